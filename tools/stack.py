@@ -1,0 +1,589 @@
+"""A whole local stack: PostgreSQL and Airflow's four services, under one home folder (`python -m tools.stack`).
+
+Settings reach Airflow through the environment only. What is product-specific here is where the stack keeps the
+product's data and how that is said twice: as Airflow connections to the services, whose DAGs must resolve them, and as
+`NIGHTLY_*` variables to a person's shell. Several stacks run side by side, each with a home and ports of its own.
+"""
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import psutil
+import typer
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from tools import processes
+from tools.postgres import Postgres, PostgresError, find_binaries
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = ROOT / ".local"
+
+SERVICES = ("api-server", "dag-processor", "triggerer", "scheduler")
+USUAL_PORTS = {"api": 8080, "worker_log": 8793, "trigger_log": 8794}
+PORTS_OF = {"api-server": ("api",), "scheduler": ("worker_log",), "triggerer": ("trigger_log",)}
+
+HEALTHY_SECONDS = 180
+GRACE_SECONDS = 15
+
+
+class StackError(RuntimeError):
+    """The stack did not do what it was asked; the text says which part, and why."""
+
+
+class Service(BaseModel):
+    """A service as it was started last."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int
+    started_at: datetime
+    settings_digest: str
+
+
+class State(BaseModel):
+    """What a stack remembers from one command to the next."""
+
+    ports: dict[str, int] = {}
+    schedule: bool = True
+    services: dict[str, Service] = {}
+
+
+class Secrets(BaseModel):
+    """Keys made at the first start. All of Airflow's services must have the same ones."""
+
+    model_config = ConfigDict(frozen=True)
+
+    jwt_secret: str
+    api_secret_key: str
+    fernet_key: str
+    hash_key: str
+
+    @classmethod
+    def make(cls) -> "Secrets":
+        """Return new random keys."""
+        return cls(
+            jwt_secret=secrets.token_hex(64),
+            api_secret_key=secrets.token_hex(32),
+            fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            hash_key=secrets.token_hex(32),
+        )
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """How a service does; `memory_bytes` is what its processes do not share with any other."""
+
+    name: str
+    pid: int | None
+    healthy: bool
+    memory_bytes: int
+
+
+class Stack:
+    """The stack whose files are all under `home`.
+
+    `bundle` is the folder of the DAG bundle, `settings` are more environment variables for Airflow, such as a
+    test's `AIRFLOW_CONN_…`, and `say` is told what a slow step waits for.
+    """
+
+    def __init__(
+        self,
+        home: Path = HOME,
+        *,
+        bundle: Path = ROOT,
+        settings: Mapping[str, str] | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.home = home.resolve()
+        self.bundle = bundle.resolve()
+        self.settings = dict(settings or {})
+        self.say = say
+
+    # What it does
+
+    def start(self, schedule: bool | None = None) -> None:
+        """Start whatever does not run, with the settings it should have, and return when all of it is healthy.
+
+        Without `schedule`, only runs started by hand or by a backfill run; `None` leaves that as it was.
+        """
+        with self._lock():
+            self._start_postgres()
+            if schedule is not None:
+                self._remember(schedule=schedule)
+            self._end_orphans()
+            self._choose_ports()
+            self._write_environment()
+            if wrong := [name for name in SERVICES if not self._is_right(name)]:
+                self._end(wrong)
+                self._end_orphans()
+                self._migrate()
+            for name in wrong:
+                self._launch(name)
+            self._await_health()
+
+    def postgres(self) -> Postgres:
+        """Start PostgreSQL alone, unless it runs, and return it: all that the product's command line needs."""
+        with self._lock():
+            self._start_postgres()
+            self._choose_ports()
+            self._write_environment()
+        return self._postgres
+
+    def stop(self) -> list[int]:
+        """Stop everything, leave no process behind, and return the numbers of those that had to be killed."""
+        if not self.home.exists():
+            return []
+        with self._lock():
+            self.say("stopping Airflow")
+            # Tasks report how they ended to the API server, so it goes last, with what is left of the others.
+            killed = self._end([name for name in SERVICES if name != "api-server"])
+            killed += processes.end(self._airflow_processes(), GRACE_SECONDS)
+            self.say("stopping PostgreSQL")
+            self._postgres.stop()
+            while left := processes.find_processes(self.home):
+                processes.kill(left)
+                killed += left
+            self._remember(services={})
+        return [process.pid for process in killed]
+
+    def status(self) -> list[ServiceStatus]:
+        """Return how PostgreSQL and the services do, without changing anything."""
+        if not self.home.exists():
+            return [ServiceStatus(name, None, False, 0) for name in ("postgres", *SERVICES)]
+        unhealthy = self._unhealthy()
+        server = self._postgres.server()
+        found = [("postgres", server, server is not None)]
+        found += [(name, self._service_process(name), name not in unhealthy) for name in SERVICES]
+        return [
+            ServiceStatus(name, process.pid if process else None, healthy, _measure_memory(process))
+            for name, process, healthy in found
+        ]
+
+    # What others need of it
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of Airflow's services, with the marker by which `stop` finds them."""
+        # Of a shell that sourced `env`, DAGs must not see the product's variables: they resolve connections. Imports
+        # without bytecode are three times slower, and PYTHONPATH may lead to another `include`.
+        left_out = {*self._shell_settings(), "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in left_out and not name.startswith("NIGHTLY_")
+        }
+        for name in ("NO_PROXY", "no_proxy"):  # tasks talk to the API server
+            inherited[name] = ",".join(filter(None, [inherited.get(name), "127.0.0.1,localhost"]))
+        # Without SPT_NOENV a process that sets its title writes over its environment, and so over the marker.
+        marked = {processes.MARKER: str(self.home), "SPT_NOENV": "1"}
+        return inherited | self._airflow_settings() | marked
+
+    def cli_environment(self) -> dict[str, str]:
+        """Return the environment of a shell that sourced `env`: for `airflow`, `psql` and `include.cli`."""
+        left_out = {"PYTHONDONTWRITEBYTECODE", processes.MARKER}
+        inherited = {name: value for name, value in os.environ.items() if name not in left_out}
+        path = os.pathsep.join([*map(str, self._program_folders()), inherited.get("PATH", os.defpath)])
+        return inherited | self._airflow_settings() | self._shell_settings() | {"PATH": path}
+
+    @property
+    def api_url(self) -> str:
+        """The address of Airflow's pages and REST API."""
+        if "api" not in self._state.ports:
+            raise StackError(f"{self.home} holds no stack yet: start it")
+        return f"http://127.0.0.1:{self._state.ports['api']}"
+
+    def api(self) -> httpx.Client:
+        """Return a client of the REST API with an administrator's token; paths start with `/api/v2`."""
+        client = httpx.Client(base_url=self.api_url, trust_env=False, timeout=30)
+        token = client.get("/auth/token").raise_for_status().json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        return client
+
+    def log(self, name: str) -> Path:
+        """Return the log file of `postgres`, `migrate` or a service."""
+        return self.home / "logs" / f"{name}.log"
+
+    # Settings
+
+    def _airflow_settings(self) -> dict[str, str]:
+        ports, keys, postgres = self._state.ports, self._secrets, self._postgres
+        bundle = {
+            "name": "nightly-ml",
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(self.bundle), "refresh_interval": 5},
+        }
+        return {
+            "AIRFLOW_HOME": str(self.home / "airflow"),
+            "AIRFLOW__API__BASE_URL": self.api_url,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(ports["api"]),
+            "AIRFLOW__API__SECRET_KEY": keys.api_secret_key,
+            "AIRFLOW__API_AUTH__JWT_SECRET": keys.jwt_secret,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.api_url}/execution/",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__FERNET_KEY": keys.fernet_key,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PARALLELISM": "8",  # memory grows with it, speed on two cores does not
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.bundle / "plugins"),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url("airflow", "airflow", "postgresql+psycopg2"),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": postgres.url("airflow", "airflow", "postgresql+asyncpg"),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_log"]),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports["worker_log"]),
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",  # 7.4 to 2.0 s for a run of six tasks in a chain
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(self._state.schedule),
+            "AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS": "True",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            # The scheduler may be up before the API server. A task that is due at once, and that no server answers,
+            # fails without a retry of its own: with Airflow's five tries after fifteen seconds.
+            "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # frees a task's slot sooner
+            "AIRFLOW_CONN_NIGHTLY_ARTIFACTS": _connection("generic", extra={"uri": str(self.home / "artifacts")}),
+            "AIRFLOW_CONN_NIGHTLY_DATABASE": _connection(
+                "postgres", host=str(postgres.socket), login="nightly", schema="nightly"
+            ),
+            "AIRFLOW_CONN_NIGHTLY_HASH_KEY": _connection("generic", password=keys.hash_key),
+            "AIRFLOW_CONN_NIGHTLY_LANDING": _connection("generic", extra={"uri": str(self.home / "landing")}),
+            "AIRFLOW_CONN_NIGHTLY_MLFLOW": _connection("generic", password=postgres.url("mlflow", "mlflow")),
+            "AIRFLOW_CONN_NIGHTLY_TABLES": _connection("generic", extra={"uri": str(self.home / "tables")}),
+            "GX_ANALYTICS_ENABLED": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        } | self.settings
+
+    def _shell_settings(self) -> dict[str, str]:
+        postgres = self._postgres
+        return {
+            "DATABASE_URL": postgres.url("nightly", "nightly"),
+            "MLFLOW_TRACKING_URI": postgres.url("mlflow", "mlflow"),
+            "NIGHTLY_ARTIFACTS": str(self.home / "artifacts"),
+            "NIGHTLY_DATABASE_URL": postgres.url("nightly", "nightly"),
+            "NIGHTLY_HASH_KEY": self._secrets.hash_key,
+            "NIGHTLY_LANDING": str(self.home / "landing"),
+            "NIGHTLY_MLFLOW_TRACKING_URI": postgres.url("mlflow", "mlflow"),
+            "NIGHTLY_TABLES": str(self.home / "tables"),
+            "READER_URL": postgres.url("reader", "nightly"),
+        }
+
+    def _program_folders(self) -> tuple[Path, Path]:
+        return Path(sys.executable).parent, find_binaries()
+
+    def _write_environment(self) -> None:
+        """Write `env` for a person's shell. The marker stays out of it, or `stop` would end that shell."""
+        path = os.pathsep.join(map(str, self._program_folders()))
+        lines = [
+            "# Written by tools.stack for `. env`: a shell whose airflow, mlflow, psql and include.cli use this stack.",
+            f"unset PYTHONDONTWRITEBYTECODE {processes.MARKER}",
+            f'export PATH={shlex.quote(path)}:"$PATH"',
+        ]
+        settings = self._airflow_settings() | self._shell_settings()
+        lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(settings.items())]
+        _write_private(self.home / "env", "\n".join(lines) + "\n")
+
+    @property
+    def _settings_digest(self) -> str:
+        running = json.dumps([version("apache-airflow"), sorted(self._airflow_settings().items())])
+        return hashlib.sha256(running.encode()).hexdigest()
+
+    def _choose_ports(self) -> None:
+        """Keep each port that a running service of ours holds or that is free; else take the usual one, or any."""
+        held = {port for name, ports in PORTS_OF.items() if self._service_process(name) for port in ports}
+        ports = dict(self._state.ports)
+        for name, usual in USUAL_PORTS.items():
+            if name not in held:
+                wanted = [*filter(None, [ports.get(name), usual])]
+                ports[name] = next(filter(_is_free, wanted), None) or _find_free_port()
+        if ports != self._state.ports:
+            self._remember(ports=ports)
+
+    # Processes
+
+    def _start_postgres(self) -> None:
+        if self._postgres.server() is None:
+            self.say("starting PostgreSQL")
+            self._postgres.start()
+
+    def _migrate(self) -> None:
+        """Bring Airflow's tables to the installed version, which is noted in the database so as to do it once."""
+        wanted = version("apache-airflow")
+        note = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'airflow';"
+        if self._postgres.query(note) == wanted:
+            return
+        self.say("making Airflow's tables")
+        with self.log("migrate").open("ab") as log:
+            done = subprocess.run(
+                [self._airflow, "db", "migrate"],
+                env=self.environment(),
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
+            )
+        if done.returncode:
+            raise StackError(f"airflow db migrate failed; the end of {self._end_of('migrate')}")
+        self._postgres.query("COMMENT ON DATABASE airflow IS :'version';", version=wanted)
+
+    def _launch(self, name: str) -> None:
+        started_at = datetime.now(UTC)
+        with self.log(name).open("ab") as log:
+            process = subprocess.Popen(
+                [self._airflow, name],
+                env=self.environment(),
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        service = Service(pid=process.pid, started_at=started_at, settings_digest=self._settings_digest)
+        self._remember(services=self._state.services | {name: service})
+
+    def _await_health(self) -> None:
+        deadline = time.monotonic() + HEALTHY_SECONDS
+        told: list[str] = []
+        while waiting := self._unhealthy():
+            if waiting != told:
+                self.say(f"waiting for {', '.join(waiting)}")
+                told = waiting
+            for name in SERVICES:
+                if self._service_process(name) is None:
+                    raise StackError(f"the {name} ended; the end of {self._end_of(name)}")
+            if time.monotonic() > deadline:
+                raise StackError(f"not healthy after {HEALTHY_SECONDS} s; the end of {self._end_of(waiting[0])}")
+            time.sleep(0.2)
+
+    def _unhealthy(self) -> list[str]:
+        """Return the services that do not do their work. A heartbeat of an earlier life does not count."""
+        try:
+            health = self._http.get(f"{self.api_url}/api/v2/monitor/health").raise_for_status().json()
+        except (httpx.HTTPError, StackError):
+            return list(SERVICES)
+        waiting = []
+        for name in SERVICES:
+            key = name.replace("-", "_")
+            service = self._state.services.get(name)
+            if self._service_process(name) is None or service is None:
+                waiting.append(name)
+            elif key in health:
+                heartbeat = health[key][f"latest_{key}_heartbeat"]
+                fresh = heartbeat is not None and datetime.fromisoformat(heartbeat) > service.started_at
+                if health[key]["status"] != "healthy" or not fresh:
+                    waiting.append(name)
+        return waiting
+
+    def _is_right(self, name: str) -> bool:
+        """Tell whether a service runs with the settings it should have."""
+        service = self._state.services.get(name)
+        return (
+            service is not None
+            and service.settings_digest == self._settings_digest
+            and self._service_process(name) is not None
+        )
+
+    def _service_process(self, name: str) -> psutil.Process | None:
+        """Return the first process of a running service. It leads a session; no other process here has its number."""
+        if (service := self._state.services.get(name)) is None:
+            return None
+        with suppress(psutil.Error, ProcessLookupError):
+            process = psutil.Process(service.pid)
+            if processes.belongs_to(process, self.home) and os.getsid(process.pid) == process.pid:
+                return process
+        return None
+
+    def _end(self, names: Iterable[str]) -> list[psutil.Process]:
+        """End services, and return what had to be killed.
+
+        Asked are the processes of a service's own group. Tasks lead groups of their own and are ended by their
+        supervisors: a task whose child were ended before it, say a JVM, could take that for a result.
+        """
+        leaders = self._pids(names)
+        return processes.end((p for p in self._airflow_processes() if _get_group(p) in leaders), GRACE_SECONDS)
+
+    def _airflow_processes(self) -> list[psutil.Process]:
+        found = processes.find_processes(self.home)
+        return [process for process in found if not processes.is_postgres(process, self._postgres.data)]
+
+    def _end_orphans(self) -> None:
+        """End what a killed service left behind: it may hold a port, or go on with a task that is started anew."""
+        leaders = self._pids(SERVICES)
+        processes.end((p for p in self._airflow_processes() if _get_session(p) not in leaders), GRACE_SECONDS)
+
+    def _pids(self, names: Iterable[str]) -> set[int]:
+        return {process.pid for name in names if (process := self._service_process(name))}
+
+    def _end_of(self, name: str) -> str:
+        return f"{self.log(name)}:\n{processes.read_end(self.log(name))}"
+
+    @property
+    def _airflow(self) -> str:
+        return str(Path(sys.executable).parent / "airflow")
+
+    # Files
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Let one command at a time change the stack, and make its folders."""
+        for folder in ("logs", "landing", "tables", "artifacts"):
+            (self.home / folder).mkdir(parents=True, exist_ok=True)
+        with (self.home / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.__dict__.pop("_state", None)  # another command may have changed it
+            yield
+
+    @cached_property
+    def _http(self) -> httpx.Client:
+        return httpx.Client(trust_env=False, timeout=10)
+
+    @cached_property
+    def _postgres(self) -> Postgres:
+        return Postgres(self.home / "postgres", self.log("postgres"), {processes.MARKER: str(self.home)})
+
+    @cached_property
+    def _state(self) -> State:
+        with suppress(FileNotFoundError):
+            return State.model_validate_json((self.home / "state.json").read_text())
+        return State()
+
+    def _remember(self, **changes: object) -> None:
+        self._state = self._state.model_copy(update=changes)
+        _write_private(self.home / "state.json", self._state.model_dump_json(indent=2))
+
+    @cached_property
+    def _secrets(self) -> Secrets:
+        file = self.home / "secrets.json"
+        if not file.exists():
+            _write_private(file, Secrets.make().model_dump_json(indent=2))
+        return Secrets.model_validate_json(file.read_text())
+
+
+def _connection(kind: str, **fields: object) -> str:
+    return json.dumps({"conn_type": kind, **fields})
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Write a whole file or none of it, readable by its owner only."""
+    draft = file.with_name(file.name + ".new")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600)
+    draft.write_text(text)
+    draft.replace(file)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not hold it
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def _find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def _get_group(process: psutil.Process) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(process.pid)
+    return None
+
+
+def _get_session(process: psutil.Process) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getsid(process.pid)
+    return None
+
+
+def _measure_memory(process: psutil.Process | None) -> int:
+    total = 0
+    if process is not None:
+        with suppress(psutil.Error):
+            for part in (process, *process.children(recursive=True)):
+                with suppress(psutil.Error):
+                    total += part.memory_full_info().uss
+    return total
+
+
+app = typer.Typer(help="Start, stop and look at a whole local stack.", add_completion=False, no_args_is_help=True)
+Home = Annotated[Path, typer.Option(help="The folder that holds all of the stack's files.")]
+
+
+@contextmanager
+def _told(action: str) -> Iterator[Callable[[str], None]]:
+    """Show what is waited for on one line, and an error of the stack as words."""
+    with Console(stderr=True).status(action) as status:
+        try:
+            yield status.update
+        except (StackError, PostgresError) as error:
+            status.stop()
+            typer.echo(f"{action}: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+@app.command()
+def start(
+    home: Home = HOME,
+    schedule: Annotated[
+        bool | None,
+        typer.Option("--schedule/--no-schedule", help="Run what the schedules say; as before if neither is given."),
+    ] = None,
+) -> None:
+    """Start what does not run, and wait until all of it is healthy."""
+    began = time.monotonic()
+    with _told("starting") as say:
+        stack = Stack(home, say=say)
+        stack.start(schedule)
+    typer.echo(f"Airflow {version('apache-airflow')} runs at {stack.api_url} ({time.monotonic() - began:.0f} s)")
+    typer.echo(f"shell: . {_shorten(home / 'env')}    logs: {_shorten(home / 'logs')}")
+
+
+@app.command()
+def stop(home: Home = HOME) -> None:
+    """Stop everything, and make sure that no process is left."""
+    with _told("stopping") as say:
+        killed = Stack(home, say=say).stop()
+    typer.echo("stopped" + (f"; had to be killed: {', '.join(map(str, killed))}" if killed else ""))
+
+
+@app.command()
+def status(home: Home = HOME) -> None:
+    """Show what runs; exit with 1 unless all of it is healthy."""
+    stack = Stack(home)
+    found = stack.status()
+    for service in found:
+        condition = "healthy" if service.healthy else "not running" if service.pid is None else "not healthy"
+        typer.echo(f"{service.name:14}{condition:14}{service.pid or '':<10}{service.memory_bytes / 2**20:6.0f} MiB")
+    if not all(service.healthy for service in found):
+        raise typer.Exit(1)
+    typer.echo(stack.api_url)
+
+
+def _shorten(path: Path) -> Path:
+    path = path.resolve()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+if __name__ == "__main__":
+    app()
