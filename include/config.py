@@ -1,0 +1,309 @@
+"""What a project and a model declare in YAML, as frozen records. Reads files below `include/projects/`, nothing else.
+
+An unknown key, a wrong type or a name that does not exist is refused with the file, the key and the nearest right one.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+from zoneinfo import ZoneInfo
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from include.contracts import Interval
+from include.errors import BadConfig
+
+PROJECTS = Path(__file__).parent / "projects"
+
+ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
+
+
+def _zone(name: str) -> str:
+    ZoneInfo(name)
+    return name
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+"""A name that becomes part of table, DAG and view names."""
+
+
+class Config(BaseModel):
+    """Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+C = TypeVar("C", bound=Config)
+
+
+class Column(Config):
+    """A column of a feed. `timestamp` is ISO 8601 with an offset in the file, UTC in tables."""
+
+    type: ColumnType
+    data_class: Literal["public", "identifier", "sensitive"] = Field(default="public", alias="class")
+    format: str | None = Field(default=None, description="regular expression that an identifier must match in full")
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _identifiers_are_strings(self) -> Self:
+        if self.data_class == "identifier" and self.type != "string":
+            raise ValueError("an identifier is hashed, so its type is string")
+        if self.format is not None:
+            re.compile(self.format)
+        return self
+
+
+class Feed(Config):
+    """Files of one kind, one or more a day. Run day D needs the file of day D - lag_days."""
+
+    path: str = Field(description="glob below landing/<project>/ with {day} where the ISO day stands")
+    lag_days: int = Field(default=0, ge=0)
+    history_days: int = Field(default=0, ge=0, description="how many further days back the features of a day read")
+    key: tuple[str, ...] = Field(min_length=1, description="columns that identify a row within a delivery")
+    day_column: str = Field(description="the timestamp (or date) whose local date must be the file's day")
+    columns: dict[str, Column]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.path.count("{day}") < 1:
+            raise ValueError(f"path {self.path!r} has no {{day}}")
+        for name in (*self.key, self.day_column):
+            if name not in self.columns:
+                raise ValueError(f"key or day column {name!r} is not in columns{nearest(name, self.columns)}")
+            if self.columns[name].data_class == "sensitive":
+                raise ValueError(f"{name!r} is sensitive, and sensitive columns are dropped: it cannot be a key")
+        if self.columns[self.day_column].type not in ("timestamp", "date"):
+            raise ValueError(f"day_column {self.day_column!r} is neither a timestamp nor a date")
+        return self
+
+    @property
+    def kept(self) -> dict[str, Column]:
+        """The columns that tables keep: all but the sensitive ones."""
+        return {name: column for name, column in self.columns.items() if column.data_class != "sensitive"}
+
+    def needed_day(self, run_day: date) -> date:
+        """The day of the file that run day D needs."""
+        return run_day - timedelta(days=self.lag_days)
+
+    def window(self, run_day: date) -> Interval:
+        """The days of this feed that the features of the run day may read."""
+        needed = self.needed_day(run_day)
+        return Interval(start=needed - timedelta(days=self.history_days), end=needed)
+
+
+class Entity(Config):
+    """What a row is about: its feed, its key (of which `entity_id` is made), and the columns analysts slice by."""
+
+    feed: str
+    key: tuple[str, ...] = Field(min_length=1)
+    public: tuple[str, ...] = ()
+
+
+class Outcome(Config):
+    """The true result: an SQL expression over a clean feed that both Spark and polars understand."""
+
+    feed: str
+    sql: str
+    description: str = ""
+
+
+class Project(Config):
+    """`project.yaml`."""
+
+    name: Name
+    title: str
+    owner: str
+    timezone: Annotated[str, AfterValidator(_zone)]
+    first_day: date
+    schedule: str = Field(default="0 3 * * *", description="cron, in the project's timezone")
+    cutoff: time = Field(default=time(3), description="local time on day D up to which its night knows")
+    feeds: dict[Name, Feed]
+    entity: Entity
+    outcomes: dict[Name, Outcome]
+    sample: bool = Field(default=False, description="a sample project has a <project>_replay DAG")
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        for where, feed in [
+            ("entity", self.entity.feed),
+            *((f"outcome {k}", v.feed) for k, v in self.outcomes.items()),
+        ]:
+            if feed not in self.feeds:
+                raise ValueError(f"{where}: no feed {feed!r}{nearest(feed, self.feeds)}")
+        for name, outcome in self.outcomes.items():
+            if self.feeds[outcome.feed].lag_days < 1:
+                raise ValueError(
+                    f"outcome {name}: feed {outcome.feed} has lag_days 0: a day cannot know its own outcome"
+                )
+        columns = self.feeds[self.entity.feed].kept
+        for name in (*self.entity.key, *self.entity.public):
+            if name not in columns:
+                raise ValueError(f"entity: {self.entity.feed} keeps no column {name!r}{nearest(name, columns)}")
+        for name in self.entity.public:
+            if columns[name].data_class != "public":
+                raise ValueError(f"entity: {name!r} is of class {columns[name].data_class}, not public")
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @property
+    def folder(self) -> Path:
+        return PROJECTS / self.name
+
+    def day_of(self, moment: datetime) -> date:
+        """The project's calendar day of a moment (aware)."""
+        return moment.astimezone(self.zone).date()
+
+    def at(self, day: date, local: time) -> datetime:
+        """A local wall time on a day, in UTC."""
+        return datetime.combine(day, local, self.zone).astimezone(UTC)
+
+    def cutoff_at(self, day: date) -> datetime:
+        """The moment, UTC, up to which the night of `day` knows when nothing is late."""
+        return self.at(day, self.cutoff)
+
+    def required(self, run_day: date) -> dict[str, date]:
+        """Feed -> day of the file that the run needs; nothing is required of days before `first_day`."""
+        needed = {name: feed.needed_day(run_day) for name, feed in self.feeds.items()}
+        return {name: day for name, day in needed.items() if day >= self.first_day}
+
+
+class Candidate(Config):
+    """One way to fit the model: `params` go to `estimator.build`."""
+
+    name: Name
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Model(Config):
+    """`model.yaml`."""
+
+    name: Name
+    title: str
+    owner: str
+    project: Name
+    outcome: str
+    task: Literal["classification", "regression"]
+    numeric: tuple[str, ...] = Field(description="feature columns that are numbers or booleans")
+    categorical: tuple[str, ...] = Field(default=(), description="feature columns that are labels")
+    candidates: tuple[Candidate, ...] = Field(min_length=1)
+    train_days: int = Field(ge=2, description="labelled days before the run day that a training reads")
+    judge_days: int = Field(ge=1, description="the newest of them, held back to judge on")
+    min_fit_days: int = Field(default=1, ge=1, description="with fewer labelled days to fit on, training is refused")
+    decision_threshold: float = Field(default=0.5, description="classification: predicted 1 from this score on")
+    seed: int = 20130101
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.judge_days >= self.train_days:
+            raise ValueError("judge_days must be less than train_days, or nothing is left to fit on")
+        if len({c.name for c in self.candidates}) < len(self.candidates):
+            raise ValueError("two candidates have the same name")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return PROJECTS / self.project / "models" / self.name
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The model's input columns, in the order of its signature."""
+        return (*self.numeric, *self.categorical)
+
+    @property
+    def digest(self) -> str:
+        """Digest of what decides a fit: the declaration and the code of the estimator."""
+        declared = json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+        return hashlib.sha256(declared + (self.folder / "estimator.py").read_bytes()).hexdigest()
+
+
+@cache
+def load_project(name: str) -> Project:
+    """Raises `BadConfig` naming the file, the key and the nearest right one."""
+    if name not in project_names():
+        raise BadConfig(f"no project {name!r} in {PROJECTS}{nearest(name, project_names())}")
+    return _load(Project, PROJECTS / name / "project.yaml", name=name)
+
+
+@cache
+def load_model(name: str) -> Model:
+    """A model of any project: model names are unique in the bundle, since tables and DAGs are named by them."""
+    paths = sorted(PROJECTS.glob(f"*/models/{name}/model.yaml"))
+    if not paths:
+        raise BadConfig(f"no model {name!r} in {PROJECTS}{nearest(name, model_names())}")
+    if len(paths) > 1:
+        raise BadConfig(f"model {name!r} is in two projects: {', '.join(map(str, paths))}; rename one folder")
+    path = paths[0]
+    model = _load(Model, path, name=name, project=path.parents[2].name)
+    outcomes = load_project(model.project).outcomes
+    if model.outcome not in outcomes:
+        raise BadConfig(f"{path}: outcome: no outcome {model.outcome!r}{nearest(model.outcome, outcomes)}")
+    return model
+
+
+def project_names() -> list[str]:
+    """All folders with a project.yaml."""
+    return sorted(path.parent.name for path in PROJECTS.glob("*/project.yaml"))
+
+
+def model_names(project: str | None = None) -> list[str]:
+    """Of one project, or of all."""
+    return sorted(path.parent.name for path in PROJECTS.glob(f"{project or '*'}/models/*/model.yaml"))
+
+
+def nearest(word: str, words: Any) -> str:
+    """'; did you mean …?' or, when nothing is near, what there is."""
+    known = [str(w) for w in words]
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there is {', '.join(known)}" if known else "; there is none"
+
+
+def _load(kind: type[C], path: Path, **named: str) -> C:
+    try:
+        declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise BadConfig(f"{path}: not YAML: {error}") from error
+    if not isinstance(declared, dict):
+        raise BadConfig(f"{path}: must be a mapping of keys")
+    if clash := named.keys() & declared.keys():
+        raise BadConfig(f"{path}: {', '.join(sorted(clash))}: is the folder's name, and is not written in the file")
+    try:
+        return kind.model_validate({**declared, **named})
+    except ValidationError as error:
+        raise BadConfig("\n".join(f"{path}: {_explain(kind, problem)}" for problem in error.errors())) from error
+
+
+def _explain(kind: type[Config], problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key{nearest(str(problem['loc'][-1]), _keys_at(kind, problem['loc'][:-1]))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _keys_at(kind: type[Config], loc: tuple[Any, ...]) -> list[str]:
+    """The keys that are right at a place, found by walking the annotations down the path of the error."""
+    found: Any = kind
+    for part in loc:
+        if isinstance(found, type) and issubclass(found, Config):
+            field = found.model_fields.get(str(part)) or next(
+                (f for f in found.model_fields.values() if f.alias == part), None
+            )
+            found = field.annotation if field else None
+        else:
+            found = next(
+                (a for a in getattr(found, "__args__", ()) if isinstance(a, type) and issubclass(a, Config)), None
+            )
+    if found is not None and not (isinstance(found, type) and issubclass(found, Config)):
+        found = next((a for a in getattr(found, "__args__", ()) if isinstance(a, type) and issubclass(a, Config)), None)
+    return [f.alias or name for name, f in found.model_fields.items()] if found else []

@@ -1,0 +1,189 @@
+"""The small frozen records that travel between steps (as JSON through XCom or a file). Never frames, never secrets."""
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+Knowledge = Literal["night", "latest"]
+PublishMode = Literal["replace", "missing"]
+
+
+class Record(BaseModel):
+    """Frozen; an unknown key is refused, so that two versions of the code cannot misread each other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(Record):
+    """Whole days, both ends included: what every step takes."""
+
+    start: date
+    end: date
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end < self.start:
+            raise ValueError(f"the interval ends on {self.end}, before it starts on {self.start}")
+        return self
+
+    @classmethod
+    def of(cls, day: date) -> Self:
+        """The interval of one day."""
+        return cls(start=day, end=day)
+
+    @property
+    def days(self) -> list[date]:
+        return [self.start + timedelta(days=n) for n in range((self.end - self.start).days + 1)]
+
+    def shifted(self, *, start: int = 0, end: int = 0) -> "Interval":
+        """Both ends moved by whole days."""
+        return Interval(start=self.start + timedelta(days=start), end=self.end + timedelta(days=end))
+
+    def chunks(self, days: int) -> Iterator["Interval"]:
+        """The same days in order, at most `days` at a time."""
+        for n in range(0, len(self.days), days):
+            part = self.days[n : n + days]
+            yield Interval(start=part[0], end=part[-1])
+
+    def __str__(self) -> str:
+        return str(self.start) if self.start == self.end else f"{self.start} to {self.end}"
+
+
+class TableRef(Record):
+    """Rows of a Delta table at one version: `version` is the data version."""
+
+    table: str
+    version: int
+    interval: Interval
+    rows: int
+
+
+class Refusal(Record):
+    """A delivery that was not taken, and why; the file stays where it is."""
+
+    feed: str
+    day: date
+    uri: str
+    why: str
+
+
+class StepResult(Record):
+    """What every step returns: `rows` it wrote or read, `version` of the table (or model) it made."""
+
+    interval: Interval
+    rows: int
+    version: int | None = None
+
+    @property
+    def skipped(self) -> str | None:
+        """Why the step had nothing to do; None when it did something."""
+        return None
+
+
+class Landed(StepResult):
+    """`land`: deliveries that came into raw now, those that were there already, and those refused."""
+
+    new: int
+    known: int
+    refused: tuple[Refusal, ...] = ()
+
+
+class Validated(StepResult):
+    """`validate`: verdicts on the deliveries that had none."""
+
+    accepted: int
+    refused: tuple[Refusal, ...] = ()
+    warnings: int = 0
+
+
+class Night(Record):
+    """One prepared day: what was known (`as_of`, ids of the deliveries its features used) and where it lies."""
+
+    project: str
+    day: date
+    knowledge: Knowledge
+    as_of: datetime
+    deliveries: tuple[str, ...]
+    table_versions: dict[str, int]
+    rows: int
+
+
+class Featured(StepResult):
+    """`build_features`: the features written, and a night for each day, also for an empty one."""
+
+    table: TableRef
+    nights: tuple[Night, ...]
+
+
+class Fitted(StepResult):
+    """`fit`: one candidate, fitted and logged. `interval` is the days fitted; `digest` keys the fit."""
+
+    model: str
+    candidate: str
+    run_id: str
+    digest: str
+    judge: Interval
+
+
+class Evaluated(StepResult):
+    """`evaluate`: the best candidate as a model version. `interval` is the days judged; `rows` those judged."""
+
+    model: str
+    candidate: str
+    run_id: str
+    metrics: dict[str, float]
+
+
+class Promotion(StepResult):
+    """`promote`: the ledger's row. `interval` is its first day; `version` is the champion from then on."""
+
+    model: str
+    by: str
+    why: str
+
+
+class ScoredDay(Record):
+    """One version's scores of a day."""
+
+    day: date
+    model_version: int
+    rows: int
+
+
+class Scored(StepResult):
+    """`score`: a batch to publish for each day that had a champion; `unscored` days had none."""
+
+    model: str
+    table: TableRef | None
+    days: tuple[ScoredDay, ...]
+    unscored: tuple[date, ...] = ()
+
+    @property
+    def skipped(self) -> str | None:
+        return None if self.days else f"{self.model} has no champion for {self.interval}; nothing to score"
+
+
+class PublishedDay(Record):
+    """`published`: the pointer moved; `unchanged`: equal content was published already; `kept`: another batch stays
+    published (`publish: missing`), with `differing` rows between the two."""
+
+    day: date
+    batch_id: str
+    state: Literal["published", "unchanged", "kept"]
+    rows: int
+    differing: int = 0
+
+
+class Published(StepResult):
+    """`publish`: a line a day."""
+
+    model: str
+    days: tuple[PublishedDay, ...]
+
+
+class Recorded(StepResult):
+    """`outcomes`: how many days' outcomes became known or were corrected."""
+
+    days: int

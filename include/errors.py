@@ -1,0 +1,21 @@
+"""Errors that a person has to mend: running the same step again cannot help, so `dags/` does not retry them."""
+
+
+class NeedsAttention(Exception):
+    """Says what is wrong, where, and how to mend it. Nothing was written by the step that raises it."""
+
+
+class BadConfig(NeedsAttention):
+    """A YAML file of a project or model is wrong."""
+
+
+class BadDelivery(NeedsAttention):
+    """A file in landing cannot be taken as it is, or a file that the day needs is missing."""
+
+
+class ChangedDelivery(NeedsAttention):
+    """An object's content changed under its name after it was taken: history would no longer be reproducible."""
+
+
+class BadData(NeedsAttention):
+    """Rows broke a critical expectation, or counts that must agree do not."""

@@ -1,0 +1,1 @@
+"""The only side effects: object storage, Delta tables, PostgreSQL, MLflow, Spark. Knows no step and no rule."""

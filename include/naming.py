@@ -1,0 +1,41 @@
+"""The names of tables, in one place. Layer first, then what the rows are about; no reading or writing here."""
+
+
+def deliveries_table(project: str) -> str:
+    """One row a delivery of any feed of the project."""
+    return f"deliveries_{project}"
+
+
+def raw_table(feed: str) -> str:
+    """Rows as landed, personal data already protected."""
+    return f"raw_{feed}"
+
+
+def clean_table(feed: str) -> str:
+    """Typed, valid rows: one a key and delivery."""
+    return f"clean_{feed}"
+
+
+def features_table(project: str) -> str:
+    """One row an entity, day and knowledge."""
+    return f"features_{project}"
+
+
+def scores_table(model: str) -> str:
+    """One row an entity, day and model version."""
+    return f"scores_{model}"
+
+
+def entities_table(project: str) -> str:
+    """PostgreSQL: the declared public columns of each entity."""
+    return f"entities_{project}"
+
+
+def entities_view(project: str) -> str:
+    """PostgreSQL: what the role `reader` sees of `entities_table`."""
+    return f"{project}_entities"
+
+
+def experiment(project: str, model: str) -> str:
+    """MLflow experiment of a model."""
+    return f"{project}/{model}"

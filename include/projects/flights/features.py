@@ -1,0 +1,92 @@
+"""Row features of a flight, from what was known in its night. DataFrame -> DataFrame: no reading, no writing."""
+
+from collections.abc import Mapping
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+RATE_WINDOWS_DAYS = (1, 7, 28)
+RATES_BY = ("carrier", "dest", "origin")
+
+
+def build(feeds: Mapping[str, DataFrame], known: DataFrame, timezone: str) -> DataFrame:
+    """One row a flight of each run day: `day` date, `entity_id` string, labels as string, all else double.
+
+    `feeds`: clean rows of all deliveries, `actuals` with the outcomes as columns. `known` (run_day, feed, day,
+    delivery_id): which delivery of which day each run day knows. `timezone`: of the wall clock in calendar features.
+    """
+    flights = in_force(feeds["schedule"], known, "schedule")
+    flights = calendar(flights, timezone)
+    flights = traffic(flights)
+    flights = weather(flights, in_force(feeds["weather"], known, "weather"))
+    for by in RATES_BY:
+        flights = flights.join(late_rates(feeds["actuals"], known, by), ["run_day", by], "left")
+    numbers = [name for name, kind in flights.dtypes if name.startswith(("late_rate_", "departures_", "is_"))]
+    numbers += [
+        "departure_hour", "arrival_hour", "day_of_week", "month", "distance_miles", "temperature_f", "dew_point_f",
+        "humidity_percent", "wind_speed_mph", "wind_gust_mph", "precipitation_inches", "pressure_millibars",
+        "visibility_miles", "weather_missing",
+    ]  # fmt: skip
+    return flights.select(
+        F.col("run_day").alias("day"),
+        "entity_id",
+        "carrier",
+        "origin",
+        "dest",
+        *(F.col(name).cast("double").alias(name) for name in sorted(numbers)),
+    )
+
+
+def in_force(rows: DataFrame, known: DataFrame, feed: str) -> DataFrame:
+    """The rows of a feed that each run day knows, with `run_day`."""
+    of_feed = known.where(F.col("feed") == feed).select("run_day", "day", "delivery_id")
+    return rows.join(F.broadcast(of_feed), ["day", "delivery_id"]).drop("day", "delivery_id", "_row")
+
+
+def calendar(flights: DataFrame, timezone: str) -> DataFrame:
+    """When it leaves and arrives by the wall clock (hours and fractions), and on what kind of day."""
+    departs = F.from_utc_timestamp("scheduled_departure", timezone)
+    arrives = F.col("scheduled_arrival_local")
+    return flights.withColumns({
+        "departure_hour": F.hour(departs) + F.minute(departs) / 60,
+        "arrival_hour": F.substring(arrives, 1, 2).cast("int") + F.substring(arrives, 3, 2).cast("int") / 60,
+        "day_of_week": F.weekday("run_day"),  # 0 is Monday
+        "month": F.month("run_day"),
+        "is_weekend": F.weekday("run_day") >= 5,
+    })
+
+
+def traffic(flights: DataFrame) -> DataFrame:
+    """How many departures are scheduled beside it: same airport and hour, and same route."""
+    hour = F.date_trunc("hour", "scheduled_departure")
+    flights = flights.withColumn("hour", hour)
+    same_hour = flights.groupBy("run_day", "origin", "hour").agg(F.count("*").alias("departures_same_hour"))
+    same_route = flights.groupBy("run_day", "origin", "dest").agg(F.count("*").alias("departures_same_route"))
+    return flights.join(same_hour, ["run_day", "origin", "hour"]).join(same_route, ["run_day", "origin", "dest"])
+
+
+def weather(flights: DataFrame, observed: DataFrame) -> DataFrame:
+    """The weather of the hour at the airport of departure; `weather_missing` is 1 where there is none."""
+    hourly = observed.withColumn("weather_missing", F.lit(0.0)).withColumnRenamed("observed_at", "hour")
+    joined = flights.join(hourly, ["run_day", "origin", "hour"], "left")
+    return joined.fillna({"weather_missing": 1.0})
+
+
+def late_rates(actuals: DataFrame, known: DataFrame, by: str) -> DataFrame:
+    """Share of late arrivals in the 1, 7 and 28 days before the run day, by one column; null without a flight.
+
+    Counted a day and delivery at first, so that a year is small before the windows multiply it; sums of 0 and 1 are
+    exact, so the order of rows cannot change a bit.
+    """
+    daily = actuals.groupBy("day", "delivery_id", by).agg(
+        F.sum("late_arrival").alias("late"), F.count("late_arrival").alias("flights")
+    )
+    of_feed = known.where(F.col("feed") == "actuals").select("run_day", "day", "delivery_id")
+    days_before = F.date_diff("run_day", "day")
+    windows = daily.join(F.broadcast(of_feed), ["day", "delivery_id"]).where(days_before >= 1)
+    rates = []
+    for days in RATE_WINDOWS_DAYS:
+        within = days_before <= days
+        late, flights = F.sum(F.when(within, F.col("late"))), F.sum(F.when(within, F.col("flights")))
+        rates.append((late / flights).alias(f"late_rate_{by}_{days}d"))
+    return windows.groupBy("run_day", by).agg(*rates)

@@ -1,0 +1,31 @@
+"""Where things are and the secrets to reach them. On a laptop from `NIGHTLY_*` variables; `dags/` fills the same
+record from Airflow connections. No defaults for places: a step never writes somewhere by accident."""
+
+from datetime import UTC, datetime
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Places (URIs that fsspec and delta-rs read: a folder, `s3://…`), and secrets, which never print."""
+
+    model_config = SettingsConfigDict(env_prefix="NIGHTLY_", frozen=True, extra="ignore")
+
+    landing: str = Field(description="where suppliers put files")
+    tables: str = Field(description="where the Delta tables are")
+    artifacts: str = Field(description="where MLflow keeps models")
+    database_url: SecretStr = Field(description="the shared database, postgresql://user@host/name")
+    mlflow_tracking_uri: SecretStr = Field(description="MLflow tracking; a database URL or http(s)://")
+    mlflow_registry_uri: SecretStr | None = Field(default=None, description="MLflow registry; tracking's by default")
+    hash_key: SecretStr = Field(description="the key that identifiers are hashed with (HMAC-SHA256)")
+    storage_options: dict[str, SecretStr] = Field(
+        default_factory=dict, description="object store options of delta-rs, e.g. AWS_ENDPOINT_URL"
+    )
+    run_id: str = Field(default="by-hand", description="who runs this: an Airflow run id, or by-hand")
+    git_commit: str = Field(default="unknown", description="the commit of the code that runs")
+
+
+def utc_now() -> datetime:
+    """The clock, for `*_at` audit columns only: no step decides anything by it."""
+    return datetime.now(UTC)
