@@ -67,7 +67,7 @@ start: setup ## Start the local stack (PostgreSQL and Airflow) in .local
 	$(BIN)/python -m tools.stack start
 
 stop: ## Stop the local stack, leaving no process
-	@if [ -d .local ]; then $(BIN)/python -m tools.stack stop; fi
+	@[ ! -x $(BIN)/python ] || $(BIN)/python -m tools.stack stop
 
 clean: stop ## Stop the local stack and remove all it made
 	rm -rf .local

@@ -15,6 +15,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,23 +92,22 @@ class Postgres:
 
     def server(self) -> psutil.Process | None:
         """Return the running server, if there is one."""
-        try:
-            process = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
-        except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
-            return None
-        return process if processes.is_postgres(process, self.data) else None
+        pid = _read_pid(self.data / "postmaster.pid")
+        with suppress(psutil.NoSuchProcess):
+            if pid is not None and processes.is_postgres(process := psutil.Process(pid), self.data):
+                return process
+        return None
 
     def start(self) -> None:
         """Make the server, its roles and databases unless they are there, and start it unless it runs."""
-        if self.server() is not None:
-            return
-        if os.geteuid() == 0:
-            admit_system_user(self.data, find_binaries())
-        self._initialise()
-        self._clear_remains()
-        options = OPTIONS | {"unix_socket_directories": str(self.socket)}
-        flags = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())
-        self._run("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", "-D", self.data, "-o", flags)
+        if self.server() is None:
+            if os.geteuid() == 0:
+                admit_system_user(self.data, find_binaries())
+            self._initialise()
+            self._clear_remains()
+            options = OPTIONS | {"unix_socket_directories": str(self.socket)}
+            flags = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())
+            self._run("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", "-D", self.data, "-o", flags)
         self.query(CREATE_ROLES, roles=" ".join(OWNERS + READERS), owners=" ".join(OWNERS))
 
     def stop(self) -> None:
@@ -144,13 +144,13 @@ class Postgres:
     def _clear_remains(self) -> None:
         """Remove what a killed server leaves: children still busy, and a number that a stranger may have by now."""
         processes.kill(process for process in psutil.process_iter() if processes.is_postgres(process, self.data))
-        lock = self.data / "postmaster.pid"
-        # PostgreSQL cleans up after a dead server better than we can, but it will not start beside a living stranger.
-        if lock.exists() and (words := lock.read_text().split()) and psutil.pid_exists(int(words[0])):
-            lock.unlink()
+        # PostgreSQL cleans up after a dead server better than we can, but will not start beside a living stranger.
+        for lock in (self.data / "postmaster.pid", self.socket / ".s.PGSQL.5432.lock"):
+            if (pid := _read_pid(lock)) is not None and psutil.pid_exists(pid):
+                lock.unlink()
 
     def _run(self, program: str, *arguments: str | Path) -> None:
-        environment = {"PATH": os.environ.get("PATH", os.defpath), **self.environment}
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **self.environment}
         with self.log.open("ab") as log:
             # A file, not a pipe: the server keeps it open after pg_ctl ends.
             done = subprocess.run(
@@ -165,6 +165,13 @@ class Postgres:
             )
         if done.returncode:
             raise PostgresError(f"{program} failed; the end of {self.log}:\n{processes.read_end(self.log)}")
+
+
+def _read_pid(lock: Path) -> int | None:
+    """Return the number on the first line of a lock file, if it has been written whole."""
+    with suppress(FileNotFoundError, IndexError, ValueError):
+        return int(lock.read_text(encoding="utf-8").split()[0])
+    return None
 
 
 def run_as() -> dict[str, Any]:

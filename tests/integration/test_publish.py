@@ -1,0 +1,522 @@
+"""publish: whole or not at all, once, and only what was asked for; on a real PostgreSQL, with processes at once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from include.config import Model, Project, load_model, load_project
+from include.contracts import Interval, PublishedDay, ScoredDay
+from include.errors import BadData
+from include.io import database
+from include.io.tables import Scope, Tables
+from include.settings import Settings
+from include.steps import publish as step
+from include.steps.publish import publish_scores
+from tests.integration import small
+
+DAY = date(2013, 3, 1)
+AS_OF = datetime(2013, 3, 1, 8, tzinfo=UTC)
+
+
+@pytest.fixture
+def flights() -> Project:
+    return load_project("flights")
+
+
+@pytest.fixture
+def late() -> Model:
+    return load_model("late_arrival")
+
+
+def frame(*days: date, rows: int = 4, version: int = 1, shift: float = 0.0) -> pl.DataFrame:
+    """Scores in no order."""
+    made = [
+        {
+            "day": day,
+            "entity_id": f"UA-{n}-EWR-{day:%Y%m%d}",
+            "model_version": version,
+            "score": (n + 1) / 10 + shift,
+            "prediction": float(n % 2),
+        }
+        for day in days
+        for n in range(rows)
+    ]
+    schema = {
+        "day": pl.Date,
+        "entity_id": pl.String,
+        "model_version": pl.Int64,
+        "score": pl.Float64,
+        "prediction": pl.Float64,
+    }
+    return pl.DataFrame(made, schema=schema).reverse()
+
+
+def entities_of(scores: pl.DataFrame, carrier: str = "UA") -> pl.DataFrame:
+    return scores.select(
+        "day",
+        "entity_id",
+        carrier=pl.lit(carrier),
+        flight=pl.lit(1, dtype=pl.Int64),
+        origin=pl.lit("EWR"),
+        dest=pl.lit(None, dtype=pl.String),
+        scheduled_departure=pl.lit(AS_OF),
+        distance_miles=pl.lit(200.0),
+    )
+
+
+def asked(scores: pl.DataFrame) -> list[ScoredDay]:
+    counted = scores.group_by("day", "model_version").len().iter_rows()
+    return [ScoredDay(day=day, model_version=version, rows=rows) for day, version, rows in counted]
+
+
+@pytest.fixture
+def put(flights: Project, late: Model, settings: Settings) -> Callable[..., list[PublishedDay]]:
+    """Publish a frame."""
+
+    def put(scores: pl.DataFrame, **options: Any) -> list[PublishedDay]:
+        days = options.pop("days", None) or asked(scores)
+        entities = options.pop("entities", entities_of(scores))
+        model = options.pop("model", late)
+        as_of = {d.day: AS_OF for d in days}
+        return publish_scores(
+            flights, model, scores.lazy(), entities.lazy(), settings, days=days, as_of=as_of, **options
+        )
+
+    return put
+
+
+def rows(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
+    with database.engine(settings).connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(statement))]
+
+
+def counts(settings: Settings) -> dict[str, int]:
+    tables = ("models", "batches", "predictions", "published", "publications", "entities_flights")
+    return {table: rows(settings, f"SELECT count(*) FROM {table}")[0][0] for table in tables}
+
+
+def seen(settings: Settings) -> list[tuple[Any, ...]]:
+    """What analysts see."""
+    return rows(
+        settings, "SELECT day, entity_id, score, prediction, model_version FROM current_predictions ORDER BY 1, 2"
+    )
+
+
+def content(scores: pl.DataFrame) -> list[tuple[Any, ...]]:
+    return scores.select("day", "entity_id", "score", "prediction", "model_version").sort("day", "entity_id").rows()
+
+
+# --- what readers see -------------------------------------------------------------------------------------------------
+
+
+def test_readers_see_what_was_published_bit_by_bit(put: Any, settings: Settings, late: Model) -> None:
+    scores = frame(DAY, DAY + timedelta(days=1)).with_columns(score=pl.col("score") / 3)
+    published = put(scores)
+
+    assert seen(settings) == content(scores)
+    assert [(d.day, d.state, d.rows, d.differing) for d in published] == [
+        (DAY, "published", 4, 0),
+        (DAY + timedelta(days=1), "published", 4, 0),
+    ]
+    batches = rows(
+        settings, "SELECT batch_id::text, day, model_version, rows, digest, as_of, run_id FROM batches ORDER BY day"
+    )
+    stored = database.stored_predictions(settings, late.name, Interval(start=DAY, end=DAY + timedelta(days=1)))
+    for (batch_id, day, version, count, digest, as_of, run_id), result in zip(batches, published, strict=True):
+        again = database.content_digest(stored.filter(pl.col("batch_id") == batch_id), "score", "prediction")
+        assert digest == again
+        assert result.batch_id == batch_id == step.batch_id(late.name, day, version, again)
+        assert (version, count, as_of, run_id) == (1, 4, AS_OF, "test")
+    assert rows(settings, "SELECT * FROM models") == [
+        ("late_arrival", "flights", late.outcome, late.task, late.title, late.owner)
+    ]
+
+
+def test_analysts_slice_predictions_by_entities(put: Any, settings: Settings) -> None:
+    put(frame(DAY))
+    joined = rows(
+        settings,
+        "SELECT carrier, flight, origin, dest, scheduled_departure, distance_miles, count(*) FROM current_predictions "
+        "JOIN flights_entities USING (day, entity_id) GROUP BY 1, 2, 3, 4, 5, 6",
+    )
+    assert joined == [("UA", 1, "EWR", None, AS_OF, 200.0, 4)]
+
+
+def test_equal_content_again_changes_nothing(put: Any, settings: Settings) -> None:
+    first = put(frame(DAY))
+    before = rows(settings, "SELECT xmin::text, * FROM published"), counts(settings)
+    entities = rows(settings, "SELECT xmin::text, xmax::text, * FROM entities_flights")
+    again = put(frame(DAY).reverse())
+    assert (rows(settings, "SELECT xmin::text, * FROM published"), counts(settings)) == before
+    assert rows(settings, "SELECT xmin::text, xmax::text, * FROM entities_flights") == entities
+    assert [(d.state, d.batch_id) for d in again] == [("unchanged", first[0].batch_id)]
+
+
+def test_other_content_replaces_and_leaves_a_history(put: Any, settings: Settings) -> None:
+    one, two = put(frame(DAY)), put(frame(DAY, shift=0.01))
+    assert seen(settings) == content(frame(DAY, shift=0.01))
+    back = put(frame(DAY))
+    assert seen(settings) == content(frame(DAY))
+    assert back[0].batch_id == one[0].batch_id
+    assert back[0].state == "published"
+    assert counts(settings)["batches"] == 2
+    assert rows(settings, "SELECT batch_id::text, replaced::text, mode, run_id FROM publications ORDER BY id") == [
+        (one[0].batch_id, None, "replace", "test"),
+        (two[0].batch_id, one[0].batch_id, "replace", "test"),
+        (one[0].batch_id, two[0].batch_id, "replace", "test"),
+    ]
+
+
+def test_another_version_with_the_same_scores_is_another_batch(put: Any, settings: Settings) -> None:
+    put(frame(DAY))
+    assert put(frame(DAY, version=2))[0].state == "published"
+    assert {row[4] for row in seen(settings)} == {2}
+
+
+def test_missing_keeps_what_readers_saw_and_says_how_much_differs(put: Any, settings: Settings) -> None:
+    other = DAY + timedelta(days=1)
+    first = put(frame(DAY))
+    changed = frame(DAY, other, rows=5).with_columns(  # of DAY: one row more, one score changed, three as they were
+        score=pl.when(pl.col("entity_id").str.starts_with("UA-2")).then(0.99).otherwise("score")
+    )
+    result = put(changed, mode="missing")
+    assert [(d.day, d.state, d.rows, d.differing) for d in result] == [(DAY, "kept", 5, 2), (other, "published", 5, 0)]
+    assert [row for row in seen(settings) if row[0] == DAY] == content(frame(DAY))
+    assert counts(settings)["batches"] == 3
+    assert counts(settings)["publications"] == 2
+    assert rows(settings, f"SELECT batch_id::text FROM published WHERE day = '{DAY}'") == [(first[0].batch_id,)]
+    assert put(frame(DAY), mode="missing")[0].state == "unchanged"
+
+
+def test_a_batch_stored_unpublished_can_be_published_later(put: Any, settings: Settings) -> None:
+    put(frame(DAY))
+    stored = put(frame(DAY, shift=0.01), mode="missing")
+    published = put(frame(DAY, shift=0.01))
+    assert published[0].state == "published"
+    assert published[0].batch_id == stored[0].batch_id
+    assert counts(settings)["batches"] == 2
+
+
+def test_entities_are_corrected_by_replace_and_left_by_missing(put: Any, settings: Settings) -> None:
+    scores = frame(DAY)
+    put(scores)
+    put(scores, entities=entities_of(scores, carrier="B6"), mode="missing")
+    assert rows(settings, "SELECT DISTINCT carrier FROM flights_entities") == [("UA",)]
+    put(scores, entities=entities_of(scores, carrier="B6"))
+    assert rows(settings, "SELECT DISTINCT carrier FROM flights_entities") == [("B6",)]
+    assert counts(settings)["entities_flights"] == 4
+
+
+def test_an_empty_day_is_published_too(put: Any, settings: Settings) -> None:
+    result = put(frame(DAY).clear(), days=[ScoredDay(day=DAY, model_version=3, rows=0)])
+    assert [(d.day, d.state, d.rows) for d in result] == [(DAY, "published", 0)]
+    assert rows(
+        settings, "SELECT day, model_version, rows FROM published JOIN batches USING (batch_id, model, day)"
+    ) == [(DAY, 3, 0)]
+
+
+def test_a_model_that_is_declared_anew_is_joined_with_its_new_outcome(
+    put: Any, settings: Settings, late: Model
+) -> None:
+    put(frame(DAY))
+    put(frame(DAY, shift=0.01), model=late.model_copy(update={"outcome": "arrival_delay", "title": "Other"}))
+    assert rows(settings, "SELECT outcome, title, owner FROM models") == [("arrival_delay", "Other", late.owner)]
+
+
+def test_models_do_not_mix(put: Any, settings: Settings, late: Model) -> None:
+    put(frame(DAY))
+    put(frame(DAY), model=late.model_copy(update={"name": "another"}))
+    assert rows(settings, "SELECT model, count(*) FROM current_predictions GROUP BY 1 ORDER BY 1") == [
+        ("another", 4),
+        ("late_arrival", 4),
+    ]
+    assert counts(settings)["batches"] == 2
+
+
+def test_many_days_are_published_in_transactions_of_whole_days(
+    put: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "CHUNK_ROWS", 9)
+    scores = frame(*(DAY + timedelta(days=n) for n in range(5)))
+    assert len(put(scores)) == 5
+    assert seen(settings) == content(scores)
+    transactions = rows(settings, "SELECT day, xmin::text FROM predictions GROUP BY 1, 2 ORDER BY 1")
+    assert len(transactions) == 5
+    assert len({transaction for _, transaction in transactions}) == 3
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+GOOD = frame(DAY, DAY + timedelta(days=1))
+FIRST = (pl.col("day") == DAY) & pl.col("entity_id").str.starts_with("UA-1")
+
+
+@pytest.mark.parametrize(
+    ("scores", "says"),
+    [
+        (GOOD.with_columns(score=pl.when(FIRST).then(float("nan")).otherwise("score")), "1 of 4 rows .* NaN"),
+        (GOOD.with_columns(score=pl.when(FIRST).then(None).otherwise("score")), "1 of 4 rows .* null"),
+        (GOOD.with_columns(prediction=pl.when(FIRST).then(float("inf")).otherwise("prediction")), "1 of 4 rows"),
+        (GOOD.with_columns(entity_id=pl.when(FIRST).then(None).otherwise("entity_id")), "4 scores of 3 entities"),
+        (pl.concat([GOOD.filter(~FIRST), frame(DAY, rows=1)]), "4 scores of 3 entities"),
+        (GOOD.filter(~FIRST), "3 scores, expected 4"),
+        (GOOD.filter(pl.col("day") != DAY), "0 scores, expected 4"),
+        (pl.concat([GOOD, frame(DAY, rows=5).head(1)]), "5 scores, expected 4"),
+        (GOOD.with_columns(model_version=pl.when(FIRST).then(2).otherwise(1)), r"version \[1, 2\], expected version 1"),
+        (pl.concat([GOOD, frame(DAY + timedelta(days=7))]), "scores of a day that was not asked for"),
+    ],
+)
+def test_bad_scores_are_refused_before_anything_is_written(
+    put: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, scores: pl.DataFrame, says: str
+) -> None:
+    monkeypatch.setattr(step, "CHUNK_ROWS", 1)  # the other day alone would be in order
+    with pytest.raises(BadData, match=f"2013-03-0[18]: (.*)?{says}"):
+        put(scores, days=asked(GOOD), entities=entities_of(pl.concat([GOOD, frame(DAY, rows=5)]).unique()))
+    assert set(counts(settings).values()) == {0}
+
+
+def test_scored_entities_that_the_feed_does_not_have_are_refused(put: Any, settings: Settings) -> None:
+    with pytest.raises(BadData, match="2013-03-01: 1 of 4 scored entities are not in the feed"):
+        put(GOOD, entities=entities_of(GOOD.filter(~FIRST)))
+    assert set(counts(settings).values()) == {0}
+
+
+def test_a_day_asked_for_twice_is_refused(put: Any) -> None:
+    with pytest.raises(BadData, match="published twice"):
+        put(GOOD, days=[*asked(GOOD), ScoredDay(day=DAY, model_version=2, rows=4)])
+
+
+# --- processes that die, and processes at once ------------------------------------------------------------------------
+
+PROCESS = """
+import sys
+import polars as pl
+from include.config import load_model, load_project
+from include.settings import Settings
+from tests.integration.test_publish import AS_OF, asked, entities_of
+from include.steps.publish import publish_scores
+
+scores = pl.read_parquet(sys.argv[1])
+days = publish_scores(
+    load_project("flights"), load_model("late_arrival"), scores.lazy(), entities_of(scores).lazy(), Settings(),
+    days=asked(scores), as_of={d.day: AS_OF for d in asked(scores)}, mode=sys.argv[2],
+)
+print("[" + ",".join(d.model_dump_json() for d in days) + "]")
+"""
+
+
+@pytest.fixture
+def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start another process that publishes a frame."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(scores: pl.DataFrame, mode: str = "replace", run_id: str = "other") -> "subprocess.Popen[str]":
+        path = tmp_path / f"{len(started)}.parquet"
+        scores.write_parquet(path)
+        secret = {name: getattr(settings, name).get_secret_value() for name in ("database_url", "mlflow_tracking_uri")}
+        variables = {**settings.model_dump(include={"landing", "tables", "artifacts"}), **secret, "run_id": run_id}
+        environment = {f"NIGHTLY_{name.upper()}": value for name, value in {**variables, "hash_key": "k"}.items()}
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(path), mode],
+            env={**os.environ, **environment},
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def result(process: "subprocess.Popen[str]") -> list[dict[str, Any]]:
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    found: list[dict[str, Any]] = json.loads(out)
+    return found
+
+
+@contextmanager
+def blocked(settings: Settings, lock: str, waiting: int) -> Iterator[Callable[[], None]]:
+    """Hold a lock; the function yielded returns once so many others wait for a lock in this database."""
+    with database.engine(settings).connect() as connection:
+        connection.execute(sa.text(lock))
+
+        def until_they_wait() -> None:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                others = rows(
+                    settings,
+                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                    "AND datname = current_database()",
+                )
+                if others[0][0] >= waiting:
+                    return
+                time.sleep(0.02)
+            raise AssertionError(f"not {waiting} processes came to wait")
+
+        yield until_they_wait
+
+
+def test_killed_in_the_middle_leaves_the_old_night_and_nothing_half(put: Any, start: Any, settings: Settings) -> None:
+    other = DAY + timedelta(days=1)
+    put(frame(DAY))
+    before = counts(settings)
+    # it has written batch, predictions and history, and wants to move the pointer
+    with blocked(settings, "SELECT * FROM published FOR UPDATE", 1) as until_they_wait:
+        process = start(frame(DAY, other, rows=300, shift=0.01))
+        until_they_wait()
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(10) == -signal.SIGKILL
+        assert seen(settings) == content(frame(DAY))
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and rows(
+        settings, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    ):
+        time.sleep(0.02)  # the server notices that the process is gone
+    assert counts(settings) == before
+    assert seen(settings) == content(frame(DAY))
+
+    again = put(frame(DAY, other, rows=300, shift=0.01))
+    assert [d.state for d in again] == ["published", "published"]
+    assert seen(settings) == content(frame(DAY, other, rows=300, shift=0.01))
+
+
+POINTERS = "LOCK TABLE published IN SHARE MODE"  # holds back who is about to move one
+
+
+def test_the_same_content_by_two_processes_at_once_is_one_batch(start: Any, settings: Settings) -> None:
+    scores = frame(DAY, DAY + timedelta(days=1), rows=300)
+    with blocked(settings, POINTERS, 2) as until_they_wait:
+        processes = [start(scores, run_id=name) for name in ("a", "b")]
+        until_they_wait()
+    states = sorted(tuple(day["state"] for day in result(process)) for process in processes)
+    assert states == [("published", "published"), ("unchanged", "unchanged")]
+    assert seen(settings) == content(scores)
+    assert counts(settings) == {
+        "models": 1,
+        "batches": 2,
+        "predictions": 600,
+        "published": 2,
+        "publications": 2,
+        "entities_flights": 600,
+    }
+
+
+def test_other_content_by_two_processes_at_once_is_published_one_after_the_other(
+    put: Any, start: Any, settings: Settings
+) -> None:
+    days = [DAY + timedelta(days=n) for n in range(3)]
+    put(frame(*days))
+    with blocked(settings, POINTERS, 2) as until_they_wait:
+        processes = [start(frame(*days, rows=300, shift=shift), run_id=str(shift)) for shift in (0.01, 0.02)]
+        until_they_wait()
+    assert [[day["state"] for day in result(process)] for process in processes] == [["published"] * 3] * 2
+    history = rows(settings, "SELECT day, run_id, batch_id, replaced FROM publications ORDER BY id")
+    runs = [run_id for _, run_id, _, _ in history]
+    assert runs in (["test"] * 3 + ["0.01"] * 3 + ["0.02"] * 3, ["test"] * 3 + ["0.02"] * 3 + ["0.01"] * 3)
+    assert [(day, replaced) for day, _, _, replaced in history[3:]] == [
+        (day, batch) for day, _, batch, _ in history[:6]
+    ]
+    assert seen(settings) == content(frame(*days, rows=300, shift=float(runs[-1])))
+
+
+def test_missing_by_two_processes_at_once_publishes_one_and_keeps_it(start: Any, settings: Settings) -> None:
+    with blocked(settings, POINTERS, 2) as until_they_wait:
+        processes = [start(frame(DAY, shift=shift), mode="missing") for shift in (0.01, 0.02)]
+        until_they_wait()
+    found = sorted((day["state"], day["differing"]) for process in processes for day in result(process))
+    assert found == [("kept", 4), ("published", 0)]
+    assert counts(settings)["batches"] == 2
+    assert counts(settings)["publications"] == 1
+
+
+# --- the step, on tables ----------------------------------------------------------------------------------------------
+
+DAYS = [DAY + timedelta(days=n) for n in range(3)]
+INTERVAL = Interval(start=DAYS[0], end=DAYS[-1])
+
+
+@pytest.fixture
+def scored(settings: Settings, flights: Project, late: Model) -> Settings:
+    """Three nights; the first without a champion, the other two scored."""
+    small.prepare(settings, flights, *DAYS)
+    database.record_promotion(settings, late.name, 1, DAYS[1], by="me", why="first")
+    database.record_promotion(settings, late.name, 2, DAYS[2], by="me", why="better")
+    small.score(settings, flights, late.name, DAYS[1], DAYS[2], version=1)
+    small.score(settings, flights, late.name, DAYS[1], DAYS[2], version=2)
+    return settings
+
+
+def test_each_day_of_a_champion_is_published_with_its_entities(scored: Settings, late: Model) -> None:
+    published = step.publish(late, INTERVAL, scored)
+    assert [(d.day, d.state, d.rows) for d in published.days] == [(DAYS[1], "published", 4), (DAYS[2], "published", 4)]
+    assert (published.rows, published.model, published.interval) == (8, "late_arrival", INTERVAL)
+    assert rows(
+        scored,
+        "SELECT day, model_version, as_of, dest, scheduled_departure, count(*) FROM current_predictions "
+        "JOIN flights_entities USING (day, entity_id) GROUP BY 1, 2, 3, 4, 5 ORDER BY 1",
+    ) == [
+        (day, version, small.as_of(day), "LAX", small.as_of(day) + timedelta(hours=7), 4)
+        for day, version in ((DAYS[1], 1), (DAYS[2], 2))
+    ]
+
+
+def test_the_days_that_score_made_are_published_as_it_says(scored: Settings, late: Model) -> None:
+    day = ScoredDay(day=DAYS[1], model_version=2, rows=4)
+    assert [d.day for d in step.publish(late, INTERVAL, scored, days=[day]).days] == [DAYS[1]]
+    assert rows(scored, "SELECT DISTINCT day, model_version FROM current_predictions") == [(DAYS[1], 2)]
+
+
+def test_without_a_champion_nothing_is_published(scored: Settings, late: Model) -> None:
+    published = step.publish(late, Interval.of(DAYS[0]), scored)
+    assert (published.days, published.rows) == ((), 0)
+
+
+def test_an_empty_night_is_published(settings: Settings, flights: Project, late: Model) -> None:
+    small.prepare(settings, flights, DAYS[0])
+    small.prepare(settings, flights, DAYS[1], count=0)
+    small.score(settings, flights, late.name, DAYS[0])
+    database.record_promotion(settings, late.name, 1, DAYS[0], by="me", why="first")
+    published = step.publish(late, Interval(start=DAYS[0], end=DAYS[1]), settings)
+    assert [(d.day, d.state, d.rows) for d in published.days] == [(DAYS[0], "published", 4), (DAYS[1], "published", 0)]
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "says"),
+    [
+        ("features_flights", lambda rows: rows.head(3), "the night has 4 rows, features_flights 3, scored were 4"),
+        ("scores_late_arrival", lambda rows: rows.sort("model_version").slice(1), "3 scores, expected 4"),
+        ("scores_late_arrival", lambda rows: rows.with_columns(as_of=pl.lit(AS_OF)), "made of another night"),
+        ("clean_schedule", lambda rows: rows.slice(1), "1 of 4 scored entities are not in the feed"),
+    ],
+)
+def test_nights_features_scores_and_entities_have_to_agree(
+    scored: Settings, late: Model, table: str, change: Callable[[pl.DataFrame], pl.DataFrame], says: str
+) -> None:
+    Tables(scored).replace(table, change, Scope(Interval.of(DAYS[1])), sort_by=["day"])
+    with pytest.raises(BadData, match=f"2013-03-02: .*({says})"):
+        step.publish(late, INTERVAL, scored)
+    assert counts(scored)["batches"] == 0
+
+
+def test_a_day_without_a_night_is_refused(scored: Settings, late: Model) -> None:
+    with pytest.raises(BadData, match="2013-03-04: no night of flights"):
+        step.publish(late, Interval(start=DAYS[0], end=DAYS[2] + timedelta(days=1)), scored)
+    assert counts(scored)["batches"] == 0

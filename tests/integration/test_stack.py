@@ -1,0 +1,175 @@
+"""A whole local stack beside whatever else runs here: it is started, used, killed, mended and stopped for real.
+
+The tests of this file tell one story and run in its order.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tools import processes
+from tools.stack import ROOT, SERVICES, USUAL_PORTS, Stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+DAG = '''
+"""A DAG file of Airflow's that imports from the bundle, and whose task looks at what it was given."""
+import os
+
+from airflow.sdk import Connection, dag, task
+
+from include import BUNDLED
+
+
+@dag(dag_id="{dag_id}", schedule=None, is_paused_upon_creation=False)
+def look():
+    @task
+    def find() -> dict:
+        names = ("artifacts", "database", "hash_key", "landing", "mlflow", "tables")
+        found = [Connection.get(f"nightly_{{name}}").conn_id for name in names]
+        return {{"variables": [name for name in os.environ if name.startswith("NIGHTLY_")], "connections": found}}
+
+    find()
+
+
+look()
+'''
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A running stack with a small bundle of its own, started while others hold the usual ports."""
+    with ExitStack() as others, pytest.MonkeyPatch.context() as environment:
+        # Not in pytest's folder: each new session closes that to other users, and root's PostgreSQL is run by one.
+        folder = Path(others.enter_context(tempfile.TemporaryDirectory(prefix="nightly-stack-")))
+        make_bundle(folder / "bundle")
+        stack = Stack(folder / "home", bundle=folder / "bundle")
+        for port in USUAL_PORTS.values():
+            with suppress(OSError):  # held by a stack of this machine: as good
+                others.enter_context(socket.create_server(("127.0.0.1", port)))
+        environment.setenv("NIGHTLY_TABLES", "/left/by/a/sourced/env")
+        try:
+            stack.start(schedule=False)
+            yield stack
+        finally:
+            stack.stop()
+
+
+def make_bundle(folder: Path) -> None:
+    for place in ("dags", "include", ".venv/lib", ".local"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "look.py").write_text(DAG.format(dag_id=place.strip(".").replace("/", "_")))
+    (folder / ".venv" / "lib64").symlink_to("lib")  # as in every venv; Airflow's search ends with an error over it
+    (folder / "include" / "__init__.py").write_text("BUNDLED = True\n")
+    shutil.copy(ROOT / ".airflowignore", folder)
+
+
+def in_shell(stack: Stack, commands: str) -> list[str]:
+    script = f'set -eu\n. "{stack.home}/env"\n{commands}'
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def running_pids(stack: Stack) -> dict[str, int | None]:
+    status = stack.status()
+    assert all(service.healthy for service in status), status
+    return {service.name: service.pid for service in status}
+
+
+def test_is_healthy_on_ports_of_its_own(stack: Stack) -> None:
+    assert set(running_pids(stack)) == {"postgres", *SERVICES}
+    ports = json.loads((stack.home / "state.json").read_text())["ports"]
+    assert not set(ports.values()) & set(USUAL_PORTS.values())
+    with stack.api() as api:
+        assert api.get("/api/v2/version").json()["version"] == "3.3.2"
+
+
+def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> None:
+    with stack.api() as api:
+        deadline = time.monotonic() + 60
+        while not (dags := [dag["dag_id"] for dag in api.get("/api/v2/dags").json()["dags"]]):
+            assert time.monotonic() < deadline, stack.log("dag-processor")
+            time.sleep(0.2)
+        assert dags == ["dags"], ".airflowignore leaves only dags/ to be parsed"
+
+        path = "/api/v2/dags/dags/dagRuns"
+        run = api.post(path, json={"logical_date": None}).raise_for_status().json()["dag_run_id"]
+        while (state := api.get(f"{path}/{run}").json()["state"]) in ("queued", "running"):
+            assert time.monotonic() < deadline + 60, stack.log("scheduler")
+            time.sleep(0.2)
+        assert state == "success"
+        found = api.get(f"{path}/{run}/taskInstances/find/xcomEntries/return_value").json()["value"]
+    assert found["variables"] == [processes.MARKER]
+    assert len(found["connections"]) == 6
+
+
+def test_sourced_env_makes_commands_use_the_stack(stack: Stack) -> None:
+    sql = "SELECT current_user, current_database()"
+    assert in_shell(stack, f'psql "$READER_URL" -Atc "{sql}"; psql "$DATABASE_URL" -Atc "{sql}"') == [
+        "reader|nightly",
+        "nightly|nightly",
+    ]
+    assert in_shell(stack, "airflow dags list --output plain --columns dag_id 2>/dev/null")[-1].strip() == "dags"
+    assert in_shell(stack, 'echo "${NIGHTLY_STACK-none} $NIGHTLY_TABLES"') == [f"none {stack.home}/tables"]
+    assert (stack.home / "env").stat().st_mode & 0o077 == 0, "it carries keys"
+
+
+def test_starting_again_changes_nothing(stack: Stack) -> None:
+    before = running_pids(stack)
+    began = time.monotonic()
+    Stack(stack.home, bundle=stack.bundle).start()
+    assert running_pids(stack) == before
+    assert time.monotonic() - began < 5
+
+
+def test_mends_after_everything_was_killed_and_its_numbers_went_to_strangers(stack: Stack) -> None:
+    url, before = stack.api_url, running_pids(stack)
+    for process in processes.find_processes(stack.home):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
+    processes.await_end(processes.find_processes(stack.home), 10)
+    stranger = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        replace(stack.home / "state.json", str(before["scheduler"]), str(stranger.pid))
+        for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            replace(stack.home / "postgres" / lock, str(before["postgres"]), str(stranger.pid))
+        mended = Stack(stack.home, bundle=stack.bundle)
+        mended.start()
+        after = running_pids(mended)
+        assert not set(after.values()) & {*before.values(), stranger.pid}
+        assert mended.api_url == url
+        assert stranger.poll() is None
+        assert os.getsid(stranger.pid) == stranger.pid
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_stop_leaves_no_process(stack: Stack) -> None:
+    stack = Stack(stack.home, bundle=stack.bundle)
+    # A task's child in a session of its own, like a JVM: only the marker tells whose it is.
+    environment = stack.environment()
+    orphan = subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True)
+    stack.stop()
+    assert processes.find_processes(stack.home) == []
+    assert orphan.wait(timeout=5)
+    assert not any(service.healthy for service in stack.status())
+    assert stack.stop() == []
