@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -24,8 +24,17 @@ PROJECTS = Path(__file__).parent / "projects"
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
 
+RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_day", "_row", "_malformed"})
+"""Columns that the pipeline adds: a feed cannot have its own of the same name, whatever the case (Spark's)."""
+
+
 def _zone(name: str) -> str:
-    ZoneInfo(name)
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:  # of which pydantic explains ValueError only
+        close = difflib.get_close_matches(name, available_timezones(), n=1)
+        meant = f"did you mean {close[0]!r}?" if close else "write it as 'America/New_York'"
+        raise ValueError(f"no timezone {name!r}; {meant}") from error
     return name
 
 
@@ -55,7 +64,10 @@ class Column(Config):
         if self.data_class == "identifier" and self.type != "string":
             raise ValueError("an identifier is hashed, so its type is string")
         if self.format is not None:
-            re.compile(self.format)
+            try:
+                re.compile(self.format)
+            except re.error as error:
+                raise ValueError(f"format {self.format!r} is no regular expression: {error}") from error
         return self
 
 
@@ -73,6 +85,10 @@ class Feed(Config):
     def _consistent(self) -> Self:
         if self.path.count("{day}") < 1:
             raise ValueError(f"path {self.path!r} has no {{day}}")
+        if "{" in self.path.replace("{day}", "") or "}" in self.path.replace("{day}", ""):
+            raise ValueError(f"path {self.path!r} has braces other than {{day}}")
+        if taken := sorted(name for name in self.columns if name.lower() in RESERVED_COLUMNS):
+            raise ValueError(f"column {taken[0]!r}: the pipeline adds a column of that name; rename it in the feed")
         for name in (*self.key, self.day_column):
             if name not in self.columns:
                 raise ValueError(f"key or day column {name!r} is not in columns{nearest(name, self.columns)}")
@@ -141,6 +157,8 @@ class Project(Config):
                 raise ValueError(
                     f"outcome {name}: feed {outcome.feed} has lag_days 0: a day cannot know its own outcome"
                 )
+            if name in self.feeds[outcome.feed].columns:
+                raise ValueError(f"outcome {name}: feed {outcome.feed} has a column of that name; rename the outcome")
         columns = self.feeds[self.entity.feed].kept
         for name in (*self.entity.key, *self.entity.public):
             if name not in columns:
@@ -230,7 +248,15 @@ def load_project(name: str) -> Project:
     """Raises `BadConfig` naming the file, the key and the nearest right one."""
     if name not in project_names():
         raise BadConfig(f"no project {name!r} in {PROJECTS}{nearest(name, project_names())}")
-    return _load(Project, PROJECTS / name / "project.yaml", name=name)
+    project = _load(Project, PROJECTS / name / "project.yaml", name=name)
+    for other in set(project_names()) - {name}:
+        shared = sorted(project.feeds.keys() & (read_yaml(PROJECTS / other / "project.yaml").get("feeds") or {}).keys())
+        if shared:
+            raise BadConfig(
+                f"{project.folder / 'project.yaml'}: feeds.{shared[0]}: {other} has a feed of that name, and tables "
+                "are named by feeds; rename one"
+            )
+    return project
 
 
 @cache
@@ -268,13 +294,34 @@ def nearest(word: str, words: Any) -> str:
     return f"; there is {', '.join(known)}" if known else "; there is none"
 
 
-def _load(kind: type[C], path: Path, **named: str) -> C:
+class _Loader(yaml.SafeLoader):
+    """YAML says that a key stands once; PyYAML lets the last one win, so that a pasted feed would hide another."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {name!r} stands twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping. Raises `BadConfig` naming the file, and the line where there is one."""
     try:
-        declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+        declared = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  it is a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise BadConfig(f"{path}: not YAML: {error}") from error
     if not isinstance(declared, dict):
         raise BadConfig(f"{path}: must be a mapping of keys")
+    return declared
+
+
+def _load(kind: type[C], path: Path, **named: str) -> C:
+    declared = read_yaml(path)
     if clash := named.keys() & declared.keys():
         raise BadConfig(f"{path}: {', '.join(sorted(clash))}: is the folder's name, and is not written in the file")
     try:

@@ -19,17 +19,15 @@ from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import polars as pl
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from include.config import Project, nearest
 from include.contracts import Interval, Record, StepResult
 from include.errors import BadDelivery, NeedsAttention
-from include.io.landing import Landing, Sidecar
+from include.io.landing import Landing, Sidecar, read, write_whole
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -165,7 +163,7 @@ def deliver(
     uri = str(filesystem.unstrip_protocol(path))
 
     text = _render(frame)
-    found = _read(filesystem, path)
+    found = read(filesystem, path)
     data = gzip.compress(text, mtime=0) if found is None else found
     sidecar = Sidecar(
         feed=feed,
@@ -176,10 +174,10 @@ def deliver(
         available_at=available_at.astimezone(UTC),
     )
     if found is not None:
-        _refuse_change(uri, found, text, _read(filesystem, f"{path}.json"), sidecar)
+        _refuse_change(uri, found, text, read(filesystem, f"{path}.json"), sidecar)
         return Delivered(uri=uri, sidecar=sidecar, new=False)
-    _write_whole(filesystem, f"{path}.json", sidecar.model_dump_json().encode())
-    _write_whole(filesystem, path, data)
+    write_whole(filesystem, f"{path}.json", sidecar.model_dump_json().encode())
+    write_whole(filesystem, path, data)
     return Delivered(uri=uri, sidecar=sidecar, new=True)
 
 
@@ -389,27 +387,3 @@ def _refuse_change(uri: str, found: bytes, text: bytes, found_sidecar: bytes | N
     old, new = before.model_dump(), sidecar.model_dump()
     if changed := [f"{key} {old[key]}, not {new[key]}" for key in new if old[key] != new[key]]:
         raise BadDelivery(f"{uri}.json is there already and says {'; '.join(changed)}; {mend}")
-
-
-def _read(filesystem: Any, path: str) -> bytes | None:
-    """None when there is no such file. Asks for the file itself, since listings are cached."""
-    try:
-        content: bytes = filesystem.cat_file(path)
-    except FileNotFoundError:
-        return None
-    return content
-
-
-def _write_whole(filesystem: Any, path: str, data: bytes) -> None:
-    """The file appears at once: an object store shows an object when its PUT is complete, a folder needs a rename."""
-    if not isinstance(filesystem, LocalFileSystem):
-        filesystem.pipe_file(path, data)
-        return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{uuid4().hex}.part")  # matches no feed's pattern
-    try:
-        part.write_bytes(data)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)

@@ -73,11 +73,13 @@ def entity_id(project: Project) -> pl.Expr:
 
 
 def parse(text: pl.Expr, kind: str) -> pl.Expr:
-    """Text as landed -> the declared type; what cannot be read becomes null. Timestamps: ISO 8601 with offset."""
+    """Text as landed -> the declared type; what cannot be read becomes null, also NaN and infinity, which break sums
+    and are taken for large by comparisons. Timestamps: ISO 8601 with offset."""
     if kind == "timestamp":
         return text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     if kind == "boolean":
         return text.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean())
     if kind == "date":
         return text.str.to_date("%Y-%m-%d", strict=False)
-    return text.cast(POLARS[kind], strict=False)
+    value = text.cast(POLARS[kind], strict=False)
+    return pl.when(value.is_finite()).then(value) if kind == "double" else value

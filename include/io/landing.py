@@ -6,21 +6,30 @@ contained and when it became available, written once: a replay from landing alon
 
 import hashlib
 import json
+import logging
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import fsspec
-from pydantic import BaseModel, ConfigDict, ValidationError
+from fsspec.implementations.local import LocalFileSystem
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from include.config import Project
 from include.errors import BadDelivery
 from include.settings import Settings
 
+log = logging.getLogger(__name__)
+
 
 class Sidecar(BaseModel):
-    """`<file>.json` beside a file, by the supplier. Sizes in bytes; `rows` without the header."""
+    """`<file>.json` beside a file, by the supplier. Sizes in bytes; `rows` without the header.
+
+    A time without an offset is refused: it would mean another moment on another machine.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -29,7 +38,7 @@ class Sidecar(BaseModel):
     size: int
     sha256: str
     rows: int
-    available_at: datetime
+    available_at: AwareDatetime
 
 
 @dataclass(frozen=True)
@@ -57,25 +66,28 @@ class Landing:
         return str(self.fs.unstrip_protocol(f"{self.root}/{self.project.feeds[feed].path.format(day=day)}"))
 
     def find(self, feed: str, day: date | None = None) -> list[Found]:
-        """The objects of a feed, of one day or of all, by day and key."""
+        """The objects of a feed, of one day or of all, by day and key. Sidecars and hidden files are none."""
         declared = self.project.feeds[feed].path
         self.fs.invalidate_cache()
         listing: dict[str, Any] = self.fs.glob(f"{self.root}/{declared.format(day=day or '*')}", detail=True)
-        day_in_path = re.compile(
-            ".*".join(re.escape(part).replace(r"\*", "[^/]*") for part in declared.split("{day}")).replace(
-                ".*", r"(\d{4}-\d{2}-\d{2})", 1
-            )
-        )
+        named = re.compile(_as_regex(declared))
         found = []
         for path, info in listing.items():
             key = path.removeprefix(f"{self.root}/")
-            match = day_in_path.fullmatch(key)
-            if match is None or info["type"] != "file":
+            match = named.fullmatch(key)
+            if match is None or info["type"] != "file" or key.rsplit("/", 1)[-1].startswith((".", "_")):
+                continue
+            if path.endswith(".json") and path.removesuffix(".json") in listing:
+                continue
+            try:
+                of_day = date.fromisoformat(match["day"])
+            except ValueError:
+                log.warning("%s: there is no day %s; the file is left alone", path, match["day"])
                 continue
             found.append(
                 Found(
                     feed=feed,
-                    day=date.fromisoformat(match.group(1)),
+                    day=of_day,
                     key=key,
                     uri=str(self.fs.unstrip_protocol(path)),
                     size=info["size"],
@@ -89,11 +101,11 @@ class Landing:
 
     def sidecar(self, found: Found) -> Sidecar | None:
         """What the supplier says of the file, if anything. Raises `BadDelivery` when it cannot be read."""
-        path = f"{self.root}/{found.key}.json"
-        if not self.fs.exists(path):
+        content = read(self.fs, f"{self.root}/{found.key}.json")
+        if content is None:
             return None
         try:
-            return Sidecar.model_validate_json(self.fs.cat_file(path))
+            return Sidecar.model_validate_json(content)
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
             raise BadDelivery(f"{found.uri}.json: not a sidecar ({wrong}); mend it or take it away") from error
@@ -115,17 +127,39 @@ class Landing:
         """Write the manifest entry, once: a later call changes nothing."""
         if self._manifest(found) is None:
             entry = {"key": found.key, "sha256": sha256, "available_at": available_at.isoformat()}
-            path = self._manifest_path(found)
-            self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-            with self.fs.transaction, self.fs.open(path, "wb") as file:  # appears whole or not at all
-                file.write(json.dumps(entry).encode())
+            write_whole(self.fs, self._manifest_path(found), json.dumps(entry).encode())
 
     def _manifest_path(self, found: Found) -> str:
         return f"{self.root}/_manifest/{found.key}.json"
 
     def _manifest(self, found: Found) -> dict[str, str] | None:
-        path = self._manifest_path(found)
-        return json.loads(self.fs.cat_file(path)) if self.fs.exists(path) else None
+        content = read(self.fs, self._manifest_path(found))
+        return None if content is None else json.loads(content)
+
+
+def read(filesystem: Any, path: str) -> bytes | None:
+    """None when there is no such file. Asks for the file itself, since listings are cached."""
+    try:
+        content: bytes = filesystem.cat_file(path)
+    except FileNotFoundError:
+        return None
+    return content
+
+
+def write_whole(filesystem: Any, path: str, data: bytes) -> None:
+    """The file appears at once: an object store shows an object when its PUT is complete, a folder needs a rename
+    (fsspec's transaction goes through the machine's temporary folder, and copies when that is another disk)."""
+    if not isinstance(filesystem, LocalFileSystem):
+        filesystem.pipe_file(path, data)
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{uuid4().hex}.part")  # hidden: no feed's pattern finds it
+    try:
+        part.write_bytes(data)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def sha256(content: bytes) -> str:
@@ -138,3 +172,9 @@ def _moment(value: float | datetime) -> datetime:
     if isinstance(value, datetime):
         return value.astimezone(UTC)
     return datetime.fromtimestamp(value, UTC)
+
+
+def _as_regex(declared: str) -> str:
+    """A feed's path as a regular expression with the group `day`; a second {day} must be the same one."""
+    first, *others = (re.escape(part).replace(r"\*", "[^/]*") for part in declared.split("{day}"))
+    return first + r"(?P<day>\d{4}-\d{2}-\d{2})" + "(?P=day)".join(others)

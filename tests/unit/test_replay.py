@@ -152,18 +152,15 @@ class TestMapping:
             assert set(got.iter_rows()) == set(wanted.iter_rows())
 
     def test_weather_of_2013_is_itself(self, project: Project) -> None:
-        packaged = pl.read_csv(
-            replay_module._source_folder() / "weather.csv",
-            columns=["origin", "time_hour", "temp"],
-            null_values=["NA", ""],
-        )
-        got = pl.concat(
-            make_frame(project, "weather", day) for day in Interval(start=date(2013, 1, 1), end=date(2013, 12, 30)).days
-        )
-        wanted = packaged.select(
-            "origin", pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC"), "temp"
-        )
-        assert set(got.select("origin", "observed_at", "temperature_f").iter_rows()) == set(wanted.iter_rows())
+        """Every value, against the package; its columns stand in the order of project.yaml's."""
+        path = replay_module._source_folder() / "weather.csv"
+        packaged = pl.read_csv(path, null_values=["NA", ""], infer_schema_length=None)
+        values = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
+        hour = pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC")
+        wanted = packaged.select("origin", hour, *values)
+        days = Interval(start=date(2013, 1, 1), end=date(2013, 12, 30)).days
+        got = pl.concat(make_frame(project, "weather", day) for day in days)
+        assert set(got.iter_rows()) == set(wanted.iter_rows())
 
     @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
     @pytest.mark.parametrize("day", [DAY, date(2013, 2, 4), date(2026, 1, 12), date(2027, 8, 20)])
@@ -523,7 +520,9 @@ class TestDelivery:
             land_one(project, settings, self.FRAME)
         assert files_below(settings) == before
 
-    @pytest.mark.parametrize("content", [b"", b"carrier,flight\n", b"\x1f\x8b\x08\0\0\0\0\0\0\3half"])
+    @pytest.mark.parametrize(
+        "content", [b"", b"carrier,flight\n", b"\x1f\x8b\x08\0\0\0\0\0\0\3half", b"\x1f\x8b\x08\0\0\0\0\0\0\3\xff"]
+    )
     def test_a_file_that_is_no_gzip_is_refused(self, project: Project, settings: Settings, content: bytes) -> None:
         land_one(project, settings, self.FRAME)
         file_of(settings, "schedule", DAY).write_bytes(content)

@@ -80,8 +80,8 @@ def boosted(
     max_features: float = 1.0,
     min_label_rows: int = 100,
 ) -> Pipeline:
-    """Histogram gradient boosting. Missing numbers and labels as such: each split sends them its own way. Labels are
-    split natively as sets; those with fewer than `min_label_rows` rows count as one, those never seen as missing.
+    """Histogram gradient boosting. Missing numbers stay missing: each split sends them its own way. Labels are split
+    natively as sets; those with fewer than `min_label_rows` rows count as one, those never seen as missing.
     """
     labels = OrdinalEncoder(
         min_frequency=min_label_rows,
@@ -101,7 +101,8 @@ def boosted(
         early_stopping=False,  # it would hold back random rows of the same days, which flatters
         random_state=seed,
     )
-    prepare = ColumnTransformer([("labels", labels, categorical), ("numbers", "passthrough", numeric)])
+    numbers = VarianceThreshold()  # HistGradientBoosting 1.9.1 cannot bin a column without any value
+    prepare = ColumnTransformer([("labels", labels, categorical), ("numbers", numbers, numeric)])
     return Pipeline([("prepare", prepare), ("classify", classify)])
 
 

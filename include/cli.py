@@ -1,0 +1,215 @@
+"""The steps by hand: the laptop way, the Databricks way and the test's way are the same.
+
+    python -m include.cli land --project flights --start 2013-03-01 --end 2013-03-03
+
+Reads `NIGHTLY_*` variables (`. .local/env` sets them), writes the step's record as JSON to standard output, and log
+lines to standard error. Exit code 2: something a person has to mend, said in words. No logic of its own.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from include.config import Model, Project, load_model, load_project, nearest, project_names
+from include.contracts import Interval, PublishMode, Record, StepResult
+from include.errors import NeedsAttention
+from include.settings import Settings
+
+app = typer.Typer(
+    help=__doc__.split("\n\n")[0], no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+)
+
+
+def _day(text: str | date) -> date:
+    return text if isinstance(text, date) else date.fromisoformat(text)
+
+
+Start = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first day, 2013-03-01")]
+End = Annotated[date | None, typer.Option(parser=_day, metavar="DAY", help="last day, included; the first by default")]
+ProjectOption = Annotated[str, typer.Option("--project", help="a folder of include/projects")]
+ModelOption = Annotated[str, typer.Option("--model", help="a folder of include/projects/<project>/models")]
+
+
+def _interval(start: date, end: date | None) -> Interval:
+    try:
+        return Interval(start=start, end=end or start)
+    except ValidationError as error:
+        raise NeedsAttention(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        missing = ", ".join(f"NIGHTLY_{problem['loc'][0]}".upper() for problem in error.errors())
+        raise NeedsAttention(f"not set: {missing}; `. .local/env` sets them for the stack of `make start`") from error
+
+
+def _run(step: str, config: Project | Model, interval: Interval, **options: Any) -> StepResult:
+    from include.run import run
+
+    return run(step, config, interval, _settings(), **options)
+
+
+def _print(record: Record) -> None:
+    typer.echo(record.model_dump_json(indent=2))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the shared database and MLflow's up to this code; running it again changes nothing."""
+    from include.io import database
+    from include.io.registry import Registry
+
+    settings = _settings()
+    revision = database.migrate(settings, [load_project(name) for name in project_names()])
+    Registry(settings).prepare()
+    typer.echo(f"the shared database is at revision {revision}; MLflow is ready")
+
+
+@app.command()
+def replay(project: ProjectOption, start: Start, end: End = None) -> None:
+    """Land days of the sample data, as its suppliers would for these run days."""
+    from include.replay import replay as land_sample
+
+    _print(land_sample(load_project(project), _interval(start, end), _settings()))
+
+
+@app.command()
+def land(project: ProjectOption, start: Start, end: End = None) -> None:
+    """Take what suppliers delivered into the raw tables."""
+    _print(_run("land", load_project(project), _interval(start, end)))
+
+
+@app.command()
+def validate(project: ProjectOption, start: Start, end: End = None) -> None:
+    """Hold deliveries against the expectations; accepted ones become clean."""
+    _print(_run("validate", load_project(project), _interval(start, end)))
+
+
+@app.command("build_features")
+def build_features(project: ProjectOption, start: Start, end: End = None) -> None:
+    """Build features of each day from what its night knew."""
+    _print(_run("build_features", load_project(project), _interval(start, end)))
+
+
+@app.command()
+def prepare(project: ProjectOption, start: Start, end: End = None) -> None:
+    """land, validate and build_features in one process."""
+    config, interval = load_project(project), _interval(start, end)
+    for step in ("land", "validate", "build_features"):
+        _print(_run(step, config, interval))
+
+
+@app.command()
+def fit(
+    model: ModelOption,
+    day: Start,
+    candidate: Annotated[str | None, typer.Option(help="one candidate of model.yaml; all by default")] = None,
+) -> None:
+    """Fit candidates for the run of a day; one that is fitted already is taken up."""
+    config = load_model(model)
+    names = [c.name for c in config.candidates]
+    if candidate and candidate not in names:
+        raise NeedsAttention(f"{model} has no candidate {candidate!r}{nearest(candidate, names)}")
+    for name in [candidate] if candidate else names:
+        _print(_run("fit", config, Interval.of(day), candidate=name))
+
+
+@app.command()
+def evaluate(model: ModelOption, day: Start) -> None:
+    """Judge all candidates of a day's run on later days than they were fitted on; the best becomes a model version."""
+    config = load_model(model)
+    fitted = [_run("fit", config, Interval.of(day), candidate=c.name) for c in config.candidates]
+    _print(_run("evaluate", config, Interval.of(day), fitted=fitted))
+
+
+@app.command()
+def promote(
+    model: ModelOption,
+    version: Annotated[int, typer.Option(help="model version, as evaluate said")],
+    from_day: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="champion from this day on")],
+    by: Annotated[str, typer.Option(help="who decides")],
+    why: Annotated[str, typer.Option(help="why, for the ledger")],
+) -> None:
+    """Make a version the champion from a day on: the ledger, then the registry's alias."""
+    _print(_run("promote", load_model(model), Interval.of(from_day), version=version, by=by, why=why))
+
+
+@app.command()
+def score(
+    model: ModelOption,
+    start: Start,
+    end: End = None,
+    version: Annotated[int | None, typer.Option(help="this version instead of each day's champion")] = None,
+) -> None:
+    """Score all entities of each day with the champion that the ledger names for it."""
+    from include.io import database
+
+    interval = _interval(start, end)
+    champions = database.champions(_settings(), model, interval)
+    versions = dict.fromkeys(interval.days, version) if version else champions
+    _print(_run("score", load_model(model), interval, versions=versions))
+
+
+@app.command()
+def publish(
+    model: ModelOption,
+    start: Start,
+    end: End = None,
+    mode: Annotated[str, typer.Option(help="replace, or missing: what readers see stays")] = "replace",
+) -> None:
+    """Publish each day's scores whole, or not at all."""
+    modes: tuple[PublishMode, ...] = ("replace", "missing")
+    if mode not in modes:
+        raise NeedsAttention(f"no mode {mode!r}{nearest(mode, modes)}")
+    _print(_run("publish", load_model(model), _interval(start, end), mode=mode))
+
+
+@app.command()
+def outcomes(project: ProjectOption, start: Start, end: End = None) -> None:
+    """Record the true outcomes that the nights of these days know."""
+    _print(_run("outcomes", load_project(project), _interval(start, end)))
+
+
+@app.command()
+def check(project: ProjectOption, start: Start, end: End = None) -> None:
+    """Reconcile features, batches, pointers and ledger; exit code 1 and a sentence each when something is off."""
+    from include.check import check as reconcile
+
+    interval = _interval(start, end)
+    findings = reconcile(load_project(project), interval, _settings())
+    for finding in findings:
+        typer.echo(f"✗ {finding}")
+    if findings:
+        raise typer.Exit(1)
+    typer.echo(f"✓ {project} {interval}: features, batches, pointers and ledger agree")
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What a person has to mend is said without a traceback."""
+    try:
+        yield
+    except NeedsAttention as error:
+        typer.secho(f"{error}", fg="red", err=True)
+        sys.exit(2)
+
+
+def main() -> None:
+    """The command line."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for noisy in ("py4j", "alembic", "mlflow", "great_expectations"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    with _in_words():
+        app()
+
+
+if __name__ == "__main__":
+    main()

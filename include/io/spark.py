@@ -1,0 +1,117 @@
+"""Spark: a session, Delta tables read into DataFrames, and DataFrames written back by the executors.
+
+The files to read come from delta-rs; the executors write Parquet below the table's folder, and delta-rs commits it
+in one step. No Delta jar is needed, and no rows come to the driver.
+"""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow.parquet as pq
+from deltalake import Schema
+from deltalake.transaction import AddAction
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructField, StructType
+
+from include.contracts import Interval, TableRef
+from include.errors import BadData
+from include.io.tables import Tables
+
+
+def session() -> SparkSession:
+    """The session there is (Databricks, a test), else a local one, tuned by `spark_conf/`."""
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
+    spark = SparkSession.builder.appName("nightly-ml").config("spark.sql.session.timeZone", "UTC").getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR") if "DATABRICKS_RUNTIME_VERSION" not in os.environ else None
+    return spark
+
+
+def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) -> tuple[DataFrame, int]:
+    """The rows of the interval's days as they are now, and the table's version."""
+    opened = tables.open(table)
+    schema = StructType.fromJson(json.loads(opened.schema().to_json()))
+    files = opened.file_uris([("day", ">=", str(interval.start)), ("day", "<=", str(interval.end))])
+    if not files:
+        return spark.createDataFrame([], schema), opened.version()
+    return spark.read.schema(schema).option("basePath", tables.uri(table)).parquet(*files), opened.version()
+
+
+def write(
+    frame: DataFrame,
+    tables: Tables,
+    table: str,
+    interval: Interval,
+    *,
+    sort_by: Sequence[str],
+    equals: Mapping[str, str],
+    expected: Mapping[date, int],
+    metadata: Mapping[str, Any] | None = None,
+) -> TableRef:
+    """Make the frame all there is in the interval's days where the columns of `equals` have those values.
+
+    The table is partitioned by `day` and the columns of `equals`. `expected` is the number of rows each day must
+    have: with another, `BadData` names the first day, and nothing is committed. Files that were written but not
+    committed (after a kill) belong to no version; `maintenance` removes them.
+    """
+    partition_by = ["day", *equals]
+    folder = f"spark-{uuid.uuid4().hex}"  # not hidden, so that vacuum sees it
+    root = tables.uri(table)
+    try:
+        partitioned = frame.repartition("day").sortWithinPartitions("day", *sort_by)
+        partitioned.write.partitionBy(*partition_by).parquet(f"{root}/{folder}")
+        actions, counted = _added(root, folder)
+        wrong = {day for day in expected.keys() | counted.keys() if expected.get(day, 0) != counted.get(day, 0)}
+        if wrong:
+            day = min(wrong)
+            raise BadData(f"{table}, {day}: {counted.get(day, 0)} rows were made of {expected.get(day, 0)} entities")
+    except BaseException:
+        fs, path = fsspec.url_to_fs(f"{root}/{folder}")
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+        raise
+    # from here on the files stay, whatever is raised: it may be raised after the commit
+    return tables.commit_files(
+        table,
+        actions,
+        _schema(frame),
+        interval,
+        partition_by=partition_by,
+        equals=equals,
+        rows=sum(counted.values()),
+        metadata=metadata,
+    )
+
+
+def _schema(frame: DataFrame) -> Schema:
+    """Every column may be null: whether Spark takes one for never null depends on its plan, from run to run."""
+    return Schema.from_json(StructType([StructField(f.name, f.dataType) for f in frame.schema]).json())
+
+
+def _added(root: str, folder: str) -> tuple[list[AddAction], dict[date, int]]:
+    """The Parquet files below the folder as Delta actions, and their rows by day (from the files' footers)."""
+    fs, path = fsspec.url_to_fs(root)
+    actions: list[AddAction] = []
+    counted: dict[date, int] = {}
+    for found, info in fs.find(f"{path}/{folder}", detail=True).items():
+        if not found.endswith(".parquet"):
+            continue
+        relative = found.removeprefix(path).lstrip("/")
+        values = dict(part.split("=", 1) for part in relative.split("/")[1:-1])
+        with fs.open(found, "rb") as file:
+            rows = pq.read_metadata(file).num_rows
+        try:
+            day = date.fromisoformat(values["day"])
+        except ValueError as error:  # Spark's name for null
+            raise BadData(f"{rows} rows were made without a day") from error
+        counted[day] = counted.get(day, 0) + rows
+        stats = json.dumps({"numRecords": rows})
+        actions.append(AddAction(relative, info["size"], values, int(time.time() * 1000), True, stats))
+    return actions, counted

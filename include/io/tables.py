@@ -1,0 +1,206 @@
+"""Delta tables by delta-rs: read at a version, replace a part in one commit. Knows no project and no step.
+
+Nothing is ever appended. Each commit carries an application transaction of the table, which makes the second of two
+concurrent writers fail even where both replace an empty part (deltalake 1.6.6 lets both through without it); the
+loser reads the table anew and does its work again.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.transaction import AddAction
+
+from include.contracts import Interval, TableRef
+from include.errors import BadData
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+COMMIT_TRIES = 40
+CONFIGURATION = {"delta.enableDeletionVectors": "false"}  # both delta-rs and Spark read these tables
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The part of a table that a commit replaces: whole days, and rows whose columns have one of some values."""
+
+    interval: Interval
+    values: Mapping[str, Sequence[str | int]] = field(default_factory=dict)
+
+    def sql(self) -> str:
+        """The predicate as delta-rs reads it."""
+        parts = [f"day >= '{self.interval.start}'", f"day <= '{self.interval.end}'"]
+        for column, values in self.values.items():
+            literals = (str(v) if isinstance(v, int) else "'" + v.replace("'", "''") + "'" for v in values)
+            parts.append(f"{column} IN ({', '.join(literals)})")
+        return " AND ".join(parts)
+
+    def expr(self) -> pl.Expr:
+        """The same predicate for polars."""
+        inside = pl.col("day").is_between(self.interval.start, self.interval.end)
+        for column, values in self.values.items():
+            inside &= pl.col(column).is_in(list(values))
+        return inside
+
+    @classmethod
+    def of_deliveries(cls, days: Sequence[date], delivery_ids: Sequence[str]) -> "Scope":
+        return cls(Interval(start=min(days), end=max(days)), {"delivery_id": sorted(set(delivery_ids))})
+
+
+class Tables:
+    """The tables below `settings.tables`, each in a folder of its own, partitioned by `day` (first)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.root = settings.tables.rstrip("/")
+        self.options = {name: value.get_secret_value() for name, value in settings.storage_options.items()}
+        self.commit_metadata = {"run_id": settings.run_id, "git_commit": settings.git_commit}
+
+    def uri(self, table: str) -> str:
+        return f"{self.root}/{table}"
+
+    def open(self, table: str, version: int | None = None) -> DeltaTable:
+        """Raises `BadData` naming the table when it does not exist."""
+        try:
+            return DeltaTable(self.uri(table), version=version, storage_options=self.options)
+        except TableNotFoundError as error:
+            raise BadData(f"table {self.uri(table)} does not exist yet; run the step that makes it first") from error
+
+    def exists(self, table: str) -> bool:
+        return DeltaTable.is_deltatable(self.uri(table), storage_options=self.options)
+
+    def version(self, table: str) -> int:
+        return self.open(table).version()
+
+    def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
+        """Rows at a version (default: now). Collect with polars: `to_pyarrow_table()` aborts some processes at exit."""
+        return pl.scan_delta(self.open(table, version))
+
+    def replace(
+        self,
+        table: str,
+        rows: pl.DataFrame | Callable[[pl.DataFrame], pl.DataFrame],
+        scope: Scope,
+        *,
+        sort_by: Sequence[str],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> TableRef:
+        """Make `rows` all there is in `scope`, in one commit; makes the table when there is none.
+
+        `rows` may be a function from what is in the scope now to what shall be: it is called again when another
+        writer came first, and nothing is committed when it changes nothing. An empty frame empties the scope. Rows are
+        sorted, so that equal content is equal bytes.
+        Raises `deltalake`'s SchemaMismatchError when the columns are not the table's.
+        """
+
+        def write(current: DeltaTable | None, properties: CommitProperties) -> tuple[DeltaTable, int]:
+            if callable(rows):
+                if current is None:
+                    raise BadData(f"table {self.uri(table)} does not exist yet, so that its rows cannot be changed")
+                before = pl.scan_delta(current).filter(scope.expr()).collect()
+                wanted = rows(before)
+                if wanted.sort(sort_by).equals(before.sort(sort_by)):
+                    return current, wanted.height
+            else:
+                wanted = rows
+            if current is None:
+                current = self._create(table, Schema.from_arrow(wanted.clear().to_arrow().schema), ["day"])
+            write_deltalake(
+                current,
+                wanted.sort(sort_by).to_arrow(),
+                mode="overwrite",
+                predicate=scope.sql(),
+                commit_properties=properties,
+            )
+            return current, wanted.height
+
+        return self._commit(table, scope.interval, write, metadata)
+
+    def commit_files(
+        self,
+        table: str,
+        actions: Sequence[AddAction],
+        schema: Schema,
+        interval: Interval,
+        *,
+        partition_by: Sequence[str],
+        equals: Mapping[str, str],
+        rows: int,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> TableRef:
+        """Make the Parquet files that Spark's executors put below the table's folder all there is in the days of
+        the interval and the partitions that `equals` names, in one commit.
+
+        A new column may come, and is null in the days before; raises `BadData` when one is lost or gets another type.
+        """
+        filters = [("day", ">=", str(interval.start)), ("day", "<=", str(interval.end))]
+        filters += [(column, "=", value) for column, value in equals.items()]
+
+        def write(current: DeltaTable | None, properties: CommitProperties) -> tuple[DeltaTable, int]:
+            current = current or self._create(table, schema, partition_by)
+            _refuse_drift(self.uri(table), current.schema(), schema)
+            current.create_write_transaction(
+                list(actions), "overwrite", schema, list(partition_by), filters, commit_properties=properties
+            )
+            return current, rows
+
+        return self._commit(table, interval, write, metadata)
+
+    def create(self, table: str, columns: Mapping[str, pl.DataType]) -> None:
+        """An empty table with these columns, unless it is there already."""
+        self._create(table, Schema.from_arrow(pl.DataFrame(schema=columns).to_arrow().schema), ["day"])
+
+    def _create(self, table: str, schema: Schema, partition_by: Sequence[str]) -> DeltaTable:
+        return DeltaTable.create(
+            self.uri(table),
+            schema=schema,
+            mode="ignore",
+            partition_by=list(partition_by),
+            configuration=CONFIGURATION,
+            storage_options=self.options,
+        )
+
+    def _commit(
+        self,
+        table: str,
+        interval: Interval,
+        write: Callable[[DeltaTable | None, CommitProperties], tuple[DeltaTable, int]],
+        metadata: Mapping[str, Any] | None,
+    ) -> TableRef:
+        for tries in range(1, COMMIT_TRIES + 1):
+            current = self.open(table) if self.exists(table) else None
+            count = (current.transaction_version(table) or 0) + 1 if current else 1
+            properties = CommitProperties(
+                custom_metadata={**self.commit_metadata, **{k: str(v) for k, v in (metadata or {}).items()}},
+                app_transactions=[Transaction(table, count)],
+            )
+            try:
+                written, rows = write(current, properties)
+            except CommitFailedError as error:
+                if tries == COMMIT_TRIES:
+                    raise
+                log.info("%s: another writer came first (%s); again", table, str(error).splitlines()[0])
+                time.sleep(random.uniform(0, min(2.0, 0.05 * 2**tries)))
+                continue
+            # the handle stands at the version it made, also when another commit has followed
+            return TableRef(table=table, version=written.version(), interval=interval, rows=rows)
+        raise AssertionError("unreachable")
+
+
+def _refuse_drift(uri: str, before: Schema, after: Schema) -> None:
+    """`create_write_transaction` would take over any schema, and hide columns of the days that it does not replace."""
+    types = {field.name: field.type for field in after.fields}
+    lost = [field.name for field in before.fields if types.get(field.name) != field.type]
+    if lost:
+        raise BadData(
+            f"table {uri}: lost or of another type: {', '.join(lost)}; other days have it, so keep the column"
+        )
+    if new := sorted(types.keys() - {field.name for field in before.fields}):
+        log.warning("table %s: new columns %s; days written before have none until they are run again", uri, new)

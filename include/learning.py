@@ -1,0 +1,220 @@
+"""What a training may see, and how a fit is judged. Pure functions of frames: no reading, no writing, no clock.
+
+A training of run day D sees the features of earlier days as their own nights made them, and the outcomes that the
+night of D knew. The newest labelled days are held back to judge on; no estimator is ever fitted on them.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+from sklearn.metrics import (
+    brier_score_loss,
+    log_loss,
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+    roc_auc_score,
+)
+
+from include.config import Model, Project
+from include.contracts import Interval
+from include.errors import BadData, NeedsAttention
+from include.knowledge import as_of, in_force
+
+Task = Literal["classification", "regression"]
+
+LABEL = "label"
+KEY = ("day", "entity_id")
+
+CHOSEN_BY: Mapping[Task, str] = {"classification": "log_loss", "regression": "mae"}
+"""The metric by which the best candidate is chosen, the least being best.
+
+log_loss, not roc_auc: what is published is a probability and a decision by a fixed threshold, so its level counts, not
+the order of rows alone. mae, not rmse: a few very late flights must not choose the model."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The labelled rows that the training of a run day sees: KEY, the model's features, LABEL (f64), sorted by KEY."""
+
+    day: date
+    as_of: datetime
+    rows: pl.DataFrame
+    fit: Interval
+    judge: Interval
+    missing: tuple[date, ...]  # days between the first labelled day and the run day that have no labelled row
+
+    @property
+    def interval(self) -> Interval:
+        """All days whose rows may be in it."""
+        return Interval(start=self.fit.start, end=self.judge.end)
+
+    @property
+    def fitted_rows(self) -> pl.DataFrame:
+        return self._within(self.fit)
+
+    @property
+    def judged_rows(self) -> pl.DataFrame:
+        return self._within(self.judge)
+
+    @property
+    def digest(self) -> str:
+        """Follows from the content alone: another day written to the same tables does not change it."""
+        return content_digest(self.rows)
+
+    def _within(self, interval: Interval) -> pl.DataFrame:
+        return self.rows.filter(pl.col("day").is_between(interval.start, interval.end))
+
+
+def window(project: Project, model: Model, day: date) -> Interval:
+    """The days whose outcomes a training of the run day may see: `train_days` of them, the newest last.
+
+    Raises `NeedsAttention` when the project has no such day yet.
+    """
+    feed = project.feeds[project.outcomes[model.outcome].feed]
+    last = feed.needed_day(day)
+    if last < project.first_day:
+        raise NeedsAttention(
+            f"{model.name}: no outcome is known on {day}; {project.name} begins on {project.first_day}"
+        )
+    return Interval(start=max(project.first_day, last - timedelta(days=model.train_days - 1)), end=last)
+
+
+def take_snapshot(
+    project: Project,
+    model: Model,
+    day: date,
+    *,
+    deliveries: pl.DataFrame,
+    features: pl.LazyFrame,
+    clean: pl.LazyFrame,
+) -> Snapshot:
+    """The labelled days that the night of `day` knew, split into those to fit on and, later, those to judge on.
+
+    `deliveries`: of `schemas.DELIVERIES`; `features`: of the project; `clean`: of the feed that the outcome is from.
+    Raises `BadData` when the night has no accepted delivery of a required feed, a feature is missing or an entity
+    comes twice; `NeedsAttention` when there are too few labelled days.
+    """
+    days = window(project, model, day)
+    moment = as_of(project, deliveries, day)
+    require_columns(model.name, model.features, features.collect_schema().names(), f"the features of {project.name}")
+    known = in_force(deliveries, project.outcomes[model.outcome].feed, days, moment)
+    labels = clean.join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi").select(
+        *KEY, pl.sql_expr(project.outcomes[model.outcome].sql).cast(pl.Float64).fill_nan(None).alias(LABEL)
+    )
+    # A night that was later than this one (its files were) knew what this one could not.
+    own = features.filter(
+        pl.col("day").is_between(days.start, days.end) & (pl.col("knowledge") == "night") & (pl.col("as_of") <= moment)
+    ).select(*KEY, *_features(model))
+    rows = own.collect().join(labels.drop_nulls(LABEL).collect(), on=KEY).sort(KEY)
+    if doubled := rows.height - rows.select(KEY).n_unique():
+        raise BadData(
+            f"{model.name}: {doubled} of {rows.height} labelled rows of {days} are of an entity and day twice"
+        )
+    if model.task == "classification" and not rows[LABEL].is_in([0.0, 1.0]).all():
+        raise BadData(f"{model.name}: outcome {model.outcome} of {days} has values other than 0 and 1")
+
+    labelled: list[date] = rows["day"].unique().sort().to_list()
+    if len(labelled) < model.min_fit_days + model.judge_days:
+        absent = [d for d in days.days if d not in set(labelled)]
+        raise NeedsAttention(
+            f"{model.name}: {len(labelled)} labelled days are known on {day}, and "
+            f"{model.min_fit_days + model.judge_days} are needed: {model.min_fit_days} to fit on (min_fit_days) and "
+            f"{model.judge_days} to judge on (judge_days); without features or outcomes: {_listed(absent)}. "
+            "Prepare (land, validate, build_features) such days, or train on a later day"
+        )
+    judged = labelled[-model.judge_days :]
+    fitted = labelled[: -model.judge_days]
+    inside = Interval(start=labelled[0], end=days.end).days
+    return Snapshot(
+        day=day,
+        as_of=moment,
+        rows=rows,
+        fit=Interval(start=fitted[0], end=fitted[-1]),
+        judge=Interval(start=judged[0], end=judged[-1]),
+        missing=tuple(d for d in inside if d not in set(labelled)),
+    )
+
+
+def require_columns(model: str, needed: Sequence[str], there: Sequence[str], where: str) -> None:
+    """Raises `BadData` naming the columns that a model needs and a table has not."""
+    if absent := [name for name in needed if name not in set(there)]:
+        raise BadData(
+            f"{model} needs {', '.join(absent)}, which {where} do not have; "
+            "restore the column in features.py, or name another in model.yaml and train again"
+        )
+
+
+def inputs(frame: pl.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> pd.DataFrame:
+    """What estimators take: numbers as float64 with NaN for missing, labels as objects with None for missing."""
+    return frame.select(
+        *(pl.col(name).cast(pl.Float64) for name in numeric), *(pl.col(name).cast(pl.String) for name in categorical)
+    ).to_pandas()
+
+
+def predict(task: Task, estimator: Any, features: pd.DataFrame) -> np.ndarray:
+    """A score a row: the probability of 1, or the predicted value."""
+    if task == "classification":
+        return np.asarray(estimator.predict_proba(features)[:, 1], dtype=np.float64)
+    return np.asarray(estimator.predict(features), dtype=np.float64)
+
+
+def metrics(task: Task, truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
+    """How good scores are on rows whose outcome is known. What is not defined (one class, no row) is left out.
+
+    Classification: log_loss, brier, base_rate, and roc_auc. Regression: mae and rmse (in the outcome's unit), r2.
+    """
+    measured = {"rows": float(len(truth))}
+    if not len(truth):
+        return measured
+    if task == "classification":
+        measured |= {
+            "log_loss": log_loss(truth, score, labels=[0.0, 1.0]),
+            "brier": brier_score_loss(truth, score),
+            "base_rate": float(truth.mean()),
+        }
+        if 0.0 < measured["base_rate"] < 1.0:
+            measured["roc_auc"] = roc_auc_score(truth, score)
+    else:
+        measured |= {
+            "mae": mean_absolute_error(truth, score),
+            "rmse": float(np.sqrt(mean_squared_error(truth, score))),
+        }
+        if truth.var() > 0:
+            measured["r2"] = r2_score(truth, score)
+    return {name: float(value) for name, value in measured.items() if np.isfinite(value)}
+
+
+def content_digest(frame: pl.DataFrame) -> str:
+    """sha256 of names, dtypes and values, in the order given; the same whatever version wrote or read the rows."""
+    digest = hashlib.sha256()
+    for column in frame.get_columns():
+        digest.update(f"{column.name} {column.dtype} {len(column)}\n".encode())
+        digest.update(column.is_null().to_numpy().tobytes())
+        if column.dtype == pl.String:
+            text = column.fill_null("")
+            digest.update(text.str.len_bytes().to_numpy().tobytes())
+            digest.update("".join(text).encode())
+        else:
+            digest.update(column.to_physical().fill_null(0).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _features(model: Model) -> list[pl.Expr]:
+    numbers = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in model.numeric]
+    return numbers + [pl.col(name).cast(pl.String) for name in model.categorical]
+
+
+def _frame(known: Mapping[date, str]) -> pl.DataFrame:
+    return pl.DataFrame(list(known.items()), schema={"day": pl.Date(), "delivery_id": pl.String()}, orient="row")
+
+
+def _listed(days: Sequence[date]) -> str:
+    shown = ", ".join(map(str, days[:5]))
+    return f"{shown} and {len(days) - 5} more" if len(days) > 5 else shown or "none"

@@ -1,0 +1,55 @@
+"""Run one step and keep the record of it: the one way that `cli` and `dags/` call steps.
+
+A step on Databricks touches tables and MLflow only, so what PostgreSQL has to know of a run (its seconds and rows,
+the nights that became ready) is written here, on the worker, after the step.
+"""
+
+import importlib
+import logging
+from typing import Any
+
+from include.config import Model, Project
+from include.contracts import Featured, Interval, StepResult
+from include.io import database
+from include.settings import Settings, utc_now
+
+log = logging.getLogger(__name__)
+
+
+def run(step: str, config: Project | Model, interval: Interval, settings: Settings, **options: Any) -> StepResult:
+    """Call `include.steps.<step>.<step>` and record it in `step_runs`, also when it fails.
+
+    `nights`, which training and scoring wait for, are written here, last: features are there when a night is.
+    Raises whatever the step raises.
+    """
+    function = getattr(importlib.import_module(f"include.steps.{step}"), step)
+    about: dict[str, Any] = {
+        "project": config.project if isinstance(config, Model) else config.name,
+        "model": config.name if isinstance(config, Model) else None,
+        "started_at": utc_now(),
+    }
+    try:
+        result: StepResult = function(config, interval, settings, **options)
+        if isinstance(result, Featured):
+            database.record_nights(settings, result.nights)
+    except Exception as error:
+        try:
+            database.record_step(
+                settings, step, interval=interval, state="failed", ended_at=utc_now(), error=error, **about
+            )
+        except Exception:
+            log.exception("that %s failed could not be recorded", step)
+        raise
+    if result.skipped:
+        log.info("skipped: %s", result.skipped)
+    database.record_step(
+        settings,
+        step,
+        interval=interval,
+        state="skipped" if result.skipped else "success",
+        ended_at=utc_now(),
+        rows=result.rows,
+        version=result.version,
+        **about,
+    )
+    return result

@@ -1,0 +1,130 @@
+"""build_features: the project's features of each day, from what that day's night knew, on Spark."""
+
+import importlib
+import logging
+from collections.abc import Mapping
+from datetime import date, datetime
+
+import polars as pl
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from include.config import Project
+from include.contracts import Featured, Interval, Knowledge, Night
+from include.errors import BadData
+from include.io import spark
+from include.io.tables import Tables
+from include.knowledge import as_of, known_deliveries
+from include.naming import clean_table, deliveries_table, features_table
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def build_features(
+    project: Project, interval: Interval, settings: Settings, *, knowledge: Knowledge = "night"
+) -> Featured:
+    """Replace `features_<project>` of the interval in one commit: a row for each entity of each day, or it fails.
+
+    The project's `features.build` gives day, entity_id and feature columns; `as_of` (UTC) and `knowledge` are added.
+    Raises `BadData` when a day has no accepted delivery of a required feed, or rows were lost or doubled.
+    """
+    tables = Tables(settings)
+    listing_version = tables.version(deliveries_table(project.name))
+    deliveries = tables.scan(deliveries_table(project.name), listing_version).collect()
+    known = known_deliveries(project, deliveries, interval)
+    moments = {day: as_of(project, deliveries, day) for day in interval.days}
+
+    session = spark.session()
+    feeds, versions = _feeds(session, tables, project, interval)
+    versions[deliveries_table(project.name)] = listing_version
+    known_frame = _small(session, known)
+    moments_frame = _small(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
+    module = importlib.import_module(f"include.projects.{project.name}.features")
+    built: DataFrame = module.build(feeds, known_frame, project.timezone)
+    frame = built.join(F.broadcast(moments_frame), "day").withColumn("knowledge", F.lit(knowledge))
+
+    expected = _entities(project, tables, known)
+    try:
+        table = spark.write(
+            frame,
+            tables,
+            features_table(project.name),
+            interval,
+            sort_by=["entity_id"],
+            equals={"knowledge": knowledge},
+            expected=expected,
+            metadata={**versions, "deliveries": ",".join(known["delivery_id"].unique().sort())},
+        )
+    except BadData as error:
+        raise BadData(
+            f"{project.folder / 'features.py'}: {error}; each entity gives one row, and columns stay"
+        ) from error
+    log.info("%s: %d rows of features, version %d", interval, table.rows, table.version)
+    versions[table.table] = table.version
+    return Featured(
+        interval=interval,
+        rows=table.rows,
+        version=table.version,
+        table=table,
+        nights=_nights(project, knowledge, known, moments, expected, versions),
+    )
+
+
+def _feeds(
+    session: SparkSession, tables: Tables, project: Project, interval: Interval
+) -> tuple[dict[str, DataFrame], dict[str, int]]:
+    """Feed -> clean rows of all days that the interval's features may read, outcomes as columns; and versions."""
+    feeds, versions = {}, {}
+    for name, feed in project.feeds.items():
+        days = Interval(start=feed.window(interval.start).start, end=feed.window(interval.end).end)
+        rows, versions[clean_table(name)] = spark.read(session, tables, clean_table(name), days)
+        outcomes = {key: F.expr(outcome.sql) for key, outcome in project.outcomes.items() if outcome.feed == name}
+        feeds[name] = rows.withColumns(outcomes) if outcomes else rows
+    return feeds, versions
+
+
+def _small(session: SparkSession, frame: pl.DataFrame) -> DataFrame:
+    """A handful of rows for a broadcast join."""
+    return session.createDataFrame(frame.to_arrow())  # of Python rows, Spark would start Python workers
+
+
+def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[date, int]:
+    """Run day -> number of its entities: rows of the entity's feed in the delivery in force."""
+    feed = project.entity.feed
+    in_force = known.filter(pl.col("feed") == feed).filter(
+        pl.col("day") == pl.col("run_day").dt.offset_by(f"-{project.feeds[feed].lag_days}d")
+    )
+    counted = (
+        tables
+        .scan(clean_table(feed))
+        .filter(pl.col("day").is_between(in_force["day"].min(), in_force["day"].max()))
+        .join(in_force.lazy().select("run_day", "day", "delivery_id"), on=["day", "delivery_id"])
+        .group_by("run_day")
+        .len()
+        .collect()
+    )
+    return dict(counted.iter_rows())
+
+
+def _nights(
+    project: Project,
+    knowledge: Knowledge,
+    known: pl.DataFrame,
+    moments: Mapping[date, datetime],
+    rows: Mapping[date, int],
+    versions: Mapping[str, int],
+) -> tuple[Night, ...]:
+    used = dict(known.group_by("run_day").agg(pl.col("delivery_id").sort()).iter_rows())
+    return tuple(
+        Night(
+            project=project.name,
+            day=day,
+            knowledge=knowledge,
+            as_of=moment,
+            deliveries=tuple(used.get(day, ())),
+            table_versions=dict(versions),
+            rows=rows.get(day, 0),
+        )
+        for day, moment in moments.items()
+    )

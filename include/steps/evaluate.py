@@ -1,0 +1,130 @@
+"""evaluate: judge the fitted candidates on later days than they saw; the best becomes a version of the model."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from include import learning
+from include.config import Model, Project, load_project
+from include.contracts import Evaluated, Fitted, Interval
+from include.errors import BadData, NeedsAttention
+from include.io.registry import FitRun, Registry
+from include.io.tables import Tables
+from include.learning import CHOSEN_BY, LABEL, Snapshot
+from include.naming import clean_table, deliveries_table, features_table
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Sequence[Fitted]) -> Evaluated:
+    """Judge the models that `fit` logged for the run day, and register the best one as it was logged.
+
+    The best has the least log_loss (classification) or mae (regression), the first in `model.yaml` among equals. What
+    is registered is that logged model, never another fit; the same again finds the same version. The rows are those
+    that the fits saw, also when the tables have changed since.
+
+    `interval` and `rows` of the result are of the days judged. Raises `NeedsAttention` when nothing was fitted or
+    a run is not there, `BadData` when the candidates saw different data or the days judged are not later.
+    """
+    if not fitted:
+        raise NeedsAttention(f"{model.name}: no candidate was fitted for {interval}; run fit first")
+    project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
+    order = [candidate.name for candidate in model.candidates]
+    fits = sorted(fitted, key=lambda f: order.index(f.candidate) if f.candidate in order else len(order))
+    runs = [registry.get_fit(f.run_id) for f in fits]
+    _require_comparable(model, interval, fits, runs)
+    snapshot = _snapshot(project, model, interval, tables, runs[0])
+
+    judged = snapshot.judged_rows
+    truth = judged[LABEL].to_numpy()
+    measured = []
+    for each, run in zip(fits, runs, strict=True):
+        loaded = registry.load_fit(run)
+        with threadpool_limits(1):
+            features = learning.inputs(judged, loaded.numeric, loaded.categorical)
+            score = learning.predict(model.task, loaded.estimator, features)
+        if not np.isfinite(score).all():
+            raise BadData(f"{model.name}: {each.candidate} scores rows of {snapshot.judge} as NaN or infinite")
+        measured.append(learning.metrics(model.task, truth, score))
+    by = CHOSEN_BY[model.task]
+    best = min(range(len(fits)), key=lambda n: measured[n][by])
+    for each, metrics in zip(fits, measured, strict=True):
+        log.info("%s %s on %s: %s", model.name, each.candidate, snapshot.judge,
+                 ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))  # fmt: skip
+
+    version = registry.register(
+        model,
+        runs[best],
+        {
+            **{name: value for name, value in runs[best].tags.items() if name in CARRIED},
+            "chosen_by": by,
+            "judge_end": snapshot.judge.end,
+            **{f"judged_{name}": value for name, value in measured[best].items()},
+        },
+    )
+    log.info("%s: %s has the least %s; version %d", model.name, fits[best].candidate, by, version.version)
+    return Evaluated(
+        interval=snapshot.judge,
+        rows=judged.height,
+        version=version.version,
+        model=model.name,
+        candidate=fits[best].candidate,
+        run_id=version.run_id,
+        metrics=measured[best],
+    )
+
+
+CARRIED = (
+    *("project", "model", "candidate", "day", "as_of", "interval_start", "fit_end", "judge_start"),
+    *("deliveries_version", "features_version", "outcome_version", "data_digest"),
+    *("config_digest", "lock_digest", "git_commit", "seed"),
+)
+"""The tags of a run that its version carries too."""
+
+
+def _require_comparable(model: Model, interval: Interval, fits: Sequence[Fitted], runs: Sequence[FitRun]) -> None:
+    """All are of this model and run day, saw the same rows, and are judged on days later than all they saw."""
+    for each, run in zip(fits, runs, strict=True):
+        where = f"{model.name}: candidate {each.candidate}, MLflow run {each.run_id},"
+        if (each.model, run.tags.get("model"), run.digest) != (model.name, model.name, each.digest):
+            raise BadData(f"{where} is not the fit it says it is; run fit again")
+        if run.tags.get("day") != str(interval.end) or interval.start != interval.end:
+            raise BadData(f"{where} is of the run day {run.tags.get('day')}, not of {interval}; evaluate that day")
+        if each.judge.start <= each.interval.end:
+            raise BadData(f"{where} was fitted on days to {each.interval.end} and would be judged on {each.judge}")
+    if len({run.tags.get("data_digest") for run in runs}) > 1:
+        raise BadData(
+            f"{model.name}: the rows of {interval} changed between the fits of {', '.join(f.candidate for f in fits)}, "
+            "so that they cannot be compared; run fit again for all candidates"
+        )
+
+
+def _snapshot(project: Project, model: Model, interval: Interval, tables: Tables, run: FitRun) -> Snapshot:
+    """The rows that the fits saw: as they are now, or, when they changed, at the versions that the run names.
+
+    Raises `BadData` when they are in neither."""
+    names = {
+        "deliveries": deliveries_table(project.name),
+        "features": features_table(project.name),
+        "outcome": clean_table(project.outcomes[model.outcome].feed),
+    }
+    now = {what: tables.version(name) for what, name in names.items()}
+    then = {what: int(run.tags[f"{what}_version"]) for what in names}
+    for version in (now, then):
+        snapshot = learning.take_snapshot(
+            project,
+            model,
+            interval.end,
+            deliveries=tables.scan(names["deliveries"], version["deliveries"]).collect(),
+            features=tables.scan(names["features"], version["features"]),
+            clean=tables.scan(names["outcome"], version["outcome"]),
+        )
+        if snapshot.digest == run.tags["data_digest"]:
+            return snapshot
+    raise BadData(
+        f"{model.name}: the rows of {snapshot.interval} are not those that MLflow run {run.run_id} was fitted on "
+        "(model.yaml or the outcome's SQL changed since); run fit again"
+    )

@@ -1,0 +1,192 @@
+"""fit: one candidate of a model, fitted on the labelled days that the night of a run day knew, and logged to MLflow."""
+
+import hashlib
+import importlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from sklearn.base import BaseEstimator
+from threadpoolctl import threadpool_limits
+
+from include import learning
+from include.config import Candidate, Model, Project, load_project, nearest
+from include.contracts import Fitted, Interval
+from include.errors import BadConfig, BadData, NeedsAttention
+from include.io.registry import DeltaPart, Fit, FitRun, Input, Registry
+from include.io.tables import Scope, Tables
+from include.learning import LABEL, Snapshot
+from include.naming import clean_table, deliveries_table, features_table
+from include.settings import Settings, utc_now
+
+log = logging.getLogger(__name__)
+
+LOCK = Path(__file__).parents[2] / "requirements.txt"  # beside `include` in the bundle; the wheel has none
+
+
+def fit(model: Model, interval: Interval, settings: Settings, *, candidate: str) -> Fitted:
+    """Fit a candidate for the run day `interval`, judge it on later days than it was fitted on, and log both.
+
+    A fit is keyed by the digest of all that decides it: the labelled rows themselves, the run day and what it knew,
+    `model.yaml`, `estimator.py`, the locked environment and this file. One that is finished is taken up, so that a
+    step that is started again, also after other days were written to the tables, changes nothing. Versions of the
+    tables are tags and not part of the key: they differ between a night and its replay, the rows do not.
+
+    `rows` and `interval` of the result are of the days fitted. Raises `NeedsAttention` for more than one day or too
+    few labelled ones, `BadConfig` for a candidate or parameter that there is not, `BadData` as `take_snapshot` does.
+    """
+    chosen = _candidate(model, candidate)
+    if interval.start != interval.end:
+        raise NeedsAttention(
+            f"{model.name}: a training is of one run day, and {interval} is {len(interval.days)}; "
+            "train each day by itself, in ascending order, since each night has a champion to beat"
+        )
+    project, day = load_project(model.project), interval.end
+    outcome = project.outcomes[model.outcome]
+    tables, registry = Tables(settings), Registry(settings)
+    names = {
+        "deliveries": deliveries_table(project.name),
+        "features": features_table(project.name),
+        "outcome": clean_table(outcome.feed),
+    }
+    versions = {what: tables.version(name) for what, name in names.items()}
+    snapshot = learning.take_snapshot(
+        project,
+        model,
+        day,
+        deliveries=tables.scan(names["deliveries"], versions["deliveries"]).collect(),
+        features=tables.scan(names["features"], versions["features"]),
+        clean=tables.scan(names["outcome"], versions["outcome"]),
+    )
+    if snapshot.missing:
+        missing = ", ".join(map(str, snapshot.missing))
+        log.warning("%s: no labelled rows of %s; trained without", model.name, missing)
+    digest = _digest(project, model, chosen, snapshot)
+    run = registry.find_fit(model, digest)
+    if run:
+        log.info("%s %s: fitted already, MLflow run %s", model.name, candidate, run.run_id)
+    else:
+        parts = [
+            Input(
+                name=names[what],
+                source=DeltaPart(tables.uri(names[what]), versions[what], Scope(snapshot.interval, where).sql()),
+                rows=snapshot.rows.height,
+            )
+            for what, where in (("features", {"knowledge": ["night"]}), ("outcome", {}))
+        ]
+        run = _fit(model, chosen, snapshot, digest, parts, _provenance(model, snapshot, versions, settings), registry)
+    return Fitted(
+        interval=snapshot.fit,
+        rows=snapshot.fitted_rows.height,
+        model=model.name,
+        candidate=candidate,
+        run_id=run.run_id,
+        digest=digest,
+        judge=snapshot.judge,
+    )
+
+
+def _fit(
+    model: Model,
+    candidate: Candidate,
+    snapshot: Snapshot,
+    digest: str,
+    inputs: list[Input],
+    provenance: dict[str, Any],
+    registry: Registry,
+) -> FitRun:
+    estimator = _build(model, candidate)
+    fitted, judged = snapshot.fitted_rows, snapshot.judged_rows
+    _require_classes(model, fitted)
+    started = utc_now()
+    with threadpool_limits(1):  # sums in another order differ in the last bits
+        estimator.fit(learning.inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
+        score = learning.predict(model.task, estimator, learning.inputs(judged, model.numeric, model.categorical))
+    metrics = learning.metrics(model.task, judged[LABEL].to_numpy(), score)
+    seconds = (utc_now() - started).total_seconds()
+    run = registry.log_fit(
+        Fit(
+            model=model,
+            candidate=candidate,
+            digest=digest,
+            estimator=estimator,
+            tags={**provenance, "candidate": candidate.name},
+            metrics={**metrics, "fitted_rows": fitted.height, "fit_seconds": seconds},
+            inputs=inputs,
+            started_at=started,
+        )
+    )
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    log.info("%s %s: fitted on %d rows of %s in %.1f s; judged on %s: %s", model.name, candidate.name, fitted.height,
+             snapshot.fit, seconds, snapshot.judge, shown)  # fmt: skip
+    return run
+
+
+def _provenance(model: Model, snapshot: Snapshot, versions: dict[str, int], settings: Settings) -> dict[str, Any]:
+    """Tags: where all came from. `evaluate` and `reproduce` read the versions and the data digest back."""
+    return {
+        "project": model.project,
+        "model": model.name,
+        "day": snapshot.day,
+        "as_of": snapshot.as_of.isoformat(),
+        "interval_start": snapshot.interval.start,
+        "interval_end": snapshot.interval.end,
+        "fit_end": snapshot.fit.end,
+        "judge_start": snapshot.judge.start,
+        "missing_days": " ".join(map(str, snapshot.missing)) or "none",
+        **{f"{what}_version": version for what, version in versions.items()},
+        "data_digest": snapshot.digest,
+        "config_digest": model.digest,
+        "lock_digest": _lock_digest(),
+        "git_commit": settings.git_commit,
+        "seed": model.seed,
+        "run_id": settings.run_id,
+    }
+
+
+def _digest(project: Project, model: Model, candidate: Candidate, snapshot: Snapshot) -> str:
+    parts = {
+        "project": project.name,
+        "model": model.name,
+        "candidate": candidate.name,
+        "config": model.digest,  # candidates, seed and all else of model.yaml, and estimator.py
+        "outcome": project.outcomes[model.outcome].sql,
+        "day": str(snapshot.day),
+        "as_of": snapshot.as_of.isoformat(),
+        "fit": str(snapshot.fit),
+        "judge": str(snapshot.judge),
+        "rows": snapshot.digest,
+        "lock": _lock_digest(),
+        "code": hashlib.sha256(Path(__file__).read_bytes() + Path(learning.__file__).read_bytes()).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _lock_digest() -> str:
+    return hashlib.sha256(LOCK.read_bytes()).hexdigest() if LOCK.exists() else "none"
+
+
+def _candidate(model: Model, name: str) -> Candidate:
+    for candidate in model.candidates:
+        if candidate.name == name:
+            return candidate
+    there = [c.name for c in model.candidates]
+    raise BadConfig(f"{model.folder / 'model.yaml'}: no candidate {name!r}{nearest(name, there)}")
+
+
+def _build(model: Model, candidate: Candidate) -> BaseEstimator:
+    module = importlib.import_module(f"include.projects.{model.project}.models.{model.name}.estimator")
+    try:
+        return module.build(candidate.params, model.numeric, model.categorical, model.seed)
+    except (TypeError, ValueError) as error:
+        raise BadConfig(f"{model.folder / 'model.yaml'}: candidates, {candidate.name}: {error}") from error
+
+
+def _require_classes(model: Model, fitted: pl.DataFrame) -> None:
+    if model.task == "classification" and fitted[LABEL].n_unique() < 2:
+        raise BadData(
+            f"{model.name}: all {fitted.height} rows to fit on have the outcome {fitted[LABEL][0]:g}; "
+            f"check the SQL of outcome {model.outcome} in project.yaml"
+        )

@@ -1,0 +1,368 @@
+"""land: take what suppliers delivered into `raw_<feed>`, personal data protected; list it in `deliveries_<project>`.
+
+What a supplier can get wrong about a file is found here; what can be wrong with its values is for `validate`.
+"""
+
+import csv
+import gzip
+import hashlib
+import hmac
+import io
+import logging
+import re
+import zlib
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import polars as pl
+
+from include import schemas
+from include.config import Feed, Project
+from include.contracts import Interval, Landed, Refusal
+from include.errors import BadDelivery, ChangedDelivery
+from include.io.landing import Found, Landing, Sidecar, sha256
+from include.io.tables import Scope, Tables
+from include.naming import deliveries_table, raw_table
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CHUNK_FILES = 100  # read at a time: about a month of three feeds, so that a range run has bounded memory
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A file that was read and found in order; `rows` has the columns of `schemas.raw`."""
+
+    found: Found
+    delivery_id: str
+    sha256: str
+    available_at: datetime
+    rows: pl.DataFrame
+
+
+def land(project: Project, interval: Interval, settings: Settings) -> Landed:
+    """Take every delivery that the nights of the interval can know and that is not in raw yet, corrections included.
+
+    A file that cannot be taken stays where it is and is listed as unreadable. When that leaves a day without a
+    delivery of a required feed, `BadDelivery` is raised, naming file, line and cure, and nothing is written of the
+    files read together with it. The same delivery again changes nothing.
+    """
+    landing, tables = Landing(project, settings), Tables(settings)
+    found = [
+        f for name, feed in project.feeds.items() for f in landing.find(name) if f.day <= feed.needed_day(interval.end)
+    ]
+    listed = _listed(project, tables)
+    _require_files(project, interval, landing, found, listed)
+    untouched = set(listed.select("key", "size", "modified_at").iter_rows())
+    fresh = [f for f in found if (f.key, f.size, f.modified_at) not in untouched]
+
+    available, refused = _availability(landing, fresh)
+    bound = _bound(project, interval, listed, fresh, available)
+    candidates = sorted((f for f in fresh if f.key in available and available[f.key] <= bound), key=lambda f: f.day)
+
+    ids, covered = set(listed["delivery_id"]), set(listed.select("feed", "day").iter_rows())
+    new, rows, version = 0, 0, None
+    for n in range(0, max(len(candidates), 1), CHUNK_FILES):
+        taken: list[_Taken] = []
+        for candidate in candidates[n : n + CHUNK_FILES]:
+            try:
+                taken.append(_read(project, candidate, landing, available[candidate.key], settings))
+            except BadDelivery as error:
+                refused.append(Refusal(feed=candidate.feed, day=candidate.day, uri=candidate.uri, why=str(error)))
+        covered |= {(item.found.feed, item.found.day) for item in taken}
+        _require_readable(project, interval, refused, covered, candidates[n + CHUNK_FILES :])
+        unknown = [item for item in taken if item.delivery_id not in ids]
+        rows += _write(project, tables, landing, unknown)
+        version = _list(project, tables, taken, refused) or version
+        new += len(unknown)
+    for refusal in refused:
+        log.warning("refused: %s", refusal.why)
+    known = len(found) - len(fresh)
+    log.info("%s: %d new deliveries with %d rows, %d known, %d refused", interval, new, rows, known, len(refused))
+    return Landed(interval=interval, rows=rows, version=version, new=new, known=known, refused=tuple(refused))
+
+
+def missing_files(project: Project, run_day: date, settings: Settings) -> list[str]:
+    """What the run of a day still waits for, as sentences; empty when a file of each required feed is there."""
+    landing = Landing(project, settings)
+    found = [f for name, needed in project.required(run_day).items() for f in landing.find(name, needed)]
+    return _missing(project, Interval.of(run_day), landing, found, _listed(project, Tables(settings)))
+
+
+def _missing(
+    project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame
+) -> list[str]:
+    """A delivery that is in raw is not missing, also when its file was since taken out of landing to save space."""
+    there = {(f.feed, f.day) for f in found}
+    there |= set(listed.filter(pl.col("verdict") != "refused").select("feed", "day").iter_rows())
+    return [
+        f"no file of feed {feed} for {needed} (looked for {landing.pattern(feed, needed)})"
+        for day in interval.days
+        for feed, needed in project.required(day).items()
+        if (feed, needed) not in there
+    ]
+
+
+def _require_files(
+    project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame
+) -> None:
+    missing = _missing(project, interval, landing, found, listed)
+    if missing:
+        more = f"\n… and {len(missing) - 10} more" if len(missing) > 10 else ""
+        listing = "\n".join(missing[:10])
+        raise BadDelivery(f"{listing}{more}\nOnce the supplier has delivered, run the same step again.")
+
+
+def _listed(project: Project, tables: Tables) -> pl.DataFrame:
+    """Deliveries that are in raw. Those that could not be read are not: they are tried again."""
+    table = deliveries_table(project.name)
+    if not tables.exists(table):
+        return pl.DataFrame(schema=schemas.DELIVERIES)
+    return tables.scan(table).filter(pl.col("verdict") != "unreadable").collect()
+
+
+def _availability(landing: Landing, fresh: list[Found]) -> tuple[dict[str, datetime], list[Refusal]]:
+    """Object key -> since when it was available; a file whose sidecar cannot be read is refused."""
+    available, refused = {}, []
+    for found in fresh:
+        try:
+            available[found.key] = landing.available_at(found)
+        except BadDelivery as error:
+            refused.append(Refusal(feed=found.feed, day=found.day, uri=found.uri, why=str(error)))
+    return available, refused
+
+
+def _bound(
+    project: Project, interval: Interval, listed: pl.DataFrame, fresh: list[Found], available: dict[str, datetime]
+) -> datetime:
+    """The latest that `as_of` of any day of the interval can be, whatever `validate` will refuse: every delivery up
+    to here is taken, and readers look no further than `as_of`. It follows from landing alone, as `as_of` does."""
+    required = {(feed, needed) for day in interval.days for feed, needed in project.required(day).items()}
+    moments = [available[f.key] for f in fresh if (f.feed, f.day) in required and f.key in available]
+    moments += [
+        at for feed, day, at in listed.select("feed", "day", "available_at").iter_rows() if (feed, day) in required
+    ]
+    return max([project.cutoff_at(interval.end), *moments])
+
+
+def _require_readable(
+    project: Project,
+    interval: Interval,
+    refused: list[Refusal],
+    covered: set[tuple[str, date]],
+    later: list[Found],
+) -> None:
+    """A refused file stops the run when a day needs it and no other delivery covers its feed and day."""
+    covered = covered | {(f.feed, f.day) for f in later}  # not read yet; its own chunk decides
+    required = {(feed, needed) for day in interval.days for feed, needed in project.required(day).items()}
+    fatal = [r.why for r in refused if (r.feed, r.day) in required - covered]
+    if fatal:
+        raise BadDelivery("\n".join(fatal))
+
+
+def _write(project: Project, tables: Tables, landing: Landing, taken: list[_Taken]) -> int:
+    """Manifest first: since when a delivery was available is settled before anything is made of it."""
+    rows = 0
+    for item in taken:
+        landing.take(item.found, item.sha256, item.available_at)
+    for feed in project.feeds:
+        of_feed = [item for item in taken if item.found.feed == feed]
+        if of_feed:
+            scope = Scope.of_deliveries([i.found.day for i in of_feed], [i.delivery_id for i in of_feed])
+            frame = pl.concat([i.rows for i in of_feed])
+            tables.replace(raw_table(feed), frame, scope, sort_by=["day", "delivery_id", "_row"])
+            rows += frame.height
+    return rows
+
+
+def _list(project: Project, tables: Tables, taken: list[_Taken], refused: list[Refusal]) -> int | None:
+    """List deliveries that are not listed; one that is keeps its row, and with it the verdict of `validate`. Of an
+    object that was touched or copied, its new time is noted, so that it is not read again each night."""
+    rows = [
+        {
+            "day": item.found.day,
+            "feed": item.found.feed,
+            "delivery_id": item.delivery_id,
+            "key": item.found.key,
+            "uri": item.found.uri,
+            "sha256": item.sha256,
+            "size": item.found.size,
+            "modified_at": item.found.modified_at,
+            "rows": item.rows.height,
+            "available_at": item.available_at,
+            "verdict": "landed",
+            "why": None,
+        }
+        for item in taken
+    ]
+    rows += [
+        {
+            "day": r.day,
+            "feed": r.feed,
+            "delivery_id": f"unreadable:{r.uri}",
+            "uri": r.uri,
+            "verdict": "unreadable",
+            "why": r.why,
+        }
+        for r in refused
+    ]
+    if not rows:
+        return None
+    listing = pl.DataFrame(rows, schema=schemas.DELIVERIES)
+    table = deliveries_table(project.name)
+    mended = [f"unreadable:{item.found.uri}" for item in taken]
+    scope = Scope.of_deliveries(listing["day"].to_list(), [*listing["delivery_id"].to_list(), *mended])
+
+    def add(current: pl.DataFrame) -> pl.DataFrame:
+        kept = current.filter(pl.col("verdict") != "unreadable")
+        touched = kept.update(listing.select("delivery_id", "modified_at"), on="delivery_id")
+        return pl.concat([touched, listing.join(kept, on="delivery_id", how="anti")])
+
+    if not tables.exists(table):
+        tables.create(table, schemas.DELIVERIES)
+    return tables.replace(table, add, scope, sort_by=["day", "feed", "delivery_id"]).version
+
+
+def _read(project: Project, found: Found, landing: Landing, available_at: datetime, settings: Settings) -> _Taken:
+    """Read and check one file. Raises `BadDelivery` with file, line and cure; no value of a row is ever in it (but
+    the date of one), since a column of personal data may stand where another should."""
+    feed = project.feeds[found.feed]
+    content = landing.read(found)
+    digest = sha256(content)
+    before = landing.taken(found)
+    if before is not None and before != digest:
+        raise ChangedDelivery(
+            f"{found.uri}: its content changed under its name (sha256 was {before}, is {digest}); "
+            "put the former content back and deliver the correction as a new object of the same feed and day"
+        )
+    sidecar = landing.sidecar(found)
+    if sidecar:
+        _check_sidecar(found, sidecar, len(content), digest)
+    records = _parse(found, feed, _text(found, content))
+    if sidecar and sidecar.rows != records.height:
+        raise BadDelivery(
+            f"{found.uri}, line {records.height + 2}: the file has {records.height} rows, the sidecar promises "
+            f"{sidecar.rows}; deliver the file again, or the right sidecar"
+        )
+    _check_day(project, found, feed, records)
+    delivery_id = f"{found.key}@{digest[:16]}"
+    rows = _protect(feed, records, settings.hash_key.get_secret_value().encode()).with_columns(
+        day=pl.lit(found.day), delivery_id=pl.lit(delivery_id)
+    )
+    return _Taken(found, delivery_id, digest, available_at, rows.select(schemas.raw(feed).keys()))
+
+
+def _check_sidecar(found: Found, sidecar: Sidecar, size: int, digest: str) -> None:
+    for what, promised, got in [
+        ("feed", sidecar.feed, found.feed),
+        ("day", sidecar.day, found.day),
+        ("size in bytes", sidecar.size, size),
+        ("checksum (sha256)", sidecar.sha256, digest),
+    ]:
+        if promised != got:
+            raise BadDelivery(
+                f"{found.uri}: wrong {what}: the sidecar promises {promised}, the file has {got}; "
+                "deliver the file again, or the right sidecar"
+            )
+
+
+def _text(found: Found, content: bytes) -> str:
+    if found.key.endswith(".gz"):
+        content = _unzipped(found, content)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+    # not chained: the error of decoding carries the whole content
+    raise BadDelivery(f"{found.uri}, line {line}: not UTF-8; deliver the file again in UTF-8")
+
+
+def _unzipped(found: Found, content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        stream, lines = zlib.decompressobj(wbits=31), 0
+    try:
+        for n in range(0, len(content), 512):
+            lines += stream.decompress(content[n : n + 512]).count(b"\n")
+    except zlib.error:
+        pass  # counted up to where it breaks
+    raise BadDelivery(
+        f"{found.uri}, line {lines + 1}: the gzip stream ends or breaks here; "
+        "the upload was cut off or is damaged: deliver the file again"
+    )
+
+
+def _parse(found: Found, feed: Feed, text: str) -> pl.DataFrame:
+    """All declared columns as text, empty as null, with `_row`: the line in the file, the header being line 1."""
+    names = list(feed.columns)
+    reader = csv.reader(io.StringIO(text), strict=True)
+    lines: list[int] = []
+    records: list[list[str]] = []
+    try:
+        header = next(reader, None)
+        if header != names:
+            raise BadDelivery(f"{found.uri}, line 1: {_header_problem(names, header)}")
+        for record in reader:
+            if len(record) != len(names):
+                raise BadDelivery(
+                    f"{found.uri}, line {reader.line_num}: {len(record)} fields, the header has {len(names)}; "
+                    "deliver the file again"
+                )
+            records.append(record)
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise BadDelivery(f"{found.uri}, line {reader.line_num}: not CSV ({error}); deliver the file again") from error
+    frame = pl.DataFrame(records, schema=dict.fromkeys(names, pl.String()), orient="row")
+    return frame.with_columns(pl.col(names).replace("", None)).with_columns(_row=pl.Series(lines, dtype=pl.Int64()))
+
+
+def _header_problem(expected: list[str], header: list[str] | None) -> str:
+    """What is wrong with a header, by position: a file without one has personal data in its first line."""
+    if header is None:
+        return "the file is empty, without even a header; deliver it again"
+    missing = [name for name in expected if name not in header]
+    unknown = [str(n) for n, name in enumerate(header, start=1) if name not in expected]
+    said = []
+    if missing:
+        said.append(f"missing {', '.join(missing)}")
+    if unknown:
+        said.append(f"not declared: column {', '.join(unknown)}")
+    said = said or ["the columns are in another order or repeated"]
+    return (
+        f"the header changed: {'; '.join(said)}; "
+        "deliver the file with the declared columns, or declare the new ones in project.yaml"
+    )
+
+
+def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
+    """Refuse a file of another date. A moment that cannot be parsed is left to `validate`."""
+    days = schemas.parse(pl.col(feed.day_column), feed.columns[feed.day_column].type)
+    if feed.columns[feed.day_column].type == "timestamp":
+        days = days.dt.convert_time_zone(project.timezone).dt.date()
+    wrong = records.select("_row", day=days).filter(pl.col("day") != found.day)
+    wrong = wrong.with_columns(pl.col("day").cast(pl.String))  # Python knows no year 0 and none after 9999
+    if not wrong.is_empty():
+        line, day = wrong.row(0)
+        raise BadDelivery(
+            f"{found.uri}, line {line}: {feed.day_column} is on {day} in {project.timezone}, but the file is of "
+            f"{found.day} ({wrong.height} of {records.height} rows are of another date); deliver it under its own day"
+        )
+
+
+def _protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
+    """Drop sensitive columns; check the format of identifiers, then put their HMAC-SHA256 (first 128 bits, hex) in
+    their place. `_malformed` names the identifiers of a row that had a wrong format."""
+    identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
+    malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
+    hashed: list[pl.Expr] = []
+    for name, column in identifiers.items():
+        values = records[name].drop_nulls().unique().to_list()
+        # not polars' expressions: their syntax is another than that of project.yaml, which is checked as Python's
+        wrong = [value for value in values if column.format and not re.fullmatch(column.format, value)]
+        malformed.append(pl.when(pl.col(name).is_in(wrong)).then(pl.lit(name)))
+        keyed = {value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32] for value in values}
+        hashed.append(pl.col(name).replace_strict(keyed, default=None, return_dtype=pl.String()))
+    joined = pl.concat_str(malformed, separator=",", ignore_nulls=True).replace("", None)
+    return records.with_columns(joined.alias("_malformed"), *hashed).select("_row", "_malformed", *feed.kept)

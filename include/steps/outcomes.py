@@ -1,0 +1,127 @@
+"""outcomes: what became known, into PostgreSQL. Decides which delivery a day's outcomes are from and what they are."""
+
+import logging
+from collections.abc import Mapping
+from datetime import date, datetime
+
+import polars as pl
+
+from include import schemas
+from include.config import Project
+from include.contracts import Interval, Recorded
+from include.errors import BadConfig, BadData
+from include.io import database
+from include.io.database import OutcomeDay, content_digest
+from include.io.tables import Tables
+from include.knowledge import in_force
+from include.naming import clean_table, deliveries_table
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CHUNK_DAYS = 31  # bounds memory in a range run
+
+
+def outcomes(project: Project, interval: Interval, settings: Settings) -> Recorded:
+    """Record what the nights of the interval (run days) know: the days whose files they need, and corrections of days
+    recorded before.
+
+    An outcome without a row is not known yet; with a null value it is known to have none, as the delay of a cancelled
+    flight. Nights in any order end the same, and the same one again changes nothing. `rows`: outcomes written.
+    Raises `BadData` when a night is not prepared, or a delivery gives an entity twice or a value that is not finite.
+    """
+    nights = database.nights(settings, project.name, interval)
+    if missing := sorted(set(interval.days) - {n.day for n in nights}):
+        raise BadData(f"{project.name}: no night of {', '.join(map(str, missing[:10]))}; run build_features first")
+    as_of = {n.day: n.as_of for n in nights}
+    tables = Tables(settings)
+    deliveries = tables.scan(deliveries_table(project.name)).collect()
+    rows, changed = 0, set[date]()
+    for name, outcome in project.outcomes.items():
+        stored = database.newest_outcomes(settings, project.name, name)
+        known = _known(project, outcome.feed, deliveries, as_of, stored)
+        for n in range(0, len(known), CHUNK_DAYS):
+            part = dict(list(known.items())[n : n + CHUNK_DAYS])
+            values = _values(project, name, tables, part)
+            for day in record_outcomes(project, name, values, part, settings):
+                changed.add(day)
+                rows += values.filter(pl.col("day") == day).height
+    log.info("%s: outcomes of %d days recorded, %d rows", interval, len(changed), rows)
+    return Recorded(interval=interval, rows=rows, days=len(changed))
+
+
+def record_outcomes(
+    project: Project,
+    outcome: str,
+    values: pl.DataFrame,
+    deliveries: Mapping[date, tuple[datetime, str]],
+    settings: Settings,
+) -> list[date]:
+    """Record a frame: day (date), entity_id (str), value (f64, null: known to have none). `deliveries`: day ->
+    (available_at, delivery_id) that its values are from, also where it has none. Returns the days that changed.
+
+    A day is taken whole, when its delivery is newer than the one recorded. Raises `BadData` before anything is written.
+    """
+    per_day = values.group_by("day").agg(
+        rows=pl.len(),
+        entities=pl.col("entity_id").drop_nulls().n_unique(),
+        wrong=(~pl.col("value").is_finite()).sum(),  # null is not counted: it is a value known to be none
+    )
+    for day, rows, entities, wrong in per_day.sort("day").iter_rows():
+        if day not in deliveries:
+            raise BadData(f"{project.name}, {outcome}: values of {day}, which is from no delivery")
+        where = f"{project.name}, {outcome} of {day} from {deliveries[day][1]}"
+        if rows != entities:
+            raise BadData(f"{where}: {rows} rows of {entities} entities; one row an entity is needed")
+        if wrong:
+            raise BadData(f"{where}: {wrong} of {rows} values are NaN or infinite; a value there is none of is null")
+    of_day = {day: part for (day,), part in values.partition_by("day", as_dict=True).items()}
+    days = []
+    for day, (available_at, delivery_id) in sorted(deliveries.items()):
+        part = of_day.get(day, values.clear())
+        days.append(OutcomeDay(day, delivery_id, available_at, part.height, content_digest(part, "value")))
+    return database.replace_outcomes(settings, project.name, outcome, days, values)
+
+
+def _known(
+    project: Project,
+    feed: str,
+    deliveries: pl.DataFrame,
+    as_of: Mapping[date, datetime],
+    stored: Mapping[date, tuple[datetime, str]],
+) -> dict[date, tuple[datetime, str]]:
+    """Day -> (available_at, delivery_id) of the newest delivery that a night of the interval knows: of each day whose
+    file one needs, and of recorded days where it is newer than the recorded one."""
+    available = dict(deliveries.select("delivery_id", "available_at").iter_rows())
+    own = {project.feeds[feed].needed_day(day) for day in as_of}
+    known: dict[date, tuple[datetime, str]] = {}
+    for run_day, moment in sorted(as_of.items()):
+        last = project.feeds[feed].needed_day(run_day)  # also on a late night, nothing of later days
+        days = Interval(start=min([last, *own, *stored]), end=last)
+        for day, delivery_id in in_force(deliveries, feed, days, moment).items():
+            found = (available[delivery_id], delivery_id)
+            if day in own or (day in stored and stored[day] < found):
+                known[day] = max(found, known.get(day, found))
+    return dict(sorted(known.items()))
+
+
+def _values(
+    project: Project, outcome: str, tables: Tables, deliveries: Mapping[date, tuple[datetime, str]]
+) -> pl.DataFrame:
+    feed, expression = project.outcomes[outcome].feed, project.outcomes[outcome].sql
+    if not schemas.has_entity(project, project.feeds[feed]):
+        path = project.folder / "project.yaml"
+        raise BadConfig(f"{path}: outcomes.{outcome}: feed {feed} lacks a column of the entity's key")
+    wanted = pl.DataFrame(
+        [(day, delivery_id) for day, (_, delivery_id) in deliveries.items()],
+        schema={"day": pl.Date, "delivery_id": pl.String},
+        orient="row",
+    )
+    return (
+        tables
+        .scan(clean_table(feed))
+        .filter(pl.col("day").is_between(min(deliveries), max(deliveries)))
+        .join(wanted.lazy(), on=["day", "delivery_id"], how="semi")
+        .select("day", "entity_id", pl.sql_expr(expression).cast(pl.Float64).alias("value"))
+        .collect()
+    )

@@ -1,0 +1,244 @@
+"""publish: the scores of each day as a batch that readers see whole, equal content once. Decides what a batch is and
+whether it may be published; how it is stored is in `include/io/database.py`."""
+
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from typing import NoReturn
+
+import polars as pl
+
+from include.config import Model, Project, load_project
+from include.contracts import Interval, Night, Published, PublishedDay, PublishMode, ScoredDay
+from include.errors import BadData
+from include.io import database
+from include.io.database import Batch, content_digest
+from include.io.tables import Tables
+from include.naming import clean_table, features_table, scores_table
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CHUNK_ROWS = 100_000  # a transaction's, so that memory and locks are bounded; always whole days
+
+BATCHES = uuid.UUID("7c1ee8a6-5d2c-5e0a-9b56-5f2f3c1d8f2b")  # namespace of batch ids: never change it
+
+
+def publish(
+    model: Model,
+    interval: Interval,
+    settings: Settings,
+    *,
+    mode: PublishMode = "replace",
+    days: Sequence[ScoredDay] | None = None,
+) -> Published:
+    """Publish the scores of `days` (what `score` returned; default: those of each day's champion by the ledger).
+
+    Each day's batch, pointer and history are one transaction. Equal content again changes nothing; mode `missing`
+    leaves what readers see and stores a batch that differs beside it. Days without a champion are left out.
+    Raises `BadData` before anything is written when a day has no night, when night, features, scores and entities do
+    not agree, or a score is null or not finite.
+    """
+    project = load_project(model.project)
+    nights = {n.day: n for n in database.nights(settings, project.name, interval)}
+    if days is None:
+        champions = database.champions(settings, model.name, interval)
+        days = [
+            ScoredDay(day=day, model_version=version, rows=nights[day].rows if day in nights else 0)
+            for day, version in champions.items()
+        ]
+    if not days:
+        return Published(interval=interval, rows=0, model=model.name, days=())
+    tables = Tables(settings)
+    scores = _scores(model, tables, interval, days)
+    _agree(project, model, tables, interval, scores, days, nights)
+    published = publish_scores(
+        project,
+        model,
+        scores,
+        _entities(project, tables, nights, days),
+        settings,
+        days=days,
+        as_of={day: night.as_of for day, night in nights.items()},
+        mode=mode,
+    )
+    return Published(
+        interval=interval,
+        rows=sum(day.rows for day in published),
+        model=model.name,
+        days=tuple(published),
+    )
+
+
+def publish_scores(
+    project: Project,
+    model: Model,
+    scores: pl.LazyFrame,
+    entities: pl.LazyFrame,
+    settings: Settings,
+    *,
+    days: Sequence[ScoredDay],
+    as_of: Mapping[date, datetime],
+    mode: PublishMode = "replace",
+) -> list[PublishedDay]:
+    """Publish a frame: `scores` with day (date), entity_id (str), model_version (int), score and prediction (f64);
+    `entities` with day, entity_id and the project's public columns. Both have the `days` and no others.
+
+    Raises `BadData`, before anything is written, naming each day that is not as `days` says.
+    """
+    days = sorted(days, key=lambda d: d.day)
+    _verify(model, scores, entities, days)
+    published: list[PublishedDay] = []
+    for chunk in _chunks(days):
+        wanted = pl.col("day").is_between(chunk[0].day, chunk[-1].day)
+        rows = scores.filter(wanted).collect().sort("day", "entity_id")
+        described = entities.filter(wanted).collect().sort("day", "entity_id")
+        of_day = {day: part for (day,), part in rows.partition_by("day", as_dict=True).items()}
+        batches = [_batch(model, d, of_day.get(d.day, rows.clear()), as_of[d.day]) for d in chunk]
+        published += database.publish_batches(settings, project, model, batches, rows, described, mode)
+    for state, count in Counter(day.state for day in published).items():
+        log.info("%s: %d days %s", model.name, count, state)
+    for day in published:
+        if day.state == "kept":
+            log.info("%s %s: %d rows differ from what stays published", model.name, day.day, day.differing)
+    return published
+
+
+def batch_id(model: str, day: date, model_version: int, digest: str) -> str:
+    """The name of a batch follows from its content, so that equal content is the same batch."""
+    return str(uuid.uuid5(BATCHES, f"{model}/{day}/{model_version}/{digest}"))
+
+
+def _batch(model: Model, scored: ScoredDay, rows: pl.DataFrame, as_of: datetime) -> Batch:
+    digest = content_digest(rows, "score", "prediction")
+    return Batch(
+        batch_id=batch_id(model.name, scored.day, scored.model_version, digest),
+        day=scored.day,
+        model_version=scored.model_version,
+        rows=rows.height,
+        digest=digest,
+        as_of=as_of,
+    )
+
+
+def _chunks(days: Sequence[ScoredDay]) -> Iterator[list[ScoredDay]]:
+    """Whole days in order, about CHUNK_ROWS rows at a time."""
+    chunk: list[ScoredDay] = []
+    for day in days:
+        if chunk and sum(d.rows for d in chunk) + day.rows > CHUNK_ROWS:
+            yield chunk
+            chunk = []
+        chunk.append(day)
+    yield chunk
+
+
+def _verify(model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame, days: Sequence[ScoredDay]) -> None:
+    """One pass over all rows before the first is written. Values are not in the message: only days and counts."""
+    if len({d.day for d in days}) < len(days):
+        raise BadData(f"{model.name}: a day is to be published twice: {', '.join(str(d.day) for d in days)}")
+    counted = {
+        row["day"]: row
+        for row in scores
+        .group_by("day")
+        .agg(
+            rows=pl.len(),
+            entities=pl.col("entity_id").drop_nulls().n_unique(),
+            finite=(pl.col("score").is_finite() & pl.col("prediction").is_finite()).sum(),  # null: not counted
+            versions=pl.col("model_version").unique().sort(),
+        )
+        .collect()
+        .iter_rows(named=True)
+    }
+    described = dict(
+        scores.join(entities.unique(["day", "entity_id"]), on=["day", "entity_id"], how="semi")
+        .group_by("day").len().collect().iter_rows()
+    )  # fmt: skip
+    wrong = [f"{day}: scores of a day that was not asked for" for day in sorted(counted.keys() - {d.day for d in days})]
+    for d in days:
+        found = counted.get(d.day, {"rows": 0, "entities": 0, "finite": 0, "versions": [d.model_version]})
+        rows, undescribed = found["rows"], found["rows"] - described.get(d.day, 0)
+        if rows != d.rows:
+            wrong.append(f"{d.day}: {rows} scores, expected {d.rows}")
+        if found["entities"] != rows:
+            wrong.append(f"{d.day}: {rows} scores of {found['entities']} entities; one row an entity is needed")
+        if bad := rows - found["finite"]:
+            wrong.append(f"{d.day}: {bad} of {rows} rows have a score or prediction that is null, NaN or infinite")
+        if found["versions"] != [d.model_version]:
+            wrong.append(f"{d.day}: scores of version {found['versions']}, expected version {d.model_version}")
+        if undescribed:
+            wrong.append(f"{d.day}: {undescribed} of {rows} scored entities are not in the feed of entities")
+    if wrong:
+        _refuse(model, wrong)
+
+
+def _agree(
+    project: Project,
+    model: Model,
+    tables: Tables,
+    interval: Interval,
+    scores: pl.LazyFrame,
+    days: Sequence[ScoredDay],
+    nights: Mapping[date, Night],
+) -> None:
+    """Night, features and scores of each day have the same rows and the same `as_of`."""
+    features = tables.scan(features_table(project.name)).filter(
+        pl.col("day").is_between(interval.start, interval.end) & (pl.col("knowledge") == "night")
+    )
+    counted = dict(features.group_by("day").len().collect().iter_rows())
+    moments: dict[date, list[datetime]] = dict(
+        scores.group_by("day").agg(pl.col("as_of").unique()).collect().iter_rows()
+    )
+    wrong = []
+    for d in days:
+        night = nights.get(d.day)
+        if night is None:
+            wrong.append(f"{d.day}: no night of {project.name}; run build_features for it first")
+            continue
+        if not night.rows == counted.get(d.day, 0) == d.rows:
+            wrong.append(
+                f"{d.day}: the night has {night.rows} rows, {features_table(project.name)} {counted.get(d.day, 0)}, "
+                f"scored were {d.rows}"
+            )
+        if moments.get(d.day, [night.as_of]) != [night.as_of]:
+            wrong.append(
+                f"{d.day}: the scores were made of another night than that as of {night.as_of:%Y-%m-%d %H:%M} UTC"
+            )
+    if wrong:
+        _refuse(model, wrong)
+
+
+def _refuse(model: Model, wrong: Sequence[str]) -> NoReturn:
+    more = [f"… and {len(wrong) - 10} more"] if len(wrong) > 10 else []
+    cure = "Run score for these days again, then publish."
+    raise BadData("\n".join([f"{model.name}: nothing was published:", *wrong[:10], *more, cure]))
+
+
+def _scores(model: Model, tables: Tables, interval: Interval, days: Sequence[ScoredDay]) -> pl.LazyFrame:
+    wanted = pl.DataFrame([(d.day, d.model_version) for d in days], schema=["day", "model_version"], orient="row")
+    return (
+        tables
+        .scan(scores_table(model.name))
+        .filter(pl.col("day").is_between(interval.start, interval.end))
+        .join(wanted.lazy().cast({"model_version": pl.Int64}), on=["day", "model_version"], how="semi")
+    )
+
+
+def _entities(
+    project: Project, tables: Tables, nights: Mapping[date, Night], days: Sequence[ScoredDay]
+) -> pl.LazyFrame:
+    """The entities of each day, from the delivery that its features were made of."""
+    feed = project.feeds[project.entity.feed]
+    used = pl.DataFrame(
+        [(d.day, feed.needed_day(d.day), delivery) for d in days for delivery in nights[d.day].deliveries],
+        schema={"run_day": pl.Date, "day": pl.Date, "delivery_id": pl.String},
+        orient="row",
+    )
+    return (
+        tables
+        .scan(clean_table(project.entity.feed))
+        .filter(pl.col("day").is_between(used["day"].min(), used["day"].max()))
+        .join(used.lazy(), on=["day", "delivery_id"])
+        .select(pl.col("run_day").alias("day"), "entity_id", *project.entity.public)
+    )

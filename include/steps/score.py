@@ -1,0 +1,158 @@
+"""score: a score for every entity of each day by the model version that is champion of that day."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+
+import polars as pl
+from threadpoolctl import threadpool_limits
+
+from include import learning, schemas
+from include.config import Model, Project, load_project
+from include.contracts import Interval, Scored, ScoredDay, TableRef
+from include.errors import BadData
+from include.io.registry import Loaded, Registry
+from include.io.tables import Scope, Tables
+from include.knowledge import as_of, in_force
+from include.naming import deliveries_table, features_table, scores_table
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CHUNK_DAYS = 31  # read and written at a time, so that a range has bounded memory
+
+
+def score(model: Model, interval: Interval, settings: Settings, *, versions: Mapping[date, int]) -> Scored:
+    """Replace `scores_<model>` of each day and version in `versions`, a commit a month: a row for each row of features.
+
+    `versions`: day -> model version, resolved by the caller (the ledger is not reached from Databricks). Days without
+    one are `unscored`; when all are, nothing is written. Columns are read as the version's own signature says.
+    The threshold of a decision is that with which the version was judged, not what model.yaml says by now.
+
+    Raises `BadData` when a day has no features though it has entities, a column that a version needs is missing, a
+    score is NaN or infinite, or rows in the table are not those of the features; `NeedsAttention` for a version that
+    there is not.
+    """
+    wanted = {day: versions[day] for day in interval.days if day in versions}
+    unscored = tuple(day for day in interval.days if day not in versions)
+    if not wanted:
+        return Scored(interval=interval, rows=0, model=model.name, table=None, days=(), unscored=unscored)
+    project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
+    loaded = {version: registry.load_version(model.name, version) for version in sorted(set(wanted.values()))}
+    features_version = tables.version(features_table(project.name))
+    features = tables.scan(features_table(project.name), features_version).filter(pl.col("knowledge") == "night")
+    columns = features.collect_schema().names()
+    where = f"the features of {project.name} (version {features_version})"
+    for version, each in loaded.items():
+        needed = [*each.numeric, *each.categorical]
+        learning.require_columns(f"{model.name}, version {version},", needed, columns, where)
+
+    days: list[ScoredDay] = []
+    table: TableRef | None = None
+    for days_in_a_row, version in _parts(wanted):
+        within = pl.col("day").is_between(days_in_a_row.start, days_in_a_row.end)
+        rows = features.filter(within).sort(learning.KEY).collect()
+        counted = _counted(project, tables, model, rows, days_in_a_row)
+        scores = _score(model, loaded[version], version, rows).with_columns(
+            features_version=pl.lit(features_version, pl.Int64)
+        )
+        _require_finite(model, version, scores)
+        table = tables.replace(
+            scores_table(model.name),
+            scores.select(schemas.SCORES.keys()).cast(schemas.SCORES),  # type: ignore[arg-type]
+            Scope(days_in_a_row, {"model_version": [version]}),
+            sort_by=["day", "model_version", "entity_id"],
+            metadata={"model_version": version, "features_version": features_version},
+        )
+        _reconcile(model, version, tables, table, counted)
+        days += [ScoredDay(day=day, model_version=version, rows=count) for day, count in counted.items()]
+    total = sum(day.rows for day in days)
+    log.info("%s: %d rows of %d days scored with version %s", model.name, total, len(days), ", ".join(map(str, loaded)))
+    if unscored:
+        log.info("%s: no champion on %d days from %s on; not scored", model.name, len(unscored), unscored[0])
+    assert table is not None
+    return Scored(
+        interval=interval,
+        rows=total,
+        version=table.version,
+        model=model.name,
+        table=table.model_copy(update={"interval": interval, "rows": total}),
+        days=tuple(days),
+        unscored=unscored,
+    )
+
+
+def _parts(versions: Mapping[date, int]) -> Iterator[tuple[Interval, int]]:
+    """Runs of consecutive days with one version, at most CHUNK_DAYS long: a commit replaces all days of its range."""
+    start = last = min(versions)
+    for day in sorted(versions):
+        if day - last > timedelta(days=1) or versions[day] != versions[start] or (day - start).days >= CHUNK_DAYS:
+            yield Interval(start=start, end=last), versions[start]
+            start = day
+        last = day
+    yield Interval(start=start, end=last), versions[start]
+
+
+def _counted(project: Project, tables: Tables, model: Model, rows: pl.DataFrame, interval: Interval) -> dict[date, int]:
+    """Day -> rows of its features. A day without any must be one without entities."""
+    if doubled := rows.height - rows.select(learning.KEY).n_unique():
+        raise BadData(f"{project.name}: {doubled} rows of features in {interval} are of an entity and day twice")
+    counted = dict(rows.group_by("day").len().iter_rows())
+    empty = [day for day in interval.days if day not in counted]
+    if empty:
+        deliveries = tables.scan(deliveries_table(project.name)).collect()
+        sizes = dict(deliveries.select("delivery_id", "rows").iter_rows())
+        feed = project.entity.feed
+        for day in empty:
+            needed = project.feeds[feed].needed_day(day)
+            delivery = in_force(deliveries, feed, Interval.of(needed), as_of(project, deliveries, day)).get(needed)
+            if delivery is None or sizes[delivery] != 0:
+                raise BadData(
+                    f"{model.name}: {features_table(project.name)} has no features of {day} (knowledge night); "
+                    f"prepare the day first (land, validate, build_features)"
+                )
+    return {day: counted.get(day, 0) for day in interval.days}
+
+
+def _score(model: Model, loaded: Loaded, version: int, rows: pl.DataFrame) -> pl.DataFrame:
+    """Adds model_version, score and prediction. Each day by itself and on one thread: linear algebra on other blocks
+    of rows differs in the last bits, and a day's batch must be the same from a range as from its own night."""
+    parts = []
+    for day in rows.partition_by("day", maintain_order=True):
+        with threadpool_limits(1):
+            features = learning.inputs(day, loaded.numeric, loaded.categorical)
+            scores = learning.predict(model.task, loaded.estimator, features)
+        parts.append(day.select("day", "entity_id", "as_of").with_columns(score=pl.Series(scores, dtype=pl.Float64)))
+    empty = rows.select("day", "entity_id", "as_of").with_columns(score=pl.lit(None, pl.Float64)).clear()
+    decided = pl.col("score")
+    if model.task == "classification":
+        decided = (decided >= loaded.decision_threshold).cast(pl.Float64)
+    return pl.concat([empty, *parts]).with_columns(prediction=decided, model_version=pl.lit(version, pl.Int64))
+
+
+def _require_finite(model: Model, version: int, scores: pl.DataFrame) -> None:
+    wrong = scores.filter(~pl.col("score").is_finite() | pl.col("score").is_null())
+    if not wrong.is_empty():
+        raise BadData(
+            f"{model.name}: version {version} gives {wrong.height} of {scores.height} rows a score that is NaN or "
+            f"infinite, first on {wrong['day'][0]}; nothing of these days was written"
+        )
+
+
+def _reconcile(model: Model, version: int, tables: Tables, table: TableRef, counted: Mapping[date, int]) -> None:
+    """What is in the table now, counted, against the rows of features."""
+    written = (
+        tables
+        .scan(table.table, table.version)
+        .filter(Scope(table.interval, {"model_version": [version]}).expr())
+        .group_by("day")
+        .len()
+        .collect()
+    )
+    found = dict(written.iter_rows())
+    for day, count in counted.items():
+        if found.get(day, 0) != count:
+            raise BadData(
+                f"{model.name} {day}: {table.table} has {found.get(day, 0)} rows of version {version}, the features "
+                f"have {count}; run score for the day again"
+            )

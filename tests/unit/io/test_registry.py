@@ -1,0 +1,361 @@
+"""MLflow as the product uses it: a fit and a version are found again and never doubled. On sqlite, without a server."""
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from mlflow import MlflowClient
+from mlflow.data.dataset_source_registry import get_dataset_source_from_json
+from mlflow.models import Model as LoggedFiles
+from mlflow.types import DataType
+from sklearn.dummy import DummyClassifier
+
+from include.config import Candidate, Model, load_model
+from include.contracts import Interval
+from include.errors import NeedsAttention
+from include.io.registry import EVALUATED, DeltaPart, Fit, FitRun, Input, Registry
+from include.io.tables import Scope, Tables
+from include.settings import Settings
+
+MODEL = load_model("late_arrival").model_copy(
+    update={"numeric": ("hour", "gust"), "categorical": ("carrier",), "decision_threshold": 0.35}
+)
+NOW = datetime(2026, 3, 1, 3, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables, which take seconds to make."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path: Path, empty_mlflow: Path) -> Settings:
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    return Settings(
+        landing=str(tmp_path / "landing"),
+        tables=str(tmp_path / "tables"),
+        artifacts=str(tmp_path / "artifacts"),
+        database_url="postgresql://nowhere",
+        mlflow_tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
+        hash_key="a key of tests",
+        run_id="test",
+    )
+
+
+@pytest.fixture
+def registry(settings: Settings) -> Registry:
+    return Registry(settings)
+
+
+@pytest.fixture
+def client(settings: Settings) -> MlflowClient:
+    return MlflowClient(settings.mlflow_tracking_uri.get_secret_value())
+
+
+def make_fit(digest: str = "d1", **changed: Any) -> Fit:
+    X = pd.DataFrame({"hour": [1.0, 2.0], "gust": [np.nan, 3.0], "carrier": ["UA", None]})
+    fit = {
+        "model": MODEL,
+        "candidate": Candidate(name="linear", params={"kind": "linear", "C": 0.1}),
+        "digest": digest,
+        "estimator": DummyClassifier(strategy="prior").fit(X, [0.0, 1.0]),
+        "tags": {"project": "flights", "model": "late_arrival", "day": date(2026, 3, 1), "seed": 7},
+        "metrics": {"log_loss": 0.5, "rows": 12.0},
+        "inputs": [Input("features_flights", DeltaPart("/tables/features_flights", 0, "day >= '2026-01-01'"), 12)],
+        "started_at": NOW,
+    }
+    return Fit(**{**fit, **changed})
+
+
+def versions(client: MlflowClient) -> list[int]:
+    return sorted(int(v.version) for v in client.search_model_versions("name = 'late_arrival'"))
+
+
+def test_a_fit_is_logged_whole(registry: Registry, client: MlflowClient, settings: Settings) -> None:
+    fit = registry.log_fit(make_fit())
+    run = client.get_run(fit.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.start_time == NOW.timestamp() * 1000
+    assert client.get_experiment(run.info.experiment_id).name == "flights/late_arrival"
+    assert run.data.params == {"kind": "linear", "C": "0.1"}
+    assert run.data.metrics == {"log_loss": 0.5, "rows": 12.0}
+    assert run.data.tags.items() >= {"fit_digest": "d1", "day": "2026-03-01", "seed": "7"}.items()
+    logged = client.get_logged_model(fit.model_id)
+    assert logged.source_run_id == fit.run_id
+    assert str(logged.status) == "READY"
+    assert logged.artifact_location.startswith(f"{settings.artifacts}/flights/late_arrival/")
+    assert {m.key: m.value for m in logged.metrics or []} == {"log_loss": 0.5, "rows": 12.0}
+
+
+def test_inputs_are_logged_with_path_version_and_predicate(registry: Registry, client: MlflowClient) -> None:
+    (entry,) = client.get_run(registry.log_fit(make_fit()).run_id).inputs.dataset_inputs
+    assert entry.dataset.name == "features_flights"
+    assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", "training")]
+    source = get_dataset_source_from_json(entry.dataset.source, entry.dataset.source_type)
+    assert isinstance(source, DeltaPart)
+    assert (source.path, source.version, source.predicate) == ("/tables/features_flights", 0, "day >= '2026-01-01'")
+
+
+def test_another_version_of_a_table_is_another_dataset(registry: Registry, client: MlflowClient) -> None:
+    """MLflow keeps one dataset a name and digest, with the source it saw first."""
+    later = [Input("features_flights", DeltaPart("/tables/features_flights", 1, "day >= '2026-01-01'"), 12)]
+    found = []
+    for fit in (registry.log_fit(make_fit("d1")), registry.log_fit(make_fit("d2", inputs=later))):
+        (entry,) = client.get_run(fit.run_id).inputs.dataset_inputs
+        found.append(DeltaPart.from_json(entry.dataset.source).version)
+    assert found == [0, 1]
+
+
+def test_delta_part_loads_its_rows(settings: Settings) -> None:
+    tables = Tables(settings)
+    days = Interval(start=date(2026, 1, 1), end=date(2026, 1, 3))
+    rows = pl.DataFrame({"day": days.days, "x": [1, 2, 3]})
+    ref = tables.replace("t", rows, Scope(days), sort_by=["day"])
+    tables.replace("t", rows.with_columns(x=pl.lit(9)), Scope(days), sort_by=["day"])
+    part = DeltaPart(tables.uri("t"), ref.version, Scope(Interval.of(days.days[1]), {"x": [1, 2]}).sql())
+    assert part.load()["x"].to_list() == [2]
+
+
+def test_a_logged_model_is_loaded_as_it_was(registry: Registry) -> None:
+    fit = registry.log_fit(make_fit())
+    loaded = registry.load_fit(fit)
+    assert (loaded.numeric, loaded.categorical) == (("hour", "gust"), ("carrier",))
+    assert (loaded.task, loaded.decision_threshold) == ("classification", 0.35)
+    assert loaded.estimator.predict_proba(pd.DataFrame({"hour": [1.0]}))[0, 1] == 0.5
+    version = registry.register(MODEL, fit, {})
+    assert registry.load_version("late_arrival", version.version).numeric == loaded.numeric
+
+
+def test_files_of_a_logged_model(registry: Registry, client: MlflowClient) -> None:
+    folder = Path(client.get_logged_model(registry.log_fit(make_fit()).model_id).artifact_location)
+    requirements = (folder / "requirements.txt").read_text(encoding="utf-8")
+    assert "scikit-learn==" in requirements
+    assert all("==" in line for line in requirements.splitlines())
+    inputs = LoggedFiles.load(str(folder)).get_input_schema()
+    assert {c.name: c.type for c in inputs.inputs} == {
+        "hour": DataType.double,
+        "gust": DataType.double,
+        "carrier": DataType.string,
+    }
+    before = sorted(folder.iterdir())
+    registry.load_version("late_arrival", registry.register(MODEL, registry.get_fit(_run_of(client)), {}).version)
+    assert sorted(folder.iterdir()) == before, "loading must not write beside the artifacts"
+
+
+def _run_of(client: MlflowClient) -> str:
+    experiment = client.get_experiment_by_name("flights/late_arrival")
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id])[0].info.run_id
+
+
+def test_only_the_settings_say_where_mlflow_is(
+    registry: Registry, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1/elsewhere")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:1/elsewhere")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "elsewhere")
+    version = registry.register(MODEL, registry.log_fit(make_fit()), {})
+    registry.load_version("late_arrival", version.version)
+    assert versions(client) == [1]
+    assert os.environ["MLFLOW_TRACKING_URI"] == os.environ["MLFLOW_REGISTRY_URI"] == "http://127.0.0.1:1/elsewhere"
+
+
+def test_the_address_of_mlflow_does_not_stay_in_the_environment(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    registry.find_fit(MODEL, "d1")
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_telemetry_is_off() -> None:
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_a_fit_is_found_by_its_digest(registry: Registry) -> None:
+    fit = registry.log_fit(make_fit("d1"))
+    assert registry.find_fit(MODEL, "d2") is None
+    found = registry.find_fit(MODEL, "d1")
+    assert found is not None
+    assert (found.run_id, found.model_id, found.digest) == (fit.run_id, fit.model_id, "d1")
+    assert registry.get_fit(fit.run_id).digest == "d1"
+
+
+def test_of_two_fits_at_once_the_first_finished_is_the_fit(registry: Registry) -> None:
+    first = registry.log_fit(make_fit())
+    second = registry.log_fit(make_fit(started_at=NOW.replace(year=2025)))  # began earlier, ended later
+    assert second.run_id == first.run_id
+
+
+def test_an_unfinished_run_is_no_fit_and_is_tidied_up(
+    registry: Registry, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mlflow.sklearn.log_model", killed)
+        registry.log_fit(make_fit())
+    left = _run_of(client)
+    assert client.get_run(left).info.status == "RUNNING"
+    assert registry.find_fit(MODEL, "d1") is None
+    with pytest.raises(NeedsAttention, match="RUNNING, not a finished fit"):
+        registry.get_fit(left)
+    fit = registry.log_fit(make_fit())
+    assert fit.run_id != left
+    assert client.get_run(left).info.status == "KILLED"
+
+
+def test_an_unknown_run_is_said_in_words(registry: Registry) -> None:
+    with pytest.raises(NeedsAttention, match="no run 0123"):
+        registry.get_fit("0123")
+
+
+def test_registering_twice_makes_one_version(registry: Registry, client: MlflowClient) -> None:
+    fit = registry.log_fit(make_fit())
+    first, again = (registry.register(MODEL, fit, {"candidate": "linear"}) for _ in range(2))
+    assert first == again
+    assert versions(client) == [1]
+    assert first.run_id == fit.run_id
+    assert first.evaluated
+    assert first.tags.items() >= {"fit_digest": "d1", "candidate": "linear", EVALUATED: "test"}.items()
+    found = client.get_model_version("late_arrival", "1")
+    assert client.get_logged_model(fit.model_id).artifact_location == client.get_model_version_download_uri(
+        found.name, found.version
+    )
+
+
+def test_another_digest_is_another_version(registry: Registry, client: MlflowClient) -> None:
+    for digest in ("d1", "d2"):
+        registry.register(MODEL, registry.log_fit(make_fit(digest)), {})
+    assert versions(client) == [1, 2]
+
+
+def bare(client: MlflowClient, fit: FitRun) -> None:
+    """What a step that was killed between creating a version and looking again leaves behind."""
+    client.create_model_version(
+        "late_arrival", source=client.get_logged_model(fit.model_id).artifact_location, run_id=fit.run_id
+    )
+
+
+def test_a_version_left_untagged_by_a_killed_step_is_taken_up(registry: Registry, client: MlflowClient) -> None:
+    fit = registry.log_fit(make_fit())
+    client.create_registered_model("late_arrival")
+    bare(client, fit)
+    assert not registry.get_version("late_arrival", 1).evaluated
+    version = registry.register(MODEL, fit, {"candidate": "linear"})
+    assert (version.version, version.evaluated) == (1, True)
+    assert versions(client) == [1]
+
+
+def race(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
+    """`meanwhile` happens after the first look for a version, which found none."""
+    look = Registry._versions_of
+
+    def looked(self: Registry, *arguments: Any) -> Any:
+        monkeypatch.setattr(Registry, "_versions_of", look)
+        found = look(self, *arguments)
+        meanwhile()
+        return found
+
+    monkeypatch.setattr(Registry, "_versions_of", looked)
+
+
+def test_of_two_versions_at_once_the_younger_is_deleted(
+    registry: Registry, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = registry.log_fit(make_fit())
+    race(monkeypatch, lambda: bare(client, fit))
+    version = registry.register(MODEL, fit, {})
+    assert version.version == 1
+    assert version.evaluated
+    assert versions(client) == [1]
+
+
+def test_a_duplicate_of_another_run_of_the_digest_is_seen(registry: Registry, client: MlflowClient) -> None:
+    """Two processes fitted at once, and each would register its own run."""
+    fit = registry.log_fit(make_fit())
+    experiment = client.get_experiment_by_name("flights/late_arrival")
+    assert experiment is not None
+    other = client.create_run(experiment.experiment_id, tags={"fit_digest": "d1"}).info.run_id
+    registry.register(MODEL, fit, {})
+    again = registry.register(MODEL, FitRun(run_id=other, model_id=fit.model_id, digest="d1", tags={}), {})
+    assert again.version == 1
+    assert versions(client) == [1]
+
+
+def test_an_evaluated_version_is_never_deleted(registry: Registry, client: MlflowClient) -> None:
+    fit = registry.log_fit(make_fit())
+    client.create_registered_model("late_arrival")
+    bare(client, fit)
+    bare(client, fit)
+    client.set_model_version_tag("late_arrival", "2", EVALUATED, "another")
+    assert registry.register(MODEL, fit, {}).version == 2
+    assert versions(client) == [2]
+
+
+def test_a_number_is_never_used_again(registry: Registry, client: MlflowClient) -> None:
+    fit = registry.log_fit(make_fit())
+    registry.register(MODEL, fit, {})
+    client.delete_model_version("late_arrival", "1")
+    assert registry.register(MODEL, fit, {}).version == 2
+
+
+def test_an_unknown_version_is_said_in_words(registry: Registry) -> None:
+    with pytest.raises(NeedsAttention, match=r"no version 7.*run evaluate first"):
+        registry.get_version("late_arrival", 7)
+    registry.register(MODEL, registry.log_fit(make_fit()), {})
+    with pytest.raises(NeedsAttention, match=r"no version 7.*the newest are 1"):
+        registry.load_version("late_arrival", 7)
+
+
+def test_the_alias_moves(registry: Registry) -> None:
+    assert registry.aliased("late_arrival") is None
+    for digest in ("d1", "d2"):
+        registry.register(MODEL, registry.log_fit(make_fit(digest)), {})
+    assert registry.aliased("late_arrival") is None
+    for version in (2, 1):
+        registry.point("late_arrival", version)
+        assert registry.aliased("late_arrival") == version
+
+
+def test_another_may_create_the_experiment_first(
+    registry: Registry, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = MlflowClient.get_experiment_by_name
+    created = []
+
+    def unknown_at_first(self: MlflowClient, name: str) -> Any:
+        if not created:
+            created.append(client.create_experiment(name))
+            return None
+        return known(self, name)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", unknown_at_first)
+    run = registry.log_fit(make_fit())
+    assert client.get_run(run.run_id).info.experiment_id == created[0]
+
+
+def test_a_deleted_experiment_is_said_in_words(registry: Registry, client: MlflowClient) -> None:
+    registry.log_fit(make_fit())
+    experiment = client.get_experiment_by_name("flights/late_arrival")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    with pytest.raises(NeedsAttention, match="mlflow experiments restore"):
+        registry.find_fit(MODEL, "d1")
+
+
+def test_a_regression_has_no_class(registry: Registry) -> None:
+    model: Model = MODEL.model_copy(update={"task": "regression"})
+    loaded = registry.load_fit(registry.log_fit(make_fit(model=model)))
+    assert loaded.task == "regression"

@@ -1,0 +1,306 @@
+"""score on tiny tables, with models that need no MLflow: counts reconciled, nothing wrong written."""
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from include import schemas
+from include.config import load_model, load_project
+from include.contracts import Interval, Scored, ScoredDay, StepResult
+from include.errors import BadData, NeedsAttention
+from include.io.registry import Loaded
+from include.io.tables import Scope, Tables
+from include.settings import Settings
+from include.steps import score as step
+from include.steps.score import score
+
+PROJECT = load_project("flights")
+MODEL = load_model("late_arrival")
+FIRST = date(2013, 3, 1)
+DAYS = Interval(start=FIRST, end=date(2013, 3, 4))
+ROWS = {day: n + 2 for n, day in enumerate(DAYS.days)}
+
+
+class Estimator:
+    """P(1) is hour / 24 + `plus`; in several rows at once it knows how many it was given."""
+
+    def __init__(self, plus: float = 0.0) -> None:
+        self.plus, self.asked = plus, []
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        self.asked.append(X)
+        p = X["hour"].to_numpy() / 24 + self.plus
+        return np.column_stack([1 - p, p])
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        return X["hour"].to_numpy() * 10
+
+
+class Versions:
+    """Stands for the registry: version -> what it loads."""
+
+    def __init__(self, loaded: Mapping[int, Loaded]) -> None:
+        self.loaded, self.loads = loaded, []
+
+    def __call__(self, settings: Settings) -> "Versions":
+        return self
+
+    def load_version(self, model: str, version: int) -> Loaded:
+        self.loads.append(version)
+        if version not in self.loaded:
+            raise NeedsAttention(f"{model} has no version {version}")
+        return self.loaded[version]
+
+
+def loaded(estimator: Any = None, **changed: Any) -> Loaded:
+    about = {"numeric": ("hour",), "categorical": ("carrier",), "task": "classification", "decision_threshold": 0.5}
+    return Loaded(**{"estimator": estimator or Estimator(), **about, **changed})
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        landing=str(tmp_path / "landing"),
+        tables=str(tmp_path / "tables"),
+        artifacts=str(tmp_path / "artifacts"),
+        database_url="postgresql://nowhere",
+        mlflow_tracking_uri="sqlite:////nowhere",
+        hash_key="a key of tests",
+    )
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Versions:
+    versions = Versions({1: loaded(), 2: loaded(Estimator(plus=0.1))})
+    monkeypatch.setattr(step, "Registry", versions)
+    return versions
+
+
+def features(rows: Mapping[date, int] = ROWS) -> pl.DataFrame:
+    given = [
+        (day, f"flight-{n}", 24.0 * n / count, ("UA", None)[n % 2], PROJECT.cutoff_at(day), "night")
+        for day, count in rows.items()
+        for n in range(count)
+    ]
+    schema = {"day": pl.Date, "entity_id": pl.String, "hour": pl.Float64, "carrier": pl.String}
+    schema |= {"as_of": pl.Datetime("us", "UTC"), "knowledge": pl.String}
+    return pl.DataFrame(given, schema=schema, orient="row")
+
+
+@pytest.fixture
+def tables(settings: Settings, registry: Versions) -> Tables:
+    """Features of DAYS, and of one day that has other rows with the latest knowledge."""
+    tables = Tables(settings)
+    write(tables, pl.concat([features(), features({FIRST: 9}).with_columns(knowledge=pl.lit("latest"))]))
+    return tables
+
+
+def write(tables: Tables, rows: pl.DataFrame) -> None:
+    whole = Scope(Interval(start=date(2013, 1, 1), end=date(2013, 12, 31)))
+    tables.replace("features_flights", rows, whole, sort_by=["day", "entity_id"])
+
+
+def write_deliveries(tables: Tables, entities: Mapping[date, int]) -> None:
+    """What each night needs, its schedule with that many rows."""
+
+    def delivery(feed: str, day: date, rows: int, at: datetime) -> dict[str, Any]:
+        return {
+            "day": day,
+            "feed": feed,
+            "delivery_id": f"{feed}/{day}",
+            "rows": rows,
+            "available_at": at,
+            "verdict": "accepted",
+        }
+
+    rows = [
+        delivery(feed, needed, count if feed == "schedule" else 5, PROJECT.cutoff_at(day) - timedelta(hours=1))
+        for day, count in entities.items()
+        for feed, needed in PROJECT.required(day).items()
+    ]
+    frame = pl.DataFrame(rows, schema=schemas.DELIVERIES)
+    whole = Scope(Interval(start=date(2013, 1, 1), end=date(2013, 12, 31)))
+    tables.replace("deliveries_flights", frame, whole, sort_by=["day"])
+
+
+def stored(tables: Tables) -> pl.DataFrame:
+    return tables.scan("scores_late_arrival").sort("day", "model_version", "entity_id").collect()
+
+
+def test_each_row_of_features_gets_a_score(settings: Settings, tables: Tables) -> None:
+    scored = score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
+    assert scored.days == tuple(ScoredDay(day=day, model_version=1, rows=n) for day, n in ROWS.items())
+    assert (scored.rows, scored.unscored, scored.skipped) == (sum(ROWS.values()), (), None)
+    found = stored(tables)
+    assert dict(found.schema) == schemas.SCORES
+    expected = features()
+    assert found["entity_id"].to_list() == expected["entity_id"].to_list()
+    assert found["score"].to_list() == (expected["hour"] / 24).to_list()
+    assert found["prediction"].to_list() == (expected["hour"] >= 12).cast(pl.Float64).to_list()
+    assert found["as_of"].to_list() == expected["as_of"].to_list()
+    assert found["features_version"].unique().to_list() == [tables.version("features_flights")]
+    assert scored.table is not None
+    assert (scored.table.table, scored.table.interval, scored.table.rows) == ("scores_late_arrival", DAYS, scored.rows)
+    assert scored.table.version == scored.version == tables.version("scores_late_arrival")
+
+
+def test_the_threshold_is_the_one_of_the_version(settings: Settings, tables: Tables, registry: Versions) -> None:
+    registry.loaded = {1: loaded(decision_threshold=0.25)}
+    score(MODEL.model_copy(update={"decision_threshold": 0.9}), DAYS, settings, versions={FIRST: 1})
+    assert stored(tables).select("score", "prediction").rows() == [(0.0, 0.0), (0.5, 1.0)]
+
+
+def test_a_score_at_the_threshold_is_a_one(settings: Settings, tables: Tables) -> None:
+    score(MODEL, DAYS, settings, versions={FIRST: 1})
+    assert stored(tables).select("score", "prediction").rows() == [(0.0, 0.0), (0.5, 1.0)]
+
+
+def test_a_regression_predicts_its_score(settings: Settings, tables: Tables, registry: Versions) -> None:
+    model = MODEL.model_copy(update={"task": "regression"})
+    score(model, DAYS, settings, versions={FIRST: 1})
+    assert stored(tables).select("score", "prediction").rows() == [(0.0, 0.0), (120.0, 120.0)]
+
+
+def test_days_without_a_champion_are_left_out(settings: Settings, tables: Tables) -> None:
+    scored = score(MODEL, DAYS, settings, versions={DAYS.days[1]: 1, DAYS.days[3]: 2})
+    assert scored.unscored == (DAYS.days[0], DAYS.days[2])
+    assert [(d.day, d.model_version) for d in scored.days] == [(DAYS.days[1], 1), (DAYS.days[3], 2)]
+    assert set(stored(tables)["day"]) == {DAYS.days[1], DAYS.days[3]}
+
+
+def test_without_any_champion_nothing_is_written(settings: Settings, tables: Tables) -> None:
+    scored = score(MODEL, DAYS, settings, versions={FIRST - timedelta(days=1): 1})
+    assert (scored.rows, scored.days, scored.table, scored.unscored) == (0, (), None, tuple(DAYS.days))
+    assert "no champion" in (scored.skipped or "")
+    assert not tables.exists("scores_late_arrival")
+
+
+def test_the_record_travels_as_json(settings: Settings, tables: Tables) -> None:
+    scored: StepResult = score(MODEL, DAYS, settings, versions={FIRST: 1})
+    assert Scored.model_validate_json(scored.model_dump_json()) == scored
+
+
+def test_each_version_is_loaded_once(settings: Settings, tables: Tables, registry: Versions) -> None:
+    versions = dict(zip(DAYS.days, (1, 2, 1, 2), strict=True))
+    scored = score(MODEL, DAYS, settings, versions=versions)
+    assert registry.loads == [1, 2]
+    assert {d.day: d.model_version for d in scored.days} == versions
+    assert dict(stored(tables).select("day", "model_version").unique().iter_rows()) == versions
+
+
+def test_again_changes_nothing(settings: Settings, tables: Tables) -> None:
+    versions = dict.fromkeys(DAYS.days, 1)
+    score(MODEL, DAYS, settings, versions=versions)
+    before = stored(tables)
+    score(MODEL, DAYS, settings, versions=versions)
+    assert stored(tables).equals(before)
+
+
+def test_another_version_and_other_days_stay(settings: Settings, tables: Tables) -> None:
+    score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
+    before = stored(tables)
+    middle = Interval.of(DAYS.days[1])
+    score(MODEL, middle, settings, versions={middle.start: 2})
+    assert stored(tables).filter(pl.col("model_version") == 1).equals(before)
+    # version 2 on the outer days alone leaves what it had in between
+    score(MODEL, DAYS, settings, versions={DAYS.days[0]: 2, DAYS.days[2]: 2})
+    assert sorted(stored(tables).filter(pl.col("model_version") == 2)["day"].unique()) == DAYS.days[:3]
+
+
+def test_a_day_is_scored_by_itself(settings: Settings, tables: Tables, registry: Versions) -> None:
+    """Linear algebra on more rows at once differs in the last bits: a range must give the same batch as a night."""
+    estimator = Estimator()
+    registry.loaded = {1: loaded(estimator)}
+    score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
+    assert [len(X) for X in estimator.asked] == list(ROWS.values())
+
+
+def test_a_long_range_is_written_in_parts(settings: Settings, tables: Tables) -> None:
+    days = Interval(start=FIRST, end=FIRST + timedelta(days=69))
+    write(tables, features(dict.fromkeys(days.days, 1)))
+    scored = score(MODEL, days, settings, versions=dict.fromkeys(days.days, 1))
+    assert [d.day for d in scored.days] == days.days
+    assert stored(tables)["day"].to_list() == days.days
+    assert tables.version("scores_late_arrival") == 3  # made, then 31 + 31 + 8 days
+
+
+def test_a_day_without_features_is_refused_when_it_has_entities(settings: Settings, tables: Tables) -> None:
+    gone = DAYS.days[2]
+    write(tables, features({day: n for day, n in ROWS.items() if day != gone}))
+    write_deliveries(tables, ROWS)
+    with pytest.raises(BadData, match=f"no features of {gone}.*prepare the day first"):
+        score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
+    assert not tables.exists("scores_late_arrival")
+
+
+def test_a_day_without_entities_is_an_empty_batch(settings: Settings, tables: Tables) -> None:
+    empty = DAYS.days[2]
+    write(tables, features({day: n for day, n in ROWS.items() if day != empty}))
+    write_deliveries(tables, {**ROWS, empty: 0})
+    scored = score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
+    assert {d.day: d.rows for d in scored.days} == {**ROWS, empty: 0}
+    alone = score(MODEL, Interval.of(empty), settings, versions={empty: 1})
+    assert alone.days == (ScoredDay(day=empty, model_version=1, rows=0),)
+
+
+def test_a_day_whose_night_is_not_landed_is_refused(settings: Settings, tables: Tables) -> None:
+    write_deliveries(tables, ROWS)
+    later = DAYS.end + timedelta(days=1)
+    with pytest.raises(BadData, match=f"{later} has no accepted delivery"):
+        score(MODEL, Interval.of(later), settings, versions={later: 1})
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_score_that_is_no_number_is_refused(
+    settings: Settings, tables: Tables, registry: Versions, wrong: float
+) -> None:
+    registry.loaded = {1: loaded(Estimator(plus=wrong))}
+    with pytest.raises(BadData, match="version 1 gives 2 of 2 rows a score that is NaN or infinite"):
+        score(MODEL, DAYS, settings, versions={FIRST: 1})
+    assert not tables.exists("scores_late_arrival")
+
+
+def test_an_entity_twice_is_refused(settings: Settings, tables: Tables) -> None:
+    write(tables, pl.concat([features(), features({FIRST: 1})]))
+    with pytest.raises(BadData, match="twice"):
+        score(MODEL, DAYS, settings, versions={FIRST: 1})
+
+
+def test_a_column_that_the_version_needs_is_named(settings: Settings, tables: Tables, registry: Versions) -> None:
+    registry.loaded = {3: loaded(numeric=("hour", "gust"))}
+    with pytest.raises(BadData, match="late_arrival, version 3, needs gust, which the features of flights"):
+        score(MODEL, DAYS, settings, versions={FIRST: 3})
+
+
+def test_columns_are_those_of_the_version_not_of_model_yaml(
+    settings: Settings, tables: Tables, registry: Versions
+) -> None:
+    estimator = Estimator()
+    registry.loaded = {1: loaded(estimator)}
+    assert "departure_hour" in MODEL.numeric
+    score(MODEL, DAYS, settings, versions={FIRST: 1})
+    assert list(estimator.asked[0].columns) == ["hour", "carrier"]
+
+
+def test_an_unknown_version_is_refused(settings: Settings, tables: Tables) -> None:
+    with pytest.raises(NeedsAttention, match="no version 7"):
+        score(MODEL, DAYS, settings, versions={FIRST: 7})
+
+
+def test_rows_that_are_not_those_of_the_features_are_refused(
+    settings: Settings, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Tables.replace
+
+    def loses_a_row(self: Tables, table: str, rows: pl.DataFrame, *arguments: Any, **named: Any) -> Any:
+        return whole(self, table, rows.head(rows.height - 1), *arguments, **named)
+
+    monkeypatch.setattr(Tables, "replace", loses_a_row)
+    with pytest.raises(BadData, match="2013-03-04: scores_late_arrival has 4 rows of version 1, the features have 5"):
+        score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))

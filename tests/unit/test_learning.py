@@ -1,0 +1,239 @@
+"""What a training may see: the night's own knowledge, and the newest days kept to judge on."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from include import learning
+from include.config import Model, Project, load_model, load_project
+from include.contracts import Interval
+from include.errors import BadData, NeedsAttention
+from include.learning import LABEL, Snapshot
+
+PROJECT = load_project("flights")
+FIRST = date(2013, 2, 1)
+DAY = date(2013, 2, 21)  # the run day, after 20 labelled ones
+DAYS = Interval(start=FIRST, end=DAY)
+MODEL = load_model("late_arrival").model_copy(
+    update={"numeric": ("hour",), "categorical": ("carrier",), "train_days": 15, "judge_days": 4, "min_fit_days": 6}
+)
+
+
+def night(day: date, hours_late: int = 0) -> datetime:
+    return PROJECT.cutoff_at(day) + timedelta(hours=hours_late)
+
+
+def deliveries(*corrections: tuple[date, datetime]) -> pl.DataFrame:
+    """One delivery of each feed that each run day needs, before its cutoff; then corrections of actuals."""
+    rows = [
+        (feed, needed, f"{feed}/{needed}", "accepted", night(day) - timedelta(minutes=30))
+        for day in DAYS.days
+        for feed, needed in PROJECT.required(day).items()
+    ]
+    rows += [("actuals", day, f"actuals/{day}/again", "accepted", at) for day, at in corrections]
+    kinds = {"feed": pl.String, "day": pl.Date, "delivery_id": pl.String, "verdict": pl.String}
+    return pl.DataFrame(rows, schema={**kinds, "available_at": pl.Datetime("us", "UTC")}, orient="row")
+
+
+def features(days: Interval = DAYS, late: dict[date, int] | None = None) -> pl.DataFrame:
+    rows = [
+        (day, f"flight-{n}", float(n), ("UA", "B6")[n % 2], night(day, (late or {}).get(day, 0)), "night")
+        for day in days.days
+        for n in range(4)
+    ]
+    schema = {"day": pl.Date, "entity_id": pl.String, "hour": pl.Float64, "carrier": pl.String}
+    schema |= {"as_of": pl.Datetime("us", "UTC"), "knowledge": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def actuals(days: Interval = DAYS, *, again: date | None = None) -> pl.DataFrame:
+    rows = [(day, f"actuals/{day}", f"flight-{n}", 30.0 if n % 2 else 0.0) for day in days.days for n in range(4)]
+    if again:
+        rows += [(again, f"actuals/{again}/again", f"flight-{n}", 99.0) for n in range(4)]
+    schema = {"day": pl.Date, "delivery_id": pl.String, "entity_id": pl.String, "arr_delay_minutes": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def take(
+    *,
+    day: date = DAY,
+    model: Model = MODEL,
+    project: Project = PROJECT,
+    known: pl.DataFrame | None = None,
+    rows: pl.DataFrame | None = None,
+    clean: pl.DataFrame | None = None,
+) -> Snapshot:
+    return learning.take_snapshot(
+        project,
+        model,
+        day,
+        deliveries=deliveries() if known is None else known,
+        features=(features() if rows is None else rows).lazy(),
+        clean=(actuals() if clean is None else clean).lazy(),
+    )
+
+
+def test_days_judged_are_later_than_days_fitted_and_end_before_the_run_day() -> None:
+    snapshot = take()
+    assert snapshot.fit == Interval(start=date(2013, 2, 6), end=date(2013, 2, 16))
+    assert snapshot.judge == Interval(start=date(2013, 2, 17), end=date(2013, 2, 20))
+    assert snapshot.fitted_rows["day"].max() < snapshot.judged_rows["day"].min()
+    assert snapshot.rows["day"].max() == DAY - timedelta(days=1)
+    assert snapshot.rows.height == 15 * 4
+    assert snapshot.as_of == night(DAY)
+
+
+def test_rows_are_sorted_and_carry_features_and_label_only() -> None:
+    rows = take(rows=features().sample(fraction=1, shuffle=True, seed=1)).rows
+    assert rows.columns == ["day", "entity_id", "hour", "carrier", LABEL]
+    assert rows.equals(rows.sort("day", "entity_id"))
+    assert rows.filter(pl.col("hour") % 2 == 1)[LABEL].unique().to_list() == [1.0]
+
+
+def test_the_outcome_of_the_run_day_is_not_seen() -> None:
+    changed = actuals().with_columns(
+        arr_delay_minutes=pl.when(pl.col("day") >= DAY).then(1000.0).otherwise("arr_delay_minutes")
+    )
+    assert take(clean=changed).digest == take().digest
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_correction_counts_when_the_night_knew_it(in_time: bool) -> None:
+    corrected = DAY - timedelta(days=3)
+    at = night(DAY) - timedelta(minutes=1) if in_time else night(DAY) + timedelta(minutes=1)
+    snapshot = take(known=deliveries((corrected, at)), clean=actuals(again=corrected))
+    assert (snapshot.digest != take().digest) == in_time
+    assert snapshot.rows.height == take().rows.height
+    of_day = snapshot.rows.filter(pl.col("day") == corrected)
+    assert (of_day[LABEL].min() == 1.0) == in_time
+
+
+def test_features_of_a_night_that_was_later_are_not_seen() -> None:
+    """The files of that day came after this night: a replay finds its features, the night itself did not."""
+    late = DAY - timedelta(days=2)
+    snapshot = take(rows=features(late={late: 24 * 5}))
+    assert snapshot.missing == (late,)
+    assert late not in snapshot.rows["day"].to_list()
+
+
+def test_only_what_the_night_made_is_read() -> None:
+    both = pl.concat([features(), features().with_columns(knowledge=pl.lit("latest"), hour=-pl.col("hour"))])
+    assert take(rows=both).digest == take().digest
+
+
+def test_days_missing_inside_are_told_and_the_newest_labelled_are_judged() -> None:
+    gone = [DAY - timedelta(days=2), DAY - timedelta(days=7)]
+    snapshot = take(rows=features().filter(~pl.col("day").is_in(gone)))
+    assert set(snapshot.missing) == set(gone)
+    assert snapshot.judged_rows["day"].n_unique() == 4
+    assert snapshot.judge == Interval(start=date(2013, 2, 16), end=date(2013, 2, 20))
+
+
+def test_days_before_the_first_labelled_one_are_not_missing() -> None:
+    model = MODEL.model_copy(update={"train_days": 60})
+    assert take(model=model).missing == ()
+    assert take(model=model).fit.start == FIRST
+
+
+def test_too_few_labelled_days_are_refused_with_what_to_prepare() -> None:
+    few = features(Interval(start=date(2013, 2, 14), end=DAY))
+    with pytest.raises(NeedsAttention, match=r"7 labelled days are known on 2013-02-21, and 10 are needed") as refused:
+        take(rows=few)
+    assert "2013-02-06" in str(refused.value)
+    assert "Prepare" in str(refused.value)
+
+
+def test_a_project_without_any_known_outcome_is_refused() -> None:
+    with pytest.raises(NeedsAttention, match="no outcome is known on 2013-01-01"):
+        take(day=PROJECT.first_day)
+
+
+def test_an_entity_twice_is_refused() -> None:
+    with pytest.raises(BadData, match="twice"):
+        take(rows=pl.concat([features(), features().head(1).with_columns(hour=9.0), features().tail(9)]))
+
+
+def test_a_missing_feature_is_named() -> None:
+    with pytest.raises(BadData, match=r"late_arrival needs hour, which the features of flights do not have"):
+        take(rows=features().drop("hour"))
+
+
+def test_a_classification_whose_outcome_is_no_class_is_refused() -> None:
+    with pytest.raises(BadData, match="other than 0 and 1"):
+        take(model=MODEL.model_copy(update={"outcome": "arrival_delay"}))
+
+
+def test_rows_without_a_value_are_dropped_for_regression() -> None:
+    model = MODEL.model_copy(update={"outcome": "arrival_delay", "task": "regression"})
+    cancelled = pl.when(pl.col("entity_id") == "flight-0").then(None).otherwise("arr_delay_minutes")
+    snapshot = take(model=model, clean=actuals().with_columns(arr_delay_minutes=cancelled))
+    assert snapshot.rows.height == 15 * 3
+    assert snapshot.rows[LABEL].null_count() == 0
+
+
+def test_a_flight_without_a_row_of_actuals_is_unknown() -> None:
+    snapshot = take(clean=actuals().filter(pl.col("entity_id") != "flight-3"))
+    assert "flight-3" not in snapshot.rows["entity_id"].to_list()
+
+
+def test_digest_follows_from_content() -> None:
+    frame = pl.DataFrame({"a": [1.0, None, 3.0], "b": ["x", "yz", None], "d": [DAY, DAY, FIRST]})
+    digest = learning.content_digest(frame)
+    assert digest == learning.content_digest(pl.concat([frame.head(1), frame.tail(2)], rechunk=False))
+    different = [
+        frame.with_columns(a=pl.col("a").fill_null(0.0)),
+        frame.with_columns(b=pl.col("b").fill_null("")),
+        frame.with_columns(b=pl.Series(["xy", "z", None])),
+        frame.with_columns(d=pl.lit(DAY)),
+        frame.rename({"a": "c"}),
+        frame.reverse(),
+        frame.head(2),
+        frame.with_columns(a=pl.col("a").cast(pl.Int64)),
+    ]
+    assert len({learning.content_digest(other) for other in different} | {digest}) == len(different) + 1
+
+
+def test_a_day_written_besides_does_not_change_the_digest() -> None:
+    more = pl.concat([features(), features(Interval.of(DAY + timedelta(days=1)))])
+    assert take(rows=more).digest == take().digest
+
+
+def test_metrics_of_a_classification() -> None:
+    truth, score = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8])
+    measured = learning.metrics("classification", truth, score)
+    assert measured["roc_auc"] == pytest.approx(0.75)
+    assert measured["brier"] == pytest.approx(np.mean((truth - score) ** 2))
+    assert measured["log_loss"] == pytest.approx(-np.mean(np.log([0.9, 0.6, 0.35, 0.8])))
+    assert (measured["base_rate"], measured["rows"]) == (0.5, 4)
+
+
+def test_metrics_of_a_regression() -> None:
+    measured = learning.metrics("regression", np.array([0.0, 10.0, 20.0]), np.array([1.0, 10.0, 16.0]))
+    assert measured == pytest.approx({"rows": 3, "mae": 5 / 3, "rmse": np.sqrt(17 / 3), "r2": 1 - 17 / 200})
+
+
+def test_metrics_that_are_not_defined_are_left_out_so_that_a_gate_fails() -> None:
+    assert "roc_auc" not in learning.metrics("classification", np.zeros(3), np.full(3, 0.2))
+    assert "r2" not in learning.metrics("regression", np.zeros(3), np.ones(3))
+    assert learning.metrics("classification", np.zeros(0), np.zeros(0)) == {"rows": 0.0}
+
+
+def test_the_metric_that_chooses_is_measured() -> None:
+    truth = np.array([0.0, 1.0])
+    for task, name in learning.CHOSEN_BY.items():
+        assert name in learning.metrics(task, truth, np.array([0.2, 0.7]))
+
+
+def test_what_estimators_get() -> None:
+    frame = pl.DataFrame({"c": ["UA", None], "n": [1, None], "flag": [True, False], "other": [1, 2]})
+    given = learning.inputs(frame, ["n", "flag"], ["c"])
+    assert list(given.columns) == ["n", "flag", "c"]
+    assert given["n"].dtype == given["flag"].dtype == np.float64
+    assert np.isnan(given["n"][1])
+    assert given["c"].to_list() == ["UA", None]
+
+
+def test_available_at_is_utc() -> None:
+    assert take().as_of.tzinfo == UTC
