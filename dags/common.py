@@ -1,0 +1,170 @@
+"""What all DAG files share: policy, the day of a run, `Settings` from Airflow connections, and the call of a step.
+
+Steps are imported inside tasks: a heavy import at the top of a DAG file is paid at every parse.
+"""
+
+import logging
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Asset, Connection, CronTriggerTimetable, Param, get_current_context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from include.config import Model, Project
+from include.contracts import Interval, StepResult
+from include.errors import NeedsAttention
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# a step's record as XCom holds it; not `dict`, of which Airflow would make one XCom a key
+Json = Any
+
+POLICY: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=15),
+    "execution_timeout": timedelta(hours=2),
+}
+WAIT: dict[str, Any] = {
+    # reschedule: it frees its slot between looks, and the triggerer cannot import `include`
+    "mode": "reschedule",
+    "poke_interval": timedelta(seconds=20),
+    "timeout": timedelta(hours=12),
+    "retries": 0,
+}
+
+
+def every_night(project: Project) -> CronTriggerTimetable:
+    """The project's schedule in its own timezone: a bare cron string would mean UTC."""
+    return CronTriggerTimetable(project.schedule, timezone=project.timezone)
+
+
+def nightly(project: Project) -> dict[str, Any]:
+    """Arguments of a DAG that handles one day a run: one run each night, none for nights that were missed (on-call
+    backfills those knowingly), and a form to start it for any day."""
+    return {
+        "start_date": datetime.combine(project.first_day, datetime.min.time(), project.zone),
+        "catchup": False,
+        "default_args": {**POLICY, "owner": project.owner},
+        "params": {
+            "day": Param(
+                None,
+                type=["null", "string"],
+                format="date",
+                title="Day",
+                description=f"The day to handle ({project.timezone}). Empty: the day of the run's logical date.",
+            )
+        },
+        "dagrun_timeout": timedelta(hours=24),
+    }
+
+
+def run_day(project: Project) -> date:
+    """The run day D: the param `day`, else the date of the logical date in the project's timezone.
+
+    Raises `AirflowFailException` in words when the run has neither.
+    """
+    context = get_current_context()
+    day = context["params"].get("day")
+    if day:
+        return date.fromisoformat(day)
+    logical_date = context["dag_run"].logical_date
+    if logical_date is None:
+        raise AirflowFailException(
+            "this run has no logical date and no day: start it again with a day in the form "
+            """(or: airflow dags trigger <dag> --conf '{"day": "2013-03-01"}')"""
+        )
+    return project.day_of(logical_date)
+
+
+def run_step(step: str, config: Project | Model, interval: Interval, **options: Any) -> Json:
+    """Run a step of `include` and return its record as JSON. What a person has to mend fails without retries."""
+    from include.run import run
+
+    try:
+        result: StepResult = run(step, config, interval, settings(), **options)
+    except NeedsAttention as error:
+        raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
+    if result.skipped:
+        raise AirflowSkipException(result.skipped)
+    return result.model_dump(mode="json")
+
+
+def settings() -> Settings:
+    """Places and secrets from the connections `nightly_*` (docs/configuration.md), for the running task only."""
+    context = get_current_context()
+    return Settings(
+        landing=_uri("nightly_landing"),
+        tables=_uri("nightly_tables"),
+        artifacts=_uri("nightly_artifacts"),
+        database_url=_database_url("nightly_database"),
+        mlflow_tracking_uri=_secret("nightly_mlflow"),
+        hash_key=_secret("nightly_hash_key"),
+        run_id=context["run_id"],
+        git_commit=getattr(getattr(context["ti"], "bundle_instance", None), "version", None) or _checked_out(),
+    )
+
+
+def features_asset(project: Project) -> Asset:
+    """The features of a night."""
+    return Asset(name=f"features_{project.name}", uri=f"nightly-ml://{project.name}/features")
+
+
+def versions_asset(model: Model) -> Asset:
+    """Evaluated versions of a model."""
+    return Asset(name=f"versions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/versions")
+
+
+def predictions_asset(model: Model) -> Asset:
+    """What is published of a model."""
+    return Asset(name=f"predictions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/predictions")
+
+
+def outcomes_asset(project: Project) -> Asset:
+    """The outcomes that became known."""
+    return Asset(name=f"outcomes_{project.name}", uri=f"nightly-ml://{project.name}/outcomes")
+
+
+def _uri(connection_id: str) -> str:
+    uri = Connection.get(connection_id).extra_dejson.get("uri")
+    if not uri:
+        raise AirflowFailException(f'connection {connection_id}: its extra must be {{"uri": "<folder or s3://…>"}}')
+    return str(uri)
+
+
+def _secret(connection_id: str) -> Any:
+    password = Connection.get(connection_id).password
+    if not password:
+        raise AirflowFailException(f"connection {connection_id}: its password must hold the secret")
+    return password
+
+
+def _database_url(connection_id: str) -> Any:
+    """As SQLAlchemy writes it; a host that is a folder is PostgreSQL's Unix socket."""
+    from sqlalchemy import URL
+
+    connection = Connection.get(connection_id)
+    socket = connection.host if connection.host and connection.host.startswith("/") else None
+    query = {key: str(value) for key, value in connection.extra_dejson.items()}
+    url = URL.create(
+        "postgresql",
+        username=connection.login,
+        password=connection.password or None,
+        host=None if socket else connection.host,
+        port=connection.port,
+        database=connection.schema,
+        query={**query, "host": socket} if socket else query,
+    )
+    return url.render_as_string(hide_password=False)
+
+
+def _checked_out() -> str:
+    """The commit of a bundle that is a plain folder, which Airflow does not version."""
+    import subprocess
+
+    head = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    found = subprocess.run(head, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"

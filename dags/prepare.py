@@ -1,0 +1,73 @@
+"""`<project>_prepare`: wait for the night's files, land them, validate them, build features."""
+
+from airflow.sdk import dag, task
+
+from dags.common import WAIT, Json, every_night, features_asset, log, nightly, run_day, run_step, settings
+from include.config import Project, load_project, project_names
+from include.contracts import Interval
+
+DOC = """
+### {title}: prepare a night
+
+Takes what suppliers delivered for the day (`land`), holds it against `expectations.yaml` (`validate`), and builds the
+features that training and scoring read (`build_features`). The row in `nights` is written last: the other DAGs wait
+for it, never for this DAG's state.
+
+**Safe to run again:** yes, at any time and for any day, also twice at once; the result is the same to the row.
+**If it waits:** `wait_for_files` says which file of which feed is not there. It does not look before {cutoff}.
+**If it fails:** the log's last lines name file, line and cure. A refused delivery stays where it is; nothing is made
+of a night that lacks a required feed, and yesterday's scores stay readable. After the cure, clear the failed task.
+**By hand:** `python -m include.cli prepare --project {name} --start 2013-03-01`
+**Where to look:** view `data_quality`; table `nights`. **Owner:** {owner}
+"""
+
+
+def prepare(project: Project) -> None:
+    """The DAG of a project."""
+
+    @dag(
+        dag_id=f"{project.name}_prepare",
+        doc_md=DOC.format(**project.model_dump()),
+        tags=[project.name, "nightly"],
+        schedule=every_night(project),
+        max_active_runs=4,
+        **nightly(project),
+    )
+    def build() -> None:
+        @task.sensor(**WAIT)
+        def wait_for_files() -> bool:
+            """Wait for the cutoff and a file of each required feed. The one step that reads the clock."""
+            from include.settings import utc_now
+            from include.steps.land import missing_files
+
+            day = run_day(project)
+            if utc_now() < project.cutoff_at(day):
+                log.info("waiting for the cutoff of %s, %s", day, project.cutoff_at(day))
+                return False
+            missing = missing_files(project, day, settings())
+            for sentence in missing:
+                log.info("waiting: %s", sentence)
+            return not missing
+
+        @task
+        def land() -> Json:
+            """Deliveries into raw tables, corrections of earlier days included; identifiers hashed."""
+            return run_step("land", project, Interval.of(run_day(project)))
+
+        @task
+        def validate() -> Json:
+            """Each delivery against its expectations; accepted ones into clean tables."""
+            return run_step("validate", project, Interval.of(run_day(project)))
+
+        @task(outlets=[features_asset(project)])
+        def build_features() -> Json:
+            """Features of the day from what its night knew, on Spark; then the row in `nights`."""
+            return run_step("build_features", project, Interval.of(run_day(project)))
+
+        wait_for_files() >> land() >> validate() >> build_features()
+
+    build()
+
+
+for name in project_names():
+    prepare(load_project(name))

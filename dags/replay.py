@@ -1,0 +1,45 @@
+"""`<project>_replay`: land the next day of a sample project's data. Sample projects only; pause it in production."""
+
+from airflow.sdk import dag, task
+
+from dags.common import Json, every_night, nightly, run_day, settings
+from include.config import Project, load_project, project_names
+from include.contracts import Interval
+
+DOC = """
+### {title}: land a day of sample data
+
+Plays the suppliers: lands the files of the day, made of real flights and weather of 2013, as `{name}_prepare` expects
+them. Any date maps onto 2013 by whole weeks.
+
+**Safe to run again:** yes; the same day is the same bytes, and a file that is there stays. **Owner:** {owner}
+"""
+
+
+def replay_sample(project: Project) -> None:
+    """The DAG of a sample project."""
+
+    @dag(
+        dag_id=f"{project.name}_replay",
+        doc_md=DOC.format(**project.model_dump()),
+        tags=[project.name, "nightly", "sample"],
+        schedule=every_night(project),
+        max_active_runs=4,
+        **nightly(project),
+    )
+    def build() -> None:
+        @task
+        def land_sample() -> Json:
+            """Schedule and weather of the day, actuals of the day before."""
+            from include.replay import replay
+
+            return replay(project, Interval.of(run_day(project)), settings()).model_dump(mode="json")
+
+        land_sample()
+
+    build()
+
+
+for name in project_names():
+    if load_project(name).sample:
+        replay_sample(load_project(name))

