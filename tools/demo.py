@@ -1,0 +1,196 @@
+"""`make run`: the first nights, end to end, on real data: from files that land to scores an analyst can query.
+
+Lands sample days, prepares the history in one range run, trains and promotes a first champion, then runs consecutive
+nights, all through the real Airflow of the local stack. Run again, it finds everything done and changes nothing. The
+choreography is here; what was made is queried and shown by `tools/summary.py`, and the exit code is `cli check`'s.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from include.config import load_model, load_project
+from include.contracts import Interval
+from tools import summary
+from tools.stack import HOME, ROOT, Stack, StackError
+
+PROJECT = load_project("flights")
+MODEL = load_model("late_arrival")
+HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 3, 1))  # 60 days
+NIGHTS = HISTORY.shifted(start=60, end=3)  # the three nights after it
+
+POLL_SECONDS = 0.5
+RUN_SECONDS = 900  # a run that takes longer is given up with words
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class DemoError(RuntimeError):
+    """A run did not succeed; says which task, and where its log is."""
+
+
+class Airflow:
+    """The few calls of the REST API that start runs and follow them to their end."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.client = stack.api()
+        self.logs = stack.home / "airflow" / "logs"
+        self._shown: set[tuple[str, str, str, int]] = set()
+
+    def wait_for_dags(self, dag_ids: Sequence[str]) -> None:
+        """Wait until the DAG processor has read all, then let them run."""
+        deadline = time.monotonic() + 120
+        while missing := set(dag_ids) - {d["dag_id"] for d in self._get("/dags", limit=100)["dags"]}:
+            if time.monotonic() > deadline:
+                errors = [e["stack_trace"] for e in self._get("/importErrors")["import_errors"]]
+                raise DemoError(f"Airflow does not show {', '.join(sorted(missing))}\n" + "\n".join(errors))
+            time.sleep(POLL_SECONDS)
+        for dag_id in dag_ids:
+            self._call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    def start(self, dag_id: str, run_id: str, day: date, **conf: str) -> tuple[str, str]:
+        """Start a run for a night unless there is one; one that failed goes on where it failed."""
+        body = {"dag_run_id": run_id, "logical_date": PROJECT.cutoff_at(day).isoformat(), "conf": conf}
+        try:
+            self._call("POST", f"/dags/{dag_id}/dagRuns", body)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.CONFLICT:
+                raise
+            if self._get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"] == "failed":
+                self._call("POST", f"/dags/{dag_id}/dagRuns/{run_id}/clear", {"dry_run": False, "only_failed": True})
+        return dag_id, run_id
+
+    def follow(self, runs: Sequence[tuple[str, str]]) -> None:
+        """Show each task as it ends; return when all runs succeeded. Raises `DemoError` on the first failure."""
+        deadline = time.monotonic() + RUN_SECONDS
+        going = list(runs)
+        with console.status("") as status:
+            while going:
+                busy = []
+                for dag_id, run_id in list(going):
+                    state = self._get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
+                    tasks = self._get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+                    busy += [f"{dag_id}.{t['task_id']}" for t in tasks if t["state"] == "running"]
+                    self._show(dag_id, run_id, tasks)
+                    if state == "failed":
+                        self._explain(dag_id, run_id, tasks)
+                    if state == "success":
+                        going.remove((dag_id, run_id))
+                if time.monotonic() > deadline:
+                    raise DemoError(
+                        f"still not done after {RUN_SECONDS} s: {', '.join('/'.join(run) for run in going)}"
+                    )
+                status.update(f"  [dim]{', '.join(busy) or 'waiting'}[/dim]")
+                time.sleep(POLL_SECONDS)
+
+    def _show(self, dag_id: str, run_id: str, tasks: list[dict[str, Any]]) -> None:
+        marks = {"success": "[green]✓[/green]", "skipped": "[yellow]–[/yellow]", "up_for_retry": "[yellow]↻[/yellow]"}
+        marks["failed"] = "[red]✗[/red]"
+        for task in sorted(tasks, key=lambda t: t["end_date"] or ""):
+            key = (dag_id, run_id, f"{task['task_id']}{task['map_index']}{task['state']}", task["try_number"])
+            if task["state"] not in marks or key in self._shown:
+                continue
+            self._shown.add(key)
+            mapped = f" {task['rendered_map_index']}" if task["rendered_map_index"] else ""
+            seconds = f"{task['duration']:5.1f} s" if task["duration"] is not None else "       "
+            console.print(f"  {marks[task['state']]} {seconds}  {run_id:<19} {dag_id}.{task['task_id']}{mapped}")
+
+    def _explain(self, dag_id: str, run_id: str, tasks: list[dict[str, Any]]) -> None:
+        failed = ", ".join(t["task_id"] for t in tasks if t["state"] == "failed")
+        logs = self.logs / f"dag_id={dag_id}" / f"run_id={run_id}"
+        raise DemoError(f"{dag_id} {run_id}: {failed} failed; its log is below {logs}")
+
+    def _get(self, path: str, **params: Any) -> Any:
+        return self.client.get(f"/api/v2{path}", params=params).raise_for_status().json()
+
+    def _call(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        return self.client.request(method, f"/api/v2{path}", json=body).raise_for_status().json()
+
+
+@contextmanager
+def phase(title: str) -> Iterator[None]:
+    """Say what happens now, and how long it took."""
+    console.print(f"\n[bold]{title}[/bold]")
+    began = time.monotonic()
+    yield
+    console.print(f"  [dim]{time.monotonic() - began:.0f} s[/dim]")
+
+
+def command(stack: Stack, *arguments: str, quiet: bool = True) -> int:
+    """A command of `include.cli`, as a person would type it."""
+    console.print(f"  [cyan]python -m include.cli {' '.join(arguments)}[/cyan]")
+    done = subprocess.run(
+        [sys.executable, "-m", "include.cli", *arguments],
+        cwd=ROOT,
+        env=stack.cli_environment(),
+        capture_output=quiet,
+        text=True,
+        check=False,
+    )
+    if quiet and done.returncode:
+        raise DemoError(f"{' '.join(arguments)}:\n{done.stderr.strip()}")
+    return done.returncode
+
+
+def days(interval: Interval) -> tuple[str, ...]:
+    """The options that name the project and days."""
+    return ("--project", PROJECT.name, "--start", str(interval.start), "--end", str(interval.end))
+
+
+def run(stack: Stack, history: Interval, nights: Interval) -> int:
+    """Prepare the history, train on its last day, run the nights after it; returns the exit code of `cli check`."""
+    with phase("1  Start PostgreSQL and Airflow, and bring the shared database up to this code"):
+        with console.status("") as status:
+            stack.say = lambda text: status.update(f"  [dim]{text}[/dim]")
+            stack.start(schedule=False)
+        command(stack, "migrate")
+    airflow = Airflow(stack)
+    nightly = [f"{PROJECT.name}_replay", f"{PROJECT.name}_prepare", f"{MODEL.name}_train", f"{MODEL.name}_score"]
+    nightly.append(f"{PROJECT.name}_monitor")
+    airflow.wait_for_dags([*nightly, f"{PROJECT.name}_reprocess"])
+
+    with phase(f"2  Land {len(history.days)} days of real flights and weather, {history}"):
+        command(stack, "replay", *days(history))
+
+    with phase("3  Prepare them in one run: land, validate, build features as each night knew them"):
+        conf = {"start": str(history.start), "end": str(history.end)}
+        airflow.follow([airflow.start(f"{PROJECT.name}_reprocess", "history", history.end, **conf)])
+
+    with phase("4  Train a first model, and promote it by hand: the gate comes with the next release"):
+        airflow.follow([airflow.start(f"{MODEL.name}_train", f"night__{history.end}", history.end)])
+        version = summary.evaluated_version(stack, MODEL, history.end)
+        why = "the first model, judged on days it was not fitted on"
+        promotion = ("--version", str(version), "--from-day", str(nights.start), "--by", "make run", "--why", why)
+        if summary.champion(stack, MODEL, nights.start) is None:
+            command(stack, "promote", "--model", MODEL.name, *promotion)
+
+    with phase(f"5  Run {len(nights.days)} nights: land, prepare, train, score, publish, record what came true"):
+        airflow.follow([airflow.start(dag_id, f"night__{day}", day) for day in nights.days for dag_id in nightly])
+
+    console.print()
+    summary.show(console, stack, PROJECT, MODEL, nights)
+    console.print()
+    return command(stack, "check", *days(Interval(start=history.start, end=nights.end)), quiet=False)
+
+
+def main() -> int:
+    """Everything, with errors in words; returns the exit code."""
+    began = time.monotonic()
+    try:
+        code = run(Stack(HOME), HISTORY, NIGHTS)
+    except (DemoError, StackError) as error:
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        return 1
+    console.print(f"[dim]{time.monotonic() - began:.0f} s in all[/dim]")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
