@@ -3,7 +3,7 @@
 It all follows from landing (`available_at`) and the verdicts, never from a clock, so a replay finds the same.
 """
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import polars as pl
 
@@ -18,31 +18,38 @@ def as_of(project: Project, deliveries: pl.DataFrame, day: date) -> datetime:
 
     Raises `BadData` naming each required feed and day that has no accepted delivery.
     """
-    accepted = deliveries.filter(pl.col("verdict") == "accepted")
-    moments, missing = [project.cutoff_at(day)], []
-    for feed, needed in project.required(day).items():
-        first = accepted.filter((pl.col("feed") == feed) & (pl.col("day") == needed))["available_at"].min()
-        if isinstance(first, datetime):
-            moments.append(first)
+    return as_of_days(project, deliveries, Interval.of(day))[day]
+
+
+def as_of_days(project: Project, deliveries: pl.DataFrame, interval: Interval) -> dict[date, datetime]:
+    """`as_of` of each day; raises for all days at once (the first ten are named)."""
+    firsts = accepted(deliveries).group_by("feed", "day").agg(pl.col("available_at").min())
+    available = {(feed, day): moment for feed, day, moment in firsts.iter_rows()}
+    moments, problems = {}, []
+    for day in interval.days:
+        required = project.required(day).items()
+        if missing := [f"{feed} of {needed}" for feed, needed in required if (feed, needed) not in available]:
+            problems.append(
+                f"{project.name}: the night of {day} has no accepted delivery of {', '.join(missing)}; "
+                f"run land and validate for {day}, and see data_quality for what was refused"
+            )
         else:
-            missing.append(f"{feed} of {needed}")
-    if missing:
-        raise BadData(
-            f"{project.name}: the night of {day} has no accepted delivery of {', '.join(missing)}; "
-            f"run land and validate for {day}, and see data_quality for what was refused"
-        )
-    return max(moments)
+            moments[day] = max([project.cutoff_at(day), *(available[needed] for needed in required)])
+    if problems:
+        more = [f"… and {len(problems) - 10} more nights"] if len(problems) > 10 else []
+        raise BadData("\n".join([*problems[:10], *more]))
+    return moments
+
+
+def accepted(deliveries: pl.DataFrame) -> pl.DataFrame:
+    """Those that expectations let through."""
+    return deliveries.filter(pl.col("verdict") == "accepted")
 
 
 def in_force(deliveries: pl.DataFrame, feed: str, days: Interval, moment: datetime) -> dict[date, str]:
     """Day -> `delivery_id` of the newest accepted delivery available by `moment`; days without one are absent."""
-    known = deliveries.filter(
-        (pl.col("verdict") == "accepted")
-        & (pl.col("feed") == feed)
-        & pl.col("day").is_between(days.start, days.end)
-        & (pl.col("available_at") <= moment)
-    ).sort("available_at", "delivery_id")
-    return dict(known.select("day", "delivery_id").iter_rows())
+    wanted = pl.DataFrame({"feed": feed, "day": days.days, "as_of": moment.astimezone(UTC)})
+    return dict(_newest(deliveries, wanted).select("day", "delivery_id").iter_rows())
 
 
 def known_deliveries(project: Project, deliveries: pl.DataFrame, interval: Interval) -> pl.DataFrame:
@@ -51,11 +58,21 @@ def known_deliveries(project: Project, deliveries: pl.DataFrame, interval: Inter
     Returns columns run_day (date), feed (str), day (date), delivery_id (str), sorted by all of them.
     Raises as `as_of` does.
     """
-    rows = []
-    for run_day in interval.days:
-        moment = as_of(project, deliveries, run_day)
-        for name, feed in project.feeds.items():
-            in_window = in_force(deliveries, name, feed.window(run_day), moment)
-            rows += [(run_day, name, day, delivery) for day, delivery in sorted(in_window.items())]
-    schema = {"run_day": pl.Date(), "feed": pl.String(), "day": pl.Date(), "delivery_id": pl.String()}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    wanted = [
+        (run_day, name, day, moment)
+        for run_day, moment in as_of_days(project, deliveries, interval).items()
+        for name, feed in project.feeds.items()
+        for day in feed.window(run_day).days
+    ]
+    schema = {"run_day": pl.Date(), "feed": pl.String(), "day": pl.Date(), "as_of": pl.Datetime("us", "UTC")}
+    known = _newest(deliveries, pl.DataFrame(wanted, schema=schema, orient="row"))
+    return known.select("run_day", "feed", "day", "delivery_id").sort(pl.all())
+
+
+def _newest(deliveries: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `wanted` (feed, day, `as_of`) that have one, with the newest accepted delivery available by then; of
+    two at the same moment always the same one."""
+    known = accepted(deliveries).select("feed", "day", "available_at", "delivery_id")
+    joined = wanted.join(known, on=["feed", "day"]).filter(pl.col("available_at") <= pl.col("as_of"))
+    ordered = joined.sort("available_at", "delivery_id")
+    return ordered.unique(wanted.columns, keep="last", maintain_order=True)

@@ -249,16 +249,17 @@ class Stack:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": postgres.url("airflow", "airflow", "postgresql+asyncpg"),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_log"]),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports["worker_log"]),
-            # What ran when everything was killed is taken up once the dead scheduler's last heartbeat is 30 s old: a new
-            # scheduler starts before that, and would look again after five minutes only.
+            # What ran when everything was killed is taken up when the dead scheduler's last heartbeat is 30 s old. The
+            # new scheduler looks earlier than that, and would look again after five minutes only.
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",  # 7.4 to 2.0 s for a run of six tasks in a chain
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(self._state.schedule),
             "AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS": "True",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             # The scheduler may be up before the API server. A task that is due at once, and that no server answers,
-            # fails without a retry of its own: with Airflow's five tries after fifteen seconds.
-            "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
+            # fails without a retry of its own: with Airflow's five tries after fifteen seconds. These are two minutes.
+            "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "30",
+            "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "5",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # frees a task's slot sooner
             "AIRFLOW_CONN_NIGHTLY_ARTIFACTS": _connection("generic", extra={"uri": str(self.home / "artifacts")}),
             "AIRFLOW_CONN_NIGHTLY_DATABASE": _connection(

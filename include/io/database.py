@@ -166,7 +166,7 @@ def champions(settings: Settings, model: str, interval: Interval) -> dict[date, 
             ),
             {"model": model, "start": interval.start, "end": interval.end},
         )
-        return dict(rows.tuples().all())
+        return dict(rows.all())
 
 
 def newest_published_day(settings: Settings, model: str) -> date | None:
@@ -490,7 +490,7 @@ def undescribed(settings: Settings, project: Project, model: str, interval: Inte
         .group_by(published.c.day)
     )
     with engine(settings).connect() as connection:
-        return dict(connection.execute(counting).tuples().all())
+        return dict(connection.execute(counting).all())
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------------

@@ -187,6 +187,8 @@ class Registry:
             try:
                 run = client.get_run(run_id)
             except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
                 raise NeedsAttention(f"MLflow has no run {run_id}; run fit again") from error
             if run.info.status != "FINISHED" or not run.outputs or not run.outputs.model_outputs:
                 raise NeedsAttention(f"MLflow run {run_id} is {run.info.status}, not a finished fit; run fit again")
@@ -213,9 +215,6 @@ class Registry:
                 params=params,
                 model_type=fit.model.task,
             )
-            now = _milliseconds(utc_now())
-            metrics = [Metric(name, value, now, 0, model_id=logged.model_id) for name, value in fit.metrics.items()]
-            client.log_batch(run_id, metrics=metrics)
             mlflow.sklearn.log_model(
                 fit.estimator,
                 name=fit.candidate.name,
@@ -227,6 +226,10 @@ class Registry:
                 pyfunc_predict_fn="predict_proba" if fit.model.task == "classification" else "predict",
                 metadata={"task": fit.model.task, "decision_threshold": fit.model.decision_threshold},
             )
+            # after the model, or log_model would log those of the run once more
+            now = _milliseconds(utc_now())
+            metrics = [Metric(name, value, now, 0, model_id=logged.model_id) for name, value in fit.metrics.items()]
+            client.log_batch(run_id, metrics=metrics)
             client.set_terminated(run_id)  # last: FINISHED says that all of it is there
             winner = self._first_finished(client, experiment_id, fit.digest)
             assert winner is not None
@@ -288,7 +291,11 @@ class Registry:
                     log.info("%s: version %d doubles version %d; deleted", model.name, version.version, kept.version)
                     self._delete(client, version)
             if not kept.evaluated:
-                client.set_model_version_tag(model.name, str(kept.version), EVALUATED, self.run_id)
+                try:
+                    client.set_model_version_tag(model.name, str(kept.version), EVALUATED, self.run_id)
+                except MlflowException:  # of two that set a new tag at once, MLflow fails the second
+                    if not _version(client.get_model_version(model.name, str(kept.version))).evaluated:
+                        raise
             return _version(client.get_model_version(model.name, str(kept.version)))
 
     def get_version(self, model: str, version: int) -> Version:
@@ -318,7 +325,11 @@ class Registry:
     def point(self, model: str, version: int, alias: str = CHAMPION) -> None:
         """Make an alias point to a version."""
         with self._reached() as client:
-            client.set_registered_model_alias(model, alias, str(version))
+            try:
+                client.set_registered_model_alias(model, alias, str(version))
+            except MlflowException:  # of two that set a new alias at once, MLflow fails the second
+                if int(client.get_model_version_by_alias(model, alias).version) != version:
+                    raise
 
     def load_fit(self, fit: FitRun) -> Loaded:
         """The model that a fit logged."""

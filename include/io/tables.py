@@ -97,31 +97,38 @@ class Tables:
         `rows` may be a function from what is in the scope now to what shall be: it is called again when another
         writer came first, and nothing is committed when it changes nothing. An empty frame empties the scope. Rows are
         sorted, so that equal content is equal bytes.
-        Raises `deltalake`'s SchemaMismatchError when the columns are not the table's.
+        Raises `BadData` when columns or types are not the table's, or rows are outside of the scope.
         """
 
-        def write(current: DeltaTable | None, properties: CommitProperties) -> tuple[DeltaTable, int]:
+        def write(current: DeltaTable | None, transaction: Transaction) -> tuple[int, int]:
             if callable(rows):
                 if current is None:
                     raise BadData(f"table {self.uri(table)} does not exist yet, so that its rows cannot be changed")
                 before = pl.scan_delta(current).filter(scope.expr()).collect()
                 wanted = rows(before)
                 if wanted.sort(sort_by).equals(before.sort(sort_by)):
-                    return current, wanted.height
+                    return current.version(), wanted.height
             else:
                 wanted = rows
+            schema = Schema.from_arrow(wanted.clear().to_arrow().schema)
+            if outside := wanted.filter(~scope.expr().fill_null(False)).height:
+                raise BadData(
+                    f"table {self.uri(table)}: {outside} rows are outside of what they replace, {scope.sql()}"
+                )
             if current is None:
-                current = self._create(table, Schema.from_arrow(wanted.clear().to_arrow().schema), ["day"])
+                current = self._create(table, schema, ["day"])
+            _refuse_drift(self.uri(table), current.schema(), schema, may_grow=False)
             write_deltalake(
                 current,
                 wanted.sort(sort_by).to_arrow(),
                 mode="overwrite",
                 predicate=scope.sql(),
-                commit_properties=properties,
+                commit_properties=self._properties(transaction, metadata),
             )
-            return current, wanted.height
+            # the handle stands at the version it made, also when another commit has followed
+            return current.version(), wanted.height
 
-        return self._commit(table, scope.interval, write, metadata)
+        return self._commit(table, scope.interval, write)
 
     def commit_files(
         self,
@@ -143,15 +150,20 @@ class Tables:
         filters = [("day", ">=", str(interval.start)), ("day", "<=", str(interval.end))]
         filters += [(column, "=", value) for column, value in equals.items()]
 
-        def write(current: DeltaTable | None, properties: CommitProperties) -> tuple[DeltaTable, int]:
+        def write(current: DeltaTable | None, transaction: Transaction) -> tuple[int, int]:
             current = current or self._create(table, schema, partition_by)
-            _refuse_drift(self.uri(table), current.schema(), schema)
+            _refuse_drift(self.uri(table), current.schema(), schema, may_grow=True)
             current.create_write_transaction(
-                list(actions), "overwrite", schema, list(partition_by), filters, commit_properties=properties
+                list(actions),
+                "overwrite",
+                schema,
+                list(partition_by),
+                filters,
+                commit_properties=self._properties(transaction, metadata),
             )
-            return current, rows
+            return self._version_of(table, transaction, after=current.version()), rows
 
-        return self._commit(table, interval, write, metadata)
+        return self._commit(table, interval, write)
 
     def create(self, table: str, columns: Mapping[str, pl.DataType]) -> None:
         """An empty table with these columns, unless it is there already."""
@@ -171,31 +183,39 @@ class Tables:
         self,
         table: str,
         interval: Interval,
-        write: Callable[[DeltaTable | None, CommitProperties], tuple[DeltaTable, int]],
-        metadata: Mapping[str, Any] | None,
+        write: Callable[[DeltaTable | None, Transaction], tuple[int, int]],
     ) -> TableRef:
+        """`write`, given the table as it is now, commits with the transaction and returns version and rows."""
         for tries in range(1, COMMIT_TRIES + 1):
             current = self.open(table) if self.exists(table) else None
             count = (current.transaction_version(table) or 0) + 1 if current else 1
-            properties = CommitProperties(
-                custom_metadata={**self.commit_metadata, **{k: str(v) for k, v in (metadata or {}).items()}},
-                app_transactions=[Transaction(table, count)],
-            )
             try:
-                written, rows = write(current, properties)
+                version, rows = write(current, Transaction(table, count))
             except CommitFailedError as error:
                 if tries == COMMIT_TRIES:
                     raise
                 log.info("%s: another writer came first (%s); again", table, str(error).splitlines()[0])
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**tries)))
                 continue
-            # the handle stands at the version it made, also when another commit has followed
-            return TableRef(table=table, version=written.version(), interval=interval, rows=rows)
+            return TableRef(table=table, version=version, interval=interval, rows=rows)
         raise AssertionError("unreachable")
 
+    def _properties(self, transaction: Transaction, metadata: Mapping[str, Any] | None) -> CommitProperties:
+        about = {**self.commit_metadata, **{k: str(v) for k, v in (metadata or {}).items()}}
+        return CommitProperties(custom_metadata=about, app_transactions=[transaction])
 
-def _refuse_drift(uri: str, before: Schema, after: Schema) -> None:
-    """`create_write_transaction` would take over any schema, and hide columns of the days that it does not replace."""
+    def _version_of(self, table: str, transaction: Transaction, after: int) -> int:
+        """The version that a commit made: `create_write_transaction` leaves its handle at the version before, and
+        something else, such as a compaction, may have been committed in between."""
+        for version in range(after + 1, self.version(table) + 1):
+            if self.open(table, version).transaction_version(table) == transaction.version:
+                return version
+        raise AssertionError(f"{table}: the commit after version {after} is not there")
+
+
+def _refuse_drift(uri: str, before: Schema, after: Schema, *, may_grow: bool) -> None:
+    """delta-rs casts, so that 1.5 becomes 1 without a word; and `create_write_transaction` takes over any schema, and
+    hides columns of the days that it does not replace."""
     types = {field.name: field.type for field in after.fields}
     lost = [field.name for field in before.fields if types.get(field.name) != field.type]
     if lost:
@@ -203,4 +223,6 @@ def _refuse_drift(uri: str, before: Schema, after: Schema) -> None:
             f"table {uri}: lost or of another type: {', '.join(lost)}; other days have it, so keep the column"
         )
     if new := sorted(types.keys() - {field.name for field in before.fields}):
+        if not may_grow:
+            raise BadData(f"table {uri} has no column {', '.join(new)}; it is made anew when its folder is moved away")
         log.warning("table %s: new columns %s; days written before have none until they are run again", uri, new)

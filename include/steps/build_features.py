@@ -14,7 +14,7 @@ from include.contracts import Featured, Interval, Knowledge, Night
 from include.errors import BadData
 from include.io import spark
 from include.io.tables import Tables
-from include.knowledge import as_of, known_deliveries
+from include.knowledge import as_of_days, known_deliveries
 from include.naming import clean_table, deliveries_table, features_table
 from include.settings import Settings
 
@@ -33,7 +33,7 @@ def build_features(
     listing_version = tables.version(deliveries_table(project.name))
     deliveries = tables.scan(deliveries_table(project.name), listing_version).collect()
     known = known_deliveries(project, deliveries, interval)
-    moments = {day: as_of(project, deliveries, day) for day in interval.days}
+    moments = as_of_days(project, deliveries, interval)
 
     session = spark.session()
     feeds, versions = _feeds(session, tables, project, interval)

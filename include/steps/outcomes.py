@@ -19,7 +19,7 @@ from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
-CHUNK_DAYS = 31  # bounds memory in a range run
+CHUNK_DAYS = 92  # bounds memory in a range run
 
 
 def outcomes(project: Project, interval: Interval, settings: Settings) -> Recorded:
@@ -93,15 +93,23 @@ def _known(
     """Day -> (available_at, delivery_id) of the newest delivery that a night of the interval knows: of each day whose
     file one needs, and of recorded days where it is newer than the recorded one."""
     available = dict(deliveries.select("delivery_id", "available_at").iter_rows())
-    own = {project.feeds[feed].needed_day(day) for day in as_of}
+    own = {project.feeds[feed].needed_day(run_day): moment for run_day, moment in as_of.items()}
+    days_known_at: dict[datetime, list[date]] = {}
+    latest = max(as_of.values())
+    days_known_at[latest] = [day for day in stored if day < min(own)]
+    moments: list[datetime] = []
+    for day in sorted(own, reverse=True):
+        # a night knows nothing of days after the one it needs, however late it is
+        moments.append(max([own[day], *moments[-1:]]))
+        days_known_at.setdefault(moments[-1], []).append(day)
     known: dict[date, tuple[datetime, str]] = {}
-    for run_day, moment in sorted(as_of.items()):
-        last = project.feeds[feed].needed_day(run_day)  # also on a late night, nothing of later days
-        days = Interval(start=min([last, *own, *stored]), end=last)
-        for day, delivery_id in in_force(deliveries, feed, days, moment).items():
-            found = (available[delivery_id], delivery_id)
-            if day in own or (day in stored and stored[day] < found):
-                known[day] = max(found, known.get(day, found))
+    for moment, days in days_known_at.items():
+        if days:
+            newest = in_force(deliveries, feed, Interval(start=min(days), end=max(days)), moment)
+            for day in newest.keys() & set(days):
+                found = (available[newest[day]], newest[day])
+                if day in own or stored[day] < found:
+                    known[day] = found
     return dict(sorted(known.items()))
 
 

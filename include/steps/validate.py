@@ -15,7 +15,7 @@ from include.contracts import Interval, Refusal, Validated
 from include.errors import BadConfig, BadData
 from include.io import database
 from include.io.tables import Scope, Tables
-from include.knowledge import as_of
+from include.knowledge import as_of_days
 from include.naming import clean_table, deliveries_table, raw_table
 from include.settings import Settings
 
@@ -100,16 +100,10 @@ def _waiting(project: Project, interval: Interval, tables: Tables) -> pl.DataFra
 
 
 def _require_accepted(project: Project, interval: Interval, tables: Tables, refused: list[Refusal]) -> None:
-    deliveries = tables.scan(deliveries_table(project.name)).collect()
-    problems = []
-    for day in interval.days:
-        try:
-            as_of(project, deliveries, day)
-        except BadData as error:
-            problems.append(str(error))
-    if problems:
-        why = "\n".join(r.why for r in refused)
-        raise BadData("\n".join([*problems[:10], why]).strip())
+    try:
+        as_of_days(project, tables.scan(deliveries_table(project.name)).collect(), interval)
+    except BadData as error:
+        raise BadData("\n".join([str(error), *(r.why for r in refused)])) from error
 
 
 def _give_verdicts(project: Project, tables: Tables, chunk: pl.DataFrame, verdicts: dict[str, str | None]) -> int:

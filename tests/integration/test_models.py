@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -142,24 +143,59 @@ def mlflow_made(postgres: sa.URL) -> str:
     """Name of an MLflow database with its tables: to make them takes seconds, to clone them none."""
     name = "mlflow_made"
     _administer(postgres, f"CREATE DATABASE {name}")
-    MlflowClient(postgres.set(database=name).render_as_string(hide_password=False)).search_experiments()
-    _administer(postgres, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    MlflowClient(_in(postgres, name).get_secret_value()).search_experiments()
     return name
 
 
 @pytest.fixture
 def settings(settings: Settings, postgres: sa.URL, mlflow_made: str) -> Iterator[Settings]:
-    name = f"{mlflow_made}_{next(_numbers)}"
-    _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {mlflow_made}")
-    url = postgres.set(database=name).render_as_string(hide_password=False)
-    yield settings.model_copy(update={"mlflow_tracking_uri": SecretStr(url)})
-    _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    with cloned(postgres, mlflow_made) as mlflow:
+        yield settings.model_copy(update={"mlflow_tracking_uri": mlflow})
 
 
 @pytest.fixture
 def prepared(settings: Settings) -> Settings:
     write_all(settings)
     return settings
+
+
+@pytest.fixture(scope="module")
+def trained_once(
+    postgres: sa.URL, mlflow_made: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Name of an MLflow database with versions 1 and 2, of DAY and the day after; and the places of its files."""
+    folder = tmp_path_factory.mktemp("trained")
+    places = {name: str(folder / name) for name in ("landing", "tables", "artifacts")}
+    with cloned(postgres, mlflow_made) as mlflow:
+        settings = Settings(
+            **places, database_url="postgresql://nowhere", mlflow_tracking_uri=mlflow, hash_key="of tests"
+        )
+        write_all(settings)
+        assert [train(settings, run_day=after(days)).version for days in (0, 1)] == [1, 2]
+        yield sa.make_url(mlflow.get_secret_value()).database or "", places
+
+
+@pytest.fixture
+def trained(settings: Settings, postgres: sa.URL, trained_once: tuple[str, dict[str, str]]) -> Iterator[Settings]:
+    """As `trained_once`, with databases of its own; tables and models are shared."""
+    name, places = trained_once
+    with cloned(postgres, name) as mlflow:
+        yield settings.model_copy(update={"mlflow_tracking_uri": mlflow, **places})
+
+
+@contextmanager
+def cloned(postgres: sa.URL, template: str) -> Iterator[SecretStr]:
+    """The URL of a copy of a database."""
+    name = f"mlflow_{next(_numbers)}_of_models"
+    # MLflow keeps connections open, and what is connected to cannot be copied
+    _administer(postgres, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'")
+    _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _in(postgres, name)
+    _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _in(postgres: sa.URL, database_name: str) -> SecretStr:
+    return SecretStr(postgres.set(database=database_name).render_as_string(hide_password=False))
 
 
 def _administer(url: sa.URL, statement: str) -> None:
@@ -169,6 +205,10 @@ def _administer(url: sa.URL, statement: str) -> None:
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def after(days: int) -> Interval:
+    return Interval.of(DAY + timedelta(days=days))
 
 
 def fit_all(settings: Settings, model: Model = MODEL, run_day: Interval = RUN) -> list[Fitted]:
@@ -504,12 +544,12 @@ def test_an_evaluation_that_was_killed_makes_one_version(prepared: Settings, whe
 
 
 def test_two_trainings_at_once_make_one_version(prepared: Settings, tmp_path: Path) -> None:
-    """Both fit, and both create a version before either looks again."""
+    """Both fit, and both find no version before either creates one."""
     meet = tmp_path / "meet"
     meet.mkdir()
     both = [start(prepared, "at once", str(meet)) for _ in range(2)]
     said = [process.communicate(timeout=200) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    assert [process.returncode for process in both] == [0, 0], "\n".join(errors for _, errors in said)
     made = [Evaluated.model_validate_json(out) for out, _ in said]
     assert len(list(meet.iterdir())) == 2
     assert made[0].version == made[1].version
@@ -537,18 +577,6 @@ def publish(settings: Settings, day: date, version: int) -> None:
     """
     with database.engine(settings).begin() as connection:
         connection.execute(sa.text(statements), {"batch": batch, "day": day, "version": version})
-
-
-def after(days: int) -> Interval:
-    return Interval.of(DAY + timedelta(days=days))
-
-
-@pytest.fixture
-def trained(prepared: Settings) -> Settings:
-    """Versions 1 and 2, of DAY and the day after."""
-    for days in (0, 1):
-        assert train(prepared, run_day=after(days)).version == days + 1
-    return prepared
 
 
 def test_a_promotion_writes_the_ledger_then_the_alias(trained: Settings) -> None:

@@ -187,6 +187,18 @@ def test_nights_in_any_order_and_in_one_run_end_the_same(nights: Settings, fligh
     assert ends[1:] == ends[:1] * 2
 
 
+def test_a_late_night_knows_no_outcome_of_its_own_day(nights: Settings, flights: Project) -> None:
+    """The night of NEXT came after that of LATER, and so after a correction of its own day's outcomes."""
+    hour, late = timedelta(hours=1), small.as_of(LATER) + timedelta(hours=2)
+    corrected = small.actuals_of(NEXT, [9.0, 9.0])
+    small.deliver(nights, flights, "actuals", NEXT, corrected, available_at=late - hour, name="correction")
+    (night,) = database.nights(nights, flights.name, Interval.of(NEXT))
+    database.record_nights(nights, [night.model_copy(update={"as_of": late})])
+    for run in (Interval.of(LATER), Interval.of(NEXT), Interval(start=NEXT, end=LATER)):
+        outcomes(flights, run, nights)
+        assert known(nights, "arrival_delay")[1] == [0.0, 30.0]
+
+
 def test_a_night_that_is_not_prepared_is_refused(nights: Settings, flights: Project) -> None:
     with pytest.raises(BadData, match="no night of 2013-03-04; run build_features"):
         outcomes(flights, Interval(start=NEXT, end=LATER + timedelta(days=1)), nights)

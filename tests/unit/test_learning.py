@@ -86,7 +86,8 @@ def test_days_judged_are_later_than_days_fitted_and_end_before_the_run_day() -> 
 
 
 def test_rows_are_sorted_and_carry_features_and_label_only() -> None:
-    rows = take(rows=features().sample(fraction=1, shuffle=True, seed=1)).rows
+    shuffled = [frame.sample(fraction=1, shuffle=True, seed=1) for frame in (features(), actuals())]
+    rows = take(rows=shuffled[0], clean=shuffled[1]).rows
     assert rows.columns == ["day", "entity_id", "hour", "carrier", LABEL]
     assert rows.equals(rows.sort("day", "entity_id"))
     assert rows.filter(pl.col("hour") % 2 == 1)[LABEL].unique().to_list() == [1.0]

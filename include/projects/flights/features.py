@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 RATE_WINDOWS_DAYS = (1, 7, 28)
@@ -19,8 +19,7 @@ def build(feeds: Mapping[str, DataFrame], known: DataFrame, timezone: str) -> Da
     flights = calendar(flights, timezone)
     flights = traffic(flights)
     flights = weather(flights, in_force(feeds["weather"], known, "weather"))
-    for by in RATES_BY:
-        flights = flights.join(late_rates(feeds["actuals"], known, by), ["run_day", by], "left")
+    flights = with_late_rates(flights, late_rates(feeds["actuals"], known))
     numbers = [name for name, kind in flights.dtypes if name.startswith(("late_rate_", "departures_", "is_"))]
     numbers += [
         "departure_hour", "arrival_hour", "day_of_week", "month", "distance_miles", "temperature_f", "dew_point_f",
@@ -57,12 +56,14 @@ def calendar(flights: DataFrame, timezone: str) -> DataFrame:
 
 
 def traffic(flights: DataFrame) -> DataFrame:
-    """How many departures are scheduled beside it: same airport and hour, and same route."""
-    hour = F.date_trunc("hour", "scheduled_departure")
-    flights = flights.withColumn("hour", hour)
-    same_hour = flights.groupBy("run_day", "origin", "hour").agg(F.count("*").alias("departures_same_hour"))
-    same_route = flights.groupBy("run_day", "origin", "dest").agg(F.count("*").alias("departures_same_route"))
-    return flights.join(same_hour, ["run_day", "origin", "hour"]).join(same_route, ["run_day", "origin", "dest"])
+    """How many departures are scheduled, itself included: same airport and hour, and same route."""
+    flights = flights.withColumn("hour", F.date_trunc("hour", "scheduled_departure"))
+    same_hour = Window.partitionBy("run_day", "origin", "hour")
+    same_route = Window.partitionBy("run_day", "origin", "dest")
+    return flights.withColumns({
+        "departures_same_hour": F.count("*").over(same_hour),
+        "departures_same_route": F.count("*").over(same_route),
+    })
 
 
 def weather(flights: DataFrame, observed: DataFrame) -> DataFrame:
@@ -72,21 +73,38 @@ def weather(flights: DataFrame, observed: DataFrame) -> DataFrame:
     return joined.fillna({"weather_missing": 1.0})
 
 
-def late_rates(actuals: DataFrame, known: DataFrame, by: str) -> DataFrame:
-    """Share of late arrivals in the 1, 7 and 28 days before the run day, by one column; null without a flight.
+def late_rates(actuals: DataFrame, known: DataFrame) -> DataFrame:
+    """One row a run day: `rates` maps a group ("carrier UA") to its share of late arrivals in the days before.
 
-    Counted a day and delivery at first, so that a year is small before the windows multiply it; sums of 0 and 1 are
-    exact, so the order of rows cannot change a bit.
+    The share in the 1, 7 and 28 days is in fields `1d`, `7d`, `28d`; null without a flight. Counted a day and delivery
+    at first, so that a year is small before the windows multiply it; sums of 0 and 1 are exact, so the order of rows
+    cannot change a bit. All groups in one pass: a join for each of them would read and count the actuals each time.
     """
-    daily = actuals.groupBy("day", "delivery_id", by).agg(
-        F.sum("late_arrival").alias("late"), F.count("late_arrival").alias("flights")
+    groups = F.array_compact(F.array(*(_group(by) for by in RATES_BY)))
+    daily = (
+        actuals
+        .select("day", "delivery_id", "late_arrival", F.explode(groups).alias("group"))
+        .groupBy("day", "delivery_id", "group")
+        .agg(F.sum("late_arrival").alias("late"), F.count("late_arrival").alias("flights"))
     )
     of_feed = known.where(F.col("feed") == "actuals").select("run_day", "day", "delivery_id")
     days_before = F.date_diff("run_day", "day")
     windows = daily.join(F.broadcast(of_feed), ["day", "delivery_id"]).where(days_before >= 1)
-    rates = []
+    shares = []
     for days in RATE_WINDOWS_DAYS:
         within = days_before <= days
         late, flights = F.sum(F.when(within, F.col("late"))), F.sum(F.when(within, F.col("flights")))
-        rates.append((late / flights).alias(f"late_rate_{by}_{days}d"))
-    return windows.groupBy("run_day", by).agg(*rates)
+        shares.append(F.try_divide(late, flights).alias(f"{days}d"))
+    rates = windows.groupBy("run_day", "group").agg(F.struct(*shares).alias("shares"))
+    return rates.groupBy("run_day").agg(F.map_from_entries(F.collect_list(F.struct("group", "shares"))).alias("rates"))
+
+
+def with_late_rates(flights: DataFrame, rates: DataFrame) -> DataFrame:
+    """`late_rate_carrier_7d` and so on, null for a group that did not fly."""
+    names = [(by, f"{days}d") for by in RATES_BY for days in RATE_WINDOWS_DAYS]
+    looked_up = {f"late_rate_{by}_{window}": F.try_element_at("rates", _group(by))[window] for by, window in names}
+    return flights.join(F.broadcast(rates), "run_day", "left").withColumns(looked_up).drop("rates")
+
+
+def _group(by: str) -> Column:
+    return F.concat(F.lit(f"{by} "), F.col(by))

@@ -1,0 +1,162 @@
+"""Deliveries for tests, as suppliers would land them: a few flights a day, right or wrong, with planted personal data.
+
+Right files are written by `include/replay.py`, the one writer; here they are also spoiled. No PostgreSQL is needed.
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from include.config import Project
+from include.contracts import Interval
+from include.io.tables import Tables
+from include.replay import deliver, usual_available_at
+from include.settings import Settings
+
+DAY = date(2013, 3, 4)
+"""An ordinary Monday, in winter time: 03:00 is 08:00 UTC."""
+
+EMAIL = "planted.person@example.org"
+TAILNUM = "N7ZQX"
+"""Begin what the tests look for where no personal data may be; each row has a number behind it."""
+
+
+def places(folder: Path) -> Settings:
+    """Settings with their places below a folder, and no database."""
+    return Settings.model_validate({
+        "landing": str(folder / "landing"),
+        "tables": str(folder / "tables"),
+        "artifacts": str(folder / "artifacts"),
+        "database_url": "unused",
+        "mlflow_tracking_uri": "unused",
+        "hash_key": "a key of tests",
+    })
+
+
+def local(day: date, hour: int, minute: int = 0) -> datetime:
+    """New York's wall time in UTC."""
+    from zoneinfo import ZoneInfo
+
+    return datetime.combine(day, time(hour, minute), ZoneInfo("America/New_York")).astimezone(UTC)
+
+
+def schedule(day: date, count: int = 3) -> pl.DataFrame:
+    """Flights from each airport in turn, one an hour from 08:00."""
+    return _flights(day, count).with_columns(
+        scheduled_arrival_local=pl.lit("1530"),
+        distance_miles=pl.lit(2454.0),
+        is_holiday=pl.lit(False),
+        contact_email=pl.format(EMAIL.replace("@", "{}@"), "flight"),
+    )
+
+
+def actuals(day: date, delays: Sequence[float | None] = (5.0, 40.0, None)) -> pl.DataFrame:
+    """What became of as many flights of the schedule."""
+    return _flights(day, len(delays)).select(
+        "carrier",
+        "flight",
+        "origin",
+        "dest",
+        "scheduled_departure",
+        tailnum=pl.format(f"{TAILNUM}{{}}", "flight"),
+        dep_delay_minutes=pl.lit(0.0),
+        arr_delay_minutes=pl.Series(delays, dtype=pl.Float64),
+        air_time_minutes=pl.lit(300.0),
+    )
+
+
+def weather(day: date, temperature_f: float = 40.0) -> pl.DataFrame:
+    """The hours of the flights."""
+    hours = [(origin, local(day, hour)) for hour in range(8, 14) for origin in ("EWR", "JFK", "LGA")]
+    numbers = {
+        "dew_point_f": 30.0,
+        "humidity_percent": 60.0,
+        "wind_direction_degrees": 270.0,
+        "wind_speed_mph": 10.0,
+        "wind_gust_mph": None,
+        "precipitation_inches": 0.0,
+        "pressure_millibars": 1015.0,
+        "visibility_miles": 10.0,
+    }
+    return pl.DataFrame(hours, schema={"origin": pl.String, "observed_at": _TIMESTAMP}, orient="row").with_columns(
+        temperature_f=pl.lit(temperature_f),
+        **{name: pl.lit(value, pl.Float64) for name, value in numbers.items()},
+    )
+
+
+MADE_BY = {"schedule": schedule, "actuals": actuals, "weather": weather}
+
+
+def deliver_night(project: Project, settings: Settings, *run_days: date) -> None:
+    """The files that each run day needs, on time."""
+    for run_day in run_days:
+        for feed, day in project.required(run_day).items():
+            deliver_one(project, settings, feed, day)
+
+
+def deliver_one(
+    project: Project,
+    settings: Settings,
+    feed: str,
+    day: date,
+    frame: pl.DataFrame | None = None,
+    *,
+    at: datetime | None = None,
+    name: str | None = None,
+) -> Path:
+    """One file with its sidecar, on time unless said; returns where it is."""
+    rows = MADE_BY[feed](day) if frame is None else frame
+    available_at = at or usual_available_at(project, feed, day)
+    found = deliver(project, feed, day, rows, available_at=available_at, settings=settings, name=name)
+    return Path(found.uri.removeprefix("file://"))
+
+
+def text_of(path: Path) -> str:
+    return gzip.decompress(path.read_bytes()).decode()
+
+
+def spoil(path: Path, content: str | bytes, **sidecar: Any) -> None:
+    """Other content under the name of a file that is not landed yet, and a sidecar that agrees but for `sidecar`."""
+    data = gzip.compress(content.encode(), mtime=0) if isinstance(content, str) else content
+    path.write_bytes(data)
+    beside = path.with_name(f"{path.name}.json")
+    said = json.loads(beside.read_text(encoding="utf-8"))
+    said |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), **sidecar}
+    if isinstance(content, str):
+        said |= {"rows": content.count("\n") - 1, **sidecar}
+    beside.write_text(json.dumps(said), encoding="utf-8")
+
+
+def rows_of(settings: Settings, table: str, *sort_by: str) -> pl.DataFrame:
+    rows = Tables(settings).scan(table).collect()
+    return rows.sort(*(sort_by or [c for c in ("day", "feed", "delivery_id", "_row") if c in rows.columns]))
+
+
+def versions(settings: Settings) -> dict[str, int]:
+    """Table -> Delta version, of all tables there are."""
+    return {path.name: Tables(settings).version(path.name) for path in sorted(Path(settings.tables).glob("*"))}
+
+
+def made_beside_landing(settings: Settings) -> list[Path]:
+    """All files that are not a supplier's."""
+    below = [Path(settings.tables), Path(settings.landing) / "flights" / "_manifest"]
+    return sorted(path for folder in below for path in folder.rglob("*") if path.is_file())
+
+
+def days(start: date, count: int) -> Interval:
+    return Interval(start=start, end=start + timedelta(days=count - 1))
+
+
+_TIMESTAMP = pl.Datetime("us", "UTC")
+
+
+def _flights(day: date, count: int) -> pl.DataFrame:
+    rows = [("UA", n, ("EWR", "JFK", "LGA")[n % 3], "LAX", local(day, 8 + n // 3, n % 60)) for n in range(count)]
+    types = {"carrier": pl.String, "flight": pl.Int64, "origin": pl.String, "dest": pl.String}
+    return pl.DataFrame(rows, schema={**types, "scheduled_departure": _TIMESTAMP}, orient="row")

@@ -1,0 +1,135 @@
+"""Landing: which objects are deliveries, and since when each was available."""
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from include.config import Project, load_project
+from include.io import landing as landing_module
+from include.io.landing import Found, Landing
+from include.settings import Settings
+from tests.landing import DAY, deliver_one, local, places
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project("flights")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return places(tmp_path)
+
+
+def with_path(project: Project, path: str) -> Project:
+    feed = project.feeds["schedule"].model_copy(update={"path": path})
+    return project.model_copy(update={"feeds": {**project.feeds, "schedule": feed}})
+
+
+def put(settings: Settings, *keys: str) -> None:
+    for key in keys:
+        path = Path(settings.landing) / "flights" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("content", encoding="utf-8")
+
+
+def found_by(project: Project, settings: Settings, path: str) -> list[tuple[str, date]]:
+    return [(f.key, f.day) for f in Landing(with_path(project, path), settings).find("schedule")]
+
+
+class TestFind:
+    def test_by_day_and_name(self, project: Project, settings: Settings) -> None:
+        put(settings, f"schedule/{DAY}/b.csv.gz", f"schedule/{DAY}/a.csv.gz", "schedule/2013-03-03/c.csv.gz")
+        landing = Landing(project, settings)
+        assert [(f.day, f.key.rsplit("/", 1)[1]) for f in landing.find("schedule")] == [
+            (date(2013, 3, 3), "c.csv.gz"),
+            (DAY, "a.csv.gz"),
+            (DAY, "b.csv.gz"),
+        ]
+        assert len(landing.find("schedule", DAY)) == 2
+        assert landing.find("weather") == []
+
+    def test_neither_sidecars_nor_what_is_being_written(self, project: Project, settings: Settings) -> None:
+        """Also where the feed's pattern takes any name."""
+        put(settings, *(f"schedule/{DAY}/{n}" for n in ("a.csv", "a.csv.json", ".a.csv.1.part", "_SUCCESS", "b.json")))
+        found = found_by(project, settings, "schedule/{day}/*")
+        assert [key.rsplit("/", 1)[1] for key, _ in found] == ["a.csv", "b.json"]
+
+    def test_a_folder_of_no_day_is_left_alone(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        put(settings, f"schedule/{DAY}/a.csv.gz", "schedule/2013-02-30/a.csv.gz", "schedule/old/a.csv.gz")
+        assert [f.day for f in Landing(project, settings).find("schedule")] == [DAY]
+        assert "there is no day 2013-02-30; the file is left alone" in caplog.text
+
+    def test_a_pattern_with_the_day_twice(self, project: Project, settings: Settings) -> None:
+        put(settings, "schedule/2013-03-04/at-2013-03-04-x.csv", "schedule/2013-03-04/at-2013-03-05-x.csv")
+        found = found_by(project, settings, "schedule/{day}/at-{day}-*.csv")
+        assert found == [("schedule/2013-03-04/at-2013-03-04-x.csv", DAY)]
+
+    def test_dots_in_a_pattern_are_dots(self, project: Project, settings: Settings) -> None:
+        put(settings, f"schedule/{DAY}/a.csv", f"schedule/{DAY}/axcsv")
+        assert [key for key, _ in found_by(project, settings, "schedule/{day}/a.csv")] == [f"schedule/{DAY}/a.csv"]
+
+    def test_a_new_file_is_seen_at_once(self, project: Project, settings: Settings) -> None:
+        landing = Landing(project, settings)
+        assert landing.find("schedule") == []
+        put(settings, f"schedule/{DAY}/a.csv.gz")
+        assert len(landing.find("schedule")) == 1
+
+
+class TestAvailability:
+    @pytest.fixture
+    def found(self, project: Project, settings: Settings) -> Found:
+        deliver_one(project, settings, "schedule", DAY, at=local(DAY, 1))
+        return Landing(project, settings).find("schedule")[0]
+
+    def test_is_what_the_sidecar_says(self, project: Project, settings: Settings, found: Found) -> None:
+        assert Landing(project, settings).available_at(found) == local(DAY, 1)
+
+    def test_is_in_utc(self, project: Project, settings: Settings, found: Found) -> None:
+        path = Path(settings.landing) / "flights" / f"{found.key}.json"
+        said = {**json.loads(path.read_text(encoding="utf-8")), "available_at": "2013-03-04T01:00:00+05:30"}
+        path.write_text(json.dumps(said), encoding="utf-8")
+        at = Landing(project, settings).available_at(found)
+        assert (at, at.tzinfo) == (datetime(2013, 3, 3, 19, 30, tzinfo=UTC), UTC)
+
+    def test_is_settled_once(self, project: Project, settings: Settings, found: Found) -> None:
+        landing = Landing(project, settings)
+        assert landing.taken(found) is None
+        landing.take(found, "first", local(DAY, 2))
+        landing.take(found, "second", local(DAY, 3))
+        assert (landing.taken(found), landing.available_at(found)) == ("first", local(DAY, 2))
+
+    def test_a_manifest_appears_whole_or_not_at_all(
+        self, project: Project, settings: Settings, found: Found, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Killed after the bytes and before the name; fsspec's own transaction copies onto another disk instead."""
+        written = []
+
+        def killed(self: Path, target: Path) -> None:
+            written.append((self.parent, self.read_bytes(), target))
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Landing(project, settings).take(found, "digest", local(DAY, 2))
+        monkeypatch.undo()
+        [(folder, content, target)] = written
+        assert folder == target.parent  # on the same disk
+        assert json.loads(content)["sha256"] == "digest"
+        assert Landing(project, settings).taken(found) is None
+
+    def test_is_read_with_few_requests(
+        self, project: Project, settings: Settings, found: Found, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In an object store each is a round trip, and a night asks for each new file."""
+        asked = []
+        read = landing_module.read
+        monkeypatch.setattr(landing_module, "read", lambda fs, path: asked.append(path) or read(fs, path))
+        landing = Landing(project, settings)
+        monkeypatch.setattr(landing.fs, "exists", lambda path: pytest.fail("asked whether it is there"))
+        landing.available_at(found)
+        assert len(asked) == 2

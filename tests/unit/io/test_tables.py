@@ -1,0 +1,389 @@
+"""Tables: one commit replaces one part of a table, and of two writers at once none is lost and no row doubled.
+
+The two handles here meet at a fixed point; tests/integration/test_tables.py starts real processes.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable, Schema, write_deltalake
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction
+
+from include.contracts import Interval, TableRef
+from include.errors import BadData
+from include.io import tables as tables_module
+from include.io.tables import Scope, Tables
+from tests.landing import days, places
+
+FIRST, SECOND = date(2013, 3, 1), date(2013, 3, 2)
+TABLE = "numbers"
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Tables:
+    return Tables(places(tmp_path).model_copy(update={"run_id": "a run", "git_commit": "abc"}))
+
+
+def frame(day: date, *values: int, who: str = "a") -> pl.DataFrame:
+    return pl.DataFrame(
+        {"day": [day] * len(values), "who": [who] * len(values), "value": values},
+        schema={"day": pl.Date, "who": pl.String, "value": pl.Int64},
+    )
+
+
+def put(tables: Tables, rows: pl.DataFrame, day: date = FIRST, **values: list[str]) -> TableRef:
+    return tables.replace(TABLE, rows, Scope(Interval.of(day), values), sort_by=["value"])
+
+
+def stored(tables: Tables, version: int | None = None) -> list[tuple[Any, ...]]:
+    return sorted(tables.scan(TABLE, version).collect().iter_rows())
+
+
+def rows_of(*frames: pl.DataFrame) -> list[tuple[Any, ...]]:
+    return sorted(row for part in frames for row in part.iter_rows())
+
+
+class TestReplace:
+    def test_makes_the_table(self, tables: Tables) -> None:
+        ref = put(tables, frame(FIRST, 2, 1))
+        assert (ref.table, ref.rows, ref.interval) == (TABLE, 2, Interval.of(FIRST))
+        assert stored(tables, ref.version) == rows_of(frame(FIRST, 1, 2))
+        assert tables.open(TABLE).metadata().partition_columns == ["day"]
+
+    def test_replaces_its_scope_and_nothing_else(self, tables: Tables) -> None:
+        put(tables, frame(FIRST, 1, 2))
+        put(tables, frame(SECOND, 3), SECOND)
+        put(tables, frame(FIRST, 9, who="b"), who=["b"])
+        put(tables, frame(FIRST, 4), who=["a"])
+        assert stored(tables) == rows_of(frame(FIRST, 4), frame(SECOND, 3), frame(FIRST, 9, who="b"))
+
+    def test_an_empty_frame_empties_the_scope(self, tables: Tables) -> None:
+        put(tables, frame(FIRST, 1))
+        put(tables, frame(SECOND, 2), SECOND)
+        ref = put(tables, frame(FIRST))
+        assert ref.rows == 0
+        assert stored(tables) == rows_of(frame(SECOND, 2))
+
+    def test_an_empty_frame_makes_an_empty_table(self, tables: Tables) -> None:
+        put(tables, frame(FIRST))
+        assert stored(tables) == []
+
+    def test_rows_outside_of_the_scope_are_refused(self, tables: Tables) -> None:
+        put(tables, frame(FIRST, 1))
+        with pytest.raises(BadData, match="1 rows are outside of what they replace, day >= '2013-03-01' AND day <= "):
+            put(tables, frame(SECOND, 2), FIRST)
+        with pytest.raises(BadData, match="2 rows are outside"):  # delta-rs shows the rows in its own error
+            put(tables, frame(FIRST, 2, 3).with_columns(who=pl.lit(None, pl.String)), FIRST, who=["a"])
+        assert stored(tables) == rows_of(frame(FIRST, 1))
+
+    @pytest.mark.parametrize(
+        "drifted",
+        [
+            frame(FIRST, 1).with_columns(new=pl.lit(1)),
+            frame(FIRST, 1).drop("who"),
+            frame(FIRST, 1).with_columns(pl.col("value").cast(pl.String)),
+            frame(FIRST, 1).with_columns(pl.col("value") + 0.5),
+        ],
+        ids=["more columns", "fewer", "another type", "fractions"],
+    )
+    def test_other_columns_are_refused(self, tables: Tables, drifted: pl.DataFrame) -> None:
+        put(tables, frame(FIRST, 7))
+        version = tables.version(TABLE)
+        with pytest.raises(BadData, match="has no column new|lost or of another type: (who|value)"):
+            put(tables, drifted)
+        assert (tables.version(TABLE), stored(tables)) == (version, rows_of(frame(FIRST, 7)))
+
+    def test_a_function_of_what_is_there(self, tables: Tables) -> None:
+        put(tables, frame(FIRST, 1, 2))
+        put(tables, frame(SECOND, 5), SECOND)
+        scope = Scope(Interval.of(FIRST))
+        tables.replace(TABLE, lambda rows: rows.with_columns(pl.col("value") * 10), scope, sort_by=["value"])
+        assert stored(tables) == rows_of(frame(FIRST, 10, 20), frame(SECOND, 5))
+
+    def test_a_function_that_changes_nothing_makes_no_version(self, tables: Tables) -> None:
+        before = put(tables, frame(FIRST, 2, 1))
+        again = tables.replace(TABLE, lambda rows: rows.reverse(), Scope(Interval.of(FIRST)), sort_by=["value"])
+        assert again == before
+        assert tables.version(TABLE) == before.version
+
+    def test_a_function_needs_a_table(self, tables: Tables) -> None:
+        with pytest.raises(BadData, match="numbers does not exist yet"):
+            tables.replace(TABLE, lambda rows: rows, Scope(Interval.of(FIRST)), sort_by=["value"])
+        assert not tables.exists(TABLE)
+
+    def test_says_who_and_of_what(self, tables: Tables) -> None:
+        scope = Scope(Interval.of(FIRST))
+        tables.replace(TABLE, frame(FIRST, 1), scope, sort_by=["value"], metadata={"deliveries": "x,y", "clean": 3})
+        said = tables.open(TABLE).history(1)[0]
+        assert {key: said[key] for key in ("run_id", "git_commit", "deliveries", "clean")} == {
+            "run_id": "a run",
+            "git_commit": "abc",
+            "deliveries": "x,y",
+            "clean": "3",
+        }
+
+    def test_equal_content_is_equal_bytes(self, tables: Tables) -> None:
+        put(tables, frame(FIRST, 1, 2, 3))
+        [first] = tables.open(TABLE).file_uris()
+        put(tables, frame(FIRST, 3, 1, 2))
+        [second] = tables.open(TABLE).file_uris()
+        assert Path(first).read_bytes() == Path(second).read_bytes()
+
+    def test_a_table_that_is_not_there(self, tables: Tables) -> None:
+        with pytest.raises(BadData, match="table .*/numbers does not exist yet; run the step that makes it first"):
+            tables.scan(TABLE)
+
+    def test_create_is_done_once(self, tables: Tables) -> None:
+        tables.create(TABLE, frame(FIRST).schema)
+        put(tables, frame(FIRST, 1))
+        tables.create(TABLE, frame(FIRST).schema)
+        assert stored(tables) == rows_of(frame(FIRST, 1))
+
+
+class TestScope:
+    """The predicate is written twice, for delta-rs and for polars: they must choose the same rows."""
+
+    WORDS = (
+        "a",
+        "A",
+        "",
+        "it's",
+        "''",
+        "a'' OR 1=1 --",
+        "back\\slash",
+        'qu"ote',
+        "per%cent_",
+        "ünïcödé 文",
+        "a\nb",
+        " a ",
+    )
+
+    def scopes(self) -> Iterator[Scope]:
+        for start, length in itertools.product((FIRST, SECOND), (1, 2)):
+            yield Scope(days(start, length))
+        for word in self.WORDS:
+            yield Scope(days(FIRST, 2), {"word": [word]})
+        for words, numbers in (
+            (self.WORDS, [7]),
+            (self.WORDS[:5], [-1, 0]),
+            (self.WORDS[5:], [0, 7]),
+            (["not there"], [99]),
+        ):
+            yield Scope(days(SECOND, 3), {"word": list(words), "n": numbers})
+
+    def test_both_choose_the_same_rows(self, tmp_path: Path) -> None:
+        some = itertools.product(days(FIRST, 4).days, [*self.WORDS, None], [-1, 0, 7, None])
+        rows = pl.DataFrame([*some], schema={"day": pl.Date, "word": pl.String, "n": pl.Int64}, orient="row")
+        chosen = 0
+        for scope in self.scopes():
+            write_deltalake(tmp_path, rows.to_arrow(), mode="overwrite", partition_by=["day"])
+            write_deltalake(tmp_path, rows.clear().to_arrow(), mode="overwrite", predicate=scope.sql())
+            left = rows.filter(~scope.expr().fill_null(False))
+            assert pl.read_delta(str(tmp_path)).sort(pl.all()).equals(left.sort(pl.all())), scope.sql()
+            chosen += rows.height - left.height
+        assert chosen > 300
+
+    def test_of_deliveries(self) -> None:
+        scope = Scope.of_deliveries([SECOND, FIRST, SECOND], ["y", "x", "y"])
+        assert scope == Scope(days(FIRST, 2), {"delivery_id": ["x", "y"]})
+
+
+Write = Callable[[Tables, date, str], TableRef]
+
+
+def by_replace(tables: Tables, day: date, who: str) -> TableRef:
+    """All rows of a day."""
+    return put(tables, frame(day, 1, 2, 3, who=who), day)
+
+
+def by_function(tables: Tables, day: date, who: str) -> TableRef:
+    tables.create(TABLE, frame(day).schema)
+    scope = Scope(Interval.of(day))
+    return tables.replace(TABLE, lambda _: frame(day, 1, 2, 3, who=who), scope, sort_by=["value"])
+
+
+def by_files(tables: Tables, day: date, who: str) -> TableRef:
+    """As Spark's executors write."""
+    path = Path(tables.uri(TABLE)) / f"spark-{who}" / f"day={day}" / "part-0.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = frame(day, 1, 2, 3, who=who)
+    rows.drop("day").write_parquet(path)
+    action = AddAction(
+        str(path.relative_to(tables.uri(TABLE))),
+        path.stat().st_size,
+        {"day": str(day)},
+        0,
+        True,
+        json.dumps({"numRecords": 3}),
+    )
+    schema = Schema.from_arrow(rows.to_arrow().schema)
+    return tables.commit_files(TABLE, [action], schema, Interval.of(day), partition_by=["day"], equals={}, rows=3)
+
+
+WRITERS = {"replace": by_replace, "function": by_function, "files": by_files}
+
+
+def before_first_commit(monkeypatch: pytest.MonkeyPatch, interruption: Callable[[], object]) -> list[int]:
+    """Run something after a writer opened its handle and before it commits; returns a list of the commits tried."""
+    tried: list[int] = []
+
+    def interrupted(commit: Callable[..., Any]) -> Callable[..., Any]:
+        def first(*given: Any, **named: Any) -> Any:
+            tried.append(1)
+            if len(tried) == 1:
+                interruption()
+            return commit(*given, **named)
+
+        return first
+
+    monkeypatch.setattr(tables_module, "write_deltalake", interrupted(write_deltalake))
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", interrupted(DeltaTable.create_write_transaction))
+    return tried
+
+
+class TestTwoWriters:
+    @pytest.mark.parametrize("before", ["no table", "empty table", "empty partition", "filled partition"])
+    @pytest.mark.parametrize(("first", "second"), [*itertools.product(WRITERS, WRITERS)])
+    def test_at_one_day_leave_the_rows_of_one(
+        self, tables: Tables, monkeypatch: pytest.MonkeyPatch, before: str, first: str, second: str
+    ) -> None:
+        if before == "no table" and "function" in {first, second}:
+            pytest.skip("a function makes the table first")
+        if before != "no table":
+            tables.create(TABLE, frame(FIRST).schema)
+        if before.endswith("partition"):
+            put(tables, frame(SECOND, 8), SECOND)
+        if before == "filled partition":
+            put(tables, frame(FIRST, 1, 2, 3, who="before"))
+        refs = []
+        tried = before_first_commit(monkeypatch, lambda: refs.append(WRITERS[second](tables, FIRST, "second")))
+        refs.append(WRITERS[first](tables, FIRST, "first"))
+        assert len(tried) == 3  # the first writer's, the second writer's, and the first writer's again
+        others = [frame(SECOND, 8)] if before.endswith("partition") else []
+        for ref, who in zip(refs, ("second", "first"), strict=True):
+            assert stored(tables, ref.version) == rows_of(frame(FIRST, 1, 2, 3, who=who), *others)
+
+    @pytest.mark.parametrize(("first", "second"), [*itertools.product(WRITERS, WRITERS)])
+    def test_at_two_days_leave_the_rows_of_both(
+        self, tables: Tables, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+    ) -> None:
+        tables.create(TABLE, frame(FIRST).schema)
+        before_first_commit(monkeypatch, lambda: WRITERS[second](tables, SECOND, "second"))
+        WRITERS[first](tables, FIRST, "first")
+        assert stored(tables) == rows_of(frame(FIRST, 1, 2, 3, who="first"), frame(SECOND, 1, 2, 3, who="second"))
+
+    def test_a_function_sees_what_the_other_wrote(self, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+        put(tables, frame(FIRST, 1))
+        before_first_commit(monkeypatch, lambda: put(tables, frame(FIRST, 5)))
+        scope = Scope(Interval.of(FIRST))
+        tables.replace(TABLE, lambda rows: rows.with_columns(pl.col("value") + 100), scope, sort_by=["value"])
+        assert stored(tables) == rows_of(frame(FIRST, 105))
+
+    def test_gives_up_in_the_end(self, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+        put(tables, frame(FIRST, 1))
+        monkeypatch.setattr(tables_module, "COMMIT_TRIES", 3)
+        monkeypatch.setattr(tables_module.time, "sleep", lambda _: None)
+        tried = []
+
+        def refused(*_: Any, **__: Any) -> None:
+            tried.append(1)
+            raise CommitFailedError("another came first")
+
+        monkeypatch.setattr(tables_module, "write_deltalake", refused)
+        with pytest.raises(CommitFailedError):
+            put(tables, frame(FIRST, 2))
+        assert len(tried) == 3
+
+    def test_without_the_transaction_delta_lets_both_through(self, tmp_path: Path) -> None:
+        """The reason for it. When this fails, deltalake has mended it, and the transaction may go."""
+        tables = Tables(places(tmp_path))
+        tables.create(TABLE, frame(FIRST).schema)
+        schema = tables.open(TABLE).schema()
+        actions = []
+        for who in ("first", "second"):
+            path = Path(tables.uri(TABLE)) / f"{who}.parquet"
+            frame(FIRST, 1, 2, 3, who=who).drop("day").write_parquet(path)
+            actions.append(AddAction(path.name, path.stat().st_size, {"day": str(FIRST)}, 0, True, "{}"))
+        handles = [tables.open(TABLE), tables.open(TABLE)]
+        for handle, action in zip(handles, actions, strict=True):
+            filters = [("day", ">=", str(FIRST)), ("day", "<=", str(FIRST))]
+            handle.create_write_transaction([action], "overwrite", schema, ["day"], filters)
+        assert tables.scan(TABLE).collect().height == 6
+
+
+class TestFiles:
+    def test_the_version_is_the_one_that_holds_the_rows(self, tables: Tables) -> None:
+        """`create_write_transaction` leaves its handle at the version before."""
+        for who in ("a", "b"):
+            ref = by_files(tables, FIRST, who)
+            assert stored(tables, ref.version) == rows_of(frame(FIRST, 1, 2, 3, who=who))
+            assert ref.version == tables.version(TABLE)
+
+    def test_also_when_something_else_is_committed_at_the_moment(
+        self, tables: Tables, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A compaction knows nothing of our transactions, and delta-rs tries again behind it by itself."""
+        put(tables, frame(SECOND, 1), SECOND)
+
+        def foreign() -> None:
+            write_deltalake(
+                tables.open(TABLE), frame(SECOND, 2).to_arrow(), mode="overwrite", predicate=f"day = '{SECOND}'"
+            )
+
+        before_first_commit(monkeypatch, foreign)
+        ref = by_files(tables, FIRST, "a")
+        assert stored(tables, ref.version) == rows_of(frame(FIRST, 1, 2, 3), frame(SECOND, 2))
+        write_deltalake(
+            tables.open(TABLE), frame(SECOND, 3).to_arrow(), mode="overwrite", predicate=f"day = '{SECOND}'"
+        )
+        assert tables.version(TABLE) == ref.version + 1
+
+    def test_only_the_partitions_of_its_days_and_values_go(self, tables: Tables) -> None:
+        schema = {"day": pl.Date, "knowledge": pl.String, "value": pl.Int64}
+        rows = pl.DataFrame(
+            [(day, kind, 0) for day in days(FIRST, 3).days for kind in ("night", "latest")], schema=schema, orient="row"
+        )
+        write_deltalake(tables.uri(TABLE), rows.to_arrow(), partition_by=["day", "knowledge"])
+        arrow = Schema.from_arrow(rows.to_arrow().schema)
+        tables.commit_files(
+            TABLE, [], arrow, days(FIRST, 2), partition_by=["day", "knowledge"], equals={"knowledge": "night"}, rows=0
+        )
+        gone = (pl.col("day") <= SECOND) & (pl.col("knowledge") == "night")
+        assert stored(tables) == sorted(rows.filter(~gone).iter_rows())
+
+    @pytest.mark.parametrize(
+        ("drifted", "said"),
+        [
+            (frame(FIRST).drop("who"), "lost or of another type: who"),
+            (frame(FIRST).with_columns(pl.col("value").cast(pl.String)), "lost or of another type: value"),
+        ],
+    )
+    def test_a_column_that_is_lost_or_changed_is_refused(
+        self, tables: Tables, drifted: pl.DataFrame, said: str
+    ) -> None:
+        put(tables, frame(FIRST, 1))
+        version = tables.version(TABLE)
+        schema = Schema.from_arrow(drifted.to_arrow().schema)
+        with pytest.raises(BadData, match=said):
+            tables.commit_files(TABLE, [], schema, Interval.of(SECOND), partition_by=["day"], equals={}, rows=0)
+        assert tables.version(TABLE) == version
+
+    def test_a_new_column_is_null_before(self, tables: Tables, caplog: pytest.LogCaptureFixture) -> None:
+        put(tables, frame(FIRST, 1))
+        schema = Schema.from_arrow(frame(FIRST).with_columns(new=pl.lit(1.5)).to_arrow().schema)
+        tables.commit_files(TABLE, [], schema, Interval.of(SECOND), partition_by=["day"], equals={}, rows=0)
+        assert tables.scan(TABLE).collect()["new"].to_list() == [None]
+        assert "new columns ['new']; days written before have none" in caplog.text
+
+
+def test_transactions_count_up(tables: Tables) -> None:
+    for count in (1, 2, 3):
+        put(tables, frame(FIRST, count))
+        assert tables.open(TABLE).transaction_version(TABLE) == count

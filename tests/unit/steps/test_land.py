@@ -1,0 +1,472 @@
+"""land: what is taken, what is refused with which words, and that nothing is made of what is wrong."""
+
+import gzip
+import hashlib
+import hmac
+import json
+import logging
+import os
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from include.config import Project, load_project
+from include.contracts import Interval
+from include.errors import BadDelivery, ChangedDelivery
+from include.io.landing import Landing
+from include.io.tables import Scope, Tables
+from include.settings import Settings
+from include.steps import land as land_module
+from include.steps.land import land, missing_files
+from tests.landing import (
+    DAY,
+    EMAIL,
+    TAILNUM,
+    actuals,
+    days,
+    deliver_night,
+    deliver_one,
+    local,
+    made_beside_landing,
+    places,
+    rows_of,
+    schedule,
+    spoil,
+    text_of,
+    versions,
+)
+
+NIGHT = Interval.of(DAY)
+BEFORE = DAY - timedelta(days=1)
+CUTOFF = datetime(2013, 3, 4, 8, tzinfo=UTC)
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project("flights")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return places(tmp_path)
+
+
+class TestTaking:
+    def test_the_files_of_a_night(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, DAY)
+        landed = land(project, NIGHT, settings)
+        assert (landed.new, landed.known, landed.rows, landed.refused) == (3, 0, 3 + 3 + 18, ())
+        listed = rows_of(settings, "deliveries_flights")
+        assert listed.select("feed", "day", "rows", "verdict").rows() == [
+            ("actuals", BEFORE, 3, "landed"),
+            ("schedule", DAY, 3, "landed"),
+            ("weather", DAY, 18, "landed"),
+        ]
+        raw = rows_of(settings, "raw_schedule")
+        assert raw["_row"].to_list() == [2, 3, 4]  # lines of the file; the header is line 1
+        assert raw["day"].unique().to_list() == [DAY]
+        assert raw["flight"].to_list() == ["0", "1", "2"]
+        assert raw["delivery_id"].unique().to_list() == [listed["delivery_id"][1]]
+
+    def test_the_same_again_changes_nothing(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, DAY)
+        land(project, NIGHT, settings)
+        before, files = versions(settings), made_beside_landing(settings)
+        again = land(project, NIGHT, settings)
+        assert (again.new, again.known, again.rows) == (0, 3, 0)
+        assert versions(settings) == before
+        assert made_beside_landing(settings) == files
+
+    def test_what_was_not_listed_is_taken_again_and_not_doubled(self, project: Project, settings: Settings) -> None:
+        """As after a kill between the rows and the listing."""
+        deliver_night(project, settings, DAY)
+        land(project, NIGHT, settings)
+        before = rows_of(settings, "raw_schedule")
+        tables = Tables(settings)
+        scope = Scope(days(BEFORE, 2))
+        tables.replace("deliveries_flights", lambda rows: rows.clear(), scope, sort_by=["feed"])
+        assert land(project, NIGHT, settings).new == 3
+        assert rows_of(settings, "raw_schedule").equals(before)
+
+    def test_a_range_also_takes_what_earlier_nights_left(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, *days(DAY, 4).days)
+        landed = land(project, Interval.of(DAY + timedelta(days=3)), settings)
+        assert landed.new == 12
+
+    def test_a_range_in_chunks_is_the_same(
+        self, project: Project, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deliver_night(project, settings, *days(DAY, 4).days)
+        land(project, days(DAY, 4), settings)
+        whole = {name: rows_of(settings, name) for name in versions(settings)}
+        monkeypatch.setattr(land_module, "CHUNK_FILES", 5)
+        other = settings.model_copy(update={"tables": str(tmp_path / "others")})
+        assert land(project, days(DAY, 4), other).new == 12
+        assert all(rows_of(other, name).equals(rows) for name, rows in whole.items())
+
+    def test_files_of_later_days_wait_for_their_night(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, DAY, DAY + timedelta(days=1))
+        assert land(project, NIGHT, settings).new == 3
+
+    def test_a_delivery_without_rows_is_listed(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, DAY)
+        deliver_one(project, settings, "actuals", BEFORE, actuals(BEFORE, []), at=local(DAY, 2), name="empty")
+        assert land(project, NIGHT, settings).new == 4
+        assert rows_of(settings, "deliveries_flights")["rows"].sort().to_list() == [0, 3, 3, 18]
+
+    def test_a_delivery_that_is_in_raw_is_not_missing(self, project: Project, settings: Settings) -> None:
+        """Landing may be emptied after a while, and a past day still be run again."""
+        deliver_night(project, settings, DAY)
+        land(project, NIGHT, settings)
+        for path in (Path(settings.landing) / "flights" / "schedule").rglob("*.csv.gz*"):
+            path.unlink()
+        assert land(project, NIGHT, settings).new == 0
+        assert missing_files(project, DAY, settings) == []
+
+
+class TestWhen:
+    def test_a_correction_comes_with_the_next_night(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, DAY, DAY + timedelta(days=1))
+        land(project, NIGHT, settings)
+        later = local(DAY, 12)
+        deliver_one(project, settings, "actuals", BEFORE, actuals(BEFORE, [1.0]), at=later, name="correction")
+        assert land(project, Interval.of(DAY + timedelta(days=1)), settings).new == 4
+        listed = rows_of(settings, "deliveries_flights").filter(pl.col("feed") == "actuals", pl.col("day") == BEFORE)
+        assert sorted(listed["available_at"]) == [local(DAY, 2, 30), later]
+
+    def test_of_another_day_nothing_is_taken_that_came_after_the_cutoff(
+        self, project: Project, settings: Settings
+    ) -> None:
+        deliver_night(project, settings, DAY)
+        old = DAY - timedelta(days=9)
+        deliver_one(project, settings, "actuals", old, at=CUTOFF, name="just")
+        deliver_one(project, settings, "actuals", old, at=CUTOFF + timedelta(microseconds=1), name="late")
+        assert land(project, NIGHT, settings).new == 4
+        assert land(project, NIGHT, settings).new == 0
+        assert land(project, Interval.of(DAY), settings).known == 4
+
+    def test_when_a_needed_file_is_late_its_time_is_the_bound(self, project: Project, settings: Settings) -> None:
+        late = CUTOFF + timedelta(hours=4)
+        deliver_one(project, settings, "schedule", DAY, at=late)
+        deliver_one(project, settings, "weather", DAY)
+        deliver_one(project, settings, "actuals", BEFORE)
+        old = DAY - timedelta(days=9)
+        deliver_one(project, settings, "actuals", old, at=late, name="just")
+        deliver_one(project, settings, "actuals", old, at=late + timedelta(microseconds=1), name="late")
+        assert land(project, NIGHT, settings).new == 4
+
+    def test_without_a_sidecar_the_time_of_the_object_counts_once(
+        self, project: Project, settings: Settings, tmp_path: Path
+    ) -> None:
+        deliver_night(project, settings, DAY)
+        path = deliver_one(project, settings, "schedule", DAY, name="bare")
+        path.with_name(f"{path.name}.json").unlink()
+        first = datetime(2013, 3, 4, 5, 6, 7, tzinfo=UTC)
+        os.utime(path, (first.timestamp(), first.timestamp()))
+        land(project, NIGHT, settings)
+        os.utime(path, (first.timestamp() + 86_400, first.timestamp() + 86_400))
+        land(project, NIGHT, settings)
+        again = settings.model_copy(update={"tables": str(tmp_path / "others")})  # from landing alone
+        land(project, NIGHT, again)
+        for place in (settings, again):
+            bare = rows_of(place, "deliveries_flights").row(by_predicate=pl.col("key").str.contains("bare"), named=True)
+            assert bare["available_at"] == first
+
+    def test_a_sidecar_that_changes_its_mind_is_too_late(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, DAY)
+        land(project, NIGHT, settings)
+        path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
+        spoil(path, text_of(path), available_at="2014-01-01T00:00:00Z")
+        os.utime(path, (1, 1))
+        land(project, NIGHT, settings)
+        assert Landing(project, settings).available_at(Landing(project, settings).find("schedule")[0]) == local(
+            BEFORE, 18
+        )
+
+    def test_an_object_that_was_touched_is_read_once_more_and_no_more(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As after moving landing to another bucket: else every night reads all there ever was."""
+        deliver_night(project, settings, DAY)
+        land(project, NIGHT, settings)
+        listed = rows_of(settings, "deliveries_flights").drop("modified_at")
+        for path in Path(settings.landing).rglob("*.csv.gz"):
+            os.utime(path, (2_000_000_000, 2_000_000_000))
+        assert land(project, NIGHT, settings).new == 0
+        assert rows_of(settings, "deliveries_flights").drop("modified_at").equals(listed)
+        monkeypatch.setattr(Landing, "read", lambda *_: pytest.fail("read again"))
+        assert land(project, NIGHT, settings).known == 3
+
+
+def spoiled(change: Callable[[str], str | bytes], **sidecar: object) -> Callable[[Path], None]:
+    return lambda path: spoil(path, change(text_of(path)), **sidecar)
+
+
+def in_lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    return spoiled(lambda text: "\n".join([*change(text.splitlines()), ""]))
+
+
+def in_sidecar(**sidecar: object) -> Callable[[Path], None]:
+    return spoiled(lambda text: text, **sidecar)
+
+
+def truncated(path: Path) -> None:
+    """Random text, so that a third of the bytes is about a third of the lines."""
+    noise = "".join(f"{hashlib.sha256(str(n).encode()).hexdigest()}\n" for n in range(300))
+    whole = gzip.compress((text_of(path) + noise).encode())
+    spoil(path, whole[: len(whole) // 3])
+
+
+def damaged(path: Path) -> None:
+    whole = bytearray(gzip.compress(text_of(path).encode()))
+    whole[len(whole) // 2] ^= 255
+    spoil(path, bytes(whole))
+
+
+def broken_sidecar(content: str) -> Callable[[Path], None]:
+    return lambda path: path.with_name(f"{path.name}.json").write_text(content, encoding="utf-8") and None
+
+
+WRONG = {
+    "truncated gzip": (truncated, r"line \d\d+: the gzip stream ends or breaks here; .* deliver the file again"),
+    "damaged gzip": (damaged, r"line \d: the gzip stream ends or breaks here; .* deliver the file again"),
+    "no gzip": (spoiled(str.encode), "line 1: the gzip stream ends or breaks here; .* deliver the file again"),
+    "checksum": (in_sidecar(sha256="0" * 64), r"wrong checksum \(sha256\): the sidecar promises 0{64}, .* again"),
+    "size": (in_sidecar(size=7), r"wrong size in bytes: the sidecar promises 7, the file has \d+; deliver"),
+    "rows": (in_sidecar(rows=9), "line 5: the file has 3 rows, the sidecar promises 9; deliver"),
+    "feed": (in_sidecar(feed="weather"), "wrong feed: the sidecar promises weather, the file has schedule; deliver"),
+    "day": (in_sidecar(day="2013-03-05"), "wrong day: the sidecar promises 2013-03-05, the file has 2013-03-04; del"),
+    "no JSON": (broken_sidecar("{"), r"\.json: not a sidecar \(file: Invalid JSON.*\); mend it or take it away"),
+    "another JSON": (broken_sidecar("[1]"), r"\.json: not a sidecar \(file: .*\); mend it or take it away"),
+    "no offset": (
+        in_sidecar(available_at="2013-03-03T18:00:00"),
+        r"\.json: not a sidecar \(available_at: .*timezone.*\); mend it",
+    ),
+    "missing column": (
+        in_lines(lambda lines: [line.split(",", 1)[1] for line in lines]),
+        "line 1: the header changed: missing carrier; deliver",
+    ),
+    "extra column": (
+        in_lines(lambda lines: [f"{line},x" for line in lines]),
+        "line 1: the header changed: not declared: column 10; deliver",
+    ),
+    "renamed column": (
+        spoiled(lambda text: text.replace("dest,", "destination,", 1)),
+        "line 1: the header changed: missing dest; not declared: column 4; deliver",
+    ),
+    "columns in another order": (
+        spoiled(lambda text: text.replace("origin,dest", "dest,origin", 1)),
+        "line 1: the header changed: the columns are in another order or repeated; deliver",
+    ),
+    "no header": (
+        in_lines(lambda lines: lines[1:]),
+        "line 1: the header changed: missing carrier, .*, contact_email; not declared: column 1, .*, 9; deliver",
+    ),
+    "empty": (spoiled(lambda _: gzip.compress(b"")), "line 1: the file is empty, .*; deliver it again"),
+    "too few fields": (
+        in_lines(lambda lines: [*lines[:2], lines[2].rsplit(",", 1)[0], *lines[3:]]),
+        "line 3: 8 fields, the header has 9; deliver",
+    ),
+    "too many fields": (
+        in_lines(lambda lines: [*lines[:3], f"{lines[3]},{EMAIL}"]),
+        "line 4: 10 fields, the header has 9; deliver",
+    ),
+    "open quote": (
+        in_lines(lambda lines: [*lines[:2], lines[2].replace(EMAIL[:7], f'"{EMAIL[:7]}'), *lines[3:]]),
+        r"line 4: not CSV \(unexpected end of data\); deliver",
+    ),
+    "not UTF-8": (
+        spoiled(lambda text: gzip.compress(text.encode().replace(b"LAX", b"L\xc4X").replace(b"L\xc4X", b"LAX", 1))),
+        "line 3: not UTF-8; deliver the file again in UTF-8",
+    ),
+    "another date": (
+        in_lines(lambda lines: [*lines[:2], *(line.replace("2013-03-04", "2013-03-03") for line in lines[2:])]),
+        r"line 3: scheduled_departure is on 2013-03-03 in America/New_York, but the file is of 2013-03-04 "
+        r"\(2 of 3 rows are of another date\); deliver it under its own day",
+    ),
+    "another date, the same in UTC": (
+        in_lines(lambda lines: [line.replace("T13:00:00Z", "T03:00:00Z") for line in lines]),
+        "line 2: scheduled_departure is on 2013-03-03 in America/New_York",
+    ),
+    "a date beyond Python's": (
+        in_lines(lambda lines: [line.replace("2013-03-04T13", "0001-01-01T01") for line in lines]),
+        "line 2: scheduled_departure is on .*0000-12-31 in America/New_York",
+    ),
+}
+
+
+class TestRefusing:
+    @pytest.mark.parametrize("wrong", WRONG)
+    def test_a_needed_file_that_is_wrong_stops_the_night_before_anything_is_written(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture, wrong: str
+    ) -> None:
+        change, said = WRONG[wrong]
+        deliver_night(project, settings, DAY)
+        path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
+        change(path)
+        caplog.set_level(logging.DEBUG)
+        with pytest.raises(BadDelivery, match=said) as caught:
+            land(project, NIGHT, settings)
+        assert str(caught.value).startswith(f"file://{path}")
+        assert made_beside_landing(settings) == []
+        assert_no_personal_data("".join(traceback.format_exception(caught.value)) + caplog.text)
+        assert_no_personal_data(repr(caught.value.__cause__) + repr(caught.value.__context__))
+
+    @pytest.mark.parametrize("wrong", WRONG)
+    def test_a_correction_that_is_wrong_is_listed_and_the_night_goes_on(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture, wrong: str
+    ) -> None:
+        change, said = WRONG[wrong]
+        deliver_night(project, settings, DAY)
+        path = deliver_one(project, settings, "schedule", DAY, name="correction")
+        change(path)
+        landed = land(project, NIGHT, settings)
+        assert (landed.new, len(landed.refused)) == (3, 1)
+        refusal = landed.refused[0]
+        assert (refusal.feed, refusal.day, refusal.uri) == ("schedule", DAY, f"file://{path}")
+        listed = rows_of(settings, "deliveries_flights").filter(pl.col("verdict") == "unreadable").row(0, named=True)
+        assert (listed["uri"], listed["why"]) == (f"file://{path}", refusal.why)
+        assert f"refused: {refusal.why}" in caplog.text
+        assert refusal.why.startswith(f"file://{path}")
+        assert rows_of(settings, "raw_schedule").height == 3
+        before = versions(settings)
+        assert land(project, NIGHT, settings).refused == landed.refused  # it is tried again, and is no news
+        assert versions(settings) == before
+
+    @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
+    def test_a_missing_file(self, project: Project, settings: Settings, feed: str) -> None:
+        deliver_night(project, settings, DAY)
+        day = project.required(DAY)[feed]
+        folder = Path(settings.landing) / f"flights/{feed}/{day}"
+        (folder / f"{feed}.csv.gz").unlink()
+        looked = f"no file of feed {feed} for {day} (looked for file://{folder}/*.csv.gz)"
+        assert missing_files(project, DAY, settings) == [looked]
+        with pytest.raises(BadDelivery) as caught:
+            land(project, NIGHT, settings)
+        assert str(caught.value) == f"{looked}\nOnce the supplier has delivered, run the same step again."
+        assert made_beside_landing(settings) == []
+
+    def test_many_missing_files_are_counted(self, project: Project, settings: Settings) -> None:
+        with pytest.raises(BadDelivery, match="… and 2 more\nOnce"):
+            land(project, days(DAY, 4), settings)
+
+    def test_no_file_is_needed_of_days_before_the_first(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, project.first_day)
+        assert land(project, Interval.of(project.first_day), settings).new == 2
+        assert missing_files(project, project.first_day, settings) == []
+
+    def test_a_correction_refused_in_one_chunk_does_not_stop_the_next(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The delivery that covers its day was taken in the first chunk too."""
+        deliver_night(project, settings, *days(DAY, 2).days)
+        spoil(deliver_one(project, settings, "schedule", DAY, name="a_correction"), b"")
+        monkeypatch.setattr(land_module, "CHUNK_FILES", 4)
+        landed = land(project, days(DAY, 2), settings)
+        assert (landed.new, len(landed.refused)) == (6, 1)
+
+    def test_a_file_that_is_mended_under_its_name_is_taken(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, DAY)
+        path = deliver_one(project, settings, "schedule", DAY, name="correction")
+        right = text_of(path)
+        spoil(path, b"")
+        land(project, NIGHT, settings)
+        spoil(path, right)
+        landed = land(project, NIGHT, settings)
+        assert (landed.new, landed.refused) == (1, ())
+        assert rows_of(settings, "deliveries_flights")["verdict"].to_list() == ["landed"] * 4
+
+    def test_content_that_changes_under_its_name(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, DAY)
+        land(project, NIGHT, settings)
+        path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
+        before, taken = path.read_bytes(), versions(settings)
+        deliver_one(project, settings, "weather", DAY, name="another")
+        spoil(path, text_of(path).replace("LAX", "SFO"))
+        with pytest.raises(ChangedDelivery, match="content changed under its name .* put the former content back"):
+            land(project, NIGHT, settings)
+        assert versions(settings) == taken
+        path.write_bytes(before)
+        assert land(project, NIGHT, settings).new == 1
+
+    def test_content_that_changes_between_manifest_and_listing(self, project: Project, settings: Settings) -> None:
+        """As after a kill: what became available was settled by then."""
+        deliver_night(project, settings, DAY)
+        found = Landing(project, settings).find("schedule")[0]
+        Landing(project, settings).take(found, "another digest", CUTOFF)
+        with pytest.raises(ChangedDelivery, match="sha256 was another digest"):
+            land(project, NIGHT, settings)
+
+
+class TestPersonalData:
+    def test_is_nowhere(self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+        """In no file of a table, decoded or as bytes, in no log record and in no result."""
+        caplog.set_level(logging.DEBUG)
+        deliver_night(project, settings, DAY, DAY + timedelta(days=1))
+        malformed = actuals(BEFORE).with_columns(tailnum=pl.lit(f"{TAILNUM} and more"))
+        deliver_one(project, settings, "actuals", BEFORE, malformed, name="malformed")
+        assert TAILNUM in text_of(Path(settings.landing) / f"flights/actuals/{BEFORE}/actuals.csv.gz")
+        assert EMAIL.split("@")[0] in text_of(Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz")
+        landed = land(project, days(DAY, 2), settings)
+        assert landed.new == 7
+        scanned = 0
+        for path in made_beside_landing(settings):
+            content = path.read_bytes()
+            if path.suffix == ".parquet":
+                content += pl.read_parquet(path, hive_partitioning=False).write_csv().encode()
+                scanned += 1
+            assert_no_personal_data(content.decode("latin-1"))
+        assert scanned >= 6  # parquet files of raw tables and of deliveries
+        assert_no_personal_data(caplog.text + landed.model_dump_json())
+        assert "contact_email" not in rows_of(settings, "raw_schedule").columns
+
+    def test_identifiers_are_hashed_with_the_key(self, project: Project, settings: Settings, tmp_path: Path) -> None:
+        rows = actuals(BEFORE, [1.0, 2.0, 3.0, 4.0])
+        rows = rows.with_columns(tailnum=pl.Series([f"{TAILNUM}1", f"{TAILNUM}1", "hidden", None]))
+        deliver_one(project, settings, "schedule", DAY)
+        deliver_one(project, settings, "weather", DAY)
+        deliver_one(project, settings, "actuals", BEFORE, rows)
+        land(project, NIGHT, settings)
+        raw = rows_of(settings, "raw_actuals")
+        expected = hmac.new(b"a key of tests", f"{TAILNUM}1".encode(), hashlib.sha256).hexdigest()[:32]
+        assert raw["tailnum"].to_list()[:2] == [expected, expected]
+        assert raw["tailnum"][2] not in {None, "hidden", expected}
+        assert raw["tailnum"][3] is None
+        assert raw["_malformed"].to_list() == [None, None, "tailnum", None]
+        other = settings.model_copy(update={"tables": str(tmp_path / "others"), "hash_key": _secret("another")})
+        land(project, NIGHT, other)
+        assert rows_of(other, "raw_actuals")["tailnum"][0] != expected
+
+    @pytest.mark.parametrize(("value", "right"), [("N1A", True), ("N1", False), ("xN1A", False), ("N1A\n", False)])
+    def test_the_format_is_of_the_whole_value(
+        self, project: Project, settings: Settings, value: str, right: bool
+    ) -> None:
+        deliver_night(project, settings, DAY)
+        rows = actuals(BEFORE, [1.0]).with_columns(tailnum=pl.lit(value))
+        deliver_one(project, settings, "actuals", BEFORE, rows, name="one")
+        land(project, NIGHT, settings)
+        raw = rows_of(settings, "raw_actuals").filter(pl.col("delivery_id").str.contains("one"))
+        assert raw["_malformed"].to_list() == [None if right else "tailnum"]
+
+    def test_a_sensitive_column_is_dropped_whatever_is_in_it(self, project: Project, settings: Settings) -> None:
+        """Also values that need quotes, and lines within them."""
+        deliver_night(project, settings, DAY)
+        rows = schedule(DAY).with_columns(contact_email=pl.lit(f'"{EMAIL}",\n"{EMAIL}"'))
+        deliver_one(project, settings, "schedule", DAY, rows, name="quoted")
+        assert land(project, NIGHT, settings).refused == ()
+        assert_no_personal_data(rows_of(settings, "raw_schedule").write_csv())
+
+
+def _secret(value: str) -> object:
+    from pydantic import SecretStr
+
+    return SecretStr(value)
+
+
+def assert_no_personal_data(text: str) -> None:
+    for planted in (EMAIL.split("@")[0], "@example.org", TAILNUM):
+        assert planted not in text, f"personal data in {json.dumps(text[:300])}"
