@@ -105,13 +105,13 @@ def take_snapshot(
     moment = as_of(project, deliveries, day)
     require_columns(model.name, model.features, features.collect_schema().names(), f"the features of {project.name}")
     known = in_force(deliveries, project.outcomes[model.outcome].feed, days, moment)
-    labels = clean.join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi").select(
-        *KEY, pl.sql_expr(project.outcomes[model.outcome].sql).cast(pl.Float64).fill_nan(None).alias(LABEL)
-    )
+    within = pl.col("day").is_between(days.start, days.end)
+    value = pl.sql_expr(project.outcomes[model.outcome].sql).cast(pl.Float64).fill_nan(None)
+    labels = clean.filter(within).join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi")
+    labels = labels.select(*KEY, value.alias(LABEL))
     # A night that was later than this one (its files were) knew what this one could not.
-    own = features.filter(
-        pl.col("day").is_between(days.start, days.end) & (pl.col("knowledge") == "night") & (pl.col("as_of") <= moment)
-    ).select(*KEY, *_features(model))
+    own = features.filter(within & (pl.col("knowledge") == "night") & (pl.col("as_of") <= moment))
+    own = own.select(*KEY, *_features(model))
     rows = own.collect().join(labels.drop_nulls(LABEL).collect(), on=KEY).sort(KEY)
     if doubled := rows.height - rows.select(KEY).n_unique():
         raise BadData(

@@ -55,22 +55,30 @@ class Airflow:
         for dag_id in dag_ids:
             self._call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
 
-    def start(self, dag_id: str, run_id: str, day: date, **conf: str) -> tuple[str, str]:
-        """Start a run for a night unless there is one; one that failed goes on where it failed."""
+    def run(self, dag_ids: Sequence[str], run_id: str, day: date, **conf: str) -> list[tuple[str, str]]:
+        """Start a night's runs unless they are there; those that are still to be followed."""
+        return [(dag_id, run_id) for dag_id in dag_ids if self._start(dag_id, run_id, day, conf) != "success"]
+
+    def _start(self, dag_id: str, run_id: str, day: date, conf: dict[str, str]) -> str:
+        """Start a run, or let one that failed go on where it failed; the state it had before."""
         body = {"dag_run_id": run_id, "logical_date": PROJECT.cutoff_at(day).isoformat(), "conf": conf}
         try:
             self._call("POST", f"/dags/{dag_id}/dagRuns", body)
+            return "new"
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.CONFLICT:
                 raise
-            if self._get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"] == "failed":
+            state = str(self._get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+            if state == "failed":
                 self._call("POST", f"/dags/{dag_id}/dagRuns/{run_id}/clear", {"dry_run": False, "only_failed": True})
-        return dag_id, run_id
+            return state
 
     def follow(self, runs: Sequence[tuple[str, str]]) -> None:
         """Show each task as it ends; return when all runs succeeded. Raises `DemoError` on the first failure."""
         deadline = time.monotonic() + RUN_SECONDS
         going = list(runs)
+        if not going:
+            console.print("  [green]✓[/green] done before")
         with console.status("") as status:
             while going:
                 busy = []
@@ -161,10 +169,10 @@ def run(stack: Stack, history: Interval, nights: Interval) -> int:
 
     with phase("3  Prepare them in one run: land, validate, build features as each night knew them"):
         conf = {"start": str(history.start), "end": str(history.end)}
-        airflow.follow([airflow.start(f"{PROJECT.name}_reprocess", "history", history.end, **conf)])
+        airflow.follow(airflow.run([f"{PROJECT.name}_reprocess"], "history", history.end, **conf))
 
     with phase("4  Train a first model, and promote it by hand: the gate comes with the next release"):
-        airflow.follow([airflow.start(f"{MODEL.name}_train", f"night__{history.end}", history.end)])
+        airflow.follow(airflow.run([f"{MODEL.name}_train"], f"night__{history.end}", history.end))
         version = summary.evaluated_version(stack, MODEL, history.end)
         why = "the first model, judged on days it was not fitted on"
         promotion = ("--version", str(version), "--from-day", str(nights.start), "--by", "make run", "--why", why)
@@ -172,7 +180,7 @@ def run(stack: Stack, history: Interval, nights: Interval) -> int:
             command(stack, "promote", "--model", MODEL.name, *promotion)
 
     with phase(f"5  Run {len(nights.days)} nights: land, prepare, train, score, publish, record what came true"):
-        airflow.follow([airflow.start(dag_id, f"night__{day}", day) for day in nights.days for dag_id in nightly])
+        airflow.follow([run for day in nights.days for run in airflow.run(nightly, f"night__{day}", day)])
 
     console.print()
     summary.show(console, stack, PROJECT, MODEL, nights)

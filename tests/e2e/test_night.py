@@ -93,7 +93,7 @@ def test_no_personal_value_and_no_secret_is_anywhere(stack: Stack) -> None:
     texts |= {str(path): path.read_bytes() for path in (stack.home / "artifacts").rglob("*") if path.is_file()}
     for name in ("airflow", "mlflow", "nightly"):
         dump = [
-            find_binaries() / "pg_dump",
+            str(find_binaries() / "pg_dump"),
             stack.cli_environment()["DATABASE_URL"].replace("nightly@/nightly", f"postgres@/{name}"),
         ]
         texts[f"database {name}"] = subprocess.run(dump, capture_output=True, check=True).stdout

@@ -13,6 +13,7 @@ from include.contracts import Interval
 from include.errors import BadConfig, BadData
 from include.io import database
 from include.settings import Settings
+from include.steps import outcomes as step
 from include.steps.outcomes import outcomes, record_outcomes
 from include.steps.publish import publish
 from tests.integration import small
@@ -169,6 +170,23 @@ def test_a_later_night_brings_the_correction_of_a_day_before(nights: Settings, f
     assert known(nights, "arrival_delay") == [[15.0, 15.0, 20.0, None], [0.0, 30.0], []]
     assert known(nights, "late_arrival") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
     assert result.days == 2
+
+
+def test_days_before_are_read_again_only_for_a_correction(
+    nights: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[date]] = []
+
+    def reading(project: Project, outcome: str, tables: Any, deliveries: dict[date, Any]) -> pl.DataFrame:
+        read.append(list(deliveries))
+        return values_of(project, outcome, tables, deliveries)
+
+    values_of = step._values
+    monkeypatch.setattr(step, "_values", reading)
+    for run, days in ((NEXT, [DAY]), (LATER, [DAY, NEXT]), (LATER, [NEXT])):
+        read.clear()
+        outcomes(flights, Interval.of(run), nights)
+        assert read == [days, days]  # of each outcome
 
 
 def test_nights_in_any_order_and_in_one_run_end_the_same(nights: Settings, flights: Project) -> None:

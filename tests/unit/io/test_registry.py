@@ -121,7 +121,7 @@ def test_delta_part_loads_its_rows(settings: Settings) -> None:
     days = Interval(start=date(2026, 1, 1), end=date(2026, 1, 3))
     rows = pl.DataFrame({"day": days.days, "x": [1, 2, 3]})
     ref = tables.replace("t", rows, Scope(days), sort_by=["day"])
-    tables.replace("t", rows.with_columns(x=pl.lit(9)), Scope(days), sort_by=["day"])
+    tables.replace("t", rows.with_columns(x=pl.lit(9, pl.Int64)), Scope(days), sort_by=["day"])
     part = DeltaPart(tables.uri("t"), ref.version, Scope(Interval.of(days.days[1]), {"x": [1, 2]}).sql())
     assert part.load()["x"].to_list() == [2]
 
