@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -41,8 +42,6 @@ def places(folder: Path) -> Settings:
 
 def local(day: date, hour: int, minute: int = 0) -> datetime:
     """New York's wall time in UTC."""
-    from zoneinfo import ZoneInfo
-
     return datetime.combine(day, time(hour, minute), ZoneInfo("America/New_York")).astimezone(UTC)
 
 
@@ -90,7 +89,10 @@ def weather(day: date, temperature_f: float = 40.0) -> pl.DataFrame:
     )
 
 
-MADE_BY = {"schedule": schedule, "actuals": actuals, "weather": weather}
+def usual(feed: str, day: date) -> pl.DataFrame:
+    if feed == "schedule":
+        return schedule(day)
+    return actuals(day) if feed == "actuals" else weather(day)
 
 
 def deliver_night(project: Project, settings: Settings, *run_days: date) -> None:
@@ -111,7 +113,7 @@ def deliver_one(
     name: str | None = None,
 ) -> Path:
     """One file with its sidecar, on time unless said; returns where it is."""
-    rows = MADE_BY[feed](day) if frame is None else frame
+    rows = usual(feed, day) if frame is None else frame
     available_at = at or usual_available_at(project, feed, day)
     found = deliver(project, feed, day, rows, available_at=available_at, settings=settings, name=name)
     return Path(found.uri.removeprefix("file://"))

@@ -38,7 +38,9 @@ def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) ->
     """The rows of the interval's days as they are now, and the table's version."""
     opened = tables.open(table)
     schema = StructType.fromJson(json.loads(opened.schema().to_json()))
-    files = opened.file_uris([("day", ">=", str(interval.start)), ("day", "<=", str(interval.end))])
+    files = opened.file_uris(
+        file_pruning_predicate=[("day", ">=", str(interval.start)), ("day", "<=", str(interval.end))]
+    )
     if not files:
         return spark.createDataFrame([], schema), opened.version()
     return spark.read.schema(schema).option("basePath", tables.uri(table)).parquet(*files), opened.version()

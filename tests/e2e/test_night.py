@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from include.contracts import Interval
 from tools import demo, processes, summary
@@ -69,7 +70,10 @@ def test_an_analyst_reads_each_day_whole_and_what_came_true(stack: Stack) -> Non
     )
     assert len(sliced) > 10
     first, second = summary.query(reader, summary.AUC_BY_DAY, model="late_arrival", start=NIGHTS.start, end=NIGHTS.end)
-    assert 0.55 < first.auc < 0.95, "neither a coin nor an oracle"
+    rows = summary.query(
+        reader, "SELECT score, outcome_value FROM predictions_with_outcomes WHERE day = :day", day=NIGHTS.start
+    )
+    assert float(first.auc) == pytest.approx(roc_auc_score([r.outcome_value for r in rows], [r.score for r in rows]))
     assert second.auc is None
 
 

@@ -650,10 +650,9 @@ def test_a_version_that_there_is_not_is_refused(trained: Settings) -> None:
 
 
 def test_a_version_that_nobody_judged_is_refused(trained: Settings) -> None:
-    fitted = fit(MODEL, after(2), trained, candidate="linear")
-    model_id = Registry(trained).get_fit(fitted.run_id).model_id
-    mlflow = client(trained)
-    mlflow.create_model_version("late_arrival", mlflow.get_logged_model(model_id).artifact_location, fitted.run_id)
+    """As a step leaves it that was killed before it looked whether another had made a version of the same fit."""
+    fit_run = Registry(trained).get_fit(fit(MODEL, after(2), trained, candidate="linear").run_id)
+    client(trained).create_model_version("late_arrival", f"runs:/{fit_run.run_id}/x", fit_run.run_id, tags=fit_run.tags)
     with pytest.raises(NeedsAttention, match="version 3 of late_arrival was not made by evaluate"):
         promote(MODEL, after(4), trained, version=3, by="Ada", why="first")
     assert ledger(trained) == []

@@ -43,12 +43,13 @@ def in_force(rows: DataFrame, known: DataFrame, feed: str) -> DataFrame:
 
 
 def calendar(flights: DataFrame, timezone: str) -> DataFrame:
-    """When it leaves and arrives by the wall clock (hours and fractions), and on what kind of day."""
+    """When it leaves and arrives by the wall clock (hours and fractions), and on what kind of day. An arrival that is
+    no time (expectations only warn of it) is null: Spark would stop at it."""
     departs = F.from_utc_timestamp("scheduled_departure", timezone)
-    arrives = F.col("scheduled_arrival_local")
+    arrives = F.regexp_extract("scheduled_arrival_local", "^([01][0-9]|2[0-4])[0-5][0-9]$", 0)
     return flights.withColumns({
         "departure_hour": F.hour(departs) + F.minute(departs) / 60,
-        "arrival_hour": F.substring(arrives, 1, 2).cast("int") + F.substring(arrives, 3, 2).cast("int") / 60,
+        "arrival_hour": F.substring(arrives, 1, 2).try_cast("int") + F.substring(arrives, 3, 2).try_cast("int") / 60,
         "day_of_week": F.weekday("run_day"),  # 0 is Monday
         "month": F.month("run_day"),
         "is_weekend": F.weekday("run_day") >= 5,

@@ -126,9 +126,14 @@ class TestAvailability:
         self, project: Project, settings: Settings, found: Found, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """In an object store each is a round trip, and a night asks for each new file."""
-        asked = []
+        asked: list[str] = []
         read = landing_module.read
-        monkeypatch.setattr(landing_module, "read", lambda fs, path: asked.append(path) or read(fs, path))
+
+        def counted(filesystem: object, path: str) -> bytes | None:
+            asked.append(path)
+            return read(filesystem, path)
+
+        monkeypatch.setattr(landing_module, "read", counted)
         landing = Landing(project, settings)
         monkeypatch.setattr(landing.fs, "exists", lambda path: pytest.fail("asked whether it is there"))
         landing.available_at(found)

@@ -96,7 +96,7 @@ class TestReplace:
     def test_other_columns_are_refused(self, tables: Tables, drifted: pl.DataFrame) -> None:
         put(tables, frame(FIRST, 7))
         version = tables.version(TABLE)
-        with pytest.raises(BadData, match="has no column new|lost or of another type: (who|value)"):
+        with pytest.raises(BadData, match=r"has no column new|lost or of another type: (who|value)"):
             put(tables, drifted)
         assert (tables.version(TABLE), stored(tables)) == (version, rows_of(frame(FIRST, 7)))
 
@@ -137,7 +137,7 @@ class TestReplace:
         assert Path(first).read_bytes() == Path(second).read_bytes()
 
     def test_a_table_that_is_not_there(self, tables: Tables) -> None:
-        with pytest.raises(BadData, match="table .*/numbers does not exist yet; run the step that makes it first"):
+        with pytest.raises(BadData, match=r"table .*/numbers does not exist yet; run the step that makes it first"):
             tables.scan(TABLE)
 
     def test_create_is_done_once(self, tables: Tables) -> None:
@@ -289,7 +289,7 @@ class TestTwoWriters:
     def test_gives_up_in_the_end(self, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
         put(tables, frame(FIRST, 1))
         monkeypatch.setattr(tables_module, "COMMIT_TRIES", 3)
-        monkeypatch.setattr(tables_module.time, "sleep", lambda _: None)
+        monkeypatch.setattr("time.sleep", lambda _: None)
         tried = []
 
         def refused(*_: Any, **__: Any) -> None:

@@ -6,6 +6,7 @@ import hmac
 import json
 import logging
 import os
+import re
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pydantic import SecretStr
 
 from include.config import Project, load_project
 from include.contracts import Interval
@@ -228,7 +230,10 @@ def damaged(path: Path) -> None:
 
 
 def broken_sidecar(content: str) -> Callable[[Path], None]:
-    return lambda path: path.with_name(f"{path.name}.json").write_text(content, encoding="utf-8") and None
+    def change(path: Path) -> None:
+        path.with_name(f"{path.name}.json").write_text(content, encoding="utf-8")
+
+    return change
 
 
 WRONG = {
@@ -285,8 +290,7 @@ WRONG = {
     ),
     "another date": (
         in_lines(lambda lines: [*lines[:2], *(line.replace("2013-03-04", "2013-03-03") for line in lines[2:])]),
-        r"line 3: scheduled_departure is on 2013-03-03 in America/New_York, but the file is of 2013-03-04 "
-        r"\(2 of 3 rows are of another date\); deliver it under its own day",
+        r"line 3: scheduled_departure is on 2013-03-03 in America/New_York, but .* of 2013-03-04 \(2 of 3 rows",
     ),
     "another date, the same in UTC": (
         in_lines(lambda lines: [line.replace("T13:00:00Z", "T03:00:00Z") for line in lines]),
@@ -332,6 +336,7 @@ class TestRefusing:
         assert (listed["uri"], listed["why"]) == (f"file://{path}", refusal.why)
         assert f"refused: {refusal.why}" in caplog.text
         assert refusal.why.startswith(f"file://{path}")
+        assert re.search(said, refusal.why)
         assert rows_of(settings, "raw_schedule").height == 3
         before = versions(settings)
         assert land(project, NIGHT, settings).refused == landed.refused  # it is tried again, and is no news
@@ -387,7 +392,7 @@ class TestRefusing:
         before, taken = path.read_bytes(), versions(settings)
         deliver_one(project, settings, "weather", DAY, name="another")
         spoil(path, text_of(path).replace("LAX", "SFO"))
-        with pytest.raises(ChangedDelivery, match="content changed under its name .* put the former content back"):
+        with pytest.raises(ChangedDelivery, match=r"content changed under its name .* put the former content back"):
             land(project, NIGHT, settings)
         assert versions(settings) == taken
         path.write_bytes(before)
@@ -437,7 +442,7 @@ class TestPersonalData:
         assert raw["tailnum"][2] not in {None, "hidden", expected}
         assert raw["tailnum"][3] is None
         assert raw["_malformed"].to_list() == [None, None, "tailnum", None]
-        other = settings.model_copy(update={"tables": str(tmp_path / "others"), "hash_key": _secret("another")})
+        other = settings.model_copy(update={"tables": str(tmp_path / "others"), "hash_key": SecretStr("another")})
         land(project, NIGHT, other)
         assert rows_of(other, "raw_actuals")["tailnum"][0] != expected
 
@@ -459,12 +464,6 @@ class TestPersonalData:
         deliver_one(project, settings, "schedule", DAY, rows, name="quoted")
         assert land(project, NIGHT, settings).refused == ()
         assert_no_personal_data(rows_of(settings, "raw_schedule").write_csv())
-
-
-def _secret(value: str) -> object:
-    from pydantic import SecretStr
-
-    return SecretStr(value)
 
 
 def assert_no_personal_data(text: str) -> None:

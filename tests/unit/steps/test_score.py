@@ -209,7 +209,8 @@ def test_another_version_and_other_days_stay(settings: Settings, tables: Tables)
     score(MODEL, middle, settings, versions={middle.start: 2})
     assert stored(tables).filter(pl.col("model_version") == 1).equals(before)
     # version 2 on the outer days alone leaves what it had in between
-    score(MODEL, DAYS, settings, versions={DAYS.days[0]: 2, DAYS.days[2]: 2})
+    outer = score(MODEL, DAYS, settings, versions={DAYS.days[0]: 2, DAYS.days[2]: 2})
+    assert [d.day for d in outer.days] == [DAYS.days[0], DAYS.days[2]]
     assert sorted(stored(tables).filter(pl.col("model_version") == 2)["day"].unique()) == DAYS.days[:3]
 
 

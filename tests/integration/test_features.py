@@ -1,0 +1,359 @@
+"""build_features on real days of the sample project: what a night could not know changes no bit, a range is its days.
+
+The installation is made once: 89 nights landed and validated, of which 60 have features. Tests that change something
+work on a copy.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from include.config import Project, load_project
+from include.contracts import Featured, Interval
+from include.errors import BadData
+from include.io import spark
+from include.io.tables import Scope, Tables
+from include.projects.flights import features as flights_features
+from include.replay import deliver, make_frame, replay
+from include.settings import Settings
+from include.steps.build_features import build_features
+from include.steps.land import land
+from include.steps.validate import validate
+from tests.landing import days, places, versions
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
+
+NIGHTS = Interval(start=date(2013, 1, 1), end=date(2013, 3, 30))
+RANGE = Interval(start=date(2013, 1, 29), end=date(2013, 3, 29))
+"""60 days: two ends of months, and 10 March, which has 23 hours."""
+
+DAY = date(2013, 3, 10)
+KEY = ["day", "entity_id"]
+
+
+@pytest.fixture(scope="module")
+def project() -> Project:
+    return load_project("flights")
+
+
+@pytest.fixture(scope="module")
+def prepared(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Landed, validated, and features of RANGE built in one run. Not to be changed."""
+    settings = places(tmp_path_factory.mktemp("features"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("include.io.database.record_quality", lambda *_: None)  # features need no PostgreSQL
+        replay(project, NIGHTS, settings)
+        land(project, NIGHTS, settings)
+        validate(project, NIGHTS, settings)
+        build_features(project, RANGE, settings)
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def whole(prepared: Settings) -> pl.DataFrame:
+    """The features of RANGE."""
+    return features_of(prepared, RANGE)
+
+
+@pytest.fixture
+def copy(prepared: Settings, tmp_path: Path) -> Settings:
+    """The installation, to change."""
+    settings = places(tmp_path)
+    for there, here in ((prepared.landing, settings.landing), (prepared.tables, settings.tables)):
+        shutil.copytree(there, here)
+    return settings
+
+
+def features_of(settings: Settings, interval: Interval) -> pl.DataFrame:
+    within = pl.col("day").is_between(interval.start, interval.end)
+    return Tables(settings).scan("features_flights").filter(within).collect().sort(KEY)
+
+
+def of_day(rows: pl.DataFrame, day: date) -> pl.DataFrame:
+    return rows.filter(pl.col("day") == day)
+
+
+def assert_same_bits(left: pl.DataFrame, right: pl.DataFrame) -> None:
+    """Exactly: no tolerance, and a null is not a NaN."""
+    assert left.height > 0
+    assert_frame_equal(left, right, check_exact=True)
+    assert left.hash_rows().equals(right.hash_rows())
+
+
+def shifted(rows: pl.DataFrame) -> pl.DataFrame:
+    """Actuals with each outcome turned round."""
+    on_time = pl.col("arr_delay_minutes").is_null() | (pl.col("arr_delay_minutes") > 15)
+    return rows.with_columns(arr_delay_minutes=pl.when(on_time).then(0.0).otherwise(99.0))
+
+
+class TestKnowledge:
+    def test_outcomes_of_the_day_and_later_change_nothing(
+        self, project: Project, copy: Settings, whole: pl.DataFrame
+    ) -> None:
+        """Built in a range, so that the later outcomes are read, for the later days."""
+        scope = Scope(Interval(start=DAY, end=NIGHTS.end))
+        Tables(copy).replace("clean_actuals", shifted, scope, sort_by=["day", "delivery_id", "_row"])
+        build_features(project, days(DAY, 3), copy)
+        changed = features_of(copy, days(DAY, 3))
+        assert_same_bits(of_day(changed, DAY), of_day(whole, DAY))
+        for later in days(DAY, 3).days[1:]:
+            assert not of_day(changed, later).equals(of_day(whole, later))
+
+    def test_a_delivery_changes_the_nights_that_could_know_it_and_no_other(
+        self, project: Project, copy: Settings, whole: pl.DataFrame
+    ) -> None:
+        """A correction of an older day, a microsecond after the night of DAY ends: too late for DAY, not for the next;
+        and one a microsecond before the end of the night before: that night knew."""
+        step = timedelta(microseconds=1)
+        old = DAY - timedelta(days=5)
+        correct(project, copy, old, project.cutoff_at(DAY) + step, "late")
+        correct(project, copy, old - timedelta(days=1), project.cutoff_at(DAY - timedelta(days=1)) - step, "early")
+        interval = Interval(start=DAY - timedelta(days=2), end=DAY + timedelta(days=1))
+        land(project, interval, copy)
+        validate(project, interval, copy)
+        before = features_of(copy, interval)
+        featured = build_features(project, interval, copy)
+        after = features_of(copy, interval)
+        changed = {day for day in interval.days if not of_day(after, day).equals(of_day(before, day))}
+        assert changed == {DAY - timedelta(days=1), DAY, DAY + timedelta(days=1)}
+        assert_same_bits(of_day(after, interval.start), of_day(whole, interval.start))
+
+        # DAY as it was with the early one alone, which is what it may know
+        Tables(copy).replace(
+            "deliveries_flights",
+            lambda rows: rows.filter(~pl.col("key").str.contains("late")),
+            Scope(Interval.of(old)),
+            sort_by=["feed"],
+        )
+        build_features(project, interval, copy)
+        alone = features_of(copy, interval)
+        assert_same_bits(of_day(alone, DAY), of_day(after, DAY))
+        assert not of_day(alone, interval.end).equals(of_day(after, interval.end))
+        used = {night.day: set(night.deliveries) for night in featured.nights}
+        assert [any("late" in name for name in used[day]) for day in interval.days] == [False, False, False, True]
+        assert [any("early" in name for name in used[day]) for day in interval.days] == [False, True, True, True]
+
+    def test_a_late_night_knows_what_came_by_its_end(
+        self, project: Project, copy: Settings, whole: pl.DataFrame
+    ) -> None:
+        """Of older days; of its own and later days it knows no outcome, though they are there."""
+        late = project.cutoff_at(DAY) + timedelta(days=3)
+        Tables(copy).replace(
+            "deliveries_flights",
+            lambda rows: rows.with_columns(
+                available_at=pl.when(pl.col("feed") == "weather").then(pl.lit(late)).otherwise("available_at")
+            ),
+            Scope(Interval.of(DAY)),
+            sort_by=["feed"],
+        )
+        [night] = build_features(project, Interval.of(DAY), copy).nights
+        assert night.as_of == late
+        known = of_day(features_of(copy, Interval.of(DAY)), DAY)
+        assert_same_bits(known.drop("as_of"), of_day(whole, DAY).drop("as_of"))
+        assert known["as_of"].unique().to_list() == [late]
+
+    def test_each_row_says_as_of_when(self, project: Project, whole: pl.DataFrame) -> None:
+        said = dict(whole.select("day", "as_of").unique().iter_rows())
+        assert said == {day: project.cutoff_at(day) for day in RANGE.days}
+        assert said[DAY].hour == 7  # summer time begins in that night
+        assert whole["knowledge"].unique().to_list() == ["night"]
+
+
+def correct(project: Project, settings: Settings, day: date, at: datetime, name: str) -> None:
+    rows = shifted(make_frame(project, "actuals", day))
+    deliver(project, "actuals", day, rows, available_at=at, settings=settings, name=name)
+
+
+class TestRange:
+    @pytest.mark.timeout(1800)
+    def test_is_its_days(self, project: Project, copy: Settings, whole: pl.DataFrame) -> None:
+        """60 days in one run, and each of the 60 by itself, in one Spark session."""
+        for day in reversed(RANGE.days):  # each in the place of the range's, in another order
+            build_features(project, Interval.of(day), copy)
+        assert_same_bits(features_of(copy, RANGE), whole)
+
+    def test_again_is_the_same(self, project: Project, copy: Settings, whole: pl.DataFrame) -> None:
+        again = build_features(project, days(DAY, 2), copy)
+        assert_same_bits(features_of(copy, RANGE), whole)
+        assert again.rows == whole.filter(pl.col("day").is_in(days(DAY, 2).days)).height
+
+
+class TestRows:
+    def test_are_those_of_the_schedule(self, project: Project, whole: pl.DataFrame) -> None:
+        for day in (RANGE.start, DAY, RANGE.end):
+            assert of_day(whole, day).height == make_frame(project, "schedule", day).height
+        assert not whole.select(KEY).is_duplicated().any()
+
+    def test_the_result_says_what_was_made(self, project: Project, copy: Settings) -> None:
+        featured = build_features(project, days(DAY, 2), copy)
+        stored = features_of(copy, days(DAY, 2))
+        at_version = Tables(copy).scan("features_flights", featured.version).collect()
+        assert at_version.filter(pl.col("day").is_in(days(DAY, 2).days)).sort(KEY).equals(stored)
+        assert featured.table.version == featured.version == Tables(copy).version("features_flights")
+        assert featured.rows == featured.table.rows == stored.height
+        assert [night.rows for night in featured.nights] == [of_day(stored, day).height for day in days(DAY, 2).days]
+        for night in featured.nights:
+            assert night.as_of == project.cutoff_at(night.day)
+            assert len(night.deliveries) == 1 + 1 + 28
+            now = versions(copy)
+            assert night.table_versions == {name: now[name] for name in night.table_versions}
+            assert set(night.table_versions) == {
+                "clean_schedule",
+                "clean_weather",
+                "clean_actuals",
+                "deliveries_flights",
+                "features_flights",
+            }
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            lambda built: built.where(F.col("entity_id") != built.agg(F.min("entity_id")).first()[0]),
+            lambda built: built.unionAll(built.limit(1)),
+            lambda built: built.withColumn("day", F.lit(None).cast("date")),
+            lambda built: built.withColumn("day", F.date_add("day", 1)),
+            lambda built: built.drop("month"),
+            lambda built: built.withColumn("month", F.col("month").cast("string")),
+        ],
+        ids=["one lost", "one doubled", "no day", "another day", "a column lost", "another type"],
+    )
+    def test_that_do_not_fit_are_not_committed(
+        self,
+        project: Project,
+        prepared: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        wrong: Callable[[DataFrame], DataFrame],
+    ) -> None:
+        build = flights_features.build
+        monkeypatch.setattr(flights_features, "build", lambda *given: wrong(build(*given)))
+        version = Tables(prepared).version("features_flights")
+        folder = Path(prepared.tables) / "features_flights"
+        with pytest.raises(BadData, match=r"features\.py: .*; each entity gives one row, and columns stay"):
+            build_features(project, Interval.of(DAY), prepared)
+        assert Tables(prepared).version("features_flights") == version
+        left = {path.relative_to(folder).parts[0] for path in folder.rglob("*.parquet")}
+        assert len(left) - len({part for part in left if part.startswith("day=")}) <= 1 + ("column" in str(wrong))
+
+    def test_a_spark_job_that_fails_leaves_nothing(
+        self, project: Project, prepared: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        build = flights_features.build
+
+        def failing(*given: object) -> DataFrame:
+            return build(*given).withColumn("month", F.raise_error(F.lit("broken")).cast("double"))  # type: ignore[arg-type]
+
+        monkeypatch.setattr(flights_features, "build", failing)
+        folder = Path(prepared.tables) / "features_flights"
+        before = sorted(path for path in folder.rglob("*"))
+        with pytest.raises(Exception, match="broken"):
+            build_features(project, Interval.of(DAY), prepared)
+        assert sorted(path for path in folder.rglob("*")) == before
+
+    def test_of_the_first_day_and_before(self, project: Project, tmp_path: Path, prepared: Settings) -> None:
+        """Nothing is known of the past, and of a day without flights there is a night without rows."""
+        settings = places(tmp_path)
+        first = Interval.of(project.first_day)
+        replay(project, first, settings)
+        land(project, first, settings)
+        validate(project, first, settings)
+        featured: Featured = build_features(project, Interval(start=date(2012, 12, 31), end=first.end), settings)
+        rows = features_of(settings, first)
+        assert rows.height == make_frame(project, "schedule", project.first_day).height
+        assert rows.select(pl.col("^late_rate_.*$").is_null().all()).row(0) == (True,) * 9
+        assert [night.rows for night in featured.nights] == [0, rows.height]
+        empty = build_features(project, Interval.of(date(2012, 12, 31)), settings)
+        assert (empty.rows, features_of(settings, first).height) == (0, rows.height)
+
+
+class TestValues:
+    """Against computations of their own, in polars, from the source data."""
+
+    def test_late_rates(self, project: Project, whole: pl.DataFrame) -> None:
+        actual = pl.concat(
+            make_frame(project, "actuals", day).select(
+                "carrier", "dest", "origin", "arr_delay_minutes", day=pl.lit(day)
+            )
+            for day in NIGHTS.days
+        )
+        late = actual.with_columns(late=pl.col("arr_delay_minutes").is_null() | (pl.col("arr_delay_minutes") > 15))
+        compared = 0
+        for by in ("carrier", "dest", "origin"):
+            for window in (1, 7, 28):
+                name = f"late_rate_{by}_{window}d"
+                rates = pl.concat(
+                    late
+                    .filter(pl.col("day").is_between(day - timedelta(days=window), day - timedelta(days=1)))
+                    .group_by(by)
+                    .agg(rate=pl.col("late").sum() / pl.len())
+                    .with_columns(day=pl.lit(day))
+                    for day in RANGE.days
+                )
+                both = whole.select("day", by, name).join(rates, on=["day", by], how="left")
+                assert both[name].equals(both["rate"], null_equal=True), name
+                compared += both[name].count()
+        assert compared > 450_000
+        assert whole["late_rate_dest_1d"].null_count() > 0  # some destinations are not flown to each day
+
+    def test_weather(self, project: Project, whole: pl.DataFrame) -> None:
+        observed = pl.concat(make_frame(project, "weather", day) for day in RANGE.days)
+        planned = pl.concat(make_frame(project, "schedule", day) for day in RANGE.days).with_columns(
+            observed_at=pl.col("scheduled_departure").dt.truncate("1h"), entity_id=ENTITY
+        )
+        names = ["temperature_f", "wind_gust_mph", "pressure_millibars", "visibility_miles"]
+        joined = planned.join(observed, on=["origin", "observed_at"], how="left").select("entity_id", *names)
+        both = whole.select("entity_id", *names).join(joined, on="entity_id", suffix="_wanted")
+        assert both.height == whole.height
+        for name in names:
+            assert both[name].equals(both[f"{name}_wanted"], null_equal=True), name
+        has_weather = planned.join(observed, on=["origin", "observed_at"], how="semi").height
+        assert whole["weather_missing"].sum() == whole.height - has_weather > 0
+
+    def test_calendar_and_traffic(self, project: Project, whole: pl.DataFrame) -> None:
+        local = pl.col("scheduled_departure").dt.convert_time_zone(project.timezone)
+        arrives = pl.col("scheduled_arrival_local")
+        planned = pl.concat(
+            make_frame(project, "schedule", day).with_columns(run_day=pl.lit(day)) for day in RANGE.days
+        )
+        hour = pl.col("scheduled_departure").dt.truncate("1h")
+        wanted = planned.select(
+            entity_id=ENTITY,
+            departure_hour=local.dt.hour() + local.dt.minute() / 60,
+            arrival_hour=arrives.str.slice(0, 2).cast(pl.Int64) + arrives.str.slice(2).cast(pl.Int64) / 60,
+            day_of_week=local.dt.weekday() - 1.0,
+            month=local.dt.month().cast(pl.Float64),
+            is_weekend=(local.dt.weekday() > 5).cast(pl.Float64),
+            is_holiday=pl.col("is_holiday").cast(pl.Float64),
+            departures_same_hour=pl.len().over("run_day", "origin", hour).cast(pl.Float64),
+            departures_same_route=pl.len().over("run_day", "origin", "dest").cast(pl.Float64),
+        ).sort("entity_id")
+        got = whole.select(wanted.columns).sort("entity_id")
+        assert got.equals(wanted)
+        assert got["is_holiday"].sum() > 0
+
+    @pytest.mark.parametrize("outcome", ["late_arrival", "arrival_delay"])
+    def test_outcomes_are_the_same_in_spark_and_polars(
+        self, project: Project, prepared: Settings, outcome: str
+    ) -> None:
+        sql = project.outcomes[outcome].sql
+        table = f"clean_{project.outcomes[outcome].feed}"
+        in_polars = (
+            Tables(prepared).scan(table).select("day", "entity_id", pl.sql_expr(sql).cast(pl.Float64).alias("value"))
+        )
+        rows, _ = spark.read(spark.session(), Tables(prepared), table, NIGHTS)
+        in_spark = pl.DataFrame(rows.select("day", "entity_id", F.expr(sql).cast("double").alias("value")).toArrow())
+        left, right = in_polars.collect().sort(KEY), in_spark.sort(KEY)
+        assert left.height > 70_000
+        assert_frame_equal(left, right, check_exact=True)
+        assert left["value"].is_null().any() == (outcome == "arrival_delay")
+
+
+ENTITY = pl.format(
+    "{}-{}-{}-{}", "carrier", "flight", "origin", pl.col("scheduled_departure").dt.strftime("%Y%m%dT%H%MZ")
+)

@@ -1,0 +1,238 @@
+"""Features of a flight, DataFrame -> DataFrame, on a handful of rows. Real days are in tests/integration."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from include import schemas
+from include.config import load_project
+from include.io.spark import session
+from include.projects.flights import features
+from tests.landing import DAY, actuals, local, schedule, weather
+
+pytestmark = pytest.mark.spark
+
+BEFORE = DAY - timedelta(days=1)
+ZONE = "America/New_York"
+
+
+@pytest.fixture(scope="module")
+def spark() -> SparkSession:
+    return session()
+
+
+def of_delivery(spark: SparkSession, rows: pl.DataFrame, day: date, name: str = "a") -> DataFrame:
+    """Rows as they stand in clean."""
+    placed = rows.with_columns(day=pl.lit(day), delivery_id=pl.lit(name), _row=pl.int_range(pl.len(), dtype=pl.Int64))
+    if "flight" in rows.columns:
+        placed = placed.with_columns(schemas.entity_id(load_project("flights")))
+    return spark.createDataFrame(placed.to_arrow())
+
+
+def knows(spark: SparkSession, *known: tuple[date, str, date, str]) -> DataFrame:
+    return spark.createDataFrame([*known], "run_day date, feed string, day date, delivery_id string")
+
+
+def flights(*rows: Mapping[str, Any], day: date = DAY) -> pl.DataFrame:
+    """The schedule of a day, with these values in the place of the usual ones."""
+    usual = schedule(day, len(rows)).drop("contact_email")
+    changed = [{**there, **row} for there, row in zip(usual.iter_rows(named=True), rows, strict=True)]
+    return pl.DataFrame(changed, schema=usual.schema)
+
+
+def collected(frame: DataFrame, *columns: str) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row) for row in frame.select(*columns).collect())
+
+
+def test_one_row_a_flight_of_each_run_day(spark: SparkSession) -> None:
+    """Types are right, the deliveries that nobody knows are not there, and missing knowledge is null."""
+    later = DAY + timedelta(days=1)
+    feeds = {
+        "schedule": of_delivery(spark, schedule(DAY).drop("contact_email"), DAY)
+        .unionByName(of_delivery(spark, schedule(DAY, 9).drop("contact_email"), DAY, "unknown"))
+        .unionByName(of_delivery(spark, schedule(later, 2).drop("contact_email"), later)),
+        "weather": of_delivery(spark, weather(DAY), DAY),
+        "actuals": of_delivery(spark, with_outcome(actuals(BEFORE)), BEFORE),
+    }
+    known = knows(
+        spark,
+        (DAY, "schedule", DAY, "a"),
+        (DAY, "weather", DAY, "a"),
+        (DAY, "actuals", BEFORE, "a"),
+        (later, "schedule", later, "a"),
+    )
+    built = features.build(feeds, known, ZONE)
+    assert collected(built.groupBy("day").count(), "day", "count") == [(DAY, 3), (later, 2)]
+    kinds = dict(built.dtypes)
+    labels = {"entity_id", "carrier", "origin", "dest"}
+    assert {kinds.pop(name) for name in labels} == {"string"}
+    assert kinds.pop("day") == "date"
+    assert set(kinds.values()) == {"double"}
+    assert len(built.columns) == len(set(built.columns))
+    wanted = ("day", "entity_id", "late_rate_carrier_1d", "weather_missing", "temperature_f")
+    two_thirds = 2 / 3  # one of three was on time, one late, one cancelled
+    assert collected(built, *wanted)[0] == (DAY, "UA-0-EWR-20130304T1300Z", two_thirds, 0.0, 40.0)
+    assert collected(built, *wanted)[-1] == (later, "UA-1-JFK-20130305T1301Z", None, 1.0, None)
+
+
+def with_outcome(rows: pl.DataFrame) -> pl.DataFrame:
+    sql = load_project("flights").outcomes["late_arrival"].sql
+    return rows.with_columns(pl.sql_expr(sql).alias("late_arrival"))
+
+
+class TestCalendar:
+    @pytest.mark.parametrize(
+        ("departs", "arrives", "hours"),
+        [
+            (local(DAY, 8, 30), "1145", (8.5, 11.75)),
+            (local(DAY, 23, 59), "0006", (23 + 59 / 60, 0.1)),
+            (local(DAY, 8), "2400", (8.0, 24.0)),
+            (local(DAY, 8), None, (8.0, None)),
+            (local(DAY, 8), "12:30", (8.0, None)),
+            (local(DAY, 8), "815", (8.0, None)),
+            (local(DAY, 8), "", (8.0, None)),
+            (local(date(2013, 3, 10), 8), "0900", (8.0, 9.0)),  # on the day of the change
+            (local(date(2013, 7, 1), 8), "0900", (8.0, 9.0)),  # in summer time
+        ],
+    )
+    def test_hours_are_of_the_wall_clock(
+        self, spark: SparkSession, departs: datetime, arrives: str | None, hours: tuple[float, float | None]
+    ) -> None:
+        rows = flights({"scheduled_departure": departs, "scheduled_arrival_local": arrives})
+        frame = spark.createDataFrame(rows.with_columns(run_day=pl.lit(DAY)).to_arrow())
+        assert collected(features.calendar(frame, ZONE), "departure_hour", "arrival_hour") == [hours]
+
+    @pytest.mark.parametrize(
+        ("day", "kind"),
+        [
+            (date(2013, 3, 4), (0, 3, False)),
+            (date(2013, 3, 8), (4, 3, False)),
+            (date(2013, 3, 9), (5, 3, True)),
+            (date(2013, 12, 29), (6, 12, True)),
+        ],
+    )
+    def test_kinds_of_day(self, spark: SparkSession, day: date, kind: tuple[int, int, bool]) -> None:
+        frame = spark.createDataFrame(flights({}, day=day).with_columns(run_day=pl.lit(day)).to_arrow())
+        assert collected(features.calendar(frame, ZONE), "day_of_week", "month", "is_weekend") == [kind]
+
+
+def test_traffic_counts_the_hour_and_the_route_of_the_day(spark: SparkSession) -> None:
+    """Also a flight without a destination stays one row."""
+    at = local(DAY, 8)
+    rows = flights(
+        {"origin": "EWR", "dest": "LAX", "scheduled_departure": at},
+        {"origin": "EWR", "dest": "SFO", "scheduled_departure": at + timedelta(minutes=59)},
+        {"origin": "EWR", "dest": "LAX", "scheduled_departure": at + timedelta(minutes=60)},
+        {"origin": "JFK", "dest": "LAX", "scheduled_departure": at},
+        {"origin": "JFK", "dest": None, "scheduled_departure": at},
+    )
+    two_days = pl.concat([rows.with_columns(run_day=pl.lit(day)) for day in (DAY, DAY + timedelta(days=1))])
+    built = features.traffic(spark.createDataFrame(two_days.to_arrow()))
+    wanted = ("run_day", "flight", "departures_same_hour", "departures_same_route")
+    of_a_day = [(0, 2, 2), (1, 2, 1), (2, 1, 2), (3, 2, 1), (4, 2, 1)]
+    assert collected(built, *wanted) == [(day, *row) for day in (DAY, DAY + timedelta(days=1)) for row in of_a_day]
+
+
+def test_weather_is_of_the_hour_and_the_airport(spark: SparkSession) -> None:
+    hours = [
+        ("EWR", local(DAY, 8), 1.0),
+        ("EWR", local(DAY, 9), 2.0),
+        ("JFK", local(DAY, 8), None),  # observed, but not the temperature
+    ]
+    observed = pl.DataFrame(hours, schema=["origin", "observed_at", "temperature_f"], orient="row")
+    observed = observed.with_columns(pl.col("observed_at").cast(pl.Datetime("us", "UTC")), run_day=pl.lit(DAY))
+    rows = flights(
+        {"origin": "EWR", "scheduled_departure": local(DAY, 8, 59)},
+        {"origin": "EWR", "scheduled_departure": local(DAY, 9)},
+        {"origin": "EWR", "scheduled_departure": local(DAY, 10)},
+        {"origin": "JFK", "scheduled_departure": local(DAY, 8)},
+        {"origin": "LGA", "scheduled_departure": local(DAY, 8)},
+    ).with_columns(run_day=pl.lit(DAY), hour=pl.col("scheduled_departure").dt.truncate("1h"))
+    joined = features.weather(spark.createDataFrame(rows.to_arrow()), spark.createDataFrame(observed.to_arrow()))
+    assert collected(joined, "flight", "temperature_f", "weather_missing") == [
+        (0, 1.0, 0.0),
+        (1, 2.0, 0.0),
+        (2, None, 1.0),
+        (3, None, 0.0),
+        (4, None, 1.0),
+    ]
+
+
+class TestLateRates:
+    def history(self, spark: SparkSession, late: Mapping[int, Sequence[float | None]]) -> DataFrame:
+        """Days before DAY -> whether the flights of UA were late."""
+        frames = []
+        for days_before, outcomes in late.items():
+            day = DAY - timedelta(days=days_before)
+            rows = actuals(day, [0.0] * len(outcomes)).with_columns(
+                late_arrival=pl.Series(outcomes, dtype=pl.Float64), origin=pl.lit("EWR")
+            )
+            frames.append(of_delivery(spark, rows, day))
+        whole = frames[0]
+        for frame in frames[1:]:
+            whole = whole.unionByName(frame)
+        return whole
+
+    def rates(self, spark: SparkSession, history: DataFrame, *days_before: int, **flight: str) -> tuple[Any, ...]:
+        known = knows(spark, *((DAY, "actuals", DAY - timedelta(days=n), "a") for n in days_before))
+        flying = {"carrier": "UA", "origin": "EWR", "dest": "LAX", **flight}
+        row = pl.DataFrame([{"run_day": DAY, **flying}])
+        rated = features.with_late_rates(spark.createDataFrame(row.to_arrow()), features.late_rates(history, known))
+        return collected(rated, *(f"late_rate_carrier_{n}d" for n in features.RATE_WINDOWS_DAYS))[0]
+
+    def test_of_one_seven_and_twenty_eight_days(self, spark: SparkSession) -> None:
+        late = {0: [1.0] * 9, 1: [1.0, 0.0], 2: [0.0], 7: [0.0], 8: [1.0, 1.0], 28: [1.0], 29: [0.0] * 9}
+        known = [*late]
+        assert self.rates(spark, self.history(spark, late), *known) == (1 / 2, 1 / 4, 4 / 7)
+
+    def test_of_unknown_days_are_null(self, spark: SparkSession) -> None:
+        assert self.rates(spark, self.history(spark, {1: [1.0]})) == (None, None, None)
+        assert self.rates(spark, self.history(spark, {1: [1.0], 8: [0.0]}), 8) == (None, None, 0.0)
+
+    def test_of_a_carrier_that_did_not_fly_are_null(self, spark: SparkSession) -> None:
+        assert self.rates(spark, self.history(spark, {1: [1.0]}), 1, carrier="ZZ") == (None, None, None)
+
+    def test_an_unknown_outcome_is_not_counted(self, spark: SparkSession) -> None:
+        assert self.rates(spark, self.history(spark, {1: [1.0, None, 0.0]}), 1) == (1 / 2, 1 / 2, 1 / 2)
+        assert self.rates(spark, self.history(spark, {1: [None]}), 1) == (None, None, None)
+
+    def test_columns_do_not_mix(self, spark: SparkSession) -> None:
+        """An airport may be called as another column's value: LGA is an origin and a destination."""
+        day = DAY - timedelta(days=1)
+        rows = pl.concat([
+            actuals(day, [0.0]).with_columns(origin=pl.lit("LGA"), dest=pl.lit("LAX"), late_arrival=pl.lit(1.0)),
+            actuals(day, [0.0]).with_columns(origin=pl.lit("EWR"), dest=pl.lit("LGA"), late_arrival=pl.lit(0.0)),
+        ])
+        rates = features.late_rates(of_delivery(spark, rows, day), knows(spark, (DAY, "actuals", day, "a")))
+        row = pl.DataFrame([{"run_day": DAY, "carrier": "UA", "origin": "LGA", "dest": "LGA"}])
+        rated = features.with_late_rates(spark.createDataFrame(row.to_arrow()), rates)
+        names = ("late_rate_carrier_1d", "late_rate_origin_1d", "late_rate_dest_1d")
+        assert collected(rated, *names) == [(0.5, 1.0, 0.0)]
+
+    def test_a_flight_without_a_destination_counts_for_the_others(self, spark: SparkSession) -> None:
+        day = DAY - timedelta(days=1)
+        rows = actuals(day, [0.0]).with_columns(dest=pl.lit(None, pl.String), late_arrival=pl.lit(1.0))
+        rates = features.late_rates(of_delivery(spark, rows, day), knows(spark, (DAY, "actuals", day, "a")))
+        [(groups,)] = collected(rates, "rates")
+        assert set(groups) == {"carrier UA", "origin EWR"}
+        row = pl.DataFrame([{"run_day": DAY, "carrier": "UA", "origin": "EWR", "dest": None}]).cast({"dest": pl.String})
+        rated = features.with_late_rates(spark.createDataFrame(row.to_arrow()), rates)
+        assert collected(rated, "late_rate_carrier_1d", "late_rate_dest_1d") == [(1.0, None)]
+
+    def test_each_run_day_counts_the_delivery_that_it_knows(self, spark: SparkSession) -> None:
+        """Two nights, and a correction that only the second knows."""
+        later = DAY + timedelta(days=1)
+        first = actuals(BEFORE, [0.0]).with_columns(late_arrival=pl.lit(0.0))
+        history = of_delivery(spark, first, BEFORE, "first").unionByName(
+            of_delivery(spark, first.with_columns(late_arrival=pl.lit(1.0)), BEFORE, "correction")
+        )
+        known = knows(spark, (DAY, "actuals", BEFORE, "first"), (later, "actuals", BEFORE, "correction"))
+        rates = {
+            run_day: groups["carrier UA"]
+            for run_day, groups in collected(features.late_rates(history, known), "run_day", "rates")
+        }
+        assert {day: tuple(shares) for day, shares in rates.items()} == {DAY: (0.0, 0.0, 0.0), later: (None, 1.0, 1.0)}

@@ -1,0 +1,510 @@
+"""validate: verdicts, what becomes of refused deliveries, and that the file of expectations means what it says.
+
+The whole step with PostgreSQL is in tests/integration/test_prepare.py; here results are kept in a list.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from include import config, schemas
+from include.config import Project, load_project
+from include.contracts import Interval, Validated
+from include.errors import BadConfig, BadData
+from include.io.tables import Scope, Tables
+from include.knowledge import as_of
+from include.replay import make_frame
+from include.settings import Settings
+from include.steps.land import land
+from include.steps.validate import _Suites, _typed, declared_expectations, validate
+from tests.landing import (
+    DAY,
+    actuals,
+    days,
+    deliver_night,
+    deliver_one,
+    local,
+    places,
+    rows_of,
+    schedule,
+    spoil,
+    text_of,
+    versions,
+    weather,
+)
+
+NIGHT = Interval.of(DAY)
+BEFORE = DAY - timedelta(days=1)
+KEY = "carrier, flight, origin, scheduled_departure"
+NULL = "column_values_to_be_null of"
+NOT_NULL = "column_values_to_not_be_null of"
+UNIQUE = "column_values_to_be_unique of"
+
+EXPECTATIONS = {
+    "schedule": [
+        {"expect": "table_row_count_to_be_between", "min_value": 1, "max_value": 5, "severity": "critical"},
+        {"expect": "column_values_to_be_in_set", "column": "dest", "value_set": ["LAX"], "severity": "critical"},
+        {
+            "expect": "column_values_to_be_between",
+            "column": "distance_miles",
+            "max_value": 3000,
+            "mostly": 0.6,
+            "severity": "warning",
+        },
+    ],
+    "weather": [{"expect": "table_row_count_to_be_between", "min_value": 30, "severity": "warning"}],
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return places(tmp_path)
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the step gives to `quality_results`."""
+    results: list[dict[str, Any]] = []
+    monkeypatch.setattr("include.io.database.record_quality", lambda _, found: results.extend(found))
+    return results
+
+
+@pytest.fixture
+def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[object], Project]:
+    """Make expectations those of the flights project; returns the project."""
+    source = config.PROJECTS / "flights" / "project.yaml"
+
+    def write(declared: object) -> Project:
+        folder = tmp_path / "projects" / "flights"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "project.yaml").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        text = declared if isinstance(declared, str) else yaml.safe_dump(declared)
+        (folder / "expectations.yaml").write_text(text, encoding="utf-8")
+        return load_project("flights")
+
+    project = load_project("flights")
+    monkeypatch.setattr(config, "PROJECTS", tmp_path / "projects")
+    assert project.folder == tmp_path / "projects" / "flights"
+    return write
+
+
+@pytest.fixture
+def project(declare: Callable[[object], Project]) -> Project:
+    return declare(EXPECTATIONS)
+
+
+def verdicts(settings: Settings) -> dict[str, str]:
+    """Name of the file, without its folder -> verdict."""
+    listed = rows_of(settings, "deliveries_flights")
+    names = listed["key"].str.split("/").list.last().str.strip_suffix(".csv.gz")
+    return dict(zip(names, listed["verdict"], strict=True))
+
+
+def land_and_validate(project: Project, interval: Interval, settings: Settings) -> Validated:
+    land(project, interval, settings)
+    return validate(project, interval, settings)
+
+
+class TestVerdicts:
+    def test_of_a_night_in_order(self, project: Project, settings: Settings, recorded: list[dict[str, Any]]) -> None:
+        deliver_night(project, settings, DAY)
+        validated = land_and_validate(project, NIGHT, settings)
+        assert (validated.accepted, validated.refused, validated.rows) == (3, (), 3 + 3 + 18)
+        assert set(verdicts(settings).values()) == {"accepted"}
+        clean = rows_of(settings, "clean_schedule")
+        assert clean.columns[:4] == ["day", "delivery_id", "_row", "entity_id"]
+        assert clean["entity_id"].to_list()[0] == "UA-0-EWR-20130304T1300Z"
+        assert clean["scheduled_departure"].to_list()[0] == local(DAY, 8)
+        assert clean.drop("day", "delivery_id", "_row", "entity_id").equals(
+            schedule(DAY).drop("contact_email").select(clean.columns[4:])
+        )
+        # a warning is recorded and refuses nothing
+        assert validated.warnings == 1
+        failed = [result for result in recorded if not result["success"]]
+        assert [(r["feed"], r["expectation"], r["severity"]) for r in failed] == [
+            ("weather", "table_row_count_to_be_between", "warning")
+        ]
+        assert (failed[0]["observed"], failed[0]["rows"], failed[0]["unexpected_rows"]) == ("18", None, None)
+
+    def test_a_warning_counts_rows(self, project: Project, settings: Settings, recorded: list[dict[str, Any]]) -> None:
+        deliver_night(project, settings, DAY)
+        far = schedule(DAY).with_columns(distance_miles=pl.Series([9000.0, 9000.0, 1.0]))
+        deliver_one(project, settings, "schedule", DAY, far, name="far")
+        assert land_and_validate(project, NIGHT, settings).warnings == 2
+        [result] = [r for r in recorded if r["column"] == "distance_miles" and not r["success"]]
+        assert (result["rows"], result["unexpected_rows"], result["observed"]) == (3, 2, None)
+
+    def test_critical_refuses_that_delivery_only(
+        self, project: Project, settings: Settings, recorded: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        deliver_night(project, settings, DAY)
+        wrong = schedule(DAY).with_columns(dest=pl.Series(["LAX", "Nowhere", "LAX"]))
+        path = deliver_one(project, settings, "schedule", DAY, wrong, at=local(DAY, 1), name="wrong")
+        validated = land_and_validate(project, NIGHT, settings)
+        assert verdicts(settings) == {
+            "actuals": "accepted",
+            "schedule": "accepted",
+            "weather": "accepted",
+            "wrong": "refused",
+        }
+        [refusal] = validated.refused
+        assert (refusal.feed, refusal.day, refusal.uri) == ("schedule", DAY, f"file://{path}")
+        assert refusal.why == f"file://{path}: column_values_to_be_in_set of dest failed, 1 of 3 rows"
+        assert f"refused: {refusal.why}" in caplog.text
+        assert "Nowhere" not in caplog.text
+        listed = rows_of(settings, "deliveries_flights").filter(pl.col("verdict") == "refused")
+        assert listed["why"].to_list() == ["column_values_to_be_in_set of dest failed, 1 of 3 rows"]
+        clean = rows_of(settings, "clean_schedule")
+        assert clean["delivery_id"].unique().str.contains("wrong").to_list() == [False]
+
+    def test_what_is_about_a_whole_delivery_is_of_each_alone(
+        self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        """Twice three rows are in order, six in one delivery are not."""
+        deliver_night(project, settings, DAY)
+        deliver_one(project, settings, "schedule", DAY, name="again")
+        deliver_one(project, settings, "schedule", DAY, schedule(DAY, 6), name="many")
+        land_and_validate(project, NIGHT, settings)
+        assert {name for name, verdict in verdicts(settings).items() if verdict == "refused"} == {"many"}
+
+    def test_mostly_is_of_each_alone(
+        self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        """Two of three rows are too many in one delivery, and few among the rows of all."""
+        deliver_night(project, settings, *days(DAY, 4).days)
+        far = schedule(DAY).with_columns(distance_miles=pl.Series([9000.0, 9000.0, 1.0]))
+        deliver_one(project, settings, "schedule", DAY, far, name="far")
+        land_and_validate(project, days(DAY, 4), settings)
+        of_distance = [r for r in recorded if r["column"] == "distance_miles"]
+        assert [r["success"] for r in of_distance] == ["far" not in r["delivery_id"] for r in of_distance]
+        assert [r["unexpected_rows"] for r in of_distance] == [2 * ("far" in r["delivery_id"]) for r in of_distance]
+
+    @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
+    def test_without_an_accepted_delivery_nothing_is_made_of_the_night(
+        self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]], feed: str
+    ) -> None:
+        impossible = {"expect": "table_row_count_to_equal", "value": 77, "severity": "critical"}
+        project = declare({feed: [impossible]})
+        deliver_night(project, settings, DAY)
+        day = project.required(DAY)[feed]
+        land(project, NIGHT, settings)
+        with pytest.raises(BadData) as caught:
+            validate(project, NIGHT, settings)
+        said = str(caught.value).splitlines()
+        assert said[0].startswith(f"flights: the night of {DAY} has no accepted delivery of {feed} of {day}; run land")
+        observed = 18 if feed == "weather" else 3
+        assert said[1].endswith(f"{feed}.csv.gz: table_row_count_to_equal failed (observed {observed})")
+        assert verdicts(settings)[feed] == "refused"
+        assert rows_of(settings, f"clean_{feed}").is_empty()
+
+    def test_a_second_delivery_lets_the_night_through_and_as_of_waits_for_it(
+        self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        deliver_night(project, settings, DAY)
+        path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
+        spoil(path, text_of(path).replace("LAX", "XXX"))
+        with pytest.raises(BadData):
+            land_and_validate(project, NIGHT, settings)
+        second = local(DAY, 9)
+        deliver_one(project, settings, "schedule", DAY, at=second, name="second")
+        assert land_and_validate(project, NIGHT, settings).accepted == 1
+        listed = rows_of(settings, "deliveries_flights")
+        assert as_of(project, listed, DAY) == second
+
+    def test_a_mended_rule_lets_the_night_through_and_as_of_moves_back(
+        self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        strict = [{"expect": "table_row_count_to_equal", "value": 77, "severity": "critical"}]
+        project = declare({"weather": strict})
+        deliver_night(project, settings, DAY)
+        with pytest.raises(BadData):
+            land_and_validate(project, NIGHT, settings)
+        deliver_one(project, settings, "weather", DAY, weather(DAY).head(7), at=local(DAY, 9), name="second")
+        strict[0]["value"] = 7
+        validated = land_and_validate(declare({"weather": strict}), NIGHT, settings)
+        assert (validated.accepted, len(validated.refused)) == (1, 1)
+        assert as_of(project, rows_of(settings, "deliveries_flights"), DAY) == local(DAY, 9)
+        validated = land_and_validate(declare({}), NIGHT, settings)
+        assert (validated.accepted, validated.refused) == (1, ())
+        assert as_of(project, rows_of(settings, "deliveries_flights"), DAY) == project.cutoff_at(DAY)
+
+    def test_refused_ones_are_looked_at_again_only_where_a_night_would_read_them(
+        self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        """Else what was refused once is told each night for ever."""
+        deliver_night(project, settings, *days(DAY, 30).days)
+        wrong = schedule(DAY).with_columns(dest=pl.lit("XXX"))
+        deliver_one(project, settings, "schedule", DAY, wrong, name="wrong")
+        unlike = actuals(BEFORE).with_columns(flight=pl.lit(1))
+        deliver_one(project, settings, "actuals", BEFORE, unlike, name="unlike")
+        assert len(land_and_validate(project, days(DAY, 30), settings).refused) == 1
+        assert len(validate(project, NIGHT, settings).refused) == 1
+        assert validate(project, Interval.of(DAY + timedelta(days=1)), settings).refused == ()
+
+    def test_again_changes_nothing(self, project: Project, settings: Settings, recorded: list[dict[str, Any]]) -> None:
+        deliver_night(project, settings, DAY)
+        wrong = schedule(DAY).with_columns(dest=pl.lit("XXX"))
+        deliver_one(project, settings, "schedule", DAY, wrong, name="wrong")
+        first = land_and_validate(project, NIGHT, settings)
+        before = versions(settings)
+        again = land_and_validate(project, NIGHT, settings)
+        assert (again.accepted, again.refused, again.rows) == (0, first.refused, 0)
+        assert versions(settings) == before
+
+    def test_what_a_laxer_rule_let_through_goes_away_when_it_is_refused(
+        self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        """As after a kill between clean and verdicts, and then a stricter rule."""
+        project = declare({})
+        deliver_night(project, settings, DAY)
+        deliver_one(project, settings, "schedule", DAY, schedule(DAY, 2), name="two")
+        land_and_validate(project, NIGHT, settings)
+        Tables(settings).replace(
+            "deliveries_flights",
+            lambda rows: rows.with_columns(verdict=pl.lit("landed")),
+            Scope(days(BEFORE, 2)),
+            sort_by=["feed"],
+        )
+        three = {"expect": "table_row_count_to_equal", "value": 3, "severity": "critical"}
+        validate(declare({"schedule": [three]}), NIGHT, settings)
+        assert rows_of(settings, "clean_schedule").height == 3
+
+    def test_the_first_day_has_clean_tables_of_all_feeds(
+        self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        """No actuals are needed yet, but what reads clean tables finds them."""
+        first = project.first_day
+        deliver_night(project, settings, first)
+        land_and_validate(project, Interval.of(first), settings)
+        assert rows_of(settings, "clean_actuals").is_empty()
+
+    def test_a_feed_that_is_no_longer_declared(
+        self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        project = declare({})
+        deliver_night(project, settings, DAY)
+        land(project, NIGHT, settings)
+        without = {name: feed for name, feed in project.feeds.items() if name != "weather"}
+        assert validate(project.model_copy(update={"feeds": without}), NIGHT, settings).accepted == 2
+
+
+class TestAlways:
+    """What clean promises whatever the file says."""
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (pl.lit("abc").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows"),
+            (pl.lit("NaN").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows"),
+            (
+                pl.lit("1.5").alias("flight"),
+                f"{NULL} _malformed failed, 3 of 3 rows; {NOT_NULL} flight failed, 3 of 3 rows",
+            ),
+            (pl.lit("yes").alias("is_holiday"), f"{NULL} _malformed failed, 3 of 3 rows"),
+            (pl.lit(None, pl.String).alias("carrier"), f"{NOT_NULL} carrier failed, 3 of 3 rows"),
+            (
+                (pl.col("flight") // 2, pl.lit("EWR").alias("origin"), pl.col("scheduled_departure").first()),
+                f"compound_columns_to_be_unique of {KEY} failed, 2 of 3 rows; {UNIQUE} entity_id failed, 2 of 3 rows",
+            ),
+        ],
+        ids=["text", "NaN", "fraction", "word", "no key", "key twice"],
+    )
+    def test_types_and_keys(
+        self,
+        declare: Callable[[object], Project],
+        settings: Settings,
+        recorded: list[dict[str, Any]],
+        change: Any,
+        said: str,
+    ) -> None:
+        project = declare({})
+        deliver_night(project, settings, DAY)
+        deliver_one(project, settings, "schedule", DAY, schedule(DAY).with_columns(change), name="wrong")
+        validated = land_and_validate(project, NIGHT, settings)
+        assert [refusal.why.split(": ", 1)[1] for refusal in validated.refused] == [said]
+
+    def test_two_entities_must_not_have_one_name(
+        self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        """The name says the minute; two departures within one are two keys, and would be one entity."""
+        project = declare({})
+        deliver_night(project, settings, DAY)
+        seconds = pl.col("scheduled_departure").first() + pl.duration(seconds=pl.int_range(pl.len()))
+        twice = schedule(DAY).with_columns(seconds, flight=pl.lit(1), origin=pl.lit("EWR"))
+        deliver_one(project, settings, "schedule", DAY, twice, name="twice")
+        [refusal] = land_and_validate(project, NIGHT, settings).refused
+        assert refusal.why.endswith("twice.csv.gz: column_values_to_be_unique of entity_id failed, 3 of 3 rows")
+
+    def test_formats_of_identifiers(
+        self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        project = declare({})
+        deliver_night(project, settings, DAY)
+        wrong = actuals(BEFORE).with_columns(tailnum=pl.Series(["N1AB", "someone@example.org", None]))
+        deliver_one(project, settings, "actuals", BEFORE, wrong, name="wrong")
+        [refusal] = land_and_validate(project, NIGHT, settings).refused
+        assert refusal.why.endswith("wrong.csv.gz: column_values_to_be_null of _malformed failed, 1 of 3 rows")
+
+    def test_malformed_columns_are_named(self, declare: Callable[[object], Project]) -> None:
+        project = declare({})
+        raw = pl.DataFrame({
+            "day": [DAY],
+            "delivery_id": ["x"],
+            "_row": [2],
+            "_malformed": ["tailnum"],
+            **{name: ["?"] for name in project.feeds["actuals"].columns},
+        })
+        assert _typed(project, project.feeds["actuals"], raw)["_malformed"].to_list() == [
+            "tailnum,flight,scheduled_departure,dep_delay_minutes,arr_delay_minutes,air_time_minutes"
+        ]
+
+
+class TestExpectationsFile:
+    @pytest.mark.parametrize(
+        ("declared", "said"),
+        [
+            ({"schedules": []}, "no feed 'schedules'; did you mean 'schedule'?"),
+            (
+                {"weather": [{"expect": "column_value_to_be_between", "severity": "critical"}]},
+                "weather, entry 1: no expectation 'column_value_to_be_between'; did you mean 'column_values_to_be_betw",
+            ),
+            (
+                {"weather": [{"expect": "table_row_count_to_equal", "value": 1}]},
+                "weather, entry 1: table_row_count_to_equal: severity must be critical or warning",
+            ),
+            (
+                {"weather": [{"expect": "table_row_count_to_equal", "value": 1, "severity": "info"}]},
+                "severity must be critical or warning",
+            ),
+            (
+                {"weather": [{"expect": "table_row_count_to_equal", "valu": 1, "severity": "warning"}]},
+                "weather, entry 1: table_row_count_to_equal:",
+            ),
+            (
+                {"weather": [{"expect": "column_values_to_not_be_null", "column": "orign", "severity": "warning"}]},
+                "weather, entry 1: column_values_to_not_be_null: clean has no column 'orign'; did you mean 'origin'?",
+            ),
+            (
+                {
+                    "schedule": [
+                        {"expect": "compound_columns_to_be_unique", "column_list": ["dest", "x"], "severity": "warning"}
+                    ]
+                },
+                "clean has no column 'x'",
+            ),
+            (
+                {
+                    "schedule": [
+                        {"expect": "column_values_to_not_be_null", "column": "contact_email", "severity": "warning"}
+                    ]
+                },
+                "clean has no column 'contact_email'",
+            ),
+            ({"weather": ["table_row_count_to_equal"]}, "weather, entry 1: must be a mapping with expect, severity"),
+            ("weather: [", "not YAML"),
+            ("- weather", "must be a mapping of keys"),
+        ],
+    )
+    def test_what_is_wrong_is_said_with_the_place(
+        self, declare: Callable[[object], Project], declared: object, said: str
+    ) -> None:
+        project = declare(declared)
+        with pytest.raises(BadConfig) as caught:
+            declared_expectations(project)
+        assert str(caught.value).startswith(str(project.folder / "expectations.yaml"))
+        assert said in str(caught.value)
+
+    def test_what_cannot_be_evaluated_is_no_verdict(
+        self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        """Great Expectations catches it and calls the expectation failed; a warning would then be told and passed."""
+        wrong = {"expect": "column_values_to_be_between", "column": "dest", "min_value": 1, "severity": "warning"}
+        project = declare({"schedule": [wrong]})
+        deliver_night(project, settings, DAY)
+        land(project, NIGHT, settings)
+        with pytest.raises(BadConfig, match="schedule: column_values_to_be_between of dest cannot be evaluated: "):
+            validate(project, NIGHT, settings)
+        assert set(verdicts(settings).values()) == {"landed"}
+
+    def test_no_expectation_is_lost(
+        self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        """One result each of all deliveries, in order, also of two that are alike."""
+        twice = {"expect": "table_row_count_to_be_between", "min_value": 1, "severity": "warning"}
+        project = declare({"schedule": [twice, {**twice, "severity": "critical"}, twice]})
+        deliver_night(project, settings, *days(DAY, 2).days)
+        land_and_validate(project, days(DAY, 2), settings)
+        of_schedule = [(r["expectation"], r["column"], r["severity"]) for r in recorded if r["feed"] == "schedule"]
+        once = [
+            ("column_values_to_be_null", "_malformed", "critical"),
+            *[("column_values_to_not_be_null", name, "critical") for name in project.feeds["schedule"].key],
+            ("compound_columns_to_be_unique", ", ".join(project.feeds["schedule"].key), "critical"),
+            ("column_values_to_be_unique", "entity_id", "critical"),
+            ("table_row_count_to_be_between", "", "warning"),
+            ("table_row_count_to_be_between", "", "critical"),
+            ("table_row_count_to_be_between", "", "warning"),
+        ]
+        assert of_schedule == once * 2
+
+
+@pytest.fixture(scope="module")
+def typed() -> dict[str, list[pl.DataFrame]]:
+    """Feed -> six real days and the first, as they would be typed."""
+    project = load_project("flights")
+    frames = {}
+    for name, feed in project.feeds.items():
+        some = [make_frame(project, name, day) for day in (*days(DAY, 6).days, project.first_day)]
+        frames[name] = [
+            frame.select([*feed.kept]).with_columns(
+                schemas.entity_id(project) if schemas.has_entity(project, feed) else [],
+                _malformed=pl.lit(None, pl.String),
+            )
+            for frame in some
+        ]
+    return frames
+
+
+class TestSampleProject:
+    """The expectations of the flights project, on its real days."""
+
+    def test_together_and_alone_give_the_same(self, typed: dict[str, list[pl.DataFrame]]) -> None:
+        """Deliveries with every kind of fault, evaluated all at once and one by one."""
+        suites = _Suites(load_project("flights"))
+        faulty = {
+            "schedule": [
+                pl.lit(1.0).alias("distance_miles"),
+                pl.lit("ewr").alias("origin"),
+                pl.when(pl.col("flight") > 1000).then(pl.lit("2599")).alias("scheduled_arrival_local"),
+            ],
+            "weather": [pl.lit(None, pl.Float64).alias("pressure_millibars"), pl.col("wind_speed_mph") + 145],
+            "actuals": [pl.lit(None, pl.Float64).alias("arr_delay_minutes"), pl.col("flight").first()],
+        }
+        failed = 0
+        for feed, frames in typed.items():
+            spoiled = [frame.with_columns(fault) for frame, fault in zip(frames, faulty[feed], strict=False)]
+            every = [*frames, *spoiled, frames[0].head(3), pl.concat([frames[0], frames[0]])]
+            together = suites.results(feed, every)
+            assert together == [suites.results(feed, [frame])[0] for frame in every]
+            failed += sum(not result["success"] for results in together for result in results)
+            assert all(result["success"] for result in suites.results(feed, frames[:1])[0])
+        assert failed > 10
+
+    def test_says_nothing_of_its_own(
+        self, typed: dict[str, list[pl.DataFrame]], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """No log lines, progress bars or warnings (a regular expression with groups warns for each delivery)."""
+        caplog.set_level(logging.INFO)
+        suites = _Suites(load_project("flights"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for feed, frames in typed.items():
+                suites.results(feed, frames[:2])
+        assert [record.getMessage() for record in caplog.records] == []
+        assert capfd.readouterr() == ("", "")

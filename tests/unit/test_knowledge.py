@@ -1,0 +1,206 @@
+"""What a night knew: from `available_at` and verdicts alone."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+
+from include import schemas
+from include.config import Project, load_project
+from include.contracts import Interval
+from include.errors import BadData
+from include.knowledge import as_of, as_of_days, in_force, known_deliveries
+from tests.landing import local
+
+DAY = date(2013, 3, 4)
+BEFORE = DAY - timedelta(days=1)
+CUTOFF = datetime(2013, 3, 4, 8, tzinfo=UTC)
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project("flights")
+
+
+class Listing:
+    """A table of deliveries, written line by line."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, object]] = []
+
+    def add(self, feed: str, day: date, at: datetime, name: str = "a", verdict: str = "accepted") -> "Listing":
+        delivery = f"{feed}/{day}/{name}"
+        self.rows.append({"feed": feed, "day": day, "available_at": at, "delivery_id": delivery, "verdict": verdict})
+        return self
+
+    def night(self, day: date, **times: datetime) -> "Listing":
+        """The files of a night, at 02:00 unless said."""
+        for feed, needed in (("schedule", day), ("weather", day), ("actuals", day - timedelta(days=1))):
+            self.add(feed, needed, times.get(feed, local(day, 2)))
+        return self
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        return pl.DataFrame(self.rows, schema=schemas.DELIVERIES)
+
+
+class TestAsOf:
+    def test_is_the_cutoff_when_nothing_is_late(self, project: Project) -> None:
+        assert as_of(project, Listing().night(DAY).frame, DAY) == CUTOFF
+
+    @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
+    def test_waits_for_each_needed_file(self, project: Project, feed: str) -> None:
+        late = CUTOFF + timedelta(hours=3)
+        assert as_of(project, Listing().night(DAY, **{feed: late}).frame, DAY) == late
+
+    def test_is_of_the_latest_feed(self, project: Project) -> None:
+        late = {"weather": CUTOFF + timedelta(hours=3), "schedule": CUTOFF + timedelta(hours=1)}
+        assert as_of(project, Listing().night(DAY, **late).frame, DAY) == late["weather"]
+
+    def test_a_moment_before_the_cutoff_and_one_after(self, project: Project) -> None:
+        step = timedelta(microseconds=1)
+        assert as_of(project, Listing().night(DAY, weather=CUTOFF - step).frame, DAY) == CUTOFF
+        assert as_of(project, Listing().night(DAY, weather=CUTOFF + step).frame, DAY) == CUTOFF + step
+
+    def test_is_of_the_earliest_delivery_of_a_feed(self, project: Project) -> None:
+        """A correction later moves nothing, in whatever order they were landed."""
+        at = [CUTOFF + timedelta(hours=n) for n in (5, 1, 3)]
+        listing = Listing().night(DAY)
+        listing.rows = [row for row in listing.rows if row["feed"] != "weather"]
+        for n, moment in enumerate(at):
+            listing.add("weather", DAY, moment, name=str(n))
+        assert as_of(project, listing.frame, DAY) == at[1]
+
+    @pytest.mark.parametrize("verdict", ["refused", "landed", "unreadable"])
+    def test_only_accepted_ones_count(self, project: Project, verdict: str) -> None:
+        late = CUTOFF + timedelta(hours=2)
+        listing = Listing().night(DAY, schedule=late).add("schedule", DAY, local(DAY, 1), "wrong", verdict)
+        assert as_of(project, listing.frame, DAY) == late
+
+    def test_a_listing_without_a_time(self, project: Project) -> None:
+        """Unreadable ones have none."""
+        listing = Listing().night(DAY)
+        listing.rows.append({"feed": "weather", "day": DAY, "delivery_id": "unreadable:x", "verdict": "unreadable"})
+        assert as_of(project, listing.frame, DAY) == CUTOFF
+
+    def test_without_a_needed_file_there_is_none(self, project: Project) -> None:
+        listing = Listing().add("schedule", DAY, local(DAY, 1)).add("weather", DAY, local(DAY, 1), verdict="refused")
+        with pytest.raises(BadData) as caught:
+            as_of(project, listing.frame, DAY)
+        assert str(caught.value) == (
+            "flights: the night of 2013-03-04 has no accepted delivery of weather of 2013-03-04, actuals of "
+            "2013-03-03; run land and validate for 2013-03-04, and see data_quality for what was refused"
+        )
+
+    def test_nothing_is_needed_of_days_before_the_first(self, project: Project) -> None:
+        first = project.first_day
+        listing = Listing().add("schedule", first, local(first, 1)).add("weather", first, local(first, 1))
+        assert as_of(project, listing.frame, first) == project.cutoff_at(first)
+        assert as_of(project, Listing().frame, date(2012, 12, 31)) == datetime(2012, 12, 31, 8, tzinfo=UTC)
+
+    @pytest.mark.parametrize(("day", "hour"), [(date(2013, 3, 9), 8), (date(2013, 3, 10), 7), (date(2013, 11, 3), 8)])
+    def test_over_a_change_of_the_clock(self, project: Project, day: date, hour: int) -> None:
+        expected = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+        assert as_of(project, Listing().night(day).frame, day) == expected
+
+    def test_of_many_days_is_of_each(self, project: Project) -> None:
+        listing, interval = Listing(), Interval(start=DAY, end=DAY + timedelta(days=3))
+        for n, day in enumerate(interval.days):
+            listing.night(day, weather=local(day, 2) + timedelta(hours=7 * n))
+        every = as_of_days(project, listing.frame, interval)
+        assert every == {day: as_of(project, listing.frame, day) for day in interval.days}
+        assert len(set(every.values())) == 4
+
+    def test_names_ten_nights_that_lack_something(self, project: Project) -> None:
+        interval = Interval(start=DAY, end=DAY + timedelta(days=11))
+        with pytest.raises(BadData) as caught:
+            as_of_days(project, Listing().frame, interval)
+        lines = str(caught.value).splitlines()
+        assert (len(lines), lines[-1]) == (11, "… and 2 more nights")
+
+
+class TestInForce:
+    @pytest.mark.parametrize(
+        ("moment", "name"),
+        [(local(DAY, 1), None), (local(DAY, 2), "a"), (local(DAY, 4), "a"), (local(DAY, 5), "b"), (local(DAY, 9), "b")],
+    )
+    def test_is_the_newest_known_at_the_moment(self, moment: datetime, name: str | None) -> None:
+        listing = Listing().add("weather", DAY, local(DAY, 5), "b").add("weather", DAY, local(DAY, 2), "a")
+        expected = {} if name is None else {DAY: f"weather/{DAY}/{name}"}
+        assert in_force(listing.frame, "weather", Interval.of(DAY), moment) == expected
+
+    def test_in_any_timezone(self) -> None:
+        listing = Listing().add("weather", DAY, local(DAY, 2))
+        moment = local(DAY, 2).astimezone(ZoneInfo("Asia/Tokyo"))
+        assert in_force(listing.frame, "weather", Interval.of(DAY), moment)
+
+    def test_of_other_feeds_days_and_verdicts_is_nothing(self) -> None:
+        at = local(DAY, 2)
+        listing = Listing().add("schedule", DAY, at).add("weather", BEFORE, at).add("weather", DAY, at, "c", "refused")
+        assert in_force(listing.frame, "weather", Interval.of(DAY), at) == {}
+
+    def test_a_refused_correction_leaves_the_former_in_force(self) -> None:
+        listing = Listing().add("weather", DAY, local(DAY, 1)).add("weather", DAY, local(DAY, 2), "b", "refused")
+        assert in_force(listing.frame, "weather", Interval.of(DAY), local(DAY, 3)) == {DAY: f"weather/{DAY}/a"}
+
+    @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+    def test_of_two_at_one_moment_it_is_always_the_same(self, order: tuple[str, str]) -> None:
+        listing = Listing()
+        for name in order:
+            listing.add("weather", DAY, local(DAY, 1), name)
+        assert in_force(listing.frame, "weather", Interval.of(DAY), local(DAY, 2)) == {DAY: f"weather/{DAY}/b"}
+
+
+class TestKnownDeliveries:
+    def test_are_those_in_force_at_the_moment_of_each_night(self, project: Project) -> None:
+        """Two nights, of which the earlier ended later: each knows what was there by its own end."""
+        interval = Interval(start=DAY, end=DAY + timedelta(days=1))
+        after = interval.end
+        late = local(after, 12)  # the file of DAY comes after the night of the day after
+        listing = Listing().night(DAY, schedule=late).night(after)
+        listing.add("actuals", BEFORE, local(after, 4), "correction")  # after the later night's cutoff, before `late`
+        moments = as_of_days(project, listing.frame, interval)
+        assert moments[DAY] > moments[after]
+        known = known_deliveries(project, listing.frame, interval)
+        assert known.rows() == [
+            (DAY, "actuals", BEFORE, f"actuals/{BEFORE}/correction"),
+            (DAY, "schedule", DAY, f"schedule/{DAY}/a"),
+            (DAY, "weather", DAY, f"weather/{DAY}/a"),
+            (after, "actuals", BEFORE, f"actuals/{BEFORE}/a"),
+            (after, "actuals", DAY, f"actuals/{DAY}/a"),
+            (after, "schedule", after, f"schedule/{after}/a"),
+            (after, "weather", after, f"weather/{after}/a"),
+        ]
+        assert known.columns == ["run_day", "feed", "day", "delivery_id"]
+
+    def test_a_late_night_knows_no_outcome_of_its_own_day(self, project: Project) -> None:
+        late = local(DAY + timedelta(days=2), 12)
+        listing = Listing().night(DAY, weather=late).night(DAY + timedelta(days=1))
+        known = known_deliveries(project, listing.frame, Interval.of(DAY))
+        assert known.filter(pl.col("feed") == "actuals")["day"].to_list() == [BEFORE]
+        assert known.filter(pl.col("feed") != "actuals")["day"].unique().to_list() == [DAY]
+
+    def test_reach_back_as_far_as_features_may_read(self, project: Project) -> None:
+        listing, days = Listing(), Interval(start=DAY - timedelta(days=40), end=DAY)
+        for day in days.days:
+            listing.night(day)
+        known = known_deliveries(project, listing.frame, Interval.of(DAY))
+        actuals = known.filter(pl.col("feed") == "actuals")
+        assert (actuals["day"].min(), actuals["day"].max(), actuals.height) == (DAY - timedelta(days=28), BEFORE, 28)
+
+    def test_are_what_in_force_says(self, project: Project) -> None:
+        """The two ways to ask give the same, on a history with corrections and late files."""
+        listing, interval = Listing(), Interval(start=DAY, end=DAY + timedelta(days=20))
+        for n, day in enumerate(interval.days):
+            listing.night(day, weather=local(day, 2) + timedelta(hours=n % 5))
+            listing.add("actuals", day - timedelta(days=n % 7), local(day, 1 + n % 4), f"correction{n}")
+        known = known_deliveries(project, listing.frame, interval)
+        for day, moment in as_of_days(project, listing.frame, interval).items():
+            for name, feed in project.feeds.items():
+                of_night = known.filter(pl.col("run_day") == day, pl.col("feed") == name).select("day", "delivery_id")
+                assert dict(of_night.iter_rows()) == in_force(listing.frame, name, feed.window(day), moment)
+
+    def test_raise_as_as_of_does(self, project: Project) -> None:
+        with pytest.raises(BadData, match="no accepted delivery"):
+            known_deliveries(project, Listing().frame, Interval.of(DAY))

@@ -1,0 +1,71 @@
+"""Types as landed: what is read, and what is left null for `validate` to find."""
+
+from datetime import UTC, date, datetime
+
+import polars as pl
+import pytest
+
+from include import schemas
+from include.config import load_project
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("integer", "12", 12),
+        ("integer", "-7", -7),
+        ("integer", "1.0", None),
+        ("integer", "9999999999999999999", None),
+        ("double", "1.5", 1.5),
+        ("double", "-0.1", -0.1),
+        ("double", "1,5", None),
+        ("double", "NaN", None),
+        ("double", "inf", None),
+        ("double", "1e999", None),
+        ("boolean", "true", True),
+        ("boolean", "false", False),
+        ("boolean", "True", None),
+        ("boolean", "1", None),
+        ("date", "2013-03-10", date(2013, 3, 10)),
+        ("date", "10.3.2013", None),
+        ("date", "2013-02-30", None),
+        ("timestamp", "2013-03-10T07:30:00Z", datetime(2013, 3, 10, 7, 30, tzinfo=UTC)),
+        ("timestamp", "2013-03-10T03:30:00-04:00", datetime(2013, 3, 10, 7, 30, tzinfo=UTC)),
+        ("timestamp", "2013-03-10T07:30:00.000001Z", datetime(2013, 3, 10, 7, 30, 0, 1, tzinfo=UTC)),
+        ("timestamp", "2013-03-10T07:30:00", None),  # of which timezone?
+        ("timestamp", "2013-03-10", None),
+        ("string", " as it is ", " as it is "),
+        *[(kind, None, None) for kind in ("integer", "double", "boolean", "date", "timestamp", "string")],
+        *[(kind, "x", None) for kind in ("integer", "double", "boolean", "date", "timestamp")],
+    ],
+)
+def test_parse(kind: str, text: str | None, value: object) -> None:
+    frame = pl.DataFrame({"text": [text]}, schema={"text": pl.String}).select(schemas.parse(pl.col("text"), kind))
+    assert frame.item() == value
+    assert frame.dtypes == [schemas.POLARS[kind]]
+
+
+def test_an_entity_in_one_readable_word() -> None:
+    project = load_project("flights")
+    row = {
+        "carrier": "UA",
+        "flight": 1545,
+        "origin": "EWR",
+        "scheduled_departure": datetime(2013, 1, 1, 10, 15, tzinfo=UTC),
+    }
+    frame = pl.DataFrame([row], schema_overrides={"scheduled_departure": pl.Datetime("us", "UTC")})
+    assert frame.select(schemas.entity_id(project)).item() == "UA-1545-EWR-20130101T1015Z"
+
+
+def test_layers_keep_no_sensitive_column() -> None:
+    project = load_project("flights")
+    for feed in project.feeds.values():
+        sensitive = {name for name, column in feed.columns.items() if column.data_class == "sensitive"}
+        assert not sensitive & (schemas.raw(feed).keys() | schemas.clean(project, feed).keys())
+    assert any(c.data_class == "sensitive" for feed in project.feeds.values() for c in feed.columns.values())
+
+
+def test_only_feeds_with_the_whole_key_have_an_entity() -> None:
+    project = load_project("flights")
+    with_entity = {name for name, feed in project.feeds.items() if "entity_id" in schemas.clean(project, feed)}
+    assert with_entity == {"schedule", "actuals"}
