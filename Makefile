@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON := python3.11
 INSTALLED := $(VENV)/.installed
 SUITES := $(foreach suite,unit dags plugins integration faults e2e,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
-SOURCES := $(wildcard include dags plugins tools)
+SOURCES := include dags tools $(if $(wildcard plugins/*.py plugins/*/*.py),plugins)
 LOCK := $(BIN)/uv pip compile requirements.in --quiet --no-header --python-version 3.11
 PYTEST_FLAGS ?=
 
