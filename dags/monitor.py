@@ -2,8 +2,8 @@
 
 from airflow.sdk import dag, task
 
-from dags.common import WAIT, Json, every_night, nightly, outcomes_asset, run_day, run_step
-from dags.sensors import night_is_ready
+from dags.common import Json, every_night, nightly, outcomes_asset, run_day, run_step
+from dags.sensors import wait_for_night
 from include.config import Project, load_project, project_names
 from include.contracts import Interval
 
@@ -32,17 +32,12 @@ def monitor(project: Project) -> None:
         **nightly(project),
     )
     def build() -> None:
-        @task.sensor(**WAIT)
-        def wait_for_features() -> bool:
-            """Wait for the night to be prepared: its outcomes are landed and validated then."""
-            return night_is_ready(project, run_day(project))
-
         @task(outlets=[outcomes_asset(project)])
         def outcomes() -> Json:
             """The outcomes that became known, into the shared database."""
             return run_step("outcomes", project, Interval.of(run_day(project)))
 
-        wait_for_features() >> outcomes()
+        wait_for_night(project) >> outcomes()
 
     build()
 

@@ -2,9 +2,9 @@
 
 from airflow.sdk import dag, task
 
-from dags.common import WAIT, Json, every_night, nightly, predictions_asset, run_day
+from dags.common import Json, every_night, nightly, predictions_asset, run_day
 from dags.scoring import publish_scores, score_champion
-from dags.sensors import night_is_ready
+from dags.sensors import wait_for_night
 from include.config import Model, load_model, load_project, model_names
 from include.contracts import Interval
 
@@ -36,11 +36,6 @@ def score_and_publish(model: Model) -> None:
         **nightly(project),
     )
     def build() -> None:
-        @task.sensor(**WAIT)
-        def wait_for_features() -> bool:
-            """Wait for the night to be prepared."""
-            return night_is_ready(project, run_day(project))
-
         @task
         def score() -> Json:
             """All entities of the day with its champion; skipped before the first one."""
@@ -52,7 +47,7 @@ def score_and_publish(model: Model) -> None:
             return publish_scores(model, scored)
 
         scored = score()
-        wait_for_features() >> scored
+        wait_for_night(project) >> scored
         publish(scored)
 
     build()

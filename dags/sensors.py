@@ -1,17 +1,23 @@
-"""Waits for data that several DAGs share: never for the state of another DAG."""
+"""The wait for data that several DAGs share: never for the state of another DAG."""
 
-from datetime import date
+from airflow.sdk import task
 
-from dags.common import log, settings
+from dags.common import WAIT, Json, log, run_day, settings
 from include.config import Project
 from include.contracts import Interval
 
 
-def night_is_ready(project: Project, day: date) -> bool:
-    """Whether the night of a day is prepared; says which is missing."""
-    from include.io import database
+def wait_for_night(project: Project) -> Json:
+    """The task `wait_for_features` of a nightly DAG; its log names the night that is missing."""
 
-    missing = database.missing_nights(settings(), project.name, Interval.of(day))
-    for night in missing:
-        log.info("waiting for the features of %s: %s_prepare of that day has not finished", night, project.name)
-    return not missing
+    @task.sensor(**WAIT)
+    def wait_for_features() -> bool:
+        """Wait for the night to be prepared: its row in `nights` is written last."""
+        from include.io import database
+
+        missing = database.missing_nights(settings(), project.name, Interval.of(run_day(project)))
+        for night in missing:
+            log.info("waiting for the features of %s: %s_prepare of that day has not finished", night, project.name)
+        return not missing
+
+    return wait_for_features()

@@ -2,8 +2,8 @@
 
 from airflow.sdk import dag, task
 
-from dags.common import WAIT, Json, every_night, nightly, run_day, run_step, versions_asset
-from dags.sensors import night_is_ready
+from dags.common import Json, every_night, nightly, run_day, run_step, versions_asset
+from dags.sensors import wait_for_night
 from include.config import Model, load_model, load_project, model_names
 from include.contracts import Fitted, Interval
 
@@ -35,11 +35,6 @@ def train(model: Model) -> None:
         **nightly(project),
     )
     def build() -> None:
-        @task.sensor(**WAIT)
-        def wait_for_features() -> bool:
-            """Wait for the night to be prepared."""
-            return night_is_ready(project, run_day(project))
-
         # of a mapped task Airflow does not take the docstring
         @task(map_index_template="{{ candidate }}", doc_md="Fit one candidate; one that is fitted already is taken up.")
         def fit(candidate: str) -> Json:
@@ -51,7 +46,7 @@ def train(model: Model) -> None:
             records = [Fitted.model_validate(record) for record in fitted]
             return run_step("evaluate", model, Interval.of(run_day(project)), fitted=records)
 
-        ready = wait_for_features()
+        ready = wait_for_night(project)
         fitted = fit.expand(candidate=[candidate.name for candidate in model.candidates])
         ready >> fitted
         evaluate(fitted)

@@ -64,6 +64,8 @@ def write(
     committed (after a kill) belong to no version; `maintenance` removes them.
     """
     partition_by = ["day", *equals]
+    schema = _schema(frame)
+    tables.refuse_drift(table, schema)
     folder = f"spark-{uuid.uuid4().hex}"  # not hidden, so that vacuum sees it
     root = tables.uri(table)
     try:
@@ -83,7 +85,7 @@ def write(
     return tables.commit_files(
         table,
         actions,
-        _schema(frame),
+        schema,
         interval,
         partition_by=partition_by,
         equals=equals,

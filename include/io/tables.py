@@ -165,6 +165,11 @@ class Tables:
 
         return self._commit(table, interval, write)
 
+    def refuse_drift(self, table: str, schema: Schema) -> None:
+        """What `commit_files` would raise for files of this schema: to be asked before they are written."""
+        if self.exists(table):
+            _refuse_drift(self.uri(table), self.open(table).schema(), schema, may_grow=True)
+
     def create(self, table: str, columns: Mapping[str, pl.DataType]) -> None:
         """An empty table with these columns, unless it is there already."""
         self._create(table, Schema.from_arrow(pl.DataFrame(schema=columns).to_arrow().schema), ["day"])

@@ -79,7 +79,8 @@ def _feeds(
     for name, feed in project.feeds.items():
         days = Interval(start=feed.window(interval.start).start, end=feed.window(interval.end).end)
         rows, versions[clean_table(name)] = spark.read(session, tables, clean_table(name), days)
-        outcomes = {key: F.expr(outcome.sql) for key, outcome in project.outcomes.items() if outcome.feed == name}
+        declared = {key: outcome.sql for key, outcome in project.outcomes.items() if outcome.feed == name}
+        outcomes = {key: F.expr(sql).cast("double") for key, sql in declared.items()}  # 1.0 is a decimal in Spark's SQL
         feeds[name] = rows.withColumns(outcomes) if outcomes else rows
     return feeds, versions
 

@@ -53,7 +53,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     best = min(range(len(fits)), key=lambda n: measured[n][by])
     for each, metrics in zip(fits, measured, strict=True):
         log.info("%s %s on %s: %s", model.name, each.candidate, snapshot.judge,
-                 ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))  # fmt: skip
+                 ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "rows"))  # fmt: skip
 
     version = registry.register(
         model,

@@ -118,7 +118,7 @@ def _fit(
             started_at=started,
         )
     )
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "rows")
     log.info("%s %s: fitted on %d rows of %s in %.1f s; judged on %s: %s", model.name, candidate.name, fitted.height,
              snapshot.fit, seconds, snapshot.judge, shown)  # fmt: skip
     return run

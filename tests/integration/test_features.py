@@ -233,13 +233,11 @@ class TestRows:
     ) -> None:
         build = flights_features.build
         monkeypatch.setattr(flights_features, "build", lambda *given: wrong(build(*given)))
-        version = Tables(prepared).version("features_flights")
         folder = Path(prepared.tables) / "features_flights"
+        before = sorted(folder.rglob("*"))
         with pytest.raises(BadData, match=r"features\.py: .*; each entity gives one row, and columns stay"):
             build_features(project, Interval.of(DAY), prepared)
-        assert Tables(prepared).version("features_flights") == version
-        left = {path.relative_to(folder).parts[0] for path in folder.rglob("*.parquet")}
-        assert len(left) - len({part for part in left if part.startswith("day=")}) <= 1 + ("column" in str(wrong))
+        assert sorted(folder.rglob("*")) == before
 
     def test_a_spark_job_that_fails_leaves_nothing(
         self, project: Project, prepared: Settings, monkeypatch: pytest.MonkeyPatch
@@ -251,10 +249,10 @@ class TestRows:
 
         monkeypatch.setattr(flights_features, "build", failing)
         folder = Path(prepared.tables) / "features_flights"
-        before = sorted(path for path in folder.rglob("*"))
+        before = sorted(folder.rglob("*"))
         with pytest.raises(Exception, match="broken"):
             build_features(project, Interval.of(DAY), prepared)
-        assert sorted(path for path in folder.rglob("*")) == before
+        assert sorted(folder.rglob("*")) == before
 
     def test_of_the_first_day_and_before(self, project: Project, tmp_path: Path, prepared: Settings) -> None:
         """Nothing is known of the past, and of a day without flights there is a night without rows."""
@@ -291,11 +289,15 @@ class TestValues:
                     late
                     .filter(pl.col("day").is_between(day - timedelta(days=window), day - timedelta(days=1)))
                     .group_by(by)
-                    .agg(rate=pl.col("late").sum() / pl.len())
+                    .agg(late=pl.col("late").sum(), flights=pl.len())
                     .with_columns(day=pl.lit(day))
                     for day in RANGE.days
                 )
-                both = whole.select("day", by, name).join(rates, on=["day", by], how="left")
+                shares = [
+                    late / flights for late, flights in rates.select("late", "flights").iter_rows()
+                ]  # as IEEE says
+                rates = rates.with_columns(rate=pl.Series(shares))
+                both = whole.select("day", by, name).join(rates, on=["day", by], how="left", maintain_order="left")
                 assert both[name].equals(both["rate"], null_equal=True), name
                 compared += both[name].count()
         assert compared > 450_000
@@ -324,8 +326,8 @@ class TestValues:
         hour = pl.col("scheduled_departure").dt.truncate("1h")
         wanted = planned.select(
             entity_id=ENTITY,
-            departure_hour=local.dt.hour() + local.dt.minute() / 60,
-            arrival_hour=arrives.str.slice(0, 2).cast(pl.Int64) + arrives.str.slice(2).cast(pl.Int64) / 60,
+            departure_hour=local.dt.hour() + _sixtieths(local.dt.minute()),
+            arrival_hour=arrives.str.slice(0, 2).cast(pl.Int64) + _sixtieths(arrives.str.slice(2).cast(pl.Int64)),
             day_of_week=local.dt.weekday() - 1.0,
             month=local.dt.month().cast(pl.Float64),
             is_weekend=(local.dt.weekday() > 5).cast(pl.Float64),
@@ -334,7 +336,7 @@ class TestValues:
             departures_same_route=pl.len().over("run_day", "origin", "dest").cast(pl.Float64),
         ).sort("entity_id")
         got = whole.select(wanted.columns).sort("entity_id")
-        assert got.equals(wanted)
+        assert_frame_equal(got, wanted, check_exact=True)
         assert got["is_holiday"].sum() > 0
 
     @pytest.mark.parametrize("outcome", ["late_arrival", "arrival_delay"])
@@ -357,3 +359,8 @@ class TestValues:
 ENTITY = pl.format(
     "{}-{}-{}-{}", "carrier", "flight", "origin", pl.col("scheduled_departure").dt.strftime("%Y%m%dT%H%MZ")
 )
+
+
+def _sixtieths(minutes: pl.Expr) -> pl.Expr:
+    """Divided by Python: polars multiplies by 1/60, which may be another number in the last bit."""
+    return minutes.replace_strict({n: n / 60 for n in range(60)}, return_dtype=pl.Float64())

@@ -1,0 +1,82 @@
+"""Tables written by several real processes at once: nothing is lost, nothing doubled."""
+
+import itertools
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from include.io.tables import Tables
+from include.settings import Settings
+from tests.integration.processes import Processes, processes
+from tests.landing import places
+from tests.writers import TABLE, by_replace, frame, rows_of, stored, written
+
+_numbers = itertools.count()
+
+FIRST = date(2013, 3, 1)
+OTHER = date(2013, 4, 1)
+FOUR = [FIRST + timedelta(days=n) for n in range(4)]
+MIXES = {
+    "rows": ["replace"] * 4,
+    "functions": ["function"] * 4,
+    "files": ["files"] * 4,
+    "all": ["replace", "files", "function", "files"],
+}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return places(tmp_path_factory.mktemp("tables"))
+
+
+@pytest.fixture(scope="module")
+def four(settings: Settings) -> Iterator[Processes]:
+    with processes(settings, 4) as started:
+        yield started
+
+
+@pytest.fixture
+def tables(settings: Settings) -> Tables:
+    """Empty each time, at the place where the processes look."""
+    tables = Tables(settings)
+    if tables.exists(TABLE):
+        Path(tables.uri(TABLE)).rename(f"{tables.uri(TABLE)}-before-{tables.version(TABLE)}-{next(_numbers)}")
+    return tables
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("before", ["no table", "empty table"])
+def test_days_of_their_own_all_land(tables: Tables, four: Processes, mix: str, before: str) -> None:
+    if before == "empty table":
+        tables.create(TABLE, frame(FIRST).schema)
+    orders = [
+        {"do": "write", "how": how, "day": str(day), "who": f"p{n}"}
+        for n, (how, day) in enumerate(zip(MIXES[mix], FOUR, strict=True))
+    ]
+    made = four.all([*orders])
+    assert len(set(made)) == 4
+    assert stored(tables) == rows_of(*(written(day, f"p{n}") for n, day in enumerate(FOUR)))
+    for n, version in enumerate(made):  # each version has the rows of its writer
+        assert set(written(FOUR[n], f"p{n}").iter_rows()) <= set(stored(tables, version))
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("before", ["no table", "empty partition", "filled partition"])
+def test_at_one_day_the_rows_of_one_are_left(tables: Tables, four: Processes, mix: str, before: str) -> None:
+    """Also the partition of another day, which was there before."""
+    others = []
+    if before != "no table":
+        by_replace(tables, OTHER, "other")
+        others = [written(OTHER, "other")]
+    if before == "filled partition":
+        by_replace(tables, FIRST, "before")
+    made = four.all([
+        {"do": "write", "how": how, "day": str(FIRST), "who": f"p{n}"} for n, how in enumerate(MIXES[mix])
+    ])
+    assert len(set(made)) == 4
+    for n, version in enumerate(made):
+        assert stored(tables, version) == rows_of(written(FIRST, f"p{n}"), *others)
+    last = made.index(max(made))
+    assert stored(tables) == rows_of(written(FIRST, f"p{last}"), *others)
