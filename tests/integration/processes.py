@@ -1,0 +1,146 @@
+"""What tests start as processes of their own, several at once or to be killed: steps, and writers to a small table.
+
+A process reads commands from standard input, one JSON object a line, and answers each with one line.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from include.config import load_project
+from include.contracts import Interval
+from include.errors import NeedsAttention
+from include.io.tables import Tables
+from include.settings import Settings
+from tests.writers import WRITERS
+
+ROOT = Path(__file__).parents[2]
+SECRETS = ("database_url", "mlflow_tracking_uri", "hash_key")
+
+
+class Processes:
+    """Python processes that do what they are told, all at the same moment."""
+
+    def __init__(self, settings: Settings, count: int) -> None:
+        values = {name: getattr(settings, name) for name in ("landing", "tables", "artifacts", "run_id")}
+        values |= {name: getattr(settings, name).get_secret_value() for name in SECRETS}
+        environment = {**os.environ, **{f"NIGHTLY_{name}".upper(): value for name, value in values.items()}}
+        self.children = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.processes"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+                env=environment,
+            )
+            for _ in range(count)
+        ]
+        self.all([{"do": "nothing"}] * count)  # all have imported what they need
+
+    def all(self, commands: list[Mapping[str, Any]]) -> list[Any]:
+        """One command each, at once; their answers, None of a process that was killed."""
+        children = self.children[: len(commands)]
+        for child, command in zip(children, commands, strict=True):
+            assert child.stdin is not None
+            child.stdin.write(json.dumps(command) + "\n")
+            child.stdin.flush()
+        return [self._answer(child) for child in children]
+
+    def _answer(self, child: subprocess.Popen[str]) -> Any:
+        assert child.stdout is not None
+        line = child.stdout.readline()
+        if not line:
+            assert child.wait() == -signal.SIGKILL, f"process ended by itself with {child.returncode}"
+            return None
+        return json.loads(line)
+
+    def end(self) -> None:
+        for child in self.children:
+            child.kill()
+            child.wait()
+            for stream in (child.stdin, child.stdout):
+                assert stream is not None
+                stream.close()
+
+
+@contextmanager
+def processes(settings: Settings, count: int) -> Iterator[Processes]:
+    started = Processes(settings, count)
+    try:
+        yield started
+    finally:
+        started.end()
+
+
+def run_and_kill(settings: Settings, step: str, interval: Interval, at: str, call: int, when: str) -> None:
+    """Run a step in a process that kills itself before or after the n-th call of a function ("module:name")."""
+    with processes(settings, 1) as started:
+        command = {"do": "step", "step": step, "start": str(interval.start), "end": str(interval.end)}
+        started.all([{"do": "kill", "at": at, "call": call, "when": when}])
+        [answer] = started.all([command])
+        assert answer is None, f"{step} got to its end: {answer}"
+
+
+def nothing() -> str:
+    return "nothing"
+
+
+def write(how: str, day: str, who: str) -> int:
+    return WRITERS[how](Tables(Settings()), date.fromisoformat(day), who).version
+
+
+def step(step: str, start: str, end: str) -> dict[str, Any]:
+    function = getattr(importlib.import_module(f"include.steps.{step}"), step)
+    interval = Interval.model_validate({"start": start, "end": end})
+    try:
+        result: dict[str, Any] = function(load_project("flights"), interval, Settings()).model_dump(mode="json")
+    except NeedsAttention as error:
+        return {"error": str(error)}
+    return result
+
+
+def kill(at: str, call: int, when: str) -> None:
+    """From now on, the n-th call of a function ends this process as a power cut would."""
+    module, _, path = at.partition(":")
+    *owners, name = path.split(".")
+    owner: Any = importlib.import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    original, calls = getattr(owner, name), 0
+
+    def killing(*given: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*given, **named)
+        if calls == call and when == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, killing)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"nothing": nothing, "write": write, "step": step, "kill": kill}
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    for line in sys.stdin:
+        command = json.loads(line)
+        answers.write(json.dumps(COMMANDS[command.pop("do")](**command)) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

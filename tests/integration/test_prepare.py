@@ -1,0 +1,221 @@
+"""land, validate and build_features as real processes: at once, killed in the middle, and with PostgreSQL."""
+
+import shutil
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from include.config import Project, load_project
+from include.contracts import Interval
+from include.io import database
+from include.io.tables import Tables
+from include.settings import Settings
+from include.steps.build_features import build_features
+from include.steps.land import land
+from include.steps.validate import validate
+from tests.integration.processes import processes, run_and_kill
+from tests.landing import (
+    DAY,
+    EMAIL,
+    TAILNUM,
+    actuals,
+    days,
+    deliver_night,
+    deliver_one,
+    local,
+    made_beside_landing,
+    places,
+    rows_of,
+    schedule,
+    versions,
+)
+
+pytestmark = pytest.mark.timeout(300)
+
+NIGHT = Interval.of(DAY)
+BEFORE = DAY - timedelta(days=1)
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project("flights")
+
+
+def content(settings: Settings) -> dict[str, pl.DataFrame]:
+    """Table -> its rows, without what differs between two places; in an order of their own."""
+    found = {}
+    for table in versions(settings):
+        rows = Tables(settings).scan(table).collect()
+        rows = rows.drop([name for name in ("uri", "modified_at", "why") if name in rows.columns])
+        found[table] = rows.sort(rows.columns)
+    return found
+
+
+def assert_same_content(left: Settings, right: Settings) -> None:
+    ours, theirs = content(left), content(right)
+    assert ours.keys() == theirs.keys()
+    for table, rows in ours.items():
+        assert rows.equals(theirs[table]), table
+
+
+def quality_results(settings: Settings) -> list[dict[str, Any]]:
+    with database.engine(settings).connect() as connection:
+        rows = connection.execute(sa.text("SELECT * FROM quality_results ORDER BY id")).mappings()
+        return [dict(row) for row in rows]
+
+
+class TestResults:
+    def test_stand_in_quality_results_once_a_delivery(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, DAY)
+        wrong = schedule(DAY).with_columns(dest=pl.Series(["LAX", "Nowhere", "LAX"]))
+        deliver_one(project, settings, "schedule", DAY, wrong, name="wrong")
+        land(project, NIGHT, settings)
+        validated = validate(project, NIGHT, settings)
+        first = quality_results(settings)
+        again = validate(project, NIGHT, settings)  # the refused one once more
+        assert (validated.accepted, len(validated.refused), len(again.refused)) == (3, 1, 1)
+        second = quality_results(settings)
+        told = ("delivery_id", "expectation", "column_name", "severity", "success", "rows_evaluated", "unexpected_rows")
+        assert sorted(map(str, ({name: row[name] for name in told} for row in first))) == sorted(
+            map(str, ({name: row[name] for name in told} for row in second))
+        )
+        failed = [row for row in second if not row["success"] and row["severity"] == "critical"]
+        assert [(row["expectation"], row["column_name"], row["unexpected_rows"]) for row in failed] == [
+            ("column_values_to_match_regex", "dest", 1)
+        ]
+        assert {row["delivery_id"] for row in second} == set(rows_of(settings, "deliveries_flights")["delivery_id"])
+        counts = [row for row in second if row["expectation"] == "table_row_count_to_be_between"]
+        assert {(row["rows_evaluated"], row["unexpected_rows"]) for row in counts} == {(None, None)}
+        assert {row["observed"] for row in counts} == {"3", "18"}
+
+    def test_no_personal_data_anywhere(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Not in tables or their logs, the shared database or log lines, also of what was refused."""
+        deliver_night(project, settings, DAY)
+        unlike = actuals(BEFORE).with_columns(tailnum=pl.lit(f"{TAILNUM} {EMAIL}"))
+        deliver_one(project, settings, "actuals", BEFORE, unlike, name="unlike")
+        caplog.set_level("DEBUG")
+        land(project, NIGHT, settings)
+        assert len(validate(project, NIGHT, settings).refused) == 1
+        found = caplog.text + str(quality_results(settings))
+        for path in made_beside_landing(settings):
+            found += path.read_bytes().decode("latin-1")
+            if path.suffix == ".parquet":
+                found += pl.read_parquet(path, hive_partitioning=False).write_csv()
+        for planted in (EMAIL.split("@")[0], "@example.org", TAILNUM):
+            assert planted not in found
+
+
+class TestAtOnce:
+    def test_two_lands_of_a_day_leave_its_rows_once(self, project: Project, settings: Settings, tmp_path: Path) -> None:
+        deliver_night(project, settings, *days(DAY, 4).days)
+        once = settings.model_copy(update={"tables": str(tmp_path / "once")})
+        with processes(settings, 3) as started:
+            for run_days in (NIGHT, days(DAY, 4)):
+                command = {"do": "step", "step": "land", "start": str(run_days.start), "end": str(run_days.end)}
+                answers = started.all([command] * 3)
+                assert [answer.get("error") for answer in answers] == [None] * 3
+                land(project, run_days, once)
+                assert_same_content(settings, once)
+
+    def test_verdicts_are_not_lost_when_land_and_validate_meet(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, *days(DAY, 9).days)
+        land(project, NIGHT, settings)
+        with processes(settings, 3) as started:
+            for n in range(4):
+                upto = {"start": str(DAY), "end": str(DAY + timedelta(days=2 * n + 2))}
+                judging = {"start": str(DAY), "end": str(DAY + timedelta(days=2 * n))}
+                started.all([
+                    {"do": "step", "step": "validate", **judging},
+                    {"do": "step", "step": "land", **upto},
+                    {"do": "step", "step": "land", **upto},
+                ])
+                listed = rows_of(settings, "deliveries_flights")
+                judged = listed.filter(pl.col("feed") != "actuals", pl.col("day") <= date.fromisoformat(judging["end"]))
+                assert judged["verdict"].unique().to_list() == ["accepted"]
+        assert listed.height == 27
+        assert not listed["delivery_id"].is_duplicated().any()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Four nights with a correction and a file that is refused, prepared without a disturbance."""
+    settings, project = places(tmp_path_factory.mktemp("undisturbed")), load_project("flights")
+    deliver_four_nights(project, settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("include.io.database.record_quality", lambda *_: None)
+        land(project, FOUR, settings)
+        validate(project, FOUR, settings)
+    return settings
+
+
+FOUR = days(DAY, 4)
+
+
+def deliver_four_nights(project: Project, settings: Settings) -> None:
+    deliver_night(project, settings, *FOUR.days)
+    deliver_one(project, settings, "actuals", BEFORE, actuals(BEFORE, [9.0]), at=local(DAY, 12), name="correction")
+    wrong = schedule(DAY).with_columns(dest=pl.lit("Nowhere"))
+    deliver_one(project, settings, "schedule", DAY, wrong, at=local(DAY, 1), name="wrong")
+
+
+class TestKilled:
+    """At each of these points in turn; then run to the end: the rows are those of a run without a disturbance."""
+
+    def test_land(self, project: Project, settings: Settings, undisturbed: Settings) -> None:
+        deliver_four_nights(project, settings)
+        for at, call, when in (
+            ("include.io.landing:write_whole", 2, "before"),  # among the manifests
+            ("include.io.tables:write_deltalake", 1, "before"),  # the table made, and nothing in it
+            ("include.io.tables:write_deltalake", 2, "after"),  # rows of two feeds of three
+            ("include.io.tables:write_deltalake", 4, "before"),  # all rows, and no delivery listed
+        ):
+            run_and_kill(settings, "land", FOUR, at, call, when)
+            assert not Tables(settings).exists("deliveries_flights") or at.endswith("deltalake")
+        landed = land(project, FOUR, settings)
+        assert landed.new == 14
+        validate(project, FOUR, settings)
+        assert_same_content(settings, undisturbed)
+
+    def test_validate(self, project: Project, settings: Settings, undisturbed: Settings) -> None:
+        deliver_four_nights(project, settings)
+        land(project, FOUR, settings)
+        for at, call, when in (
+            ("include.io.tables:write_deltalake", 1, "after"),  # one feed is clean, its results are not recorded
+            ("include.io.database:record_quality", 2, "after"),
+            ("include.steps.validate:_give_verdicts", 1, "before"),  # all clean, and no verdict
+        ):
+            run_and_kill(settings, "validate", FOUR, at, call, when)
+            assert rows_of(settings, "deliveries_flights")["verdict"].unique().to_list() == ["landed"]
+        assert validate(project, FOUR, settings).accepted == 13
+        assert_same_content(settings, undisturbed)
+        results = [(row["delivery_id"], row["expectation"], row["column_name"]) for row in quality_results(settings)]
+        assert len({delivery for delivery, _, _ in results}) == 14
+        per_delivery = {delivery: len([r for r in results if r[0] == delivery]) for delivery, _, _ in results}
+        once = {
+            feed: {n for delivery, n in per_delivery.items() if delivery.startswith(feed)} for feed in project.feeds
+        }
+        assert all(len(counts) == 1 for counts in once.values()), once  # none is recorded twice
+
+    @pytest.mark.spark
+    def test_build_features(self, project: Project, settings: Settings, undisturbed: Settings, tmp_path: Path) -> None:
+        """While the executors write, and with all files written and nothing committed."""
+        for settled in (undisturbed.landing, undisturbed.tables):
+            shutil.copytree(settled, tmp_path / Path(settled).name)
+        first = Interval(start=DAY, end=DAY + timedelta(days=1))
+        build_features(project, first, settings)
+        before = content(settings)["features_flights"]
+        for at, when in (("include.io.spark:_added", "before"), ("include.io.tables:Tables.commit_files", "before")):
+            run_and_kill(settings, "build_features", FOUR, at, 1, when)
+            assert content(settings)["features_flights"].equals(before)
+        left = list(Path(settings.tables).glob("features_flights/spark-*"))
+        assert len(left) == 3  # of which the table knows one
+        build_features(project, FOUR, settings)
+        after = content(settings)["features_flights"]
+        assert after.height == 4 * 3
+        assert after.filter(pl.col("day").is_in(first.days)).sort(after.columns).equals(before)
