@@ -73,8 +73,19 @@ class TestFind:
         put(settings, f"schedule/{DAY}/a.csv", f"schedule/{DAY}/axcsv")
         assert [key for key, _ in found_by(project, settings, "schedule/{day}/a.csv")] == [f"schedule/{DAY}/a.csv"]
 
-    def test_a_new_file_is_seen_at_once(self, project: Project, settings: Settings) -> None:
+    def test_a_new_file_is_seen_at_once(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """File systems of object stores keep listings; a sensor that asks again would see the former one for ever."""
         landing = Landing(project, settings)
+        kept: dict[str, dict[str, object]] = {}
+        glob = landing.fs.glob
+
+        def keeping(path: str, **named: object) -> dict[str, object]:
+            return kept.setdefault(path, glob(path, **named))
+
+        monkeypatch.setattr(landing.fs, "glob", keeping)
+        monkeypatch.setattr(landing.fs, "invalidate_cache", kept.clear)
         assert landing.find("schedule") == []
         put(settings, f"schedule/{DAY}/a.csv.gz")
         assert len(landing.find("schedule")) == 1

@@ -111,7 +111,9 @@ class TestTaking:
         assert all(rows_of(other, name).equals(rows) for name, rows in whole.items())
 
     def test_files_of_later_days_wait_for_their_night(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, DAY, DAY + timedelta(days=1))
+        """Also one that is there in time: it would be judged, and told, by a night that does not need it."""
+        deliver_night(project, settings, DAY)
+        deliver_one(project, settings, "schedule", DAY + timedelta(days=1), at=local(DAY, 1))
         assert land(project, NIGHT, settings).new == 3
 
     def test_a_delivery_without_rows_is_listed(self, project: Project, settings: Settings) -> None:
