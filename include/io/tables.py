@@ -19,12 +19,13 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction
 
 from include.contracts import Interval, TableRef
-from include.errors import BadData
+from include.errors import BadConfig, BadData
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
 COMMIT_TRIES = 40
+NOT_IN_PATHS = ' "#%<>?`{}'  # delta-rs gives file names percent-encoded, and polars and Spark take them as they are
 CONFIGURATION = {"delta.enableDeletionVectors": "false"}  # both delta-rs and Spark read these tables
 
 
@@ -60,6 +61,8 @@ class Tables:
 
     def __init__(self, settings: Settings) -> None:
         self.root = settings.tables.rstrip("/")
+        if wrong := sorted({c for c in self.root if c in NOT_IN_PATHS or not c.isascii()}):
+            raise BadConfig(f"tables are in {self.root!r}, which has {wrong}: polars finds no files there; move them")
         self.options = {name: value.get_secret_value() for name, value in settings.storage_options.items()}
         self.commit_metadata = {"run_id": settings.run_id, "git_commit": settings.git_commit}
 
@@ -175,14 +178,19 @@ class Tables:
         self._create(table, Schema.from_arrow(pl.DataFrame(schema=columns).to_arrow().schema), ["day"])
 
     def _create(self, table: str, schema: Schema, partition_by: Sequence[str]) -> DeltaTable:
-        return DeltaTable.create(
-            self.uri(table),
-            schema=schema,
-            mode="ignore",
-            partition_by=list(partition_by),
-            configuration=CONFIGURATION,
-            storage_options=self.options,
-        )
+        try:
+            return DeltaTable.create(
+                self.uri(table),
+                schema=schema,
+                mode="ignore",
+                partition_by=list(partition_by),
+                configuration=CONFIGURATION,
+                storage_options=self.options,
+            )
+        except CommitFailedError:  # "ignore" looks first and commits later; another writer's table came in between
+            if not self.exists(table):
+                raise
+            return self.open(table)
 
     def _commit(
         self,

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ class Processes:
             child.wait()
             for stream in (child.stdin, child.stdout):
                 assert stream is not None
-                stream.close()
+                with suppress(BrokenPipeError):  # a command that a process which died never read
+                    stream.close()
 
 
 @contextmanager

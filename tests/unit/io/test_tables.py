@@ -12,11 +12,11 @@ from typing import Any
 import polars as pl
 import pytest
 from deltalake import DeltaTable, Schema, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from include.contracts import Interval, TableRef
-from include.errors import BadData
+from include.errors import BadConfig, BadData
 from include.io import tables as tables_module
 from include.io.tables import Scope, Tables
 from tests.landing import days, places
@@ -32,6 +32,16 @@ def tables(tmp_path: Path) -> Tables:
 
 def put(tables: Tables, rows: pl.DataFrame, day: date = FIRST, **values: list[str]) -> TableRef:
     return tables.replace(TABLE, rows, Scope(Interval.of(day), values), sort_by=["value"])
+
+
+@pytest.mark.parametrize("place", ["a folder", "100%", "ärger", "a#b"])
+def test_a_place_that_polars_cannot_read_is_refused(tmp_path: Path, place: str) -> None:
+    settings = places(tmp_path / place)
+    with pytest.raises(BadConfig, match=r"polars finds no files there; move them"):
+        Tables(settings)
+    write_deltalake(settings.tables, frame(FIRST, 1).to_arrow(), partition_by=["day"])
+    with pytest.raises((OSError, DeltaError)):  # when this fails, they have mended it
+        pl.read_delta(settings.tables)
 
 
 class TestReplace:

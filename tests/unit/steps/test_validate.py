@@ -186,6 +186,24 @@ class TestVerdicts:
         assert [r["success"] for r in of_distance] == ["far" not in r["delivery_id"] for r in of_distance]
         assert [r["unexpected_rows"] for r in of_distance] == [2 * ("far" in r["delivery_id"]) for r in of_distance]
 
+    def test_what_compares_rows_is_of_each_alone(
+        self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
+        """A row that stands out in its delivery does not among rows that are scattered more."""
+        outlier = {
+            "expect": "column_value_z_scores_to_be_less_than",
+            "column": "distance_miles",
+            "severity": "critical",
+        }
+        project = declare({"schedule": [{**outlier, "threshold": 3, "double_sided": True}]})
+        narrow = schedule(DAY, 12).with_columns(distance_miles=pl.Series([10.0] * 11 + [20.0]))
+        wide = schedule(DAY, 12).with_columns(distance_miles=pl.Series([0.0, 3000.0] * 6))
+        deliver_night(project, settings, DAY)
+        deliver_one(project, settings, "schedule", DAY, narrow, name="narrow")
+        deliver_one(project, settings, "schedule", DAY, wide, name="wide")
+        land_and_validate(project, NIGHT, settings)
+        assert {name for name, verdict in verdicts(settings).items() if verdict == "refused"} == {"narrow"}
+
     @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
     def test_without_an_accepted_delivery_nothing_is_made_of_the_night(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]], feed: str
