@@ -22,15 +22,37 @@ from include.io import database
 from include.settings import Settings
 
 DAY = date(2013, 3, 1)
-VIEWS = {"current_predictions", "predictions_with_outcomes", "data_quality", "flights_entities"}
+READER_VIEWS = {
+    "current_predictions",
+    "data_quality",
+    "flights_entities",
+    "model_performance",
+    "model_status",
+    "predictions_with_outcomes",
+}
+VIEWS = READER_VIEWS | {
+    "alert_history",
+    "freshness_status",
+    "gate_checks",
+    "gate_decisions",
+    "ledger",
+    "night_status",
+    "quarantine_counts",
+    "step_history",
+}
 TABLES = {
+    "alerts",
     "batches",
     "entities_flights",
+    "freshness",
+    "gate_results",
+    "gates",
     "models",
     "nightly_ml_version",
     "nights",
     "outcome_days",
     "outcomes",
+    "performance_daily",
     "predictions",
     "promotions",
     "publications",
@@ -86,7 +108,7 @@ def test_migrations_from_empty_make_what_the_design_names(connection: sa.Connect
 
 def test_migrating_again_changes_nothing(settings: Settings, flights: Project) -> None:
     before = catalog(settings)
-    assert database.migrate(settings, [flights]) == "0001"
+    assert database.migrate(settings, [flights]) == "0002"
     assert catalog(settings) == before
 
 
@@ -140,7 +162,7 @@ def test_first_migrations_at_once_do_not_disturb_each_other() -> None:
         assert someone.scalar(waiting) == 3
         someone.commit()
         ended = [process.communicate(timeout=60) for process in processes]
-    assert [out.strip() for out, _ in ended] == ["0001"] * 3, [err for _, err in ended]
+    assert [out.strip() for out, _ in ended] == ["0002"] * 3, [err for _, err in ended]
 
 
 def test_the_revisions_are_found_in_an_installed_package() -> None:
@@ -154,11 +176,12 @@ def test_the_revisions_are_found_in_an_installed_package() -> None:
 # --- roles and comments -----------------------------------------------------------------------------------------------
 
 
-def test_reader_sees_each_view_and_no_table(connection: sa.Connection) -> None:
-    connection.execute(sa.text("SET ROLE reader"))
-    for view in VIEWS:
+@pytest.mark.parametrize(("role", "views"), [("reader", READER_VIEWS), ("ops_reader", VIEWS)])
+def test_roles_see_their_views_and_no_table(connection: sa.Connection, role: str, views: set[str]) -> None:
+    connection.execute(sa.text(f"SET ROLE {role}"))
+    for view in views:
         assert connection.execute(sa.text(f"SELECT * FROM {view}")).all() == []
-    for table in TABLES:
+    for table in TABLES | (VIEWS - views):
         with pytest.raises(ProgrammingError, match="permission denied"), connection.begin_nested():
             connection.execute(sa.text(f"SELECT * FROM {table}"))
 

@@ -64,7 +64,7 @@ def extend(connection: Connection, project: Project) -> None:
                 raise BadConfig(f"view {view_name} has to change, but others are built on it: {others}") from error
             columns = sql.SQL(", ").join(map(sql.Identifier, types))
             cursor.execute(sql.SQL("CREATE VIEW {} AS SELECT {} FROM {}").format(view, columns, table))
-        cursor.execute(sql.SQL("GRANT SELECT ON {} TO reader").format(view))
+        cursor.execute(sql.SQL("GRANT SELECT ON {} TO reader, ops_reader").format(view))
         about = f"{project.title}: the public columns of each entity. Joins current_predictions on (day, entity_id)."
         cursor.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(about)))
         for name in types:
