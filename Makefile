@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test start stop run clean
+.PHONY: help setup lock check test new-model start stop run clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ test-%: setup
 
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1
+
+new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=flights] [LIKE=a model]
+	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(or $(PROJECT),flights)" \
+		--like "$(LIKE)"
 
 run: setup ## Run the first nights of the sample project on the local stack, from files to scores
 	$(BIN)/python -m tools.demo

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.config import Model, Project
 from include.contracts import Interval, StepResult
-from include.errors import NeedsAttention
+from include.errors import NeedsAttention, NotYet
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,8 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
 
     try:
         result: StepResult = run(step, config, interval, settings(), **options)
+    except NotYet as error:
+        raise AirflowSkipException(str(error)) from error
     except NeedsAttention as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
     if result.skipped:
@@ -116,6 +118,11 @@ def features_asset(project: Project) -> Asset:
 def versions_asset(model: Model) -> Asset:
     """Evaluated versions of a model."""
     return Asset(name=f"versions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/versions")
+
+
+def champions_asset(model: Model) -> Asset:
+    """Which version of a model is champion from when on."""
+    return Asset(name=f"champions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/champions")
 
 
 def predictions_asset(model: Model) -> Asset:

@@ -7,9 +7,9 @@ from include.contracts import Interval, Scored
 
 def score_champion(model: Model, interval: Interval) -> Json:
     """Score each day with the champion that the ledger names for it; skipped when no day has one."""
-    from include.io import database
+    from include.io import ledger
 
-    versions = database.champions(settings(), model.name, interval)
+    versions = ledger.champions(settings(), model.name, interval)
     return run_step("score", model, interval, versions=versions)
 
 

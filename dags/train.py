@@ -1,30 +1,43 @@
-"""`<model>_train`: fit the candidates on what the night knew, judge them on later days, register the best."""
+"""`<model>_train`: fit the candidates on what the night knew, judge them, let the best through the gate."""
 
-from airflow.sdk import dag, task
+from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.common import Json, every_night, nightly, run_day, run_step, versions_asset
+from dags.common import Json, champions_asset, every_night, log, nightly, run_day, run_step, settings, versions_asset
 from dags.sensors import wait_for_night
 from include.config import Model, load_model, load_project, model_names
-from include.contracts import Fitted, Interval
+from include.contracts import Evaluated, Fitted, GateDecision, Interval, Promotion
 
 DOC = """
 ### {title}: train
 
 Fits each candidate of `model.yaml` on the labelled days before the run day, judges all on the newest {judge_days} of
-them, which none was fitted on, and registers the best as a version of `{name}`. It does not change what is published:
-a version becomes champion by `python -m include.cli promote`, which writes the ledger (`promotions`).
+them, which none was fitted on, and registers the best as a version of `{name}`. The gate holds that version against
+`model.yaml` and the champion; only one that passes every check is promoted, from the next unpublished day on.
 
-**Safe to run again:** yes; a fit of the same data and code is taken up, and no second version is made.
-**If it waits:** `wait_for_features` names the night that `{project}_prepare` has not finished.
-**If it fails:** too few labelled days is said in words; prepare those days, then clear the failed task.
-**By hand:** `python -m include.cli evaluate --model {name} --day 2013-03-01`
-**Where to look:** MLflow, experiment `{project}/{name}`. Runs go one at a time, in ascending order. **Owner:** {owner}
+**Safe to run again:** yes; a fit of the same data and code is taken up, no second version is made, and a decision of
+the gate promotes once.
+**If `promote` is skipped:** the gate rejected the version (why: its log, and view `gate_checks`), or a later day's
+training made the champion. The champion stays and scoring goes on; that is no failure.
+**If `fit` is skipped:** too few labelled days are known yet. **If it waits:** `wait_for_features` names the night.
+**To promote by hand:** `python -m include.cli promote --model {name} --version … --from-day … --by … --why …`; it asks
+for the gate's decision too (`--force` goes without, and the ledger says so).
+**By hand:** `python -m include.cli gate --model {name} --start 2013-03-01`
+**Where to look:** MLflow, experiment `{project}/{name}`; views `gate_decisions`, `gate_checks`, `ledger`.
+Runs go one at a time, in ascending order. **Owner:** {owner}
 """
 
 
 def train(model: Model) -> None:
     """The DAG of a model."""
     project = load_project(model.project)
+    common = nightly(project)
+    common["params"]["displace_newer"] = Param(
+        False,
+        type="boolean",
+        title="Displace a newer champion",
+        description="Let the training of a past day replace a champion that a later day's training made.",
+    )
 
     @dag(
         dag_id=f"{model.name}_train",
@@ -32,7 +45,7 @@ def train(model: Model) -> None:
         tags=[project.name, model.name, "nightly"],
         schedule=every_night(project),
         max_active_runs=1,  # a gate needs the champion that earlier nights made
-        **nightly(project),
+        **common,
     )
     def build() -> None:
         # of a mapped task Airflow does not take the docstring
@@ -46,12 +59,53 @@ def train(model: Model) -> None:
             records = [Fitted.model_validate(record) for record in fitted]
             return run_step("evaluate", model, Interval.of(run_day(project)), fitted=records)
 
+        @task
+        def gate(fitted: Json, evaluated: Json) -> Json:
+            """Hold the version against model.yaml and the champion; a rejection is a decision, not a failure."""
+            records = [Fitted.model_validate(record) for record in fitted]
+            best = Evaluated.model_validate(evaluated)
+            return run_step("gate", model, Interval.of(run_day(project)), evaluated=best, fitted=records)
+
+        @task(outlets=[champions_asset(model)])
+        def promote(decided: Json) -> Json:
+            """The ledger, then the registry's alias; skipped when the gate rejected the version, saying why."""
+            decision = GateDecision.model_validate(decided)
+            if not decision.passed:
+                raise AirflowSkipException(f"version {decision.version} is rejected: {decision.why_not}")
+            displace_newer = get_current_context()["params"]["displace_newer"]
+            next_day = Interval.of(run_day(project)).shifted(start=1, end=1)
+            return run_step("promote", model, next_day, version=decision.version, displace_newer=displace_newer)
+
+        @task(trigger_rule="none_failed")
+        def report() -> str:
+            """What became of the night's training, in a sentence; mends the registry's alias after the ledger."""
+            from include.steps.promote import mend_alias
+
+            champion = mend_alias(model, settings())
+            sentence = f"{_outcome(model)}; champion: {'none yet' if champion is None else f'version {champion}'}"
+            log.info("%s", sentence)
+            return sentence
+
         ready = wait_for_night(project)
         fitted = fit.expand(candidate=[candidate.name for candidate in model.candidates])
         ready >> fitted
-        evaluate(fitted)
+        promote(gate(fitted, evaluate(fitted))) >> report()
 
     build()
+
+
+def _outcome(model: Model) -> str:
+    ti = get_current_context()["ti"]
+    decided, promoted = ti.xcom_pull(task_ids="gate"), ti.xcom_pull(task_ids="promote")
+    if decided is None:
+        return f"{model.name}: nothing was trained; the log of fit says why"
+    decision = GateDecision.model_validate(decided)
+    if not decision.passed:
+        return f"{model.name} version {decision.version} rejected: {decision.why_not}"
+    if promoted is None:
+        return f"{model.name} version {decision.version} passed the gate and was held back; the log of promote says why"
+    promotion = Promotion.model_validate(promoted)
+    return f"{model.name} version {decision.version} promoted, champion from {promotion.interval.start} on"
 
 
 for name in model_names():

@@ -11,7 +11,7 @@ import polars as pl
 from include.config import Project, model_names
 from include.contracts import Interval, Night
 from include.errors import NeedsAttention
-from include.io import database
+from include.io import database, ledger
 from include.io.database import content_digest
 from include.io.registry import Registry
 from include.io.tables import Tables
@@ -108,7 +108,7 @@ def _pointers(
             )
     prepared = {day for day, _ in made_as_of}
     published = set(pointers["day"])
-    for day, version in database.champions(settings, model, interval).items():
+    for day, version in ledger.champions(settings, model, interval).items():
         if day in prepared and day not in published:
             yield f"{model} {day}: version {version} is champion by the ledger, but nothing is published; run its score"
     for day, count in sorted(database.undescribed(settings, project, model, interval).items()):
@@ -118,7 +118,7 @@ def _pointers(
 def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[str]:
     """Each version that the ledger names for a day of the interval is in the registry."""
     first_day: dict[int, date] = {}
-    for day, version in database.champions(settings, model, interval).items():
+    for day, version in ledger.champions(settings, model, interval).items():
         first_day.setdefault(version, day)
     for version, day in first_day.items():
         try:

@@ -17,7 +17,7 @@ import typer
 from pydantic import ValidationError
 
 from include.config import Model, Project, load_model, load_project, nearest, project_names
-from include.contracts import Interval, PublishMode, Record, StepResult
+from include.contracts import BY_GATE, GateDecision, Interval, PublishMode, Record, StepResult
 from include.errors import NeedsAttention
 from include.settings import Settings
 
@@ -131,15 +131,31 @@ def evaluate(model: ModelOption, day: Start) -> None:
 
 
 @app.command()
+def gate(model: ModelOption, day: Start) -> None:
+    """Hold the version of a day's run against what model.yaml asks of a champion; a rejection is exit code 1."""
+    config, interval = load_model(model), Interval.of(day)
+    fitted = [_run("fit", config, interval, candidate=c.name) for c in config.candidates]
+    evaluated = _run("evaluate", config, interval, fitted=fitted)
+    decision = _run("gate", config, interval, evaluated=evaluated, fitted=fitted)
+    _print(decision)
+    if isinstance(decision, GateDecision) and not decision.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def promote(
     model: ModelOption,
-    version: Annotated[int, typer.Option(help="model version, as evaluate said")],
+    version: Annotated[int, typer.Option(help="model version that passed the gate")],
     from_day: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="champion from this day on")],
     by: Annotated[str, typer.Option(help="who decides")],
     why: Annotated[str, typer.Option(help="why, for the ledger")],
+    force: Annotated[bool, typer.Option("--force", help="against the gate, or without it; the ledger says so")] = False,
 ) -> None:
-    """Make a version the champion from a day on: the ledger, then the registry's alias."""
-    _print(_run("promote", load_model(model), Interval.of(from_day), version=version, by=by, why=why))
+    """Make a version the champion from a day on, also an earlier one again: the ledger, then the registry's alias."""
+    if by == BY_GATE:
+        raise NeedsAttention(f"by {BY_GATE!r} is for promotions without hands; say who you are")
+    options = {"version": version, "by": by, "why": why, "force": force}
+    _print(_run("promote", load_model(model), Interval.of(from_day), **options))
 
 
 @app.command()
@@ -150,10 +166,10 @@ def score(
     version: Annotated[int | None, typer.Option(help="this version instead of each day's champion")] = None,
 ) -> None:
     """Score all entities of each day with the champion that the ledger names for it."""
-    from include.io import database
+    from include.io import ledger
 
     interval = _interval(start, end)
-    champions = database.champions(_settings(), model, interval)
+    champions = ledger.champions(_settings(), model, interval)
     versions = dict.fromkeys(interval.days, version) if version else champions
     _print(_run("score", load_model(model), interval, versions=versions))
 

@@ -201,6 +201,80 @@ class Candidate(Config):
     params: dict[str, Any] = Field(default_factory=dict)
 
 
+class Bound(Config):
+    """What a metric has to reach, or not to pass: one of the two."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"{self.metric}: give at_least or at_most, one of them")
+        return self
+
+    @property
+    def threshold(self) -> float:
+        return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]
+
+    def holds(self, value: float) -> bool:
+        """False for NaN."""
+        return value >= self.threshold if self.at_least is not None else value <= self.threshold
+
+
+class Group(Config):
+    """A slice column that the features do not have: a few labels of one that they do, the others together."""
+
+    of: str = Field(description="feature column")
+    values: dict[str, tuple[str, ...]] = Field(min_length=1, description="name of a group -> labels in it")
+    otherwise: str = Field(description="name of the group of all other labels")
+
+
+class Slices(Config):
+    """Parts of the rows judged, each by itself: feature columns, or names of `groups`."""
+
+    by: tuple[str, ...] = Field(min_length=1)
+    groups: dict[Name, Group] = Field(default_factory=dict)
+    min_rows: int = Field(ge=1, description="a smaller slice is not judged by itself")
+    not_worse_by: float = Field(description="share by which its loss may be over that of the trivial baseline there")
+
+
+class Gate(Config):
+    """What a version must show on the days judged before it may become champion. Every number here is a decision of
+    the model's owner; `docs/concepts.md` says what each check is for. Shares are of 1, so that 0.02 is 2 %."""
+
+    min_rows: int = Field(ge=1, description="rows judged; with fewer nothing is promoted")
+    quality: tuple[Bound, ...] = Field(min_length=1, description="absolute, on all rows judged")
+    calibration_gap: float = Field(gt=0, description="|mean score - mean outcome| at most; regression: |median error|")
+    calibration_error: float | None = Field(
+        default=None, gt=0, description="classification: expected calibration error at most, in 10 equal bins"
+    )
+    better_than_trivial: float = Field(ge=0, description="share by which the loss must be under a constant's")
+    linear: str = Field(description="the candidate that is the linear baseline")
+    not_worse_than_linear: float = Field(ge=0, description="share by which the loss may be over the linear one's")
+    not_worse_than_champion: float = Field(ge=0, description="share that its loss may be over the champion's at worst")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="how sure `at worst` is")
+    resamples: int = Field(default=1000, ge=100)
+    slices: Slices
+    changed_decisions: float = Field(gt=0, le=1, description="share of decisions other than the champion's, at most")
+    decision_change: float | None = Field(
+        default=None, gt=0, description="regression: a difference from the champion over this counts as changed"
+    )
+    score_shift: float = Field(gt=0, description="mean |difference| of scores from the champion's, at most")
+    too_good: Bound = Field(description="what no honest model reaches: beyond it, an input gives the outcome away")
+    microseconds_per_row: float = Field(default=200, gt=0, description="to score, at most")
+    megabytes: float = Field(default=50, gt=0, description="size of the logged model, at most")
+    inputs_may_change: bool = Field(default=False, description="set it in the change that gives the model other inputs")
+
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "classification": ("log_loss", "brier", "roc_auc"),
+    "regression": ("mae", "rmse", "r2"),
+}
+"""What bounds can be put on."""
+
+
 class Model(Config):
     """`model.yaml`."""
 
@@ -218,6 +292,7 @@ class Model(Config):
     min_fit_days: int = Field(default=1, ge=1, description="with fewer labelled days to fit on, training is refused")
     decision_threshold: float = Field(default=0.5, description="classification: predicted 1 from this score on")
     seed: int = 20130101
+    gate: Gate
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -225,6 +300,30 @@ class Model(Config):
             raise ValueError("judge_days must be less than train_days, or nothing is left to fit on")
         if len({c.name for c in self.candidates}) < len(self.candidates):
             raise ValueError("two candidates have the same name")
+        return self
+
+    @model_validator(mode="after")
+    def _gate_fits(self) -> Self:
+        gate, names = self.gate, [c.name for c in self.candidates]
+        if gate.linear not in names:
+            raise ValueError(f"gate.linear: no candidate {gate.linear!r}{nearest(gate.linear, names)}")
+        for bound in (*gate.quality, gate.too_good):
+            if bound.metric not in METRICS[self.task]:
+                raise ValueError(f"gate: {self.task} has no metric {bound.metric!r}"
+                                 f"{nearest(bound.metric, METRICS[self.task])}")  # fmt: skip
+        for name in [n for n in gate.slices.by if n not in gate.slices.groups]:
+            if name not in self.features:
+                raise ValueError(f"gate.slices.by: no feature or group {name!r}{nearest(name, self.features)}")
+        for name, group in gate.slices.groups.items():
+            if group.of not in self.categorical:
+                raise ValueError(f"gate.slices.groups.{name}: of: no categorical feature {group.of!r}"
+                                 f"{nearest(group.of, self.categorical)}")  # fmt: skip
+        needed = {"classification": "calibration_error", "regression": "decision_change"}
+        for task, key in needed.items():
+            if (getattr(gate, key) is not None) != (self.task == task):
+                raise ValueError(
+                    f"gate.{key}: {'is needed for' if self.task == task else 'means nothing for'} {self.task}"
+                )
         return self
 
     @property
@@ -238,8 +337,8 @@ class Model(Config):
 
     @property
     def digest(self) -> str:
-        """Digest of what decides a fit: the declaration and the code of the estimator."""
-        declared = json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+        """Digest of what decides a fit: the declaration, but not how it is judged, and the code of the estimator."""
+        declared = json.dumps(self.model_dump(mode="json", exclude={"gate"}), sort_keys=True).encode()
         return hashlib.sha256(declared + (self.folder / "estimator.py").read_bytes()).hexdigest()
 
 

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 Knowledge = Literal["night", "latest"]
 PublishMode = Literal["replace", "missing"]
 
+BY_GATE = "gate"
+"""Who promotes without hands, in the ledger; a decision of the gate does so once."""
+
 
 class Record(BaseModel):
     """Frozen; an unknown key is refused, so that two versions of the code cannot misread each other."""
@@ -136,12 +139,47 @@ class Evaluated(StepResult):
     metrics: dict[str, float]
 
 
+class Check(Record):
+    """One check of the gate. `measured` is None where nothing could be measured, which never passes."""
+
+    name: str
+    subject: str
+    measured: float | None
+    threshold: float
+    passed: bool
+    sentence: str
+
+
+class GateDecision(StepResult):
+    """`gate`: the decision on a version. `interval` is the run day; `rows` those judged; `champion` the version it was
+    held against, None before the first."""
+
+    model: str
+    candidate: str
+    gate_id: str
+    champion: int | None
+    passed: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def why_not(self) -> str | None:
+        """The checks that failed, in words; None when it passed."""
+        return "; ".join(check.sentence for check in self.checks if not check.passed) or None
+
+
 class Promotion(StepResult):
-    """`promote`: the ledger's row. `interval` is its first day; `version` is the champion from then on."""
+    """`promote`: the ledger's row. `interval` is its first day; `version` is the champion from then on. `rows` is 1
+    when the row was written now, 0 when it was there."""
 
     model: str
     by: str
     why: str
+    forced: bool = False
+    held_back: str | None = None  # why nothing was promoted, though the gate was passed
+
+    @property
+    def skipped(self) -> str | None:
+        return self.held_back
 
 
 class ScoredDay(Record):

@@ -5,6 +5,10 @@ class NeedsAttention(Exception):
     """Says what is wrong, where, and how to mend it. Nothing was written by the step that raises it."""
 
 
+class NotYet(NeedsAttention):
+    """Too little is known yet for the step to be of use; it will be on a later day. No failure: the run is skipped."""
+
+
 class BadConfig(NeedsAttention):
     """A YAML file of a project or model is wrong."""
 

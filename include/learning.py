@@ -24,7 +24,7 @@ from sklearn.metrics import (
 
 from include.config import Model, Project
 from include.contracts import Interval
-from include.errors import BadData, NeedsAttention
+from include.errors import BadData, NotYet
 from include.knowledge import as_of, in_force
 
 Task = Literal["classification", "regression"]
@@ -75,14 +75,12 @@ class Snapshot:
 def window(project: Project, model: Model, day: date) -> Interval:
     """The days whose outcomes a training of the run day may see: `train_days` of them, the newest last.
 
-    Raises `NeedsAttention` when the project has no such day yet.
+    Raises `NotYet` when the project has no such day yet.
     """
     feed = project.feeds[project.outcomes[model.outcome].feed]
     last = feed.needed_day(day)
     if last < project.first_day:
-        raise NeedsAttention(
-            f"{model.name}: no outcome is known on {day}; {project.name} begins on {project.first_day}"
-        )
+        raise NotYet(f"{model.name}: no outcome is known on {day}; {project.name} begins on {project.first_day}")
     return Interval(start=max(project.first_day, last - timedelta(days=model.train_days - 1)), end=last)
 
 
@@ -99,7 +97,7 @@ def take_snapshot(
 
     `deliveries`: of `schemas.DELIVERIES`; `features`: of the project; `clean`: of the feed that the outcome is from.
     Raises `BadData` when the night has no accepted delivery of a required feed, a feature is missing or an entity
-    comes twice; `NeedsAttention` when there are too few labelled days.
+    comes twice; `NotYet` when there are too few labelled days.
     """
     days = window(project, model, day)
     moment = as_of(project, deliveries, day)
@@ -123,7 +121,7 @@ def take_snapshot(
     labelled: list[date] = rows["day"].unique().sort().to_list()
     if len(labelled) < model.min_fit_days + model.judge_days:
         absent = [d for d in days.days if d not in set(labelled)]
-        raise NeedsAttention(
+        raise NotYet(
             f"{model.name}: {len(labelled)} labelled days are known on {day}, and "
             f"{model.min_fit_days + model.judge_days} are needed: {model.min_fit_days} to fit on (min_fit_days) and "
             f"{model.judge_days} to judge on (judge_days); without features or outcomes: {_listed(absent)}. "
@@ -189,6 +187,16 @@ def metrics(task: Task, truth: np.ndarray, score: np.ndarray) -> dict[str, float
         if truth.var() > 0:
             measured["r2"] = r2_score(truth, score)
     return {name: float(value) for name, value in measured.items() if np.isfinite(value)}
+
+
+def calibration_error(truth: np.ndarray, score: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: the mean |mean score - observed rate| over bins of equally many rows by score
+    (Naeini, Cooper and Hauskrecht 2015; of equal frequency, since few scores are near 1). Raises `ValueError` when
+    there is no row."""
+    if not len(truth):
+        raise ValueError("no rows to calibrate on")
+    parts = np.array_split(np.argsort(score, kind="stable"), min(bins, len(truth)))
+    return float(sum(abs(score[part].mean() - truth[part].mean()) * len(part) for part in parts) / len(truth))
 
 
 def content_digest(frame: pl.DataFrame) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from include.config import Model, Project
 from include.contracts import Featured, Interval, StepResult
+from include.errors import NotYet
 from include.io import database
 from include.settings import Settings, utc_now
 
@@ -32,6 +33,9 @@ def run(step: str, config: Project | Model, interval: Interval, settings: Settin
         result: StepResult = function(config, interval, settings, **options)
         if isinstance(result, Featured):
             database.record_nights(settings, result.nights)
+    except NotYet:
+        database.record_step(settings, step, interval=interval, state="skipped", ended_at=utc_now(), **about)
+        raise
     except Exception as error:
         try:
             database.record_step(

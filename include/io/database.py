@@ -1,5 +1,6 @@
-"""The shared PostgreSQL database: the only module that speaks SQL to it. Small reads and writes by SQLAlchemy, bulk
-ones as Arrow through ADBC (`COPY` into a temporary table, then one statement).
+"""The shared PostgreSQL database: what most steps need of it; `ledger.py` has the gate's decisions and the promotions.
+Only `include/io` speaks SQL. Small reads and writes by SQLAlchemy, bulk ones as Arrow through ADBC (`COPY` into a
+temporary table, then one statement).
 
 Here belongs how rows are stored so that nothing is doubled, half there or overwritten by something older. What the
 rows should be is decided in `include/steps`. SQL is never formatted from values; identifiers only come from names
@@ -13,7 +14,7 @@ Whoever writes the same thing as another at once waits for it, on an advisory lo
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
@@ -86,7 +87,8 @@ def _stage(cursor: adbc_driver_manager.dbapi.Cursor, table: str, columns: str, r
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 
-def _lock(connection: sa.Connection, what: str) -> None:
+def lock(connection: sa.Connection, what: str) -> None:
+    """Wait for whoever else has this lock; it is held to the end of the transaction."""
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})
 
 
@@ -102,7 +104,7 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
     config = AlembicConfig()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine(settings).begin() as connection:
-        _lock(connection, "migrate")
+        lock(connection, "migrate")
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
@@ -111,71 +113,6 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
         for project in projects:
             entity_tables.extend(connection, project)
         return str(connection.scalar(sa.text("SELECT version_num FROM nightly_ml_version")))
-
-
-# --- ledger -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LedgerRow:
-    """One promotion: `model_version` is the champion from `from_day` on."""
-
-    id: int
-    model: str
-    model_version: int
-    from_day: date
-    by: str
-    why: str
-    run_id: str
-    created_at: datetime
-
-
-_PROMOTIONS = sa.table("promotions", *(sa.column(field.name) for field in fields(LedgerRow)))
-
-
-def record_promotion(settings: Settings, model: str, version: int, from_day: date, *, by: str, why: str) -> LedgerRow:
-    """Write the ledger. When it says so already for `from_day`, nothing is written and the row there is returned.
-
-    "Says so" is the newest row of that `from_day`: going back to an earlier version from the same day is a new row.
-    """
-    with engine(settings).begin() as connection:
-        _lock(connection, f"promote {model}")
-        newest = connection.execute(
-            sa
-            .select(_PROMOTIONS)
-            .where(_PROMOTIONS.c.model == model, _PROMOTIONS.c.from_day == from_day)
-            .order_by(_PROMOTIONS.c.id.desc())
-            .limit(1)
-        ).one_or_none()
-        if newest is None or newest.model_version != version:
-            row = {"model": model, "model_version": version, "from_day": from_day, "by": by, "why": why}
-            inserting = sa.insert(_PROMOTIONS).values(**row, run_id=settings.run_id)
-            newest = connection.execute(inserting.returning(*_PROMOTIONS.c)).one()
-    return LedgerRow(**{**newest._mapping, "created_at": newest.created_at.astimezone(UTC)})
-
-
-def champions(settings: Settings, model: str, interval: Interval) -> dict[date, int]:
-    """Day -> version of the model by the ledger; days before the first promotion are absent."""
-    with engine(settings).connect() as connection:
-        rows = connection.execute(
-            sa.text(
-                "SELECT CAST(d.day AS date), p.model_version "
-                "FROM generate_series(CAST(:start AS date), CAST(:end AS date), interval '1 day') AS d(day) "
-                "CROSS JOIN LATERAL (SELECT model_version FROM promotions WHERE model = :model AND from_day <= d.day "
-                "ORDER BY from_day DESC, id DESC LIMIT 1) p ORDER BY d.day"
-            ),
-            {"model": model, "start": interval.start, "end": interval.end},
-        )
-        return dict(rows.all())
-
-
-def newest_published_day(settings: Settings, model: str) -> date | None:
-    """The last day that readers see predictions of, None before the first."""
-    with engine(settings).connect() as connection:
-        newest: date | None = connection.scalar(
-            sa.text("SELECT max(day) FROM published WHERE model = :model"), {"model": model}
-        )
-    return newest
 
 
 # --- nights -----------------------------------------------------------------------------------------------------------
@@ -236,7 +173,7 @@ def record_quality(settings: Settings, results: Sequence[Mapping[str, Any]]) -> 
     checked = sorted({(r["project"], r["delivery_id"]) for r in results})
     with engine(settings).begin() as connection:
         for project in sorted({project for project, _ in checked}):
-            _lock(connection, f"quality {project}")
+            lock(connection, f"quality {project}")
         connection.execute(
             sa.text("DELETE FROM quality_results WHERE project = :project AND delivery_id = :delivery_id"),
             [{"project": project, "delivery_id": delivery_id} for project, delivery_id in checked],

@@ -19,13 +19,15 @@ import json
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from importlib.metadata import version as installed_version
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -46,6 +48,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from include.config import Candidate, Model
+from include.contracts import GateDecision
 from include.errors import NeedsAttention
 from include.naming import experiment
 from include.settings import Settings, utc_now
@@ -58,9 +61,13 @@ logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
 REQUIREMENTS = ("cloudpickle", "numpy", "pandas", "scikit-learn", "scipy")
 """What a logged model needs to be loaded, as locked here. MLflow would take 20 s to infer it."""
 
+_URIS = threading.RLock()  # held while the URIs of the process are ours
+
 DIGEST = "fit_digest"
 EVALUATED = "evaluated_in_run"
 CHAMPION = "champion"
+MAX_TAG = 4000  # Databricks takes 4096 bytes
+ADDED_BY_DOWNLOAD = "registered_model_meta"  # MLflow writes it beside the files of a version
 
 
 class DeltaPart(DatasetSource):
@@ -154,8 +161,16 @@ class Loaded:
     estimator: Any
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
-    task: str
+    task: Literal["classification", "regression"]
     decision_threshold: float
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a version: `digest` (sha256 of names and contents) tells whether they are those that were judged."""
+
+    digest: str
+    megabytes: float
 
 
 class Registry:
@@ -340,12 +355,35 @@ class Registry:
         self.get_version(model, version)
         return self._load(f"models:/{model}/{version}")
 
+    def files(self, model: str, version: int) -> Files:
+        """The files of a version as the registry holds them now. Raises `NeedsAttention` when there is no version."""
+        self.get_version(model, version)
+        digest, size = sha256(), 0
+        with self._downloaded(f"models:/{model}/{version}") as path:
+            for file in sorted(f for f in Path(path).rglob("*") if f.is_file() and f.name != ADDED_BY_DOWNLOAD):
+                content = file.read_bytes()
+                digest.update(f"{file.relative_to(path)} {len(content)}\n".encode() + content)
+                size += len(content)
+        return Files(digest=digest.hexdigest(), megabytes=size / 1e6)
+
+    def record_gate(self, model: str, version: int, decision: GateDecision) -> None:
+        """The decision as tags of the version, and its checks as tags and a table of its run."""
+        verdict = "passed" if decision.passed else f"rejected: {decision.why_not}"
+        tags = {"gate": verdict[:MAX_TAG], "gate_id": decision.gate_id, "gate_champion": str(decision.champion)}
+        with self._reached() as client:
+            run_id = str(client.get_model_version(model, str(version)).run_id)
+            for name, value in tags.items():
+                client.set_model_version_tag(model, str(version), name, value)
+                client.set_tag(run_id, name, value)
+            table = {
+                column: [getattr(check, column) for check in decision.checks]
+                for column in ("name", "subject", "passed", "measured", "threshold", "sentence")
+            }
+            client.log_dict(run_id, {"columns": list(table), "data": list(zip(*table.values(), strict=True))},
+                            f"gate/{decision.gate_id}.json")  # fmt: skip
+
     def _load(self, uri: str) -> Loaded:
-        with self._reached(), tempfile.TemporaryDirectory(prefix="nightly-model-") as folder:
-            # into a folder of its own: of local files MLflow would else return the originals, and write beside them
-            path = mlflow.artifacts.download_artifacts(
-                artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri, registry_uri=self.registry_uri
-            )
+        with self._downloaded(uri) as path:
             files = LoggedFiles.load(path)
             estimator = mlflow.sklearn.load_model(path)
         columns, metadata = files.get_input_schema().inputs, files.metadata or {}
@@ -353,9 +391,17 @@ class Registry:
             estimator=estimator,
             numeric=tuple(c.name for c in columns if c.type is DataType.double),
             categorical=tuple(c.name for c in columns if c.type is DataType.string),
-            task=str(metadata["task"]),
+            task=metadata["task"],
             decision_threshold=float(metadata["decision_threshold"]),
         )
+
+    @contextmanager
+    def _downloaded(self, uri: str) -> Iterator[str]:
+        with self._reached(), tempfile.TemporaryDirectory(prefix="nightly-model-") as folder:
+            # into a folder of its own: of local files MLflow would else return the originals, and write beside them
+            yield mlflow.artifacts.download_artifacts(
+                artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri, registry_uri=self.registry_uri
+            )
 
     def _ensure_registered(self, client: MlflowClient, model: Model) -> None:
         try:
@@ -405,20 +451,22 @@ class Registry:
     @contextmanager
     def _reached(self) -> Iterator[MlflowClient]:
         """The client; and, since parts of MLflow (logging a model, `models:/` URIs) know only the process's URIs,
-        these as well, put back afterwards with the environment variables that MLflow sets along."""
+        these as well, put back afterwards with the environment variables that MLflow sets along; one thread at a
+        time."""
         variables = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
-        before = {name: os.environ.get(name) for name in variables}
-        mlflow.set_tracking_uri(self.tracking_uri)
-        mlflow.set_registry_uri(self.registry_uri)
-        try:
-            yield self._client
-        finally:
-            mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # None unsets it
-            mlflow.set_registry_uri(None)  # type: ignore[arg-type]
-            for name, value in before.items():
-                os.environ.pop(name, None)
-                if value is not None:
-                    os.environ[name] = value
+        with _URIS:
+            before = {name: os.environ.get(name) for name in variables}
+            mlflow.set_tracking_uri(self.tracking_uri)
+            mlflow.set_registry_uri(self.registry_uri)
+            try:
+                yield self._client
+            finally:
+                mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # None unsets it
+                mlflow.set_registry_uri(None)  # type: ignore[arg-type]
+                for name, value in before.items():
+                    os.environ.pop(name, None)
+                    if value is not None:
+                        os.environ[name] = value
 
 
 def _fit_run(run: Any) -> FitRun:

@@ -7,13 +7,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from include import learning
-from include.config import Model, Project, load_project
+from include.config import Model, load_project
 from include.contracts import Evaluated, Fitted, Interval
 from include.errors import BadData, NeedsAttention
 from include.io.registry import FitRun, Registry
+from include.io.snapshots import snapshot_of
 from include.io.tables import Tables
-from include.learning import CHOSEN_BY, LABEL, Snapshot
-from include.naming import clean_table, deliveries_table, features_table
+from include.learning import CHOSEN_BY, LABEL
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     fits = sorted(fitted, key=lambda f: order.index(f.candidate) if f.candidate in order else len(order))
     runs = [registry.get_fit(f.run_id) for f in fits]
     _require_comparable(model, interval, fits, runs)
-    snapshot = _snapshot(project, model, interval, tables, runs[0])
+    snapshot = snapshot_of(project, model, interval, tables, runs[0])
 
     judged = snapshot.judged_rows
     truth = judged[LABEL].to_numpy()
@@ -100,31 +100,3 @@ def _require_comparable(model: Model, interval: Interval, fits: Sequence[Fitted]
             f"{model.name}: the rows of {interval} changed between the fits of {', '.join(f.candidate for f in fits)}, "
             "so that they cannot be compared; run fit again for all candidates"
         )
-
-
-def _snapshot(project: Project, model: Model, interval: Interval, tables: Tables, run: FitRun) -> Snapshot:
-    """The rows that the fits saw: as they are now, or, when they changed, at the versions that the run names.
-
-    Raises `BadData` when they are in neither."""
-    names = {
-        "deliveries": deliveries_table(project.name),
-        "features": features_table(project.name),
-        "outcome": clean_table(project.outcomes[model.outcome].feed),
-    }
-    now = {what: tables.version(name) for what, name in names.items()}
-    then = {what: int(run.tags[f"{what}_version"]) for what in names}
-    for version in (now, then):
-        snapshot = learning.take_snapshot(
-            project,
-            model,
-            interval.end,
-            deliveries=tables.scan(names["deliveries"], version["deliveries"]).collect(),
-            features=tables.scan(names["features"], version["features"]),
-            clean=tables.scan(names["outcome"], version["outcome"]),
-        )
-        if snapshot.digest == run.tags["data_digest"]:
-            return snapshot
-    raise BadData(
-        f"{model.name}: the rows of {snapshot.interval} are not those that MLflow run {run.run_id} was fitted on "
-        "(model.yaml or the outcome's SQL changed since); run fit again"
-    )

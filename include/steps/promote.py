@@ -1,61 +1,175 @@
 """promote: make a version the champion from a day on. The ledger is the truth; the registry's alias mirrors it."""
 
 import logging
-from datetime import date
+from datetime import date, timedelta
 
 from include.config import Model
-from include.contracts import Interval, Promotion
+from include.contracts import BY_GATE, GateDecision, Interval, Promotion
 from include.errors import NeedsAttention
-from include.io import database
+from include.gate import rules_digest
+from include.io import ledger
+from include.io.ledger import Ledger, LedgerRow
 from include.io.registry import CHAMPION, Registry, Version
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LAST_DAY = Interval.of(date.max)
 
-
-def promote(model: Model, interval: Interval, settings: Settings, *, version: int, by: str, why: str) -> Promotion:
+def promote(
+    model: Model,
+    interval: Interval,
+    settings: Settings,
+    *,
+    version: int,
+    by: str = BY_GATE,
+    why: str | None = None,
+    force: bool = False,
+    displace_newer: bool = False,
+) -> Promotion:
     """Write into the ledger that `version` is champion from the first day of `interval` on; then mend the alias.
 
-    The version must be one that `evaluate` made of this model. It may neither be champion of days up to the run day
-    it was trained on, since it has seen their outcomes, nor of days that are published: that would rewrite the past.
+    The record of the gate is read and verified here, whoever calls: it must be of this version and its files, by the
+    rules of today, passed, and against the champion that the version has to beat now. `force`, by hand and with a
+    reason, goes without, and the ledger says so. A version can be champion neither of days up to the run day that it
+    was trained on, since it has seen their outcomes, nor of days that are published: that would rewrite the past.
+
+    By the gate itself (`by` is "gate"): each decision promotes once, from the first day of `interval` or the day after
+    the newest published one, whichever is later, and nothing is promoted (`held_back`) where a training of a later day
+    made the champion, unless `displace_newer`. By hand, the day is the one given.
+
     Where the ledger says so already, nothing is written (`rows` 0), and only the alias is mended.
     Raises `NeedsAttention` in words; the ledger then has no new row.
     """
-    from_day = interval.start
-    if not by.strip() or not why.strip():
-        raise NeedsAttention(f"{model.name}: a promotion needs who decided it and why")
+    by_hand = by != BY_GATE
+    why = (why or "").strip()
+    if not by.strip() or ((by_hand or force) and not why):
+        raise NeedsAttention(f"{model.name}: a promotion by hand needs who decided it and why")
+    if force and not by_hand:
+        raise NeedsAttention(f"{model.name}: only a person can force a promotion, by name")
     registry = Registry(settings)
-    _require_evaluated(model, registry.get_version(model.name, version), from_day)
-    standing = database.champions(settings, model.name, Interval.of(from_day)).get(from_day)
-    newest = database.newest_published_day(settings, model.name)
-    if standing == version:
-        log.info("%s: version %d is champion of %s already", model.name, version, from_day)
-    elif newest is not None and from_day <= newest:
-        raise NeedsAttention(
-            f"{model.name}: {from_day} is not after {newest}, the newest day published (with {_name(standing)}); a "
-            f"promotion from then on would rewrite the past. Promote from a later day, or publish days again by hand"
-        )
-    else:
-        database.record_promotion(settings, model.name, version, from_day, by=by, why=why)
-        log.info("%s: version %d is champion from %s on, before it %s", model.name, version, from_day, _name(standing))
-    last = _mirror(model, settings, registry)
-    if last != version:
-        log.info("%s: a promotion from a later day stands, to %s", model.name, _name(last))
+    found = registry.get_version(model.name, version)
+    _require_evaluated(model, found, interval.start)
+    decision = _verified(model, registry, settings, found, force=force)
+    trained = date.fromisoformat(found.tags["day"])
+    with ledger.open_ledger(settings, model.name) as book:
+        if not force:
+            _require_current(model, book, found, decision, trained)
+        row, written, held_back = _promote(
+            model, book, version, trained, decision, interval.start,
+            by=by, why=why, force=force, displace_newer=displace_newer,
+        )  # fmt: skip
+    champion = mend_alias(model, settings)
+    if held_back:
+        log.info("%s: version %d is not promoted: %s", model.name, version, held_back)
+    elif champion != version:
+        log.info("%s: a promotion from a later day stands, to %s", model.name, _name(champion))
     return Promotion(
-        interval=Interval.of(from_day),
-        rows=0 if standing == version else 1,
+        interval=interval if row is None else Interval.of(row.from_day),
+        rows=int(written),
         version=version,
         model=model.name,
-        by=by,
-        why=why,
+        by=by if row is None else row.by,
+        why=why if row is None else row.why,
+        forced=False if row is None else row.forced,
+        held_back=held_back,
     )
 
 
 def mend_alias(model: Model, settings: Settings) -> int | None:
-    """Make the registry's alias say what the ledger says; returns the champion, None when there is none yet."""
-    return _mirror(model, settings, Registry(settings))
+    """Make the registry's alias say what the ledger says last, also when its first day is still to come; returns the
+    champion, None when there is none yet."""
+    registry = Registry(settings)
+    champion: int | None = ledger.champions(settings, model.name, Interval.of(date.max)).get(date.max)
+    if champion is not None and registry.aliased(model.name, CHAMPION) != champion:
+        registry.point(model.name, champion, CHAMPION)
+        log.info("%s: alias %s points to version %d", model.name, CHAMPION, champion)
+    return champion
+
+
+def _promote(
+    model: Model,
+    book: Ledger,
+    version: int,
+    trained: date,
+    decision: GateDecision | None,
+    from_day: date,
+    *,
+    by: str,
+    why: str,
+    force: bool,
+    displace_newer: bool,
+) -> tuple[LedgerRow | None, bool, str | None]:
+    """The row, whether it was written now, and why there is none."""
+    published = book.newest_published_day()
+    if by == BY_GATE:
+        assert decision is not None
+        if (there := book.by_gate(decision.gate_id)) is not None:
+            log.info("%s: version %d was promoted on this decision from %s on", model.name, version, there.from_day)
+            return there, False, None
+        newest = book.newest()
+        if newest is not None and _trained(newest) > trained and not displace_newer:
+            return (
+                None,
+                False,
+                (
+                    f"champion {newest.model_version} is of a training of {_trained(newest)}, later than {trained}; "
+                    "a past day's training displaces it only when told to (displace_newer)"
+                ),
+            )
+        if published is not None:
+            from_day = max(from_day, published + timedelta(days=1))
+        against = "the first" if decision.champion is None else f"not worse than champion {decision.champion}"
+        why = f"passed all {len(decision.checks)} checks of the gate; {against}"
+    standing = book.on(from_day)
+    if standing is not None and standing.model_version == version:
+        log.info("%s: version %d is champion of %s already", model.name, version, from_day)
+        return standing, False, None
+    if published is not None and from_day <= published:
+        raise NeedsAttention(
+            f"{model.name}: {from_day} is not after {published}, the newest day published (with {_row_name(standing)});"
+            " a promotion from then on would rewrite the past. Promote from a later day, or publish days again by hand"
+        )
+    gate_id = None if decision is None else decision.gate_id
+    row = book.add(version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force)
+    log.info("%s: version %d is champion from %s on, before it %s%s", model.name, version, from_day,
+             _row_name(standing), " (FORCED)" if force else "")  # fmt: skip
+    return row, True, None
+
+
+def _verified(
+    model: Model, registry: Registry, settings: Settings, found: Version, *, force: bool
+) -> GateDecision | None:
+    """The gate's newest decision on the version, as far as it is not about who is champion."""
+    record = ledger.newest_decision(settings, model.name, found.version)
+    if force:
+        return record[0] if record else None
+    where = f"version {found.version} of {model.name}"
+    day = found.tags["day"]
+    again = f"run the gate for {day}: python -m include.cli gate --model {model.name} --start {day}"
+    if record is None:
+        raise NeedsAttention(f"{where} has no decision of the gate, so that it cannot be champion; {again}")
+    decision, judged = record
+    if not decision.passed:
+        raise NeedsAttention(f"{where} was rejected by the gate: {decision.why_not}")
+    if judged.rules_digest != rules_digest(model):
+        raise NeedsAttention(f"{where} was judged by other rules than model.yaml and the gate's code have now; {again}")
+    if judged.model_digest != registry.files(model.name, found.version).digest:
+        raise NeedsAttention(
+            f"{where} is not what the gate judged: its files in the registry have changed since. Nothing is promoted; "
+            "find out who changed them, and train again"
+        )
+    return decision
+
+
+def _require_current(model: Model, book: Ledger, found: Version, decision: GateDecision | None, trained: date) -> None:
+    """A decision against someone who is no longer the one to beat is stale."""
+    assert decision is not None
+    opponent = book.opponent(found.version, trained)
+    if decision.champion != opponent:
+        raise NeedsAttention(
+            f"version {found.version} of {model.name} was held against {_name(decision.champion)}, and by now it has"
+            f" to beat {_name(opponent)}: python -m include.cli gate --model {model.name} --start {trained}"
+        )
 
 
 def _require_evaluated(model: Model, found: Version, from_day: date) -> None:
@@ -73,13 +187,13 @@ def _require_evaluated(model: Model, found: Version, from_day: date) -> None:
         )
 
 
-def _mirror(model: Model, settings: Settings, registry: Registry) -> int | None:
-    """The alias points to the version that the ledger names last, also when its first day is still to come."""
-    champion = database.champions(settings, model.name, LAST_DAY).get(LAST_DAY.start)
-    if champion is not None and registry.aliased(model.name, CHAMPION) != champion:
-        registry.point(model.name, champion, CHAMPION)
-        log.info("%s: alias %s points to version %d", model.name, CHAMPION, champion)
-    return champion
+def _trained(row: LedgerRow) -> date:
+    """Rows of before migration 0002 do not say; it was the day before at the latest."""
+    return row.trained_day or row.from_day - timedelta(days=1)
+
+
+def _row_name(row: LedgerRow | None) -> str:
+    return _name(None if row is None else row.model_version)
 
 
 def _name(version: int | None) -> str:

@@ -13,7 +13,7 @@ import polars as pl
 from include.config import Model, Project, load_project
 from include.contracts import Interval, Night, Published, PublishedDay, PublishMode, ScoredDay
 from include.errors import BadData
-from include.io import database
+from include.io import database, ledger
 from include.io.database import Batch, content_digest
 from include.io.tables import Tables
 from include.naming import clean_table, features_table, scores_table
@@ -44,7 +44,7 @@ def publish(
     project = load_project(model.project)
     nights = {n.day: n for n in database.nights(settings, project.name, interval)}
     if days is None:
-        champions = database.champions(settings, model.name, interval)
+        champions = ledger.champions(settings, model.name, interval)
         days = [
             ScoredDay(day=day, model_version=version, rows=nights[day].rows if day in nights else 0)
             for day, version in champions.items()

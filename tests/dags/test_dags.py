@@ -66,12 +66,16 @@ def test_scoring_waits_for_features_and_publishing_for_scores(bag: Any) -> None:
         assert f"{name}.score" in upstream(ranged, f"{name}.publish")
 
 
-def test_training_judges_what_it_fitted_and_promotes_nothing(bag: Any) -> None:
+def test_nothing_is_promoted_that_did_not_go_through_the_gate(bag: Any) -> None:
+    order = ["wait_for_features", "fit", "evaluate", "gate", "promote", "report"]
     for name in model_names():
         dag = bag.dags[f"{name}_train"]
-        assert upstream(dag, "evaluate") == {"wait_for_features", "fit"}
-        assert upstream(dag, "fit") == {"wait_for_features"}
-        assert {task.task_id for task in dag.tasks} == {"wait_for_features", "fit", "evaluate"}
+        assert {task.task_id for task in dag.tasks} == set(order)
+        for n, task in enumerate(order):
+            assert upstream(dag, task) == set(order[:n]), f"{dag.dag_id}: {task} must come after {order[:n]}"
+        rules = {task.task_id: task.trigger_rule.value for task in dag.tasks}
+        assert {rules[task] for task in order[:-1]} == {"all_success"}, f"{dag.dag_id}: a failure must stop the rest"
+        assert rules["report"] == "none_failed", f"{dag.dag_id}: a rejection is reported, and the alias mended"
         assert dag.max_active_runs == 1, "training must see the champion of earlier nights: one run at a time"
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from include import schemas
 from include.config import Project
 from include.contracts import Interval, Night
-from include.io import database
+from include.io import database, ledger
 from include.io.tables import Scope, Tables
 from include.naming import clean_table, deliveries_table, features_table, scores_table
 from include.settings import Settings
@@ -117,3 +117,9 @@ def score(settings: Settings, project: Project, model: str, *days: date, version
         )
         scope = Scope(Interval.of(day), {"model_version": [version]})
         Tables(settings).replace(scores_table(model), scores, scope, sort_by=["entity_id"])
+
+
+def promoted(settings: Settings, model: str, version: int, from_day: date, **about: str) -> ledger.LedgerRow:
+    """A row of the ledger as it was written before there was a gate."""
+    with ledger.open_ledger(settings, model) as book:
+        return book.add(version, from_day, **{"by": "me", "why": "because", **about})

@@ -50,8 +50,8 @@ def published(settings: Settings, flights: Project, late: Model, monkeypatch: py
     monkeypatch.setattr(checking, "Registry", KnownVersions)
     second, third = INTERVAL.days[1:]
     small.prepare(settings, flights, *INTERVAL.days)
-    database.record_promotion(settings, late.name, 1, DAY, by="me", why="first")
-    database.record_promotion(settings, late.name, 2, third, by="me", why="better")
+    small.promoted(settings, late.name, 1, DAY)
+    small.promoted(settings, late.name, 2, third)
     for day, version in zip(INTERVAL.days, (1, 1, 2), strict=True):
         small.score(settings, flights, late.name, day, version=version)
     small.score(settings, flights, late.name, second, version=2)
@@ -169,7 +169,7 @@ def test_one_damaged_row_is_found(
 
 
 def test_a_promotion_after_publication_does_not_accuse_the_past(published: Settings, flights: Project) -> None:
-    database.record_promotion(published, "late_arrival", 2, INTERVAL.days[1], by="me", why="after the fact")
+    small.promoted(published, "late_arrival", 2, INTERVAL.days[1])
     assert check(flights, INTERVAL, published) == []
 
 
@@ -194,7 +194,7 @@ def test_days_before_the_first_champion_need_nothing_published(published: Settin
 
 def test_a_version_that_the_registry_lacks_is_found(settings: Settings, flights: Project) -> None:
     """With MLflow's own registry, which is empty."""
-    database.record_promotion(settings, "late_arrival", 1, DAY, by="me", why="first")
+    small.promoted(settings, "late_arrival", 1, DAY)
     findings = check(flights, Interval.of(DAY), settings)
     assert findings[0] == "flights 2013-03-01: there is no night of this day; run its prepare"
     assert findings[1].startswith("late_arrival 2013-03-01: the ledger names version 1 as champion, but")

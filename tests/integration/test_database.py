@@ -18,8 +18,9 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from include.config import Column, Project, load_project
 from include.contracts import Interval, Night
 from include.errors import BadConfig, NeedsAttention
-from include.io import database
+from include.io import database, ledger
 from include.settings import Settings
+from tests.integration import small
 
 DAY = date(2013, 3, 1)
 READER_VIEWS = {
@@ -122,8 +123,9 @@ def test_a_database_of_newer_code_is_refused_in_words(settings: Settings, flight
 MIGRATE = """
 import sys
 from include.config import load_project
-from include.io import database
+from include.io import database, ledger
 from include.settings import Settings
+from tests.integration import small
 
 places = dict.fromkeys(("landing", "tables", "artifacts", "mlflow_tracking_uri", "hash_key"), "-")
 print(database.migrate(Settings(database_url=sys.argv[1], **places), [load_project("flights")]))
@@ -239,7 +241,7 @@ def history(settings: Settings) -> Settings:
             ),
             {"batch": ONE},
         )
-    database.record_promotion(settings, "m", 1, DAY, by="me", why="first")
+    small.promoted(settings, "m", 1, DAY)
     return settings
 
 
@@ -357,24 +359,24 @@ def test_a_view_that_others_are_built_on_is_not_torn_away(settings: Settings, fl
 
 
 def test_the_same_promotion_again_is_the_row_that_is_there(settings: Settings) -> None:
-    first = database.record_promotion(settings, "m", 1, DAY, by="me", why="first")
-    again = database.record_promotion(settings, "m", 1, DAY, by="another", why="again")
+    first = small.promoted(settings, "m", 1, DAY)
+    again = small.promoted(settings, "m", 1, DAY, by="another", why="again")
     assert again == first
-    assert (first.by, first.why, first.run_id, first.created_at.tzinfo) == ("me", "first", "test", UTC)
+    assert (first.by, first.why, first.run_id, first.created_at.tzinfo) == ("me", "because", "test", UTC)
 
 
 def test_going_back_from_the_same_day_is_a_row_of_its_own(settings: Settings) -> None:
-    rows = [database.record_promotion(settings, "m", version, DAY, by="me", why="w") for version in (1, 2, 1)]
+    rows = [small.promoted(settings, "m", version, DAY) for version in (1, 2, 1)]
     assert len({row.id for row in rows}) == 3
-    assert database.champions(settings, "m", Interval.of(DAY)) == {DAY: 1}
+    assert ledger.champions(settings, "m", Interval.of(DAY)) == {DAY: 1}
 
 
 def test_champion_is_the_greatest_first_day_and_of_equals_the_newest_row(settings: Settings) -> None:
     for version, after in ((1, 2), (4, 4), (3, 4), (2, 3)):  # version 2 was written last, and is not the newest day
-        database.record_promotion(settings, "m", version, DAY + timedelta(days=after), by="me", why="w")
-    database.record_promotion(settings, "another", 9, DAY, by="me", why="w")
+        small.promoted(settings, "m", version, DAY + timedelta(days=after))
+    small.promoted(settings, "another", 9, DAY)
     interval = Interval(start=DAY, end=DAY + timedelta(days=5))
-    found = database.champions(settings, "m", interval)
+    found = ledger.champions(settings, "m", interval)
     assert {(day - DAY).days: version for day, version in found.items()} == {2: 1, 3: 2, 4: 3, 5: 3}
 
 
@@ -383,7 +385,7 @@ def test_promotions_at_once_are_one_row(settings: Settings) -> None:
 
     def promote() -> None:
         start.wait()
-        rows.append(database.record_promotion(settings, "m", 1, DAY, by="me", why="w"))
+        rows.append(small.promoted(settings, "m", 1, DAY))
 
     threads = [threading.Thread(target=promote) for _ in range(6)]
     for thread in threads:
@@ -394,13 +396,13 @@ def test_promotions_at_once_are_one_row(settings: Settings) -> None:
 
 
 def test_newest_published_day_is_of_the_model(history: Settings) -> None:
-    assert database.newest_published_day(history, "m") is None  # only a batch so far, no pointer
+    assert ledger.newest_published_day(history, "m") is None  # only a batch so far, no pointer
     with database.engine(history).begin() as connection:
         connection.execute(
             sa.text("INSERT INTO published VALUES ('m', '2013-03-01', :batch, 'test', now())"), {"batch": ONE}
         )
-    assert database.newest_published_day(history, "m") == DAY
-    assert database.newest_published_day(history, "another") is None
+    assert ledger.newest_published_day(history, "m") == DAY
+    assert ledger.newest_published_day(history, "another") is None
 
 
 # --- nights and audit -------------------------------------------------------------------------------------------------

@@ -1,15 +1,13 @@
 """From features to a champion's scores, on Delta tables, PostgreSQL and MLflow: what a training may see, what is made
 once although steps are killed or run twice at once, and what promote refuses."""
 
-import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -20,15 +18,14 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from pydantic import SecretStr
 from sklearn.pipeline import Pipeline
 
-from include import learning, schemas
-from include.config import Candidate, Model, load_model, load_project
-from include.contracts import Evaluated, Fitted, Interval
+from include import learning
+from include.config import Bound, Candidate, Model
+from include.contracts import Evaluated, Interval
 from include.errors import BadConfig, BadData, NeedsAttention
-from include.io import database
+from include.io import database, ledger
 from include.io.registry import EVALUATED, Registry
 from include.io.tables import Scope, Tables
 from include.run import run
@@ -36,202 +33,29 @@ from include.settings import Settings
 from include.steps import fit as fit_step
 from include.steps.evaluate import evaluate
 from include.steps.fit import fit
-from include.steps.promote import mend_alias, promote
+from include.steps.promote import promote
 from include.steps.score import score
+from tests.integration.training import (
+    DAY,
+    DAYS,
+    FLIGHTS,
+    MODEL,
+    RUN,
+    WHOLE,
+    after,
+    change,
+    client,
+    correct,
+    fit_all,
+    flights,
+    judge,
+    runs,
+    train,
+    versions,
+    write_all,
+)
 
 pytestmark = pytest.mark.timeout(300)
-
-PROJECT = load_project("flights")
-DAYS = Interval(start=date(2013, 3, 1), end=date(2013, 3, 28))
-DAY = date(2013, 3, 22)  # the run day: outcomes to the 21st are known
-RUN = Interval.of(DAY)
-WHOLE = Scope(Interval(start=date(2013, 1, 1), end=date(2013, 12, 31)))
-FLIGHTS = 120  # a day
-MODEL = load_model("late_arrival").model_copy(
-    update={
-        "candidates": (
-            Candidate(name="linear", params={"kind": "linear", "C": 0.1}),
-            Candidate(name="boosted", params={"kind": "boosted", "max_iter": 15, "min_samples_leaf": 50}),
-        ),
-        "train_days": 16,
-        "judge_days": 5,
-        "min_fit_days": 8,
-    }
-)
-_numbers = itertools.count()
-
-
-# --- what the steps before leave --------------------------------------------------------------------------------------
-
-
-def flights() -> pl.DataFrame:
-    """Key, features and delay of each flight of DAYS, with holes as the real ones have."""
-    rng = np.random.default_rng(5)
-    n = FLIGHTS * len(DAYS.days)
-    days = [day for day in DAYS.days for _ in range(FLIGHTS)]
-    numbers = {name: rng.normal(size=n) for name in MODEL.numeric}
-    numbers["departure_hour"] = rng.uniform(5, 23, n)
-    numbers["wind_gust_mph"] = np.where(rng.random(n) < 0.7, np.nan, rng.uniform(15, 50, n))
-    numbers["weather_missing"] = (rng.random(n) < 0.02).astype(float)
-    labels = {
-        "carrier": rng.choice(["UA", "B6", "EV", "DL"], n),
-        "origin": rng.choice(["EWR", "JFK", "LGA"], n),
-        "dest": rng.choice(["LAX", "ORD", "ATL", "BOS", "MIA"], n),
-    }
-    delay = 4 * (numbers["departure_hour"] - 15) + 12 * (labels["carrier"] == "EV")
-    delay += 8 * numbers["precipitation_inches"]
-    delay = np.where(rng.random(n) < 0.03, np.nan, delay + rng.normal(scale=20, size=n))
-    return pl.DataFrame({
-        "day": days,
-        "entity_id": [f"{carrier}-{i % FLIGHTS}" for i, carrier in enumerate(labels["carrier"])],
-        **labels,
-        **numbers,
-        "arr_delay_minutes": delay,
-    }).with_columns(pl.selectors.float().fill_nan(None))
-
-
-def write_all(settings: Settings) -> None:
-    """Deliveries, clean actuals and features of DAYS, as their nights made them."""
-    tables, rows = Tables(settings), flights()
-    moments = pl.DataFrame({"day": DAYS.days, "as_of": [PROJECT.cutoff_at(day) for day in DAYS.days]})
-    features = rows.drop("arr_delay_minutes").join(moments, on="day").with_columns(knowledge=pl.lit("night"))
-    tables.replace("features_flights", features, WHOLE, sort_by=["day", "entity_id"])
-    tables.replace("clean_actuals", actuals(rows), WHOLE, sort_by=["day", "entity_id"])
-    listed = [
-        listing(feed, needed, minutes_before_cutoff=30, of=day)
-        for day in DAYS.days
-        for feed, needed in PROJECT.required(day).items()
-    ]
-    deliveries = pl.DataFrame(listed, schema=schemas.DELIVERIES)
-    tables.replace("deliveries_flights", deliveries, WHOLE, sort_by=["day", "feed"])
-
-
-def actuals(rows: pl.DataFrame, name: str = "a") -> pl.DataFrame:
-    delivery_id = pl.format("actuals/{}/{}", pl.lit(name), "day").alias("delivery_id")
-    return rows.select("day", delivery_id, "entity_id", "arr_delay_minutes")
-
-
-def listing(feed: str, day: date, *, minutes_before_cutoff: int, of: date, name: str = "a") -> dict[str, Any]:
-    return {
-        "day": day,
-        "feed": feed,
-        "delivery_id": f"{feed}/{name}/{day}",
-        "rows": FLIGHTS,
-        "available_at": PROJECT.cutoff_at(of) - timedelta(minutes=minutes_before_cutoff),
-        "verdict": "accepted",
-    }
-
-
-def correct(settings: Settings, day: date, *, minutes_before_cutoff: int) -> None:
-    """A second delivery of a day's actuals: all late; known that long before the cutoff of DAY."""
-    tables = Tables(settings)
-    delivery = listing("actuals", day, minutes_before_cutoff=minutes_before_cutoff, of=DAY, name="again")
-    scope = Scope.of_deliveries([day], [delivery["delivery_id"]])
-    of_day = flights().filter(pl.col("day") == day).with_columns(arr_delay_minutes=pl.lit(99.0))
-    tables.replace("clean_actuals", actuals(of_day, "again"), scope, sort_by=["entity_id"])
-    listed = pl.DataFrame([delivery], schema=schemas.DELIVERIES)
-    tables.replace("deliveries_flights", listed, scope, sort_by=["day"])
-
-
-def change(settings: Settings, table: str, days: Interval, *changes: pl.Expr) -> None:
-    tables = Tables(settings)
-    tables.replace(table, lambda rows: rows.with_columns(*changes), Scope(days), sort_by=["day", "entity_id"])
-
-
-@pytest.fixture(scope="session")
-def mlflow_made(postgres: sa.URL) -> str:
-    """Name of an MLflow database with its tables: to make them takes seconds, to clone them none."""
-    name = "mlflow_made"
-    _administer(postgres, f"CREATE DATABASE {name}")
-    MlflowClient(_in(postgres, name).get_secret_value()).search_experiments()
-    return name
-
-
-@pytest.fixture
-def settings(settings: Settings, postgres: sa.URL, mlflow_made: str) -> Iterator[Settings]:
-    with cloned(postgres, mlflow_made) as mlflow:
-        yield settings.model_copy(update={"mlflow_tracking_uri": mlflow})
-
-
-@pytest.fixture
-def prepared(settings: Settings) -> Settings:
-    write_all(settings)
-    return settings
-
-
-@pytest.fixture(scope="module")
-def trained_once(
-    postgres: sa.URL, mlflow_made: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Name of an MLflow database with versions 1 and 2, of DAY and the day after; and the places of its files."""
-    folder = tmp_path_factory.mktemp("trained")
-    places = {name: str(folder / name) for name in ("landing", "tables", "artifacts")}
-    with cloned(postgres, mlflow_made) as mlflow:
-        settings = Settings(
-            **places, database_url="postgresql://nowhere", mlflow_tracking_uri=mlflow, hash_key="of tests"
-        )
-        write_all(settings)
-        assert [train(settings, run_day=after(days)).version for days in (0, 1)] == [1, 2]
-        yield sa.make_url(mlflow.get_secret_value()).database or "", places
-
-
-@pytest.fixture
-def trained(settings: Settings, postgres: sa.URL, trained_once: tuple[str, dict[str, str]]) -> Iterator[Settings]:
-    """As `trained_once`, with databases of its own; tables and models are shared."""
-    name, places = trained_once
-    with cloned(postgres, name) as mlflow:
-        yield settings.model_copy(update={"mlflow_tracking_uri": mlflow, **places})
-
-
-@contextmanager
-def cloned(postgres: sa.URL, template: str) -> Iterator[SecretStr]:
-    """The URL of a copy of a database."""
-    name = f"mlflow_{next(_numbers)}_of_models"
-    # MLflow keeps connections open, and what is connected to cannot be copied
-    _administer(postgres, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'")
-    _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield _in(postgres, name)
-    _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _in(postgres: sa.URL, database_name: str) -> SecretStr:
-    return SecretStr(postgres.set(database=database_name).render_as_string(hide_password=False))
-
-
-def _administer(url: sa.URL, statement: str) -> None:
-    engine = sa.create_engine(url.set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text(statement))
-
-
-# --- helpers ----------------------------------------------------------------------------------------------------------
-
-
-def after(days: int) -> Interval:
-    return Interval.of(DAY + timedelta(days=days))
-
-
-def fit_all(settings: Settings, model: Model = MODEL, run_day: Interval = RUN) -> list[Fitted]:
-    return [fit(model, run_day, settings, candidate=c.name) for c in model.candidates]
-
-
-def train(settings: Settings, model: Model = MODEL, run_day: Interval = RUN) -> Evaluated:
-    return evaluate(model, run_day, settings, fitted=fit_all(settings, model, run_day))
-
-
-def client(settings: Settings) -> MlflowClient:
-    return MlflowClient(settings.mlflow_tracking_uri.get_secret_value())
-
-
-def versions(settings: Settings, model: str = "late_arrival") -> list[int]:
-    return sorted(int(v.version) for v in client(settings).search_model_versions(f"name = '{model}'"))
-
-
-def runs(settings: Settings) -> list[Run]:
-    mlflow = client(settings)
-    experiment = mlflow.get_experiment_by_name("flights/late_arrival")
-    return list(mlflow.search_runs([experiment.experiment_id])) if experiment else []
-
 
 # --- fit --------------------------------------------------------------------------------------------------------------
 
@@ -376,9 +200,9 @@ def test_one_class_cannot_be_learned(prepared: Settings) -> None:
         fit(MODEL, RUN, prepared, candidate="linear")
 
 
-def test_tables_that_are_not_there_are_said_in_words(settings: Settings) -> None:
+def test_tables_that_are_not_there_are_said_in_words(with_mlflow: Settings) -> None:
     with pytest.raises(BadData, match="deliveries_flights does not exist yet"):
-        fit(MODEL, RUN, settings, candidate="linear")
+        fit(MODEL, RUN, with_mlflow, candidate="linear")
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------------------
@@ -557,119 +381,6 @@ def test_two_trainings_at_once_make_one_version(prepared: Settings, tmp_path: Pa
     assert train(prepared).version == made[0].version
 
 
-# --- promote ----------------------------------------------------------------------------------------------------------
-
-
-def ledger(settings: Settings) -> list[tuple[int, date]]:
-    with database.engine(settings).connect() as connection:
-        rows = connection.execute(sa.text("SELECT model_version, from_day FROM promotions ORDER BY id"))
-        return [(version, day) for version, day in rows]
-
-
-def publish(settings: Settings, day: date, version: int) -> None:
-    """A published batch without rows."""
-    batch = "00000000-0000-0000-0000-000000000001"
-    statements = """
-        INSERT INTO models VALUES ('late_arrival', 'flights', 'late_arrival', 'classification', 't', 'o');
-        INSERT INTO batches (batch_id, model, day, model_version, rows, digest, as_of, run_id)
-            VALUES (:batch, 'late_arrival', :day, :version, 0, repeat('0', 64), now(), 'test');
-        INSERT INTO published VALUES ('late_arrival', :day, :batch, 'test', now());
-    """
-    with database.engine(settings).begin() as connection:
-        connection.execute(sa.text(statements), {"batch": batch, "day": day, "version": version})
-
-
-def test_a_promotion_writes_the_ledger_then_the_alias(trained: Settings) -> None:
-    promotion = promote(MODEL, after(1), trained, version=1, by="Ada", why="first")
-    assert (promotion.interval, promotion.version, promotion.rows) == (after(1), 1, 1)
-    assert (promotion.model, promotion.by, promotion.why) == ("late_arrival", "Ada", "first")
-    assert ledger(trained) == [(1, after(1).start)]
-    assert Registry(trained).aliased("late_arrival") == 1
-    assert database.champions(trained, "late_arrival", RUN.shifted(end=1)) == {after(1).start: 1}
-
-
-def test_promoting_again_writes_nothing_and_mends_the_alias(trained: Settings) -> None:
-    promote(MODEL, after(1), trained, version=1, by="Ada", why="first")
-    client(trained).set_registered_model_alias("late_arrival", "champion", "2")
-    publish(trained, after(3).start, 1)
-    again = promote(MODEL, after(1), trained, version=1, by="Ada", why="first")
-    assert again.rows == 0
-    assert ledger(trained) == [(1, after(1).start)]
-    assert Registry(trained).aliased("late_arrival") == 1
-
-
-def test_killed_between_ledger_and_alias_it_is_mended(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any) -> None:
-        raise ConnectionError
-
-    with monkeypatch.context() as patch, pytest.raises(ConnectionError):
-        patch.setattr(Registry, "point", fails)
-        promote(MODEL, after(1), trained, version=1, by="Ada", why="first")
-    assert ledger(trained) == [(1, after(1).start)]
-    assert Registry(trained).aliased("late_arrival") is None
-    assert mend_alias(MODEL, trained) == 1
-    assert Registry(trained).aliased("late_arrival") == 1
-
-
-def test_the_alias_follows_the_ledger_not_the_last_promotion(trained: Settings) -> None:
-    promote(MODEL, after(5), trained, version=2, by="Ada", why="better")
-    promote(MODEL, after(2), trained, version=1, by="Ada", why="until then")
-    assert Registry(trained).aliased("late_arrival") == 2
-    days = Interval(start=after(2).start, end=after(5).start)
-    assert list(database.champions(trained, "late_arrival", days).values()) == [1, 1, 1, 2]
-
-
-def test_without_a_champion_there_is_no_alias(trained: Settings) -> None:
-    assert mend_alias(MODEL, trained) is None
-    assert Registry(trained).aliased("late_arrival") is None
-
-
-def test_a_published_day_is_not_rewritten(trained: Settings) -> None:
-    promote(MODEL, after(2), trained, version=1, by="Ada", why="first")
-    publish(trained, after(4).start, 1)
-    for days in (3, 4):
-        with pytest.raises(NeedsAttention, match=r"2013-03-26, the newest day published.*rewrite the past"):
-            promote(MODEL, after(days), trained, version=2, by="Ada", why="better")
-    assert ledger(trained) == [(1, after(2).start)]
-    assert Registry(trained).aliased("late_arrival") == 1
-    promote(MODEL, after(5), trained, version=2, by="Ada", why="better")
-    assert ledger(trained) == [(1, after(2).start), (2, after(5).start)]
-
-
-@pytest.mark.parametrize("days", [0, -9])
-def test_a_version_is_no_champion_of_days_whose_outcomes_it_has_seen(trained: Settings, days: int) -> None:
-    with pytest.raises(NeedsAttention, match=r"trained on 2013-03-22.*from the day after"):
-        promote(MODEL, after(days), trained, version=1, by="Ada", why="first")
-    assert ledger(trained) == []
-
-
-def test_a_version_that_there_is_not_is_refused(trained: Settings) -> None:
-    with pytest.raises(NeedsAttention, match="no version 3 in the registry; the newest are 2, 1"):
-        promote(MODEL, after(3), trained, version=3, by="Ada", why="first")
-    assert ledger(trained) == []
-
-
-def test_a_version_that_nobody_judged_is_refused(trained: Settings) -> None:
-    """As a step leaves it that was killed before it looked whether another had made a version of the same fit."""
-    fit_run = Registry(trained).get_fit(fit(MODEL, after(2), trained, candidate="linear").run_id)
-    client(trained).create_model_version("late_arrival", f"runs:/{fit_run.run_id}/x", fit_run.run_id, tags=fit_run.tags)
-    with pytest.raises(NeedsAttention, match="version 3 of late_arrival was not made by evaluate"):
-        promote(MODEL, after(4), trained, version=3, by="Ada", why="first")
-    assert ledger(trained) == []
-
-
-def test_a_version_of_another_model_is_refused(trained: Settings) -> None:
-    client(trained).set_model_version_tag("late_arrival", "1", "model", "another")
-    with pytest.raises(NeedsAttention, match="was not made by evaluate"):
-        promote(MODEL, after(4), trained, version=1, by="Ada", why="first")
-
-
-@pytest.mark.parametrize(("by", "why"), [("", "better"), ("Ada", " ")])
-def test_a_promotion_says_who_and_why(trained: Settings, by: str, why: str) -> None:
-    with pytest.raises(NeedsAttention, match="who decided it and why"):
-        promote(MODEL, after(1), trained, version=1, by=by, why=why)
-
-
 # --- score, and all together ------------------------------------------------------------------------------------------
 
 
@@ -677,9 +388,11 @@ def test_a_night_from_training_to_scores(prepared: Settings) -> None:
     """As `cli` and the DAGs call the steps: through `run`, which records each."""
     fitted = [run("fit", MODEL, RUN, prepared, candidate=c.name) for c in MODEL.candidates]
     evaluated = run("evaluate", MODEL, RUN, prepared, fitted=fitted)
-    run("promote", MODEL, after(1), prepared, version=evaluated.version, by="Ada", why="first")
+    decided: Any = run("gate", MODEL, RUN, prepared, evaluated=evaluated, fitted=fitted)
+    assert decided.passed, decided.why_not
+    run("promote", MODEL, after(1), prepared, version=decided.version)
     days = Interval(start=DAY, end=DAYS.end)
-    champions = database.champions(prepared, "late_arrival", days)
+    champions = ledger.champions(prepared, "late_arrival", days)
     scored: Any = run("score", MODEL, days, prepared, versions=champions)
     assert scored.unscored == (DAY,)
     assert {d.day: d.rows for d in scored.days} == dict.fromkeys(days.days[1:], FLIGHTS)
@@ -694,6 +407,7 @@ def test_a_night_from_training_to_scores(prepared: Settings) -> None:
         ("fit", "success", None),
         ("fit", "success", None),
         ("evaluate", "success", 1),
+        ("gate", "success", 1),
         ("promote", "success", 1),
         ("score", "success", scored.version),
     ]
@@ -751,6 +465,20 @@ def build(params, numeric, categorical, seed):
 """
 
 
+GATE_OF_DELAY = MODEL.gate.model_copy(
+    update={
+        "quality": (Bound(metric="r2", at_least=0.1),),
+        "calibration_gap": 5.0,
+        "calibration_error": None,
+        "linear": "trees_2",
+        "slices": MODEL.gate.slices.model_copy(update={"by": ("origin",)}),
+        "decision_change": 15.0,
+        "score_shift": 10.0,
+        "too_good": Bound(metric="r2", at_most=0.9),
+    }
+)
+
+
 @pytest.fixture
 def arrival_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     """A second model, as a folder that brings no more than its declaration and its estimator."""
@@ -769,8 +497,9 @@ def arrival_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
             "outcome": "arrival_delay",
             "task": "regression",
             "numeric": ("departure_hour", "precipitation_inches"),
-            "categorical": (),
+            "categorical": ("origin",),
             "candidates": tuple(candidates),
+            "gate": GATE_OF_DELAY,
         }
     )
 
@@ -782,7 +511,9 @@ def test_a_second_model_of_another_kind_needs_a_folder_only(prepared: Settings, 
     known = flights().filter(pl.col("day").is_between(evaluated.interval.start, evaluated.interval.end))
     assert evaluated.rows == known["arr_delay_minutes"].drop_nulls().len() < known.height
     assert evaluated.metrics["r2"] > 0.2
-    promote(arrival_delay, after(1), prepared, version=evaluated.version or 0, by="Ada", why="first")
+    decision = judge(prepared, arrival_delay)
+    assert decision.passed, decision.why_not
+    promote(arrival_delay, after(1), prepared, version=evaluated.version or 0)
     scored = score(arrival_delay, after(1), prepared, versions={after(1).start: 1})
     assert scored.rows == FLIGHTS, "scored for all, also where there will be no value"
     rows = Tables(prepared).scan("scores_arrival_delay").collect()

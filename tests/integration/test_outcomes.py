@@ -234,7 +234,7 @@ def test_analysts_see_predictions_beside_what_became_known(nights: Settings, fli
     late = load_model("late_arrival")
     delay = late.model_copy(update={"name": "delay", "outcome": "arrival_delay", "task": "regression"})
     for model in (late, delay):
-        database.record_promotion(nights, model.name, 1, DAY, by="me", why="first")
+        small.promoted(nights, model.name, 1, DAY)
         small.score(nights, flights, model.name, DAY, LATER)
         for day in (DAY, LATER):
             publish(model, Interval.of(day), nights)

@@ -457,8 +457,8 @@ INTERVAL = Interval(start=DAYS[0], end=DAYS[-1])
 def scored(settings: Settings, flights: Project, late: Model) -> Settings:
     """Three nights; the first without a champion, the other two scored."""
     small.prepare(settings, flights, *DAYS)
-    database.record_promotion(settings, late.name, 1, DAYS[1], by="me", why="first")
-    database.record_promotion(settings, late.name, 2, DAYS[2], by="me", why="better")
+    small.promoted(settings, late.name, 1, DAYS[1])
+    small.promoted(settings, late.name, 2, DAYS[2])
     small.score(settings, flights, late.name, DAYS[1], DAYS[2], version=1)
     small.score(settings, flights, late.name, DAYS[1], DAYS[2], version=2)
     return settings
@@ -493,7 +493,7 @@ def test_an_empty_night_is_published(settings: Settings, flights: Project, late:
     small.prepare(settings, flights, DAYS[0])
     small.prepare(settings, flights, DAYS[1], count=0)
     small.score(settings, flights, late.name, DAYS[0])
-    database.record_promotion(settings, late.name, 1, DAYS[0], by="me", why="first")
+    small.promoted(settings, late.name, 1, DAYS[0])
     published = step.publish(late, Interval(start=DAYS[0], end=DAYS[1]), settings)
     assert [(d.day, d.state, d.rows) for d in published.days] == [(DAYS[0], "published", 4), (DAYS[1], "published", 0)]
 

@@ -46,7 +46,8 @@ CREATE TABLE gate_results (
     threshold double precision,
     passed boolean NOT NULL,
     sentence text NOT NULL CHECK (sentence <> ''),
-    PRIMARY KEY (gate_id, number)
+    PRIMARY KEY (gate_id, number),
+    CHECK (measured IS NOT NULL OR NOT passed)
 );
 COMMENT ON TABLE gate_results IS
     'The checks of a decision; measured is null where nothing could be, which never passes.';
@@ -55,7 +56,7 @@ ALTER TABLE promotions
     ADD COLUMN trained_day date,
     ADD COLUMN gate_id uuid REFERENCES gates,
     ADD COLUMN forced boolean NOT NULL DEFAULT false;
-CREATE UNIQUE INDEX ON promotions (gate_id) WHERE NOT forced;
+CREATE UNIQUE INDEX ON promotions (gate_id) WHERE by = 'gate';
 COMMENT ON COLUMN promotions.trained_day IS
     'Run day of the training that made the version; null in rows of before 0002.';
 COMMENT ON COLUMN promotions.gate_id IS

@@ -1,0 +1,256 @@
+"""The gate's decisions and the ledger of promotions, in the shared database. The ledger is the truth about champions.
+
+Here belongs how they are read and written so that nothing is decided on what has just changed. What may be promoted is
+decided in `include/steps/promote.py`.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from include.contracts import BY_GATE, Check, GateDecision, Interval
+from include.io.database import engine, lock
+from include.settings import Settings
+
+# --- the gate ---------------------------------------------------------------------------------------------------------
+
+
+GATES = uuid.UUID("0d6f3a52-1b0e-5d7c-8f43-6a1c2b7e9d10")  # namespace of gate ids: never change it
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a decision of the gate is about. Two decisions on the same are one: `gate_id` follows from it."""
+
+    model: str
+    version: int
+    day: date  # the run day of the training
+    candidate: str
+    champion: int | None
+    model_digest: str  # of the files of the version
+    rules_digest: str  # of the thresholds and of the code that checks
+    judge: Interval
+    rows: int
+
+    @property
+    def gate_id(self) -> str:
+        about = [self.model, self.version, self.day, self.champion, self.model_digest, self.rules_digest, self.judge]
+        return str(uuid.uuid5(GATES, "/".join(map(str, [*about, self.rows]))))
+
+
+def find_decision(settings: Settings, gate_id: str) -> GateDecision | None:
+    """A decision that was recorded, None when it was not."""
+    with engine(settings).connect() as connection:
+        found = _decisions(connection, "gate_id = CAST(:value AS uuid)", value=gate_id)
+    return found[0][0] if found else None
+
+
+def newest_decision(settings: Settings, model: str, version: int) -> tuple[GateDecision, Judged] | None:
+    """What the gate decided last on a version, None when it never has."""
+    with engine(settings).connect() as connection:
+        found = _decisions(connection, "model = :model AND model_version = :version", model=model, version=version)
+    return found[0] if found else None
+
+
+def record_decision(settings: Settings, judged: Judged, checks: Sequence[Check]) -> GateDecision:
+    """Write a decision with its checks, whole; the one that was there first stays, and is returned."""
+    with engine(settings).begin() as connection:
+        made = connection.execute(
+            sa.text(
+                "INSERT INTO gates (gate_id, model, model_version, day, candidate, champion_version, model_digest, "
+                "rules_digest, passed, checks, judge_start, judge_end, rows, run_id) VALUES (:gate_id, :model, "
+                ":version, :day, :candidate, :champion, :model_digest, :rules_digest, :passed, :checks, :judge_start, "
+                ":judge_end, :rows, :run_id) ON CONFLICT DO NOTHING RETURNING gate_id"
+            ),
+            {
+                **{f.name: getattr(judged, f.name) for f in fields(judged) if f.name != "judge"},
+                "gate_id": judged.gate_id,
+                "passed": bool(checks) and all(check.passed for check in checks),
+                "checks": len(checks),
+                "judge_start": judged.judge.start,
+                "judge_end": judged.judge.end,
+                "run_id": settings.run_id,
+            },
+        ).all()
+        if made:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO gate_results (gate_id, number, name, subject, measured, threshold, passed, sentence) "
+                    "VALUES (:gate_id, :number, :name, :subject, :measured, :threshold, :passed, :sentence)"
+                ),
+                [
+                    {"gate_id": judged.gate_id, "number": number, **check.model_dump()}
+                    for number, check in enumerate(checks, 1)
+                ],
+            )
+    decision = find_decision(settings, judged.gate_id)
+    assert decision is not None
+    return decision
+
+
+def _decisions(connection: sa.Connection, where: str, **values: Any) -> list[tuple[GateDecision, Judged]]:
+    """Newest first. `where` is SQL of this module."""
+    found = []
+    gates = connection.execute(sa.text(f"SELECT * FROM gates WHERE {where} ORDER BY decided_at DESC"), values)  # noqa: S608
+    for gate in gates.mappings().all():
+        checks = connection.execute(
+            sa.text(
+                "SELECT name, subject, measured, threshold, passed, sentence FROM gate_results "
+                "WHERE gate_id = :gate_id ORDER BY number"
+            ),
+            {"gate_id": gate["gate_id"]},
+        )
+        judged = Judged(
+            model=gate["model"],
+            version=gate["model_version"],
+            day=gate["day"],
+            candidate=gate["candidate"],
+            champion=gate["champion_version"],
+            model_digest=gate["model_digest"],
+            rules_digest=gate["rules_digest"],
+            judge=Interval(start=gate["judge_start"], end=gate["judge_end"]),
+            rows=gate["rows"],
+        )
+        decision = GateDecision(
+            interval=Interval.of(judged.day),
+            rows=judged.rows,
+            version=judged.version,
+            model=judged.model,
+            candidate=judged.candidate,
+            gate_id=str(gate["gate_id"]),
+            champion=judged.champion,
+            passed=gate["passed"],
+            checks=tuple(Check(**row) for row in checks.mappings()),
+        )
+        found.append((decision, judged))
+    return found
+
+
+# --- the ledger -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One promotion: `model_version` is the champion from `from_day` on."""
+
+    id: int
+    model: str
+    model_version: int
+    from_day: date
+    by: str
+    why: str
+    run_id: str
+    created_at: datetime
+    trained_day: date | None  # run day of its training; None in rows of before migration 0002
+    gate_id: str | None
+    forced: bool
+
+
+_PROMOTIONS = sa.table("promotions", *(sa.column(field.name) for field in fields(LedgerRow)))
+_NEWEST = (_PROMOTIONS.c.from_day.desc(), _PROMOTIONS.c.id.desc())
+
+
+class Ledger:
+    """The ledger of one model, while nobody else can promote or publish: what is read stays true until it is left."""
+
+    def __init__(self, connection: sa.Connection, model: str, run_id: str) -> None:
+        self._connection, self._model, self._run_id = connection, model, run_id
+
+    def newest(self) -> LedgerRow | None:
+        """The champion of all days to come."""
+        return self._first(sa.true())
+
+    def on(self, day: date) -> LedgerRow | None:
+        """The champion of a day."""
+        return self._first(_PROMOTIONS.c.from_day <= day)
+
+    def by_gate(self, gate_id: str) -> LedgerRow | None:
+        """The promotion that the pipeline itself made on a decision of the gate."""
+        return self._first(sa.and_(_PROMOTIONS.c.gate_id == gate_id, _PROMOTIONS.c.by == BY_GATE))
+
+    def opponent(self, version: int, day: date) -> int | None:
+        """The champion that a version trained on a run day has to beat: see `opponent`."""
+        return _opponent(self._connection, self._model, version, day)
+
+    def newest_published_day(self) -> date | None:
+        return _newest_published_day(self._connection, self._model)
+
+    def add(self, version: int, from_day: date, **about: Any) -> LedgerRow:
+        """Write a row. When the newest of that `from_day` says so already, nothing is written, and it is returned:
+        going back to an earlier version from the same day is a new row."""
+        there = self._first(_PROMOTIONS.c.from_day == from_day)
+        if there is not None and there.model_version == version:
+            return there
+        row = {"model": self._model, "model_version": version, "from_day": from_day, "run_id": self._run_id, **about}
+        return _row(self._connection.execute(sa.insert(_PROMOTIONS).values(**row).returning(*_PROMOTIONS.c)).one())
+
+    def _first(self, where: Any) -> LedgerRow | None:
+        statement = sa.select(_PROMOTIONS).where(_PROMOTIONS.c.model == self._model, where).order_by(*_NEWEST).limit(1)
+        found = self._connection.execute(statement).one_or_none()
+        return None if found is None else _row(found)
+
+
+@contextmanager
+def open_ledger(settings: Settings, model: str) -> Iterator[Ledger]:
+    """The ledger in a transaction that is committed at the end, or not at all; others wait."""
+    with engine(settings).begin() as connection:
+        lock(connection, f"promote {model}")
+        lock(connection, f"publish {model}")
+        yield Ledger(connection, model, settings.run_id)
+
+
+def opponent(settings: Settings, model: str, version: int, day: date) -> int | None:
+    """The champion that a version trained on a run day has to beat: the newest in the ledger of those that trainings
+    up to that day made, other than itself. So a past night finds again the champion that it had, whatever came later;
+    None before the first."""
+    with engine(settings).connect() as connection:
+        return _opponent(connection, model, version, day)
+
+
+def champions(settings: Settings, model: str, interval: Interval) -> dict[date, int]:
+    """Day -> version of the model by the ledger; days before the first promotion are absent."""
+    with engine(settings).connect() as connection:
+        rows = connection.execute(
+            sa.text(
+                "SELECT CAST(d.day AS date), p.model_version "
+                "FROM generate_series(CAST(:start AS date), CAST(:end AS date), interval '1 day') AS d(day) "
+                "CROSS JOIN LATERAL (SELECT model_version FROM promotions WHERE model = :model AND from_day <= d.day "
+                "ORDER BY from_day DESC, id DESC LIMIT 1) p ORDER BY d.day"
+            ),
+            {"model": model, "start": interval.start, "end": interval.end},
+        )
+        return dict(rows.all())
+
+
+def newest_published_day(settings: Settings, model: str) -> date | None:
+    """The last day that readers see predictions of, None before the first."""
+    with engine(settings).connect() as connection:
+        return _newest_published_day(connection, model)
+
+
+def _opponent(connection: sa.Connection, model: str, version: int, day: date) -> int | None:
+    found: int | None = connection.scalar(
+        sa.text(
+            "SELECT model_version FROM promotions WHERE model = :model AND model_version <> :version "
+            "AND coalesce(trained_day, from_day - 1) <= :day ORDER BY from_day DESC, id DESC LIMIT 1"
+        ),
+        {"model": model, "version": version, "day": day},
+    )
+    return found
+
+
+def _newest_published_day(connection: sa.Connection, model: str) -> date | None:
+    newest: date | None = connection.scalar(
+        sa.text("SELECT max(day) FROM published WHERE model = :model"), {"model": model}
+    )
+    return newest
+
+
+def _row(found: Any) -> LedgerRow:
+    gate_id = None if found.gate_id is None else str(found.gate_id)
+    return LedgerRow(**{**found._mapping, "created_at": found.created_at.astimezone(UTC), "gate_id": gate_id})

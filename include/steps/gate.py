@@ -1,0 +1,156 @@
+"""gate: hold a version against what `model.yaml` asks of a champion, and record the decision. It fails closed."""
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import polars as pl
+from threadpoolctl import threadpool_limits
+
+from include import gate as checks
+from include import learning
+from include.config import Model, load_project
+from include.contracts import Evaluated, Fitted, GateDecision, Interval
+from include.errors import BadData
+from include.gate import Evidence, Scored
+from include.io import ledger
+from include.io.ledger import Judged
+from include.io.registry import Loaded, Registry
+from include.io.snapshots import snapshot_of
+from include.io.tables import Tables
+from include.learning import KEY, LABEL, Snapshot
+from include.naming import features_table
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TIMED = 3  # times that scoring is timed; the least counts, since others may have been busy
+
+
+def gate(
+    model: Model, interval: Interval, settings: Settings, *, evaluated: Evaluated, fitted: Sequence[Fitted]
+) -> GateDecision:
+    """Judge the version that `evaluate` registered for the run day, on the days that it was judged on, against
+    `model.gate`; the decision goes to PostgreSQL and MLflow, and each check to the log.
+
+    A rejection is a decision, not an error. It is held against the champion of the trainings before it
+    (`ledger.opponent`). The same version, champion and rules again give the decision that there is, without judging.
+    Raises `BadData` when the version is not of this run day, or the rows judged are no longer to be had.
+    """
+    assert evaluated.version is not None
+    registry, tables, project = Registry(settings), Tables(settings), load_project(model.project)
+    version = registry.get_version(model.name, evaluated.version)
+    if version.tags.get("day") != str(interval.end) or version.tags.get("model") != model.name:
+        raise BadData(
+            f"version {version.version} of {model.name} is of the run day {version.tags.get('day')}, not of {interval};"
+            " run evaluate for that day"
+        )
+    champion = ledger.opponent(settings, model.name, version.version, interval.end)
+    files = registry.files(model.name, version.version)
+    judged = Judged(
+        model=model.name,
+        version=version.version,
+        day=interval.end,
+        candidate=evaluated.candidate,
+        champion=champion,
+        model_digest=files.digest,
+        rules_digest=checks.rules_digest(model),
+        judge=evaluated.interval,
+        rows=evaluated.rows,
+    )
+    decision = ledger.find_decision(settings, judged.gate_id)
+    if decision is None:
+        run = registry.get_fit(evaluated.run_id)
+        snapshot = snapshot_of(project, model, interval, tables, run)
+        features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
+        evidence = _evidence(model, registry, snapshot, features, judged, fitted, files.megabytes)
+        decision = ledger.record_decision(settings, judged, checks.judge(model, evidence))
+    registry.record_gate(model.name, version.version, decision)  # also when it was killed after the decision
+    _tell(decision)
+    return decision
+
+
+def _evidence(
+    model: Model,
+    registry: Registry,
+    snapshot: Snapshot,
+    features: pl.LazyFrame,
+    judged: Judged,
+    fitted: Sequence[Fitted],
+    megabytes: float,
+) -> Evidence:
+    rows, missing = snapshot.judged_rows, dict[str, str]()
+    challenger = registry.load_version(model.name, judged.version)
+    linear = champion = saw = None
+    for each in fitted:
+        if each.candidate == model.gate.linear:
+            loaded = registry.load_fit(registry.get_fit(each.run_id))
+            linear = Scored("linear", _score(loaded, rows), (*loaded.numeric, *loaded.categorical))
+    if linear is None:
+        missing["linear"] = "it was not fitted"
+    if judged.champion is not None:
+        name = f"champion {judged.champion}"
+        loaded = registry.load_version(model.name, judged.champion)
+        inputs = (*loaded.numeric, *loaded.categorical)
+        saw = date.fromisoformat(registry.get_version(model.name, judged.champion).tags["fit_end"])
+        if absent := sorted(set(inputs) - set(features.collect_schema().names())):
+            missing["champion"] = f"the features lack {', '.join(absent)}, which {name} needs"
+        else:
+            champion = Scored(name, _score(loaded, _with(rows, features, inputs)), inputs, loaded.decision_threshold)
+    score, seconds = _timed_score(challenger, rows)
+    return Evidence(
+        days=rows["day"].to_numpy(),
+        truth=rows[LABEL].to_numpy(),
+        labels=rows,
+        fitted_truth=snapshot.fitted_rows[LABEL].to_numpy(),
+        challenger=Scored(
+            f"version {judged.version}",
+            score,
+            (*challenger.numeric, *challenger.categorical),
+            challenger.decision_threshold,
+        ),
+        linear=linear,
+        champion=champion,
+        champion_saw=saw,
+        microseconds_per_row=seconds / rows.height * 1e6 if rows.height else None,
+        megabytes=megabytes,
+        missing=missing,
+    )
+
+
+def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str]) -> pl.DataFrame:
+    """The same rows in the same order, with the columns that an older champion takes beside those of the model."""
+    more = [name for name in inputs if name not in rows.columns]
+    if not more:
+        return rows
+    night = features.filter(pl.col("knowledge") == "night", pl.col("day").is_in(rows["day"].unique().to_list()))
+    return rows.join(night.select(*KEY, *more).collect(), on=KEY, how="left", maintain_order="left")
+
+
+def _score(loaded: Loaded, rows: pl.DataFrame) -> np.ndarray:
+    with threadpool_limits(1):
+        inputs = learning.inputs(rows, loaded.numeric, loaded.categorical)
+        return learning.predict(loaded.task, loaded.estimator, inputs)
+
+
+def _timed_score(loaded: Loaded, rows: pl.DataFrame) -> tuple[np.ndarray, float]:
+    """The scores, and the least of the seconds that scoring them took."""
+    seconds = []
+    for _ in range(TIMED):
+        began = time.perf_counter()
+        score = _score(loaded, rows)
+        seconds.append(time.perf_counter() - began)
+    return score, min(seconds)
+
+
+def _tell(decision: GateDecision) -> None:
+    against = "no champion yet" if decision.champion is None else f"held against champion {decision.champion}"
+    log.info("%s version %s (%s), %s: %s", decision.model, decision.version, decision.candidate, against,
+             "passed" if decision.passed else "REJECTED")  # fmt: skip
+    for check in decision.checks:
+        log.log(
+            logging.INFO if check.passed else logging.WARNING,
+            "  %s %s: %s", "✓" if check.passed else "✗", check.name, check.sentence,
+        )  # fmt: skip

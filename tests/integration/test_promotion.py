@@ -1,0 +1,405 @@
+"""What the gate decides and what promote verifies, on PostgreSQL, MLflow and Delta: nothing becomes champion without a
+decision on this version, these files, these rules and this champion; by hand only openly."""
+
+import threading
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from include import gate as checks
+from include.config import Bound, Model
+from include.contracts import Interval, Promotion
+from include.errors import BadData, NeedsAttention
+from include.io import database, ledger
+from include.io.registry import Registry
+from include.settings import Settings
+from include.steps.fit import fit
+from include.steps.promote import mend_alias, promote
+from tests.integration import small
+from tests.integration.training import MODEL, RUN, after, client, judge
+
+pytestmark = pytest.mark.timeout(300)
+
+NAME = MODEL.name
+
+
+def with_rules(**changes: Any) -> Model:
+    """The model, held against other thresholds."""
+    return MODEL.model_copy(update={"gate": MODEL.gate.model_copy(update=changes)})
+
+
+TOO_STRICT = with_rules(quality=(Bound(metric="roc_auc", at_least=0.999),))
+
+
+def rows_of_ledger(settings: Settings) -> list[tuple[int, date]]:
+    with database.engine(settings).connect() as connection:
+        rows = connection.execute(sa.text("SELECT model_version, from_day FROM promotions ORDER BY id"))
+        return [(version, day) for version, day in rows]
+
+
+def publish(settings: Settings, day: date, version: int) -> None:
+    """A published batch without rows."""
+    batch = "00000000-0000-0000-0000-000000000001"
+    statements = """
+        INSERT INTO models VALUES ('late_arrival', 'flights', 'late_arrival', 'classification', 't', 'o');
+        INSERT INTO batches (batch_id, model, day, model_version, rows, digest, as_of, run_id)
+            VALUES (:batch, 'late_arrival', :day, :version, 0, repeat('0', 64), now(), 'test');
+        INSERT INTO published VALUES ('late_arrival', :day, :batch, 'test', now());
+    """
+    with database.engine(settings).begin() as connection:
+        connection.execute(sa.text(statements), {"batch": batch, "day": day, "version": version})
+
+
+def by_hand(settings: Settings, from_day: Interval, version: int, **options: Any) -> Promotion:
+    return promote(MODEL, from_day, settings, version=version, **{"by": "Ada", "why": "because", **options})
+
+
+@pytest.fixture
+def gated(trained: Settings) -> Settings:
+    """Versions 1 and 2 passed the gate, the second on the day after; nobody was champion."""
+    for days in (0, 1):
+        decision = judge(trained, run_day=after(days))
+        assert decision.passed, decision.why_not
+    return trained
+
+
+# --- the gate's record ------------------------------------------------------------------------------------------------
+
+
+def test_a_decision_is_recorded_with_each_check(trained: Settings) -> None:
+    decision = judge(trained)
+    assert (decision.model, decision.version, decision.interval, decision.champion) == (NAME, 1, RUN, None)
+    with database.engine(trained).connect() as connection:
+        decided = connection.execute(sa.text("SELECT * FROM gate_decisions")).mappings().one()
+        recorded = connection.execute(sa.text("SELECT * FROM gate_checks ORDER BY number")).mappings().all()
+    assert (str(decided["gate_id"]), decided["passed"], decided["why_not"]) == (decision.gate_id, True, None)
+    assert decided["rows"] == decision.rows == 600
+    assert [(c["name"], c["subject"], c["measured"], c["sentence"]) for c in recorded] == [
+        (c.name, c.subject, c.measured, c.sentence) for c in decision.checks
+    ]
+    version = client(trained).get_model_version(NAME, "1")
+    assert (version.tags["gate"], version.tags["gate_id"]) == ("passed", decision.gate_id)
+    assert client(trained).get_run(version.run_id).data.tags["gate"] == "passed"
+    [table] = client(trained).list_artifacts(version.run_id, "gate")
+    assert table.path == f"gate/{decision.gate_id}.json"
+
+
+def test_the_same_again_is_the_decision_that_is_there(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it was killed before MLflow was told; nothing is judged again."""
+    first = judge(trained)
+    client(trained).delete_model_version_tag(NAME, "1", "gate")
+    monkeypatch.setattr(checks, "judge", lambda *_: pytest.fail("judged again"))
+    assert judge(trained) == first
+    assert client(trained).get_model_version(NAME, "1").tags["gate"] == "passed"
+
+
+def test_a_rejection_is_told_and_nothing_becomes_of_it(trained: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    decision = judge(trained, TOO_STRICT)
+    assert not decision.passed
+    assert decision.why_not is not None
+    assert decision.why_not.startswith("roc_auc 0.8")
+    assert "✗ absolute quality: roc_auc" in caplog.text
+    assert client(trained).get_model_version(NAME, "1").tags["gate"].startswith("rejected: roc_auc")
+    with pytest.raises(NeedsAttention, match="version 1 of late_arrival was rejected by the gate: roc_auc"):
+        promote(TOO_STRICT, after(1), trained, version=1)
+    assert rows_of_ledger(trained) == []
+
+
+def test_a_version_has_to_beat_the_champion_of_the_trainings_before_it(gated: Settings) -> None:
+    """In its own night and in its replay, whatever was promoted later."""
+    promote(MODEL, after(1), gated, version=1)
+    second = judge(gated, run_day=after(1))
+    assert second.champion == 1
+    assert {c.name for c in second.checks} >= {"champion", "differential"}
+    promote(MODEL, after(2), gated, version=2)
+    assert judge(gated).champion is None
+    assert judge(gated, run_day=after(1)) == second
+
+
+def test_a_version_of_another_day_is_not_judged(trained: Settings) -> None:
+    from include.steps.evaluate import evaluate
+    from include.steps.gate import gate
+    from tests.integration.training import fit_all
+
+    fitted = fit_all(trained)
+    evaluated = evaluate(MODEL, RUN, trained, fitted=fitted)
+    with pytest.raises(BadData, match="is of the run day 2013-03-22, not of 2013-03-23"):
+        gate(MODEL, after(1), trained, evaluated=evaluated, fitted=fitted)
+
+
+def test_without_its_linear_baseline_nothing_passes(trained: Settings) -> None:
+    from include.steps.evaluate import evaluate
+    from include.steps.gate import gate
+    from tests.integration.training import fit_all
+
+    fitted = fit_all(trained)
+    evaluated = evaluate(MODEL, RUN, trained, fitted=fitted)
+    decision = gate(MODEL, RUN, trained, evaluated=evaluated, fitted=[f for f in fitted if f.candidate != "linear"])
+    assert [c.name for c in decision.checks if not c.passed] == ["linear baseline"]
+    assert "it was not fitted" in (decision.why_not or "")
+
+
+def test_the_database_takes_no_decision_that_its_checks_do_not_bear_out(gated: Settings) -> None:
+    copied = (
+        "INSERT INTO gates SELECT gen_random_uuid(), model, model_version, day, candidate, champion_version, "
+        "model_digest, rules_digest, true, checks, judge_start, judge_end, rows, run_id FROM gates LIMIT 1"
+    )
+    with pytest.raises(sa.exc.DBAPIError, match=r"has 0 checks"), database.engine(gated).begin() as connection:
+        connection.execute(sa.text(copied))
+    with pytest.raises(sa.exc.DBAPIError, match="never changed"), database.engine(gated).begin() as connection:
+        connection.execute(sa.text("UPDATE gate_results SET passed = true"))
+
+
+# --- what promote verifies --------------------------------------------------------------------------------------------
+
+
+def no_record(settings: Settings) -> int:
+    return 1
+
+
+def record_of_another_version(settings: Settings) -> int:
+    judge(settings, run_day=after(1))
+    return 1
+
+
+def another_champion_since(settings: Settings) -> int:
+    judge(settings, run_day=after(1))
+    judge(settings)
+    promote(MODEL, after(1), settings, version=1)
+    return 2
+
+
+def other_files_since(settings: Settings) -> int:
+    judge(settings)
+    path = Path(settings.artifacts).rglob("model.pkl")
+    uri = Registry(settings).get_fit(client(settings).get_model_version(NAME, "1").run_id).model_id
+    [file] = [p for p in path if uri in str(p)]
+    file.write_bytes(file.read_bytes() + b"x")
+    return 1
+
+
+@pytest.mark.parametrize("hand", [False, True], ids=["gate", "hand"])
+@pytest.mark.parametrize(
+    ("since", "says"),
+    [
+        (no_record, r"version 1 of late_arrival has no decision.*cli gate --model late_arrival --start 2013-03-22"),
+        (record_of_another_version, "version 1 of late_arrival has no decision"),
+        (another_champion_since, "was held against no champion, and by now it has to beat version 1"),
+        (other_files_since, "is not what the gate judged"),
+    ],
+)
+def test_a_promotion_rests_on_a_decision_that_holds(
+    trained: Settings, since: Callable[[Settings], int], says: str, hand: bool, tmp_path: Path
+) -> None:
+    import shutil
+
+    own = trained
+    if since is other_files_since:  # the files are shared by the tests of this module
+        kept = Path(trained.artifacts).with_name("artifacts-kept")
+        shutil.copytree(trained.artifacts, kept)
+    try:
+        version = since(own)
+        before = rows_of_ledger(own)
+        with pytest.raises(NeedsAttention, match=says):
+            if hand:
+                by_hand(own, after(3), version)
+            else:
+                promote(MODEL, after(3), own, version=version)
+        assert rows_of_ledger(own) == before
+    finally:
+        if since is other_files_since:
+            shutil.rmtree(trained.artifacts)
+            kept.rename(trained.artifacts)
+
+
+def test_a_decision_by_other_rules_promotes_nothing(gated: Settings) -> None:
+    with pytest.raises(NeedsAttention, match="judged by other rules"):
+        promote(TOO_STRICT, after(3), gated, version=1)
+    assert rows_of_ledger(gated) == []
+
+
+# --- without hands ----------------------------------------------------------------------------------------------------
+
+
+def test_a_decision_promotes_once(gated: Settings) -> None:
+    first = promote(MODEL, after(1), gated, version=1)
+    assert (first.rows, first.by, first.interval) == (1, "gate", after(1))
+    assert first.why.startswith("passed all ")
+    judge(gated, run_day=after(1))
+    promote(MODEL, after(2), gated, version=2)
+    by_hand(gated, after(4), 1, why="version 2 was bad")
+    again = promote(MODEL, after(2), gated, version=2)
+    assert (again.rows, again.interval, again.skipped) == (0, after(2), None)
+    assert rows_of_ledger(gated) == [(1, after(1).start), (2, after(2).start), (1, after(4).start)]
+    assert Registry(gated).aliased(NAME) == 1
+
+
+def test_it_takes_effect_after_the_newest_published_day(gated: Settings) -> None:
+    publish(gated, after(4).start, 9)
+    assert promote(MODEL, after(1), gated, version=1).interval == after(5)
+
+
+def test_a_past_training_displaces_a_newer_champion_only_when_told(gated: Settings) -> None:
+    promote(MODEL, after(2), gated, version=2)
+    held = promote(MODEL, after(1), gated, version=1)
+    assert (held.rows, held.skipped) == (0, held.held_back)
+    assert held.held_back is not None
+    assert "champion 2 is of a training of 2013-03-23, later than 2013-03-22" in held.held_back
+    assert rows_of_ledger(gated) == [(2, after(2).start)]
+    told = promote(MODEL, after(3), gated, version=1, displace_newer=True)
+    assert (told.rows, told.interval) == (1, after(3))
+    assert Registry(gated).aliased(NAME) == 1
+
+
+def test_a_promotion_of_before_the_gate_stays_valid(gated: Settings) -> None:
+    """Its row says neither the run day of its training nor a decision."""
+    small.promoted(gated, NAME, 1, after(1).start, by="Ada", why="first")
+    assert ledger.champions(gated, NAME, after(1)) == {after(1).start: 1}
+    decision = judge(gated, run_day=after(1))
+    assert (decision.champion, decision.passed) == (1, True)
+    assert promote(MODEL, after(2), gated, version=2).rows == 1
+
+
+def test_promotions_at_once_are_one_row(gated: Settings) -> None:
+    start, made = threading.Barrier(4), []
+
+    def work() -> None:
+        start.wait()
+        made.append(promote(MODEL, after(1), gated, version=1))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(p.rows for p in made) == [0, 0, 0, 1]
+    assert rows_of_ledger(gated) == [(1, after(1).start)]
+
+
+def test_a_promotion_waits_for_a_publication_under_way(gated: Settings) -> None:
+    """Else a day could be published with the champion before, after the promotion took it for unpublished."""
+    made: list[Promotion] = []
+    thread = threading.Thread(target=lambda: made.append(promote(MODEL, after(1), gated, version=1)))
+    with database.engine(gated).begin() as publishing:
+        database.lock(publishing, f"publish {NAME}")
+        thread.start()
+        thread.join(timeout=3)
+        assert not made
+        publish(gated, after(1).start, 9)
+    thread.join()
+    assert made[0].interval == after(2)
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------
+
+
+def test_forced_by_hand_it_says_so(trained: Settings) -> None:
+    judge(trained, TOO_STRICT)
+    promotion = by_hand(trained, after(1), 1, force=True, why="the rule is wrong, see ticket 7")
+    assert promotion.forced
+    with database.engine(trained).connect() as connection:
+        row = connection.execute(sa.text("SELECT model_version, forced, by, why, trained_day FROM ledger")).one()
+    assert tuple(row) == (1, True, "Ada", "the rule is wrong, see ticket 7", RUN.start)
+
+
+@pytest.mark.parametrize("options", [{"why": " "}, {"by": " "}, {"by": "gate", "why": "x"}])
+def test_only_a_person_with_a_reason_forces(trained: Settings, options: dict[str, str]) -> None:
+    with pytest.raises(NeedsAttention, match=r"who decided it and why|only a person can force"):
+        by_hand(trained, after(1), 1, force=True, **options)
+    assert rows_of_ledger(trained) == []
+
+
+def test_a_promotion_writes_the_ledger_then_the_alias(gated: Settings) -> None:
+    promotion = promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
+    assert (promotion.interval, promotion.version, promotion.rows) == (after(1), 1, 1)
+    assert (promotion.model, promotion.by, promotion.why) == ("late_arrival", "Ada", "first")
+    assert rows_of_ledger(gated) == [(1, after(1).start)]
+    assert Registry(gated).aliased("late_arrival") == 1
+    assert ledger.champions(gated, "late_arrival", RUN.shifted(end=1)) == {after(1).start: 1}
+
+
+def test_promoting_again_writes_nothing_and_mends_the_alias(gated: Settings) -> None:
+    promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
+    client(gated).set_registered_model_alias("late_arrival", "champion", "2")
+    publish(gated, after(3).start, 1)
+    again = promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
+    assert again.rows == 0
+    assert rows_of_ledger(gated) == [(1, after(1).start)]
+    assert Registry(gated).aliased("late_arrival") == 1
+
+
+def test_killed_between_ledger_and_alias_it_is_mended(gated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+        patch.setattr(Registry, "point", fails)
+        promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
+    assert rows_of_ledger(gated) == [(1, after(1).start)]
+    assert Registry(gated).aliased("late_arrival") is None
+    assert mend_alias(MODEL, gated) == 1
+    assert Registry(gated).aliased("late_arrival") == 1
+
+
+def test_the_alias_follows_the_ledger_not_the_last_promotion(gated: Settings) -> None:
+    promote(MODEL, after(5), gated, version=2, by="Ada", why="better")
+    promote(MODEL, after(2), gated, version=1, by="Ada", why="until then")
+    assert Registry(gated).aliased("late_arrival") == 2
+    days = Interval(start=after(2).start, end=after(5).start)
+    assert list(ledger.champions(gated, "late_arrival", days).values()) == [1, 1, 1, 2]
+
+
+def test_without_a_champion_there_is_no_alias(gated: Settings) -> None:
+    assert mend_alias(MODEL, gated) is None
+    assert Registry(gated).aliased("late_arrival") is None
+
+
+def test_a_published_day_is_not_rewritten(gated: Settings) -> None:
+    promote(MODEL, after(2), gated, version=1, by="Ada", why="first")
+    publish(gated, after(4).start, 1)
+    judge(gated, run_day=after(1))
+    for days in (3, 4):
+        with pytest.raises(NeedsAttention, match=r"2013-03-26, the newest day published.*rewrite the past"):
+            promote(MODEL, after(days), gated, version=2, by="Ada", why="better")
+    assert rows_of_ledger(gated) == [(1, after(2).start)]
+    assert Registry(gated).aliased("late_arrival") == 1
+    promote(MODEL, after(5), gated, version=2, by="Ada", why="better")
+    assert rows_of_ledger(gated) == [(1, after(2).start), (2, after(5).start)]
+
+
+@pytest.mark.parametrize("days", [0, -9])
+def test_a_version_is_no_champion_of_days_whose_outcomes_it_has_seen(gated: Settings, days: int) -> None:
+    with pytest.raises(NeedsAttention, match=r"trained on 2013-03-22.*from the day after"):
+        promote(MODEL, after(days), gated, version=1, by="Ada", why="first")
+    assert rows_of_ledger(gated) == []
+
+
+def test_a_version_that_there_is_not_is_refused(gated: Settings) -> None:
+    with pytest.raises(NeedsAttention, match="no version 3 in the registry; the newest are 2, 1"):
+        promote(MODEL, after(3), gated, version=3, by="Ada", why="first")
+    assert rows_of_ledger(gated) == []
+
+
+def test_a_version_that_nobody_judged_is_refused(gated: Settings) -> None:
+    """As a step leaves it that was killed before it looked whether another had made a version of the same fit."""
+    fit_run = Registry(gated).get_fit(fit(MODEL, after(2), gated, candidate="linear").run_id)
+    client(gated).create_model_version("late_arrival", f"runs:/{fit_run.run_id}/x", fit_run.run_id, tags=fit_run.tags)
+    with pytest.raises(NeedsAttention, match="version 3 of late_arrival was not made by evaluate"):
+        promote(MODEL, after(4), gated, version=3, by="Ada", why="first")
+    assert rows_of_ledger(gated) == []
+
+
+def test_a_version_of_another_model_is_refused(gated: Settings) -> None:
+    client(gated).set_model_version_tag("late_arrival", "1", "model", "another")
+    with pytest.raises(NeedsAttention, match="was not made by evaluate"):
+        promote(MODEL, after(4), gated, version=1, by="Ada", why="first")
+
+
+@pytest.mark.parametrize(("by", "why"), [("", "better"), ("Ada", " ")])
+def test_a_promotion_says_who_and_why(gated: Settings, by: str, why: str) -> None:
+    with pytest.raises(NeedsAttention, match="who decided it and why"):
+        promote(MODEL, after(1), gated, version=1, by=by, why=why)

@@ -1,0 +1,192 @@
+"""What training, gate and promotion start from in tests: a month of features and outcomes, small and quick to fit.
+
+Written directly as the steps before leave it; `conftest.py` has the fixtures.
+"""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import sqlalchemy as sa
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from pydantic import SecretStr
+
+from include import schemas
+from include.config import Bound, Candidate, Model, Slices, load_model, load_project
+from include.contracts import Evaluated, Fitted, GateDecision, Interval
+from include.io.tables import Scope, Tables
+from include.settings import Settings
+from include.steps.evaluate import evaluate
+from include.steps.fit import fit
+from include.steps.gate import gate
+
+PROJECT = load_project("flights")
+DAYS = Interval(start=date(2013, 3, 1), end=date(2013, 3, 28))
+DAY = date(2013, 3, 22)  # the run day: outcomes to the 21st are known
+RUN = Interval.of(DAY)
+WHOLE = Scope(Interval(start=date(2013, 1, 1), end=date(2013, 12, 31)))
+FLIGHTS = 120  # a day
+GATE = load_model("late_arrival").gate.model_copy(
+    update={  # what 600 made-up rows can show
+        "min_rows": 400,
+        "quality": (Bound(metric="roc_auc", at_least=0.7),),
+        "calibration_gap": 0.15,
+        "calibration_error": 0.2,
+        "not_worse_than_linear": 0.1,
+        "not_worse_than_champion": 0.1,
+        "slices": Slices(by=("origin", "carrier"), min_rows=100, not_worse_by=0.1),
+        "too_good": Bound(metric="roc_auc", at_most=0.97),
+        "microseconds_per_row": 5000,
+    }
+)
+MODEL = load_model("late_arrival").model_copy(
+    update={
+        "candidates": (
+            Candidate(name="linear", params={"kind": "linear", "C": 0.1}),
+            Candidate(name="boosted", params={"kind": "boosted", "max_iter": 15, "min_samples_leaf": 50}),
+        ),
+        "train_days": 16,
+        "judge_days": 5,
+        "min_fit_days": 8,
+        "gate": GATE,
+    }
+)
+_numbers = itertools.count()
+
+
+# --- what the steps before leave --------------------------------------------------------------------------------------
+
+
+def flights() -> pl.DataFrame:
+    """Key, features and delay of each flight of DAYS, with holes as the real ones have."""
+    rng = np.random.default_rng(5)
+    n = FLIGHTS * len(DAYS.days)
+    days = [day for day in DAYS.days for _ in range(FLIGHTS)]
+    numbers = {name: rng.normal(size=n) for name in MODEL.numeric}
+    numbers["departure_hour"] = rng.uniform(5, 23, n)
+    numbers["wind_gust_mph"] = np.where(rng.random(n) < 0.7, np.nan, rng.uniform(15, 50, n))
+    numbers["weather_missing"] = (rng.random(n) < 0.02).astype(float)
+    labels = {
+        "carrier": rng.choice(["UA", "B6", "EV", "DL"], n),
+        "origin": rng.choice(["EWR", "JFK", "LGA"], n),
+        "dest": rng.choice(["LAX", "ORD", "ATL", "BOS", "MIA"], n),
+    }
+    delay = 4 * (numbers["departure_hour"] - 15) + 12 * (labels["carrier"] == "EV")
+    delay += 8 * numbers["precipitation_inches"]
+    delay = np.where(rng.random(n) < 0.03, np.nan, delay + rng.normal(scale=20, size=n))
+    return pl.DataFrame({
+        "day": days,
+        "entity_id": [f"{carrier}-{i % FLIGHTS}" for i, carrier in enumerate(labels["carrier"])],
+        **labels,
+        **numbers,
+        "arr_delay_minutes": delay,
+    }).with_columns(pl.selectors.float().fill_nan(None))
+
+
+def write_all(settings: Settings) -> None:
+    """Deliveries, clean actuals and features of DAYS, as their nights made them."""
+    tables, rows = Tables(settings), flights()
+    moments = pl.DataFrame({"day": DAYS.days, "as_of": [PROJECT.cutoff_at(day) for day in DAYS.days]})
+    features = rows.drop("arr_delay_minutes").join(moments, on="day").with_columns(knowledge=pl.lit("night"))
+    tables.replace("features_flights", features, WHOLE, sort_by=["day", "entity_id"])
+    tables.replace("clean_actuals", actuals(rows), WHOLE, sort_by=["day", "entity_id"])
+    listed = [
+        listing(feed, needed, minutes_before_cutoff=30, of=day)
+        for day in DAYS.days
+        for feed, needed in PROJECT.required(day).items()
+    ]
+    deliveries = pl.DataFrame(listed, schema=schemas.DELIVERIES)
+    tables.replace("deliveries_flights", deliveries, WHOLE, sort_by=["day", "feed"])
+
+
+def actuals(rows: pl.DataFrame, name: str = "a") -> pl.DataFrame:
+    delivery_id = pl.format("actuals/{}/{}", pl.lit(name), "day").alias("delivery_id")
+    return rows.select("day", delivery_id, "entity_id", "arr_delay_minutes")
+
+
+def listing(feed: str, day: date, *, minutes_before_cutoff: int, of: date, name: str = "a") -> dict[str, Any]:
+    return {
+        "day": day,
+        "feed": feed,
+        "delivery_id": f"{feed}/{name}/{day}",
+        "rows": FLIGHTS,
+        "available_at": PROJECT.cutoff_at(of) - timedelta(minutes=minutes_before_cutoff),
+        "verdict": "accepted",
+    }
+
+
+def correct(settings: Settings, day: date, *, minutes_before_cutoff: int) -> None:
+    """A second delivery of a day's actuals: all late; known that long before the cutoff of DAY."""
+    tables = Tables(settings)
+    delivery = listing("actuals", day, minutes_before_cutoff=minutes_before_cutoff, of=DAY, name="again")
+    scope = Scope.of_deliveries([day], [delivery["delivery_id"]])
+    of_day = flights().filter(pl.col("day") == day).with_columns(arr_delay_minutes=pl.lit(99.0))
+    tables.replace("clean_actuals", actuals(of_day, "again"), scope, sort_by=["entity_id"])
+    listed = pl.DataFrame([delivery], schema=schemas.DELIVERIES)
+    tables.replace("deliveries_flights", listed, scope, sort_by=["day"])
+
+
+def change(settings: Settings, table: str, days: Interval, *changes: pl.Expr) -> None:
+    tables = Tables(settings)
+    tables.replace(table, lambda rows: rows.with_columns(*changes), Scope(days), sort_by=["day", "entity_id"])
+
+
+@contextmanager
+def cloned(postgres: sa.URL, template: str) -> Iterator[SecretStr]:
+    """The URL of a copy of a database."""
+    name = f"mlflow_{next(_numbers)}_of_models"
+    # MLflow keeps connections open, and what is connected to cannot be copied
+    administer(postgres, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'")
+    administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield in_database(postgres, name)
+    administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def in_database(postgres: sa.URL, database_name: str) -> SecretStr:
+    return SecretStr(postgres.set(database=database_name).render_as_string(hide_password=False))
+
+
+def administer(url: sa.URL, statement: str) -> None:
+    engine = sa.create_engine(url.set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text(statement))
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def after(days: int) -> Interval:
+    return Interval.of(DAY + timedelta(days=days))
+
+
+def fit_all(settings: Settings, model: Model = MODEL, run_day: Interval = RUN) -> list[Fitted]:
+    return [fit(model, run_day, settings, candidate=c.name) for c in model.candidates]
+
+
+def train(settings: Settings, model: Model = MODEL, run_day: Interval = RUN) -> Evaluated:
+    return evaluate(model, run_day, settings, fitted=fit_all(settings, model, run_day))
+
+
+def judge(settings: Settings, model: Model = MODEL, run_day: Interval = RUN) -> GateDecision:
+    """Train, and hold the version against the gate."""
+    fitted = fit_all(settings, model, run_day)
+    return gate(model, run_day, settings, evaluated=evaluate(model, run_day, settings, fitted=fitted), fitted=fitted)
+
+
+def client(settings: Settings) -> MlflowClient:
+    return MlflowClient(settings.mlflow_tracking_uri.get_secret_value())
+
+
+def versions(settings: Settings, model: str = "late_arrival") -> list[int]:
+    return sorted(int(v.version) for v in client(settings).search_model_versions(f"name = '{model}'"))
+
+
+def runs(settings: Settings) -> list[Run]:
+    mlflow = client(settings)
+    experiment = mlflow.get_experiment_by_name("flights/late_arrival")
+    return list(mlflow.search_runs([experiment.experiment_id])) if experiment else []

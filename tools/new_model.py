@@ -1,0 +1,96 @@
+"""`make new-model`: the folder of a new model, ready to be trained; a data scientist goes on from there.
+
+Takes the feature columns and days of a model of the same project. Writes nothing when the folder is there, or when
+what it would write is not a valid model.
+"""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from include.config import PROJECTS, load_model, load_project, model_names, nearest
+from include.errors import NeedsAttention
+
+TEMPLATES = Path(__file__).parent / "templates" / "model"
+NEXT = """wrote {folder}
+Next:
+  1. model.yaml: columns, candidates, thresholds of the gate; estimator.py: how it learns; README.md: the model card.
+  2. . .local/env && python -m include.cli gate --model {name} --start <a day>   (after make run)
+  3. make check test-unit, and a pull request; the DAGs {name}_train and {name}_score are there by themselves."""
+
+
+def new_model(project: str, name: str, outcome: str, like: str | None, projects: Path = PROJECTS) -> Path:
+    """Write the folder; returns it. Raises `NeedsAttention` in words, and then nothing was written."""
+    config = load_project(project)
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
+        raise NeedsAttention(f"name {name!r}: lower-case letters, digits and _, beginning with a letter, 40 at most")
+    if name in model_names():
+        raise NeedsAttention(f"there is a model {name!r} already; names are unique, since tables and DAGs have them")
+    if outcome not in config.outcomes:
+        raise NeedsAttention(
+            f"{config.folder / 'project.yaml'} has no outcome {outcome!r}{nearest(outcome, config.outcomes)}"
+        )
+    others = model_names(project)
+    if not others:
+        raise NeedsAttention(f"{project} has no model yet whose columns could be taken; write the first by hand")
+    if like is not None and like not in others:
+        raise NeedsAttention(f"LIKE={like}: {project} has no such model{nearest(like, others)}")
+    model = load_model(like or others[0])
+    task = "classification" if model.outcome == outcome else _task(config.outcomes[outcome].sql)
+    about = config.outcomes[outcome].description or outcome
+    values = {
+        **{key: getattr(model, key) for key in ("numeric", "categorical", "train_days", "judge_days", "min_fit_days")},
+        "name": name,
+        "project": project,
+        "outcome": outcome,
+        "owner": model.owner,
+        "task": task,
+        "about": about,
+        "title": name.replace("_", " ").capitalize(),
+        "question": f"{name.replace('_', ' ').capitalize()}: {about}",
+        "unit": 5,
+    }
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # no HTML
+    )
+    folder = projects / project / "models" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as half:  # it appears whole, or not at all
+        for template in sorted(TEMPLATES.glob("*.j2")):
+            text = templates.get_template(template.name).render(values)
+            (Path(half) / template.stem).write_text(text, encoding="utf-8")
+        shutil.copytree(half, folder)
+    return folder
+
+
+def _task(sql: str) -> str:
+    """An outcome that is made of 1 and 0 is a class; anything else is a number."""
+    values = set(re.findall(r"(?:THEN|ELSE)\s+([\d.]+)", sql, flags=re.IGNORECASE))
+    return "classification" if values and values <= {"0", "1", "0.0", "1.0"} else "regression"
+
+
+def main(
+    name: Annotated[str, typer.Option(help="of the folder, the tables and the DAGs")],
+    outcome: Annotated[str, typer.Option(help="an outcome of project.yaml")],
+    project: Annotated[str, typer.Option(help="a folder of include/projects")] = "flights",
+    like: Annotated[str | None, typer.Option(help="the model whose columns and days it takes")] = None,
+) -> None:
+    """Write the folder of a new model."""
+    try:
+        folder = new_model(project, name, outcome, like or None)
+    except NeedsAttention as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(NEXT.format(folder=folder.relative_to(Path.cwd()), name=name))
+
+
+if __name__ == "__main__":
+    typer.run(main)
