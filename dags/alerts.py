@@ -37,6 +37,9 @@ class Webhook(BaseNotifier):
         super().__init__()
         self.say = say
 
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Nothing is a template here, and the context of a run that timed out may have no renderer."""
+
     def notify(self, context: Any) -> None:
         """Log it, and post it. Raises `Undelivered`."""
         text = self.say(context)

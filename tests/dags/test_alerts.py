@@ -149,7 +149,8 @@ def test_a_run_that_failed_by_a_task_is_told_of_once(bag: Any, receiver: Receive
     RUN_FAILED(context(bag, reason="task_failure"))
     assert receiver.got == []
     RUN_FAILED(context(bag, reason="timed_out"))
-    RUN_FAILED({"dag": bag.dags["flights_prepare"], "run_id": "manual__1", "reason": "timed_out"})  # all there may be
+    stored = type("SerializedDAG", (), {"dag_id": "flights_prepare"})()
+    RUN_FAILED({"dag": stored, "run_id": "manual__1", "reason": "timed_out"})  # all there may be
     assert "flights_prepare failed for 2013-03-02 (run scheduled__2013-03-02): timed_out" in receiver.texts[0]
     assert "airflow tasks states-for-dag-run flights_prepare 'manual__1'" in receiver.texts[1]
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from include.cli import app
 from include.config import Model, Monitor, Project, load_model, load_project
 from include.contracts import Interval, Monitored
 from include.io import database, performance
@@ -212,6 +214,19 @@ def test_more_days_than_are_held_at_once(nights: Settings, flights: Project, mon
     monkeypatch.setattr(performance, "CHUNK_DAYS", 1)
     assert run(nights, flights, LATER)[0].days == 2
     assert stored(nights) == expected
+
+
+def test_by_hand(nights: Settings, flights: Project, late: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes(flights, Interval(start=NEXT, end=LATER), nights)
+    for name in ("landing", "tables", "artifacts"):
+        monkeypatch.setenv(f"NIGHTLY_{name}".upper(), getattr(nights, name))
+    for name in ("database_url", "mlflow_tracking_uri", "hash_key"):
+        monkeypatch.setenv(f"NIGHTLY_{name}".upper(), getattr(nights, name).get_secret_value())
+    done = CliRunner().invoke(app, ["monitor", "--project", "flights", "--start", str(NEXT), "--end", str(LATER)])
+    assert done.exit_code == 0, done.output
+    result = Monitored.model_validate_json(done.stdout)
+    assert (result.days, [a.day for a in result.alerts]) == (2, [LATER])
+    assert execute(nights, "SELECT step, state, rows FROM step_runs") == [("monitor", "success", result.rows)]
 
 
 @pytest.fixture

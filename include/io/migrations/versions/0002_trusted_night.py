@@ -1,7 +1,7 @@
 """A night one can trust: quarantine in the quality results, the gate's record, what a promotion rests on, performance,
 freshness and alerts; role `ops_reader`.
 
-What the gate found and what was alerted is never changed, as with predictions and promotions before.
+What the gate found is never changed, as with predictions and promotions before; of an alert only `notified_at` is.
 """
 
 from alembic import op
