@@ -19,6 +19,8 @@ for this day and nobody was told of yet, by the connection `nightly_alerts`; wit
 
 **Safe to run again:** yes, in any order of days; an older night never overwrites what a newer one knows, a day is
 measured again only when its scores or outcomes changed, and nobody is told twice.
+**If a day is not measured yet:** its scores came after this run, as when many nights are backfilled beside their
+scoring; the next run, or this one cleared, measures it.
 **If it waits:** `wait_for_features` names the night that `{name}_prepare` has not finished.
 **If `alert` is skipped:** there was nothing to tell. **If it fails:** the webhook did not take it; clear it, and it
 tells what is still untold.

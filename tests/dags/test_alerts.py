@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
-from dags import alerts, common
+from dags import common
 from dags.alerts import RUN_FAILED, TASK_FAILED, Undelivered, tell
 from include.contracts import Alert, Interval
 from include.errors import BadData
@@ -72,7 +72,7 @@ def connected(monkeypatch: pytest.MonkeyPatch, url: str | None) -> None:
             raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
         return Connection(conn_id=conn_id, conn_type="http", password=url)
 
-    monkeypatch.setattr(alerts.Connection, "get", get)
+    monkeypatch.setattr(Connection, "get", get)
 
 
 def context(bag: Any, exception: BaseException | None = None, **more: Any) -> dict[str, Any]:

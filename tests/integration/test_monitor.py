@@ -216,6 +216,24 @@ def test_more_days_than_are_held_at_once(nights: Settings, flights: Project, mon
     assert stored(nights) == expected
 
 
+def test_what_changes_while_a_day_is_measured_is_measured_by_the_next(
+    nights: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes(flights, Interval.of(NEXT), nights)
+    reading = performance._predictions
+
+    def corrected(*given: Any) -> Any:
+        monkeypatch.setattr(performance, "_predictions", reading)
+        outcomes(flights, Interval.of(LATER), nights)
+        return reading(*given)
+
+    monkeypatch.setattr(performance, "_predictions", corrected)
+    first = monitor(flights, Interval.of(NEXT), nights)
+    assert (first.days, of_all(nights, DAY, "roc_auc")) == (1, (1, 1.0, 4))  # as it was when its digest was taken
+    second = monitor(flights, Interval.of(NEXT), nights)
+    assert (second.days, of_all(nights, DAY, "roc_auc")) == (2, (1, 0.5, 4))
+
+
 def test_by_hand(nights: Settings, flights: Project, late: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes(flights, Interval(start=NEXT, end=LATER), nights)
     for name in ("landing", "tables", "artifacts"):
