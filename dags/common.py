@@ -11,6 +11,7 @@ from typing import Any
 from airflow.sdk import Asset, Connection, CronTriggerTimetable, Param, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from dags.alerts import RUN_FAILED, TASK_FAILED
 from include.config import Model, Project
 from include.contracts import Interval, StepResult
 from include.errors import NeedsAttention, NotYet
@@ -27,6 +28,7 @@ POLICY: dict[str, Any] = {
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=15),
     "execution_timeout": timedelta(hours=2),
+    "on_failure_callback": TASK_FAILED,  # after the last try
 }
 WAIT: dict[str, Any] = {
     # reschedule: it frees its slot between looks, and the triggerer cannot import `include`
@@ -59,6 +61,7 @@ def nightly(project: Project) -> dict[str, Any]:
             )
         },
         "dagrun_timeout": timedelta(hours=24),
+        "on_failure_callback": RUN_FAILED,
     }
 
 

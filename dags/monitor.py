@@ -1,8 +1,10 @@
-"""`<project>_monitor`: join the true outcomes that became known."""
+"""`<project>_monitor`: join the true outcomes that became known, measure the models by them, tell people."""
 
-from airflow.sdk import dag, task
+from airflow.sdk import dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.common import Json, every_night, nightly, outcomes_asset, run_day, run_step
+from dags.alerts import tell
+from dags.common import Json, every_night, nightly, outcomes_asset, run_day, run_step, settings
 from dags.sensors import wait_for_night
 from include.config import Project, load_project, project_names
 from include.contracts import Interval
@@ -10,13 +12,21 @@ from include.contracts import Interval
 DOC = """
 ### {title}: what became true
 
-Records the outcomes that the night knows, corrections of earlier days included, so that `predictions_with_outcomes`
-shows what was predicted beside what came true.
+Records the outcomes that the night knows, corrections of earlier days included (`outcomes`). Then measures each model's
+published scores by day, version and slice, looks how fresh tables and scores are, and raises an alert where a rule of
+`model.yaml` is broken or the scores of the day before were late (`monitor`). `alert` tells people of what was raised
+for this day and nobody was told of yet, by the connection `nightly_alerts`; without it, in its log.
 
-**Safe to run again:** yes, in any order of days; an older night never overwrites what a newer one knows.
+**Safe to run again:** yes, in any order of days; an older night never overwrites what a newer one knows, a day is
+measured again only when its scores or outcomes changed, and nobody is told twice.
+**If a day is not measured yet:** its scores came after this run, as when many nights are backfilled beside their
+scoring; the next run, or this one cleared, measures it.
 **If it waits:** `wait_for_features` names the night that `{name}_prepare` has not finished.
-**By hand:** `python -m include.cli outcomes --project {name} --start 2013-03-02`
-**Where to look:** view `predictions_with_outcomes`. **Owner:** {owner}
+**If `alert` is skipped:** there was nothing to tell. **If it fails:** the webhook did not take it; clear it, and it
+tells what is still untold.
+**By hand:** `python -m include.cli outcomes --project {name} --start 2013-03-02`, then `monitor` likewise.
+**Where to look:** views `predictions_with_outcomes`, `model_performance`, `model_status`, `freshness_status`,
+`alert_history`. **Owner:** {owner}
 """
 
 
@@ -37,7 +47,23 @@ def monitor(project: Project) -> None:
             """The outcomes that became known, into the shared database."""
             return run_step("outcomes", project, Interval.of(run_day(project)))
 
-        wait_for_night(project) >> outcomes()
+        @task
+        def monitor() -> Json:
+            """Performance of all models, freshness, and alerts by the rules."""
+            return run_step("monitor", project, Interval.of(run_day(project)))
+
+        @task
+        def alert() -> None:
+            """Tell people of the alerts of this day that nobody was told of yet; skipped when there is none."""
+            from include.io import performance
+
+            day = run_day(project)
+            with performance.telling(settings(), project.name, Interval.of(day)) as alerts:
+                if not alerts:
+                    raise AirflowSkipException(f"{project.name}: nothing to tell of {day}")
+                tell("\n\n".join(found.sentence for found in alerts))(get_current_context())
+
+        wait_for_night(project) >> outcomes() >> monitor() >> alert()
 
     build()
 

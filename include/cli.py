@@ -195,6 +195,12 @@ def outcomes(project: ProjectOption, start: Start, end: End = None) -> None:
 
 
 @app.command()
+def monitor(project: ProjectOption, start: Start, end: End = None) -> None:
+    """Measure published scores against outcomes, and the freshness of tables and scores; raise alerts by the rules."""
+    _print(_run("monitor", load_project(project), _interval(start, end)))
+
+
+@app.command()
 def check(project: ProjectOption, start: Start, end: End = None) -> None:
     """Reconcile features, batches, pointers and ledger; exit code 1 and a sentence each when something is off."""
     from include.check import check as reconcile

@@ -10,11 +10,11 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from include.contracts import Interval
 from include.errors import BadConfig
@@ -205,18 +205,21 @@ class Bound(Config):
     """What a metric has to reach, or not to pass: one of the two."""
 
     metric: str
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    at_most: float | None = Field(default=None, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(f"{self.metric}: give at_least or at_most, one of them")
+            raise ValueError(f"{self.metric}: exactly one of at_least and at_most is needed")
         return self
 
     @property
     def threshold(self) -> float:
-        return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]
+        """The number, whichever side it holds."""
+        found = self.at_most if self.at_least is None else self.at_least
+        assert found is not None
+        return found
 
     def holds(self, value: float) -> bool:
         """False for NaN."""
@@ -268,11 +271,71 @@ class Gate(Config):
     inputs_may_change: bool = Field(default=False, description="set it in the change that gives the model other inputs")
 
 
-METRICS: dict[str, tuple[str, ...]] = {
+GATE_METRICS: Final[dict[str, tuple[str, ...]]] = {
     "classification": ("log_loss", "brier", "roc_auc"),
     "regression": ("mae", "rmse", "r2"),
 }
-"""What bounds can be put on."""
+"""What the gate can put a bound on; calibration has checks of its own."""
+
+
+METRICS: Final[dict[str, tuple[str, ...]]] = {
+    "classification": (
+        "log_loss",
+        "brier",
+        "roc_auc",
+        "base_rate",
+        "mean_score",
+        "calibration_gap",
+        "ece",
+        "accuracy",
+    ),
+    "regression": ("mae", "rmse", "mean_error", "r2"),
+}
+"""What is measured of published scores each day, by task; `include/monitoring.py` says what each is."""
+
+
+def _quoted(written: Any) -> Any:
+    if isinstance(written, int | float):  # YAML reads 10:30 as 630, and pydantic that as half past midnight or so
+        raise ValueError('write the time in quotes, "10:30"')
+    return written
+
+
+class Rule(Bound):
+    """Too poor: the metric over all rows breaks its bound on at least `days` of the newest `of` measured days."""
+
+    days: int = Field(ge=1)
+    of: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.days > self.of:
+            raise ValueError(f"{self.days} days of the newest {self.of} can never break it; days is at most `of`")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Tells the rules of a model apart, in `alerts`."""
+        side = "at_most" if self.at_least is None else "at_least"
+        return f"{self.metric} {side} {self.threshold:g}, {self.days} of {self.of} days"
+
+
+class Monitor(Config):
+    """How a model is watched once its scores are published."""
+
+    slices: tuple[str, ...] = Field(default=(), description="public columns of the entity to measure by")
+    min_rows: int = Field(default=30, ge=1, description="a slice, and a day of a rule, with fewer rows is left out")
+    publish_by: Annotated[time, BeforeValidator(_quoted)] = Field(
+        default=time(6), description="local time on day D by which the scores of D must be published"
+    )
+    rules: tuple[Rule, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.slices)) < len(self.slices):
+            raise ValueError("slices: a column stands twice")
+        if len({rule.name for rule in self.rules}) < len(self.rules):
+            raise ValueError("rules: two are the same")
+        return self
 
 
 class Model(Config):
@@ -293,6 +356,7 @@ class Model(Config):
     decision_threshold: float = Field(default=0.5, description="classification: predicted 1 from this score on")
     seed: int = 20130101
     gate: Gate
+    monitor: Monitor = Monitor()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -300,6 +364,12 @@ class Model(Config):
             raise ValueError("judge_days must be less than train_days, or nothing is left to fit on")
         if len({c.name for c in self.candidates}) < len(self.candidates):
             raise ValueError("two candidates have the same name")
+        for rule in self.monitor.rules:
+            if rule.metric not in METRICS[self.task]:
+                known = METRICS[self.task]
+                raise ValueError(
+                    f"monitor.rules: {self.task} has no metric {rule.metric!r}{nearest(rule.metric, known)}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -308,9 +378,9 @@ class Model(Config):
         if gate.linear not in names:
             raise ValueError(f"gate.linear: no candidate {gate.linear!r}{nearest(gate.linear, names)}")
         for bound in (*gate.quality, gate.too_good):
-            if bound.metric not in METRICS[self.task]:
+            if bound.metric not in GATE_METRICS[self.task]:
                 raise ValueError(f"gate: {self.task} has no metric {bound.metric!r}"
-                                 f"{nearest(bound.metric, METRICS[self.task])}")  # fmt: skip
+                                 f"{nearest(bound.metric, GATE_METRICS[self.task])}")  # fmt: skip
         for name in [n for n in gate.slices.by if n not in gate.slices.groups]:
             if name not in self.features:
                 raise ValueError(f"gate.slices.by: no feature or group {name!r}{nearest(name, self.features)}")
@@ -337,8 +407,9 @@ class Model(Config):
 
     @property
     def digest(self) -> str:
-        """Digest of what decides a fit: the declaration, but not how it is judged, and the code of the estimator."""
-        declared = json.dumps(self.model_dump(mode="json", exclude={"gate"}), sort_keys=True).encode()
+        """Digest of what decides a fit: the declaration, but not how it is judged or watched, and the estimator."""
+        decides = self.model_dump(mode="json", exclude={"gate", "monitor"})
+        declared = json.dumps(decides, sort_keys=True).encode()
         return hashlib.sha256(declared + (self.folder / "estimator.py").read_bytes()).hexdigest()
 
 
@@ -371,7 +442,23 @@ def load_model(name: str) -> Model:
     outcomes = load_project(model.project).outcomes
     if model.outcome not in outcomes:
         raise BadConfig(f"{path}: outcome: no outcome {model.outcome!r}{nearest(model.outcome, outcomes)}")
+    _check_monitor(path, model)
     return model
+
+
+def _check_monitor(path: Path, model: Model) -> None:
+    project = load_project(model.project)
+    for column in model.monitor.slices:
+        if column not in project.entity.public:
+            meant = nearest(column, project.entity.public)
+            raise BadConfig(f"{path}: monitor.slices: {project.name} has no public column {column!r}{meant}")
+        if column == "all":
+            raise BadConfig(f"{path}: monitor.slices: 'all' is what all rows together are called; rename the column")
+    if model.monitor.publish_by < project.cutoff:
+        raise BadConfig(
+            f"{path}: monitor.publish_by: {model.monitor.publish_by:%H:%M} is before the cutoff of {project.name}, "
+            f"{project.cutoff:%H:%M}, until which nothing can be scored"
+        )
 
 
 def project_names() -> list[str]:

@@ -225,3 +225,32 @@ class Recorded(StepResult):
     """`outcomes`: how many days' outcomes became known or were corrected."""
 
     days: int
+
+
+class Alert(Record):
+    """What people are told of once: `subject` (a model) broke `rule` as of run day `day`, in words."""
+
+    subject: str
+    rule: str
+    day: date
+    sentence: str
+
+
+class Freshness(Record):
+    """How far a table, or a model's published scores, had come as of run day `day`; `behind_days` is None where
+    nothing was due or nothing is there."""
+
+    subject: str
+    day: date
+    newest_day: date | None
+    behind_days: int | None
+    late: bool
+    sentence: str
+
+
+class Monitored(StepResult):
+    """`monitor`: `rows` of performance written, of how many days of scores (`days`, over all models), and the alerts
+    that were raised now."""
+
+    days: int
+    alerts: tuple[Alert, ...] = ()

@@ -125,7 +125,7 @@ def _calibration(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
         gap = float(abs(e.challenger.score.mean() - e.truth.mean()))
     yield _check("calibration", "level", gap, _at_most(model.gate.calibration_gap), means)
     if model.gate.calibration_error is not None:
-        error = learning.calibration_error(e.truth, e.challenger.score, BINS) if finite else None
+        error = learning.expected_calibration_error(e.truth, e.challenger.score, BINS) if finite else None
         at_most = _at_most(model.gate.calibration_error)
         yield _check("calibration", f"{BINS} bins", error, at_most, "expected calibration error")
 

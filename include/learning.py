@@ -189,14 +189,18 @@ def metrics(task: Task, truth: np.ndarray, score: np.ndarray) -> dict[str, float
     return {name: float(value) for name, value in measured.items() if np.isfinite(value)}
 
 
-def calibration_error(truth: np.ndarray, score: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: the mean |mean score - observed rate| over bins of equally many rows by score
-    (Naeini, Cooper and Hauskrecht 2015; of equal frequency, since few scores are near 1). Raises `ValueError` when
-    there is no row."""
-    if not len(truth):
-        raise ValueError("no rows to calibrate on")
-    parts = np.array_split(np.argsort(score, kind="stable"), min(bins, len(truth)))
-    return float(sum(abs(score[part].mean() - truth[part].mean()) * len(part) for part in parts) / len(truth))
+def expected_calibration_error(truth: np.ndarray, score: np.ndarray, bins: int = 10) -> float:
+    """How far scores are from observed rates: rows sorted by score in `bins` of equal count, the distance of mean
+    score and observed rate in each, weighted by rows (Naeini, Cooper, Hauskrecht: Obtaining Well Calibrated
+    Probabilities Using Bayesian Binning, AAAI 2015). From 0, which is best, to 1; truth is 0 or 1.
+
+    Rows of equal score take their common rate, so that the order in which they come does not matter.
+    """
+    order = np.argsort(score, kind="stable")
+    _, tied, count = np.unique(score[order], return_inverse=True, return_counts=True)
+    rate = (np.bincount(tied, weights=truth[order]) / count)[tied]
+    gaps = np.array_split(score[order] - rate, bins)
+    return float(sum(abs(gap.sum()) for gap in gaps) / len(truth))
 
 
 def content_digest(frame: pl.DataFrame) -> str:

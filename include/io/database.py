@@ -1,6 +1,6 @@
-"""The shared PostgreSQL database: what most steps need of it; `ledger.py` has the gate's decisions and the promotions.
-Only `include/io` speaks SQL. Small reads and writes by SQLAlchemy, bulk ones as Arrow through ADBC (`COPY` into a
-temporary table, then one statement).
+"""The shared PostgreSQL database: what most steps need of it. `ledger.py` has the gate's decisions and the promotions,
+`performance.py` what `monitor` keeps; only they speak SQL. Small reads and writes by SQLAlchemy, bulk ones as Arrow
+through ADBC (`COPY` into a temporary table, then one statement).
 
 Here belongs how rows are stored so that nothing is doubled, half there or overwritten by something older. What the
 rows should be is decided in `include/steps`. SQL is never formatted from values; identifiers only come from names
@@ -8,7 +8,7 @@ that `include/config.py` has validated, quoted.
 
 Whoever writes the same thing as another at once waits for it, on an advisory lock held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in that order), `outcomes <project>`,
-`quality <project>`.
+`quality <project>`, `performance <model>`.
 """
 
 import hashlib

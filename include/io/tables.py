@@ -82,6 +82,12 @@ class Tables:
     def version(self, table: str) -> int:
         return self.open(table).version()
 
+    def days(self, table: str) -> list[date]:
+        """The days that have rows, sorted; none of a table that does not exist. Reads the log, not the files."""
+        if not self.exists(table):
+            return []
+        return sorted(date.fromisoformat(part["day"]) for part in self.open(table).partitions())
+
     def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
         """Rows at a version (default: now). Collect with polars: `to_pyarrow_table()` aborts some processes at exit."""
         return pl.scan_delta(self.open(table, version))

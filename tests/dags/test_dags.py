@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from dags.alerts import RUN_FAILED, TASK_FAILED
 from include.config import load_model, load_project, model_names, project_names
 from tests.dags.conftest import ROOT
 
@@ -45,7 +46,7 @@ def test_the_bundle_has_the_dags_that_the_configs_declare(bag: Any) -> None:
     ("kind", "chain"),
     [
         ("prepare", ["wait_for_files", "land", "validate", "build_features"]),
-        ("monitor", ["wait_for_features", "outcomes"]),
+        ("monitor", ["wait_for_features", "outcomes", "monitor", "alert"]),
         ("reprocess", ["land", "validate", "build_features", "outcomes"]),
     ],
 )
@@ -86,6 +87,8 @@ def test_every_dag_says_what_on_call_needs(bag: Any) -> None:
         assert "{" not in doc.replace('{"', ""), f"{dag.dag_id}: a placeholder was left in its DOC"
         assert dag.tags, f"{dag.dag_id}: give it tags"
         assert dag.dagrun_timeout, f"{dag.dag_id}: give it a dagrun_timeout"
+        if "nightly" in dag.tags:
+            assert dag.on_failure_callback is RUN_FAILED, f"{dag.dag_id}: people are told when its time is up"
         assert not dag.catchup, f"{dag.dag_id}: a missed night is backfilled knowingly, never by catchup"
 
 
@@ -97,6 +100,8 @@ def test_every_task_keeps_the_policy(bag: Any) -> None:
             assert task.owner in owners, f"{where}: owner must come from the config"
             assert task.doc_md, f"{where}: give its function a docstring"
             assert task.execution_timeout, f"{where}: give it an execution_timeout (dags/common.py, POLICY)"
+            told = "people are told when a task fails for good (dags/common.py, POLICY)"
+            assert task.on_failure_callback in ([TASK_FAILED], TASK_FAILED), f"{where}: {told}"
             if task.task_id.startswith("wait_for_"):
                 assert task.mode == "reschedule", f"{where}: a sensor must free its slot between looks"
                 assert task.timeout, f"{where}: a sensor must end some time"

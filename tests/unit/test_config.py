@@ -18,6 +18,8 @@ LATE = yaml.safe_load(
     (config.PROJECTS / "flights" / "models" / "late_arrival" / "model.yaml").read_text(encoding="utf-8")
 )
 
+AUC = {"metric": "roc_auc", "at_least": 0.55, "days": 3, "of": 7}
+
 
 @pytest.fixture
 def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -180,6 +182,44 @@ class TestModel:
             ("candidates", [{"name": "a"}, {"name": "a"}], "two candidates have the same name"),
             ("judge_days", 400, "judge_days must be less than train_days"),
             ("outcome", "late_arival", "outcome: no outcome 'late_arival'; did you mean 'late_arrival'?"),
+            ("monitor.slice", [], "monitor.slice: unknown key; did you mean 'slices'?"),
+            (
+                "monitor.slices",
+                ["carier"],
+                "monitor.slices: flights has no public column 'carier'; did you mean 'carrier'?",
+            ),
+            ("monitor.slices", ["origin", "origin"], "monitor: slices: a column stands twice"),
+            ("monitor.publish_by", "02:59", "monitor.publish_by: 02:59 is before the cutoff of flights, 03:00"),
+            ("monitor.publish_by", 630, 'monitor.publish_by: write the time in quotes, "10:30"'),
+            ("monitor.min_rows", 0, "monitor.min_rows: Input should be greater than or equal to 1"),
+            ("monitor.rules", [{**AUC, "metrik": 1}], "monitor.rules.0.metrik: unknown key; did you mean 'metric'?"),
+            (
+                "monitor.rules",
+                [{**AUC, "metric": "roc_acu"}],
+                "monitor.rules: classification has no metric 'roc_acu'; did you mean 'roc_auc'?",
+            ),
+            (
+                "monitor.rules",
+                [{**AUC, "metric": "mae"}],
+                "monitor.rules: classification has no metric 'mae'; there is log_loss, brier",
+            ),
+            (
+                "monitor.rules",
+                [{**AUC, "at_most": 1}],
+                "monitor.rules.0: roc_auc: exactly one of at_least and at_most is needed",
+            ),
+            (
+                "monitor.rules",
+                [{"metric": "roc_auc", "days": 1, "of": 1}],
+                "monitor.rules.0: roc_auc: exactly one of at_least and at_most is needed",
+            ),
+            ("monitor.rules", [{**AUC, "days": 8}], "monitor.rules.0: 8 days of the newest 7 can never break it"),
+            (
+                "monitor.rules",
+                [{**AUC, "at_least": float("nan")}],
+                "monitor.rules.0.at_least: Input should be a finite",
+            ),
+            ("monitor.rules", [AUC, AUC], "monitor: rules: two are the same"),
         ],
     )
     def test_what_is_wrong(self, flights: Path, key: str, value: object, said: str) -> None:
@@ -213,6 +253,17 @@ class TestModel:
         assert digest(LATE, "a") == digest(LATE, "a")
         others = {digest(LATE, "b"), digest(changed(LATE, "seed", 7), "a"), digest(LATE, "a")}
         assert len(others) == 3
+
+    def test_how_a_model_is_watched_decides_no_fit(self, flights: Path) -> None:
+        path = write(flights, LATE, model="late_arrival")
+        path.with_name("estimator.py").write_text("", encoding="utf-8")
+        before = load_model("late_arrival")
+        load_model.cache_clear()
+        write(flights, changed(LATE, "monitor", None), model="late_arrival")  # it is optional
+        after = load_model("late_arrival")
+        assert before.digest == after.digest
+        assert before.monitor.rules and after.monitor.rules == ()
+        assert after.monitor.publish_by == time(6)
 
 
 class TestTime:

@@ -14,7 +14,6 @@ from include import gate
 from include.config import Bound, Gate, Group, Model, Slices, load_model
 from include.contracts import Check
 from include.gate import Evidence, Scored
-from include.learning import calibration_error
 
 ROWS, DAYS = 6000, 12
 RULES = Gate(
@@ -391,14 +390,6 @@ def test_loss_by_row_is_what_the_metric_is_the_mean_of() -> None:
     rows = gate.loss_by_row(CLASSIFICATION, evidence.truth, evidence.challenger.score)
     assert rows.mean() == pytest.approx(log_loss(evidence.truth, evidence.challenger.score))
     assert np.isfinite(gate.loss_by_row(CLASSIFICATION, np.array([0.0, 1.0]), np.array([1.0, 0.0]))).all()
-
-
-def test_calibration_error_of_known_bins() -> None:
-    score = np.repeat([0.1, 0.6], 50)
-    truth = np.r_[np.ones(20), np.zeros(30), np.ones(30), np.zeros(20)]  # 0.4 and 0.6 observed
-    assert calibration_error(truth, score, bins=2) == pytest.approx(0.15)
-    with pytest.raises(ValueError, match="no rows"):
-        calibration_error(truth[:0], score[:0])
 
 
 def test_inputs_may_change_when_that_is_declared() -> None:

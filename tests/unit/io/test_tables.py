@@ -44,6 +44,15 @@ def test_a_place_that_polars_cannot_read_is_refused(tmp_path: Path, place: str) 
         pl.read_delta(settings.tables)
 
 
+def test_the_days_that_have_rows(tables: Tables) -> None:
+    assert tables.days(TABLE) == []
+    put(tables, frame(SECOND, 1), SECOND)
+    put(tables, frame(FIRST, 1, 2))
+    assert tables.days(TABLE) == [FIRST, SECOND]
+    put(tables, frame(SECOND), SECOND)
+    assert tables.days(TABLE) == [FIRST]
+
+
 class TestReplace:
     def test_makes_the_table(self, tables: Tables) -> None:
         ref = put(tables, frame(FIRST, 2, 1))

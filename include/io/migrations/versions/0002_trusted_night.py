@@ -1,7 +1,7 @@
 """A night one can trust: quarantine in the quality results, the gate's record, what a promotion rests on, performance,
 freshness and alerts; role `ops_reader`.
 
-What the gate found and what was alerted is never changed, as with predictions and promotions before.
+What the gate found is never changed, as with predictions and promotions before; of an alert only `notified_at` is.
 """
 
 from alembic import op
@@ -72,10 +72,13 @@ CREATE TABLE performance_daily (
     metric text NOT NULL,
     value double precision CHECK (value <> 'NaN'),
     rows bigint NOT NULL CHECK (rows >= 0),
+    digest text NOT NULL,
     run_id text NOT NULL,
     measured_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (model, day, model_version, slice, slice_value, metric)
 );
+COMMENT ON COLUMN performance_daily.digest IS
+    'Of what the day was measured from: batch, outcomes, and how; when that is another, it is measured again.';
 COMMENT ON TABLE performance_daily IS
     'How published scores compare with what came true; measured again when outcomes or the published batch change.';
 
@@ -103,8 +106,10 @@ CREATE TABLE alerts (
     sentence text NOT NULL CHECK (sentence <> ''),
     run_id text NOT NULL,
     raised_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    notified_at timestamptz,
     UNIQUE (project, subject, rule, day)
 );
+COMMENT ON COLUMN alerts.notified_at IS 'When the notifier had taken it; null until then, so that nobody stays untold.';
 COMMENT ON TABLE alerts IS 'What people were told, once a run day and rule, also when the run is repeated.';
 """
 
@@ -317,8 +322,8 @@ LEFT JOIN LATERAL (SELECT sentence, raised_at FROM alerts WHERE project = m.proj
         },
     ),
     "alert_history": (
-        "What people were told.",
-        "SELECT id, project, subject, rule, day, sentence, run_id, raised_at FROM alerts",
+        "What was alerted, and when people were told.",
+        "SELECT id, project, subject, rule, day, sentence, run_id, raised_at, notified_at FROM alerts",
         {
             "id": "Order of the rows.",
             "project": "Name of the project.",
@@ -328,6 +333,7 @@ LEFT JOIN LATERAL (SELECT sentence, raised_at FROM alerts WHERE project = m.proj
             "sentence": "What was said.",
             "run_id": "Airflow run, or by-hand.",
             "raised_at": "When.",
+            "notified_at": "When people were told; null until then.",
         },
     ),
 }

@@ -1,0 +1,125 @@
+"""monitor: published scores beside what came true, how fresh tables and scores are, and what people have to be told.
+
+Joining outcomes is `outcomes`'s, which comes before; sending alerts is the DAG's.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from functools import partial
+
+import polars as pl
+
+from include import monitoring
+from include.config import Model, Project, load_model, model_names
+from include.contracts import Alert, Freshness, Interval, Monitored
+from include.io import performance
+from include.io.performance import PreparedNight
+from include.io.tables import Tables
+from include.naming import clean_table, deliveries_table, features_table, raw_table
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def monitor(project: Project, interval: Interval, settings: Settings) -> Monitored:
+    """Measure all models of the project, and judge each run day of the interval by the rules of `model.yaml`.
+
+    Performance follows from what is published and recorded now, not from the interval: each day whose batch or
+    outcomes are not those that it was measured from is measured again, so that nights in any order end the same and
+    the same one again changes nothing. Freshness and rules are as of each run day, and count no later days.
+    An alert is raised once a run day while its rule is broken; `include/monitoring.py` says when scores are late.
+    """
+    models = [load_model(name) for name in model_names(project.name)]
+    measured, rows = 0, 0
+    for model in models:
+        days, written = performance.replace_performance(
+            settings, project, model, partial(monitoring.measure_day, model)
+        )
+        measured, rows = measured + len(days), rows + written
+        log.info("%s: %d days measured, %d rows", model.name, len(days), written)
+
+    nights = performance.prepared_nights(settings, project.name, until=interval.end)
+    found = _tables(project, interval, nights, settings)
+    alerts: list[Alert] = []
+    for model in models:
+        scores = _scores(project, model, interval, nights, settings)
+        found += scores
+        alerts += [
+            monitoring.late_alert(model, fresh)
+            for fresh in scores
+            if fresh.late and monitoring.is_live(project, fresh.day, _prepared_at(nights, fresh.day))
+        ]
+        alerts += _too_poor(project, model, interval, settings)
+    for fresh in found:
+        log.log(logging.WARNING if fresh.late else logging.INFO, "%s", fresh.sentence)
+    performance.record_freshness(settings, project.name, found)
+    raised = performance.raise_alerts(settings, project.name, alerts)
+    return Monitored(interval=interval, rows=rows, days=measured, alerts=raised)
+
+
+def _too_poor(project: Project, model: Model, interval: Interval, settings: Settings) -> list[Alert]:
+    feed = project.feeds[project.outcomes[model.outcome].feed]
+    alerts = []
+    for rule in model.monitor.rules:
+        measured = performance.measured_days(
+            settings,
+            model.name,
+            rule.metric,
+            until=feed.needed_day(interval.end),
+            min_rows=model.monitor.min_rows,
+        )
+        for run_day in interval.days:
+            until = feed.needed_day(run_day)
+            alert = monitoring.breach(model, rule, [m for m in measured if m.day <= until], run_day)
+            alerts += [alert] if alert else []
+    return alerts
+
+
+def _scores(
+    project: Project, model: Model, interval: Interval, nights: Mapping[date, PreparedNight], settings: Settings
+) -> list[Freshness]:
+    judged = interval.shifted(start=-1, end=-1)
+    due = {day: project.at(day, model.monitor.publish_by) for day in judged.days}
+    return [
+        monitoring.scores_freshness(project, model, day + timedelta(days=1), state, prepared=day in nights)
+        for day, state in sorted(performance.punctuality(settings, model.name, due).items())
+    ]
+
+
+def _tables(
+    project: Project, interval: Interval, nights: Mapping[date, PreparedNight], settings: Settings
+) -> list[Freshness]:
+    """Of raw and clean a delivery counts, also one without rows; of features a day that has any."""
+    tables = Tables(settings)
+    landed, accepted = _deliveries(project, tables)
+    features = tables.days(features_table(project.name))
+    prepared, filled = sorted(nights), sorted(day for day, night in nights.items() if night.rows)
+    found = []
+    for run_day in interval.days:
+        required = project.required(run_day)
+        for feed in project.feeds:
+            for table, days in ((raw_table(feed), landed), (clean_table(feed), accepted)):
+                found.append(monitoring.table_freshness(table, run_day, required.get(feed), days.get(feed, [])))
+        expected = max((day for day in filled if day <= run_day), default=None)
+        found.append(monitoring.table_freshness(features_table(project.name), run_day, expected, features))
+        found.append(monitoring.table_freshness("nights", run_day, run_day, prepared))
+    return found
+
+
+def _deliveries(project: Project, tables: Tables) -> tuple[dict[str, Sequence[date]], dict[str, Sequence[date]]]:
+    """Feed -> the days, sorted, of deliveries that are in raw, and of those that are in clean."""
+    table = deliveries_table(project.name)
+    if not tables.exists(table):
+        return {}, {}
+    deliveries = tables.scan(table).select("feed", "day", "verdict").collect()
+
+    def days(verdicts: Sequence[str]) -> dict[str, Sequence[date]]:
+        within = deliveries.filter(pl.col("verdict").is_in(verdicts))
+        return {feed: part["day"].unique().sort().to_list() for (feed,), part in within.group_by("feed")}
+
+    return days(["landed", "accepted", "refused"]), days(["accepted"])
+
+
+def _prepared_at(nights: Mapping[date, PreparedNight], day: date) -> datetime | None:
+    return nights[day].prepared_at if day in nights else None

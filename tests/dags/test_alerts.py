@@ -1,0 +1,253 @@
+"""Telling people, against a real web server: what is sent, that it is sent once, and that no secret is in a log."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
+
+from dags import common
+from dags.alerts import RUN_FAILED, TASK_FAILED, Undelivered, tell
+from include.contracts import Alert, Interval
+from include.errors import BadData
+from include.io import performance
+from include.settings import Settings
+
+PATH = "/services/T000/B000/token-that-nobody-may-see"
+
+
+class Receiver(ThreadingHTTPServer):
+    """Slack-compatible; answers as `status` says, and keeps what it got."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.got: list[tuple[str, Any]] = []
+        self.status = 200
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}{PATH}"
+
+    @property
+    def texts(self) -> list[str]:
+        return [body["text"] for _, body in self.got]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.got.append((self.path, body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    connected(monkeypatch, server.url)
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def connected(monkeypatch: pytest.MonkeyPatch, url: str | None) -> None:
+    """The connection `nightly_alerts`, or none."""
+
+    def get(conn_id: str) -> Connection:
+        if conn_id != "nightly_alerts" or url is None:
+            raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+        return Connection(conn_id=conn_id, conn_type="http", password=url)
+
+    monkeypatch.setattr(Connection, "get", get)
+
+
+def context(bag: Any, exception: BaseException | None = None, **more: Any) -> dict[str, Any]:
+    """Of `land` in the night of 2 March, of which New York's evening before is not yet the logical date."""
+    dag = bag.dags["flights_prepare"]
+    task = {
+        "dag_id": dag.dag_id,
+        "task_id": "land",
+        "run_id": "scheduled__2013-03-02",
+        "log_url": "http://airflow/dags/flights_prepare/runs/scheduled__2013-03-02/tasks/land",
+    }
+    run = {"logical_date": datetime(2013, 3, 2, 8, tzinfo=UTC)}
+    return {
+        "dag": dag,
+        "run_id": "scheduled__2013-03-02",
+        "dag_run": type("Run", (), run)(),
+        "ti": type("Task", (), task)(),
+        "params": {"day": None},
+        "exception": exception,
+        **more,
+    }
+
+
+def failure(why: Exception) -> AirflowFailException:
+    """As `run_step` raises it."""
+    try:
+        raise AirflowFailException(f"land of flights for 2013-03-02: {why}") from why
+    except AirflowFailException as error:
+        return error
+
+
+def test_what_is_posted(receiver: Receiver) -> None:
+    tell("late & <late>")({})
+    assert receiver.got == [(PATH, {"text": "late &amp; &lt;late&gt;"})]
+
+
+def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Receiver) -> None:
+    TASK_FAILED(context(bag, failure(BadData("schedule of 2013-03-02 has {{ no }} rows; ask the supplier"))))
+    [text] = receiver.texts
+    for part in (
+        "flights_prepare.land failed for 2013-03-02 (run scheduled__2013-03-02)",
+        "BadData: schedule of 2013-03-02 has {{ no }} rows; ask the supplier",  # and is not rendered as a template
+        "Safe to run again: yes",
+        "airflow tasks clear flights_prepare -t '^land$' -d -s 2013-03-02T08:00:00+00:00 -e 2013-03-02T08:00:00+00:00 ",
+        "http://airflow/dags/flights_prepare/runs/scheduled__2013-03-02/tasks/land",
+        "airflow tasks states-for-dag-run flights_prepare 'scheduled__2013-03-02'",
+    ):
+        assert part in text
+
+
+def test_the_text_of_an_error_that_is_not_ours_stays_in_the_log(bag: Any, receiver: Receiver) -> None:
+    for error in (RuntimeError("postgresql://me:secret@host refused ada@example.org"), failure(RuntimeError("secret"))):
+        TASK_FAILED(context(bag, error))
+    TASK_FAILED(context(bag))
+    assert "RuntimeError; its text is in the log" in receiver.texts[0]
+    assert "AirflowFailException; its text is in the log" in receiver.texts[1]
+    assert "its process ended without a word" in receiver.texts[2]
+    assert "secret" not in str(receiver.texts) and "ada@" not in str(receiver.texts)
+
+
+def test_runs_by_hand_say_their_days(bag: Any, receiver: Receiver) -> None:
+    run = type("Run", (), {"logical_date": None})()
+    for params, said in (
+        ({"day": "2013-05-01"}, "failed for 2013-05-01"),
+        ({"start": "2013-05-01", "end": "2013-05-09"}, "failed for 2013-05-01 to 2013-05-09"),
+        ({}, "failed for no day"),
+    ):
+        TASK_FAILED(context(bag, params=params, dag_run=run))
+        assert said in receiver.texts[-1]
+        assert "clear the task, with those after it, on the page of its log" in receiver.texts[-1]
+
+
+def test_a_run_that_failed_by_a_task_is_told_of_once(bag: Any, receiver: Receiver) -> None:
+    RUN_FAILED(context(bag, reason="task_failure"))
+    assert receiver.got == []
+    RUN_FAILED(context(bag, reason="timed_out"))
+    stored = type("SerializedDAG", (), {"dag_id": "flights_prepare"})()
+    RUN_FAILED({"dag": stored, "run_id": "manual__1", "reason": "timed_out"})  # all there may be
+    assert "flights_prepare failed for 2013-03-02 (run scheduled__2013-03-02): timed_out" in receiver.texts[0]
+    assert "airflow tasks states-for-dag-run flights_prepare 'manual__1'" in receiver.texts[1]
+
+
+def test_without_the_connection_it_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connected(monkeypatch, None)
+    tell("scores are late")({})
+    assert [(r.levelno, r.message) for r in caplog.records if r.name == "dags.alerts"] == [
+        (logging.ERROR, "scores are late")
+    ]
+
+
+def _status(code: int) -> Callable[[Receiver], None]:
+    return lambda receiver: setattr(receiver, "status", code)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "says"),
+    [
+        (_status(500), "answered 500"),
+        (_status(302), "answered 302"),
+        (lambda receiver: receiver.server_close(), "ConnectError"),
+    ],
+    ids=["it fails", "it redirects", "it is away"],
+)
+def test_what_is_not_taken_fails_without_the_address(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture, breaks: Callable[[Receiver], None], says: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    if says == "ConnectError":
+        receiver.shutdown()
+    breaks(receiver)
+    with pytest.raises(Undelivered, match=f"the webhook of connection nightly_alerts: {says}") as caught:
+        tell("x")({})
+    assert caught.value.__context__ is None
+    assert "token-that-nobody-may-see" not in "\n".join(
+        r.getMessage()
+        for r in caplog.records
+        if not r.name.startswith("httpx")  # Airflow holds httpx at WARN
+    )
+
+
+@pytest.mark.parametrize("url", ["", "hooks.example.org/token"])
+def test_a_connection_without_a_url_is_explained(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    connected(monkeypatch, url)
+    with pytest.raises(Undelivered, match="its password must be the URL of the webhook") as caught:
+        tell("x")({})
+    assert "token" not in str(caught.value)
+
+
+# --- the task `alert` -------------------------------------------------------------------------------------------------
+
+RUN_DAY = date(2013, 3, 2)
+ALERTS = [
+    Alert(subject="late_arrival", rule=rule, day=day, sentence=f"{rule} of {day}")
+    for rule in ("scores_late", "roc_auc")
+    for day in (RUN_DAY, date(2013, 3, 3))
+]
+
+
+@pytest.fixture
+def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """The function of the task, in the night of RUN_DAY."""
+    task = bag.dags["flights_monitor"].get_task("alert")
+    here = {"params": {"day": str(RUN_DAY)}, "dag_run": None}
+    monkeypatch.setattr(common, "get_current_context", lambda: here)
+    monkeypatch.setitem(task.python_callable.__globals__, "get_current_context", lambda: here)
+    monkeypatch.setitem(task.python_callable.__globals__, "settings", lambda: settings)
+    function: Callable[[], None] = task.python_callable
+    return function
+
+
+def test_each_alert_of_the_day_is_told_once(alert: Callable[[], None], settings: Settings, receiver: Receiver) -> None:
+    performance.raise_alerts(settings, "flights", ALERTS)
+    alert()
+    assert receiver.texts == ["roc_auc of 2013-03-02\n\nscores_late of 2013-03-02"]
+    with pytest.raises(AirflowSkipException, match="nothing to tell of 2013-03-02"):
+        alert()
+    assert len(receiver.texts) == 1
+
+
+def test_what_was_not_taken_is_told_by_the_next_try(
+    alert: Callable[[], None], settings: Settings, receiver: Receiver
+) -> None:
+    performance.raise_alerts(settings, "flights", ALERTS[:1])
+    receiver.status = 503
+    with pytest.raises(Undelivered):
+        alert()
+    receiver.status = 200
+    alert()
+    assert receiver.texts == ["scores_late of 2013-03-02"] * 2
+
+
+def test_two_tellers_at_once_tell_once(settings: Settings) -> None:
+    performance.raise_alerts(settings, "flights", ALERTS[:1])
+    run = (settings, "flights", Interval.of(RUN_DAY))
+    with performance.telling(*run) as first, performance.telling(*run) as second:
+        assert (len(first), second) == (1, ())

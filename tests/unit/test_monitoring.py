@@ -1,0 +1,231 @@
+"""Watching a model: metrics against numbers computed by hand, rules, and when scores are late."""
+
+from datetime import UTC, date, datetime, time, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from include.config import METRICS, Model, Monitor, Rule, load_model, load_project
+from include.errors import BadData
+from include.io.performance import DayValue, Punctuality
+from include.learning import expected_calibration_error
+from include.monitoring import (
+    breach,
+    is_live,
+    late_alert,
+    measure_day,
+    scores_freshness,
+    table_freshness,
+)
+
+DAY = date(2013, 3, 1)
+RUN = DAY + timedelta(days=1)
+PROJECT = load_project("flights")
+LATE = load_model("late_arrival")
+
+
+def watched(**monitor: object) -> Model:
+    return LATE.model_copy(update={"monitor": Monitor.model_validate({"min_rows": 2, "slices": ["origin"], **monitor})})
+
+
+def day_of(*rows: tuple[float, float, float | None, str | None]) -> pl.DataFrame:
+    """score, prediction, outcome, origin."""
+    schema = {"score": pl.Float64, "prediction": pl.Float64, "outcome": pl.Float64, "origin": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def figures(measured: pl.DataFrame, column: str = "all", value: str = "all") -> dict[str, float | None]:
+    part = measured.filter((pl.col("slice") == column) & (pl.col("slice_value") == value))
+    return dict(part.select("metric", "value").iter_rows())
+
+
+class TestMeasureDay:
+    ROWS = day_of(
+        (0.9, 1.0, 1.0, "EWR"),
+        (0.6, 1.0, 0.0, "EWR"),
+        (0.4, 1.0, 1.0, "JFK"),
+        (0.1, 0.0, 0.0, "JFK"),
+        (0.5, 1.0, None, "JFK"),  # not known yet
+        (0.2, 0.0, 0.0, "LGA"),  # alone: too few for a slice
+    )
+
+    def test_a_classification_by_hand(self) -> None:
+        of_all = figures(measure_day(watched(), self.ROWS))
+        assert of_all["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.4, 0.9, 0.8]).mean())
+        assert of_all["brier"] == pytest.approx((0.01 + 0.36 + 0.36 + 0.01 + 0.04) / 5)
+        assert of_all["roc_auc"] == pytest.approx(5 / 6)  # of the pairs of late and not late, one is the wrong way
+        assert of_all["base_rate"] == pytest.approx(0.4)
+        assert of_all["mean_score"] == pytest.approx(0.44)
+        assert of_all["calibration_gap"] == pytest.approx(0.04)
+        assert of_all["accuracy"] == pytest.approx(4 / 5)
+        assert of_all["ece"] == pytest.approx((0.1 + 0.6 + 0.6 + 0.1 + 0.2) / 5)  # fewer rows than bins: each alone
+
+    def test_slices_with_enough_rows_and_how_many_those_are(self) -> None:
+        measured = measure_day(watched(), self.ROWS)
+        seen = measured.select("slice", "slice_value", "rows").unique(maintain_order=True).rows()
+        assert seen == [("all", "all", 5), ("origin", "EWR", 2), ("origin", "JFK", 2)]
+        assert figures(measured, "origin", "EWR")["calibration_gap"] == pytest.approx(0.25)
+        assert figures(measured, "origin", "JFK")["calibration_gap"] == pytest.approx(-0.25)
+
+    def test_what_is_not_defined_is_null(self) -> None:
+        of_all = figures(measure_day(watched(), day_of((0.2, 0.0, 0.0, "EWR"))))
+        assert of_all["roc_auc"] is None
+        assert of_all["brier"] == pytest.approx(0.04)
+        assert set(of_all) == set(METRICS["classification"])
+
+    @pytest.mark.parametrize("rows", [day_of(), day_of((0.2, 0.0, None, "EWR"))], ids=["no row", "nothing known"])
+    def test_a_day_without_outcomes_has_rows_that_say_so(self, rows: pl.DataFrame) -> None:
+        measured = measure_day(watched(), rows)
+        assert set(measured["metric"]) == set(METRICS["classification"])
+        assert measured["value"].null_count() == measured.height
+        assert measured["rows"].to_list() == [0] * measured.height
+
+    def test_rows_without_a_value_of_the_slice_are_one_slice(self) -> None:
+        rows = day_of((0.2, 0.0, 0.0, None), (0.4, 1.0, 1.0, None))
+        assert figures(measure_day(watched(), rows), "origin", "(none)")["base_rate"] == 0.5
+
+    def test_a_regression_by_hand(self) -> None:
+        delay = watched().model_copy(update={"task": "regression"})
+        rows = day_of(
+            (10.0, 10.0, 20.0, "EWR"), (0.0, 0.0, -4.0, "EWR"), (5.0, 5.0, 5.0, "EWR"), (7.0, 7.0, None, "EWR")
+        )
+        of_all = figures(measure_day(delay, rows))
+        assert set(of_all) == set(METRICS["regression"])
+        assert of_all["mae"] == pytest.approx(14 / 3)
+        assert of_all["rmse"] == pytest.approx(np.sqrt(116 / 3))
+        assert of_all["mean_error"] == pytest.approx(-2.0)
+        assert of_all["r2"] == pytest.approx(1 - 116 / (13**2 + 11**2 + 2**2))
+
+    def test_an_outcome_that_is_no_class_is_refused(self) -> None:
+        with pytest.raises(BadData, match="1 of 2 values of outcome late_arrival are neither 0 nor 1"):
+            measure_day(watched(), day_of((0.2, 0.0, 0.0, "EWR"), (0.2, 0.0, 2.0, "EWR")))
+
+
+class TestCalibrationError:
+    def test_bins_of_equal_count(self) -> None:
+        score = np.array([0.1, 0.2, 0.3, 0.8])
+        truth = np.array([0.0, 1.0, 0.0, 1.0])
+        # two bins: (0.1, 0.2) against 0 and 1, (0.3, 0.8) against 0 and 1
+        assert expected_calibration_error(truth, score, bins=2) == pytest.approx((0.7 + 0.1) / 4)
+
+    def test_the_order_of_equal_scores_does_not_matter(self) -> None:
+        truth = np.array([1.0] * 5 + [0.0] * 15)
+        score = np.full(20, 0.25)
+        for seed in range(5):
+            mixed = np.random.default_rng(seed).permutation(truth)
+            assert expected_calibration_error(mixed, score) == pytest.approx(0.0, abs=1e-12)
+
+
+def days(*values: float) -> list[DayValue]:
+    """The newest first, as of RUN."""
+    return [DayValue(DAY - timedelta(days=n), 2, value) for n, value in enumerate(values)]
+
+
+AUC = Rule(metric="roc_auc", at_least=0.55, days=2, of=3)
+
+
+class TestBreach:
+    @pytest.mark.parametrize(
+        ("values", "broken"),
+        [
+            ((0.5, 0.5, 0.6), True),
+            ((0.5, 0.6, 0.5), True),
+            ((0.5, 0.6, 0.6, 0.5), False),  # the second is out of the window
+            ((0.55, 0.5, 0.6), False),  # at the bound is not under it
+            ((0.5,), False),  # fewer measured days than can break it
+            ((0.5, 0.5), True),
+            ((), False),
+        ],
+    )
+    def test_k_of_the_newest_n(self, values: tuple[float, ...], broken: bool) -> None:
+        assert (breach(LATE, AUC, days(*values), RUN) is not None) == broken
+
+    def test_at_most(self) -> None:
+        loss = Rule(metric="log_loss", at_most=0.6, days=1, of=1)
+        assert breach(LATE, loss, days(0.6), RUN) is None
+        found = breach(LATE, loss, days(0.61), RUN)
+        assert found is not None and "over 0.6" in found.sentence
+
+    def test_it_says_what_and_what_to_do(self) -> None:
+        found = breach(LATE, AUC, days(0.5, 0.6, 0.512), RUN)
+        assert found is not None
+        assert (found.subject, found.rule, found.day) == ("late_arrival", "roc_auc at_least 0.55, 2 of 3 days", RUN)
+        for part in (
+            "late_arrival: roc_auc is under 0.55 on 2 of the newest 3 days",
+            "2013-03-01: 0.500 (version 2), 2013-02-27: 0.512 (version 2)",
+            "model_performance",
+            "python -m include.cli promote --model late_arrival --version VERSION --from-day 2013-03-03",
+            "--by YOU --why WHY",
+            "Owner: data-science",
+        ):
+            assert part in found.sentence
+
+
+def at(day: date, hour: int, minute: int = 0) -> datetime:
+    return PROJECT.at(day, time(hour, minute))
+
+
+def state(published: datetime | None, champion: int | None = 1, newest: date | None = DAY) -> Punctuality:
+    return Punctuality(DAY, champion, published, newest)
+
+
+class TestScores:
+    @pytest.mark.parametrize(
+        ("found", "late", "says"),
+        [
+            (state(at(DAY, 4)), False, "published at 04:00 on 2013-03-01; they were due by 06:00 on 2013-03-01"),
+            (state(at(DAY, 6)), False, "published at 06:00"),
+            (state(at(DAY, 6, 1)), True, "published late, at 06:01 on 2013-03-01"),
+            (state(at(RUN, 9)), True, "published late, at 09:00 on 2013-03-02"),
+            (state(None, newest=None), True, "no scores of 2013-03-01 are published"),
+            (state(None, champion=None, newest=None), False, "no champion for 2013-03-01"),
+            (state(at(RUN, 9), champion=None), False, "nothing was due"),
+        ],
+    )
+    def test_late_is_after_publish_by_where_a_champion_was(self, found: Punctuality, late: bool, says: str) -> None:
+        fresh = scores_freshness(PROJECT, LATE, RUN, found, prepared=True)
+        assert (fresh.late, fresh.subject, fresh.day) == (late, "late_arrival", RUN)
+        assert says in fresh.sentence
+
+    def test_nothing_is_due_before_the_first_day(self) -> None:
+        before = PROJECT.first_day - timedelta(days=1)
+        fresh = scores_freshness(PROJECT, LATE, PROJECT.first_day, Punctuality(before, 1, None, None), prepared=False)
+        assert not fresh.late
+
+    def test_how_far_behind_and_why(self) -> None:
+        found = state(None, newest=DAY - timedelta(days=3))
+        fresh = scores_freshness(PROJECT, LATE, RUN, found, prepared=False)
+        assert (fresh.behind_days, fresh.newest_day) == (3, DAY - timedelta(days=3))
+        assert "its night is not prepared: see flights_prepare" in fresh.sentence
+        alert = late_alert(LATE, fresh)
+        assert (alert.rule, alert.day) == ("scores_late", RUN)
+        assert "late_arrival_score" in alert.sentence and "Owner: data-science" in alert.sentence
+
+    def test_a_night_is_live_until_the_cutoff_of_the_next(self) -> None:
+        assert is_live(PROJECT, RUN, at(RUN, 3, 10))
+        assert is_live(PROJECT, RUN, at(RUN + timedelta(days=1), 2, 59))
+        assert not is_live(PROJECT, RUN, at(RUN + timedelta(days=1), 3))
+        assert not is_live(PROJECT, RUN, datetime(2026, 1, 1, tzinfo=UTC))
+        assert not is_live(PROJECT, RUN, None)
+
+
+class TestTables:
+    HAS = (DAY - timedelta(days=2), DAY, RUN + timedelta(days=9))
+
+    @pytest.mark.parametrize(
+        ("needed", "newest", "behind", "late"),
+        [
+            (DAY, DAY, 0, False),
+            (RUN, DAY, 1, True),  # a later day does not count
+            (DAY - timedelta(days=1), DAY - timedelta(days=2), 1, True),
+            (DAY - timedelta(days=9), None, None, True),
+            (None, DAY, None, False),
+        ],
+    )
+    def test_a_table_is_held_against_what_the_night_needs(
+        self, needed: date | None, newest: date | None, behind: int | None, late: bool
+    ) -> None:
+        fresh = table_freshness("raw_schedule", RUN, needed, self.HAS)
+        assert (fresh.newest_day, fresh.behind_days, fresh.late) == (newest, behind, late)
+        assert "raw_schedule" in fresh.sentence
