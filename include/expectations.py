@@ -40,7 +40,14 @@ History = Callable[[int], Sequence[int]]
 """Number of days -> rows that each of so many days before the delivery's had; days without a delivery are left out."""
 
 
-class ExpectShareOfQuarantinedRowsToBeAtMost(BatchExpectation):
+class _Own(BatchExpectation):
+    """Declared, checked and shown like the others; but what it is held against is not in the frame."""
+
+    def _validate(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} is held by Suites")
+
+
+class ExpectShareOfQuarantinedRowsToBeAtMost(_Own):
     """Of the rows of a delivery, no larger share goes to quarantine: what is left would not be the day."""
 
     max_value: float = pydantic.Field(ge=0, le=1)
@@ -51,7 +58,7 @@ class ExpectShareOfQuarantinedRowsToBeAtMost(BatchExpectation):
         return share <= self.max_value, f"{share:.4f}: {quarantined} of {rows} rows, at most {self.max_value:g}"
 
 
-class ExpectRowCountToBeNearHistory(BatchExpectation):
+class ExpectRowCountToBeNearHistory(_Own):
     """As many rows as usual, within ratios of the median of the days before."""
 
     days: int = pydantic.Field(ge=MIN_HISTORY_DAYS)
@@ -171,7 +178,7 @@ class Suites:
         """
         expectations = self._expectations[feed]
         everything = range(len(expectations))
-        own = [n for n in everything if isinstance(expectations[n], _OWN)]
+        own = [n for n in everything if isinstance(expectations[n], _Own)]
         met: dict[int, Finding] = {}
         if len(deliveries) > 1:
             single = [n for n in everything if _name(expectations[n]) in BY_ROW]
@@ -286,9 +293,6 @@ class Suites:
         return str(value) if isinstance(value, int | float) or value is None else shown(self._project, str(value))
 
 
-_OWN = (ExpectShareOfQuarantinedRowsToBeAtMost, ExpectRowCountToBeNearHistory)
-
-
 def _no_history(days: int) -> Sequence[int]:
     return []
 
@@ -337,7 +341,7 @@ def declared_expectations(project: Project) -> dict[str, list[Any]]:
         name = min(unknown)
         raise BadConfig(f"{path}: no feed {name!r}{nearest(name, project.feeds)}")
     known = {_snake(name): getattr(gxe, name) for name in dir(gxe) if re.match("Expect[A-Z]", name)}
-    known |= {_snake(kind.__name__): kind for kind in _OWN}
+    known |= {_snake(kind.__name__): kind for kind in _Own.__subclasses__()}
     found: dict[str, list[Any]] = {}
     for name, feed in project.feeds.items():
         columns = schemas.clean(project, feed).keys() | {"_malformed"}
@@ -349,7 +353,8 @@ def declared_expectations(project: Project) -> dict[str, list[Any]]:
             where = f"{path}: {name}, entry {n}"
             found[name].append(_expectation(where, columns, entry, known, len(found[name])))
         if not any(isinstance(expectation, ExpectShareOfQuarantinedRowsToBeAtMost) for expectation in found[name]):
-            share = {"expect": _snake(_OWN[0].__name__), "max_value": DEFAULT_SHARE, "severity": "critical"}
+            name_of_share = _snake(ExpectShareOfQuarantinedRowsToBeAtMost.__name__)
+            share = {"expect": name_of_share, "max_value": DEFAULT_SHARE, "severity": "critical"}
             found[name].append(_expectation(f"{path}: {name}, always", columns, share, known, len(found[name])))
     return found
 

@@ -76,7 +76,8 @@ def judge(project: Project, deliveries: pl.DataFrame, settings: Settings) -> Jud
             judgements = _judgements(project, name, of_feed, listed, suites, settings)
             whys = {delivery_id: judgement.why for delivery_id, judgement in judgements.items()}
             no_more = of_feed.filter(pl.col("verdict") == "accepted", pl.col("delivery_id").is_in(_refused(whys)))
-            _give_verdicts(project, tables, no_more, whys)
+            if not no_more.is_empty():
+                _give_verdicts(project, tables, no_more, whys)
             _write(project, name, tables, of_feed, [*judgements.values()], settings)
             for delivery in of_feed.iter_rows(named=True):
                 judgement, uri = judgements[delivery["delivery_id"]], delivery["uri"]
@@ -222,13 +223,7 @@ def _refused(verdicts: dict[str, str | None]) -> list[str]:
     return [delivery_id for delivery_id, why in verdicts.items() if why]
 
 
-def _give_verdicts(
-    project: Project, tables: Tables, chunk: pl.DataFrame, verdicts: dict[str, str | None]
-) -> int | None:
-    """Version of the deliveries table; None when there is no delivery in the chunk."""
-    if chunk.is_empty():
-        return None
-
+def _give_verdicts(project: Project, tables: Tables, chunk: pl.DataFrame, verdicts: dict[str, str | None]) -> int:
     def judged(current: pl.DataFrame) -> pl.DataFrame:
         why = pl.col("delivery_id").replace_strict(verdicts, return_dtype=pl.String())
         return current.with_columns(
