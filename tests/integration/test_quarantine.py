@@ -439,7 +439,8 @@ class TestRequeue:
         ]
         database.record_nights(settings, nights)
         untouched = versions(settings)
-        same = requeue(strict, days(DAY, 3), settings)  # nothing was mended
+        another = settings.model_copy(update={"run_id": "another"})
+        same = requeue(strict, days(DAY, 3), another)  # nothing was mended
         assert (same.rows, same.stay, same.judged, same.out_of_date) == (0, 2, 2, ())
         assert versions(settings) == untouched
 
