@@ -17,8 +17,11 @@ for it, never for this DAG's state.
 **If it waits:** `wait_for_files` says which file of which feed is not there. It does not look before {cutoff}.
 **If it fails:** the log's last lines name file, line and cure. A refused delivery stays where it is; nothing is made
 of a night that lacks a required feed, and yesterday's scores stay readable. After the cure, clear the failed task.
+**If rows are in quarantine:** the night went on without them. The log of `validate` says which rule and how many, with
+examples and Great Expectations' page. Once the rule is mended, `python -m include.cli requeue --project {name} --start
+2013-03-01` (day of the file) brings them back and says which features to rebuild; a mended file is a new delivery.
 **By hand:** `python -m include.cli prepare --project {name} --start 2013-03-01`
-**Where to look:** view `data_quality`; table `nights`. **Owner:** {owner}
+**Where to look:** views `data_quality`, `quarantine_counts`; tables `nights`, `quarantine_<feed>`. **Owner:** {owner}
 """
 
 
@@ -56,7 +59,7 @@ def prepare(project: Project) -> None:
 
         @task
         def validate() -> Json:
-            """Each delivery against its expectations; accepted ones into clean tables."""
+            """Each delivery against its expectations; rows that pass into clean tables, the others into quarantine."""
             return run_step("validate", project, Interval.of(run_day(project)))
 
         @task(outlets=[features_asset(project)])

@@ -89,8 +89,19 @@ def land(project: ProjectOption, start: Start, end: End = None) -> None:
 
 @app.command()
 def validate(project: ProjectOption, start: Start, end: End = None) -> None:
-    """Hold deliveries against the expectations; accepted ones become clean."""
+    """Hold deliveries against the expectations; rows that pass become clean, the others go to quarantine."""
     _print(_run("validate", load_project(project), _interval(start, end)))
+
+
+@app.command()
+def requeue(
+    project: ProjectOption,
+    start: Start,
+    end: End = None,
+    feed: Annotated[str | None, typer.Option(help="one feed of the project; all by default")] = None,
+) -> None:
+    """Judge again what of these file days is in quarantine or refused, after the rule or the file was mended."""
+    _print(_run("requeue", load_project(project), _interval(start, end), feed=feed))
 
 
 @app.command("build_features")

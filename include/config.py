@@ -24,7 +24,7 @@ PROJECTS = Path(__file__).parent / "projects"
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
 
-RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_day", "_row", "_malformed"})
+RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_day", "_row", "_malformed", "rule", "run_id"})
 """Columns that the pipeline adds: a feed cannot have its own of the same name, whatever the case (Spark's)."""
 
 

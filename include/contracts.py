@@ -94,11 +94,26 @@ class Landed(StepResult):
 
 
 class Validated(StepResult):
-    """`validate`: verdicts on the deliveries that had none."""
+    """`validate`: verdicts on the deliveries that had none. `rows` went to clean, `quarantined` to quarantine."""
 
     accepted: int
     refused: tuple[Refusal, ...] = ()
     warnings: int = 0
+    quarantined: int = 0
+
+
+class Requeued(StepResult):
+    """`requeue`: `rows` that came back into clean, rows that `stay` in quarantine, and the run days whose features
+    were built of what is no longer so."""
+
+    judged: int
+    stay: int
+    refused: tuple[Refusal, ...] = ()
+    out_of_date: tuple[Interval, ...] = ()
+
+    @property
+    def skipped(self) -> str | None:
+        return None if self.judged else f"nothing of {self.interval} is in quarantine or refused"
 
 
 class Night(Record):

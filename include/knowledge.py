@@ -3,7 +3,7 @@
 It all follows from landing (`available_at`) and the verdicts, never from a clock, so a replay finds the same.
 """
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
@@ -67,6 +67,21 @@ def known_deliveries(project: Project, deliveries: pl.DataFrame, interval: Inter
     schema = {"run_day": pl.Date(), "feed": pl.String(), "day": pl.Date(), "as_of": pl.Datetime("us", "UTC")}
     known = _newest(deliveries, pl.DataFrame(wanted, schema=schema, orient="row"))
     return known.select("run_day", "feed", "day", "delivery_id").sort(pl.all())
+
+
+def rows_before(deliveries: pl.DataFrame, feed: str, day: date, moment: datetime, days: int) -> list[int]:
+    """How many rows were delivered for each of the `days` days before `day`, by the newest delivery available by
+    `moment`; days without one are left out.
+
+    It follows from landing alone: refused deliveries count, those that could not be read do not, and the order in
+    which deliveries are judged means nothing.
+    """
+    before = pl.col("day").is_between(day - timedelta(days=days), day - timedelta(days=1))
+    known = deliveries.filter(
+        pl.col("feed") == feed, before, pl.col("verdict") != "unreadable", pl.col("available_at") <= moment
+    )
+    newest = known.sort("day", "available_at", "delivery_id").unique("day", keep="last", maintain_order=True)
+    return [int(rows) for rows in newest["rows"]]
 
 
 def _newest(deliveries: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:

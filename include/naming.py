@@ -16,6 +16,11 @@ def clean_table(feed: str) -> str:
     return f"clean_{feed}"
 
 
+def quarantine_table(feed: str) -> str:
+    """Rows of accepted deliveries that broke a critical expectation, as text."""
+    return f"quarantine_{feed}"
+
+
 def features_table(project: str) -> str:
     """One row an entity, day and knowledge."""
     return f"features_{project}"

@@ -52,6 +52,11 @@ def clean(project: Project, feed: Feed) -> dict[str, pl.DataType]:
     return {"day": pl.Date(), "delivery_id": pl.String(), "_row": pl.Int64(), **entity, **typed}
 
 
+def quarantine(feed: Feed) -> dict[str, pl.DataType]:
+    """As in raw; `_malformed` names all columns of the row that have not their type, `rule` what it broke."""
+    return {**raw(feed), "rule": pl.String(), "run_id": pl.String()}
+
+
 def dtype(column: Column) -> pl.DataType:
     """The polars dtype of a declared type."""
     return POLARS[column.type]

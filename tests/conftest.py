@@ -6,15 +6,37 @@ Nothing is imported or started before a test asks for it: unit tests need neithe
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import yaml
 
+from include import config
+from include.config import Project, load_project
 from include.settings import Settings
 
 _numbers = itertools.count()
+
+
+@pytest.fixture
+def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[object], Project]:
+    """Make expectations (a mapping, or text) those of the flights project; returns the project."""
+    source = (config.PROJECTS / "flights" / "project.yaml").read_text(encoding="utf-8")
+
+    def write(declared: object) -> Project:
+        folder = tmp_path / "projects" / "flights"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "project.yaml").write_text(source, encoding="utf-8")
+        text = declared if isinstance(declared, str) else yaml.safe_dump(declared)
+        (folder / "expectations.yaml").write_text(text, encoding="utf-8")
+        return load_project("flights")
+
+    project = load_project("flights")
+    monkeypatch.setattr(config, "PROJECTS", tmp_path / "projects")
+    assert project.folder == tmp_path / "projects" / "flights"
+    return write
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +58,7 @@ def postgres() -> Iterator[sa.URL]:
 @pytest.fixture(scope="session")
 def migrated(postgres: sa.URL, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Name of a database with all migrations and projects; tests clone it, and leave it as it is."""
-    from include.config import load_project, project_names
+    from include.config import project_names
     from include.io import database
 
     _administer(postgres, "CREATE DATABASE migrated")

@@ -166,7 +166,8 @@ def record_quality(settings: Settings, results: Sequence[Mapping[str, Any]]) -> 
     """What was found in deliveries, in place of what was found in the same ones before.
 
     One mapping an expectation and delivery: project, feed, day, delivery_id, expectation, column (str, may be empty),
-    severity ("critical" or "warning"), success (bool), rows and unexpected_rows (int), observed (str or None).
+    severity ("critical" or "warning"), success (bool), rows and unexpected_rows (int), observed (str or None),
+    quarantined_rows (int), examples (list of mappings).
     """
     if not results:
         return
@@ -181,10 +182,10 @@ def record_quality(settings: Settings, results: Sequence[Mapping[str, Any]]) -> 
         connection.execute(
             sa.text(
                 "INSERT INTO quality_results (project, feed, day, delivery_id, expectation, column_name, severity, "
-                "success, rows_evaluated, unexpected_rows, observed, run_id) VALUES (:project, :feed, :day, "
-                ":delivery_id, :expectation, NULLIF(:column, ''), :severity, :success, :rows, :unexpected_rows, "
-                ":observed, :run_id)"
-            ),
+                "success, rows_evaluated, unexpected_rows, observed, quarantined_rows, examples, run_id) VALUES "
+                "(:project, :feed, :day, :delivery_id, :expectation, NULLIF(:column, ''), :severity, :success, :rows, "
+                ":unexpected_rows, :observed, :quarantined_rows, :examples, :run_id)"
+            ).bindparams(sa.bindparam("examples", type_=postgresql.JSONB)),
             [{**r, "run_id": settings.run_id} for r in results],
         )
 

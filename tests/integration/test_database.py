@@ -448,6 +448,8 @@ def quality(delivery: str, **changes: Any) -> dict[str, Any]:
         "rows": 900,
         "unexpected_rows": 0,
         "observed": "0.00 % unexpected",
+        "quarantined_rows": 0,
+        "examples": [],
         **changes,
     }
 

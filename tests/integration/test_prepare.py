@@ -85,12 +85,14 @@ class TestResults:
         )
         failed = [row for row in second if not row["success"] and row["severity"] == "critical"]
         assert [(row["expectation"], row["column_name"], row["unexpected_rows"]) for row in failed] == [
-            ("column_values_to_match_regex", "dest", 1)
+            ("share_of_quarantined_rows_to_be_at_most", None, None),
+            ("column_values_to_match_regex", "dest", 1),
         ]
+        assert {row["quarantined_rows"] for row in failed} == {0}
         assert {row["delivery_id"] for row in second} == set(rows_of(settings, "deliveries_flights")["delivery_id"])
         counts = [row for row in second if row["expectation"] == "table_row_count_to_be_between"]
         assert {(row["rows_evaluated"], row["unexpected_rows"]) for row in counts} == {(None, None)}
-        assert {row["observed"] for row in counts} == {"3", "18"}
+        assert {row["observed"] for row in counts} == {"3", "18", "2"}  # of the refused one, the rows that are left
 
     def test_no_personal_data_anywhere(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
@@ -188,7 +190,7 @@ class TestKilled:
         for at, call, when in (
             ("include.io.tables:write_deltalake", 1, "after"),  # one feed is clean, its results are not recorded
             ("include.io.database:record_quality", 2, "after"),
-            ("include.steps.validate:_give_verdicts", 1, "before"),  # all clean, and no verdict
+            ("include.judging:_give_verdicts", 1, "before"),  # all clean, and no verdict
         ):
             run_and_kill(settings, "validate", FOUR, at, call, when)
             assert rows_of(settings, "deliveries_flights")["verdict"].unique().to_list() == ["landed"]

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import pytest
 from pydantic import ValidationError
 
-from include.contracts import Featured, Interval, Landed, Night, Refusal, Scored, ScoredDay, TableRef
+from include.contracts import Featured, Interval, Landed, Night, Refusal, Requeued, Scored, ScoredDay, TableRef
 
 MARCH = Interval(start=date(2013, 3, 1), end=date(2013, 3, 31))
 
@@ -54,6 +54,7 @@ class TestRecords:
                 known=0,
                 refused=(Refusal(feed="weather", day=MARCH.start, uri="s3://x", why="because"),),
             ),
+            Requeued(interval=MARCH, rows=2, version=3, judged=1, stay=0, out_of_date=(MARCH,)),
             Featured(
                 interval=MARCH,
                 rows=1,

@@ -10,7 +10,7 @@ from include import schemas
 from include.config import Project, load_project
 from include.contracts import Interval
 from include.errors import BadData
-from include.knowledge import as_of, as_of_days, in_force, known_deliveries
+from include.knowledge import as_of, as_of_days, in_force, known_deliveries, rows_before
 from tests.landing import local
 
 DAY = date(2013, 3, 4)
@@ -204,3 +204,45 @@ class TestKnownDeliveries:
     def test_raise_as_as_of_does(self, project: Project) -> None:
         with pytest.raises(BadData, match="no accepted delivery"):
             known_deliveries(project, Listing().frame, Interval.of(DAY))
+
+
+class TestRowsBefore:
+    """Volume history follows from landing alone."""
+
+    def listing(self) -> pl.DataFrame:
+        rows = [
+            (
+                DAY - timedelta(days=back),
+                name,
+                rows,
+                verdict,
+                local(DAY - timedelta(days=back), 0) + timedelta(hours=hour),
+            )
+            for back, name, rows, verdict, hour in [
+                (0, "of the day itself", 999, "landed", 2),
+                (1, "first", 100, "accepted", 2),
+                (1, "corrected in time", 101, "refused", 5),
+                (1, "corrected too late", 102, "accepted", 60),
+                (2, "only", 90, "landed", 2),
+                (3, "unreadable", None, "unreadable", 2),
+                (4, "last of the window", 80, "accepted", 2),
+                (5, "before the window", 1, "accepted", 2),
+            ]
+        ]
+        named = [
+            {"day": day, "feed": "schedule", "delivery_id": name, "rows": n, "verdict": verdict, "available_at": moment}
+            for day, name, n, verdict, moment in rows
+        ]
+        return pl.DataFrame([*named, {**named[4], "feed": "weather", "rows": 7}], schema=schemas.DELIVERIES)
+
+    def test_the_newest_of_each_day_known_then(self) -> None:
+        moment = local(DAY, 2)
+        assert rows_before(self.listing(), "schedule", DAY, moment, 4) == [80, 90, 101]
+        assert rows_before(self.listing(), "weather", DAY, moment, 4) == [7]
+        assert rows_before(self.listing(), "schedule", DAY, local(DAY, 2) + timedelta(hours=60), 4) == [80, 90, 102]
+
+    def test_neither_verdicts_nor_order_mean_anything(self) -> None:
+        listing = self.listing().with_columns(
+            verdict=pl.when(pl.col("verdict") != "unreadable").then(pl.lit("refused")).otherwise("verdict")
+        )
+        assert rows_before(listing.reverse(), "schedule", DAY, local(DAY, 2), 4) == [80, 90, 101]

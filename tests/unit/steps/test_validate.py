@@ -12,18 +12,19 @@ from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
-from include import config, schemas
+from include import schemas
 from include.config import Project, load_project
 from include.contracts import Interval, Validated
 from include.errors import BadConfig, BadData
+from include.expectations import Suites, declared_expectations
 from include.io.tables import Scope, Tables
+from include.judging import _typed
 from include.knowledge import as_of
 from include.replay import make_frame
 from include.settings import Settings
 from include.steps.land import land
-from include.steps.validate import _Suites, _typed, declared_expectations, validate
+from include.steps.validate import validate
 from tests.landing import (
     DAY,
     actuals,
@@ -46,6 +47,16 @@ KEY = "carrier, flight, origin, scheduled_departure"
 NULL = "column_values_to_be_null of"
 NOT_NULL = "column_values_to_not_be_null of"
 UNIQUE = "column_values_to_be_unique of"
+ALL = "share_of_quarantined_rows_to_be_at_most failed (observed 1.0000: 3 of 3 rows, at most 0.05)"
+
+SHARE = "share_of_quarantined_rows_to_be_at_most"
+NEAR = {
+    "expect": "row_count_to_be_near_history",
+    "days": 14,
+    "min_ratio": 0.5,
+    "max_ratio": 2.0,
+    "severity": "critical",
+}
 
 EXPECTATIONS = {
     "schedule": [
@@ -77,25 +88,6 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[object], Project]:
-    """Make expectations those of the flights project; returns the project."""
-    source = config.PROJECTS / "flights" / "project.yaml"
-
-    def write(declared: object) -> Project:
-        folder = tmp_path / "projects" / "flights"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "project.yaml").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-        text = declared if isinstance(declared, str) else yaml.safe_dump(declared)
-        (folder / "expectations.yaml").write_text(text, encoding="utf-8")
-        return load_project("flights")
-
-    project = load_project("flights")
-    monkeypatch.setattr(config, "PROJECTS", tmp_path / "projects")
-    assert project.folder == tmp_path / "projects" / "flights"
-    return write
-
-
-@pytest.fixture
 def project(declare: Callable[[object], Project]) -> Project:
     return declare(EXPECTATIONS)
 
@@ -105,6 +97,12 @@ def verdicts(settings: Settings) -> dict[str, str]:
     listed = rows_of(settings, "deliveries_flights")
     names = listed["key"].str.split("/").list.last().str.strip_suffix(".csv.gz")
     return dict(zip(names, listed["verdict"], strict=True))
+
+
+def share(quarantined: int, rows: int) -> str:
+    """What is said of a delivery of which too much would go to quarantine."""
+    observed = f"{quarantined / rows:.4f}: {quarantined} of {rows} rows, at most 0.05"
+    return f"share_of_quarantined_rows_to_be_at_most failed (observed {observed})"
 
 
 def land_and_validate(project: Project, interval: Interval, settings: Settings) -> Validated:
@@ -156,11 +154,11 @@ class TestVerdicts:
         }
         [refusal] = validated.refused
         assert (refusal.feed, refusal.day, refusal.uri) == ("schedule", DAY, f"file://{path}")
-        assert refusal.why == f"file://{path}: column_values_to_be_in_set of dest failed, 1 of 3 rows"
+        why = f"column_values_to_be_in_set of dest failed, 1 of 3 rows; {share(1, 3)}"
+        assert refusal.why == f"file://{path}: {why}"
         assert f"refused: {refusal.why}" in caplog.text
-        assert "Nowhere" not in caplog.text
         listed = rows_of(settings, "deliveries_flights").filter(pl.col("verdict") == "refused")
-        assert listed["why"].to_list() == ["column_values_to_be_in_set of dest failed, 1 of 3 rows"]
+        assert listed["why"].to_list() == [why]
         clean = rows_of(settings, "clean_schedule")
         assert clean["delivery_id"].unique().str.contains("wrong").to_list() == [False]
 
@@ -319,14 +317,14 @@ class TestAlways:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (pl.lit("abc").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows"),
-            (pl.lit("NaN").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows"),
+            (pl.lit("abc").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
+            (pl.lit("NaN").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
             (
                 pl.lit("1.5").alias("flight"),
-                f"{NULL} _malformed failed, 3 of 3 rows; {NOT_NULL} flight failed, 3 of 3 rows",
+                f"{NULL} _malformed failed, 3 of 3 rows; {NOT_NULL} flight failed, 3 of 3 rows; {ALL}",
             ),
-            (pl.lit("yes").alias("is_holiday"), f"{NULL} _malformed failed, 3 of 3 rows"),
-            (pl.lit(None, pl.String).alias("carrier"), f"{NOT_NULL} carrier failed, 3 of 3 rows"),
+            (pl.lit("yes").alias("is_holiday"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
+            (pl.lit(None, pl.String).alias("carrier"), f"{NOT_NULL} carrier failed, 3 of 3 rows; {ALL}"),
             (
                 (pl.col("flight") // 2, pl.lit("EWR").alias("origin"), pl.col("scheduled_departure").first()),
                 f"compound_columns_to_be_unique of {KEY} failed, 2 of 3 rows; {UNIQUE} entity_id failed, 2 of 3 rows",
@@ -368,7 +366,7 @@ class TestAlways:
         wrong = actuals(BEFORE).with_columns(tailnum=pl.Series(["N1AB", "someone@example.org", None]))
         deliver_one(project, settings, "actuals", BEFORE, wrong, name="wrong")
         [refusal] = land_and_validate(project, NIGHT, settings).refused
-        assert refusal.why.endswith("wrong.csv.gz: column_values_to_be_null of _malformed failed, 1 of 3 rows")
+        assert refusal.why.endswith(f"wrong.csv.gz: {NULL} _malformed failed, 1 of 3 rows; {share(1, 3)}")
 
     def test_malformed_columns_are_named(self, declare: Callable[[object], Project]) -> None:
         project = declare({})
@@ -405,6 +403,24 @@ class TestExpectationsFile:
                 {"weather": [{"expect": "table_row_count_to_equal", "valu": 1, "severity": "warning"}]},
                 "weather, entry 1: table_row_count_to_equal:",
             ),
+            (
+                {"weather": [{"expect": "table_row_count_to_equal", "valu": 1, "severity": "warning"}]},
+                "no argument 'valu'; did you mean 'value'?",
+            ),
+            (
+                {"weather": [{"expect": "share_of_quarantined_row_to_be_at_most", "severity": "critical"}]},
+                "did you mean 'share_of_quarantined_rows_to_be_at_most'?",
+            ),
+            (
+                {"weather": [{"expect": SHARE, "max_valu": 0.1, "severity": "critical"}]},
+                f"weather, entry 1: {SHARE}: no argument 'max_valu'; did you mean 'max_value'?",
+            ),
+            ({"weather": [{"expect": SHARE, "severity": "critical"}]}, "max_value\n  field required"),
+            ({"weather": [{"expect": SHARE, "max_value": 5, "severity": "critical"}]}, "less than or equal to 1"),
+            ({"weather": [{"expect": SHARE, "max_value": 0.1}]}, "severity must be critical or warning"),
+            ({"weather": [{**NEAR, "day": 7}]}, f"{NEAR['expect']}: no argument 'day'; did you mean 'days'?"),
+            ({"weather": [{**NEAR, "days": 6}]}, "days\n  ensure this value is greater than or equal to 7"),
+            ({"weather": [{**NEAR, "max_ratio": 0.5}]}, "max_ratio\n  ensure this value is greater than or equal to 1"),
             (
                 {"weather": [{"expect": "column_values_to_not_be_null", "column": "orign", "severity": "warning"}]},
                 "weather, entry 1: column_values_to_not_be_null: clean has no column 'orign'; did you mean 'origin'?",
@@ -468,6 +484,7 @@ class TestExpectationsFile:
             ("table_row_count_to_be_between", "", "warning"),
             ("table_row_count_to_be_between", "", "critical"),
             ("table_row_count_to_be_between", "", "warning"),
+            ("share_of_quarantined_rows_to_be_at_most", "", "critical"),
         ]
         assert of_schedule == once * 2
 
@@ -494,7 +511,7 @@ class TestSampleProject:
 
     def test_together_and_alone_give_the_same(self, typed: dict[str, list[pl.DataFrame]]) -> None:
         """Deliveries with every kind of fault, evaluated all at once and one by one."""
-        suites = _Suites(load_project("flights"))
+        suites = Suites(load_project("flights"))
         faulty = {
             "schedule": [
                 pl.lit(1.0).alias("distance_miles"),
@@ -508,10 +525,10 @@ class TestSampleProject:
         for feed, frames in typed.items():
             spoiled = [frame.with_columns(fault) for frame, fault in zip(frames, faulty[feed], strict=False)]
             every = [*frames, *spoiled, frames[0].head(3), pl.concat([frames[0], frames[0]])]
-            together = suites.results(feed, every)
-            assert together == [suites.results(feed, [frame])[0] for frame in every]
-            failed += sum(not result["success"] for results in together for result in results)
-            assert all(result["success"] for result in suites.results(feed, frames[:1])[0])
+            together = suites.findings(feed, every)
+            assert together == [suites.findings(feed, [frame])[0] for frame in every]
+            failed += sum(not finding.success for findings in together for finding in findings)
+            assert all(finding.success for finding in suites.findings(feed, frames[:1])[0])
         assert failed > 10
 
     def test_says_nothing_of_its_own(
@@ -519,10 +536,10 @@ class TestSampleProject:
     ) -> None:
         """No log lines, progress bars or warnings (a regular expression with groups warns for each delivery)."""
         caplog.set_level(logging.INFO)
-        suites = _Suites(load_project("flights"))
+        suites = Suites(load_project("flights"))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             for feed, frames in typed.items():
-                suites.results(feed, frames[:2])
+                suites.findings(feed, frames[:2])
         assert [record.getMessage() for record in caplog.records] == []
         assert capfd.readouterr() == ("", "")

@@ -1,0 +1,589 @@
+"""Quarantine, refusals and requeue, with Delta and PostgreSQL as at night: which rows, what is said, and what of it
+nobody may read."""
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from include import cli, judging
+from include.config import Project, load_project
+from include.contracts import Interval, Night, Requeued, Validated
+from include.errors import BadConfig, BadData
+from include.io import database
+from include.io.tables import Tables
+from include.knowledge import in_force
+from include.replay import replay
+from include.run import run
+from include.settings import Settings
+from include.steps.land import land
+from include.steps.requeue import requeue
+from include.steps.validate import validate
+from tests.integration.processes import processes, run_and_kill
+from tests.landing import (
+    DAY,
+    EMAIL,
+    TAILNUM,
+    actuals,
+    days,
+    deliver_night,
+    deliver_one,
+    local,
+    rows_of,
+    schedule,
+    versions,
+)
+
+pytestmark = pytest.mark.timeout(300)
+
+NIGHT = Interval.of(DAY)
+BEFORE = DAY - timedelta(days=1)
+KEY = {"carrier": "UA", "flight": "3", "origin": "EWR", "scheduled_departure": "2013-03-04T14:03:00Z"}
+
+Declare = Callable[[object], Project]
+
+IN_SET = {"expect": "column_values_to_be_in_set", "column": "dest", "value_set": ["LAX"], "severity": "critical"}
+NEAR = {
+    "expect": "row_count_to_be_near_history",
+    "days": 28,
+    "min_ratio": 0.5,
+    "max_ratio": 2.0,
+    "severity": "critical",
+}
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project("flights")
+
+
+def spoiled(count: int = 40, **wrong: dict[int, Any]) -> pl.DataFrame:
+    """A schedule in which some columns have other text on some rows (counted from 0)."""
+    frame = schedule(DAY, count)
+    for column, values in wrong.items():
+        text = frame[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") if column == "scheduled_departure" else frame[column]
+        text = text.cast(pl.String)
+        frame = frame.with_columns(pl.Series(column, [values.get(n, value) for n, value in enumerate(text)]))
+    return frame
+
+
+def many_actuals(day: date, count: int = 40, **wrong: str) -> pl.DataFrame:
+    """Actuals with identifiers in order; the first row has other text in some columns."""
+    first = [
+        pl.Series(column, [text, *["N1AB" if column == "tailnum" else "LAX"] * (count - 1)])
+        for column, text in wrong.items()
+    ]
+    return actuals(day, [1.0] * count).with_columns(pl.lit("N1AB").alias("tailnum")).with_columns(first)
+
+
+def deliver_spoiled(project: Project, settings: Settings, frame: pl.DataFrame) -> None:
+    """A night whose schedule is this one."""
+    for feed in ("weather", "actuals"):
+        deliver_one(project, settings, feed, project.required(DAY)[feed])
+    deliver_one(project, settings, "schedule", DAY, frame)
+
+
+def land_and_validate(project: Project, settings: Settings, interval: Interval = NIGHT) -> Validated:
+    land(project, interval, settings)
+    return validate(project, interval, settings)
+
+
+def select(settings: Settings, statement: str) -> list[dict[str, Any]]:
+    with database.engine(settings).connect() as connection:
+        return [dict(row) for row in connection.execute(sa.text(statement)).mappings()]
+
+
+def failed(settings: Settings, feed: str = "schedule", day: date = DAY) -> dict[str, dict[str, Any]]:
+    """Expectation and column -> its row of quality_results; there must be one of each."""
+    rows = select(settings, "SELECT * FROM quality_results WHERE NOT success ORDER BY id")
+    rows = [row for row in rows if (row["feed"], row["day"]) == (feed, day)]
+    found = {f"{row['expectation']} {row['column_name'] or ''}".strip(): row for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def verdicts(settings: Settings) -> dict[tuple[str, str], str]:
+    """Feed and day -> verdict."""
+    listed = rows_of(settings, "deliveries_flights").select("feed", pl.col("day").cast(pl.String), "verdict")
+    return {(feed, day): verdict for feed, day, verdict in listed.rows()}
+
+
+def contents(settings: Settings) -> dict[str, pl.DataFrame]:
+    found = {}
+    for table in versions(settings):
+        rows = rows_of(settings, table).drop("uri", "modified_at", strict=False)
+        found[table] = rows.sort(rows.columns)
+    return found
+
+
+def assert_same(left: dict[str, pl.DataFrame], right: dict[str, pl.DataFrame]) -> None:
+    assert left.keys() == right.keys()
+    for table, rows in left.items():
+        assert rows.equals(right[table]), table
+
+
+class TestRows:
+    def test_that_break_a_critical_rule_are_set_aside_and_the_others_pass(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        wrong = spoiled(dest={3: "Nowhere", 7: "nowhere"}, origin={3: "XXX"}, distance_miles={7: "far"})
+        deliver_spoiled(project, settings, wrong)
+        caplog.set_level("INFO")
+        validated = land_and_validate(project, settings)
+        assert (validated.accepted, validated.refused, validated.quarantined) == (3, (), 2)
+        assert validated.rows == 38 + 18 + 3
+        assert verdicts(settings)["schedule", str(DAY)] == "accepted"
+
+        kept = rows_of(settings, "quarantine_schedule")
+        delivery_id = rows_of(settings, "clean_schedule")["delivery_id"][0]
+        assert kept.columns == [
+            *("day", "delivery_id", "_row", "_malformed", "carrier", "flight", "origin", "dest"),
+            *("scheduled_departure", "scheduled_arrival_local", "distance_miles", "is_holiday", "rule", "run_id"),
+        ]
+        assert kept.select("day", "delivery_id", "_row", "_malformed").rows() == [
+            (DAY, delivery_id, 5, None),
+            (DAY, delivery_id, 9, "distance_miles"),
+        ]
+        assert kept["rule"].to_list() == [
+            "column_values_to_be_in_set of origin; column_values_to_match_regex of dest",
+            "column_values_to_be_null of _malformed; column_values_to_match_regex of dest",
+        ]
+        assert kept.select("flight", "dest", "distance_miles", "is_holiday", "run_id").rows() == [
+            ("3", "Nowhere", "2454.0", "false", "test"),
+            ("7", "nowhere", "far", "false", "test"),
+        ]
+        clean = rows_of(settings, "clean_schedule")
+        assert sorted(clean["flight"]) == [n for n in range(40) if n not in (3, 7)]
+
+        results = failed(settings)
+        regex = results["column_values_to_match_regex dest"]
+        assert (regex["quarantined_rows"], regex["unexpected_rows"], regex["rows_evaluated"]) == (2, 2, 40)
+        assert regex["examples"] == [
+            {"row": 5, "key": {**KEY, "origin": "XXX"}, "value": "Nowhere"},
+            {
+                "row": 9,
+                "key": {**KEY, "flight": "7", "origin": "JFK", "scheduled_departure": "2013-03-04T15:07:00Z"},
+                "value": "nowhere",
+            },
+        ]
+        malformed = results["column_values_to_be_null _malformed"]
+        assert malformed["examples"][0]["value"] == "malformed: distance_miles"
+        counted = select(settings, "SELECT column_name, quarantined_rows FROM quarantine_counts ORDER BY 1")
+        assert [tuple(row.values()) for row in counted] == [("_malformed", 1), ("dest", 2), ("origin", 1)]
+        warned = results["table_row_count_to_be_between"]
+        assert (warned["severity"], warned["quarantined_rows"], warned["examples"]) == ("warning", 0, [])
+
+        [line] = [record for record in caplog.records if "_to_match_regex of dest" in record.getMessage()]
+        assert line.levelname == "WARNING"
+        said = line.getMessage()
+        assert said.startswith(f"schedule {DAY}, file://")
+        assert "schedule.csv.gz: column_values_to_match_regex of dest failed, 2 of 40 rows; line 5 (carrier UA" in said
+        assert said.endswith(": nowhere → quarantined")
+        [line] = [record for record in caplog.records if "failed (observed 38) → recorded only" in record.getMessage()]
+        assert line.levelname == "INFO"
+
+    def test_again_does_nothing_and_a_mended_rule_empties_the_quarantine_of_what_is_judged(
+        self, declare: Declare, settings: Settings
+    ) -> None:
+        project = declare({"schedule": [IN_SET]})
+        deliver_spoiled(project, settings, spoiled(dest={3: "SFO"}))
+        land_and_validate(project, settings)
+        before = versions(settings)
+        again = validate(project, NIGHT, settings)
+        assert (again.accepted, again.quarantined, again.version) == (0, 0, None)
+        assert versions(settings) == before
+        assert rows_of(settings, "quarantine_weather").is_empty()
+
+    def test_mostly_lets_few_pass_and_sets_aside_many(self, declare: Declare, settings: Settings) -> None:
+        project = declare({"schedule": [{**IN_SET, "mostly": 0.97}]})
+        deliver_spoiled(project, settings, spoiled(dest={3: "SFO"}))
+        deliver_one(project, settings, "schedule", DAY, spoiled(dest={3: "SFO", 4: "SFO"}), name="two")
+        assert land_and_validate(project, settings).quarantined == 2
+        assert rows_of(settings, "quarantine_schedule")["delivery_id"].str.contains("two").to_list() == [True, True]
+        assert rows_of(settings, "clean_schedule").height == 40 + 38
+
+    def test_no_more_than_the_share(self, declare: Declare, settings: Settings) -> None:
+        project = declare({"schedule": [IN_SET]})
+        deliver_spoiled(project, settings, spoiled(dest={3: "SFO", 4: "SFO"}))
+        three = spoiled(dest={3: "SFO", 4: "SFO", 5: "SFO"})
+        deliver_one(project, settings, "schedule", DAY, three, name="three")
+        validated = land_and_validate(project, settings)
+        assert validated.quarantined == 2
+        [refusal] = validated.refused
+        assert refusal.why.endswith(
+            "three.csv.gz: column_values_to_be_in_set of dest failed, 3 of 40 rows; "
+            "share_of_quarantined_rows_to_be_at_most failed (observed 0.0750: 3 of 40 rows, at most 0.05)"
+        )
+        in_set = select(
+            settings, "SELECT quarantined_rows, examples FROM quality_results WHERE column_name = 'dest' ORDER BY 1"
+        )
+        assert [(row["quarantined_rows"], len(row["examples"])) for row in in_set] == [(0, 3), (2, 2)]
+
+    def test_a_declared_share_stands_in_place_of_the_usual_one(self, declare: Declare, settings: Settings) -> None:
+        share = {"expect": "share_of_quarantined_rows_to_be_at_most", "max_value": 0.5, "severity": "critical"}
+        project = declare({"schedule": [IN_SET, share]})
+        deliver_spoiled(project, settings, spoiled(dest=dict.fromkeys(range(20), "SFO")))
+        assert land_and_validate(project, settings).quarantined == 20
+
+
+class TestPersonalData:
+    def test_is_in_no_place_that_people_read(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Where it belongs, under another column's name, and as an identifier of a wrong format."""
+        address = f"{EMAIL}.au"
+        frame = spoiled(dest={3: address, 4: f"{TAILNUM}1"}, scheduled_arrival_local={5: address})
+        deliver_spoiled(project, settings, frame)
+        unlike = actuals(BEFORE, [5.0] * 40).with_columns(
+            tailnum=pl.Series([f"{TAILNUM} {EMAIL}", *[f"{TAILNUM}2"] * 39])
+        )
+        deliver_one(project, settings, "actuals", BEFORE, unlike, at=local(DAY, 1), name="unlike")
+        caplog.set_level("DEBUG")
+        assert land_and_validate(project, settings).quarantined == 3
+        pages = [path.read_text(encoding="utf-8") for path in Path(settings.artifacts).rglob("*") if path.is_file()]
+        assert len(pages) == 2
+        kept = rows_of(settings, "quarantine_actuals")
+        assert kept["_malformed"].to_list() == ["tailnum"]
+        assert len(kept["tailnum"][0]) == 32
+        results = select(settings, "SELECT * FROM quality_results")
+        assert "(hidden)" in str(results)
+        for found in (caplog.text, str(results), *pages, kept.write_csv()):
+            for planted in (EMAIL.split("@")[0], "@example.org", TAILNUM):
+                assert planted not in found
+        assert "@example.org" not in rows_of(settings, "quarantine_schedule")["_malformed"].fill_null("").str.join()[0]
+
+
+class TestPage:
+    def test_is_written_of_a_failure_only(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        deliver_night(project, settings, DAY)
+        land_and_validate(project, settings)
+        assert not Path(settings.artifacts).exists()  # warnings there were
+        deliver_one(project, settings, "schedule", DAY, spoiled(dest={3: "Nowhere"}), name="second")
+        land_and_validate(project, settings)
+        [page] = (Path(settings.artifacts) / "quality" / "flights" / str(DAY)).iterdir()
+        assert page.name.startswith("schedule-")
+        assert f"found: file://{page}" in caplog.text
+        text = page.read_text(encoding="utf-8")
+        assert "Great Expectations" in text
+        assert "values must match this regular expression" in text
+        assert "Nowhere" not in text
+        for said in ("Failed", "Expect Row Count To Be Near History", "no history yet"):
+            assert said.lower() in text.lower().replace("_", " "), said
+
+    def test_that_cannot_be_written_stops_no_night(
+        self,
+        project: Project,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr("include.expectations.Suites.page", lambda *_: 1 / 0)
+        deliver_spoiled(project, settings, spoiled(dest={3: "Nowhere"}))
+        assert land_and_validate(project, settings).quarantined == 1
+        assert "could not be written" in caplog.text
+
+
+class TestRefused:
+    """What is wrong with a delivery as a whole stops the night, and what was there before stays."""
+
+    @pytest.mark.parametrize(
+        ("entry", "frame", "said"),
+        [
+            (
+                {"expect": "table_row_count_to_be_between", "min_value": 41, "severity": "critical"},
+                spoiled(),
+                "table_row_count_to_be_between failed (observed 40)",
+            ),
+            (
+                IN_SET,
+                spoiled(
+                    dest={1: "SFO"}, flight={9: "8"}, origin={9: "LGA"}, scheduled_departure={9: "2013-03-04T15:08:00Z"}
+                ),
+                (
+                    "compound_columns_to_be_unique of carrier, flight, origin, scheduled_departure failed, "
+                    "2 of 39 rows; column_values_to_be_unique of entity_id failed, 2 of 39 rows; "
+                    "column_values_to_be_in_set of dest failed, 1 of 40 rows"
+                ),
+            ),
+            (
+                NEAR,
+                spoiled(19),
+                "row_count_to_be_near_history failed (observed 19 rows, the median of 8 days before is 40)",
+            ),
+            (IN_SET, spoiled(dest=dict.fromkeys(range(9), "SFO")), "observed 0.2250: 9 of 40 rows, at most 0.05)"),
+        ],
+        ids=["count", "keys", "volume", "share"],
+    )
+    def test_and_earlier_nights_stay_readable(
+        self, declare: Declare, settings: Settings, entry: dict[str, Any], frame: pl.DataFrame, said: str
+    ) -> None:
+        earlier = Interval(start=DAY - timedelta(days=8), end=BEFORE)
+        project = declare({})
+        for day in earlier.days:
+            for feed, needed in project.required(day).items():
+                deliver_one(project, settings, feed, needed, schedule(day, 40) if feed == "schedule" else None)
+        land_and_validate(project, settings, earlier)
+        before = rows_of(settings, "clean_schedule")
+        project = declare({"schedule": [entry]})
+        deliver_spoiled(project, settings, frame)
+        land(project, NIGHT, settings)
+        with pytest.raises(BadData) as caught:
+            validate(project, NIGHT, settings)
+        assert str(caught.value).endswith(said)
+        assert "no accepted delivery of schedule" in str(caught.value)
+        assert rows_of(settings, "clean_schedule").equals(before)
+        assert rows_of(settings, "quarantine_schedule").is_empty()
+        known = in_force(
+            rows_of(settings, "deliveries_flights"), "schedule", Interval(start=BEFORE, end=DAY), local(DAY, 9)
+        )
+        assert list(known) == [BEFORE]
+
+    def test_a_key_that_repeats_one_in_quarantine_does_not(self, declare: Declare, settings: Settings) -> None:
+        """The rows that are left have each key once."""
+        twice = {9: "2013-03-04T15:08:00Z"}
+        frame = spoiled(dest={9: "SFO"}, flight={9: "8"}, origin={9: "LGA"}, scheduled_departure=twice)
+        project = declare({"schedule": [IN_SET]})
+        deliver_spoiled(project, settings, frame)
+        assert land_and_validate(project, settings).quarantined == 1
+
+    def test_what_is_about_rows_but_names_none_refuses(self, declare: Declare, settings: Settings) -> None:
+        """Of types Great Expectations judges the column: there is no row to set aside, and nothing may pass."""
+        kind = {
+            "expect": "column_values_to_be_of_type",
+            "column": "distance_miles",
+            "type_": "int",
+            "severity": "critical",
+        }
+        project = declare({"schedule": [kind]})
+        deliver_spoiled(project, settings, spoiled())
+        with pytest.raises(BadData, match="column_values_to_be_of_type of distance_miles failed"):
+            land_and_validate(project, settings)
+
+
+class TestVolume:
+    def test_the_order_of_judging_means_nothing(self, declare: Declare, settings: Settings) -> None:
+        """All at once, night by night, and backwards; the short days are refused and count as history."""
+        project = declare({"actuals": [{**NEAR, "days": 7}]})
+        counts = [9, 9, 10, 8, 9, 9, 9, 4, 20, 18, 9, 3, 3, 3, 3, 3, 3]
+        every = days(DAY, len(counts))
+        for day, count in zip(every.days, counts, strict=True):
+            deliver_one(project, settings, "schedule", day)
+            deliver_one(project, settings, "weather", day)
+            deliver_one(
+                project, settings, "actuals", day - timedelta(days=1), many_actuals(day - timedelta(days=1), count)
+            )
+        found = []
+        nights = [Interval.of(day) for day in every.days]
+        for order in ([every], nights, nights[::-1]):
+            own = settings.model_copy(update={"tables": f"{settings.tables}-{len(found)}"})
+            for interval in order:
+                if interval is not every and order[0] == nights[-1]:
+                    land(project, every, own)  # all of it is there, and the newest are judged first
+                else:
+                    land(project, interval, own)
+                try:
+                    validate(project, interval, own)
+                except BadData as error:
+                    assert "row_count_to_be_near_history failed" in str(error)  # noqa: PT017
+            found.append([verdict for (feed, _), verdict in sorted(verdicts(own).items()) if feed == "actuals"])
+        refused = [n for n, verdict in enumerate(found[0]) if verdict == "refused"]
+        assert refused == [7, 8, 11, 12, 13]
+        assert found[0] == found[1] == found[2]
+
+    @pytest.mark.parametrize(("start", "count"), [(DAY, 10)])
+    def test_real_days_are_accepted(self, project: Project, settings: Settings, start: Any, count: int) -> None:
+        replay(project, days(start, count), settings)
+        validated = land_and_validate(project, settings, days(start, count))
+        assert (validated.refused, validated.quarantined) == ((), 0)
+        observed = select(
+            settings, "SELECT observed FROM quality_results WHERE expectation = 'row_count_to_be_near_history'"
+        )
+        assert sum(row["observed"] == "no history yet" for row in observed) == 3 * 7
+        assert len(observed) == 3 * 10
+
+
+class TestRequeue:
+    @pytest.fixture
+    def strict(self, declare: Declare, settings: Settings) -> Project:
+        """Three nights; one row of the first schedule and one of the second actuals are in quarantine."""
+        project = declare({"schedule": [IN_SET], "actuals": [IN_SET]})
+        deliver_spoiled(project, settings, spoiled(dest={3: "SFO"}))
+        late = many_actuals(DAY, dest="SFO")
+        for feed, day in project.required(DAY + timedelta(days=1)).items():
+            deliver_one(project, settings, feed, day, late if feed == "actuals" else None)
+        deliver_night(project, settings, DAY + timedelta(days=2))
+        land_and_validate(project, settings, days(DAY, 3))
+        return project
+
+    def test_brings_rows_back_and_again_changes_nothing(
+        self, strict: Project, declare: Declare, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        nights = [
+            Night(
+                project="flights",
+                day=day,
+                knowledge="night",
+                as_of=local(day, 3),
+                deliveries=(),
+                table_versions={},
+                rows=3,
+            )
+            for day in days(DAY, 3).days
+        ]
+        database.record_nights(settings, nights)
+        untouched = versions(settings)
+        another = settings.model_copy(update={"run_id": "another"})
+        same = requeue(strict, days(DAY, 3), another)  # nothing was mended
+        assert (same.rows, same.stay, same.judged, same.out_of_date) == (0, 2, 2, ())
+        assert versions(settings) == untouched
+
+        project = declare({})
+        caplog.set_level("INFO")
+        of_feed = run("requeue", project, days(DAY, 3), settings, feed="schedule")
+        assert isinstance(of_feed, Requeued)
+        assert (of_feed.rows, of_feed.stay, of_feed.judged) == (1, 0, 1)
+        assert of_feed.out_of_date == (NIGHT,)
+        command = f"python -m include.cli build_features --project flights --start {DAY} --end {DAY}"
+        assert f"features of run days {DAY} are out of date; rebuild them: {command}" in caplog.text
+        assert rows_of(settings, "quarantine_schedule").is_empty()
+        assert rows_of(settings, "quarantine_actuals").height == 1
+        back = rows_of(settings, "clean_schedule").filter(pl.col("day") == DAY)
+        assert back.height == 40
+        assert back.filter(pl.col("flight") == 3)["dest"].to_list() == ["SFO"]
+        assert "column_values_to_be_in_set dest" in failed(settings, "actuals")
+
+        rest = requeue(project, days(DAY, 3), settings)
+        # actuals of a day are read by the features of the next 28 run days, of which two are prepared
+        assert (rest.rows, rest.stay, rest.out_of_date) == (1, 0, (days(DAY + timedelta(days=1), 2),))
+        assert failed(settings, "actuals") == failed(settings) == {}
+        before = versions(settings)
+        again = run("requeue", project, days(DAY, 3), settings)
+        assert (again.rows, again.version) == (0, None)
+        assert again.skipped == f"nothing of {days(DAY, 3)} is in quarantine or refused"
+        assert versions(settings) == before
+        states = [row["state"] for row in select(settings, "SELECT state FROM step_runs ORDER BY started_at")]
+        assert states == ["success", "skipped"]
+
+    def test_takes_refused_ones_and_refuses(self, declare: Declare, settings: Settings) -> None:
+        none = {"expect": "table_row_count_to_equal", "value": 77, "severity": "critical"}
+        project = declare({"schedule": [none], "actuals": [IN_SET]})
+        deliver_spoiled(project, settings, spoiled())
+        deliver_one(project, settings, "actuals", BEFORE, many_actuals(BEFORE, dest="SFO"), name="second")
+        with pytest.raises(BadData):
+            land_and_validate(project, settings)
+        project = declare({"actuals": [none]})
+        record = requeue(project, days(BEFORE, 2), settings)
+        assert (record.rows, record.judged, len(record.refused)) == (40, 2, 1)
+        assert rows_of(settings, "clean_schedule").height == 40
+        assert rows_of(settings, "clean_actuals").height == 3  # of the first delivery, which was not judged again
+        assert rows_of(settings, "quarantine_actuals").is_empty()
+
+    def test_a_feed_that_is_not_there(self, project: Project, settings: Settings) -> None:
+        with pytest.raises(BadConfig, match="flights has no feed 'schedul'; did you mean 'schedule'"):
+            requeue(project, NIGHT, settings, feed="schedul")
+
+    @pytest.mark.parametrize("mended", ["laxer", "refusing"])
+    @pytest.mark.parametrize("at", ["clean", "record_quality", "quarantine", "_give_verdicts"])
+    def test_killed_anywhere_and_run_again(
+        self,
+        strict: Project,
+        declare: Declare,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        at: str,
+        mended: str,
+    ) -> None:
+        """And whatever was done by then: an accepted delivery has its rows, in clean or in quarantine."""
+        none = {"expect": "table_row_count_to_equal", "value": 77, "severity": "critical"}
+        project = declare({} if mended == "laxer" else {"schedule": [none]})
+
+        class Killed(BaseException):
+            pass
+
+        def killing(*_: Any, **__: Any) -> Any:
+            raise Killed
+
+        def replacing(self: Tables, table: str, *given: Any, **named: Any) -> Any:
+            if table == f"{at}_schedule":
+                raise Killed
+            return original(self, table, *given, **named)
+
+        original = Tables.replace
+        with monkeypatch.context() as patch:
+            if at == "record_quality":
+                patch.setattr(database, at, killing)
+            elif at == "_give_verdicts":
+                patch.setattr(judging, at, killing)
+            else:
+                patch.setattr(Tables, "replace", replacing)
+            with pytest.raises(Killed):
+                requeue(project, NIGHT, settings, feed="schedule")
+        accepted = verdicts(settings)["schedule", str(DAY)] == "accepted"
+        held = sum(
+            rows_of(settings, f"{layer}_schedule").filter(pl.col("day") == DAY).height
+            for layer in ("clean", "quarantine")
+        )
+        assert held >= 40 or not accepted
+        record = requeue(project, NIGHT, settings, feed="schedule")
+        if mended == "laxer":
+            assert verdicts(settings)["schedule", str(DAY)] == "accepted"
+            assert rows_of(settings, "clean_schedule").filter(pl.col("day") == DAY).height == 40
+            assert record.rows == (0 if at == "_give_verdicts" else 1)
+        else:
+            assert verdicts(settings)["schedule", str(DAY)] == "refused"
+            assert rows_of(settings, "clean_schedule").filter(pl.col("day") == DAY).is_empty()
+        assert rows_of(settings, "quarantine_schedule").is_empty()
+
+    def test_by_hand(
+        self, strict: Project, declare: Declare, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        declare({})
+        monkeypatch.setattr(cli, "_settings", lambda: settings)
+        load_project.cache_clear()
+        given = ["requeue", "--project", "flights", "--start", str(DAY), "--feed", "schedule"]
+        result = CliRunner().invoke(cli.app, given)
+        load_project.cache_clear()
+        assert result.exit_code == 0, result.output
+        assert '"rows": 1' in result.output
+
+
+def deliver_two_nights(project: Project, settings: Settings) -> None:
+    deliver_spoiled(project, settings, spoiled(dest={3: "Nowhere"}, distance_miles={5: "far"}))
+    for feed, day in project.required(DAY + timedelta(days=1)).items():
+        deliver_one(project, settings, feed, day, many_actuals(day, tailnum="x") if feed == "actuals" else None)
+
+
+class TestKilled:
+    def test_validate_killed_and_two_at_once(self, project: Project, settings: Settings) -> None:
+        """Among the quarantine tables, and between quarantine and verdicts; then three to the end, at once."""
+        deliver_two_nights(project, settings)
+        undisturbed = settings.model_copy(update={"tables": f"{settings.tables}-undisturbed"})
+        for places in (settings, undisturbed):
+            land(project, days(DAY, 2), places)
+        assert validate(project, days(DAY, 2), undisturbed).quarantined == 3
+        for at, call, when in (
+            ("include.io.tables:write_deltalake", 2, "before"),  # clean actuals, their quarantine not
+            ("include.io.tables:write_deltalake", 2, "after"),
+            ("include.judging:_give_verdicts", 1, "before"),
+        ):
+            run_and_kill(settings, "validate", days(DAY, 2), at, call, when)
+            assert set(verdicts(settings).values()) == {"landed"}
+        assert rows_of(settings, "quarantine_schedule").height == 2
+        command = {"do": "step", "step": "validate", "start": str(DAY), "end": str(DAY + timedelta(days=1))}
+        with processes(settings, 3) as started:
+            answers = started.all([command] * 3)
+        assert [answer.get("error") for answer in answers] == [None] * 3
+        assert_same(contents(settings), contents(undisturbed))
+        doubled = select(
+            settings,
+            "SELECT delivery_id FROM quality_results WHERE feed <> 'x' "
+            "GROUP BY delivery_id, expectation, column_name, severity HAVING count(*) > 1",
+        )
+        assert doubled == []
