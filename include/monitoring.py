@@ -105,7 +105,7 @@ def breach(model: Model, rule: Rule, measured: Sequence[DayValue], run_day: date
         sentence=(
             f"{model.name}: {rule.metric} is {side} {rule.threshold:g} on {len(broken)} of the newest {len(newest)}"
             f" days measured, and {rule.days} of {rule.of} are too many: {days}. Look at view model_performance for "
-            f"slices and days, and at the night's data in data_quality. To go back to another version (view ledger has them): "
+            f"slices and days, and at the night's data in data_quality. To go back to another version (view ledger): "
             f"python -m include.cli promote --model {model.name} --version VERSION --from-day "
             f"{run_day + timedelta(days=1)} --by YOU --why WHY. Owner: {model.owner}"
         ),
