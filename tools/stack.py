@@ -284,6 +284,7 @@ class Stack:
             "NIGHTLY_LANDING": str(self.home / "landing"),
             "NIGHTLY_MLFLOW_TRACKING_URI": postgres.url("mlflow", "mlflow"),
             "NIGHTLY_TABLES": str(self.home / "tables"),
+            "OPS_READER_URL": postgres.url("ops_reader", "nightly"),
             "READER_URL": postgres.url("reader", "nightly"),
         }
 
