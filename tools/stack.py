@@ -158,7 +158,6 @@ class Stack:
             self._start_postgres()
             self._choose_ports()
             self._write_environment()
-            self._write_preload()
         return self._postgres
 
     def stop(self) -> list[int]:
