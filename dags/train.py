@@ -3,7 +3,18 @@
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.common import Json, champions_asset, every_night, log, nightly, run_day, run_step, settings, versions_asset
+from dags.common import (
+    Json,
+    champions_asset,
+    every_night,
+    log,
+    model_task,
+    nightly,
+    run_day,
+    run_step,
+    settings,
+    versions_asset,
+)
 from dags.sensors import wait_for_night
 from include.config import Model, load_model, load_project, model_names
 from include.contracts import Evaluated, Fitted, GateDecision, Interval, Promotion
@@ -49,24 +60,26 @@ def train(model: Model) -> None:
     )
     def build() -> None:
         # of a mapped task Airflow does not take the docstring
-        @task(map_index_template="{{ candidate }}", doc_md="Fit one candidate; one that is fitted already is taken up.")
+        @model_task(
+            map_index_template="{{ candidate }}", doc_md="Fit one candidate; one that is fitted already is taken up."
+        )
         def fit(candidate: str) -> Json:
             return run_step("fit", model, Interval.of(run_day(project)), candidate=candidate)
 
-        @task(outlets=[versions_asset(model)])
+        @model_task(outlets=[versions_asset(model)])
         def evaluate(fitted: Json) -> Json:
             """Judge the candidates on later days than they were fitted on; the best becomes a model version."""
             records = [Fitted.model_validate(record) for record in fitted]
             return run_step("evaluate", model, Interval.of(run_day(project)), fitted=records)
 
-        @task
+        @model_task
         def gate(fitted: Json, evaluated: Json) -> Json:
             """Hold the version against model.yaml and the champion; a rejection is a decision, not a failure."""
             records = [Fitted.model_validate(record) for record in fitted]
             best = Evaluated.model_validate(evaluated)
             return run_step("gate", model, Interval.of(run_day(project)), evaluated=best, fitted=records)
 
-        @task(outlets=[champions_asset(model)])
+        @model_task(outlets=[champions_asset(model)])
         def promote(decided: Json) -> Json:
             """The ledger, then the registry's alias; skipped when the gate rejected the version, saying why."""
             decision = GateDecision.model_validate(decided)
