@@ -26,16 +26,19 @@ Fits each candidate of `model.yaml` on the labelled days before the run day, jud
 them, which none was fitted on, and registers the best as a version of `{name}`. The gate holds that version against
 `model.yaml` and the champion; only one that passes every check is promoted, from the next unpublished day on.
 
-**Safe to run again:** yes; a fit of the same data and code is taken up, no second version is made, and a decision of
-the gate promotes once.
-**If `promote` is skipped:** the gate rejected the version (why: its log, and view `gate_checks`), or a later day's
-training made the champion. The champion stays and scoring goes on; that is no failure.
-**If `fit` is skipped:** too few labelled days are known yet. **If it waits:** `wait_for_features` names the night.
-**To promote by hand:** `python -m include.cli promote --model {name} --version … --from-day … --by … --why …`; it asks
-for the gate's decision too (`--force` goes without, and the ledger says so).
-**By hand:** `python -m include.cli gate --model {name} --start 2013-03-01`
-**Where to look:** MLflow, experiment `{project}/{name}`; views `gate_decisions`, `gate_checks`, `ledger`.
-Runs go one at a time, in ascending order. **Owner:** {owner}
+- **Safe to run again:** yes; a fit of the same data and code is taken up, no second version is made, and a decision
+  of the gate promotes once.
+- **If `promote` is skipped:** the gate rejected the version (why: its log, and view `gate_checks`), or a later day's
+  training made the champion. The champion stays and scoring goes on; that is no failure.
+- **If `fit` is skipped:** too few labelled days are known yet.
+- **If it waits:** `wait_for_features` names the night.
+- **To promote by hand:** `python -m include.cli promote --model {name} --version … --from-day … --by … --why …`; it
+  asks for the gate's decision too (`--force` goes without, and the ledger says so).
+- **By hand:** `python -m include.cli gate --model {name} --start 2013-03-01`
+- **Where to look:** MLflow, by the links on a task's tab Details, or its experiment `{project}/{name}`; views
+  `gate_decisions`, `gate_checks`, `ledger`.
+- **Order:** runs go one at a time, in ascending order.
+- **Owner:** {owner}
 """
 
 

@@ -50,7 +50,7 @@ def has_display() -> bool:
 
 def show(stack: Stack) -> None:
     """Say where the pages are and what to do there, and open them where that is possible."""
-    airflow, mlflow = f"{stack.api_url}/dags", f"{stack.mlflow_url}"
+    airflow, mlflow = f"{stack.api_url}/dags", f"{stack.mlflow_url}/#/experiments?workflowType=machine_learning"
     with stack.api() as api:
         dags = api.get("/api/v2/dags", params={"limit": 1000}).raise_for_status().json()["dags"]
         runs = api.get("/api/v2/dags/~/dagRuns", params={"limit": 1}).raise_for_status().json()["total_entries"]

@@ -42,6 +42,7 @@ class MLflowRunLink(_MLflowLink):
         return "MLflow run"
 
     def address(self, base: str, record: Mapping[str, Any]) -> str | None:
+        # MLflow adds the experiment, whose number no record has; the part of its menu is dropped on the way
         run_id = record.get("run_id")
         return f"{base}/#/runs/{quote(str(run_id), safe='')}" if run_id else None
 
@@ -55,7 +56,9 @@ class ModelVersionLink(_MLflowLink):
 
     def address(self, base: str, record: Mapping[str, Any]) -> str | None:
         model, version = record.get("model"), record.get("version")
-        return f"{base}/#/models/{quote(str(model), safe='')}/versions/{version}" if model and version else None
+        if not model or not version:
+            return None
+        return f"{base}/#/models/{quote(str(model), safe='')}/versions/{version}?workflowType=machine_learning"
 
 
 def find_record(ti_key: Any) -> Mapping[str, Any]:
