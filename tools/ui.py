@@ -5,17 +5,22 @@ Run again, it changes nothing. `make stop` ends all of it.
 
 import os
 import sys
+import time
 import webbrowser
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console
 
 from include.config import load_project, model_names, project_names
 from tools.demo import Airflow, DemoError, command
 from tools.stack import HOME, Stack, StackError
+
+SCHEDULED_SECONDS = 30
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -48,13 +53,24 @@ def has_display() -> bool:
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def find_next_night(api: httpx.Client) -> str:
+    """When the next night starts, in words. A DAG just let run names its missed night until the scheduler sees it."""
+    deadline = time.monotonic() + SCHEDULED_SECONDS
+    while time.monotonic() < deadline:
+        dags = api.get("/api/v2/dags", params={"limit": 1000}).raise_for_status().json()["dags"]
+        starts = [datetime.fromisoformat(dag["next_dagrun_run_after"]) for dag in dags if dag["next_dagrun_run_after"]]
+        if starts and min(starts) > datetime.now(UTC):
+            return f"{min(starts).astimezone():%Y-%m-%d %H:%M %Z}"
+        time.sleep(0.5)
+    return "a time that the scheduler has not said yet"
+
+
 def show(stack: Stack) -> None:
     """Say where the pages are and what to do there, and open them where that is possible."""
     airflow, mlflow = f"{stack.api_url}/dags", f"{stack.mlflow_url}/#/experiments?workflowType=machine_learning"
     with stack.api() as api:
-        dags = api.get("/api/v2/dags", params={"limit": 1000}).raise_for_status().json()["dags"]
         runs = api.get("/api/v2/dags/~/dagRuns", params={"limit": 1}).raise_for_status().json()["total_entries"]
-    next_night = min((dag["next_dagrun_run_after"] for dag in dags if dag["next_dagrun_run_after"]), default="unknown")
+        next_night = find_next_night(api)
     console.print(
         f"[bold]Airflow[/bold]  {airflow}    no login is asked for; it listens on this machine only\n"
         f"[bold]MLflow[/bold]   {mlflow}\n"
