@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test docs new-model start stop run clean
+.PHONY: help setup lock check test docs new-model start stop run ui clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ run: setup ## Run the first nights of the sample project on the local stack, fro
 
 start: setup ## Start the local stack (PostgreSQL and Airflow) in .local
 	$(BIN)/python -m tools.stack start
+
+ui: setup ## Start the local stack with MLflow, schedule tonight's night, and open both in the browser
+	$(BIN)/python -m tools.ui
 
 stop: ## Stop the local stack, leaving no process
 	@[ ! -x $(BIN)/python ] || $(BIN)/python -m tools.stack stop

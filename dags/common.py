@@ -5,10 +5,13 @@ Steps are imported inside tasks: a heavy import at the top of a DAG file is paid
 
 import logging
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
 from airflow.sdk import Asset, Connection, CronTriggerTimetable, Param, get_current_context
+from airflow.sdk.bases.decorator import TaskDecorator, task_decorator_factory
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.alerts import RUN_FAILED, TASK_FAILED
@@ -37,6 +40,15 @@ WAIT: dict[str, Any] = {
     "timeout": timedelta(hours=12),
     "retries": 0,
 }
+
+
+class ModelTask(_PythonDecoratedOperator):
+    """A task whose record names a run or a version in MLflow. Airflow's pages link it there: plugins/nightly_links
+    knows it by the name of this class and module."""
+
+
+model_task = cast(TaskDecorator, partial(task_decorator_factory, decorated_operator_class=ModelTask))
+"""`@task`, for a `ModelTask`."""
 
 
 def every_night(project: Project) -> CronTriggerTimetable:

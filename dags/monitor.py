@@ -17,16 +17,17 @@ published scores by day, version and slice, looks how fresh tables and scores ar
 `model.yaml` is broken or the scores of the day before were late (`monitor`). `alert` tells people of what was raised
 for this day and nobody was told of yet, by the connection `nightly_alerts`; without it, in its log.
 
-**Safe to run again:** yes, in any order of days; an older night never overwrites what a newer one knows, a day is
-measured again only when its scores or outcomes changed, and nobody is told twice.
-**If a day is not measured yet:** its scores came after this run, as when many nights are backfilled beside their
-scoring; the next run, or this one cleared, measures it.
-**If it waits:** `wait_for_features` names the night that `{name}_prepare` has not finished.
-**If `alert` is skipped:** there was nothing to tell. **If it fails:** the webhook did not take it; clear it, and it
-tells what is still untold.
-**By hand:** `python -m include.cli outcomes --project {name} --start 2013-03-02`, then `monitor` likewise.
-**Where to look:** views `predictions_with_outcomes`, `model_performance`, `model_status`, `freshness_status`,
-`alert_history`. **Owner:** {owner}
+- **Safe to run again:** yes, in any order of days; an older night never overwrites what a newer one knows, a day is
+  measured again only when its scores or outcomes changed, and nobody is told twice.
+- **If a day is not measured yet:** its scores came after this run, as when many nights are backfilled beside their
+  scoring; the next run, or this one cleared, measures it.
+- **If it waits:** `wait_for_features` names the night that `{name}_prepare` has not finished.
+- **If `alert` is skipped:** there was nothing to tell.
+- **If it fails:** the webhook did not take it; clear it, and it tells what is still untold.
+- **By hand:** `python -m include.cli outcomes --project {name} --start 2013-03-02`, then `monitor` likewise.
+- **Where to look:** views `predictions_with_outcomes`, `model_performance`, `model_status`, `freshness_status`,
+  `alert_history`.
+- **Owner:** {owner}
 """
 
 

@@ -13,15 +13,18 @@ Takes what suppliers delivered for the day (`land`), holds it against `expectati
 features that training and scoring read (`build_features`). The row in `nights` is written last: the other DAGs wait
 for it, never for this DAG's state.
 
-**Safe to run again:** yes, at any time and for any day, also twice at once; the result is the same to the row.
-**If it waits:** `wait_for_files` says which file of which feed is not there. It does not look before {cutoff}.
-**If it fails:** the log's last lines name file, line and cure. A refused delivery stays where it is; nothing is made
-of a night that lacks a required feed, and yesterday's scores stay readable. After the cure, clear the failed task.
-**If rows are in quarantine:** the night went on without them. The log of `validate` says which rule and how many, with
-examples and Great Expectations' page. Once the rule is mended, `python -m include.cli requeue --project {name} --start
-2013-03-01` (day of the file) brings them back and says which features to rebuild; a mended file is a new delivery.
-**By hand:** `python -m include.cli prepare --project {name} --start 2013-03-01`
-**Where to look:** views `data_quality`, `quarantine_counts`; tables `nights`, `quarantine_<feed>`. **Owner:** {owner}
+- **Safe to run again:** yes, at any time and for any day, also twice at once; the result is the same to the row.
+- **If it waits:** `wait_for_files` says which file of which feed is not there. It does not look before {cutoff}.
+- **If it fails:** the log's last lines name file, line and cure. A refused delivery stays where it is; nothing is
+  made of a night that lacks a required feed, and yesterday's scores stay readable. After the cure, clear the failed
+  task.
+- **If rows are in quarantine:** the night went on without them. The log of `validate` says which rule and how many,
+  with examples and Great Expectations' page. Once the rule is mended, `python -m include.cli requeue --project {name}
+  --start 2013-03-01` (day of the file) brings them back and says which features to rebuild; a mended file is a new
+  delivery.
+- **By hand:** `python -m include.cli prepare --project {name} --start 2013-03-01`
+- **Where to look:** views `data_quality`, `quarantine_counts`; tables `nights`, `quarantine_<feed>`.
+- **Owner:** {owner}
 """
 
 

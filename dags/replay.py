@@ -12,7 +12,8 @@ DOC = """
 Plays the suppliers: lands the files of the day, made of real flights and weather of 2013, as `{name}_prepare` expects
 them. Any date maps onto 2013 by whole weeks.
 
-**Safe to run again:** yes; the same day is the same bytes, and a file that is there stays. **Owner:** {owner}
+- **Safe to run again:** yes; the same day is the same bytes, and a file that is there stays.
+- **Owner:** {owner}
 """
 
 

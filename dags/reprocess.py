@@ -18,8 +18,10 @@ DOC = """
 For a long range, where one run a day would pay for starting Spark each day. Each day is made of what its own night
 knew, exactly as the nightly DAGs make it. Days without a champion are prepared and not scored.
 
-**Safe to run again:** yes, also beside the nightly DAGs. **By hand only:** start it with a first and a last day.
-**If it fails:** the log's last lines name the days and the cure; clear the failed task after it. **Owner:** {owner}
+- **Safe to run again:** yes, also beside the nightly DAGs.
+- **By hand only:** start it with a first and a last day.
+- **If it fails:** the log's last lines name the days and the cure; clear the failed task after it.
+- **Owner:** {owner}
 """
 
 
@@ -38,8 +40,8 @@ def reprocess(project: Project) -> None:
         max_active_runs=1,
         default_args={**POLICY, "owner": project.owner},
         params={
-            "start": day_param("First day", f"In {project.timezone}."),
-            "end": day_param("Last day", "Included."),
+            "start": day_param("First day", f"The first day to handle ({project.timezone})."),
+            "end": day_param("Last day", "The last day to handle, included."),
         },
         dagrun_timeout=timedelta(hours=24),
     )

@@ -14,12 +14,14 @@ DOC = """
 Scores every entity of the day with the champion that the ledger names for that day, and publishes the batch: readers
 of `current_predictions` see all of it or nothing.
 
-**Safe to run again:** yes; equal content changes nothing.
-**If it is skipped:** {name} has no champion for the day yet. Nothing is published, and that is no failure.
-**If it waits:** `wait_for_features` names the night that `{project}_prepare` has not finished.
-**If it fails:** counts that do not agree are named by day; nothing was published, and the former batch stays readable.
-**By hand:** `python -m include.cli score --model {name} --start 2013-03-02`, then `publish` likewise.
-**Where to look:** views `current_predictions` and `predictions_with_outcomes`. **Owner:** {owner}
+- **Safe to run again:** yes; equal content changes nothing.
+- **If it is skipped:** {name} has no champion for the day yet. Nothing is published, and that is no failure.
+- **If it waits:** `wait_for_features` names the night that `{project}_prepare` has not finished.
+- **If it fails:** counts that do not agree are named by day; nothing was published, and the former batch stays
+  readable.
+- **By hand:** `python -m include.cli score --model {name} --start 2013-03-02`, then `publish` likewise.
+- **Where to look:** views `current_predictions` and `predictions_with_outcomes`.
+- **Owner:** {owner}
 """
 
 

@@ -3,7 +3,18 @@
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.common import Json, champions_asset, every_night, log, nightly, run_day, run_step, settings, versions_asset
+from dags.common import (
+    Json,
+    champions_asset,
+    every_night,
+    log,
+    model_task,
+    nightly,
+    run_day,
+    run_step,
+    settings,
+    versions_asset,
+)
 from dags.sensors import wait_for_night
 from include.config import Model, load_model, load_project, model_names
 from include.contracts import Evaluated, Fitted, GateDecision, Interval, Promotion
@@ -15,16 +26,19 @@ Fits each candidate of `model.yaml` on the labelled days before the run day, jud
 them, which none was fitted on, and registers the best as a version of `{name}`. The gate holds that version against
 `model.yaml` and the champion; only one that passes every check is promoted, from the next unpublished day on.
 
-**Safe to run again:** yes; a fit of the same data and code is taken up, no second version is made, and a decision of
-the gate promotes once.
-**If `promote` is skipped:** the gate rejected the version (why: its log, and view `gate_checks`), or a later day's
-training made the champion. The champion stays and scoring goes on; that is no failure.
-**If `fit` is skipped:** too few labelled days are known yet. **If it waits:** `wait_for_features` names the night.
-**To promote by hand:** `python -m include.cli promote --model {name} --version … --from-day … --by … --why …`; it asks
-for the gate's decision too (`--force` goes without, and the ledger says so).
-**By hand:** `python -m include.cli gate --model {name} --day 2013-03-01`
-**Where to look:** MLflow, experiment `{project}/{name}`; views `gate_decisions`, `gate_checks`, `ledger`.
-Runs go one at a time, in ascending order. **Owner:** {owner}
+- **Safe to run again:** yes; a fit of the same data and code is taken up, no second version is made, and a decision
+  of the gate promotes once.
+- **If `promote` is skipped:** the gate rejected the version (why: its log, and view `gate_checks`), or a later day's
+  training made the champion. The champion stays and scoring goes on; that is no failure.
+- **If `fit` is skipped:** too few labelled days are known yet.
+- **If it waits:** `wait_for_features` names the night.
+- **To promote by hand:** `python -m include.cli promote --model {name} --version … --from-day … --by … --why …`; it
+  asks for the gate's decision too (`--force` goes without, and the ledger says so).
+- **By hand:** `python -m include.cli gate --model {name} --day 2013-03-01`
+- **Where to look:** MLflow, by the links on a task's tab Details, or its experiment `{project}/{name}`; views
+  `gate_decisions`, `gate_checks`, `ledger`.
+- **Order:** runs go one at a time, in ascending order.
+- **Owner:** {owner}
 """
 
 
@@ -49,24 +63,26 @@ def train(model: Model) -> None:
     )
     def build() -> None:
         # of a mapped task Airflow does not take the docstring
-        @task(map_index_template="{{ candidate }}", doc_md="Fit one candidate; one that is fitted already is taken up.")
+        @model_task(
+            map_index_template="{{ candidate }}", doc_md="Fit one candidate; one that is fitted already is taken up."
+        )
         def fit(candidate: str) -> Json:
             return run_step("fit", model, Interval.of(run_day(project)), candidate=candidate)
 
-        @task(outlets=[versions_asset(model)])
+        @model_task(outlets=[versions_asset(model)])
         def evaluate(fitted: Json) -> Json:
             """Judge the candidates on later days than they were fitted on; the best becomes a model version."""
             records = [Fitted.model_validate(record) for record in fitted]
             return run_step("evaluate", model, Interval.of(run_day(project)), fitted=records)
 
-        @task
+        @model_task
         def gate(fitted: Json, evaluated: Json) -> Json:
             """Hold the version against model.yaml and the champion; a rejection is a decision, not a failure."""
             records = [Fitted.model_validate(record) for record in fitted]
             best = Evaluated.model_validate(evaluated)
             return run_step("gate", model, Interval.of(run_day(project)), evaluated=best, fitted=records)
 
-        @task(outlets=[champions_asset(model)])
+        @model_task(outlets=[champions_asset(model)])
         def promote(decided: Json) -> Json:
             """The ledger, then the registry's alias; skipped when the gate rejected the version, saying why."""
             decision = GateDecision.model_validate(decided)

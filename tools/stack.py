@@ -1,4 +1,5 @@
-"""A whole local stack: PostgreSQL and Airflow's four services, under one home folder (`python -m tools.stack`).
+"""A whole local stack: PostgreSQL, Airflow's four services and MLflow's pages, under one home folder
+(`python -m tools.stack`).
 
 Settings reach Airflow through the environment only. What is product-specific here is where the stack keeps the
 product's data and how that is said twice: as Airflow connections to the services, whose DAGs must resolve them, and as
@@ -38,8 +39,14 @@ ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".local"
 
 SERVICES = ("api-server", "dag-processor", "triggerer", "scheduler")
-USUAL_PORTS = {"api": 8080, "worker_log": 8793, "trigger_log": 8794}
-PORTS_OF = {"api-server": ("api",), "scheduler": ("worker_log",), "triggerer": ("trigger_log",)}
+MLFLOW = "mlflow"  # runs only where it is asked for: it costs 0.4 GB and some seconds
+USUAL_PORTS = {"api": 8080, "worker_log": 8793, "trigger_log": 8794, "mlflow": 5000}
+PORTS_OF = {
+    "api-server": ("api",),
+    "scheduler": ("worker_log",),
+    "triggerer": ("trigger_log",),
+    MLFLOW: ("mlflow",),
+}
 
 PRELOAD = """# Written by tools/stack.py. Not polars, nor mlflow, which imports it: its threads do not outlive a fork.
 import sys
@@ -75,6 +82,7 @@ class State(BaseModel):
 
     ports: dict[str, int] = {}
     schedule: bool = True
+    mlflow: bool = False
     services: dict[str, Service] = {}
 
 
@@ -131,20 +139,23 @@ class Stack:
 
     # What it does
 
-    def start(self, schedule: bool | None = None) -> None:
+    def start(self, schedule: bool | None = None, mlflow: bool | None = None) -> None:
         """Start whatever does not run, with the settings it should have, and return when all of it is healthy.
 
-        Without `schedule`, only runs started by hand or by a backfill run; `None` leaves that as it was.
+        Without `schedule`, only runs started by hand or by a backfill run. With `mlflow`, its pages are served too,
+        until `stop`, and Airflow's pages link to them. `None` leaves either as it was.
         """
         with self._lock():
             self._start_postgres()
             if schedule is not None:
                 self._remember(schedule=schedule)
+            if mlflow is not None:
+                self._remember(mlflow=mlflow)
             self._end_orphans()
             self._choose_ports()
             self._write_environment()
             self._write_preload()
-            if wrong := [name for name in SERVICES if not self._is_right(name)]:
+            if wrong := [name for name in self._names if not self._is_right(name)]:
                 self._end(wrong)
                 self._end_orphans()
                 self._migrate()
@@ -167,22 +178,22 @@ class Stack:
         with self._lock():
             self.say("stopping Airflow")
             # Tasks report how they ended to the API server, so it goes last, with what is left of the others.
-            killed = self._end([name for name in SERVICES if name != "api-server"])
+            killed = self._end([name for name in self._names if name != "api-server"])
             killed += processes.end(self._airflow_processes(), GRACE_SECONDS)
             self.say("stopping PostgreSQL")
             self._postgres.stop()
             killed += self._kill_the_rest()
-            self._remember(services={})
+            self._remember(services={}, mlflow=False)
         return [process.pid for process in killed]
 
     def status(self) -> list[ServiceStatus]:
         """Return how PostgreSQL and the services do, without changing anything."""
         if not self.home.exists():
-            return [ServiceStatus(name, None, False, 0) for name in ("postgres", *SERVICES)]
+            return [ServiceStatus(name, None, False, 0) for name in ("postgres", *self._names)]
         unhealthy = self._unhealthy()
         server = self._postgres.server()
         found = [("postgres", server, server is not None)]
-        found += [(name, self._service_process(name), name not in unhealthy) for name in SERVICES]
+        found += [(name, self._service_process(name), name not in unhealthy) for name in self._names]
         return [
             ServiceStatus(name, process.pid if process else None, healthy, _measure_memory(process))
             for name, process, healthy in found
@@ -195,6 +206,10 @@ class Stack:
 
         What else is started with it counts as theirs, and ends with them.
         """
+        return self._inherited() | self._airflow_settings()
+
+    def _inherited(self) -> dict[str, str]:
+        """Return what every service is given: the caller's environment without what would lead it astray, marked."""
         # Of a shell that sourced `env`, DAGs must not see the product's variables: they resolve connections. Imports
         # without bytecode are three times slower, and PYTHONPATH may lead to another `include`.
         left_out = {*self._shell_settings(), "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
@@ -207,7 +222,7 @@ class Stack:
             inherited[name] = ",".join(filter(None, [inherited.get(name), "127.0.0.1,localhost"]))
         # Without SPT_NOENV a process that sets its title writes over its environment, and so over the marker.
         marked = {processes.MARKER: str(self.home), "SPT_NOENV": "1"}
-        return inherited | self._airflow_settings() | marked
+        return inherited | marked
 
     def cli_environment(self) -> dict[str, str]:
         """Return the environment of a shell that sourced `env`: for `airflow`, `psql` and `include.cli`."""
@@ -222,6 +237,11 @@ class Stack:
         if "api" not in self._state.ports:
             raise StackError(f"{self.home} holds no stack yet: start it")
         return f"http://127.0.0.1:{self._state.ports['api']}"
+
+    @property
+    def mlflow_url(self) -> str | None:
+        """The address of MLflow's pages; None unless the stack serves them."""
+        return f"http://127.0.0.1:{self._state.ports['mlflow']}" if self._state.mlflow else None
 
     def api(self) -> httpx.Client:
         """Return a client of the REST API with an administrator's token; paths start with `/api/v2`."""
@@ -279,11 +299,28 @@ class Stack:
             ),
             "AIRFLOW_CONN_NIGHTLY_HASH_KEY": _connection("generic", password=keys.hash_key),
             "AIRFLOW_CONN_NIGHTLY_LANDING": _connection("generic", extra={"uri": str(self.home / "landing")}),
-            "AIRFLOW_CONN_NIGHTLY_MLFLOW": _connection("generic", password=postgres.url("mlflow", "mlflow")),
+            "AIRFLOW_CONN_NIGHTLY_MLFLOW": _connection(
+                "generic",
+                password=postgres.url("mlflow", "mlflow"),
+                extra={"ui_url": self.mlflow_url} if self.mlflow_url else {},
+            ),
             "AIRFLOW_CONN_NIGHTLY_TABLES": _connection("generic", extra={"uri": str(self.home / "tables")}),
             "GX_ANALYTICS_ENABLED": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         } | self.settings
+
+    def _mlflow_settings(self) -> dict[str, str]:
+        # The URL of a database may carry a password, and a command line is everyone's to read.
+        return {
+            "MLFLOW_BACKEND_STORE_URI": self._postgres.url("mlflow", "mlflow"),
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(self.home / "artifacts"),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_HOST": "127.0.0.1",
+            "MLFLOW_PORT": str(self._state.ports["mlflow"]),
+            "MLFLOW_SERVE_ARTIFACTS": "false",  # for clients by HTTP; the pages show and download them all the same
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes of its own, for what nothing here uses
+            "MLFLOW_WORKERS": "1",
+        }
 
     def _shell_settings(self) -> dict[str, str]:
         postgres = self._postgres
@@ -321,9 +358,12 @@ class Stack:
         config.mkdir(parents=True, exist_ok=True)
         (config / "airflow_local_settings.py").write_text(PRELOAD, encoding="utf-8")
 
-    @property
-    def _settings_digest(self) -> str:
-        running = json.dumps([version("apache-airflow"), sorted(self._airflow_settings().items())])
+    def _service_settings(self, name: str) -> dict[str, str]:
+        return self._mlflow_settings() if name == MLFLOW else self._airflow_settings()
+
+    def _settings_digest(self, name: str) -> str:
+        package = "mlflow" if name == MLFLOW else "apache-airflow"
+        running = json.dumps([version(package), sorted(self._service_settings(name).items())])
         return hashlib.sha256(running.encode()).hexdigest()
 
     def _choose_ports(self) -> None:
@@ -331,7 +371,7 @@ class Stack:
         held = {port for name, ports in PORTS_OF.items() if self._service_process(name) for port in ports}
         ports = dict(self._state.ports)
         for name, usual in USUAL_PORTS.items():
-            if name not in held:
+            if name not in held and (name != "mlflow" or self._state.mlflow):
                 wanted = [*filter(None, [ports.get(name), usual])]
                 ports[name] = next(filter(_is_free, wanted), None) or _find_free_port()
         if ports != self._state.ports:
@@ -353,7 +393,7 @@ class Stack:
         self.say("making Airflow's tables")
         with self.log("migrate").open("ab") as log:
             done = subprocess.run(
-                [self._airflow, "db", "migrate"],
+                [_program("airflow"), "db", "migrate"],
                 env=self.environment(),
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -369,15 +409,15 @@ class Stack:
         started_at = datetime.now(UTC)
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
-                [self._airflow, name],
-                env=self.environment(),
+                [_program("mlflow"), "server"] if name == MLFLOW else [_program("airflow"), name],
+                env=self._inherited() | self._service_settings(name),
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        service = Service(pid=process.pid, started_at=started_at, settings_digest=self._settings_digest)
+        service = Service(pid=process.pid, started_at=started_at, settings_digest=self._settings_digest(name))
         self._remember(services=self._state.services | {name: service})
 
     def _await_health(self) -> None:
@@ -387,7 +427,7 @@ class Stack:
             if waiting != told:
                 self.say(f"waiting for {', '.join(waiting)}")
                 told = waiting
-            for name in SERVICES:
+            for name in self._names:
                 if self._service_process(name) is None:
                     raise StackError(f"the {name} ended; the end of {self._end_of(name)}")
             if time.monotonic() > deadline:
@@ -395,7 +435,16 @@ class Stack:
             time.sleep(0.2)
 
     def _unhealthy(self) -> list[str]:
-        """Return the services that do not do their work. A heartbeat of an earlier life does not count."""
+        """Return the services that do not do their work."""
+        return self._unhealthy_airflow() + ([MLFLOW] if self._state.mlflow and not self._answers_mlflow() else [])
+
+    def _answers_mlflow(self) -> bool:
+        with suppress(httpx.HTTPError):
+            return self._service_process(MLFLOW) is not None and self._http.get(f"{self.mlflow_url}/health").is_success
+        return False
+
+    def _unhealthy_airflow(self) -> list[str]:
+        """Return the services of Airflow that do not. A heartbeat of an earlier life does not count."""
         try:
             health = self._http.get(f"{self.api_url}/api/v2/monitor/health").raise_for_status().json()
         except (httpx.HTTPError, StackError):
@@ -418,7 +467,7 @@ class Stack:
         service = self._state.services.get(name)
         return (
             service is not None
-            and service.settings_digest == self._settings_digest
+            and service.settings_digest == self._settings_digest(name)
             and self._service_process(name) is not None
         )
 
@@ -447,7 +496,7 @@ class Stack:
 
     def _end_orphans(self) -> None:
         """End what a killed service left behind: it may hold a port, or go on with a task that is started anew."""
-        leaders = self._pids(SERVICES)
+        leaders = self._pids(self._names)
         processes.end((p for p in self._airflow_processes() if _get_session(p) not in leaders), GRACE_SECONDS)
 
     def _kill_the_rest(self) -> list[psutil.Process]:
@@ -466,8 +515,9 @@ class Stack:
         return f"{self.log(name)}:\n{processes.read_end(self.log(name))}"
 
     @property
-    def _airflow(self) -> str:
-        return str(Path(sys.executable).parent / "airflow")
+    def _names(self) -> tuple[str, ...]:
+        """The services that should run."""
+        return (*SERVICES, MLFLOW) if self._state.mlflow else SERVICES
 
     # Files
 
@@ -508,6 +558,10 @@ class Stack:
         if not file.exists():
             _write_private(file, Secrets.make().model_dump_json(indent=2))
         return Secrets.model_validate_json(file.read_text())
+
+
+def _program(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
 
 
 def _connection(kind: str, **fields: object) -> str:
@@ -612,7 +666,7 @@ def status(home: Home = HOME) -> None:
         typer.echo(f"{service.name:14}{condition:14}{service.pid or '':<10}{service.memory_bytes / 2**20:6.0f} MiB")
     if not all(service.healthy for service in found):
         raise typer.Exit(1)
-    typer.echo(stack.api_url)
+    typer.echo("\n".join(filter(None, (stack.api_url, stack.mlflow_url))))
 
 
 def _shorten(path: Path) -> Path:

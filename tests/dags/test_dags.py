@@ -12,6 +12,7 @@ import pytest
 from dags.alerts import RUN_FAILED, TASK_FAILED
 from include.config import load_model, load_project, model_names, project_names
 from tests.dags.conftest import ROOT
+from tools import ui
 
 HEAVY = {
     "pandas",
@@ -40,6 +41,11 @@ def test_the_bundle_has_the_dags_that_the_configs_declare(bag: Any) -> None:
     assert bag.import_errors == {}
     assert len(expected_dags()) >= 6, "no configs were found: a test on nothing proves nothing"
     assert set(bag.dags) == expected_dags()
+
+
+def test_make_ui_schedules_all_that_has_a_schedule(bag: Any) -> None:
+    scheduled = {dag.dag_id for dag in bag.dags.values() if dag.timetable.can_be_scheduled}
+    assert set(ui.nightly_dags()) == scheduled
 
 
 @pytest.mark.parametrize(
@@ -85,6 +91,9 @@ def test_every_dag_says_what_on_call_needs(bag: Any) -> None:
         doc = dag.doc_md or ""
         assert "Safe to run again" in doc, f"{dag.dag_id}: say in its DOC whether it is safe to run again"
         assert "{" not in doc.replace('{"', ""), f"{dag.dag_id}: a placeholder was left in its DOC"
+        assert all("**" not in line or line.startswith("- **") for line in doc.splitlines()), (
+            f"{dag.dag_id}: in its DOC make each of them an item of a list, or the page runs them together"
+        )
         assert dag.tags, f"{dag.dag_id}: give it tags"
         assert dag.dagrun_timeout, f"{dag.dag_id}: give it a dagrun_timeout"
         if "nightly" in dag.tags:

@@ -15,20 +15,24 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from tools import processes
-from tools.stack import ROOT, SERVICES, USUAL_PORTS, Stack
+from tools.stack import MLFLOW, ROOT, SERVICES, USUAL_PORTS, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 DAG = '''
 """A DAG file of Airflow's that imports from the bundle, and whose task looks at what it was given."""
 import os
+from functools import partial
 
 from airflow.sdk import Connection, dag, task
+from airflow.sdk.bases.decorator import task_decorator_factory
 
+from dags.common import ModelTask
 from include import BUNDLED
 
 
@@ -40,11 +44,22 @@ def look():
         found = [Connection.get(f"nightly_{{name}}").conn_id for name in names]
         return {{"variables": [name for name in os.environ if name.startswith("NIGHTLY_")], "connections": found}}
 
-    find()
+    @partial(task_decorator_factory, decorated_operator_class=ModelTask)
+    def evaluate():
+        return {{"run_id": "abc", "model": "late_arrival", "version": 3}}
+
+    find() >> evaluate()
 
 
 look()
 '''
+
+COMMON = """
+from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
+
+class ModelTask(_PythonDecoratedOperator):
+    pass
+"""
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +88,8 @@ def make_bundle(folder: Path) -> None:
     (folder / ".venv" / "lib64").symlink_to("lib")  # as in every venv; Airflow's search ends with an error over it
     (folder / "include" / "__init__.py").write_text("BUNDLED = True\n")
     shutil.copy(ROOT / ".airflowignore", folder)
+    (folder / "dags" / "common.py").write_text(COMMON)
+    shutil.copytree(ROOT / "plugins", folder / "plugins")
 
 
 def in_shell(stack: Stack, commands: str) -> list[str]:
@@ -134,6 +151,33 @@ def test_starting_again_changes_nothing(stack: Stack) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_mlflow_is_served_beside_it_and_tasks_link_there(stack: Stack) -> None:
+    assert stack.mlflow_url is None
+    stack.start(mlflow=True)
+    assert set(running_pids(stack)) == {"postgres", *SERVICES, MLFLOW}
+    assert stack.mlflow_url is not None and not stack.mlflow_url.endswith(f":{USUAL_PORTS['mlflow']}")
+    with httpx.Client(base_url=stack.mlflow_url, trust_env=False) as mlflow:
+        assert "<title>MLflow</title>" in mlflow.get("/").text
+        found = mlflow.post("/api/2.0/mlflow/experiments/search", json={"max_results": 1}).raise_for_status().json()
+        assert found["experiments"], "it reads the stack's database"
+    of_mlflow = [process.cmdline() for process in processes.find_processes(stack.home) if is_of_mlflow(process)]
+    assert len(of_mlflow) >= 2
+    assert "postgresql" not in str(of_mlflow), "a URL may carry a password"
+
+    with stack.api() as api:
+        run = api.get("/api/v2/dags/dags/dagRuns").json()["dag_runs"][0]["dag_run_id"]
+        path = f"/api/v2/dags/dags/dagRuns/{run}/taskInstances"
+        assert api.get(f"{path}/find/links").json()["extra_links"] == {}
+        assert api.get(f"{path}/evaluate/links").json()["extra_links"] == {
+            "MLflow run": f"{stack.mlflow_url}/#/runs/abc",
+            "Model version": f"{stack.mlflow_url}/#/models/late_arrival/versions/3?workflowType=machine_learning",
+        }
+
+
+def is_of_mlflow(process: psutil.Process) -> bool:
+    return "mlflow" in " ".join(process.cmdline()) and process.name() != "postgres"
+
+
 def test_mends_after_everything_was_killed_and_its_numbers_went_to_strangers(stack: Stack) -> None:
     url, before = stack.api_url, running_pids(stack)
     for process in processes.find_processes(stack.home):
@@ -148,6 +192,7 @@ def test_mends_after_everything_was_killed_and_its_numbers_went_to_strangers(sta
         mended = Stack(stack.home, bundle=stack.bundle)
         mended.start()
         after = running_pids(mended)
+        assert MLFLOW in after
         assert not set(after.values()) & {*before.values(), stranger.pid}
         assert mended.api_url == url
         assert stranger.poll() is None

@@ -1,0 +1,12 @@
+"""Registers all plugins; the only file here that Airflow's loader may see. Airflow puts this folder on `sys.path`."""
+
+from airflow.plugins_manager import AirflowPlugin
+
+from nightly_links import MLflowRunLink, ModelVersionLink
+
+
+class NightlyPlugin(AirflowPlugin):
+    """What nightly-ml adds to Airflow's pages."""
+
+    name = "nightly"
+    operator_extra_links = [MLflowRunLink(), ModelVersionLink()]  # noqa: RUF012  # as the base class has it

@@ -1,0 +1,97 @@
+"""Which tasks get links to MLflow, and where these lead. tests/integration/test_stack.py asks a real API server."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+import nightly_links
+from dags.common import ModelTask
+from include.config import model_names
+from nightly_links import MLflowRunLink, ModelVersionLink
+from tests.plugins.conftest import PLUGINS
+
+LINKS = (MLflowRunLink(), ModelVersionLink())
+RUN = "http://mlflow:5000/#/runs/abc"
+VERSION = "http://mlflow:5000/#/models/late_arrival/versions/3?workflowType=machine_learning"
+FITTED = {"run_id": "abc", "model": "late_arrival", "version": None}
+EVALUATED = {"run_id": "abc", "model": "late_arrival", "version": 3}
+DECIDED = {"model": "late_arrival", "version": 3}
+
+
+def links(monkeypatch: pytest.MonkeyPatch, task_id: str, map_index: int = -1, **records: Any) -> list[str]:
+    monkeypatch.setattr(nightly_links, "ui_url", lambda: "http://mlflow:5000")
+    monkeypatch.setattr(nightly_links, "returned", lambda key, task: records.get(task, {}))
+    key = SimpleNamespace(dag_id="d", run_id="r", task_id=task_id, map_index=map_index)
+    return [link.get_link(None, ti_key=key) for link in LINKS]
+
+
+def test_a_task_links_to_what_its_record_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert links(monkeypatch, "evaluate", evaluate=EVALUATED) == [RUN, VERSION]
+    assert links(monkeypatch, "gate", gate=DECIDED, evaluate=EVALUATED) == [RUN, VERSION]
+
+
+def test_a_skipped_promotion_links_to_the_version_that_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert links(monkeypatch, "promote", evaluate=EVALUATED) == [RUN, VERSION]
+
+
+def test_a_candidate_links_to_its_own_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    best = EVALUATED | {"run_id": "of-the-best"}
+    assert links(monkeypatch, "fit", map_index=1, fit=FITTED, evaluate=best) == [RUN, ""]
+
+
+def test_what_is_not_known_gives_no_button(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert links(monkeypatch, "fit", map_index=0) == ["", ""]
+    assert links(monkeypatch, "gate") == ["", ""]
+
+
+def test_the_address_comes_from_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    for extra, address in (({"ui_url": "http://x/"}, "http://x"), ({}, None)):
+        found = SimpleNamespace(extra_dejson=extra)
+        monkeypatch.setattr(nightly_links.Connection, "get", lambda conn_id, found=found: found)
+        assert nightly_links.ui_url() == address
+
+    def missing(conn_id: str) -> Any:
+        raise AirflowNotFoundException(conn_id)
+
+    monkeypatch.setattr(nightly_links.Connection, "get", missing)
+    assert nightly_links.ui_url() is None
+
+
+def test_the_stand_in_has_the_name_of_the_operator() -> None:
+    stand_in = nightly_links.MODEL_TASK
+    assert (stand_in.__module__, stand_in.__name__) == (ModelTask.__module__, ModelTask.__name__)
+
+
+def test_airflow_shows_links_on_these_tasks_and_on_no_other(bag: Any) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    assert model_names(), "no models were found: a test on nothing proves nothing"
+    for dag in bag.dags.values():
+        shown = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+        linked = {task.task_id for task in shown.tasks if set(task.extra_links) == {"MLflow run", "Model version"}}
+        assert linked == ({"fit", "evaluate", "gate", "promote"} if dag.dag_id.endswith("_train") else set())
+        assert all(task.task_id in linked or not task.extra_links for task in shown.tasks), dag.dag_id
+
+
+def test_airflow_loads_the_registering_file_only_and_without_error() -> None:
+    code = """
+from airflow import plugins_manager
+found, errors = plugins_manager._get_plugins()
+assert not errors, errors
+print([plugin.source.path for plugin in found if type(plugin.source).__name__ == "PluginsDirectorySource"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "['nightly_plugin.py']"
+
+
+def test_plugins_import_neither_include_nor_dags() -> None:
+    for file in PLUGINS.rglob("*.py"):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        imports = [line for line in lines if line.lstrip().startswith(("import ", "from "))]
+        wrong = [line for line in imports if line.split()[1].split(".")[0] in ("dags", "include")]
+        assert not wrong, f"{file}: {wrong}; a plugin must load where the bundle is not"

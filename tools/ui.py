@@ -1,0 +1,101 @@
+"""`make ui`: Airflow and MLflow open on localhost, and the nightly DAGs scheduled, so that tonight's night runs.
+
+Run again, it changes nothing. `make stop` ends all of it.
+"""
+
+import os
+import sys
+import time
+import webbrowser
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from rich.console import Console
+
+from include.config import load_project, model_names, project_names
+from tools.demo import Airflow, DemoError, command
+from tools.stack import HOME, Stack, StackError
+
+SCHEDULED_SECONDS = 30
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def nightly_dags() -> list[str]:
+    """The ids of all DAGs with a schedule, in the order of a night."""
+    projects = [load_project(name) for name in project_names()]
+    models = model_names()
+    return [
+        *(f"{project.name}_replay" for project in projects if project.sample),
+        *(f"{project.name}_prepare" for project in projects),
+        *(f"{model}_{kind}" for kind in ("train", "score") for model in models),
+        *(f"{project.name}_monitor" for project in projects),
+    ]
+
+
+def start(stack: Stack) -> None:
+    """Bring the shared database up to this code, start Airflow and MLflow, and let the nightly DAGs run.
+
+    In this order: a DAG that is let run starts its newest missed night at once.
+    """
+    stack.postgres()
+    command(stack, "migrate")
+    stack.start(schedule=True, mlflow=True)
+    Airflow(stack).wait_for_dags(nightly_dags())
+
+
+def has_display() -> bool:
+    """Whether a browser can show itself. Without a display `webbrowser` would take the terminal for a text browser."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def find_next_night(api: httpx.Client) -> str:
+    """When the next night starts, in words. A DAG just let run names its missed night until the scheduler sees it."""
+    deadline = time.monotonic() + SCHEDULED_SECONDS
+    while time.monotonic() < deadline:
+        dags = api.get("/api/v2/dags", params={"limit": 1000}).raise_for_status().json()["dags"]
+        starts = [datetime.fromisoformat(dag["next_dagrun_run_after"]) for dag in dags if dag["next_dagrun_run_after"]]
+        if starts and min(starts) > datetime.now(UTC):
+            return f"{min(starts).astimezone():%Y-%m-%d %H:%M %Z}"
+        time.sleep(0.5)
+    return "a time that the scheduler has not said yet"
+
+
+def show(stack: Stack) -> None:
+    """Say where the pages are and what to do there, and open them where that is possible."""
+    airflow, mlflow = f"{stack.api_url}/dags", f"{stack.mlflow_url}/#/experiments?workflowType=machine_learning"
+    with stack.api() as api:
+        runs = api.get("/api/v2/dags/~/dagRuns", params={"limit": 1}).raise_for_status().json()["total_entries"]
+        next_night = find_next_night(api)
+    console.print(
+        f"[bold]Airflow[/bold]  {airflow}    no login is asked for; it listens on this machine only\n"
+        f"[bold]MLflow[/bold]   {mlflow}\n"
+        f"The {len(nightly_dags())} nightly DAGs are on; the next night starts at {next_night}. The newest night that\n"
+        "was missed runs at once; it trains only when enough labelled days are prepared, and says so if not.\n"
+        + ("" if runs > len(nightly_dags()) else "For some history to look at: make run\n")
+        + "To end it: make stop"
+    )
+    if has_display():
+        with suppress(webbrowser.Error):
+            for url in (airflow, mlflow):
+                webbrowser.open(url)
+
+
+def main(home: Annotated[Path, typer.Option(help="The folder that holds all of the stack's files.")] = HOME) -> None:
+    """Start it, and open both in the browser."""
+    try:
+        with console.status("starting") as status:
+            stack = Stack(home, say=status.update)
+            start(stack)
+        show(stack)
+    except (DemoError, StackError) as error:
+        console.print(str(error), style="red", markup=False)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)
