@@ -168,9 +168,9 @@ def run(stack: Stack, history: Interval, nights: Interval) -> int:
         command(stack, "migrate")
     airflow = Airflow(stack)
     trainings = [f"{model}_train" for model in MODELS]
-    nightly = [f"{PROJECT.name}_{kind}" for kind in ("replay", "prepare", "monitor")]
-    nightly += [*trainings, *(f"{model}_score" for model in MODELS)]
-    airflow.wait_for_dags([*nightly, f"{PROJECT.name}_reprocess"])
+    preparing = [f"{PROJECT.name}_replay", f"{PROJECT.name}_prepare"]
+    using = [*trainings, *(f"{model}_score" for model in MODELS), f"{PROJECT.name}_monitor"]
+    airflow.wait_for_dags([*preparing, *using, f"{PROJECT.name}_reprocess"])
 
     with phase(f"2  Land {len(history.days)} days of real flights and weather, {history}"):
         command(stack, "replay", *days(history))
@@ -182,11 +182,13 @@ def run(stack: Stack, history: Interval, nights: Interval) -> int:
     with phase(f"4  Train the first models, {history.end}: without a champion they have to pass the absolute checks"):
         airflow.follow(airflow.run(trainings, f"night__{history.end}", history.end))
 
-    for n, day in enumerate(nights.days, 5):
-        with phase(f"{n}  The night of {day}: prepare, train, gate, score, publish, monitor"):
-            if day == nights.end:
-                spoil(stack, day)
-            airflow.follow(airflow.run(nightly, f"night__{day}", day))
+    with phase(f"5  {len(nights.days)} nights land and are prepared: validate, quarantine, features"):
+        spoil(stack, nights.end)
+        airflow.follow([run for day in nights.days for run in airflow.run(preparing, f"night__{day}", day)])
+
+    for n, day in enumerate(nights.days, 6):  # one after the other: a gate needs the champion of the night before
+        with phase(f"{n}  The night of {day}: train, gate, promote or reject, score, publish, monitor"):
+            airflow.follow(airflow.run(using, f"night__{day}", day))
 
     console.print()
     summary.show(console, stack, PROJECT, Interval(start=history.end, end=nights.end), nights)
