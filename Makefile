@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test new-model start stop run clean
+.PHONY: help setup lock check test docs new-model start stop run clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,11 +43,12 @@ need = { $(1); } >/dev/null 2>&1 || { \
 lock: setup ## Lock requirements.in into requirements.txt (LOCK_FLAGS=--upgrade for newer versions)
 	$(LOCK) $(LOCK_FLAGS) --output-file requirements.txt
 
-check: setup ## Check style, types, layers, and that requirements.txt is up to date; changes nothing
+check: setup ## Check style, types, layers, docs/dags.md and requirements.txt; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.docs --check
 	@cp requirements.txt $(VENV)/requirements.txt
 	$(LOCK) --output-file $(VENV)/requirements.txt
 	@diff -u requirements.txt $(VENV)/requirements.txt || { echo "requirements.txt is stale: make lock" >&2; exit 1; }
@@ -59,6 +60,9 @@ test-%: setup
 
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1
+
+docs: setup ## Write docs/dags.md from the DAGs
+	$(BIN)/python -m tools.docs
 
 new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=flights] [LIKE=a model]
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(or $(PROJECT),flights)" \

@@ -22,7 +22,7 @@ training made the champion. The champion stays and scoring goes on; that is no f
 **If `fit` is skipped:** too few labelled days are known yet. **If it waits:** `wait_for_features` names the night.
 **To promote by hand:** `python -m include.cli promote --model {name} --version … --from-day … --by … --why …`; it asks
 for the gate's decision too (`--force` goes without, and the ledger says so).
-**By hand:** `python -m include.cli gate --model {name} --start 2013-03-01`
+**By hand:** `python -m include.cli gate --model {name} --day 2013-03-01`
 **Where to look:** MLflow, experiment `{project}/{name}`; views `gate_decisions`, `gate_checks`, `ledger`.
 Runs go one at a time, in ascending order. **Owner:** {owner}
 """

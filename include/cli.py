@@ -31,6 +31,7 @@ def _day(text: str | date) -> date:
 
 
 Start = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first day, 2013-03-01")]
+Day = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="the run day, 2013-03-01")]
 End = Annotated[date | None, typer.Option(parser=_day, metavar="DAY", help="last day, included; the first by default")]
 ProjectOption = Annotated[str, typer.Option("--project", help="a folder of include/projects")]
 ModelOption = Annotated[str, typer.Option("--model", help="a folder of include/projects/<project>/models")]
@@ -121,7 +122,7 @@ def prepare(project: ProjectOption, start: Start, end: End = None) -> None:
 @app.command()
 def fit(
     model: ModelOption,
-    day: Start,
+    day: Day,
     candidate: Annotated[str | None, typer.Option(help="one candidate of model.yaml; all by default")] = None,
 ) -> None:
     """Fit candidates for the run of a day; one that is fitted already is taken up."""
@@ -134,7 +135,7 @@ def fit(
 
 
 @app.command()
-def evaluate(model: ModelOption, day: Start) -> None:
+def evaluate(model: ModelOption, day: Day) -> None:
     """Judge all candidates of a day's run on later days than they were fitted on; the best becomes a model version."""
     config = load_model(model)
     fitted = [_run("fit", config, Interval.of(day), candidate=c.name) for c in config.candidates]
@@ -142,7 +143,7 @@ def evaluate(model: ModelOption, day: Start) -> None:
 
 
 @app.command()
-def gate(model: ModelOption, day: Start) -> None:
+def gate(model: ModelOption, day: Day) -> None:
     """Hold the version of a day's run against what model.yaml asks of a champion; a rejection is exit code 1."""
     config, interval = load_model(model), Interval.of(day)
     fitted = [_run("fit", config, interval, candidate=c.name) for c in config.candidates]

@@ -1,8 +1,10 @@
-"""`make run`: the first nights, end to end, on real data: from files that land to scores an analyst can query.
+"""`make run`: nights one can trust, end to end, on real data: from files that land to scores an analyst can query.
 
-Lands sample days, prepares the history in one range run, trains and promotes a first champion, then runs consecutive
-nights, all through the real Airflow of the local stack. Run again, it finds everything done and changes nothing. The
-choreography is here; what was made is queried and shown by `tools/summary.py`, and the exit code is `cli check`'s.
+Lands sample days, prepares the history in one range run, trains first models, which the gate lets through, then runs
+two nights through the real Airflow of the local stack: in one the gate promotes a better challenger, in the other it
+rejects one, and a supplier sends rows that cannot be. The dates were chosen for that, never the thresholds. Run again,
+it finds everything done and changes nothing. The choreography is here; what was made is queried and shown by
+`tools/summary.py`, and the exit code is `cli check`'s.
 """
 
 import subprocess
@@ -10,21 +12,25 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import httpx
+import polars as pl
 from rich.console import Console
 
-from include.config import load_model, load_project
+from include.config import load_project, model_names
 from include.contracts import Interval
+from include.replay import deliver, make_frame, usual_available_at
+from include.settings import Settings
 from tools import summary
 from tools.stack import HOME, ROOT, Stack, StackError
 
 PROJECT = load_project("flights")
-MODEL = load_model("late_arrival")
-HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 3, 1))  # 60 days
-NIGHTS = HISTORY.shifted(start=60, end=3)  # the three nights after it
+MODELS = model_names(PROJECT.name)
+HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 3, 5))  # 64 days
+NIGHTS = Interval(start=date(2013, 3, 6), end=date(2013, 3, 7))  # late_arrival: promoted, rejected
+SPOILED_ROWS = 3
 
 POLL_SECONDS = 0.5
 RUN_SECONDS = 900  # a run that takes longer is given up with words
@@ -153,15 +159,17 @@ def days(interval: Interval) -> tuple[str, ...]:
 
 
 def run(stack: Stack, history: Interval, nights: Interval) -> int:
-    """Prepare the history, train on its last day, run the nights after it; returns the exit code of `cli check`."""
+    """Prepare the history, train on its last day, run the nights after it one by one; returns the exit code of
+    `cli check`."""
     with phase("1  Start PostgreSQL and Airflow, and bring the shared database up to this code"):
         with console.status("") as status:
             stack.say = lambda text: status.update(f"  [dim]{text}[/dim]")
             stack.start(schedule=False)
         command(stack, "migrate")
     airflow = Airflow(stack)
-    nightly = [f"{PROJECT.name}_replay", f"{PROJECT.name}_prepare", f"{MODEL.name}_train", f"{MODEL.name}_score"]
-    nightly.append(f"{PROJECT.name}_monitor")
+    trainings = [f"{model}_train" for model in MODELS]
+    nightly = [f"{PROJECT.name}_{kind}" for kind in ("replay", "prepare", "monitor")]
+    nightly += [*trainings, *(f"{model}_score" for model in MODELS)]
     airflow.wait_for_dags([*nightly, f"{PROJECT.name}_reprocess"])
 
     with phase(f"2  Land {len(history.days)} days of real flights and weather, {history}"):
@@ -171,21 +179,33 @@ def run(stack: Stack, history: Interval, nights: Interval) -> int:
         conf = {"start": str(history.start), "end": str(history.end)}
         airflow.follow(airflow.run([f"{PROJECT.name}_reprocess"], "history", history.end, **conf))
 
-    with phase("4  Train a first model, and promote it by hand: the gate comes with the next release"):
-        airflow.follow(airflow.run([f"{MODEL.name}_train"], f"night__{history.end}", history.end))
-        version = summary.evaluated_version(stack, MODEL, history.end)
-        why = "the first model, judged on days it was not fitted on"
-        promotion = ("--version", str(version), "--from-day", str(nights.start), "--by", "make run", "--why", why)
-        if summary.champion(stack, MODEL, nights.start) is None:
-            command(stack, "promote", "--model", MODEL.name, *promotion)
+    with phase(f"4  Train the first models, {history.end}: without a champion they have to pass the absolute checks"):
+        airflow.follow(airflow.run(trainings, f"night__{history.end}", history.end))
 
-    with phase(f"5  Run {len(nights.days)} nights: land, prepare, train, score, publish, record what came true"):
-        airflow.follow([run for day in nights.days for run in airflow.run(nightly, f"night__{day}", day)])
+    for n, day in enumerate(nights.days, 5):
+        with phase(f"{n}  The night of {day}: prepare, train, gate, score, publish, monitor"):
+            if day == nights.end:
+                spoil(stack, day)
+            airflow.follow(airflow.run(nightly, f"night__{day}", day))
 
     console.print()
-    summary.show(console, stack, PROJECT, MODEL, nights)
+    summary.show(console, stack, PROJECT, Interval(start=history.end, end=nights.end), nights)
     console.print()
     return command(stack, "check", *days(Interval(start=history.start, end=nights.end)), quiet=False)
+
+
+def spoil(stack: Stack, day: date) -> None:
+    """A supplier sends the schedule of the day again before the cutoff, with a few distances that cannot be."""
+    variables = {name.removeprefix("NIGHTLY_").lower(): value for name, value in stack.cli_environment().items()}
+    settings = Settings.model_validate(variables)
+    rows = make_frame(PROJECT, "schedule", day).with_row_index("n")
+    distance = pl.when(pl.col("n") < SPOILED_ROWS).then(-1.0).otherwise("distance_miles").alias("distance_miles")
+    at = usual_available_at(PROJECT, "schedule", day) + timedelta(minutes=5)
+    frame = rows.with_columns(distance).drop("n")
+    deliver(PROJECT, "schedule", day, frame, available_at=at, settings=settings, name="again")
+    console.print(
+        f"  a supplier sends the schedule again, {SPOILED_ROWS} of its {frame.height} rows with a distance of -1"
+    )
 
 
 def main() -> int:

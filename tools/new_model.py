@@ -20,7 +20,7 @@ TEMPLATES = Path(__file__).parent / "templates" / "model"
 NEXT = """wrote {folder}
 Next:
   1. model.yaml: columns, candidates, thresholds of the gate; estimator.py: how it learns; README.md: the model card.
-  2. . .local/env && python -m include.cli gate --model {name} --start <a day>   (after make run)
+  2. . .local/env && python -m include.cli gate --model {name} --day <a day>   (after make run)
   3. make check test-unit, and a pull request; the DAGs {name}_train and {name}_score are there by themselves."""
 
 

@@ -41,6 +41,17 @@ SERVICES = ("api-server", "dag-processor", "triggerer", "scheduler")
 USUAL_PORTS = {"api": 8080, "worker_log": 8793, "trigger_log": 8794}
 PORTS_OF = {"api-server": ("api",), "scheduler": ("worker_log",), "triggerer": ("trigger_log",)}
 
+PRELOAD = """# Written by tools/stack.py. Not polars, nor mlflow, which imports it: its threads do not outlive a fork.
+import sys
+
+if "scheduler" in sys.argv:
+    import alembic.command
+    import pandas
+    import sklearn.ensemble
+    import sklearn.linear_model
+    import sqlalchemy.orm
+"""
+
 HEALTHY_SECONDS = 180
 GRACE_SECONDS = 15
 
@@ -132,6 +143,7 @@ class Stack:
             self._end_orphans()
             self._choose_ports()
             self._write_environment()
+            self._write_preload()
             if wrong := [name for name in SERVICES if not self._is_right(name)]:
                 self._end(wrong)
                 self._end_orphans()
@@ -146,6 +158,7 @@ class Stack:
             self._start_postgres()
             self._choose_ports()
             self._write_environment()
+            self._write_preload()
         return self._postgres
 
     def stop(self) -> list[int]:
@@ -284,6 +297,7 @@ class Stack:
             "NIGHTLY_LANDING": str(self.home / "landing"),
             "NIGHTLY_MLFLOW_TRACKING_URI": postgres.url("mlflow", "mlflow"),
             "NIGHTLY_TABLES": str(self.home / "tables"),
+            "OPS_READER_URL": postgres.url("ops_reader", "nightly"),
             "READER_URL": postgres.url("reader", "nightly"),
         }
 
@@ -303,6 +317,12 @@ class Stack:
         _write_private(self.home / "env", "\n".join(lines) + "\n")
 
     @property
+    def _write_preload(self) -> None:
+        """What tasks import over and over, once in the scheduler from which they are forked: two seconds of each."""
+        config = self.home / "airflow" / "config"
+        config.mkdir(parents=True, exist_ok=True)
+        (config / "airflow_local_settings.py").write_text(PRELOAD, encoding="utf-8")
+
     def _settings_digest(self) -> str:
         running = json.dumps([version("apache-airflow"), sorted(self._airflow_settings().items())])
         return hashlib.sha256(running.encode()).hexdigest()

@@ -1,50 +1,48 @@
 """What a local stack holds, as a person enjoys reading it. Every figure is queried from the database, none is kept."""
 
-from datetime import date
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
-from include.config import Model, Project
+from include.config import Project
 from include.contracts import Interval
 from tools.stack import Stack
 
-AUC_BY_DAY = """
-WITH ranked AS (
-    SELECT day, model_version, outcome_value,
-        -- the mean rank of equal scores, so that a tie counts one half (Mann and Whitney 1947)
-        rank() OVER (PARTITION BY day ORDER BY score) + (count(*) OVER (PARTITION BY day, score) - 1) / 2.0 AS rank
-    FROM predictions_with_outcomes
-    WHERE model = :model AND day BETWEEN :start AND :end AND outcome_value IS NOT NULL
-), counted AS (
-    SELECT day, sum(rank) FILTER (WHERE outcome_value = 1) AS ranks,
-        count(*) FILTER (WHERE outcome_value = 1) AS ones, count(*) FILTER (WHERE outcome_value = 0) AS zeros
-    FROM ranked GROUP BY day
-), published AS (
-    SELECT day, model_version, count(*) AS rows, avg(score) AS mean_score, sum(prediction) AS predicted
-    FROM current_predictions WHERE model = :model AND day BETWEEN :start AND :end GROUP BY day, model_version
+PUBLISHED = """
+WITH scores AS (
+    SELECT model, day, model_version, count(*) AS rows, avg(score) AS mean_score
+    FROM current_predictions WHERE day BETWEEN :start AND :end GROUP BY model, day, model_version
+), measured AS (
+    SELECT model, day, model_version, max(rows) AS known, jsonb_object_agg(metric, value) AS metrics
+    FROM model_performance WHERE slice = 'all' AND rows > 0 GROUP BY model, day, model_version
 )
-SELECT day, model_version, rows, mean_score, predicted, ones + zeros AS known,
-    ones::float / nullif(ones + zeros, 0) AS rate,
-    (ranks - ones * (ones + 1) / 2.0) / nullif(ones * zeros, 0) AS auc
-FROM published LEFT JOIN counted USING (day) ORDER BY day
+SELECT * FROM scores LEFT JOIN measured USING (model, day, model_version) ORDER BY model, day
 """
 
-CHAMPION = """
-SELECT model_version, from_day, by, why FROM promotions
-WHERE model = :model AND from_day <= :day ORDER BY from_day DESC, id DESC LIMIT 1
+DECISIONS = """
+SELECT d.model, d.day, d.model_version, d.candidate, d.champion_version, d.passed, d.checks, d.why_not, l.from_day
+FROM gate_decisions d LEFT JOIN ledger l ON l.gate_id = d.gate_id AND l.by = 'gate'
+WHERE d.day BETWEEN :start AND :end ORDER BY d.model, d.day, d.decided_at
 """
 
-EVALUATED = """
-SELECT version FROM step_runs WHERE model = :model AND step = 'evaluate' AND state = 'success' AND interval_end = :day
-ORDER BY id DESC LIMIT 1
+CHAMPIONS = """
+SELECT DISTINCT ON (model) model, model_version, from_day, by, why, forced FROM ledger
+WHERE from_day <= :day ORDER BY model, from_day DESC, id DESC
 """
+
+QUARANTINE = """
+SELECT feed, day, delivery_id, expectation, column_name, quarantined_rows, rows_evaluated, examples
+FROM quarantine_counts ORDER BY day, feed, expectation
+"""
+
+ALERTS = "SELECT day, sentence FROM alert_history ORDER BY id"
 
 SECONDS_BY_STEP = """
 SELECT step, count(*) AS runs, sum(rows) AS rows, round(sum(seconds)::numeric, 1) AS seconds
-FROM step_runs WHERE state = 'success' GROUP BY step ORDER BY min(started_at)
+FROM step_history WHERE state = 'success' GROUP BY step ORDER BY min(started_at)
 """
 
 RUNS = """
@@ -66,44 +64,48 @@ def query(url: str, statement: str, **values: Any) -> list[Any]:
         return list(connection.execute(sa.text(statement), values))
 
 
-def evaluated_version(stack: Stack, model: Model, day: date) -> int:
-    """The version that the training of a day registered."""
-    return int(query(stack.cli_environment()["DATABASE_URL"], EVALUATED, model=model.name, day=day)[0].version)
-
-
-def champion(stack: Stack, model: Model, day: date) -> Any | None:
-    """The ledger's row for a day: model_version, from_day, by, why; None before the first champion."""
-    rows = query(stack.cli_environment()["DATABASE_URL"], CHAMPION, model=model.name, day=day)
-    return rows[0] if rows else None
-
-
-def show(console: Console, stack: Stack, project: Project, model: Model, nights: Interval) -> None:
-    """Runs and their states, the champion, what is published and how it did, where the time went, where to look."""
+def show(console: Console, stack: Stack, project: Project, trained: Interval, nights: Interval) -> None:
+    """Runs and their states, what the gate decided, champions, what is published and how it did, what was held back,
+    where the time went, where to look. `trained`: the run days of trainings."""
     urls = stack.cli_environment()
     airflow_url = stack.environment()["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
-    console.rule(f"[bold]{project.title}: {model.title.lower()}")
+    console.rule(f"[bold]{project.title}")
 
     console.print(_runs(query(airflow_url, RUNS)))
-    named = champion(stack, model, nights.end)
-    if named is not None:
-        console.print(
-            f"[bold]Champion[/bold] on {nights.end}: [green]version {named.model_version}[/green] "
-            f"since {named.from_day}, by {named.by}: {named.why}"
-        )
     interval = {"start": nights.start, "end": nights.end}
-    console.print(_published(query(urls["READER_URL"], AUC_BY_DAY, model=model.name, **interval)))
+    decisions = query(urls["OPS_READER_URL"], DECISIONS, start=trained.start, end=trained.end)
+    console.print(_decisions(decisions))
+    for row in decisions:
+        if not row.passed:
+            console.print(f"[bold]Rejected[/bold] {row.model} version {row.model_version}: {row.why_not}")
+    for row in query(urls["OPS_READER_URL"], CHAMPIONS, day=nights.end):
+        console.print(
+            f"[bold]Champion[/bold] of {nights.end}: {row.model} [green]version {row.model_version}[/green] since "
+            f"{row.from_day}, by {row.by}{' (FORCED)' if row.forced else ''}: {row.why}"
+        )
+    console.print(_published(query(urls["READER_URL"], PUBLISHED, **interval)))
     quality = query(urls["READER_URL"], QUALITY)[0]
     console.print(
         f"[bold]Data quality[/bold]: {quality.deliveries} deliveries, {quality.checks} checks, "
         f"{quality.critical} critical failures, {quality.warnings} warnings (view data_quality)"
     )
-    console.print(_seconds(query(urls["DATABASE_URL"], SECONDS_BY_STEP)))
+    for row in query(urls["OPS_READER_URL"], QUARANTINE):
+        console.print(
+            f"[bold]Quarantine[/bold]: {row.quarantined_rows} of {row.rows_evaluated} rows of {row.feed} {row.day} "
+            f"broke {row.expectation} of {row.column_name}, such as {row.examples[0]['key']}; the others went on"
+        )
+    alerts = query(urls["OPS_READER_URL"], ALERTS)
+    console.print(f"[bold]Alerts[/bold]: {len(alerts) or 'none'}")
+    for row in alerts:
+        console.print(f"  {row.day}: {row.sentence}")
+    console.print(_seconds(query(urls["OPS_READER_URL"], SECONDS_BY_STEP)))
     console.print(
         "[bold]Where to look next[/bold]\n"
         f"  Airflow      {stack.api_url}/dags\n"
         "  a shell      . .local/env\n"
-        """  as analyst   psql "$READER_URL" -c '\\d+'    (views current_predictions, predictions_with_outcomes, …)\n"""
-        "  models       mlflow models --help    (MLFLOW_TRACKING_URI is set)\n"
+        """  as analyst   psql "$READER_URL" -c '\\d+'    (views current_predictions, model_performance, …)\n"""
+        """  on call      psql "$OPS_READER_URL" -c '\\d+'    (also gate_checks, ledger, quarantine_counts, …)\n"""
+        "  pages        make ui\n"
         "  stop         make stop",
         soft_wrap=True,
     )
@@ -127,27 +129,41 @@ def _runs(rows: list[Any]) -> Table:
     return table
 
 
-def _published(rows: list[Any]) -> Table:
-    table = Table(title="Published by day", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in ("day", "version", "rows", "mean score", "predicted 1", "outcomes known", "rate", "AUC"):
-        table.add_column(column, justify="left" if column == "day" else "right")
+def _decisions(rows: list[Any]) -> Table:
+    table = _table("What the gate decided", "model", "night", "version", "candidate", "against", "checks", "decision")
     for row in rows:
-        measured = (f"{row.known:,}", f"{row.rate:.1%}", f"{row.auc:.3f}") if row.known else ("not yet", "", "")
-        table.add_row(
-            str(row.day),
-            str(row.model_version),
-            f"{row.rows:,}",
-            f"{row.mean_score:.3f}",
-            f"{row.predicted:,.0f}",
-            *measured,
-        )
+        decision = "[yellow]rejected[/yellow]"
+        if row.passed:
+            decision = f"[green]promoted from {row.from_day}[/green]" if row.from_day else "passed, held back"
+        against = "none yet" if row.champion_version is None else f"version {row.champion_version}"
+        cells = (row.model, row.day, row.model_version, row.candidate, against, row.checks, decision)
+        table.add_row(*map(str, cells))
+    return table
+
+
+def _published(rows: list[Any]) -> Table:
+    columns = ("model", "day", "version", "rows", "mean score", "outcomes known", "how good")
+    table = _table("Published by day", *columns, right=columns[2:6])
+    for row in rows:
+        metrics, known = row.metrics or {}, "not yet"
+        if row.known:
+            known = f"{row.known:,}"
+        shown = (("roc_auc", "AUC {:.3f}"), ("log_loss", "log loss {:.3f}"), ("mae", "MAE {:.1f}"))
+        good = ", ".join(text.format(metrics[name]) for name, text in shown if metrics.get(name) is not None)
+        cells = (row.model, row.day, row.model_version, f"{row.rows:,}", f"{row.mean_score:.3f}", known, good)
+        table.add_row(*map(str, cells))
     return table
 
 
 def _seconds(rows: list[Any]) -> Table:
-    table = Table(title="Seconds by step", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in ("step", "runs", "rows", "seconds"):
-        table.add_column(column, justify="left" if column == "step" else "right")
+    table = _table("Seconds by step", "step", "runs", "rows", "seconds", right=("runs", "rows", "seconds"))
     for row in rows:
         table.add_row(row.step, str(row.runs), f"{row.rows or 0:,}", f"{row.seconds:.1f}")
+    return table
+
+
+def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left")
     return table

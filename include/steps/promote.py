@@ -145,7 +145,7 @@ def _verified(
         return record[0] if record else None
     where = f"version {found.version} of {model.name}"
     day = found.tags["day"]
-    again = f"run the gate for {day}: python -m include.cli gate --model {model.name} --start {day}"
+    again = f"run the gate for {day}: python -m include.cli gate --model {model.name} --day {day}"
     if record is None:
         raise NeedsAttention(f"{where} has no decision of the gate, so that it cannot be champion; {again}")
     decision, judged = record
@@ -168,7 +168,7 @@ def _require_current(model: Model, book: Ledger, found: Version, decision: GateD
     if decision.champion != opponent:
         raise NeedsAttention(
             f"version {found.version} of {model.name} was held against {_name(decision.champion)}, and by now it has"
-            f" to beat {_name(opponent)}: python -m include.cli gate --model {model.name} --start {trained}"
+            f" to beat {_name(opponent)}: python -m include.cli gate --model {model.name} --day {trained}"
         )
 
 

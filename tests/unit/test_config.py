@@ -182,6 +182,26 @@ class TestModel:
             ("candidates", [{"name": "a"}, {"name": "a"}], "two candidates have the same name"),
             ("judge_days", 400, "judge_days must be less than train_days"),
             ("outcome", "late_arival", "outcome: no outcome 'late_arival'; did you mean 'late_arrival'?"),
+            ("gate.resample", 9, "gate.resample: unknown key; did you mean 'resamples'?"),
+            ("gate.linear", "linaer", "gate.linear: no candidate 'linaer'; did you mean 'linear'?"),
+            (
+                "gate.quality",
+                [{"metric": "roc_auk", "at_least": 0.6}],
+                "gate: classification has no metric 'roc_auk'; did you mean 'roc_auc'?",
+            ),
+            ("gate.quality", [{"metric": "mae", "at_most": 1}], "gate: classification has no metric 'mae'"),
+            ("gate.quality", [], "gate.quality: Tuple should have at least 1 item"),
+            ("gate.too_good", {"metric": "roc_auc"}, "gate.too_good: roc_auc: exactly one of at_least and at_most"),
+            ("gate.slices.by", ["carier"], "gate.slices.by: no feature or group 'carier'; did you mean 'carrier'?"),
+            ("gate.slices.by", [], "gate.slices.by: Tuple should have at least 1 item"),
+            (
+                "gate.slices.groups",
+                {"carrier_size": {"of": "month", "values": {"a": ["1"]}, "otherwise": "b"}},
+                "gate.slices.groups.carrier_size: of: no categorical feature 'month'",
+            ),
+            ("gate.calibration_error", None, "gate.calibration_error: is needed for classification"),
+            ("gate.decision_change", 5, "gate.decision_change: means nothing for classification"),
+            ("gate.min_rows", 0, "gate.min_rows: Input should be greater than or equal to 1"),
             ("monitor.slice", [], "monitor.slice: unknown key; did you mean 'slices'?"),
             (
                 "monitor.slices",
@@ -253,6 +273,15 @@ class TestModel:
         assert digest(LATE, "a") == digest(LATE, "a")
         others = {digest(LATE, "b"), digest(changed(LATE, "seed", 7), "a"), digest(LATE, "a")}
         assert len(others) == 3
+
+    def test_what_the_gate_asks_decides_no_fit(self, flights: Path) -> None:
+        path = write(flights, LATE, model="late_arrival")
+        path.with_name("estimator.py").write_text("", encoding="utf-8")
+        before = load_model("late_arrival")
+        load_model.cache_clear()
+        write(flights, changed(LATE, "gate.min_rows", 7), model="late_arrival")
+        after: Model = load_model("late_arrival")
+        assert (after.gate.min_rows, after.digest) == (7, before.digest)
 
     def test_how_a_model_is_watched_decides_no_fit(self, flights: Path) -> None:
         path = write(flights, LATE, model="late_arrival")
