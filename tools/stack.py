@@ -316,13 +316,13 @@ class Stack:
         lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(settings.items())]
         _write_private(self.home / "env", "\n".join(lines) + "\n")
 
-    @property
     def _write_preload(self) -> None:
         """What tasks import over and over, once in the scheduler from which they are forked: two seconds of each."""
         config = self.home / "airflow" / "config"
         config.mkdir(parents=True, exist_ok=True)
         (config / "airflow_local_settings.py").write_text(PRELOAD, encoding="utf-8")
 
+    @property
     def _settings_digest(self) -> str:
         running = json.dumps([version("apache-airflow"), sorted(self._airflow_settings().items())])
         return hashlib.sha256(running.encode()).hexdigest()
