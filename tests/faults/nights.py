@@ -42,25 +42,27 @@ class Nights:
 
     def start(self) -> None:
         """Make history and champion by hand, keep that, and start Airflow."""
-        self.stack.postgres()
-        whole = ("--start", str(HISTORY.start), "--end")
-        self.cli("migrate")
-        self.cli("replay", "--project", PROJECT, *whole, str(NIGHT))
-        self.cli("prepare", "--project", PROJECT, *whole, str(BEFORE))
-        self.cli("gate", "--model", MODEL, "--day", str(HISTORY.end))
+        self._postgres = self.stack.postgres()
+        days = ("--project", PROJECT, "--start", str(HISTORY.start), "--end")
         why = ("--by", "tests", "--why", "the first one")
-        self.cli("promote", "--model", MODEL, "--version", "1", "--from-day", str(BEFORE), *why)
-        for step in ("score", "publish"):
-            self.cli(step, "--model", MODEL, "--start", str(BEFORE))
+        self.cli(
+            ["migrate"],
+            ["replay", *days, str(NIGHT)],
+            ["prepare", *days, str(BEFORE)],
+            ["gate", "--model", MODEL, "--day", str(HISTORY.end)],
+            ["promote", "--model", MODEL, "--version", "1", "--from-day", str(BEFORE), *why],
+            ["score", "--model", MODEL, "--start", str(BEFORE)],
+            ["publish", "--model", MODEL, "--start", str(BEFORE)],
+        )
         self._keep()
         self.stack.start(schedule=False)
         self._client = self.stack.api()
         self._unpause()
 
-    def cli(self, *arguments: str) -> str:
-        done = self.begin("include.cli", *arguments)
+    def cli(self, *commands: Sequence[str]) -> str:
+        done = self.begin("tests.faults.commands", json.dumps(commands))
         out, errors = done.communicate()
-        assert done.returncode == 0, f"{' '.join(arguments)}:\n{out}\n{errors}"
+        assert done.returncode == 0, f"{out[-2000:]}\n{errors[-4000:]}"
         return out
 
     def begin(self, module: str, *arguments: str) -> subprocess.Popen[str]:
@@ -136,7 +138,7 @@ class Nights:
             self._answer(self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": False}))
 
     def _query(self, sql: str) -> None:
-        self.stack.postgres().query(sql)
+        self._postgres.query(sql)  # `stack.postgres()` would make what is missing
 
     def _get(self, path: str) -> Any:
         return self._answer(self._client.get(f"/api/v2{path}")).json()

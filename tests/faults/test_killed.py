@@ -26,7 +26,7 @@ DAG_OF |= dict.fromkeys(("score", "publish"), SCORE)
 DAG_OF |= dict.fromkeys(("outcomes", "monitor"), MONITOR)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Left:
     """What a night left behind."""
 
@@ -41,7 +41,7 @@ class Left:
     @classmethod
     def by(cls, nights: Nights) -> "Left":
         stack = nights.stack
-        check = nights.cli("check", "--project", PROJECT, "--start", str(HISTORY.start), "--end", str(NIGHT))
+        check = nights.cli(["check", "--project", PROJECT, "--start", str(HISTORY.start), "--end", str(NIGHT)])
         return cls(
             landing=state.landing(stack),
             tables=state.tables(stack),
@@ -119,7 +119,7 @@ def assert_same(ours: Left, theirs: Left) -> None:
 
 def test_the_undisturbed_night_did_all_its_work(undisturbed: Left) -> None:
     """Or the others would be compared with nothing."""
-    assert undisturbed.tables[f"features_{PROJECT}"].filter(pl.col("day") == NIGHT).height == 954
+    assert undisturbed.tables[f"features_{PROJECT}"].filter(pl.col("day") == NIGHT).height == 738
     assert [row["model_version"] for row in undisturbed.ledger] == [1, 2], "the night's version was not promoted"
     assert undisturbed.registry[f"{MODEL} aliases"] == {"champion": 2}
     assert len([row for row in undisturbed.database["published"] if str(NIGHT) in row]) == 1
