@@ -25,7 +25,7 @@ NIGHT = date(2013, 2, 16)
 
 PLACES = ("landing", "tables", "artifacts")
 DATABASES = ("nightly", "mlflow")
-RUN_SECONDS = 300
+RUN_SECONDS = 600
 
 
 class Nights:

@@ -20,7 +20,7 @@ POINTS = {
     "validate, before the verdicts": Point("validate", "include.judging:_give_verdicts", "before"),
     # Spark's executors have written Parquet into the table's folder
     "build_features, files written": Point("build_features", "include.io.tables:Tables.commit_files", "before"),
-    # the features are there, and nobody waits for them no more until the row in `nights` is
+    # the features are there, and those who wait for the night do not know yet
     "build_features, committed": Point("build_features", "include.io.database:record_nights", "before"),
     # model and metrics are logged
     "fit, not marked as finished": Point("fit", "include.io.registry:MlflowClient.set_terminated", "before"),

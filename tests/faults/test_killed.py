@@ -18,7 +18,7 @@ from tests.faults.nights import HISTORY, MODEL, MONITOR, NIGHT, PREPARE, PROJECT
 from tests.faults.points import POINTS
 from tools import processes
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 DAG_OF = dict.fromkeys(("land", "validate", "build_features"), PREPARE)
 DAG_OF |= dict.fromkeys(("fit", "evaluate", "gate", "promote"), TRAIN)
