@@ -20,6 +20,7 @@ from include.contracts import Interval
 from include.errors import NeedsAttention
 from include.io.tables import Tables
 from include.settings import Settings
+from tests.killing import end_this_process, wrap
 from tests.writers import WRITERS
 
 ROOT = Path(__file__).parents[2]
@@ -112,23 +113,7 @@ def step(step: str, start: str, end: str) -> dict[str, Any]:
 def kill(at: str, call: int, when: str) -> None:
     """From now on, the n-th call of a function ends this process as a power cut would."""
     module, _, path = at.partition(":")
-    *owners, name = path.split(".")
-    owner: Any = importlib.import_module(module)
-    for part in owners:
-        owner = getattr(owner, part)
-    original, calls = getattr(owner, name), 0
-
-    def killing(*given: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = original(*given, **named)
-        if calls == call and when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(owner, name, killing)
+    wrap(importlib.import_module(module), path, call, when, end_this_process)
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {"nothing": nothing, "write": write, "step": step, "kill": kill}

@@ -1,0 +1,149 @@
+"""One stack, one day, and its night as often as wanted: each from the same state of all places."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from include.contracts import Interval
+from tests.faults.points import POINTS
+from tools.stack import ROOT, Stack
+
+PROJECT, MODEL = "flights", "late_arrival"
+PREPARE, TRAIN, SCORE, MONITOR = f"{PROJECT}_prepare", f"{MODEL}_train", f"{MODEL}_score", f"{PROJECT}_monitor"
+
+HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the first day whose training the gate lets through
+BEFORE = date(2013, 2, 15)  # published by the first champion
+NIGHT = date(2013, 2, 16)
+
+PLACES = ("landing", "tables", "artifacts")
+DATABASES = ("nightly", "mlflow")
+RUN_SECONDS = 600
+
+
+class Nights:
+    """The stack with a history and a champion, as it is before the night."""
+
+    def __init__(self, folder: Path) -> None:
+        self.faults = folder / "faults"
+        self.faults.mkdir(parents=True)
+        self._kept = folder / "before"
+        points = {name: point._asdict() for name, point in POINTS.items()}
+        (self.faults / "points.json").write_text(json.dumps(points), encoding="utf-8")
+        inject = Path(__file__).parent / "inject"
+        self.stack = Stack(folder / "home", settings={"PYTHONPATH": str(inject), "FAULTS": str(self.faults)})
+
+    def start(self) -> None:
+        """Make history and champion by hand, keep that, and start Airflow."""
+        self._postgres = self.stack.postgres()
+        days = ("--project", PROJECT, "--start", str(HISTORY.start), "--end")
+        why = ("--by", "tests", "--why", "the first one")
+        self.cli(
+            ["migrate"],
+            ["replay", *days, str(NIGHT)],
+            ["prepare", *days, str(BEFORE)],
+            ["gate", "--model", MODEL, "--day", str(HISTORY.end)],
+            ["promote", "--model", MODEL, "--version", "1", "--from-day", str(BEFORE), *why],
+            ["score", "--model", MODEL, "--start", str(BEFORE)],
+            ["publish", "--model", MODEL, "--start", str(BEFORE)],
+        )
+        self._keep()
+        self.stack.start(schedule=False)
+        self._client = self.stack.api()
+        self._unpause()
+
+    def cli(self, *commands: Sequence[str]) -> str:
+        done = self.begin("tests.faults.commands", json.dumps(commands))
+        out, errors = done.communicate()
+        assert done.returncode == 0, f"{out[-2000:]}\n{errors[-4000:]}"
+        return out
+
+    def begin(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        """A process beside Airflow, as a person starts it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            env=self.stack.cli_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def arm(self) -> None:
+        """Each point kills once from now on."""
+        for name in POINTS:
+            (self.faults / f"{name}.armed").touch()
+
+    def struck(self, name: str) -> dict[str, str] | None:
+        """In which attempt of which task a point killed."""
+        file = self.faults / f"{name}.struck"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def run(self, run_id: str, *dag_ids: str) -> None:
+        """Start the night's run of each DAG, and return when all have succeeded."""
+        self.trigger(run_id, *dag_ids)
+        self.follow([(dag_id, run_id) for dag_id in dag_ids])
+
+    def trigger(self, run_id: str, *dag_ids: str) -> None:
+        # by the param, not by a logical date: that would be one run a DAG
+        for dag_id in dag_ids:
+            body = {"dag_run_id": run_id, "logical_date": None, "conf": {"day": str(NIGHT)}}
+            self._answer(self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body))
+
+    def follow(self, runs: Sequence[tuple[str, str]]) -> None:
+        deadline = time.monotonic() + RUN_SECONDS
+        going = list(runs)
+        while going:
+            for dag_id, run_id in list(going):
+                state = self._get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
+                assert state != "failed", f"{dag_id} {run_id}: {self.tasks(dag_id, run_id)}"
+                if state == "success":
+                    going.remove((dag_id, run_id))
+            assert time.monotonic() < deadline, [self.tasks(*run) for run in going]
+            time.sleep(0.3)
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        found = self._get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        names = ("task_id", "map_index", "state", "try_number", "start_date", "end_date")
+        return [{name: task[name] for name in names} for task in found]
+
+    def restore(self) -> None:
+        """Everything as it was before the night. Airflow goes on: it only knows of more runs."""
+        for place in PLACES:
+            shutil.rmtree(self.stack.home / place)
+            shutil.copytree(self._kept / place, self.stack.home / place)
+        for name in DATABASES:
+            self._query(f"DROP DATABASE {name} WITH (FORCE);")
+            self._query(f"CREATE DATABASE {name} TEMPLATE {name}_before OWNER {name};")
+
+    def _keep(self) -> None:
+        for place in PLACES:
+            shutil.copytree(self.stack.home / place, self._kept / place)
+        for name in DATABASES:
+            self._query(f"CREATE DATABASE {name}_before TEMPLATE {name} OWNER {name};")
+
+    def _unpause(self) -> None:
+        dag_ids, deadline = {PREPARE, TRAIN, SCORE, MONITOR}, time.monotonic() + 120
+        while missing := dag_ids - {dag["dag_id"] for dag in self._get("/dags?limit=100")["dags"]}:
+            assert time.monotonic() < deadline, f"Airflow does not show {missing}"
+            time.sleep(0.5)
+        for dag_id in dag_ids:
+            self._answer(self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": False}))
+
+    def _query(self, sql: str) -> None:
+        self._postgres.query(sql)  # `stack.postgres()` would make what is missing
+
+    def _get(self, path: str) -> Any:
+        return self._answer(self._client.get(f"/api/v2{path}")).json()
+
+    @staticmethod
+    def _answer(response: httpx.Response) -> httpx.Response:
+        assert response.is_success, f"{response.request.url}: {response.text}"
+        return response

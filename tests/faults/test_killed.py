@@ -1,0 +1,160 @@
+"""Tasks of the real Airflow, killed in the middle or run twice at once: all places end as after a night undisturbed.
+
+One stack, and one night three times over, each from the same state: undisturbed, killed at every point of
+`points.py`, and with each DAG's run doubled.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.faults import state
+from tests.faults.nights import HISTORY, MODEL, MONITOR, NIGHT, PREPARE, PROJECT, SCORE, TRAIN, Nights
+from tests.faults.points import POINTS
+from tools import processes
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+
+DAG_OF = dict.fromkeys(("land", "validate", "build_features"), PREPARE)
+DAG_OF |= dict.fromkeys(("fit", "evaluate", "gate", "promote"), TRAIN)
+DAG_OF |= dict.fromkeys(("score", "publish"), SCORE)
+DAG_OF |= dict.fromkeys(("outcomes", "monitor"), MONITOR)
+
+
+@dataclass(frozen=True, repr=False)
+class Left:
+    """What a night left behind."""
+
+    landing: dict[str, str]
+    tables: dict[str, pl.DataFrame]
+    database: dict[str, list[str]]
+    ledger: list[dict[str, Any]]
+    registry: dict[str, Any]
+    fits: dict[str, Any]
+    check: str
+
+    @classmethod
+    def by(cls, nights: Nights) -> "Left":
+        stack = nights.stack
+        check = nights.cli(["check", "--project", PROJECT, "--start", str(HISTORY.start), "--end", str(NIGHT)])
+        return cls(
+            landing=state.landing(stack),
+            tables=state.tables(stack),
+            database=state.database(stack),
+            ledger=state.ledger(stack),
+            registry=state.registry(stack),
+            fits=state.fits(stack),
+            check=check,
+        )
+
+
+@pytest.fixture(scope="module")
+def nights() -> Iterator[Nights]:
+    # not in pytest's folder, which each session closes to the user that runs PostgreSQL for root
+    with tempfile.TemporaryDirectory(prefix="nightly-faults-") as folder:
+        nights = Nights(Path(folder))
+        try:
+            nights.start()
+            yield nights
+        finally:
+            nights.stack.stop()
+            assert processes.find_processes(nights.stack.home) == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(nights: Nights) -> Left:
+    nights.run("undisturbed", PREPARE)
+    nights.run("undisturbed", TRAIN, SCORE, MONITOR)
+    return Left.by(nights)
+
+
+@pytest.fixture(scope="module")
+def killed(nights: Nights, undisturbed: Left) -> Left:
+    nights.restore()
+    nights.arm()
+    nights.run("killed", PREPARE)
+    nights.run("killed", TRAIN, SCORE, MONITOR)
+    return Left.by(nights)
+
+
+@pytest.fixture(scope="module")
+def doubled(nights: Nights, killed: Left) -> Left:
+    """Training goes one run at a time in Airflow, so that the second one is by hand."""
+    nights.restore()
+    for dag_ids in ((PREPARE,), (SCORE, MONITOR)):
+        for run_id in ("once", "again"):
+            nights.trigger(run_id, *dag_ids)
+        if dag_ids == (SCORE, MONITOR):
+            by_hand = nights.begin("tests.faults.train", MODEL, str(NIGHT))
+            nights.run("once", TRAIN)
+            said = by_hand.communicate()
+            assert by_hand.returncode == 0, said
+        nights.follow([(dag_id, run_id) for dag_id in dag_ids for run_id in ("once", "again")])
+    return Left.by(nights)
+
+
+def assert_same_lines(ours: dict[str, list[str]], theirs: dict[str, list[str]]) -> None:
+    assert ours.keys() == theirs.keys()
+    for table, lines in ours.items():
+        more, fewer = set(lines) - set(theirs[table]), set(theirs[table]) - set(lines)
+        assert not more and not fewer, f"{table}: {sorted(more)[:3]} instead of {sorted(fewer)[:3]}"
+        assert len(lines) == len(theirs[table]), f"{table} has rows twice"
+
+
+def assert_same(ours: Left, theirs: Left) -> None:
+    assert ours.landing == theirs.landing
+    assert ours.tables.keys() == theirs.tables.keys()
+    for table, rows in ours.tables.items():
+        assert rows.equals(theirs.tables[table]), table
+    assert_same_lines(ours.database, theirs.database)
+    assert ours.ledger == theirs.ledger
+    assert ours.registry == theirs.registry
+    assert ours.check == theirs.check
+
+
+def test_the_undisturbed_night_did_all_its_work(undisturbed: Left) -> None:
+    """Or the others would be compared with nothing."""
+    assert undisturbed.tables[f"features_{PROJECT}"].filter(pl.col("day") == NIGHT).height == 738
+    assert [row["model_version"] for row in undisturbed.ledger] == [1, 2], "the night's version was not promoted"
+    assert undisturbed.registry[f"{MODEL} aliases"] == {"champion": 2}
+    assert len([row for row in undisturbed.database["published"] if str(NIGHT) in row]) == 1
+    assert undisturbed.database["performance_daily"]
+    assert {status for statuses in undisturbed.fits.values() for status in statuses.items()} == {("FINISHED", 1)}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_was_killed(nights: Nights, killed: Left, point: str) -> None:
+    """In the task it names, by the signal, and taken up by Airflow's own retry."""
+    task = POINTS[point].task
+    struck = nights.struck(point)
+    assert struck is not None, "the task never came by here"
+    assert (struck["DAG_ID"], struck["TASK_ID"], struck["DAG_RUN_ID"]) == (DAG_OF[task], task, "killed")
+    logs = nights.stack.home / "airflow" / "logs" / f"dag_id={DAG_OF[task]}" / "run_id=killed" / f"task_id={task}"
+    [log] = logs.rglob(f"attempt={struck['TRY_NUMBER']}.log") if task != "fit" else [None]
+    assert log is None or "SIGKILL" in log.read_text(encoding="utf-8")
+    tries = [t["try_number"] for t in nights.tasks(DAG_OF[task], "killed") if t["task_id"] == task]
+    assert sum(tries) - len(tries) == [p.task for p in POINTS.values()].count(task)
+
+
+def test_killed_at_every_point_the_night_is_that_of_an_undisturbed_one(undisturbed: Left, killed: Left) -> None:
+    assert_same(killed, undisturbed)
+    for digest, statuses in killed.fits.items():
+        assert statuses["FINISHED"] == 1, digest
+        assert statuses["RUNNING"] == 0, "what a killed fit left behind is marked"
+    assert sum(statuses["KILLED"] for statuses in killed.fits.values()) == 1
+
+
+def test_two_runs_of_the_same_day_at_once_are_that_of_one(nights: Nights, undisturbed: Left, doubled: Left) -> None:
+    for dag_id in (PREPARE, SCORE, MONITOR):
+        once, again = (nights.tasks(dag_id, run_id) for run_id in ("once", "again"))
+        starts, ends = (
+            [f(t[name] for t in run if t[name]) for run in (once, again)]
+            for f, name in ((min, "start_date"), (max, "end_date"))
+        )
+        assert max(starts) < min(ends), f"the runs of {dag_id} were one after the other"
+    assert_same(doubled, undisturbed)

@@ -1,0 +1,23 @@
+"""A training by hand, with all its steps, to be run beside that of Airflow: `python -m tests.faults.train DAY`."""
+
+import sys
+from datetime import date
+
+from include.config import load_model
+from include.contracts import GateDecision, Interval
+from include.run import run
+from include.settings import Settings
+
+
+def train(name: str, day: date) -> None:
+    model, interval, settings = load_model(name), Interval.of(day), Settings()
+    fitted = [run("fit", model, interval, settings, candidate=candidate.name) for candidate in model.candidates]
+    evaluated = run("evaluate", model, interval, settings, fitted=fitted)
+    decision = run("gate", model, interval, settings, evaluated=evaluated, fitted=fitted)
+    assert isinstance(decision, GateDecision)
+    if decision.passed:
+        run("promote", model, interval.shifted(start=1, end=1), settings, version=decision.version)
+
+
+if __name__ == "__main__":
+    train(sys.argv[1], date.fromisoformat(sys.argv[2]))
