@@ -43,9 +43,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
 
 class Config(BaseModel):
-    """Frozen; unknown keys are refused."""
+    """Frozen; unknown keys are refused, and so are NaN and infinity, which would hold any gate open."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=Config)
@@ -205,8 +205,8 @@ class Bound(Config):
     """What a metric has to reach, or not to pass: one of the two."""
 
     metric: str
-    at_least: float | None = Field(default=None, allow_inf_nan=False)
-    at_most: float | None = Field(default=None, allow_inf_nan=False)
+    at_least: float | None = None
+    at_most: float | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:

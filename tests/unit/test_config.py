@@ -201,6 +201,12 @@ class TestModel:
             ),
             ("gate.calibration_error", None, "gate.calibration_error: is needed for classification"),
             ("gate.decision_change", 5, "gate.decision_change: means nothing for classification"),
+            (
+                "gate.not_worse_than_champion",
+                float("inf"),
+                "gate.not_worse_than_champion: Input should be a finite number",
+            ),
+            ("gate.slices.not_worse_by", float("nan"), "gate.slices.not_worse_by: Input should be a finite number"),
             ("gate.min_rows", 0, "gate.min_rows: Input should be greater than or equal to 1"),
             ("monitor.slice", [], "monitor.slice: unknown key; did you mean 'slices'?"),
             (
