@@ -15,7 +15,7 @@ DOC = """
 Records the outcomes that the night knows, corrections of earlier days included (`outcomes`). Then measures each model's
 published scores by day, version and slice, looks how fresh tables and scores are, and raises an alert where a rule of
 `model.yaml` is broken or the scores of the day before were late (`monitor`). `alert` tells people of what was raised
-for this day and nobody was told of yet, by the connection `nightly_alerts`; without it, in its log.
+in the week up to this day and nobody was told of yet, by the connection `nightly_alerts`; without it, in its log.
 
 - **Safe to run again:** yes, in any order of days; an older night never overwrites what a newer one knows, a day is
   measured again only when its scores or outcomes changed, and nobody is told twice.
@@ -55,13 +55,15 @@ def monitor(project: Project) -> None:
 
         @task
         def alert() -> None:
-            """Tell people of the alerts of this day that nobody was told of yet; skipped when there is none."""
+            """Tell people of the alerts of this week that nobody was told of yet; skipped when there is none."""
             from include.io import performance
 
             day = run_day(project)
-            with performance.telling(settings(), project.name, Interval.of(day)) as alerts:
+            # also of the days before, whose telling may have failed or which were monitored by hand
+            week = Interval.of(day).shifted(start=-6)
+            with performance.telling(settings(), project.name, week) as alerts:
                 if not alerts:
-                    raise AirflowSkipException(f"{project.name}: nothing to tell of {day}")
+                    raise AirflowSkipException(f"{project.name}: nothing to tell of {week}")
                 tell("\n\n".join(found.sentence for found in alerts))(get_current_context())
 
         wait_for_night(project) >> outcomes() >> monitor() >> alert()

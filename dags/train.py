@@ -112,16 +112,18 @@ def train(model: Model) -> None:
 
 def _outcome(model: Model) -> str:
     ti = get_current_context()["ti"]
-    decided, promoted = ti.xcom_pull(task_ids="gate"), ti.xcom_pull(task_ids="promote")
-    if decided is None:
+    # by state, since a task that is skipped in a run that was cleared keeps what it returned before
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=["gate", "promote"], run_ids=[ti.run_id])[ti.run_id]
+    if states.get("gate") != "success":
         return f"{model.name}: nothing was trained; the log of fit says why"
-    decision = GateDecision.model_validate(decided)
+    decision = GateDecision.model_validate(ti.xcom_pull(task_ids="gate"))
     if not decision.passed:
         return f"{model.name} version {decision.version} rejected: {decision.why_not}"
-    if promoted is None:
+    if states.get("promote") != "success":
         return f"{model.name} version {decision.version} passed the gate and was held back; the log of promote says why"
-    promotion = Promotion.model_validate(promoted)
-    return f"{model.name} version {decision.version} promoted, champion from {promotion.interval.start} on"
+    promotion = Promotion.model_validate(ti.xcom_pull(task_ids="promote"))
+    promoted = "promoted" if promotion.rows else "was promoted before"
+    return f"{model.name} version {decision.version} {promoted}, champion from {promotion.interval.start} on"
 
 
 for name in model_names():

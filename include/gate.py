@@ -56,9 +56,10 @@ def judge(model: Model, evidence: Evidence) -> tuple[Check, ...]:
 
 
 def rules_digest(model: Model) -> str:
-    """Digest of the thresholds and of this code: a decision by other rules does not promote."""
+    """Digest of the thresholds and of the code that judges: a decision by other rules does not promote."""
     rules = json.dumps(model.gate.model_dump(mode="json"), sort_keys=True).encode()
-    return hashlib.sha256(rules + Path(__file__).read_bytes()).hexdigest()
+    here = Path(__file__)
+    return hashlib.sha256(rules + here.read_bytes() + (here.parent / "steps" / here.name).read_bytes()).hexdigest()
 
 
 def loss_by_row(model: Model, truth: np.ndarray, score: np.ndarray) -> np.ndarray:

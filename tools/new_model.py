@@ -5,15 +5,15 @@ what it would write is not a valid model.
 """
 
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import ValidationError
 
-from include.config import PROJECTS, load_model, load_project, model_names, nearest
+from include.config import PROJECTS, Model, load_model, load_project, model_names, nearest
 from include.errors import NeedsAttention
 
 TEMPLATES = Path(__file__).parent / "templates" / "model"
@@ -41,7 +41,7 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
     if like is not None and like not in others:
         raise NeedsAttention(f"LIKE={like}: {project} has no such model{nearest(like, others)}")
     model = load_model(like or others[0])
-    task = "classification" if model.outcome == outcome else _task(config.outcomes[outcome].sql)
+    task = model.task if model.outcome == outcome else _task(config.outcomes[outcome].sql)
     about = config.outcomes[outcome].description or outcome
     values = {
         **{key: getattr(model, key) for key in ("numeric", "categorical", "train_days", "judge_days", "min_fit_days")},
@@ -61,13 +61,19 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
         keep_trailing_newline=True,
         autoescape=False,  # no HTML
     )
+    texts = {path.stem: templates.get_template(path.name).render(values) for path in sorted(TEMPLATES.glob("*.j2"))}
+    try:
+        Model.model_validate({**yaml.safe_load(texts["model.yaml"]), "name": name, "project": project})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise NeedsAttention(
+            f"a model like {model.name} cannot be made by the templates ({'.'.join(map(str, wrong['loc']))}: "
+            f"{wrong['msg']}); take another by LIKE, or write the folder by hand"
+        ) from error
     folder = projects / project / "models" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as half:  # it appears whole, or not at all
-        for template in sorted(TEMPLATES.glob("*.j2")):
-            text = templates.get_template(template.name).render(values)
-            (Path(half) / template.stem).write_text(text, encoding="utf-8")
-        shutil.copytree(half, folder)
+    folder.mkdir(parents=True)
+    for file in sorted(texts, key="model.yaml".__eq__):  # last the one by which a folder is a model
+        (folder / file).write_text(texts[file], encoding="utf-8")
     return folder
 
 

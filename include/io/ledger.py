@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -50,11 +50,10 @@ def find_decision(settings: Settings, gate_id: str) -> GateDecision | None:
     return found[0][0] if found else None
 
 
-def newest_decision(settings: Settings, model: str, version: int) -> tuple[GateDecision, Judged] | None:
-    """What the gate decided last on a version, None when it never has."""
+def decisions(settings: Settings, model: str, version: int) -> list[tuple[GateDecision, Judged]]:
+    """What the gate decided on a version, the newest first."""
     with engine(settings).connect() as connection:
-        found = _decisions(connection, "model = :model AND model_version = :version", model=model, version=version)
-    return found[0] if found else None
+        return _decisions(connection, "model = :model AND model_version = :version", model=model, version=version)
 
 
 def record_decision(settings: Settings, judged: Judged, checks: Sequence[Check]) -> GateDecision:
@@ -150,6 +149,12 @@ class LedgerRow:
     gate_id: str | None
     forced: bool
 
+    @property
+    def decided_day(self) -> date:
+        """The night that it belongs to. By the gate, that of the training; by hand, also back to an old version, the
+        day before it takes effect."""
+        return self.trained_day if self.by == BY_GATE and self.trained_day else self.from_day - timedelta(days=1)
+
 
 _PROMOTIONS = sa.table("promotions", *(sa.column(field.name) for field in fields(LedgerRow)))
 _NEWEST = (_PROMOTIONS.c.from_day.desc(), _PROMOTIONS.c.id.desc())
@@ -172,6 +177,10 @@ class Ledger:
     def by_gate(self, gate_id: str) -> LedgerRow | None:
         """The promotion that the pipeline itself made on a decision of the gate."""
         return self._first(sa.and_(_PROMOTIONS.c.gate_id == gate_id, _PROMOTIONS.c.by == BY_GATE))
+
+    def decided_by_gate(self, version: int) -> LedgerRow | None:
+        """The newest promotion of a version that the pipeline itself made."""
+        return self._first(sa.and_(_PROMOTIONS.c.model_version == version, _PROMOTIONS.c.by == BY_GATE))
 
     def opponent(self, version: int, day: date) -> int | None:
         """The champion that a version trained on a run day has to beat: see `opponent`."""
@@ -205,9 +214,9 @@ def open_ledger(settings: Settings, model: str) -> Iterator[Ledger]:
 
 
 def opponent(settings: Settings, model: str, version: int, day: date) -> int | None:
-    """The champion that a version trained on a run day has to beat: the newest in the ledger of those that trainings
-    up to that day made, other than itself. So a past night finds again the champion that it had, whatever came later;
-    None before the first."""
+    """The champion that a version trained on a run day has to beat: the newest in the ledger of what was decided up to
+    that day (`LedgerRow.decided_day`), other than itself. So a past night finds again the champion that it had,
+    whatever came later; None before the first."""
     with engine(settings).connect() as connection:
         return _opponent(connection, model, version, day)
 
@@ -237,9 +246,10 @@ def _opponent(connection: sa.Connection, model: str, version: int, day: date) ->
     found: int | None = connection.scalar(
         sa.text(
             "SELECT model_version FROM promotions WHERE model = :model AND model_version <> :version "
-            "AND coalesce(trained_day, from_day - 1) <= :day ORDER BY from_day DESC, id DESC LIMIT 1"
+            "AND CASE WHEN by = :gate THEN trained_day ELSE from_day - 1 END <= :day "
+            "ORDER BY from_day DESC, id DESC LIMIT 1"
         ),
-        {"model": model, "version": version, "day": day},
+        {"model": model, "version": version, "day": day, "gate": BY_GATE},
     )
     return found
 

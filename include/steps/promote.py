@@ -8,7 +8,7 @@ from include.contracts import BY_GATE, GateDecision, Interval, Promotion
 from include.errors import NeedsAttention
 from include.gate import rules_digest
 from include.io import ledger
-from include.io.ledger import Ledger, LedgerRow
+from include.io.ledger import Judged, Ledger, LedgerRow
 from include.io.registry import CHAMPION, Registry, Version
 from include.settings import Settings
 
@@ -29,8 +29,9 @@ def promote(
     """Write into the ledger that `version` is champion from the first day of `interval` on; then mend the alias.
 
     The record of the gate is read and verified here, whoever calls: it must be of this version and its files, by the
-    rules of today, passed, and against the champion that the version has to beat now. `force`, by hand and with a
-    reason, goes without, and the ledger says so. A version can be champion neither of days up to the run day that it
+    rules of today, passed, and against the champion that the version has to beat now. By hand, a version that the gate
+    promoted once can come back on the decision of then. `force`, by hand and with a reason, goes without, and the
+    ledger says so. A version can be champion neither of days up to the run day that it
     was trained on, since it has seen their outcomes, nor of days that are published: that would rewrite the past.
 
     By the gate itself (`by` is "gate"): each decision promotes once, from the first day of `interval` or the day after
@@ -49,11 +50,13 @@ def promote(
     registry = Registry(settings)
     found = registry.get_version(model.name, version)
     _require_evaluated(model, found, interval.start)
-    decision = _verified(model, registry, settings, found, force=force)
+    files, records = registry.files(model.name, version).digest, ledger.decisions(settings, model.name, version)
     trained = date.fromisoformat(found.tags["day"])
     with ledger.open_ledger(settings, model.name) as book:
-        if not force:
-            _require_current(model, book, found, decision, trained)
+        if force:
+            decision = records[0][0] if records else None
+        else:
+            decision = _verified(model, book, found, files, records, by_hand=by_hand)
         row, written, held_back = _promote(
             model, book, version, trained, decision, interval.start,
             by=by, why=why, force=force, displace_newer=displace_newer,
@@ -107,12 +110,12 @@ def _promote(
             log.info("%s: version %d was promoted on this decision from %s on", model.name, version, there.from_day)
             return there, False, None
         newest = book.newest()
-        if newest is not None and _trained(newest) > trained and not displace_newer:
+        if newest is not None and newest.decided_day > trained and not displace_newer:
             return (
                 None,
                 False,
                 (
-                    f"champion {newest.model_version} is of a training of {_trained(newest)}, later than {trained}; "
+                    f"champion {newest.model_version} was decided on {newest.decided_day}, later than {trained}; "
                     "a past day's training displaces it only when told to (displace_newer)"
                 ),
             )
@@ -137,39 +140,40 @@ def _promote(
 
 
 def _verified(
-    model: Model, registry: Registry, settings: Settings, found: Version, *, force: bool
-) -> GateDecision | None:
-    """The gate's newest decision on the version, as far as it is not about who is champion."""
-    record = ledger.newest_decision(settings, model.name, found.version)
-    if force:
-        return record[0] if record else None
-    where = f"version {found.version} of {model.name}"
-    day = found.tags["day"]
+    model: Model,
+    book: Ledger,
+    found: Version,
+    files: str,
+    records: list[tuple[GateDecision, Judged]],
+    *,
+    by_hand: bool,
+) -> GateDecision:
+    """The decision of the gate that the promotion rests on. Raises `NeedsAttention` when none holds now."""
+    where, day = f"version {found.version} of {model.name}", found.tags["day"]
     again = f"run the gate for {day}: python -m include.cli gate --model {model.name} --day {day}"
-    if record is None:
+    if not records:
         raise NeedsAttention(f"{where} has no decision of the gate, so that it cannot be champion; {again}")
-    decision, judged = record
-    if not decision.passed:
-        raise NeedsAttention(f"{where} was rejected by the gate: {decision.why_not}")
-    if judged.rules_digest != rules_digest(model):
-        raise NeedsAttention(f"{where} was judged by other rules than model.yaml and the gate's code have now; {again}")
-    if judged.model_digest != registry.files(model.name, found.version).digest:
+    if not (own := [record for record in records if record[1].model_digest == files]):
         raise NeedsAttention(
             f"{where} is not what the gate judged: its files in the registry have changed since. Nothing is promoted; "
             "find out who changed them, and train again"
         )
-    return decision
-
-
-def _require_current(model: Model, book: Ledger, found: Version, decision: GateDecision | None, trained: date) -> None:
-    """A decision against someone who is no longer the one to beat is stale."""
-    assert decision is not None
-    opponent = book.opponent(found.version, trained)
-    if decision.champion != opponent:
-        raise NeedsAttention(
-            f"version {found.version} of {model.name} was held against {_name(decision.champion)}, and by now it has"
-            f" to beat {_name(opponent)}: python -m include.cli gate --model {model.name} --day {trained}"
-        )
+    before = book.decided_by_gate(found.version) if by_hand else None
+    for decision, _ in own:
+        if before is not None and decision.gate_id == before.gate_id:
+            return decision
+    opponent, rules = book.opponent(found.version, date.fromisoformat(day)), rules_digest(model)
+    for decision, judged in own:
+        if judged.rules_digest == rules and decision.champion == opponent:
+            if not decision.passed:
+                raise NeedsAttention(f"{where} was rejected by the gate: {decision.why_not}")
+            return decision
+    decision, judged = own[0]
+    if judged.rules_digest != rules:
+        raise NeedsAttention(f"{where} was judged by other rules than model.yaml and the gate's code have now; {again}")
+    raise NeedsAttention(
+        f"{where} was held against {_name(decision.champion)}, and by now it has to beat {_name(opponent)}; {again}"
+    )
 
 
 def _require_evaluated(model: Model, found: Version, from_day: date) -> None:
@@ -185,11 +189,6 @@ def _require_evaluated(model: Model, found: Version, from_day: date) -> None:
             f"{where} was trained on {trained} with the outcomes known then, so that it can be champion from the day "
             f"after at the earliest, not from {from_day}"
         )
-
-
-def _trained(row: LedgerRow) -> date:
-    """Rows of before migration 0002 do not say; it was the day before at the latest."""
-    return row.trained_day or row.from_day - timedelta(days=1)
 
 
 def _row_name(row: LedgerRow | None) -> str:

@@ -51,7 +51,11 @@ def requeue(project: Project, interval: Interval, settings: Settings, *, feed: s
     out_of_date = _out_of_date(project, changed, settings)
     for days in out_of_date:
         command = f"python -m include.cli build_features --project {project.name} --start {days.start} --end {days.end}"
-        log.warning("features of run days %s are out of date; rebuild them: %s", days, command)
+        log.warning(
+            "features, outcomes and scores of run days %s are out of date; make all of them again by the DAG "
+            "%s_reprocess with these days, or by hand, beginning with: %s (then outcomes, score, publish)",
+            days, project.name, command,
+        )  # fmt: skip
     return Requeued(
         interval=interval,
         rows=back,

@@ -248,11 +248,43 @@ def test_a_past_training_displaces_a_newer_champion_only_when_told(gated: Settin
     held = promote(MODEL, after(1), gated, version=1)
     assert (held.rows, held.skipped) == (0, held.held_back)
     assert held.held_back is not None
-    assert "champion 2 is of a training of 2013-03-23, later than 2013-03-22" in held.held_back
+    assert "champion 2 was decided on 2013-03-23, later than 2013-03-22" in held.held_back
     assert rows_of_ledger(gated) == [(2, after(2).start)]
     told = promote(MODEL, after(3), gated, version=1, displace_newer=True)
     assert (told.rows, told.interval) == (1, after(3))
     assert Registry(gated).aliased(NAME) == 1
+
+
+def test_a_rollback_by_hand_outlives_the_rerun_of_a_past_night(gated: Settings) -> None:
+    """It belongs to the day that it takes effect, whatever night its version was trained in."""
+    promote(MODEL, after(1), gated, version=1)
+    judge(gated, run_day=after(1))
+    promote(MODEL, after(2), gated, version=2)
+    third = judge(gated, run_day=after(2))
+    assert (third.champion, third.passed) == (2, True), third.why_not
+    promote(MODEL, after(3), gated, version=3)
+    by_hand(gated, after(6), 1, why="storms")
+    before = rows_of_ledger(gated)
+    assert judge(gated, run_day=after(2)) == third
+    assert promote(MODEL, after(3), gated, version=3).rows == 0
+    assert rows_of_ledger(gated) == before
+    assert Registry(gated).aliased(NAME) == 1
+    assert judge(gated, run_day=after(6)).champion == 1
+
+
+def test_rules_that_came_and_went_leave_the_decision_by_those_of_now(gated: Settings) -> None:
+    assert not judge(gated, TOO_STRICT).passed
+    assert promote(MODEL, after(1), gated, version=1).rows == 1
+
+
+def test_a_former_champion_comes_back_by_hand_whatever_the_rules_are_now(gated: Settings) -> None:
+    promote(MODEL, after(1), gated, version=1)
+    judge(gated, run_day=after(1))
+    promote(MODEL, after(2), gated, version=2)
+    back = promote(TOO_STRICT, after(3), gated, version=1, by="Ada", why="version 2 was wrong about storms")
+    assert (back.rows, back.forced) == (1, False)
+    with pytest.raises(NeedsAttention, match="judged by other rules"):
+        promote(TOO_STRICT, after(4), gated, version=2, displace_newer=True)
 
 
 def test_a_promotion_of_before_the_gate_stays_valid(gated: Settings) -> None:

@@ -53,6 +53,23 @@ def test_what_it_writes_is_a_model_that_learns(projects: Path, outcome: str, tas
         assert np.corrcoef(score, truth)[0, 1] > 0.8
 
 
+def test_like_a_model_of_the_same_outcome_it_has_its_task(projects: Path) -> None:
+    new_model("flights", "second", "arrival_delay", "late_arrival", projects)
+    new_model("flights", "third", "arrival_delay", "second", projects)
+    assert load_model("third").task == "regression"
+
+
+def test_like_a_model_that_the_templates_do_not_fit_nothing_is_written(projects: Path) -> None:
+    path = projects / "flights" / "models" / "late_arrival" / "model.yaml"
+    text = path.read_text(encoding="utf-8").replace("categorical: [carrier, origin, dest]", "categorical: []")
+    rules = text.index("  slices:\n    by: [origin"), text.index("  changed_decisions")
+    plain = "  slices: {by: [month], min_rows: 300, not_worse_by: 0.05}\n"
+    path.write_text(text[: rules[0]] + plain + text[rules[1] :], encoding="utf-8")
+    with pytest.raises(NeedsAttention, match=r"like late_arrival cannot be made by the templates \(gate.slices.by"):
+        new_model("flights", "second", "arrival_delay", "late_arrival", projects)
+    assert not (projects / "flights" / "models" / "second").exists()
+
+
 @pytest.mark.parametrize("outcome", ["arrival_delay", "late_arrival"])
 def test_what_it_writes_passes_the_checks(projects: Path, outcome: str) -> None:
     folder = new_model("flights", "second", outcome, None, projects)

@@ -114,6 +114,9 @@ COMMENT ON TABLE alerts IS 'What people were told, once a run day and rule, also
 """
 
 PROMISES = """
+COMMENT ON COLUMN data_quality.severity IS
+    'critical: rows that break it are in quarantine, or the delivery is refused. warning: it is only told.';
+
 CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON gates
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON gate_results
@@ -155,7 +158,7 @@ VIEWS = {
         },
     ),
     "model_status": (
-        "One row a model: its champion, what is published last, whether that is late, and what was alerted last.",
+        "One row a model that has published: champion, newest day, whether that is late, what was alerted last.",
         """SELECT m.model, m.project, m.title, m.owner, c.model_version AS champion_version,
     c.from_day AS champion_since,
     c.why AS champion_why, p.day AS newest_published_day, p.published_at AS newest_published_at,
