@@ -90,9 +90,10 @@ def show(console: Console, stack: Stack, project: Project, trained: Interval, ni
         f"{quality.critical} critical failures, {quality.warnings} warnings (view data_quality)"
     )
     for row in query(urls["OPS_READER_URL"], QUARANTINE):
+        example = " ".join(row.examples[0]["key"].values())
         console.print(
             f"[bold]Quarantine[/bold]: {row.quarantined_rows} of {row.rows_evaluated} rows of {row.feed} {row.day} "
-            f"broke {row.expectation} of {row.column_name}, such as {row.examples[0]['key']}; the others went on"
+            f"broke {row.expectation} of {row.column_name}, such as {example}; the others went on"
         )
     alerts = query(urls["OPS_READER_URL"], ALERTS)
     console.print(f"[bold]Alerts[/bold]: {len(alerts) or 'none'}")

@@ -225,11 +225,12 @@ def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Call
     return function
 
 
-def test_each_alert_of_the_day_is_told_once(alert: Callable[[], None], settings: Settings, receiver: Receiver) -> None:
-    performance.raise_alerts(settings, "flights", ALERTS)
+def test_each_alert_of_the_week_is_told_once(alert: Callable[[], None], settings: Settings, receiver: Receiver) -> None:
+    before = [Alert(subject="late_arrival", rule="mae", day=date(2013, 2, n), sentence=f"mae of {n}") for n in (23, 24)]
+    performance.raise_alerts(settings, "flights", [*before, *ALERTS])
     alert()
-    assert receiver.texts == ["roc_auc of 2013-03-02\n\nscores_late of 2013-03-02"]
-    with pytest.raises(AirflowSkipException, match="nothing to tell of 2013-03-02"):
+    assert receiver.texts == ["mae of 24\n\nroc_auc of 2013-03-02\n\nscores_late of 2013-03-02"]
+    with pytest.raises(AirflowSkipException, match="nothing to tell of 2013-02-24 to 2013-03-02"):
         alert()
     assert len(receiver.texts) == 1
 
