@@ -243,15 +243,9 @@ def newest_published_day(settings: Settings, model: str) -> date | None:
 
 
 def _opponent(connection: sa.Connection, model: str, version: int, day: date) -> int | None:
-    found: int | None = connection.scalar(
-        sa.text(
-            "SELECT model_version FROM promotions WHERE model = :model AND model_version <> :version "
-            "AND CASE WHEN by = :gate THEN trained_day ELSE from_day - 1 END <= :day "
-            "ORDER BY from_day DESC, id DESC LIMIT 1"
-        ),
-        {"model": model, "version": version, "day": day, "gate": BY_GATE},
-    )
-    return found
+    statement = sa.select(_PROMOTIONS).where(_PROMOTIONS.c.model == model).order_by(*_NEWEST)
+    rows = map(_row, connection.execute(statement))
+    return next((row.model_version for row in rows if row.model_version != version and row.decided_day <= day), None)
 
 
 def _newest_published_day(connection: sa.Connection, model: str) -> date | None:

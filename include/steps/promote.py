@@ -31,12 +31,12 @@ def promote(
     The record of the gate is read and verified here, whoever calls: it must be of this version and its files, by the
     rules of today, passed, and against the champion that the version has to beat now. By hand, a version that the gate
     promoted once can come back on the decision of then. `force`, by hand and with a reason, goes without, and the
-    ledger says so. A version can be champion neither of days up to the run day that it
-    was trained on, since it has seen their outcomes, nor of days that are published: that would rewrite the past.
+    ledger says so. A version can be champion neither of days up to the run day that it was trained on, since it has
+    seen their outcomes, nor of days that are published: that would rewrite the past.
 
     By the gate itself (`by` is "gate"): each decision promotes once, from the first day of `interval` or the day after
-    the newest published one, whichever is later, and nothing is promoted (`held_back`) where a training of a later day
-    made the champion, unless `displace_newer`. By hand, the day is the one given.
+    the newest published one, whichever is later, and nothing is promoted (`held_back`) where the
+    champion was decided on a later day, unless `displace_newer`. By hand, the day is the one given.
 
     Where the ledger says so already, nothing is written (`rows` 0), and only the alias is mended.
     Raises `NeedsAttention` in words; the ledger then has no new row.
