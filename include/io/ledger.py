@@ -187,7 +187,11 @@ class Ledger:
         return _opponent(self._connection, self._model, version, day)
 
     def newest_published_day(self) -> date | None:
-        return _newest_published_day(self._connection, self._model)
+        """The last day that readers see predictions of, None before the first."""
+        newest: date | None = self._connection.scalar(
+            sa.text("SELECT max(day) FROM published WHERE model = :model"), {"model": self._model}
+        )
+        return newest
 
     def add(self, version: int, from_day: date, **about: Any) -> LedgerRow:
         """Write a row. When the newest of that `from_day` says so already, nothing is written, and it is returned:
@@ -236,23 +240,10 @@ def champions(settings: Settings, model: str, interval: Interval) -> dict[date, 
         return dict(rows.all())
 
 
-def newest_published_day(settings: Settings, model: str) -> date | None:
-    """The last day that readers see predictions of, None before the first."""
-    with engine(settings).connect() as connection:
-        return _newest_published_day(connection, model)
-
-
 def _opponent(connection: sa.Connection, model: str, version: int, day: date) -> int | None:
     statement = sa.select(_PROMOTIONS).where(_PROMOTIONS.c.model == model).order_by(*_NEWEST)
     rows = map(_row, connection.execute(statement))
     return next((row.model_version for row in rows if row.model_version != version and row.decided_day <= day), None)
-
-
-def _newest_published_day(connection: sa.Connection, model: str) -> date | None:
-    newest: date | None = connection.scalar(
-        sa.text("SELECT max(day) FROM published WHERE model = :model"), {"model": model}
-    )
-    return newest
 
 
 def _row(found: Any) -> LedgerRow:

@@ -395,14 +395,19 @@ def test_promotions_at_once_are_one_row(settings: Settings) -> None:
     assert [row.id for row in rows] == [rows[0].id] * 6
 
 
+def newest_published_day(settings: Settings, model: str) -> date | None:
+    with ledger.open_ledger(settings, model) as book:
+        return book.newest_published_day()
+
+
 def test_newest_published_day_is_of_the_model(history: Settings) -> None:
-    assert ledger.newest_published_day(history, "m") is None  # only a batch so far, no pointer
+    assert newest_published_day(history, "m") is None  # only a batch so far, no pointer
     with database.engine(history).begin() as connection:
         connection.execute(
             sa.text("INSERT INTO published VALUES ('m', '2013-03-01', :batch, 'test', now())"), {"batch": ONE}
         )
-    assert ledger.newest_published_day(history, "m") == DAY
-    assert ledger.newest_published_day(history, "another") is None
+    assert newest_published_day(history, "m") == DAY
+    assert newest_published_day(history, "another") is None
 
 
 # --- nights and audit -------------------------------------------------------------------------------------------------
