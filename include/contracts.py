@@ -236,6 +236,25 @@ class Published(StepResult):
     days: tuple[PublishedDay, ...]
 
 
+class UnpublishedDay(Record):
+    """What readers see of a day since a publication was `undone`: the batch before, or nothing."""
+
+    day: date
+    batch_id: str | None
+    undone: str
+
+
+class Unpublished(StepResult):
+    """`unpublish`: a line a day."""
+
+    model: str
+    days: tuple[UnpublishedDay, ...]
+
+    @property
+    def skipped(self) -> str | None:
+        return None if self.days else f"{self.model}: nothing is published of {self.interval}"
+
+
 class Recorded(StepResult):
     """`outcomes`: how many days' outcomes became known or were corrected."""
 

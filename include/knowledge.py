@@ -1,6 +1,7 @@
 """What a night knew: `as_of` of a day and the delivery in force at a moment. Pure functions of the deliveries table.
 
-It all follows from landing (`available_at`) and the verdicts, never from a clock, so a replay finds the same.
+It all follows from landing (`available_at`) and the verdicts, never from a clock, so a replay finds the same. With
+knowledge `latest`, a day knows also what was corrected since: of the days that its night may read, the newest.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -8,24 +9,34 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 
 from include.config import Project
-from include.contracts import Interval
+from include.contracts import Interval, Knowledge
 from include.errors import BadData
 
 
-def as_of(project: Project, deliveries: pl.DataFrame, day: date) -> datetime:
+def as_of(project: Project, deliveries: pl.DataFrame, day: date, knowledge: Knowledge = "night") -> datetime:
     """The later of the cutoff on `day` and, over the required feeds, the earliest `available_at` of an accepted
     delivery (UTC). `deliveries` has the columns of `schemas.DELIVERIES`.
 
     Raises `BadData` naming each required feed and day that has no accepted delivery.
     """
-    return as_of_days(project, deliveries, Interval.of(day))[day]
+    return as_of_days(project, deliveries, Interval.of(day), knowledge)[day]
 
 
-def as_of_days(project: Project, deliveries: pl.DataFrame, interval: Interval) -> dict[date, datetime]:
-    """`as_of` of each day; raises for all days at once (the first ten are named)."""
-    firsts = accepted(deliveries).group_by("feed", "day").agg(pl.col("available_at").min())
-    available = {(feed, day): moment for feed, day, moment in firsts.iter_rows()}
-    moments, problems = {}, []
+def as_of_days(
+    project: Project, deliveries: pl.DataFrame, interval: Interval, knowledge: Knowledge = "night"
+) -> dict[date, datetime]:
+    """`as_of` of each day; raises for all days at once (the first ten are named).
+
+    With knowledge `latest` it is moved on to the newest accepted delivery of all that the day's features may read.
+    """
+    moments = (
+        accepted(deliveries)
+        .group_by("feed", "day")
+        .agg(first=pl.col("available_at").min(), last=pl.col("available_at").max())
+    )
+    available = {(feed, day): first for feed, day, first, _ in moments.iter_rows()}
+    newest = {(feed, day): last for feed, day, _, last in moments.iter_rows()}
+    known, problems = {}, []
     for day in interval.days:
         required = project.required(day).items()
         if missing := [f"{feed} of {needed}" for feed, needed in required if (feed, needed) not in available]:
@@ -34,11 +45,14 @@ def as_of_days(project: Project, deliveries: pl.DataFrame, interval: Interval) -
                 f"run land and validate for {day}, and see data_quality for what was refused"
             )
         else:
-            moments[day] = max([project.cutoff_at(day), *(available[needed] for needed in required)])
+            known[day] = max([project.cutoff_at(day), *(available[needed] for needed in required)])
+            if knowledge == "latest":
+                read = [(name, each) for name, feed in project.feeds.items() for each in feed.window(day).days]
+                known[day] = max([known[day], *(newest[one] for one in read if one in newest)])
     if problems:
         more = [f"… and {len(problems) - 10} more nights"] if len(problems) > 10 else []
         raise BadData("\n".join([*problems[:10], *more]))
-    return moments
+    return known
 
 
 def accepted(deliveries: pl.DataFrame) -> pl.DataFrame:
@@ -52,7 +66,9 @@ def in_force(deliveries: pl.DataFrame, feed: str, days: Interval, moment: dateti
     return dict(_newest(deliveries, wanted).select("day", "delivery_id").iter_rows())
 
 
-def known_deliveries(project: Project, deliveries: pl.DataFrame, interval: Interval) -> pl.DataFrame:
+def known_deliveries(
+    project: Project, deliveries: pl.DataFrame, interval: Interval, knowledge: Knowledge = "night"
+) -> pl.DataFrame:
     """For each run day of the interval and each feed, the deliveries in force for the days its features may read.
 
     Returns columns run_day (date), feed (str), day (date), delivery_id (str), sorted by all of them.
@@ -60,7 +76,7 @@ def known_deliveries(project: Project, deliveries: pl.DataFrame, interval: Inter
     """
     wanted = [
         (run_day, name, day, moment)
-        for run_day, moment in as_of_days(project, deliveries, interval).items()
+        for run_day, moment in as_of_days(project, deliveries, interval, knowledge).items()
         for name, feed in project.feeds.items()
         for day in feed.window(run_day).days
     ]

@@ -1,7 +1,8 @@
 """What a training may see, and how a fit is judged. Pure functions of frames: no reading, no writing, no clock.
 
 A training of run day D sees the features of earlier days as their own nights made them, and the outcomes that the
-night of D knew. The newest labelled days are held back to judge on; no estimator is ever fitted on them.
+night of D knew; with knowledge `latest` both as they were corrected since, where they were. The newest labelled days
+are held back to judge on; no estimator is ever fitted on them.
 """
 
 import hashlib
@@ -23,9 +24,9 @@ from sklearn.metrics import (
 )
 
 from include.config import Model, Project
-from include.contracts import Interval
+from include.contracts import Interval, Knowledge
 from include.errors import BadData, NotYet
-from include.knowledge import as_of, in_force
+from include.knowledge import accepted, as_of, in_force
 
 Task = Literal["classification", "regression"]
 
@@ -49,6 +50,7 @@ class Snapshot:
     fit: Interval
     judge: Interval
     missing: tuple[date, ...]  # days between the first labelled day and the run day that have no labelled row
+    knowledge: Knowledge = "night"
 
     @property
     def interval(self) -> Interval:
@@ -92,6 +94,7 @@ def take_snapshot(
     deliveries: pl.DataFrame,
     features: pl.LazyFrame,
     clean: pl.LazyFrame,
+    knowledge: Knowledge = "night",
 ) -> Snapshot:
     """The labelled days that the night of `day` knew, split into those to fit on and, later, those to judge on.
 
@@ -101,6 +104,8 @@ def take_snapshot(
     """
     days = window(project, model, day)
     moment = as_of(project, deliveries, day)
+    if knowledge == "latest":
+        moment = max([moment, *accepted(deliveries).filter(pl.col("day") <= day)["available_at"]])
     require_columns(model.name, model.features, features.collect_schema().names(), f"the features of {project.name}")
     known = in_force(deliveries, project.outcomes[model.outcome].feed, days, moment)
     within = pl.col("day").is_between(days.start, days.end)
@@ -108,9 +113,12 @@ def take_snapshot(
     labels = clean.filter(within).join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi")
     labels = labels.select(*KEY, value.alias(LABEL))
     # A night that was later than this one (its files were) knew what this one could not.
-    own = features.filter(within & (pl.col("knowledge") == "night") & (pl.col("as_of") <= moment))
-    own = own.select(*KEY, *_features(model))
-    rows = own.collect().join(labels.drop_nulls(LABEL).collect(), on=KEY).sort(KEY)
+    own = features.filter(within & pl.col("as_of").le(moment), pl.col("knowledge").is_in(["night", knowledge]))
+    made = own.select(*KEY, *_features(model), "knowledge").collect()
+    # a day that was not made again with what is known by now is as its night made it
+    again = made.filter(pl.col("knowledge") == knowledge)["day"].unique().to_list()
+    made = made.filter((pl.col("knowledge") == knowledge) | ~pl.col("day").is_in(again)).drop("knowledge")
+    rows = made.join(labels.drop_nulls(LABEL).collect(), on=KEY).sort(KEY)
     if doubled := rows.height - rows.select(KEY).n_unique():
         raise BadData(
             f"{model.name}: {doubled} of {rows.height} labelled rows of {days} are of an entity and day twice"
@@ -137,6 +145,7 @@ def take_snapshot(
         fit=Interval(start=fitted[0], end=fitted[-1]),
         judge=Interval(start=judged[0], end=judged[-1]),
         missing=tuple(d for d in inside if d not in set(labelled)),
+        knowledge=knowledge,
     )
 
 

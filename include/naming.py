@@ -26,9 +26,9 @@ def features_table(project: str) -> str:
     return f"features_{project}"
 
 
-def scores_table(model: str) -> str:
-    """One row an entity, day and model version."""
-    return f"scores_{model}"
+def scores_table(model: str, knowledge: str = "night") -> str:
+    """One row an entity, day and model version; what was scored with later knowledge stands beside it."""
+    return f"scores_{model}" if knowledge == "night" else f"scores_{model}_{knowledge}"
 
 
 def entities_table(project: str) -> str:

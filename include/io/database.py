@@ -30,7 +30,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy.dialects import postgresql
 
 from include.config import Model, Project
-from include.contracts import Interval, Knowledge, Night, PublishedDay, PublishMode
+from include.contracts import Interval, Knowledge, Night, PublishedDay, PublishMode, UnpublishedDay
 from include.errors import NeedsAttention
 from include.io.migrations import entities as entity_tables
 from include.naming import entities_table
@@ -369,6 +369,46 @@ def _write_entities(
     else:
         inserting = inserting.on_conflict_do_nothing(index_elements=["day", "entity_id"])
     cursor.execute(str(inserting.compile(dialect=POSTGRESQL)))
+
+
+def unpublish(settings: Settings, model: str, interval: Interval) -> list[UnpublishedDay]:
+    """Move the pointer of each day back to what was published before its newest publication that still stands, all in
+    one transaction; a day that had nothing before has no pointer then. Days without a pointer are left out."""
+    history = sa.text(
+        "SELECT day, batch_id::text, mode FROM publications "
+        "WHERE model = :model AND day BETWEEN :start AND :end ORDER BY id"
+    )
+    about = {"model": model, "run_id": settings.run_id}
+    undone = []
+    with engine(settings).begin() as connection:
+        lock(connection, f"publish {model}")
+        standing: dict[date, list[str]] = {}  # day -> batches, each in place of the one before
+        for day, batch, mode in connection.execute(history, {**about, "start": interval.start, "end": interval.end}):
+            batches = standing.setdefault(day, [])
+            if mode == "undo":
+                batches.pop()
+            else:
+                batches.append(batch)
+        for day, (*before, newest) in sorted((day, batches) for day, batches in standing.items() if batches):
+            back_to = before[-1] if before else None
+            values = {**about, "day": day, "batch_id": back_to, "replaced": newest}
+            connection.execute(
+                sa.text(
+                    "INSERT INTO publications (model, day, batch_id, replaced, mode, run_id, published_at) VALUES "
+                    "(:model, :day, CAST(:batch_id AS uuid), CAST(:replaced AS uuid), 'undo', :run_id, "
+                    "clock_timestamp())"
+                ),
+                values,
+            )
+            change = (
+                "UPDATE published SET batch_id = CAST(:batch_id AS uuid), run_id = :run_id, "
+                "published_at = clock_timestamp()"
+                if back_to
+                else "DELETE FROM published"
+            )
+            connection.execute(sa.text(f"{change} WHERE model = :model AND day = :day"), values)
+            undone.append(UnpublishedDay(day=day, batch_id=back_to, undone=newest))
+    return undone
 
 
 def stored_batches(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:

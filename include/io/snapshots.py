@@ -1,10 +1,12 @@
-"""The labelled rows that a fit saw, read again from the tables. What a training may see is decided in `learning.py`."""
+"""The labelled rows of a training, read from the tables. What a training may see is decided in `learning.py`."""
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import cast
 
 from include import learning
 from include.config import Model, Project
-from include.contracts import Interval
+from include.contracts import Interval, Knowledge
 from include.errors import BadData, NotYet
 from include.io.registry import FitRun
 from include.io.tables import Tables
@@ -12,27 +14,50 @@ from include.learning import Snapshot
 from include.naming import clean_table, deliveries_table, features_table
 
 
-def snapshot_of(project: Project, model: Model, interval: Interval, tables: Tables, run: FitRun) -> Snapshot:
-    """The rows that the fits saw: as they are now, or, when they changed, at the versions that the run names.
-
-    Raises `BadData` when they are in neither."""
-    names = {
+def sources(project: Project, model: Model) -> dict[str, str]:
+    """What a snapshot is read from -> name of the table."""
+    return {
         "deliveries": deliveries_table(project.name),
         "features": features_table(project.name),
         "outcome": clean_table(project.outcomes[model.outcome].feed),
     }
-    now = {what: tables.version(name) for what, name in names.items()}
-    then = {what: int(run.tags[f"{what}_version"]) for what in names}
-    for version in (now, then):
+
+
+def versions_now(project: Project, model: Model, tables: Tables) -> dict[str, int]:
+    """What a snapshot is read from -> version of the table, now."""
+    return {what: tables.version(name) for what, name in sources(project, model).items()}
+
+
+def read_snapshot(
+    project: Project,
+    model: Model,
+    interval: Interval,
+    tables: Tables,
+    versions: Mapping[str, int],
+    knowledge: Knowledge,
+) -> Snapshot:
+    """The rows of the run day `interval` at versions of the tables. Raises as `learning.take_snapshot` does."""
+    names = sources(project, model)
+    return learning.take_snapshot(
+        project,
+        model,
+        interval.end,
+        deliveries=tables.scan(names["deliveries"], versions["deliveries"]).collect(),
+        features=tables.scan(names["features"], versions["features"]),
+        clean=tables.scan(names["outcome"], versions["outcome"]),
+        knowledge=knowledge,
+    )
+
+
+def snapshot_of(project: Project, model: Model, interval: Interval, tables: Tables, run: FitRun) -> Snapshot:
+    """The rows that the fits saw: as they are now, or, when they changed, at the versions that the run names.
+
+    Raises `BadData` when they are in neither."""
+    then = {what: int(run.tags[f"{what}_version"]) for what in sources(project, model)}
+    knowledge = cast(Knowledge, run.tags.get("knowledge", "night"))
+    for versions in (versions_now(project, model, tables), then):
         with suppress(BadData, NotYet):  # by now a delivery may be refused, or days be gone
-            snapshot = learning.take_snapshot(
-                project,
-                model,
-                interval.end,
-                deliveries=tables.scan(names["deliveries"], version["deliveries"]).collect(),
-                features=tables.scan(names["features"], version["features"]),
-                clean=tables.scan(names["outcome"], version["outcome"]),
-            )
+            snapshot = read_snapshot(project, model, interval, tables, versions, knowledge)
             if snapshot.digest == run.tags["data_digest"]:
                 return snapshot
     raise BadData(

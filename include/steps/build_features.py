@@ -27,13 +27,14 @@ def build_features(
     """Replace `features_<project>` of the interval in one commit: a row for each entity of each day, or it fails.
 
     The project's `features.build` gives day, entity_id and feature columns; `as_of` (UTC) and `knowledge` are added.
+    What is made with knowledge `latest` stands beside the night's own.
     Raises `BadData` when a day has no accepted delivery of a required feed, or rows were lost or doubled.
     """
     tables = Tables(settings)
     listing_version = tables.version(deliveries_table(project.name))
     deliveries = tables.scan(deliveries_table(project.name), listing_version).collect()
-    known = known_deliveries(project, deliveries, interval)
-    moments = as_of_days(project, deliveries, interval)
+    known = known_deliveries(project, deliveries, interval, knowledge)
+    moments = as_of_days(project, deliveries, interval, knowledge)
 
     session = spark.session()
     feeds, versions = _feeds(session, tables, project, interval)

@@ -80,7 +80,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
 CARRIED = (
     *("project", "model", "candidate", "day", "as_of", "interval_start", "fit_end", "judge_start"),
     *("deliveries_version", "features_version", "outcome_version", "data_digest"),
-    *("config_digest", "lock_digest", "git_commit", "seed"),
+    *("knowledge", "config_digest", "lock_digest", "git_commit", "seed"),
 )
 """The tags of a run that its version carries too."""
 

@@ -13,12 +13,12 @@ from threadpoolctl import threadpool_limits
 
 from include import learning
 from include.config import Candidate, Model, Project, load_project, nearest
-from include.contracts import Fitted, Interval
+from include.contracts import Fitted, Interval, Knowledge
 from include.errors import BadConfig, BadData, NeedsAttention
 from include.io.registry import DeltaPart, Fit, FitRun, Input, Registry
+from include.io.snapshots import read_snapshot, sources, versions_now
 from include.io.tables import Scope, Tables
 from include.learning import LABEL, Snapshot
-from include.naming import clean_table, deliveries_table, features_table
 from include.settings import Settings, utc_now
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 LOCK = Path(__file__).parents[2] / "requirements.txt"  # beside `include` in the bundle; the wheel has none
 
 
-def fit(model: Model, interval: Interval, settings: Settings, *, candidate: str) -> Fitted:
+def fit(
+    model: Model, interval: Interval, settings: Settings, *, candidate: str, knowledge: Knowledge = "night"
+) -> Fitted:
     """Fit a candidate for the run day `interval`, judge it on later days than it was fitted on, and log both.
 
     A fit is keyed by the digest of all that decides it: the labelled rows themselves, the run day and what it knew,
@@ -43,23 +45,9 @@ def fit(model: Model, interval: Interval, settings: Settings, *, candidate: str)
             f"{model.name}: a training is of one run day, and {interval} is {len(interval.days)}; "
             "train each day by itself, in ascending order, since each night has a champion to beat"
         )
-    project, day = load_project(model.project), interval.end
-    outcome = project.outcomes[model.outcome]
-    tables, registry = Tables(settings), Registry(settings)
-    names = {
-        "deliveries": deliveries_table(project.name),
-        "features": features_table(project.name),
-        "outcome": clean_table(outcome.feed),
-    }
-    versions = {what: tables.version(name) for what, name in names.items()}
-    snapshot = learning.take_snapshot(
-        project,
-        model,
-        day,
-        deliveries=tables.scan(names["deliveries"], versions["deliveries"]).collect(),
-        features=tables.scan(names["features"], versions["features"]),
-        clean=tables.scan(names["outcome"], versions["outcome"]),
-    )
+    project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
+    names, versions = sources(project, model), versions_now(project, model, tables)
+    snapshot = read_snapshot(project, model, interval, tables, versions, knowledge)
     if snapshot.missing:
         missing = ", ".join(map(str, snapshot.missing))
         log.warning("%s: no labelled rows of %s; trained without", model.name, missing)
@@ -74,7 +62,7 @@ def fit(model: Model, interval: Interval, settings: Settings, *, candidate: str)
                 source=DeltaPart(tables.uri(names[what]), versions[what], Scope(snapshot.interval, where).sql()),
                 rows=snapshot.rows.height,
             )
-            for what, where in (("features", {"knowledge": ["night"]}), ("outcome", {}))
+            for what, where in (("features", {"knowledge": sorted({"night", knowledge})}), ("outcome", {}))
         ]
         run = _fit(model, chosen, snapshot, digest, parts, _provenance(model, snapshot, versions, settings), registry)
     return Fitted(
@@ -131,6 +119,7 @@ def _provenance(model: Model, snapshot: Snapshot, versions: dict[str, int], sett
         "model": model.name,
         "day": snapshot.day,
         "as_of": snapshot.as_of.isoformat(),
+        "knowledge": snapshot.knowledge,
         "interval_start": snapshot.interval.start,
         "interval_end": snapshot.interval.end,
         "fit_end": snapshot.fit.end,

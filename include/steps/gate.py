@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from include import gate as checks
 from include import learning
 from include.config import Model, load_project
-from include.contracts import Evaluated, Fitted, GateDecision, Interval
+from include.contracts import Evaluated, Fitted, GateDecision, Interval, Knowledge
 from include.errors import BadData
 from include.gate import Evidence, Scored
 from include.io import ledger
@@ -98,7 +98,12 @@ def _evidence(
         if absent := sorted(set(inputs) - set(features.collect_schema().names())):
             missing["champion"] = f"the features lack {', '.join(absent)}, which {name} needs"
         else:
-            champion = Scored(name, _score(loaded, _with(rows, features, inputs)), inputs, loaded.decision_threshold)
+            champion = Scored(
+                name,
+                _score(loaded, _with(rows, features, inputs, snapshot.knowledge)),
+                inputs,
+                loaded.decision_threshold,
+            )
     score, seconds = _timed_score(challenger, rows)
     return Evidence(
         days=rows["day"].to_numpy(),
@@ -120,13 +125,16 @@ def _evidence(
     )
 
 
-def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str]) -> pl.DataFrame:
+def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], knowledge: Knowledge) -> pl.DataFrame:
     """The same rows in the same order, with the columns that an older champion takes beside those of the model."""
     more = [name for name in inputs if name not in rows.columns]
     if not more:
         return rows
-    night = features.filter(pl.col("knowledge") == "night", pl.col("day").is_in(rows["day"].unique().to_list()))
-    return rows.join(night.select(*KEY, *more).collect(), on=KEY, how="left", maintain_order="left")
+    of_days = features.filter(pl.col("day").is_in(rows["day"].unique().to_list())).sort("knowledge").collect()
+    made = of_days.filter(pl.col("knowledge").is_in(["night", knowledge])).unique(
+        KEY, keep="first", maintain_order=True
+    )
+    return rows.join(made.select(*KEY, *more), on=KEY, how="left", maintain_order="left")
 
 
 def _score(loaded: Loaded, rows: pl.DataFrame) -> np.ndarray:

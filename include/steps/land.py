@@ -12,13 +12,13 @@ import logging
 import re
 import zlib
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import polars as pl
 
 from include import schemas
 from include.config import Feed, Project
-from include.contracts import Interval, Landed, Refusal
+from include.contracts import Interval, Knowledge, Landed, Refusal
 from include.errors import BadDelivery, ChangedDelivery
 from include.io.landing import Found, Landing, Sidecar, sha256
 from include.io.tables import Scope, Tables
@@ -27,6 +27,7 @@ from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
+ALWAYS = datetime.max.replace(tzinfo=UTC)
 CHUNK_FILES = 100  # read at a time: about a month of three feeds, so that a range run has bounded memory
 
 
@@ -41,8 +42,9 @@ class _Taken:
     rows: pl.DataFrame
 
 
-def land(project: Project, interval: Interval, settings: Settings) -> Landed:
-    """Take every delivery that the nights of the interval can know and that is not in raw yet, corrections included.
+def land(project: Project, interval: Interval, settings: Settings, *, knowledge: Knowledge = "night") -> Landed:
+    """Take every delivery that the nights of the interval can know and that is not in raw yet, corrections included;
+    with knowledge `latest` also those that came later, of the same days.
 
     A file that cannot be taken stays where it is and is listed as unreadable. When that leaves a day without a
     delivery of a required feed, `BadDelivery` is raised, naming file, line and cure, and nothing is written of the
@@ -58,7 +60,7 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
     fresh = [f for f in found if (f.key, f.size, f.modified_at) not in untouched]
 
     available, refused = _availability(landing, fresh)
-    bound = _bound(project, interval, listed, fresh, available)
+    bound = _bound(project, interval, listed, fresh, available) if knowledge == "night" else ALWAYS
     candidates = sorted((f for f in fresh if f.key in available and available[f.key] <= bound), key=lambda f: f.day)
 
     ids, covered = set(listed["delivery_id"]), set(listed.select("feed", "day").iter_rows())

@@ -11,7 +11,7 @@ from typing import NoReturn
 import polars as pl
 
 from include.config import Model, Project, load_project
-from include.contracts import Interval, Night, Published, PublishedDay, PublishMode, ScoredDay
+from include.contracts import Interval, Knowledge, Night, Published, PublishedDay, PublishMode, ScoredDay
 from include.errors import BadData
 from include.io import database, ledger
 from include.io.database import Batch, content_digest
@@ -33,8 +33,11 @@ def publish(
     *,
     mode: PublishMode = "replace",
     days: Sequence[ScoredDay] | None = None,
+    versions: Mapping[date, int] | None = None,
+    knowledge: Knowledge = "night",
 ) -> Published:
-    """Publish the scores of `days` (what `score` returned; default: those of each day's champion by the ledger).
+    """Publish the scores of `days` (what `score` returned; default: those of `versions`, day -> model version, which
+    are each day's champion by the ledger when not given).
 
     Each day's batch, pointer and history are one transaction. Equal content again changes nothing; mode `missing`
     leaves what readers see and stores a batch that differs beside it. Days without a champion are left out.
@@ -42,18 +45,18 @@ def publish(
     not agree, or a score is null or not finite.
     """
     project = load_project(model.project)
-    nights = {n.day: n for n in database.nights(settings, project.name, interval)}
+    nights = {n.day: n for n in database.nights(settings, project.name, interval, knowledge)}
     if days is None:
-        champions = ledger.champions(settings, model.name, interval)
+        versions = ledger.champions(settings, model.name, interval) if versions is None else versions
         days = [
             ScoredDay(day=day, model_version=version, rows=nights[day].rows if day in nights else 0)
-            for day, version in champions.items()
+            for day, version in versions.items()
         ]
     if not days:
         return Published(interval=interval, rows=0, model=model.name, days=())
     tables = Tables(settings)
-    scores = _scores(model, tables, interval, days)
-    _agree(project, model, tables, interval, scores, days, nights)
+    scores = _scores(model, tables, interval, days, knowledge)
+    _agree(project, model, tables, interval, scores, days, nights, knowledge)
     published = publish_scores(
         project,
         model,
@@ -181,10 +184,11 @@ def _agree(
     scores: pl.LazyFrame,
     days: Sequence[ScoredDay],
     nights: Mapping[date, Night],
+    knowledge: Knowledge,
 ) -> None:
     """Night, features and scores of each day have the same rows and the same `as_of`."""
     features = tables.scan(features_table(project.name)).filter(
-        pl.col("day").is_between(interval.start, interval.end) & (pl.col("knowledge") == "night")
+        pl.col("day").is_between(interval.start, interval.end) & (pl.col("knowledge") == knowledge)
     )
     counted = dict(features.group_by("day").len().collect().iter_rows())
     moments: dict[date, list[datetime]] = dict(
@@ -194,7 +198,9 @@ def _agree(
     for d in days:
         night = nights.get(d.day)
         if night is None:
-            wrong.append(f"{d.day}: no night of {project.name}; run build_features for it first")
+            wrong.append(
+                f"{d.day}: no night of {project.name} (knowledge {knowledge}); run build_features for it first"
+            )
             continue
         if not night.rows == counted.get(d.day, 0) == d.rows:
             wrong.append(
@@ -215,11 +221,13 @@ def _refuse(model: Model, wrong: Sequence[str]) -> NoReturn:
     raise BadData("\n".join([f"{model.name}: nothing was published:", *wrong[:10], *more, cure]))
 
 
-def _scores(model: Model, tables: Tables, interval: Interval, days: Sequence[ScoredDay]) -> pl.LazyFrame:
+def _scores(
+    model: Model, tables: Tables, interval: Interval, days: Sequence[ScoredDay], knowledge: Knowledge
+) -> pl.LazyFrame:
     wanted = pl.DataFrame([(d.day, d.model_version) for d in days], schema=["day", "model_version"], orient="row")
     return (
         tables
-        .scan(scores_table(model.name))
+        .scan(scores_table(model.name, knowledge))
         .filter(pl.col("day").is_between(interval.start, interval.end))
         .join(wanted.lazy().cast({"model_version": pl.Int64}), on=["day", "model_version"], how="semi")
     )

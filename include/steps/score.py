@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from include import learning, schemas
 from include.config import Model, Project, load_project
-from include.contracts import Interval, Scored, ScoredDay, TableRef
+from include.contracts import Interval, Knowledge, Scored, ScoredDay, TableRef
 from include.errors import BadData
 from include.io.registry import Loaded, Registry
 from include.io.tables import Scope, Tables
@@ -22,11 +22,19 @@ log = logging.getLogger(__name__)
 CHUNK_DAYS = 31  # read and written at a time, so that a range has bounded memory
 
 
-def score(model: Model, interval: Interval, settings: Settings, *, versions: Mapping[date, int]) -> Scored:
+def score(
+    model: Model,
+    interval: Interval,
+    settings: Settings,
+    *,
+    versions: Mapping[date, int],
+    knowledge: Knowledge = "night",
+) -> Scored:
     """Replace `scores_<model>` of each day and version in `versions`, a commit a month: a row for each row of features.
 
     `versions`: day -> model version, resolved by the caller (the ledger is not reached from Databricks). Days without
     one are `unscored`; when all are, nothing is written. Columns are read as the version's own signature says.
+    With knowledge `latest` the features that were made so are read, and `scores_<model>_latest` is written.
     The threshold of a decision is that with which the version was judged, not what model.yaml says by now.
 
     Raises `BadData` when a day has no features though it has entities, a column that a version needs is missing, a
@@ -40,7 +48,7 @@ def score(model: Model, interval: Interval, settings: Settings, *, versions: Map
     project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
     loaded = {version: registry.load_version(model.name, version) for version in sorted(set(wanted.values()))}
     features_version = tables.version(features_table(project.name))
-    features = tables.scan(features_table(project.name), features_version).filter(pl.col("knowledge") == "night")
+    features = tables.scan(features_table(project.name), features_version).filter(pl.col("knowledge") == knowledge)
     columns = features.collect_schema().names()
     where = f"the features of {project.name} (version {features_version})"
     for version, each in loaded.items():
@@ -52,13 +60,13 @@ def score(model: Model, interval: Interval, settings: Settings, *, versions: Map
     for days_in_a_row, version in _parts(wanted):
         within = pl.col("day").is_between(days_in_a_row.start, days_in_a_row.end)
         rows = features.filter(within).sort(learning.KEY).collect()
-        counted = _counted(project, tables, model, rows, days_in_a_row)
+        counted = _counted(project, tables, model, rows, days_in_a_row, knowledge)
         scores = _score(model, loaded[version], version, rows).with_columns(
             features_version=pl.lit(features_version, pl.Int64)
         )
         _require_finite(model, version, scores)
         table = tables.replace(
-            scores_table(model.name),
+            scores_table(model.name, knowledge),
             scores.select(schemas.SCORES.keys()).cast(schemas.SCORES),  # type: ignore[arg-type]
             Scope(days_in_a_row, {"model_version": [version]}),
             sort_by=["day", "model_version", "entity_id"],
@@ -93,7 +101,9 @@ def _parts(versions: Mapping[date, int]) -> Iterator[tuple[Interval, int]]:
     yield Interval(start=start, end=last), versions[start]
 
 
-def _counted(project: Project, tables: Tables, model: Model, rows: pl.DataFrame, interval: Interval) -> dict[date, int]:
+def _counted(
+    project: Project, tables: Tables, model: Model, rows: pl.DataFrame, interval: Interval, knowledge: Knowledge
+) -> dict[date, int]:
     """Day -> rows of its features. A day without any must be one without entities."""
     if doubled := rows.height - rows.select(learning.KEY).n_unique():
         raise BadData(f"{project.name}: {doubled} rows of features in {interval} are of an entity and day twice")
@@ -105,10 +115,12 @@ def _counted(project: Project, tables: Tables, model: Model, rows: pl.DataFrame,
         feed = project.entity.feed
         for day in empty:
             needed = project.feeds[feed].needed_day(day)
-            delivery = in_force(deliveries, feed, Interval.of(needed), as_of(project, deliveries, day)).get(needed)
+            delivery = in_force(deliveries, feed, Interval.of(needed), as_of(project, deliveries, day, knowledge)).get(
+                needed
+            )
             if delivery is None or sizes[delivery] != 0:
                 raise BadData(
-                    f"{model.name}: {features_table(project.name)} has no features of {day} (knowledge night); "
+                    f"{model.name}: {features_table(project.name)} has no features of {day} (knowledge {knowledge}); "
                     f"prepare the day first (land, validate, build_features)"
                 )
     return {day: counted.get(day, 0) for day in interval.days}

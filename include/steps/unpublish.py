@@ -1,0 +1,23 @@
+"""unpublish: readers see of each day again what they saw before its newest publication. By hand only."""
+
+import logging
+
+from include.config import Model
+from include.contracts import Interval, Unpublished
+from include.io import database
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def unpublish(model: Model, interval: Interval, settings: Settings) -> Unpublished:
+    """Undo the newest publication of each day, all days at once or none; again, the one before it.
+
+    A day whose first publication is undone has no scores for readers until it is published again. No batch is taken
+    away. `rows`: days that changed.
+    """
+    days = database.unpublish(settings, model.name, interval)
+    for day in days:
+        now = "nothing is published now" if day.batch_id is None else f"batch {day.batch_id} is published again"
+        log.info("%s %s: batch %s is undone, %s", model.name, day.day, day.undone, now)
+    return Unpublished(interval=interval, rows=len(days), model=model.name, days=tuple(days))
