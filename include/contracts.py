@@ -1,6 +1,6 @@
 """The small frozen records that travel between steps (as JSON through XCom or a file). Never frames, never secrets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
 from typing import Literal, Self
 
@@ -35,6 +35,17 @@ class Interval(Record):
     def of(cls, day: date) -> Self:
         """The interval of one day."""
         return cls(start=day, end=day)
+
+    @classmethod
+    def covering(cls, days: Iterable[date]) -> "list[Interval]":
+        """Just these days, in as few intervals as can be, in order."""
+        found: list[Interval] = []
+        for day in sorted(set(days)):
+            if found and found[-1].end == day - timedelta(days=1):
+                found[-1] = found[-1].shifted(end=1)
+            else:
+                found.append(Interval.of(day))
+        return found
 
     @property
     def days(self) -> list[date]:
@@ -253,6 +264,26 @@ class Unpublished(StepResult):
     @property
     def skipped(self) -> str | None:
         return None if self.days else f"{self.model}: nothing is published of {self.interval}"
+
+
+class FailedDay(Record):
+    """A day that a step over a range could not do, and why."""
+
+    day: date
+    step: str
+    why: str
+
+
+class Ranged(StepResult):
+    """A step over a range in which bad days stop only themselves: days `done`, and those that `failed`."""
+
+    done: tuple[Interval, ...]
+    failed: tuple[FailedDay, ...] = ()
+
+    @property
+    def days(self) -> list[date]:
+        """Those done."""
+        return [day for part in self.done for day in part.days]
 
 
 class Recorded(StepResult):

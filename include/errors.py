@@ -1,8 +1,19 @@
 """Errors that a person has to mend: running the same step again cannot help, so `dags/` does not retry them."""
 
+from collections.abc import Mapping
+from datetime import date
+
 
 class NeedsAttention(Exception):
-    """Says what is wrong, where, and how to mend it. Nothing was written by the step that raises it."""
+    """Says what is wrong, where, and how to mend it. Nothing was written by the step that raises it.
+
+    `by_day`: of a step over many days, which of them are wrong, each in words, where that is known: the others could
+    go on without them.
+    """
+
+    def __init__(self, message: str, by_day: Mapping[date, str] | None = None) -> None:
+        super().__init__(message)
+        self.by_day = dict(by_day or {})
 
 
 class NotYet(NeedsAttention):

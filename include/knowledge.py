@@ -36,11 +36,12 @@ def as_of_days(
     )
     available = {(feed, day): first for feed, day, first, _ in moments.iter_rows()}
     newest = {(feed, day): last for feed, day, _, last in moments.iter_rows()}
-    known, problems = {}, []
+    known: dict[date, datetime] = {}
+    problems: dict[date, str] = {}
     for day in interval.days:
         required = project.required(day).items()
         if missing := [f"{feed} of {needed}" for feed, needed in required if (feed, needed) not in available]:
-            problems.append(
+            problems[day] = (
                 f"{project.name}: the night of {day} has no accepted delivery of {', '.join(missing)}; "
                 f"run land and validate for {day}, and see data_quality for what was refused"
             )
@@ -51,7 +52,7 @@ def as_of_days(
                 known[day] = max([known[day], *(newest[one] for one in read if one in newest)])
     if problems:
         more = [f"… and {len(problems) - 10} more nights"] if len(problems) > 10 else []
-        raise BadData("\n".join([*problems[:10], *more]))
+        raise BadData("\n".join([*[*problems.values()][:10], *more]), problems)
     return known
 
 

@@ -224,6 +224,22 @@ def record_step(
         connection.execute(sa.insert(sa.table("step_runs", *map(sa.column, values))), values)
 
 
+def done_days(settings: Settings, step: str, project: str, model: str | None = None) -> set[date]:
+    """The days that this run (`settings.run_id`) did by a step, since it last ended as a whole (`reprocess`)."""
+    with engine(settings).connect() as connection:
+        rows = connection.execute(
+            sa.text(
+                "SELECT DISTINCT CAST(d.day AS date) FROM step_runs s "
+                "CROSS JOIN LATERAL generate_series(s.interval_start, s.interval_end, interval '1 day') AS d(day) "
+                "WHERE s.run_id = :run_id AND s.step = :step AND s.project = :project "
+                "AND s.model IS NOT DISTINCT FROM :model AND s.state <> 'failed' AND s.id > (SELECT coalesce(max(id), "
+                "0) FROM step_runs WHERE run_id = :run_id AND step = 'reprocess' AND state = 'success')"
+            ),
+            {"run_id": settings.run_id, "step": step, "project": project, "model": model},
+        )
+        return {day for (day,) in rows}
+
+
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 

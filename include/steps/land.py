@@ -89,21 +89,24 @@ def missing_files(project: Project, run_day: date, settings: Settings) -> list[s
     """What the run of a day still waits for, as sentences; empty when a file of each required feed is there."""
     landing = Landing(project, settings)
     found = [f for name, needed in project.required(run_day).items() for f in landing.find(name, needed)]
-    return _missing(project, Interval.of(run_day), landing, found, _listed(project, Tables(settings)))
+    missing = _missing(project, Interval.of(run_day), landing, found, _listed(project, Tables(settings)))
+    return missing.get(run_day, [])
 
 
 def _missing(
     project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame
-) -> list[str]:
-    """A delivery that is in raw is not missing, also when its file was since taken out of landing to save space."""
+) -> dict[date, list[str]]:
+    """Run day -> sentences. A delivery that is in raw is not missing, also when its file was since taken out of
+    landing to save space."""
     there = {(f.feed, f.day) for f in found}
     there |= set(listed.filter(pl.col("verdict") != "refused").select("feed", "day").iter_rows())
-    return [
-        f"no file of feed {feed} for {needed} (looked for {landing.pattern(feed, needed)})"
-        for day in interval.days
-        for feed, needed in project.required(day).items()
-        if (feed, needed) not in there
-    ]
+    missing: dict[date, list[str]] = {}
+    for day in interval.days:
+        for feed, needed in project.required(day).items():
+            if (feed, needed) not in there:
+                sentence = f"no file of feed {feed} for {needed} (looked for {landing.pattern(feed, needed)})"
+                missing.setdefault(day, []).append(sentence)
+    return missing
 
 
 def _require_files(
@@ -111,9 +114,11 @@ def _require_files(
 ) -> None:
     missing = _missing(project, interval, landing, found, listed)
     if missing:
-        more = f"\n… and {len(missing) - 10} more" if len(missing) > 10 else ""
-        listing = "\n".join(missing[:10])
-        raise BadDelivery(f"{listing}{more}\nOnce the supplier has delivered, run the same step again.")
+        sentences = [sentence for of_day in missing.values() for sentence in of_day]
+        more = f"\n… and {len(sentences) - 10} more" if len(sentences) > 10 else ""
+        listing = "\n".join(sentences[:10])
+        by_day = {day: "; ".join(of_day) for day, of_day in missing.items()}
+        raise BadDelivery(f"{listing}{more}\nOnce the supplier has delivered, run the same step again.", by_day)
 
 
 def _listed(project: Project, tables: Tables) -> pl.DataFrame:
@@ -157,10 +162,14 @@ def _require_readable(
 ) -> None:
     """A refused file stops the run when a day needs it and no other delivery covers its feed and day."""
     covered = covered | {(f.feed, f.day) for f in later}  # not read yet; its own chunk decides
-    required = {(feed, needed) for day in interval.days for feed, needed in project.required(day).items()}
-    fatal = [r.why for r in refused if (r.feed, r.day) in required - covered]
+    fatal: dict[date, list[str]] = {}
+    for day in interval.days:
+        needed = set(project.required(day).items()) - covered
+        if whys := [r.why for r in refused if (r.feed, r.day) in needed]:
+            fatal[day] = whys
     if fatal:
-        raise BadDelivery("\n".join(fatal))
+        sentences = dict.fromkeys(why for whys in fatal.values() for why in whys)
+        raise BadDelivery("\n".join(sentences), {day: "; ".join(whys) for day, whys in fatal.items()})
 
 
 def _write(project: Project, tables: Tables, landing: Landing, taken: list[_Taken]) -> int:

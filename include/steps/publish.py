@@ -51,6 +51,7 @@ def publish(
         days = [
             ScoredDay(day=day, model_version=version, rows=nights[day].rows if day in nights else 0)
             for day, version in versions.items()
+            if interval.start <= day <= interval.end
         ]
     if not days:
         return Published(interval=interval, rows=0, model=model.name, days=())

@@ -91,10 +91,4 @@ def _out_of_date(project: Project, changed: set[tuple[str, date]], settings: Set
     if not reading:
         return []
     prepared = {n.day for n in database.nights(settings, project.name, Interval(start=min(reading), end=max(reading)))}
-    found: list[Interval] = []
-    for day in sorted(reading & prepared):
-        if found and found[-1].end == day - timedelta(days=1):
-            found[-1] = found[-1].shifted(end=1)
-        else:
-            found.append(Interval.of(day))
-    return found
+    return Interval.covering(reading & prepared)

@@ -60,4 +60,4 @@ def _require_accepted(project: Project, interval: Interval, tables: Tables, refu
     try:
         as_of_days(project, tables.scan(deliveries_table(project.name)).collect(), interval)
     except BadData as error:
-        raise BadData("\n".join([str(error), *(r.why for r in refused)])) from error
+        raise BadData("\n".join([str(error), *(r.why for r in refused)]), error.by_day) from error
