@@ -110,8 +110,8 @@ def _day(context: Mapping[str, Any]) -> str:
 
 def _clearing(dag_id: str, task_id: str, context: Mapping[str, Any]) -> str:
     moment = _logical_date(context)
-    if moment is None:  # the command line finds runs by their logical date only
-        return "(this run has no logical date: clear the task, with those after it, on the page of its log)"
+    if moment is None:  # the command line finds tasks by the logical date of their run only
+        return f"airflow dags clear {dag_id} --run-id '{context['ti'].run_id}' -y"
     escaped = task_id.replace(".", r"\.")
     return f"airflow tasks clear {dag_id} -t '^{escaped}$' -d -s {moment.isoformat()} -e {moment.isoformat()} -y"
 

@@ -1,9 +1,10 @@
-"""What all DAG files share: policy, the day of a run, `Settings` from Airflow connections, and the call of a step.
+"""What all DAG files share: policy, `Settings` from Airflow connections, and the call of a step.
 
 Steps are imported inside tasks: a heavy import at the top of a DAG file is paid at every parse.
 """
 
 import logging
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from airflow.sdk import Asset, Connection, CronTriggerTimetable, Param, get_curr
 from airflow.sdk.bases.decorator import TaskDecorator, task_decorator_factory
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
 from include.config import Model, Project
 from include.contracts import Interval, StepResult
@@ -56,43 +58,17 @@ def every_night(project: Project) -> CronTriggerTimetable:
     return CronTriggerTimetable(project.schedule, timezone=project.timezone)
 
 
-def nightly(project: Project) -> dict[str, Any]:
+def nightly(project: Project, **more: Param) -> dict[str, Any]:
     """Arguments of a DAG that handles one day a run: one run each night, none for nights that were missed (on-call
-    backfills those knowingly), and a form to start it for any day."""
+    backfills those knowingly), and a form to start it for any day, with `more` params."""
     return {
         "start_date": datetime.combine(project.first_day, datetime.min.time(), project.zone),
         "catchup": False,
         "default_args": {**POLICY, "owner": project.owner},
-        "params": {
-            "day": Param(
-                None,
-                type=["null", "string"],
-                format="date",
-                title="Day",
-                description=f"The day to handle ({project.timezone}). Empty: the day of the run's logical date.",
-            )
-        },
+        "params": {"day": params.day(project), **more},
         "dagrun_timeout": timedelta(hours=24),
         "on_failure_callback": RUN_FAILED,
     }
-
-
-def run_day(project: Project) -> date:
-    """The run day D: the param `day`, else the date of the logical date in the project's timezone.
-
-    Raises `AirflowFailException` in words when the run has neither.
-    """
-    context = get_current_context()
-    day = context["params"].get("day")
-    if day:
-        return date.fromisoformat(day)
-    logical_date = context["dag_run"].logical_date
-    if logical_date is None:
-        raise AirflowFailException(
-            "this run has no logical date and no day: start it again with a day in the form "
-            """(or: airflow dags trigger <dag> --conf '{"day": "2013-03-01"}')"""
-        )
-    return project.day_of(logical_date)
 
 
 def run_step(step: str, config: Project | Model, interval: Interval, **options: Any) -> Json:
@@ -108,6 +84,23 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
     if result.skipped:
         raise AirflowSkipException(result.skipped)
     return result.model_dump(mode="json")
+
+
+def run_days(step: str, config: Project | Model, interval: Interval, days: Iterable[date], **options: Any) -> Json:
+    """Run a step for days of a range, where a bad day stops only itself, and return its record as JSON. How far it is
+    stands in the log and in the XCom `progress` while it runs."""
+    from include.ranges import run_range
+
+    ti = get_current_context()["ti"]
+
+    def tell(text: str) -> None:
+        log.info("%s", text)
+        ti.xcom_push(key="progress", value=text)
+
+    try:
+        return run_range(step, config, interval, days, settings(), tell=tell, **options).model_dump(mode="json")
+    except NeedsAttention as error:
+        raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
 
 
 def settings() -> Settings:

@@ -4,7 +4,8 @@ from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.alerts import tell
-from dags.common import Json, every_night, nightly, outcomes_asset, run_day, run_step, settings
+from dags.common import Json, every_night, nightly, outcomes_asset, run_step, settings
+from dags.params import run_day
 from dags.sensors import wait_for_night
 from include.config import Project, load_project, project_names
 from include.contracts import Interval

@@ -2,7 +2,9 @@
 
 from airflow.sdk import dag, task
 
-from dags.common import WAIT, Json, every_night, features_asset, log, nightly, run_day, run_step, settings
+from dags import params
+from dags.common import WAIT, Json, every_night, features_asset, log, nightly, run_step, settings
+from dags.params import run_day
 from include.config import Project, load_project, project_names
 from include.contracts import Interval
 
@@ -37,7 +39,7 @@ def prepare(project: Project) -> None:
         tags=[project.name, "nightly"],
         schedule=every_night(project),
         max_active_runs=4,
-        **nightly(project),
+        **nightly(project, as_of=params.as_of()),
     )
     def build() -> None:
         @task.sensor(**WAIT)
@@ -58,7 +60,7 @@ def prepare(project: Project) -> None:
         @task
         def land() -> Json:
             """Deliveries into raw tables, corrections of earlier days included; identifiers hashed."""
-            return run_step("land", project, Interval.of(run_day(project)))
+            return run_step("land", project, Interval.of(run_day(project)), knowledge=params.knowledge())
 
         @task
         def validate() -> Json:
@@ -68,7 +70,7 @@ def prepare(project: Project) -> None:
         @task(outlets=[features_asset(project)])
         def build_features() -> Json:
             """Features of the day from what its night knew, on Spark; then the row in `nights`."""
-            return run_step("build_features", project, Interval.of(run_day(project)))
+            return run_step("build_features", project, Interval.of(run_day(project)), knowledge=params.knowledge())
 
         wait_for_files() >> land() >> validate() >> build_features()
 

@@ -2,7 +2,8 @@
 
 from airflow.sdk import dag, task
 
-from dags.common import Json, every_night, nightly, run_day, settings
+from dags.common import Json, every_night, nightly, settings
+from dags.params import run_day
 from include.config import Project, load_project, project_names
 from include.contracts import Interval
 

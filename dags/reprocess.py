@@ -1,26 +1,36 @@
 """`<project>_reprocess`: prepare, score and publish a range of days in one run."""
 
+from collections.abc import Iterable
 from datetime import date, timedelta
 from typing import Any
 
-from airflow.sdk import Param, dag, get_current_context, task, task_group
-from airflow.sdk.exceptions import AirflowFailException
-from pydantic import ValidationError
+from airflow.sdk import dag, get_current_context, task, task_group
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from dags.common import POLICY, Json, features_asset, predictions_asset, run_step
-from dags.scoring import publish_scores, score_champion
+from dags import params
+from dags.alerts import RUN_FAILED
+from dags.common import POLICY, Json, features_asset, log, predictions_asset, run_days, settings
+from dags.scoring import versions
 from include.config import Model, Project, load_model, load_project, model_names, project_names
-from include.contracts import Interval
+from include.contracts import FailedDay, Ranged
 
 DOC = """
 ### {title}: prepare, score and publish a range of days
 
-For a long range, where one run a day would pay for starting Spark each day. Each day is made of what its own night
-knew, exactly as the nightly DAGs make it. Days without a champion are prepared and not scored.
+For a long range, where one run a day would pay for starting each task and Spark each day. Each day is made of what its
+own night knew, exactly as the nightly DAGs make it; or, with `as_of` latest, of all that was corrected since. Days
+without a champion are prepared and not scored.
 
 - **Safe to run again:** yes, also beside the nightly DAGs.
 - **By hand only:** start it with a first and a last day.
-- **If it fails:** the log's last lines name the days and the cure; clear the failed task after it.
+- **Where it is:** the log of a task says after each part of the range how many days are done; so does its XCom
+  `progress`, while it runs.
+- **If a day is bad** (a file is missing or refused, rows do not agree) it stops only itself: the others are committed.
+  `report` fails then, and lists the days that were not done, and why.
+- **To go on:** after the cure, clear the run: `airflow dags clear {name}_reprocess --run-id '…' -y`. It does only the
+  days that it has not done yet. A run that did all does all again.
+- **What is published:** `replace`, unless the form says `missing`; `python -m include.cli unpublish` undoes it.
+- **Which days need it:** `python -m include.cli stale --project {name} --start … --end …`
 - **Owner:** {owner}
 """
 
@@ -29,73 +39,150 @@ def reprocess(project: Project) -> None:
     """The DAG of a project."""
     models = [load_model(name) for name in model_names(project.name)]
 
-    def day_param(title: str, description: str) -> Param:
-        return Param(type="string", format="date", title=title, description=description)
-
     @dag(
         dag_id=f"{project.name}_reprocess",
         doc_md=DOC.format(**project.model_dump()),
         tags=[project.name, "by hand"],
         schedule=None,
         max_active_runs=1,
-        default_args={**POLICY, "owner": project.owner},
+        default_args={**POLICY, "owner": project.owner, "execution_timeout": timedelta(hours=24)},  # a year may be long
         params={
-            "start": day_param("First day", f"The first day to handle ({project.timezone})."),
-            "end": day_param("Last day", "The last day to handle, included."),
+            **params.first_and_last_day(project),
+            "as_of": params.as_of(),
+            "models": params.models([model.name for model in models]),
+            "model": params.model(),
+            "publish": params.publish(),
         },
-        dagrun_timeout=timedelta(hours=24),
+        dagrun_timeout=timedelta(hours=48),
+        on_failure_callback=RUN_FAILED,
     )
     def build() -> None:
         @task
         def land() -> Json:
             """Deliveries into raw tables, corrections included; identifiers hashed."""
-            return run_step("land", project, _interval())
+            _require_one_model_a_version()
+            left = _left(project, params.interval().days, "build_features")
+            return run_days("land", project, params.interval(), left, knowledge=params.knowledge())
 
         @task
-        def validate() -> Json:
-            """Each delivery against its expectations; accepted ones into clean tables."""
-            return run_step("validate", project, _interval())
+        def validate(landed: Json) -> Json:
+            """Each delivery against its expectations; rows that pass into clean tables, the others into quarantine."""
+            return run_days("validate", project, params.interval(), _done(landed))
 
         @task(outlets=[features_asset(project)])
-        def build_features() -> Json:
-            """Features of each day from what its night knew, in one Spark job."""
-            return run_step("build_features", project, _interval())
+        def build_features(validated: Json) -> Json:
+            """Features of each day from what its night knew, a Spark job for a part of the range."""
+            knowledge = params.knowledge()
+            return run_days("build_features", project, params.interval(), _done(validated), knowledge=knowledge)
 
         @task
         def outcomes() -> Json:
             """The outcomes that these nights know."""
-            return run_step("outcomes", project, _interval())
+            days = _left(project, _prepared(project), "outcomes")
+            return run_days("outcomes", project, params.interval(), days)
 
-        prepared = land() >> validate() >> build_features()
-        prepared >> [outcomes(), *(_scoring(model) for model in models)]
+        @task(trigger_rule="all_done")
+        def report() -> None:
+            """What was not done, and why. Fails when there is any."""
+            _report(project, models)
+
+        built = build_features(validate(land()))
+        following = [outcomes(), *(_scoring(project, model) for model in models)]
+        built >> following >> report()
 
     build()
 
 
-def _scoring(model: Model) -> Any:
+def _scoring(project: Project, model: Model) -> Any:
     @task_group(group_id=model.name, tooltip=model.title)
     def scoring() -> None:
         @task
         def score() -> Json:
-            """All entities of each day with that day's champion; skipped when no day has one."""
-            return score_champion(model, _interval())
+            """All entities of each day with that day's champion, or the version that the form names."""
+            if model.name not in params.param("models", [model.name]):
+                raise AirflowSkipException(f"{model.name} was not asked for")
+            interval, days = params.interval(), _left(project, _prepared(project), "publish", model)
+            asked = versions(model, interval)
+            return run_days("score", model, interval, days, knowledge=params.knowledge(), **asked)
 
         @task(outlets=[predictions_asset(model)])
         def publish(scored: Json) -> Json:
             """Each day's batch whole, or not at all."""
-            return publish_scores(model, scored)
+            asked = {**versions(model, params.interval()), "mode": params.publish_mode()}
+            knowledge = params.knowledge()
+            return run_days("publish", model, params.interval(), _done(scored), knowledge=knowledge, **asked)
 
         publish(score())
 
     return scoring()
 
 
-def _interval() -> Interval:
-    params = get_current_context()["params"]
-    try:
-        return Interval(start=date.fromisoformat(params["start"]), end=date.fromisoformat(params["end"]))
-    except ValidationError as error:
-        raise AirflowFailException(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+def _done(record: Json) -> list[date]:
+    return Ranged.model_validate(record).days
+
+
+def _prepared(project: Project) -> set[date]:
+    """The days that this run has built features of, also before it was cleared."""
+    from include.io import database
+
+    return database.done_days(settings(), "build_features", project.name)
+
+
+def _left(project: Project, days: Iterable[date], step: str, model: Model | None = None) -> list[date]:
+    """Those of the days that this run has not brought through a step yet."""
+    from include.io import database
+
+    done = database.done_days(settings(), step, project.name, model.name if model else None)
+    return sorted(set(days) - done)
+
+
+def _require_one_model_a_version() -> None:
+    version, names = params.param("model", "as_of"), params.param("models", [])
+    if version.isdigit() and len(names) != 1:
+        raise AirflowFailException(
+            f"version {version} of which model? choose one of them in `models`, not {', '.join(names) or 'none'}"
+        )
+
+
+def _report(project: Project, models: list[Model]) -> None:
+    """What is left of each chain of steps, by day, with the reason that its steps gave."""
+    from include.run import record_range
+
+    interval, failed = params.interval(), _failures(models)
+    prepared = _prepared(project)
+    left = {"preparing": set(interval.days) - prepared, "outcomes": set(_left(project, prepared, "outcomes"))}
+    for model in models:
+        if model.name in params.param("models", [model.name]):
+            left[f"scoring of {model.name}"] = set(_left(project, prepared, "publish", model))
+    lines = []
+    for chain, days in left.items():
+        whys = {each.day: f"{each.step}: {each.why}" for each in failed.get(chain, []) if each.day in days}
+        lines += [f"{day}, {chain}: {whys.get(day, 'not reached; see the task that failed')}" for day in sorted(days)]
+        log.info("%s: %d days done, %d not", chain, len(interval.days if chain == "preparing" else prepared), len(days))
+    record_range(project, interval, settings(), done=not lines)
+    if lines:
+        more = [f"… and {len(lines) - 50} more; see the logs of the tasks"] if len(lines) > 50 else []
+        again = f"airflow dags clear {project.name}_reprocess --run-id '{get_current_context()['run_id']}' -y"
+        raise AirflowFailException(
+            "\n".join([
+                f"{project.name} {interval}: not all was done; what is not named here is committed:",
+                *lines[:50],
+                *more,
+                f"after the cure, this does only those: {again}",
+            ])
+        )
+
+
+def _failures(models: list[Model]) -> dict[str, list[FailedDay]]:
+    """Chain of steps -> the days that failed in it, in the order of its steps."""
+    tasks = {"preparing": ["land", "validate", "build_features"], "outcomes": ["outcomes"]}
+    tasks |= {f"scoring of {model.name}": [f"{model.name}.score", f"{model.name}.publish"] for model in models}
+    ti = get_current_context()["ti"]
+    found: dict[str, list[FailedDay]] = {}
+    for chain, ids in tasks.items():
+        records = [ti.xcom_pull(task_ids=task_id) for task_id in ids]
+        found[chain] = [each for record in records if record for each in Ranged.model_validate(record).failed]
+    return found
 
 
 for name in project_names():

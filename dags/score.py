@@ -2,8 +2,10 @@
 
 from airflow.sdk import dag, task
 
-from dags.common import Json, every_night, nightly, predictions_asset, run_day
-from dags.scoring import publish_scores, score_champion
+from dags import params
+from dags.common import Json, every_night, nightly, predictions_asset
+from dags.params import run_day
+from dags.scoring import publish_day, score_day
 from dags.sensors import wait_for_night
 from include.config import Model, load_model, load_project, model_names
 from include.contracts import Interval
@@ -35,18 +37,18 @@ def score_and_publish(model: Model) -> None:
         tags=[project.name, model.name, "nightly"],
         schedule=every_night(project),
         max_active_runs=4,
-        **nightly(project),
+        **nightly(project, as_of=params.as_of(), model=params.model(), publish=params.publish()),
     )
     def build() -> None:
         @task
         def score() -> Json:
             """All entities of the day with its champion; skipped before the first one."""
-            return score_champion(model, Interval.of(run_day(project)))
+            return score_day(model, Interval.of(run_day(project)))
 
         @task(outlets=[predictions_asset(model)])
         def publish(scored: Json) -> Json:
             """The batch into the shared database and the pointer to it, in one transaction."""
-            return publish_scores(model, scored)
+            return publish_day(model, scored)
 
         scored = score()
         wait_for_night(project) >> scored

@@ -2,7 +2,9 @@
 
 from airflow.sdk import task
 
-from dags.common import WAIT, Json, log, run_day, settings
+from dags import params
+from dags.common import WAIT, Json, log, settings
+from dags.params import run_day
 from include.config import Project
 from include.contracts import Interval
 
@@ -15,9 +17,13 @@ def wait_for_night(project: Project) -> Json:
         """Wait for the night to be prepared: its row in `nights` is written last."""
         from include.io import database
 
-        missing = database.missing_nights(settings(), project.name, Interval.of(run_day(project)))
+        knowledge = params.knowledge()
+        missing = database.missing_nights(settings(), project.name, Interval.of(run_day(project)), knowledge)
         for night in missing:
-            log.info("waiting for the features of %s: %s_prepare of that day has not finished", night, project.name)
+            log.info(
+                "waiting for the features of %s (as of: %s): %s_prepare of that day has not finished",
+                night, knowledge, project.name,
+            )  # fmt: skip
         return not missing
 
     return wait_for_features()

@@ -1,8 +1,9 @@
 """`<model>_train`: fit the candidates on what the night knew, judge them, let the best through the gate."""
 
-from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
+from dags import params
 from dags.common import (
     Json,
     champions_asset,
@@ -10,11 +11,11 @@ from dags.common import (
     log,
     model_task,
     nightly,
-    run_day,
     run_step,
     settings,
     versions_asset,
 )
+from dags.params import run_day
 from dags.sensors import wait_for_night
 from include.config import Model, load_model, load_project, model_names
 from include.contracts import Evaluated, Fitted, GateDecision, Interval, Promotion
@@ -45,13 +46,6 @@ them, which none was fitted on, and registers the best as a version of `{name}`.
 def train(model: Model) -> None:
     """The DAG of a model."""
     project = load_project(model.project)
-    common = nightly(project)
-    common["params"]["displace_newer"] = Param(
-        False,
-        type="boolean",
-        title="Displace a newer champion",
-        description="Let the training of a past day replace a champion that a later day's training made.",
-    )
 
     @dag(
         dag_id=f"{model.name}_train",
@@ -59,7 +53,7 @@ def train(model: Model) -> None:
         tags=[project.name, model.name, "nightly"],
         schedule=every_night(project),
         max_active_runs=1,  # a gate needs the champion that earlier nights made
-        **common,
+        **nightly(project, as_of=params.as_of(), displace_newer=params.displace_newer()),
     )
     def build() -> None:
         # of a mapped task Airflow does not take the docstring
@@ -67,7 +61,8 @@ def train(model: Model) -> None:
             map_index_template="{{ candidate }}", doc_md="Fit one candidate; one that is fitted already is taken up."
         )
         def fit(candidate: str) -> Json:
-            return run_step("fit", model, Interval.of(run_day(project)), candidate=candidate)
+            day, knowledge = Interval.of(run_day(project)), params.knowledge()
+            return run_step("fit", model, day, candidate=candidate, knowledge=knowledge)
 
         @model_task(outlets=[versions_asset(model)])
         def evaluate(fitted: Json) -> Json:
@@ -88,8 +83,8 @@ def train(model: Model) -> None:
             decision = GateDecision.model_validate(decided)
             if not decision.passed:
                 raise AirflowSkipException(f"version {decision.version} is rejected: {decision.why_not}")
-            displace_newer = get_current_context()["params"]["displace_newer"]
             next_day = Interval.of(run_day(project)).shifted(start=1, end=1)
+            displace_newer = params.param("displace_newer", False)
             return run_step("promote", model, next_day, version=decision.version, displace_newer=displace_newer)
 
         @task(trigger_rule="none_failed")

@@ -17,7 +17,7 @@ import typer
 from pydantic import ValidationError
 
 from include.config import Model, Project, load_model, load_project, nearest, project_names
-from include.contracts import BY_GATE, GateDecision, Interval, PublishMode, Record, StepResult
+from include.contracts import BY_GATE, GateDecision, Interval, Knowledge, PublishMode, Record, StepResult
 from include.errors import NeedsAttention
 from include.settings import Settings
 
@@ -34,6 +34,8 @@ Start = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first day
 Day = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="the run day, 2013-03-01")]
 End = Annotated[date | None, typer.Option(parser=_day, metavar="DAY", help="last day, included; the first by default")]
 ProjectOption = Annotated[str, typer.Option("--project", help="a folder of include/projects")]
+VersionOption = Annotated[int | None, typer.Option(min=1, help="this version instead of each day's champion")]
+AsOf = Annotated[Knowledge, typer.Option(help="night: what each night knew; latest: with what was corrected since")]
 ModelOption = Annotated[str, typer.Option("--model", help="a folder of include/projects/<project>/models")]
 
 
@@ -83,9 +85,9 @@ def replay(project: ProjectOption, start: Start, end: End = None) -> None:
 
 
 @app.command()
-def land(project: ProjectOption, start: Start, end: End = None) -> None:
+def land(project: ProjectOption, start: Start, end: End = None, as_of: AsOf = "night") -> None:
     """Take what suppliers delivered into the raw tables."""
-    _print(_run("land", load_project(project), _interval(start, end)))
+    _print(_run("land", load_project(project), _interval(start, end), knowledge=as_of))
 
 
 @app.command()
@@ -106,17 +108,18 @@ def requeue(
 
 
 @app.command("build_features")
-def build_features(project: ProjectOption, start: Start, end: End = None) -> None:
+def build_features(project: ProjectOption, start: Start, end: End = None, as_of: AsOf = "night") -> None:
     """Build features of each day from what its night knew."""
-    _print(_run("build_features", load_project(project), _interval(start, end)))
+    _print(_run("build_features", load_project(project), _interval(start, end), knowledge=as_of))
 
 
 @app.command()
-def prepare(project: ProjectOption, start: Start, end: End = None) -> None:
+def prepare(project: ProjectOption, start: Start, end: End = None, as_of: AsOf = "night") -> None:
     """land, validate and build_features in one process."""
     config, interval = load_project(project), _interval(start, end)
-    for step in ("land", "validate", "build_features"):
-        _print(_run(step, config, interval))
+    _print(_run("land", config, interval, knowledge=as_of))
+    _print(_run("validate", config, interval))
+    _print(_run("build_features", config, interval, knowledge=as_of))
 
 
 @app.command()
@@ -124,6 +127,7 @@ def fit(
     model: ModelOption,
     day: Day,
     candidate: Annotated[str | None, typer.Option(help="one candidate of model.yaml; all by default")] = None,
+    as_of: AsOf = "night",
 ) -> None:
     """Fit candidates for the run of a day; one that is fitted already is taken up."""
     config = load_model(model)
@@ -131,22 +135,22 @@ def fit(
     if candidate and candidate not in names:
         raise NeedsAttention(f"{model} has no candidate {candidate!r}{nearest(candidate, names)}")
     for name in [candidate] if candidate else names:
-        _print(_run("fit", config, Interval.of(day), candidate=name))
+        _print(_run("fit", config, Interval.of(day), candidate=name, knowledge=as_of))
 
 
 @app.command()
-def evaluate(model: ModelOption, day: Day) -> None:
+def evaluate(model: ModelOption, day: Day, as_of: AsOf = "night") -> None:
     """Judge all candidates of a day's run on later days than they were fitted on; the best becomes a model version."""
     config = load_model(model)
-    fitted = [_run("fit", config, Interval.of(day), candidate=c.name) for c in config.candidates]
+    fitted = [_run("fit", config, Interval.of(day), candidate=c.name, knowledge=as_of) for c in config.candidates]
     _print(_run("evaluate", config, Interval.of(day), fitted=fitted))
 
 
 @app.command()
-def gate(model: ModelOption, day: Day) -> None:
+def gate(model: ModelOption, day: Day, as_of: AsOf = "night") -> None:
     """Hold the version of a day's run against what model.yaml asks of a champion; a rejection is exit code 1."""
     config, interval = load_model(model), Interval.of(day)
-    fitted = [_run("fit", config, interval, candidate=c.name) for c in config.candidates]
+    fitted = [_run("fit", config, interval, candidate=c.name, knowledge=as_of) for c in config.candidates]
     evaluated = _run("evaluate", config, interval, fitted=fitted)
     decision = _run("gate", config, interval, evaluated=evaluated, fitted=fitted)
     _print(decision)
@@ -170,20 +174,20 @@ def promote(
     _print(_run("promote", load_model(model), Interval.of(from_day), **options))
 
 
-@app.command()
-def score(
-    model: ModelOption,
-    start: Start,
-    end: End = None,
-    version: Annotated[int | None, typer.Option(help="this version instead of each day's champion")] = None,
-) -> None:
-    """Score all entities of each day with the champion that the ledger names for it."""
+def _versions(model: str, interval: Interval, version: int | None) -> dict[date, int]:
     from include.io import ledger
 
+    return ledger.chosen(_settings(), model, interval, "as_of" if version is None else str(version))
+
+
+@app.command()
+def score(
+    model: ModelOption, start: Start, end: End = None, version: VersionOption = None, as_of: AsOf = "night"
+) -> None:
+    """Score all entities of each day with the champion that the ledger names for it."""
     interval = _interval(start, end)
-    champions = ledger.champions(_settings(), model, interval)
-    versions = dict.fromkeys(interval.days, version) if version else champions
-    _print(_run("score", load_model(model), interval, versions=versions))
+    versions = _versions(model, interval, version)
+    _print(_run("score", load_model(model), interval, versions=versions, knowledge=as_of))
 
 
 @app.command()
@@ -191,13 +195,20 @@ def publish(
     model: ModelOption,
     start: Start,
     end: End = None,
-    mode: Annotated[str, typer.Option(help="replace, or missing: what readers see stays")] = "replace",
+    mode: Annotated[PublishMode, typer.Option(help="missing: what readers see stays")] = "replace",
+    version: VersionOption = None,
+    as_of: AsOf = "night",
 ) -> None:
     """Publish each day's scores whole, or not at all."""
-    modes: tuple[PublishMode, ...] = ("replace", "missing")
-    if mode not in modes:
-        raise NeedsAttention(f"no mode {mode!r}{nearest(mode, modes)}")
-    _print(_run("publish", load_model(model), _interval(start, end), mode=mode))
+    interval = _interval(start, end)
+    versions = _versions(model, interval, version)
+    _print(_run("publish", load_model(model), interval, mode=mode, versions=versions, knowledge=as_of))
+
+
+@app.command()
+def unpublish(model: ModelOption, start: Start, end: End = None) -> None:
+    """Undo the newest publication of each day: readers see what was published before it, or nothing."""
+    _print(_run("unpublish", load_model(model), _interval(start, end)))
 
 
 @app.command()
@@ -224,6 +235,24 @@ def check(project: ProjectOption, start: Start, end: End = None) -> None:
     if findings:
         raise typer.Exit(1)
     typer.echo(f"✓ {project} {interval}: features, batches, pointers and ledger agree")
+
+
+@app.command()
+def stale(project: ProjectOption, start: Start, end: End = None) -> None:
+    """List days whose features or scores are out of date, and the commands that make them again; exit code 1 then."""
+    from include.stale import redo
+    from include.stale import stale as find
+
+    interval = _interval(start, end)
+    found = find(load_project(project), interval, _settings())
+    for each in found:
+        typer.echo(f"✗ {each.day} {each.what}: {each.why}")
+    if found:
+        typer.echo("\nto make them again:")
+        for command in redo(load_project(project), found):
+            typer.echo(command)
+        raise typer.Exit(1)
+    typer.echo(f"✓ {project} {interval}: nothing is out of date")
 
 
 @contextmanager

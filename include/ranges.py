@@ -10,7 +10,7 @@ from typing import Any
 
 from include.config import Model, Project
 from include.contracts import FailedDay, Interval, Ranged
-from include.errors import NeedsAttention
+from include.errors import BadConfig, NeedsAttention
 from include.run import run
 from include.settings import Settings
 
@@ -62,6 +62,8 @@ def _parts(
     """Parts of the interval with the rows that were made of them; a day that failed is one with the reason."""
     try:
         rows = run(step, config, interval, settings, **options).rows
+    except BadConfig:  # wrong for each day
+        raise
     except NeedsAttention as error:
         if interval.start == interval.end:
             found: list[tuple[Interval, int | str]] = [

@@ -6,11 +6,11 @@ the nights that became ready) is written here, on the worker, after the step.
 
 import importlib
 import logging
-from typing import Any
+from typing import Any, Literal
 
 from include.config import Model, Project
 from include.contracts import Featured, Interval, StepResult
-from include.errors import NotYet
+from include.errors import NeedsAttention, NotYet
 from include.io import database
 from include.settings import Settings, utc_now
 
@@ -57,3 +57,12 @@ def run(step: str, config: Project | Model, interval: Interval, settings: Settin
         **about,
     )
     return result
+
+
+def record_range(project: Project, interval: Interval, settings: Settings, *, done: bool) -> None:
+    """Note how a run over a range ended as a whole: one that did all does all again when it is started again."""
+    now = utc_now()
+    error = None if done else NeedsAttention("days failed")
+    state: Literal["success", "failed"] = "success" if done else "failed"
+    about: dict[str, Any] = {"state": state, "started_at": now, "ended_at": now, "error": error}
+    database.record_step(settings, "reprocess", project.name, interval, **about)

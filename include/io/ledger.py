@@ -240,6 +240,18 @@ def champions(settings: Settings, model: str, interval: Interval) -> dict[date, 
         return dict(rows.all())
 
 
+def chosen(settings: Settings, model: str, interval: Interval, which: str) -> dict[date, int]:
+    """Day -> the version to score it with: `as_of`, the champion of that day by the ledger; `current`, the newest
+    champion, for all days; or a version by its number. Days without one are absent."""
+    if which == "as_of":
+        return champions(settings, model, interval)
+    if which != "current":
+        return dict.fromkeys(interval.days, int(which))
+    with open_ledger(settings, model) as book:
+        newest = book.newest()
+    return {} if newest is None else dict.fromkeys(interval.days, newest.model_version)
+
+
 def _opponent(connection: sa.Connection, model: str, version: int, day: date) -> int | None:
     statement = sa.select(_PROMOTIONS).where(_PROMOTIONS.c.model == model).order_by(*_NEWEST)
     rows = map(_row, connection.execute(statement))

@@ -12,7 +12,6 @@ import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
-from dags import common
 from dags.alerts import RUN_FAILED, TASK_FAILED, Undelivered, tell
 from include.contracts import Alert, Interval
 from include.errors import BadData
@@ -142,7 +141,7 @@ def test_runs_by_hand_say_their_days(bag: Any, receiver: Receiver) -> None:
     ):
         TASK_FAILED(context(bag, params=params, dag_run=run))
         assert said in receiver.texts[-1]
-        assert "clear the task, with those after it, on the page of its log" in receiver.texts[-1]
+        assert "airflow dags clear flights_prepare --run-id 'scheduled__2013-03-02' -y" in receiver.texts[-1]
 
 
 def test_a_run_that_failed_by_a_task_is_told_of_once(bag: Any, receiver: Receiver) -> None:
@@ -217,8 +216,8 @@ ALERTS = [
 def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """The function of the task, in the night of RUN_DAY."""
     task = bag.dags["flights_monitor"].get_task("alert")
-    here = {"params": {"day": str(RUN_DAY)}, "dag_run": None}
-    monkeypatch.setattr(common, "get_current_context", lambda: here)
+    here = {"params": {"day": str(RUN_DAY)}, "dag_run": type("Run", (), {"logical_date": None, "run_type": "manual"})()}
+    monkeypatch.setattr("dags.params.get_current_context", lambda: here)
     monkeypatch.setitem(task.python_callable.__globals__, "get_current_context", lambda: here)
     monkeypatch.setitem(task.python_callable.__globals__, "settings", lambda: settings)
     function: Callable[[], None] = task.python_callable

@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 
+from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
 from include.config import load_model, load_project, model_names, project_names
 from tests.dags.conftest import ROOT
@@ -157,26 +160,97 @@ def test_a_folder_is_all_that_a_new_model_needs(tmp_path: Path) -> None:
 
 
 class FakeContext(dict[str, Any]):
-    def __init__(self, day: str | None = None, logical_date: datetime | None = None) -> None:
-        super().__init__(params={"day": day}, dag_run=type("Run", (), {"logical_date": logical_date})())
+    def __init__(self, logical_date: datetime | None = None, run_type: str = "manual", **params: Any) -> None:
+        run = type("Run", (), {"logical_date": logical_date, "run_type": run_type})()
+        super().__init__(params=params, dag_run=run)
 
 
-def test_the_day_is_the_forms_else_that_of_the_logical_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow.sdk.exceptions import AirflowFailException
+@pytest.fixture
+def in_run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    return lambda *run, **asked: monkeypatch.setattr(params, "get_current_context", lambda: FakeContext(*run, **asked))
 
-    from dags import common
 
+LATE_EVENING = datetime(2013, 3, 2, 3, 30, tzinfo=ZoneInfo("UTC"))  # still 1 March in New York
+
+
+def test_the_day_is_the_forms_else_that_of_the_logical_date(in_run: Callable[..., None]) -> None:
     project = load_project("flights")
-    late_evening = datetime(2013, 3, 2, 3, 30, tzinfo=ZoneInfo("UTC"))  # still 1 March in New York
-    for context, day in [
-        (FakeContext("2013-05-01", late_evening), date(2013, 5, 1)),
-        (FakeContext(None, late_evening), date(2013, 3, 1)),
-    ]:
-        monkeypatch.setattr(common, "get_current_context", lambda context=context: context)
-        assert common.run_day(project) == day
-    monkeypatch.setattr(common, "get_current_context", FakeContext)
+    in_run(LATE_EVENING, day="2013-05-01")
+    assert params.run_day(project) == date(2013, 5, 1)
+    in_run(LATE_EVENING, day=None)
+    assert params.run_day(project) == date(2013, 3, 1)
+    in_run()
     with pytest.raises(AirflowFailException, match="no logical date and no day"):
-        common.run_day(project)
+        params.run_day(project)
+
+
+def test_a_backfill_cannot_do_one_day_in_each_of_its_runs(in_run: Callable[..., None]) -> None:
+    project = load_project("flights")
+    in_run(LATE_EVENING, "backfill", day="2013-05-01")
+    with pytest.raises(AirflowFailException, match="leave `day` out of its conf"):
+        params.run_day(project)
+    in_run(LATE_EVENING, "backfill", day="2013-03-01")  # that of a run by hand, which a backfill resets
+    assert params.run_day(project) == date(2013, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("run_type", "asked", "mode"),
+    [
+        ("manual", {}, "replace"),
+        ("scheduled", {"publish": "auto"}, "replace"),
+        ("backfill", {"publish": "auto"}, "missing"),
+        ("backfill", {}, "missing"),
+        ("backfill", {"publish": "replace"}, "replace"),
+        ("manual", {"publish": "missing"}, "missing"),
+    ],
+)
+def test_a_backfill_leaves_what_readers_saw_unless_told(
+    run_type: str, asked: dict[str, str], mode: str, in_run: Callable[..., None]
+) -> None:
+    in_run(LATE_EVENING, run_type, **asked)
+    assert params.publish_mode() == mode
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "asked"),
+    [
+        ("flights_prepare", {"day", "as_of"}),
+        ("flights_monitor", {"day"}),
+        ("flights_replay", {"day"}),
+        ("late_arrival_train", {"day", "as_of", "displace_newer"}),
+        ("late_arrival_score", {"day", "as_of", "model", "publish"}),
+        ("flights_reprocess", {"start", "end", "as_of", "models", "model", "publish"}),
+    ],
+)
+def test_each_form_says_what_it_asks_for(dag_id: str, asked: set[str], bag: Any) -> None:
+    form = bag.dags[dag_id].params
+    assert set(form) == asked
+    for name in asked:
+        param = form.get_param(name)
+        assert param.schema["title"], f"{dag_id}: {name}"
+        assert len(param.description or "") > 20, f"{dag_id}: {name} has no help text"
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "name", "right", "wrong"),
+    [
+        ("flights_prepare", "as_of", ["night", "latest"], ["tonight", None, ""]),
+        ("late_arrival_score", "publish", ["auto", "replace", "missing"], ["no", None]),
+        ("late_arrival_score", "model", ["as_of", "current", "7"], ["0", "newest", "7.5", ""]),
+        ("late_arrival_score", "day", ["2013-03-01", None], ["1 March", "2013-02-30"]),
+        ("flights_reprocess", "models", [["late_arrival"]], [["late"], [], "late_arrival"]),
+        ("flights_reprocess", "start", ["2013-03-01"], [None, "yesterday"]),
+    ],
+)
+def test_a_form_refuses_what_makes_no_sense(
+    dag_id: str, name: str, right: list[Any], wrong: list[Any], bag: Any
+) -> None:
+    param = bag.dags[dag_id].params.get_param(name)
+    for value in right:
+        assert param.resolve(value) == value
+    for value in wrong:
+        with pytest.raises(ParamValidationError):
+            param.resolve(value)
 
 
 @pytest.mark.parametrize(
