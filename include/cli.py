@@ -11,15 +11,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from include.config import Model, Project, load_model, load_project, nearest, project_names
 from include.contracts import BY_GATE, GateDecision, Interval, Knowledge, PublishMode, Record, StepResult
 from include.errors import NeedsAttention
+from include.io.ledger import LedgerRow
 from include.settings import Settings
+
+LEDGER = TypeAdapter(list[LedgerRow])
 
 app = typer.Typer(
     help=__doc__.split("\n\n")[0], no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -178,6 +182,30 @@ def _versions(model: str, interval: Interval, version: int | None) -> dict[date,
     from include.io import ledger
 
     return ledger.chosen(_settings(), model, interval, "as_of" if version is None else str(version))
+
+
+@app.command()
+def ledger(model: ModelOption) -> None:
+    """Print what people decided about a model's champion, for `restore_ledger`: the one thing that no replay makes."""
+    from include.io import ledger as book
+
+    typer.echo(LEDGER.dump_json(book.rows_by_hand(_settings(), model), indent=2).decode())
+
+
+@app.command("restore_ledger")
+def restore_ledger(
+    model: ModelOption, file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="what `ledger` printed")]
+) -> None:
+    """Write what people decided into a ledger that lacks it, before its nights are replayed; again changes nothing."""
+    from include.io import ledger as book
+
+    try:
+        rows = LEDGER.validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise NeedsAttention(f"{file}: not what `ledger` printed: {error.errors()[0]['msg']}") from error
+    if others := sorted({row.model for row in rows} - {model}):
+        raise NeedsAttention(f"{file}: has rows of {', '.join(others)}, not of {model}")
+    typer.echo(f"{book.restore_rows(_settings(), model, rows)} of {len(rows)} rows written")
 
 
 @app.command()

@@ -151,9 +151,12 @@ class LedgerRow:
 
     @property
     def decided_day(self) -> date:
-        """The night that it belongs to. By the gate, that of the training; by hand, also back to an old version, the
-        day before it takes effect."""
-        return self.trained_day if self.by == BY_GATE and self.trained_day else self.from_day - timedelta(days=1)
+        """The night that it belongs to, and whose training has to reckon with it. By the gate, that of the training; by
+        hand, also back to an old version, the first for which it holds: whether it was written before or after the
+        training of the night before, a replay cannot know."""
+        if self.by != BY_GATE:
+            return self.from_day
+        return self.trained_day or self.from_day - timedelta(days=1)
 
 
 _PROMOTIONS = sa.table("promotions", *(sa.column(field.name) for field in fields(LedgerRow)))
@@ -245,11 +248,35 @@ def chosen(settings: Settings, model: str, interval: Interval, which: str) -> di
     champion, for all days; or a version by its number. Days without one are absent."""
     if which == "as_of":
         return champions(settings, model, interval)
-    if which != "current":
-        return dict.fromkeys(interval.days, int(which))
-    with open_ledger(settings, model) as book:
-        newest = book.newest()
-    return {} if newest is None else dict.fromkeys(interval.days, newest.model_version)
+    version = newest_champion(settings, model) if which == "current" else int(which)
+    return {} if version is None else dict.fromkeys(interval.days, version)
+
+
+def newest_champion(settings: Settings, model: str) -> int | None:
+    """The champion of all days to come, also when its first one is; None before the first."""
+    return champions(settings, model, Interval.of(date.max)).get(date.max)
+
+
+def rows_by_hand(settings: Settings, model: str) -> list[LedgerRow]:
+    """What people decided, in the order in which they did."""
+    statement = sa.select(_PROMOTIONS).where(_PROMOTIONS.c.model == model, _PROMOTIONS.c.by != BY_GATE)
+    with engine(settings).connect() as connection:
+        return [_row(found) for found in connection.execute(statement.order_by(_PROMOTIONS.c.id))]
+
+
+def restore_rows(settings: Settings, model: str, rows: Sequence[LedgerRow]) -> int:
+    """Write rows that people decided into a ledger that lacks them, with their time, in their order; returns how many
+    it lacked. The gate's decisions that they rested on are not restored: a replay makes them again."""
+    there = {(row.model_version, row.from_day, row.created_at) for row in rows_by_hand(settings, model)}
+    missing = [row for row in rows if (row.model_version, row.from_day, row.created_at) not in there]
+    values = [{**vars(row), "gate_id": None} for row in missing]
+    for value in values:
+        del value["id"]
+    with engine(settings).begin() as connection:
+        lock(connection, f"promote {model}")
+        for value in values:
+            connection.execute(sa.insert(_PROMOTIONS).values(**value))
+    return len(values)
 
 
 def _opponent(connection: sa.Connection, model: str, version: int, day: date) -> int | None:

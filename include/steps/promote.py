@@ -35,8 +35,9 @@ def promote(
     seen their outcomes, nor of days that are published: that would rewrite the past.
 
     By the gate itself (`by` is "gate"): each decision promotes once, from the first day of `interval` or the day after
-    the newest published one, whichever is later, and nothing is promoted (`held_back`) where the
-    champion was decided on a later day, unless `displace_newer`. By hand, the day is the one given.
+    the newest published one, whichever is later. Nothing is promoted (`held_back`) where a person decided on the
+    champion of that day, nor where the newest champion was decided on a later day, unless `displace_newer`. By hand,
+    the day is the one given.
 
     Where the ledger says so already, nothing is written (`rows` 0), and only the alias is mended.
     Raises `NeedsAttention` in words; the ledger then has no new row.
@@ -82,10 +83,15 @@ def mend_alias(model: Model, settings: Settings) -> int | None:
     """Make the registry's alias say what the ledger says last, also when its first day is still to come; returns the
     champion, None when there is none yet."""
     registry = Registry(settings)
-    champion: int | None = ledger.champions(settings, model.name, Interval.of(date.max)).get(date.max)
+    champion = ledger.newest_champion(settings, model.name)
     if champion is not None and registry.aliased(model.name, CHAMPION) != champion:
-        registry.point(model.name, champion, CHAMPION)
-        log.info("%s: alias %s points to version %d", model.name, CHAMPION, champion)
+        try:
+            registry.get_version(model.name, champion)
+        except NeedsAttention as error:  # a ledger that was restored, whose versions a replay is still to make
+            log.warning("%s: the ledger names version %d as champion, but %s", model.name, champion, error)
+        else:
+            registry.point(model.name, champion, CHAMPION)
+            log.info("%s: alias %s points to version %d", model.name, CHAMPION, champion)
     return champion
 
 
@@ -109,6 +115,12 @@ def _promote(
         if (there := book.by_gate(decision.gate_id)) is not None:
             log.info("%s: version %d was promoted on this decision from %s on", model.name, version, there.from_day)
             return there, False, None
+        if published is not None:
+            from_day = max(from_day, published + timedelta(days=1))
+        decided = book.on(from_day)
+        if decided is not None and decided.by != BY_GATE and decided.decided_day > trained:
+            why = f"{decided.by} made version {decided.model_version} champion from {decided.from_day} on, by hand"
+            return None, False, why
         newest = book.newest()
         if newest is not None and newest.decided_day > trained and not displace_newer:
             return (
@@ -119,8 +131,6 @@ def _promote(
                     "a past day's training displaces it only when told to (displace_newer)"
                 ),
             )
-        if published is not None:
-            from_day = max(from_day, published + timedelta(days=1))
         against = "the first" if decision.champion is None else f"not worse than champion {decision.champion}"
         why = f"passed all {len(decision.checks)} checks of the gate; {against}"
     standing = book.on(from_day)

@@ -171,6 +171,26 @@ def correct(project: Project, settings: Settings, day: date, at: datetime, name:
     deliver(project, "actuals", day, rows, available_at=at, settings=settings, name=name)
 
 
+class TestLatest:
+    def test_stands_beside_the_nights_own(self, project: Project, copy: Settings, whole: pl.DataFrame) -> None:
+        """With a correction that came weeks later, of which only the days that read it know."""
+        corrected, at = DAY - timedelta(days=3), project.cutoff_at(DAY) + timedelta(days=30)
+        correct(project, copy, corrected, at, "weeks-later")
+        land(project, Interval.of(DAY), copy, knowledge="latest")
+        validate(project, Interval.of(DAY), copy)
+        of_night = build_features(project, Interval.of(DAY), copy)
+        latest = build_features(project, Interval.of(DAY), copy, knowledge="latest")
+        [night], [corrected_night] = of_night.nights, latest.nights
+        assert (night.knowledge, corrected_night.knowledge) == ("night", "latest")
+        assert (night.as_of, corrected_night.as_of) == (project.cutoff_at(DAY), at)
+        assert len(set(corrected_night.deliveries) - set(night.deliveries)) == 1
+        made = Tables(copy).scan("features_flights").filter(pl.col("day") == DAY).sort(KEY).collect()
+        own, other = (made.filter(pl.col("knowledge") == knowledge) for knowledge in ("night", "latest"))
+        assert_same_bits(own, of_day(whole, DAY))
+        assert own.height == other.height
+        assert not own.drop("as_of", "knowledge").equals(other.drop("as_of", "knowledge"))
+
+
 class TestRange:
     @pytest.mark.timeout(1800)
     def test_is_its_days(self, project: Project, copy: Settings, whole: pl.DataFrame) -> None:

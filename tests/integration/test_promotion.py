@@ -272,6 +272,45 @@ def test_a_rollback_by_hand_outlives_the_rerun_of_a_past_night(gated: Settings) 
     assert judge(gated, run_day=after(6)).champion == 1
 
 
+def test_what_a_person_decided_for_a_day_stays_whether_the_training_came_before_or_after(gated: Settings) -> None:
+    """So that a replay, for which the rows of people are restored first, ends as the nights did."""
+    promote(MODEL, after(1), gated, version=1)
+    judge(gated, run_day=after(1))
+    promote(MODEL, after(2), gated, version=2)
+    by_hand(gated, after(3), 1, why="storms")
+    third = judge(gated, run_day=after(2))
+    assert (third.champion, third.passed) == (2, True), third.why_not  # the one that its night had
+    before = rows_of_ledger(gated)
+    for told in (False, True):
+        held = promote(MODEL, after(3), gated, version=3, displace_newer=told)
+        assert held.held_back == f"Ada made version 1 champion from {after(3).start} on, by hand"
+    assert rows_of_ledger(gated) == before
+    assert judge(gated, run_day=after(3)).champion == 1
+
+
+def test_what_people_decided_is_restored_into_an_empty_ledger(gated: Settings, tmp_path: Path) -> None:
+    promote(MODEL, after(1), gated, version=1)
+    judge(gated, run_day=after(1))
+    promote(MODEL, after(2), gated, version=2)
+    by_hand(gated, after(4), 1, why="storms")
+    rows = ledger.rows_by_hand(gated, NAME)
+    assert [(row.model_version, row.from_day, row.why) for row in rows] == [(1, after(4).start, "storms")]
+    with database.engine(gated).begin() as connection:
+        connection.execute(sa.text("ALTER TABLE promotions DISABLE TRIGGER ALL"))
+        connection.execute(sa.text("DELETE FROM promotions"))
+        connection.execute(sa.text("ALTER TABLE promotions ENABLE TRIGGER ALL"))
+    assert ledger.restore_rows(gated, NAME, rows) == 1
+    assert ledger.restore_rows(gated, NAME, rows) == 0
+    assert [vars(row) | {"id": 0} for row in ledger.rows_by_hand(gated, NAME)] == [
+        vars(row) | {"id": 0, "gate_id": None} for row in rows
+    ]
+    # then the nights, in their order
+    promote(MODEL, after(1), gated, version=1, displace_newer=True)
+    promote(MODEL, after(2), gated, version=2, displace_newer=True)
+    whole = Interval(start=after(1).start, end=after(5).start)
+    assert ledger.champions(gated, NAME, whole) == dict(zip(whole.days, [1, 2, 2, 1, 1], strict=True))
+
+
 def test_rules_that_came_and_went_leave_the_decision_by_those_of_now(gated: Settings) -> None:
     assert not judge(gated, TOO_STRICT).passed
     assert promote(MODEL, after(1), gated, version=1).rows == 1

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from include.io.tables import Scope, Tables
 from include.settings import Settings
 from include.steps import publish as step
 from include.steps.publish import publish_scores
+from include.steps.unpublish import unpublish
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
@@ -207,6 +209,38 @@ def test_a_batch_stored_unpublished_can_be_published_later(put: Any, settings: S
     assert published[0].state == "published"
     assert published[0].batch_id == stored[0].batch_id
     assert counts(settings)["batches"] == 2
+
+
+def test_a_publication_can_be_undone_one_after_the_other(put: Any, settings: Settings, late: Model) -> None:
+    """Back to what readers saw before it, also when that was another day's way there; then to nothing."""
+    one, two = put(frame(DAY)), put(frame(DAY, shift=0.01))
+    put(frame(DAY))
+    undo = partial(unpublish, late, Interval.of(DAY), settings)
+    assert [(d.batch_id, d.undone) for d in undo().days] == [(two[0].batch_id, one[0].batch_id)]
+    assert seen(settings) == content(frame(DAY, shift=0.01))
+    assert [d.batch_id for d in undo().days] == [one[0].batch_id]
+    assert seen(settings) == content(frame(DAY))
+    assert [d.batch_id for d in undo().days] == [None]
+    assert seen(settings) == []
+    assert undo().skipped == f"late_arrival: nothing is published of {DAY}"
+    assert put(frame(DAY))[0].state == "published"
+    assert [d.batch_id for d in undo().days] == [None]
+    assert counts(settings)["batches"] == 2
+    assert rows(settings, "SELECT mode, model_version, replaced_version FROM publication_history ORDER BY id")[3:] == [
+        ("undo", 1, 1),
+        ("undo", 1, 1),
+        ("undo", None, 1),
+        ("replace", 1, None),
+        ("undo", None, 1),
+    ]
+
+
+def test_what_is_undone_is_of_these_days_and_this_model(put: Any, settings: Settings, late: Model) -> None:
+    other = DAY + timedelta(days=1)
+    put(frame(DAY, other))
+    put(frame(DAY, other, shift=0.01))
+    assert unpublish(late, Interval.of(other), settings).rows == 1
+    assert seen(settings) == content(pl.concat([frame(DAY, shift=0.01), frame(other)]))
 
 
 def test_entities_are_corrected_by_replace_and_left_by_missing(put: Any, settings: Settings) -> None:

@@ -201,6 +201,26 @@ class TestKnownDeliveries:
                 of_night = known.filter(pl.col("run_day") == day, pl.col("feed") == name).select("day", "delivery_id")
                 assert dict(of_night.iter_rows()) == in_force(listing.frame, name, feed.window(day), moment)
 
+    def test_with_knowledge_latest_are_the_newest_of_the_same_days(self, project: Project) -> None:
+        """A correction of a day that the features may read counts; one of a later day does not, nor one refused."""
+        listing = Listing().night(DAY).night(BEFORE)
+        much_later = CUTOFF + timedelta(days=90)
+        listing.add("actuals", BEFORE - timedelta(days=1), much_later, name="corrected")
+        listing.add("schedule", DAY, much_later, name="refused", verdict="refused")
+        listing.add("actuals", DAY, much_later + timedelta(days=1), name="of-the-day-itself")
+        night, latest = (known_deliveries(project, listing.frame, Interval.of(DAY), k) for k in ("night", "latest"))
+        corrected = f"actuals/{BEFORE - timedelta(days=1)}/corrected"
+        assert set(latest["delivery_id"]) - set(night["delivery_id"]) == {corrected}
+        assert as_of(project, listing.frame, DAY, "latest") == much_later
+        assert as_of(project, listing.frame, DAY) == CUTOFF
+
+    def test_with_knowledge_latest_without_corrections_are_the_nights(self, project: Project) -> None:
+        frame = Listing().night(DAY).frame
+        assert as_of(project, frame, DAY, "latest") == CUTOFF
+        assert known_deliveries(project, frame, Interval.of(DAY), "latest").equals(
+            known_deliveries(project, frame, Interval.of(DAY))
+        )
+
     def test_raise_as_as_of_does(self, project: Project) -> None:
         with pytest.raises(BadData, match="no accepted delivery"):
             known_deliveries(project, Listing().frame, Interval.of(DAY))

@@ -8,7 +8,7 @@ import pytest
 
 from include import learning
 from include.config import Model, Project, load_model, load_project
-from include.contracts import Interval
+from include.contracts import Interval, Knowledge
 from include.errors import BadData, NeedsAttention
 from include.learning import LABEL, Snapshot
 
@@ -64,6 +64,7 @@ def take(
     known: pl.DataFrame | None = None,
     rows: pl.DataFrame | None = None,
     clean: pl.DataFrame | None = None,
+    knowledge: Knowledge = "night",
 ) -> Snapshot:
     return learning.take_snapshot(
         project,
@@ -72,6 +73,7 @@ def take(
         deliveries=deliveries() if known is None else known,
         features=(features() if rows is None else rows).lazy(),
         clean=(actuals() if clean is None else clean).lazy(),
+        knowledge=knowledge,
     )
 
 
@@ -122,6 +124,27 @@ def test_features_of_a_night_that_was_later_are_not_seen() -> None:
 def test_only_what_the_night_made_is_read() -> None:
     both = pl.concat([features(), features().with_columns(knowledge=pl.lit("latest"), hour=-pl.col("hour"))])
     assert take(rows=both).digest == take().digest
+
+
+def test_with_knowledge_latest_corrections_of_outcomes_and_features_are_seen() -> None:
+    """Of days before the run day only; a day whose features were not made again is as its night made it."""
+    corrected, much_later = DAY - timedelta(days=3), night(DAY) + timedelta(days=30)
+    again = features(Interval.of(corrected)).with_columns(
+        knowledge=pl.lit("latest"), hour=-pl.col("hour"), as_of=pl.lit(much_later, pl.Datetime("us", "UTC"))
+    )
+    made = {
+        "known": deliveries((corrected, much_later), (DAY, much_later)),
+        "clean": actuals(again=corrected),
+        "rows": pl.concat([features(), again]),
+    }
+    snapshot = take(**made, knowledge="latest")
+    assert (snapshot.knowledge, snapshot.as_of) == ("latest", much_later)
+    of_day = pl.col("day") == corrected
+    assert snapshot.rows.filter(of_day)[LABEL].unique().to_list() == [1.0]
+    assert snapshot.rows.filter(of_day)["hour"].to_list() == [-0.0, -1.0, -2.0, -3.0]
+    assert snapshot.rows.filter(~of_day).equals(take().rows.filter(~of_day))
+    assert snapshot.rows["day"].max() == DAY - timedelta(days=1)
+    assert take(**made).digest == take().digest  # the night itself knows nothing of it
 
 
 def test_days_missing_inside_are_told_and_the_newest_labelled_are_judged() -> None:

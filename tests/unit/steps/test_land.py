@@ -40,6 +40,7 @@ from tests.landing import (
     spoil,
     text_of,
     versions,
+    weather,
 )
 
 NIGHT = Interval.of(DAY)
@@ -152,6 +153,17 @@ class TestWhen:
         assert land(project, NIGHT, settings).new == 4
         assert land(project, NIGHT, settings).new == 0
         assert land(project, Interval.of(DAY), settings).known == 4
+
+    def test_with_knowledge_latest_there_is_no_bound_but_the_day(self, project: Project, settings: Settings) -> None:
+        deliver_night(project, settings, DAY)
+        late = local(DAY, 3) + timedelta(days=60)
+        deliver_one(project, settings, "weather", DAY, weather(DAY, 60.0), at=late, name="again")
+        deliver_one(project, settings, "schedule", DAY + timedelta(days=1))
+        assert land(project, NIGHT, settings).new == 3
+        assert land(project, NIGHT, settings, knowledge="latest").new == 1
+        listed = rows_of(settings, "deliveries_flights")
+        assert listed.filter(pl.col("available_at") == late).height == 1
+        assert listed["day"].max() == DAY
 
     def test_when_a_needed_file_is_late_its_time_is_the_bound(self, project: Project, settings: Settings) -> None:
         late = CUTOFF + timedelta(hours=4)

@@ -1,0 +1,117 @@
+"""A step over a range: bad days stop only themselves, and what is done is not done again."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from include import ranges
+from include.config import Project, load_project
+from include.contracts import Interval, Ranged
+from include.errors import BadConfig, BadData
+from include.io import database
+from include.ranges import run_range
+from include.run import record_range
+from include.settings import Settings
+from tests.landing import DAY, days, deliver_night, deliver_one, rows_of, spoil, text_of
+
+RANGE = days(DAY, 8)
+MISSING, CUT, REFUSED = (DAY + timedelta(days=n) for n in (2, 3, 6))
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project("flights")
+
+
+@pytest.fixture
+def landed(project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Eight nights' files; one is not there, one is cut off, and of one no row can be."""
+    monkeypatch.setattr(ranges, "CHUNK_DAYS", 5)
+    for day in RANGE.days:
+        if day != MISSING:
+            deliver_night(project, settings, day)
+    for feed in ("schedule", "actuals"):
+        deliver_one(project, settings, feed, project.required(MISSING)[feed])
+    file = deliver_one(project, settings, "weather", CUT)
+    spoil(file, file.read_bytes()[:-20])
+    file = deliver_one(project, settings, "schedule", REFUSED)
+    spoil(file, text_of(file).replace("LAX", "Nowhere"))
+    return settings
+
+
+def prepared(project: Project, settings: Settings) -> tuple[Ranged, Ranged]:
+    land = run_range("land", project, RANGE, RANGE.days, settings)
+    return land, run_range("validate", project, RANGE, land.days, settings)
+
+
+def failed(record: Ranged) -> dict[object, str]:
+    return {each.day: each.why for each in record.failed}
+
+
+def test_a_bad_day_stops_only_itself_and_says_why(project: Project, landed: Settings) -> None:
+    land, validate = prepared(project, landed)
+    assert set(failed(land)) == {MISSING, CUT}
+    assert "no file of feed weather for 2013-03-06" in failed(land)[MISSING]
+    assert "the gzip stream ends or breaks here" in failed(land)[CUT]
+    assert land.days == [day for day in RANGE.days if day not in (MISSING, CUT)]
+    assert set(failed(validate)) == {REFUSED}
+    assert "no accepted delivery of schedule" in failed(validate)[REFUSED]
+    assert validate.days == [day for day in land.days if day != REFUSED]
+    accepted = rows_of(landed, "deliveries_flights").filter(verdict="accepted")
+    assert {*validate.days} <= {*accepted.filter(feed="schedule")["day"]}
+
+
+def test_what_a_run_did_is_known_until_it_did_all(project: Project, landed: Settings) -> None:
+    land, validate = prepared(project, landed)
+    done = partial(database.done_days, landed, "validate", project.name)
+    assert sorted(done()) == validate.days
+    assert sorted(database.done_days(landed, "land", project.name)) == land.days
+    assert database.done_days(landed.model_copy(update={"run_id": "another"}), "land", project.name) == set()
+    record_range(project, RANGE, landed, done=False)
+    assert sorted(done()) == validate.days
+    record_range(project, RANGE, landed, done=True)
+    assert done() == set()
+
+
+def test_it_says_how_far_it_is(project: Project, landed: Settings) -> None:
+    told: list[str] = []
+    run_range("land", project, RANGE, RANGE.days, landed, tell=told.append)
+    assert told == [
+        "land of flights: 3 of 8 days done, 2 failed; now at 2013-03-08",
+        "land of flights: 6 of 8 days done, 2 failed; now at 2013-03-11",
+    ]
+
+
+def test_days_that_an_error_does_not_name_are_found_by_halving(
+    project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, asked = {DAY + timedelta(days=1), DAY + timedelta(days=5)}, list[Interval]()
+
+    def run(step: str, config: Project, interval: Interval, settings: Settings) -> Ranged:
+        asked.append(interval)
+        if bad & set(interval.days):
+            raise BadData("somewhere in there")
+        return Ranged(interval=interval, rows=len(interval.days), done=())
+
+    monkeypatch.setattr(ranges, "run", run)
+    record = run_range("outcomes", project, RANGE, RANGE.days, settings)
+    assert set(failed(record)) == bad
+    assert record.days == [day for day in RANGE.days if day not in bad]
+    assert record.rows == 6
+    assert len(asked) < 16
+
+
+def test_what_is_wrong_for_each_day_is_raised_at_once(
+    project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def run(*step: object, **options: object) -> Ranged:
+        asked.append(step)
+        raise BadConfig("expectations.yaml: no expectation")
+
+    monkeypatch.setattr(ranges, "run", run)
+    with pytest.raises(BadConfig):
+        run_range("validate", project, RANGE, RANGE.days, settings)
+    assert len(asked) == 1

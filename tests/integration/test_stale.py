@@ -1,0 +1,177 @@
+"""stale: what a later delivery put out of date, what was made again, and what that leaves to be published."""
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from include import cli
+from include.config import Project, load_model, load_project
+from include.contracts import Interval, Knowledge, Night
+from include.io import database
+from include.io.tables import Scope, Tables
+from include.knowledge import as_of_days, known_deliveries
+from include.naming import deliveries_table, features_table, scores_table
+from include.settings import Settings
+from include.stale import redo, stale
+from include.steps import publish as step
+from tests.integration import small
+from tests.landing import deliver_one
+
+DAY = small.DAY
+DAYS = Interval(start=DAY, end=DAY + timedelta(days=3))
+MUCH_LATER = small.as_of(DAY) + timedelta(days=40)
+MODEL = "late_arrival"
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project("flights").model_copy(update={"first_day": DAY})
+
+
+@pytest.fixture
+def prepared(settings: Settings, project: Project) -> Settings:
+    """Four nights with all that they need, scored and published with version 1."""
+    small.prepare(settings, project, *DAYS.days)
+    for day in DAYS.days:
+        moment = small.as_of(day) - timedelta(hours=1)
+        small.deliver(settings, project, "weather", day, pl.DataFrame(), available_at=moment)
+        small.deliver(settings, project, "actuals", day, small.actuals_of(day, [1.0]), available_at=next_night(day))
+    record(settings, project, DAYS, "night")
+    small.promoted(settings, MODEL, 1, DAY)
+    score_and_publish(settings, project)
+    return settings
+
+
+def next_night(day: date) -> datetime:
+    return small.as_of(day + timedelta(days=1)) - timedelta(hours=1)
+
+
+def record(
+    settings: Settings,
+    project: Project,
+    interval: Interval,
+    knowledge: Knowledge,
+    versions: Mapping[str, int] | None = None,
+) -> None:
+    """Nights as `build_features` leaves them."""
+    deliveries = Tables(settings).scan(deliveries_table(project.name)).collect()
+    known = known_deliveries(project, deliveries, interval, knowledge)
+    nights = [
+        Night(
+            project=project.name,
+            day=day,
+            knowledge=knowledge,
+            as_of=moment,
+            deliveries=tuple(known.filter(pl.col("run_day") == day)["delivery_id"].sort()),
+            table_versions=dict(versions or {}),
+            rows=4,
+        )
+        for day, moment in as_of_days(project, deliveries, interval, knowledge).items()
+    ]
+    database.record_nights(settings, nights)
+
+
+def score_and_publish(settings: Settings, project: Project) -> None:
+    small.score(settings, project, MODEL, *DAYS.days)
+    step.publish(load_model(MODEL), DAYS, settings)
+
+
+def found(settings: Settings, project: Project) -> list[tuple[int, str, Knowledge]]:
+    return [((each.day - DAY).days, each.what, each.knowledge) for each in stale(project, DAYS, settings)]
+
+
+def test_of_nights_that_nothing_followed_nothing_is(prepared: Settings, project: Project) -> None:
+    assert found(prepared, project) == []
+
+
+def test_a_correction_puts_the_days_that_read_it_out_of_date_until_they_know_it(
+    prepared: Settings, project: Project
+) -> None:
+    """Actuals of the second day: read by the third on."""
+    corrected = DAY + timedelta(days=1)
+    rows = small.actuals_of(corrected, [7.0])
+    small.deliver(prepared, project, "actuals", corrected, rows, available_at=MUCH_LATER, name="again")
+    expected = [(n, what, "latest") for n in (2, 3) for what in ("features", f"scores of {MODEL}")]
+    assert found(prepared, project) == expected
+    assert "actuals/2013-03-02/again" in stale(project, DAYS, prepared)[0].why
+    conf = """'{"start": "2013-03-03", "end": "2013-03-04", "as_of": "latest", "publish": "replace"}'"""
+    assert redo(project, stale(project, DAYS, prepared)) == [f"airflow dags trigger flights_reprocess --conf {conf}"]
+
+    late = Interval(start=DAY + timedelta(days=2), end=DAYS.end)
+    record(prepared, project, late, "latest")
+    assert found(prepared, project) == [(n, f"scores of {MODEL}", "latest") for n in (2, 3)]
+
+    tables = Tables(prepared)
+    again = tables.scan(scores_table(MODEL)).filter(pl.col("day") >= late.start).collect()
+    again = again.with_columns(score=pl.col("score") / 2, as_of=pl.lit(MUCH_LATER, pl.Datetime("us", "UTC")))
+    scope = Scope(late, {"model_version": [1]})
+    tables.replace(scores_table(MODEL, "latest"), again, scope, sort_by=["day", "entity_id"])
+    features = tables.scan(features_table(project.name)).filter(pl.col("day") >= late.start).collect()
+    both = pl.concat([features, features.with_columns(knowledge=pl.lit("latest"))])
+    tables.replace(features_table(project.name), both, Scope(late), sort_by=["day", "entity_id"])
+    kept = step.publish(load_model(MODEL), late, prepared, mode="missing", knowledge="latest")
+    assert [(day.state, day.differing) for day in kept.days] == [("kept", 4), ("kept", 4)]
+    assert len(found(prepared, project)) == 2
+    assert [day.state for day in step.publish(load_model(MODEL), late, prepared, knowledge="latest").days] == [
+        "published"
+    ] * 2
+    assert found(prepared, project) == []
+
+
+def test_a_verdict_that_changed_puts_the_night_itself_out_of_date(prepared: Settings, project: Project) -> None:
+    last, rows = Interval.of(DAYS.end), small.actuals_of(DAY, [7.0])
+    again = {"available_at": small.as_of(DAYS.end) - timedelta(hours=2), "name": "again"}
+    small.deliver(prepared, project, "actuals", DAY, rows, **again)
+    record(prepared, project, last, "night")
+    record(prepared, project, Interval(start=DAY, end=DAYS.end), "latest")
+    small.deliver(prepared, project, "actuals", DAY, rows, **again, verdict="refused")
+    told = [each for each in stale(project, last, prepared) if each.knowledge == "night"]
+    assert [each.what for each in told] == ["features"]
+    assert told[0].why.startswith("of what its night knew, actuals/2013-03-01/a")
+
+
+def test_a_file_that_is_not_landed_yet_is_told(prepared: Settings, project: Project) -> None:
+    deliver_one(project, prepared, "weather", DAY, at=MUCH_LATER, name="again")
+    told = stale(project, DAYS, prepared)
+    assert [((each.day - DAY).days, each.what, each.knowledge) for each in told] == [
+        (0, "features", "latest"),
+        (0, f"scores of {MODEL}", "latest"),
+    ]
+    assert told[0].why.endswith("is not landed yet")
+
+
+def test_features_that_were_changed_after_they_were_scored_are_told(prepared: Settings, project: Project) -> None:
+    tables, table = Tables(prepared), features_table(project.name)
+    before = tables.scan(table).filter(pl.col("day") == DAY).collect()
+    same = tables.replace(table, before, Scope(Interval.of(DAY)), sort_by=["entity_id"])
+    small.score(prepared, project, MODEL, DAY)
+    rescored = tables.scan(scores_table(MODEL)).filter(pl.col("day") == DAY).collect()
+    rescored = rescored.with_columns(features_version=pl.lit(same.version, pl.Int64))
+    tables.replace(
+        scores_table(MODEL), rescored, Scope(Interval.of(DAY), {"model_version": [1]}), sort_by=["entity_id"]
+    )
+    again = tables.replace(table, before, Scope(Interval.of(DAY)), sort_by=["entity_id"])
+    record(prepared, project, Interval.of(DAY), "night", {table: again.version})
+    assert found(prepared, project) == []  # another version of the same rows
+    changed = tables.replace(
+        table, before.with_columns(entity_id=pl.col("entity_id") + "x"), Scope(Interval.of(DAY)), sort_by=["entity_id"]
+    )
+    record(prepared, project, Interval.of(DAY), "night", {table: changed.version})
+    assert found(prepared, project) == [(0, f"scores of {MODEL}", "night")]
+
+
+def test_the_command_says_it_by_its_exit_code_too(
+    prepared: Settings, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_settings", lambda: prepared)
+    monkeypatch.setattr(cli, "load_project", lambda name: project)
+    arguments = ["stale", "--project", "flights", "--start", str(DAYS.start), "--end", str(DAYS.end)]
+    clean = CliRunner().invoke(cli.app, arguments)
+    assert (clean.exit_code, clean.output) == (0, f"✓ flights {DAYS}: nothing is out of date\n")
+    deliver_one(project, prepared, "weather", DAY, at=MUCH_LATER, name="again")
+    told = CliRunner().invoke(cli.app, arguments)
+    assert told.exit_code == 1
+    assert "airflow dags trigger flights_reprocess" in told.output
