@@ -13,6 +13,7 @@ from dags.common import POLICY, Json, features_asset, log, predictions_asset, ru
 from dags.scoring import versions
 from include.config import Model, Project, load_model, load_project, model_names, project_names
 from include.contracts import FailedDay, Ranged
+from include.errors import NeedsAttention
 
 DOC = """
 ### {title}: prepare, score and publish a range of days
@@ -163,14 +164,13 @@ def _report(project: Project, models: list[Model]) -> None:
     if lines:
         more = [f"… and {len(lines) - 50} more; see the logs of the tasks"] if len(lines) > 50 else []
         again = f"airflow dags clear {project.name}_reprocess --run-id '{get_current_context()['run_id']}' -y"
-        raise AirflowFailException(
-            "\n".join([
-                f"{project.name} {interval}: not all was done; what is not named here is committed:",
-                *lines[:50],
-                *more,
-                f"after the cure, this does only those: {again}",
-            ])
-        )
+        told = "\n".join([
+            f"{project.name} {interval}: not all was done; what is not named here is committed:",
+            *lines[:50],
+            *more,
+            f"after the cure, this does only those: {again}",
+        ])
+        raise AirflowFailException(told) from NeedsAttention(told)  # whose text the alert may say
 
 
 def _failures(models: list[Model]) -> dict[str, list[FailedDay]]:
