@@ -1,0 +1,216 @@
+"""Seven nights, lived one by one, then everything but landing wiped, and replayed by `airflow dags backfill`: the same
+to the bit. Among them a late delivery, a correction that came later, and a decision of a person.
+
+The tests of this file tell one story and run in its order.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from include.contracts import Interval
+from include.replay import deliver, make_frame, usual_available_at
+from include.settings import Settings
+from tests.faults import state
+from tools import demo, processes
+from tools.stack import ROOT, Stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
+
+PROJECT, MODEL = demo.PROJECT, "late_arrival"
+HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 2, 13))
+NIGHTS = Interval(start=date(2013, 2, 14), end=date(2013, 2, 20))  # the first whose training the gate lets through
+LATE = date(2013, 2, 16)  # its weather comes at ten
+CORRECTED, KNOWN_FROM = date(2013, 2, 15), date(2013, 2, 19)  # actuals of a day, and the first night to know better
+ROLLED_BACK_FROM = date(2013, 2, 19)
+PREPARE, TRAIN, SCORE, MONITOR = (
+    f"{PROJECT.name}_prepare",
+    f"{MODEL}_train",
+    f"{MODEL}_score",
+    f"{PROJECT.name}_monitor",
+)
+
+SAME = (
+    *("batches", "predictions", "published", "publications", f"entities_{PROJECT.name}"),
+    *("outcomes", "outcome_days", "nights", "gates", "gate_results", "performance_daily", "quality_results"),
+)
+"""Tables of the shared database that a replay makes again to the row; not what says when something was done or told."""
+
+
+class Story:
+    """A stack, and what each night left."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.before: dict[str, Any] = {}
+        self.people = ""
+
+    @property
+    def settings(self) -> Settings:
+        found = self.stack.cli_environment().items()
+        return Settings.model_validate({name.removeprefix("NIGHTLY_").lower(): value for name, value in found})
+
+    def cli(self, *arguments: str, code: int = 0) -> str:
+        return self._run([".venv/bin/python", "-m", "include.cli", *arguments], code)
+
+    def airflow(self, *arguments: str, code: int = 0) -> str:
+        return self._run([".venv/bin/airflow", *arguments], code)
+
+    def backfill(self, dag_id: str, interval: Interval, *options: str) -> str:
+        days = ("-s", str(interval.start), "-e", str(interval.end))
+        return self.airflow("dags", "backfill", dag_id, *days, "--reset-dagruns", "-y", *options)
+
+    def _run(self, command: list[str], code: int) -> str:
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.stack.cli_environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, f"{' '.join(command)}: {done.returncode}\n{done.stdout}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    def land(self, day: date) -> None:
+        """The files that a run day needs, as they come; the weather of one is late."""
+        for feed, of_day in PROJECT.required(day).items():
+            at = usual_available_at(PROJECT, feed, of_day)
+            if (feed, day) == ("weather", LATE):
+                at = PROJECT.at(day, time(10))
+            deliver(PROJECT, feed, of_day, make_frame(PROJECT, feed, of_day), available_at=at, settings=self.settings)
+
+    def correct(self) -> None:
+        """The supplier of the actuals was wrong by half an hour, and says so days later."""
+        rows = make_frame(PROJECT, "actuals", CORRECTED).with_columns(pl.col("arr_delay_minutes") + 30)
+        at = datetime.combine(KNOWN_FROM - timedelta(days=1), time(12), PROJECT.zone)
+        deliver(PROJECT, "actuals", CORRECTED, rows, available_at=at, settings=self.settings, name="corrected")
+
+    def left(self) -> dict[str, Any]:
+        """What the nights made, without when and by which run."""
+        found: dict[str, Any] = dict(state.tables(self.stack))
+        database = state.database(self.stack)
+        found |= {name: database[name] for name in SAME}
+        found["champions"] = self.cli_champions()
+        fits = state.registry(self.stack)
+        found |= {name: fit for name, fit in fits.items() if name.startswith("fit ")}
+        return found
+
+    def cli_champions(self) -> dict[date, int]:
+        from include.io import ledger
+
+        return ledger.champions(self.settings, MODEL, NIGHTS.shifted(end=1))
+
+    def wipe(self) -> None:
+        """All but landing: tables, models, the shared database and MLflow's."""
+        for place in ("tables", "artifacts"):
+            shutil.rmtree(self.stack.home / place)
+            (self.stack.home / place).mkdir()
+        for name in ("nightly", "mlflow"):
+            self.stack.postgres().query(f"DROP DATABASE {name} WITH (FORCE);")
+            self.stack.postgres()  # makes what is missing
+        self.cli("migrate")
+
+
+@pytest.fixture(scope="module")
+def story() -> Iterator[Story]:
+    # not in pytest's folder, which each session closes to the user that runs PostgreSQL for root
+    with tempfile.TemporaryDirectory(prefix="nightly-replay-") as folder:
+        stack = Stack(Path(folder) / "home")
+        stack.start(schedule=False)
+        yield Story(stack)
+        stack.stop()
+        assert processes.find_processes(stack.home) == []
+
+
+@pytest.fixture(scope="module")
+def airflow(story: Story) -> demo.Airflow:
+    airflow = demo.Airflow(story.stack)
+    airflow.wait_for_dags([PREPARE, TRAIN, SCORE, MONITOR, f"{PROJECT.name}_reprocess"])
+    return airflow
+
+
+def same(one: Any, other: Any) -> bool:
+    return bool(one.equals(other) if isinstance(one, pl.DataFrame) else one == other)
+
+
+def prepare_history(airflow: demo.Airflow, run_id: str) -> None:
+    conf = {"start": str(HISTORY.start), "end": str(HISTORY.end)}
+    airflow.follow(airflow.run([f"{PROJECT.name}_reprocess"], run_id, HISTORY.end, **conf))
+
+
+def test_seven_nights_are_lived(story: Story, airflow: demo.Airflow) -> None:
+    story.cli("migrate")
+    for day in HISTORY.days:
+        story.land(day)
+    prepare_history(airflow, "lived")
+    for day in NIGHTS.days:
+        story.land(day)
+        if day == KNOWN_FROM:
+            story.correct()
+        airflow.follow(airflow.run([PREPARE, TRAIN, SCORE, MONITOR], f"lived__{day}", day))
+        if day == ROLLED_BACK_FROM - timedelta(days=1):
+            decide = ("--from-day", str(ROLLED_BACK_FROM), "--by", "Ada", "--why", "storms", "--force")
+            version = "2" if story.cli_champions()[ROLLED_BACK_FROM] != 2 else "1"
+            story.cli("promote", "--model", MODEL, "--version", version, *decide)
+    story.before = story.left()
+    story.people = story.cli("ledger", "--model", MODEL)
+    gates, champions = story.before["gates"], story.before["champions"]
+    assert len(gates) == len(NIGHTS.days)
+    assert len(set(champions.values())) > 1, "no promotion was seen"
+    assert champions[ROLLED_BACK_FROM] != champions[ROLLED_BACK_FROM - timedelta(days=1)]
+    nights = story.before["nights"]
+    late = PROJECT.at(LATE, time(10))
+    assert sum(late.isoformat()[:16] in night for night in nights) == 1, nights
+    assert sum("corrected" in night for night in nights) == (NIGHTS.end - KNOWN_FROM).days + 1
+
+
+def test_replayed_from_landing_they_are_the_same_to_the_bit(story: Story, airflow: demo.Airflow) -> None:
+    story.wipe()
+    people = story.stack.home / "ledger.json"
+    people.write_text(story.people, encoding="utf-8")
+    assert story.cli("restore_ledger", "--model", MODEL, "--file", str(people)) == "1 of 1 rows written\n"
+    prepare_history(airflow, "replayed")
+    story.backfill(PREPARE, NIGHTS, "--run-backwards")  # in any order
+    story.backfill(TRAIN, NIGHTS, "-c", '{"displace_newer": true}')  # the row of the person is newer than any
+    story.backfill(SCORE, NIGHTS)
+    story.backfill(MONITOR, NIGHTS)
+    after = story.left()
+    assert after.keys() == story.before.keys()
+    for name, before in story.before.items():
+        assert same(after[name], before), name
+    days = ("--start", str(HISTORY.start), "--end", str(NIGHTS.end))
+    story.cli("check", "--project", PROJECT.name, *days)
+
+
+def test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again(story: Story) -> None:
+    days = ("--project", PROJECT.name, "--start", str(NIGHTS.start), "--end", str(NIGHTS.end))
+    stale = story.cli("stale", *days, code=1)
+    out_of_date = Interval(start=CORRECTED + timedelta(days=1), end=KNOWN_FROM - timedelta(days=1))
+    for day in NIGHTS.days:
+        assert (f"{day} features:" in stale) == (day in out_of_date.days), stale
+    before = story.left()
+    latest = ("-c", '{"as_of": "latest"}')
+    story.backfill(PREPARE, out_of_date, *latest)
+    story.backfill(SCORE, out_of_date, "-c", '{"as_of": "latest", "publish": "replace"}')
+    assert "nothing is out of date" in story.cli("stale", *days)
+    story.cli("check", *days)
+
+    made = state.tables(story.stack)[f"features_{PROJECT.name}"].filter(pl.col("day").is_in(out_of_date.days))
+    night, latest_rows = (
+        made.filter(knowledge=knowledge).drop("as_of", "knowledge") for knowledge in ("night", "latest")
+    )
+    assert night.height == latest_rows.height
+    assert not night.equals(latest_rows)
+    after = story.left()
+    for name in (f"scores_{MODEL}", "gates"):  # beside the night's own, not over it
+        same = (
+            after[name].equals(before[name]) if isinstance(before[name], pl.DataFrame) else after[name] == before[name]
+        )
+        assert same, name
+    assert after["published"] != before["published"]
+
+    story.cli("unpublish", "--model", MODEL, *days[2:4], "--end", str(NIGHTS.end))
+    assert story.left()["published"] != before["published"]  # those that were published once have nothing before it
