@@ -59,6 +59,10 @@ if "scheduler" in sys.argv:
     import sqlalchemy.orm
 """
 
+PARALLELISM = 8  # memory grows with it, speed on two cores does not
+BACKFILL_POOL = "backfill"
+BACKFILL_SLOTS = PARALLELISM - 2  # what is left is for the nightly run
+
 HEALTHY_SECONDS = 180
 GRACE_SECONDS = 15
 
@@ -273,7 +277,7 @@ class Stack:
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__FERNET_KEY": keys.fernet_key,
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__PARALLELISM": "8",  # memory grows with it, speed on two cores does not
+            "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.bundle / "plugins"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
@@ -307,6 +311,7 @@ class Stack:
             "AIRFLOW_CONN_NIGHTLY_TABLES": _connection("generic", extra={"uri": str(self.home / "tables")}),
             "GX_ANALYTICS_ENABLED": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "NIGHTLY_BACKFILL_POOL": BACKFILL_POOL,
         } | self.settings
 
     def _mlflow_settings(self) -> dict[str, str]:
@@ -391,9 +396,14 @@ class Stack:
         if self._postgres.query(note) == wanted:
             return
         self.say("making Airflow's tables")
+        self._airflow("db", "migrate")
+        self._airflow("pools", "set", BACKFILL_POOL, str(BACKFILL_SLOTS), "Backfills: the rest is the nightly run's")
+        self._postgres.query("COMMENT ON DATABASE airflow IS :'version';", version=wanted)
+
+    def _airflow(self, *command: str) -> None:
         with self.log("migrate").open("ab") as log:
             done = subprocess.run(
-                [_program("airflow"), "db", "migrate"],
+                [_program("airflow"), *command],
                 env=self.environment(),
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -402,8 +412,7 @@ class Stack:
                 check=False,
             )
         if done.returncode:
-            raise StackError(f"airflow db migrate failed; the end of {self._end_of('migrate')}")
-        self._postgres.query("COMMENT ON DATABASE airflow IS :'version';", version=wanted)
+            raise StackError(f"airflow {' '.join(command[:2])} failed; the end of {self._end_of('migrate')}")
 
     def _launch(self, name: str) -> None:
         started_at = datetime.now(UTC)
