@@ -285,6 +285,7 @@ class Stack:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": postgres.url("airflow", "airflow", "postgresql+asyncpg"),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_log"]),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports["worker_log"]),
+            "AIRFLOW__NIGHTLY__BACKFILL_POOL": BACKFILL_POOL,
             # What ran when everything was killed is taken up when the dead scheduler's last heartbeat is 30 s old. The
             # new scheduler looks earlier than that, and would look again after five minutes only.
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
@@ -311,7 +312,6 @@ class Stack:
             "AIRFLOW_CONN_NIGHTLY_TABLES": _connection("generic", extra={"uri": str(self.home / "tables")}),
             "GX_ANALYTICS_ENABLED": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "NIGHTLY_BACKFILL_POOL": BACKFILL_POOL,
         } | self.settings
 
     def _mlflow_settings(self) -> dict[str, str]:
@@ -391,7 +391,7 @@ class Stack:
 
     def _migrate(self) -> None:
         """Bring Airflow's tables to the installed version, which is noted in the database so as to do it once."""
-        wanted = version("apache-airflow")
+        wanted = f"{version('apache-airflow')}, pool {BACKFILL_POOL} {BACKFILL_SLOTS}"
         note = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'airflow';"
         if self._postgres.query(note) == wanted:
             return

@@ -31,7 +31,7 @@ REPLACED = {
     ("--continue-on-failures",): "it always does, but for training, where a later day builds on an earlier one",
     ("--disable-retry",): "retries are the DAG's (retries= of its tasks)",
     ("--delay-on-limit",): "runs wait in the queue by themselves; say how many at a time with --max-active-runs",
-    ("--pool",): "tasks keep the pool of the DAG; those of backfills go to the pool that NIGHTLY_BACKFILL_POOL names",
+    ("--pool",): "tasks keep the pool of the DAG; those of backfills go to the pool that [nightly] backfill_pool names",
     ("--treat-dag-id-as-regex",): "one DAG a command; for several: a loop over `airflow dags list`",
     ("--treat-dag-as-regex",): "one DAG a command; for several: a loop over `airflow dags list`",
 }
@@ -75,7 +75,11 @@ BACKFILL = ActionCommand(
             type=positive_int(allow_zero=False),
             metavar="N",
         ),
-        Arg(("-c", "--conf"), help="""Params of the runs, as JSON: '{"publish": "replace"}'""", metavar="JSON"),
+        Arg(
+            ("-c", "--conf"),
+            help="""Params of the runs, as JSON: '{"publish": "replace"}'; also of those that run again""",
+            metavar="JSON",
+        ),
         Arg(
             ("--wait-for-data",),
             help="Also days whose data is not there: their runs wait for it",

@@ -7,11 +7,12 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
+import structlog
 from airflow.models.backfill import NoBackfillRunsToCreate
 from airflow.sdk.exceptions import AirflowException
 from airflow.utils import cli as cli_utils
@@ -28,6 +29,8 @@ from nightly_backfill.runs import Run
 SECONDS_BETWEEN_LOOKS = 1.0
 OK, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
+KEEP_PUBLISHED = ("publish", "missing")
+
 REPROCESSED = {"none": (), "failed": ("failed",), "completed": ("failed", "success")}
 """Airflow's reprocess behaviour -> states of runs that are there which run again."""
 
@@ -36,8 +39,9 @@ REPROCESSED = {"none": (), "failed": ("failed",), "completed": ("failed", "succe
 @providers_configuration_loaded
 def backfill(args: argparse.Namespace) -> None:
     """Always ends with `SystemExit`: see the codes above."""
-    for chatty in ("airflow.models.backfill", "airflow.serialization", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Airflow logs each run it makes, several lines each, to where the progress is
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    logging.getLogger().setLevel(logging.WARNING)
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     try:
         code = Command(args, console).run()
@@ -166,7 +170,8 @@ class Command:
 
     @property
     def _at_a_time(self) -> int:
-        return 1 if self.outlook.kind == "train" else self.args.max_active_runs or self.model.max_active_runs
+        asked: int | None = self.args.max_active_runs
+        return 1 if self.outlook.kind == "train" else asked or self.dag.max_active_runs
 
     # What it says before it begins
 
@@ -307,7 +312,7 @@ class Command:
         from airflow.cli.cli_parser import get_parser
 
         if "publish" in self.dag.params:
-            given = {"publish": "missing", **given}
+            given = dict([KEEP_PUBLISHED]) | given
         # always a conf: without one a run that is reset would keep the one it had
         command = ["backfill", "create", "--dag-id", self.dag_id, "--dag-run-conf", json.dumps(given)]
         command += ["--from-date", plan.first.isoformat(), "--to-date", plan.last.isoformat()]
@@ -339,12 +344,15 @@ class Command:
     def _follow_to_the_end(self, backfill_id: int, moments: Sequence[datetime]) -> int:
         names = labels(moments, self.zone)
         found = runs.at(self.dag_id, moments)
+        stalled = ""
         told: set[datetime] = {m for m, run in found.items() if run.state in ("success", "failed")}
         failed_before = {m for m in told if found[m].state == "failed"}
         with Display(self.console, before=len(told)) as display:
             while True:
                 states = Counter(found[m].state if m in found else "failed" for m in moments)
                 display.show(states)
+                if (why := self._stalled(states)) != stalled and (stalled := why):
+                    self._warn(why)
                 for moment in sorted(found.keys() - told):
                     if found[moment].state == "failed":
                         self._tell_failure(names[moment], found[moment].run_id)
@@ -358,7 +366,18 @@ class Command:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 found = runs.at(self.dag_id, moments)
         runs.active(self.dag_id)
-        return self._sum_up(states, [names[m] for m in moments if m not in found or found[m].state == "failed"])
+        bad = [names[m] for m in moments if m not in found or found[m].state == "failed"]
+        return self._sum_up(backfill_id, states, bad)
+
+    def _stalled(self, states: Counter[str]) -> str:
+        """Why nothing goes on, if that is so."""
+        if not states["queued"] + states["running"]:
+            return ""
+        if not runs.scheduler_is_alive():
+            return "no scheduler works; the runs wait until one does"
+        if runs.is_paused(self.dag_id):
+            return f"{self.dag_id} is paused; what has not begun waits for: airflow dags unpause {self.dag_id}"
+        return ""
 
     def _tell_failure(self, name: str, run_id: str) -> None:
         self.console.print(f"✗ {name} failed: run {run_id}", style="red")
@@ -367,19 +386,31 @@ class Command:
             command = shlex.join(["airflow", "tasks", "log", self.dag_id, run_id, task.task_id, *index])
             self._say(f"task {task.task_id}: {command}")
 
-    def _sum_up(self, states: Counter[str], failed: list[str]) -> int:
+    def _sum_up(self, backfill_id: int, states: Counter[str], failed: list[str]) -> int:
         if not failed:
             self.console.print(f"✓ {count(states.total())} succeeded", style="green")
             return OK
         self.console.print(
             f"✗ {states['success']} of {count(states.total())} succeeded; failed: {span(failed)}", style="red"
         )
-        self._say(f"after the cure: {self._again(min(failed), max(failed))}")
+        self._say(f"after the cure: {self._again(backfill_id, min(failed), max(failed))}")
         return SOME_FAILED
 
-    def _again(self, first: str, last: str) -> str:
-        days = [date.fromisoformat(day[:10]).isoformat() for day in (first, last)]
-        return f"airflow dags backfill {self.dag_id} -s {days[0]} -e {days[1]} --rerun-failed-tasks"
+    def _again(self, backfill_id: int, first: str, last: str) -> str:
+        """The command that runs the failed runs of these days once more, as they were asked for."""
+        command = [
+            "airflow",
+            "dags",
+            "backfill",
+            self.dag_id,
+            "-s",
+            first[:10],
+            "-e",
+            last[:10],
+            "--rerun-failed-tasks",
+        ]
+        given = {key: value for key, value in runs.conf_of(backfill_id).items() if (key, value) != KEEP_PUBLISHED}
+        return shlex.join([*command, *(["-c", json.dumps(given)] if given else [])])
 
     def _stop(self, backfill_id: int, names: dict[datetime, str], failed: datetime) -> int:
         """A later day would be judged against a champion that the failed one may have replaced."""
@@ -389,7 +420,7 @@ class Command:
             f"✗ stopped at {names[failed]}: later days build on it, so they were cancelled and count as failed",
             style="red",
         )
-        self._say(f"after the cure: {self._again(names[failed], max(names.values()))}")
+        self._say(f"after the cure: {self._again(backfill_id, names[failed], max(names.values()))}")
         return SOME_FAILED
 
     def _interrupted(self, backfill_id: int) -> int | None:
@@ -398,24 +429,21 @@ class Command:
         if not sys.stdin.isatty():
             self.console.print(f"interrupted; the backfill goes on. To follow it again: {resume}")
             return INTERRUPTED
-        answers: dict[str, Callable[[], int | None]] = {
-            "l": lambda: INTERRUPTED,
-            "c": lambda: runs.cancel(backfill_id) or INTERRUPTED,
-            "f": lambda: None,
-        }
         answer = ""
-        while answer not in answers:
+        while answer not in ("l", "c", "f"):
             try:
                 asked = self.console.input("\n[l]eave it running, [c]ancel it, or [f]ollow it further? ")
             except (EOFError, KeyboardInterrupt):
                 asked = "l"
             answer = asked.strip().lower()[:1]
-        code = answers[answer]()
+        if answer == "f":
+            return None
         if answer == "c":
+            runs.cancel(backfill_id)
             self.console.print("cancelled: what had not begun will not; runs that go on are left to end")
-        elif answer == "l":
+        else:
             self.console.print(f"it goes on. To follow it again: {resume}")
-        return code
+        return INTERRUPTED
 
     def _say(self, text: str) -> None:
         self.console.print(f"  {text}")

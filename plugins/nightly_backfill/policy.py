@@ -1,19 +1,20 @@
 """A pool for the tasks of backfills, so that they leave slots to the nightly run.
 
-Airflow 3 has no pool of a backfill. Whoever makes one names it in `NIGHTLY_BACKFILL_POOL`, for the scheduler and for
-those who start backfills; without it nothing changes, since tasks of a pool that is not there would never start.
+Airflow 3 has no pool of a backfill. Whoever makes one names it in `[nightly] backfill_pool` of Airflow's configuration
+(`AIRFLOW__NIGHTLY__BACKFILL_POOL`), for the scheduler and for those who start backfills; without it nothing changes,
+since tasks of a pool that is not there would never start.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
 from airflow import settings
+from airflow.configuration import conf
 from airflow.policies import hookimpl
 
-POOL = os.environ.get("NIGHTLY_BACKFILL_POOL")
+POOL = conf.get("nightly", "backfill_pool", fallback=None)
 _resetting = ContextVar("resetting", default=False)
 
 if POOL:

@@ -8,6 +8,8 @@ from typing import Any
 
 from airflow._shared.timezones import timezone
 from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
+from airflow.jobs.job import most_recent_job
+from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 from airflow.models.backfill import Backfill, BackfillDagRun
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
@@ -62,6 +64,19 @@ def unpause(dag_id: str) -> None:
         session.execute(update(DagModel).where(DagModel.dag_id == dag_id).values(is_paused=False))
 
 
+def is_paused(dag_id: str) -> bool:
+    """Whether the DAG is paused now."""
+    with _reading() as session:
+        return bool(session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id)))
+
+
+def scheduler_is_alive() -> bool:
+    """Whether a scheduler told lately that it works."""
+    with _reading() as session:
+        job = most_recent_job(SchedulerJobRunner.job_type, session=session)
+        return job is not None and job.is_alive()
+
+
 def at(dag_id: str, moments: Collection[datetime]) -> dict[datetime, Run]:
     """Logical date -> its run; dates without one are absent."""
     with _reading() as session:
@@ -112,6 +127,12 @@ def newest(dag_id: str) -> int:
         return session.scalars(
             select(Backfill.id).where(Backfill.dag_id == dag_id).order_by(Backfill.id.desc()).limit(1)
         ).one()
+
+
+def conf_of(backfill_id: int) -> dict[str, Any]:
+    """The conf that the runs of a backfill were given."""
+    with _reading() as session:
+        return session.scalars(select(Backfill.dag_run_conf).where(Backfill.id == backfill_id)).one() or {}
 
 
 def moments(backfill_id: int) -> list[datetime]:
