@@ -96,7 +96,7 @@ class Command:
         first, last = bounds(self.args.start_date, self.args.end_date, self.zone)
         given = self._conf()
         plan = self._plan(first, last)
-        self.outlook = self._look_ahead(plan)
+        self.outlook = self._look_ahead([*plan.new, *plan.again])
         self._refuse_other_order()
         self._tell(plan, given)
         if self.args.dry_run:
@@ -149,8 +149,8 @@ class Command:
     def _reprocessed(self) -> str:
         return "completed" if self.args.reset_dagruns else "failed" if self.args.rerun_failed_tasks else "none"
 
-    def _look_ahead(self, plan: Plan) -> Outlook:
-        days = sorted(moment.astimezone(self.zone).date() for moment in [*plan.new, *plan.again])
+    def _look_ahead(self, moments: Sequence[datetime]) -> Outlook:
+        days = sorted(moment.astimezone(self.zone).date() for moment in moments)
         if not days:
             return Outlook()
         try:
@@ -301,7 +301,7 @@ class Command:
 
     def _agrees(self, question: str) -> bool:
         try:
-            return self.console.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+            return self.console.input(f"{question} [y/N] ", markup=False).strip().lower() in ("y", "yes")
         except EOFError:
             return False
 
@@ -329,9 +329,9 @@ class Command:
         backfill_id = runs.active(self.dag_id)
         if backfill_id is None:
             raise Refused(f"no backfill of {self.dag_id} is active")
-        if self.dag_id.endswith("_train"):
-            self.outlook = Outlook(kind="train")
-        return self._follow(backfill_id, runs.moments(backfill_id))
+        moments = runs.moments(backfill_id)
+        self.outlook = self._look_ahead(moments)
+        return self._follow(backfill_id, moments)
 
     def _follow(self, backfill_id: int, moments: Sequence[datetime]) -> int:
         while True:
@@ -432,7 +432,7 @@ class Command:
         answer = ""
         while answer not in ("l", "c", "f"):
             try:
-                asked = self.console.input("\n[l]eave it running, [c]ancel it, or [f]ollow it further? ")
+                asked = self.console.input("\n[l]eave it running, [c]ancel it, or [f]ollow it further? ", markup=False)
             except (EOFError, KeyboardInterrupt):
                 asked = "l"
             answer = asked.strip().lower()[:1]
