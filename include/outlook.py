@@ -22,6 +22,7 @@ class Outlook(Record):
 
     kind: Kind | None = None
     waits: dict[date, list[str]] = Field(default={}, description="what a day's run would wait for, as sentences")
+    cure: str | None = Field(default=None, description="the command that makes what they wait for, if there is one")
     published: dict[str, list[date]] = Field(default={}, description="the days of a model that readers see")
 
 
@@ -30,10 +31,10 @@ def outlook(dag_id: str, interval: Interval, settings: Settings) -> Outlook:
     kind, project, model = _find(dag_id)
     if kind is None or project is None or kind == "replay":
         return Outlook(kind=kind)
-    waits = _files if kind == "prepare" else _nights
+    waits = (_files if kind == "prepare" else _nights)(project, interval, settings)
     publishes = model if kind == "score" else None
     published = {publishes: sorted(database.pointers(settings, publishes, interval)["day"])} if publishes else {}
-    return Outlook(kind=kind, waits=waits(project, interval, settings), published=published)
+    return Outlook(kind=kind, waits=waits, cure=_cure(project, kind, sorted(waits)), published=published)
 
 
 def _find(dag_id: str) -> tuple[Kind | None, Project | None, str | None]:
@@ -48,6 +49,14 @@ def _find(dag_id: str) -> tuple[Kind | None, Project | None, str | None]:
             if dag_id == f"{name}_{kind}":
                 return kind, load_project(load_model(name).project), name
     return None, None, None
+
+
+def _cure(project: Project, kind: Kind, days: list[date]) -> str | None:
+    if not days or (kind == "prepare" and not project.sample):
+        return None
+    if kind == "prepare":
+        return f"python -m include.cli replay --project {project.name} --start {days[0]} --end {days[-1]}"
+    return f"airflow dags backfill {project.name}_prepare -s {days[0]} -e {days[-1]}"
 
 
 def _files(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:

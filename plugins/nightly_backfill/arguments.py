@@ -85,7 +85,7 @@ BACKFILL = ActionCommand(
             help="Also days whose data is not there: their runs wait for it",
             action="store_true",
         ),
-        Arg(("--follow",), help="Follow the backfill of the DAG that runs, instead of making one", action="store_true"),
+        Arg(("--follow",), help="Follow the backfill that goes on, or say how the last one ended", action="store_true"),
         ARG_YES,
         *(
             Arg(

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
@@ -27,10 +27,12 @@ from nightly_backfill.request import bounds, conf, count, labels, nearest, span
 from nightly_backfill.runs import Run
 
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_A_START = 0.2  # a run takes longer than that, so none begins and ends unseen
 OK, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 KEEP_PUBLISHED = ("publish", "missing")
 
+ENDED = ("success", "failed")
 REPROCESSED = {"none": (), "failed": ("failed",), "completed": ("failed", "success")}
 """Airflow's reprocess behaviour -> states of runs that are there which run again."""
 
@@ -108,8 +110,8 @@ class Command:
             return self._offer_to_follow(running)
         self._refuse_paused()
         self._confirm(plan, given)
-        self._create(plan, given)
-        return self._follow(runs.newest(self.dag_id), list(plan.names))
+        kept = plan.there.keys() - set(plan.again)
+        return self._follow(self._create(plan, given), list(plan.names), kept)
 
     # What it finds before it begins
 
@@ -253,9 +255,10 @@ class Command:
         reasons = [sentence for sentences in waits.values() for sentence in sentences]
         listed = "\n  ".join([*reasons[:5], *([f"… and {len(reasons) - 5} more"] if len(reasons) > 5 else [])])
         what = "nothing landed, or not all of it," if self.outlook.kind == "prepare" else "no night is prepared"
+        first = f"do this first: {self.outlook.cure}\nOr take" if self.outlook.cure else "take"
         raise Refused(
-            f"{what} for {days}:\n  {listed}\nTheir runs would wait up to 12 hours and then fail. Take other days, "
-            "or say --wait-for-data if it is on its way"
+            f"{what} for {days}:\n  {listed}\nTheir runs would wait for it, and fail in the end. To go on, {first} other "
+            "days, or say --wait-for-data if it is on its way"
         )
 
     def _offer_to_follow(self, backfill_id: int) -> int:
@@ -307,7 +310,7 @@ class Command:
 
     # What it does
 
-    def _create(self, plan: Plan, given: dict[str, Any]) -> None:
+    def _create(self, plan: Plan, given: dict[str, Any]) -> int:
         """By the public command, so that what it checks and notes is Airflow's own."""
         from airflow.cli.cli_parser import get_parser
 
@@ -324,52 +327,65 @@ class Command:
                 args.func(args)
         except (AirflowException, NoBackfillRunsToCreate) as error:
             raise Refused(str(error)) from error
+        made = runs.newest(self.dag_id)
+        assert made is not None
+        return made
 
     def _follow_active(self) -> int:
-        backfill_id = runs.active(self.dag_id)
+        """The one that is active, or how the last one ended."""
+        backfill_id = runs.active(self.dag_id) or runs.newest(self.dag_id)
         if backfill_id is None:
-            raise Refused(f"no backfill of {self.dag_id} is active")
+            raise Refused(f"{self.dag_id} was never backfilled")
         moments = runs.moments(backfill_id)
         self.outlook = self._look_ahead(moments)
         return self._follow(backfill_id, moments)
 
-    def _follow(self, backfill_id: int, moments: Sequence[datetime]) -> int:
+    def _follow(self, backfill_id: int, moments: Sequence[datetime], kept: Set[datetime] | None = None) -> int:
+        """`kept`: those that ended before and are no part of it; None when they are not known."""
         while True:
             try:
-                return self._follow_to_the_end(backfill_id, moments)
+                return self._follow_to_the_end(backfill_id, moments, kept)
             except KeyboardInterrupt:
                 if (code := self._interrupted(backfill_id)) is not None:
                     return code
 
-    def _follow_to_the_end(self, backfill_id: int, moments: Sequence[datetime]) -> int:
+    def _hold(self, backfill_id: int, states: Counter[str]) -> None:
+        """While a day is trained the next one is held: Airflow would begin it as soon as this one ends, also when it
+        fails, and judge it against a champion that this one may have replaced."""
+        runs.pause(backfill_id, paused=states["running"] > 0)
+
+    def _follow_to_the_end(self, backfill_id: int, moments: Sequence[datetime], kept: Set[datetime] | None) -> int:
         names = labels(moments, self.zone)
         found = runs.at(self.dag_id, moments)
         stalled = ""
-        told: set[datetime] = {m for m, run in found.items() if run.state in ("success", "failed")}
-        failed_before = {m for m in told if found[m].state == "failed"}
-        with Display(self.console, before=len(told)) as display:
+        ended = {m for m, run in found.items() if run.state in ENDED}
+        told, old = set(kept or ()), ended if kept is None else kept
+        with Display(self.console, before=len(ended)) as display:
             while True:
                 states = Counter(found[m].state if m in found else "failed" for m in moments)
                 display.show(states)
-                if (why := self._stalled(states)) != stalled and (stalled := why):
+                if (why := self._stalled(backfill_id, states)) != stalled and (stalled := why):
                     self._warn(why)
                 for moment in sorted(found.keys() - told):
                     if found[moment].state == "failed":
                         self._tell_failure(names[moment], found[moment].run_id)
-                    if found[moment].state in ("success", "failed"):
+                    if found[moment].state in ENDED:
                         told.add(moment)
-                failed = [m for m in moments if m in found and found[m].state == "failed" and m not in failed_before]
+                failed = [m for m in moments if m in found and found[m].state == "failed" and m not in old]
                 if failed and self.outlook.kind == "train":
                     return self._stop(backfill_id, names, min(failed))
                 if not states["queued"] + states["running"]:
                     break
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                if self.outlook.kind == "train":
+                    self._hold(backfill_id, states)
+                held = self.outlook.kind != "train" or states["running"]
+                time.sleep(SECONDS_BETWEEN_LOOKS if held else SECONDS_TO_A_START)
                 found = runs.at(self.dag_id, moments)
         runs.active(self.dag_id)
         bad = [names[m] for m in moments if m not in found or found[m].state == "failed"]
         return self._sum_up(backfill_id, states, bad)
 
-    def _stalled(self, states: Counter[str]) -> str:
+    def _stalled(self, backfill_id: int, states: Counter[str]) -> str:
         """Why nothing goes on, if that is so."""
         if not states["queued"] + states["running"]:
             return ""
@@ -377,6 +393,8 @@ class Command:
             return "no scheduler works; the runs wait until one does"
         if runs.is_paused(self.dag_id):
             return f"{self.dag_id} is paused; what has not begun waits for: airflow dags unpause {self.dag_id}"
+        if self.outlook.kind != "train" and runs.backfill_is_paused(backfill_id):
+            return "the backfill is paused; Airflow's pages let it go on"
         return ""
 
     def _tell_failure(self, name: str, run_id: str) -> None:
@@ -413,9 +431,7 @@ class Command:
         return shlex.join([*command, *(["-c", json.dumps(given)] if given else [])])
 
     def _stop(self, backfill_id: int, names: dict[datetime, str], failed: datetime) -> int:
-        """A later day would be judged against a champion that the failed one may have replaced."""
         runs.cancel(backfill_id)
-        runs.end_running(self.dag, backfill_id)
         self.console.print(
             f"✗ stopped at {names[failed]}: later days build on it, so they were cancelled and count as failed",
             style="red",
@@ -425,9 +441,8 @@ class Command:
 
     def _interrupted(self, backfill_id: int) -> int | None:
         """What is to become of it; None to follow it further."""
-        resume = f"airflow dags backfill {self.dag_id} --follow"
         if not sys.stdin.isatty():
-            self.console.print(f"interrupted; the backfill goes on. To follow it again: {resume}")
+            self._leave(backfill_id)
             return INTERRUPTED
         answer = ""
         while answer not in ("l", "c", "f"):
@@ -442,8 +457,14 @@ class Command:
             runs.cancel(backfill_id)
             self.console.print("cancelled: what had not begun will not; runs that go on are left to end")
         else:
-            self.console.print(f"it goes on. To follow it again: {resume}")
+            self._leave(backfill_id)
         return INTERRUPTED
+
+    def _leave(self, backfill_id: int) -> None:
+        self.console.print(f"the backfill goes on. To follow it again: airflow dags backfill {self.dag_id} --follow")
+        if self.outlook.kind == "train":
+            runs.pause(backfill_id, paused=False)
+            self._warn("while nobody follows it, it does not stop at a day that fails")
 
     def _say(self, text: str) -> None:
         self.console.print(f"  {text}")

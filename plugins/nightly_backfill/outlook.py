@@ -18,11 +18,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outlook:
-    """`kind`: what the DAG does, None for one that is not the product's. `waits`: day -> what its run would wait for.
-    `published`: model -> days that readers see."""
+    """`kind`: what the DAG does, None for one that is not the product's. `waits`: day -> what its run would wait for,
+    and `cure`: the command that makes it. `published`: model -> days that readers see."""
 
     kind: str | None = None
     waits: dict[str, list[str]] = field(default_factory=dict)
+    cure: str | None = None
     published: dict[str, list[str]] = field(default_factory=dict)
 
 

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from airflow._shared.timezones import timezone
-from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
 from airflow.jobs.job import most_recent_job
 from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 from airflow.models.backfill import Backfill, BackfillDagRun
@@ -70,6 +69,12 @@ def is_paused(dag_id: str) -> bool:
         return bool(session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id)))
 
 
+def backfill_is_paused(backfill_id: int) -> bool:
+    """Whether the backfill is."""
+    with _reading() as session:
+        return bool(session.scalar(select(Backfill.is_paused).where(Backfill.id == backfill_id)))
+
+
 def scheduler_is_alive() -> bool:
     """Whether a scheduler told lately that it works."""
     with _reading() as session:
@@ -121,12 +126,12 @@ def active(dag_id: str) -> int | None:
     return None
 
 
-def newest(dag_id: str) -> int:
+def newest(dag_id: str) -> int | None:
     """The backfill of the DAG that was made last."""
     with _reading() as session:
         return session.scalars(
             select(Backfill.id).where(Backfill.dag_id == dag_id).order_by(Backfill.id.desc()).limit(1)
-        ).one()
+        ).one_or_none()
 
 
 def conf_of(backfill_id: int) -> dict[str, Any]:
@@ -144,8 +149,7 @@ def moments(backfill_id: int) -> list[datetime]:
 
 def cancel(backfill_id: int) -> None:
     """What has not begun does not begin; runs that have go on to their end. As Airflow's own pages do it."""
-    with create_session() as session:
-        session.execute(update(Backfill).where(Backfill.id == backfill_id).values(is_paused=True))
+    pause(backfill_id)
     with create_session() as session:
         session.execute(
             update(DagRun)
@@ -156,14 +160,10 @@ def cancel(backfill_id: int) -> None:
         session.execute(update(Backfill).where(Backfill.id == backfill_id).values(completed_at=timezone.utcnow()))
 
 
-def end_running(dag: Any, backfill_id: int) -> None:
-    """End the backfill's runs that go on, and their tasks: both count as failed."""
+def pause(backfill_id: int, paused: bool = True) -> None:
+    """Let no run of the backfill begin, or let them again; those that have begun go on."""
     with create_session() as session:
-        going = session.scalars(
-            select(DagRun.run_id).where(DagRun.backfill_id == backfill_id, DagRun.state == DagRunState.RUNNING)
-        ).all()
-        for run_id in going:
-            set_dag_run_state_to_failed(dag=dag, run_id=run_id, commit=True, session=session)
+        session.execute(update(Backfill).where(Backfill.id == backfill_id).values(is_paused=paused))
 
 
 @contextmanager

@@ -27,6 +27,7 @@ def test_days_whose_files_did_not_land_are_named_with_the_feed(settings: Setting
     found = outlook("flights_prepare", INTERVAL, settings)
     assert (found.kind, found.published) == ("prepare", {})
     assert list(found.waits) == [NEXT]
+    assert found.cure == f"python -m include.cli replay --project flights --start {NEXT} --end {NEXT}"
     assert [sentence.split(" (")[0] for sentence in found.waits[NEXT]] == [
         f"no file of feed schedule for {NEXT}",
         f"no file of feed weather for {NEXT}",
@@ -40,6 +41,7 @@ def test_days_without_a_night_are_named(settings: Settings, flights: Project, da
     found = outlook(dag_id, INTERVAL, settings)
     assert found.kind == dag_id.rsplit("_", 1)[1]
     assert found.waits == {NEXT: [f"the night of {NEXT} is not prepared: flights_prepare"]}
+    assert found.cure == f"airflow dags backfill flights_prepare -s {NEXT} -e {NEXT}"
 
 
 def test_published_days_are_those_that_readers_see(settings: Settings, flights: Project) -> None:
@@ -55,12 +57,13 @@ def test_published_days_are_those_that_readers_see(settings: Settings, flights: 
 @pytest.mark.parametrize("dag_id", ["flights_reprocess", "rollback", "somebody_elses"])
 def test_of_another_dag_nothing_is_known(settings: Settings, dag_id: str) -> None:
     found = outlook(dag_id, INTERVAL, settings)
-    assert (found.kind, found.waits, found.published) == (None, {}, {})
+    assert (found.kind, found.waits, found.cure, found.published) == (None, {}, None, {})
 
 
 def test_replay_waits_for_nothing(settings: Settings) -> None:
     assert outlook("flights_replay", INTERVAL, settings).model_dump() == {
         "kind": "replay",
         "waits": {},
+        "cure": None,
         "published": {},
     }
