@@ -6,6 +6,7 @@ import logging
 import shlex
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ def backfill(args: argparse.Namespace) -> None:
     # Airflow logs each run it makes, several lines each, to where the progress is
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     logging.getLogger().setLevel(logging.WARNING)
+    warnings.simplefilter("ignore", DeprecationWarning)
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     try:
         code = Command(args, console).run()
@@ -119,7 +121,7 @@ class Command:
         timetable = self.dag.timetable
         if not timetable.periodic:
             raise Refused(
-                f"{self.dag_id} has no schedule with a run a day ({timetable.summary}), so it cannot be backfilled; "
+                f"{self.dag_id} has no schedule by the clock, so no run belongs to a day and none can be backfilled; "
                 f"start it by hand: airflow dags trigger {self.dag_id}"
             )
         if timetable.partitioned:
@@ -253,12 +255,12 @@ class Command:
             self._warn(f"these days wait for data: {days}")
             return
         reasons = [sentence for sentences in waits.values() for sentence in sentences]
-        listed = "\n  ".join([*reasons[:5], *([f"… and {len(reasons) - 5} more"] if len(reasons) > 5 else [])])
+        listed = "\n  ".join([*reasons[:3], *([f"… and {len(reasons) - 3} more"] if len(reasons) > 3 else [])])
         what = "nothing landed, or not all of it," if self.outlook.kind == "prepare" else "no night is prepared"
-        first = f"do this first: {self.outlook.cure}\nOr take" if self.outlook.cure else "take"
+        cure = f"make it first: {self.outlook.cure}" if self.outlook.cure else "take other days"
         raise Refused(
-            f"{what} for {days}:\n  {listed}\nTheir runs would wait for it, and fail in the end. To go on, {first} other "
-            "days, or say --wait-for-data if it is on its way"
+            f"{what} for {days}:\n  {listed}\nRuns would wait for it, and fail in the end. To go on, {cure}\n"
+            "If it is on its way, say --wait-for-data"
         )
 
     def _offer_to_follow(self, backfill_id: int) -> int:
