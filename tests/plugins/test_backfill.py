@@ -193,3 +193,22 @@ print(json.dumps([ours, "backfill" in [c.name for c in dags.subcommands]]))
     loaded, added = json.loads(done.stdout.splitlines()[-1])
     assert added, "the provider is not installed: make setup"
     assert set(loaded) <= {"nightly_backfill.arguments", "nightly_backfill.policy"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["del config.ARG_TASK_ID", "config.core_commands[:] = [c for c in config.core_commands if c.name != 'dags']"],
+)
+def test_other_airflow_commands_work_where_airflow_has_changed_inside(changed: str) -> None:
+    code = f"""
+import sys
+from airflow.cli import cli_config as config
+{changed}
+sys.argv = ["airflow", "version"]
+from airflow.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("3.")
+    assert "error" in (done.stdout + done.stderr).lower(), "it says what does not work"
