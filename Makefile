@@ -22,7 +22,7 @@ help: ## List what there is
 
 setup: $(INSTALLED) ## Install what requirements.txt locks into .venv
 
-$(INSTALLED): requirements.txt
+$(INSTALLED): requirements.txt plugins/pyproject.toml
 	@$(call need,$(PYTHON) -c '$(IS_PYTHON)',Python 3.11,python3.11 python3.11-venv,python@3.11)
 	@$(call need,$(JAVA) -version 2>&1 | grep -E $(IS_JAVA),Java 17 or 21 (for Spark),openjdk-17-jre-headless,openjdk@17)
 	@$(BIN)/python -c '$(IS_PYTHON)' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
@@ -30,6 +30,7 @@ $(INSTALLED): requirements.txt
 	[ "$$($(BIN)/uv --version 2>/dev/null | sed 's/^uv \([^ ]*\).*/uv==\1/')" = "$$uv" ] || \
 		{ $(BIN)/python -m ensurepip >/dev/null && $(BIN)/python -m pip install --quiet "$$uv"; }
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --compile-bytecode requirements.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable ./plugins
 	@touch $@
 
 IS_PYTHON := import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, 11))

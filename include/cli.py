@@ -283,6 +283,18 @@ def stale(project: ProjectOption, start: Start, end: End = None) -> None:
     typer.echo(f"✓ {project} {interval}: nothing is out of date")
 
 
+@app.command()
+def outlook(
+    dag: Annotated[str, typer.Option(help="a DAG with a run a day")],
+    start: Start,
+    end: End = None,
+) -> None:
+    """Say what runs of a DAG would wait for, and which days are published; `airflow dags backfill` asks it."""
+    from include.outlook import outlook as look_ahead
+
+    _print(look_ahead(dag, _interval(start, end), _settings()))
+
+
 @contextmanager
 def _in_words() -> Iterator[None]:
     """What a person has to mend is said without a traceback."""

@@ -59,6 +59,10 @@ if "scheduler" in sys.argv:
     import sqlalchemy.orm
 """
 
+PARALLELISM = 8  # memory grows with it, speed on two cores does not
+BACKFILL_POOL = "backfill"
+BACKFILL_SLOTS = PARALLELISM - 2  # what is left is for the nightly run
+
 HEALTHY_SECONDS = 180
 GRACE_SECONDS = 15
 
@@ -273,7 +277,7 @@ class Stack:
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__FERNET_KEY": keys.fernet_key,
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__PARALLELISM": "8",  # memory grows with it, speed on two cores does not
+            "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.bundle / "plugins"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
@@ -281,6 +285,7 @@ class Stack:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": postgres.url("airflow", "airflow", "postgresql+asyncpg"),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_log"]),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports["worker_log"]),
+            "AIRFLOW__NIGHTLY__BACKFILL_POOL": BACKFILL_POOL,
             # What ran when everything was killed is taken up when the dead scheduler's last heartbeat is 30 s old. The
             # new scheduler looks earlier than that, and would look again after five minutes only.
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
@@ -386,14 +391,19 @@ class Stack:
 
     def _migrate(self) -> None:
         """Bring Airflow's tables to the installed version, which is noted in the database so as to do it once."""
-        wanted = version("apache-airflow")
+        wanted = f"{version('apache-airflow')}, pool {BACKFILL_POOL} {BACKFILL_SLOTS}"
         note = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'airflow';"
         if self._postgres.query(note) == wanted:
             return
         self.say("making Airflow's tables")
+        self._airflow("db", "migrate")
+        self._airflow("pools", "set", BACKFILL_POOL, str(BACKFILL_SLOTS), "Backfills: the rest is the nightly run's")
+        self._postgres.query("COMMENT ON DATABASE airflow IS :'version';", version=wanted)
+
+    def _airflow(self, *command: str) -> None:
         with self.log("migrate").open("ab") as log:
             done = subprocess.run(
-                [_program("airflow"), "db", "migrate"],
+                [_program("airflow"), *command],
                 env=self.environment(),
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -402,8 +412,7 @@ class Stack:
                 check=False,
             )
         if done.returncode:
-            raise StackError(f"airflow db migrate failed; the end of {self._end_of('migrate')}")
-        self._postgres.query("COMMENT ON DATABASE airflow IS :'version';", version=wanted)
+            raise StackError(f"airflow {' '.join(command[:2])} failed; the end of {self._end_of('migrate')}")
 
     def _launch(self, name: str) -> None:
         started_at = datetime.now(UTC)

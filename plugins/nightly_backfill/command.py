@@ -1,0 +1,475 @@
+"""`airflow dags backfill`: say what awaits it, make Airflow's own backfill, follow it to the end."""
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+import structlog
+from airflow.models.backfill import NoBackfillRunsToCreate
+from airflow.sdk.exceptions import AirflowException
+from airflow.utils import cli as cli_utils
+from airflow.utils.providers_configuration_loader import providers_configuration_loaded
+from rich.console import Console
+
+from nightly_backfill import outlook, policy, runs
+from nightly_backfill.errors import Refused
+from nightly_backfill.outlook import Outlook
+from nightly_backfill.progress import Display
+from nightly_backfill.request import bounds, conf, count, labels, nearest, span
+from nightly_backfill.runs import Run
+
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_A_START = 0.2  # a run takes longer than that, so none begins and ends unseen
+OK, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+KEEP_PUBLISHED = ("publish", "missing")
+
+ENDED = ("success", "failed")
+REPROCESSED = {"none": (), "failed": ("failed",), "completed": ("failed", "success")}
+"""Airflow's reprocess behaviour -> states of runs that are there which run again."""
+
+
+@cli_utils.action_cli
+@providers_configuration_loaded
+def backfill(args: argparse.Namespace) -> None:
+    """Always ends with `SystemExit`: see the codes above."""
+    # Airflow logs each run it makes, several lines each, to where the progress is
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    logging.getLogger().setLevel(logging.WARNING)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    try:
+        code = Command(args, console).run()
+    except Refused as refusal:
+        Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"✗ {refusal}", style="red")
+        code = REFUSED
+    except KeyboardInterrupt:
+        console.print("interrupted; nothing was started")
+        code = INTERRUPTED
+    raise SystemExit(code)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a range: logical date -> its name, the runs that are there, and those of them that run again."""
+
+    first: datetime
+    last: datetime
+    names: dict[datetime, str]
+    there: dict[datetime, Run]
+    again: list[datetime]
+
+    @property
+    def new(self) -> list[datetime]:
+        return [moment for moment in self.names if moment not in self.there]
+
+    def named(self, moments: Sequence[datetime]) -> str:
+        """The names of some of its runs, in short."""
+        return span(self.names[moment] for moment in moments)
+
+
+class Command:
+    """One call of the command."""
+
+    def __init__(self, args: argparse.Namespace, console: Console) -> None:
+        self.args, self.console = args, console
+        self.dag_id: str = args.dag_id
+        model = runs.dag_model(self.dag_id)
+        self.dag = runs.serialized(self.dag_id)
+        if model is None or model.is_stale or self.dag is None:
+            raise Refused(f"there is no DAG {self.dag_id!r}{nearest(self.dag_id, runs.dag_ids())}")
+        self.model = model
+        # bare dates are days of the schedule, which may be in another zone than the DAG's start date
+        self.zone: tzinfo = getattr(self.dag.timetable, "_timezone", None) or self.dag.timezone
+        self.outlook = Outlook()
+
+    def run(self) -> int:
+        """The exit code."""
+        if self.args.follow:
+            return self._follow_active()
+        self._refuse_schedules_without_days()
+        first, last = bounds(self.args.start_date, self.args.end_date, self.zone)
+        given = self._conf()
+        plan = self._plan(first, last)
+        self.outlook = self._look_ahead([*plan.new, *plan.again])
+        self._refuse_other_order()
+        self._tell(plan, given)
+        if self.args.dry_run:
+            return self._tell_each(plan)
+        if not (plan.new or plan.again):
+            return self._nothing_to_do(plan)
+        self._refuse_waits(plan)
+        if (running := runs.active(self.dag_id)) is not None:
+            return self._offer_to_follow(running)
+        self._refuse_paused()
+        self._confirm(plan, given)
+        kept = plan.there.keys() - set(plan.again)
+        return self._follow(self._create(plan, given), list(plan.names), kept)
+
+    # What it finds before it begins
+
+    def _refuse_schedules_without_days(self) -> None:
+        timetable = self.dag.timetable
+        if not timetable.periodic:
+            raise Refused(
+                f"{self.dag_id} has no schedule by the clock, so no run belongs to a day and none can be backfilled; "
+                f"start it by hand: airflow dags trigger {self.dag_id}"
+            )
+        if timetable.partitioned:
+            raise Refused(f"the runs of {self.dag_id} have partitions and no days: airflow backfill create takes those")
+
+    def _conf(self) -> dict[str, Any]:
+        given = conf(self.args.conf, self.dag.params)
+        try:
+            self.dag.params.deep_merge(given).validate()
+        except ValueError as error:
+            raise Refused(f"-c: {str(error).splitlines()[0]}") from error
+        return given
+
+    def _plan(self, first: datetime, last: datetime) -> Plan:
+        now = datetime.now(UTC)
+        infos = [
+            info.logical_date
+            for info in self.dag.iter_dagrun_infos_between(first, min(last, now))
+            if info.logical_date and info.data_interval and info.data_interval.end < now
+        ]
+        if not infos:
+            why = "these days are still to come" if first > now else f"its schedule is {self.dag.timetable.summary}"
+            raise Refused(f"{self.dag_id} has no run from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M %Z}: {why}")
+        there = runs.at(self.dag_id, infos)
+        again = [moment for moment, run in there.items() if run.state in REPROCESSED[self._reprocessed]]
+        return Plan(first, last, labels(infos, self.zone), there, sorted(again))
+
+    @property
+    def _reprocessed(self) -> str:
+        return "completed" if self.args.reset_dagruns else "failed" if self.args.rerun_failed_tasks else "none"
+
+    def _look_ahead(self, moments: Sequence[datetime]) -> Outlook:
+        days = sorted(moment.astimezone(self.zone).date() for moment in moments)
+        if not days:
+            return Outlook()
+        try:
+            return outlook.ask(self.model.bundle_name, self.dag_id, days[0].isoformat(), days[-1].isoformat())
+        except outlook.Unknown as unknown:
+            self._warn(f"whether data is there and days are published could not be found out: {unknown}")
+            return Outlook(kind="train" if self.dag_id.endswith("_train") else None)
+
+    def _refuse_other_order(self) -> None:
+        if self.outlook.kind != "train":
+            return
+        why = "training goes one day at a time, in ascending order: a gate needs the champion that earlier days made"
+        if self.args.run_backwards:
+            raise Refused(f"--run-backwards: {why}")
+        if (self.args.max_active_runs or 1) > 1:
+            raise Refused(f"--max-active-runs {self.args.max_active_runs}: {why}")
+
+    @property
+    def _at_a_time(self) -> int:
+        asked: int | None = self.args.max_active_runs
+        return 1 if self.outlook.kind == "train" else asked or self.dag.max_active_runs
+
+    # What it says before it begins
+
+    def _tell(self, plan: Plan, given: dict[str, Any]) -> None:
+        order = "the last day first, " if self.args.run_backwards else ""
+        self.console.print(
+            f"{self.dag_id}: {count(len(plan.names))}, {plan.named(list(plan.names))} ({self.zone}), "
+            f"{order}{self._at_a_time} at a time",
+            style="bold",
+        )
+        if plan.last > datetime.now(UTC) + timedelta(days=1):
+            self._say("days that are still to come are left out")
+        if plan.again:
+            self._say(f"run again: {plan.named(plan.again)}")
+        for state, runs_of in self._kept(plan).items():
+            hint = {
+                "failed": " (--rerun-failed-tasks runs them again)",
+                "success": " (--reset-dagruns runs them again)",
+            }
+            self._say(f"left as they are, {state}: {plan.named(runs_of)}{hint.get(state, '')}")
+        for model, days in self._published(plan).items():
+            self._say(f"published already: {model} {span(days)}")
+            if given.get("publish") == "replace":
+                undo = f"python -m include.cli unpublish --model {model} --start {days[0]} --end {days[-1]}"
+                self._say(f"  publish: replace. Readers get what these runs make instead; undo: {undo}")
+            else:
+                self._say("  publish: missing. What readers see stays; a batch that differs is stored unpublished, and")
+                self._say(
+                    """  its run says how many rows differ. To replace what they see: -c '{"publish": "replace"}'"""
+                )
+
+    def _kept(self, plan: Plan) -> dict[str, list[datetime]]:
+        kept: dict[str, list[datetime]] = {}
+        for moment, run in sorted(plan.there.items()):
+            if moment not in plan.again:
+                kept.setdefault(run.state, []).append(moment)
+        return kept
+
+    def _published(self, plan: Plan) -> dict[str, list[str]]:
+        """Model -> days that these runs would publish again."""
+        concerned = {moment.astimezone(self.zone).date().isoformat() for moment in [*plan.new, *plan.again]}
+        found = {model: sorted(concerned & set(days)) for model, days in self.outlook.published.items()}
+        return {model: days for model, days in found.items() if days}
+
+    def _tell_each(self, plan: Plan) -> int:
+        for moment in sorted(plan.names, reverse=self.args.run_backwards):
+            run = plan.there.get(moment)
+            if run is None:
+                what = "runs"
+            else:
+                what = f"{'runs again' if moment in plan.again else 'left as it is'} ({run.state}, {run.run_id})"
+            self.console.print(f"  {plan.names[moment]}  {what}")
+        for day, sentences in self._waits(plan).items():
+            self._warn(f"{day}: {'; '.join(sentences)}")
+        if self.model.is_paused:
+            self._warn(f"{self.dag_id} is paused")
+        self.console.print("dry run: nothing was started")
+        return OK
+
+    def _nothing_to_do(self, plan: Plan) -> int:
+        good = all(run.state == "success" for run in plan.there.values())
+        self.console.print("nothing to do: every day has its run")
+        return OK if good else SOME_FAILED
+
+    # What stops it
+
+    def _waits(self, plan: Plan) -> dict[str, list[str]]:
+        concerned = {moment.astimezone(self.zone).date().isoformat() for moment in [*plan.new, *plan.again]}
+        return {day: sentences for day, sentences in sorted(self.outlook.waits.items()) if day in concerned}
+
+    def _refuse_waits(self, plan: Plan) -> None:
+        waits = self._waits(plan)
+        if not waits:
+            return
+        days = span(waits)
+        if self.args.wait_for_data:
+            self._warn(f"these days wait for data: {days}")
+            return
+        reasons = [sentence for sentences in waits.values() for sentence in sentences]
+        listed = "\n  ".join([*reasons[:3], *([f"… and {len(reasons) - 3} more"] if len(reasons) > 3 else [])])
+        what = "nothing landed, or not all of it," if self.outlook.kind == "prepare" else "no night is prepared"
+        cure = f"make it first: {self.outlook.cure}" if self.outlook.cure else "take other days"
+        raise Refused(
+            f"{what} for {days}:\n  {listed}\nRuns would wait for it, and fail in the end. To go on, {cure}\n"
+            "If it is on its way, say --wait-for-data"
+        )
+
+    def _offer_to_follow(self, backfill_id: int) -> int:
+        names = labels(runs.moments(backfill_id), self.zone)
+        said = f"another backfill of {self.dag_id} is active ({span(names.values())}), and Airflow does one at a time"
+        if self._can_ask:
+            self.console.print(said)
+            if self._agrees("follow that one instead?"):
+                return self._follow(backfill_id, list(names))
+            return REFUSED
+        raise Refused(f"{said}; follow it with: airflow dags backfill {self.dag_id} --follow")
+
+    def _refuse_paused(self) -> None:
+        if not self.model.is_paused:
+            return
+        said = f"{self.dag_id} is paused: its runs would wait in the queue"
+        if self._can_ask:
+            self.console.print(said)
+            if self._agrees("unpause it (its schedule goes on as well)?"):
+                runs.unpause(self.dag_id)
+                return
+        raise Refused(f"{said}; to go on: airflow dags unpause {self.dag_id}")
+
+    def _confirm(self, plan: Plan, given: dict[str, Any]) -> None:
+        changes = []
+        if self.args.reset_dagruns and plan.again:
+            changes.append(f"{count(len(plan.again), 'run')} that ended will be reset")
+        if given.get("publish") == "replace" and (published := self._published(plan)):
+            changes.append(
+                f"what readers see of {span(d for days in published.values() for d in days)} may be replaced"
+            )
+        if not changes or self.args.yes:
+            return
+        said = " and ".join(changes)
+        if not sys.stdin.isatty():
+            raise Refused(f"{said}: say -y to agree, since there is no terminal to ask on")
+        if not self._agrees(f"{said}; go on?"):
+            raise Refused("nothing was started")
+
+    @property
+    def _can_ask(self) -> bool:
+        return sys.stdin.isatty() and not self.args.yes
+
+    def _agrees(self, question: str) -> bool:
+        try:
+            return self.console.input(f"{question} [y/N] ", markup=False).strip().lower() in ("y", "yes")
+        except EOFError:
+            return False
+
+    # What it does
+
+    def _create(self, plan: Plan, given: dict[str, Any]) -> int:
+        """By the public command, so that what it checks and notes is Airflow's own."""
+        from airflow.cli.cli_parser import get_parser
+
+        if "publish" in self.dag.params:
+            given = dict([KEEP_PUBLISHED]) | given
+        # always a conf: without one a run that is reset would keep the one it had
+        command = ["backfill", "create", "--dag-id", self.dag_id, "--dag-run-conf", json.dumps(given)]
+        command += ["--from-date", plan.first.isoformat(), "--to-date", plan.last.isoformat()]
+        command += ["--max-active-runs", str(self._at_a_time), "--reprocess-behavior", self._reprocessed]
+        command += ["--run-backwards"] if self.args.run_backwards else []
+        args = get_parser().parse_args(command)
+        try:
+            with policy.resetting():
+                args.func(args)
+        except (AirflowException, NoBackfillRunsToCreate) as error:
+            raise Refused(str(error)) from error
+        made = runs.newest(self.dag_id)
+        assert made is not None
+        return made
+
+    def _follow_active(self) -> int:
+        """The one that is active, or how the last one ended."""
+        backfill_id = runs.active(self.dag_id) or runs.newest(self.dag_id)
+        if backfill_id is None:
+            raise Refused(f"{self.dag_id} was never backfilled")
+        moments = runs.moments(backfill_id)
+        self.outlook = self._look_ahead(moments)
+        return self._follow(backfill_id, moments)
+
+    def _follow(self, backfill_id: int, moments: Sequence[datetime], kept: Set[datetime] | None = None) -> int:
+        """`kept`: those that ended before and are no part of it; None when they are not known."""
+        while True:
+            try:
+                return self._follow_to_the_end(backfill_id, moments, kept)
+            except KeyboardInterrupt:
+                if (code := self._interrupted(backfill_id)) is not None:
+                    return code
+
+    def _hold(self, backfill_id: int, states: Counter[str]) -> None:
+        """While a day is trained the next one is held: Airflow would begin it as soon as this one ends, also when it
+        fails, and judge it against a champion that this one may have replaced."""
+        runs.pause(backfill_id, paused=states["running"] > 0)
+
+    def _follow_to_the_end(self, backfill_id: int, moments: Sequence[datetime], kept: Set[datetime] | None) -> int:
+        names = labels(moments, self.zone)
+        found = runs.at(self.dag_id, moments)
+        stalled = ""
+        ended = {m for m, run in found.items() if run.state in ENDED}
+        told, old = set(kept or ()), ended if kept is None else kept
+        with Display(self.console, before=len(ended)) as display:
+            while True:
+                states = Counter(found[m].state if m in found else "failed" for m in moments)
+                display.show(states)
+                if (why := self._stalled(backfill_id, states)) != stalled and (stalled := why):
+                    self._warn(why)
+                for moment in sorted(found.keys() - told):
+                    if found[moment].state == "failed":
+                        self._tell_failure(names[moment], found[moment].run_id)
+                    if found[moment].state in ENDED:
+                        told.add(moment)
+                failed = [m for m in moments if m in found and found[m].state == "failed" and m not in old]
+                if failed and self.outlook.kind == "train":
+                    return self._stop(backfill_id, names, min(failed))
+                if not states["queued"] + states["running"]:
+                    break
+                if self.outlook.kind == "train":
+                    self._hold(backfill_id, states)
+                held = self.outlook.kind != "train" or states["running"]
+                time.sleep(SECONDS_BETWEEN_LOOKS if held else SECONDS_TO_A_START)
+                found = runs.at(self.dag_id, moments)
+        runs.active(self.dag_id)
+        bad = [names[m] for m in moments if m not in found or found[m].state == "failed"]
+        return self._sum_up(backfill_id, states, bad)
+
+    def _stalled(self, backfill_id: int, states: Counter[str]) -> str:
+        """Why nothing goes on, if that is so."""
+        if not states["queued"] + states["running"]:
+            return ""
+        if not runs.scheduler_is_alive():
+            return "no scheduler works; the runs wait until one does"
+        if runs.is_paused(self.dag_id):
+            return f"{self.dag_id} is paused; what has not begun waits for: airflow dags unpause {self.dag_id}"
+        if self.outlook.kind != "train" and runs.backfill_is_paused(backfill_id):
+            return "the backfill is paused; Airflow's pages let it go on"
+        return ""
+
+    def _tell_failure(self, name: str, run_id: str) -> None:
+        self.console.print(f"✗ {name} failed: run {run_id}", style="red")
+        for task in runs.failed_tasks(self.dag_id, run_id):
+            index = ["--map-index", str(task.map_index)] if task.map_index >= 0 else []
+            command = shlex.join(["airflow", "tasks", "log", self.dag_id, run_id, task.task_id, *index])
+            self._say(f"task {task.task_id}: {command}")
+
+    def _sum_up(self, backfill_id: int, states: Counter[str], failed: list[str]) -> int:
+        if not failed:
+            self.console.print(f"✓ {count(states.total())} succeeded", style="green")
+            return OK
+        self.console.print(
+            f"✗ {states['success']} of {count(states.total())} succeeded; failed: {span(failed)}", style="red"
+        )
+        self._say(f"after the cure: {self._again(backfill_id, min(failed), max(failed))}")
+        return SOME_FAILED
+
+    def _again(self, backfill_id: int, first: str, last: str) -> str:
+        """The command that runs the failed runs of these days once more, as they were asked for."""
+        command = [
+            "airflow",
+            "dags",
+            "backfill",
+            self.dag_id,
+            "-s",
+            first[:10],
+            "-e",
+            last[:10],
+            "--rerun-failed-tasks",
+        ]
+        given = {key: value for key, value in runs.conf_of(backfill_id).items() if (key, value) != KEEP_PUBLISHED}
+        return shlex.join([*command, *(["-c", json.dumps(given)] if given else [])])
+
+    def _stop(self, backfill_id: int, names: dict[datetime, str], failed: datetime) -> int:
+        runs.cancel(backfill_id)
+        self.console.print(
+            f"✗ stopped at {names[failed]}: later days build on it, so they were cancelled and count as failed",
+            style="red",
+        )
+        self._say(f"after the cure: {self._again(backfill_id, names[failed], max(names.values()))}")
+        return SOME_FAILED
+
+    def _interrupted(self, backfill_id: int) -> int | None:
+        """What is to become of it; None to follow it further."""
+        if not sys.stdin.isatty():
+            self._leave(backfill_id)
+            return INTERRUPTED
+        answer = ""
+        while answer not in ("l", "c", "f"):
+            try:
+                asked = self.console.input("\n[l]eave it running, [c]ancel it, or [f]ollow it further? ", markup=False)
+            except (EOFError, KeyboardInterrupt):
+                asked = "l"
+            answer = asked.strip().lower()[:1]
+        if answer == "f":
+            return None
+        if answer == "c":
+            runs.cancel(backfill_id)
+            self.console.print("cancelled: what had not begun will not; runs that go on are left to end")
+        else:
+            self._leave(backfill_id)
+        return INTERRUPTED
+
+    def _leave(self, backfill_id: int) -> None:
+        self.console.print(f"the backfill goes on. To follow it again: airflow dags backfill {self.dag_id} --follow")
+        if self.outlook.kind == "train":
+            runs.pause(backfill_id, paused=False)
+            self._warn("while nobody follows it, it does not stop at a day that fails")
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"  {text}")
+
+    def _warn(self, text: str) -> None:
+        self.console.print(f"! {text}", style="yellow")

@@ -1,0 +1,49 @@
+"""`airflow tasks log`: Airflow 3 has no command of its own for it."""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils import cli as cli_utils
+from airflow.utils.log.log_reader import TaskLogReader
+from airflow.utils.providers_configuration_loader import providers_configuration_loaded
+from airflow.utils.session import create_session
+from rich.console import Console
+from sqlalchemy import select
+
+
+@cli_utils.action_cli
+@providers_configuration_loaded
+def show(args: argparse.Namespace) -> None:
+    """Print a line each of what the try logged; exit code 2 when there is no such task instance."""
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    with create_session() as session:
+        ti = session.scalar(
+            select(TaskInstance).where(
+                TaskInstance.dag_id == args.dag_id,
+                TaskInstance.run_id == args.run_id,
+                TaskInstance.task_id == args.task_id,
+                TaskInstance.map_index == args.map_index,
+            )
+        )
+        if ti is None:
+            console.print(f"✗ there is no task {args.task_id} in run {args.run_id} of {args.dag_id}", style="red")
+            raise SystemExit(2)
+        lines, _ = TaskLogReader().read_log_chunks(ti, args.try_number or ti.try_number, {"end_of_log": False})
+        for line in lines:
+            for text in _texts(line):
+                console.print(text)
+
+
+def _texts(line: Any) -> Iterator[str]:
+    about: dict[str, Any] = line.model_dump() if hasattr(line, "model_dump") else {"event": line}
+    event = str(about.get("event", ""))
+    if event.startswith("::"):  # marks by which Airflow's pages fold
+        return
+    at = about.get("timestamp")
+    yield f"{at:%H:%M:%S} {about.get('level') or '':8}{event}" if at else event
+    for error in about.get("error_detail") or []:
+        for frame in error.get("frames") or []:
+            yield f"    {frame['filename']}:{frame['lineno']} in {frame['name']}"
+        yield f"  {error.get('exc_type')}: {error.get('exc_value')}"

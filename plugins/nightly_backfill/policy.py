@@ -1,0 +1,43 @@
+"""A pool for the tasks of backfills, so that they leave slots to the nightly run.
+
+Airflow 3 has no pool of a backfill. Whoever makes one names it in `[nightly] backfill_pool` of Airflow's configuration
+(`AIRFLOW__NIGHTLY__BACKFILL_POOL`), for the scheduler and for those who start backfills; without it nothing changes,
+since tasks of a pool that is not there would never start.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any
+
+from airflow import settings
+from airflow.configuration import conf
+from airflow.policies import hookimpl
+
+POOL = conf.get("nightly", "backfill_pool", fallback=None)
+_resetting = ContextVar("resetting", default=False)
+
+if POOL:
+    with suppress(AttributeError):
+        # Airflow 3.3 notes that there is a hook only when airflow_local_settings.py brings it: without this line, one
+        # of an entry point is not asked about new tasks.
+        settings.task_instance_mutation_hook.is_noop = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def resetting() -> Iterator[None]:
+    """What is cleared inside is of a backfill: Airflow 3.3 clears a run before it notes that."""
+    token = _resetting.set(True)
+    try:
+        yield
+    finally:
+        _resetting.reset(token)
+
+
+@hookimpl
+def task_instance_mutation_hook(task_instance: Any, dag_run: Any) -> None:
+    """Put a task of a backfill into the pool of backfills, unless its DAG names one."""
+    if not POOL or dag_run is None or task_instance.pool != "default_pool":
+        return
+    if dag_run.run_type == "backfill" or _resetting.get():
+        task_instance.pool = POOL

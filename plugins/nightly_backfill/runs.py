@@ -1,0 +1,173 @@
+"""The backfills and runs that Airflow's metadata database holds. Says nothing to anybody."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow._shared.timezones import timezone
+from airflow.jobs.job import most_recent_job
+from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+from airflow.models.backfill import Backfill, BackfillDagRun
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState, TaskInstanceState
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+UNFINISHED = (DagRunState.QUEUED.value, DagRunState.RUNNING.value)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it is now."""
+
+    run_id: str
+    logical_date: datetime
+    state: str
+
+
+@dataclass(frozen=True)
+class FailedTask:
+    """A task instance that failed by itself."""
+
+    task_id: str
+    map_index: int
+
+
+def dag_model(dag_id: str) -> DagModel | None:
+    """What Airflow's pages know of the DAG."""
+    with _reading() as session:
+        return session.get(DagModel, dag_id)
+
+
+def dag_ids() -> list[str]:
+    """All DAGs that a bundle has today."""
+    with _reading() as session:
+        return list(session.scalars(select(DagModel.dag_id).where(~DagModel.is_stale)))
+
+
+def serialized(dag_id: str) -> Any:
+    """The DAG in its newest version; None when there is none."""
+    with _reading() as session:
+        return SerializedDagModel.get_dag(dag_id, session=session)
+
+
+def unpause(dag_id: str) -> None:
+    """Let the DAG's runs, and its schedule, go on."""
+    with create_session() as session:
+        session.execute(update(DagModel).where(DagModel.dag_id == dag_id).values(is_paused=False))
+
+
+def is_paused(dag_id: str) -> bool:
+    """Whether the DAG is paused now."""
+    with _reading() as session:
+        return bool(session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id)))
+
+
+def backfill_is_paused(backfill_id: int) -> bool:
+    """Whether the backfill is."""
+    with _reading() as session:
+        return bool(session.scalar(select(Backfill.is_paused).where(Backfill.id == backfill_id)))
+
+
+def scheduler_is_alive() -> bool:
+    """Whether a scheduler told lately that it works."""
+    with _reading() as session:
+        job = most_recent_job(SchedulerJobRunner.job_type, session=session)
+        return job is not None and job.is_alive()
+
+
+def at(dag_id: str, moments: Collection[datetime]) -> dict[datetime, Run]:
+    """Logical date -> its run; dates without one are absent."""
+    with _reading() as session:
+        found = session.execute(
+            select(DagRun.run_id, DagRun.logical_date, DagRun.state).where(
+                DagRun.dag_id == dag_id, DagRun.logical_date.in_(moments)
+            )
+        )
+        return {moment: Run(run_id, moment, str(state)) for run_id, moment, state in found}
+
+
+def failed_tasks(dag_id: str, run_id: str) -> list[FailedTask]:
+    """Those that failed by themselves, in the order they did."""
+    with _reading() as session:
+        found = session.execute(
+            select(TaskInstance.task_id, TaskInstance.map_index)
+            .where(
+                TaskInstance.dag_id == dag_id,
+                TaskInstance.run_id == run_id,
+                TaskInstance.state == TaskInstanceState.FAILED,
+            )
+            .order_by(TaskInstance.end_date, TaskInstance.map_index)
+        )
+        return [FailedTask(task_id, map_index) for task_id, map_index in found]
+
+
+def active(dag_id: str) -> int | None:
+    """The backfill of the DAG that has runs to do; one that has none is closed, as the scheduler will sooner or later
+    do, since Airflow makes no other while it is open."""
+    with create_session() as session:
+        opened = session.scalars(
+            select(Backfill).where(Backfill.dag_id == dag_id, Backfill.completed_at.is_(None)).order_by(Backfill.id)
+        ).all()
+        for backfill in opened:
+            unfinished = session.scalar(
+                select(DagRun.id).where(DagRun.backfill_id == backfill.id, DagRun.state.in_(UNFINISHED)).limit(1)
+            )
+            made = session.scalar(select(BackfillDagRun.id).where(BackfillDagRun.backfill_id == backfill.id).limit(1))
+            if unfinished is not None or made is None:
+                return backfill.id
+            backfill.completed_at = timezone.utcnow()
+    return None
+
+
+def newest(dag_id: str) -> int | None:
+    """The backfill of the DAG that was made last."""
+    with _reading() as session:
+        return session.scalars(
+            select(Backfill.id).where(Backfill.dag_id == dag_id).order_by(Backfill.id.desc()).limit(1)
+        ).one_or_none()
+
+
+def conf_of(backfill_id: int) -> dict[str, Any]:
+    """The conf that the runs of a backfill were given."""
+    with _reading() as session:
+        return session.scalars(select(Backfill.dag_run_conf).where(Backfill.id == backfill_id)).one() or {}
+
+
+def moments(backfill_id: int) -> list[datetime]:
+    """The logical dates of a backfill, in the order of its runs."""
+    with _reading() as session:
+        found = select(BackfillDagRun.logical_date).where(BackfillDagRun.backfill_id == backfill_id)
+        return list(session.scalars(found.order_by(BackfillDagRun.sort_ordinal)))
+
+
+def cancel(backfill_id: int) -> None:
+    """What has not begun does not begin; runs that have go on to their end. As Airflow's own pages do it."""
+    pause(backfill_id)
+    with create_session() as session:
+        session.execute(
+            update(DagRun)
+            .where(DagRun.backfill_id == backfill_id, DagRun.state == DagRunState.QUEUED)
+            .values(state=DagRunState.FAILED)
+        )
+    with create_session() as session:
+        session.execute(update(Backfill).where(Backfill.id == backfill_id).values(completed_at=timezone.utcnow()))
+
+
+def pause(backfill_id: int, paused: bool = True) -> None:
+    """Let no run of the backfill begin, or let them again; those that have begun go on."""
+    with create_session() as session:
+        session.execute(update(Backfill).where(Backfill.id == backfill_id).values(is_paused=paused))
+
+
+@contextmanager
+def _reading() -> Iterator[Session]:
+    with create_session() as session:
+        session.expire_on_commit = False
+        yield session

@@ -1,0 +1,270 @@
+"""`airflow dags backfill` as people type it, against a real stack with trivial DAGs of its own.
+
+Its outlook is a stand-in in the bundle (tests/integration/test_outlook.py has the real one); all else is real.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.stack import BACKFILL_POOL, ROOT, Stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+DAGS = '''
+"""DAGs with a run a day, of one task that does as its params say."""
+import time
+
+import pendulum
+from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
+
+ZONE = "America/New_York"
+
+
+def daily(dag_id, **more):
+    @dag(
+        dag_id=dag_id,
+        schedule=CronTriggerTimetable("0 3 * * *", timezone=ZONE),
+        start_date=pendulum.datetime(2013, 1, 1, tz=ZONE),
+        catchup=False,
+        params={
+            "day": Param(None, type=["null", "string"]),
+            "fail": Param("", type="string"),
+            "publish": Param("replace", enum=["replace", "missing"]),
+            "seconds": Param(0, type="number"),
+        },
+        **more,
+    )
+    def build():
+        @task
+        def work():
+            context = get_current_context()
+            day = context["logical_date"].in_timezone(ZONE).date().isoformat()
+            time.sleep(context["params"]["seconds"])
+            if day in context["params"]["fail"]:
+                raise RuntimeError(f"{day} cannot be done")
+
+        work()
+
+    build()
+
+
+daily("daily", is_paused_upon_creation=False)
+daily("paused", is_paused_upon_creation=True)
+daily("model_train", is_paused_upon_creation=False, max_active_runs=1)
+daily("model_score", is_paused_upon_creation=False)
+'''
+
+OUTLOOK = """
+import json, os, sys
+
+asked = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+assert sys.argv[1] == "outlook" and set(asked) == {"--dag", "--start", "--end"}
+assert os.environ["NIGHTLY_LANDING"] and os.environ["NIGHTLY_DATABASE_URL"].startswith("postgresql://")
+kind = asked["--dag"].rsplit("_")[-1]
+published = {"model": ["2013-03-02"]} if kind == "score" else {}
+waits = {"2013-05-02": ["the night of 2013-05-02 is not prepared: flights_prepare"]} if kind == "score" else {}
+print(json.dumps({"kind": kind if "_" in asked["--dag"] else None, "waits": waits, "published": published}))
+"""
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A running stack of these DAGs."""
+    with tempfile.TemporaryDirectory(prefix="nightly-backfill-") as name:
+        folder = Path(name)
+        for place, file, text in (("dags", "daily.py", DAGS), ("include", "cli.py", OUTLOOK)):
+            (folder / "bundle" / place).mkdir(parents=True)
+            (folder / "bundle" / place / file).write_text(text, encoding="utf-8")
+        shutil.copy(ROOT / ".airflowignore", folder / "bundle")
+        stack = Stack(folder / "home", bundle=folder / "bundle")
+        try:
+            stack.start(schedule=False)
+            with stack.api() as api:
+                deadline = time.monotonic() + 120
+                while len(api.get("/api/v2/dags").json()["dags"]) < 4:
+                    assert time.monotonic() < deadline, stack.log("dag-processor")
+                    time.sleep(0.2)
+            yield stack
+        finally:
+            stack.stop()
+
+
+def start(stack: Stack, *words: str) -> subprocess.Popen[str]:
+    """Start an airflow command without a terminal, and without the product's variables in its environment."""
+    environment = {name: value for name, value in stack.cli_environment().items() if not name.startswith("NIGHTLY_")}
+    return subprocess.Popen(
+        [str(Path(sys.executable).parent / "airflow"), *words],
+        env=environment,
+        cwd=stack.home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def airflow(stack: Stack, *words: str) -> tuple[int, str]:
+    """Run an airflow command; its exit code and what it said."""
+    process = start(stack, *words)
+    said, _ = process.communicate(timeout=100)
+    return process.returncode, said
+
+
+def backfill(stack: Stack, *words: str) -> tuple[int, str]:
+    return airflow(stack, "dags", "backfill", *words)
+
+
+def runs(stack: Stack, dag_id: str) -> list[dict[str, Any]]:
+    with stack.api() as api:
+        found = api.get(f"/api/v2/dags/{dag_id}/dagRuns", params={"order_by": "logical_date"}).raise_for_status()
+    return list(found.json()["dag_runs"])
+
+
+def states(stack: Stack, dag_id: str, month: str) -> dict[str, str]:
+    found = [run for run in runs(stack, dag_id) if run["logical_date"].startswith(month)]
+    return {run["logical_date"][:10]: run["state"] for run in found}
+
+
+def test_help_names_the_flags_and_airflows_own_command_is_as_it_was(stack: Stack) -> None:
+    code, said = backfill(stack, "--help")
+    assert code == 0
+    for flag in ("--start-date", "--end-date", "--dry-run", "--rerun-failed-tasks", "--reset-dagruns", "--yes"):
+        assert flag in said, "airflow dags backfill is not what it was; is the provider installed? make setup"
+    assert airflow(stack, "backfill", "create", "--help")[0] == 0
+
+
+def test_both_ends_are_included_and_days_are_the_dags_own(stack: Stack) -> None:
+    code, said = backfill(stack, "daily", "-s", "2013-03-08", "-e", "2013-03-12")
+    assert code == 0, said
+    assert [run["logical_date"] for run in runs(stack, "daily")] == [
+        "2013-03-08T08:00:00Z",
+        "2013-03-09T08:00:00Z",
+        "2013-03-10T07:00:00Z",
+        "2013-03-11T07:00:00Z",
+        "2013-03-12T07:00:00Z",
+    ]
+    assert "5 days, 2013-03-08 to 2013-03-12 (America/New_York), 16 at a time" in said
+    assert "✓ 5 days succeeded" in said
+    assert pools(stack, "daily") == {BACKFILL_POOL}
+
+
+def pools(stack: Stack, dag_id: str, run_id: str = "~") -> set[str]:
+    with stack.api() as api:
+        found = api.get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances").raise_for_status().json()
+    return {task["pool"] for task in found["task_instances"]}
+
+
+def test_a_failed_day_is_named_with_the_command_that_shows_its_log_and_can_run_again(stack: Stack) -> None:
+    days = ("daily", "-s", "2013-04-01", "-e", "2013-04-02")
+    code, said = backfill(stack, *days, "-c", '{"fail": "2013-04-02"}')
+    assert code == 1, said
+    run_id = "backfill__2013-04-02T07:00:00+00:00"
+    assert f"✗ 2013-04-02 failed: run {run_id}" in said
+    command = f"airflow tasks log daily {run_id} work"
+    assert f"task work: {command}" in said
+    code, log = airflow(stack, *command.split()[1:])
+    assert code == 0 and "RuntimeError: 2013-04-02 cannot be done" in log
+
+    code, said = backfill(stack, *days)
+    assert code == 1, "a day has not succeeded, though nothing was to do"
+    assert "left as they are, failed: 2013-04-02 (--rerun-failed-tasks runs them again)" in said
+    code, said = backfill(stack, *days, "--rerun-failed-tasks")
+    assert code == 0, said
+    assert "run again: 2013-04-02" in said
+
+
+def test_a_run_that_was_started_by_hand_is_reset_into_the_pool_and_keeps_nothing_of_its_conf(stack: Stack) -> None:
+    with stack.api() as api:
+        by_hand = {"logical_date": "2013-03-02T08:00:00Z", "conf": {"publish": "replace", "day": "2013-01-01"}}
+        made = api.post("/api/v2/dags/model_score/dagRuns", json=by_hand).raise_for_status().json()
+    deadline = time.monotonic() + 60
+    while states(stack, "model_score", "2013-03") != {"2013-03-02": "success"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert pools(stack, "model_score", made["dag_run_id"]) == {"default_pool"}
+
+    days = ("model_score", "-s", "2013-03-01", "-e", "2013-03-02", "--reset-dagruns")
+    code, said = backfill(stack, *days)
+    assert code == 2 and "1 run that ended will be reset: say -y" in said
+    assert "published already: model 2013-03-02" in said
+    assert "publish: missing. What readers see stays" in said
+    code, said = backfill(stack, *days, "-y")
+    assert code == 0, said
+    assert [run["conf"] for run in runs(stack, "model_score")] == [{"publish": "missing"}] * 2
+    assert pools(stack, "model_score") == {BACKFILL_POOL}
+
+    code, said = backfill(stack, "model_score", "-s", "2013-03-02", "--dry-run", "--reset-dagruns", "-c", REPLACE)
+    assert code == 0
+    assert "undo: python -m include.cli unpublish --model model --start 2013-03-02 --end 2013-03-02" in said
+
+
+REPLACE = json.dumps({"publish": "replace"})
+
+
+REFUSED = {
+    "paused -s 2013-03-01": "airflow dags unpause paused",
+    "dayly -s 2013-03-01": "there is no DAG 'dayly'; did you mean daily",
+    "daily -s 2113-03-02": "still to come",
+    """daily -s 2013-03-02 -c {"publish":"perhaps"}""": "-c: Invalid input for param publish",
+    "model_train -s 2013-03-02 --run-backwards": "in ascending order",
+    "model_train -s 2013-03-02 --max-active-runs 2": "one day at a time",
+    "model_score -s 2013-05-01 -e 2013-05-03": "the night of 2013-05-02 is not prepared",
+}
+
+
+def test_what_stops_it_is_said_at_once(stack: Stack) -> None:
+    made = {dag: len(runs(stack, dag)) for dag in ("daily", "paused", "model_train", "model_score")}
+    started = {words: start(stack, "dags", "backfill", *words.split()) for words in REFUSED}
+    for words, process in started.items():
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 2, (words, said)
+        assert REFUSED[words] in said
+        assert "Traceback" not in said
+    assert {dag: len(runs(stack, dag)) for dag in made} == made
+
+
+def test_training_stops_at_a_day_that_fails(stack: Stack) -> None:
+    conf = json.dumps({"fail": "2013-03-02"})
+    code, said = backfill(stack, "model_train", "-s", "2013-03-01", "-e", "2013-03-04", "-c", conf)
+    assert code == 1, said
+    assert "stopped at 2013-03-02" in said
+    assert "-s 2013-03-02 -e 2013-03-04 --rerun-failed-tasks" in said
+    failed = dict.fromkeys(("2013-03-02", "2013-03-03", "2013-03-04"), "failed")
+    assert states(stack, "model_train", "2013-03") == {"2013-03-01": "success", **failed}
+
+    code, said = backfill(stack, "model_train", "-s", "2013-03-02", "-e", "2013-03-04", "--rerun-failed-tasks")
+    assert code == 0, said
+    assert set(states(stack, "model_train", "2013-03").values()) == {"success"}
+
+
+def test_interrupted_it_goes_on_and_can_be_followed_again(stack: Stack) -> None:
+    days = ("2013-06-01", "2013-06-02")
+    slowly = ("--max-active-runs", "1", "-c", json.dumps({"seconds": 8}))  # it is not to end before the next commands
+    process = start(stack, "dags", "backfill", "daily", "-s", days[0], "-e", days[1], *slowly)
+    assert process.stdout is not None
+    said = ""
+    while "of 2 days done" not in said:
+        line = process.stdout.readline()
+        assert line, said
+        said += line
+    os.kill(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, rest
+    assert "the backfill goes on. To follow it again: airflow dags backfill daily --follow" in rest
+
+    code, said = backfill(stack, "daily", "-s", "2013-06-04")
+    assert code == 2 and "another backfill of daily is active (2013-06-01 to 2013-06-02)" in said
+    code, said = backfill(stack, "daily", "--follow")
+    assert code == 0, said
+    assert states(stack, "daily", "2013-06") == dict.fromkeys(days, "success")

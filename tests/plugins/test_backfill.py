@@ -1,0 +1,214 @@
+"""The pure parts of `airflow dags backfill`; tests/integration/test_backfill.py runs it against a real stack."""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from rich.console import Console
+
+from nightly_backfill import policy
+from nightly_backfill.arguments import BACKFILL, REPLACED
+from nightly_backfill.errors import Refused
+from nightly_backfill.progress import SECONDS_BETWEEN_LINES, Display, sentence
+from nightly_backfill.request import bounds, conf, count, duration, labels, span
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def utc(*bounds_: datetime) -> list[str]:
+    return [f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for moment in bounds_]
+
+
+def test_days_are_whole_in_the_dags_own_timezone_across_the_change_to_summer_time() -> None:
+    first, last = bounds("2013-03-08", "2013-03-12", NEW_YORK)
+    assert utc(first, last) == ["2013-03-08 05:00:00", "2013-03-13 03:59:59"]
+
+
+def test_one_day_is_enough() -> None:
+    assert bounds("2013-03-08", None, NEW_YORK) == bounds("2013-03-08", "2013-03-08", NEW_YORK)
+    assert bounds(None, "2013-03-08", NEW_YORK) == bounds("2013-03-08", "2013-03-08", NEW_YORK)
+
+
+def test_a_time_is_taken_as_it_is() -> None:
+    assert utc(*bounds("2013-03-08T03:00", "2013-03-08T12:00:00+00:00", NEW_YORK)) == [
+        "2013-03-08 08:00:00",
+        "2013-03-08 12:00:00",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        (None, None, "which days"),
+        ("2013-03-08", "2013-03-07", "did you mean -s 2013-03-07 -e 2013-03-08"),
+        ("2013-02-29", None, "'2013-02-29' is no day"),
+        ("yesterday", None, "'yesterday' is no day"),
+    ],
+)
+def test_what_is_no_range_is_refused(start: str | None, end: str | None, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        bounds(start, end, NEW_YORK)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "a JSON object"),
+        ('{"day": "2013-03-01"}', "'day' would make every run"),
+        ('{"start": "2013-03-01"}', "'start' would make every run"),
+        ('{"end": "2013-03-01"}', "'end' would make every run"),
+        ('{"publsh": "replace"}', "no param 'publsh'; did you mean publish"),
+    ],
+)
+def test_a_conf_that_cannot_be_meant_is_refused(text: str, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        conf(text, {"day": None, "start": None, "end": None, "publish": "missing"})
+
+
+def test_a_conf_of_the_dags_params_is_taken() -> None:
+    assert conf('{"publish": "replace"}', {"publish": "missing"}) == {"publish": "replace"}
+    assert conf(None, {}) == {}
+
+
+def test_days_are_said_in_short() -> None:
+    assert span(["2013-03-03", "2013-02-28", "2013-03-01", "2013-03-05"]) == (
+        "2013-02-28 to 2013-03-01, 2013-03-03, 2013-03-05"
+    )
+    assert span(f"2013-{month:02}-01" for month in range(1, 13)).endswith(", 2013-10-01 and 2 more")
+    assert [count(1), count(2), count(3, "run")] == ["1 day", "2 days", "3 runs"]
+    assert [duration(s) for s in (0.2, 80, 700, 11100)] == ["1 s", "80 s", "12 min", "3 h 05 min"]
+
+
+def test_runs_are_called_by_their_day_or_by_its_time_where_a_day_has_several() -> None:
+    morning = datetime(2013, 3, 8, 4, tzinfo=UTC)
+    assert list(labels([morning], NEW_YORK).values()) == ["2013-03-07"]
+    hours = [morning, morning + timedelta(hours=2)]
+    assert list(labels([*hours, morning + timedelta(hours=3)], NEW_YORK).values())[1] == "2013-03-08 01:00"
+
+
+def test_progress_says_done_failed_running_and_the_time_left() -> None:
+    states = {"success": 3, "failed": 1, "running": 2, "queued": 4}
+    assert sentence(states, before=2, elapsed=20) == "4 of 10 days done, 1 failed, 2 running, about 60 s left"
+    assert sentence(states, before=4, elapsed=20) == "4 of 10 days done, 1 failed, 2 running"
+
+
+def test_without_a_terminal_a_line_says_what_changed_and_not_too_often() -> None:
+    now, out = [0.0], io.StringIO()
+    with Display(Console(file=out, width=120), before=0, clock=lambda: now[0]) as display:
+        for after, states in [
+            (0.0, Counter(queued=3)),
+            (1.0, Counter(queued=2, running=1)),
+            (SECONDS_BETWEEN_LINES, Counter(queued=1, running=1, success=1)),
+            (2 * SECONDS_BETWEEN_LINES, Counter(queued=1, running=1, success=1)),
+            (2 * SECONDS_BETWEEN_LINES + 1, Counter(success=3)),
+        ]:
+            now[0] = after
+            display.show(states)
+    assert out.getvalue().splitlines() == [
+        "0 of 3 days done, 0 failed, 0 running",
+        "1 of 3 days done, 0 failed, 1 running, about 10 s left",
+        "3 of 3 days done, 0 failed, 0 running",
+    ]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser("airflow dags backfill")
+    for arg in BACKFILL.args:
+        arg.add_to_parser(made)
+    return made
+
+
+def test_flags_of_airflow_2_that_mean_something_are_taken_as_typed() -> None:
+    typed = (
+        "flights_score -s 2013-03-01 -e 2013-03-02 --dry-run --rerun-failed-tasks --reset-dagruns -y --run-backwards"
+    )
+    args = parser().parse_args([*typed.split(), "--max-active-runs", "2", "-c", "{}"])
+    assert (args.dag_id, args.start_date, args.end_date, args.conf) == (
+        "flights_score",
+        "2013-03-01",
+        "2013-03-02",
+        "{}",
+    )
+    assert args.dry_run and args.rerun_failed_tasks and args.reset_dagruns and args.yes and args.run_backwards
+    assert args.max_active_runs == 2
+
+
+@pytest.mark.parametrize("flag", [flag for flags in REPLACED for flag in flags])
+@pytest.mark.parametrize("place", [["{}", "dag"], ["dag", "{}"], ["dag", "{}", "value"]])
+def test_flags_that_mean_nothing_any_more_are_refused_with_what_replaces_them(
+    flag: str, place: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        parser().parse_args([word.format(flag) for word in place])
+    assert refused.value.code == 2
+    [instead] = [text for flags, text in REPLACED.items() if flag in flags]
+    assert f"{flag} is of Airflow 2 and means nothing in Airflow 3: {instead}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pool", "run_type", "of_task", "expected"),
+    [
+        ("backfill", "backfill", "default_pool", "backfill"),
+        ("backfill", "scheduled", "default_pool", "default_pool"),
+        ("backfill", "backfill", "own", "own"),
+        ("backfill", None, "default_pool", "default_pool"),
+        (None, "backfill", "default_pool", "default_pool"),
+    ],
+)
+def test_tasks_of_backfills_go_to_their_pool_if_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, pool: str | None, run_type: str | None, of_task: str, expected: str
+) -> None:
+    monkeypatch.setattr(policy, "POOL", pool)
+    task: Any = SimpleNamespace(pool=of_task)
+    policy.task_instance_mutation_hook(task, run_type and SimpleNamespace(run_type=run_type))
+    assert task.pool == expected
+
+
+def test_what_a_backfill_resets_goes_to_its_pool_whatever_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "POOL", "backfill")
+    task: Any = SimpleNamespace(pool="default_pool")
+    with policy.resetting():
+        policy.task_instance_mutation_hook(task, SimpleNamespace(run_type="scheduled"))
+    assert task.pool == "backfill"
+
+
+def test_every_airflow_command_loads_little_of_it() -> None:
+    code = """
+import json, sys
+from airflow.cli import cli_parser
+[dags] = [g for g in cli_parser.airflow_commands if g.name == "dags"]
+ours = sorted(name for name in sys.modules if name.startswith("nightly_backfill."))
+print(json.dumps([ours, "backfill" in [c.name for c in dags.subcommands]]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, added = json.loads(done.stdout.splitlines()[-1])
+    assert added, "the provider is not installed: make setup"
+    assert set(loaded) <= {"nightly_backfill.arguments", "nightly_backfill.policy"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["del config.ARG_TASK_ID", "config.core_commands[:] = [c for c in config.core_commands if c.name != 'dags']"],
+)
+def test_other_airflow_commands_work_where_airflow_has_changed_inside(changed: str) -> None:
+    code = f"""
+import sys
+from airflow.cli import cli_config as config
+{changed}
+sys.argv = ["airflow", "version"]
+from airflow.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("3.")
+    assert "error" in (done.stdout + done.stderr).lower(), "it says what does not work"
