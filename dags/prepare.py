@@ -24,6 +24,8 @@ for it, never for this DAG's state.
   with examples and Great Expectations' page. Once the rule is mended, `python -m include.cli requeue --project {name}
   --start 2013-03-01` (day of the file) brings them back and says which features to rebuild; a mended file is a new
   delivery.
+- **To replay:** `airflow dags backfill {name}_prepare -s 2013-03-01 -e 2013-03-07`, in any order. `as_of` latest makes
+  the days with what was corrected since, beside what the nights made.
 - **By hand:** `python -m include.cli prepare --project {name} --start 2013-03-01`
 - **Where to look:** views `data_quality`, `quarantine_counts`; tables `nights`, `quarantine_<feed>`.
 - **Owner:** {owner}

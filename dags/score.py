@@ -21,6 +21,9 @@ of `current_predictions` see all of it or nothing.
 - **If it waits:** `wait_for_features` names the night that `{project}_prepare` has not finished.
 - **If it fails:** counts that do not agree are named by day; nothing was published, and the former batch stays
   readable.
+- **To replay:** `airflow dags backfill {name}_score -s 2013-03-06 -e 2013-03-07`. What readers saw stays, and the log
+  of `publish` says how many rows differ, unless it is told `-c '{{"publish": "replace"}}'`, which
+  `python -m include.cli unpublish` undoes.
 - **By hand:** `python -m include.cli score --model {name} --start 2013-03-02`, then `publish` likewise.
 - **Where to look:** views `current_predictions` and `predictions_with_outcomes`.
 - **Owner:** {owner}

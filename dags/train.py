@@ -38,7 +38,8 @@ them, which none was fitted on, and registers the best as a version of `{name}`.
 - **By hand:** `python -m include.cli gate --model {name} --day 2013-03-01`
 - **Where to look:** MLflow, by the links on a task's tab Details, or its experiment `{project}/{name}`; views
   `gate_decisions`, `gate_checks`, `ledger`.
-- **Order:** runs go one at a time, in ascending order.
+- **To replay:** `airflow dags backfill {name}_train -s 2013-03-06 -e 2013-03-07`: one at a time, in ascending order,
+  up to the first that fails.
 - **Owner:** {owner}
 """
 
