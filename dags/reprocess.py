@@ -80,7 +80,7 @@ def reprocess(project: Project) -> None:
         def outcomes() -> Json:
             """The outcomes that these nights know."""
             days = _left(project, _prepared(project), "outcomes")
-            return run_days("outcomes", project, params.interval(), days)
+            return run_days("outcomes", project, params.interval(), days, knowledge=params.knowledge())
 
         @task(trigger_rule="all_done")
         def report() -> None:

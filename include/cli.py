@@ -234,7 +234,11 @@ def publish(
 
 
 @app.command()
-def unpublish(model: ModelOption, start: Start, end: End = None) -> None:
+def unpublish(
+    model: ModelOption,
+    start: Annotated[date, typer.Option("--start", "--day", parser=_day, metavar="DAY", help="first day, 2013-03-01")],
+    end: End = None,
+) -> None:
     """Undo the newest publication of each day: readers see what was published before it, or nothing."""
     _print(_run("unpublish", load_model(model), _interval(start, end)))
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from include import schemas
 from include.config import Project
-from include.contracts import Interval, Recorded
+from include.contracts import Interval, Knowledge, Recorded
 from include.errors import BadConfig, BadData
 from include.io import database
 from include.io.database import OutcomeDay, content_digest
@@ -22,15 +22,15 @@ log = logging.getLogger(__name__)
 CHUNK_DAYS = 92  # bounds memory in a range run
 
 
-def outcomes(project: Project, interval: Interval, settings: Settings) -> Recorded:
+def outcomes(project: Project, interval: Interval, settings: Settings, *, knowledge: Knowledge = "night") -> Recorded:
     """Record what the nights of the interval (run days) know: the days whose files they need, and corrections of days
-    recorded before.
+    recorded before; with knowledge `latest`, what those that were made with it know.
 
     An outcome without a row is not known yet; with a null value it is known to have none, as the delay of a cancelled
     flight. Nights in any order end the same, and the same one again changes nothing. `rows`: outcomes written.
     Raises `BadData` when a night is not prepared, or a delivery gives an entity twice or a value that is not finite.
     """
-    nights = database.nights(settings, project.name, interval)
+    nights = database.nights(settings, project.name, interval, knowledge)
     if missing := sorted(set(interval.days) - {n.day for n in nights}):
         raise BadData(f"{project.name}: no night of {', '.join(map(str, missing[:10]))}; run build_features first")
     as_of = {n.day: n.as_of for n in nights}

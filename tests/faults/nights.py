@@ -97,6 +97,16 @@ class Nights:
             body = {"dag_run_id": run_id, "logical_date": None, "conf": {"day": str(NIGHT)}}
             self._answer(self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body))
 
+    def backfill(self, *dag_ids: str) -> dict[str, str]:
+        """Start a backfill of the night for each DAG; DAG -> its run."""
+        found = {}
+        for dag_id in dag_ids:
+            body = {"dag_id": dag_id, "from_date": f"{NIGHT}T00:00:00Z", "to_date": f"{NIGHT}T23:00:00Z"}
+            self._answer(self._client.post("/api/v2/backfills", json=body))
+            [run] = self._get(f"/dags/{dag_id}/dagRuns?run_type=backfill")["dag_runs"]
+            found[dag_id] = run["dag_run_id"]
+        return found
+
     def follow(self, runs: Sequence[tuple[str, str]]) -> None:
         deadline = time.monotonic() + RUN_SECONDS
         going = list(runs)

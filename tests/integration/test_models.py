@@ -108,6 +108,24 @@ def test_a_correction_is_seen_when_it_was_known_by_then(prepared: Settings, minu
     assert after.rows == before.rows
 
 
+def test_a_training_is_told_to_know_what_was_corrected_since(prepared: Settings) -> None:
+    """Outcomes by a correction that came too late for its night, and features that were made again with it."""
+    night = fit(MODEL, RUN, prepared, candidate="linear")
+    correct(prepared, DAY - timedelta(days=8), minutes_before_cutoff=-600)
+    tables, day = Tables(prepared), Interval.of(DAY - timedelta(days=7))
+    own = tables.scan("features_flights").filter(pl.col("day") == day.start).collect()
+    again = own.with_columns(knowledge=pl.lit("latest"), departure_hour=pl.lit(7.0))
+    tables.replace("features_flights", pl.concat([own, again]), Scope(day), sort_by=["entity_id"])
+    fitted = [fit(MODEL, RUN, prepared, candidate=c.name, knowledge="latest") for c in MODEL.candidates]
+    latest = next(each for each in fitted if each.candidate == "linear")
+    assert latest.digest != night.digest
+    assert latest.rows == night.rows
+    best = evaluate(MODEL, RUN, prepared, fitted=fitted)
+    tags = client(prepared).get_model_version("late_arrival", str(best.version)).tags
+    assert tags["knowledge"] == "latest"
+    assert fit(MODEL, RUN, prepared, candidate="linear") == night
+
+
 def test_a_fit_is_taken_up_also_after_other_days_were_written(prepared: Settings) -> None:
     before = fit(MODEL, RUN, prepared, candidate="linear")
     version = Tables(prepared).version("features_flights")
