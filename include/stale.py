@@ -75,11 +75,9 @@ def _known(
     try:
         moments = as_of_days(project, deliveries, interval, knowledge)
         known = known_deliveries(project, deliveries, interval, knowledge)
-    except BadData:
-        if interval.start == interval.end:
-            return {interval.start: (None, frozenset())}
-        days: dict[date, tuple[datetime | None, frozenset[str]]] = {}
-        for part in interval.chunks(max(1, len(interval.days) // 2)):
+    except BadData as error:
+        days: dict[date, tuple[datetime | None, frozenset[str]]] = dict.fromkeys(error.by_day, (None, frozenset()))
+        for part in Interval.covering(set(interval.days) - days.keys()):
             days |= _known(project, deliveries, part, knowledge)
         return days
     used = dict(known.group_by("run_day").agg("delivery_id").iter_rows())

@@ -133,6 +133,20 @@ def test_a_verdict_that_changed_puts_the_night_itself_out_of_date(prepared: Sett
     assert told[0].why.startswith("of what its night knew, actuals/2013-03-01/a")
 
 
+def test_a_night_that_could_not_be_made_now_is_told_and_the_others_are_looked_at(
+    prepared: Settings, project: Project
+) -> None:
+    day = DAY + timedelta(days=1)
+    at = small.as_of(day) - timedelta(hours=9)
+    rows = small.flights_of(day)
+    small.deliver(prepared, project, "schedule", day, rows, available_at=at, verdict="refused")
+    told = stale(project, DAYS, prepared)
+    assert [(each.day, each.what, each.why) for each in told][:1] == [
+        (day, "features", "a delivery that its night needs is no longer accepted")
+    ]
+    assert {each.day for each in told} == {day}
+
+
 def test_a_file_that_is_not_landed_yet_is_told(prepared: Settings, project: Project) -> None:
     deliver_one(project, prepared, "weather", DAY, at=MUCH_LATER, name="again")
     told = stale(project, DAYS, prepared)
