@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import shlex
+import signal
 import sys
 import time
 import warnings
@@ -53,7 +54,7 @@ def backfill(args: argparse.Namespace) -> None:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"✗ {refusal}", style="red")
         code = REFUSED
     except KeyboardInterrupt:
-        console.print("interrupted; nothing was started")
+        console.print(f"interrupted; what was started goes on: airflow dags backfill {args.dag_id} --follow")
         code = INTERRUPTED
     raise SystemExit(code)
 
@@ -316,7 +317,7 @@ class Command:
         """By the public command, so that what it checks and notes is Airflow's own."""
         from airflow.cli.cli_parser import get_parser
 
-        if "publish" in self.dag.params:
+        if self.outlook.kind == "score" and "publish" in self.dag.params:
             given = dict([KEEP_PUBLISHED]) | given
         # always a conf: without one a run that is reset would keep the one it had
         command = ["backfill", "create", "--dag-id", self.dag_id, "--dag-run-conf", json.dumps(given)]
@@ -329,6 +330,7 @@ class Command:
                 args.func(args)
         except (AirflowException, NoBackfillRunsToCreate) as error:
             raise Refused(str(error)) from error
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Airflow's command lets it end with exit code 0
         made = runs.newest(self.dag_id)
         assert made is not None
         return made
