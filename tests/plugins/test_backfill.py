@@ -17,7 +17,7 @@ from rich.console import Console
 
 from nightly_backfill import policy
 from nightly_backfill.arguments import BACKFILL, REPLACED
-from nightly_backfill.errors import Refused
+from nightly_backfill.ending import Refused
 from nightly_backfill.progress import SECONDS_BETWEEN_LINES, Display, sentence
 from nightly_backfill.request import bounds, conf, count, duration, labels, span
 
