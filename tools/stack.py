@@ -390,7 +390,7 @@ class Stack:
         self._postgres.start()
 
     def _migrate(self) -> None:
-        """Bring Airflow's tables to the installed version, which is noted in the database so as to do it once."""
+        """Bring Airflow's tables to the installed version and make the pool of backfills; the database notes it."""
         wanted = f"{version('apache-airflow')}, pool {BACKFILL_POOL} {BACKFILL_SLOTS}"
         note = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'airflow';"
         if self._postgres.query(note) == wanted:

@@ -3,11 +3,9 @@
 import argparse
 import json
 import logging
-import shlex
+import signal
 import sys
-import time
 import warnings
-from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -21,19 +19,12 @@ from airflow.utils.providers_configuration_loader import providers_configuration
 from rich.console import Console
 
 from nightly_backfill import outlook, policy, runs
-from nightly_backfill.errors import Refused
+from nightly_backfill.ending import INTERRUPTED, OK, REFUSED, SOME_FAILED, Refused
+from nightly_backfill.follow import KEEP_PUBLISHED, Follower
 from nightly_backfill.outlook import Outlook
-from nightly_backfill.progress import Display
 from nightly_backfill.request import bounds, conf, count, labels, nearest, span
 from nightly_backfill.runs import Run
 
-SECONDS_BETWEEN_LOOKS = 1.0
-SECONDS_TO_A_START = 0.2  # a run takes longer than that, so none begins and ends unseen
-OK, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
-
-KEEP_PUBLISHED = ("publish", "missing")
-
-ENDED = ("success", "failed")
 REPROCESSED = {"none": (), "failed": ("failed",), "completed": ("failed", "success")}
 """Airflow's reprocess behaviour -> states of runs that are there which run again."""
 
@@ -53,7 +44,7 @@ def backfill(args: argparse.Namespace) -> None:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"✗ {refusal}", style="red")
         code = REFUSED
     except KeyboardInterrupt:
-        console.print("interrupted; nothing was started")
+        console.print(f"interrupted; what was started goes on: airflow dags backfill {args.dag_id} --follow")
         code = INTERRUPTED
     raise SystemExit(code)
 
@@ -316,7 +307,7 @@ class Command:
         """By the public command, so that what it checks and notes is Airflow's own."""
         from airflow.cli.cli_parser import get_parser
 
-        if "publish" in self.dag.params:
+        if self.outlook.kind == "score" and "publish" in self.dag.params:
             given = dict([KEEP_PUBLISHED]) | given
         # always a conf: without one a run that is reset would keep the one it had
         command = ["backfill", "create", "--dag-id", self.dag_id, "--dag-run-conf", json.dumps(given)]
@@ -329,6 +320,7 @@ class Command:
                 args.func(args)
         except (AirflowException, NoBackfillRunsToCreate) as error:
             raise Refused(str(error)) from error
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Airflow's command lets it end with exit code 0
         made = runs.newest(self.dag_id)
         assert made is not None
         return made
@@ -343,130 +335,8 @@ class Command:
         return self._follow(backfill_id, moments)
 
     def _follow(self, backfill_id: int, moments: Sequence[datetime], kept: Set[datetime] | None = None) -> int:
-        """`kept`: those that ended before and are no part of it; None when they are not known."""
-        while True:
-            try:
-                return self._follow_to_the_end(backfill_id, moments, kept)
-            except KeyboardInterrupt:
-                if (code := self._interrupted(backfill_id)) is not None:
-                    return code
-
-    def _hold(self, backfill_id: int, states: Counter[str]) -> None:
-        """While a day is trained the next one is held: Airflow would begin it as soon as this one ends, also when it
-        fails, and judge it against a champion that this one may have replaced."""
-        runs.pause(backfill_id, paused=states["running"] > 0)
-
-    def _follow_to_the_end(self, backfill_id: int, moments: Sequence[datetime], kept: Set[datetime] | None) -> int:
-        names = labels(moments, self.zone)
-        found = runs.at(self.dag_id, moments)
-        stalled = ""
-        ended = {m for m, run in found.items() if run.state in ENDED}
-        told, old = set(kept or ()), ended if kept is None else kept
-        with Display(self.console, before=len(ended)) as display:
-            while True:
-                states = Counter(found[m].state if m in found else "failed" for m in moments)
-                display.show(states)
-                if (why := self._stalled(backfill_id, states)) != stalled and (stalled := why):
-                    self._warn(why)
-                for moment in sorted(found.keys() - told):
-                    if found[moment].state == "failed":
-                        self._tell_failure(names[moment], found[moment].run_id)
-                    if found[moment].state in ENDED:
-                        told.add(moment)
-                failed = [m for m in moments if m in found and found[m].state == "failed" and m not in old]
-                if failed and self.outlook.kind == "train":
-                    return self._stop(backfill_id, names, min(failed))
-                if not states["queued"] + states["running"]:
-                    break
-                if self.outlook.kind == "train":
-                    self._hold(backfill_id, states)
-                held = self.outlook.kind != "train" or states["running"]
-                time.sleep(SECONDS_BETWEEN_LOOKS if held else SECONDS_TO_A_START)
-                found = runs.at(self.dag_id, moments)
-        runs.active(self.dag_id)
-        bad = [names[m] for m in moments if m not in found or found[m].state == "failed"]
-        return self._sum_up(backfill_id, states, bad)
-
-    def _stalled(self, backfill_id: int, states: Counter[str]) -> str:
-        """Why nothing goes on, if that is so."""
-        if not states["queued"] + states["running"]:
-            return ""
-        if not runs.scheduler_is_alive():
-            return "no scheduler works; the runs wait until one does"
-        if runs.is_paused(self.dag_id):
-            return f"{self.dag_id} is paused; what has not begun waits for: airflow dags unpause {self.dag_id}"
-        if self.outlook.kind != "train" and runs.backfill_is_paused(backfill_id):
-            return "the backfill is paused; Airflow's pages let it go on"
-        return ""
-
-    def _tell_failure(self, name: str, run_id: str) -> None:
-        self.console.print(f"✗ {name} failed: run {run_id}", style="red")
-        for task in runs.failed_tasks(self.dag_id, run_id):
-            index = ["--map-index", str(task.map_index)] if task.map_index >= 0 else []
-            command = shlex.join(["airflow", "tasks", "log", self.dag_id, run_id, task.task_id, *index])
-            self._say(f"task {task.task_id}: {command}")
-
-    def _sum_up(self, backfill_id: int, states: Counter[str], failed: list[str]) -> int:
-        if not failed:
-            self.console.print(f"✓ {count(states.total())} succeeded", style="green")
-            return OK
-        self.console.print(
-            f"✗ {states['success']} of {count(states.total())} succeeded; failed: {span(failed)}", style="red"
-        )
-        self._say(f"after the cure: {self._again(backfill_id, min(failed), max(failed))}")
-        return SOME_FAILED
-
-    def _again(self, backfill_id: int, first: str, last: str) -> str:
-        """The command that runs the failed runs of these days once more, as they were asked for."""
-        command = [
-            "airflow",
-            "dags",
-            "backfill",
-            self.dag_id,
-            "-s",
-            first[:10],
-            "-e",
-            last[:10],
-            "--rerun-failed-tasks",
-        ]
-        given = {key: value for key, value in runs.conf_of(backfill_id).items() if (key, value) != KEEP_PUBLISHED}
-        return shlex.join([*command, *(["-c", json.dumps(given)] if given else [])])
-
-    def _stop(self, backfill_id: int, names: dict[datetime, str], failed: datetime) -> int:
-        runs.cancel(backfill_id)
-        self.console.print(
-            f"✗ stopped at {names[failed]}: later days build on it, so they were cancelled and count as failed",
-            style="red",
-        )
-        self._say(f"after the cure: {self._again(backfill_id, names[failed], max(names.values()))}")
-        return SOME_FAILED
-
-    def _interrupted(self, backfill_id: int) -> int | None:
-        """What is to become of it; None to follow it further."""
-        if not sys.stdin.isatty():
-            self._leave(backfill_id)
-            return INTERRUPTED
-        answer = ""
-        while answer not in ("l", "c", "f"):
-            try:
-                asked = self.console.input("\n[l]eave it running, [c]ancel it, or [f]ollow it further? ", markup=False)
-            except (EOFError, KeyboardInterrupt):
-                asked = "l"
-            answer = asked.strip().lower()[:1]
-        if answer == "f":
-            return None
-        if answer == "c":
-            runs.cancel(backfill_id)
-            self.console.print("cancelled: what had not begun will not; runs that go on are left to end")
-        else:
-            self._leave(backfill_id)
-        return INTERRUPTED
-
-    def _leave(self, backfill_id: int) -> None:
-        self.console.print(f"the backfill goes on. To follow it again: airflow dags backfill {self.dag_id} --follow")
-        if self.outlook.kind == "train":
-            runs.pause(backfill_id, paused=False)
-            self._warn("while nobody follows it, it does not stop at a day that fails")
+        in_order = self.outlook.kind == "train"
+        return Follower(self.console, self.dag_id, backfill_id, labels(moments, self.zone), kept, in_order).follow()
 
     def _say(self, text: str) -> None:
         self.console.print(f"  {text}")

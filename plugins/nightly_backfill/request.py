@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any
 
-from nightly_backfill.errors import Refused
+from nightly_backfill.ending import Refused
 
 OF_EACH_RUN = ("day", "start", "end")
 """Params that say which days a run handles: given to a backfill, each of its runs would do them again."""

@@ -163,7 +163,8 @@ def cancel(backfill_id: int) -> None:
 def pause(backfill_id: int, paused: bool = True) -> None:
     """Let no run of the backfill begin, or let them again; those that have begun go on."""
     with create_session() as session:
-        session.execute(update(Backfill).where(Backfill.id == backfill_id).values(is_paused=paused))
+        other = Backfill.is_paused.is_distinct_from(paused)  # one that is so already is not touched: schedulers lock it
+        session.execute(update(Backfill).where(Backfill.id == backfill_id, other).values(is_paused=paused))
 
 
 @contextmanager

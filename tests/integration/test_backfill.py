@@ -248,9 +248,14 @@ def test_training_stops_at_a_day_that_fails(stack: Stack) -> None:
     assert set(states(stack, "model_train", "2013-03").values()) == {"success"}
 
 
+def pause(stack: Stack, dag_id: str, paused: bool) -> None:
+    with stack.api() as api:
+        api.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": paused}).raise_for_status()
+
+
 def test_interrupted_it_goes_on_and_can_be_followed_again(stack: Stack) -> None:
     days = ("2013-06-01", "2013-06-02")
-    slowly = ("--max-active-runs", "1", "-c", json.dumps({"seconds": 8}))  # it is not to end before the next commands
+    slowly = ("--max-active-runs", "1", "-c", json.dumps({"seconds": 5}))
     process = start(stack, "dags", "backfill", "daily", "-s", days[0], "-e", days[1], *slowly)
     assert process.stdout is not None
     said = ""
@@ -258,6 +263,7 @@ def test_interrupted_it_goes_on_and_can_be_followed_again(stack: Stack) -> None:
         line = process.stdout.readline()
         assert line, said
         said += line
+    pause(stack, "daily", True)  # or it could end before the next commands look
     os.kill(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=30)
     assert process.returncode == 130, rest
@@ -265,6 +271,7 @@ def test_interrupted_it_goes_on_and_can_be_followed_again(stack: Stack) -> None:
 
     code, said = backfill(stack, "daily", "-s", "2013-06-04")
     assert code == 2 and "another backfill of daily is active (2013-06-01 to 2013-06-02)" in said
+    pause(stack, "daily", False)
     code, said = backfill(stack, "daily", "--follow")
     assert code == 0, said
     assert states(stack, "daily", "2013-06") == dict.fromkeys(days, "success")

@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from nightly_backfill import policy
 from nightly_backfill.arguments import BACKFILL, REPLACED
-from nightly_backfill.errors import Refused
+from nightly_backfill.ending import Refused
 from nightly_backfill.progress import SECONDS_BETWEEN_LINES, Display, sentence
 from nightly_backfill.request import bounds, conf, count, duration, labels, span
 
@@ -179,6 +180,16 @@ def test_what_a_backfill_resets_goes_to_its_pool_whatever_started_it(monkeypatch
     with policy.resetting():
         policy.task_instance_mutation_hook(task, SimpleNamespace(run_type="scheduled"))
     assert task.pool == "backfill"
+
+
+@pytest.mark.parametrize("pool", ["backfill", None])
+def test_airflow_asks_about_new_tasks_only_where_there_is_a_pool(pool: str | None) -> None:
+    code = "from airflow import settings; settings.initialize(); print(settings.task_instance_mutation_hook.is_noop)"
+    named = {"AIRFLOW__NIGHTLY__BACKFILL_POOL": pool} if pool else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **named}
+    )
+    assert done.stdout.splitlines()[-1] == str(pool is None)
 
 
 def test_every_airflow_command_loads_little_of_it() -> None:

@@ -1,0 +1,165 @@
+"""Follow a backfill that Airflow does: say how far it is, what failed and how to see why, and what became of it."""
+
+import json
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Set
+from datetime import datetime
+
+from rich.console import Console
+
+from nightly_backfill import runs
+from nightly_backfill.ending import INTERRUPTED, OK, SOME_FAILED
+from nightly_backfill.progress import Display
+from nightly_backfill.request import count, span
+
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_A_START = 0.2  # a run takes longer than that, so none begins and ends unseen
+ENDED = ("success", "failed")
+KEEP_PUBLISHED = ("publish", "missing")
+"""What the runs of a backfill are told, unless asked for something else."""
+
+
+class Follower:
+    """Follows a backfill.
+
+    `names`: logical date -> what its run is called; `kept`: those that ended before and are no part of it, None when
+    that is not known; `in_order`: a later run needs that the earlier ones succeeded.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        dag_id: str,
+        backfill_id: int,
+        names: Mapping[datetime, str],
+        kept: Set[datetime] | None,
+        in_order: bool,
+    ) -> None:
+        self.console, self.dag_id, self.backfill_id = console, dag_id, backfill_id
+        self.names, self.kept, self.in_order = names, kept, in_order
+
+    def follow(self) -> int:
+        """The exit code, when it ended or nobody wants to follow it any more."""
+        while True:
+            try:
+                return self._follow_to_the_end()
+            except KeyboardInterrupt:
+                if (code := self._interrupted()) is not None:
+                    return code
+
+    def _hold(self, states: Counter[str]) -> None:
+        """While a day is trained the next one is held: Airflow would begin it as soon as this one ends, also when it
+        fails, and judge it against a champion that this one may have replaced."""
+        runs.pause(self.backfill_id, paused=states["running"] > 0)
+
+    def _follow_to_the_end(self) -> int:
+        names, moments = self.names, list(self.names)
+        found = runs.at(self.dag_id, moments)
+        stalled = ""
+        ended = {m for m, run in found.items() if run.state in ENDED}
+        told, old = set(self.kept or ()), ended if self.kept is None else self.kept
+        with Display(self.console, before=len(ended)) as display:
+            while True:
+                states = Counter(found[m].state if m in found else "failed" for m in moments)
+                display.show(states)
+                if (why := self._stalled(states)) != stalled and (stalled := why):
+                    self._warn(why)
+                for moment in sorted(found.keys() - told):
+                    if found[moment].state == "failed":
+                        self._tell_failure(names[moment], found[moment].run_id)
+                    if found[moment].state in ENDED:
+                        told.add(moment)
+                failed = [m for m in moments if m in found and found[m].state == "failed" and m not in old]
+                if failed and self.in_order:
+                    return self._stop(min(failed))
+                if not states["queued"] + states["running"]:
+                    break
+                if self.in_order:
+                    self._hold(states)
+                held = not self.in_order or states["running"]
+                time.sleep(SECONDS_BETWEEN_LOOKS if held else SECONDS_TO_A_START)
+                found = runs.at(self.dag_id, moments)
+        runs.active(self.dag_id)
+        bad = [names[m] for m in moments if m not in found or found[m].state == "failed"]
+        return self._sum_up(states, bad)
+
+    def _stalled(self, states: Counter[str]) -> str:
+        """Why nothing goes on, if that is so."""
+        if not states["queued"] + states["running"]:
+            return ""
+        if not runs.scheduler_is_alive():
+            return "no scheduler works; the runs wait until one does"
+        if runs.is_paused(self.dag_id):
+            return f"{self.dag_id} is paused; what has not begun waits for: airflow dags unpause {self.dag_id}"
+        if not self.in_order and runs.backfill_is_paused(self.backfill_id):
+            return "the backfill is paused; Airflow's pages let it go on"
+        return ""
+
+    def _tell_failure(self, name: str, run_id: str) -> None:
+        self.console.print(f"✗ {name} failed: run {run_id}", style="red")
+        for task in runs.failed_tasks(self.dag_id, run_id):
+            index = ["--map-index", str(task.map_index)] if task.map_index >= 0 else []
+            command = shlex.join(["airflow", "tasks", "log", self.dag_id, run_id, task.task_id, *index])
+            self._say(f"task {task.task_id}: {command}")
+
+    def _sum_up(self, states: Counter[str], failed: list[str]) -> int:
+        if not failed:
+            self.console.print(f"✓ {count(states.total())} succeeded", style="green")
+            return OK
+        self.console.print(
+            f"✗ {states['success']} of {count(states.total())} succeeded; failed: {span(failed)}", style="red"
+        )
+        self._say(f"after the cure: {self._again(min(failed), max(failed))}")
+        return SOME_FAILED
+
+    def _again(self, first: str, last: str) -> str:
+        """The command that runs the failed runs of these days once more, as they were asked for."""
+        days = ["-s", first[:10], "-e", last[:10]]
+        given = {key: value for key, value in runs.conf_of(self.backfill_id).items() if (key, value) != KEEP_PUBLISHED}
+        conf = ["-c", json.dumps(given)] if given else []
+        return shlex.join(["airflow", "dags", "backfill", self.dag_id, *days, "--rerun-failed-tasks", *conf])
+
+    def _stop(self, failed: datetime) -> int:
+        runs.cancel(self.backfill_id)
+        self.console.print(
+            f"✗ stopped at {self.names[failed]}: later days build on it, so they were cancelled and count as failed",
+            style="red",
+        )
+        self._say(f"after the cure: {self._again(self.names[failed], max(self.names.values()))}")
+        return SOME_FAILED
+
+    def _interrupted(self) -> int | None:
+        """What is to become of it; None to follow it further."""
+        if not sys.stdin.isatty():
+            self._leave()
+            return INTERRUPTED
+        answer = ""
+        while answer not in ("l", "c", "f"):
+            try:
+                asked = self.console.input("\n[l]eave it running, [c]ancel it, or [f]ollow it further? ", markup=False)
+            except (EOFError, KeyboardInterrupt):
+                asked = "l"
+            answer = asked.strip().lower()[:1]
+        if answer == "f":
+            return None
+        if answer == "c":
+            runs.cancel(self.backfill_id)
+            self.console.print("cancelled: what had not begun will not; runs that go on are left to end")
+        else:
+            self._leave()
+        return INTERRUPTED
+
+    def _leave(self) -> None:
+        self.console.print(f"the backfill goes on. To follow it again: airflow dags backfill {self.dag_id} --follow")
+        if self.in_order:
+            runs.pause(self.backfill_id, paused=False)
+            self._warn("while nobody follows it, it does not stop at a day that fails")
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"  {text}")
+
+    def _warn(self, text: str) -> None:
+        self.console.print(f"! {text}", style="yellow")
