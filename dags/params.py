@@ -42,7 +42,7 @@ def as_of() -> Param:
         values_display={"night": "night: what the night knew", "latest": "latest: with all that was corrected since"},
         title="What is known",
         description=(
-            "`night`: each day knows what its own night knew, so that a replay is exact. `latest`: also corrections "
+            "night: each day knows what its own night knew, so that a replay is exact. latest: also corrections "
             "that came later; it is kept beside the night's own, and read only where it is asked for."
         ),
     )
@@ -61,9 +61,9 @@ def publish() -> Param:
         },
         title="Publish",
         description=(
-            "`replace`: readers see the new scores; `cli unpublish` undoes it. `missing`: what readers saw stays, "
-            "scores that differ are stored beside it, and the log says how many. `auto`: `missing` in a backfill, "
-            "also of days that it resets, else `replace`."
+            "replace: readers see the new scores; cli unpublish undoes it. missing: what readers saw stays, "
+            "scores that differ are stored beside it, and the log says how many. auto: missing in a backfill, "
+            "also of days that it resets, else replace."
         ),
     )
 
@@ -77,7 +77,7 @@ def model() -> Param:
         examples=["as_of", "current"],
         title="Model version",
         description=(
-            "`as_of`: the champion of each day by the ledger. `current`: the newest champion, also for past days; "
+            "as_of: the champion of each day by the ledger. current: the newest champion, also for past days; "
             "it may have been trained on their outcomes. Or the number of a version."
         ),
     )
