@@ -1,4 +1,4 @@
-"""A whole local stack: PostgreSQL, Airflow's four services and MLflow's pages, under one home folder
+"""A whole local stack: PostgreSQL, Airflow's four services, a Spark server and MLflow's pages, under one home folder
 (`python -m tools.stack`).
 
 Settings reach Airflow through the environment only. What is product-specific here is where the stack keeps the
@@ -9,6 +9,7 @@ product's data and how that is said twice: as Airflow connections to the service
 import base64
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import secrets
@@ -39,24 +40,35 @@ ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".local"
 
 SERVICES = ("api-server", "dag-processor", "triggerer", "scheduler")
+SPARK = "spark"  # tasks share it; each would start a JVM of its own, for 15 core-seconds. It holds about 1.7 GB
 MLFLOW = "mlflow"  # runs only where it is asked for: it costs 0.4 GB and some seconds
-USUAL_PORTS = {"api": 8080, "worker_log": 8793, "trigger_log": 8794, "mlflow": 5000}
+USUAL_PORTS = {"api": 8080, "worker_log": 8793, "trigger_log": 8794, "spark": 15002, "mlflow": 5000}
 PORTS_OF = {
     "api-server": ("api",),
     "scheduler": ("worker_log",),
     "triggerer": ("trigger_log",),
+    SPARK: ("spark",),
     MLFLOW: ("mlflow",),
 }
 
 PRELOAD = """# Written by tools/stack.py. Not polars, nor mlflow, which imports it: its threads do not outlive a fork.
+import logging
+import os
 import sys
 
 if "scheduler" in sys.argv:
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import writes a hundred lines
     import alembic.command
+    import great_expectations.expectations
+    import great_expectations.render.renderer.page_renderer
+    import great_expectations.render.view.view
     import pandas
     import sklearn.ensemble
     import sklearn.linear_model
     import sqlalchemy.orm
+
+    if "SPARK_REMOTE" in os.environ:
+        import pyspark.sql.connect.session
 """
 
 HEALTHY_SECONDS = 180
@@ -82,6 +94,7 @@ class State(BaseModel):
 
     ports: dict[str, int] = {}
     schedule: bool = True
+    spark: bool = True
     mlflow: bool = False
     services: dict[str, Service] = {}
 
@@ -139,18 +152,17 @@ class Stack:
 
     # What it does
 
-    def start(self, schedule: bool | None = None, mlflow: bool | None = None) -> None:
+    def start(self, schedule: bool | None = None, mlflow: bool | None = None, spark: bool | None = None) -> None:
         """Start whatever does not run, with the settings it should have, and return when all of it is healthy.
 
         Without `schedule`, only runs started by hand or by a backfill run. With `mlflow`, its pages are served too,
-        until `stop`, and Airflow's pages link to them. `None` leaves either as it was.
+        until `stop`, and Airflow's pages link to them. Without `spark`, each task that needs Spark starts its own.
+        `None` leaves each as it was.
         """
         with self._lock():
             self._start_postgres()
-            if schedule is not None:
-                self._remember(schedule=schedule)
-            if mlflow is not None:
-                self._remember(mlflow=mlflow)
+            asked = {"schedule": schedule, "mlflow": mlflow, "spark": spark}
+            self._remember(**{name: value for name, value in asked.items() if value is not None})
             self._end_orphans()
             self._choose_ports()
             self._write_environment()
@@ -177,8 +189,9 @@ class Stack:
             return []
         with self._lock():
             self.say("stopping Airflow")
-            # Tasks report how they ended to the API server, so it goes last, with what is left of the others.
-            killed = self._end([name for name in self._names if name != "api-server"])
+            # Tasks report how they ended to the API server, and one whose Spark is gone would say that it failed: these
+            # two go last, with what is left of the others.
+            killed = self._end([name for name in self._names if name not in ("api-server", SPARK)])
             killed += processes.end(self._airflow_processes(), GRACE_SECONDS)
             self.say("stopping PostgreSQL")
             self._postgres.stop()
@@ -212,7 +225,7 @@ class Stack:
         """Return what every service is given: the caller's environment without what would lead it astray, marked."""
         # Of a shell that sourced `env`, DAGs must not see the product's variables: they resolve connections. Imports
         # without bytecode are three times slower, and PYTHONPATH may lead to another `include`.
-        left_out = {*self._shell_settings(), "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
+        left_out = {*self._shell_settings(), "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "SPARK_REMOTE"}
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -226,7 +239,7 @@ class Stack:
 
     def cli_environment(self) -> dict[str, str]:
         """Return the environment of a shell that sourced `env`: for `airflow`, `psql` and `include.cli`."""
-        left_out = {"PYTHONDONTWRITEBYTECODE", processes.MARKER}
+        left_out = {"PYTHONDONTWRITEBYTECODE", "SPARK_REMOTE", processes.MARKER}
         inherited = {name: value for name, value in os.environ.items() if name not in left_out}
         path = os.pathsep.join([*map(str, self._program_folders()), inherited.get("PATH", os.defpath)])
         return inherited | self._airflow_settings() | self._shell_settings() | {"PATH": path}
@@ -242,6 +255,12 @@ class Stack:
     def mlflow_url(self) -> str | None:
         """The address of MLflow's pages; None unless the stack serves them."""
         return f"http://127.0.0.1:{self._state.ports['mlflow']}" if self._state.mlflow else None
+
+    @property
+    def spark_url(self) -> str | None:
+        """The address of the Spark Connect server that tasks share; None unless the stack has one."""
+        port = self._state.ports.get("spark")
+        return f"sc://127.0.0.1:{port}" if self._state.spark and port else None
 
     def api(self) -> httpx.Client:
         """Return a client of the REST API with an administrator's token; paths start with `/api/v2`."""
@@ -262,7 +281,7 @@ class Stack:
             "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
             "kwargs": {"path": str(self.bundle), "refresh_interval": 5},
         }
-        return {
+        airflow = {
             "AIRFLOW_HOME": str(self.home / "airflow"),
             "AIRFLOW__API__BASE_URL": self.api_url,
             "AIRFLOW__API__HOST": "127.0.0.1",
@@ -307,7 +326,9 @@ class Stack:
             "AIRFLOW_CONN_NIGHTLY_TABLES": _connection("generic", extra={"uri": str(self.home / "tables")}),
             "GX_ANALYTICS_ENABLED": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
-        } | self.settings
+        }
+        remote = {"SPARK_REMOTE": self.spark_url} if self.spark_url else {}
+        return airflow | remote | self.settings
 
     def _mlflow_settings(self) -> dict[str, str]:
         # The URL of a database may carry a password, and a command line is everyone's to read.
@@ -321,6 +342,24 @@ class Stack:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes of its own, for what nothing here uses
             "MLFLOW_WORKERS": "1",
         }
+
+    def _spark_settings(self) -> dict[str, str]:
+        return {
+            "SPARK_HOME": str(_spark_home()),
+            "SPARK_CONF_DIR": str(ROOT / "include" / "io" / "spark_conf"),
+            "SPARK_LOCAL_DIRS": str(self.home / "spark"),
+        }
+
+    def _command(self, name: str) -> list[str]:
+        if name == MLFLOW:
+            return [_program("mlflow"), "server"]
+        if name == SPARK:
+            binding = {"address": "127.0.0.1", "port": self._state.ports["spark"]}
+            options = [f"--conf=spark.connect.grpc.binding.{key}={value}" for key, value in binding.items()]
+            # what sbin/start-connect-server.sh does, which pip's pyspark lacks
+            main = "org.apache.spark.sql.connect.service.SparkConnectServer"
+            return [str(_spark_home() / "bin" / "spark-submit"), "--class", main, *options]
+        return [_program("airflow"), name]
 
     def _shell_settings(self) -> dict[str, str]:
         postgres = self._postgres
@@ -359,19 +398,21 @@ class Stack:
         (config / "airflow_local_settings.py").write_text(PRELOAD, encoding="utf-8")
 
     def _service_settings(self, name: str) -> dict[str, str]:
-        return self._mlflow_settings() if name == MLFLOW else self._airflow_settings()
+        own = {MLFLOW: self._mlflow_settings, SPARK: self._spark_settings}
+        return own.get(name, self._airflow_settings)()
 
     def _settings_digest(self, name: str) -> str:
-        package = "mlflow" if name == MLFLOW else "apache-airflow"
-        running = json.dumps([version(package), sorted(self._service_settings(name).items())])
+        package = {MLFLOW: "mlflow", SPARK: "pyspark"}.get(name, "apache-airflow")
+        running = json.dumps([version(package), self._command(name), sorted(self._service_settings(name).items())])
         return hashlib.sha256(running.encode()).hexdigest()
 
     def _choose_ports(self) -> None:
         """Keep each port that a running service of ours holds or that is free; else take the usual one, or any."""
         held = {port for name, ports in PORTS_OF.items() if self._service_process(name) for port in ports}
+        needed = {port for name in self._names for port in PORTS_OF.get(name, ())}
         ports = dict(self._state.ports)
         for name, usual in USUAL_PORTS.items():
-            if name not in held and (name != "mlflow" or self._state.mlflow):
+            if name in needed and name not in held:
                 wanted = [*filter(None, [ports.get(name), usual])]
                 ports[name] = next(filter(_is_free, wanted), None) or _find_free_port()
         if ports != self._state.ports:
@@ -409,7 +450,7 @@ class Stack:
         started_at = datetime.now(UTC)
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
-                [_program("mlflow"), "server"] if name == MLFLOW else [_program("airflow"), name],
+                self._command(name),
                 env=self._inherited() | self._service_settings(name),
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -436,11 +477,20 @@ class Stack:
 
     def _unhealthy(self) -> list[str]:
         """Return the services that do not do their work."""
-        return self._unhealthy_airflow() + ([MLFLOW] if self._state.mlflow and not self._answers_mlflow() else [])
+        answers = {SPARK: self._answers_spark, MLFLOW: self._answers_mlflow}
+        others = [name for name in self._names if name in answers]
+        silent = [name for name in others if self._service_process(name) is None or not answers[name]()]
+        return self._unhealthy_airflow() + silent
+
+    def _answers_spark(self) -> bool:
+        """It listens once its Spark is up."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self._state.ports["spark"]), timeout=5):
+            return True
+        return False
 
     def _answers_mlflow(self) -> bool:
         with suppress(httpx.HTTPError):
-            return self._service_process(MLFLOW) is not None and self._http.get(f"{self.mlflow_url}/health").is_success
+            return self._http.get(f"{self.mlflow_url}/health").is_success
         return False
 
     def _unhealthy_airflow(self) -> list[str]:
@@ -517,7 +567,8 @@ class Stack:
     @property
     def _names(self) -> tuple[str, ...]:
         """The services that should run."""
-        return (*SERVICES, MLFLOW) if self._state.mlflow else SERVICES
+        others = {SPARK: self._state.spark, MLFLOW: self._state.mlflow}
+        return (*SERVICES, *(name for name, wanted in others.items() if wanted))
 
     # Files
 
@@ -562,6 +613,14 @@ class Stack:
 
 def _program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
+
+
+def _spark_home() -> Path:
+    # Found, not imported: importing pyspark takes a while.
+    spec = importlib.util.find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise StackError("pyspark is not installed: run `make setup`")
+    return Path(spec.origin).parent
 
 
 def _connection(kind: str, **fields: object) -> str:
