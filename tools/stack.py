@@ -51,18 +51,23 @@ PORTS_OF = {
     MLFLOW: ("mlflow",),
 }
 
-PRELOAD = """# Written by tools/stack.py. Not polars, nor mlflow, which imports it: its threads do not outlive a fork.
+PRELOAD = """# Written by tools/stack.py. What is imported here must start no thread that it needs: none outlives a fork.
+# (polars starts its pool, gRPC its threads and delta-rs its runtime at first use, so in the task.)
 import logging
 import os
 import sys
 
 if "scheduler" in sys.argv:
     logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import writes a hundred lines
+    import adbc_driver_postgresql.dbapi
     import alembic.command
+    import deltalake
     import great_expectations.expectations
     import great_expectations.render.renderer.page_renderer
     import great_expectations.render.view.view
+    import mlflow.sklearn
     import pandas
+    import polars
     import sklearn.ensemble
     import sklearn.linear_model
     import sqlalchemy.orm
