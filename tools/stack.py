@@ -9,7 +9,6 @@ product's data and how that is said twice: as Airflow connections to the service
 import base64
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import secrets
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +51,7 @@ PORTS_OF = {
     MLFLOW: ("mlflow",),
 }
 
-PRELOAD = """# Written by tools/stack.py. What is imported here must start no thread that it needs: none outlives a fork.
+PRELOAD = """# Written by tools/stack.py. Nothing here may start a thread that it needs later: none outlives a fork.
 # (polars starts its pool, gRPC its threads and delta-rs its runtime at first use, so in the task.)
 import logging
 import os
@@ -75,6 +75,9 @@ if "scheduler" in sys.argv:
     if "SPARK_REMOTE" in os.environ:
         import pyspark.sql.connect.session
 """
+
+SPARK_HOME = Path(str(find_spec("pyspark").origin)).parent  # type: ignore[union-attr]  # it is locked
+SPARK_SETTINGS = {"SPARK_HOME": str(SPARK_HOME), "SPARK_CONF_DIR": str(ROOT / "include" / "io" / "spark_conf")}
 
 HEALTHY_SECONDS = 180
 GRACE_SECONDS = 15
@@ -349,21 +352,13 @@ class Stack:
         }
 
     def _spark_settings(self) -> dict[str, str]:
-        return {
-            "SPARK_HOME": str(_spark_home()),
-            "SPARK_CONF_DIR": str(ROOT / "include" / "io" / "spark_conf"),
-            "SPARK_LOCAL_DIRS": str(self.home / "spark"),
-        }
+        return SPARK_SETTINGS | {"SPARK_LOCAL_DIRS": str(self.home / "spark")}
 
     def _command(self, name: str) -> list[str]:
         if name == MLFLOW:
             return [_program("mlflow"), "server"]
         if name == SPARK:
-            binding = {"address": "127.0.0.1", "port": self._state.ports["spark"]}
-            options = [f"--conf=spark.connect.grpc.binding.{key}={value}" for key, value in binding.items()]
-            # what sbin/start-connect-server.sh does, which pip's pyspark lacks
-            main = "org.apache.spark.sql.connect.service.SparkConnectServer"
-            return [str(_spark_home() / "bin" / "spark-submit"), "--class", main, *options]
+            return spark_server(self._state.ports["spark"])
         return [_program("airflow"), name]
 
     def _shell_settings(self) -> dict[str, str]:
@@ -620,14 +615,6 @@ def _program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def _spark_home() -> Path:
-    # Found, not imported: importing pyspark takes a while.
-    spec = importlib.util.find_spec("pyspark")
-    if spec is None or spec.origin is None:
-        raise StackError("pyspark is not installed: run `make setup`")
-    return Path(spec.origin).parent
-
-
 def _connection(kind: str, **fields: object) -> str:
     return json.dumps({"conn_type": kind, **fields})
 
@@ -677,6 +664,14 @@ def _measure_memory(process: psutil.Process | None) -> int:
                 with suppress(psutil.Error):
                     total += part.memory_full_info().uss
     return total
+
+
+def spark_server(port: int) -> list[str]:
+    """Return the command of a Spark Connect server, for SPARK_SETTINGS: pip's pyspark lacks start-connect-server.sh."""
+    binding = {"address": "127.0.0.1", "port": port}
+    options = [f"--conf=spark.connect.grpc.binding.{name}={value}" for name, value in binding.items()]
+    main = "org.apache.spark.sql.connect.service.SparkConnectServer"
+    return [str(SPARK_HOME / "bin" / "spark-submit"), "--class", main, *options]
 
 
 app = typer.Typer(help="Start, stop and look at a whole local stack.", add_completion=False, no_args_is_help=True)

@@ -32,15 +32,21 @@ CONNECT_PORT = 15002  # where no other is named
 def session() -> SparkSession:
     """The session there is (Databricks, a test); else one of the Spark Connect server that `SPARK_REMOTE` names; else
     a local one, tuned by `spark_conf/`. Raises `ConnectionError` when that server is not there."""
+    remote = None
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
         if remote := os.environ.get("SPARK_REMOTE"):
             _reach(remote)
-        os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
-    return SparkSession.builder.appName("nightly-ml").config("spark.sql.session.timeZone", "UTC").getOrCreate()
+    spark = SparkSession.builder.appName("nightly-ml").config("spark.sql.session.timeZone", "UTC").getOrCreate()
+    if remote:
+        from pyspark.sql.connect.client.retries import DefaultPolicy
+
+        spark.client.set_retry_policies([DefaultPolicy(max_retries=6)])  # a minute, not ten: Airflow tries again
+    return spark
 
 
 def _reach(remote: str) -> None:
-    """Spark's client tries for ten minutes, and says little then."""
+    """Without a server Spark's client tries for ten minutes, and says little then."""
     address = urlsplit(remote)
     try:
         socket.create_connection((address.hostname or "", address.port or CONNECT_PORT), timeout=30).close()
