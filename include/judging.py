@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHUNK_DELIVERIES = 100  # written at a time, so that a range run has bounded memory
+CHUNK_DELIVERIES = 300  # written at a time, so that a range run has bounded memory
 
 
 @dataclass(frozen=True)

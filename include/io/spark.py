@@ -32,17 +32,29 @@ CONNECT_PORT = 15002  # where no other is named
 def session() -> SparkSession:
     """The session there is (Databricks, a test); else one of the Spark Connect server that `SPARK_REMOTE` names; else
     a local one, tuned by `spark_conf/`. Raises `ConnectionError` when that server is not there."""
-    remote = None
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
-        if remote := os.environ.get("SPARK_REMOTE"):
-            _reach(remote)
+    if remote := _server():
+        _reach(remote)
     spark = SparkSession.builder.appName("nightly-ml").config("spark.sql.session.timeZone", "UTC").getOrCreate()
     if remote:
         from pyspark.sql.connect.client.retries import DefaultPolicy
 
         spark.client.set_retry_policies([DefaultPolicy(max_retries=6)])  # a minute, not ten: Airflow tries again
+    elif "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+def release(spark: SparkSession) -> None:
+    """Give a session of a server back; a Spark of one's own goes on."""
+    if _server():
+        spark.stop()
+
+
+def _server() -> str | None:
+    """The Spark Connect server to use; on Databricks that is not ours to say."""
+    return os.environ.get("SPARK_REMOTE") if "DATABRICKS_RUNTIME_VERSION" not in os.environ else None
 
 
 def _reach(remote: str) -> None:
