@@ -111,7 +111,8 @@ def _judgements(
     scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
     all_raw = Tables(settings).scan(raw_table(name)).filter(scope.expr()).sort("day", "delivery_id", "_row").collect()
     raws, typed = (_parts(rows, deliveries) for rows in (all_raw, _typed(project, feed, all_raw)))
-    histories = [partial(rows_before, listed, name, d["day"], d["available_at"]) for d in deliveries]
+    before = rows_before(listed, name)
+    histories = [partial(before, d["day"], d["available_at"]) for d in deliveries]
     found = suites.findings(name, typed, histories)
     judgements = {}
     for delivery, raw, rows, findings in zip(deliveries, raws, typed, found, strict=True):
