@@ -154,7 +154,10 @@ def measure_year(bench: Bench) -> tuple[float, dict[str, float]]:
     command(bench.stack, "replay", *days(YEAR))
     bench.forget()
     conf = {"start": str(YEAR.start), "end": str(YEAR.end), "models": [MODEL], "model": "1"}
-    return bench.run(f"{PROJECT.name}_reprocess", "year", YEAR.end, **conf), bench.steps()
+    before = cpu.used()
+    seconds = bench.run(f"{PROJECT.name}_reprocess", "year", YEAR.end, **conf)
+    console.print(f"  the year: {seconds:.1f} s, {cpu.used() - before:.1f} core-seconds")
+    return seconds, bench.steps()
 
 
 def measure_bare(bench: Bench, out: Path) -> tuple[float, dict[str, float]]:
@@ -167,8 +170,10 @@ def measure_bare(bench: Bench, out: Path) -> tuple[float, dict[str, float]]:
     postgres.query("CREATE DATABASE bare OWNER nightly")
     landing = bench.stack.home / "landing" / PROJECT.name
     arguments = [str(landing), str(model), str(out), postgres.url("nightly", "bare")]
+    before = cpu.used()
     with timed() as took:
         done = _python("-m", "bench.bare", *arguments)
+    console.print(f"  the script: {took[0]:.1f} s, {cpu.used() - before:.1f} core-seconds")
     phases = dict(line.split() for line in done.splitlines())
     return took[0], {name: float(seconds) for name, seconds in phases.items()}
 

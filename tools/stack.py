@@ -173,7 +173,6 @@ class Stack:
             self._remember(**{name: value for name, value in asked.items() if value is not None})
             self._end_orphans()
             self._choose_ports()
-            self._write_environment()
             self._write_preload()
             if wrong := [name for name in self._names if not self._is_right(name)]:
                 self._end(wrong)
@@ -181,6 +180,7 @@ class Stack:
                 self._migrate()
             for name in wrong:
                 self._launch(name)
+            self._write_environment()
             self._await_health()
 
     def postgres(self) -> Postgres:
@@ -250,7 +250,7 @@ class Stack:
         left_out = {"PYTHONDONTWRITEBYTECODE", "SPARK_REMOTE", processes.MARKER}
         inherited = {name: value for name, value in os.environ.items() if name not in left_out}
         path = os.pathsep.join([*map(str, self._program_folders()), inherited.get("PATH", os.defpath)])
-        return inherited | self._airflow_settings() | self._shell_settings() | {"PATH": path}
+        return inherited | self._settings_of_shells() | {"PATH": path}
 
     @property
     def api_url(self) -> str:
@@ -376,6 +376,12 @@ class Stack:
             "READER_URL": postgres.url("reader", "nightly"),
         }
 
+    def _settings_of_shells(self) -> dict[str, str]:
+        settings = self._airflow_settings() | self._shell_settings()
+        if self._service_process(SPARK) is None:  # only PostgreSQL was started: a command starts its own Spark
+            settings.pop("SPARK_REMOTE", None)
+        return settings
+
     def _program_folders(self) -> tuple[Path, Path]:
         return Path(sys.executable).parent, find_binaries()
 
@@ -384,11 +390,11 @@ class Stack:
         path = os.pathsep.join(map(str, self._program_folders()))
         lines = [
             "# Written by tools.stack for `. env`: a shell whose airflow, mlflow, psql and include.cli use this stack.",
-            f"unset PYTHONDONTWRITEBYTECODE {processes.MARKER}",
+            f"unset PYTHONDONTWRITEBYTECODE SPARK_REMOTE {processes.MARKER}",
             f'export PATH={shlex.quote(path)}:"$PATH"',
         ]
-        settings = self._airflow_settings() | self._shell_settings()
-        lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(settings.items())]
+        settings = sorted(self._settings_of_shells().items())
+        lines += [f"export {name}={shlex.quote(value)}" for name, value in settings]
         _write_private(self.home / "env", "\n".join(lines) + "\n")
 
     def _write_preload(self) -> None:

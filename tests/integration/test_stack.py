@@ -140,6 +140,7 @@ def test_sourced_env_makes_commands_use_the_stack(stack: Stack) -> None:
     ]
     assert in_shell(stack, "airflow dags list --output plain --columns dag_id 2>/dev/null")[-1].strip() == "dags"
     assert in_shell(stack, 'echo "${NIGHTLY_STACK-none} $NIGHTLY_TABLES"') == [f"none {stack.home}/tables"]
+    assert in_shell(stack, 'echo "$SPARK_REMOTE"') == [stack.spark_url]
     assert (stack.home / "env").stat().st_mode & 0o077 == 0, "it carries keys"
 
 
