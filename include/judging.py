@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHUNK_DELIVERIES = 100  # written at a time, so that a range run has bounded memory
+CHUNK_DELIVERIES = 300  # written at a time, so that a range run has bounded memory
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ def _judgements(
     feed, deliveries = project.feeds[name], [*of_feed.iter_rows(named=True)]
     scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
     all_raw = Tables(settings).scan(raw_table(name)).filter(scope.expr()).sort("day", "delivery_id", "_row").collect()
-    raws = [all_raw.filter(pl.col("delivery_id") == d["delivery_id"]) for d in deliveries]
-    typed = [_typed(project, feed, raw) for raw in raws]
-    histories = [partial(rows_before, listed, name, d["day"], d["available_at"]) for d in deliveries]
+    raws, typed = (_parts(rows, deliveries) for rows in (all_raw, _typed(project, feed, all_raw)))
+    before = rows_before(listed, name)
+    histories = [partial(before, d["day"], d["available_at"]) for d in deliveries]
     found = suites.findings(name, typed, histories)
     judgements = {}
     for delivery, raw, rows, findings in zip(deliveries, raws, typed, found, strict=True):
@@ -121,6 +121,12 @@ def _judgements(
         if any(finding.critical for finding in findings):
             _write_page(project, delivery, suites, findings, settings)
     return judgements
+
+
+def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.DataFrame]:
+    """The rows of each delivery."""
+    parts = rows.partition_by("delivery_id", as_dict=True)
+    return [parts.get((delivery["delivery_id"],), rows.clear()) for delivery in deliveries]
 
 
 def _judgement(

@@ -4,6 +4,7 @@ It all follows from landing (`available_at`) and the verdicts, never from a cloc
 knowledge `latest`, a day knows also what was corrected since: of the days that its night may read, the newest.
 """
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -86,19 +87,27 @@ def known_deliveries(
     return known.select("run_day", "feed", "day", "delivery_id").sort(pl.all())
 
 
-def rows_before(deliveries: pl.DataFrame, feed: str, day: date, moment: datetime, days: int) -> list[int]:
-    """How many rows were delivered for each of the `days` days before `day`, by the newest delivery available by
-    `moment`; days without one are left out.
+def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime, int], list[int]]:
+    """A function of a day, a moment and a number of days: how many rows were delivered for each of so many days before
+    the day, by the newest delivery available by the moment; days without one are left out.
 
     It follows from landing alone: refused deliveries count, those that could not be read do not, and the order in
     which deliveries are judged means nothing.
     """
-    before = pl.col("day").is_between(day - timedelta(days=days), day - timedelta(days=1))
-    known = deliveries.filter(
-        pl.col("feed") == feed, before, pl.col("verdict") != "unreadable", pl.col("available_at") <= moment
-    )
-    newest = known.sort("day", "available_at", "delivery_id").unique("day", keep="last", maintain_order=True)
-    return [int(rows) for rows in newest["rows"]]
+    of_feed = deliveries.filter(pl.col("feed") == feed, pl.col("verdict") != "unreadable")
+    ordered = of_feed.sort("available_at", "delivery_id").select("day", "available_at", "rows")
+    delivered: dict[date, list[tuple[datetime, int]]] = {}
+    for day, available_at, rows in ordered.iter_rows():
+        delivered.setdefault(day, []).append((available_at, rows))
+
+    def before(day: date, moment: datetime, days: int) -> list[int]:
+        found: list[int] = []
+        for n in range(days, 0, -1):
+            known = [rows for at, rows in delivered.get(day - timedelta(days=n), ()) if at <= moment]
+            found += known[-1:]
+        return found
+
+    return before
 
 
 def _newest(deliveries: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:

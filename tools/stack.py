@@ -1,4 +1,4 @@
-"""A whole local stack: PostgreSQL, Airflow's four services and MLflow's pages, under one home folder
+"""A whole local stack: PostgreSQL, Airflow's four services, a Spark server and MLflow's pages, under one home folder
 (`python -m tools.stack`).
 
 Settings reach Airflow through the environment only. What is product-specific here is where the stack keeps the
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -39,29 +40,48 @@ ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".local"
 
 SERVICES = ("api-server", "dag-processor", "triggerer", "scheduler")
+SPARK = "spark"  # tasks share it; each would start a JVM of its own, for 15 core-seconds. It holds about 1.7 GB
 MLFLOW = "mlflow"  # runs only where it is asked for: it costs 0.4 GB and some seconds
-USUAL_PORTS = {"api": 8080, "worker_log": 8793, "trigger_log": 8794, "mlflow": 5000}
+USUAL_PORTS = {"api": 8080, "worker_log": 8793, "trigger_log": 8794, "spark": 15002, "mlflow": 5000}
 PORTS_OF = {
     "api-server": ("api",),
     "scheduler": ("worker_log",),
     "triggerer": ("trigger_log",),
+    SPARK: ("spark",),
     MLFLOW: ("mlflow",),
 }
 
-PRELOAD = """# Written by tools/stack.py. Not polars, nor mlflow, which imports it: its threads do not outlive a fork.
+PRELOAD = """# Written by tools/stack.py. Nothing here may start a thread that it needs later: none outlives a fork.
+# (polars starts its pool, gRPC its threads and delta-rs its runtime at first use, so in the task.)
+import logging
+import os
 import sys
 
 if "scheduler" in sys.argv:
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import writes a hundred lines
+    import adbc_driver_postgresql.dbapi
     import alembic.command
+    import deltalake
+    import great_expectations.expectations
+    import great_expectations.render.renderer.page_renderer
+    import great_expectations.render.view.view
+    import mlflow.sklearn
     import pandas
+    import polars
     import sklearn.ensemble
     import sklearn.linear_model
     import sqlalchemy.orm
+
+    if "SPARK_REMOTE" in os.environ:
+        import pyspark.sql.connect.session
 """
 
 PARALLELISM = 8  # memory grows with it, speed on two cores does not
 BACKFILL_POOL = "backfill"
 BACKFILL_SLOTS = PARALLELISM - 2  # what is left is for the nightly run
+
+SPARK_HOME = Path(str(find_spec("pyspark").origin)).parent  # type: ignore[union-attr]  # it is locked
+SPARK_SETTINGS = {"SPARK_HOME": str(SPARK_HOME), "SPARK_CONF_DIR": str(ROOT / "include" / "io" / "spark_conf")}
 
 HEALTHY_SECONDS = 180
 GRACE_SECONDS = 15
@@ -86,6 +106,7 @@ class State(BaseModel):
 
     ports: dict[str, int] = {}
     schedule: bool = True
+    spark: bool = True
     mlflow: bool = False
     services: dict[str, Service] = {}
 
@@ -143,21 +164,19 @@ class Stack:
 
     # What it does
 
-    def start(self, schedule: bool | None = None, mlflow: bool | None = None) -> None:
+    def start(self, schedule: bool | None = None, mlflow: bool | None = None, spark: bool | None = None) -> None:
         """Start whatever does not run, with the settings it should have, and return when all of it is healthy.
 
         Without `schedule`, only runs started by hand or by a backfill run. With `mlflow`, its pages are served too,
-        until `stop`, and Airflow's pages link to them. `None` leaves either as it was.
+        until `stop`, and Airflow's pages link to them. Without `spark`, each task that needs Spark starts its own.
+        `None` leaves each as it was.
         """
         with self._lock():
             self._start_postgres()
-            if schedule is not None:
-                self._remember(schedule=schedule)
-            if mlflow is not None:
-                self._remember(mlflow=mlflow)
+            asked = {"schedule": schedule, "mlflow": mlflow, "spark": spark}
+            self._remember(**{name: value for name, value in asked.items() if value is not None})
             self._end_orphans()
             self._choose_ports()
-            self._write_environment()
             self._write_preload()
             if wrong := [name for name in self._names if not self._is_right(name)]:
                 self._end(wrong)
@@ -165,6 +184,7 @@ class Stack:
                 self._migrate()
             for name in wrong:
                 self._launch(name)
+            self._write_environment()
             self._await_health()
 
     def postgres(self) -> Postgres:
@@ -181,8 +201,9 @@ class Stack:
             return []
         with self._lock():
             self.say("stopping Airflow")
-            # Tasks report how they ended to the API server, so it goes last, with what is left of the others.
-            killed = self._end([name for name in self._names if name != "api-server"])
+            # Tasks report how they ended to the API server, and one whose Spark is gone would say that it failed: these
+            # two go last, with what is left of the others.
+            killed = self._end([name for name in self._names if name not in ("api-server", SPARK)])
             killed += processes.end(self._airflow_processes(), GRACE_SECONDS)
             self.say("stopping PostgreSQL")
             self._postgres.stop()
@@ -216,7 +237,7 @@ class Stack:
         """Return what every service is given: the caller's environment without what would lead it astray, marked."""
         # Of a shell that sourced `env`, DAGs must not see the product's variables: they resolve connections. Imports
         # without bytecode are three times slower, and PYTHONPATH may lead to another `include`.
-        left_out = {*self._shell_settings(), "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
+        left_out = {*self._shell_settings(), "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "SPARK_REMOTE"}
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -230,10 +251,10 @@ class Stack:
 
     def cli_environment(self) -> dict[str, str]:
         """Return the environment of a shell that sourced `env`: for `airflow`, `psql` and `include.cli`."""
-        left_out = {"PYTHONDONTWRITEBYTECODE", processes.MARKER}
+        left_out = {"PYTHONDONTWRITEBYTECODE", "SPARK_REMOTE", processes.MARKER}
         inherited = {name: value for name, value in os.environ.items() if name not in left_out}
         path = os.pathsep.join([*map(str, self._program_folders()), inherited.get("PATH", os.defpath)])
-        return inherited | self._airflow_settings() | self._shell_settings() | {"PATH": path}
+        return inherited | self._settings_of_shells() | {"PATH": path}
 
     @property
     def api_url(self) -> str:
@@ -246,6 +267,12 @@ class Stack:
     def mlflow_url(self) -> str | None:
         """The address of MLflow's pages; None unless the stack serves them."""
         return f"http://127.0.0.1:{self._state.ports['mlflow']}" if self._state.mlflow else None
+
+    @property
+    def spark_url(self) -> str | None:
+        """The address of the Spark Connect server that tasks share; None unless the stack has one."""
+        port = self._state.ports.get("spark")
+        return f"sc://127.0.0.1:{port}" if self._state.spark and port else None
 
     def api(self) -> httpx.Client:
         """Return a client of the REST API with an administrator's token; paths start with `/api/v2`."""
@@ -266,7 +293,7 @@ class Stack:
             "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
             "kwargs": {"path": str(self.bundle), "refresh_interval": 5},
         }
-        return {
+        airflow = {
             "AIRFLOW_HOME": str(self.home / "airflow"),
             "AIRFLOW__API__BASE_URL": self.api_url,
             "AIRFLOW__API__HOST": "127.0.0.1",
@@ -312,7 +339,9 @@ class Stack:
             "AIRFLOW_CONN_NIGHTLY_TABLES": _connection("generic", extra={"uri": str(self.home / "tables")}),
             "GX_ANALYTICS_ENABLED": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
-        } | self.settings
+        }
+        remote = {"SPARK_REMOTE": self.spark_url} if self.spark_url else {}
+        return airflow | remote | self.settings
 
     def _mlflow_settings(self) -> dict[str, str]:
         # The URL of a database may carry a password, and a command line is everyone's to read.
@@ -326,6 +355,16 @@ class Stack:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes of its own, for what nothing here uses
             "MLFLOW_WORKERS": "1",
         }
+
+    def _spark_settings(self) -> dict[str, str]:
+        return SPARK_SETTINGS | {"SPARK_LOCAL_DIRS": str(self.home / "spark")}
+
+    def _command(self, name: str) -> list[str]:
+        if name == MLFLOW:
+            return [_program("mlflow"), "server"]
+        if name == SPARK:
+            return spark_server(self._state.ports["spark"])
+        return [_program("airflow"), name]
 
     def _shell_settings(self) -> dict[str, str]:
         postgres = self._postgres
@@ -342,6 +381,12 @@ class Stack:
             "READER_URL": postgres.url("reader", "nightly"),
         }
 
+    def _settings_of_shells(self) -> dict[str, str]:
+        settings = self._airflow_settings() | self._shell_settings()
+        if self._service_process(SPARK) is None:  # only PostgreSQL was started: a command starts its own Spark
+            settings.pop("SPARK_REMOTE", None)
+        return settings
+
     def _program_folders(self) -> tuple[Path, Path]:
         return Path(sys.executable).parent, find_binaries()
 
@@ -350,11 +395,11 @@ class Stack:
         path = os.pathsep.join(map(str, self._program_folders()))
         lines = [
             "# Written by tools.stack for `. env`: a shell whose airflow, mlflow, psql and include.cli use this stack.",
-            f"unset PYTHONDONTWRITEBYTECODE {processes.MARKER}",
+            f"unset PYTHONDONTWRITEBYTECODE SPARK_REMOTE {processes.MARKER}",
             f'export PATH={shlex.quote(path)}:"$PATH"',
         ]
-        settings = self._airflow_settings() | self._shell_settings()
-        lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(settings.items())]
+        settings = sorted(self._settings_of_shells().items())
+        lines += [f"export {name}={shlex.quote(value)}" for name, value in settings]
         _write_private(self.home / "env", "\n".join(lines) + "\n")
 
     def _write_preload(self) -> None:
@@ -364,19 +409,21 @@ class Stack:
         (config / "airflow_local_settings.py").write_text(PRELOAD, encoding="utf-8")
 
     def _service_settings(self, name: str) -> dict[str, str]:
-        return self._mlflow_settings() if name == MLFLOW else self._airflow_settings()
+        own = {MLFLOW: self._mlflow_settings, SPARK: self._spark_settings}
+        return own.get(name, self._airflow_settings)()
 
     def _settings_digest(self, name: str) -> str:
-        package = "mlflow" if name == MLFLOW else "apache-airflow"
-        running = json.dumps([version(package), sorted(self._service_settings(name).items())])
+        package = {MLFLOW: "mlflow", SPARK: "pyspark"}.get(name, "apache-airflow")
+        running = json.dumps([version(package), self._command(name), sorted(self._service_settings(name).items())])
         return hashlib.sha256(running.encode()).hexdigest()
 
     def _choose_ports(self) -> None:
         """Keep each port that a running service of ours holds or that is free; else take the usual one, or any."""
         held = {port for name, ports in PORTS_OF.items() if self._service_process(name) for port in ports}
+        needed = {port for name in self._names for port in PORTS_OF.get(name, ())}
         ports = dict(self._state.ports)
         for name, usual in USUAL_PORTS.items():
-            if name not in held and (name != "mlflow" or self._state.mlflow):
+            if name in needed and name not in held:
                 wanted = [*filter(None, [ports.get(name), usual])]
                 ports[name] = next(filter(_is_free, wanted), None) or _find_free_port()
         if ports != self._state.ports:
@@ -418,7 +465,7 @@ class Stack:
         started_at = datetime.now(UTC)
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
-                [_program("mlflow"), "server"] if name == MLFLOW else [_program("airflow"), name],
+                self._command(name),
                 env=self._inherited() | self._service_settings(name),
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -445,11 +492,20 @@ class Stack:
 
     def _unhealthy(self) -> list[str]:
         """Return the services that do not do their work."""
-        return self._unhealthy_airflow() + ([MLFLOW] if self._state.mlflow and not self._answers_mlflow() else [])
+        answers = {SPARK: self._answers_spark, MLFLOW: self._answers_mlflow}
+        others = [name for name in self._names if name in answers]
+        silent = [name for name in others if self._service_process(name) is None or not answers[name]()]
+        return self._unhealthy_airflow() + silent
+
+    def _answers_spark(self) -> bool:
+        """It listens once its Spark is up."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self._state.ports["spark"]), timeout=5):
+            return True
+        return False
 
     def _answers_mlflow(self) -> bool:
         with suppress(httpx.HTTPError):
-            return self._service_process(MLFLOW) is not None and self._http.get(f"{self.mlflow_url}/health").is_success
+            return self._http.get(f"{self.mlflow_url}/health").is_success
         return False
 
     def _unhealthy_airflow(self) -> list[str]:
@@ -526,7 +582,8 @@ class Stack:
     @property
     def _names(self) -> tuple[str, ...]:
         """The services that should run."""
-        return (*SERVICES, MLFLOW) if self._state.mlflow else SERVICES
+        others = {SPARK: self._state.spark, MLFLOW: self._state.mlflow}
+        return (*SERVICES, *(name for name, wanted in others.items() if wanted))
 
     # Files
 
@@ -622,6 +679,14 @@ def _measure_memory(process: psutil.Process | None) -> int:
                 with suppress(psutil.Error):
                     total += part.memory_full_info().uss
     return total
+
+
+def spark_server(port: int) -> list[str]:
+    """Return the command of a Spark Connect server, for SPARK_SETTINGS: pip's pyspark lacks start-connect-server.sh."""
+    binding = {"address": "127.0.0.1", "port": port}
+    options = [f"--conf=spark.connect.grpc.binding.{name}={value}" for name, value in binding.items()]
+    main = "org.apache.spark.sql.connect.service.SparkConnectServer"
+    return [str(SPARK_HOME / "bin" / "spark-submit"), "--class", main, *options]
 
 
 app = typer.Typer(help="Start, stop and look at a whole local stack.", add_completion=False, no_args_is_help=True)

@@ -6,12 +6,14 @@ in one step. No Delta jar is needed, and no rows come to the driver.
 
 import json
 import os
+import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import fsspec
 import pyarrow.parquet as pq
@@ -24,14 +26,47 @@ from include.contracts import Interval, TableRef
 from include.errors import BadData
 from include.io.tables import Tables
 
+CONNECT_PORT = 15002  # where no other is named
+
 
 def session() -> SparkSession:
-    """The session there is (Databricks, a test), else a local one, tuned by `spark_conf/`."""
+    """The session there is (Databricks, a test); else one of the Spark Connect server that `SPARK_REMOTE` names; else
+    a local one, tuned by `spark_conf/`. Raises `ConnectionError` when that server is not there."""
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
+    if remote := _server():
+        _reach(remote)
     spark = SparkSession.builder.appName("nightly-ml").config("spark.sql.session.timeZone", "UTC").getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR") if "DATABRICKS_RUNTIME_VERSION" not in os.environ else None
+    if remote:
+        from pyspark.sql.connect.client.retries import DefaultPolicy
+
+        spark.client.set_retry_policies([DefaultPolicy(max_retries=6)])  # a minute, not ten: Airflow tries again
+    elif "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+def release(spark: SparkSession) -> None:
+    """Give a session of a server back; a Spark of one's own goes on."""
+    if _server():
+        spark.stop()
+
+
+def _server() -> str | None:
+    """The Spark Connect server to use; on Databricks that is not ours to say."""
+    return os.environ.get("SPARK_REMOTE") if "DATABRICKS_RUNTIME_VERSION" not in os.environ else None
+
+
+def _reach(remote: str) -> None:
+    """Without a server Spark's client tries for ten minutes, and says little then."""
+    address = urlsplit(remote)
+    try:
+        socket.create_connection((address.hostname or "", address.port or CONNECT_PORT), timeout=30).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"the Spark server {remote} does not answer ({error}); start it again (`make start`), or unset "
+            "SPARK_REMOTE for a Spark of this process's own"
+        ) from error
 
 
 def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) -> tuple[DataFrame, int]:

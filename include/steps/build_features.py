@@ -61,6 +61,7 @@ def build_features(
         raise BadData(
             f"{project.folder / 'features.py'}: {error}; each entity gives one row, and columns stay"
         ) from error
+    spark.release(session)
     log.info("%s: %d rows of features, version %d", interval, table.rows, table.version)
     versions[table.table] = table.version
     return Featured(

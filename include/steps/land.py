@@ -28,7 +28,7 @@ from include.settings import Settings
 log = logging.getLogger(__name__)
 
 ALWAYS = datetime.max.replace(tzinfo=UTC)
-CHUNK_FILES = 100  # read at a time: about a month of three feeds, so that a range run has bounded memory
+CHUNK_FILES = 300  # read at a time: about a quarter of three feeds, so that a range run has bounded memory
 
 
 @dataclass(frozen=True)

@@ -130,11 +130,11 @@ def _score(model: Model, loaded: Loaded, version: int, rows: pl.DataFrame) -> pl
     """Adds model_version, score and prediction. Each day by itself and on one thread: linear algebra on other blocks
     of rows differs in the last bits, and a day's batch must be the same from a range as from its own night."""
     parts = []
-    for day in rows.partition_by("day", maintain_order=True):
-        with threadpool_limits(1):
+    with threadpool_limits(1):
+        for day in rows.partition_by("day", maintain_order=True):
             features = learning.inputs(day, loaded.numeric, loaded.categorical)
-            scores = learning.predict(model.task, loaded.estimator, features)
-        parts.append(day.select("day", "entity_id", "as_of").with_columns(score=pl.Series(scores, dtype=pl.Float64)))
+            scores = pl.Series(learning.predict(model.task, loaded.estimator, features), dtype=pl.Float64)
+            parts.append(day.select("day", "entity_id", "as_of").with_columns(score=scores))
     empty = rows.select("day", "entity_id", "as_of").with_columns(score=pl.lit(None, pl.Float64)).clear()
     decided = pl.col("score")
     if model.task == "classification":

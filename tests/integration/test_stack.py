@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from tools import processes
-from tools.stack import MLFLOW, ROOT, SERVICES, USUAL_PORTS, Stack
+from tools.stack import MLFLOW, ROOT, SERVICES, SPARK, USUAL_PORTS, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -106,7 +106,7 @@ def running_pids(stack: Stack) -> dict[str, int | None]:
 
 
 def test_is_healthy_on_ports_of_its_own(stack: Stack) -> None:
-    assert set(running_pids(stack)) == {"postgres", *SERVICES}
+    assert set(running_pids(stack)) == {"postgres", *SERVICES, SPARK}
     ports = json.loads((stack.home / "state.json").read_text())["ports"]
     assert not set(ports.values()) & set(USUAL_PORTS.values())
     with stack.api() as api:
@@ -140,6 +140,7 @@ def test_sourced_env_makes_commands_use_the_stack(stack: Stack) -> None:
     ]
     assert in_shell(stack, "airflow dags list --output plain --columns dag_id 2>/dev/null")[-1].strip() == "dags"
     assert in_shell(stack, 'echo "${NIGHTLY_STACK-none} $NIGHTLY_TABLES"') == [f"none {stack.home}/tables"]
+    assert in_shell(stack, 'echo "$SPARK_REMOTE"') == [stack.spark_url]
     assert (stack.home / "env").stat().st_mode & 0o077 == 0, "it carries keys"
 
 
@@ -154,7 +155,7 @@ def test_starting_again_changes_nothing(stack: Stack) -> None:
 def test_mlflow_is_served_beside_it_and_tasks_link_there(stack: Stack) -> None:
     assert stack.mlflow_url is None
     stack.start(mlflow=True)
-    assert set(running_pids(stack)) == {"postgres", *SERVICES, MLFLOW}
+    assert set(running_pids(stack)) == {"postgres", *SERVICES, SPARK, MLFLOW}
     assert stack.mlflow_url is not None and not stack.mlflow_url.endswith(f":{USUAL_PORTS['mlflow']}")
     with httpx.Client(base_url=stack.mlflow_url, trust_env=False) as mlflow:
         assert "<title>MLflow</title>" in mlflow.get("/").text

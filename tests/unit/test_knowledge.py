@@ -257,12 +257,12 @@ class TestRowsBefore:
 
     def test_the_newest_of_each_day_known_then(self) -> None:
         moment = local(DAY, 2)
-        assert rows_before(self.listing(), "schedule", DAY, moment, 4) == [80, 90, 101]
-        assert rows_before(self.listing(), "weather", DAY, moment, 4) == [7]
-        assert rows_before(self.listing(), "schedule", DAY, local(DAY, 2) + timedelta(hours=60), 4) == [80, 90, 102]
+        assert rows_before(self.listing(), "schedule")(DAY, moment, 4) == [80, 90, 101]
+        assert rows_before(self.listing(), "weather")(DAY, moment, 4) == [7]
+        assert rows_before(self.listing(), "schedule")(DAY, local(DAY, 2) + timedelta(hours=60), 4) == [80, 90, 102]
 
     def test_neither_verdicts_nor_order_mean_anything(self) -> None:
         listing = self.listing().with_columns(
             verdict=pl.when(pl.col("verdict") != "unreadable").then(pl.lit("refused")).otherwise("verdict")
         )
-        assert rows_before(listing.reverse(), "schedule", DAY, local(DAY, 2), 4) == [80, 90, 101]
+        assert rows_before(listing.reverse(), "schedule")(DAY, local(DAY, 2), 4) == [80, 90, 101]

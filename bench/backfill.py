@@ -1,0 +1,265 @@
+"""`make bench-backfill`: a year in one run and many nights at once, against goals that are ratios.
+
+A stack of its own, in a folder of its own, with the real thing: landed files, Airflow, Spark, PostgreSQL, MLflow. Each
+goal compares what was measured in this very run on this very machine, since seconds alone mean nothing elsewhere. What
+goes in is checked too: the features and scores of `bench/bare.py` must be those of the product.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from statistics import mean
+from typing import Annotated, Any
+
+import joblib
+import polars as pl
+import sqlalchemy as sa
+import typer
+from polars.testing import assert_frame_equal
+from rich.console import Console
+from rich.table import Table
+
+from bench import cpu
+from include.contracts import Interval
+from include.io.registry import Registry
+from include.io.tables import Tables
+from include.settings import Settings
+from tools.demo import PROJECT, Airflow, command, days
+from tools.stack import ROOT, Stack
+
+MODEL = "late_arrival"
+YEAR = Interval(start=PROJECT.first_day, end=PROJECT.first_day + timedelta(days=363))
+HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 3, 5))  # what the one version is trained on
+NIGHTLY = (f"{PROJECT.name}_prepare", f"{MODEL}_score")
+COLD, WARM = 2, 3  # nights run one after the other: to warm up, to measure
+MANY = 28
+AT_A_TIME = 16
+
+YEAR_GOAL, NIGHTS_GOAL = 3.0, 1.25
+
+RUN_SECONDS = 3600
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class Bench:
+    """A stack, and how long what it does takes."""
+
+    def __init__(self, home: Path) -> None:
+        self.stack = Stack(home)
+        self.stack.start(schedule=False)
+        command(self.stack, "migrate")
+        self.airflow = Airflow(self.stack)
+        self.airflow.wait_for_dags([*NIGHTLY, f"{PROJECT.name}_reprocess"])
+
+    @property
+    def settings(self) -> Settings:
+        found = self.stack.cli_environment().items()
+        return Settings.model_validate({name.removeprefix("NIGHTLY_").lower(): value for name, value in found})
+
+    def run(self, dag_id: str, run_id: str, day: date, **conf: Any) -> float:
+        """Seconds of a run from its start by hand to its end."""
+        began = time.monotonic()
+        self.airflow.run([dag_id], run_id, day, **conf)
+        self._await(dag_id, {run_id})
+        return time.monotonic() - began
+
+    def backfill(self, dag_id: str, interval: Interval) -> None:
+        """The nights of an interval, as `airflow dags backfill` starts them; returns at the end of the last one."""
+        body = {
+            "dag_id": dag_id,
+            "from_date": PROJECT.cutoff_at(interval.start).isoformat(),
+            "to_date": PROJECT.cutoff_at(interval.end).isoformat(),
+            "max_active_runs": AT_A_TIME,
+        }
+        with self.stack.api() as client:
+            client.post("/api/v2/backfills", json=body).raise_for_status()
+        runs = {run["dag_run_id"] for run in self._runs(dag_id) if run["run_type"] == "backfill"}
+        assert len(runs) == len(interval.days), f"{dag_id}: {len(runs)} runs are not {interval}"
+        self._await(dag_id, runs)
+
+    def _await(self, dag_id: str, run_ids: set[str]) -> None:
+        """Asks seldom: what answers costs core-seconds too."""
+        deadline = time.monotonic() + RUN_SECONDS
+        while going := [r for r in self._runs(dag_id) if r["dag_run_id"] in run_ids and r["state"] != "success"]:
+            if failed := [run["dag_run_id"] for run in going if run["state"] == "failed"]:
+                raise SystemExit(f"{dag_id}: {', '.join(failed)} failed; logs are below {self.airflow.logs}")
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{dag_id}: {len(going)} runs are not done after {RUN_SECONDS} s")
+            time.sleep(1)
+
+    def _runs(self, dag_id: str) -> list[dict[str, Any]]:
+        with self.stack.api() as client:
+            answer = client.get(f"/api/v2/dags/{dag_id}/dagRuns", params={"limit": 100, "order_by": "-id"})
+            runs: list[dict[str, Any]] = answer.raise_for_status().json()["dag_runs"]
+        return runs
+
+    def night(self, day: date) -> None:
+        """One night, its DAGs one after the other."""
+        for dag_id in NIGHTLY:
+            self.run(dag_id, f"night__{day}", day)
+
+    def forget(self) -> None:
+        """All that was made of the landed files; MLflow, with the one version, stays."""
+        postgres = self.stack.postgres()
+        postgres.query("DROP DATABASE nightly WITH (FORCE)")
+        self.stack.postgres()
+        shutil.rmtree(self.stack.home / "tables")
+        shutil.rmtree(self.stack.home / "landing" / PROJECT.name / "_manifest")
+        command(self.stack, "migrate")
+
+    def steps(self) -> dict[str, float]:
+        """Step -> seconds, over all its runs since the last `forget`."""
+        engine = sa.create_engine(sa.make_url(self.settings.database_url.get_secret_value()))
+        with engine.connect() as connection:
+            asked = "SELECT step, sum(seconds) FROM step_runs GROUP BY step ORDER BY min(started_at)"
+            return {step: float(seconds) for step, seconds in connection.execute(sa.text(asked))}
+
+
+def measure_nights(bench: Bench) -> tuple[float, float]:
+    """Core-seconds of one warm night, and seconds of MANY of them, AT_A_TIME at a time."""
+    first = HISTORY.end + timedelta(days=1)
+    nights = [first + timedelta(days=n) for n in range(COLD + WARM + MANY)]
+    command(bench.stack, "replay", *days(Interval(start=HISTORY.start, end=nights[-1])))
+    bench.run(f"{PROJECT.name}_reprocess", "history", HISTORY.end, start=str(HISTORY.start), end=str(HISTORY.end))
+    command(bench.stack, "evaluate", "--model", MODEL, "--day", str(HISTORY.end))
+    promoted = ("--version", "1", "--from-day", str(first), "--by", "bench", "--why", "one fixed version", "--force")
+    command(bench.stack, "promote", "--model", MODEL, *promoted)
+    for day in nights[:COLD]:
+        bench.night(day)
+    measured = []
+    for day in nights[COLD : COLD + WARM]:
+        before = cpu.used()
+        bench.night(day)
+        measured.append(cpu.used() - before)
+    console.print(f"  warm nights: {', '.join(f'{each:.1f}' for each in measured)} core-seconds")
+    many = Interval(start=nights[COLD + WARM], end=nights[-1])
+    began, before = time.monotonic(), cpu.used()
+    for dag_id in NIGHTLY:
+        bench.backfill(dag_id, many)
+    seconds = time.monotonic() - began
+    console.print(f"  {MANY} nights: {seconds:.1f} s, {(cpu.used() - before) / MANY:.1f} core-seconds a night")
+    return mean(measured), seconds
+
+
+def measure_year(bench: Bench) -> tuple[float, dict[str, float]]:
+    """Seconds of the year as one run of `reprocess`, from empty tables; and of its steps."""
+    command(bench.stack, "replay", *days(YEAR))
+    bench.forget()
+    conf = {"start": str(YEAR.start), "end": str(YEAR.end), "models": [MODEL], "model": "1"}
+    before = cpu.used()
+    seconds = bench.run(f"{PROJECT.name}_reprocess", "year", YEAR.end, **conf)
+    console.print(f"  the year: {seconds:.1f} s, {cpu.used() - before:.1f} core-seconds")
+    return seconds, bench.steps()
+
+
+def measure_bare(bench: Bench, out: Path) -> tuple[float, dict[str, float]]:
+    """Seconds of `bench/bare.py` as a process; and of its phases."""
+    loaded = Registry(bench.settings).load_version(MODEL, 1)
+    model = out / "model.joblib"
+    parts = ("estimator", "numeric", "categorical", "decision_threshold")
+    joblib.dump({name: getattr(loaded, name) for name in parts}, model)
+    postgres = bench.stack.postgres()
+    postgres.query("CREATE DATABASE bare OWNER nightly")
+    landing = bench.stack.home / "landing" / PROJECT.name
+    arguments = [str(landing), str(model), str(out), postgres.url("nightly", "bare")]
+    before = cpu.used()
+    with timed() as took:
+        done = _python("-m", "bench.bare", *arguments)
+    console.print(f"  the script: {took[0]:.1f} s, {cpu.used() - before:.1f} core-seconds")
+    phases = dict(line.split() for line in done.splitlines())
+    return took[0], {name: float(seconds) for name, seconds in phases.items()}
+
+
+def measure_spark_start() -> float:
+    """Seconds of a process that starts a local Spark, counts to one and ends."""
+    code = "from include.io.spark import session; session().range(1).count(); session().stop()"
+    with timed() as took:
+        _python("-c", code)
+    return took[0]
+
+
+def check_equal(bench: Bench, out: Path) -> None:
+    """Features and scores of each day are those of the script, but for the last bit of a division."""
+    tables = Tables(bench.settings)
+    for table, file in ((f"features_{PROJECT.name}", "features"), (f"scores_{MODEL}", "scores")):
+        expected = pl.read_parquet(out / f"{file}.parquet").sort("day", "entity_id")
+        found = tables.scan(table).collect().select(expected.columns).sort("day", "entity_id")
+        assert expected["day"].n_unique() == len(YEAR.days)
+        assert_frame_equal(found, expected, rel_tol=1e-12, abs_tol=0)
+        console.print(f"  {table}: {found.height} rows of {len(YEAR.days)} days, equal to the script's")
+
+
+@contextmanager
+def timed() -> Iterator[list[float]]:
+    """The seconds that the block took, in a list."""
+    took: list[float] = []
+    began = time.monotonic()
+    yield took
+    took.append(time.monotonic() - began)
+
+
+def _python(*arguments: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "SPARK_REMOTE"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments[:2])} failed")
+    return done.stdout
+
+
+def show(steps: dict[str, float], phases: dict[str, float]) -> None:
+    """Where the time of the year goes, beside the script's."""
+    alike = {"land": "read", "build_features": "features", "score": "score", "publish": "publish"}
+    table = Table("step of the year", "seconds", "of the script", "seconds")
+    for step, seconds in steps.items():
+        phase = alike.get(step, "")
+        table.add_row(step, f"{seconds:.1f}", phase, f"{phases[phase]:.1f}" if phase else "")
+    console.print(table)
+
+
+def main(
+    home: Annotated[Path | None, typer.Option(help="Folder of the stack; a new one, removed at the end.")] = None,
+) -> None:
+    """Measure, print each goal with what was reached; exit code 1 when one is missed."""
+    cpu.adopt_orphans()
+    with tempfile.TemporaryDirectory(prefix="nightly-bench-") as temporary:
+        # PostgreSQL, which root does not run as root, must pass through
+        Path(temporary).chmod(0o711)
+        out = Path(temporary)
+        bench = Bench(home or out / "home")
+        try:
+            console.print(f"[bold]{MANY} nights, {AT_A_TIME} at a time[/bold]")
+            night, many = measure_nights(bench)
+            console.print(f"[bold]{len(YEAR.days)} days in one run[/bold]")
+            year, steps = measure_year(bench)
+            bare, phases = measure_bare(bench, out)
+            check_equal(bench, out)
+        finally:
+            bench.stack.stop()
+        start = measure_spark_start()
+    show(steps, phases)
+    cores = len(os.sched_getaffinity(0))
+    in_one_run = f"{YEAR_GOAL:g} × the script ({bare:.1f} s) + one Spark start ({start:.1f} s)"
+    at_once = f"{NIGHTS_GOAL:g} × {MANY} × core-seconds of a warm night ({night:.1f}) / {cores} cores"
+    goals = {
+        f"{len(YEAR.days)} days in one run ({year:.1f} s) ≤ {in_one_run}": year / (YEAR_GOAL * bare + start),
+        f"{MANY} nights ({many:.1f} s) ≤ {at_once}": many / (NIGHTS_GOAL * MANY * night / cores),
+    }
+    table = Table("goal", "reached / allowed", "")
+    for goal, ratio in goals.items():
+        table.add_row(goal, f"{ratio:.2f}", "[green]met[/green]" if ratio <= 1 else "[red]missed[/red]")
+    console.print(table)
+    raise typer.Exit(int(max(goals.values()) > 1))
+
+
+if __name__ == "__main__":
+    typer.run(main)

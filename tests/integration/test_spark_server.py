@@ -1,0 +1,145 @@
+"""The Spark Connect server that tasks share: features are those of a Spark of one's own to the bit, and when it is not
+there, or dies, a step says so soon instead of waiting for ever.
+
+Each step runs in a process of its own, as a task does: a process has one kind of session.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+
+from include.config import load_project
+from include.contracts import Interval
+from include.io.tables import Tables
+from include.replay import replay
+from include.settings import Settings
+from include.steps.land import land
+from include.steps.validate import validate
+from tests.landing import places
+from tools.stack import ROOT, SPARK_SETTINGS, spark_server
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
+
+NIGHTS = Interval(start=date(2013, 1, 1), end=date(2013, 1, 6))
+BUILD = """
+import sys
+from datetime import date
+from include.config import load_project
+from include.contracts import Interval
+from include.settings import Settings
+from include.steps.build_features import build_features
+
+interval = Interval(start=date(2013, 1, 1), end=date(2013, 1, 6))
+print(build_features(load_project("flights"), interval, Settings.model_validate_json(sys.stdin.read())).rows)
+"""
+SLOW = """
+import time
+from include.io.spark import session
+
+spark = session()
+print(spark.range(1).count(), flush=True)
+spark.sql("SELECT sum(a.id * b.id) FROM range(10000000) a CROSS JOIN range(10000000) b").collect()
+"""
+
+
+@pytest.fixture(scope="module")
+def landed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Some nights landed and validated. Not to be changed."""
+    settings, project = places(tmp_path_factory.mktemp("server")), load_project("flights")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("include.io.database.record_quality", lambda *_: None)  # features need no PostgreSQL
+        replay(project, NIGHTS, settings)
+        land(project, NIGHTS, settings)
+        validate(project, NIGHTS, settings)
+    return settings
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, psutil.Popen]]:
+    """Its address and process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | SPARK_SETTINGS | {"SPARK_LOCAL_DIRS": str(tmp_path)}
+    process = psutil.Popen(spark_server(port), env=environment, cwd=tmp_path)
+    try:
+        while True:
+            assert process.poll() is None
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.2)
+        yield f"sc://127.0.0.1:{port}", process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(code: str, remote: str | None, given: str = "") -> "subprocess.Popen[str]":
+    environment = {name: value for name, value in os.environ.items() if name != "SPARK_REMOTE"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment | ({"SPARK_REMOTE": remote} if remote else {}),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(given)
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def features(settings: Settings, folder: Path, remote: str | None) -> pl.DataFrame:
+    shutil.copytree(settings.tables, folder)
+    own = settings.model_copy(update={"tables": str(folder)})
+    process = run(BUILD, remote, own.model_dump_json())
+    out, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert int(out) > 0
+    return Tables(own).scan("features_flights").collect().sort("day", "entity_id")
+
+
+def test_features_are_those_of_a_spark_of_ones_own(
+    landed: Settings, server: tuple[str, psutil.Popen], tmp_path: Path
+) -> None:
+    shared, own = features(landed, tmp_path / "shared", server[0]), features(landed, tmp_path / "own", None)
+    assert shared.schema == own.schema
+    assert shared.equals(own)
+
+
+def test_without_it_a_step_says_so_at_once(landed: Settings) -> None:
+    began = time.monotonic()
+    process = run(BUILD, "sc://127.0.0.1:1", landed.model_dump_json())
+    _, errors = process.communicate()
+    assert process.returncode
+    assert "ConnectionError: the Spark server sc://127.0.0.1:1 does not answer" in errors
+    assert "make start" in errors
+    assert time.monotonic() - began < 30
+
+
+def test_a_step_ends_when_it_dies(server: tuple[str, psutil.Popen]) -> None:
+    process = run(SLOW, server[0])
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    time.sleep(2)
+    assert process.poll() is None
+    server[1].kill()
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode
+    assert "Connection refused" in errors or "UNAVAILABLE" in errors, errors
+    assert time.monotonic() - began < 180
