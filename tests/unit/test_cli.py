@@ -14,7 +14,8 @@ TOLD = re.compile(r"-m include\.cli (?P<command>[a-z_]+)(?P<rest>[^`\n]*)")
 
 def told() -> Iterator[tuple[str, str, str]]:
     """File, command, and what is typed after it; in code, text may go on in the next line's string."""
-    files = [p for folder in ("dags", "include", "plugins", "tools", "docs") for p in (ROOT / folder).rglob("*") if p.is_file()]
+    folders = ("dags", "include", "plugins", "tools", "docs")
+    files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file()]
     for path in (ROOT / "README.md", *files):
         if path.suffix in (".py", ".md", ".yaml", ".j2"):
             for found in TOLD.finditer(path.read_text(encoding="utf-8")):
