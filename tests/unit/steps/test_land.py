@@ -40,7 +40,6 @@ from tests.landing import (
     spoil,
     text_of,
     versions,
-    weather,
 )
 
 NIGHT = Interval.of(DAY)
@@ -157,7 +156,7 @@ class TestWhen:
     def test_with_knowledge_latest_there_is_no_bound_but_the_day(self, project: Project, settings: Settings) -> None:
         deliver_night(project, settings, DAY)
         late = local(DAY, 3) + timedelta(days=60)
-        deliver_one(project, settings, "weather", DAY, weather(DAY, 60.0), at=late, name="again")
+        deliver_one(project, settings, "actuals", DAY - timedelta(days=4), at=late, name="again")
         deliver_one(project, settings, "schedule", DAY + timedelta(days=1))
         assert land(project, NIGHT, settings).new == 3
         assert land(project, NIGHT, settings, knowledge="latest").new == 1
