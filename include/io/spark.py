@@ -40,7 +40,7 @@ def session() -> SparkSession:
     if remote:
         from pyspark.sql.connect.client.retries import DefaultPolicy
 
-        spark.client.set_retry_policies([DefaultPolicy(max_retries=6)])  # a minute, not ten: Airflow tries again
+        spark.client.set_retry_policies([DefaultPolicy(max_retries=4)])  # seconds, not ten minutes: Airflow tries again
     elif "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         spark.sparkContext.setLogLevel("ERROR")
     return spark
