@@ -38,7 +38,7 @@ PREPARE, TRAIN, SCORE, MONITOR = (
 )
 
 SAME = (
-    *("batches", "predictions", "published", "publications", f"entities_{PROJECT.name}"),
+    *("batches", "predictions", "published", f"entities_{PROJECT.name}"),
     *("outcomes", "outcome_days", "nights", "gates", "gate_results", "performance_daily", "quality_results"),
 )
 """Tables of the shared database that a replay makes again to the row; not what says when something was done or told."""
