@@ -238,7 +238,7 @@ class Drill:
         environment = {name: os.environ[name] for name in ("HOME", "PATH", "LANG") if name in os.environ}
         environment |= variables or {}
         done = subprocess.run(
-            ["bash", "-e", "-c", f". .local/env\n{script}"],
+            ["bash", *(["-e"] if code is not None else []), "-c", f". .local/env\n{script}"],
             cwd=self.bundle,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -408,10 +408,12 @@ def test_a_few_nights_are_replayed(drill: Drill) -> None:
     drill.begin(prepared=True)
     drill.night(SCORE, ends="success")
     seen = _published(drill)
-    replay, replace = drill.written("replay-a-night", "A few nights")
+    replay, replace, back = drill.written("replay-a-night", "A few nights")
     assert drill.type(replay).count("✓ 2 days succeeded") == 4
     assert _published(drill) == seen
-    drill.type(replace)  # the same scores, so that nothing is replaced, and the first publication is undone
+    drill.type(replace)
+    assert _published(drill) == seen, "the same scores are no other publication"
+    drill.type(back)
     assert not any(day.startswith(str(NIGHT)) for day in _published(drill))
     drill.type(f"python -m include.cli publish --model {MODEL} --start {NIGHT}")
     drill.cured("replay-a-night")
