@@ -46,8 +46,10 @@ SOONER = {
         '"timeout": timedelta(hours=12)': '"timeout": timedelta(seconds=45)',
     },
     "dags/score.py": {
-        "**nightly(project, as_of": '**{"dagrun_timeout": __import__("datetime").timedelta(seconds=20)} '
-        'if model.name == "arrival_delay" else {}, **nightly(project, as_of',
+        "**nightly(project, as_of=params.as_of(), model=params.model(), publish=params.publish())": (
+            "**(nightly(project, as_of=params.as_of(), model=params.model(), publish=params.publish()) "
+            '| ({"dagrun_timeout": __import__("datetime").timedelta(seconds=20)} if "delay" in model.name else {}))'
+        ),
     },
 }
 """What the copy does otherwise: file -> what is there -> what takes its place."""
