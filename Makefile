@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test docs new-model start stop run ui bench-backfill clean
+.PHONY: help setup lock check test drills docs new-model start stop run ui bench-backfill clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick on
 
 test-%: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/$*
+
+drills: setup ## Long tests outside CI: plant each failure, mend it by the commands of its runbook
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/drills
 
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1

@@ -10,6 +10,7 @@ import html
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 CONNECTION = "nightly_alerts"
 TIMEOUT_SECONDS = 10
 LONGEST = 2000  # characters of an exception's text that are sent
+RUNBOOKS = Path(__file__).parents[1] / "docs" / "runbooks"
 
 
 class Undelivered(Exception):
@@ -60,8 +62,11 @@ def task_failed(context: Mapping[str, Any]) -> str:
     data nor secrets: its class, and the text of our own errors."""
     task = context["ti"]
     where = f"{task.dag_id}.{task.task_id}"
+    exception = context.get("exception")
+    page = task.task_id.rsplit(".", 1)[-1] if isinstance(exception, BaseException) else "killed"
     parts = [
-        f"{where} failed for {_day(context)} (run {task.run_id}): {_what(context.get('exception'))}",
+        f"{where} failed for {_day(context)} (run {task.run_id}): {_what(exception)}",
+        *_runbook(page),
         "Safe to run again: yes. When it is mended, type:",
         _clearing(task.dag_id, task.task_id, context),
         f"Its log: {task.log_url}",
@@ -78,7 +83,8 @@ def run_failed(context: Mapping[str, Any]) -> str | None:
     return (
         f"{dag_id} failed for {_day(context)} (run {run_id}): {context.get('reason') or 'no reason is known'}\n"
         "Safe to run again: yes. See what it was waiting for, and clear that task:\n"
-        f"airflow tasks states-for-dag-run {dag_id} '{run_id}'"
+        f"airflow tasks states-for-dag-run {dag_id} '{run_id}'\n"
+        "Runbook: docs/runbooks/run-timed-out.md"
     )
 
 
@@ -94,6 +100,11 @@ def _what(exception: BaseException | str | None) -> str:
                 return f"{type(found).__name__}: {text[:LONGEST]}{' …' if len(text) > LONGEST else ''}"
         return f"{type(exception).__name__}; its text is in the log"
     return "its process ended without a word (killed, or out of memory); see the scheduler's log"
+
+
+def _runbook(page: str) -> list[str]:
+    """The line that names a page, where there is one: a DAG of another team's may have tasks without."""
+    return [f"Runbook: docs/runbooks/{page}.md"] if (RUNBOOKS / f"{page}.md").is_file() else []
 
 
 def _day(context: Mapping[str, Any]) -> str:

@@ -107,7 +107,8 @@ def breach(model: Model, rule: Rule, measured: Sequence[DayValue], run_day: date
             f" days measured, and {rule.days} of {rule.of} are too many: {days}. Look at view model_performance for "
             f"slices and days, and at the night's data in data_quality. To go back to another version (view ledger): "
             f"python -m include.cli promote --model {model.name} --version VERSION --from-day "
-            f"{run_day + timedelta(days=1)} --by YOU --why WHY. Owner: {model.owner}"
+            f"{run_day + timedelta(days=1)} --by YOU --why WHY. Owner: {model.owner}. "
+            "Runbook: docs/runbooks/alert-rule-broken.md"
         ),
     )
 
@@ -183,7 +184,8 @@ def late_alert(model: Model, scores: Freshness) -> Alert:
         day=scores.day,
         sentence=(
             f"{scores.sentence}. Look at the runs of {model.name}_score and {model.project}_prepare of that day, mend "
-            f"what failed and clear its task; view freshness_status has the days before. Owner: {model.owner}"
+            f"what failed and clear its task; view freshness_status has the days before. Owner: {model.owner}. "
+            "Runbook: docs/runbooks/alert-scores-late.md"
         ),
     )
 

@@ -114,6 +114,7 @@ def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Rece
     for part in (
         "flights_prepare.land failed for 2013-03-02 (run scheduled__2013-03-02)",
         "BadData: schedule of 2013-03-02 has {{ no }} rows; ask the supplier",  # and is not rendered as a template
+        "Runbook: docs/runbooks/land.md",
         "Safe to run again: yes",
         "airflow tasks clear flights_prepare -t '^land$' -d -s 2013-03-02T08:00:00+00:00 -e 2013-03-02T08:00:00+00:00 ",
         "http://airflow/dags/flights_prepare/runs/scheduled__2013-03-02/tasks/land",
@@ -129,6 +130,7 @@ def test_the_text_of_an_error_that_is_not_ours_stays_in_the_log(bag: Any, receiv
     assert "RuntimeError; its text is in the log" in receiver.texts[0]
     assert "AirflowFailException; its text is in the log" in receiver.texts[1]
     assert "its process ended without a word" in receiver.texts[2]
+    assert "Runbook: docs/runbooks/killed.md" in receiver.texts[2]
     assert "secret" not in str(receiver.texts) and "ada@" not in str(receiver.texts)
 
 
@@ -152,6 +154,7 @@ def test_a_run_that_failed_by_a_task_is_told_of_once(bag: Any, receiver: Receive
     RUN_FAILED({"dag": stored, "run_id": "manual__1", "reason": "timed_out"})  # all there may be
     assert "flights_prepare failed for 2013-03-02 (run scheduled__2013-03-02): timed_out" in receiver.texts[0]
     assert "airflow tasks states-for-dag-run flights_prepare 'manual__1'" in receiver.texts[1]
+    assert "Runbook: docs/runbooks/run-timed-out.md" in receiver.texts[1]
 
 
 def test_without_the_connection_it_is_in_the_log(

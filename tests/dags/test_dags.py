@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 
 from dags import params
-from dags.alerts import RUN_FAILED, TASK_FAILED
+from dags.alerts import RUN_FAILED, RUNBOOKS, TASK_FAILED
 from include.config import load_model, load_project, model_names, project_names
 from tests.dags.conftest import ROOT
 from tools import ui
@@ -120,6 +120,13 @@ def test_every_task_keeps_the_policy(bag: Any) -> None:
             else:
                 assert task.retries >= 2, f"{where}: give it retries"
                 assert task.retry_exponential_backoff, f"{where}: retries with back-off"
+
+
+def test_every_task_has_a_page_for_when_it_fails(bag: Any) -> None:
+    tasks = {task.task_id.rsplit(".", 1)[-1] for dag in bag.dags.values() for task in dag.tasks}
+    without = sorted(task for task in tasks if not (RUNBOOKS / f"{task}.md").is_file())
+    assert len(tasks) > 10
+    assert not without, f"write docs/runbooks/<task>.md, which the alert will name: {', '.join(without)}"
 
 
 def test_a_run_is_of_the_local_day_also_when_the_clocks_change(bag: Any) -> None:

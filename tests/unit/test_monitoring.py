@@ -158,6 +158,7 @@ class TestBreach:
             "python -m include.cli promote --model late_arrival --version VERSION --from-day 2013-03-03",
             "--by YOU --why WHY",
             "Owner: data-science",
+            "Runbook: docs/runbooks/alert-rule-broken.md",
         ):
             assert part in found.sentence
 
@@ -201,6 +202,7 @@ class TestScores:
         alert = late_alert(LATE, fresh)
         assert (alert.rule, alert.day) == ("scores_late", RUN)
         assert "late_arrival_score" in alert.sentence and "Owner: data-science" in alert.sentence
+        assert "Runbook: docs/runbooks/alert-scores-late.md" in alert.sentence
 
     def test_a_night_is_live_until_the_cutoff_of_the_next(self) -> None:
         assert is_live(PROJECT, RUN, at(RUN, 3, 10))

@@ -1,0 +1,41 @@
+"""A runbook as a drill reads it: what is typed, and what is to be seen."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from tools.stack import ROOT
+
+RUNBOOKS = ROOT / "docs" / "runbooks"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of docs/runbooks/."""
+
+    name: str
+
+    @cached_property
+    def text(self) -> str:
+        return (RUNBOOKS / f"{self.name}.md").read_text(encoding="utf-8")
+
+    def commands(self, heading: str) -> list[str]:
+        """The shell scripts under a heading."""
+        return self._fences(heading, "bash")
+
+    def seen(self, heading: str) -> list[str]:
+        """The lines that are to be seen, `…` standing for anything."""
+        return [line for block in self._fences(heading, "text") for line in block.splitlines()]
+
+    def quotes(self, said: str) -> bool:
+        """Whether the page says so as a quotation, in backticks or as a line to be seen."""
+        return f"`{said}`" in self.text or any(said in line for line in self.seen("First checks"))
+
+    def _fences(self, heading: str, kind: str) -> list[str]:
+        body = self.text.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+        return re.findall(rf"```{kind}\n(.*?)\n```", body, re.DOTALL)
+
+
+def matches(said: str, text: str) -> bool:
+    """Whether a text has what a page quotes."""
+    return re.search(".*".join(map(re.escape, said.split("…"))), text) is not None

@@ -1,0 +1,41 @@
+"""Every alert and every task leads to a page that exists, and each page says what on-call asks at night."""
+
+import re
+
+import pytest
+
+from tools.stack import ROOT
+
+RUNBOOKS = ROOT / "docs" / "runbooks"
+HEADINGS = ["Severity", "Safe to run again", "First checks", "Mend it", "Cured when"]
+OTHERS = {"README", "replay-a-night"}
+PAGES = sorted(path.stem for path in RUNBOOKS.glob("*.md") if path.stem not in OTHERS)
+LINKS = re.compile(r"\]\(([^)#]+\.md)")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_short_and_says_what_on_call_asks(page: str) -> None:
+    text = (RUNBOOKS / f"{page}.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS
+    assert len(text.splitlines()) <= 50, "split it, or say less: it is read at night"
+    for heading in ("Mend it", "Cured when"):
+        body = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+        assert "```" in body, f"{heading}: there has to be something to type or to look for"
+
+
+def test_the_index_and_its_links_lead_somewhere() -> None:
+    index = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
+    assert sorted(set(LINKS.findall(index))) == sorted(f"{page}.md" for page in [*PAGES, "replay-a-night"])
+    for path in (*RUNBOOKS.glob("*.md"), ROOT / "README.md", ROOT / "docs" / "concepts.md"):
+        for link in LINKS.findall(path.read_text(encoding="utf-8")):
+            if not link.startswith("http"):
+                assert (path.parent / link).is_file(), f"{path.name}: {link}"
+
+
+def test_every_page_that_an_alert_names_is_there() -> None:
+    named = set()
+    for folder in ("dags", "include"):
+        for path in (ROOT / folder).rglob("*.py"):
+            named |= set(re.findall(r"docs/runbooks/([a-z_-]+)\.md", path.read_text(encoding="utf-8")))
+    assert {"run-timed-out", "alert-scores-late", "alert-rule-broken"} <= named
+    assert named <= set(PAGES)
