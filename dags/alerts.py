@@ -123,8 +123,8 @@ def _clearing(dag_id: str, task_id: str, context: Mapping[str, Any]) -> str:
     moment = _logical_date(context)
     if moment is None:  # the command line finds tasks by the logical date of their run only
         return f"airflow dags clear {dag_id} --run-id '{context['ti'].run_id}' -y"
-    escaped = task_id.replace(".", r"\.")
-    return f"airflow tasks clear {dag_id} -t '^{escaped}$' -d -s {moment.isoformat()} -e {moment.isoformat()} -y"
+    # Airflow 3.3 calls it a regex and looks for it as it stands in the ids: '^land$' would clear nothing, silently
+    return f"airflow tasks clear {dag_id} -t {task_id} -d -s {moment.isoformat()} -e {moment.isoformat()} -y"
 
 
 def _logical_date(context: Mapping[str, Any]) -> datetime | None:

@@ -116,7 +116,7 @@ def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Rece
         "BadData: schedule of 2013-03-02 has {{ no }} rows; ask the supplier",  # and is not rendered as a template
         "Runbook: docs/runbooks/land.md",
         "Safe to run again: yes",
-        "airflow tasks clear flights_prepare -t '^land$' -d -s 2013-03-02T08:00:00+00:00 -e 2013-03-02T08:00:00+00:00 ",
+        "airflow tasks clear flights_prepare -t land -d -s 2013-03-02T08:00:00+00:00 -e 2013-03-02T08:00:00+00:00 ",
         "http://airflow/dags/flights_prepare/runs/scheduled__2013-03-02/tasks/land",
         "airflow tasks states-for-dag-run flights_prepare 'scheduled__2013-03-02'",
     ):

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from include.config import load_project
 from include.contracts import Interval
 from include.settings import Settings
 from tests.drills.pages import Page, matches
+from tools.postgres import Postgres
 from tools.stack import ROOT, Stack
 
 PROJECT, MODEL = load_project("flights"), "late_arrival"
@@ -178,7 +180,11 @@ class Drill:
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """As the server's superuser."""
-        return self.stack.postgres().query(statement, database)
+        return self._server.query(statement, database)
+
+    @cached_property
+    def _server(self) -> Postgres:
+        return self.stack.postgres()  # which makes what is missing each time
 
     def landed(self, feed: str) -> Path:
         """The night's file of a feed."""
