@@ -233,7 +233,8 @@ def done_days(settings: Settings, step: str, project: str, model: str | None = N
                 "CROSS JOIN LATERAL generate_series(s.interval_start, s.interval_end, interval '1 day') AS d(day) "
                 "WHERE s.run_id = :run_id AND s.step = :step AND s.project = :project "
                 "AND s.model IS NOT DISTINCT FROM :model AND s.state <> 'failed' AND s.id > (SELECT coalesce(max(id), "
-                "0) FROM step_runs WHERE run_id = :run_id AND step = 'reprocess' AND state = 'success')"
+                "0) FROM step_runs WHERE run_id = :run_id AND project = :project AND step = 'reprocess' "
+                "AND state = 'success')"
             ),
             {"run_id": settings.run_id, "step": step, "project": project, "model": model},
         )
