@@ -39,8 +39,7 @@ WAIT: dict[str, Any] = {
     # reschedule: it frees its slot between looks, and the triggerer cannot import `include`
     "mode": "reschedule",
     "poke_interval": timedelta(seconds=20),
-    "timeout": timedelta(hours=12),
-    "retries": 0,
+    "timeout": timedelta(hours=12),  # not tried again then; a look that failed is, as by POLICY
 }
 
 

@@ -117,9 +117,8 @@ def test_every_task_keeps_the_policy(bag: Any) -> None:
             if task.task_id.startswith("wait_for_"):
                 assert task.mode == "reschedule", f"{where}: a sensor must free its slot between looks"
                 assert task.timeout, f"{where}: a sensor must end some time"
-            else:
-                assert task.retries >= 2, f"{where}: give it retries"
-                assert task.retry_exponential_backoff, f"{where}: retries with back-off"
+            assert task.retries >= 2, f"{where}: give it retries"
+            assert task.retry_exponential_backoff, f"{where}: retries with back-off"
 
 
 def test_every_task_has_a_page_for_when_it_fails(bag: Any) -> None:

@@ -23,6 +23,7 @@ from include.settings import Settings
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
+NEWEST = "0003"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -38,6 +39,7 @@ VIEWS = READER_VIEWS | {
     "gate_decisions",
     "ledger",
     "night_status",
+    "publication_history",
     "quarantine_counts",
     "step_history",
 }
@@ -109,7 +111,7 @@ def test_migrations_from_empty_make_what_the_design_names(connection: sa.Connect
 
 def test_migrating_again_changes_nothing(settings: Settings, flights: Project) -> None:
     before = catalog(settings)
-    assert database.migrate(settings, [flights]) == "0002"
+    assert database.migrate(settings, [flights]) == NEWEST
     assert catalog(settings) == before
 
 
@@ -164,7 +166,7 @@ def test_first_migrations_at_once_do_not_disturb_each_other() -> None:
         assert someone.scalar(waiting) == 3
         someone.commit()
         ended = [process.communicate(timeout=60) for process in processes]
-    assert [out.strip() for out, _ in ended] == ["0002"] * 3, [err for _, err in ended]
+    assert [out.strip() for out, _ in ended] == [NEWEST] * 3, [err for _, err in ended]
 
 
 def test_the_revisions_are_found_in_an_installed_package() -> None:
