@@ -203,14 +203,14 @@ def test_a_process_is_killed_at_each_try(drill: Drill) -> None:
     run_id = drill.trigger(PREPARE)
 
     def kill() -> bool:
-        """The process that does the task, once its JVM is there."""
-        for process in processes.find_processes(drill.stack.home):
+        """The process that does the task: a child of the executor's worker, whose title then names the task."""
+        state = drill.tasks(PREPARE, run_id).get("build_features")
+        for process in processes.find_processes(drill.stack.home) if state == "running" else []:
             with suppress(psutil.Error):
-                # a shell is the parent of a JVM that only looks for Spark's options
-                if process.name() == "java" and (task := process.parent()) and task.name() != "bash":
-                    task.kill()
+                worker = process.parent()
+                if worker and " ".join(worker.cmdline()).startswith("airflow worker -- LocalExecutor: 0"):
                     process.kill()
-        return drill.tasks(PREPARE, run_id).get("build_features") == "failed"
+        return state == "failed"
 
     await_that(kill, "the last try")
     assert drill.ended(PREPARE, run_id) == "failed"
