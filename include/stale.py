@@ -4,9 +4,10 @@ A night is never out of date with itself: it holds what was known then. So what 
 (`as_of: latest`), and only what changed of the night's own deliveries, by another verdict, is made again in its place.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache, partial
 
 import polars as pl
 
@@ -19,7 +20,7 @@ from include.io.database import content_digest
 from include.io.landing import Landing
 from include.io.tables import Tables
 from include.knowledge import as_of_days, known_deliveries
-from include.naming import deliveries_table, features_table, scores_table
+from include.naming import clean_table, deliveries_table, features_table, scores_table
 from include.settings import Settings
 
 KNOWLEDGE: tuple[Knowledge, ...] = ("night", "latest")
@@ -44,11 +45,13 @@ def stale(project: Project, interval: Interval, settings: Settings) -> list[Stal
         return []
     deliveries = tables.scan(deliveries_table(project.name)).collect()
     waiting = _waiting(project, deliveries, settings)
+    rows = cache(partial(_rows_of, tables))
     found: list[Stale] = []
     for part in Interval.covering(nights):
         known = {k: _known(project, deliveries, part, k) for k in KNOWLEDGE}
         for day in part.days:
             found += _features(day, nights[day], made["latest"].get(day), known, waiting)
+            found += _rows(project, nights[day], rows)
     redone = {each.day: each.knowledge for each in found}
     for model in model_names(project.name):
         found += _scores(project, model, interval, made, redone, tables, settings)
@@ -116,6 +119,21 @@ def _features(
         yield Stale(day, "features", f"{_some(sorted(newest[1] - by_now))} came later", "latest")
     elif day in waiting:
         yield Stale(day, "features", f"{waiting[day]} is not landed yet", "latest")
+
+
+def _rows(project: Project, night: Night, rows: Callable[[str, int | None], dict[str, int]]) -> Iterator[Stale]:
+    """Deliveries of which more or fewer rows are clean than when the night read them, as after `requeue`."""
+    for name in project.feeds:
+        then = night.table_versions.get(clean_table(name))
+        if then is not None:
+            before, now = rows(clean_table(name), then), rows(clean_table(name), None)
+            if changed := [each for each in night.deliveries if before.get(each) != now.get(each)]:
+                yield Stale(night.day, "features", f"{_some(changed)} has other rows by now", "night")
+
+
+def _rows_of(tables: Tables, table: str, version: int | None) -> dict[str, int]:
+    """Delivery -> its rows."""
+    return dict(tables.scan(table, version).group_by("delivery_id").len().collect().iter_rows())
 
 
 def _scores(

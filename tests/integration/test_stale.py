@@ -13,7 +13,7 @@ from include.contracts import Interval, Knowledge, Night
 from include.io import database
 from include.io.tables import Scope, Tables
 from include.knowledge import as_of_days, known_deliveries
-from include.naming import deliveries_table, features_table, scores_table
+from include.naming import clean_table, deliveries_table, features_table, scores_table
 from include.settings import Settings
 from include.stale import redo, stale
 from include.steps import publish as step
@@ -145,6 +145,21 @@ def test_a_night_that_could_not_be_made_now_is_told_and_the_others_are_looked_at
         (day, "features", "a delivery that its night needs is no longer accepted")
     ]
     assert {each.day for each in told} == {day}
+
+
+def test_rows_that_came_back_from_quarantine_put_the_days_that_read_them_out_of_date(
+    prepared: Settings, project: Project
+) -> None:
+    tables, table = Tables(prepared), clean_table("actuals")
+    record(prepared, project, DAYS, "night", {table: tables.version(table)})
+    again = {"available_at": next_night(DAY), "name": "a"}
+    small.deliver(prepared, project, "actuals", DAY, small.actuals_of(DAY, [1.0]), **again)
+    assert found(prepared, project) == []  # written again as it was
+    small.deliver(prepared, project, "actuals", DAY, small.actuals_of(DAY, [1.0, 2.0]), **again)
+    told = stale(project, DAYS, prepared)
+    assert {(each.day - DAY).days for each in told} == {1, 2, 3}
+    assert told[0].why == "actuals/2013-03-01/a.csv.gz@0123456789abcdef has other rows by now"
+    assert {each.knowledge for each in told} == {"night"}
 
 
 def test_a_file_that_is_not_landed_yet_is_told(prepared: Settings, project: Project) -> None:
