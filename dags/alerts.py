@@ -79,18 +79,18 @@ def run_failed(context: Mapping[str, Any]) -> str:
     """Of a run that failed as a whole, by its time limit or by a task. A task tells of itself, but one that was killed
     cannot, and Airflow 3.3 calls nobody then: one by a task is told here too, in brief."""
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
-    reason, page = context.get("reason") or "no reason is known", "run-timed-out"
+    reason, page = context.get("reason") or "no reason is known", "docs/runbooks/run-timed-out.md"
     if reason == "task_failure":
         reason = (
             "a task failed; where no other message tells of it, its process ended without a word (killed, or out of "
             "memory)"
         )
-        page = "killed"
+        page = "docs/runbooks/killed.md"
     return "\n".join([
         f"{dag_id} failed for {_day(context)} (run {run_id}): {reason}",
         "Safe to run again: yes. See which task it is, and clear it:",
         f"airflow tasks states-for-dag-run {dag_id} '{run_id}'",
-        f"Runbook: docs/runbooks/{page}.md",
+        f"Runbook: {page}",
     ])
 
 

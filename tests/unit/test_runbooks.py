@@ -37,5 +37,5 @@ def test_every_page_that_an_alert_names_is_there() -> None:
     for folder in ("dags", "include"):
         for path in (ROOT / folder).rglob("*.py"):
             named |= set(re.findall(r"docs/runbooks/([a-z_-]+)\.md", path.read_text(encoding="utf-8")))
-    assert {"run-timed-out", "alert-scores-late", "alert-rule-broken"} <= named
+    assert {"run-timed-out", "killed", "alert-scores-late", "alert-rule-broken"} <= named
     assert named <= set(PAGES)
