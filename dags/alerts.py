@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 CONNECTION = "nightly_alerts"
 TIMEOUT_SECONDS = 10
 LONGEST = 2000  # characters of an exception's text that are sent
+KILLED = "its process ended without a word (killed, or out of memory)"
 RUNBOOKS = Path(__file__).parents[1] / "docs" / "runbooks"
 
 
@@ -81,10 +82,7 @@ def run_failed(context: Mapping[str, Any]) -> str:
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
     reason, page = context.get("reason") or "no reason is known", "docs/runbooks/run-timed-out.md"
     if reason == "task_failure":
-        reason = (
-            "a task failed; where no other message tells of it, its process ended without a word (killed, or out of "
-            "memory)"
-        )
+        reason = f"a task failed; where no other message tells of it, {KILLED}"
         page = "docs/runbooks/killed.md"
     return "\n".join([
         f"{dag_id} failed for {_day(context)} (run {run_id}): {reason}",
@@ -105,7 +103,7 @@ def _what(exception: BaseException | str | None) -> str:
                 text = str(found)
                 return f"{type(found).__name__}: {text[:LONGEST]}{' …' if len(text) > LONGEST else ''}"
         return f"{type(exception).__name__}; its text is in the log"
-    return "its process ended without a word (killed, or out of memory); see the scheduler's log"
+    return f"{KILLED}; see the scheduler's log"
 
 
 def _runbook(page: str) -> list[str]:

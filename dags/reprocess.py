@@ -103,15 +103,15 @@ def _scoring(project: Project, model: Model) -> Any:
             if model.name not in params.param("models", [model.name]):
                 raise AirflowSkipException(f"{model.name} was not asked for")
             interval, days = params.interval(), _left(project, _prepared(project), "publish", model)
-            asked = versions(model, interval)
-            return run_days("score", model, interval, days, knowledge=params.knowledge(), **asked)
+            asked = {"versions": versions(model, interval), "knowledge": params.knowledge()}
+            return run_days("score", model, interval, days, **asked)
 
         @task(outlets=[predictions_asset(model)])
         def publish(scored: Json) -> Json:
             """Each day's batch whole, or not at all."""
-            asked = {**versions(model, params.interval()), "mode": params.publish_mode()}
-            knowledge = params.knowledge()
-            return run_days("publish", model, params.interval(), _done(scored), knowledge=knowledge, **asked)
+            interval = params.interval()
+            asked = {"versions": versions(model, interval), "knowledge": params.knowledge()}
+            return run_days("publish", model, interval, _done(scored), mode=params.publish_mode(), **asked)
 
         publish(score())
 

@@ -15,15 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from include.config import Model, Project, load_model, load_project, nearest, project_names
 from include.contracts import BY_GATE, GateDecision, Interval, Knowledge, PublishMode, Record, StepResult
 from include.errors import NeedsAttention
-from include.io.ledger import LedgerRow
 from include.settings import Settings
-
-LEDGER = TypeAdapter(list[LedgerRow])
 
 app = typer.Typer(
     help=__doc__.split("\n\n")[0], no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -142,19 +139,22 @@ def fit(
         _print(_run("fit", config, Interval.of(day), candidate=name, knowledge=as_of))
 
 
+def _fit_all(config: Model, interval: Interval, as_of: Knowledge) -> list[StepResult]:
+    return [_run("fit", config, interval, candidate=c.name, knowledge=as_of) for c in config.candidates]
+
+
 @app.command()
 def evaluate(model: ModelOption, day: Day, as_of: AsOf = "night") -> None:
     """Judge all candidates of a day's run on later days than they were fitted on; the best becomes a model version."""
-    config = load_model(model)
-    fitted = [_run("fit", config, Interval.of(day), candidate=c.name, knowledge=as_of) for c in config.candidates]
-    _print(_run("evaluate", config, Interval.of(day), fitted=fitted))
+    config, interval = load_model(model), Interval.of(day)
+    _print(_run("evaluate", config, interval, fitted=_fit_all(config, interval, as_of)))
 
 
 @app.command()
 def gate(model: ModelOption, day: Day, as_of: AsOf = "night") -> None:
     """Hold the version of a day's run against what model.yaml asks of a champion; a rejection is exit code 1."""
     config, interval = load_model(model), Interval.of(day)
-    fitted = [_run("fit", config, interval, candidate=c.name, knowledge=as_of) for c in config.candidates]
+    fitted = _fit_all(config, interval, as_of)
     evaluated = _run("evaluate", config, interval, fitted=fitted)
     decision = _run("gate", config, interval, evaluated=evaluated, fitted=fitted)
     _print(decision)
@@ -189,7 +189,7 @@ def ledger(model: ModelOption) -> None:
     """Print what people decided about a model's champion, for `restore_ledger`: the one thing that no replay makes."""
     from include.io import ledger as book
 
-    typer.echo(LEDGER.dump_json(book.rows_by_hand(_settings(), model), indent=2).decode())
+    typer.echo(book.ROWS.dump_json(book.rows_by_hand(_settings(), model), indent=2).decode())
 
 
 @app.command("restore_ledger")
@@ -200,7 +200,7 @@ def restore_ledger(
     from include.io import ledger as book
 
     try:
-        rows = LEDGER.validate_json(file.read_bytes())
+        rows = book.ROWS.validate_json(file.read_bytes())
     except ValidationError as error:
         raise NeedsAttention(f"{file}: not what `ledger` printed: {error.errors()[0]['msg']}") from error
     if others := sorted({row.model for row in rows} - {model}):

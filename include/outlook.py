@@ -12,7 +12,7 @@ from include.config import Project, load_model, load_project, model_names, proje
 from include.contracts import Interval, Record
 from include.io import database
 from include.settings import Settings
-from include.steps.land import missing_files
+from include.steps.land import missing_by_day
 
 Kind = Literal["prepare", "train", "score", "monitor", "replay"]
 
@@ -31,7 +31,7 @@ def outlook(dag_id: str, interval: Interval, settings: Settings) -> Outlook:
     kind, project, model = _find(dag_id)
     if kind is None or project is None or kind == "replay":
         return Outlook(kind=kind)
-    waits = (_files if kind == "prepare" else _nights)(project, interval, settings)
+    waits = (missing_by_day if kind == "prepare" else _nights)(project, interval, settings)
     publishes = model if kind == "score" else None
     published = {publishes: sorted(database.pointers(settings, publishes, interval)["day"])} if publishes else {}
     return Outlook(kind=kind, waits=waits, cure=_cure(project, kind, sorted(waits)), published=published)
@@ -57,11 +57,6 @@ def _cure(project: Project, kind: Kind, days: list[date]) -> str | None:
     if kind == "prepare":
         return f"python -m include.cli replay --project {project.name} --start {days[0]} --end {days[-1]}"
     return f"airflow dags backfill {project.name}_prepare -s {days[0]} -e {days[-1]}"
-
-
-def _files(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
-    missing = {day: missing_files(project, day, settings) for day in interval.days}
-    return {day: sentences for day, sentences in missing.items() if sentences}
 
 
 def _nights(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 
 from include.contracts import BY_GATE, Check, GateDecision, Interval
 from include.io.database import engine, lock
@@ -159,6 +160,9 @@ class LedgerRow:
         return self.trained_day or self.from_day - timedelta(days=1)
 
 
+ROWS = TypeAdapter(list[LedgerRow])
+"""Rows of the ledger as JSON, and back."""
+
 _PROMOTIONS = sa.table("promotions", *(sa.column(field.name) for field in fields(LedgerRow)))
 _NEWEST = (_PROMOTIONS.c.from_day.desc(), _PROMOTIONS.c.id.desc())
 
@@ -259,24 +263,30 @@ def newest_champion(settings: Settings, model: str) -> int | None:
 
 def rows_by_hand(settings: Settings, model: str) -> list[LedgerRow]:
     """What people decided, in the order in which they did."""
-    statement = sa.select(_PROMOTIONS).where(_PROMOTIONS.c.model == model, _PROMOTIONS.c.by != BY_GATE)
     with engine(settings).connect() as connection:
-        return [_row(found) for found in connection.execute(statement.order_by(_PROMOTIONS.c.id))]
+        return _by_hand(connection, model)
 
 
 def restore_rows(settings: Settings, model: str, rows: Sequence[LedgerRow]) -> int:
     """Write rows that people decided into a ledger that lacks them, with their time, in their order; returns how many
     it lacked. The gate's decisions that they rested on are not restored: a replay makes them again."""
-    there = {(row.model_version, row.from_day, row.created_at) for row in rows_by_hand(settings, model)}
-    missing = [row for row in rows if (row.model_version, row.from_day, row.created_at) not in there]
-    values = [{**vars(row), "gate_id": None} for row in missing]
-    for value in values:
-        del value["id"]
+
+    def known_by(row: LedgerRow) -> tuple[int, date, datetime]:
+        return row.model_version, row.from_day, row.created_at
+
     with engine(settings).begin() as connection:
         lock(connection, f"promote {model}")
-        for value in values:
-            connection.execute(sa.insert(_PROMOTIONS).values(**value))
-    return len(values)
+        there = {known_by(row) for row in _by_hand(connection, model)}
+        missing = [row for row in rows if known_by(row) not in there]
+        for row in missing:
+            values = {name: value for name, value in vars(row).items() if name not in ("id", "gate_id")}
+            connection.execute(sa.insert(_PROMOTIONS).values(**values))
+    return len(missing)
+
+
+def _by_hand(connection: sa.Connection, model: str) -> list[LedgerRow]:
+    statement = sa.select(_PROMOTIONS).where(_PROMOTIONS.c.model == model, _PROMOTIONS.c.by != BY_GATE)
+    return [_row(found) for found in connection.execute(statement.order_by(_PROMOTIONS.c.id))]
 
 
 def _opponent(connection: sa.Connection, model: str, version: int, day: date) -> int | None:

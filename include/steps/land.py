@@ -87,10 +87,18 @@ def land(project: Project, interval: Interval, settings: Settings, *, knowledge:
 
 def missing_files(project: Project, run_day: date, settings: Settings) -> list[str]:
     """What the run of a day still waits for, as sentences; empty when a file of each required feed is there."""
-    landing = Landing(project, settings)
-    found = [f for name, needed in project.required(run_day).items() for f in landing.find(name, needed)]
-    missing = _missing(project, Interval.of(run_day), landing, found, _listed(project, Tables(settings)))
-    return missing.get(run_day, [])
+    return missing_by_day(project, Interval.of(run_day), settings).get(run_day, [])
+
+
+def missing_by_day(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
+    """The same of each run day that waits; of many days, what is there is listed once a feed."""
+    landing, one = Landing(project, settings), interval.start == interval.end
+    found = [
+        file
+        for name, needed in project.required(interval.end).items()
+        for file in landing.find(name, needed if one else None)
+    ]
+    return _missing(project, interval, landing, found, _listed(project, Tables(settings)))
 
 
 def _missing(
