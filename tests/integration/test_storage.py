@@ -84,7 +84,7 @@ def test_nights_are_those_in_folders(project: Project, own: Settings, tmp_path: 
         build_features(project, FOUR, settings)
         build_features(project, FOUR.shifted(end=-2), settings)  # again, of a part
     there, here = content(own), content(in_folders)
-    assert len(here) == 8
+    assert len(here) == 11
     assert there.keys() == here.keys()
     for table, rows in here.items():
         assert rows.height or table.startswith("quarantine")
@@ -149,11 +149,11 @@ def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str
     trained = train(own)
     assert train(own) == trained  # taken up
     registry = Registry(own)
-    [version] = [registry.get_version("late_arrival", trained.version)]
-    assert registry.load_version("late_arrival", version.version).task == "classification"
-    files = registry.files("late_arrival", version.version)
+    version = trained.version or 0
+    assert registry.load_version("late_arrival", version).task == "classification"
+    files = registry.files("late_arrival", version)
     assert files.megabytes > 0
-    assert files == registry.files("late_arrival", version.version)
+    assert files == registry.files("late_arrival", version)
     kept = Tables(own).fs.find(own.artifacts)
     assert any(path.endswith("model.pkl") for path in kept)
     assert dict(os.environ) == before  # what MLflow was given is taken back
