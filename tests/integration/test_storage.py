@@ -120,6 +120,20 @@ def test_files_that_were_not_committed_belong_to_no_version(
     assert content(own)["features_flights"].height == 4 * 3
 
 
+def test_objects_of_a_feed_are_found_by_day(project: Project, own: Settings) -> None:
+    path = "schedule/*-{day}.csv"
+    feeds = {**project.feeds, "schedule": project.feeds["schedule"].model_copy(update={"path": path})}
+    landing = Landing(project.model_copy(update={"feeds": feeds}), own)
+    names = [f"a-{DAY}.csv", f"a-{DAY}.csv.json", f".a-{DAY}.csv", "a-2013-03-05.csv", f"old/a-{DAY}.csv", "readme.txt"]
+    for name in names:
+        landing.fs.pipe_file(f"{landing.root}/schedule/{name}", b"content")
+    assert [found.uri for found in landing.find("schedule", DAY)] == [f"{own.landing}/flights/schedule/a-{DAY}.csv"]
+    assert [found.day for found in landing.find("schedule")] == [DAY, DAY + timedelta(days=1)]
+    [found] = landing.find("schedule", DAY)
+    assert (found.size, found.modified_at.utcoffset()) == (7, timedelta())
+    assert landing.read(found) == b"content"
+
+
 def test_two_runs_that_take_a_file_at_once_agree_on_it(
     project: Project, own: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
