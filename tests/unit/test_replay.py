@@ -640,7 +640,7 @@ class TestDelivery:
         put = store.pipe_file
         order: list[str] = []
 
-        def spy(_: object, path: str, value: bytes, **options: Any) -> None:
+        def spy(_: object, path: str, value: bytes, **options: str) -> None:
             order.append(path)
             put(path, value, **options)
 
