@@ -766,7 +766,9 @@ def spark_server(port: int) -> list[str]:
 
 def s3_server(port: int) -> list[str]:
     """Return the command of an S3 server. It keeps all in memory: what is in it ends with it."""
-    program = shutil.which("moto_server", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    program = shutil.which(
+        "moto_server", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    )
     if program is None:
         raise StackError("moto is not installed: run `make setup`")
     return [program, "-H", "127.0.0.1", "-p", str(port)]
