@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import traceback
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -166,3 +167,16 @@ def test_without_options_each_library_looks_as_aws_does(
     prepared(project, bare, NIGHT)
     assert Landing(project, bare).find("actuals", DAY - timedelta(days=1))
     assert content(bare)["raw_schedule"].height == 3
+
+
+def test_no_error_tells_a_key(project: Project, own: Settings) -> None:
+    elsewhere = {name: f"s3://not-there/{name}" for name in ("landing", "tables")}
+    gone = own.model_copy(update=elsewhere)
+    for call in (
+        lambda: Tables(gone).create("numbers", {"day": pl.Date()}),
+        lambda: deliver_one(project, gone, "schedule", DAY),
+    ):
+        with pytest.raises(Exception, match=r"(?i)bucket") as caught:
+            call()
+        told = "".join(traceback.format_exception(caught.value))
+        assert not [secret for secret in KEYS.values() if secret in told]
