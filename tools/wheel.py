@@ -1,0 +1,107 @@
+"""`make wheel` and `make deploy`: the wheel of a commit, which Databricks runs, and its way there.
+
+It is built from what the commit has, never from what is only in the folder, and its version names the commit: the same
+name is always the same content. A wheel that is there already is not overwritten.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated
+
+import fsspec
+import httpx
+import typer
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parents[1]
+DIST = ROOT / "dist"
+FILES = "/api/2.0/fs/files"
+LENGTH = 12  # of a commit in a version, as in run records
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+app = typer.Typer(help=__doc__.split("\n\n")[0], no_args_is_help=True, add_completion=False)
+
+
+def name_of(commit: str) -> str:
+    """The file name of a commit's wheel."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    return f"nightly_ml-{version}+g{commit[:LENGTH]}-py3-none-any.whl"
+
+
+@app.command()
+def build(commit: str = "HEAD", out: Path = DIST) -> Path:
+    """Build the wheel of a commit into a folder, and print where it is."""
+    full = _git("rev-parse", "--verify", f"{commit}^{{commit}}").decode().strip()
+    target = out / name_of(full)
+    with tempfile.TemporaryDirectory(prefix="nightly-wheel-") as folder:
+        source = Path(folder)
+        archive = _git("archive", "--format=tar", full, "pyproject.toml", "include")
+        tarfile.open(fileobj=BytesIO(archive)).extractall(source, filter="data")
+        project = source / "pyproject.toml"
+        text = project.read_text(encoding="utf-8")
+        version = f'version = "{tomllib.loads(text)["project"]["version"]}'
+        project.write_text(text.replace(version, f"{version}+g{full[:LENGTH]}", 1), encoding="utf-8")
+        made = source / "dist"
+        command = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--no-build-isolation", "--offline"]
+        # equal content is equal bytes: files of the archive have the time of the commit
+        moment = _git("show", "--no-patch", "--format=%ct", full).decode().strip()
+        environment = os.environ | {"SOURCE_DATE_EPOCH": moment, "VIRTUAL_ENV": sys.prefix}
+        subprocess.run([*command, "--out-dir", str(made), str(source)], check=True, env=environment)
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copy(made / target.name, target)
+    typer.echo(target)
+    return target
+
+
+@app.command()
+def deploy(
+    target: Annotated[str, typer.Argument(help="/Volumes/… , s3://… or a folder")], commit: str = "HEAD"
+) -> None:
+    """Build the wheel of a commit and put it below a target, unless it is there already."""
+    wheel = build(commit)
+    place = f"{target.rstrip('/')}/{wheel.name}"
+    (_into_volume if target.startswith("/Volumes/") else _into_storage)(wheel, place)
+    console.print(f"{place} is what Databricks runs for commit {wheel.name.split('+g')[1][:LENGTH]}")
+
+
+def _into_volume(wheel: Path, place: str) -> None:
+    try:
+        host, token = os.environ["DATABRICKS_HOST"], os.environ["DATABRICKS_TOKEN"]
+    except KeyError as error:
+        raise SystemExit(
+            f"{error.args[0]} is not set: where the workspace is, and a token that may write there"
+        ) from error
+    with httpx.Client(base_url=host.rstrip("/"), headers={"Authorization": f"Bearer {token}"}, timeout=300) as client:
+        answer = client.put(f"{FILES}{place}", params={"overwrite": "false"}, content=wheel.read_bytes())
+        if answer.status_code == httpx.codes.CONFLICT:
+            _say_it_is_there(place)
+        elif answer.is_error:
+            raise SystemExit(f"{place} was not uploaded: {answer.status_code} {answer.text[:500]}")
+
+
+def _into_storage(wheel: Path, place: str) -> None:
+    filesystem, path = fsspec.url_to_fs(place)
+    if filesystem.exists(path):
+        _say_it_is_there(place)
+    else:
+        filesystem.makedirs(filesystem._parent(path), exist_ok=True)
+        filesystem.put_file(str(wheel), path)
+
+
+def _say_it_is_there(place: str) -> None:
+    console.print(f"{place} is there already, and stays: a version is never used for other content")
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], check=True, stdout=subprocess.PIPE).stdout
+
+
+if __name__ == "__main__":
+    app()
