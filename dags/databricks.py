@@ -1,5 +1,4 @@
-"""The operator that runs a step on Databricks: one run there for a task that succeeds, none left alive by one that
-fails.
+"""A step on Databricks: one run there for a task that succeeds, none left alive by one that fails.
 
 Airflow's own submits again after a kill between submit and deferral, after an answer that was lost, and when its
 trigger gives up (tried). What is added: the token of a run is in the task's state store before it is submitted, its
@@ -8,6 +7,8 @@ number after it, and whoever tries next looks there first. That store must be em
 """
 
 import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, Literal, cast
 from uuid import uuid4
 
@@ -22,6 +23,14 @@ from airflow.providers.databricks.triggers.databricks import DatabricksExecution
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferralError
 from requests import RequestException
+
+from dags.common import Json, settings
+from include.config import Model, Project, load_project
+from include.contracts import Interval
+from include.errors import NeedsAttention
+from include.naming import wheel
+from include.remote import Call, RemoteStep, answer, options_as_json
+from include.settings import utc_now
 
 Cause = Literal["cluster", "quota", "code", "timeout", "cancelled"]
 
@@ -81,6 +90,10 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
     def result(self, context: Context) -> Any:
         """What the task returns once its run succeeded."""
         return None
+
+    def advice(self, told: str) -> str:
+        """What more to say of a failure."""
+        return ""
 
     # --- one run ------------------------------------------------------------------------------------------------------
 
@@ -143,6 +156,7 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
         if trace:
             self.log.error("the end of its trace:\n%s", trace[-TRACE:])
         told = f"Databricks run {self.run_id} of {self.task_id} failed ({cause}): {error or state.state_message}"
+        told += self.advice(told)
         if cause in HELPED_BY_RETRY:
             raise AirflowException(f"{told}\nAnother try may do better.")
         raise AirflowFailException(told)
@@ -197,3 +211,95 @@ def cause_of(state: RunState) -> Cause:
     if state.life_cycle_state == "INTERNAL_ERROR" or any(word in message for word in OF_CLUSTER):
         return "cluster"
     return "code"
+
+
+class StepOperator(SubmitOnceOperator):
+    """A step of `include` by the wheel of the commit that this task runs; returns its record as `run_step` does."""
+
+    def __init__(
+        self,
+        *,
+        step: RemoteStep,
+        config: Project | Model,
+        interval: Callable[[], Interval],
+        options: Callable[[], Mapping[str, Any]],
+        **kwargs: Any,
+    ) -> None:
+        project = config if isinstance(config, Project) else load_project(config.project)
+        assert project.databricks is not None  # include/config.py
+        self.step, self.config, self.project, self.place = step, config, project, project.databricks
+        self.interval, self.options = interval, options
+        super().__init__(
+            databricks_conn_id=self.place.connection, timeout_seconds=60 * self.place.timeout_minutes, **kwargs
+        )
+
+    def _prepare_submit_json(self, context: Context) -> dict[str, Any]:
+        """Of this try: the call has the token of the run in the name of its record."""
+        commit, call = settings().git_commit, self._call(str(self.idempotency_token))
+        whl = f"{self.place.wheels.rstrip('/')}/{wheel(commit)}"
+        parameters = {"call": call.model_dump_json()}
+        task: dict[str, Any] = {
+            "task_key": self.step,
+            "python_wheel_task": {
+                "package_name": "nightly_ml",
+                "entry_point": "nightly-ml",
+                "named_parameters": parameters,
+            },
+        }
+        if self.place.new_cluster is None:
+            spec = {"client": self.place.environment, "dependencies": [whl]}
+            self.environments = [{"environment_key": "wheel", "spec": spec}]
+            task |= {"environment_key": "wheel"}
+        else:
+            tags = {"project": self.project.name, "commit": commit, **self.place.new_cluster.get("custom_tags", {})}
+            task |= {"new_cluster": {**self.place.new_cluster, "custom_tags": tags}, "libraries": [{"whl": whl}]}
+        self.tasks = [task]
+        self.run_name = f"{self.step} of {self.config.name}, {call.interval}"
+        return super()._prepare_submit_json(context)
+
+    def advice(self, told: str) -> str:
+        """A wheel that was not uploaded is known by its name in the message."""
+        if wheel(settings().git_commit) not in told:
+            return ""
+        return f"\nIf the wheel of this commit is not there: make deploy TARGET={self.place.wheels}"
+
+    def _record(self, token: str) -> str:
+        return f"{settings().tables.rstrip('/')}/_records/{token}.json"
+
+    def _call(self, token: str) -> Call:
+        here = settings()
+        places = {"tables": here.tables, "artifacts": here.artifacts, "run_id": here.run_id}
+        return Call(
+            step=self.step,
+            config=self.config.name,
+            interval=self.interval(),
+            options=options_as_json(self.options()),
+            settings={
+                **places,
+                "git_commit": here.git_commit,
+                "mlflow_tracking_uri": "databricks",
+                "mlflow_registry_uri": "databricks-uc",
+                **self.place.settings,
+            },
+            secrets=self.place.secrets,
+            record=self._record(token),
+        )
+
+    def result(self, context: Context) -> Json:
+        """The step's record; what PostgreSQL has to know of it is written."""
+        from include.run import record
+
+        try:
+            found = answer(self.step, self._record(_stored(context)["token"]))
+        except NeedsAttention as error:
+            raise AirflowFailException(f"{self.step} of {self.config.name}: {error}") from error
+        seconds = self._hook.get_run(self.run_id).get("execution_duration", 0) / 1000
+        record(
+            self.step,
+            self.config,
+            self.interval(),
+            found,
+            settings(),
+            started_at=utc_now() - timedelta(seconds=seconds),
+        )
+        return found.model_dump(mode="json")

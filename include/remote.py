@@ -52,13 +52,13 @@ def main() -> None:
     write_whole(filesystem, path, result.model_dump_json().encode())
 
 
-def answer(call: Call) -> StepResult:
-    """The record of a call that was done. Raises `NeedsAttention` when there is none."""
-    filesystem, path = fsspec.url_to_fs(call.record)
+def answer(step: RemoteStep, record: str) -> StepResult:
+    """The record that a step left. Raises `NeedsAttention` when there is none."""
+    filesystem, path = fsspec.url_to_fs(record)
     content = read(filesystem, path)
     if content is None:
-        raise NeedsAttention(f"{call.step} succeeded on Databricks, but left no record at {call.record}; run it again")
-    kind: type[StepResult] = get_type_hints(function_of(call.step))["return"]
+        raise NeedsAttention(f"{step} succeeded on Databricks, but left no record at {record}; clear the task")
+    kind: type[StepResult] = get_type_hints(function_of(step))["return"]
     return kind.model_validate_json(content)
 
 

@@ -20,6 +20,9 @@ import httpx
 import typer
 from rich.console import Console
 
+from include import __version__
+from include.naming import wheel
+
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
 FILES = "/api/2.0/fs/files"
@@ -29,25 +32,18 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 app = typer.Typer(help=__doc__.split("\n\n")[0], no_args_is_help=True, add_completion=False)
 
 
-def name_of(commit: str) -> str:
-    """The file name of a commit's wheel."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    return f"nightly_ml-{version}+g{commit[:LENGTH]}-py3-none-any.whl"
-
-
 @app.command()
 def build(commit: str = "HEAD", out: Path = DIST) -> Path:
     """Build the wheel of a commit into a folder, and print where it is."""
     full = _git("rev-parse", "--verify", f"{commit}^{{commit}}").decode().strip()
-    target = out / name_of(full)
+    target = out / wheel(full)
     with tempfile.TemporaryDirectory(prefix="nightly-wheel-") as folder:
         source = Path(folder)
-        archive = _git("archive", "--format=tar", full, "pyproject.toml", "include")
+        archive = _git("archive", "--format=tar", full, "pyproject.toml", "requirements.txt", "include")
         tarfile.open(fileobj=BytesIO(archive)).extractall(source, filter="data")
-        project = source / "pyproject.toml"
-        text = project.read_text(encoding="utf-8")
-        version = f'version = "{tomllib.loads(text)["project"]["version"]}'
-        project.write_text(text.replace(version, f"{version}+g{full[:LENGTH]}", 1), encoding="utf-8")
+        _edit(source / "include" / "__init__.py", f'"{__version__}"', f'"{__version__}+g{full[:LENGTH]}"')
+        for name, locked in _locked(source).items():
+            _edit(source / "pyproject.toml", f'    "{name}",\n', f'    "{locked}",\n')
         made = source / "dist"
         command = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--no-build-isolation", "--offline"]
         # equal content is equal bytes: files of the archive have the time of the commit
@@ -65,13 +61,28 @@ def deploy(
     target: Annotated[str, typer.Argument(help="/Volumes/… , s3://… or a folder")], commit: str = "HEAD"
 ) -> None:
     """Build the wheel of a commit and put it below a target, unless it is there already."""
-    wheel = build(commit)
-    place = f"{target.rstrip('/')}/{wheel.name}"
-    (_into_volume if target.startswith("/Volumes/") else _into_storage)(wheel, place)
-    console.print(f"{place} is what Databricks runs for commit {wheel.name.split('+g')[1][:LENGTH]}")
+    made = build(commit)
+    place = f"{target.rstrip('/')}/{made.name}"
+    (_into_volume if target.startswith("/Volumes/") else _into_storage)(made, place)
+    console.print(f"{place} is what Databricks runs for commit {made.name.split('+g')[1][:LENGTH]}")
 
 
-def _into_volume(wheel: Path, place: str) -> None:
+def _locked(source: Path) -> dict[str, str]:
+    """Dependency of the wheel -> the same as the lock has it, so that a fit there is a fit here."""
+    declared = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    lines = (source / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    locked = {line.split("==")[0].split("[")[0]: line.split(" ")[0] for line in lines if "==" in line}
+    return {name: locked[name] for name in declared}
+
+
+def _edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    if old not in text:
+        raise SystemExit(f"{file.name} of this commit has no {old.strip()}; build it with the tools of its own commit")
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def _into_volume(made: Path, place: str) -> None:
     try:
         host, token = os.environ["DATABRICKS_HOST"], os.environ["DATABRICKS_TOKEN"]
     except KeyError as error:
@@ -79,20 +90,20 @@ def _into_volume(wheel: Path, place: str) -> None:
             f"{error.args[0]} is not set: where the workspace is, and a token that may write there"
         ) from error
     with httpx.Client(base_url=host.rstrip("/"), headers={"Authorization": f"Bearer {token}"}, timeout=300) as client:
-        answer = client.put(f"{FILES}{place}", params={"overwrite": "false"}, content=wheel.read_bytes())
+        answer = client.put(f"{FILES}{place}", params={"overwrite": "false"}, content=made.read_bytes())
         if answer.status_code == httpx.codes.CONFLICT:
             _say_it_is_there(place)
         elif answer.is_error:
             raise SystemExit(f"{place} was not uploaded: {answer.status_code} {answer.text[:500]}")
 
 
-def _into_storage(wheel: Path, place: str) -> None:
+def _into_storage(made: Path, place: str) -> None:
     filesystem, path = fsspec.url_to_fs(place)
     if filesystem.exists(path):
         _say_it_is_there(place)
     else:
         filesystem.makedirs(filesystem._parent(path), exist_ok=True)
-        filesystem.put_file(str(wheel), path)
+        filesystem.put_file(str(made), path)
 
 
 def _say_it_is_there(place: str) -> None:
