@@ -75,7 +75,7 @@ def config_of(step: str, name: str) -> Project | Model:
 
 def _typed(function: Callable[..., StepResult]) -> Callable[..., StepResult]:
     """Takes what came as JSON: a mapping by days has text for keys there."""
-    return validate_call(function, config=ConfigDict(arbitrary_types_allowed=True))
+    return validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
 
 
 def _secret(name: str) -> str:

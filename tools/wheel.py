@@ -40,7 +40,8 @@ def build(commit: str = "HEAD", out: Path = DIST) -> Path:
     with tempfile.TemporaryDirectory(prefix="nightly-wheel-") as folder:
         source = Path(folder)
         archive = _git("archive", "--format=tar", full, "pyproject.toml", "requirements.txt", "include")
-        tarfile.open(fileobj=BytesIO(archive)).extractall(source, filter="data")
+        with tarfile.open(fileobj=BytesIO(archive)) as tar:
+            tar.extractall(source, filter="data")
         _edit(source / "include" / "__init__.py", f'"{__version__}"', f'"{__version__}+g{full[:LENGTH]}"')
         for name, locked in _locked(source).items():
             _edit(source / "pyproject.toml", f'    "{name}",\n', f'    "{locked}",\n')

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tools.stack import ROOT
+
 TOKEN = "dapi-of-the-tests"
 EMULATOR = Path(__file__).parent / "emulator.py"
 
@@ -25,6 +27,12 @@ class Databricks:
     def tell(self, what: str, asked: list[dict[str, Any]]) -> None:
         """`faults` of the next answers, or `outcomes` of the next runs."""
         self.client.post(f"http://{self.address}/emulator/{what}", json=asked).raise_for_status()
+
+    def upload(self, file: Path, place: str) -> None:
+        """A file into a volume, as `make deploy` does."""
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        url = f"http://{self.address}/api/2.0/fs/files{place}"
+        self.client.put(url, content=file.read_bytes(), headers=headers).raise_for_status()
 
     @property
     def state(self) -> dict[str, Any]:
@@ -57,7 +65,8 @@ class Databricks:
 
 @pytest.fixture
 def databricks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databricks]:
-    command = [sys.executable, str(EMULATOR), "--home", str(tmp_path), "--token", TOKEN]
+    command = [sys.executable, str(EMULATOR), "--home", str(tmp_path / "workspace"), "--token", TOKEN]
+    command += ["--set", f"SPARK_CONF_DIR={ROOT / 'include' / 'io' / 'spark_conf'}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
