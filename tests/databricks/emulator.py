@@ -33,14 +33,22 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 RUNTIME = "17.3"
 FILES = "/api/2.0/fs/files/"
 RUN_ENTRY_POINT = """
+import json
 import sys
+import traceback
 from importlib.metadata import distribution
 package, name, *arguments = sys.argv[1:]
 found = [each for each in distribution(package).entry_points if each.name == name]
 if not found:
     raise SystemExit(f"{package} has no entry point {name}")
 sys.argv = [name, *arguments]
-sys.exit(found[0].load()())
+try:
+    code = found[0].load()()
+except Exception as error:
+    with open("error.json", "w") as file:
+        json.dump({"error": f"{type(error).__name__}: {error}", "error_trace": traceback.format_exc()}, file)
+    raise
+sys.exit(code)
 """
 
 
@@ -220,10 +228,10 @@ class Workspace:
         if run.process.returncode == 0:
             run.result = "SUCCESS"
             return
-        trace = (folder / "stderr").read_text()
-        lines = trace.strip().splitlines() or [f"exit code {run.process.returncode}"]
         run.result, run.message = "FAILED", f"Task {task['task_key']} failed. See its output."
-        run.error, run.trace = lines[-1], trace
+        told = folder / "error.json"
+        found = json.loads(told.read_text()) if told.exists() else {"error": f"exit code {run.process.returncode}"}
+        run.error, run.trace = found["error"], found.get("error_trace") or (folder / "stderr").read_text()
 
     def _wheels(self, spec: dict[str, Any], task: dict[str, Any]) -> list[Path]:
         names = [each["whl"] for each in task.get("libraries") or [] if "whl" in each]
