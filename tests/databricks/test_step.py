@@ -45,7 +45,7 @@ def commit() -> str:
 
 @pytest.fixture
 def project() -> Project:
-    place = Place(wheels=VOLUME)
+    place = Place(wheels=VOLUME, new_cluster={"spark_version": "17.3.x-scala2.13", "num_workers": 0})
     return load_project("flights").model_copy(update={"databricks": place, "run_on": {"build_features": "databricks"}})
 
 
@@ -88,7 +88,9 @@ def test_features_are_the_same_to_the_bit(
     again = build_features(project, NIGHTS, here)
     assert_frame_equal(there, Tables(here).scan("features_flights", again.version).sort("day", "entity_id").collect())
     assert record.rows == again.rows == there.height > 3000
-    assert "nightly_ml" in run["spec"]["tasks"][0]["python_wheel_task"]["package_name"]
+    [task] = run["spec"]["tasks"]
+    assert task["libraries"] == [{"whl": f"{VOLUME}/{wheel(commit)}"}]
+    assert task["new_cluster"]["custom_tags"] == {"project": "flights", "commit": commit}
 
 
 def test_a_wheel_that_was_not_uploaded_is_named(project: Project, here: Settings, databricks: Databricks) -> None:
