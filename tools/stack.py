@@ -13,7 +13,6 @@ import json
 import os
 import secrets
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -766,12 +765,7 @@ def spark_server(port: int) -> list[str]:
 
 def s3_server(port: int) -> list[str]:
     """Return the command of an S3 server. It keeps all in memory: what is in it ends with it."""
-    program = shutil.which(
-        "moto_server", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    )
-    if program is None:
-        raise StackError("moto is not installed: run `make setup`")
-    return [program, "-H", "127.0.0.1", "-p", str(port)]
+    return [os.environ.get("MOTO_PYTHON", sys.executable), str(ROOT / "tools" / "s3.py"), str(port)]
 
 
 app = typer.Typer(help="Start, stop and look at a whole local stack.", add_completion=False, no_args_is_help=True)

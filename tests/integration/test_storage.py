@@ -77,7 +77,7 @@ def test_nights_are_those_in_folders(project: Project, own: Settings, tmp_path: 
     prepared(project, own, FOUR)
     for settings in (in_folders, own):
         build_features(project, FOUR, settings)
-        build_features(project, FOUR.shifted(end=-2), settings)  # again, of a part
+    build_features(project, FOUR.shifted(end=-2), own)  # again, of a part
     there, here = content(own), content(in_folders)
     assert len(here) == 11
     assert there.keys() == here.keys()
