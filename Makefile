@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON := python3.11
 INSTALLED := $(VENV)/.installed
-SUITES := $(foreach suite,unit dags plugins integration faults e2e,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
+SUITES := $(foreach suite,unit dags plugins databricks integration faults e2e,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 SOURCES := include dags tools bench $(if $(wildcard plugins/*.py plugins/*/*.py),plugins)
 LOCK := $(BIN)/uv pip compile requirements.in --quiet --no-header --python-version 3.11
 PYTEST_FLAGS ?=
@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test drills docs new-model start stop run ui bench-backfill clean
+.PHONY: help setup lock check test drills docs new-model start stop run ui wheel deploy bench-backfill clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,12 @@ start: setup ## Start the local stack (PostgreSQL and Airflow) in .local
 
 ui: setup ## Start the local stack with MLflow, schedule tonight's night, and open both in the browser
 	$(BIN)/python -m tools.ui
+
+wheel: setup ## Build the wheel of the newest commit into dist/: what Databricks runs
+	$(BIN)/python -m tools.wheel build
+
+deploy: setup ## Put the wheel of the newest commit where Databricks finds it: TARGET=/Volumes/… or s3://…
+	$(BIN)/python -m tools.wheel deploy "$(TARGET)"
 
 bench-backfill: setup ## Measure a year in one run and 28 nights at once against their goals (docs/speed.md); ten minutes
 	$(BIN)/python -m bench.backfill
