@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON := python3.11
 INSTALLED := $(VENV)/.installed
-SUITES := $(foreach suite,unit dags plugins databricks integration faults e2e,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
+SUITES := $(foreach suite,unit dags plugins databricks integration e2e,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 SOURCES := include dags tools bench $(if $(wildcard plugins/*.py plugins/*/*.py),plugins)
 LOCK := $(BIN)/uv pip compile requirements.in --quiet --no-header --python-version 3.11
 PYTEST_FLAGS ?=
@@ -59,8 +59,8 @@ test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick on
 test-%: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/$*
 
-drills: setup ## Long tests outside CI: plant each failure, mend it by the commands of its runbook
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/drills
+drills: setup ## Long tests outside CI: kill each step, plant each failure and mend it by the commands of its runbook
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/faults tests/drills
 
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1
