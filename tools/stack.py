@@ -765,7 +765,7 @@ def spark_server(port: int) -> list[str]:
 
 def s3_server(port: int) -> list[str]:
     """Return the command of an S3 server. It keeps all in memory: what is in it ends with it."""
-    return [os.environ.get("MOTO_PYTHON", sys.executable), str(ROOT / "tools" / "s3.py"), str(port)]
+    return [sys.executable, str(ROOT / "tools" / "s3.py"), str(port)]
 
 
 app = typer.Typer(help="Start, stop and look at a whole local stack.", add_completion=False, no_args_is_help=True)
