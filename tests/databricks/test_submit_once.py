@@ -58,7 +58,7 @@ class Task:
         return {"ti": self.instance, "task_state_store": self.store, "params": {}}
 
     def operator(self) -> SubmitOnceOperator:
-        waits = {"databricks_retry_limit": 3, "databricks_retry_delay": 0.1, "polling_period_seconds": 1}
+        waits = {"databricks_retry_limit": 3, "databricks_retry_delay": 0.1, "polling_period_seconds": 0.2}
         return SubmitOnceOperator(task_id="step", deferrable=self.deferrable, **SPEC, **waits)
 
     def attempt(self) -> Any:
@@ -88,7 +88,7 @@ def task(request: pytest.FixtureRequest, databricks: Databricks) -> Task:
 
 
 def ends(result: str, **more: Any) -> dict[str, Any]:
-    return {"result": result, "pending_seconds": 1, **more}
+    return {"result": result, "pending_seconds": 0.3, **more}
 
 
 def fails(endpoint: str, status: int | str, times: int, **more: Any) -> dict[str, Any]:
