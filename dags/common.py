@@ -14,6 +14,7 @@ from airflow.providers.standard.decorators.python import _PythonDecoratedOperato
 from airflow.sdk import Asset, Connection, CronTriggerTimetable, Param, get_current_context
 from airflow.sdk.bases.decorator import TaskDecorator, task_decorator_factory
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.log import mask_secret
 
 from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
@@ -41,6 +42,8 @@ WAIT: dict[str, Any] = {
     "poke_interval": timedelta(seconds=20),
     "timeout": timedelta(hours=12),  # not tried again then; a look that failed is, as by POLICY
 }
+
+STORAGE = "nightly_storage"  # the connection with which S3 is reached
 
 
 class ModelTask(_PythonDecoratedOperator):
@@ -104,11 +107,15 @@ def run_days(step: str, config: Project | Model, interval: Interval, days: Itera
 
 def settings() -> Settings:
     """Places and secrets from the connections `nightly_*` (docs/configuration.md), for the running task only."""
+    from include.io.storage import is_s3
+
     context = get_current_context()
+    landing, tables, artifacts = uri_of("landing"), uri_of("tables"), uri_of("artifacts")
     return Settings(
-        landing=_uri("nightly_landing"),
-        tables=_uri("nightly_tables"),
-        artifacts=_uri("nightly_artifacts"),
+        landing=landing,
+        tables=tables,
+        artifacts=artifacts,
+        storage_options=_storage_options() if any(map(is_s3, (landing, tables, artifacts))) else {},
         database_url=_database_url("nightly_database"),
         mlflow_tracking_uri=_secret("nightly_mlflow"),
         hash_key=_secret("nightly_hash_key"),
@@ -142,7 +149,9 @@ def outcomes_asset(project: Project) -> Asset:
     return Asset(name=f"outcomes_{project.name}", uri=f"nightly-ml://{project.name}/outcomes")
 
 
-def _uri(connection_id: str) -> str:
+def uri_of(place: str) -> str:
+    """Where landing, tables or artifacts are."""
+    connection_id = f"nightly_{place}"
     uri = Connection.get(connection_id).extra_dejson.get("uri")
     if not uri:
         raise AirflowFailException(f'connection {connection_id}: its extra must be {{"uri": "<folder or s3://…>"}}')
@@ -154,6 +163,23 @@ def _secret(connection_id: str) -> Any:
     if not password:
         raise AirflowFailException(f"connection {connection_id}: its password must hold the secret")
     return password
+
+
+def _storage_options() -> dict[str, Any]:
+    """How S3 is reached, with a role resolved to its keys. A connection that names no keys, profile or role leaves
+    them to each library, which finds those of the machine, and renews them."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    hook = S3Hook(aws_conn_id=STORAGE)
+    said = hook.conn_config
+    options = {"AWS_ENDPOINT_URL": said.get_service_endpoint_url("s3"), "AWS_REGION": hook.region_name}
+    if said.aws_access_key_id or said.profile_name or said.role_arn:
+        access_key, secret_key, token = hook.get_credentials()[:3]
+        keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key, "AWS_SESSION_TOKEN": token}
+        for value in filter(None, keys.values()):
+            mask_secret(value)
+        options |= keys
+    return {name: value for name, value in options.items() if value}
 
 
 def _database_url(connection_id: str) -> Any:

@@ -3,7 +3,8 @@
 from airflow.sdk import dag, task
 
 from dags import params
-from dags.common import WAIT, Json, every_night, features_asset, log, nightly, run_step, settings
+from dags.arrivals import WaitForFiles
+from dags.common import Json, every_night, features_asset, nightly, run_step
 from dags.params import run_day
 from include.config import Project, load_project, project_names
 from include.contracts import Interval
@@ -44,21 +45,6 @@ def prepare(project: Project) -> None:
         **nightly(project, as_of=params.as_of()),
     )
     def build() -> None:
-        @task.sensor(**WAIT)
-        def wait_for_files() -> bool:
-            """Wait for the cutoff and a file of each required feed. The one step that reads the clock."""
-            from include.settings import utc_now
-            from include.steps.land import missing_files
-
-            day = run_day(project)
-            if utc_now() < project.cutoff_at(day):
-                log.info("waiting for the cutoff of %s, %s", day, project.cutoff_at(day))
-                return False
-            missing = missing_files(project, day, settings())
-            for sentence in missing:
-                log.info("waiting: %s", sentence)
-            return not missing
-
         @task
         def land() -> Json:
             """Deliveries into raw tables, corrections of earlier days included; identifiers hashed."""
@@ -74,7 +60,7 @@ def prepare(project: Project) -> None:
             """Features of the day from what its night knew, on Spark; then the row in `nights`."""
             return run_step("build_features", project, Interval.of(run_day(project)), knowledge=params.knowledge())
 
-        wait_for_files() >> land() >> validate() >> build_features()
+        WaitForFiles(project=project) >> land() >> validate() >> build_features()
 
     build()
 

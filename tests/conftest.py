@@ -67,6 +67,15 @@ def migrated(postgres: sa.URL, tmp_path_factory: pytest.TempPathFactory) -> str:
     return "migrated"
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """URL of an S3 server of this test session, which ends with it; `tests/s3.py` puts settings there."""
+    from tests.s3 import server
+
+    with server() as endpoint:
+        yield endpoint
+
+
 @pytest.fixture
 def settings(postgres: sa.URL, migrated: str, tmp_path: Path) -> Iterator[Settings]:
     """Settings of an empty installation: folders below `tmp_path`, the shared database migrated, MLflow's empty."""

@@ -653,6 +653,14 @@ def spark_server(port: int, address: str = "127.0.0.1") -> list[str]:
     return [str(SPARK_HOME / "bin" / "spark-submit"), "--class", main, *options]
 
 
+def s3_server(port: int) -> list[str]:
+    """Return the command of an S3 server. It keeps all in memory: what is in it ends with it."""
+    program = shutil.which("moto_server", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if program is None:
+        raise StackError("moto is not installed: run `make setup`")
+    return [program, "-H", "127.0.0.1", "-p", str(port)]
+
+
 app = typer.Typer(help="Start, stop and look at a whole local stack.", add_completion=False, no_args_is_help=True)
 Home = Annotated[Path, typer.Option(help="The folder that holds all of the stack's files.")]
 

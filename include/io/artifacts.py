@@ -1,14 +1,13 @@
 """Pages for people, below `settings.artifacts`: a folder or an object store. What is on them is not decided here."""
 
-import fsspec
-
+from include.io import storage
 from include.io.landing import write_whole
 from include.settings import Settings
 
 
 def write(settings: Settings, path: str, content: str) -> str:
     """The file appears whole, in place of one of the same path; returns where it is."""
-    filesystem, root = fsspec.url_to_fs(settings.artifacts)
+    filesystem, root = storage.filesystem(settings, settings.artifacts)
     target = f"{root.rstrip('/')}/{path}"
     write_whole(filesystem, target, content.encode())
     return str(filesystem.unstrip_protocol(target))

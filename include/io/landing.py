@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from include.config import Project
 from include.errors import BadDelivery
+from include.io import storage
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Landing:
 
     def __init__(self, project: Project, settings: Settings) -> None:
         self.project = project
-        self.fs, root = fsspec.url_to_fs(settings.landing)
+        self.fs, root = storage.filesystem(settings, settings.landing)
         self.root = f"{root.rstrip('/')}/{project.name}"
 
     def pattern(self, feed: str, day: date | str) -> str:
@@ -124,10 +124,20 @@ class Landing:
         return str(manifest["sha256"]) if manifest else None
 
     def take(self, found: Found, sha256: str, available_at: datetime) -> None:
-        """Write the manifest entry, once: a later call changes nothing."""
-        if self._manifest(found) is None:
-            entry = {"key": found.key, "sha256": sha256, "available_at": available_at.isoformat()}
-            write_whole(self.fs, self._manifest_path(found), json.dumps(entry).encode())
+        """Write the manifest entry, once: a later call changes nothing.
+
+        Raises `FileExistsError` when another run has just written one that differs, so that this run must not go on.
+        """
+        if self._manifest(found) is not None:
+            return
+        entry = {"key": found.key, "sha256": sha256, "available_at": available_at.isoformat()}
+        try:
+            write_whole(self.fs, self._manifest_path(found), json.dumps(entry).encode(), once=True)
+        except FileExistsError as error:
+            if self._manifest(found) != entry:
+                raise FileExistsError(
+                    f"{found.uri}: another run took it at this moment, with another content or time; run the step again"
+                ) from error
 
     def _manifest_path(self, found: Found) -> str:
         return f"{self.root}/_manifest/{found.key}.json"
@@ -146,11 +156,14 @@ def read(filesystem: Any, path: str) -> bytes | None:
     return content
 
 
-def write_whole(filesystem: Any, path: str, data: bytes) -> None:
+def write_whole(filesystem: Any, path: str, data: bytes, *, once: bool = False) -> None:
     """The file appears at once: an object store shows an object when its PUT is complete, a folder needs a rename
-    (fsspec's transaction goes through the machine's temporary folder, and copies when that is another disk)."""
+    (fsspec's transaction goes through the machine's temporary folder, and copies when that is another disk).
+
+    With `once` an object store raises `FileExistsError` when there is one, also one that came at this moment.
+    """
     if not isinstance(filesystem, LocalFileSystem):
-        filesystem.pipe_file(path, data)
+        filesystem.pipe_file(path, data, mode="create" if once else "overwrite")
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

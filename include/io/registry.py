@@ -50,6 +50,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from include.config import Candidate, Model
 from include.contracts import GateDecision
 from include.errors import NeedsAttention
+from include.io import storage
 from include.naming import experiment
 from include.settings import Settings, utc_now
 
@@ -63,6 +64,7 @@ REQUIREMENTS = ("cloudpickle", "numpy", "pandas", "scikit-learn", "scipy")
 
 _URIS = threading.RLock()  # held while the URIs of the process are ours
 
+MLFLOW_SETS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")  # along with its URIs
 DIGEST = "fit_digest"
 EVALUATED = "evaluated_in_run"
 CHAMPION = "champion"
@@ -182,6 +184,7 @@ class Registry:
         self.registry_uri = registry_uri.get_secret_value() if registry_uri else self.tracking_uri
         self.artifacts = settings.artifacts.rstrip("/")
         self.run_id = settings.run_id
+        self._variables = storage.mlflow_variables(settings)
         self._client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.registry_uri)
 
     def prepare(self) -> None:
@@ -451,11 +454,11 @@ class Registry:
     @contextmanager
     def _reached(self) -> Iterator[MlflowClient]:
         """The client; and, since parts of MLflow (logging a model, `models:/` URIs) know only the process's URIs,
-        these as well, put back afterwards with the environment variables that MLflow sets along; one thread at a
-        time."""
-        variables = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+        these as well, put back afterwards with the environment variables that MLflow sets along, and those by which it
+        reaches its artifacts; one thread at a time."""
         with _URIS:
-            before = {name: os.environ.get(name) for name in variables}
+            before = {name: os.environ.get(name) for name in (*MLFLOW_SETS, *self._variables)}
+            _set(self._variables)
             mlflow.set_tracking_uri(self.tracking_uri)
             mlflow.set_registry_uri(self.registry_uri)
             try:
@@ -463,10 +466,15 @@ class Registry:
             finally:
                 mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # None unsets it
                 mlflow.set_registry_uri(None)  # type: ignore[arg-type]
-                for name, value in before.items():
-                    os.environ.pop(name, None)
-                    if value is not None:
-                        os.environ[name] = value
+                _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    """In the environment of this process; None takes away."""
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 def _fit_run(run: Any) -> FitRun:

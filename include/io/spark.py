@@ -1,15 +1,18 @@
 """Spark: a session, Delta tables read into DataFrames, and DataFrames written back by the executors.
 
 The files to read come from delta-rs; the executors write Parquet below the table's folder, and delta-rs commits it
-in one step. No Delta jar is needed, and no rows come to the driver.
+in one step. No Delta jar is needed, and no rows come to the driver. Spark itself reads and writes the machine's own
+disk only: files of tables in an object store are copied from there and to there.
 """
 
 import json
 import os
 import socket
+import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ import fsspec
 import pyarrow.parquet as pq
 from deltalake import Schema
 from deltalake.transaction import AddAction
+from fsspec.implementations.local import LocalFileSystem
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
@@ -69,7 +73,15 @@ def _reach(remote: str) -> None:
         ) from error
 
 
-def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) -> tuple[DataFrame, int]:
+@contextmanager
+def staging() -> Iterator[Path]:
+    """A folder for what Spark reads of tables in an object store, gone at the end: a DataFrame is read when it is
+    written. A Spark server must be on this machine and run as this user."""
+    with tempfile.TemporaryDirectory(prefix="nightly-spark-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def read(spark: SparkSession, tables: Tables, table: str, interval: Interval, staging: Path) -> tuple[DataFrame, int]:
     """The rows of the interval's days as they are now, and the table's version."""
     opened = tables.open(table)
     schema = StructType.fromJson(json.loads(opened.schema().to_json()))
@@ -78,7 +90,12 @@ def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) ->
     )
     if not files:
         return spark.createDataFrame([], schema), opened.version()
-    return spark.read.schema(schema).option("basePath", tables.uri(table)).parquet(*files), opened.version()
+    base = tables.uri(table)
+    if not _is_local(tables):
+        base, there = str(staging / table), [file.removeprefix(f"{base}/") for file in files]
+        files = [f"{base}/{file}" for file in there]
+        tables.fs.get([f"{tables.path(table)}/{file}" for file in there], files)
+    return spark.read.schema(schema).option("basePath", base).parquet(*files), opened.version()
 
 
 def write(
@@ -102,19 +119,24 @@ def write(
     schema = _schema(frame)
     tables.refuse_drift(table, schema)
     folder = f"spark-{uuid.uuid4().hex}"  # not hidden, so that vacuum sees it
-    root = tables.uri(table)
     try:
-        partitioned = frame.repartition("day").sortWithinPartitions("day", *sort_by)
-        partitioned.write.partitionBy(*partition_by).parquet(f"{root}/{folder}")
-        actions, counted = _added(root, folder)
-        wrong = {day for day in expected.keys() | counted.keys() if expected.get(day, 0) != counted.get(day, 0)}
-        if wrong:
-            day = min(wrong)
-            raise BadData(f"{table}, {day}: {counted.get(day, 0)} rows were made of {expected.get(day, 0)} entities")
+        with staging() as staged:
+            root = tables.uri(table) if _is_local(tables) else str(staged)
+            partitioned = frame.repartition("day").sortWithinPartitions("day", *sort_by)
+            partitioned.write.partitionBy(*partition_by).parquet(f"{root}/{folder}")
+            actions, counted = _added(root, folder)
+            wrong = {day for day in expected.keys() | counted.keys() if expected.get(day, 0) != counted.get(day, 0)}
+            if wrong:
+                day = min(wrong)
+                made, of = counted.get(day, 0), expected.get(day, 0)
+                raise BadData(f"{table}, {day}: {made} rows were made of {of} entities")
+            if not _is_local(tables):
+                files = [action.path for action in actions]
+                tables.fs.put([f"{root}/{file}" for file in files], [f"{tables.path(table)}/{file}" for file in files])
     except BaseException:
-        fs, path = fsspec.url_to_fs(f"{root}/{folder}")
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
+        path = f"{tables.path(table)}/{folder}"
+        if tables.fs.exists(path):
+            tables.fs.rm(path, recursive=True)
         raise
     # from here on the files stay, whatever is raised: it may be raised after the commit
     return tables.commit_files(
@@ -127,6 +149,10 @@ def write(
         rows=sum(counted.values()),
         metadata=metadata,
     )
+
+
+def _is_local(tables: Tables) -> bool:
+    return isinstance(tables.fs, LocalFileSystem)
 
 
 def _schema(frame: DataFrame) -> Schema:

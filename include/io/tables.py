@@ -20,6 +20,7 @@ from deltalake.transaction import AddAction
 
 from include.contracts import Interval, TableRef
 from include.errors import BadConfig, BadData
+from include.io import storage
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -63,11 +64,16 @@ class Tables:
         self.root = settings.tables.rstrip("/")
         if wrong := sorted({c for c in self.root if c in NOT_IN_PATHS or not c.isascii()}):
             raise BadConfig(f"tables are in {self.root!r}, which has {wrong}: polars finds no files there; move them")
-        self.options = {name: value.get_secret_value() for name, value in settings.storage_options.items()}
+        self.options = storage.delta_options(settings, self.root)
+        self.fs, self._path = storage.filesystem(settings, self.root)
         self.commit_metadata = {"run_id": settings.run_id, "git_commit": settings.git_commit}
 
     def uri(self, table: str) -> str:
         return f"{self.root}/{table}"
+
+    def path(self, table: str) -> str:
+        """Of the table's folder, for `fs`."""
+        return f"{self._path}/{table}"
 
     def open(self, table: str, version: int | None = None) -> DeltaTable:
         """Raises `BadData` naming the table when it does not exist."""

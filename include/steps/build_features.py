@@ -4,6 +4,7 @@ import importlib
 import logging
 from collections.abc import Mapping
 from datetime import date, datetime
+from pathlib import Path
 
 import polars as pl
 from pyspark.sql import DataFrame, SparkSession
@@ -37,30 +38,30 @@ def build_features(
     moments = as_of_days(project, deliveries, interval, knowledge)
 
     session = spark.session()
-    feeds, versions = _feeds(session, tables, project, interval)
-    versions[deliveries_table(project.name)] = listing_version
     known_frame = _small(session, known)
     moments_frame = _small(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
     module = importlib.import_module(f"include.projects.{project.name}.features")
-    built: DataFrame = module.build(feeds, known_frame, project.timezone)
-    frame = built.join(F.broadcast(moments_frame), "day").withColumn("knowledge", F.lit(knowledge))
-
     expected = _entities(project, tables, known)
-    try:
-        table = spark.write(
-            frame,
-            tables,
-            features_table(project.name),
-            interval,
-            sort_by=["entity_id"],
-            equals={"knowledge": knowledge},
-            expected=expected,
-            metadata={**versions, "deliveries": ",".join(known["delivery_id"].unique().sort())},
-        )
-    except BadData as error:
-        raise BadData(
-            f"{project.folder / 'features.py'}: {error}; each entity gives one row, and columns stay"
-        ) from error
+    with spark.staging() as staging:
+        feeds, versions = _feeds(session, tables, project, interval, staging)
+        versions[deliveries_table(project.name)] = listing_version
+        built: DataFrame = module.build(feeds, known_frame, project.timezone)
+        frame = built.join(F.broadcast(moments_frame), "day").withColumn("knowledge", F.lit(knowledge))
+        try:
+            table = spark.write(
+                frame,
+                tables,
+                features_table(project.name),
+                interval,
+                sort_by=["entity_id"],
+                equals={"knowledge": knowledge},
+                expected=expected,
+                metadata={**versions, "deliveries": ",".join(known["delivery_id"].unique().sort())},
+            )
+        except BadData as error:
+            raise BadData(
+                f"{project.folder / 'features.py'}: {error}; each entity gives one row, and columns stay"
+            ) from error
     spark.release(session)
     log.info("%s: %d rows of features, version %d", interval, table.rows, table.version)
     versions[table.table] = table.version
@@ -74,13 +75,13 @@ def build_features(
 
 
 def _feeds(
-    session: SparkSession, tables: Tables, project: Project, interval: Interval
+    session: SparkSession, tables: Tables, project: Project, interval: Interval, staging: Path
 ) -> tuple[dict[str, DataFrame], dict[str, int]]:
     """Feed -> clean rows of all days that the interval's features may read, outcomes as columns; and versions."""
     feeds, versions = {}, {}
     for name, feed in project.feeds.items():
         days = Interval(start=feed.window(interval.start).start, end=feed.window(interval.end).end)
-        rows, versions[clean_table(name)] = spark.read(session, tables, clean_table(name), days)
+        rows, versions[clean_table(name)] = spark.read(session, tables, clean_table(name), days, staging)
         declared = {key: outcome.sql for key, outcome in project.outcomes.items() if outcome.feed == name}
         outcomes = {key: F.expr(sql).cast("double") for key, sql in declared.items()}  # 1.0 is a decimal in Spark's SQL
         feeds[name] = rows.withColumns(outcomes) if outcomes else rows

@@ -85,13 +85,17 @@ def land(project: Project, interval: Interval, settings: Settings, *, knowledge:
     return Landed(interval=interval, rows=rows, version=version, new=new, known=known, refused=tuple(refused))
 
 
-def missing_files(project: Project, run_day: date, settings: Settings) -> list[str]:
-    """What the run of a day still waits for, as sentences; empty when a file of each required feed is there."""
-    return missing_by_day(project, Interval.of(run_day), settings).get(run_day, [])
+def missing_files(project: Project, run_day: date, settings: Settings) -> dict[str, str]:
+    """Feed -> what the run of a day still waits for, as a sentence; none of a feed whose file is there."""
+    return _missing_in_landing(project, Interval.of(run_day), settings).get(run_day, {})
 
 
 def missing_by_day(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
-    """The same of each run day that waits; of many days, what is there is listed once a feed."""
+    """The sentences of each run day that waits; of many days, what is there is listed once a feed."""
+    return {day: [*feeds.values()] for day, feeds in _missing_in_landing(project, interval, settings).items()}
+
+
+def _missing_in_landing(project: Project, interval: Interval, settings: Settings) -> dict[date, dict[str, str]]:
     landing, one = Landing(project, settings), interval.start == interval.end
     found = [
         file
@@ -103,17 +107,17 @@ def missing_by_day(project: Project, interval: Interval, settings: Settings) -> 
 
 def _missing(
     project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame
-) -> dict[date, list[str]]:
-    """Run day -> sentences. A delivery that is in raw is not missing, also when its file was since taken out of
-    landing to save space."""
+) -> dict[date, dict[str, str]]:
+    """Run day -> feed -> a sentence. A delivery that is in raw is not missing, also when its file was since taken out
+    of landing to save space."""
     there = {(f.feed, f.day) for f in found}
     there |= set(listed.filter(pl.col("verdict") != "refused").select("feed", "day").iter_rows())
-    missing: dict[date, list[str]] = {}
+    missing: dict[date, dict[str, str]] = {}
     for day in interval.days:
         for feed, needed in project.required(day).items():
             if (feed, needed) not in there:
                 sentence = f"no file of feed {feed} for {needed} (looked for {landing.pattern(feed, needed)})"
-                missing.setdefault(day, []).append(sentence)
+                missing.setdefault(day, {})[feed] = sentence
     return missing
 
 
@@ -122,10 +126,10 @@ def _require_files(
 ) -> None:
     missing = _missing(project, interval, landing, found, listed)
     if missing:
-        sentences = [sentence for of_day in missing.values() for sentence in of_day]
+        sentences = [sentence for of_day in missing.values() for sentence in of_day.values()]
         more = f"\n… and {len(sentences) - 10} more" if len(sentences) > 10 else ""
         listing = "\n".join(sentences[:10])
-        by_day = {day: "; ".join(of_day) for day, of_day in missing.items()}
+        by_day = {day: "; ".join(of_day.values()) for day, of_day in missing.items()}
         raise BadDelivery(f"{listing}{more}\nOnce the supplier has delivered, run the same step again.", by_day)
 
 

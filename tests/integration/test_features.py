@@ -361,14 +361,14 @@ class TestValues:
 
     @pytest.mark.parametrize("outcome", ["late_arrival", "arrival_delay"])
     def test_outcomes_are_the_same_in_spark_and_polars(
-        self, project: Project, prepared: Settings, outcome: str
+        self, project: Project, prepared: Settings, outcome: str, tmp_path: Path
     ) -> None:
         sql = project.outcomes[outcome].sql
         table = f"clean_{project.outcomes[outcome].feed}"
         in_polars = (
             Tables(prepared).scan(table).select("day", "entity_id", pl.sql_expr(sql).cast(pl.Float64).alias("value"))
         )
-        rows, _ = spark.read(spark.session(), Tables(prepared), table, NIGHTS)
+        rows, _ = spark.read(spark.session(), Tables(prepared), table, NIGHTS, tmp_path)
         in_spark = pl.DataFrame(rows.select("day", "entity_id", F.expr(sql).cast("double").alias("value")).toArrow())
         left, right = in_polars.collect().sort(KEY), in_spark.sort(KEY)
         assert left.height > 70_000

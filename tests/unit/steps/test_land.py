@@ -129,7 +129,7 @@ class TestTaking:
         for path in (Path(settings.landing) / "flights" / "schedule").rglob("*.csv.gz*"):
             path.unlink()
         assert land(project, NIGHT, settings).new == 0
-        assert missing_files(project, DAY, settings) == []
+        assert missing_files(project, DAY, settings) == {}
 
 
 class TestWhen:
@@ -362,7 +362,7 @@ class TestRefusing:
         folder = Path(settings.landing) / f"flights/{feed}/{day}"
         (folder / f"{feed}.csv.gz").unlink()
         looked = f"no file of feed {feed} for {day} (looked for file://{folder}/*.csv.gz)"
-        assert missing_files(project, DAY, settings) == [looked]
+        assert missing_files(project, DAY, settings) == {feed: looked}
         with pytest.raises(BadDelivery) as caught:
             land(project, NIGHT, settings)
         assert str(caught.value) == f"{looked}\nOnce the supplier has delivered, run the same step again."
@@ -375,7 +375,7 @@ class TestRefusing:
     def test_no_file_is_needed_of_days_before_the_first(self, project: Project, settings: Settings) -> None:
         deliver_night(project, settings, project.first_day)
         assert land(project, Interval.of(project.first_day), settings).new == 2
-        assert missing_files(project, project.first_day, settings) == []
+        assert missing_files(project, project.first_day, settings) == {}
 
     def test_a_correction_refused_in_one_chunk_does_not_stop_the_next(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,72 @@
+"""How S3 is reached, by each library that does: fsspec, delta-rs and polars, and MLflow.
+
+Said once, in `Settings.storage_options`, by the names that delta-rs has. What is not said there each library looks for
+as AWS's own tools do: in the environment, a profile, the role of the machine. Folders need none of it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import fsspec
+
+from include.config import nearest
+from include.errors import BadConfig
+from include.settings import Settings
+
+ENDPOINT, KEY, SECRET = "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+TOKEN, REGION, ALLOW_HTTP = "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ALLOW_HTTP"
+OPTIONS = (ENDPOINT, KEY, SECRET, TOKEN, REGION, ALLOW_HTTP)
+
+# An object is put only where there is none: of two that commit the same version of a table, one is refused
+CONDITIONAL_PUT = {"AWS_CONDITIONAL_PUT": "etag"}
+
+
+def is_s3(uri: str) -> bool:
+    """Anything else is a folder, or a file system of fsspec that needs no options."""
+    return uri.startswith("s3://")
+
+
+def filesystem(settings: Settings, uri: str) -> tuple[Any, str]:
+    """fsspec's file system of a URI, and the path there."""
+    if not is_s3(uri):
+        return fsspec.url_to_fs(uri)  # type: ignore[no-any-return]
+    given = _options(settings)
+    client = {"endpoint_url": given.get(ENDPOINT), "region_name": given.get(REGION)}
+    return fsspec.url_to_fs(  # type: ignore[no-any-return]
+        uri,
+        key=given.get(KEY),
+        secret=given.get(SECRET),
+        token=given.get(TOKEN),
+        client_kwargs={name: value for name, value in client.items() if value},
+        use_listings_cache=False,  # what another process wrote is looked for
+    )
+
+
+def delta_options(settings: Settings, uri: str) -> dict[str, str]:
+    """`storage_options` of delta-rs and polars for a table below a URI."""
+    if not is_s3(uri):
+        return {}
+    given = _options(settings)
+    plain = {ALLOW_HTTP: "true"} if given.get(ENDPOINT, "").startswith("http://") else {}
+    return {**CONDITIONAL_PUT, **plain, **given}
+
+
+def mlflow_variables(settings: Settings) -> Mapping[str, str | None]:
+    """The environment in which MLflow reaches `settings.artifacts`: it knows no other way. None: not set."""
+    if not is_s3(settings.artifacts):
+        return {}
+    given = _options(settings)
+    variables: dict[str, str | None] = {"MLFLOW_S3_ENDPOINT_URL": given[ENDPOINT]} if ENDPOINT in given else {}
+    if REGION in given:
+        variables["AWS_DEFAULT_REGION"] = given[REGION]
+    if KEY in given:  # these belong together: a token of the environment would not fit the key
+        variables |= {name: given.get(name) for name in (KEY, SECRET, TOKEN)}
+    return variables
+
+
+def _options(settings: Settings) -> dict[str, str]:
+    """Raises `BadConfig` for a name that not all of the libraries would be given."""
+    for name in settings.storage_options:
+        if name not in OPTIONS:
+            raise BadConfig(f"storage_options has {name!r}, which is none of its names{nearest(name, OPTIONS)}")
+    return {name: value.get_secret_value() for name, value in settings.storage_options.items()}

@@ -1,0 +1,49 @@
+"""S3 for tests: moto's server, and settings whose places are in a bucket of their own there."""
+
+import itertools
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from include.io import storage
+from include.settings import Settings
+from tools.stack import s3_server
+
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "PLANTEDACCESSKEYID",
+    "AWS_SECRET_ACCESS_KEY": "plantedSecretAccessKey/4f1c",
+    "AWS_SESSION_TOKEN": "plantedSessionToken/9e27",
+}
+
+_numbers = itertools.count()
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """The URL of an S3 server that ends with the block, and all it holds with it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(s3_server(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            assert process.poll() is None
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def on_s3(settings: Settings, endpoint: str) -> Settings:
+    """The same with its places in a bucket that is made for it."""
+    bucket = f"s3://bucket-{next(_numbers)}"
+    places = {name: f"{bucket}/{name}" for name in ("landing", "tables", "artifacts")}
+    options = KEYS | {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "eu-west-1"}
+    moved = Settings.model_validate(settings.model_dump() | places | {"storage_options": options})
+    storage.filesystem(moved, bucket)[0].mkdir(bucket)
+    return moved
