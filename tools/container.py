@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 DATABASE = "host=postgres user=postgres dbname=postgres"
@@ -26,8 +27,10 @@ FRESH_SECONDS = 60
 
 def init() -> None:
     """Everything that has to be there before a service starts. Run again, it changes nothing."""
-    from dags.common import resolve
-    from include.io.storage import filesystem, is_s3
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    from dags.common import STORAGE, resolve
+    from include.io.storage import is_s3
     from tools.stack import BACKFILL_POOL, BACKFILL_SLOTS
 
     _make_roles()
@@ -35,11 +38,10 @@ def init() -> None:
     slots = [BACKFILL_POOL, str(BACKFILL_SLOTS), "Backfills: the rest is the nightly run's"]
     subprocess.run(["airflow", "pools", "set", *slots], check=True)
     settings = resolve()
-    for uri in {settings.landing, settings.tables, settings.artifacts}:
-        if is_s3(uri):
-            fs, path = filesystem(settings, uri)
-            if not fs.exists(bucket := path.split("/")[0]):
-                fs.mkdir(bucket)
+    for uri in filter(is_s3, (settings.landing, settings.tables, settings.artifacts)):
+        s3, bucket = S3Hook(aws_conn_id=STORAGE), urlsplit(uri).netloc
+        if not s3.check_for_bucket(bucket):
+            s3.create_bucket(bucket)
     subprocess.run([sys.executable, "-m", "include.cli", "migrate"], check=True, env=_environment())
     for folder in Path(os.environ["TMPDIR"]).iterdir():
         if time.time() - folder.stat().st_mtime > STALE_SECONDS:
