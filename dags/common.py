@@ -110,10 +110,10 @@ def settings() -> Settings:
     """`resolve` for the running task."""
     context = get_current_context()
     commit = getattr(getattr(context["ti"], "bundle_instance", None), "version", None) or _checked_out()
-    return resolve(run_id=context["run_id"], git_commit=commit)
+    return resolve(context["run_id"], commit)
 
 
-def resolve(**more: str) -> Settings:
+def resolve(run_id: str, git_commit: str) -> Settings:
     """Places and secrets from the connections `nightly_*` (docs/configuration.md)."""
     from include.io.storage import is_s3
 
@@ -126,7 +126,8 @@ def resolve(**more: str) -> Settings:
         database_url=_database_url("nightly_database"),
         mlflow_tracking_uri=_secret("nightly_mlflow"),
         hash_key=_secret("nightly_hash_key"),
-        **more,
+        run_id=run_id,
+        git_commit=git_commit,
     )
 
 

@@ -1,7 +1,7 @@
 """What tasks import over and over, once in the process from which they are forked: two seconds of each.
 
-Airflow imports a module of this name when it starts, from the `config` folder of its home: the stack and the image
-put it there. Nothing here may start a thread that it needs later: none outlives a fork. (polars starts its pool, gRPC its
+Airflow imports a module of this name when it starts, from the `config` folder of its home: the stack and the image put
+it there. Nothing here may start a thread that it needs later: none outlives a fork. (polars starts its pool, gRPC its
 threads and delta-rs its runtime at first use, so in the task.)
 """
 # ruff: noqa: F401

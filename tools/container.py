@@ -11,10 +11,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
+
+from include.settings import Settings
 
 DATABASE = "host=postgres user=postgres dbname=postgres"
 STALE_SECONDS = 24 * 3600  # what tasks that were killed left of their staging folders
@@ -29,7 +31,7 @@ def init() -> None:
     """Everything that has to be there before a service starts. Run again, it changes nothing."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    from dags.common import STORAGE, resolve
+    from dags.common import STORAGE
     from include.io.storage import is_s3
     from tools.stack import BACKFILL_POOL, BACKFILL_SLOTS
 
@@ -37,7 +39,7 @@ def init() -> None:
     subprocess.run(["airflow", "db", "migrate"], check=True)
     slots = [BACKFILL_POOL, str(BACKFILL_SLOTS), "Backfills: the rest is the nightly run's"]
     subprocess.run(["airflow", "pools", "set", *slots], check=True)
-    settings = resolve()
+    settings = _settings()
     for uri in filter(is_s3, (settings.landing, settings.tables, settings.artifacts)):
         s3, bucket = S3Hook(aws_conn_id=STORAGE), urlsplit(uri).netloc
         if not s3.check_for_bucket(bucket):
@@ -55,10 +57,9 @@ def cli(arguments: Sequence[str]) -> None:
 
 def mlflow() -> None:
     """Become MLflow's server. Clients do not go through it: it reads the same database and the same artifacts."""
-    from dags.common import resolve
     from include.io.storage import mlflow_variables
 
-    settings = resolve()
+    settings = _settings()
     variables = {
         "MLFLOW_BACKEND_STORE_URI": settings.mlflow_tracking_uri.get_secret_value(),
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": settings.artifacts,
@@ -109,11 +110,15 @@ def _make_roles() -> None:
     connection.close()
 
 
-def _environment() -> dict[str, str]:
-    """The environment with the product's settings, as the connections say them."""
+def _settings() -> Settings:
     from dags.common import resolve
 
-    said = resolve().model_dump(exclude_unset=True)
+    return resolve("by-hand", os.environ.get("NIGHTLY_GIT_COMMIT", "unknown"))
+
+
+def _environment() -> dict[str, str]:
+    """The environment with the product's settings, as the connections say them."""
+    said = _settings().model_dump(exclude_unset=True)
     options = {name: value.get_secret_value() for name, value in said.pop("storage_options").items()}
     texts = {name: value if isinstance(value, str) else value.get_secret_value() for name, value in said.items()}
     variables = texts | {"storage_options": json.dumps(options)}
@@ -146,7 +151,8 @@ def main(command: str, *arguments: str) -> None:
     if command == "cli":
         cli(arguments)
     else:
-        {"init": init, "mlflow": mlflow, "health": health}[command](*arguments)
+        commands: dict[str, Callable[..., None]] = {"init": init, "mlflow": mlflow, "health": health}
+        commands[command](*arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Make what the containers keep secret, and `.env`, unless they are there (`python3 -m tools.make_secrets`).
 
-Each secret is a file in `secrets/` that only the containers' user reads. Needs nothing but Python; never overwrites.
+Each secret is a file that only the containers' user reads, in the folder that `.env` names. Needs nothing but Python,
+and overwrites nothing.
 """
 
 import base64
@@ -9,29 +10,24 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SECRETS = ROOT / "secrets"
-ENV = ROOT / ".env"
 EXAMPLE = ROOT / ".env.example"
 
 ROLES = ("airflow", "mlflow", "nightly")
 """Roles of PostgreSQL that the services log in as, each to the database of its name; `postgres` makes them."""
 
+TOGETHER = (("pgpass", "postgres_password"), ("redis.conf", "redis_url"), ("connections.json", "store_secret_key"))
+"""Files that hold the same password."""
+
 BUCKET = "s3://nightly"
 
 
-def make(folder: Path, read: Callable[[str], str]) -> dict[str, str]:
-    """Return the text of each secret by the name of its file; `read` returns one that is there already."""
-
-    def kept(name: str, new: str) -> str:
-        return read(name).strip() if (folder / name).exists() else new
-
-    postgres = kept("postgres_password", secrets.token_hex(24))
-    redis = secrets.token_hex(24)
-    store = kept("store_secret_key", secrets.token_hex(24))
+def make() -> dict[str, str]:
+    """Return new secrets: the text of each by the name of its file."""
+    postgres, redis, store = (secrets.token_hex(24) for _ in range(3))
     logins = [("*", "postgres", postgres), *((role, role, secrets.token_hex(24)) for role in ROLES)]
     return {
         "api_secret_key": secrets.token_hex(32),
@@ -82,34 +78,36 @@ def write(file: Path, text: str, owner: int) -> None:
     draft.replace(file)
 
 
-def main() -> int:
+def main(env: Path) -> int:
     """Make what is missing; returns the exit code."""
-    if not ENV.exists():
+    if not env.exists():
         text = EXAMPLE.read_text(encoding="utf-8")
         if os.geteuid() != 0:  # containers read the files of whoever made them; root's must belong to somebody else
             text = text.replace("NIGHTLY_UID=10001", f"NIGHTLY_UID={os.geteuid()}")
-        ENV.write_text(text, encoding="utf-8")
-        print("made .env")  # noqa: T201
-    settings = dict(
-        line.split("=", 1) for line in ENV.read_text(encoding="utf-8").splitlines() if "=" in line and line[0] != "#"
-    )
-    owner = int(settings["NIGHTLY_UID"])
+        env.write_text(text, encoding="utf-8")
+        print(f"made {env}")  # noqa: T201
+    lines = env.read_text(encoding="utf-8").splitlines()
+    settings = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    owner, folder = int(settings["NIGHTLY_UID"]), ROOT / settings["NIGHTLY_SECRETS"]
     if owner == 0:
-        print(".env: NIGHTLY_UID must not be 0: nothing runs as root in the containers", file=sys.stderr)  # noqa: T201
-        return 1
-    SECRETS.mkdir(mode=0o700, exist_ok=True)
-    wanted = make(SECRETS, lambda name: (SECRETS / name).read_text(encoding="utf-8"))
-    for pair in ({"redis.conf", "redis_url"},):
-        if any((SECRETS / name).exists() for name in pair) and not all((SECRETS / name).exists() for name in pair):
-            print(f"secrets/: {' and '.join(sorted(pair))} belong together; remove the one", file=sys.stderr)  # noqa: T201
-            return 1
-    missing = [name for name in wanted if not (SECRETS / name).exists()]
-    for name in missing:
-        write(SECRETS / name, wanted[name], owner)
+        return _refuse(f"{env}: NIGHTLY_UID must not be 0: nothing runs as root in the containers")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for group in TOGETHER:
+        there = [name for name in group if (folder / name).exists()]
+        if there and len(there) < len(group):
+            return _refuse(f"{folder} has {', '.join(there)} only, of {', '.join(group)}: restore the rest")
+    missing = {name: text for name, text in make().items() if not (folder / name).exists()}
+    for name, text in missing.items():
+        write(folder / name, text, owner)
     if missing:
-        print(f"made in secrets/: {', '.join(missing)}; back them up")  # noqa: T201
+        print(f"made in {folder}: {', '.join(missing)}; back them up")  # noqa: T201
     return 0
 
 
+def _refuse(why: str) -> int:
+    print(why, file=sys.stderr)  # noqa: T201
+    return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(*sys.argv[1:]) if sys.argv[1:] else ROOT / ".env"))
