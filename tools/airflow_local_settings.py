@@ -27,3 +27,7 @@ if {"scheduler", "celery"} & set(sys.argv):
 
     if "SPARK_REMOTE" in os.environ:
         import pyspark.sql.connect.session
+    # in a container, connections come from a file
+    if {"AIRFLOW_CONN_NIGHTLY_STORAGE", "AIRFLOW__SECRETS__BACKEND"} & set(os.environ):
+        import airflow.providers.amazon.aws.hooks.s3
+        import s3fs

@@ -13,10 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from include.settings import Settings
+if TYPE_CHECKING:  # its import would cost each look at a service's health half a second
+    from include.settings import Settings
 
 DATABASE = "host=postgres user=postgres dbname=postgres"
 STALE_SECONDS = 24 * 3600  # what tasks that were killed left of their staging folders
@@ -110,7 +112,7 @@ def _make_roles() -> None:
     connection.close()
 
 
-def _settings() -> Settings:
+def _settings() -> "Settings":
     from dags.common import resolve
 
     return resolve("by-hand", os.environ.get("NIGHTLY_GIT_COMMIT", "unknown"))

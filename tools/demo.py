@@ -7,6 +7,7 @@ it finds everything done and changes nothing. The choreography is here; what was
 `tools/summary.py`, and the exit code is `cli check`'s.
 """
 
+import json
 import subprocess
 import sys
 import time
@@ -196,10 +197,17 @@ def run(stack: Stack, history: Interval, nights: Interval) -> int:
     return command(stack, "check", *days(Interval(start=history.start, end=nights.end)), quiet=False)
 
 
+def settings_of(stack: Stack) -> Settings:
+    """What a command of a shell that sourced the stack's `env` works with."""
+    variables = stack.cli_environment()
+    found = {name: variables.get(f"NIGHTLY_{name.upper()}") for name in Settings.model_fields}
+    said: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
+    return Settings.model_validate(said | {"storage_options": json.loads(said.get("storage_options", "{}"))})
+
+
 def spoil(stack: Stack, day: date) -> None:
     """A supplier sends the schedule of the day again before the cutoff, with a few distances that cannot be."""
-    variables = {name.removeprefix("NIGHTLY_").lower(): value for name, value in stack.cli_environment().items()}
-    settings = Settings.model_validate(variables)
+    settings = settings_of(stack)
     rows = make_frame(PROJECT, "schedule", day).with_row_index("n")
     distance = pl.when(pl.col("n") < SPOILED_ROWS).then(-1.0).otherwise("distance_miles").alias("distance_miles")
     at = usual_available_at(PROJECT, "schedule", day) + timedelta(minutes=5)

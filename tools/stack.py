@@ -1,5 +1,5 @@
-"""A whole local stack: PostgreSQL, Airflow's four services, a Spark server and MLflow's pages, under one home folder
-(`python -m tools.stack`).
+"""A whole local stack: PostgreSQL, Airflow's four services, a Spark server, MLflow's pages and an S3 server, under one
+home folder (`python -m tools.stack`).
 
 Settings reach Airflow through the environment only. What is product-specific here is where the stack keeps the
 product's data and how that is said twice: as Airflow connections to the services, whose DAGs must resolve them, and as
@@ -43,14 +43,17 @@ HOME = ROOT / ".local"
 SERVICES = ("api-server", "dag-processor", "triggerer", "scheduler")
 SPARK = "spark"  # tasks share it; each would start a JVM of its own, for 15 core-seconds. It holds about 1.7 GB
 MLFLOW = "mlflow"  # runs only where it is asked for: it costs 0.4 GB and some seconds
-USUAL_PORTS = {"api": 8080, "worker_log": 8793, "trigger_log": 8794, "spark": 15002, "mlflow": 5000}
+S3 = "s3"  # runs only where it is asked for, in place of folders, and keeps all in memory: what is in it ends with it
+USUAL_PORTS = {"api": 8080, "worker_log": 8793, "trigger_log": 8794, "spark": 15002, "mlflow": 5000, "s3": 9000}
 PORTS_OF = {
     "api-server": ("api",),
     "scheduler": ("worker_log",),
     "triggerer": ("trigger_log",),
     SPARK: ("spark",),
     MLFLOW: ("mlflow",),
+    S3: ("s3",),
 }
+BUCKET, REGION = "nightly", "us-east-1"
 
 PRELOAD = ROOT / "tools" / "airflow_local_settings.py"
 SETTINGS = dict(
@@ -89,6 +92,7 @@ class State(BaseModel):
     schedule: bool = True
     spark: bool = True
     mlflow: bool = False
+    s3: bool = False
     services: dict[str, Service] = {}
 
 
@@ -101,6 +105,9 @@ class Secrets(BaseModel):
     api_secret_key: str
     fernet_key: str
     hash_key: str
+    s3_access_key: str
+    s3_secret_key: str
+    s3_session_token: str
 
     @classmethod
     def make(cls) -> "Secrets":
@@ -110,6 +117,9 @@ class Secrets(BaseModel):
             api_secret_key=secrets.token_hex(32),
             fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             hash_key=secrets.token_hex(32),
+            s3_access_key=f"ASIA{secrets.token_hex(8).upper()}",
+            s3_secret_key=secrets.token_urlsafe(30),
+            s3_session_token=secrets.token_urlsafe(60),
         )
 
 
@@ -145,16 +155,23 @@ class Stack:
 
     # What it does
 
-    def start(self, schedule: bool | None = None, mlflow: bool | None = None, spark: bool | None = None) -> None:
+    def start(
+        self,
+        schedule: bool | None = None,
+        mlflow: bool | None = None,
+        spark: bool | None = None,
+        s3: bool | None = None,
+    ) -> None:
         """Start whatever does not run, with the settings it should have, and return when all of it is healthy.
 
         Without `schedule`, only runs started by hand or by a backfill run. With `mlflow`, its pages are served too,
         until `stop`, and Airflow's pages link to them. Without `spark`, each task that needs Spark starts its own.
-        `None` leaves each as it was.
+        With `s3`, landing, tables and artifacts are in an S3 server, which is empty after each start of it, and not in
+        folders. `None` leaves each as it was.
         """
         with self._lock():
             self._start_postgres()
-            asked = {"schedule": schedule, "mlflow": mlflow, "spark": spark}
+            asked = {"schedule": schedule, "mlflow": mlflow, "spark": spark, "s3": s3}
             self._remember(**{name: value for name, value in asked.items() if value is not None})
             self._end_orphans()
             self._choose_ports()
@@ -167,6 +184,7 @@ class Stack:
                 self._launch(name)
             self._write_environment()
             self._await_health()
+            self._make_bucket()
 
     def postgres(self) -> Postgres:
         """Start PostgreSQL alone, unless it runs, and return it: all that the product's command line needs."""
@@ -182,9 +200,9 @@ class Stack:
             return []
         with self._lock():
             self.say("stopping Airflow")
-            # Tasks report how they ended to the API server, and one whose Spark is gone would say that it failed: these
-            # two go last, with what is left of the others.
-            killed = self._end([name for name in self._names if name not in ("api-server", SPARK)])
+            # Tasks report how they ended to the API server, and one whose Spark or S3 is gone would say that it failed:
+            # these go last, with what is left of the others.
+            killed = self._end([name for name in self._names if name not in ("api-server", SPARK, S3)])
             killed += processes.end(self._airflow_processes(), GRACE_SECONDS)
             self.say("stopping PostgreSQL")
             self._postgres.stop()
@@ -255,6 +273,11 @@ class Stack:
         port = self._state.ports.get("spark")
         return f"sc://127.0.0.1:{port}" if self._state.spark and port else None
 
+    @property
+    def s3_url(self) -> str | None:
+        """The address of the S3 server; None where all is in folders."""
+        return f"http://127.0.0.1:{self._state.ports['s3']}" if self._state.s3 else None
+
     def api(self) -> httpx.Client:
         """Return a client of the REST API with an administrator's token; paths start with `/api/v2`."""
         token = self._http.get(f"{self.api_url}/auth/token").raise_for_status().json()["access_token"]
@@ -292,27 +315,61 @@ class Stack:
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_log"]),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports["worker_log"]),
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(self._state.schedule),
-            "AIRFLOW_CONN_NIGHTLY_ARTIFACTS": _connection("generic", extra={"uri": str(self.home / "artifacts")}),
+            "AIRFLOW_CONN_NIGHTLY_ARTIFACTS": _connection("generic", extra={"uri": self._place("artifacts")}),
             "AIRFLOW_CONN_NIGHTLY_DATABASE": _connection(
                 "postgres", host=str(postgres.socket), login="nightly", schema="nightly"
             ),
             "AIRFLOW_CONN_NIGHTLY_HASH_KEY": _connection("generic", password=keys.hash_key),
-            "AIRFLOW_CONN_NIGHTLY_LANDING": _connection("generic", extra={"uri": str(self.home / "landing")}),
+            "AIRFLOW_CONN_NIGHTLY_LANDING": _connection("generic", extra={"uri": self._place("landing")}),
             "AIRFLOW_CONN_NIGHTLY_MLFLOW": _connection(
                 "generic",
                 password=postgres.url("mlflow", "mlflow"),
                 extra={"ui_url": self.mlflow_url} if self.mlflow_url else {},
             ),
-            "AIRFLOW_CONN_NIGHTLY_TABLES": _connection("generic", extra={"uri": str(self.home / "tables")}),
+            "AIRFLOW_CONN_NIGHTLY_TABLES": _connection("generic", extra={"uri": self._place("tables")}),
         }
         remote = {"SPARK_REMOTE": self.spark_url} if self.spark_url else {}
-        return SETTINGS | airflow | remote | self.settings
+        storage = {}
+        if self.s3_url:
+            storage["AIRFLOW_CONN_NIGHTLY_STORAGE"] = _connection(
+                "aws",
+                login=keys.s3_access_key,
+                password=keys.s3_secret_key,
+                extra={
+                    "aws_session_token": keys.s3_session_token,
+                    "endpoint_url": self.s3_url,
+                    "region_name": REGION,
+                },
+            )
+        return SETTINGS | airflow | remote | storage | self.settings
+
+    def _place(self, name: str) -> str:
+        """Return where landing, tables or artifacts are."""
+        return f"s3://{BUCKET}/{name}" if self._state.s3 else str(self.home / name)
+
+    def _storage_options(self) -> dict[str, str]:
+        """Return how S3 is reached, as `include/io/storage.py` names it."""
+        if self.s3_url is None:
+            return {}
+        return {
+            "AWS_ENDPOINT_URL": self.s3_url,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": self._secrets.s3_access_key,
+            "AWS_SECRET_ACCESS_KEY": self._secrets.s3_secret_key,
+            "AWS_SESSION_TOKEN": self._secrets.s3_session_token,
+        }
+
+    def _make_bucket(self) -> None:
+        if self.s3_url:
+            self._http.put(f"{self.s3_url}/{BUCKET}").raise_for_status()  # again changes nothing
 
     def _mlflow_settings(self) -> dict[str, str]:
         # The URL of a database may carry a password, and a command line is everyone's to read.
         return {
+            **self._storage_options(),
+            **({"MLFLOW_S3_ENDPOINT_URL": self.s3_url} if self.s3_url else {}),
             "MLFLOW_BACKEND_STORE_URI": self._postgres.url("mlflow", "mlflow"),
-            "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(self.home / "artifacts"),
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT": self._place("artifacts"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_HOST": "127.0.0.1",
             "MLFLOW_PORT": str(self._state.ports["mlflow"]),
@@ -329,19 +386,22 @@ class Stack:
             return [_program("mlflow"), "server"]
         if name == SPARK:
             return spark_server(self._state.ports["spark"])
+        if name == S3:
+            return s3_server(self._state.ports["s3"])
         return [_program("airflow"), name]
 
     def _shell_settings(self) -> dict[str, str]:
-        postgres = self._postgres
+        postgres, storage = self._postgres, self._storage_options()
         return {
+            **({"NIGHTLY_STORAGE_OPTIONS": json.dumps(storage)} if storage else {}),
             "DATABASE_URL": postgres.url("nightly", "nightly"),
             "MLFLOW_TRACKING_URI": postgres.url("mlflow", "mlflow"),
-            "NIGHTLY_ARTIFACTS": str(self.home / "artifacts"),
+            "NIGHTLY_ARTIFACTS": self._place("artifacts"),
             "NIGHTLY_DATABASE_URL": postgres.url("nightly", "nightly"),
             "NIGHTLY_HASH_KEY": self._secrets.hash_key,
-            "NIGHTLY_LANDING": str(self.home / "landing"),
+            "NIGHTLY_LANDING": self._place("landing"),
             "NIGHTLY_MLFLOW_TRACKING_URI": postgres.url("mlflow", "mlflow"),
-            "NIGHTLY_TABLES": str(self.home / "tables"),
+            "NIGHTLY_TABLES": self._place("tables"),
             "OPS_READER_URL": postgres.url("ops_reader", "nightly"),
             "READER_URL": postgres.url("reader", "nightly"),
         }
@@ -373,7 +433,11 @@ class Stack:
         shutil.copy(PRELOAD, config)
 
     def _service_settings(self, name: str) -> dict[str, str]:
-        own = {MLFLOW: self._mlflow_settings, SPARK: self._spark_settings}
+        own: dict[str, Callable[[], dict[str, str]]] = {
+            MLFLOW: self._mlflow_settings,
+            SPARK: self._spark_settings,
+            S3: dict,  # whoever comes may read and write
+        }
         return own.get(name, self._airflow_settings)()
 
     def _settings_digest(self, name: str) -> str:
@@ -456,7 +520,7 @@ class Stack:
 
     def _unhealthy(self) -> list[str]:
         """Return the services that do not do their work."""
-        answers = {SPARK: self._answers_spark, MLFLOW: self._answers_mlflow}
+        answers = {SPARK: self._answers_spark, MLFLOW: self._answers_mlflow, S3: self._answers_s3}
         others = [name for name in self._names if name in answers]
         silent = [name for name in others if self._service_process(name) is None or not answers[name]()]
         return self._unhealthy_airflow() + silent
@@ -465,6 +529,11 @@ class Stack:
         """It listens once its Spark is up."""
         with suppress(OSError), socket.create_connection(("127.0.0.1", self._state.ports["spark"]), timeout=5):
             return True
+        return False
+
+    def _answers_s3(self) -> bool:
+        with suppress(httpx.HTTPError):
+            return self._http.get(f"{self.s3_url}/moto-api/").is_success
         return False
 
     def _answers_mlflow(self) -> bool:
@@ -546,7 +615,7 @@ class Stack:
     @property
     def _names(self) -> tuple[str, ...]:
         """The services that should run."""
-        others = {SPARK: self._state.spark, MLFLOW: self._state.mlflow}
+        others = {SPARK: self._state.spark, MLFLOW: self._state.mlflow, S3: self._state.s3}
         return (*SERVICES, *(name for name, wanted in others.items() if wanted))
 
     # Files
@@ -585,9 +654,11 @@ class Stack:
     @cached_property
     def _secrets(self) -> Secrets:
         file = self.home / "secrets.json"
-        if not file.exists():
-            _write_private(file, Secrets.make().model_dump_json(indent=2))
-        return Secrets.model_validate_json(file.read_text())
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        keys = Secrets.make().model_copy(update=kept)  # what an older stack lacks is made
+        if keys.model_dump() != kept:
+            _write_private(file, keys.model_dump_json(indent=2))
+        return keys
 
 
 def _program(name: str) -> str:

@@ -43,8 +43,15 @@ def test_a_night_runs_and_agrees(composed: Composed) -> None:
 
 
 def test_everything_is_in_the_store_and_nothing_in_a_container(composed: Composed) -> None:
-    script = "import fsspec; from dags.common import resolve; from include.io.storage import filesystem as f; s = resolve('tests', 'unknown')"
-    script += "\nfor uri in (s.landing, s.tables, s.artifacts):\n    fs, path = f(s, uri); print(len(fs.find(path)))"
+    script = """
+from dags.common import resolve
+from include.io.storage import filesystem
+
+settings = resolve("tests", "unknown")
+for uri in (settings.landing, settings.tables, settings.artifacts):
+    fs, path = filesystem(settings, uri)
+    print(len(fs.find(path)))
+"""
     counts = composed.compose("exec", "-T", "scheduler", "python", "-c", script).split()
     assert len(counts) == 3 and all(int(count) > 10 for count in counts)
 
