@@ -42,7 +42,7 @@ RUN UV_LINK_MODE=copy /opt/venv/bin/uv pip install --no-deps --no-build-isolatio
 # Spark's classes as the JVM wants them in memory: a start takes less time and less CPU
 FROM base AS classes
 COPY --from=packages /opt/venv /opt/venv
-COPY tools/__init__.py tools/postgres.py tools/processes.py tools/stack.py tools/airflow.env tools/spark_server.py /opt/build/tools/
+COPY tools/__init__.py tools/spark_server.py /opt/build/tools/
 COPY include/io/spark_conf /opt/build/include/io/spark_conf
 WORKDIR /opt/build
 RUN /opt/venv/bin/python -m tools.spark_server archive

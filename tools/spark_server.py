@@ -1,7 +1,8 @@
-"""The image's Spark Connect server: `serve` it, or `archive` the classes it loads (`python -m tools.spark_server …`).
+"""The Spark Connect server that tasks share: of the local stack, and of the image.
 
-A JVM that is given the archive maps its classes instead of reading, checking and linking each. That asks for a class
-path without folders in it, so the settings of `include/io/spark_conf` are handed over by name.
+In the image it is served by `python -m tools.spark_server serve`, with an archive of the classes that it loads, which
+`archive` makes when the image is built: the JVM maps them instead of reading, checking and linking each. That asks for
+a class path without folders in it, so there the settings of `include/io/spark_conf` are handed over by name.
 """
 
 import os
@@ -9,13 +10,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
-from tools.stack import SPARK_HOME, SPARK_SETTINGS, spark_server
+SPARK_HOME = Path(str(find_spec("pyspark").origin)).parent  # type: ignore[union-attr]  # it is locked
+CONF = Path(__file__).resolve().parents[1] / "include" / "io" / "spark_conf"
+SPARK_SETTINGS = {"SPARK_HOME": str(SPARK_HOME), "SPARK_CONF_DIR": str(CONF)}
 
 PORT = 15002
 CLASSES = Path(os.environ.get("NIGHTLY_SPARK_CLASSES", "/opt/spark-classes.jsa"))
-CONF = Path(SPARK_SETTINGS["SPARK_CONF_DIR"])
 
 JOB = """
 import time
@@ -35,6 +38,14 @@ made.repartition("day").sortWithinPartitions("key").write.partitionBy("day").par
 assert spark.read.parquet("{folder}/table").count() == 1000
 spark.stop()
 """
+
+
+def spark_server(port: int, address: str = "127.0.0.1") -> list[str]:
+    """Return the command of a server, for SPARK_SETTINGS: pip's pyspark lacks start-connect-server.sh."""
+    binding = {"address": address, "port": port}
+    options = [f"--conf=spark.connect.grpc.binding.{name}={value}" for name, value in binding.items()]
+    main = "org.apache.spark.sql.connect.service.SparkConnectServer"
+    return [str(SPARK_HOME / "bin" / "spark-submit"), "--class", main, *options]
 
 
 def serve() -> None:

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +35,7 @@ from rich.console import Console
 
 from tools import processes
 from tools.postgres import Postgres, PostgresError, find_binaries
+from tools.spark_server import SPARK_SETTINGS, spark_server
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".local"
@@ -63,9 +63,6 @@ SETTINGS = dict(
 )
 BACKFILL_POOL = SETTINGS["AIRFLOW__NIGHTLY__BACKFILL_POOL"]
 BACKFILL_SLOTS = int(SETTINGS["AIRFLOW__CORE__PARALLELISM"]) - 2  # what is left is for the nightly run
-
-SPARK_HOME = Path(str(find_spec("pyspark").origin)).parent  # type: ignore[union-attr]  # it is locked
-SPARK_SETTINGS = {"SPARK_HOME": str(SPARK_HOME), "SPARK_CONF_DIR": str(ROOT / "include" / "io" / "spark_conf")}
 
 HEALTHY_SECONDS = 180
 GRACE_SECONDS = 15
@@ -714,14 +711,6 @@ def _measure_memory(process: psutil.Process | None) -> int:
                 with suppress(psutil.Error):
                     total += part.memory_full_info().uss
     return total
-
-
-def spark_server(port: int, address: str = "127.0.0.1") -> list[str]:
-    """Return the command of a Spark Connect server, for SPARK_SETTINGS: pip's pyspark lacks start-connect-server.sh."""
-    binding = {"address": address, "port": port}
-    options = [f"--conf=spark.connect.grpc.binding.{name}={value}" for name, value in binding.items()]
-    main = "org.apache.spark.sql.connect.service.SparkConnectServer"
-    return [str(SPARK_HOME / "bin" / "spark-submit"), "--class", main, *options]
 
 
 def s3_server(port: int) -> list[str]:
