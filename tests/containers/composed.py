@@ -42,6 +42,7 @@ class Composed:
             "NIGHTLY_IMAGE": f"{name}:latest",
             "NIGHTLY_SECRETS": str(folder / "secrets"),
             "EXTRA_CA": str(CERTIFICATES) if CERTIFICATES.exists() else "/dev/null",
+            "AIRFLOW_SCHEDULE": "False",
             **ports,
             "AIRFLOW_URL": f"http://localhost:{ports['AIRFLOW_PORT']}",
             **settings,
