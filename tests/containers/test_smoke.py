@@ -39,7 +39,7 @@ def test_a_night_runs_and_agrees(composed: Composed) -> None:
     rows = composed.query(
         f"SELECT day, count(*) FROM current_predictions WHERE model = '{MODEL}' GROUP BY 1 ORDER BY 1"
     )
-    assert rows.splitlines() == [f"{BEFORE}|", f"{NIGHT}|"]
+    assert rows.splitlines() == [f"{BEFORE}|954", f"{NIGHT}|738"]
 
 
 def test_everything_is_in_the_store_and_nothing_in_a_container(composed: Composed) -> None:
