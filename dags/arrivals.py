@@ -17,14 +17,15 @@ from include.settings import utc_now
 
 
 class WaitForFiles(S3KeySensor):
-    """Waits for the cutoff and a file of each required feed. The one task that reads the clock.
+    """Wait for the cutoff and a file of each required feed. The one step that reads the clock.
 
     What is missing is decided here, by `missing_files`. The triggerer cannot import `include`: it is given a moment,
     or the keys that are missing, and what it found is looked at again.
     """
 
     def __init__(self, *, project: Project, **arguments: Any) -> None:
-        named = {"task_id": "wait_for_files", "doc_md": type(self).__doc__} | WAIT | arguments
+        doc = (type(self).__doc__ or "").splitlines()[0]
+        named = {"task_id": "wait_for_files", "doc_md": doc} | WAIT | arguments
         super().__init__(bucket_key=[], wildcard_match=True, deferrable=True, aws_conn_id=STORAGE, **named)
         self.project = project
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from include.config import Model, Project, load_model, load_project, nearest, project_names
 from include.contracts import BY_GATE, GateDecision, Interval, Knowledge, PublishMode, Record, StepResult
@@ -53,6 +54,10 @@ def _settings() -> Settings:
     except ValidationError as error:
         missing = ", ".join(f"NIGHTLY_{problem['loc'][0]}".upper() for problem in error.errors())
         raise NeedsAttention(f"not set: {missing}; `. .local/env` sets them for the stack of `make start`") from error
+    except SettingsError:
+        pass
+    # not chained: the error of parsing carries the whole text
+    raise NeedsAttention('NIGHTLY_STORAGE_OPTIONS is not JSON, such as {"AWS_REGION": "eu-central-1"}')
 
 
 def _run(step: str, config: Project | Model, interval: Interval, **options: Any) -> StepResult:

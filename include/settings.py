@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     mlflow_registry_uri: SecretStr | None = Field(default=None, description="MLflow registry; tracking's by default")
     hash_key: SecretStr = Field(description="the key that identifiers are hashed with (HMAC-SHA256)")
     storage_options: dict[str, SecretStr] = Field(
-        default_factory=dict, description="object store options of delta-rs, e.g. AWS_ENDPOINT_URL"
+        default_factory=dict, description="how S3 is reached, as delta-rs names it, e.g. AWS_ENDPOINT_URL"
     )
     run_id: str = Field(default="by-hand", description="who runs this: an Airflow run id, or by-hand")
     git_commit: str = Field(default="unknown", description="the commit of the code that runs")

@@ -4,10 +4,12 @@ import itertools
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from include.io import storage
+from pydantic import SecretStr
+
 from include.settings import Settings
 from tools.stack import s3_server
 
@@ -39,11 +41,18 @@ def server() -> Iterator[str]:
         process.wait()
 
 
+def bucket(endpoint: str) -> str:
+    """A new one."""
+    name = f"bucket-{next(_numbers)}"
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
+    return f"s3://{name}"
+
+
 def on_s3(settings: Settings, endpoint: str) -> Settings:
-    """The same with its places in a bucket that is made for it."""
-    bucket = f"s3://bucket-{next(_numbers)}"
-    places = {name: f"{bucket}/{name}" for name in ("landing", "tables", "artifacts")}
+    """The same with its places in a bucket of its own."""
+    uri = bucket(endpoint)
+    places = {name: f"{uri}/{name}" for name in ("landing", "tables", "artifacts")}
     options = KEYS | {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "eu-west-1"}
-    moved = Settings.model_validate(settings.model_dump() | places | {"storage_options": options})
-    storage.filesystem(moved, bucket)[0].mkdir(bucket)
-    return moved
+    return settings.model_copy(
+        update={**places, "storage_options": {name: SecretStr(value) for name, value in options.items()}}
+    )

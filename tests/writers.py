@@ -1,9 +1,9 @@
 """Writers to a small Delta table, one for each way that `io/tables.py` has; tests set them against each other."""
 
+import io
 import json
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -39,13 +39,14 @@ def by_function(tables: Tables, day: date, who: str) -> TableRef:
 
 def by_files(tables: Tables, day: date, who: str) -> TableRef:
     """As Spark's executors write."""
-    path = Path(tables.uri(TABLE)) / f"spark-{who}" / f"day={day}" / "part-0.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = written(day, who)
-    rows.drop("day").write_parquet(path)
-    relative = str(path.relative_to(tables.uri(TABLE)))
+    relative = f"spark-{who}/day={day}/part-0.parquet"
+    path = f"{tables.path(TABLE)}/{relative}"
+    rows, content = written(day, who), io.BytesIO()
+    rows.drop("day").write_parquet(content)
+    tables.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+    tables.fs.pipe_file(path, content.getvalue())
     stats = json.dumps({"numRecords": rows.height})
-    action = AddAction(relative, path.stat().st_size, {"day": str(day)}, 0, True, stats)
+    action = AddAction(relative, len(content.getvalue()), {"day": str(day)}, 0, True, stats)
     schema = Schema.from_arrow(rows.to_arrow().schema)
     interval = Interval.of(day)
     return tables.commit_files(TABLE, [action], schema, interval, partition_by=["day"], equals={}, rows=rows.height)

@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
@@ -104,6 +104,16 @@ class Airflow:
                     )
                 status.update(f"  [dim]{', '.join(busy) or 'waiting'}[/dim]")
                 time.sleep(POLL_SECONDS)
+
+    def state(self, dag_id: str, run_id: str, task_id: str, wanted: Container[str]) -> str:
+        """The state of a task, once it is one of those."""
+        deadline = time.monotonic() + RUN_SECONDS
+        while time.monotonic() < deadline:
+            state = str(self._get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")["state"])
+            if state in wanted:
+                return state
+            time.sleep(POLL_SECONDS)
+        raise DemoError(f"{dag_id} {run_id}: {task_id} is {state}")
 
     def _show(self, dag_id: str, run_id: str, tasks: list[dict[str, Any]]) -> None:
         marks = {"success": "[green]✓[/green]", "skipped": "[yellow]–[/yellow]", "up_for_retry": "[yellow]↻[/yellow]"}

@@ -69,20 +69,22 @@ class Landing:
         """The objects of a feed, of one day or of all, by day and key. Sidecars and hidden files are none."""
         declared = self.project.feeds[feed].path
         self.fs.invalidate_cache()
-        listing: dict[str, Any] = self.fs.glob(f"{self.root}/{declared.format(day=day or '*')}", detail=True)
+        listing = self._list(f"{self.root}/{declared.format(day=day or '*')}")
         named = re.compile(_as_regex(declared))
+        matches = {path: named.fullmatch(path.removeprefix(f"{self.root}/")) for path in listing}
         found = []
         for path, info in listing.items():
-            key = path.removeprefix(f"{self.root}/")
-            match = named.fullmatch(key)
+            key, match = path.removeprefix(f"{self.root}/"), matches[path]
             if match is None or info["type"] != "file" or key.rsplit("/", 1)[-1].startswith((".", "_")):
                 continue
-            if path.endswith(".json") and path.removesuffix(".json") in listing:
+            if path.endswith(".json") and matches.get(path.removesuffix(".json")):
                 continue
             try:
                 of_day = date.fromisoformat(match["day"])
             except ValueError:
                 log.warning("%s: there is no day %s; the file is left alone", path, match["day"])
+                continue
+            if day not in (None, of_day):
                 continue
             found.append(
                 Found(
@@ -95,6 +97,13 @@ class Landing:
                 )
             )
         return sorted(found, key=lambda f: (f.day, f.key))
+
+    def _list(self, pattern: str) -> dict[str, Any]:
+        """Path -> what is known of it, for all that the pattern matches, and maybe more."""
+        if isinstance(self.fs, LocalFileSystem):
+            return dict(self.fs.glob(pattern, detail=True))
+        # an object store lists a thousand keys at once, and has no folders, of which glob would ask for each
+        return dict(self.fs.find(pattern.split("*", 1)[0].rsplit("/", 1)[0], detail=True))
 
     def read(self, found: Found) -> bytes:
         return bytes(self.fs.cat_file(f"{self.root}/{found.key}"))

@@ -39,6 +39,7 @@ def filesystem(settings: Settings, uri: str) -> tuple[Any, str]:
         token=given.get(TOKEN),
         client_kwargs={name: value for name, value in client.items() if value},
         use_listings_cache=False,  # what another process wrote is looked for
+        max_concurrency=1,  # of parts of one object: with more, each read asks for its size first
     )
 
 

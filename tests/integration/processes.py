@@ -33,6 +33,9 @@ class Processes:
     def __init__(self, settings: Settings, count: int) -> None:
         values = {name: getattr(settings, name) for name in ("landing", "tables", "artifacts", "run_id")}
         values |= {name: getattr(settings, name).get_secret_value() for name in SECRETS}
+        if settings.storage_options:
+            options = {name: value.get_secret_value() for name, value in settings.storage_options.items()}
+            values["storage_options"] = json.dumps(options)
         environment = {**os.environ, **{f"NIGHTLY_{name}".upper(): value for name, value in values.items()}}
         self.children = [
             subprocess.Popen(

@@ -4,6 +4,7 @@ there, or dies, a step says so soon instead of waiting for ever.
 Each step runs in a process of its own, as a task does: a process has one kind of session.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 import polars as pl
 import psutil
 import pytest
+from pydantic import SecretStr
 
 from include.config import load_project
 from include.contracts import Interval
@@ -27,6 +29,7 @@ from include.settings import Settings
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.landing import places
+from tests.s3 import on_s3
 from tools.spark_server import SPARK_SETTINGS, spark_server
 from tools.stack import ROOT
 
@@ -104,22 +107,39 @@ def run(code: str, remote: str | None, given: str = "") -> "subprocess.Popen[str
     return process
 
 
-def features(settings: Settings, folder: Path, remote: str | None) -> pl.DataFrame:
-    shutil.copytree(settings.tables, folder)
-    own = settings.model_copy(update={"tables": str(folder)})
-    process = run(BUILD, remote, own.model_dump_json())
+def features(own: Settings, remote: str | None) -> pl.DataFrame:
+    process = run(BUILD, remote, json.dumps(own.model_dump(), default=SecretStr.get_secret_value))
     out, errors = process.communicate()
     assert process.returncode == 0, errors
     assert int(out) > 0
     return Tables(own).scan("features_flights").collect().sort("day", "entity_id")
 
 
+def in_folder(settings: Settings, folder: Path) -> Settings:
+    shutil.copytree(settings.tables, folder)
+    return settings.model_copy(update={"tables": str(folder)})
+
+
+def copied_to_s3(settings: Settings, endpoint: str) -> Settings:
+    own = on_s3(settings, endpoint)
+    tables = Tables(own)
+    tables.fs.put(settings.tables, own.tables, recursive=True)
+    return own
+
+
+@pytest.fixture(scope="module")
+def expected(landed: Settings, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+    """By a Spark of one's own, in folders."""
+    return features(in_folder(landed, tmp_path_factory.mktemp("own") / "tables"), None)
+
+
 def test_features_are_those_of_a_spark_of_ones_own(
-    landed: Settings, server: tuple[str, psutil.Popen], tmp_path: Path
+    landed: Settings, expected: pl.DataFrame, server: tuple[str, psutil.Popen], tmp_path: Path, s3: str
 ) -> None:
-    shared, own = features(landed, tmp_path / "shared", server[0]), features(landed, tmp_path / "own", None)
-    assert shared.schema == own.schema
-    assert shared.equals(own)
+    for own in (in_folder(landed, tmp_path / "shared"), copied_to_s3(landed, s3)):
+        shared = features(own, server[0])
+        assert shared.schema == expected.schema
+        assert shared.equals(expected)
 
 
 def test_without_it_a_step_says_so_at_once(landed: Settings) -> None:

@@ -1,9 +1,7 @@
 """Tables written by several real processes at once: nothing is lost, nothing doubled."""
 
-import itertools
 from collections.abc import Iterator
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +9,8 @@ from include.io.tables import Tables
 from include.settings import Settings
 from tests.integration.processes import Processes, processes
 from tests.landing import places
+from tests.s3 import on_s3
 from tests.writers import TABLE, by_replace, frame, rows_of, stored, written
-
-_numbers = itertools.count()
 
 FIRST = date(2013, 3, 1)
 OTHER = date(2013, 4, 1)
@@ -26,9 +23,16 @@ MIXES = {
 }
 
 
+# each request to the S3 server takes some time
+WHERE = pytest.mark.parametrize(
+    ("settings", "mix"), [*(("folder", mix) for mix in MIXES), ("s3", "all")], indirect=["settings"]
+)
+
+
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return places(tmp_path_factory.mktemp("tables"))
+def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    found = places(tmp_path_factory.mktemp("tables"))
+    return found if request.param == "folder" else on_s3(found, request.getfixturevalue("s3"))
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +46,11 @@ def tables(settings: Settings) -> Tables:
     """Empty each time, at the place where the processes look."""
     tables = Tables(settings)
     if tables.exists(TABLE):
-        Path(tables.uri(TABLE)).rename(f"{tables.uri(TABLE)}-before-{tables.version(TABLE)}-{next(_numbers)}")
+        tables.fs.rm(tables.path(TABLE), recursive=True)
     return tables
 
 
-@pytest.mark.parametrize("mix", MIXES)
+@WHERE
 @pytest.mark.parametrize("before", ["no table", "empty table"])
 def test_days_of_their_own_all_land(tables: Tables, four: Processes, mix: str, before: str) -> None:
     if before == "empty table":
@@ -62,7 +66,7 @@ def test_days_of_their_own_all_land(tables: Tables, four: Processes, mix: str, b
         assert set(written(FOUR[n], f"p{n}").iter_rows()) <= set(stored(tables, version))
 
 
-@pytest.mark.parametrize("mix", MIXES)
+@WHERE
 @pytest.mark.parametrize("before", ["no table", "empty partition", "filled partition"])
 def test_at_one_day_the_rows_of_one_are_left(tables: Tables, four: Processes, mix: str, before: str) -> None:
     """Also the partition of another day, which was there before."""

@@ -640,9 +640,9 @@ class TestDelivery:
         put = store.pipe_file
         order: list[str] = []
 
-        def spy(_: object, path: str, value: bytes) -> None:
+        def spy(_: object, path: str, value: bytes, **options: str) -> None:
             order.append(path)
-            put(path, value)
+            put(path, value, **options)
 
         monkeypatch.setattr(type(store), "pipe_file", spy)
         settings = make_settings("memory://bucket/landing")

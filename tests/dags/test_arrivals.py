@@ -1,0 +1,200 @@
+"""S3 as Airflow reaches it: keys from the connection, and the wait for files, which goes on in the triggerer."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.amazon.aws.triggers.s3 import S3KeyTrigger
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSensorTimeout, TaskDeferred
+
+from dags import arrivals, common, params
+from dags.arrivals import WaitForFiles
+from include.config import Project, load_project
+from include.io import storage
+from include.io.landing import write_whole
+from include.settings import Settings
+from tests.landing import DAY, deliver_one
+from tests.s3 import KEYS, bucket
+
+KEY, SECRET, TOKEN = KEYS.values()
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project("flights")
+
+
+class Ti:
+    """Of a task that started now."""
+
+    def __init__(self) -> None:
+        self.start_date = datetime.now(UTC)
+
+    def get_first_reschedule_date(self, context: object) -> None:
+        return None
+
+
+@pytest.fixture
+def context(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Of a run of DAY."""
+    run = type("Run", (), {"logical_date": None, "run_type": "manual"})()
+    found = {"params": {"day": str(DAY)}, "dag_run": run, "run_id": "test", "ti": Ti()}
+    for module in (common, params):
+        monkeypatch.setattr(module, "get_current_context", lambda: found)
+    return found
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make the connections, with places below a URI; `nightly_storage` only when it is given."""
+
+    def make(uri: str, **aws: Any) -> None:
+        for place in ("landing", "tables", "artifacts"):
+            connection = {"conn_type": "generic", "extra": {"uri": f"{uri}/{place}"}}
+            monkeypatch.setenv(f"AIRFLOW_CONN_NIGHTLY_{place.upper()}", json.dumps(connection))
+        for name in ("mlflow", "hash_key"):
+            monkeypatch.setenv(f"AIRFLOW_CONN_NIGHTLY_{name.upper()}", '{"conn_type": "generic", "password": "unused"}')
+        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_DATABASE", '{"conn_type": "postgres", "host": "nowhere"}')
+        if aws:
+            monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_STORAGE", json.dumps({"conn_type": "aws", **aws}))
+
+    return make
+
+
+@pytest.fixture
+def on_s3(s3: str, connect: Callable[..., None], context: dict[str, Any]) -> Settings:
+    extra = {"endpoint_url": s3, "region_name": "eu-west-1", "aws_session_token": TOKEN}
+    connect(bucket(s3), login=KEY, password=SECRET, extra=extra)
+    return common.settings()
+
+
+def deferred(call: Callable[[], object]) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as caught:
+        call()
+    assert caught.value.method_name == "execute_complete"
+    return caught.value
+
+
+def fired(trigger: Any) -> Any:
+    """What the triggerer hands over, which knows no more of the trigger than what is stored of it."""
+
+    async def first() -> Any:
+        name, arguments = trigger.serialize()
+        assert name == f"{type(trigger).__module__}.{type(trigger).__name__}"
+        again = type(trigger)(**arguments)
+        return (await anext(aiter(again.run()))).payload
+
+    return asyncio.run(asyncio.wait_for(first(), 20))
+
+
+def options(settings: Settings) -> dict[str, str]:
+    return {name: value.get_secret_value() for name, value in settings.storage_options.items()}
+
+
+class TestSettings:
+    def test_keys_and_token_come_from_the_connection(self, on_s3: Settings, s3: str) -> None:
+        assert options(on_s3) == {**KEYS, "AWS_ENDPOINT_URL": s3, "AWS_REGION": "eu-west-1"}
+        for secret in KEYS.values():
+            assert secret not in repr(on_s3) + str(on_s3.model_dump())
+
+    def test_a_role_is_taken(self, s3: str, connect: Callable[..., None], context: dict[str, Any]) -> None:
+        services = {"sts": {"endpoint_url": s3}, "s3": {"endpoint_url": s3}}
+        role = {"role_arn": "arn:aws:iam::123456789012:role/nightly", "region_name": "eu-west-1"}
+        connect("s3://bucket", login=KEY, password=SECRET, extra={**role, "service_config": services})
+        found = options(common.settings())
+        assert found["AWS_ACCESS_KEY_ID"].startswith("ASIA")
+        assert found["AWS_SECRET_ACCESS_KEY"] != SECRET
+        assert found["AWS_SESSION_TOKEN"]
+
+    def test_without_keys_each_library_finds_those_of_the_machine(
+        self, s3: str, connect: Callable[..., None], context: dict[str, Any]
+    ) -> None:
+        connect("s3://bucket", extra={"region_name": "eu-west-1"})
+        assert options(common.settings()) == {"AWS_REGION": "eu-west-1"}
+
+    def test_folders_need_no_connection(
+        self, connect: Callable[..., None], context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(common, "_storage_options", lambda: pytest.fail("was asked for"))
+        connect("/somewhere")
+        assert common.settings().storage_options == {}
+
+
+class TestWait:
+    def test_the_missing_keys_are_waited_for_in_the_triggerer(
+        self, project: Project, on_s3: Settings, context: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        deliver_one(project, on_s3, "weather", DAY)
+        task = WaitForFiles(project=project)
+        waiting = deferred(lambda: task.execute(context))
+        assert isinstance(waiting.trigger, S3KeyTrigger)
+        before = DAY - timedelta(days=1)
+        keys = {f"{on_s3.landing}/flights/{at}/*.csv.gz" for at in (f"schedule/{DAY}", f"actuals/{before}")}
+        assert set(waiting.trigger.bucket_key) == keys
+        assert f"waiting: no file of feed schedule for {DAY} (looked for {on_s3.landing}" in caplog.text
+        assert "feed weather" not in caplog.text
+        assert waiting.timeout is not None
+        assert timedelta(hours=11, minutes=59) < waiting.timeout <= timedelta(hours=12)
+        stored = str(waiting.trigger.serialize()) + caplog.text
+        assert not [secret for secret in KEYS.values() if secret in stored]
+        deliver_one(project, on_s3, "schedule", DAY)
+        deliver_one(project, on_s3, "actuals", before)
+        WaitForFiles(project=project).execute_complete(context, fired(waiting.trigger))  # and waits no longer
+
+    def test_all_is_there(self, project: Project, on_s3: Settings, context: dict[str, Any]) -> None:
+        for feed, day in project.required(DAY).items():
+            deliver_one(project, on_s3, feed, day)
+        WaitForFiles(project=project).execute(context)  # and does not wait
+
+    def test_a_sidecar_is_no_file(self, project: Project, on_s3: Settings, context: dict[str, Any]) -> None:
+        """Its key fires where a feed takes any name; it is looked at again in a while, not at once for ever."""
+        anything = {name: feed.model_copy(update={"path": f"{name}/{{day}}/*"}) for name, feed in project.feeds.items()}
+        loose = project.model_copy(update={"feeds": anything})
+        for feed, day in project.required(DAY).items():
+            filesystem, root = storage.filesystem(on_s3, on_s3.landing)
+            write_whole(filesystem, f"{root}/flights/{feed}/{day}/_COMING", b"{}")
+        waiting = deferred(lambda: WaitForFiles(project=loose).execute(context))
+        again = deferred(lambda: WaitForFiles(project=loose).execute_complete(context, fired(waiting.trigger)))
+        assert isinstance(again.trigger, DateTimeTrigger)
+        assert again.trigger.moment <= datetime.now(UTC) + timedelta(seconds=20)
+        then = deferred(lambda: WaitForFiles(project=loose).execute_complete(context, again.trigger.moment))
+        assert isinstance(then.trigger, S3KeyTrigger)
+
+    def test_it_does_not_look_before_the_cutoff(
+        self, project: Project, on_s3: Settings, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cutoff = project.cutoff_at(DAY)
+        monkeypatch.setattr(arrivals, "utc_now", lambda: cutoff - timedelta(minutes=1))
+        monkeypatch.setattr(arrivals, "settings", lambda: pytest.fail("it looked"))
+        context["ti"].start_date = cutoff - timedelta(hours=1)
+        waiting = deferred(lambda: WaitForFiles(project=project).execute(context))
+        assert isinstance(waiting.trigger, DateTimeTrigger)
+        assert waiting.trigger.moment == cutoff
+
+    def test_twelve_hours_are_twelve_hours_however_often_it_was_deferred(
+        self, project: Project, on_s3: Settings, context: dict[str, Any]
+    ) -> None:
+        context["ti"].start_date -= timedelta(hours=12, seconds=1)
+        with pytest.raises(AirflowSensorTimeout, match="not there after 12 hours"):
+            WaitForFiles(project=project).execute_complete(context, date.max)
+
+    def test_what_the_triggerer_met_fails_the_look(
+        self, project: Project, on_s3: Settings, context: dict[str, Any]
+    ) -> None:
+        with pytest.raises(AirflowException, match="no route"):
+            WaitForFiles(project=project).execute_complete(context, {"status": "error", "message": "no route"})
+
+    def test_a_folder_is_looked_at_again_and_again(
+        self, project: Project, tmp_path: Any, connect: Callable[..., None], context: dict[str, Any]
+    ) -> None:
+        connect(str(tmp_path))
+        with pytest.raises(AirflowRescheduleException):
+            WaitForFiles(project=project).execute(context)
+        for feed, day in project.required(DAY).items():
+            deliver_one(project, common.settings(), feed, day)
+        WaitForFiles(project=project).execute(context)  # and does not wait

@@ -1,0 +1,186 @@
+"""The same in S3 as in folders: what lands, tables, features by local Spark, and models."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from include.config import Project, load_project
+from include.contracts import Interval
+from include.errors import BadData
+from include.io import landing as landing_module
+from include.io import spark
+from include.io.landing import Landing
+from include.io.registry import Registry
+from include.io.tables import Tables
+from include.settings import Settings
+from include.steps.build_features import build_features
+from include.steps.land import land
+from include.steps.validate import validate
+from tests.integration.training import train, write_all
+from tests.landing import DAY, days, deliver_night, deliver_one, local, places
+from tests.s3 import KEYS, on_s3
+
+pytestmark = pytest.mark.timeout(300)
+
+FOUR = days(DAY, 4)
+NIGHT = Interval.of(DAY)
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project("flights")
+
+
+@pytest.fixture
+def own(tmp_path: Path, s3: str) -> Settings:
+    return on_s3(places(tmp_path), s3)
+
+
+@pytest.fixture
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The machine's temporary folder; nothing may be left there."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert [*folder.glob("nightly-spark-*")] == []
+
+
+def prepared(project: Project, settings: Settings, interval: Interval) -> Settings:
+    deliver_night(project, settings, *interval.days)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("include.io.database.record_quality", lambda *_: None)  # features need no PostgreSQL
+        land(project, interval, settings)
+        validate(project, interval, settings)
+    return settings
+
+
+def content(settings: Settings) -> dict[str, pl.DataFrame]:
+    """Table -> its rows, without what differs between two places; in an order of their own."""
+    tables, found = Tables(settings), {}
+    for path in tables.fs.ls(tables.path("").rstrip("/"), detail=False):
+        rows = tables.scan(Path(path).name).collect()
+        rows = rows.drop([name for name in ("uri", "modified_at") if name in rows.columns])
+        found[Path(path).name] = rows.sort(rows.columns)
+    return found
+
+
+def written_by_spark(settings: Settings) -> list[str]:
+    tables = Tables(settings)
+    return [path for path in tables.fs.find(tables.path("features_flights")) if "/spark-" in path]
+
+
+@pytest.mark.spark
+def test_nights_are_those_in_folders(project: Project, own: Settings, tmp_path: Path, staged: Path) -> None:
+    in_folders = prepared(project, places(tmp_path), FOUR)
+    prepared(project, own, FOUR)
+    for settings in (in_folders, own):
+        build_features(project, FOUR, settings)
+        build_features(project, FOUR.shifted(end=-2), settings)  # again, of a part
+    there, here = content(own), content(in_folders)
+    assert len(here) == 11
+    assert there.keys() == here.keys()
+    for table, rows in here.items():
+        assert rows.height or table.startswith("quarantine")
+        assert there[table].equals(rows), table
+    assert land(project, FOUR, own).new == 0
+
+
+@pytest.mark.spark
+def test_files_that_were_not_committed_belong_to_no_version(
+    project: Project, own: Settings, staged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_features(project, NIGHT, prepared(project, own, FOUR))
+    before, files = content(own)["features_flights"], written_by_spark(own)
+
+    def wrong(*arguments: Any) -> Any:
+        actions, counted = added(*arguments)
+        return actions, {day: count + 1 for day, count in counted.items()}
+
+    added = spark._added
+    monkeypatch.setattr(spark, "_added", wrong)
+    with pytest.raises(BadData, match="4 rows were made of 3 entities"):
+        build_features(project, NIGHT, own)
+    assert written_by_spark(own) == files
+    monkeypatch.undo()
+
+    with monkeypatch.context() as patch:  # as a kill would leave it
+        patch.setattr(Tables, "commit_files", lambda *_, **__: pytest.fail("cut off"))
+        with pytest.raises(pytest.fail.Exception):
+            build_features(project, FOUR, own)
+    assert len(written_by_spark(own)) > len(files)
+    assert content(own)["features_flights"].equals(before)
+    build_features(project, FOUR, own)
+    assert content(own)["features_flights"].height == 4 * 3
+
+
+def test_objects_of_a_feed_are_found_by_day(project: Project, own: Settings) -> None:
+    path = "schedule/*-{day}.csv"
+    feeds = {**project.feeds, "schedule": project.feeds["schedule"].model_copy(update={"path": path})}
+    landing = Landing(project.model_copy(update={"feeds": feeds}), own)
+    names = [f"a-{DAY}.csv", f"a-{DAY}.csv.json", f".a-{DAY}.csv", "a-2013-03-05.csv", f"old/a-{DAY}.csv", "readme.txt"]
+    for name in names:
+        landing.fs.pipe_file(f"{landing.root}/schedule/{name}", b"content")
+    assert [found.uri for found in landing.find("schedule", DAY)] == [f"{own.landing}/flights/schedule/a-{DAY}.csv"]
+    assert [found.day for found in landing.find("schedule")] == [DAY, DAY + timedelta(days=1)]
+    [found] = landing.find("schedule", DAY)
+    assert (found.size, found.modified_at.utcoffset()) == (7, timedelta())
+    assert landing.read(found) == b"content"
+
+
+def test_two_runs_that_take_a_file_at_once_agree_on_it(
+    project: Project, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver_one(project, own, "schedule", DAY)
+    landing = Landing(project, own)
+    [found] = landing.find("schedule")
+    read = landing_module.read
+    asked: list[str] = []
+
+    def too_early(filesystem: Any, path: str) -> bytes | None:
+        """Both look, and find none, before either writes."""
+        asked.append(path)
+        return None if len(asked) % 2 else read(filesystem, path)
+
+    landing.take(found, "first", local(DAY, 2))
+    monkeypatch.setattr(landing_module, "read", too_early)
+    landing.take(found, "first", local(DAY, 2))
+    with pytest.raises(FileExistsError, match="another run took it at this moment"):
+        landing.take(found, "second", local(DAY, 2))
+    monkeypatch.undo()
+    assert landing.taken(found) == "first"
+
+
+def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str) -> None:
+    own, before = on_s3(with_mlflow, s3), dict(os.environ)
+    write_all(own)
+    trained = train(own)
+    assert train(own) == trained  # taken up
+    registry = Registry(own)
+    version = trained.version or 0
+    assert registry.load_version("late_arrival", version).task == "classification"
+    files = registry.files("late_arrival", version)
+    assert files.megabytes > 0
+    assert files == registry.files("late_arrival", version)
+    kept = Tables(own).fs.find(own.artifacts)
+    assert any(path.endswith("model.pkl") for path in kept)
+    assert dict(os.environ) == before  # what MLflow was given is taken back
+    assert not [secret for secret in KEYS.values() if any(secret in value for value in os.environ.values())]
+
+
+def test_without_options_each_library_looks_as_aws_does(
+    project: Project, own: Settings, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": s3, "AWS_DEFAULT_REGION": "eu-west-1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")  # delta-rs asks for it; AWS itself is https
+    bare = own.model_copy(update={"storage_options": {}})
+    prepared(project, bare, NIGHT)
+    assert Landing(project, bare).find("actuals", DAY - timedelta(days=1))
+    assert content(bare)["raw_schedule"].height == 3

@@ -1,0 +1,68 @@
+"""How S3 is reached: what each library is given."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from include.errors import BadConfig
+from include.io import storage
+from include.io.registry import Registry
+from include.settings import Settings
+from tests.landing import places
+
+OPTIONS = {
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_SESSION_TOKEN": "token",
+    "AWS_REGION": "eu-west-1",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9000",
+}
+
+
+def settings_with(options: dict[str, str]) -> Settings:
+    moved = {"artifacts": "s3://bucket/artifacts", "mlflow_tracking_uri": "http://127.0.0.1:1"}
+    return Settings.model_validate(places(Path("/somewhere")).model_dump() | moved | {"storage_options": options})
+
+
+def test_folders_are_given_nothing() -> None:
+    settings = settings_with(OPTIONS)
+    assert storage.delta_options(settings, "/tables") == {}
+    assert storage.filesystem(settings, "/tables")[0].storage_options == {}
+    assert storage.mlflow_variables(settings.model_copy(update={"artifacts": "/artifacts"})) == {}
+
+
+def test_two_writers_of_a_table_are_kept_apart_whatever_is_said() -> None:
+    assert storage.delta_options(settings_with({}), "s3://bucket/tables") == {"AWS_CONDITIONAL_PUT": "etag"}
+    given = storage.delta_options(settings_with(OPTIONS), "s3://bucket/tables")
+    assert given == {**OPTIONS, "AWS_CONDITIONAL_PUT": "etag", "AWS_ALLOW_HTTP": "true"}
+    tls = storage.delta_options(settings_with({"AWS_ENDPOINT_URL": "https://minio"}), "s3://bucket/tables")
+    assert "AWS_ALLOW_HTTP" not in tls
+
+
+def test_mlflow_is_given_keys_that_belong_together() -> None:
+    without_token = {name: value for name, value in OPTIONS.items() if name != "AWS_SESSION_TOKEN"}
+    assert storage.mlflow_variables(settings_with(without_token)) == {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": None,
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "MLFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9000",
+    }
+    assert storage.mlflow_variables(settings_with({})) == {}
+
+
+def test_the_environment_is_as_it_was_after_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of somebody else")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    before = dict(os.environ)
+    with Registry(settings_with({**OPTIONS, "AWS_SESSION_TOKEN": "ours"}))._reached():
+        assert os.environ["AWS_SESSION_TOKEN"] == "ours"
+        assert os.environ["AWS_ACCESS_KEY_ID"] == "key"
+    assert dict(os.environ) == before
+
+
+def test_a_name_that_no_library_knows_is_refused() -> None:
+    with pytest.raises(BadConfig, match=r"'AWS_SECRET_KEY'.*did you mean 'AWS_SECRET_ACCESS_KEY'") as caught:
+        storage.delta_options(settings_with({"AWS_SECRET_KEY": "hidden"}), "s3://bucket/tables")
+    assert "hidden" not in str(caught.value)
