@@ -117,14 +117,14 @@ class Composed:
         return run_id
 
     def await_task(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Return while the task is running."""
+        """Return while the task is running. The API server may be away in between."""
         deadline = time.monotonic() + RUN_SECONDS
-        while True:
-            tasks = self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
-            if any(task["task_id"] == task_id and task["state"] == "running" for task in tasks):
-                return
-            assert time.monotonic() < deadline, [(task["task_id"], task["state"]) for task in tasks]
-            time.sleep(0.2)
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPError):
+                if (task_id, "running") in [(name, state) for name, state, _ in self.tasks(dag_id, run_id)]:
+                    return
+            time.sleep(0.3)
+        raise AssertionError(f"{dag_id} {run_id}: {task_id} did not run: {self.tasks(dag_id, run_id)}")
 
     def follow(self, run_id: str) -> None:
         """Return when the runs of a day have succeeded. The API server may be away in between."""
@@ -166,7 +166,7 @@ class Composed:
         password = json.loads((self.folder / "secrets" / "ui_passwords.json").read_text(encoding="utf-8"))["admin"]
         body = {"username": "admin", "password": password}
         token = httpx.post(f"{url}/auth/token", json=body, trust_env=False).raise_for_status().json()["access_token"]
-        return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=30)
+        return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
 
 
 def find_engine() -> str | None:
