@@ -53,7 +53,8 @@ def init() -> None:
 
 
 def cli(arguments: Sequence[str]) -> None:
-    """Become the product's command line."""
+    """Become the product's command line, whose standard output is a record: Airflow would log there."""
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
     os.execve(sys.executable, [sys.executable, "-m", "include.cli", *arguments], _environment())
 
 

@@ -18,7 +18,7 @@ settings = resolve("tests", "unknown")
 uri = f"{settings.tables}/two_writers"
 options = delta_options(settings, uri)
 frame = pl.DataFrame({"day": [date(2013, 1, 1)], "n": [0]})
-write_deltalake(uri, frame.to_arrow(), storage_options=options)
+write_deltalake(uri, frame.to_arrow(), mode="overwrite", storage_options=options)
 
 
 def overwrite(start: threading.Barrier, table: DeltaTable, value: int, won: list[int]) -> None:

@@ -153,9 +153,14 @@ class Composed:
 
     def query(self, sql: str) -> str:
         """What the shared database answers, a row a line."""
-        script = 'import os, sys, psycopg2; c = psycopg2.connect("postgresql://nightly@postgres/nightly").cursor(); '
+        script = 'import sys, psycopg2; c = psycopg2.connect("postgresql://nightly@postgres/nightly").cursor(); '
         script += 'c.execute(sys.argv[1]); print("\\n".join("|".join(map(str, r)) for r in c.fetchall()))'
-        return self.compose("exec", "-T", "scheduler", "python", "-c", script, sql).strip()
+        return self.python(script, sql)
+
+    def python(self, script: str, *arguments: str) -> str:
+        """What a script prints inside a container, without what Airflow logs to the same place."""
+        quiet = ("--env", "AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING")
+        return self.compose("exec", "-T", *quiet, "scheduler", "python", "-c", script, *arguments).strip()
 
     def get(self, path: str) -> Any:
         return self._client.get(f"/api/v2{path}").raise_for_status().json()

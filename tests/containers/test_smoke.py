@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.containers.composed import BEFORE, MODEL, Composed, find_engine, services_of
-from tools.stack import ROOT
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -52,7 +50,7 @@ for uri in (settings.landing, settings.tables, settings.artifacts):
     fs, path = filesystem(settings, uri)
     print(len(fs.find(path)))
 """
-    counts = composed.compose("exec", "-T", "scheduler", "python", "-c", script).split()
+    counts = composed.python(script).split()
     assert len(counts) == 3 and all(int(count) > 10 for count in counts)
 
 
@@ -78,13 +76,4 @@ def test_it_can_be_reached_on_loopback_only(composed: Composed) -> None:
 
 def test_two_who_commit_the_same_version_of_a_table_are_told_apart(composed: Composed) -> None:
     script = (Path(__file__).parent / "commits.py").read_text(encoding="utf-8")
-    command = ["docker", "compose", "--project-name", composed.name, "--env-file", str(composed.env)]
-    done = subprocess.run(
-        [*command, "exec", "-T", "scheduler", "python", "-c", script],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "20 rounds, 1 winner each"
+    assert composed.python(script) == "20 rounds, 1 winner each"
