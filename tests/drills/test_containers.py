@@ -113,7 +113,7 @@ def test_the_next_night_runs_on_a_new_image_with_a_new_migration(composed: Compo
     before = published(composed)
     old = composed.settings["NIGHTLY_IMAGE"]
     new = f"{composed.name}:next"
-    head = composed.query("SELECT version_num FROM alembic_version")
+    head = composed.query("SELECT version_num FROM nightly_ml_version")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "migration.py").write_text(MIGRATION.format(head=head), encoding="utf-8")
         target = "/opt/nightly-ml/include/io/migrations/versions/9999_drill.py"
@@ -125,7 +125,7 @@ def test_the_next_night_runs_on_a_new_image_with_a_new_migration(composed: Compo
     composed.compose("stop")
     composed.write_env(NIGHTLY_IMAGE=new)
     composed.up()
-    assert composed.query("SELECT version_num FROM alembic_version") == "9999"
+    assert composed.query("SELECT version_num FROM nightly_ml_version") == "9999"
     assert composed.query("SELECT count(*) FROM drilled") == "0"
     assert composed.inspect("scheduler")["Config"]["Image"] == new
     composed.night(UPGRADED)
