@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON := python3.11
 INSTALLED := $(VENV)/.installed
-SUITES := $(foreach suite,unit dags plugins integration faults e2e,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
+SUITES := $(foreach suite,unit dags plugins databricks integration e2e,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 SOURCES := include dags tools bench $(if $(wildcard plugins/*.py plugins/*/*.py),plugins)
 LOCK := $(BIN)/uv pip compile requirements.in --quiet --no-header --python-version 3.11
 PYTEST_FLAGS ?=
@@ -14,7 +14,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test drills docs new-model start stop run ui bench-backfill clean up down logs smoke
+.PHONY: help setup lock check test drills docs new-model start stop run ui wheel deploy bench-backfill clean
+.PHONY: up down logs smoke
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,8 +60,8 @@ test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick on
 test-%: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/$*
 
-drills: setup ## Long tests outside CI: plant each failure, mend it by the commands of its runbook
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/drills
+drills: setup ## Long tests outside CI: kill each step, plant each failure and mend it by the commands of its runbook
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/faults tests/drills
 
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1
@@ -80,6 +81,12 @@ start: setup ## Start the local stack (PostgreSQL and Airflow) in .local
 
 ui: setup ## Start the local stack with MLflow, schedule tonight's night, and open both in the browser
 	$(BIN)/python -m tools.ui
+
+wheel: setup ## Build the wheel of the newest commit into dist/: what Databricks runs
+	$(BIN)/python -m tools.wheel build
+
+deploy: setup ## Put the wheel of the newest commit where Databricks finds it: TARGET=/Volumes/… or s3://…
+	$(BIN)/python -m tools.wheel deploy "$(TARGET)"
 
 bench-backfill: setup ## Measure a year in one run and 28 nights at once against their goals (docs/speed.md); ten minutes
 	$(BIN)/python -m bench.backfill

@@ -31,7 +31,7 @@ from include.contracts import Interval
 from include.io.registry import Registry
 from include.io.tables import Tables
 from include.settings import Settings
-from tools.demo import PROJECT, Airflow, command, days
+from tools.demo import PROJECT, Airflow, command, days, settings_of
 from tools.stack import ROOT, Stack
 
 MODEL = "late_arrival"
@@ -61,8 +61,7 @@ class Bench:
 
     @property
     def settings(self) -> Settings:
-        found = self.stack.cli_environment().items()
-        return Settings.model_validate({name.removeprefix("NIGHTLY_").lower(): value for name, value in found})
+        return settings_of(self.stack)
 
     def run(self, dag_id: str, run_id: str, day: date, **conf: Any) -> float:
         """Seconds of a run from its start by hand to its end."""

@@ -1,6 +1,8 @@
 """`<project>_prepare`: wait for the night's files, land them, validate them, build features."""
 
-from airflow.sdk import dag, task
+from typing import Any
+
+from airflow.sdk import DAG, dag, task
 
 from dags import params
 from dags.arrivals import WaitForFiles
@@ -33,7 +35,7 @@ for it, never for this DAG's state.
 """
 
 
-def prepare(project: Project) -> None:
+def prepare(project: Project) -> DAG:
     """The DAG of a project."""
 
     @dag(
@@ -55,14 +57,32 @@ def prepare(project: Project) -> None:
             """Each delivery against its expectations; rows that pass into clean tables, the others into quarantine."""
             return run_step("validate", project, Interval.of(run_day(project)))
 
-        @task(outlets=[features_asset(project)])
-        def build_features() -> Json:
-            """Features of the day from what its night knew, on Spark; then the row in `nights`."""
-            return run_step("build_features", project, Interval.of(run_day(project)), knowledge=params.knowledge())
+        WaitForFiles(project=project) >> land() >> validate() >> features_of_night(project)
 
-        WaitForFiles(project=project) >> land() >> validate() >> build_features()
+    return build()
 
-    build()
+
+def features_of_night(project: Project) -> Any:
+    """The task `build_features`, where the config says that it runs."""
+    if project.run_on.get("build_features") == "databricks":
+        from dags.databricks import StepOperator  # half a second, at each parse
+
+        return StepOperator(
+            task_id="build_features",
+            step="build_features",
+            config=project,
+            interval=lambda: Interval.of(run_day(project)),
+            options=lambda: {"knowledge": params.knowledge()},
+            outlets=[features_asset(project)],
+            doc="Features of the day from what its night knew, on Databricks; then the row in `nights`.",
+        )
+
+    @task(outlets=[features_asset(project)])
+    def build_features() -> Json:
+        """Features of the day from what its night knew, on Spark; then the row in `nights`."""
+        return run_step("build_features", project, Interval.of(run_day(project)), knowledge=params.knowledge())
+
+    return build_features()
 
 
 for name in project_names():

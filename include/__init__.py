@@ -2,3 +2,5 @@
 
 No Airflow import anywhere below this package: `dags/` wires it, `python -m include.cli` runs it by hand.
 """
+
+__version__ = "0.1.0"

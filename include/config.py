@@ -129,6 +129,21 @@ class Outcome(Config):
     description: str = ""
 
 
+class Databricks(Config):
+    """Where steps run for which `run_on` says databricks: a cluster made for the run, or serverless without one."""
+
+    wheels: str = Field(description="folder that `make deploy TARGET=…` puts wheels in: /Volumes/…, s3://…")
+    connection: str = Field(default="databricks_default", description="Airflow connection to the workspace")
+    new_cluster: dict[str, Any] | None = Field(default=None, description="as the Jobs API takes it; none: serverless")
+    environment: str = Field(default="3", description="client version of the serverless environment")
+    settings: dict[str, str] = Field(default_factory=dict, description="fields of Settings that differ there")
+    secrets: dict[str, str] = Field(default_factory=dict, description="field of Settings -> scope/key of its secret")
+    timeout_minutes: int = Field(default=120, ge=1)
+
+
+RunOn = Literal["worker", "databricks"]
+
+
 class Project(Config):
     """`project.yaml`."""
 
@@ -143,6 +158,14 @@ class Project(Config):
     entity: Entity
     outcomes: dict[Name, Outcome]
     sample: bool = Field(default=False, description="a sample project has a <project>_replay DAG")
+    run_on: dict[Literal["build_features"], RunOn] = Field(default_factory=dict, description="worker by default")
+    databricks: Databricks | None = None
+
+    @model_validator(mode="after")
+    def _databricks_is_declared(self) -> Self:
+        if "databricks" in self.run_on.values() and self.databricks is None:
+            raise ValueError("run_on says databricks, and there is no section `databricks` that says where")
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

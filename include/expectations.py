@@ -92,6 +92,8 @@ BY_ROW = frozenset({
 })
 """Met by all rows together, met by each part of them. Not so what compares a row to the rest, such as outliers."""
 
+ABOUT_NULL = frozenset({"column_values_to_be_null", "column_values_to_not_be_null"})
+
 COMPARING = frozenset({
     "column_values_to_be_unique",
     "compound_columns_to_be_unique",
@@ -183,9 +185,9 @@ class Suites:
         own = [n for n in everything if isinstance(expectations[n], _Own)]
         counts = [n for n in everything if _is_count(expectations[n])]
         found = []
-        for place, (rows, met) in enumerate(zip(deliveries, self._met_together(feed, deliveries), strict=True)):
+        for place, (rows, settled) in enumerate(zip(deliveries, self._settled_together(feed, deliveries), strict=True)):
             history = histories[place] if histories else _no_history
-            open_ = [n for n in everything if n not in met and n not in own and n not in counts]
+            open_ = [n for n in everything if n not in settled and n not in own and n not in counts]
             by_row = [n for n in open_ if _is_by_row(expectations[n])]
             if not any(expectations[n].severity.value == "critical" for n in by_row):
                 by_row = open_  # none of them can take rows away from the others: one call for all
@@ -193,7 +195,7 @@ class Suites:
             gone = {at for finding in alone.values() if finding.quarantines for at in finding.at}
             left = [at for at in range(rows.height) if at not in gone]
             alone |= self._evaluate(feed, rows[left] if gone else rows, left, [n for n in open_ if n not in alone])
-            for n, finding in met.items():
+            for n, finding in settled.items():
                 alone[n] = replace(finding, rows=rows.height if finding.by_row else len(left))
             for n in own:
                 alone[n] = self._hold(expectations[n], rows.height, len(gone), history)
@@ -202,23 +204,27 @@ class Suites:
             found.append([alone[n] for n in everything])
         return found
 
-    def _met_together(self, feed: str, deliveries: Sequence[pl.DataFrame]) -> list[dict[int, Finding]]:
-        """For each delivery, which expectations it meets by what all of them show together: none of its rows breaks it,
-        or so few that it holds however Great Expectations counts nulls."""
-        met: list[dict[int, Finding]] = [{} for _ in deliveries]
+    def _settled_together(self, feed: str, deliveries: Sequence[pl.DataFrame]) -> list[dict[int, Finding]]:
+        """For each delivery, what is settled by what all of them show together: no row of it breaks an expectation, or
+        so few that it holds however Great Expectations counts nulls; or, where nulls are what is counted, too many (and
+        nothing follows for other expectations, as of a warning)."""
+        settled: list[dict[int, Finding]] = [{} for _ in deliveries]
         if len(deliveries) == 1:
-            return met
+            return settled
         whole, expectations = pl.concat(deliveries), self._expectations[feed]
         single = [n for n in range(len(expectations)) if _name(expectations[n]) in BY_ROW]
         together = self._evaluate(feed, whole, range(whole.height), single, name_all=True)
         end = 0
-        for rows, of_delivery in zip(deliveries, met, strict=True):
+        for rows, of_delivery in zip(deliveries, settled, strict=True):
             start, end = end, end + rows.height
             for n, finding in together.items():
-                breaking = bisect_left(finding.at, end) - bisect_left(finding.at, start)
-                if breaking <= (_spare(expectations[n], rows, finding.columns) if breaking else 0):
-                    of_delivery[n] = replace(finding, success=True, unexpected_rows=breaking, at=())
-        return met
+                at = finding.at[bisect_left(finding.at, start) : bisect_left(finding.at, end)]
+                if len(at) <= (_spare(expectations[n], rows, finding.columns) if at else 0):
+                    of_delivery[n] = replace(finding, success=True, unexpected_rows=len(at), at=())
+                elif _name(expectations[n]) in ABOUT_NULL and finding.severity == "warning":
+                    places = tuple(place - start for place in at)
+                    of_delivery[n] = replace(finding, success=False, unexpected_rows=len(at), at=places)
+        return settled
 
     def page(self, feed: str, findings: Sequence[Finding], run_id: str) -> str:
         """Great Expectations' own HTML page of a validation, with counts and without a value of any row."""
@@ -342,9 +348,10 @@ def _hold_count(expectation: Any, rows: int) -> Finding:
 
 
 def _spare(expectation: Any, rows: pl.DataFrame, columns: Sequence[str]) -> float:
-    """How many rows of a delivery surely may break an expectation."""
+    """How many rows of a delivery surely may break an expectation. A null is a value only to what asks about null."""
     mostly = expectation.mostly if _is_by_row(expectation) else 1
-    return (1 - float(mostly)) * rows.drop_nulls(list(columns)).height
+    asked = rows if _name(expectation) in ABOUT_NULL else rows.drop_nulls(list(columns))
+    return (1 - float(mostly)) * asked.height
 
 
 def _no_history(days: int) -> Sequence[int]:

@@ -1,5 +1,7 @@
 """The names of tables, in one place. Layer first, then what the rows are about; no reading or writing here."""
 
+from include import __version__
+
 
 def deliveries_table(project: str) -> str:
     """One row a delivery of any feed of the project."""
@@ -44,3 +46,8 @@ def entities_view(project: str) -> str:
 def experiment(project: str, model: str) -> str:
     """MLflow experiment of a model."""
     return f"{project}/{model}"
+
+
+def wheel(commit: str) -> str:
+    """The file of the wheel of a commit, which Databricks runs; of 12 characters of it or more."""
+    return f"nightly_ml-{__version__}+g{commit[:12]}-py3-none-any.whl"

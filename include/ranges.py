@@ -17,6 +17,7 @@ from include.settings import Settings
 log = logging.getLogger(__name__)
 
 CHUNK_DAYS = 92
+SPARK_CHUNK_DAYS = 366  # Spark bounds its memory by itself, and a job costs it seconds
 LONGEST = 500  # characters that are kept of why a day failed
 
 
@@ -35,7 +36,8 @@ def run_range(
     A day for which the step raises `NeedsAttention` is left out and listed; the other days are done without it. What
     is not about a day, such as a database that does not answer, is raised.
     """
-    chunks = [chunk for part in Interval.covering(days) for chunk in part.chunks(CHUNK_DAYS)]
+    longest = SPARK_CHUNK_DAYS if step == "build_features" else CHUNK_DAYS
+    chunks = [chunk for part in Interval.covering(days) for chunk in part.chunks(longest)]
     total, rows = sum(len(chunk.days) for chunk in chunks), 0
     done: list[date] = []
     failed: list[FailedDay] = []

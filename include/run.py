@@ -6,6 +6,7 @@ the nights that became ready) is written here, on the worker, after the step.
 
 import importlib
 import logging
+from datetime import datetime
 from typing import Any, Literal
 
 from include.config import Model, Project
@@ -24,15 +25,10 @@ def run(step: str, config: Project | Model, interval: Interval, settings: Settin
     Raises whatever the step raises.
     """
     function = getattr(importlib.import_module(f"include.steps.{step}"), step)
-    about: dict[str, Any] = {
-        "project": config.project if isinstance(config, Model) else config.name,
-        "model": config.name if isinstance(config, Model) else None,
-        "started_at": utc_now(),
-    }
+    about = _about(config, utc_now())
     try:
         result: StepResult = function(config, interval, settings, **options)
-        if isinstance(result, Featured):
-            database.record_nights(settings, result.nights)
+        _keep_nights(result, settings)
     except NotYet:
         database.record_step(settings, step, interval=interval, state="skipped", ended_at=utc_now(), **about)
         raise
@@ -44,6 +40,34 @@ def run(step: str, config: Project | Model, interval: Interval, settings: Settin
         except Exception:
             log.exception("that %s failed could not be recorded", step)
         raise
+    _record_success(step, interval, result, settings, about)
+    return result
+
+
+def record(
+    step: str, config: Project | Model, interval: Interval, result: StepResult, settings: Settings, started_at: datetime
+) -> None:
+    """The same of a step that was done on Databricks."""
+    _keep_nights(result, settings)
+    _record_success(step, interval, result, settings, _about(config, started_at))
+
+
+def _about(config: Project | Model, started_at: datetime) -> dict[str, Any]:
+    return {
+        "project": config.project if isinstance(config, Model) else config.name,
+        "model": config.name if isinstance(config, Model) else None,
+        "started_at": started_at,
+    }
+
+
+def _keep_nights(result: StepResult, settings: Settings) -> None:
+    if isinstance(result, Featured):
+        database.record_nights(settings, result.nights)
+
+
+def _record_success(
+    step: str, interval: Interval, result: StepResult, settings: Settings, about: dict[str, Any]
+) -> None:
     if result.skipped:
         log.info("skipped: %s", result.skipped)
     database.record_step(
@@ -56,7 +80,6 @@ def run(step: str, config: Project | Model, interval: Interval, settings: Settin
         version=result.version,
         **about,
     )
-    return result
 
 
 def record_range(project: Project, interval: Interval, settings: Settings, *, done: bool) -> None:

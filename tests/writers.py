@@ -1,14 +1,12 @@
 """Writers to a small Delta table, one for each way that `io/tables.py` has; tests set them against each other."""
 
-import io
-import json
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import polars as pl
-from deltalake import Schema
-from deltalake.transaction import AddAction
 
 from include.contracts import Interval, TableRef
 from include.io.tables import Scope, Tables
@@ -38,18 +36,14 @@ def by_function(tables: Tables, day: date, who: str) -> TableRef:
 
 
 def by_files(tables: Tables, day: date, who: str) -> TableRef:
-    """As Spark's executors write."""
-    relative = f"spark-{who}/day={day}/part-0.parquet"
-    path = f"{tables.path(TABLE)}/{relative}"
-    rows, content = written(day, who), io.BytesIO()
-    rows.drop("day").write_parquet(content)
-    tables.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-    tables.fs.pipe_file(path, content.getvalue())
-    stats = json.dumps({"numRecords": rows.height})
-    action = AddAction(relative, len(content.getvalue()), {"day": str(day)}, 0, True, stats)
-    schema = Schema.from_arrow(rows.to_arrow().schema)
-    interval = Interval.of(day)
-    return tables.commit_files(TABLE, [action], schema, interval, partition_by=["day"], equals={}, rows=rows.height)
+    """Of what Spark's executors wrote."""
+    return from_file(tables, written(day, who), Scope(Interval.of(day)))
+
+
+def from_file(tables: Tables, rows: pl.DataFrame, scope: Scope, *, by: str = "day") -> TableRef:
+    with NamedTemporaryFile(suffix=".parquet") as file:
+        rows.write_parquet(file.name)
+        return tables.replace_files(TABLE, [Path(file.name)], scope, partition_by=by.split())
 
 
 WRITERS: dict[str, Callable[[Tables, date, str], TableRef]] = {

@@ -169,7 +169,7 @@ def days(interval: Interval) -> tuple[str, ...]:
     return ("--project", PROJECT.name, "--start", str(interval.start), "--end", str(interval.end))
 
 
-def run(stack: Stack, history: Interval, nights: Interval) -> int:
+def run(stack: Stack, history: Interval, nights: Interval, models: Sequence[str] = MODELS) -> int:
     """Prepare the history, train on its last day, run the nights after it one by one; returns the exit code of
     `cli check`."""
     with phase("1  Start PostgreSQL and Airflow, and bring the shared database up to this code"):
@@ -178,9 +178,9 @@ def run(stack: Stack, history: Interval, nights: Interval) -> int:
             stack.start(schedule=False)
         command(stack, "migrate")
     airflow = Airflow(stack)
-    trainings = [f"{model}_train" for model in MODELS]
+    trainings = [f"{model}_train" for model in models]
     preparing = [f"{PROJECT.name}_replay", f"{PROJECT.name}_prepare"]
-    using = [*trainings, *(f"{model}_score" for model in MODELS), f"{PROJECT.name}_monitor"]
+    using = [*trainings, *(f"{model}_score" for model in models), f"{PROJECT.name}_monitor"]
     airflow.wait_for_dags([*preparing, *using, f"{PROJECT.name}_reprocess"])
 
     with phase(f"2  Land {len(history.days)} days of real flights and weather, {history}"):

@@ -715,10 +715,7 @@ def _measure_memory(process: psutil.Process | None) -> int:
 
 def s3_server(port: int) -> list[str]:
     """Return the command of an S3 server. It keeps all in memory: what is in it ends with it."""
-    program = shutil.which("moto_server", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    if program is None:
-        raise StackError("moto is not installed: run `make setup`")
-    return [program, "-H", "127.0.0.1", "-p", str(port)]
+    return [sys.executable, str(ROOT / "tools" / "s3.py"), str(port)]
 
 
 app = typer.Typer(help="Start, stop and look at a whole local stack.", add_completion=False, no_args_is_help=True)

@@ -172,22 +172,25 @@ def record_quality(settings: Settings, results: Sequence[Mapping[str, Any]]) -> 
     if not results:
         return
     checked = sorted({(r["project"], r["delivery_id"]) for r in results})
+    rows = [
+        {
+            **{name: value for name, value in r.items() if name not in ("column", "rows")},
+            "column_name": r["column"] or None,
+            "rows_evaluated": r["rows"],
+            "run_id": settings.run_id,
+        }
+        for r in results
+    ]
     with engine(settings).begin() as connection:
         for project in sorted({project for project, _ in checked}):
             lock(connection, f"quality {project}")
-        connection.execute(
-            sa.text("DELETE FROM quality_results WHERE project = :project AND delivery_id = :delivery_id"),
-            [{"project": project, "delivery_id": delivery_id} for project, delivery_id in checked],
-        )
-        connection.execute(
-            sa.text(
-                "INSERT INTO quality_results (project, feed, day, delivery_id, expectation, column_name, severity, "
-                "success, rows_evaluated, unexpected_rows, observed, quarantined_rows, examples, run_id) VALUES "
-                "(:project, :feed, :day, :delivery_id, :expectation, NULLIF(:column, ''), :severity, :success, :rows, "
-                ":unexpected_rows, :observed, :quarantined_rows, :examples, :run_id)"
-            ).bindparams(sa.bindparam("examples", type_=postgresql.JSONB)),
-            [{**r, "run_id": settings.run_id} for r in results],
-        )
+            of_project = [delivery_id for each, delivery_id in checked if each == project]
+            old = "DELETE FROM quality_results WHERE project = :project AND delivery_id = ANY(:delivery_ids)"
+            connection.execute(sa.text(old), {"project": project, "delivery_ids": of_project})
+        # an insert of SQLAlchemy's own goes in statements of many rows, a text in one a row
+        columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in rows[0] if name != "examples"]
+        table = sa.table("quality_results", *columns, sa.column("examples", postgresql.JSONB))
+        connection.execute(sa.insert(table), rows)
 
 
 def record_step(

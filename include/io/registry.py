@@ -458,10 +458,10 @@ class Registry:
         reaches its artifacts; one thread at a time."""
         with _URIS:
             before = {name: os.environ.get(name) for name in (*MLFLOW_SETS, *self._variables)}
-            _set(self._variables)
-            mlflow.set_tracking_uri(self.tracking_uri)
-            mlflow.set_registry_uri(self.registry_uri)
             try:
+                _set(self._variables)
+                mlflow.set_tracking_uri(self.tracking_uri)
+                mlflow.set_registry_uri(self.registry_uri)
                 yield self._client
             finally:
                 mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # None unsets it

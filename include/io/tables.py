@@ -8,15 +8,17 @@ loser reads the table anew and does its work again.
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
-from deltalake.transaction import AddAction
 
 from include.contracts import Interval, TableRef
 from include.errors import BadConfig, BadData
@@ -65,15 +67,10 @@ class Tables:
         if wrong := sorted({c for c in self.root if c in NOT_IN_PATHS or not c.isascii()}):
             raise BadConfig(f"tables are in {self.root!r}, which has {wrong}: polars finds no files there; move them")
         self.options = storage.delta_options(settings, self.root)
-        self.fs, self._path = storage.filesystem(settings, self.root)
         self.commit_metadata = {"run_id": settings.run_id, "git_commit": settings.git_commit}
 
     def uri(self, table: str) -> str:
         return f"{self.root}/{table}"
-
-    def path(self, table: str) -> str:
-        """Of the table's folder, for `fs`."""
-        return f"{self._path}/{table}"
 
     def open(self, table: str, version: int | None = None) -> DeltaTable:
         """Raises `BadData` naming the table when it does not exist."""
@@ -145,43 +142,47 @@ class Tables:
 
         return self._commit(table, scope.interval, write)
 
-    def commit_files(
+    def replace_files(
         self,
         table: str,
-        actions: Sequence[AddAction],
-        schema: Schema,
-        interval: Interval,
+        files: Sequence[Path],
+        scope: Scope,
         *,
         partition_by: Sequence[str],
-        equals: Mapping[str, str],
-        rows: int,
         metadata: Mapping[str, Any] | None = None,
     ) -> TableRef:
-        """Make the Parquet files that Spark's executors put below the table's folder all there is in the days of
-        the interval and the partitions that `equals` names, in one commit.
+        """Make the rows of local Parquet files (at least one) all there is in `scope`, in one commit and in the order
+        they have; they are streamed. Makes the table, partitioned by `partition_by`, when there is none.
 
-        A new column may come, and is null in the days before; raises `BadData` when one is lost or gets another type.
+        A new column may come, and is null in rows written before; raises `BadData` when one is lost or gets another
+        type.
         """
-        filters = [("day", ">=", str(interval.start)), ("day", "<=", str(interval.end))]
-        filters += [(column, "=", value) for column, value in equals.items()]
+        # whether Spark takes a column for never null depends on its plan, from run to run
+        schema = pa.schema([field.with_nullable(True) for field in pq.read_schema(files[0]).remove_metadata()])
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for file in files:
+                for batch in pq.ParquetFile(file).iter_batches():
+                    yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
         def write(current: DeltaTable | None, transaction: Transaction) -> tuple[int, int]:
-            current = current or self._create(table, schema, partition_by)
-            _refuse_drift(self.uri(table), current.schema(), schema, may_grow=True)
-            current.create_write_transaction(
-                list(actions),
-                "overwrite",
-                schema,
-                list(partition_by),
-                filters,
+            wanted = Schema.from_arrow(schema)
+            current = current or self._create(table, wanted, partition_by)
+            grows = _refuse_drift(self.uri(table), current.schema(), wanted, may_grow=True)
+            write_deltalake(
+                current,
+                pa.RecordBatchReader.from_batches(schema, batches()),
+                mode="overwrite",
+                predicate=scope.sql(),
+                schema_mode="merge" if grows else None,
                 commit_properties=self._properties(transaction, metadata),
             )
-            return self._version_of(table, transaction, after=current.version()), rows
+            return current.version(), sum(pq.read_metadata(file).num_rows for file in files)
 
-        return self._commit(table, interval, write)
+        return self._commit(table, scope.interval, write)
 
     def refuse_drift(self, table: str, schema: Schema) -> None:
-        """What `commit_files` would raise for files of this schema: to be asked before they are written."""
+        """What `replace_files` would raise for files of this schema: to be asked before they are made."""
         if self.exists(table):
             _refuse_drift(self.uri(table), self.open(table).schema(), schema, may_grow=True)
 
@@ -229,25 +230,18 @@ class Tables:
         about = {**self.commit_metadata, **{k: str(v) for k, v in (metadata or {}).items()}}
         return CommitProperties(custom_metadata=about, app_transactions=[transaction])
 
-    def _version_of(self, table: str, transaction: Transaction, after: int) -> int:
-        """The version that a commit made: `create_write_transaction` leaves its handle at the version before, and
-        something else, such as a compaction, may have been committed in between."""
-        for version in range(after + 1, self.version(table) + 1):
-            if self.open(table, version).transaction_version(table) == transaction.version:
-                return version
-        raise AssertionError(f"{table}: the commit after version {after} is not there")
 
-
-def _refuse_drift(uri: str, before: Schema, after: Schema, *, may_grow: bool) -> None:
-    """delta-rs casts, so that 1.5 becomes 1 without a word; and `create_write_transaction` takes over any schema, and
-    hides columns of the days that it does not replace."""
+def _refuse_drift(uri: str, before: Schema, after: Schema, *, may_grow: bool) -> bool:
+    """Whether there are new columns. delta-rs casts, so that 1.5 becomes 1 without a word."""
     types = {field.name: field.type for field in after.fields}
     lost = [field.name for field in before.fields if types.get(field.name) != field.type]
     if lost:
         raise BadData(
             f"table {uri}: lost or of another type: {', '.join(lost)}; other days have it, so keep the column"
         )
-    if new := sorted(types.keys() - {field.name for field in before.fields}):
+    new = sorted(types.keys() - {field.name for field in before.fields})
+    if new:
         if not may_grow:
             raise BadData(f"table {uri} has no column {', '.join(new)}; it is made anew when its folder is moved away")
         log.warning("table %s: new columns %s; days written before have none until they are run again", uri, new)
+    return bool(new)

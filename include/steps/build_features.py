@@ -14,7 +14,7 @@ from include.config import Project
 from include.contracts import Featured, Interval, Knowledge, Night
 from include.errors import BadData
 from include.io import spark
-from include.io.tables import Tables
+from include.io.tables import Scope, Tables
 from include.knowledge import as_of_days, known_deliveries
 from include.naming import clean_table, deliveries_table, features_table
 from include.settings import Settings
@@ -37,14 +37,13 @@ def build_features(
     known = known_deliveries(project, deliveries, interval, knowledge)
     moments = as_of_days(project, deliveries, interval, knowledge)
 
-    session = spark.session()
-    known_frame = _small(session, known)
-    moments_frame = _small(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
-    module = importlib.import_module(f"include.projects.{project.name}.features")
     expected = _entities(project, tables, known)
-    with spark.staging() as staging:
-        feeds, versions = _feeds(session, tables, project, interval, staging)
+    with spark.job() as (session, staged):
+        feeds, versions = _feeds(session, tables, project, interval, staged)
         versions[deliveries_table(project.name)] = listing_version
+        known_frame = _small(session, known)
+        moments_frame = _small(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
+        module = importlib.import_module(f"include.projects.{project.name}.features")
         built: DataFrame = module.build(feeds, known_frame, project.timezone)
         frame = built.join(F.broadcast(moments_frame), "day").withColumn("knowledge", F.lit(knowledge))
         try:
@@ -52,9 +51,10 @@ def build_features(
                 frame,
                 tables,
                 features_table(project.name),
-                interval,
+                Scope(interval, {"knowledge": [knowledge]}),
+                staged,
                 sort_by=["entity_id"],
-                equals={"knowledge": knowledge},
+                partition_by=["day", "knowledge"],
                 expected=expected,
                 metadata={**versions, "deliveries": ",".join(known["delivery_id"].unique().sort())},
             )
@@ -62,7 +62,6 @@ def build_features(
             raise BadData(
                 f"{project.folder / 'features.py'}: {error}; each entity gives one row, and columns stay"
             ) from error
-    spark.release(session)
     log.info("%s: %d rows of features, version %d", interval, table.rows, table.version)
     versions[table.table] = table.version
     return Featured(
@@ -75,13 +74,13 @@ def build_features(
 
 
 def _feeds(
-    session: SparkSession, tables: Tables, project: Project, interval: Interval, staging: Path
+    session: SparkSession, tables: Tables, project: Project, interval: Interval, staged: Path
 ) -> tuple[dict[str, DataFrame], dict[str, int]]:
     """Feed -> clean rows of all days that the interval's features may read, outcomes as columns; and versions."""
     feeds, versions = {}, {}
     for name, feed in project.feeds.items():
         days = Interval(start=feed.window(interval.start).start, end=feed.window(interval.end).end)
-        rows, versions[clean_table(name)] = spark.read(session, tables, clean_table(name), days, staging)
+        rows, versions[clean_table(name)] = spark.read(session, tables, clean_table(name), days, staged)
         declared = {key: outcome.sql for key, outcome in project.outcomes.items() if outcome.feed == name}
         outcomes = {key: F.expr(sql).cast("double") for key, sql in declared.items()}  # 1.0 is a decimal in Spark's SQL
         feeds[name] = rows.withColumns(outcomes) if outcomes else rows

@@ -33,13 +33,13 @@ CHUNK_FILES = 300  # read at a time: about a quarter of three feeds, so that a r
 
 @dataclass(frozen=True)
 class _Taken:
-    """A file that was read and found in order; `rows` has the columns of `schemas.raw`."""
+    """A file that was read and found in order; `records` has all declared columns as text, not protected yet."""
 
     found: Found
     delivery_id: str
     sha256: str
     available_at: datetime
-    rows: pl.DataFrame
+    records: pl.DataFrame
 
 
 def land(project: Project, interval: Interval, settings: Settings, *, knowledge: Knowledge = "night") -> Landed:
@@ -63,19 +63,20 @@ def land(project: Project, interval: Interval, settings: Settings, *, knowledge:
     bound = _bound(project, interval, listed, fresh, available) if knowledge == "night" else ALWAYS
     candidates = sorted((f for f in fresh if f.key in available and available[f.key] <= bound), key=lambda f: f.day)
 
+    key = settings.hash_key.get_secret_value().encode()
     ids, covered = set(listed["delivery_id"]), set(listed.select("feed", "day").iter_rows())
     new, rows, version = 0, 0, None
     for n in range(0, max(len(candidates), 1), CHUNK_FILES):
         taken: list[_Taken] = []
         for candidate in candidates[n : n + CHUNK_FILES]:
             try:
-                taken.append(_read(project, candidate, landing, available[candidate.key], settings))
+                taken.append(_read(project, candidate, landing, available[candidate.key]))
             except BadDelivery as error:
                 refused.append(Refusal(feed=candidate.feed, day=candidate.day, uri=candidate.uri, why=str(error)))
         covered |= {(item.found.feed, item.found.day) for item in taken}
         _require_readable(project, interval, refused, covered, candidates[n + CHUNK_FILES :])
         unknown = [item for item in taken if item.delivery_id not in ids]
-        rows += _write(project, tables, landing, unknown)
+        rows += _write(project, tables, landing, unknown, key)
         version = _list(project, tables, taken, refused) or version
         new += len(unknown)
     for refusal in refused:
@@ -184,16 +185,19 @@ def _require_readable(
         raise BadDelivery("\n".join(sentences), {day: "; ".join(whys) for day, whys in fatal.items()})
 
 
-def _write(project: Project, tables: Tables, landing: Landing, taken: list[_Taken]) -> int:
+def _write(project: Project, tables: Tables, landing: Landing, taken: list[_Taken], key: bytes) -> int:
     """Manifest first: since when a delivery was available is settled before anything is made of it."""
     rows = 0
     for item in taken:
         landing.take(item.found, item.sha256, item.available_at)
-    for feed in project.feeds:
+    for feed, declared in project.feeds.items():
         of_feed = [item for item in taken if item.found.feed == feed]
         if of_feed:
             scope = Scope.of_deliveries([i.found.day for i in of_feed], [i.delivery_id for i in of_feed])
-            frame = pl.concat([i.rows for i in of_feed])
+            marked = [
+                i.records.with_columns(day=pl.lit(i.found.day), delivery_id=pl.lit(i.delivery_id)) for i in of_feed
+            ]
+            frame = _protect(declared, pl.concat(marked), key).select(schemas.raw(declared).keys())
             tables.replace(raw_table(feed), frame, scope, sort_by=["day", "delivery_id", "_row"])
             rows += frame.height
     return rows
@@ -212,7 +216,7 @@ def _list(project: Project, tables: Tables, taken: list[_Taken], refused: list[R
             "sha256": item.sha256,
             "size": item.found.size,
             "modified_at": item.found.modified_at,
-            "rows": item.rows.height,
+            "rows": item.records.height,
             "available_at": item.available_at,
             "verdict": "landed",
             "why": None,
@@ -247,7 +251,7 @@ def _list(project: Project, tables: Tables, taken: list[_Taken], refused: list[R
     return tables.replace(table, add, scope, sort_by=["day", "feed", "delivery_id"]).version
 
 
-def _read(project: Project, found: Found, landing: Landing, available_at: datetime, settings: Settings) -> _Taken:
+def _read(project: Project, found: Found, landing: Landing, available_at: datetime) -> _Taken:
     """Read and check one file. Raises `BadDelivery` with file, line and cure; no value of a row is ever in it (but
     the date of one), since a column of personal data may stand where another should."""
     feed = project.feeds[found.feed]
@@ -269,11 +273,7 @@ def _read(project: Project, found: Found, landing: Landing, available_at: dateti
             f"{sidecar.rows}; deliver the file again, or the right sidecar"
         )
     _check_day(project, found, feed, records)
-    delivery_id = f"{found.key}@{digest[:16]}"
-    rows = _protect(feed, records, settings.hash_key.get_secret_value().encode()).with_columns(
-        day=pl.lit(found.day), delivery_id=pl.lit(delivery_id)
-    )
-    return _Taken(found, delivery_id, digest, available_at, rows.select(schemas.raw(feed).keys()))
+    return _Taken(found, f"{found.key}@{digest[:16]}", digest, available_at, records)
 
 
 def _check_sidecar(found: Found, sidecar: Sidecar, size: int, digest: str) -> None:
@@ -375,8 +375,8 @@ def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame
 
 
 def _protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
-    """Drop sensitive columns; check the format of identifiers, then put their HMAC-SHA256 (first 128 bits, hex) in
-    their place. `_malformed` names the identifiers of a row that had a wrong format."""
+    """Check the format of identifiers, then put their HMAC-SHA256 (first 128 bits, hex) in their place; sensitive
+    columns are not among those of raw. `_malformed` names the identifiers of a row that had a wrong format."""
     identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
     malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
     hashed: list[pl.Expr] = []
@@ -388,4 +388,4 @@ def _protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
         keyed = {value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32] for value in values}
         hashed.append(pl.col(name).replace_strict(keyed, default=None, return_dtype=pl.String()))
     joined = pl.concat_str(malformed, separator=",", ignore_nulls=True).replace("", None)
-    return records.with_columns(joined.alias("_malformed"), *hashed).select("_row", "_malformed", *feed.kept)
+    return records.with_columns(joined.alias("_malformed"), *hashed)

@@ -9,11 +9,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
 from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 
 from dags import params
 from dags.alerts import RUN_FAILED, RUNBOOKS, TASK_FAILED
-from include.config import load_model, load_project, model_names, project_names
+from include.config import Databricks, load_model, load_project, model_names, project_names
 from tests.dags.conftest import ROOT
 from tools import ui
 
@@ -64,6 +65,21 @@ def test_nothing_is_made_of_data_that_was_not_validated(bag: Any, kind: str, cha
         dag = bag.dags[f"{project}_{kind}"]
         for n, task in enumerate(chain):
             assert set(chain[:n]) <= upstream(dag, task), f"{dag.dag_id}: {task} must come after {chain[:n]}"
+
+
+def test_features_are_built_where_the_config_says() -> None:
+    from dags.prepare import prepare
+
+    place = {
+        "databricks": Databricks(wheels="/Volumes/main/nightly/wheels"),
+        "run_on": {"build_features": "databricks"},
+    }
+    dag = prepare(load_project("flights").model_copy(update=place))
+    task = dag.get_task("build_features")
+    assert isinstance(task, DatabricksSubmitRunOperator)
+    assert task.upstream_task_ids == {"validate"}
+    assert [asset.name for asset in task.outlets] == ["features_flights"]
+    assert (task.retries, task.deferrable) == (3, True)
 
 
 def test_scoring_waits_for_features_and_publishing_for_scores(bag: Any) -> None:

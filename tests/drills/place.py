@@ -23,6 +23,7 @@ from include.config import load_project
 from include.contracts import Interval
 from include.settings import Settings
 from tests.drills.pages import Page, matches
+from tools import demo
 from tools.postgres import Postgres
 from tools.stack import ROOT, Stack
 
@@ -193,8 +194,7 @@ class Drill:
 
     @property
     def settings(self) -> Settings:
-        found = self.stack.cli_environment().items()
-        return Settings.model_validate({name.removeprefix("NIGHTLY_").lower(): value for name, value in found})
+        return demo.settings_of(self.stack)
 
     # runs
 

@@ -54,8 +54,7 @@ class Story:
 
     @property
     def settings(self) -> Settings:
-        found = self.stack.cli_environment().items()
-        return Settings.model_validate({name.removeprefix("NIGHTLY_").lower(): value for name, value in found})
+        return demo.settings_of(self.stack)
 
     def cli(self, *arguments: str, code: int = 0) -> str:
         return self._run([".venv/bin/python", "-m", "include.cli", *arguments], code)

@@ -18,8 +18,8 @@ POINTS = {
     "land, deliveries listed": Point("land", "include.steps.land:_list", "after"),
     # clean has its rows, and no delivery its verdict
     "validate, before the verdicts": Point("validate", "include.judging:_give_verdicts", "before"),
-    # Spark's executors have written Parquet into the table's folder
-    "build_features, files written": Point("build_features", "include.io.tables:Tables.commit_files", "before"),
+    # Spark is done, and the table knows nothing of it
+    "build_features, files written": Point("build_features", "include.io.tables:Tables.replace_files", "before"),
     # the features are there, and those who wait for the night do not know yet
     "build_features, committed": Point("build_features", "include.io.database:record_nights", "before"),
     # model and metrics are logged

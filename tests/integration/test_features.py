@@ -361,15 +361,17 @@ class TestValues:
 
     @pytest.mark.parametrize("outcome", ["late_arrival", "arrival_delay"])
     def test_outcomes_are_the_same_in_spark_and_polars(
-        self, project: Project, prepared: Settings, outcome: str, tmp_path: Path
+        self, project: Project, prepared: Settings, outcome: str
     ) -> None:
         sql = project.outcomes[outcome].sql
         table = f"clean_{project.outcomes[outcome].feed}"
         in_polars = (
             Tables(prepared).scan(table).select("day", "entity_id", pl.sql_expr(sql).cast(pl.Float64).alias("value"))
         )
-        rows, _ = spark.read(spark.session(), Tables(prepared), table, NIGHTS, tmp_path)
-        in_spark = pl.DataFrame(rows.select("day", "entity_id", F.expr(sql).cast("double").alias("value")).toArrow())
+        with spark.job() as (session, staged):
+            rows, _ = spark.read(session, Tables(prepared), table, NIGHTS, staged)
+            values = rows.select("day", "entity_id", F.expr(sql).cast("double").alias("value")).toArrow()
+        in_spark = pl.DataFrame(values)
         left, right = in_polars.collect().sort(KEY), in_spark.sort(KEY)
         assert left.height > 70_000
         assert_frame_equal(left, right, check_exact=True)

@@ -23,6 +23,7 @@ from pydantic import SecretStr
 
 from include.config import load_project
 from include.contracts import Interval
+from include.io import storage
 from include.io.tables import Tables
 from include.replay import replay
 from include.settings import Settings
@@ -122,8 +123,7 @@ def in_folder(settings: Settings, folder: Path) -> Settings:
 
 def copied_to_s3(settings: Settings, endpoint: str) -> Settings:
     own = on_s3(settings, endpoint)
-    tables = Tables(own)
-    tables.fs.put(settings.tables, own.tables, recursive=True)
+    storage.filesystem(own, own.tables)[0].put(settings.tables, own.tables, recursive=True)
     return own
 
 

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import traceback
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +13,8 @@ import pytest
 
 from include.config import Project, load_project
 from include.contracts import Interval
-from include.errors import BadData
 from include.io import landing as landing_module
-from include.io import spark
+from include.io import storage
 from include.io.landing import Landing
 from include.io.registry import Registry
 from include.io.tables import Tables
@@ -63,17 +63,13 @@ def prepared(project: Project, settings: Settings, interval: Interval) -> Settin
 
 def content(settings: Settings) -> dict[str, pl.DataFrame]:
     """Table -> its rows, without what differs between two places; in an order of their own."""
-    tables, found = Tables(settings), {}
-    for path in tables.fs.ls(tables.path("").rstrip("/"), detail=False):
-        rows = tables.scan(Path(path).name).collect()
+    filesystem, root = storage.filesystem(settings, settings.tables)
+    found = {}
+    for path in filesystem.ls(root, detail=False):
+        rows = Tables(settings).scan(Path(path).name).collect()
         rows = rows.drop([name for name in ("uri", "modified_at") if name in rows.columns])
         found[Path(path).name] = rows.sort(rows.columns)
     return found
-
-
-def written_by_spark(settings: Settings) -> list[str]:
-    tables = Tables(settings)
-    return [path for path in tables.fs.find(tables.path("features_flights")) if "/spark-" in path]
 
 
 @pytest.mark.spark
@@ -82,7 +78,7 @@ def test_nights_are_those_in_folders(project: Project, own: Settings, tmp_path: 
     prepared(project, own, FOUR)
     for settings in (in_folders, own):
         build_features(project, FOUR, settings)
-        build_features(project, FOUR.shifted(end=-2), settings)  # again, of a part
+    build_features(project, FOUR.shifted(end=-2), own)  # again, of a part
     there, here = content(own), content(in_folders)
     assert len(here) == 11
     assert there.keys() == here.keys()
@@ -93,28 +89,15 @@ def test_nights_are_those_in_folders(project: Project, own: Settings, tmp_path: 
 
 
 @pytest.mark.spark
-def test_files_that_were_not_committed_belong_to_no_version(
+def test_what_was_not_committed_belongs_to_no_version(
     project: Project, own: Settings, staged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_features(project, NIGHT, prepared(project, own, FOUR))
-    before, files = content(own)["features_flights"], written_by_spark(own)
-
-    def wrong(*arguments: Any) -> Any:
-        actions, counted = added(*arguments)
-        return actions, {day: count + 1 for day, count in counted.items()}
-
-    added = spark._added
-    monkeypatch.setattr(spark, "_added", wrong)
-    with pytest.raises(BadData, match="4 rows were made of 3 entities"):
-        build_features(project, NIGHT, own)
-    assert written_by_spark(own) == files
-    monkeypatch.undo()
-
-    with monkeypatch.context() as patch:  # as a kill would leave it
-        patch.setattr(Tables, "commit_files", lambda *_, **__: pytest.fail("cut off"))
+    before = content(own)["features_flights"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Tables, "replace_files", lambda *_, **__: pytest.fail("cut off"))
         with pytest.raises(pytest.fail.Exception):
             build_features(project, FOUR, own)
-    assert len(written_by_spark(own)) > len(files)
     assert content(own)["features_flights"].equals(before)
     build_features(project, FOUR, own)
     assert content(own)["features_flights"].height == 4 * 3
@@ -168,7 +151,7 @@ def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str
     files = registry.files("late_arrival", version)
     assert files.megabytes > 0
     assert files == registry.files("late_arrival", version)
-    kept = Tables(own).fs.find(own.artifacts)
+    kept = storage.filesystem(own, own.artifacts)[0].find(own.artifacts)
     assert any(path.endswith("model.pkl") for path in kept)
     assert dict(os.environ) == before  # what MLflow was given is taken back
     assert not [secret for secret in KEYS.values() if any(secret in value for value in os.environ.values())]
@@ -184,3 +167,16 @@ def test_without_options_each_library_looks_as_aws_does(
     prepared(project, bare, NIGHT)
     assert Landing(project, bare).find("actuals", DAY - timedelta(days=1))
     assert content(bare)["raw_schedule"].height == 3
+
+
+def test_no_error_tells_a_key(project: Project, own: Settings) -> None:
+    elsewhere = {name: f"s3://not-there/{name}" for name in ("landing", "tables")}
+    gone = own.model_copy(update=elsewhere)
+    for call in (
+        lambda: Tables(gone).create("numbers", {"day": pl.Date()}),
+        lambda: deliver_one(project, gone, "schedule", DAY),
+    ):
+        with pytest.raises(Exception, match=r"(?i)bucket") as caught:
+            call()
+        told = "".join(traceback.format_exception(caught.value))
+        assert not [secret for secret in KEYS.values() if secret in told]

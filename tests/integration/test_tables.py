@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from include.io import storage
 from include.io.tables import Tables
 from include.settings import Settings
 from tests.integration.processes import Processes, processes
@@ -46,7 +47,8 @@ def tables(settings: Settings) -> Tables:
     """Empty each time, at the place where the processes look."""
     tables = Tables(settings)
     if tables.exists(TABLE):
-        tables.fs.rm(tables.path(TABLE), recursive=True)
+        filesystem, path = storage.filesystem(settings, tables.uri(TABLE))
+        filesystem.rm(path, recursive=True)
     return tables
 
 

@@ -70,16 +70,16 @@ def traffic(flights: DataFrame) -> DataFrame:
 def weather(flights: DataFrame, observed: DataFrame) -> DataFrame:
     """The weather of the hour at the airport of departure; `weather_missing` is 1 where there is none."""
     hourly = observed.withColumn("weather_missing", F.lit(0.0)).withColumnRenamed("observed_at", "hour")
-    joined = flights.join(hourly, ["run_day", "origin", "hour"], "left")
+    joined = flights.join(F.broadcast(hourly), ["run_day", "origin", "hour"], "left")
     return joined.fillna({"weather_missing": 1.0})
 
 
 def late_rates(actuals: DataFrame, known: DataFrame) -> DataFrame:
-    """One row a run day: `rates` maps a group ("carrier UA") to its share of late arrivals in the days before.
+    """One row a run day and group ("carrier UA"): `shares` of late arrivals in the days before.
 
     The share in the 1, 7 and 28 days is in fields `1d`, `7d`, `28d`; null without a flight. Counted a day and delivery
     at first, so that a year is small before the windows multiply it; sums of 0 and 1 are exact, so the order of rows
-    cannot change a bit. All groups in one pass: a join for each of them would read and count the actuals each time.
+    cannot change a bit. All groups in one pass: one for each column would read and count the actuals each time.
     """
     groups = F.array_compact(F.array(*(_group(by) for by in RATES_BY)))
     daily = (
@@ -96,15 +96,17 @@ def late_rates(actuals: DataFrame, known: DataFrame) -> DataFrame:
         within = days_before <= days
         late, flights = F.sum(F.when(within, F.col("late"))), F.sum(F.when(within, F.col("flights")))
         shares.append(F.try_divide(late, flights).alias(f"{days}d"))
-    rates = windows.groupBy("run_day", "group").agg(F.struct(*shares).alias("shares"))
-    return rates.groupBy("run_day").agg(F.map_from_entries(F.collect_list(F.struct("group", "shares"))).alias("rates"))
+    return windows.groupBy("run_day", "group").agg(F.struct(*shares).alias("shares"))
 
 
 def with_late_rates(flights: DataFrame, rates: DataFrame) -> DataFrame:
-    """`late_rate_carrier_7d` and so on, null for a group that did not fly."""
-    names = [(by, f"{days}d") for by in RATES_BY for days in RATE_WINDOWS_DAYS]
-    looked_up = {f"late_rate_{by}_{window}": F.try_element_at("rates", _group(by))[window] for by, window in names}
-    return flights.join(F.broadcast(rates), "run_day", "left").withColumns(looked_up).drop("rates")
+    """`late_rate_carrier_7d` and so on, null for a group that did not fly. Spark makes the rates once for all joins."""
+    for by in RATES_BY:
+        grouped = flights.withColumn("group", _group(by))
+        joined = grouped.join(F.broadcast(rates), ["run_day", "group"], "left")
+        shares = {f"late_rate_{by}_{days}d": F.col("shares")[f"{days}d"] for days in RATE_WINDOWS_DAYS}
+        flights = joined.withColumns(shares).drop("shares", "group")
+    return flights
 
 
 def _group(by: str) -> Column:

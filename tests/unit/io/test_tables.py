@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable, Schema, write_deltalake
+from deltalake import write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
@@ -20,7 +20,7 @@ from include.errors import BadConfig, BadData
 from include.io import tables as tables_module
 from include.io.tables import Scope, Tables
 from tests.landing import days, places
-from tests.writers import TABLE, WRITERS, by_files, frame, rows_of, stored, written
+from tests.writers import TABLE, WRITERS, by_files, frame, from_file, rows_of, stored, written
 
 FIRST, SECOND = date(2013, 3, 1), date(2013, 3, 2)
 
@@ -212,7 +212,7 @@ def before_first_commit(monkeypatch: pytest.MonkeyPatch, interruption: Callable[
         return first
 
     monkeypatch.setattr(tables_module, "write_deltalake", interrupted(write_deltalake))
-    monkeypatch.setattr(DeltaTable, "create_write_transaction", interrupted(DeltaTable.create_write_transaction))
+
     return tried
 
 
@@ -293,7 +293,6 @@ class TestTwoWriters:
 
 class TestFiles:
     def test_the_version_is_the_one_that_holds_the_rows(self, tables: Tables) -> None:
-        """`create_write_transaction` leaves its handle at the version before."""
         for who in ("a", "b"):
             ref = by_files(tables, FIRST, who)
             assert stored(tables, ref.version) == rows_of(written(FIRST, who))
@@ -324,10 +323,7 @@ class TestFiles:
             [(day, kind, 0) for day in days(FIRST, 3).days for kind in ("night", "latest")], schema=schema, orient="row"
         )
         write_deltalake(tables.uri(TABLE), rows.to_arrow(), partition_by=["day", "knowledge"])
-        arrow = Schema.from_arrow(rows.to_arrow().schema)
-        tables.commit_files(
-            TABLE, [], arrow, days(FIRST, 2), partition_by=["day", "knowledge"], equals={"knowledge": "night"}, rows=0
-        )
+        from_file(tables, rows.clear(), Scope(days(FIRST, 2), {"knowledge": ["night"]}), by="day knowledge")
         gone = (pl.col("day") <= SECOND) & (pl.col("knowledge") == "night")
         assert stored(tables) == sorted(rows.filter(~gone).iter_rows())
 
@@ -343,16 +339,14 @@ class TestFiles:
     ) -> None:
         put(tables, frame(FIRST, 1))
         version = tables.version(TABLE)
-        schema = Schema.from_arrow(drifted.to_arrow().schema)
         with pytest.raises(BadData, match=said):
-            tables.commit_files(TABLE, [], schema, Interval.of(SECOND), partition_by=["day"], equals={}, rows=0)
+            from_file(tables, drifted, Scope(Interval.of(SECOND)))
         assert tables.version(TABLE) == version
 
     def test_a_new_column_is_null_before(self, tables: Tables, caplog: pytest.LogCaptureFixture) -> None:
         put(tables, frame(FIRST, 1))
-        schema = Schema.from_arrow(frame(FIRST).with_columns(new=pl.lit(1.5)).to_arrow().schema)
-        tables.commit_files(TABLE, [], schema, Interval.of(SECOND), partition_by=["day"], equals={}, rows=0)
-        assert tables.scan(TABLE).collect()["new"].to_list() == [None]
+        from_file(tables, frame(SECOND, 2).with_columns(new=pl.lit(1.5)), Scope(Interval.of(SECOND)))
+        assert tables.scan(TABLE).sort("day").collect()["new"].to_list() == [None, 1.5]
         assert "new columns ['new']; days written before have none" in caplog.text
 
 

@@ -1,0 +1,305 @@
+"""A step on Databricks: one run there for a task that succeeds, none left alive by one that fails.
+
+Airflow's own submits again after a kill between submit and deferral, after an answer that was lost, and when its
+trigger gives up (tried). What is added: the token of a run is in the task's state store before it is submitted, its
+number after it, and whoever tries next looks there first. That store must be emptied when a task succeeds
+(`[state_store] clear_on_success`), or clearing such a task would do nothing.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Literal, cast
+from uuid import uuid4
+
+from airflow.providers.databricks.exceptions import DatabricksApiError
+from airflow.providers.databricks.hooks.databricks import RunState
+from airflow.providers.databricks.operators.databricks import (
+    XCOM_RUN_ID_KEY,
+    XCOM_RUN_PAGE_URL_KEY,
+    DatabricksSubmitRunOperator,
+)
+from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferralError
+from requests import RequestException
+
+from dags.common import Json, settings
+from include.config import Model, Project, load_project
+from include.contracts import Interval
+from include.errors import NeedsAttention
+from include.naming import wheel
+from include.remote import Call, RemoteStep, answer, options_as_json
+from include.settings import utc_now
+
+Cause = Literal["cluster", "quota", "code", "timeout", "cancelled"]
+
+STORED = "databricks_run"
+WAITS = {
+    "databricks_retry_limit": 9,
+    "databricks_retry_delay": 2,
+}  # tries again for eight minutes: storms of 429 and 503
+REFUSED = {400, 401, 403}  # the same again is refused again
+OF_QUOTA = ("quota", "limit exceeded", "limit_exceeded", "insufficient", "stockout", "out of capacity")
+OF_CLUSTER = ("cluster", "driver", "spot", "instance", "vm ")
+HELPED_BY_RETRY: frozenset[Cause] = frozenset({"cluster", "quota"})
+TRACE = 4000  # characters of it that the log shows: its end
+
+
+class SubmitOnceOperator(DatabricksSubmitRunOperator):
+    """`DatabricksSubmitRunOperator` that takes up the run of a try before it, where that is active or succeeded.
+
+    Deferrable unless told otherwise. A run that failed fails the task with cause, error and the end of its trace, for
+    good where another run would not help. When the last try cannot follow its run any more, it cancels it.
+    """
+
+    def __init__(self, *, deferrable: bool = True, **kwargs: Any) -> None:
+        super().__init__(deferrable=deferrable, **WAITS | kwargs)
+
+    def execute(self, context: Context) -> Any:
+        try:
+            self.run_id = self._taken_up(context) or self._submitted(context, str(uuid4()))
+            return self._follow(context)
+        except AirflowFailException:
+            raise
+        except Exception:
+            self._leave_none_alive(context)
+            raise
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Also called where the trigger gave up, as it does when the output of a run that ended cannot be read."""
+        try:
+            try:
+                return super().resume_execution(next_method, next_kwargs, context)
+            except TaskDeferralError:
+                self.run_id = run_id = int(_stored(context)["run_id"])
+                if (state := self._state(run_id)) is None or not state.is_terminal:
+                    raise
+                return self._ended(context, state)
+        except AirflowFailException:
+            raise
+        except Exception:
+            self._leave_none_alive(context)
+            raise
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # type: ignore[override]
+        """After the trigger saw the run end."""
+        self.run_id = event["run_id"]
+        return self._ended(context, RunState.from_json(event["run_state"]))
+
+    def result(self, context: Context) -> Any:
+        """What the task returns once its run succeeded."""
+        return None
+
+    def advice(self, told: str) -> str:
+        """What more to say of a failure."""
+        return ""
+
+    # --- one run ------------------------------------------------------------------------------------------------------
+
+    def _taken_up(self, context: Context) -> int | None:
+        """The run of a try before this one, if it is of use."""
+        stored = _stored(context)
+        if not stored:
+            return None
+        # killed before the number was stored: under its token the run that may be there is found, or made
+        run_id = stored.get("run_id") or self._submitted(context, stored["token"])
+        state = self._state(run_id)
+        if state is None or (state.is_terminal and not state.is_successful):
+            self.log.info("Databricks run %s of an earlier try ended as %s: a new one", run_id, state or "not known")
+            return None
+        self.log.info("Databricks run %s of an earlier try is taken up: %s", run_id, state.life_cycle_state)
+        return int(run_id)
+
+    def _submitted(self, context: Context, token: str) -> int:
+        store = context["task_state_store"]
+        store.set(STORED, {"token": token})
+        self.idempotency_token = token
+        try:
+            run_id = int(self._hook.submit_run(self._prepare_submit_json(context)))
+        except DatabricksApiError as error:
+            if error.http_status_code in REFUSED:
+                raise AirflowFailException(f"Databricks refuses the run of {self.task_id}: {error}") from error
+            raise
+        store.set(STORED, {"token": token, "run_id": run_id})
+        return run_id
+
+    def _follow(self, context: Context) -> Any:
+        assert self.run_id is not None
+        page = self._hook.get_run_page_url(self.run_id)
+        self.log.info("Databricks run %s: %s", self.run_id, page)
+        context["ti"].xcom_push(key=XCOM_RUN_ID_KEY, value=self.run_id)
+        context["ti"].xcom_push(key=XCOM_RUN_PAGE_URL_KEY, value=page)
+        while not (state := self._hook.get_run_state(self.run_id)).is_terminal:
+            if self.deferrable:
+                trigger = DatabricksExecutionTrigger(
+                    run_id=self.run_id,
+                    databricks_conn_id=self.databricks_conn_id,
+                    polling_period_seconds=self.polling_period_seconds,
+                    retry_limit=self.databricks_retry_limit,
+                    retry_delay=self.databricks_retry_delay,
+                    retry_args=self.databricks_retry_args,
+                    run_page_url=page,
+                )
+                self.defer(trigger=trigger, method_name="execute_complete")
+            time.sleep(self.polling_period_seconds)
+        return self._ended(context, state)
+
+    # --- how it ended -------------------------------------------------------------------------------------------------
+
+    def _ended(self, context: Context, state: RunState) -> Any:
+        if state.is_successful:
+            self.log.info("Databricks run %s succeeded", self.run_id)
+            return self.result(context)
+        cause = cause_of(state)
+        error, trace = self._error()
+        if trace:
+            self.log.error("the end of its trace:\n%s", trace[-TRACE:])
+        told = f"Databricks run {self.run_id} of {self.task_id} failed ({cause}): {error or state.state_message}"
+        told += self.advice(told)
+        if cause in HELPED_BY_RETRY:
+            raise AirflowException(f"{told}\nAnother try may do better.")
+        raise AirflowFailException(told)
+
+    def _error(self) -> tuple[str, str]:
+        """Error and trace of the first task that failed; that they cannot be had does not hide that it failed."""
+        try:
+            tasks = self._hook.get_run(self.run_id).get("tasks", [])
+            for task in tasks:
+                if task["state"].get("result_state") not in (None, "SUCCESS"):
+                    output = self._hook.get_run_output(task["run_id"])
+                    return str(output.get("error") or ""), str(output.get("error_trace") or "")
+        except (AirflowException, RequestException) as error:
+            self.log.warning("what the run put out could not be read: %s", error)
+        return "", ""
+
+    def _state(self, run_id: int) -> RunState | None:
+        """None for a run that is not known any more."""
+        try:
+            return cast(RunState, self._hook.get_run_state(run_id))
+        except DatabricksApiError as error:
+            if error.http_status_code == 404:
+                return None
+            raise
+
+    def _leave_none_alive(self, context: Context) -> None:
+        """After the last try nobody would look after the run; before it, the next one takes it up."""
+        ti = context["ti"]
+        if ti.try_number <= ti.max_tries:
+            return
+        if run_id := self.run_id or _stored(context).get("run_id"):
+            try:
+                self._hook.cancel_run(run_id)
+                self.log.error("this was the last try: Databricks run %s was cancelled", run_id)
+            except Exception:
+                self.log.exception("Databricks run %s may be alive: cancel it by hand", run_id)
+
+
+def _stored(context: Context) -> dict[str, Any]:
+    return cast(dict[str, Any], context["task_state_store"].get(STORED) or {})
+
+
+def cause_of(state: RunState) -> Cause:
+    """Why a run ended that did not succeed, as far as its state tells."""
+    message = state.state_message.lower()
+    if state.result_state == "TIMEDOUT":
+        return "timeout"
+    if state.result_state == "CANCELED":
+        return "cancelled"
+    if any(word in message for word in OF_QUOTA):
+        return "quota"
+    if state.life_cycle_state == "INTERNAL_ERROR" or any(word in message for word in OF_CLUSTER):
+        return "cluster"
+    return "code"
+
+
+class StepOperator(SubmitOnceOperator):
+    """A step of `include` by the wheel of the commit that this task runs; returns its record as `run_step` does."""
+
+    def __init__(
+        self,
+        *,
+        step: RemoteStep,
+        config: Project | Model,
+        interval: Callable[[], Interval],
+        options: Callable[[], Mapping[str, Any]],
+        **kwargs: Any,
+    ) -> None:
+        project = config if isinstance(config, Project) else load_project(config.project)
+        assert project.databricks is not None  # include/config.py
+        self.step, self.config, self.project, self.place = step, config, project, project.databricks
+        self.interval, self.options = interval, options
+        super().__init__(
+            databricks_conn_id=self.place.connection, timeout_seconds=60 * self.place.timeout_minutes, **kwargs
+        )
+
+    def _prepare_submit_json(self, context: Context) -> dict[str, Any]:
+        """Of this try: the call has the token of the run in the name of its record."""
+        commit, call = settings().git_commit, self._call(str(self.idempotency_token))
+        whl = f"{self.place.wheels.rstrip('/')}/{wheel(commit)}"
+        parameters = {"call": call.model_dump_json()}
+        task: dict[str, Any] = {
+            "task_key": self.step,
+            "python_wheel_task": {
+                "package_name": "nightly_ml",
+                "entry_point": "nightly-ml",
+                "named_parameters": parameters,
+            },
+        }
+        if self.place.new_cluster is None:
+            spec = {"client": self.place.environment, "dependencies": [whl]}
+            self.environments = [{"environment_key": "wheel", "spec": spec}]
+            task |= {"environment_key": "wheel"}
+        else:
+            tags = {"project": self.project.name, "commit": commit, **self.place.new_cluster.get("custom_tags", {})}
+            task |= {"new_cluster": {**self.place.new_cluster, "custom_tags": tags}, "libraries": [{"whl": whl}]}
+        self.tasks = [task]
+        self.run_name = f"{self.step} of {self.config.name}, {call.interval}"
+        return super()._prepare_submit_json(context)
+
+    def advice(self, told: str) -> str:
+        """A wheel that was not uploaded is known by its name in the message."""
+        if wheel(settings().git_commit) not in told:
+            return ""
+        return f"\nIf the wheel of this commit is not there: make deploy TARGET={self.place.wheels}"
+
+    def _record(self, token: str) -> str:
+        return f"{settings().tables.rstrip('/')}/_records/{token}.json"
+
+    def _call(self, token: str) -> Call:
+        here = settings()
+        places = {"tables": here.tables, "artifacts": here.artifacts, "run_id": here.run_id}
+        return Call(
+            step=self.step,
+            config=self.config.name,
+            interval=self.interval(),
+            options=options_as_json(self.options()),
+            settings={
+                **places,
+                "git_commit": here.git_commit,
+                "mlflow_tracking_uri": "databricks",
+                "mlflow_registry_uri": "databricks-uc",
+                **self.place.settings,
+            },
+            secrets=self.place.secrets,
+            record=self._record(token),
+        )
+
+    def result(self, context: Context) -> Json:
+        """The step's record; what PostgreSQL has to know of it is written."""
+        from include.run import record
+
+        try:
+            found = answer(self.step, self._record(_stored(context)["token"]), settings())
+        except NeedsAttention as error:
+            raise AirflowFailException(f"{self.step} of {self.config.name}: {error}") from error
+        seconds = self._hook.get_run(self.run_id).get("execution_duration", 0) / 1000
+        record(
+            self.step,
+            self.config,
+            self.interval(),
+            found,
+            settings(),
+            started_at=utc_now() - timedelta(seconds=seconds),
+        )
+        return found.model_dump(mode="json")

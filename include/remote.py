@@ -1,0 +1,98 @@
+"""A step on Databricks: what the worker asks (`Call`), the wheel's entry point that does it, and its answer.
+
+Such a step touches tables and MLflow only. What it needs of PostgreSQL comes in the call; its record goes back as JSON
+beside the tables, under a name that nobody else uses, and what PostgreSQL has to know of it the worker writes.
+"""
+
+import argparse
+import base64
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_type_hints
+
+from pydantic import ConfigDict, validate_call
+
+from include.config import Model, Project, load_model, load_project
+from include.contracts import Interval, Record, StepResult
+from include.errors import NeedsAttention
+from include.io import storage
+from include.io.landing import read, write_whole
+from include.settings import Settings
+
+RemoteStep = Literal["build_features", "fit", "evaluate", "score"]
+NOT_THERE = {"landing": "none://", "database_url": "none://", "hash_key": "none"}
+"""What a step on Databricks does not have; one that asked for it would fail."""
+
+
+class Call(Record):
+    """A step for Databricks. `secrets`: field of `Settings` -> "scope/key". No value in it is a secret."""
+
+    step: RemoteStep
+    config: str
+    interval: Interval
+    options: dict[str, Any]
+    settings: dict[str, str]
+    secrets: dict[str, str]
+    record: str
+
+
+def main() -> None:
+    """`--call=<JSON>`: do the step, write its record. What a person has to mend is the last line of the trace."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--call", required=True)
+    call = Call.model_validate_json(parser.parse_args().call)
+    secrets = {field: _secret(name) for field, name in call.secrets.items()}
+    settings = Settings.model_validate({**NOT_THERE, **call.settings, **secrets})
+    result = _typed(function_of(call.step))(config_of(call.step, call.config), call.interval, settings, **call.options)
+    filesystem, path = storage.filesystem(settings, call.record)
+    write_whole(filesystem, path, result.model_dump_json().encode())
+
+
+def answer(step: RemoteStep, record: str, settings: Settings) -> StepResult:
+    """The record that a step left. Raises `NeedsAttention` when there is none."""
+    filesystem, path = storage.filesystem(settings, record)
+    content = read(filesystem, path)
+    if content is None:
+        raise NeedsAttention(f"{step} succeeded on Databricks, but left no record at {record}; clear the task")
+    kind: type[StepResult] = get_type_hints(function_of(step))["return"]
+    return kind.model_validate_json(content)
+
+
+def function_of(step: str) -> Callable[..., StepResult]:
+    """The step itself."""
+    function: Callable[..., StepResult] = getattr(importlib.import_module(f"include.steps.{step}"), step)
+    return function
+
+
+def config_of(step: str, name: str) -> Project | Model:
+    """Features are a project's, all else is a model's."""
+    return load_project(name) if step == "build_features" else load_model(name)
+
+
+def _typed(function: Callable[..., StepResult]) -> Callable[..., StepResult]:
+    """Takes what came as JSON: a mapping by days has text for keys there."""
+    return validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
+
+
+def _secret(name: str) -> str:
+    from databricks.sdk import WorkspaceClient  # there on Databricks, and reached with the run's own identity
+
+    scope, _, key = name.partition("/")
+    value = WorkspaceClient().secrets.get_secret(scope=scope, key=key).value
+    return base64.b64decode(value or "").decode()
+
+
+def options_as_json(options: Mapping[str, Any]) -> dict[str, Any]:
+    """As they travel in a call."""
+    from pydantic_core import to_jsonable_python
+
+    found: dict[str, Any] = json.loads(json.dumps(to_jsonable_python(dict(options))))
+    return found
+
+
+if __name__ == "__main__":
+    main()

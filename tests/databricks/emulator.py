@@ -1,0 +1,373 @@
+"""A Databricks workspace as far as this product reaches it: Jobs API 2.2 and files of volumes, over HTTP.
+
+    python tests/databricks/emulator.py --home FOLDER --port 8765 --token tok
+
+Wheel tasks are really run, as processes that see the wheel and not the repository; what they print is kept. It can be
+told to fail as the service does: `POST /emulator/faults` for answers, `POST /emulator/outcomes` for runs. It knows
+nothing of the product, and imports nothing of it.
+
+What it takes from the service: an `idempotency_token` names one run for good, also one that failed; numbers come as
+text as well (Airflow sends them so), and `run_id` in the query or in a JSON body, also of a GET (Airflow's trigger
+does that); `named_parameters` become `--name=value`; a run's page URL; `get-output` of a task has error and trace;
+after a cancel a run is TERMINATING until its process has ended.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+RUNTIME = "17.3"
+FILES = "/api/2.0/fs/files/"
+RUN_ENTRY_POINT = """
+import json
+import sys
+import traceback
+from importlib.metadata import distribution
+package, name, *arguments = sys.argv[1:]
+found = [each for each in distribution(package).entry_points if each.name == name]
+if not found:
+    raise SystemExit(f"{package} has no entry point {name}")
+sys.argv = [name, *arguments]
+try:
+    code = found[0].load()()
+except Exception as error:
+    with open("error.json", "w") as file:
+        json.dump({"error": f"{type(error).__name__}: {error}", "error_trace": traceback.format_exc()}, file)
+    raise
+sys.exit(code)
+"""
+
+
+class Refused(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+@dataclass
+class Run:
+    """A submitted run; its one task has the number after its own."""
+
+    run_id: int
+    spec: dict[str, Any]
+    outcome: dict[str, Any]
+    life_cycle: str = "PENDING"
+    result: str = ""
+    message: str = ""
+    error: str = ""
+    trace: str = ""
+    output: str = ""
+    cancelled: bool = False
+    started: float = field(default_factory=time.time)
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.life_cycle in ("TERMINATED", "INTERNAL_ERROR", "SKIPPED")
+
+    def state(self) -> dict[str, str]:
+        found = {"life_cycle_state": self.life_cycle, "state_message": self.message}
+        return found | ({"result_state": self.result} if self.result else {})
+
+
+class Workspace:
+    """Runs, files, and what is to go wrong next."""
+
+    def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
+        self.home, self.environment = home, environment
+        self.runs: dict[int, Run] = {}
+        self.by_token: dict[str, int] = {}
+        self.faults: list[dict[str, Any]] = []
+        self.outcomes: list[dict[str, Any]] = []
+        self.requests: list[str] = []
+        self._numbers = itertools.count(1001, 2)
+        self._lock = threading.Lock()
+
+    # --- the API ------------------------------------------------------------------------------------------------------
+
+    def submit(self, body: dict[str, Any]) -> dict[str, Any]:
+        tasks = body.get("tasks") or []
+        if len(tasks) != 1 or "python_wheel_task" not in tasks[0]:
+            raise Refused(400, "INVALID_PARAMETER_VALUE", "one wheel task is what this workspace runs")
+        [task] = tasks
+        environments = {each["environment_key"]: each["spec"] for each in body.get("environments") or []}
+        if "environment_key" in task and task["environment_key"] not in environments:
+            raise Refused(400, "INVALID_PARAMETER_VALUE", f"no environment {task['environment_key']}")
+        if not {"environment_key", "new_cluster", "existing_cluster_id", "job_cluster_key"} & task.keys():
+            raise Refused(400, "INVALID_PARAMETER_VALUE", "a task needs a cluster, or an environment of serverless")
+        token = body.get("idempotency_token")
+        with self._lock:
+            if token in self.by_token:
+                return {"run_id": self.by_token[token]}
+            outcome = self.outcomes.pop(0) if self.outcomes else {}
+            run = Run(next(self._numbers), body, outcome)
+            self.runs[run.run_id] = run
+            if token:
+                self.by_token[token] = run.run_id
+        threading.Thread(target=self._live, args=(run,), daemon=True).start()
+        return {"run_id": run.run_id}
+
+    def get(self, asked: dict[str, Any]) -> dict[str, Any]:
+        run = self._run(asked)
+        state = run.state()
+        if unknown := run.outcome.get("shown_as"):
+            state = {"life_cycle_state": unknown, "state_message": ""}
+        task = {"run_id": run.run_id + 1, "task_key": run.spec["tasks"][0]["task_key"], "attempt_number": 0}
+        return {
+            "run_id": run.run_id,
+            "job_id": run.run_id + 500_000,
+            "run_name": run.spec.get("run_name", "Untitled"),
+            "run_page_url": f"http://{self.environment['EMULATOR']}/#job/{run.run_id + 500_000}/run/{run.run_id}",
+            "state": state,
+            "tasks": [{**task, "state": state}],
+        }
+
+    def get_output(self, asked: dict[str, Any]) -> dict[str, Any]:
+        run = self._run(asked)
+        found = {"metadata": {"run_id": run.run_id, "state": run.state()}, "logs": run.output}
+        return found | ({"error": run.error, "error_trace": run.trace} if run.error else {})
+
+    def cancel(self, asked: dict[str, Any]) -> dict[str, Any]:
+        run = self._run(asked)
+        if not run.is_over:
+            run.cancelled, run.life_cycle = True, "TERMINATING"
+            _kill(run.process)
+        return {}
+
+    def _run(self, asked: dict[str, Any]) -> Run:
+        number = int(asked.get("run_id", 0))
+        run = self.runs.get(number) or self.runs.get(number - 1)
+        if run is None or run.outcome.get("expired"):
+            raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Run {number} does not exist.")
+        return run
+
+    # --- files of volumes ---------------------------------------------------------------------------------------------
+
+    def path(self, name: str) -> Path:
+        """Where a file of a volume is kept, `/Volumes/catalog/schema/volume/…`."""
+        if not name.startswith("/Volumes/") or ".." in name:
+            raise Refused(400, "INVALID_PARAMETER_VALUE", f"{name} is not in a volume")
+        return self.home / "volumes" / name.removeprefix("/Volumes/")
+
+    # --- a run's life -------------------------------------------------------------------------------------------------
+
+    def _live(self, run: Run) -> None:
+        time.sleep(float(run.outcome.get("pending_seconds", 0)))
+        try:
+            if not run.cancelled and run.outcome.get("result") == "INTERNAL_ERROR":
+                message = run.outcome.get("message", "Unexpected failure while waiting for the cluster to be ready")
+                run.life_cycle, run.result, run.message = "INTERNAL_ERROR", "FAILED", message
+                return
+            if not run.cancelled:
+                run.life_cycle = "RUNNING"
+                self._work(run)
+            if run.cancelled:
+                run.result, run.message = "CANCELED", "Run cancelled."
+        except (OSError, zipfile.BadZipFile) as error:  # as of a library that cannot be installed
+            run.result, run.message, run.error = "FAILED", str(error), str(error)
+        run.life_cycle = "TERMINATED"
+
+    def _work(self, run: Run) -> None:
+        if (told := run.outcome.get("result")) and told != "SUCCESS":
+            run.result, run.message = told, run.outcome.get("message", f"told to be {told}")
+            run.error, run.trace = run.outcome.get("error", ""), run.outcome.get("trace", "")
+            return
+        if told:
+            run.result = told
+            return
+        [task] = run.spec["tasks"]
+        folder = self.home / "runs" / str(run.run_id)
+        folder.mkdir(parents=True)
+        for wheel in self._wheels(run.spec, task):
+            if not wheel.is_file():
+                raise FileNotFoundError(f"Library installation failed: {wheel.name}: no such file")
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder / "libraries")
+        wheel_task = task["python_wheel_task"]
+        arguments = [f"--{name}={value}" for name, value in (wheel_task.get("named_parameters") or {}).items()]
+        arguments += wheel_task.get("parameters") or []
+        variables = (task.get("new_cluster") or {}).get("spark_env_vars") or {}
+        environment = {**self.environment, **variables, "PYTHONPATH": str(folder / "libraries"), "HOME": str(folder)}
+        command = [sys.executable, "-c", RUN_ENTRY_POINT, wheel_task["package_name"], wheel_task["entry_point"]]
+        # of its own group, so that Spark's JVM goes with it
+        run.process = subprocess.Popen(
+            [*command, *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=(folder / "stderr").open("w"),
+            text=True,
+            start_new_session=True,
+        )
+        if run.cancelled:
+            _kill(run.process)
+        limit = int(run.spec.get("timeout_seconds") or 0) or None
+        try:
+            run.output, _ = run.process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            _kill(run.process)
+            run.process.communicate()
+            run.result, run.message = "TIMEDOUT", f"Run exceeded its timeout of {limit} seconds."
+            return
+        if run.process.returncode == 0:
+            run.result = "SUCCESS"
+            return
+        run.result, run.message = "FAILED", f"Task {task['task_key']} failed. See its output."
+        told = folder / "error.json"
+        found = json.loads(told.read_text()) if told.exists() else {"error": f"exit code {run.process.returncode}"}
+        run.error, run.trace = found["error"], found.get("error_trace") or (folder / "stderr").read_text()
+
+    def _wheels(self, spec: dict[str, Any], task: dict[str, Any]) -> list[Path]:
+        names = [each["whl"] for each in task.get("libraries") or [] if "whl" in each]
+        for each in spec.get("environments") or []:
+            if each["environment_key"] == task.get("environment_key"):
+                names += [name for name in each["spec"].get("dependencies") or [] if name.endswith(".whl")]
+        return [self.path(name) for name in names]
+
+
+def _kill(process: subprocess.Popen[str] | None) -> None:
+    if process is not None and process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request. `server.workspace` and `server.tokens` are set by `serve`."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815 the library's names
+
+    def _answer(self) -> None:
+        workspace: Workspace = self.server.workspace  # type: ignore[attr-defined]
+        length = int(self.headers.get("Content-Length") or 0)
+        content = self.rfile.read(length)
+        path = urlsplit(self.path).path
+        try:
+            if path.startswith("/emulator/"):
+                return self._send(200, self._told(workspace, path, content))
+            endpoint = path.removeprefix("/api/2.2/jobs/")
+            workspace.requests.append(f"{self.command} {endpoint}")
+            fault = self._fault(workspace, endpoint)
+            if fault and not fault.get("after"):
+                return self._fail(fault)
+            answer = self._do(workspace, path, endpoint, content)
+            if fault:
+                return self._fail(fault)
+            self._send(200, answer)
+        except Refused as refused:
+            self._send(refused.status, {"error_code": refused.code, "message": str(refused)})
+
+    def _do(self, workspace: Workspace, path: str, endpoint: str, content: bytes) -> Any:
+        if self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.server.tokens:  # type: ignore[attr-defined]
+            raise Refused(403, "PERMISSION_DENIED", "Invalid access token.")
+        if path.startswith(FILES):
+            return self._file(workspace, "/" + unquote(path.removeprefix(FILES)), content)
+        asked = dict(parse_qsl(urlsplit(self.path).query)) | (json.loads(content) if content else {})
+        calls: dict[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = {
+            ("POST", "runs/submit"): workspace.submit,
+            ("GET", "runs/get"): workspace.get,
+            ("GET", "runs/get-output"): workspace.get_output,
+            ("POST", "runs/cancel"): workspace.cancel,
+        }
+        if (self.command, endpoint) not in calls:
+            raise Refused(404, "ENDPOINT_NOT_FOUND", f"No API found for {self.command} {path}")
+        return calls[self.command, endpoint](asked)
+
+    def _file(self, workspace: Workspace, name: str, content: bytes) -> dict[str, Any]:
+        path = workspace.path(name)
+        if self.command == "PUT":
+            if path.exists() and "overwrite=true" not in urlsplit(self.path).query:
+                raise Refused(409, "ALREADY_EXISTS", f"The file {name} already exists.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        elif not path.is_file():
+            raise Refused(404, "NOT_FOUND", f"The file {name} does not exist.")
+        return {}
+
+    def _fault(self, workspace: Workspace, endpoint: str) -> dict[str, Any] | None:
+        for fault in workspace.faults:
+            if fault["endpoint"] in (endpoint, "*") and fault["times"]:
+                fault["times"] -= 1
+                return fault
+        return None
+
+    def _fail(self, fault: dict[str, Any]) -> None:
+        if fault["status"] == "drop":
+            self.close_connection = True
+            self.connection.close()
+            return
+        self._send(fault["status"], {"error_code": "TOLD_TO", "message": fault.get("message", "told to fail")})
+
+    def _told(self, workspace: Workspace, path: str, content: bytes) -> Any:
+        asked = json.loads(content) if content else None
+        if path == "/emulator/faults":
+            workspace.faults = asked
+        elif path == "/emulator/outcomes":
+            workspace.outcomes = asked
+        elif path == "/emulator/state":
+            runs = [
+                {
+                    "run_id": run.run_id, "state": run.state(), "spec": run.spec,
+                    "alive": run.process is not None and run.process.poll() is None, "output": run.output,
+                }
+                for run in workspace.runs.values()
+            ]  # fmt: skip
+            return {"runs": runs, "requests": workspace.requests}
+        return {}
+
+    def _send(self, status: int, body: Any) -> None:
+        content = json.dumps(body).encode() if self.command != "HEAD" else b""
+        self.send_response(HTTPStatus(status))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def serve(home: Path, port: int, tokens: list[str], environment: Mapping[str, str]) -> None:
+    """Until the process ends. `environment`: what a job's process gets, beside its libraries."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    at = f"127.0.0.1:{server.server_address[1]}"
+    known = {name: os.environ[name] for name in ("PATH", "LANG", "JAVA_HOME") if name in os.environ}
+    everywhere = {**known, "DATABRICKS_RUNTIME_VERSION": RUNTIME, "EMULATOR": at, **environment}
+    server.workspace = Workspace(home, everywhere)  # type: ignore[attr-defined]
+    server.tokens = tokens  # type: ignore[attr-defined]
+    sys.stdout.write(f"{at}\n")
+    sys.stdout.flush()
+    server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--token", action="append", required=True)
+    parser.add_argument("--set", action="append", default=[], help="NAME=VALUE in the environment of jobs")
+    given = parser.parse_args()
+    serve(given.home, given.port, given.token, dict(each.split("=", 1) for each in given.set))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""A step by its wheel in the workspace: what it makes is what it makes here, to the bit."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from polars.testing import assert_frame_equal
+
+from dags import databricks as dags_databricks
+from dags.databricks import StepOperator
+from include.config import Databricks as Place
+from include.config import Project, load_project
+from include.contracts import Featured, Interval
+from include.io import database
+from include.io.tables import Tables
+from include.naming import wheel
+from include.replay import replay
+from include.settings import Settings
+from include.steps.build_features import build_features
+from include.steps.land import land
+from include.steps.validate import validate
+from tests.databricks.conftest import Databricks
+from tests.databricks.test_submit_once import Task
+from tools.stack import ROOT
+from tools.wheel import build
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
+
+NIGHTS = Interval(start=date(2013, 1, 1), end=date(2013, 1, 4))
+VOLUME = "/Volumes/main/nightly/wheels"
+
+
+@pytest.fixture(scope="module")
+def commit() -> str:
+    """Of what is in this folder, also where it is not committed."""
+    made = subprocess.run(["git", "-C", str(ROOT), "stash", "create"], capture_output=True, text=True, check=True)
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    return (made.stdout or head.stdout).strip()
+
+
+@pytest.fixture
+def project() -> Project:
+    place = Place(wheels=VOLUME, new_cluster={"spark_version": "17.3.x-scala2.13", "num_workers": 0})
+    return load_project("flights").model_copy(update={"databricks": place, "run_on": {"build_features": "databricks"}})
+
+
+@pytest.fixture
+def here(settings: Settings, project: Project, commit: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Nights landed and validated, by the commit whose wheel is meant."""
+    found = settings.model_copy(update={"git_commit": commit})
+    replay(project, NIGHTS, found)
+    land(project, NIGHTS, found)
+    validate(project, NIGHTS, found)
+    monkeypatch.setattr(dags_databricks, "settings", lambda: found)
+    return found
+
+
+class Step(Task):
+    """The task `build_features` of some nights."""
+
+    def __init__(self, project: Project) -> None:
+        super().__init__(deferrable=True)
+        self.project = project
+
+    def operator(self) -> StepOperator:
+        given: dict[str, Callable[[], Any]] = {"interval": lambda: NIGHTS, "options": lambda: {"knowledge": "night"}}
+        return StepOperator(
+            task_id="build_features", step="build_features", config=self.project, polling_period_seconds=1, **given
+        )
+
+
+def test_features_are_the_same_to_the_bit(
+    project: Project, here: Settings, commit: str, databricks: Databricks, tmp_path: Path
+) -> None:
+    databricks.upload(build(commit, tmp_path / "dist"), f"{VOLUME}/{wheel(commit)}")
+    record = Featured.model_validate(Step(project).attempt())
+    [run] = databricks.runs
+    assert databricks.results == ["SUCCESS"]
+    there = Tables(here).scan("features_flights", record.version).sort("day", "entity_id").collect()
+    assert {night.day for night in database.nights(here, "flights", NIGHTS)} == {*NIGHTS.days}
+
+    shutil.rmtree(Path(here.tables) / "features_flights")
+    again = build_features(project, NIGHTS, here)
+    assert_frame_equal(there, Tables(here).scan("features_flights", again.version).sort("day", "entity_id").collect())
+    assert record.rows == again.rows == there.height > 3000
+    [task] = run["spec"]["tasks"]
+    assert task["libraries"] == [{"whl": f"{VOLUME}/{wheel(commit)}"}]
+    assert task["new_cluster"]["custom_tags"] == {"project": "flights", "commit": commit}
+
+
+def test_a_wheel_that_was_not_uploaded_is_named(project: Project, here: Settings, databricks: Databricks) -> None:
+    with pytest.raises(AirflowFailException, match=f"make deploy TARGET={VOLUME}"):
+        Step(project).attempt()
+
+
+def test_what_a_person_has_to_mend_is_said(
+    project: Project, here: Settings, commit: str, databricks: Databricks, tmp_path: Path
+) -> None:
+    databricks.upload(build(commit, tmp_path / "dist"), f"{VOLUME}/{wheel(commit)}")
+    shutil.rmtree(Path(here.tables) / "clean_schedule")
+    with pytest.raises(AirflowFailException, match=r"\(code\): .*BadData: table .*clean_schedule does not exist yet"):
+        Step(project).attempt()
+    assert not Tables(here).exists("features_flights")

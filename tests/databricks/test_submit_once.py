@@ -1,0 +1,254 @@
+"""The real operator against the workspace over HTTP, in both modes, and what can go wrong between them.
+
+A try is what Airflow does of one: execute, and if it defers, the trigger, and then what the trigger's event resumes.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+
+from dags.databricks import STORED, SubmitOnceOperator
+from tests.databricks.conftest import Databricks
+
+pytestmark = pytest.mark.timeout(120)
+
+TASK = {
+    "task_key": "step",
+    "environment_key": "serverless",
+    "python_wheel_task": {"package_name": "nothing", "entry_point": "nothing", "named_parameters": {"step": "none"}},
+}
+SPEC: dict[str, Any] = {
+    "tasks": [TASK],
+    "environments": [{"environment_key": "serverless", "spec": {"client": "3", "dependencies": []}}],
+}
+SUBMIT, GET, OUTPUT = "runs/submit", "runs/get", "runs/get-output"
+
+
+class Store(dict[str, Any]):
+    """A task's state store, which outlives a try."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
+@dataclass
+class Instance:
+    """As much of a task instance as the operator asks for."""
+
+    try_number: int = 0
+    max_tries: int = 3
+    pushed: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+class Task:
+    """A task with its tries."""
+
+    def __init__(self, deferrable: bool) -> None:
+        self.deferrable, self.store, self.instance = deferrable, Store(), Instance()
+
+    @property
+    def context(self) -> Any:
+        return {"ti": self.instance, "task_state_store": self.store, "params": {}}
+
+    def operator(self) -> SubmitOnceOperator:
+        waits = {"databricks_retry_limit": 3, "databricks_retry_delay": 0.1, "polling_period_seconds": 1}
+        return SubmitOnceOperator(task_id="step", deferrable=self.deferrable, **SPEC, **waits)
+
+    def attempt(self) -> Any:
+        """One try, to its end."""
+        self.instance.try_number += 1
+        try:
+            return self.operator().execute(self.context)
+        except TaskDeferred as deferred:
+            resumed = self.operator()  # by another process
+            try:
+                event = asyncio.run(_first_event(deferred.trigger))
+            except AirflowException as error:
+                failed = {"error": "Trigger failure", "traceback": [str(error)]}
+                return resumed.resume_execution("__fail__", failed, self.context)
+            return resumed.resume_execution(deferred.method_name, {"event": event}, self.context)
+
+
+async def _first_event(trigger: Any) -> Any:
+    async for event in trigger.run():
+        return event.payload
+    raise AssertionError("the trigger ended without an event")
+
+
+@pytest.fixture(params=[True, False], ids=["deferrable", "sync"])
+def task(request: pytest.FixtureRequest, databricks: Databricks) -> Task:
+    return Task(request.param)
+
+
+def ends(result: str, **more: Any) -> dict[str, Any]:
+    return {"result": result, "pending_seconds": 1, **more}
+
+
+def fails(endpoint: str, status: int | str, times: int, **more: Any) -> dict[str, Any]:
+    return {"endpoint": endpoint, "status": status, "times": times, **more}
+
+
+def test_a_run_that_succeeds(task: Task, databricks: Databricks) -> None:
+    databricks.tell("outcomes", [ends("SUCCESS")])
+    task.attempt()
+    [run] = databricks.runs
+    assert run["spec"]["tasks"][0]["python_wheel_task"]["named_parameters"] == {"step": "none"}
+    assert task.instance.pushed["run_page_url"].endswith(f"/run/{run['run_id']}")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        fails(SUBMIT, 429, 2),
+        fails(SUBMIT, 503, 2),
+        fails(SUBMIT, 503, 1, after=True),
+        fails(SUBMIT, "drop", 1, after=True),
+        fails(SUBMIT, "drop", 1),
+        fails(GET, 503, 2),
+        fails(GET, 429, 2),
+        fails(GET, "drop", 1),
+    ],
+    ids=lambda fault: f"{fault['endpoint']} {fault['status']} {'after' if fault.get('after') else ''}",
+)
+def test_answers_that_fail_for_a_while_do_not_matter(task: Task, databricks: Databricks, fault: dict[str, Any]) -> None:
+    databricks.tell("outcomes", [ends("SUCCESS")])
+    databricks.tell("faults", [fault])
+    task.attempt()
+    assert databricks.results == ["SUCCESS"]
+
+
+def test_a_longer_storm_costs_a_try_and_not_a_run(task: Task, databricks: Databricks) -> None:
+    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=3)])
+    databricks.tell("faults", [fails(GET, 503, 3)])
+    with pytest.raises(AirflowException):
+        task.attempt()
+    task.attempt()
+    assert databricks.results == ["SUCCESS"]
+
+
+def test_a_submit_whose_answer_never_came_is_found_again(task: Task, databricks: Databricks) -> None:
+    databricks.tell("outcomes", [ends("SUCCESS")])
+    databricks.tell("faults", [fails(SUBMIT, 503, 3, after=True)])
+    with pytest.raises(AirflowException):
+        task.attempt()
+    task.attempt()
+    assert databricks.results == ["SUCCESS"]
+
+
+class Killed(BaseException):
+    """As `kill -9`: nothing of the process goes on."""
+
+
+@pytest.mark.parametrize("when", ["before the submit", "before its number is stored", "before it is followed"])
+def test_a_task_killed_around_its_submit(
+    task: Task, databricks: Databricks, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    databricks.tell("outcomes", [ends("SUCCESS")])
+
+    def die(*_: Any, **__: Any) -> Any:
+        raise Killed
+
+    def die_at_number(store: Store, key: str, value: Any) -> None:
+        if "run_id" in value:
+            raise Killed
+        store[key] = value
+
+    with monkeypatch.context() as patch:
+        places: dict[str, tuple[Any, str, Callable[..., Any]]] = {
+            "before the submit": (SubmitOnceOperator, "_prepare_submit_json", die),
+            "before its number is stored": (Store, "set", die_at_number),
+            "before it is followed": (SubmitOnceOperator, "_follow", die),
+        }
+        patch.setattr(*places[when])
+        with pytest.raises(Killed):
+            task.attempt()
+    task.attempt()
+    assert databricks.results == ["SUCCESS"]
+
+
+def test_a_run_that_ended_while_nobody_looked(task: Task, databricks: Databricks) -> None:
+    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=0)])
+    task.instance.try_number = 1
+    task.operator()._submitted(task.context, "a token")
+    task.attempt()
+    assert databricks.results == ["SUCCESS"]
+
+
+def test_after_a_real_failure_there_is_a_new_run(task: Task, databricks: Databricks) -> None:
+    message = "Unexpected failure while waiting for the cluster (c-1) to be ready: spot instances were lost"
+    databricks.tell("outcomes", [ends("INTERNAL_ERROR", message=message), ends("SUCCESS")])
+    with pytest.raises(
+        AirflowException, match=r"\(cluster\): Unexpected failure while waiting for the cluster"
+    ) as told:
+        task.attempt()
+    assert not isinstance(told.value, AirflowFailException)
+    task.attempt()
+    assert databricks.results == ["FAILED", "SUCCESS"]
+
+
+def test_a_run_that_is_not_known_any_more(task: Task, databricks: Databricks) -> None:
+    databricks.tell("outcomes", [ends("SUCCESS", expired=True), ends("SUCCESS")])
+    task.store.set(STORED, {"token": "long ago", "run_id": task.operator()._submitted(task.context, "long ago")})
+    task.attempt()
+    assert len(databricks.runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (ends("FAILED", error="ValueError: no column", trace="Traceback …"), r"\(code\): ValueError: no column"),
+        (ends("CANCELED", message="Cancelled by a person"), r"\(cancelled\): Cancelled by a person"),
+        (ends("TIMEDOUT", message="Timed out"), r"\(timeout\): Timed out"),
+        (ends("SUCCESS_WITH_FAILURES", message="Some tasks failed"), r"\(code\): Some tasks failed"),
+        (ends("UPSTREAM_FAILED", message="Upstream failed"), r"\(code\): Upstream failed"),
+    ],
+    ids=lambda each: each["result"] if isinstance(each, dict) else "",
+)
+def test_a_failure_that_another_run_would_not_mend(
+    task: Task, databricks: Databricks, outcome: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    databricks.tell("outcomes", [outcome])
+    with pytest.raises(AirflowFailException, match=said):
+        task.attempt()
+    assert outcome.get("trace", "") in capsys.readouterr().out
+
+
+def test_out_of_quota_may_be_better_later(task: Task, databricks: Databricks) -> None:
+    databricks.tell("outcomes", [ends("INTERNAL_ERROR", message="QUOTA_EXCEEDED: 64 cores in the region")])
+    with pytest.raises(AirflowException, match=r"\(quota\): QUOTA_EXCEEDED") as told:
+        task.attempt()
+    assert not isinstance(told.value, AirflowFailException)
+
+
+def test_an_output_that_cannot_be_read_hides_nothing(task: Task, databricks: Databricks) -> None:
+    databricks.tell("outcomes", [ends("FAILED", message="Task step failed")])
+    databricks.tell("faults", [fails(OUTPUT, 500, -1)])
+    with pytest.raises(AirflowException, match="Task step failed"):
+        task.attempt()
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_refused_submit_is_not_tried_again(task: Task, databricks: Databricks, status: int) -> None:
+    databricks.tell("faults", [fails(SUBMIT, status, -1, message="no permission to use the policy")])
+    with pytest.raises(AirflowFailException, match=r"refuses the run of step.*no permission to use the policy"):
+        task.attempt()
+    assert not databricks.runs
+
+
+@pytest.mark.parametrize("shown_as", ["", "HIBERNATING"], ids=["storm", "unknown state"])
+def test_the_last_try_leaves_no_run_alive(task: Task, databricks: Databricks, shown_as: str) -> None:
+    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=20, shown_as=shown_as)])
+    task.instance.max_tries = 1
+    for _ in range(2):
+        if not shown_as:
+            databricks.tell("faults", [fails(GET, 503, 3)])
+        with pytest.raises(AirflowException):
+            task.attempt()
+    assert [run["state"]["life_cycle_state"] for run in databricks.runs] == ["TERMINATING"]

@@ -1,0 +1,119 @@
+"""`make wheel` and `make deploy`: the wheel of a commit, which Databricks runs, and its way there.
+
+It is built from what the commit has, never from what is only in the folder, and its version names the commit: the same
+name is always the same content. A wheel that is there already is not overwritten.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated
+
+import fsspec
+import httpx
+import typer
+from rich.console import Console
+
+from include import __version__
+from include.naming import wheel
+
+ROOT = Path(__file__).resolve().parents[1]
+DIST = ROOT / "dist"
+FILES = "/api/2.0/fs/files"
+LENGTH = 12  # of a commit in a version, as in run records
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+app = typer.Typer(help=__doc__.split("\n\n")[0], no_args_is_help=True, add_completion=False)
+
+
+@app.command()
+def build(commit: str = "HEAD", out: Path = DIST) -> Path:
+    """Build the wheel of a commit into a folder, and print where it is."""
+    full = _git("rev-parse", "--verify", f"{commit}^{{commit}}").decode().strip()
+    target = out / wheel(full)
+    with tempfile.TemporaryDirectory(prefix="nightly-wheel-") as folder:
+        source = Path(folder)
+        archive = _git("archive", "--format=tar", full, "pyproject.toml", "requirements.txt", "include")
+        with tarfile.open(fileobj=BytesIO(archive)) as tar:
+            tar.extractall(source, filter="data")
+        _edit(source / "include" / "__init__.py", f'"{__version__}"', f'"{__version__}+g{full[:LENGTH]}"')
+        for name, locked in _locked(source).items():
+            _edit(source / "pyproject.toml", f'    "{name}",\n', f'    "{locked}",\n')
+        made = source / "dist"
+        command = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--no-build-isolation", "--offline"]
+        # equal content is equal bytes: files of the archive have the time of the commit
+        moment = _git("show", "--no-patch", "--format=%ct", full).decode().strip()
+        environment = os.environ | {"SOURCE_DATE_EPOCH": moment, "VIRTUAL_ENV": sys.prefix}
+        subprocess.run([*command, "--out-dir", str(made), str(source)], check=True, env=environment)
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copy(made / target.name, target)
+    typer.echo(target)
+    return target
+
+
+@app.command()
+def deploy(
+    target: Annotated[str, typer.Argument(help="/Volumes/… , s3://… or a folder")], commit: str = "HEAD"
+) -> None:
+    """Build the wheel of a commit and put it below a target, unless it is there already."""
+    made = build(commit)
+    place = f"{target.rstrip('/')}/{made.name}"
+    (_into_volume if target.startswith("/Volumes/") else _into_storage)(made, place)
+    console.print(f"{place} is what Databricks runs for commit {made.name.split('+g')[1][:LENGTH]}")
+
+
+def _locked(source: Path) -> dict[str, str]:
+    """Dependency of the wheel -> the same as the lock has it, so that a fit there is a fit here."""
+    declared = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    lines = (source / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    locked = {line.split("==")[0].split("[")[0]: line.split(" ")[0] for line in lines if "==" in line}
+    return {name: locked[name] for name in declared}
+
+
+def _edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    if old not in text:
+        raise SystemExit(f"{file.name} of this commit has no {old.strip()}; build it with the tools of its own commit")
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def _into_volume(made: Path, place: str) -> None:
+    try:
+        host, token = os.environ["DATABRICKS_HOST"], os.environ["DATABRICKS_TOKEN"]
+    except KeyError as error:
+        raise SystemExit(
+            f"{error.args[0]} is not set: where the workspace is, and a token that may write there"
+        ) from error
+    with httpx.Client(base_url=host.rstrip("/"), headers={"Authorization": f"Bearer {token}"}, timeout=300) as client:
+        answer = client.put(f"{FILES}{place}", params={"overwrite": "false"}, content=made.read_bytes())
+        if answer.status_code == httpx.codes.CONFLICT:
+            _say_it_is_there(place)
+        elif answer.is_error:
+            raise SystemExit(f"{place} was not uploaded: {answer.status_code} {answer.text[:500]}")
+
+
+def _into_storage(made: Path, place: str) -> None:
+    filesystem, path = fsspec.url_to_fs(place)
+    if filesystem.exists(path):
+        _say_it_is_there(place)
+    else:
+        filesystem.makedirs(filesystem._parent(path), exist_ok=True)
+        filesystem.put_file(str(made), path)
+
+
+def _say_it_is_there(place: str) -> None:
+    console.print(f"{place} is there already, and stays: a version is never used for other content")
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], check=True, stdout=subprocess.PIPE).stdout
+
+
+if __name__ == "__main__":
+    app()
