@@ -19,7 +19,11 @@ EXAMPLE = ROOT / ".env.example"
 ROLES = ("airflow", "mlflow", "nightly")
 """Roles of PostgreSQL that the services log in as, each to the database of its name; `postgres` makes them."""
 
-TOGETHER = (("pgpass", "postgres_password"), ("redis.conf", "redis_url"), ("connections.json", "store_secret_key"))
+TOGETHER = (
+    ("pgpass", "postgres_password"),
+    ("redis.conf", "redis_url"),
+    ("connections.json", "store_access_key", "store_secret_key"),
+)
 """Files that hold the same password."""
 
 BUCKET = "s3://nightly"
@@ -28,22 +32,24 @@ BUCKET = "s3://nightly"
 def make() -> dict[str, str]:
     """Return new secrets: the text of each by the name of its file."""
     postgres, redis, store = (secrets.token_hex(24) for _ in range(3))
+    store_user = secrets.token_hex(10)  # Airflow masks it in logs: no word that they have
     logins = [("*", "postgres", postgres), *((role, role, secrets.token_hex(24)) for role in ROLES)]
     return {
         "api_secret_key": secrets.token_hex(32),
-        "connections.json": json.dumps(_connections(store), indent=2),
+        "connections.json": json.dumps(_connections(store_user, store), indent=2),
         "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "jwt_secret": secrets.token_hex(64),
         "pgpass": "\n".join(f"postgres:5432:{database}:{role}:{password}" for database, role, password in logins),
         "postgres_password": postgres,
         "redis.conf": f"requirepass {redis}",
         "redis_url": f"redis://:{redis}@redis:6379/0",
+        "store_access_key": store_user,
         "store_secret_key": store,
         "ui_passwords.json": json.dumps({"admin": secrets.token_urlsafe(18)}),
     }
 
 
-def _connections(store: str) -> dict[str, Mapping[str, object]]:
+def _connections(store_user: str, store: str) -> dict[str, Mapping[str, object]]:
     """What `make up` begins with; docs/configuration.md says what each is. PostgreSQL's passwords are in `pgpass`."""
     places = {
         f"nightly_{place}": {"conn_type": "generic", "extra": {"uri": f"{BUCKET}/{place}"}}
@@ -53,7 +59,7 @@ def _connections(store: str) -> dict[str, Mapping[str, object]]:
         **places,
         "nightly_storage": {
             "conn_type": "aws",
-            "login": "nightly",
+            "login": store_user,
             "password": store,
             "extra": {"endpoint_url": "http://store:7070", "region_name": "us-east-1"},
         },
