@@ -15,6 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help setup lock check test drills docs new-model start stop run ui wheel deploy bench-backfill clean
+.PHONY: up down logs smoke
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,3 +96,20 @@ stop: ## Stop the local stack, leaving no process
 
 clean: stop ## Stop the local stack and remove all it made
 	rm -rf .local
+
+# Containers (docs/deploy-compose.md). A server needs Docker with Compose 2, make and any Python 3: no .venv.
+up down logs: export GIT_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
+up: ## Build the image and start all containers of docker-compose.yaml; makes .env and secrets/ if they are missing
+	python3 -m tools.make_secrets
+	docker compose build volumes
+	docker compose up --detach --no-build --remove-orphans --wait --wait-timeout 300
+
+down: ## Stop the containers; data, logs and secrets stay
+	docker compose down --remove-orphans
+
+logs: ## Follow the containers' logs (SERVICE=scheduler for one)
+	docker compose logs --follow --tail 100 $(SERVICE)
+
+smoke: setup ## Run a night in containers of its own, then `cli check` against its database
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/containers

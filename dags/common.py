@@ -4,6 +4,7 @@ Steps are imported inside tasks: a heavy import at the top of a DAG file is paid
 """
 
 import logging
+import os
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -106,10 +107,16 @@ def run_days(step: str, config: Project | Model, interval: Interval, days: Itera
 
 
 def settings() -> Settings:
-    """Places and secrets from the connections `nightly_*` (docs/configuration.md), for the running task only."""
+    """`resolve` for the running task."""
+    context = get_current_context()
+    commit = getattr(getattr(context["ti"], "bundle_instance", None), "version", None) or _checked_out()
+    return resolve(context["run_id"], commit)
+
+
+def resolve(run_id: str, git_commit: str) -> Settings:
+    """Places and secrets from the connections `nightly_*` (docs/configuration.md)."""
     from include.io.storage import is_s3
 
-    context = get_current_context()
     landing, tables, artifacts = uri_of("landing"), uri_of("tables"), uri_of("artifacts")
     return Settings(
         landing=landing,
@@ -119,8 +126,8 @@ def settings() -> Settings:
         database_url=_database_url("nightly_database"),
         mlflow_tracking_uri=_secret("nightly_mlflow"),
         hash_key=_secret("nightly_hash_key"),
-        run_id=context["run_id"],
-        git_commit=getattr(getattr(context["ti"], "bundle_instance", None), "version", None) or _checked_out(),
+        run_id=run_id,
+        git_commit=git_commit,
     )
 
 
@@ -202,9 +209,11 @@ def _database_url(connection_id: str) -> Any:
 
 
 def _checked_out() -> str:
-    """The commit of a bundle that is a plain folder, which Airflow does not version."""
+    """The commit of a bundle that is a plain folder, which Airflow does not version: an image's, or that of a clone."""
     import subprocess
 
+    if commit := os.environ.get("NIGHTLY_GIT_COMMIT"):
+        return commit
     head = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
     found = subprocess.run(head, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,7 +24,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +35,7 @@ from rich.console import Console
 
 from tools import processes
 from tools.postgres import Postgres, PostgresError, find_binaries
+from tools.spark_server import SPARK_SETTINGS, spark_server
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".local"
@@ -54,40 +55,14 @@ PORTS_OF = {
 }
 BUCKET, REGION = "nightly", "us-east-1"
 
-PRELOAD = """# Written by tools/stack.py. Nothing here may start a thread that it needs later: none outlives a fork.
-# (polars starts its pool, gRPC its threads and delta-rs its runtime at first use, so in the task.)
-import logging
-import os
-import sys
-
-if "scheduler" in sys.argv:
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import writes a hundred lines
-    import adbc_driver_postgresql.dbapi
-    import alembic.command
-    import deltalake
-    import great_expectations.expectations
-    import great_expectations.render.renderer.page_renderer
-    import great_expectations.render.view.view
-    import mlflow.sklearn
-    import pandas
-    import polars
-    import sklearn.ensemble
-    import sklearn.linear_model
-    import sqlalchemy.orm
-
-    if "SPARK_REMOTE" in os.environ:
-        import pyspark.sql.connect.session
-    if "AIRFLOW_CONN_NIGHTLY_STORAGE" in os.environ:
-        import airflow.providers.amazon.aws.hooks.s3
-        import s3fs
-"""
-
-PARALLELISM = 8  # memory grows with it, speed on two cores does not
-BACKFILL_POOL = "backfill"
-BACKFILL_SLOTS = PARALLELISM - 2  # what is left is for the nightly run
-
-SPARK_HOME = Path(str(find_spec("pyspark").origin)).parent  # type: ignore[union-attr]  # it is locked
-SPARK_SETTINGS = {"SPARK_HOME": str(SPARK_HOME), "SPARK_CONF_DIR": str(ROOT / "include" / "io" / "spark_conf")}
+PRELOAD = ROOT / "tools" / "airflow_local_settings.py"
+SETTINGS = dict(
+    line.split("=", 1)
+    for line in (ROOT / "tools" / "airflow.env").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+)
+BACKFILL_POOL = SETTINGS["AIRFLOW__NIGHTLY__BACKFILL_POOL"]
+BACKFILL_SLOTS = int(SETTINGS["AIRFLOW__CORE__PARALLELISM"]) - 2  # what is left is for the nightly run
 
 HEALTHY_SECONDS = 180
 GRACE_SECONDS = 15
@@ -329,8 +304,6 @@ class Stack:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.api_url}/execution/",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__FERNET_KEY": keys.fernet_key,
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.bundle / "plugins"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
@@ -338,19 +311,7 @@ class Stack:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": postgres.url("airflow", "airflow", "postgresql+asyncpg"),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_log"]),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports["worker_log"]),
-            "AIRFLOW__NIGHTLY__BACKFILL_POOL": BACKFILL_POOL,
-            # What ran when everything was killed is taken up when the dead scheduler's last heartbeat is 30 s old. The
-            # new scheduler looks earlier than that, and would look again after five minutes only.
-            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",  # 7.4 to 2.0 s for a run of six tasks in a chain
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(self._state.schedule),
-            "AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS": "True",
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-            # The scheduler may be up before the API server. A task that is due at once, and that no server answers,
-            # fails without a retry of its own: with Airflow's five tries after fifteen seconds. These are two minutes.
-            "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "30",
-            "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "5",
-            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # frees a task's slot sooner
             "AIRFLOW_CONN_NIGHTLY_ARTIFACTS": _connection("generic", extra={"uri": self._place("artifacts")}),
             "AIRFLOW_CONN_NIGHTLY_DATABASE": _connection(
                 "postgres", host=str(postgres.socket), login="nightly", schema="nightly"
@@ -363,8 +324,6 @@ class Stack:
                 extra={"ui_url": self.mlflow_url} if self.mlflow_url else {},
             ),
             "AIRFLOW_CONN_NIGHTLY_TABLES": _connection("generic", extra={"uri": self._place("tables")}),
-            "GX_ANALYTICS_ENABLED": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
         }
         remote = {"SPARK_REMOTE": self.spark_url} if self.spark_url else {}
         storage = {}
@@ -379,7 +338,7 @@ class Stack:
                     "region_name": REGION,
                 },
             )
-        return airflow | remote | storage | self.settings
+        return SETTINGS | airflow | remote | storage | self.settings
 
     def _place(self, name: str) -> str:
         """Return where landing, tables or artifacts are."""
@@ -466,10 +425,9 @@ class Stack:
         _write_private(self.home / "env", "\n".join(lines) + "\n")
 
     def _write_preload(self) -> None:
-        """What tasks import over and over, once in the scheduler from which they are forked: two seconds of each."""
         config = self.home / "airflow" / "config"
         config.mkdir(parents=True, exist_ok=True)
-        (config / "airflow_local_settings.py").write_text(PRELOAD, encoding="utf-8")
+        shutil.copy(PRELOAD, config)
 
     def _service_settings(self, name: str) -> dict[str, str]:
         own: dict[str, Callable[[], dict[str, str]]] = {
@@ -753,14 +711,6 @@ def _measure_memory(process: psutil.Process | None) -> int:
                 with suppress(psutil.Error):
                     total += part.memory_full_info().uss
     return total
-
-
-def spark_server(port: int) -> list[str]:
-    """Return the command of a Spark Connect server, for SPARK_SETTINGS: pip's pyspark lacks start-connect-server.sh."""
-    binding = {"address": "127.0.0.1", "port": port}
-    options = [f"--conf=spark.connect.grpc.binding.{name}={value}" for name, value in binding.items()]
-    main = "org.apache.spark.sql.connect.service.SparkConnectServer"
-    return [str(SPARK_HOME / "bin" / "spark-submit"), "--class", main, *options]
 
 
 def s3_server(port: int) -> list[str]:

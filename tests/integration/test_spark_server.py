@@ -31,7 +31,8 @@ from include.steps.land import land
 from include.steps.validate import validate
 from tests.landing import places
 from tests.s3 import on_s3
-from tools.stack import ROOT, SPARK_SETTINGS, spark_server
+from tools.spark_server import SPARK_SETTINGS, spark_server
+from tools.stack import ROOT
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 

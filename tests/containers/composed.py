@@ -1,0 +1,197 @@
+"""docker-compose.yaml as a project of its own: other ports, volumes and secrets than a stack of `make up`.
+
+The nights are of 2013, started by REST; history and champion are made by the command line inside a container.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from include.contracts import Interval
+from tools import make_secrets
+from tools.stack import ROOT
+
+PROJECT, MODEL = "flights", "late_arrival"
+DAGS = (f"{PROJECT}_prepare", f"{MODEL}_train", f"{MODEL}_score", f"{PROJECT}_monitor")
+
+HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the first day whose training the gate lets through
+BEFORE = HISTORY.end + timedelta(days=1)  # published by the first champion
+
+PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "POSTGRES_PORT", "STORE_PORT")
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+RUN_SECONDS = 900
+
+
+class Composed:
+    """A project of Compose whose settings and secrets are below a folder."""
+
+    def __init__(self, folder: Path, name: str, **settings: str) -> None:
+        self.name, self.folder, self.env = name, folder, folder / "env"
+        ports = {port: str(_find_free_port()) for port in PORTS}
+        self.settings = {
+            "NIGHTLY_IMAGE": f"{name}:latest",
+            "NIGHTLY_SECRETS": str(folder / "secrets"),
+            "EXTRA_CA": str(CERTIFICATES) if CERTIFICATES.exists() else "/dev/null",
+            "AIRFLOW_SCHEDULE": "False",
+            **ports,
+            "AIRFLOW_URL": f"http://localhost:{ports['AIRFLOW_PORT']}",
+            **settings,
+        }
+        self.write_env()
+        assert make_secrets.main(self.env) == 0
+
+    def write_env(self, **changes: str) -> None:
+        """`.env`, as a person edits it."""
+        self.settings |= changes
+        lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.split("=")[0] not in self.settings]
+        said = [f"{name}={value}" for name, value in self.settings.items()]
+        self.env.write_text("\n".join([*kept, *said]) + "\n", encoding="utf-8")
+
+    def compose(self, *arguments: str, check: bool = True) -> str:
+        command = ["docker", "compose", "--project-name", self.name, "--env-file", str(self.env), *arguments]
+        names = {line.split("=")[0] for line in self.env.read_text(encoding="utf-8").splitlines()}
+        environment = {name: value for name, value in os.environ.items() if name not in names}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        return done.stdout
+
+    def up(self) -> None:
+        """As `make up` does it, without the build; returns when all is healthy."""
+        self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "300")
+        self.__dict__.pop("_client", None)
+
+    def cli(self, *arguments: str) -> str:
+        return self.compose("exec", "-T", "scheduler", "nightly", *arguments)
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """What the engine says of each service's container."""
+        found = [json.loads(line) for line in self.compose("ps", "--all", "--format", "json").splitlines()]
+        return {container["Service"]: container for container in found}
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        container = self.containers()[service]["ID"]
+        done = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)[0]  # type: ignore[no-any-return]
+
+    # Nights
+
+    def make_history(self, end: date) -> None:
+        """Land all days up to the end, prepare those before the first night, and publish by a first champion."""
+        days = ("--project", PROJECT, "--start", str(HISTORY.start), "--end")
+        self.cli("replay", *days, str(end))
+        self.cli("prepare", *days, str(BEFORE))
+        self.cli("gate", "--model", MODEL, "--day", str(HISTORY.end))
+        why = ("--by", "tests", "--why", "the first one")
+        self.cli("promote", "--model", MODEL, "--version", "1", "--from-day", str(BEFORE), *why)
+        self.cli("score", "--model", MODEL, "--start", str(BEFORE))
+        self.cli("publish", "--model", MODEL, "--start", str(BEFORE))
+        self.unpause()
+
+    def unpause(self) -> None:
+        deadline = time.monotonic() + 180
+        while missing := set(DAGS) - {dag["dag_id"] for dag in self.get("/dags?limit=100")["dags"]}:
+            assert time.monotonic() < deadline, f"Airflow does not show {missing}"
+            time.sleep(1)
+        for dag_id in DAGS:
+            self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": False}).raise_for_status()
+
+    def trigger(self, day: date) -> str:
+        """Start the runs of a day; returns their id."""
+        run_id = f"night__{day}"
+        for dag_id in DAGS:
+            # by the param, not by a logical date: that would be one run a DAG
+            body = {"dag_run_id": run_id, "logical_date": None, "conf": {"day": str(day)}}
+            self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body).raise_for_status()
+        return run_id
+
+    def await_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Return while the task is running. The API server may be away in between."""
+        deadline = time.monotonic() + RUN_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPError):
+                if (task_id, "running") in [(name, state) for name, state, _ in self.tasks(dag_id, run_id)]:
+                    return
+            time.sleep(0.3)
+        raise AssertionError(f"{dag_id} {run_id}: {task_id} did not run: {self.tasks(dag_id, run_id)}")
+
+    def follow(self, run_id: str) -> None:
+        """Return when the runs of a day have succeeded. The API server may be away in between."""
+        deadline = time.monotonic() + RUN_SECONDS
+        going = list(DAGS)
+        while going:
+            with suppress(httpx.HTTPError):
+                for dag_id in tuple(going):
+                    state = self.get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
+                    assert state != "failed", f"{dag_id} {run_id}: {self.tasks(dag_id, run_id)}"
+                    if state == "success":
+                        going.remove(dag_id)
+            assert time.monotonic() < deadline, {dag_id: self.tasks(dag_id, run_id) for dag_id in going}
+            time.sleep(1)
+
+    def tasks(self, dag_id: str, run_id: str) -> list[tuple[str, str, int]]:
+        found = self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return [(task["task_id"], task["state"], task["try_number"]) for task in found]
+
+    def night(self, day: date) -> None:
+        self.follow(self.trigger(day))
+
+    def check(self, end: date) -> None:
+        """`cli check`: nothing lost, nothing doubled; it fails with what it found."""
+        self.cli("check", "--project", PROJECT, "--start", str(HISTORY.start), "--end", str(end))
+
+    def query(self, sql: str) -> str:
+        """What the shared database answers, a row a line."""
+        script = 'import sys, psycopg2; c = psycopg2.connect("postgresql://nightly@postgres/nightly").cursor(); '
+        script += 'c.execute(sys.argv[1]); print("\\n".join("|".join(map(str, r)) for r in c.fetchall()))'
+        return self.python(script, sql)
+
+    def python(self, script: str, *arguments: str) -> str:
+        """What a script prints inside a container, without what Airflow logs to the same place."""
+        quiet = ("--env", "AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING")
+        return self.compose("exec", "-T", *quiet, "scheduler", "python", "-c", script, *arguments).strip()
+
+    def get(self, path: str) -> Any:
+        return self._client.get(f"/api/v2{path}").raise_for_status().json()
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        url = f"http://127.0.0.1:{self.settings['AIRFLOW_PORT']}"
+        password = json.loads((self.folder / "secrets" / "ui_passwords.json").read_text(encoding="utf-8"))["admin"]
+        body = {"username": "admin", "password": password}
+        token = httpx.post(f"{url}/auth/token", json=body, trust_env=False).raise_for_status().json()["access_token"]
+        return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
+
+
+def find_engine() -> str | None:
+    """Why nothing can be started here; None if it can."""
+    for command in (["docker", "compose", "version"], ["docker", "info"]):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return "docker is not installed"
+        if done.returncode:
+            return f"`{' '.join(command)}` fails: {done.stderr.strip().splitlines()[-1]}"
+    return None
+
+
+def services_of(composed: Composed) -> Sequence[str]:
+    """The services that go on running."""
+    return [name for name in composed.containers() if name not in ("volumes", "init")]
+
+
+def _find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,79 @@
+"""A night in containers: `make smoke`. The images are those of `make up`'s build."""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.containers.composed import BEFORE, MODEL, Composed, find_engine, services_of
+
+pytestmark = pytest.mark.timeout(1500)
+
+NIGHT = BEFORE + timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def composed() -> Iterator[Composed]:
+    if why_not := find_engine():
+        pytest.fail(f"no containers here: {why_not}")
+    with tempfile.TemporaryDirectory(prefix="nightly-smoke-") as folder:
+        composed = Composed(Path(folder), "nightly-ml-smoke")
+        try:
+            composed.compose("build", "volumes")
+            composed.up()
+            yield composed
+        finally:
+            composed.compose("down", "--volumes", "--remove-orphans")
+
+
+def test_a_night_runs_and_agrees(composed: Composed) -> None:
+    composed.make_history(NIGHT)
+    composed.night(NIGHT)
+    composed.check(NIGHT)
+    rows = composed.query(
+        f"SELECT day, count(*) FROM current_predictions WHERE model = '{MODEL}' GROUP BY 1 ORDER BY 1"
+    )
+    assert rows.splitlines() == [f"{BEFORE}|954", f"{NIGHT}|738"]
+
+
+def test_everything_is_in_the_store_and_nothing_in_a_container(composed: Composed) -> None:
+    script = """
+from dags.common import resolve
+from include.io.storage import filesystem
+
+settings = resolve("tests", "unknown")
+for uri in (settings.landing, settings.tables, settings.artifacts):
+    fs, path = filesystem(settings, uri)
+    print(len(fs.find(path)))
+"""
+    counts = composed.python(script).split()
+    assert len(counts) == 3 and all(int(count) > 10 for count in counts)
+
+
+def test_no_container_is_root_and_none_has_a_secret_in_its_settings(composed: Composed) -> None:
+    folder = Path(composed.settings["NIGHTLY_SECRETS"])
+    texts = [file.read_text(encoding="utf-8") for file in folder.iterdir()]
+    values = {value for text in texts for value in re.findall(r"[\w/=+-]{20,}", text)}
+    assert len(values) > 10
+    for service in services_of(composed):
+        found = composed.inspect(service)
+        assert found["Config"]["User"].split(":")[0] not in ("", "0", "root")
+        said = json.dumps(found)
+        assert [value for value in values if value in said] == []
+        logs = composed.compose("logs", "--no-log-prefix", service)
+        assert [value for value in values if value in logs] == []
+
+
+def test_it_can_be_reached_on_loopback_only(composed: Composed) -> None:
+    for service in services_of(composed):
+        for bindings in (composed.inspect(service)["NetworkSettings"]["Ports"] or {}).values():
+            assert [binding["HostIp"] for binding in bindings or []] in ([], ["127.0.0.1"])
+
+
+def test_two_who_commit_the_same_version_of_a_table_are_told_apart(composed: Composed) -> None:
+    script = (Path(__file__).parent / "commits.py").read_text(encoding="utf-8")
+    assert composed.python(script) == "20 rounds, 1 winner each"

@@ -1,0 +1,161 @@
+"""Each container killed in the middle of a night, the whole stack restarted, an upgrade, a restore.
+
+`docker kill` counts as an operator's stop, after which Docker starts nothing again. What these drills are about is a
+container that dies: its first process is killed from outside, as the kernel does when memory is out.
+"""
+
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.containers.composed import BEFORE, DAGS, MODEL, Composed, find_engine
+from tools.stack import ROOT
+
+pytestmark = pytest.mark.timeout(2400)
+
+PREPARE, TRAIN, SCORE, MONITOR = DAGS
+
+# service -> the task that runs while it is killed
+KILLED = {
+    "postgres": (PREPARE, "build_features"),
+    "store": (PREPARE, "validate"),
+    "spark": (PREPARE, "build_features"),
+    "scheduler": (TRAIN, "fit"),
+    "api-server": (TRAIN, "evaluate"),
+    "dag-processor": (PREPARE, "validate"),
+    "triggerer": (PREPARE, "land"),
+    "mlflow": (TRAIN, "fit"),
+}
+FIRST = BEFORE + timedelta(days=1)
+DAYS = {name: FIRST + timedelta(days=n) for n, name in enumerate(KILLED)}
+RESTARTED, UPGRADED, RESTORED, QUEUED = (FIRST + timedelta(days=len(KILLED) + n) for n in range(4))
+
+MIGRATION = '''"""A drill's migration."""
+
+from alembic import op
+
+revision = "9999"
+down_revision = "{head}"
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE drilled (n integer)")
+'''
+
+
+@pytest.fixture(scope="module")
+def composed() -> Iterator[Composed]:
+    if why_not := find_engine():
+        pytest.skip(f"no containers here: {why_not}")
+    with tempfile.TemporaryDirectory(prefix="nightly-drills-") as folder:
+        composed = Composed(Path(folder), "nightly-ml-drills")
+        try:
+            composed.compose("build", "volumes")
+            composed.up()
+            composed.make_history(QUEUED)
+            yield composed
+        finally:
+            composed.compose("down", "--volumes", "--remove-orphans")
+
+
+def published(composed: Composed) -> list[str]:
+    """The published rows of each day, with what tells whether one of them was changed since."""
+    sql = f"""SELECT day, count(*), count(DISTINCT entity_id), sum(hashtextextended(entity_id || score::text, 0))
+        FROM current_predictions WHERE model = '{MODEL}' GROUP BY 1 ORDER BY 1"""
+    return composed.query(sql).splitlines()
+
+
+def agrees(composed: Composed, day: date) -> None:
+    """Every day up to this one is published whole and once, and `cli check` finds nothing."""
+    composed.check(day)
+    found = [row.split("|") for row in published(composed)]
+    assert [date.fromisoformat(row[0]) for row in found] == [
+        BEFORE + timedelta(days=n) for n in range((day - BEFORE).days + 1)
+    ]
+    assert all(rows == entities for _, rows, entities, _ in found)
+
+
+def kill(composed: Composed, service: str) -> int:
+    """Kill the first process of a service's container; returns how often it was started again before."""
+    found = composed.inspect(service)
+    os.kill(found["State"]["Pid"], signal.SIGKILL)
+    return int(found["RestartCount"])
+
+
+@pytest.mark.parametrize("service", KILLED)
+def test_a_night_survives_the_death_of_a_container(composed: Composed, service: str) -> None:
+    before = published(composed)
+    run_id = composed.trigger(DAYS[service])
+    composed.await_task(KILLED[service][0], run_id, KILLED[service][1])
+    restarts = kill(composed, service)
+    composed.follow(run_id)
+    assert composed.inspect(service)["RestartCount"] == restarts + 1
+    agrees(composed, DAYS[service])
+    assert published(composed)[:-1] == before
+
+
+def test_a_night_survives_a_restart_of_everything(composed: Composed) -> None:
+    run_id = composed.trigger(RESTARTED)
+    composed.await_task(PREPARE, run_id, "build_features")
+    composed.compose("kill")
+    composed.up()
+    composed.follow(run_id)
+    agrees(composed, RESTARTED)
+
+
+def test_the_next_night_runs_on_a_new_image_with_a_new_migration(composed: Composed) -> None:
+    before = published(composed)
+    old = composed.settings["NIGHTLY_IMAGE"]
+    new = f"{composed.name}:next"
+    head = composed.query("SELECT version_num FROM nightly_ml_version")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "migration.py").write_text(MIGRATION.format(head=head), encoding="utf-8")
+        target = "/opt/nightly-ml/include/io/migrations/versions/9999_drill.py"
+        Path(folder, "Dockerfile").write_text(f"FROM {old}\nCOPY migration.py {target}\n", encoding="utf-8")
+        subprocess.run(
+            ["docker", "build", "--quiet", "--tag", new, folder], check=True, env=os.environ | {"DOCKER_BUILDKIT": "0"}
+        )
+    # as docs/deploy-compose.md says it
+    composed.compose("stop")
+    composed.write_env(NIGHTLY_IMAGE=new)
+    composed.up()
+    assert composed.query("SELECT version_num FROM nightly_ml_version") == "9999"
+    assert composed.query("SELECT count(*) FROM drilled") == "0"
+    assert composed.inspect("scheduler")["Config"]["Image"] == new
+    composed.night(UPGRADED)
+    agrees(composed, UPGRADED)
+    assert published(composed)[:-1] == before
+
+
+def test_a_backup_brings_everything_back_on_an_empty_server(composed: Composed, tmp_path: Path) -> None:
+    before, runs = published(composed), composed.get(f"/dags/{PREPARE}/dagRuns")["total_entries"]
+    backup = [str(ROOT / "tools" / "containers" / "backup")]
+    options = ["--project-name", composed.name, "--env-file", str(composed.env)]
+    environment = os.environ | {"COMPOSE_OPTIONS": " ".join(options)}
+    subprocess.run([*backup, "save", str(tmp_path / "saved")], check=True, env=environment)
+    composed.compose("down", "--volumes")
+    subprocess.run([*backup, "restore", str(tmp_path / "saved")], check=True, env=environment)
+    composed.up()
+    assert published(composed) == before
+    assert composed.get(f"/dags/{PREPARE}/dagRuns")["total_entries"] == runs
+    composed.night(RESTORED)
+    agrees(composed, RESTORED)
+
+
+def test_a_night_survives_the_death_of_a_worker_and_of_the_queue(composed: Composed) -> None:
+    composed.write_env(AIRFLOW_EXECUTOR="CeleryExecutor", COMPOSE_PROFILES="celery")
+    composed.up()
+    run_id = composed.trigger(QUEUED)
+    composed.await_task(PREPARE, run_id, "build_features")
+    kill(composed, "worker")
+    composed.await_task(TRAIN, run_id, "fit")
+    kill(composed, "redis")
+    composed.follow(run_id)
+    assert [composed.inspect(service)["RestartCount"] for service in ("worker", "redis")] == [1, 1]
+    agrees(composed, QUEUED)

@@ -1,0 +1,33 @@
+"""What tasks import over and over, once in the process from which they are forked: two seconds of each.
+
+Airflow imports a module of this name when it starts, from the `config` folder of its home: the stack and the image put
+it there. Nothing here may start a thread that it needs later: none outlives a fork. (polars starts its pool, gRPC its
+threads and delta-rs its runtime at first use, so in the task.)
+"""
+# ruff: noqa: F401
+
+import logging
+import os
+import sys
+
+if {"scheduler", "celery"} & set(sys.argv):
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import writes a hundred lines
+    import adbc_driver_postgresql.dbapi
+    import alembic.command
+    import deltalake
+    import great_expectations.expectations
+    import great_expectations.render.renderer.page_renderer
+    import great_expectations.render.view.view
+    import mlflow.sklearn
+    import pandas
+    import polars
+    import sklearn.ensemble
+    import sklearn.linear_model
+    import sqlalchemy.orm
+
+    if "SPARK_REMOTE" in os.environ:
+        import pyspark.sql.connect.session
+    # in a container, connections come from a file
+    if {"AIRFLOW_CONN_NIGHTLY_STORAGE", "AIRFLOW__SECRETS__BACKEND"} & set(os.environ):
+        import airflow.providers.amazon.aws.hooks.s3
+        import s3fs

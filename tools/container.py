@@ -1,0 +1,162 @@
+"""What runs inside a container besides Airflow's own commands: `python -m tools.container …`.
+
+`init` brings databases, buckets and pools to this code, `mlflow` serves MLflow's pages, `cli …` is `include.cli` with
+the settings of the connections, and `health …` is what the engine asks a service.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+if TYPE_CHECKING:  # its import would cost each look at a service's health half a second
+    from include.settings import Settings
+
+DATABASE = "host=postgres user=postgres dbname=postgres"
+STALE_SECONDS = 24 * 3600  # what tasks that were killed left of their staging folders
+
+JOBS = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
+PAGES = {"api-server": "http://localhost:8080/api/v2/version", "mlflow": "http://localhost:5000/health"}
+PORTS = {"spark": 15002}
+FRESH_SECONDS = 60
+
+
+def init() -> None:
+    """Everything that has to be there before a service starts. Run again, it changes nothing."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    from dags.common import STORAGE
+    from include.io.storage import is_s3
+    from tools.stack import BACKFILL_POOL, BACKFILL_SLOTS
+
+    _make_roles()
+    subprocess.run(["airflow", "db", "migrate"], check=True)
+    slots = [BACKFILL_POOL, str(BACKFILL_SLOTS), "Backfills: the rest is the nightly run's"]
+    subprocess.run(["airflow", "pools", "set", *slots], check=True)
+    settings = _settings()
+    for uri in filter(is_s3, (settings.landing, settings.tables, settings.artifacts)):
+        s3, bucket = S3Hook(aws_conn_id=STORAGE), urlsplit(uri).netloc
+        if not s3.check_for_bucket(bucket):
+            s3.create_bucket(bucket)
+    subprocess.run([sys.executable, "-m", "include.cli", "migrate"], check=True, env=_environment())
+    for folder in Path(os.environ["TMPDIR"]).iterdir():
+        if time.time() - folder.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def cli(arguments: Sequence[str]) -> None:
+    """Become the product's command line, whose standard output is a record: Airflow would log there."""
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
+    os.execve(sys.executable, [sys.executable, "-m", "include.cli", *arguments], _environment())
+
+
+def mlflow() -> None:
+    """Become MLflow's server. Clients do not go through it: it reads the same database and the same artifacts."""
+    from include.io.storage import mlflow_variables
+
+    settings = _settings()
+    variables = {
+        "MLFLOW_BACKEND_STORE_URI": settings.mlflow_tracking_uri.get_secret_value(),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": settings.artifacts,
+        "MLFLOW_HOST": "0.0.0.0",
+        "MLFLOW_PORT": "5000",
+        **{name: value for name, value in mlflow_variables(settings).items() if value},
+    }
+    os.execvpe("mlflow", ["mlflow", "server"], {**os.environ, **variables})
+
+
+def health(service: str) -> None:
+    """Return if the service does its work, raise if not."""
+    if service in PAGES:
+        urlopen(PAGES[service], timeout=10).close()
+    elif service in PORTS:
+        socket.create_connection(("localhost", PORTS[service]), timeout=10).close()
+    elif service in JOBS:
+        _find_heartbeat(JOBS[service])
+    else:
+        _ping_worker()
+
+
+def _make_roles() -> None:
+    """The roles and databases that are missing, with the passwords of `pgpass`."""
+    import psycopg2
+    from psycopg2 import sql
+
+    from tools.postgres import OWNERS, READERS
+
+    lines = Path(os.environ["PGPASSFILE"]).read_text(encoding="utf-8").splitlines()
+    passwords = {role: password for _, _, _, role, password in (line.split(":", 4) for line in lines if line)}
+    connection = psycopg2.connect(DATABASE)
+    connection.autocommit = True  # CREATE DATABASE has to
+    with connection.cursor() as cursor:
+        for role in OWNERS:
+            name = sql.Identifier(role)
+            cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role])
+            verb = sql.SQL("ALTER" if cursor.rowcount else "CREATE")
+            password = sql.Literal(passwords[role])
+            cursor.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, name, password))
+            cursor.execute("SELECT FROM pg_database WHERE datname = %s", [role])
+            if not cursor.rowcount:
+                cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
+        for role in READERS:
+            cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role])
+            if not cursor.rowcount:
+                cursor.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+    connection.close()
+
+
+def _settings() -> "Settings":
+    from dags.common import resolve
+
+    return resolve("by-hand", os.environ.get("NIGHTLY_GIT_COMMIT", "unknown"))
+
+
+def _environment() -> dict[str, str]:
+    """The environment with the product's settings, as the connections say them."""
+    said = _settings().model_dump(exclude_unset=True)
+    options = {name: value.get_secret_value() for name, value in said.pop("storage_options").items()}
+    texts = {name: value if isinstance(value, str) else value.get_secret_value() for name, value in said.items()}
+    variables = texts | {"storage_options": json.dumps(options)}
+    return {**os.environ, **{f"NIGHTLY_{name}".upper(): value for name, value in variables.items()}}
+
+
+def _find_heartbeat(job: str) -> None:
+    """The job of the service in Airflow's database: cheaper than `airflow jobs check`, which imports all of Airflow."""
+    import psycopg2
+
+    fresh = "SELECT FROM job WHERE job_type = %s AND state = 'running' AND hostname = %s AND "
+    fresh += "latest_heartbeat > now() - make_interval(secs => %s)"
+    with psycopg2.connect(os.environ["NIGHTLY_AIRFLOW_DATABASE"]) as connection, connection.cursor() as cursor:
+        cursor.execute(fresh, [job, socket.getfqdn(), FRESH_SECONDS])
+        if not cursor.rowcount:
+            raise SystemExit(f"no {job} of this container had a heartbeat in the last {FRESH_SECONDS} s")
+
+
+def _ping_worker() -> None:
+    from celery import Celery
+
+    broker = Path("/run/secrets/redis_url").read_text(encoding="utf-8").strip()
+    name = f"celery@{socket.gethostname()}"
+    if not Celery(broker=broker).control.ping(destination=[name], timeout=10):
+        raise SystemExit(f"{name} does not answer")
+
+
+def main(command: str, *arguments: str) -> None:
+    """Run a command of this module."""
+    if command == "cli":
+        cli(arguments)
+    else:
+        commands: dict[str, Callable[..., None]] = {"init": init, "mlflow": mlflow, "health": health}
+        commands[command](*arguments)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

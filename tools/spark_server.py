@@ -1,0 +1,87 @@
+"""The Spark Connect server that tasks share: of the local stack, and of the image.
+
+In the image it is served by `python -m tools.spark_server serve`, with an archive of the classes that it loads, which
+`archive` makes when the image is built: the JVM maps them instead of reading, checking and linking each. That asks for
+a class path without folders in it, so there the settings of `include/io/spark_conf` are handed over by name.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+SPARK_HOME = Path(str(find_spec("pyspark").origin)).parent  # type: ignore[union-attr]  # it is locked
+CONF = Path(__file__).resolve().parents[1] / "include" / "io" / "spark_conf"
+SPARK_SETTINGS = {"SPARK_HOME": str(SPARK_HOME), "SPARK_CONF_DIR": str(CONF)}
+
+PORT = 15002
+CLASSES = Path(os.environ.get("NIGHTLY_SPARK_CLASSES", "/opt/spark-classes.jsa"))
+
+JOB = """
+import time
+from pyspark.sql import SparkSession, functions as F
+from pyspark.sql.window import Window
+
+for _ in range(120):
+    try:
+        spark = SparkSession.builder.remote("sc://127.0.0.1:{port}").getOrCreate()
+        break
+    except Exception:  # it is still starting
+        time.sleep(0.5)
+days = spark.range(1000).select((F.col("id") % 5).alias("day"), F.col("id").alias("key"), F.rand(1).alias("x"))
+window = Window.partitionBy("day").orderBy("key").rowsBetween(-3, -1)
+made = days.withColumn("mean_x", F.avg("x").over(window)).join(days.groupBy("day").count(), "day")
+made.repartition("day").sortWithinPartitions("key").write.partitionBy("day").parquet("{folder}/table")
+assert spark.read.parquet("{folder}/table").count() == 1000
+spark.stop()
+"""
+
+
+def spark_server(port: int, address: str = "127.0.0.1") -> list[str]:
+    """Return the command of a server, for SPARK_SETTINGS: pip's pyspark lacks start-connect-server.sh."""
+    binding = {"address": address, "port": port}
+    options = [f"--conf=spark.connect.grpc.binding.{name}={value}" for name, value in binding.items()]
+    main = "org.apache.spark.sql.connect.service.SparkConnectServer"
+    return [str(SPARK_HOME / "bin" / "spark-submit"), "--class", main, *options]
+
+
+def serve() -> None:
+    """Become the server, for other containers to reach."""
+    program, *arguments = _command("0.0.0.0")
+    os.execve(program, [program, *arguments], _environment({}, f"-XX:SharedArchiveFile={CLASSES}"))
+
+
+def archive() -> None:
+    """Run a server until it has done a job like a night's, and let it write its classes as it ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = _environment({"SPARK_LOCAL_DIRS": folder}, f"-XX:ArchiveClassesAtExit={CLASSES} -Xlog:disable")
+        server = subprocess.Popen(_command("127.0.0.1"), env=environment, cwd=folder)
+        try:
+            subprocess.run([sys.executable, "-c", JOB.format(port=PORT, folder=folder)], check=True, timeout=300)
+        finally:
+            server.terminate()
+            server.wait(timeout=120)
+    if not CLASSES.exists():
+        raise FileNotFoundError(f"the server wrote no {CLASSES}; see what it said above")
+
+
+def _command(address: str) -> list[str]:
+    program, *arguments = spark_server(PORT, address)
+    return [program, f"--properties-file={CONF / 'spark-defaults.conf'}", *arguments]
+
+
+def _environment(more: Mapping[str, str], java_options: str) -> dict[str, str]:
+    logging = f"-Dlog4j2.configurationFile={CONF / 'log4j2.properties'}"
+    own = {
+        "SPARK_HOME": str(SPARK_HOME),
+        "SPARK_CONF_DIR": "/var/empty",
+        "SPARK_SUBMIT_OPTS": f"{java_options} {logging}",
+    }
+    return {**os.environ, **own, **more}
+
+
+if __name__ == "__main__":
+    {"serve": serve, "archive": archive}[sys.argv[1]]()
