@@ -5,10 +5,12 @@ table in, one a core out, and delta-rs commits them in one step. No Delta jar is
 
 import json
 import os
+import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from include.errors import BadData
 from include.io.tables import Scope, Tables
 
 CONNECT_PORT = 15002  # where no other is named
+STAGED = "nightly-spark-"
+KEPT_SECONDS = 2 * 24 * 3600
 ROW_GROUP = 100_000  # rows: what one task reads at least
 
 
@@ -49,13 +53,22 @@ def job() -> Iterator[tuple[SparkSession, Path]]:
     """A session, and a folder through which it and this process give each other files: below the machine's temporary
     folder (`TMPDIR`), which a server must see too. Also after a failure the folder is removed, and the session of a
     server given back; a Spark of one's own goes on."""
+    _sweep()
     spark = session()
     try:
-        with tempfile.TemporaryDirectory(prefix="nightly-spark-") as folder:
+        with tempfile.TemporaryDirectory(prefix=STAGED) as folder:
             yield spark, Path(folder)
     finally:
         if _server():
             spark.stop()
+
+
+def _sweep() -> None:
+    """Remove what killed steps left, long after any step would have ended."""
+    for left in Path(tempfile.gettempdir()).glob(f"{STAGED}*"):
+        with suppress(OSError):  # another sweeps too
+            if left.stat().st_mtime < time.time() - KEPT_SECONDS:
+                shutil.rmtree(left)
 
 
 def _server() -> str | None:
