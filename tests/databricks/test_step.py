@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from include.steps.land import land
 from include.steps.validate import validate
 from tests.databricks.conftest import Databricks
 from tests.databricks.test_submit_once import Task
+from tools import wheel as tools_wheel
 from tools.stack import ROOT
 from tools.wheel import build
 
@@ -36,11 +37,24 @@ VOLUME = "/Volumes/main/nightly/wheels"
 
 
 @pytest.fixture(scope="module")
-def commit() -> str:
-    """Of what is in this folder, also where it is not committed."""
-    made = subprocess.run(["git", "-C", str(ROOT), "stash", "create"], capture_output=True, text=True, check=True)
-    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    return (made.stdout or head.stdout).strip()
+def commit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of what is in this folder, in a repository of its own: what is not committed here is tried too."""
+    repository = tmp_path_factory.mktemp("repository")
+    shutil.copytree(ROOT / "include", repository / "include", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, repository)
+
+    def git(*arguments: str) -> str:
+        about = ["-c", "user.name=tests", "-c", "user.email=tests@localhost"]
+        done = subprocess.run(["git", *about, *arguments], cwd=repository, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "as it is")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tools_wheel, "ROOT", repository)
+        yield git("rev-parse", "HEAD")
 
 
 @pytest.fixture
