@@ -7,8 +7,10 @@ number after it, and whoever tries next looks there first. That store must be em
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Literal, cast
 from uuid import uuid4
 
@@ -29,16 +31,14 @@ from include.config import Model, Project, load_project
 from include.contracts import Interval
 from include.errors import NeedsAttention
 from include.naming import wheel
-from include.remote import Call, RemoteStep, answer, options_as_json
-from include.settings import utc_now
+from include.remote import Call, RemoteStep, answer
+from include.settings import Settings, utc_now
 
 Cause = Literal["cluster", "quota", "code", "timeout", "cancelled"]
 
 STORED = "databricks_run"
-WAITS = {
-    "databricks_retry_limit": 9,
-    "databricks_retry_delay": 2,
-}  # tries again for eight minutes: storms of 429 and 503
+# eight minutes of tries: storms of 429 and 503
+WAITS = {"databricks_retry_limit": 9, "databricks_retry_delay": 2}
 REFUSED = {400, 401, 403}  # the same again is refused again
 OF_QUOTA = ("quota", "limit exceeded", "limit_exceeded", "insufficient", "stockout", "out of capacity")
 OF_CLUSTER = ("cluster", "driver", "spot", "instance", "vm ")
@@ -57,18 +57,13 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
         super().__init__(deferrable=deferrable, **WAITS | kwargs)
 
     def execute(self, context: Context) -> Any:
-        try:
+        with self._none_left_alive(context):
             self.run_id = self._taken_up(context) or self._submitted(context, str(uuid4()))
             return self._follow(context)
-        except AirflowFailException:
-            raise
-        except Exception:
-            self._leave_none_alive(context)
-            raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Also called where the trigger gave up, as it does when the output of a run that ended cannot be read."""
-        try:
+        with self._none_left_alive(context):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
             except TaskDeferralError:
@@ -76,11 +71,6 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
                 if (state := self._state(run_id)) is None or not state.is_terminal:
                     raise
                 return self._ended(context, state)
-        except AirflowFailException:
-            raise
-        except Exception:
-            self._leave_none_alive(context)
-            raise
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # type: ignore[override]
         """After the trigger saw the run end."""
@@ -182,11 +172,20 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
                 return None
             raise
 
-    def _leave_none_alive(self, context: Context) -> None:
-        """After the last try nobody would look after the run; before it, the next one takes it up."""
-        ti = context["ti"]
-        if ti.try_number <= ti.max_tries:
-            return
+    @contextmanager
+    def _none_left_alive(self, context: Context) -> Iterator[None]:
+        """After the last try nobody would look after the run; before it, the next one takes it up. A run that fails
+        the task for good has ended, or was never made."""
+        try:
+            yield
+        except AirflowFailException:
+            raise
+        except Exception:
+            if context["ti"].try_number > context["ti"].max_tries:
+                self._cancel(context)
+            raise
+
+    def _cancel(self, context: Context) -> None:
         if run_id := self.run_id or _stored(context).get("run_id"):
             try:
                 self._hook.cancel_run(run_id)
@@ -235,7 +234,7 @@ class StepOperator(SubmitOnceOperator):
 
     def _prepare_submit_json(self, context: Context) -> dict[str, Any]:
         """Of this try: the call has the token of the run in the name of its record."""
-        commit, call = settings().git_commit, self._call(str(self.idempotency_token))
+        commit, call = self._here.git_commit, self._call(str(self.idempotency_token))
         whl = f"{self.place.wheels.rstrip('/')}/{wheel(commit)}"
         parameters = {"call": call.model_dump_json()}
         task: dict[str, Any] = {
@@ -257,23 +256,28 @@ class StepOperator(SubmitOnceOperator):
         self.run_name = f"{self.step} of {self.config.name}, {call.interval}"
         return super()._prepare_submit_json(context)
 
+    @cached_property
+    def _here(self) -> Settings:
+        """Once a task: connections are looked up for them, and a role's keys asked for."""
+        return settings()
+
     def advice(self, told: str) -> str:
         """A wheel that was not uploaded is known by its name in the message."""
-        if wheel(settings().git_commit) not in told:
+        if wheel(self._here.git_commit) not in told:
             return ""
         return f"\nIf the wheel of this commit is not there: make deploy TARGET={self.place.wheels}"
 
     def _record(self, token: str) -> str:
-        return f"{settings().tables.rstrip('/')}/_records/{token}.json"
+        return f"{self._here.tables.rstrip('/')}/_records/{token}.json"
 
     def _call(self, token: str) -> Call:
-        here = settings()
+        here = self._here
         places = {"tables": here.tables, "artifacts": here.artifacts, "run_id": here.run_id}
         return Call(
             step=self.step,
             config=self.config.name,
             interval=self.interval(),
-            options=options_as_json(self.options()),
+            options=dict(self.options()),
             settings={
                 **places,
                 "git_commit": here.git_commit,
@@ -290,7 +294,7 @@ class StepOperator(SubmitOnceOperator):
         from include.run import record
 
         try:
-            found = answer(self.step, self._record(_stored(context)["token"]), settings())
+            found = answer(self.step, self._record(_stored(context)["token"]), self._here)
         except NeedsAttention as error:
             raise AirflowFailException(f"{self.step} of {self.config.name}: {error}") from error
         seconds = self._hook.get_run(self.run_id).get("execution_duration", 0) / 1000
@@ -299,7 +303,7 @@ class StepOperator(SubmitOnceOperator):
             self.config,
             self.interval(),
             found,
-            settings(),
+            self._here,
             started_at=utc_now() - timedelta(seconds=seconds),
         )
         return found.model_dump(mode="json")

@@ -2,6 +2,8 @@
 
 from include import __version__
 
+COMMIT_LENGTH = 12  # of a commit in a version, as in run records
+
 
 def deliveries_table(project: str) -> str:
     """One row a delivery of any feed of the project."""
@@ -48,6 +50,11 @@ def experiment(project: str, model: str) -> str:
     return f"{project}/{model}"
 
 
+def wheel_version(commit: str) -> str:
+    """The version of the wheel of a commit; of so many characters of it, or more."""
+    return f"{__version__}+g{commit[:COMMIT_LENGTH]}"
+
+
 def wheel(commit: str) -> str:
-    """The file of the wheel of a commit, which Databricks runs; of 12 characters of it or more."""
-    return f"nightly_ml-{__version__}+g{commit[:12]}-py3-none-any.whl"
+    """The file of that wheel, which Databricks runs."""
+    return f"nightly_ml-{wheel_version(commit)}-py3-none-any.whl"

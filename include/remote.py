@@ -7,10 +7,9 @@ beside the tables, under a name that nobody else uses, and what PostgreSQL has t
 import argparse
 import base64
 import importlib
-import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, validate_call
@@ -84,14 +83,6 @@ def _secret(name: str) -> str:
     scope, _, key = name.partition("/")
     value = WorkspaceClient().secrets.get_secret(scope=scope, key=key).value
     return base64.b64decode(value or "").decode()
-
-
-def options_as_json(options: Mapping[str, Any]) -> dict[str, Any]:
-    """As they travel in a call."""
-    from pydantic_core import to_jsonable_python
-
-    found: dict[str, Any] = json.loads(json.dumps(to_jsonable_python(dict(options))))
-    return found
 
 
 if __name__ == "__main__":

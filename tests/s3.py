@@ -1,16 +1,15 @@
 """S3 for tests: moto's server, and settings whose places are in a bucket of their own there."""
 
 import itertools
-import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from pydantic import SecretStr
 
 from include.settings import Settings
+from tests.servers import serving
 from tools.stack import s3_server
 
 KEYS = {
@@ -25,20 +24,8 @@ _numbers = itertools.count()
 @contextmanager
 def server() -> Iterator[str]:
     """The URL of an S3 server that ends with the block, and all it holds with it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(s3_server(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            assert process.poll() is None
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.05)
+    with serving(s3_server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as (port, _):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 def bucket(endpoint: str) -> str:

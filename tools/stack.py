@@ -450,7 +450,7 @@ class Stack:
         for name, usual in USUAL_PORTS.items():
             if name in needed and name not in held:
                 wanted = [*filter(None, [ports.get(name), usual])]
-                ports[name] = next(filter(_is_free, wanted), None) or _find_free_port()
+                ports[name] = next(filter(_is_free, wanted), None) or find_free_port()
         if ports != self._state.ports:
             self._remember(ports=ports)
 
@@ -685,7 +685,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _find_free_port() -> int:
+def find_free_port() -> int:
+    """Return a port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])

@@ -21,12 +21,12 @@ import typer
 from rich.console import Console
 
 from include import __version__
-from include.naming import wheel
+from include.io.landing import write_whole
+from include.naming import COMMIT_LENGTH, wheel, wheel_version
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
 FILES = "/api/2.0/fs/files"
-LENGTH = 12  # of a commit in a version, as in run records
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 app = typer.Typer(help=__doc__.split("\n\n")[0], no_args_is_help=True, add_completion=False)
@@ -35,14 +35,14 @@ app = typer.Typer(help=__doc__.split("\n\n")[0], no_args_is_help=True, add_compl
 @app.command()
 def build(commit: str = "HEAD", out: Path = DIST) -> Path:
     """Build the wheel of a commit into a folder, and print where it is."""
-    full = _git("rev-parse", "--verify", f"{commit}^{{commit}}").decode().strip()
+    full = _resolve(commit)
     target = out / wheel(full)
     with tempfile.TemporaryDirectory(prefix="nightly-wheel-") as folder:
         source = Path(folder)
         archive = _git("archive", "--format=tar", full, "pyproject.toml", "requirements.txt", "include")
         with tarfile.open(fileobj=BytesIO(archive)) as tar:
             tar.extractall(source, filter="data")
-        _edit(source / "include" / "__init__.py", f'"{__version__}"', f'"{__version__}+g{full[:LENGTH]}"')
+        _edit(source / "include" / "__init__.py", f'"{__version__}"', f'"{wheel_version(full)}"')
         for name, locked in _locked(source).items():
             _edit(source / "pyproject.toml", f'    "{name}",\n', f'    "{locked}",\n')
         made = source / "dist"
@@ -62,10 +62,15 @@ def deploy(
     target: Annotated[str, typer.Argument(help="/Volumes/… , s3://… or a folder")], commit: str = "HEAD"
 ) -> None:
     """Build the wheel of a commit and put it below a target, unless it is there already."""
-    made = build(commit)
+    full = _resolve(commit)
+    made = build(full)
     place = f"{target.rstrip('/')}/{made.name}"
     (_into_volume if target.startswith("/Volumes/") else _into_storage)(made, place)
-    console.print(f"{place} is what Databricks runs for commit {made.name.split('+g')[1][:LENGTH]}")
+    console.print(f"{place} is what Databricks runs for commit {full[:COMMIT_LENGTH]}")
+
+
+def _resolve(commit: str) -> str:
+    return _git("rev-parse", "--verify", f"{commit}^{{commit}}").decode().strip()
 
 
 def _locked(source: Path) -> dict[str, str]:
@@ -103,8 +108,7 @@ def _into_storage(made: Path, place: str) -> None:
     if filesystem.exists(path):
         _say_it_is_there(place)
     else:
-        filesystem.makedirs(filesystem._parent(path), exist_ok=True)
-        filesystem.put_file(str(made), path)
+        write_whole(filesystem, path, made.read_bytes())
 
 
 def _say_it_is_there(place: str) -> None:

@@ -5,11 +5,11 @@ The nights are of 2013, started by REST; history and champion are made by the co
 
 import json
 import os
-import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ import httpx
 
 from include.contracts import Interval
 from tools import make_secrets
-from tools.stack import ROOT
+from tools.stack import ROOT, find_free_port
 
 PROJECT, MODEL = "flights", "late_arrival"
 DAGS = (f"{PROJECT}_prepare", f"{MODEL}_train", f"{MODEL}_score", f"{PROJECT}_monitor")
@@ -37,7 +37,7 @@ class Composed:
 
     def __init__(self, folder: Path, name: str, **settings: str) -> None:
         self.name, self.folder, self.env = name, folder, folder / "env"
-        ports = {port: str(_find_free_port()) for port in PORTS}
+        ports = {port: str(find_free_port()) for port in PORTS}
         self.settings = {
             "NIGHTLY_IMAGE": f"{name}:latest",
             "NIGHTLY_SECRETS": str(folder / "secrets"),
@@ -174,6 +174,19 @@ class Composed:
         return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
 
 
+@contextmanager
+def started(name: str) -> Iterator[Composed]:
+    """A project of its own with a new image, all of it gone after the block."""
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
+        composed = Composed(Path(folder), name)
+        try:
+            composed.compose("build", "volumes")
+            composed.up()
+            yield composed
+        finally:
+            composed.compose("down", "--volumes", "--remove-orphans")
+
+
 def find_engine() -> str | None:
     """Why nothing can be started here; None if it can."""
     for command in (["docker", "compose", "version"], ["docker", "info"]):
@@ -189,9 +202,3 @@ def find_engine() -> str | None:
 def services_of(composed: Composed) -> Sequence[str]:
     """The services that go on running."""
     return [name for name in composed.containers() if name not in ("volumes", "init")]
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,14 +2,13 @@
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.containers.composed import BEFORE, MODEL, Composed, find_engine, services_of
+from tests.containers.composed import BEFORE, MODEL, Composed, find_engine, services_of, started
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -20,14 +19,8 @@ NIGHT = BEFORE + timedelta(days=1)
 def composed() -> Iterator[Composed]:
     if why_not := find_engine():
         pytest.fail(f"no containers here: {why_not}")
-    with tempfile.TemporaryDirectory(prefix="nightly-smoke-") as folder:
-        composed = Composed(Path(folder), "nightly-ml-smoke")
-        try:
-            composed.compose("build", "volumes")
-            composed.up()
-            yield composed
-        finally:
-            composed.compose("down", "--volumes", "--remove-orphans")
+    with started("nightly-ml-smoke") as composed:
+        yield composed
 
 
 def test_a_night_runs_and_agrees(composed: Composed) -> None:

@@ -23,7 +23,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -74,7 +74,6 @@ class Run:
     trace: str = ""
     output: str = ""
     cancelled: bool = False
-    started: float = field(default_factory=time.time)
     process: subprocess.Popen[str] | None = None
 
     @property

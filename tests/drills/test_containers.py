@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.composed import BEFORE, DAGS, MODEL, Composed, find_engine
+from tests.containers.composed import BEFORE, DAGS, MODEL, Composed, find_engine, started
 from tools.stack import ROOT
 
 pytestmark = pytest.mark.timeout(2400)
@@ -53,15 +53,9 @@ def upgrade() -> None:
 def composed() -> Iterator[Composed]:
     if why_not := find_engine():
         pytest.skip(f"no containers here: {why_not}")
-    with tempfile.TemporaryDirectory(prefix="nightly-drills-") as folder:
-        composed = Composed(Path(folder), "nightly-ml-drills")
-        try:
-            composed.compose("build", "volumes")
-            composed.up()
-            composed.make_history(QUEUED)
-            yield composed
-        finally:
-            composed.compose("down", "--volumes", "--remove-orphans")
+    with started("nightly-ml-drills") as composed:
+        composed.make_history(QUEUED)
+        yield composed
 
 
 def published(composed: Composed) -> list[str]:

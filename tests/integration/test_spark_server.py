@@ -7,12 +7,10 @@ Each step runs in a process of its own, as a task does: a process has one kind o
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from include.steps.land import land
 from include.steps.validate import validate
 from tests.landing import places
 from tests.s3 import on_s3
+from tests.servers import serving
 from tools.spark_server import SPARK_SETTINGS, spark_server
 from tools.stack import ROOT
 
@@ -73,21 +72,9 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, psutil.Popen]]:
     """Its address and process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     environment = os.environ | SPARK_SETTINGS | {"SPARK_LOCAL_DIRS": str(tmp_path)}
-    process = psutil.Popen(spark_server(port), env=environment, cwd=tmp_path)
-    try:
-        while True:
-            assert process.poll() is None
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.2)
+    with serving(spark_server, env=environment, cwd=tmp_path) as (port, process):
         yield f"sc://127.0.0.1:{port}", process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def run(code: str, remote: str | None, given: str = "") -> "subprocess.Popen[str]":
