@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON := python3.11
 INSTALLED := $(VENV)/.installed
+DELTA := $(VENV)/delta
 SUITES := $(foreach suite,unit dags plugins databricks integration e2e,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 SOURCES := include dags tools bench $(if $(wildcard plugins/*.py plugins/*/*.py),plugins)
 LOCK := $(BIN)/uv pip compile requirements.in --quiet --no-header --python-version 3.11
@@ -56,6 +57,14 @@ check: setup ## Check style, types, layers, docs/dags.md and requirements.txt; c
 	@diff -u requirements.txt $(VENV)/requirements.txt || { echo "requirements.txt is stale: make lock" >&2; exit 1; }
 
 test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick ones first; stops at the first suite that fails
+
+test-databricks drills: $(DELTA)/.fetched
+
+$(DELTA)/.fetched: tests/databricks/pom.xml
+	@$(call need,mvn -version,Maven (for the jars of Delta),maven,maven)
+	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DincludeGroupIds=io.delta \
+		-DoutputDirectory=$(abspath $(DELTA))
+	@touch $@
 
 test-%: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/$*

@@ -125,6 +125,8 @@ def resolve(run_id: str, git_commit: str) -> Settings:
         storage_options=_storage_options() if any(map(is_s3, (landing, tables, artifacts))) else {},
         database_url=_database_url("nightly_database"),
         mlflow_tracking_uri=_secret("nightly_mlflow"),
+        mlflow_registry_uri=Connection.get("nightly_mlflow").extra_dejson.get("registry_uri"),
+        catalog=Connection.get("nightly_tables").extra_dejson.get("catalog"),
         hash_key=_secret("nightly_hash_key"),
         run_id=run_id,
         git_commit=git_commit,

@@ -23,13 +23,13 @@ from airflow.providers.databricks.operators.databricks import (
 )
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferralError
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferralError
 from requests import RequestException
 
 from dags.common import Json, settings
 from include.config import Model, Project, load_project
 from include.contracts import Interval
-from include.errors import NeedsAttention
+from include.errors import NeedsAttention, NotYet
 from include.naming import wheel
 from include.remote import Call, RemoteStep, answer
 from include.settings import Settings, utc_now
@@ -213,7 +213,8 @@ def cause_of(state: RunState) -> Cause:
 
 
 class StepOperator(SubmitOnceOperator):
-    """A step of `include` by the wheel of the commit that this task runs; returns its record as `run_step` does."""
+    """A step of `include` by the wheel of the commit that this task runs; returns its record as `run_step` does.
+    `given`: options of one of several that are mapped."""
 
     def __init__(
         self,
@@ -222,12 +223,13 @@ class StepOperator(SubmitOnceOperator):
         config: Project | Model,
         interval: Callable[[], Interval],
         options: Callable[[], Mapping[str, Any]],
+        given: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         project = config if isinstance(config, Project) else load_project(config.project)
         assert project.databricks is not None  # include/config.py
         self.step, self.config, self.project, self.place = step, config, project, project.databricks
-        self.interval, self.options = interval, options
+        self.interval, self.options, self.given = interval, options, given or {}
         super().__init__(
             databricks_conn_id=self.place.connection, timeout_seconds=60 * self.place.timeout_minutes, **kwargs
         )
@@ -277,12 +279,13 @@ class StepOperator(SubmitOnceOperator):
             step=self.step,
             config=self.config.name,
             interval=self.interval(),
-            options=dict(self.options()),
+            options={**self.options(), **self.given},
             settings={
                 **places,
                 "git_commit": here.git_commit,
                 "mlflow_tracking_uri": "databricks",
                 "mlflow_registry_uri": "databricks-uc",
+                **({"catalog": here.catalog} if here.catalog else {}),
                 **self.place.settings,
             },
             secrets=self.place.secrets,
@@ -294,16 +297,15 @@ class StepOperator(SubmitOnceOperator):
         from include.run import record
 
         try:
-            found = answer(self.step, self._record(_stored(context)["token"]), self._here)
+            found, why = answer(self.step, self._record(_stored(context)["token"]), self._here), None
+        except NotYet as error:
+            found, why = None, str(error)
         except NeedsAttention as error:
             raise AirflowFailException(f"{self.step} of {self.config.name}: {error}") from error
         seconds = self._hook.get_run(self.run_id).get("execution_duration", 0) / 1000
-        record(
-            self.step,
-            self.config,
-            self.interval(),
-            found,
-            self._here,
-            started_at=utc_now() - timedelta(seconds=seconds),
-        )
+        started_at = utc_now() - timedelta(seconds=seconds)
+        record(self.step, self.config, self.interval(), found, self._here, started_at)
+        if found is None or found.skipped:
+            context["task_state_store"].delete(STORED)  # Airflow keeps it then, and the same would be skipped for good
+            raise AirflowSkipException(why or str(found and found.skipped))
         return found.model_dump(mode="json")

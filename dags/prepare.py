@@ -8,6 +8,7 @@ from dags import params
 from dags.arrivals import WaitForFiles
 from dags.common import Json, every_night, features_asset, nightly, run_step
 from dags.params import run_day
+from dags.steps import step_task
 from include.config import Project, load_project, project_names
 from include.contracts import Interval
 
@@ -63,26 +64,15 @@ def prepare(project: Project) -> DAG:
 
 
 def features_of_night(project: Project) -> Any:
-    """The task `build_features`, where the config says that it runs."""
-    if project.run_on.get("build_features") == "databricks":
-        from dags.databricks import StepOperator  # half a second, at each parse
-
-        return StepOperator(
-            task_id="build_features",
-            step="build_features",
-            config=project,
-            interval=lambda: Interval.of(run_day(project)),
-            options=lambda: {"knowledge": params.knowledge()},
-            outlets=[features_asset(project)],
-            doc="Features of the day from what its night knew, on Databricks; then the row in `nights`.",
-        )
-
-    @task(outlets=[features_asset(project)])
-    def build_features() -> Json:
-        """Features of the day from what its night knew, on Spark; then the row in `nights`."""
-        return run_step("build_features", project, Interval.of(run_day(project)), knowledge=params.knowledge())
-
-    return build_features()
+    """The task `build_features`."""
+    return step_task(
+        "build_features",
+        project,
+        lambda: Interval.of(run_day(project)),
+        lambda: {"knowledge": params.knowledge()},
+        doc="Features of the day from what its night knew, on Spark; then the row in `nights`.",
+        outlets=[features_asset(project)],
+    )
 
 
 for name in project_names():

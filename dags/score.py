@@ -1,6 +1,6 @@
 """`<model>_score`: score all entities of the day with its champion, and publish the batch whole or not at all."""
 
-from airflow.sdk import dag, task
+from airflow.sdk import DAG, dag, task
 
 from dags import params
 from dags.common import Json, every_night, nightly, predictions_asset
@@ -30,7 +30,7 @@ of `current_predictions` see all of it or nothing.
 """
 
 
-def score_and_publish(model: Model) -> None:
+def score_and_publish(model: Model) -> DAG:
     """The DAG of a model."""
     project = load_project(model.project)
 
@@ -43,21 +43,16 @@ def score_and_publish(model: Model) -> None:
         **nightly(project, as_of=params.as_of(), model=params.model(), publish=params.publish()),
     )
     def build() -> None:
-        @task
-        def score() -> Json:
-            """All entities of the day with its champion; skipped before the first one."""
-            return score_day(model, Interval.of(run_day(project)))
-
         @task(outlets=[predictions_asset(model)])
         def publish(scored: Json) -> Json:
             """The batch into the shared database and the pointer to it, in one transaction."""
             return publish_day(model, scored)
 
-        scored = score()
+        scored = score_day(model, lambda: Interval.of(run_day(project)))
         wait_for_night(project) >> scored
         publish(scored)
 
-    build()
+    return build()
 
 
 for name in model_names():

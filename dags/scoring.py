@@ -1,9 +1,12 @@
 """Score and publish as the nightly DAG calls them, and the versions that the range DAG asks for too."""
 
+from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 from dags import params
 from dags.common import Json, run_step, settings
+from dags.steps import step_task
 from include.config import Model
 from include.contracts import Interval, Scored
 
@@ -15,9 +18,16 @@ def versions(model: Model, interval: Interval) -> dict[date, int]:
     return ledger.chosen(settings(), model.name, interval, params.param("model", "as_of"))
 
 
-def score_day(model: Model, interval: Interval) -> Json:
-    """Score with the version that the form asks for; skipped when there is none, as before the first champion."""
-    return run_step("score", model, interval, knowledge=params.knowledge(), versions=versions(model, interval))
+def score_day(model: Model, interval: Callable[[], Interval]) -> Any:
+    """The task `score`, with the version that the form asks for; skipped when there is none, as before the first
+    champion."""
+    return step_task(
+        "score",
+        model,
+        interval,
+        lambda: {"knowledge": params.knowledge(), "versions": versions(model, interval())},
+        doc="All entities of the day with its champion; skipped before the first one.",
+    )
 
 
 def publish_day(model: Model, scored: Json) -> Json:

@@ -1,6 +1,9 @@
 """`<model>_train`: fit the candidates on what the night knew, judge them, let the best through the gate."""
 
-from airflow.sdk import dag, get_current_context, task
+from collections.abc import Callable
+from typing import Any
+
+from airflow.sdk import DAG, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags import params
@@ -17,6 +20,7 @@ from dags.common import (
 )
 from dags.params import run_day
 from dags.sensors import wait_for_night
+from dags.steps import runs_on_databricks
 from include.config import Model, load_model, load_project, model_names
 from include.contracts import Evaluated, Fitted, GateDecision, Interval, Promotion
 
@@ -44,7 +48,7 @@ them, which none was fitted on, and registers the best as a version of `{name}`.
 """
 
 
-def train(model: Model) -> None:
+def train(model: Model) -> DAG:
     """The DAG of a model."""
     project = load_project(model.project)
 
@@ -57,26 +61,21 @@ def train(model: Model) -> None:
         **nightly(project, as_of=params.as_of(), displace_newer=params.displace_newer()),
     )
     def build() -> None:
-        # of a mapped task Airflow does not take the docstring
-        @model_task(
-            map_index_template="{{ candidate }}", doc_md="Fit one candidate; one that is fitted already is taken up."
-        )
-        def fit(candidate: str) -> Json:
-            day, knowledge = Interval.of(run_day(project)), params.knowledge()
-            return run_step("fit", model, day, candidate=candidate, knowledge=knowledge)
+        def night() -> Interval:
+            return Interval.of(run_day(project))
 
         @model_task(outlets=[versions_asset(model)])
         def evaluate(fitted: Json) -> Json:
             """Judge the candidates on later days than they were fitted on; the best becomes a model version."""
             records = [Fitted.model_validate(record) for record in fitted]
-            return run_step("evaluate", model, Interval.of(run_day(project)), fitted=records)
+            return run_step("evaluate", model, night(), fitted=records)
 
         @model_task
         def gate(fitted: Json, evaluated: Json) -> Json:
             """Hold the version against model.yaml and the champion; a rejection is a decision, not a failure."""
             records = [Fitted.model_validate(record) for record in fitted]
             best = Evaluated.model_validate(evaluated)
-            return run_step("gate", model, Interval.of(run_day(project)), evaluated=best, fitted=records)
+            return run_step("gate", model, night(), evaluated=best, fitted=records)
 
         @model_task(outlets=[champions_asset(model)])
         def promote(decided: Json) -> Json:
@@ -84,7 +83,7 @@ def train(model: Model) -> None:
             decision = GateDecision.model_validate(decided)
             if not decision.passed:
                 raise AirflowSkipException(f"version {decision.version} is rejected: {decision.why_not}")
-            next_day = Interval.of(run_day(project)).shifted(start=1, end=1)
+            next_day = night().shifted(start=1, end=1)
             displace_newer = params.param("displace_newer", False)
             return run_step("promote", model, next_day, version=decision.version, displace_newer=displace_newer)
 
@@ -99,11 +98,36 @@ def train(model: Model) -> None:
             return sentence
 
         ready = wait_for_night(project)
-        fitted = fit.expand(candidate=[candidate.name for candidate in model.candidates])
+        fitted = _fits(model, night)
         ready >> fitted
         promote(gate(fitted, evaluate(fitted))) >> report()
 
-    build()
+    return build()
+
+
+def _fits(model: Model, night: Callable[[], Interval]) -> Any:
+    """The task `fit`, one for each candidate, where the config says that it runs."""
+    names = [candidate.name for candidate in model.candidates]
+    doc = "Fit one candidate; one that is fitted already is taken up."  # of a mapped task Airflow takes no docstring
+    if runs_on_databricks(model, "fit"):
+        from dags.databricks import StepOperator
+
+        mapped = StepOperator.partial(
+            task_id="fit",
+            step="fit",
+            config=model,
+            interval=night,
+            options=lambda: {"knowledge": params.knowledge()},
+            map_index_template="{{ task.given.candidate }}",
+            doc_md=doc,
+        )
+        return mapped.expand(given=[{"candidate": name} for name in names]).output
+
+    @model_task(map_index_template="{{ candidate }}", doc_md=doc)
+    def fit(candidate: str) -> Json:
+        return run_step("fit", model, night(), candidate=candidate, knowledge=params.knowledge())
+
+    return fit.expand(candidate=names)
 
 
 def _outcome(model: Model) -> str:

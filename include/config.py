@@ -378,6 +378,7 @@ class Model(Config):
     min_fit_days: int = Field(default=1, ge=1, description="with fewer labelled days to fit on, training is refused")
     decision_threshold: float = Field(default=0.5, description="classification: predicted 1 from this score on")
     seed: int = 20130101
+    run_on: dict[Literal["fit", "score"], RunOn] = Field(default_factory=dict, description="worker by default")
     gate: Gate
     monitor: Monitor = Monitor()
 
@@ -462,15 +463,16 @@ def load_model(name: str) -> Model:
         raise BadConfig(f"model {name!r} is in two projects: {', '.join(map(str, paths))}; rename one folder")
     path = paths[0]
     model = _load(Model, path, name=name, project=path.parents[2].name)
-    outcomes = load_project(model.project).outcomes
-    if model.outcome not in outcomes:
-        raise BadConfig(f"{path}: outcome: no outcome {model.outcome!r}{nearest(model.outcome, outcomes)}")
-    _check_monitor(path, model)
+    project = load_project(model.project)
+    if model.outcome not in project.outcomes:
+        raise BadConfig(f"{path}: outcome: no outcome {model.outcome!r}{nearest(model.outcome, project.outcomes)}")
+    if "databricks" in model.run_on.values() and project.databricks is None:
+        raise BadConfig(f"{path}: run_on says databricks, and project.yaml has no section `databricks` that says where")
+    _check_monitor(path, project, model)
     return model
 
 
-def _check_monitor(path: Path, model: Model) -> None:
-    project = load_project(model.project)
+def _check_monitor(path: Path, project: Project, model: Model) -> None:
     for column in model.monitor.slices:
         if column not in project.entity.public:
             meant = nearest(column, project.entity.public)

@@ -7,6 +7,7 @@ beside the tables, under a name that nobody else uses, and what PostgreSQL has t
 import argparse
 import base64
 import importlib
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -16,12 +17,13 @@ from pydantic import ConfigDict, validate_call
 
 from include.config import Model, Project, load_model, load_project
 from include.contracts import Interval, Record, StepResult
-from include.errors import NeedsAttention
+from include.errors import NeedsAttention, NotYet
 from include.io import storage
 from include.io.landing import read, write_whole
 from include.settings import Settings
 
-RemoteStep = Literal["build_features", "fit", "evaluate", "score"]
+RemoteStep = Literal["build_features", "fit", "score"]
+NOT_YET = "not_yet"  # in place of a record: why the step had nothing to do
 NOT_THERE = {"landing": "none://", "database_url": "none://", "hash_key": "none"}
 """What a step on Databricks does not have; one that asked for it would fail."""
 
@@ -46,17 +48,23 @@ def main() -> None:
     call = Call.model_validate_json(parser.parse_args().call)
     secrets = {field: _secret(name) for field, name in call.secrets.items()}
     settings = Settings.model_validate({**NOT_THERE, **call.settings, **secrets})
-    result = _typed(function_of(call.step))(config_of(call.step, call.config), call.interval, settings, **call.options)
+    step, config = _typed(function_of(call.step)), config_of(call.step, call.config)
+    try:
+        left = step(config, call.interval, settings, **call.options).model_dump_json()
+    except NotYet as error:
+        left = json.dumps({NOT_YET: str(error)})
     filesystem, path = storage.filesystem(settings, call.record)
-    write_whole(filesystem, path, result.model_dump_json().encode())
+    write_whole(filesystem, path, left.encode())
 
 
 def answer(step: RemoteStep, record: str, settings: Settings) -> StepResult:
-    """The record that a step left. Raises `NeedsAttention` when there is none."""
+    """The record that a step left. Raises `NotYet` when the step did, and `NeedsAttention` when there is none."""
     filesystem, path = storage.filesystem(settings, record)
     content = read(filesystem, path)
     if content is None:
         raise NeedsAttention(f"{step} succeeded on Databricks, but left no record at {record}; clear the task")
+    if why := json.loads(content).get(NOT_YET):
+        raise NotYet(why)
     kind: type[StepResult] = get_type_hints(function_of(step))["return"]
     return kind.model_validate_json(content)
 

@@ -45,9 +45,18 @@ def run(step: str, config: Project | Model, interval: Interval, settings: Settin
 
 
 def record(
-    step: str, config: Project | Model, interval: Interval, result: StepResult, settings: Settings, started_at: datetime
+    step: str,
+    config: Project | Model,
+    interval: Interval,
+    result: StepResult | None,
+    settings: Settings,
+    started_at: datetime,
 ) -> None:
-    """The same of a step that was done on Databricks."""
+    """The same of a step that was done on Databricks; None: it raised `NotYet`."""
+    if result is None:
+        about = _about(config, started_at)
+        database.record_step(settings, step, interval=interval, state="skipped", ended_at=utc_now(), **about)
+        return
     _keep_nights(result, settings)
     _record_success(step, interval, result, settings, _about(config, started_at))
 

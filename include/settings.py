@@ -22,6 +22,11 @@ class Settings(BaseSettings):
     storage_options: dict[str, SecretStr] = Field(
         default_factory=dict, description="how S3 is reached, as delta-rs names it, e.g. AWS_ENDPOINT_URL"
     )
+    catalog: str | None = Field(
+        default=None,
+        pattern=r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+",
+        description="Unity Catalog's names of the same tables, for Spark on Databricks: catalog.schema",
+    )
     run_id: str = Field(default="by-hand", description="who runs this: an Airflow run id, or by-hand")
     git_commit: str = Field(default="unknown", description="the commit of the code that runs")
 

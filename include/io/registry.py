@@ -62,6 +62,10 @@ logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
 REQUIREMENTS = ("cloudpickle", "numpy", "pandas", "scikit-learn", "scipy")
 """What a logged model needs to be loaded, as locked here. MLflow would take 20 s to infer it."""
 
+DATABRICKS = "databricks"  # what a tracking URI there begins with
+UNITY_CATALOG = "databricks-uc"
+WORKSPACE_FOLDER = "/Shared/nightly-ml"
+
 _URIS = threading.RLock()  # held while the URIs of the process are ours
 
 MLFLOW_SETS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")  # along with its URIs
@@ -183,6 +187,7 @@ class Registry:
         registry_uri = settings.mlflow_registry_uri
         self.registry_uri = registry_uri.get_secret_value() if registry_uri else self.tracking_uri
         self.artifacts = settings.artifacts.rstrip("/")
+        self.catalog = settings.catalog if self.registry_uri == UNITY_CATALOG else None
         self.run_id = settings.run_id
         self._variables = storage.mlflow_variables(settings)
         self._client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.registry_uri)
@@ -272,10 +277,12 @@ class Registry:
 
     def _experiment_id(self, client: MlflowClient, model: Model) -> str:
         name = experiment(model.project, model.name)
+        location: str | None = f"{self.artifacts}/{model.project}/{model.name}"
+        if self.tracking_uri.startswith(DATABRICKS):
+            name, location = f"{WORKSPACE_FOLDER}/{name}", None  # a folder of the workspace, and its own storage
         found = client.get_experiment_by_name(name)
         if found is None:
             try:
-                location = f"{self.artifacts}/{model.project}/{model.name}"
                 return str(client.create_experiment(name, artifact_location=location))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -292,17 +299,18 @@ class Registry:
 
     def register(self, model: Model, fit: FitRun, tags: Mapping[str, Any]) -> Version:
         """The version of the logged model of a fit, tagged as evaluated; made when there is none."""
+        name = self._named(model.name)
         with self._reached() as client:
             self._ensure_registered(client, model)
-            if not self._versions_of(client, model.name, fit):
+            if not self._versions_of(client, name, fit):
                 client.create_model_version(
-                    model.name,
+                    name,
                     source=f"models:/{fit.model_id}",
                     run_id=fit.run_id,
                     tags={DIGEST: fit.digest, **_strings(tags)},
                     model_id=fit.model_id,
                 )
-            found = self._versions_of(client, model.name, fit)
+            found = self._versions_of(client, name, fit)
             kept = min(found, key=lambda version: (not version.evaluated, version.version))
             for version in found:
                 if version is not kept and not version.evaluated:
@@ -310,21 +318,21 @@ class Registry:
                     self._delete(client, version)
             if not kept.evaluated:
                 try:
-                    client.set_model_version_tag(model.name, str(kept.version), EVALUATED, self.run_id)
+                    client.set_model_version_tag(name, str(kept.version), EVALUATED, self.run_id)
                 except MlflowException:  # of two that set a new tag at once, MLflow fails the second
-                    if not _version(client.get_model_version(model.name, str(kept.version))).evaluated:
+                    if not _version(client.get_model_version(name, str(kept.version))).evaluated:
                         raise
-            return _version(client.get_model_version(model.name, str(kept.version)))
+            return _version(client.get_model_version(name, str(kept.version)))
 
     def get_version(self, model: str, version: int) -> Version:
         """Raises `NeedsAttention`, naming the newest versions, when there is no such version."""
         with self._reached() as client:
             try:
-                return _version(client.get_model_version(model, str(version)))
+                return _version(client.get_model_version(self._named(model), str(version)))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-                newest = sorted((int(v.version) for v in self._versions(client, model)), reverse=True)[:5]
+                newest = sorted((int(v.version) for v in self._versions(client, self._named(model))), reverse=True)[:5]
                 there = (
                     f"the newest are {', '.join(map(str, newest))}" if newest else "run evaluate first, there is none"
                 )
@@ -334,7 +342,7 @@ class Registry:
         """The version that an alias points to, None when it points to none."""
         with self._reached() as client:
             try:
-                return int(client.get_model_version_by_alias(model, alias).version)
+                return int(client.get_model_version_by_alias(self._named(model), alias).version)
             except MlflowException as error:
                 if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     raise
@@ -344,9 +352,9 @@ class Registry:
         """Make an alias point to a version."""
         with self._reached() as client:
             try:
-                client.set_registered_model_alias(model, alias, str(version))
+                client.set_registered_model_alias(self._named(model), alias, str(version))
             except MlflowException:  # of two that set a new alias at once, MLflow fails the second
-                if int(client.get_model_version_by_alias(model, alias).version) != version:
+                if int(client.get_model_version_by_alias(self._named(model), alias).version) != version:
                     raise
 
     def load_fit(self, fit: FitRun) -> Loaded:
@@ -356,13 +364,13 @@ class Registry:
     def load_version(self, model: str, version: int) -> Loaded:
         """A version of a registered model. Raises `NeedsAttention` when there is no such version."""
         self.get_version(model, version)
-        return self._load(f"models:/{model}/{version}")
+        return self._load(f"models:/{self._named(model)}/{version}")
 
     def files(self, model: str, version: int) -> Files:
         """The files of a version as the registry holds them now. Raises `NeedsAttention` when there is no version."""
         self.get_version(model, version)
         digest, size = sha256(), 0
-        with self._downloaded(f"models:/{model}/{version}") as path:
+        with self._downloaded(f"models:/{self._named(model)}/{version}") as path:
             for file in sorted(f for f in Path(path).rglob("*") if f.is_file() and f.name != ADDED_BY_DOWNLOAD):
                 content = file.read_bytes()
                 digest.update(f"{file.relative_to(path)} {len(content)}\n".encode() + content)
@@ -371,13 +379,14 @@ class Registry:
 
     def record_gate(self, model: str, version: int, decision: GateDecision) -> None:
         """The decision as tags of the version, and its checks as tags and a table of its run."""
+        name = self._named(model)
         verdict = "passed" if decision.passed else f"rejected: {decision.why_not}"
         tags = {"gate": verdict[:MAX_TAG], "gate_id": decision.gate_id, "gate_champion": str(decision.champion)}
         with self._reached() as client:
-            run_id = str(client.get_model_version(model, str(version)).run_id)
-            for name, value in tags.items():
-                client.set_model_version_tag(model, str(version), name, value)
-                client.set_tag(run_id, name, value)
+            run_id = str(client.get_model_version(name, str(version)).run_id)
+            for tag, value in tags.items():
+                client.set_model_version_tag(name, str(version), tag, value)
+                client.set_tag(run_id, tag, value)
             table = {
                 column: [getattr(check, column) for check in decision.checks]
                 for column in ("name", "subject", "passed", "measured", "threshold", "sentence")
@@ -406,39 +415,45 @@ class Registry:
                 artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri, registry_uri=self.registry_uri
             )
 
+    def _named(self, model: str) -> str:
+        """The name of a registered model: Unity Catalog's says where it is."""
+        return f"{self.catalog}.{model}" if self.catalog else model
+
     def _ensure_registered(self, client: MlflowClient, model: Model) -> None:
         try:
-            client.get_registered_model(model.name)
+            client.get_registered_model(self._named(model.name))
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
         else:
             return
         try:
-            client.create_registered_model(model.name, tags={"project": model.project}, description=model.title)
+            client.create_registered_model(
+                self._named(model.name), tags={"project": model.project}, description=model.title
+            )
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):  # another was first
                 raise
 
-    def _versions(self, client: MlflowClient, model: str) -> Iterator[ModelVersion]:
+    def _versions(self, client: MlflowClient, name: str) -> Iterator[ModelVersion]:
         token = None
         while True:
-            page = client.search_model_versions(f"name = '{model}'", page_token=token)
+            page = client.search_model_versions(f"name = '{name}'", page_token=token)
             yield from page
             token = page.token
             if not token:
                 return
 
-    def _versions_of(self, client: MlflowClient, model: str, fit: FitRun) -> list[Version]:
+    def _versions_of(self, client: MlflowClient, name: str, fit: FitRun) -> list[Version]:
         """The versions of a fit's digest. Found by run, since Unity Catalog's search knows no tags."""
         experiment_id = client.get_run(fit.run_id).info.experiment_id
         runs = client.search_runs([experiment_id], filter_string=f"tags.{DIGEST} = '{fit.digest}'")
         of_digest = {run.info.run_id for run in runs}
         found = []
-        for listed in self._versions(client, model):
+        for listed in self._versions(client, name):
             if listed.run_id in of_digest and listed.status == "READY":
                 try:
-                    found.append(_version(client.get_model_version(model, listed.version)))
+                    found.append(_version(client.get_model_version(name, listed.version)))
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # deleted since it was listed
                         raise
@@ -446,7 +461,7 @@ class Registry:
 
     def _delete(self, client: MlflowClient, version: Version) -> None:
         try:
-            client.delete_model_version(version.model, str(version.version))
+            client.delete_model_version(self._named(version.model), str(version.version))
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # another deleted it
                 raise
@@ -487,7 +502,10 @@ def _fit_run(run: Any) -> FitRun:
 
 
 def _version(found: ModelVersion) -> Version:
-    return Version(model=found.name, version=int(found.version), run_id=str(found.run_id), tags=dict(found.tags))
+    # the model's own name, of which Unity Catalog's has more
+    return Version(
+        model=found.name.rpartition(".")[2], version=int(found.version), run_id=str(found.run_id), tags=dict(found.tags)
+    )
 
 
 def _signature(model: Model) -> ModelSignature:

@@ -1,7 +1,8 @@
 """Spark: a session, Delta tables read into DataFrames, and DataFrames written back.
 
-Between delta-rs and a local Spark go Parquet files in a folder of this machine, wherever the tables are: a file a
-table in, one a core out, and delta-rs commits them in one step. No Delta jar is needed (docs/decisions/0009)."""
+On Databricks Spark has Delta itself (`io/native.py`). Between delta-rs and a local Spark go Parquet files in a folder
+of this machine, wherever the tables are: a file a table in, one a core out, and delta-rs commits them in one step. No
+Delta jar is needed (docs/decisions/0009)."""
 
 import json
 import os
@@ -13,16 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import polars as pl
-from deltalake import Schema
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import StructField, StructType
+from pyspark.sql.types import StructType
 
 from include.contracts import Interval, TableRef
 from include.errors import BadData
+from include.io import native
 from include.io.tables import Scope, Tables
 
 CONNECT_PORT = 15002  # where no other is named
@@ -34,7 +35,7 @@ ROW_GROUP = 100_000  # rows: what one task reads at least
 def session() -> SparkSession:
     """The session there is (Databricks, a test); else one of the Spark Connect server that `SPARK_REMOTE` names; else
     a local one, tuned by `spark_conf/`. Raises `ConnectionError` when that server is not there."""
-    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+    if not on_databricks():
         os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
     if remote := _server():
         _reach(remote)
@@ -43,9 +44,14 @@ def session() -> SparkSession:
         from pyspark.sql.connect.client.retries import DefaultPolicy
 
         spark.client.set_retry_policies([DefaultPolicy(max_retries=4)])  # seconds, not ten minutes: Airflow tries again
-    elif "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+    elif not on_databricks():
         spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+def on_databricks() -> bool:
+    """Whether this process runs there, where the session is given, and Spark has Delta."""
+    return "DATABRICKS_RUNTIME_VERSION" in os.environ
 
 
 @contextmanager
@@ -73,7 +79,7 @@ def _sweep() -> None:
 
 def _server() -> str | None:
     """The Spark Connect server to use; on Databricks that is not ours to say."""
-    return os.environ.get("SPARK_REMOTE") if "DATABRICKS_RUNTIME_VERSION" not in os.environ else None
+    return None if on_databricks() else os.environ.get("SPARK_REMOTE")
 
 
 def _reach(remote: str) -> None:
@@ -91,8 +97,11 @@ def _reach(remote: str) -> None:
 def read(spark: SparkSession, tables: Tables, table: str, interval: Interval, staged: Path) -> tuple[DataFrame, int]:
     """The rows of the interval's days as they are now, and the table's version.
 
-    They are put into one Parquet file first: Spark takes longer to open a file a day than to read all rows.
+    Of a local Spark they are put into one Parquet file first: it takes longer to open a file a day than to read all
+    rows.
     """
+    if on_databricks():
+        return native.read(spark, tables, table, interval)
     opened = tables.open(table)
     schema = StructType.fromJson(json.loads(opened.schema().to_json()))
     file = staged / f"{table}.parquet"
@@ -116,19 +125,26 @@ def write(
     """Make the frame all there is in the scope.
 
     `expected` is the number of rows each day must have: with another, `BadData` names the first day, and nothing is
-    committed. The executors write a few files, which delta-rs puts into the table's partitions: for a file a day
-    Spark takes longer, and the JVM starts a process for each.
+    committed. The executors of a local Spark write a few files, which delta-rs puts into the table's partitions: for a
+    file a day Spark takes longer, and the JVM starts a process for each.
     """
-    columns = StructType([StructField(field.name, field.dataType) for field in frame.schema])  # each may be null
-    tables.refuse_drift(table, Schema.from_json(columns.json()))
+    tables.refuse_drift(table, native.schema_of(frame))
+    ordered = frame.repartition("day").sortWithinPartitions("day", *sort_by)
+    if on_databricks():
+        _require_rows(table, dict(frame.groupBy("day").count().collect()), expected)
+        return native.replace(ordered, tables, table, scope, partition_by=partition_by, metadata=metadata)
     made = staged / f"made-{table}"
-    frame.repartition("day").sortWithinPartitions("day", *sort_by).write.parquet(str(made))
+    ordered.write.parquet(str(made))
     files = sorted(made.glob("*.parquet"))
-    counted = dict(pl.scan_parquet(files).group_by("day").len().collect().iter_rows())
+    _require_rows(table, dict(pl.scan_parquet(files).group_by("day").len().collect().iter_rows()), expected)
+    return tables.replace_files(table, files, scope, partition_by=partition_by, metadata=metadata)
+
+
+def _require_rows(table: str, counted: dict[date | None, int], expected: Mapping[date, int]) -> None:
     if lost := counted.pop(None, 0):
         raise BadData(f"{table}: {lost} rows were made without a day")
-    wrong = {day for day in expected.keys() | counted.keys() if expected.get(day, 0) != counted.get(day, 0)}
+    found = cast(dict[date, int], counted)
+    wrong = {day for day in expected.keys() | found.keys() if expected.get(day, 0) != found.get(day, 0)}
     if wrong:
         day = min(wrong)
-        raise BadData(f"{table}, {day}: {counted.get(day, 0)} rows were made of {expected.get(day, 0)} entities")
-    return tables.replace_files(table, files, scope, partition_by=partition_by, metadata=metadata)
+        raise BadData(f"{table}, {day}: {found.get(day, 0)} rows were made of {expected.get(day, 0)} entities")

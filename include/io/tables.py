@@ -1,5 +1,7 @@
 """Delta tables by delta-rs: read at a version, replace a part in one commit. Knows no project and no step.
 
+What Spark itself writes on Databricks (`io/native.py`) keeps to the same rules.
+
 Nothing is ever appended. Each commit carries an application transaction of the table, which makes the second of two
 concurrent writers fail even where both replace an empty part (deltalake 1.6.6 lets both through without it); the
 loser reads the table anew and does its work again.
@@ -67,6 +69,7 @@ class Tables:
         if wrong := sorted({c for c in self.root if c in NOT_IN_PATHS or not c.isascii()}):
             raise BadConfig(f"tables are in {self.root!r}, which has {wrong}: polars finds no files there; move them")
         self.options = storage.delta_options(settings, self.root)
+        self.catalog = settings.catalog
         self.commit_metadata = {"run_id": settings.run_id, "git_commit": settings.git_commit}
 
     def uri(self, table: str) -> str:
@@ -112,7 +115,7 @@ class Tables:
         Raises `BadData` when columns or types are not the table's, or rows are outside of the scope.
         """
 
-        def write(current: DeltaTable | None, transaction: Transaction) -> tuple[int, int]:
+        def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
             if callable(rows):
                 if current is None:
                     raise BadData(f"table {self.uri(table)} does not exist yet, so that its rows cannot be changed")
@@ -127,20 +130,19 @@ class Tables:
                 raise BadData(
                     f"table {self.uri(table)}: {outside} rows are outside of what they replace, {scope.sql()}"
                 )
-            if current is None:
-                current = self._create(table, schema, ["day"])
+            current = current or self.open_or_create(table, schema, ["day"])
             _refuse_drift(self.uri(table), current.schema(), schema, may_grow=False)
             write_deltalake(
                 current,
                 wanted.sort(sort_by).to_arrow(),
                 mode="overwrite",
                 predicate=scope.sql(),
-                commit_properties=self._properties(transaction, metadata),
+                commit_properties=self._properties(table, count, metadata),
             )
             # the handle stands at the version it made, also when another commit has followed
             return current.version(), wanted.height
 
-        return self._commit(table, scope.interval, write)
+        return self.commit(table, scope.interval, write)
 
     def replace_files(
         self,
@@ -165,9 +167,9 @@ class Tables:
                 for batch in pq.ParquetFile(file).iter_batches():
                     yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
-        def write(current: DeltaTable | None, transaction: Transaction) -> tuple[int, int]:
+        def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
             wanted = Schema.from_arrow(schema)
-            current = current or self._create(table, wanted, partition_by)
+            current = current or self.open_or_create(table, wanted, partition_by)
             grows = _refuse_drift(self.uri(table), current.schema(), wanted, may_grow=True)
             write_deltalake(
                 current,
@@ -175,22 +177,25 @@ class Tables:
                 mode="overwrite",
                 predicate=scope.sql(),
                 schema_mode="merge" if grows else None,
-                commit_properties=self._properties(transaction, metadata),
+                commit_properties=self._properties(table, count, metadata),
             )
             return current.version(), sum(pq.read_metadata(file).num_rows for file in files)
 
-        return self._commit(table, scope.interval, write)
+        return self.commit(table, scope.interval, write)
 
-    def refuse_drift(self, table: str, schema: Schema) -> None:
-        """What `replace_files` would raise for files of this schema: to be asked before they are made."""
-        if self.exists(table):
-            _refuse_drift(self.uri(table), self.open(table).schema(), schema, may_grow=True)
+    def refuse_drift(self, table: str, schema: Schema) -> bool:
+        """What `replace_files` would raise for files of this schema: to be asked before they are made. Whether there
+        are new columns."""
+        if not self.exists(table):
+            return False
+        return _refuse_drift(self.uri(table), self.open(table).schema(), schema, may_grow=True)
 
     def create(self, table: str, columns: Mapping[str, pl.DataType]) -> None:
         """An empty table with these columns, unless it is there already."""
-        self._create(table, Schema.from_arrow(pl.DataFrame(schema=columns).to_arrow().schema), ["day"])
+        self.open_or_create(table, Schema.from_arrow(pl.DataFrame(schema=columns).to_arrow().schema), ["day"])
 
-    def _create(self, table: str, schema: Schema, partition_by: Sequence[str]) -> DeltaTable:
+    def open_or_create(self, table: str, schema: Schema, partition_by: Sequence[str]) -> DeltaTable:
+        """The table, made empty when there is none; without features of Delta that one of its readers lacks."""
         try:
             return DeltaTable.create(
                 self.uri(table),
@@ -205,18 +210,19 @@ class Tables:
                 raise
             return self.open(table)
 
-    def _commit(
+    def commit(
         self,
         table: str,
         interval: Interval,
-        write: Callable[[DeltaTable | None, Transaction], tuple[int, int]],
+        write: Callable[[DeltaTable | None, int], tuple[int, int]],
     ) -> TableRef:
-        """`write`, given the table as it is now, commits with the transaction and returns version and rows."""
+        """`write`, given the table as it is now, commits with its application transaction of this number, and returns
+        version and rows; again when it raises `CommitFailedError`."""
         for tries in range(1, COMMIT_TRIES + 1):
             current = self.open(table) if self.exists(table) else None
             count = (current.transaction_version(table) or 0) + 1 if current else 1
             try:
-                version, rows = write(current, Transaction(table, count))
+                version, rows = write(current, count)
             except CommitFailedError as error:
                 if tries == COMMIT_TRIES:
                     raise
@@ -226,9 +232,12 @@ class Tables:
             return TableRef(table=table, version=version, interval=interval, rows=rows)
         raise AssertionError("unreachable")
 
-    def _properties(self, transaction: Transaction, metadata: Mapping[str, Any] | None) -> CommitProperties:
-        about = {**self.commit_metadata, **{k: str(v) for k, v in (metadata or {}).items()}}
-        return CommitProperties(custom_metadata=about, app_transactions=[transaction])
+    def about(self, metadata: Mapping[str, Any] | None) -> dict[str, str]:
+        """What a commit says of itself."""
+        return {**self.commit_metadata, **{k: str(v) for k, v in (metadata or {}).items()}}
+
+    def _properties(self, table: str, count: int, metadata: Mapping[str, Any] | None) -> CommitProperties:
+        return CommitProperties(custom_metadata=self.about(metadata), app_transactions=[Transaction(table, count)])
 
 
 def _refuse_drift(uri: str, before: Schema, after: Schema, *, may_grow: bool) -> bool:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
 from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
 
 from dags import params
 from dags.alerts import RUN_FAILED, RUNBOOKS, TASK_FAILED
@@ -80,6 +81,26 @@ def test_features_are_built_where_the_config_says() -> None:
     assert task.upstream_task_ids == {"validate"}
     assert [asset.name for asset in task.outlets] == ["features_flights"]
     assert (task.retries, task.deferrable) == (3, True)
+
+
+def test_a_model_is_fitted_and_scored_where_its_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags import databricks, score, train
+
+    place = Databricks(wheels="/Volumes/main/nightly/wheels")
+    project = load_project("flights").model_copy(update={"databricks": place})
+    monkeypatch.setattr(databricks, "load_project", lambda _: project)
+    there = {"run_on": {"fit": "databricks", "score": "databricks"}}
+    model = load_model("late_arrival").model_copy(update=there)
+    for dag, task_id, before in (
+        (train.train(model), "fit", {"wait_for_features"}),
+        (score.score_and_publish(model), "score", {"wait_for_features"}),
+    ):
+        DagSerialization.from_dict(DagSerialization.to_dict(dag))
+        task, follows = dag.get_task(task_id), {"fit": "evaluate", "score": "publish"}[task_id]
+        assert issubclass(getattr(task, "operator_class", type(task)), DatabricksSubmitRunOperator)
+        assert task.upstream_task_ids == before
+        assert task_id in dag.get_task(follows).upstream_task_ids
+        assert not isinstance(dag.get_task(follows), DatabricksSubmitRunOperator)
 
 
 def test_scoring_waits_for_features_and_publishing_for_scores(bag: Any) -> None:

@@ -1,6 +1,7 @@
 """A workspace to submit to, and the real operator in front of it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from tools.stack import ROOT
 
 TOKEN = "dapi-of-the-tests"
 EMULATOR = Path(__file__).parent / "emulator.py"
+JARS = ROOT / ".venv" / "delta"
+OURS = ROOT / "include" / "io" / "spark_conf"
 
 
 @dataclass
@@ -63,10 +66,27 @@ class Databricks:
         return json.dumps(about)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def spark_with_delta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The settings of a Spark that has Delta, as on Databricks; also those of the one in this process."""
+    jars = sorted(JARS.glob("*.jar"))
+    assert jars, "the jars of Delta are not there: make test-databricks fetches them"
+    folder = tmp_path_factory.mktemp("spark_conf")
+    shutil.copytree(OURS, folder, dirs_exist_ok=True)
+    with (folder / "spark-defaults.conf").open("a") as file:
+        file.write(f"spark.jars {','.join(map(str, jars))}\n")
+        file.write("spark.sql.extensions io.delta.sql.DeltaSparkSessionExtension\n")
+        file.write("spark.databricks.delta.snapshotPartitions 2\n")  # of 50 tasks each look at the log would be
+        file.write("spark.sql.catalog.spark_catalog org.apache.spark.sql.delta.catalog.DeltaCatalog\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARK_CONF_DIR", str(folder))
+        yield folder
+
+
 @pytest.fixture
-def databricks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databricks]:
+def databricks(spark_with_delta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databricks]:
     command = [sys.executable, str(EMULATOR), "--home", str(tmp_path / "workspace"), "--token", TOKEN]
-    command += ["--set", f"SPARK_CONF_DIR={ROOT / 'include' / 'io' / 'spark_conf'}"]
+    command += ["--set", f"SPARK_CONF_DIR={spark_with_delta}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+import sqlalchemy as sa
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from polars.testing import assert_frame_equal
 
 from dags import databricks as dags_databricks
 from dags.databricks import StepOperator
 from include.config import Databricks as Place
-from include.config import Project, load_project
+from include.config import Model, Project, load_model, load_project
 from include.contracts import Featured, Interval
 from include.io import database
 from include.io.tables import Tables
 from include.naming import wheel
+from include.remote import RemoteStep
 from include.replay import replay
 from include.settings import Settings
 from include.steps.build_features import build_features
@@ -75,16 +77,16 @@ def here(settings: Settings, project: Project, commit: str, monkeypatch: pytest.
 
 
 class Step(Task):
-    """The task `build_features` of some nights."""
+    """The task of a step of some nights."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, config: Project | Model, step: RemoteStep = "build_features", **given: Any) -> None:
         super().__init__(deferrable=True)
-        self.project = project
+        self.config, self.step, self.given = config, step, given
 
     def operator(self) -> StepOperator:
-        given: dict[str, Callable[[], Any]] = {"interval": lambda: NIGHTS, "options": lambda: {"knowledge": "night"}}
+        asked: dict[str, Callable[[], Any]] = {"interval": lambda: NIGHTS, "options": lambda: {"knowledge": "night"}}
         return StepOperator(
-            task_id="build_features", step="build_features", config=self.project, polling_period_seconds=1, **given
+            task_id=self.step, step=self.step, config=self.config, given=self.given, polling_period_seconds=1, **asked
         )
 
 
@@ -120,3 +122,29 @@ def test_what_a_person_has_to_mend_is_said(
     with pytest.raises(AirflowFailException, match=r"\(code\): .*BadData: table .*clean_schedule does not exist yet"):
         Step(project).attempt()
     assert not Tables(here).exists("features_flights")
+
+
+def test_what_it_is_too_early_for_is_skipped_and_tried_again_when_it_is_cleared(
+    project: Project,
+    here: Settings,
+    commit: str,
+    databricks: Databricks,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    databricks.upload(build(commit, tmp_path / "dist"), f"{VOLUME}/{wheel(commit)}")
+    build_features(project, NIGHTS, here)
+    assert project.databricks is not None
+    mlflow = {"mlflow_tracking_uri": here.mlflow_tracking_uri.get_secret_value()}
+    place = project.databricks.model_copy(
+        update={"settings": {**mlflow, "mlflow_registry_uri": mlflow["mlflow_tracking_uri"]}}
+    )
+    monkeypatch.setattr(dags_databricks, "load_project", lambda _: project.model_copy(update={"databricks": place}))
+    fit = Step(load_model("late_arrival"), "fit", candidate="linear")
+    for attempt in (1, 2):
+        with pytest.raises(AirflowSkipException, match="labelled days"):
+            fit.attempt()
+        assert databricks.results == ["SUCCESS"] * attempt
+    steps = "SELECT step, state FROM step_runs WHERE step = 'fit'"
+    with database.engine(here).connect() as connection:
+        assert [*connection.execute(sa.text(steps))] == [("fit", "skipped")] * 2

@@ -106,6 +106,19 @@ def test_inputs_are_logged_with_path_version_and_predicate(registry: Registry, c
     assert (source.path, source.version, source.predicate) == ("/tables/features_flights", 0, "day >= '2026-01-01'")
 
 
+def test_in_unity_catalog_a_model_has_three_names(registry: Registry, client: MlflowClient) -> None:
+    registry.catalog = "main.nightly"
+    fit = registry.log_fit(make_fit())
+    version = registry.register(MODEL, fit, {})
+    registry.point(version.model, version.version)
+    assert version.model == "late_arrival"
+    assert [found.name for found in client.search_model_versions()] == ["main.nightly.late_arrival"]
+    assert registry.aliased("late_arrival") == registry.get_version("late_arrival", 1).version == 1
+    assert registry.load_version("late_arrival", 1).numeric == MODEL.numeric
+    with pytest.raises(NeedsAttention, match="late_arrival has no version 2"):
+        registry.files("late_arrival", 2)
+
+
 def test_another_version_of_a_table_is_another_dataset(registry: Registry, client: MlflowClient) -> None:
     """MLflow keeps one dataset a name and digest, with the source it saw first."""
     later = [Input("features_flights", DeltaPart("/tables/features_flights", 1, "day >= '2026-01-01'"), 12)]

@@ -1,0 +1,111 @@
+"""Delta by Spark itself, as it is on Databricks: rows go between the cluster and the tables, none through this process.
+
+Its commits count the same application transaction as those of `io/tables.py`, so that of two writers that started from
+the same version one loses, whichever of them is which (tried with pyspark 4.2 and Delta 4.4).
+"""
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructField, StructType
+
+from include.contracts import Interval, TableRef
+from include.errors import BadData
+from include.io.tables import Scope, Tables
+
+CAME_FIRST = ("DELTA_CONCURRENT_", "DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED")
+OUTSIDE = "DELTA_REPLACE_WHERE_MISMATCH"
+
+
+def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) -> tuple[DataFrame, int]:
+    """The rows of the interval's days as they are now, and the table's version.
+
+    Raises `BadData` naming the table when it does not exist.
+    """
+    version = tables.version(table)
+    reader = spark.read.format("delta").option("versionAsOf", version)
+    name = _name(spark, tables, table)
+    rows = reader.table(name) if name else reader.load(tables.uri(table))
+    return rows.where(F.col("day").between(F.lit(interval.start), F.lit(interval.end))), version
+
+
+def schema_of(frame: DataFrame) -> Schema:
+    """As Delta has it. Whether Spark takes a column for never null depends on its plan, from run to run."""
+    columns = StructType([StructField(field.name, field.dataType) for field in frame.schema])
+    return Schema.from_json(columns.json())
+
+
+def replace(
+    frame: DataFrame,
+    tables: Tables,
+    table: str,
+    scope: Scope,
+    *,
+    partition_by: Sequence[str],
+    metadata: Mapping[str, Any] | None = None,
+) -> TableRef:
+    """Make the frame all there is in `scope`, in one commit, as `Tables.replace_files` does. The frame is computed
+    again when another writer came first.
+
+    Raises `BadData` when a column is lost or of another type, or rows are outside of the scope.
+    """
+    wanted = schema_of(frame)
+
+    def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
+        grows = tables.refuse_drift(table, wanted)
+        # made by delta-rs, which gives it no feature of Delta that only Databricks reads
+        current = current or tables.open_or_create(table, wanted, partition_by)
+        mark = str(uuid.uuid4())
+        writer = (
+            frame.write
+            .format("delta")
+            .mode("overwrite")
+            .option("replaceWhere", scope.sql())
+            .option("mergeSchema", str(grows).lower())
+            .option("txnAppId", table)
+            .option("txnVersion", count)
+            .option("userMetadata", json.dumps({**tables.about(metadata), "mark": mark}))
+        )
+        try:
+            if name := _name(frame.sparkSession, tables, table):
+                writer.saveAsTable(name)
+            else:
+                writer.save(tables.uri(table))
+        except Exception as error:  # a `PySparkException`, or what py4j makes of one that Spark does not know
+            if any(text in str(error) for text in CAME_FIRST):
+                raise CommitFailedError(str(error).splitlines()[0]) from error
+            if isinstance(error, PySparkException) and error.getCondition() == OUTSIDE:
+                raise BadData(
+                    f"table {tables.uri(table)}: rows are outside of what they replace, {scope.sql()}"
+                ) from error
+            raise
+        version = _committed(tables.open(table), current.version(), mark)
+        return version, tables.scan(table, version).filter(scope.expr()).select(pl.len()).collect().item()
+
+    return tables.commit(table, scope.interval, write)
+
+
+def _committed(now: DeltaTable, before: int, mark: str) -> int:
+    """The version that our commit made. Where its transaction had been counted already, Spark wrote nothing, and said
+    nothing."""
+    for commit in now.history(now.version() - before):
+        if mark in commit.get("userMetadata", ""):
+            return int(commit["version"])
+    raise CommitFailedError("Spark skipped the commit: its transaction was counted already")
+
+
+def _name(spark: SparkSession, tables: Tables, table: str) -> str | None:
+    """Unity Catalog's name of the table, given to it when it has none yet; None without a catalog."""
+    if tables.catalog is None:
+        return None
+    name, uri = f"{tables.catalog}.{table}", tables.uri(table).replace("'", "\\'")
+    spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING DELTA LOCATION '{uri}'")
+    return name
