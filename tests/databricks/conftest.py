@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,17 +64,23 @@ class Databricks:
         return json.dumps(about)
 
 
-@pytest.fixture
-def databricks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databricks]:
-    command = [sys.executable, str(EMULATOR), "--home", str(tmp_path / "workspace"), "--token", TOKEN]
+@contextmanager
+def workspace(home: Path) -> Iterator[Databricks]:
+    """An emulator that keeps its files below a folder."""
+    command = [sys.executable, str(EMULATOR), "--home", str(home), "--token", TOKEN]
     command += ["--set", f"SPARK_CONF_DIR={ROOT / 'include' / 'io' / 'spark_conf'}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        workspace = Databricks(process.stdout.readline().strip())
-        monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", workspace.connection)
-        yield workspace
+        yield Databricks(process.stdout.readline().strip())
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.fixture
+def databricks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databricks]:
+    with workspace(tmp_path / "workspace") as found:
+        monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", found.connection)
+        yield found
