@@ -37,6 +37,8 @@ CONFIG = {
 SOONER = {
     "dags/common.py": {
         '"retry_delay": timedelta(seconds=30)': '"retry_delay": timedelta(seconds=1)',
+        # which grows with the number of tries, those of earlier clearings among them
+        '"max_retry_delay": timedelta(minutes=15)': '"max_retry_delay": timedelta(seconds=2)',
         '"poke_interval": timedelta(seconds=20)': '"poke_interval": timedelta(seconds=2)',
     },
     "dags/databricks.py": {
@@ -73,11 +75,13 @@ class Repository:
         assert done.returncode == 0, f"git {arguments}: {done.stderr}"
         return done.stdout.strip()
 
-    def change(self, name: str, old: str, new: str) -> None:
+    def write(self, name: str, change: Callable[[str], str]) -> None:
+        """Change a file."""
         path = self.clone / name
         text = path.read_text(encoding="utf-8")
-        assert text.count(old) == 1, f"{name}: {text.count(old)} times {old!r}"
-        path.write_text(text.replace(old, new), encoding="utf-8")
+        changed = change(text)
+        assert changed != text, name
+        path.write_text(changed, encoding="utf-8")
 
     def push(self, why: str) -> str:
         """Everything that is not committed; returns the commit."""
@@ -98,12 +102,12 @@ class Live:
         bundle = {
             "name": "nightly-ml",
             "classpath": "airflow.providers.git.bundles.git.GitDagBundle",
-            "kwargs": {"repo_url": str(self.repository.origin), "tracking_ref": "main", "refresh_interval": 1},
+            "kwargs": {"repo_url": str(self.repository.origin), "tracking_ref": "main", "refresh_interval": 3},
         }
         settings = {
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(folder / "home" / "bundles"),
-            "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+            "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "3",
             "AIRFLOW_CONN_DATABRICKS_DEFAULT": databricks.connection,
             "PYTHONPATH": str(ROOT / "tests" / "faults" / "inject"),
             "FAULTS": str(self.faults),
@@ -112,12 +116,11 @@ class Live:
 
     def start(self, days: Interval) -> None:
         """Push, deploy, and land the files of some days."""
-        name = f"include/projects/{demo.PROJECT.name}/project.yaml"
-        with (self.repository.clone / name).open("a", encoding="utf-8") as file:
-            file.write("\n" + yaml.safe_dump(CONFIG))
-        for changed, changes in SOONER.items():
+        config = f"include/projects/{demo.PROJECT.name}/project.yaml"
+        self.repository.write(config, lambda text: f"{text}\n{yaml.safe_dump(CONFIG)}")
+        for name, changes in SOONER.items():
             for old, new in changes.items():
-                self.repository.change(changed, old, new)
+                self.repository.write(name, lambda text, old=old, new=new: text.replace(old, new))
         self.commit = self.repository.push("Features are built on Databricks")
         self.deploy()
         self.stack.postgres()
@@ -170,7 +173,7 @@ class Live:
     def becomes(self, run_id: str, wanted: set[str], task_id: str = TASK) -> str:
         def look() -> str | None:
             state = self.task(run_id, task_id)["state"]
-            assert state not in ENDS - wanted, f"{state}:\n{self.log(run_id)}"
+            assert state not in ENDS - wanted, f"{state}:\n{self.log(run_id, task_id)[-3000:]}"
             return str(state) if state in wanted else None
 
         return str(await_that(look, f"{task_id} of {run_id} to be {wanted}"))
@@ -185,10 +188,6 @@ class Live:
         """The night has its row."""
         found = database.nights(demo.settings_of(self.stack), demo.PROJECT.name, Interval.of(day))
         return [night.day for night in found] == [day]
-
-    def runs(self, since: int) -> list[dict[str, Any]]:
-        """Of the workspace, after so many."""
-        return self.databricks.runs[since:]
 
     def get(self, path: str) -> Any:
         return self.airflow.client.get(f"/api/v2/{path}").raise_for_status().json()
