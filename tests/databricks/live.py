@@ -104,7 +104,9 @@ class Live:
             "classpath": "airflow.providers.git.bundles.git.GitDagBundle",
             "kwargs": {"repo_url": str(self.repository.origin), "tracking_ref": "main", "refresh_interval": 3},
         }
-        settings = {
+        # of requests; of aiohttp and httpx
+        self.trusted = dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), str(databricks.certificate))
+        settings = self.trusted | {
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(folder / "home" / "bundles"),
             "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "3",
@@ -134,7 +136,7 @@ class Live:
 
     def deploy(self) -> str:
         """As CI types it. `-o`: nothing is installed, the environment is that of the tests."""
-        variables = {"DATABRICKS_HOST": f"http://{self.databricks.address}", "DATABRICKS_TOKEN": TOKEN}
+        variables = {"DATABRICKS_HOST": self.databricks.url, "DATABRICKS_TOKEN": TOKEN, **self.trusted}
         command = ["make", "--old-file", ".venv/.installed", "deploy", f"TARGET={WHEELS}"]
         return _run(command, self.repository.clone, os.environ | variables)
 
@@ -219,14 +221,16 @@ class Live:
 def living(days: Interval, points: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Live]:
     """Airflow and workspace for a while."""
     # not in pytest's folder, which each session closes to the user that runs PostgreSQL for root
-    with tempfile.TemporaryDirectory(prefix="nightly-live-") as folder, workspace(Path(folder) / "workspace") as found:
-        live = Live(Path(folder), found, points or {})
-        try:
-            live.start(days)
-            yield live
-        finally:
-            live.stack.stop()
-            assert processes.find_processes(live.stack.home) == []
+    with tempfile.TemporaryDirectory(prefix="nightly-live-") as name:
+        folder = Path(name)
+        with workspace(folder / "workspace", tls=True) as found:
+            live = Live(folder, found, points or {})
+            try:
+                live.start(days)
+                yield live
+            finally:
+                live.stack.stop()
+                assert processes.find_processes(live.stack.home) == []
 
 
 def await_that(look: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
