@@ -28,7 +28,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -79,7 +79,7 @@ class Run:
     error: str = ""
     trace: str = ""
     output: str = ""
-    cancelled: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
     process: subprocess.Popen[str] | None = None
 
     @property
@@ -151,7 +151,8 @@ class Workspace:
     def cancel(self, asked: dict[str, Any]) -> dict[str, Any]:
         run = self._run(asked)
         if not run.is_over:
-            run.cancelled, run.life_cycle = True, "TERMINATING"
+            run.life_cycle = "TERMINATING"
+            run.cancelled.set()
             _kill(run.process)
         return {}
 
@@ -173,16 +174,17 @@ class Workspace:
     # --- a run's life -------------------------------------------------------------------------------------------------
 
     def _live(self, run: Run) -> None:
-        time.sleep(float(run.outcome.get("pending_seconds", 0)))
+        run.cancelled.wait(float(run.outcome.get("pending_seconds", 0)))
         try:
-            if not run.cancelled and run.outcome.get("result") == "INTERNAL_ERROR":
+            if not run.cancelled.is_set() and run.outcome.get("result") == "INTERNAL_ERROR":
                 message = run.outcome.get("message", "Unexpected failure while waiting for the cluster to be ready")
                 run.life_cycle, run.result, run.message = "INTERNAL_ERROR", "FAILED", message
                 return
-            if not run.cancelled:
+            if not run.cancelled.is_set():
                 run.life_cycle = "RUNNING"
                 self._work(run)
-            if run.cancelled:
+            if run.cancelled.is_set():
+                time.sleep(float(run.outcome.get("ending_seconds", 0)))
                 run.result, run.message = "CANCELED", "Run cancelled."
         except (OSError, zipfile.BadZipFile) as error:  # as of a library that cannot be installed
             run.result, run.message, run.error = "FAILED", str(error), str(error)
@@ -220,7 +222,7 @@ class Workspace:
             text=True,
             start_new_session=True,
         )
-        if run.cancelled:
+        if run.cancelled.is_set():
             _kill(run.process)
         limit = int(run.spec.get("timeout_seconds") or 0) or None
         try:

@@ -180,10 +180,11 @@ class Live:
 
         return str(await_that(look, f"{task_id} of {run_id} to be {wanted}"))
 
-    def log(self, run_id: str, task_id: str = TASK) -> str:
-        """Of all tries."""
+    def log(self, run_id: str, task_id: str = TASK, *, after: int = 0) -> str:
+        """Of its tries, or of those after one; in the triggerer too."""
         folder = self.stack.home / "airflow" / "logs" / f"dag_id={PREPARE}" / f"run_id={run_id}" / f"task_id={task_id}"
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        tries = range(after + 1, self.task(run_id, task_id)["try_number"] + 1)
+        files = [path for n in tries for path in sorted(folder.glob(f"attempt={n}.log*")) if path.is_file()]
         return "\n".join(path.read_text(encoding="utf-8") for path in files)
 
     def prepared(self, day: date) -> bool:

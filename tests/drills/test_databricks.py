@@ -52,12 +52,14 @@ class Again:
     def begin(self, *outcomes: dict, faults: tuple[dict, ...] = ()) -> None:
         self.live.databricks.tell("outcomes", list(outcomes))
         self.live.databricks.tell("faults", list(faults))
-        self.before, self.told_before = len(self.live.databricks.runs), len(self.live.log(NIGHT))
+        self.before, self.tries = len(self.live.databricks.runs), self.live.task(NIGHT)["try_number"]
         self.live.again(NIGHT)
 
     def deferred(self, *outcomes: dict) -> None:
+        """And followed by the triggerer."""
         self.begin(*outcomes)
         self.live.becomes(NIGHT, {"deferred"})
+        await_that(lambda: "in run state" in self.told, "the trigger to look at the run", 60)
 
     def ends(self) -> str:
         return self.live.ends(NIGHT)
@@ -72,7 +74,8 @@ class Again:
 
     @property
     def told(self) -> str:
-        return self.live.log(NIGHT)[self.told_before :]
+        """In the log of the tries since then."""
+        return self.live.log(NIGHT, after=self.tries)
 
 
 @pytest.fixture
