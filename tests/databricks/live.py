@@ -1,7 +1,8 @@
 """An Airflow that runs the DAGs of a git repository, whose features are built in the workspace.
 
-A person works in a clone, and a push is the deployment. The config is a user's; what the repository has otherwise is
-that a run is looked at each second, and that one gives up sooner.
+A person works in a clone, and a push is the deployment, as docs/deploy.md says: its settings are used and its commands
+typed. The config is a user's; what the repository has otherwise is that a run is looked at each second, and that one
+gives up sooner.
 """
 
 import json
@@ -22,6 +23,7 @@ import yaml
 from include.contracts import Interval
 from include.io import database
 from tests.databricks.conftest import TOKEN, Databricks, workspace
+from tests.drills.pages import Page
 from tools import demo, processes
 from tools.stack import ROOT, Stack
 
@@ -49,6 +51,7 @@ SOONER = {
 }
 """What the repository has otherwise: file -> what is there -> what takes its place."""
 
+DEPLOY = Page("deploy", ROOT / "docs")
 ENDS = {"success", "failed"}
 SECONDS = 240
 
@@ -68,12 +71,11 @@ class Repository:
         self.git("init", "--quiet", "--bare", "--initial-branch=main", str(self.origin))
         self.git("init", "--quiet", "--initial-branch=main")
         self.git("remote", "add", "origin", str(self.origin))
+        for name in ("user.name", "user.email"):
+            self.git("config", name, "tests@localhost")
 
     def git(self, *arguments: str) -> str:
-        about = ["-c", "user.name=tests", "-c", "user.email=tests@localhost"]
-        done = subprocess.run(["git", *about, *arguments], cwd=self.clone, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"git {arguments}: {done.stderr}"
-        return done.stdout.strip()
+        return _run(["git", *arguments], self.clone, os.environ).strip()
 
     def write(self, name: str, change: Callable[[str], str]) -> None:
         """Change a file."""
@@ -83,11 +85,15 @@ class Repository:
         assert changed != text, name
         path.write_text(changed, encoding="utf-8")
 
-    def push(self, why: str) -> str:
-        """Everything that is not committed; returns the commit."""
+    def commit(self, why: str) -> str:
+        """Everything that is not committed, and push it; returns the commit."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", why)
         self.git("push", "--quiet", "origin", "main")
+        return self.head
+
+    @property
+    def head(self) -> str:
         return self.git("rev-parse", "HEAD")
 
 
@@ -99,11 +105,8 @@ class Live:
         self.faults = folder / "faults"
         self.faults.mkdir()
         (self.faults / "points.json").write_text(json.dumps(points), encoding="utf-8")
-        bundle = {
-            "name": "nightly-ml",
-            "classpath": "airflow.providers.git.bundles.git.GitDagBundle",
-            "kwargs": {"repo_url": str(self.repository.origin), "tracking_ref": "main", "refresh_interval": 3},
-        }
+        [bundle] = DEPLOY.json("Once")
+        bundle["kwargs"] |= {"repo_url": str(self.repository.origin), "refresh_interval": 3}
         # of requests; of aiohttp and httpx
         self.trusted = dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), str(databricks.certificate))
         settings = self.trusted | {
@@ -123,7 +126,7 @@ class Live:
         for name, changes in SOONER.items():
             for old, new in changes.items():
                 self.repository.write(name, lambda text, old=old, new=new: text.replace(old, new))
-        self.commit = self.repository.push("Features are built on Databricks")
+        self.repository.commit("Features are built on Databricks")
         self.deploy()
         self.stack.postgres()
         self.cli("migrate")
@@ -135,10 +138,20 @@ class Live:
     # a person
 
     def deploy(self) -> str:
-        """As CI types it. `-o`: nothing is installed, the environment is that of the tests."""
+        """As CI types it, after its tests; returns the commit."""
         variables = {"DATABRICKS_HOST": self.databricks.url, "DATABRICKS_TOKEN": TOKEN, **self.trusted}
-        command = ["make", "--old-file", ".venv/.installed", "deploy", f"TARGET={WHEELS}"]
-        return _run(command, self.repository.clone, os.environ | variables)
+        [_, script] = DEPLOY.commands("What CI does")
+        # nothing is installed: the environment is that of the tests
+        self.type(script.replace("make ", "make --old-file .venv/.installed "), os.environ | variables)
+        return self.repository.head
+
+    def type(self, script: str, variables: Mapping[str, str]) -> str:
+        """In a shell, in the clone."""
+        return _run(["bash", "-ec", script], self.repository.clone, variables)
+
+    def airflow_has(self, commit: str) -> None:
+        """Wait until it does."""
+        await_that(lambda: self.get(f"dags/{PREPARE}")["bundle_version"] == commit, f"Airflow to have {commit}")
 
     def cli(self, *arguments: str) -> str:
         return _run([sys.executable, "-m", "include.cli", *arguments], ROOT, self.stack.cli_environment())
@@ -246,4 +259,4 @@ def await_that(look: Callable[[], Any], what: str, seconds: float = SECONDS) -> 
 def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> str:
     done = subprocess.run(command, cwd=folder, env=dict(variables), capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout + done.stderr
+    return done.stdout
