@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from include.contracts import Interval
@@ -225,8 +226,8 @@ class Live:
 
     def kill(self, service: str) -> None:
         """`kill -9` of a service and whatever it started; what restarts services restarts it."""
-        process = self.stack._service_process(service)
-        assert process is not None
+        [pid] = [found.pid for found in self.stack.status() if found.name == service]
+        process = psutil.Process(pid)
         processes.kill([process, *process.children(recursive=True)])
         self.stack.start()
 
