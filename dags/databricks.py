@@ -2,8 +2,8 @@
 
 Airflow's own submits again after a kill between submit and deferral, after an answer that was lost, and when its
 trigger gives up (tried). What is added: the token of a run is in the task's state store before it is submitted, its
-number after it, and whoever tries next looks there first. That store must be emptied when a task succeeds
-(`[state_store] clear_on_success`), or clearing such a task would do nothing.
+number after it, and whoever tries next looks there first. Who cleared the task wants another run: Airflow gives it more
+tries then, by which it is known.
 """
 
 import time
@@ -47,7 +47,8 @@ TRACE = 4000  # characters of it that the log shows: its end
 
 
 class SubmitOnceOperator(DatabricksSubmitRunOperator):
-    """`DatabricksSubmitRunOperator` that takes up the run of a try before it, where that is active or succeeded.
+    """`DatabricksSubmitRunOperator` that takes up the run of a try before it, where that is active or succeeded; of a
+    task that was cleared since, it cancels it.
 
     Deferrable unless told otherwise. A run that failed fails the task with cause, error and the end of its trace, for
     good where another run would not help. When the last try cannot follow its run any more, it cancels it.
@@ -92,26 +93,36 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
         stored = _stored(context)
         if not stored:
             return None
-        # killed before the number was stored: under its token the run that may be there is found, or made
-        run_id = stored.get("run_id") or self._submitted(context, stored["token"])
-        state = self._state(run_id)
+        run_id = self._number(context, stored)
+        while (state := self._state(run_id)) and state.life_cycle_state == "TERMINATING":  # it may be cancelled
+            time.sleep(self.polling_period_seconds)
         if state is None or (state.is_terminal and not state.is_successful):
             self.log.info("Databricks run %s of an earlier try ended as %s: a new one", run_id, state or "not known")
             return None
+        if stored.get("max_tries") != context["ti"].max_tries:
+            self.log.info("the task was cleared: not Databricks run %s (%s), a new one", run_id, state)
+            if not state.is_terminal:
+                self._hook.cancel_run(run_id)
+            return None
         self.log.info("Databricks run %s of an earlier try is taken up: %s", run_id, state.life_cycle_state)
-        return int(run_id)
+        return run_id
+
+    def _number(self, context: Context, stored: Mapping[str, Any]) -> int:
+        """Of a run whose answer never came: under its token the run that may be there is found, or made."""
+        return int(stored.get("run_id") or self._submitted(context, stored["token"]))
 
     def _submitted(self, context: Context, token: str) -> int:
-        store = context["task_state_store"]
-        store.set(STORED, {"token": token})
         self.idempotency_token = token
+        asked, store = self._prepare_submit_json(context), context["task_state_store"]
+        stored = {"token": token, "max_tries": context["ti"].max_tries}
+        store.set(STORED, stored)
         try:
-            run_id = int(self._hook.submit_run(self._prepare_submit_json(context)))
+            run_id = int(self._hook.submit_run(asked))
         except DatabricksApiError as error:
             if error.http_status_code in REFUSED:
                 raise AirflowFailException(f"Databricks refuses the run of {self.task_id}: {error}") from error
             raise
-        store.set(STORED, {"token": token, "run_id": run_id})
+        store.set(STORED, stored | {"run_id": run_id})
         return run_id
 
     def _follow(self, context: Context) -> Any:
@@ -186,12 +197,15 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
             raise
 
     def _cancel(self, context: Context) -> None:
-        if run_id := self.run_id or _stored(context).get("run_id"):
-            try:
-                self._hook.cancel_run(run_id)
-                self.log.error("this was the last try: Databricks run %s was cancelled", run_id)
-            except Exception:
-                self.log.exception("Databricks run %s may be alive: cancel it by hand", run_id)
+        if not (stored := _stored(context)):
+            return
+        try:
+            run_id = self.run_id or self._number(context, stored)
+            self._hook.cancel_run(run_id)
+            self.log.error("this was the last try: Databricks run %s was cancelled", run_id)
+        except Exception:
+            name = stored.get("run_id") or f"of token {stored.get('token')}"
+            self.log.exception("Databricks run %s may be alive: cancel it by hand", name)
 
 
 def _stored(context: Context) -> dict[str, Any]:

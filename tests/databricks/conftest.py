@@ -2,44 +2,58 @@
 
 import json
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tools.stack import ROOT
 
 TOKEN = "dapi-of-the-tests"
+PRINCIPAL = "an-id-of-the-tests:a-secret-of-the-tests"
 EMULATOR = Path(__file__).parent / "emulator.py"
 JARS = ROOT / ".venv" / "delta"
-OURS = ROOT / "include" / "io" / "spark_conf"
 
 
 @dataclass
 class Databricks:
     """The emulator as a test sees it."""
 
-    address: str
-    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
+    url: str
+    certificate: Path | None = None
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        verify = ssl.create_default_context(cafile=self.certificate) if self.certificate else False
+        self.client = httpx.Client(timeout=30, verify=verify)
 
     def tell(self, what: str, asked: list[dict[str, Any]]) -> None:
         """`faults` of the next answers, or `outcomes` of the next runs."""
-        self.client.post(f"http://{self.address}/emulator/{what}", json=asked).raise_for_status()
+        self.client.post(f"{self.url}/emulator/{what}", json=asked).raise_for_status()
 
     def upload(self, file: Path, place: str) -> None:
         """A file into a volume, as `make deploy` does."""
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        url = f"http://{self.address}/api/2.0/fs/files{place}"
+        url = f"{self.url}/api/2.0/fs/files{place}"
         self.client.put(url, content=file.read_bytes(), headers=headers).raise_for_status()
 
     @property
     def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.client.get(f"http://{self.address}/emulator/state").raise_for_status().json()
+        found: dict[str, Any] = self.client.get(f"{self.url}/emulator/state").raise_for_status().json()
         return found
 
     @property
@@ -55,45 +69,80 @@ class Databricks:
 
     @property
     def connection(self) -> str:
-        host, port = self.address.split(":")
-        about = {
-            "conn_type": "databricks",
-            "host": f"http://{host}",
-            "schema": "http",
-            "port": int(port),
-            "password": TOKEN,
-        }
+        """With a token; or as a service principal, where it is served by TLS: the hook asks for its tokens that way."""
+        at = urlsplit(self.url)
+        about: dict[str, Any] = {"conn_type": "databricks"}
+        if self.certificate:
+            client_id, secret = PRINCIPAL.split(":")
+            # the hook drops the port of a host that is written as a URL, and has none of its own for these
+            about |= {"host": at.netloc, "login": client_id, "password": secret}
+            about |= {"extra": {"service_principal_oauth": True}}
+        else:
+            about |= {"host": f"http://{at.hostname}", "schema": "http", "port": at.port, "password": TOKEN}
         return json.dumps(about)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def spark_with_delta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The settings of a Spark that has Delta, as on Databricks; also those of the one in this process."""
+def make_spark_conf(folder: Path) -> Path:
+    """The settings of a Spark that has Delta, as on Databricks."""
     jars = sorted(JARS.glob("*.jar"))
     assert jars, "the jars of Delta are not there: make test-databricks fetches them"
-    folder = tmp_path_factory.mktemp("spark_conf")
-    shutil.copytree(OURS, folder, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "include" / "io" / "spark_conf", folder)
     with (folder / "spark-defaults.conf").open("a") as file:
         file.write(f"spark.jars {','.join(map(str, jars))}\n")
         file.write("spark.sql.extensions io.delta.sql.DeltaSparkSessionExtension\n")
-        file.write("spark.databricks.delta.snapshotPartitions 2\n")  # of 50 tasks each look at the log would be
         file.write("spark.sql.catalog.spark_catalog org.apache.spark.sql.delta.catalog.DeltaCatalog\n")
+        file.write("spark.databricks.delta.snapshotPartitions 2\n")  # of 50 tasks each look at the log would be
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def spark_with_delta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The Spark of this process has it too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPARK_CONF_DIR", str(folder))
-        yield folder
+        patch.setenv("SPARK_CONF_DIR", str(make_spark_conf(tmp_path_factory.mktemp("spark") / "conf")))
+        yield
 
 
-@pytest.fixture
-def databricks(spark_with_delta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databricks]:
-    command = [sys.executable, str(EMULATOR), "--home", str(tmp_path / "workspace"), "--token", TOKEN]
-    command += ["--set", f"SPARK_CONF_DIR={spark_with_delta}"]
+@contextmanager
+def workspace(home: Path, *, tls: bool = False) -> Iterator[Databricks]:
+    """An emulator that keeps its files below a folder."""
+    command = [sys.executable, str(EMULATOR), "--home", str(home), "--token", TOKEN, "--principal", PRINCIPAL]
+    command += ["--token-seconds", "125"]  # the hook asks for another one two minutes before
+    command += ["--set", f"SPARK_CONF_DIR={make_spark_conf(home / 'spark_conf')}"]
+    certificate = certify(home) if tls else None
+    command += ["--tls", str(certificate)] if certificate else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        workspace = Databricks(process.stdout.readline().strip())
-        monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", workspace.connection)
-        yield workspace
+        yield Databricks(process.stdout.readline().strip(), certificate)
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def certify(folder: Path) -> Path:
+    """A file with a new key of `localhost` and its certificate, signed by itself."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    certificate = (
+        x509
+        .CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "localhost.pem"
+    file.write_bytes(certificate.public_bytes(Encoding.PEM) + private)
+    return file
+
+
+@pytest.fixture
+def databricks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databricks]:
+    with workspace(tmp_path / "workspace") as found:
+        monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", found.connection)
+        yield found

@@ -1,6 +1,7 @@
 """A Databricks workspace as far as this product reaches it: Jobs API 2.2 and files of volumes, over HTTP.
 
     python tests/databricks/emulator.py --home FOLDER --port 8765 --token tok
+    python tests/databricks/emulator.py --home FOLDER --tls FILE --principal ID:SECRET
 
 Wheel tasks are really run, as processes that see the wheel and not the repository; what they print is kept. It can be
 told to fail as the service does: `POST /emulator/faults` for answers, `POST /emulator/outcomes` for runs. It knows
@@ -9,21 +10,25 @@ nothing of the product, and imports nothing of it.
 What it takes from the service: an `idempotency_token` names one run for good, also one that failed; numbers come as
 text as well (Airflow sends them so), and `run_id` in the query or in a JSON body, also of a GET (Airflow's trigger
 does that); `named_parameters` become `--name=value`; a run's page URL; `get-output` of a task has error and trace;
-after a cancel a run is TERMINATING until its process has ended.
+after a cancel a run is TERMINATING until its process has ended; a service principal is given tokens that expire.
 """
 
 import argparse
+import base64
 import itertools
 import json
+import math
 import os
+import secrets
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +37,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 RUNTIME = "17.3"
 FILES = "/api/2.0/fs/files/"
+TOKENS = "/oidc/v1/token"
 RUN_ENTRY_POINT = """
 import json
 import sys
@@ -73,7 +79,7 @@ class Run:
     error: str = ""
     trace: str = ""
     output: str = ""
-    cancelled: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
     process: subprocess.Popen[str] | None = None
 
     @property
@@ -132,7 +138,7 @@ class Workspace:
             "run_id": run.run_id,
             "job_id": run.run_id + 500_000,
             "run_name": run.spec.get("run_name", "Untitled"),
-            "run_page_url": f"http://{self.environment['EMULATOR']}/#job/{run.run_id + 500_000}/run/{run.run_id}",
+            "run_page_url": f"{self.environment['EMULATOR']}/#job/{run.run_id + 500_000}/run/{run.run_id}",
             "state": state,
             "tasks": [{**task, "state": state}],
         }
@@ -145,7 +151,8 @@ class Workspace:
     def cancel(self, asked: dict[str, Any]) -> dict[str, Any]:
         run = self._run(asked)
         if not run.is_over:
-            run.cancelled, run.life_cycle = True, "TERMINATING"
+            run.life_cycle = "TERMINATING"
+            run.cancelled.set()
             _kill(run.process)
         return {}
 
@@ -167,16 +174,17 @@ class Workspace:
     # --- a run's life -------------------------------------------------------------------------------------------------
 
     def _live(self, run: Run) -> None:
-        time.sleep(float(run.outcome.get("pending_seconds", 0)))
+        run.cancelled.wait(float(run.outcome.get("pending_seconds", 0)))
         try:
-            if not run.cancelled and run.outcome.get("result") == "INTERNAL_ERROR":
+            if not run.cancelled.is_set() and run.outcome.get("result") == "INTERNAL_ERROR":
                 message = run.outcome.get("message", "Unexpected failure while waiting for the cluster to be ready")
                 run.life_cycle, run.result, run.message = "INTERNAL_ERROR", "FAILED", message
                 return
-            if not run.cancelled:
+            if not run.cancelled.is_set():
                 run.life_cycle = "RUNNING"
                 self._work(run)
-            if run.cancelled:
+            if run.cancelled.is_set():
+                time.sleep(float(run.outcome.get("ending_seconds", 0)))
                 run.result, run.message = "CANCELED", "Run cancelled."
         except (OSError, zipfile.BadZipFile) as error:  # as of a library that cannot be installed
             run.result, run.message, run.error = "FAILED", str(error), str(error)
@@ -214,7 +222,7 @@ class Workspace:
             text=True,
             start_new_session=True,
         )
-        if run.cancelled:
+        if run.cancelled.is_set():
             _kill(run.process)
         limit = int(run.spec.get("timeout_seconds") or 0) or None
         try:
@@ -245,8 +253,29 @@ def _kill(process: subprocess.Popen[str] | None) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+class Access:
+    """Who may come: whoever has a token, and service principals, which are given one for some seconds."""
+
+    def __init__(self, tokens: Sequence[str], principals: Sequence[str], seconds: float) -> None:
+        self.expires = dict.fromkeys(tokens, math.inf)
+        self.principals, self.seconds = principals, seconds
+
+    def check(self, header: str) -> None:
+        if self.expires.get(header.removeprefix("Bearer "), 0) < time.time():
+            raise Refused(403, "PERMISSION_DENIED", "Invalid access token.")
+
+    def give(self, header: str, form: Mapping[str, str]) -> dict[str, Any]:
+        if form != {"grant_type": "client_credentials", "scope": "all-apis"}:
+            raise Refused(400, "invalid_request", "not how a service principal asks")
+        if base64.b64decode(header.removeprefix("Basic ")).decode() not in self.principals:
+            raise Refused(401, "invalid_client", "Client authentication failed")
+        token = secrets.token_urlsafe()
+        self.expires[token] = time.time() + self.seconds
+        return {"access_token": token, "token_type": "Bearer", "expires_in": self.seconds}
+
+
 class Handler(BaseHTTPRequestHandler):
-    """One request. `server.workspace` and `server.tokens` are set by `serve`."""
+    """One request. `server.workspace` and `server.access` are set by `serve`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -279,8 +308,10 @@ class Handler(BaseHTTPRequestHandler):
             self._send(refused.status, {"error_code": refused.code, "message": str(refused)})
 
     def _do(self, workspace: Workspace, path: str, endpoint: str, content: bytes) -> Any:
-        if self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.server.tokens:  # type: ignore[attr-defined]
-            raise Refused(403, "PERMISSION_DENIED", "Invalid access token.")
+        access: Access = self.server.access  # type: ignore[attr-defined]
+        if path == TOKENS:
+            return access.give(self.headers.get("Authorization", ""), dict(parse_qsl(content.decode())))
+        access.check(self.headers.get("Authorization", ""))
         if path.startswith(FILES):
             return self._file(workspace, "/" + unquote(path.removeprefix(FILES)), content)
         asked = dict(parse_qsl(urlsplit(self.path).query)) | (json.loads(content) if content else {})
@@ -345,14 +376,21 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def serve(home: Path, port: int, tokens: list[str], environment: Mapping[str, str]) -> None:
-    """Until the process ends. `environment`: what a job's process gets, beside its libraries."""
+def serve(home: Path, port: int, access: Access, tls: Path | None, environment: Mapping[str, str]) -> None:
+    """Until the process ends. `tls`: a file with certificate and key of `localhost`. `environment`: what a job's
+    process gets, beside its libraries."""
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    at = f"127.0.0.1:{server.server_address[1]}"
+    at = f"http://127.0.0.1:{server.server_address[1]}"
+    if tls:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls)
+        # in the thread of the request: a client that says nothing holds up nobody
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        at = f"https://localhost:{server.server_address[1]}"
     known = {name: os.environ[name] for name in ("PATH", "LANG", "JAVA_HOME") if name in os.environ}
     everywhere = {**known, "DATABRICKS_RUNTIME_VERSION": RUNTIME, "EMULATOR": at, **environment}
     server.workspace = Workspace(home, everywhere)  # type: ignore[attr-defined]
-    server.tokens = tokens  # type: ignore[attr-defined]
+    server.access = access  # type: ignore[attr-defined]
     sys.stdout.write(f"{at}\n")
     sys.stdout.flush()
     server.serve_forever()
@@ -362,10 +400,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--token", action="append", required=True)
+    parser.add_argument("--token", action="append", default=[])
+    parser.add_argument("--principal", action="append", default=[], help="ID:SECRET")
+    parser.add_argument("--token-seconds", type=float, default=3600, help="how long a principal's token is good")
+    parser.add_argument("--tls", type=Path, help="a file with certificate and key of localhost")
     parser.add_argument("--set", action="append", default=[], help="NAME=VALUE in the environment of jobs")
     given = parser.parse_args()
-    serve(given.home, given.port, given.token, dict(each.split("=", 1) for each in given.set))
+    access = Access(given.token, given.principal, given.token_seconds)
+    serve(given.home, given.port, access, given.tls, dict(each.split("=", 1) for each in given.set))
 
 
 if __name__ == "__main__":

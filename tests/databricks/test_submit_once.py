@@ -4,6 +4,7 @@ A try is what Airflow does of one: execute, and if it defers, the trigger, and t
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
-from dags.databricks import STORED, SubmitOnceOperator
+from dags.databricks import SubmitOnceOperator
 from tests.databricks.conftest import Databricks
 
 pytestmark = pytest.mark.timeout(120)
@@ -77,6 +78,13 @@ class Task:
                 failed = {"error": "Trigger failure", "traceback": [str(error)]}
                 return resumed.resume_execution("__fail__", failed, self.context)
             return resumed.resume_execution(deferred.method_name, {"event": event}, self.context)
+
+
+def await_results(databricks: Databricks, *results: str) -> None:
+    deadline = time.monotonic() + 10
+    while databricks.results != [*results]:
+        assert time.monotonic() < deadline, databricks.results
+        time.sleep(0.05)
 
 
 async def _first_event(trigger: Any) -> Any:
@@ -178,8 +186,7 @@ def test_a_task_killed_around_its_submit(
 
 def test_a_run_that_ended_while_nobody_looked(task: Task, databricks: Databricks) -> None:
     databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=0)])
-    task.instance.try_number = 1
-    task.operator()._submitted(task.context, "a token")
+    submitted(task)
     task.attempt()
     assert databricks.results == ["SUCCESS"]
 
@@ -198,9 +205,44 @@ def test_after_a_real_failure_there_is_a_new_run(task: Task, databricks: Databri
 
 def test_a_run_that_is_not_known_any_more(task: Task, databricks: Databricks) -> None:
     databricks.tell("outcomes", [ends("SUCCESS", expired=True), ends("SUCCESS")])
-    task.store.set(STORED, {"token": "long ago", "run_id": task.operator()._submitted(task.context, "long ago")})
+    submitted(task)
     task.attempt()
     assert len(databricks.runs) == 2
+
+
+def submitted(task: Task) -> int:
+    """By a try that was killed then."""
+    task.instance.try_number += 1
+    return task.operator()._submitted(task.context, "of the first try")
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["that is active", "that succeeded"])
+def test_a_person_clears_a_task_whose_run_is_there(task: Task, databricks: Databricks, ended: bool) -> None:
+    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=0 if ended else 60), ends("SUCCESS")])
+    submitted(task)
+    if ended:
+        await_results(databricks, "SUCCESS")
+    task.instance.max_tries += task.instance.try_number  # as Airflow does then
+    task.attempt()
+    await_results(databricks, "SUCCESS" if ended else "CANCELED", "SUCCESS")
+
+
+def test_a_run_that_is_just_being_cancelled_is_not_taken_up(task: Task, databricks: Databricks) -> None:
+    """As of a task that was cleared while it ran: it has no more tries then, and its end cancels the run."""
+    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=60, ending_seconds=2), ends("SUCCESS")])
+    task.operator()._hook.cancel_run(submitted(task))
+    assert databricks.results == ["TERMINATING"]
+    task.attempt()
+    assert databricks.results == ["CANCELED", "SUCCESS"]
+
+
+def test_the_last_try_finds_the_run_whose_answer_never_came(task: Task, databricks: Databricks) -> None:
+    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=60)])
+    databricks.tell("faults", [fails(SUBMIT, 503, 3, after=True)])
+    task.instance.max_tries = 0
+    with pytest.raises(AirflowException):
+        task.attempt()
+    await_results(databricks, "CANCELED")
 
 
 @pytest.mark.parametrize(
@@ -254,4 +296,4 @@ def test_the_last_try_leaves_no_run_alive(task: Task, databricks: Databricks, sh
             databricks.tell("faults", [fails(GET, 503, 3)])
         with pytest.raises(AirflowException):
             task.attempt()
-    assert [run["state"]["life_cycle_state"] for run in databricks.runs] == ["TERMINATING"]
+    await_results(databricks, "CANCELED")

@@ -1,8 +1,11 @@
-"""A runbook as a drill reads it: what is typed, and what is to be seen."""
+"""A page of docs/ as a drill reads it: what is typed, and what is to be seen."""
 
+import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from tools.stack import ROOT
 
@@ -11,17 +14,22 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 
 @dataclass(frozen=True)
 class Page:
-    """One page of docs/runbooks/."""
+    """One page of docs/runbooks/, or of another folder."""
 
     name: str
+    folder: Path = RUNBOOKS
 
     @cached_property
     def text(self) -> str:
-        return (RUNBOOKS / f"{self.name}.md").read_text(encoding="utf-8")
+        return (self.folder / f"{self.name}.md").read_text(encoding="utf-8")
 
     def commands(self, heading: str) -> list[str]:
         """The shell scripts under a heading."""
         return self._fences(heading, "bash")
+
+    def json(self, heading: str) -> Any:
+        """The first JSON under a heading."""
+        return json.loads(self._fences(heading, "json")[0])
 
     def seen(self, heading: str) -> list[str]:
         """The lines that are to be seen, `…` standing for anything."""

@@ -1,0 +1,83 @@
+"""Features on Databricks by a live Airflow, deployed by a push to a git repository.
+
+The tests of this file tell one story and run in its order. What takes longer is in `tests/drills/test_databricks.py`.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import pytest
+
+from include.contracts import Interval
+from include.naming import wheel
+from tests.databricks.conftest import PRINCIPAL
+from tests.databricks.live import DEPLOY, PREPARE, TASK, WHEELS, Live, living
+
+pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.timeout(600)]
+
+FIRST, SECOND = date(2013, 1, 1), date(2013, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[Live]:
+    with living(Interval.of(SECOND)) as found:
+        yield found
+
+
+def wheel_of(run: dict[str, Any]) -> str:
+    [library] = run["spec"]["tasks"][0]["libraries"]
+    return str(library["whl"])
+
+
+def test_a_push_between_two_tasks_does_not_change_the_run_under_way(live: Live) -> None:
+    """What is pushed would fail, in a task of the DAG as in the wheel, and its wheel is nowhere."""
+    deployed = live.repository.head
+    run_id = live.night("under way", FIRST)  # its files are not there
+    live.becomes(run_id, {"up_for_reschedule"}, "wait_for_files")
+    live.repository.write("dags/prepare.py", lambda text: text.replace('return run_step("validate"', "return broken("))
+    live.repository.write(f"include/steps/{TASK}.py", lambda _: 'raise RuntimeError("broken")\n')
+    broken = live.repository.commit("It does not work")
+    live.repository.git("push", "origin", "HEAD:refs/heads/deployed")  # past CI
+    live.airflow_has(broken)
+    [looked] = DEPLOY.commands("What runs")
+    assert broken in live.type(looked, live.stack.cli_environment())
+
+    live.land(Interval.of(FIRST))
+    assert live.ends(run_id) == "success"
+    assert live.prepared(FIRST)
+    assert live.get(f"dags/{PREPARE}/dagRuns/{run_id}")["bundle_version"] == deployed
+    assert [wheel_of(run) for run in live.databricks.runs] == [f"{WHEELS}/{wheel(deployed)}"]
+    assert live.databricks.results == ["SUCCESS"]
+    assert PRINCIPAL.split(":")[1] not in live.log(run_id)
+
+
+def test_a_wheel_that_was_not_uploaded_is_asked_for(live: Live) -> None:
+    [taken_back] = DEPLOY.commands("Taking it back")
+    live.type(taken_back, live.stack.cli_environment())
+    live.repository.git("push", "origin", "HEAD:refs/heads/deployed")  # past CI
+    mended = live.repository.head
+    live.airflow_has(mended)
+    run_id = live.night("next", SECOND)
+    assert live.ends(run_id) == "failed"
+    assert f"{wheel(mended)}: no such file" in live.log(run_id)
+    assert f"make deploy TARGET={WHEELS}" in live.log(run_id)
+
+    live.deploy()
+    live.again(run_id)
+    assert live.ends(run_id) == "success"
+    assert live.prepared(SECOND)
+    assert [wheel_of(run) for run in live.databricks.runs][1:] == [f"{WHEELS}/{wheel(mended)}"] * 2
+    assert live.databricks.results == ["SUCCESS", "FAILED", "SUCCESS"]
+
+
+def test_clearing_a_task_that_succeeded_is_one_more_run_also_when_the_triggerer_is_killed(live: Live) -> None:
+    """Of the commit of its run, though Airflow has another one by now."""
+    live.databricks.tell("outcomes", [{"pending_seconds": 5}])
+    live.again("under way")
+    live.becomes("under way", {"deferred"})
+    live.kill("triggerer")
+    assert live.ends("under way") == "success"
+    assert live.databricks.results == ["SUCCESS", "FAILED", "SUCCESS", "SUCCESS"]
+    first, *_, last = map(wheel_of, live.databricks.runs)
+    assert last == first

@@ -1,0 +1,187 @@
+"""What is killed, and what answers fail, while a live Airflow builds features on Databricks: one run there for a task
+that succeeds, none left alive by one that fails or is cancelled, and the message says why.
+
+Each test clears the task of a night that is prepared, so that any of them can be run by itself.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+
+import pytest
+
+from include.contracts import Interval
+from tests.databricks.live import PREPARE, TASK, Live, await_that, living
+
+pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.timeout(600)]
+
+NIGHT = "night"
+DAY = date(2013, 1, 1)
+HOOK = "airflow.providers.databricks.hooks.databricks:DatabricksHook"
+OPERATOR = "dags.databricks:SubmitOnceOperator"
+POINTS = {
+    # Databricks has the run, and its number is not stored
+    "submitted": {"at": f"{HOOK}.submit_run", "when": "after"},
+    # its number is stored, and nobody follows it
+    "stored": {"at": f"{OPERATOR}._follow", "when": "before"},
+    # the trigger is on its way to the database
+    "deferring": {"at": f"{HOOK}.get_run_state", "when": "after"},
+    # the run ended, and nothing came of it
+    "resumed": {"at": f"{OPERATOR}.execute_complete", "when": "before"},
+    # the night has its row, and the task is not a success yet
+    "recorded": {"at": "include.run:record", "when": "after"},
+}
+STORM = {"endpoint": "runs/get", "status": 503, "times": -1}
+LONG = {"pending_seconds": 600}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Live]:
+    points = {name: {"task": TASK, "call": 1, **point} for name, point in POINTS.items()}
+    with living(Interval.of(DAY), points) as found:
+        found.night(NIGHT, DAY)
+        assert found.ends(NIGHT) == "success"
+        yield found
+
+
+class Again:
+    """The task is cleared, and this is what comes of it."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+
+    def begin(self, *outcomes: dict, faults: tuple[dict, ...] = ()) -> None:
+        self.live.databricks.tell("outcomes", list(outcomes))
+        self.live.databricks.tell("faults", list(faults))
+        self.before, self.tries = len(self.live.databricks.runs), self.live.task(NIGHT)["try_number"]
+        self.live.again(NIGHT)
+
+    def deferred(self, *outcomes: dict) -> None:
+        """And followed by the triggerer."""
+        self.begin(*outcomes)
+        self.live.becomes(NIGHT, {"deferred"})
+        await_that(lambda: "in run state" in self.told, "the trigger to look at the run", 60)
+
+    def ends(self) -> str:
+        return self.live.ends(NIGHT)
+
+    @property
+    def results(self) -> list[str]:
+        return self.live.databricks.results[self.before :]
+
+    def become(self, *results: str) -> None:
+        """Runs that are ended by others end soon."""
+        await_that(lambda: self.results == [*results], f"runs to be {results}, not {self.results}", 60)
+
+    @property
+    def told(self) -> str:
+        """In the log of the tries since then."""
+        return self.live.log(NIGHT, after=self.tries)
+
+
+@pytest.fixture
+def again(stack: Live) -> Iterator[Again]:
+    found = Again(stack)
+    yield found
+    stack.databricks.tell("faults", [])
+    stack.databricks.tell("outcomes", [])
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_the_task_is_killed(again: Again, point: str) -> None:
+    again.live.arm(point)
+    again.begin()
+    assert again.ends() == "success"
+    assert again.live.struck(point)
+    assert again.results == ["SUCCESS"]
+
+
+@pytest.mark.parametrize("service", ["scheduler", "triggerer"])
+def test_a_service_is_killed_while_the_task_is_deferred(again: Again, service: str) -> None:
+    again.deferred({"pending_seconds": 5})
+    again.live.kill(service)
+    assert again.ends() == "success"
+    assert again.results == ["SUCCESS"]
+
+
+def test_the_trigger_gives_up_in_a_storm_that_passes(again: Again) -> None:
+    again.deferred({"pending_seconds": 15})
+    number = again.live.task(NIGHT)["try_number"]
+    again.live.databricks.tell("faults", [STORM])
+    await_that(lambda: again.live.task(NIGHT)["try_number"] > number, "another try")
+    again.live.databricks.tell("faults", [])
+    assert again.ends() == "success"
+    assert again.results == ["SUCCESS"]
+
+
+def test_a_storm_that_does_not_pass_leaves_no_run_alive(again: Again) -> None:
+    again.deferred(LONG)
+    again.live.databricks.tell("faults", [STORM])
+    assert again.ends() == "failed"
+    again.become("CANCELED")
+    assert "this was the last try: Databricks run" in again.told
+
+
+def test_the_answer_to_the_submit_is_lost(again: Again) -> None:
+    """Databricks makes the run and answers 503, until the try gives up."""
+    again.begin(faults=({"endpoint": "runs/submit", "status": 503, "times": 5, "after": True},))
+    assert again.ends() == "success"
+    assert again.results == ["SUCCESS"]
+
+
+def test_after_a_lost_cluster_there_is_a_new_run(again: Again) -> None:
+    message = "Cluster c-1 was terminated: spot instances were lost"
+    again.begin({"result": "INTERNAL_ERROR", "message": message})
+    assert again.ends() == "success"
+    assert again.results == ["FAILED", "SUCCESS"]
+    assert f"failed (cluster): {message}" in again.told
+
+
+def test_an_error_of_the_code_is_told_and_not_tried_again(again: Again) -> None:
+    again.begin({"result": "FAILED", "error": "ValueError: no column", "trace": "in line 7 of features.py"})
+    assert again.ends() == "failed"
+    assert again.results == ["FAILED"]
+    assert "failed (code): ValueError: no column" in again.told
+    assert "in line 7 of features.py" in again.told
+
+
+# --- people -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_a_person_ends_the_task_while_it_is_deferred(again: Again, state: str) -> None:
+    again.deferred(LONG)
+    again.live.mark(NIGHT, state)
+    again.become("CANCELED")
+    assert again.ends() == state
+
+
+def test_a_person_ends_the_run_of_the_dag(again: Again) -> None:
+    again.deferred(LONG)
+    path = f"/api/v2/dags/{PREPARE}/dagRuns/{NIGHT}"
+    again.live.airflow.client.patch(path, json={"state": "failed"}).raise_for_status()
+    again.become("CANCELED")
+
+
+def test_a_person_ends_the_task_before_it_is_deferred(again: Again) -> None:
+    """It asks for the state of its run, and gets no answer."""
+    again.begin(LONG, faults=(STORM,))
+    await_that(lambda: again.results, "a run")
+    again.live.becomes(NIGHT, {"running"})
+    again.live.mark(NIGHT, "failed")
+    again.become("CANCELED")
+
+
+def test_a_person_ends_the_task_while_it_submits(again: Again) -> None:
+    """Databricks has the run, and the task does not know yet."""
+    again.begin(LONG, faults=({"endpoint": "runs/submit", "status": 503, "times": -1, "after": True},))
+    await_that(lambda: again.results, "a run")
+    again.live.mark(NIGHT, "failed")
+    again.become("CANCELED")
+
+
+def test_a_person_clears_the_task_while_it_is_deferred(again: Again) -> None:
+    again.deferred(LONG)
+    again.live.databricks.tell("outcomes", [])
+    again.live.again(NIGHT)
+    assert again.ends() == "success"
+    again.become("CANCELED", "SUCCESS")
