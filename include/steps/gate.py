@@ -43,7 +43,7 @@ def gate(
     project = load_project(model.project)
     if project.sample < 1 or evaluated.version is None:
         rejected = _of_sample(project, model, interval, evaluated)
-        _tell(rejected)
+        log.warning("%s (%s) REJECTED: %s", model.name, evaluated.candidate, rejected.why_not)
         return rejected
     registry, tables = Registry(settings), Tables(settings)
     version = registry.get_version(model.name, evaluated.version)
