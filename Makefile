@@ -91,7 +91,7 @@ deploy: setup ## Put the wheel of the newest commit where Databricks finds it: T
 bench-backfill: setup ## Measure a year in one run and 28 nights at once against their goals (docs/speed.md); ten minutes
 	$(BIN)/python -m bench.backfill
 
-bench-spark: setup ## Measure start and jobs of Spark as it comes, as configured here, and on a server (docs/speed.md)
+bench-spark: setup ## Measure start and jobs of Spark by default, as set here, and on a server (docs/speed.md)
 	$(BIN)/python -m bench.spark
 
 stop: ## Stop the local stack, leaving no process
