@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test drills docs new-model start stop run ui wheel deploy bench-backfill clean
+.PHONY: help setup lock check test drills docs new-model start stop run ui wheel deploy bench-backfill bench-spark clean
 .PHONY: up down logs smoke
 
 help: ## List what there is
@@ -99,6 +99,9 @@ deploy: setup ## Put the wheel of the newest commit where Databricks finds it: T
 
 bench-backfill: setup ## Measure a year in one run and 28 nights at once against their goals (docs/speed.md); ten minutes
 	$(BIN)/python -m bench.backfill
+
+bench-spark: setup ## Measure start and jobs of Spark by default, as set here, and on a server (docs/speed.md)
+	$(BIN)/python -m bench.spark
 
 stop: ## Stop the local stack, leaving no process
 	@[ ! -x $(BIN)/python ] || $(BIN)/python -m tools.stack stop

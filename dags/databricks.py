@@ -24,6 +24,7 @@ from airflow.providers.databricks.operators.databricks import (
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferralError
+from pydantic import JsonValue
 from requests import RequestException
 
 from dags.common import Json, settings
@@ -114,7 +115,7 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
     def _submitted(self, context: Context, token: str) -> int:
         self.idempotency_token = token
         asked, store = self._prepare_submit_json(context), context["task_state_store"]
-        stored = {"token": token, "max_tries": context["ti"].max_tries}
+        stored: dict[str, JsonValue] = {"token": token, "max_tries": context["ti"].max_tries}
         store.set(STORED, stored)
         try:
             run_id = int(self._hook.submit_run(asked))
@@ -320,6 +321,5 @@ class StepOperator(SubmitOnceOperator):
         started_at = utc_now() - timedelta(seconds=seconds)
         record(self.step, self.config, self.interval(), found, self._here, started_at)
         if found is None or found.skipped:
-            context["task_state_store"].delete(STORED)  # Airflow keeps it then, and the same would be skipped for good
             raise AirflowSkipException(why or str(found and found.skipped))
         return found.model_dump(mode="json")

@@ -43,5 +43,5 @@ def replay_sample(project: Project) -> None:
 
 
 for name in project_names():
-    if load_project(name).sample:
+    if load_project(name).replay:
         replay_sample(load_project(name))

@@ -82,7 +82,7 @@ def train(model: Model) -> DAG:
             """The ledger, then the registry's alias; skipped when the gate rejected the version, saying why."""
             decision = GateDecision.model_validate(decided)
             if not decision.passed:
-                raise AirflowSkipException(f"version {decision.version} is rejected: {decision.why_not}")
+                raise AirflowSkipException(f"{decision.judged} is rejected: {decision.why_not}")
             next_day = night().shifted(start=1, end=1)
             displace_newer = params.param("displace_newer", False)
             return run_step("promote", model, next_day, version=decision.version, displace_newer=displace_newer)
@@ -138,7 +138,7 @@ def _outcome(model: Model) -> str:
         return f"{model.name}: nothing was trained; the log of fit says why"
     decision = GateDecision.model_validate(ti.xcom_pull(task_ids="gate"))
     if not decision.passed:
-        return f"{model.name} version {decision.version} rejected: {decision.why_not}"
+        return f"{model.name} {decision.judged} rejected: {decision.why_not}"
     if states.get("promote") != "success":
         return f"{model.name} version {decision.version} passed the gate and was held back; the log of promote says why"
     promotion = Promotion.model_validate(ti.xcom_pull(task_ids="promote"))

@@ -157,7 +157,10 @@ class Project(Config):
     feeds: dict[Name, Feed]
     entity: Entity
     outcomes: dict[Name, Outcome]
-    sample: bool = Field(default=False, description="a sample project has a <project>_replay DAG")
+    replay: bool = Field(default=False, description="its files are made up by a <project>_replay DAG")
+    sample: float = Field(
+        default=1, gt=0, le=1, strict=True, description="share of entities to try on; nothing of it goes live"
+    )
     run_on: dict[Literal["build_features"], RunOn] = Field(default_factory=dict, description="worker by default")
     databricks: Databricks | None = None
 
@@ -210,6 +213,14 @@ class Project(Config):
     def cutoff_at(self, day: date) -> datetime:
         """The moment, UTC, up to which the night of `day` knows when nothing is late."""
         return self.at(day, self.cutoff)
+
+    def refuse_sample(self, step: str) -> None:
+        """For steps that lead to readers. Raises `BadConfig` while the project is tried on a sample."""
+        if self.sample < 1:
+            raise BadConfig(
+                f"{self.folder / 'project.yaml'}: sample: {self.sample:g}: {step} is of all entities only, never of a "
+                "sample of them; take the key out"
+            )
 
     def required(self, run_day: date) -> dict[str, date]:
         """Feed -> day of the file that the run needs; nothing is required of days before `first_day`."""

@@ -140,10 +140,17 @@ class Night(Record):
 
 
 class Featured(StepResult):
-    """`build_features`: the features written, and a night for each day, also for an empty one."""
+    """`build_features`: the features written, and a night for each day, also for an empty one; of a `sample` of the
+    entities there is none, so that nobody takes the day for prepared."""
 
     table: TableRef
     nights: tuple[Night, ...]
+    sample: float = 1
+
+    @property
+    def skipped(self) -> str | None:
+        of = f"{self.table.table} has {self.rows} rows of a sample of {self.sample:g} of the entities, to try on"
+        return None if self.sample == 1 else f"no night is prepared: {of}"
 
 
 class Fitted(StepResult):
@@ -157,7 +164,8 @@ class Fitted(StepResult):
 
 
 class Evaluated(StepResult):
-    """`evaluate`: the best candidate as a model version. `interval` is the days judged; `rows` those judged."""
+    """`evaluate`: the best candidate as a model version, none when it was tried on a sample. `interval` is the days
+    judged; `rows` those judged."""
 
     model: str
     candidate: str
@@ -186,6 +194,11 @@ class GateDecision(StepResult):
     champion: int | None
     passed: bool
     checks: tuple[Check, ...]
+
+    @property
+    def judged(self) -> str:
+        """What was decided on, in words."""
+        return f"candidate {self.candidate}" if self.version is None else f"version {self.version}"
 
     @property
     def why_not(self) -> str | None:

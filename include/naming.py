@@ -1,5 +1,7 @@
 """The names of tables, in one place. Layer first, then what the rows are about; no reading or writing here."""
 
+from decimal import Decimal
+
 from include import __version__
 
 COMMIT_LENGTH = 12  # of a commit in a version, as in run records
@@ -25,9 +27,10 @@ def quarantine_table(feed: str) -> str:
     return f"quarantine_{feed}"
 
 
-def features_table(project: str) -> str:
-    """One row an entity, day and knowledge."""
-    return f"features_{project}"
+def features_table(project: str, sample: float = 1) -> str:
+    """One row an entity, day and knowledge. Of a share of the entities in a table of its own, which only a training on
+    that sample reads."""
+    return f"features_{project}" + ("" if sample == 1 else f"_sample_{Decimal(str(sample)):f}".replace(".", "_"))
 
 
 def scores_table(model: str, knowledge: str = "night") -> str:

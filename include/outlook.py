@@ -52,7 +52,7 @@ def _find(dag_id: str) -> tuple[Kind | None, Project | None, str | None]:
 
 
 def _cure(project: Project, kind: Kind, days: list[date]) -> str | None:
-    if not days or (kind == "prepare" and not project.sample):
+    if not days or (kind == "prepare" and not project.replay):
         return None
     if kind == "prepare":
         return f"python -m include.cli replay --project {project.name} --start {days[0]} --end {days[-1]}"

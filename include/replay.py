@@ -94,9 +94,9 @@ def replay(project: Project, interval: Interval, settings: Settings) -> Replayed
         NeedsAttention: not a sample project, a feed or column that the sample does not have, or over 364 days.
         BadDelivery: a different file has one of the names already. Files landed before it stay; each is whole.
     """
-    if not project.sample:
+    if not project.replay:
         raise NeedsAttention(
-            f"{project.name} is not a sample project (project.yaml: sample), so its files are not made up"
+            f"{project.name} is not a sample project (project.yaml: replay), so its files are not made up"
         )
     if len(interval.days) > CYCLE_DAYS:
         raise NeedsAttention(

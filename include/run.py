@@ -79,6 +79,8 @@ def _record_success(
 ) -> None:
     if result.skipped:
         log.info("skipped: %s", result.skipped)
+    if isinstance(result, Featured) and result.sample < 1:
+        return  # a run over a range would take its days as done
     database.record_step(
         settings,
         step,

@@ -30,7 +30,7 @@ def nightly_dags() -> list[str]:
     projects = [load_project(name) for name in project_names()]
     models = model_names()
     return [
-        *(f"{project.name}_replay" for project in projects if project.sample),
+        *(f"{project.name}_replay" for project in projects if project.replay),
         *(f"{project.name}_prepare" for project in projects),
         *(f"{model}_{kind}" for kind in ("train", "score") for model in models),
         *(f"{project.name}_monitor" for project in projects),

@@ -18,7 +18,7 @@ def sources(project: Project, model: Model) -> dict[str, str]:
     """What a snapshot is read from -> name of the table."""
     return {
         "deliveries": deliveries_table(project.name),
-        "features": features_table(project.name),
+        "features": features_table(project.name, project.sample),
         "outcome": clean_table(project.outcomes[model.outcome].feed),
     }
 

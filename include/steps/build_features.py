@@ -1,5 +1,6 @@
 """build_features: the project's features of each day, from what that day's night knew, on Spark."""
 
+import hashlib
 import importlib
 import logging
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 import polars as pl
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from include.config import Project
@@ -29,6 +30,8 @@ def build_features(
 
     The project's `features.build` gives day, entity_id and feature columns; `as_of` (UTC) and `knowledge` are added.
     What is made with knowledge `latest` stands beside the night's own.
+    Of a `project.sample` of the entities they go to a table of their own, and there are no nights. Rows are left out
+    last, so that features that count other entities are those of all.
     Raises `BadData` when a day has no accepted delivery of a required feed, or rows were lost or doubled.
     """
     tables = Tables(settings)
@@ -46,11 +49,13 @@ def build_features(
         module = importlib.import_module(f"include.projects.{project.name}.features")
         built: DataFrame = module.build(feeds, known_frame, project.timezone)
         frame = built.join(F.broadcast(moments_frame), "day").withColumn("knowledge", F.lit(knowledge))
+        if project.sample < 1:
+            frame = frame.filter(_in_sample_by_spark(project.sample))
         try:
             table = spark.write(
                 frame,
                 tables,
-                features_table(project.name),
+                features_table(project.name, project.sample),
                 Scope(interval, {"knowledge": [knowledge]}),
                 staged,
                 sort_by=["entity_id"],
@@ -69,7 +74,8 @@ def build_features(
         rows=table.rows,
         version=table.version,
         table=table,
-        nights=_nights(project, knowledge, known, moments, expected, versions),
+        nights=_nights(project, knowledge, known, moments, expected, versions) if project.sample == 1 else (),
+        sample=project.sample,
     )
 
 
@@ -98,16 +104,34 @@ def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[dat
     in_force = known.filter(pl.col("feed") == feed).filter(
         pl.col("day") == pl.col("run_day").dt.offset_by(f"-{project.feeds[feed].lag_days}d")
     )
-    counted = (
+    rows = (
         tables
         .scan(clean_table(feed))
         .filter(pl.col("day").is_between(in_force["day"].min(), in_force["day"].max()))
         .join(in_force.lazy().select("run_day", "day", "delivery_id"), on=["day", "delivery_id"])
-        .group_by("run_day")
-        .len()
-        .collect()
     )
-    return dict(counted.iter_rows())
+    if project.sample < 1:
+        rows = rows.filter(_in_sample(project.sample))
+    return dict(rows.group_by("run_day").len().collect().iter_rows())
+
+
+def _in_sample(sample: float) -> pl.Expr:
+    """Whether a row's entity is in a sample of that share: by a hash of it, so that it is on each day and in each run,
+    and in each greater sample too."""
+    bound = _bound(sample)
+    return pl.col("entity_id").map_elements(
+        lambda entity: hashlib.sha256(entity.encode()).hexdigest()[:8] < bound, return_dtype=pl.Boolean
+    )
+
+
+def _in_sample_by_spark(sample: float) -> Column:
+    """The same; that the two agree is checked with each write, as the number of rows of each day."""
+    return F.substring(F.sha2("entity_id", 256), 1, 8) < _bound(sample)
+
+
+def _bound(sample: float) -> str:
+    """What the first 8 digits of a hash in the sample are below."""
+    return f"{int(sample * 16**8):08x}"
 
 
 def _nights(

@@ -7,7 +7,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from include import learning
-from include.config import Model, load_project
+from include.config import Model, Project, load_project
 from include.contracts import Evaluated, Fitted, Interval
 from include.errors import BadData, NeedsAttention
 from include.io.registry import FitRun, Registry
@@ -24,7 +24,8 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
 
     The best has the least log_loss (classification) or mae (regression), the first in `model.yaml` among equals. What
     is registered is that logged model, never another fit; the same again finds the same version. The rows are those
-    that the fits saw, also when the tables have changed since.
+    that the fits saw, also when the tables have changed since. On a sample of the entities nothing is registered, so
+    that there is no version that could be promoted or score.
 
     `interval` and `rows` of the result are of the days judged. Raises `NeedsAttention` when nothing was fitted or
     a run is not there, `BadData` when the candidates saw different data or the days judged are not later.
@@ -35,7 +36,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     order = [candidate.name for candidate in model.candidates]
     fits = sorted(fitted, key=lambda f: order.index(f.candidate) if f.candidate in order else len(order))
     runs = [registry.get_fit(f.run_id) for f in fits]
-    _require_comparable(model, interval, fits, runs)
+    _require_comparable(project, model, interval, fits, runs)
     snapshot = snapshot_of(project, model, interval, tables, runs[0])
 
     judged = snapshot.judged_rows
@@ -55,6 +56,18 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
         log.info("%s %s on %s: %s", model.name, each.candidate, snapshot.judge,
                  ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "rows"))  # fmt: skip
 
+    found = Evaluated(
+        interval=snapshot.judge,
+        rows=judged.height,
+        model=model.name,
+        candidate=fits[best].candidate,
+        run_id=runs[best].run_id,
+        metrics=measured[best],
+    )
+    if project.sample < 1:
+        log.info("%s: %s has the least %s, on a sample of %g of the entities: no version is made of it", model.name,
+                 found.candidate, by, project.sample)  # fmt: skip
+        return found
     version = registry.register(
         model,
         runs[best],
@@ -65,27 +78,21 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
             **{f"judged_{name}": value for name, value in measured[best].items()},
         },
     )
-    log.info("%s: %s has the least %s; version %d", model.name, fits[best].candidate, by, version.version)
-    return Evaluated(
-        interval=snapshot.judge,
-        rows=judged.height,
-        version=version.version,
-        model=model.name,
-        candidate=fits[best].candidate,
-        run_id=version.run_id,
-        metrics=measured[best],
-    )
+    log.info("%s: %s has the least %s; version %d", model.name, found.candidate, by, version.version)
+    return found.model_copy(update={"version": version.version, "run_id": version.run_id})
 
 
 CARRIED = (
     *("project", "model", "candidate", "day", "as_of", "interval_start", "fit_end", "judge_start"),
     *("deliveries_version", "features_version", "outcome_version", "data_digest"),
-    *("knowledge", "config_digest", "lock_digest", "git_commit", "seed"),
+    *("knowledge", "sample", "config_digest", "lock_digest", "git_commit", "seed"),
 )
 """The tags of a run that its version carries too."""
 
 
-def _require_comparable(model: Model, interval: Interval, fits: Sequence[Fitted], runs: Sequence[FitRun]) -> None:
+def _require_comparable(
+    project: Project, model: Model, interval: Interval, fits: Sequence[Fitted], runs: Sequence[FitRun]
+) -> None:
     """All are of this model and run day, saw the same rows, and are judged on days later than all they saw."""
     for each, run in zip(fits, runs, strict=True):
         where = f"{model.name}: candidate {each.candidate}, MLflow run {each.run_id},"
@@ -93,6 +100,11 @@ def _require_comparable(model: Model, interval: Interval, fits: Sequence[Fitted]
             raise BadData(f"{where} is not the fit it says it is; run fit again")
         if run.tags.get("day") != str(interval.end) or interval.start != interval.end:
             raise BadData(f"{where} is of the run day {run.tags.get('day')}, not of {interval}; evaluate that day")
+        if float(run.tags.get("sample", 1)) != project.sample:
+            raise BadData(
+                f"{where} was fitted on a sample of {run.tags['sample']} of the entities, and project.yaml says "
+                f"{project.sample:g} now; run fit again"
+            )
         if each.judge.start <= each.interval.end:
             raise BadData(f"{where} was fitted on days to {each.interval.end} and would be judged on {each.judge}")
     if len({run.tags.get("data_digest") for run in runs}) > 1:

@@ -64,7 +64,9 @@ def fit(
             )
             for what, where in (("features", {"knowledge": sorted({"night", knowledge})}), ("outcome", {}))
         ]
-        run = _fit(model, chosen, snapshot, digest, parts, _provenance(model, snapshot, versions, settings), registry)
+        run = _fit(
+            model, chosen, snapshot, digest, parts, _provenance(project, model, snapshot, versions, settings), registry
+        )
     return Fitted(
         interval=snapshot.fit,
         rows=snapshot.fitted_rows.height,
@@ -112,7 +114,9 @@ def _fit(
     return run
 
 
-def _provenance(model: Model, snapshot: Snapshot, versions: dict[str, int], settings: Settings) -> dict[str, Any]:
+def _provenance(
+    project: Project, model: Model, snapshot: Snapshot, versions: dict[str, int], settings: Settings
+) -> dict[str, Any]:
     """Tags: where all came from. `evaluate` and `reproduce` read the versions and the data digest back."""
     return {
         "project": model.project,
@@ -120,6 +124,7 @@ def _provenance(model: Model, snapshot: Snapshot, versions: dict[str, int], sett
         "day": snapshot.day,
         "as_of": snapshot.as_of.isoformat(),
         "knowledge": snapshot.knowledge,
+        "sample": project.sample,
         "interval_start": snapshot.interval.start,
         "interval_end": snapshot.interval.end,
         "fit_end": snapshot.fit.end,
@@ -138,6 +143,7 @@ def _provenance(model: Model, snapshot: Snapshot, versions: dict[str, int], sett
 def _digest(project: Project, model: Model, candidate: Candidate, snapshot: Snapshot) -> str:
     parts = {
         "project": project.name,
+        "sample": project.sample,  # also where its rows are all there are: what was tried on it stays apart
         "model": model.name,
         "candidate": candidate.name,
         "config": model.digest,  # candidates, seed and all else of model.yaml, and estimator.py

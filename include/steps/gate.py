@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from include import gate as checks
 from include import learning
-from include.config import Model, load_project
-from include.contracts import Evaluated, Fitted, GateDecision, Interval, Knowledge
+from include.config import Model, Project, load_project
+from include.contracts import Check, Evaluated, Fitted, GateDecision, Interval, Knowledge
 from include.errors import BadData
 from include.gate import Evidence, Scored
 from include.io import ledger
@@ -37,10 +37,15 @@ def gate(
 
     A rejection is a decision, not an error. It is held against the champion of the trainings before it
     (`ledger.opponent`). The same version, champion and rules again give the decision that there is, without judging.
+    What was tried on a sample of the entities is rejected as that, and nothing is recorded.
     Raises `BadData` when the version is not of this run day, or the rows judged are no longer to be had.
     """
-    assert evaluated.version is not None
-    registry, tables, project = Registry(settings), Tables(settings), load_project(model.project)
+    project = load_project(model.project)
+    if project.sample < 1 or evaluated.version is None:
+        rejected = _of_sample(project, model, interval, evaluated)
+        log.warning("%s (%s) REJECTED: %s", model.name, evaluated.candidate, rejected.why_not)
+        return rejected
+    registry, tables = Registry(settings), Tables(settings)
     version = registry.get_version(model.name, evaluated.version)
     if version.tags.get("day") != str(interval.end) or version.tags.get("model") != model.name:
         raise BadData(
@@ -70,6 +75,33 @@ def gate(
     registry.record_gate(model.name, version.version, decision)  # also when it was killed after the decision
     _tell(decision)
     return decision
+
+
+def _of_sample(project: Project, model: Model, interval: Interval, evaluated: Evaluated) -> GateDecision:
+    declared = project.folder / "project.yaml"
+    if project.sample < 1:
+        why = f"{declared} has sample: {project.sample:g}; take it out, build the features of all entities, train again"
+    else:
+        why = f"evaluate ran while {declared} had a sample; run fit and evaluate again"
+    sampled = Check(
+        name="sampled",
+        subject=evaluated.candidate,
+        measured=None,
+        threshold=1,
+        passed=False,
+        sentence=f"sampled: can not be promoted ({why})",
+    )
+    return GateDecision(
+        interval=interval,
+        rows=evaluated.rows,
+        version=evaluated.version,
+        model=model.name,
+        candidate=evaluated.candidate,
+        gate_id="not recorded",
+        champion=None,
+        passed=False,
+        checks=(sampled,),
+    )
 
 
 def _evidence(
@@ -155,7 +187,7 @@ def _timed_score(loaded: Loaded, rows: pl.DataFrame) -> tuple[np.ndarray, float]
 
 def _tell(decision: GateDecision) -> None:
     against = "no champion yet" if decision.champion is None else f"held against champion {decision.champion}"
-    log.info("%s version %s (%s), %s: %s", decision.model, decision.version, decision.candidate, against,
+    log.info("%s %s (%s), %s: %s", decision.model, decision.judged, decision.candidate, against,
              "passed" if decision.passed else "REJECTED")  # fmt: skip
     for check in decision.checks:
         log.log(

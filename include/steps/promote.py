@@ -3,7 +3,7 @@
 import logging
 from datetime import date, timedelta
 
-from include.config import Model
+from include.config import Model, load_project
 from include.contracts import BY_GATE, GateDecision, Interval, Promotion
 from include.errors import NeedsAttention
 from include.gate import rules_digest
@@ -40,7 +40,7 @@ def promote(
     the day is the one given.
 
     Where the ledger says so already, nothing is written (`rows` 0), and only the alias is mended.
-    Raises `NeedsAttention` in words; the ledger then has no new row.
+    Raises `NeedsAttention` in words, also while the project is tried on a sample; the ledger then has no new row.
     """
     by_hand = by != BY_GATE
     why = (why or "").strip()
@@ -48,6 +48,7 @@ def promote(
         raise NeedsAttention(f"{model.name}: a promotion by hand needs who decided it and why")
     if force and not by_hand:
         raise NeedsAttention(f"{model.name}: only a person can force a promotion, by name")
+    load_project(model.project).refuse_sample("promote")
     registry = Registry(settings)
     found = registry.get_version(model.name, version)
     _require_evaluated(model, found, interval.start)

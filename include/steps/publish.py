@@ -42,9 +42,10 @@ def publish(
     Each day's batch, pointer and history are one transaction. Equal content again changes nothing; mode `missing`
     leaves what readers see and stores a batch that differs beside it. Days without a champion are left out.
     Raises `BadData` before anything is written when a day has no night, when night, features, scores and entities do
-    not agree, or a score is null or not finite.
+    not agree, or a score is null or not finite; `BadConfig` while the project is tried on a sample.
     """
     project = load_project(model.project)
+    project.refuse_sample("publish")
     nights = {n.day: n for n in database.nights(settings, project.name, interval, knowledge)}
     if days is None:
         versions = ledger.champions(settings, model.name, interval) if versions is None else versions

@@ -39,13 +39,15 @@ def score(
 
     Raises `BadData` when a day has no features though it has entities, a column that a version needs is missing, a
     score is NaN or infinite, or rows in the table are not those of the features; `NeedsAttention` for a version that
-    there is not.
+    there is not; `BadConfig` while the project is tried on a sample.
     """
+    project = load_project(model.project)
+    project.refuse_sample("score")
     wanted = {day: versions[day] for day in interval.days if day in versions}
     unscored = tuple(day for day in interval.days if day not in versions)
     if not wanted:
         return Scored(interval=interval, rows=0, model=model.name, table=None, days=(), unscored=unscored)
-    project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
+    tables, registry = Tables(settings), Registry(settings)
     loaded = {version: registry.load_version(model.name, version) for version in sorted(set(wanted.values()))}
     features_version = tables.version(features_table(project.name))
     features = tables.scan(features_table(project.name), features_version).filter(pl.col("knowledge") == knowledge)

@@ -34,7 +34,7 @@ HEAVY = {
 
 def expected_dags() -> set[str]:
     kinds = {f"{project}_{kind}" for project in project_names() for kind in ("prepare", "monitor", "reprocess")}
-    kinds |= {f"{project}_replay" for project in project_names() if load_project(project).sample}
+    kinds |= {f"{project}_replay" for project in project_names() if load_project(project).replay}
     return kinds | {f"{model}_{kind}" for model in model_names() for kind in ("train", "score")}
 
 

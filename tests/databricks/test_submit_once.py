@@ -35,9 +35,6 @@ class Store(dict[str, Any]):
     def set(self, key: str, value: Any) -> None:
         self[key] = value
 
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
-
 
 @dataclass
 class Instance:

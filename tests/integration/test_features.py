@@ -205,6 +205,35 @@ class TestRange:
         assert again.rows == whole.filter(pl.col("day").is_in(days(DAY, 2).days)).height
 
 
+class TestSample:
+    def test_is_rows_of_the_whole_in_a_table_of_its_own(
+        self, project: Project, copy: Settings, whole: pl.DataFrame
+    ) -> None:
+        """Also the columns that count other flights. Who is in is in each time, and in a greater sample too."""
+        before, interval = versions(copy), days(DAY, 3)
+        made = []
+        for share in (0.05, 0.2):
+            sampled = project.model_copy(update={"sample": share})
+            featured = build_features(sampled, interval, copy)
+            table = f"features_flights_sample_{share}".replace(".", "_")
+            rows = Tables(copy).scan(table).collect().sort(KEY)
+            assert_same_bits(rows, whole.join(rows.select(KEY), on=KEY, how="semi"))
+            assert rows["day"].unique().sort().to_list() == interval.days
+            assert featured.rows == rows.height
+            of_all = whole.filter(pl.col("day").is_between(interval.start, interval.end)).height
+            assert 0.8 < rows.height / (share * of_all) < 1.2
+            assert featured.nights == ()
+            assert (featured.skipped or "").startswith(f"no night is prepared: {table} has {rows.height} rows")
+            made.append(rows)
+        build_features(project.model_copy(update={"sample": 0.05}), Interval.of(DAY), copy)
+        again = Tables(copy).scan("features_flights_sample_0_05").collect().sort(KEY)
+        assert_same_bits(again, made[0])
+        assert made[0].join(made[1], on=KEY, how="anti").is_empty()
+        after = versions(copy)
+        assert after.keys() - before.keys() == {"features_flights_sample_0_05", "features_flights_sample_0_2"}
+        assert before.items() <= after.items()
+
+
 class TestRows:
     def test_are_those_of_the_schedule(self, project: Project, whole: pl.DataFrame) -> None:
         for day in (RANGE.start, DAY, RANGE.end):

@@ -107,6 +107,11 @@ class TestProject:
             ("entity.key", ["contact_email"], "entity: schedule keeps no column 'contact_email'; there is carrier"),
             ("outcomes.late_arrival.feed", "actual", "outcome late_arrival: no feed 'actual'; did you mean 'actuals'?"),
             ("outcomes.late_arrival.feed", "weather", "outcome late_arrival: feed weather has lag_days 0: a day"),
+            ("sample", True, "sample: Input should be a valid number"),
+            ("sample", "5 %", "sample: Input should be a valid number"),
+            ("sample", 0, "sample: Input should be greater than 0"),
+            ("sample", 1.01, "sample: Input should be less than or equal to 1"),
+            ("sample", float("nan"), "sample: Input should be a finite number"),
             (
                 "outcomes.dest",
                 FLIGHTS["outcomes"]["late_arrival"],
@@ -159,6 +164,10 @@ class TestProject:
         assert project_names()
         for name in project_names():
             assert load_project(name).name == name
+            assert load_project(name).sample == 1, (
+                f"include/projects/{name}/project.yaml: `sample` is to try on; take it out before you commit, or "
+                "nothing is prepared, scored and published"
+            )
         assert model_names()
         for name in model_names():
             assert load_model(name).name == name

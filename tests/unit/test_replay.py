@@ -467,7 +467,7 @@ class TestFiles:
 
     def test_only_sample_projects(self, project: Project, settings: Settings) -> None:
         with pytest.raises(NeedsAttention, match="flights is not a sample project"):
-            replay(project.model_copy(update={"sample": False}), Interval.of(DAY), settings)
+            replay(project.model_copy(update={"replay": False}), Interval.of(DAY), settings)
 
     def test_a_column_that_the_sample_lacks_is_named(self, project: Project) -> None:
         feed = project.feeds["weather"]

@@ -1,0 +1,193 @@
+"""`make bench-spark`: what Spark's start and the features of a day and of many days cost: by default, with our
+settings (`include/io/spark_conf`), and on the Spark Connect server that tasks share.
+
+The real `build_features` on real replayed days, which are landed and validated once. Each job is a process of its own,
+as a task is. Ratios to the default in the same run count; seconds mean nothing elsewhere. That all make the same
+features is checked.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+from polars.testing import assert_frame_equal
+from pydantic import SecretStr
+from rich.console import Console
+from rich.table import Table
+
+from bench import cpu
+from include.contracts import Interval
+from include.io.tables import Tables
+from include.naming import features_table
+from include.settings import Settings
+from tests.servers import serving
+from tools.demo import PROJECT, command, days, settings_of
+from tools.spark_server import SPARK_SETTINGS, spark_server
+from tools.stack import ROOT, Stack
+
+DAY = date(2013, 3, 4)  # an ordinary Monday
+ROUNDS = 3
+DEFAULT, OURS, FIRST, WARM = "default", "ours", "server, first job", "server, warm"
+NEEDED = "spark.sql.parquet.outputTimestampType TIMESTAMP_MICROS"  # of Spark's own, INT96, Delta makes nanoseconds
+WARM_JOBS = 4  # of the server, before its later jobs are measured: it compiles less and less
+
+console = Console(highlight=False, soft_wrap=True)
+
+JOB = """
+import json, sys, time
+from include.config import load_project
+from include.contracts import Interval
+from include.io.spark import session
+from include.settings import Settings
+from include.steps.build_features import build_features
+
+asked = json.load(sys.stdin)
+project, interval = load_project(asked["project"]), Interval.model_validate(asked["interval"])
+settings = Settings.model_validate(asked["settings"])
+began = time.monotonic()
+session().range(1).count()
+started = time.monotonic()
+build_features(project, interval, settings)
+print(json.dumps({"start": started - began, "job": time.monotonic() - started}))
+"""
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds to start Spark until it counts to one, and of `build_features` after that; core-seconds of both, with the
+    process and the JVM that does the work."""
+
+    start: float
+    job: float
+    cores: float
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Of a day, and of many days."""
+
+    day: list[Took] = field(default_factory=list)
+    many: list[Took] = field(default_factory=list)
+
+    def least(self) -> list[float]:
+        """Seconds of a start and of a day's job, core-seconds of both; the last two of many days, if there were any."""
+        of_day = [min(getattr(took, name) for took in self.day) for name in ("start", "job", "cores")]
+        return of_day + [min(getattr(took, name) for took in self.many) for name in ("job", "cores") if self.many]
+
+
+class Bench:
+    """Clean tables, and what jobs on them take."""
+
+    def __init__(self, folder: Path, interval: Interval) -> None:
+        self.folder = folder
+        self.settings = _landed(folder, interval)
+
+    def job(self, interval: Interval, environment: Mapping[str, str]) -> Took:
+        """`build_features` of an interval, into a table that is not there yet, by a process of its own."""
+        shutil.rmtree(Path(self.settings.tables) / features_table(PROJECT.name), ignore_errors=True)
+        known = json.loads(json.dumps(self.settings.model_dump(), default=SecretStr.get_secret_value))
+        asked = {"project": PROJECT.name, "interval": interval.model_dump(mode="json"), "settings": known}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
+        before = cpu.used()
+        done = subprocess.run(
+            [sys.executable, "-c", JOB],
+            input=json.dumps(asked),
+            cwd=ROOT,
+            env=inherited | {"SPARK_LOCAL_DIRS": str(self.folder)} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"build_features of {interval} failed:\n{done.stderr[-4000:]}")
+        return Took(**json.loads(done.stdout), cores=cpu.used() - before)
+
+    def features(self) -> pl.DataFrame:
+        """Those that the last job made."""
+        return Tables(self.settings).scan(features_table(PROJECT.name)).collect().sort("day", "entity_id")
+
+
+def _landed(folder: Path, interval: Interval) -> Settings:
+    stack = Stack(folder / "home")
+    stack.postgres()
+    try:
+        command(stack, "migrate")
+        for step in ("replay", "land", "validate"):
+            command(stack, step, *days(interval))
+    finally:
+        stack.stop()
+    return settings_of(stack)  # features need no PostgreSQL
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[dict[str, str]]:
+    """A fresh server, as the variable that leads to it."""
+    environment = os.environ | SPARK_SETTINGS | {"SPARK_LOCAL_DIRS": str(folder)}
+    with serving(spark_server, env=environment, cwd=folder, stderr=subprocess.DEVNULL) as (port, _):
+        yield {"SPARK_REMOTE": f"sc://127.0.0.1:{port}"}
+
+
+def measure(bench: Bench, many: Interval) -> dict[str, Jobs]:
+    """Way -> what its jobs took. The ways take turns, so that what else the machine does meets all of them."""
+    conf = bench.folder / "default-conf"
+    conf.mkdir()
+    (conf / "spark-defaults.conf").write_text(NEEDED, encoding="utf-8")
+    day, made = Interval.of(DAY), []
+    began, before = time.monotonic(), cpu.used()
+    with _server(bench.folder) as server:
+        seconds, cores = time.monotonic() - began, cpu.used() - before
+        first = bench.job(day, server)
+        for _ in range(WARM_JOBS):
+            bench.job(day, server)
+        took = {DEFAULT: Jobs(), OURS: Jobs(), FIRST: Jobs(), WARM: Jobs()}
+        took[FIRST].day.append(Took(first.start + seconds, first.job, first.cores + cores))
+        for n in range(ROUNDS):
+            for way, environment in {DEFAULT: {"SPARK_CONF_DIR": str(conf)}, OURS: {}, WARM: server}.items():
+                console.print(f"  {n + 1} of {ROUNDS}: {way}")
+                took[way].day.append(bench.job(day, environment))
+                took[way].many.append(bench.job(many, environment))
+                made.append(bench.features())
+    for found in made[1:]:
+        assert_frame_equal(found, made[0], rel_tol=1e-12, abs_tol=0)
+    console.print(f"  {made[0].height} rows of {len(many.days)} days, the same each way")
+    return took
+
+
+def show(took: Mapping[str, Jobs], many: Interval) -> None:
+    """The least of each, since others can only add to it; and in brackets what it is of the default."""
+    table = Table("", "start", "a day", "core-s", f"{len(many.days)} days", "core-s")
+    usual = took[DEFAULT].least()
+    for way, jobs in took.items():
+        table.add_row(way, *(f"{n:.1f} ({n / of:.2f})" for n, of in zip(jobs.least(), usual, strict=False)))
+    console.print(table)
+
+
+def main(
+    number: Annotated[
+        int, typer.Option("--days", min=DAY.timetuple().tm_yday, max=364, help="Days of the long job.")
+    ] = 91,
+) -> None:
+    """Measure, and print a table."""
+    cpu.adopt_orphans()
+    many = Interval(start=PROJECT.first_day, end=PROJECT.first_day + timedelta(days=number - 1))
+    with tempfile.TemporaryDirectory(prefix="nightly-bench-") as temporary:
+        # PostgreSQL, which root does not run as root, must pass through
+        Path(temporary).chmod(0o711)
+        took = measure(Bench(Path(temporary), many), many)
+    show(took, many)
+
+
+if __name__ == "__main__":
+    typer.run(main)
