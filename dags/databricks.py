@@ -187,10 +187,10 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
     @contextmanager
     def _none_left_alive(self, context: Context) -> Iterator[None]:
         """After the last try nobody would look after the run; before it, the next one takes it up. A run that fails
-        the task for good has ended, or was never made."""
+        the task for good, or skips it, has ended, or was never made."""
         try:
             yield
-        except AirflowFailException:
+        except (AirflowFailException, AirflowSkipException):
             raise
         except Exception:
             if context["ti"].try_number > context["ti"].max_tries:

@@ -442,8 +442,9 @@ class Model(Config):
 
     @property
     def digest(self) -> str:
-        """Digest of what decides a fit: the declaration, but not how it is judged or watched, and the estimator."""
-        decides = self.model_dump(mode="json", exclude={"gate", "monitor"})
+        """Digest of what decides a fit: the declaration, but not how it is judged or watched or where it runs, and the
+        estimator."""
+        decides = self.model_dump(mode="json", exclude={"gate", "monitor", "run_on"})
         declared = json.dumps(decides, sort_keys=True).encode()
         return hashlib.sha256(declared + (self.folder / "estimator.py").read_bytes()).hexdigest()
 

@@ -43,6 +43,7 @@ def build(commit: str = "HEAD", out: Path = DIST) -> Path:
         with tarfile.open(fileobj=BytesIO(archive)) as tar:
             tar.extractall(source, filter="data")
         _edit(source / "include" / "__init__.py", f'"{__version__}"', f'"{wheel_version(full)}"')
+        shutil.copy(source / "requirements.txt", source / "include")  # whose digest a fit keeps
         for name, locked in _locked(source).items():
             _edit(source / "pyproject.toml", f'    "{name}",\n', f'    "{locked}",\n')
         made = source / "dist"

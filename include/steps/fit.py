@@ -23,7 +23,7 @@ from include.settings import Settings, utc_now
 
 log = logging.getLogger(__name__)
 
-LOCK = Path(__file__).parents[2] / "requirements.txt"  # beside `include` in the bundle; the wheel has none
+LOCKS = [folder / "requirements.txt" for folder in Path(__file__).parents[1:3]]  # in the wheel's `include`; beside it
 
 
 def fit(
@@ -160,7 +160,8 @@ def _digest(project: Project, model: Model, candidate: Candidate, snapshot: Snap
 
 
 def _lock_digest() -> str:
-    return hashlib.sha256(LOCK.read_bytes()).hexdigest() if LOCK.exists() else "none"
+    found = [lock for lock in LOCKS if lock.exists()]
+    return hashlib.sha256(found[0].read_bytes()).hexdigest() if found else "none"
 
 
 def _candidate(model: Model, name: str) -> Candidate:
