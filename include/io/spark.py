@@ -27,6 +27,7 @@ from include.io import native
 from include.io.tables import Scope, Tables
 
 CONNECT_PORT = 15002  # where no other is named
+OF_A_CLUSTER = "x-databricks-"  # the header of a Spark Connect address
 STAGED = "nightly-spark-"
 KEPT_SECONDS = 2 * 24 * 3600
 ROW_GROUP = 100_000  # rows: what one task reads at least
@@ -50,8 +51,9 @@ def session() -> SparkSession:
 
 
 def on_databricks() -> bool:
-    """Whether this process runs there, where the session is given, and Spark has Delta."""
-    return "DATABRICKS_RUNTIME_VERSION" in os.environ
+    """Whether Spark is that of Databricks, where the session is given, and it has Delta: this process runs there, or
+    `SPARK_REMOTE` names a cluster there."""
+    return "DATABRICKS_RUNTIME_VERSION" in os.environ or OF_A_CLUSTER in os.environ.get("SPARK_REMOTE", "")
 
 
 @contextmanager

@@ -153,8 +153,8 @@ def test_a_changed_lock_is_another_fit(prepared: Settings, monkeypatch: pytest.M
     before = fit(MODEL, RUN, prepared, candidate="linear")
     lock = tmp_path / "requirements.txt"
     lock.write_text("scikit-learn==9", encoding="utf-8")
-    assert fit_step.LOCK.exists()
-    monkeypatch.setattr(fit_step, "LOCK", lock)
+    assert any(path.exists() for path in fit_step.LOCKS)
+    monkeypatch.setattr(fit_step, "LOCKS", [lock])
     assert fit(MODEL, RUN, prepared, candidate="linear").digest != before.digest
 
 

@@ -48,3 +48,20 @@ def test_where_spark_runs_is_decided_in_one_place() -> None:
         f"take the session of include.io.spark.job() (or session()); {OWN}, its spark_conf/ and SPARK_REMOTE say where "
         "it runs:\n" + "\n".join(wrong)
     )
+
+
+@pytest.mark.parametrize(
+    ("variables", "there"),
+    [
+        ({}, False),
+        ({"SPARK_REMOTE": "sc://127.0.0.1:15002"}, False),
+        ({"DATABRICKS_RUNTIME_VERSION": "17.3"}, True),
+        ({"SPARK_REMOTE": "sc://dbc-1.cloud.databricks.com:443/;token=t;x-databricks-cluster-id=0101-a"}, True),
+    ],
+)
+def test_whose_spark_it_is(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], there: bool) -> None:
+    for name in ("DATABRICKS_RUNTIME_VERSION", "SPARK_REMOTE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert spark.on_databricks() == there
