@@ -32,7 +32,7 @@ from tools import wheel as tools_wheel
 from tools.stack import ROOT
 from tools.wheel import build
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
 NIGHTS = Interval(start=date(2013, 1, 1), end=date(2013, 1, 4))
 VOLUME = "/Volumes/main/nightly/wheels"
@@ -79,12 +79,17 @@ def here(settings: Settings, project: Project, commit: str, monkeypatch: pytest.
 class Step(Task):
     """The task of a step of some nights."""
 
-    def __init__(self, config: Project | Model, step: RemoteStep = "build_features", **given: Any) -> None:
+    def __init__(
+        self, config: Project | Model, step: RemoteStep = "build_features", nights: Interval = NIGHTS, **given: Any
+    ) -> None:
         super().__init__(deferrable=True)
-        self.config, self.step, self.given = config, step, given
+        self.config, self.step, self.nights, self.given = config, step, nights, given
 
     def operator(self) -> StepOperator:
-        asked: dict[str, Callable[[], Any]] = {"interval": lambda: NIGHTS, "options": lambda: {"knowledge": "night"}}
+        asked: dict[str, Callable[[], Any]] = {
+            "interval": lambda: self.nights,
+            "options": lambda: {"knowledge": "night"},
+        }
         return StepOperator(
             task_id=self.step, step=self.step, config=self.config, given=self.given, polling_period_seconds=1, **asked
         )
@@ -140,7 +145,7 @@ def test_what_it_is_too_early_for_is_skipped_and_tried_again_when_it_is_cleared(
         update={"settings": {**mlflow, "mlflow_registry_uri": mlflow["mlflow_tracking_uri"]}}
     )
     monkeypatch.setattr(dags_databricks, "load_project", lambda _: project.model_copy(update={"databricks": place}))
-    fit = Step(load_model("late_arrival"), "fit", candidate="linear")
+    fit = Step(load_model("late_arrival"), "fit", Interval.of(NIGHTS.end), candidate="linear")
     for attempt in (1, 2):
         with pytest.raises(AirflowSkipException, match="labelled days"):
             fit.attempt()
