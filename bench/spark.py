@@ -105,7 +105,7 @@ class Bench:
             [sys.executable, "-c", JOB],
             input=json.dumps(asked),
             cwd=ROOT,
-            env=inherited | {"SPARK_LOCAL_DIRS": str(self.folder)} | environment,
+            env={**inherited, "SPARK_LOCAL_DIRS": str(self.folder), **environment},
             capture_output=True,
             text=True,
             check=False,
