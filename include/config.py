@@ -218,8 +218,8 @@ class Project(Config):
         """For steps that lead to readers. Raises `BadConfig` while the project is tried on a sample."""
         if self.sample < 1:
             raise BadConfig(
-                f"{self.folder / 'project.yaml'}: sample: {self.sample:g}: {step} is of all entities only, never of a "
-                "sample of them; take the key out"
+                f"{self.folder / 'project.yaml'}: sample: {self.sample:g}: {step} takes all entities, never a sample; "
+                "take the key out"
             )
 
     def required(self, run_day: date) -> dict[str, date]:

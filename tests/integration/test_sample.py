@@ -141,7 +141,7 @@ def test_nothing_is_promoted_scored_or_published_meanwhile(sampled: Settings, de
         "publish": lambda: publish(MODEL, after(1), sampled),
     }
     for name, step in steps.items():
-        with pytest.raises(BadConfig, match=rf"project.yaml: sample: 0.5: {name} is of all entities only"):
+        with pytest.raises(BadConfig, match=rf"project.yaml: sample: 0.5: {name} takes all entities, never a sample"):
             step()
     assert {table: rows_in(sampled, table) for table in kept} == kept
     assert not Tables(sampled).exists("scores_late_arrival")
