@@ -31,6 +31,7 @@ FRESH_SECONDS = 60
 
 def init() -> None:
     """Everything that has to be there before a service starts. Run again, it changes nothing."""
+    from airflow.models.pool import Pool
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     from dags.common import STORAGE
@@ -39,8 +40,9 @@ def init() -> None:
 
     _make_roles()
     subprocess.run(["airflow", "db", "migrate"], check=True)
-    slots = [BACKFILL_POOL, str(BACKFILL_SLOTS), "Backfills: the rest is the nightly run's"]
-    subprocess.run(["airflow", "pools", "set", *slots], check=True)
+    if Pool.get_pool(BACKFILL_POOL) is None:  # its size belongs to whoever looks after this Airflow
+        description = "Backfills: the rest is the nightly run's"
+        Pool.create_or_update_pool(BACKFILL_POOL, BACKFILL_SLOTS, description, include_deferred=False)
     settings = _settings()
     for uri in filter(is_s3, (settings.landing, settings.tables, settings.artifacts)):
         s3, bucket = S3Hook(aws_conn_id=STORAGE), urlsplit(uri).netloc

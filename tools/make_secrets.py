@@ -97,6 +97,8 @@ def main(env: Path) -> int:
     owner, folder = int(settings["NIGHTLY_UID"]), ROOT / settings["NIGHTLY_SECRETS"]
     if owner == 0:
         return _refuse(f"{env}: NIGHTLY_UID must not be 0: nothing runs as root in the containers")
+    if os.geteuid() not in (0, owner):  # they would not be able to read what is made here
+        return _refuse(f"{env}: NIGHTLY_UID is {owner}, and you are {os.geteuid()}: put yours there, or be root")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for group in TOGETHER:
         there = [name for name in group if (folder / name).exists()]

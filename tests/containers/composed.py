@@ -89,15 +89,18 @@ class Composed:
 
     def make_history(self, end: date) -> None:
         """Land all days up to the end, prepare those before the first night, and publish by a first champion."""
-        days = ("--project", PROJECT, "--start", str(HISTORY.start), "--end")
-        self.cli("replay", *days, str(end))
-        self.cli("prepare", *days, str(BEFORE))
+        self.land(HISTORY.start, end)
+        self.cli("prepare", "--project", PROJECT, "--start", str(HISTORY.start), "--end", str(BEFORE))
         self.cli("gate", "--model", MODEL, "--day", str(HISTORY.end))
         why = ("--by", "tests", "--why", "the first one")
         self.cli("promote", "--model", MODEL, "--version", "1", "--from-day", str(BEFORE), *why)
         self.cli("score", "--model", MODEL, "--start", str(BEFORE))
         self.cli("publish", "--model", MODEL, "--start", str(BEFORE))
         self.unpause()
+
+    def land(self, start: date, end: date) -> None:
+        """Deliver the files of these days."""
+        self.cli("replay", "--project", PROJECT, "--start", str(start), "--end", str(end))
 
     def unpause(self) -> None:
         deadline = time.monotonic() + 180
@@ -116,15 +119,18 @@ class Composed:
             self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body).raise_for_status()
         return run_id
 
-    def await_task(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Return while the task is running. The API server may be away in between."""
+    def await_task(self, dag_id: str, task_id: str, run_id: str, wanted: str = "running") -> None:
+        """Return while the task is in that state. The API server may be away in between."""
+        states: dict[str, str] = {}
         deadline = time.monotonic() + RUN_SECONDS
         while time.monotonic() < deadline:
             with suppress(httpx.HTTPError):
-                if (task_id, "running") in [(name, state) for name, state, _ in self.tasks(dag_id, run_id)]:
+                states = {name: state for name, state, _ in self.tasks(dag_id, run_id)}
+                if states.get(task_id) == wanted:
                     return
+                assert states.get(task_id) != "success", f"{dag_id} {run_id}: {task_id} was over before it was seen"
             time.sleep(0.3)
-        raise AssertionError(f"{dag_id} {run_id}: {task_id} did not run: {self.tasks(dag_id, run_id)}")
+        raise AssertionError(f"{dag_id} {run_id}: {task_id} did not come to be {wanted}: {states}")
 
     def follow(self, run_id: str) -> None:
         """Return when the runs of a day have succeeded. The API server may be away in between."""

@@ -1,5 +1,6 @@
 """docker-compose.yaml keeps what every service must have, and says what the local stack says."""
 
+import os
 import re
 from typing import Any
 
@@ -97,7 +98,8 @@ def test_airflow_gets_the_settings_of_the_local_stack() -> None:
 
 def test_secrets_that_are_there_stay(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     env = tmp_path / "env"
-    env.write_text(f"NIGHTLY_UID=10001\nNIGHTLY_SECRETS={tmp_path / 'secrets'}\n", encoding="utf-8")
+    owner = os.geteuid() or 10001
+    env.write_text(f"NIGHTLY_UID={owner}\nNIGHTLY_SECRETS={tmp_path / 'secrets'}\n", encoding="utf-8")
     assert make_secrets.main(env) == 0
     files = sorted((tmp_path / "secrets").iterdir())
     made = [file.read_text(encoding="utf-8") for file in files]
@@ -107,3 +109,20 @@ def test_secrets_that_are_there_stay(tmp_path: Any, capsys: pytest.CaptureFixtur
     (tmp_path / "secrets" / "pgpass").unlink()
     assert make_secrets.main(env) == 1
     assert "restore the rest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("owner", "person", "why"), [(0, 0, "must not be 0"), (10001, 1000, "put yours there")])
+def test_secrets_that_no_container_could_read_are_not_made(
+    tmp_path: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    owner: int,
+    person: int,
+    why: str,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: person)
+    env = tmp_path / "env"
+    env.write_text(f"NIGHTLY_UID={owner}\nNIGHTLY_SECRETS={tmp_path / 'secrets'}\n", encoding="utf-8")
+    assert make_secrets.main(env) == 1
+    assert why in capsys.readouterr().err
+    assert not (tmp_path / "secrets").exists()
