@@ -114,7 +114,7 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
     def _submitted(self, context: Context, token: str) -> int:
         self.idempotency_token = token
         asked, store = self._prepare_submit_json(context), context["task_state_store"]
-        stored = {"token": token, "max_tries": context["ti"].max_tries}
+        stored: dict[str, Any] = {"token": token, "max_tries": context["ti"].max_tries}
         store.set(STORED, stored)
         try:
             run_id = int(self._hook.submit_run(asked))
