@@ -35,7 +35,9 @@ def test_a_push_between_two_tasks_does_not_change_the_run_under_way(live: Live) 
     deployed = live.repository.head
     run_id = live.night("under_way", FIRST)  # its files are not there
     live.becomes(run_id, {"up_for_reschedule"}, "wait_for_files")
-    live.repository.write("dags/prepare.py", lambda text: text.replace('return run_step("validate"', 'return broken("validate"'))
+    live.repository.write(
+        "dags/prepare.py", lambda text: text.replace('return run_step("validate"', 'return broken("validate"')
+    )
     live.repository.write(f"include/steps/{TASK}.py", lambda _: 'raise RuntimeError("broken")\n')
     broken = live.repository.commit("It does not work")
     live.repository.git("push", "origin", "HEAD:refs/heads/deployed")  # past CI
