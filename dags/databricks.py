@@ -56,6 +56,7 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
     """
 
     def __init__(self, *, deferrable: bool = True, **kwargs: Any) -> None:
+        self.asked: dict[str, Any] = {}
         super().__init__(deferrable=deferrable, **WAITS | kwargs)
 
     def execute(self, context: Context) -> Any:
@@ -78,6 +79,12 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
         """After the trigger saw the run end."""
         self.run_id = event["run_id"]
         return self._ended(context, RunState.from_json(event["run_state"]))
+
+    def on_kill(self) -> None:
+        """Cancel the run, also one whose answer has not come yet: under its token it is found, or made."""
+        if self.run_id is None and self.asked:
+            self.run_id = int(self._hook.submit_run(self.asked))
+        super().on_kill()
 
     def result(self, context: Context) -> Any:
         """What the task returns once its run succeeded."""
@@ -114,11 +121,11 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
 
     def _submitted(self, context: Context, token: str) -> int:
         self.idempotency_token = token
-        asked, store = self._prepare_submit_json(context), context["task_state_store"]
+        self.asked, store = self._prepare_submit_json(context), context["task_state_store"]
         stored: dict[str, JsonValue] = {"token": token, "max_tries": context["ti"].max_tries}
         store.set(STORED, stored)
         try:
-            run_id = int(self._hook.submit_run(asked))
+            run_id = int(self._hook.submit_run(self.asked))
         except DatabricksApiError as error:
             if error.http_status_code in REFUSED:
                 raise AirflowFailException(f"Databricks refuses the run of {self.task_id}: {error}") from error

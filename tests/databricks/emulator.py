@@ -298,10 +298,11 @@ class Handler(BaseHTTPRequestHandler):
             endpoint = path.removeprefix("/api/2.2/jobs/")
             workspace.requests.append(f"{self.command} {endpoint}")
             fault = self._fault(workspace, endpoint)
-            if fault and not fault.get("after"):
+            if "status" in fault and not fault.get("after"):
                 return self._fail(fault)
             answer = self._do(workspace, path, endpoint, content)
-            if fault:
+            time.sleep(fault.get("seconds", 0))
+            if "status" in fault:
                 return self._fail(fault)
             self._send(200, answer)
         except Refused as refused:
@@ -336,12 +337,12 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(404, "NOT_FOUND", f"The file {name} does not exist.")
         return {}
 
-    def _fault(self, workspace: Workspace, endpoint: str) -> dict[str, Any] | None:
+    def _fault(self, workspace: Workspace, endpoint: str) -> dict[str, Any]:
         for fault in workspace.faults:
             if fault["endpoint"] in (endpoint, "*") and fault["times"]:
                 fault["times"] -= 1
                 return fault
-        return None
+        return {}
 
     def _fail(self, fault: dict[str, Any]) -> None:
         if fault["status"] == "drop":

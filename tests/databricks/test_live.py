@@ -33,9 +33,11 @@ def wheel_of(run: dict[str, Any]) -> str:
 def test_a_push_between_two_tasks_does_not_change_the_run_under_way(live: Live) -> None:
     """What is pushed would fail, in a task of the DAG as in the wheel, and its wheel is nowhere."""
     deployed = live.repository.head
-    run_id = live.night("under way", FIRST)  # its files are not there
+    run_id = live.night("under_way", FIRST)  # its files are not there
     live.becomes(run_id, {"up_for_reschedule"}, "wait_for_files")
-    live.repository.write("dags/prepare.py", lambda text: text.replace('return run_step("validate"', "return broken("))
+    live.repository.write(
+        "dags/prepare.py", lambda text: text.replace('return run_step("validate"', 'return broken("validate"')
+    )
     live.repository.write(f"include/steps/{TASK}.py", lambda _: 'raise RuntimeError("broken")\n')
     broken = live.repository.commit("It does not work")
     live.repository.git("push", "origin", "HEAD:refs/heads/deployed")  # past CI
@@ -74,10 +76,10 @@ def test_a_wheel_that_was_not_uploaded_is_asked_for(live: Live) -> None:
 def test_clearing_a_task_that_succeeded_is_one_more_run_also_when_the_triggerer_is_killed(live: Live) -> None:
     """Of the commit of its run, though Airflow has another one by now."""
     live.databricks.tell("outcomes", [{"pending_seconds": 5}])
-    live.again("under way")
-    live.becomes("under way", {"deferred"})
+    live.again("under_way")
+    live.becomes("under_way", {"deferred"})
     live.kill("triggerer")
-    assert live.ends("under way") == "success"
+    assert live.ends("under_way") == "success"
     assert live.databricks.results == ["SUCCESS", "FAILED", "SUCCESS", "SUCCESS"]
     first, *_, last = map(wheel_of, live.databricks.runs)
     assert last == first

@@ -4,6 +4,7 @@ that succeeds, none left alive by one that fails or is cancelled, and the messag
 Each test clears the task of a night that is prepared, so that any of them can be run by itself.
 """
 
+import time
 from collections.abc import Iterator
 from datetime import date
 
@@ -162,19 +163,13 @@ def test_a_person_ends_the_run_of_the_dag(again: Again) -> None:
     again.become("CANCELED")
 
 
-def test_a_person_ends_the_task_before_it_is_deferred(again: Again) -> None:
-    """It asks for the state of its run, and gets no answer."""
-    again.begin(LONG, faults=(STORM,))
+@pytest.mark.parametrize("knows", [True, False], ids=["knows its run", "waits for the answer to its submit"])
+def test_a_person_ends_the_task_before_it_is_deferred(again: Again, knows: bool) -> None:
+    again.begin(LONG, faults=({"endpoint": "runs/submit", "times": 1, "after": True, "seconds": 5 if knows else 60},))
     await_that(lambda: again.results, "a run")
-    again.live.becomes(NIGHT, {"running"})
-    again.live.mark(NIGHT, "failed")
-    again.become("CANCELED")
-
-
-def test_a_person_ends_the_task_while_it_submits(again: Again) -> None:
-    """Databricks has the run, and the task does not know yet."""
-    again.begin(LONG, faults=({"endpoint": "runs/submit", "status": 503, "times": -1, "after": True},))
-    await_that(lambda: again.results, "a run")
+    again.live.databricks.tell("faults", [{"endpoint": "runs/get", "times": -1, "seconds": 60}] if knows else [])
+    if knows:
+        time.sleep(8)
     again.live.mark(NIGHT, "failed")
     again.become("CANCELED")
 
