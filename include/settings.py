@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     )
     catalog: str | None = Field(
         default=None,
-        pattern=r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+",
+        pattern=r"^[A-Za-z0-9_]+\.[A-Za-z0-9_]+$",
         description="Unity Catalog's names of the same tables, for Spark on Databricks: catalog.schema",
     )
     run_id: str = Field(default="by-hand", description="who runs this: an Airflow run id, or by-hand")
