@@ -1,16 +1,17 @@
 """Where things are and the secrets to reach them. On a laptop from `NIGHTLY_*` variables; `dags/` fills the same
 record from Airflow connections. No defaults for places: a step never writes somewhere by accident."""
 
+import json
 from datetime import UTC, datetime
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
     """Places (URIs that fsspec and delta-rs read: a folder, `s3://…`), and secrets, which never print."""
 
-    model_config = SettingsConfigDict(env_prefix="NIGHTLY_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="NIGHTLY_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     landing: str = Field(description="where suppliers put files")
     tables: str = Field(description="where the Delta tables are")
@@ -29,6 +30,12 @@ class Settings(BaseSettings):
     )
     run_id: str = Field(default="by-hand", description="who runs this: an Airflow run id, or by-hand")
     git_commit: str = Field(default="unknown", description="the commit of the code that runs")
+
+    @field_validator("storage_options", mode="before")
+    @classmethod
+    def _parsed(cls, given: object) -> object:
+        """A secret is text, as a variable is."""
+        return json.loads(given) if isinstance(given, str) else given
 
 
 def utc_now() -> datetime:

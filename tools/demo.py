@@ -7,7 +7,6 @@ it finds everything done and changes nothing. The choreography is here; what was
 `tools/summary.py`, and the exit code is `cli check`'s.
 """
 
-import json
 import subprocess
 import sys
 import time
@@ -211,8 +210,7 @@ def settings_of(stack: Stack) -> Settings:
     """What a command of a shell that sourced the stack's `env` works with."""
     variables = stack.cli_environment()
     found = {name: variables.get(f"NIGHTLY_{name.upper()}") for name in Settings.model_fields}
-    said: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
-    return Settings.model_validate(said | {"storage_options": json.loads(said.get("storage_options", "{}"))})
+    return Settings.model_validate({name: value for name, value in found.items() if value is not None})
 
 
 def spoil(stack: Stack, day: date) -> None:

@@ -1,9 +1,11 @@
 """How S3 is reached: what each library is given."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from include.errors import BadConfig
 from include.io import storage
@@ -20,7 +22,7 @@ OPTIONS = {
 }
 
 
-def settings_with(options: dict[str, str]) -> Settings:
+def settings_with(options: dict[str, str] | str) -> Settings:
     moved = {"artifacts": "s3://bucket/artifacts", "mlflow_tracking_uri": "http://127.0.0.1:1"}
     return Settings.model_validate(places(Path("/somewhere")).model_dump() | moved | {"storage_options": options})
 
@@ -30,6 +32,13 @@ def test_folders_are_given_nothing() -> None:
     assert storage.delta_options(settings, "/tables") == {}
     assert storage.filesystem(settings, "/tables")[0].storage_options == {}
     assert storage.mlflow_variables(settings.model_copy(update={"artifacts": "/artifacts"})) == {}
+
+
+def test_as_a_secret_on_databricks_it_is_text() -> None:
+    assert settings_with(json.dumps(OPTIONS)).storage_options == settings_with(OPTIONS).storage_options
+    with pytest.raises(ValidationError) as told:
+        settings_with('{"AWS_SECRET_ACCESS_KEY": "secret"')
+    assert "secret" not in str(told.value)
 
 
 def test_two_writers_of_a_table_are_kept_apart_whatever_is_said() -> None:
