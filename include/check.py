@@ -110,7 +110,10 @@ def _pointers(
     published = set(pointers["day"])
     for day, version in ledger.champions(settings, model, interval).items():
         if day in prepared and day not in published:
-            yield f"{model} {day}: version {version} is champion by the ledger, but nothing is published; run its score"
+            yield (
+                f"{model} {day}: version {version} is champion by the ledger, but nothing is published; "
+                "score and publish the day"
+            )
     for day, count in sorted(database.undescribed(settings, project, model, interval).items()):
         yield f"{model} {day}: {count} published predictions have no row of entities; publish the day again"
 

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -243,9 +243,13 @@ def unpublish(
     model: ModelOption,
     start: Annotated[date, typer.Option("--start", "--day", parser=_day, metavar="DAY", help="first day, 2013-03-01")],
     end: End = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S"], help="only what was published since, UTC")
+    ] = None,
 ) -> None:
     """Undo the newest publication of each day: readers see what was published before it, or nothing."""
-    _print(_run("unpublish", load_model(model), _interval(start, end)))
+    moment = since.replace(tzinfo=UTC) if since else None
+    _print(_run("unpublish", load_model(model), _interval(start, end), since=moment))
 
 
 @app.command()
@@ -277,6 +281,7 @@ def check(project: ProjectOption, start: Start, end: End = None) -> None:
 @app.command()
 def stale(project: ProjectOption, start: Start, end: End = None) -> None:
     """List days whose features or scores are out of date, and the commands that make them again; exit code 1 then."""
+    from include.io import database
     from include.stale import redo
     from include.stale import stale as find
 
@@ -289,7 +294,10 @@ def stale(project: ProjectOption, start: Start, end: End = None) -> None:
         for command in redo(load_project(project), found):
             typer.echo(command)
         raise typer.Exit(1)
-    typer.echo(f"✓ {project} {interval}: nothing is out of date")
+    prepared = len(database.nights(_settings(), project, interval))
+    typer.echo(
+        f"✓ {project} {interval}: nothing is out of date of {prepared} prepared days ({len(interval.days)} asked)"
+    )
 
 
 @app.command()

@@ -391,26 +391,32 @@ def _write_entities(
     cursor.execute(str(inserting.compile(dialect=POSTGRESQL)))
 
 
-def unpublish(settings: Settings, model: str, interval: Interval) -> list[UnpublishedDay]:
+def unpublish(
+    settings: Settings, model: str, interval: Interval, since: datetime | None = None
+) -> list[UnpublishedDay]:
     """Move the pointer of each day back to what was published before its newest publication that still stands, all in
-    one transaction; a day that had nothing before has no pointer then. Days without a pointer are left out."""
+    one transaction; a day that had nothing before has no pointer then. Left out are days without a pointer, and those
+    whose newest publication is of before `since`."""
     history = sa.text(
-        "SELECT day, batch_id::text, mode FROM publications "
+        "SELECT day, batch_id::text, mode, published_at FROM publications "
         "WHERE model = :model AND day BETWEEN :start AND :end ORDER BY id"
     )
     about = {"model": model, "run_id": settings.run_id}
     undone = []
     with engine(settings).begin() as connection:
         lock(connection, f"publish {model}")
-        standing: dict[date, list[str]] = {}  # day -> batches, each in place of the one before
-        for day, batch, mode in connection.execute(history, {**about, "start": interval.start, "end": interval.end}):
+        standing: dict[date, list[tuple[str, datetime]]] = {}  # day -> batches, each in place of the one before
+        bounds = {"start": interval.start, "end": interval.end}
+        for day, batch, mode, at in connection.execute(history, {**about, **bounds}):
             batches = standing.setdefault(day, [])
             if mode == "undo":
                 batches.pop()
             else:
-                batches.append(batch)
-        for day, (*before, newest) in sorted((day, batches) for day, batches in standing.items() if batches):
-            back_to = before[-1] if before else None
+                batches.append((batch, at))
+        for day, (*before, (newest, at)) in sorted((day, batches) for day, batches in standing.items() if batches):
+            if since and at < since:
+                continue
+            back_to = before[-1][0] if before else None
             values = {**about, "day": day, "batch_id": back_to, "replaced": newest}
             connection.execute(
                 sa.text(

@@ -191,6 +191,8 @@ class Command:
             self._say(f"published already: {model} {span(days)}")
             if given.get("publish") == "replace":
                 undo = f"python -m include.cli unpublish --model {model} --start {days[0]} --end {days[-1]}"
+                # without the moment it would undo days too that these runs leave as they are
+                undo += f" --since {datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
                 self._say(f"  publish: replace. Readers get what these runs make instead; undo: {undo}")
             else:
                 self._say("  publish: missing. What readers see stays; a batch that differs is stored unpublished, and")

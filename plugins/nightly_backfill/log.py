@@ -28,7 +28,19 @@ def show(args: argparse.Namespace) -> None:
             )
         )
         if ti is None:
-            console.print(f"✗ there is no task {args.task_id} in run {args.run_id} of {args.dag_id}", style="red")
+            mapped = session.scalars(
+                select(TaskInstance.map_index)
+                .where(
+                    TaskInstance.dag_id == args.dag_id,
+                    TaskInstance.run_id == args.run_id,
+                    TaskInstance.task_id == args.task_id,
+                )
+                .order_by(TaskInstance.map_index)
+            ).all()
+            told = f"there is no task {args.task_id} in run {args.run_id} of {args.dag_id}"
+            if mapped:
+                told = f"{args.task_id} is mapped: say --map-index, one of {', '.join(map(str, mapped))}"
+            console.print(f"✗ {told}", style="red")
             raise SystemExit(2)
         lines, _ = TaskLogReader().read_log_chunks(ti, args.try_number or ti.try_number, {"end_of_log": False})
         for line in lines:
@@ -42,6 +54,8 @@ def _texts(line: Any) -> Iterator[str]:
     if event.startswith("::"):  # marks by which Airflow's pages fold
         return
     at = about.get("timestamp")
+    if reason := about.get("reason"):  # why a task was skipped
+        event = f"{event} {reason}"
     yield f"{at:%H:%M:%S} {about.get('level') or '':8}{event}" if at else event
     for error in about.get("error_detail") or []:
         for frame in error.get("frames") or []:

@@ -206,7 +206,7 @@ def test_a_run_that_was_started_by_hand_is_reset_into_the_pool_and_keeps_nothing
 
     code, said = backfill(stack, "model_score", "-s", "2013-03-02", "--dry-run", "--reset-dagruns", "-c", REPLACE)
     assert code == 0
-    assert "undo: python -m include.cli unpublish --model model --start 2013-03-02 --end 2013-03-02" in said
+    assert "undo: python -m include.cli unpublish --model model --start 2013-03-02 --end 2013-03-02 --since 20" in said
 
 
 REPLACE = json.dumps({"publish": "replace"})

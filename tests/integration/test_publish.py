@@ -22,7 +22,7 @@ from include.contracts import Interval, PublishedDay, ScoredDay
 from include.errors import BadData
 from include.io import database
 from include.io.tables import Scope, Tables
-from include.settings import Settings
+from include.settings import Settings, utc_now
 from include.steps import publish as step
 from include.steps.publish import publish_scores
 from include.steps.unpublish import unpublish
@@ -233,6 +233,18 @@ def test_a_publication_can_be_undone_one_after_the_other(put: Any, settings: Set
         ("replace", 1, None),
         ("undo", None, 1),
     ]
+
+
+def test_what_a_run_left_as_it_was_is_not_undone_with_it(put: Any, settings: Settings, late: Model) -> None:
+    """A replay that makes the same publishes nothing; to undo the newest would leave the day empty."""
+    other = DAY + timedelta(days=1)
+    put(frame(DAY, other))
+    began = utc_now()
+    put(pl.concat([frame(DAY), frame(other, shift=0.01)]))
+    undone = unpublish(late, Interval(start=DAY, end=other), settings, since=began)
+    assert [day.day for day in undone.days] == [other]
+    assert seen(settings) == content(frame(DAY, other))
+    assert unpublish(late, Interval.of(DAY), settings, since=began).rows == 0
 
 
 def test_what_is_undone_is_of_these_days_and_this_model(put: Any, settings: Settings, late: Model) -> None:

@@ -199,7 +199,10 @@ def test_the_command_says_it_by_its_exit_code_too(
     monkeypatch.setattr(cli, "load_project", lambda name: project)
     arguments = ["stale", "--project", "flights", "--start", str(DAYS.start), "--end", str(DAYS.end)]
     clean = CliRunner().invoke(cli.app, arguments)
-    assert (clean.exit_code, clean.output) == (0, f"✓ flights {DAYS}: nothing is out of date\n")
+    assert (clean.exit_code, clean.output) == (
+        0,
+        f"✓ flights {DAYS}: nothing is out of date of 4 prepared days (4 asked)\n",
+    )
     deliver_one(project, prepared, "weather", DAY, at=MUCH_LATER, name="again")
     told = CliRunner().invoke(cli.app, arguments)
     assert told.exit_code == 1
