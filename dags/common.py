@@ -117,17 +117,18 @@ def resolve(run_id: str, git_commit: str) -> Settings:
     """Places and secrets from the connections `nightly_*` (docs/configuration.md)."""
     from include.io.storage import is_s3
 
-    landing, tables, artifacts = uri_of("landing"), uri_of("tables"), uri_of("artifacts")
+    of_tables, mlflow = Connection.get("nightly_tables"), Connection.get("nightly_mlflow")
+    landing, tables, artifacts = uri_of("landing"), _uri(of_tables), uri_of("artifacts")
     return Settings(
         landing=landing,
         tables=tables,
         artifacts=artifacts,
         storage_options=_storage_options() if any(map(is_s3, (landing, tables, artifacts))) else {},
         database_url=_database_url("nightly_database"),
-        mlflow_tracking_uri=_secret("nightly_mlflow"),
-        mlflow_registry_uri=Connection.get("nightly_mlflow").extra_dejson.get("registry_uri"),
-        catalog=Connection.get("nightly_tables").extra_dejson.get("catalog"),
-        hash_key=_secret("nightly_hash_key"),
+        mlflow_tracking_uri=_secret(mlflow),
+        mlflow_registry_uri=mlflow.extra_dejson.get("registry_uri"),
+        catalog=of_tables.extra_dejson.get("catalog"),
+        hash_key=_secret(Connection.get("nightly_hash_key")),
         run_id=run_id,
         git_commit=git_commit,
     )
@@ -160,17 +161,22 @@ def outcomes_asset(project: Project) -> Asset:
 
 def uri_of(place: str) -> str:
     """Where landing, tables or artifacts are."""
-    connection_id = f"nightly_{place}"
-    uri = Connection.get(connection_id).extra_dejson.get("uri")
+    return _uri(Connection.get(f"nightly_{place}"))
+
+
+def _uri(connection: Connection) -> str:
+    uri = connection.extra_dejson.get("uri")
     if not uri:
-        raise AirflowFailException(f'connection {connection_id}: its extra must be {{"uri": "<folder or s3://…>"}}')
+        raise AirflowFailException(
+            f'connection {connection.conn_id}: its extra must be {{"uri": "<folder or s3://…>"}}'
+        )
     return str(uri)
 
 
-def _secret(connection_id: str) -> Any:
-    password = Connection.get(connection_id).password
+def _secret(connection: Connection) -> Any:
+    password = connection.password
     if not password:
-        raise AirflowFailException(f"connection {connection_id}: its password must hold the secret")
+        raise AirflowFailException(f"connection {connection.conn_id}: its password must hold the secret")
     return password
 
 

@@ -319,7 +319,8 @@ class StepOperator(SubmitOnceOperator):
         from include.run import record
 
         try:
-            found, why = answer(self.step, self._record(_stored(context)["token"]), self._here), None
+            found = answer(self.step, self._record(_stored(context)["token"]), self._here)
+            why = found.skipped
         except NotYet as error:
             found, why = None, str(error)
         except NeedsAttention as error:
@@ -327,6 +328,6 @@ class StepOperator(SubmitOnceOperator):
         seconds = self._hook.get_run(self.run_id).get("execution_duration", 0) / 1000
         started_at = utc_now() - timedelta(seconds=seconds)
         record(self.step, self.config, self.interval(), found, self._here, started_at)
-        if found is None or found.skipped:
-            raise AirflowSkipException(why or str(found and found.skipped))
+        if found is None or why:
+            raise AirflowSkipException(why)
         return found.model_dump(mode="json")

@@ -285,8 +285,8 @@ def stale(project: ProjectOption, start: Start, end: End = None) -> None:
     from include.stale import redo
     from include.stale import stale as find
 
-    interval = _interval(start, end)
-    found = find(load_project(project), interval, _settings())
+    interval, settings = _interval(start, end), _settings()
+    found = find(load_project(project), interval, settings)
     for each in found:
         typer.echo(f"✗ {each.day} {each.what}: {each.why}")
     if found:
@@ -294,7 +294,7 @@ def stale(project: ProjectOption, start: Start, end: End = None) -> None:
         for command in redo(load_project(project), found):
             typer.echo(command)
         raise typer.Exit(1)
-    prepared = len(database.nights(_settings(), project, interval))
+    prepared = len(database.nights(settings, project, interval))
     typer.echo(
         f"✓ {project} {interval}: nothing is out of date of {prepared} prepared days ({len(interval.days)} asked)"
     )

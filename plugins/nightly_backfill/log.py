@@ -19,24 +19,14 @@ def show(args: argparse.Namespace) -> None:
     """Print a line each of what the try logged; exit code 2 when there is no such task instance."""
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     with create_session() as session:
-        ti = session.scalar(
-            select(TaskInstance).where(
-                TaskInstance.dag_id == args.dag_id,
-                TaskInstance.run_id == args.run_id,
-                TaskInstance.task_id == args.task_id,
-                TaskInstance.map_index == args.map_index,
-            )
+        named = select(TaskInstance).where(
+            TaskInstance.dag_id == args.dag_id,
+            TaskInstance.run_id == args.run_id,
+            TaskInstance.task_id == args.task_id,
         )
+        ti = session.scalar(named.where(TaskInstance.map_index == args.map_index))
         if ti is None:
-            mapped = session.scalars(
-                select(TaskInstance.map_index)
-                .where(
-                    TaskInstance.dag_id == args.dag_id,
-                    TaskInstance.run_id == args.run_id,
-                    TaskInstance.task_id == args.task_id,
-                )
-                .order_by(TaskInstance.map_index)
-            ).all()
+            mapped = sorted(each.map_index for each in session.scalars(named))
             told = f"there is no task {args.task_id} in run {args.run_id} of {args.dag_id}"
             if mapped:
                 told = f"{args.task_id} is mapped: say --map-index, one of {', '.join(map(str, mapped))}"

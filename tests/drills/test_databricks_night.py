@@ -41,9 +41,7 @@ def live() -> Iterator[Live]:
         settings = {"mlflow_tracking_uri": mlflow, "mlflow_registry_uri": mlflow}
         section = {"databricks": {**CONFIG["databricks"], "settings": settings}}
         before = yaml.safe_dump({"databricks": CONFIG["databricks"]})
-        found.repository.write(
-            OF_PROJECT, lambda text: text.replace(before, yaml.safe_dump(section)).replace("\n    settings: {}", "")
-        )
+        found.repository.write(OF_PROJECT, lambda text: text.replace(before, yaml.safe_dump(section)))
         there = yaml.safe_dump({"run_on": {"fit": "databricks", "score": "databricks"}})
         found.repository.write(OF_MODEL, lambda text: f"{text}\n{there}")
         found.repository.commit("Training and scoring are on Databricks")
