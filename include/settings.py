@@ -37,6 +37,14 @@ class Settings(BaseSettings):
         """A secret is text, as a variable is."""
         return json.loads(given) if isinstance(given, str) else given
 
+    def variables(self) -> dict[str, str]:
+        """The `NIGHTLY_*` variables that say the same to another process; its secrets are readable there."""
+        said = self.model_dump(exclude_none=True)
+        options = {name: value.get_secret_value() for name, value in said["storage_options"].items()}
+        said["storage_options"] = json.dumps(options)
+        texts = {name: value if isinstance(value, str) else value.get_secret_value() for name, value in said.items()}
+        return {f"NIGHTLY_{name}".upper(): text for name, text in texts.items()}
+
 
 def utc_now() -> datetime:
     """The clock, for `*_at` audit columns only: no step decides anything by it."""

@@ -4,7 +4,6 @@
 the settings of the connections, and `health …` is what the engine asks a service.
 """
 
-import json
 import os
 import shutil
 import socket
@@ -48,7 +47,8 @@ def init() -> None:
         s3, bucket = S3Hook(aws_conn_id=STORAGE), urlsplit(uri).netloc
         if not s3.check_for_bucket(bucket):
             s3.create_bucket(bucket)
-    subprocess.run([sys.executable, "-m", "include.cli", "migrate"], check=True, env=_environment())
+    migrate = [sys.executable, "-m", "include.cli", "migrate"]
+    subprocess.run(migrate, check=True, env=os.environ | settings.variables())
     for folder in Path(os.environ["TMPDIR"]).iterdir():
         if time.time() - folder.stat().st_mtime > STALE_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
@@ -57,7 +57,7 @@ def init() -> None:
 def cli(arguments: Sequence[str]) -> None:
     """Become the product's command line, whose standard output is a record: Airflow would log there."""
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
-    os.execve(sys.executable, [sys.executable, "-m", "include.cli", *arguments], _environment())
+    os.execve(sys.executable, [sys.executable, "-m", "include.cli", *arguments], os.environ | _settings().variables())
 
 
 def mlflow() -> None:
@@ -119,15 +119,6 @@ def _settings() -> "Settings":
     from dags.common import resolve
 
     return resolve("by-hand", os.environ.get("NIGHTLY_GIT_COMMIT", "unknown"))
-
-
-def _environment() -> dict[str, str]:
-    """The environment with the product's settings, as the connections say them."""
-    said = _settings().model_dump(exclude_unset=True)
-    options = {name: value.get_secret_value() for name, value in said.pop("storage_options").items()}
-    texts = {name: value if isinstance(value, str) else value.get_secret_value() for name, value in said.items()}
-    variables = texts | {"storage_options": json.dumps(options)}
-    return {**os.environ, **{f"NIGHTLY_{name}".upper(): value for name, value in variables.items()}}
 
 
 def _find_heartbeat(job: str) -> None:

@@ -69,7 +69,11 @@ class Composed:
 
     def up(self) -> None:
         """As `make up` does it, without the build; returns when all is healthy."""
-        self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "300")
+        try:
+            self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "300")
+        except AssertionError as error:
+            error.add_note(self.compose("logs", "--tail", "20"))  # they are gone with the containers
+            raise
         self.__dict__.pop("_client", None)
 
     def cli(self, *arguments: str) -> str:

@@ -24,19 +24,13 @@ from tests.killing import end_this_process, wrap
 from tests.writers import WRITERS
 
 ROOT = Path(__file__).parents[2]
-SECRETS = ("database_url", "mlflow_tracking_uri", "hash_key")
 
 
 class Processes:
     """Python processes that do what they are told, all at the same moment."""
 
     def __init__(self, settings: Settings, count: int) -> None:
-        values = {name: getattr(settings, name) for name in ("landing", "tables", "artifacts", "run_id")}
-        values |= {name: getattr(settings, name).get_secret_value() for name in SECRETS}
-        if settings.storage_options:
-            options = {name: value.get_secret_value() for name, value in settings.storage_options.items()}
-            values["storage_options"] = json.dumps(options)
-        environment = {**os.environ, **{f"NIGHTLY_{name}".upper(): value for name, value in values.items()}}
+        environment = os.environ | settings.variables()
         self.children = [
             subprocess.Popen(
                 [sys.executable, "-m", "tests.integration.processes"],

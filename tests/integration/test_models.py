@@ -345,14 +345,12 @@ def child(what: str, where: str) -> None:
 
 
 def start(settings: Settings, *arguments: str) -> "subprocess.Popen[str]":
-    secrets = ("database_url", "mlflow_tracking_uri", "hash_key")
-    given = {name: getattr(settings, name).get_secret_value() for name in secrets}
-    given |= {name: getattr(settings, name) for name in ("landing", "tables", "artifacts", "run_id")}
-    environment = {**os.environ, **{f"NIGHTLY_{name.upper()}": value for name, value in given.items()}}
     code = "import sys; from tests.integration import test_models; test_models.child(*sys.argv[1:])"
     root = Path(__file__).parents[2]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, cwd=root, **pipes)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], env=os.environ | settings.variables(), cwd=root, **pipes
+    )
 
 
 def killed(settings: Settings, *arguments: str) -> None:

@@ -371,12 +371,10 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., "subproc
     def start(scores: pl.DataFrame, mode: str = "replace", run_id: str = "other") -> "subprocess.Popen[str]":
         path = tmp_path / f"{len(started)}.parquet"
         scores.write_parquet(path)
-        secret = {name: getattr(settings, name).get_secret_value() for name in ("database_url", "mlflow_tracking_uri")}
-        variables = {**settings.model_dump(include={"landing", "tables", "artifacts"}), **secret, "run_id": run_id}
-        environment = {f"NIGHTLY_{name.upper()}": value for name, value in {**variables, "hash_key": "k"}.items()}
+        variables = settings.model_copy(update={"run_id": run_id}).variables()
         process = subprocess.Popen(
             [sys.executable, "-c", PROCESS, str(path), mode],
-            env={**os.environ, **environment},
+            env=os.environ | variables,
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

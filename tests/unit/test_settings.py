@@ -1,0 +1,33 @@
+"""Settings reach another process by its variables and nobody else."""
+
+import os
+
+import pytest
+
+from include.settings import Settings
+
+SAID = {
+    "NIGHTLY_LANDING": "s3://nightly/landing",
+    "NIGHTLY_TABLES": "s3://nightly/tables",
+    "NIGHTLY_ARTIFACTS": "s3://nightly/artifacts",
+    "NIGHTLY_DATABASE_URL": "postgresql://nightly:guarded@postgres/nightly",
+    "NIGHTLY_MLFLOW_TRACKING_URI": "postgresql://mlflow:guarded@postgres/mlflow",
+    "NIGHTLY_HASH_KEY": "guarded",
+    "NIGHTLY_STORAGE_OPTIONS": '{"AWS_ACCESS_KEY_ID": "guarded", "AWS_REGION": "eu-west-1"}',
+    "NIGHTLY_RUN_ID": "by-hand",
+    "NIGHTLY_GIT_COMMIT": "0123456789ab",
+}
+MORE = {"NIGHTLY_CATALOG": "main.nightly", "NIGHTLY_MLFLOW_REGISTRY_URI": "databricks-uc"}
+
+
+@pytest.mark.parametrize("said", [SAID, SAID | MORE])
+def test_variables_say_the_same_to_another_process(said: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("NIGHTLY_")]:
+        monkeypatch.delenv(name)
+    for name, text in said.items():
+        monkeypatch.setenv(name, text)
+    settings = Settings()
+    assert settings.variables() == said
+    assert "guarded" not in repr(settings)
+    fields = {f"NIGHTLY_{name}".upper() for name in Settings.model_fields}
+    assert fields == SAID.keys() | MORE.keys(), "say the new one here too"
