@@ -9,6 +9,7 @@ SUITES := $(foreach suite,unit dags plugins databricks integration e2e,$(if $(wi
 SOURCES := include dags tools bench $(if $(wildcard plugins/*.py plugins/*/*.py),plugins)
 LOCK := $(BIN)/uv pip compile requirements.in --quiet --no-header --python-version 3.11
 PYTEST_FLAGS ?=
+WORKERS ?= 2
 
 # Imports take three to four times as long without bytecode.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "make test-<suite>       Run one of: $(SUITES); PYTEST_FLAGS are passed on"
+	@echo "make test-<suite>       Run one of: $(SUITES); PYTEST_FLAGS are passed on, WORKERS=0 is one process"
 
 setup: $(INSTALLED) ## Install what requirements.txt locks into .venv
 
@@ -66,8 +67,9 @@ $(DELTA)/.fetched: tests/databricks/pom.xml
 		-DoutputDirectory=$(abspath $(DELTA))
 	@touch $@
 
+# a file stays with one worker: some tell a story
 test-%: setup
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/$*
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_FLAGS) tests/$*
 
 drills: setup ## Long tests outside CI: kill each step, plant each failure and mend it by the commands of its runbook
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/faults tests/drills

@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Annotated
 
 import httpx
@@ -166,7 +167,7 @@ class Stack:
         With `s3`, landing, tables and artifacts are in an S3 server, which is empty after each start of it, and not in
         folders. `None` leaves each as it was.
         """
-        with self._lock():
+        with self._lock(), one_start_at_a_time(self.say):
             self._start_postgres()
             asked = {"schedule": schedule, "mlflow": mlflow, "spark": spark, "s3": s3}
             self._remember(**{name: value for name, value in asked.items() if value is not None})
@@ -673,6 +674,18 @@ def _write_private(file: Path, text: str) -> None:
     draft.touch(mode=0o600)
     draft.write_text(text)
     draft.replace(file)
+
+
+@contextmanager
+def one_start_at_a_time(say: Callable[[str], object]) -> Iterator[None]:
+    """Wait until no other stack of this user starts: a port that it chose is free until its service listens."""
+    with (Path(gettempdir()) / f"nightly-start-{os.getuid()}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another stack to start")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _is_free(port: int) -> bool:

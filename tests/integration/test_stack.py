@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import psutil
 import pytest
 
 from tools import processes
-from tools.stack import MLFLOW, ROOT, SERVICES, SPARK, USUAL_PORTS, Stack
+from tools.stack import MLFLOW, ROOT, SERVICES, SPARK, USUAL_PORTS, Stack, one_start_at_a_time
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -103,6 +104,19 @@ def running_pids(stack: Stack) -> dict[str, int | None]:
     status = stack.status()
     assert all(service.healthy for service in status), status
     return {service.name: service.pid for service in status}
+
+
+def test_two_that_start_at_once_do_not_choose_the_same_ports() -> None:
+    with tempfile.TemporaryDirectory(prefix="nightly-stack-") as folder, one_start_at_a_time(print):
+        script = "import sys; from pathlib import Path; from tools.stack import Stack; "
+        script += "Stack(Path(sys.argv[1]), say=lambda text: print(text, flush=True)).start()"
+        command = [sys.executable, "-c", script, folder]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "waiting for another stack to start\n"
+            other.kill()
+        assert not (Path(folder) / "state.json").exists()
+        assert processes.find_processes(Path(folder)) == []
 
 
 def test_is_healthy_on_ports_of_its_own(stack: Stack) -> None:
