@@ -190,6 +190,20 @@ def _versions(model: str, interval: Interval, version: int | None) -> dict[date,
 
 
 @app.command()
+def reproduce(
+    model: ModelOption,
+    version: Annotated[int, typer.Option("--version", "--model-version", min=1, help="a version of the registry")],
+) -> None:
+    """Train a version again on the rows it saw, and compare what both say of them; exit code 1 when they differ."""
+    from include.reproduce import reproduce as train_again
+
+    found = train_again(load_model(model), version, _settings())
+    _print(found)
+    if found.differing:
+        raise typer.Exit(1)
+
+
+@app.command()
 def ledger(model: ModelOption) -> None:
     """Print what people decided about a model's champion, for `restore_ledger`: the one thing that no replay makes."""
     from include.io import ledger as book

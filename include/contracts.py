@@ -305,6 +305,21 @@ class Recorded(StepResult):
     days: int
 
 
+class Reproduced(Record):
+    """`cli reproduce`: of the `rows` that a version's training saw, `differing` are scored otherwise by the model that
+    was trained anew, by at most `largest_difference` (in the unit of the score). `changed`: what is no longer as it
+    was when the version was made, and may be why."""
+
+    model: str
+    version: int
+    candidate: str
+    day: date
+    rows: int
+    differing: int
+    largest_difference: float
+    changed: tuple[str, ...]
+
+
 class Alert(Record):
     """What people are told of once: `subject` (a model) broke `rule` as of run day `day`, in words."""
 

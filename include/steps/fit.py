@@ -39,7 +39,7 @@ def fit(
     `rows` and `interval` of the result are of the days fitted. Raises `NeedsAttention` for more than one day or too
     few labelled ones, `BadConfig` for a candidate or parameter that there is not, `BadData` as `take_snapshot` does.
     """
-    chosen = _candidate(model, candidate)
+    chosen = named_candidate(model, candidate)
     if interval.start != interval.end:
         raise NeedsAttention(
             f"{model.name}: a training is of one run day, and {interval} is {len(interval.days)}; "
@@ -87,12 +87,10 @@ def _fit(
     provenance: dict[str, Any],
     registry: Registry,
 ) -> FitRun:
-    estimator = _build(model, candidate)
     fitted, judged = snapshot.fitted_rows, snapshot.judged_rows
-    _require_classes(model, fitted)
     started = utc_now()
-    with threadpool_limits(1):  # sums in another order differ in the last bits
-        estimator.fit(learning.inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
+    estimator = train(model, candidate, snapshot)
+    with threadpool_limits(1):
         score = learning.predict(model.task, estimator, learning.inputs(judged, model.numeric, model.categorical))
     metrics = learning.metrics(model.task, judged[LABEL].to_numpy(), score)
     seconds = (utc_now() - started).total_seconds()
@@ -114,6 +112,15 @@ def _fit(
     return run
 
 
+def train(model: Model, candidate: Candidate, snapshot: Snapshot) -> BaseEstimator:
+    """The candidate, fitted on the days of the snapshot to fit on. Raises `BadConfig` for a parameter that there is
+    not, `BadData` when all rows have one outcome."""
+    estimator, fitted = _build(model, candidate), snapshot.fitted_rows
+    _require_classes(model, fitted)
+    with threadpool_limits(1):  # sums in another order differ in the last bits
+        return estimator.fit(learning.inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
+
+
 def _provenance(
     project: Project, model: Model, snapshot: Snapshot, versions: dict[str, int], settings: Settings
 ) -> dict[str, Any]:
@@ -133,7 +140,7 @@ def _provenance(
         **{f"{what}_version": version for what, version in versions.items()},
         "data_digest": snapshot.digest,
         "config_digest": model.digest,
-        "lock_digest": _lock_digest(),
+        "lock_digest": lock_digest(),
         "git_commit": settings.git_commit,
         "seed": model.seed,
         "run_id": settings.run_id,
@@ -153,18 +160,20 @@ def _digest(project: Project, model: Model, candidate: Candidate, snapshot: Snap
         "fit": str(snapshot.fit),
         "judge": str(snapshot.judge),
         "rows": snapshot.digest,
-        "lock": _lock_digest(),
+        "lock": lock_digest(),
         "code": hashlib.sha256(Path(__file__).read_bytes() + Path(learning.__file__).read_bytes()).hexdigest(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _lock_digest() -> str:
+def lock_digest() -> str:
+    """sha256 of the locked environment."""
     found = [lock for lock in LOCKS if lock.exists()]
     return hashlib.sha256(found[0].read_bytes()).hexdigest() if found else "none"
 
 
-def _candidate(model: Model, name: str) -> Candidate:
+def named_candidate(model: Model, name: str) -> Candidate:
+    """Raises `BadConfig`, with the nearest name, when `model.yaml` has no such candidate."""
     for candidate in model.candidates:
         if candidate.name == name:
             return candidate

@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from include.contracts import Interval
+from include.contracts import Interval, Reproduced
 from include.io import storage
 from tools import demo, processes, summary
 from tools.postgres import find_binaries
@@ -151,6 +151,15 @@ def test_one_challenger_is_promoted_and_one_is_rejected_for_a_reason(stack: Stac
     assert "of champion 2 on the same 12," in decisions[-1].why_not
     versions = summary.query(ops, "SELECT DISTINCT model, day, model_version FROM current_predictions ORDER BY 1, 2")
     assert [v.model_version for v in versions if v.model == "late_arrival"] == [1, 2]
+
+
+@on_folders
+def test_the_champion_can_be_made_again_to_the_bit(stack: Stack) -> None:
+    done = cli(stack, "reproduce", "--model", "late_arrival", "--version", "2")
+    assert done.returncode == 0, done.stderr
+    found = Reproduced.model_validate_json(done.stdout)
+    assert found.rows > 10_000
+    assert (found.differing, found.largest_difference, found.changed) == (0, 0.0, ())
 
 
 @on_each

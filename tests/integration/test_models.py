@@ -28,6 +28,7 @@ from include.errors import BadConfig, BadData, NeedsAttention
 from include.io import database, ledger
 from include.io.registry import EVALUATED, Registry
 from include.io.tables import Scope, Tables
+from include.reproduce import reproduce
 from include.run import run
 from include.settings import Settings
 from include.steps import fit as fit_step
@@ -302,6 +303,44 @@ def test_what_is_not_a_fit_of_the_day_is_refused(prepared: Settings) -> None:
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"digest": "another"})])
     with pytest.raises(NeedsAttention, match="no run 0123"):
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"run_id": "0123"})])
+
+
+# --- reproduce --------------------------------------------------------------------------------------------------------
+
+
+def test_a_version_is_trained_again_to_the_bit_from_the_rows_it_saw(prepared: Settings) -> None:
+    made = train(prepared.model_copy(update={"git_commit": "fedcba987654"}))
+    before = ([run.info.run_id for run in runs(prepared)], versions(prepared))
+    change(prepared, "features_flights", DAYS, pl.lit(1.0).alias("departure_hour"))
+    later = prepared.model_copy(update={"git_commit": "0123456789ab"})
+    found = reproduce(MODEL, made.version or 0, later)
+    assert (found.day, found.candidate, found.rows) == (DAY, made.candidate, 16 * FLIGHTS)
+    assert (found.differing, found.largest_difference, found.changed) == (0, 0.0, ("commit",))
+    assert ([run.info.run_id for run in runs(prepared)], versions(prepared)) == before, "it writes nothing"
+
+
+def test_a_version_that_this_code_makes_otherwise_is_told_with_what_changed(prepared: Settings) -> None:
+    made = train(prepared)
+    others = ({"kind": "linear", "C": 0.2}, {"kind": "boosted", "max_iter": 9, "min_samples_leaf": 50})
+    candidates = [Candidate(name=old.name, params=params) for old, params in zip(MODEL.candidates, others, strict=True)]
+    changed = MODEL.model_copy(update={"candidates": tuple(candidates)})
+    found = reproduce(changed, made.version or 0, prepared)
+    assert 0 < found.differing <= found.rows
+    assert 0 < found.largest_difference < 1
+    assert found.changed == ("model.yaml or estimator.py",)
+
+
+def test_a_version_that_cannot_be_trained_again_is_told_with_its_commit(prepared: Settings) -> None:
+    made = train(prepared.model_copy(update={"git_commit": "0123456789ab"}))
+    version = made.version or 0
+    without = MODEL.model_copy(update={"candidates": (Candidate(name="new", params={"kind": "linear"}),)})
+    with pytest.raises(NeedsAttention, match=r"no candidate '\w+'.* Commit 0123456789ab made it"):
+        reproduce(without, version, prepared)
+    narrower = MODEL.model_copy(update={"numeric": MODEL.numeric[1:]})
+    with pytest.raises(NeedsAttention, match=r"are not those that .* Commit 0123456789ab made it"):
+        reproduce(narrower, version, prepared)
+    with pytest.raises(NeedsAttention, match="has no version 7"):
+        reproduce(MODEL, 7, prepared)
 
 
 # --- killed, and twice at once ----------------------------------------------------------------------------------------
