@@ -339,7 +339,7 @@ def _in_words() -> Iterator[None]:
 def main() -> None:
     """The command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for noisy in ("py4j", "alembic", "mlflow", "great_expectations"):
+    for noisy in ("py4j", "alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with _in_words():
         app()

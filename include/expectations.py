@@ -159,7 +159,8 @@ class Suites:
     """`expectations.yaml` as Great Expectations suites, one a feed."""
 
     def __init__(self, project: Project) -> None:
-        logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # it sets its own
+        for its_own in ("great_expectations", "great_expectations.data_context.types.base"):
+            logging.getLogger(its_own).setLevel(logging.WARNING)
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
         asset = context.data_sources.add_pandas(project.name).add_dataframe_asset("delivery")

@@ -21,7 +21,7 @@ NEXT = """wrote {folder}
 Next:
   1. model.yaml: columns, candidates, thresholds of the gate; estimator.py: how it learns; README.md: the model card.
   2. . .local/env && python -m include.cli gate --model {name} --day <a day>   (after make run)
-  3. make check test-unit, and a pull request; the DAGs {name}_train and {name}_score are there by themselves."""
+  3. make docs check test-unit, and a pull request; the DAGs {name}_train and {name}_score are there by themselves."""
 
 
 def new_model(project: str, name: str, outcome: str, like: str | None, projects: Path = PROJECTS) -> Path:
