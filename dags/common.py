@@ -61,13 +61,13 @@ def every_night(project: Project) -> CronTriggerTimetable:
     return CronTriggerTimetable(project.schedule, timezone=project.timezone)
 
 
-def nightly(project: Project, **more: Param) -> dict[str, Any]:
+def nightly(project: Project, owner: str, **more: Param) -> dict[str, Any]:
     """Arguments of a DAG that handles one day a run: one run each night, none for nights that were missed (on-call
     backfills those knowingly), and a form to start it for any day, with `more` params."""
     return {
         "start_date": datetime.combine(project.first_day, datetime.min.time(), project.zone),
         "catchup": False,
-        "default_args": {**POLICY, "owner": project.owner},
+        "default_args": {**POLICY, "owner": owner},
         "params": {"day": params.day(project), **more},
         "dagrun_timeout": timedelta(hours=24),
         "on_failure_callback": RUN_FAILED,

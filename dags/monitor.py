@@ -41,7 +41,7 @@ def monitor(project: Project) -> None:
         tags=[project.name, "nightly"],
         schedule=every_night(project),
         max_active_runs=4,
-        **nightly(project),
+        **nightly(project, project.owner),
     )
     def build() -> None:
         @task(outlets=[outcomes_asset(project)])

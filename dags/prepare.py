@@ -45,7 +45,7 @@ def prepare(project: Project) -> DAG:
         tags=[project.name, "nightly"],
         schedule=every_night(project),
         max_active_runs=4,
-        **nightly(project, as_of=params.as_of()),
+        **nightly(project, project.owner, as_of=params.as_of()),
     )
     def build() -> None:
         @task

@@ -27,7 +27,7 @@ def replay_sample(project: Project) -> None:
         tags=[project.name, "nightly", "sample"],
         schedule=every_night(project),
         max_active_runs=4,
-        **nightly(project),
+        **nightly(project, project.owner),
     )
     def build() -> None:
         @task

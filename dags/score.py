@@ -40,7 +40,7 @@ def score_and_publish(model: Model) -> DAG:
         tags=[project.name, model.name, "nightly"],
         schedule=every_night(project),
         max_active_runs=4,
-        **nightly(project, as_of=params.as_of(), model=params.model(), publish=params.publish()),
+        **nightly(project, model.owner, as_of=params.as_of(), model=params.model(), publish=params.publish()),
     )
     def build() -> None:
         @task(outlets=[predictions_asset(model)])

@@ -58,7 +58,7 @@ def train(model: Model) -> DAG:
         tags=[project.name, model.name, "nightly"],
         schedule=every_night(project),
         max_active_runs=1,  # a gate needs the champion that earlier nights made
-        **nightly(project, as_of=params.as_of(), displace_newer=params.displace_newer()),
+        **nightly(project, model.owner, as_of=params.as_of(), displace_newer=params.displace_newer()),
     )
     def build() -> None:
         def night() -> Interval:
