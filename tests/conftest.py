@@ -4,6 +4,7 @@ Nothing is imported or started before a test asks for it: unit tests need neithe
 """
 
 import itertools
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,11 @@ from include.config import Project, load_project
 from include.settings import Settings
 
 _numbers = itertools.count()
+
+
+def pytest_unconfigure() -> None:
+    """What ends with the process may log to files that are closed by then: that is no failure to be shown."""
+    logging.raiseExceptions = False
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
@@ -27,25 +27,27 @@ def outcomes(project: Project, interval: Interval, settings: Settings, *, knowle
     recorded before; with knowledge `latest`, what those that were made with it know.
 
     An outcome without a row is not known yet; with a null value it is known to have none, as the delay of a cancelled
-    flight. Nights in any order end the same, and the same one again changes nothing. `rows`: outcomes written.
-    Raises `BadData` when a night is not prepared, or a delivery gives an entity twice or a value that is not finite.
+    flight. Nights in any order or at once end the same, and the same one again changes nothing. `rows`: outcomes
+    written. Raises `BadData` when a night is not prepared, or a delivery gives an entity twice or a value that is not
+    finite.
     """
     nights = database.nights(settings, project.name, interval, knowledge)
     if missing := sorted(set(interval.days) - {n.day for n in nights}):
         raise BadData(f"{project.name}: no night of {', '.join(map(str, missing[:10]))}; run build_features first")
     as_of = {n.day: n.as_of for n in nights}
-    tables = Tables(settings)
-    deliveries = tables.scan(deliveries_table(project.name)).collect()
     rows, changed = 0, set[date]()
-    for name, outcome in project.outcomes.items():
-        stored = database.newest_outcomes(settings, project.name, name)
-        known = _known(project, outcome.feed, deliveries, as_of, stored)
-        for n in range(0, len(known), CHUNK_DAYS):
-            part = dict(list(known.items())[n : n + CHUNK_DAYS])
-            values = _values(project, name, tables, part)
-            for day in record_outcomes(project, name, values, part, settings):
-                changed.add(day)
-                rows += values.filter(pl.col("day") == day).height
+    for name in project.outcomes:
+        known, _ = _known(project, name, as_of, knowledge, settings)
+        while known:
+            for n in range(0, len(known), CHUNK_DAYS):
+                part = dict(list(known.items())[n : n + CHUNK_DAYS])
+                values = _values(project, name, Tables(settings), part)
+                for day in record_outcomes(project, name, values, part, settings):
+                    changed.add(day)
+                    rows += values.filter(pl.col("day") == day).height
+            # a later night at the same time could not correct what was not recorded, nor this one ask what that knows
+            known, stored = _known(project, name, as_of, knowledge, settings)
+            known = {day: found for day, found in known.items() if stored[day] < found}
     log.info("%s: outcomes of %d days recorded, %d rows", interval, len(changed), rows)
     return Recorded(interval=interval, rows=rows, days=len(changed))
 
@@ -83,26 +85,33 @@ def record_outcomes(
     return database.replace_outcomes(settings, project.name, outcome, days, values)
 
 
+Deliveries = dict[date, tuple[datetime, str]]
+"""Day -> (available_at, delivery_id) of the delivery that its outcomes are from."""
+
+
 def _known(
-    project: Project,
-    feed: str,
-    deliveries: pl.DataFrame,
-    as_of: Mapping[date, datetime],
-    stored: Mapping[date, tuple[datetime, str]],
-) -> dict[date, tuple[datetime, str]]:
-    """Day -> (available_at, delivery_id) of the newest delivery that a night of the interval knows: of each day whose
-    file one needs, and of recorded days where it is newer than the recorded one."""
+    project: Project, outcome: str, as_of: Mapping[date, datetime], knowledge: Knowledge, settings: Settings
+) -> tuple[Deliveries, Deliveries]:
+    """The newest deliveries that a night of the interval knows, or a later one whose own day is recorded: of each day
+    whose file a night of the interval needs, and of recorded days where it is newer than the recorded one; and those
+    that are recorded."""
+    feed = project.outcomes[outcome].feed
+    needed = project.feeds[feed].needed_day
+    stored = database.newest_outcomes(settings, project.name, outcome)
+    deliveries = Tables(settings).scan(deliveries_table(project.name)).collect()
+    after = Interval(start=max(as_of) + timedelta(days=1), end=date.max)
+    later = [n.as_of for n in database.nights(settings, project.name, after, knowledge) if needed(n.day) in stored]
     available = dict(deliveries.select("delivery_id", "available_at").iter_rows())
-    own = {project.feeds[feed].needed_day(run_day): moment for run_day, moment in as_of.items()}
+    own = {needed(run_day): moment for run_day, moment in as_of.items()}
     days_known_at: dict[datetime, list[date]] = {}
-    latest = max(as_of.values())
+    latest = max([*as_of.values(), *later])
     days_known_at[latest] = [day for day in stored if day < min(own)]
-    moments: list[datetime] = []
+    moments = [max(later)] if later else []
     for day in sorted(own, reverse=True):
         # a night knows nothing of days after the one it needs, however late it is
         moments.append(max([own[day], *moments[-1:]]))
         days_known_at.setdefault(moments[-1], []).append(day)
-    known: dict[date, tuple[datetime, str]] = {}
+    known: Deliveries = {}
     for moment, days in days_known_at.items():
         if days:
             newest = in_force(deliveries, feed, Interval(start=min(days), end=max(days)), moment)
@@ -110,7 +119,7 @@ def _known(
                 found = (available[newest[day]], newest[day])
                 if day in own or stored[day] < found:
                     known[day] = found
-    return dict(sorted(known.items()))
+    return dict(sorted(known.items())), stored
 
 
 def _values(

@@ -1,13 +1,14 @@
-"""Seven nights, lived one by one, then everything but landing wiped, and replayed by `airflow dags backfill`: the same
-to the bit. Among them a late delivery, a correction that came later, and a decision of a person.
+"""Nights, lived one by one, then everything but landing wiped, and replayed by `airflow dags backfill`: the same to the
+bit. Among them a late delivery, a correction that came later, and a decision of a person.
 
-The tests of this file tell one story and run in its order.
+The tests of this file tell one story and run in its order: here of four nights, in `tests/drills` of seven.
 """
 
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,9 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
 
 PROJECT, MODEL = demo.PROJECT, "late_arrival"
 HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 2, 13))
-NIGHTS = Interval(start=date(2013, 2, 14), end=date(2013, 2, 20))  # the first whose training the gate lets through
+FIRST = date(2013, 2, 14)  # the first whose training the gate lets through
+CORRECTED = date(2013, 2, 15)  # its actuals
 LATE = date(2013, 2, 16)  # its weather comes at ten
-CORRECTED, KNOWN_FROM = date(2013, 2, 15), date(2013, 2, 19)  # actuals of a day, and the first night to know better
-ROLLED_BACK_FROM = date(2013, 2, 19)
 PREPARE, TRAIN, SCORE, MONITOR = (
     f"{PROJECT.name}_prepare",
     f"{MODEL}_train",
@@ -45,10 +45,10 @@ SAME = (
 
 
 class Story:
-    """A stack, and what each night left."""
+    """A stack, and what each night left. From one night on the correction is known, and a person's decision holds."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
+    def __init__(self, stack: Stack, nights: Interval, corrected_from: date) -> None:
+        self.stack, self.nights, self.corrected_from = stack, nights, corrected_from
         self.before: dict[str, Any] = {}
         self.people = ""
 
@@ -84,7 +84,7 @@ class Story:
     def correct(self) -> None:
         """The supplier of the actuals was wrong by half an hour, and says so days later."""
         rows = make_frame(PROJECT, "actuals", CORRECTED).with_columns(pl.col("arr_delay_minutes") + 30)
-        at = datetime.combine(KNOWN_FROM - timedelta(days=1), time(12), PROJECT.zone)
+        at = datetime.combine(self.corrected_from - timedelta(days=1), time(12), PROJECT.zone)
         deliver(PROJECT, "actuals", CORRECTED, rows, available_at=at, settings=self.settings, name="corrected")
 
     def left(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Story:
     def cli_champions(self) -> dict[date, int]:
         from include.io import ledger
 
-        return ledger.champions(self.settings, MODEL, NIGHTS.shifted(end=1))
+        return ledger.champions(self.settings, MODEL, self.nights.shifted(end=1))
 
     def wipe(self) -> None:
         """All but landing: tables, models, the shared database and MLflow's."""
@@ -115,11 +115,17 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story() -> Iterator[Story]:
+    with telling(Interval(start=FIRST, end=date(2013, 2, 17)), corrected_from=date(2013, 2, 17)) as story:
+        yield story
+
+
+@contextmanager
+def telling(nights: Interval, corrected_from: date) -> Iterator[Story]:
     # not in pytest's folder, which each session closes to the user that runs PostgreSQL for root
     with tempfile.TemporaryDirectory(prefix="nightly-replay-") as folder:
         stack = Stack(Path(folder) / "home")
         stack.start(schedule=False)
-        yield Story(stack)
+        yield Story(stack, nights, corrected_from)
         stack.stop()
         assert processes.find_processes(stack.home) == []
 
@@ -141,30 +147,30 @@ def prepare_history(airflow: demo.Airflow, run_id: str, day: date) -> None:
     airflow.follow(airflow.run([f"{PROJECT.name}_reprocess"], run_id, day, **conf))
 
 
-def test_seven_nights_are_lived(story: Story, airflow: demo.Airflow) -> None:
+def test_the_nights_are_lived(story: Story, airflow: demo.Airflow) -> None:
     story.cli("migrate")
     for day in HISTORY.days:
         story.land(day)
     prepare_history(airflow, "lived", HISTORY.start)
-    for day in NIGHTS.days:
+    for day in story.nights.days:
         story.land(day)
-        if day == KNOWN_FROM:
+        if day == story.corrected_from:
             story.correct()
         airflow.follow(airflow.run([PREPARE, TRAIN, SCORE, MONITOR], f"lived__{day}", day))
-        if day == ROLLED_BACK_FROM - timedelta(days=1):
-            decide = ("--from-day", str(ROLLED_BACK_FROM), "--by", "Ada", "--why", "storms", "--force")
-            version = "2" if story.cli_champions()[ROLLED_BACK_FROM] != 2 else "1"
+        if day == story.corrected_from - timedelta(days=1):
+            decide = ("--from-day", str(story.corrected_from), "--by", "Ada", "--why", "storms", "--force")
+            version = "2" if story.cli_champions()[story.corrected_from] != 2 else "1"
             story.cli("promote", "--model", MODEL, "--version", version, *decide)
     story.before = story.left()
     story.people = story.cli("ledger", "--model", MODEL)
     gates, champions = story.before["gates"], story.before["champions"]
-    assert len(gates) == len(NIGHTS.days)
+    assert len(gates) == len(story.nights.days)
     assert len(set(champions.values())) > 1, "no promotion was seen"
-    assert champions[ROLLED_BACK_FROM] != champions[ROLLED_BACK_FROM - timedelta(days=1)]
+    assert champions[story.corrected_from] != champions[story.corrected_from - timedelta(days=1)]
     nights = story.before["nights"]
     late = PROJECT.at(LATE, time(10))
     assert sum(late.isoformat()[:16] in night for night in nights) == 1, nights
-    assert sum("corrected" in night for night in nights) == (NIGHTS.end - KNOWN_FROM).days + 1
+    assert sum("corrected" in night for night in nights) == (story.nights.end - story.corrected_from).days + 1
 
 
 def test_replayed_from_landing_they_are_the_same_to_the_bit(story: Story, airflow: demo.Airflow) -> None:
@@ -173,23 +179,23 @@ def test_replayed_from_landing_they_are_the_same_to_the_bit(story: Story, airflo
     people.write_text(story.people, encoding="utf-8")
     assert story.cli("restore_ledger", "--model", MODEL, "--file", str(people)) == "1 of 1 rows written\n"
     prepare_history(airflow, "replayed", HISTORY.end)
-    story.backfill(PREPARE, NIGHTS, "--run-backwards")  # in any order
-    story.backfill(TRAIN, NIGHTS, "-c", '{"displace_newer": true}')  # the row of the person is newer than any
-    story.backfill(SCORE, NIGHTS)
-    story.backfill(MONITOR, NIGHTS)
+    story.backfill(PREPARE, story.nights, "--run-backwards")  # in any order
+    story.backfill(TRAIN, story.nights, "-c", '{"displace_newer": true}')  # the row of the person is newer than any
+    story.backfill(SCORE, story.nights)
+    story.backfill(MONITOR, story.nights)
     after = story.left()
     assert after.keys() == story.before.keys()
     for name, before in story.before.items():
         assert same(after[name], before), name
-    days = ("--start", str(HISTORY.start), "--end", str(NIGHTS.end))
+    days = ("--start", str(HISTORY.start), "--end", str(story.nights.end))
     story.cli("check", "--project", PROJECT.name, *days)
 
 
 def test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again(story: Story) -> None:
-    days = ("--project", PROJECT.name, "--start", str(NIGHTS.start), "--end", str(NIGHTS.end))
+    days = ("--project", PROJECT.name, "--start", str(story.nights.start), "--end", str(story.nights.end))
     stale = story.cli("stale", *days, code=1)
-    out_of_date = Interval(start=CORRECTED + timedelta(days=1), end=KNOWN_FROM - timedelta(days=1))
-    for day in NIGHTS.days:
+    out_of_date = Interval(start=CORRECTED + timedelta(days=1), end=story.corrected_from - timedelta(days=1))
+    for day in story.nights.days:
         assert (f"{day} features:" in stale) == (day in out_of_date.days), stale
     before = story.left()
     latest = ("-c", '{"as_of": "latest"}')
@@ -212,5 +218,5 @@ def test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again(s
         assert same, name
     assert after["published"] != before["published"]
 
-    story.cli("unpublish", "--model", MODEL, *days[2:4], "--end", str(NIGHTS.end))
+    story.cli("unpublish", "--model", MODEL, *days[2:4], "--end", str(story.nights.end))
     assert story.left()["published"] != before["published"]  # those that were published once have nothing before it

@@ -172,6 +172,33 @@ def test_a_later_night_brings_the_correction_of_a_day_before(nights: Settings, f
     assert result.days == 2
 
 
+CORRECTED = [[15.0, 15.0, 20.0, None], [0.0, 30.0], []]
+
+
+def test_nights_in_the_wrong_order_end_the_same(nights: Settings, flights: Project) -> None:
+    outcomes(flights, Interval.of(LATER), nights)
+    outcomes(flights, Interval.of(NEXT), nights)
+    assert known(nights, "arrival_delay") == CORRECTED
+
+
+@pytest.mark.parametrize("night", [NEXT, LATER])
+def test_nights_at_once_end_the_same(
+    nights: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch, night: date
+) -> None:
+    """The other one begins and ends after this one has read what is recorded, and before it records."""
+    record = step.record_outcomes
+
+    def meanwhile(*arguments: Any) -> list[date]:
+        monkeypatch.setattr(step, "record_outcomes", record)
+        outcomes(flights, Interval.of(LATER if night == NEXT else NEXT), nights)
+        return record(*arguments)
+
+    monkeypatch.setattr(step, "record_outcomes", meanwhile)
+    outcomes(flights, Interval.of(night), nights)
+    assert known(nights, "arrival_delay") == CORRECTED
+    assert known(nights, "late_arrival") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
+
+
 def test_days_before_are_read_again_only_for_a_correction(
     nights: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ def test_a_service_is_bounded_and_without_privileges(name: str) -> None:
     assert service["logging"]["options"]["max-size"], "its log would fill the disk"
 
 
-@pytest.mark.parametrize("name", SERVICES.keys() - ONCE)
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONCE))
 def test_a_service_that_runs_is_asked_how_it_does_and_comes_back(name: str) -> None:
     assert SERVICES[name]["restart"] == "unless-stopped"
     assert SERVICES[name]["healthcheck"]["test"]
