@@ -35,19 +35,17 @@ def outcomes(project: Project, interval: Interval, settings: Settings, *, knowle
     if missing := sorted(set(interval.days) - {n.day for n in nights}):
         raise BadData(f"{project.name}: no night of {', '.join(map(str, missing[:10]))}; run build_features first")
     as_of = {n.day: n.as_of for n in nights}
-    rows, changed = 0, set[date]()
-    for name in project.outcomes:
-        known, _ = _known(project, name, as_of, knowledge, settings)
-        while known:
-            for n in range(0, len(known), CHUNK_DAYS):
-                part = dict(list(known.items())[n : n + CHUNK_DAYS])
+    rows, changed, again = 0, set[date](), False
+    # again: a later night at the same time could not correct what was not recorded, nor this one ask what that knows
+    while known := _known(project, as_of, knowledge, settings, again=again):
+        for name, of_days in known.items():
+            for n in range(0, len(of_days), CHUNK_DAYS):
+                part = dict(list(of_days.items())[n : n + CHUNK_DAYS])
                 values = _values(project, name, Tables(settings), part)
                 for day in record_outcomes(project, name, values, part, settings):
                     changed.add(day)
                     rows += values.filter(pl.col("day") == day).height
-            # a later night at the same time could not correct what was not recorded, nor this one ask what that knows
-            known, stored = _known(project, name, as_of, knowledge, settings)
-            known = {day: found for day, found in known.items() if stored[day] < found}
+        again = True
     log.info("%s: outcomes of %d days recorded, %d rows", interval, len(changed), rows)
     return Recorded(interval=interval, rows=rows, days=len(changed))
 
@@ -90,17 +88,34 @@ Deliveries = dict[date, tuple[datetime, str]]
 
 
 def _known(
-    project: Project, outcome: str, as_of: Mapping[date, datetime], knowledge: Knowledge, settings: Settings
-) -> tuple[Deliveries, Deliveries]:
-    """The newest deliveries that a night of the interval knows, or a later one whose own day is recorded: of each day
-    whose file a night of the interval needs, and of recorded days where it is newer than the recorded one; and those
-    that are recorded."""
-    feed = project.outcomes[outcome].feed
-    needed = project.feeds[feed].needed_day
-    stored = database.newest_outcomes(settings, project.name, outcome)
-    deliveries = Tables(settings).scan(deliveries_table(project.name)).collect()
+    project: Project, as_of: Mapping[date, datetime], knowledge: Knowledge, settings: Settings, *, again: bool
+) -> dict[str, Deliveries]:
+    """Outcome -> what `_newest` finds, where it finds something; `again`, only what is newer than what is recorded."""
+    # in this order: whoever is recorded by then is prepared, and what it knew is listed
+    stored = {name: database.newest_outcomes(settings, project.name, name) for name in project.outcomes}
     after = Interval(start=max(as_of) + timedelta(days=1), end=date.max)
-    later = [n.as_of for n in database.nights(settings, project.name, after, knowledge) if needed(n.day) in stored]
+    later = {n.day: n.as_of for n in database.nights(settings, project.name, after, knowledge)}
+    deliveries = Tables(settings).scan(deliveries_table(project.name)).collect()
+    known = {}
+    for name, outcome in project.outcomes.items():
+        newest = _newest(project, outcome.feed, deliveries, as_of, later, stored[name])
+        there = stored[name] if again else {}
+        known[name] = {day: of for day, of in newest.items() if day not in there or there[day] < of}
+    return {name: of_days for name, of_days in known.items() if of_days}
+
+
+def _newest(
+    project: Project,
+    feed: str,
+    deliveries: pl.DataFrame,
+    as_of: Mapping[date, datetime],
+    prepared_later: Mapping[date, datetime],
+    stored: Deliveries,
+) -> Deliveries:
+    """The newest deliveries that a night of the interval knows, or a later one whose own day is recorded: of each day
+    whose file a night of the interval needs, and of recorded days where it is newer than the recorded one."""
+    needed = project.feeds[feed].needed_day
+    later = [moment for day, moment in prepared_later.items() if needed(day) in stored]
     available = dict(deliveries.select("delivery_id", "available_at").iter_rows())
     own = {needed(run_day): moment for run_day, moment in as_of.items()}
     days_known_at: dict[datetime, list[date]] = {}
@@ -119,7 +134,7 @@ def _known(
                 found = (available[newest[day]], newest[day])
                 if day in own or stored[day] < found:
                     known[day] = found
-    return dict(sorted(known.items())), stored
+    return dict(sorted(known.items()))
 
 
 def _values(
