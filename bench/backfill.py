@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import cpu
-from include.contracts import Interval
+from include.core.interval import Interval
+from include.core.settings import Settings
 from include.io.registry import Registry
 from include.io.tables import Tables
-from include.settings import Settings
 from tools.demo import PROJECT, Airflow, command, days, settings_of
 from tools.stack import ROOT, Stack
 

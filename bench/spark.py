@@ -28,10 +28,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import cpu
-from include.contracts import Interval
+from include.core.interval import Interval
+from include.core.names import features_table
+from include.core.settings import Settings
 from include.io.tables import Tables
-from include.naming import features_table
-from include.settings import Settings
 from tests.servers import serving
 from tools.demo import PROJECT, command, days, settings_of
 from tools.spark_server import SPARK_SETTINGS, spark_server
@@ -47,10 +47,10 @@ console = Console(highlight=False, soft_wrap=True)
 
 JOB = """
 import json, sys, time
-from include.config import load_project
-from include.contracts import Interval
+from include.config.loading import load_project
+from include.core.interval import Interval
 from include.io.spark import session
-from include.settings import Settings
+from include.core.settings import Settings
 from include.steps.build_features import build_features
 
 asked = json.load(sys.stdin)

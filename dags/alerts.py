@@ -18,7 +18,7 @@ from airflow.sdk import BaseNotifier, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from include.errors import NeedsAttention
+from include.core.errors import NeedsAttention
 
 log = logging.getLogger(__name__)
 

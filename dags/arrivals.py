@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from dags.common import STORAGE, WAIT, log, settings, uri_of
 from dags.params import run_day
-from include.config import Project
-from include.settings import utc_now
+from include.core.project import Project
+from include.core.settings import utc_now
 
 
 class WaitForFiles(S3KeySensor):

@@ -19,10 +19,12 @@ from airflow.sdk.log import mask_secret
 
 from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
-from include.config import Model, Project
-from include.contracts import Interval, StepResult
-from include.errors import NeedsAttention, NotYet
-from include.settings import Settings
+from include.config.model import Model
+from include.core.errors import NeedsAttention, NotYet
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import StepResult
+from include.core.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ def nightly(project: Project, owner: str, **more: Param) -> dict[str, Any]:
 
 def run_step(step: str, config: Project | Model, interval: Interval, **options: Any) -> Json:
     """Run a step of `include` and return its record as JSON. What a person has to mend fails without retries."""
-    from include.run import run
+    from include.runner.run import run
 
     try:
         result: StepResult = run(step, config, interval, settings(), **options)
@@ -92,7 +94,7 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
 def run_days(step: str, config: Project | Model, interval: Interval, days: Iterable[date], **options: Any) -> Json:
     """Run a step for days of a range, where a bad day stops only itself, and return its record as JSON. How far it is
     stands in the log and in the XCom `progress` while it runs."""
-    from include.ranges import run_range
+    from include.runner.ranges import run_range
 
     ti = get_current_context()["ti"]
 

@@ -28,12 +28,14 @@ from pydantic import JsonValue
 from requests import RequestException
 
 from dags.common import Json, settings
-from include.config import Model, Project, load_project
-from include.contracts import Interval
-from include.errors import NeedsAttention, NotYet
-from include.naming import wheel
-from include.remote import Call, RemoteStep, answer
-from include.settings import Settings, utc_now
+from include.config.loading import load_project
+from include.config.model import Model
+from include.core.errors import NeedsAttention, NotYet
+from include.core.interval import Interval
+from include.core.names import wheel
+from include.core.project import Project
+from include.core.settings import Settings, utc_now
+from include.runner.remote import Call, answer
 
 Cause = Literal["cluster", "quota", "code", "timeout", "cancelled"]
 
@@ -241,7 +243,7 @@ class StepOperator(SubmitOnceOperator):
     def __init__(
         self,
         *,
-        step: RemoteStep,
+        step: str,
         config: Project | Model,
         interval: Callable[[], Interval],
         options: Callable[[], Mapping[str, Any]],
@@ -249,7 +251,7 @@ class StepOperator(SubmitOnceOperator):
         **kwargs: Any,
     ) -> None:
         project = config if isinstance(config, Project) else load_project(config.project)
-        assert project.databricks is not None  # include/config.py
+        assert project.databricks is not None  # include/config
         self.step, self.config, self.project, self.place = step, config, project, project.databricks
         self.interval, self.options, self.given = interval, options, given or {}
         super().__init__(
@@ -316,7 +318,7 @@ class StepOperator(SubmitOnceOperator):
 
     def result(self, context: Context) -> Json:
         """The step's record; what PostgreSQL has to know of it is written."""
-        from include.run import record
+        from include.runner.run import record
 
         try:
             found = answer(self.step, self._record(_stored(context)["token"]), self._here)

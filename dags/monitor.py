@@ -7,8 +7,9 @@ from dags.alerts import tell
 from dags.common import Json, every_night, nightly, outcomes_asset, run_step, settings
 from dags.params import run_day
 from dags.sensors import wait_for_night
-from include.config import Project, load_project, project_names
-from include.contracts import Interval
+from include.config.loading import load_project, project_names
+from include.core.interval import Interval
+from include.core.project import Project
 
 DOC = """
 ### {title}: what became true
@@ -57,12 +58,13 @@ def monitor(project: Project) -> None:
         @task
         def alert() -> None:
             """Tell people of the alerts of this week that nobody was told of yet; skipped when there is none."""
-            from include.io import performance
+
+            from include.io import postgres
 
             day = run_day(project)
             # also of the days before, whose telling may have failed or which were monitored by hand
             week = Interval.of(day).shifted(start=-6)
-            with performance.telling(settings(), project.name, week) as alerts:
+            with postgres.alerts.telling(settings(), project.name, week) as alerts:
                 if not alerts:
                     raise AirflowSkipException(f"{project.name}: nothing to tell of {week}")
                 tell("\n\n".join(found.sentence for found in alerts))(get_current_context())

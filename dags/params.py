@@ -6,8 +6,9 @@ from typing import Any, cast
 from airflow.sdk import Param, get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.config import Project
-from include.contracts import Interval, Knowledge, PublishMode
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import Knowledge, PublishMode
 
 
 def day(project: Project) -> Param:

@@ -9,8 +9,9 @@ from dags.arrivals import WaitForFiles
 from dags.common import Json, every_night, features_asset, nightly, run_step
 from dags.params import run_day
 from dags.steps import step_task
-from include.config import Project, load_project, project_names
-from include.contracts import Interval
+from include.config.loading import load_project, project_names
+from include.core.interval import Interval
+from include.core.project import Project
 
 DOC = """
 ### {title}: prepare a night

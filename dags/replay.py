@@ -4,8 +4,9 @@ from airflow.sdk import dag, task
 
 from dags.common import Json, every_night, nightly, settings
 from dags.params import run_day
-from include.config import Project, load_project, project_names
-from include.contracts import Interval
+from include.config.loading import load_project, project_names
+from include.core.interval import Interval
+from include.core.project import Project
 
 DOC = """
 ### {title}: land a day of sample data
@@ -33,7 +34,7 @@ def replay_sample(project: Project) -> None:
         @task
         def land_sample() -> Json:
             """Schedule and weather of the day, actuals of the day before."""
-            from include.replay import replay
+            from include.operations.simulate import replay
 
             return replay(project, Interval.of(run_day(project)), settings()).model_dump(mode="json")
 

@@ -11,9 +11,11 @@ from dags import params
 from dags.alerts import RUN_FAILED
 from dags.common import POLICY, Json, features_asset, log, predictions_asset, run_days, settings
 from dags.scoring import versions
-from include.config import Model, Project, load_model, load_project, model_names, project_names
-from include.contracts import FailedDay, Ranged
-from include.errors import NeedsAttention
+from include.config.loading import load_model, load_project, model_names, project_names
+from include.config.model import Model
+from include.core.errors import NeedsAttention
+from include.core.project import Project
+from include.core.records import FailedDay, Ranged
 
 DOC = """
 ### {title}: prepare, score and publish a range of days
@@ -124,16 +126,18 @@ def _done(record: Json) -> list[date]:
 
 def _prepared(project: Project) -> set[date]:
     """The days that this run has built features of, also before it was cleared."""
-    from include.io import database
 
-    return database.done_days(settings(), "build_features", project.name)
+    from include.io import postgres
+
+    return postgres.audit.done_days(settings(), "build_features", project.name)
 
 
 def _left(project: Project, days: Iterable[date], step: str, model: Model | None = None) -> list[date]:
     """Those of the days that this run has not brought through a step yet."""
-    from include.io import database
 
-    done = database.done_days(settings(), step, project.name, model.name if model else None)
+    from include.io import postgres
+
+    done = postgres.audit.done_days(settings(), step, project.name, model.name if model else None)
     return sorted(set(days) - done)
 
 
@@ -147,7 +151,7 @@ def _require_one_model_a_version() -> None:
 
 def _report(project: Project, models: list[Model]) -> None:
     """What is left of each chain of steps, by day, with the reason that its steps gave."""
-    from include.run import record_range
+    from include.runner.ranges import record_range
 
     interval, failed = params.interval(), _failures(models)
     prepared = _prepared(project)

@@ -7,8 +7,9 @@ from dags.common import Json, every_night, nightly, predictions_asset
 from dags.params import run_day
 from dags.scoring import publish_day, score_day
 from dags.sensors import wait_for_night
-from include.config import Model, load_model, load_project, model_names
-from include.contracts import Interval
+from include.config.loading import load_model, load_project, model_names
+from include.config.model import Model
+from include.core.interval import Interval
 
 DOC = """
 ### {title}: score and publish

@@ -7,15 +7,17 @@ from typing import Any
 from dags import params
 from dags.common import Json, run_step, settings
 from dags.steps import step_task
-from include.config import Model
-from include.contracts import Interval, Scored
+from include.config.model import Model
+from include.core.interval import Interval
+from include.core.records import Scored
 
 
 def versions(model: Model, interval: Interval) -> dict[date, int]:
     """Day -> the version to score it with, as the form says; days without one are absent."""
-    from include.io import ledger
 
-    return ledger.chosen(settings(), model.name, interval, params.param("model", "as_of"))
+    from include.io import postgres
+
+    return postgres.promotions.chosen(settings(), model.name, interval, params.param("model", "as_of"))
 
 
 def score_day(model: Model, interval: Callable[[], Interval]) -> Any:

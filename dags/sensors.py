@@ -5,8 +5,8 @@ from airflow.sdk import task
 from dags import params
 from dags.common import WAIT, Json, log, settings
 from dags.params import run_day
-from include.config import Project
-from include.contracts import Interval
+from include.core.interval import Interval
+from include.core.project import Project
 
 
 def wait_for_night(project: Project) -> Json:
@@ -15,10 +15,11 @@ def wait_for_night(project: Project) -> Json:
     @task.sensor(**WAIT)
     def wait_for_features() -> bool:
         """Wait for the night to be prepared: its row in `nights` is written last."""
-        from include.io import database
+
+        from include.io import postgres
 
         knowledge = params.knowledge()
-        missing = database.missing_nights(settings(), project.name, Interval.of(run_day(project)), knowledge)
+        missing = postgres.days.missing_nights(settings(), project.name, Interval.of(run_day(project)), knowledge)
         for night in missing:
             log.info(
                 "waiting for the features of %s (as of: %s): %s_prepare of that day has not finished",

@@ -6,13 +6,13 @@ from typing import Any
 from airflow.sdk import task
 
 from dags.common import Json, run_step
-from include.config import Model, Project
-from include.contracts import Interval
-from include.remote import RemoteStep
+from include.config.model import Model
+from include.core.interval import Interval
+from include.core.project import Project
 
 
 def step_task(
-    step: RemoteStep,
+    step: str,
     config: Project | Model,
     interval: Callable[[], Interval],
     options: Callable[[], Mapping[str, Any]],
@@ -34,6 +34,6 @@ def step_task(
     return on_worker()
 
 
-def runs_on_databricks(config: Project | Model, step: RemoteStep) -> bool:
+def runs_on_databricks(config: Project | Model, step: str) -> bool:
     """Else it runs on the worker."""
     return (step, "databricks") in config.run_on.items()

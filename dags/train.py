@@ -21,8 +21,10 @@ from dags.common import (
 from dags.params import run_day
 from dags.sensors import wait_for_night
 from dags.steps import runs_on_databricks
-from include.config import Model, load_model, load_project, model_names
-from include.contracts import Evaluated, Fitted, GateDecision, Interval, Promotion
+from include.config.loading import load_model, load_project, model_names
+from include.config.model import Model
+from include.core.interval import Interval
+from include.core.records import Evaluated, Fitted, GateDecision, Promotion
 
 DOC = """
 ### {title}: train

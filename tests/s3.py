@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from pydantic import SecretStr
 
-from include.settings import Settings
+from include.core.settings import Settings
 from tests.servers import serving
 from tools.stack import s3_server
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from include.contracts import Interval, TableRef
+from include.core.interval import Interval
+from include.core.records import TableRef
 from include.io.tables import Scope, Tables
 
 TABLE = "numbers"

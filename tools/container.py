@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 if TYPE_CHECKING:  # its import would cost each look at a service's health half a second
-    from include.settings import Settings
+    from include.core.settings import Settings
 
 DATABASE = "host=postgres user=postgres dbname=postgres"
 STALE_SECONDS = 24 * 3600  # what tasks that were killed left of their staging folders

@@ -19,10 +19,10 @@ import httpx
 import polars as pl
 from rich.console import Console
 
-from include.config import load_project, model_names
-from include.contracts import Interval
-from include.replay import deliver, make_frame, usual_available_at
-from include.settings import Settings
+from include.config.loading import load_project, model_names
+from include.core.interval import Interval
+from include.core.settings import Settings
+from include.operations.simulate import deliver, make_frame, usual_available_at
 from tools import summary
 from tools.stack import HOME, ROOT, Stack, StackError
 

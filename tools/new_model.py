@@ -13,8 +13,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
-from include.config import PROJECTS, Model, load_model, load_project, model_names, nearest
-from include.errors import NeedsAttention
+from include.config.loading import PROJECTS, load_model, load_project, model_names
+from include.config.model import Model
+from include.core.errors import NeedsAttention, nearest
 
 TEMPLATES = Path(__file__).parent / "templates" / "model"
 NEXT = """wrote {folder}
@@ -62,15 +63,20 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
         autoescape=False,  # no HTML
     )
     texts = {path.stem: templates.get_template(path.name).render(values) for path in sorted(TEMPLATES.glob("*.j2"))}
+    folder = projects / project / "models" / name
     try:
-        Model.model_validate({**yaml.safe_load(texts["model.yaml"]), "name": name, "project": project})
+        Model.model_validate({
+            **yaml.safe_load(texts["model.yaml"]),
+            "name": name,
+            "project": project,
+            "folder": folder,
+        })
     except ValidationError as error:
         wrong = error.errors()[0]
         raise NeedsAttention(
             f"a model like {model.name} cannot be made by the templates ({'.'.join(map(str, wrong['loc']))}: "
             f"{wrong['msg']}); take another by LIKE, or write the folder by hand"
         ) from error
-    folder = projects / project / "models" / name
     folder.mkdir(parents=True)
     for file in sorted(texts, key="model.yaml".__eq__):  # last the one by which a folder is a model
         (folder / file).write_text(texts[file], encoding="utf-8")

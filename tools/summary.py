@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
-from include.config import Project
-from include.contracts import Interval
+from include.core.interval import Interval
+from include.core.project import Project
 from tools.stack import Stack
 
 PUBLISHED = """

@@ -16,7 +16,7 @@ import httpx
 import typer
 from rich.console import Console
 
-from include.config import load_project, model_names, project_names
+from include.config.loading import load_project, model_names, project_names
 from tools.demo import Airflow, DemoError, command
 from tools.stack import HOME, Stack, StackError
 

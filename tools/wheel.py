@@ -21,8 +21,8 @@ import typer
 from rich.console import Console
 
 from include import __version__
+from include.core.names import COMMIT_LENGTH, wheel, wheel_version
 from include.io.landing import write_whole
-from include.naming import COMMIT_LENGTH, wheel, wheel_version
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"

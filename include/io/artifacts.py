@@ -1,8 +1,8 @@
 """Pages for people, below `settings.artifacts`: a folder or an object store. What is on them is not decided here."""
 
+from include.core.settings import Settings
 from include.io import storage
 from include.io.landing import write_whole
-from include.settings import Settings
 
 
 def write(settings: Settings, path: str, content: str) -> str:

@@ -17,10 +17,10 @@ from uuid import uuid4
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from include.config import Project
-from include.errors import BadDelivery
+from include.core.errors import BadDelivery
+from include.core.project import Project
+from include.core.settings import Settings
 from include.io import storage
-from include.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType
 
-from include.contracts import Interval, TableRef
-from include.errors import BadData
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.records import TableRef
 from include.io.tables import Scope, Tables
 
 CAME_FIRST = ("DELTA_CONCURRENT_", "DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED")

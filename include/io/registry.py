@@ -47,12 +47,13 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from include.config import Candidate, Model
-from include.contracts import GateDecision
-from include.errors import NeedsAttention
+from include.config.model import Model
+from include.core.errors import NeedsAttention
+from include.core.names import experiment
+from include.core.records import GateDecision
+from include.core.settings import Settings, utc_now
 from include.io import storage
-from include.naming import experiment
-from include.settings import Settings, utc_now
+from include.training.config import Candidate
 
 log = logging.getLogger(__name__)
 

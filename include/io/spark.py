@@ -21,8 +21,9 @@ import polars as pl
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from include.contracts import Interval, TableRef
-from include.errors import BadData
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.records import TableRef
 from include.io import native
 from include.io.tables import Scope, Tables
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import fsspec
 
-from include.config import nearest
-from include.errors import BadConfig
-from include.settings import Settings
+from include.core.errors import BadConfig, nearest
+from include.core.settings import Settings
 
 ENDPOINT, KEY, SECRET = "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 TOKEN, REGION, ALLOW_HTTP = "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ALLOW_HTTP"

@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
-from include.contracts import Interval, TableRef
-from include.errors import BadConfig, BadData
+from include.core.errors import BadConfig, BadData
+from include.core.interval import Interval
+from include.core.records import TableRef
+from include.core.settings import Settings
 from include.io import storage
-from include.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,15 @@ import polars as pl
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from include.config import Project
-from include.contracts import Featured, Interval, Knowledge, Night
-from include.errors import BadData
-from include.io import spark
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.names import clean_table, deliveries_table, features_table
+from include.core.point_in_time import as_of_days, known_deliveries
+from include.core.project import Project
+from include.core.records import Featured, Knowledge, Night
+from include.core.settings import Settings
+from include.io import postgres, spark
 from include.io.tables import Scope, Tables
-from include.knowledge import as_of_days, known_deliveries
-from include.naming import clean_table, deliveries_table, features_table
-from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,11 @@ def build_features(
         nights=_nights(project, knowledge, known, moments, expected, versions) if project.sample == 1 else (),
         sample=project.sample,
     )
+
+
+def record_nights(built: Featured, settings: Settings) -> None:
+    """Record the prepared days, which training and scoring wait for: when a day is recorded, its features are there."""
+    postgres.days.record_nights(settings, built.nights)
 
 
 def _feeds(

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from include import learning
-from include.config import Model, Project, load_project
-from include.contracts import Evaluated, Fitted, Interval
-from include.errors import BadData, NeedsAttention
+from include.config.loading import load_project
+from include.config.model import Model
+from include.core.errors import BadData, NeedsAttention
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import Evaluated, Fitted
+from include.core.settings import Settings
 from include.io.registry import FitRun, Registry
-from include.io.snapshots import snapshot_of
 from include.io.tables import Tables
-from include.learning import CHOSEN_BY, LABEL
-from include.settings import Settings
+from include.io.training_sets import snapshot_of
+from include.training import evaluation
+from include.training.evaluation import CHOSEN_BY
+from include.training.training_set import LABEL
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +49,11 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     for each, run in zip(fits, runs, strict=True):
         loaded = registry.load_fit(run)
         with threadpool_limits(1):
-            features = learning.inputs(judged, loaded.numeric, loaded.categorical)
-            score = learning.predict(model.task, loaded.estimator, features)
+            features = evaluation.inputs(judged, loaded.numeric, loaded.categorical)
+            score = evaluation.predict(model.task, loaded.estimator, features)
         if not np.isfinite(score).all():
             raise BadData(f"{model.name}: {each.candidate} scores rows of {snapshot.judge} as NaN or infinite")
-        measured.append(learning.metrics(model.task, truth, score))
+        measured.append(evaluation.metrics(model.task, truth, score))
     by = CHOSEN_BY[model.task]
     best = min(range(len(fits)), key=lambda n: measured[n][by])
     for each, metrics in zip(fits, measured, strict=True):

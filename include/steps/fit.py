@@ -11,15 +11,20 @@ import polars as pl
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
-from include import learning
-from include.config import Candidate, Model, Project, load_project, nearest
-from include.contracts import Fitted, Interval, Knowledge
-from include.errors import BadConfig, BadData, NeedsAttention
+from include.config.loading import load_project
+from include.config.model import Model
+from include.core.code import code_digest
+from include.core.errors import BadConfig, BadData, NeedsAttention, nearest
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import Fitted, Knowledge
+from include.core.settings import Settings, utc_now
 from include.io.registry import DeltaPart, Fit, FitRun, Input, Registry
-from include.io.snapshots import read_snapshot, sources, versions_now
 from include.io.tables import Scope, Tables
-from include.learning import LABEL, Snapshot
-from include.settings import Settings, utc_now
+from include.io.training_sets import read_snapshot, sources, versions_now
+from include.training import evaluation, training_set
+from include.training.config import Candidate
+from include.training.training_set import LABEL, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +96,8 @@ def _fit(
     started = utc_now()
     estimator = train(model, candidate, snapshot)
     with threadpool_limits(1):
-        score = learning.predict(model.task, estimator, learning.inputs(judged, model.numeric, model.categorical))
-    metrics = learning.metrics(model.task, judged[LABEL].to_numpy(), score)
+        score = evaluation.predict(model.task, estimator, evaluation.inputs(judged, model.numeric, model.categorical))
+    metrics = evaluation.metrics(model.task, judged[LABEL].to_numpy(), score)
     seconds = (utc_now() - started).total_seconds()
     run = registry.log_fit(
         Fit(
@@ -118,7 +123,7 @@ def train(model: Model, candidate: Candidate, snapshot: Snapshot) -> BaseEstimat
     estimator, fitted = _build(model, candidate), snapshot.fitted_rows
     _require_classes(model, fitted)
     with threadpool_limits(1):  # sums in another order differ in the last bits
-        return estimator.fit(learning.inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
+        return estimator.fit(evaluation.inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
 
 
 def _provenance(
@@ -161,7 +166,7 @@ def _digest(project: Project, model: Model, candidate: Candidate, snapshot: Snap
         "judge": str(snapshot.judge),
         "rows": snapshot.digest,
         "lock": lock_digest(),
-        "code": hashlib.sha256(Path(__file__).read_bytes() + Path(learning.__file__).read_bytes()).hexdigest(),
+        "code": code_digest([Path(__file__), training_set, evaluation]),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

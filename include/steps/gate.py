@@ -9,20 +9,23 @@ import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
-from include import gate as checks
-from include import learning
-from include.config import Model, Project, load_project
-from include.contracts import Check, Evaluated, Fitted, GateDecision, Interval, Knowledge
-from include.errors import BadData
-from include.gate import Evidence, Scored
-from include.io import ledger
-from include.io.ledger import Judged
+from include.config.loading import load_project
+from include.config.model import Model
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.names import features_table
+from include.core.project import Project
+from include.core.records import Check, Evaluated, Fitted, GateDecision, Knowledge
+from include.core.settings import Settings
+from include.gate import checks
+from include.gate.checks import Evidence, Scored
+from include.io import postgres
+from include.io.postgres.gate_decisions import Judged
 from include.io.registry import Loaded, Registry
-from include.io.snapshots import snapshot_of
 from include.io.tables import Tables
-from include.learning import KEY, LABEL, Snapshot
-from include.naming import features_table
-from include.settings import Settings
+from include.io.training_sets import snapshot_of
+from include.training import evaluation
+from include.training.training_set import KEY, LABEL, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ def gate(
             f"version {version.version} of {model.name} is of the run day {version.tags.get('day')}, not of {interval};"
             " run evaluate for that day"
         )
-    champion = ledger.opponent(settings, model.name, version.version, interval.end)
+    champion = postgres.promotions.opponent(settings, model.name, version.version, interval.end)
     files = registry.files(model.name, version.version)
     judged = Judged(
         model=model.name,
@@ -65,13 +68,13 @@ def gate(
         judge=evaluated.interval,
         rows=evaluated.rows,
     )
-    decision = ledger.find_decision(settings, judged.gate_id)
+    decision = postgres.gate_decisions.find_decision(settings, judged.gate_id)
     if decision is None:
         run = registry.get_fit(evaluated.run_id)
         snapshot = snapshot_of(project, model, interval, tables, run)
         features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
         evidence = _evidence(model, registry, snapshot, features, judged, fitted, files.megabytes)
-        decision = ledger.record_decision(settings, judged, checks.judge(model, evidence))
+        decision = postgres.gate_decisions.record_decision(settings, judged, checks.judge(model, evidence))
     registry.record_gate(model.name, version.version, decision)  # also when it was killed after the decision
     _tell(decision)
     return decision
@@ -171,8 +174,8 @@ def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], kno
 
 def _score(loaded: Loaded, rows: pl.DataFrame) -> np.ndarray:
     with threadpool_limits(1):
-        inputs = learning.inputs(rows, loaded.numeric, loaded.categorical)
-        return learning.predict(loaded.task, loaded.estimator, inputs)
+        inputs = evaluation.inputs(rows, loaded.numeric, loaded.categorical)
+        return evaluation.predict(loaded.task, loaded.estimator, inputs)
 
 
 def _timed_score(loaded: Loaded, rows: pl.DataFrame) -> tuple[np.ndarray, float]:

@@ -16,14 +16,16 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from include import schemas
-from include.config import Feed, Project
-from include.contracts import Interval, Knowledge, Landed, Refusal
-from include.errors import BadDelivery, ChangedDelivery
+from include.core import schemas
+from include.core.errors import BadDelivery, ChangedDelivery
+from include.core.feeds import Feed
+from include.core.interval import Interval
+from include.core.names import deliveries_table, raw_table
+from include.core.project import Project
+from include.core.records import Knowledge, Landed, Refusal
+from include.core.settings import Settings
 from include.io.landing import Found, Landing, Sidecar, sha256
 from include.io.tables import Scope, Tables
-from include.naming import deliveries_table, raw_table
-from include.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,17 @@ from functools import partial
 
 import polars as pl
 
-from include import monitoring
-from include.config import Model, Project, load_model, model_names
-from include.contracts import Alert, Freshness, Interval, Monitored
-from include.io import performance
-from include.io.performance import PreparedNight
+from include.config.loading import load_model, model_names
+from include.config.model import Model
+from include.core.interval import Interval
+from include.core.names import clean_table, deliveries_table, features_table, raw_table
+from include.core.project import Project
+from include.core.records import Alert, Freshness, Monitored
+from include.core.settings import Settings
+from include.io import postgres
 from include.io.tables import Tables
-from include.naming import clean_table, deliveries_table, features_table, raw_table
-from include.settings import Settings
+from include.monitoring import freshness, performance
+from include.monitoring.records import PreparedNight
 
 log = logging.getLogger(__name__)
 
@@ -28,33 +31,33 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     Performance follows from what is published and recorded now, not from the interval: each day whose batch or
     outcomes are not those that it was measured from is measured again, so that nights in any order end the same and
     the same one again changes nothing. Freshness and rules are as of each run day, and count no later days.
-    An alert is raised once a run day while its rule is broken; `include/monitoring.py` says when scores are late.
+    An alert is raised once a run day while its rule is broken; `include/monitoring` says when scores are late.
     """
     models = [load_model(name) for name in model_names(project.name)]
     measured, rows = 0, 0
     for model in models:
-        days, written = performance.replace_performance(
-            settings, project, model, partial(monitoring.measure_day, model)
+        days, written = postgres.performance.replace_performance(
+            settings, project, model, partial(performance.measure_day, model)
         )
         measured, rows = measured + len(days), rows + written
         log.info("%s: %d days measured, %d rows", model.name, len(days), written)
 
-    nights = performance.prepared_nights(settings, project.name, until=interval.end)
+    nights = postgres.freshness.prepared_nights(settings, project.name, until=interval.end)
     found = _tables(project, interval, nights, settings)
     alerts: list[Alert] = []
     for model in models:
         scores = _scores(project, model, interval, nights, settings)
         found += scores
         alerts += [
-            monitoring.late_alert(model, fresh)
+            freshness.late_alert(model, fresh)
             for fresh in scores
-            if fresh.late and monitoring.is_live(project, fresh.day, _prepared_at(nights, fresh.day))
+            if fresh.late and freshness.is_live(project, fresh.day, _prepared_at(nights, fresh.day))
         ]
         alerts += _too_poor(project, model, interval, settings)
     for fresh in found:
         log.log(logging.WARNING if fresh.late else logging.INFO, "%s", fresh.sentence)
-    performance.record_freshness(settings, project.name, found)
-    raised = performance.raise_alerts(settings, project.name, alerts)
+    postgres.freshness.record_freshness(settings, project.name, found)
+    raised = postgres.alerts.raise_alerts(settings, project.name, alerts)
     return Monitored(interval=interval, rows=rows, days=measured, alerts=raised)
 
 
@@ -62,7 +65,7 @@ def _too_poor(project: Project, model: Model, interval: Interval, settings: Sett
     feed = project.feeds[project.outcomes[model.outcome].feed]
     alerts = []
     for rule in model.monitor.rules:
-        measured = performance.measured_days(
+        measured = postgres.performance.measured_days(
             settings,
             model.name,
             rule.metric,
@@ -71,7 +74,7 @@ def _too_poor(project: Project, model: Model, interval: Interval, settings: Sett
         )
         for run_day in interval.days:
             until = feed.needed_day(run_day)
-            alert = monitoring.breach(model, rule, [m for m in measured if m.day <= until], run_day)
+            alert = performance.breach(model, rule, [m for m in measured if m.day <= until], run_day)
             alerts += [alert] if alert else []
     return alerts
 
@@ -82,8 +85,8 @@ def _scores(
     judged = interval.shifted(start=-1, end=-1)
     due = {day: project.at(day, model.monitor.publish_by) for day in judged.days}
     return [
-        monitoring.scores_freshness(project, model, day + timedelta(days=1), state, prepared=day in nights)
-        for day, state in sorted(performance.punctuality(settings, model.name, due).items())
+        freshness.scores_freshness(project, model, day + timedelta(days=1), state, prepared=day in nights)
+        for day, state in sorted(postgres.freshness.punctuality(settings, model.name, due).items())
     ]
 
 
@@ -100,10 +103,10 @@ def _tables(
         required = project.required(run_day)
         for feed in project.feeds:
             for table, days in ((raw_table(feed), landed), (clean_table(feed), accepted)):
-                found.append(monitoring.table_freshness(table, run_day, required.get(feed), days.get(feed, [])))
+                found.append(freshness.table_freshness(table, run_day, required.get(feed), days.get(feed, [])))
         expected = max((day for day in filled if day <= run_day), default=None)
-        found.append(monitoring.table_freshness(features_table(project.name), run_day, expected, features))
-        found.append(monitoring.table_freshness("nights", run_day, run_day, prepared))
+        found.append(freshness.table_freshness(features_table(project.name), run_day, expected, features))
+        found.append(freshness.table_freshness("nights", run_day, run_day, prepared))
     return found
 
 

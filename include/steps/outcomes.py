@@ -6,16 +6,18 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
-from include import schemas
-from include.config import Project
-from include.contracts import Interval, Knowledge, Recorded
-from include.errors import BadConfig, BadData
-from include.io import database
-from include.io.database import OutcomeDay, content_digest
+from include.core import schemas
+from include.core.errors import BadConfig, BadData
+from include.core.interval import Interval
+from include.core.names import clean_table, deliveries_table
+from include.core.point_in_time import in_force
+from include.core.project import Project
+from include.core.records import Knowledge, Recorded
+from include.core.settings import Settings
+from include.io import postgres
+from include.io.postgres.outcomes import OutcomeDay
+from include.io.postgres.predictions import content_digest
 from include.io.tables import Tables
-from include.knowledge import in_force
-from include.naming import clean_table, deliveries_table
-from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ def outcomes(project: Project, interval: Interval, settings: Settings, *, knowle
     written. Raises `BadData` when a night is not prepared, or a delivery gives an entity twice or a value that is not
     finite.
     """
-    nights = database.nights(settings, project.name, interval, knowledge)
+    nights = postgres.days.nights(settings, project.name, interval, knowledge)
     if missing := sorted(set(interval.days) - {n.day for n in nights}):
         raise BadData(f"{project.name}: no night of {', '.join(map(str, missing[:10]))}; run build_features first")
     as_of = {n.day: n.as_of for n in nights}
@@ -80,7 +82,7 @@ def record_outcomes(
     for day, (available_at, delivery_id) in sorted(deliveries.items()):
         part = of_day.get(day, values.clear())
         days.append(OutcomeDay(day, delivery_id, available_at, part.height, content_digest(part, "value")))
-    return database.replace_outcomes(settings, project.name, outcome, days, values)
+    return postgres.outcomes.replace_outcomes(settings, project.name, outcome, days, values)
 
 
 Deliveries = dict[date, tuple[datetime, str]]
@@ -92,9 +94,9 @@ def _known(
 ) -> dict[str, Deliveries]:
     """Outcome -> what `_newest` finds, where it finds something; `again`, only what is newer than what is recorded."""
     # in this order: whoever is recorded by then is prepared, and what it knew is listed
-    stored = {name: database.newest_outcomes(settings, project.name, name) for name in project.outcomes}
+    stored = {name: postgres.outcomes.newest_outcomes(settings, project.name, name) for name in project.outcomes}
     after = Interval(start=max(as_of) + timedelta(days=1), end=date.max)
-    later = {n.day: n.as_of for n in database.nights(settings, project.name, after, knowledge)}
+    later = {n.day: n.as_of for n in postgres.days.nights(settings, project.name, after, knowledge)}
     deliveries = Tables(settings).scan(deliveries_table(project.name)).collect()
     known = {}
     for name, outcome in project.outcomes.items():

@@ -3,14 +3,17 @@
 import logging
 from datetime import date, timedelta
 
-from include.config import Model, load_project
-from include.contracts import BY_GATE, GateDecision, Interval, Promotion
-from include.errors import NeedsAttention
-from include.gate import rules_digest
-from include.io import ledger
-from include.io.ledger import Judged, Ledger, LedgerRow
+from include.config.loading import load_project
+from include.config.model import Model
+from include.core.errors import NeedsAttention
+from include.core.interval import Interval
+from include.core.records import BY_GATE, GateDecision, Promotion
+from include.core.settings import Settings
+from include.gate.checks import rules_digest
+from include.io import postgres
+from include.io.postgres.gate_decisions import Judged
+from include.io.postgres.promotions import Ledger, LedgerRow
 from include.io.registry import CHAMPION, Registry, Version
-from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +55,12 @@ def promote(
     registry = Registry(settings)
     found = registry.get_version(model.name, version)
     _require_evaluated(model, found, interval.start)
-    files, records = registry.files(model.name, version).digest, ledger.decisions(settings, model.name, version)
+    files, records = (
+        registry.files(model.name, version).digest,
+        postgres.gate_decisions.decisions(settings, model.name, version),
+    )
     trained = date.fromisoformat(found.tags["day"])
-    with ledger.open_ledger(settings, model.name) as book:
+    with postgres.promotions.open_ledger(settings, model.name) as book:
         if force:
             decision = records[0][0] if records else None
         else:
@@ -84,7 +90,7 @@ def mend_alias(model: Model, settings: Settings) -> int | None:
     """Make the registry's alias say what the ledger says last, also when its first day is still to come; returns the
     champion, None when there is none yet."""
     registry = Registry(settings)
-    champion = ledger.newest_champion(settings, model.name)
+    champion = postgres.promotions.newest_champion(settings, model.name)
     if champion is not None and registry.aliased(model.name, CHAMPION) != champion:
         try:
             registry.get_version(model.name, champion)

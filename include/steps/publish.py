@@ -1,5 +1,5 @@
 """publish: the scores of each day as a batch that readers see whole, equal content once. Decides what a batch is and
-whether it may be published; how it is stored is in `include/io/database.py`."""
+whether it may be published; how it is stored is in `include/io/postgres`."""
 
 import logging
 import uuid
@@ -10,14 +10,17 @@ from typing import NoReturn
 
 import polars as pl
 
-from include.config import Model, Project, load_project
-from include.contracts import Interval, Knowledge, Night, Published, PublishedDay, PublishMode, ScoredDay
-from include.errors import BadData
-from include.io import database, ledger
-from include.io.database import Batch, content_digest
+from include.config.loading import load_project
+from include.config.model import Model
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.names import clean_table, features_table, scores_table
+from include.core.project import Project
+from include.core.records import Knowledge, Night, Published, PublishedDay, PublishMode, ScoredDay
+from include.core.settings import Settings
+from include.io import postgres
+from include.io.postgres.predictions import Batch, content_digest
 from include.io.tables import Tables
-from include.naming import clean_table, features_table, scores_table
-from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +49,9 @@ def publish(
     """
     project = load_project(model.project)
     project.refuse_sample("publish")
-    nights = {n.day: n for n in database.nights(settings, project.name, interval, knowledge)}
+    nights = {n.day: n for n in postgres.days.nights(settings, project.name, interval, knowledge)}
     if days is None:
-        versions = ledger.champions(settings, model.name, interval) if versions is None else versions
+        versions = postgres.promotions.champions(settings, model.name, interval) if versions is None else versions
         days = [
             ScoredDay(day=day, model_version=version, rows=nights[day].rows if day in nights else 0)
             for day, version in versions.items()
@@ -102,7 +105,7 @@ def publish_scores(
         described = entities.filter(wanted).collect().sort("day", "entity_id")
         of_day = {day: part for (day,), part in rows.partition_by("day", as_dict=True).items()}
         batches = [_batch(model, d, of_day.get(d.day, rows.clear()), as_of[d.day]) for d in chunk]
-        published += database.publish_batches(settings, project, model, batches, rows, described, mode)
+        published += postgres.predictions.publish_batches(settings, project, model, batches, rows, described, mode)
     for state, count in Counter(day.state for day in published).items():
         log.info("%s: %d days %s", model.name, count, state)
     for day in published:

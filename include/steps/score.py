@@ -7,15 +7,19 @@ from datetime import date, timedelta
 import polars as pl
 from threadpoolctl import threadpool_limits
 
-from include import learning, schemas
-from include.config import Model, Project, load_project
-from include.contracts import Interval, Knowledge, Scored, ScoredDay, TableRef
-from include.errors import BadData
+from include.config.loading import load_project
+from include.config.model import Model
+from include.core import schemas
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.names import deliveries_table, features_table, scores_table
+from include.core.point_in_time import as_of, in_force
+from include.core.project import Project
+from include.core.records import Knowledge, Scored, ScoredDay, TableRef
+from include.core.settings import Settings
 from include.io.registry import Loaded, Registry
 from include.io.tables import Scope, Tables
-from include.knowledge import as_of, in_force
-from include.naming import deliveries_table, features_table, scores_table
-from include.settings import Settings
+from include.training import evaluation, training_set
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +59,13 @@ def score(
     where = f"the features of {project.name} (version {features_version})"
     for version, each in loaded.items():
         needed = [*each.numeric, *each.categorical]
-        learning.require_columns(f"{model.name}, version {version},", needed, columns, where)
+        training_set.require_columns(f"{model.name}, version {version},", needed, columns, where)
 
     days: list[ScoredDay] = []
     table: TableRef | None = None
     for days_in_a_row, version in _parts(wanted):
         within = pl.col("day").is_between(days_in_a_row.start, days_in_a_row.end)
-        rows = features.filter(within).sort(learning.KEY).collect()
+        rows = features.filter(within).sort(training_set.KEY).collect()
         counted = _counted(project, tables, model, rows, days_in_a_row, knowledge)
         scores = _score(model, loaded[version], version, rows).with_columns(
             features_version=pl.lit(features_version, pl.Int64)
@@ -107,7 +111,7 @@ def _counted(
     project: Project, tables: Tables, model: Model, rows: pl.DataFrame, interval: Interval, knowledge: Knowledge
 ) -> dict[date, int]:
     """Day -> rows of its features. A day without any must be one without entities."""
-    if doubled := rows.height - rows.select(learning.KEY).n_unique():
+    if doubled := rows.height - rows.select(training_set.KEY).n_unique():
         raise BadData(f"{project.name}: {doubled} rows of features in {interval} are of an entity and day twice")
     counted = dict(rows.group_by("day").len().iter_rows())
     empty = [day for day in interval.days if day not in counted]
@@ -134,8 +138,8 @@ def _score(model: Model, loaded: Loaded, version: int, rows: pl.DataFrame) -> pl
     parts = []
     with threadpool_limits(1):
         for day in rows.partition_by("day", maintain_order=True):
-            features = learning.inputs(day, loaded.numeric, loaded.categorical)
-            scores = pl.Series(learning.predict(model.task, loaded.estimator, features), dtype=pl.Float64)
+            features = evaluation.inputs(day, loaded.numeric, loaded.categorical)
+            scores = pl.Series(evaluation.predict(model.task, loaded.estimator, features), dtype=pl.Float64)
             parts.append(day.select("day", "entity_id", "as_of").with_columns(score=scores))
     empty = rows.select("day", "entity_id", "as_of").with_columns(score=pl.lit(None, pl.Float64)).clear()
     decided = pl.col("score")

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from include.config import Project
-from include.contracts import Interval, Refusal, Validated
-from include.errors import BadData
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.names import deliveries_table
+from include.core.point_in_time import as_of_days
+from include.core.project import Project
+from include.core.records import Refusal, Validated
+from include.core.settings import Settings
 from include.io.tables import Tables
-from include.judging import judge
-from include.knowledge import as_of_days
-from include.naming import deliveries_table
-from include.settings import Settings
+from include.steps.verdicts import judge
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Buttons on the page of a task that lead to its MLflow run and to its model version.
 
-They are made by the API server when a page is shown, from the record that the task returned (`include/contracts.py`:
+They are made by the API server when a page is shown, from the record that the task returned (`include/core/records.py`:
 `run_id`, `model`, `version`) and from the address of MLflow's pages, `ui_url` in the extra of connection
 `nightly_mlflow`. So they hold for older runs too, and when that address changes. What is not there gives no button.
 """

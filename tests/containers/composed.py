@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from include.contracts import Interval
+from include.core.interval import Interval
 from tools import make_secrets
 from tools.stack import ROOT, find_free_port
 

@@ -13,10 +13,11 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
 from dags.alerts import RUN_FAILED, TASK_FAILED, Undelivered, tell
-from include.contracts import Alert, Interval
-from include.errors import BadData
-from include.io import performance
-from include.settings import Settings
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.records import Alert
+from include.core.settings import Settings
+from include.io import postgres
 
 PATH = "/services/T000/B000/token-that-nobody-may-see"
 
@@ -232,7 +233,7 @@ def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Call
 
 def test_each_alert_of_the_week_is_told_once(alert: Callable[[], None], settings: Settings, receiver: Receiver) -> None:
     before = [Alert(subject="late_arrival", rule="mae", day=date(2013, 2, n), sentence=f"mae of {n}") for n in (23, 24)]
-    performance.raise_alerts(settings, "flights", [*before, *ALERTS])
+    postgres.alerts.raise_alerts(settings, "flights", [*before, *ALERTS])
     alert()
     assert receiver.texts == ["mae of 24\n\nroc_auc of 2013-03-02\n\nscores_late of 2013-03-02"]
     with pytest.raises(AirflowSkipException, match="nothing to tell of 2013-02-24 to 2013-03-02"):
@@ -243,7 +244,7 @@ def test_each_alert_of_the_week_is_told_once(alert: Callable[[], None], settings
 def test_what_was_not_taken_is_told_by_the_next_try(
     alert: Callable[[], None], settings: Settings, receiver: Receiver
 ) -> None:
-    performance.raise_alerts(settings, "flights", ALERTS[:1])
+    postgres.alerts.raise_alerts(settings, "flights", ALERTS[:1])
     receiver.status = 503
     with pytest.raises(Undelivered):
         alert()
@@ -253,7 +254,7 @@ def test_what_was_not_taken_is_told_by_the_next_try(
 
 
 def test_two_tellers_at_once_tell_once(settings: Settings) -> None:
-    performance.raise_alerts(settings, "flights", ALERTS[:1])
+    postgres.alerts.raise_alerts(settings, "flights", ALERTS[:1])
     run = (settings, "flights", Interval.of(RUN_DAY))
-    with performance.telling(*run) as first, performance.telling(*run) as second:
+    with postgres.alerts.telling(*run) as first, postgres.alerts.telling(*run) as second:
         assert (len(first), second) == (1, ())

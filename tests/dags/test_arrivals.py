@@ -13,10 +13,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException,
 
 from dags import arrivals, common, params
 from dags.arrivals import WaitForFiles
-from include.config import Project, load_project
+from include.config.loading import load_project
+from include.core.project import Project
+from include.core.settings import Settings
 from include.io import storage
 from include.io.landing import write_whole
-from include.settings import Settings
 from tests.landing import DAY, deliver_one
 from tests.s3 import KEYS, bucket
 

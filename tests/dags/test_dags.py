@@ -15,7 +15,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from dags import params
 from dags.alerts import RUN_FAILED, RUNBOOKS, TASK_FAILED
-from include.config import Databricks, load_model, load_project, model_names, project_names
+from include.config.loading import load_model, load_project, model_names, project_names
+from include.core.project import Databricks
 from tests.dags.conftest import ROOT
 from tools import ui
 

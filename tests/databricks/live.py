@@ -21,8 +21,8 @@ from typing import Any
 import psutil
 import yaml
 
-from include.contracts import Interval
-from include.io import database
+from include.core.interval import Interval
+from include.io import postgres
 from tests.databricks.conftest import TOKEN, Databricks, workspace
 from tests.drills.pages import Page
 from tools import demo, processes
@@ -203,7 +203,7 @@ class Live:
 
     def prepared(self, day: date) -> bool:
         """The night has its row."""
-        found = database.nights(demo.settings_of(self.stack), demo.PROJECT.name, Interval.of(day))
+        found = postgres.days.nights(demo.settings_of(self.stack), demo.PROJECT.name, Interval.of(day))
         return [night.day for night in found] == [day]
 
     def get(self, path: str) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from include.contracts import Interval
-from include.naming import wheel
+from include.core.interval import Interval
+from include.core.names import wheel
 from tests.databricks.conftest import PRINCIPAL
 from tests.databricks.live import DEPLOY, PREPARE, TASK, WHEELS, Live, living
 

@@ -13,8 +13,9 @@ from deltalake import Schema
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from include.contracts import Interval, TableRef
-from include.errors import BadData
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.records import TableRef
 from include.io import native
 from include.io import spark as io_spark
 from include.io.tables import Scope, Tables

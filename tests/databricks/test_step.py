@@ -14,15 +14,18 @@ from polars.testing import assert_frame_equal
 
 from dags import databricks as dags_databricks
 from dags.databricks import StepOperator
-from include.config import Databricks as Place
-from include.config import Model, Project, load_model, load_project
-from include.contracts import Featured, Interval
-from include.io import database
+from include.config.loading import load_model, load_project
+from include.config.model import Model
+from include.core.interval import Interval
+from include.core.names import wheel
+from include.core.project import Databricks as Place
+from include.core.project import Project
+from include.core.records import Featured
+from include.core.settings import Settings
+from include.io import postgres
 from include.io.tables import Tables
-from include.naming import wheel
-from include.remote import RemoteStep
-from include.replay import replay
-from include.settings import Settings
+from include.operations.simulate import replay
+from include.runner.remote import RemoteStep
 from include.steps.build_features import build_features
 from include.steps.land import land
 from include.steps.validate import validate
@@ -103,7 +106,7 @@ def test_features_are_the_same_to_the_bit(
     [run] = databricks.runs
     assert databricks.results == ["SUCCESS"]
     there = Tables(here).scan("features_flights", record.version).sort("day", "entity_id").collect()
-    assert {night.day for night in database.nights(here, "flights", NIGHTS)} == {*NIGHTS.days}
+    assert {night.day for night in postgres.days.nights(here, "flights", NIGHTS)} == {*NIGHTS.days}
 
     shutil.rmtree(Path(here.tables) / "features_flights")
     again = build_features(project, NIGHTS, here)
@@ -152,5 +155,5 @@ def test_what_it_is_too_early_for_is_skipped_and_tried_again_when_it_is_cleared(
         fit.instance.max_tries += 4  # as clearing does
         assert databricks.results == ["SUCCESS"] * attempt
     steps = "SELECT step, state FROM step_runs WHERE step = 'fit'"
-    with database.engine(here).connect() as connection:
+    with postgres.connection.engine(here).connect() as connection:
         assert [*connection.execute(sa.text(steps))] == [("fit", "skipped")] * 2

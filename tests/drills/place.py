@@ -19,9 +19,9 @@ from typing import Any
 
 import httpx
 
-from include.config import load_project
-from include.contracts import Interval
-from include.settings import Settings
+from include.config.loading import load_project
+from include.core.interval import Interval
+from include.core.settings import Settings
 from tests.drills.pages import Page, matches
 from tools import demo
 from tools.postgres import Postgres

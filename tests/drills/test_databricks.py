@@ -10,7 +10,7 @@ from datetime import date
 
 import pytest
 
-from include.contracts import Interval
+from include.core.interval import Interval
 from tests.databricks.live import PREPARE, TASK, Live, await_that, living
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.timeout(600)]
@@ -29,7 +29,7 @@ POINTS = {
     # the run ended, and nothing came of it
     "resumed": {"at": f"{OPERATOR}.execute_complete", "when": "before"},
     # the night has its row, and the task is not a success yet
-    "recorded": {"at": "include.run:record", "when": "after"},
+    "recorded": {"at": "include.runner.run:record", "when": "after"},
 }
 STORM = {"endpoint": "runs/get", "status": 503, "times": -1}
 LONG = {"pending_seconds": 600}

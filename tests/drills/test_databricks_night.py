@@ -11,15 +11,15 @@ import pytest
 import yaml
 from polars.testing import assert_frame_equal
 
-from include.config import load_model
-from include.contracts import Interval
+from include.config.loading import load_model
+from include.core.interval import Interval
+from include.core.names import features_table, scores_table
 from include.io.registry import Registry
 from include.io.tables import Tables
-from include.learning import inputs, predict
-from include.naming import features_table, scores_table
 from include.steps.build_features import build_features
 from include.steps.fit import fit
 from include.steps.score import score
+from include.training.evaluation import inputs, predict
 from tests.databricks.live import CONFIG, WHEELS, Live, living
 from tools import demo
 

@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from include.contracts import Interval
+from include.core.interval import Interval
 from tests.e2e import test_replayed as told
 from tests.e2e.test_replayed import Story, airflow, pytestmark  # noqa: F401
 

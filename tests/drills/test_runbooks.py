@@ -15,7 +15,7 @@ import psutil
 import pytest
 from deltalake import DeltaTable
 
-from include.replay import deliver, make_frame, usual_available_at
+from include.operations.simulate import deliver, make_frame, usual_available_at
 from tests.drills.place import (
     BEFORE,
     MODEL,

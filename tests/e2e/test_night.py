@@ -18,7 +18,8 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from include.contracts import Interval, Reproduced
+from include.core.interval import Interval
+from include.core.records import Reproduced
 from include.io import storage
 from tools import demo, processes, summary
 from tools.postgres import find_binaries

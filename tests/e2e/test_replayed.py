@@ -16,9 +16,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from include.contracts import Interval
-from include.replay import deliver, make_frame, usual_available_at
-from include.settings import Settings
+from include.core.interval import Interval
+from include.core.settings import Settings
+from include.io import postgres
+from include.operations.simulate import deliver, make_frame, usual_available_at
 from tests.faults import state
 from tools import demo, processes
 from tools.stack import ROOT, Stack
@@ -98,9 +99,8 @@ class Story:
         return found
 
     def cli_champions(self) -> dict[date, int]:
-        from include.io import ledger
 
-        return ledger.champions(self.settings, MODEL, self.nights.shifted(end=1))
+        return postgres.promotions.champions(self.settings, MODEL, self.nights.shifted(end=1))
 
     def wipe(self) -> None:
         """All but landing: tables, models, the shared database and MLflow's."""

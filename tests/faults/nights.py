@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from include.contracts import Interval
+from include.core.interval import Interval
 from tests.faults.points import POINTS
 from tools.stack import ROOT, Stack
 

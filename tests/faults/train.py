@@ -3,10 +3,11 @@
 import sys
 from datetime import date
 
-from include.config import load_model
-from include.contracts import GateDecision, Interval
-from include.run import run
-from include.settings import Settings
+from include.config.loading import load_model
+from include.core.interval import Interval
+from include.core.records import GateDecision
+from include.core.settings import Settings
+from include.runner.run import run
 
 
 def train(name: str, day: date) -> None:

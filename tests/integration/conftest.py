@@ -6,23 +6,23 @@ import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
 
-from include.settings import Settings
+from include.core.settings import Settings
 from tests.integration.training import administer, after, cloned, in_database, train, write_all
 
 
 @pytest.fixture(scope="session")
-def mlflow_made(postgres: sa.URL) -> str:
+def mlflow_made(postgres_url: sa.URL) -> str:
     """Name of an MLflow database with its tables: to make them takes seconds, to clone them none."""
     name = "mlflow_made"
-    administer(postgres, f"CREATE DATABASE {name}")
-    MlflowClient(in_database(postgres, name).get_secret_value()).search_experiments()
+    administer(postgres_url, f"CREATE DATABASE {name}")
+    MlflowClient(in_database(postgres_url, name).get_secret_value()).search_experiments()
     return name
 
 
 @pytest.fixture
-def with_mlflow(settings: Settings, postgres: sa.URL, mlflow_made: str) -> Iterator[Settings]:
+def with_mlflow(settings: Settings, postgres_url: sa.URL, mlflow_made: str) -> Iterator[Settings]:
     """An empty installation whose MLflow has its tables."""
-    with cloned(postgres, mlflow_made) as mlflow:
+    with cloned(postgres_url, mlflow_made) as mlflow:
         yield settings.model_copy(update={"mlflow_tracking_uri": mlflow})
 
 
@@ -35,12 +35,12 @@ def prepared(with_mlflow: Settings) -> Settings:
 
 @pytest.fixture(scope="module")
 def trained_once(
-    postgres: sa.URL, mlflow_made: str, tmp_path_factory: pytest.TempPathFactory
+    postgres_url: sa.URL, mlflow_made: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Name of an MLflow database with versions 1 and 2, of DAY and the day after; and the places of its files."""
     folder = tmp_path_factory.mktemp("trained")
     places = {name: str(folder / name) for name in ("landing", "tables", "artifacts")}
-    with cloned(postgres, mlflow_made) as mlflow:
+    with cloned(postgres_url, mlflow_made) as mlflow:
         settings = Settings(
             **places, database_url="postgresql://nowhere", mlflow_tracking_uri=mlflow, hash_key="of tests"
         )
@@ -50,8 +50,10 @@ def trained_once(
 
 
 @pytest.fixture
-def trained(with_mlflow: Settings, postgres: sa.URL, trained_once: tuple[str, dict[str, str]]) -> Iterator[Settings]:
+def trained(
+    with_mlflow: Settings, postgres_url: sa.URL, trained_once: tuple[str, dict[str, str]]
+) -> Iterator[Settings]:
     """As `trained_once`, with databases of its own; tables and models are shared."""
     name, places = trained_once
-    with cloned(postgres, name) as mlflow:
+    with cloned(postgres_url, name) as mlflow:
         yield with_mlflow.model_copy(update={"mlflow_tracking_uri": mlflow, **places})

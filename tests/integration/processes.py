@@ -15,11 +15,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from include.config import load_project
-from include.contracts import Interval
-from include.errors import NeedsAttention
+from include.config.loading import load_project
+from include.core.errors import NeedsAttention
+from include.core.interval import Interval
+from include.core.settings import Settings
 from include.io.tables import Tables
-from include.settings import Settings
+from include.steps.declared import STEPS
 from tests.killing import end_this_process, wrap
 from tests.writers import WRITERS
 
@@ -98,7 +99,7 @@ def write(how: str, day: str, who: str) -> int:
 
 
 def step(step: str, start: str, end: str) -> dict[str, Any]:
-    function = getattr(importlib.import_module(f"include.steps.{step}"), step)
+    function = STEPS[step].function
     interval = Interval.model_validate({"start": start, "end": end})
     try:
         result: dict[str, Any] = function(load_project("flights"), interval, Settings()).model_dump(mode="json")

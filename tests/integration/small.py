@@ -1,18 +1,19 @@
 """A small prepared installation for tests that begin after `build_features`: what earlier steps leave behind, written
-directly into Delta and PostgreSQL, a few flights a day. Shapes are those of `include/schemas.py`."""
+directly into Delta and PostgreSQL, a few flights a day. Shapes are those of `include/core/schemas.py`."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 
-from include import schemas
-from include.config import Project
-from include.contracts import Interval, Night
-from include.io import database, ledger
+from include.core import schemas
+from include.core.interval import Interval
+from include.core.names import clean_table, deliveries_table, features_table, scores_table
+from include.core.project import Project
+from include.core.records import Night
+from include.core.settings import Settings
+from include.io import postgres
 from include.io.tables import Scope, Tables
-from include.naming import clean_table, deliveries_table, features_table, scores_table
-from include.settings import Settings
 
 DAY = date(2013, 3, 1)
 
@@ -100,7 +101,7 @@ def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -
             table_versions={},
             rows=count,
         )
-        database.record_nights(settings, [night])
+        postgres.days.record_nights(settings, [night])
 
 
 def score(settings: Settings, project: Project, model: str, *days: date, version: int = 1, count: int = 4) -> None:
@@ -119,7 +120,9 @@ def score(settings: Settings, project: Project, model: str, *days: date, version
         Tables(settings).replace(scores_table(model), scores, scope, sort_by=["entity_id"])
 
 
-def promoted(settings: Settings, model: str, version: int, from_day: date, **about: str) -> ledger.LedgerRow:
+def promoted(
+    settings: Settings, model: str, version: int, from_day: date, **about: str
+) -> postgres.promotions.LedgerRow:
     """A row of the ledger as it was written before there was a gate."""
-    with ledger.open_ledger(settings, model) as book:
+    with postgres.promotions.open_ledger(settings, model) as book:
         return book.add(version, from_day, **{"by": "me", "why": "because", **about})

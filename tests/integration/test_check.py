@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from include import check as checking
-from include.check import check
-from include.config import Model, Project, load_model, load_project
-from include.contracts import Interval, ScoredDay
-from include.errors import NeedsAttention
-from include.io import database
+from include.config.loading import load_model, load_project
+from include.config.model import Model
+from include.core.errors import NeedsAttention
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import ScoredDay
+from include.core.settings import Settings
+from include.io import postgres
 from include.io.tables import Scope, Tables
-from include.settings import Settings
+from include.operations import check as checking
+from include.operations.check import check
 from include.steps.publish import publish
 from tests.integration import small
 from tests.integration.small import DAY
@@ -68,7 +71,7 @@ def damage(published: Settings) -> Callable[..., None]:
     """Change the database as only a superuser can, past its triggers and keys."""
 
     def damage(statement: str, **values: Any) -> None:
-        with database.engine(published).begin() as connection:
+        with postgres.connection.engine(published).begin() as connection:
             connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
             assert connection.execute(sa.text(statement), values).rowcount == 1
 

@@ -15,11 +15,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from include.config import Column, Project, load_project
-from include.contracts import Interval, Night
-from include.errors import BadConfig, NeedsAttention
-from include.io import database, ledger
-from include.settings import Settings
+from include.config.loading import load_project
+from include.core.errors import BadConfig, NeedsAttention
+from include.core.feeds import Column
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import Night
+from include.core.settings import Settings
+from include.io import postgres
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
@@ -67,7 +70,7 @@ TABLES = {
 
 @pytest.fixture
 def connection(settings: Settings) -> Iterator[sa.Connection]:
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         yield connection
 
 
@@ -86,7 +89,7 @@ def relations(connection: sa.Connection, kind: str) -> set[str]:
 
 def catalog(settings: Settings) -> list[Any]:
     """All that a migration makes: columns, comments, constraints, triggers, rights."""
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         return [
             connection.execute(sa.text(statement)).all()
             for statement in (
@@ -111,22 +114,22 @@ def test_migrations_from_empty_make_what_the_design_names(connection: sa.Connect
 
 def test_migrating_again_changes_nothing(settings: Settings, flights: Project) -> None:
     before = catalog(settings)
-    assert database.migrate(settings, [flights]) == NEWEST
+    assert postgres.migrations.migrate(settings, [flights]) == NEWEST
     assert catalog(settings) == before
 
 
 def test_a_database_of_newer_code_is_refused_in_words(settings: Settings, flights: Project) -> None:
-    with database.engine(settings).begin() as connection:
+    with postgres.connection.engine(settings).begin() as connection:
         connection.execute(sa.text("UPDATE nightly_ml_version SET version_num = '9999'"))
     with pytest.raises(NeedsAttention, match=r"newer code.*9999"):
-        database.migrate(settings, [flights])
+        postgres.migrations.migrate(settings, [flights])
 
 
 MIGRATE = """
 import sys
-from include.config import load_project
+from include.config.loading import load_project
 from include.io import database, ledger
-from include.settings import Settings
+from include.core.settings import Settings
 from tests.integration import small
 
 places = dict.fromkeys(("landing", "tables", "artifacts", "mlflow_tracking_uri", "hash_key"), "-")
@@ -171,7 +174,7 @@ def test_first_migrations_at_once_do_not_disturb_each_other() -> None:
 
 def test_the_revisions_are_found_in_an_installed_package() -> None:
     """Alembic reads files, so each folder down to the revisions has to be a package that a wheel takes along."""
-    folder = database.MIGRATIONS
+    folder = postgres.migrations.MIGRATIONS
     assert (folder / "env.py").is_file()
     for package in (folder, folder / "versions"):
         assert (package / "__init__.py").is_file()
@@ -234,7 +237,7 @@ def insert_predictions(connection: sa.Connection, batch: str, entities: range, *
 @pytest.fixture
 def history(settings: Settings) -> Settings:
     """A published batch of two rows, and a promotion."""
-    with database.engine(settings).begin() as connection:
+    with postgres.connection.engine(settings).begin() as connection:
         insert_batch(connection, ONE, 2, predictions=2)
         connection.execute(
             sa.text(
@@ -251,26 +254,29 @@ def history(settings: Settings) -> Settings:
 @pytest.mark.parametrize("change", ["UPDATE {} SET day = day", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
 def test_history_is_never_changed(history: Settings, table: str, change: str) -> None:
     statement = change.format(table).replace("day = day", "model = model")
-    with pytest.raises(DBAPIError, match="is never changed"), database.engine(history).begin() as connection:
+    with pytest.raises(DBAPIError, match="is never changed"), postgres.connection.engine(history).begin() as connection:
         assert connection.scalar(sa.text(f"SELECT count(*) FROM {table}"))
         connection.execute(sa.text(statement))
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_a_batch_becomes_visible_only_with_all_its_rows(settings: Settings, rows: int) -> None:
-    with pytest.raises(DBAPIError, match=r"says|gets no more"), database.engine(settings).begin() as connection:
+    with (
+        pytest.raises(DBAPIError, match=r"says|gets no more"),
+        postgres.connection.engine(settings).begin() as connection,
+    ):
         insert_batch(connection, ONE, rows, predictions=2)
 
 
 def test_a_batch_that_is_there_gets_no_more_rows(history: Settings) -> None:
-    with pytest.raises(DBAPIError, match="gets no more"), database.engine(history).begin() as connection:
+    with pytest.raises(DBAPIError, match="gets no more"), postgres.connection.engine(history).begin() as connection:
         insert_predictions(connection, ONE, range(2, 3))
 
 
 def test_predictions_belong_to_a_batch_of_their_model(settings: Settings) -> None:
-    with pytest.raises(DBAPIError, match="does not exist"), database.engine(settings).begin() as connection:
+    with pytest.raises(DBAPIError, match="does not exist"), postgres.connection.engine(settings).begin() as connection:
         insert_batch(connection, ONE, 1, predictions=1, model="another")
-    with pytest.raises(DBAPIError, match="does not exist"), database.engine(settings).begin() as connection:
+    with pytest.raises(DBAPIError, match="does not exist"), postgres.connection.engine(settings).begin() as connection:
         insert_predictions(connection, OTHER, range(1))
 
 
@@ -279,7 +285,7 @@ def test_a_pointer_leads_to_a_batch_of_its_day(history: Settings) -> None:
         "INSERT INTO published (model, day, batch_id, run_id, published_at) VALUES ('m', :day, :batch, 't', now())"
     )
     for day, batch in (("2013-03-02", ONE), ("2013-03-01", OTHER)):
-        with pytest.raises(DBAPIError, match="foreign key"), database.engine(history).begin() as connection:
+        with pytest.raises(DBAPIError, match="foreign key"), postgres.connection.engine(history).begin() as connection:
             connection.execute(sa.text(pointing), {"day": day, "batch": batch})
 
 
@@ -295,7 +301,7 @@ def with_public(project: Project, *names: str, **columns: Column) -> Project:
 
 
 def view_columns(settings: Settings) -> dict[str, str]:
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         found = connection.execute(
             sa.text(
                 "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
@@ -321,15 +327,15 @@ def test_entities_are_typed_as_declared(settings: Settings) -> None:
 def test_a_new_public_column_is_added_and_a_former_one_leaves_the_view(settings: Settings, flights: Project) -> None:
     odd = Column(type="boolean", description="100 % odd, 'quoted' and \"reserved\"")
     changed = with_public(flights, "order", "carrier", order=odd)
-    with database.engine(settings).begin() as connection:
+    with postgres.connection.engine(settings).begin() as connection:
         connection.execute(
             sa.text("INSERT INTO entities_flights (day, entity_id, dest) VALUES ('2013-03-01', 'e', 'LAX')")
         )
 
-    database.migrate(settings, [changed])
+    postgres.migrations.migrate(settings, [changed])
 
     assert list(view_columns(settings)) == ["day", "entity_id", "order", "carrier"]
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         comment = "SELECT col_description('flights_entities'::regclass, 3)"
         assert connection.scalar(sa.text(comment)) == odd.description
         assert connection.scalar(sa.text("SELECT dest FROM entities_flights")) == "LAX"
@@ -341,20 +347,20 @@ def test_a_changed_type_is_refused_and_nothing_is_migrated(settings: Settings, f
     changed = with_public(flights, "origin", "flight", "extra", flight=Column(type="string"), extra=Column(type="date"))
     before = catalog(settings)
     with pytest.raises(BadConfig, match=r"schedule.flight was bigint in entities_flights and is now declared text"):
-        database.migrate(settings, [changed])
+        postgres.migrations.migrate(settings, [changed])
     assert catalog(settings) == before
 
 
 def test_a_public_column_named_like_the_key_is_refused(settings: Settings, flights: Project) -> None:
     with pytest.raises(BadConfig, match=r"entity.public: day"):
-        database.migrate(settings, [with_public(flights, "day", day=Column(type="date"))])
+        postgres.migrations.migrate(settings, [with_public(flights, "day", day=Column(type="date"))])
 
 
 def test_a_view_that_others_are_built_on_is_not_torn_away(settings: Settings, flights: Project) -> None:
-    with database.engine(settings).begin() as connection:
+    with postgres.connection.engine(settings).begin() as connection:
         connection.execute(sa.text("CREATE VIEW mine AS SELECT carrier FROM flights_entities"))
     with pytest.raises(BadConfig, match=r"view flights_entities has to change.*view mine"):
-        database.migrate(settings, [with_public(flights, "origin")])
+        postgres.migrations.migrate(settings, [with_public(flights, "origin")])
 
 
 # --- ledger -----------------------------------------------------------------------------------------------------------
@@ -370,7 +376,7 @@ def test_the_same_promotion_again_is_the_row_that_is_there(settings: Settings) -
 def test_going_back_from_the_same_day_is_a_row_of_its_own(settings: Settings) -> None:
     rows = [small.promoted(settings, "m", version, DAY) for version in (1, 2, 1)]
     assert len({row.id for row in rows}) == 3
-    assert ledger.champions(settings, "m", Interval.of(DAY)) == {DAY: 1}
+    assert postgres.promotions.champions(settings, "m", Interval.of(DAY)) == {DAY: 1}
 
 
 def test_champion_is_the_greatest_first_day_and_of_equals_the_newest_row(settings: Settings) -> None:
@@ -378,7 +384,7 @@ def test_champion_is_the_greatest_first_day_and_of_equals_the_newest_row(setting
         small.promoted(settings, "m", version, DAY + timedelta(days=after))
     small.promoted(settings, "another", 9, DAY)
     interval = Interval(start=DAY, end=DAY + timedelta(days=5))
-    found = ledger.champions(settings, "m", interval)
+    found = postgres.promotions.champions(settings, "m", interval)
     assert {(day - DAY).days: version for day, version in found.items()} == {2: 1, 3: 2, 4: 3, 5: 3}
 
 
@@ -398,13 +404,13 @@ def test_promotions_at_once_are_one_row(settings: Settings) -> None:
 
 
 def newest_published_day(settings: Settings, model: str) -> date | None:
-    with ledger.open_ledger(settings, model) as book:
+    with postgres.promotions.open_ledger(settings, model) as book:
         return book.newest_published_day()
 
 
 def test_newest_published_day_is_of_the_model(history: Settings) -> None:
     assert newest_published_day(history, "m") is None  # only a batch so far, no pointer
-    with database.engine(history).begin() as connection:
+    with postgres.connection.engine(history).begin() as connection:
         connection.execute(
             sa.text("INSERT INTO published VALUES ('m', '2013-03-01', :batch, 'test', now())"), {"batch": ONE}
         )
@@ -432,14 +438,16 @@ def test_nights_come_back_as_they_were_and_a_newer_one_replaces(settings: Settin
     days = Interval(start=DAY, end=DAY + timedelta(days=3)).days
     interval = Interval(start=days[0], end=days[-1])
     first = [night(days[2], rows=0, deliveries=(), table_versions={}), night(days[0])]
-    database.record_nights(settings, [*first, night(days[1], knowledge="latest"), night(days[1], project="another")])
-    assert database.nights(settings, "flights", interval) == first[::-1]
-    assert database.missing_nights(settings, "flights", interval) == [days[1], days[3]]
-    assert database.missing_nights(settings, "flights", interval, "latest") == [days[0], days[2], days[3]]
+    postgres.days.record_nights(
+        settings, [*first, night(days[1], knowledge="latest"), night(days[1], project="another")]
+    )
+    assert postgres.days.nights(settings, "flights", interval) == first[::-1]
+    assert postgres.days.missing_nights(settings, "flights", interval) == [days[1], days[3]]
+    assert postgres.days.missing_nights(settings, "flights", interval, "latest") == [days[0], days[2], days[3]]
 
     newer = night(days[0], rows=901, as_of=datetime(2013, 3, 1, 9, tzinfo=UTC))
-    database.record_nights(settings, [newer])
-    assert database.nights(settings, "flights", Interval.of(DAY)) == [newer]
+    postgres.days.record_nights(settings, [newer])
+    assert postgres.days.nights(settings, "flights", Interval.of(DAY)) == [newer]
 
 
 def quality(delivery: str, **changes: Any) -> dict[str, Any]:
@@ -462,12 +470,12 @@ def quality(delivery: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_quality_results_replace_those_of_the_same_delivery(settings: Settings) -> None:
-    database.record_quality(settings, [quality("a"), quality("a", column="dest"), quality("b")])
-    database.record_quality(settings, [quality("a", project="another", success=False)])
-    database.record_quality(
+    postgres.audit.record_quality(settings, [quality("a"), quality("a", column="dest"), quality("b")])
+    postgres.audit.record_quality(settings, [quality("a", project="another", success=False)])
+    postgres.audit.record_quality(
         settings, [quality("a", column="", success=False, severity="warning", unexpected_rows=None, observed=None)]
     )
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         rows = connection.execute(
             sa.text(
                 "SELECT project, delivery_id, column_name, severity, success, rows_evaluated, unexpected_rows, "
@@ -485,11 +493,11 @@ def test_steps_are_added_with_the_class_of_their_error_only(settings: Settings) 
     started = datetime(2013, 3, 1, 8, tzinfo=UTC)
     interval = Interval(start=DAY, end=DAY + timedelta(days=1))
     common: dict[str, Any] = {"started_at": started, "ended_at": started + timedelta(seconds=2.5)}
-    database.record_step(settings, "land", "flights", interval, state="success", rows=7, version=3, **common)
-    database.record_step(
+    postgres.audit.record_step(settings, "land", "flights", interval, state="success", rows=7, version=3, **common)
+    postgres.audit.record_step(
         settings, "score", "flights", interval, state="failed", model="late", error=KeyError("a@b.example"), **common
     )
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         rows = connection.execute(sa.text("SELECT * FROM step_runs ORDER BY id")).mappings().all()
     assert [(r["step"], r["model"], r["state"], r["rows"], r["version"], r["error_class"]) for r in rows] == [
         ("land", None, "success", 7, 3, None),
@@ -506,17 +514,17 @@ def test_steps_are_added_with_the_class_of_their_error_only(settings: Settings) 
 def test_any_spelling_of_the_url_connects_both_ways(settings: Settings, scheme: str) -> None:
     url = settings.database_url.get_secret_value().replace("postgresql://", f"{scheme}://", 1)
     spelled = Settings(**{**settings.model_dump(), "database_url": url})
-    with database.engine(spelled).connect() as connection:
+    with postgres.connection.engine(spelled).connect() as connection:
         name = connection.scalar(sa.text("SELECT current_database()"))
-    with database.adbc(spelled) as arrow, arrow.cursor() as cursor:
+    with postgres.connection.adbc(spelled) as arrow, arrow.cursor() as cursor:
         cursor.execute("SELECT current_database()")
         assert cursor.fetchone() == (name,)
 
 
 def test_a_digest_depends_on_content_and_not_on_order() -> None:
     rows = pl.DataFrame({"entity_id": ["a", "b", "ä"], "score": [0.1, 0.2, None], "prediction": [0.0, 1.0, 1.0]})
-    digest = database.content_digest(rows, "score", "prediction")
-    assert database.content_digest(rows.reverse(), "score", "prediction") == digest
+    digest = postgres.predictions.content_digest(rows, "score", "prediction")
+    assert postgres.predictions.content_digest(rows.reverse(), "score", "prediction") == digest
     others = [
         rows.with_columns(score=pl.Series([0.1, 0.2 + 2**-54, None])),
         rows.with_columns(score=pl.Series([0.2, 0.1, None])),
@@ -524,6 +532,6 @@ def test_a_digest_depends_on_content_and_not_on_order() -> None:
         rows.rename({"score": "prediction", "prediction": "score"}),
         rows.head(2),
     ]
-    digests = {database.content_digest(other, "score", "prediction") for other in others}
+    digests = {postgres.predictions.content_digest(other, "score", "prediction") for other in others}
     assert digest not in digests
     assert len(digests) == len(others)

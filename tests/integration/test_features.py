@@ -15,14 +15,16 @@ from polars.testing import assert_frame_equal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from include.config import Project, load_project
-from include.contracts import Featured, Interval
-from include.errors import BadData
+from include.config.loading import load_project
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import Featured
+from include.core.settings import Settings
 from include.io import spark
 from include.io.tables import Scope, Tables
+from include.operations.simulate import deliver, make_frame, replay
 from include.projects.flights import features as flights_features
-from include.replay import deliver, make_frame, replay
-from include.settings import Settings
 from include.steps.build_features import build_features
 from include.steps.land import land
 from include.steps.validate import validate
@@ -48,7 +50,7 @@ def prepared(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Landed, validated, and features of RANGE built in one run. Not to be changed."""
     settings = places(tmp_path_factory.mktemp("features"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.io.database.record_quality", lambda *_: None)  # features need no PostgreSQL
+        patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
         replay(project, NIGHTS, settings)
         land(project, NIGHTS, settings)
         validate(project, NIGHTS, settings)

@@ -21,21 +21,24 @@ from mlflow import MlflowClient
 from pydantic import SecretStr
 from sklearn.pipeline import Pipeline
 
-from include import learning
-from include.config import Bound, Candidate, Model
-from include.contracts import Evaluated, Interval
-from include.errors import BadConfig, BadData, NeedsAttention
-from include.io import database, ledger
+from include.config.model import Model
+from include.core.errors import BadConfig, BadData, NeedsAttention
+from include.core.interval import Interval
+from include.core.records import Evaluated
+from include.core.settings import Settings
+from include.core.threshold import Bound
+from include.io import postgres
 from include.io.registry import EVALUATED, Registry
 from include.io.tables import Scope, Tables
-from include.reproduce import reproduce
-from include.run import run
-from include.settings import Settings
+from include.operations.reproduce import reproduce
+from include.runner.run import run
 from include.steps import fit as fit_step
 from include.steps.evaluate import evaluate
 from include.steps.fit import fit
 from include.steps.promote import promote
 from include.steps.score import score
+from include.training import evaluation
+from include.training.config import Candidate
 from tests.integration.training import (
     DAY,
     DAYS,
@@ -172,7 +175,7 @@ def test_a_replay_elsewhere_is_the_same_fit_to_the_bit(prepared: Settings, tmp_p
     write_all(elsewhere)
     here, there = (fit_all(s) for s in (prepared, elsewhere))
     assert [f.digest for f in here] == [f.digest for f in there]
-    rows = learning.inputs(flights(), MODEL.numeric, MODEL.categorical)
+    rows = evaluation.inputs(flights(), MODEL.numeric, MODEL.categorical)
     for one, other in zip(here, there, strict=True):
         first, second = (
             Registry(s).load_fit(Registry(s).get_fit(f.run_id)).estimator.predict_proba(rows)
@@ -447,7 +450,7 @@ def test_a_night_from_training_to_scores(prepared: Settings) -> None:
     assert decided.passed, decided.why_not
     run("promote", MODEL, after(1), prepared, version=decided.version)
     days = Interval(start=DAY, end=DAYS.end)
-    champions = ledger.champions(prepared, "late_arrival", days)
+    champions = postgres.promotions.champions(prepared, "late_arrival", days)
     scored: Any = run("score", MODEL, days, prepared, versions=champions)
     assert scored.unscored == (DAY,)
     assert {d.day: d.rows for d in scored.days} == dict.fromkeys(days.days[1:], FLIGHTS)
@@ -455,8 +458,8 @@ def test_a_night_from_training_to_scores(prepared: Settings) -> None:
     assert rows.height == scored.rows == FLIGHTS * 6
     judged = flights().join(rows, on=["day", "entity_id"])
     late = (judged["arr_delay_minutes"].is_null() | (judged["arr_delay_minutes"] > 15)).cast(pl.Float64)
-    assert learning.metrics("classification", late.to_numpy(), judged["score"].to_numpy())["roc_auc"] > 0.7
-    with database.engine(prepared).connect() as connection:
+    assert evaluation.metrics("classification", late.to_numpy(), judged["score"].to_numpy())["roc_auc"] > 0.7
+    with postgres.connection.engine(prepared).connect() as connection:
         recorded = connection.execute(sa.text("SELECT step, state, version FROM step_runs ORDER BY id")).all()
     assert [tuple(row) for row in recorded] == [
         ("fit", "success", None),
@@ -540,7 +543,7 @@ def arrival_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     folder = tmp_path / "projects" / "flights" / "models" / "arrival_delay"
     folder.mkdir(parents=True)
     (folder / "estimator.py").write_text(REGRESSION, encoding="utf-8")
-    monkeypatch.setattr("include.config.PROJECTS", tmp_path / "projects")
+    monkeypatch.setattr("include.config.loading.PROJECTS", tmp_path / "projects")
     name = "include.projects.flights.models.arrival_delay.estimator"
     module = ModuleType(name)
     exec(REGRESSION, module.__dict__)  # noqa: S102  # a module that is not below `include`

@@ -10,10 +10,14 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from include.cli import app
-from include.config import Model, Monitor, Project, load_model, load_project
-from include.contracts import Interval, Monitored
-from include.io import database, performance
-from include.settings import Settings
+from include.config.loading import load_model, load_project
+from include.config.model import Model
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import Monitored
+from include.core.settings import Settings
+from include.io import postgres
+from include.monitoring.config import Monitor
 from include.steps import monitor as step
 from include.steps.monitor import monitor
 from include.steps.outcomes import outcomes
@@ -50,7 +54,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, *models: Model) -> Model:
 
 
 def execute(settings: Settings, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-    with database.engine(settings).begin() as connection:
+    with postgres.connection.engine(settings).begin() as connection:
         result = connection.execute(sa.text(statement), values)
         return [tuple(row) for row in result] if result.returns_rows else []
 
@@ -211,7 +215,7 @@ def test_more_days_than_are_held_at_once(nights: Settings, flights: Project, mon
     run(nights, flights, NEXT, LATER)
     expected = stored(nights)
     execute(nights, "TRUNCATE performance_daily")
-    monkeypatch.setattr(performance, "CHUNK_DAYS", 1)
+    monkeypatch.setattr(postgres.performance, "CHUNK_DAYS", 1)
     assert run(nights, flights, LATER)[0].days == 2
     assert stored(nights) == expected
 
@@ -220,14 +224,14 @@ def test_what_changes_while_a_day_is_measured_is_measured_by_the_next(
     nights: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcomes(flights, Interval.of(NEXT), nights)
-    reading = performance._predictions
+    reading = postgres.performance._predictions
 
     def corrected(*given: Any) -> Any:
-        monkeypatch.setattr(performance, "_predictions", reading)
+        monkeypatch.setattr(postgres.performance, "_predictions", reading)
         outcomes(flights, Interval.of(LATER), nights)
         return reading(*given)
 
-    monkeypatch.setattr(performance, "_predictions", corrected)
+    monkeypatch.setattr(postgres.performance, "_predictions", corrected)
     first = monitor(flights, Interval.of(NEXT), nights)
     assert (first.days, of_all(nights, DAY, "roc_auc")) == (1, (1, 1.0, 4))  # as it was when its digest was taken
     second = monitor(flights, Interval.of(NEXT), nights)
@@ -266,9 +270,9 @@ def test_two_at_once_end_as_one(nights: Settings, flights: Project, two: Any) ->
 @pytest.mark.parametrize(
     ("at", "call", "when", "measured"),
     [
-        ("include.monitoring:measure_day", 2, "before", 0),
-        ("include.io.performance:record_freshness", 1, "before", 2),
-        ("include.io.performance:raise_alerts", 1, "before", 2),
+        ("include.monitoring.performance:measure_day", 2, "before", 0),
+        ("include.io.postgres.freshness:record_freshness", 1, "before", 2),
+        ("include.io.postgres.alerts:raise_alerts", 1, "before", 2),
     ],
 )
 def test_a_killed_run_is_made_good_by_the_next(

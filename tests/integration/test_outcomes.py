@@ -8,11 +8,13 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from include.config import Outcome, Project, load_model, load_project
-from include.contracts import Interval
-from include.errors import BadConfig, BadData
-from include.io import database
-from include.settings import Settings
+from include.config.loading import load_model, load_project
+from include.core.errors import BadConfig, BadData
+from include.core.feeds import Outcome
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
+from include.io import postgres
 from include.steps import outcomes as step
 from include.steps.outcomes import outcomes, record_outcomes
 from include.steps.publish import publish
@@ -36,7 +38,7 @@ def values(*of: float | None, day: date = DAY) -> pl.DataFrame:
 
 
 def stored(settings: Settings, outcome: str = "late_arrival") -> list[tuple[Any, ...]]:
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         found = connection.execute(
             sa.text("SELECT day, entity_id, value, delivery_id FROM outcomes WHERE outcome = :o ORDER BY 1, 2"),
             {"o": outcome},
@@ -46,7 +48,7 @@ def stored(settings: Settings, outcome: str = "late_arrival") -> list[tuple[Any,
 
 def marks(settings: Settings) -> list[tuple[Any, ...]]:
     """Changes with each row that is written."""
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         found = [
             connection.execute(sa.text(f"SELECT xmin::text, ctid::text, * FROM {table} ORDER BY 1, 2")).all()
             for table in ("outcomes", "outcome_days")
@@ -226,7 +228,7 @@ def test_nights_in_any_order_and_in_one_run_end_the_same(nights: Settings, fligh
         for run in runs:
             outcomes(flights, run, nights)
         ends.append((stored(nights, "late_arrival"), stored(nights, "arrival_delay")))
-        with database.engine(nights).begin() as connection:
+        with postgres.connection.engine(nights).begin() as connection:
             connection.execute(sa.text("TRUNCATE outcomes, outcome_days"))
     assert ends[0][0]
     assert ends[1:] == ends[:1] * 2
@@ -237,8 +239,8 @@ def test_a_late_night_knows_no_outcome_of_its_own_day(nights: Settings, flights:
     hour, late = timedelta(hours=1), small.as_of(LATER) + timedelta(hours=2)
     corrected = small.actuals_of(NEXT, [9.0, 9.0])
     small.deliver(nights, flights, "actuals", NEXT, corrected, available_at=late - hour, name="correction")
-    (night,) = database.nights(nights, flights.name, Interval.of(NEXT))
-    database.record_nights(nights, [night.model_copy(update={"as_of": late})])
+    (night,) = postgres.days.nights(nights, flights.name, Interval.of(NEXT))
+    postgres.days.record_nights(nights, [night.model_copy(update={"as_of": late})])
     for run in (Interval.of(LATER), Interval.of(NEXT), Interval(start=NEXT, end=LATER)):
         outcomes(flights, run, nights)
         assert known(nights, "arrival_delay")[1] == [0.0, 30.0]
@@ -267,7 +269,7 @@ def test_analysts_see_predictions_beside_what_became_known(nights: Settings, fli
             publish(model, Interval.of(day), nights)
     outcomes(flights, Interval.of(NEXT), nights)
 
-    with database.engine(nights).connect() as connection:
+    with postgres.connection.engine(nights).connect() as connection:
         connection.execute(sa.text("SET ROLE reader"))
         seen = connection.execute(
             sa.text(

@@ -4,11 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from include.config import Project, load_model, load_project
-from include.contracts import Interval
-from include.outlook import outlook
-from include.replay import replay
-from include.settings import Settings
+from include.config.loading import load_model, load_project
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
+from include.operations.preflight import outlook
+from include.operations.simulate import replay
 from include.steps.publish import publish
 from tests.integration import small
 from tests.integration.small import DAY

@@ -9,11 +9,12 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from include.config import Project, load_project
-from include.contracts import Interval
-from include.io import database
+from include.config.loading import load_project
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
+from include.io import postgres
 from include.io.tables import Tables
-from include.settings import Settings
 from include.steps.build_features import build_features
 from include.steps.land import land
 from include.steps.validate import validate
@@ -63,7 +64,7 @@ def assert_same_content(left: Settings, right: Settings) -> None:
 
 
 def quality_results(settings: Settings) -> list[dict[str, Any]]:
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         rows = connection.execute(sa.text("SELECT * FROM quality_results ORDER BY id")).mappings()
         return [dict(row) for row in rows]
 
@@ -150,7 +151,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings, project = places(tmp_path_factory.mktemp("undisturbed")), load_project("flights")
     deliver_four_nights(project, settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.io.database.record_quality", lambda *_: None)
+        patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)
         land(project, FOUR, settings)
         validate(project, FOUR, settings)
     return settings
@@ -189,8 +190,8 @@ class TestKilled:
         land(project, FOUR, settings)
         for at, call, when in (
             ("include.io.tables:write_deltalake", 1, "after"),  # one feed is clean, its results are not recorded
-            ("include.io.database:record_quality", 2, "after"),
-            ("include.judging:_give_verdicts", 1, "before"),  # all clean, and no verdict
+            ("include.io.postgres.audit:record_quality", 2, "after"),
+            ("include.steps.verdicts:_give_verdicts", 1, "before"),  # all clean, and no verdict
         ):
             run_and_kill(settings, "validate", FOUR, at, call, when)
             assert rows_of(settings, "deliveries_flights")["verdict"].unique().to_list() == ["landed"]

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from include import gate as checks
-from include.config import Bound, Model
-from include.contracts import Interval, Promotion
-from include.errors import BadData, NeedsAttention
-from include.io import database, ledger
+from include.config.model import Model
+from include.core.errors import BadData, NeedsAttention
+from include.core.interval import Interval
+from include.core.records import Promotion
+from include.core.settings import Settings
+from include.core.threshold import Bound
+from include.gate import checks as checks
+from include.io import postgres
 from include.io.registry import Registry
-from include.settings import Settings
 from include.steps.fit import fit
 from include.steps.promote import mend_alias, promote
 from tests.integration import small
@@ -36,7 +38,7 @@ TOO_STRICT = with_rules(quality=(Bound(metric="roc_auc", at_least=0.999),))
 
 
 def rows_of_ledger(settings: Settings) -> list[tuple[int, date]]:
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         rows = connection.execute(sa.text("SELECT model_version, from_day FROM promotions ORDER BY id"))
         return [(version, day) for version, day in rows]
 
@@ -50,7 +52,7 @@ def publish(settings: Settings, day: date, version: int) -> None:
             VALUES (:batch, 'late_arrival', :day, :version, 0, repeat('0', 64), now(), 'test');
         INSERT INTO published VALUES ('late_arrival', :day, :batch, 'test', now());
     """
-    with database.engine(settings).begin() as connection:
+    with postgres.connection.engine(settings).begin() as connection:
         connection.execute(sa.text(statements), {"batch": batch, "day": day, "version": version})
 
 
@@ -73,7 +75,7 @@ def gated(trained: Settings) -> Settings:
 def test_a_decision_is_recorded_with_each_check(trained: Settings) -> None:
     decision = judge(trained)
     assert (decision.model, decision.version, decision.interval, decision.champion) == (NAME, 1, RUN, None)
-    with database.engine(trained).connect() as connection:
+    with postgres.connection.engine(trained).connect() as connection:
         decided = connection.execute(sa.text("SELECT * FROM gate_decisions")).mappings().one()
         recorded = connection.execute(sa.text("SELECT * FROM gate_checks ORDER BY number")).mappings().all()
     assert (str(decided["gate_id"]), decided["passed"], decided["why_not"]) == (decision.gate_id, True, None)
@@ -148,9 +150,15 @@ def test_the_database_takes_no_decision_that_its_checks_do_not_bear_out(gated: S
         "INSERT INTO gates SELECT gen_random_uuid(), model, model_version, day, candidate, champion_version, "
         "model_digest, rules_digest, true, checks, judge_start, judge_end, rows, run_id FROM gates LIMIT 1"
     )
-    with pytest.raises(sa.exc.DBAPIError, match=r"has 0 checks"), database.engine(gated).begin() as connection:
+    with (
+        pytest.raises(sa.exc.DBAPIError, match=r"has 0 checks"),
+        postgres.connection.engine(gated).begin() as connection,
+    ):
         connection.execute(sa.text(copied))
-    with pytest.raises(sa.exc.DBAPIError, match="never changed"), database.engine(gated).begin() as connection:
+    with (
+        pytest.raises(sa.exc.DBAPIError, match="never changed"),
+        postgres.connection.engine(gated).begin() as connection,
+    ):
         connection.execute(sa.text("UPDATE gate_results SET passed = true"))
 
 
@@ -293,22 +301,22 @@ def test_what_people_decided_is_restored_into_an_empty_ledger(gated: Settings, t
     judge(gated, run_day=after(1))
     promote(MODEL, after(2), gated, version=2)
     by_hand(gated, after(4), 1, why="storms")
-    rows = ledger.rows_by_hand(gated, NAME)
+    rows = postgres.promotions.rows_by_hand(gated, NAME)
     assert [(row.model_version, row.from_day, row.why) for row in rows] == [(1, after(4).start, "storms")]
-    with database.engine(gated).begin() as connection:
+    with postgres.connection.engine(gated).begin() as connection:
         connection.execute(sa.text("ALTER TABLE promotions DISABLE TRIGGER ALL"))
         connection.execute(sa.text("DELETE FROM promotions"))
         connection.execute(sa.text("ALTER TABLE promotions ENABLE TRIGGER ALL"))
-    assert ledger.restore_rows(gated, NAME, rows) == 1
-    assert ledger.restore_rows(gated, NAME, rows) == 0
-    assert [vars(row) | {"id": 0} for row in ledger.rows_by_hand(gated, NAME)] == [
+    assert postgres.promotions.restore_rows(gated, NAME, rows) == 1
+    assert postgres.promotions.restore_rows(gated, NAME, rows) == 0
+    assert [vars(row) | {"id": 0} for row in postgres.promotions.rows_by_hand(gated, NAME)] == [
         vars(row) | {"id": 0, "gate_id": None} for row in rows
     ]
     # then the nights, in their order
     promote(MODEL, after(1), gated, version=1, displace_newer=True)
     promote(MODEL, after(2), gated, version=2, displace_newer=True)
     whole = Interval(start=after(1).start, end=after(5).start)
-    assert ledger.champions(gated, NAME, whole) == dict(zip(whole.days, [1, 2, 2, 1, 1], strict=True))
+    assert postgres.promotions.champions(gated, NAME, whole) == dict(zip(whole.days, [1, 2, 2, 1, 1], strict=True))
 
 
 def test_rules_that_came_and_went_leave_the_decision_by_those_of_now(gated: Settings) -> None:
@@ -329,7 +337,7 @@ def test_a_former_champion_comes_back_by_hand_whatever_the_rules_are_now(gated: 
 def test_a_promotion_of_before_the_gate_stays_valid(gated: Settings) -> None:
     """Its row says neither the run day of its training nor a decision."""
     small.promoted(gated, NAME, 1, after(1).start, by="Ada", why="first")
-    assert ledger.champions(gated, NAME, after(1)) == {after(1).start: 1}
+    assert postgres.promotions.champions(gated, NAME, after(1)) == {after(1).start: 1}
     decision = judge(gated, run_day=after(1))
     assert (decision.champion, decision.passed) == (1, True)
     assert promote(MODEL, after(2), gated, version=2).rows == 1
@@ -355,8 +363,8 @@ def test_a_promotion_waits_for_a_publication_under_way(gated: Settings) -> None:
     """Else a day could be published with the champion before, after the promotion took it for unpublished."""
     made: list[Promotion] = []
     thread = threading.Thread(target=lambda: made.append(promote(MODEL, after(1), gated, version=1)))
-    with database.engine(gated).begin() as publishing:
-        database.lock(publishing, f"publish {NAME}")
+    with postgres.connection.engine(gated).begin() as publishing:
+        postgres.connection.lock(publishing, f"publish {NAME}")
         thread.start()
         thread.join(timeout=3)
         assert not made
@@ -372,7 +380,7 @@ def test_forced_by_hand_it_says_so(trained: Settings) -> None:
     judge(trained, TOO_STRICT)
     promotion = by_hand(trained, after(1), 1, force=True, why="the rule is wrong, see ticket 7")
     assert promotion.forced
-    with database.engine(trained).connect() as connection:
+    with postgres.connection.engine(trained).connect() as connection:
         row = connection.execute(sa.text("SELECT model_version, forced, by, why, trained_day FROM ledger")).one()
     assert tuple(row) == (1, True, "Ada", "the rule is wrong, see ticket 7", RUN.start)
 
@@ -390,7 +398,7 @@ def test_a_promotion_writes_the_ledger_then_the_alias(gated: Settings) -> None:
     assert (promotion.model, promotion.by, promotion.why) == ("late_arrival", "Ada", "first")
     assert rows_of_ledger(gated) == [(1, after(1).start)]
     assert Registry(gated).aliased("late_arrival") == 1
-    assert ledger.champions(gated, "late_arrival", RUN.shifted(end=1)) == {after(1).start: 1}
+    assert postgres.promotions.champions(gated, "late_arrival", RUN.shifted(end=1)) == {after(1).start: 1}
 
 
 def test_promoting_again_writes_nothing_and_mends_the_alias(gated: Settings) -> None:
@@ -421,7 +429,7 @@ def test_the_alias_follows_the_ledger_not_the_last_promotion(gated: Settings) ->
     promote(MODEL, after(2), gated, version=1, by="Ada", why="until then")
     assert Registry(gated).aliased("late_arrival") == 2
     days = Interval(start=after(2).start, end=after(5).start)
-    assert list(ledger.champions(gated, "late_arrival", days).values()) == [1, 1, 1, 2]
+    assert list(postgres.promotions.champions(gated, "late_arrival", days).values()) == [1, 1, 1, 2]
 
 
 def test_without_a_champion_there_is_no_alias(gated: Settings) -> None:

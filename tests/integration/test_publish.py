@@ -17,15 +17,18 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from include.config import Model, Project, load_model, load_project
-from include.contracts import Interval, PublishedDay, ScoredDay
-from include.errors import BadData
-from include.io import database
+from include.config.loading import load_model, load_project
+from include.config.model import Model
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import PublishedDay, ScoredDay
+from include.core.settings import Settings, utc_now
+from include.io import postgres
 from include.io.tables import Scope, Tables
-from include.settings import Settings, utc_now
+from include.operations.unpublish import unpublish
 from include.steps import publish as step
 from include.steps.publish import publish_scores
-from include.steps.unpublish import unpublish
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
@@ -100,7 +103,7 @@ def put(flights: Project, late: Model, settings: Settings) -> Callable[..., list
 
 
 def rows(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         return [tuple(row) for row in connection.execute(sa.text(statement))]
 
 
@@ -135,9 +138,13 @@ def test_readers_see_what_was_published_bit_by_bit(put: Any, settings: Settings,
     batches = rows(
         settings, "SELECT batch_id::text, day, model_version, rows, digest, as_of, run_id FROM batches ORDER BY day"
     )
-    stored = database.stored_predictions(settings, late.name, Interval(start=DAY, end=DAY + timedelta(days=1)))
+    stored = postgres.predictions.stored_predictions(
+        settings, late.name, Interval(start=DAY, end=DAY + timedelta(days=1))
+    )
     for (batch_id, day, version, count, digest, as_of, run_id), result in zip(batches, published, strict=True):
-        again = database.content_digest(stored.filter(pl.col("batch_id") == batch_id), "score", "prediction")
+        again = postgres.predictions.content_digest(
+            stored.filter(pl.col("batch_id") == batch_id), "score", "prediction"
+        )
         assert digest == again
         assert result.batch_id == batch_id == step.batch_id(late.name, day, version, again)
         assert (version, count, as_of, run_id) == (1, 4, AS_OF, "test")
@@ -349,8 +356,10 @@ def test_a_day_asked_for_twice_is_refused(put: Any) -> None:
 PROCESS = """
 import sys
 import polars as pl
-from include.config import load_model, load_project
-from include.settings import Settings
+from include.config.loading import load_model
+
+from include.config.loading import load_project
+from include.core.settings import Settings
 from tests.integration.test_publish import AS_OF, asked, entities_of
 from include.steps.publish import publish_scores
 
@@ -399,7 +408,7 @@ def result(process: "subprocess.Popen[str]") -> list[dict[str, Any]]:
 @contextmanager
 def blocked(settings: Settings, lock: str, waiting: int) -> Iterator[Callable[[], None]]:
     """Hold a lock; the function yielded returns once so many others wait for a lock in this database."""
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         connection.execute(sa.text(lock))
 
         def until_they_wait() -> None:

@@ -11,18 +11,21 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from include import cli, judging
-from include.config import Project, load_project
-from include.contracts import Interval, Night, Requeued, Validated
-from include.errors import BadConfig, BadData
-from include.io import database
+from include import cli
+from include.config.loading import load_project
+from include.core.errors import BadConfig, BadData
+from include.core.interval import Interval
+from include.core.point_in_time import in_force
+from include.core.project import Project
+from include.core.records import Night, Requeued, Validated
+from include.core.settings import Settings
+from include.io import postgres
 from include.io.tables import Tables
-from include.knowledge import in_force
-from include.replay import replay
-from include.run import run
-from include.settings import Settings
+from include.operations.revalidate import revalidate
+from include.operations.simulate import replay
+from include.runner.run import run
+from include.steps import verdicts as verdicts_module
 from include.steps.land import land
-from include.steps.requeue import requeue
 from include.steps.validate import validate
 from tests.integration.processes import processes, run_and_kill
 from tests.landing import (
@@ -94,7 +97,7 @@ def land_and_validate(project: Project, settings: Settings, interval: Interval =
 
 
 def select(settings: Settings, statement: str) -> list[dict[str, Any]]:
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         return [dict(row) for row in connection.execute(sa.text(statement)).mappings()]
 
 
@@ -284,7 +287,7 @@ class TestPage:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        monkeypatch.setattr("include.expectations.Suites.page", lambda *_: 1 / 0)
+        monkeypatch.setattr("include.quality.expectations.Suites.page", lambda *_: 1 / 0)
         deliver_spoiled(project, settings, spoiled(dest={3: "Nowhere"}))
         assert land_and_validate(project, settings).quarantined == 1
         assert "could not be written" in caplog.text
@@ -437,16 +440,16 @@ class TestRequeue:
             )
             for day in days(DAY, 3).days
         ]
-        database.record_nights(settings, nights)
+        postgres.days.record_nights(settings, nights)
         untouched = versions(settings)
         another = settings.model_copy(update={"run_id": "another"})
-        same = requeue(strict, days(DAY, 3), another)  # nothing was mended
+        same = revalidate(strict, days(DAY, 3), another)  # nothing was mended
         assert (same.rows, same.stay, same.judged, same.out_of_date) == (0, 2, 2, ())
         assert versions(settings) == untouched
 
         project = declare({})
         caplog.set_level("INFO")
-        of_feed = run("requeue", project, days(DAY, 3), settings, feed="schedule")
+        of_feed = run("revalidate", project, days(DAY, 3), settings, feed="schedule")
         assert isinstance(of_feed, Requeued)
         assert (of_feed.rows, of_feed.stay, of_feed.judged) == (1, 0, 1)
         assert of_feed.out_of_date == (NIGHT,)
@@ -460,12 +463,12 @@ class TestRequeue:
         assert back.filter(pl.col("flight") == 3)["dest"].to_list() == ["SFO"]
         assert "column_values_to_be_in_set dest" in failed(settings, "actuals")
 
-        rest = requeue(project, days(DAY, 3), settings)
+        rest = revalidate(project, days(DAY, 3), settings)
         # actuals of a day are read by the features of the next 28 run days, of which two are prepared
         assert (rest.rows, rest.stay, rest.out_of_date) == (1, 0, (days(DAY + timedelta(days=1), 2),))
         assert failed(settings, "actuals") == failed(settings) == {}
         before = versions(settings)
-        again = run("requeue", project, days(DAY, 3), settings)
+        again = run("revalidate", project, days(DAY, 3), settings)
         assert (again.rows, again.version) == (0, None)
         assert again.skipped == f"nothing of {days(DAY, 3)} is in quarantine or refused"
         assert versions(settings) == before
@@ -480,7 +483,7 @@ class TestRequeue:
         with pytest.raises(BadData):
             land_and_validate(project, settings)
         project = declare({"actuals": [none]})
-        record = requeue(project, days(BEFORE, 2), settings)
+        record = revalidate(project, days(BEFORE, 2), settings)
         assert (record.rows, record.judged, len(record.refused)) == (40, 2, 1)
         assert rows_of(settings, "clean_schedule").height == 40
         assert rows_of(settings, "clean_actuals").height == 3  # of the first delivery, which was not judged again
@@ -488,7 +491,7 @@ class TestRequeue:
 
     def test_a_feed_that_is_not_there(self, project: Project, settings: Settings) -> None:
         with pytest.raises(BadConfig, match="flights has no feed 'schedul'; did you mean 'schedule'"):
-            requeue(project, NIGHT, settings, feed="schedul")
+            revalidate(project, NIGHT, settings, feed="schedul")
 
     @pytest.mark.parametrize("mended", ["laxer", "refusing"])
     @pytest.mark.parametrize("at", ["clean", "record_quality", "quarantine", "_give_verdicts"])
@@ -519,20 +522,20 @@ class TestRequeue:
         original = Tables.replace
         with monkeypatch.context() as patch:
             if at == "record_quality":
-                patch.setattr(database, at, killing)
+                patch.setattr(postgres.audit, at, killing)
             elif at == "_give_verdicts":
-                patch.setattr(judging, at, killing)
+                patch.setattr(verdicts_module, at, killing)
             else:
                 patch.setattr(Tables, "replace", replacing)
             with pytest.raises(Killed):
-                requeue(project, NIGHT, settings, feed="schedule")
+                revalidate(project, NIGHT, settings, feed="schedule")
         accepted = verdicts(settings)["schedule", str(DAY)] == "accepted"
         held = sum(
             rows_of(settings, f"{layer}_schedule").filter(pl.col("day") == DAY).height
             for layer in ("clean", "quarantine")
         )
         assert held >= 40 or not accepted
-        record = requeue(project, NIGHT, settings, feed="schedule")
+        record = revalidate(project, NIGHT, settings, feed="schedule")
         if mended == "laxer":
             assert verdicts(settings)["schedule", str(DAY)] == "accepted"
             assert rows_of(settings, "clean_schedule").filter(pl.col("day") == DAY).height == 40
@@ -572,7 +575,7 @@ class TestKilled:
         for at, call, when in (
             ("include.io.tables:write_deltalake", 2, "before"),  # clean actuals, their quarantine not
             ("include.io.tables:write_deltalake", 2, "after"),
-            ("include.judging:_give_verdicts", 1, "before"),
+            ("include.steps.verdicts:_give_verdicts", 1, "before"),
         ):
             run_and_kill(settings, "validate", days(DAY, 2), at, call, when)
             assert set(verdicts(settings).values()) == {"landed"}

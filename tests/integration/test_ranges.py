@@ -5,14 +5,16 @@ from functools import partial
 
 import pytest
 
-from include import ranges
-from include.config import Project, load_project
-from include.contracts import Interval, Ranged
-from include.errors import BadConfig, BadData
-from include.io import database
-from include.ranges import run_range
-from include.run import record_range
-from include.settings import Settings
+from include.config.loading import load_project
+from include.core.errors import BadConfig, BadData
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import Ranged
+from include.core.settings import Settings
+from include.io import postgres
+from include.runner import ranges
+from include.runner.ranges import run_range
+from include.runner.run import record_range
 from tests.landing import DAY, days, deliver_night, deliver_one, rows_of, spoil, text_of
 
 RANGE = days(DAY, 8)
@@ -64,10 +66,10 @@ def test_a_bad_day_stops_only_itself_and_says_why(project: Project, landed: Sett
 
 def test_what_a_run_did_is_known_until_it_did_all(project: Project, landed: Settings) -> None:
     land, validate = prepared(project, landed)
-    done = partial(database.done_days, landed, "validate", project.name)
+    done = partial(postgres.audit.done_days, landed, "validate", project.name)
     assert sorted(done()) == validate.days
-    assert sorted(database.done_days(landed, "land", project.name)) == land.days
-    assert database.done_days(landed.model_copy(update={"run_id": "another"}), "land", project.name) == set()
+    assert sorted(postgres.audit.done_days(landed, "land", project.name)) == land.days
+    assert postgres.audit.done_days(landed.model_copy(update={"run_id": "another"}), "land", project.name) == set()
     record_range(project, RANGE, landed, done=False)
     assert sorted(done()) == validate.days
     record_range(project, RANGE, landed, done=True)

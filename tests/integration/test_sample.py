@@ -10,14 +10,16 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from include import config
-from include.config import Project, load_model, load_project
-from include.contracts import Interval, StepResult
-from include.errors import BadConfig, BadData, NeedsAttention
-from include.io import database
+from include.config import loading
+from include.config.loading import load_model, load_project
+from include.core.errors import BadConfig, BadData, NeedsAttention
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import StepResult
+from include.core.settings import Settings
+from include.io import postgres
 from include.io.tables import Tables
-from include.run import run
-from include.settings import Settings
+from include.runner.run import run
 from include.steps.build_features import _in_sample
 from include.steps.evaluate import evaluate
 from include.steps.gate import gate
@@ -40,10 +42,10 @@ Declare = Callable[[float | None], Project]
 def declare_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
     """Write `sample` into project.yaml, or take it out (None), as a person does."""
     folder = tmp_path / "projects"
-    shutil.copytree(config.PROJECTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(loading.PROJECTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "flights" / "project.yaml"
     without = path.read_text(encoding="utf-8")
-    monkeypatch.setattr(config, "PROJECTS", folder)
+    monkeypatch.setattr(loading, "PROJECTS", folder)
 
     def declare(share: float | None) -> Project:
         path.write_text(without if share is None else f"sample: {share}\n{without}", encoding="utf-8")
@@ -72,7 +74,7 @@ def sampled(prepared: Settings, declare_sample: Declare) -> Settings:
 
 
 def rows_in(settings: Settings, table: str) -> int:
-    with database.engine(settings).connect() as connection:
+    with postgres.connection.engine(settings).connect() as connection:
         return int(connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one())
 
 
@@ -156,10 +158,10 @@ def test_features_of_it_make_no_night(settings: Settings, declare_sample: Declar
         run(step, project, NIGHTS, settings)
     assert 0 < Tables(settings).scan(TABLE).select(pl.len()).collect().item() < 9
     project = declare_sample(None)
-    assert database.missing_nights(settings, "flights", NIGHTS) == NIGHTS.days
-    assert database.done_days(settings, "validate", "flights") == {*NIGHTS.days}
-    assert database.done_days(settings, "build_features", "flights") == set()
+    assert postgres.days.missing_nights(settings, "flights", NIGHTS) == NIGHTS.days
+    assert postgres.audit.done_days(settings, "validate", "flights") == {*NIGHTS.days}
+    assert postgres.audit.done_days(settings, "build_features", "flights") == set()
     assert not Tables(settings).exists("features_flights")
 
     assert run("build_features", project, NIGHTS, settings).rows == 9
-    assert database.missing_nights(settings, "flights", NIGHTS) == []
+    assert postgres.days.missing_nights(settings, "flights", NIGHTS) == []

@@ -19,12 +19,12 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from include.config import load_project
-from include.contracts import Interval
+from include.config.loading import load_project
+from include.core.interval import Interval
+from include.core.settings import Settings
 from include.io import storage
 from include.io.tables import Tables
-from include.replay import replay
-from include.settings import Settings
+from include.operations.simulate import replay
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.landing import places
@@ -39,9 +39,9 @@ NIGHTS = Interval(start=date(2013, 1, 1), end=date(2013, 1, 6))
 BUILD = """
 import sys
 from datetime import date
-from include.config import load_project
-from include.contracts import Interval
-from include.settings import Settings
+from include.config.loading import load_project
+from include.core.interval import Interval
+from include.core.settings import Settings
 from include.steps.build_features import build_features
 
 interval = Interval(start=date(2013, 1, 1), end=date(2013, 1, 6))
@@ -62,7 +62,7 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Some nights landed and validated. Not to be changed."""
     settings, project = places(tmp_path_factory.mktemp("server")), load_project("flights")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.io.database.record_quality", lambda *_: None)  # features need no PostgreSQL
+        patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
         replay(project, NIGHTS, settings)
         land(project, NIGHTS, settings)
         validate(project, NIGHTS, settings)

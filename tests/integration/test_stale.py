@@ -8,14 +8,16 @@ import pytest
 from typer.testing import CliRunner
 
 from include import cli
-from include.config import Project, load_model, load_project
-from include.contracts import Interval, Knowledge, Night
-from include.io import database
+from include.config.loading import load_model, load_project
+from include.core.interval import Interval
+from include.core.names import clean_table, deliveries_table, features_table, scores_table
+from include.core.point_in_time import as_of_days, known_deliveries
+from include.core.project import Project
+from include.core.records import Knowledge, Night
+from include.core.settings import Settings
+from include.io import postgres
 from include.io.tables import Scope, Tables
-from include.knowledge import as_of_days, known_deliveries
-from include.naming import clean_table, deliveries_table, features_table, scores_table
-from include.settings import Settings
-from include.stale import redo, stale
+from include.operations.outdated import redo, stale
 from include.steps import publish as step
 from tests.integration import small
 from tests.landing import deliver_one
@@ -71,7 +73,7 @@ def record(
         )
         for day, moment in as_of_days(project, deliveries, interval, knowledge).items()
     ]
-    database.record_nights(settings, nights)
+    postgres.days.record_nights(settings, nights)
 
 
 def score_and_publish(settings: Settings, project: Project) -> None:

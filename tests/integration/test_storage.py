@@ -11,14 +11,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from include.config import Project, load_project
-from include.contracts import Interval
+from include.config.loading import load_project
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
 from include.io import landing as landing_module
 from include.io import storage
 from include.io.landing import Landing
 from include.io.registry import Registry
 from include.io.tables import Tables
-from include.settings import Settings
 from include.steps.build_features import build_features
 from include.steps.land import land
 from include.steps.validate import validate
@@ -55,7 +56,7 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def prepared(project: Project, settings: Settings, interval: Interval) -> Settings:
     deliver_night(project, settings, *interval.days)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.io.database.record_quality", lambda *_: None)  # features need no PostgreSQL
+        patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
         land(project, interval, settings)
         validate(project, interval, settings)
     return settings

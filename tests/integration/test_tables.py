@@ -5,9 +5,9 @@ from datetime import date, timedelta
 
 import pytest
 
+from include.core.settings import Settings
 from include.io import storage
 from include.io.tables import Tables
-from include.settings import Settings
 from tests.integration.processes import Processes, processes
 from tests.landing import places
 from tests.s3 import on_s3

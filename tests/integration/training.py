@@ -16,14 +16,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from pydantic import SecretStr
 
-from include import schemas
-from include.config import Bound, Candidate, Model, Slices, load_model, load_project
-from include.contracts import Evaluated, Fitted, GateDecision, Interval
+from include.config.loading import load_model, load_project
+from include.config.model import Model
+from include.core import schemas
+from include.core.interval import Interval
+from include.core.records import Evaluated, Fitted, GateDecision
+from include.core.settings import Settings
+from include.core.threshold import Bound
+from include.gate.config import Slices
 from include.io.tables import Scope, Tables
-from include.settings import Settings
 from include.steps.evaluate import evaluate
 from include.steps.fit import fit
 from include.steps.gate import gate
+from include.training.config import Candidate
 
 PROJECT = load_project("flights")
 DAYS = Interval(start=date(2013, 3, 1), end=date(2013, 3, 28))
@@ -137,18 +142,18 @@ def change(settings: Settings, table: str, days: Interval, *changes: pl.Expr) ->
 
 
 @contextmanager
-def cloned(postgres: sa.URL, template: str) -> Iterator[SecretStr]:
+def cloned(postgres_url: sa.URL, template: str) -> Iterator[SecretStr]:
     """The URL of a copy of a database."""
     name = f"mlflow_{next(_numbers)}_of_models"
     # MLflow keeps connections open, and what is connected to cannot be copied
-    administer(postgres, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'")
-    administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield in_database(postgres, name)
-    administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    administer(postgres_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'")
+    administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield in_database(postgres_url, name)
+    administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def in_database(postgres: sa.URL, database_name: str) -> SecretStr:
-    return SecretStr(postgres.set(database=database_name).render_as_string(hide_password=False))
+def in_database(postgres_url: sa.URL, database_name: str) -> SecretStr:
+    return SecretStr(postgres_url.set(database=database_name).render_as_string(hide_password=False))
 
 
 def administer(url: sa.URL, statement: str) -> None:

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 import nightly_links
 from dags.common import ModelTask
-from include.config import model_names
+from include.config.loading import model_names
 from nightly_links import MLflowRunLink, ModelVersionLink
 from tests.plugins.conftest import PLUGINS
 

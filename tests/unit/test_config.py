@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from include import config
-from include.config import Model, Project, load_model, load_project, model_names, nearest, project_names, read_yaml
-from include.errors import BadConfig
+from include.config import loading
+from include.config.loading import load_model, load_project, model_names, project_names, read_yaml
+from include.config.model import Model
+from include.core.errors import BadConfig, nearest
+from include.core.project import Project
 
-FLIGHTS = yaml.safe_load((config.PROJECTS / "flights" / "project.yaml").read_text(encoding="utf-8"))
+FLIGHTS = yaml.safe_load((loading.PROJECTS / "flights" / "project.yaml").read_text(encoding="utf-8"))
 LATE = yaml.safe_load(
-    (config.PROJECTS / "flights" / "models" / "late_arrival" / "model.yaml").read_text(encoding="utf-8")
+    (loading.PROJECTS / "flights" / "models" / "late_arrival" / "model.yaml").read_text(encoding="utf-8")
 )
 
 AUC = {"metric": "roc_auc", "at_least": 0.55, "days": 3, "of": 7}
@@ -24,7 +26,7 @@ AUC = {"metric": "roc_auc", "at_least": 0.55, "days": 3, "of": 7}
 @pytest.fixture
 def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of projects with nothing in it."""
-    monkeypatch.setattr(config, "PROJECTS", tmp_path)
+    monkeypatch.setattr(loading, "PROJECTS", tmp_path)
     for cached in (load_project, load_model):
         cached.cache_clear()
     yield tmp_path

@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime
 import pytest
 from pydantic import ValidationError
 
-from include.contracts import Featured, Interval, Landed, Night, Refusal, Requeued, Scored, ScoredDay, TableRef
+from include.core.interval import Interval
+from include.core.records import Featured, Landed, Night, Refusal, Requeued, Scored, ScoredDay, TableRef
 
 MARCH = Interval(start=date(2013, 3, 1), end=date(2013, 3, 31))
 

@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from include.config import load_project
-from include.examples import HIDDEN, MISSING, examples, sentence, shown
+from include.config.loading import load_project
+from include.quality.examples import HIDDEN, MISSING, examples, sentence, shown
 
 PROJECT = load_project("flights")
 

@@ -10,10 +10,13 @@ import polars as pl
 import pytest
 from sklearn.metrics import log_loss
 
-from include import gate
-from include.config import Bound, Gate, Group, Model, Slices, load_model
-from include.contracts import Check
-from include.gate import Evidence, Scored
+from include.config.loading import load_model
+from include.config.model import Model
+from include.core.records import Check
+from include.core.threshold import Bound
+from include.gate import checks as gate
+from include.gate.checks import Evidence, Scored
+from include.gate.config import Gate, Group, Slices
 
 ROWS, DAYS = 6000, 12
 RULES = Gate(

@@ -6,11 +6,12 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from include import schemas
-from include.config import Project, load_project
-from include.contracts import Interval
-from include.errors import BadData
-from include.knowledge import as_of, as_of_days, in_force, known_deliveries, rows_before
+from include.config.loading import load_project
+from include.core import schemas
+from include.core.errors import BadData
+from include.core.interval import Interval
+from include.core.point_in_time import as_of, as_of_days, in_force, known_deliveries, rows_before
+from include.core.project import Project
 from tests.landing import local
 
 DAY = date(2013, 3, 4)

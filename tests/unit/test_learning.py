@@ -6,11 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from include import learning
-from include.config import Model, Project, load_model, load_project
-from include.contracts import Interval, Knowledge
-from include.errors import BadData, NeedsAttention
-from include.learning import LABEL, Snapshot
+from include.config.loading import load_model, load_project
+from include.config.model import Model
+from include.core.errors import BadData, NeedsAttention
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import Knowledge
+from include.training import evaluation, training_set
+from include.training.training_set import LABEL, Snapshot
 
 PROJECT = load_project("flights")
 FIRST = date(2013, 2, 1)
@@ -66,7 +69,7 @@ def take(
     clean: pl.DataFrame | None = None,
     knowledge: Knowledge = "night",
 ) -> Snapshot:
-    return learning.take_snapshot(
+    return training_set.take_snapshot(
         project,
         model,
         day,
@@ -204,8 +207,8 @@ def test_a_flight_without_a_row_of_actuals_is_unknown() -> None:
 
 def test_digest_follows_from_content() -> None:
     frame = pl.DataFrame({"a": [1.0, None, 3.0], "b": ["x", "yz", None], "d": [DAY, DAY, FIRST]})
-    digest = learning.content_digest(frame)
-    assert digest == learning.content_digest(pl.concat([frame.head(1), frame.tail(2)], rechunk=False))
+    digest = training_set.content_digest(frame)
+    assert digest == training_set.content_digest(pl.concat([frame.head(1), frame.tail(2)], rechunk=False))
     different = [
         frame.with_columns(a=pl.col("a").fill_null(0.0)),
         frame.with_columns(b=pl.col("b").fill_null("")),
@@ -216,7 +219,7 @@ def test_digest_follows_from_content() -> None:
         frame.head(2),
         frame.with_columns(a=pl.col("a").cast(pl.Int64)),
     ]
-    assert len({learning.content_digest(other) for other in different} | {digest}) == len(different) + 1
+    assert len({training_set.content_digest(other) for other in different} | {digest}) == len(different) + 1
 
 
 def test_a_day_written_besides_does_not_change_the_digest() -> None:
@@ -226,7 +229,7 @@ def test_a_day_written_besides_does_not_change_the_digest() -> None:
 
 def test_metrics_of_a_classification() -> None:
     truth, score = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8])
-    measured = learning.metrics("classification", truth, score)
+    measured = evaluation.metrics("classification", truth, score)
     assert measured["roc_auc"] == pytest.approx(0.75)
     assert measured["brier"] == pytest.approx(np.mean((truth - score) ** 2))
     assert measured["log_loss"] == pytest.approx(-np.mean(np.log([0.9, 0.6, 0.35, 0.8])))
@@ -234,25 +237,25 @@ def test_metrics_of_a_classification() -> None:
 
 
 def test_metrics_of_a_regression() -> None:
-    measured = learning.metrics("regression", np.array([0.0, 10.0, 20.0]), np.array([1.0, 10.0, 16.0]))
+    measured = evaluation.metrics("regression", np.array([0.0, 10.0, 20.0]), np.array([1.0, 10.0, 16.0]))
     assert measured == pytest.approx({"rows": 3, "mae": 5 / 3, "rmse": np.sqrt(17 / 3), "r2": 1 - 17 / 200})
 
 
 def test_metrics_that_are_not_defined_are_left_out_so_that_a_gate_fails() -> None:
-    assert "roc_auc" not in learning.metrics("classification", np.zeros(3), np.full(3, 0.2))
-    assert "r2" not in learning.metrics("regression", np.zeros(3), np.ones(3))
-    assert learning.metrics("classification", np.zeros(0), np.zeros(0)) == {"rows": 0.0}
+    assert "roc_auc" not in evaluation.metrics("classification", np.zeros(3), np.full(3, 0.2))
+    assert "r2" not in evaluation.metrics("regression", np.zeros(3), np.ones(3))
+    assert evaluation.metrics("classification", np.zeros(0), np.zeros(0)) == {"rows": 0.0}
 
 
 def test_the_metric_that_chooses_is_measured() -> None:
     truth = np.array([0.0, 1.0])
-    for task, name in learning.CHOSEN_BY.items():
-        assert name in learning.metrics(task, truth, np.array([0.2, 0.7]))
+    for task, name in evaluation.CHOSEN_BY.items():
+        assert name in evaluation.metrics(task, truth, np.array([0.2, 0.7]))
 
 
 def test_what_estimators_get() -> None:
     frame = pl.DataFrame({"c": ["UA", None], "n": [1, None], "flag": [True, False], "other": [1, 2]})
-    given = learning.inputs(frame, ["n", "flag"], ["c"])
+    given = evaluation.inputs(frame, ["n", "flag"], ["c"])
     assert list(given.columns) == ["n", "flag", "c"]
     assert given["n"].dtype == given["flag"].dtype == np.float64
     assert np.isnan(given["n"][1])

@@ -6,18 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from include.config import METRICS, Model, Monitor, Rule, load_model, load_project
-from include.errors import BadData
-from include.io.performance import DayValue, Punctuality
-from include.learning import expected_calibration_error
-from include.monitoring import (
-    breach,
-    is_live,
-    late_alert,
-    measure_day,
-    scores_freshness,
-    table_freshness,
-)
+from include.config.loading import load_model, load_project
+from include.config.model import Model
+from include.core.errors import BadData
+from include.monitoring.config import METRICS, Monitor, Rule
+from include.monitoring.freshness import is_live, late_alert, scores_freshness, table_freshness
+from include.monitoring.performance import breach, measure_day
+from include.monitoring.records import DayValue, Punctuality
+from include.training.evaluation import expected_calibration_error
 
 DAY = date(2013, 3, 1)
 RUN = DAY + timedelta(days=1)

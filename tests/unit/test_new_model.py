@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from include import config
-from include.config import load_model
-from include.errors import NeedsAttention
+from include.config import loading
+from include.config.loading import load_model
+from include.core.errors import NeedsAttention
 from tools.new_model import new_model
 
 
@@ -20,13 +20,13 @@ from tools.new_model import new_model
 def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the projects, of which one can be written to."""
     folder = tmp_path / "projects"
-    shutil.copytree(config.PROJECTS, folder, ignore=shutil.ignore_patterns("__pycache__", "arrival_delay"))
-    monkeypatch.setattr(config, "PROJECTS", folder)
-    config.load_project.cache_clear()
-    config.load_model.cache_clear()
+    shutil.copytree(loading.PROJECTS, folder, ignore=shutil.ignore_patterns("__pycache__", "arrival_delay"))
+    monkeypatch.setattr(loading, "PROJECTS", folder)
+    loading.load_project.cache_clear()
+    loading.load_model.cache_clear()
     yield folder
-    config.load_project.cache_clear()
-    config.load_model.cache_clear()
+    loading.load_project.cache_clear()
+    loading.load_model.cache_clear()
 
 
 @pytest.mark.parametrize(("outcome", "task"), [("arrival_delay", "regression"), ("late_arrival", "classification")])

@@ -16,12 +16,14 @@ import fsspec
 import polars as pl
 import pytest
 
-from include import replay as replay_module
-from include.config import Project, load_project
-from include.contracts import Interval
-from include.errors import BadDelivery, NeedsAttention
+from include.config.loading import load_project
+from include.core.errors import BadDelivery, NeedsAttention
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
 from include.io.landing import Landing
-from include.replay import (
+from include.operations import simulate as replay_module
+from include.operations.simulate import (
     deliver,
     localise,
     make_frame,
@@ -31,7 +33,6 @@ from include.replay import (
     source_weather,
     usual_available_at,
 )
-from include.settings import Settings
 
 DAY = date(2026, 3, 2)
 """An ordinary Monday; its source is 18 March 2013."""
@@ -433,15 +434,15 @@ class TestFiles:
         replay(project, Interval.of(DAY), settings)
         again = make_settings(str(tmp_path / "again"))
         code = (
-            "from datetime import date; from include.config import load_project;"
-            "from include.contracts import Interval;"
-            "from include.replay import replay; from include.settings import Settings;"
+            "from datetime import date; from include.config.loading import load_project;"
+            "from include.core.interval import Interval;"
+            "from include.operations.simulate import replay; from include.core.settings import Settings;"
             f"replay(load_project('flights'), Interval.of(date.fromisoformat('{DAY}')), Settings())"
         )
         required = [name for name, field in Settings.model_fields.items() if field.is_required()]
         variables = {f"NIGHTLY_{name}".upper(): "unused" for name in required}
         variables |= {"NIGHTLY_LANDING": again.landing, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
-        root = Path(replay_module.__file__).parents[1]
+        root = Path(replay_module.__file__).parents[2]
         subprocess.run([sys.executable, "-c", code], env={**os.environ, **variables}, cwd=root, check=True)
         assert files_below(again) == files_below(settings)
 

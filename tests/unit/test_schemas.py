@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 
-from include import schemas
-from include.config import load_project
+from include.config.loading import load_project
+from include.core import schemas
 
 
 @pytest.mark.parametrize(

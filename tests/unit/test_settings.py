@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from include.settings import Settings
+from include.core.settings import Settings
 
 SAID = {
     "NIGHTLY_LANDING": "s3://nightly/landing",

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from include.config import Project, load_project
+from include.config.loading import load_project
+from include.core.project import Project
+from include.core.settings import Settings
 from include.io import landing as landing_module
 from include.io.landing import Found, Landing
-from include.settings import Settings
 from tests.landing import DAY, deliver_one, local, places
 
 

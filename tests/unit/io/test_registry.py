@@ -17,12 +17,14 @@ from mlflow.models import Model as LoggedFiles
 from mlflow.types import DataType
 from sklearn.dummy import DummyClassifier
 
-from include.config import Candidate, Model, load_model
-from include.contracts import Interval
-from include.errors import NeedsAttention
+from include.config.loading import load_model
+from include.config.model import Model
+from include.core.errors import NeedsAttention
+from include.core.interval import Interval
+from include.core.settings import Settings
 from include.io.registry import EVALUATED, DeltaPart, Fit, FitRun, Input, Registry
 from include.io.tables import Scope, Tables
-from include.settings import Settings
+from include.training.config import Candidate
 
 MODEL = load_model("late_arrival").model_copy(
     update={"numeric": ("hour", "gust"), "categorical": ("carrier",), "decision_threshold": 0.35}

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from include.errors import BadConfig
+from include.core.errors import BadConfig
+from include.core.settings import Settings
 from include.io import storage
 from include.io.registry import Registry
-from include.settings import Settings
 from tests.landing import places
 
 OPTIONS = {

@@ -15,8 +15,9 @@ from deltalake import write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
-from include.contracts import Interval, TableRef
-from include.errors import BadConfig, BadData
+from include.core.errors import BadConfig, BadData
+from include.core.interval import Interval
+from include.core.records import TableRef
 from include.io import tables as tables_module
 from include.io.tables import Scope, Tables
 from tests.landing import days, places

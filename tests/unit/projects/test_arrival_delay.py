@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from include.config import Candidate, load_model
+from include.config.loading import load_model
 from include.projects.flights.models.arrival_delay.estimator import build
+from include.training.config import Candidate
 
 MODEL = load_model("arrival_delay")
 ROWS = 3000

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from include import schemas
-from include.config import load_project
+from include.config.loading import load_project
+from include.core import schemas
 from include.io.spark import session
 from include.projects.flights import features
 from tests.landing import DAY, actuals, local, schedule, weather

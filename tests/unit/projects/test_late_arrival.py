@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from include.config import load_model
+from include.config.loading import load_model
 from include.projects.flights.models.late_arrival.estimator import build
 
 NUMERIC, CATEGORICAL = ["hour", "gust", "never_known"], ["carrier", "dest"]

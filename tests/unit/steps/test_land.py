@@ -16,12 +16,13 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
-from include.config import Project, load_project
-from include.contracts import Interval
-from include.errors import BadDelivery, ChangedDelivery
+from include.config.loading import load_project
+from include.core.errors import BadDelivery, ChangedDelivery
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
 from include.io.landing import Landing
 from include.io.tables import Scope, Tables
-from include.settings import Settings
 from include.steps import land as land_module
 from include.steps.land import land, missing_files
 from tests.landing import (

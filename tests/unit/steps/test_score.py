@@ -10,13 +10,14 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from include import schemas
-from include.config import load_model, load_project
-from include.contracts import Interval, Scored, ScoredDay, StepResult
-from include.errors import BadData, NeedsAttention
+from include.config.loading import load_model, load_project
+from include.core import schemas
+from include.core.errors import BadData, NeedsAttention
+from include.core.interval import Interval
+from include.core.records import Scored, ScoredDay, StepResult
+from include.core.settings import Settings
 from include.io.registry import Loaded
 from include.io.tables import Scope, Tables
-from include.settings import Settings
 from include.steps import score as step
 from include.steps.score import score
 

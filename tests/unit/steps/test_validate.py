@@ -13,18 +13,20 @@ from typing import Any
 import polars as pl
 import pytest
 
-from include import schemas
-from include.config import Project, load_project
-from include.contracts import Interval, Validated
-from include.errors import BadConfig, BadData
-from include.expectations import Suites, declared_expectations
+from include.config.loading import load_project
+from include.core import schemas
+from include.core.errors import BadConfig, BadData
+from include.core.interval import Interval
+from include.core.point_in_time import as_of
+from include.core.project import Project
+from include.core.records import Validated
+from include.core.settings import Settings
 from include.io.tables import Scope, Tables
-from include.judging import _typed
-from include.knowledge import as_of
-from include.replay import make_frame
-from include.settings import Settings
+from include.operations.simulate import make_frame
+from include.quality.expectations import Suites, declared_expectations
 from include.steps.land import land
 from include.steps.validate import validate
+from include.steps.verdicts import _typed
 from tests.landing import (
     DAY,
     actuals,
@@ -83,7 +85,7 @@ def settings(tmp_path: Path) -> Settings:
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the step gives to `quality_results`."""
     results: list[dict[str, Any]] = []
-    monkeypatch.setattr("include.io.database.record_quality", lambda _, found: results.extend(found))
+    monkeypatch.setattr("include.io.postgres.audit.record_quality", lambda _, found: results.extend(found))
     return results
 
 

@@ -1,0 +1,60 @@
+"""`model.yaml`, as a frozen record."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from include.core.errors import nearest
+from include.core.project import RunOn
+from include.gate.config import GATE_METRICS, Gate
+from include.monitoring.config import METRICS, Monitor
+from include.training.config import Training
+
+
+class Model(Training):
+    """`model.yaml`."""
+
+    title: str
+    owner: str
+    run_on: dict[Literal["fit", "score"], RunOn] = Field(default_factory=dict, description="worker by default")
+    gate: Gate
+    monitor: Monitor = Monitor()
+
+    @property
+    def recorded_as(self) -> tuple[str, str | None]:
+        """Project and model of a step's line in the audit."""
+        return self.project, self.name
+
+    @model_validator(mode="after")
+    def _monitor_fits(self) -> Self:
+        for rule in self.monitor.rules:
+            if rule.metric not in METRICS[self.task]:
+                known = METRICS[self.task]
+                raise ValueError(
+                    f"monitor.rules: {self.task} has no metric {rule.metric!r}{nearest(rule.metric, known)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _gate_fits(self) -> Self:
+        gate, names = self.gate, [c.name for c in self.candidates]
+        if gate.linear not in names:
+            raise ValueError(f"gate.linear: no candidate {gate.linear!r}{nearest(gate.linear, names)}")
+        for bound in (*gate.quality, gate.too_good):
+            if bound.metric not in GATE_METRICS[self.task]:
+                raise ValueError(f"gate: {self.task} has no metric {bound.metric!r}"
+                                 f"{nearest(bound.metric, GATE_METRICS[self.task])}")  # fmt: skip
+        for name in [n for n in gate.slices.by if n not in gate.slices.groups]:
+            if name not in self.features:
+                raise ValueError(f"gate.slices.by: no feature or group {name!r}{nearest(name, self.features)}")
+        for name, group in gate.slices.groups.items():
+            if group.of not in self.categorical:
+                raise ValueError(f"gate.slices.groups.{name}: of: no categorical feature {group.of!r}"
+                                 f"{nearest(group.of, self.categorical)}")  # fmt: skip
+        needed = {"classification": "calibration_error", "regression": "decision_change"}
+        for task, key in needed.items():
+            if (getattr(gate, key) is not None) != (self.task == task):
+                raise ValueError(
+                    f"gate.{key}: {'is needed for' if self.task == task else 'means nothing for'} {self.task}"
+                )
+        return self

@@ -1,0 +1,20 @@
+"""Base classes of frozen records: of what YAML declares, and of what travels between steps."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+"""A name that becomes part of table, DAG and view names."""
+
+
+class Config(BaseModel):
+    """Frozen; unknown keys are refused, and so are NaN and infinity, which would hold any gate open."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Record(BaseModel):
+    """Frozen; an unknown key is refused, so that two versions of the code cannot misread each other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,94 @@
+"""What a project declares of its feeds, its entity and its outcomes."""
+
+import re
+from datetime import date, timedelta
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from include.core.base import Config
+from include.core.errors import nearest
+from include.core.interval import Interval
+
+ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
+
+RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_day", "_row", "_malformed", "rule", "run_id"})
+"""Columns that the pipeline adds: a feed cannot have its own of the same name, whatever the case (Spark's)."""
+
+
+class Column(Config):
+    """A column of a feed. `timestamp` is ISO 8601 with an offset in the file, UTC in tables."""
+
+    type: ColumnType
+    data_class: Literal["public", "identifier", "sensitive"] = Field(default="public", alias="class")
+    format: str | None = Field(default=None, description="regular expression that an identifier must match in full")
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _identifiers_are_strings(self) -> Self:
+        if self.data_class == "identifier" and self.type != "string":
+            raise ValueError("an identifier is hashed, so its type is string")
+        if self.format is not None:
+            try:
+                re.compile(self.format)
+            except re.error as error:
+                raise ValueError(f"format {self.format!r} is no regular expression: {error}") from error
+        return self
+
+
+class Feed(Config):
+    """Files of one kind, one or more a day. Run day D needs the file of day D - lag_days."""
+
+    path: str = Field(description="glob below landing/<project>/ with {day} where the ISO day stands")
+    lag_days: int = Field(default=0, ge=0)
+    history_days: int = Field(default=0, ge=0, description="how many further days back the features of a day read")
+    key: tuple[str, ...] = Field(min_length=1, description="columns that identify a row within a delivery")
+    day_column: str = Field(description="the timestamp (or date) whose local date must be the file's day")
+    columns: dict[str, Column]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.path.count("{day}") < 1:
+            raise ValueError(f"path {self.path!r} has no {{day}}")
+        if "{" in self.path.replace("{day}", "") or "}" in self.path.replace("{day}", ""):
+            raise ValueError(f"path {self.path!r} has braces other than {{day}}")
+        if taken := sorted(name for name in self.columns if name.lower() in RESERVED_COLUMNS):
+            raise ValueError(f"column {taken[0]!r}: the pipeline adds a column of that name; rename it in the feed")
+        for name in (*self.key, self.day_column):
+            if name not in self.columns:
+                raise ValueError(f"key or day column {name!r} is not in columns{nearest(name, self.columns)}")
+            if self.columns[name].data_class == "sensitive":
+                raise ValueError(f"{name!r} is sensitive, and sensitive columns are dropped: it cannot be a key")
+        if self.columns[self.day_column].type not in ("timestamp", "date"):
+            raise ValueError(f"day_column {self.day_column!r} is neither a timestamp nor a date")
+        return self
+
+    @property
+    def kept(self) -> dict[str, Column]:
+        """The columns that tables keep: all but the sensitive ones."""
+        return {name: column for name, column in self.columns.items() if column.data_class != "sensitive"}
+
+    def needed_day(self, run_day: date) -> date:
+        """The day of the file that run day D needs."""
+        return run_day - timedelta(days=self.lag_days)
+
+    def window(self, run_day: date) -> Interval:
+        """The days of this feed that the features of the run day may read."""
+        needed = self.needed_day(run_day)
+        return Interval(start=needed - timedelta(days=self.history_days), end=needed)
+
+
+class Entity(Config):
+    """What a row is about: its feed, its key (of which `entity_id` is made), and the columns analysts slice by."""
+
+    feed: str
+    key: tuple[str, ...] = Field(min_length=1)
+    public: tuple[str, ...] = ()
+
+
+class Outcome(Config):
+    """The true result: an SQL expression over a clean feed that both Spark and polars understand."""
+
+    feed: str
+    sql: str
+    description: str = ""

@@ -1,0 +1,55 @@
+"""Whole days."""
+
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
+from typing import Self
+
+from pydantic import model_validator
+
+from include.core.base import Record
+
+
+class Interval(Record):
+    """Whole days, both ends included: what every step takes."""
+
+    start: date
+    end: date
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end < self.start:
+            raise ValueError(f"the interval ends on {self.end}, before it starts on {self.start}")
+        return self
+
+    @classmethod
+    def of(cls, day: date) -> Self:
+        """The interval of one day."""
+        return cls(start=day, end=day)
+
+    @classmethod
+    def covering(cls, days: Iterable[date]) -> "list[Interval]":
+        """Just these days, in as few intervals as can be, in order."""
+        found: list[Interval] = []
+        for day in sorted(set(days)):
+            if found and found[-1].end == day - timedelta(days=1):
+                found[-1] = found[-1].shifted(end=1)
+            else:
+                found.append(Interval.of(day))
+        return found
+
+    @property
+    def days(self) -> list[date]:
+        return [self.start + timedelta(days=n) for n in range((self.end - self.start).days + 1)]
+
+    def shifted(self, *, start: int = 0, end: int = 0) -> "Interval":
+        """Both ends moved by whole days."""
+        return Interval(start=self.start + timedelta(days=start), end=self.end + timedelta(days=end))
+
+    def chunks(self, days: int) -> Iterator["Interval"]:
+        """The same days in order, at most `days` at a time."""
+        for n in range(0, len(self.days), days):
+            part = self.days[n : n + days]
+            yield Interval(start=part[0], end=part[-1])
+
+    def __str__(self) -> str:
+        return str(self.start) if self.start == self.end else f"{self.start} to {self.end}"

@@ -1,0 +1,124 @@
+"""`project.yaml`, as a frozen record."""
+
+import difflib
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, Field, model_validator
+
+from include.core.base import Config, Name
+from include.core.errors import BadConfig, nearest
+from include.core.feeds import Entity, Feed, Outcome
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:  # of which pydantic explains ValueError only
+        close = difflib.get_close_matches(name, available_timezones(), n=1)
+        meant = f"did you mean {close[0]!r}?" if close else "write it as 'America/New_York'"
+        raise ValueError(f"no timezone {name!r}; {meant}") from error
+    return name
+
+
+class Databricks(Config):
+    """Where steps run for which `run_on` says databricks: a cluster made for the run, or serverless without one."""
+
+    wheels: str = Field(description="folder that `make deploy TARGET=…` puts wheels in: /Volumes/…, s3://…")
+    connection: str = Field(default="databricks_default", description="Airflow connection to the workspace")
+    new_cluster: dict[str, Any] | None = Field(default=None, description="as the Jobs API takes it; none: serverless")
+    environment: str = Field(default="3", description="client version of the serverless environment")
+    settings: dict[str, str] = Field(default_factory=dict, description="fields of Settings that differ there")
+    secrets: dict[str, str] = Field(default_factory=dict, description="field of Settings -> scope/key of its secret")
+    timeout_minutes: int = Field(default=120, ge=1)
+
+
+RunOn = Literal["worker", "databricks"]
+
+
+class Project(Config):
+    """`project.yaml`."""
+
+    name: Name
+    folder: Path = Field(exclude=True, description="where project.yaml is")
+    title: str
+    owner: str
+    timezone: Annotated[str, AfterValidator(_zone)]
+    first_day: date
+    schedule: str = Field(default="0 3 * * *", description="cron, in the project's timezone")
+    cutoff: time = Field(default=time(3), description="local time on day D up to which its night knows")
+    feeds: dict[Name, Feed]
+    entity: Entity
+    outcomes: dict[Name, Outcome]
+    replay: bool = Field(default=False, description="its files are made up by a <project>_replay DAG")
+    sample: float = Field(
+        default=1, gt=0, le=1, strict=True, description="share of entities to try on; nothing of it goes live"
+    )
+    run_on: dict[Literal["build_features"], RunOn] = Field(default_factory=dict, description="worker by default")
+    databricks: Databricks | None = None
+
+    @model_validator(mode="after")
+    def _databricks_is_declared(self) -> Self:
+        if "databricks" in self.run_on.values() and self.databricks is None:
+            raise ValueError("run_on says databricks, and there is no section `databricks` that says where")
+        return self
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        for where, feed in [
+            ("entity", self.entity.feed),
+            *((f"outcome {k}", v.feed) for k, v in self.outcomes.items()),
+        ]:
+            if feed not in self.feeds:
+                raise ValueError(f"{where}: no feed {feed!r}{nearest(feed, self.feeds)}")
+        for name, outcome in self.outcomes.items():
+            if self.feeds[outcome.feed].lag_days < 1:
+                raise ValueError(
+                    f"outcome {name}: feed {outcome.feed} has lag_days 0: a day cannot know its own outcome"
+                )
+            if name in self.feeds[outcome.feed].columns:
+                raise ValueError(f"outcome {name}: feed {outcome.feed} has a column of that name; rename the outcome")
+        columns = self.feeds[self.entity.feed].kept
+        for name in (*self.entity.key, *self.entity.public):
+            if name not in columns:
+                raise ValueError(f"entity: {self.entity.feed} keeps no column {name!r}{nearest(name, columns)}")
+        for name in self.entity.public:
+            if columns[name].data_class != "public":
+                raise ValueError(f"entity: {name!r} is of class {columns[name].data_class}, not public")
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @property
+    def recorded_as(self) -> tuple[str, str | None]:
+        """Project and model of a step's line in the audit."""
+        return self.name, None
+
+    def day_of(self, moment: datetime) -> date:
+        """The project's calendar day of a moment (aware)."""
+        return moment.astimezone(self.zone).date()
+
+    def at(self, day: date, local: time) -> datetime:
+        """A local wall time on a day, in UTC."""
+        return datetime.combine(day, local, self.zone).astimezone(UTC)
+
+    def cutoff_at(self, day: date) -> datetime:
+        """The moment, UTC, up to which the night of `day` knows when nothing is late."""
+        return self.at(day, self.cutoff)
+
+    def refuse_sample(self, step: str) -> None:
+        """For steps that lead to readers. Raises `BadConfig` while the project is tried on a sample."""
+        if self.sample < 1:
+            raise BadConfig(
+                f"{self.folder / 'project.yaml'}: sample: {self.sample:g}: {step} takes all entities, never a sample; "
+                "take the key out"
+            )
+
+    def required(self, run_day: date) -> dict[str, date]:
+        """Feed -> day of the file that the run needs; nothing is required of days before `first_day`."""
+        needed = {name: feed.needed_day(run_day) for name, feed in self.feeds.items()}
+        return {name: day for name, day in needed.items() if day >= self.first_day}

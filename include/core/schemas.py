@@ -1,0 +1,91 @@
+"""The columns and dtypes of each layer's table, derived from what a project declares. Pure."""
+
+import polars as pl
+
+from include.core.feeds import Column, Feed
+from include.core.project import Project
+
+POLARS: dict[str, pl.DataType] = {
+    "string": pl.String(),
+    "integer": pl.Int64(),
+    "double": pl.Float64(),
+    "boolean": pl.Boolean(),
+    "timestamp": pl.Datetime("us", "UTC"),
+    "date": pl.Date(),
+}
+
+DELIVERIES: dict[str, pl.DataType] = {
+    "day": pl.Date(),
+    "feed": pl.String(),
+    "delivery_id": pl.String(),  # object key below landing/<project>/ and the head of its sha256
+    "key": pl.String(),
+    "uri": pl.String(),
+    "sha256": pl.String(),
+    "size": pl.Int64(),
+    "modified_at": pl.Datetime("us", "UTC"),  # of the object, to see whether it was touched
+    "rows": pl.Int64(),
+    "available_at": pl.Datetime("us", "UTC"),
+    "verdict": pl.String(),  # landed, accepted, refused (by expectations), unreadable (by land)
+    "why": pl.String(),
+}
+
+SCORES: dict[str, pl.DataType] = {
+    "day": pl.Date(),
+    "entity_id": pl.String(),
+    "model_version": pl.Int64(),
+    "score": pl.Float64(),
+    "prediction": pl.Float64(),
+    "as_of": pl.Datetime("us", "UTC"),
+    "features_version": pl.Int64(),
+}
+
+
+def raw(feed: Feed) -> dict[str, pl.DataType]:
+    """All text as landed, identifiers hashed; `_malformed` names the identifiers whose format was wrong."""
+    landed = {name: pl.String() for name in feed.kept}
+    return {"day": pl.Date(), "delivery_id": pl.String(), "_row": pl.Int64(), "_malformed": pl.String(), **landed}
+
+
+def clean(project: Project, feed: Feed) -> dict[str, pl.DataType]:
+    """Typed; with `entity_id` where the feed has the entity's whole key."""
+    entity = {"entity_id": pl.String()} if has_entity(project, feed) else {}
+    typed = {name: dtype(column) for name, column in feed.kept.items()}
+    return {"day": pl.Date(), "delivery_id": pl.String(), "_row": pl.Int64(), **entity, **typed}
+
+
+def quarantine(feed: Feed) -> dict[str, pl.DataType]:
+    """As in raw; `_malformed` names all columns of the row that have not their type, `rule` what it broke."""
+    return {**raw(feed), "rule": pl.String(), "run_id": pl.String()}
+
+
+def dtype(column: Column) -> pl.DataType:
+    """The polars dtype of a declared type."""
+    return POLARS[column.type]
+
+
+def has_entity(project: Project, feed: Feed) -> bool:
+    """Whether rows of the feed are about entities."""
+    return set(project.entity.key) <= feed.kept.keys()
+
+
+def entity_id(project: Project) -> pl.Expr:
+    """The entity's key as one readable string: `UA-1545-EWR-20130101T1015Z`."""
+    columns = project.feeds[project.entity.feed].columns
+    parts = [
+        pl.col(name).dt.strftime("%Y%m%dT%H%MZ") if columns[name].type == "timestamp" else pl.col(name).cast(pl.String)
+        for name in project.entity.key
+    ]
+    return pl.concat_str(parts, separator="-").alias("entity_id")
+
+
+def parse(text: pl.Expr, kind: str) -> pl.Expr:
+    """Text as landed -> the declared type; what cannot be read becomes null, also NaN and infinity, which break sums
+    and are taken for large by comparisons. Timestamps: ISO 8601 with offset."""
+    if kind == "timestamp":
+        return text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+    if kind == "boolean":
+        return text.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean())
+    if kind == "date":
+        return text.str.to_date("%Y-%m-%d", strict=False)
+    value = text.cast(POLARS[kind], strict=False)
+    return pl.when(value.is_finite()).then(value) if kind == "double" else value

@@ -1,0 +1,277 @@
+"""The checks of the gate: what a version must show on days it was not fitted on. Pure: no rows are read or written.
+
+Each check gives a measured value, a threshold, a verdict and a sentence. What cannot be measured (no rows, one class,
+a score that is NaN) is None, and None fails: silence is never consent.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from include.config.model import Model
+from include.core.code import code_digest
+from include.core.records import Check
+from include.core.threshold import Bound
+from include.training import evaluation
+from include.training.evaluation import CHOSEN_BY
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model says of the rows judged: one score (f64) a row, and how it was made."""
+
+    name: str
+    score: np.ndarray
+    columns: tuple[str, ...] = ()
+    decision_threshold: float = 0.5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the checks see. Arrays and frames have one row for each row judged, in the same order."""
+
+    days: np.ndarray  # datetime64[D]
+    truth: np.ndarray  # f64
+    labels: pl.DataFrame  # feature columns that slices are made of
+    fitted_truth: np.ndarray  # f64, of the rows fitted on: what a constant would be made of
+    challenger: Scored
+    linear: Scored | None
+    champion: Scored | None = None
+    champion_saw: date | None = None  # the last day that the champion was fitted on
+    microseconds_per_row: float | None = None
+    megabytes: float | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)  # "linear", "champion" -> why it could not be scored
+
+
+def judge(model: Model, evidence: Evidence) -> tuple[Check, ...]:
+    """Every check of `model.gate`, in the order in which a person would ask. Without a champion those against one are
+    left out: the first model has to pass the absolute ones."""
+    return tuple(_checks(model, evidence))
+
+
+def rules_digest(model: Model) -> str:
+    """Digest of the thresholds and of the code that judges: a decision by other rules does not promote."""
+    rules = json.dumps(model.gate.model_dump(mode="json"), sort_keys=True).encode()
+    step = Path(__file__).parents[1] / "steps" / "gate.py"
+    return hashlib.sha256(rules + code_digest([Path(__file__), step]).encode()).hexdigest()
+
+
+def loss_by_row(model: Model, truth: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """What `CHOSEN_BY` is the mean of: negative log likelihood in nats, clipped as scikit-learn does; or |error|."""
+    if model.task == "regression":
+        return np.asarray(np.abs(truth - score))
+    tiny = np.finfo(np.float64).eps
+    likely = np.where(truth == 1.0, score, 1.0 - score)
+    return np.asarray(-np.log(np.clip(likely, tiny, 1.0)))
+
+
+def worst_difference(
+    days: np.ndarray, loss: np.ndarray, against: np.ndarray, *, confidence: float, resamples: int, seed: int
+) -> float:
+    """The share by which the mean of `loss` is over that of `against`, at worst: the upper end of a one-sided
+    percentile interval of a paired bootstrap (Efron and Tibshirani 1993, ch. 13).
+
+    Whole days are drawn, not rows: flights of a day share its weather, and rows drawn singly would be too sure (cluster
+    bootstrap, Field and Welsh 2007). Raises `ValueError` when there is no row.
+    """
+    if not len(days):
+        raise ValueError("no rows to compare")
+    _, number = np.unique(days, return_inverse=True)
+    count = int(number.max()) + 1
+    sums, sums_against = (np.bincount(number, weights=values, minlength=count) for values in (loss, against))
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    return float(np.quantile(drawn @ sums / (drawn @ sums_against), confidence) - 1.0)
+
+
+def _checks(model: Model, e: Evidence) -> Iterator[Check]:
+    gate, challenger = model.gate, e.challenger
+    finite = bool(len(e.truth)) and bool(np.isfinite(challenger.score).all())
+    metrics = evaluation.metrics(model.task, e.truth, challenger.score) if finite else {}
+    loss = CHOSEN_BY[model.task]
+
+    rows = float(np.isfinite(challenger.score).sum())
+    enough = Bound(metric="rows", at_least=gate.min_rows)
+    yield _check("enough rows", "rows", rows, enough, f"rows judged, of {len(np.unique(e.days))} days:")
+    for bound in gate.quality:
+        yield _check("absolute quality", bound.metric, metrics.get(bound.metric), bound, bound.metric)
+    yield from _calibration(model, e, finite)
+    yield _trivial(model, e, metrics.get(loss))
+    yield _linear(model, e, metrics.get(loss))
+    if e.champion is not None or "champion" in e.missing:
+        yield _champion(model, e, finite)
+    yield from _slices(model, e, finite)
+    if e.champion is not None or "champion" in e.missing:
+        yield from _differential(model, e, finite)
+    too_good, limit = gate.too_good, _at_most(gate.microseconds_per_row)
+    words = f"{too_good.metric}, beyond which an input gives the outcome away:"
+    yield _check("too good to be true", too_good.metric, metrics.get(too_good.metric), too_good, words)
+    yield _check("scoring time", "microseconds a row", e.microseconds_per_row, limit, "microseconds to score a row:")
+    yield _check("size", "megabytes", e.megabytes, _at_most(gate.megabytes), "megabytes of the logged model:")
+    yield _signature(model, e)
+
+
+def _calibration(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
+    gap, means = None, "mean score off by"
+    if model.task == "regression":  # the least absolute error aims at the median, which skewed outcomes have elsewhere
+        means = "median error"
+        gap = float(abs(np.median(e.challenger.score - e.truth))) if finite else None
+    elif finite:
+        means = f"mean score {e.challenger.score.mean():.3g} against mean outcome {e.truth.mean():.3g}: off by"
+        gap = float(abs(e.challenger.score.mean() - e.truth.mean()))
+    yield _check("calibration", "level", gap, _at_most(model.gate.calibration_gap), means)
+    if model.gate.calibration_error is not None:
+        error = evaluation.expected_calibration_error(e.truth, e.challenger.score, BINS) if finite else None
+        at_most = _at_most(model.gate.calibration_error)
+        yield _check("calibration", f"{BINS} bins", error, at_most, "expected calibration error")
+
+
+def _trivial(model: Model, e: Evidence, loss: float | None) -> Check:
+    trivial = _mean_loss(model, e.truth, _constant(model, e))
+    words = f"{CHOSEN_BY[model.task]} {_show(loss)} against {_show(trivial)} of a constant:"
+    at_most = _at_most(-model.gate.better_than_trivial)
+    return _check("trivial baseline", CHOSEN_BY[model.task], _over(loss, trivial), at_most, words, "+.2%")
+
+
+def _linear(model: Model, e: Evidence, loss: float | None) -> Check:
+    linear = _mean_loss(model, e.truth, e.linear.score) if e.linear is not None else None
+    why = f" ({e.missing['linear']})" if "linear" in e.missing else ""
+    by, at_most = CHOSEN_BY[model.task], _at_most(model.gate.not_worse_than_linear)
+    words = f"{by} {_show(loss)} against {_show(linear)} of candidate {model.gate.linear}{why}:"
+    return _check("linear baseline", by, _over(loss, linear), at_most, words, "+.2%")
+
+
+def _champion(model: Model, e: Evidence, finite: bool) -> Check:
+    """On days later than both were fitted on; fewer rows than the gate needs are no comparison."""
+    gate, by, measured = model.gate, CHOSEN_BY[model.task], None
+    bound = _at_most(gate.not_worse_than_champion)
+    if e.champion is None:
+        return _check("champion", by, None, bound, f"against the champion ({e.missing['champion']})", "+.2%")
+    later = e.days > np.datetime64(e.champion_saw) if e.champion_saw else np.ones(len(e.days), dtype=bool)
+    if later.sum() < gate.min_rows:
+        words = (
+            f"against {e.champion.name}: {later.sum():,} rows of days that neither saw, {gate.min_rows:,} are needed"
+        )
+        return _check("champion", by, None, bound, words, "+.2%")
+    words = f"{by} against {e.champion.name}"
+    if finite and np.isfinite(e.champion.score).all():
+        own = loss_by_row(model, e.truth[later], e.challenger.score[later])
+        other = loss_by_row(model, e.truth[later], e.champion.score[later])
+        measured = worst_difference(
+            e.days[later], own, other, confidence=gate.confidence, resamples=gate.resamples, seed=model.seed
+        )
+        words = (
+            f"{by} {own.mean():.4g} against {other.mean():.4g} of {e.champion.name} on the same {later.sum():,} rows "
+            f"({own.mean() / other.mean() - 1:+.2%}); at worst, by {gate.confidence:.0%} of resamples of days,"
+        )
+    return _check("champion", by, measured, bound, words, "+.2%")
+
+
+def _slices(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
+    """In no slice may the model be worse than the constant by more than the bound; small ones are passed over, and
+    when none of a column is large enough, that fails."""
+    slices, by = model.gate.slices, CHOSEN_BY[model.task]
+    bound = _at_most(slices.not_worse_by)
+    for column in slices.by:
+        values = _slice_values(model, e.labels, column)
+        found = False
+        for value in sorted(set(values.drop_nulls())):
+            inside = (values == value).fill_null(False).to_numpy()
+            if inside.sum() < slices.min_rows:
+                continue
+            found = True
+            subject = f"{column}={value}"
+            own = _mean_loss(model, e.truth[inside], e.challenger.score[inside]) if finite else None
+            constant = _mean_loss(model, e.truth[inside], _constant(model, e)[inside])
+            words = f"{subject}, {inside.sum():,} rows: {by} {_show(own)} against {_show(constant)} of a constant:"
+            yield _check("slice", subject, _over(own, constant), bound, words, "+.2%")
+        if not found:
+            yield _check("slice", column, None, bound, f"no {column} has {slices.min_rows} rows", "+.2%")
+
+
+def _slice_values(model: Model, labels: pl.DataFrame, column: str) -> pl.Series:
+    group = model.gate.slices.groups.get(column)
+    if group is None:
+        return labels[column].cast(pl.String)
+    named = {label: name for name, members in group.values.items() for label in members}
+    return labels[group.of].cast(pl.String).replace_strict(named, default=group.otherwise, return_dtype=pl.String)
+
+
+def _differential(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
+    """How differently people would be served from tomorrow on, whichever is right."""
+    gate, changed, shift = model.gate, None, None
+    name = e.champion.name if e.champion else "the champion"
+    if e.champion is not None and finite and np.isfinite(e.champion.score).all():
+        difference = np.abs(e.challenger.score - e.champion.score)
+        shift = float(difference.mean())
+        if model.task == "classification":
+            decided = e.challenger.score >= e.challenger.decision_threshold
+            changed = float((decided != (e.champion.score >= e.champion.decision_threshold)).mean())
+        else:
+            assert gate.decision_change is not None
+            changed = float((difference > gate.decision_change).mean())
+    at_most = _at_most(gate.changed_decisions)
+    yield _check("differential", "decisions", changed, at_most, f"decisions other than those of {name}:", ".1%")
+    at_most = _at_most(gate.score_shift)
+    yield _check("differential", "scores", shift, at_most, f"mean shift of scores from those of {name}:")
+
+
+def _signature(model: Model, e: Evidence) -> Check:
+    """The inputs are those that model.yaml declares, and the champion's unless they are declared to change."""
+    declared = set(model.features) ^ set(e.challenger.columns)
+    words = f"inputs other than model.yaml's: {', '.join(sorted(declared)) or 'none'}"
+    others: set[str] = set()
+    if e.champion is not None and not model.gate.inputs_may_change:
+        others = set(e.champion.columns) ^ set(e.challenger.columns)
+        words += f"; other than {e.champion.name}'s: {', '.join(sorted(others)) or 'none'}"
+        if others:
+            words += " (when that is meant, set gate.inputs_may_change)"
+    return _check("signature", "inputs", float(len(declared | others)), _at_most(0.0), f"{words};")
+
+
+def _check(name: str, subject: str, measured: float | None, bound: Bound, words: str, form: str = ",.4g") -> Check:
+    """The one place where a verdict is given."""
+    if measured is not None and not np.isfinite(measured):
+        measured = None
+    passed = measured is not None and bound.holds(measured)
+    limit = f"at {'least' if bound.at_least is not None else 'most'} {_show(bound.threshold, form)}"
+    found = "could not be measured" if measured is None else _show(measured, form)
+    sentence = f"{words} {found}, {limit} is asked for"
+    return Check(
+        name=name, subject=subject, measured=measured, threshold=bound.threshold, passed=passed, sentence=sentence
+    )
+
+
+def _at_most(value: float) -> Bound:
+    return Bound(metric="", at_most=value)
+
+
+def _constant(model: Model, e: Evidence) -> np.ndarray:
+    """The best constant of the days fitted: their mean for log_loss, their median for mae."""
+    best: Callable[[np.ndarray], np.ndarray] = np.mean if model.task == "classification" else np.median
+    value = float(best(e.fitted_truth)) if len(e.fitted_truth) else float("nan")
+    return np.full(len(e.truth), value)
+
+
+def _mean_loss(model: Model, truth: np.ndarray, score: np.ndarray) -> float | None:
+    if not len(truth) or not np.isfinite(score).all():
+        return None
+    return float(loss_by_row(model, truth, score).mean())
+
+
+def _over(value: float | None, other: float | None) -> float | None:
+    """The share by which a loss is over another one."""
+    return value / other - 1.0 if value is not None and other else None
+
+
+def _show(value: float | None, form: str = ",.4g") -> str:
+    if value is None:
+        return "nothing"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:{form}}"

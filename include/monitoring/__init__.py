@@ -1,0 +1,1 @@
+"""How published scores compare with what came true, and when scores are late. Pure."""

@@ -1,0 +1,33 @@
+"""What monitoring is told of the shared database."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+
+@dataclass(frozen=True)
+class DayValue:
+    """A metric over all rows of a day."""
+
+    day: date
+    model_version: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Punctuality:
+    """What the audit columns say of a day's scores: the champion that the ledger named by the deadline, when the day
+    was first published (UTC), and the newest published day up to it."""
+
+    day: date
+    champion: int | None
+    first_published_at: datetime | None
+    newest_day: date | None
+
+
+@dataclass(frozen=True)
+class PreparedNight:
+    """When a night was prepared last (UTC), and how many rows of features it has."""
+
+    day: date
+    rows: int
+    prepared_at: datetime

@@ -1,0 +1,132 @@
+"""check: do nights, features, batches, pointers and ledger agree? Reads only; `cli check` prints what it finds.
+
+Nothing is taken from what a step said: rows are counted and digests computed anew from what is stored.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+
+import polars as pl
+
+from include.config.loading import model_names
+from include.core.errors import NeedsAttention
+from include.core.interval import Interval
+from include.core.names import features_table
+from include.core.project import Project
+from include.core.records import Night
+from include.core.settings import Settings
+from include.io import postgres
+from include.io.postgres.predictions import content_digest
+from include.io.registry import Registry
+from include.io.tables import Tables
+from include.steps.publish import batch_id
+
+CHUNK_DAYS = 31  # bounds memory
+
+
+def check(project: Project, interval: Interval, settings: Settings) -> list[str]:
+    """A sentence for each thing that is wrong in the interval, naming what and where; empty when all agrees."""
+    nights = [*postgres.days.nights(settings, project.name, interval)]
+    latest = postgres.days.nights(settings, project.name, interval, "latest")
+    findings = [
+        f"{project.name} {day}: there is no night of this day; run its prepare"
+        for day in sorted(set(interval.days) - {n.day for n in nights})
+    ]
+    findings += _features(project, interval, [*nights, *latest], Tables(settings))
+    made_as_of = {(n.day, n.as_of): n.rows for n in (*latest, *nights)}
+    for model in model_names(project.name):
+        for chunk in interval.chunks(CHUNK_DAYS):
+            findings += _batches(model, chunk, settings)
+            findings += _pointers(project, model, chunk, settings, made_as_of)
+        findings += _versions(model, interval, settings)
+    return findings
+
+
+def _features(project: Project, interval: Interval, nights: list[Night], tables: Tables) -> Iterator[str]:
+    """The rows that each night says, and those in its features."""
+    table = features_table(project.name)
+    counted: dict[tuple[date, str], int] = {}
+    if tables.exists(table):
+        within = pl.col("day").is_between(interval.start, interval.end)
+        rows = tables.scan(table).filter(within).group_by("day", "knowledge").len().collect()
+        counted = {(day, knowledge): count for day, knowledge, count in rows.iter_rows()}
+    for night in nights:
+        found = counted.pop((night.day, night.knowledge), 0)
+        if found != night.rows:
+            yield (
+                f"{project.name} {night.day}: its night ({night.knowledge}) has {night.rows} rows, "
+                f"{table} has {found}; run build_features for the day"
+            )
+    for (day, knowledge), found in sorted(counted.items()):
+        yield f"{project.name} {day}: {table} has {found} rows ({knowledge}) of a day that has no such night"
+
+
+def _batches(model: str, interval: Interval, settings: Settings) -> Iterator[str]:
+    """Each batch, published or not: its rows, counted, and its digest, computed anew."""
+    predictions = postgres.predictions.stored_predictions(settings, model, interval)
+    of_batch = {batch: rows for (batch,), rows in predictions.partition_by("batch_id", as_dict=True).items()}
+    for batch in postgres.predictions.stored_batches(settings, model, interval).iter_rows(named=True):
+        rows = of_batch.get(batch["batch_id"], predictions.clear())
+        where = f"{model} {batch['day']}: batch {batch['batch_id']} (version {batch['model_version']})"
+        if rows.height != batch["rows"]:
+            yield f"{where} says {batch['rows']} rows, predictions has {rows.height}"
+        if strays := rows.filter((pl.col("model") != model) | (pl.col("day") != batch["day"])).height:
+            yield f"{where} has {strays} rows in predictions that say another model or day"
+        if content_digest(rows, "score", "prediction") != batch["digest"]:
+            yield f"{where}: its predictions are not those that were published, their digest is another; restore them"
+        if batch_id(model, batch["day"], batch["model_version"], batch["digest"]) != batch["batch_id"]:
+            yield f"{where}: its id does not follow from model, day, version and digest; one of them was changed"
+
+
+def _pointers(
+    project: Project,
+    model: str,
+    interval: Interval,
+    settings: Settings,
+    made_as_of: Mapping[tuple[date, datetime], int],
+) -> Iterator[str]:
+    """What readers follow: the right batch, of the right version, of all that the night had."""
+    pointers = postgres.predictions.pointers(settings, model, interval)
+    for pointer in pointers.iter_rows(named=True):
+        day, batch = pointer["day"], pointer["batch_id"]
+        where = f"{model} {day}: published batch {batch}"
+        if pointer["of_model"] is None:
+            yield f"{where} does not exist; publish the day again"
+            continue
+        if (pointer["of_model"], pointer["of_day"]) != (model, day):
+            yield f"{where} is of {pointer['of_model']} {pointer['of_day']}; publish the day again"
+        expected = made_as_of.get((day, pointer["as_of"]))
+        if expected is None:
+            yield f"{where} was made as of {pointer['as_of']:%Y-%m-%d %H:%M:%S} UTC, and no night of the day was then"
+        elif expected != pointer["rows"]:
+            yield f"{where} has {pointer['rows']} rows, the night has {expected}; score and publish the day again"
+        if pointer["champion"] != pointer["model_version"]:
+            champion = pointer["champion"]
+            said = "had no champion" if champion is None else f"had version {champion} as champion"
+            yield (
+                f"{where} is of version {pointer['model_version']}, but when run {pointer['run_id']} published it, on "
+                f"{pointer['published_at']:%Y-%m-%d %H:%M:%S} UTC, the ledger {said} of that day; if it was not asked "
+                "to score with that version, score and publish the day again"
+            )
+    prepared = {day for day, _ in made_as_of}
+    published = set(pointers["day"])
+    for day, version in postgres.promotions.champions(settings, model, interval).items():
+        if day in prepared and day not in published:
+            yield (
+                f"{model} {day}: version {version} is champion by the ledger, but nothing is published; "
+                "score and publish the day"
+            )
+    for day, count in sorted(postgres.predictions.undescribed(settings, project, model, interval).items()):
+        yield f"{model} {day}: {count} published predictions have no row of entities; publish the day again"
+
+
+def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[str]:
+    """Each version that the ledger names for a day of the interval is in the registry."""
+    first_day: dict[int, date] = {}
+    for day, version in postgres.promotions.champions(settings, model, interval).items():
+        first_day.setdefault(version, day)
+    for version, day in first_day.items():
+        try:
+            Registry(settings).get_version(model, version)
+        except NeedsAttention as error:
+            yield f"{model} {day}: the ledger names version {version} as champion, but {error}"

@@ -1,0 +1,97 @@
+"""requeue: after a rule was mended, judge again what is in quarantine or refused. Nothing is rebuilt here; the log
+says what to rebuild."""
+
+import logging
+from datetime import date, timedelta
+
+import polars as pl
+
+from include.core.errors import BadConfig, nearest
+from include.core.interval import Interval
+from include.core.names import deliveries_table, quarantine_table
+from include.core.project import Project
+from include.core.records import Requeued
+from include.core.settings import Settings
+from include.io import postgres
+from include.io.tables import Tables
+from include.steps.verdicts import judge
+
+log = logging.getLogger(__name__)
+
+
+def revalidate(project: Project, interval: Interval, settings: Settings, *, feed: str | None = None) -> Requeued:
+    """Judge again the deliveries of files of these days (of one feed, or of all) that are accepted and have rows in
+    quarantine, and those that are refused; by the expectations as they are now. Again changes nothing."""
+    if feed is not None and feed not in project.feeds:
+        raise BadConfig(f"{project.name} has no feed {feed!r}{nearest(feed, project.feeds)}")
+    feeds, tables = [feed] if feed else list(project.feeds), Tables(settings)
+    before = _quarantined(tables, feeds, interval)
+    there = before.select("feed", "delivery_id").unique()
+    of_feeds = pl.col("feed").is_in(feeds) & pl.col("day").is_between(interval.start, interval.end)
+    listed = tables.scan(deliveries_table(project.name)).filter(of_feeds).collect()
+    accepted = listed.filter(pl.col("verdict") == "accepted").join(there, on=["feed", "delivery_id"], how="semi")
+    waiting = pl.concat([accepted, listed.filter(pl.col("verdict") == "refused")]).sort("day", "feed", "delivery_id")
+
+    judged = judge(project, waiting, settings)
+    after = _quarantined(tables, feeds, interval)
+    verdicts = dict(
+        tables.scan(deliveries_table(project.name)).filter(of_feeds).select("delivery_id", "verdict").collect().rows()
+    )
+    back, stay = 0, 0
+    changed: set[tuple[str, date]] = set()
+    for delivery in waiting.iter_rows(named=True):
+        name, delivery_id = delivery["feed"], delivery["delivery_id"]
+        kept, held = _rows(before, name, delivery_id), _rows(after, name, delivery_id)
+        taken = verdicts[delivery_id] == "accepted"
+        if taken:
+            back += delivery["rows"] - len(held) if delivery["verdict"] == "refused" else len(kept - held)
+            stay += len(held)
+        if taken != (delivery["verdict"] == "accepted") or (taken and kept != held):
+            changed.add((name, delivery["day"]))
+    log.info("%s: %d rows came back, %d stay in quarantine, %d refused", interval, back, stay, len(judged.refused))
+    out_of_date = _out_of_date(project, changed, settings)
+    for days in out_of_date:
+        command = f"python -m include.cli build_features --project {project.name} --start {days.start} --end {days.end}"
+        log.warning(
+            "features, outcomes and scores of run days %s are out of date; make all of them again by the DAG "
+            "%s_reprocess with these days, or by hand, beginning with: %s (then outcomes, score, publish)",
+            days, project.name, command,
+        )  # fmt: skip
+    return Requeued(
+        interval=interval,
+        rows=back,
+        version=judged.version,
+        judged=waiting.height,
+        stay=stay,
+        refused=judged.refused,
+        out_of_date=tuple(out_of_date),
+    )
+
+
+def _quarantined(tables: Tables, feeds: list[str], interval: Interval) -> pl.DataFrame:
+    """Columns feed, delivery_id, _row."""
+    inside = pl.col("day").is_between(interval.start, interval.end)
+    found = [pl.DataFrame(schema={"feed": pl.String, "delivery_id": pl.String, "_row": pl.Int64})]
+    for feed in feeds:
+        if tables.exists(quarantine_table(feed)):
+            rows = tables.scan(quarantine_table(feed)).filter(inside)
+            found.append(rows.select(pl.lit(feed).alias("feed"), "delivery_id", "_row").collect())
+    return pl.concat(found)
+
+
+def _rows(quarantined: pl.DataFrame, feed: str, delivery_id: str) -> set[int]:
+    return set(quarantined.filter(pl.col("feed") == feed, pl.col("delivery_id") == delivery_id)["_row"])
+
+
+def _out_of_date(project: Project, changed: set[tuple[str, date]], settings: Settings) -> list[Interval]:
+    """The prepared run days whose features may read a file of one of these days, as few intervals as possible."""
+    reading: set[date] = set()
+    for name, day in changed:
+        feed = project.feeds[name]
+        reading |= {day + timedelta(days=feed.lag_days + n) for n in range(feed.history_days + 1)}
+    if not reading:
+        return []
+    prepared = {
+        n.day for n in postgres.days.nights(settings, project.name, Interval(start=min(reading), end=max(reading)))
+    }
+    return Interval.covering(reading & prepared)

@@ -1,0 +1,65 @@
+"""Rows shown to people, in `quality_results`, logs and pages: up to three of a kind, and never personal data. Pure.
+
+A supplier can put a column's values under another's name, so what is shown of a public column is looked at too.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from include.core.project import Project
+
+EXAMPLES = 3
+LONGEST = 40
+HIDDEN = "(hidden)"
+MISSING = "(missing)"
+EMAIL = re.compile(r"\S(?:@|\uff20|%40)\S", re.IGNORECASE)
+
+
+def shown(project: Project, text: str) -> str:
+    """The text, cut; `(hidden)` when it holds an e-mail address or what looks like an identifier of the project."""
+    columns = [column for feed in project.feeds.values() for column in feed.columns.values()]
+    formats = {column.format for column in columns if column.data_class == "identifier" and column.format}
+    parts = {text, *text.split(), *re.split(r"\W+", text)}
+    if EMAIL.search(text) or any(re.fullmatch(f, part) for f in formats for part in parts):
+        return HIDDEN
+    printable = "".join(c if c.isprintable() else "�" for c in text)  # PostgreSQL takes no NUL, a log no line break
+    return printable if len(printable) <= LONGEST else f"{printable[: LONGEST - 1]}…"
+
+
+def examples(
+    project: Project, feed: str, columns: Sequence[str], raw: pl.DataFrame, typed: pl.DataFrame, at: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Of the rows at these places: line in the file (`row`), public columns of the `key`, and the text of the columns
+    that an expectation is about (`value`); of `_malformed`, the names of the columns."""
+    of_feed = project.feeds[feed]
+    names = [name for column in columns for name in (project.entity.key if column == "entity_id" else [column])]
+
+    def text(record: dict[str, Any], name: str) -> str:
+        if name in of_feed.kept and of_feed.kept[name].data_class != "public":
+            return HIDDEN
+        return MISSING if record[name] is None else shown(project, str(record[name]))
+
+    found = []
+    for place in at[:EXAMPLES]:
+        record = raw.row(place, named=True)
+        malformed = typed["_malformed"][place]
+        record |= {"_malformed": malformed and f"malformed: {malformed.replace(',', ', ')}"}
+        public = [name for name in of_feed.key if of_feed.kept[name].data_class == "public"]
+        found.append({
+            "row": record["_row"],
+            "key": {name: text(record, name) for name in public},
+            "value": record["_malformed"] if names == ["_malformed"] else ", ".join(text(record, n) for n in names),
+        })
+    return found
+
+
+def sentence(found: Sequence[dict[str, Any]]) -> str:
+    """The same for a log line."""
+    said = []
+    for example in found:
+        key = ", ".join(f"{name} {value}" for name, value in example["key"].items())
+        said.append(f"line {example['row']} ({key}): {example['value']}")
+    return "; ".join(said)

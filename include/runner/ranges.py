@@ -1,0 +1,105 @@
+"""A step over many days: in chunks, so that memory is bounded and each is committed, and a bad day stops only itself.
+
+Which days are done is asked of `step_runs`, where each success of a run is: a run that is started again goes on.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date
+from typing import Any
+
+from include.config.model import Model
+from include.core.errors import BadConfig, NeedsAttention
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.records import FailedDay, Ranged
+from include.core.settings import Settings, utc_now
+from include.io import postgres
+from include.runner.run import run
+from include.steps.declared import STEPS
+
+log = logging.getLogger(__name__)
+
+LONGEST = 500  # characters that are kept of why a day failed
+
+
+def run_range(
+    step: str,
+    config: Project | Model,
+    interval: Interval,
+    days: Iterable[date],
+    settings: Settings,
+    *,
+    tell: Callable[[str], None] = log.info,
+    **options: Any,
+) -> Ranged:
+    """Run a step for `days` of the interval, as `run` does, a chunk at a time; `tell` is told how far it is.
+
+    A day for which the step raises `NeedsAttention` is left out and listed; the other days are done without it. What
+    is not about a day, such as a database that does not answer, is raised.
+    """
+    chunks = [chunk for part in Interval.covering(days) for chunk in part.chunks(STEPS[step].range_days)]
+    total, rows = sum(len(chunk.days) for chunk in chunks), 0
+    done: list[date] = []
+    failed: list[FailedDay] = []
+    for chunk in chunks:
+        for part, found in _parts(step, config, chunk, settings, options):
+            if isinstance(found, str):
+                failed.append(FailedDay(day=part.start, step=step, why=found))
+                log.error("%s of %s for %s failed: %s", step, config.name, part, found)
+            else:
+                rows += found
+                done += part.days
+        tell(f"{step} of {config.name}: {len(done)} of {total} days done, {len(failed)} failed; now at {chunk.end}")
+    return Ranged(
+        interval=interval,
+        rows=rows,
+        done=tuple(Interval.covering(done)),
+        failed=tuple(sorted(failed, key=lambda each: each.day)),
+    )
+
+
+def _parts(
+    step: str, config: Project | Model, interval: Interval, settings: Settings, options: dict[str, Any]
+) -> Iterator[tuple[Interval, int | str]]:
+    """Parts of the interval with the rows that were made of them; a day that failed is one with the reason."""
+    try:
+        rows = run(step, config, interval, settings, **options).rows
+    except BadConfig:  # wrong for each day
+        raise
+    except NeedsAttention as error:
+        if interval.start == interval.end:
+            found: list[tuple[Interval, int | str]] = [
+                (interval, _shortened(error.by_day.get(interval.start, str(error))))
+            ]
+            rest: list[Interval] = []
+        else:
+            bad = {day: why for day, why in error.by_day.items() if day in interval.days}
+            found = [(Interval.of(day), _shortened(why)) for day, why in bad.items()]
+            # which day is wrong is not known: it is in one of the halves
+            halves = interval.chunks((len(interval.days) + 1) // 2)
+            rest = Interval.covering(set(interval.days) - bad.keys()) if bad else [*halves]
+    else:
+        found, rest = [(interval, rows)], []
+    yield from found
+    for part in rest:
+        yield from _parts(step, config, part, settings, options)
+
+
+def _shortened(why: str) -> str:
+    return why if len(why) <= LONGEST else f"{why[:LONGEST]} …"
+
+
+def record_range(project: Project, interval: Interval, settings: Settings, *, done: bool) -> None:
+    """Record how a run over a range ended as a whole: one that did all does all again when it is started again."""
+    now = utc_now()
+    postgres.audit.record_step(
+        settings,
+        "reprocess",
+        project.name,
+        interval,
+        state="success" if done else "failed",
+        started_at=now,
+        ended_at=now,
+        error=None if done else NeedsAttention("days failed"),
+    )

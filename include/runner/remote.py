@@ -1,0 +1,86 @@
+"""A step on Databricks: what the worker asks (`Call`), the wheel's entry point that does it, and its answer.
+
+Such a step touches tables and MLflow only. What it needs of PostgreSQL comes in the call; its record goes back as JSON
+beside the tables, under a name that nobody else uses, and what PostgreSQL has to know of it the worker writes.
+"""
+
+import argparse
+import base64
+import json
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ConfigDict, validate_call
+
+from include.core.base import Record
+from include.core.errors import NeedsAttention, NotYet
+from include.core.interval import Interval
+from include.core.records import StepResult
+from include.core.settings import Settings
+from include.io import storage
+from include.io.landing import read, write_whole
+from include.steps.declared import STEPS
+
+NOT_YET = "not_yet"  # in place of a record: why the step had nothing to do
+NOT_THERE = {"landing": "none://", "database_url": "none://", "hash_key": "none"}
+"""What a step on Databricks does not have; one that asked for it would fail."""
+
+
+class Call(Record):
+    """A step for Databricks. `secrets`: field of `Settings` -> "scope/key". No value in it is a secret."""
+
+    step: str
+    config: str
+    interval: Interval
+    options: dict[str, Any]
+    settings: dict[str, str]
+    secrets: dict[str, str]
+    record: str
+
+
+def main() -> None:
+    """`--call=<JSON>`: do the step, write its record. What a person has to mend is the last line of the trace."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--call", required=True)
+    call = Call.model_validate_json(parser.parse_args().call)
+    secrets = {field: _secret(name) for field, name in call.secrets.items()}
+    settings = Settings.model_validate({**NOT_THERE, **call.settings, **secrets})
+    declared = STEPS[call.step]
+    step, config = _typed(declared.function), declared.load_config(call.config)
+    try:
+        left = step(config, call.interval, settings, **call.options).model_dump_json()
+    except NotYet as error:
+        left = json.dumps({NOT_YET: str(error)})
+    filesystem, path = storage.filesystem(settings, call.record)
+    write_whole(filesystem, path, left.encode())
+
+
+def answer(step: str, record: str, settings: Settings) -> StepResult:
+    """The record that a step left. Raises `NotYet` when the step did, and `NeedsAttention` when there is none."""
+    filesystem, path = storage.filesystem(settings, record)
+    content = read(filesystem, path)
+    if content is None:
+        raise NeedsAttention(f"{step} succeeded on Databricks, but left no record at {record}; clear the task")
+    if why := json.loads(content).get(NOT_YET):
+        raise NotYet(why)
+    return STEPS[step].result.model_validate_json(content)
+
+
+def _typed(function: Callable[..., StepResult]) -> Callable[..., StepResult]:
+    """Takes what came as JSON: a mapping by days has text for keys there."""
+    return validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
+
+
+def _secret(name: str) -> str:
+    from databricks.sdk import WorkspaceClient  # there on Databricks, and reached with the run's own identity
+
+    scope, _, key = name.partition("/")
+    value = WorkspaceClient().secrets.get_secret(scope=scope, key=key).value
+    return base64.b64decode(value or "").decode()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The one declaration of each step, read by the command line, the runner, the DAGs and the wheel.
+
+A step is a public function in a file of the same name; to add one, write the file and add an entry here. Heavy imports
+happen when the step runs, so that a DAG file may read this table at each parse.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from include.config.loading import load_model, load_project
+from include.config.model import Model
+from include.core import records
+from include.core.project import Project
+from include.core.records import StepResult
+from include.core.settings import Settings
+
+RANGE_DAYS = 92
+SPARK_RANGE_DAYS = 366  # Spark bounds its memory by itself, and each job costs seconds
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is known of a step without importing it.
+
+    Attributes:
+        name: of the step, of its function and of its module.
+        config: what it is run for.
+        result: the record that it returns.
+        package: where its module is.
+        remote: whether it may run on Databricks; such a step reaches tables and MLflow only.
+        range_days: how many days of a range are handed to it at once.
+        afterwards: a function of its module, from its record and the settings, that writes to the shared database what
+            others wait for; called on the worker once the step has succeeded, wherever it ran.
+    """
+
+    name: str
+    config: type[Project] | type[Model]
+    result: type[StepResult]
+    package: str = "include.steps"
+    remote: bool = False
+    range_days: int = RANGE_DAYS
+    afterwards: str | None = None
+
+    @property
+    def function(self) -> Callable[..., StepResult]:
+        """The step itself."""
+        function: Callable[..., StepResult] = getattr(self._module, self.name)
+        return function
+
+    def load_config(self, name: str) -> Project | Model:
+        """Return the project or model of this name."""
+        return load_project(name) if self.config is Project else load_model(name)
+
+    def finish(self, result: StepResult, settings: Settings) -> None:
+        """Write what others wait for."""
+        if self.afterwards:
+            getattr(self._module, self.afterwards)(result, settings)
+
+    @property
+    def _module(self) -> Any:
+        return importlib.import_module(f"{self.package}.{self.name}")
+
+
+_OPERATIONS = "include.operations"
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step("land", Project, records.Landed),
+        Step("validate", Project, records.Validated),
+        Step(
+            "build_features",
+            Project,
+            records.Featured,
+            remote=True,
+            range_days=SPARK_RANGE_DAYS,
+            afterwards="record_nights",
+        ),
+        Step("fit", Model, records.Fitted, remote=True),
+        Step("evaluate", Model, records.Evaluated),
+        Step("gate", Model, records.GateDecision),
+        Step("promote", Model, records.Promotion),
+        Step("score", Model, records.Scored, remote=True),
+        Step("publish", Model, records.Published),
+        Step("outcomes", Project, records.Recorded),
+        Step("monitor", Project, records.Monitored),
+        Step("revalidate", Project, records.Requeued, _OPERATIONS),
+        Step("unpublish", Model, records.Unpublished, _OPERATIONS),
+    )
+}
+"""Step by name: the steps in pipeline order, then the operations that are recorded like steps."""

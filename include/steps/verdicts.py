@@ -1,0 +1,255 @@
+"""Judge deliveries: hold them against `expectations.yaml`, put rows where they belong, write the verdicts last.
+
+What `validate` and `requeue` share. Which deliveries are judged, and what follows from the verdicts, is theirs.
+
+The order of writing lets a run be killed anywhere and started again: a delivery that is to be judged stays
+recognisable (by its verdict, or by its rows in quarantine) until all else is written. And no reader ever finds an
+accepted delivery without its rows: the verdict of one that is refused after all is written before its rows go.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from include.core import schemas
+from include.core.feeds import Feed
+from include.core.names import clean_table, deliveries_table, quarantine_table, raw_table
+from include.core.point_in_time import rows_before
+from include.core.project import Project
+from include.core.records import Refusal
+from include.core.settings import Settings
+from include.io import artifacts, postgres
+from include.io.tables import Scope, Tables
+from include.quality.examples import examples, sentence
+
+if TYPE_CHECKING:
+    from include.quality.expectations import Finding, Suites
+
+log = logging.getLogger(__name__)
+
+CHUNK_DELIVERIES = 300  # written at a time, so that a range run has bounded memory
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Counts over deliveries: `rows` in clean, `quarantined` ones in quarantine; `version` of the deliveries table."""
+
+    accepted: int
+    refused: tuple[Refusal, ...]
+    warnings: int
+    rows: int
+    quarantined: int
+    version: int | None
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """Of one delivery: why it is refused, if it is; its rows for clean and for quarantine; lines of quality_results."""
+
+    why: str | None
+    clean: pl.DataFrame
+    quarantine: pl.DataFrame
+    results: list[dict[str, Any]]
+
+
+def judge(project: Project, deliveries: pl.DataFrame, settings: Settings) -> Judged:
+    """Give each of the deliveries (rows of `schemas.DELIVERIES`) a verdict by the expectations as they are now, in
+    place of the one it had; the same again changes nothing."""
+    tables = Tables(settings)
+    for name, feed in project.feeds.items():  # also of a feed that has not delivered yet, as on the first day
+        tables.create(clean_table(name), schemas.clean(project, feed))
+        tables.create(quarantine_table(name), schemas.quarantine(feed))
+    if deliveries.is_empty():
+        return Judged(0, (), 0, 0, 0, None)
+    suites, listed = _suites(project), tables.scan(deliveries_table(project.name)).collect()
+    accepted, warnings, rows, quarantined, version = 0, 0, 0, 0, None
+    refused: list[Refusal] = []
+    for chunk in deliveries.iter_slices(CHUNK_DELIVERIES):
+        verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
+        for (feed_name,), of_feed in chunk.group_by("feed", maintain_order=True):
+            name = str(feed_name)
+            judgements = _judgements(project, name, of_feed, listed, suites, settings)
+            whys = {delivery_id: judgement.why for delivery_id, judgement in judgements.items()}
+            no_more = of_feed.filter(pl.col("verdict") == "accepted", pl.col("delivery_id").is_in(_refused(whys)))
+            if not no_more.is_empty():
+                _give_verdicts(project, tables, no_more, whys)
+            _write(project, name, tables, of_feed, [*judgements.values()], settings)
+            for delivery in of_feed.iter_rows(named=True):
+                judgement, uri = judgements[delivery["delivery_id"]], delivery["uri"]
+                if judgement.why:
+                    why = f"{uri}: {judgement.why}"
+                    refused.append(Refusal(feed=name, day=delivery["day"], uri=uri, why=why))
+                warnings += sum(not r["success"] and r["severity"] == "warning" for r in judgement.results)
+                rows += judgement.clean.height
+                quarantined += judgement.quarantine.height
+            verdicts |= whys
+        version = _give_verdicts(project, tables, chunk, verdicts)
+        accepted += len(verdicts) - len(_refused(verdicts))
+    for refusal in refused:
+        log.warning("refused: %s", refusal.why)
+    return Judged(accepted, tuple(refused), warnings, rows, quarantined, version)
+
+
+def _suites(project: Project) -> "Suites":
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import writes a hundred lines
+    from include.quality.expectations import Suites
+
+    return Suites(project)
+
+
+def _judgements(
+    project: Project, name: str, of_feed: pl.DataFrame, listed: pl.DataFrame, suites: "Suites", settings: Settings
+) -> dict[str, _Judgement]:
+    """Delivery_id -> what becomes of it."""
+    feed, deliveries = project.feeds[name], [*of_feed.iter_rows(named=True)]
+    scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
+    all_raw = Tables(settings).scan(raw_table(name)).filter(scope.expr()).sort("day", "delivery_id", "_row").collect()
+    raws, typed = (_parts(rows, deliveries) for rows in (all_raw, _typed(project, feed, all_raw)))
+    before = rows_before(listed, name)
+    histories = [partial(before, d["day"], d["available_at"]) for d in deliveries]
+    found = suites.findings(name, typed, histories)
+    judgements = {}
+    for delivery, raw, rows, findings in zip(deliveries, raws, typed, found, strict=True):
+        judgement = _judgement(project, delivery, raw, rows, findings, settings.run_id)
+        judgements[delivery["delivery_id"]] = judgement
+        if any(finding.critical for finding in findings):
+            _write_page(project, delivery, suites, findings, settings)
+    return judgements
+
+
+def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.DataFrame]:
+    """The rows of each delivery."""
+    parts = rows.partition_by("delivery_id", as_dict=True)
+    return [parts.get((delivery["delivery_id"],), rows.clear()) for delivery in deliveries]
+
+
+def _judgement(
+    project: Project,
+    delivery: dict[str, Any],
+    raw: pl.DataFrame,
+    typed: pl.DataFrame,
+    findings: Sequence["Finding"],
+    run_id: str,
+) -> _Judgement:
+    name, feed = delivery["feed"], project.feeds[delivery["feed"]]
+    taken = not any(finding.refuses for finding in findings)
+    why = None if taken else "; ".join(finding.sentence for finding in findings if finding.critical)
+    broken: dict[int, list[str]] = {}  # place of a row -> the rules that it broke
+    results = []
+    for finding in findings:
+        quarantines = taken and finding.quarantines
+        for place in finding.at if quarantines else ():
+            broken.setdefault(place, []).append(finding.rule)
+        shown = [] if finding.success else examples(project, name, finding.columns, raw, typed, finding.at)
+        results.append({
+            "project": project.name,
+            **{column: delivery[column] for column in ("feed", "day", "delivery_id")},
+            "expectation": finding.expectation,
+            "column": finding.column,
+            "severity": finding.severity,
+            "success": finding.success,
+            "rows": finding.rows,
+            "unexpected_rows": finding.unexpected_rows,
+            "observed": finding.observed,
+            "quarantined_rows": len(finding.at) if quarantines else 0,
+            "examples": shown,
+        })
+        if not finding.success:
+            level = logging.WARNING if finding.critical else logging.INFO
+            follows = "quarantined" if quarantines else "refused" if finding.critical else "recorded only"
+            said = f"; {sentence(shown)}" if shown else ""
+            about = (name, delivery["day"], delivery["uri"], finding.sentence, said, follows)
+            log.log(level, "%s %s, %s: %s%s → %s", *about)
+    places = sorted(broken)
+    left = [place for place in range(raw.height) if place not in broken]
+    kept = schemas.quarantine(feed).keys()
+    quarantine = raw[places].with_columns(
+        _malformed=typed["_malformed"].gather(places),
+        rule=pl.Series(["; ".join(dict.fromkeys(broken[place])) for place in places], dtype=pl.String()),
+        run_id=pl.lit(run_id),
+    )
+    clean = typed[left].select(schemas.clean(project, feed).keys())
+    return _Judgement(why, clean if taken else clean.clear(), quarantine.select(kept), results)
+
+
+def _write_page(
+    project: Project, delivery: dict[str, Any], suites: "Suites", findings: Sequence["Finding"], settings: Settings
+) -> None:
+    """For whoever mends the delivery or the rule; that it cannot be written stops no night."""
+    hashed = hashlib.sha256(delivery["delivery_id"].encode()).hexdigest()[:16]
+    path = f"quality/{project.name}/{delivery['day']}/{delivery['feed']}-{hashed}.html"
+    try:
+        uri = artifacts.write(settings, path, suites.page(delivery["feed"], findings, settings.run_id))
+    except Exception:
+        log.exception("the page about %s could not be written", delivery["uri"])
+    else:
+        log.warning("what was expected of %s and what was found: %s", delivery["uri"], uri)
+
+
+def _write(
+    project: Project,
+    name: str,
+    tables: Tables,
+    of_feed: pl.DataFrame,
+    judgements: Sequence[_Judgement],
+    settings: Settings,
+) -> None:
+    """Quarantine last: `requeue` knows by it what there is to judge again. Deliveries that are refused are in the
+    scope too: what an earlier, laxer rule let through goes away."""
+    scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
+    clean = pl.concat([judgement.clean for judgement in judgements])
+    sort_by = ["day", "delivery_id", *project.feeds[name].key]
+    tables.replace(clean_table(name), partial(_instead, clean), scope, sort_by=sort_by)
+    postgres.audit.record_quality(settings, [result for judgement in judgements for result in judgement.results])
+    quarantine = pl.concat([judgement.quarantine for judgement in judgements])
+    sort_by = ["day", "delivery_id", "_row"]
+    tables.replace(quarantine_table(name), partial(_first_run, quarantine), scope, sort_by=sort_by)
+
+
+def _instead(wanted: pl.DataFrame, current: pl.DataFrame) -> pl.DataFrame:
+    """For `Tables.replace`: whatever is there; nothing is committed when it is the same."""
+    return wanted
+
+
+def _first_run(wanted: pl.DataFrame, current: pl.DataFrame) -> pl.DataFrame:
+    """The same for quarantine, where a row keeps the run that put it there for the same reason."""
+    same = ["delivery_id", "_row", "rule"]
+    before = current.select(*same, before="run_id").unique(same)
+    joined = wanted.join(before, on=same, how="left", maintain_order="left")
+    return joined.with_columns(run_id=pl.coalesce("before", "run_id")).drop("before").select(wanted.columns)
+
+
+def _refused(verdicts: dict[str, str | None]) -> list[str]:
+    return [delivery_id for delivery_id, why in verdicts.items() if why]
+
+
+def _give_verdicts(project: Project, tables: Tables, chunk: pl.DataFrame, verdicts: dict[str, str | None]) -> int:
+    def judged(current: pl.DataFrame) -> pl.DataFrame:
+        why = pl.col("delivery_id").replace_strict(verdicts, return_dtype=pl.String())
+        return current.with_columns(
+            why=why, verdict=pl.when(why.is_null()).then(pl.lit("accepted")).otherwise(pl.lit("refused"))
+        )
+
+    scope = Scope.of_deliveries(chunk["day"].to_list(), chunk["delivery_id"].to_list())
+    return tables.replace(deliveries_table(project.name), judged, scope, sort_by=["day", "feed", "delivery_id"]).version
+
+
+def _typed(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
+    """Columns of `schemas.clean` and `_malformed`, which names the columns of a row whose text has not their type."""
+    typed = raw.with_columns(schemas.parse(pl.col(name), column.type) for name, column in feed.kept.items())
+    unread = [
+        pl.when(raw[name].is_not_null() & typed[name].is_null()).then(pl.lit(name)).otherwise(None)
+        for name in feed.kept
+    ]
+    malformed = pl.concat_str([pl.col("_malformed"), *unread], separator=",", ignore_nulls=True)
+    typed = typed.with_columns(malformed.replace("", None).alias("_malformed"))
+    if schemas.has_entity(project, feed):
+        typed = typed.with_columns(schemas.entity_id(project))
+    return typed

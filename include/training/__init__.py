@@ -1,0 +1,1 @@
+"""What a training sees, what decides a fit, and how good a fit is. Pure functions of frames."""

@@ -1,0 +1,56 @@
+"""The part of `model.yaml` that decides a fit."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from include.core.base import Config, Name
+from include.core.code import code_digest
+
+
+class Candidate(Config):
+    """One way to fit the model: `params` go to `estimator.build`."""
+
+    name: Name
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Training(Config):
+    """What a model learns, from which rows, and how. Nothing else of `model.yaml` decides a fit."""
+
+    name: Name
+    project: Name
+    folder: Path = Field(exclude=True, description="where model.yaml is")
+    outcome: str
+    task: Literal["classification", "regression"]
+    numeric: tuple[str, ...] = Field(description="feature columns that are numbers or booleans")
+    categorical: tuple[str, ...] = Field(default=(), description="feature columns that are labels")
+    candidates: tuple[Candidate, ...] = Field(min_length=1)
+    train_days: int = Field(ge=2, description="labelled days before the run day that a training reads")
+    judge_days: int = Field(ge=1, description="the newest of them, held back to judge on")
+    min_fit_days: int = Field(default=1, ge=1, description="with fewer labelled days to fit on, training is refused")
+    decision_threshold: float = Field(default=0.5, description="classification: predicted 1 from this score on")
+    seed: int = 20130101
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.judge_days >= self.train_days:
+            raise ValueError("judge_days must be less than train_days, or nothing is left to fit on")
+        if len({c.name for c in self.candidates}) < len(self.candidates):
+            raise ValueError("two candidates have the same name")
+        return self
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The model's input columns, in the order of its signature."""
+        return (*self.numeric, *self.categorical)
+
+    @property
+    def digest(self) -> str:
+        """Digest of what decides a fit: these declarations and the estimator."""
+        decides = self.model_dump(mode="json", include=set(Training.model_fields))
+        declared = json.dumps(decides, sort_keys=True).encode()
+        return hashlib.sha256(declared + code_digest([self.folder / "estimator.py"]).encode()).hexdigest()

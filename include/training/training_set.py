@@ -1,0 +1,170 @@
+"""What a training may see. Pure functions of frames: no reading, no writing, no clock.
+
+A training of run day D sees the features of earlier days as their own nights made them, and the outcomes that the
+night of D knew; with knowledge `latest` both as they were corrected since, where they were. The newest labelled days
+are held back to judge on; no estimator is ever fitted on them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import polars as pl
+
+from include.core.errors import BadData, NotYet
+from include.core.interval import Interval
+from include.core.point_in_time import accepted, as_of, in_force
+from include.core.project import Project
+from include.core.records import Knowledge
+from include.training.config import Training
+
+LABEL = "label"
+
+KEY = ("day", "entity_id")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The labelled rows that the training of a run day sees: KEY, the model's features, LABEL (f64), sorted by KEY."""
+
+    day: date
+    as_of: datetime
+    rows: pl.DataFrame
+    fit: Interval
+    judge: Interval
+    missing: tuple[date, ...]  # days between the first labelled day and the run day that have no labelled row
+    knowledge: Knowledge = "night"
+
+    @property
+    def interval(self) -> Interval:
+        """All days whose rows may be in it."""
+        return Interval(start=self.fit.start, end=self.judge.end)
+
+    @property
+    def fitted_rows(self) -> pl.DataFrame:
+        return self._within(self.fit)
+
+    @property
+    def judged_rows(self) -> pl.DataFrame:
+        return self._within(self.judge)
+
+    @property
+    def digest(self) -> str:
+        """Follows from the content alone: another day written to the same tables does not change it."""
+        return content_digest(self.rows)
+
+    def _within(self, interval: Interval) -> pl.DataFrame:
+        return self.rows.filter(pl.col("day").is_between(interval.start, interval.end))
+
+
+def window(project: Project, model: Training, day: date) -> Interval:
+    """The days whose outcomes a training of the run day may see: `train_days` of them, the newest last.
+
+    Raises `NotYet` when the project has no such day yet.
+    """
+    feed = project.feeds[project.outcomes[model.outcome].feed]
+    last = feed.needed_day(day)
+    if last < project.first_day:
+        raise NotYet(f"{model.name}: no outcome is known on {day}; {project.name} begins on {project.first_day}")
+    return Interval(start=max(project.first_day, last - timedelta(days=model.train_days - 1)), end=last)
+
+
+def take_snapshot(
+    project: Project,
+    model: Training,
+    day: date,
+    *,
+    deliveries: pl.DataFrame,
+    features: pl.LazyFrame,
+    clean: pl.LazyFrame,
+    knowledge: Knowledge = "night",
+) -> Snapshot:
+    """The labelled days that the night of `day` knew, split into those to fit on and, later, those to judge on.
+
+    `deliveries`: of `schemas.DELIVERIES`; `features`: of the project; `clean`: of the feed that the outcome is from.
+    Raises `BadData` when the night has no accepted delivery of a required feed, a feature is missing or an entity
+    comes twice; `NotYet` when there are too few labelled days.
+    """
+    days = window(project, model, day)
+    moment = as_of(project, deliveries, day)
+    if knowledge == "latest":
+        moment = max([moment, *accepted(deliveries).filter(pl.col("day") <= day)["available_at"]])
+    require_columns(model.name, model.features, features.collect_schema().names(), f"the features of {project.name}")
+    known = in_force(deliveries, project.outcomes[model.outcome].feed, days, moment)
+    within = pl.col("day").is_between(days.start, days.end)
+    value = pl.sql_expr(project.outcomes[model.outcome].sql).cast(pl.Float64).fill_nan(None)
+    labels = clean.filter(within).join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi")
+    labels = labels.select(*KEY, value.alias(LABEL))
+    # A night that was later than this one (its files were) knew what this one could not.
+    own = features.filter(within & pl.col("as_of").le(moment), pl.col("knowledge").is_in(["night", knowledge]))
+    made = own.select(*KEY, *_features(model), "knowledge").collect()
+    # a day that was not made again with what is known by now is as its night made it
+    again = made.filter(pl.col("knowledge") == knowledge)["day"].unique().to_list()
+    made = made.filter((pl.col("knowledge") == knowledge) | ~pl.col("day").is_in(again)).drop("knowledge")
+    rows = made.join(labels.drop_nulls(LABEL).collect(), on=KEY).sort(KEY)
+    if doubled := rows.height - rows.select(KEY).n_unique():
+        raise BadData(
+            f"{model.name}: {doubled} of {rows.height} labelled rows of {days} are of an entity and day twice"
+        )
+    if model.task == "classification" and not rows[LABEL].is_in([0.0, 1.0]).all():
+        raise BadData(f"{model.name}: outcome {model.outcome} of {days} has values other than 0 and 1")
+
+    labelled: list[date] = rows["day"].unique().sort().to_list()
+    if len(labelled) < model.min_fit_days + model.judge_days:
+        absent = [d for d in days.days if d not in set(labelled)]
+        raise NotYet(
+            f"{model.name}: {len(labelled)} labelled days are known on {day}, and "
+            f"{model.min_fit_days + model.judge_days} are needed: {model.min_fit_days} to fit on (min_fit_days) and "
+            f"{model.judge_days} to judge on (judge_days); without features or outcomes: {_listed(absent)}. "
+            "Prepare (land, validate, build_features) such days, or train on a later day"
+        )
+    judged = labelled[-model.judge_days :]
+    fitted = labelled[: -model.judge_days]
+    inside = Interval(start=labelled[0], end=days.end).days
+    return Snapshot(
+        day=day,
+        as_of=moment,
+        rows=rows,
+        fit=Interval(start=fitted[0], end=fitted[-1]),
+        judge=Interval(start=judged[0], end=judged[-1]),
+        missing=tuple(d for d in inside if d not in set(labelled)),
+        knowledge=knowledge,
+    )
+
+
+def require_columns(model: str, needed: Sequence[str], there: Sequence[str], where: str) -> None:
+    """Raises `BadData` naming the columns that a model needs and a table has not."""
+    if absent := [name for name in needed if name not in set(there)]:
+        raise BadData(
+            f"{model} needs {', '.join(absent)}, which {where} do not have; "
+            "restore the column in features.py, or name another in model.yaml and train again"
+        )
+
+
+def content_digest(frame: pl.DataFrame) -> str:
+    """sha256 of names, dtypes and values, in the order given; the same whatever version wrote or read the rows."""
+    digest = hashlib.sha256()
+    for column in frame.get_columns():
+        digest.update(f"{column.name} {column.dtype} {len(column)}\n".encode())
+        digest.update(column.is_null().to_numpy().tobytes())
+        if column.dtype == pl.String:
+            text = column.fill_null("")
+            digest.update(text.str.len_bytes().to_numpy().tobytes())
+            digest.update("".join(text).encode())
+        else:
+            digest.update(column.to_physical().fill_null(0).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _features(model: Training) -> list[pl.Expr]:
+    numbers = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in model.numeric]
+    return numbers + [pl.col(name).cast(pl.String) for name in model.categorical]
+
+
+def _frame(known: Mapping[date, str]) -> pl.DataFrame:
+    return pl.DataFrame(list(known.items()), schema={"day": pl.Date(), "delivery_id": pl.String()}, orient="row")
+
+
+def _listed(days: Sequence[date]) -> str:
+    shown = ", ".join(map(str, days[:5]))
+    return f"{shown} and {len(days) - 5} more" if len(days) > 5 else shown or "none"
