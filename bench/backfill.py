@@ -57,7 +57,7 @@ class Bench:
         self.stack.start(schedule=False)
         command(self.stack, "migrate")
         self.airflow = Airflow(self.stack)
-        self.airflow.wait_for_dags([*NIGHTLY, f"{PROJECT.name}_reprocess"])
+        self.airflow.wait_for_dags([*NIGHTLY, f"{PROJECT.name}_backfill_range"])
 
     @property
     def settings(self) -> Settings:
@@ -100,10 +100,10 @@ class Bench:
             runs: list[dict[str, Any]] = answer.raise_for_status().json()["dag_runs"]
         return runs
 
-    def night(self, day: date) -> None:
+    def prepared_day(self, day: date) -> None:
         """One night, its DAGs one after the other."""
         for dag_id in NIGHTLY:
-            self.run(dag_id, f"night__{day}", day)
+            self.run(dag_id, f"nightly__{day}", day)
 
     def forget(self) -> None:
         """All that was made of the landed files; MLflow, with the one version, stays."""
@@ -122,24 +122,24 @@ class Bench:
             return {step: float(seconds) for step, seconds in connection.execute(sa.text(asked))}
 
 
-def measure_nights(bench: Bench) -> tuple[float, float]:
+def measure_run_dates(bench: Bench) -> tuple[float, float]:
     """Core-seconds of one warm night, and seconds of MANY of them, AT_A_TIME at a time."""
     first = HISTORY.end + timedelta(days=1)
-    nights = [first + timedelta(days=n) for n in range(COLD + WARM + MANY)]
-    command(bench.stack, "replay", *days(Interval(start=HISTORY.start, end=nights[-1])))
-    bench.run(f"{PROJECT.name}_reprocess", "history", HISTORY.end, start=str(HISTORY.start), end=str(HISTORY.end))
+    prepared_days = [first + timedelta(days=n) for n in range(COLD + WARM + MANY)]
+    command(bench.stack, "simulate", *days(Interval(start=HISTORY.start, end=prepared_days[-1])))
+    bench.run(f"{PROJECT.name}_backfill_range", "history", HISTORY.end, start=str(HISTORY.start), end=str(HISTORY.end))
     command(bench.stack, "evaluate", "--model", MODEL, "--day", str(HISTORY.end))
     promoted = ("--version", "1", "--from-day", str(first), "--by", "bench", "--why", "one fixed version", "--force")
     command(bench.stack, "promote", "--model", MODEL, *promoted)
-    for day in nights[:COLD]:
-        bench.night(day)
+    for day in prepared_days[:COLD]:
+        bench.prepared_day(day)
     measured = []
-    for day in nights[COLD : COLD + WARM]:
+    for day in prepared_days[COLD : COLD + WARM]:
         before = cpu.used()
-        bench.night(day)
+        bench.prepared_day(day)
         measured.append(cpu.used() - before)
     console.print(f"  warm nights: {', '.join(f'{each:.1f}' for each in measured)} core-seconds")
-    many = Interval(start=nights[COLD + WARM], end=nights[-1])
+    many = Interval(start=prepared_days[COLD + WARM], end=prepared_days[-1])
     began, before = time.monotonic(), cpu.used()
     for dag_id in NIGHTLY:
         bench.backfill(dag_id, many)
@@ -150,11 +150,11 @@ def measure_nights(bench: Bench) -> tuple[float, float]:
 
 def measure_year(bench: Bench) -> tuple[float, dict[str, float]]:
     """Seconds of the year as one run of `reprocess`, from empty tables; and of its steps."""
-    command(bench.stack, "replay", *days(YEAR))
+    command(bench.stack, "simulate", *days(YEAR))
     bench.forget()
     conf = {"start": str(YEAR.start), "end": str(YEAR.end), "models": [MODEL], "model": "1"}
     before = cpu.used()
-    seconds = bench.run(f"{PROJECT.name}_reprocess", "year", YEAR.end, **conf)
+    seconds = bench.run(f"{PROJECT.name}_backfill_range", "year", YEAR.end, **conf)
     console.print(f"  the year: {seconds:.1f} s, {cpu.used() - before:.1f} core-seconds")
     return seconds, bench.steps()
 
@@ -237,7 +237,7 @@ def main(
         bench = Bench(home or out / "home")
         try:
             console.print(f"[bold]{MANY} nights, {AT_A_TIME} at a time[/bold]")
-            night, many = measure_nights(bench)
+            prepared_day, many = measure_run_dates(bench)
             console.print(f"[bold]{len(YEAR.days)} days in one run[/bold]")
             year, steps = measure_year(bench)
             bare, phases = measure_bare(bench, out)
@@ -248,10 +248,10 @@ def main(
     show(steps, phases)
     cores = len(os.sched_getaffinity(0))
     in_one_run = f"{YEAR_GOAL:g} × the script ({bare:.1f} s) + one Spark start ({start:.1f} s)"
-    at_once = f"{NIGHTS_GOAL:g} × {MANY} × core-seconds of a warm night ({night:.1f}) / {cores} cores"
+    at_once = f"{NIGHTS_GOAL:g} × {MANY} × core-seconds of a warm night ({prepared_day:.1f}) / {cores} cores"
     goals = {
         f"{len(YEAR.days)} days in one run ({year:.1f} s) ≤ {in_one_run}": year / (YEAR_GOAL * bare + start),
-        f"{MANY} nights ({many:.1f} s) ≤ {at_once}": many / (NIGHTS_GOAL * MANY * night / cores),
+        f"{MANY} nights ({many:.1f} s) ≤ {at_once}": many / (NIGHTS_GOAL * MANY * prepared_day / cores),
     }
     table = Table("goal", "reached / allowed", "")
     for goal, ratio in goals.items():

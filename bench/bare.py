@@ -61,7 +61,7 @@ def make_features(schedule: pl.DataFrame, weather: pl.DataFrame, actuals: pl.Dat
     return flights.drop(left_out).select(*labels, pl.exclude(labels).cast(pl.Float64))
 
 
-def _late_rates(late: pl.DataFrame, run_days: pl.Series, by: str) -> pl.DataFrame:
+def _late_rates(late: pl.DataFrame, run_dates: pl.Series, by: str) -> pl.DataFrame:
     """The share of late arrivals of a group in the 1, 7 and 28 days before each day; null without a flight."""
     daily = late.group_by("day", by).agg(late=pl.col("late").sum(), flights=pl.len())
     before = pl.DataFrame({"before": range(1, max(RATE_WINDOWS_DAYS) + 1)})
@@ -72,7 +72,7 @@ def _late_rates(late: pl.DataFrame, run_days: pl.Series, by: str) -> pl.DataFram
         flights = pl.col("flights").filter(within).sum()
         share = pl.col("late").filter(within).sum() / pl.when(flights > 0).then(flights)
         shares.append(share.alias(f"late_rate_{by}_{days}d"))
-    return windows.filter(pl.col("day").is_in(run_days.implode())).group_by("day", by).agg(shares)
+    return windows.filter(pl.col("day").is_in(run_dates.implode())).group_by("day", by).agg(shares)
 
 
 def score(model: dict[str, Any], features: pl.DataFrame) -> pl.DataFrame:

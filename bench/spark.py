@@ -124,7 +124,7 @@ def _landed(folder: Path, interval: Interval) -> Settings:
     stack.postgres()
     try:
         command(stack, "migrate")
-        for step in ("replay", "land", "validate"):
+        for step in ("simulate", "land", "validate"):
             command(stack, step, *days(interval))
     finally:
         stack.stop()

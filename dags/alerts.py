@@ -18,18 +18,18 @@ from airflow.sdk import BaseNotifier, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from include.core.errors import NeedsAttention
+from include.core.errors import ActionRequiredError
 
 log = logging.getLogger(__name__)
 
 CONNECTION = "nightly_alerts"
 TIMEOUT_SECONDS = 10
-LONGEST = 2000  # characters of an exception's text that are sent
+MAX_ERROR_TEXT = 2000  # characters of an exception's text that are sent
 KILLED = "its process ended without a word (killed, or out of memory)"
 RUNBOOKS = Path(__file__).parents[1] / "docs" / "runbooks"
 
 
-class Undelivered(Exception):
+class NotSentError(Exception):
     """The webhook did not take it; says why without its address."""
 
 
@@ -44,7 +44,7 @@ class Webhook(BaseNotifier):
         """Nothing is a template here, and the context of a run that timed out may have no renderer."""
 
     def notify(self, context: Any) -> None:
-        """Log it, and post it. Raises `Undelivered`."""
+        """Log it, and post it. Raises `NotSentError`."""
         text = self.say(context)
         if text is None:
             return
@@ -53,7 +53,7 @@ class Webhook(BaseNotifier):
             _post(url, text)
 
 
-def tell(text: str) -> Webhook:
+def notify(text: str) -> Webhook:
     """The notifier that says just this."""
     return Webhook(lambda _: text)
 
@@ -99,9 +99,9 @@ RUN_FAILED = Webhook(run_failed)
 def _what(exception: BaseException | str | None) -> str:
     if isinstance(exception, BaseException):
         for found in (exception, exception.__cause__):  # run_step raises Airflow's from ours
-            if isinstance(found, NeedsAttention):
+            if isinstance(found, ActionRequiredError):
                 text = str(found)
-                return f"{type(found).__name__}: {text[:LONGEST]}{' …' if len(text) > LONGEST else ''}"
+                return f"{type(found).__name__}: {text[:MAX_ERROR_TEXT]}{' …' if len(text) > MAX_ERROR_TEXT else ''}"
         return f"{type(exception).__name__}; its text is in the log"
     return f"{KILLED}; see the scheduler's log"
 
@@ -112,7 +112,7 @@ def _runbook(page: str) -> list[str]:
 
 
 def _day(context: Mapping[str, Any]) -> str:
-    """The run day as `common.run_day` finds it, or the range of a run by hand."""
+    """The run day as `common.run_date` finds it, or the range of a run by hand."""
     params, logical_date = context.get("params") or {}, _logical_date(context)
     if params.get("day"):
         return str(params["day"])
@@ -143,7 +143,7 @@ def _url() -> str | None:
     except AirflowNotFoundException:
         return None
     if not url or urlsplit(url).scheme not in ("http", "https"):
-        raise Undelivered(f"connection {CONNECTION}: its password must be the URL of the webhook, https://…")
+        raise NotSentError(f"connection {CONNECTION}: its password must be the URL of the webhook, https://…")
     for secret in (url, urlsplit(url).path):
         if len(secret) > 8:  # a mask of "/" would black out every log
             mask_secret(secret)
@@ -162,4 +162,4 @@ def _post(url: str, text: str) -> None:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         failed = type(error).__name__
     if failed:  # raised here, since what httpx says has the address in it
-        raise Undelivered(f"the webhook of connection {CONNECTION}: {failed}")
+        raise NotSentError(f"the webhook of connection {CONNECTION}: {failed}")

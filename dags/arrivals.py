@@ -11,7 +11,7 @@ from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from dags.common import STORAGE, WAIT, log, settings, uri_of
-from dags.params import run_day
+from dags.params import run_date
 from include.core.project import Project
 from include.core.settings import utc_now
 
@@ -41,7 +41,7 @@ class WaitForFiles(S3KeySensor):
         from include.io.landing import Landing
         from include.steps.land import missing_files
 
-        day = run_day(self.project)
+        day = run_date(self.project)
         self.cutoff, self.since = self.project.cutoff_at(day), context["ti"].start_date
         if utc_now() < self.cutoff:
             log.info("waiting for the cutoff of %s, %s", day, self.cutoff)

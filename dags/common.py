@@ -20,7 +20,7 @@ from airflow.sdk.log import mask_secret
 from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
 from include.config.model import Model
-from include.core.errors import NeedsAttention, NotYet
+from include.core.errors import ActionRequiredError, NotReadyError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import StepResult
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 # a step's record as XCom holds it; not `dict`, of which Airflow would make one XCom a key
 Json = Any
 
-POLICY: dict[str, Any] = {
+DEFAULT_ARGS: dict[str, Any] = {
     "retries": 3,
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": 2.0,
@@ -43,7 +43,7 @@ WAIT: dict[str, Any] = {
     # reschedule: it frees its slot between looks, and the triggerer cannot import `include`
     "mode": "reschedule",
     "poke_interval": timedelta(seconds=20),
-    "timeout": timedelta(hours=12),  # not tried again then; a look that failed is, as by POLICY
+    "timeout": timedelta(hours=12),  # not tried again then; a look that failed is, as by DEFAULT_ARGS
 }
 
 STORAGE = "nightly_storage"  # the connection with which S3 is reached
@@ -58,7 +58,7 @@ model_task = cast(TaskDecorator, partial(task_decorator_factory, decorated_opera
 """`@task`, for a `ModelTask`."""
 
 
-def every_night(project: Project) -> CronTriggerTimetable:
+def nightly_schedule(project: Project) -> CronTriggerTimetable:
     """The project's schedule in its own timezone: a bare cron string would mean UTC."""
     return CronTriggerTimetable(project.schedule, timezone=project.timezone)
 
@@ -69,7 +69,7 @@ def nightly(project: Project, owner: str, **more: Param) -> dict[str, Any]:
     return {
         "start_date": datetime.combine(project.first_day, datetime.min.time(), project.zone),
         "catchup": False,
-        "default_args": {**POLICY, "owner": owner},
+        "default_args": {**DEFAULT_ARGS, "owner": owner},
         "params": {"day": params.day(project), **more},
         "dagrun_timeout": timedelta(hours=24),
         "on_failure_callback": RUN_FAILED,
@@ -82,29 +82,31 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
 
     try:
         result: StepResult = run(step, config, interval, settings(), **options)
-    except NotYet as error:
+    except NotReadyError as error:
         raise AirflowSkipException(str(error)) from error
-    except NeedsAttention as error:
+    except ActionRequiredError as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
     if result.skipped:
         raise AirflowSkipException(result.skipped)
     return result.model_dump(mode="json")
 
 
-def run_days(step: str, config: Project | Model, interval: Interval, days: Iterable[date], **options: Any) -> Json:
+def run_range_step(
+    step: str, config: Project | Model, interval: Interval, days: Iterable[date], **options: Any
+) -> Json:
     """Run a step for days of a range, where a bad day stops only itself, and return its record as JSON. How far it is
     stands in the log and in the XCom `progress` while it runs."""
     from include.runner.ranges import run_range
 
     ti = get_current_context()["ti"]
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         log.info("%s", text)
         ti.xcom_push(key="progress", value=text)
 
     try:
-        return run_range(step, config, interval, days, settings(), tell=tell, **options).model_dump(mode="json")
-    except NeedsAttention as error:
+        return run_range(step, config, interval, days, settings(), report=report, **options).model_dump(mode="json")
+    except ActionRequiredError as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
 
 

@@ -30,7 +30,7 @@ from requests import RequestException
 from dags.common import Json, settings
 from include.config.loading import load_project
 from include.config.model import Model
-from include.core.errors import NeedsAttention, NotYet
+from include.core.errors import ActionRequiredError, NotReadyError
 from include.core.interval import Interval
 from include.core.names import wheel
 from include.core.project import Project
@@ -323,9 +323,9 @@ class StepOperator(SubmitOnceOperator):
         try:
             found = answer(self.step, self._record(_stored(context)["token"]), self._here)
             why = found.skipped
-        except NotYet as error:
+        except NotReadyError as error:
             found, why = None, str(error)
-        except NeedsAttention as error:
+        except ActionRequiredError as error:
             raise AirflowFailException(f"{self.step} of {self.config.name}: {error}") from error
         seconds = self._hook.get_run(self.run_id).get("execution_duration", 0) / 1000
         started_at = utc_now() - timedelta(seconds=seconds)

@@ -3,10 +3,10 @@
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.alerts import tell
-from dags.common import Json, every_night, nightly, outcomes_asset, run_step, settings
-from dags.params import run_day
-from dags.sensors import wait_for_night
+from dags.alerts import notify
+from dags.common import Json, nightly, nightly_schedule, outcomes_asset, run_step, settings
+from dags.params import run_date
+from dags.sensors import wait_for_features
 from include.config.loading import load_project, project_names
 from include.core.interval import Interval
 from include.core.project import Project
@@ -40,7 +40,7 @@ def monitor(project: Project) -> None:
         dag_id=f"{project.name}_monitor",
         doc_md=DOC.format(**project.model_dump()),
         tags=[project.name, "nightly"],
-        schedule=every_night(project),
+        schedule=nightly_schedule(project),
         max_active_runs=4,
         **nightly(project, project.owner),
     )
@@ -48,12 +48,12 @@ def monitor(project: Project) -> None:
         @task(outlets=[outcomes_asset(project)])
         def outcomes() -> Json:
             """The outcomes that became known, into the shared database."""
-            return run_step("outcomes", project, Interval.of(run_day(project)))
+            return run_step("outcomes", project, Interval.of(run_date(project)))
 
         @task
         def monitor() -> Json:
             """Performance of all models, freshness, and alerts by the rules."""
-            return run_step("monitor", project, Interval.of(run_day(project)))
+            return run_step("monitor", project, Interval.of(run_date(project)))
 
         @task
         def alert() -> None:
@@ -61,15 +61,15 @@ def monitor(project: Project) -> None:
 
             from include.io import postgres
 
-            day = run_day(project)
+            day = run_date(project)
             # also of the days before, whose telling may have failed or which were monitored by hand
             week = Interval.of(day).shifted(start=-6)
-            with postgres.alerts.telling(settings(), project.name, week) as alerts:
+            with postgres.alerts.unsent_alerts(settings(), project.name, week) as alerts:
                 if not alerts:
                     raise AirflowSkipException(f"{project.name}: nothing to tell of {week}")
-                tell("\n\n".join(found.sentence for found in alerts))(get_current_context())
+                notify("\n\n".join(found.sentence for found in alerts))(get_current_context())
 
-        wait_for_night(project) >> outcomes() >> monitor() >> alert()
+        wait_for_features(project) >> outcomes() >> monitor() >> alert()
 
     build()
 

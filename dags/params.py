@@ -8,7 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.core.interval import Interval
 from include.core.project import Project
-from include.core.records import Knowledge, PublishMode
+from include.core.records import DataView, PublishMode
 
 
 def day(project: Project) -> Param:
@@ -34,17 +34,20 @@ def first_and_last_day(project: Project) -> dict[str, Param]:
     }
 
 
-def as_of() -> Param:
+def data() -> Param:
     """What the days of a run know."""
     return Param(
-        "night",
+        "point_in_time",
         type="string",
-        enum=["night", "latest"],
-        values_display={"night": "night: what the night knew", "latest": "latest: with all that was corrected since"},
-        title="What is known",
+        enum=["point_in_time", "latest"],
+        values_display={
+            "point_in_time": "point_in_time: what the run date's own run knew",
+            "latest": "latest: with all that was corrected since",
+        },
+        title="Data",
         description=(
-            "night: each day knows what its own night knew, so that a replay is exact. latest: also corrections "
-            "that came later; it is kept beside the night's own, and read only where it is asked for."
+            "point_in_time: each day knows what its own run knew, so that a backfill is exact. latest: also corrections "
+            "that came later; they are kept beside the first results, and read only where they are asked for."
         ),
     )
 
@@ -69,16 +72,16 @@ def publish() -> Param:
     )
 
 
-def model() -> Param:
+def version() -> Param:
     """Which version scores."""
     return Param(
-        "as_of",
+        "champion",
         type="string",
-        pattern="^(as_of|current|[1-9][0-9]*)$",
-        examples=["as_of", "current"],
+        pattern="^(champion|newest|[1-9][0-9]*)$",
+        examples=["champion", "newest"],
         title="Model version",
         description=(
-            "as_of: the champion of each day by the ledger. current: the newest champion, also for past days; "
+            "champion: the champion of each day by the promotion history. newest: the newest champion, also for past days; "
             "it may have been trained on their outcomes. Or the number of a version."
         ),
     )
@@ -107,7 +110,7 @@ def displace_newer() -> Param:
     )
 
 
-def run_day(project: Project) -> date:
+def run_date(project: Project) -> date:
     """The run day D: the param `day`, else the date of the logical date in the project's timezone.
 
     Raises `AirflowFailException` in words when the run has neither, or has another one a run of a backfill.
@@ -137,9 +140,9 @@ def interval() -> Interval:
     return Interval(start=start, end=end)
 
 
-def knowledge() -> Knowledge:
+def data_view() -> DataView:
     """What the days of this run know."""
-    return cast(Knowledge, param("as_of", "night"))
+    return cast(DataView, param("data", "point_in_time"))
 
 
 def publish_mode() -> PublishMode:

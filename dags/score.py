@@ -3,10 +3,10 @@
 from airflow.sdk import DAG, dag, task
 
 from dags import params
-from dags.common import Json, every_night, nightly, predictions_asset
-from dags.params import run_day
+from dags.common import Json, nightly, nightly_schedule, predictions_asset
+from dags.params import run_date
 from dags.scoring import publish_day, score_day
-from dags.sensors import wait_for_night
+from dags.sensors import wait_for_features
 from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 from include.core.interval import Interval
@@ -39,9 +39,9 @@ def score_and_publish(model: Model) -> DAG:
         dag_id=f"{model.name}_score",
         doc_md=DOC.format(**model.model_dump()),
         tags=[project.name, model.name, "nightly"],
-        schedule=every_night(project),
+        schedule=nightly_schedule(project),
         max_active_runs=4,
-        **nightly(project, model.owner, as_of=params.as_of(), model=params.model(), publish=params.publish()),
+        **nightly(project, model.owner, data=params.data(), version=params.version(), publish=params.publish()),
     )
     def build() -> None:
         @task(outlets=[predictions_asset(model)])
@@ -49,8 +49,8 @@ def score_and_publish(model: Model) -> DAG:
             """The batch into the shared database and the pointer to it, in one transaction."""
             return publish_day(model, scored)
 
-        scored = score_day(model, lambda: Interval.of(run_day(project)))
-        wait_for_night(project) >> scored
+        scored = score_day(model, lambda: Interval.of(run_date(project)))
+        wait_for_features(project) >> scored
         publish(scored)
 
     return build()

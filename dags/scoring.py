@@ -17,7 +17,7 @@ def versions(model: Model, interval: Interval) -> dict[date, int]:
 
     from include.io import postgres
 
-    return postgres.promotions.chosen(settings(), model.name, interval, params.param("model", "as_of"))
+    return postgres.promotions.chosen(settings(), model.name, interval, params.param("version", "champion"))
 
 
 def score_day(model: Model, interval: Callable[[], Interval]) -> Any:
@@ -27,7 +27,7 @@ def score_day(model: Model, interval: Callable[[], Interval]) -> Any:
         "score",
         model,
         interval,
-        lambda: {"knowledge": params.knowledge(), "versions": versions(model, interval())},
+        lambda: {"data_view": params.data_view(), "versions": versions(model, interval())},
         doc="All entities of the day with its champion; skipped before the first one.",
     )
 
@@ -35,5 +35,5 @@ def score_day(model: Model, interval: Callable[[], Interval]) -> Any:
 def publish_day(model: Model, scored: Json) -> Json:
     """Publish what was scored."""
     record = Scored.model_validate(scored)
-    knowledge, mode = params.knowledge(), params.publish_mode()
-    return run_step("publish", model, record.interval, days=record.days, mode=mode, knowledge=knowledge)
+    data_view, mode = params.data_view(), params.publish_mode()
+    return run_step("publish", model, record.interval, days=record.days, mode=mode, data_view=data_view)

@@ -21,10 +21,10 @@ from pydantic_settings import SettingsError
 from include.config.loading import load_model, load_project, project_names
 from include.config.model import Model
 from include.core.base import Record
-from include.core.errors import NeedsAttention, nearest
+from include.core.errors import ActionRequiredError, nearest
 from include.core.interval import Interval
 from include.core.project import Project
-from include.core.records import BY_GATE, GateDecision, Knowledge, PublishMode, StepResult
+from include.core.records import BY_GATE, DataView, GateDecision, PublishMode, StepResult
 from include.core.settings import Settings
 
 app = typer.Typer(
@@ -41,7 +41,10 @@ Day = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="the run day
 End = Annotated[date | None, typer.Option(parser=_day, metavar="DAY", help="last day, included; the first by default")]
 ProjectOption = Annotated[str, typer.Option("--project", help="a folder of include/projects")]
 VersionOption = Annotated[int | None, typer.Option(min=1, help="this version instead of each day's champion")]
-AsOf = Annotated[Knowledge, typer.Option(help="night: what each night knew; latest: with what was corrected since")]
+Data = Annotated[
+    DataView,
+    typer.Option("--data", help="point_in_time: what each day's own run knew; latest: everything landed since as well"),
+]
 ModelOption = Annotated[str, typer.Option("--model", help="a folder of include/projects/<project>/models")]
 
 
@@ -49,7 +52,7 @@ def _interval(start: date, end: date | None) -> Interval:
     try:
         return Interval(start=start, end=end or start)
     except ValidationError as error:
-        raise NeedsAttention(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+        raise ActionRequiredError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
 
 def _settings() -> Settings:
@@ -57,11 +60,13 @@ def _settings() -> Settings:
         return Settings()
     except ValidationError as error:
         missing = ", ".join(f"NIGHTLY_{problem['loc'][0]}".upper() for problem in error.errors())
-        raise NeedsAttention(f"not set: {missing}; `. .local/env` sets them for the stack of `make start`") from error
+        raise ActionRequiredError(
+            f"not set: {missing}; `. .local/env` sets them for the stack of `make start`"
+        ) from error
     except SettingsError:
         pass
     # not chained: the error of parsing carries the whole text
-    raise NeedsAttention('NIGHTLY_STORAGE_OPTIONS is not JSON, such as {"AWS_REGION": "eu-central-1"}')
+    raise ActionRequiredError('NIGHTLY_STORAGE_OPTIONS is not JSON, such as {"AWS_REGION": "eu-central-1"}')
 
 
 def _run(step: str, config: Project | Model, interval: Interval, **options: Any) -> StepResult:
@@ -87,17 +92,17 @@ def migrate() -> None:
 
 
 @app.command()
-def replay(project: ProjectOption, start: Start, end: End = None) -> None:
+def simulate(project: ProjectOption, start: Start, end: End = None) -> None:
     """Land days of the sample data, as its suppliers would for these run days."""
-    from include.operations.simulate import replay as land_sample
+    from include.operations.simulate import simulate as simulate
 
-    _print(land_sample(load_project(project), _interval(start, end), _settings()))
+    _print(simulate(load_project(project), _interval(start, end), _settings()))
 
 
 @app.command()
-def land(project: ProjectOption, start: Start, end: End = None, as_of: AsOf = "night") -> None:
+def land(project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time") -> None:
     """Take what suppliers delivered into the raw tables."""
-    _print(_run("land", load_project(project), _interval(start, end), knowledge=as_of))
+    _print(_run("land", load_project(project), _interval(start, end), data_view=data))
 
 
 @app.command()
@@ -107,7 +112,7 @@ def validate(project: ProjectOption, start: Start, end: End = None) -> None:
 
 
 @app.command()
-def requeue(
+def revalidate(
     project: ProjectOption,
     start: Start,
     end: End = None,
@@ -118,18 +123,18 @@ def requeue(
 
 
 @app.command("build_features")
-def build_features(project: ProjectOption, start: Start, end: End = None, as_of: AsOf = "night") -> None:
+def build_features(project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time") -> None:
     """Build features of each day from what its night knew."""
-    _print(_run("build_features", load_project(project), _interval(start, end), knowledge=as_of))
+    _print(_run("build_features", load_project(project), _interval(start, end), data_view=data))
 
 
 @app.command()
-def prepare(project: ProjectOption, start: Start, end: End = None, as_of: AsOf = "night") -> None:
+def prepare(project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time") -> None:
     """land, validate and build_features in one process."""
     config, interval = load_project(project), _interval(start, end)
-    _print(_run("land", config, interval, knowledge=as_of))
+    _print(_run("land", config, interval, data_view=data))
     _print(_run("validate", config, interval))
-    _print(_run("build_features", config, interval, knowledge=as_of))
+    _print(_run("build_features", config, interval, data_view=data))
 
 
 @app.command()
@@ -137,33 +142,33 @@ def fit(
     model: ModelOption,
     day: Day,
     candidate: Annotated[str | None, typer.Option(help="one candidate of model.yaml; all by default")] = None,
-    as_of: AsOf = "night",
+    data: Data = "point_in_time",
 ) -> None:
     """Fit candidates for the run of a day; one that is fitted already is taken up."""
     config = load_model(model)
     names = [c.name for c in config.candidates]
     if candidate and candidate not in names:
-        raise NeedsAttention(f"{model} has no candidate {candidate!r}{nearest(candidate, names)}")
+        raise ActionRequiredError(f"{model} has no candidate {candidate!r}{nearest(candidate, names)}")
     for name in [candidate] if candidate else names:
-        _print(_run("fit", config, Interval.of(day), candidate=name, knowledge=as_of))
+        _print(_run("fit", config, Interval.of(day), candidate=name, data_view=data))
 
 
-def _fit_all(config: Model, interval: Interval, as_of: Knowledge) -> list[StepResult]:
-    return [_run("fit", config, interval, candidate=c.name, knowledge=as_of) for c in config.candidates]
+def _fit_all(config: Model, interval: Interval, data: DataView) -> list[StepResult]:
+    return [_run("fit", config, interval, candidate=c.name, data_view=data) for c in config.candidates]
 
 
 @app.command()
-def evaluate(model: ModelOption, day: Day, as_of: AsOf = "night") -> None:
+def evaluate(model: ModelOption, day: Day, data: Data = "point_in_time") -> None:
     """Judge all candidates of a day's run on later days than they were fitted on; the best becomes a model version."""
     config, interval = load_model(model), Interval.of(day)
-    _print(_run("evaluate", config, interval, fitted=_fit_all(config, interval, as_of)))
+    _print(_run("evaluate", config, interval, fitted=_fit_all(config, interval, data)))
 
 
 @app.command()
-def gate(model: ModelOption, day: Day, as_of: AsOf = "night") -> None:
+def gate(model: ModelOption, day: Day, data: Data = "point_in_time") -> None:
     """Hold the version of a day's run against what model.yaml asks of a champion; a rejection is exit code 1."""
     config, interval = load_model(model), Interval.of(day)
-    fitted = _fit_all(config, interval, as_of)
+    fitted = _fit_all(config, interval, data)
     evaluated = _run("evaluate", config, interval, fitted=fitted)
     decision = _run("gate", config, interval, evaluated=evaluated, fitted=fitted)
     _print(decision)
@@ -182,7 +187,7 @@ def promote(
 ) -> None:
     """Make a version the champion from a day on, also an earlier one again: the ledger, then the registry's alias."""
     if by == BY_GATE:
-        raise NeedsAttention(f"by {BY_GATE!r} is for promotions without hands; say who you are")
+        raise ActionRequiredError(f"by {BY_GATE!r} is for promotions without hands; say who you are")
     options = {"version": version, "by": by, "why": why, "force": force}
     _print(_run("promote", load_model(model), Interval.of(from_day), **options))
 
@@ -191,7 +196,7 @@ def _versions(model: str, interval: Interval, version: int | None) -> dict[date,
 
     from include.io import postgres
 
-    return postgres.promotions.chosen(_settings(), model, interval, "as_of" if version is None else str(version))
+    return postgres.promotions.chosen(_settings(), model, interval, "champion" if version is None else str(version))
 
 
 @app.command()
@@ -209,8 +214,8 @@ def reproduce(
 
 
 @app.command()
-def ledger(model: ModelOption) -> None:
-    """Print what people decided about a model's champion, for `restore_ledger`: the one thing that no replay makes."""
+def promotions(model: ModelOption) -> None:
+    """Print what people decided about a model's champion, for `restore_promotions`: the one thing that no replay makes."""
 
     from include.io import postgres
 
@@ -219,9 +224,10 @@ def ledger(model: ModelOption) -> None:
     )
 
 
-@app.command("restore_ledger")
-def restore_ledger(
-    model: ModelOption, file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="what `ledger` printed")]
+@app.command("restore_promotions")
+def restore_promotions(
+    model: ModelOption,
+    file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="what `promotion_history` printed")],
 ) -> None:
     """Write what people decided into a ledger that lacks it, before its nights are replayed; again changes nothing."""
 
@@ -230,20 +236,22 @@ def restore_ledger(
     try:
         rows = postgres.promotions.ROWS.validate_json(file.read_bytes())
     except ValidationError as error:
-        raise NeedsAttention(f"{file}: not what `ledger` printed: {error.errors()[0]['msg']}") from error
+        raise ActionRequiredError(
+            f"{file}: not what `promotion_history` printed: {error.errors()[0]['msg']}"
+        ) from error
     if others := sorted({row.model for row in rows} - {model}):
-        raise NeedsAttention(f"{file}: has rows of {', '.join(others)}, not of {model}")
+        raise ActionRequiredError(f"{file}: has rows of {', '.join(others)}, not of {model}")
     typer.echo(f"{postgres.promotions.restore_rows(_settings(), model, rows)} of {len(rows)} rows written")
 
 
 @app.command()
 def score(
-    model: ModelOption, start: Start, end: End = None, version: VersionOption = None, as_of: AsOf = "night"
+    model: ModelOption, start: Start, end: End = None, version: VersionOption = None, data: Data = "point_in_time"
 ) -> None:
     """Score all entities of each day with the champion that the ledger names for it."""
     interval = _interval(start, end)
     versions = _versions(model, interval, version)
-    _print(_run("score", load_model(model), interval, versions=versions, knowledge=as_of))
+    _print(_run("score", load_model(model), interval, versions=versions, data_view=data))
 
 
 @app.command()
@@ -253,12 +261,12 @@ def publish(
     end: End = None,
     mode: Annotated[PublishMode, typer.Option(help="missing: what readers see stays")] = "replace",
     version: VersionOption = None,
-    as_of: AsOf = "night",
+    data: Data = "point_in_time",
 ) -> None:
     """Publish each day's scores whole, or not at all."""
     interval = _interval(start, end)
     versions = _versions(model, interval, version)
-    _print(_run("publish", load_model(model), interval, mode=mode, versions=versions, knowledge=as_of))
+    _print(_run("publish", load_model(model), interval, mode=mode, versions=versions, data_view=data))
 
 
 @app.command()
@@ -302,11 +310,11 @@ def check(project: ProjectOption, start: Start, end: End = None) -> None:
 
 
 @app.command()
-def stale(project: ProjectOption, start: Start, end: End = None) -> None:
+def outdated(project: ProjectOption, start: Start, end: End = None) -> None:
     """List days whose features or scores are out of date, and the commands that make them again; exit code 1 then."""
     from include.io import postgres
-    from include.operations.outdated import redo
-    from include.operations.outdated import stale as find
+    from include.operations.outdated import find_out_of_date as find
+    from include.operations.outdated import rerun_commands
 
     interval, settings = _interval(start, end), _settings()
     found = find(load_project(project), interval, settings)
@@ -314,23 +322,23 @@ def stale(project: ProjectOption, start: Start, end: End = None) -> None:
         typer.echo(f"✗ {each.day} {each.what}: {each.why}")
     if found:
         typer.echo("\nto make them again:")
-        for command in redo(load_project(project), found):
+        for command in rerun_commands(load_project(project), found):
             typer.echo(command)
         raise typer.Exit(1)
-    prepared = len(postgres.days.nights(settings, project, interval))
+    prepared = len(postgres.days.read_prepared_days(settings, project, interval))
     typer.echo(
         f"✓ {project} {interval}: nothing is out of date of {prepared} prepared days ({len(interval.days)} asked)"
     )
 
 
 @app.command()
-def outlook(
+def preflight(
     dag: Annotated[str, typer.Option(help="a DAG with a run a day")],
     start: Start,
     end: End = None,
 ) -> None:
     """Say what runs of a DAG would wait for, and which days are published; `airflow dags backfill` asks it."""
-    from include.operations.preflight import outlook as look_ahead
+    from include.operations.preflight import preflight as look_ahead
 
     _print(look_ahead(dag, _interval(start, end), _settings()))
 
@@ -340,7 +348,7 @@ def _in_words() -> Iterator[None]:
     """What a person has to mend is said without a traceback."""
     try:
         yield
-    except NeedsAttention as error:
+    except ActionRequiredError as error:
         typer.secho(f"{error}", fg="red", err=True)
         sys.exit(2)
 

@@ -95,10 +95,10 @@ def usual(feed: str, day: date) -> pl.DataFrame:
     return actuals(day) if feed == "actuals" else weather(day)
 
 
-def deliver_night(project: Project, settings: Settings, *run_days: date) -> None:
+def deliver_day(project: Project, settings: Settings, *run_dates: date) -> None:
     """The files that each run day needs, on time."""
-    for run_day in run_days:
-        for feed, day in project.required(run_day).items():
+    for run_date in run_dates:
+        for feed, day in project.required(run_date).items():
             deliver_one(project, settings, feed, day)
 
 

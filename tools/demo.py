@@ -29,7 +29,7 @@ from tools.stack import HOME, ROOT, Stack, StackError
 PROJECT = load_project("flights")
 MODELS = model_names(PROJECT.name)
 HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 3, 5))  # 64 days
-NIGHTS = Interval(start=date(2013, 3, 6), end=date(2013, 3, 7))  # late_arrival: promoted, rejected
+RUN_DATES = Interval(start=date(2013, 3, 6), end=date(2013, 3, 7))  # late_arrival: promoted, rejected
 SPOILED_ROWS = 3
 
 POLL_SECONDS = 0.5
@@ -168,7 +168,7 @@ def days(interval: Interval) -> tuple[str, ...]:
     return ("--project", PROJECT.name, "--start", str(interval.start), "--end", str(interval.end))
 
 
-def run(stack: Stack, history: Interval, nights: Interval, models: Sequence[str] = MODELS) -> int:
+def run(stack: Stack, history: Interval, prepared_days: Interval, models: Sequence[str] = MODELS) -> int:
     """Prepare the history, train on its last day, run the nights after it one by one; returns the exit code of
     `cli check`."""
     with phase("1  Start PostgreSQL and Airflow, and bring the shared database up to this code"):
@@ -178,32 +178,34 @@ def run(stack: Stack, history: Interval, nights: Interval, models: Sequence[str]
         command(stack, "migrate")
     airflow = Airflow(stack)
     trainings = [f"{model}_train" for model in models]
-    preparing = [f"{PROJECT.name}_replay", f"{PROJECT.name}_prepare"]
+    preparing = [f"{PROJECT.name}_simulate", f"{PROJECT.name}_prepare"]
     using = [*trainings, *(f"{model}_score" for model in models), f"{PROJECT.name}_monitor"]
-    airflow.wait_for_dags([*preparing, *using, f"{PROJECT.name}_reprocess"])
+    airflow.wait_for_dags([*preparing, *using, f"{PROJECT.name}_backfill_range"])
 
     with phase(f"2  Land {len(history.days)} days of real flights and weather, {history}"):
-        command(stack, "replay", *days(history))
+        command(stack, "simulate", *days(history))
 
     with phase("3  Prepare them in one run: land, validate, build features as each night knew them"):
         conf = {"start": str(history.start), "end": str(history.end)}
-        airflow.follow(airflow.run([f"{PROJECT.name}_reprocess"], "history", history.end, **conf))
+        airflow.follow(airflow.run([f"{PROJECT.name}_backfill_range"], "history", history.end, **conf))
 
     with phase(f"4  Train the first models, {history.end}: without a champion they have to pass the absolute checks"):
-        airflow.follow(airflow.run(trainings, f"night__{history.end}", history.end))
+        airflow.follow(airflow.run(trainings, f"nightly__{history.end}", history.end))
 
-    with phase(f"5  {len(nights.days)} nights land and are prepared: validate, quarantine, features"):
-        spoil(stack, nights.end)
-        airflow.follow([run for day in nights.days for run in airflow.run(preparing, f"night__{day}", day)])
+    with phase(f"5  {len(prepared_days.days)} nights land and are prepared: validate, quarantine, features"):
+        spoil(stack, prepared_days.end)
+        airflow.follow([run for day in prepared_days.days for run in airflow.run(preparing, f"nightly__{day}", day)])
 
-    for n, day in enumerate(nights.days, 6):  # one after the other: a gate needs the champion of the night before
+    for n, day in enumerate(
+        prepared_days.days, 6
+    ):  # one after the other: a gate needs the champion of the night before
         with phase(f"{n}  The night of {day}: train, gate, promote or reject, score, publish, monitor"):
-            airflow.follow(airflow.run(using, f"night__{day}", day))
+            airflow.follow(airflow.run(using, f"nightly__{day}", day))
 
     console.print()
-    summary.show(console, stack, PROJECT, Interval(start=history.end, end=nights.end), nights)
+    summary.show(console, stack, PROJECT, Interval(start=history.end, end=prepared_days.end), prepared_days)
     console.print()
-    return command(stack, "check", *days(Interval(start=history.start, end=nights.end)), quiet=False)
+    return command(stack, "check", *days(Interval(start=history.start, end=prepared_days.end)), quiet=False)
 
 
 def settings_of(stack: Stack) -> Settings:
@@ -230,7 +232,7 @@ def main() -> int:
     """Everything, with errors in words; returns the exit code."""
     began = time.monotonic()
     try:
-        code = run(Stack(HOME), HISTORY, NIGHTS)
+        code = run(Stack(HOME), HISTORY, RUN_DATES)
     except (DemoError, StackError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 1

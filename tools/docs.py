@@ -34,7 +34,7 @@ def load() -> list[Any]:
         bag = DagBag(ROOT / "dags", bundle_path=ROOT, bundle_name="nightly-ml")
     if bag.import_errors or not bag.dags:
         raise RuntimeError(f"DAGs cannot be imported: {bag.import_errors or 'there is none'}")
-    order = ["replay", "prepare", "train", "score", "monitor", "reprocess"]
+    order = ["simulate", "prepare", "train", "score", "monitor", "backfill_range"]
     return sorted(bag.dags.values(), key=lambda dag: (order.index(dag.dag_id.rsplit("_", 1)[1]), dag.dag_id))
 
 

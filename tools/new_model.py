@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from include.config.loading import PROJECTS, load_model, load_project, model_names
 from include.config.model import Model
-from include.core.errors import NeedsAttention, nearest
+from include.core.errors import ActionRequiredError, nearest
 
 TEMPLATES = Path(__file__).parent / "templates" / "model"
 NEXT = """wrote {folder}
@@ -26,26 +26,32 @@ Next:
 
 
 def new_model(project: str, name: str, outcome: str, like: str | None, projects: Path = PROJECTS) -> Path:
-    """Write the folder; returns it. Raises `NeedsAttention` in words, and then nothing was written."""
+    """Write the folder; returns it. Raises `ActionRequiredError` in words, and then nothing was written."""
     config = load_project(project)
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
-        raise NeedsAttention(f"name {name!r}: lower-case letters, digits and _, beginning with a letter, 40 at most")
+        raise ActionRequiredError(
+            f"name {name!r}: lower-case letters, digits and _, beginning with a letter, 40 at most"
+        )
     if name in model_names():
-        raise NeedsAttention(f"there is a model {name!r} already; names are unique, since tables and DAGs have them")
+        raise ActionRequiredError(
+            f"there is a model {name!r} already; names are unique, since tables and DAGs have them"
+        )
     if outcome not in config.outcomes:
-        raise NeedsAttention(
+        raise ActionRequiredError(
             f"{config.folder / 'project.yaml'} has no outcome {outcome!r}{nearest(outcome, config.outcomes)}"
         )
     others = model_names(project)
     if not others:
-        raise NeedsAttention(f"{project} has no model yet whose columns could be taken; write the first by hand")
+        raise ActionRequiredError(f"{project} has no model yet whose columns could be taken; write the first by hand")
     if like is not None and like not in others:
-        raise NeedsAttention(f"LIKE={like}: {project} has no such model{nearest(like, others)}")
+        raise ActionRequiredError(f"LIKE={like}: {project} has no such model{nearest(like, others)}")
     model = load_model(like or others[0])
-    task = model.task if model.outcome == outcome else _task(config.outcomes[outcome].sql)
+    task = model.problem_type if model.outcome == outcome else _task(config.outcomes[outcome].sql)
     about = config.outcomes[outcome].description or outcome
     values = {
-        **{key: getattr(model, key) for key in ("numeric", "categorical", "train_days", "judge_days", "min_fit_days")},
+        **{
+            key: getattr(model, key) for key in ("numeric", "categorical", "train_days", "holdout_days", "min_fit_days")
+        },
         "name": name,
         "project": project,
         "outcome": outcome,
@@ -73,7 +79,7 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
         })
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise NeedsAttention(
+        raise ActionRequiredError(
             f"a model like {model.name} cannot be made by the templates ({'.'.join(map(str, wrong['loc']))}: "
             f"{wrong['msg']}); take another by LIKE, or write the folder by hand"
         ) from error
@@ -86,7 +92,7 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
 def _task(sql: str) -> str:
     """An outcome that is made of 1 and 0 is a class; anything else is a number."""
     values = set(re.findall(r"(?:THEN|ELSE)\s+([\d.]+)", sql, flags=re.IGNORECASE))
-    return "classification" if values and values <= {"0", "1", "0.0", "1.0"} else "regression"
+    return "binary" if values and values <= {"0", "1", "0.0", "1.0"} else "regression"
 
 
 def main(
@@ -98,7 +104,7 @@ def main(
     """Write the folder of a new model."""
     try:
         folder = new_model(project, name, outcome, like or None)
-    except NeedsAttention as error:
+    except ActionRequiredError as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from error
     typer.echo(NEXT.format(folder=folder.relative_to(Path.cwd()), name=name))

@@ -24,12 +24,12 @@ SELECT * FROM scores LEFT JOIN measured USING (model, day, model_version) ORDER 
 
 DECISIONS = """
 SELECT d.model, d.day, d.model_version, d.candidate, d.champion_version, d.passed, d.checks, d.why_not, l.from_day
-FROM gate_decisions d LEFT JOIN ledger l ON l.gate_id = d.gate_id AND l.by = 'gate'
+FROM gate_decisions d LEFT JOIN promotion_history l ON l.gate_id = d.gate_id AND l.by = 'gate'
 WHERE d.day BETWEEN :start AND :end ORDER BY d.model, d.day, d.decided_at
 """
 
 CHAMPIONS = """
-SELECT DISTINCT ON (model) model, model_version, from_day, by, why, forced FROM ledger
+SELECT DISTINCT ON (model) model, model_version, from_day, by, why, forced FROM promotion_history
 WHERE from_day <= :day ORDER BY model, from_day DESC, id DESC
 """
 
@@ -64,7 +64,7 @@ def query(url: str, statement: str, **values: Any) -> list[Any]:
         return list(connection.execute(sa.text(statement), values))
 
 
-def show(console: Console, stack: Stack, project: Project, trained: Interval, nights: Interval) -> None:
+def show(console: Console, stack: Stack, project: Project, trained: Interval, prepared_days: Interval) -> None:
     """Runs and their states, what the gate decided, champions, what is published and how it did, what was held back,
     where the time went, where to look. `trained`: the run days of trainings."""
     urls = stack.cli_environment()
@@ -72,15 +72,15 @@ def show(console: Console, stack: Stack, project: Project, trained: Interval, ni
     console.rule(f"[bold]{project.title}")
 
     console.print(_runs(query(airflow_url, RUNS)))
-    interval = {"start": nights.start, "end": nights.end}
+    interval = {"start": prepared_days.start, "end": prepared_days.end}
     decisions = query(urls["OPS_READER_URL"], DECISIONS, start=trained.start, end=trained.end)
     console.print(_decisions(decisions))
     for row in decisions:
         if not row.passed:
             console.print(f"[bold]Rejected[/bold] {row.model} version {row.model_version}: {row.why_not}")
-    for row in query(urls["OPS_READER_URL"], CHAMPIONS, day=nights.end):
+    for row in query(urls["OPS_READER_URL"], CHAMPIONS, day=prepared_days.end):
         console.print(
-            f"[bold]Champion[/bold] of {nights.end}: {row.model} [green]version {row.model_version}[/green] since "
+            f"[bold]Champion[/bold] of {prepared_days.end}: {row.model} [green]version {row.model_version}[/green] since "
             f"{row.from_day}, by {row.by}{' (FORCED)' if row.forced else ''}: {row.why}"
         )
     console.print(_published(query(urls["READER_URL"], PUBLISHED, **interval)))
@@ -119,7 +119,7 @@ def _runs(rows: list[Any]) -> Table:
     table = Table(title="Runs", title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("")
     for run_id in run_ids:
-        table.add_column(run_id.removeprefix("night__"), justify="center")
+        table.add_column(run_id.removeprefix("nightly__"), justify="center")
     for dag_id in dict.fromkeys(row.dag_id for row in rows):
         cells = {
             row.run_id: f"{marks.get(row.state, row.state)} {row.seconds or 0:.0f} s"
@@ -131,7 +131,9 @@ def _runs(rows: list[Any]) -> Table:
 
 
 def _decisions(rows: list[Any]) -> Table:
-    table = _table("What the gate decided", "model", "night", "version", "candidate", "against", "checks", "decision")
+    table = _table(
+        "What the gate decided", "model", "run date", "version", "candidate", "against", "checks", "decision"
+    )
     for row in rows:
         decision = "[yellow]rejected[/yellow]"
         if row.passed:

@@ -30,7 +30,7 @@ def nightly_dags() -> list[str]:
     projects = [load_project(name) for name in project_names()]
     models = model_names()
     return [
-        *(f"{project.name}_replay" for project in projects if project.replay),
+        *(f"{project.name}_simulate" for project in projects if project.simulate),
         *(f"{project.name}_prepare" for project in projects),
         *(f"{model}_{kind}" for kind in ("train", "score") for model in models),
         *(f"{project.name}_monitor" for project in projects),
@@ -53,7 +53,7 @@ def has_display() -> bool:
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def find_next_night(api: httpx.Client) -> str:
+def find_next_run_date(api: httpx.Client) -> str:
     """When the next night starts, in words. A DAG just let run names its missed night until the scheduler sees it."""
     deadline = time.monotonic() + SCHEDULED_SECONDS
     while time.monotonic() < deadline:
@@ -70,11 +70,11 @@ def show(stack: Stack) -> None:
     airflow, mlflow = f"{stack.api_url}/dags", f"{stack.mlflow_url}/#/experiments?workflowType=machine_learning"
     with stack.api() as api:
         runs = api.get("/api/v2/dags/~/dagRuns", params={"limit": 1}).raise_for_status().json()["total_entries"]
-        next_night = find_next_night(api)
+        next_day = find_next_run_date(api)
     console.print(
         f"[bold]Airflow[/bold]  {airflow}    no login is asked for; it listens on this machine only\n"
         f"[bold]MLflow[/bold]   {mlflow}\n"
-        f"The {len(nightly_dags())} nightly DAGs are on; the next night starts at {next_night}. The newest night that\n"
+        f"The {len(nightly_dags())} nightly DAGs are on; the next night starts at {next_day}. The newest night that\n"
         "was missed runs at once; it trains only when enough labelled days are prepared, and says so if not.\n"
         + ("" if runs > len(nightly_dags()) else "For some history to look at: make run\n")
         + "To end it: make stop"

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from include.config.model import Model
 from include.core.base import Config
-from include.core.errors import BadConfig, nearest
+from include.core.errors import ConfigError, nearest
 from include.core.project import Project
 
 PROJECTS = Path(__file__).parents[1] / "projects"
@@ -22,14 +22,14 @@ C = TypeVar("C", bound=Config)
 
 @cache
 def load_project(name: str) -> Project:
-    """Raises `BadConfig` naming the file, the key and the nearest right one."""
+    """Raises `ConfigError` naming the file, the key and the nearest right one."""
     if name not in project_names():
-        raise BadConfig(f"no project {name!r} in {PROJECTS}{nearest(name, project_names())}")
+        raise ConfigError(f"no project {name!r} in {PROJECTS}{nearest(name, project_names())}")
     project = _load(Project, PROJECTS / name / "project.yaml", name=name, folder=PROJECTS / name)
     for other in set(project_names()) - {name}:
         shared = sorted(project.feeds.keys() & (read_yaml(PROJECTS / other / "project.yaml").get("feeds") or {}).keys())
         if shared:
-            raise BadConfig(
+            raise ConfigError(
                 f"{project.folder / 'project.yaml'}: feeds.{shared[0]}: {other} has a feed of that name, and tables "
                 "are named by feeds; rename one"
             )
@@ -41,16 +41,18 @@ def load_model(name: str) -> Model:
     """A model of any project: model names are unique in the bundle, since tables and DAGs are named by them."""
     paths = sorted(PROJECTS.glob(f"*/models/{name}/model.yaml"))
     if not paths:
-        raise BadConfig(f"no model {name!r} in {PROJECTS}{nearest(name, model_names())}")
+        raise ConfigError(f"no model {name!r} in {PROJECTS}{nearest(name, model_names())}")
     if len(paths) > 1:
-        raise BadConfig(f"model {name!r} is in two projects: {', '.join(map(str, paths))}; rename one folder")
+        raise ConfigError(f"model {name!r} is in two projects: {', '.join(map(str, paths))}; rename one folder")
     path = paths[0]
     model = _load(Model, path, name=name, project=path.parents[2].name, folder=path.parent)
     project = load_project(model.project)
     if model.outcome not in project.outcomes:
-        raise BadConfig(f"{path}: outcome: no outcome {model.outcome!r}{nearest(model.outcome, project.outcomes)}")
+        raise ConfigError(f"{path}: outcome: no outcome {model.outcome!r}{nearest(model.outcome, project.outcomes)}")
     if "databricks" in model.run_on.values() and project.databricks is None:
-        raise BadConfig(f"{path}: run_on says databricks, and project.yaml has no section `databricks` that says where")
+        raise ConfigError(
+            f"{path}: run_on says databricks, and project.yaml has no section `databricks` that says where"
+        )
     _check_monitor(path, project, model)
     return model
 
@@ -59,11 +61,11 @@ def _check_monitor(path: Path, project: Project, model: Model) -> None:
     for column in model.monitor.slices:
         if column not in project.entity.public:
             meant = nearest(column, project.entity.public)
-            raise BadConfig(f"{path}: monitor.slices: {project.name} has no public column {column!r}{meant}")
+            raise ConfigError(f"{path}: monitor.slices: {project.name} has no public column {column!r}{meant}")
         if column == "all":
-            raise BadConfig(f"{path}: monitor.slices: 'all' is what all rows together are called; rename the column")
+            raise ConfigError(f"{path}: monitor.slices: 'all' is what all rows together are called; rename the column")
     if model.monitor.publish_by < project.cutoff:
-        raise BadConfig(
+        raise ConfigError(
             f"{path}: monitor.publish_by: {model.monitor.publish_by:%H:%M} is before the cutoff of {project.name}, "
             f"{project.cutoff:%H:%M}, until which nothing can be scored"
         )
@@ -93,26 +95,26 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping. Raises `BadConfig` naming the file, and the line where there is one."""
+    """A YAML file that holds a mapping. Raises `ConfigError` naming the file, and the line where there is one."""
     try:
         declared = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  it is a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path}: cannot be read: {error}") from error
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise BadConfig(f"{path}: not YAML: {error}") from error
+        raise ConfigError(f"{path}: not YAML: {error}") from error
     if not isinstance(declared, dict):
-        raise BadConfig(f"{path}: must be a mapping of keys")
+        raise ConfigError(f"{path}: must be a mapping of keys")
     return declared
 
 
 def _load(kind: type[C], path: Path, **named: str | Path) -> C:
     declared = read_yaml(path)
     if clash := named.keys() & declared.keys():
-        raise BadConfig(f"{path}: {', '.join(sorted(clash))}: is the folder's name, and is not written in the file")
+        raise ConfigError(f"{path}: {', '.join(sorted(clash))}: is the folder's name, and is not written in the file")
     try:
         return kind.model_validate({**declared, **named})
     except ValidationError as error:
-        raise BadConfig("\n".join(f"{path}: {_explain(kind, problem)}" for problem in error.errors())) from error
+        raise ConfigError("\n".join(f"{path}: {_explain(kind, problem)}" for problem in error.errors())) from error
 
 
 def _explain(kind: type[Config], problem: Any) -> str:

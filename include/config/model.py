@@ -28,10 +28,10 @@ class Model(Training):
     @model_validator(mode="after")
     def _monitor_fits(self) -> Self:
         for rule in self.monitor.rules:
-            if rule.metric not in METRICS[self.task]:
-                known = METRICS[self.task]
+            if rule.metric not in METRICS[self.problem_type]:
+                known = METRICS[self.problem_type]
                 raise ValueError(
-                    f"monitor.rules: {self.task} has no metric {rule.metric!r}{nearest(rule.metric, known)}"
+                    f"monitor.rules: {self.problem_type} has no metric {rule.metric!r}{nearest(rule.metric, known)}"
                 )
         return self
 
@@ -40,10 +40,10 @@ class Model(Training):
         gate, names = self.gate, [c.name for c in self.candidates]
         if gate.linear not in names:
             raise ValueError(f"gate.linear: no candidate {gate.linear!r}{nearest(gate.linear, names)}")
-        for bound in (*gate.quality, gate.too_good):
-            if bound.metric not in GATE_METRICS[self.task]:
-                raise ValueError(f"gate: {self.task} has no metric {bound.metric!r}"
-                                 f"{nearest(bound.metric, GATE_METRICS[self.task])}")  # fmt: skip
+        for threshold in (*gate.quality, gate.leakage):
+            if threshold.metric not in GATE_METRICS[self.problem_type]:
+                raise ValueError(f"gate: {self.problem_type} has no metric {threshold.metric!r}"
+                                 f"{nearest(threshold.metric, GATE_METRICS[self.problem_type])}")  # fmt: skip
         for name in [n for n in gate.slices.by if n not in gate.slices.groups]:
             if name not in self.features:
                 raise ValueError(f"gate.slices.by: no feature or group {name!r}{nearest(name, self.features)}")
@@ -51,10 +51,10 @@ class Model(Training):
             if group.of not in self.categorical:
                 raise ValueError(f"gate.slices.groups.{name}: of: no categorical feature {group.of!r}"
                                  f"{nearest(group.of, self.categorical)}")  # fmt: skip
-        needed = {"classification": "calibration_error", "regression": "decision_change"}
+        needed = {"binary": "calibration_error", "regression": "decision_change"}
         for task, key in needed.items():
-            if (getattr(gate, key) is not None) != (self.task == task):
+            if (getattr(gate, key) is not None) != (self.problem_type == task):
                 raise ValueError(
-                    f"gate.{key}: {'is needed for' if self.task == task else 'means nothing for'} {self.task}"
+                    f"gate.{key}: {'is needed for' if self.problem_type == task else 'means nothing for'} {self.problem_type}"
                 )
         return self

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 
-class NeedsAttention(Exception):
+class ActionRequiredError(Exception):
     """Says what is wrong, where, and how to mend it. Nothing was written by the step that raises it.
 
     `by_day`: of a step over many days, which of them are wrong, each in words, where that is known: the others could
@@ -18,23 +18,23 @@ class NeedsAttention(Exception):
         self.by_day = dict(by_day or {})
 
 
-class NotYet(NeedsAttention):
+class NotReadyError(ActionRequiredError):
     """Too little is known yet for the step to be of use; it will be on a later day. No failure: the run is skipped."""
 
 
-class BadConfig(NeedsAttention):
+class ConfigError(ActionRequiredError):
     """A YAML file of a project or model is wrong."""
 
 
-class BadDelivery(NeedsAttention):
+class DeliveryError(ActionRequiredError):
     """A file in landing cannot be taken as it is, or a file that the day needs is missing."""
 
 
-class ChangedDelivery(NeedsAttention):
+class ChangedDeliveryError(ActionRequiredError):
     """An object's content changed under its name after it was taken: history would no longer be reproducible."""
 
 
-class BadData(NeedsAttention):
+class DataError(ActionRequiredError):
     """Rows broke a critical expectation, or counts that must agree do not."""
 
 

@@ -12,7 +12,7 @@ from include.core.interval import Interval
 
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
-RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_day", "_row", "_malformed", "rule", "run_id"})
+RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_date", "_row", "_malformed", "rule", "run_id"})
 """Columns that the pipeline adds: a feed cannot have its own of the same name, whatever the case (Spark's)."""
 
 
@@ -37,11 +37,11 @@ class Column(Config):
 
 
 class Feed(Config):
-    """Files of one kind, one or more a day. Run day D needs the file of day D - lag_days."""
+    """Files of one kind, one or more a day. Run day D needs the file of day D - delay_days."""
 
     path: str = Field(description="glob below landing/<project>/ with {day} where the ISO day stands")
-    lag_days: int = Field(default=0, ge=0)
-    history_days: int = Field(default=0, ge=0, description="how many further days back the features of a day read")
+    delay_days: int = Field(default=0, ge=0)
+    lookback_days: int = Field(default=0, ge=0, description="how many further days back the features of a day read")
     key: tuple[str, ...] = Field(min_length=1, description="columns that identify a row within a delivery")
     day_column: str = Field(description="the timestamp (or date) whose local date must be the file's day")
     columns: dict[str, Column]
@@ -68,14 +68,14 @@ class Feed(Config):
         """The columns that tables keep: all but the sensitive ones."""
         return {name: column for name, column in self.columns.items() if column.data_class != "sensitive"}
 
-    def needed_day(self, run_day: date) -> date:
+    def needed_day(self, run_date: date) -> date:
         """The day of the file that run day D needs."""
-        return run_day - timedelta(days=self.lag_days)
+        return run_date - timedelta(days=self.delay_days)
 
-    def window(self, run_day: date) -> Interval:
+    def window(self, run_date: date) -> Interval:
         """The days of this feed that the features of the run day may read."""
-        needed = self.needed_day(run_day)
-        return Interval(start=needed - timedelta(days=self.history_days), end=needed)
+        needed = self.needed_day(run_date)
+        return Interval(start=needed - timedelta(days=self.lookback_days), end=needed)
 
 
 class Entity(Config):

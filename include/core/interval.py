@@ -8,6 +8,9 @@ from pydantic import model_validator
 
 from include.core.base import Record
 
+BLOCK_DAYS = 31
+"""Days whose rows a step holds in memory at once."""
+
 
 class Interval(Record):
     """Whole days, both ends included: what every step takes."""

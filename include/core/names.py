@@ -27,15 +27,17 @@ def quarantine_table(feed: str) -> str:
     return f"quarantine_{feed}"
 
 
-def features_table(project: str, sample: float = 1) -> str:
-    """One row an entity, day and knowledge. Of a share of the entities in a table of its own, which only a training on
+def features_table(project: str, entity_fraction: float = 1) -> str:
+    """One row an entity, day and data_view. Of a share of the entities in a table of its own, which only a training on
     that sample reads."""
-    return f"features_{project}" + ("" if sample == 1 else f"_sample_{Decimal(str(sample)):f}".replace(".", "_"))
+    return f"features_{project}" + (
+        "" if entity_fraction == 1 else f"_fraction_{Decimal(str(entity_fraction)):f}".replace(".", "_")
+    )
 
 
-def scores_table(model: str, knowledge: str = "night") -> str:
-    """One row an entity, day and model version; what was scored with later knowledge stands beside it."""
-    return f"scores_{model}" if knowledge == "night" else f"scores_{model}_{knowledge}"
+def scores_table(model: str, data_view: str = "point_in_time") -> str:
+    """One row an entity, day and model version; what was scored with later data_view stands beside it."""
+    return f"scores_{model}" if data_view == "point_in_time" else f"scores_{model}_{data_view}"
 
 
 def entities_table(project: str) -> str:

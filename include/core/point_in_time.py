@@ -1,7 +1,7 @@
 """What a night knew: `as_of` of a day and the delivery in force at a moment. Pure functions of the deliveries table.
 
 It all follows from landing (`available_at`) and the verdicts, never from a clock, so a replay finds the same. With
-knowledge `latest`, a day knows also what was corrected since: of the days that its night may read, the newest.
+data_view `latest`, a day knows also what was corrected since: of the days that its night may read, the newest.
 """
 
 from collections.abc import Callable
@@ -9,27 +9,27 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.project import Project
-from include.core.records import Knowledge
+from include.core.records import DataView
 
 
-def as_of(project: Project, deliveries: pl.DataFrame, day: date, knowledge: Knowledge = "night") -> datetime:
+def as_of(project: Project, deliveries: pl.DataFrame, day: date, data_view: DataView = "point_in_time") -> datetime:
     """The later of the cutoff on `day` and, over the required feeds, the earliest `available_at` of an accepted
     delivery (UTC). `deliveries` has the columns of `schemas.DELIVERIES`.
 
-    Raises `BadData` naming each required feed and day that has no accepted delivery.
+    Raises `DataError` naming each required feed and day that has no accepted delivery.
     """
-    return as_of_days(project, deliveries, Interval.of(day), knowledge)[day]
+    return as_of_days(project, deliveries, Interval.of(day), data_view)[day]
 
 
 def as_of_days(
-    project: Project, deliveries: pl.DataFrame, interval: Interval, knowledge: Knowledge = "night"
+    project: Project, deliveries: pl.DataFrame, interval: Interval, data_view: DataView = "point_in_time"
 ) -> dict[date, datetime]:
     """`as_of` of each day; raises for all days at once (the first ten are named).
 
-    With knowledge `latest` it is moved on to the newest accepted delivery of all that the day's features may read.
+    With data_view `latest` it is moved on to the newest accepted delivery of all that the day's features may read.
     """
     moments = (
         accepted(deliveries)
@@ -49,12 +49,12 @@ def as_of_days(
             )
         else:
             known[day] = max([project.cutoff_at(day), *(available[needed] for needed in required)])
-            if knowledge == "latest":
+            if data_view == "latest":
                 read = [(name, each) for name, feed in project.feeds.items() for each in feed.window(day).days]
                 known[day] = max([known[day], *(newest[one] for one in read if one in newest)])
     if problems:
         more = [f"… and {len(problems) - 10} more nights"] if len(problems) > 10 else []
-        raise BadData("\n".join([*[*problems.values()][:10], *more]), problems)
+        raise DataError("\n".join([*[*problems.values()][:10], *more]), problems)
     return known
 
 
@@ -63,29 +63,29 @@ def accepted(deliveries: pl.DataFrame) -> pl.DataFrame:
     return deliveries.filter(pl.col("verdict") == "accepted")
 
 
-def in_force(deliveries: pl.DataFrame, feed: str, days: Interval, moment: datetime) -> dict[date, str]:
+def current_as_of(deliveries: pl.DataFrame, feed: str, days: Interval, moment: datetime) -> dict[date, str]:
     """Day -> `delivery_id` of the newest accepted delivery available by `moment`; days without one are absent."""
     wanted = pl.DataFrame({"feed": feed, "day": days.days, "as_of": moment.astimezone(UTC)})
     return dict(_newest(deliveries, wanted).select("day", "delivery_id").iter_rows())
 
 
 def known_deliveries(
-    project: Project, deliveries: pl.DataFrame, interval: Interval, knowledge: Knowledge = "night"
+    project: Project, deliveries: pl.DataFrame, interval: Interval, data_view: DataView = "point_in_time"
 ) -> pl.DataFrame:
     """For each run day of the interval and each feed, the deliveries in force for the days its features may read.
 
-    Returns columns run_day (date), feed (str), day (date), delivery_id (str), sorted by all of them.
+    Returns columns run_date (date), feed (str), day (date), delivery_id (str), sorted by all of them.
     Raises as `as_of` does.
     """
     wanted = [
-        (run_day, name, day, moment)
-        for run_day, moment in as_of_days(project, deliveries, interval, knowledge).items()
+        (run_date, name, day, moment)
+        for run_date, moment in as_of_days(project, deliveries, interval, data_view).items()
         for name, feed in project.feeds.items()
-        for day in feed.window(run_day).days
+        for day in feed.window(run_date).days
     ]
-    schema = {"run_day": pl.Date(), "feed": pl.String(), "day": pl.Date(), "as_of": pl.Datetime("us", "UTC")}
+    schema = {"run_date": pl.Date(), "feed": pl.String(), "day": pl.Date(), "as_of": pl.Datetime("us", "UTC")}
     known = _newest(deliveries, pl.DataFrame(wanted, schema=schema, orient="row"))
-    return known.select("run_day", "feed", "day", "delivery_id").sort(pl.all())
+    return known.select("run_date", "feed", "day", "delivery_id").sort(pl.all())
 
 
 def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime, int], list[int]]:

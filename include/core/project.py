@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, Field, model_validator
 
 from include.core.base import Config, Name
-from include.core.errors import BadConfig, nearest
+from include.core.errors import ConfigError, nearest
 from include.core.feeds import Entity, Feed, Outcome
 
 
@@ -52,8 +52,8 @@ class Project(Config):
     feeds: dict[Name, Feed]
     entity: Entity
     outcomes: dict[Name, Outcome]
-    replay: bool = Field(default=False, description="its files are made up by a <project>_replay DAG")
-    sample: float = Field(
+    simulate: bool = Field(default=False, description="its files are made up by a <project>_simulate DAG")
+    entity_fraction: float = Field(
         default=1, gt=0, le=1, strict=True, description="share of entities to try on; nothing of it goes live"
     )
     run_on: dict[Literal["build_features"], RunOn] = Field(default_factory=dict, description="worker by default")
@@ -74,9 +74,9 @@ class Project(Config):
             if feed not in self.feeds:
                 raise ValueError(f"{where}: no feed {feed!r}{nearest(feed, self.feeds)}")
         for name, outcome in self.outcomes.items():
-            if self.feeds[outcome.feed].lag_days < 1:
+            if self.feeds[outcome.feed].delay_days < 1:
                 raise ValueError(
-                    f"outcome {name}: feed {outcome.feed} has lag_days 0: a day cannot know its own outcome"
+                    f"outcome {name}: feed {outcome.feed} has delay_days 0: a day cannot know its own outcome"
                 )
             if name in self.feeds[outcome.feed].columns:
                 raise ValueError(f"outcome {name}: feed {outcome.feed} has a column of that name; rename the outcome")
@@ -110,15 +110,15 @@ class Project(Config):
         """The moment, UTC, up to which the night of `day` knows when nothing is late."""
         return self.at(day, self.cutoff)
 
-    def refuse_sample(self, step: str) -> None:
-        """For steps that lead to readers. Raises `BadConfig` while the project is tried on a sample."""
-        if self.sample < 1:
-            raise BadConfig(
-                f"{self.folder / 'project.yaml'}: sample: {self.sample:g}: {step} takes all entities, never a sample; "
+    def refuse_entity_fraction(self, step: str) -> None:
+        """For steps that lead to readers. Raises `ConfigError` while the project is tried on a sample."""
+        if self.entity_fraction < 1:
+            raise ConfigError(
+                f"{self.folder / 'project.yaml'}: entity_fraction: {self.entity_fraction:g}: {step} takes all entities, never a sample; "
                 "take the key out"
             )
 
-    def required(self, run_day: date) -> dict[str, date]:
+    def required(self, run_date: date) -> dict[str, date]:
         """Feed -> day of the file that the run needs; nothing is required of days before `first_day`."""
-        needed = {name: feed.needed_day(run_day) for name, feed in self.feeds.items()}
+        needed = {name: feed.needed_day(run_date) for name, feed in self.feeds.items()}
         return {name: day for name, day in needed.items() if day >= self.first_day}

@@ -6,7 +6,7 @@ from typing import Literal
 from include.core.base import Record
 from include.core.interval import Interval
 
-Knowledge = Literal["night", "latest"]
+DataView = Literal["point_in_time", "latest"]
 
 PublishMode = Literal["replace", "missing"]
 
@@ -33,11 +33,12 @@ class Refusal(Record):
 
 
 class StepResult(Record):
-    """What every step returns: `rows` it wrote or read, `version` of the table (or model) it made."""
+    """What every step returns: `rows` that it wrote or read, and the version of the table or model that it made."""
 
     interval: Interval
     rows: int
-    version: int | None = None
+    table_version: int | None = None
+    model_version: int | None = None
 
     @property
     def skipped(self) -> str | None:
@@ -67,26 +68,26 @@ class Validated(StepResult):
     quarantined: int = 0
 
 
-class Requeued(StepResult):
-    """`requeue`: `rows` that came back into clean, rows that `stay` in quarantine, and the run days whose features
+class Revalidated(StepResult):
+    """`revalidate`: `rows` that came back into clean, rows that `stay` in quarantine, and the run days whose features
     were built of what is no longer so."""
 
-    judged: int
+    revalidated: int
     stay: int
     refused: tuple[Refusal, ...] = ()
     out_of_date: tuple[Interval, ...] = ()
 
     @property
     def skipped(self) -> str | None:
-        return None if self.judged else f"nothing of {self.interval} is in quarantine or refused"
+        return None if self.revalidated else f"nothing of {self.interval} is in quarantine or refused"
 
 
-class Night(Record):
+class PreparedDay(Record):
     """One prepared day: what was known (`as_of`, ids of the deliveries its features used) and where it lies."""
 
     project: str
     day: date
-    knowledge: Knowledge
+    data_view: DataView
     as_of: datetime
     deliveries: tuple[str, ...]
     table_versions: dict[str, int]
@@ -98,17 +99,17 @@ class Featured(StepResult):
     entities there is none, so that nobody takes the day for prepared."""
 
     table: TableRef
-    nights: tuple[Night, ...]
-    sample: float = 1
+    prepared_days: tuple[PreparedDay, ...]
+    entity_fraction: float = 1
 
     @property
     def skipped(self) -> str | None:
-        of = f"{self.table.table} has {self.rows} rows of a sample of {self.sample:g} of the entities, to try on"
-        return None if self.sample == 1 else f"no night is prepared: {of}"
+        of = f"{self.table.table} has {self.rows} rows of a sample of {self.entity_fraction:g} of the entities, to try on"
+        return None if self.entity_fraction == 1 else f"no night is prepared: {of}"
 
     @property
     def tentative(self) -> bool:
-        return self.sample < 1
+        return self.entity_fraction < 1
 
 
 class Fitted(StepResult):
@@ -118,7 +119,7 @@ class Fitted(StepResult):
     candidate: str
     run_id: str
     digest: str
-    judge: Interval
+    holdout: Interval
 
 
 class Evaluated(StepResult):
@@ -154,9 +155,9 @@ class GateDecision(StepResult):
     checks: tuple[Check, ...]
 
     @property
-    def judged(self) -> str:
+    def subject(self) -> str:
         """What was decided on, in words."""
-        return f"candidate {self.candidate}" if self.version is None else f"version {self.version}"
+        return f"candidate {self.candidate}" if self.model_version is None else f"version {self.model_version}"
 
     @property
     def why_not(self) -> str | None:
@@ -269,7 +270,7 @@ class Reproduced(Record):
     was when the version was made, and may be why."""
 
     model: str
-    version: int
+    model_version: int
     candidate: str
     day: date
     rows: int

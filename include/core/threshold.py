@@ -7,7 +7,7 @@ from pydantic import model_validator
 from include.core.base import Config
 
 
-class Bound(Config):
+class Threshold(Config):
     """What a metric has to reach, or not to pass: one of the two."""
 
     metric: str

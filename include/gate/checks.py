@@ -17,7 +17,7 @@ import polars as pl
 from include.config.model import Model
 from include.core.code import code_digest
 from include.core.records import Check
-from include.core.threshold import Bound
+from include.core.threshold import Threshold
 from include.training import evaluation
 from include.training.evaluation import CHOSEN_BY
 
@@ -25,7 +25,7 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Scored:
+class HoldoutScores:
     """What a model says of the rows judged: one score (f64) a row, and how it was made."""
 
     name: str
@@ -42,16 +42,16 @@ class Evidence:
     truth: np.ndarray  # f64
     labels: pl.DataFrame  # feature columns that slices are made of
     fitted_truth: np.ndarray  # f64, of the rows fitted on: what a constant would be made of
-    challenger: Scored
-    linear: Scored | None
-    champion: Scored | None = None
+    challenger: HoldoutScores
+    linear: HoldoutScores | None
+    champion: HoldoutScores | None = None
     champion_saw: date | None = None  # the last day that the champion was fitted on
     microseconds_per_row: float | None = None
     megabytes: float | None = None
     missing: Mapping[str, str] = field(default_factory=dict)  # "linear", "champion" -> why it could not be scored
 
 
-def judge(model: Model, evidence: Evidence) -> tuple[Check, ...]:
+def run_checks(model: Model, evidence: Evidence) -> tuple[Check, ...]:
     """Every check of `model.gate`, in the order in which a person would ask. Without a champion those against one are
     left out: the first model has to pass the absolute ones."""
     return tuple(_checks(model, evidence))
@@ -66,7 +66,7 @@ def rules_digest(model: Model) -> str:
 
 def loss_by_row(model: Model, truth: np.ndarray, score: np.ndarray) -> np.ndarray:
     """What `CHOSEN_BY` is the mean of: negative log likelihood in nats, clipped as scikit-learn does; or |error|."""
-    if model.task == "regression":
+    if model.problem_type == "regression":
         return np.asarray(np.abs(truth - score))
     tiny = np.finfo(np.float64).eps
     likely = np.where(truth == 1.0, score, 1.0 - score)
@@ -94,14 +94,14 @@ def worst_difference(
 def _checks(model: Model, e: Evidence) -> Iterator[Check]:
     gate, challenger = model.gate, e.challenger
     finite = bool(len(e.truth)) and bool(np.isfinite(challenger.score).all())
-    metrics = evaluation.metrics(model.task, e.truth, challenger.score) if finite else {}
-    loss = CHOSEN_BY[model.task]
+    metrics = evaluation.metrics(model.problem_type, e.truth, challenger.score) if finite else {}
+    loss = CHOSEN_BY[model.problem_type]
 
     rows = float(np.isfinite(challenger.score).sum())
-    enough = Bound(metric="rows", at_least=gate.min_rows)
+    enough = Threshold(metric="rows", at_least=gate.min_rows)
     yield _check("enough rows", "rows", rows, enough, f"rows judged, of {len(np.unique(e.days))} days:")
-    for bound in gate.quality:
-        yield _check("absolute quality", bound.metric, metrics.get(bound.metric), bound, bound.metric)
+    for threshold in gate.quality:
+        yield _check("absolute quality", threshold.metric, metrics.get(threshold.metric), threshold, threshold.metric)
     yield from _calibration(model, e, finite)
     yield _trivial(model, e, metrics.get(loss))
     yield _linear(model, e, metrics.get(loss))
@@ -110,9 +110,9 @@ def _checks(model: Model, e: Evidence) -> Iterator[Check]:
     yield from _slices(model, e, finite)
     if e.champion is not None or "champion" in e.missing:
         yield from _differential(model, e, finite)
-    too_good, limit = gate.too_good, _at_most(gate.microseconds_per_row)
-    words = f"{too_good.metric}, beyond which an input gives the outcome away:"
-    yield _check("too good to be true", too_good.metric, metrics.get(too_good.metric), too_good, words)
+    leakage, limit = gate.leakage, _at_most(gate.microseconds_per_row)
+    words = f"{leakage.metric}, beyond which an input gives the outcome away:"
+    yield _check("leakage", leakage.metric, metrics.get(leakage.metric), leakage, words)
     yield _check("scoring time", "microseconds a row", e.microseconds_per_row, limit, "microseconds to score a row:")
     yield _check("size", "megabytes", e.megabytes, _at_most(gate.megabytes), "megabytes of the logged model:")
     yield _signature(model, e)
@@ -120,7 +120,9 @@ def _checks(model: Model, e: Evidence) -> Iterator[Check]:
 
 def _calibration(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
     gap, means = None, "mean score off by"
-    if model.task == "regression":  # the least absolute error aims at the median, which skewed outcomes have elsewhere
+    if (
+        model.problem_type == "regression"
+    ):  # the least absolute error aims at the median, which skewed outcomes have elsewhere
         means = "median error"
         gap = float(abs(np.median(e.challenger.score - e.truth))) if finite else None
     elif finite:
@@ -135,31 +137,31 @@ def _calibration(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
 
 def _trivial(model: Model, e: Evidence, loss: float | None) -> Check:
     trivial = _mean_loss(model, e.truth, _constant(model, e))
-    words = f"{CHOSEN_BY[model.task]} {_show(loss)} against {_show(trivial)} of a constant:"
-    at_most = _at_most(-model.gate.better_than_trivial)
-    return _check("trivial baseline", CHOSEN_BY[model.task], _over(loss, trivial), at_most, words, "+.2%")
+    words = f"{CHOSEN_BY[model.problem_type]} {_show(loss)} against {_show(trivial)} of a constant:"
+    at_most = _at_most(-model.gate.better_than_dummy)
+    return _check("dummy baseline", CHOSEN_BY[model.problem_type], _over(loss, trivial), at_most, words, "+.2%")
 
 
 def _linear(model: Model, e: Evidence, loss: float | None) -> Check:
     linear = _mean_loss(model, e.truth, e.linear.score) if e.linear is not None else None
     why = f" ({e.missing['linear']})" if "linear" in e.missing else ""
-    by, at_most = CHOSEN_BY[model.task], _at_most(model.gate.not_worse_than_linear)
+    by, at_most = CHOSEN_BY[model.problem_type], _at_most(model.gate.not_worse_than_linear)
     words = f"{by} {_show(loss)} against {_show(linear)} of candidate {model.gate.linear}{why}:"
     return _check("linear baseline", by, _over(loss, linear), at_most, words, "+.2%")
 
 
 def _champion(model: Model, e: Evidence, finite: bool) -> Check:
     """On days later than both were fitted on; fewer rows than the gate needs are no comparison."""
-    gate, by, measured = model.gate, CHOSEN_BY[model.task], None
-    bound = _at_most(gate.not_worse_than_champion)
+    gate, by, measured = model.gate, CHOSEN_BY[model.problem_type], None
+    threshold = _at_most(gate.not_worse_than_champion)
     if e.champion is None:
-        return _check("champion", by, None, bound, f"against the champion ({e.missing['champion']})", "+.2%")
+        return _check("champion", by, None, threshold, f"against the champion ({e.missing['champion']})", "+.2%")
     later = e.days > np.datetime64(e.champion_saw) if e.champion_saw else np.ones(len(e.days), dtype=bool)
     if later.sum() < gate.min_rows:
         words = (
             f"against {e.champion.name}: {later.sum():,} rows of days that neither saw, {gate.min_rows:,} are needed"
         )
-        return _check("champion", by, None, bound, words, "+.2%")
+        return _check("champion", by, None, threshold, words, "+.2%")
     words = f"{by} against {e.champion.name}"
     if finite and np.isfinite(e.champion.score).all():
         own = loss_by_row(model, e.truth[later], e.challenger.score[later])
@@ -171,14 +173,14 @@ def _champion(model: Model, e: Evidence, finite: bool) -> Check:
             f"{by} {own.mean():.4g} against {other.mean():.4g} of {e.champion.name} on the same {later.sum():,} rows "
             f"({own.mean() / other.mean() - 1:+.2%}); at worst, by {gate.confidence:.0%} of resamples of days,"
         )
-    return _check("champion", by, measured, bound, words, "+.2%")
+    return _check("champion", by, measured, threshold, words, "+.2%")
 
 
 def _slices(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
     """In no slice may the model be worse than the constant by more than the bound; small ones are passed over, and
     when none of a column is large enough, that fails."""
-    slices, by = model.gate.slices, CHOSEN_BY[model.task]
-    bound = _at_most(slices.not_worse_by)
+    slices, by = model.gate.slices, CHOSEN_BY[model.problem_type]
+    threshold = _at_most(slices.not_worse_by)
     for column in slices.by:
         values = _slice_values(model, e.labels, column)
         found = False
@@ -191,9 +193,9 @@ def _slices(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
             own = _mean_loss(model, e.truth[inside], e.challenger.score[inside]) if finite else None
             constant = _mean_loss(model, e.truth[inside], _constant(model, e)[inside])
             words = f"{subject}, {inside.sum():,} rows: {by} {_show(own)} against {_show(constant)} of a constant:"
-            yield _check("slice", subject, _over(own, constant), bound, words, "+.2%")
+            yield _check("slice", subject, _over(own, constant), threshold, words, "+.2%")
         if not found:
-            yield _check("slice", column, None, bound, f"no {column} has {slices.min_rows} rows", "+.2%")
+            yield _check("slice", column, None, threshold, f"no {column} has {slices.min_rows} rows", "+.2%")
 
 
 def _slice_values(model: Model, labels: pl.DataFrame, column: str) -> pl.Series:
@@ -211,7 +213,7 @@ def _differential(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
     if e.champion is not None and finite and np.isfinite(e.champion.score).all():
         difference = np.abs(e.challenger.score - e.champion.score)
         shift = float(difference.mean())
-        if model.task == "classification":
+        if model.problem_type == "binary":
             decided = e.challenger.score >= e.challenger.decision_threshold
             changed = float((decided != (e.champion.score >= e.champion.decision_threshold)).mean())
         else:
@@ -236,26 +238,28 @@ def _signature(model: Model, e: Evidence) -> Check:
     return _check("signature", "inputs", float(len(declared | others)), _at_most(0.0), f"{words};")
 
 
-def _check(name: str, subject: str, measured: float | None, bound: Bound, words: str, form: str = ",.4g") -> Check:
+def _check(
+    name: str, subject: str, measured: float | None, threshold: Threshold, words: str, form: str = ",.4g"
+) -> Check:
     """The one place where a verdict is given."""
     if measured is not None and not np.isfinite(measured):
         measured = None
-    passed = measured is not None and bound.holds(measured)
-    limit = f"at {'least' if bound.at_least is not None else 'most'} {_show(bound.threshold, form)}"
+    passed = measured is not None and threshold.holds(measured)
+    limit = f"at {'least' if threshold.at_least is not None else 'most'} {_show(threshold.threshold, form)}"
     found = "could not be measured" if measured is None else _show(measured, form)
     sentence = f"{words} {found}, {limit} is asked for"
     return Check(
-        name=name, subject=subject, measured=measured, threshold=bound.threshold, passed=passed, sentence=sentence
+        name=name, subject=subject, measured=measured, threshold=threshold.threshold, passed=passed, sentence=sentence
     )
 
 
-def _at_most(value: float) -> Bound:
-    return Bound(metric="", at_most=value)
+def _at_most(value: float) -> Threshold:
+    return Threshold(metric="", at_most=value)
 
 
 def _constant(model: Model, e: Evidence) -> np.ndarray:
     """The best constant of the days fitted: their mean for log_loss, their median for mae."""
-    best: Callable[[np.ndarray], np.ndarray] = np.mean if model.task == "classification" else np.median
+    best: Callable[[np.ndarray], np.ndarray] = np.mean if model.problem_type == "binary" else np.median
     value = float(best(e.fitted_truth)) if len(e.fitted_truth) else float("nan")
     return np.full(len(e.truth), value)
 

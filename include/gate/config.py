@@ -5,7 +5,7 @@ from typing import Final
 from pydantic import Field
 
 from include.core.base import Config, Name
-from include.core.threshold import Bound
+from include.core.threshold import Threshold
 
 
 class Group(Config):
@@ -22,7 +22,7 @@ class Slices(Config):
     by: tuple[str, ...] = Field(min_length=1)
     groups: dict[Name, Group] = Field(default_factory=dict)
     min_rows: int = Field(ge=1, description="a smaller slice is not judged by itself")
-    not_worse_by: float = Field(description="share by which its loss may be over that of the trivial baseline there")
+    not_worse_by: float = Field(description="share by which its loss may be over that of the dummy baseline there")
 
 
 class Gate(Config):
@@ -30,12 +30,12 @@ class Gate(Config):
     the model's owner; `docs/concepts.md` says what each check is for. Shares are of 1, so that 0.02 is 2 %."""
 
     min_rows: int = Field(ge=1, description="rows judged; with fewer nothing is promoted")
-    quality: tuple[Bound, ...] = Field(min_length=1, description="absolute, on all rows judged")
+    quality: tuple[Threshold, ...] = Field(min_length=1, description="absolute, on all rows judged")
     calibration_gap: float = Field(gt=0, description="|mean score - mean outcome| at most; regression: |median error|")
     calibration_error: float | None = Field(
         default=None, gt=0, description="classification: expected calibration error at most, in 10 equal bins"
     )
-    better_than_trivial: float = Field(ge=0, description="share by which the loss must be under a constant's")
+    better_than_dummy: float = Field(ge=0, description="share by which the loss must be under a constant's")
     linear: str = Field(description="the candidate that is the linear baseline")
     not_worse_than_linear: float = Field(ge=0, description="share by which the loss may be over the linear one's")
     not_worse_than_champion: float = Field(ge=0, description="share that its loss may be over the champion's at worst")
@@ -47,14 +47,14 @@ class Gate(Config):
         default=None, gt=0, description="regression: a difference from the champion over this counts as changed"
     )
     score_shift: float = Field(gt=0, description="mean |difference| of scores from the champion's, at most")
-    too_good: Bound = Field(description="what no honest model reaches: beyond it, an input gives the outcome away")
+    leakage: Threshold = Field(description="what no honest model reaches: beyond it, an input gives the outcome away")
     microseconds_per_row: float = Field(default=200, gt=0, description="to score, at most")
     megabytes: float = Field(default=50, gt=0, description="size of the logged model, at most")
     inputs_may_change: bool = Field(default=False, description="set it in the change that gives the model other inputs")
 
 
 GATE_METRICS: Final[dict[str, tuple[str, ...]]] = {
-    "classification": ("log_loss", "brier", "roc_auc"),
+    "binary": ("log_loss", "brier", "roc_auc"),
     "regression": ("mae", "rmse", "r2"),
 }
 """What the gate can put a bound on; calibration has checks of its own."""

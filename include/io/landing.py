@@ -17,7 +17,7 @@ from uuid import uuid4
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from include.core.errors import BadDelivery
+from include.core.errors import DeliveryError
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import storage
@@ -109,7 +109,7 @@ class Landing:
         return bytes(self.fs.cat_file(f"{self.root}/{found.key}"))
 
     def sidecar(self, found: Found) -> Sidecar | None:
-        """What the supplier says of the file, if anything. Raises `BadDelivery` when it cannot be read."""
+        """What the supplier says of the file, if anything. Raises `DeliveryError` when it cannot be read."""
         content = read(self.fs, f"{self.root}/{found.key}.json")
         if content is None:
             return None
@@ -117,7 +117,7 @@ class Landing:
             return Sidecar.model_validate_json(content)
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-            raise BadDelivery(f"{found.uri}.json: not a sidecar ({wrong}); mend it or take it away") from error
+            raise DeliveryError(f"{found.uri}.json: not a sidecar ({wrong}); mend it or take it away") from error
 
     def available_at(self, found: Found) -> datetime:
         """Since when it was available, UTC: as first taken (manifest), else by its sidecar, else the object's time."""

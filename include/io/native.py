@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType
 
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.records import TableRef
 from include.io.tables import Scope, Tables
@@ -29,7 +29,7 @@ OUTSIDE = "DELTA_REPLACE_WHERE_MISMATCH"
 def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) -> tuple[DataFrame, int]:
     """The rows of the interval's days as they are now, and the table's version.
 
-    Raises `BadData` naming the table when it does not exist.
+    Raises `DataError` naming the table when it does not exist.
     """
     version = tables.version(table)
     reader = spark.read.format("delta").option("versionAsOf", version)
@@ -56,7 +56,7 @@ def replace(
     """Make the frame all there is in `scope`, in one commit, as `Tables.replace_files` does. The frame is computed
     again when another writer came first.
 
-    Raises `BadData` when a column is lost or of another type, or rows are outside of the scope.
+    Raises `DataError` when a column is lost or of another type, or rows are outside of the scope.
     """
     wanted = schema_of(frame)
 
@@ -84,7 +84,7 @@ def replace(
             if any(text in str(error) for text in CAME_FIRST):
                 raise CommitFailedError(str(error).splitlines()[0]) from error
             if isinstance(error, PySparkException) and error.getCondition() == OUTSIDE:
-                raise BadData(
+                raise DataError(
                     f"table {tables.uri(table)}: rows are outside of what they replace, {scope.sql()}"
                 ) from error
             raise

@@ -48,7 +48,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from include.config.model import Model
-from include.core.errors import NeedsAttention
+from include.core.errors import ActionRequiredError
 from include.core.names import experiment
 from include.core.records import GateDecision
 from include.core.settings import Settings, utc_now
@@ -168,7 +168,7 @@ class Loaded:
     estimator: Any
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
-    task: Literal["classification", "regression"]
+    problem_type: Literal["binary", "regression"]
     decision_threshold: float
 
 
@@ -206,16 +206,18 @@ class Registry:
             return self._first_finished(client, self._experiment_id(client, model), digest)
 
     def get_fit(self, run_id: str) -> FitRun:
-        """A finished fit by the id of its run. Raises `NeedsAttention` when there is none."""
+        """A finished fit by the id of its run. Raises `ActionRequiredError` when there is none."""
         with self._reached() as client:
             try:
                 run = client.get_run(run_id)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-                raise NeedsAttention(f"MLflow has no run {run_id}; run fit again") from error
+                raise ActionRequiredError(f"MLflow has no run {run_id}; run fit again") from error
             if run.info.status != "FINISHED" or not run.outputs or not run.outputs.model_outputs:
-                raise NeedsAttention(f"MLflow run {run_id} is {run.info.status}, not a finished fit; run fit again")
+                raise ActionRequiredError(
+                    f"MLflow run {run_id} is {run.info.status}, not a finished fit; run fit again"
+                )
             return _fit_run(run)
 
     def log_fit(self, fit: Fit) -> FitRun:
@@ -237,7 +239,7 @@ class Registry:
                 source_run_id=run_id,
                 tags={DIGEST: fit.digest},
                 params=params,
-                model_type=fit.model.task,
+                model_type=fit.model.problem_type,
             )
             mlflow.sklearn.log_model(
                 fit.estimator,
@@ -247,8 +249,8 @@ class Registry:
                 signature=_signature(fit.model),
                 pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
                 serialization_format="cloudpickle",  # MLflow's default differs between here and Databricks
-                pyfunc_predict_fn="predict_proba" if fit.model.task == "classification" else "predict",
-                metadata={"task": fit.model.task, "decision_threshold": fit.model.decision_threshold},
+                pyfunc_predict_fn="predict_proba" if fit.model.problem_type == "binary" else "predict",
+                metadata={"problem_type": fit.model.problem_type, "decision_threshold": fit.model.decision_threshold},
             )
             # after the model, or log_model would log those of the run once more
             now = _milliseconds(utc_now())
@@ -291,7 +293,7 @@ class Registry:
                 found = client.get_experiment_by_name(name)  # another was first
                 assert found is not None
         if found.lifecycle_stage == "deleted":
-            raise NeedsAttention(
+            raise ActionRequiredError(
                 f"MLflow experiment {name} was deleted; `mlflow experiments restore -x {found.experiment_id}` first"
             )
         return str(found.experiment_id)
@@ -326,7 +328,7 @@ class Registry:
             return _version(client.get_model_version(name, str(kept.version)))
 
     def get_version(self, model: str, version: int) -> Version:
-        """Raises `NeedsAttention`, naming the newest versions, when there is no such version."""
+        """Raises `ActionRequiredError`, naming the newest versions, when there is no such version."""
         with self._reached() as client:
             try:
                 return _version(client.get_model_version(self._named(model), str(version)))
@@ -337,7 +339,7 @@ class Registry:
                 there = (
                     f"the newest are {', '.join(map(str, newest))}" if newest else "run evaluate first, there is none"
                 )
-                raise NeedsAttention(f"{model} has no version {version} in the registry; {there}") from error
+                raise ActionRequiredError(f"{model} has no version {version} in the registry; {there}") from error
 
     def aliased(self, model: str, alias: str = CHAMPION) -> int | None:
         """The version that an alias points to, None when it points to none."""
@@ -363,12 +365,12 @@ class Registry:
         return self._load(f"models:/{fit.model_id}")
 
     def load_version(self, model: str, version: int) -> Loaded:
-        """A version of a registered model. Raises `NeedsAttention` when there is no such version."""
+        """A version of a registered model. Raises `ActionRequiredError` when there is no such version."""
         self.get_version(model, version)
         return self._load(f"models:/{self._named(model)}/{version}")
 
     def files(self, model: str, version: int) -> Files:
-        """The files of a version as the registry holds them now. Raises `NeedsAttention` when there is no version."""
+        """The files of a version as the registry holds them now. Raises `ActionRequiredError` when there is no version."""
         self.get_version(model, version)
         digest, size = sha256(), 0
         with self._downloaded(f"models:/{self._named(model)}/{version}") as path:
@@ -404,7 +406,7 @@ class Registry:
             estimator=estimator,
             numeric=tuple(c.name for c in columns if c.type is DataType.double),
             categorical=tuple(c.name for c in columns if c.type is DataType.string),
-            task=metadata["task"],
+            problem_type=metadata["problem_type"],
             decision_threshold=float(metadata["decision_threshold"]),
         )
 

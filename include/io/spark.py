@@ -21,7 +21,7 @@ import polars as pl
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.records import TableRef
 from include.io import native
@@ -127,7 +127,7 @@ def write(
 ) -> TableRef:
     """Make the frame all there is in the scope.
 
-    `expected` is the number of rows each day must have: with another, `BadData` names the first day, and nothing is
+    `expected` is the number of rows each day must have: with another, `DataError` names the first day, and nothing is
     committed. The executors of a local Spark write a few files, which delta-rs puts into the table's partitions: for a
     file a day Spark takes longer, and the JVM starts a process for each.
     """
@@ -145,9 +145,9 @@ def write(
 
 def _require_rows(table: str, counted: dict[date | None, int], expected: Mapping[date, int]) -> None:
     if lost := counted.pop(None, 0):
-        raise BadData(f"{table}: {lost} rows were made without a day")
+        raise DataError(f"{table}: {lost} rows were made without a day")
     found = cast(dict[date, int], counted)
     wrong = {day for day in expected.keys() | found.keys() if expected.get(day, 0) != found.get(day, 0)}
     if wrong:
         day = min(wrong)
-        raise BadData(f"{table}, {day}: {found.get(day, 0)} rows were made of {expected.get(day, 0)} entities")
+        raise DataError(f"{table}, {day}: {found.get(day, 0)} rows were made of {expected.get(day, 0)} entities")

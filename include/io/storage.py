@@ -9,7 +9,7 @@ from typing import Any
 
 import fsspec
 
-from include.core.errors import BadConfig, nearest
+from include.core.errors import ConfigError, nearest
 from include.core.settings import Settings
 
 ENDPOINT, KEY, SECRET = "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
@@ -65,8 +65,8 @@ def mlflow_variables(settings: Settings) -> Mapping[str, str | None]:
 
 
 def _options(settings: Settings) -> dict[str, str]:
-    """Raises `BadConfig` for a name that not all of the libraries would be given."""
+    """Raises `ConfigError` for a name that not all of the libraries would be given."""
     for name in settings.storage_options:
         if name not in OPTIONS:
-            raise BadConfig(f"storage_options has {name!r}, which is none of its names{nearest(name, OPTIONS)}")
+            raise ConfigError(f"storage_options has {name!r}, which is none of its names{nearest(name, OPTIONS)}")
     return {name: value.get_secret_value() for name, value in settings.storage_options.items()}

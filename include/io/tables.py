@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
-from include.core.errors import BadConfig, BadData
+from include.core.errors import ConfigError, DataError
 from include.core.interval import Interval
 from include.core.records import TableRef
 from include.core.settings import Settings
@@ -68,7 +68,7 @@ class Tables:
     def __init__(self, settings: Settings) -> None:
         self.root = settings.tables.rstrip("/")
         if wrong := sorted({c for c in self.root if c in NOT_IN_PATHS or not c.isascii()}):
-            raise BadConfig(f"tables are in {self.root!r}, which has {wrong}: polars finds no files there; move them")
+            raise ConfigError(f"tables are in {self.root!r}, which has {wrong}: polars finds no files there; move them")
         self.options = storage.delta_options(settings, self.root)
         self.catalog = settings.catalog
         self.commit_metadata = {"run_id": settings.run_id, "git_commit": settings.git_commit}
@@ -77,11 +77,11 @@ class Tables:
         return f"{self.root}/{table}"
 
     def open(self, table: str, version: int | None = None) -> DeltaTable:
-        """Raises `BadData` naming the table when it does not exist."""
+        """Raises `DataError` naming the table when it does not exist."""
         try:
             return DeltaTable(self.uri(table), version=version, storage_options=self.options)
         except TableNotFoundError as error:
-            raise BadData(f"table {self.uri(table)} does not exist yet; run the step that makes it first") from error
+            raise DataError(f"table {self.uri(table)} does not exist yet; run the step that makes it first") from error
 
     def exists(self, table: str) -> bool:
         return DeltaTable.is_deltatable(self.uri(table), storage_options=self.options)
@@ -113,13 +113,13 @@ class Tables:
         `rows` may be a function from what is in the scope now to what shall be: it is called again when another
         writer came first, and nothing is committed when it changes nothing. An empty frame empties the scope. Rows are
         sorted, so that equal content is equal bytes.
-        Raises `BadData` when columns or types are not the table's, or rows are outside of the scope.
+        Raises `DataError` when columns or types are not the table's, or rows are outside of the scope.
         """
 
         def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
             if callable(rows):
                 if current is None:
-                    raise BadData(f"table {self.uri(table)} does not exist yet, so that its rows cannot be changed")
+                    raise DataError(f"table {self.uri(table)} does not exist yet, so that its rows cannot be changed")
                 before = pl.scan_delta(current).filter(scope.expr()).collect()
                 wanted = rows(before)
                 if wanted.sort(sort_by).equals(before.sort(sort_by)):
@@ -128,7 +128,7 @@ class Tables:
                 wanted = rows
             schema = Schema.from_arrow(wanted.clear().to_arrow().schema)
             if outside := wanted.filter(~scope.expr().fill_null(False)).height:
-                raise BadData(
+                raise DataError(
                     f"table {self.uri(table)}: {outside} rows are outside of what they replace, {scope.sql()}"
                 )
             current = current or self.open_or_create(table, schema, ["day"])
@@ -157,7 +157,7 @@ class Tables:
         """Make the rows of local Parquet files (at least one) all there is in `scope`, in one commit and in the order
         they have; they are streamed. Makes the table, partitioned by `partition_by`, when there is none.
 
-        A new column may come, and is null in rows written before; raises `BadData` when one is lost or gets another
+        A new column may come, and is null in rows written before; raises `DataError` when one is lost or gets another
         type.
         """
         # whether Spark takes a column for never null depends on its plan, from run to run
@@ -246,12 +246,14 @@ def _refuse_drift(uri: str, before: Schema, after: Schema, *, may_grow: bool) ->
     types = {field.name: field.type for field in after.fields}
     lost = [field.name for field in before.fields if types.get(field.name) != field.type]
     if lost:
-        raise BadData(
+        raise DataError(
             f"table {uri}: lost or of another type: {', '.join(lost)}; other days have it, so keep the column"
         )
     new = sorted(types.keys() - {field.name for field in before.fields})
     if new:
         if not may_grow:
-            raise BadData(f"table {uri} has no column {', '.join(new)}; it is made anew when its folder is moved away")
+            raise DataError(
+                f"table {uri} has no column {', '.join(new)}; it is made anew when its folder is moved away"
+            )
         log.warning("table %s: new columns %s; days written before have none until they are run again", uri, new)
     return bool(new)

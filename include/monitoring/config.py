@@ -6,10 +6,10 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from include.core.base import Config
-from include.core.threshold import Bound
+from include.core.threshold import Threshold
 
 METRICS: Final[dict[str, tuple[str, ...]]] = {
-    "classification": (
+    "binary": (
         "log_loss",
         "brier",
         "roc_auc",
@@ -30,7 +30,7 @@ def _quoted(written: Any) -> Any:
     return written
 
 
-class Rule(Bound):
+class Rule(Threshold):
     """Too poor: the metric over all rows breaks its bound on at least `days` of the newest `of` measured days."""
 
     days: int = Field(ge=1)

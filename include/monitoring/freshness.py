@@ -25,26 +25,28 @@ from include.monitoring.records import Punctuality
 LATE = "scores_late"
 
 
-def table_freshness(subject: str, run_day: date, needed: date | None, days: Sequence[date]) -> Freshness:
+def table_freshness(subject: str, run_date: date, needed: date | None, days: Sequence[date]) -> Freshness:
     """Of a table whose `days` (sorted) are those it has: late when `needed`, if there is any, is not among them.
 
     Later days do not count, so that a night which is repeated finds the same.
     """
-    newest = _newest(days, needed or run_day)
+    newest = _newest(days, needed or run_date)
     behind = (needed - newest).days if needed and newest else None
     if needed is None:
-        sentence = f"{subject}: nothing is needed by {run_day}"
+        sentence = f"{subject}: nothing is needed by {run_date}"
     elif newest is None:
-        sentence = f"{subject} has no day up to {needed}, which the night of {run_day} needs"
+        sentence = f"{subject} has no day up to {needed}, which the night of {run_date} needs"
     elif behind:
-        sentence = f"{subject} ends on {newest}, {_days(behind)} before {needed}, which the night of {run_day} needs"
+        sentence = f"{subject} ends on {newest}, {_days(behind)} before {needed}, which the night of {run_date} needs"
     else:
-        sentence = f"{subject} has {needed}, as the night of {run_day} needs"
+        sentence = f"{subject} has {needed}, as the night of {run_date} needs"
     late = needed is not None and newest != needed
-    return Freshness(subject=subject, day=run_day, newest_day=newest, behind_days=behind, late=late, sentence=sentence)
+    return Freshness(subject=subject, day=run_date, newest_day=newest, behind_days=behind, late=late, sentence=sentence)
 
 
-def scores_freshness(project: Project, model: Model, run_day: date, found: Punctuality, *, prepared: bool) -> Freshness:
+def scores_freshness(
+    project: Project, model: Model, run_date: date, found: Punctuality, *, prepared: bool
+) -> Freshness:
     """Of a model's published scores: whether those of the day before the run day came in time (see above).
 
     `prepared`: whether the night of that day is prepared.
@@ -72,7 +74,7 @@ def scores_freshness(project: Project, model: Model, run_day: date, found: Punct
         behind = (day - found.newest_day).days
     return Freshness(
         subject=model.name,
-        day=run_day,
+        day=run_date,
         newest_day=found.newest_day,
         behind_days=behind,
         late=late,
@@ -80,9 +82,9 @@ def scores_freshness(project: Project, model: Model, run_day: date, found: Punct
     )
 
 
-def is_live(project: Project, run_day: date, prepared_at: datetime | None) -> bool:
+def is_live(project: Project, run_date: date, prepared_at: datetime | None) -> bool:
     """Whether a night was prepared before the cutoff of the next one; see above."""
-    return prepared_at is not None and prepared_at < project.cutoff_at(run_day + timedelta(days=1))
+    return prepared_at is not None and prepared_at < project.cutoff_at(run_date + timedelta(days=1))
 
 
 def late_alert(model: Model, scores: Freshness) -> Alert:

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from include.config.model import Model
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.records import Alert
 from include.monitoring.config import METRICS, Rule
 from include.monitoring.records import DayValue
@@ -30,11 +30,13 @@ def measure_day(model: Model, rows: pl.DataFrame) -> pl.DataFrame:
 
     `rows`: score, prediction and outcome (f64, null: not known, or known to have none), and the slices' columns as
     text. Only rows with an outcome are measured. Returns the columns of `MEASURED`; `value` is null where a metric is
-    not defined, as AUC of one class. Raises `BadData` when an outcome of a classification is neither 0 nor 1.
+    not defined, as AUC of one class. Raises `DataError` when an outcome of a classification is neither 0 nor 1.
     """
     known = rows.drop_nulls("outcome")
-    if model.task == "classification" and (wrong := known.filter(~pl.col("outcome").is_in([0.0, 1.0])).height):
-        raise BadData(f"{model.name}: {wrong} of {known.height} values of outcome {model.outcome} are neither 0 nor 1")
+    if model.problem_type == "binary" and (wrong := known.filter(~pl.col("outcome").is_in([0.0, 1.0])).height):
+        raise DataError(
+            f"{model.name}: {wrong} of {known.height} values of outcome {model.outcome} are neither 0 nor 1"
+        )
     parts = [(ALL, ALL, known)]
     for column in model.monitor.slices:
         of_value = known.with_columns(pl.col(column).fill_null(NO_VALUE)).partition_by(column, as_dict=True)
@@ -59,8 +61,8 @@ def performance(model: Model, known: pl.DataFrame) -> dict[str, float | None]:
     (mean of score minus outcome). mae, rmse and mean_error are in the outcome's unit.
     """
     truth, score = known["outcome"].to_numpy(), known["score"].to_numpy()
-    measured = evaluation.metrics(model.task, truth, score)
-    if len(truth) and model.task == "classification":
+    measured = evaluation.metrics(model.problem_type, truth, score)
+    if len(truth) and model.problem_type == "binary":
         measured |= {
             "mean_score": float(score.mean()),
             "calibration_gap": float((score - truth).mean()),
@@ -69,10 +71,10 @@ def performance(model: Model, known: pl.DataFrame) -> dict[str, float | None]:
         }
     elif len(truth):
         measured["mean_error"] = float((score - truth).mean())
-    return {name: measured.get(name) for name in METRICS[model.task]}
+    return {name: measured.get(name) for name in METRICS[model.problem_type]}
 
 
-def breach(model: Model, rule: Rule, measured: Sequence[DayValue], run_day: date) -> Alert | None:
+def breach(model: Model, rule: Rule, measured: Sequence[DayValue], run_date: date) -> Alert | None:
     """The alert of a rule that is broken as of a run day; None when it is not, or too few days are measured.
 
     `measured`: the days that may count, the newest first. The window can span versions; each day's is said.
@@ -86,13 +88,13 @@ def breach(model: Model, rule: Rule, measured: Sequence[DayValue], run_day: date
     return Alert(
         subject=model.name,
         rule=rule.name,
-        day=run_day,
+        day=run_date,
         sentence=(
             f"{model.name}: {rule.metric} is {side} {rule.threshold:g} on {len(broken)} of the newest {len(newest)}"
             f" days measured, and {rule.days} of {rule.of} are too many: {days}. Look at view model_performance for "
-            f"slices and days, and at the night's data in data_quality. To go back to another version (view ledger): "
+            f"slices and days, and at the night's data in data_quality. To go back to another version (view `promotion_history`): "
             f"python -m include.cli promote --model {model.name} --version VERSION --from-day "
-            f"{run_day + timedelta(days=1)} --by YOU --why WHY. Owner: {model.owner}. "
+            f"{run_date + timedelta(days=1)} --by YOU --why WHY. Owner: {model.owner}. "
             "Runbook: docs/runbooks/alert-rule-broken.md"
         ),
     )

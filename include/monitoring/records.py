@@ -25,7 +25,7 @@ class Punctuality:
 
 
 @dataclass(frozen=True)
-class PreparedNight:
+class Preparation:
     """When a night was prepared last (UTC), and how many rows of features it has."""
 
     day: date

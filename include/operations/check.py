@@ -9,56 +9,54 @@ from datetime import date, datetime
 import polars as pl
 
 from include.config.loading import model_names
-from include.core.errors import NeedsAttention
-from include.core.interval import Interval
+from include.core.errors import ActionRequiredError
+from include.core.interval import BLOCK_DAYS, Interval
 from include.core.names import features_table
 from include.core.project import Project
-from include.core.records import Night
+from include.core.records import PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.postgres.predictions import content_digest
+from include.io.postgres.predictions import batch_digest
 from include.io.registry import Registry
 from include.io.tables import Tables
 from include.steps.publish import batch_id
 
-CHUNK_DAYS = 31  # bounds memory
-
 
 def check(project: Project, interval: Interval, settings: Settings) -> list[str]:
     """A sentence for each thing that is wrong in the interval, naming what and where; empty when all agrees."""
-    nights = [*postgres.days.nights(settings, project.name, interval)]
-    latest = postgres.days.nights(settings, project.name, interval, "latest")
+    prepared_days = [*postgres.days.read_prepared_days(settings, project.name, interval)]
+    latest = postgres.days.read_prepared_days(settings, project.name, interval, "latest")
     findings = [
         f"{project.name} {day}: there is no night of this day; run its prepare"
-        for day in sorted(set(interval.days) - {n.day for n in nights})
+        for day in sorted(set(interval.days) - {n.day for n in prepared_days})
     ]
-    findings += _features(project, interval, [*nights, *latest], Tables(settings))
-    made_as_of = {(n.day, n.as_of): n.rows for n in (*latest, *nights)}
+    findings += _features(project, interval, [*prepared_days, *latest], Tables(settings))
+    rows_as_of = {(n.day, n.as_of): n.rows for n in (*latest, *prepared_days)}
     for model in model_names(project.name):
-        for chunk in interval.chunks(CHUNK_DAYS):
+        for chunk in interval.chunks(BLOCK_DAYS):
             findings += _batches(model, chunk, settings)
-            findings += _pointers(project, model, chunk, settings, made_as_of)
+            findings += _pointers(project, model, chunk, settings, rows_as_of)
         findings += _versions(model, interval, settings)
     return findings
 
 
-def _features(project: Project, interval: Interval, nights: list[Night], tables: Tables) -> Iterator[str]:
+def _features(project: Project, interval: Interval, prepared_days: list[PreparedDay], tables: Tables) -> Iterator[str]:
     """The rows that each night says, and those in its features."""
     table = features_table(project.name)
     counted: dict[tuple[date, str], int] = {}
     if tables.exists(table):
         within = pl.col("day").is_between(interval.start, interval.end)
-        rows = tables.scan(table).filter(within).group_by("day", "knowledge").len().collect()
-        counted = {(day, knowledge): count for day, knowledge, count in rows.iter_rows()}
-    for night in nights:
-        found = counted.pop((night.day, night.knowledge), 0)
-        if found != night.rows:
+        rows = tables.scan(table).filter(within).group_by("day", "data_view").len().collect()
+        counted = {(day, data_view): count for day, data_view, count in rows.iter_rows()}
+    for prepared_day in prepared_days:
+        found = counted.pop((prepared_day.day, prepared_day.data_view), 0)
+        if found != prepared_day.rows:
             yield (
-                f"{project.name} {night.day}: its night ({night.knowledge}) has {night.rows} rows, "
+                f"{project.name} {prepared_day.day}: its night ({prepared_day.data_view}) has {prepared_day.rows} rows, "
                 f"{table} has {found}; run build_features for the day"
             )
-    for (day, knowledge), found in sorted(counted.items()):
-        yield f"{project.name} {day}: {table} has {found} rows ({knowledge}) of a day that has no such night"
+    for (day, data_view), found in sorted(counted.items()):
+        yield f"{project.name} {day}: {table} has {found} rows ({data_view}) of a day that has no such night"
 
 
 def _batches(model: str, interval: Interval, settings: Settings) -> Iterator[str]:
@@ -72,7 +70,7 @@ def _batches(model: str, interval: Interval, settings: Settings) -> Iterator[str
             yield f"{where} says {batch['rows']} rows, predictions has {rows.height}"
         if strays := rows.filter((pl.col("model") != model) | (pl.col("day") != batch["day"])).height:
             yield f"{where} has {strays} rows in predictions that say another model or day"
-        if content_digest(rows, "score", "prediction") != batch["digest"]:
+        if batch_digest(rows, "score", "prediction") != batch["digest"]:
             yield f"{where}: its predictions are not those that were published, their digest is another; restore them"
         if batch_id(model, batch["day"], batch["model_version"], batch["digest"]) != batch["batch_id"]:
             yield f"{where}: its id does not follow from model, day, version and digest; one of them was changed"
@@ -83,7 +81,7 @@ def _pointers(
     model: str,
     interval: Interval,
     settings: Settings,
-    made_as_of: Mapping[tuple[date, datetime], int],
+    rows_as_of: Mapping[tuple[date, datetime], int],
 ) -> Iterator[str]:
     """What readers follow: the right batch, of the right version, of all that the night had."""
     pointers = postgres.predictions.pointers(settings, model, interval)
@@ -95,7 +93,7 @@ def _pointers(
             continue
         if (pointer["of_model"], pointer["of_day"]) != (model, day):
             yield f"{where} is of {pointer['of_model']} {pointer['of_day']}; publish the day again"
-        expected = made_as_of.get((day, pointer["as_of"]))
+        expected = rows_as_of.get((day, pointer["as_of"]))
         if expected is None:
             yield f"{where} was made as of {pointer['as_of']:%Y-%m-%d %H:%M:%S} UTC, and no night of the day was then"
         elif expected != pointer["rows"]:
@@ -108,7 +106,7 @@ def _pointers(
                 f"{pointer['published_at']:%Y-%m-%d %H:%M:%S} UTC, the ledger {said} of that day; if it was not asked "
                 "to score with that version, score and publish the day again"
             )
-    prepared = {day for day, _ in made_as_of}
+    prepared = {day for day, _ in rows_as_of}
     published = set(pointers["day"])
     for day, version in postgres.promotions.champions(settings, model, interval).items():
         if day in prepared and day not in published:
@@ -128,5 +126,5 @@ def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[st
     for version, day in first_day.items():
         try:
             Registry(settings).get_version(model, version)
-        except NeedsAttention as error:
+        except ActionRequiredError as error:
             yield f"{model} {day}: the ledger names version {version} as champion, but {error}"

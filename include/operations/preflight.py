@@ -1,6 +1,6 @@
 """outlook: what awaits the runs of a DAG for a range of days, for whoever is about to start them. Reads only.
 
-`airflow dags backfill` asks it through `cli outlook`.
+`airflow dags backfill` asks it through `cli preflight`.
 """
 
 from datetime import date
@@ -16,33 +16,33 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.steps.land import missing_by_day
 
-Kind = Literal["prepare", "train", "score", "monitor", "replay"]
+Kind = Literal["prepare", "train", "score", "monitor", "simulate"]
 
 
-class Outlook(Record):
+class Preflight(Record):
     """`kind` is None for a DAG that is not one of the product's with a run a day."""
 
     kind: Kind | None = None
     waits: dict[date, list[str]] = Field(default={}, description="what a day's run would wait for, as sentences")
-    cure: str | None = Field(default=None, description="the command that makes what they wait for, if there is one")
+    fix: str | None = Field(default=None, description="the command that makes what they wait for, if there is one")
     published: dict[str, list[date]] = Field(default={}, description="the days of a model that readers see")
 
 
-def outlook(dag_id: str, interval: Interval, settings: Settings) -> Outlook:
+def preflight(dag_id: str, interval: Interval, settings: Settings) -> Preflight:
     """What the runs of a DAG for these days would find."""
     kind, project, model = _find(dag_id)
-    if kind is None or project is None or kind == "replay":
-        return Outlook(kind=kind)
-    waits = (missing_by_day if kind == "prepare" else _nights)(project, interval, settings)
+    if kind is None or project is None or kind == "simulate":
+        return Preflight(kind=kind)
+    waits = (missing_by_day if kind == "prepare" else _prepared_days)(project, interval, settings)
     publishes = model if kind == "score" else None
     published = (
         {publishes: sorted(postgres.predictions.pointers(settings, publishes, interval)["day"])} if publishes else {}
     )
-    return Outlook(kind=kind, waits=waits, cure=_cure(project, kind, sorted(waits)), published=published)
+    return Preflight(kind=kind, waits=waits, fix=_fix(project, kind, sorted(waits)), published=published)
 
 
 def _find(dag_id: str) -> tuple[Kind | None, Project | None, str | None]:
-    of_projects: tuple[Kind, ...] = ("prepare", "monitor", "replay")
+    of_projects: tuple[Kind, ...] = ("prepare", "monitor", "simulate")
     of_models: tuple[Kind, ...] = ("train", "score")
     for name in project_names():
         for kind in of_projects:
@@ -55,14 +55,14 @@ def _find(dag_id: str) -> tuple[Kind | None, Project | None, str | None]:
     return None, None, None
 
 
-def _cure(project: Project, kind: Kind, days: list[date]) -> str | None:
-    if not days or (kind == "prepare" and not project.replay):
+def _fix(project: Project, kind: Kind, days: list[date]) -> str | None:
+    if not days or (kind == "prepare" and not project.simulate):
         return None
     if kind == "prepare":
-        return f"python -m include.cli replay --project {project.name} --start {days[0]} --end {days[-1]}"
+        return f"python -m include.cli simulate --project {project.name} --start {days[0]} --end {days[-1]}"
     return f"airflow dags backfill {project.name}_prepare -s {days[0]} -e {days[-1]}"
 
 
-def _nights(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
-    missing = postgres.days.missing_nights(settings, project.name, interval)
+def _prepared_days(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
+    missing = postgres.days.unprepared_days(settings, project.name, interval)
     return {day: [f"the night of {day} is not prepared: {project.name}_prepare"] for day in missing}

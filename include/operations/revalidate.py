@@ -1,4 +1,4 @@
-"""requeue: after a rule was mended, judge again what is in quarantine or refused. Nothing is rebuilt here; the log
+"""revalidate: after a rule was mended, judge again what is in quarantine or refused. Nothing is rebuilt here; the log
 says what to rebuild."""
 
 import logging
@@ -6,24 +6,24 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from include.core.errors import BadConfig, nearest
+from include.core.errors import ConfigError, nearest
 from include.core.interval import Interval
 from include.core.names import deliveries_table, quarantine_table
 from include.core.project import Project
-from include.core.records import Requeued
+from include.core.records import Revalidated
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.tables import Tables
-from include.steps.verdicts import judge
+from include.steps.verdicts import give_verdicts
 
 log = logging.getLogger(__name__)
 
 
-def revalidate(project: Project, interval: Interval, settings: Settings, *, feed: str | None = None) -> Requeued:
+def revalidate(project: Project, interval: Interval, settings: Settings, *, feed: str | None = None) -> Revalidated:
     """Judge again the deliveries of files of these days (of one feed, or of all) that are accepted and have rows in
     quarantine, and those that are refused; by the expectations as they are now. Again changes nothing."""
     if feed is not None and feed not in project.feeds:
-        raise BadConfig(f"{project.name} has no feed {feed!r}{nearest(feed, project.feeds)}")
+        raise ConfigError(f"{project.name} has no feed {feed!r}{nearest(feed, project.feeds)}")
     feeds, tables = [feed] if feed else list(project.feeds), Tables(settings)
     before = _quarantined(tables, feeds, interval)
     there = before.select("feed", "delivery_id").unique()
@@ -32,7 +32,7 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     accepted = listed.filter(pl.col("verdict") == "accepted").join(there, on=["feed", "delivery_id"], how="semi")
     waiting = pl.concat([accepted, listed.filter(pl.col("verdict") == "refused")]).sort("day", "feed", "delivery_id")
 
-    judged = judge(project, waiting, settings)
+    given = give_verdicts(project, waiting, settings)
     after = _quarantined(tables, feeds, interval)
     verdicts = dict(
         tables.scan(deliveries_table(project.name)).filter(of_feeds).select("delivery_id", "verdict").collect().rows()
@@ -48,22 +48,22 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
             stay += len(held)
         if taken != (delivery["verdict"] == "accepted") or (taken and kept != held):
             changed.add((name, delivery["day"]))
-    log.info("%s: %d rows came back, %d stay in quarantine, %d refused", interval, back, stay, len(judged.refused))
+    log.info("%s: %d rows came back, %d stay in quarantine, %d refused", interval, back, stay, len(given.refused))
     out_of_date = _out_of_date(project, changed, settings)
     for days in out_of_date:
         command = f"python -m include.cli build_features --project {project.name} --start {days.start} --end {days.end}"
         log.warning(
             "features, outcomes and scores of run days %s are out of date; make all of them again by the DAG "
-            "%s_reprocess with these days, or by hand, beginning with: %s (then outcomes, score, publish)",
+            "%s_backfill_range with these days, or by hand, beginning with: %s (then outcomes, score, publish)",
             days, project.name, command,
         )  # fmt: skip
-    return Requeued(
+    return Revalidated(
         interval=interval,
         rows=back,
-        version=judged.version,
-        judged=waiting.height,
+        table_version=given.version,
+        revalidated=waiting.height,
         stay=stay,
-        refused=judged.refused,
+        refused=given.refused,
         out_of_date=tuple(out_of_date),
     )
 
@@ -88,10 +88,13 @@ def _out_of_date(project: Project, changed: set[tuple[str, date]], settings: Set
     reading: set[date] = set()
     for name, day in changed:
         feed = project.feeds[name]
-        reading |= {day + timedelta(days=feed.lag_days + n) for n in range(feed.history_days + 1)}
+        reading |= {day + timedelta(days=feed.delay_days + n) for n in range(feed.lookback_days + 1)}
     if not reading:
         return []
     prepared = {
-        n.day for n in postgres.days.nights(settings, project.name, Interval(start=min(reading), end=max(reading)))
+        n.day
+        for n in postgres.days.read_prepared_days(
+            settings, project.name, Interval(start=min(reading), end=max(reading))
+        )
     }
     return Interval.covering(reading & prepared)

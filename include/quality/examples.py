@@ -12,7 +12,7 @@ import polars as pl
 from include.core.project import Project
 
 EXAMPLES = 3
-LONGEST = 40
+MAX_CHARACTERS = 40
 HIDDEN = "(hidden)"
 MISSING = "(missing)"
 EMAIL = re.compile(r"\S(?:@|\uff20|%40)\S", re.IGNORECASE)
@@ -26,7 +26,7 @@ def shown(project: Project, text: str) -> str:
     if EMAIL.search(text) or any(re.fullmatch(f, part) for f in formats for part in parts):
         return HIDDEN
     printable = "".join(c if c.isprintable() else "�" for c in text)  # PostgreSQL takes no NUL, a log no line break
-    return printable if len(printable) <= LONGEST else f"{printable[: LONGEST - 1]}…"
+    return printable if len(printable) <= MAX_CHARACTERS else f"{printable[: MAX_CHARACTERS - 1]}…"
 
 
 def examples(

@@ -31,7 +31,7 @@ from great_expectations.render.view.view import DefaultJinjaPageView
 
 from include.config.loading import read_yaml
 from include.core import schemas
-from include.core.errors import BadConfig, nearest
+from include.core.errors import ConfigError, nearest
 from include.core.project import Project
 from include.quality.examples import shown
 
@@ -179,7 +179,7 @@ class Suites:
 
         Great Expectations takes milliseconds for an expectation on a frame of any size. So expectations that look at
         one row at a time are evaluated on all deliveries together first; only where that shows that rows of a delivery
-        may break one, and for what is about a whole delivery, it is looked at alone. Raises `BadConfig` when one cannot
+        may break one, and for what is about a whole delivery, it is looked at alone. Raises `ConfigError` when one cannot
         be evaluated.
         """
         expectations = self._expectations[feed]
@@ -297,7 +297,7 @@ class Suites:
             columns = _columns(config.kwargs)
             if problem := _exception(result.exception_info):
                 about = f"{name} of {', '.join(columns)}"
-                raise BadConfig(f"expectations.yaml, {feed}: {about} cannot be evaluated: {problem}")
+                raise ConfigError(f"expectations.yaml, {feed}: {about} cannot be evaluated: {problem}")
             counted = "element_count" in measured
             at = measured.get("unexpected_index_list") or []
             found[config.meta["number"]] = Finding(
@@ -314,7 +314,7 @@ class Suites:
             )
         if lost := set(numbers) - found.keys():
             entry = self._expectations[feed][min(lost)]
-            raise BadConfig(f"expectations.yaml, {feed}: Great Expectations gave no result for {entry}")
+            raise ConfigError(f"expectations.yaml, {feed}: Great Expectations gave no result for {entry}")
         return found
 
     def _observed(self, columns: Sequence[str], measured: Mapping[str, Any]) -> str:
@@ -327,7 +327,7 @@ class Suites:
 
 def _is_count(expectation: Any) -> bool:
     return _name(expectation) == "table_row_count_to_be_between" and all(
-        isinstance(bound, int | float | None) for bound in (expectation.min_value, expectation.max_value)
+        isinstance(threshold, int | float | None) for threshold in (expectation.min_value, expectation.max_value)
     )
 
 
@@ -396,13 +396,13 @@ def _exception(info: dict[str, Any]) -> str | None:
 def declared_expectations(project: Project) -> dict[str, list[Any]]:
     """Feed -> Great Expectations objects: those that always hold, then those of the file, numbered in `meta`.
 
-    Raises `BadConfig` naming feed, place and cure.
+    Raises `ConfigError` naming feed, place and cure.
     """
     path = project.folder / "expectations.yaml"
     declared = read_yaml(path)
     if unknown := declared.keys() - project.feeds.keys():
         name = min(unknown)
-        raise BadConfig(f"{path}: no feed {name!r}{nearest(name, project.feeds)}")
+        raise ConfigError(f"{path}: no feed {name!r}{nearest(name, project.feeds)}")
     known = {_snake(name): getattr(gxe, name) for name in dir(gxe) if re.match("Expect[A-Z]", name)}
     known |= {_snake(kind.__name__): kind for kind in _Own.__subclasses__()}
     found: dict[str, list[Any]] = {}
@@ -441,23 +441,23 @@ def _expectation(
     where: str, columns: Collection[str], entry: dict[str, Any], known: Mapping[str, Any], number: int
 ) -> Any:
     if not isinstance(entry, dict):
-        raise BadConfig(f"{where}: must be a mapping with expect, severity and arguments")
+        raise ConfigError(f"{where}: must be a mapping with expect, severity and arguments")
     arguments = {**entry, "meta": {"number": number}}
     name = str(arguments.pop("expect", ""))
     if name not in known:
-        raise BadConfig(f"{where}: no expectation {name!r}{nearest(name, known)}")
+        raise ConfigError(f"{where}: no expectation {name!r}{nearest(name, known)}")
     if arguments.get("severity") not in ("critical", "warning"):
-        raise BadConfig(f"{where}: {name}: severity must be critical or warning")
+        raise ConfigError(f"{where}: {name}: severity must be critical or warning")
     for column in _columns(arguments):
         if column not in columns:
-            raise BadConfig(f"{where}: {name}: clean has no column {column!r}{nearest(str(column), columns)}")
+            raise ConfigError(f"{where}: {name}: clean has no column {column!r}{nearest(str(column), columns)}")
     known_arguments = known[name].__fields__
     if unknown := sorted(arguments.keys() - known_arguments.keys()):
-        raise BadConfig(f"{where}: {name}: no argument {unknown[0]!r}{nearest(unknown[0], known_arguments)}")
+        raise ConfigError(f"{where}: {name}: no argument {unknown[0]!r}{nearest(unknown[0], known_arguments)}")
     try:
         return known[name](**arguments)
     except ValueError as error:
-        raise BadConfig(f"{where}: {name}: {error}") from error
+        raise ConfigError(f"{where}: {name}: {error}") from error
 
 
 def _name(expectation: Any) -> str:

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any
 
 from include.config.model import Model
-from include.core.errors import BadConfig, NeedsAttention
+from include.core.errors import ActionRequiredError, ConfigError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import FailedDay, Ranged
@@ -20,7 +20,7 @@ from include.steps.declared import STEPS
 
 log = logging.getLogger(__name__)
 
-LONGEST = 500  # characters that are kept of why a day failed
+MAX_REASON = 500  # characters that are kept of why a day failed
 
 
 def run_range(
@@ -30,12 +30,12 @@ def run_range(
     days: Iterable[date],
     settings: Settings,
     *,
-    tell: Callable[[str], None] = log.info,
+    report: Callable[[str], None] = log.info,
     **options: Any,
 ) -> Ranged:
-    """Run a step for `days` of the interval, as `run` does, a chunk at a time; `tell` is told how far it is.
+    """Run a step for `days` of the interval, as `run` does, a chunk at a time; `report` is called with how far it is.
 
-    A day for which the step raises `NeedsAttention` is left out and listed; the other days are done without it. What
+    A day for which the step raises `ActionRequiredError` is left out and listed; the other days are done without it. What
     is not about a day, such as a database that does not answer, is raised.
     """
     chunks = [chunk for part in Interval.covering(days) for chunk in part.chunks(STEPS[step].range_days)]
@@ -50,7 +50,7 @@ def run_range(
             else:
                 rows += found
                 done += part.days
-        tell(f"{step} of {config.name}: {len(done)} of {total} days done, {len(failed)} failed; now at {chunk.end}")
+        report(f"{step} of {config.name}: {len(done)} of {total} days done, {len(failed)} failed; now at {chunk.end}")
     return Ranged(
         interval=interval,
         rows=rows,
@@ -65,9 +65,9 @@ def _parts(
     """Parts of the interval with the rows that were made of them; a day that failed is one with the reason."""
     try:
         rows = run(step, config, interval, settings, **options).rows
-    except BadConfig:  # wrong for each day
+    except ConfigError:  # wrong for each day
         raise
-    except NeedsAttention as error:
+    except ActionRequiredError as error:
         if interval.start == interval.end:
             found: list[tuple[Interval, int | str]] = [
                 (interval, _shortened(error.by_day.get(interval.start, str(error))))
@@ -87,7 +87,7 @@ def _parts(
 
 
 def _shortened(why: str) -> str:
-    return why if len(why) <= LONGEST else f"{why[:LONGEST]} …"
+    return why if len(why) <= MAX_REASON else f"{why[:MAX_REASON]} …"
 
 
 def record_range(project: Project, interval: Interval, settings: Settings, *, done: bool) -> None:
@@ -95,11 +95,11 @@ def record_range(project: Project, interval: Interval, settings: Settings, *, do
     now = utc_now()
     postgres.audit.record_step(
         settings,
-        "reprocess",
+        "backfill_range",
         project.name,
         interval,
         state="success" if done else "failed",
         started_at=now,
         ended_at=now,
-        error=None if done else NeedsAttention("days failed"),
+        error=None if done else ActionRequiredError("days failed"),
     )

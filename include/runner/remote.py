@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ConfigDict, validate_call
 
 from include.core.base import Record
-from include.core.errors import NeedsAttention, NotYet
+from include.core.errors import ActionRequiredError, NotReadyError
 from include.core.interval import Interval
 from include.core.records import StepResult
 from include.core.settings import Settings
@@ -52,20 +52,20 @@ def main() -> None:
     step, config = _typed(declared.function), declared.load_config(call.config)
     try:
         left = step(config, call.interval, settings, **call.options).model_dump_json()
-    except NotYet as error:
+    except NotReadyError as error:
         left = json.dumps({NOT_YET: str(error)})
     filesystem, path = storage.filesystem(settings, call.record)
     write_whole(filesystem, path, left.encode())
 
 
 def answer(step: str, record: str, settings: Settings) -> StepResult:
-    """The record that a step left. Raises `NotYet` when the step did, and `NeedsAttention` when there is none."""
+    """The record that a step left. Raises `NotReadyError` when the step did, and `ActionRequiredError` when there is none."""
     filesystem, path = storage.filesystem(settings, record)
     content = read(filesystem, path)
     if content is None:
-        raise NeedsAttention(f"{step} succeeded on Databricks, but left no record at {record}; clear the task")
+        raise ActionRequiredError(f"{step} succeeded on Databricks, but left no record at {record}; clear the task")
     if why := json.loads(content).get(NOT_YET):
-        raise NotYet(why)
+        raise NotReadyError(why)
     return STEPS[step].result.model_validate_json(content)
 
 

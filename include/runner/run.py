@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from include.config.model import Model
-from include.core.errors import NotYet
+from include.core.errors import NotReadyError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import StepResult
@@ -30,7 +30,7 @@ def run(name: str, config: Project | Model, interval: Interval, settings: Settin
     try:
         result = step.function(config, interval, settings, **options)
         step.finish(result, settings)
-    except NotYet:
+    except NotReadyError:
         _record(name, config, interval, settings, started_at, "skipped")
         raise
     except Exception as error:
@@ -51,7 +51,7 @@ def record(
     settings: Settings,
     started_at: datetime,
 ) -> None:
-    """Do the same for a step that ran on Databricks. `result` is None when it raised `NotYet`."""
+    """Do the same for a step that ran on Databricks. `result` is None when it raised `NotReadyError`."""
     if result is None:
         _record(name, config, interval, settings, started_at, "skipped")
         return
@@ -72,7 +72,17 @@ def _record_success(
     if result.tentative:
         return
     state: Literal["skipped", "success"] = "skipped" if result.skipped else "success"
-    _record(name, config, interval, settings, started_at, state, rows=result.rows, version=result.version)
+    _record(
+        name,
+        config,
+        interval,
+        settings,
+        started_at,
+        state,
+        rows=result.rows,
+        table_version=result.table_version,
+        model_version=result.model_version,
+    )
 
 
 def _record(

@@ -11,12 +11,12 @@ import polars as pl
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.names import clean_table, deliveries_table, features_table
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
-from include.core.records import Featured, Knowledge, Night
+from include.core.records import DataView, Featured, PreparedDay
 from include.core.settings import Settings
 from include.io import postgres, spark
 from include.io.tables import Scope, Tables
@@ -25,21 +25,21 @@ log = logging.getLogger(__name__)
 
 
 def build_features(
-    project: Project, interval: Interval, settings: Settings, *, knowledge: Knowledge = "night"
+    project: Project, interval: Interval, settings: Settings, *, data_view: DataView = "point_in_time"
 ) -> Featured:
     """Replace `features_<project>` of the interval in one commit: a row for each entity of each day, or it fails.
 
-    The project's `features.build` gives day, entity_id and feature columns; `as_of` (UTC) and `knowledge` are added.
-    What is made with knowledge `latest` stands beside the night's own.
-    Of a `project.sample` of the entities they go to a table of their own, and there are no nights. Rows are left out
+    The project's `features.build` gives day, entity_id and feature columns; `as_of` (UTC) and `data_view` are added.
+    What is made with data_view `latest` stands beside the night's own.
+    Of a `project.entity_fraction` of the entities they go to a table of their own, and there are no nights. Rows are left out
     last, so that features that count other entities are those of all.
-    Raises `BadData` when a day has no accepted delivery of a required feed, or rows were lost or doubled.
+    Raises `DataError` when a day has no accepted delivery of a required feed, or rows were lost or doubled.
     """
     tables = Tables(settings)
     listing_version = tables.version(deliveries_table(project.name))
     deliveries = tables.scan(deliveries_table(project.name), listing_version).collect()
-    known = known_deliveries(project, deliveries, interval, knowledge)
-    moments = as_of_days(project, deliveries, interval, knowledge)
+    known = known_deliveries(project, deliveries, interval, data_view)
+    moments = as_of_days(project, deliveries, interval, data_view)
 
     expected = _entities(project, tables, known)
     with spark.job() as (session, staged):
@@ -49,23 +49,23 @@ def build_features(
         moments_frame = _small(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
         module = importlib.import_module(f"include.projects.{project.name}.features")
         built: DataFrame = module.build(feeds, known_frame, project.timezone)
-        frame = built.join(F.broadcast(moments_frame), "day").withColumn("knowledge", F.lit(knowledge))
-        if project.sample < 1:
-            frame = frame.filter(_in_sample_by_spark(project.sample))
+        frame = built.join(F.broadcast(moments_frame), "day").withColumn("data_view", F.lit(data_view))
+        if project.entity_fraction < 1:
+            frame = frame.filter(_in_fraction_by_spark(project.entity_fraction))
         try:
             table = spark.write(
                 frame,
                 tables,
-                features_table(project.name, project.sample),
-                Scope(interval, {"knowledge": [knowledge]}),
+                features_table(project.name, project.entity_fraction),
+                Scope(interval, {"data_view": [data_view]}),
                 staged,
                 sort_by=["entity_id"],
-                partition_by=["day", "knowledge"],
+                partition_by=["day", "data_view"],
                 expected=expected,
                 metadata={**versions, "deliveries": ",".join(known["delivery_id"].unique().sort())},
             )
-        except BadData as error:
-            raise BadData(
+        except DataError as error:
+            raise DataError(
                 f"{project.folder / 'features.py'}: {error}; each entity gives one row, and columns stay"
             ) from error
     log.info("%s: %d rows of features, version %d", interval, table.rows, table.version)
@@ -73,16 +73,18 @@ def build_features(
     return Featured(
         interval=interval,
         rows=table.rows,
-        version=table.version,
+        table_version=table.version,
         table=table,
-        nights=_nights(project, knowledge, known, moments, expected, versions) if project.sample == 1 else (),
-        sample=project.sample,
+        prepared_days=_prepared_days(project, data_view, known, moments, expected, versions)
+        if project.entity_fraction == 1
+        else (),
+        entity_fraction=project.entity_fraction,
     )
 
 
-def record_nights(built: Featured, settings: Settings) -> None:
+def record_prepared_days(built: Featured, settings: Settings) -> None:
     """Record the prepared days, which training and scoring wait for: when a day is recorded, its features are there."""
-    postgres.days.record_nights(settings, built.nights)
+    postgres.days.record_prepared_days(settings, built.prepared_days)
 
 
 def _feeds(
@@ -107,53 +109,53 @@ def _small(session: SparkSession, frame: pl.DataFrame) -> DataFrame:
 def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[date, int]:
     """Run day -> number of its entities: rows of the entity's feed in the delivery in force."""
     feed = project.entity.feed
-    in_force = known.filter(pl.col("feed") == feed).filter(
-        pl.col("day") == pl.col("run_day").dt.offset_by(f"-{project.feeds[feed].lag_days}d")
+    current_as_of = known.filter(pl.col("feed") == feed).filter(
+        pl.col("day") == pl.col("run_date").dt.offset_by(f"-{project.feeds[feed].delay_days}d")
     )
     rows = (
         tables
         .scan(clean_table(feed))
-        .filter(pl.col("day").is_between(in_force["day"].min(), in_force["day"].max()))
-        .join(in_force.lazy().select("run_day", "day", "delivery_id"), on=["day", "delivery_id"])
+        .filter(pl.col("day").is_between(current_as_of["day"].min(), current_as_of["day"].max()))
+        .join(current_as_of.lazy().select("run_date", "day", "delivery_id"), on=["day", "delivery_id"])
     )
-    if project.sample < 1:
-        rows = rows.filter(_in_sample(project.sample))
-    return dict(rows.group_by("run_day").len().collect().iter_rows())
+    if project.entity_fraction < 1:
+        rows = rows.filter(_in_fraction(project.entity_fraction))
+    return dict(rows.group_by("run_date").len().collect().iter_rows())
 
 
-def _in_sample(sample: float) -> pl.Expr:
+def _in_fraction(fraction: float) -> pl.Expr:
     """Whether a row's entity is in a sample of that share: by a hash of it, so that it is on each day and in each run,
     and in each greater sample too."""
-    bound = _bound(sample)
+    threshold = _limit(fraction)
     return pl.col("entity_id").map_elements(
-        lambda entity: hashlib.sha256(entity.encode()).hexdigest()[:8] < bound, return_dtype=pl.Boolean
+        lambda entity: hashlib.sha256(entity.encode()).hexdigest()[:8] < threshold, return_dtype=pl.Boolean
     )
 
 
-def _in_sample_by_spark(sample: float) -> Column:
+def _in_fraction_by_spark(fraction: float) -> Column:
     """The same; that the two agree is checked with each write, as the number of rows of each day."""
-    return F.substring(F.sha2("entity_id", 256), 1, 8) < _bound(sample)
+    return F.substring(F.sha2("entity_id", 256), 1, 8) < _limit(fraction)
 
 
-def _bound(sample: float) -> str:
+def _limit(fraction: float) -> str:
     """What the first 8 digits of a hash in the sample are below."""
-    return f"{int(sample * 16**8):08x}"
+    return f"{int(fraction * 16**8):08x}"
 
 
-def _nights(
+def _prepared_days(
     project: Project,
-    knowledge: Knowledge,
+    data_view: DataView,
     known: pl.DataFrame,
     moments: Mapping[date, datetime],
     rows: Mapping[date, int],
     versions: Mapping[str, int],
-) -> tuple[Night, ...]:
-    used = dict(known.group_by("run_day").agg(pl.col("delivery_id").sort()).iter_rows())
+) -> tuple[PreparedDay, ...]:
+    used = dict(known.group_by("run_date").agg(pl.col("delivery_id").sort()).iter_rows())
     return tuple(
-        Night(
+        PreparedDay(
             project=project.name,
             day=day,
-            knowledge=knowledge,
+            data_view=data_view,
             as_of=moment,
             deliveries=tuple(used.get(day, ())),
             table_versions=dict(versions),

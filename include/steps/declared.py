@@ -76,7 +76,7 @@ STEPS = {
             records.Featured,
             remote=True,
             range_days=SPARK_RANGE_DAYS,
-            afterwards="record_nights",
+            afterwards="record_prepared_days",
         ),
         Step("fit", Model, records.Fitted, remote=True),
         Step("evaluate", Model, records.Evaluated),
@@ -86,7 +86,7 @@ STEPS = {
         Step("publish", Model, records.Published),
         Step("outcomes", Project, records.Recorded),
         Step("monitor", Project, records.Monitored),
-        Step("revalidate", Project, records.Requeued, _OPERATIONS),
+        Step("revalidate", Project, records.Revalidated, _OPERATIONS),
         Step("unpublish", Model, records.Unpublished, _OPERATIONS),
     )
 }

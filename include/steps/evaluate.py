@@ -8,14 +8,14 @@ from threadpoolctl import threadpool_limits
 
 from include.config.loading import load_project
 from include.config.model import Model
-from include.core.errors import BadData, NeedsAttention
+from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import Evaluated, Fitted
 from include.core.settings import Settings
 from include.io.registry import FitRun, Registry
 from include.io.tables import Tables
-from include.io.training_sets import snapshot_of
+from include.io.training_sets import training_set_of_run
 from include.training import evaluation
 from include.training.evaluation import CHOSEN_BY
 from include.training.training_set import LABEL
@@ -31,46 +31,46 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     that the fits saw, also when the tables have changed since. On a sample of the entities nothing is registered, so
     that there is no version that could be promoted or score.
 
-    `interval` and `rows` of the result are of the days judged. Raises `NeedsAttention` when nothing was fitted or
-    a run is not there, `BadData` when the candidates saw different data or the days judged are not later.
+    `interval` and `rows` of the result are of the days holdout. Raises `ActionRequiredError` when nothing was fitted or
+    a run is not there, `DataError` when the candidates saw different data or the days judged are not later.
     """
     if not fitted:
-        raise NeedsAttention(f"{model.name}: no candidate was fitted for {interval}; run fit first")
+        raise ActionRequiredError(f"{model.name}: no candidate was fitted for {interval}; run fit first")
     project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
     order = [candidate.name for candidate in model.candidates]
     fits = sorted(fitted, key=lambda f: order.index(f.candidate) if f.candidate in order else len(order))
     runs = [registry.get_fit(f.run_id) for f in fits]
     _require_comparable(project, model, interval, fits, runs)
-    snapshot = snapshot_of(project, model, interval, tables, runs[0])
+    training_set = training_set_of_run(project, model, interval, tables, runs[0])
 
-    judged = snapshot.judged_rows
-    truth = judged[LABEL].to_numpy()
+    holdout = training_set.holdout_rows
+    truth = holdout[LABEL].to_numpy()
     measured = []
     for each, run in zip(fits, runs, strict=True):
         loaded = registry.load_fit(run)
         with threadpool_limits(1):
-            features = evaluation.inputs(judged, loaded.numeric, loaded.categorical)
-            score = evaluation.predict(model.task, loaded.estimator, features)
+            features = evaluation.inputs(holdout, loaded.numeric, loaded.categorical)
+            score = evaluation.predict(model.problem_type, loaded.estimator, features)
         if not np.isfinite(score).all():
-            raise BadData(f"{model.name}: {each.candidate} scores rows of {snapshot.judge} as NaN or infinite")
-        measured.append(evaluation.metrics(model.task, truth, score))
-    by = CHOSEN_BY[model.task]
+            raise DataError(f"{model.name}: {each.candidate} scores rows of {training_set.holdout} as NaN or infinite")
+        measured.append(evaluation.metrics(model.problem_type, truth, score))
+    by = CHOSEN_BY[model.problem_type]
     best = min(range(len(fits)), key=lambda n: measured[n][by])
     for each, metrics in zip(fits, measured, strict=True):
-        log.info("%s %s on %s: %s", model.name, each.candidate, snapshot.judge,
+        log.info("%s %s on %s: %s", model.name, each.candidate, training_set.holdout,
                  ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "rows"))  # fmt: skip
 
     found = Evaluated(
-        interval=snapshot.judge,
-        rows=judged.height,
+        interval=training_set.holdout,
+        rows=holdout.height,
         model=model.name,
         candidate=fits[best].candidate,
         run_id=runs[best].run_id,
         metrics=measured[best],
     )
-    if project.sample < 1:
+    if project.entity_fraction < 1:
         log.info("%s: %s has the least %s, on a sample of %g of the entities: no version is made of it", model.name,
-                 found.candidate, by, project.sample)  # fmt: skip
+                 found.candidate, by, project.entity_fraction)  # fmt: skip
         return found
     version = registry.register(
         model,
@@ -78,18 +78,18 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
         {
             **{name: value for name, value in runs[best].tags.items() if name in CARRIED},
             "chosen_by": by,
-            "judge_end": snapshot.judge.end,
-            **{f"judged_{name}": value for name, value in measured[best].items()},
+            "holdout_end": training_set.holdout.end,
+            **{f"holdout_{name}": value for name, value in measured[best].items()},
         },
     )
     log.info("%s: %s has the least %s; version %d", model.name, found.candidate, by, version.version)
-    return found.model_copy(update={"version": version.version, "run_id": version.run_id})
+    return found.model_copy(update={"model_version": version.version, "run_id": version.run_id})
 
 
 CARRIED = (
-    *("project", "model", "candidate", "day", "as_of", "interval_start", "fit_end", "judge_start"),
+    *("project", "model", "candidate", "day", "as_of", "interval_start", "fit_end", "holdout_start"),
     *("deliveries_version", "features_version", "outcome_version", "data_digest"),
-    *("knowledge", "sample", "config_digest", "lock_digest", "git_commit", "seed"),
+    *("data_view", "entity_fraction", "config_digest", "lock_digest", "git_commit", "seed"),
 )
 """The tags of a run that its version carries too."""
 
@@ -101,18 +101,18 @@ def _require_comparable(
     for each, run in zip(fits, runs, strict=True):
         where = f"{model.name}: candidate {each.candidate}, MLflow run {each.run_id},"
         if (each.model, run.tags.get("model"), run.digest) != (model.name, model.name, each.digest):
-            raise BadData(f"{where} is not the fit it says it is; run fit again")
+            raise DataError(f"{where} is not the fit it says it is; run fit again")
         if run.tags.get("day") != str(interval.end) or interval.start != interval.end:
-            raise BadData(f"{where} is of the run day {run.tags.get('day')}, not of {interval}; evaluate that day")
-        if float(run.tags.get("sample", 1)) != project.sample:
-            raise BadData(
-                f"{where} was fitted on a sample of {run.tags['sample']} of the entities, and project.yaml says "
-                f"{project.sample:g} now; run fit again"
+            raise DataError(f"{where} is of the run day {run.tags.get('day')}, not of {interval}; evaluate that day")
+        if float(run.tags.get("entity_fraction", 1)) != project.entity_fraction:
+            raise DataError(
+                f"{where} was fitted on a sample of {run.tags['entity_fraction']} of the entities, and project.yaml says "
+                f"{project.entity_fraction:g} now; run fit again"
             )
-        if each.judge.start <= each.interval.end:
-            raise BadData(f"{where} was fitted on days to {each.interval.end} and would be judged on {each.judge}")
+        if each.holdout.start <= each.interval.end:
+            raise DataError(f"{where} was fitted on days to {each.interval.end} and would be judged on {each.holdout}")
     if len({run.tags.get("data_digest") for run in runs}) > 1:
-        raise BadData(
+        raise DataError(
             f"{model.name}: the rows of {interval} changed between the fits of {', '.join(f.candidate for f in fits)}, "
             "so that they cannot be compared; run fit again for all candidates"
         )

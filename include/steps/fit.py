@@ -14,17 +14,18 @@ from threadpoolctl import threadpool_limits
 from include.config.loading import load_project
 from include.config.model import Model
 from include.core.code import code_digest
-from include.core.errors import BadConfig, BadData, NeedsAttention, nearest
+from include.core.errors import ActionRequiredError, ConfigError, DataError, nearest
 from include.core.interval import Interval
 from include.core.project import Project
-from include.core.records import Fitted, Knowledge
+from include.core.records import DataView, Fitted
 from include.core.settings import Settings, utc_now
 from include.io.registry import DeltaPart, Fit, FitRun, Input, Registry
 from include.io.tables import Scope, Tables
-from include.io.training_sets import read_snapshot, sources, versions_now
-from include.training import evaluation, training_set
+from include.io.training_sets import read_training_set, sources, versions_now
+from include.training import evaluation
+from include.training import training_set as training_set_module
 from include.training.config import Candidate
-from include.training.training_set import LABEL, Snapshot
+from include.training.training_set import LABEL, TrainingSet
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ LOCKS = [folder / "requirements.txt" for folder in Path(__file__).parents[1:3]] 
 
 
 def fit(
-    model: Model, interval: Interval, settings: Settings, *, candidate: str, knowledge: Knowledge = "night"
+    model: Model, interval: Interval, settings: Settings, *, candidate: str, data_view: DataView = "point_in_time"
 ) -> Fitted:
     """Fit a candidate for the run day `interval`, judge it on later days than it was fitted on, and log both.
 
@@ -41,22 +42,22 @@ def fit(
     step that is started again, also after other days were written to the tables, changes nothing. Versions of the
     tables are tags and not part of the key: they differ between a night and its replay, the rows do not.
 
-    `rows` and `interval` of the result are of the days fitted. Raises `NeedsAttention` for more than one day or too
-    few labelled ones, `BadConfig` for a candidate or parameter that there is not, `BadData` as `take_snapshot` does.
+    `rows` and `interval` of the result are of the days fitted. Raises `ActionRequiredError` for more than one day or too
+    few labelled ones, `ConfigError` for a candidate or parameter that there is not, `DataError` as `build_training_set` does.
     """
     chosen = named_candidate(model, candidate)
     if interval.start != interval.end:
-        raise NeedsAttention(
+        raise ActionRequiredError(
             f"{model.name}: a training is of one run day, and {interval} is {len(interval.days)}; "
             "train each day by itself, in ascending order, since each night has a champion to beat"
         )
     project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
     names, versions = sources(project, model), versions_now(project, model, tables)
-    snapshot = read_snapshot(project, model, interval, tables, versions, knowledge)
-    if snapshot.missing:
-        missing = ", ".join(map(str, snapshot.missing))
+    training_set = read_training_set(project, model, interval, tables, versions, data_view)
+    if training_set.missing:
+        missing = ", ".join(map(str, training_set.missing))
         log.warning("%s: no labelled rows of %s; trained without", model.name, missing)
-    digest = _digest(project, model, chosen, snapshot)
+    digest = _digest(project, model, chosen, training_set)
     run = registry.find_fit(model, digest)
     if run:
         log.info("%s %s: fitted already, MLflow run %s", model.name, candidate, run.run_id)
@@ -64,40 +65,48 @@ def fit(
         parts = [
             Input(
                 name=names[what],
-                source=DeltaPart(tables.uri(names[what]), versions[what], Scope(snapshot.interval, where).sql()),
-                rows=snapshot.rows.height,
+                source=DeltaPart(tables.uri(names[what]), versions[what], Scope(training_set.interval, where).sql()),
+                rows=training_set.rows.height,
             )
-            for what, where in (("features", {"knowledge": sorted({"night", knowledge})}), ("outcome", {}))
+            for what, where in (("features", {"data_view": sorted({"point_in_time", data_view})}), ("outcome", {}))
         ]
         run = _fit(
-            model, chosen, snapshot, digest, parts, _provenance(project, model, snapshot, versions, settings), registry
+            model,
+            chosen,
+            training_set,
+            digest,
+            parts,
+            _provenance(project, model, training_set, versions, settings),
+            registry,
         )
     return Fitted(
-        interval=snapshot.fit,
-        rows=snapshot.fitted_rows.height,
+        interval=training_set.fit,
+        rows=training_set.fitted_rows.height,
         model=model.name,
         candidate=candidate,
         run_id=run.run_id,
         digest=digest,
-        judge=snapshot.judge,
+        holdout=training_set.holdout,
     )
 
 
 def _fit(
     model: Model,
     candidate: Candidate,
-    snapshot: Snapshot,
+    training_set: TrainingSet,
     digest: str,
     inputs: list[Input],
     provenance: dict[str, Any],
     registry: Registry,
 ) -> FitRun:
-    fitted, judged = snapshot.fitted_rows, snapshot.judged_rows
+    fitted, holdout = training_set.fitted_rows, training_set.holdout_rows
     started = utc_now()
-    estimator = train(model, candidate, snapshot)
+    estimator = train(model, candidate, training_set)
     with threadpool_limits(1):
-        score = evaluation.predict(model.task, estimator, evaluation.inputs(judged, model.numeric, model.categorical))
-    metrics = evaluation.metrics(model.task, judged[LABEL].to_numpy(), score)
+        score = evaluation.predict(
+            model.problem_type, estimator, evaluation.inputs(holdout, model.numeric, model.categorical)
+        )
+    metrics = evaluation.metrics(model.problem_type, holdout[LABEL].to_numpy(), score)
     seconds = (utc_now() - started).total_seconds()
     run = registry.log_fit(
         Fit(
@@ -113,37 +122,37 @@ def _fit(
     )
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "rows")
     log.info("%s %s: fitted on %d rows of %s in %.1f s; judged on %s: %s", model.name, candidate.name, fitted.height,
-             snapshot.fit, seconds, snapshot.judge, shown)  # fmt: skip
+             training_set.fit, seconds, training_set.holdout, shown)  # fmt: skip
     return run
 
 
-def train(model: Model, candidate: Candidate, snapshot: Snapshot) -> BaseEstimator:
-    """The candidate, fitted on the days of the snapshot to fit on. Raises `BadConfig` for a parameter that there is
-    not, `BadData` when all rows have one outcome."""
-    estimator, fitted = _build(model, candidate), snapshot.fitted_rows
+def train(model: Model, candidate: Candidate, training_set: TrainingSet) -> BaseEstimator:
+    """The candidate, fitted on the days of the snapshot to fit on. Raises `ConfigError` for a parameter that there is
+    not, `DataError` when all rows have one outcome."""
+    estimator, fitted = _build(model, candidate), training_set.fitted_rows
     _require_classes(model, fitted)
     with threadpool_limits(1):  # sums in another order differ in the last bits
         return estimator.fit(evaluation.inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
 
 
 def _provenance(
-    project: Project, model: Model, snapshot: Snapshot, versions: dict[str, int], settings: Settings
+    project: Project, model: Model, training_set: TrainingSet, versions: dict[str, int], settings: Settings
 ) -> dict[str, Any]:
     """Tags: where all came from. `evaluate` and `reproduce` read the versions and the data digest back."""
     return {
         "project": model.project,
         "model": model.name,
-        "day": snapshot.day,
-        "as_of": snapshot.as_of.isoformat(),
-        "knowledge": snapshot.knowledge,
-        "sample": project.sample,
-        "interval_start": snapshot.interval.start,
-        "interval_end": snapshot.interval.end,
-        "fit_end": snapshot.fit.end,
-        "judge_start": snapshot.judge.start,
-        "missing_days": " ".join(map(str, snapshot.missing)) or "none",
+        "day": training_set.day,
+        "as_of": training_set.as_of.isoformat(),
+        "data_view": training_set.data_view,
+        "entity_fraction": project.entity_fraction,
+        "interval_start": training_set.interval.start,
+        "interval_end": training_set.interval.end,
+        "fit_end": training_set.fit.end,
+        "holdout_start": training_set.holdout.start,
+        "missing_days": " ".join(map(str, training_set.missing)) or "none",
         **{f"{what}_version": version for what, version in versions.items()},
-        "data_digest": snapshot.digest,
+        "data_digest": training_set.digest,
         "config_digest": model.digest,
         "lock_digest": lock_digest(),
         "git_commit": settings.git_commit,
@@ -152,21 +161,21 @@ def _provenance(
     }
 
 
-def _digest(project: Project, model: Model, candidate: Candidate, snapshot: Snapshot) -> str:
+def _digest(project: Project, model: Model, candidate: Candidate, training_set: TrainingSet) -> str:
     parts = {
         "project": project.name,
-        "sample": project.sample,  # also where its rows are all there are: what was tried on it stays apart
+        "entity_fraction": project.entity_fraction,  # also where its rows are all there are: what was tried on it stays apart
         "model": model.name,
         "candidate": candidate.name,
         "config": model.digest,  # candidates, seed and all else of model.yaml, and estimator.py
         "outcome": project.outcomes[model.outcome].sql,
-        "day": str(snapshot.day),
-        "as_of": snapshot.as_of.isoformat(),
-        "fit": str(snapshot.fit),
-        "judge": str(snapshot.judge),
-        "rows": snapshot.digest,
+        "day": str(training_set.day),
+        "as_of": training_set.as_of.isoformat(),
+        "fit": str(training_set.fit),
+        "holdout": str(training_set.holdout),
+        "rows": training_set.digest,
         "lock": lock_digest(),
-        "code": code_digest([Path(__file__), training_set, evaluation]),
+        "code": code_digest([Path(__file__), training_set_module, evaluation]),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -178,12 +187,12 @@ def lock_digest() -> str:
 
 
 def named_candidate(model: Model, name: str) -> Candidate:
-    """Raises `BadConfig`, with the nearest name, when `model.yaml` has no such candidate."""
+    """Raises `ConfigError`, with the nearest name, when `model.yaml` has no such candidate."""
     for candidate in model.candidates:
         if candidate.name == name:
             return candidate
     there = [c.name for c in model.candidates]
-    raise BadConfig(f"{model.folder / 'model.yaml'}: no candidate {name!r}{nearest(name, there)}")
+    raise ConfigError(f"{model.folder / 'model.yaml'}: no candidate {name!r}{nearest(name, there)}")
 
 
 def _build(model: Model, candidate: Candidate) -> BaseEstimator:
@@ -191,12 +200,12 @@ def _build(model: Model, candidate: Candidate) -> BaseEstimator:
     try:
         return module.build(candidate.params, model.numeric, model.categorical, model.seed)
     except (TypeError, ValueError) as error:
-        raise BadConfig(f"{model.folder / 'model.yaml'}: candidates, {candidate.name}: {error}") from error
+        raise ConfigError(f"{model.folder / 'model.yaml'}: candidates, {candidate.name}: {error}") from error
 
 
 def _require_classes(model: Model, fitted: pl.DataFrame) -> None:
-    if model.task == "classification" and fitted[LABEL].n_unique() < 2:
-        raise BadData(
+    if model.problem_type == "binary" and fitted[LABEL].n_unique() < 2:
+        raise DataError(
             f"{model.name}: all {fitted.height} rows to fit on have the outcome {fitted[LABEL][0]:g}; "
             f"check the SQL of outcome {model.outcome} in project.yaml"
         )

@@ -11,21 +11,21 @@ from threadpoolctl import threadpool_limits
 
 from include.config.loading import load_project
 from include.config.model import Model
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.names import features_table
 from include.core.project import Project
-from include.core.records import Check, Evaluated, Fitted, GateDecision, Knowledge
+from include.core.records import Check, DataView, Evaluated, Fitted, GateDecision
 from include.core.settings import Settings
 from include.gate import checks
-from include.gate.checks import Evidence, Scored
+from include.gate.checks import Evidence, HoldoutScores
 from include.io import postgres
-from include.io.postgres.gate_decisions import Judged
+from include.io.postgres.gate_decisions import GateSubject
 from include.io.registry import Loaded, Registry
 from include.io.tables import Tables
-from include.io.training_sets import snapshot_of
+from include.io.training_sets import training_set_of_run
 from include.training import evaluation
-from include.training.training_set import KEY, LABEL, Snapshot
+from include.training.training_set import KEY, LABEL, TrainingSet
 
 log = logging.getLogger(__name__)
 
@@ -39,65 +39,65 @@ def gate(
     `model.gate`; the decision goes to PostgreSQL and MLflow, and each check to the log.
 
     A rejection is a decision, not an error. It is held against the champion of the trainings before it
-    (`ledger.opponent`). The same version, champion and rules again give the decision that there is, without judging.
+    (`promotions.champion_to_beat`). The same version, champion and rules again give the decision that there is, without judging.
     What was tried on a sample of the entities is rejected as that, and nothing is recorded.
-    Raises `BadData` when the version is not of this run day, or the rows judged are no longer to be had.
+    Raises `DataError` when the version is not of this run day, or the rows judged are no longer to be had.
     """
     project = load_project(model.project)
-    if project.sample < 1 or evaluated.version is None:
-        rejected = _of_sample(project, model, interval, evaluated)
+    if project.entity_fraction < 1 or evaluated.model_version is None:
+        rejected = _of_fraction(project, model, interval, evaluated)
         log.warning("%s (%s) REJECTED: %s", model.name, evaluated.candidate, rejected.why_not)
         return rejected
     registry, tables = Registry(settings), Tables(settings)
-    version = registry.get_version(model.name, evaluated.version)
+    version = registry.get_version(model.name, evaluated.model_version)
     if version.tags.get("day") != str(interval.end) or version.tags.get("model") != model.name:
-        raise BadData(
+        raise DataError(
             f"version {version.version} of {model.name} is of the run day {version.tags.get('day')}, not of {interval};"
             " run evaluate for that day"
         )
-    champion = postgres.promotions.opponent(settings, model.name, version.version, interval.end)
+    champion = postgres.promotions.champion_to_beat(settings, model.name, version.version, interval.end)
     files = registry.files(model.name, version.version)
-    judged = Judged(
+    subject = GateSubject(
         model=model.name,
-        version=version.version,
+        model_version=version.version,
         day=interval.end,
         candidate=evaluated.candidate,
         champion=champion,
         model_digest=files.digest,
         rules_digest=checks.rules_digest(model),
-        judge=evaluated.interval,
+        holdout=evaluated.interval,
         rows=evaluated.rows,
     )
-    decision = postgres.gate_decisions.find_decision(settings, judged.gate_id)
+    decision = postgres.gate_decisions.find_decision(settings, subject.gate_id)
     if decision is None:
         run = registry.get_fit(evaluated.run_id)
-        snapshot = snapshot_of(project, model, interval, tables, run)
+        training_set = training_set_of_run(project, model, interval, tables, run)
         features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
-        evidence = _evidence(model, registry, snapshot, features, judged, fitted, files.megabytes)
-        decision = postgres.gate_decisions.record_decision(settings, judged, checks.judge(model, evidence))
+        evidence = _evidence(model, registry, training_set, features, subject, fitted, files.megabytes)
+        decision = postgres.gate_decisions.record_decision(settings, subject, checks.run_checks(model, evidence))
     registry.record_gate(model.name, version.version, decision)  # also when it was killed after the decision
-    _tell(decision)
+    _log_decision(decision)
     return decision
 
 
-def _of_sample(project: Project, model: Model, interval: Interval, evaluated: Evaluated) -> GateDecision:
+def _of_fraction(project: Project, model: Model, interval: Interval, evaluated: Evaluated) -> GateDecision:
     declared = project.folder / "project.yaml"
-    if project.sample < 1:
-        why = f"{declared} has sample: {project.sample:g}; take it out, build the features of all entities, train again"
+    if project.entity_fraction < 1:
+        why = f"{declared} has entity_fraction: {project.entity_fraction:g}; take it out, build the features of all entities, train again"
     else:
         why = f"evaluate ran while {declared} had a sample; run fit and evaluate again"
     sampled = Check(
-        name="sampled",
+        name="entity fraction",
         subject=evaluated.candidate,
         measured=None,
         threshold=1,
         passed=False,
-        sentence=f"sampled: can not be promoted ({why})",
+        sentence=f"entity fraction: cannot be promoted ({why})",
     )
     return GateDecision(
         interval=interval,
         rows=evaluated.rows,
-        version=evaluated.version,
+        model_version=evaluated.model_version,
         model=model.name,
         candidate=evaluated.candidate,
         gate_id="not recorded",
@@ -110,32 +110,32 @@ def _of_sample(project: Project, model: Model, interval: Interval, evaluated: Ev
 def _evidence(
     model: Model,
     registry: Registry,
-    snapshot: Snapshot,
+    training_set: TrainingSet,
     features: pl.LazyFrame,
-    judged: Judged,
+    subject: GateSubject,
     fitted: Sequence[Fitted],
     megabytes: float,
 ) -> Evidence:
-    rows, missing = snapshot.judged_rows, dict[str, str]()
-    challenger = registry.load_version(model.name, judged.version)
+    rows, missing = training_set.holdout_rows, dict[str, str]()
+    challenger = registry.load_version(model.name, subject.model_version)
     linear = champion = saw = None
     for each in fitted:
         if each.candidate == model.gate.linear:
             loaded = registry.load_fit(registry.get_fit(each.run_id))
-            linear = Scored("linear", _score(loaded, rows), (*loaded.numeric, *loaded.categorical))
+            linear = HoldoutScores("linear", _score(loaded, rows), (*loaded.numeric, *loaded.categorical))
     if linear is None:
         missing["linear"] = "it was not fitted"
-    if judged.champion is not None:
-        name = f"champion {judged.champion}"
-        loaded = registry.load_version(model.name, judged.champion)
+    if subject.champion is not None:
+        name = f"champion {subject.champion}"
+        loaded = registry.load_version(model.name, subject.champion)
         inputs = (*loaded.numeric, *loaded.categorical)
-        saw = date.fromisoformat(registry.get_version(model.name, judged.champion).tags["fit_end"])
+        saw = date.fromisoformat(registry.get_version(model.name, subject.champion).tags["fit_end"])
         if absent := sorted(set(inputs) - set(features.collect_schema().names())):
             missing["champion"] = f"the features lack {', '.join(absent)}, which {name} needs"
         else:
-            champion = Scored(
+            champion = HoldoutScores(
                 name,
-                _score(loaded, _with(rows, features, inputs, snapshot.knowledge)),
+                _score(loaded, _with(rows, features, inputs, training_set.data_view)),
                 inputs,
                 loaded.decision_threshold,
             )
@@ -144,9 +144,9 @@ def _evidence(
         days=rows["day"].to_numpy(),
         truth=rows[LABEL].to_numpy(),
         labels=rows,
-        fitted_truth=snapshot.fitted_rows[LABEL].to_numpy(),
-        challenger=Scored(
-            f"version {judged.version}",
+        fitted_truth=training_set.fitted_rows[LABEL].to_numpy(),
+        challenger=HoldoutScores(
+            f"version {subject.model_version}",
             score,
             (*challenger.numeric, *challenger.categorical),
             challenger.decision_threshold,
@@ -160,13 +160,13 @@ def _evidence(
     )
 
 
-def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], knowledge: Knowledge) -> pl.DataFrame:
+def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], data_view: DataView) -> pl.DataFrame:
     """The same rows in the same order, with the columns that an older champion takes beside those of the model."""
     more = [name for name in inputs if name not in rows.columns]
     if not more:
         return rows
-    of_days = features.filter(pl.col("day").is_in(rows["day"].unique().to_list())).sort("knowledge").collect()
-    made = of_days.filter(pl.col("knowledge").is_in(["night", knowledge])).unique(
+    of_days = features.filter(pl.col("day").is_in(rows["day"].unique().to_list())).sort("data_view").collect()
+    made = of_days.filter(pl.col("data_view").is_in(["point_in_time", data_view])).unique(
         KEY, keep="first", maintain_order=True
     )
     return rows.join(made.select(*KEY, *more), on=KEY, how="left", maintain_order="left")
@@ -175,7 +175,7 @@ def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], kno
 def _score(loaded: Loaded, rows: pl.DataFrame) -> np.ndarray:
     with threadpool_limits(1):
         inputs = evaluation.inputs(rows, loaded.numeric, loaded.categorical)
-        return evaluation.predict(loaded.task, loaded.estimator, inputs)
+        return evaluation.predict(loaded.problem_type, loaded.estimator, inputs)
 
 
 def _timed_score(loaded: Loaded, rows: pl.DataFrame) -> tuple[np.ndarray, float]:
@@ -188,9 +188,9 @@ def _timed_score(loaded: Loaded, rows: pl.DataFrame) -> tuple[np.ndarray, float]
     return score, min(seconds)
 
 
-def _tell(decision: GateDecision) -> None:
+def _log_decision(decision: GateDecision) -> None:
     against = "no champion yet" if decision.champion is None else f"held against champion {decision.champion}"
-    log.info("%s %s (%s), %s: %s", decision.model, decision.judged, decision.candidate, against,
+    log.info("%s %s (%s), %s: %s", decision.model, decision.subject, decision.candidate, against,
              "passed" if decision.passed else "REJECTED")  # fmt: skip
     for check in decision.checks:
         log.log(

@@ -17,12 +17,12 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from include.core import schemas
-from include.core.errors import BadDelivery, ChangedDelivery
+from include.core.errors import ChangedDeliveryError, DeliveryError
 from include.core.feeds import Feed
 from include.core.interval import Interval
 from include.core.names import deliveries_table, raw_table
 from include.core.project import Project
-from include.core.records import Knowledge, Landed, Refusal
+from include.core.records import DataView, Landed, Refusal
 from include.core.settings import Settings
 from include.io.landing import Found, Landing, Sidecar, sha256
 from include.io.tables import Scope, Tables
@@ -44,12 +44,12 @@ class _Taken:
     records: pl.DataFrame
 
 
-def land(project: Project, interval: Interval, settings: Settings, *, knowledge: Knowledge = "night") -> Landed:
+def land(project: Project, interval: Interval, settings: Settings, *, data_view: DataView = "point_in_time") -> Landed:
     """Take every delivery that the nights of the interval can know and that is not in raw yet, corrections included;
-    with knowledge `latest` also those that came later, of the same days.
+    with data_view `latest` also those that came later, of the same days.
 
     A file that cannot be taken stays where it is and is listed as unreadable. When that leaves a day without a
-    delivery of a required feed, `BadDelivery` is raised, naming file, line and cure, and nothing is written of the
+    delivery of a required feed, `DeliveryError` is raised, naming file, line and cure, and nothing is written of the
     files read together with it. The same delivery again changes nothing.
     """
     landing, tables = Landing(project, settings), Tables(settings)
@@ -62,8 +62,8 @@ def land(project: Project, interval: Interval, settings: Settings, *, knowledge:
     fresh = [f for f in found if (f.key, f.size, f.modified_at) not in untouched]
 
     available, refused = _availability(landing, fresh)
-    bound = _bound(project, interval, listed, fresh, available) if knowledge == "night" else ALWAYS
-    candidates = sorted((f for f in fresh if f.key in available and available[f.key] <= bound), key=lambda f: f.day)
+    threshold = _limit(project, interval, listed, fresh, available) if data_view == "point_in_time" else ALWAYS
+    candidates = sorted((f for f in fresh if f.key in available and available[f.key] <= threshold), key=lambda f: f.day)
 
     key = settings.hash_key.get_secret_value().encode()
     ids, covered = set(listed["delivery_id"]), set(listed.select("feed", "day").iter_rows())
@@ -73,7 +73,7 @@ def land(project: Project, interval: Interval, settings: Settings, *, knowledge:
         for candidate in candidates[n : n + CHUNK_FILES]:
             try:
                 taken.append(_read(project, candidate, landing, available[candidate.key]))
-            except BadDelivery as error:
+            except DeliveryError as error:
                 refused.append(Refusal(feed=candidate.feed, day=candidate.day, uri=candidate.uri, why=str(error)))
         covered |= {(item.found.feed, item.found.day) for item in taken}
         _require_readable(project, interval, refused, covered, candidates[n + CHUNK_FILES :])
@@ -85,12 +85,12 @@ def land(project: Project, interval: Interval, settings: Settings, *, knowledge:
         log.warning("refused: %s", refusal.why)
     known = len(found) - len(fresh)
     log.info("%s: %d new deliveries with %d rows, %d known, %d refused", interval, new, rows, known, len(refused))
-    return Landed(interval=interval, rows=rows, version=version, new=new, known=known, refused=tuple(refused))
+    return Landed(interval=interval, rows=rows, table_version=version, new=new, known=known, refused=tuple(refused))
 
 
-def missing_files(project: Project, run_day: date, settings: Settings) -> dict[str, str]:
+def missing_files(project: Project, run_date: date, settings: Settings) -> dict[str, str]:
     """Feed -> what the run of a day still waits for, as a sentence; none of a feed whose file is there."""
-    return _missing_in_landing(project, Interval.of(run_day), settings).get(run_day, {})
+    return _missing_in_landing(project, Interval.of(run_date), settings).get(run_date, {})
 
 
 def missing_by_day(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
@@ -133,7 +133,7 @@ def _require_files(
         more = f"\n… and {len(sentences) - 10} more" if len(sentences) > 10 else ""
         listing = "\n".join(sentences[:10])
         by_day = {day: "; ".join(of_day.values()) for day, of_day in missing.items()}
-        raise BadDelivery(f"{listing}{more}\nOnce the supplier has delivered, run the same step again.", by_day)
+        raise DeliveryError(f"{listing}{more}\nOnce the supplier has delivered, run the same step again.", by_day)
 
 
 def _listed(project: Project, tables: Tables) -> pl.DataFrame:
@@ -150,12 +150,12 @@ def _availability(landing: Landing, fresh: list[Found]) -> tuple[dict[str, datet
     for found in fresh:
         try:
             available[found.key] = landing.available_at(found)
-        except BadDelivery as error:
+        except DeliveryError as error:
             refused.append(Refusal(feed=found.feed, day=found.day, uri=found.uri, why=str(error)))
     return available, refused
 
 
-def _bound(
+def _limit(
     project: Project, interval: Interval, listed: pl.DataFrame, fresh: list[Found], available: dict[str, datetime]
 ) -> datetime:
     """The latest that `as_of` of any day of the interval can be, whatever `validate` will refuse: every delivery up
@@ -184,7 +184,7 @@ def _require_readable(
             fatal[day] = whys
     if fatal:
         sentences = dict.fromkeys(why for whys in fatal.values() for why in whys)
-        raise BadDelivery("\n".join(sentences), {day: "; ".join(whys) for day, whys in fatal.items()})
+        raise DeliveryError("\n".join(sentences), {day: "; ".join(whys) for day, whys in fatal.items()})
 
 
 def _write(project: Project, tables: Tables, landing: Landing, taken: list[_Taken], key: bytes) -> int:
@@ -254,14 +254,14 @@ def _list(project: Project, tables: Tables, taken: list[_Taken], refused: list[R
 
 
 def _read(project: Project, found: Found, landing: Landing, available_at: datetime) -> _Taken:
-    """Read and check one file. Raises `BadDelivery` with file, line and cure; no value of a row is ever in it (but
+    """Read and check one file. Raises `DeliveryError` with file, line and cure; no value of a row is ever in it (but
     the date of one), since a column of personal data may stand where another should."""
     feed = project.feeds[found.feed]
     content = landing.read(found)
     digest = sha256(content)
     before = landing.taken(found)
     if before is not None and before != digest:
-        raise ChangedDelivery(
+        raise ChangedDeliveryError(
             f"{found.uri}: its content changed under its name (sha256 was {before}, is {digest}); "
             "put the former content back and deliver the correction as a new object of the same feed and day"
         )
@@ -270,7 +270,7 @@ def _read(project: Project, found: Found, landing: Landing, available_at: dateti
         _check_sidecar(found, sidecar, len(content), digest)
     records = _parse(found, feed, _text(found, content))
     if sidecar and sidecar.rows != records.height:
-        raise BadDelivery(
+        raise DeliveryError(
             f"{found.uri}, line {records.height + 2}: the file has {records.height} rows, the sidecar promises "
             f"{sidecar.rows}; deliver the file again, or the right sidecar"
         )
@@ -286,7 +286,7 @@ def _check_sidecar(found: Found, sidecar: Sidecar, size: int, digest: str) -> No
         ("checksum (sha256)", sidecar.sha256, digest),
     ]:
         if promised != got:
-            raise BadDelivery(
+            raise DeliveryError(
                 f"{found.uri}: wrong {what}: the sidecar promises {promised}, the file has {got}; "
                 "deliver the file again, or the right sidecar"
             )
@@ -300,7 +300,7 @@ def _text(found: Found, content: bytes) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
     # not chained: the error of decoding carries the whole content
-    raise BadDelivery(f"{found.uri}, line {line}: not UTF-8; deliver the file again in UTF-8")
+    raise DeliveryError(f"{found.uri}, line {line}: not UTF-8; deliver the file again in UTF-8")
 
 
 def _unzipped(found: Found, content: bytes) -> bytes:
@@ -313,7 +313,7 @@ def _unzipped(found: Found, content: bytes) -> bytes:
             lines += stream.decompress(content[n : n + 512]).count(b"\n")
     except zlib.error:
         pass  # counted up to where it breaks
-    raise BadDelivery(
+    raise DeliveryError(
         f"{found.uri}, line {lines + 1}: the gzip stream ends or breaks here; "
         "the upload was cut off or is damaged: deliver the file again"
     )
@@ -328,17 +328,19 @@ def _parse(found: Found, feed: Feed, text: str) -> pl.DataFrame:
     try:
         header = next(reader, None)
         if header != names:
-            raise BadDelivery(f"{found.uri}, line 1: {_header_problem(names, header)}")
+            raise DeliveryError(f"{found.uri}, line 1: {_header_problem(names, header)}")
         for record in reader:
             if len(record) != len(names):
-                raise BadDelivery(
+                raise DeliveryError(
                     f"{found.uri}, line {reader.line_num}: {len(record)} fields, the header has {len(names)}; "
                     "deliver the file again"
                 )
             records.append(record)
             lines.append(reader.line_num)
     except csv.Error as error:
-        raise BadDelivery(f"{found.uri}, line {reader.line_num}: not CSV ({error}); deliver the file again") from error
+        raise DeliveryError(
+            f"{found.uri}, line {reader.line_num}: not CSV ({error}); deliver the file again"
+        ) from error
     frame = pl.DataFrame(records, schema=dict.fromkeys(names, pl.String()), orient="row")
     return frame.with_columns(pl.col(names).replace("", None)).with_columns(_row=pl.Series(lines, dtype=pl.Int64()))
 
@@ -370,7 +372,7 @@ def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame
     wrong = wrong.with_columns(pl.col("day").cast(pl.String))  # Python knows no year 0 and none after 9999
     if not wrong.is_empty():
         line, day = wrong.row(0)
-        raise BadDelivery(
+        raise DeliveryError(
             f"{found.uri}, line {line}: {feed.day_column} is on {day} in {project.timezone}, but the file is of "
             f"{found.day} ({wrong.height} of {records.height} rows are of another date); deliver it under its own day"
         )

@@ -20,7 +20,7 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.tables import Tables
 from include.monitoring import freshness, performance
-from include.monitoring.records import PreparedNight
+from include.monitoring.records import Preparation
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +42,16 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
         measured, rows = measured + len(days), rows + written
         log.info("%s: %d days measured, %d rows", model.name, len(days), written)
 
-    nights = postgres.freshness.prepared_nights(settings, project.name, until=interval.end)
-    found = _tables(project, interval, nights, settings)
+    prepared_days = postgres.freshness.read_preparations(settings, project.name, until=interval.end)
+    found = _tables(project, interval, prepared_days, settings)
     alerts: list[Alert] = []
     for model in models:
-        scores = _scores(project, model, interval, nights, settings)
+        scores = _scores(project, model, interval, prepared_days, settings)
         found += scores
         alerts += [
             freshness.late_alert(model, fresh)
             for fresh in scores
-            if fresh.late and freshness.is_live(project, fresh.day, _prepared_at(nights, fresh.day))
+            if fresh.late and freshness.is_live(project, fresh.day, _prepared_at(prepared_days, fresh.day))
         ]
         alerts += _too_poor(project, model, interval, settings)
     for fresh in found:
@@ -72,41 +72,44 @@ def _too_poor(project: Project, model: Model, interval: Interval, settings: Sett
             until=feed.needed_day(interval.end),
             min_rows=model.monitor.min_rows,
         )
-        for run_day in interval.days:
-            until = feed.needed_day(run_day)
-            alert = performance.breach(model, rule, [m for m in measured if m.day <= until], run_day)
+        for run_date in interval.days:
+            until = feed.needed_day(run_date)
+            alert = performance.breach(model, rule, [m for m in measured if m.day <= until], run_date)
             alerts += [alert] if alert else []
     return alerts
 
 
 def _scores(
-    project: Project, model: Model, interval: Interval, nights: Mapping[date, PreparedNight], settings: Settings
+    project: Project, model: Model, interval: Interval, prepared_days: Mapping[date, Preparation], settings: Settings
 ) -> list[Freshness]:
     judged = interval.shifted(start=-1, end=-1)
     due = {day: project.at(day, model.monitor.publish_by) for day in judged.days}
     return [
-        freshness.scores_freshness(project, model, day + timedelta(days=1), state, prepared=day in nights)
+        freshness.scores_freshness(project, model, day + timedelta(days=1), state, prepared=day in prepared_days)
         for day, state in sorted(postgres.freshness.punctuality(settings, model.name, due).items())
     ]
 
 
 def _tables(
-    project: Project, interval: Interval, nights: Mapping[date, PreparedNight], settings: Settings
+    project: Project, interval: Interval, prepared_days: Mapping[date, Preparation], settings: Settings
 ) -> list[Freshness]:
     """Of raw and clean a delivery counts, also one without rows; of features a day that has any."""
     tables = Tables(settings)
     landed, accepted = _deliveries(project, tables)
     features = tables.days(features_table(project.name))
-    prepared, filled = sorted(nights), sorted(day for day, night in nights.items() if night.rows)
+    prepared, filled = (
+        sorted(prepared_days),
+        sorted(day for day, prepared_day in prepared_days.items() if prepared_day.rows),
+    )
     found = []
-    for run_day in interval.days:
-        required = project.required(run_day)
+    for run_date in interval.days:
+        required = project.required(run_date)
         for feed in project.feeds:
             for table, days in ((raw_table(feed), landed), (clean_table(feed), accepted)):
-                found.append(freshness.table_freshness(table, run_day, required.get(feed), days.get(feed, [])))
-        expected = max((day for day in filled if day <= run_day), default=None)
-        found.append(freshness.table_freshness(features_table(project.name), run_day, expected, features))
-        found.append(freshness.table_freshness("nights", run_day, run_day, prepared))
+                found.append(freshness.table_freshness(table, run_date, required.get(feed), days.get(feed, [])))
+        expected = max((day for day in filled if day <= run_date), default=None)
+        found.append(freshness.table_freshness(features_table(project.name), run_date, expected, features))
+        found.append(freshness.table_freshness("prepared_days", run_date, run_date, prepared))
     return found
 
 
@@ -124,5 +127,5 @@ def _deliveries(project: Project, tables: Tables) -> tuple[dict[str, Sequence[da
     return days(["landed", "accepted", "refused"]), days(["accepted"])
 
 
-def _prepared_at(nights: Mapping[date, PreparedNight], day: date) -> datetime | None:
-    return nights[day].prepared_at if day in nights else None
+def _prepared_at(prepared_days: Mapping[date, Preparation], day: date) -> datetime | None:
+    return prepared_days[day].prepared_at if day in prepared_days else None

@@ -7,42 +7,42 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from include.core import schemas
-from include.core.errors import BadConfig, BadData
-from include.core.interval import Interval
+from include.core.errors import ConfigError, DataError
+from include.core.interval import BLOCK_DAYS, Interval
 from include.core.names import clean_table, deliveries_table
-from include.core.point_in_time import in_force
+from include.core.point_in_time import current_as_of
 from include.core.project import Project
-from include.core.records import Knowledge, Recorded
+from include.core.records import DataView, Recorded
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.outcomes import OutcomeDay
-from include.io.postgres.predictions import content_digest
+from include.io.postgres.predictions import batch_digest
 from include.io.tables import Tables
 
 log = logging.getLogger(__name__)
 
-CHUNK_DAYS = 92  # bounds memory in a range run
 
-
-def outcomes(project: Project, interval: Interval, settings: Settings, *, knowledge: Knowledge = "night") -> Recorded:
+def outcomes(
+    project: Project, interval: Interval, settings: Settings, *, data_view: DataView = "point_in_time"
+) -> Recorded:
     """Record what the nights of the interval (run days) know: the days whose files they need, and corrections of days
-    recorded before; with knowledge `latest`, what those that were made with it know.
+    recorded before; with data_view `latest`, what those that were made with it know.
 
     An outcome without a row is not known yet; with a null value it is known to have none, as the delay of a cancelled
     flight. Nights in any order or at once end the same, and the same one again changes nothing. `rows`: outcomes
-    written. Raises `BadData` when a night is not prepared, or a delivery gives an entity twice or a value that is not
+    written. Raises `DataError` when a night is not prepared, or a delivery gives an entity twice or a value that is not
     finite.
     """
-    nights = postgres.days.nights(settings, project.name, interval, knowledge)
-    if missing := sorted(set(interval.days) - {n.day for n in nights}):
-        raise BadData(f"{project.name}: no night of {', '.join(map(str, missing[:10]))}; run build_features first")
-    as_of = {n.day: n.as_of for n in nights}
+    prepared_days = postgres.days.read_prepared_days(settings, project.name, interval, data_view)
+    if missing := sorted(set(interval.days) - {n.day for n in prepared_days}):
+        raise DataError(f"{project.name}: no night of {', '.join(map(str, missing[:10]))}; run build_features first")
+    as_of = {n.day: n.as_of for n in prepared_days}
     rows, changed, again = 0, set[date](), False
     # again: a later night at the same time could not correct what was not recorded, nor this one ask what that knows
-    while known := _known(project, as_of, knowledge, settings, again=again):
+    while known := _known(project, as_of, data_view, settings, again=again):
         for name, of_days in known.items():
-            for n in range(0, len(of_days), CHUNK_DAYS):
-                part = dict(list(of_days.items())[n : n + CHUNK_DAYS])
+            for n in range(0, len(of_days), BLOCK_DAYS):
+                part = dict(list(of_days.items())[n : n + BLOCK_DAYS])
                 values = _values(project, name, Tables(settings), part)
                 for day in record_outcomes(project, name, values, part, settings):
                     changed.add(day)
@@ -62,7 +62,7 @@ def record_outcomes(
     """Record a frame: day (date), entity_id (str), value (f64, null: known to have none). `deliveries`: day ->
     (available_at, delivery_id) that its values are from, also where it has none. Returns the days that changed.
 
-    A day is taken whole, when its delivery is newer than the one recorded. Raises `BadData` before anything is written.
+    A day is taken whole, when its delivery is newer than the one recorded. Raises `DataError` before anything is written.
     """
     per_day = values.group_by("day").agg(
         rows=pl.len(),
@@ -71,17 +71,17 @@ def record_outcomes(
     )
     for day, rows, entities, wrong in per_day.sort("day").iter_rows():
         if day not in deliveries:
-            raise BadData(f"{project.name}, {outcome}: values of {day}, which is from no delivery")
+            raise DataError(f"{project.name}, {outcome}: values of {day}, which is from no delivery")
         where = f"{project.name}, {outcome} of {day} from {deliveries[day][1]}"
         if rows != entities:
-            raise BadData(f"{where}: {rows} rows of {entities} entities; one row an entity is needed")
+            raise DataError(f"{where}: {rows} rows of {entities} entities; one row an entity is needed")
         if wrong:
-            raise BadData(f"{where}: {wrong} of {rows} values are NaN or infinite; a value there is none of is null")
+            raise DataError(f"{where}: {wrong} of {rows} values are NaN or infinite; a value there is none of is null")
     of_day = {day: part for (day,), part in values.partition_by("day", as_dict=True).items()}
     days = []
     for day, (available_at, delivery_id) in sorted(deliveries.items()):
         part = of_day.get(day, values.clear())
-        days.append(OutcomeDay(day, delivery_id, available_at, part.height, content_digest(part, "value")))
+        days.append(OutcomeDay(day, delivery_id, available_at, part.height, batch_digest(part, "value")))
     return postgres.outcomes.replace_outcomes(settings, project.name, outcome, days, values)
 
 
@@ -90,13 +90,13 @@ Deliveries = dict[date, tuple[datetime, str]]
 
 
 def _known(
-    project: Project, as_of: Mapping[date, datetime], knowledge: Knowledge, settings: Settings, *, again: bool
+    project: Project, as_of: Mapping[date, datetime], data_view: DataView, settings: Settings, *, again: bool
 ) -> dict[str, Deliveries]:
     """Outcome -> what `_newest` finds, where it finds something; `again`, only what is newer than what is recorded."""
     # in this order: whoever is recorded by then is prepared, and what it knew is listed
     stored = {name: postgres.outcomes.newest_outcomes(settings, project.name, name) for name in project.outcomes}
     after = Interval(start=max(as_of) + timedelta(days=1), end=date.max)
-    later = {n.day: n.as_of for n in postgres.days.nights(settings, project.name, after, knowledge)}
+    later = {n.day: n.as_of for n in postgres.days.read_prepared_days(settings, project.name, after, data_view)}
     deliveries = Tables(settings).scan(deliveries_table(project.name)).collect()
     known = {}
     for name, outcome in project.outcomes.items():
@@ -119,7 +119,7 @@ def _newest(
     needed = project.feeds[feed].needed_day
     later = [moment for day, moment in prepared_later.items() if needed(day) in stored]
     available = dict(deliveries.select("delivery_id", "available_at").iter_rows())
-    own = {needed(run_day): moment for run_day, moment in as_of.items()}
+    own = {needed(run_date): moment for run_date, moment in as_of.items()}
     days_known_at: dict[datetime, list[date]] = {}
     latest = max([*as_of.values(), *later])
     days_known_at[latest] = [day for day in stored if day < min(own)]
@@ -131,7 +131,7 @@ def _newest(
     known: Deliveries = {}
     for moment, days in days_known_at.items():
         if days:
-            newest = in_force(deliveries, feed, Interval(start=min(days), end=max(days)), moment)
+            newest = current_as_of(deliveries, feed, Interval(start=min(days), end=max(days)), moment)
             for day in newest.keys() & set(days):
                 found = (available[newest[day]], newest[day])
                 if day in own or stored[day] < found:
@@ -145,7 +145,7 @@ def _values(
     feed, expression = project.outcomes[outcome].feed, project.outcomes[outcome].sql
     if not schemas.has_entity(project, project.feeds[feed]):
         path = project.folder / "project.yaml"
-        raise BadConfig(f"{path}: outcomes.{outcome}: feed {feed} lacks a column of the entity's key")
+        raise ConfigError(f"{path}: outcomes.{outcome}: feed {feed} lacks a column of the entity's key")
     wanted = pl.DataFrame(
         [(day, delivery_id) for day, (_, delivery_id) in deliveries.items()],
         schema={"day": pl.Date, "delivery_id": pl.String},

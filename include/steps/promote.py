@@ -5,14 +5,14 @@ from datetime import date, timedelta
 
 from include.config.loading import load_project
 from include.config.model import Model
-from include.core.errors import NeedsAttention
+from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.records import BY_GATE, GateDecision, Promotion
 from include.core.settings import Settings
 from include.gate.checks import rules_digest
 from include.io import postgres
-from include.io.postgres.gate_decisions import Judged
-from include.io.postgres.promotions import Ledger, LedgerRow
+from include.io.postgres.gate_decisions import GateSubject
+from include.io.postgres.promotions import PromotionEntry, PromotionHistory
 from include.io.registry import CHAMPION, Registry, Version
 
 log = logging.getLogger(__name__)
@@ -43,15 +43,15 @@ def promote(
     the day is the one given.
 
     Where the ledger says so already, nothing is written (`rows` 0), and only the alias is mended.
-    Raises `NeedsAttention` in words, also while the project is tried on a sample; the ledger then has no new row.
+    Raises `ActionRequiredError` in words, also while the project is tried on a sample; the ledger then has no new row.
     """
     by_hand = by != BY_GATE
     why = (why or "").strip()
     if not by.strip() or ((by_hand or force) and not why):
-        raise NeedsAttention(f"{model.name}: a promotion by hand needs who decided it and why")
+        raise ActionRequiredError(f"{model.name}: a promotion by hand needs who decided it and why")
     if force and not by_hand:
-        raise NeedsAttention(f"{model.name}: only a person can force a promotion, by name")
-    load_project(model.project).refuse_sample("promote")
+        raise ActionRequiredError(f"{model.name}: only a person can force a promotion, by name")
+    load_project(model.project).refuse_entity_fraction("promote")
     registry = Registry(settings)
     found = registry.get_version(model.name, version)
     _require_evaluated(model, found, interval.start)
@@ -60,7 +60,7 @@ def promote(
         postgres.gate_decisions.decisions(settings, model.name, version),
     )
     trained = date.fromisoformat(found.tags["day"])
-    with postgres.promotions.open_ledger(settings, model.name) as book:
+    with postgres.promotions.open_promotion_history(settings, model.name) as book:
         if force:
             decision = records[0][0] if records else None
         else:
@@ -69,7 +69,7 @@ def promote(
             model, book, version, trained, decision, interval.start,
             by=by, why=why, force=force, displace_newer=displace_newer,
         )  # fmt: skip
-    champion = mend_alias(model, settings)
+    champion = sync_alias(model, settings)
     if held_back:
         log.info("%s: version %d is not promoted: %s", model.name, version, held_back)
     elif champion != version:
@@ -77,7 +77,7 @@ def promote(
     return Promotion(
         interval=interval if row is None else Interval.of(row.from_day),
         rows=int(written),
-        version=version,
+        model_version=version,
         model=model.name,
         by=by if row is None else row.by,
         why=why if row is None else row.why,
@@ -86,7 +86,7 @@ def promote(
     )
 
 
-def mend_alias(model: Model, settings: Settings) -> int | None:
+def sync_alias(model: Model, settings: Settings) -> int | None:
     """Make the registry's alias say what the ledger says last, also when its first day is still to come; returns the
     champion, None when there is none yet."""
     registry = Registry(settings)
@@ -94,7 +94,7 @@ def mend_alias(model: Model, settings: Settings) -> int | None:
     if champion is not None and registry.aliased(model.name, CHAMPION) != champion:
         try:
             registry.get_version(model.name, champion)
-        except NeedsAttention as error:  # a ledger that was restored, whose versions a replay is still to make
+        except ActionRequiredError as error:  # a ledger that was restored, whose versions a replay is still to make
             log.warning("%s: the ledger names version %d as champion, but %s", model.name, champion, error)
         else:
             registry.point(model.name, champion, CHAMPION)
@@ -104,7 +104,7 @@ def mend_alias(model: Model, settings: Settings) -> int | None:
 
 def _promote(
     model: Model,
-    book: Ledger,
+    book: PromotionHistory,
     version: int,
     trained: date,
     decision: GateDecision | None,
@@ -114,7 +114,7 @@ def _promote(
     why: str,
     force: bool,
     displace_newer: bool,
-) -> tuple[LedgerRow | None, bool, str | None]:
+) -> tuple[PromotionEntry | None, bool, str | None]:
     """The row, whether it was written now, and why there is none."""
     published = book.newest_published_day()
     if by == BY_GATE:
@@ -145,7 +145,7 @@ def _promote(
         log.info("%s: version %d is champion of %s already", model.name, version, from_day)
         return standing, False, None
     if published is not None and from_day <= published:
-        raise NeedsAttention(
+        raise ActionRequiredError(
             f"{model.name}: {from_day} is not after {published}, the newest day published (with {_row_name(standing)});"
             " a promotion from then on would rewrite the past. Promote from a later day, or publish days again by hand"
         )
@@ -158,57 +158,59 @@ def _promote(
 
 def _verified(
     model: Model,
-    book: Ledger,
+    book: PromotionHistory,
     found: Version,
     files: str,
-    records: list[tuple[GateDecision, Judged]],
+    records: list[tuple[GateDecision, GateSubject]],
     *,
     by_hand: bool,
 ) -> GateDecision:
-    """The decision of the gate that the promotion rests on. Raises `NeedsAttention` when none holds now."""
+    """The decision of the gate that the promotion rests on. Raises `ActionRequiredError` when none holds now."""
     where, day = f"version {found.version} of {model.name}", found.tags["day"]
     again = f"run the gate for {day}: python -m include.cli gate --model {model.name} --day {day}"
     if not records:
-        raise NeedsAttention(f"{where} has no decision of the gate, so that it cannot be champion; {again}")
+        raise ActionRequiredError(f"{where} has no decision of the gate, so that it cannot be champion; {again}")
     if not (own := [record for record in records if record[1].model_digest == files]):
-        raise NeedsAttention(
-            f"{where} is not what the gate judged: its files in the registry have changed since. Nothing is promoted; "
+        raise ActionRequiredError(
+            f"{where} is not what the gate subject: its files in the registry have changed since. Nothing is promoted; "
             "find out who changed them, and train again"
         )
     before = book.decided_by_gate(found.version) if by_hand else None
     for decision, _ in own:
         if before is not None and decision.gate_id == before.gate_id:
             return decision
-    opponent, rules = book.opponent(found.version, date.fromisoformat(day)), rules_digest(model)
-    for decision, judged in own:
-        if judged.rules_digest == rules and decision.champion == opponent:
+    to_beat, rules = book.champion_to_beat(found.version, date.fromisoformat(day)), rules_digest(model)
+    for decision, subject in own:
+        if subject.rules_digest == rules and decision.champion == to_beat:
             if not decision.passed:
-                raise NeedsAttention(f"{where} was rejected by the gate: {decision.why_not}")
+                raise ActionRequiredError(f"{where} was rejected by the gate: {decision.why_not}")
             return decision
-    decision, judged = own[0]
-    if judged.rules_digest != rules:
-        raise NeedsAttention(f"{where} was judged by other rules than model.yaml and the gate's code have now; {again}")
-    raise NeedsAttention(
-        f"{where} was held against {_name(decision.champion)}, and by now it has to beat {_name(opponent)}; {again}"
+    decision, subject = own[0]
+    if subject.rules_digest != rules:
+        raise ActionRequiredError(
+            f"{where} was judged by other rules than model.yaml and the gate's code have now; {again}"
+        )
+    raise ActionRequiredError(
+        f"{where} was held against {_name(decision.champion)}, and by now it has to beat {_name(to_beat)}; {again}"
     )
 
 
 def _require_evaluated(model: Model, found: Version, from_day: date) -> None:
     where = f"version {found.version} of {model.name}"
     if (found.tags.get("project"), found.tags.get("model")) != (model.project, model.name) or not found.evaluated:
-        raise NeedsAttention(
+        raise ActionRequiredError(
             f"{where} was not made by evaluate (it lacks its tags), so that nobody judged it; "
             "promote a version that evaluate named"
         )
     trained = date.fromisoformat(found.tags["day"])
     if from_day <= trained:
-        raise NeedsAttention(
+        raise ActionRequiredError(
             f"{where} was trained on {trained} with the outcomes known then, so that it can be champion from the day "
             f"after at the earliest, not from {from_day}"
         )
 
 
-def _row_name(row: LedgerRow | None) -> str:
+def _row_name(row: PromotionEntry | None) -> str:
     return _name(None if row is None else row.model_version)
 
 

@@ -12,14 +12,14 @@ import polars as pl
 
 from include.config.loading import load_project
 from include.config.model import Model
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table, scores_table
 from include.core.project import Project
-from include.core.records import Knowledge, Night, Published, PublishedDay, PublishMode, ScoredDay
+from include.core.records import DataView, PreparedDay, Published, PublishedDay, PublishMode, ScoredDay
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.postgres.predictions import Batch, content_digest
+from include.io.postgres.predictions import Batch, batch_digest
 from include.io.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -37,39 +37,39 @@ def publish(
     mode: PublishMode = "replace",
     days: Sequence[ScoredDay] | None = None,
     versions: Mapping[date, int] | None = None,
-    knowledge: Knowledge = "night",
+    data_view: DataView = "point_in_time",
 ) -> Published:
     """Publish the scores of `days` (what `score` returned; default: those of `versions`, day -> model version, which
     are each day's champion by the ledger when not given).
 
     Each day's batch, pointer and history are one transaction. Equal content again changes nothing; mode `missing`
     leaves what readers see and stores a batch that differs beside it. Days without a champion are left out.
-    Raises `BadData` before anything is written when a day has no night, when night, features, scores and entities do
-    not agree, or a score is null or not finite; `BadConfig` while the project is tried on a sample.
+    Raises `DataError` before anything is written when a day has no night, when night, features, scores and entities do
+    not agree, or a score is null or not finite; `ConfigError` while the project is tried on a sample.
     """
     project = load_project(model.project)
-    project.refuse_sample("publish")
-    nights = {n.day: n for n in postgres.days.nights(settings, project.name, interval, knowledge)}
+    project.refuse_entity_fraction("publish")
+    prepared_days = {n.day: n for n in postgres.days.read_prepared_days(settings, project.name, interval, data_view)}
     if days is None:
         versions = postgres.promotions.champions(settings, model.name, interval) if versions is None else versions
         days = [
-            ScoredDay(day=day, model_version=version, rows=nights[day].rows if day in nights else 0)
+            ScoredDay(day=day, model_version=version, rows=prepared_days[day].rows if day in prepared_days else 0)
             for day, version in versions.items()
             if interval.start <= day <= interval.end
         ]
     if not days:
         return Published(interval=interval, rows=0, model=model.name, days=())
     tables = Tables(settings)
-    scores = _scores(model, tables, interval, days, knowledge)
-    _agree(project, model, tables, interval, scores, days, nights, knowledge)
+    scores = _scores(model, tables, interval, days, data_view)
+    _agree(project, model, tables, interval, scores, days, prepared_days, data_view)
     published = publish_scores(
         project,
         model,
         scores,
-        _entities(project, tables, nights, days),
+        _entities(project, tables, prepared_days, days),
         settings,
         days=days,
-        as_of={day: night.as_of for day, night in nights.items()},
+        as_of={day: prepared_day.as_of for day, prepared_day in prepared_days.items()},
         mode=mode,
     )
     return Published(
@@ -94,7 +94,7 @@ def publish_scores(
     """Publish a frame: `scores` with day (date), entity_id (str), model_version (int), score and prediction (f64);
     `entities` with day, entity_id and the project's public columns. Both have the `days` and no others.
 
-    Raises `BadData`, before anything is written, naming each day that is not as `days` says.
+    Raises `DataError`, before anything is written, naming each day that is not as `days` says.
     """
     days = sorted(days, key=lambda d: d.day)
     _verify(model, scores, entities, days)
@@ -120,7 +120,7 @@ def batch_id(model: str, day: date, model_version: int, digest: str) -> str:
 
 
 def _batch(model: Model, scored: ScoredDay, rows: pl.DataFrame, as_of: datetime) -> Batch:
-    digest = content_digest(rows, "score", "prediction")
+    digest = batch_digest(rows, "score", "prediction")
     return Batch(
         batch_id=batch_id(model.name, scored.day, scored.model_version, digest),
         day=scored.day,
@@ -145,7 +145,7 @@ def _chunks(days: Sequence[ScoredDay]) -> Iterator[list[ScoredDay]]:
 def _verify(model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame, days: Sequence[ScoredDay]) -> None:
     """One pass over all rows before the first is written. Values are not in the message: only days and counts."""
     if len({d.day for d in days}) < len(days):
-        raise BadData(f"{model.name}: a day is to be published twice: {', '.join(str(d.day) for d in days)}")
+        raise DataError(f"{model.name}: a day is to be published twice: {', '.join(str(d.day) for d in days)}")
     counted = {
         row["day"]: row
         for row in scores
@@ -188,12 +188,12 @@ def _agree(
     interval: Interval,
     scores: pl.LazyFrame,
     days: Sequence[ScoredDay],
-    nights: Mapping[date, Night],
-    knowledge: Knowledge,
+    prepared_days: Mapping[date, PreparedDay],
+    data_view: DataView,
 ) -> None:
-    """Night, features and scores of each day have the same rows and the same `as_of`."""
+    """PreparedDay, features and scores of each day have the same rows and the same `as_of`."""
     features = tables.scan(features_table(project.name)).filter(
-        pl.col("day").is_between(interval.start, interval.end) & (pl.col("knowledge") == knowledge)
+        pl.col("day").is_between(interval.start, interval.end) & (pl.col("data_view") == data_view)
     )
     counted = dict(features.group_by("day").len().collect().iter_rows())
     moments: dict[date, list[datetime]] = dict(
@@ -201,20 +201,20 @@ def _agree(
     )
     wrong = []
     for d in days:
-        night = nights.get(d.day)
-        if night is None:
+        prepared_day = prepared_days.get(d.day)
+        if prepared_day is None:
             wrong.append(
-                f"{d.day}: no night of {project.name} (knowledge {knowledge}); run build_features for it first"
+                f"{d.day}: no night of {project.name} (data_view {data_view}); run build_features for it first"
             )
             continue
-        if not night.rows == counted.get(d.day, 0) == d.rows:
+        if not prepared_day.rows == counted.get(d.day, 0) == d.rows:
             wrong.append(
-                f"{d.day}: the night has {night.rows} rows, {features_table(project.name)} {counted.get(d.day, 0)}, "
+                f"{d.day}: the night has {prepared_day.rows} rows, {features_table(project.name)} {counted.get(d.day, 0)}, "
                 f"scored were {d.rows}"
             )
-        if moments.get(d.day, [night.as_of]) != [night.as_of]:
+        if moments.get(d.day, [prepared_day.as_of]) != [prepared_day.as_of]:
             wrong.append(
-                f"{d.day}: the scores were made of another night than that as of {night.as_of:%Y-%m-%d %H:%M} UTC"
+                f"{d.day}: the scores were made of another night than that as of {prepared_day.as_of:%Y-%m-%d %H:%M} UTC"
             )
     if wrong:
         _refuse(model, wrong)
@@ -223,29 +223,29 @@ def _agree(
 def _refuse(model: Model, wrong: Sequence[str]) -> NoReturn:
     more = [f"… and {len(wrong) - 10} more"] if len(wrong) > 10 else []
     cure = "Run score for these days again, then publish."
-    raise BadData("\n".join([f"{model.name}: nothing was published:", *wrong[:10], *more, cure]))
+    raise DataError("\n".join([f"{model.name}: nothing was published:", *wrong[:10], *more, cure]))
 
 
 def _scores(
-    model: Model, tables: Tables, interval: Interval, days: Sequence[ScoredDay], knowledge: Knowledge
+    model: Model, tables: Tables, interval: Interval, days: Sequence[ScoredDay], data_view: DataView
 ) -> pl.LazyFrame:
     wanted = pl.DataFrame([(d.day, d.model_version) for d in days], schema=["day", "model_version"], orient="row")
     return (
         tables
-        .scan(scores_table(model.name, knowledge))
+        .scan(scores_table(model.name, data_view))
         .filter(pl.col("day").is_between(interval.start, interval.end))
         .join(wanted.lazy().cast({"model_version": pl.Int64}), on=["day", "model_version"], how="semi")
     )
 
 
 def _entities(
-    project: Project, tables: Tables, nights: Mapping[date, Night], days: Sequence[ScoredDay]
+    project: Project, tables: Tables, prepared_days: Mapping[date, PreparedDay], days: Sequence[ScoredDay]
 ) -> pl.LazyFrame:
     """The entities of each day, from the delivery that its features were made of."""
     feed = project.feeds[project.entity.feed]
     used = pl.DataFrame(
-        [(d.day, feed.needed_day(d.day), delivery) for d in days for delivery in nights[d.day].deliveries],
-        schema={"run_day": pl.Date, "day": pl.Date, "delivery_id": pl.String},
+        [(d.day, feed.needed_day(d.day), delivery) for d in days for delivery in prepared_days[d.day].deliveries],
+        schema={"run_date": pl.Date, "day": pl.Date, "delivery_id": pl.String},
         orient="row",
     )
     return (
@@ -253,5 +253,5 @@ def _entities(
         .scan(clean_table(project.entity.feed))
         .filter(pl.col("day").is_between(used["day"].min(), used["day"].max()))
         .join(used.lazy(), on=["day", "delivery_id"])
-        .select(pl.col("run_day").alias("day"), "entity_id", *project.entity.public)
+        .select(pl.col("run_date").alias("day"), "entity_id", *project.entity.public)
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.names import deliveries_table
 from include.core.point_in_time import as_of_days
@@ -14,27 +14,27 @@ from include.core.project import Project
 from include.core.records import Refusal, Validated
 from include.core.settings import Settings
 from include.io.tables import Tables
-from include.steps.verdicts import judge
+from include.steps.verdicts import give_verdicts
 
 log = logging.getLogger(__name__)
 
 
 def validate(project: Project, interval: Interval, settings: Settings) -> Validated:
     """Give a verdict to every delivery that has none, and again to those refused that the nights of the interval
-    would read, since the rule may be mended. Accepted ones are not judged again: that is `requeue`.
+    would read, since the rule may be mended. Accepted ones are not judged again: that is `revalidate`.
 
-    Each result goes to `quality_results`. Raises `BadData`, naming the expectations, when a day of the interval is
+    Each result goes to `quality_results`. Raises `DataError`, naming the expectations, when a day of the interval is
     left without an accepted delivery of a required feed: nothing is made of such a night.
     """
     tables = Tables(settings)
-    found = judge(project, _waiting(project, interval, tables), settings)
+    found = give_verdicts(project, _waiting(project, interval, tables), settings)
     counts = (found.accepted, len(found.refused), found.quarantined, found.warnings)
     log.info("%s: %d deliveries accepted, %d refused, %d rows in quarantine, %d warnings", interval, *counts)
     _require_accepted(project, interval, tables, found.refused)
     return Validated(
         interval=interval,
         rows=found.rows,
-        version=found.version,
+        table_version=found.version,
         accepted=found.accepted,
         refused=found.refused,
         warnings=found.warnings,
@@ -60,5 +60,5 @@ def _waiting(project: Project, interval: Interval, tables: Tables) -> pl.DataFra
 def _require_accepted(project: Project, interval: Interval, tables: Tables, refused: Sequence[Refusal]) -> None:
     try:
         as_of_days(project, tables.scan(deliveries_table(project.name)).collect(), interval)
-    except BadData as error:
-        raise BadData("\n".join([str(error), *(r.why for r in refused)]), error.by_day) from error
+    except DataError as error:
+        raise DataError("\n".join([str(error), *(r.why for r in refused)]), error.by_day) from error

@@ -1,6 +1,6 @@
 """Judge deliveries: hold them against `expectations.yaml`, put rows where they belong, write the verdicts last.
 
-What `validate` and `requeue` share. Which deliveries are judged, and what follows from the verdicts, is theirs.
+What `validate` and `revalidate` share. Which deliveries are judged, and what follows from the verdicts, is theirs.
 
 The order of writing lets a run be killed anywhere and started again: a delivery that is to be judged stays
 recognisable (by its verdict, or by its rows in quarantine) until all else is written. And no reader ever finds an
@@ -37,7 +37,7 @@ CHUNK_DELIVERIES = 300  # written at a time, so that a range run has bounded mem
 
 
 @dataclass(frozen=True)
-class Judged:
+class VerdictCounts:
     """Counts over deliveries: `rows` in clean, `quarantined` ones in quarantine; `version` of the deliveries table."""
 
     accepted: int
@@ -49,7 +49,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class _Judgement:
+class _Verdict:
     """Of one delivery: why it is refused, if it is; its rows for clean and for quarantine; lines of quality_results."""
 
     why: str | None
@@ -58,7 +58,7 @@ class _Judgement:
     results: list[dict[str, Any]]
 
 
-def judge(project: Project, deliveries: pl.DataFrame, settings: Settings) -> Judged:
+def give_verdicts(project: Project, deliveries: pl.DataFrame, settings: Settings) -> VerdictCounts:
     """Give each of the deliveries (rows of `schemas.DELIVERIES`) a verdict by the expectations as they are now, in
     place of the one it had; the same again changes nothing."""
     tables = Tables(settings)
@@ -66,7 +66,7 @@ def judge(project: Project, deliveries: pl.DataFrame, settings: Settings) -> Jud
         tables.create(clean_table(name), schemas.clean(project, feed))
         tables.create(quarantine_table(name), schemas.quarantine(feed))
     if deliveries.is_empty():
-        return Judged(0, (), 0, 0, 0, None)
+        return VerdictCounts(0, (), 0, 0, 0, None)
     suites, listed = _suites(project), tables.scan(deliveries_table(project.name)).collect()
     accepted, warnings, rows, quarantined, version = 0, 0, 0, 0, None
     refused: list[Refusal] = []
@@ -74,26 +74,26 @@ def judge(project: Project, deliveries: pl.DataFrame, settings: Settings) -> Jud
         verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
         for (feed_name,), of_feed in chunk.group_by("feed", maintain_order=True):
             name = str(feed_name)
-            judgements = _judgements(project, name, of_feed, listed, suites, settings)
-            whys = {delivery_id: judgement.why for delivery_id, judgement in judgements.items()}
+            found_verdicts = _verdicts(project, name, of_feed, listed, suites, settings)
+            whys = {delivery_id: verdict.why for delivery_id, verdict in found_verdicts.items()}
             no_more = of_feed.filter(pl.col("verdict") == "accepted", pl.col("delivery_id").is_in(_refused(whys)))
             if not no_more.is_empty():
-                _give_verdicts(project, tables, no_more, whys)
-            _write(project, name, tables, of_feed, [*judgements.values()], settings)
+                _write_verdicts(project, tables, no_more, whys)
+            _write(project, name, tables, of_feed, [*found_verdicts.values()], settings)
             for delivery in of_feed.iter_rows(named=True):
-                judgement, uri = judgements[delivery["delivery_id"]], delivery["uri"]
-                if judgement.why:
-                    why = f"{uri}: {judgement.why}"
+                verdict, uri = found_verdicts[delivery["delivery_id"]], delivery["uri"]
+                if verdict.why:
+                    why = f"{uri}: {verdict.why}"
                     refused.append(Refusal(feed=name, day=delivery["day"], uri=uri, why=why))
-                warnings += sum(not r["success"] and r["severity"] == "warning" for r in judgement.results)
-                rows += judgement.clean.height
-                quarantined += judgement.quarantine.height
+                warnings += sum(not r["success"] and r["severity"] == "warning" for r in verdict.results)
+                rows += verdict.clean.height
+                quarantined += verdict.quarantine.height
             verdicts |= whys
-        version = _give_verdicts(project, tables, chunk, verdicts)
+        version = _write_verdicts(project, tables, chunk, verdicts)
         accepted += len(verdicts) - len(_refused(verdicts))
     for refusal in refused:
         log.warning("refused: %s", refusal.why)
-    return Judged(accepted, tuple(refused), warnings, rows, quarantined, version)
+    return VerdictCounts(accepted, tuple(refused), warnings, rows, quarantined, version)
 
 
 def _suites(project: Project) -> "Suites":
@@ -104,9 +104,9 @@ def _suites(project: Project) -> "Suites":
     return Suites(project)
 
 
-def _judgements(
+def _verdicts(
     project: Project, name: str, of_feed: pl.DataFrame, listed: pl.DataFrame, suites: "Suites", settings: Settings
-) -> dict[str, _Judgement]:
+) -> dict[str, _Verdict]:
     """Delivery_id -> what becomes of it."""
     feed, deliveries = project.feeds[name], [*of_feed.iter_rows(named=True)]
     scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
@@ -115,13 +115,13 @@ def _judgements(
     before = rows_before(listed, name)
     histories = [partial(before, d["day"], d["available_at"]) for d in deliveries]
     found = suites.findings(name, typed, histories)
-    judgements = {}
+    found_verdicts = {}
     for delivery, raw, rows, findings in zip(deliveries, raws, typed, found, strict=True):
-        judgement = _judgement(project, delivery, raw, rows, findings, settings.run_id)
-        judgements[delivery["delivery_id"]] = judgement
+        verdict = _verdict_on(project, delivery, raw, rows, findings, settings.run_id)
+        found_verdicts[delivery["delivery_id"]] = verdict
         if any(finding.critical for finding in findings):
             _write_page(project, delivery, suites, findings, settings)
-    return judgements
+    return found_verdicts
 
 
 def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.DataFrame]:
@@ -130,14 +130,14 @@ def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.
     return [parts.get((delivery["delivery_id"],), rows.clear()) for delivery in deliveries]
 
 
-def _judgement(
+def _verdict_on(
     project: Project,
     delivery: dict[str, Any],
     raw: pl.DataFrame,
     typed: pl.DataFrame,
     findings: Sequence["Finding"],
     run_id: str,
-) -> _Judgement:
+) -> _Verdict:
     name, feed = delivery["feed"], project.feeds[delivery["feed"]]
     taken = not any(finding.refuses for finding in findings)
     why = None if taken else "; ".join(finding.sentence for finding in findings if finding.critical)
@@ -176,7 +176,7 @@ def _judgement(
         run_id=pl.lit(run_id),
     )
     clean = typed[left].select(schemas.clean(project, feed).keys())
-    return _Judgement(why, clean if taken else clean.clear(), quarantine.select(kept), results)
+    return _Verdict(why, clean if taken else clean.clear(), quarantine.select(kept), results)
 
 
 def _write_page(
@@ -198,17 +198,17 @@ def _write(
     name: str,
     tables: Tables,
     of_feed: pl.DataFrame,
-    judgements: Sequence[_Judgement],
+    found_verdicts: Sequence[_Verdict],
     settings: Settings,
 ) -> None:
-    """Quarantine last: `requeue` knows by it what there is to judge again. Deliveries that are refused are in the
+    """Quarantine last: `revalidate` knows by it what there is to judge again. Deliveries that are refused are in the
     scope too: what an earlier, laxer rule let through goes away."""
     scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
-    clean = pl.concat([judgement.clean for judgement in judgements])
+    clean = pl.concat([verdict.clean for verdict in found_verdicts])
     sort_by = ["day", "delivery_id", *project.feeds[name].key]
     tables.replace(clean_table(name), partial(_instead, clean), scope, sort_by=sort_by)
-    postgres.audit.record_quality(settings, [result for judgement in judgements for result in judgement.results])
-    quarantine = pl.concat([judgement.quarantine for judgement in judgements])
+    postgres.audit.record_quality(settings, [result for verdict in found_verdicts for result in verdict.results])
+    quarantine = pl.concat([verdict.quarantine for verdict in found_verdicts])
     sort_by = ["day", "delivery_id", "_row"]
     tables.replace(quarantine_table(name), partial(_first_run, quarantine), scope, sort_by=sort_by)
 
@@ -230,15 +230,17 @@ def _refused(verdicts: dict[str, str | None]) -> list[str]:
     return [delivery_id for delivery_id, why in verdicts.items() if why]
 
 
-def _give_verdicts(project: Project, tables: Tables, chunk: pl.DataFrame, verdicts: dict[str, str | None]) -> int:
-    def judged(current: pl.DataFrame) -> pl.DataFrame:
+def _write_verdicts(project: Project, tables: Tables, chunk: pl.DataFrame, verdicts: dict[str, str | None]) -> int:
+    def with_verdicts(current: pl.DataFrame) -> pl.DataFrame:
         why = pl.col("delivery_id").replace_strict(verdicts, return_dtype=pl.String())
         return current.with_columns(
             why=why, verdict=pl.when(why.is_null()).then(pl.lit("accepted")).otherwise(pl.lit("refused"))
         )
 
     scope = Scope.of_deliveries(chunk["day"].to_list(), chunk["delivery_id"].to_list())
-    return tables.replace(deliveries_table(project.name), judged, scope, sort_by=["day", "feed", "delivery_id"]).version
+    return tables.replace(
+        deliveries_table(project.name), with_verdicts, scope, sort_by=["day", "feed", "delivery_id"]
+    ).version
 
 
 def _typed(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:

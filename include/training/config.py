@@ -25,20 +25,20 @@ class Training(Config):
     project: Name
     folder: Path = Field(exclude=True, description="where model.yaml is")
     outcome: str
-    task: Literal["classification", "regression"]
+    problem_type: Literal["binary", "regression"]
     numeric: tuple[str, ...] = Field(description="feature columns that are numbers or booleans")
     categorical: tuple[str, ...] = Field(default=(), description="feature columns that are labels")
     candidates: tuple[Candidate, ...] = Field(min_length=1)
     train_days: int = Field(ge=2, description="labelled days before the run day that a training reads")
-    judge_days: int = Field(ge=1, description="the newest of them, held back to judge on")
+    holdout_days: int = Field(ge=1, description="the newest of them, held back to judge on")
     min_fit_days: int = Field(default=1, ge=1, description="with fewer labelled days to fit on, training is refused")
     decision_threshold: float = Field(default=0.5, description="classification: predicted 1 from this score on")
     seed: int = 20130101
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.judge_days >= self.train_days:
-            raise ValueError("judge_days must be less than train_days, or nothing is left to fit on")
+        if self.holdout_days >= self.train_days:
+            raise ValueError("holdout_days must be less than train_days, or nothing is left to fit on")
         if len({c.name for c in self.candidates}) < len(self.candidates):
             raise ValueError("two candidates have the same name")
         return self

@@ -15,9 +15,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-Task = Literal["classification", "regression"]
+ProblemType = Literal["binary", "regression"]
 
-CHOSEN_BY: Mapping[Task, str] = {"classification": "log_loss", "regression": "mae"}
+CHOSEN_BY: Mapping[ProblemType, str] = {"binary": "log_loss", "regression": "mae"}
 """The metric by which the best candidate is chosen, the least being best.
 
 log_loss, not roc_auc: what is published is a probability and a decision by a fixed threshold, so its level counts, not
@@ -31,14 +31,14 @@ def inputs(frame: pl.DataFrame, numeric: Sequence[str], categorical: Sequence[st
     ).to_pandas()
 
 
-def predict(task: Task, estimator: Any, features: pd.DataFrame) -> np.ndarray:
+def predict(problem_type: ProblemType, estimator: Any, features: pd.DataFrame) -> np.ndarray:
     """A score a row: the probability of 1, or the predicted value."""
-    if task == "classification":
+    if problem_type == "binary":
         return np.asarray(estimator.predict_proba(features)[:, 1], dtype=np.float64)
     return np.asarray(estimator.predict(features), dtype=np.float64)
 
 
-def metrics(task: Task, truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
+def metrics(problem_type: ProblemType, truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
     """How good scores are on rows whose outcome is known. What is not defined (one class, no row) is left out.
 
     Classification: log_loss, brier, base_rate, and roc_auc. Regression: mae and rmse (in the outcome's unit), r2.
@@ -46,7 +46,7 @@ def metrics(task: Task, truth: np.ndarray, score: np.ndarray) -> dict[str, float
     measured = {"rows": float(len(truth))}
     if not len(truth):
         return measured
-    if task == "classification":
+    if problem_type == "binary":
         measured |= {
             "log_loss": log_loss(truth, score, labels=[0.0, 1.0]),
             "brier": brier_score_loss(truth, score),

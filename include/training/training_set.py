@@ -1,7 +1,7 @@
 """What a training may see. Pure functions of frames: no reading, no writing, no clock.
 
 A training of run day D sees the features of earlier days as their own nights made them, and the outcomes that the
-night of D knew; with knowledge `latest` both as they were corrected since, where they were. The newest labelled days
+night of D knew; with data_view `latest` both as they were corrected since, where they were. The newest labelled days
 are held back to judge on; no estimator is ever fitted on them."""
 
 import hashlib
@@ -11,11 +11,11 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
-from include.core.errors import BadData, NotYet
+from include.core.errors import DataError, NotReadyError
 from include.core.interval import Interval
-from include.core.point_in_time import accepted, as_of, in_force
+from include.core.point_in_time import accepted, as_of, current_as_of
 from include.core.project import Project
-from include.core.records import Knowledge
+from include.core.records import DataView
 from include.training.config import Training
 
 LABEL = "label"
@@ -24,34 +24,34 @@ KEY = ("day", "entity_id")
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class TrainingSet:
     """The labelled rows that the training of a run day sees: KEY, the model's features, LABEL (f64), sorted by KEY."""
 
     day: date
     as_of: datetime
     rows: pl.DataFrame
     fit: Interval
-    judge: Interval
+    holdout: Interval
     missing: tuple[date, ...]  # days between the first labelled day and the run day that have no labelled row
-    knowledge: Knowledge = "night"
+    data_view: DataView = "point_in_time"
 
     @property
     def interval(self) -> Interval:
         """All days whose rows may be in it."""
-        return Interval(start=self.fit.start, end=self.judge.end)
+        return Interval(start=self.fit.start, end=self.holdout.end)
 
     @property
     def fitted_rows(self) -> pl.DataFrame:
         return self._within(self.fit)
 
     @property
-    def judged_rows(self) -> pl.DataFrame:
-        return self._within(self.judge)
+    def holdout_rows(self) -> pl.DataFrame:
+        return self._within(self.holdout)
 
     @property
     def digest(self) -> str:
         """Follows from the content alone: another day written to the same tables does not change it."""
-        return content_digest(self.rows)
+        return rows_digest(self.rows)
 
     def _within(self, interval: Interval) -> pl.DataFrame:
         return self.rows.filter(pl.col("day").is_between(interval.start, interval.end))
@@ -60,16 +60,16 @@ class Snapshot:
 def window(project: Project, model: Training, day: date) -> Interval:
     """The days whose outcomes a training of the run day may see: `train_days` of them, the newest last.
 
-    Raises `NotYet` when the project has no such day yet.
+    Raises `NotReadyError` when the project has no such day yet.
     """
     feed = project.feeds[project.outcomes[model.outcome].feed]
     last = feed.needed_day(day)
     if last < project.first_day:
-        raise NotYet(f"{model.name}: no outcome is known on {day}; {project.name} begins on {project.first_day}")
+        raise NotReadyError(f"{model.name}: no outcome is known on {day}; {project.name} begins on {project.first_day}")
     return Interval(start=max(project.first_day, last - timedelta(days=model.train_days - 1)), end=last)
 
 
-def take_snapshot(
+def build_training_set(
     project: Project,
     model: Training,
     day: date,
@@ -77,71 +77,71 @@ def take_snapshot(
     deliveries: pl.DataFrame,
     features: pl.LazyFrame,
     clean: pl.LazyFrame,
-    knowledge: Knowledge = "night",
-) -> Snapshot:
+    data_view: DataView = "point_in_time",
+) -> TrainingSet:
     """The labelled days that the night of `day` knew, split into those to fit on and, later, those to judge on.
 
     `deliveries`: of `schemas.DELIVERIES`; `features`: of the project; `clean`: of the feed that the outcome is from.
-    Raises `BadData` when the night has no accepted delivery of a required feed, a feature is missing or an entity
-    comes twice; `NotYet` when there are too few labelled days.
+    Raises `DataError` when the night has no accepted delivery of a required feed, a feature is missing or an entity
+    comes twice; `NotReadyError` when there are too few labelled days.
     """
     days = window(project, model, day)
     moment = as_of(project, deliveries, day)
-    if knowledge == "latest":
+    if data_view == "latest":
         moment = max([moment, *accepted(deliveries).filter(pl.col("day") <= day)["available_at"]])
     require_columns(model.name, model.features, features.collect_schema().names(), f"the features of {project.name}")
-    known = in_force(deliveries, project.outcomes[model.outcome].feed, days, moment)
+    known = current_as_of(deliveries, project.outcomes[model.outcome].feed, days, moment)
     within = pl.col("day").is_between(days.start, days.end)
     value = pl.sql_expr(project.outcomes[model.outcome].sql).cast(pl.Float64).fill_nan(None)
     labels = clean.filter(within).join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi")
     labels = labels.select(*KEY, value.alias(LABEL))
     # A night that was later than this one (its files were) knew what this one could not.
-    own = features.filter(within & pl.col("as_of").le(moment), pl.col("knowledge").is_in(["night", knowledge]))
-    made = own.select(*KEY, *_features(model), "knowledge").collect()
+    own = features.filter(within & pl.col("as_of").le(moment), pl.col("data_view").is_in(["point_in_time", data_view]))
+    made = own.select(*KEY, *_features(model), "data_view").collect()
     # a day that was not made again with what is known by now is as its night made it
-    again = made.filter(pl.col("knowledge") == knowledge)["day"].unique().to_list()
-    made = made.filter((pl.col("knowledge") == knowledge) | ~pl.col("day").is_in(again)).drop("knowledge")
+    again = made.filter(pl.col("data_view") == data_view)["day"].unique().to_list()
+    made = made.filter((pl.col("data_view") == data_view) | ~pl.col("day").is_in(again)).drop("data_view")
     rows = made.join(labels.drop_nulls(LABEL).collect(), on=KEY).sort(KEY)
     if doubled := rows.height - rows.select(KEY).n_unique():
-        raise BadData(
+        raise DataError(
             f"{model.name}: {doubled} of {rows.height} labelled rows of {days} are of an entity and day twice"
         )
-    if model.task == "classification" and not rows[LABEL].is_in([0.0, 1.0]).all():
-        raise BadData(f"{model.name}: outcome {model.outcome} of {days} has values other than 0 and 1")
+    if model.problem_type == "binary" and not rows[LABEL].is_in([0.0, 1.0]).all():
+        raise DataError(f"{model.name}: outcome {model.outcome} of {days} has values other than 0 and 1")
 
     labelled: list[date] = rows["day"].unique().sort().to_list()
-    if len(labelled) < model.min_fit_days + model.judge_days:
+    if len(labelled) < model.min_fit_days + model.holdout_days:
         absent = [d for d in days.days if d not in set(labelled)]
-        raise NotYet(
+        raise NotReadyError(
             f"{model.name}: {len(labelled)} labelled days are known on {day}, and "
-            f"{model.min_fit_days + model.judge_days} are needed: {model.min_fit_days} to fit on (min_fit_days) and "
-            f"{model.judge_days} to judge on (judge_days); without features or outcomes: {_listed(absent)}. "
+            f"{model.min_fit_days + model.holdout_days} are needed: {model.min_fit_days} to fit on (min_fit_days) and "
+            f"{model.holdout_days} to judge on (holdout_days); without features or outcomes: {_listed(absent)}. "
             "Prepare (land, validate, build_features) such days, or train on a later day"
         )
-    judged = labelled[-model.judge_days :]
-    fitted = labelled[: -model.judge_days]
+    held_out = labelled[-model.holdout_days :]
+    fitted = labelled[: -model.holdout_days]
     inside = Interval(start=labelled[0], end=days.end).days
-    return Snapshot(
+    return TrainingSet(
         day=day,
         as_of=moment,
         rows=rows,
         fit=Interval(start=fitted[0], end=fitted[-1]),
-        judge=Interval(start=judged[0], end=judged[-1]),
+        holdout=Interval(start=held_out[0], end=held_out[-1]),
         missing=tuple(d for d in inside if d not in set(labelled)),
-        knowledge=knowledge,
+        data_view=data_view,
     )
 
 
 def require_columns(model: str, needed: Sequence[str], there: Sequence[str], where: str) -> None:
-    """Raises `BadData` naming the columns that a model needs and a table has not."""
+    """Raises `DataError` naming the columns that a model needs and a table has not."""
     if absent := [name for name in needed if name not in set(there)]:
-        raise BadData(
+        raise DataError(
             f"{model} needs {', '.join(absent)}, which {where} do not have; "
             "restore the column in features.py, or name another in model.yaml and train again"
         )
 
 
-def content_digest(frame: pl.DataFrame) -> str:
+def rows_digest(frame: pl.DataFrame) -> str:
     """sha256 of names, dtypes and values, in the order given; the same whatever version wrote or read the rows."""
     digest = hashlib.sha256()
     for column in frame.get_columns():

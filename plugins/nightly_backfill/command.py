@@ -18,10 +18,10 @@ from airflow.utils import cli as cli_utils
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 from rich.console import Console
 
-from nightly_backfill import outlook, policy, runs
+from nightly_backfill import policy, preflight, runs
 from nightly_backfill.ending import INTERRUPTED, OK, REFUSED, SOME_FAILED, Refused
 from nightly_backfill.follow import KEEP_PUBLISHED, Follower
-from nightly_backfill.outlook import Outlook
+from nightly_backfill.preflight import Preflight
 from nightly_backfill.request import bounds, conf, count, labels, nearest, span
 from nightly_backfill.runs import Run
 
@@ -81,7 +81,7 @@ class Command:
         self.model = model
         # bare dates are days of the schedule, which may be in another zone than the DAG's start date
         self.zone: tzinfo = getattr(self.dag.timetable, "_timezone", None) or self.dag.timezone
-        self.outlook = Outlook()
+        self.preflight = Preflight()
 
     def run(self) -> int:
         """The exit code."""
@@ -91,7 +91,7 @@ class Command:
         first, last = bounds(self.args.start_date, self.args.end_date, self.zone)
         given = self._conf()
         plan = self._plan(first, last)
-        self.outlook = self._look_ahead([*plan.new, *plan.again])
+        self.preflight = self._look_ahead([*plan.new, *plan.again])
         self._refuse_other_order()
         self._tell(plan, given)
         if self.args.dry_run:
@@ -144,18 +144,18 @@ class Command:
     def _reprocessed(self) -> str:
         return "completed" if self.args.reset_dagruns else "failed" if self.args.rerun_failed_tasks else "none"
 
-    def _look_ahead(self, moments: Sequence[datetime]) -> Outlook:
+    def _look_ahead(self, moments: Sequence[datetime]) -> Preflight:
         days = sorted(moment.astimezone(self.zone).date() for moment in moments)
         if not days:
-            return Outlook()
+            return Preflight()
         try:
-            return outlook.ask(self.model.bundle_name, self.dag_id, days[0].isoformat(), days[-1].isoformat())
-        except outlook.Unknown as unknown:
+            return preflight.ask(self.model.bundle_name, self.dag_id, days[0].isoformat(), days[-1].isoformat())
+        except preflight.Unknown as unknown:
             self._warn(f"whether data is there and days are published could not be found out: {unknown}")
-            return Outlook(kind="train" if self.dag_id.endswith("_train") else None)
+            return Preflight(kind="train" if self.dag_id.endswith("_train") else None)
 
     def _refuse_other_order(self) -> None:
-        if self.outlook.kind != "train":
+        if self.preflight.kind != "train":
             return
         why = "training goes one day at a time, in ascending order: a gate needs the champion that earlier days made"
         if self.args.run_backwards:
@@ -166,7 +166,7 @@ class Command:
     @property
     def _at_a_time(self) -> int:
         asked: int | None = self.args.max_active_runs
-        return 1 if self.outlook.kind == "train" else asked or self.dag.max_active_runs
+        return 1 if self.preflight.kind == "train" else asked or self.dag.max_active_runs
 
     # What it says before it begins
 
@@ -210,7 +210,7 @@ class Command:
     def _published(self, plan: Plan) -> dict[str, list[str]]:
         """Model -> days that these runs would publish again."""
         concerned = {moment.astimezone(self.zone).date().isoformat() for moment in [*plan.new, *plan.again]}
-        found = {model: sorted(concerned & set(days)) for model, days in self.outlook.published.items()}
+        found = {model: sorted(concerned & set(days)) for model, days in self.preflight.published.items()}
         return {model: days for model, days in found.items() if days}
 
     def _tell_each(self, plan: Plan) -> int:
@@ -237,7 +237,7 @@ class Command:
 
     def _waits(self, plan: Plan) -> dict[str, list[str]]:
         concerned = {moment.astimezone(self.zone).date().isoformat() for moment in [*plan.new, *plan.again]}
-        return {day: sentences for day, sentences in sorted(self.outlook.waits.items()) if day in concerned}
+        return {day: sentences for day, sentences in sorted(self.preflight.waits.items()) if day in concerned}
 
     def _refuse_waits(self, plan: Plan) -> None:
         waits = self._waits(plan)
@@ -249,8 +249,8 @@ class Command:
             return
         reasons = [sentence for sentences in waits.values() for sentence in sentences]
         listed = "\n  ".join([*reasons[:3], *([f"… and {len(reasons) - 3} more"] if len(reasons) > 3 else [])])
-        what = "nothing landed, or not all of it," if self.outlook.kind == "prepare" else "no night is prepared"
-        cure = f"make it first: {self.outlook.cure}" if self.outlook.cure else "take other days"
+        what = "nothing landed, or not all of it," if self.preflight.kind == "prepare" else "no night is prepared"
+        cure = f"make it first: {self.preflight.fix}" if self.preflight.fix else "take other days"
         raise Refused(
             f"{what} for {days}:\n  {listed}\nRuns would wait for it, and fail in the end. To go on, {cure}\n"
             "If it is on its way, say --wait-for-data"
@@ -309,7 +309,7 @@ class Command:
         """By the public command, so that what it checks and notes is Airflow's own."""
         from airflow.cli.cli_parser import get_parser
 
-        if self.outlook.kind == "score" and "publish" in self.dag.params:
+        if self.preflight.kind == "score" and "publish" in self.dag.params:
             given = dict([KEEP_PUBLISHED]) | given
         # always a conf: without one a run that is reset would keep the one it had
         command = ["backfill", "create", "--dag-id", self.dag_id, "--dag-run-conf", json.dumps(given)]
@@ -333,11 +333,11 @@ class Command:
         if backfill_id is None:
             raise Refused(f"{self.dag_id} was never backfilled")
         moments = runs.moments(backfill_id)
-        self.outlook = self._look_ahead(moments)
+        self.preflight = self._look_ahead(moments)
         return self._follow(backfill_id, moments)
 
     def _follow(self, backfill_id: int, moments: Sequence[datetime], kept: Set[datetime] | None = None) -> int:
-        in_order = self.outlook.kind == "train"
+        in_order = self.preflight.kind == "train"
         return Follower(self.console, self.dag_id, backfill_id, labels(moments, self.zone), kept, in_order).follow()
 
     def _say(self, text: str) -> None:

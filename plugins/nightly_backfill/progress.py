@@ -42,7 +42,7 @@ class Display:
             transient=True,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=None, visible=False)
+        self.problem_type = self.bar.add_task("", total=None, visible=False)
 
     def __enter__(self) -> "Display":
         self.bar.start()
@@ -58,7 +58,7 @@ class Display:
         text = sentence(states, self.before, self.clock() - self.began)
         total, done = states.total(), states["success"] + states["failed"]
         if self.console.is_terminal:
-            self.bar.update(self.task, description=text, total=total, completed=done, visible=True)
+            self.bar.update(self.problem_type, description=text, total=total, completed=done, visible=True)
             return
         # the time left alone is no news; the last line is never left out
         news = text.split(", about")[0]

@@ -1,7 +1,7 @@
 """Buttons on the page of a task that lead to its MLflow run and to its model version.
 
 They are made by the API server when a page is shown, from the record that the task returned (`include/core/records.py`:
-`run_id`, `model`, `version`) and from the address of MLflow's pages, `ui_url` in the extra of connection
+`run_id`, `model`, `model_version`) and from the address of MLflow's pages, `ui_url` in the extra of connection
 `nightly_mlflow`. So they hold for older runs too, and when that address changes. What is not there gives no button.
 """
 
@@ -55,7 +55,7 @@ class ModelVersionLink(_MLflowLink):
         return "Model version"
 
     def address(self, base: str, record: Mapping[str, Any]) -> str | None:
-        model, version = record.get("model"), record.get("version")
+        model, version = record.get("model"), record.get("model_version")
         if not model or not version:
             return None
         return f"{base}/#/models/{quote(str(model), safe='')}/versions/{version}?workflowType=machine_learning"

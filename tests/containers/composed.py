@@ -104,7 +104,7 @@ class Composed:
 
     def land(self, start: date, end: date) -> None:
         """Deliver the files of these days."""
-        self.cli("replay", "--project", PROJECT, "--start", str(start), "--end", str(end))
+        self.cli("simulate", "--project", PROJECT, "--start", str(start), "--end", str(end))
 
     def unpause(self) -> None:
         deadline = time.monotonic() + 180
@@ -116,7 +116,7 @@ class Composed:
 
     def trigger(self, day: date) -> str:
         """Start the runs of a day; returns their id."""
-        run_id = f"night__{day}"
+        run_id = f"nightly__{day}"
         for dag_id in DAGS:
             # by the param, not by a logical date: that would be one run a DAG
             body = {"dag_run_id": run_id, "logical_date": None, "conf": {"day": str(day)}}
@@ -154,7 +154,7 @@ class Composed:
         found = self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
         return [(task["task_id"], task["state"], task["try_number"]) for task in found]
 
-    def night(self, day: date) -> None:
+    def prepared_day(self, day: date) -> None:
         self.follow(self.trigger(day))
 
     def check(self, end: date) -> None:

@@ -12,7 +12,7 @@ from tests.containers.composed import BEFORE, MODEL, Composed, find_engine, serv
 
 pytestmark = pytest.mark.timeout(1500)
 
-NIGHT = BEFORE + timedelta(days=1)
+RUN_DATE = BEFORE + timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,13 @@ def composed() -> Iterator[Composed]:
 
 
 def test_a_night_runs_and_agrees(composed: Composed) -> None:
-    composed.make_history(NIGHT)
-    composed.night(NIGHT)
-    composed.check(NIGHT)
+    composed.make_history(RUN_DATE)
+    composed.prepared_day(RUN_DATE)
+    composed.check(RUN_DATE)
     rows = composed.query(
         f"SELECT day, count(*) FROM current_predictions WHERE model = '{MODEL}' GROUP BY 1 ORDER BY 1"
     )
-    assert rows.splitlines() == [f"{BEFORE}|954", f"{NIGHT}|738"]
+    assert rows.splitlines() == [f"{BEFORE}|954", f"{RUN_DATE}|738"]
 
 
 def test_everything_is_in_the_store_and_nothing_in_a_container(composed: Composed) -> None:

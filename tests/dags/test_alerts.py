@@ -12,8 +12,8 @@ import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
-from dags.alerts import RUN_FAILED, TASK_FAILED, Undelivered, tell
-from include.core.errors import BadData
+from dags.alerts import RUN_FAILED, TASK_FAILED, NotSentError, notify
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.records import Alert
 from include.core.settings import Settings
@@ -105,16 +105,16 @@ def failure(why: Exception) -> AirflowFailException:
 
 
 def test_what_is_posted(receiver: Receiver) -> None:
-    tell("late & <late>")({})
+    notify("late & <late>")({})
     assert receiver.got == [(PATH, {"text": "late &amp; &lt;late&gt;"})]
 
 
 def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Receiver) -> None:
-    TASK_FAILED(context(bag, failure(BadData("schedule of 2013-03-02 has {{ no }} rows; ask the supplier"))))
+    TASK_FAILED(context(bag, failure(DataError("schedule of 2013-03-02 has {{ no }} rows; ask the supplier"))))
     [text] = receiver.texts
     for part in (
         "flights_prepare.land failed for 2013-03-02 (run scheduled__2013-03-02)",
-        "BadData: schedule of 2013-03-02 has {{ no }} rows; ask the supplier",  # and is not rendered as a template
+        "DataError: schedule of 2013-03-02 has {{ no }} rows; ask the supplier",  # and is not rendered as a template
         "Runbook: docs/runbooks/land.md",
         "Safe to run again: yes",
         "airflow tasks clear flights_prepare -t land -d -s 2013-03-02T08:00:00+00:00 -e 2013-03-02T08:00:00+00:00 ",
@@ -165,7 +165,7 @@ def test_without_the_connection_it_is_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     connected(monkeypatch, None)
-    tell("scores are late")({})
+    notify("scores are late")({})
     assert [(r.levelno, r.message) for r in caplog.records if r.name == "dags.alerts"] == [
         (logging.ERROR, "scores are late")
     ]
@@ -191,8 +191,8 @@ def test_what_is_not_taken_fails_without_the_address(
     if says == "ConnectError":
         receiver.shutdown()
     breaks(receiver)
-    with pytest.raises(Undelivered, match=f"the webhook of connection nightly_alerts: {says}") as caught:
-        tell("x")({})
+    with pytest.raises(NotSentError, match=f"the webhook of connection nightly_alerts: {says}") as caught:
+        notify("x")({})
     assert caught.value.__context__ is None
     assert "token-that-nobody-may-see" not in "\n".join(
         r.getMessage()
@@ -204,26 +204,29 @@ def test_what_is_not_taken_fails_without_the_address(
 @pytest.mark.parametrize("url", ["", "hooks.example.org/token"])
 def test_a_connection_without_a_url_is_explained(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     connected(monkeypatch, url)
-    with pytest.raises(Undelivered, match="its password must be the URL of the webhook") as caught:
-        tell("x")({})
+    with pytest.raises(NotSentError, match="its password must be the URL of the webhook") as caught:
+        notify("x")({})
     assert "token" not in str(caught.value)
 
 
 # --- the task `alert` -------------------------------------------------------------------------------------------------
 
-RUN_DAY = date(2013, 3, 2)
+RUN_DATE = date(2013, 3, 2)
 ALERTS = [
     Alert(subject="late_arrival", rule=rule, day=day, sentence=f"{rule} of {day}")
     for rule in ("scores_late", "roc_auc")
-    for day in (RUN_DAY, date(2013, 3, 3))
+    for day in (RUN_DATE, date(2013, 3, 3))
 ]
 
 
 @pytest.fixture
 def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """The function of the task, in the night of RUN_DAY."""
+    """The function of the task, in the night of RUN_DATE."""
     task = bag.dags["flights_monitor"].get_task("alert")
-    here = {"params": {"day": str(RUN_DAY)}, "dag_run": type("Run", (), {"logical_date": None, "run_type": "manual"})()}
+    here = {
+        "params": {"day": str(RUN_DATE)},
+        "dag_run": type("Run", (), {"logical_date": None, "run_type": "manual"})(),
+    }
     monkeypatch.setattr("dags.params.get_current_context", lambda: here)
     monkeypatch.setitem(task.python_callable.__globals__, "get_current_context", lambda: here)
     monkeypatch.setitem(task.python_callable.__globals__, "settings", lambda: settings)
@@ -246,7 +249,7 @@ def test_what_was_not_taken_is_told_by_the_next_try(
 ) -> None:
     postgres.alerts.raise_alerts(settings, "flights", ALERTS[:1])
     receiver.status = 503
-    with pytest.raises(Undelivered):
+    with pytest.raises(NotSentError):
         alert()
     receiver.status = 200
     alert()
@@ -255,6 +258,6 @@ def test_what_was_not_taken_is_told_by_the_next_try(
 
 def test_two_tellers_at_once_tell_once(settings: Settings) -> None:
     postgres.alerts.raise_alerts(settings, "flights", ALERTS[:1])
-    run = (settings, "flights", Interval.of(RUN_DAY))
-    with postgres.alerts.telling(*run) as first, postgres.alerts.telling(*run) as second:
+    run = (settings, "flights", Interval.of(RUN_DATE))
+    with postgres.alerts.unsent_alerts(*run) as first, postgres.alerts.unsent_alerts(*run) as second:
         assert (len(first), second) == (1, ())

@@ -34,8 +34,8 @@ HEAVY = {
 
 
 def expected_dags() -> set[str]:
-    kinds = {f"{project}_{kind}" for project in project_names() for kind in ("prepare", "monitor", "reprocess")}
-    kinds |= {f"{project}_replay" for project in project_names() if load_project(project).replay}
+    kinds = {f"{project}_{kind}" for project in project_names() for kind in ("prepare", "monitor", "backfill_range")}
+    kinds |= {f"{project}_simulate" for project in project_names() if load_project(project).simulate}
     return kinds | {f"{model}_{kind}" for model in model_names() for kind in ("train", "score")}
 
 
@@ -59,7 +59,7 @@ def test_make_ui_schedules_all_that_has_a_schedule(bag: Any) -> None:
     [
         ("prepare", ["wait_for_files", "land", "validate", "build_features"]),
         ("monitor", ["wait_for_features", "outcomes", "monitor", "alert"]),
-        ("reprocess", ["land", "validate", "build_features", "outcomes"]),
+        ("backfill_range", ["land", "validate", "build_features", "outcomes"]),
     ],
 )
 def test_nothing_is_made_of_data_that_was_not_validated(bag: Any, kind: str, chain: list[str]) -> None:
@@ -109,7 +109,7 @@ def test_scoring_waits_for_features_and_publishing_for_scores(bag: Any) -> None:
         dag = bag.dags[f"{name}_score"]
         assert upstream(dag, "score") == {"wait_for_features"}
         assert upstream(dag, "publish") == {"wait_for_features", "score"}
-        ranged = bag.dags[f"{load_model(name).project}_reprocess"]
+        ranged = bag.dags[f"{load_model(name).project}_backfill_range"]
         assert {"land", "validate", "build_features"} <= upstream(ranged, f"{name}.score")
         assert f"{name}.score" in upstream(ranged, f"{name}.publish")
 
@@ -150,8 +150,8 @@ def test_every_task_keeps_the_policy(bag: Any) -> None:
             owners = [config.owner for config in configs if dag.dag_id.startswith(f"{config.name}_")]
             assert [task.owner] == owners, f"{where}: owner must come from the config"
             assert task.doc_md, f"{where}: give its function a docstring"
-            assert task.execution_timeout, f"{where}: give it an execution_timeout (dags/common.py, POLICY)"
-            told = "people are told when a task fails for good (dags/common.py, POLICY)"
+            assert task.execution_timeout, f"{where}: give it an execution_timeout (dags/common.py, DEFAULT_ARGS)"
+            told = "people are told when a task fails for good (dags/common.py, DEFAULT_ARGS)"
             assert task.on_failure_callback in ([TASK_FAILED], TASK_FAILED), f"{where}: {told}"
             if task.task_id.startswith("wait_for_"):
                 assert task.mode == "reschedule", f"{where}: a sensor must free its slot between looks"
@@ -221,21 +221,21 @@ LATE_EVENING = datetime(2013, 3, 2, 3, 30, tzinfo=ZoneInfo("UTC"))  # still 1 Ma
 def test_the_day_is_the_forms_else_that_of_the_logical_date(in_run: Callable[..., None]) -> None:
     project = load_project("flights")
     in_run(LATE_EVENING, day="2013-05-01")
-    assert params.run_day(project) == date(2013, 5, 1)
+    assert params.run_date(project) == date(2013, 5, 1)
     in_run(LATE_EVENING, day=None)
-    assert params.run_day(project) == date(2013, 3, 1)
+    assert params.run_date(project) == date(2013, 3, 1)
     in_run()
     with pytest.raises(AirflowFailException, match="no logical date and no day"):
-        params.run_day(project)
+        params.run_date(project)
 
 
 def test_a_backfill_cannot_do_one_day_in_each_of_its_runs(in_run: Callable[..., None]) -> None:
     project = load_project("flights")
     in_run(LATE_EVENING, "backfill", day="2013-05-01")
     with pytest.raises(AirflowFailException, match="leave `day` out of its conf"):
-        params.run_day(project)
+        params.run_date(project)
     in_run(LATE_EVENING, "backfill", day="2013-03-01")  # that of a run by hand, which a backfill resets
-    assert params.run_day(project) == date(2013, 3, 1)
+    assert params.run_date(project) == date(2013, 3, 1)
 
 
 @pytest.mark.parametrize(
@@ -261,10 +261,10 @@ def test_a_backfill_leaves_what_readers_saw_unless_told(
     [
         ("flights_prepare", {"day", "as_of"}),
         ("flights_monitor", {"day"}),
-        ("flights_replay", {"day"}),
+        ("flights_simulate", {"day"}),
         ("late_arrival_train", {"day", "as_of", "displace_newer"}),
         ("late_arrival_score", {"day", "as_of", "model", "publish"}),
-        ("flights_reprocess", {"start", "end", "as_of", "models", "model", "publish"}),
+        ("flights_backfill_range", {"start", "end", "as_of", "models", "model", "publish"}),
     ],
 )
 def test_each_form_says_what_it_asks_for(dag_id: str, asked: set[str], bag: Any) -> None:
@@ -279,12 +279,12 @@ def test_each_form_says_what_it_asks_for(dag_id: str, asked: set[str], bag: Any)
 @pytest.mark.parametrize(
     ("dag_id", "name", "right", "wrong"),
     [
-        ("flights_prepare", "as_of", ["night", "latest"], ["tonight", None, ""]),
+        ("flights_prepare", "as_of", ["point_in_time", "latest"], ["tonight", None, ""]),
         ("late_arrival_score", "publish", ["auto", "replace", "missing"], ["no", None]),
         ("late_arrival_score", "model", ["as_of", "current", "7"], ["0", "newest", "7.5", ""]),
         ("late_arrival_score", "day", ["2013-03-01", None], ["1 March", "2013-02-30"]),
-        ("flights_reprocess", "models", [["late_arrival"]], [["late"], [], "late_arrival"]),
-        ("flights_reprocess", "start", ["2013-03-01"], [None, "yesterday"]),
+        ("flights_backfill_range", "models", [["late_arrival"]], [["late"], [], "late_arrival"]),
+        ("flights_backfill_range", "start", ["2013-03-01"], [None, "yesterday"]),
     ],
 )
 def test_a_form_refuses_what_makes_no_sense(

@@ -158,9 +158,9 @@ class Live:
         return _run([sys.executable, "-m", "include.cli", *arguments], ROOT, self.stack.cli_environment())
 
     def land(self, days: Interval) -> None:
-        self.cli("replay", "--project", demo.PROJECT.name, "--start", str(days.start), "--end", str(days.end))
+        self.cli("simulate", "--project", demo.PROJECT.name, "--start", str(days.start), "--end", str(days.end))
 
-    def night(self, run_id: str, day: date) -> str:
+    def prepared_day(self, run_id: str, day: date) -> str:
         """Start the night of a day; returns the id of the run."""
         self.airflow.run([PREPARE], run_id, day)
         return run_id
@@ -203,8 +203,8 @@ class Live:
 
     def prepared(self, day: date) -> bool:
         """The night has its row."""
-        found = postgres.days.nights(demo.settings_of(self.stack), demo.PROJECT.name, Interval.of(day))
-        return [night.day for night in found] == [day]
+        found = postgres.days.read_prepared_days(demo.settings_of(self.stack), demo.PROJECT.name, Interval.of(day))
+        return [prepared_day.day for prepared_day in found] == [day]
 
     def get(self, path: str) -> Any:
         return self.airflow.client.get(f"/api/v2/{path}").raise_for_status().json()

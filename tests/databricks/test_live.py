@@ -33,7 +33,7 @@ def wheel_of(run: dict[str, Any]) -> str:
 def test_a_push_between_two_tasks_does_not_change_the_run_under_way(live: Live) -> None:
     """What is pushed would fail, in a task of the DAG as in the wheel, and its wheel is nowhere."""
     deployed = live.repository.head
-    run_id = live.night("under_way", FIRST)  # its files are not there
+    run_id = live.prepared_day("under_way", FIRST)  # its files are not there
     live.becomes(run_id, {"up_for_reschedule"}, "wait_for_files")
     live.repository.write(
         "dags/prepare.py", lambda text: text.replace('return run_step("validate"', 'return broken("validate"')
@@ -60,7 +60,7 @@ def test_a_wheel_that_was_not_uploaded_is_asked_for(live: Live) -> None:
     live.repository.git("push", "origin", "HEAD:refs/heads/deployed")  # past CI
     mended = live.repository.head
     live.airflow_has(mended)
-    run_id = live.night("next", SECOND)
+    run_id = live.prepared_day("next", SECOND)
     assert live.ends(run_id) == "failed"
     assert f"{wheel(mended)}: no such file" in live.log(run_id)
     assert f"make deploy TARGET={WHEELS}" in live.log(run_id)

@@ -13,7 +13,7 @@ from deltalake import Schema
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.records import TableRef
 from include.io import native
@@ -76,12 +76,12 @@ class TestConformance:
         assert ref.version == tables.version(TABLE)
 
     def test_replaces_the_partitions_of_its_values_only(self, tables: Tables, put: Put) -> None:
-        schema = {"day": pl.Date, "knowledge": pl.String, "value": pl.Int64}
-        cells = [(day, kind, 0) for day in days(FIRST, 3).days for kind in ("night", "latest")]
+        schema = {"day": pl.Date, "data_view": pl.String, "value": pl.Int64}
+        cells = [(day, kind, 0) for day in days(FIRST, 3).days for kind in ("point_in_time", "latest")]
         rows = pl.DataFrame(cells, schema=schema, orient="row")
-        put(tables, rows, Scope(days(FIRST, 3)), by="day knowledge")
-        put(tables, rows.clear(), Scope(days(FIRST, 2), {"knowledge": ["night"]}), by="day knowledge")
-        gone = (pl.col("day") <= SECOND) & (pl.col("knowledge") == "night")
+        put(tables, rows, Scope(days(FIRST, 3)), by="day data_view")
+        put(tables, rows.clear(), Scope(days(FIRST, 2), {"data_view": ["point_in_time"]}), by="day data_view")
+        gone = (pl.col("day") <= SECOND) & (pl.col("data_view") == "point_in_time")
         assert stored(tables) == sorted(rows.filter(~gone).iter_rows())
 
     def test_an_empty_frame_empties_its_days(self, tables: Tables, put: Put) -> None:
@@ -105,7 +105,7 @@ class TestConformance:
     ) -> None:
         put(tables, frame(FIRST, 1), on(FIRST))
         version = tables.version(TABLE)
-        with pytest.raises(BadData, match=said):
+        with pytest.raises(DataError, match=said):
             put(tables, drifted, on(SECOND))
         assert tables.version(TABLE) == version
 
@@ -116,7 +116,7 @@ class TestConformance:
 
     def test_rows_outside_of_the_scope_are_refused(self, tables: Tables, natively: Put) -> None:
         natively(tables, frame(FIRST, 1), on(FIRST))
-        with pytest.raises(BadData, match="rows are outside of what they replace, day >= '2013-03-01'"):
+        with pytest.raises(DataError, match="rows are outside of what they replace, day >= '2013-03-01'"):
             natively(tables, frame(SECOND, 2), on(FIRST))
         assert stored(tables) == rows_of(frame(FIRST, 1))
 
@@ -135,7 +135,7 @@ class TestConformance:
         assert sorted(tuple(row) for row in read.select(*frame(FIRST).columns).collect()) == rows_of(frame(FIRST, 1, 2))
 
     def test_a_table_that_is_not_there(self, tables: Tables, spark: SparkSession) -> None:
-        with pytest.raises(BadData, match=r"table .*numbers does not exist yet"):
+        with pytest.raises(DataError, match=r"table .*numbers does not exist yet"):
             native.read(spark, tables, TABLE, Interval.of(FIRST))
 
 

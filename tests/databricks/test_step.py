@@ -24,8 +24,7 @@ from include.core.records import Featured
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.tables import Tables
-from include.operations.simulate import replay
-from include.runner.remote import RemoteStep
+from include.operations.simulate import simulate
 from include.steps.build_features import build_features
 from include.steps.land import land
 from include.steps.validate import validate
@@ -37,7 +36,7 @@ from tools.wheel import build
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
-NIGHTS = Interval(start=date(2013, 1, 1), end=date(2013, 1, 4))
+RUN_DATES = Interval(start=date(2013, 1, 1), end=date(2013, 1, 4))
 VOLUME = "/Volumes/main/nightly/wheels"
 
 
@@ -72,9 +71,9 @@ def project() -> Project:
 def here(settings: Settings, project: Project, commit: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Nights landed and validated, by the commit whose wheel is meant."""
     found = settings.model_copy(update={"git_commit": commit})
-    replay(project, NIGHTS, found)
-    land(project, NIGHTS, found)
-    validate(project, NIGHTS, found)
+    simulate(project, RUN_DATES, found)
+    land(project, RUN_DATES, found)
+    validate(project, RUN_DATES, found)
     monkeypatch.setattr(dags_databricks, "settings", lambda: found)
     return found
 
@@ -83,15 +82,19 @@ class Step(Task):
     """The task of a step of some nights."""
 
     def __init__(
-        self, config: Project | Model, step: RemoteStep = "build_features", nights: Interval = NIGHTS, **given: Any
+        self,
+        config: Project | Model,
+        step: str = "build_features",
+        prepared_days: Interval = RUN_DATES,
+        **given: Any,
     ) -> None:
         super().__init__(deferrable=True)
-        self.config, self.step, self.nights, self.given = config, step, nights, given
+        self.config, self.step, self.prepared_days, self.given = config, step, prepared_days, given
 
     def operator(self) -> StepOperator:
         asked: dict[str, Callable[[], Any]] = {
-            "interval": lambda: self.nights,
-            "options": lambda: {"knowledge": "night"},
+            "interval": lambda: self.prepared_days,
+            "options": lambda: {"data_view": "point_in_time"},
         }
         return StepOperator(
             task_id=self.step, step=self.step, config=self.config, given=self.given, polling_period_seconds=1, **asked
@@ -105,12 +108,16 @@ def test_features_are_the_same_to_the_bit(
     record = Featured.model_validate(Step(project).attempt())
     [run] = databricks.runs
     assert databricks.results == ["SUCCESS"]
-    there = Tables(here).scan("features_flights", record.version).sort("day", "entity_id").collect()
-    assert {night.day for night in postgres.days.nights(here, "flights", NIGHTS)} == {*NIGHTS.days}
+    there = Tables(here).scan("features_flights", record.table_version).sort("day", "entity_id").collect()
+    assert {prepared_day.day for prepared_day in postgres.days.read_prepared_days(here, "flights", RUN_DATES)} == {
+        *RUN_DATES.days
+    }
 
     shutil.rmtree(Path(here.tables) / "features_flights")
-    again = build_features(project, NIGHTS, here)
-    assert_frame_equal(there, Tables(here).scan("features_flights", again.version).sort("day", "entity_id").collect())
+    again = build_features(project, RUN_DATES, here)
+    assert_frame_equal(
+        there, Tables(here).scan("features_flights", again.table_version).sort("day", "entity_id").collect()
+    )
     assert record.rows == again.rows == there.height > 3000
     [task] = run["spec"]["tasks"]
     assert task["libraries"] == [{"whl": f"{VOLUME}/{wheel(commit)}"}]
@@ -127,7 +134,7 @@ def test_what_a_person_has_to_mend_is_said(
 ) -> None:
     databricks.upload(build(commit, tmp_path / "dist"), f"{VOLUME}/{wheel(commit)}")
     shutil.rmtree(Path(here.tables) / "clean_schedule")
-    with pytest.raises(AirflowFailException, match=r"\(code\): .*BadData: table .*clean_schedule does not exist yet"):
+    with pytest.raises(AirflowFailException, match=r"\(code\): .*DataError: table .*clean_schedule does not exist yet"):
         Step(project).attempt()
     assert not Tables(here).exists("features_flights")
 
@@ -141,14 +148,14 @@ def test_what_it_is_too_early_for_is_skipped_and_tried_again_when_it_is_cleared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     databricks.upload(build(commit, tmp_path / "dist"), f"{VOLUME}/{wheel(commit)}")
-    build_features(project, NIGHTS, here)
+    build_features(project, RUN_DATES, here)
     assert project.databricks is not None
     mlflow = {"mlflow_tracking_uri": here.mlflow_tracking_uri.get_secret_value()}
     place = project.databricks.model_copy(
         update={"settings": {**mlflow, "mlflow_registry_uri": mlflow["mlflow_tracking_uri"]}}
     )
     monkeypatch.setattr(dags_databricks, "load_project", lambda _: project.model_copy(update={"databricks": place}))
-    fit = Step(load_model("late_arrival"), "fit", Interval.of(NIGHTS.end), candidate="linear")
+    fit = Step(load_model("late_arrival"), "fit", Interval.of(RUN_DATES.end), candidate="linear")
     for attempt in (1, 2):
         with pytest.raises(AirflowSkipException, match="labelled days"):
             fit.attempt()

@@ -254,7 +254,11 @@ def test_the_last_try_finds_the_run_whose_answer_never_came(task: Task, databric
     ids=lambda each: each["result"] if isinstance(each, dict) else "",
 )
 def test_a_failure_that_another_run_would_not_mend(
-    task: Task, databricks: Databricks, outcome: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+    task: Task,
+    databricks: Databricks,
+    outcome: dict[str, Any],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     databricks.tell("outcomes", [outcome])
     with pytest.raises(AirflowFailException, match=said):

@@ -34,11 +34,11 @@ PREPARE, TRAIN, SCORE, MONITOR = (
     f"{MODEL}_score",
     f"{PROJECT.name}_monitor",
 )
-REPLAY, REPROCESS, OTHER_SCORE = f"{PROJECT.name}_replay", f"{PROJECT.name}_reprocess", "arrival_delay_score"
+REPLAY, REPROCESS, OTHER_SCORE = f"{PROJECT.name}_simulate", f"{PROJECT.name}_backfill_range", "arrival_delay_score"
 
 HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the first day whose training the gate lets through
 BEFORE = date(2013, 2, 15)
-NIGHT = date(2013, 2, 16)
+RUN_DATE = date(2013, 2, 16)
 """The night of the pages."""
 
 BUNDLE = ("dags", "include", "plugins", "tools", "docs", "requirements.txt", ".airflowignore")
@@ -49,8 +49,8 @@ SOONER = {
         '"timeout": timedelta(hours=12)': '"timeout": timedelta(seconds=45)',
     },
     "dags/score.py": {
-        "**nightly(project, as_of=params.as_of(), model=params.model(), publish=params.publish())": (
-            "**(nightly(project, as_of=params.as_of(), model=params.model(), publish=params.publish()) "
+        "**nightly(project, data=params.data(), version=params.version(), publish=params.publish())": (
+            "**(nightly(project, data=params.data(), version=params.version(), publish=params.publish()) "
             '| ({"dagrun_timeout": __import__("datetime").timedelta(seconds=20)} if "delay" in model.name else {}))'
         ),
     },
@@ -117,14 +117,14 @@ class Drill:
         self._client = self.stack.api()
         days = f"--project {PROJECT.name} --start {HISTORY.start} --end"
         self.type("python -m include.cli migrate")
-        self.type(f"python -m include.cli replay {days} {BEFORE}")
+        self.type(f"python -m include.cli simulate {days} {BEFORE}")
         self.type(f"python -m include.cli prepare {days} {BEFORE}")
         self.type(f"airflow connections add nightly_alerts --conn-type generic --conn-password '{self.webhook.url}'")
         self._unpause()
-        self.night(TRAIN, HISTORY.end, "success")
+        self.prepared_day(TRAIN, HISTORY.end, "success")
         self.type(f"python -m include.cli score --model {MODEL} --start {BEFORE}")
         self.type(f"python -m include.cli publish --model {MODEL} --start {BEFORE}")
-        self.night(TRAIN, BEFORE, "success")
+        self.prepared_day(TRAIN, BEFORE, "success")
         self._keep()
 
     def stop(self) -> None:
@@ -150,7 +150,7 @@ class Drill:
                 self._answer(self._client.delete(f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"))
         if prepared:
             self.supply()
-            self.type(f"python -m include.cli prepare --project {PROJECT.name} --start {NIGHT}")
+            self.type(f"python -m include.cli prepare --project {PROJECT.name} --start {RUN_DATE}")
 
     def wipe(self) -> None:
         """All but landing: tables, models, the shared database and MLflow's."""
@@ -161,9 +161,9 @@ class Drill:
             self.sql(f"DROP DATABASE {name} WITH (FORCE);")
         self.stack.postgres()  # makes what is missing
 
-    def supply(self, day: date = NIGHT) -> None:
+    def supply(self, day: date = RUN_DATE) -> None:
         """The suppliers deliver."""
-        self.type(f"python -m include.cli replay --project {PROJECT.name} --start {day}")
+        self.type(f"python -m include.cli simulate --project {PROJECT.name} --start {day}")
 
     def change(self, name: str, old: str, new: str) -> None:
         """Somebody changes a file of the bundle."""
@@ -189,7 +189,7 @@ class Drill:
 
     def landed(self, feed: str) -> Path:
         """The night's file of a feed."""
-        [path] = (self.stack.home / "landing" / PROJECT.name / feed / str(NIGHT)).glob("*.csv.gz")
+        [path] = (self.stack.home / "landing" / PROJECT.name / feed / str(RUN_DATE)).glob("*.csv.gz")
         return path
 
     @property
@@ -198,13 +198,13 @@ class Drill:
 
     # runs
 
-    def night(self, dag_id: str, day: date = NIGHT, ends: str = "failed") -> str:
+    def prepared_day(self, dag_id: str, day: date = RUN_DATE, ends: str = "failed") -> str:
         """A night's run, to its end; returns its id. `manual__` is all that differs from a scheduled one."""
         run_id = self.trigger(dag_id, day)
         assert self.ended(dag_id, run_id) == ends, self.tasks(dag_id, run_id)
         return run_id
 
-    def trigger(self, dag_id: str, day: date = NIGHT) -> str:
+    def trigger(self, dag_id: str, day: date = RUN_DATE) -> str:
         moment = PROJECT.cutoff_at(day)
         return self.run(dag_id, f"manual__{moment.isoformat()}", logical_date=moment.isoformat())
 
@@ -215,7 +215,7 @@ class Drill:
 
     def clear(self, dag_id: str, task_id: str) -> str:
         """One task of the night's run runs again, and with it what follows; returns how the run ended."""
-        run_id = f"manual__{PROJECT.cutoff_at(NIGHT).isoformat()}"
+        run_id = f"manual__{PROJECT.cutoff_at(RUN_DATE).isoformat()}"
         body = {
             "dry_run": False,
             "dag_run_id": run_id,

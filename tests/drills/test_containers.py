@@ -137,7 +137,7 @@ def test_the_next_night_runs_on_a_new_image_with_a_new_migration(composed: Compo
     assert composed.query("SELECT count(*) FROM drilled") == "0"
     assert composed.inspect("scheduler")["Config"]["Image"] == new
     assert composed.get("/pools/backfill")["slots"] == 3, "what a person has set stays"
-    composed.night(UPGRADED)
+    composed.prepared_day(UPGRADED)
     agrees(composed, UPGRADED)
     assert published(composed)[:-1] == before
 
@@ -153,7 +153,7 @@ def test_a_backup_brings_everything_back_on_an_empty_server(composed: Composed, 
     composed.up()
     assert published(composed) == before
     assert composed.get(f"/dags/{PREPARE}/dagRuns")["total_entries"] == runs
-    composed.night(RESTORED)
+    composed.prepared_day(RESTORED)
     agrees(composed, RESTORED)
 
 

@@ -15,7 +15,7 @@ from tests.databricks.live import PREPARE, TASK, Live, await_that, living
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.timeout(600)]
 
-NIGHT = "night"
+RUN_DATE = "point_in_time"
 DAY = date(2013, 1, 1)
 HOOK = "airflow.providers.databricks.hooks.databricks:DatabricksHook"
 OPERATOR = "dags.databricks:SubmitOnceOperator"
@@ -39,8 +39,8 @@ LONG = {"pending_seconds": 600}
 def stack() -> Iterator[Live]:
     points = {name: {"task": TASK, "call": 1, **point} for name, point in POINTS.items()}
     with living(Interval.of(DAY), points) as found:
-        found.night(NIGHT, DAY)
-        assert found.ends(NIGHT) == "success"
+        found.prepared_day(RUN_DATE, DAY)
+        assert found.ends(RUN_DATE) == "success"
         yield found
 
 
@@ -53,17 +53,17 @@ class Again:
     def begin(self, *outcomes: dict, faults: tuple[dict, ...] = ()) -> None:
         self.live.databricks.tell("outcomes", list(outcomes))
         self.live.databricks.tell("faults", list(faults))
-        self.before, self.tries = len(self.live.databricks.runs), self.live.task(NIGHT)["try_number"]
-        self.live.again(NIGHT)
+        self.before, self.tries = len(self.live.databricks.runs), self.live.task(RUN_DATE)["try_number"]
+        self.live.again(RUN_DATE)
 
     def deferred(self, *outcomes: dict) -> None:
         """And followed by the triggerer."""
         self.begin(*outcomes)
-        self.live.becomes(NIGHT, {"deferred"})
+        self.live.becomes(RUN_DATE, {"deferred"})
         await_that(lambda: "in run state" in self.told, "the trigger to look at the run", 60)
 
     def ends(self) -> str:
-        return self.live.ends(NIGHT)
+        return self.live.ends(RUN_DATE)
 
     @property
     def results(self) -> list[str]:
@@ -76,7 +76,7 @@ class Again:
     @property
     def told(self) -> str:
         """In the log of the tries since then."""
-        return self.live.log(NIGHT, after=self.tries)
+        return self.live.log(RUN_DATE, after=self.tries)
 
 
 @pytest.fixture
@@ -106,9 +106,9 @@ def test_a_service_is_killed_while_the_task_is_deferred(again: Again, service: s
 
 def test_the_trigger_gives_up_in_a_storm_that_passes(again: Again) -> None:
     again.deferred({"pending_seconds": 15})
-    number = again.live.task(NIGHT)["try_number"]
+    number = again.live.task(RUN_DATE)["try_number"]
     again.live.databricks.tell("faults", [STORM])
-    await_that(lambda: again.live.task(NIGHT)["try_number"] > number, "another try")
+    await_that(lambda: again.live.task(RUN_DATE)["try_number"] > number, "another try")
     again.live.databricks.tell("faults", [])
     assert again.ends() == "success"
     assert again.results == ["SUCCESS"]
@@ -151,14 +151,14 @@ def test_an_error_of_the_code_is_told_and_not_tried_again(again: Again) -> None:
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_a_person_ends_the_task_while_it_is_deferred(again: Again, state: str) -> None:
     again.deferred(LONG)
-    again.live.mark(NIGHT, state)
+    again.live.mark(RUN_DATE, state)
     again.become("CANCELED")
     assert again.ends() == state
 
 
 def test_a_person_ends_the_run_of_the_dag(again: Again) -> None:
     again.deferred(LONG)
-    path = f"/api/v2/dags/{PREPARE}/dagRuns/{NIGHT}"
+    path = f"/api/v2/dags/{PREPARE}/dagRuns/{RUN_DATE}"
     again.live.airflow.client.patch(path, json={"state": "failed"}).raise_for_status()
     again.become("CANCELED")
 
@@ -170,13 +170,13 @@ def test_a_person_ends_the_task_before_it_is_deferred(again: Again, knows: bool)
     again.live.databricks.tell("faults", [{"endpoint": "runs/get", "times": -1, "seconds": 60}] if knows else [])
     if knows:
         time.sleep(8)
-    again.live.mark(NIGHT, "failed")
+    again.live.mark(RUN_DATE, "failed")
     again.become("CANCELED")
 
 
 def test_a_person_clears_the_task_while_it_is_deferred(again: Again) -> None:
     again.deferred(LONG)
     again.live.databricks.tell("outcomes", [])
-    again.live.again(NIGHT)
+    again.live.again(RUN_DATE)
     assert again.ends() == "success"
     again.become("CANCELED", "SUCCESS")

@@ -20,12 +20,12 @@ from tests.drills.place import (
     BEFORE,
     MODEL,
     MONITOR,
-    NIGHT,
     OTHER_SCORE,
     PREPARE,
     PROJECT,
     REPLAY,
     REPROCESS,
+    RUN_DATE,
     SCORE,
     TRAIN,
     Drill,
@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 MODEL_YAML = f"include/projects/{PROJECT.name}/models/{MODEL}/model.yaml"
 RULES = f"include/projects/{PROJECT.name}/expectations.yaml"
 FEATURES = f"include/projects/{PROJECT.name}/features.py"
-RUN = f"manual__{PROJECT.cutoff_at(NIGHT).isoformat()}"
+RUN = f"manual__{PROJECT.cutoff_at(RUN_DATE).isoformat()}"
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_file_does_not_come(drill: Drill) -> None:
     drill.mend("wait_for_features")
     drill.cured("wait_for_features")
 
-    drill.alerted("run-timed-out", f"{OTHER_SCORE} failed for {NIGHT}", "timed_out")
+    drill.alerted("run-timed-out", f"{OTHER_SCORE} failed for {RUN_DATE}", "timed_out")
     drill.checks("run-timed-out")
     assert "✓ 1 day succeeded" in drill.mend("run-timed-out")
 
@@ -87,8 +87,8 @@ def test_a_file_cannot_be_taken(drill: Drill) -> None:
     text = text_of(path)
     header, first, *rest = text.splitlines(keepends=True)
     spoil(path, whole[: len(whole) // 2])
-    drill.night(PREPARE)
-    drill.alerted("land", "BadDelivery", "the upload was cut off")
+    drill.prepared_day(PREPARE)
+    drill.alerted("land", "DeliveryError", "the upload was cut off")
     drill.checks("land", "the gzip stream ends or breaks here")
     spoils = {
         "fields, the header has": lambda: spoil(path, header + first.replace(",", ";", 1) + "".join(rest)),
@@ -97,7 +97,9 @@ def test_a_file_cannot_be_taken(drill: Drill) -> None:
         "wrong size in bytes": lambda: spoil(path, whole, size=1),
         "rows, the sidecar promises": lambda: spoil(path, text, rows=1),
         "not a sidecar": lambda: path.with_name(f"{path.name}.json").write_text("{}"),
-        "rows are of another date": lambda: spoil(path, text.replace(f"{NIGHT}T1", f"{NIGHT + timedelta(days=9)}T1")),
+        "rows are of another date": lambda: spoil(
+            path, text.replace(f"{RUN_DATE}T1", f"{RUN_DATE + timedelta(days=9)}T1")
+        ),
     }
     for said, plant in spoils.items():
         path.write_bytes(whole)
@@ -121,24 +123,24 @@ def test_a_sample_file_was_changed(drill: Drill) -> None:
     drill.supply()
     path = drill.landed("weather")
     spoil(path, text_of(path).replace("EWR", "JFK", 1))
-    drill.night(REPLAY)
-    drill.alerted("land_sample")
-    drill.checks("land_sample")
-    drill.mend("land_sample")
-    drill.cured("land_sample")
+    drill.prepared_day(REPLAY)
+    drill.alerted("simulate")
+    drill.checks("simulate")
+    drill.mend("simulate")
+    drill.cured("simulate")
 
 
 def test_a_file_is_refused(drill: Drill) -> None:
     drill.begin()
     drill.supply()
     drill.landed("schedule").unlink()
-    rows = make_frame(PROJECT, "schedule", NIGHT).with_row_index("n")
+    rows = make_frame(PROJECT, "schedule", RUN_DATE).with_row_index("n")
     wrong = pl.when(pl.col("n") < 100).then(-1.0).otherwise("distance_miles").alias("distance_miles")
     frame = rows.with_columns(wrong).drop("n")
-    at = usual_available_at(PROJECT, "schedule", NIGHT)
-    deliver(PROJECT, "schedule", NIGHT, frame, available_at=at, settings=drill.settings, name="early")
-    drill.night(PREPARE)
-    drill.alerted("validate", "BadData", "has no accepted delivery of schedule")
+    at = usual_available_at(PROJECT, "schedule", RUN_DATE)
+    deliver(PROJECT, "schedule", RUN_DATE, frame, available_at=at, settings=drill.settings, name="early")
+    drill.prepared_day(PREPARE)
+    drill.alerted("validate", "DataError", "has no accepted delivery of schedule")
     drill.checks(
         "validate", "share_of_quarantined_rows_to_be_at_most failed", "the night of … has no accepted delivery of …"
     )
@@ -150,8 +152,8 @@ def test_a_rule_is_wrong(drill: Drill) -> None:
     drill.begin()
     drill.supply()
     drill.change(RULES, "min_value: 10, max_value: 6000", "min_value: 10, max_value: 600")
-    drill.night(PREPARE)
-    drill.alerted("validate", "BadData")
+    drill.prepared_day(PREPARE)
+    drill.alerted("validate", "DataError")
     drill.checks("validate", "share_of_quarantined_rows_to_be_at_most failed")
     drill.undo()
     drill.mend("validate", 1)
@@ -162,14 +164,14 @@ def test_rows_that_a_wrong_rule_held_back(drill: Drill) -> None:
     drill.begin()
     drill.supply()
     drill.change(RULES, "min_value: 10, max_value: 6000", "min_value: 10, max_value: 2580")
-    drill.night(PREPARE, ends="success")
+    drill.prepared_day(PREPARE, ends="success")
     held = "SELECT sum(quarantined_rows) FROM quarantine_counts"
     assert int(drill.sql(held, "nightly")) > 0
     drill.undo()
     said = drill.mend("validate", 2)
     assert "0 stay in quarantine" in said
-    assert f"run days {NIGHT} are out of date" in said
-    again = drill.type(f"python -m include.cli stale --project flights --start {NIGHT}", code=1)
+    assert f"run days {RUN_DATE} are out of date" in said
+    again = drill.type(f"python -m include.cli outdated --project flights --start {RUN_DATE}", code=1)
     assert "has other rows by now" in again
 
 
@@ -189,7 +191,7 @@ def test_features_were_broken(drill: Drill, old: str, new: str, said: str) -> No
     drill.begin()
     drill.supply()
     drill.change(FEATURES, old, new)
-    drill.night(PREPARE)
+    drill.prepared_day(PREPARE)
     drill.alerted("build_features")
     drill.checks("build_features", said)
     drill.undo()
@@ -222,12 +224,12 @@ def test_a_process_is_killed_at_each_try(drill: Drill) -> None:
 
 def test_a_day_of_a_range_is_not_done(drill: Drill) -> None:
     drill.begin()
-    after = NIGHT + timedelta(days=1)
+    after = RUN_DATE + timedelta(days=1)
     drill.supply()
     drill.supply(after)
     folder = drill.stack.home / "landing" / PROJECT.name / "weather" / str(after)
     shutil.rmtree(folder)
-    drill.run(REPROCESS, "redo-february", start=str(NIGHT), end=str(after))
+    drill.run(REPROCESS, "redo-february", start=str(RUN_DATE), end=str(after))
     assert drill.ended(REPROCESS, "redo-february") == "failed"
     drill.alerted("report", "not all was done")
     drill.checks("report")
@@ -242,8 +244,8 @@ def test_a_day_of_a_range_is_not_done(drill: Drill) -> None:
 def test_a_candidate_is_declared_wrong(drill: Drill) -> None:
     drill.begin(prepared=True)
     drill.change(MODEL_YAML, "kind: linear, C: 0.01", "kind: linear, Cc: 0.01")
-    drill.night(TRAIN)
-    drill.alerted("fit", "BadConfig")
+    drill.prepared_day(TRAIN)
+    drill.alerted("fit", "ConfigError")
     drill.checks("fit", "model.yaml: candidates, …")
     drill.undo()
     drill.mend("fit")
@@ -252,7 +254,7 @@ def test_a_candidate_is_declared_wrong(drill: Drill) -> None:
 
 def test_the_files_of_a_fit_are_lost(drill: Drill) -> None:
     drill.begin(prepared=True)
-    drill.night(TRAIN, ends="success")
+    drill.prepared_day(TRAIN, ends="success")
     log = drill.type(f"airflow tasks log {TRAIN} {RUN} fit --map-index 0")
     drill.clear(TRAIN, "fit")
     log = drill.type(f"airflow tasks log {TRAIN} {RUN} fit --map-index 0")
@@ -272,7 +274,7 @@ def test_the_files_of_the_champion_are_lost(drill: Drill) -> None:
     folder = _files_of_champion(drill)
     away = drill.stack.home / "backup-of-artifacts"
     folder.rename(away)
-    drill.night(TRAIN)
+    drill.prepared_day(TRAIN)
     drill.alerted("gate")
     drill.checks("gate", "No such artifact")
     away.rename(folder)
@@ -286,11 +288,11 @@ def test_the_rules_change_between_gate_and_promotion(drill: Drill) -> None:
         "SET session_replication_role = replica; DELETE FROM promotions;",  # as before the first champion
         "nightly",
     )
-    drill.night(TRAIN, ends="success")
+    drill.prepared_day(TRAIN, ends="success")
     assert drill.tasks(TRAIN, RUN)["promote"] == "success", "the gate rejected it"
-    drill.change(MODEL_YAML, "better_than_trivial: 0.005", "better_than_trivial: 0.004")
+    drill.change(MODEL_YAML, "better_than_dummy: 0.005", "better_than_dummy: 0.004")
     assert drill.clear(TRAIN, "promote") == "failed"
-    drill.alerted("promote", "NeedsAttention")
+    drill.alerted("promote", "ActionRequiredError")
     drill.checks("promote", "was judged by other rules than model.yaml and the gate's code have now")
     drill.mend("promote")
     drill.cured("promote")
@@ -301,9 +303,9 @@ def test_the_rules_change_between_gate_and_promotion(drill: Drill) -> None:
 
 def test_a_day_of_features_is_lost(drill: Drill) -> None:
     drill.begin(prepared=True)
-    DeltaTable(str(drill.stack.home / "tables" / f"features_{PROJECT.name}")).delete(f"day = '{NIGHT}'")
-    drill.night(SCORE)
-    drill.alerted("score", "BadData")
+    DeltaTable(str(drill.stack.home / "tables" / f"features_{PROJECT.name}")).delete(f"day = '{RUN_DATE}'")
+    drill.prepared_day(SCORE)
+    drill.alerted("score", "DataError")
     drill.checks("score", "has no features of")
     drill.mend("score", 0)
     drill.cured("score")
@@ -312,11 +314,11 @@ def test_a_day_of_features_is_lost(drill: Drill) -> None:
 def test_the_champion_that_scores_is_lost(drill: Drill) -> None:
     drill.begin(prepared=True)
     promote = (
-        f"python -m include.cli promote --model {MODEL} --version 2 --from-day {NIGHT} --by Ben --why drill --force"
+        f"python -m include.cli promote --model {MODEL} --version 2 --from-day {RUN_DATE} --by Ben --why drill --force"
     )
     drill.type(promote)
     shutil.rmtree(_files_of_champion(drill))
-    drill.night(SCORE)
+    drill.prepared_day(SCORE)
     drill.alerted("score")
     drill.checks("score", "No such artifact")
     drill.mend("score", 1)
@@ -325,9 +327,9 @@ def test_the_champion_that_scores_is_lost(drill: Drill) -> None:
 
 def test_scores_and_night_do_not_agree(drill: Drill) -> None:
     drill.begin(prepared=True)
-    drill.night(SCORE, ends="success")
+    drill.prepared_day(SCORE, ends="success")
     table = DeltaTable(str(drill.stack.home / "tables" / f"scores_{MODEL}"))
-    table.delete(f"day = '{NIGHT}' AND score > 0.5")
+    table.delete(f"day = '{RUN_DATE}' AND score > 0.5")
     assert drill.clear(SCORE, "publish") == "failed"
     drill.alerted("publish", "nothing was published")
     drill.checks("publish", "scores, expected")
@@ -337,8 +339,8 @@ def test_scores_and_night_do_not_agree(drill: Drill) -> None:
 
 def test_the_database_lets_nobody_in(drill: Drill) -> None:
     drill.begin(prepared=True)
-    drill.night(SCORE, ends="success")
-    drill.type(f"python -m include.cli unpublish --model {MODEL} --day {NIGHT}")
+    drill.prepared_day(SCORE, ends="success")
+    drill.type(f"python -m include.cli unpublish --model {MODEL} --day {RUN_DATE}")
     drill.sql("ALTER ROLE nightly NOLOGIN;")
     try:
         assert drill.clear(SCORE, "publish") == "failed"
@@ -357,7 +359,7 @@ def test_the_database_lets_nobody_in(drill: Drill) -> None:
 def test_a_table_may_not_be_written(drill: Drill, page: str, table: str) -> None:
     drill.begin(prepared=True)
     drill.sql(f"REVOKE INSERT ON {table} FROM nightly;", "nightly")
-    drill.night(MONITOR)
+    drill.prepared_day(MONITOR)
     drill.alerted(page)
     drill.checks(page, "permission denied")
     drill.mend("no-answer", 0)
@@ -368,7 +370,7 @@ def test_a_table_may_not_be_written(drill: Drill, page: str, table: str) -> None
 def test_a_model_is_too_poor_and_nobody_can_be_told(drill: Drill) -> None:
     drill.begin(prepared=True)
     drill.type(
-        f"python -m include.cli promote --model {MODEL} --version 2 --from-day {NIGHT} --by Ben --why drill --force"
+        f"python -m include.cli promote --model {MODEL} --version 2 --from-day {RUN_DATE} --by Ben --why drill --force"
     )
     drill.change(
         MODEL_YAML,
@@ -376,7 +378,7 @@ def test_a_model_is_too_poor_and_nobody_can_be_told(drill: Drill) -> None:
         "{metric: roc_auc, at_least: 0.99, days: 1, of: 1} ",
     )
     drill.webhook.status = 500
-    drill.night(MONITOR)
+    drill.prepared_day(MONITOR)
     drill.checks("alert", "answered 5…")
     drill.webhook.status = 200
     drill.mend("alert", WEBHOOK_URL=f"{drill.webhook.url}-another")
@@ -392,10 +394,10 @@ def test_scores_are_late(drill: Drill) -> None:
     """Late scores are told of in live nights only, so that this one is of today."""
     drill.begin()
     today = datetime.now(PROJECT.zone).date()
-    given = [(str(NIGHT), str(today))]
+    given = [(str(RUN_DATE), str(today))]
     drill.change(MODEL_YAML, 'publish_by: "06:00"', 'publish_by: "23:59"')
     days = f"--project {PROJECT.name} --start {today} --end {today + timedelta(days=1)}"
-    for step in ("replay", "prepare"):
+    for step in ("simulate", "prepare"):
         drill.type(f"python -m include.cli {step} {days}")
     drill.run(MONITOR, "late", day=str(today + timedelta(days=1)))
     assert drill.ended(MONITOR, "late") == "success"
@@ -410,16 +412,16 @@ def test_scores_are_late(drill: Drill) -> None:
 
 def test_a_few_nights_are_replayed(drill: Drill) -> None:
     drill.begin(prepared=True)
-    drill.night(SCORE, ends="success")
+    drill.prepared_day(SCORE, ends="success")
     seen = _published(drill)
-    replay, replace, back = drill.written("replay-a-night", "A few nights")
-    assert drill.type(replay).count("✓ 2 days succeeded") == 4
+    simulate, replace, back = drill.written("replay-a-night", "A few nights")
+    assert drill.type(simulate).count("✓ 2 days succeeded") == 4
     assert _published(drill) == seen
     drill.type(replace)
     assert _published(drill) == seen, "the same scores are no other publication"
     drill.type(back)
-    assert not any(day.startswith(str(NIGHT)) for day in _published(drill))
-    drill.type(f"python -m include.cli publish --model {MODEL} --start {NIGHT}")
+    assert not any(day.startswith(str(RUN_DATE)) for day in _published(drill))
+    drill.type(f"python -m include.cli publish --model {MODEL} --start {RUN_DATE}")
     drill.cured("replay-a-night")
 
 
@@ -433,13 +435,13 @@ def test_a_long_range_is_replayed(drill: Drill) -> None:
 
 def test_a_correction_came_later(drill: Drill) -> None:
     drill.begin(prepared=True)
-    drill.night(SCORE, ends="success")
+    drill.prepared_day(SCORE, ends="success")
     rows = make_frame(PROJECT, "actuals", BEFORE - timedelta(days=1)).with_columns(pl.col("arr_delay_minutes") + 30)
-    at = PROJECT.cutoff_at(NIGHT + timedelta(days=3))
+    at = PROJECT.cutoff_at(RUN_DATE + timedelta(days=3))
     day = BEFORE - timedelta(days=1)
     deliver(PROJECT, "actuals", day, rows, available_at=at, settings=drill.settings, name="corrected")
-    [stale] = drill.written("replay-a-night", "What was corrected since")
-    said = drill.type(stale, code=1)
+    [outdated] = drill.written("replay-a-night", "What was corrected since")
+    said = drill.type(outdated, code=1)
     for n, command in enumerate(line for line in said.splitlines() if line.startswith("airflow dags trigger")):
         drill.type(f"{command} --run-id stale-{n}")
         assert drill.ended(REPROCESS, f"stale-{n}") == "success"
@@ -448,12 +450,12 @@ def test_a_correction_came_later(drill: Drill) -> None:
 
 def test_everything_is_lost_but_landing(drill: Drill) -> None:
     drill.begin(prepared=True)
-    drill.night(SCORE, ends="success")
+    drill.prepared_day(SCORE, ends="success")
     seen = _published(drill)
-    decide = f"--model {MODEL} --version 1 --from-day {NIGHT + timedelta(days=1)} --by Ada --why storms"
+    decide = f"--model {MODEL} --version 1 --from-day {RUN_DATE + timedelta(days=1)} --by Ada --why storms"
     drill.type(f"python -m include.cli promote {decide} --force")
-    ledger, first, then = drill.written("replay-a-night", "From landing alone")
-    drill.type(ledger)
+    promotions, first, then = drill.written("replay-a-night", "From landing alone")
+    drill.type(promotions)
     drill.wipe()
     drill.type(first)
     assert drill.ended(REPROCESS, "restore") == "success"

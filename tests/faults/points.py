@@ -17,11 +17,11 @@ POINTS = {
     "land, some feeds written": Point("land", "include.io.tables:write_deltalake", "after", call=2),
     "land, deliveries listed": Point("land", "include.steps.land:_list", "after"),
     # clean has its rows, and no delivery its verdict
-    "validate, before the verdicts": Point("validate", "include.steps.verdicts:_give_verdicts", "before"),
+    "validate, before the verdicts": Point("validate", "include.steps.verdicts:_write_verdicts", "before"),
     # Spark is done, and the table knows nothing of it
     "build_features, files written": Point("build_features", "include.io.tables:Tables.replace_files", "before"),
     # the features are there, and those who wait for the night do not know yet
-    "build_features, committed": Point("build_features", "include.steps.build_features:record_nights", "before"),
+    "build_features, committed": Point("build_features", "include.steps.build_features:record_prepared_days", "before"),
     # model and metrics are logged
     "fit, not marked as finished": Point("fit", "include.io.registry:MlflowClient.set_terminated", "before"),
     # the version has its number
@@ -29,8 +29,8 @@ POINTS = {
         "evaluate", "include.io.registry:MlflowClient.set_model_version_tag", "before"
     ),
     "gate, decision recorded": Point("gate", "include.io.registry:Registry.record_gate", "before"),
-    "promote, row not committed": Point("promote", "include.io.postgres.promotions:Ledger.add", "after"),
-    "promote, alias not moved": Point("promote", "include.steps.promote:mend_alias", "before"),
+    "promote, row not committed": Point("promote", "include.io.postgres.promotions:PromotionHistory.add", "after"),
+    "promote, alias not moved": Point("promote", "include.steps.promote:sync_alias", "before"),
     "score, not counted": Point("score", "include.steps.score:_reconcile", "before"),
     # the third thing staged is which pointers move: batch and rows are in, in a transaction that is open
     "publish, rows copied": Point("publish", "include.io.postgres.connection:stage", "before", call=3),

@@ -70,7 +70,7 @@ def database(stack: Stack) -> dict[str, list[str]]:
     return found
 
 
-def ledger(stack: Stack) -> list[dict[str, Any]]:
+def promotions(stack: Stack) -> list[dict[str, Any]]:
     """Who is champion from when on, on which decision."""
     return [json.loads(line) for line in stack.postgres().query(LEDGER, "nightly").splitlines()]
 

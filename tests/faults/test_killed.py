@@ -14,13 +14,13 @@ import polars as pl
 import pytest
 
 from tests.faults import state
-from tests.faults.nights import HISTORY, MODEL, MONITOR, NIGHT, PREPARE, PROJECT, SCORE, TRAIN, Nights
 from tests.faults.points import POINTS
+from tests.faults.prepared_days import HISTORY, MODEL, MONITOR, PREPARE, PROJECT, RUN_DATE, SCORE, TRAIN, Nights
 from tools import processes
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
-BACKFILLED = f"backfill__{NIGHT}T08:00:00+00:00"
+BACKFILLED = f"backfill__{RUN_DATE}T08:00:00+00:00"
 
 DAG_OF = dict.fromkeys(("land", "validate", "build_features"), PREPARE)
 DAG_OF |= dict.fromkeys(("fit", "evaluate", "gate", "promote"), TRAIN)
@@ -35,20 +35,28 @@ class Left:
     landing: dict[str, str]
     tables: dict[str, pl.DataFrame]
     database: dict[str, list[str]]
-    ledger: list[dict[str, Any]]
+    promotions: list[dict[str, Any]]
     registry: dict[str, Any]
     fits: dict[str, Any]
     check: str
 
     @classmethod
-    def by(cls, nights: Nights) -> "Left":
-        stack = nights.stack
-        check = nights.cli(["check", "--project", PROJECT, "--start", str(HISTORY.start), "--end", str(NIGHT)])
+    def by(cls, prepared_days: Nights) -> "Left":
+        stack = prepared_days.stack
+        check = prepared_days.cli([
+            "check",
+            "--project",
+            PROJECT,
+            "--start",
+            str(HISTORY.start),
+            "--end",
+            str(RUN_DATE),
+        ])
         return cls(
             landing=state.landing(stack),
             tables=state.tables(stack),
             database=state.database(stack),
-            ledger=state.ledger(stack),
+            promotions=state.promotions(stack),
             registry=state.registry(stack),
             fits=state.fits(stack),
             check=check,
@@ -56,49 +64,49 @@ class Left:
 
 
 @pytest.fixture(scope="module")
-def nights() -> Iterator[Nights]:
+def prepared_days() -> Iterator[Nights]:
     # not in pytest's folder, which each session closes to the user that runs PostgreSQL for root
     with tempfile.TemporaryDirectory(prefix="nightly-faults-") as folder:
-        nights = Nights(Path(folder))
+        prepared_days = Nights(Path(folder))
         try:
-            nights.start()
-            yield nights
+            prepared_days.start()
+            yield prepared_days
         finally:
-            nights.stack.stop()
-            assert processes.find_processes(nights.stack.home) == []
+            prepared_days.stack.stop()
+            assert processes.find_processes(prepared_days.stack.home) == []
 
 
 @pytest.fixture(scope="module")
-def undisturbed(nights: Nights) -> Left:
-    nights.run("undisturbed", PREPARE)
-    nights.run("undisturbed", TRAIN, SCORE, MONITOR)
-    return Left.by(nights)
+def undisturbed(prepared_days: Nights) -> Left:
+    prepared_days.run("undisturbed", PREPARE)
+    prepared_days.run("undisturbed", TRAIN, SCORE, MONITOR)
+    return Left.by(prepared_days)
 
 
 @pytest.fixture(scope="module")
-def killed(nights: Nights, undisturbed: Left) -> Left:
-    nights.restore()
-    nights.arm()
-    nights.run("killed", PREPARE)
-    nights.run("killed", TRAIN, SCORE, MONITOR)
-    return Left.by(nights)
+def killed(prepared_days: Nights, undisturbed: Left) -> Left:
+    prepared_days.restore()
+    prepared_days.arm()
+    prepared_days.run("killed", PREPARE)
+    prepared_days.run("killed", TRAIN, SCORE, MONITOR)
+    return Left.by(prepared_days)
 
 
 @pytest.fixture(scope="module")
-def doubled(nights: Nights, killed: Left) -> Left:
+def doubled(prepared_days: Nights, killed: Left) -> Left:
     """Each DAG by a run of its own and by one of a backfill. Training goes one run at a time in Airflow, so that the
     second one is by hand."""
-    nights.restore()
+    prepared_days.restore()
     for dag_ids in ((PREPARE,), (SCORE, MONITOR)):
-        nights.trigger("once", *dag_ids)
-        backfilled = nights.backfill(*dag_ids)
+        prepared_days.trigger("once", *dag_ids)
+        backfilled = prepared_days.backfill(*dag_ids)
         if dag_ids == (SCORE, MONITOR):
-            by_hand = nights.begin("tests.faults.train", MODEL, str(NIGHT))
-            nights.run("once", TRAIN)
+            by_hand = prepared_days.begin("tests.faults.train", MODEL, str(RUN_DATE))
+            prepared_days.run("once", TRAIN)
             said = by_hand.communicate()
             assert by_hand.returncode == 0, said
-        nights.follow([*((dag_id, "once") for dag_id in dag_ids), *backfilled.items()])
-    return Left.by(nights)
+        prepared_days.follow([*((dag_id, "once") for dag_id in dag_ids), *backfilled.items()])
+    return Left.by(prepared_days)
 
 
 def assert_same_lines(ours: dict[str, list[str]], theirs: dict[str, list[str]]) -> None:
@@ -115,32 +123,34 @@ def assert_same(ours: Left, theirs: Left) -> None:
     for table, rows in ours.tables.items():
         assert rows.equals(theirs.tables[table]), table
     assert_same_lines(ours.database, theirs.database)
-    assert ours.ledger == theirs.ledger
+    assert ours.promotions == theirs.promotions
     assert ours.registry == theirs.registry
     assert ours.check == theirs.check
 
 
 def test_the_undisturbed_night_did_all_its_work(undisturbed: Left) -> None:
     """Or the others would be compared with nothing."""
-    assert undisturbed.tables[f"features_{PROJECT}"].filter(pl.col("day") == NIGHT).height == 738
-    assert [row["model_version"] for row in undisturbed.ledger] == [1, 2], "the night's version was not promoted"
+    assert undisturbed.tables[f"features_{PROJECT}"].filter(pl.col("day") == RUN_DATE).height == 738
+    assert [row["model_version"] for row in undisturbed.promotions] == [1, 2], "the night's version was not promoted"
     assert undisturbed.registry[f"{MODEL} aliases"] == {"champion": 2}
-    assert len([row for row in undisturbed.database["published"] if str(NIGHT) in row]) == 1
+    assert len([row for row in undisturbed.database["published"] if str(RUN_DATE) in row]) == 1
     assert undisturbed.database["performance_daily"]
     assert {status for statuses in undisturbed.fits.values() for status in statuses.items()} == {("FINISHED", 1)}
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_was_killed(nights: Nights, killed: Left, point: str) -> None:
+def test_was_killed(prepared_days: Nights, killed: Left, point: str) -> None:
     """In the task it names, by the signal, and taken up by Airflow's own retry."""
     task = POINTS[point].task
-    struck = nights.struck(point)
+    struck = prepared_days.struck(point)
     assert struck is not None, "the task never came by here"
     assert (struck["DAG_ID"], struck["TASK_ID"], struck["DAG_RUN_ID"]) == (DAG_OF[task], task, "killed")
-    logs = nights.stack.home / "airflow" / "logs" / f"dag_id={DAG_OF[task]}" / "run_id=killed" / f"task_id={task}"
+    logs = (
+        prepared_days.stack.home / "airflow" / "logs" / f"dag_id={DAG_OF[task]}" / "run_id=killed" / f"task_id={task}"
+    )
     [log] = logs.rglob(f"attempt={struck['TRY_NUMBER']}.log") if task != "fit" else [None]
     assert log is None or "SIGKILL" in log.read_text(encoding="utf-8")
-    tries = [t["try_number"] for t in nights.tasks(DAG_OF[task], "killed") if t["task_id"] == task]
+    tries = [t["try_number"] for t in prepared_days.tasks(DAG_OF[task], "killed") if t["task_id"] == task]
     assert sum(tries) - len(tries) == [p.task for p in POINTS.values()].count(task)
 
 
@@ -153,10 +163,10 @@ def test_killed_at_every_point_the_night_is_that_of_an_undisturbed_one(undisturb
 
 
 def test_a_nights_run_and_a_backfill_of_it_at_once_are_that_of_one(
-    nights: Nights, undisturbed: Left, doubled: Left
+    prepared_days: Nights, undisturbed: Left, doubled: Left
 ) -> None:
     for dag_id in (PREPARE, SCORE, MONITOR):
-        once, again = (nights.tasks(dag_id, run_id) for run_id in ("once", BACKFILLED))
+        once, again = (prepared_days.tasks(dag_id, run_id) for run_id in ("once", BACKFILLED))
         starts, ends = (
             [f(t[name] for t in run if t[name]) for run in (once, again)]
             for f, name in ((min, "start_date"), (max, "end_date"))

@@ -17,7 +17,7 @@ def train(name: str, day: date) -> None:
     decision = run("gate", model, interval, settings, evaluated=evaluated, fitted=fitted)
     assert isinstance(decision, GateDecision)
     if decision.passed:
-        run("promote", model, interval.shifted(start=1, end=1), settings, version=decision.version)
+        run("promote", model, interval.shifted(start=1, end=1), settings, version=decision.model_version)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def trained_once(
             **places, database_url="postgresql://nowhere", mlflow_tracking_uri=mlflow, hash_key="of tests"
         )
         write_all(settings)
-        assert [train(settings, run_day=after(days)).version for days in (0, 1)] == [1, 2]
+        assert [train(settings, run_date=after(days)).model_version for days in (0, 1)] == [1, 2]
         yield sa.make_url(mlflow.get_secret_value()).database or "", places
 
 

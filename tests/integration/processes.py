@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from include.config.loading import load_project
-from include.core.errors import NeedsAttention
+from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io.tables import Tables
@@ -103,7 +103,7 @@ def step(step: str, start: str, end: str) -> dict[str, Any]:
     interval = Interval.model_validate({"start": start, "end": end})
     try:
         result: dict[str, Any] = function(load_project("flights"), interval, Settings()).model_dump(mode="json")
-    except NeedsAttention as error:
+    except ActionRequiredError as error:
         return {"error": str(error)}
     return result
 

@@ -10,7 +10,7 @@ from include.core import schemas
 from include.core.interval import Interval
 from include.core.names import clean_table, deliveries_table, features_table, scores_table
 from include.core.project import Project
-from include.core.records import Night
+from include.core.records import PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.tables import Scope, Tables
@@ -88,20 +88,23 @@ def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -
         rows = flights_of(day, count)
         used = deliver(settings, project, "schedule", day, rows, available_at=moment - timedelta(hours=9))
         features = rows.select(
-            pl.lit(day).alias("day"), schemas.entity_id(project), as_of=pl.lit(moment), knowledge=pl.lit("night")
+            pl.lit(day).alias("day"),
+            schemas.entity_id(project),
+            as_of=pl.lit(moment),
+            data_view=pl.lit("point_in_time"),
         )
         if count:
             tables.replace(features_table(project.name), features, Scope(Interval.of(day)), sort_by=["entity_id"])
-        night = Night(
+        prepared_day = PreparedDay(
             project=project.name,
             day=day,
-            knowledge="night",
+            data_view="point_in_time",
             as_of=moment,
             deliveries=(used,),
             table_versions={},
             rows=count,
         )
-        postgres.days.record_nights(settings, [night])
+        postgres.days.record_prepared_days(settings, [prepared_day])
 
 
 def score(settings: Settings, project: Project, model: str, *days: date, version: int = 1, count: int = 4) -> None:
@@ -122,7 +125,7 @@ def score(settings: Settings, project: Project, model: str, *days: date, version
 
 def promoted(
     settings: Settings, model: str, version: int, from_day: date, **about: str
-) -> postgres.promotions.LedgerRow:
+) -> postgres.promotions.PromotionEntry:
     """A row of the ledger as it was written before there was a gate."""
-    with postgres.promotions.open_ledger(settings, model) as book:
+    with postgres.promotions.open_promotion_history(settings, model) as book:
         return book.add(version, from_day, **{"by": "me", "why": "because", **about})

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from include.config.loading import load_model, load_project
 from include.config.model import Model
-from include.core.errors import NeedsAttention
+from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import ScoredDay
@@ -34,7 +34,7 @@ class KnownVersions:
 
     def get_version(self, model: str, version: int) -> None:
         if version not in (1, 2):
-            raise NeedsAttention(f"{model} has no version {version} in the registry")
+            raise ActionRequiredError(f"{model} has no version {version} in the registry")
 
 
 @pytest.fixture
@@ -132,15 +132,15 @@ UNPUBLISHED = "batch_id NOT IN (SELECT batch_id FROM published) AND entity_id LI
             ["2013-03-03: version 2 is champion by the ledger, but nothing is published"],
         ),
         (
-            "UPDATE nights SET rows = 3 WHERE day = '2013-03-02'",
+            "UPDATE prepared_days SET rows = 3 WHERE day = '2013-03-02'",
             ["night.* has 3 rows, features_flights has 4", "night has 3"],
         ),
         (
-            "UPDATE nights SET as_of = as_of + interval '1 hour' WHERE day = '2013-03-02'",
+            "UPDATE prepared_days SET as_of = as_of + interval '1 hour' WHERE day = '2013-03-02'",
             ["2013-03-02: .* as of 2013-03-02 08:00:00 UTC, and no night"],
         ),
         (
-            "DELETE FROM nights WHERE day = '2013-03-02'",
+            "DELETE FROM prepared_days WHERE day = '2013-03-02'",
             [
                 "2013-03-02: there is no night",
                 "features_flights has 4 rows .* no such night",

@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from include.config.loading import load_project
-from include.core.errors import BadConfig, NeedsAttention
+from include.core.errors import ActionRequiredError, ConfigError
 from include.core.feeds import Column
 from include.core.interval import Interval
 from include.core.project import Project
-from include.core.records import Night
+from include.core.records import PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
 from tests.integration import small
@@ -40,8 +40,8 @@ VIEWS = READER_VIEWS | {
     "freshness_status",
     "gate_checks",
     "gate_decisions",
-    "ledger",
-    "night_status",
+    "promotion_history",
+    "prepared_day_status",
     "publication_history",
     "quarantine_counts",
     "step_history",
@@ -55,7 +55,7 @@ TABLES = {
     "gates",
     "models",
     "nightly_ml_version",
-    "nights",
+    "prepared_days",
     "outcome_days",
     "outcomes",
     "performance_daily",
@@ -121,7 +121,7 @@ def test_migrating_again_changes_nothing(settings: Settings, flights: Project) -
 def test_a_database_of_newer_code_is_refused_in_words(settings: Settings, flights: Project) -> None:
     with postgres.connection.engine(settings).begin() as connection:
         connection.execute(sa.text("UPDATE nightly_ml_version SET version_num = '9999'"))
-    with pytest.raises(NeedsAttention, match=r"newer code.*9999"):
+    with pytest.raises(ActionRequiredError, match=r"newer code.*9999"):
         postgres.migrations.migrate(settings, [flights])
 
 
@@ -346,20 +346,20 @@ def test_a_new_public_column_is_added_and_a_former_one_leaves_the_view(settings:
 def test_a_changed_type_is_refused_and_nothing_is_migrated(settings: Settings, flights: Project) -> None:
     changed = with_public(flights, "origin", "flight", "extra", flight=Column(type="string"), extra=Column(type="date"))
     before = catalog(settings)
-    with pytest.raises(BadConfig, match=r"schedule.flight was bigint in entities_flights and is now declared text"):
+    with pytest.raises(ConfigError, match=r"schedule.flight was bigint in entities_flights and is now declared text"):
         postgres.migrations.migrate(settings, [changed])
     assert catalog(settings) == before
 
 
 def test_a_public_column_named_like_the_key_is_refused(settings: Settings, flights: Project) -> None:
-    with pytest.raises(BadConfig, match=r"entity.public: day"):
+    with pytest.raises(ConfigError, match=r"entity.public: day"):
         postgres.migrations.migrate(settings, [with_public(flights, "day", day=Column(type="date"))])
 
 
 def test_a_view_that_others_are_built_on_is_not_torn_away(settings: Settings, flights: Project) -> None:
     with postgres.connection.engine(settings).begin() as connection:
         connection.execute(sa.text("CREATE VIEW mine AS SELECT carrier FROM flights_entities"))
-    with pytest.raises(BadConfig, match=r"view flights_entities has to change.*view mine"):
+    with pytest.raises(ConfigError, match=r"view flights_entities has to change.*view mine"):
         postgres.migrations.migrate(settings, [with_public(flights, "origin")])
 
 
@@ -404,7 +404,7 @@ def test_promotions_at_once_are_one_row(settings: Settings) -> None:
 
 
 def newest_published_day(settings: Settings, model: str) -> date | None:
-    with postgres.promotions.open_ledger(settings, model) as book:
+    with postgres.promotions.open_promotion_history(settings, model) as book:
         return book.newest_published_day()
 
 
@@ -421,11 +421,11 @@ def test_newest_published_day_is_of_the_model(history: Settings) -> None:
 # --- nights and audit -------------------------------------------------------------------------------------------------
 
 
-def night(day: date, **changes: Any) -> Night:
-    return Night(**{
+def prepared_day(day: date, **changes: Any) -> PreparedDay:
+    return PreparedDay(**{
         "project": "flights",
         "day": day,
-        "knowledge": "night",
+        "data_view": "point_in_time",
         "as_of": datetime(2013, 3, 1, 8, tzinfo=UTC),
         "deliveries": ("schedule/2013-03-01/a.csv.gz@0", "weather/2013-03-01/b.csv.gz@1"),
         "table_versions": {"clean_schedule": 0, "features_flights": 12},
@@ -437,17 +437,17 @@ def night(day: date, **changes: Any) -> Night:
 def test_nights_come_back_as_they_were_and_a_newer_one_replaces(settings: Settings) -> None:
     days = Interval(start=DAY, end=DAY + timedelta(days=3)).days
     interval = Interval(start=days[0], end=days[-1])
-    first = [night(days[2], rows=0, deliveries=(), table_versions={}), night(days[0])]
-    postgres.days.record_nights(
-        settings, [*first, night(days[1], knowledge="latest"), night(days[1], project="another")]
+    first = [prepared_day(days[2], rows=0, deliveries=(), table_versions={}), prepared_day(days[0])]
+    postgres.days.record_prepared_days(
+        settings, [*first, prepared_day(days[1], data_view="latest"), prepared_day(days[1], project="another")]
     )
-    assert postgres.days.nights(settings, "flights", interval) == first[::-1]
-    assert postgres.days.missing_nights(settings, "flights", interval) == [days[1], days[3]]
-    assert postgres.days.missing_nights(settings, "flights", interval, "latest") == [days[0], days[2], days[3]]
+    assert postgres.days.read_prepared_days(settings, "flights", interval) == first[::-1]
+    assert postgres.days.unprepared_days(settings, "flights", interval) == [days[1], days[3]]
+    assert postgres.days.unprepared_days(settings, "flights", interval, "latest") == [days[0], days[2], days[3]]
 
-    newer = night(days[0], rows=901, as_of=datetime(2013, 3, 1, 9, tzinfo=UTC))
-    postgres.days.record_nights(settings, [newer])
-    assert postgres.days.nights(settings, "flights", Interval.of(DAY)) == [newer]
+    newer = prepared_day(days[0], rows=901, as_of=datetime(2013, 3, 1, 9, tzinfo=UTC))
+    postgres.days.record_prepared_days(settings, [newer])
+    assert postgres.days.read_prepared_days(settings, "flights", Interval.of(DAY)) == [newer]
 
 
 def quality(delivery: str, **changes: Any) -> dict[str, Any]:
@@ -493,13 +493,15 @@ def test_steps_are_added_with_the_class_of_their_error_only(settings: Settings) 
     started = datetime(2013, 3, 1, 8, tzinfo=UTC)
     interval = Interval(start=DAY, end=DAY + timedelta(days=1))
     common: dict[str, Any] = {"started_at": started, "ended_at": started + timedelta(seconds=2.5)}
-    postgres.audit.record_step(settings, "land", "flights", interval, state="success", rows=7, version=3, **common)
+    postgres.audit.record_step(
+        settings, "land", "flights", interval, state="success", rows=7, table_version=3, **common
+    )
     postgres.audit.record_step(
         settings, "score", "flights", interval, state="failed", model="late", error=KeyError("a@b.example"), **common
     )
     with postgres.connection.engine(settings).connect() as connection:
         rows = connection.execute(sa.text("SELECT * FROM step_runs ORDER BY id")).mappings().all()
-    assert [(r["step"], r["model"], r["state"], r["rows"], r["version"], r["error_class"]) for r in rows] == [
+    assert [(r["step"], r["model"], r["state"], r["rows"], r["table_version"], r["error_class"]) for r in rows] == [
         ("land", None, "success", 7, 3, None),
         ("score", "late", "failed", None, None, "KeyError"),
     ]
@@ -523,8 +525,8 @@ def test_any_spelling_of_the_url_connects_both_ways(settings: Settings, scheme: 
 
 def test_a_digest_depends_on_content_and_not_on_order() -> None:
     rows = pl.DataFrame({"entity_id": ["a", "b", "ä"], "score": [0.1, 0.2, None], "prediction": [0.0, 1.0, 1.0]})
-    digest = postgres.predictions.content_digest(rows, "score", "prediction")
-    assert postgres.predictions.content_digest(rows.reverse(), "score", "prediction") == digest
+    digest = postgres.predictions.batch_digest(rows, "score", "prediction")
+    assert postgres.predictions.batch_digest(rows.reverse(), "score", "prediction") == digest
     others = [
         rows.with_columns(score=pl.Series([0.1, 0.2 + 2**-54, None])),
         rows.with_columns(score=pl.Series([0.2, 0.1, None])),
@@ -532,6 +534,6 @@ def test_a_digest_depends_on_content_and_not_on_order() -> None:
         rows.rename({"score": "prediction", "prediction": "score"}),
         rows.head(2),
     ]
-    digests = {postgres.predictions.content_digest(other, "score", "prediction") for other in others}
+    digests = {postgres.predictions.batch_digest(other, "score", "prediction") for other in others}
     assert digest not in digests
     assert len(digests) == len(others)

@@ -16,14 +16,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from include.config.loading import load_project
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import Featured
 from include.core.settings import Settings
 from include.io import spark
 from include.io.tables import Scope, Tables
-from include.operations.simulate import deliver, make_frame, replay
+from include.operations.simulate import deliver, make_frame, simulate
 from include.projects.flights import features as flights_features
 from include.steps.build_features import build_features
 from include.steps.land import land
@@ -32,7 +32,7 @@ from tests.landing import days, places, versions
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
-NIGHTS = Interval(start=date(2013, 1, 1), end=date(2013, 3, 30))
+RUN_DATES = Interval(start=date(2013, 1, 1), end=date(2013, 3, 30))
 RANGE = Interval(start=date(2013, 1, 29), end=date(2013, 3, 29))
 """60 days: two ends of months, and 10 March, which has 23 hours."""
 
@@ -51,9 +51,9 @@ def prepared(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iter
     settings = places(tmp_path_factory.mktemp("features"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
-        replay(project, NIGHTS, settings)
-        land(project, NIGHTS, settings)
-        validate(project, NIGHTS, settings)
+        simulate(project, RUN_DATES, settings)
+        land(project, RUN_DATES, settings)
+        validate(project, RUN_DATES, settings)
         build_features(project, RANGE, settings)
         yield settings
 
@@ -100,7 +100,7 @@ class TestKnowledge:
         self, project: Project, copy: Settings, whole: pl.DataFrame
     ) -> None:
         """Built in a range, so that the later outcomes are read, for the later days."""
-        scope = Scope(Interval(start=DAY, end=NIGHTS.end))
+        scope = Scope(Interval(start=DAY, end=RUN_DATES.end))
         Tables(copy).replace("clean_actuals", shifted, scope, sort_by=["day", "delivery_id", "_row"])
         build_features(project, days(DAY, 3), copy)
         changed = features_of(copy, days(DAY, 3))
@@ -138,7 +138,7 @@ class TestKnowledge:
         alone = features_of(copy, interval)
         assert_same_bits(of_day(alone, DAY), of_day(after, DAY))
         assert not of_day(alone, interval.end).equals(of_day(after, interval.end))
-        used = {night.day: set(night.deliveries) for night in featured.nights}
+        used = {prepared_day.day: set(prepared_day.deliveries) for prepared_day in featured.prepared_days}
         assert [any("late" in name for name in used[day]) for day in interval.days] == [False, False, False, True]
         assert [any("early" in name for name in used[day]) for day in interval.days] == [False, True, True, True]
 
@@ -155,8 +155,8 @@ class TestKnowledge:
             Scope(Interval.of(DAY)),
             sort_by=["feed"],
         )
-        [night] = build_features(project, Interval.of(DAY), copy).nights
-        assert night.as_of == late
+        [prepared_day] = build_features(project, Interval.of(DAY), copy).prepared_days
+        assert prepared_day.as_of == late
         known = of_day(features_of(copy, Interval.of(DAY)), DAY)
         assert_same_bits(known.drop("as_of"), of_day(whole, DAY).drop("as_of"))
         assert known["as_of"].unique().to_list() == [late]
@@ -165,7 +165,7 @@ class TestKnowledge:
         said = dict(whole.select("day", "as_of").unique().iter_rows())
         assert said == {day: project.cutoff_at(day) for day in RANGE.days}
         assert said[DAY].hour == 7  # summer time begins in that night
-        assert whole["knowledge"].unique().to_list() == ["night"]
+        assert whole["data_view"].unique().to_list() == ["point_in_time"]
 
 
 def correct(project: Project, settings: Settings, day: date, at: datetime, name: str) -> None:
@@ -178,19 +178,19 @@ class TestLatest:
         """With a correction that came weeks later, of which only the days that read it know."""
         corrected, at = DAY - timedelta(days=3), project.cutoff_at(DAY) + timedelta(days=30)
         correct(project, copy, corrected, at, "weeks-later")
-        land(project, Interval.of(DAY), copy, knowledge="latest")
+        land(project, Interval.of(DAY), copy, data_view="latest")
         validate(project, Interval.of(DAY), copy)
         of_night = build_features(project, Interval.of(DAY), copy)
-        latest = build_features(project, Interval.of(DAY), copy, knowledge="latest")
-        [night], [corrected_night] = of_night.nights, latest.nights
-        assert (night.knowledge, corrected_night.knowledge) == ("night", "latest")
-        assert (night.as_of, corrected_night.as_of) == (project.cutoff_at(DAY), at)
-        assert len(set(corrected_night.deliveries) - set(night.deliveries)) == 1
+        latest = build_features(project, Interval.of(DAY), copy, data_view="latest")
+        [prepared_day], [corrected_day] = of_night.prepared_days, latest.prepared_days
+        assert (prepared_day.data_view, corrected_day.data_view) == ("point_in_time", "latest")
+        assert (prepared_day.as_of, corrected_day.as_of) == (project.cutoff_at(DAY), at)
+        assert len(set(corrected_day.deliveries) - set(prepared_day.deliveries)) == 1
         made = Tables(copy).scan("features_flights").filter(pl.col("day") == DAY).sort(KEY).collect()
-        own, other = (made.filter(pl.col("knowledge") == knowledge) for knowledge in ("night", "latest"))
+        own, other = (made.filter(pl.col("data_view") == data_view) for data_view in ("point_in_time", "latest"))
         assert_same_bits(own, of_day(whole, DAY))
         assert own.height == other.height
-        assert not own.drop("as_of", "knowledge").equals(other.drop("as_of", "knowledge"))
+        assert not own.drop("as_of", "data_view").equals(other.drop("as_of", "data_view"))
 
 
 class TestRange:
@@ -215,24 +215,24 @@ class TestSample:
         before, interval = versions(copy), days(DAY, 3)
         made = []
         for share in (0.05, 0.2):
-            sampled = project.model_copy(update={"sample": share})
+            sampled = project.model_copy(update={"entity_fraction": share})
             featured = build_features(sampled, interval, copy)
-            table = f"features_flights_sample_{share}".replace(".", "_")
+            table = f"features_flights_fraction_{share}".replace(".", "_")
             rows = Tables(copy).scan(table).collect().sort(KEY)
             assert_same_bits(rows, whole.join(rows.select(KEY), on=KEY, how="semi"))
             assert rows["day"].unique().sort().to_list() == interval.days
             assert featured.rows == rows.height
             of_all = whole.filter(pl.col("day").is_between(interval.start, interval.end)).height
             assert 0.8 < rows.height / (share * of_all) < 1.2
-            assert featured.nights == ()
+            assert featured.prepared_days == ()
             assert (featured.skipped or "").startswith(f"no night is prepared: {table} has {rows.height} rows")
             made.append(rows)
-        build_features(project.model_copy(update={"sample": 0.05}), Interval.of(DAY), copy)
-        again = Tables(copy).scan("features_flights_sample_0_05").collect().sort(KEY)
+        build_features(project.model_copy(update={"entity_fraction": 0.05}), Interval.of(DAY), copy)
+        again = Tables(copy).scan("features_flights_fraction_0_05").collect().sort(KEY)
         assert_same_bits(again, made[0])
         assert made[0].join(made[1], on=KEY, how="anti").is_empty()
         after = versions(copy)
-        assert after.keys() - before.keys() == {"features_flights_sample_0_05", "features_flights_sample_0_2"}
+        assert after.keys() - before.keys() == {"features_flights_fraction_0_05", "features_flights_fraction_0_2"}
         assert before.items() <= after.items()
 
 
@@ -245,17 +245,19 @@ class TestRows:
     def test_the_result_says_what_was_made(self, project: Project, copy: Settings) -> None:
         featured = build_features(project, days(DAY, 2), copy)
         stored = features_of(copy, days(DAY, 2))
-        at_version = Tables(copy).scan("features_flights", featured.version).collect()
+        at_version = Tables(copy).scan("features_flights", featured.table_version).collect()
         assert at_version.filter(pl.col("day").is_in(days(DAY, 2).days)).sort(KEY).equals(stored)
-        assert featured.table.version == featured.version == Tables(copy).version("features_flights")
+        assert featured.table.version == featured.table_version == Tables(copy).version("features_flights")
         assert featured.rows == featured.table.rows == stored.height
-        assert [night.rows for night in featured.nights] == [of_day(stored, day).height for day in days(DAY, 2).days]
-        for night in featured.nights:
-            assert night.as_of == project.cutoff_at(night.day)
-            assert len(night.deliveries) == 1 + 1 + 28
+        assert [prepared_day.rows for prepared_day in featured.prepared_days] == [
+            of_day(stored, day).height for day in days(DAY, 2).days
+        ]
+        for prepared_day in featured.prepared_days:
+            assert prepared_day.as_of == project.cutoff_at(prepared_day.day)
+            assert len(prepared_day.deliveries) == 1 + 1 + 28
             now = versions(copy)
-            assert night.table_versions == {name: now[name] for name in night.table_versions}
-            assert set(night.table_versions) == {
+            assert prepared_day.table_versions == {name: now[name] for name in prepared_day.table_versions}
+            assert set(prepared_day.table_versions) == {
                 "clean_schedule",
                 "clean_weather",
                 "clean_actuals",
@@ -286,7 +288,7 @@ class TestRows:
         monkeypatch.setattr(flights_features, "build", lambda *given: wrong(build(*given)))
         folder = Path(prepared.tables) / "features_flights"
         before = sorted(folder.rglob("*"))
-        with pytest.raises(BadData, match=r"features\.py: .*; each entity gives one row, and columns stay"):
+        with pytest.raises(DataError, match=r"features\.py: .*; each entity gives one row, and columns stay"):
             build_features(project, Interval.of(DAY), prepared)
         assert sorted(folder.rglob("*")) == before
 
@@ -309,14 +311,14 @@ class TestRows:
         """Nothing is known of the past, and of a day without flights there is a night without rows."""
         settings = places(tmp_path)
         first = Interval.of(project.first_day)
-        replay(project, first, settings)
+        simulate(project, first, settings)
         land(project, first, settings)
         validate(project, first, settings)
         featured: Featured = build_features(project, Interval(start=date(2012, 12, 31), end=first.end), settings)
         rows = features_of(settings, first)
         assert rows.height == make_frame(project, "schedule", project.first_day).height
         assert rows.select(pl.col("^late_rate_.*$").is_null().all()).row(0) == (True,) * 9
-        assert [night.rows for night in featured.nights] == [0, rows.height]
+        assert [prepared_day.rows for prepared_day in featured.prepared_days] == [0, rows.height]
         empty = build_features(project, Interval.of(date(2012, 12, 31)), settings)
         assert (empty.rows, features_of(settings, first).height) == (0, rows.height)
 
@@ -329,7 +331,7 @@ class TestValues:
             make_frame(project, "actuals", day).select(
                 "carrier", "dest", "origin", "arr_delay_minutes", day=pl.lit(day)
             )
-            for day in NIGHTS.days
+            for day in RUN_DATES.days
         )
         late = actual.with_columns(late=pl.col("arr_delay_minutes").is_null() | (pl.col("arr_delay_minutes") > 15))
         compared = 0
@@ -372,7 +374,7 @@ class TestValues:
         local = pl.col("scheduled_departure").dt.convert_time_zone(project.timezone)
         arrives = pl.col("scheduled_arrival_local")
         planned = pl.concat(
-            make_frame(project, "schedule", day).with_columns(run_day=pl.lit(day)) for day in RANGE.days
+            make_frame(project, "schedule", day).with_columns(run_date=pl.lit(day)) for day in RANGE.days
         )
         hour = pl.col("scheduled_departure").dt.truncate("1h")
         wanted = planned.select(
@@ -383,8 +385,8 @@ class TestValues:
             month=local.dt.month().cast(pl.Float64),
             is_weekend=(local.dt.weekday() > 5).cast(pl.Float64),
             is_holiday=pl.col("is_holiday").cast(pl.Float64),
-            departures_same_hour=pl.len().over("run_day", "origin", hour).cast(pl.Float64),
-            departures_same_route=pl.len().over("run_day", "origin", "dest").cast(pl.Float64),
+            departures_same_hour=pl.len().over("run_date", "origin", hour).cast(pl.Float64),
+            departures_same_route=pl.len().over("run_date", "origin", "dest").cast(pl.Float64),
         ).sort("entity_id")
         got = whole.select(wanted.columns).sort("entity_id")
         assert_frame_equal(got, wanted, check_exact=True)
@@ -400,7 +402,7 @@ class TestValues:
             Tables(prepared).scan(table).select("day", "entity_id", pl.sql_expr(sql).cast(pl.Float64).alias("value"))
         )
         with spark.job() as (session, staged):
-            rows, _ = spark.read(session, Tables(prepared), table, NIGHTS, staged)
+            rows, _ = spark.read(session, Tables(prepared), table, RUN_DATES, staged)
             values = rows.select("day", "entity_id", F.expr(sql).cast("double").alias("value")).toArrow()
         in_spark = pl.DataFrame(values)
         left, right = in_polars.collect().sort(KEY), in_spark.sort(KEY)

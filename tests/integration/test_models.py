@@ -22,11 +22,11 @@ from pydantic import SecretStr
 from sklearn.pipeline import Pipeline
 
 from include.config.model import Model
-from include.core.errors import BadConfig, BadData, NeedsAttention
+from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
 from include.core.records import Evaluated
 from include.core.settings import Settings
-from include.core.threshold import Bound
+from include.core.threshold import Threshold
 from include.io import postgres
 from include.io.registry import EVALUATED, Registry
 from include.io.tables import Scope, Tables
@@ -67,7 +67,7 @@ pytestmark = pytest.mark.timeout(300)
 def test_a_fit_is_judged_on_later_days_than_it_was_fitted_on(prepared: Settings) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
     assert fitted.interval == Interval(start=date(2013, 3, 6), end=date(2013, 3, 16))
-    assert fitted.judge == Interval(start=date(2013, 3, 17), end=date(2013, 3, 21))
+    assert fitted.holdout == Interval(start=date(2013, 3, 17), end=date(2013, 3, 21))
     assert fitted.rows == 11 * FLIGHTS
     run_made = client(prepared).get_run(fitted.run_id)
     assert run_made.data.metrics["rows"] == 5 * FLIGHTS
@@ -88,7 +88,7 @@ def test_a_fit_is_judged_on_later_days_than_it_was_fitted_on(prepared: Settings)
     assert inputs["features_flights"] == {
         "path": tables.uri("features_flights"),
         "version": tables.version("features_flights"),
-        "predicate": "day >= '2013-03-06' AND day <= '2013-03-21' AND knowledge IN ('night')",
+        "predicate": "day >= '2013-03-06' AND day <= '2013-03-21' AND data_view IN ('point_in_time')",
     }
     assert inputs["clean_actuals"]["version"] == tables.version("clean_actuals")
 
@@ -114,20 +114,20 @@ def test_a_correction_is_seen_when_it_was_known_by_then(prepared: Settings, minu
 
 def test_a_training_is_told_to_know_what_was_corrected_since(prepared: Settings) -> None:
     """Outcomes by a correction that came too late for its night, and features that were made again with it."""
-    night = fit(MODEL, RUN, prepared, candidate="linear")
+    prepared_day = fit(MODEL, RUN, prepared, candidate="linear")
     correct(prepared, DAY - timedelta(days=8), minutes_before_cutoff=-600)
     tables, day = Tables(prepared), Interval.of(DAY - timedelta(days=7))
     own = tables.scan("features_flights").filter(pl.col("day") == day.start).collect()
-    again = own.with_columns(knowledge=pl.lit("latest"), departure_hour=pl.lit(7.0))
+    again = own.with_columns(data_view=pl.lit("latest"), departure_hour=pl.lit(7.0))
     tables.replace("features_flights", pl.concat([own, again]), Scope(day), sort_by=["entity_id"])
-    fitted = [fit(MODEL, RUN, prepared, candidate=c.name, knowledge="latest") for c in MODEL.candidates]
+    fitted = [fit(MODEL, RUN, prepared, candidate=c.name, data_view="latest") for c in MODEL.candidates]
     latest = next(each for each in fitted if each.candidate == "linear")
-    assert latest.digest != night.digest
-    assert latest.rows == night.rows
+    assert latest.digest != prepared_day.digest
+    assert latest.rows == prepared_day.rows
     best = evaluate(MODEL, RUN, prepared, fitted=fitted)
-    tags = client(prepared).get_model_version("late_arrival", str(best.version)).tags
-    assert tags["knowledge"] == "latest"
-    assert fit(MODEL, RUN, prepared, candidate="linear") == night
+    tags = client(prepared).get_model_version("late_arrival", str(best.model_version)).tags
+    assert tags["data_view"] == "latest"
+    assert fit(MODEL, RUN, prepared, candidate="linear") == prepared_day
 
 
 def test_a_fit_is_taken_up_also_after_other_days_were_written(prepared: Settings) -> None:
@@ -144,7 +144,7 @@ def test_a_fit_is_taken_up_also_after_other_days_were_written(prepared: Settings
     [
         {"seed": 1},
         {"train_days": 15},
-        {"judge_days": 4},
+        {"holdout_days": 4},
         {"candidates": (MODEL.candidates[0].model_copy(update={"params": {"kind": "linear", "C": 0.2}}),)},
     ],
 )
@@ -189,41 +189,41 @@ def test_days_missing_inside_are_tagged(prepared: Settings) -> None:
     Tables(prepared).replace("features_flights", lambda rows: rows.clear(), Scope(Interval.of(gone)), sort_by=["day"])
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
     assert client(prepared).get_run(fitted.run_id).data.tags["missing_days"] == str(gone)
-    assert fitted.judge == Interval(start=date(2013, 3, 16), end=date(2013, 3, 21))
+    assert fitted.holdout == Interval(start=date(2013, 3, 16), end=date(2013, 3, 21))
 
 
 def test_too_few_labelled_days_are_refused_with_what_to_prepare(prepared: Settings) -> None:
-    with pytest.raises(NeedsAttention, match="11 labelled days are known on 2013-03-12, and 13 are needed"):
+    with pytest.raises(ActionRequiredError, match="11 labelled days are known on 2013-03-12, and 13 are needed"):
         fit(MODEL, Interval.of(date(2013, 3, 12)), prepared, candidate="linear")
     assert runs(prepared) == []
 
 
 def test_a_training_is_of_one_day(prepared: Settings) -> None:
-    with pytest.raises(NeedsAttention, match="2013-03-21 to 2013-03-22 is 2; train each day by itself"):
+    with pytest.raises(ActionRequiredError, match="2013-03-21 to 2013-03-22 is 2; train each day by itself"):
         fit(MODEL, RUN.shifted(start=-1), prepared, candidate="linear")
 
 
 def test_a_night_that_lacks_a_required_feed_is_refused(prepared: Settings) -> None:
-    with pytest.raises(BadData, match=r"the night of 2013-03-29 has no accepted delivery"):
+    with pytest.raises(DataError, match=r"the night of 2013-03-29 has no accepted delivery"):
         fit(MODEL, Interval.of(DAYS.end + timedelta(days=1)), prepared, candidate="linear")
 
 
 def test_candidates_and_parameters_that_there_are_not(prepared: Settings) -> None:
-    with pytest.raises(BadConfig, match="no candidate 'boostd'; did you mean 'boosted'"):
+    with pytest.raises(ConfigError, match="no candidate 'boostd'; did you mean 'boosted'"):
         fit(MODEL, RUN, prepared, candidate="boostd")
     wrong = Candidate(name="boosted", params={"kind": "boosted", "max_iters": 3})
-    with pytest.raises(BadConfig, match=r"model.yaml: candidates, boosted: boosted has no parameter 'max_iters'"):
+    with pytest.raises(ConfigError, match=r"model.yaml: candidates, boosted: boosted has no parameter 'max_iters'"):
         fit(MODEL.model_copy(update={"candidates": (wrong,)}), RUN, prepared, candidate="boosted")
 
 
 def test_one_class_cannot_be_learned(prepared: Settings) -> None:
     change(prepared, "clean_actuals", DAYS, pl.lit(0.0).alias("arr_delay_minutes"))
-    with pytest.raises(BadData, match="have the outcome 0"):
+    with pytest.raises(DataError, match="have the outcome 0"):
         fit(MODEL, RUN, prepared, candidate="linear")
 
 
 def test_tables_that_are_not_there_are_said_in_words(with_mlflow: Settings) -> None:
-    with pytest.raises(BadData, match="deliveries_flights does not exist yet"):
+    with pytest.raises(DataError, match="deliveries_flights does not exist yet"):
         fit(MODEL, RUN, with_mlflow, candidate="linear")
 
 
@@ -237,9 +237,9 @@ def test_the_best_candidate_becomes_the_version_as_it_was_logged(prepared: Setti
     loss = {f.candidate: mlflow.get_run(f.run_id).data.metrics["log_loss"] for f in fitted}
     assert evaluated.candidate == min(loss, key=lambda name: loss[name])
     assert evaluated.metrics["log_loss"] == pytest.approx(loss[evaluated.candidate])
-    assert evaluated.interval == fitted[0].judge
+    assert evaluated.interval == fitted[0].holdout
     assert evaluated.rows == evaluated.metrics["rows"] == 5 * FLIGHTS
-    assert (evaluated.model, evaluated.version) == ("late_arrival", 1)
+    assert (evaluated.model, evaluated.model_version) == ("late_arrival", 1)
     best = next(f for f in fitted if f.candidate == evaluated.candidate)
     assert evaluated.run_id == best.run_id
     logged = Registry(prepared).get_fit(best.run_id)
@@ -248,8 +248,8 @@ def test_the_best_candidate_becomes_the_version_as_it_was_logged(prepared: Setti
     tags = mlflow.get_model_version("late_arrival", "1").tags
     assert tags["fit_digest"] == best.digest
     assert (tags["day"], tags["candidate"]) == ("2013-03-22", best.candidate)
-    assert (tags["judge_start"], tags["judge_end"]) == ("2013-03-17", "2013-03-21")
-    assert float(tags["judged_log_loss"]) == evaluated.metrics["log_loss"]
+    assert (tags["holdout_start"], tags["holdout_end"]) == ("2013-03-17", "2013-03-21")
+    assert float(tags["holdout_log_loss"]) == evaluated.metrics["log_loss"]
     assert tags[EVALUATED] == "test"
 
 
@@ -270,13 +270,13 @@ def test_again_finds_the_same_version(prepared: Settings) -> None:
 
 def test_another_night_makes_another_version(prepared: Settings) -> None:
     train(prepared)
-    assert train(prepared, run_day=RUN.shifted(start=1, end=1)).version == 2
+    assert train(prepared, run_date=RUN.shifted(start=1, end=1)).model_version == 2
 
 
 def test_days_judged_must_be_later(prepared: Settings) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
-    overlapping = fitted.model_copy(update={"judge": Interval(start=fitted.interval.end, end=fitted.judge.end)})
-    with pytest.raises(BadData, match="was fitted on days to 2013-03-16 and would be judged on 2013-03-16"):
+    overlapping = fitted.model_copy(update={"judge": Interval(start=fitted.interval.end, end=fitted.holdout.end)})
+    with pytest.raises(DataError, match="was fitted on days to 2013-03-16 and would be judged on 2013-03-16"):
         evaluate(MODEL, RUN, prepared, fitted=[overlapping])
     assert versions(prepared) == []
 
@@ -292,19 +292,19 @@ def test_candidates_that_saw_different_rows_are_not_compared(prepared: Settings)
     first = fit(MODEL, RUN, prepared, candidate="linear")
     change(prepared, "features_flights", DAYS, pl.lit(1.0).alias("departure_hour"))
     second = fit(MODEL, RUN, prepared, candidate="boosted")
-    with pytest.raises(BadData, match="changed between the fits of linear, boosted"):
+    with pytest.raises(DataError, match="changed between the fits of linear, boosted"):
         evaluate(MODEL, RUN, prepared, fitted=[first, second])
 
 
 def test_what_is_not_a_fit_of_the_day_is_refused(prepared: Settings) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
-    with pytest.raises(NeedsAttention, match="no candidate was fitted"):
+    with pytest.raises(ActionRequiredError, match="no candidate was fitted"):
         evaluate(MODEL, RUN, prepared, fitted=[])
-    with pytest.raises(BadData, match="is of the run day 2013-03-22, not of 2013-03-23"):
+    with pytest.raises(DataError, match="is of the run day 2013-03-22, not of 2013-03-23"):
         evaluate(MODEL, RUN.shifted(start=1, end=1), prepared, fitted=[fitted])
-    with pytest.raises(BadData, match="is not the fit it says it is"):
+    with pytest.raises(DataError, match="is not the fit it says it is"):
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"digest": "another"})])
-    with pytest.raises(NeedsAttention, match="no run 0123"):
+    with pytest.raises(ActionRequiredError, match="no run 0123"):
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"run_id": "0123"})])
 
 
@@ -316,7 +316,7 @@ def test_a_version_is_trained_again_to_the_bit_from_the_rows_it_saw(prepared: Se
     before = ([run.info.run_id for run in runs(prepared)], versions(prepared))
     change(prepared, "features_flights", DAYS, pl.lit(1.0).alias("departure_hour"))
     later = prepared.model_copy(update={"git_commit": "0123456789ab"})
-    found = reproduce(MODEL, made.version or 0, later)
+    found = reproduce(MODEL, made.model_version or 0, later)
     assert (found.day, found.candidate, found.rows) == (DAY, made.candidate, 16 * FLIGHTS)
     assert (found.differing, found.largest_difference, found.changed) == (0, 0.0, ("commit",))
     assert ([run.info.run_id for run in runs(prepared)], versions(prepared)) == before, "it writes nothing"
@@ -327,7 +327,7 @@ def test_a_version_that_this_code_makes_otherwise_is_told_with_what_changed(prep
     others = ({"kind": "linear", "C": 0.2}, {"kind": "boosted", "max_iter": 9, "min_samples_leaf": 50})
     candidates = [Candidate(name=old.name, params=params) for old, params in zip(MODEL.candidates, others, strict=True)]
     changed = MODEL.model_copy(update={"candidates": tuple(candidates)})
-    found = reproduce(changed, made.version or 0, prepared)
+    found = reproduce(changed, made.model_version or 0, prepared)
     assert 0 < found.differing <= found.rows
     assert 0 < found.largest_difference < 1
     assert found.changed == ("model.yaml or estimator.py",)
@@ -335,14 +335,14 @@ def test_a_version_that_this_code_makes_otherwise_is_told_with_what_changed(prep
 
 def test_a_version_that_cannot_be_trained_again_is_told_with_its_commit(prepared: Settings) -> None:
     made = train(prepared.model_copy(update={"git_commit": "0123456789ab"}))
-    version = made.version or 0
+    version = made.model_version or 0
     without = MODEL.model_copy(update={"candidates": (Candidate(name="new", params={"kind": "linear"}),)})
-    with pytest.raises(NeedsAttention, match=r"no candidate '\w+'.* Commit 0123456789ab made it"):
+    with pytest.raises(ActionRequiredError, match=r"no candidate '\w+'.* Commit 0123456789ab made it"):
         reproduce(without, version, prepared)
     narrower = MODEL.model_copy(update={"numeric": MODEL.numeric[1:]})
-    with pytest.raises(NeedsAttention, match=r"are not those that .* Commit 0123456789ab made it"):
+    with pytest.raises(ActionRequiredError, match=r"are not those that .* Commit 0123456789ab made it"):
         reproduce(narrower, version, prepared)
-    with pytest.raises(NeedsAttention, match="has no version 7"):
+    with pytest.raises(ActionRequiredError, match="has no version 7"):
         reproduce(MODEL, 7, prepared)
 
 
@@ -411,7 +411,7 @@ def test_a_fit_that_was_killed_is_made_once(prepared: Settings, where: str) -> N
     assert set(statuses) <= {"FINISHED", "KILLED"}
     assert not left or left == {fitted.run_id}, "a finished fit is taken up"
     assert bool(left) == (where == "after the run is finished")
-    assert train(prepared).version == 1
+    assert train(prepared).model_version == 1
     assert versions(prepared) == [1]
 
 
@@ -420,8 +420,8 @@ def test_an_evaluation_that_was_killed_makes_one_version(prepared: Settings, whe
     killed(prepared, "evaluate", where)
     assert versions(prepared) == ([] if where == "before the version is made" else [1])
     evaluated = train(prepared)
-    assert versions(prepared) == [evaluated.version]
-    assert Registry(prepared).get_version("late_arrival", evaluated.version or 0).evaluated
+    assert versions(prepared) == [evaluated.model_version]
+    assert Registry(prepared).get_version("late_arrival", evaluated.model_version or 0).evaluated
     assert [r.info.status for r in runs(prepared)] == ["FINISHED"] * 2
 
 
@@ -434,9 +434,9 @@ def test_two_trainings_at_once_make_one_version(prepared: Settings, tmp_path: Pa
     assert [process.returncode for process in both] == [0, 0], "\n".join(errors for _, errors in said)
     made = [Evaluated.model_validate_json(out) for out, _ in said]
     assert len(list(meet.iterdir())) == 2
-    assert made[0].version == made[1].version
-    assert versions(prepared) == [made[0].version]
-    assert train(prepared).version == made[0].version
+    assert made[0].model_version == made[1].model_version
+    assert versions(prepared) == [made[0].model_version]
+    assert train(prepared).model_version == made[0].model_version
 
 
 # --- score, and all together ------------------------------------------------------------------------------------------
@@ -458,7 +458,7 @@ def test_a_night_from_training_to_scores(prepared: Settings) -> None:
     assert rows.height == scored.rows == FLIGHTS * 6
     judged = flights().join(rows, on=["day", "entity_id"])
     late = (judged["arr_delay_minutes"].is_null() | (judged["arr_delay_minutes"] > 15)).cast(pl.Float64)
-    assert evaluation.metrics("classification", late.to_numpy(), judged["score"].to_numpy())["roc_auc"] > 0.7
+    assert evaluation.metrics("binary", late.to_numpy(), judged["score"].to_numpy())["roc_auc"] > 0.7
     with postgres.connection.engine(prepared).connect() as connection:
         recorded = connection.execute(sa.text("SELECT step, state, version FROM step_runs ORDER BY id")).all()
     assert [tuple(row) for row in recorded] == [
@@ -472,7 +472,7 @@ def test_a_night_from_training_to_scores(prepared: Settings) -> None:
 
 
 def test_a_day_alone_scores_as_in_a_range_to_the_bit(prepared: Settings) -> None:
-    version = train(prepared).version or 0
+    version = train(prepared).model_version or 0
     days = Interval(start=DAYS.start, end=DAYS.end)
     score(MODEL, days, prepared, versions=dict.fromkeys(days.days, version))
     in_range = Tables(prepared).scan("scores_late_arrival").sort("day", "entity_id").collect()
@@ -486,7 +486,7 @@ def test_a_day_alone_scores_as_in_a_range_to_the_bit(prepared: Settings) -> None
 def test_what_was_never_seen_is_scored(prepared: Settings, candidate: str) -> None:
     """Labels of a new carrier, and a day of which no weather is known."""
     fitted = fit(MODEL, RUN, prepared, candidate=candidate)
-    version = evaluate(MODEL, RUN, prepared, fitted=[fitted]).version or 0
+    version = evaluate(MODEL, RUN, prepared, fitted=[fitted]).model_version or 0
     nothing = [pl.lit(None, pl.Float64).alias(name) for name in MODEL.numeric if name != "departure_hour"]
     labels = [pl.lit("ZZ").alias("carrier"), pl.lit(None, pl.String).alias("dest")]
     change(prepared, "features_flights", RUN, *nothing, *labels)
@@ -498,16 +498,16 @@ def test_what_was_never_seen_is_scored(prepared: Settings, candidate: str) -> No
 
 def test_a_column_without_any_value_can_be_trained_on(prepared: Settings) -> None:
     change(prepared, "features_flights", DAYS, pl.lit(None, pl.Float64).alias("wind_gust_mph"))
-    assert train(prepared).version == 1
+    assert train(prepared).model_version == 1
 
 
 def test_a_version_whose_column_is_gone_says_so(prepared: Settings) -> None:
-    version = train(prepared).version or 0
+    version = train(prepared).model_version or 0
     tables = Tables(prepared)
     shorter = tables.scan("features_flights").drop("humidity_percent").collect()
     elsewhere = prepared.model_copy(update={"tables": f"{prepared.tables}_after"})
     Tables(elsewhere).replace("features_flights", shorter, WHOLE, sort_by=["day", "entity_id"])
-    with pytest.raises(BadData, match=f"late_arrival, version {version}, needs humidity_percent"):
+    with pytest.raises(DataError, match=f"late_arrival, version {version}, needs humidity_percent"):
         score(MODEL, RUN, elsewhere, versions={DAY: version})
 
 
@@ -525,14 +525,14 @@ def build(params, numeric, categorical, seed):
 
 GATE_OF_DELAY = MODEL.gate.model_copy(
     update={
-        "quality": (Bound(metric="r2", at_least=0.1),),
+        "quality": (Threshold(metric="r2", at_least=0.1),),
         "calibration_gap": 5.0,
         "calibration_error": None,
         "linear": "trees_2",
         "slices": MODEL.gate.slices.model_copy(update={"by": ("origin",)}),
         "decision_change": 15.0,
         "score_shift": 10.0,
-        "too_good": Bound(metric="r2", at_most=0.9),
+        "leakage": Threshold(metric="r2", at_most=0.9),
     }
 )
 
@@ -571,7 +571,7 @@ def test_a_second_model_of_another_kind_needs_a_folder_only(prepared: Settings, 
     assert evaluated.metrics["r2"] > 0.2
     decision = judge(prepared, arrival_delay)
     assert decision.passed, decision.why_not
-    promote(arrival_delay, after(1), prepared, version=evaluated.version or 0)
+    promote(arrival_delay, after(1), prepared, version=evaluated.model_version or 0)
     scored = score(arrival_delay, after(1), prepared, versions={after(1).start: 1})
     assert scored.rows == FLIGHTS, "scored for all, also where there will be no value"
     rows = Tables(prepared).scan("scores_arrival_delay").collect()

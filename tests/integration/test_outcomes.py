@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from include.config.loading import load_model, load_project
-from include.core.errors import BadConfig, BadData
+from include.core.errors import ConfigError, DataError
 from include.core.feeds import Outcome
 from include.core.interval import Interval
 from include.core.project import Project
@@ -124,7 +124,7 @@ def test_the_same_delivery_read_otherwise_is_taken(settings: Settings, flights: 
     ],
 )
 def test_bad_outcomes_are_refused(settings: Settings, flights: Project, frame: pl.DataFrame, says: str) -> None:
-    with pytest.raises(BadData, match=says):
+    with pytest.raises(DataError, match=says):
         record_outcomes(flights, "late_arrival", frame, {DAY: DELIVERIES[0][:2]}, settings)
     assert marks(settings) == []
 
@@ -133,7 +133,7 @@ def test_bad_outcomes_are_refused(settings: Settings, flights: Project, frame: p
 
 
 @pytest.fixture
-def nights(settings: Settings, flights: Project) -> Settings:
+def prepared_days(settings: Settings, flights: Project) -> Settings:
     """Nights of three days. The actuals of DAY came before the night of NEXT, a correction before that of LATER."""
     small.prepare(settings, flights, DAY, NEXT, LATER)
     hour = timedelta(hours=1)
@@ -157,52 +157,52 @@ def known(settings: Settings, outcome: str) -> list[list[Any]]:
     return [[value for found, _, value, _ in stored(settings, outcome) if found == day] for day in (DAY, NEXT, LATER)]
 
 
-def test_a_night_records_what_it_knows(nights: Settings, flights: Project) -> None:
-    result = outcomes(flights, Interval.of(NEXT), nights)
-    assert known(nights, "late_arrival") == [[1.0, 0.0, 1.0, 0.0], [], []]
-    assert known(nights, "arrival_delay") == [[16.0, 15.0, None, -3.0], [], []]
+def test_a_night_records_what_it_knows(prepared_days: Settings, flights: Project) -> None:
+    result = outcomes(flights, Interval.of(NEXT), prepared_days)
+    assert known(prepared_days, "late_arrival") == [[1.0, 0.0, 1.0, 0.0], [], []]
+    assert known(prepared_days, "arrival_delay") == [[16.0, 15.0, None, -3.0], [], []]
     assert (result.days, result.rows, result.interval) == (1, 8, Interval.of(NEXT))
-    again = outcomes(flights, Interval.of(NEXT), nights)
+    again = outcomes(flights, Interval.of(NEXT), prepared_days)
     assert (again.days, again.rows) == (0, 0)
 
 
-def test_a_later_night_brings_the_correction_of_a_day_before(nights: Settings, flights: Project) -> None:
-    outcomes(flights, Interval.of(NEXT), nights)
-    result = outcomes(flights, Interval.of(LATER), nights)
-    assert known(nights, "arrival_delay") == [[15.0, 15.0, 20.0, None], [0.0, 30.0], []]
-    assert known(nights, "late_arrival") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
+def test_a_later_night_brings_the_correction_of_a_day_before(prepared_days: Settings, flights: Project) -> None:
+    outcomes(flights, Interval.of(NEXT), prepared_days)
+    result = outcomes(flights, Interval.of(LATER), prepared_days)
+    assert known(prepared_days, "arrival_delay") == [[15.0, 15.0, 20.0, None], [0.0, 30.0], []]
+    assert known(prepared_days, "late_arrival") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
     assert result.days == 2
 
 
 CORRECTED = [[15.0, 15.0, 20.0, None], [0.0, 30.0], []]
 
 
-def test_nights_in_the_wrong_order_end_the_same(nights: Settings, flights: Project) -> None:
-    outcomes(flights, Interval.of(LATER), nights)
-    outcomes(flights, Interval.of(NEXT), nights)
-    assert known(nights, "arrival_delay") == CORRECTED
+def test_nights_in_the_wrong_order_end_the_same(prepared_days: Settings, flights: Project) -> None:
+    outcomes(flights, Interval.of(LATER), prepared_days)
+    outcomes(flights, Interval.of(NEXT), prepared_days)
+    assert known(prepared_days, "arrival_delay") == CORRECTED
 
 
-@pytest.mark.parametrize("night", [NEXT, LATER])
+@pytest.mark.parametrize("point_in_time", [NEXT, LATER])
 def test_nights_at_once_end_the_same(
-    nights: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch, night: date
+    prepared_days: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch, prepared_day: date
 ) -> None:
     """The other one begins and ends after this one has read what is recorded, and before it records."""
     record = step.record_outcomes
 
     def meanwhile(*arguments: Any) -> list[date]:
         monkeypatch.setattr(step, "record_outcomes", record)
-        outcomes(flights, Interval.of(LATER if night == NEXT else NEXT), nights)
+        outcomes(flights, Interval.of(LATER if prepared_day == NEXT else NEXT), prepared_days)
         return record(*arguments)
 
     monkeypatch.setattr(step, "record_outcomes", meanwhile)
-    outcomes(flights, Interval.of(night), nights)
-    assert known(nights, "arrival_delay") == CORRECTED
-    assert known(nights, "late_arrival") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
+    outcomes(flights, Interval.of(prepared_day), prepared_days)
+    assert known(prepared_days, "arrival_delay") == CORRECTED
+    assert known(prepared_days, "late_arrival") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
 
 
 def test_days_before_are_read_again_only_for_a_correction(
-    nights: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch
+    prepared_days: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[list[date]] = []
 
@@ -214,11 +214,11 @@ def test_days_before_are_read_again_only_for_a_correction(
     monkeypatch.setattr(step, "_values", reading)
     for run, days in ((NEXT, [DAY]), (LATER, [DAY, NEXT]), (LATER, [NEXT])):
         read.clear()
-        outcomes(flights, Interval.of(run), nights)
+        outcomes(flights, Interval.of(run), prepared_days)
         assert read == [days, days]  # of each outcome
 
 
-def test_nights_in_any_order_and_in_one_run_end_the_same(nights: Settings, flights: Project) -> None:
+def test_nights_in_any_order_and_in_one_run_end_the_same(prepared_days: Settings, flights: Project) -> None:
     ends = []
     for runs in (
         [Interval.of(NEXT), Interval.of(LATER)],
@@ -226,50 +226,50 @@ def test_nights_in_any_order_and_in_one_run_end_the_same(nights: Settings, fligh
         [Interval(start=NEXT, end=LATER)],
     ):
         for run in runs:
-            outcomes(flights, run, nights)
-        ends.append((stored(nights, "late_arrival"), stored(nights, "arrival_delay")))
-        with postgres.connection.engine(nights).begin() as connection:
+            outcomes(flights, run, prepared_days)
+        ends.append((stored(prepared_days, "late_arrival"), stored(prepared_days, "arrival_delay")))
+        with postgres.connection.engine(prepared_days).begin() as connection:
             connection.execute(sa.text("TRUNCATE outcomes, outcome_days"))
     assert ends[0][0]
     assert ends[1:] == ends[:1] * 2
 
 
-def test_a_late_night_knows_no_outcome_of_its_own_day(nights: Settings, flights: Project) -> None:
+def test_a_late_night_knows_no_outcome_of_its_own_day(prepared_days: Settings, flights: Project) -> None:
     """The night of NEXT came after that of LATER, and so after a correction of its own day's outcomes."""
     hour, late = timedelta(hours=1), small.as_of(LATER) + timedelta(hours=2)
     corrected = small.actuals_of(NEXT, [9.0, 9.0])
-    small.deliver(nights, flights, "actuals", NEXT, corrected, available_at=late - hour, name="correction")
-    (night,) = postgres.days.nights(nights, flights.name, Interval.of(NEXT))
-    postgres.days.record_nights(nights, [night.model_copy(update={"as_of": late})])
+    small.deliver(prepared_days, flights, "actuals", NEXT, corrected, available_at=late - hour, name="correction")
+    (prepared_day,) = postgres.days.read_prepared_days(prepared_days, flights.name, Interval.of(NEXT))
+    postgres.days.record_prepared_days(prepared_days, [prepared_day.model_copy(update={"as_of": late})])
     for run in (Interval.of(LATER), Interval.of(NEXT), Interval(start=NEXT, end=LATER)):
-        outcomes(flights, run, nights)
-        assert known(nights, "arrival_delay")[1] == [0.0, 30.0]
+        outcomes(flights, run, prepared_days)
+        assert known(prepared_days, "arrival_delay")[1] == [0.0, 30.0]
 
 
-def test_a_night_that_is_not_prepared_is_refused(nights: Settings, flights: Project) -> None:
-    with pytest.raises(BadData, match="no night of 2013-03-04; run build_features"):
-        outcomes(flights, Interval(start=NEXT, end=LATER + timedelta(days=1)), nights)
-    assert marks(nights) == []
+def test_a_night_that_is_not_prepared_is_refused(prepared_days: Settings, flights: Project) -> None:
+    with pytest.raises(DataError, match="no night of 2013-03-04; run build_features"):
+        outcomes(flights, Interval(start=NEXT, end=LATER + timedelta(days=1)), prepared_days)
+    assert marks(prepared_days) == []
 
 
-def test_an_outcome_of_a_feed_without_entities_is_refused(nights: Settings, flights: Project) -> None:
+def test_an_outcome_of_a_feed_without_entities_is_refused(prepared_days: Settings, flights: Project) -> None:
     windy = flights.model_copy(update={"outcomes": {"windy": Outcome(feed="weather", sql="1.0")}})
-    small.deliver(nights, flights, "weather", NEXT, pl.DataFrame(), available_at=small.as_of(NEXT))
-    with pytest.raises(BadConfig, match=r"outcomes.windy: feed weather lacks"):
-        outcomes(windy, Interval.of(NEXT), nights)
+    small.deliver(prepared_days, flights, "weather", NEXT, pl.DataFrame(), available_at=small.as_of(NEXT))
+    with pytest.raises(ConfigError, match=r"outcomes.windy: feed weather lacks"):
+        outcomes(windy, Interval.of(NEXT), prepared_days)
 
 
-def test_analysts_see_predictions_beside_what_became_known(nights: Settings, flights: Project) -> None:
+def test_analysts_see_predictions_beside_what_became_known(prepared_days: Settings, flights: Project) -> None:
     late = load_model("late_arrival")
     delay = late.model_copy(update={"name": "delay", "outcome": "arrival_delay", "task": "regression"})
     for model in (late, delay):
-        small.promoted(nights, model.name, 1, DAY)
-        small.score(nights, flights, model.name, DAY, LATER)
+        small.promoted(prepared_days, model.name, 1, DAY)
+        small.score(prepared_days, flights, model.name, DAY, LATER)
         for day in (DAY, LATER):
-            publish(model, Interval.of(day), nights)
-    outcomes(flights, Interval.of(NEXT), nights)
+            publish(model, Interval.of(day), prepared_days)
+    outcomes(flights, Interval.of(NEXT), prepared_days)
 
-    with postgres.connection.engine(nights).connect() as connection:
+    with postgres.connection.engine(prepared_days).connect() as connection:
         connection.execute(sa.text("SET ROLE reader"))
         seen = connection.execute(
             sa.text(

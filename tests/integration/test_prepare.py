@@ -25,7 +25,7 @@ from tests.landing import (
     TAILNUM,
     actuals,
     days,
-    deliver_night,
+    deliver_day,
     deliver_one,
     local,
     made_beside_landing,
@@ -37,7 +37,7 @@ from tests.landing import (
 
 pytestmark = pytest.mark.timeout(300)
 
-NIGHT = Interval.of(DAY)
+RUN_DATE = Interval.of(DAY)
 BEFORE = DAY - timedelta(days=1)
 
 
@@ -71,13 +71,13 @@ def quality_results(settings: Settings) -> list[dict[str, Any]]:
 
 class TestResults:
     def test_stand_in_quality_results_once_a_delivery(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         wrong = schedule(DAY).with_columns(dest=pl.Series(["LAX", "Nowhere", "LAX"]))
         deliver_one(project, settings, "schedule", DAY, wrong, name="wrong")
-        land(project, NIGHT, settings)
-        validated = validate(project, NIGHT, settings)
+        land(project, RUN_DATE, settings)
+        validated = validate(project, RUN_DATE, settings)
         first = quality_results(settings)
-        again = validate(project, NIGHT, settings)  # the refused one once more
+        again = validate(project, RUN_DATE, settings)  # the refused one once more
         assert (validated.accepted, len(validated.refused), len(again.refused)) == (3, 1, 1)
         second = quality_results(settings)
         told = ("delivery_id", "expectation", "column_name", "severity", "success", "rows_evaluated", "unexpected_rows")
@@ -99,12 +99,12 @@ class TestResults:
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Not in tables or their logs, the shared database or log lines, also of what was refused."""
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         unlike = actuals(BEFORE).with_columns(tailnum=pl.lit(f"{TAILNUM} {EMAIL}"))
         deliver_one(project, settings, "actuals", BEFORE, unlike, name="unlike")
         caplog.set_level("DEBUG")
-        land(project, NIGHT, settings)
-        assert len(validate(project, NIGHT, settings).refused) == 1
+        land(project, RUN_DATE, settings)
+        assert len(validate(project, RUN_DATE, settings).refused) == 1
         found = caplog.text + str(quality_results(settings))
         for path in made_beside_landing(settings):
             found += path.read_bytes().decode("latin-1")
@@ -116,19 +116,19 @@ class TestResults:
 
 class TestAtOnce:
     def test_two_lands_of_a_day_leave_its_rows_once(self, project: Project, settings: Settings, tmp_path: Path) -> None:
-        deliver_night(project, settings, *days(DAY, 4).days)
+        deliver_day(project, settings, *days(DAY, 4).days)
         once = settings.model_copy(update={"tables": str(tmp_path / "once")})
         with processes(settings, 3) as started:
-            for run_days in (NIGHT, days(DAY, 4)):
-                command = {"do": "step", "step": "land", "start": str(run_days.start), "end": str(run_days.end)}
+            for run_dates in (RUN_DATE, days(DAY, 4)):
+                command = {"do": "step", "step": "land", "start": str(run_dates.start), "end": str(run_dates.end)}
                 answers = started.all([command] * 3)
                 assert [answer.get("error") for answer in answers] == [None] * 3
-                land(project, run_days, once)
+                land(project, run_dates, once)
                 assert_same_content(settings, once)
 
     def test_verdicts_are_not_lost_when_land_and_validate_meet(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, *days(DAY, 9).days)
-        land(project, NIGHT, settings)
+        deliver_day(project, settings, *days(DAY, 9).days)
+        land(project, RUN_DATE, settings)
         with processes(settings, 3) as started:
             for n in range(4):
                 upto = {"start": str(DAY), "end": str(DAY + timedelta(days=2 * n + 2))}
@@ -149,7 +149,7 @@ class TestAtOnce:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Four nights with a correction and a file that is refused, prepared without a disturbance."""
     settings, project = places(tmp_path_factory.mktemp("undisturbed")), load_project("flights")
-    deliver_four_nights(project, settings)
+    deliver_four_days(project, settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)
         land(project, FOUR, settings)
@@ -160,8 +160,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 FOUR = days(DAY, 4)
 
 
-def deliver_four_nights(project: Project, settings: Settings) -> None:
-    deliver_night(project, settings, *FOUR.days)
+def deliver_four_days(project: Project, settings: Settings) -> None:
+    deliver_day(project, settings, *FOUR.days)
     deliver_one(project, settings, "actuals", BEFORE, actuals(BEFORE, [9.0]), at=local(DAY, 12), name="correction")
     wrong = schedule(DAY).with_columns(dest=pl.lit("Nowhere"))
     deliver_one(project, settings, "schedule", DAY, wrong, at=local(DAY, 1), name="wrong")
@@ -171,7 +171,7 @@ class TestKilled:
     """At each of these points in turn; then run to the end: the rows are those of a run without a disturbance."""
 
     def test_land(self, project: Project, settings: Settings, undisturbed: Settings) -> None:
-        deliver_four_nights(project, settings)
+        deliver_four_days(project, settings)
         for at, call, when in (
             ("include.io.landing:write_whole", 2, "before"),  # among the manifests
             ("include.io.tables:write_deltalake", 1, "before"),  # the table made, and nothing in it
@@ -186,12 +186,12 @@ class TestKilled:
         assert_same_content(settings, undisturbed)
 
     def test_validate(self, project: Project, settings: Settings, undisturbed: Settings) -> None:
-        deliver_four_nights(project, settings)
+        deliver_four_days(project, settings)
         land(project, FOUR, settings)
         for at, call, when in (
             ("include.io.tables:write_deltalake", 1, "after"),  # one feed is clean, its results are not recorded
             ("include.io.postgres.audit:record_quality", 2, "after"),
-            ("include.steps.verdicts:_give_verdicts", 1, "before"),  # all clean, and no verdict
+            ("include.steps.verdicts:_write_verdicts", 1, "before"),  # all clean, and no verdict
         ):
             run_and_kill(settings, "validate", FOUR, at, call, when)
             assert rows_of(settings, "deliveries_flights")["verdict"].unique().to_list() == ["landed"]

@@ -11,16 +11,16 @@ import pytest
 import sqlalchemy as sa
 
 from include.config.model import Model
-from include.core.errors import BadData, NeedsAttention
+from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.records import Promotion
 from include.core.settings import Settings
-from include.core.threshold import Bound
+from include.core.threshold import Threshold
 from include.gate import checks as checks
 from include.io import postgres
 from include.io.registry import Registry
 from include.steps.fit import fit
-from include.steps.promote import mend_alias, promote
+from include.steps.promote import promote, sync_alias
 from tests.integration import small
 from tests.integration.training import MODEL, RUN, after, client, judge
 
@@ -34,7 +34,7 @@ def with_rules(**changes: Any) -> Model:
     return MODEL.model_copy(update={"gate": MODEL.gate.model_copy(update=changes)})
 
 
-TOO_STRICT = with_rules(quality=(Bound(metric="roc_auc", at_least=0.999),))
+TOO_STRICT = with_rules(quality=(Threshold(metric="roc_auc", at_least=0.999),))
 
 
 def rows_of_ledger(settings: Settings) -> list[tuple[int, date]]:
@@ -64,7 +64,7 @@ def by_hand(settings: Settings, from_day: Interval, version: int, **options: Any
 def gated(trained: Settings) -> Settings:
     """Versions 1 and 2 passed the gate, the second on the day after; nobody was champion."""
     for days in (0, 1):
-        decision = judge(trained, run_day=after(days))
+        decision = judge(trained, run_date=after(days))
         assert decision.passed, decision.why_not
     return trained
 
@@ -74,7 +74,7 @@ def gated(trained: Settings) -> Settings:
 
 def test_a_decision_is_recorded_with_each_check(trained: Settings) -> None:
     decision = judge(trained)
-    assert (decision.model, decision.version, decision.interval, decision.champion) == (NAME, 1, RUN, None)
+    assert (decision.model, decision.model_version, decision.interval, decision.champion) == (NAME, 1, RUN, None)
     with postgres.connection.engine(trained).connect() as connection:
         decided = connection.execute(sa.text("SELECT * FROM gate_decisions")).mappings().one()
         recorded = connection.execute(sa.text("SELECT * FROM gate_checks ORDER BY number")).mappings().all()
@@ -106,7 +106,7 @@ def test_a_rejection_is_told_and_nothing_becomes_of_it(trained: Settings, caplog
     assert decision.why_not.startswith("roc_auc 0.8")
     assert "✗ absolute quality: roc_auc" in caplog.text
     assert client(trained).get_model_version(NAME, "1").tags["gate"].startswith("rejected: roc_auc")
-    with pytest.raises(NeedsAttention, match="version 1 of late_arrival was rejected by the gate: roc_auc"):
+    with pytest.raises(ActionRequiredError, match="version 1 of late_arrival was rejected by the gate: roc_auc"):
         promote(TOO_STRICT, after(1), trained, version=1)
     assert rows_of_ledger(trained) == []
 
@@ -114,12 +114,12 @@ def test_a_rejection_is_told_and_nothing_becomes_of_it(trained: Settings, caplog
 def test_a_version_has_to_beat_the_champion_of_the_trainings_before_it(gated: Settings) -> None:
     """In its own night and in its replay, whatever was promoted later."""
     promote(MODEL, after(1), gated, version=1)
-    second = judge(gated, run_day=after(1))
+    second = judge(gated, run_date=after(1))
     assert second.champion == 1
     assert {c.name for c in second.checks} >= {"champion", "differential"}
     promote(MODEL, after(2), gated, version=2)
     assert judge(gated).champion is None
-    assert judge(gated, run_day=after(1)) == second
+    assert judge(gated, run_date=after(1)) == second
 
 
 def test_a_version_of_another_day_is_not_judged(trained: Settings) -> None:
@@ -129,7 +129,7 @@ def test_a_version_of_another_day_is_not_judged(trained: Settings) -> None:
 
     fitted = fit_all(trained)
     evaluated = evaluate(MODEL, RUN, trained, fitted=fitted)
-    with pytest.raises(BadData, match="is of the run day 2013-03-22, not of 2013-03-23"):
+    with pytest.raises(DataError, match="is of the run day 2013-03-22, not of 2013-03-23"):
         gate(MODEL, after(1), trained, evaluated=evaluated, fitted=fitted)
 
 
@@ -148,7 +148,7 @@ def test_without_its_linear_baseline_nothing_passes(trained: Settings) -> None:
 def test_the_database_takes_no_decision_that_its_checks_do_not_bear_out(gated: Settings) -> None:
     copied = (
         "INSERT INTO gates SELECT gen_random_uuid(), model, model_version, day, candidate, champion_version, "
-        "model_digest, rules_digest, true, checks, judge_start, judge_end, rows, run_id FROM gates LIMIT 1"
+        "model_digest, rules_digest, true, checks, holdout_start, holdout_end, rows, run_id FROM gates LIMIT 1"
     )
     with (
         pytest.raises(sa.exc.DBAPIError, match=r"has 0 checks"),
@@ -170,12 +170,12 @@ def no_record(settings: Settings) -> int:
 
 
 def record_of_another_version(settings: Settings) -> int:
-    judge(settings, run_day=after(1))
+    judge(settings, run_date=after(1))
     return 1
 
 
 def another_champion_since(settings: Settings) -> int:
-    judge(settings, run_day=after(1))
+    judge(settings, run_date=after(1))
     judge(settings)
     promote(MODEL, after(1), settings, version=1)
     return 2
@@ -212,7 +212,7 @@ def test_a_promotion_rests_on_a_decision_that_holds(
     try:
         version = since(own)
         before = rows_of_ledger(own)
-        with pytest.raises(NeedsAttention, match=says):
+        with pytest.raises(ActionRequiredError, match=says):
             if hand:
                 by_hand(own, after(3), version)
             else:
@@ -225,7 +225,7 @@ def test_a_promotion_rests_on_a_decision_that_holds(
 
 
 def test_a_decision_by_other_rules_promotes_nothing(gated: Settings) -> None:
-    with pytest.raises(NeedsAttention, match="judged by other rules"):
+    with pytest.raises(ActionRequiredError, match="judged by other rules"):
         promote(TOO_STRICT, after(3), gated, version=1)
     assert rows_of_ledger(gated) == []
 
@@ -237,7 +237,7 @@ def test_a_decision_promotes_once(gated: Settings) -> None:
     first = promote(MODEL, after(1), gated, version=1)
     assert (first.rows, first.by, first.interval) == (1, "gate", after(1))
     assert first.why.startswith("passed all ")
-    judge(gated, run_day=after(1))
+    judge(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
     by_hand(gated, after(4), 1, why="version 2 was bad")
     again = promote(MODEL, after(2), gated, version=2)
@@ -266,39 +266,39 @@ def test_a_past_training_displaces_a_newer_champion_only_when_told(gated: Settin
 def test_a_rollback_by_hand_outlives_the_rerun_of_a_past_night(gated: Settings) -> None:
     """It belongs to the day that it takes effect, whatever night its version was trained in."""
     promote(MODEL, after(1), gated, version=1)
-    judge(gated, run_day=after(1))
+    judge(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
-    third = judge(gated, run_day=after(2))
+    third = judge(gated, run_date=after(2))
     assert (third.champion, third.passed) == (2, True), third.why_not
     promote(MODEL, after(3), gated, version=3)
     by_hand(gated, after(6), 1, why="storms")
     before = rows_of_ledger(gated)
-    assert judge(gated, run_day=after(2)) == third
+    assert judge(gated, run_date=after(2)) == third
     assert promote(MODEL, after(3), gated, version=3).rows == 0
     assert rows_of_ledger(gated) == before
     assert Registry(gated).aliased(NAME) == 1
-    assert judge(gated, run_day=after(6)).champion == 1
+    assert judge(gated, run_date=after(6)).champion == 1
 
 
 def test_what_a_person_decided_for_a_day_stays_whether_the_training_came_before_or_after(gated: Settings) -> None:
     """So that a replay, for which the rows of people are restored first, ends as the nights did."""
     promote(MODEL, after(1), gated, version=1)
-    judge(gated, run_day=after(1))
+    judge(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
     by_hand(gated, after(3), 1, why="storms")
-    third = judge(gated, run_day=after(2))
+    third = judge(gated, run_date=after(2))
     assert (third.champion, third.passed) == (2, True), third.why_not  # the one that its night had
     before = rows_of_ledger(gated)
     for told in (False, True):
         held = promote(MODEL, after(3), gated, version=3, displace_newer=told)
         assert held.held_back == f"Ada made version 1 champion from {after(3).start} on, by hand"
     assert rows_of_ledger(gated) == before
-    assert judge(gated, run_day=after(3)).champion == 1
+    assert judge(gated, run_date=after(3)).champion == 1
 
 
 def test_what_people_decided_is_restored_into_an_empty_ledger(gated: Settings, tmp_path: Path) -> None:
     promote(MODEL, after(1), gated, version=1)
-    judge(gated, run_day=after(1))
+    judge(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
     by_hand(gated, after(4), 1, why="storms")
     rows = postgres.promotions.rows_by_hand(gated, NAME)
@@ -326,11 +326,11 @@ def test_rules_that_came_and_went_leave_the_decision_by_those_of_now(gated: Sett
 
 def test_a_former_champion_comes_back_by_hand_whatever_the_rules_are_now(gated: Settings) -> None:
     promote(MODEL, after(1), gated, version=1)
-    judge(gated, run_day=after(1))
+    judge(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
     back = promote(TOO_STRICT, after(3), gated, version=1, by="Ada", why="version 2 was wrong about storms")
     assert (back.rows, back.forced) == (1, False)
-    with pytest.raises(NeedsAttention, match="judged by other rules"):
+    with pytest.raises(ActionRequiredError, match="judged by other rules"):
         promote(TOO_STRICT, after(4), gated, version=2, displace_newer=True)
 
 
@@ -338,7 +338,7 @@ def test_a_promotion_of_before_the_gate_stays_valid(gated: Settings) -> None:
     """Its row says neither the run day of its training nor a decision."""
     small.promoted(gated, NAME, 1, after(1).start, by="Ada", why="first")
     assert postgres.promotions.champions(gated, NAME, after(1)) == {after(1).start: 1}
-    decision = judge(gated, run_day=after(1))
+    decision = judge(gated, run_date=after(1))
     assert (decision.champion, decision.passed) == (1, True)
     assert promote(MODEL, after(2), gated, version=2).rows == 1
 
@@ -381,20 +381,22 @@ def test_forced_by_hand_it_says_so(trained: Settings) -> None:
     promotion = by_hand(trained, after(1), 1, force=True, why="the rule is wrong, see ticket 7")
     assert promotion.forced
     with postgres.connection.engine(trained).connect() as connection:
-        row = connection.execute(sa.text("SELECT model_version, forced, by, why, trained_day FROM ledger")).one()
+        row = connection.execute(
+            sa.text("SELECT model_version, forced, by, why, trained_day FROM promotion_history")
+        ).one()
     assert tuple(row) == (1, True, "Ada", "the rule is wrong, see ticket 7", RUN.start)
 
 
 @pytest.mark.parametrize("options", [{"why": " "}, {"by": " "}, {"by": "gate", "why": "x"}])
 def test_only_a_person_with_a_reason_forces(trained: Settings, options: dict[str, str]) -> None:
-    with pytest.raises(NeedsAttention, match=r"who decided it and why|only a person can force"):
+    with pytest.raises(ActionRequiredError, match=r"who decided it and why|only a person can force"):
         by_hand(trained, after(1), 1, force=True, **options)
     assert rows_of_ledger(trained) == []
 
 
 def test_a_promotion_writes_the_ledger_then_the_alias(gated: Settings) -> None:
     promotion = promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
-    assert (promotion.interval, promotion.version, promotion.rows) == (after(1), 1, 1)
+    assert (promotion.interval, promotion.model_version, promotion.rows) == (after(1), 1, 1)
     assert (promotion.model, promotion.by, promotion.why) == ("late_arrival", "Ada", "first")
     assert rows_of_ledger(gated) == [(1, after(1).start)]
     assert Registry(gated).aliased("late_arrival") == 1
@@ -420,7 +422,7 @@ def test_killed_between_ledger_and_alias_it_is_mended(gated: Settings, monkeypat
         promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
     assert rows_of_ledger(gated) == [(1, after(1).start)]
     assert Registry(gated).aliased("late_arrival") is None
-    assert mend_alias(MODEL, gated) == 1
+    assert sync_alias(MODEL, gated) == 1
     assert Registry(gated).aliased("late_arrival") == 1
 
 
@@ -433,16 +435,16 @@ def test_the_alias_follows_the_ledger_not_the_last_promotion(gated: Settings) ->
 
 
 def test_without_a_champion_there_is_no_alias(gated: Settings) -> None:
-    assert mend_alias(MODEL, gated) is None
+    assert sync_alias(MODEL, gated) is None
     assert Registry(gated).aliased("late_arrival") is None
 
 
 def test_a_published_day_is_not_rewritten(gated: Settings) -> None:
     promote(MODEL, after(2), gated, version=1, by="Ada", why="first")
     publish(gated, after(4).start, 1)
-    judge(gated, run_day=after(1))
+    judge(gated, run_date=after(1))
     for days in (3, 4):
-        with pytest.raises(NeedsAttention, match=r"2013-03-26, the newest day published.*rewrite the past"):
+        with pytest.raises(ActionRequiredError, match=r"2013-03-26, the newest day published.*rewrite the past"):
             promote(MODEL, after(days), gated, version=2, by="Ada", why="better")
     assert rows_of_ledger(gated) == [(1, after(2).start)]
     assert Registry(gated).aliased("late_arrival") == 1
@@ -452,13 +454,13 @@ def test_a_published_day_is_not_rewritten(gated: Settings) -> None:
 
 @pytest.mark.parametrize("days", [0, -9])
 def test_a_version_is_no_champion_of_days_whose_outcomes_it_has_seen(gated: Settings, days: int) -> None:
-    with pytest.raises(NeedsAttention, match=r"trained on 2013-03-22.*from the day after"):
+    with pytest.raises(ActionRequiredError, match=r"trained on 2013-03-22.*from the day after"):
         promote(MODEL, after(days), gated, version=1, by="Ada", why="first")
     assert rows_of_ledger(gated) == []
 
 
 def test_a_version_that_there_is_not_is_refused(gated: Settings) -> None:
-    with pytest.raises(NeedsAttention, match="no version 3 in the registry; the newest are 2, 1"):
+    with pytest.raises(ActionRequiredError, match="no version 3 in the registry; the newest are 2, 1"):
         promote(MODEL, after(3), gated, version=3, by="Ada", why="first")
     assert rows_of_ledger(gated) == []
 
@@ -467,18 +469,18 @@ def test_a_version_that_nobody_judged_is_refused(gated: Settings) -> None:
     """As a step leaves it that was killed before it looked whether another had made a version of the same fit."""
     fit_run = Registry(gated).get_fit(fit(MODEL, after(2), gated, candidate="linear").run_id)
     client(gated).create_model_version("late_arrival", f"runs:/{fit_run.run_id}/x", fit_run.run_id, tags=fit_run.tags)
-    with pytest.raises(NeedsAttention, match="version 3 of late_arrival was not made by evaluate"):
+    with pytest.raises(ActionRequiredError, match="version 3 of late_arrival was not made by evaluate"):
         promote(MODEL, after(4), gated, version=3, by="Ada", why="first")
     assert rows_of_ledger(gated) == []
 
 
 def test_a_version_of_another_model_is_refused(gated: Settings) -> None:
     client(gated).set_model_version_tag("late_arrival", "1", "model", "another")
-    with pytest.raises(NeedsAttention, match="was not made by evaluate"):
+    with pytest.raises(ActionRequiredError, match="was not made by evaluate"):
         promote(MODEL, after(4), gated, version=1, by="Ada", why="first")
 
 
 @pytest.mark.parametrize(("by", "why"), [("", "better"), ("Ada", " ")])
 def test_a_promotion_says_who_and_why(gated: Settings, by: str, why: str) -> None:
-    with pytest.raises(NeedsAttention, match="who decided it and why"):
+    with pytest.raises(ActionRequiredError, match="who decided it and why"):
         promote(MODEL, after(1), gated, version=1, by=by, why=why)

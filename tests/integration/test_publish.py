@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from include.config.loading import load_model, load_project
 from include.config.model import Model
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import PublishedDay, ScoredDay
@@ -142,14 +142,12 @@ def test_readers_see_what_was_published_bit_by_bit(put: Any, settings: Settings,
         settings, late.name, Interval(start=DAY, end=DAY + timedelta(days=1))
     )
     for (batch_id, day, version, count, digest, as_of, run_id), result in zip(batches, published, strict=True):
-        again = postgres.predictions.content_digest(
-            stored.filter(pl.col("batch_id") == batch_id), "score", "prediction"
-        )
+        again = postgres.predictions.batch_digest(stored.filter(pl.col("batch_id") == batch_id), "score", "prediction")
         assert digest == again
         assert result.batch_id == batch_id == step.batch_id(late.name, day, version, again)
         assert (version, count, as_of, run_id) == (1, 4, AS_OF, "test")
     assert rows(settings, "SELECT * FROM models") == [
-        ("late_arrival", "flights", late.outcome, late.task, late.title, late.owner)
+        ("late_arrival", "flights", late.outcome, late.problem_type, late.title, late.owner)
     ]
 
 
@@ -335,19 +333,19 @@ def test_bad_scores_are_refused_before_anything_is_written(
     put: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, scores: pl.DataFrame, says: str
 ) -> None:
     monkeypatch.setattr(step, "CHUNK_ROWS", 1)  # the other day alone would be in order
-    with pytest.raises(BadData, match=f"2013-03-0[18]: (.*)?{says}"):
+    with pytest.raises(DataError, match=f"2013-03-0[18]: (.*)?{says}"):
         put(scores, days=asked(GOOD), entities=entities_of(pl.concat([GOOD, frame(DAY, rows=5)]).unique()))
     assert set(counts(settings).values()) == {0}
 
 
 def test_scored_entities_that_the_feed_does_not_have_are_refused(put: Any, settings: Settings) -> None:
-    with pytest.raises(BadData, match="2013-03-01: 1 of 4 scored entities are not in the feed"):
+    with pytest.raises(DataError, match="2013-03-01: 1 of 4 scored entities are not in the feed"):
         put(GOOD, entities=entities_of(GOOD.filter(~FIRST)))
     assert set(counts(settings).values()) == {0}
 
 
 def test_a_day_asked_for_twice_is_refused(put: Any) -> None:
-    with pytest.raises(BadData, match="published twice"):
+    with pytest.raises(DataError, match="published twice"):
         put(GOOD, days=[*asked(GOOD), ScoredDay(day=DAY, model_version=2, rows=4)])
 
 
@@ -564,12 +562,12 @@ def test_nights_features_scores_and_entities_have_to_agree(
     scored: Settings, late: Model, table: str, change: Callable[[pl.DataFrame], pl.DataFrame], says: str
 ) -> None:
     Tables(scored).replace(table, change, Scope(Interval.of(DAYS[1])), sort_by=["day"])
-    with pytest.raises(BadData, match=f"2013-03-02: .*({says})"):
+    with pytest.raises(DataError, match=f"2013-03-02: .*({says})"):
         step.publish(late, INTERVAL, scored)
     assert counts(scored)["batches"] == 0
 
 
 def test_a_day_without_a_night_is_refused(scored: Settings, late: Model) -> None:
-    with pytest.raises(BadData, match="2013-03-04: no night of flights"):
+    with pytest.raises(DataError, match="2013-03-04: no night of flights"):
         step.publish(late, Interval(start=DAYS[0], end=DAYS[2] + timedelta(days=1)), scored)
     assert counts(scored)["batches"] == 0

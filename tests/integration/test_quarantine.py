@@ -1,4 +1,4 @@
-"""Quarantine, refusals and requeue, with Delta and PostgreSQL as at night: which rows, what is said, and what of it
+"""Quarantine, refusals and revalidate, with Delta and PostgreSQL as at night: which rows, what is said, and what of it
 nobody may read."""
 
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from typer.testing import CliRunner
 
 from include import cli
 from include.config.loading import load_project
-from include.core.errors import BadConfig, BadData
+from include.core.errors import ConfigError, DataError
 from include.core.interval import Interval
-from include.core.point_in_time import in_force
+from include.core.point_in_time import current_as_of
 from include.core.project import Project
-from include.core.records import Night, Requeued, Validated
+from include.core.records import PreparedDay, Revalidated, Validated
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.tables import Tables
 from include.operations.revalidate import revalidate
-from include.operations.simulate import replay
+from include.operations.simulate import simulate
 from include.runner.run import run
 from include.steps import verdicts as verdicts_module
 from include.steps.land import land
@@ -34,7 +34,7 @@ from tests.landing import (
     TAILNUM,
     actuals,
     days,
-    deliver_night,
+    deliver_day,
     deliver_one,
     local,
     rows_of,
@@ -44,7 +44,7 @@ from tests.landing import (
 
 pytestmark = pytest.mark.timeout(300)
 
-NIGHT = Interval.of(DAY)
+RUN_DATE = Interval.of(DAY)
 BEFORE = DAY - timedelta(days=1)
 KEY = {"carrier": "UA", "flight": "3", "origin": "EWR", "scheduled_departure": "2013-03-04T14:03:00Z"}
 
@@ -91,7 +91,7 @@ def deliver_spoiled(project: Project, settings: Settings, frame: pl.DataFrame) -
     deliver_one(project, settings, "schedule", DAY, frame)
 
 
-def land_and_validate(project: Project, settings: Settings, interval: Interval = NIGHT) -> Validated:
+def land_and_validate(project: Project, settings: Settings, interval: Interval = RUN_DATE) -> Validated:
     land(project, interval, settings)
     return validate(project, interval, settings)
 
@@ -197,8 +197,8 @@ class TestRows:
         deliver_spoiled(project, settings, spoiled(dest={3: "SFO"}))
         land_and_validate(project, settings)
         before = versions(settings)
-        again = validate(project, NIGHT, settings)
-        assert (again.accepted, again.quarantined, again.version) == (0, 0, None)
+        again = validate(project, RUN_DATE, settings)
+        assert (again.accepted, again.quarantined, again.table_version) == (0, 0, None)
         assert versions(settings) == before
         assert rows_of(settings, "quarantine_weather").is_empty()
 
@@ -265,7 +265,7 @@ class TestPage:
     def test_is_written_of_a_failure_only(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         land_and_validate(project, settings)
         assert not Path(settings.artifacts).exists()  # warnings there were
         deliver_one(project, settings, "schedule", DAY, spoiled(dest={3: "Nowhere"}), name="second")
@@ -336,14 +336,14 @@ class TestRefused:
         before = rows_of(settings, "clean_schedule")
         project = declare({"schedule": [entry]})
         deliver_spoiled(project, settings, frame)
-        land(project, NIGHT, settings)
-        with pytest.raises(BadData) as caught:
-            validate(project, NIGHT, settings)
+        land(project, RUN_DATE, settings)
+        with pytest.raises(DataError) as caught:
+            validate(project, RUN_DATE, settings)
         assert str(caught.value).endswith(said)
         assert "no accepted delivery of schedule" in str(caught.value)
         assert rows_of(settings, "clean_schedule").equals(before)
         assert rows_of(settings, "quarantine_schedule").is_empty()
-        known = in_force(
+        known = current_as_of(
             rows_of(settings, "deliveries_flights"), "schedule", Interval(start=BEFORE, end=DAY), local(DAY, 9)
         )
         assert list(known) == [BEFORE]
@@ -366,7 +366,7 @@ class TestRefused:
         }
         project = declare({"schedule": [kind]})
         deliver_spoiled(project, settings, spoiled())
-        with pytest.raises(BadData, match="column_values_to_be_of_type of distance_miles failed"):
+        with pytest.raises(DataError, match="column_values_to_be_of_type of distance_miles failed"):
             land_and_validate(project, settings)
 
 
@@ -383,17 +383,17 @@ class TestVolume:
                 project, settings, "actuals", day - timedelta(days=1), many_actuals(day - timedelta(days=1), count)
             )
         found = []
-        nights = [Interval.of(day) for day in every.days]
-        for order in ([every], nights, nights[::-1]):
+        prepared_days = [Interval.of(day) for day in every.days]
+        for order in ([every], prepared_days, prepared_days[::-1]):
             own = settings.model_copy(update={"tables": f"{settings.tables}-{len(found)}"})
             for interval in order:
-                if interval is not every and order[0] == nights[-1]:
+                if interval is not every and order[0] == prepared_days[-1]:
                     land(project, every, own)  # all of it is there, and the newest are judged first
                 else:
                     land(project, interval, own)
                 try:
                     validate(project, interval, own)
-                except BadData as error:
+                except DataError as error:
                     assert "row_count_to_be_near_history failed" in str(error)  # noqa: PT017
             found.append([verdict for (feed, _), verdict in sorted(verdicts(own).items()) if feed == "actuals"])
         refused = [n for n, verdict in enumerate(found[0]) if verdict == "refused"]
@@ -402,7 +402,7 @@ class TestVolume:
 
     @pytest.mark.parametrize(("start", "count"), [(DAY, 10)])
     def test_real_days_are_accepted(self, project: Project, settings: Settings, start: Any, count: int) -> None:
-        replay(project, days(start, count), settings)
+        simulate(project, days(start, count), settings)
         validated = land_and_validate(project, settings, days(start, count))
         assert (validated.refused, validated.quarantined) == ((), 0)
         observed = select(
@@ -421,18 +421,18 @@ class TestRequeue:
         late = many_actuals(DAY, dest="SFO")
         for feed, day in project.required(DAY + timedelta(days=1)).items():
             deliver_one(project, settings, feed, day, late if feed == "actuals" else None)
-        deliver_night(project, settings, DAY + timedelta(days=2))
+        deliver_day(project, settings, DAY + timedelta(days=2))
         land_and_validate(project, settings, days(DAY, 3))
         return project
 
     def test_brings_rows_back_and_again_changes_nothing(
         self, strict: Project, declare: Declare, settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
-        nights = [
-            Night(
+        prepared_days = [
+            PreparedDay(
                 project="flights",
                 day=day,
-                knowledge="night",
+                data_view="point_in_time",
                 as_of=local(day, 3),
                 deliveries=(),
                 table_versions={},
@@ -440,19 +440,19 @@ class TestRequeue:
             )
             for day in days(DAY, 3).days
         ]
-        postgres.days.record_nights(settings, nights)
+        postgres.days.record_prepared_days(settings, prepared_days)
         untouched = versions(settings)
         another = settings.model_copy(update={"run_id": "another"})
         same = revalidate(strict, days(DAY, 3), another)  # nothing was mended
-        assert (same.rows, same.stay, same.judged, same.out_of_date) == (0, 2, 2, ())
+        assert (same.rows, same.stay, same.revalidated, same.out_of_date) == (0, 2, 2, ())
         assert versions(settings) == untouched
 
         project = declare({})
         caplog.set_level("INFO")
         of_feed = run("revalidate", project, days(DAY, 3), settings, feed="schedule")
-        assert isinstance(of_feed, Requeued)
-        assert (of_feed.rows, of_feed.stay, of_feed.judged) == (1, 0, 1)
-        assert of_feed.out_of_date == (NIGHT,)
+        assert isinstance(of_feed, Revalidated)
+        assert (of_feed.rows, of_feed.stay, of_feed.revalidated) == (1, 0, 1)
+        assert of_feed.out_of_date == (RUN_DATE,)
         command = f"python -m include.cli build_features --project flights --start {DAY} --end {DAY}"
         assert f"of run days {DAY} are out of date" in caplog.text
         assert command in caplog.text
@@ -469,7 +469,7 @@ class TestRequeue:
         assert failed(settings, "actuals") == failed(settings) == {}
         before = versions(settings)
         again = run("revalidate", project, days(DAY, 3), settings)
-        assert (again.rows, again.version) == (0, None)
+        assert (again.rows, again.table_version) == (0, None)
         assert again.skipped == f"nothing of {days(DAY, 3)} is in quarantine or refused"
         assert versions(settings) == before
         states = [row["state"] for row in select(settings, "SELECT state FROM step_runs ORDER BY started_at")]
@@ -480,21 +480,21 @@ class TestRequeue:
         project = declare({"schedule": [none], "actuals": [IN_SET]})
         deliver_spoiled(project, settings, spoiled())
         deliver_one(project, settings, "actuals", BEFORE, many_actuals(BEFORE, dest="SFO"), name="second")
-        with pytest.raises(BadData):
+        with pytest.raises(DataError):
             land_and_validate(project, settings)
         project = declare({"actuals": [none]})
         record = revalidate(project, days(BEFORE, 2), settings)
-        assert (record.rows, record.judged, len(record.refused)) == (40, 2, 1)
+        assert (record.rows, record.revalidated, len(record.refused)) == (40, 2, 1)
         assert rows_of(settings, "clean_schedule").height == 40
         assert rows_of(settings, "clean_actuals").height == 3  # of the first delivery, which was not judged again
         assert rows_of(settings, "quarantine_actuals").is_empty()
 
     def test_a_feed_that_is_not_there(self, project: Project, settings: Settings) -> None:
-        with pytest.raises(BadConfig, match="flights has no feed 'schedul'; did you mean 'schedule'"):
-            revalidate(project, NIGHT, settings, feed="schedul")
+        with pytest.raises(ConfigError, match="flights has no feed 'schedul'; did you mean 'schedule'"):
+            revalidate(project, RUN_DATE, settings, feed="schedul")
 
     @pytest.mark.parametrize("mended", ["laxer", "refusing"])
-    @pytest.mark.parametrize("at", ["clean", "record_quality", "quarantine", "_give_verdicts"])
+    @pytest.mark.parametrize("at", ["clean", "record_quality", "quarantine", "_write_verdicts"])
     def test_killed_anywhere_and_run_again(
         self,
         strict: Project,
@@ -523,23 +523,23 @@ class TestRequeue:
         with monkeypatch.context() as patch:
             if at == "record_quality":
                 patch.setattr(postgres.audit, at, killing)
-            elif at == "_give_verdicts":
+            elif at == "_write_verdicts":
                 patch.setattr(verdicts_module, at, killing)
             else:
                 patch.setattr(Tables, "replace", replacing)
             with pytest.raises(Killed):
-                revalidate(project, NIGHT, settings, feed="schedule")
+                revalidate(project, RUN_DATE, settings, feed="schedule")
         accepted = verdicts(settings)["schedule", str(DAY)] == "accepted"
         held = sum(
             rows_of(settings, f"{layer}_schedule").filter(pl.col("day") == DAY).height
             for layer in ("clean", "quarantine")
         )
         assert held >= 40 or not accepted
-        record = revalidate(project, NIGHT, settings, feed="schedule")
+        record = revalidate(project, RUN_DATE, settings, feed="schedule")
         if mended == "laxer":
             assert verdicts(settings)["schedule", str(DAY)] == "accepted"
             assert rows_of(settings, "clean_schedule").filter(pl.col("day") == DAY).height == 40
-            assert record.rows == (0 if at == "_give_verdicts" else 1)
+            assert record.rows == (0 if at == "_write_verdicts" else 1)
         else:
             assert verdicts(settings)["schedule", str(DAY)] == "refused"
             assert rows_of(settings, "clean_schedule").filter(pl.col("day") == DAY).is_empty()
@@ -551,14 +551,14 @@ class TestRequeue:
         declare({})
         monkeypatch.setattr(cli, "_settings", lambda: settings)
         load_project.cache_clear()
-        given = ["requeue", "--project", "flights", "--start", str(DAY), "--feed", "schedule"]
+        given = ["revalidate", "--project", "flights", "--start", str(DAY), "--feed", "schedule"]
         result = CliRunner().invoke(cli.app, given)
         load_project.cache_clear()
         assert result.exit_code == 0, result.output
         assert '"rows": 1' in result.output
 
 
-def deliver_two_nights(project: Project, settings: Settings) -> None:
+def deliver_two_days(project: Project, settings: Settings) -> None:
     deliver_spoiled(project, settings, spoiled(dest={3: "Nowhere"}, distance_miles={5: "far"}))
     for feed, day in project.required(DAY + timedelta(days=1)).items():
         deliver_one(project, settings, feed, day, many_actuals(day, tailnum="x") if feed == "actuals" else None)
@@ -567,7 +567,7 @@ def deliver_two_nights(project: Project, settings: Settings) -> None:
 class TestKilled:
     def test_validate_killed_and_two_at_once(self, project: Project, settings: Settings) -> None:
         """Among the quarantine tables, and between quarantine and verdicts; then three to the end, at once."""
-        deliver_two_nights(project, settings)
+        deliver_two_days(project, settings)
         undisturbed = settings.model_copy(update={"tables": f"{settings.tables}-undisturbed"})
         for places in (settings, undisturbed):
             land(project, days(DAY, 2), places)
@@ -575,7 +575,7 @@ class TestKilled:
         for at, call, when in (
             ("include.io.tables:write_deltalake", 2, "before"),  # clean actuals, their quarantine not
             ("include.io.tables:write_deltalake", 2, "after"),
-            ("include.steps.verdicts:_give_verdicts", 1, "before"),
+            ("include.steps.verdicts:_write_verdicts", 1, "before"),
         ):
             run_and_kill(settings, "validate", days(DAY, 2), at, call, when)
             assert set(verdicts(settings).values()) == {"landed"}

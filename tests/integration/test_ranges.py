@@ -6,16 +6,15 @@ from functools import partial
 import pytest
 
 from include.config.loading import load_project
-from include.core.errors import BadConfig, BadData
+from include.core.errors import ConfigError, DataError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import Ranged
 from include.core.settings import Settings
 from include.io import postgres
 from include.runner import ranges
-from include.runner.ranges import run_range
-from include.runner.run import record_range
-from tests.landing import DAY, days, deliver_night, deliver_one, rows_of, spoil, text_of
+from include.runner.ranges import record_range, run_range
+from tests.landing import DAY, days, deliver_day, deliver_one, rows_of, spoil, text_of
 
 RANGE = days(DAY, 8)
 MISSING, CUT, REFUSED = (DAY + timedelta(days=n) for n in (2, 3, 6))
@@ -29,10 +28,10 @@ def project() -> Project:
 @pytest.fixture
 def landed(project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Eight nights' files; one is not there, one is cut off, and of one no row can be."""
-    monkeypatch.setattr(ranges, "CHUNK_DAYS", 5)
+    monkeypatch.setattr(ranges, "BLOCK_DAYS", 5)
     for day in RANGE.days:
         if day != MISSING:
-            deliver_night(project, settings, day)
+            deliver_day(project, settings, day)
     for feed in ("schedule", "actuals"):
         deliver_one(project, settings, feed, project.required(MISSING)[feed])
     file = deliver_one(project, settings, "weather", CUT)
@@ -78,7 +77,7 @@ def test_what_a_run_did_is_known_until_it_did_all(project: Project, landed: Sett
 
 def test_it_says_how_far_it_is(project: Project, landed: Settings) -> None:
     told: list[str] = []
-    run_range("land", project, RANGE, RANGE.days, landed, tell=told.append)
+    run_range("land", project, RANGE, RANGE.days, landed, report=told.append)
     assert told == [
         "land of flights: 3 of 8 days done, 2 failed; now at 2013-03-08",
         "land of flights: 6 of 8 days done, 2 failed; now at 2013-03-11",
@@ -93,7 +92,7 @@ def test_days_that_an_error_does_not_name_are_found_by_halving(
     def run(step: str, config: Project, interval: Interval, settings: Settings) -> Ranged:
         asked.append(interval)
         if bad & set(interval.days):
-            raise BadData("somewhere in there")
+            raise DataError("somewhere in there")
         return Ranged(interval=interval, rows=len(interval.days), done=())
 
     monkeypatch.setattr(ranges, "run", run)
@@ -111,9 +110,9 @@ def test_what_is_wrong_for_each_day_is_raised_at_once(
 
     def run(*step: object, **options: object) -> Ranged:
         asked.append(step)
-        raise BadConfig("expectations.yaml: no expectation")
+        raise ConfigError("expectations.yaml: no expectation")
 
     monkeypatch.setattr(ranges, "run", run)
-    with pytest.raises(BadConfig):
+    with pytest.raises(ConfigError):
         run_range("validate", project, RANGE, RANGE.days, settings)
     assert len(asked) == 1

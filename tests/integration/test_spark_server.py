@@ -24,7 +24,7 @@ from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io import storage
 from include.io.tables import Tables
-from include.operations.simulate import replay
+from include.operations.simulate import simulate
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.landing import places
@@ -35,7 +35,7 @@ from tools.stack import ROOT
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
-NIGHTS = Interval(start=date(2013, 1, 1), end=date(2013, 1, 6))
+RUN_DATES = Interval(start=date(2013, 1, 1), end=date(2013, 1, 6))
 BUILD = """
 import sys
 from datetime import date
@@ -63,9 +63,9 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings, project = places(tmp_path_factory.mktemp("server")), load_project("flights")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
-        replay(project, NIGHTS, settings)
-        land(project, NIGHTS, settings)
-        validate(project, NIGHTS, settings)
+        simulate(project, RUN_DATES, settings)
+        land(project, RUN_DATES, settings)
+        validate(project, RUN_DATES, settings)
     return settings
 
 

@@ -24,13 +24,13 @@ from include.steps.build_features import build_features
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.integration.training import train, write_all
-from tests.landing import DAY, days, deliver_night, deliver_one, local, places
+from tests.landing import DAY, days, deliver_day, deliver_one, local, places
 from tests.s3 import KEYS, on_s3
 
 pytestmark = pytest.mark.timeout(300)
 
 FOUR = days(DAY, 4)
-NIGHT = Interval.of(DAY)
+RUN_DATE = Interval.of(DAY)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def prepared(project: Project, settings: Settings, interval: Interval) -> Settings:
-    deliver_night(project, settings, *interval.days)
+    deliver_day(project, settings, *interval.days)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
         land(project, interval, settings)
@@ -93,7 +93,7 @@ def test_nights_are_those_in_folders(project: Project, own: Settings, tmp_path: 
 def test_what_was_not_committed_belongs_to_no_version(
     project: Project, own: Settings, staged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build_features(project, NIGHT, prepared(project, own, FOUR))
+    build_features(project, RUN_DATE, prepared(project, own, FOUR))
     before = content(own)["features_flights"]
     with monkeypatch.context() as patch:
         patch.setattr(Tables, "replace_files", lambda *_, **__: pytest.fail("cut off"))
@@ -147,8 +147,8 @@ def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str
     trained = train(own)
     assert train(own) == trained  # taken up
     registry = Registry(own)
-    version = trained.version or 0
-    assert registry.load_version("late_arrival", version).task == "classification"
+    version = trained.model_version or 0
+    assert registry.load_version("late_arrival", version).problem_type == "binary"
     files = registry.files("late_arrival", version)
     assert files.megabytes > 0
     assert files == registry.files("late_arrival", version)
@@ -165,7 +165,7 @@ def test_without_options_each_library_looks_as_aws_does(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")  # delta-rs asks for it; AWS itself is https
     bare = own.model_copy(update={"storage_options": {}})
-    prepared(project, bare, NIGHT)
+    prepared(project, bare, RUN_DATE)
     assert Landing(project, bare).find("actuals", DAY - timedelta(days=1))
     assert content(bare)["raw_schedule"].height == 3
 

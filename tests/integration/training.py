@@ -22,7 +22,7 @@ from include.core import schemas
 from include.core.interval import Interval
 from include.core.records import Evaluated, Fitted, GateDecision
 from include.core.settings import Settings
-from include.core.threshold import Bound
+from include.core.threshold import Threshold
 from include.gate.config import Slices
 from include.io.tables import Scope, Tables
 from include.steps.evaluate import evaluate
@@ -39,13 +39,13 @@ FLIGHTS = 120  # a day
 GATE = load_model("late_arrival").gate.model_copy(
     update={  # what 600 made-up rows can show
         "min_rows": 400,
-        "quality": (Bound(metric="roc_auc", at_least=0.7),),
+        "quality": (Threshold(metric="roc_auc", at_least=0.7),),
         "calibration_gap": 0.15,
         "calibration_error": 0.2,
         "not_worse_than_linear": 0.1,
         "not_worse_than_champion": 0.1,
         "slices": Slices(by=("origin", "carrier"), min_rows=100, not_worse_by=0.1),
-        "too_good": Bound(metric="roc_auc", at_most=0.97),
+        "leakage": Threshold(metric="roc_auc", at_most=0.97),
         "microseconds_per_row": 5000,
     }
 )
@@ -56,7 +56,7 @@ MODEL = load_model("late_arrival").model_copy(
             Candidate(name="boosted", params={"kind": "boosted", "max_iter": 15, "min_samples_leaf": 50}),
         ),
         "train_days": 16,
-        "judge_days": 5,
+        "holdout_days": 5,
         "min_fit_days": 8,
         "gate": GATE,
     }
@@ -97,7 +97,7 @@ def write_all(settings: Settings) -> None:
     """Deliveries, clean actuals and features of DAYS, as their nights made them."""
     tables, rows = Tables(settings), flights()
     moments = pl.DataFrame({"day": DAYS.days, "as_of": [PROJECT.cutoff_at(day) for day in DAYS.days]})
-    features = rows.drop("arr_delay_minutes").join(moments, on="day").with_columns(knowledge=pl.lit("night"))
+    features = rows.drop("arr_delay_minutes").join(moments, on="day").with_columns(data_view=pl.lit("point_in_time"))
     tables.replace("features_flights", features, WHOLE, sort_by=["day", "entity_id"])
     tables.replace("clean_actuals", actuals(rows), WHOLE, sort_by=["day", "entity_id"])
     listed = [
@@ -169,18 +169,18 @@ def after(days: int) -> Interval:
     return Interval.of(DAY + timedelta(days=days))
 
 
-def fit_all(settings: Settings, model: Model = MODEL, run_day: Interval = RUN) -> list[Fitted]:
-    return [fit(model, run_day, settings, candidate=c.name) for c in model.candidates]
+def fit_all(settings: Settings, model: Model = MODEL, run_date: Interval = RUN) -> list[Fitted]:
+    return [fit(model, run_date, settings, candidate=c.name) for c in model.candidates]
 
 
-def train(settings: Settings, model: Model = MODEL, run_day: Interval = RUN) -> Evaluated:
-    return evaluate(model, run_day, settings, fitted=fit_all(settings, model, run_day))
+def train(settings: Settings, model: Model = MODEL, run_date: Interval = RUN) -> Evaluated:
+    return evaluate(model, run_date, settings, fitted=fit_all(settings, model, run_date))
 
 
-def judge(settings: Settings, model: Model = MODEL, run_day: Interval = RUN) -> GateDecision:
+def judge(settings: Settings, model: Model = MODEL, run_date: Interval = RUN) -> GateDecision:
     """Train, and hold the version against the gate."""
-    fitted = fit_all(settings, model, run_day)
-    return gate(model, run_day, settings, evaluated=evaluate(model, run_day, settings, fitted=fitted), fitted=fitted)
+    fitted = fit_all(settings, model, run_date)
+    return gate(model, run_date, settings, evaluated=evaluate(model, run_date, settings, fitted=fitted), fitted=fitted)
 
 
 def client(settings: Settings) -> MlflowClient:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from rich.console import Console
 
-from nightly_backfill import outlook, policy
+from nightly_backfill import policy, preflight
 from nightly_backfill.arguments import BACKFILL, REPLACED
 from nightly_backfill.ending import Refused
 from nightly_backfill.progress import SECONDS_BETWEEN_LINES, Display, sentence
@@ -240,9 +240,9 @@ def test_the_product_is_asked_with_the_keys_of_the_connection(monkeypatch: pytes
     storage = {"conn_type": "aws", "login": "key", "password": "secret", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_STORAGE", json.dumps(storage))
     monkeypatch.setenv("NIGHTLY_LANDING", "/landing")
-    assert "NIGHTLY_STORAGE_OPTIONS" not in outlook._environment()
+    assert "NIGHTLY_STORAGE_OPTIONS" not in preflight._environment()
     monkeypatch.setenv("NIGHTLY_LANDING", "s3://bucket/landing")
-    assert json.loads(outlook._environment()["NIGHTLY_STORAGE_OPTIONS"]) == {
+    assert json.loads(preflight._environment()["NIGHTLY_STORAGE_OPTIONS"]) == {
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_SESSION_TOKEN": "token",

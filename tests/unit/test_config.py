@@ -12,7 +12,7 @@ import yaml
 from include.config import loading
 from include.config.loading import load_model, load_project, model_names, project_names, read_yaml
 from include.config.model import Model
-from include.core.errors import BadConfig, nearest
+from include.core.errors import ConfigError, nearest
 from include.core.project import Project
 
 FLIGHTS = yaml.safe_load((loading.PROJECTS / "flights" / "project.yaml").read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ class TestProject:
         ("key", "value", "said"),
         [
             ("tittle", "x", "tittle: unknown key; did you mean 'title'?"),
-            ("feeds.schedule.lagdays", 1, "feeds.schedule.lagdays: unknown key; did you mean 'lag_days'?"),
+            ("feeds.schedule.lagdays", 1, "feeds.schedule.lagdays: unknown key; did you mean 'delay_days'?"),
             (
                 "feeds.actuals.columns.tailnum.clas",
                 "identifier",
@@ -108,12 +108,12 @@ class TestProject:
             ("entity.feed", "schedules", "entity: no feed 'schedules'; did you mean 'schedule'?"),
             ("entity.key", ["contact_email"], "entity: schedule keeps no column 'contact_email'; there is carrier"),
             ("outcomes.late_arrival.feed", "actual", "outcome late_arrival: no feed 'actual'; did you mean 'actuals'?"),
-            ("outcomes.late_arrival.feed", "weather", "outcome late_arrival: feed weather has lag_days 0: a day"),
-            ("sample", True, "sample: Input should be a valid number"),
-            ("sample", "5 %", "sample: Input should be a valid number"),
-            ("sample", 0, "sample: Input should be greater than 0"),
-            ("sample", 1.01, "sample: Input should be less than or equal to 1"),
-            ("sample", float("nan"), "sample: Input should be a finite number"),
+            ("outcomes.late_arrival.feed", "weather", "outcome late_arrival: feed weather has delay_days 0: a day"),
+            ("entity_fraction", True, "entity_fraction: Input should be a valid number"),
+            ("entity_fraction", "5 %", "entity_fraction: Input should be a valid number"),
+            ("entity_fraction", 0, "entity_fraction: Input should be greater than 0"),
+            ("entity_fraction", 1.01, "entity_fraction: Input should be less than or equal to 1"),
+            ("entity_fraction", float("nan"), "entity_fraction: Input should be a finite number"),
             (
                 "outcomes.dest",
                 FLIGHTS["outcomes"]["late_arrival"],
@@ -123,13 +123,13 @@ class TestProject:
     )
     def test_what_is_wrong_is_said_with_file_and_key(self, projects: Path, key: str, value: object, said: str) -> None:
         path = write(projects, changed(FLIGHTS, key, value))
-        with pytest.raises(BadConfig) as caught:
+        with pytest.raises(ConfigError) as caught:
             load_project("flights")
         assert f"{path}: {said}" in str(caught.value)
 
     def test_all_that_is_wrong_is_said_at_once(self, projects: Path) -> None:
         path = write(projects, changed(changed(FLIGHTS, "tittle", 1), "entity.kee", 1))
-        with pytest.raises(BadConfig) as caught:
+        with pytest.raises(ConfigError) as caught:
             load_project("flights")
         assert str(caught.value).count(str(path)) == 2
 
@@ -145,29 +145,29 @@ class TestProject:
     )
     def test_a_file_that_is_no_mapping(self, projects: Path, text: str, said: str) -> None:
         path = write(projects, text)
-        with pytest.raises(BadConfig, match=f"(?s){path}: {said}"):
+        with pytest.raises(ConfigError, match=f"(?s){path}: {said}"):
             load_project("flights")
 
     def test_a_name_that_is_not_there(self, projects: Path) -> None:
         write(projects, FLIGHTS)
-        with pytest.raises(BadConfig, match=r"no project 'flight' in .*; did you mean 'flights'\?"):
+        with pytest.raises(ConfigError, match=r"no project 'flight' in .*; did you mean 'flights'\?"):
             load_project("flight")
-        with pytest.raises(BadConfig, match="cannot be read"):
+        with pytest.raises(ConfigError, match="cannot be read"):
             read_yaml(projects / "nowhere.yaml")
 
     def test_two_projects_cannot_share_a_feed(self, projects: Path) -> None:
         """Tables are named by feeds, so the rows of one would replace those of the other."""
         write(projects, FLIGHTS)
         path = write(projects, FLIGHTS, name="other")
-        with pytest.raises(BadConfig, match=f"{path}: feeds.actuals: flights has a feed of that name"):
+        with pytest.raises(ConfigError, match=f"{path}: feeds.actuals: flights has a feed of that name"):
             load_project("other")
 
     def test_all_there_are_load(self) -> None:
         assert project_names()
         for name in project_names():
             assert load_project(name).name == name
-            assert load_project(name).sample == 1, (
-                f"include/projects/{name}/project.yaml: `sample` is to try on; take it out before you commit, or "
+            assert load_project(name).entity_fraction == 1, (
+                f"include/projects/{name}/project.yaml: `entity_fraction` is to try things on; take it out before you commit, or "
                 "nothing is prepared, scored and published"
             )
         assert model_names()
@@ -191,7 +191,7 @@ class TestModel:
                 "candidates.0.parms: unknown key; did you mean 'params'?",
             ),
             ("candidates", [{"name": "a"}, {"name": "a"}], "two candidates have the same name"),
-            ("judge_days", 400, "judge_days must be less than train_days"),
+            ("holdout_days", 400, "holdout_days must be less than train_days"),
             ("outcome", "late_arival", "outcome: no outcome 'late_arival'; did you mean 'late_arrival'?"),
             ("gate.resample", 9, "gate.resample: unknown key; did you mean 'resamples'?"),
             ("gate.linear", "linaer", "gate.linear: no candidate 'linaer'; did you mean 'linear'?"),
@@ -202,7 +202,7 @@ class TestModel:
             ),
             ("gate.quality", [{"metric": "mae", "at_most": 1}], "gate: classification has no metric 'mae'"),
             ("gate.quality", [], "gate.quality: Tuple should have at least 1 item"),
-            ("gate.too_good", {"metric": "roc_auc"}, "gate.too_good: roc_auc: exactly one of at_least and at_most"),
+            ("gate.leakage", {"metric": "roc_auc"}, "gate.leakage: roc_auc: exactly one of at_least and at_most"),
             ("gate.slices.by", ["carier"], "gate.slices.by: no feature or group 'carier'; did you mean 'carrier'?"),
             ("gate.slices.by", [], "gate.slices.by: Tuple should have at least 1 item"),
             (
@@ -261,19 +261,19 @@ class TestModel:
     )
     def test_what_is_wrong(self, flights: Path, key: str, value: object, said: str) -> None:
         path = write(flights, changed(LATE, key, value), model="late_arrival")
-        with pytest.raises(BadConfig) as caught:
+        with pytest.raises(ConfigError) as caught:
             load_model("late_arrival")
         assert f"{path}: {said}" in str(caught.value)
 
     def test_a_name_that_is_not_there(self, flights: Path) -> None:
         write(flights, LATE, model="late_arrival")
-        with pytest.raises(BadConfig, match=r"no model 'late_arival' in .*; did you mean 'late_arrival'\?"):
+        with pytest.raises(ConfigError, match=r"no model 'late_arival' in .*; did you mean 'late_arrival'\?"):
             load_model("late_arival")
 
     def test_of_two_projects(self, flights: Path) -> None:
         for project in ("flights", "other"):
             write(flights, LATE, name=project, model="late_arrival")
-        with pytest.raises(BadConfig, match=r"is in two projects: .*; rename one folder"):
+        with pytest.raises(ConfigError, match=r"is in two projects: .*; rename one folder"):
             load_model("late_arrival")
 
     def test_the_digest_follows_declaration_and_code(self, flights: Path) -> None:

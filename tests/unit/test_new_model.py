@@ -12,7 +12,7 @@ import pytest
 
 from include.config import loading
 from include.config.loading import load_model
-from include.core.errors import NeedsAttention
+from include.core.errors import ActionRequiredError
 from tools.new_model import new_model
 
 
@@ -29,11 +29,11 @@ def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     loading.load_model.cache_clear()
 
 
-@pytest.mark.parametrize(("outcome", "task"), [("arrival_delay", "regression"), ("late_arrival", "classification")])
+@pytest.mark.parametrize(("outcome", "task"), [("arrival_delay", "regression"), ("late_arrival", "binary")])
 def test_what_it_writes_is_a_model_that_learns(projects: Path, outcome: str, task: str) -> None:
     folder = new_model("flights", "second", outcome, "late_arrival", projects)
     model = load_model("second")
-    assert (model.task, model.outcome, model.project) == (task, outcome, "flights")
+    assert (model.problem_type, model.outcome, model.project) == (task, outcome, "flights")
     assert model.features == load_model("late_arrival").features
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "estimator.py", "model.yaml"]
 
@@ -45,18 +45,18 @@ def test_what_it_writes_is_a_model_that_learns(projects: Path, outcome: str, tas
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"hour": rng.uniform(0, 24, 600), "gust": np.nan, "carrier": rng.choice(["UA", "B6"], 600)})
     signal = frame["hour"].to_numpy() * 2 - 24
-    truth = (signal > 0).astype(float) if task == "classification" else signal
+    truth = (signal > 0).astype(float) if task == "binary" else signal
     for candidate in model.candidates:
         fitted = estimator.build(candidate.params, ["hour", "gust"], ["carrier"], 1).fit(frame, truth)
         new = frame.assign(carrier=None)
-        score = fitted.predict_proba(new)[:, 1] if task == "classification" else fitted.predict(new)
+        score = fitted.predict_proba(new)[:, 1] if task == "binary" else fitted.predict(new)
         assert np.corrcoef(score, truth)[0, 1] > 0.8
 
 
 def test_like_a_model_of_the_same_outcome_it_has_its_task(projects: Path) -> None:
     new_model("flights", "second", "arrival_delay", "late_arrival", projects)
     new_model("flights", "third", "arrival_delay", "second", projects)
-    assert load_model("third").task == "regression"
+    assert load_model("third").problem_type == "regression"
 
 
 def test_like_a_model_that_the_templates_do_not_fit_nothing_is_written(projects: Path) -> None:
@@ -65,7 +65,9 @@ def test_like_a_model_that_the_templates_do_not_fit_nothing_is_written(projects:
     rules = text.index("  slices:\n    by: [origin"), text.index("  changed_decisions")
     plain = "  slices: {by: [month], min_rows: 300, not_worse_by: 0.05}\n"
     path.write_text(text[: rules[0]] + plain + text[rules[1] :], encoding="utf-8")
-    with pytest.raises(NeedsAttention, match=r"like late_arrival cannot be made by the templates \(gate.slices.by"):
+    with pytest.raises(
+        ActionRequiredError, match=r"like late_arrival cannot be made by the templates \(gate.slices.by"
+    ):
         new_model("flights", "second", "arrival_delay", "late_arrival", projects)
     assert not (projects / "flights" / "models" / "second").exists()
 
@@ -95,6 +97,6 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
     projects: Path, name: str, outcome: str, like: str | None, says: str
 ) -> None:
     before = sorted(projects.rglob("*"))
-    with pytest.raises(NeedsAttention, match=says):
+    with pytest.raises(ActionRequiredError, match=says):
         new_model("flights", name, outcome, like, projects)
     assert sorted(projects.rglob("*")) == before

@@ -26,7 +26,7 @@ def raise_alerts(settings: Settings, project: str, alerts: Sequence[Alert]) -> t
 
 
 @contextmanager
-def telling(settings: Settings, project: str, run_days: Interval) -> Iterator[tuple[Alert, ...]]:
+def unsent_alerts(settings: Settings, project: str, run_dates: Interval) -> Iterator[tuple[Alert, ...]]:
     """The alerts of these run days that nobody was told of yet; they count as told when the block ends well.
 
     Until then another teller does not see them, and a killed one leaves them for the next: people are told at least
@@ -38,7 +38,7 @@ def telling(settings: Settings, project: str, run_days: Interval) -> Iterator[tu
                 "SELECT id, subject, rule, day, sentence FROM alerts WHERE project = :project "
                 "AND day BETWEEN :start AND :end AND notified_at IS NULL ORDER BY id FOR UPDATE SKIP LOCKED"
             ),
-            {"project": project, "start": run_days.start, "end": run_days.end},
+            {"project": project, "start": run_dates.start, "end": run_dates.end},
         ).all()
         yield tuple(Alert(subject=r.subject, rule=r.rule, day=r.day, sentence=r.sentence) for r in rows)
         if rows:

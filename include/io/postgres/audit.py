@@ -54,7 +54,8 @@ def record_step(
     ended_at: datetime,
     model: str | None = None,
     rows: int | None = None,
-    version: int | None = None,
+    table_version: int | None = None,
+    model_version: int | None = None,
     error: BaseException | None = None,
 ) -> None:
     """Add one line to the audit of steps. Of an error only the class is kept: its text can hold data."""
@@ -67,7 +68,8 @@ def record_step(
         "state": state,
         "rows": rows,
         "seconds": (ended_at - started_at).total_seconds(),
-        "version": version,
+        "table_version": table_version,
+        "model_version": model_version,
         "error_class": type(error).__name__ if error is not None else None,
         "run_id": settings.run_id,
         "started_at": started_at,
@@ -86,7 +88,7 @@ def done_days(settings: Settings, step: str, project: str, model: str | None = N
                 "CROSS JOIN LATERAL generate_series(s.interval_start, s.interval_end, interval '1 day') AS d(day) "
                 "WHERE s.run_id = :run_id AND s.step = :step AND s.project = :project "
                 "AND s.model IS NOT DISTINCT FROM :model AND s.state <> 'failed' AND s.id > (SELECT coalesce(max(id), "
-                "0) FROM step_runs WHERE run_id = :run_id AND project = :project AND step = 'reprocess' "
+                "0) FROM step_runs WHERE run_id = :run_id AND project = :project AND step = 'backfill_range' "
                 "AND state = 'success')"
             ),
             {"run_id": settings.run_id, "step": step, "project": project, "model": model},

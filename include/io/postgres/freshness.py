@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from include.core.records import Freshness
 from include.core.settings import Settings
 from include.io.postgres.connection import engine
-from include.monitoring.records import PreparedNight, Punctuality
+from include.monitoring.records import Preparation, Punctuality
 
 
 def punctuality(settings: Settings, model: str, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:
@@ -30,17 +30,17 @@ def punctuality(settings: Settings, model: str, deadlines: Mapping[date, datetim
         }
 
 
-def prepared_nights(settings: Settings, project: str, *, until: date) -> dict[date, PreparedNight]:
+def read_preparations(settings: Settings, project: str, *, until: date) -> dict[date, Preparation]:
     """All nights up to a day."""
     with engine(settings).connect() as connection:
         rows = connection.execute(
             sa.text(
-                "SELECT day, rows, prepared_at FROM nights "
-                "WHERE project = :project AND knowledge = 'night' AND day <= :until"
+                "SELECT day, rows, prepared_at FROM prepared_days "
+                "WHERE project = :project AND data_view = 'point_in_time' AND day <= :until"
             ),
             {"project": project, "until": until},
         )
-        return {day: PreparedNight(day, count, moment.astimezone(UTC)) for day, count, moment in rows}
+        return {day: Preparation(day, count, moment.astimezone(UTC)) for day, count, moment in rows}
 
 
 def record_freshness(settings: Settings, project: str, found: Sequence[Freshness]) -> None:

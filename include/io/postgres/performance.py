@@ -10,13 +10,12 @@ import polars as pl
 import sqlalchemy as sa
 
 from include.config.model import Model
+from include.core.interval import BLOCK_DAYS
 from include.core.names import entities_table
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io.postgres.connection import engine, lock
 from include.monitoring.records import DayValue
-
-CHUNK_DAYS = 31  # bounds memory when much is measured at once
 
 MEASURED_BY = 1  # counted up when the metrics are computed otherwise, so that all days are measured again
 
@@ -66,8 +65,8 @@ def replace_performance(
         # What a day is measured from and its digest are of one moment, which is after the lock was had.
         with engine(settings).connect().execution_options(isolation_level="REPEATABLE READ") as reading:
             due = _due(reading, project, model)
-            for start in range(0, len(due), CHUNK_DAYS):
-                part = due[start : start + CHUNK_DAYS]
+            for start in range(0, len(due), BLOCK_DAYS):
+                part = due[start : start + BLOCK_DAYS]
                 rows = _predictions(reading, project, model, [d.day for d in part])
                 measured = [
                     {**row, "model": model.name, "run_id": settings.run_id, **vars(d)}
@@ -95,7 +94,7 @@ def _due(connection: sa.Connection, project: Project, model: Model) -> list[Due]
         ),
         {"project": project.name, "outcome": model.outcome, "model": model.name},
     )
-    how = [MEASURED_BY, model.task, model.outcome, sorted(model.monitor.slices), model.monitor.min_rows]
+    how = [MEASURED_BY, model.problem_type, model.outcome, sorted(model.monitor.slices), model.monitor.min_rows]
     due = []
     for day, version, batch, outcomes, measured_from in rows:
         digest = hashlib.sha256(json.dumps([batch, outcomes, how]).encode()).hexdigest()

@@ -20,7 +20,7 @@ from include.io.postgres.connection import LOCK, POSTGRESQL, engine, lock, read,
 from include.io.postgres.migrations import entities as entity_tables
 
 
-def content_digest(rows: pl.DataFrame, *columns: str) -> str:
+def batch_digest(rows: pl.DataFrame, *columns: str) -> str:
     """SHA-256 of one day's rows: how many, their `entity_id`s, then each column as little-endian float64 (null as
     NaN), all in the order of `entity_id`. The same from Arrow on its way in and from rows read back."""
     rows = rows.sort("entity_id")
@@ -85,15 +85,15 @@ def publish_batches(
             scores.select("day", "entity_id", "score", "prediction"),
         )
         cursor.execute(LOCK, parameters=(f"publish {model.name}",))
-        declared = (model.name, model.project, model.outcome, model.task, model.title, model.owner)
+        declared = (model.name, model.project, model.outcome, model.problem_type, model.title, model.owner)
         cursor.execute(
-            "INSERT INTO models (model, project, outcome, task, title, owner) VALUES ($1, $2, $3, $4, $5, $6) "
+            "INSERT INTO models (model, project, outcome, problem_type, title, owner) VALUES ($1, $2, $3, $4, $5, $6) "
             "ON CONFLICT (model) DO NOTHING",
             parameters=declared,
         )
         cursor.execute(
-            "UPDATE models SET project = $2, outcome = $3, task = $4, title = $5, owner = $6 WHERE model = $1 "
-            "AND (project, outcome, task, title, owner) IS DISTINCT FROM ($2, $3, $4, $5, $6)",
+            "UPDATE models SET project = $2, outcome = $3, problem_type = $4, title = $5, owner = $6 WHERE model = $1 "
+            "AND (project, outcome, problem_type, title, owner) IS DISTINCT FROM ($2, $3, $4, $5, $6)",
             parameters=declared,
         )
         cursor.execute(

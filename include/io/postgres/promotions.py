@@ -19,7 +19,7 @@ from include.io.postgres.connection import engine, lock
 
 
 @dataclass(frozen=True)
-class LedgerRow:
+class PromotionEntry:
     """One promotion: `model_version` is the champion from `from_day` on."""
 
     id: int
@@ -44,39 +44,39 @@ class LedgerRow:
         return self.trained_day or self.from_day - timedelta(days=1)
 
 
-ROWS = TypeAdapter(list[LedgerRow])
+ROWS = TypeAdapter(list[PromotionEntry])
 """Rows of the ledger as JSON, and back."""
 
-_PROMOTIONS = sa.table("promotions", *(sa.column(field.name) for field in fields(LedgerRow)))
+_PROMOTIONS = sa.table("promotions", *(sa.column(field.name) for field in fields(PromotionEntry)))
 
 _NEWEST = (_PROMOTIONS.c.from_day.desc(), _PROMOTIONS.c.id.desc())
 
 
-class Ledger:
+class PromotionHistory:
     """The ledger of one model, while nobody else can promote or publish: what is read stays true until it is left."""
 
     def __init__(self, connection: sa.Connection, model: str, run_id: str) -> None:
         self._connection, self._model, self._run_id = connection, model, run_id
 
-    def newest(self) -> LedgerRow | None:
+    def newest(self) -> PromotionEntry | None:
         """The champion of all days to come."""
         return self._first(sa.true())
 
-    def on(self, day: date) -> LedgerRow | None:
+    def on(self, day: date) -> PromotionEntry | None:
         """The champion of a day."""
         return self._first(_PROMOTIONS.c.from_day <= day)
 
-    def by_gate(self, gate_id: str) -> LedgerRow | None:
+    def by_gate(self, gate_id: str) -> PromotionEntry | None:
         """The promotion that the pipeline itself made on a decision of the gate."""
         return self._first(sa.and_(_PROMOTIONS.c.gate_id == gate_id, _PROMOTIONS.c.by == BY_GATE))
 
-    def decided_by_gate(self, version: int) -> LedgerRow | None:
+    def decided_by_gate(self, version: int) -> PromotionEntry | None:
         """The newest promotion of a version that the pipeline itself made."""
         return self._first(sa.and_(_PROMOTIONS.c.model_version == version, _PROMOTIONS.c.by == BY_GATE))
 
-    def opponent(self, version: int, day: date) -> int | None:
-        """The champion that a version trained on a run day has to beat: see `opponent`."""
-        return _opponent(self._connection, self._model, version, day)
+    def champion_to_beat(self, version: int, day: date) -> int | None:
+        """The champion that a version trained on a run day has to beat: see `champion_to_beat`."""
+        return _champion_to_beat(self._connection, self._model, version, day)
 
     def newest_published_day(self) -> date | None:
         """The last day that readers see predictions of, None before the first."""
@@ -85,7 +85,7 @@ class Ledger:
         )
         return newest
 
-    def add(self, version: int, from_day: date, **about: Any) -> LedgerRow:
+    def add(self, version: int, from_day: date, **about: Any) -> PromotionEntry:
         """Write a row. When the newest of that `from_day` says so already, nothing is written, and it is returned:
         going back to an earlier version from the same day is a new row."""
         there = self._first(_PROMOTIONS.c.from_day == from_day)
@@ -94,27 +94,27 @@ class Ledger:
         row = {"model": self._model, "model_version": version, "from_day": from_day, "run_id": self._run_id, **about}
         return _row(self._connection.execute(sa.insert(_PROMOTIONS).values(**row).returning(*_PROMOTIONS.c)).one())
 
-    def _first(self, where: Any) -> LedgerRow | None:
+    def _first(self, where: Any) -> PromotionEntry | None:
         statement = sa.select(_PROMOTIONS).where(_PROMOTIONS.c.model == self._model, where).order_by(*_NEWEST).limit(1)
         found = self._connection.execute(statement).one_or_none()
         return None if found is None else _row(found)
 
 
 @contextmanager
-def open_ledger(settings: Settings, model: str) -> Iterator[Ledger]:
+def open_promotion_history(settings: Settings, model: str) -> Iterator[PromotionHistory]:
     """The ledger in a transaction that is committed at the end, or not at all; others wait."""
     with engine(settings).begin() as connection:
         lock(connection, f"promote {model}")
         lock(connection, f"publish {model}")
-        yield Ledger(connection, model, settings.run_id)
+        yield PromotionHistory(connection, model, settings.run_id)
 
 
-def opponent(settings: Settings, model: str, version: int, day: date) -> int | None:
+def champion_to_beat(settings: Settings, model: str, version: int, day: date) -> int | None:
     """The champion that a version trained on a run day has to beat: the newest in the ledger of what was decided up to
-    that day (`LedgerRow.decided_day`), other than itself. So a past night finds again the champion that it had,
+    that day (`PromotionEntry.decided_day`), other than itself. So a past night finds again the champion that it had,
     whatever came later; None before the first."""
     with engine(settings).connect() as connection:
-        return _opponent(connection, model, version, day)
+        return _champion_to_beat(connection, model, version, day)
 
 
 def champions(settings: Settings, model: str, interval: Interval) -> dict[date, int]:
@@ -133,11 +133,11 @@ def champions(settings: Settings, model: str, interval: Interval) -> dict[date, 
 
 
 def chosen(settings: Settings, model: str, interval: Interval, which: str) -> dict[date, int]:
-    """Day -> the version to score it with: `as_of`, the champion of that day by the ledger; `current`, the newest
+    """Day -> the version to score it with: `champion`, the champion of that day by the ledger; `newest`, the newest
     champion, for all days; or a version by its number. Days without one are absent."""
-    if which == "as_of":
+    if which == "champion":
         return champions(settings, model, interval)
-    version = newest_champion(settings, model) if which == "current" else int(which)
+    version = newest_champion(settings, model) if which == "newest" else int(which)
     return {} if version is None else dict.fromkeys(interval.days, version)
 
 
@@ -146,17 +146,17 @@ def newest_champion(settings: Settings, model: str) -> int | None:
     return champions(settings, model, Interval.of(date.max)).get(date.max)
 
 
-def rows_by_hand(settings: Settings, model: str) -> list[LedgerRow]:
+def rows_by_hand(settings: Settings, model: str) -> list[PromotionEntry]:
     """What people decided, in the order in which they did."""
     with engine(settings).connect() as connection:
         return _by_hand(connection, model)
 
 
-def restore_rows(settings: Settings, model: str, rows: Sequence[LedgerRow]) -> int:
+def restore_rows(settings: Settings, model: str, rows: Sequence[PromotionEntry]) -> int:
     """Write rows that people decided into a ledger that lacks them, with their time, in their order; returns how many
     it lacked. The gate's decisions that they rested on are not restored: a replay makes them again."""
 
-    def known_by(row: LedgerRow) -> tuple[int, date, datetime]:
+    def known_by(row: PromotionEntry) -> tuple[int, date, datetime]:
         return row.model_version, row.from_day, row.created_at
 
     with engine(settings).begin() as connection:
@@ -169,17 +169,17 @@ def restore_rows(settings: Settings, model: str, rows: Sequence[LedgerRow]) -> i
     return len(missing)
 
 
-def _by_hand(connection: sa.Connection, model: str) -> list[LedgerRow]:
+def _by_hand(connection: sa.Connection, model: str) -> list[PromotionEntry]:
     statement = sa.select(_PROMOTIONS).where(_PROMOTIONS.c.model == model, _PROMOTIONS.c.by != BY_GATE)
     return [_row(found) for found in connection.execute(statement.order_by(_PROMOTIONS.c.id))]
 
 
-def _opponent(connection: sa.Connection, model: str, version: int, day: date) -> int | None:
+def _champion_to_beat(connection: sa.Connection, model: str, version: int, day: date) -> int | None:
     statement = sa.select(_PROMOTIONS).where(_PROMOTIONS.c.model == model).order_by(*_NEWEST)
     rows = map(_row, connection.execute(statement))
     return next((row.model_version for row in rows if row.model_version != version and row.decided_day <= day), None)
 
 
-def _row(found: Any) -> LedgerRow:
+def _row(found: Any) -> PromotionEntry:
     gate_id = None if found.gate_id is None else str(found.gate_id)
-    return LedgerRow(**{**found._mapping, "created_at": found.created_at.astimezone(UTC), "gate_id": gate_id})
+    return PromotionEntry(**{**found._mapping, "created_at": found.created_at.astimezone(UTC), "gate_id": gate_id})

@@ -12,13 +12,13 @@ RATES_BY = ("carrier", "dest", "origin")
 def build(feeds: Mapping[str, DataFrame], known: DataFrame, timezone: str) -> DataFrame:
     """One row a flight of each run day: `day` date, `entity_id` string, labels as string, all else double.
 
-    `feeds`: clean rows of all deliveries, `actuals` with the outcomes as columns. `known` (run_day, feed, day,
+    `feeds`: clean rows of all deliveries, `actuals` with the outcomes as columns. `known` (run_date, feed, day,
     delivery_id): which delivery of which day each run day knows. `timezone`: of the wall clock in calendar features.
     """
-    flights = in_force(feeds["schedule"], known, "schedule")
+    flights = current_as_of(feeds["schedule"], known, "schedule")
     flights = calendar(flights, timezone)
     flights = traffic(flights)
-    flights = weather(flights, in_force(feeds["weather"], known, "weather"))
+    flights = weather(flights, current_as_of(feeds["weather"], known, "weather"))
     flights = with_late_rates(flights, late_rates(feeds["actuals"], known))
     numbers = [name for name, kind in flights.dtypes if name.startswith(("late_rate_", "departures_", "is_"))]
     numbers += [
@@ -27,7 +27,7 @@ def build(feeds: Mapping[str, DataFrame], known: DataFrame, timezone: str) -> Da
         "visibility_miles", "weather_missing",
     ]  # fmt: skip
     return flights.select(
-        F.col("run_day").alias("day"),
+        F.col("run_date").alias("day"),
         "entity_id",
         "carrier",
         "origin",
@@ -36,9 +36,9 @@ def build(feeds: Mapping[str, DataFrame], known: DataFrame, timezone: str) -> Da
     )
 
 
-def in_force(rows: DataFrame, known: DataFrame, feed: str) -> DataFrame:
-    """The rows of a feed that each run day knows, with `run_day`."""
-    of_feed = known.where(F.col("feed") == feed).select("run_day", "day", "delivery_id")
+def current_as_of(rows: DataFrame, known: DataFrame, feed: str) -> DataFrame:
+    """The rows of a feed that each run day knows, with `run_date`."""
+    of_feed = known.where(F.col("feed") == feed).select("run_date", "day", "delivery_id")
     return rows.join(F.broadcast(of_feed), ["day", "delivery_id"]).drop("day", "delivery_id", "_row")
 
 
@@ -50,17 +50,17 @@ def calendar(flights: DataFrame, timezone: str) -> DataFrame:
     return flights.withColumns({
         "departure_hour": F.hour(departs) + F.minute(departs) / 60,
         "arrival_hour": F.substring(arrives, 1, 2).try_cast("int") + F.substring(arrives, 3, 2).try_cast("int") / 60,
-        "day_of_week": F.weekday("run_day"),  # 0 is Monday
-        "month": F.month("run_day"),
-        "is_weekend": F.weekday("run_day") >= 5,
+        "day_of_week": F.weekday("run_date"),  # 0 is Monday
+        "month": F.month("run_date"),
+        "is_weekend": F.weekday("run_date") >= 5,
     })
 
 
 def traffic(flights: DataFrame) -> DataFrame:
     """How many departures are scheduled, itself included: same airport and hour, and same route."""
     flights = flights.withColumn("hour", F.date_trunc("hour", "scheduled_departure"))
-    same_hour = Window.partitionBy("run_day", "origin", "hour")
-    same_route = Window.partitionBy("run_day", "origin", "dest")
+    same_hour = Window.partitionBy("run_date", "origin", "hour")
+    same_route = Window.partitionBy("run_date", "origin", "dest")
     return flights.withColumns({
         "departures_same_hour": F.count("*").over(same_hour),
         "departures_same_route": F.count("*").over(same_route),
@@ -70,7 +70,7 @@ def traffic(flights: DataFrame) -> DataFrame:
 def weather(flights: DataFrame, observed: DataFrame) -> DataFrame:
     """The weather of the hour at the airport of departure; `weather_missing` is 1 where there is none."""
     hourly = observed.withColumn("weather_missing", F.lit(0.0)).withColumnRenamed("observed_at", "hour")
-    joined = flights.join(F.broadcast(hourly), ["run_day", "origin", "hour"], "left")
+    joined = flights.join(F.broadcast(hourly), ["run_date", "origin", "hour"], "left")
     return joined.fillna({"weather_missing": 1.0})
 
 
@@ -88,22 +88,22 @@ def late_rates(actuals: DataFrame, known: DataFrame) -> DataFrame:
         .groupBy("day", "delivery_id", "group")
         .agg(F.sum("late_arrival").alias("late"), F.count("late_arrival").alias("flights"))
     )
-    of_feed = known.where(F.col("feed") == "actuals").select("run_day", "day", "delivery_id")
-    days_before = F.date_diff("run_day", "day")
+    of_feed = known.where(F.col("feed") == "actuals").select("run_date", "day", "delivery_id")
+    days_before = F.date_diff("run_date", "day")
     windows = daily.join(F.broadcast(of_feed), ["day", "delivery_id"]).where(days_before >= 1)
     shares = []
     for days in RATE_WINDOWS_DAYS:
         within = days_before <= days
         late, flights = F.sum(F.when(within, F.col("late"))), F.sum(F.when(within, F.col("flights")))
         shares.append(F.try_divide(late, flights).alias(f"{days}d"))
-    return windows.groupBy("run_day", "group").agg(F.struct(*shares).alias("shares"))
+    return windows.groupBy("run_date", "group").agg(F.struct(*shares).alias("shares"))
 
 
 def with_late_rates(flights: DataFrame, rates: DataFrame) -> DataFrame:
     """`late_rate_carrier_7d` and so on, null for a group that did not fly. Spark makes the rates once for all joins."""
     for by in RATES_BY:
         grouped = flights.withColumn("group", _group(by))
-        joined = grouped.join(F.broadcast(rates), ["run_day", "group"], "left")
+        joined = grouped.join(F.broadcast(rates), ["run_date", "group"], "left")
         shares = {f"late_rate_{by}_{days}d": F.col("shares")[f"{days}d"] for days in RATE_WINDOWS_DAYS}
         flights = joined.withColumns(shares).drop("shares", "group")
     return flights

@@ -59,7 +59,7 @@ def strike(name: str, task: str) -> None:
 
 def retry_soon(common: Any) -> None:
     """The retries themselves are Airflow's own; only nobody waits half a minute for each."""
-    common.POLICY["retry_delay"] = timedelta(seconds=1)
+    common.DEFAULT_ARGS["retry_delay"] = timedelta(seconds=1)
 
 
 if FAULTS is not None:

@@ -19,7 +19,7 @@ from sklearn.dummy import DummyClassifier
 
 from include.config.loading import load_model
 from include.config.model import Model
-from include.core.errors import NeedsAttention
+from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io.registry import EVALUATED, DeltaPart, Fit, FitRun, Input, Registry
@@ -117,7 +117,7 @@ def test_in_unity_catalog_a_model_has_three_names(registry: Registry, client: Ml
     assert [found.name for found in client.search_model_versions()] == ["main.nightly.late_arrival"]
     assert registry.aliased("late_arrival") == registry.get_version("late_arrival", 1).version == 1
     assert registry.load_version("late_arrival", 1).numeric == MODEL.numeric
-    with pytest.raises(NeedsAttention, match="late_arrival has no version 2"):
+    with pytest.raises(ActionRequiredError, match="late_arrival has no version 2"):
         registry.files("late_arrival", 2)
 
 
@@ -145,7 +145,7 @@ def test_a_logged_model_is_loaded_as_it_was(registry: Registry) -> None:
     fit = registry.log_fit(make_fit())
     loaded = registry.load_fit(fit)
     assert (loaded.numeric, loaded.categorical) == (("hour", "gust"), ("carrier",))
-    assert (loaded.task, loaded.decision_threshold) == ("classification", 0.35)
+    assert (loaded.problem_type, loaded.decision_threshold) == ("binary", 0.35)
     assert loaded.estimator.predict_proba(pd.DataFrame({"hour": [1.0]}))[0, 1] == 0.5
     version = registry.register(MODEL, fit, {})
     assert registry.load_version("late_arrival", version.version).numeric == loaded.numeric
@@ -224,7 +224,7 @@ def test_an_unfinished_run_is_no_fit_and_is_tidied_up(
     left = _run_of(client)
     assert client.get_run(left).info.status == "RUNNING"
     assert registry.find_fit(MODEL, "d1") is None
-    with pytest.raises(NeedsAttention, match="RUNNING, not a finished fit"):
+    with pytest.raises(ActionRequiredError, match="RUNNING, not a finished fit"):
         registry.get_fit(left)
     fit = registry.log_fit(make_fit())
     assert fit.run_id != left
@@ -232,7 +232,7 @@ def test_an_unfinished_run_is_no_fit_and_is_tidied_up(
 
 
 def test_an_unknown_run_is_said_in_words(registry: Registry) -> None:
-    with pytest.raises(NeedsAttention, match="no run 0123"):
+    with pytest.raises(ActionRequiredError, match="no run 0123"):
         registry.get_fit("0123")
 
 
@@ -327,10 +327,10 @@ def test_a_number_is_never_used_again(registry: Registry, client: MlflowClient) 
 
 
 def test_an_unknown_version_is_said_in_words(registry: Registry) -> None:
-    with pytest.raises(NeedsAttention, match=r"no version 7.*run evaluate first"):
+    with pytest.raises(ActionRequiredError, match=r"no version 7.*run evaluate first"):
         registry.get_version("late_arrival", 7)
     registry.register(MODEL, registry.log_fit(make_fit()), {})
-    with pytest.raises(NeedsAttention, match=r"no version 7.*the newest are 1"):
+    with pytest.raises(ActionRequiredError, match=r"no version 7.*the newest are 1"):
         registry.load_version("late_arrival", 7)
 
 
@@ -366,11 +366,11 @@ def test_a_deleted_experiment_is_said_in_words(registry: Registry, client: Mlflo
     experiment = client.get_experiment_by_name("flights/late_arrival")
     assert experiment is not None
     client.delete_experiment(experiment.experiment_id)
-    with pytest.raises(NeedsAttention, match="mlflow experiments restore"):
+    with pytest.raises(ActionRequiredError, match="mlflow experiments restore"):
         registry.find_fit(MODEL, "d1")
 
 
 def test_a_regression_has_no_class(registry: Registry) -> None:
     model: Model = MODEL.model_copy(update={"task": "regression"})
     loaded = registry.load_fit(registry.log_fit(make_fit(model=model)))
-    assert loaded.task == "regression"
+    assert loaded.problem_type == "regression"

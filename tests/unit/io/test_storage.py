@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from include.core.errors import BadConfig
+from include.core.errors import ConfigError
 from include.core.settings import Settings
 from include.io import storage
 from include.io.registry import Registry
@@ -72,6 +72,6 @@ def test_the_environment_is_as_it_was_after_mlflow(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_name_that_no_library_knows_is_refused() -> None:
-    with pytest.raises(BadConfig, match=r"'AWS_SECRET_KEY'.*did you mean 'AWS_SECRET_ACCESS_KEY'") as caught:
+    with pytest.raises(ConfigError, match=r"'AWS_SECRET_KEY'.*did you mean 'AWS_SECRET_ACCESS_KEY'") as caught:
         storage.delta_options(settings_with({"AWS_SECRET_KEY": "hidden"}), "s3://bucket/tables")
     assert "hidden" not in str(caught.value)

@@ -15,7 +15,7 @@ from deltalake import write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
-from include.core.errors import BadConfig, BadData
+from include.core.errors import ConfigError, DataError
 from include.core.interval import Interval
 from include.core.records import TableRef
 from include.io import tables as tables_module
@@ -38,7 +38,7 @@ def put(tables: Tables, rows: pl.DataFrame, day: date = FIRST, **values: list[st
 @pytest.mark.parametrize("place", ["a folder", "100%", "ärger", "a#b"])
 def test_a_place_that_polars_cannot_read_is_refused(tmp_path: Path, place: str) -> None:
     settings = places(tmp_path / place)
-    with pytest.raises(BadConfig, match=r"polars finds no files there; move them"):
+    with pytest.raises(ConfigError, match=r"polars finds no files there; move them"):
         Tables(settings)
     write_deltalake(settings.tables, frame(FIRST, 1).to_arrow(), partition_by=["day"])
     with pytest.raises((OSError, DeltaError)):  # when this fails, they have mended it
@@ -81,9 +81,9 @@ class TestReplace:
 
     def test_rows_outside_of_the_scope_are_refused(self, tables: Tables) -> None:
         put(tables, frame(FIRST, 1))
-        with pytest.raises(BadData, match="1 rows are outside of what they replace, day >= '2013-03-01' AND day <= "):
+        with pytest.raises(DataError, match="1 rows are outside of what they replace, day >= '2013-03-01' AND day <= "):
             put(tables, frame(SECOND, 2), FIRST)
-        with pytest.raises(BadData, match="2 rows are outside"):  # delta-rs shows the rows in its own error
+        with pytest.raises(DataError, match="2 rows are outside"):  # delta-rs shows the rows in its own error
             put(tables, frame(FIRST, 2, 3).with_columns(who=pl.lit(None, pl.String)), FIRST, who=["a"])
         assert stored(tables) == rows_of(frame(FIRST, 1))
 
@@ -100,7 +100,7 @@ class TestReplace:
     def test_other_columns_are_refused(self, tables: Tables, drifted: pl.DataFrame) -> None:
         put(tables, frame(FIRST, 7))
         version = tables.version(TABLE)
-        with pytest.raises(BadData, match=r"has no column new|lost or of another type: (who|value)"):
+        with pytest.raises(DataError, match=r"has no column new|lost or of another type: (who|value)"):
             put(tables, drifted)
         assert (tables.version(TABLE), stored(tables)) == (version, rows_of(frame(FIRST, 7)))
 
@@ -118,7 +118,7 @@ class TestReplace:
         assert tables.version(TABLE) == before.version
 
     def test_a_function_needs_a_table(self, tables: Tables) -> None:
-        with pytest.raises(BadData, match="numbers does not exist yet"):
+        with pytest.raises(DataError, match="numbers does not exist yet"):
             tables.replace(TABLE, lambda rows: rows, Scope(Interval.of(FIRST)), sort_by=["value"])
         assert not tables.exists(TABLE)
 
@@ -141,7 +141,7 @@ class TestReplace:
         assert Path(first).read_bytes() == Path(second).read_bytes()
 
     def test_a_table_that_is_not_there(self, tables: Tables) -> None:
-        with pytest.raises(BadData, match=r"table .*/numbers does not exist yet; run the step that makes it first"):
+        with pytest.raises(DataError, match=r"table .*/numbers does not exist yet; run the step that makes it first"):
             tables.scan(TABLE)
 
     def test_create_is_done_once(self, tables: Tables) -> None:
@@ -319,13 +319,15 @@ class TestFiles:
         assert tables.version(TABLE) == ref.version + 1
 
     def test_only_the_partitions_of_its_days_and_values_go(self, tables: Tables) -> None:
-        schema = {"day": pl.Date, "knowledge": pl.String, "value": pl.Int64}
+        schema = {"day": pl.Date, "data_view": pl.String, "value": pl.Int64}
         rows = pl.DataFrame(
-            [(day, kind, 0) for day in days(FIRST, 3).days for kind in ("night", "latest")], schema=schema, orient="row"
+            [(day, kind, 0) for day in days(FIRST, 3).days for kind in ("point_in_time", "latest")],
+            schema=schema,
+            orient="row",
         )
-        write_deltalake(tables.uri(TABLE), rows.to_arrow(), partition_by=["day", "knowledge"])
-        from_file(tables, rows.clear(), Scope(days(FIRST, 2), {"knowledge": ["night"]}), by="day knowledge")
-        gone = (pl.col("day") <= SECOND) & (pl.col("knowledge") == "night")
+        write_deltalake(tables.uri(TABLE), rows.to_arrow(), partition_by=["day", "data_view"])
+        from_file(tables, rows.clear(), Scope(days(FIRST, 2), {"data_view": ["point_in_time"]}), by="day data_view")
+        gone = (pl.col("day") <= SECOND) & (pl.col("data_view") == "point_in_time")
         assert stored(tables) == sorted(rows.filter(~gone).iter_rows())
 
     @pytest.mark.parametrize(
@@ -340,7 +342,7 @@ class TestFiles:
     ) -> None:
         put(tables, frame(FIRST, 1))
         version = tables.version(TABLE)
-        with pytest.raises(BadData, match=said):
+        with pytest.raises(DataError, match=said):
             from_file(tables, drifted, Scope(Interval.of(SECOND)))
         assert tables.version(TABLE) == version
 

@@ -34,7 +34,7 @@ def of_delivery(spark: SparkSession, rows: pl.DataFrame, day: date, name: str = 
 
 
 def knows(spark: SparkSession, *known: tuple[date, str, date, str]) -> DataFrame:
-    return spark.createDataFrame([*known], "run_day date, feed string, day date, delivery_id string")
+    return spark.createDataFrame([*known], "run_date date, feed string, day date, delivery_id string")
 
 
 def flights(*rows: Mapping[str, Any], day: date = DAY) -> pl.DataFrame:
@@ -49,7 +49,7 @@ def collected(frame: DataFrame, *columns: str) -> list[tuple[Any, ...]]:
 
 
 def test_one_row_a_flight_of_each_run_day(spark: SparkSession) -> None:
-    """Types are right, the deliveries that nobody knows are not there, and missing knowledge is null."""
+    """Types are right, the deliveries that nobody knows are not there, and missing data_view is null."""
     later = DAY + timedelta(days=1)
     feeds = {
         "schedule": of_delivery(spark, schedule(DAY).drop("contact_email"), DAY)
@@ -103,7 +103,7 @@ class TestCalendar:
         self, spark: SparkSession, departs: datetime, arrives: str | None, hours: tuple[float, float | None]
     ) -> None:
         rows = flights({"scheduled_departure": departs, "scheduled_arrival_local": arrives})
-        frame = spark.createDataFrame(rows.with_columns(run_day=pl.lit(DAY)).to_arrow())
+        frame = spark.createDataFrame(rows.with_columns(run_date=pl.lit(DAY)).to_arrow())
         assert collected(features.calendar(frame, ZONE), "departure_hour", "arrival_hour") == [hours]
 
     @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ class TestCalendar:
         ],
     )
     def test_kinds_of_day(self, spark: SparkSession, day: date, kind: tuple[int, int, bool]) -> None:
-        frame = spark.createDataFrame(flights({}, day=day).with_columns(run_day=pl.lit(day)).to_arrow())
+        frame = spark.createDataFrame(flights({}, day=day).with_columns(run_date=pl.lit(day)).to_arrow())
         assert collected(features.calendar(frame, ZONE), "day_of_week", "month", "is_weekend") == [kind]
 
 
@@ -130,9 +130,9 @@ def test_traffic_counts_the_hour_and_the_route_of_the_day(spark: SparkSession) -
         {"origin": "JFK", "dest": "LAX", "scheduled_departure": at},
         {"origin": "JFK", "dest": None, "scheduled_departure": at},
     )
-    two_days = pl.concat([rows.with_columns(run_day=pl.lit(day)) for day in (DAY, DAY + timedelta(days=1))])
+    two_days = pl.concat([rows.with_columns(run_date=pl.lit(day)) for day in (DAY, DAY + timedelta(days=1))])
     built = features.traffic(spark.createDataFrame(two_days.to_arrow()))
-    wanted = ("run_day", "flight", "departures_same_hour", "departures_same_route")
+    wanted = ("run_date", "flight", "departures_same_hour", "departures_same_route")
     of_a_day = [(0, 2, 2), (1, 2, 1), (2, 1, 2), (3, 2, 1), (4, 2, 1)]
     assert collected(built, *wanted) == [(day, *row) for day in (DAY, DAY + timedelta(days=1)) for row in of_a_day]
 
@@ -144,14 +144,14 @@ def test_weather_is_of_the_hour_and_the_airport(spark: SparkSession) -> None:
         ("JFK", local(DAY, 8), None),  # observed, but not the temperature
     ]
     observed = pl.DataFrame(hours, schema=["origin", "observed_at", "temperature_f"], orient="row")
-    observed = observed.with_columns(pl.col("observed_at").cast(pl.Datetime("us", "UTC")), run_day=pl.lit(DAY))
+    observed = observed.with_columns(pl.col("observed_at").cast(pl.Datetime("us", "UTC")), run_date=pl.lit(DAY))
     rows = flights(
         {"origin": "EWR", "scheduled_departure": local(DAY, 8, 59)},
         {"origin": "EWR", "scheduled_departure": local(DAY, 9)},
         {"origin": "EWR", "scheduled_departure": local(DAY, 10)},
         {"origin": "JFK", "scheduled_departure": local(DAY, 8)},
         {"origin": "LGA", "scheduled_departure": local(DAY, 8)},
-    ).with_columns(run_day=pl.lit(DAY), hour=pl.col("scheduled_departure").dt.truncate("1h"))
+    ).with_columns(run_date=pl.lit(DAY), hour=pl.col("scheduled_departure").dt.truncate("1h"))
     joined = features.weather(spark.createDataFrame(rows.to_arrow()), spark.createDataFrame(observed.to_arrow()))
     assert collected(joined, "flight", "temperature_f", "weather_missing") == [
         (0, 1.0, 0.0),
@@ -180,7 +180,7 @@ class TestLateRates:
     def rates(self, spark: SparkSession, history: DataFrame, *days_before: int, **flight: str) -> tuple[Any, ...]:
         known = knows(spark, *((DAY, "actuals", DAY - timedelta(days=n), "a") for n in days_before))
         flying = {"carrier": "UA", "origin": "EWR", "dest": "LAX", **flight}
-        row = pl.DataFrame([{"run_day": DAY, **flying}])
+        row = pl.DataFrame([{"run_date": DAY, **flying}])
         rated = features.with_late_rates(spark.createDataFrame(row.to_arrow()), features.late_rates(history, known))
         return collected(rated, *(f"late_rate_carrier_{n}d" for n in features.RATE_WINDOWS_DAYS))[0]
 
@@ -208,7 +208,7 @@ class TestLateRates:
             actuals(day, [0.0]).with_columns(origin=pl.lit("EWR"), dest=pl.lit("LGA"), late_arrival=pl.lit(0.0)),
         ])
         rates = features.late_rates(of_delivery(spark, rows, day), knows(spark, (DAY, "actuals", day, "a")))
-        row = pl.DataFrame([{"run_day": DAY, "carrier": "UA", "origin": "LGA", "dest": "LGA"}])
+        row = pl.DataFrame([{"run_date": DAY, "carrier": "UA", "origin": "LGA", "dest": "LGA"}])
         rated = features.with_late_rates(spark.createDataFrame(row.to_arrow()), rates)
         names = ("late_rate_carrier_1d", "late_rate_origin_1d", "late_rate_dest_1d")
         assert collected(rated, *names) == [(0.5, 1.0, 0.0)]
@@ -218,7 +218,9 @@ class TestLateRates:
         rows = actuals(day, [0.0]).with_columns(dest=pl.lit(None, pl.String), late_arrival=pl.lit(1.0))
         rates = features.late_rates(of_delivery(spark, rows, day), knows(spark, (DAY, "actuals", day, "a")))
         assert {group for (group,) in collected(rates, "group")} == {"carrier UA", "origin EWR"}
-        row = pl.DataFrame([{"run_day": DAY, "carrier": "UA", "origin": "EWR", "dest": None}]).cast({"dest": pl.String})
+        row = pl.DataFrame([{"run_date": DAY, "carrier": "UA", "origin": "EWR", "dest": None}]).cast({
+            "dest": pl.String
+        })
         rated = features.with_late_rates(spark.createDataFrame(row.to_arrow()), rates)
         assert collected(rated, "late_rate_carrier_1d", "late_rate_dest_1d") == [(1.0, None)]
 
@@ -230,6 +232,6 @@ class TestLateRates:
             of_delivery(spark, first.with_columns(late_arrival=pl.lit(1.0)), BEFORE, "correction")
         )
         known = knows(spark, (DAY, "actuals", BEFORE, "first"), (later, "actuals", BEFORE, "correction"))
-        found = collected(features.late_rates(history, known), "run_day", "group", "shares")
-        rates = {run_day: tuple(shares) for run_day, group, shares in found if group == "carrier UA"}
+        found = collected(features.late_rates(history, known), "run_date", "group", "shares")
+        rates = {run_date: tuple(shares) for run_date, group, shares in found if group == "carrier UA"}
         assert rates == {DAY: (0.0, 0.0, 0.0), later: (None, 1.0, 1.0)}

@@ -17,7 +17,7 @@ import pytest
 from pydantic import SecretStr
 
 from include.config.loading import load_project
-from include.core.errors import BadDelivery, ChangedDelivery
+from include.core.errors import ChangedDeliveryError, DeliveryError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
@@ -31,7 +31,7 @@ from tests.landing import (
     TAILNUM,
     actuals,
     days,
-    deliver_night,
+    deliver_day,
     deliver_one,
     local,
     made_beside_landing,
@@ -43,7 +43,7 @@ from tests.landing import (
     versions,
 )
 
-NIGHT = Interval.of(DAY)
+RUN_DATE = Interval.of(DAY)
 BEFORE = DAY - timedelta(days=1)
 CUTOFF = datetime(2013, 3, 4, 8, tzinfo=UTC)
 
@@ -60,8 +60,8 @@ def settings(tmp_path: Path) -> Settings:
 
 class TestTaking:
     def test_the_files_of_a_night(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, DAY)
-        landed = land(project, NIGHT, settings)
+        deliver_day(project, settings, DAY)
+        landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.known, landed.rows, landed.refused) == (3, 0, 3 + 3 + 18, ())
         listed = rows_of(settings, "deliveries_flights")
         assert listed.select("feed", "day", "rows", "verdict").rows() == [
@@ -76,34 +76,34 @@ class TestTaking:
         assert raw["delivery_id"].unique().to_list() == [listed["delivery_id"][1]]
 
     def test_the_same_again_changes_nothing(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, DAY)
-        land(project, NIGHT, settings)
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
         before, files = versions(settings), made_beside_landing(settings)
-        again = land(project, NIGHT, settings)
+        again = land(project, RUN_DATE, settings)
         assert (again.new, again.known, again.rows) == (0, 3, 0)
         assert versions(settings) == before
         assert made_beside_landing(settings) == files
 
     def test_what_was_not_listed_is_taken_again_and_not_doubled(self, project: Project, settings: Settings) -> None:
         """As after a kill between the rows and the listing."""
-        deliver_night(project, settings, DAY)
-        land(project, NIGHT, settings)
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
         before = rows_of(settings, "raw_schedule")
         tables = Tables(settings)
         scope = Scope(days(BEFORE, 2))
         tables.replace("deliveries_flights", lambda rows: rows.clear(), scope, sort_by=["feed"])
-        assert land(project, NIGHT, settings).new == 3
+        assert land(project, RUN_DATE, settings).new == 3
         assert rows_of(settings, "raw_schedule").equals(before)
 
     def test_a_range_also_takes_what_earlier_nights_left(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, *days(DAY, 4).days)
+        deliver_day(project, settings, *days(DAY, 4).days)
         landed = land(project, Interval.of(DAY + timedelta(days=3)), settings)
         assert landed.new == 12
 
     def test_a_range_in_chunks_is_the_same(
         self, project: Project, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        deliver_night(project, settings, *days(DAY, 4).days)
+        deliver_day(project, settings, *days(DAY, 4).days)
         land(project, days(DAY, 4), settings)
         whole = {name: rows_of(settings, name) for name in versions(settings)}
         monkeypatch.setattr(land_module, "CHUNK_FILES", 5)
@@ -113,30 +113,30 @@ class TestTaking:
 
     def test_files_of_later_days_wait_for_their_night(self, project: Project, settings: Settings) -> None:
         """Also one that is there in time: it would be judged, and told, by a night that does not need it."""
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         deliver_one(project, settings, "schedule", DAY + timedelta(days=1), at=local(DAY, 1))
-        assert land(project, NIGHT, settings).new == 3
+        assert land(project, RUN_DATE, settings).new == 3
 
     def test_a_delivery_without_rows_is_listed(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         deliver_one(project, settings, "actuals", BEFORE, actuals(BEFORE, []), at=local(DAY, 2), name="empty")
-        assert land(project, NIGHT, settings).new == 4
+        assert land(project, RUN_DATE, settings).new == 4
         assert rows_of(settings, "deliveries_flights")["rows"].sort().to_list() == [0, 3, 3, 18]
 
     def test_a_delivery_that_is_in_raw_is_not_missing(self, project: Project, settings: Settings) -> None:
         """Landing may be emptied after a while, and a past day still be run again."""
-        deliver_night(project, settings, DAY)
-        land(project, NIGHT, settings)
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
         for path in (Path(settings.landing) / "flights" / "schedule").rglob("*.csv.gz*"):
             path.unlink()
-        assert land(project, NIGHT, settings).new == 0
+        assert land(project, RUN_DATE, settings).new == 0
         assert missing_files(project, DAY, settings) == {}
 
 
 class TestWhen:
     def test_a_correction_comes_with_the_next_night(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, DAY, DAY + timedelta(days=1))
-        land(project, NIGHT, settings)
+        deliver_day(project, settings, DAY, DAY + timedelta(days=1))
+        land(project, RUN_DATE, settings)
         later = local(DAY, 12)
         deliver_one(project, settings, "actuals", BEFORE, actuals(BEFORE, [1.0]), at=later, name="correction")
         assert land(project, Interval.of(DAY + timedelta(days=1)), settings).new == 4
@@ -146,21 +146,21 @@ class TestWhen:
     def test_of_another_day_nothing_is_taken_that_came_after_the_cutoff(
         self, project: Project, settings: Settings
     ) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         old = DAY - timedelta(days=9)
         deliver_one(project, settings, "actuals", old, at=CUTOFF, name="just")
         deliver_one(project, settings, "actuals", old, at=CUTOFF + timedelta(microseconds=1), name="late")
-        assert land(project, NIGHT, settings).new == 4
-        assert land(project, NIGHT, settings).new == 0
+        assert land(project, RUN_DATE, settings).new == 4
+        assert land(project, RUN_DATE, settings).new == 0
         assert land(project, Interval.of(DAY), settings).known == 4
 
     def test_with_knowledge_latest_there_is_no_bound_but_the_day(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         late = local(DAY, 3) + timedelta(days=60)
         deliver_one(project, settings, "actuals", DAY - timedelta(days=4), at=late, name="again")
         deliver_one(project, settings, "schedule", DAY + timedelta(days=1))
-        assert land(project, NIGHT, settings).new == 3
-        assert land(project, NIGHT, settings, knowledge="latest").new == 1
+        assert land(project, RUN_DATE, settings).new == 3
+        assert land(project, RUN_DATE, settings, data_view="latest").new == 1
         listed = rows_of(settings, "deliveries_flights")
         assert listed.filter(pl.col("available_at") == late).height == 1
         assert listed["day"].max() == DAY
@@ -173,32 +173,32 @@ class TestWhen:
         old = DAY - timedelta(days=9)
         deliver_one(project, settings, "actuals", old, at=late, name="just")
         deliver_one(project, settings, "actuals", old, at=late + timedelta(microseconds=1), name="late")
-        assert land(project, NIGHT, settings).new == 4
+        assert land(project, RUN_DATE, settings).new == 4
 
     def test_without_a_sidecar_the_time_of_the_object_counts_once(
         self, project: Project, settings: Settings, tmp_path: Path
     ) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         path = deliver_one(project, settings, "schedule", DAY, name="bare")
         path.with_name(f"{path.name}.json").unlink()
         first = datetime(2013, 3, 4, 5, 6, 7, tzinfo=UTC)
         os.utime(path, (first.timestamp(), first.timestamp()))
-        land(project, NIGHT, settings)
+        land(project, RUN_DATE, settings)
         os.utime(path, (first.timestamp() + 86_400, first.timestamp() + 86_400))
-        land(project, NIGHT, settings)
+        land(project, RUN_DATE, settings)
         again = settings.model_copy(update={"tables": str(tmp_path / "others")})  # from landing alone
-        land(project, NIGHT, again)
+        land(project, RUN_DATE, again)
         for place in (settings, again):
             bare = rows_of(place, "deliveries_flights").row(by_predicate=pl.col("key").str.contains("bare"), named=True)
             assert bare["available_at"] == first
 
     def test_a_sidecar_that_changes_its_mind_is_too_late(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, DAY)
-        land(project, NIGHT, settings)
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
         path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
         spoil(path, text_of(path), available_at="2014-01-01T00:00:00Z")
         os.utime(path, (1, 1))
-        land(project, NIGHT, settings)
+        land(project, RUN_DATE, settings)
         assert Landing(project, settings).available_at(Landing(project, settings).find("schedule")[0]) == local(
             BEFORE, 18
         )
@@ -207,15 +207,15 @@ class TestWhen:
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As after moving landing to another bucket: else every night reads all there ever was."""
-        deliver_night(project, settings, DAY)
-        land(project, NIGHT, settings)
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
         listed = rows_of(settings, "deliveries_flights").drop("modified_at")
         for path in Path(settings.landing).rglob("*.csv.gz"):
             os.utime(path, (2_000_000_000, 2_000_000_000))
-        assert land(project, NIGHT, settings).new == 0
+        assert land(project, RUN_DATE, settings).new == 0
         assert rows_of(settings, "deliveries_flights").drop("modified_at").equals(listed)
         monkeypatch.setattr(Landing, "read", lambda *_: pytest.fail("read again"))
-        assert land(project, NIGHT, settings).known == 3
+        assert land(project, RUN_DATE, settings).known == 3
 
 
 def spoiled(change: Callable[[str], str | bytes], **sidecar: object) -> Callable[[Path], None]:
@@ -323,12 +323,12 @@ class TestRefusing:
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture, wrong: str
     ) -> None:
         change, said = WRONG[wrong]
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
         change(path)
         caplog.set_level(logging.DEBUG)
-        with pytest.raises(BadDelivery, match=said) as caught:
-            land(project, NIGHT, settings)
+        with pytest.raises(DeliveryError, match=said) as caught:
+            land(project, RUN_DATE, settings)
         assert str(caught.value).startswith(f"file://{path}")
         assert made_beside_landing(settings) == []
         assert_no_personal_data("".join(traceback.format_exception(caught.value)) + caplog.text)
@@ -339,10 +339,10 @@ class TestRefusing:
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture, wrong: str
     ) -> None:
         change, said = WRONG[wrong]
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         path = deliver_one(project, settings, "schedule", DAY, name="correction")
         change(path)
-        landed = land(project, NIGHT, settings)
+        landed = land(project, RUN_DATE, settings)
         assert (landed.new, len(landed.refused)) == (3, 1)
         refusal = landed.refused[0]
         assert (refusal.feed, refusal.day, refusal.uri) == ("schedule", DAY, f"file://{path}")
@@ -353,28 +353,28 @@ class TestRefusing:
         assert re.search(said, refusal.why)
         assert rows_of(settings, "raw_schedule").height == 3
         before = versions(settings)
-        assert land(project, NIGHT, settings).refused == landed.refused  # it is tried again, and is no news
+        assert land(project, RUN_DATE, settings).refused == landed.refused  # it is tried again, and is no news
         assert versions(settings) == before
 
     @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
     def test_a_missing_file(self, project: Project, settings: Settings, feed: str) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         day = project.required(DAY)[feed]
         folder = Path(settings.landing) / f"flights/{feed}/{day}"
         (folder / f"{feed}.csv.gz").unlink()
         looked = f"no file of feed {feed} for {day} (looked for file://{folder}/*.csv.gz)"
         assert missing_files(project, DAY, settings) == {feed: looked}
-        with pytest.raises(BadDelivery) as caught:
-            land(project, NIGHT, settings)
+        with pytest.raises(DeliveryError) as caught:
+            land(project, RUN_DATE, settings)
         assert str(caught.value) == f"{looked}\nOnce the supplier has delivered, run the same step again."
         assert made_beside_landing(settings) == []
 
     def test_many_missing_files_are_counted(self, project: Project, settings: Settings) -> None:
-        with pytest.raises(BadDelivery, match="… and 2 more\nOnce"):
+        with pytest.raises(DeliveryError, match="… and 2 more\nOnce"):
             land(project, days(DAY, 4), settings)
 
     def test_no_file_is_needed_of_days_before_the_first(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, project.first_day)
+        deliver_day(project, settings, project.first_day)
         assert land(project, Interval.of(project.first_day), settings).new == 2
         assert missing_files(project, project.first_day, settings) == {}
 
@@ -382,50 +382,52 @@ class TestRefusing:
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The delivery that covers its day was taken in the first chunk too."""
-        deliver_night(project, settings, *days(DAY, 2).days)
+        deliver_day(project, settings, *days(DAY, 2).days)
         spoil(deliver_one(project, settings, "schedule", DAY, name="a_correction"), b"")
         monkeypatch.setattr(land_module, "CHUNK_FILES", 4)
         landed = land(project, days(DAY, 2), settings)
         assert (landed.new, len(landed.refused)) == (6, 1)
 
     def test_a_file_that_is_mended_under_its_name_is_taken(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         path = deliver_one(project, settings, "schedule", DAY, name="correction")
         right = text_of(path)
         spoil(path, b"")
-        land(project, NIGHT, settings)
+        land(project, RUN_DATE, settings)
         spoil(path, right)
-        landed = land(project, NIGHT, settings)
+        landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.refused) == (1, ())
         assert rows_of(settings, "deliveries_flights")["verdict"].to_list() == ["landed"] * 4
 
     def test_content_that_changes_under_its_name(self, project: Project, settings: Settings) -> None:
-        deliver_night(project, settings, DAY)
-        land(project, NIGHT, settings)
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
         path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
         before, taken = path.read_bytes(), versions(settings)
         deliver_one(project, settings, "weather", DAY, name="another")
         spoil(path, text_of(path).replace("LAX", "SFO"))
-        with pytest.raises(ChangedDelivery, match=r"content changed under its name .* put the former content back"):
-            land(project, NIGHT, settings)
+        with pytest.raises(
+            ChangedDeliveryError, match=r"content changed under its name .* put the former content back"
+        ):
+            land(project, RUN_DATE, settings)
         assert versions(settings) == taken
         path.write_bytes(before)
-        assert land(project, NIGHT, settings).new == 1
+        assert land(project, RUN_DATE, settings).new == 1
 
     def test_content_that_changes_between_manifest_and_listing(self, project: Project, settings: Settings) -> None:
         """As after a kill: what became available was settled by then."""
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         found = Landing(project, settings).find("schedule")[0]
         Landing(project, settings).take(found, "another digest", CUTOFF)
-        with pytest.raises(ChangedDelivery, match="sha256 was another digest"):
-            land(project, NIGHT, settings)
+        with pytest.raises(ChangedDeliveryError, match="sha256 was another digest"):
+            land(project, RUN_DATE, settings)
 
 
 class TestPersonalData:
     def test_is_nowhere(self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
         """In no file of a table, decoded or as bytes, in no log record and in no result."""
         caplog.set_level(logging.DEBUG)
-        deliver_night(project, settings, DAY, DAY + timedelta(days=1))
+        deliver_day(project, settings, DAY, DAY + timedelta(days=1))
         malformed = actuals(BEFORE).with_columns(tailnum=pl.lit(f"{TAILNUM} and more"))
         deliver_one(project, settings, "actuals", BEFORE, malformed, name="malformed")
         assert TAILNUM in text_of(Path(settings.landing) / f"flights/actuals/{BEFORE}/actuals.csv.gz")
@@ -449,7 +451,7 @@ class TestPersonalData:
         deliver_one(project, settings, "schedule", DAY)
         deliver_one(project, settings, "weather", DAY)
         deliver_one(project, settings, "actuals", BEFORE, rows)
-        land(project, NIGHT, settings)
+        land(project, RUN_DATE, settings)
         raw = rows_of(settings, "raw_actuals")
         expected = hmac.new(b"a key of tests", f"{TAILNUM}1".encode(), hashlib.sha256).hexdigest()[:32]
         assert raw["tailnum"].to_list()[:2] == [expected, expected]
@@ -457,26 +459,26 @@ class TestPersonalData:
         assert raw["tailnum"][3] is None
         assert raw["_malformed"].to_list() == [None, None, "tailnum", None]
         other = settings.model_copy(update={"tables": str(tmp_path / "others"), "hash_key": SecretStr("another")})
-        land(project, NIGHT, other)
+        land(project, RUN_DATE, other)
         assert rows_of(other, "raw_actuals")["tailnum"][0] != expected
 
     @pytest.mark.parametrize(("value", "right"), [("N1A", True), ("N1", False), ("xN1A", False), ("N1A\n", False)])
     def test_the_format_is_of_the_whole_value(
         self, project: Project, settings: Settings, value: str, right: bool
     ) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         rows = actuals(BEFORE, [1.0]).with_columns(tailnum=pl.lit(value))
         deliver_one(project, settings, "actuals", BEFORE, rows, name="one")
-        land(project, NIGHT, settings)
+        land(project, RUN_DATE, settings)
         raw = rows_of(settings, "raw_actuals").filter(pl.col("delivery_id").str.contains("one"))
         assert raw["_malformed"].to_list() == [None if right else "tailnum"]
 
     def test_a_sensitive_column_is_dropped_whatever_is_in_it(self, project: Project, settings: Settings) -> None:
         """Also values that need quotes, and lines within them."""
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         rows = schedule(DAY).with_columns(contact_email=pl.lit(f'"{EMAIL}",\n"{EMAIL}"'))
         deliver_one(project, settings, "schedule", DAY, rows, name="quoted")
-        assert land(project, NIGHT, settings).refused == ()
+        assert land(project, RUN_DATE, settings).refused == ()
         assert_no_personal_data(rows_of(settings, "raw_schedule").write_csv())
 
 

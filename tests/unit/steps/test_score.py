@@ -12,7 +12,7 @@ import pytest
 
 from include.config.loading import load_model, load_project
 from include.core import schemas
-from include.core.errors import BadData, NeedsAttention
+from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.records import Scored, ScoredDay, StepResult
 from include.core.settings import Settings
@@ -55,12 +55,12 @@ class Versions:
     def load_version(self, model: str, version: int) -> Loaded:
         self.loads.append(version)
         if version not in self.loaded:
-            raise NeedsAttention(f"{model} has no version {version}")
+            raise ActionRequiredError(f"{model} has no version {version}")
         return self.loaded[version]
 
 
 def loaded(estimator: Any = None, **changed: Any) -> Loaded:
-    about = {"numeric": ("hour",), "categorical": ("carrier",), "task": "classification", "decision_threshold": 0.5}
+    about = {"numeric": ("hour",), "categorical": ("carrier",), "task": "binary", "decision_threshold": 0.5}
     return Loaded(**{"estimator": estimator or Estimator(), **about, **changed})
 
 
@@ -85,20 +85,20 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Versions:
 
 def features(rows: Mapping[date, int] = ROWS) -> pl.DataFrame:
     given = [
-        (day, f"flight-{n}", 24.0 * n / count, ("UA", None)[n % 2], PROJECT.cutoff_at(day), "night")
+        (day, f"flight-{n}", 24.0 * n / count, ("UA", None)[n % 2], PROJECT.cutoff_at(day), "point_in_time")
         for day, count in rows.items()
         for n in range(count)
     ]
     schema = {"day": pl.Date, "entity_id": pl.String, "hour": pl.Float64, "carrier": pl.String}
-    schema |= {"as_of": pl.Datetime("us", "UTC"), "knowledge": pl.String}
+    schema |= {"as_of": pl.Datetime("us", "UTC"), "data_view": pl.String}
     return pl.DataFrame(given, schema=schema, orient="row")
 
 
 @pytest.fixture
 def tables(settings: Settings, registry: Versions) -> Tables:
-    """Features of DAYS, and of one day that has other rows with the latest knowledge."""
+    """Features of DAYS, and of one day that has other rows with the latest data_view."""
     tables = Tables(settings)
-    write(tables, pl.concat([features(), features({FIRST: 9}).with_columns(knowledge=pl.lit("latest"))]))
+    write(tables, pl.concat([features(), features({FIRST: 9}).with_columns(data_view=pl.lit("latest"))]))
     return tables
 
 
@@ -148,7 +148,7 @@ def test_each_row_of_features_gets_a_score(settings: Settings, tables: Tables) -
     assert found["features_version"].unique().to_list() == [tables.version("features_flights")]
     assert scored.table is not None
     assert (scored.table.table, scored.table.interval, scored.table.rows) == ("scores_late_arrival", DAYS, scored.rows)
-    assert scored.table.version == scored.version == tables.version("scores_late_arrival")
+    assert scored.table.version == scored.table_version == tables.version("scores_late_arrival")
 
 
 def test_the_threshold_is_the_one_of_the_version(settings: Settings, tables: Tables, registry: Versions) -> None:
@@ -236,7 +236,7 @@ def test_a_day_without_features_is_refused_when_it_has_entities(settings: Settin
     gone = DAYS.days[2]
     write(tables, features({day: n for day, n in ROWS.items() if day != gone}))
     write_deliveries(tables, ROWS)
-    with pytest.raises(BadData, match=f"no features of {gone}.*prepare the day first"):
+    with pytest.raises(DataError, match=f"no features of {gone}.*prepare the day first"):
         score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
     assert not tables.exists("scores_late_arrival")
 
@@ -254,7 +254,7 @@ def test_a_day_without_entities_is_an_empty_batch(settings: Settings, tables: Ta
 def test_a_day_whose_night_is_not_landed_is_refused(settings: Settings, tables: Tables) -> None:
     write_deliveries(tables, ROWS)
     later = DAYS.end + timedelta(days=1)
-    with pytest.raises(BadData, match=f"{later} has no accepted delivery"):
+    with pytest.raises(DataError, match=f"{later} has no accepted delivery"):
         score(MODEL, Interval.of(later), settings, versions={later: 1})
 
 
@@ -263,20 +263,20 @@ def test_a_score_that_is_no_number_is_refused(
     settings: Settings, tables: Tables, registry: Versions, wrong: float
 ) -> None:
     registry.loaded = {1: loaded(Estimator(plus=wrong))}
-    with pytest.raises(BadData, match="version 1 gives 2 of 2 rows a score that is NaN or infinite"):
+    with pytest.raises(DataError, match="version 1 gives 2 of 2 rows a score that is NaN or infinite"):
         score(MODEL, DAYS, settings, versions={FIRST: 1})
     assert not tables.exists("scores_late_arrival")
 
 
 def test_an_entity_twice_is_refused(settings: Settings, tables: Tables) -> None:
     write(tables, pl.concat([features(), features({FIRST: 1})]))
-    with pytest.raises(BadData, match="twice"):
+    with pytest.raises(DataError, match="twice"):
         score(MODEL, DAYS, settings, versions={FIRST: 1})
 
 
 def test_a_column_that_the_version_needs_is_named(settings: Settings, tables: Tables, registry: Versions) -> None:
     registry.loaded = {3: loaded(numeric=("hour", "gust"))}
-    with pytest.raises(BadData, match="late_arrival, version 3, needs gust, which the features of flights"):
+    with pytest.raises(DataError, match="late_arrival, version 3, needs gust, which the features of flights"):
         score(MODEL, DAYS, settings, versions={FIRST: 3})
 
 
@@ -291,7 +291,7 @@ def test_columns_are_those_of_the_version_not_of_model_yaml(
 
 
 def test_an_unknown_version_is_refused(settings: Settings, tables: Tables) -> None:
-    with pytest.raises(NeedsAttention, match="no version 7"):
+    with pytest.raises(ActionRequiredError, match="no version 7"):
         score(MODEL, DAYS, settings, versions={FIRST: 7})
 
 
@@ -304,5 +304,5 @@ def test_rows_that_are_not_those_of_the_features_are_refused(
         return whole(self, table, rows.head(rows.height - 1), *arguments, **named)
 
     monkeypatch.setattr(Tables, "replace", loses_a_row)
-    with pytest.raises(BadData, match="2013-03-04: scores_late_arrival has 4 rows of version 1, the features have 5"):
+    with pytest.raises(DataError, match="2013-03-04: scores_late_arrival has 4 rows of version 1, the features have 5"):
         score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))

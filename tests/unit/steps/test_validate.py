@@ -15,7 +15,7 @@ import pytest
 
 from include.config.loading import load_project
 from include.core import schemas
-from include.core.errors import BadConfig, BadData
+from include.core.errors import ConfigError, DataError
 from include.core.interval import Interval
 from include.core.point_in_time import as_of
 from include.core.project import Project
@@ -31,7 +31,7 @@ from tests.landing import (
     DAY,
     actuals,
     days,
-    deliver_night,
+    deliver_day,
     deliver_one,
     local,
     places,
@@ -43,7 +43,7 @@ from tests.landing import (
     weather,
 )
 
-NIGHT = Interval.of(DAY)
+RUN_DATE = Interval.of(DAY)
 BEFORE = DAY - timedelta(days=1)
 KEY = "carrier, flight, origin, scheduled_departure"
 NULL = "column_values_to_be_null of"
@@ -114,8 +114,8 @@ def land_and_validate(project: Project, interval: Interval, settings: Settings) 
 
 class TestVerdicts:
     def test_of_a_night_in_order(self, project: Project, settings: Settings, recorded: list[dict[str, Any]]) -> None:
-        deliver_night(project, settings, DAY)
-        validated = land_and_validate(project, NIGHT, settings)
+        deliver_day(project, settings, DAY)
+        validated = land_and_validate(project, RUN_DATE, settings)
         assert (validated.accepted, validated.refused, validated.rows) == (3, (), 3 + 3 + 18)
         assert set(verdicts(settings).values()) == {"accepted"}
         clean = rows_of(settings, "clean_schedule")
@@ -134,20 +134,20 @@ class TestVerdicts:
         assert (failed[0]["observed"], failed[0]["rows"], failed[0]["unexpected_rows"]) == ("18", None, None)
 
     def test_a_warning_counts_rows(self, project: Project, settings: Settings, recorded: list[dict[str, Any]]) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         far = schedule(DAY).with_columns(distance_miles=pl.Series([9000.0, 9000.0, 1.0]))
         deliver_one(project, settings, "schedule", DAY, far, name="far")
-        assert land_and_validate(project, NIGHT, settings).warnings == 2
+        assert land_and_validate(project, RUN_DATE, settings).warnings == 2
         [result] = [r for r in recorded if r["column"] == "distance_miles" and not r["success"]]
         assert (result["rows"], result["unexpected_rows"], result["observed"]) == (3, 2, None)
 
     def test_critical_refuses_that_delivery_only(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
     ) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         wrong = schedule(DAY).with_columns(dest=pl.Series(["LAX", "Nowhere", "LAX"]))
         path = deliver_one(project, settings, "schedule", DAY, wrong, at=local(DAY, 1), name="wrong")
-        validated = land_and_validate(project, NIGHT, settings)
+        validated = land_and_validate(project, RUN_DATE, settings)
         assert verdicts(settings) == {
             "actuals": "accepted",
             "schedule": "accepted",
@@ -168,17 +168,17 @@ class TestVerdicts:
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         """Twice three rows are in order, six in one delivery are not."""
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         deliver_one(project, settings, "schedule", DAY, name="again")
         deliver_one(project, settings, "schedule", DAY, schedule(DAY, 6), name="many")
-        land_and_validate(project, NIGHT, settings)
+        land_and_validate(project, RUN_DATE, settings)
         assert {name for name, verdict in verdicts(settings).items() if verdict == "refused"} == {"many"}
 
     def test_mostly_is_of_each_alone(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         """Two of three rows are too many in one delivery, and few among the rows of all."""
-        deliver_night(project, settings, *days(DAY, 4).days)
+        deliver_day(project, settings, *days(DAY, 4).days)
         far = schedule(DAY).with_columns(distance_miles=pl.Series([9000.0, 9000.0, 1.0]))
         deliver_one(project, settings, "schedule", DAY, far, name="far")
         land_and_validate(project, days(DAY, 4), settings)
@@ -198,10 +198,10 @@ class TestVerdicts:
         project = declare({"schedule": [{**outlier, "threshold": 3, "double_sided": True}]})
         narrow = schedule(DAY, 12).with_columns(distance_miles=pl.Series([10.0] * 11 + [20.0]))
         wide = schedule(DAY, 12).with_columns(distance_miles=pl.Series([0.0, 3000.0] * 6))
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         deliver_one(project, settings, "schedule", DAY, narrow, name="narrow")
         deliver_one(project, settings, "schedule", DAY, wide, name="wide")
-        land_and_validate(project, NIGHT, settings)
+        land_and_validate(project, RUN_DATE, settings)
         assert {name for name, verdict in verdicts(settings).items() if verdict == "refused"} == {"narrow"}
 
     @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
@@ -210,11 +210,11 @@ class TestVerdicts:
     ) -> None:
         impossible = {"expect": "table_row_count_to_equal", "value": 77, "severity": "critical"}
         project = declare({feed: [impossible]})
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         day = project.required(DAY)[feed]
-        land(project, NIGHT, settings)
-        with pytest.raises(BadData) as caught:
-            validate(project, NIGHT, settings)
+        land(project, RUN_DATE, settings)
+        with pytest.raises(DataError) as caught:
+            validate(project, RUN_DATE, settings)
         said = str(caught.value).splitlines()
         assert said[0].startswith(f"flights: the night of {DAY} has no accepted delivery of {feed} of {day}; run land")
         observed = 18 if feed == "weather" else 3
@@ -225,14 +225,14 @@ class TestVerdicts:
     def test_a_second_delivery_lets_the_night_through_and_as_of_waits_for_it(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
         spoil(path, text_of(path).replace("LAX", "XXX"))
-        with pytest.raises(BadData):
-            land_and_validate(project, NIGHT, settings)
+        with pytest.raises(DataError):
+            land_and_validate(project, RUN_DATE, settings)
         second = local(DAY, 9)
         deliver_one(project, settings, "schedule", DAY, at=second, name="second")
-        assert land_and_validate(project, NIGHT, settings).accepted == 1
+        assert land_and_validate(project, RUN_DATE, settings).accepted == 1
         listed = rows_of(settings, "deliveries_flights")
         assert as_of(project, listed, DAY) == second
 
@@ -241,15 +241,15 @@ class TestVerdicts:
     ) -> None:
         strict = [{"expect": "table_row_count_to_equal", "value": 77, "severity": "critical"}]
         project = declare({"weather": strict})
-        deliver_night(project, settings, DAY)
-        with pytest.raises(BadData):
-            land_and_validate(project, NIGHT, settings)
+        deliver_day(project, settings, DAY)
+        with pytest.raises(DataError):
+            land_and_validate(project, RUN_DATE, settings)
         deliver_one(project, settings, "weather", DAY, weather(DAY).head(7), at=local(DAY, 9), name="second")
         strict[0]["value"] = 7
-        validated = land_and_validate(declare({"weather": strict}), NIGHT, settings)
+        validated = land_and_validate(declare({"weather": strict}), RUN_DATE, settings)
         assert (validated.accepted, len(validated.refused)) == (1, 1)
         assert as_of(project, rows_of(settings, "deliveries_flights"), DAY) == local(DAY, 9)
-        validated = land_and_validate(declare({}), NIGHT, settings)
+        validated = land_and_validate(declare({}), RUN_DATE, settings)
         assert (validated.accepted, validated.refused) == (1, ())
         assert as_of(project, rows_of(settings, "deliveries_flights"), DAY) == project.cutoff_at(DAY)
 
@@ -257,22 +257,22 @@ class TestVerdicts:
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         """Else what was refused once is told each night for ever."""
-        deliver_night(project, settings, *days(DAY, 30).days)
+        deliver_day(project, settings, *days(DAY, 30).days)
         wrong = schedule(DAY).with_columns(dest=pl.lit("XXX"))
         deliver_one(project, settings, "schedule", DAY, wrong, name="wrong")
         unlike = actuals(BEFORE).with_columns(flight=pl.lit(1))
         deliver_one(project, settings, "actuals", BEFORE, unlike, name="unlike")
         assert len(land_and_validate(project, days(DAY, 30), settings).refused) == 1
-        assert len(validate(project, NIGHT, settings).refused) == 1
+        assert len(validate(project, RUN_DATE, settings).refused) == 1
         assert validate(project, Interval.of(DAY + timedelta(days=1)), settings).refused == ()
 
     def test_again_changes_nothing(self, project: Project, settings: Settings, recorded: list[dict[str, Any]]) -> None:
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         wrong = schedule(DAY).with_columns(dest=pl.lit("XXX"))
         deliver_one(project, settings, "schedule", DAY, wrong, name="wrong")
-        first = land_and_validate(project, NIGHT, settings)
+        first = land_and_validate(project, RUN_DATE, settings)
         before = versions(settings)
-        again = land_and_validate(project, NIGHT, settings)
+        again = land_and_validate(project, RUN_DATE, settings)
         assert (again.accepted, again.refused, again.rows) == (0, first.refused, 0)
         assert versions(settings) == before
 
@@ -281,9 +281,9 @@ class TestVerdicts:
     ) -> None:
         """As after a kill between clean and verdicts, and then a stricter rule."""
         project = declare({})
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         deliver_one(project, settings, "schedule", DAY, schedule(DAY, 2), name="two")
-        land_and_validate(project, NIGHT, settings)
+        land_and_validate(project, RUN_DATE, settings)
         Tables(settings).replace(
             "deliveries_flights",
             lambda rows: rows.with_columns(verdict=pl.lit("landed")),
@@ -291,7 +291,7 @@ class TestVerdicts:
             sort_by=["feed"],
         )
         three = {"expect": "table_row_count_to_equal", "value": 3, "severity": "critical"}
-        validate(declare({"schedule": [three]}), NIGHT, settings)
+        validate(declare({"schedule": [three]}), RUN_DATE, settings)
         assert rows_of(settings, "clean_schedule").height == 3
 
     def test_the_first_day_has_clean_tables_of_all_feeds(
@@ -299,7 +299,7 @@ class TestVerdicts:
     ) -> None:
         """No actuals are needed yet, but what reads clean tables finds them."""
         first = project.first_day
-        deliver_night(project, settings, first)
+        deliver_day(project, settings, first)
         land_and_validate(project, Interval.of(first), settings)
         assert rows_of(settings, "clean_actuals").is_empty()
 
@@ -307,10 +307,10 @@ class TestVerdicts:
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         project = declare({})
-        deliver_night(project, settings, DAY)
-        land(project, NIGHT, settings)
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
         without = {name: feed for name, feed in project.feeds.items() if name != "weather"}
-        assert validate(project.model_copy(update={"feeds": without}), NIGHT, settings).accepted == 2
+        assert validate(project.model_copy(update={"feeds": without}), RUN_DATE, settings).accepted == 2
 
 
 class TestAlways:
@@ -343,9 +343,9 @@ class TestAlways:
         said: str,
     ) -> None:
         project = declare({})
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         deliver_one(project, settings, "schedule", DAY, schedule(DAY).with_columns(change), name="wrong")
-        validated = land_and_validate(project, NIGHT, settings)
+        validated = land_and_validate(project, RUN_DATE, settings)
         assert [refusal.why.split(": ", 1)[1] for refusal in validated.refused] == [said]
 
     def test_two_entities_must_not_have_one_name(
@@ -353,21 +353,21 @@ class TestAlways:
     ) -> None:
         """The name says the minute; two departures within one are two keys, and would be one entity."""
         project = declare({})
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         seconds = pl.col("scheduled_departure").first() + pl.duration(seconds=pl.int_range(pl.len()))
         twice = schedule(DAY).with_columns(seconds, flight=pl.lit(1), origin=pl.lit("EWR"))
         deliver_one(project, settings, "schedule", DAY, twice, name="twice")
-        [refusal] = land_and_validate(project, NIGHT, settings).refused
+        [refusal] = land_and_validate(project, RUN_DATE, settings).refused
         assert refusal.why.endswith("twice.csv.gz: column_values_to_be_unique of entity_id failed, 3 of 3 rows")
 
     def test_formats_of_identifiers(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         project = declare({})
-        deliver_night(project, settings, DAY)
+        deliver_day(project, settings, DAY)
         wrong = actuals(BEFORE).with_columns(tailnum=pl.Series(["N1AB", "someone@example.org", None]))
         deliver_one(project, settings, "actuals", BEFORE, wrong, name="wrong")
-        [refusal] = land_and_validate(project, NIGHT, settings).refused
+        [refusal] = land_and_validate(project, RUN_DATE, settings).refused
         assert refusal.why.endswith(f"wrong.csv.gz: {NULL} _malformed failed, 1 of 3 rows; {share(1, 3)}")
 
     def test_malformed_columns_are_named(self, declare: Callable[[object], Project]) -> None:
@@ -452,7 +452,7 @@ class TestExpectationsFile:
         self, declare: Callable[[object], Project], declared: object, said: str
     ) -> None:
         project = declare(declared)
-        with pytest.raises(BadConfig) as caught:
+        with pytest.raises(ConfigError) as caught:
             declared_expectations(project)
         assert str(caught.value).startswith(str(project.folder / "expectations.yaml"))
         assert said in str(caught.value)
@@ -463,10 +463,10 @@ class TestExpectationsFile:
         """Great Expectations catches it and calls the expectation failed; a warning would then be told and passed."""
         wrong = {"expect": "column_values_to_be_between", "column": "dest", "min_value": 1, "severity": "warning"}
         project = declare({"schedule": [wrong]})
-        deliver_night(project, settings, DAY)
-        land(project, NIGHT, settings)
-        with pytest.raises(BadConfig, match="schedule: column_values_to_be_between of dest cannot be evaluated: "):
-            validate(project, NIGHT, settings)
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
+        with pytest.raises(ConfigError, match="schedule: column_values_to_be_between of dest cannot be evaluated: "):
+            validate(project, RUN_DATE, settings)
         assert set(verdicts(settings).values()) == {"landed"}
 
     def test_no_expectation_is_lost(
@@ -475,7 +475,7 @@ class TestExpectationsFile:
         """One result each of all deliveries, in order, also of two that are alike."""
         twice = {"expect": "table_row_count_to_be_between", "min_value": 1, "severity": "warning"}
         project = declare({"schedule": [twice, {**twice, "severity": "critical"}, twice]})
-        deliver_night(project, settings, *days(DAY, 2).days)
+        deliver_day(project, settings, *days(DAY, 2).days)
         land_and_validate(project, days(DAY, 2), settings)
         of_schedule = [(r["expectation"], r["column"], r["severity"]) for r in recorded if r["feed"] == "schedule"]
         once = [

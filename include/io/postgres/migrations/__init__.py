@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.util.exc import CommandError
 
-from include.core.errors import NeedsAttention
+from include.core.errors import ActionRequiredError
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io.postgres.connection import engine, lock
@@ -26,7 +26,7 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
     """Bring the database up to this code, and the tables of entities up to the projects; returns the revision.
 
     All in one transaction; a second one at once waits, and then finds nothing to do.
-    Raises `BadConfig` when the type of a public column changed, `NeedsAttention` when the database is newer.
+    Raises `ConfigError` when the type of a public column changed, `ActionRequiredError` when the database is newer.
     """
     config = AlembicConfig()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -36,7 +36,9 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
         try:
             command.upgrade(config, "head")
         except CommandError as error:
-            raise NeedsAttention(f"the database was migrated by newer code than this; deploy that: {error}") from error
+            raise ActionRequiredError(
+                f"the database was migrated by newer code than this; deploy that: {error}"
+            ) from error
         for project in projects:
             entity_tables.extend(connection, project)
         return str(connection.scalar(sa.text("SELECT version_num FROM nightly_ml_version")))

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg2 import errors, sql
 from sqlalchemy import Connection
 
-from include.core.errors import BadConfig
+from include.core.errors import ConfigError
 from include.core.feeds import ColumnType
 from include.core.names import entities_table, entities_view
 from include.core.project import Project
@@ -27,10 +27,10 @@ KEY = {"day": "date", "entity_id": "text"}
 
 
 def sql_types(project: Project) -> dict[str, str]:
-    """Column -> SQL type, the key's first. Raises `BadConfig` where a public column is named like one of the key's."""
+    """Column -> SQL type, the key's first. Raises `ConfigError` where a public column is named like one of the key's."""
     columns = project.feeds[project.entity.feed].columns
     if clash := [name for name in project.entity.public if name in KEY]:
-        raise BadConfig(
+        raise ConfigError(
             f"project {project.name}: entity.public: {', '.join(clash)} is what the key of entities is called"
         )
     return {**KEY, **{name: SQL_TYPES[columns[name].type] for name in project.entity.public}}
@@ -49,7 +49,7 @@ def extend(connection: Connection, project: Project) -> None:
         present = _columns(cursor, table_name)
         for name, sql_type in types.items():
             if present.get(name, sql_type) != sql_type:
-                raise BadConfig(
+                raise ConfigError(
                     f"project {project.name}: {feed}.{name} was {present[name]} in {table_name} and is now declared "
                     f"{sql_type}; declare it under another name, or change the table by a migration"
                 )
@@ -62,7 +62,7 @@ def extend(connection: Connection, project: Project) -> None:
                 cursor.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(view))
             except errors.DependentObjectsStillExist as error:
                 others = (error.diag.message_detail or "").replace("\n", ", ")
-                raise BadConfig(f"view {view_name} has to change, but others are built on it: {others}") from error
+                raise ConfigError(f"view {view_name} has to change, but others are built on it: {others}") from error
             columns = sql.SQL(", ").join(map(sql.Identifier, types))
             cursor.execute(sql.SQL("CREATE VIEW {} AS SELECT {} FROM {}").format(view, columns, table))
         cursor.execute(sql.SQL("GRANT SELECT ON {} TO reader, ops_reader").format(view))

@@ -20,7 +20,7 @@ CREATE TABLE models (
     model text PRIMARY KEY,
     project text NOT NULL,
     outcome text NOT NULL,
-    task text NOT NULL CHECK (task IN ('classification', 'regression')),
+    problem_type text NOT NULL CHECK (problem_type IN ('binary', 'regression')),
     title text NOT NULL,
     owner text NOT NULL
 );
@@ -92,19 +92,19 @@ CREATE TABLE publications (
 CREATE INDEX ON publications (model, day, id);
 COMMENT ON TABLE publications IS 'Each move of a pointer: what was published when, by which run, in place of what.';
 
-CREATE TABLE nights (
+CREATE TABLE prepared_days (
     project text NOT NULL,
     day date NOT NULL,
-    knowledge text NOT NULL CHECK (knowledge IN ('night', 'latest')),
+    data_view text NOT NULL CHECK (data_view IN ('point_in_time', 'latest')),
     as_of timestamptz NOT NULL,
     deliveries text[] NOT NULL,
     table_versions jsonb NOT NULL,
     rows bigint NOT NULL CHECK (rows >= 0),
     run_id text NOT NULL,
     prepared_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (project, day, knowledge)
+    PRIMARY KEY (project, day, data_view)
 );
-COMMENT ON TABLE nights IS 'Prepared days, also empty ones; written last by prepare, waited for by sensors.';
+COMMENT ON TABLE prepared_days IS 'Prepared days, also empty ones; written last by prepare, waited for by sensors.';
 
 CREATE TABLE outcome_days (
     project text NOT NULL,
@@ -164,7 +164,8 @@ CREATE TABLE step_runs (
     state text NOT NULL CHECK (state IN ('success', 'skipped', 'failed')),
     rows bigint,
     seconds double precision NOT NULL,
-    version bigint,
+    table_version bigint,
+    model_version bigint,
     error_class text,
     run_id text NOT NULL,
     started_at timestamptz NOT NULL,
@@ -254,8 +255,8 @@ SELECT s.model, s.day, p.entity_id, p.score, p.prediction, b.model_version, b.as
     m.outcome,
     o.entity_id IS NOT NULL AS outcome_known,
     o.value AS outcome_value,
-    CASE m.task WHEN 'classification' THEN p.prediction = o.value END AS correct,
-    CASE m.task WHEN 'regression' THEN p.prediction - o.value END AS error,
+    CASE m.problem_type WHEN 'binary' THEN p.prediction = o.value END AS correct,
+    CASE m.problem_type WHEN 'regression' THEN p.prediction - o.value END AS error,
     o.available_at AS outcome_available_at
 FROM published s
 JOIN batches b ON b.batch_id = s.batch_id

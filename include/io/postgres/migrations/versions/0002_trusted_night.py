@@ -27,8 +27,8 @@ CREATE TABLE gates (
     rules_digest text NOT NULL,
     passed boolean NOT NULL,
     checks integer NOT NULL CHECK (checks > 0),
-    judge_start date NOT NULL,
-    judge_end date NOT NULL,
+    holdout_start date NOT NULL,
+    holdout_end date NOT NULL,
     rows bigint NOT NULL,
     run_id text NOT NULL,
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
@@ -187,7 +187,7 @@ LEFT JOIN LATERAL (SELECT sentence, raised_at FROM alerts WHERE project = m.proj
             "newest_alert_at": "When.",
         },
     ),
-    "ledger": (
+    "promotion_history": (
         "Which version is champion from which day on, why, by whom: the truth that registry aliases mirror.",
         (
             "SELECT id, model, model_version, from_day, trained_day, by, why, forced, gate_id, run_id, created_at "
@@ -212,7 +212,7 @@ LEFT JOIN LATERAL (SELECT sentence, raised_at FROM alerts WHERE project = m.proj
         """SELECT gate_id, model, model_version, day, candidate, champion_version, passed, checks,
     (SELECT string_agg(sentence, '; ' ORDER BY number) FROM gate_results r WHERE r.gate_id = g.gate_id AND NOT r.passed)
         AS why_not,
-    judge_start, judge_end, rows, run_id, decided_at FROM gates g""",
+    holdout_start, holdout_end, rows, run_id, decided_at FROM gates g""",
         {
             "gate_id": "Joins gate_checks and ledger.",
             "model": "Name of the model.",
@@ -223,8 +223,8 @@ LEFT JOIN LATERAL (SELECT sentence, raised_at FROM alerts WHERE project = m.proj
             "passed": "Whether all checks passed.",
             "checks": "How many checks there were.",
             "why_not": "The checks that failed, in words; null when it passed.",
-            "judge_start": "First day that it was judged on.",
-            "judge_end": "Last day that it was judged on.",
+            "holdout_start": "First day that it was judged on.",
+            "holdout_end": "Last day that it was judged on.",
             "rows": "Rows that it was judged on.",
             "run_id": "Airflow run, or by-hand.",
             "decided_at": "When.",
@@ -250,16 +250,16 @@ LEFT JOIN LATERAL (SELECT sentence, raised_at FROM alerts WHERE project = m.proj
             "sentence": "The same in words.",
         },
     ),
-    "night_status": (
+    "prepared_day_status": (
         "Prepared nights: what each knew and how many rows it has.",
         (
-            "SELECT project, day, knowledge, as_of, cardinality(deliveries) AS deliveries, rows, run_id, prepared_at "
-            "FROM nights"
+            "SELECT project, day, data_view, as_of, cardinality(deliveries) AS deliveries, rows, run_id, prepared_at "
+            "FROM prepared_days"
         ),
         {
             "project": "Name of the project.",
             "day": "Run day.",
-            "knowledge": "night: what was known then. latest: with later corrections.",
+            "data_view": "night: what was known then. latest: with later corrections.",
             "as_of": "Only what was available by this moment was used.",
             "deliveries": "How many deliveries its features are from.",
             "rows": "Rows of features.",
@@ -270,7 +270,8 @@ LEFT JOIN LATERAL (SELECT sentence, raised_at FROM alerts WHERE project = m.proj
     "step_history": (
         "Each time a step ran, and how it ended.",
         (
-            "SELECT id, project, model, step, interval_start, interval_end, state, rows, seconds, version, "
+            "SELECT id, project, model, step, interval_start, interval_end, state, rows, seconds, table_version, "
+            "model_version, "
             "error_class, run_id, started_at, ended_at FROM step_runs"
         ),
         {
@@ -283,7 +284,8 @@ LEFT JOIN LATERAL (SELECT sentence, raised_at FROM alerts WHERE project = m.proj
             "state": "success, skipped or failed.",
             "rows": "Rows that it wrote or read.",
             "seconds": "How long it took.",
-            "version": "Version of the table or model that it made.",
+            "table_version": "Version of the table that it made.",
+            "model_version": "Version of the model that it made.",
             "error_class": "Class of the error that ended it; its text is in the task's log.",
             "run_id": "Airflow run, or by-hand.",
             "started_at": "When it began.",

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from include.core.interval import Interval
-from include.core.records import Featured, Landed, Night, Refusal, Requeued, Scored, ScoredDay, TableRef
+from include.core.records import Featured, Landed, PreparedDay, Refusal, Revalidated, Scored, ScoredDay, TableRef
 
 MARCH = Interval(start=date(2013, 3, 1), end=date(2013, 3, 31))
 
@@ -50,22 +50,22 @@ class TestRecords:
             Landed(
                 interval=MARCH,
                 rows=1,
-                version=None,
+                table_version=None,
                 new=1,
                 known=0,
                 refused=(Refusal(feed="weather", day=MARCH.start, uri="s3://x", why="because"),),
             ),
-            Requeued(interval=MARCH, rows=2, version=3, judged=1, stay=0, out_of_date=(MARCH,)),
+            Revalidated(interval=MARCH, rows=2, table_version=3, revalidated=1, stay=0, out_of_date=(MARCH,)),
             Featured(
                 interval=MARCH,
                 rows=1,
-                version=3,
+                table_version=3,
                 table=TableRef(table="t", version=3, interval=MARCH, rows=1),
-                nights=(
-                    Night(
+                prepared_days=(
+                    PreparedDay(
                         project="flights",
                         day=MARCH.start,
-                        knowledge="night",
+                        data_view="point_in_time",
                         as_of=datetime(2013, 3, 1, 8, 0, 0, 123, tzinfo=UTC),
                         deliveries=("a", "b"),
                         table_versions={"clean_weather": 2},

@@ -8,9 +8,9 @@ import pytest
 
 from include.config.loading import load_project
 from include.core import schemas
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.core.interval import Interval
-from include.core.point_in_time import as_of, as_of_days, in_force, known_deliveries, rows_before
+from include.core.point_in_time import as_of, as_of_days, current_as_of, known_deliveries, rows_before
 from include.core.project import Project
 from tests.landing import local
 
@@ -35,7 +35,7 @@ class Listing:
         self.rows.append({"feed": feed, "day": day, "available_at": at, "delivery_id": delivery, "verdict": verdict})
         return self
 
-    def night(self, day: date, **times: datetime) -> "Listing":
+    def prepared_day(self, day: date, **times: datetime) -> "Listing":
         """The files of a night, at 02:00 unless said."""
         for feed, needed in (("schedule", day), ("weather", day), ("actuals", day - timedelta(days=1))):
             self.add(feed, needed, times.get(feed, local(day, 2)))
@@ -48,26 +48,26 @@ class Listing:
 
 class TestAsOf:
     def test_is_the_cutoff_when_nothing_is_late(self, project: Project) -> None:
-        assert as_of(project, Listing().night(DAY).frame, DAY) == CUTOFF
+        assert as_of(project, Listing().prepared_day(DAY).frame, DAY) == CUTOFF
 
     @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
     def test_waits_for_each_needed_file(self, project: Project, feed: str) -> None:
         late = CUTOFF + timedelta(hours=3)
-        assert as_of(project, Listing().night(DAY, **{feed: late}).frame, DAY) == late
+        assert as_of(project, Listing().prepared_day(DAY, **{feed: late}).frame, DAY) == late
 
     def test_is_of_the_latest_feed(self, project: Project) -> None:
         late = {"weather": CUTOFF + timedelta(hours=3), "schedule": CUTOFF + timedelta(hours=1)}
-        assert as_of(project, Listing().night(DAY, **late).frame, DAY) == late["weather"]
+        assert as_of(project, Listing().prepared_day(DAY, **late).frame, DAY) == late["weather"]
 
     def test_a_moment_before_the_cutoff_and_one_after(self, project: Project) -> None:
         step = timedelta(microseconds=1)
-        assert as_of(project, Listing().night(DAY, weather=CUTOFF - step).frame, DAY) == CUTOFF
-        assert as_of(project, Listing().night(DAY, weather=CUTOFF + step).frame, DAY) == CUTOFF + step
+        assert as_of(project, Listing().prepared_day(DAY, weather=CUTOFF - step).frame, DAY) == CUTOFF
+        assert as_of(project, Listing().prepared_day(DAY, weather=CUTOFF + step).frame, DAY) == CUTOFF + step
 
     def test_is_of_the_earliest_delivery_of_a_feed(self, project: Project) -> None:
         """A correction later moves nothing, in whatever order they were landed."""
         at = [CUTOFF + timedelta(hours=n) for n in (5, 1, 3)]
-        listing = Listing().night(DAY)
+        listing = Listing().prepared_day(DAY)
         listing.rows = [row for row in listing.rows if row["feed"] != "weather"]
         for n, moment in enumerate(at):
             listing.add("weather", DAY, moment, name=str(n))
@@ -76,18 +76,18 @@ class TestAsOf:
     @pytest.mark.parametrize("verdict", ["refused", "landed", "unreadable"])
     def test_only_accepted_ones_count(self, project: Project, verdict: str) -> None:
         late = CUTOFF + timedelta(hours=2)
-        listing = Listing().night(DAY, schedule=late).add("schedule", DAY, local(DAY, 1), "wrong", verdict)
+        listing = Listing().prepared_day(DAY, schedule=late).add("schedule", DAY, local(DAY, 1), "wrong", verdict)
         assert as_of(project, listing.frame, DAY) == late
 
     def test_a_listing_without_a_time(self, project: Project) -> None:
         """Unreadable ones have none."""
-        listing = Listing().night(DAY)
+        listing = Listing().prepared_day(DAY)
         listing.rows.append({"feed": "weather", "day": DAY, "delivery_id": "unreadable:x", "verdict": "unreadable"})
         assert as_of(project, listing.frame, DAY) == CUTOFF
 
     def test_without_a_needed_file_there_is_none(self, project: Project) -> None:
         listing = Listing().add("schedule", DAY, local(DAY, 1)).add("weather", DAY, local(DAY, 1), verdict="refused")
-        with pytest.raises(BadData) as caught:
+        with pytest.raises(DataError) as caught:
             as_of(project, listing.frame, DAY)
         assert str(caught.value) == (
             "flights: the night of 2013-03-04 has no accepted delivery of weather of 2013-03-04, actuals of "
@@ -103,19 +103,19 @@ class TestAsOf:
     @pytest.mark.parametrize(("day", "hour"), [(date(2013, 3, 9), 8), (date(2013, 3, 10), 7), (date(2013, 11, 3), 8)])
     def test_over_a_change_of_the_clock(self, project: Project, day: date, hour: int) -> None:
         expected = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
-        assert as_of(project, Listing().night(day).frame, day) == expected
+        assert as_of(project, Listing().prepared_day(day).frame, day) == expected
 
     def test_of_many_days_is_of_each(self, project: Project) -> None:
         listing, interval = Listing(), Interval(start=DAY, end=DAY + timedelta(days=3))
         for n, day in enumerate(interval.days):
-            listing.night(day, weather=local(day, 2) + timedelta(hours=7 * n))
+            listing.prepared_day(day, weather=local(day, 2) + timedelta(hours=7 * n))
         every = as_of_days(project, listing.frame, interval)
         assert every == {day: as_of(project, listing.frame, day) for day in interval.days}
         assert len(set(every.values())) == 4
 
     def test_names_ten_nights_that_lack_something(self, project: Project) -> None:
         interval = Interval(start=DAY, end=DAY + timedelta(days=11))
-        with pytest.raises(BadData) as caught:
+        with pytest.raises(DataError) as caught:
             as_of_days(project, Listing().frame, interval)
         lines = str(caught.value).splitlines()
         assert (len(lines), lines[-1]) == (11, "… and 2 more nights")
@@ -129,28 +129,28 @@ class TestInForce:
     def test_is_the_newest_known_at_the_moment(self, moment: datetime, name: str | None) -> None:
         listing = Listing().add("weather", DAY, local(DAY, 5), "b").add("weather", DAY, local(DAY, 2), "a")
         expected = {} if name is None else {DAY: f"weather/{DAY}/{name}"}
-        assert in_force(listing.frame, "weather", Interval.of(DAY), moment) == expected
+        assert current_as_of(listing.frame, "weather", Interval.of(DAY), moment) == expected
 
     def test_in_any_timezone(self) -> None:
         listing = Listing().add("weather", DAY, local(DAY, 2))
         moment = local(DAY, 2).astimezone(ZoneInfo("Asia/Tokyo"))
-        assert in_force(listing.frame, "weather", Interval.of(DAY), moment)
+        assert current_as_of(listing.frame, "weather", Interval.of(DAY), moment)
 
     def test_of_other_feeds_days_and_verdicts_is_nothing(self) -> None:
         at = local(DAY, 2)
         listing = Listing().add("schedule", DAY, at).add("weather", BEFORE, at).add("weather", DAY, at, "c", "refused")
-        assert in_force(listing.frame, "weather", Interval.of(DAY), at) == {}
+        assert current_as_of(listing.frame, "weather", Interval.of(DAY), at) == {}
 
     def test_a_refused_correction_leaves_the_former_in_force(self) -> None:
         listing = Listing().add("weather", DAY, local(DAY, 1)).add("weather", DAY, local(DAY, 2), "b", "refused")
-        assert in_force(listing.frame, "weather", Interval.of(DAY), local(DAY, 3)) == {DAY: f"weather/{DAY}/a"}
+        assert current_as_of(listing.frame, "weather", Interval.of(DAY), local(DAY, 3)) == {DAY: f"weather/{DAY}/a"}
 
     @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
     def test_of_two_at_one_moment_it_is_always_the_same(self, order: tuple[str, str]) -> None:
         listing = Listing()
         for name in order:
             listing.add("weather", DAY, local(DAY, 1), name)
-        assert in_force(listing.frame, "weather", Interval.of(DAY), local(DAY, 2)) == {DAY: f"weather/{DAY}/b"}
+        assert current_as_of(listing.frame, "weather", Interval.of(DAY), local(DAY, 2)) == {DAY: f"weather/{DAY}/b"}
 
 
 class TestKnownDeliveries:
@@ -159,7 +159,7 @@ class TestKnownDeliveries:
         interval = Interval(start=DAY, end=DAY + timedelta(days=1))
         after = interval.end
         late = local(after, 12)  # the file of DAY comes after the night of the day after
-        listing = Listing().night(DAY, schedule=late).night(after)
+        listing = Listing().prepared_day(DAY, schedule=late).prepared_day(after)
         listing.add("actuals", BEFORE, local(after, 4), "correction")  # after the later night's cutoff, before `late`
         moments = as_of_days(project, listing.frame, interval)
         assert moments[DAY] > moments[after]
@@ -173,11 +173,11 @@ class TestKnownDeliveries:
             (after, "schedule", after, f"schedule/{after}/a"),
             (after, "weather", after, f"weather/{after}/a"),
         ]
-        assert known.columns == ["run_day", "feed", "day", "delivery_id"]
+        assert known.columns == ["run_date", "feed", "day", "delivery_id"]
 
     def test_a_late_night_knows_no_outcome_of_its_own_day(self, project: Project) -> None:
         late = local(DAY + timedelta(days=2), 12)
-        listing = Listing().night(DAY, weather=late).night(DAY + timedelta(days=1))
+        listing = Listing().prepared_day(DAY, weather=late).prepared_day(DAY + timedelta(days=1))
         known = known_deliveries(project, listing.frame, Interval.of(DAY))
         assert known.filter(pl.col("feed") == "actuals")["day"].to_list() == [BEFORE]
         assert known.filter(pl.col("feed") != "actuals")["day"].unique().to_list() == [DAY]
@@ -185,7 +185,7 @@ class TestKnownDeliveries:
     def test_reach_back_as_far_as_features_may_read(self, project: Project) -> None:
         listing, days = Listing(), Interval(start=DAY - timedelta(days=40), end=DAY)
         for day in days.days:
-            listing.night(day)
+            listing.prepared_day(day)
         known = known_deliveries(project, listing.frame, Interval.of(DAY))
         actuals = known.filter(pl.col("feed") == "actuals")
         assert (actuals["day"].min(), actuals["day"].max(), actuals.height) == (DAY - timedelta(days=28), BEFORE, 28)
@@ -194,36 +194,38 @@ class TestKnownDeliveries:
         """The two ways to ask give the same, on a history with corrections and late files."""
         listing, interval = Listing(), Interval(start=DAY, end=DAY + timedelta(days=20))
         for n, day in enumerate(interval.days):
-            listing.night(day, weather=local(day, 2) + timedelta(hours=n % 5))
+            listing.prepared_day(day, weather=local(day, 2) + timedelta(hours=n % 5))
             listing.add("actuals", day - timedelta(days=n % 7), local(day, 1 + n % 4), f"correction{n}")
         known = known_deliveries(project, listing.frame, interval)
         for day, moment in as_of_days(project, listing.frame, interval).items():
             for name, feed in project.feeds.items():
-                of_night = known.filter(pl.col("run_day") == day, pl.col("feed") == name).select("day", "delivery_id")
-                assert dict(of_night.iter_rows()) == in_force(listing.frame, name, feed.window(day), moment)
+                of_night = known.filter(pl.col("run_date") == day, pl.col("feed") == name).select("day", "delivery_id")
+                assert dict(of_night.iter_rows()) == current_as_of(listing.frame, name, feed.window(day), moment)
 
     def test_with_knowledge_latest_are_the_newest_of_the_same_days(self, project: Project) -> None:
         """A correction of a day that the features may read counts; one of a later day does not, nor one refused."""
-        listing = Listing().night(DAY).night(BEFORE)
+        listing = Listing().prepared_day(DAY).prepared_day(BEFORE)
         much_later = CUTOFF + timedelta(days=90)
         listing.add("actuals", BEFORE - timedelta(days=1), much_later, name="corrected")
         listing.add("schedule", DAY, much_later, name="refused", verdict="refused")
         listing.add("actuals", DAY, much_later + timedelta(days=1), name="of-the-day-itself")
-        night, latest = (known_deliveries(project, listing.frame, Interval.of(DAY), k) for k in ("night", "latest"))
+        prepared_day, latest = (
+            known_deliveries(project, listing.frame, Interval.of(DAY), k) for k in ("point_in_time", "latest")
+        )
         corrected = f"actuals/{BEFORE - timedelta(days=1)}/corrected"
-        assert set(latest["delivery_id"]) - set(night["delivery_id"]) == {corrected}
+        assert set(latest["delivery_id"]) - set(prepared_day["delivery_id"]) == {corrected}
         assert as_of(project, listing.frame, DAY, "latest") == much_later
         assert as_of(project, listing.frame, DAY) == CUTOFF
 
     def test_with_knowledge_latest_without_corrections_are_the_nights(self, project: Project) -> None:
-        frame = Listing().night(DAY).frame
+        frame = Listing().prepared_day(DAY).frame
         assert as_of(project, frame, DAY, "latest") == CUTOFF
         assert known_deliveries(project, frame, Interval.of(DAY), "latest").equals(
             known_deliveries(project, frame, Interval.of(DAY))
         )
 
     def test_raise_as_as_of_does(self, project: Project) -> None:
-        with pytest.raises(BadData, match="no accepted delivery"):
+        with pytest.raises(DataError, match="no accepted delivery"):
             known_deliveries(project, Listing().frame, Interval.of(DAY))
 
 

@@ -13,11 +13,11 @@ from include.core.interval import Interval
 from include.core.names import clean_table, deliveries_table, features_table, scores_table
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
-from include.core.records import Knowledge, Night
+from include.core.records import DataView, PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.tables import Scope, Tables
-from include.operations.outdated import redo, stale
+from include.operations.outdated import find_out_of_date, rerun_commands
 from include.steps import publish as step
 from tests.integration import small
 from tests.landing import deliver_one
@@ -40,14 +40,14 @@ def prepared(settings: Settings, project: Project) -> Settings:
     for day in DAYS.days:
         moment = small.as_of(day) - timedelta(hours=1)
         small.deliver(settings, project, "weather", day, pl.DataFrame(), available_at=moment)
-        small.deliver(settings, project, "actuals", day, small.actuals_of(day, [1.0]), available_at=next_night(day))
-    record(settings, project, DAYS, "night")
+        small.deliver(settings, project, "actuals", day, small.actuals_of(day, [1.0]), available_at=next_day(day))
+    record(settings, project, DAYS, "point_in_time")
     small.promoted(settings, MODEL, 1, DAY)
     score_and_publish(settings, project)
     return settings
 
 
-def next_night(day: date) -> datetime:
+def next_day(day: date) -> datetime:
     return small.as_of(day + timedelta(days=1)) - timedelta(hours=1)
 
 
@@ -55,25 +55,25 @@ def record(
     settings: Settings,
     project: Project,
     interval: Interval,
-    knowledge: Knowledge,
+    data_view: DataView,
     versions: Mapping[str, int] | None = None,
 ) -> None:
     """Nights as `build_features` leaves them."""
     deliveries = Tables(settings).scan(deliveries_table(project.name)).collect()
-    known = known_deliveries(project, deliveries, interval, knowledge)
-    nights = [
-        Night(
+    known = known_deliveries(project, deliveries, interval, data_view)
+    prepared_days = [
+        PreparedDay(
             project=project.name,
             day=day,
-            knowledge=knowledge,
+            data_view=data_view,
             as_of=moment,
-            deliveries=tuple(known.filter(pl.col("run_day") == day)["delivery_id"].sort()),
+            deliveries=tuple(known.filter(pl.col("run_date") == day)["delivery_id"].sort()),
             table_versions=dict(versions or {}),
             rows=4,
         )
-        for day, moment in as_of_days(project, deliveries, interval, knowledge).items()
+        for day, moment in as_of_days(project, deliveries, interval, data_view).items()
     ]
-    postgres.days.record_nights(settings, nights)
+    postgres.days.record_prepared_days(settings, prepared_days)
 
 
 def score_and_publish(settings: Settings, project: Project) -> None:
@@ -81,8 +81,8 @@ def score_and_publish(settings: Settings, project: Project) -> None:
     step.publish(load_model(MODEL), DAYS, settings)
 
 
-def found(settings: Settings, project: Project) -> list[tuple[int, str, Knowledge]]:
-    return [((each.day - DAY).days, each.what, each.knowledge) for each in stale(project, DAYS, settings)]
+def found(settings: Settings, project: Project) -> list[tuple[int, str, DataView]]:
+    return [((each.day - DAY).days, each.what, each.data_view) for each in find_out_of_date(project, DAYS, settings)]
 
 
 def test_of_nights_that_nothing_followed_nothing_is(prepared: Settings, project: Project) -> None:
@@ -98,9 +98,11 @@ def test_a_correction_puts_the_days_that_read_it_out_of_date_until_they_know_it(
     small.deliver(prepared, project, "actuals", corrected, rows, available_at=MUCH_LATER, name="again")
     expected = [(n, what, "latest") for n in (2, 3) for what in ("features", f"scores of {MODEL}")]
     assert found(prepared, project) == expected
-    assert "actuals/2013-03-02/again" in stale(project, DAYS, prepared)[0].why
+    assert "actuals/2013-03-02/again" in find_out_of_date(project, DAYS, prepared)[0].why
     conf = """'{"start": "2013-03-03", "end": "2013-03-04", "as_of": "latest", "publish": "replace"}'"""
-    assert redo(project, stale(project, DAYS, prepared)) == [f"airflow dags trigger flights_reprocess --conf {conf}"]
+    assert rerun_commands(project, find_out_of_date(project, DAYS, prepared)) == [
+        f"airflow dags trigger flights_backfill_range --conf {conf}"
+    ]
 
     late = Interval(start=DAY + timedelta(days=2), end=DAYS.end)
     record(prepared, project, late, "latest")
@@ -112,12 +114,12 @@ def test_a_correction_puts_the_days_that_read_it_out_of_date_until_they_know_it(
     scope = Scope(late, {"model_version": [1]})
     tables.replace(scores_table(MODEL, "latest"), again, scope, sort_by=["day", "entity_id"])
     features = tables.scan(features_table(project.name)).filter(pl.col("day") >= late.start).collect()
-    both = pl.concat([features, features.with_columns(knowledge=pl.lit("latest"))])
+    both = pl.concat([features, features.with_columns(data_view=pl.lit("latest"))])
     tables.replace(features_table(project.name), both, Scope(late), sort_by=["day", "entity_id"])
-    kept = step.publish(load_model(MODEL), late, prepared, mode="missing", knowledge="latest")
+    kept = step.publish(load_model(MODEL), late, prepared, mode="missing", data_view="latest")
     assert [(day.state, day.differing) for day in kept.days] == [("kept", 4), ("kept", 4)]
     assert len(found(prepared, project)) == 2
-    assert [day.state for day in step.publish(load_model(MODEL), late, prepared, knowledge="latest").days] == [
+    assert [day.state for day in step.publish(load_model(MODEL), late, prepared, data_view="latest").days] == [
         "published"
     ] * 2
     assert found(prepared, project) == []
@@ -127,10 +129,10 @@ def test_a_verdict_that_changed_puts_the_night_itself_out_of_date(prepared: Sett
     last, rows = Interval.of(DAYS.end), small.actuals_of(DAY, [7.0])
     again = {"available_at": small.as_of(DAYS.end) - timedelta(hours=2), "name": "again"}
     small.deliver(prepared, project, "actuals", DAY, rows, **again)
-    record(prepared, project, last, "night")
+    record(prepared, project, last, "point_in_time")
     record(prepared, project, Interval(start=DAY, end=DAYS.end), "latest")
     small.deliver(prepared, project, "actuals", DAY, rows, **again, verdict="refused")
-    told = [each for each in stale(project, last, prepared) if each.knowledge == "night"]
+    told = [each for each in find_out_of_date(project, last, prepared) if each.data_view == "point_in_time"]
     assert [each.what for each in told] == ["features"]
     assert told[0].why.startswith("of what its night knew, actuals/2013-03-01/a")
 
@@ -142,7 +144,7 @@ def test_a_night_that_could_not_be_made_now_is_told_and_the_others_are_looked_at
     at = small.as_of(day) - timedelta(hours=9)
     rows = small.flights_of(day)
     small.deliver(prepared, project, "schedule", day, rows, available_at=at, verdict="refused")
-    told = stale(project, DAYS, prepared)
+    told = find_out_of_date(project, DAYS, prepared)
     assert [(each.day, each.what, each.why) for each in told][:1] == [
         (day, "features", "a delivery that its night needs is no longer accepted")
     ]
@@ -153,21 +155,21 @@ def test_rows_that_came_back_from_quarantine_put_the_days_that_read_them_out_of_
     prepared: Settings, project: Project
 ) -> None:
     tables, table = Tables(prepared), clean_table("actuals")
-    record(prepared, project, DAYS, "night", {table: tables.version(table)})
-    again = {"available_at": next_night(DAY), "name": "a"}
+    record(prepared, project, DAYS, "point_in_time", {table: tables.version(table)})
+    again = {"available_at": next_day(DAY), "name": "a"}
     small.deliver(prepared, project, "actuals", DAY, small.actuals_of(DAY, [1.0]), **again)
     assert found(prepared, project) == []  # written again as it was
     small.deliver(prepared, project, "actuals", DAY, small.actuals_of(DAY, [1.0, 2.0]), **again)
-    told = stale(project, DAYS, prepared)
+    told = find_out_of_date(project, DAYS, prepared)
     assert {(each.day - DAY).days for each in told} == {1, 2, 3}
     assert told[0].why == "actuals/2013-03-01/a.csv.gz@0123456789abcdef has other rows by now"
-    assert {each.knowledge for each in told} == {"night"}
+    assert {each.data_view for each in told} == {"point_in_time"}
 
 
 def test_a_file_that_is_not_landed_yet_is_told(prepared: Settings, project: Project) -> None:
     deliver_one(project, prepared, "weather", DAY, at=MUCH_LATER, name="again")
-    told = stale(project, DAYS, prepared)
-    assert [((each.day - DAY).days, each.what, each.knowledge) for each in told] == [
+    told = find_out_of_date(project, DAYS, prepared)
+    assert [((each.day - DAY).days, each.what, each.data_view) for each in told] == [
         (0, "features", "latest"),
         (0, f"scores of {MODEL}", "latest"),
     ]
@@ -185,13 +187,13 @@ def test_features_that_were_changed_after_they_were_scored_are_told(prepared: Se
         scores_table(MODEL), rescored, Scope(Interval.of(DAY), {"model_version": [1]}), sort_by=["entity_id"]
     )
     again = tables.replace(table, before, Scope(Interval.of(DAY)), sort_by=["entity_id"])
-    record(prepared, project, Interval.of(DAY), "night", {table: again.version})
+    record(prepared, project, Interval.of(DAY), "point_in_time", {table: again.version})
     assert found(prepared, project) == []  # another version of the same rows
     changed = tables.replace(
         table, before.with_columns(entity_id=pl.col("entity_id") + "x"), Scope(Interval.of(DAY)), sort_by=["entity_id"]
     )
-    record(prepared, project, Interval.of(DAY), "night", {table: changed.version})
-    assert found(prepared, project) == [(0, f"scores of {MODEL}", "night")]
+    record(prepared, project, Interval.of(DAY), "point_in_time", {table: changed.version})
+    assert found(prepared, project) == [(0, f"scores of {MODEL}", "point_in_time")]
 
 
 def test_the_command_says_it_by_its_exit_code_too(
@@ -199,7 +201,7 @@ def test_the_command_says_it_by_its_exit_code_too(
 ) -> None:
     monkeypatch.setattr(cli, "_settings", lambda: prepared)
     monkeypatch.setattr(cli, "load_project", lambda name: project)
-    arguments = ["stale", "--project", "flights", "--start", str(DAYS.start), "--end", str(DAYS.end)]
+    arguments = ["outdated", "--project", "flights", "--start", str(DAYS.start), "--end", str(DAYS.end)]
     clean = CliRunner().invoke(cli.app, arguments)
     assert (clean.exit_code, clean.output) == (
         0,
@@ -208,4 +210,4 @@ def test_the_command_says_it_by_its_exit_code_too(
     deliver_one(project, prepared, "weather", DAY, at=MUCH_LATER, name="again")
     told = CliRunner().invoke(cli.app, arguments)
     assert told.exit_code == 1
-    assert "airflow dags trigger flights_reprocess" in told.output
+    assert "airflow dags trigger flights_backfill_range" in told.output

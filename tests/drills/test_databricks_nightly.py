@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.timeout(1800)]
 PROJECT, MODEL = demo.PROJECT, load_model("late_arrival")
 # as short as the gate allows
 HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 2, 14))
-NIGHT = Interval.of(date(2013, 2, 15))
+RUN_DATE = Interval.of(date(2013, 2, 15))
 LATER = "features_version"  # of scores: the features were made again
 OF_PROJECT = f"include/projects/{PROJECT.name}/project.yaml"
 OF_MODEL = f"include/projects/{PROJECT.name}/models/{MODEL.name}/model.yaml"
@@ -50,10 +50,10 @@ def live() -> Iterator[Live]:
 
 
 def test_the_night_runs_and_agrees(live: Live) -> None:
-    assert demo.run(live.stack, HISTORY, NIGHT, (MODEL.name,)) == 0
+    assert demo.run(live.stack, HISTORY, RUN_DATE, (MODEL.name,)) == 0
     assert set(live.databricks.results) == {"SUCCESS"}
     ran = Counter(run["spec"]["tasks"][0]["task_key"] for run in live.databricks.runs)
-    fits = len(MODEL.candidates) * len({HISTORY.end, NIGHT.end})
+    fits = len(MODEL.candidates) * len({HISTORY.end, RUN_DATE.end})
     assert ran == {"build_features": 1, "fit": fits, "score": 1}
     wheels = {library["whl"] for run in live.databricks.runs for library in run["spec"]["tasks"][0]["libraries"]}
     assert len(wheels) == 1
@@ -62,11 +62,11 @@ def test_the_night_runs_and_agrees(live: Live) -> None:
 
 def test_features_and_scores_are_those_of_the_worker(live: Live) -> None:
     settings = demo.settings_of(live.stack)
-    tables, of_night = Tables(settings), pl.col("day") == NIGHT.start
+    tables, of_night = Tables(settings), pl.col("day") == RUN_DATE.start
     names = [features_table(PROJECT.name), scores_table(MODEL.name)]
     before = {name: tables.version(name) for name in names}
-    build_features(PROJECT, NIGHT, settings)
-    score(MODEL, NIGHT, settings, versions={NIGHT.start: 1})
+    build_features(PROJECT, RUN_DATE, settings)
+    score(MODEL, RUN_DATE, settings, versions={RUN_DATE.start: 1})
     for name in names:
         there, here = (
             tables.scan(name, version).filter(of_night).sort("entity_id").collect() for version in (before[name], None)
@@ -84,7 +84,7 @@ def test_fits_are_those_of_the_worker(live: Live, tmp_path: Path) -> None:
         "artifacts": str(tmp_path / "artifacts"),
     })
     there, here = Registry(settings), Registry(apart)
-    night = Tables(settings).scan(features_table(PROJECT.name)).filter(pl.col("day") == NIGHT.start).collect()
+    prepared_day = Tables(settings).scan(features_table(PROJECT.name)).filter(pl.col("day") == RUN_DATE.start).collect()
     for candidate in MODEL.candidates:
         fitted = fit(MODEL, Interval.of(HISTORY.end), apart, candidate=candidate.name)
         own = here.get_fit(fitted.run_id)
@@ -92,6 +92,6 @@ def test_fits_are_those_of_the_worker(live: Live, tmp_path: Path) -> None:
         assert theirs is not None, "the same data, code and config have the same digest"
         scores = []
         for loaded in (here.load_fit(own), there.load_fit(theirs)):
-            rows = inputs(night, loaded.numeric, loaded.categorical)
-            scores.append(predict(MODEL.task, loaded.estimator, rows).tolist())
+            rows = inputs(prepared_day, loaded.numeric, loaded.categorical)
+            scores.append(predict(MODEL.problem_type, loaded.estimator, rows).tolist())
         assert scores[0] == scores[1]

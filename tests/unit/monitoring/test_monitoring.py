@@ -8,7 +8,7 @@ import pytest
 
 from include.config.loading import load_model, load_project
 from include.config.model import Model
-from include.core.errors import BadData
+from include.core.errors import DataError
 from include.monitoring.config import METRICS, Monitor, Rule
 from include.monitoring.freshness import is_live, late_alert, scores_freshness, table_freshness
 from include.monitoring.performance import breach, measure_day
@@ -68,12 +68,12 @@ class TestMeasureDay:
         of_all = figures(measure_day(watched(), day_of((0.2, 0.0, 0.0, "EWR"))))
         assert of_all["roc_auc"] is None
         assert of_all["brier"] == pytest.approx(0.04)
-        assert set(of_all) == set(METRICS["classification"])
+        assert set(of_all) == set(METRICS["binary"])
 
     @pytest.mark.parametrize("rows", [day_of(), day_of((0.2, 0.0, None, "EWR"))], ids=["no row", "nothing known"])
     def test_a_day_without_outcomes_has_rows_that_say_so(self, rows: pl.DataFrame) -> None:
         measured = measure_day(watched(), rows)
-        assert set(measured["metric"]) == set(METRICS["classification"])
+        assert set(measured["metric"]) == set(METRICS["binary"])
         assert measured["value"].null_count() == measured.height
         assert measured["rows"].to_list() == [0] * measured.height
 
@@ -94,7 +94,7 @@ class TestMeasureDay:
         assert of_all["r2"] == pytest.approx(1 - 116 / (13**2 + 11**2 + 2**2))
 
     def test_an_outcome_that_is_no_class_is_refused(self) -> None:
-        with pytest.raises(BadData, match="1 of 2 values of outcome late_arrival are neither 0 nor 1"):
+        with pytest.raises(DataError, match="1 of 2 values of outcome late_arrival are neither 0 nor 1"):
             measure_day(watched(), day_of((0.2, 0.0, 0.0, "EWR"), (0.2, 0.0, 2.0, "EWR")))
 
 

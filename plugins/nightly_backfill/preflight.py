@@ -1,4 +1,4 @@
-"""What the product knows of the days: asked of `python -m include.cli outlook`, in the DAG's bundle.
+"""What the product knows of the days: asked of `python -m include.cli preflight`, in the DAG's bundle.
 
 The extension is installed without `include`, and a bundle of another commit has its own.
 """
@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Preflight:
     """`kind`: what the DAG does, None for one that is not the product's. `waits`: day -> what its run would wait for,
-    and `cure`: the command that makes it. `published`: model -> days that readers see."""
+    and `fix`: the command that makes it. `published`: model -> days that readers see."""
 
     kind: str | None = None
     waits: dict[str, list[str]] = field(default_factory=dict)
-    cure: str | None = None
+    fix: str | None = None
     published: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -31,12 +31,12 @@ class Unknown(Exception):
     """The product could not be asked; the text says why."""
 
 
-def ask(bundle: str, dag_id: str, start: str, end: str) -> Outlook:
+def ask(bundle: str, dag_id: str, start: str, end: str) -> Preflight:
     """The outlook of the days from `start` to `end`. Raises `Unknown`."""
     root = _root(bundle)
     if not (root / "include" / "cli.py").is_file():
-        return Outlook()
-    command = [sys.executable, "-m", "include.cli", "outlook", "--dag", dag_id, "--start", start, "--end", end]
+        return Preflight()
+    command = [sys.executable, "-m", "include.cli", "preflight", "--dag", dag_id, "--start", start, "--end", end]
     try:
         environment = _environment()
         done = subprocess.run(
@@ -47,7 +47,7 @@ def ask(bundle: str, dag_id: str, start: str, end: str) -> Outlook:
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
         raise Unknown(said[-1])
-    return Outlook(**json.loads(done.stdout))
+    return Preflight(**json.loads(done.stdout))
 
 
 def _root(bundle: str) -> Path:

@@ -21,7 +21,7 @@ PREPARE, TRAIN, SCORE, MONITOR = f"{PROJECT}_prepare", f"{MODEL}_train", f"{MODE
 
 HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the first day whose training the gate lets through
 BEFORE = date(2013, 2, 15)  # published by the first champion
-NIGHT = date(2013, 2, 16)
+RUN_DATE = date(2013, 2, 16)
 
 PLACES = ("landing", "tables", "artifacts")
 DATABASES = ("nightly", "mlflow")
@@ -47,7 +47,7 @@ class Nights:
         why = ("--by", "tests", "--why", "the first one")
         self.cli(
             ["migrate"],
-            ["replay", *days, str(NIGHT)],
+            ["simulate", *days, str(RUN_DATE)],
             ["prepare", *days, str(BEFORE)],
             ["gate", "--model", MODEL, "--day", str(HISTORY.end)],
             ["promote", "--model", MODEL, "--version", "1", "--from-day", str(BEFORE), *why],
@@ -94,14 +94,14 @@ class Nights:
     def trigger(self, run_id: str, *dag_ids: str) -> None:
         # by the param, not by a logical date: that would be one run a DAG
         for dag_id in dag_ids:
-            body = {"dag_run_id": run_id, "logical_date": None, "conf": {"day": str(NIGHT)}}
+            body = {"dag_run_id": run_id, "logical_date": None, "conf": {"day": str(RUN_DATE)}}
             self._answer(self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body))
 
     def backfill(self, *dag_ids: str) -> dict[str, str]:
         """Start a backfill of the night for each DAG; DAG -> its run."""
         found = {}
         for dag_id in dag_ids:
-            body = {"dag_id": dag_id, "from_date": f"{NIGHT}T00:00:00Z", "to_date": f"{NIGHT}T23:00:00Z"}
+            body = {"dag_id": dag_id, "from_date": f"{RUN_DATE}T00:00:00Z", "to_date": f"{RUN_DATE}T23:00:00Z"}
             self._answer(self._client.post("/api/v2/backfills", json=body))
             [run] = self._get(f"/dags/{dag_id}/dagRuns?run_type=backfill")["dag_runs"]
             found[dag_id] = run["dag_run_id"]

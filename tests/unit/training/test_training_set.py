@@ -1,4 +1,4 @@
-"""What a training may see: the night's own knowledge, and the newest days kept to judge on."""
+"""What a training may see: the night's own data_view, and the newest days kept to judge on."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -8,30 +8,30 @@ import pytest
 
 from include.config.loading import load_model, load_project
 from include.config.model import Model
-from include.core.errors import BadData, NeedsAttention
+from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.project import Project
-from include.core.records import Knowledge
+from include.core.records import DataView
 from include.training import evaluation, training_set
-from include.training.training_set import LABEL, Snapshot
+from include.training.training_set import LABEL, TrainingSet
 
 PROJECT = load_project("flights")
 FIRST = date(2013, 2, 1)
 DAY = date(2013, 2, 21)  # the run day, after 20 labelled ones
 DAYS = Interval(start=FIRST, end=DAY)
 MODEL = load_model("late_arrival").model_copy(
-    update={"numeric": ("hour",), "categorical": ("carrier",), "train_days": 15, "judge_days": 4, "min_fit_days": 6}
+    update={"numeric": ("hour",), "categorical": ("carrier",), "train_days": 15, "holdout_days": 4, "min_fit_days": 6}
 )
 
 
-def night(day: date, hours_late: int = 0) -> datetime:
+def prepared_day(day: date, hours_late: int = 0) -> datetime:
     return PROJECT.cutoff_at(day) + timedelta(hours=hours_late)
 
 
 def deliveries(*corrections: tuple[date, datetime]) -> pl.DataFrame:
     """One delivery of each feed that each run day needs, before its cutoff; then corrections of actuals."""
     rows = [
-        (feed, needed, f"{feed}/{needed}", "accepted", night(day) - timedelta(minutes=30))
+        (feed, needed, f"{feed}/{needed}", "accepted", prepared_day(day) - timedelta(minutes=30))
         for day in DAYS.days
         for feed, needed in PROJECT.required(day).items()
     ]
@@ -42,12 +42,19 @@ def deliveries(*corrections: tuple[date, datetime]) -> pl.DataFrame:
 
 def features(days: Interval = DAYS, late: dict[date, int] | None = None) -> pl.DataFrame:
     rows = [
-        (day, f"flight-{n}", float(n), ("UA", "B6")[n % 2], night(day, (late or {}).get(day, 0)), "night")
+        (
+            day,
+            f"flight-{n}",
+            float(n),
+            ("UA", "B6")[n % 2],
+            prepared_day(day, (late or {}).get(day, 0)),
+            "point_in_time",
+        )
         for day in days.days
         for n in range(4)
     ]
     schema = {"day": pl.Date, "entity_id": pl.String, "hour": pl.Float64, "carrier": pl.String}
-    schema |= {"as_of": pl.Datetime("us", "UTC"), "knowledge": pl.String}
+    schema |= {"as_of": pl.Datetime("us", "UTC"), "data_view": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -67,27 +74,27 @@ def take(
     known: pl.DataFrame | None = None,
     rows: pl.DataFrame | None = None,
     clean: pl.DataFrame | None = None,
-    knowledge: Knowledge = "night",
-) -> Snapshot:
-    return training_set.take_snapshot(
+    data_view: DataView = "point_in_time",
+) -> TrainingSet:
+    return training_set.build_training_set(
         project,
         model,
         day,
         deliveries=deliveries() if known is None else known,
         features=(features() if rows is None else rows).lazy(),
         clean=(actuals() if clean is None else clean).lazy(),
-        knowledge=knowledge,
+        data_view=data_view,
     )
 
 
 def test_days_judged_are_later_than_days_fitted_and_end_before_the_run_day() -> None:
-    snapshot = take()
-    assert snapshot.fit == Interval(start=date(2013, 2, 6), end=date(2013, 2, 16))
-    assert snapshot.judge == Interval(start=date(2013, 2, 17), end=date(2013, 2, 20))
-    assert snapshot.fitted_rows["day"].max() < snapshot.judged_rows["day"].min()
-    assert snapshot.rows["day"].max() == DAY - timedelta(days=1)
-    assert snapshot.rows.height == 15 * 4
-    assert snapshot.as_of == night(DAY)
+    training_set = take()
+    assert training_set.fit == Interval(start=date(2013, 2, 6), end=date(2013, 2, 16))
+    assert training_set.holdout == Interval(start=date(2013, 2, 17), end=date(2013, 2, 20))
+    assert training_set.fitted_rows["day"].max() < training_set.holdout_rows["day"].min()
+    assert training_set.rows["day"].max() == DAY - timedelta(days=1)
+    assert training_set.rows.height == 15 * 4
+    assert training_set.as_of == prepared_day(DAY)
 
 
 def test_rows_are_sorted_and_carry_features_and_label_only() -> None:
@@ -108,54 +115,54 @@ def test_the_outcome_of_the_run_day_is_not_seen() -> None:
 @pytest.mark.parametrize("in_time", [True, False])
 def test_a_correction_counts_when_the_night_knew_it(in_time: bool) -> None:
     corrected = DAY - timedelta(days=3)
-    at = night(DAY) - timedelta(minutes=1) if in_time else night(DAY) + timedelta(minutes=1)
-    snapshot = take(known=deliveries((corrected, at)), clean=actuals(again=corrected))
-    assert (snapshot.digest != take().digest) == in_time
-    assert snapshot.rows.height == take().rows.height
-    of_day = snapshot.rows.filter(pl.col("day") == corrected)
+    at = prepared_day(DAY) - timedelta(minutes=1) if in_time else prepared_day(DAY) + timedelta(minutes=1)
+    training_set = take(known=deliveries((corrected, at)), clean=actuals(again=corrected))
+    assert (training_set.digest != take().digest) == in_time
+    assert training_set.rows.height == take().rows.height
+    of_day = training_set.rows.filter(pl.col("day") == corrected)
     assert (of_day[LABEL].min() == 1.0) == in_time
 
 
 def test_features_of_a_night_that_was_later_are_not_seen() -> None:
     """The files of that day came after this night: a replay finds its features, the night itself did not."""
     late = DAY - timedelta(days=2)
-    snapshot = take(rows=features(late={late: 24 * 5}))
-    assert snapshot.missing == (late,)
-    assert late not in snapshot.rows["day"].to_list()
+    training_set = take(rows=features(late={late: 24 * 5}))
+    assert training_set.missing == (late,)
+    assert late not in training_set.rows["day"].to_list()
 
 
 def test_only_what_the_night_made_is_read() -> None:
-    both = pl.concat([features(), features().with_columns(knowledge=pl.lit("latest"), hour=-pl.col("hour"))])
+    both = pl.concat([features(), features().with_columns(data_view=pl.lit("latest"), hour=-pl.col("hour"))])
     assert take(rows=both).digest == take().digest
 
 
 def test_with_knowledge_latest_corrections_of_outcomes_and_features_are_seen() -> None:
     """Of days before the run day only; a day whose features were not made again is as its night made it."""
-    corrected, much_later = DAY - timedelta(days=3), night(DAY) + timedelta(days=30)
+    corrected, much_later = DAY - timedelta(days=3), prepared_day(DAY) + timedelta(days=30)
     again = features(Interval.of(corrected)).with_columns(
-        knowledge=pl.lit("latest"), hour=-pl.col("hour"), as_of=pl.lit(much_later, pl.Datetime("us", "UTC"))
+        data_view=pl.lit("latest"), hour=-pl.col("hour"), as_of=pl.lit(much_later, pl.Datetime("us", "UTC"))
     )
     made = {
         "known": deliveries((corrected, much_later), (DAY, much_later)),
         "clean": actuals(again=corrected),
         "rows": pl.concat([features(), again]),
     }
-    snapshot = take(**made, knowledge="latest")
-    assert (snapshot.knowledge, snapshot.as_of) == ("latest", much_later)
+    training_set = take(**made, data_view="latest")
+    assert (training_set.data_view, training_set.as_of) == ("latest", much_later)
     of_day = pl.col("day") == corrected
-    assert snapshot.rows.filter(of_day)[LABEL].unique().to_list() == [1.0]
-    assert snapshot.rows.filter(of_day)["hour"].to_list() == [-0.0, -1.0, -2.0, -3.0]
-    assert snapshot.rows.filter(~of_day).equals(take().rows.filter(~of_day))
-    assert snapshot.rows["day"].max() == DAY - timedelta(days=1)
+    assert training_set.rows.filter(of_day)[LABEL].unique().to_list() == [1.0]
+    assert training_set.rows.filter(of_day)["hour"].to_list() == [-0.0, -1.0, -2.0, -3.0]
+    assert training_set.rows.filter(~of_day).equals(take().rows.filter(~of_day))
+    assert training_set.rows["day"].max() == DAY - timedelta(days=1)
     assert take(**made).digest == take().digest  # the night itself knows nothing of it
 
 
 def test_days_missing_inside_are_told_and_the_newest_labelled_are_judged() -> None:
     gone = [DAY - timedelta(days=2), DAY - timedelta(days=7)]
-    snapshot = take(rows=features().filter(~pl.col("day").is_in(gone)))
-    assert set(snapshot.missing) == set(gone)
-    assert snapshot.judged_rows["day"].n_unique() == 4
-    assert snapshot.judge == Interval(start=date(2013, 2, 16), end=date(2013, 2, 20))
+    training_set = take(rows=features().filter(~pl.col("day").is_in(gone)))
+    assert set(training_set.missing) == set(gone)
+    assert training_set.holdout_rows["day"].n_unique() == 4
+    assert training_set.holdout == Interval(start=date(2013, 2, 16), end=date(2013, 2, 20))
 
 
 def test_days_before_the_first_labelled_one_are_not_missing() -> None:
@@ -166,49 +173,51 @@ def test_days_before_the_first_labelled_one_are_not_missing() -> None:
 
 def test_too_few_labelled_days_are_refused_with_what_to_prepare() -> None:
     few = features(Interval(start=date(2013, 2, 14), end=DAY))
-    with pytest.raises(NeedsAttention, match=r"7 labelled days are known on 2013-02-21, and 10 are needed") as refused:
+    with pytest.raises(
+        ActionRequiredError, match=r"7 labelled days are known on 2013-02-21, and 10 are needed"
+    ) as refused:
         take(rows=few)
     assert "2013-02-06" in str(refused.value)
     assert "Prepare" in str(refused.value)
 
 
 def test_a_project_without_any_known_outcome_is_refused() -> None:
-    with pytest.raises(NeedsAttention, match="no outcome is known on 2013-01-01"):
+    with pytest.raises(ActionRequiredError, match="no outcome is known on 2013-01-01"):
         take(day=PROJECT.first_day)
 
 
 def test_an_entity_twice_is_refused() -> None:
-    with pytest.raises(BadData, match="twice"):
+    with pytest.raises(DataError, match="twice"):
         take(rows=pl.concat([features(), features().head(1).with_columns(hour=9.0), features().tail(9)]))
 
 
 def test_a_missing_feature_is_named() -> None:
-    with pytest.raises(BadData, match=r"late_arrival needs hour, which the features of flights do not have"):
+    with pytest.raises(DataError, match=r"late_arrival needs hour, which the features of flights do not have"):
         take(rows=features().drop("hour"))
 
 
 def test_a_classification_whose_outcome_is_no_class_is_refused() -> None:
-    with pytest.raises(BadData, match="other than 0 and 1"):
+    with pytest.raises(DataError, match="other than 0 and 1"):
         take(model=MODEL.model_copy(update={"outcome": "arrival_delay"}))
 
 
 def test_rows_without_a_value_are_dropped_for_regression() -> None:
     model = MODEL.model_copy(update={"outcome": "arrival_delay", "task": "regression"})
     cancelled = pl.when(pl.col("entity_id") == "flight-0").then(None).otherwise("arr_delay_minutes")
-    snapshot = take(model=model, clean=actuals().with_columns(arr_delay_minutes=cancelled))
-    assert snapshot.rows.height == 15 * 3
-    assert snapshot.rows[LABEL].null_count() == 0
+    training_set = take(model=model, clean=actuals().with_columns(arr_delay_minutes=cancelled))
+    assert training_set.rows.height == 15 * 3
+    assert training_set.rows[LABEL].null_count() == 0
 
 
 def test_a_flight_without_a_row_of_actuals_is_unknown() -> None:
-    snapshot = take(clean=actuals().filter(pl.col("entity_id") != "flight-3"))
-    assert "flight-3" not in snapshot.rows["entity_id"].to_list()
+    training_set = take(clean=actuals().filter(pl.col("entity_id") != "flight-3"))
+    assert "flight-3" not in training_set.rows["entity_id"].to_list()
 
 
 def test_digest_follows_from_content() -> None:
     frame = pl.DataFrame({"a": [1.0, None, 3.0], "b": ["x", "yz", None], "d": [DAY, DAY, FIRST]})
-    digest = training_set.content_digest(frame)
-    assert digest == training_set.content_digest(pl.concat([frame.head(1), frame.tail(2)], rechunk=False))
+    digest = training_set.rows_digest(frame)
+    assert digest == training_set.rows_digest(pl.concat([frame.head(1), frame.tail(2)], rechunk=False))
     different = [
         frame.with_columns(a=pl.col("a").fill_null(0.0)),
         frame.with_columns(b=pl.col("b").fill_null("")),
@@ -219,7 +228,7 @@ def test_digest_follows_from_content() -> None:
         frame.head(2),
         frame.with_columns(a=pl.col("a").cast(pl.Int64)),
     ]
-    assert len({training_set.content_digest(other) for other in different} | {digest}) == len(different) + 1
+    assert len({training_set.rows_digest(other) for other in different} | {digest}) == len(different) + 1
 
 
 def test_a_day_written_besides_does_not_change_the_digest() -> None:
@@ -229,7 +238,7 @@ def test_a_day_written_besides_does_not_change_the_digest() -> None:
 
 def test_metrics_of_a_classification() -> None:
     truth, score = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8])
-    measured = evaluation.metrics("classification", truth, score)
+    measured = evaluation.metrics("binary", truth, score)
     assert measured["roc_auc"] == pytest.approx(0.75)
     assert measured["brier"] == pytest.approx(np.mean((truth - score) ** 2))
     assert measured["log_loss"] == pytest.approx(-np.mean(np.log([0.9, 0.6, 0.35, 0.8])))
@@ -242,9 +251,9 @@ def test_metrics_of_a_regression() -> None:
 
 
 def test_metrics_that_are_not_defined_are_left_out_so_that_a_gate_fails() -> None:
-    assert "roc_auc" not in evaluation.metrics("classification", np.zeros(3), np.full(3, 0.2))
+    assert "roc_auc" not in evaluation.metrics("binary", np.zeros(3), np.full(3, 0.2))
     assert "r2" not in evaluation.metrics("regression", np.zeros(3), np.ones(3))
-    assert evaluation.metrics("classification", np.zeros(0), np.zeros(0)) == {"rows": 0.0}
+    assert evaluation.metrics("binary", np.zeros(0), np.zeros(0)) == {"rows": 0.0}
 
 
 def test_the_metric_that_chooses_is_measured() -> None:

@@ -8,8 +8,8 @@ from include.config.loading import load_model, load_project
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
-from include.operations.preflight import outlook
-from include.operations.simulate import replay
+from include.operations.preflight import preflight
+from include.operations.simulate import simulate
 from include.steps.publish import publish
 from tests.integration import small
 from tests.integration.small import DAY
@@ -24,11 +24,11 @@ def flights() -> Project:
 
 
 def test_days_whose_files_did_not_land_are_named_with_the_feed(settings: Settings, flights: Project) -> None:
-    replay(flights, Interval.of(DAY), settings)
-    found = outlook("flights_prepare", INTERVAL, settings)
+    simulate(flights, Interval.of(DAY), settings)
+    found = preflight("flights_prepare", INTERVAL, settings)
     assert (found.kind, found.published) == ("prepare", {})
     assert list(found.waits) == [NEXT]
-    assert found.cure == f"python -m include.cli replay --project flights --start {NEXT} --end {NEXT}"
+    assert found.fix == f"python -m include.cli simulate --project flights --start {NEXT} --end {NEXT}"
     assert [sentence.split(" (")[0] for sentence in found.waits[NEXT]] == [
         f"no file of feed schedule for {NEXT}",
         f"no file of feed weather for {NEXT}",
@@ -39,10 +39,10 @@ def test_days_whose_files_did_not_land_are_named_with_the_feed(settings: Setting
 @pytest.mark.parametrize("dag_id", ["late_arrival_train", "late_arrival_score", "flights_monitor"])
 def test_days_without_a_night_are_named(settings: Settings, flights: Project, dag_id: str) -> None:
     small.prepare(settings, flights, DAY)
-    found = outlook(dag_id, INTERVAL, settings)
+    found = preflight(dag_id, INTERVAL, settings)
     assert found.kind == dag_id.rsplit("_", 1)[1]
     assert found.waits == {NEXT: [f"the night of {NEXT} is not prepared: flights_prepare"]}
-    assert found.cure == f"airflow dags backfill flights_prepare -s {NEXT} -e {NEXT}"
+    assert found.fix == f"airflow dags backfill flights_prepare -s {NEXT} -e {NEXT}"
 
 
 def test_published_days_are_those_that_readers_see(settings: Settings, flights: Project) -> None:
@@ -50,21 +50,21 @@ def test_published_days_are_those_that_readers_see(settings: Settings, flights: 
     small.promoted(settings, "late_arrival", 1, DAY)
     small.score(settings, flights, "late_arrival", NEXT)
     publish(load_model("late_arrival"), Interval.of(NEXT), settings)
-    assert outlook("late_arrival_score", INTERVAL, settings).published == {"late_arrival": [NEXT]}
-    assert outlook("arrival_delay_score", INTERVAL, settings).published == {"arrival_delay": []}
-    assert outlook("late_arrival_train", INTERVAL, settings).published == {}, "it publishes nothing"
+    assert preflight("late_arrival_score", INTERVAL, settings).published == {"late_arrival": [NEXT]}
+    assert preflight("arrival_delay_score", INTERVAL, settings).published == {"arrival_delay": []}
+    assert preflight("late_arrival_train", INTERVAL, settings).published == {}, "it publishes nothing"
 
 
-@pytest.mark.parametrize("dag_id", ["flights_reprocess", "rollback", "somebody_elses"])
+@pytest.mark.parametrize("dag_id", ["flights_backfill_range", "rollback", "somebody_elses"])
 def test_of_another_dag_nothing_is_known(settings: Settings, dag_id: str) -> None:
-    found = outlook(dag_id, INTERVAL, settings)
-    assert (found.kind, found.waits, found.cure, found.published) == (None, {}, None, {})
+    found = preflight(dag_id, INTERVAL, settings)
+    assert (found.kind, found.waits, found.fix, found.published) == (None, {}, None, {})
 
 
 def test_replay_waits_for_nothing(settings: Settings) -> None:
-    assert outlook("flights_replay", INTERVAL, settings).model_dump() == {
-        "kind": "replay",
+    assert preflight("flights_simulate", INTERVAL, settings).model_dump() == {
+        "kind": "simulate",
         "waits": {},
-        "cure": None,
+        "fix": None,
         "published": {},
     }

@@ -1,9 +1,9 @@
-"""`<project>_replay`: land the next day of a sample project's data. Sample projects only; pause it in production."""
+"""`<project>_simulate`: land the next day of a sample project's data. Sample projects only; pause it in production."""
 
 from airflow.sdk import dag, task
 
-from dags.common import Json, every_night, nightly, settings
-from dags.params import run_day
+from dags.common import Json, nightly, nightly_schedule, settings
+from dags.params import run_date
 from include.config.loading import load_project, project_names
 from include.core.interval import Interval
 from include.core.project import Project
@@ -19,30 +19,30 @@ them. Any date maps onto 2013 by whole weeks.
 """
 
 
-def replay_sample(project: Project) -> None:
+def simulate_day(project: Project) -> None:
     """The DAG of a sample project."""
 
     @dag(
-        dag_id=f"{project.name}_replay",
+        dag_id=f"{project.name}_simulate",
         doc_md=DOC.format(**project.model_dump()),
-        tags=[project.name, "nightly", "sample"],
-        schedule=every_night(project),
+        tags=[project.name, "nightly", "entity_fraction"],
+        schedule=nightly_schedule(project),
         max_active_runs=4,
         **nightly(project, project.owner),
     )
     def build() -> None:
         @task
-        def land_sample() -> Json:
+        def simulate() -> Json:
             """Schedule and weather of the day, actuals of the day before."""
-            from include.operations.simulate import replay
+            from include.operations.simulate import simulate
 
-            return replay(project, Interval.of(run_day(project)), settings()).model_dump(mode="json")
+            return simulate(project, Interval.of(run_date(project)), settings()).model_dump(mode="json")
 
-        land_sample()
+        simulate()
 
     build()
 
 
 for name in project_names():
-    if load_project(name).replay:
-        replay_sample(load_project(name))
+    if load_project(name).simulate:
+        simulate_day(load_project(name))

@@ -1,4 +1,4 @@
-"""`<project>_reprocess`: prepare, score and publish a range of days in one run."""
+"""`<project>_backfill_range`: prepare, score and publish a range of days in one run."""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
@@ -9,11 +9,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags import params
 from dags.alerts import RUN_FAILED
-from dags.common import POLICY, Json, features_asset, log, predictions_asset, run_days, settings
+from dags.common import DEFAULT_ARGS, Json, features_asset, log, predictions_asset, run_range_step, settings
 from dags.scoring import versions
 from include.config.loading import load_model, load_project, model_names, project_names
 from include.config.model import Model
-from include.core.errors import NeedsAttention
+from include.core.errors import ActionRequiredError
 from include.core.project import Project
 from include.core.records import FailedDay, Ranged
 
@@ -30,10 +30,10 @@ without a champion are prepared and not scored.
   `progress`, while it runs.
 - **If a day is bad** (a file is missing or refused, rows do not agree) it stops only itself: the others are committed.
   `report` fails then, and lists the days that were not done, and why.
-- **To go on:** after the cure, clear the run: `airflow dags clear {name}_reprocess --run-id '…' -y`. It does only the
+- **To go on:** after the cure, clear the run: `airflow dags clear {name}_backfill_range --run-id '…' -y`. It does only the
   days that it has not done yet. A run that did all does all again.
 - **What is published:** `replace`, unless the form says `missing`; `python -m include.cli unpublish` undoes it.
-- **Which days need it:** `python -m include.cli stale --project {name} --start … --end …`
+- **Which days need it:** `python -m include.cli outdated --project {name} --start … --end …`
 - **Owner:** {owner}
 """
 
@@ -43,17 +43,21 @@ def reprocess(project: Project) -> None:
     models = [load_model(name) for name in model_names(project.name)]
 
     @dag(
-        dag_id=f"{project.name}_reprocess",
+        dag_id=f"{project.name}_backfill_range",
         doc_md=DOC.format(**project.model_dump()),
         tags=[project.name, "by hand"],
         schedule=None,
         max_active_runs=1,
-        default_args={**POLICY, "owner": project.owner, "execution_timeout": timedelta(hours=24)},  # a year may be long
+        default_args={
+            **DEFAULT_ARGS,
+            "owner": project.owner,
+            "execution_timeout": timedelta(hours=24),
+        },  # a year may be long
         params={
             **params.first_and_last_day(project),
-            "as_of": params.as_of(),
+            "data": params.data(),
             "models": params.models([model.name for model in models]),
-            "model": params.model(),
+            "version": params.version(),
             "publish": params.publish(),
         },
         dagrun_timeout=timedelta(hours=48),
@@ -65,24 +69,24 @@ def reprocess(project: Project) -> None:
             """Deliveries into raw tables, corrections included; identifiers hashed."""
             _require_one_model_a_version()
             left = _left(project, params.interval().days, "build_features")
-            return run_days("land", project, params.interval(), left, knowledge=params.knowledge())
+            return run_range_step("land", project, params.interval(), left, data_view=params.data_view())
 
         @task
         def validate(landed: Json) -> Json:
             """Each delivery against its expectations; rows that pass into clean tables, the others into quarantine."""
-            return run_days("validate", project, params.interval(), _done(landed))
+            return run_range_step("validate", project, params.interval(), _done(landed))
 
         @task(outlets=[features_asset(project)])
         def build_features(validated: Json) -> Json:
             """Features of each day from what its night knew, a Spark job for a part of the range."""
-            knowledge = params.knowledge()
-            return run_days("build_features", project, params.interval(), _done(validated), knowledge=knowledge)
+            data_view = params.data_view()
+            return run_range_step("build_features", project, params.interval(), _done(validated), data_view=data_view)
 
         @task
         def outcomes() -> Json:
             """The outcomes that these nights know."""
             days = _left(project, _prepared(project), "outcomes")
-            return run_days("outcomes", project, params.interval(), days, knowledge=params.knowledge())
+            return run_range_step("outcomes", project, params.interval(), days, data_view=params.data_view())
 
         @task(trigger_rule="all_done")
         def report() -> None:
@@ -105,15 +109,15 @@ def _scoring(project: Project, model: Model) -> Any:
             if model.name not in params.param("models", [model.name]):
                 raise AirflowSkipException(f"{model.name} was not asked for")
             interval, days = params.interval(), _left(project, _prepared(project), "publish", model)
-            asked = {"versions": versions(model, interval), "knowledge": params.knowledge()}
-            return run_days("score", model, interval, days, **asked)
+            asked = {"versions": versions(model, interval), "data_view": params.data_view()}
+            return run_range_step("score", model, interval, days, **asked)
 
         @task(outlets=[predictions_asset(model)])
         def publish(scored: Json) -> Json:
             """Each day's batch whole, or not at all."""
             interval = params.interval()
-            asked = {"versions": versions(model, interval), "knowledge": params.knowledge()}
-            return run_days("publish", model, interval, _done(scored), mode=params.publish_mode(), **asked)
+            asked = {"versions": versions(model, interval), "data_view": params.data_view()}
+            return run_range_step("publish", model, interval, _done(scored), mode=params.publish_mode(), **asked)
 
         publish(score())
 
@@ -142,7 +146,7 @@ def _left(project: Project, days: Iterable[date], step: str, model: Model | None
 
 
 def _require_one_model_a_version() -> None:
-    version, names = params.param("model", "as_of"), params.param("models", [])
+    version, names = params.param("version", "champion"), params.param("models", [])
     if version.isdigit() and len(names) != 1:
         raise AirflowFailException(
             f"version {version} of which model? choose one of them in `models`, not {', '.join(names) or 'none'}"
@@ -167,14 +171,14 @@ def _report(project: Project, models: list[Model]) -> None:
     record_range(project, interval, settings(), done=not lines)
     if lines:
         more = [f"… and {len(lines) - 50} more; see the logs of the tasks"] if len(lines) > 50 else []
-        again = f"airflow dags clear {project.name}_reprocess --run-id '{get_current_context()['run_id']}' -y"
+        again = f"airflow dags clear {project.name}_backfill_range --run-id '{get_current_context()['run_id']}' -y"
         told = "\n".join([
             f"{project.name} {interval}: not all was done; what is not named here is committed:",
             *lines[:50],
             *more,
             f"after the cure, this does only those: {again}",
         ])
-        raise AirflowFailException(told) from NeedsAttention(told)  # whose text the alert may say
+        raise AirflowFailException(told) from ActionRequiredError(told)  # whose text the alert may say
 
 
 def _failures(models: list[Model]) -> dict[str, list[FailedDay]]:

@@ -17,17 +17,17 @@ import polars as pl
 import pytest
 
 from include.config.loading import load_project
-from include.core.errors import BadDelivery, NeedsAttention
+from include.core.errors import ActionRequiredError, DeliveryError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io.landing import Landing
-from include.operations import simulate as replay_module
+from include.operations import simulate as simulate_module
 from include.operations.simulate import (
     deliver,
     localise,
     make_frame,
-    replay,
+    simulate,
     source_day,
     source_flights,
     source_weather,
@@ -64,7 +64,7 @@ def make_settings(landing: str) -> Settings:
     return Settings.model_validate({"landing": landing, **unused})
 
 
-def land_one(project: Project, settings: Settings, frame: pl.DataFrame, **other: object) -> replay_module.Delivered:
+def land_one(project: Project, settings: Settings, frame: pl.DataFrame, **other: object) -> simulate_module.Delivered:
     """Deliver a frame as the schedule of DAY."""
     given = {"available_at": datetime(2026, 3, 1, 23, tzinfo=UTC), **other}
     return deliver(project, "schedule", DAY, frame, settings=settings, **given)  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ class TestMapping:
 
     def test_a_day_of_2013_is_itself(self, project: Project) -> None:
         """Against the package's own UTC hour, `time_hour`, which the loader does not use for flights."""
-        with zipfile.ZipFile(replay_module._source_folder() / "flights.csv.zip") as archive:
+        with zipfile.ZipFile(simulate_module._source_folder() / "flights.csv.zip") as archive:
             packaged = pl.read_csv(
                 archive.read("flights.csv"),
                 columns=["year", "month", "day", "carrier", "flight", "origin", "minute", "time_hour"],
@@ -154,7 +154,7 @@ class TestMapping:
 
     def test_weather_of_2013_is_itself(self, project: Project) -> None:
         """Every value, against the package; its columns stand in the order of project.yaml's."""
-        path = replay_module._source_folder() / "weather.csv"
+        path = simulate_module._source_folder() / "weather.csv"
         packaged = pl.read_csv(path, null_values=["NA", ""], infer_schema_length=None)
         values = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
         hour = pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC")
@@ -303,8 +303,8 @@ class TestClockChange:
                 origin=pl.lit("EWR"),
             )
         )
-        monkeypatch.setattr(replay_module, "_flights_by_day", lambda: {(source_day(day),): three})
-        replay_module._flights_of.cache_clear()
+        monkeypatch.setattr(simulate_module, "_flights_by_day", lambda: {(source_day(day),): three})
+        simulate_module._flights_of.cache_clear()
         try:
             for feed in ("schedule", "actuals"):
                 assert make_frame(project, feed, day).select("scheduled_departure", "dest").rows() == [
@@ -312,7 +312,7 @@ class TestClockChange:
                     (datetime(2026, 3, 8, 7, 30, tzinfo=UTC), "AAA"),
                 ]
         finally:
-            replay_module._flights_of.cache_clear()
+            simulate_module._flights_of.cache_clear()
 
     @pytest.mark.parametrize(
         ("feed", "day", "utc"),
@@ -332,16 +332,16 @@ class TestClockChange:
         assert usual_available_at(project, feed, day) == datetime.fromisoformat(utc)
 
     def test_every_file_is_there_before_the_cutoff_of_the_night_that_needs_it(self, project: Project) -> None:
-        for run_day in Interval(start=date(2013, 1, 2), end=date(2031, 1, 1)).days:
-            for feed, day in project.required(run_day).items():
-                assert usual_available_at(project, feed, day) < project.cutoff_at(run_day)
+        for run_date in Interval(start=date(2013, 1, 2), end=date(2031, 1, 1)).days:
+            for feed, day in project.required(run_date).items():
+                assert usual_available_at(project, feed, day) < project.cutoff_at(run_date)
 
 
 class TestFiles:
     def test_a_run_day_lands_its_own_schedule_and_weather_and_the_day_befores_actuals(
         self, project: Project, settings: Settings
     ) -> None:
-        result = replay(project, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
+        result = simulate(project, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
         wanted = ["schedule/2026-03-02", "weather/2026-03-02", "actuals/2026-03-01"]
         wanted += ["schedule/2026-03-03", "weather/2026-03-03", "actuals/2026-03-02"]
         names = [f"flights/{place}/{place.split('/')[0]}.csv.gz" for place in wanted]
@@ -351,14 +351,14 @@ class TestFiles:
 
     def test_nothing_of_days_before_the_first(self, project: Project, settings: Settings) -> None:
         assert project.first_day == date(2013, 1, 1)
-        assert replay(project, Interval.of(date(2012, 12, 31)), settings).skipped
+        assert simulate(project, Interval.of(date(2012, 12, 31)), settings).skipped
         assert not Path(settings.landing).exists()
-        replay(project, Interval.of(date(2013, 1, 1)), settings)
+        simulate(project, Interval.of(date(2013, 1, 1)), settings)
         assert {name.split("/")[1] for name in files_below(settings)} == {"schedule", "weather"}
 
     @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
     def test_columns_and_values_are_as_declared(self, project: Project, settings: Settings, feed: str) -> None:
-        replay(project, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
+        simulate(project, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
         header, *lines = gzip.decompress(file_of(settings, feed, DAY).read_bytes()).decode().splitlines()
         columns = project.feeds[feed].columns
         assert header.split(",") == list(columns)
@@ -380,7 +380,7 @@ class TestFiles:
         assert filled == set(columns)
 
     def test_missing_values_are_empty(self, project: Project, settings: Settings) -> None:
-        replay(project, Interval.of(DAY + timedelta(days=1)), settings)
+        simulate(project, Interval.of(DAY + timedelta(days=1)), settings)
         written = gzip.decompress(file_of(settings, "actuals", DAY).read_bytes()).decode()
         cancelled = make_frame(project, "actuals", DAY)["dep_delay_minutes"].null_count()
         assert cancelled > 0
@@ -399,7 +399,7 @@ class TestFiles:
         assert make_frame(project, "actuals", day).height == source_flights().filter(day=source_day(day)).height
 
     def test_the_schedule_never_tells_the_aircraft(self, project: Project, settings: Settings) -> None:
-        replay(project, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
+        simulate(project, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
         tailnums = make_frame(project, "actuals", DAY)["tailnum"].drop_nulls().unique()
         assert tailnums.len() > 100
         written = gzip.decompress(file_of(settings, "schedule", DAY).read_bytes()).decode()
@@ -415,7 +415,7 @@ class TestFiles:
         assert flight["contact_email"] == "frank.evans216@example.org"
 
     def test_sidecar_tells_the_file(self, project: Project, settings: Settings) -> None:
-        replay(project, Interval.of(DAY), settings)
+        simulate(project, Interval.of(DAY), settings)
         for feed, day in project.required(DAY).items():
             path = file_of(settings, feed, day)
             content = path.read_bytes()
@@ -431,7 +431,7 @@ class TestFiles:
 
     def test_same_bytes_in_another_process(self, project: Project, settings: Settings, tmp_path: Path) -> None:
         """With another seed of `hash`, as on another day; and again in this one."""
-        replay(project, Interval.of(DAY), settings)
+        simulate(project, Interval.of(DAY), settings)
         again = make_settings(str(tmp_path / "again"))
         code = (
             "from datetime import date; from include.config.loading import load_project;"
@@ -442,7 +442,7 @@ class TestFiles:
         required = [name for name, field in Settings.model_fields.items() if field.is_required()]
         variables = {f"NIGHTLY_{name}".upper(): "unused" for name in required}
         variables |= {"NIGHTLY_LANDING": again.landing, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
-        root = Path(replay_module.__file__).parents[2]
+        root = Path(simulate_module.__file__).parents[2]
         subprocess.run([sys.executable, "-c", code], env={**os.environ, **variables}, cwd=root, check=True)
         assert files_below(again) == files_below(settings)
 
@@ -452,8 +452,8 @@ class TestFiles:
         assert header[3:8] == bytes(5)
 
     def test_over_364_days_is_refused(self, project: Project, settings: Settings) -> None:
-        with pytest.raises(NeedsAttention, match=r"365 days.*repeat after 364.*Replay at most 364 days"):
-            replay(project, Interval(start=DAY, end=DAY + timedelta(days=364)), settings)
+        with pytest.raises(ActionRequiredError, match=r"365 days.*repeat after 364.*Replay at most 364 days"):
+            simulate(project, Interval(start=DAY, end=DAY + timedelta(days=364)), settings)
         assert not Path(settings.landing).exists()
 
     def test_364_days_are_not(self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,21 +463,23 @@ class TestFiles:
             asked.append((feed, day))
             return pl.DataFrame({"x": [1]})
 
-        monkeypatch.setattr(replay_module, "make_frame", frame)
-        result = replay(project, Interval(start=DAY, end=DAY + timedelta(days=363)), settings)
+        monkeypatch.setattr(simulate_module, "make_frame", frame)
+        result = simulate(project, Interval(start=DAY, end=DAY + timedelta(days=363)), settings)
         assert len(asked) == len(set(asked)) == 3 * 364 == result.landed
 
     def test_only_sample_projects(self, project: Project, settings: Settings) -> None:
-        with pytest.raises(NeedsAttention, match="flights is not a sample project"):
-            replay(project.model_copy(update={"replay": False}), Interval.of(DAY), settings)
+        with pytest.raises(ActionRequiredError, match="flights is not a sample project"):
+            simulate(project.model_copy(update={"simulate": False}), Interval.of(DAY), settings)
 
     def test_a_column_that_the_sample_lacks_is_named(self, project: Project) -> None:
         feed = project.feeds["weather"]
         other = feed.model_copy(update={"columns": {**feed.columns, "temperature_c": feed.columns["temperature_f"]}})
         changed = project.model_copy(update={"feeds": {**project.feeds, "weather": other}})
-        with pytest.raises(NeedsAttention, match=r"no column 'temperature_c' of weather; did you mean 'temperature_f'"):
+        with pytest.raises(
+            ActionRequiredError, match=r"no column 'temperature_c' of weather; did you mean 'temperature_f'"
+        ):
             make_frame(changed, "weather", DAY)
-        with pytest.raises(NeedsAttention, match=r"no feed 'wether' of flights; did you mean 'weather'"):
+        with pytest.raises(ActionRequiredError, match=r"no feed 'wether' of flights; did you mean 'weather'"):
             make_frame(project, "wether", DAY)
 
 
@@ -485,11 +487,11 @@ class TestDelivery:
     FRAME = pl.DataFrame({"carrier": ["UA", None], "flight": [1, 2], "late": [True, None]})
 
     def test_again_is_no_change(self, project: Project, settings: Settings) -> None:
-        replay(project, Interval.of(DAY), settings)
+        simulate(project, Interval.of(DAY), settings)
         before = files_below(settings)
         path = file_of(settings, "schedule", DAY)
         stats = [(p.stat().st_ino, p.stat().st_mtime_ns) for p in (path, path.with_name(f"{path.name}.json"))]
-        result = replay(project, Interval.of(DAY), settings)
+        result = simulate(project, Interval.of(DAY), settings)
         assert (result.landed, result.unchanged) == (0, 3)
         assert files_below(settings) == before
         assert [(p.stat().st_ino, p.stat().st_mtime_ns) for p in (path, path.with_name(f"{path.name}.json"))] == stats
@@ -498,15 +500,15 @@ class TestDelivery:
         land_one(project, settings, self.FRAME)
         before = files_below(settings)
         with pytest.raises(
-            BadDelivery, match=r"schedule\.csv\.gz is there already, with other content; .*another name"
+            DeliveryError, match=r"schedule\.csv\.gz is there already, with other content; .*another name"
         ):
-            replay(project, Interval.of(DAY), settings)
+            simulate(project, Interval.of(DAY), settings)
         assert before.items() <= files_below(settings).items()
 
     def test_the_same_file_with_another_time_is_refused(self, project: Project, settings: Settings) -> None:
         land_one(project, settings, self.FRAME)
         before = files_below(settings)
-        with pytest.raises(BadDelivery, match=r"says available_at 2026-03-01 23:00.*, not 2026-03-02 12:00"):
+        with pytest.raises(DeliveryError, match=r"says available_at 2026-03-01 23:00.*, not 2026-03-02 12:00"):
             land_one(project, settings, self.FRAME, available_at=datetime(2026, 3, 2, 12, tzinfo=UTC))
         assert files_below(settings) == before
 
@@ -518,7 +520,7 @@ class TestDelivery:
         path = file_of(settings, "schedule", DAY).with_name("schedule.csv.gz.json")
         path.unlink() if content is None else path.write_bytes(content)
         before = files_below(settings)
-        with pytest.raises(BadDelivery, match="without its sidecar" if content is None else "is no sidecar"):
+        with pytest.raises(DeliveryError, match="without its sidecar" if content is None else "is no sidecar"):
             land_one(project, settings, self.FRAME)
         assert files_below(settings) == before
 
@@ -528,7 +530,7 @@ class TestDelivery:
     def test_a_file_that_is_no_gzip_is_refused(self, project: Project, settings: Settings, content: bytes) -> None:
         land_one(project, settings, self.FRAME)
         file_of(settings, "schedule", DAY).write_bytes(content)
-        with pytest.raises(BadDelivery, match="with other content"):
+        with pytest.raises(DeliveryError, match="with other content"):
             land_one(project, settings, self.FRAME)
         assert file_of(settings, "schedule", DAY).read_bytes() == content
 
@@ -589,7 +591,7 @@ class TestDelivery:
         assert not any(fnmatch(name, project.feeds["schedule"].path.format(day="*")) for name in seen)
 
     def test_a_correction_is_another_object_of_the_same_day(self, project: Project, settings: Settings) -> None:
-        replay(project, Interval.of(DAY), settings)
+        simulate(project, Interval.of(DAY), settings)
         corrected_at = datetime(2026, 3, 2, 21, 30, tzinfo=UTC)
         frame = make_frame(project, "schedule", DAY).head(10)
         correction = land_one(project, settings, frame, name="correction-1", available_at=corrected_at)
@@ -600,7 +602,7 @@ class TestDelivery:
         assert found[0].uri == correction.uri
         assert landing.available_at(found[0]) == corrected_at
         assert landing.available_at(found[1]) == usual_available_at(project, "schedule", DAY)
-        assert replay(project, Interval.of(DAY), settings).landed == 0
+        assert simulate(project, Interval.of(DAY), settings).landed == 0
 
     def test_frames_are_written_as_they_are(self, project: Project, settings: Settings) -> None:
         """Drills land broken files: wrong columns, unreadable values; times of any zone become UTC."""
@@ -624,12 +626,12 @@ class TestDelivery:
     def test_names_that_would_leave_the_folder_are_refused(
         self, project: Project, settings: Settings, name: str
     ) -> None:
-        with pytest.raises(NeedsAttention, match=re.escape(f"{name!r} cannot stand for the *")):
+        with pytest.raises(ActionRequiredError, match=re.escape(f"{name!r} cannot stand for the *")):
             land_one(project, settings, self.FRAME, name=name)
         assert not Path(settings.landing).exists()
 
     def test_unknown_feed(self, project: Project, settings: Settings) -> None:
-        with pytest.raises(NeedsAttention, match="flights has no feed 'schedul'; did you mean 'schedule'"):
+        with pytest.raises(ActionRequiredError, match="flights has no feed 'schedul'; did you mean 'schedule'"):
             deliver(
                 project, "schedul", DAY, self.FRAME, available_at=datetime(2026, 3, 1, tzinfo=UTC), settings=settings
             )
@@ -649,14 +651,14 @@ class TestDelivery:
         monkeypatch.setattr(type(store), "pipe_file", spy)
         settings = make_settings("memory://bucket/landing")
         try:
-            assert replay(project, Interval.of(DAY), settings).landed == 3
+            assert simulate(project, Interval.of(DAY), settings).landed == 3
             folder = f"/bucket/landing/flights/schedule/{DAY}"
             assert order[:2] == [f"{folder}/schedule.csv.gz.json", f"{folder}/schedule.csv.gz"]
             assert (
                 json.loads(store.cat_file(order[0]))["sha256"] == hashlib.sha256(store.cat_file(order[1])).hexdigest()
             )
-            assert replay(project, Interval.of(DAY), settings).unchanged == 3
-            with pytest.raises(BadDelivery):
+            assert simulate(project, Interval.of(DAY), settings).unchanged == 3
+            with pytest.raises(DeliveryError):
                 land_one(project, settings, self.FRAME)
         finally:
             store.rm("/bucket", recursive=True)

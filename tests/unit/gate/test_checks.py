@@ -13,18 +13,18 @@ from sklearn.metrics import log_loss
 from include.config.loading import load_model
 from include.config.model import Model
 from include.core.records import Check
-from include.core.threshold import Bound
+from include.core.threshold import Threshold
 from include.gate import checks as gate
-from include.gate.checks import Evidence, Scored
+from include.gate.checks import Evidence, HoldoutScores
 from include.gate.config import Gate, Group, Slices
 
 ROWS, DAYS = 6000, 12
 RULES = Gate(
     min_rows=3000,
-    quality=(Bound(metric="roc_auc", at_least=0.65),),
+    quality=(Threshold(metric="roc_auc", at_least=0.65),),
     calibration_gap=0.05,
     calibration_error=0.08,
-    better_than_trivial=0.02,
+    better_than_dummy=0.02,
     linear="linear",
     not_worse_than_linear=0.01,
     not_worse_than_champion=0.01,
@@ -37,22 +37,22 @@ RULES = Gate(
     ),
     changed_decisions=0.2,
     score_shift=0.08,
-    too_good=Bound(metric="roc_auc", at_most=0.95),
+    leakage=Threshold(metric="roc_auc", at_most=0.95),
     microseconds_per_row=100,
     megabytes=10,
 )
-CLASSIFICATION = load_model("late_arrival").model_copy(update={"gate": RULES})
-REGRESSION = CLASSIFICATION.model_copy(
+BINARY = load_model("late_arrival").model_copy(update={"gate": RULES})
+REGRESSION = BINARY.model_copy(
     update={
         "task": "regression",
         "gate": RULES.model_copy(
             update={
-                "quality": (Bound(metric="mae", at_most=12.0),),
+                "quality": (Threshold(metric="mae", at_most=12.0),),
                 "calibration_gap": 3.0,
                 "calibration_error": None,
                 "decision_change": 10.0,
                 "score_shift": 6.0,
-                "too_good": Bound(metric="r2", at_most=0.95),
+                "leakage": Threshold(metric="r2", at_most=0.95),
             }
         ),
     }
@@ -70,9 +70,9 @@ def good(**changes: Any) -> Evidence:
         truth=(rng.random(ROWS) < rate).astype(float),
         labels=pl.DataFrame({"origin": rng.choice(["EWR", "JFK"], ROWS), "carrier": carriers}),
         fitted_truth=(rng.random(ROWS) < rate).astype(float),
-        challenger=Scored("version 2", rate, CLASSIFICATION.features),
-        linear=Scored("linear", np.clip(rate * 0.9 + 0.03, 0, 1), CLASSIFICATION.features),
-        champion=Scored("champion 1", np.clip(rate * 0.95 + 0.015, 0, 1), CLASSIFICATION.features),
+        challenger=HoldoutScores("version 2", rate, BINARY.features),
+        linear=HoldoutScores("linear", np.clip(rate * 0.9 + 0.03, 0, 1), BINARY.features),
+        champion=HoldoutScores("champion 1", np.clip(rate * 0.95 + 0.015, 0, 1), BINARY.features),
         champion_saw=date(2013, 2, 20),
         microseconds_per_row=8.0,
         megabytes=0.5,
@@ -88,9 +88,9 @@ def good_regression(**changes: Any) -> Evidence:
         before,
         truth=expected + rng.normal(0, 12, ROWS),
         fitted_truth=expected + rng.normal(0, 12, ROWS),
-        challenger=Scored("version 2", expected, CLASSIFICATION.features),
-        linear=Scored("linear", expected * 0.9, CLASSIFICATION.features),
-        champion=Scored("champion 1", expected * 0.95, CLASSIFICATION.features),
+        challenger=HoldoutScores("version 2", expected, BINARY.features),
+        linear=HoldoutScores("linear", expected * 0.9, BINARY.features),
+        champion=HoldoutScores("champion 1", expected * 0.95, BINARY.features),
     )
     return dataclasses.replace(evidence, **changes)
 
@@ -109,17 +109,17 @@ def measured(checks: tuple[Check, ...], name: str, subject: str | None = None) -
 
 
 def test_a_good_model_passes_every_check() -> None:
-    for model, evidence in ((CLASSIFICATION, good()), (REGRESSION, good_regression())):
-        checks = gate.judge(model, evidence)
+    for model, evidence in ((BINARY, good()), (REGRESSION, good_regression())):
+        checks = gate.run_checks(model, evidence)
         assert failed(checks) == []
         assert list(dict.fromkeys(c.name for c in checks)) == [
-            *("enough rows", "absolute quality", "calibration", "trivial baseline", "linear baseline", "champion"),
-            *("slice", "differential", "too good to be true", "scoring time", "size", "signature"),
+            *("enough rows", "absolute quality", "calibration", "dummy baseline", "linear baseline", "champion"),
+            *("slice", "differential", "leakage", "scoring time", "size", "signature"),
         ]
 
 
 def test_without_a_champion_the_absolute_checks_remain() -> None:
-    checks = gate.judge(CLASSIFICATION, good(champion=None, champion_saw=None))
+    checks = gate.run_checks(BINARY, good(champion=None, champion_saw=None))
     assert failed(checks) == []
     assert {"champion", "differential"}.isdisjoint(c.name for c in checks)
 
@@ -208,7 +208,7 @@ def huge(evidence: Evidence) -> dict[str, Any]:
 
 
 def other_inputs(evidence: Evidence) -> dict[str, Any]:
-    return {"challenger": dataclasses.replace(evidence.challenger, columns=(*CLASSIFICATION.features, "tail"))}
+    return {"challenger": dataclasses.replace(evidence.challenger, columns=(*BINARY.features, "tail"))}
 
 
 def few_rows(evidence: Evidence) -> dict[str, Any]:
@@ -227,20 +227,20 @@ def few_rows(evidence: Evidence) -> dict[str, Any]:
         (
             shuffled,
             "absolute quality",
-            ["calibration", "trivial baseline", "linear baseline", "champion", "slice", "differential"],
+            ["calibration", "dummy baseline", "linear baseline", "champion", "slice", "differential"],
         ),
         (too_high, "calibration", ["linear baseline", "champion"]),
-        (too_sure, "calibration", ["trivial baseline", "linear baseline", "champion", "slice", "differential"]),
+        (too_sure, "calibration", ["dummy baseline", "linear baseline", "champion", "slice", "differential"]),
         (
             constant,
-            "trivial baseline",
+            "dummy baseline",
             ["absolute quality", "linear baseline", "champion", "differential"],
         ),
         (under_the_linear, "linear baseline", []),
         (under_the_champion, "champion", []),
         (wrong_for_the_small, "slice", []),
         (another_mind, "differential", []),
-        (leaking, "too good to be true", []),
+        (leaking, "leakage", []),
         (slow, "scoring time", []),
         (huge, "size", []),
         (other_inputs, "signature", []),
@@ -251,7 +251,7 @@ def test_each_check_rejects_the_model_that_is_bad_in_its_way(
     planted: Callable[[Evidence], dict[str, Any]], check: str, implied: list[str]
 ) -> None:
     evidence = good()
-    checks = gate.judge(CLASSIFICATION, dataclasses.replace(evidence, **planted(evidence)))
+    checks = gate.run_checks(BINARY, dataclasses.replace(evidence, **planted(evidence)))
     assert sorted(failed(checks)) == sorted([check, *implied])
     assert all(c.sentence for c in checks)
 
@@ -263,24 +263,24 @@ def test_each_check_rejects_the_model_that_is_bad_in_its_way(
         (
             lambda e: score(e, lambda s: np.full(len(s), 5.0)),
             "absolute quality",
-            ["trivial baseline", "linear baseline", "champion", "slice", "differential"],
+            ["dummy baseline", "linear baseline", "champion", "slice", "differential"],
         ),
-        (lambda e: score(e, lambda _: e.truth), "too good to be true", ["differential"]),
+        (lambda e: score(e, lambda _: e.truth), "leakage", ["differential"]),
     ],
 )
 def test_regression_is_held_against_its_own_checks(
     planted: Callable[[Evidence], dict[str, Any]], check: str, implied: list[str]
 ) -> None:
     evidence = good_regression()
-    checks = gate.judge(REGRESSION, dataclasses.replace(evidence, **planted(evidence)))
+    checks = gate.run_checks(REGRESSION, dataclasses.replace(evidence, **planted(evidence)))
     assert set(failed(checks)) - {"slice"} == {check, *implied} - {"slice"}
 
 
 # --- what cannot be measured ------------------------------------------------------------------------------------------
 
 MEASURED_BY_SCORES = {
-    *("enough rows", "absolute quality", "calibration", "trivial baseline", "linear baseline", "champion", "slice"),
-    *("differential", "too good to be true"),
+    *("enough rows", "absolute quality", "calibration", "dummy baseline", "linear baseline", "champion", "slice"),
+    *("differential", "leakage"),
 }
 
 
@@ -288,16 +288,16 @@ def test_without_a_row_nothing_that_is_measured_on_rows_passes() -> None:
     evidence = good()
     none = few_rows(evidence)
     none = {
-        name: value[:0] if not isinstance(value, Scored) else dataclasses.replace(value, score=value.score[:0])
+        name: value[:0] if not isinstance(value, HoldoutScores) else dataclasses.replace(value, score=value.score[:0])
         for name, value in none.items()
     }
-    assert set(failed(gate.judge(CLASSIFICATION, dataclasses.replace(evidence, **none)))) == MEASURED_BY_SCORES
+    assert set(failed(gate.run_checks(BINARY, dataclasses.replace(evidence, **none)))) == MEASURED_BY_SCORES
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_one_score_that_is_no_number_fails_all_that_rests_on_scores(bad: float) -> None:
     evidence = good()
-    checks = gate.judge(CLASSIFICATION, dataclasses.replace(evidence, **score(evidence, lambda s: np.r_[bad, s[1:]])))
+    checks = gate.run_checks(BINARY, dataclasses.replace(evidence, **score(evidence, lambda s: np.r_[bad, s[1:]])))
     passed = {c.name for c in checks if c.passed}
     # slices are measured each by itself: the one with the row has no loss either
     assert passed.isdisjoint(MEASURED_BY_SCORES - {"enough rows"})
@@ -309,40 +309,40 @@ def test_a_champion_that_cannot_be_compared_with_is_no_reason_to_pass(bad: float
     evidence = good()
     assert evidence.champion is not None
     champion = dataclasses.replace(evidence.champion, score=np.r_[evidence.champion.score[1:], bad])
-    checks = gate.judge(CLASSIFICATION, dataclasses.replace(evidence, champion=champion))
+    checks = gate.run_checks(BINARY, dataclasses.replace(evidence, champion=champion))
     assert failed(checks) == ["champion", "differential"]
     lost = dataclasses.replace(evidence, champion=None, missing={"champion": "the features lack wind"})
-    checks = gate.judge(CLASSIFICATION, lost)
+    checks = gate.run_checks(BINARY, lost)
     assert failed(checks) == ["champion", "differential"]
     assert "the features lack wind" in next(c.sentence for c in checks if c.name == "champion")
 
 
 def test_a_linear_baseline_that_is_not_there_is_no_reason_to_pass() -> None:
-    checks = gate.judge(CLASSIFICATION, good(linear=None, missing={"linear": "it was not fitted"}))
+    checks = gate.run_checks(BINARY, good(linear=None, missing={"linear": "it was not fitted"}))
     assert failed(checks) == ["linear baseline"]
 
 
 @pytest.mark.parametrize("name", ["microseconds_per_row", "megabytes"])
 @pytest.mark.parametrize("value", [None, np.nan, np.inf])
 def test_a_figure_that_is_missing_fails(name: str, value: float | None) -> None:
-    assert len(failed(gate.judge(CLASSIFICATION, good(**{name: value})))) == 1
+    assert len(failed(gate.run_checks(BINARY, good(**{name: value})))) == 1
 
 
 def test_outcomes_of_one_class_have_no_auc() -> None:
-    checks = gate.judge(CLASSIFICATION, good(truth=np.zeros(ROWS)))
+    checks = gate.run_checks(BINARY, good(truth=np.zeros(ROWS)))
     assert measured(checks, "absolute quality") is None
-    assert {"absolute quality", "too good to be true"} <= set(failed(checks))
+    assert {"absolute quality", "leakage"} <= set(failed(checks))
 
 
 def test_a_column_without_a_slice_that_is_large_enough_fails() -> None:
     rules = RULES.model_copy(update={"slices": RULES.slices.model_copy(update={"min_rows": ROWS})})
-    checks = gate.judge(CLASSIFICATION.model_copy(update={"gate": rules}), good())
+    checks = gate.run_checks(BINARY.model_copy(update={"gate": rules}), good())
     assert [(c.name, c.subject) for c in checks if not c.passed] == [("slice", "origin"), ("slice", "size")]
 
 
 def test_a_small_slice_is_not_judged_by_itself() -> None:
     labels = good().labels.with_columns(origin=pl.Series(["LGA"] * 199 + ["EWR"] * (ROWS - 199)))
-    checks = gate.judge(CLASSIFICATION, good(labels=labels))
+    checks = gate.run_checks(BINARY, good(labels=labels))
     assert [c.subject for c in checks if c.name == "slice"] == ["origin=EWR", "size=large", "size=small"]
 
 
@@ -356,12 +356,12 @@ def test_days_that_the_champion_was_fitted_on_are_left_out() -> None:
     seen = date(2013, 3, 1) + timedelta(days=5)
     rows = np.where(evidence.days <= np.datetime64(seen), evidence.truth * 0.98 + 0.01, evidence.champion.score)
     champion = dataclasses.replace(evidence.champion, score=rows)
-    unfair = gate.judge(CLASSIFICATION, dataclasses.replace(evidence, champion=champion))
+    unfair = gate.run_checks(BINARY, dataclasses.replace(evidence, champion=champion))
     assert "champion" in failed(unfair)
-    fair = gate.judge(CLASSIFICATION, dataclasses.replace(evidence, champion=champion, champion_saw=seen))
+    fair = gate.run_checks(BINARY, dataclasses.replace(evidence, champion=champion, champion_saw=seen))
     assert "champion" not in failed(fair)
     one_more = seen + timedelta(days=1)
-    too_few = gate.judge(CLASSIFICATION, dataclasses.replace(evidence, champion=champion, champion_saw=one_more))
+    too_few = gate.run_checks(BINARY, dataclasses.replace(evidence, champion=champion, champion_saw=one_more))
     assert "champion" in failed(too_few)
     assert "2,500 rows of days that neither saw, 3,000 are needed" in next(
         c.sentence for c in too_few if c.name == "champion"
@@ -390,17 +390,17 @@ def test_worst_difference_is_the_same_again_and_wants_rows() -> None:
 
 def test_loss_by_row_is_what_the_metric_is_the_mean_of() -> None:
     evidence = good()
-    rows = gate.loss_by_row(CLASSIFICATION, evidence.truth, evidence.challenger.score)
+    rows = gate.loss_by_row(BINARY, evidence.truth, evidence.challenger.score)
     assert rows.mean() == pytest.approx(log_loss(evidence.truth, evidence.challenger.score))
-    assert np.isfinite(gate.loss_by_row(CLASSIFICATION, np.array([0.0, 1.0]), np.array([1.0, 0.0]))).all()
+    assert np.isfinite(gate.loss_by_row(BINARY, np.array([0.0, 1.0]), np.array([1.0, 0.0]))).all()
 
 
 def test_inputs_may_change_when_that_is_declared() -> None:
     evidence = good()
     assert evidence.champion is not None
     older = dataclasses.replace(evidence.champion, columns=evidence.champion.columns[1:])
-    checks = gate.judge(CLASSIFICATION, dataclasses.replace(evidence, champion=older))
+    checks = gate.run_checks(BINARY, dataclasses.replace(evidence, champion=older))
     assert failed(checks) == ["signature"]
     assert "set gate.inputs_may_change" in checks[-1].sentence
-    meant: Model = CLASSIFICATION.model_copy(update={"gate": RULES.model_copy(update={"inputs_may_change": True})})
-    assert failed(gate.judge(meant, dataclasses.replace(evidence, champion=older))) == []
+    meant: Model = BINARY.model_copy(update={"gate": RULES.model_copy(update={"inputs_may_change": True})})
+    assert failed(gate.run_checks(meant, dataclasses.replace(evidence, champion=older))) == []
