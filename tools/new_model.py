@@ -46,7 +46,7 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
     if like is not None and like not in others:
         raise ActionRequiredError(f"LIKE={like}: {project} has no such model{nearest(like, others)}")
     model = load_model(like or others[0])
-    task = model.problem_type if model.outcome == outcome else _task(config.outcomes[outcome].sql)
+    problem_type = model.problem_type if model.outcome == outcome else _problem_type(config.outcomes[outcome].sql)
     about = config.outcomes[outcome].description or outcome
     values = {
         **{
@@ -56,7 +56,7 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
         "project": project,
         "outcome": outcome,
         "owner": model.owner,
-        "task": task,
+        "problem_type": problem_type,
         "about": about,
         "title": name.replace("_", " ").capitalize(),
         "question": f"{name.replace('_', ' ').capitalize()}: {about}",
@@ -89,7 +89,7 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
     return folder
 
 
-def _task(sql: str) -> str:
+def _problem_type(sql: str) -> str:
     """An outcome that is made of 1 and 0 is a class; anything else is a number."""
     values = set(re.findall(r"(?:THEN|ELSE)\s+([\d.]+)", sql, flags=re.IGNORECASE))
     return "binary" if values and values <= {"0", "1", "0.0", "1.0"} else "regression"

@@ -414,7 +414,7 @@ def test_a_few_nights_are_replayed(drill: Drill) -> None:
     drill.begin(prepared=True)
     drill.prepared_day(SCORE, ends="success")
     seen = _published(drill)
-    simulate, replace, back = drill.written("replay-a-night", "A few nights")
+    simulate, replace, back = drill.written("backfill-a-day", "A few nights")
     assert drill.type(simulate).count("✓ 2 days succeeded") == 4
     assert _published(drill) == seen
     drill.type(replace)
@@ -422,15 +422,15 @@ def test_a_few_nights_are_replayed(drill: Drill) -> None:
     drill.type(back)
     assert not any(day.startswith(str(RUN_DATE)) for day in _published(drill))
     drill.type(f"python -m include.cli publish --model {MODEL} --start {RUN_DATE}")
-    drill.cured("replay-a-night")
+    drill.cured("backfill-a-day")
 
 
 def test_a_long_range_is_replayed(drill: Drill) -> None:
     drill.begin(prepared=True)
-    [redo] = drill.written("replay-a-night", "A long range")
+    [redo] = drill.written("backfill-a-day", "A long range")
     drill.type(redo)
     assert drill.ended(REPROCESS, "redo-2013") == "success"
-    drill.cured("replay-a-night")
+    drill.cured("backfill-a-day")
 
 
 def test_a_correction_came_later(drill: Drill) -> None:
@@ -440,12 +440,12 @@ def test_a_correction_came_later(drill: Drill) -> None:
     at = PROJECT.cutoff_at(RUN_DATE + timedelta(days=3))
     day = BEFORE - timedelta(days=1)
     deliver(PROJECT, "actuals", day, rows, available_at=at, settings=drill.settings, name="corrected")
-    [outdated] = drill.written("replay-a-night", "What was corrected since")
+    [outdated] = drill.written("backfill-a-day", "What was corrected since")
     said = drill.type(outdated, code=1)
     for n, command in enumerate(line for line in said.splitlines() if line.startswith("airflow dags trigger")):
         drill.type(f"{command} --run-id stale-{n}")
         assert drill.ended(REPROCESS, f"stale-{n}") == "success"
-    drill.cured("replay-a-night")
+    drill.cured("backfill-a-day")
 
 
 def test_everything_is_lost_but_landing(drill: Drill) -> None:
@@ -454,13 +454,13 @@ def test_everything_is_lost_but_landing(drill: Drill) -> None:
     seen = _published(drill)
     decide = f"--model {MODEL} --version 1 --from-day {RUN_DATE + timedelta(days=1)} --by Ada --why storms"
     drill.type(f"python -m include.cli promote {decide} --force")
-    promotions, first, then = drill.written("replay-a-night", "From landing alone")
+    promotions, first, then = drill.written("backfill-a-day", "From landing alone")
     drill.type(promotions)
     drill.wipe()
     drill.type(first)
     assert drill.ended(REPROCESS, "restore") == "success"
     drill.type(then)
-    drill.cured("replay-a-night")
+    drill.cured("backfill-a-day")
     assert _published(drill) == seen
 
 

@@ -47,7 +47,7 @@ def publish(settings: Settings, day: date, version: int) -> None:
     """A published batch without rows."""
     batch = "00000000-0000-0000-0000-000000000001"
     statements = """
-        INSERT INTO models VALUES ('late_arrival', 'flights', 'late_arrival', 'classification', 't', 'o');
+        INSERT INTO models VALUES ('late_arrival', 'flights', 'late_arrival', 'binary', 't', 'o');
         INSERT INTO batches (batch_id, model, day, model_version, rows, digest, as_of, run_id)
             VALUES (:batch, 'late_arrival', :day, :version, 0, repeat('0', 64), now(), 'test');
         INSERT INTO published VALUES ('late_arrival', :day, :batch, 'test', now());

@@ -198,9 +198,9 @@ class TestModel:
             (
                 "gate.quality",
                 [{"metric": "roc_auk", "at_least": 0.6}],
-                "gate: classification has no metric 'roc_auk'; did you mean 'roc_auc'?",
+                "gate: binary has no metric 'roc_auk'; did you mean 'roc_auc'?",
             ),
-            ("gate.quality", [{"metric": "mae", "at_most": 1}], "gate: classification has no metric 'mae'"),
+            ("gate.quality", [{"metric": "mae", "at_most": 1}], "gate: binary has no metric 'mae'"),
             ("gate.quality", [], "gate.quality: Tuple should have at least 1 item"),
             ("gate.leakage", {"metric": "roc_auc"}, "gate.leakage: roc_auc: exactly one of at_least and at_most"),
             ("gate.slices.by", ["carier"], "gate.slices.by: no feature or group 'carier'; did you mean 'carrier'?"),
@@ -210,8 +210,8 @@ class TestModel:
                 {"carrier_size": {"of": "month", "values": {"a": ["1"]}, "otherwise": "b"}},
                 "gate.slices.groups.carrier_size: of: no categorical feature 'month'",
             ),
-            ("gate.calibration_error", None, "gate.calibration_error: is needed for classification"),
-            ("gate.decision_change", 5, "gate.decision_change: means nothing for classification"),
+            ("gate.calibration_error", None, "gate.calibration_error: is needed for binary"),
+            ("gate.decision_change", 5, "gate.decision_change: means nothing for binary"),
             (
                 "gate.not_worse_than_champion",
                 float("inf"),
@@ -233,12 +233,12 @@ class TestModel:
             (
                 "monitor.rules",
                 [{**AUC, "metric": "roc_acu"}],
-                "monitor.rules: classification has no metric 'roc_acu'; did you mean 'roc_auc'?",
+                "monitor.rules: binary has no metric 'roc_acu'; did you mean 'roc_auc'?",
             ),
             (
                 "monitor.rules",
                 [{**AUC, "metric": "mae"}],
-                "monitor.rules: classification has no metric 'mae'; there is log_loss, brier",
+                "monitor.rules: binary has no metric 'mae'; there is log_loss, brier",
             ),
             (
                 "monitor.rules",

@@ -8,7 +8,7 @@ from tools.stack import ROOT
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
 HEADINGS = ["Severity", "Safe to run again", "First checks", "Mend it", "Cured when"]
-OTHERS = {"README", "replay-a-night"}
+OTHERS = {"README", "backfill-a-day"}
 PAGES = sorted(path.stem for path in RUNBOOKS.glob("*.md") if path.stem not in OTHERS)
 LINKS = re.compile(r"\]\(([^)#]+\.md)")
 
@@ -25,7 +25,7 @@ def test_a_page_is_short_and_says_what_on_call_asks(page: str) -> None:
 
 def test_the_index_and_its_links_lead_somewhere() -> None:
     index = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
-    assert sorted(set(LINKS.findall(index))) == sorted(f"{page}.md" for page in [*PAGES, "replay-a-night"])
+    assert sorted(set(LINKS.findall(index))) == sorted(f"{page}.md" for page in [*PAGES, "backfill-a-day"])
     for path in (*RUNBOOKS.glob("*.md"), ROOT / "README.md", ROOT / "docs" / "concepts.md"):
         for link in LINKS.findall(path.read_text(encoding="utf-8")):
             if not link.startswith("http"):
