@@ -259,12 +259,12 @@ def test_a_backfill_leaves_what_readers_saw_unless_told(
 @pytest.mark.parametrize(
     ("dag_id", "asked"),
     [
-        ("flights_prepare", {"day", "as_of"}),
+        ("flights_prepare", {"day", "data"}),
         ("flights_monitor", {"day"}),
         ("flights_simulate", {"day"}),
-        ("late_arrival_train", {"day", "as_of", "displace_newer"}),
-        ("late_arrival_score", {"day", "as_of", "model", "publish"}),
-        ("flights_backfill_range", {"start", "end", "as_of", "models", "model", "publish"}),
+        ("late_arrival_train", {"day", "data", "displace_newer"}),
+        ("late_arrival_score", {"day", "data", "version", "publish"}),
+        ("flights_backfill_range", {"start", "end", "data", "models", "version", "publish"}),
     ],
 )
 def test_each_form_says_what_it_asks_for(dag_id: str, asked: set[str], bag: Any) -> None:
@@ -279,9 +279,9 @@ def test_each_form_says_what_it_asks_for(dag_id: str, asked: set[str], bag: Any)
 @pytest.mark.parametrize(
     ("dag_id", "name", "right", "wrong"),
     [
-        ("flights_prepare", "as_of", ["point_in_time", "latest"], ["tonight", None, ""]),
+        ("flights_prepare", "data", ["point_in_time", "latest"], ["tonight", None, ""]),
         ("late_arrival_score", "publish", ["auto", "replace", "missing"], ["no", None]),
-        ("late_arrival_score", "model", ["as_of", "current", "7"], ["0", "newest", "7.5", ""]),
+        ("late_arrival_score", "version", ["champion", "newest", "7"], ["0", "current", "7.5", ""]),
         ("late_arrival_score", "day", ["2013-03-01", None], ["1 March", "2013-02-30"]),
         ("flights_backfill_range", "models", [["late_arrival"]], [["late"], [], "late_arrival"]),
         ("flights_backfill_range", "start", ["2013-03-01"], [None, "yesterday"]),

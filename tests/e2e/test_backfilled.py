@@ -203,9 +203,9 @@ def test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again(s
     for day in story.prepared_days.days:
         assert (f"{day} features:" in outdated) == (day in out_of_date.days), outdated
     before = story.left()
-    latest = ("-c", '{"as_of": "latest"}')
+    latest = ("-c", '{"data": "latest"}')
     story.backfill(PREPARE, out_of_date, *latest)
-    story.backfill(SCORE, out_of_date, "-c", '{"as_of": "latest", "publish": "replace"}')
+    story.backfill(SCORE, out_of_date, "-c", '{"data": "latest", "publish": "replace"}')
     assert "nothing is out of date" in story.cli("outdated", *days)
     story.cli("check", *days)
 

@@ -553,7 +553,7 @@ def arrival_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
         update={
             "name": "arrival_delay",
             "outcome": "arrival_delay",
-            "task": "regression",
+            "problem_type": "regression",
             "numeric": ("departure_hour", "precipitation_inches"),
             "categorical": ("origin",),
             "candidates": tuple(candidates),

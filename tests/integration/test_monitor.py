@@ -207,7 +207,7 @@ def test_a_regression_is_measured_where_there_is_a_value(
     prepared_days: Settings, flights: Project, late: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delay = late.model_copy(
-        update={"name": "delay", "outcome": "arrival_delay", "task": "regression", "monitor": Monitor(min_rows=2)}
+        update={"name": "delay", "outcome": "arrival_delay", "problem_type": "regression", "monitor": Monitor(min_rows=2)}
     )
     watch(monkeypatch, delay)
     small.promoted(prepared_days, delay.name, 1, DAY)

@@ -261,7 +261,7 @@ def test_an_outcome_of_a_feed_without_entities_is_refused(prepared_days: Setting
 
 def test_analysts_see_predictions_beside_what_became_known(prepared_days: Settings, flights: Project) -> None:
     late = load_model("late_arrival")
-    delay = late.model_copy(update={"name": "delay", "outcome": "arrival_delay", "task": "regression"})
+    delay = late.model_copy(update={"name": "delay", "outcome": "arrival_delay", "problem_type": "regression"})
     for model in (late, delay):
         small.promoted(prepared_days, model.name, 1, DAY)
         small.score(prepared_days, flights, model.name, DAY, LATER)

@@ -99,7 +99,7 @@ def test_a_correction_puts_the_days_that_read_it_out_of_date_until_they_know_it(
     expected = [(n, what, "latest") for n in (2, 3) for what in ("features", f"scores of {MODEL}")]
     assert found(prepared, project) == expected
     assert "actuals/2013-03-02/again" in find_out_of_date(project, DAYS, prepared)[0].why
-    conf = """'{"start": "2013-03-03", "end": "2013-03-04", "as_of": "latest", "publish": "replace"}'"""
+    conf = """'{"start": "2013-03-03", "end": "2013-03-04", "data": "latest", "publish": "replace"}'"""
     assert rerun_commands(project, find_out_of_date(project, DAYS, prepared)) == [
         f"airflow dags trigger flights_backfill_range --conf {conf}"
     ]

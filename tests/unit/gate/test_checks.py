@@ -44,7 +44,7 @@ RULES = Gate(
 BINARY = load_model("late_arrival").model_copy(update={"gate": RULES})
 REGRESSION = BINARY.model_copy(
     update={
-        "task": "regression",
+        "problem_type": "regression",
         "gate": RULES.model_copy(
             update={
                 "quality": (Threshold(metric="mae", at_most=12.0),),

@@ -371,6 +371,6 @@ def test_a_deleted_experiment_is_said_in_words(registry: Registry, client: Mlflo
 
 
 def test_a_regression_has_no_class(registry: Registry) -> None:
-    model: Model = MODEL.model_copy(update={"task": "regression"})
+    model: Model = MODEL.model_copy(update={"problem_type": "regression"})
     loaded = registry.load_fit(registry.log_fit(make_fit(model=model)))
     assert loaded.problem_type == "regression"

@@ -82,7 +82,7 @@ class TestMeasureDay:
         assert figures(measure_day(watched(), rows), "origin", "(none)")["base_rate"] == 0.5
 
     def test_a_regression_by_hand(self) -> None:
-        delay = watched().model_copy(update={"task": "regression"})
+        delay = watched().model_copy(update={"problem_type": "regression"})
         rows = day_of(
             (10.0, 10.0, 20.0, "EWR"), (0.0, 0.0, -4.0, "EWR"), (5.0, 5.0, 5.0, "EWR"), (7.0, 7.0, None, "EWR")
         )

@@ -436,8 +436,8 @@ class TestFiles:
         code = (
             "from datetime import date; from include.config.loading import load_project;"
             "from include.core.interval import Interval;"
-            "from include.operations.simulate import replay; from include.core.settings import Settings;"
-            f"replay(load_project('flights'), Interval.of(date.fromisoformat('{DAY}')), Settings())"
+            "from include.operations.simulate import simulate; from include.core.settings import Settings;"
+            f"simulate(load_project('flights'), Interval.of(date.fromisoformat('{DAY}')), Settings())"
         )
         required = [name for name, field in Settings.model_fields.items() if field.is_required()]
         variables = {f"NIGHTLY_{name}".upper(): "unused" for name in required}

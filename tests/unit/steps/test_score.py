@@ -60,7 +60,7 @@ class Versions:
 
 
 def loaded(estimator: Any = None, **changed: Any) -> Loaded:
-    about = {"numeric": ("hour",), "categorical": ("carrier",), "task": "binary", "decision_threshold": 0.5}
+    about = {"numeric": ("hour",), "categorical": ("carrier",), "problem_type": "binary", "decision_threshold": 0.5}
     return Loaded(**{"estimator": estimator or Estimator(), **about, **changed})
 
 
@@ -163,7 +163,7 @@ def test_a_score_at_the_threshold_is_a_one(settings: Settings, tables: Tables) -
 
 
 def test_a_regression_predicts_its_score(settings: Settings, tables: Tables, registry: Versions) -> None:
-    model = MODEL.model_copy(update={"task": "regression"})
+    model = MODEL.model_copy(update={"problem_type": "regression"})
     score(model, DAYS, settings, versions={FIRST: 1})
     assert stored(tables).select("score", "prediction").rows() == [(0.0, 0.0), (120.0, 120.0)]
 

@@ -202,7 +202,7 @@ def test_a_classification_whose_outcome_is_no_class_is_refused() -> None:
 
 
 def test_rows_without_a_value_are_dropped_for_regression() -> None:
-    model = MODEL.model_copy(update={"outcome": "arrival_delay", "task": "regression"})
+    model = MODEL.model_copy(update={"outcome": "arrival_delay", "problem_type": "regression"})
     cancelled = pl.when(pl.col("entity_id") == "flight-0").then(None).otherwise("arr_delay_minutes")
     training_set = take(model=model, clean=actuals().with_columns(arr_delay_minutes=cancelled))
     assert training_set.rows.height == 15 * 3
