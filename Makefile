@@ -53,6 +53,7 @@ check: setup ## Check style, types, layers, docs/dags.md and requirements.txt; c
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.docs --check
+	$(BIN)/python -m tools.reference --check
 	@cp requirements.txt $(VENV)/requirements.txt
 	$(LOCK) --output-file $(VENV)/requirements.txt
 	@diff -u requirements.txt $(VENV)/requirements.txt || { echo "requirements.txt is stale: make lock" >&2; exit 1; }
@@ -79,6 +80,7 @@ no-tests:
 
 docs: setup ## Write docs/dags.md from the DAGs
 	$(BIN)/python -m tools.docs
+	$(BIN)/python -m tools.reference
 
 new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=flights] [LIKE=a model]
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(or $(PROJECT),flights)" \

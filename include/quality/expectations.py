@@ -393,6 +393,12 @@ def _exception(info: dict[str, Any]) -> str | None:
     return "; ".join(messages) or None
 
 
+def known_expectations() -> dict[str, Any]:
+    """Return the class of each expectation that a file may name, by that name."""
+    known = {_snake(name): getattr(gxe, name) for name in dir(gxe) if re.match("Expect[A-Z]", name)}
+    return known | {_snake(kind.__name__): kind for kind in _Own.__subclasses__()}
+
+
 def declared_expectations(project: Project) -> dict[str, list[Any]]:
     """Feed -> Great Expectations objects: those that always hold, then those of the file, numbered in `meta`.
 
@@ -403,8 +409,7 @@ def declared_expectations(project: Project) -> dict[str, list[Any]]:
     if unknown := declared.keys() - project.feeds.keys():
         name = min(unknown)
         raise ConfigError(f"{path}: no feed {name!r}{nearest(name, project.feeds)}")
-    known = {_snake(name): getattr(gxe, name) for name in dir(gxe) if re.match("Expect[A-Z]", name)}
-    known |= {_snake(kind.__name__): kind for kind in _Own.__subclasses__()}
+    known = known_expectations()
     found: dict[str, list[Any]] = {}
     for name, feed in project.feeds.items():
         columns = schemas.clean(project, feed).keys() | {"_malformed"}
