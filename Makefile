@@ -27,7 +27,7 @@ setup: $(INSTALLED) ## Install what requirements.txt locks into .venv; PYTHON=py
 
 # Where PYTHON names another Python than .venv has, .venv is made again.
 ifneq ($(PYTHON),)
-ifneq ($(shell $$(PYTHON="$(PYTHON)" tools/need python) -VV 2>/dev/null),$(shell $(BIN)/python -VV 2>/dev/null))
+ifneq ($(shell exec 2>/dev/null; $$(PYTHON="$(PYTHON)" tools/need python) -VV),$(shell $(BIN)/python -VV 2>/dev/null))
 .PHONY: $(INSTALLED)
 endif
 endif
