@@ -2,12 +2,12 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON := python3.11
+PYTHON ?=
 INSTALLED := $(VENV)/.installed
 DELTA := $(VENV)/delta
 SUITES := $(foreach suite,unit dags plugins databricks integration e2e,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 SOURCES := include dags tools bench $(if $(wildcard plugins/*.py plugins/*/*.py),plugins)
-LOCK := $(BIN)/uv pip compile requirements.in --quiet --no-header --python-version 3.11
+LOCK := $(BIN)/uv pip compile requirements.in --quiet --no-header --universal --python-version 3.11 --generate-hashes
 PYTEST_FLAGS ?=
 WORKERS ?= 2
 
@@ -16,33 +16,34 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test drills docs new-model start stop run ui wheel deploy bench-backfill bench-spark clean
-.PHONY: up down logs smoke
+.PHONY: help setup lock check test test-pythons drills docs new-model start stop run ui wheel deploy
+.PHONY: bench-backfill bench-spark clean up down logs smoke
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "make test-<suite>       Run one of: $(SUITES); PYTEST_FLAGS are passed on, WORKERS=0 is one process"
 
-setup: $(INSTALLED) ## Install what requirements.txt locks into .venv
+setup: $(INSTALLED) ## Install what requirements.txt locks into .venv; PYTHON=python3.12 chooses its Python
 
+# Where PYTHON names another Python than .venv has, .venv is made again.
+ifneq ($(PYTHON),)
+ifneq ($(shell exec 2>/dev/null; $$(PYTHON="$(PYTHON)" tools/need python) -VV),$(shell $(BIN)/python -VV 2>/dev/null))
+.PHONY: $(INSTALLED)
+endif
+endif
+
+# Some packages have no wheel: the tools that build them are those of the lock too, with its hashes.
 $(INSTALLED): requirements.txt plugins/pyproject.toml
-	@$(call need,$(PYTHON) -c '$(IS_PYTHON)',Python 3.11,python3.11 python3.11-venv,python@3.11)
-	@$(call need,$(JAVA) -version 2>&1 | grep -E $(IS_JAVA),Java 17 or 21 (for Spark),openjdk-17-jre-headless,openjdk@17)
-	@$(BIN)/python -c '$(IS_PYTHON)' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	@uv=$$(sed -n 's/^\(uv==[^ ;]*\).*/\1/p' requirements.txt); \
-	[ "$$($(BIN)/uv --version 2>/dev/null | sed 's/^uv \([^ ]*\).*/uv==\1/')" = "$$uv" ] || \
-		{ $(BIN)/python -m ensurepip >/dev/null && $(BIN)/python -m pip install --quiet "$$uv"; }
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --compile-bytecode requirements.txt
+	@python=$$(PYTHON="$(PYTHON)" VENV=$(VENV) tools/need python java) && \
+	{ [ "$$($(BIN)/python -VV 2>/dev/null)" = "$$($$python -VV)" ] || $$python -m venv --clear $(VENV); }
+	@locked=$$(sed -n '/^uv==/,/[^\]$$/p' requirements.txt); \
+	[ "uv==$$($(BIN)/uv --version 2>/dev/null | cut -d ' ' -f 2)" = "$${locked%% *}" ] || \
+		{ $(BIN)/python -m ensurepip >/dev/null && \
+		echo "$$locked" | $(BIN)/python -m pip install --quiet --require-hashes --requirement /dev/stdin; }
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --compile-bytecode --require-hashes --build-constraints requirements.txt \
+		requirements.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable ./plugins
 	@touch $@
-
-IS_PYTHON := import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, 11))
-JAVA := "$${JAVA_HOME:+$$JAVA_HOME/bin/}java"
-IS_JAVA := '"(17|21)[."]'
-
-# need: the command that must succeed, what is missing if it fails, Debian's packages for it, Homebrew's
-need = { $(1); } >/dev/null 2>&1 || { \
-	echo "$(2) is missing: apt-get install $(3)   (macOS: brew install $(4))" >&2; exit 1; }
 
 lock: setup ## Lock requirements.in into requirements.txt (LOCK_FLAGS=--upgrade for newer versions)
 	$(LOCK) $(LOCK_FLAGS) --output-file requirements.txt
@@ -54,16 +55,19 @@ check: setup ## Check style, types, layers, docs/dags.md and requirements.txt; c
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.docs --check
 	$(BIN)/python -m tools.reference --check
-	@cp requirements.txt $(VENV)/requirements.txt
-	$(LOCK) --output-file $(VENV)/requirements.txt
-	@diff -u requirements.txt $(VENV)/requirements.txt || { echo "requirements.txt is stale: make lock" >&2; exit 1; }
+	@# Offline it takes less than a second, but fails where uv has not yet seen all packages on this machine.
+	@{ $(call lock_again,--offline); } >/dev/null 2>&1 || { $(call lock_again); } || \
+		{ echo "requirements.txt is stale: make lock" >&2; exit 1; }
+
+lock_again = cp requirements.txt $(VENV)/requirements.txt && \
+	$(LOCK) $(1) --output-file $(VENV)/requirements.txt && diff -u requirements.txt $(VENV)/requirements.txt
 
 test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick ones first; stops at the first suite that fails
 
 test-databricks drills: $(DELTA)/.fetched
 
 $(DELTA)/.fetched: tests/databricks/pom.xml
-	@$(call need,mvn -version,Maven (for the jars of Delta),maven,maven)
+	@tools/need maven
 	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DincludeGroupIds=io.delta \
 		-DoutputDirectory=$(abspath $(DELTA))
 	@touch $@
@@ -72,8 +76,17 @@ $(DELTA)/.fetched: tests/databricks/pom.xml
 test-%: setup
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_FLAGS) tests/$*
 
-drills: setup ## Long tests outside CI: kill each step, plant each failure and mend it by the commands of its runbook
+test-pythons: ## Run the unit tests on each supported Python that this machine has, in .venv-3.11, .venv-3.12, .venv-3.13
+	@for version in 3.11 3.12 3.13; do \
+		if ! python=$$(PYTHON=python$$version tools/need python 2>/dev/null); then \
+			echo "no Python $$version here: no tests were run on it" >&2; continue; \
+		fi; \
+		$(MAKE) PYTHON="$$python" VENV=.venv-$$version setup test-unit || exit 1; \
+	done
+
+drills: setup ## Long tests outside CI: kill each step, plant each failure and fix it by its runbook, test-pythons
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/faults tests/drills
+	$(MAKE) test-pythons PYTEST_FLAGS=
 
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1

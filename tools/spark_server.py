@@ -15,7 +15,9 @@ from pathlib import Path
 
 SPARK_HOME = Path(str(find_spec("pyspark").origin)).parent  # type: ignore[union-attr]  # it is locked
 CONF = Path(__file__).resolve().parents[1] / "include" / "io" / "spark_conf"
-SPARK_SETTINGS = {"SPARK_HOME": str(SPARK_HOME), "SPARK_CONF_DIR": str(CONF)}
+# Without PYSPARK_PYTHON its Python workers would run the `python3` of PATH, whatever version that is.
+OWN_PYTHON = {"SPARK_HOME": str(SPARK_HOME), "PYSPARK_PYTHON": sys.executable}
+SPARK_SETTINGS = OWN_PYTHON | {"SPARK_CONF_DIR": str(CONF)}
 
 PORT = 15002
 CLASSES = Path(os.environ.get("NIGHTLY_SPARK_CLASSES", "/opt/spark-classes.jsa"))
@@ -76,7 +78,7 @@ def _command(address: str) -> list[str]:
 def _environment(more: Mapping[str, str], java_options: str) -> dict[str, str]:
     logging = f"-Dlog4j2.configurationFile={CONF / 'log4j2.properties'}"
     own = {
-        "SPARK_HOME": str(SPARK_HOME),
+        **OWN_PYTHON,
         "SPARK_CONF_DIR": "/var/empty",
         "SPARK_SUBMIT_OPTS": f"{java_options} {logging}",
     }

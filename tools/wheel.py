@@ -5,6 +5,7 @@ name is always the same content. A wheel that is there already is not overwritte
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from include.io.landing import write_whole
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
 FILES = "/api/2.0/fs/files"
+# Below a requirement, requirements.txt has its hashes and who asked for it, indented.
+REQUIREMENT = re.compile(r"(?P<requirement>(?P<name>[\w.-]+)(\[[\w,.-]+\])?==.*?)(?: \\)?$")
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 app = typer.Typer(help=__doc__.split("\n\n")[0], no_args_is_help=True, add_completion=False)
@@ -39,13 +42,14 @@ def build(commit: str = "HEAD", out: Path = DIST) -> Path:
     target = out / wheel(full)
     with tempfile.TemporaryDirectory(prefix="nightly-wheel-") as folder:
         source = Path(folder)
-        archive = _git("archive", "--format=tar", full, "pyproject.toml", "requirements.txt", "include")
+        archive = _git("archive", "--format=tar", full, "pyproject.toml", "requirements.txt", "LICENSE", "include")
         with tarfile.open(fileobj=BytesIO(archive)) as tar:
             tar.extractall(source, filter="data")
         _edit(source / "include" / "__init__.py", f'"{__version__}"', f'"{wheel_version(full)}"')
         shutil.copy(source / "requirements.txt", source / "include")  # whose digest a fit keeps
-        for name, locked in _locked(source).items():
-            _edit(source / "pyproject.toml", f'    "{name}",\n', f'    "{locked}",\n')
+        for name, requirements in _locked(source).items():
+            pinned = "".join(f'    "{requirement}",\n' for requirement in requirements)
+            _edit(source / "pyproject.toml", f'    "{name}",\n', pinned)
         made = source / "dist"
         command = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--no-build-isolation", "--offline"]
         # equal content is equal bytes: files of the archive have the time of the commit
@@ -74,11 +78,16 @@ def _resolve(commit: str) -> str:
     return _git("rev-parse", "--verify", f"{commit}^{{commit}}").decode().strip()
 
 
-def _locked(source: Path) -> dict[str, str]:
-    """Dependency of the wheel -> the same as the lock has it, so that a fit there is a fit here."""
+def _locked(source: Path) -> dict[str, list[str]]:
+    """Return each dependency of the wheel as the lock has it, so that a fit there is a fit here.
+
+    The lock may have several versions of a package, each with the Pythons or systems that it is for.
+    """
     declared = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    lines = (source / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    locked = {line.split("==")[0].split("[")[0]: line.split(" ")[0] for line in lines if "==" in line}
+    locked: dict[str, list[str]] = {}
+    for line in (source / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        if found := REQUIREMENT.match(line):
+            locked.setdefault(found["name"], []).append(found["requirement"])
     return {name: locked[name] for name in declared}
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ def session() -> SparkSession:
     a local one, tuned by `spark_conf/`. Raises `ConnectionError` when that server is not there."""
     if not on_databricks():
         os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # its workers would run `python3`, of any version
     if remote := _server():
         _reach(remote)
     spark = SparkSession.builder.appName("nightly-ml").config("spark.sql.session.timeZone", "UTC").getOrCreate()

@@ -45,7 +45,7 @@ def commit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of what is in this folder, in a repository of its own: what is not committed here is tried too."""
     repository = tmp_path_factory.mktemp("repository")
     shutil.copytree(ROOT / "include", repository / "include", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "requirements.txt"):
+    for name in ("pyproject.toml", "requirements.txt", "LICENSE"):
         shutil.copy(ROOT / name, repository)
 
     def git(*arguments: str) -> str:

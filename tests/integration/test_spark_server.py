@@ -47,6 +47,14 @@ from include.steps.build_features import build_features
 interval = Interval(start=date(2013, 1, 1), end=date(2013, 1, 6))
 print(build_features(load_project("flights"), interval, Settings.model_validate_json(sys.stdin.read())).rows)
 """
+WORKER = """
+import sys
+from pyspark.sql.functions import udf
+from include.io.spark import session
+
+[row] = session().range(1).select(udf(lambda _: sys.executable)("id")).collect()
+print(row[0])
+"""
 SLOW = """
 import time
 from include.io.spark import session
@@ -127,6 +135,15 @@ def test_features_are_those_of_a_spark_of_ones_own(
         shared = features(own, server[0])
         assert shared.schema == expected.schema
         assert shared.equals(expected)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_python_code_of_a_step_runs_on_the_python_of_this_environment(
+    server: tuple[str, psutil.Popen], shared: bool
+) -> None:
+    """Spark's own choice is the `python3` of PATH, which may be of another version, and has no packages."""
+    out, errors = run(WORKER, server[0] if shared else None).communicate()
+    assert out.strip() == sys.executable, errors
 
 
 def test_without_it_a_step_says_so_at_once(landed: Settings) -> None:
