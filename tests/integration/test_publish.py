@@ -232,11 +232,11 @@ def test_a_publication_can_be_undone_one_after_the_other(put: Any, settings: Set
     assert [d.batch_id for d in undo().days] == [None]
     assert counts(settings)["batches"] == 2
     assert rows(settings, "SELECT mode, model_version, replaced_version FROM publication_history ORDER BY id")[3:] == [
-        ("undo", 1, 1),
-        ("undo", 1, 1),
-        ("undo", None, 1),
+        ("unpublish", 1, 1),
+        ("unpublish", 1, 1),
+        ("unpublish", None, 1),
         ("replace", 1, None),
-        ("undo", None, 1),
+        ("unpublish", None, 1),
     ]
 
 

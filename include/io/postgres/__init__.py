@@ -21,6 +21,7 @@ from include.io.postgres import (
     performance,
     predictions,
     promotions,
+    schema,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "performance",
     "predictions",
     "promotions",
+    "schema",
 ]

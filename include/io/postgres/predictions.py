@@ -182,7 +182,7 @@ def unpublish(
         bounds = {"start": interval.start, "end": interval.end}
         for day, batch, mode, at in connection.execute(history, {**about, **bounds}):
             batches = standing.setdefault(day, [])
-            if mode == "undo":
+            if mode == "unpublish":
                 batches.pop()
             else:
                 batches.append((batch, at))
@@ -194,7 +194,7 @@ def unpublish(
             connection.execute(
                 sa.text(
                     "INSERT INTO publications (model, day, batch_id, replaced, mode, run_id, published_at) VALUES "
-                    "(:model, :day, CAST(:batch_id AS uuid), CAST(:replaced AS uuid), 'undo', :run_id, "
+                    "(:model, :day, CAST(:batch_id AS uuid), CAST(:replaced AS uuid), 'unpublish', :run_id, "
                     "clock_timestamp())"
                 ),
                 values,
