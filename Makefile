@@ -47,12 +47,13 @@ need = { $(1); } >/dev/null 2>&1 || { \
 lock: setup ## Lock requirements.in into requirements.txt (LOCK_FLAGS=--upgrade for newer versions)
 	$(LOCK) $(LOCK_FLAGS) --output-file requirements.txt
 
-check: setup ## Check style, types, layers, docs/dags.md and requirements.txt; changes nothing
+check: setup ## Check style, types, layers, generated docs and requirements.txt; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.docs --check
+	$(BIN)/python -m tools.views --check
 	@cp requirements.txt $(VENV)/requirements.txt
 	$(LOCK) --output-file $(VENV)/requirements.txt
 	@diff -u requirements.txt $(VENV)/requirements.txt || { echo "requirements.txt is stale: make lock" >&2; exit 1; }
@@ -77,8 +78,9 @@ drills: setup ## Long tests outside CI: kill each step, plant each failure and m
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1
 
-docs: setup ## Write docs/dags.md from the DAGs
+docs: setup ## Write docs/dags.md from the DAGs and docs/views.md from the database
 	$(BIN)/python -m tools.docs
+	$(BIN)/python -m tools.views
 
 new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=flights] [LIKE=a model]
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(or $(PROJECT),flights)" \

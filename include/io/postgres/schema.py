@@ -23,7 +23,7 @@ MOMENT = sa.DateTime(timezone=True)
 BOOLEAN = sa.Boolean()
 INTEGER = sa.Integer()
 BIGINT = sa.BigInteger()
-DOUBLE = sa.Double()
+DOUBLE: sa.Double[float] = sa.Double()
 UUID = sa.Uuid(as_uuid=False)
 JSONB = postgresql.JSONB()
 
