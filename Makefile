@@ -48,7 +48,7 @@ $(INSTALLED): requirements.txt plugins/pyproject.toml
 lock: setup ## Lock requirements.in into requirements.txt (LOCK_FLAGS=--upgrade for newer versions)
 	$(LOCK) $(LOCK_FLAGS) --output-file requirements.txt
 
-check: setup ## Check style, types, layers, docs/dags.md and requirements.txt; changes nothing
+check: setup ## Check style, types, layers, generated docs and requirements.txt; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
@@ -61,6 +61,10 @@ check: setup ## Check style, types, layers, docs/dags.md and requirements.txt; c
 
 lock_again = cp requirements.txt $(VENV)/requirements.txt && \
 	$(LOCK) $(1) --output-file $(VENV)/requirements.txt && diff -u requirements.txt $(VENV)/requirements.txt
+	$(BIN)/python -m tools.views --check
+	@cp requirements.txt $(VENV)/requirements.txt
+	$(LOCK) --output-file $(VENV)/requirements.txt
+	@diff -u requirements.txt $(VENV)/requirements.txt || { echo "requirements.txt is stale: make lock" >&2; exit 1; }
 
 test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick ones first; stops at the first suite that fails
 
@@ -91,9 +95,10 @@ drills: setup ## Long tests outside CI: kill each step, plant each failure and f
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1
 
-docs: setup ## Write docs/dags.md from the DAGs
+docs: setup ## Write docs/dags.md from the DAGs and docs/views.md from the database
 	$(BIN)/python -m tools.docs
 	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.views
 
 new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=flights] [LIKE=a model]
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(or $(PROJECT),flights)" \

@@ -133,7 +133,7 @@ def _prepared(project: Project) -> set[date]:
 
     from include.io import postgres
 
-    return postgres.audit.done_days(settings(), "build_features", project.name)
+    return postgres.audit.read_done_days(settings(), "build_features", project.name)
 
 
 def _left(project: Project, days: Iterable[date], step: str, model: Model | None = None) -> list[date]:
@@ -141,7 +141,7 @@ def _left(project: Project, days: Iterable[date], step: str, model: Model | None
 
     from include.io import postgres
 
-    done = postgres.audit.done_days(settings(), step, project.name, model.name if model else None)
+    done = postgres.audit.read_done_days(settings(), step, project.name, model.name if model else None)
     return sorted(set(days) - done)
 
 

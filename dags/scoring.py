@@ -17,7 +17,7 @@ def versions(model: Model, interval: Interval) -> dict[date, int]:
 
     from include.io import postgres
 
-    return postgres.promotions.chosen(settings(), model.name, interval, params.param("version", "champion"))
+    return postgres.promotions.read_versions(settings(), model.name, interval, params.param("version", "champion"))
 
 
 def score_day(model: Model, interval: Callable[[], Interval]) -> Any:

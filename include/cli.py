@@ -196,7 +196,9 @@ def _versions(model: str, interval: Interval, version: int | None) -> dict[date,
 
     from include.io import postgres
 
-    return postgres.promotions.chosen(_settings(), model, interval, "champion" if version is None else str(version))
+    return postgres.promotions.read_versions(
+        _settings(), model, interval, "champion" if version is None else str(version)
+    )
 
 
 @app.command()
@@ -220,7 +222,9 @@ def promotions(model: ModelOption) -> None:
     from include.io import postgres
 
     typer.echo(
-        postgres.promotions.ROWS.dump_json(postgres.promotions.rows_by_hand(_settings(), model), indent=2).decode()
+        postgres.promotions.ROWS.dump_json(
+            postgres.promotions.read_manual_promotions(_settings(), model), indent=2
+        ).decode()
     )
 
 
@@ -241,7 +245,7 @@ def restore_promotions(
         ) from error
     if others := sorted({row.model for row in rows} - {model}):
         raise ActionRequiredError(f"{file}: has rows of {', '.join(others)}, not of {model}")
-    typer.echo(f"{postgres.promotions.restore_rows(_settings(), model, rows)} of {len(rows)} rows written")
+    typer.echo(f"{postgres.promotions.restore_promotions(_settings(), model, rows)} of {len(rows)} rows written")
 
 
 @app.command()

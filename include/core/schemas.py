@@ -29,12 +29,14 @@ DELIVERIES: dict[str, pl.DataType] = {
     "why": pl.String(),
 }
 
+PREDICTION_COLUMNS = ("score", "prediction")
+"""What a model says of an entity, as float64: the score, and what the decision threshold makes of it."""
+
 SCORES: dict[str, pl.DataType] = {
     "day": pl.Date(),
     "entity_id": pl.String(),
     "model_version": pl.Int64(),
-    "score": pl.Float64(),
-    "prediction": pl.Float64(),
+    **dict.fromkeys(PREDICTION_COLUMNS, pl.Float64()),
     "as_of": pl.Datetime("us", "UTC"),
     "features_version": pl.Int64(),
 }

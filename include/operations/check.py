@@ -61,16 +61,16 @@ def _features(project: Project, interval: Interval, prepared_days: list[Prepared
 
 def _batches(model: str, interval: Interval, settings: Settings) -> Iterator[str]:
     """Each batch, published or not: its rows, counted, and its digest, computed anew."""
-    predictions = postgres.predictions.stored_predictions(settings, model, interval)
+    predictions = postgres.predictions.read_predictions(settings, model, interval)
     of_batch = {batch: rows for (batch,), rows in predictions.partition_by("batch_id", as_dict=True).items()}
-    for batch in postgres.predictions.stored_batches(settings, model, interval).iter_rows(named=True):
+    for batch in postgres.predictions.read_batches(settings, model, interval).iter_rows(named=True):
         rows = of_batch.get(batch["batch_id"], predictions.clear())
         where = f"{model} {batch['day']}: batch {batch['batch_id']} (version {batch['model_version']})"
         if rows.height != batch["rows"]:
             yield f"{where} says {batch['rows']} rows, predictions has {rows.height}"
         if strays := rows.filter((pl.col("model") != model) | (pl.col("day") != batch["day"])).height:
             yield f"{where} has {strays} rows in predictions that say another model or day"
-        if batch_digest(rows, "score", "prediction") != batch["digest"]:
+        if batch_digest(rows) != batch["digest"]:
             yield f"{where}: its predictions are not those that were published, their digest is another; restore them"
         if batch_id(model, batch["day"], batch["model_version"], batch["digest"]) != batch["batch_id"]:
             yield f"{where}: its id does not follow from model, day, version and digest; one of them was changed"
@@ -84,7 +84,7 @@ def _pointers(
     rows_as_of: Mapping[tuple[date, datetime], int],
 ) -> Iterator[str]:
     """What readers follow: the right batch, of the right version, of all that the night had."""
-    pointers = postgres.predictions.pointers(settings, model, interval)
+    pointers = postgres.predictions.read_pointers(settings, model, interval)
     for pointer in pointers.iter_rows(named=True):
         day, batch = pointer["day"], pointer["batch_id"]
         where = f"{model} {day}: published batch {batch}"
@@ -108,20 +108,20 @@ def _pointers(
             )
     prepared = {day for day, _ in rows_as_of}
     published = set(pointers["day"])
-    for day, version in postgres.promotions.champions(settings, model, interval).items():
+    for day, version in postgres.promotions.read_champions(settings, model, interval).items():
         if day in prepared and day not in published:
             yield (
                 f"{model} {day}: version {version} is champion by the ledger, but nothing is published; "
                 "score and publish the day"
             )
-    for day, count in sorted(postgres.predictions.undescribed(settings, project, model, interval).items()):
+    for day, count in sorted(postgres.predictions.count_undescribed(settings, project, model, interval).items()):
         yield f"{model} {day}: {count} published predictions have no row of entities; publish the day again"
 
 
 def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[str]:
     """Each version that the ledger names for a day of the interval is in the registry."""
     first_day: dict[int, date] = {}
-    for day, version in postgres.promotions.champions(settings, model, interval).items():
+    for day, version in postgres.promotions.read_champions(settings, model, interval).items():
         first_day.setdefault(version, day)
     for version, day in first_day.items():
         try:

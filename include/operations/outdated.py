@@ -155,9 +155,9 @@ def _scores(
 ) -> Iterator[OutOfDate]:
     """Published scores: of features that are out of date, that were not made of the newest there are, or of such as
     were changed afterwards."""
-    pointers = postgres.predictions.pointers(settings, model, interval)
+    pointers = postgres.predictions.read_pointers(settings, model, interval)
     digests = dict(
-        postgres.predictions.stored_batches(settings, model, interval).select("batch_id", "digest").iter_rows()
+        postgres.predictions.read_batches(settings, model, interval).select("batch_id", "digest").iter_rows()
     )
     for day, batch, as_of, version in pointers.select("day", "batch_id", "as_of", "model_version").iter_rows():
         data_view: DataView = "latest" if day in made["latest"] else "point_in_time"
@@ -191,7 +191,7 @@ def _changed(project: Project, model: str, day: date, version: int, prepared_day
 
 
 def _digest(model: str, day: date, version: int, data_view: DataView, tables: Tables) -> str:
-    return batch_digest(_scored(model, day, version, data_view, tables), "score", "prediction")
+    return batch_digest(_scored(model, day, version, data_view, tables))
 
 
 def _scored(model: str, day: date, version: int, data_view: DataView, tables: Tables) -> pl.DataFrame:

@@ -36,7 +36,9 @@ def preflight(dag_id: str, interval: Interval, settings: Settings) -> Preflight:
     waits = (missing_by_day if kind == "prepare" else _prepared_days)(project, interval, settings)
     publishes = model if kind == "score" else None
     published = (
-        {publishes: sorted(postgres.predictions.pointers(settings, publishes, interval)["day"])} if publishes else {}
+        {publishes: sorted(postgres.predictions.read_pointers(settings, publishes, interval)["day"])}
+        if publishes
+        else {}
     )
     return Preflight(kind=kind, waits=waits, fix=_fix(project, kind, sorted(waits)), published=published)
 
@@ -64,5 +66,5 @@ def _fix(project: Project, kind: Kind, days: list[date]) -> str | None:
 
 
 def _prepared_days(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
-    missing = postgres.days.unprepared_days(settings, project.name, interval)
+    missing = postgres.days.read_unprepared_days(settings, project.name, interval)
     return {day: [f"the night of {day} is not prepared: {project.name}_prepare"] for day in missing}

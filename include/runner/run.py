@@ -1,10 +1,10 @@
-"""Run one step and record it in `step_runs`: the one way in which `cli` and `dags/` call steps.
+"""Run one step and record it in `step_runs`. `cli` and `dags/` start every step through here.
 
-A step on Databricks reaches tables and MLflow only. What the shared database has to know of it is written here, on the
-worker, after the step.
+A step on Databricks reaches only tables and MLflow. The worker writes its results to the shared database afterwards.
 """
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -15,31 +15,39 @@ from include.core.project import Project
 from include.core.records import StepResult
 from include.core.settings import Settings, utc_now
 from include.io import postgres
+from include.runner.cost import Meter
 from include.steps.declared import STEPS
 
 log = logging.getLogger(__name__)
 
 
 def run(name: str, config: Project | Model, interval: Interval, settings: Settings, **options: Any) -> StepResult:
-    """Run a step and record how it ended, also when it fails.
+    """Run a step and record how it ended and what it cost, even if it fails.
+
+    Args:
+        name: the step, a key of `STEPS`.
+        config: the project or model to run it for.
+        interval: the days to handle.
+        settings: places, connections and the id of this run.
+        **options: passed on to the step.
 
     Raises:
         Exception: whatever the step raises.
     """
-    step, started_at = STEPS[name], utc_now()
+    step, attempt = STEPS[name], _Attempt(name, config, interval, settings, utc_now(), Meter())
     try:
         result = step.function(config, interval, settings, **options)
         step.finish(result, settings)
     except NotReadyError:
-        _record(name, config, interval, settings, started_at, "skipped")
+        attempt.record("skipped")
         raise
     except Exception as error:
         try:
-            _record(name, config, interval, settings, started_at, "failed", error=error)
+            attempt.record("failed", error=error)
         except Exception:
-            log.exception("the failure of %s could not be recorded", name)
+            log.exception("The failure of %s could not be recorded.", name)
         raise
-    _record_success(name, config, interval, result, settings, started_at)
+    attempt.record_result(result)
     return result
 
 
@@ -51,58 +59,62 @@ def record(
     settings: Settings,
     started_at: datetime,
 ) -> None:
-    """Do the same for a step that ran on Databricks. `result` is None when it raised `NotReadyError`."""
+    """Record a step that ran on Databricks. What it cost is not known here.
+
+    Args:
+        name: the step, a key of `STEPS`.
+        config: the project or model that it ran for.
+        interval: the days that it handled.
+        result: what the step returned; None if it raised `NotReadyError`.
+        settings: places, connections and the id of this run.
+        started_at: when the step started.
+    """
+    attempt = _Attempt(name, config, interval, settings, started_at)
     if result is None:
-        _record(name, config, interval, settings, started_at, "skipped")
+        attempt.record("skipped")
         return
     STEPS[name].finish(result, settings)
-    _record_success(name, config, interval, result, settings, started_at)
+    attempt.record_result(result)
 
 
-def _record_success(
-    name: str,
-    config: Project | Model,
-    interval: Interval,
-    result: StepResult,
-    settings: Settings,
-    started_at: datetime,
-) -> None:
-    if result.skipped:
-        log.info("skipped: %s", result.skipped)
-    if result.tentative:
-        return
-    state: Literal["skipped", "success"] = "skipped" if result.skipped else "success"
-    _record(
-        name,
-        config,
-        interval,
-        settings,
-        started_at,
-        state,
-        rows=result.rows,
-        table_version=result.table_version,
-        model_version=result.model_version,
-    )
+@dataclass(frozen=True)
+class _Attempt:
+    """One run of a step, to be recorded when it has ended."""
 
+    step: str
+    config: Project | Model
+    interval: Interval
+    settings: Settings
+    started_at: datetime
+    meter: Meter | None = None
 
-def _record(
-    name: str,
-    config: Project | Model,
-    interval: Interval,
-    settings: Settings,
-    started_at: datetime,
-    state: Literal["success", "skipped", "failed"],
-    **about: Any,
-) -> None:
-    project, model = config.recorded_as
-    postgres.audit.record_step(
-        settings,
-        name,
-        project,
-        interval,
-        model=model,
-        state=state,
-        started_at=started_at,
-        ended_at=utc_now(),
-        **about,
-    )
+    def record_result(self, result: StepResult) -> None:
+        """Record a step that returned; a tentative result is not recorded, since its days do not count as done."""
+        if result.skipped:
+            log.info("skipped: %s", result.skipped)
+        if result.tentative:
+            return
+        self.record(
+            "skipped" if result.skipped else "success",
+            rows=result.rows,
+            table_version=result.table_version,
+            model_version=result.model_version,
+        )
+
+    def record(self, state: Literal["success", "skipped", "failed"], **about: Any) -> None:
+        """Record how the step ended."""
+        project, model = self.config.recorded_as
+        cost = self.meter.read() if self.meter else None
+        postgres.audit.record_step(
+            self.settings,
+            self.step,
+            project,
+            self.interval,
+            model=model,
+            state=state,
+            started_at=self.started_at,
+            ended_at=utc_now(),
+            core_seconds=cost.core_seconds if cost else None,
+            peak_memory_mb=cost.peak_memory_mb if cost else None,
+            **about,
+        )

@@ -39,7 +39,7 @@ def gate(
     `model.gate`; the decision goes to PostgreSQL and MLflow, and each check to the log.
 
     A rejection is a decision, not an error. It is held against the champion of the trainings before it
-    (`promotions.champion_to_beat`). The same version, champion and rules again give the decision that there is, without judging.
+    (`promotions.read_champion_to_beat`). The same version, champion and rules again give the decision that there is, without judging.
     What was tried on a sample of the entities is rejected as that, and nothing is recorded.
     Raises `DataError` when the version is not of this run day, or the rows judged are no longer to be had.
     """
@@ -55,7 +55,7 @@ def gate(
             f"version {version.version} of {model.name} is of the run day {version.tags.get('day')}, not of {interval};"
             " run evaluate for that day"
         )
-    champion = postgres.promotions.champion_to_beat(settings, model.name, version.version, interval.end)
+    champion = postgres.promotions.read_champion_to_beat(settings, model.name, version.version, interval.end)
     files = registry.files(model.name, version.version)
     subject = GateSubject(
         model=model.name,

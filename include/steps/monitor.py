@@ -65,7 +65,7 @@ def _too_poor(project: Project, model: Model, interval: Interval, settings: Sett
     feed = project.feeds[project.outcomes[model.outcome].feed]
     alerts = []
     for rule in model.monitor.rules:
-        measured = postgres.performance.measured_days(
+        measured = postgres.performance.read_measured_days(
             settings,
             model.name,
             rule.metric,
@@ -86,7 +86,7 @@ def _scores(
     due = {day: project.at(day, model.monitor.publish_by) for day in judged.days}
     return [
         freshness.scores_freshness(project, model, day + timedelta(days=1), state, prepared=day in prepared_days)
-        for day, state in sorted(postgres.freshness.punctuality(settings, model.name, due).items())
+        for day, state in sorted(postgres.freshness.read_punctuality(settings, model.name, due).items())
     ]
 
 

@@ -16,7 +16,7 @@ from include.core.records import DataView, Recorded
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.outcomes import OutcomeDay
-from include.io.postgres.predictions import batch_digest
+from include.io.postgres.predictions import rows_digest
 from include.io.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def record_outcomes(
     days = []
     for day, (available_at, delivery_id) in sorted(deliveries.items()):
         part = of_day.get(day, values.clear())
-        days.append(OutcomeDay(day, delivery_id, available_at, part.height, batch_digest(part, "value")))
+        days.append(OutcomeDay(day, delivery_id, available_at, part.height, rows_digest(part, "value")))
     return postgres.outcomes.replace_outcomes(settings, project.name, outcome, days, values)
 
 
@@ -94,7 +94,7 @@ def _known(
 ) -> dict[str, Deliveries]:
     """Outcome -> what `_newest` finds, where it finds something; `again`, only what is newer than what is recorded."""
     # in this order: whoever is recorded by then is prepared, and what it knew is listed
-    stored = {name: postgres.outcomes.newest_outcomes(settings, project.name, name) for name in project.outcomes}
+    stored = {name: postgres.outcomes.read_newest_outcomes(settings, project.name, name) for name in project.outcomes}
     after = Interval(start=max(as_of) + timedelta(days=1), end=date.max)
     later = {n.day: n.as_of for n in postgres.days.read_prepared_days(settings, project.name, after, data_view)}
     deliveries = Tables(settings).scan(deliveries_table(project.name)).collect()

@@ -57,7 +57,7 @@ def promote(
     _require_evaluated(model, found, interval.start)
     files, records = (
         registry.files(model.name, version).digest,
-        postgres.gate_decisions.decisions(settings, model.name, version),
+        postgres.gate_decisions.read_decisions(settings, model.name, version),
     )
     trained = date.fromisoformat(found.tags["day"])
     with postgres.promotions.open_promotion_history(settings, model.name) as book:
@@ -90,7 +90,7 @@ def sync_alias(model: Model, settings: Settings) -> int | None:
     """Make the registry's alias say what the ledger says last, also when its first day is still to come; returns the
     champion, None when there is none yet."""
     registry = Registry(settings)
-    champion = postgres.promotions.newest_champion(settings, model.name)
+    champion = postgres.promotions.read_newest_champion(settings, model.name)
     if champion is not None and registry.aliased(model.name, CHAMPION) != champion:
         try:
             registry.get_version(model.name, champion)

@@ -17,6 +17,7 @@ from include.core.interval import Interval
 from include.core.names import clean_table, features_table, scores_table
 from include.core.project import Project
 from include.core.records import DataView, PreparedDay, Published, PublishedDay, PublishMode, ScoredDay
+from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.predictions import Batch, batch_digest
@@ -51,7 +52,7 @@ def publish(
     project.refuse_entity_fraction("publish")
     prepared_days = {n.day: n for n in postgres.days.read_prepared_days(settings, project.name, interval, data_view)}
     if days is None:
-        versions = postgres.promotions.champions(settings, model.name, interval) if versions is None else versions
+        versions = postgres.promotions.read_champions(settings, model.name, interval) if versions is None else versions
         days = [
             ScoredDay(day=day, model_version=version, rows=prepared_days[day].rows if day in prepared_days else 0)
             for day, version in versions.items()
@@ -120,7 +121,7 @@ def batch_id(model: str, day: date, model_version: int, digest: str) -> str:
 
 
 def _batch(model: Model, scored: ScoredDay, rows: pl.DataFrame, as_of: datetime) -> Batch:
-    digest = batch_digest(rows, "score", "prediction")
+    digest = batch_digest(rows)
     return Batch(
         batch_id=batch_id(model.name, scored.day, scored.model_version, digest),
         day=scored.day,
@@ -153,7 +154,7 @@ def _verify(model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame, days: Se
         .agg(
             rows=pl.len(),
             entities=pl.col("entity_id").drop_nulls().n_unique(),
-            finite=(pl.col("score").is_finite() & pl.col("prediction").is_finite()).sum(),  # null: not counted
+            finite=pl.all_horizontal(pl.col(*PREDICTION_COLUMNS).is_finite()).sum(),  # null: not counted
             versions=pl.col("model_version").unique().sort(),
         )
         .collect()

@@ -100,7 +100,7 @@ class Story:
 
     def cli_champions(self) -> dict[date, int]:
 
-        return postgres.promotions.champions(self.settings, MODEL, self.prepared_days.shifted(end=1))
+        return postgres.promotions.read_champions(self.settings, MODEL, self.prepared_days.shifted(end=1))
 
     def wipe(self) -> None:
         """All but landing: tables, models, the shared database and MLflow's."""

@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from include.config.loading import load_project
@@ -20,13 +23,14 @@ from include.core.errors import ActionRequiredError, ConfigError
 from include.core.feeds import Column
 from include.core.interval import Interval
 from include.core.project import Project
-from include.core.records import PreparedDay
+from include.core.records import Landed, PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
+from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0003"
+NEWEST = "0001"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -112,6 +116,18 @@ def test_migrations_from_empty_make_what_the_design_names(connection: sa.Connect
     assert relations(connection, "v") == VIEWS
 
 
+def test_the_schema_is_what_the_migrations_make(connection: sa.Connection) -> None:
+    """Tables, columns, types, nullability and comments; the rest is in the migrations alone."""
+    known = postgres.schema.metadata.tables
+
+    def compared(thing: Any, name: str | None, kind: str, reflected: bool, other: Any) -> bool:
+        return kind == "column" or (kind == "table" and name in TABLES & known.keys())
+
+    context = MigrationContext.configure(connection, opts={"compare_type": True, "include_object": compared})
+    assert compare_metadata(context, postgres.schema.metadata) == []
+    assert TABLES - known.keys() == {"entities_flights", "nightly_ml_version"}
+
+
 def test_migrating_again_changes_nothing(settings: Settings, flights: Project) -> None:
     before = catalog(settings)
     assert postgres.migrations.migrate(settings, [flights]) == NEWEST
@@ -128,12 +144,11 @@ def test_a_database_of_newer_code_is_refused_in_words(settings: Settings, flight
 MIGRATE = """
 import sys
 from include.config.loading import load_project
-from include.io import database, ledger
 from include.core.settings import Settings
-from tests.integration import small
+from include.io import postgres
 
 places = dict.fromkeys(("landing", "tables", "artifacts", "mlflow_tracking_uri", "hash_key"), "-")
-print(database.migrate(Settings(database_url=sys.argv[1], **places), [load_project("flights")]))
+print(postgres.migrations.migrate(Settings(database_url=sys.argv[1], **places), [load_project("flights")]))
 """
 
 
@@ -376,7 +391,7 @@ def test_the_same_promotion_again_is_the_row_that_is_there(settings: Settings) -
 def test_going_back_from_the_same_day_is_a_row_of_its_own(settings: Settings) -> None:
     rows = [small.promoted(settings, "m", version, DAY) for version in (1, 2, 1)]
     assert len({row.id for row in rows}) == 3
-    assert postgres.promotions.champions(settings, "m", Interval.of(DAY)) == {DAY: 1}
+    assert postgres.promotions.read_champions(settings, "m", Interval.of(DAY)) == {DAY: 1}
 
 
 def test_champion_is_the_greatest_first_day_and_of_equals_the_newest_row(settings: Settings) -> None:
@@ -384,7 +399,7 @@ def test_champion_is_the_greatest_first_day_and_of_equals_the_newest_row(setting
         small.promoted(settings, "m", version, DAY + timedelta(days=after))
     small.promoted(settings, "another", 9, DAY)
     interval = Interval(start=DAY, end=DAY + timedelta(days=5))
-    found = postgres.promotions.champions(settings, "m", interval)
+    found = postgres.promotions.read_champions(settings, "m", interval)
     assert {(day - DAY).days: version for day, version in found.items()} == {2: 1, 3: 2, 4: 3, 5: 3}
 
 
@@ -442,8 +457,8 @@ def test_nights_come_back_as_they_were_and_a_newer_one_replaces(settings: Settin
         settings, [*first, prepared_day(days[1], data_view="latest"), prepared_day(days[1], project="another")]
     )
     assert postgres.days.read_prepared_days(settings, "flights", interval) == first[::-1]
-    assert postgres.days.unprepared_days(settings, "flights", interval) == [days[1], days[3]]
-    assert postgres.days.unprepared_days(settings, "flights", interval, "latest") == [days[0], days[2], days[3]]
+    assert postgres.days.read_unprepared_days(settings, "flights", interval) == [days[1], days[3]]
+    assert postgres.days.read_unprepared_days(settings, "flights", interval, "latest") == [days[0], days[2], days[3]]
 
     newer = prepared_day(days[0], rows=901, as_of=datetime(2013, 3, 1, 9, tzinfo=UTC))
     postgres.days.record_prepared_days(settings, [newer])
@@ -494,7 +509,16 @@ def test_steps_are_added_with_the_class_of_their_error_only(settings: Settings) 
     interval = Interval(start=DAY, end=DAY + timedelta(days=1))
     common: dict[str, Any] = {"started_at": started, "ended_at": started + timedelta(seconds=2.5)}
     postgres.audit.record_step(
-        settings, "land", "flights", interval, state="success", rows=7, table_version=3, **common
+        settings,
+        "land",
+        "flights",
+        interval,
+        state="success",
+        rows=7,
+        table_version=3,
+        core_seconds=1.5,
+        peak_memory_mb=200.0,
+        **common,
     )
     postgres.audit.record_step(
         settings, "score", "flights", interval, state="failed", model="late", error=KeyError("a@b.example"), **common
@@ -506,7 +530,29 @@ def test_steps_are_added_with_the_class_of_their_error_only(settings: Settings) 
         ("score", "late", "failed", None, None, "KeyError"),
     ]
     assert {(r["seconds"], r["interval_end"], r["run_id"]) for r in rows} == {(2.5, interval.end, "test")}
+    assert [(r["core_seconds"], r["peak_memory_mb"]) for r in rows] == [(1.5, 200.0), (None, None)]
     assert "a@b.example" not in str(rows)
+
+
+def test_a_step_records_what_it_cost(settings: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    interval = Interval.of(DAY)
+    landed = Landed(interval=interval, rows=0, new=0, known=0)
+
+    def work(*_: Any) -> Landed:
+        deadline = time.process_time() + 0.05
+        while time.process_time() < deadline:
+            pass
+        return landed
+
+    monkeypatch.setattr("include.steps.land.land", work)
+    run("land", flights, interval, settings)
+    record("land", flights, interval, landed, settings, datetime(2013, 3, 1, 8, tzinfo=UTC))  # as from Databricks
+    with postgres.connection.engine(settings).connect() as connection:
+        costs = connection.execute(sa.text("SELECT core_seconds, peak_memory_mb FROM step_history ORDER BY id")).all()
+    here, on_databricks = costs
+    assert here.core_seconds > 0
+    assert here.peak_memory_mb > 1 if Path("/proc/self/clear_refs").exists() else here.peak_memory_mb is None
+    assert tuple(on_databricks) == (None, None)
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
@@ -525,8 +571,8 @@ def test_any_spelling_of_the_url_connects_both_ways(settings: Settings, scheme: 
 
 def test_a_digest_depends_on_content_and_not_on_order() -> None:
     rows = pl.DataFrame({"entity_id": ["a", "b", "ä"], "score": [0.1, 0.2, None], "prediction": [0.0, 1.0, 1.0]})
-    digest = postgres.predictions.batch_digest(rows, "score", "prediction")
-    assert postgres.predictions.batch_digest(rows.reverse(), "score", "prediction") == digest
+    digest = postgres.predictions.batch_digest(rows)
+    assert postgres.predictions.batch_digest(rows.reverse()) == digest
     others = [
         rows.with_columns(score=pl.Series([0.1, 0.2 + 2**-54, None])),
         rows.with_columns(score=pl.Series([0.2, 0.1, None])),
@@ -534,6 +580,6 @@ def test_a_digest_depends_on_content_and_not_on_order() -> None:
         rows.rename({"score": "prediction", "prediction": "score"}),
         rows.head(2),
     ]
-    digests = {postgres.predictions.batch_digest(other, "score", "prediction") for other in others}
+    digests = {postgres.predictions.batch_digest(other) for other in others}
     assert digest not in digests
     assert len(digests) == len(others)

@@ -160,10 +160,10 @@ def test_features_of_it_make_no_night(settings: Settings, declare_fraction: Decl
         run(step, project, RUN_DATES, settings)
     assert 0 < Tables(settings).scan(TABLE).select(pl.len()).collect().item() < 9
     project = declare_fraction(None)
-    assert postgres.days.unprepared_days(settings, "flights", RUN_DATES) == RUN_DATES.days
-    assert postgres.audit.done_days(settings, "validate", "flights") == {*RUN_DATES.days}
-    assert postgres.audit.done_days(settings, "build_features", "flights") == set()
+    assert postgres.days.read_unprepared_days(settings, "flights", RUN_DATES) == RUN_DATES.days
+    assert postgres.audit.read_done_days(settings, "validate", "flights") == {*RUN_DATES.days}
+    assert postgres.audit.read_done_days(settings, "build_features", "flights") == set()
     assert not Tables(settings).exists("features_flights")
 
     assert run("build_features", project, RUN_DATES, settings).rows == 9
-    assert postgres.days.unprepared_days(settings, "flights", RUN_DATES) == []
+    assert postgres.days.read_unprepared_days(settings, "flights", RUN_DATES) == []

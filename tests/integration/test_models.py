@@ -450,7 +450,7 @@ def test_a_night_from_training_to_scores(prepared: Settings) -> None:
     assert decided.passed, decided.why_not
     run("promote", MODEL, after(1), prepared, version=decided.version)
     days = Interval(start=DAY, end=DAYS.end)
-    champions = postgres.promotions.champions(prepared, "late_arrival", days)
+    champions = postgres.promotions.read_champions(prepared, "late_arrival", days)
     scored: Any = run("score", MODEL, days, prepared, versions=champions)
     assert scored.unscored == (DAY,)
     assert {d.day: d.rows for d in scored.days} == dict.fromkeys(days.days[1:], FLIGHTS)

@@ -207,7 +207,12 @@ def test_a_regression_is_measured_where_there_is_a_value(
     prepared_days: Settings, flights: Project, late: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delay = late.model_copy(
-        update={"name": "delay", "outcome": "arrival_delay", "problem_type": "regression", "monitor": Monitor(min_rows=2)}
+        update={
+            "name": "delay",
+            "outcome": "arrival_delay",
+            "problem_type": "regression",
+            "monitor": Monitor(min_rows=2),
+        }
     )
     watch(monkeypatch, delay)
     small.promoted(prepared_days, delay.name, 1, DAY)
@@ -233,14 +238,14 @@ def test_what_changes_while_a_day_is_measured_is_measured_by_the_next(
     prepared_days: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcomes(flights, Interval.of(NEXT), prepared_days)
-    reading = postgres.performance._predictions
+    reading = postgres.performance._read_predictions
 
     def corrected(*given: Any) -> Any:
-        monkeypatch.setattr(postgres.performance, "_predictions", reading)
+        monkeypatch.setattr(postgres.performance, "_read_predictions", reading)
         outcomes(flights, Interval.of(LATER), prepared_days)
         return reading(*given)
 
-    monkeypatch.setattr(postgres.performance, "_predictions", corrected)
+    monkeypatch.setattr(postgres.performance, "_read_predictions", corrected)
     first = monitor(flights, Interval.of(NEXT), prepared_days)
     assert (first.days, of_all(prepared_days, DAY, "roc_auc")) == (
         1,

@@ -301,22 +301,22 @@ def test_what_people_decided_is_restored_into_an_empty_ledger(gated: Settings, t
     judge(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
     by_hand(gated, after(4), 1, why="storms")
-    rows = postgres.promotions.rows_by_hand(gated, NAME)
+    rows = postgres.promotions.read_manual_promotions(gated, NAME)
     assert [(row.model_version, row.from_day, row.why) for row in rows] == [(1, after(4).start, "storms")]
     with postgres.connection.engine(gated).begin() as connection:
         connection.execute(sa.text("ALTER TABLE promotions DISABLE TRIGGER ALL"))
         connection.execute(sa.text("DELETE FROM promotions"))
         connection.execute(sa.text("ALTER TABLE promotions ENABLE TRIGGER ALL"))
-    assert postgres.promotions.restore_rows(gated, NAME, rows) == 1
-    assert postgres.promotions.restore_rows(gated, NAME, rows) == 0
-    assert [vars(row) | {"id": 0} for row in postgres.promotions.rows_by_hand(gated, NAME)] == [
+    assert postgres.promotions.restore_promotions(gated, NAME, rows) == 1
+    assert postgres.promotions.restore_promotions(gated, NAME, rows) == 0
+    assert [vars(row) | {"id": 0} for row in postgres.promotions.read_manual_promotions(gated, NAME)] == [
         vars(row) | {"id": 0, "gate_id": None} for row in rows
     ]
     # then the nights, in their order
     promote(MODEL, after(1), gated, version=1, displace_newer=True)
     promote(MODEL, after(2), gated, version=2, displace_newer=True)
     whole = Interval(start=after(1).start, end=after(5).start)
-    assert postgres.promotions.champions(gated, NAME, whole) == dict(zip(whole.days, [1, 2, 2, 1, 1], strict=True))
+    assert postgres.promotions.read_champions(gated, NAME, whole) == dict(zip(whole.days, [1, 2, 2, 1, 1], strict=True))
 
 
 def test_rules_that_came_and_went_leave_the_decision_by_those_of_now(gated: Settings) -> None:
@@ -337,7 +337,7 @@ def test_a_former_champion_comes_back_by_hand_whatever_the_rules_are_now(gated: 
 def test_a_promotion_of_before_the_gate_stays_valid(gated: Settings) -> None:
     """Its row says neither the run day of its training nor a decision."""
     small.promoted(gated, NAME, 1, after(1).start, by="Ada", why="first")
-    assert postgres.promotions.champions(gated, NAME, after(1)) == {after(1).start: 1}
+    assert postgres.promotions.read_champions(gated, NAME, after(1)) == {after(1).start: 1}
     decision = judge(gated, run_date=after(1))
     assert (decision.champion, decision.passed) == (1, True)
     assert promote(MODEL, after(2), gated, version=2).rows == 1
@@ -400,7 +400,7 @@ def test_a_promotion_writes_the_ledger_then_the_alias(gated: Settings) -> None:
     assert (promotion.model, promotion.by, promotion.why) == ("late_arrival", "Ada", "first")
     assert rows_of_ledger(gated) == [(1, after(1).start)]
     assert Registry(gated).aliased("late_arrival") == 1
-    assert postgres.promotions.champions(gated, "late_arrival", RUN.shifted(end=1)) == {after(1).start: 1}
+    assert postgres.promotions.read_champions(gated, "late_arrival", RUN.shifted(end=1)) == {after(1).start: 1}
 
 
 def test_promoting_again_writes_nothing_and_mends_the_alias(gated: Settings) -> None:
@@ -431,7 +431,7 @@ def test_the_alias_follows_the_ledger_not_the_last_promotion(gated: Settings) ->
     promote(MODEL, after(2), gated, version=1, by="Ada", why="until then")
     assert Registry(gated).aliased("late_arrival") == 2
     days = Interval(start=after(2).start, end=after(5).start)
-    assert list(postgres.promotions.champions(gated, "late_arrival", days).values()) == [1, 1, 1, 2]
+    assert list(postgres.promotions.read_champions(gated, "late_arrival", days).values()) == [1, 1, 1, 2]
 
 
 def test_without_a_champion_there_is_no_alias(gated: Settings) -> None:

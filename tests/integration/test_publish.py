@@ -138,11 +138,11 @@ def test_readers_see_what_was_published_bit_by_bit(put: Any, settings: Settings,
     batches = rows(
         settings, "SELECT batch_id::text, day, model_version, rows, digest, as_of, run_id FROM batches ORDER BY day"
     )
-    stored = postgres.predictions.stored_predictions(
+    stored = postgres.predictions.read_predictions(
         settings, late.name, Interval(start=DAY, end=DAY + timedelta(days=1))
     )
     for (batch_id, day, version, count, digest, as_of, run_id), result in zip(batches, published, strict=True):
-        again = postgres.predictions.batch_digest(stored.filter(pl.col("batch_id") == batch_id), "score", "prediction")
+        again = postgres.predictions.batch_digest(stored.filter(pl.col("batch_id") == batch_id))
         assert digest == again
         assert result.batch_id == batch_id == step.batch_id(late.name, day, version, again)
         assert (version, count, as_of, run_id) == (1, 4, AS_OF, "test")
@@ -232,11 +232,11 @@ def test_a_publication_can_be_undone_one_after_the_other(put: Any, settings: Set
     assert [d.batch_id for d in undo().days] == [None]
     assert counts(settings)["batches"] == 2
     assert rows(settings, "SELECT mode, model_version, replaced_version FROM publication_history ORDER BY id")[3:] == [
-        ("undo", 1, 1),
-        ("undo", 1, 1),
-        ("undo", None, 1),
+        ("unpublish", 1, 1),
+        ("unpublish", 1, 1),
+        ("unpublish", None, 1),
         ("replace", 1, None),
-        ("undo", None, 1),
+        ("unpublish", None, 1),
     ]
 
 

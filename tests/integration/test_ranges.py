@@ -65,10 +65,10 @@ def test_a_bad_day_stops_only_itself_and_says_why(project: Project, landed: Sett
 
 def test_what_a_run_did_is_known_until_it_did_all(project: Project, landed: Settings) -> None:
     land, validate = prepared(project, landed)
-    done = partial(postgres.audit.done_days, landed, "validate", project.name)
+    done = partial(postgres.audit.read_done_days, landed, "validate", project.name)
     assert sorted(done()) == validate.days
-    assert sorted(postgres.audit.done_days(landed, "land", project.name)) == land.days
-    assert postgres.audit.done_days(landed.model_copy(update={"run_id": "another"}), "land", project.name) == set()
+    assert sorted(postgres.audit.read_done_days(landed, "land", project.name)) == land.days
+    assert postgres.audit.read_done_days(landed.model_copy(update={"run_id": "another"}), "land", project.name) == set()
     record_range(project, RANGE, landed, done=False)
     assert sorted(done()) == validate.days
     record_range(project, RANGE, landed, done=True)

@@ -1,11 +1,11 @@
-"""The shared PostgreSQL database: how rows are stored so that nothing is doubled, half there or overwritten by
-something older. What the rows should be is decided in `include/steps`.
+"""Read and write the shared PostgreSQL database, so that no row is doubled, half written or replaced by an older one.
 
-Small reads and writes go by SQLAlchemy, bulk ones as Arrow through ADBC (`COPY` into a temporary table, then one
-statement). SQL is never formatted from values; identifiers only come from names that `include/core` has validated.
+What the rows should be is decided in `include/steps`. `schema` describes the tables; the statements are SQLAlchemy
+expressions over them. Small reads and writes go through psycopg2, bulk ones as Arrow through ADBC: `COPY` into a
+temporary table, then statements over it.
 
-Whoever writes the same thing as another at once waits for it, on an advisory lock held to the end of the transaction:
-`promote <model>`, `publish <model>`, then `entities <project>` (always in that order), `outcomes <project>`,
+Two writers of the same thing wait for each other on an advisory lock, held to the end of the transaction:
+`promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
 `quality <project>`, `performance <model>`.
 """
 
@@ -21,6 +21,7 @@ from include.io.postgres import (
     performance,
     predictions,
     promotions,
+    schema,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "performance",
     "predictions",
     "promotions",
+    "schema",
 ]

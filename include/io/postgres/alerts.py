@@ -9,40 +9,46 @@ from sqlalchemy.dialects import postgresql
 from include.core.interval import Interval
 from include.core.records import Alert
 from include.core.settings import Settings
+from include.io.postgres import schema
 from include.io.postgres.connection import engine
 
 
 def raise_alerts(settings: Settings, project: str, alerts: Sequence[Alert]) -> tuple[Alert, ...]:
-    """Record alerts, once each (subject, rule, run day); returns those that were not there yet."""
-    table = sa.table("alerts", *map(sa.column, ("project", "subject", "rule", "day", "sentence", "run_id", "id")))
+    """Record alerts, one for each subject, rule and run date. Return those that were not recorded yet."""
     raised = []
     with engine(settings).begin() as connection:
         for alert in sorted(alerts, key=lambda a: (a.day, a.subject, a.rule)):
-            inserting = postgresql.insert(table).values(project=project, run_id=settings.run_id, **alert.model_dump())
-            inserting = inserting.on_conflict_do_nothing(index_elements=["project", "subject", "rule", "day"])
-            if connection.execute(inserting.returning(table.c.id)).one_or_none():
+            statement = (
+                postgresql
+                .insert(schema.alerts)
+                .values(project=project, run_id=settings.run_id, **alert.model_dump())
+                .on_conflict_do_nothing(index_elements=["project", "subject", "rule", "day"])
+                .returning(schema.alerts.c.id)
+            )
+            if connection.execute(statement).one_or_none():
                 raised.append(alert)
     return tuple(raised)
 
 
 @contextmanager
 def unsent_alerts(settings: Settings, project: str, run_dates: Interval) -> Iterator[tuple[Alert, ...]]:
-    """The alerts of these run days that nobody was told of yet; they count as told when the block ends well.
+    """Hand out the alerts of these run dates that were not sent yet, and mark them as sent if the block succeeds.
 
-    Until then another teller does not see them, and a killed one leaves them for the next: people are told at least
-    once, and twice only by one that was killed between sending and the end of the block.
+    Until then they are locked, and other senders skip them. If the process dies, the next sender takes them: each alert
+    is sent at least once, and twice only if a process died between sending and the end of the block.
     """
+    table = schema.alerts.c
+    statement = (
+        sa
+        .select(table.id, table.subject, table.rule, table.day, table.sentence)
+        .where(table.project == project, table.notified_at.is_(None))
+        .where(table.day.between(run_dates.start, run_dates.end))
+        .order_by(table.id)
+        .with_for_update(skip_locked=True)
+    )
     with engine(settings).begin() as connection:
-        rows = connection.execute(
-            sa.text(
-                "SELECT id, subject, rule, day, sentence FROM alerts WHERE project = :project "
-                "AND day BETWEEN :start AND :end AND notified_at IS NULL ORDER BY id FOR UPDATE SKIP LOCKED"
-            ),
-            {"project": project, "start": run_dates.start, "end": run_dates.end},
-        ).all()
+        rows = connection.execute(statement).all()
         yield tuple(Alert(subject=r.subject, rule=r.rule, day=r.day, sentence=r.sentence) for r in rows)
         if rows:
-            connection.execute(
-                sa.text("UPDATE alerts SET notified_at = clock_timestamp() WHERE id = ANY(:ids)"),
-                {"ids": [r.id for r in rows]},
-            )
+            sent = sa.update(schema.alerts).where(table.id.in_([r.id for r in rows]))
+            connection.execute(sent.values(notified_at=sa.func.clock_timestamp()))

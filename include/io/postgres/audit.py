@@ -5,19 +5,21 @@ from datetime import date, datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io.postgres.connection import engine, lock
+from include.io.postgres.schema import quality_results, step_runs
 
 
 def record_quality(settings: Settings, results: Sequence[Mapping[str, Any]]) -> None:
-    """What was found in deliveries, in place of what was found in the same ones before.
+    """Replace what was found in these deliveries before.
 
-    One mapping an expectation and delivery: project, feed, day, delivery_id, expectation, column (str, may be empty),
-    severity ("critical" or "warning"), success (bool), rows and unexpected_rows (int), observed (str or None),
-    quarantined_rows (int), examples (list of mappings).
+    Args:
+        settings: the database and the id of this run.
+        results: one mapping for each expectation and delivery: project, feed, day, delivery_id, expectation,
+            column (str, may be empty), severity ("critical" or "warning"), success (bool), rows and unexpected_rows
+            (int), observed (str or None), quarantined_rows (int), examples (list of mappings).
     """
     if not results:
         return
@@ -34,13 +36,10 @@ def record_quality(settings: Settings, results: Sequence[Mapping[str, Any]]) -> 
     with engine(settings).begin() as connection:
         for project in sorted({project for project, _ in checked}):
             lock(connection, f"quality {project}")
-            of_project = [delivery_id for each, delivery_id in checked if each == project]
-            old = "DELETE FROM quality_results WHERE project = :project AND delivery_id = ANY(:delivery_ids)"
-            connection.execute(sa.text(old), {"project": project, "delivery_ids": of_project})
-        # an insert of SQLAlchemy's own goes in statements of many rows, a text in one a row
-        columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in rows[0] if name != "examples"]
-        table = sa.table("quality_results", *columns, sa.column("examples", postgresql.JSONB))
-        connection.execute(sa.insert(table), rows)
+            delivery_ids = [delivery_id for each, delivery_id in checked if each == project]
+            replaced = quality_results.c.delivery_id.in_(delivery_ids)
+            connection.execute(sa.delete(quality_results).where(quality_results.c.project == project, replaced))
+        connection.execute(sa.insert(quality_results), rows)
 
 
 def record_step(
@@ -54,11 +53,13 @@ def record_step(
     ended_at: datetime,
     model: str | None = None,
     rows: int | None = None,
+    core_seconds: float | None = None,
+    peak_memory_mb: float | None = None,
     table_version: int | None = None,
     model_version: int | None = None,
     error: BaseException | None = None,
 ) -> None:
-    """Add one line to the audit of steps. Of an error only the class is kept: its text can hold data."""
+    """Add one row about a run of a step. Only the class of an error is kept: its text can contain data."""
     values = {
         "project": project,
         "model": model,
@@ -68,6 +69,8 @@ def record_step(
         "state": state,
         "rows": rows,
         "seconds": (ended_at - started_at).total_seconds(),
+        "core_seconds": core_seconds,
+        "peak_memory_mb": peak_memory_mb,
         "table_version": table_version,
         "model_version": model_version,
         "error_class": type(error).__name__ if error is not None else None,
@@ -76,21 +79,29 @@ def record_step(
         "ended_at": ended_at,
     }
     with engine(settings).begin() as connection:
-        connection.execute(sa.insert(sa.table("step_runs", *map(sa.column, values))), values)
+        connection.execute(sa.insert(step_runs), values)
 
 
-def done_days(settings: Settings, step: str, project: str, model: str | None = None) -> set[date]:
-    """The days that this run (`settings.run_id`) did by a step, since it last ended as a whole (`reprocess`)."""
+def read_done_days(settings: Settings, step: str, project: str, model: str | None = None) -> set[date]:
+    """Return the days that a step of this run (`settings.run_id`) has done since the run last ended as a whole.
+
+    A run over a range records `backfill_range` as its last step, so clearing a run that ended does all days again.
+    """
+    runs, ends = step_runs.c, step_runs.alias("ends").c
+    last_end = (
+        sa
+        .select(sa.func.coalesce(sa.func.max(ends.id), 0))
+        .where(ends.run_id == settings.run_id, ends.project == project)
+        .where(ends.step == "backfill_range", ends.state == "success")
+        .scalar_subquery()
+    )
+    statement = (
+        sa
+        .select(runs.interval_start, runs.interval_end)
+        .distinct()
+        .where(runs.run_id == settings.run_id, runs.project == project, runs.model.is_not_distinct_from(model))
+        .where(runs.step == step, runs.state != "failed", runs.id > last_end)
+    )
     with engine(settings).connect() as connection:
-        rows = connection.execute(
-            sa.text(
-                "SELECT DISTINCT CAST(d.day AS date) FROM step_runs s "
-                "CROSS JOIN LATERAL generate_series(s.interval_start, s.interval_end, interval '1 day') AS d(day) "
-                "WHERE s.run_id = :run_id AND s.step = :step AND s.project = :project "
-                "AND s.model IS NOT DISTINCT FROM :model AND s.state <> 'failed' AND s.id > (SELECT coalesce(max(id), "
-                "0) FROM step_runs WHERE run_id = :run_id AND project = :project AND step = 'backfill_range' "
-                "AND state = 'success')"
-            ),
-            {"run_id": settings.run_id, "step": step, "project": project, "model": model},
-        )
-        return {day for (day,) in rows}
+        intervals = [Interval(start=start, end=end) for start, end in connection.execute(statement)]
+    return {day for interval in intervals for day in interval.days}

@@ -13,11 +13,12 @@ from sqlalchemy.dialects import postgresql
 
 from include.core.settings import Settings
 
-POSTGRESQL = postgresql.dialect(paramstyle="named")  # with psycopg2's, a % in a name would be doubled
+ADBC_DIALECT = postgresql.dialect(paramstyle="numeric_dollar")
+"""SQL as ADBC takes it: parameters are $1, $2 and so on."""
 
 
 def engine(settings: Settings) -> sa.Engine:
-    """SQLAlchemy over psycopg2; keeps no connection open, so that a forked process shares none."""
+    """Return SQLAlchemy's engine over psycopg2. It keeps no connection open, so that a forked process shares none."""
     return _engine(settings.database_url.get_secret_value())
 
 
@@ -31,37 +32,65 @@ def _engine(url: str) -> sa.Engine:
 
 
 def adbc(settings: Settings) -> adbc_driver_manager.dbapi.Connection:
-    """An ADBC connection to the same database, in a transaction of its own; closing it without a commit undoes it."""
-    _, _, rest = settings.database_url.get_secret_value().partition("://")  # SQLAlchemy's may name a driver
+    """Open an ADBC connection to the same database. Closing it without a commit rolls its transaction back."""
+    _, _, rest = settings.database_url.get_secret_value().partition("://")  # SQLAlchemy's URL may name a driver
     connection: adbc_driver_manager.dbapi.Connection = adbc_driver_postgresql.dbapi.connect(f"postgresql://{rest}")
     return connection
 
 
 @contextmanager
 def transaction(settings: Settings) -> Iterator[adbc_driver_manager.dbapi.Cursor]:
-    """A cursor whose work is committed at the end, or not at all."""
+    """Open an ADBC cursor whose work is committed at the end, or not at all."""
     with adbc(settings) as connection, connection.cursor() as cursor:
         yield cursor
         connection.commit()
 
 
-def read(settings: Settings, statement: str, *parameters: Any) -> pl.DataFrame:
-    """Return the rows of a query with parameters $1, $2, …"""
+def execute(cursor: adbc_driver_manager.dbapi.Cursor, statement: sa.Executable) -> None:
+    """Execute a SQLAlchemy statement through ADBC.
+
+    ADBC takes text, and SQLAlchemy has no dialect for it, so the statement is compiled here. A list of values for IN
+    cannot be compiled this way.
+    """
+    compiled: Any = statement.compile(dialect=ADBC_DIALECT)  # type: ignore[attr-defined]
+    parameters = tuple(compiled.params[name] for name in compiled.positiontup or ())
+    cursor.execute(str(compiled), parameters=parameters or None)
+
+
+def read(settings: Settings, statement: sa.Select[Any]) -> pl.DataFrame:
+    """Return the rows of a query as a frame, through Arrow."""
     with adbc(settings) as connection, connection.cursor() as cursor:
-        cursor.execute(statement, parameters=parameters)
+        execute(cursor, statement)
         return pl.DataFrame(cursor.fetch_arrow_table())
 
 
-def stage(cursor: adbc_driver_manager.dbapi.Cursor, table: str, columns: str, rows: pl.DataFrame) -> None:
-    """COPY a frame into a temporary table that goes with the transaction. `columns` is SQL."""
-    cursor.execute(f"CREATE TEMP TABLE {table} ({columns}) ON COMMIT DROP")
-    if rows.height:
-        cursor.adbc_ingest(table, rows.to_arrow(), mode="append", temporary=True)
+def stage(cursor: adbc_driver_manager.dbapi.Cursor, table: sa.Table, rows: pl.DataFrame | None = None) -> None:
+    """Create a temporary table, dropped at the end of the transaction, and COPY a frame into it.
+
+    Args:
+        cursor: of the transaction.
+        table: made with `temporary_table`.
+        rows: a frame with the columns of the table; None leaves it empty.
+    """
+    cursor.execute(str(sa.schema.CreateTable(table).compile(dialect=ADBC_DIALECT)))
+    if rows is not None and rows.height:
+        cursor.adbc_ingest(table.name, rows.to_arrow(), mode="append", temporary=True)
 
 
-LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+def temporary_table(name: str, *columns: sa.Column[Any]) -> sa.Table:
+    """Describe a temporary table that ends with its transaction."""
+    return sa.Table(name, sa.MetaData(), *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
+
+
+def lock_in(cursor: adbc_driver_manager.dbapi.Cursor, what: str) -> None:
+    """Do the same as `lock` in the transaction of an ADBC cursor."""
+    execute(cursor, _lock(what))
 
 
 def lock(connection: sa.Connection, what: str) -> None:
-    """Wait for whoever else has this lock; it is held to the end of the transaction."""
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})
+    """Wait until nobody else holds this lock, then hold it to the end of the transaction."""
+    connection.execute(_lock(what))
+
+
+def _lock(what: str) -> sa.Select[Any]:
+    return sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0)))

@@ -1,63 +1,72 @@
-"""How fresh tables and scores are, in the shared database."""
+"""Freshness of tables and predictions, in the shared database."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from include.core.records import Freshness
 from include.core.settings import Settings
+from include.io.postgres import schema
 from include.io.postgres.connection import engine
+from include.io.postgres.promotions import select_champion_as_of
 from include.monitoring.records import Preparation, Punctuality
 
 
-def punctuality(settings: Settings, model: str, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:
-    """Of each day, with the moment by which its scores are due."""
+def read_punctuality(settings: Settings, model: str, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:
+    """Return whether the predictions of each day were published, and when.
+
+    Args:
+        settings: the database.
+        model: its name.
+        deadlines: day to the moment by which its predictions are due.
+    """
+    if not deadlines:
+        return {}
+    due = sa.values(sa.column("day", schema.DATE), sa.column("deadline", schema.MOMENT), name="due")
+    due = due.data(list(deadlines.items()))
+    moves, published = schema.publications.c, schema.published.c
+    first = sa.select(sa.func.min(moves.published_at)).where(moves.model == model, moves.day == due.c.day)
+    newest = sa.select(sa.func.max(published.day)).where(published.model == model, published.day <= due.c.day)
+    champion = select_champion_as_of(model, due.c.day, due.c.deadline)
+    statement = sa.select(due.c.day, champion, first.scalar_subquery(), newest.scalar_subquery())
     with engine(settings).connect() as connection:
-        rows = connection.execute(
-            sa.text(
-                "SELECT d.day, (SELECT p.model_version FROM promotions p WHERE p.model = :model "
-                "AND p.from_day <= d.day AND p.created_at <= d.deadline ORDER BY p.from_day DESC, p.id DESC LIMIT 1), "
-                "(SELECT min(h.published_at) FROM publications h WHERE h.model = :model AND h.day = d.day), "
-                "(SELECT max(s.day) FROM published s WHERE s.model = :model AND s.day <= d.day) "
-                "FROM unnest(CAST(:days AS date[]), CAST(:moments AS timestamptz[])) AS d(day, deadline)"
-            ),
-            {"model": model, "days": list(deadlines), "moments": list(deadlines.values())},
-        )
         return {
             day: Punctuality(day, champion, first.astimezone(UTC) if first else None, newest)
-            for day, champion, first, newest in rows
+            for day, champion, first, newest in connection.execute(statement)
         }
 
 
 def read_preparations(settings: Settings, project: str, *, until: date) -> dict[date, Preparation]:
-    """All nights up to a day."""
+    """Return when each day up to `until` was prepared, and its rows."""
+    table = schema.prepared_days.c
+    statement = sa.select(table.day, table.rows, table.prepared_at).where(
+        table.project == project, table.data_view == "point_in_time", table.day <= until
+    )
     with engine(settings).connect() as connection:
-        rows = connection.execute(
-            sa.text(
-                "SELECT day, rows, prepared_at FROM prepared_days "
-                "WHERE project = :project AND data_view = 'point_in_time' AND day <= :until"
-            ),
-            {"project": project, "until": until},
-        )
-        return {day: Preparation(day, count, moment.astimezone(UTC)) for day, count, moment in rows}
+        return {
+            day: Preparation(day, rows, prepared_at.astimezone(UTC))
+            for day, rows, prepared_at in connection.execute(statement)
+        }
 
 
 def record_freshness(settings: Settings, project: str, found: Sequence[Freshness]) -> None:
-    """In place of what was found for the same run days before; what is as it was is not written."""
+    """Replace what was found for the same run dates before. A row that would not change is not written."""
     if not found:
         return
-    statement = sa.text(
-        "INSERT INTO freshness AS f (project, subject, day, newest_day, behind_days, late, sentence, run_id) "
-        "VALUES (:project, :subject, :day, :newest_day, :behind_days, :late, :sentence, :run_id) "
-        "ON CONFLICT (project, subject, day) DO UPDATE SET newest_day = excluded.newest_day, "
-        "behind_days = excluded.behind_days, late = excluded.late, sentence = excluded.sentence, "
-        "run_id = excluded.run_id, measured_at = clock_timestamp() "
-        "WHERE (f.newest_day, f.behind_days, f.late, f.sentence) IS DISTINCT FROM "
-        "(excluded.newest_day, excluded.behind_days, excluded.late, excluded.sentence)"
+    inserting = postgresql.insert(schema.freshness)
+    measured = ("newest_day", "behind_days", "late", "sentence")
+    changed = [schema.freshness.c[name].is_distinct_from(inserting.excluded[name]) for name in measured]
+    replaced = {name: inserting.excluded[name] for name in (*measured, "run_id")}
+    statement = inserting.on_conflict_do_update(
+        index_elements=["project", "subject", "day"],
+        set_={**replaced, "measured_at": sa.func.clock_timestamp()},
+        where=sa.or_(*changed),
     )
+    # Always in the same order, so that two writers cannot deadlock.
+    ordered = sorted(found, key=lambda f: (f.day, f.subject))
     with engine(settings).begin() as connection:
-        ordered = sorted(found, key=lambda f: (f.day, f.subject))  # one order, so that two cannot deadlock
         connection.execute(
             statement, [{**f.model_dump(), "project": project, "run_id": settings.run_id} for f in ordered]
         )

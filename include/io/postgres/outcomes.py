@@ -1,4 +1,4 @@
-"""True outcomes, in the shared database."""
+"""Outcomes, in the shared database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,14 +6,17 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from include.core.settings import Settings
-from include.io.postgres.connection import LOCK, engine, stage, transaction
+from include.io.postgres import schema
+from include.io.postgres.connection import engine, execute, lock_in, stage, temporary_table, transaction
+from include.io.postgres.schema import outcome_days, outcomes
 
 
 @dataclass(frozen=True)
 class OutcomeDay:
-    """What one delivery says about the outcomes of a day, in brief; also of a delivery without rows."""
+    """One delivery's outcomes of a day, in brief; also of a delivery without rows."""
 
     day: date
     delivery_id: str
@@ -22,27 +25,59 @@ class OutcomeDay:
     digest: str
 
 
-def newest_outcomes(settings: Settings, project: str, outcome: str) -> dict[date, tuple[datetime, str]]:
-    """Day -> (available_at, delivery_id) of the delivery that its stored outcomes are from."""
+_STAGED_DAYS = temporary_table(
+    "staged_days",
+    sa.Column("day", schema.DATE),
+    sa.Column("delivery_id", schema.TEXT),
+    sa.Column("available_at", schema.MOMENT),
+    sa.Column("rows", schema.BIGINT),
+    sa.Column("digest", schema.TEXT),
+)
+_STAGED_VALUES = temporary_table(
+    "staged_values",
+    sa.Column("day", schema.DATE),
+    sa.Column("entity_id", schema.TEXT),
+    sa.Column("value", schema.DOUBLE),
+)
+_NEWER = temporary_table(
+    "newer",
+    sa.Column("day", schema.DATE),
+    sa.Column("delivery_id", schema.TEXT),
+    sa.Column("available_at", schema.MOMENT),
+)
+
+
+def read_newest_outcomes(settings: Settings, project: str, outcome: str) -> dict[date, tuple[datetime, str]]:
+    """Return for each day the delivery that its stored outcomes come from, as (available_at, delivery_id)."""
+    table = outcome_days.c
+    statement = sa.select(table.day, table.available_at, table.delivery_id).where(
+        table.project == project, table.outcome == outcome
+    )
     with engine(settings).connect() as connection:
-        rows = connection.execute(
-            sa.text(
-                "SELECT day, available_at, delivery_id FROM outcome_days "
-                "WHERE project = :project AND outcome = :outcome"
-            ),
-            {"project": project, "outcome": outcome},
-        )
-        return {day: (moment.astimezone(UTC), delivery_id) for day, moment, delivery_id in rows}
+        return {
+            day: (available_at.astimezone(UTC), delivery_id)
+            for day, available_at, delivery_id in connection.execute(statement)
+        }
 
 
 def replace_outcomes(
     settings: Settings, project: str, outcome: str, days: Sequence[OutcomeDay], values: pl.DataFrame
 ) -> list[date]:
-    """Take the outcomes of days from newer deliveries; returns the days that changed.
+    """Store the outcomes of days that come from newer deliveries.
 
-    `values`: day (date), entity_id (str), value (f64, null: known to have none), of all the `days`.
-    A day is replaced whole, where (available_at, delivery_id) is greater than what is stored, so that any order ends
-    the same; or where the same delivery says something else than before, since the outcome is declared otherwise now.
+    A day is replaced as a whole if (available_at, delivery_id) is greater than what is stored, so that runs in any
+    order end with the same rows. It is also replaced if the same delivery now gives other outcomes, because the
+    outcome's declaration has changed.
+
+    Args:
+        settings: the database and the id of this run.
+        project: its name.
+        outcome: its name.
+        days: one for each day that has a delivery.
+        values: day (date), entity_id (str), value (f64, null if it is known that there is none), of all `days`.
+
+    Returns:
+        The days that changed.
     """
     staged = pl.DataFrame(
         [tuple(vars(d).values()) for d in days],
@@ -56,35 +91,59 @@ def replace_outcomes(
         orient="row",
     )
     with transaction(settings) as cursor:
-        columns = "day date, delivery_id text, available_at timestamptz, rows bigint, digest text"
-        stage(cursor, "staged_days", columns, staged)
-        columns = "day date, entity_id text, value double precision"
-        stage(cursor, "staged_values", columns, values.select("day", "entity_id", "value"))
-        cursor.execute(LOCK, parameters=(f"outcomes {project}",))
-        stage(cursor, "newer", "day date, delivery_id text, available_at timestamptz", pl.DataFrame())
-        cursor.execute(
-            "WITH taken AS (INSERT INTO outcome_days AS o "
-            "(project, outcome, day, delivery_id, available_at, rows, digest, run_id) "
-            "SELECT $1, $2, day, delivery_id, available_at, rows, digest, $3 FROM staged_days "
-            "ON CONFLICT (project, outcome, day) DO UPDATE SET delivery_id = excluded.delivery_id, "
-            "available_at = excluded.available_at, rows = excluded.rows, digest = excluded.digest, "
-            "run_id = excluded.run_id, recorded_at = clock_timestamp() "
-            'WHERE (o.available_at, o.delivery_id COLLATE "C") '
-            '< (excluded.available_at, excluded.delivery_id COLLATE "C") '
-            "OR (o.delivery_id = excluded.delivery_id AND o.digest <> excluded.digest) "
-            "RETURNING day, delivery_id, available_at) "
-            "INSERT INTO newer SELECT * FROM taken",
-            parameters=(project, outcome, settings.run_id),
+        # Before the lock, since it can be slow.
+        stage(cursor, _STAGED_DAYS, staged)
+        stage(cursor, _STAGED_VALUES, values.select("day", "entity_id", "value"))
+        lock_in(cursor, f"outcomes {project}")
+        stage(cursor, _NEWER)
+        taken = _take_newer_days(project, outcome, settings.run_id)
+        execute(cursor, sa.insert(_NEWER).from_select(list(_NEWER.c.keys()), sa.select(*taken.c)))
+        execute(
+            cursor,
+            sa
+            .delete(outcomes)
+            .where(outcomes.c.project == project, outcomes.c.outcome == outcome)
+            .where(outcomes.c.day.in_(sa.select(_NEWER.c.day))),
         )
-        cursor.execute(
-            "DELETE FROM outcomes WHERE project = $1 AND outcome = $2 AND day IN (SELECT day FROM newer)",
-            parameters=(project, outcome),
-        )
-        cursor.execute(
-            "INSERT INTO outcomes (project, outcome, day, entity_id, value, delivery_id, available_at) "
-            "SELECT $1, $2, v.day, v.entity_id, v.value, n.delivery_id, n.available_at "
-            "FROM staged_values v JOIN newer n ON n.day = v.day",
-            parameters=(project, outcome),
-        )
-        cursor.execute("SELECT day FROM newer ORDER BY day")
+        execute(cursor, _insert_values(project, outcome))
+        execute(cursor, sa.select(_NEWER.c.day).order_by(_NEWER.c.day))
         return [day for (day,) in cursor.fetchall()]
+
+
+def _take_newer_days(project: str, outcome: str, run_id: str) -> sa.CTE:
+    """Return the statement that stores the staged days that are newer, and returns them."""
+    staged = _STAGED_DAYS.c
+    about = [sa.literal(value, schema.TEXT) for value in (project, outcome, run_id)]
+    inserting = postgresql.insert(outcome_days).from_select(
+        ["project", "outcome", "run_id", *staged.keys()], sa.select(*about, *staged)
+    )
+    old, new = outcome_days.c, inserting.excluded
+
+    def rank(row: sa.ColumnCollection[str, sa.ColumnElement[object]]) -> sa.Tuple:
+        return sa.tuple_(row["available_at"], sa.collate(row["delivery_id"], "C"))
+
+    replacing = inserting.on_conflict_do_update(
+        index_elements=["project", "outcome", "day"],
+        set_={
+            **{name: new[name] for name in ("delivery_id", "available_at", "rows", "digest", "run_id")},
+            "recorded_at": sa.func.clock_timestamp(),
+        },
+        where=(rank(old) < rank(new)) | ((old.delivery_id == new.delivery_id) & (old.digest != new.digest)),
+    )
+    return replacing.returning(old.day, old.delivery_id, old.available_at).cte("taken")
+
+
+def _insert_values(project: str, outcome: str) -> sa.Insert:
+    """Return the statement that stores the staged outcomes of the newer days."""
+    staged, newer = _STAGED_VALUES.c, _NEWER.c
+    selecting = sa.select(
+        sa.literal(project, schema.TEXT),
+        sa.literal(outcome, schema.TEXT),
+        staged.day,
+        staged.entity_id,
+        staged.value,
+        newer.delivery_id,
+        newer.available_at,
+    ).select_from(_STAGED_VALUES.join(_NEWER, newer.day == staged.day))
+    names = ["project", "outcome", "day", "entity_id", "value", "delivery_id", "available_at"]
+    return sa.insert(outcomes).from_select(names, selecting)

@@ -1,9 +1,10 @@
-"""Batches of predictions and the pointers that readers follow, in the shared database."""
+"""Prediction batches and the pointers that readers follow, in the shared database."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 import adbc_driver_manager.dbapi
 import polars as pl
@@ -12,17 +13,23 @@ from sqlalchemy.dialects import postgresql
 
 from include.config.model import Model
 from include.core.interval import Interval
-from include.core.names import entities_table
 from include.core.project import Project
 from include.core.records import PublishedDay, PublishMode, UnpublishedDay
+from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import Settings
-from include.io.postgres.connection import LOCK, POSTGRESQL, engine, lock, read, stage, transaction
+from include.io.postgres import schema
+from include.io.postgres.connection import engine, execute, lock, lock_in, read, stage, temporary_table, transaction
 from include.io.postgres.migrations import entities as entity_tables
+from include.io.postgres.promotions import select_champion_as_of
+from include.io.postgres.schema import batches, models, predictions, publications, published
 
 
-def batch_digest(rows: pl.DataFrame, *columns: str) -> str:
-    """SHA-256 of one day's rows: how many, their `entity_id`s, then each column as little-endian float64 (null as
-    NaN), all in the order of `entity_id`. The same from Arrow on its way in and from rows read back."""
+def rows_digest(rows: pl.DataFrame, *columns: str) -> str:
+    """Return the SHA-256 of one day's rows.
+
+    It covers the number of rows, their `entity_id`s, then each column as little-endian float64 (null as NaN), all in
+    the order of `entity_id`. It is the same for Arrow on its way in and for rows read back.
+    """
     rows = rows.sort("entity_id")
     digest = hashlib.sha256(rows.height.to_bytes(8, "little"))
     digest.update("\0".join(rows["entity_id"]).encode())  # PostgreSQL's text cannot hold the separator
@@ -31,9 +38,14 @@ def batch_digest(rows: pl.DataFrame, *columns: str) -> str:
     return digest.hexdigest()
 
 
+def batch_digest(rows: pl.DataFrame) -> str:
+    """Return the digest of a prediction batch: see `rows_digest`."""
+    return rows_digest(rows, *PREDICTION_COLUMNS)
+
+
 @dataclass(frozen=True)
 class Batch:
-    """The scores of one model version for one day, in brief."""
+    """A prediction batch, in brief."""
 
     batch_id: str
     day: date
@@ -43,23 +55,59 @@ class Batch:
     as_of: datetime
 
 
+_STAGED_BATCHES = temporary_table(
+    "staged_batches",
+    sa.Column("batch_id", schema.TEXT),  # ADBC has no type for uuid
+    sa.Column("day", schema.DATE),
+    sa.Column("model_version", schema.INTEGER),
+    sa.Column("rows", schema.BIGINT),
+    sa.Column("digest", schema.TEXT),
+    sa.Column("as_of", schema.MOMENT),
+)
+_STAGED_PREDICTIONS = temporary_table(
+    "staged_predictions",
+    sa.Column("day", schema.DATE),
+    sa.Column("entity_id", schema.TEXT),
+    *(sa.Column(name, schema.DOUBLE) for name in PREDICTION_COLUMNS),
+)
+_DECIDED = temporary_table(
+    "decided",
+    sa.Column("day", schema.DATE),
+    sa.Column("batch_id", schema.UUID),
+    sa.Column("replaced", schema.UUID),
+    sa.Column("state", schema.TEXT),
+)
+_STAGED_ID = sa.cast(_STAGED_BATCHES.c.batch_id, schema.UUID)
+
+
 def publish_batches(
     settings: Settings,
     project: Project,
     model: Model,
-    batches: Sequence[Batch],
+    new: Sequence[Batch],
     scores: pl.DataFrame,
     entities: pl.DataFrame,
     mode: PublishMode,
 ) -> list[PublishedDay]:
-    """Store batches and move the pointers of their days, in one transaction: readers see all of it or nothing.
+    """Store batches and move the pointers of their days in one transaction: readers see all of it or nothing.
 
-    `scores`: day (date), entity_id (str), score and prediction (f64). `entities`: day, entity_id and the public
-    columns. Sorted by day and entity_id the indexes are filled in order, and faster. A day is in `batches` once.
-    A batch that is stored already is not stored again; mode `missing` leaves pointers and entities that are there.
+    A batch that is already stored is not stored again.
+
+    Args:
+        settings: the database and the id of this run.
+        project: the model's project.
+        model: the model that predicted.
+        new: the batches, at most one for each day.
+        scores: day (date), entity_id (str), score and prediction (f64). Sorted by day and entity_id, the indexes are
+            filled in order, which is faster.
+        entities: day, entity_id and the public columns.
+        mode: `replace`, or `missing` to keep pointers and entities that exist.
+
+    Returns:
+        What happened to each day.
     """
-    stored = pl.DataFrame(
-        [tuple(vars(b).values()) for b in batches],
+    staged = pl.DataFrame(
+        [tuple(vars(b).values()) for b in new],
         schema={
             "batch_id": pl.String,
             "day": pl.Date,
@@ -71,89 +119,142 @@ def publish_batches(
         orient="row",
     )
     with transaction(settings) as cursor:
-        # what can be slow comes before the lock
-        stage(
-            cursor,
-            "staged_batches",
-            "batch_id text, day date, model_version integer, rows bigint, digest text, as_of timestamptz",
-            stored,
-        )
-        stage(
-            cursor,
-            "staged_scores",
-            "day date, entity_id text, score double precision, prediction double precision",
-            scores.select("day", "entity_id", "score", "prediction"),
-        )
-        cursor.execute(LOCK, parameters=(f"publish {model.name}",))
-        declared = (model.name, model.project, model.outcome, model.problem_type, model.title, model.owner)
-        cursor.execute(
-            "INSERT INTO models (model, project, outcome, problem_type, title, owner) VALUES ($1, $2, $3, $4, $5, $6) "
-            "ON CONFLICT (model) DO NOTHING",
-            parameters=declared,
-        )
-        cursor.execute(
-            "UPDATE models SET project = $2, outcome = $3, problem_type = $4, title = $5, owner = $6 WHERE model = $1 "
-            "AND (project, outcome, problem_type, title, owner) IS DISTINCT FROM ($2, $3, $4, $5, $6)",
-            parameters=declared,
-        )
-        cursor.execute(
-            "WITH made AS (INSERT INTO batches (batch_id, model, day, model_version, rows, digest, as_of, run_id) "
-            "SELECT batch_id::uuid, $1, day, model_version, rows, digest, as_of, $2 FROM staged_batches ORDER BY day "
-            "ON CONFLICT (batch_id) DO NOTHING RETURNING batch_id, model, day) "
-            "INSERT INTO predictions (batch_id, model, day, entity_id, score, prediction) "
-            "SELECT made.batch_id, made.model, made.day, s.entity_id, s.score, s.prediction "
-            "FROM staged_scores s JOIN made ON made.day = s.day",
-            parameters=(model.name, settings.run_id),
-        )
-        stage(cursor, "decided", "day date, batch_id uuid, replaced uuid, state text", pl.DataFrame())
-        cursor.execute(
-            "INSERT INTO decided SELECT s.day, s.batch_id::uuid, p.batch_id, CASE "
-            "WHEN p.batch_id = s.batch_id::uuid THEN 'unchanged' "
-            "WHEN p.batch_id IS NOT NULL AND $2 = 'missing' THEN 'kept' ELSE 'published' END "
-            "FROM staged_batches s LEFT JOIN published p ON p.model = $1 AND p.day = s.day",
-            parameters=(model.name, mode),
-        )
-        cursor.execute(
-            "WITH moved AS (INSERT INTO publications (model, day, batch_id, replaced, mode, run_id, published_at) "
-            "SELECT $1, day, batch_id, replaced, $2, $3, clock_timestamp() FROM decided "
-            "WHERE state = 'published' ORDER BY day RETURNING model, day, batch_id, run_id, published_at) "
-            "INSERT INTO published (model, day, batch_id, run_id, published_at) SELECT * FROM moved "
-            "ON CONFLICT (model, day) DO UPDATE SET batch_id = excluded.batch_id, run_id = excluded.run_id, "
-            "published_at = excluded.published_at",
-            parameters=(model.name, mode, settings.run_id),
-        )
+        # Before the lock, since it can be slow.
+        stage(cursor, _STAGED_BATCHES, staged)
+        stage(cursor, _STAGED_PREDICTIONS, scores.select("day", "entity_id", *PREDICTION_COLUMNS))
+        lock_in(cursor, f"publish {model.name}")
+        execute(cursor, _declare(model))
+        execute(cursor, _store_batches(model.name, settings.run_id))
+        stage(cursor, _DECIDED)
+        execute(cursor, _decide(model.name, mode))
+        execute(cursor, _move_pointers(model.name, mode, settings.run_id))
         _write_entities(cursor, project, entities, mode)
-        cursor.execute(
-            "SELECT d.day, d.batch_id::text, d.state, s.rows, CASE WHEN d.state = 'kept' THEN (SELECT count(*) "
-            "FROM (SELECT entity_id, score, prediction FROM predictions WHERE batch_id = d.batch_id) n "
-            "FULL JOIN (SELECT entity_id, score, prediction FROM predictions WHERE batch_id = d.replaced) o "
-            "USING (entity_id) WHERE (n.score, n.prediction) IS DISTINCT FROM (o.score, o.prediction)) ELSE 0 END "
-            "FROM decided d JOIN staged_batches s ON s.day = d.day ORDER BY d.day"
-        )
+        execute(cursor, _select_decided())
         return [
             PublishedDay(day=day, batch_id=batch_id, state=state, rows=rows, differing=differing)
             for day, batch_id, state, rows, differing in cursor.fetchall()
         ]
 
 
+def _declare(model: Model) -> sa.Insert:
+    """Store what the model declares; nothing is written if it has not changed."""
+    names = ("project", "outcome", "problem_type", "title", "owner")
+    values = {"model": model.name, **{name: getattr(model, name) for name in names}}
+    inserting = postgresql.insert(models).values(**values)
+    return inserting.on_conflict_do_update(
+        index_elements=["model"],
+        set_={name: inserting.excluded[name] for name in names},
+        where=sa.or_(*(models.c[name].is_distinct_from(inserting.excluded[name]) for name in names)),
+    )
+
+
+def _store_batches(model: str, run_id: str) -> sa.Insert:
+    """Store the staged batches that are not stored yet, with their predictions."""
+    staged = _STAGED_BATCHES.c
+    columns = {
+        "batch_id": _STAGED_ID,
+        "model": sa.literal(model, schema.TEXT),
+        **{name: staged[name] for name in ("day", "model_version", "rows", "digest", "as_of")},
+        "run_id": sa.literal(run_id, schema.TEXT),
+    }
+    made = (
+        postgresql
+        .insert(batches)
+        .from_select(list(columns), sa.select(*columns.values()).order_by(staged.day))
+        .on_conflict_do_nothing(index_elements=["batch_id"])
+        .returning(batches.c.batch_id, batches.c.model, batches.c.day)
+        .cte("made")
+    )
+    rows = _STAGED_PREDICTIONS.c
+    selecting = sa.select(
+        made.c.batch_id, made.c.model, made.c.day, rows.entity_id, *(rows[name] for name in PREDICTION_COLUMNS)
+    ).select_from(_STAGED_PREDICTIONS.join(made, made.c.day == rows.day))
+    return sa.insert(predictions).from_select(["batch_id", "model", "day", "entity_id", *PREDICTION_COLUMNS], selecting)
+
+
+def _decide(model: str, mode: PublishMode) -> sa.Insert:
+    """Decide for each day whether its pointer moves."""
+    staged, current = _STAGED_BATCHES.c, published.c
+    cases: list[Any] = [(current.batch_id == _STAGED_ID, "unchanged")]
+    if mode == "missing":
+        cases.append((current.batch_id.is_not(None), "kept"))
+    selecting = sa.select(staged.day, _STAGED_ID, current.batch_id, sa.case(*cases, else_="published")).select_from(
+        _STAGED_BATCHES.outerjoin(published, (current.model == model) & (current.day == staged.day))
+    )
+    return sa.insert(_DECIDED).from_select(list(_DECIDED.c.keys()), selecting)
+
+
+def _move_pointers(model: str, mode: PublishMode, run_id: str) -> sa.Insert:
+    """Move the pointers of the days that are to be published, and record each move."""
+    decided = _DECIDED.c
+    columns = {
+        "model": sa.literal(model, schema.TEXT),
+        "day": decided.day,
+        "batch_id": decided.batch_id,
+        "replaced": decided.replaced,
+        "mode": sa.literal(mode, schema.TEXT),
+        "run_id": sa.literal(run_id, schema.TEXT),
+        "published_at": sa.func.clock_timestamp(),
+    }
+    selecting = sa.select(*columns.values()).where(decided.state == "published").order_by(decided.day)
+    names = list(published.c.keys())
+    moved = (
+        sa
+        .insert(publications)
+        .from_select(list(columns), selecting)
+        .returning(*(publications.c[name] for name in names))
+        .cte("moved")
+    )
+    inserting = postgresql.insert(published).from_select(names, sa.select(*(moved.c[name] for name in names)))
+    return inserting.on_conflict_do_update(
+        index_elements=["model", "day"],
+        set_={name: inserting.excluded[name] for name in ("batch_id", "run_id", "published_at")},
+    )
+
+
+def _select_decided() -> sa.Select[Any]:
+    """Select what happened to each day; `differing` counts the rows in which a kept batch differs from the new one."""
+    decided = _DECIDED.c
+
+    def rows_of(batch_id: sa.ColumnElement[Any], name: str) -> sa.Subquery:
+        columns = [predictions.c[column] for column in ("entity_id", *PREDICTION_COLUMNS)]
+        return sa.select(*columns).where(predictions.c.batch_id == batch_id).correlate(_DECIDED).subquery(name)
+
+    new, old = rows_of(decided.batch_id, "new"), rows_of(decided.replaced, "old")
+    differs = sa.or_(*(new.c[name].is_distinct_from(old.c[name]) for name in PREDICTION_COLUMNS))
+    differing = (
+        sa
+        .select(sa.func.count())
+        .select_from(new.outerjoin(old, new.c.entity_id == old.c.entity_id, full=True))
+        .where(differs)
+        .scalar_subquery()
+    )
+    return (
+        sa
+        .select(decided.day, sa.cast(decided.batch_id, sa.Text), decided.state, _STAGED_BATCHES.c.rows)
+        .add_columns(sa.case((decided.state == "kept", differing), else_=0))
+        .select_from(_DECIDED.join(_STAGED_BATCHES, _STAGED_BATCHES.c.day == decided.day))
+        .order_by(decided.day)
+    )
+
+
 def _write_entities(
     cursor: adbc_driver_manager.dbapi.Cursor, project: Project, entities: pl.DataFrame, mode: PublishMode
 ) -> None:
-    """Entities are added and corrected, never taken away: another model's batch may still be about them."""
-    types = entity_tables.sql_types(project)
-    quote = POSTGRESQL.identifier_preparer.quote_identifier
-    declared = ", ".join(f"{quote(name)} {sql_type}" for name, sql_type in types.items())
-    stage(cursor, "staged_entities", declared, entities.select(list(types)))
-    cursor.execute(LOCK, parameters=(f"entities {project.name}",))
+    """Add and correct entities. None is removed: a batch of another model may be about it."""
+    types = entity_tables.column_types(project)
+    staged_table = temporary_table("staged_entities", *(sa.Column(name, kind) for name, kind in types.items()))
+    stage(cursor, staged_table, entities.select(list(types)))
+    lock_in(cursor, f"entities {project.name}")
 
     corrected = project.entity.public if mode == "replace" else ()
-    stored = sa.table(entities_table(project.name), *map(sa.column, types))
-    staged = sa.table("staged_entities", *map(sa.column, types))
-    both = staged.outerjoin(stored, (stored.c.day == staged.c.day) & (stored.c.entity_id == staged.c.entity_id))
-    # rows that are as they were are kept away from ON CONFLICT, which would lock, and so write, each of them
-    changed = [stored.c.day.is_(None), *(stored.c[name].is_distinct_from(staged.c[name]) for name in corrected)]
-    inserting = postgresql.insert(stored).from_select(
-        list(types), sa.select(*staged.c).select_from(both).where(sa.or_(*changed))
+    table = schema.entities(project.name, *project.entity.public)
+    stored, staged = table.c, staged_table.c
+    both = staged_table.outerjoin(table, (stored.day == staged.day) & (stored.entity_id == staged.entity_id))
+    # Unchanged rows are left out: ON CONFLICT would lock, and so write, each of them.
+    changed = [stored.day.is_(None), *(stored[name].is_distinct_from(staged[name]) for name in corrected)]
+    inserting = postgresql.insert(table).from_select(
+        list(types), sa.select(*staged).select_from(both).where(sa.or_(*changed))
     )
     if corrected:
         inserting = inserting.on_conflict_do_update(
@@ -161,110 +262,123 @@ def _write_entities(
         )
     else:
         inserting = inserting.on_conflict_do_nothing(index_elements=["day", "entity_id"])
-    cursor.execute(str(inserting.compile(dialect=POSTGRESQL)))
+    execute(cursor, inserting)
 
 
 def unpublish(
     settings: Settings, model: str, interval: Interval, since: datetime | None = None
 ) -> list[UnpublishedDay]:
-    """Move the pointer of each day back to what was published before its newest publication that still stands, all in
-    one transaction; a day that had nothing before has no pointer then. Left out are days without a pointer, and those
-    whose newest publication is of before `since`."""
-    history = sa.text(
-        "SELECT day, batch_id::text, mode, published_at FROM publications "
-        "WHERE model = :model AND day BETWEEN :start AND :end ORDER BY id"
+    """Point readers back to the batch before the newest publication of each day, in one transaction.
+
+    A day that had no batch before has no pointer afterwards. Days without a pointer are left out.
+
+    Args:
+        settings: the database and the id of this run.
+        model: its name.
+        interval: the days.
+        since: leave out days whose newest publication is older.
+    """
+    moves = publications.c
+    history = (
+        sa
+        .select(moves.day, moves.batch_id, moves.mode, moves.published_at)
+        .where(moves.model == model, moves.day.between(interval.start, interval.end))
+        .order_by(moves.id)
     )
-    about = {"model": model, "run_id": settings.run_id}
     undone = []
     with engine(settings).begin() as connection:
         lock(connection, f"publish {model}")
-        standing: dict[date, list[tuple[str, datetime]]] = {}  # day -> batches, each in place of the one before
-        bounds = {"start": interval.start, "end": interval.end}
-        for day, batch, mode, at in connection.execute(history, {**about, **bounds}):
-            batches = standing.setdefault(day, [])
-            if mode == "undo":
-                batches.pop()
+        standing: dict[date, list[tuple[str, datetime]]] = {}  # the batches of each day, the published one last
+        for day, batch, mode, at in connection.execute(history):
+            of_day = standing.setdefault(day, [])
+            if mode == "unpublish":
+                of_day.pop()
             else:
-                batches.append((batch, at))
-        for day, (*before, (newest, at)) in sorted((day, batches) for day, batches in standing.items() if batches):
+                of_day.append((batch, at))
+        for day, (*before, (newest, at)) in sorted((day, of_day) for day, of_day in standing.items() if of_day):
             if since and at < since:
                 continue
             back_to = before[-1][0] if before else None
-            values = {**about, "day": day, "batch_id": back_to, "replaced": newest}
-            connection.execute(
-                sa.text(
-                    "INSERT INTO publications (model, day, batch_id, replaced, mode, run_id, published_at) VALUES "
-                    "(:model, :day, CAST(:batch_id AS uuid), CAST(:replaced AS uuid), 'undo', :run_id, "
-                    "clock_timestamp())"
-                ),
-                values,
-            )
-            change = (
-                "UPDATE published SET batch_id = CAST(:batch_id AS uuid), run_id = :run_id, "
-                "published_at = clock_timestamp()"
-                if back_to
-                else "DELETE FROM published"
-            )
-            connection.execute(sa.text(f"{change} WHERE model = :model AND day = :day"), values)
+            _move_back(connection, settings.run_id, model, day, back_to, newest)
             undone.append(UnpublishedDay(day=day, batch_id=back_to, undone=newest))
     return undone
 
 
-def stored_batches(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:
-    """Each batch of the days, published or not: batch_id (str), day, model_version, rows, digest."""
+def _move_back(
+    connection: sa.Connection, run_id: str, model: str, day: date, back_to: str | None, replaced: str
+) -> None:
+    values = {"batch_id": back_to, "run_id": run_id, "published_at": sa.func.clock_timestamp()}
+    move = sa.insert(publications).values(model=model, day=day, replaced=replaced, mode="unpublish", **values)
+    connection.execute(move)
+    of_day = (published.c.model == model) & (published.c.day == day)
+    if back_to is None:
+        connection.execute(sa.delete(published).where(of_day))
+    else:
+        connection.execute(sa.update(published).where(of_day).values(**values))
+
+
+def read_batches(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:
+    """Return all batches of the days, published or not: batch_id (str), day, model_version, rows, digest."""
+    b = batches.c
     return read(
         settings,
-        "SELECT batch_id::text, day, model_version, rows, digest FROM batches "
-        "WHERE model = $1 AND day BETWEEN $2 AND $3 ORDER BY day, created_at",
-        model,
-        interval.start,
-        interval.end,
+        sa
+        .select(_as_text(b.batch_id), b.day, b.model_version, b.rows, b.digest)
+        .where(b.model == model, b.day.between(interval.start, interval.end))
+        .order_by(b.day, b.created_at),
     )
 
 
-def stored_predictions(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:
-    """The rows of `stored_batches`: batch_id (str), model, day, entity_id, score, prediction, in no order."""
+def read_predictions(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:
+    """Return the rows of `read_batches`: batch_id (str), model, day, entity_id, score, prediction, in no order."""
+    b, p = batches.c, predictions.c
     return read(
         settings,
-        "SELECT p.batch_id::text, p.model, p.day, p.entity_id, p.score, p.prediction FROM predictions p "
-        "JOIN batches b ON b.batch_id = p.batch_id WHERE b.model = $1 AND b.day BETWEEN $2 AND $3",
-        model,
-        interval.start,
-        interval.end,
+        sa
+        .select(_as_text(p.batch_id), p.model, p.day, p.entity_id, *(p[name] for name in PREDICTION_COLUMNS))
+        .select_from(predictions.join(batches, b.batch_id == p.batch_id))
+        .where(b.model == model, b.day.between(interval.start, interval.end)),
     )
 
 
-def pointers(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:
-    """What is published: day, batch_id (str), run_id, published_at; of its batch of_model, of_day, model_version,
-    rows, as_of (null when there is none); champion: the day's version by the ledger as it was at published_at."""
+def read_pointers(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:
+    """Return what is published.
+
+    Returns:
+        day, batch_id (str), run_id, published_at; of its batch of_model, of_day, model_version, rows, as_of (null if it
+        does not exist); champion: the day's version by the promotion history as it was at published_at.
+    """
+    s, b = published.c, batches.c
     return read(
         settings,
-        "SELECT s.day, s.batch_id::text, s.run_id, s.published_at, b.model AS of_model, b.day AS of_day, "
-        "b.model_version, b.rows, b.as_of, (SELECT p.model_version FROM promotions p WHERE p.model = s.model "
-        "AND p.from_day <= s.day AND p.created_at <= s.published_at ORDER BY p.from_day DESC, p.id DESC LIMIT 1) "
-        "AS champion FROM published s LEFT JOIN batches b ON b.batch_id = s.batch_id "
-        "WHERE s.model = $1 AND s.day BETWEEN $2 AND $3 ORDER BY s.day",
-        model,
-        interval.start,
-        interval.end,
+        sa
+        .select(s.day, _as_text(s.batch_id), s.run_id, s.published_at, b.model.label("of_model"))
+        .add_columns(b.day.label("of_day"), b.model_version, b.rows, b.as_of)
+        .add_columns(select_champion_as_of(model, s.day, s.published_at).label("champion"))
+        .select_from(published.outerjoin(batches, b.batch_id == s.batch_id))
+        .where(s.model == model, s.day.between(interval.start, interval.end))
+        .order_by(s.day),
     )
 
 
-def undescribed(settings: Settings, project: Project, model: str, interval: Interval) -> dict[date, int]:
-    """Day -> how many published predictions have no row in the view of entities; days without any are absent."""
-    entities = sa.table(entities_table(project.name), sa.column("day"), sa.column("entity_id"))
-    published = sa.table("published", sa.column("model"), sa.column("day"), sa.column("batch_id"))
-    predictions = sa.table("predictions", sa.column("batch_id"), sa.column("entity_id"))
-    joined = published.join(predictions, predictions.c.batch_id == published.c.batch_id).outerjoin(
-        entities, (entities.c.day == published.c.day) & (entities.c.entity_id == predictions.c.entity_id)
+def count_undescribed(settings: Settings, project: Project, model: str, interval: Interval) -> dict[date, int]:
+    """Return how many published predictions of each day have no entity; days with none are absent."""
+    entities = schema.entities(project.name)
+    s, p, e = published.c, predictions.c, entities.c
+    joined = published.join(predictions, p.batch_id == s.batch_id).outerjoin(
+        entities, (e.day == s.day) & (e.entity_id == p.entity_id)
     )
     counting = (
         sa
-        .select(published.c.day, sa.func.count())
+        .select(s.day, sa.func.count())
         .select_from(joined)
-        .where(published.c.model == model, published.c.day.between(interval.start, interval.end))
-        .where(entities.c.entity_id.is_(None))
-        .group_by(published.c.day)
+        .where(s.model == model, s.day.between(interval.start, interval.end), e.entity_id.is_(None))
+        .group_by(s.day)
     )
     with engine(settings).connect() as connection:
         return dict(connection.execute(counting).all())
+
+
+def _as_text(batch_id: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """Select a uuid as text, since Arrow has no type for it."""
+    return sa.cast(batch_id, sa.Text).label("batch_id")

@@ -1,8 +1,8 @@
-"""Alembic migrations of the shared database, run by `migrate`, from a checkout or a wheel alike.
+"""Alembic migrations of the shared database. `migrate` runs them, from a checkout or from a wheel.
 
-A change of a table or view that analysts see is a new file in `versions/`, numbered on; a file that has been
-deployed is not edited. Forward only: what undoes a migration is another one, or a backup. The tables of entities are
-not here: they follow from what projects declare, and `migrate` makes them after the last revision.
+To change a table, or a view that analysts see, add a numbered file to `versions/`; never edit a file that was deployed.
+Migrations only go forward: to undo one, add another or restore a backup. The tables of entities are not here: they
+follow from what projects declare, and `migrate` makes them after the last revision.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,16 @@ MIGRATIONS = Path(__file__).parent
 
 
 def migrate(settings: Settings, projects: Sequence[Project]) -> str:
-    """Bring the database up to this code, and the tables of entities up to the projects; returns the revision.
+    """Bring the database up to this code, and the tables of entities up to the projects.
 
-    All in one transaction; a second one at once waits, and then finds nothing to do.
-    Raises `ConfigError` when the type of a public column changed, `ActionRequiredError` when the database is newer.
+    All of it is one transaction. A second migration at the same time waits, and then finds nothing to do.
+
+    Returns:
+        The revision of the database.
+
+    Raises:
+        ConfigError: the type of a public column changed.
+        ActionRequiredError: the database is newer than this code.
     """
     config = AlembicConfig()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -37,7 +43,7 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
             command.upgrade(config, "head")
         except CommandError as error:
             raise ActionRequiredError(
-                f"the database was migrated by newer code than this; deploy that: {error}"
+                f"The database was migrated by newer code than this. Deploy that code again. {error}"
             ) from error
         for project in projects:
             entity_tables.extend(connection, project)

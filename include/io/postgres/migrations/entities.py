@@ -1,89 +1,116 @@
-"""`entities_<project>` and its view `<project>_entities`: made and extended from what a project declares.
+"""Create and extend `entities_<project>` and its view `<project>_entities` from what a project declares.
 
-Not an Alembic revision, since a new project is only a folder. A column is added where one was declared; one that is
-no longer declared stays in the table and leaves the view; one whose type changed is refused.
+This is not an Alembic revision, since a new project is only a folder. A newly declared column is added. A column that
+is no longer declared stays in the table and leaves the view. A column whose type changed is refused.
 """
 
 from contextlib import closing
 from typing import Any
 
+import sqlalchemy as sa
 from psycopg2 import errors, sql
 from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql
 
 from include.core.errors import ConfigError
 from include.core.feeds import ColumnType
 from include.core.names import entities_table, entities_view
 from include.core.project import Project
+from include.io.postgres import schema
 
-SQL_TYPES: dict[ColumnType, str] = {
-    "string": "text",
-    "integer": "bigint",
-    "double": "double precision",
-    "boolean": "boolean",
-    "timestamp": "timestamp with time zone",
-    "date": "date",
+TYPES: dict[ColumnType, sa.types.TypeEngine[Any]] = {
+    "string": schema.TEXT,
+    "integer": schema.BIGINT,
+    "double": schema.DOUBLE,
+    "boolean": schema.BOOLEAN,
+    "timestamp": schema.MOMENT,
+    "date": schema.DATE,
 }
-KEY = {"day": "date", "entity_id": "text"}
+KEY: dict[str, sa.types.TypeEngine[Any]] = {"day": schema.DATE, "entity_id": schema.TEXT}
 
 
-def sql_types(project: Project) -> dict[str, str]:
-    """Column -> SQL type, the key's first. Raises `ConfigError` where a public column is named like one of the key's."""
+def column_types(project: Project) -> dict[str, sa.types.TypeEngine[Any]]:
+    """Return the type of each column, the key first.
+
+    Raises:
+        ConfigError: a public column has the name of a key column.
+    """
     columns = project.feeds[project.entity.feed].columns
     if clash := [name for name in project.entity.public if name in KEY]:
         raise ConfigError(
-            f"project {project.name}: entity.public: {', '.join(clash)} is what the key of entities is called"
+            f"project {project.name}: entity.public: {', '.join(clash)} is a key column of the entities table; "
+            "remove it from the list"
         )
-    return {**KEY, **{name: SQL_TYPES[columns[name].type] for name in project.entity.public}}
+    return {**KEY, **{name: TYPES[columns[name].type] for name in project.entity.public}}
 
 
 def extend(connection: Connection, project: Project) -> None:
-    """Bring table and view up to the declaration, in the caller's transaction; changes nothing when they are there."""
-    types, feed = sql_types(project), project.entity.feed
-    table_name, view_name = entities_table(project.name), entities_view(project.name)
-    table, view = sql.Identifier(table_name), sql.Identifier(view_name)
+    """Bring table and view up to the declaration, in the caller's transaction.
 
+    Raises:
+        ConfigError: a column has another type than declared, or other views depend on a view that must change.
+    """
+    types = {name: kind.compile(postgresql.dialect()).lower() for name, kind in column_types(project).items()}
     with closing(connection.connection.cursor()) as cursor:
-        key = 'day date, entity_id text COLLATE "C", PRIMARY KEY (day, entity_id)'
-        making = sql.SQL("CREATE TABLE IF NOT EXISTS {} (" + key + ")")
-        cursor.execute(making.format(table))
-        present = _columns(cursor, table_name)
-        for name, sql_type in types.items():
-            if present.get(name, sql_type) != sql_type:
-                raise ConfigError(
-                    f"project {project.name}: {feed}.{name} was {present[name]} in {table_name} and is now declared "
-                    f"{sql_type}; declare it under another name, or change the table by a migration"
-                )
-            if name not in present:
-                adding = sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}")
-                cursor.execute(adding.format(table, sql.Identifier(name), sql.SQL(sql_type)))
-
-        if list(_columns(cursor, view_name)) != list(types):
-            try:
-                cursor.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(view))
-            except errors.DependentObjectsStillExist as error:
-                others = (error.diag.message_detail or "").replace("\n", ", ")
-                raise ConfigError(f"view {view_name} has to change, but others are built on it: {others}") from error
-            columns = sql.SQL(", ").join(map(sql.Identifier, types))
-            cursor.execute(sql.SQL("CREATE VIEW {} AS SELECT {} FROM {}").format(view, columns, table))
-        cursor.execute(sql.SQL("GRANT SELECT ON {} TO reader, ops_reader").format(view))
-        about = f"{project.title}: the public columns of each entity. Joins current_predictions on (day, entity_id)."
-        cursor.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(about)))
-        for name in types:
-            commenting = sql.SQL("COMMENT ON COLUMN {}.{} IS {}")
-            cursor.execute(commenting.format(view, sql.Identifier(name), sql.Literal(_about(project, name))))
+        _extend_table(cursor, project, types)
+        _extend_view(cursor, project, list(types))
+        _describe_view(cursor, project, list(types))
 
 
-def _about(project: Project, column: str) -> str:
+def _extend_table(cursor: Any, project: Project, types: dict[str, str]) -> None:
+    name, feed = entities_table(project.name), project.entity.feed
+    table = sql.Identifier(name)
+    key = 'day date, entity_id text COLLATE "C", PRIMARY KEY (day, entity_id)'
+    cursor.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (" + key + ")").format(table))
+    present = _read_columns(cursor, name)
+    for column, kind in types.items():
+        if present.get(column, kind) != kind:
+            raise ConfigError(
+                f"project {project.name}: {feed}.{column} was {present[column]} in {name} and is now declared "
+                f"{kind}; declare it under another name, or change the table by a migration"
+            )
+        if column not in present:
+            adding = sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}")
+            cursor.execute(adding.format(table, sql.Identifier(column), sql.SQL(kind)))
+
+
+def _extend_view(cursor: Any, project: Project, columns: list[str]) -> None:
+    name, table = entities_view(project.name), sql.Identifier(entities_table(project.name))
+    view = sql.Identifier(name)
+    if list(_read_columns(cursor, name)) != columns:
+        try:
+            cursor.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(view))
+        except errors.DependentObjectsStillExist as error:
+            others = (error.diag.message_detail or "").replace("\n", ", ")
+            raise ConfigError(
+                f"view {name} has to change, but other views depend on it: {others}; drop them, migrate again, and "
+                "create them again"
+            ) from error
+        selected = sql.SQL(", ").join(map(sql.Identifier, columns))
+        cursor.execute(sql.SQL("CREATE VIEW {} AS SELECT {} FROM {}").format(view, selected, table))
+    cursor.execute(sql.SQL("GRANT SELECT ON {} TO reader, ops_reader").format(view))
+
+
+def _describe_view(cursor: Any, project: Project, columns: list[str]) -> None:
+    view = sql.Identifier(entities_view(project.name))
+    about = f"{project.title}: public columns of each entity. Join it with current_predictions on (day, entity_id)."
+    cursor.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(about)))
+    for name in columns:
+        comment = sql.SQL("COMMENT ON COLUMN {}.{} IS {}")
+        cursor.execute(comment.format(view, sql.Identifier(name), sql.Literal(_describe_column(project, name))))
+
+
+def _describe_column(project: Project, column: str) -> str:
     if column == "day":
-        return "Calendar day, in the project's timezone, that the entity is of."
+        return "Calendar day of the entity, in the project's timezone."
     if column == "entity_id":
-        return f"Made of {', '.join(project.entity.key)}; unique within the day."
+        return f"Key made of {', '.join(project.entity.key)}; unique within the day."
     feed = project.entity.feed
     return project.feeds[feed].columns[column].description or f"{column} of the feed {feed}."
 
 
-def _columns(cursor: Any, relation: str) -> dict[str, str]:
-    """Name -> type of a table or view of the current schema, in order; nothing when there is no such relation."""
+def _read_columns(cursor: Any, relation: str) -> dict[str, str]:
+    """Return name and type of each column of a table or view, in order; empty if it does not exist."""
     cursor.execute(
         "SELECT a.attname, format_type(a.atttypid, a.atttypmod) "
         "FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "

@@ -1,4 +1,4 @@
-"""What Alembic runs: the revisions, over the connection and in the transaction that `migrate` hands over."""
+"""What Alembic runs: the revisions, over the connection and in the transaction that `migrate` passes to it."""
 
 from alembic import context
 

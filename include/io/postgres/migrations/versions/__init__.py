@@ -1,1 +1,1 @@
-"""One file a revision, in order."""
+"""Alembic revisions, one file each, numbered in order."""

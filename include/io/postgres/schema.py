@@ -1,0 +1,350 @@
+"""The tables of the shared database: names, columns, types and comments, as SQLAlchemy knows them.
+
+The modules of this package build their statements from these tables. What only the database itself can keep (checks,
+triggers, indexes, views, roles) is in `migrations/versions/`. A migration is frozen once it is deployed, so it does not
+import this module: it repeats the columns and comments that it adds. `tests/integration/test_database.py` compares a
+migrated database with this module.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from include.core.names import entities_table
+from include.core.schemas import PREDICTION_COLUMNS
+
+metadata = sa.MetaData()
+
+TEXT = sa.Text()
+BYTES_TEXT = sa.Text(collation="C")  # sorted by bytes: see the first migration
+DATE = sa.Date()
+MOMENT = sa.DateTime(timezone=True)
+BOOLEAN = sa.Boolean()
+INTEGER = sa.Integer()
+BIGINT = sa.BigInteger()
+DOUBLE: sa.Double[float] = sa.Double()
+UUID = sa.Uuid(as_uuid=False)
+JSONB = postgresql.JSONB()
+
+MODEL = "Name of the model."
+PROJECT = "Name of the project."
+RUN_ID = "Airflow run that wrote the row, or by-hand."
+ENTITY_ID = "Key of the entity as text; unique within the day."
+RUN_DATE = "Run date."
+SCORED_DAY = "Calendar day, in the project's timezone, that the predictions are for."
+SCORED_BY = "Registry version of the model that made the predictions."
+PREDICTIONS = {
+    "score": "Classification: probability of 1, from 0 to 1. Regression: the predicted value, in the outcome's unit.",
+    "prediction": "Classification: 1 if the score reaches the decision threshold, else 0. Regression: the score.",
+}
+
+
+def _column(name: str, kind: sa.types.TypeEngine[Any], comment: str, *args: Any, **options: Any) -> sa.Column[Any]:
+    """Return a column with a comment; it is NOT NULL unless `nullable=True`."""
+    return sa.Column(name, kind, *args, comment=comment, **{"nullable": False, **options})
+
+
+def _key(name: str, kind: sa.types.TypeEngine[Any], comment: str) -> sa.Column[Any]:
+    """Return a column of the primary key."""
+    return _column(name, kind, comment, primary_key=True)
+
+
+def _id() -> sa.Column[Any]:
+    """Return the key of a table that is only added to."""
+    return _column("id", BIGINT, "Order in which the rows were written.", sa.Identity(always=True), primary_key=True)
+
+
+def _now(name: str, comment: str) -> sa.Column[Any]:
+    """Return a moment that the database fills in."""
+    return _column(name, MOMENT, comment, server_default=sa.func.clock_timestamp())
+
+
+models = sa.Table(
+    "models",
+    metadata,
+    _key("model", TEXT, MODEL),
+    _column("project", TEXT, PROJECT),
+    _column("outcome", TEXT, "Name of the outcome that the model predicts."),
+    _column("problem_type", TEXT, "Problem type: binary or regression."),
+    _column("title", TEXT, "Display name of the model."),
+    _column("owner", TEXT, "Person or team responsible for the model."),
+    comment="What each model declares, as of its newest publish. Links predictions with outcomes.",
+)
+
+promotions = sa.Table(
+    "promotions",
+    metadata,
+    _id(),
+    _column("model", TEXT, MODEL),
+    _column("model_version", INTEGER, "Version in the registry."),
+    _column("from_day", DATE, "First day that this version scores."),
+    _column("by", TEXT, "Person who promoted the version, or gate."),
+    _column("why", TEXT, "Reason for the promotion."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("created_at", "Time at which the row was written."),
+    _column("trained_day", DATE, "Run date of the training that made the version.", nullable=True),
+    _column("gate_id", UUID, "Gate decision that supports the promotion; null if forced without one.", nullable=True),
+    _column(
+        "forced",
+        BOOLEAN,
+        "True if a person promoted the version against the gate or without a gate decision.",
+        server_default=sa.false(),
+    ),
+    comment="The promotion history. The champion of a day is the row with the greatest from_day up to that day; among "
+    "equals the newest id counts.",
+)
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    _key("batch_id", UUID, "Identifier derived from the content: equal content is the same batch."),
+    _column("model", TEXT, MODEL),
+    _column("day", DATE, SCORED_DAY),
+    _column("model_version", INTEGER, SCORED_BY),
+    _column("rows", BIGINT, "Number of predictions in the batch."),
+    _column("digest", TEXT, "SHA-256 of the predictions."),
+    _column("as_of", MOMENT, "The features used only what was available up to this moment."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("created_at", "Time at which the batch was stored."),
+    comment="Prediction batches: all predictions of one model version for one day. Immutable.",
+)
+
+predictions = sa.Table(
+    "predictions",
+    metadata,
+    _key("batch_id", UUID, "Batch that the prediction belongs to."),
+    _column("model", TEXT, MODEL),
+    _column("day", DATE, SCORED_DAY),
+    _key("entity_id", BYTES_TEXT, ENTITY_ID),
+    *(_column(name, DOUBLE, PREDICTIONS[name]) for name in PREDICTION_COLUMNS),
+    comment="The rows of all batches. The trigger batch_gets_no_more replaces a foreign key, which would cost one "
+    "lookup for each row.",
+)
+
+published = sa.Table(
+    "published",
+    metadata,
+    _key("model", TEXT, MODEL),
+    _key("day", DATE, SCORED_DAY),
+    _column("batch_id", UUID, "Batch that readers see."),
+    _column("run_id", TEXT, RUN_ID),
+    _column("published_at", MOMENT, "Time from which readers see this batch."),
+    comment="The pointers that readers follow: the published batch of each model and day. A pointer moves in the "
+    "transaction that stores its batch.",
+)
+
+publications = sa.Table(
+    "publications",
+    metadata,
+    _id(),
+    _column("model", TEXT, MODEL),
+    _column("day", DATE, SCORED_DAY),
+    _column("batch_id", UUID, "Batch published from then on; null if nothing is published any more.", nullable=True),
+    _column("replaced", UUID, "Batch published until then; null if there was none.", nullable=True),
+    _column("mode", TEXT, "replace, missing, or unpublish: readers were pointed back to the batch before."),
+    _column("run_id", TEXT, RUN_ID),
+    _column("published_at", MOMENT, "Time at which the pointer moved."),
+    comment="Every move of a pointer: which batch replaced which, when, and by which run.",
+)
+
+prepared_days = sa.Table(
+    "prepared_days",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _key("day", DATE, RUN_DATE),
+    _key("data_view", TEXT, "point_in_time: what the run date's own run knew. latest: with later corrections."),
+    _column("as_of", MOMENT, "The features used only what was available up to this moment."),
+    _column("deliveries", postgresql.ARRAY(sa.Text()), "Deliveries that the features were built from."),
+    _column("table_versions", JSONB, "Version of each Delta table that was read or written."),
+    _column("rows", BIGINT, "Rows of features."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("prepared_at", "Time at which the day was last prepared."),
+    comment="Prepared days, including those without rows. Written last by prepare; sensors wait for it.",
+)
+
+outcome_days = sa.Table(
+    "outcome_days",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _key("outcome", TEXT, "Name of the outcome."),
+    _key("day", DATE, "Calendar day, in the project's timezone, of the entities."),
+    _column("delivery_id", TEXT, "Delivery that the outcomes of the day come from."),
+    _column("available_at", MOMENT, "Time at which that delivery became available."),
+    _column("rows", BIGINT, "Number of outcomes."),
+    _column("digest", TEXT, "SHA-256 of the outcomes."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("recorded_at", "Time at which the day was last recorded."),
+    comment="The delivery that the outcomes of each day come from, including those without rows. An older delivery "
+    "never replaces a newer one.",
+)
+
+outcomes = sa.Table(
+    "outcomes",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _key("outcome", TEXT, "Name of the outcome."),
+    _key("day", DATE, "Calendar day, in the project's timezone, of the entity."),
+    _key("entity_id", BYTES_TEXT, ENTITY_ID),
+    _column("value", DOUBLE, "The true result; null if it is known that there is none.", nullable=True),
+    _column("delivery_id", TEXT, "Delivery that the outcome comes from."),
+    _column("available_at", MOMENT, "Time at which that delivery became available."),
+    _now("recorded_at", "Time at which the outcome was recorded."),
+    comment="Known outcomes. An entity without a row has no known outcome yet.",
+)
+
+quality_results = sa.Table(
+    "quality_results",
+    metadata,
+    _id(),
+    _column("project", TEXT, PROJECT),
+    _column("feed", TEXT, "Name of the feed."),
+    _column("day", DATE, "Calendar day of the delivery, in the project's timezone."),
+    _column("delivery_id", TEXT, "Delivery: its key and the start of its SHA-256."),
+    _column("expectation", TEXT, "Name of the expectation, as in Great Expectations."),
+    _column("column_name", TEXT, "Column that was checked; null if the whole delivery was.", nullable=True),
+    _column("severity", TEXT, "critical: invalid rows are quarantined or the delivery is refused. warning: reported."),
+    _column("success", BOOLEAN, "True if the expectation was met."),
+    _column("rows_evaluated", BIGINT, "Rows that were checked; null if the check is not about rows.", nullable=True),
+    _column("unexpected_rows", BIGINT, "Rows that failed; null if the check is not about rows.", nullable=True),
+    _column("observed", TEXT, "Observed value, such as a mean; null if rows were counted.", nullable=True),
+    _column("run_id", TEXT, RUN_ID),
+    _now("checked_at", "Time at which the delivery was validated."),
+    _column("quarantined_rows", BIGINT, "Rows that the expectation sent to quarantine_<feed>.", nullable=True),
+    _column(
+        "examples",
+        JSONB,
+        "Up to three of the unexpected rows: row number, key and public values.",
+        server_default=sa.text("'[]'"),
+    ),
+    comment="One row for each expectation and delivery. Validating a delivery again replaces its rows.",
+)
+
+step_runs = sa.Table(
+    "step_runs",
+    metadata,
+    _id(),
+    _column("project", TEXT, PROJECT),
+    _column("model", TEXT, "Name of the model; null for steps of a project.", nullable=True),
+    _column("step", TEXT, "Name of the step."),
+    _column("interval_start", DATE, "First day that the step handled."),
+    _column("interval_end", DATE, "Last day that the step handled."),
+    _column("state", TEXT, "success, skipped or failed."),
+    _column("rows", BIGINT, "Rows that the step wrote or read.", nullable=True),
+    _column("seconds", DOUBLE, "Elapsed time in seconds."),
+    _column(
+        "core_seconds",
+        DOUBLE,
+        "CPU time in seconds, user and system, of the worker process and of its child processes that have ended. Work "
+        "in processes that outlive the step, such as a Spark server, is not included. Null for a step on Databricks.",
+        nullable=True,
+    ),
+    _column(
+        "peak_memory_mb",
+        DOUBLE,
+        "Highest resident memory of the worker process during the step, in MiB, without child processes. Null for a "
+        "step on Databricks and where the platform cannot reset the peak.",
+        nullable=True,
+    ),
+    _column("table_version", BIGINT, "Version of the Delta table that the step made.", nullable=True),
+    _column("model_version", BIGINT, "Version of the model that the step made.", nullable=True),
+    _column("error_class", TEXT, "Class of the error that ended the step; its text is in the log.", nullable=True),
+    _column("run_id", TEXT, RUN_ID),
+    _column("started_at", MOMENT, "Time at which the step started."),
+    _column("ended_at", MOMENT, "Time at which the step ended."),
+    comment="Every run of a step, how it ended and what it cost. Rows are only added.",
+)
+
+gates = sa.Table(
+    "gates",
+    metadata,
+    _key("gate_id", UUID, "Identifier derived from version, champion, rules and holdout."),
+    _column("model", TEXT, MODEL),
+    _column("model_version", INTEGER, "Version that was evaluated."),
+    _column("day", DATE, "Run date of its training."),
+    _column("candidate", TEXT, "Candidate in model.yaml."),
+    _column("champion_version", INTEGER, "Champion that it was compared with; null before the first.", nullable=True),
+    _column("model_digest", TEXT, "Digest of the files of the version."),
+    _column("rules_digest", TEXT, "Digest of the thresholds and of the code that checks them."),
+    _column("passed", BOOLEAN, "True if all checks passed."),
+    _column("checks", INTEGER, "Number of checks."),
+    _column("holdout_start", DATE, "First holdout day."),
+    _column("holdout_end", DATE, "Last holdout day."),
+    _column("rows", BIGINT, "Rows of the holdout days."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("decided_at", "Time of the decision."),
+    comment="Decisions of the gate: one version compared with one champion by one set of rules. Immutable.",
+)
+
+gate_results = sa.Table(
+    "gate_results",
+    metadata,
+    _key("gate_id", UUID, "Decision that the check belongs to."),
+    _key("number", INTEGER, "Order of the checks."),
+    _column("name", TEXT, "Name of the check."),
+    _column("subject", TEXT, "What was measured: a metric, or a slice such as origin=EWR."),
+    _column(
+        "measured", DOUBLE, "Measured value; null if nothing could be measured, which never passes.", nullable=True
+    ),
+    _column("threshold", DOUBLE, "Threshold in model.yaml.", nullable=True),
+    _column("passed", BOOLEAN, "True if the check passed."),
+    _column("sentence", TEXT, "The result in words."),
+    comment="The checks of each decision of the gate. Immutable.",
+)
+
+performance_daily = sa.Table(
+    "performance_daily",
+    metadata,
+    _key("model", TEXT, MODEL),
+    _key("day", DATE, SCORED_DAY),
+    _key("model_version", INTEGER, SCORED_BY),
+    _key("slice", TEXT, "Column that the rows are divided by; all for all rows."),
+    _key("slice_value", TEXT, "Value of that column; all for all rows."),
+    _key("metric", TEXT, "Name of the metric: log_loss, brier, roc_auc, calibration_gap, mae, rmse and others."),
+    _column("value", DOUBLE, "Value of the metric; null if undefined, such as the AUC of one class.", nullable=True),
+    _column("rows", BIGINT, "Rows with a known outcome that were measured."),
+    _column("digest", TEXT, "Digest of batch, outcomes and declaration; the day is measured again when it changes."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("measured_at", "Time of the measurement."),
+    comment="How published predictions compare with outcomes. A day is measured again when its outcomes or its "
+    "published batch change.",
+)
+
+freshness = sa.Table(
+    "freshness",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _key("subject", TEXT, "Name of a table, or of a model for its published predictions."),
+    _key("day", DATE, RUN_DATE),
+    _column("newest_day", DATE, "Newest day that the subject has; null if it has none.", nullable=True),
+    _column("behind_days", INTEGER, "Days between that and the day it should have on the run date.", nullable=True),
+    _column("late", BOOLEAN, "True if it is further behind than allowed."),
+    _column("sentence", TEXT, "The state in words."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("measured_at", "Time of the measurement."),
+    comment="The newest day of each table and of each model's published predictions, for each run date.",
+)
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    _id(),
+    _column("project", TEXT, PROJECT),
+    _column("subject", TEXT, "Model or table that the alert is about."),
+    _column("rule", TEXT, "Rule that was broken."),
+    _column("day", DATE, RUN_DATE),
+    _column("sentence", TEXT, "The message."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("raised_at", "Time at which the alert was raised."),
+    _column("notified_at", MOMENT, "Time at which the notifier took the alert; null until then.", nullable=True),
+    comment="Alerts: one for each subject, rule and run date, even if the run is repeated.",
+)
+
+
+def entities(project: str, *columns: str) -> sa.Table:
+    """Return the table of a project's entities, with its key and the given columns.
+
+    What a project declares decides the other columns and all types: see `migrations/entities.py`.
+    """
+    key = (sa.Column("day", DATE, primary_key=True), sa.Column("entity_id", BYTES_TEXT, primary_key=True))
+    return sa.Table(entities_table(project), sa.MetaData(), *key, *map(sa.Column, columns))
