@@ -1,1 +1,5 @@
-"""Wiring only: which step, in which order, when, with which retries. A file a kind of DAG, a DAG a project or model."""
+"""Wiring only: which step runs, in which order, when, and with which retries.
+
+Each file holds one kind of DAG and makes one DAG for each project or model. Logic belongs in `include`: a task calls
+one of its functions.
+"""

@@ -1,9 +1,12 @@
-"""Telling people: one webhook for what `monitor` found and for runs that failed. What is said about performance and
-late scores comes from `include`; here it is sent, and here is said what on-call needs when a task fails.
+"""Notify people: send the alerts of `monitor` and the failures of tasks and runs to one webhook.
 
-Where to is the Airflow connection `nightly_alerts`, whose password is the URL of a Slack-compatible webhook. Without
-it what would be sent is in the log, and that is all. The http provider's own notifier is not used: it renders what it
-sends as a template, so that text of an exception could run as one, and its errors carry the URL, which is the secret.
+The sentences about performance and late scores come from `include`. This module sends them, and it writes the message
+that on-call gets when a task or a run fails.
+
+Messages go to the webhook URL stored as the password of the Airflow connection `nightly_alerts`; the webhook must be
+Slack-compatible. Without that connection, messages are written to the log only. The notifier of the http provider is
+not used for two reasons: it renders the message as a template, so the text of an exception could run as one, and its
+errors contain the URL, which is a secret.
 """
 
 import html
@@ -25,26 +28,30 @@ log = logging.getLogger(__name__)
 CONNECTION = "nightly_alerts"
 TIMEOUT_SECONDS = 10
 MAX_ERROR_TEXT = 2000  # characters of an exception's text that are sent
-KILLED = "its process ended without a word (killed, or out of memory)"
+KILLED = "its process ended without reporting an error (killed, or out of memory)"
 RUNBOOKS = Path(__file__).parents[1] / "docs" / "runbooks"
 
 
 class NotSentError(Exception):
-    """The webhook did not take it; says why without its address."""
+    """The webhook did not accept the message. The text gives the reason without the address, which is a secret."""
 
 
 class Webhook(BaseNotifier):
-    """Sends what `say` makes of the context of a task or a run, which may be nothing (None)."""
+    """Send the text that `say` makes from the context of a task or a run; send nothing when it returns None."""
 
     def __init__(self, say: Callable[[Mapping[str, Any]], str | None]) -> None:
         super().__init__()
         self.say = say
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """Nothing is a template here, and the context of a run that timed out may have no renderer."""
+        """Render nothing: there are no templates here, and the context of a timed-out run may have no renderer."""
 
     def notify(self, context: Any) -> None:
-        """Log it, and post it. Raises `NotSentError`."""
+        """Log the message and post it.
+
+        Raises:
+            NotSentError: the webhook refused the message or could not be reached.
+        """
         text = self.say(context)
         if text is None:
             return
@@ -54,13 +61,15 @@ class Webhook(BaseNotifier):
 
 
 def notify(text: str) -> Webhook:
-    """The notifier that says just this."""
+    """Return a notifier that sends this text."""
     return Webhook(lambda _: text)
 
 
 def task_failed(context: Mapping[str, Any]) -> str:
-    """What broke, whether it is safe to run again, what to type. Of an exception only what is certain to hold neither
-    data nor secrets: its class, and the text of our own errors."""
+    """Write the message for a failed task: what broke, whether it is safe to run again, and what to type.
+
+    Only text that cannot contain data or secrets is sent: the class of the exception, and the text of our own errors.
+    """
     task = context["ti"]
     where = f"{task.dag_id}.{task.task_id}"
     exception = context.get("exception")
@@ -68,25 +77,28 @@ def task_failed(context: Mapping[str, Any]) -> str:
     parts = [
         f"{where} failed for {_day(context)} (run {task.run_id}): {_what(exception)}",
         *_runbook(page),
-        "Safe to run again: yes. When it is mended, type:",
+        "Safe to run again: yes. When the cause is fixed, type:",
         _clearing(task.dag_id, task.task_id, context),
-        f"Its log: {task.log_url}",
-        f"The other tasks of the run: airflow tasks states-for-dag-run {task.dag_id} '{task.run_id}'",
+        f"Log: {task.log_url}",
+        f"Other tasks of the run: airflow tasks states-for-dag-run {task.dag_id} '{task.run_id}'",
     ]
     return "\n".join(parts)
 
 
 def run_failed(context: Mapping[str, Any]) -> str:
-    """Of a run that failed as a whole, by its time limit or by a task. A task tells of itself, but one that was killed
-    cannot, and Airflow 3.3 calls nobody then: one by a task is told here too, in brief."""
+    """Write the message for a run that failed as a whole, by its time limit or because of a task.
+
+    A failed task sends its own message. A killed task never reaches its own callback, and Airflow 3.3 calls no other
+    one, so the callback of the run reports it too, in brief.
+    """
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
-    reason, page = context.get("reason") or "no reason is known", "docs/runbooks/run-timed-out.md"
+    reason, page = context.get("reason") or "the reason is not known", "docs/runbooks/run-timed-out.md"
     if reason == "task_failure":
-        reason = f"a task failed; where no other message tells of it, {KILLED}"
+        reason = f"a task failed; if no other message reports the task, {KILLED}"
         page = "docs/runbooks/killed.md"
     return "\n".join([
         f"{dag_id} failed for {_day(context)} (run {run_id}): {reason}",
-        "Safe to run again: yes. See which task it is, and clear it:",
+        "Safe to run again: yes. Find the task, and clear it:",
         f"airflow tasks states-for-dag-run {dag_id} '{run_id}'",
         f"Runbook: {page}",
     ])
@@ -98,7 +110,7 @@ RUN_FAILED = Webhook(run_failed)
 
 def _what(exception: BaseException | str | None) -> str:
     if isinstance(exception, BaseException):
-        for found in (exception, exception.__cause__):  # run_step raises Airflow's from ours
+        for found in (exception, exception.__cause__):  # run_step raises Airflow's exception from ours
             if isinstance(found, ActionRequiredError):
                 text = str(found)
                 return f"{type(found).__name__}: {text[:MAX_ERROR_TEXT]}{' …' if len(text) > MAX_ERROR_TEXT else ''}"
@@ -107,12 +119,12 @@ def _what(exception: BaseException | str | None) -> str:
 
 
 def _runbook(page: str) -> list[str]:
-    """The line that names a page, where there is one: a DAG of another team's may have tasks without."""
+    """Return the line that names the runbook, if there is one: tasks in the DAGs of another team may have none."""
     return [f"Runbook: docs/runbooks/{page}.md"] if (RUNBOOKS / f"{page}.md").is_file() else []
 
 
 def _day(context: Mapping[str, Any]) -> str:
-    """The run day as `common.run_date` finds it, or the range of a run by hand."""
+    """Return the run date as `params.run_date` finds it, or the range of a range backfill."""
     params, logical_date = context.get("params") or {}, _logical_date(context)
     if params.get("day"):
         return str(params["day"])
@@ -125,9 +137,9 @@ def _day(context: Mapping[str, Any]) -> str:
 
 def _clearing(dag_id: str, task_id: str, context: Mapping[str, Any]) -> str:
     moment = _logical_date(context)
-    if moment is None:  # the command line finds tasks by the logical date of their run only
+    if moment is None:  # `airflow tasks clear` finds tasks by the logical date of their run only
         return f"airflow dags clear {dag_id} --run-id '{context['ti'].run_id}' -y"
-    # Airflow 3.3 calls it a regex and looks for it as it stands in the ids: '^land$' would clear nothing, silently
+    # Airflow 3.3 calls -t a regex but compares it literally with the ids: '^land$' would clear nothing, silently
     return f"airflow tasks clear {dag_id} -t {task_id} -d -s {moment.isoformat()} -e {moment.isoformat()} -y"
 
 
@@ -137,7 +149,7 @@ def _logical_date(context: Mapping[str, Any]) -> datetime | None:
 
 
 def _url() -> str | None:
-    """None without the connection; its address must not be logged."""
+    """Return the webhook's URL, None without the connection. The URL must not be logged."""
     try:
         url = Connection.get(CONNECTION).password
     except AirflowNotFoundException:
@@ -155,11 +167,11 @@ def _post(url: str, text: str) -> None:
 
     failed = None
     try:
-        # angle brackets and ampersands are markup to Slack, and so to what is compatible with it
+        # Slack, and services compatible with it, read angle brackets and ampersands as markup
         answer = httpx.post(url, json={"text": html.escape(text, quote=False)}, timeout=TIMEOUT_SECONDS)
         if not answer.is_success:
             failed = f"answered {answer.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         failed = type(error).__name__
-    if failed:  # raised here, since what httpx says has the address in it
+    if failed:  # raised outside the except block, because the text of httpx's error contains the URL
         raise NotSentError(f"the webhook of connection {CONNECTION}: {failed}")

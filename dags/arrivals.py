@@ -1,6 +1,6 @@
-"""The wait for a night's files: in a folder by looking again and again, in S3 in the triggerer, which holds no worker.
+"""Wait for the files of a run date: poll a folder, or defer to the triggerer for S3, which occupies no worker.
 
-Apart from `sensors.py`, since parsing pays for the import of Amazon's provider.
+This sensor is not in `sensors.py`, because every DAG file that imports it pays for the import of Amazon's provider.
 """
 
 from datetime import datetime, timedelta
@@ -17,10 +17,10 @@ from include.core.settings import utc_now
 
 
 class WaitForFiles(S3KeySensor):
-    """Wait for the cutoff and a file of each required feed. The one step that reads the clock.
+    """Wait for the cutoff and for a file of each required feed. This is the only step that reads the clock.
 
-    What is missing is decided here, by `missing_files`. The triggerer cannot import `include`: it is given a moment,
-    or the keys that are missing, and what it found is looked at again.
+    The worker decides what is missing, with `missing_files`. The triggerer cannot import `include`: it gets a moment to
+    wait for, or the keys that are missing, and the worker checks again what the triggerer found.
     """
 
     def __init__(self, *, project: Project, **arguments: Any) -> None:
@@ -30,14 +30,14 @@ class WaitForFiles(S3KeySensor):
         self.project = project
 
     def execute(self, context: Any) -> None:
-        """Once, then in the triggerer; in a folder again and again."""
+        """Check once and then defer to the triggerer; in a folder, poll on the worker."""
         from include.io.storage import is_s3
 
         self.deferrable = is_s3(uri_of("landing"))
         super().execute(context)
 
     def poke(self, context: Any) -> bool:
-        """Whether all is there; says what is not."""
+        """Return whether all files are there; log what is missing."""
         from include.io.landing import Landing
         from include.steps.land import missing_files
 
@@ -55,13 +55,13 @@ class WaitForFiles(S3KeySensor):
         return not missing
 
     def execute_complete(self, context: Any, event: Any) -> None:
-        """Look again, at the cutoff or at what the triggerer found."""
-        of_keys = isinstance(event, dict)  # else a moment
+        """Check again, after the cutoff has passed or the triggerer found keys."""
+        of_keys = isinstance(event, dict)  # otherwise the trigger waited for a moment
         if of_keys:
-            super().execute_complete(context, event)  # raises what the triggerer met
+            super().execute_complete(context, event)  # raises the error that the triggerer reported
         if self.poke(context):
             return
-        if of_keys:  # the keys are there and are no files of the feeds, such as a sidecar that came first
+        if of_keys:  # the keys exist but are not files of the feeds, such as a sidecar that came first
             self._defer_until(utc_now() + timedelta(seconds=self.poke_interval))
         self._defer()
 
@@ -76,8 +76,8 @@ class WaitForFiles(S3KeySensor):
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self._left()))
 
     def _left(self) -> float:
-        """Seconds until the wait as a whole times out, however often it was deferred."""
+        """Return the seconds until the whole wait times out, however often it was deferred."""
         left: float = self.timeout - (utc_now() - self.since).total_seconds()
         if left <= 0:
-            raise AirflowSensorTimeout(f"the files are not there after {self.timeout / 3600:.0f} hours")
+            raise AirflowSensorTimeout(f"the files did not arrive within {self.timeout / 3600:.0f} hours")
         return left

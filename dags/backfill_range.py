@@ -20,26 +20,27 @@ from include.core.records import FailedDay, Ranged
 DOC = """
 ### {title}: prepare, score and publish a range of days
 
-For a long range, where one run a day would pay for starting each task and Spark each day. Each day is made of what its
-own night knew, exactly as the nightly DAGs make it; or, with `as_of` latest, of all that was corrected since. Days
-without a champion are prepared and not scored.
+Use it for a long range: with one run per day, the start of each task and of Spark would dominate. Each day uses what
+its own run date knew, exactly as in the nightly DAGs; with `data: latest`, it also uses everything landed since. Days
+without a champion are prepared but not scored.
 
-- **Safe to run again:** yes, also beside the nightly DAGs.
+- **Safe to run again:** yes, also while the nightly DAGs run.
 - **By hand only:** start it with a first and a last day.
-- **Where it is:** the log of a task says after each part of the range how many days are done; so does its XCom
-  `progress`, while it runs.
-- **If a day is bad** (a file is missing or refused, rows do not agree) it stops only itself: the others are committed.
-  `report` fails then, and lists the days that were not done, and why.
-- **To go on:** after the cure, clear the run: `airflow dags clear {name}_backfill_range --run-id '…' -y`. It does only the
-  days that it has not done yet. A run that did all does all again.
-- **What is published:** `replace`, unless the form says `missing`; `python -m include.cli unpublish` undoes it.
+- **Progress:** after each part of the range, the log of a task says how many days are done. The task's XCom `progress`
+  says the same while it runs.
+- **If a day fails** (a file is missing or refused, rows do not agree), the other days are committed. `report` then
+  fails and lists the days that were not done, with the reason.
+- **To continue:** fix the cause and clear the run: `airflow dags clear {name}_backfill_range --run-id '…' -y`. It
+  does only the days that it has not done yet. A run that has done all its days does them all again.
+- **What is published:** the new scores replace what readers see, unless the form says `publish: missing`.
+  `python -m include.cli unpublish` undoes it.
 - **Which days need it:** `python -m include.cli outdated --project {name} --start … --end …`
 - **Owner:** {owner}
 """
 
 
-def reprocess(project: Project) -> None:
-    """The DAG of a project."""
+def backfill_range(project: Project) -> None:
+    """Build the DAG of a project."""
     models = [load_model(name) for name in model_names(project.name)]
 
     @dag(
@@ -51,8 +52,8 @@ def reprocess(project: Project) -> None:
         default_args={
             **DEFAULT_ARGS,
             "owner": project.owner,
-            "execution_timeout": timedelta(hours=24),
-        },  # a year may be long
+            "execution_timeout": timedelta(hours=24),  # a range may be a year long
+        },
         params={
             **params.first_and_last_day(project),
             "data": params.data(),
@@ -66,31 +67,31 @@ def reprocess(project: Project) -> None:
     def build() -> None:
         @task
         def land() -> Json:
-            """Deliveries into raw tables, corrections included; identifiers hashed."""
+            """Write deliveries, corrections included, to raw tables; hash identifiers."""
             _require_one_model_a_version()
             left = _left(project, params.interval().days, "build_features")
             return run_range_step("land", project, params.interval(), left, data_view=params.data_view())
 
         @task
         def validate(landed: Json) -> Json:
-            """Each delivery against its expectations; rows that pass into clean tables, the others into quarantine."""
+            """Check deliveries against their expectations; valid rows become clean, invalid rows go to quarantine."""
             return run_range_step("validate", project, params.interval(), _done(landed))
 
         @task(outlets=[features_asset(project)])
         def build_features(validated: Json) -> Json:
-            """Features of each day from what its night knew, a Spark job for a part of the range."""
+            """Build the features of each day, with one Spark job for each part of the range."""
             data_view = params.data_view()
             return run_range_step("build_features", project, params.interval(), _done(validated), data_view=data_view)
 
         @task
         def outcomes() -> Json:
-            """The outcomes that these nights know."""
+            """Record the outcomes that the days of the range know."""
             days = _left(project, _prepared(project), "outcomes")
             return run_range_step("outcomes", project, params.interval(), days, data_view=params.data_view())
 
         @task(trigger_rule="all_done")
         def report() -> None:
-            """What was not done, and why. Fails when there is any."""
+            """List the days that were not done, with the reason. Fails if there are any."""
             _report(project, models)
 
         built = build_features(validate(land()))
@@ -105,16 +106,16 @@ def _scoring(project: Project, model: Model) -> Any:
     def scoring() -> None:
         @task
         def score() -> Json:
-            """All entities of each day with that day's champion, or the version that the form names."""
+            """Score all entities of each day with that day's champion, or with the version of the form."""
             if model.name not in params.param("models", [model.name]):
-                raise AirflowSkipException(f"{model.name} was not asked for")
+                raise AirflowSkipException(f"{model.name} is not among the models of this run's form")
             interval, days = params.interval(), _left(project, _prepared(project), "publish", model)
             asked = {"versions": versions(model, interval), "data_view": params.data_view()}
             return run_range_step("score", model, interval, days, **asked)
 
         @task(outlets=[predictions_asset(model)])
         def publish(scored: Json) -> Json:
-            """Each day's batch whole, or not at all."""
+            """Publish the batch of each day, completely or not at all."""
             interval = params.interval()
             asked = {"versions": versions(model, interval), "data_view": params.data_view()}
             return run_range_step("publish", model, interval, _done(scored), mode=params.publish_mode(), **asked)
@@ -129,16 +130,14 @@ def _done(record: Json) -> list[date]:
 
 
 def _prepared(project: Project) -> set[date]:
-    """The days that this run has built features of, also before it was cleared."""
-
+    """Return the days whose features this run has built, also before it was cleared."""
     from include.io import postgres
 
     return postgres.audit.read_done_days(settings(), "build_features", project.name)
 
 
 def _left(project: Project, days: Iterable[date], step: str, model: Model | None = None) -> list[date]:
-    """Those of the days that this run has not brought through a step yet."""
-
+    """Return those of the days for which this run has not finished a step yet."""
     from include.io import postgres
 
     done = postgres.audit.read_done_days(settings(), step, project.name, model.name if model else None)
@@ -149,12 +148,12 @@ def _require_one_model_a_version() -> None:
     version, names = params.param("version", "champion"), params.param("models", [])
     if version.isdigit() and len(names) != 1:
         raise AirflowFailException(
-            f"version {version} of which model? choose one of them in `models`, not {', '.join(names) or 'none'}"
+            f"version {version} needs exactly one model in `models` of the form, not {', '.join(names) or 'none'}"
         )
 
 
 def _report(project: Project, models: list[Model]) -> None:
-    """What is left of each chain of steps, by day, with the reason that its steps gave."""
+    """Log what each chain of steps has not done, by day and with the reason; fail if there is any."""
     from include.runner.ranges import record_range
 
     interval, failed = params.interval(), _failures(models)
@@ -172,17 +171,17 @@ def _report(project: Project, models: list[Model]) -> None:
     if lines:
         more = [f"… and {len(lines) - 50} more; see the logs of the tasks"] if len(lines) > 50 else []
         again = f"airflow dags clear {project.name}_backfill_range --run-id '{get_current_context()['run_id']}' -y"
-        told = "\n".join([
-            f"{project.name} {interval}: not all was done; what is not named here is committed:",
+        message = "\n".join([
+            f"{project.name} {interval}: these days were not done; all other days are committed:",
             *lines[:50],
             *more,
-            f"after the cure, this does only those: {again}",
+            f"fix the cause, then run only these days again: {again}",
         ])
-        raise AirflowFailException(told) from ActionRequiredError(told)  # whose text the alert may say
+        raise AirflowFailException(message) from ActionRequiredError(message)  # the alert sends the text of our errors
 
 
 def _failures(models: list[Model]) -> dict[str, list[FailedDay]]:
-    """Chain of steps -> the days that failed in it, in the order of its steps."""
+    """Map each chain of steps to the days that failed in it, in the order of its steps."""
     tasks = {"preparing": ["land", "validate", "build_features"], "outcomes": ["outcomes"]}
     tasks |= {f"scoring of {model.name}": [f"{model.name}.score", f"{model.name}.publish"] for model in models}
     ti = get_current_context()["ti"]
@@ -194,4 +193,4 @@ def _failures(models: list[Model]) -> dict[str, list[FailedDay]]:
 
 
 for name in project_names():
-    reprocess(load_project(name))
+    backfill_range(load_project(name))

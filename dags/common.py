@@ -1,6 +1,6 @@
-"""What all DAG files share: policy, `Settings` from Airflow connections, and the call of a step.
+"""What all DAG files share: default arguments, `Settings` from Airflow connections, assets, and the call of a step.
 
-Steps are imported inside tasks: a heavy import at the top of a DAG file is paid at every parse.
+Steps are imported inside tasks, because Airflow pays for a heavy import at the top of a DAG file at every parse.
 """
 
 import logging
@@ -28,7 +28,7 @@ from include.core.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# a step's record as XCom holds it; not `dict`, of which Airflow would make one XCom a key
+# The record of a step, as XCom stores it. It is not `dict`, because Airflow would make one XCom for each key.
 Json = Any
 
 DEFAULT_ARGS: dict[str, Any] = {
@@ -40,32 +40,42 @@ DEFAULT_ARGS: dict[str, Any] = {
     "on_failure_callback": TASK_FAILED,  # after the last try
 }
 WAIT: dict[str, Any] = {
-    # reschedule: it frees its slot between looks, and the triggerer cannot import `include`
+    # reschedule frees the slot between checks; deferring is not possible, as the triggerer cannot import `include`
     "mode": "reschedule",
     "poke_interval": timedelta(seconds=20),
-    "timeout": timedelta(hours=12),  # not tried again then; a look that failed is, as by DEFAULT_ARGS
+    "timeout": timedelta(hours=12),  # no retry after it; a check that raised is retried, as DEFAULT_ARGS says
 }
 
-STORAGE = "nightly_storage"  # the connection with which S3 is reached
+STORAGE = "nightly_storage"  # the connection for S3
 
 
 class ModelTask(_PythonDecoratedOperator):
-    """A task whose record names a run or a version in MLflow. Airflow's pages link it there: plugins/nightly_links
-    knows it by the name of this class and module."""
+    """A task whose record names a run or a version in MLflow, to which Airflow's pages link.
+
+    `plugins/nightly_links` finds such tasks by the name of this class and its module.
+    """
 
 
 model_task = cast(TaskDecorator, partial(task_decorator_factory, decorated_operator_class=ModelTask))
-"""`@task`, for a `ModelTask`."""
+"""The decorator `@task`, for a `ModelTask`."""
 
 
 def nightly_schedule(project: Project) -> CronTriggerTimetable:
-    """The project's schedule in its own timezone: a bare cron string would mean UTC."""
+    """Return the project's schedule in its own timezone; Airflow reads a bare cron string as UTC."""
     return CronTriggerTimetable(project.schedule, timezone=project.timezone)
 
 
 def nightly(project: Project, owner: str, **more: Param) -> dict[str, Any]:
-    """Arguments of a DAG that handles one day a run: one run each night, none for nights that were missed (on-call
-    backfills those knowingly), and a form to start it for any day, with `more` params."""
+    """Return the arguments of a DAG that handles one run date per run.
+
+    It runs every night and does not catch up days that were missed: on-call backfills those on purpose. Its form starts
+    it for any day.
+
+    Args:
+        project: whose first day, timezone and form the DAG gets.
+        owner: who answers for the DAG.
+        more: further fields of the form.
+    """
     return {
         "start_date": datetime.combine(project.first_day, datetime.min.time(), project.zone),
         "catchup": False,
@@ -77,7 +87,7 @@ def nightly(project: Project, owner: str, **more: Param) -> dict[str, Any]:
 
 
 def run_step(step: str, config: Project | Model, interval: Interval, **options: Any) -> Json:
-    """Run a step of `include` and return its record as JSON. What a person has to mend fails without retries."""
+    """Run a step of `include` and return its record as JSON. An error that a person has to fix is not retried."""
     from include.runner.run import run
 
     try:
@@ -94,8 +104,10 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
 def run_range_step(
     step: str, config: Project | Model, interval: Interval, days: Iterable[date], **options: Any
 ) -> Json:
-    """Run a step for days of a range, where a bad day stops only itself, and return its record as JSON. How far it is
-    stands in the log and in the XCom `progress` while it runs."""
+    """Run a step for days of a range and return its record as JSON; a day that fails does not stop the others.
+
+    While it runs, the log and the XCom `progress` say how many days are done.
+    """
     from include.runner.ranges import run_range
 
     ti = get_current_context()["ti"]
@@ -111,7 +123,7 @@ def run_range_step(
 
 
 def settings() -> Settings:
-    """`resolve` for the running task."""
+    """Return the settings of the running task."""
     context = get_current_context()
     commit = getattr(getattr(context["ti"], "bundle_instance", None), "version", None) or _checked_out()
     return resolve(context["run_id"], commit)
@@ -139,27 +151,27 @@ def resolve(run_id: str, git_commit: str) -> Settings:
 
 
 def features_asset(project: Project) -> Asset:
-    """The features of a night."""
+    """Return the asset for the features of a project."""
     return Asset(name=f"features_{project.name}", uri=f"nightly-ml://{project.name}/features")
 
 
 def versions_asset(model: Model) -> Asset:
-    """Evaluated versions of a model."""
+    """Return the asset for the evaluated versions of a model."""
     return Asset(name=f"versions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/versions")
 
 
 def champions_asset(model: Model) -> Asset:
-    """Which version of a model is champion from when on."""
+    """Return the asset for the champions of a model."""
     return Asset(name=f"champions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/champions")
 
 
 def predictions_asset(model: Model) -> Asset:
-    """What is published of a model."""
+    """Return the asset for the published predictions of a model."""
     return Asset(name=f"predictions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/predictions")
 
 
 def outcomes_asset(project: Project) -> Asset:
-    """The outcomes that became known."""
+    """Return the asset for the recorded outcomes of a project."""
     return Asset(name=f"outcomes_{project.name}", uri=f"nightly-ml://{project.name}/outcomes")
 
 

@@ -1,9 +1,9 @@
-"""A step on Databricks: one run there for a task that succeeds, none left alive by one that fails.
+"""Run a step on Databricks: exactly one Databricks run per successful task, and none left alive by a failed one.
 
-Airflow's own submits again after a kill between submit and deferral, after an answer that was lost, and when its
-trigger gives up (tried). What is added: the token of a run is in the task's state store before it is submitted, its
-number after it, and whoever tries next looks there first. Who cleared the task wants another run: Airflow gives it more
-tries then, by which it is known.
+Airflow's own operator submits a second run in three cases (tested): after a kill between submit and deferral, after a
+lost answer, and when its trigger gives up. Therefore this operator writes the idempotency token to the task's state
+store before it submits a run, and the run's number after that; the next try looks there first. Clearing a task raises
+`max_tries`; that is how we detect it and start a new run.
 """
 
 import time
@@ -40,34 +40,35 @@ from include.runner.remote import Call, answer
 Cause = Literal["cluster", "quota", "code", "timeout", "cancelled"]
 
 STORED = "databricks_run"
-# eight minutes of tries: storms of 429 and 503
+# retry for eight minutes: 429 and 503 come in storms
 WAITS = {"databricks_retry_limit": 9, "databricks_retry_delay": 2}
-REFUSED = {400, 401, 403}  # the same again is refused again
+REFUSED = {400, 401, 403}  # the same request would be refused again
 OF_QUOTA = ("quota", "limit exceeded", "limit_exceeded", "insufficient", "stockout", "out of capacity")
 OF_CLUSTER = ("cluster", "driver", "spot", "instance", "vm ")
 HELPED_BY_RETRY: frozenset[Cause] = frozenset({"cluster", "quota"})
-TRACE = 4000  # characters of it that the log shows: its end
+TRACE = 4000  # the log shows this many characters from the end of a trace
 
 
 class SubmitOnceOperator(DatabricksSubmitRunOperator):
-    """`DatabricksSubmitRunOperator` that takes up the run of a try before it, where that is active or succeeded; of a
-    task that was cleared since, it cancels it.
+    """`DatabricksSubmitRunOperator` that continues the run of an earlier try if that run is active or succeeded.
 
-    Deferrable unless told otherwise. A run that failed fails the task with cause, error and the end of its trace, for
-    good where another run would not help. When the last try cannot follow its run any more, it cancels it.
+    If the task was cleared since, the earlier run is cancelled and a new one is started. Deferrable by default. A
+    failed run fails the task with its cause, its error and the end of its trace, and without retries if another run
+    would not help. If the last try can no longer follow its run, it cancels the run.
     """
 
     def __init__(self, *, deferrable: bool = True, **kwargs: Any) -> None:
-        self.asked: dict[str, Any] = {}
+        self.submission: dict[str, Any] = {}
         super().__init__(deferrable=deferrable, **WAITS | kwargs)
 
     def execute(self, context: Context) -> Any:
+        """Continue the run of an earlier try or submit a new one, and follow it."""
         with self._none_left_alive(context):
-            self.run_id = self._taken_up(context) or self._submitted(context, str(uuid4()))
+            self.run_id = self._continued(context) or self._submitted(context, str(uuid4()))
             return self._follow(context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Also called where the trigger gave up, as it does when the output of a run that ended cannot be read."""
+        """Continue after a deferral, also when the trigger gave up because it could not read the output of a run."""
         with self._none_left_alive(context):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
@@ -78,59 +79,61 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
                 return self._ended(context, state)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # type: ignore[override]
-        """After the trigger saw the run end."""
+        """Finish the task after the trigger saw the run end."""
         self.run_id = event["run_id"]
         return self._ended(context, RunState.from_json(event["run_state"]))
 
     def on_kill(self) -> None:
-        """Cancel the run, also one whose answer has not come yet: under its token it is found, or made."""
-        if self.run_id is None and self.asked:
-            self.run_id = int(self._hook.submit_run(self.asked))
+        """Cancel the run, also one whose answer was not received yet: submitting its token again returns that run."""
+        if self.run_id is None and self.submission:
+            self.run_id = int(self._hook.submit_run(self.submission))
         super().on_kill()
 
     def result(self, context: Context) -> Any:
-        """What the task returns once its run succeeded."""
+        """Return the task's result after its run succeeded."""
         return None
 
-    def advice(self, told: str) -> str:
-        """What more to say of a failure."""
+    def advice(self, message: str) -> str:
+        """Return a hint to append to the message of a failure."""
         return ""
 
     # --- one run ------------------------------------------------------------------------------------------------------
 
-    def _taken_up(self, context: Context) -> int | None:
-        """The run of a try before this one, if it is of use."""
+    def _continued(self, context: Context) -> int | None:
+        """Return the run of an earlier try if this try can use it."""
         stored = _stored(context)
         if not stored:
             return None
         run_id = self._number(context, stored)
-        while (state := self._state(run_id)) and state.life_cycle_state == "TERMINATING":  # it may be cancelled
+        while (state := self._state(run_id)) and state.life_cycle_state == "TERMINATING":  # it may end as cancelled
             time.sleep(self.polling_period_seconds)
         if state is None or (state.is_terminal and not state.is_successful):
-            self.log.info("Databricks run %s of an earlier try ended as %s: a new one", run_id, state or "not known")
+            self.log.info(
+                "Databricks run %s of an earlier try ended as %s; submit a new run", run_id, state or "unknown"
+            )
             return None
         if stored.get("max_tries") != context["ti"].max_tries:
-            self.log.info("the task was cleared: not Databricks run %s (%s), a new one", run_id, state)
+            self.log.info("the task was cleared: replace Databricks run %s (%s) with a new run", run_id, state)
             if not state.is_terminal:
                 self._hook.cancel_run(run_id)
             return None
-        self.log.info("Databricks run %s of an earlier try is taken up: %s", run_id, state.life_cycle_state)
+        self.log.info("continue Databricks run %s of an earlier try: %s", run_id, state.life_cycle_state)
         return run_id
 
     def _number(self, context: Context, stored: Mapping[str, Any]) -> int:
-        """Of a run whose answer never came: under its token the run that may be there is found, or made."""
+        """Return the number of a stored run; if its answer was lost, submit its token again, which returns that run."""
         return int(stored.get("run_id") or self._submitted(context, stored["token"]))
 
     def _submitted(self, context: Context, token: str) -> int:
         self.idempotency_token = token
-        self.asked, store = self._prepare_submit_json(context), context["task_state_store"]
+        self.submission, store = self._prepare_submit_json(context), context["task_state_store"]
         stored: dict[str, JsonValue] = {"token": token, "max_tries": context["ti"].max_tries}
         store.set(STORED, stored)
         try:
-            run_id = int(self._hook.submit_run(self.asked))
+            run_id = int(self._hook.submit_run(self.submission))
         except DatabricksApiError as error:
             if error.http_status_code in REFUSED:
-                raise AirflowFailException(f"Databricks refuses the run of {self.task_id}: {error}") from error
+                raise AirflowFailException(f"Databricks refused the run of {self.task_id}: {error}") from error
             raise
         store.set(STORED, stored | {"run_id": run_id})
         return run_id
@@ -166,14 +169,14 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
         error, trace = self._error()
         if trace:
             self.log.error("the end of its trace:\n%s", trace[-TRACE:])
-        told = f"Databricks run {self.run_id} of {self.task_id} failed ({cause}): {error or state.state_message}"
-        told += self.advice(told)
+        message = f"Databricks run {self.run_id} of {self.task_id} failed ({cause}): {error or state.state_message}"
+        message += self.advice(message)
         if cause in HELPED_BY_RETRY:
-            raise AirflowException(f"{told}\nAnother try may do better.")
-        raise AirflowFailException(told)
+            raise AirflowException(f"{message}\nA retry may succeed.")
+        raise AirflowFailException(message)
 
     def _error(self) -> tuple[str, str]:
-        """Error and trace of the first task that failed; that they cannot be had does not hide that it failed."""
+        """Return error and trace of the first failed task. If they cannot be read, the failure is still reported."""
         try:
             tasks = self._hook.get_run(self.run_id).get("tasks", [])
             for task in tasks:
@@ -181,11 +184,11 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
                     output = self._hook.get_run_output(task["run_id"])
                     return str(output.get("error") or ""), str(output.get("error_trace") or "")
         except (AirflowException, RequestException) as error:
-            self.log.warning("what the run put out could not be read: %s", error)
+            self.log.warning("could not read the output of the run: %s", error)
         return "", ""
 
     def _state(self, run_id: int) -> RunState | None:
-        """None for a run that is not known any more."""
+        """Return the state of a run, None if Databricks no longer knows it."""
         try:
             return cast(RunState, self._hook.get_run_state(run_id))
         except DatabricksApiError as error:
@@ -195,8 +198,11 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
 
     @contextmanager
     def _none_left_alive(self, context: Context) -> Iterator[None]:
-        """After the last try nobody would look after the run; before it, the next one takes it up. A run that fails
-        the task for good, or skips it, has ended, or was never made."""
+        """Cancel the run if the last try fails, because nobody would follow it.
+
+        Before the last try, the next try continues the run. If the task fails without retries or is skipped, its run
+        has ended or was never submitted.
+        """
         try:
             yield
         except (AirflowFailException, AirflowSkipException):
@@ -214,7 +220,7 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
             self._hook.cancel_run(run_id)
             self.log.error("this was the last try: Databricks run %s was cancelled", run_id)
         except Exception:
-            name = stored.get("run_id") or f"of token {stored.get('token')}"
+            name = stored.get("run_id") or f"with token {stored.get('token')}"
             self.log.exception("Databricks run %s may be alive: cancel it by hand", name)
 
 
@@ -223,7 +229,7 @@ def _stored(context: Context) -> dict[str, Any]:
 
 
 def cause_of(state: RunState) -> Cause:
-    """Why a run ended that did not succeed, as far as its state tells."""
+    """Return why a run did not succeed, as far as its state shows."""
     message = state.state_message.lower()
     if state.result_state == "TIMEDOUT":
         return "timeout"
@@ -237,8 +243,16 @@ def cause_of(state: RunState) -> Cause:
 
 
 class StepOperator(SubmitOnceOperator):
-    """A step of `include` by the wheel of the commit that this task runs; returns its record as `run_step` does.
-    `given`: options of one of several that are mapped."""
+    """Run a step of `include` from the wheel of this task's commit, and return its record as `run_step` does.
+
+    Args:
+        step: the name of the step.
+        config: the project or model to run it for.
+        interval: the days, computed when the task runs.
+        options: the options of the step, computed when the task runs.
+        given: the options of one mapped task.
+        kwargs: arguments of the operator.
+    """
 
     def __init__(
         self,
@@ -259,7 +273,7 @@ class StepOperator(SubmitOnceOperator):
         )
 
     def _prepare_submit_json(self, context: Context) -> dict[str, Any]:
-        """Of this try: the call has the token of the run in the name of its record."""
+        """Build the submission of this try: the name of the call's record contains the token of the run."""
         commit, call = self._here.git_commit, self._call(str(self.idempotency_token))
         whl = f"{self.place.wheels.rstrip('/')}/{wheel(commit)}"
         parameters = {"call": call.model_dump_json()}
@@ -284,14 +298,14 @@ class StepOperator(SubmitOnceOperator):
 
     @cached_property
     def _here(self) -> Settings:
-        """Once a task: connections are looked up for them, and a role's keys asked for."""
+        """Resolve the settings once per task, because this looks up connections and requests the keys of a role."""
         return settings()
 
-    def advice(self, told: str) -> str:
-        """A wheel that was not uploaded is known by its name in the message."""
-        if wheel(self._here.git_commit) not in told:
+    def advice(self, message: str) -> str:
+        """Return what to do about a wheel that was not uploaded, which a message names."""
+        if wheel(self._here.git_commit) not in message:
             return ""
-        return f"\nIf the wheel of this commit is not there: make deploy TARGET={self.place.wheels}"
+        return f"\nIf the wheel of this commit is missing, run: make deploy TARGET={self.place.wheels}"
 
     def _record(self, token: str) -> str:
         return f"{self._here.tables.rstrip('/')}/_records/{token}.json"
@@ -317,7 +331,7 @@ class StepOperator(SubmitOnceOperator):
         )
 
     def result(self, context: Context) -> Json:
-        """The step's record; what PostgreSQL has to know of it is written."""
+        """Return the step's record, after writing to PostgreSQL what others wait for."""
         from include.runner.run import record
 
         try:

@@ -1,4 +1,4 @@
-"""The forms: what can be asked of a run, with help texts and validation, and what a task reads of it."""
+"""The forms: the fields of a run, with help texts and validation, and the functions by which a task reads them."""
 
 from datetime import date
 from typing import Any, cast
@@ -12,68 +12,69 @@ from include.core.records import DataView, PublishMode
 
 
 def day(project: Project) -> Param:
-    """Which day a run handles."""
+    """Return the field for the day that a run handles."""
     return Param(
         None,
         type=["null", "string"],
         format="date",
         title="Day",
-        description=f"The day to handle ({project.timezone}). Empty: the day of the run's logical date.",
+        description=f"The run date ({project.timezone}). If empty: the day of the run's logical date.",
     )
 
 
 def first_and_last_day(project: Project) -> dict[str, Param]:
-    """`start` and `end`, both asked for."""
+    """Return the fields `start` and `end`, both required."""
 
-    def asked(title: str, description: str) -> Param:
+    def required(title: str, description: str) -> Param:
         return Param(type="string", format="date", title=title, description=description)
 
     return {
-        "start": asked("First day", f"The first day to handle ({project.timezone})."),
-        "end": asked("Last day", "The last day to handle, included."),
+        "start": required("First day", f"The first run date ({project.timezone})."),
+        "end": required("Last day", "The last run date, included."),
     }
 
 
 def data() -> Param:
-    """What the days of a run know."""
+    """Return the field for the data view of a run."""
     return Param(
         "point_in_time",
         type="string",
         enum=["point_in_time", "latest"],
         values_display={
             "point_in_time": "point_in_time: what the run date's own run knew",
-            "latest": "latest: with all that was corrected since",
+            "latest": "latest: everything landed since as well",
         },
         title="Data",
         description=(
-            "point_in_time: each day knows what its own run knew, so that a backfill is exact. latest: also corrections "
-            "that came later; they are kept beside the first results, and read only where they are asked for."
+            "point_in_time: each day reads what its own run knew, so that a backfill gives the same results. "
+            "latest: each day also reads corrections that came later. Its results are stored beside the first ones, "
+            "and only runs with data: latest read them."
         ),
     )
 
 
 def publish() -> Param:
-    """Whether readers see what a run scores."""
+    """Return the field that says whether readers see the scores of a run."""
     return Param(
         "auto",
         type="string",
         enum=["auto", "replace", "missing"],
         values_display={
-            "auto": "auto: replace, but missing in a backfill",
+            "auto": "auto: missing in a backfill, else replace",
             "replace": "replace: readers see the new scores",
-            "missing": "missing: only days that readers have no scores of",
+            "missing": "missing: publish only days without published scores",
         },
         title="Publish",
         description=(
-            "replace: readers see the new scores; cli unpublish undoes it. missing: what readers saw stays, "
+            "replace: readers see the new scores; cli unpublish undoes it. missing: readers keep what they see; "
             "scores that differ are stored beside it, and the log says how many. auto: missing in a backfill, "
-            "also of days that it resets, else replace."
+            "also for runs that the backfill resets; otherwise replace."
         ),
     )
 
 
 def version() -> Param:
-    """Which version scores."""
+    """Return the field for the version that scores."""
     return Param(
         "champion",
         type="string",
@@ -81,14 +82,14 @@ def version() -> Param:
         examples=["champion", "newest"],
         title="Model version",
         description=(
-            "champion: the champion of each day by the promotion history. newest: the newest champion, also for past days; "
-            "it may have been trained on their outcomes. Or the number of a version."
+            "champion: each day's champion, from the promotion history. newest: the newest champion, also for past "
+            "days, although it may have been trained on their outcomes. Or the number of a version."
         ),
     )
 
 
 def models(names: list[str]) -> Param:
-    """Which models score."""
+    """Return the field for the models that score."""
     return Param(
         names,
         type="array",
@@ -96,43 +97,48 @@ def models(names: list[str]) -> Param:
         examples=names,
         minItems=1,
         title="Models",
-        description="The models to score and publish. All by default.",
+        description="The models to score and publish. Default: all.",
     )
 
 
 def displace_newer() -> Param:
-    """Whether a past training may displace a newer champion."""
+    """Return the field that says whether the training of a past day may replace a newer champion."""
     return Param(
         False,
         type="boolean",
-        title="Displace a newer champion",
-        description="Let the training of a past day replace a champion that a later day's training made.",
+        title="Replace a newer champion",
+        description="Allow the training of a past day to replace a champion that the training of a later day made.",
     )
 
 
 def run_date(project: Project) -> date:
-    """The run day D: the param `day`, else the date of the logical date in the project's timezone.
+    """Return the run date: the field `day`, else the date of the logical date in the project's timezone.
 
-    Raises `AirflowFailException` in words when the run has neither, or has another one a run of a backfill.
+    Raises:
+        AirflowFailException: the run has neither of them, or a run of a backfill has a `day` that is not its own.
     """
     context = get_current_context()
     asked, logical_date = context["params"].get("day"), context["dag_run"].logical_date
     if asked and is_backfill() and (logical_date is None or date.fromisoformat(asked) != project.day_of(logical_date)):
         raise AirflowFailException(
-            f"this backfill says day {asked} for each of its runs; leave `day` out of its conf: each run has its own"
+            f"the conf of this backfill sets day {asked} for each run; remove `day` from the conf: each run has its own"
         )
     if asked:
         return date.fromisoformat(asked)
     if logical_date is None:
         raise AirflowFailException(
-            "this run has no logical date and no day: start it again with a day in the form "
+            "this run has neither a logical date nor a day: start it again with a day in the form "
             """(or: airflow dags trigger <dag> --conf '{"day": "2013-03-01"}')"""
         )
     return project.day_of(logical_date)
 
 
 def interval() -> Interval:
-    """The range of a run that has one, from its params. Raises `AirflowFailException` when it is reversed."""
+    """Return the days `start` to `end` of a run of a range.
+
+    Raises:
+        AirflowFailException: the last day is before the first.
+    """
     params = get_current_context()["params"]
     start, end = date.fromisoformat(params["start"]), date.fromisoformat(params["end"])
     if end < start:
@@ -141,12 +147,12 @@ def interval() -> Interval:
 
 
 def data_view() -> DataView:
-    """What the days of this run know."""
+    """Return the data view of this run."""
     return cast(DataView, param("data", "point_in_time"))
 
 
 def publish_mode() -> PublishMode:
-    """What readers saw stays in a backfill, unless it is told otherwise."""
+    """Return the publish mode of this run; by default, a backfill keeps what readers see."""
     asked = param("publish", "auto")
     if asked == "auto":
         return "missing" if is_backfill() else "replace"
@@ -154,10 +160,10 @@ def publish_mode() -> PublishMode:
 
 
 def param(name: str, default: Any) -> Any:
-    """As it was asked for; a run that was started before the param was there has none."""
+    """Return a field of the form, or the default for a run that was started before the field existed."""
     return get_current_context()["params"].get(name, default)
 
 
 def is_backfill() -> bool:
-    """Whether this run belongs to a backfill, also one that was reset by it."""
+    """Return whether this run belongs to a backfill, also when the backfill reset it."""
     return bool(get_current_context()["dag_run"].run_type == "backfill")

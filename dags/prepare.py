@@ -1,4 +1,4 @@
-"""`<project>_prepare`: wait for the night's files, land them, validate them, build features."""
+"""`<project>_prepare`: wait for the files of a run date, land and validate them, and build features."""
 
 from typing import Any
 
@@ -14,23 +14,24 @@ from include.core.interval import Interval
 from include.core.project import Project
 
 DOC = """
-### {title}: prepare a night
+### {title}: prepare a day
 
-Takes what suppliers delivered for the day (`land`), holds it against `expectations.yaml` (`validate`), and builds the
-features that training and scoring read (`build_features`). The row in `prepared_days` is written last: the other DAGs wait
-for it, never for this DAG's state.
+`land` takes the deliveries of the run date, `validate` checks them against `expectations.yaml`, and `build_features`
+builds the features that training and scoring read. The row in `prepared_days` is written last. The other DAGs wait for
+that row, never for the state of this DAG.
 
-- **Safe to run again:** yes, at any time and for any day, also twice at once; the result is the same to the row.
-- **If it waits:** `wait_for_files` says which file of which feed is not there. It does not look before {cutoff}.
-- **If it fails:** the log's last lines name file, line and cure. A refused delivery stays where it is; nothing is
-  made of a night that lacks a required feed, and yesterday's scores stay readable. After the cure, clear the failed
-  task.
-- **If rows are in quarantine:** the night went on without them. The log of `validate` says which rule and how many,
-  with examples and Great Expectations' page. Once the rule is mended, `python -m include.cli revalidate --project {name}
-  --start 2013-03-01` (day of the file) brings them back and says which features to rebuild; a mended file is a new
-  delivery.
-- **To replay:** `airflow dags backfill {name}_prepare -s 2013-03-01 -e 2013-03-07`, in any order. `as_of` latest makes
-  the days with what was corrected since, beside what the nights made.
+- **Safe to run again:** yes, at any time, for any day and several runs at once; the result has the same rows.
+- **If it waits:** the log of `wait_for_files` names the missing file and its feed. The task does not look before
+  {cutoff}.
+- **If it fails:** the last lines of the log name the file, the line and what to do. A refused delivery stays in
+  landing. A day that lacks a required feed is not prepared, and yesterday's scores stay readable. Fix the cause, then
+  clear the failed task.
+- **If rows are in quarantine:** the day was prepared without them. The log of `validate` names each rule with the
+  number of rows and examples, and links the page of Great Expectations. After you fixed the rule, run
+  `python -m include.cli revalidate --project {name} --start 2013-03-01` (the day of the file): it brings the rows back
+  and names the features to rebuild. A corrected file is a new delivery.
+- **To run past days again:** `airflow dags backfill {name}_prepare -s 2013-03-01 -e 2013-03-07`, in any order. With
+  `data: latest`, features also use what was corrected since; they are stored beside the original ones.
 - **By hand:** `python -m include.cli prepare --project {name} --start 2013-03-01`
 - **Where to look:** views `data_quality`, `quarantine_counts`; tables `prepared_days`, `quarantine_<feed>`.
 - **Owner:** {owner}
@@ -38,7 +39,7 @@ for it, never for this DAG's state.
 
 
 def prepare(project: Project) -> DAG:
-    """The DAG of a project."""
+    """Build the DAG of a project."""
 
     @dag(
         dag_id=f"{project.name}_prepare",
@@ -51,12 +52,12 @@ def prepare(project: Project) -> DAG:
     def build() -> None:
         @task
         def land() -> Json:
-            """Deliveries into raw tables, corrections of earlier days included; identifiers hashed."""
+            """Write deliveries, corrections of earlier days included, to raw tables; hash identifiers."""
             return run_step("land", project, Interval.of(run_date(project)), data_view=params.data_view())
 
         @task
         def validate() -> Json:
-            """Each delivery against its expectations; rows that pass into clean tables, the others into quarantine."""
+            """Check deliveries against their expectations; valid rows become clean, invalid rows go to quarantine."""
             return run_step("validate", project, Interval.of(run_date(project)))
 
         WaitForFiles(project=project) >> land() >> validate() >> features_of_day(project)
@@ -65,13 +66,13 @@ def prepare(project: Project) -> DAG:
 
 
 def features_of_day(project: Project) -> Any:
-    """The task `build_features`."""
+    """Return the task `build_features`."""
     return step_task(
         "build_features",
         project,
         lambda: Interval.of(run_date(project)),
         lambda: {"data_view": params.data_view()},
-        doc="Features of the day from what its night knew, on Spark; then the row in `prepared_days`.",
+        doc="Build the features of the day with Spark, then write the row in `prepared_days`.",
         outlets=[features_asset(project)],
     )
 

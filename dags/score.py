@@ -1,4 +1,4 @@
-"""`<model>_score`: score all entities of the day with its champion, and publish the batch whole or not at all."""
+"""`<model>_score`: score all entities of the day with its champion; publish the batch completely or not at all."""
 
 from airflow.sdk import DAG, dag, task
 
@@ -14,25 +14,25 @@ from include.core.interval import Interval
 DOC = """
 ### {title}: score and publish
 
-Scores every entity of the day with the champion that the ledger names for that day, and publishes the batch: readers
-of `current_predictions` see all of it or nothing.
+Scores every entity of the day with the day's champion from the promotion history, and publishes the batch. Readers of
+`current_predictions` see the whole batch or nothing of it.
 
 - **Safe to run again:** yes; equal content changes nothing.
-- **If it is skipped:** {name} has no champion for the day yet. Nothing is published, and that is no failure.
-- **If it waits:** `wait_for_features` names the night that `{project}_prepare` has not finished.
-- **If it fails:** counts that do not agree are named by day; nothing was published, and the former batch stays
-  readable.
-- **To replay:** `airflow dags backfill {name}_score -s 2013-03-06 -e 2013-03-07`. What readers saw stays, and the log
-  of `publish` says how many rows differ, unless it is told `-c '{{"publish": "replace"}}'`, which
-  `python -m include.cli unpublish` undoes.
-- **By hand:** `python -m include.cli score --model {name} --start 2013-03-02`, then `publish` likewise.
+- **If it is skipped:** {name} has no champion for the day yet. Nothing is published; this is not a failure.
+- **If it waits:** the log of `wait_for_features` names the day that `{project}_prepare` has not finished.
+- **If it fails:** the log names the days whose counts do not agree. Nothing was published, and the previous batch
+  stays readable.
+- **To run past days again:** `airflow dags backfill {name}_score -s 2013-03-06 -e 2013-03-07`. Readers keep what they
+  see, and the log of `publish` says how many rows differ. With `-c '{{"publish": "replace"}}'` readers see the new
+  scores; `python -m include.cli unpublish` undoes that.
+- **By hand:** `python -m include.cli score --model {name} --start 2013-03-02`, then `publish` with the same options.
 - **Where to look:** views `current_predictions` and `predictions_with_outcomes`.
 - **Owner:** {owner}
 """
 
 
 def score_and_publish(model: Model) -> DAG:
-    """The DAG of a model."""
+    """Build the DAG of a model."""
     project = load_project(model.project)
 
     @dag(
@@ -46,7 +46,7 @@ def score_and_publish(model: Model) -> DAG:
     def build() -> None:
         @task(outlets=[predictions_asset(model)])
         def publish(scored: Json) -> Json:
-            """The batch into the shared database and the pointer to it, in one transaction."""
+            """Write the batch and the pointer to it to the shared database, in one transaction."""
             return publish_day(model, scored)
 
         scored = score_day(model, lambda: Interval.of(run_date(project)))

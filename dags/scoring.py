@@ -1,4 +1,4 @@
-"""Score and publish as the nightly DAG calls them, and the versions that the range DAG asks for too."""
+"""Score and publish for the nightly DAG; the choice of versions is shared with the range DAG."""
 
 from collections.abc import Callable
 from datetime import date
@@ -13,27 +13,25 @@ from include.core.records import Scored
 
 
 def versions(model: Model, interval: Interval) -> dict[date, int]:
-    """Day -> the version to score it with, as the form says; days without one are absent."""
-
+    """Map each day to the version that the form selects for it; days without one are absent."""
     from include.io import postgres
 
     return postgres.promotions.read_versions(settings(), model.name, interval, params.param("version", "champion"))
 
 
 def score_day(model: Model, interval: Callable[[], Interval]) -> Any:
-    """The task `score`, with the version that the form asks for; skipped when there is none, as before the first
-    champion."""
+    """Return the task `score`. It is skipped if there is no version for the day, as before the first champion."""
     return step_task(
         "score",
         model,
         interval,
         lambda: {"data_view": params.data_view(), "versions": versions(model, interval())},
-        doc="All entities of the day with its champion; skipped before the first one.",
+        doc="Score all entities of the day with its champion; skipped before the first champion.",
     )
 
 
 def publish_day(model: Model, scored: Json) -> Json:
-    """Publish what was scored."""
+    """Publish the scores of a day."""
     record = Scored.model_validate(scored)
     data_view, mode = params.data_view(), params.publish_mode()
     return run_step("publish", model, record.interval, days=record.days, mode=mode, data_view=data_view)

@@ -1,4 +1,4 @@
-"""The wait for data that several DAGs share: never for the state of another DAG."""
+"""Sensors that several DAGs share. They wait for data, never for the state of another DAG."""
 
 from airflow.sdk import task
 
@@ -10,19 +10,18 @@ from include.core.project import Project
 
 
 def wait_for_features(project: Project) -> Json:
-    """The task `wait_for_features` of a nightly DAG; its log names the night that is missing."""
+    """Return the task `wait_for_features` of a nightly DAG; its log names the day that is not prepared."""
 
     @task.sensor(**WAIT)
     def wait_for_features() -> bool:
-        """Wait for the night to be prepared: its row in `prepared_days` is written last."""
-
+        """Wait until the day is prepared: `prepare` writes its row in `prepared_days` last."""
         from include.io import postgres
 
         data_view = params.data_view()
         missing = postgres.days.read_unprepared_days(settings(), project.name, Interval.of(run_date(project)), data_view)
         for prepared_day in missing:
             log.info(
-                "waiting for the features of %s (as of: %s): %s_prepare of that day has not finished",
+                "waiting for the features of %s (data: %s): %s_prepare of that day has not finished",
                 prepared_day, data_view, project.name,
             )  # fmt: skip
         return not missing

@@ -1,4 +1,4 @@
-"""`<project>_simulate`: land the next day of a sample project's data. Sample projects only; pause it in production."""
+"""`<project>_simulate`: deliver the next day of example data. Example projects only; pause it in production."""
 
 from airflow.sdk import dag, task
 
@@ -9,18 +9,18 @@ from include.core.interval import Interval
 from include.core.project import Project
 
 DOC = """
-### {title}: land a day of sample data
+### {title}: deliver a day of example data
 
-Plays the suppliers: lands the files of the day, made of real flights and weather of 2013, as `{name}_prepare` expects
-them. Any date maps onto 2013 by whole weeks.
+Plays the suppliers: delivers the files that `{name}_prepare` expects for the day, made from real flights and weather of
+2013. Any date maps onto 2013 by whole weeks.
 
-- **Safe to run again:** yes; the same day is the same bytes, and a file that is there stays.
+- **Safe to run again:** yes; the same day gives the same bytes, and an existing file is left alone.
 - **Owner:** {owner}
 """
 
 
 def simulate_day(project: Project) -> None:
-    """The DAG of a sample project."""
+    """Build the DAG of an example project."""
 
     @dag(
         dag_id=f"{project.name}_simulate",
@@ -33,7 +33,7 @@ def simulate_day(project: Project) -> None:
     def build() -> None:
         @task
         def simulate() -> Json:
-            """Schedule and weather of the day, actuals of the day before."""
+            """Deliver schedule and weather of the day, and actuals of the day before."""
             from include.operations.simulate import simulate
 
             return simulate(project, Interval.of(run_date(project)), settings()).model_dump(mode="json")

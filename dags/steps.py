@@ -1,4 +1,4 @@
-"""The tasks of steps that the config may send to Databricks (`run_on`)."""
+"""The tasks of steps that `run_on` in the config may send to Databricks."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,9 +20,18 @@ def step_task(
     doc: str,
     **arguments: Any,
 ) -> Any:
-    """The task of a step, where the config says that it runs. What it is asked for follows when it runs."""
+    """Return the task of a step, to run on the worker or on Databricks as the config says.
+
+    Args:
+        step: the name of the step.
+        config: the project or model to run it for.
+        interval: the days, computed when the task runs.
+        options: the options of the step, computed when the task runs.
+        doc: the text for Airflow's pages.
+        arguments: arguments of the task.
+    """
     if runs_on_databricks(config, step):
-        from dags.databricks import StepOperator  # half a second, at each parse
+        from dags.databricks import StepOperator  # this import costs half a second at each parse
 
         given: dict[str, Any] = {"interval": interval, "options": options, "doc_md": doc, **arguments}
         return StepOperator(task_id=step, step=step, config=config, **given).output
@@ -35,5 +44,5 @@ def step_task(
 
 
 def runs_on_databricks(config: Project | Model, step: str) -> bool:
-    """Else it runs on the worker."""
+    """Return whether the step runs on Databricks; otherwise it runs on the worker."""
     return (step, "databricks") in config.run_on.items()

@@ -1,9 +1,10 @@
-"""The steps by hand: the laptop way, the Databricks way and the test's way are the same.
+"""Run steps and operations by hand, on a laptop as in a container.
 
     python -m include.cli land --project flights --start 2013-03-01 --end 2013-03-03
 
-Reads `NIGHTLY_*` variables (`. .local/env` sets them), writes the step's record as JSON to standard output, and log
-lines to standard error. Exit code 2: something a person has to mend, said in words. No logic of its own.
+The command line reads `NIGHTLY_*` variables (`. .local/env` sets them), writes the step's record as JSON to standard
+output, and log lines to standard error. With exit code 2, it prints an error that a person has to fix. There is no
+logic here: each command calls one step or operation.
 """
 
 import logging
@@ -36,9 +37,11 @@ def _day(text: str | date) -> date:
     return text if isinstance(text, date) else date.fromisoformat(text)
 
 
-Start = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first day, 2013-03-01")]
-Day = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="the run day, 2013-03-01")]
-End = Annotated[date | None, typer.Option(parser=_day, metavar="DAY", help="last day, included; the first by default")]
+Start = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first day, such as 2013-03-01")]
+Day = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="run date, such as 2013-03-01")]
+End = Annotated[
+    date | None, typer.Option(parser=_day, metavar="DAY", help="last day, included; default: the first day")
+]
 ProjectOption = Annotated[str, typer.Option("--project", help="a folder of include/projects")]
 VersionOption = Annotated[int | None, typer.Option(min=1, help="this version instead of each day's champion")]
 Data = Annotated[
@@ -61,12 +64,12 @@ def _settings() -> Settings:
     except ValidationError as error:
         missing = ", ".join(f"NIGHTLY_{problem['loc'][0]}".upper() for problem in error.errors())
         raise ActionRequiredError(
-            f"not set: {missing}; `. .local/env` sets them for the stack of `make start`"
+            f"these variables are not set: {missing}. For the stack of `make start`, type: . .local/env"
         ) from error
     except SettingsError:
         pass
-    # not chained: the error of parsing carries the whole text
-    raise ActionRequiredError('NIGHTLY_STORAGE_OPTIONS is not JSON, such as {"AWS_REGION": "eu-central-1"}')
+    # not chained, because the parser's error contains the whole text, which is secret
+    raise ActionRequiredError('NIGHTLY_STORAGE_OPTIONS must be JSON, such as {"AWS_REGION": "eu-central-1"}')
 
 
 def _run(step: str, config: Project | Model, interval: Interval, **options: Any) -> StepResult:
@@ -81,7 +84,7 @@ def _print(record: Record) -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the shared database and MLflow's up to this code; running it again changes nothing."""
+    """Migrate the shared database and MLflow's database to this code; running it again changes nothing."""
     from include.io import postgres
     from include.io.registry import Registry
 
@@ -93,7 +96,7 @@ def migrate() -> None:
 
 @app.command()
 def simulate(project: ProjectOption, start: Start, end: End = None) -> None:
-    """Land days of the sample data, as its suppliers would for these run days."""
+    """Deliver example data, as its suppliers would for these run dates."""
     from include.operations.simulate import simulate as simulate
 
     _print(simulate(load_project(project), _interval(start, end), _settings()))
@@ -101,13 +104,13 @@ def simulate(project: ProjectOption, start: Start, end: End = None) -> None:
 
 @app.command()
 def land(project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time") -> None:
-    """Take what suppliers delivered into the raw tables."""
+    """Land the deliveries of these run dates in raw tables."""
     _print(_run("land", load_project(project), _interval(start, end), data_view=data))
 
 
 @app.command()
 def validate(project: ProjectOption, start: Start, end: End = None) -> None:
-    """Hold deliveries against the expectations; rows that pass become clean, the others go to quarantine."""
+    """Check deliveries against their expectations; valid rows become clean, invalid rows go to quarantine."""
     _print(_run("validate", load_project(project), _interval(start, end)))
 
 
@@ -116,21 +119,21 @@ def revalidate(
     project: ProjectOption,
     start: Start,
     end: End = None,
-    feed: Annotated[str | None, typer.Option(help="one feed of the project; all by default")] = None,
+    feed: Annotated[str | None, typer.Option(help="one feed of the project; default: all")] = None,
 ) -> None:
-    """Judge again what of these file days is in quarantine or refused, after the rule or the file was mended."""
+    """Validate quarantined rows and refused deliveries of these file days again, after the rule was fixed."""
     _print(_run("revalidate", load_project(project), _interval(start, end), feed=feed))
 
 
 @app.command("build_features")
 def build_features(project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time") -> None:
-    """Build features of each day from what its night knew."""
+    """Build the features of each run date."""
     _print(_run("build_features", load_project(project), _interval(start, end), data_view=data))
 
 
 @app.command()
 def prepare(project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time") -> None:
-    """land, validate and build_features in one process."""
+    """Run land, validate and build_features in one process."""
     config, interval = load_project(project), _interval(start, end)
     _print(_run("land", config, interval, data_view=data))
     _print(_run("validate", config, interval))
@@ -141,10 +144,10 @@ def prepare(project: ProjectOption, start: Start, end: End = None, data: Data = 
 def fit(
     model: ModelOption,
     day: Day,
-    candidate: Annotated[str | None, typer.Option(help="one candidate of model.yaml; all by default")] = None,
+    candidate: Annotated[str | None, typer.Option(help="one candidate of model.yaml; default: all")] = None,
     data: Data = "point_in_time",
 ) -> None:
-    """Fit candidates for the run of a day; one that is fitted already is taken up."""
+    """Fit candidates for a run date; an equal fit is reused."""
     config = load_model(model)
     names = [c.name for c in config.candidates]
     if candidate and candidate not in names:
@@ -159,14 +162,14 @@ def _fit_all(config: Model, interval: Interval, data: DataView) -> list[StepResu
 
 @app.command()
 def evaluate(model: ModelOption, day: Day, data: Data = "point_in_time") -> None:
-    """Judge all candidates of a day's run on later days than they were fitted on; the best becomes a model version."""
+    """Evaluate all candidates of a run date on the holdout days; the best one becomes a model version."""
     config, interval = load_model(model), Interval.of(day)
     _print(_run("evaluate", config, interval, fitted=_fit_all(config, interval, data)))
 
 
 @app.command()
 def gate(model: ModelOption, day: Day, data: Data = "point_in_time") -> None:
-    """Hold the version of a day's run against what model.yaml asks of a champion; a rejection is exit code 1."""
+    """Check the version of a run date against model.yaml and the champion; exit code 1 if it is rejected."""
     config, interval = load_model(model), Interval.of(day)
     fitted = _fit_all(config, interval, data)
     evaluated = _run("evaluate", config, interval, fitted=fitted)
@@ -179,21 +182,20 @@ def gate(model: ModelOption, day: Day, data: Data = "point_in_time") -> None:
 @app.command()
 def promote(
     model: ModelOption,
-    version: Annotated[int, typer.Option(help="model version that passed the gate")],
+    version: Annotated[int, typer.Option(help="the model version that passed the gate")],
     from_day: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="champion from this day on")],
     by: Annotated[str, typer.Option(help="who decides")],
-    why: Annotated[str, typer.Option(help="why, for the ledger")],
-    force: Annotated[bool, typer.Option("--force", help="against the gate, or without it; the ledger says so")] = False,
+    why: Annotated[str, typer.Option(help="why, for the promotion history")],
+    force: Annotated[bool, typer.Option("--force", help="ignore the gate; the promotion history records it")] = False,
 ) -> None:
-    """Make a version the champion from a day on, also an earlier one again: the ledger, then the registry's alias."""
+    """Make a version, also an earlier one, the champion from a day on."""
     if by == BY_GATE:
-        raise ActionRequiredError(f"by {BY_GATE!r} is for promotions without hands; say who you are")
+        raise ActionRequiredError(f"--by {BY_GATE!r} is reserved for promotions by the gate; give your own name")
     options = {"version": version, "by": by, "why": why, "force": force}
     _print(_run("promote", load_model(model), Interval.of(from_day), **options))
 
 
 def _versions(model: str, interval: Interval, version: int | None) -> dict[date, int]:
-
     from include.io import postgres
 
     return postgres.promotions.read_versions(
@@ -206,7 +208,7 @@ def reproduce(
     model: ModelOption,
     version: Annotated[int, typer.Option("--version", "--model-version", min=1, help="a version of the registry")],
 ) -> None:
-    """Train a version again on the rows it saw, and compare what both say of them; exit code 1 when they differ."""
+    """Train a version again on its own rows and compare the scores of both; exit code 1 if they differ."""
     from include.operations.reproduce import reproduce as train_again
 
     found = train_again(load_model(model), version, _settings())
@@ -217,8 +219,7 @@ def reproduce(
 
 @app.command()
 def promotions(model: ModelOption) -> None:
-    """Print what people decided about a model's champion, for `restore_promotions`: the one thing that no replay makes."""
-
+    """Print the promotions by hand, for `restore_promotions`: no backfill can make these again."""
     from include.io import postgres
 
     typer.echo(
@@ -231,20 +232,17 @@ def promotions(model: ModelOption) -> None:
 @app.command("restore_promotions")
 def restore_promotions(
     model: ModelOption,
-    file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="what `promotion_history` printed")],
+    file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="the output of `promotions`")],
 ) -> None:
-    """Write what people decided into a ledger that lacks it, before its nights are replayed; again changes nothing."""
-
+    """Restore promotions by hand, before past days are backfilled; running it again changes nothing."""
     from include.io import postgres
 
     try:
         rows = postgres.promotions.ROWS.validate_json(file.read_bytes())
     except ValidationError as error:
-        raise ActionRequiredError(
-            f"{file}: not what `promotion_history` printed: {error.errors()[0]['msg']}"
-        ) from error
+        raise ActionRequiredError(f"{file} is not the output of `promotions`: {error.errors()[0]['msg']}") from error
     if others := sorted({row.model for row in rows} - {model}):
-        raise ActionRequiredError(f"{file}: has rows of {', '.join(others)}, not of {model}")
+        raise ActionRequiredError(f"{file} has promotions of {', '.join(others)}, not only of {model}")
     typer.echo(f"{postgres.promotions.restore_promotions(_settings(), model, rows)} of {len(rows)} rows written")
 
 
@@ -252,7 +250,7 @@ def restore_promotions(
 def score(
     model: ModelOption, start: Start, end: End = None, version: VersionOption = None, data: Data = "point_in_time"
 ) -> None:
-    """Score all entities of each day with the champion that the ledger names for it."""
+    """Score all entities of each day with the day's champion."""
     interval = _interval(start, end)
     versions = _versions(model, interval, version)
     _print(_run("score", load_model(model), interval, versions=versions, data_view=data))
@@ -263,11 +261,11 @@ def publish(
     model: ModelOption,
     start: Start,
     end: End = None,
-    mode: Annotated[PublishMode, typer.Option(help="missing: what readers see stays")] = "replace",
+    mode: Annotated[PublishMode, typer.Option(help="missing: readers keep what they see")] = "replace",
     version: VersionOption = None,
     data: Data = "point_in_time",
 ) -> None:
-    """Publish each day's scores whole, or not at all."""
+    """Publish the scores of each day, completely or not at all."""
     interval = _interval(start, end)
     versions = _versions(model, interval, version)
     _print(_run("publish", load_model(model), interval, mode=mode, versions=versions, data_view=data))
@@ -276,32 +274,32 @@ def publish(
 @app.command()
 def unpublish(
     model: ModelOption,
-    start: Annotated[date, typer.Option("--start", "--day", parser=_day, metavar="DAY", help="first day, 2013-03-01")],
+    start: Annotated[date, typer.Option("--start", "--day", parser=_day, metavar="DAY", help="first day")],
     end: End = None,
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S"], help="only what was published since, UTC")
+        datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S"], help="undo only later publications, UTC")
     ] = None,
 ) -> None:
-    """Undo the newest publication of each day: readers see what was published before it, or nothing."""
+    """Undo the newest publication of each day: readers see the batch before it, or nothing."""
     moment = since.replace(tzinfo=UTC) if since else None
     _print(_run("unpublish", load_model(model), _interval(start, end), since=moment))
 
 
 @app.command()
 def outcomes(project: ProjectOption, start: Start, end: End = None) -> None:
-    """Record the true outcomes that the nights of these days know."""
+    """Record the true outcomes that these run dates know."""
     _print(_run("outcomes", load_project(project), _interval(start, end)))
 
 
 @app.command()
 def monitor(project: ProjectOption, start: Start, end: End = None) -> None:
-    """Measure published scores against outcomes, and the freshness of tables and scores; raise alerts by the rules."""
+    """Measure published scores and the freshness of tables and scores; raise alerts by the rules."""
     _print(_run("monitor", load_project(project), _interval(start, end)))
 
 
 @app.command()
 def check(project: ProjectOption, start: Start, end: End = None) -> None:
-    """Reconcile features, batches, pointers and ledger; exit code 1 and a sentence each when something is off."""
+    """Check that features, batches, pointers and promotion history agree; exit code 1 if they do not."""
     from include.operations.check import check as reconcile
 
     interval = _interval(start, end)
@@ -310,12 +308,12 @@ def check(project: ProjectOption, start: Start, end: End = None) -> None:
         typer.echo(f"✗ {finding}")
     if findings:
         raise typer.Exit(1)
-    typer.echo(f"✓ {project} {interval}: features, batches, pointers and ledger agree")
+    typer.echo(f"✓ {project} {interval}: features, batches, pointers and promotion history agree")
 
 
 @app.command()
 def outdated(project: ProjectOption, start: Start, end: End = None) -> None:
-    """List days whose features or scores are out of date, and the commands that make them again; exit code 1 then."""
+    """List days whose features or scores are out of date, with the commands to run; exit code 1 if there are any."""
     from include.io import postgres
     from include.operations.outdated import find_out_of_date as find
     from include.operations.outdated import rerun_commands
@@ -325,23 +323,23 @@ def outdated(project: ProjectOption, start: Start, end: End = None) -> None:
     for each in found:
         typer.echo(f"✗ {each.day} {each.what}: {each.why}")
     if found:
-        typer.echo("\nto make them again:")
+        typer.echo("\nTo bring them up to date, run:")
         for command in rerun_commands(load_project(project), found):
             typer.echo(command)
         raise typer.Exit(1)
     prepared = len(postgres.days.read_prepared_days(settings, project, interval))
     typer.echo(
-        f"✓ {project} {interval}: nothing is out of date of {prepared} prepared days ({len(interval.days)} asked)"
+        f"✓ {project} {interval}: none of {prepared} prepared days is out of date ({len(interval.days)} days checked)"
     )
 
 
 @app.command()
 def preflight(
-    dag: Annotated[str, typer.Option(help="a DAG with a run a day")],
+    dag: Annotated[str, typer.Option(help="a DAG with one run per day")],
     start: Start,
     end: End = None,
 ) -> None:
-    """Say what runs of a DAG would wait for, and which days are published; `airflow dags backfill` asks it."""
+    """Print what runs of a DAG would wait for and which days are published; `airflow dags backfill` calls it."""
     from include.operations.preflight import preflight as look_ahead
 
     _print(look_ahead(dag, _interval(start, end), _settings()))
@@ -349,7 +347,7 @@ def preflight(
 
 @contextmanager
 def _in_words() -> Iterator[None]:
-    """What a person has to mend is said without a traceback."""
+    """Print errors that a person has to fix without a traceback."""
     try:
         yield
     except ActionRequiredError as error:
@@ -358,7 +356,7 @@ def _in_words() -> Iterator[None]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("py4j", "alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

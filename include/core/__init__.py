@@ -1,4 +1,4 @@
-"""What every layer knows: records, days, point-in-time logic, errors, names, columns, settings.
+"""What every layer uses: records, days, point-in-time logic, errors, names, columns and settings.
 
-Pure: nothing here reads, writes or looks at the clock. It imports no other layer.
+Everything here is pure: it reads and writes nothing. It imports no other layer.
 """

@@ -1,4 +1,4 @@
-"""Base classes of frozen records: of what YAML declares, and of what travels between steps."""
+"""Base classes of frozen records: `Config` for what YAML declares, `Record` for what travels between steps."""
 
 from typing import Annotated
 
@@ -9,12 +9,12 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
 
 class Config(BaseModel):
-    """Frozen; unknown keys are refused, and so are NaN and infinity, which would hold any gate open."""
+    """A frozen declaration. Unknown keys are refused; so are NaN and infinity, which would let any version pass."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Record(BaseModel):
-    """Frozen; an unknown key is refused, so that two versions of the code cannot misread each other."""
+    """A frozen record. An unknown key is refused, so that two versions of the code cannot misread each other."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""Errors that a person has to mend: running the same step again cannot help, so `dags/` does not retry them."""
+"""Errors that a person has to fix. Running the same step again cannot help, so `dags/` does not retry them."""
 
 import difflib
 from collections.abc import Mapping
@@ -7,10 +7,11 @@ from typing import Any
 
 
 class ActionRequiredError(Exception):
-    """Says what is wrong, where, and how to mend it. Nothing was written by the step that raises it.
+    """An error that says what is wrong, where, and how to fix it. The step that raises it has written nothing.
 
-    `by_day`: of a step over many days, which of them are wrong, each in words, where that is known: the others could
-    go on without them.
+    Attributes:
+        by_day: for a step over many days, the message for each day that is wrong, where that is known. The other days
+            could go on without them.
     """
 
     def __init__(self, message: str, by_day: Mapping[date, str] | None = None) -> None:
@@ -19,7 +20,7 @@ class ActionRequiredError(Exception):
 
 
 class NotReadyError(ActionRequiredError):
-    """Too little is known yet for the step to be of use; it will be on a later day. No failure: the run is skipped."""
+    """Too little is known yet for the step; a later day will have enough. The run is skipped, it does not fail."""
 
 
 class ConfigError(ActionRequiredError):
@@ -27,11 +28,11 @@ class ConfigError(ActionRequiredError):
 
 
 class DeliveryError(ActionRequiredError):
-    """A file in landing cannot be taken as it is, or a file that the day needs is missing."""
+    """A file in landing cannot be landed as it is, or a file that the day needs is missing."""
 
 
 class ChangedDeliveryError(ActionRequiredError):
-    """An object's content changed under its name after it was taken: history would no longer be reproducible."""
+    """The content of an object changed after it was landed, so history would no longer be reproducible."""
 
 
 class DataError(ActionRequiredError):
@@ -39,7 +40,7 @@ class DataError(ActionRequiredError):
 
 
 def nearest(word: str, words: Any) -> str:
-    """'; did you mean …?' or, when nothing is near, what there is."""
+    """Return '; did you mean …?' with the most similar word, or the list of words if none is similar."""
     known = [str(w) for w in words]
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:

@@ -1,4 +1,4 @@
-"""What a project declares of its feeds, its entity and its outcomes."""
+"""The declaration of a project's feeds, its entity and its outcomes."""
 
 import re
 from datetime import date, timedelta
@@ -13,7 +13,7 @@ from include.core.interval import Interval
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
 RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_date", "_row", "_malformed", "rule", "run_id"})
-"""Columns that the pipeline adds: a feed cannot have its own of the same name, whatever the case (Spark's)."""
+"""Columns that the pipeline adds. A feed cannot have a column of the same name in any case: Spark ignores case."""
 
 
 class Column(Config):
@@ -27,20 +27,20 @@ class Column(Config):
     @model_validator(mode="after")
     def _identifiers_are_strings(self) -> Self:
         if self.data_class == "identifier" and self.type != "string":
-            raise ValueError("an identifier is hashed, so its type is string")
+            raise ValueError("an identifier is hashed, so its type must be string")
         if self.format is not None:
             try:
                 re.compile(self.format)
             except re.error as error:
-                raise ValueError(f"format {self.format!r} is no regular expression: {error}") from error
+                raise ValueError(f"format {self.format!r} is not a regular expression: {error}") from error
         return self
 
 
 class Feed(Config):
-    """Files of one kind, one or more a day. Run day D needs the file of day D - delay_days."""
+    """Files of one kind, one or more for each day. Run date D needs the file of day D - delay_days."""
 
     path: str = Field(description="glob below landing/<project>/ with {day} where the ISO day stands")
-    delay_days: int = Field(default=0, ge=0)
+    delay_days: int = Field(default=0, ge=0, description="days between a run date and the newest file it can have")
     lookback_days: int = Field(default=0, ge=0, description="how many further days back the features of a day read")
     key: tuple[str, ...] = Field(min_length=1, description="columns that identify a row within a delivery")
     day_column: str = Field(description="the timestamp (or date) whose local date must be the file's day")
@@ -65,21 +65,27 @@ class Feed(Config):
 
     @property
     def kept(self) -> dict[str, Column]:
-        """The columns that tables keep: all but the sensitive ones."""
+        """Return the columns that tables keep: all but the sensitive ones."""
         return {name: column for name, column in self.columns.items() if column.data_class != "sensitive"}
 
     def needed_day(self, run_date: date) -> date:
-        """The day of the file that run day D needs."""
+        """Return the day of the file that a run date needs."""
         return run_date - timedelta(days=self.delay_days)
 
     def window(self, run_date: date) -> Interval:
-        """The days of this feed that the features of the run day may read."""
+        """Return the days of this feed that the features of a run date may read."""
         needed = self.needed_day(run_date)
         return Interval(start=needed - timedelta(days=self.lookback_days), end=needed)
 
 
 class Entity(Config):
-    """What a row is about: its feed, its key (of which `entity_id` is made), and the columns analysts slice by."""
+    """What a row is about.
+
+    Attributes:
+        feed: the feed whose rows are the entities.
+        key: the columns from which `entity_id` is made.
+        public: the columns by which analysts slice.
+    """
 
     feed: str
     key: tuple[str, ...] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""Whole days."""
+"""Intervals of whole days. Timestamps and timezones do not belong here."""
 
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
@@ -9,11 +9,11 @@ from pydantic import model_validator
 from include.core.base import Record
 
 BLOCK_DAYS = 31
-"""Days whose rows a step holds in memory at once."""
+"""A step holds the rows of at most this many days in memory at once."""
 
 
 class Interval(Record):
-    """Whole days, both ends included: what every step takes."""
+    """Whole days, both ends included. Every step takes one."""
 
     start: date
     end: date
@@ -26,12 +26,12 @@ class Interval(Record):
 
     @classmethod
     def of(cls, day: date) -> Self:
-        """The interval of one day."""
+        """Return the interval of one day."""
         return cls(start=day, end=day)
 
     @classmethod
     def covering(cls, days: Iterable[date]) -> "list[Interval]":
-        """Just these days, in as few intervals as can be, in order."""
+        """Return exactly these days as the fewest possible intervals, in order."""
         found: list[Interval] = []
         for day in sorted(set(days)):
             if found and found[-1].end == day - timedelta(days=1):
@@ -42,14 +42,15 @@ class Interval(Record):
 
     @property
     def days(self) -> list[date]:
+        """The days in order."""
         return [self.start + timedelta(days=n) for n in range((self.end - self.start).days + 1)]
 
     def shifted(self, *, start: int = 0, end: int = 0) -> "Interval":
-        """Both ends moved by whole days."""
+        """Return the interval with its ends moved by whole days."""
         return Interval(start=self.start + timedelta(days=start), end=self.end + timedelta(days=end))
 
     def chunks(self, days: int) -> Iterator["Interval"]:
-        """The same days in order, at most `days` at a time."""
+        """Yield the same days in order, at most `days` at a time."""
         for n in range(0, len(self.days), days):
             part = self.days[n : n + days]
             yield Interval(start=part[0], end=part[-1])

@@ -1,7 +1,8 @@
-"""What a night knew: `as_of` of a day and the delivery in force at a moment. Pure functions of the deliveries table.
+"""What a run date knows: its `as_of`, and the delivery that is current as of a moment.
 
-It all follows from landing (`available_at`) and the verdicts, never from a clock, so a replay finds the same. With
-data_view `latest`, a day knows also what was corrected since: of the days that its night may read, the newest.
+These are pure functions of the deliveries table. Results follow from `available_at` and the verdicts, never from the
+clock, so a backfill finds the same. With the data view `latest`, a day also uses what was corrected since: the newest
+delivery of each day that its features may read.
 """
 
 from collections.abc import Callable
@@ -16,10 +17,18 @@ from include.core.records import DataView
 
 
 def as_of(project: Project, deliveries: pl.DataFrame, day: date, data_view: DataView = "point_in_time") -> datetime:
-    """The later of the cutoff on `day` and, over the required feeds, the earliest `available_at` of an accepted
-    delivery (UTC). `deliveries` has the columns of `schemas.DELIVERIES`.
+    """Return the moment (UTC) up to which a run date knows deliveries.
 
-    Raises `DataError` naming each required feed and day that has no accepted delivery.
+    It is the cutoff on `day`, or later: the moment when each required feed has an accepted delivery.
+
+    Args:
+        project: the project.
+        deliveries: a frame with the columns of `schemas.DELIVERIES`.
+        day: the run date.
+        data_view: `latest` moves the moment on to the newest delivery that the day's features may read.
+
+    Raises:
+        DataError: names each required feed and day that has no accepted delivery.
     """
     return as_of_days(project, deliveries, Interval.of(day), data_view)[day]
 
@@ -27,9 +36,10 @@ def as_of(project: Project, deliveries: pl.DataFrame, day: date, data_view: Data
 def as_of_days(
     project: Project, deliveries: pl.DataFrame, interval: Interval, data_view: DataView = "point_in_time"
 ) -> dict[date, datetime]:
-    """`as_of` of each day; raises for all days at once (the first ten are named).
+    """Return `as_of` of each day.
 
-    With data_view `latest` it is moved on to the newest accepted delivery of all that the day's features may read.
+    Raises:
+        DataError: names the first ten days that lack a delivery; `by_day` has all of them.
     """
     moments = (
         accepted(deliveries)
@@ -44,8 +54,8 @@ def as_of_days(
         required = project.required(day).items()
         if missing := [f"{feed} of {needed}" for feed, needed in required if (feed, needed) not in available]:
             problems[day] = (
-                f"{project.name}: the night of {day} has no accepted delivery of {', '.join(missing)}; "
-                f"run land and validate for {day}, and see data_quality for what was refused"
+                f"{project.name}: {day} has no accepted delivery of {', '.join(missing)}; "
+                f"run land and validate for {day}, and look in the view data_quality for refused deliveries"
             )
         else:
             known[day] = max([project.cutoff_at(day), *(available[needed] for needed in required)])
@@ -53,18 +63,18 @@ def as_of_days(
                 read = [(name, each) for name, feed in project.feeds.items() for each in feed.window(day).days]
                 known[day] = max([known[day], *(newest[one] for one in read if one in newest)])
     if problems:
-        more = [f"… and {len(problems) - 10} more nights"] if len(problems) > 10 else []
+        more = [f"… and {len(problems) - 10} more days"] if len(problems) > 10 else []
         raise DataError("\n".join([*[*problems.values()][:10], *more]), problems)
     return known
 
 
 def accepted(deliveries: pl.DataFrame) -> pl.DataFrame:
-    """Those that expectations let through."""
+    """Return the deliveries that passed their expectations."""
     return deliveries.filter(pl.col("verdict") == "accepted")
 
 
 def current_as_of(deliveries: pl.DataFrame, feed: str, days: Interval, moment: datetime) -> dict[date, str]:
-    """Day -> `delivery_id` of the newest accepted delivery available by `moment`; days without one are absent."""
+    """Map each day to the `delivery_id` that is current as of `moment`; days without one are absent."""
     wanted = pl.DataFrame({"feed": feed, "day": days.days, "as_of": moment.astimezone(UTC)})
     return dict(_newest(deliveries, wanted).select("day", "delivery_id").iter_rows())
 
@@ -72,10 +82,13 @@ def current_as_of(deliveries: pl.DataFrame, feed: str, days: Interval, moment: d
 def known_deliveries(
     project: Project, deliveries: pl.DataFrame, interval: Interval, data_view: DataView = "point_in_time"
 ) -> pl.DataFrame:
-    """For each run day of the interval and each feed, the deliveries in force for the days its features may read.
+    """Return the deliveries that the features of each run date may read, of each feed and day the current one.
 
-    Returns columns run_date (date), feed (str), day (date), delivery_id (str), sorted by all of them.
-    Raises as `as_of` does.
+    Returns:
+        A frame with the columns run_date (date), feed (str), day (date) and delivery_id (str), sorted by all of them.
+
+    Raises:
+        DataError: as in `as_of`.
     """
     wanted = [
         (run_date, name, day, moment)
@@ -89,11 +102,11 @@ def known_deliveries(
 
 
 def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime, int], list[int]]:
-    """A function of a day, a moment and a number of days: how many rows were delivered for each of so many days before
-    the day, by the newest delivery available by the moment; days without one are left out.
+    """Return a function of a day, a moment and a number of days that looks up earlier row counts.
 
-    It follows from landing alone: refused deliveries count, those that could not be read do not, and the order in
-    which deliveries are judged means nothing.
+    It returns, for each of that many days before the day, the rows of the newest delivery that was available at the
+    moment; days without one are left out. The counts depend on landing alone: refused deliveries count, unreadable ones
+    do not, and the order in which deliveries are validated does not matter.
     """
     of_feed = deliveries.filter(pl.col("feed") == feed, pl.col("verdict") != "unreadable")
     ordered = of_feed.sort("available_at", "delivery_id").select("day", "available_at", "rows")
@@ -112,8 +125,11 @@ def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime
 
 
 def _newest(deliveries: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `wanted` (feed, day, `as_of`) that have one, with the newest accepted delivery available by then; of
-    two at the same moment always the same one."""
+    """Add the current delivery to each row of `wanted` (feed, day, `as_of`); rows without one are left out.
+
+    Of two deliveries available at the same moment, the one with the higher `delivery_id` is current, so that the choice
+    is always the same.
+    """
     known = accepted(deliveries).select("feed", "day", "available_at", "delivery_id")
     joined = wanted.join(known, on=["feed", "day"]).filter(pl.col("available_at") <= pl.col("as_of"))
     ordered = joined.sort("available_at", "delivery_id")

@@ -1,4 +1,4 @@
-"""The small frozen records that travel between steps (as JSON through XCom or a file). Never frames, never secrets."""
+"""The small frozen records that travel between steps, as JSON through XCom or a file. No frames and no secrets."""
 
 from datetime import date, datetime
 from typing import Literal
@@ -11,11 +11,11 @@ DataView = Literal["point_in_time", "latest"]
 PublishMode = Literal["replace", "missing"]
 
 BY_GATE = "gate"
-"""Who promotes without hands, in the ledger; a decision of the gate does so once."""
+"""The name in the promotion history for promotions by the gate; each decision of the gate promotes once."""
 
 
 class TableRef(Record):
-    """Rows of a Delta table at one version: `version` is the data version."""
+    """Rows of a Delta table at one of its versions."""
 
     table: str
     version: int
@@ -24,7 +24,7 @@ class TableRef(Record):
 
 
 class Refusal(Record):
-    """A delivery that was not taken, and why; the file stays where it is."""
+    """A delivery that was refused, and why; the file stays where it is."""
 
     feed: str
     day: date
@@ -33,7 +33,7 @@ class Refusal(Record):
 
 
 class StepResult(Record):
-    """What every step returns: `rows` that it wrote or read, and the version of the table or model that it made."""
+    """The result of a step: the `rows` that it wrote or read, and the version of the table or model that it made."""
 
     interval: Interval
     rows: int
@@ -42,7 +42,7 @@ class StepResult(Record):
 
     @property
     def skipped(self) -> str | None:
-        """Why the step had nothing to do; None when it did something."""
+        """The reason why the step had nothing to do; None if it did something."""
         return None
 
     @property
@@ -52,7 +52,7 @@ class StepResult(Record):
 
 
 class Landed(StepResult):
-    """`land`: deliveries that came into raw now, those that were there already, and those refused."""
+    """The result of `land`: numbers of `new` deliveries and those landed before (`known`), and refused deliveries."""
 
     new: int
     known: int
@@ -60,7 +60,7 @@ class Landed(StepResult):
 
 
 class Validated(StepResult):
-    """`validate`: verdicts on the deliveries that had none. `rows` went to clean, `quarantined` to quarantine."""
+    """The result of `validate` for deliveries without a verdict: `rows` became clean, `quarantined` did not."""
 
     accepted: int
     refused: tuple[Refusal, ...] = ()
@@ -69,8 +69,13 @@ class Validated(StepResult):
 
 
 class Revalidated(StepResult):
-    """`revalidate`: `rows` that came back into clean, rows that `stay` in quarantine, and the run days whose features
-    were built of what is no longer so."""
+    """The result of `revalidate`.
+
+    Attributes:
+        rows: rows that became clean.
+        stay: rows that stay in quarantine.
+        out_of_date: run dates whose features were built from deliveries that changed.
+    """
 
     revalidated: int
     stay: int
@@ -79,11 +84,12 @@ class Revalidated(StepResult):
 
     @property
     def skipped(self) -> str | None:
+        """The reason, if there was nothing to validate again."""
         return None if self.revalidated else f"nothing of {self.interval} is in quarantine or refused"
 
 
 class PreparedDay(Record):
-    """One prepared day: what was known (`as_of`, ids of the deliveries its features used) and where it lies."""
+    """One prepared day: what was known (`as_of`, the deliveries that its features used) and the versions of tables."""
 
     project: str
     day: date
@@ -95,8 +101,10 @@ class PreparedDay(Record):
 
 
 class Featured(StepResult):
-    """`build_features`: the features written, and a night for each day, also for an empty one; of a `sample` of the
-    entities there is none, so that nobody takes the day for prepared."""
+    """The result of `build_features`: the features, and a prepared day for each day, also for a day without rows.
+
+    With a fraction of the entities there are no prepared days, so that no reader takes the day for prepared.
+    """
 
     table: TableRef
     prepared_days: tuple[PreparedDay, ...]
@@ -104,16 +112,22 @@ class Featured(StepResult):
 
     @property
     def skipped(self) -> str | None:
-        of = f"{self.table.table} has {self.rows} rows of a sample of {self.entity_fraction:g} of the entities, to try on"
-        return None if self.entity_fraction == 1 else f"no night is prepared: {of}"
+        """The reason, if features were built for a fraction of the entities only."""
+        if self.entity_fraction == 1:
+            return None
+        return (
+            f"no day is prepared: {self.table.table} has {self.rows} rows, to try things on, of an entity fraction of "
+            f"{self.entity_fraction:g}"
+        )
 
     @property
     def tentative(self) -> bool:
+        """Whether there is a fraction of the entities only."""
         return self.entity_fraction < 1
 
 
 class Fitted(StepResult):
-    """`fit`: one candidate, fitted and logged. `interval` is the days fitted; `digest` keys the fit."""
+    """The result of `fit` for one candidate. `interval` is the days it was fitted on; `digest` identifies the fit."""
 
     model: str
     candidate: str
@@ -123,8 +137,10 @@ class Fitted(StepResult):
 
 
 class Evaluated(StepResult):
-    """`evaluate`: the best candidate as a model version, none when it was tried on a sample. `interval` is the days
-    judged; `rows` those judged."""
+    """The result of `evaluate`: the best candidate as a model version. `interval` and `rows` are those of the holdout.
+
+    With a fraction of the entities there is no model version.
+    """
 
     model: str
     candidate: str
@@ -133,7 +149,7 @@ class Evaluated(StepResult):
 
 
 class Check(Record):
-    """One check of the gate. `measured` is None where nothing could be measured, which never passes."""
+    """One check of the gate. `measured` is None if nothing could be measured; such a check never passes."""
 
     name: str
     subject: str
@@ -144,8 +160,13 @@ class Check(Record):
 
 
 class GateDecision(StepResult):
-    """`gate`: the decision on a version. `interval` is the run day; `rows` those judged; `champion` the version it was
-    held against, None before the first."""
+    """The result of `gate`: the decision on a version.
+
+    Attributes:
+        interval: the run date.
+        rows: the rows of the holdout.
+        champion: the version it was compared with, None before the first champion.
+    """
 
     model: str
     candidate: str
@@ -156,32 +177,38 @@ class GateDecision(StepResult):
 
     @property
     def subject(self) -> str:
-        """What was decided on, in words."""
+        """The name of the candidate or version, for messages."""
         return f"candidate {self.candidate}" if self.model_version is None else f"version {self.model_version}"
 
     @property
     def why_not(self) -> str | None:
-        """The checks that failed, in words; None when it passed."""
+        """The sentences of the failed checks; None if all passed."""
         return "; ".join(check.sentence for check in self.checks if not check.passed) or None
 
 
 class Promotion(StepResult):
-    """`promote`: the ledger's row. `interval` is its first day; `version` is the champion from then on. `rows` is 1
-    when the row was written now, 0 when it was there."""
+    """The result of `promote`: the entry of the promotion history.
+
+    Attributes:
+        interval: the first day on which `model_version` is champion.
+        rows: 1 if the entry was written now, 0 if it existed.
+        held_back: why nothing was promoted although the version passed the gate.
+    """
 
     model: str
     by: str
     why: str
     forced: bool = False
-    held_back: str | None = None  # why nothing was promoted, though the gate was passed
+    held_back: str | None = None
 
     @property
     def skipped(self) -> str | None:
+        """The reason, if nothing was promoted."""
         return self.held_back
 
 
 class ScoredDay(Record):
-    """One version's scores of a day."""
+    """The scores of one version for a day."""
 
     day: date
     model_version: int
@@ -189,7 +216,7 @@ class ScoredDay(Record):
 
 
 class Scored(StepResult):
-    """`score`: a batch to publish for each day that had a champion; `unscored` days had none."""
+    """The result of `score`: scores to publish for each day with a champion; `unscored` days had none."""
 
     model: str
     table: TableRef | None
@@ -198,12 +225,18 @@ class Scored(StepResult):
 
     @property
     def skipped(self) -> str | None:
+        """The reason, if no day had a champion."""
         return None if self.days else f"{self.model} has no champion for {self.interval}; nothing to score"
 
 
 class PublishedDay(Record):
-    """`published`: the pointer moved; `unchanged`: equal content was published already; `kept`: another batch stays
-    published (`publish: missing`), with `differing` rows between the two."""
+    """What `publish` did for a day.
+
+    Attributes:
+        state: `published` if the pointer moved, `unchanged` if equal content was published already, `kept` if another
+            batch stays published (`publish: missing`).
+        differing: how many rows differ between the new batch and the one that stays.
+    """
 
     day: date
     batch_id: str
@@ -213,14 +246,14 @@ class PublishedDay(Record):
 
 
 class Published(StepResult):
-    """`publish`: a line a day."""
+    """The result of `publish`, by day."""
 
     model: str
     days: tuple[PublishedDay, ...]
 
 
 class UnpublishedDay(Record):
-    """What readers see of a day since a publication was `undone`: the batch before, or nothing."""
+    """What readers see of a day after the publication `undone` was undone: the batch before it, or nothing."""
 
     day: date
     batch_id: str | None
@@ -228,18 +261,19 @@ class UnpublishedDay(Record):
 
 
 class Unpublished(StepResult):
-    """`unpublish`: a line a day."""
+    """The result of `unpublish`, by day."""
 
     model: str
     days: tuple[UnpublishedDay, ...]
 
     @property
     def skipped(self) -> str | None:
+        """The reason, if nothing was published."""
         return None if self.days else f"{self.model}: nothing is published of {self.interval}"
 
 
 class FailedDay(Record):
-    """A day that a step over a range could not do, and why."""
+    """A day for which a step over a range failed, and why."""
 
     day: date
     step: str
@@ -247,27 +281,31 @@ class FailedDay(Record):
 
 
 class Ranged(StepResult):
-    """A step over a range in which bad days stop only themselves: days `done`, and those that `failed`."""
+    """The result of a step over a range: the days `done`, and those that `failed` without stopping the others."""
 
     done: tuple[Interval, ...]
     failed: tuple[FailedDay, ...] = ()
 
     @property
     def days(self) -> list[date]:
-        """Those done."""
+        """The days that are done."""
         return [day for part in self.done for day in part.days]
 
 
 class Recorded(StepResult):
-    """`outcomes`: how many days' outcomes became known or were corrected."""
+    """The result of `outcomes`: for how many days outcomes became known or were corrected."""
 
     days: int
 
 
 class Reproduced(Record):
-    """`cli reproduce`: of the `rows` that a version's training saw, `differing` are scored otherwise by the model that
-    was trained anew, by at most `largest_difference` (in the unit of the score). `changed`: what is no longer as it
-    was when the version was made, and may be why."""
+    """The result of `cli reproduce`: how a newly trained model scores the `rows` of a version's training.
+
+    Attributes:
+        differing: rows that the two models score differently.
+        largest_difference: the largest difference of two scores, in the unit of the score.
+        changed: what changed since the version was made and may explain the differences.
+    """
 
     model: str
     model_version: int
@@ -280,7 +318,7 @@ class Reproduced(Record):
 
 
 class Alert(Record):
-    """What people are told of once: `subject` (a model) broke `rule` as of run day `day`, in words."""
+    """An alert, which is sent once: `subject` (a model) broke `rule` on run date `day`; `sentence` says how."""
 
     subject: str
     rule: str
@@ -289,8 +327,10 @@ class Alert(Record):
 
 
 class Freshness(Record):
-    """How far a table, or a model's published scores, had come as of run day `day`; `behind_days` is None where
-    nothing was due or nothing is there."""
+    """How fresh a table or a model's published scores were on run date `day`.
+
+    `behind_days` is None if nothing was due or nothing exists.
+    """
 
     subject: str
     day: date
@@ -301,8 +341,13 @@ class Freshness(Record):
 
 
 class Monitored(StepResult):
-    """`monitor`: `rows` of performance written, of how many days of scores (`days`, over all models), and the alerts
-    that were raised now."""
+    """The result of `monitor`.
+
+    Attributes:
+        rows: rows of performance that were written.
+        days: days of scores that were measured, over all models.
+        alerts: the alerts that were raised now.
+    """
 
     days: int
     alerts: tuple[Alert, ...] = ()

@@ -1,4 +1,4 @@
-"""The columns and dtypes of each layer's table, derived from what a project declares. Pure."""
+"""The columns and dtypes of each layer's tables, derived from the project's declaration. Pure."""
 
 import polars as pl
 
@@ -17,12 +17,12 @@ POLARS: dict[str, pl.DataType] = {
 DELIVERIES: dict[str, pl.DataType] = {
     "day": pl.Date(),
     "feed": pl.String(),
-    "delivery_id": pl.String(),  # object key below landing/<project>/ and the head of its sha256
+    "delivery_id": pl.String(),  # object key below landing/<project>/ and the first characters of its sha256
     "key": pl.String(),
     "uri": pl.String(),
     "sha256": pl.String(),
     "size": pl.Int64(),
-    "modified_at": pl.Datetime("us", "UTC"),  # of the object, to see whether it was touched
+    "modified_at": pl.Datetime("us", "UTC"),  # time of the object, to detect whether it was touched
     "rows": pl.Int64(),
     "available_at": pl.Datetime("us", "UTC"),
     "verdict": pl.String(),  # landed, accepted, refused (by expectations), unreadable (by land)
@@ -43,35 +43,42 @@ SCORES: dict[str, pl.DataType] = {
 
 
 def raw(feed: Feed) -> dict[str, pl.DataType]:
-    """All text as landed, identifiers hashed; `_malformed` names the identifiers whose format was wrong."""
+    """Return the columns of a raw table.
+
+    All columns are text as landed, with identifiers hashed. `_malformed` names the identifiers with a wrong format.
+    """
     landed = {name: pl.String() for name in feed.kept}
     return {"day": pl.Date(), "delivery_id": pl.String(), "_row": pl.Int64(), "_malformed": pl.String(), **landed}
 
 
 def clean(project: Project, feed: Feed) -> dict[str, pl.DataType]:
-    """Typed; with `entity_id` where the feed has the entity's whole key."""
+    """Return the columns of a clean table: typed, with `entity_id` if the feed has the whole key of the entity."""
     entity = {"entity_id": pl.String()} if has_entity(project, feed) else {}
     typed = {name: dtype(column) for name, column in feed.kept.items()}
     return {"day": pl.Date(), "delivery_id": pl.String(), "_row": pl.Int64(), **entity, **typed}
 
 
 def quarantine(feed: Feed) -> dict[str, pl.DataType]:
-    """As in raw; `_malformed` names all columns of the row that have not their type, `rule` what it broke."""
+    """Return the columns of a quarantine table.
+
+    They are those of raw. `_malformed` names all columns whose value does not have the declared type, and `rule` names
+    the expectation that the row broke.
+    """
     return {**raw(feed), "rule": pl.String(), "run_id": pl.String()}
 
 
 def dtype(column: Column) -> pl.DataType:
-    """The polars dtype of a declared type."""
+    """Return the polars dtype of a declared type."""
     return POLARS[column.type]
 
 
 def has_entity(project: Project, feed: Feed) -> bool:
-    """Whether rows of the feed are about entities."""
+    """Return whether rows of the feed are about entities."""
     return set(project.entity.key) <= feed.kept.keys()
 
 
 def entity_id(project: Project) -> pl.Expr:
-    """The entity's key as one readable string: `UA-1545-EWR-20130101T1015Z`."""
+    """Return the entity's key as one readable string, such as `UA-1545-EWR-20130101T1015Z`."""
     columns = project.feeds[project.entity.feed].columns
     parts = [
         pl.col(name).dt.strftime("%Y%m%dT%H%MZ") if columns[name].type == "timestamp" else pl.col(name).cast(pl.String)
@@ -81,8 +88,10 @@ def entity_id(project: Project) -> pl.Expr:
 
 
 def parse(text: pl.Expr, kind: str) -> pl.Expr:
-    """Text as landed -> the declared type; what cannot be read becomes null, also NaN and infinity, which break sums
-    and are taken for large by comparisons. Timestamps: ISO 8601 with offset."""
+    """Parse text as landed into the declared type. Timestamps are ISO 8601 with an offset.
+
+    Values that cannot be read become null. So do NaN and infinity, because they break sums and compare as large.
+    """
     if kind == "timestamp":
         return text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     if kind == "boolean":

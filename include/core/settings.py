@@ -1,5 +1,8 @@
-"""Where things are and the secrets to reach them. On a laptop from `NIGHTLY_*` variables; `dags/` fills the same
-record from Airflow connections. No defaults for places: a step never writes somewhere by accident."""
+"""Settings: where things are, and the secrets to reach them.
+
+On a laptop they come from `NIGHTLY_*` variables; `dags/` fills the same record from Airflow connections. Places have no
+defaults, so that a step never writes somewhere by accident.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -9,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Places (URIs that fsspec and delta-rs read: a folder, `s3://…`), and secrets, which never print."""
+    """Places and secrets. A place is a URI that fsspec and delta-rs read: a folder or `s3://…`. Secrets never print."""
 
     model_config = SettingsConfigDict(env_prefix="NIGHTLY_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -34,18 +37,18 @@ class Settings(BaseSettings):
     @field_validator("storage_options", mode="before")
     @classmethod
     def _parsed(cls, given: object) -> object:
-        """A secret is text, as a variable is."""
+        """Parse the JSON of a variable."""
         return json.loads(given) if isinstance(given, str) else given
 
     def variables(self) -> dict[str, str]:
-        """The `NIGHTLY_*` variables that say the same to another process; its secrets are readable there."""
-        said = self.model_dump(exclude_none=True)
-        options = {name: value.get_secret_value() for name, value in said["storage_options"].items()}
-        said["storage_options"] = json.dumps(options)
-        texts = {name: value if isinstance(value, str) else value.get_secret_value() for name, value in said.items()}
+        """Return these settings as `NIGHTLY_*` variables for another process, secrets in plain text."""
+        values = self.model_dump(exclude_none=True)
+        options = {name: value.get_secret_value() for name, value in values["storage_options"].items()}
+        values["storage_options"] = json.dumps(options)
+        texts = {name: value if isinstance(value, str) else value.get_secret_value() for name, value in values.items()}
         return {f"NIGHTLY_{name}".upper(): text for name, text in texts.items()}
 
 
 def utc_now() -> datetime:
-    """The clock, for `*_at` audit columns only: no step decides anything by it."""
+    """Return the current time, for `*_at` audit columns only: no step makes a decision by it."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""A limit for a measured value."""
+"""The limit of a measured value."""
 
 from typing import Self
 
@@ -8,7 +8,7 @@ from include.core.base import Config
 
 
 class Threshold(Config):
-    """What a metric has to reach, or not to pass: one of the two."""
+    """The lower or the upper limit of a metric: exactly one of the two is set."""
 
     metric: str
     at_least: float | None = None
@@ -22,11 +22,11 @@ class Threshold(Config):
 
     @property
     def threshold(self) -> float:
-        """The number, whichever side it holds."""
+        """The limit, whether it is the lower or the upper one."""
         found = self.at_most if self.at_least is None else self.at_least
         assert found is not None
         return found
 
     def holds(self, value: float) -> bool:
-        """False for NaN."""
+        """Return whether a value is within the limit; False for NaN."""
         return value >= self.threshold if self.at_least is not None else value <= self.threshold

@@ -130,7 +130,7 @@ def test_the_text_of_an_error_that_is_not_ours_stays_in_the_log(bag: Any, receiv
     TASK_FAILED(context(bag))
     assert "RuntimeError; its text is in the log" in receiver.texts[0]
     assert "AirflowFailException; its text is in the log" in receiver.texts[1]
-    assert "its process ended without a word" in receiver.texts[2]
+    assert "its process ended without reporting an error" in receiver.texts[2]
     assert "Runbook: docs/runbooks/killed.md" in receiver.texts[2]
     assert "secret" not in str(receiver.texts) and "ada@" not in str(receiver.texts)
 
@@ -150,7 +150,7 @@ def test_runs_by_hand_say_their_days(bag: Any, receiver: Receiver) -> None:
 def test_a_run_that_failed_is_told_of(bag: Any, receiver: Receiver) -> None:
     """Also by a task: one that was killed cannot tell of itself."""
     RUN_FAILED(context(bag, reason="task_failure"))
-    assert "its process ended without a word" in receiver.texts[0]
+    assert "its process ended without reporting an error" in receiver.texts[0]
     assert "Runbook: docs/runbooks/killed.md" in receiver.texts[0]
     receiver.got.clear()
     RUN_FAILED(context(bag, reason="timed_out"))
@@ -239,7 +239,7 @@ def test_each_alert_of_the_week_is_told_once(alert: Callable[[], None], settings
     postgres.alerts.raise_alerts(settings, "flights", [*before, *ALERTS])
     alert()
     assert receiver.texts == ["mae of 24\n\nroc_auc of 2013-03-02\n\nscores_late of 2013-03-02"]
-    with pytest.raises(AirflowSkipException, match="nothing to tell of 2013-02-24 to 2013-03-02"):
+    with pytest.raises(AirflowSkipException, match="no unsent alerts of 2013-02-24 to 2013-03-02"):
         alert()
     assert len(receiver.texts) == 1
 

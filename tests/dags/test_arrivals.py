@@ -181,7 +181,7 @@ class TestWait:
         self, project: Project, on_s3: Settings, context: dict[str, Any]
     ) -> None:
         context["ti"].start_date -= timedelta(hours=12, seconds=1)
-        with pytest.raises(AirflowSensorTimeout, match="not there after 12 hours"):
+        with pytest.raises(AirflowSensorTimeout, match="did not arrive within 12 hours"):
             WaitForFiles(project=project).execute_complete(context, date.max)
 
     def test_what_the_triggerer_met_fails_the_look(

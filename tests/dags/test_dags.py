@@ -225,14 +225,14 @@ def test_the_day_is_the_forms_else_that_of_the_logical_date(in_run: Callable[...
     in_run(LATE_EVENING, day=None)
     assert params.run_date(project) == date(2013, 3, 1)
     in_run()
-    with pytest.raises(AirflowFailException, match="no logical date and no day"):
+    with pytest.raises(AirflowFailException, match="neither a logical date nor a day"):
         params.run_date(project)
 
 
 def test_a_backfill_cannot_do_one_day_in_each_of_its_runs(in_run: Callable[..., None]) -> None:
     project = load_project("flights")
     in_run(LATE_EVENING, "backfill", day="2013-05-01")
-    with pytest.raises(AirflowFailException, match="leave `day` out of its conf"):
+    with pytest.raises(AirflowFailException, match="remove `day` from the conf"):
         params.run_date(project)
     in_run(LATE_EVENING, "backfill", day="2013-03-01")  # that of a run by hand, which a backfill resets
     assert params.run_date(project) == date(2013, 3, 1)

@@ -216,7 +216,7 @@ def test_a_process_is_killed_at_each_try(drill: Drill) -> None:
 
     await_that(kill, "the last try")
     assert drill.ended(PREPARE, run_id) == "failed"
-    drill.alerted("killed", "its process ended without a word")
+    drill.alerted("killed", "its process ended without reporting an error")
     drill.checks("killed")
     drill.mend("killed")
     drill.cured("killed")

@@ -225,7 +225,7 @@ class TestSample:
             of_all = whole.filter(pl.col("day").is_between(interval.start, interval.end)).height
             assert 0.8 < rows.height / (share * of_all) < 1.2
             assert featured.prepared_days == ()
-            assert (featured.skipped or "").startswith(f"no night is prepared: {table} has {rows.height} rows")
+            assert (featured.skipped or "").startswith(f"no day is prepared: {table} has {rows.height} rows")
             made.append(rows)
         build_features(project.model_copy(update={"entity_fraction": 0.05}), Interval.of(DAY), copy)
         again = Tables(copy).scan("features_flights_fraction_0_05").collect().sort(KEY)

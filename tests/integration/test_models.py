@@ -204,7 +204,7 @@ def test_a_training_is_of_one_day(prepared: Settings) -> None:
 
 
 def test_a_night_that_lacks_a_required_feed_is_refused(prepared: Settings) -> None:
-    with pytest.raises(DataError, match=r"the night of 2013-03-29 has no accepted delivery"):
+    with pytest.raises(DataError, match=r"2013-03-29 has no accepted delivery"):
         fit(MODEL, Interval.of(DAYS.end + timedelta(days=1)), prepared, candidate="linear")
 
 
