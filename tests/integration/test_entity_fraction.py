@@ -98,7 +98,7 @@ def test_what_was_tried_leads_nowhere_when_the_key_is_taken_out(sampled: Setting
     fitted = fit_all(sampled)
     evaluated = evaluate(MODEL, RUN, sampled, fitted=fitted)
     declare_fraction(None)
-    with pytest.raises(DataError, match=r"was fitted on a sample of 0.5 of the entities, and project.yaml says 1 now"):
+    with pytest.raises(DataError, match=r"was fitted with entity_fraction 0.5, and project.yaml has 1 now"):
         evaluate(MODEL, RUN, sampled, fitted=fitted)
     decision = gate(MODEL, RUN, sampled, evaluated=evaluated, fitted=fitted)
     assert not decision.passed

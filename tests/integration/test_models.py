@@ -29,6 +29,7 @@ from include.core.settings import Settings
 from include.core.threshold import Threshold
 from include.io import postgres
 from include.io.registry import EVALUATED, Registry
+from include.io.registry import runs as registry_runs
 from include.io.tables import Scope, Tables
 from include.operations.reproduce import reproduce
 from include.runner.run import run
@@ -175,10 +176,9 @@ def test_a_replay_elsewhere_is_the_same_fit_to_the_bit(prepared: Settings, tmp_p
     write_all(elsewhere)
     here, there = (fit_all(s) for s in (prepared, elsewhere))
     assert [f.digest for f in here] == [f.digest for f in there]
-    rows = evaluation.inputs(flights(), MODEL.numeric, MODEL.categorical)
     for one, other in zip(here, there, strict=True):
         first, second = (
-            Registry(s).load_fit(Registry(s).get_fit(f.run_id)).estimator.predict_proba(rows)
+            Registry(s).load(Registry(s).get_fit(f.run_id)).predict(flights())
             for s, f in ((prepared, one), (elsewhere, other))
         )
         np.testing.assert_array_equal(first, second)
@@ -199,7 +199,7 @@ def test_too_few_labelled_days_are_refused_with_what_to_prepare(prepared: Settin
 
 
 def test_a_training_is_of_one_day(prepared: Settings) -> None:
-    with pytest.raises(ActionRequiredError, match="2013-03-21 to 2013-03-22 is 2; train each day by itself"):
+    with pytest.raises(ActionRequiredError, match="2013-03-21 to 2013-03-22 has 2; train each day by itself"):
         fit(MODEL, RUN.shifted(start=-1), prepared, candidate="linear")
 
 
@@ -276,7 +276,7 @@ def test_another_night_makes_another_version(prepared: Settings) -> None:
 def test_days_judged_must_be_later(prepared: Settings) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
     overlapping = fitted.model_copy(update={"judge": Interval(start=fitted.interval.end, end=fitted.holdout.end)})
-    with pytest.raises(DataError, match="was fitted on days to 2013-03-16 and would be judged on 2013-03-16"):
+    with pytest.raises(DataError, match="was fitted on days to 2013-03-16, and its holdout is 2013-03-16"):
         evaluate(MODEL, RUN, prepared, fitted=[overlapping])
     assert versions(prepared) == []
 
@@ -300,7 +300,7 @@ def test_what_is_not_a_fit_of_the_day_is_refused(prepared: Settings) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
     with pytest.raises(ActionRequiredError, match="no candidate was fitted"):
         evaluate(MODEL, RUN, prepared, fitted=[])
-    with pytest.raises(DataError, match="is of the run day 2013-03-22, not of 2013-03-23"):
+    with pytest.raises(DataError, match="has the run date 2013-03-22, not 2013-03-23"):
         evaluate(MODEL, RUN.shifted(start=1, end=1), prepared, fitted=[fitted])
     with pytest.raises(DataError, match="is not the fit it says it is"):
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"digest": "another"})])
@@ -353,7 +353,7 @@ KILLED_IN_FIT = {
     "after the run was made": (MlflowClient, "log_inputs"),
     "before the model's files are there": (MlflowClient, "log_model_artifacts"),
     "before the run is finished": (MlflowClient, "set_terminated"),
-    "after the run is finished": (Registry, "_mark_killed"),
+    "after the run is finished": (registry_runs, "_mark_killed"),
 }
 KILLED_IN_EVALUATE = {
     "before the version is made": (MlflowClient, "create_model_version"),

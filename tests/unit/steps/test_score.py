@@ -16,7 +16,7 @@ from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.records import Scored, ScoredDay, StepResult
 from include.core.settings import Settings
-from include.io.registry import Loaded
+from include.io.registry import LoadedModel, Version
 from include.io.tables import Scope, Tables
 from include.steps import score as step
 from include.steps.score import score
@@ -44,24 +44,27 @@ class Estimator:
 
 
 class Versions:
-    """Stands for the registry: version -> what it loads."""
+    """A registry of a few versions: version -> the model that it loads."""
 
-    def __init__(self, loaded: Mapping[int, Loaded]) -> None:
+    def __init__(self, loaded: Mapping[int, LoadedModel]) -> None:
         self.loaded, self.loads = loaded, []
 
     def __call__(self, settings: Settings) -> "Versions":
         return self
 
-    def load_version(self, model: str, version: int) -> Loaded:
-        self.loads.append(version)
+    def get_version(self, model: str, version: int) -> Version:
         if version not in self.loaded:
             raise ActionRequiredError(f"{model} has no version {version}")
-        return self.loaded[version]
+        return Version(model=model, version=version, run_id="of a test", tags={})
+
+    def load(self, source: Version) -> LoadedModel:
+        self.loads.append(source.version)
+        return self.loaded[source.version]
 
 
-def loaded(estimator: Any = None, **changed: Any) -> Loaded:
+def loaded(estimator: Any = None, **changed: Any) -> LoadedModel:
     about = {"numeric": ("hour",), "categorical": ("carrier",), "problem_type": "binary", "decision_threshold": 0.5}
-    return Loaded(**{"estimator": estimator or Estimator(), **about, **changed})
+    return LoadedModel(**{"estimator": estimator or Estimator(), **about, **changed})
 
 
 @pytest.fixture
@@ -163,8 +166,8 @@ def test_a_score_at_the_threshold_is_a_one(settings: Settings, tables: Tables) -
 
 
 def test_a_regression_predicts_its_score(settings: Settings, tables: Tables, registry: Versions) -> None:
-    model = MODEL.model_copy(update={"problem_type": "regression"})
-    score(model, DAYS, settings, versions={FIRST: 1})
+    registry.loaded = {1: loaded(problem_type="regression")}
+    score(MODEL, DAYS, settings, versions={FIRST: 1})
     assert stored(tables).select("score", "prediction").rows() == [(0.0, 0.0), (120.0, 120.0)]
 
 
