@@ -186,8 +186,8 @@ def _verified(
         raise ActionRequiredError(f"{where} has no decision of the gate, so it cannot be champion; {again}")
     if not (own := [record for record in records if record[1].model_digest == files]):
         raise ActionRequiredError(
-            f"{where} is not the one that the gate decided on: its files in the registry have changed since. Nothing is "
-            "promoted; find out who changed them, and train again"
+            f"{where} is not the one that the gate decided on: its files in the registry have changed since. "
+            "Nothing is promoted; find out who changed them, and train again"
         )
     before = book.decided_by_gate(found.version) if by_hand else None
     for decision, _ in own:

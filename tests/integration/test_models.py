@@ -38,7 +38,7 @@ from include.steps.evaluate import evaluate
 from include.steps.fit import fit
 from include.steps.promote import promote
 from include.steps.score import score
-from include.training import evaluation
+from include.training import evaluation, training_set
 from include.training.config import Candidate
 from tests.integration.training import (
     DAY,
@@ -306,6 +306,21 @@ def test_what_is_not_a_fit_of_the_day_is_refused(prepared: Settings) -> None:
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"digest": "another"})])
     with pytest.raises(ActionRequiredError, match="no run 0123"):
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"run_id": "0123"})])
+
+
+def test_all_candidates_of_a_process_share_one_training_set(
+    prepared: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fit, evaluate and gate ask for the same rows, and read and join them once."""
+    build, built = training_set.build_training_set, []
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        built.append(arguments)
+        return build(*arguments, **named)
+
+    monkeypatch.setattr(training_set, "build_training_set", counted)
+    judge(prepared)
+    assert len(built) == 1
 
 
 # --- reproduce --------------------------------------------------------------------------------------------------------
