@@ -1,4 +1,4 @@
-"""score on tiny tables, with models that need no MLflow: counts reconciled, nothing wrong written."""
+"""score on tiny tables, with models that need no MLflow: counts agree, and nothing wrong is written."""
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
@@ -29,7 +29,7 @@ ROWS = {day: n + 2 for n, day in enumerate(DAYS.days)}
 
 
 class Estimator:
-    """P(1) is hour / 24 + `plus`; in several rows at once it knows how many it was given."""
+    """P(1) is hour / 24 + `plus`. It keeps the frames that it was asked about."""
 
     def __init__(self, plus: float = 0.0) -> None:
         self.plus, self.asked = plus, []
@@ -99,7 +99,7 @@ def features(rows: Mapping[date, int] = ROWS) -> pl.DataFrame:
 
 @pytest.fixture
 def tables(settings: Settings, registry: Versions) -> Tables:
-    """Features of DAYS, and of one day that has other rows with the latest data_view."""
+    """Features of DAYS; one day has other rows in the data view `latest`."""
     tables = Tables(settings)
     write(tables, pl.concat([features(), features({FIRST: 9}).with_columns(data_view=pl.lit("latest"))]))
     return tables
@@ -111,7 +111,7 @@ def write(tables: Tables, rows: pl.DataFrame) -> None:
 
 
 def write_deliveries(tables: Tables, entities: Mapping[date, int]) -> None:
-    """What each night needs, its schedule with that many rows."""
+    """Write the deliveries that each run date needs; the schedule has that many rows."""
 
     def delivery(feed: str, day: date, rows: int, at: datetime) -> dict[str, Any]:
         return {
@@ -212,14 +212,14 @@ def test_another_version_and_other_days_stay(settings: Settings, tables: Tables)
     middle = Interval.of(DAYS.days[1])
     score(MODEL, middle, settings, versions={middle.start: 2})
     assert stored(tables).filter(pl.col("model_version") == 1).equals(before)
-    # version 2 on the outer days alone leaves what it had in between
+    # version 2 is scored on the outer days only; its rows in between stay
     outer = score(MODEL, DAYS, settings, versions={DAYS.days[0]: 2, DAYS.days[2]: 2})
     assert [d.day for d in outer.days] == [DAYS.days[0], DAYS.days[2]]
     assert sorted(stored(tables).filter(pl.col("model_version") == 2)["day"].unique()) == DAYS.days[:3]
 
 
 def test_a_day_is_scored_by_itself(settings: Settings, tables: Tables, registry: Versions) -> None:
-    """Linear algebra on more rows at once differs in the last bits: a range must give the same batch as a night."""
+    """Linear algebra on more rows at once differs in the last bits: a range must give the same scores as a day alone."""
     estimator = Estimator()
     registry.loaded = {1: loaded(estimator)}
     score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
@@ -254,7 +254,7 @@ def test_a_day_without_entities_is_an_empty_batch(settings: Settings, tables: Ta
     assert alone.days == (ScoredDay(day=empty, model_version=1, rows=0),)
 
 
-def test_a_day_whose_night_is_not_landed_is_refused(settings: Settings, tables: Tables) -> None:
+def test_a_day_without_its_deliveries_is_refused(settings: Settings, tables: Tables) -> None:
     write_deliveries(tables, ROWS)
     later = DAYS.end + timedelta(days=1)
     with pytest.raises(DataError, match=f"{later} has no accepted delivery"):
@@ -262,7 +262,7 @@ def test_a_day_whose_night_is_not_landed_is_refused(settings: Settings, tables: 
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_a_score_that_is_no_number_is_refused(
+def test_a_score_that_is_not_finite_is_refused(
     settings: Settings, tables: Tables, registry: Versions, wrong: float
 ) -> None:
     registry.loaded = {1: loaded(Estimator(plus=wrong))}
