@@ -161,7 +161,8 @@ def measure_year(bench: Bench) -> tuple[float, dict[str, float]]:
 
 def measure_bare(bench: Bench, out: Path) -> tuple[float, dict[str, float]]:
     """Seconds of `bench/bare.py` as a process; and of its phases."""
-    loaded = Registry(bench.settings).load_version(MODEL, 1)
+    registry = Registry(bench.settings)
+    loaded = registry.load(registry.get_version(MODEL, 1))
     model = out / "model.joblib"
     parts = ("estimator", "numeric", "categorical", "decision_threshold")
     joblib.dump({name: getattr(loaded, name) for name in parts}, model)

@@ -1,8 +1,8 @@
-"""The labelled rows of a training, read from the tables. What a training may see is decided in `learning.py`."""
+"""The labelled rows of a training, read from the tables. `include/training/training_set.py` decides what is in them."""
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
 from include.config.model import Model
 from include.core.errors import DataError, NotReadyError
@@ -15,9 +15,12 @@ from include.io.tables import Tables
 from include.training import training_set
 from include.training.training_set import TrainingSet
 
+_NEWEST: list[tuple[Any, TrainingSet]] = []
+"""The training set that was built last in this process, with all that decides it. One only: it may be large."""
+
 
 def sources(project: Project, model: Model) -> dict[str, str]:
-    """What a snapshot is read from -> name of the table."""
+    """Return the tables that a training set is read from, by what they hold."""
     return {
         "deliveries": deliveries_table(project.name),
         "features": features_table(project.name, project.entity_fraction),
@@ -26,7 +29,7 @@ def sources(project: Project, model: Model) -> dict[str, str]:
 
 
 def versions_now(project: Project, model: Model, tables: Tables) -> dict[str, int]:
-    """What a snapshot is read from -> version of the table, now."""
+    """Return the current versions of those tables."""
     return {what: tables.version(name) for what, name in sources(project, model).items()}
 
 
@@ -38,31 +41,51 @@ def read_training_set(
     versions: Mapping[str, int],
     data_view: DataView,
 ) -> TrainingSet:
-    """The rows of the run day `interval` at versions of the tables. Raises as `learning.build_training_set` does."""
-    names = sources(project, model)
-    return training_set.build_training_set(
-        project,
-        model,
-        interval.end,
-        deliveries=tables.scan(names["deliveries"], versions["deliveries"]).collect(),
-        features=tables.scan(names["features"], versions["features"]),
-        clean=tables.scan(names["outcome"], versions["outcome"]),
-        data_view=data_view,
-    )
+    """Return the rows of the run date `interval` at these versions of the tables.
+
+    A process that fits several candidates, evaluates them and runs the gate asks for the same rows each time; they
+    are built once. A Delta table does not change at a version, so nothing else has to be compared. `candidates`, seed
+    and gate of the model are compared too: that is simpler than to list what matters, and costs no more.
+
+    Raises:
+        DataError, NotReadyError: as `training_set.build_training_set` does.
+    """
+    key = (tables.root, project, model, interval, dict(versions), data_view)
+    if not _NEWEST or _NEWEST[0][0] != key:
+        _NEWEST.clear()  # before the next one is built, so that there are never two in memory
+        names = sources(project, model)
+        built = training_set.build_training_set(
+            project,
+            model,
+            interval.end,
+            deliveries=tables.scan(names["deliveries"], versions["deliveries"]).collect(),
+            features=tables.scan(names["features"], versions["features"]),
+            clean=tables.scan(names["outcome"], versions["outcome"]),
+            data_view=data_view,
+        )
+        _NEWEST.append((key, built))
+    return _NEWEST[0][1]
 
 
 def training_set_of_run(project: Project, model: Model, interval: Interval, tables: Tables, run: FitRun) -> TrainingSet:
-    """The rows that the fits saw: as they are now, or, when they changed, at the versions that the run names.
+    """Return the rows that a fit saw: read from the tables as they are now, or at the versions that its run names.
 
-    Raises `DataError` when they are in neither."""
-    then = {what: int(run.tags[f"{what}_version"]) for what in sources(project, model)}
+    The current versions come first, since the older ones may be vacuumed.
+
+    Raises:
+        DataError: when the rows are in neither.
+    """
+    now, then = (
+        versions_now(project, model, tables),
+        {what: int(run.tags[f"{what}_version"]) for what in sources(project, model)},
+    )
     data_view = cast(DataView, run.tags.get("data_view", "point_in_time"))
-    for versions in (versions_now(project, model, tables), then):
-        with suppress(DataError, NotReadyError):  # by now a delivery may be refused, or days be gone
-            training_set = read_training_set(project, model, interval, tables, versions, data_view)
-            if training_set.digest == run.tags["data_digest"]:
-                return training_set
+    for versions in (now, then) if now != then else (now,):
+        with suppress(DataError, NotReadyError):  # since the fit, a delivery may have been refused or days removed
+            found = read_training_set(project, model, interval, tables, versions, data_view)
+            if found.digest == run.tags["data_digest"]:
+                return found
     raise DataError(
         f"{model.name}: the rows of {run.tags['interval_start']} to {run.tags['interval_end']} are not those that "
-        f"MLflow run {run.run_id} was fitted on (model.yaml or the outcome's SQL changed since); run fit again"
+        f"MLflow run {run.run_id} was fitted on (model.yaml or the outcome's SQL has changed since); run fit again"
     )

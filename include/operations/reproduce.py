@@ -1,9 +1,8 @@
-"""reproduce: is a version what its code and rows make? It is trained anew and compared; nothing is written."""
+"""reproduce: train a version again and compare its scores with those of the registered one. Nothing is written."""
 
 from datetime import date
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from include.config.loading import load_project
 from include.config.model import Model
@@ -11,27 +10,29 @@ from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
 from include.core.records import Reproduced
 from include.core.settings import Settings
-from include.io.registry import Registry
+from include.io.registry import LoadedModel, Registry
 from include.io.tables import Tables
 from include.io.training_sets import training_set_of_run
 from include.steps.fit import lock_digest, named_candidate, train
-from include.training import evaluation
 
 
 def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
-    """Fit the candidate of a version once more on the rows that the version saw, and let both score all of them.
+    """Fit the candidate of a version again on the rows that the version saw, and score these rows with both.
 
-    The rows are read by what the version's run says: as they are now, or, where they changed, at its versions of the
-    tables. Raises `ActionRequiredError` when there is no such version, its rows are in neither, or this code has no such
-    candidate any more; the message names the commit that made it.
+    The rows are read from the tables as they are now or, where they changed, at the table versions of its run.
+
+    Raises:
+        ActionRequiredError: when there is no such version, its rows are in neither, or this code no longer has its
+            candidate; the message names the commit that made the version.
     """
     registry = Registry(settings)
-    run = registry.get_fit(registry.get_version(model.name, version).run_id)
+    found = registry.get_version(model.name, version)
+    run = registry.get_fit(found.run_id)
     day, commit = date.fromisoformat(run.tags["day"]), run.tags["git_commit"]
     project = load_project(model.project).model_copy(
         update={"entity_fraction": float(run.tags.get("entity_fraction", 1))}
     )
-    of_code = {  # then and now
+    of_code = {  # what decides a fit -> its digest then and now
         "model.yaml or estimator.py": (run.tags["config_digest"], model.digest),
         "requirements.txt": (run.tags["lock_digest"], lock_digest()),
         "commit": (commit, settings.git_commit),
@@ -43,18 +44,10 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
     except (ConfigError, DataError) as error:
         raise ActionRequiredError(
             f"{model.name}: version {version} cannot be trained again by this code: {error}. "
-            f"Commit {commit} made it; check that out and try there"
+            f"Commit {commit} made it; check out that commit and run reproduce there"
         ) from error
-    logged = registry.load_version(model.name, version)
-    with threadpool_limits(1):
-        before = evaluation.predict(
-            logged.problem_type,
-            logged.estimator,
-            evaluation.inputs(training_set.rows, logged.numeric, logged.categorical),
-        )
-        again = evaluation.predict(
-            model.problem_type, fitted, evaluation.inputs(training_set.rows, model.numeric, model.categorical)
-        )
+    before = registry.load(found).predict(training_set.rows)
+    again = LoadedModel.of(model, fitted).predict(training_set.rows)
     return Reproduced(
         model=model.name,
         model_version=version,

@@ -28,11 +28,12 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     before = _quarantined(tables, feeds, interval)
     there = before.select("feed", "delivery_id").unique()
     of_feeds = pl.col("feed").is_in(feeds) & pl.col("day").is_between(interval.start, interval.end)
-    listed = tables.scan(deliveries_table(project.name)).filter(of_feeds).collect()
-    accepted = listed.filter(pl.col("verdict") == "accepted").join(there, on=["feed", "delivery_id"], how="semi")
-    waiting = pl.concat([accepted, listed.filter(pl.col("verdict") == "refused")]).sort("day", "feed", "delivery_id")
+    listed = tables.scan(deliveries_table(project.name)).collect()
+    asked = listed.filter(of_feeds)
+    accepted = asked.filter(pl.col("verdict") == "accepted").join(there, on=["feed", "delivery_id"], how="semi")
+    waiting = pl.concat([accepted, asked.filter(pl.col("verdict") == "refused")]).sort("day", "feed", "delivery_id")
 
-    given = give_verdicts(project, waiting, settings)
+    given = give_verdicts(project, waiting, settings, listed=listed)
     after = _quarantined(tables, feeds, interval)
     verdicts = dict(
         tables.scan(deliveries_table(project.name)).filter(of_feeds).select("delivery_id", "verdict").collect().rows()

@@ -1,10 +1,9 @@
-"""evaluate: judge the fitted candidates on later days than they saw; the best becomes a version of the model."""
+"""evaluate: compare the fitted candidates on the holdout days; the best becomes a version of the model."""
 
 import logging
 from collections.abc import Sequence
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from include.config.loading import load_project
 from include.config.model import Model
@@ -24,15 +23,19 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Sequence[Fitted]) -> Evaluated:
-    """Judge the models that `fit` logged for the run day, and register the best one as it was logged.
+    """Compare the models that `fit` logged for a run date on the holdout days, and register the best as it was logged.
 
-    The best has the least log_loss (classification) or mae (regression), the first in `model.yaml` among equals. What
-    is registered is that logged model, never another fit; the same again finds the same version. The rows are those
-    that the fits saw, also when the tables have changed since. On a sample of the entities nothing is registered, so
-    that there is no version that could be promoted or score.
+    The best has the least log_loss (binary) or mae (regression); among equals, the first in `model.yaml`. The version
+    is that logged model, never another fit, and running the step again finds the same version. The rows are those that
+    the fits saw, also when the tables have changed since. With an entity fraction nothing is registered: no version
+    that could be promoted or score comes of a trial.
 
-    `interval` and `rows` of the result are of the days holdout. Raises `ActionRequiredError` when nothing was fitted or
-    a run is not there, `DataError` when the candidates saw different data or the days judged are not later.
+    Returns:
+        The best candidate; `interval` and `rows` are of the holdout days.
+
+    Raises:
+        ActionRequiredError: when nothing was fitted, or MLflow does not have a run.
+        DataError: when the candidates saw different data, or the holdout days are not later than the days fitted.
     """
     if not fitted:
         raise ActionRequiredError(f"{model.name}: no candidate was fitted for {interval}; run fit first")
@@ -47,10 +50,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     truth = holdout[LABEL].to_numpy()
     measured = []
     for each, run in zip(fits, runs, strict=True):
-        loaded = registry.load_fit(run)
-        with threadpool_limits(1):
-            features = evaluation.inputs(holdout, loaded.numeric, loaded.categorical)
-            score = evaluation.predict(model.problem_type, loaded.estimator, features)
+        score = registry.load(run).predict(holdout)
         if not np.isfinite(score).all():
             raise DataError(f"{model.name}: {each.candidate} scores rows of {training_set.holdout} as NaN or infinite")
         measured.append(evaluation.metrics(model.problem_type, truth, score))
@@ -69,7 +69,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
         metrics=measured[best],
     )
     if project.entity_fraction < 1:
-        log.info("%s: %s has the least %s, on a sample of %g of the entities: no version is made of it", model.name,
+        log.info("%s: %s has the least %s; with entity_fraction %g it becomes no version", model.name,
                  found.candidate, by, project.entity_fraction)  # fmt: skip
         return found
     version = registry.register(
@@ -91,26 +91,26 @@ CARRIED = (
     *("deliveries_version", "features_version", "outcome_version", "data_digest"),
     *("data_view", "entity_fraction", "config_digest", "lock_digest", "git_commit", "seed"),
 )
-"""The tags of a run that its version carries too."""
+"""The tags of a run that its version gets too."""
 
 
 def _require_comparable(
     project: Project, model: Model, interval: Interval, fits: Sequence[Fitted], runs: Sequence[FitRun]
 ) -> None:
-    """All are of this model and run day, saw the same rows, and are judged on days later than all they saw."""
+    """Refuse fits of another model or run date, of different rows, or with holdout days that are not later."""
     for each, run in zip(fits, runs, strict=True):
         where = f"{model.name}: candidate {each.candidate}, MLflow run {each.run_id},"
         if (each.model, run.tags.get("model"), run.digest) != (model.name, model.name, each.digest):
             raise DataError(f"{where} is not the fit it says it is; run fit again")
         if run.tags.get("day") != str(interval.end) or interval.start != interval.end:
-            raise DataError(f"{where} is of the run day {run.tags.get('day')}, not of {interval}; evaluate that day")
+            raise DataError(f"{where} has the run date {run.tags.get('day')}, not {interval}; evaluate that day")
         if float(run.tags.get("entity_fraction", 1)) != project.entity_fraction:
             raise DataError(
-                f"{where} was fitted on a sample of {run.tags['entity_fraction']} of the entities, and project.yaml says "
+                f"{where} was fitted with entity_fraction {run.tags['entity_fraction']}, and project.yaml has "
                 f"{project.entity_fraction:g} now; run fit again"
             )
         if each.holdout.start <= each.interval.end:
-            raise DataError(f"{where} was fitted on days to {each.interval.end} and would be judged on {each.holdout}")
+            raise DataError(f"{where} was fitted on days to {each.interval.end}, and its holdout is {each.holdout}")
     if len({run.tags.get("data_digest") for run in runs}) > 1:
         raise DataError(
             f"{model.name}: the rows of {interval} changed between the fits of {', '.join(f.candidate for f in fits)}, "

@@ -1,4 +1,4 @@
-"""fit: one candidate of a model, fitted on the labelled days that the night of a run day knew, and logged to MLflow."""
+"""fit: fit one candidate on the labelled days that the run of a run date knew, and log it to MLflow."""
 
 import hashlib
 import importlib
@@ -19,7 +19,7 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import DataView, Fitted
 from include.core.settings import Settings, utc_now
-from include.io.registry import DeltaPart, Fit, FitRun, Input, Registry
+from include.io.registry import DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry
 from include.io.tables import Scope, Tables
 from include.io.training_sets import read_training_set, sources, versions_now
 from include.training import evaluation
@@ -29,41 +29,48 @@ from include.training.training_set import LABEL, TrainingSet
 
 log = logging.getLogger(__name__)
 
-LOCKS = [folder / "requirements.txt" for folder in Path(__file__).parents[1:3]]  # in the wheel's `include`; beside it
+LOCKS = [folder / "requirements.txt" for folder in Path(__file__).parents[1:3]]  # in the wheel: inside `include`
 
 
 def fit(
     model: Model, interval: Interval, settings: Settings, *, candidate: str, data_view: DataView = "point_in_time"
 ) -> Fitted:
-    """Fit a candidate for the run day `interval`, judge it on later days than it was fitted on, and log both.
+    """Fit a candidate for the run date `interval`, measure it on the holdout days, and log both.
 
-    A fit is keyed by the digest of all that decides it: the labelled rows themselves, the run day and what it knew,
-    `model.yaml`, `estimator.py`, the locked environment and this file. One that is finished is taken up, so that a
-    step that is started again, also after other days were written to the tables, changes nothing. Versions of the
-    tables are tags and not part of the key: they differ between a night and its replay, the rows do not.
+    A fit is keyed by the digest of everything that decides it: the labelled rows, the run date and what it knew,
+    `model.yaml`, `estimator.py`, the locked environment and the code of this file. A finished fit of the same digest is
+    used again, so running the step again changes nothing, even after other days were written to the tables. Table
+    versions are tags and not part of the key: a backfill has other versions and the same rows.
 
-    `rows` and `interval` of the result are of the days fitted. Raises `ActionRequiredError` for more than one day or too
-    few labelled ones, `ConfigError` for a candidate or parameter that there is not, `DataError` as `build_training_set` does.
+    Returns:
+        The fit; its `rows` and `interval` are of the days fitted.
+
+    Raises:
+        ActionRequiredError: when `interval` has more than one day.
+        NotReadyError: when there are too few labelled days.
+        ConfigError: when `model.yaml` has no such candidate, or the estimator no such parameter.
+        DataError: as `build_training_set` does, or when all rows have one outcome.
     """
     chosen = named_candidate(model, candidate)
     if interval.start != interval.end:
         raise ActionRequiredError(
-            f"{model.name}: a training is of one run day, and {interval} is {len(interval.days)}; "
-            "train each day by itself, in ascending order, since each night has a champion to beat"
+            f"{model.name}: a training has one run date, and {interval} has {len(interval.days)}; "
+            "train each day by itself, in ascending order, since each training has a champion to beat"
         )
     project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
     names, versions = sources(project, model), versions_now(project, model, tables)
     training_set = read_training_set(project, model, interval, tables, versions, data_view)
     if training_set.missing:
         missing = ", ".join(map(str, training_set.missing))
-        log.warning("%s: no labelled rows of %s; trained without", model.name, missing)
-    digest = _digest(project, model, chosen, training_set)
+        log.warning("%s: no labelled rows of %s; trained without them", model.name, missing)
+    data_digest = training_set.digest
+    digest = _digest(project, model, chosen, training_set, data_digest)
     run = registry.find_fit(model, digest)
     if run:
-        log.info("%s %s: fitted already, MLflow run %s", model.name, candidate, run.run_id)
+        log.info("%s %s: already fitted, MLflow run %s", model.name, candidate, run.run_id)
     else:
         parts = [
-            Input(
+            FitInput(
                 name=names[what],
                 source=DeltaPart(tables.uri(names[what]), versions[what], Scope(training_set.interval, where).sql()),
                 rows=training_set.rows.height,
@@ -76,7 +83,7 @@ def fit(
             training_set,
             digest,
             parts,
-            _provenance(project, model, training_set, versions, settings),
+            _provenance(project, model, training_set, data_digest, versions, settings),
             registry,
         )
     return Fitted(
@@ -95,17 +102,14 @@ def _fit(
     candidate: Candidate,
     training_set: TrainingSet,
     digest: str,
-    inputs: list[Input],
+    inputs: list[FitInput],
     provenance: dict[str, Any],
     registry: Registry,
 ) -> FitRun:
     fitted, holdout = training_set.fitted_rows, training_set.holdout_rows
     started = utc_now()
     estimator = train(model, candidate, training_set)
-    with threadpool_limits(1):
-        score = evaluation.predict(
-            model.problem_type, estimator, evaluation.inputs(holdout, model.numeric, model.categorical)
-        )
+    score = LoadedModel.of(model, estimator).predict(holdout)
     metrics = evaluation.metrics(model.problem_type, holdout[LABEL].to_numpy(), score)
     seconds = (utc_now() - started).total_seconds()
     run = registry.log_fit(
@@ -121,24 +125,33 @@ def _fit(
         )
     )
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "rows")
-    log.info("%s %s: fitted on %d rows of %s in %.1f s; judged on %s: %s", model.name, candidate.name, fitted.height,
+    log.info("%s %s: fitted on %d rows of %s in %.1f s; holdout %s: %s", model.name, candidate.name, fitted.height,
              training_set.fit, seconds, training_set.holdout, shown)  # fmt: skip
     return run
 
 
 def train(model: Model, candidate: Candidate, training_set: TrainingSet) -> BaseEstimator:
-    """The candidate, fitted on the days of the snapshot to fit on. Raises `ConfigError` for a parameter that there is
-    not, `DataError` when all rows have one outcome."""
+    """Return the candidate, fitted on the fit days of a training set.
+
+    Raises:
+        ConfigError: when the estimator has no such parameter.
+        DataError: when all rows have one outcome.
+    """
     estimator, fitted = _build(model, candidate), training_set.fitted_rows
     _require_classes(model, fitted)
-    with threadpool_limits(1):  # sums in another order differ in the last bits
+    with threadpool_limits(1):  # with more threads, sums are added in another order and differ in the last bits
         return estimator.fit(evaluation.inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
 
 
 def _provenance(
-    project: Project, model: Model, training_set: TrainingSet, versions: dict[str, int], settings: Settings
+    project: Project,
+    model: Model,
+    training_set: TrainingSet,
+    data_digest: str,
+    versions: dict[str, int],
+    settings: Settings,
 ) -> dict[str, Any]:
-    """Tags: where all came from. `evaluate` and `reproduce` read the versions and the data digest back."""
+    """Return the tags that say where a fit came from; `evaluate` and `reproduce` read versions and data digest back."""
     return {
         "project": model.project,
         "model": model.name,
@@ -152,7 +165,7 @@ def _provenance(
         "holdout_start": training_set.holdout.start,
         "missing_days": " ".join(map(str, training_set.missing)) or "none",
         **{f"{what}_version": version for what, version in versions.items()},
-        "data_digest": training_set.digest,
+        "data_digest": data_digest,
         "config_digest": model.digest,
         "lock_digest": lock_digest(),
         "git_commit": settings.git_commit,
@@ -161,19 +174,20 @@ def _provenance(
     }
 
 
-def _digest(project: Project, model: Model, candidate: Candidate, training_set: TrainingSet) -> str:
+def _digest(project: Project, model: Model, candidate: Candidate, training_set: TrainingSet, data_digest: str) -> str:
     parts = {
         "project": project.name,
-        "entity_fraction": project.entity_fraction,  # also where its rows are all there are: what was tried on it stays apart
+        # A trial on a fraction is another fit even where its rows are all rows.
+        "entity_fraction": project.entity_fraction,
         "model": model.name,
         "candidate": candidate.name,
-        "config": model.digest,  # candidates, seed and all else of model.yaml, and estimator.py
+        "config": model.digest,  # of model.yaml and estimator.py
         "outcome": project.outcomes[model.outcome].sql,
         "day": str(training_set.day),
         "as_of": training_set.as_of.isoformat(),
         "fit": str(training_set.fit),
         "holdout": str(training_set.holdout),
-        "rows": training_set.digest,
+        "rows": data_digest,
         "lock": lock_digest(),
         "code": code_digest([Path(__file__), training_set_module, evaluation]),
     }
@@ -181,13 +195,13 @@ def _digest(project: Project, model: Model, candidate: Candidate, training_set: 
 
 
 def lock_digest() -> str:
-    """sha256 of the locked environment."""
+    """Return the sha256 of the locked environment."""
     found = [lock for lock in LOCKS if lock.exists()]
     return hashlib.sha256(found[0].read_bytes()).hexdigest() if found else "none"
 
 
 def named_candidate(model: Model, name: str) -> Candidate:
-    """Raises `ConfigError`, with the nearest name, when `model.yaml` has no such candidate."""
+    """Return the candidate of this name; raise `ConfigError`, with the nearest name, when there is none."""
     for candidate in model.candidates:
         if candidate.name == name:
             return candidate

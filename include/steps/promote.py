@@ -1,4 +1,7 @@
-"""promote: make a version the champion from a day on. The ledger is the truth; the registry's alias mirrors it."""
+"""promote: make a version the champion from a day on.
+
+The promotion history is the source of truth; the alias in the registry mirrors it.
+"""
 
 import logging
 from datetime import date, timedelta
@@ -29,36 +32,39 @@ def promote(
     force: bool = False,
     displace_newer: bool = False,
 ) -> Promotion:
-    """Write into the ledger that `version` is champion from the first day of `interval` on; then mend the alias.
+    """Record in the promotion history that `version` is champion from the first day of `interval` on; sync the alias.
 
-    The record of the gate is read and verified here, whoever calls: it must be of this version and its files, by the
-    rules of today, passed, and against the champion that the version has to beat now. By hand, a version that the gate
-    promoted once can come back on the decision of then. `force`, by hand and with a reason, goes without, and the
-    ledger says so. A version can be champion neither of days up to the run day that it was trained on, since it has
-    seen their outcomes, nor of days that are published: that would rewrite the past.
+    Whoever calls, the decision of the gate is read and verified here. It must have passed, and be of this version, its
+    files, the rules of today and the champion that the version has to beat now. Neither can a version be champion of
+    days up to the run date that it was trained on, since it has seen their outcomes, nor of published days, since that
+    would rewrite the past.
 
-    By the gate itself (`by` is "gate"): each decision promotes once, from the first day of `interval` or the day after
-    the newest published one, whichever is later. Nothing is promoted (`held_back`) where a person decided on the
-    champion of that day, nor where the newest champion was decided on a later day, unless `displace_newer`. By hand,
-    the day is the one given.
+    By the gate (`by` is "gate"), each decision promotes once, from the first day of `interval` or the day after the
+    newest published one, whichever is later. Nothing is promoted (`held_back` says why) where a person decided on the
+    champion of that day, or where the newest champion was decided on a later day and `displace_newer` is not set.
 
-    Where the ledger says so already, nothing is written (`rows` 0), and only the alias is mended.
-    Raises `ActionRequiredError` in words, also while the project is tried on a sample; the ledger then has no new row.
+    By hand, the version is champion from exactly the day given. A version that the gate once promoted can come back on
+    that decision. `force`, with a reason, needs no decision; the promotion history records that it was forced.
+
+    Returns:
+        The promotion. Its `rows` is 0 when the promotion history has it already; then only the alias is synced.
+
+    Raises:
+        ActionRequiredError: when the promotion is refused; the promotion history then has no new row.
+        ConfigError: when the project has an entity fraction.
     """
     by_hand = by != BY_GATE
     why = (why or "").strip()
     if not by.strip() or ((by_hand or force) and not why):
-        raise ActionRequiredError(f"{model.name}: a promotion by hand needs who decided it and why")
+        raise ActionRequiredError(f"{model.name}: a promotion by hand needs who decided it and why: --by and --why")
     if force and not by_hand:
-        raise ActionRequiredError(f"{model.name}: only a person can force a promotion, by name")
+        raise ActionRequiredError(f"{model.name}: only a person can force a promotion; --by must be a name")
     load_project(model.project).refuse_entity_fraction("promote")
     registry = Registry(settings)
     found = registry.get_version(model.name, version)
     _require_evaluated(model, found, interval.start)
-    files, records = (
-        registry.files(model.name, version).digest,
-        postgres.gate_decisions.read_decisions(settings, model.name, version),
-    )
+    files = registry.files(found).digest
+    records = postgres.gate_decisions.read_decisions(settings, model.name, version)
     trained = date.fromisoformat(found.tags["day"])
     with postgres.promotions.open_promotion_history(settings, model.name) as book:
         if force:
@@ -73,7 +79,7 @@ def promote(
     if held_back:
         log.info("%s: version %d is not promoted: %s", model.name, version, held_back)
     elif champion != version:
-        log.info("%s: a promotion from a later day stands, to %s", model.name, _name(champion))
+        log.info("%s: the alias stays at %s, which a later promotion made the champion", model.name, _name(champion))
     return Promotion(
         interval=interval if row is None else Interval.of(row.from_day),
         rows=int(written),
@@ -87,15 +93,20 @@ def promote(
 
 
 def sync_alias(model: Model, settings: Settings) -> int | None:
-    """Make the registry's alias say what the ledger says last, also when its first day is still to come; returns the
-    champion, None when there is none yet."""
+    """Point the registry's alias to the newest champion of the promotion history.
+
+    Its first day may still be to come.
+
+    Returns:
+        The newest champion, None when there is none yet.
+    """
     registry = Registry(settings)
     champion = postgres.promotions.read_newest_champion(settings, model.name)
     if champion is not None and registry.aliased(model.name, CHAMPION) != champion:
         try:
             registry.get_version(model.name, champion)
-        except ActionRequiredError as error:  # a ledger that was restored, whose versions a replay is still to make
-            log.warning("%s: the ledger names version %d as champion, but %s", model.name, champion, error)
+        except ActionRequiredError as error:  # a restored promotion history, before a backfill has made its versions
+            log.warning("%s: the promotion history names version %d as champion, but %s", model.name, champion, error)
         else:
             registry.point(model.name, champion, CHAMPION)
             log.info("%s: alias %s points to version %d", model.name, CHAMPION, champion)
@@ -115,19 +126,22 @@ def _promote(
     force: bool,
     displace_newer: bool,
 ) -> tuple[PromotionEntry | None, bool, str | None]:
-    """The row, whether it was written now, and why there is none."""
+    """Return the entry, whether it was written now, and why there is none."""
     published = book.newest_published_day()
     if by == BY_GATE:
         assert decision is not None
         if (there := book.by_gate(decision.gate_id)) is not None:
-            log.info("%s: version %d was promoted on this decision from %s on", model.name, version, there.from_day)
+            log.info("%s: this decision already promoted version %d, from %s on", model.name, version, there.from_day)
             return there, False, None
         if published is not None:
             from_day = max(from_day, published + timedelta(days=1))
         decided = book.on(from_day)
         if decided is not None and decided.by != BY_GATE and decided.decided_day > trained:
-            why = f"{decided.by} made version {decided.model_version} champion from {decided.from_day} on, by hand"
-            return None, False, why
+            return (
+                None,
+                False,
+                f"{decided.by} made version {decided.model_version} champion from {decided.from_day} on, by hand",
+            )
         newest = book.newest()
         if newest is not None and newest.decided_day > trained and not displace_newer:
             return (
@@ -135,14 +149,14 @@ def _promote(
                 False,
                 (
                     f"champion {newest.model_version} was decided on {newest.decided_day}, later than {trained}; "
-                    "a past day's training displaces it only when told to (displace_newer)"
+                    "the training of a past day displaces it only with displace_newer"
                 ),
             )
         against = "the first" if decision.champion is None else f"not worse than champion {decision.champion}"
         why = f"passed all {len(decision.checks)} checks of the gate; {against}"
     standing = book.on(from_day)
     if standing is not None and standing.model_version == version:
-        log.info("%s: version %d is champion of %s already", model.name, version, from_day)
+        log.info("%s: version %d is already the champion of %s", model.name, version, from_day)
         return standing, False, None
     if published is not None and from_day <= published:
         raise ActionRequiredError(
@@ -151,7 +165,7 @@ def _promote(
         )
     gate_id = None if decision is None else decision.gate_id
     row = book.add(version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force)
-    log.info("%s: version %d is champion from %s on, before it %s%s", model.name, version, from_day,
+    log.info("%s: version %d is champion from %s on, after %s%s", model.name, version, from_day,
              _row_name(standing), " (FORCED)" if force else "")  # fmt: skip
     return row, True, None
 
@@ -165,15 +179,15 @@ def _verified(
     *,
     by_hand: bool,
 ) -> GateDecision:
-    """The decision of the gate that the promotion rests on. Raises `ActionRequiredError` when none holds now."""
+    """Return the gate's decision that the promotion rests on; raise `ActionRequiredError` when none is valid now."""
     where, day = f"version {found.version} of {model.name}", found.tags["day"]
-    again = f"run the gate for {day}: python -m include.cli gate --model {model.name} --day {day}"
+    again = f"run the gate for that day: python -m include.cli gate --model {model.name} --day {day}"
     if not records:
-        raise ActionRequiredError(f"{where} has no decision of the gate, so that it cannot be champion; {again}")
+        raise ActionRequiredError(f"{where} has no decision of the gate, so it cannot be champion; {again}")
     if not (own := [record for record in records if record[1].model_digest == files]):
         raise ActionRequiredError(
-            f"{where} is not what the gate subject: its files in the registry have changed since. Nothing is promoted; "
-            "find out who changed them, and train again"
+            f"{where} is not the one that the gate decided on: its files in the registry have changed since. "
+            "Nothing is promoted; find out who changed them, and train again"
         )
     before = book.decided_by_gate(found.version) if by_hand else None
     for decision, _ in own:
@@ -188,10 +202,10 @@ def _verified(
     decision, subject = own[0]
     if subject.rules_digest != rules:
         raise ActionRequiredError(
-            f"{where} was judged by other rules than model.yaml and the gate's code have now; {again}"
+            f"the gate decided on {where} by other rules than model.yaml and the gate's code have now; {again}"
         )
     raise ActionRequiredError(
-        f"{where} was held against {_name(decision.champion)}, and by now it has to beat {_name(to_beat)}; {again}"
+        f"{where} was compared with {_name(decision.champion)}, and by now it has to beat {_name(to_beat)}; {again}"
     )
 
 
@@ -199,13 +213,13 @@ def _require_evaluated(model: Model, found: Version, from_day: date) -> None:
     where = f"version {found.version} of {model.name}"
     if (found.tags.get("project"), found.tags.get("model")) != (model.project, model.name) or not found.evaluated:
         raise ActionRequiredError(
-            f"{where} was not made by evaluate (it lacks its tags), so that nobody judged it; "
-            "promote a version that evaluate named"
+            f"{where} was not made by evaluate: it lacks the tags of evaluate, so nothing is known of its quality. "
+            "Promote a version that evaluate made"
         )
     trained = date.fromisoformat(found.tags["day"])
     if from_day <= trained:
         raise ActionRequiredError(
-            f"{where} was trained on {trained} with the outcomes known then, so that it can be champion from the day "
+            f"{where} was trained on {trained} with the outcomes known then, so it can be champion from the day "
             f"after at the earliest, not from {from_day}"
         )
 

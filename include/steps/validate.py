@@ -27,10 +27,14 @@ def validate(project: Project, interval: Interval, settings: Settings) -> Valida
     left without an accepted delivery of a required feed: nothing is made of such a night.
     """
     tables = Tables(settings)
-    found = give_verdicts(project, _waiting(project, interval, tables), settings)
+    listed = tables.scan(deliveries_table(project.name)).collect()
+    waiting = _waiting(project, interval, listed)
+    found = give_verdicts(project, waiting, settings, listed=listed)
     counts = (found.accepted, len(found.refused), found.quarantined, found.warnings)
     log.info("%s: %d deliveries accepted, %d refused, %d rows in quarantine, %d warnings", interval, *counts)
-    _require_accepted(project, interval, tables, found.refused)
+    if not waiting.is_empty():  # only then are there new verdicts
+        listed = tables.scan(deliveries_table(project.name)).collect()
+    _require_accepted(project, interval, listed, found.refused)
     return Validated(
         interval=interval,
         rows=found.rows,
@@ -42,23 +46,17 @@ def validate(project: Project, interval: Interval, settings: Settings) -> Valida
     )
 
 
-def _waiting(project: Project, interval: Interval, tables: Tables) -> pl.DataFrame:
+def _waiting(project: Project, interval: Interval, listed: pl.DataFrame) -> pl.DataFrame:
     """The deliveries to judge: rows of `schemas.DELIVERIES`, by day."""
     wanted = pl.col("verdict") == "landed"
     for name, feed in project.feeds.items():
         read = pl.col("day").is_between(feed.window(interval.start).start, feed.window(interval.end).end)
         wanted |= (pl.col("verdict") == "refused") & (pl.col("feed") == name) & read
-    return (
-        tables
-        .scan(deliveries_table(project.name))
-        .filter(wanted, pl.col("feed").is_in(list(project.feeds)))
-        .sort("day", "feed", "delivery_id")
-        .collect()
-    )
+    return listed.filter(wanted, pl.col("feed").is_in(list(project.feeds))).sort("day", "feed", "delivery_id")
 
 
-def _require_accepted(project: Project, interval: Interval, tables: Tables, refused: Sequence[Refusal]) -> None:
+def _require_accepted(project: Project, interval: Interval, listed: pl.DataFrame, refused: Sequence[Refusal]) -> None:
     try:
-        as_of_days(project, tables.scan(deliveries_table(project.name)).collect(), interval)
+        as_of_days(project, listed, interval)
     except DataError as error:
         raise DataError("\n".join([str(error), *(r.why for r in refused)]), error.by_day) from error

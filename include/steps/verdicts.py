@@ -58,16 +58,19 @@ class _Verdict:
     results: list[dict[str, Any]]
 
 
-def give_verdicts(project: Project, deliveries: pl.DataFrame, settings: Settings) -> VerdictCounts:
+def give_verdicts(
+    project: Project, deliveries: pl.DataFrame, settings: Settings, *, listed: pl.DataFrame
+) -> VerdictCounts:
     """Give each of the deliveries (rows of `schemas.DELIVERIES`) a verdict by the expectations as they are now, in
-    place of the one it had; the same again changes nothing."""
+    place of the one it had; the same again changes nothing. `listed` is the whole deliveries table, for the rows of
+    earlier deliveries."""
     tables = Tables(settings)
     for name, feed in project.feeds.items():  # also of a feed that has not delivered yet, as on the first day
         tables.create(clean_table(name), schemas.clean(project, feed))
         tables.create(quarantine_table(name), schemas.quarantine(feed))
     if deliveries.is_empty():
         return VerdictCounts(0, (), 0, 0, 0, None)
-    suites, listed = _suites(project), tables.scan(deliveries_table(project.name)).collect()
+    suites = _suites(project)
     accepted, warnings, rows, quarantined, version = 0, 0, 0, 0, None
     refused: list[Refusal] = []
     for chunk in deliveries.iter_slices(CHUNK_DELIVERIES):

@@ -19,7 +19,6 @@ from include.io.tables import Tables
 from include.steps.build_features import build_features
 from include.steps.fit import fit
 from include.steps.score import score
-from include.training.evaluation import inputs, predict
 from tests.databricks.live import CONFIG, WHEELS, Live, living
 from tools import demo
 
@@ -90,8 +89,5 @@ def test_fits_are_those_of_the_worker(live: Live, tmp_path: Path) -> None:
         own = here.get_fit(fitted.run_id)
         theirs = there.find_fit(MODEL, own.digest)
         assert theirs is not None, "the same data, code and config have the same digest"
-        scores = []
-        for loaded in (here.load_fit(own), there.load_fit(theirs)):
-            rows = inputs(prepared_day, loaded.numeric, loaded.categorical)
-            scores.append(predict(MODEL.problem_type, loaded.estimator, rows).tolist())
+        scores = [loaded.predict(prepared_day).tolist() for loaded in (here.load(own), there.load(theirs))]
         assert scores[0] == scores[1]

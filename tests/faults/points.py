@@ -23,10 +23,10 @@ POINTS = {
     # the features are there, and those who wait for the night do not know yet
     "build_features, committed": Point("build_features", "include.steps.build_features:record_prepared_days", "before"),
     # model and metrics are logged
-    "fit, not marked as finished": Point("fit", "include.io.registry:MlflowClient.set_terminated", "before"),
+    "fit, not marked as finished": Point("fit", "include.io.registry.client:MlflowClient.set_terminated", "before"),
     # the version has its number
     "evaluate, version not tagged": Point(
-        "evaluate", "include.io.registry:MlflowClient.set_model_version_tag", "before"
+        "evaluate", "include.io.registry.client:MlflowClient.set_model_version_tag", "before"
     ),
     "gate, decision recorded": Point("gate", "include.io.registry:Registry.record_gate", "before"),
     "promote, row not committed": Point("promote", "include.io.postgres.promotions:PromotionHistory.add", "after"),

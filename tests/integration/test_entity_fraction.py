@@ -26,7 +26,19 @@ from include.steps.gate import gate
 from include.steps.promote import promote
 from include.steps.publish import publish
 from include.steps.score import score
-from tests.integration.training import DAY, FLIGHTS, MODEL, RUN, WHOLE, after, fit_all, judge, runs, train, versions
+from tests.integration.training import (
+    DAY,
+    FLIGHTS,
+    MODEL,
+    RUN,
+    WHOLE,
+    after,
+    fit_all,
+    runs,
+    train,
+    train_and_gate,
+    versions,
+)
 from tests.landing import deliver_day
 
 pytestmark = pytest.mark.timeout(300)
@@ -98,7 +110,7 @@ def test_what_was_tried_leads_nowhere_when_the_key_is_taken_out(sampled: Setting
     fitted = fit_all(sampled)
     evaluated = evaluate(MODEL, RUN, sampled, fitted=fitted)
     declare_fraction(None)
-    with pytest.raises(DataError, match=r"was fitted on a sample of 0.5 of the entities, and project.yaml says 1 now"):
+    with pytest.raises(DataError, match=r"was fitted with entity_fraction 0.5, and project.yaml has 1 now"):
         evaluate(MODEL, RUN, sampled, fitted=fitted)
     decision = gate(MODEL, RUN, sampled, evaluated=evaluated, fitted=fitted)
     assert not decision.passed
@@ -132,7 +144,7 @@ def test_it_is_apart_also_where_all_rows_are_in_it(sampled: Settings, declare_fr
 def test_nothing_is_promoted_scored_or_published_meanwhile(sampled: Settings, declare_fraction: Declare) -> None:
     """Not even a version that passed the gate before."""
     declare_fraction(None)
-    passed = judge(sampled)
+    passed = train_and_gate(sampled)
     assert passed.passed, passed.why_not
     promote(MODEL, after(1), sampled, version=1)
     kept = {"promotions": 1, "gate_decisions": 1, "batches": 0, "published": 0}

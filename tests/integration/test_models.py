@@ -1,5 +1,7 @@
-"""From features to a champion's scores, on Delta tables, PostgreSQL and MLflow: what a training may see, what is made
-once although steps are killed or run twice at once, and what promote refuses."""
+"""From features to a champion's scores, on Delta tables, PostgreSQL and MLflow.
+
+What a training may see, and what exists once although steps are killed or run twice at the same time.
+"""
 
 import json
 import os
@@ -29,6 +31,7 @@ from include.core.settings import Settings
 from include.core.threshold import Threshold
 from include.io import postgres
 from include.io.registry import EVALUATED, Registry
+from include.io.registry import runs as registry_runs
 from include.io.tables import Scope, Tables
 from include.operations.reproduce import reproduce
 from include.runner.run import run
@@ -37,7 +40,7 @@ from include.steps.evaluate import evaluate
 from include.steps.fit import fit
 from include.steps.promote import promote
 from include.steps.score import score
-from include.training import evaluation
+from include.training import evaluation, training_set
 from include.training.config import Candidate
 from tests.integration.training import (
     DAY,
@@ -52,9 +55,9 @@ from tests.integration.training import (
     correct,
     fit_all,
     flights,
-    judge,
     runs,
     train,
+    train_and_gate,
     versions,
     write_all,
 )
@@ -64,7 +67,7 @@ pytestmark = pytest.mark.timeout(300)
 # --- fit --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_fit_is_judged_on_later_days_than_it_was_fitted_on(prepared: Settings) -> None:
+def test_the_holdout_is_later_than_the_days_fitted(prepared: Settings) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
     assert fitted.interval == Interval(start=date(2013, 3, 6), end=date(2013, 3, 16))
     assert fitted.holdout == Interval(start=date(2013, 3, 17), end=date(2013, 3, 21))
@@ -112,8 +115,8 @@ def test_a_correction_is_seen_when_it_was_known_by_then(prepared: Settings, minu
     assert after.rows == before.rows
 
 
-def test_a_training_is_told_to_know_what_was_corrected_since(prepared: Settings) -> None:
-    """Outcomes by a correction that came too late for its night, and features that were made again with it."""
+def test_a_training_with_the_latest_data_sees_later_corrections(prepared: Settings) -> None:
+    """With `latest`: outcomes corrected too late for their own run date, and features built again with them."""
     prepared_day = fit(MODEL, RUN, prepared, candidate="linear")
     correct(prepared, DAY - timedelta(days=8), minutes_before_cutoff=-600)
     tables, day = Tables(prepared), Interval.of(DAY - timedelta(days=7))
@@ -130,7 +133,7 @@ def test_a_training_is_told_to_know_what_was_corrected_since(prepared: Settings)
     assert fit(MODEL, RUN, prepared, candidate="linear") == prepared_day
 
 
-def test_a_fit_is_taken_up_also_after_other_days_were_written(prepared: Settings) -> None:
+def test_a_fit_is_used_again_after_other_days_were_written(prepared: Settings) -> None:
     before = fit(MODEL, RUN, prepared, candidate="linear")
     version = Tables(prepared).version("features_flights")
     change(prepared, "features_flights", Interval.of(DAYS.start), pl.lit(3.0).alias("departure_hour"))
@@ -162,8 +165,8 @@ def test_a_changed_lock_is_another_fit(prepared: Settings, monkeypatch: pytest.M
     assert fit(MODEL, RUN, prepared, candidate="linear").digest != before.digest
 
 
-def test_a_replay_elsewhere_is_the_same_fit_to_the_bit(prepared: Settings, tmp_path: Path) -> None:
-    """Another installation, its tables written in another order: other versions, equal rows."""
+def test_a_fit_of_another_installation_is_the_same_to_the_bit(prepared: Settings, tmp_path: Path) -> None:
+    """Another installation wrote its tables in another order: it has other table versions and equal rows."""
     elsewhere = prepared.model_copy(
         update={
             "tables": str(tmp_path / "elsewhere" / "tables"),
@@ -175,10 +178,9 @@ def test_a_replay_elsewhere_is_the_same_fit_to_the_bit(prepared: Settings, tmp_p
     write_all(elsewhere)
     here, there = (fit_all(s) for s in (prepared, elsewhere))
     assert [f.digest for f in here] == [f.digest for f in there]
-    rows = evaluation.inputs(flights(), MODEL.numeric, MODEL.categorical)
     for one, other in zip(here, there, strict=True):
         first, second = (
-            Registry(s).load_fit(Registry(s).get_fit(f.run_id)).estimator.predict_proba(rows)
+            Registry(s).load(Registry(s).get_fit(f.run_id)).predict(flights())
             for s, f in ((prepared, one), (elsewhere, other))
         )
         np.testing.assert_array_equal(first, second)
@@ -199,11 +201,11 @@ def test_too_few_labelled_days_are_refused_with_what_to_prepare(prepared: Settin
 
 
 def test_a_training_is_of_one_day(prepared: Settings) -> None:
-    with pytest.raises(ActionRequiredError, match="2013-03-21 to 2013-03-22 is 2; train each day by itself"):
+    with pytest.raises(ActionRequiredError, match="2013-03-21 to 2013-03-22 has 2; train each day by itself"):
         fit(MODEL, RUN.shifted(start=-1), prepared, candidate="linear")
 
 
-def test_a_night_that_lacks_a_required_feed_is_refused(prepared: Settings) -> None:
+def test_a_run_date_that_lacks_a_required_feed_is_refused(prepared: Settings) -> None:
     with pytest.raises(DataError, match=r"2013-03-29 has no accepted delivery"):
         fit(MODEL, Interval.of(DAYS.end + timedelta(days=1)), prepared, candidate="linear")
 
@@ -222,7 +224,7 @@ def test_one_class_cannot_be_learned(prepared: Settings) -> None:
         fit(MODEL, RUN, prepared, candidate="linear")
 
 
-def test_tables_that_are_not_there_are_said_in_words(with_mlflow: Settings) -> None:
+def test_a_missing_table_is_named(with_mlflow: Settings) -> None:
     with pytest.raises(DataError, match="deliveries_flights does not exist yet"):
         fit(MODEL, RUN, with_mlflow, candidate="linear")
 
@@ -268,20 +270,20 @@ def test_again_finds_the_same_version(prepared: Settings) -> None:
     assert len(runs(prepared)) == 2
 
 
-def test_another_night_makes_another_version(prepared: Settings) -> None:
+def test_another_run_date_makes_another_version(prepared: Settings) -> None:
     train(prepared)
     assert train(prepared, run_date=RUN.shifted(start=1, end=1)).model_version == 2
 
 
-def test_days_judged_must_be_later(prepared: Settings) -> None:
+def test_holdout_days_must_be_later_than_the_days_fitted(prepared: Settings) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
-    overlapping = fitted.model_copy(update={"judge": Interval(start=fitted.interval.end, end=fitted.holdout.end)})
-    with pytest.raises(DataError, match="was fitted on days to 2013-03-16 and would be judged on 2013-03-16"):
+    overlapping = fitted.model_copy(update={"holdout": Interval(start=fitted.interval.end, end=fitted.holdout.end)})
+    with pytest.raises(DataError, match="was fitted on days to 2013-03-16, and its holdout is 2013-03-16"):
         evaluate(MODEL, RUN, prepared, fitted=[overlapping])
     assert versions(prepared) == []
 
 
-def test_judged_on_the_rows_that_the_fits_saw_although_they_changed(prepared: Settings) -> None:
+def test_evaluate_uses_the_rows_that_the_fits_saw_although_they_changed(prepared: Settings) -> None:
     fitted = fit_all(prepared)
     expected = evaluate(MODEL, RUN, prepared, fitted=fitted)
     change(prepared, "features_flights", DAYS, pl.lit(1.0).alias("departure_hour"))
@@ -300,12 +302,27 @@ def test_what_is_not_a_fit_of_the_day_is_refused(prepared: Settings) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
     with pytest.raises(ActionRequiredError, match="no candidate was fitted"):
         evaluate(MODEL, RUN, prepared, fitted=[])
-    with pytest.raises(DataError, match="is of the run day 2013-03-22, not of 2013-03-23"):
+    with pytest.raises(DataError, match="has the run date 2013-03-22, not 2013-03-23"):
         evaluate(MODEL, RUN.shifted(start=1, end=1), prepared, fitted=[fitted])
     with pytest.raises(DataError, match="is not the fit it says it is"):
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"digest": "another"})])
     with pytest.raises(ActionRequiredError, match="no run 0123"):
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"run_id": "0123"})])
+
+
+def test_all_candidates_of_a_process_share_one_training_set(
+    prepared: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fit, evaluate and gate ask for the same rows, and read and join them once."""
+    build, built = training_set.build_training_set, []
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        built.append(arguments)
+        return build(*arguments, **named)
+
+    monkeypatch.setattr(training_set, "build_training_set", counted)
+    train_and_gate(prepared)
+    assert len(built) == 1
 
 
 # --- reproduce --------------------------------------------------------------------------------------------------------
@@ -322,7 +339,7 @@ def test_a_version_is_trained_again_to_the_bit_from_the_rows_it_saw(prepared: Se
     assert ([run.info.run_id for run in runs(prepared)], versions(prepared)) == before, "it writes nothing"
 
 
-def test_a_version_that_this_code_makes_otherwise_is_told_with_what_changed(prepared: Settings) -> None:
+def test_a_version_that_this_code_makes_otherwise_is_reported_with_what_changed(prepared: Settings) -> None:
     made = train(prepared)
     others = ({"kind": "linear", "C": 0.2}, {"kind": "boosted", "max_iter": 9, "min_samples_leaf": 50})
     candidates = [Candidate(name=old.name, params=params) for old, params in zip(MODEL.candidates, others, strict=True)]
@@ -333,7 +350,7 @@ def test_a_version_that_this_code_makes_otherwise_is_told_with_what_changed(prep
     assert found.changed == ("model.yaml or estimator.py",)
 
 
-def test_a_version_that_cannot_be_trained_again_is_told_with_its_commit(prepared: Settings) -> None:
+def test_a_version_that_cannot_be_trained_again_is_reported_with_its_commit(prepared: Settings) -> None:
     made = train(prepared.model_copy(update={"git_commit": "0123456789ab"}))
     version = made.model_version or 0
     without = MODEL.model_copy(update={"candidates": (Candidate(name="new", params={"kind": "linear"}),)})
@@ -353,7 +370,7 @@ KILLED_IN_FIT = {
     "after the run was made": (MlflowClient, "log_inputs"),
     "before the model's files are there": (MlflowClient, "log_model_artifacts"),
     "before the run is finished": (MlflowClient, "set_terminated"),
-    "after the run is finished": (Registry, "_mark_killed"),
+    "after the run is finished": (registry_runs, "_mark_killed"),
 }
 KILLED_IN_EVALUATE = {
     "before the version is made": (MlflowClient, "create_model_version"),
@@ -362,8 +379,13 @@ KILLED_IN_EVALUATE = {
 
 
 def child(what: str, where: str) -> None:
-    """Runs in a subprocess, with the settings of its environment. `where`: a place to be killed at, or a folder in
-    which two processes wait for each other before they make a version."""
+    """Run in a subprocess, with the settings of its environment.
+
+    Args:
+        what: the step, or "at once".
+        where: the place to be killed at, or the folder in which two processes wait for each other before they create
+            a version.
+    """
     settings = Settings()
     if what == "at once":
         create = MlflowClient.create_model_version
@@ -426,7 +448,7 @@ def test_an_evaluation_that_was_killed_makes_one_version(prepared: Settings, whe
 
 
 def test_two_trainings_at_once_make_one_version(prepared: Settings, tmp_path: Path) -> None:
-    """Both fit, and both find no version before either creates one."""
+    """Both processes fit, and both find no version before either creates one."""
     meet = tmp_path / "meet"
     meet.mkdir()
     both = [start(prepared, "at once", str(meet)) for _ in range(2)]
@@ -442,13 +464,13 @@ def test_two_trainings_at_once_make_one_version(prepared: Settings, tmp_path: Pa
 # --- score, and all together ------------------------------------------------------------------------------------------
 
 
-def test_a_night_from_training_to_scores(prepared: Settings) -> None:
-    """As `cli` and the DAGs call the steps: through `run`, which records each."""
+def test_from_training_to_scores(prepared: Settings) -> None:
+    """Call the steps as `cli` and the DAGs do, through `run`, which records each of them."""
     fitted = [run("fit", MODEL, RUN, prepared, candidate=c.name) for c in MODEL.candidates]
     evaluated = run("evaluate", MODEL, RUN, prepared, fitted=fitted)
     decided: Any = run("gate", MODEL, RUN, prepared, evaluated=evaluated, fitted=fitted)
     assert decided.passed, decided.why_not
-    run("promote", MODEL, after(1), prepared, version=decided.version)
+    run("promote", MODEL, after(1), prepared, version=decided.model_version)
     days = Interval(start=DAY, end=DAYS.end)
     champions = postgres.promotions.read_champions(prepared, "late_arrival", days)
     scored: Any = run("score", MODEL, days, prepared, versions=champions)
@@ -456,18 +478,20 @@ def test_a_night_from_training_to_scores(prepared: Settings) -> None:
     assert {d.day: d.rows for d in scored.days} == dict.fromkeys(days.days[1:], FLIGHTS)
     rows = Tables(prepared).scan("scores_late_arrival").collect()
     assert rows.height == scored.rows == FLIGHTS * 6
-    judged = flights().join(rows, on=["day", "entity_id"])
-    late = (judged["arr_delay_minutes"].is_null() | (judged["arr_delay_minutes"] > 15)).cast(pl.Float64)
-    assert evaluation.metrics("binary", late.to_numpy(), judged["score"].to_numpy())["roc_auc"] > 0.7
+    known = flights().join(rows, on=["day", "entity_id"])
+    late = (known["arr_delay_minutes"].is_null() | (known["arr_delay_minutes"] > 15)).cast(pl.Float64)
+    assert evaluation.metrics("binary", late.to_numpy(), known["score"].to_numpy())["roc_auc"] > 0.7
     with postgres.connection.engine(prepared).connect() as connection:
-        recorded = connection.execute(sa.text("SELECT step, state, version FROM step_runs ORDER BY id")).all()
+        recorded = connection.execute(
+            sa.text("SELECT step, state, model_version, table_version FROM step_runs ORDER BY id")
+        ).all()
     assert [tuple(row) for row in recorded] == [
-        ("fit", "success", None),
-        ("fit", "success", None),
-        ("evaluate", "success", 1),
-        ("gate", "success", 1),
-        ("promote", "success", 1),
-        ("score", "success", scored.version),
+        ("fit", "success", None, None),
+        ("fit", "success", None, None),
+        ("evaluate", "success", 1, None),
+        ("gate", "success", 1, None),
+        ("promote", "success", 1, None),
+        ("score", "success", None, scored.table_version),
     ]
 
 
@@ -483,8 +507,8 @@ def test_a_day_alone_scores_as_in_a_range_to_the_bit(prepared: Settings) -> None
 
 
 @pytest.mark.parametrize("candidate", [c.name for c in MODEL.candidates])
-def test_what_was_never_seen_is_scored(prepared: Settings, candidate: str) -> None:
-    """Labels of a new carrier, and a day of which no weather is known."""
+def test_labels_and_gaps_that_no_training_saw_are_scored(prepared: Settings, candidate: str) -> None:
+    """Score a carrier that no training saw, on a day without weather."""
     fitted = fit(MODEL, RUN, prepared, candidate=candidate)
     version = evaluate(MODEL, RUN, prepared, fitted=[fitted]).model_version or 0
     nothing = [pl.lit(None, pl.Float64).alias(name) for name in MODEL.numeric if name != "departure_hour"]
@@ -539,7 +563,7 @@ GATE_OF_DELAY = MODEL.gate.model_copy(
 
 @pytest.fixture
 def arrival_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
-    """A second model, as a folder that brings no more than its declaration and its estimator."""
+    """A second model: a folder with a declaration and an estimator, nothing else."""
     folder = tmp_path / "projects" / "flights" / "models" / "arrival_delay"
     folder.mkdir(parents=True)
     (folder / "estimator.py").write_text(REGRESSION, encoding="utf-8")
@@ -569,7 +593,7 @@ def test_a_second_model_of_another_kind_needs_a_folder_only(prepared: Settings, 
     known = flights().filter(pl.col("day").is_between(evaluated.interval.start, evaluated.interval.end))
     assert evaluated.rows == known["arr_delay_minutes"].drop_nulls().len() < known.height
     assert evaluated.metrics["r2"] > 0.2
-    decision = judge(prepared, arrival_delay)
+    decision = train_and_gate(prepared, arrival_delay)
     assert decision.passed, decision.why_not
     promote(arrival_delay, after(1), prepared, version=evaluated.model_version or 0)
     scored = score(arrival_delay, after(1), prepared, versions={after(1).start: 1})

@@ -22,7 +22,7 @@ from include.io.registry import Registry
 from include.steps.fit import fit
 from include.steps.promote import promote, sync_alias
 from tests.integration import small
-from tests.integration.training import MODEL, RUN, after, client, judge
+from tests.integration.training import MODEL, RUN, after, client, train_and_gate
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -64,7 +64,7 @@ def by_hand(settings: Settings, from_day: Interval, version: int, **options: Any
 def gated(trained: Settings) -> Settings:
     """Versions 1 and 2 passed the gate, the second on the day after; nobody was champion."""
     for days in (0, 1):
-        decision = judge(trained, run_date=after(days))
+        decision = train_and_gate(trained, run_date=after(days))
         assert decision.passed, decision.why_not
     return trained
 
@@ -73,7 +73,7 @@ def gated(trained: Settings) -> Settings:
 
 
 def test_a_decision_is_recorded_with_each_check(trained: Settings) -> None:
-    decision = judge(trained)
+    decision = train_and_gate(trained)
     assert (decision.model, decision.model_version, decision.interval, decision.champion) == (NAME, 1, RUN, None)
     with postgres.connection.engine(trained).connect() as connection:
         decided = connection.execute(sa.text("SELECT * FROM gate_decisions")).mappings().one()
@@ -92,15 +92,15 @@ def test_a_decision_is_recorded_with_each_check(trained: Settings) -> None:
 
 def test_the_same_again_is_the_decision_that_is_there(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when it was killed before MLflow was told; nothing is judged again."""
-    first = judge(trained)
+    first = train_and_gate(trained)
     client(trained).delete_model_version_tag(NAME, "1", "gate")
-    monkeypatch.setattr(checks, "judge", lambda *_: pytest.fail("judged again"))
-    assert judge(trained) == first
+    monkeypatch.setattr(checks, "run_checks", lambda *_: pytest.fail("judged again"))
+    assert train_and_gate(trained) == first
     assert client(trained).get_model_version(NAME, "1").tags["gate"] == "passed"
 
 
 def test_a_rejection_is_told_and_nothing_becomes_of_it(trained: Settings, caplog: pytest.LogCaptureFixture) -> None:
-    decision = judge(trained, TOO_STRICT)
+    decision = train_and_gate(trained, TOO_STRICT)
     assert not decision.passed
     assert decision.why_not is not None
     assert decision.why_not.startswith("roc_auc 0.8")
@@ -114,12 +114,12 @@ def test_a_rejection_is_told_and_nothing_becomes_of_it(trained: Settings, caplog
 def test_a_version_has_to_beat_the_champion_of_the_trainings_before_it(gated: Settings) -> None:
     """In its own night and in its replay, whatever was promoted later."""
     promote(MODEL, after(1), gated, version=1)
-    second = judge(gated, run_date=after(1))
+    second = train_and_gate(gated, run_date=after(1))
     assert second.champion == 1
     assert {c.name for c in second.checks} >= {"champion", "differential"}
     promote(MODEL, after(2), gated, version=2)
-    assert judge(gated).champion is None
-    assert judge(gated, run_date=after(1)) == second
+    assert train_and_gate(gated).champion is None
+    assert train_and_gate(gated, run_date=after(1)) == second
 
 
 def test_a_version_of_another_day_is_not_judged(trained: Settings) -> None:
@@ -170,19 +170,19 @@ def no_record(settings: Settings) -> int:
 
 
 def record_of_another_version(settings: Settings) -> int:
-    judge(settings, run_date=after(1))
+    train_and_gate(settings, run_date=after(1))
     return 1
 
 
 def another_champion_since(settings: Settings) -> int:
-    judge(settings, run_date=after(1))
-    judge(settings)
+    train_and_gate(settings, run_date=after(1))
+    train_and_gate(settings)
     promote(MODEL, after(1), settings, version=1)
     return 2
 
 
 def other_files_since(settings: Settings) -> int:
-    judge(settings)
+    train_and_gate(settings)
     path = Path(settings.artifacts).rglob("model.pkl")
     uri = Registry(settings).get_fit(client(settings).get_model_version(NAME, "1").run_id).model_id
     [file] = [p for p in path if uri in str(p)]
@@ -196,8 +196,8 @@ def other_files_since(settings: Settings) -> int:
     [
         (no_record, r"version 1 of late_arrival has no decision.*cli gate --model late_arrival --day 2013-03-22"),
         (record_of_another_version, "version 1 of late_arrival has no decision"),
-        (another_champion_since, "was held against no champion, and by now it has to beat version 1"),
-        (other_files_since, "is not what the gate judged"),
+        (another_champion_since, "was compared with no champion, and by now it has to beat version 1"),
+        (other_files_since, "is not the one that the gate decided on"),
     ],
 )
 def test_a_promotion_rests_on_a_decision_that_holds(
@@ -225,7 +225,7 @@ def test_a_promotion_rests_on_a_decision_that_holds(
 
 
 def test_a_decision_by_other_rules_promotes_nothing(gated: Settings) -> None:
-    with pytest.raises(ActionRequiredError, match="judged by other rules"):
+    with pytest.raises(ActionRequiredError, match="by other rules than"):
         promote(TOO_STRICT, after(3), gated, version=1)
     assert rows_of_ledger(gated) == []
 
@@ -237,7 +237,7 @@ def test_a_decision_promotes_once(gated: Settings) -> None:
     first = promote(MODEL, after(1), gated, version=1)
     assert (first.rows, first.by, first.interval) == (1, "gate", after(1))
     assert first.why.startswith("passed all ")
-    judge(gated, run_date=after(1))
+    train_and_gate(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
     by_hand(gated, after(4), 1, why="version 2 was bad")
     again = promote(MODEL, after(2), gated, version=2)
@@ -266,39 +266,39 @@ def test_a_past_training_displaces_a_newer_champion_only_when_told(gated: Settin
 def test_a_rollback_by_hand_outlives_the_rerun_of_a_past_night(gated: Settings) -> None:
     """It belongs to the day that it takes effect, whatever night its version was trained in."""
     promote(MODEL, after(1), gated, version=1)
-    judge(gated, run_date=after(1))
+    train_and_gate(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
-    third = judge(gated, run_date=after(2))
+    third = train_and_gate(gated, run_date=after(2))
     assert (third.champion, third.passed) == (2, True), third.why_not
     promote(MODEL, after(3), gated, version=3)
     by_hand(gated, after(6), 1, why="storms")
     before = rows_of_ledger(gated)
-    assert judge(gated, run_date=after(2)) == third
+    assert train_and_gate(gated, run_date=after(2)) == third
     assert promote(MODEL, after(3), gated, version=3).rows == 0
     assert rows_of_ledger(gated) == before
     assert Registry(gated).aliased(NAME) == 1
-    assert judge(gated, run_date=after(6)).champion == 1
+    assert train_and_gate(gated, run_date=after(6)).champion == 1
 
 
 def test_what_a_person_decided_for_a_day_stays_whether_the_training_came_before_or_after(gated: Settings) -> None:
     """So that a replay, for which the rows of people are restored first, ends as the nights did."""
     promote(MODEL, after(1), gated, version=1)
-    judge(gated, run_date=after(1))
+    train_and_gate(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
     by_hand(gated, after(3), 1, why="storms")
-    third = judge(gated, run_date=after(2))
+    third = train_and_gate(gated, run_date=after(2))
     assert (third.champion, third.passed) == (2, True), third.why_not  # the one that its night had
     before = rows_of_ledger(gated)
     for told in (False, True):
         held = promote(MODEL, after(3), gated, version=3, displace_newer=told)
         assert held.held_back == f"Ada made version 1 champion from {after(3).start} on, by hand"
     assert rows_of_ledger(gated) == before
-    assert judge(gated, run_date=after(3)).champion == 1
+    assert train_and_gate(gated, run_date=after(3)).champion == 1
 
 
 def test_what_people_decided_is_restored_into_an_empty_ledger(gated: Settings, tmp_path: Path) -> None:
     promote(MODEL, after(1), gated, version=1)
-    judge(gated, run_date=after(1))
+    train_and_gate(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
     by_hand(gated, after(4), 1, why="storms")
     rows = postgres.promotions.read_manual_promotions(gated, NAME)
@@ -320,17 +320,17 @@ def test_what_people_decided_is_restored_into_an_empty_ledger(gated: Settings, t
 
 
 def test_rules_that_came_and_went_leave_the_decision_by_those_of_now(gated: Settings) -> None:
-    assert not judge(gated, TOO_STRICT).passed
+    assert not train_and_gate(gated, TOO_STRICT).passed
     assert promote(MODEL, after(1), gated, version=1).rows == 1
 
 
 def test_a_former_champion_comes_back_by_hand_whatever_the_rules_are_now(gated: Settings) -> None:
     promote(MODEL, after(1), gated, version=1)
-    judge(gated, run_date=after(1))
+    train_and_gate(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
     back = promote(TOO_STRICT, after(3), gated, version=1, by="Ada", why="version 2 was wrong about storms")
     assert (back.rows, back.forced) == (1, False)
-    with pytest.raises(ActionRequiredError, match="judged by other rules"):
+    with pytest.raises(ActionRequiredError, match="by other rules than"):
         promote(TOO_STRICT, after(4), gated, version=2, displace_newer=True)
 
 
@@ -338,7 +338,7 @@ def test_a_promotion_of_before_the_gate_stays_valid(gated: Settings) -> None:
     """Its row says neither the run day of its training nor a decision."""
     small.promoted(gated, NAME, 1, after(1).start, by="Ada", why="first")
     assert postgres.promotions.read_champions(gated, NAME, after(1)) == {after(1).start: 1}
-    decision = judge(gated, run_date=after(1))
+    decision = train_and_gate(gated, run_date=after(1))
     assert (decision.champion, decision.passed) == (1, True)
     assert promote(MODEL, after(2), gated, version=2).rows == 1
 
@@ -377,7 +377,7 @@ def test_a_promotion_waits_for_a_publication_under_way(gated: Settings) -> None:
 
 
 def test_forced_by_hand_it_says_so(trained: Settings) -> None:
-    judge(trained, TOO_STRICT)
+    train_and_gate(trained, TOO_STRICT)
     promotion = by_hand(trained, after(1), 1, force=True, why="the rule is wrong, see ticket 7")
     assert promotion.forced
     with postgres.connection.engine(trained).connect() as connection:
@@ -442,7 +442,7 @@ def test_without_a_champion_there_is_no_alias(gated: Settings) -> None:
 def test_a_published_day_is_not_rewritten(gated: Settings) -> None:
     promote(MODEL, after(2), gated, version=1, by="Ada", why="first")
     publish(gated, after(4).start, 1)
-    judge(gated, run_date=after(1))
+    train_and_gate(gated, run_date=after(1))
     for days in (3, 4):
         with pytest.raises(ActionRequiredError, match=r"2013-03-26, the newest day published.*rewrite the past"):
             promote(MODEL, after(days), gated, version=2, by="Ada", why="better")

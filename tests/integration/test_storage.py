@@ -147,11 +147,11 @@ def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str
     trained = train(own)
     assert train(own) == trained  # taken up
     registry = Registry(own)
-    version = trained.model_version or 0
-    assert registry.load_version("late_arrival", version).problem_type == "binary"
-    files = registry.files("late_arrival", version)
+    version = registry.get_version("late_arrival", trained.model_version or 0)
+    assert registry.load(version).problem_type == "binary"
+    files = registry.files(version)
     assert files.megabytes > 0
-    assert files == registry.files("late_arrival", version)
+    assert files == registry.files(version)
     kept = storage.filesystem(own, own.artifacts)[0].find(own.artifacts)
     assert any(path.endswith("model.pkl") for path in kept)
     assert dict(os.environ) == before  # what MLflow was given is taken back

@@ -1,4 +1,4 @@
-"""What training, gate and promotion start from in tests: a month of features and outcomes, small and quick to fit.
+"""What tests of training, gate and promotion start from: a month of features and outcomes, small and quick to fit.
 
 Written directly as the steps before leave it; `conftest.py` has the fixtures.
 """
@@ -32,12 +32,12 @@ from include.training.config import Candidate
 
 PROJECT = load_project("flights")
 DAYS = Interval(start=date(2013, 3, 1), end=date(2013, 3, 28))
-DAY = date(2013, 3, 22)  # the run day: outcomes to the 21st are known
+DAY = date(2013, 3, 22)  # the run date: outcomes up to the 21st are known
 RUN = Interval.of(DAY)
 WHOLE = Scope(Interval(start=date(2013, 1, 1), end=date(2013, 12, 31)))
 FLIGHTS = 120  # a day
 GATE = load_model("late_arrival").gate.model_copy(
-    update={  # what 600 made-up rows can show
+    update={  # limits that 600 made-up rows can meet
         "min_rows": 400,
         "quality": (Threshold(metric="roc_auc", at_least=0.7),),
         "calibration_gap": 0.15,
@@ -68,7 +68,7 @@ _numbers = itertools.count()
 
 
 def flights() -> pl.DataFrame:
-    """Key, features and delay of each flight of DAYS, with holes as the real ones have."""
+    """Return key, features and delay of each flight of DAYS, with missing values as in the real data."""
     rng = np.random.default_rng(5)
     n = FLIGHTS * len(DAYS.days)
     days = [day for day in DAYS.days for _ in range(FLIGHTS)]
@@ -94,7 +94,7 @@ def flights() -> pl.DataFrame:
 
 
 def write_all(settings: Settings) -> None:
-    """Deliveries, clean actuals and features of DAYS, as their nights made them."""
+    """Write deliveries, clean actuals and features of DAYS, as their own runs make them."""
     tables, rows = Tables(settings), flights()
     moments = pl.DataFrame({"day": DAYS.days, "as_of": [PROJECT.cutoff_at(day) for day in DAYS.days]})
     features = rows.drop("arr_delay_minutes").join(moments, on="day").with_columns(data_view=pl.lit("point_in_time"))
@@ -126,7 +126,11 @@ def listing(feed: str, day: date, *, minutes_before_cutoff: int, of: date, name:
 
 
 def correct(settings: Settings, day: date, *, minutes_before_cutoff: int) -> None:
-    """A second delivery of a day's actuals: all late; known that long before the cutoff of DAY."""
+    """Write a second delivery of a day's actuals, in which all flights are late.
+
+    Args:
+        minutes_before_cutoff: how long before the cutoff of DAY it is available.
+    """
     tables = Tables(settings)
     delivery = listing("actuals", day, minutes_before_cutoff=minutes_before_cutoff, of=DAY, name="again")
     scope = Scope.of_deliveries([day], [delivery["delivery_id"]])
@@ -143,9 +147,9 @@ def change(settings: Settings, table: str, days: Interval, *changes: pl.Expr) ->
 
 @contextmanager
 def cloned(postgres_url: sa.URL, template: str) -> Iterator[SecretStr]:
-    """The URL of a copy of a database."""
+    """Yield the URL of a copy of a database."""
     name = f"mlflow_{next(_numbers)}_of_models"
-    # MLflow keeps connections open, and what is connected to cannot be copied
+    # MLflow keeps connections open, and PostgreSQL does not copy a database that has any.
     administer(postgres_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'")
     administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield in_database(postgres_url, name)
@@ -177,8 +181,8 @@ def train(settings: Settings, model: Model = MODEL, run_date: Interval = RUN) ->
     return evaluate(model, run_date, settings, fitted=fit_all(settings, model, run_date))
 
 
-def judge(settings: Settings, model: Model = MODEL, run_date: Interval = RUN) -> GateDecision:
-    """Train, and hold the version against the gate."""
+def train_and_gate(settings: Settings, model: Model = MODEL, run_date: Interval = RUN) -> GateDecision:
+    """Train, and run the gate on the version."""
     fitted = fit_all(settings, model, run_date)
     return gate(model, run_date, settings, evaluated=evaluate(model, run_date, settings, fitted=fitted), fitted=fitted)
 

@@ -1,4 +1,4 @@
-"""MLflow as the product uses it: a fit and a version are found again and never doubled. On sqlite, without a server."""
+"""MLflow as the product uses it: a fit and a version are found again and exist once. On SQLite, without a server."""
 
 import os
 import shutil
@@ -16,13 +16,15 @@ from mlflow.data.dataset_source_registry import get_dataset_source_from_json
 from mlflow.models import Model as LoggedFiles
 from mlflow.types import DataType
 from sklearn.dummy import DummyClassifier
+from threadpoolctl import threadpool_info
 
 from include.config.loading import load_model
 from include.config.model import Model
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.settings import Settings
-from include.io.registry import EVALUATED, DeltaPart, Fit, FitRun, Input, Registry
+from include.io.registry import EVALUATED, DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry
+from include.io.registry import versions as registry_versions
 from include.io.tables import Scope, Tables
 from include.training.config import Candidate
 
@@ -73,7 +75,7 @@ def make_fit(digest: str = "d1", **changed: Any) -> Fit:
         "estimator": DummyClassifier(strategy="prior").fit(X, [0.0, 1.0]),
         "tags": {"project": "flights", "model": "late_arrival", "day": date(2026, 3, 1), "seed": 7},
         "metrics": {"log_loss": 0.5, "rows": 12.0},
-        "inputs": [Input("features_flights", DeltaPart("/tables/features_flights", 0, "day >= '2026-01-01'"), 12)],
+        "inputs": [FitInput("features_flights", DeltaPart("/tables/features_flights", 0, "day >= '2026-01-01'"), 12)],
         "started_at": NOW,
     }
     return Fit(**{**fit, **changed})
@@ -109,21 +111,22 @@ def test_inputs_are_logged_with_path_version_and_predicate(registry: Registry, c
 
 
 def test_in_unity_catalog_a_model_has_three_names(registry: Registry, client: MlflowClient) -> None:
-    registry.catalog = "main.nightly"
+    registry.connection.catalog = "main.nightly"
     fit = registry.log_fit(make_fit())
     version = registry.register(MODEL, fit, {})
     registry.point(version.model, version.version)
     assert version.model == "late_arrival"
     assert [found.name for found in client.search_model_versions()] == ["main.nightly.late_arrival"]
     assert registry.aliased("late_arrival") == registry.get_version("late_arrival", 1).version == 1
-    assert registry.load_version("late_arrival", 1).numeric == MODEL.numeric
+    assert registry.load(version).numeric == MODEL.numeric
+    assert registry.files(version).megabytes > 0
     with pytest.raises(ActionRequiredError, match="late_arrival has no version 2"):
-        registry.files("late_arrival", 2)
+        registry.get_version("late_arrival", 2)
 
 
 def test_another_version_of_a_table_is_another_dataset(registry: Registry, client: MlflowClient) -> None:
     """MLflow keeps one dataset a name and digest, with the source it saw first."""
-    later = [Input("features_flights", DeltaPart("/tables/features_flights", 1, "day >= '2026-01-01'"), 12)]
+    later = [FitInput("features_flights", DeltaPart("/tables/features_flights", 1, "day >= '2026-01-01'"), 12)]
     found = []
     for fit in (registry.log_fit(make_fit("d1")), registry.log_fit(make_fit("d2", inputs=later))):
         (entry,) = client.get_run(fit.run_id).inputs.dataset_inputs
@@ -143,12 +146,11 @@ def test_delta_part_loads_its_rows(settings: Settings) -> None:
 
 def test_a_logged_model_is_loaded_as_it_was(registry: Registry) -> None:
     fit = registry.log_fit(make_fit())
-    loaded = registry.load_fit(fit)
+    loaded = registry.load(fit)
     assert (loaded.numeric, loaded.categorical) == (("hour", "gust"), ("carrier",))
     assert (loaded.problem_type, loaded.decision_threshold) == ("binary", 0.35)
     assert loaded.estimator.predict_proba(pd.DataFrame({"hour": [1.0]}))[0, 1] == 0.5
-    version = registry.register(MODEL, fit, {})
-    assert registry.load_version("late_arrival", version.version).numeric == loaded.numeric
+    assert registry.load(registry.register(MODEL, fit, {})).numeric == loaded.numeric
 
 
 def test_files_of_a_logged_model(registry: Registry, client: MlflowClient) -> None:
@@ -163,7 +165,7 @@ def test_files_of_a_logged_model(registry: Registry, client: MlflowClient) -> No
         "carrier": DataType.string,
     }
     before = sorted(folder.iterdir())
-    registry.load_version("late_arrival", registry.register(MODEL, registry.get_fit(_run_of(client)), {}).version)
+    registry.load(registry.register(MODEL, registry.get_fit(_run_of(client)), {}))
     assert sorted(folder.iterdir()) == before, "loading must not write beside the artifacts"
 
 
@@ -179,8 +181,7 @@ def test_only_the_settings_say_where_mlflow_is(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1/elsewhere")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:1/elsewhere")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "elsewhere")
-    version = registry.register(MODEL, registry.log_fit(make_fit()), {})
-    registry.load_version("late_arrival", version.version)
+    registry.load(registry.register(MODEL, registry.log_fit(make_fit()), {}))
     assert versions(client) == [1]
     assert os.environ["MLFLOW_TRACKING_URI"] == os.environ["MLFLOW_REGISTRY_URI"] == "http://127.0.0.1:1/elsewhere"
 
@@ -212,7 +213,7 @@ def test_of_two_fits_at_once_the_first_finished_is_the_fit(registry: Registry) -
     assert second.run_id == first.run_id
 
 
-def test_an_unfinished_run_is_no_fit_and_is_tidied_up(
+def test_an_unfinished_run_is_no_fit_and_is_marked_as_killed(
     registry: Registry, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: Any, **__: Any) -> None:
@@ -231,7 +232,7 @@ def test_an_unfinished_run_is_no_fit_and_is_tidied_up(
     assert client.get_run(left).info.status == "KILLED"
 
 
-def test_an_unknown_run_is_said_in_words(registry: Registry) -> None:
+def test_an_unknown_run_is_named(registry: Registry) -> None:
     with pytest.raises(ActionRequiredError, match="no run 0123"):
         registry.get_fit("0123")
 
@@ -257,13 +258,13 @@ def test_another_digest_is_another_version(registry: Registry, client: MlflowCli
 
 
 def bare(client: MlflowClient, fit: FitRun) -> None:
-    """What a step that was killed between creating a version and looking again leaves behind."""
+    """Create the version that a step leaves behind when it is killed before it looks again."""
     client.create_model_version(
         "late_arrival", source=client.get_logged_model(fit.model_id).artifact_location, run_id=fit.run_id
     )
 
 
-def test_a_version_left_untagged_by_a_killed_step_is_taken_up(registry: Registry, client: MlflowClient) -> None:
+def test_a_version_left_untagged_by_a_killed_step_is_used(registry: Registry, client: MlflowClient) -> None:
     fit = registry.log_fit(make_fit())
     client.create_registered_model("late_arrival")
     bare(client, fit)
@@ -274,16 +275,16 @@ def test_a_version_left_untagged_by_a_killed_step_is_taken_up(registry: Registry
 
 
 def race(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
-    """`meanwhile` happens after the first look for a version, which found none."""
-    look = Registry._versions_of
+    """Call `meanwhile` after the first look for a version, which finds none."""
+    look = registry_versions._versions_of
 
-    def looked(self: Registry, *arguments: Any) -> Any:
-        monkeypatch.setattr(Registry, "_versions_of", look)
-        found = look(self, *arguments)
+    def looked(*arguments: Any) -> Any:
+        monkeypatch.setattr(registry_versions, "_versions_of", look)
+        found = look(*arguments)
         meanwhile()
         return found
 
-    monkeypatch.setattr(Registry, "_versions_of", looked)
+    monkeypatch.setattr(registry_versions, "_versions_of", looked)
 
 
 def test_of_two_versions_at_once_the_younger_is_deleted(
@@ -326,12 +327,12 @@ def test_a_number_is_never_used_again(registry: Registry, client: MlflowClient) 
     assert registry.register(MODEL, fit, {}).version == 2
 
 
-def test_an_unknown_version_is_said_in_words(registry: Registry) -> None:
+def test_an_unknown_version_is_named_with_the_newest_ones(registry: Registry) -> None:
     with pytest.raises(ActionRequiredError, match=r"no version 7.*run evaluate first"):
         registry.get_version("late_arrival", 7)
     registry.register(MODEL, registry.log_fit(make_fit()), {})
     with pytest.raises(ActionRequiredError, match=r"no version 7.*the newest are 1"):
-        registry.load_version("late_arrival", 7)
+        registry.get_version("late_arrival", 7)
 
 
 def test_the_alias_moves(registry: Registry) -> None:
@@ -361,7 +362,7 @@ def test_another_may_create_the_experiment_first(
     assert client.get_run(run.run_id).info.experiment_id == created[0]
 
 
-def test_a_deleted_experiment_is_said_in_words(registry: Registry, client: MlflowClient) -> None:
+def test_a_deleted_experiment_is_named_with_what_restores_it(registry: Registry, client: MlflowClient) -> None:
     registry.log_fit(make_fit())
     experiment = client.get_experiment_by_name("flights/late_arrival")
     assert experiment is not None
@@ -372,5 +373,29 @@ def test_a_deleted_experiment_is_said_in_words(registry: Registry, client: Mlflo
 
 def test_a_regression_has_no_class(registry: Registry) -> None:
     model: Model = MODEL.model_copy(update={"problem_type": "regression"})
-    loaded = registry.load_fit(registry.log_fit(make_fit(model=model)))
+    loaded = registry.load(registry.log_fit(make_fit(model=model)))
     assert loaded.problem_type == "regression"
+
+
+def test_a_model_predicts_after_loading_as_it_did_before(registry: Registry) -> None:
+    """The fitted estimator and the logged one give equal bits, whatever other columns the rows have."""
+    rows = pl.DataFrame({"carrier": ["UA", None], "other": ["x", "y"], "gust": [None, 3.0], "hour": [1, 2]})
+    fit = make_fit()
+    fitted, loaded = LoadedModel.of(MODEL, fit.estimator), registry.load(registry.log_fit(fit))
+    assert loaded.inputs == fitted.inputs == ("hour", "gust", "carrier")
+    scores = loaded.predict(rows)
+    assert scores.dtype == np.float64
+    assert scores.tolist() == fitted.predict(rows).tolist() == [0.5, 0.5]
+
+
+def test_a_model_predicts_on_one_thread() -> None:
+    """With more threads, linear algebra adds in another order, and the last bits differ from run to run."""
+    threads = []
+
+    class Estimator:
+        def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+            threads.extend(pool["num_threads"] for pool in threadpool_info())
+            return np.zeros((len(X), 2))
+
+    LoadedModel.of(MODEL, Estimator()).predict(pl.DataFrame({"hour": [1.0], "gust": [2.0], "carrier": ["UA"]}))
+    assert set(threads) == {1}

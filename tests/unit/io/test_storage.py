@@ -65,7 +65,7 @@ def test_the_environment_is_as_it_was_after_mlflow(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of somebody else")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     before = dict(os.environ)
-    with Registry(settings_with({**OPTIONS, "AWS_SESSION_TOKEN": "ours"}))._reached():
+    with Registry(settings_with({**OPTIONS, "AWS_SESSION_TOKEN": "ours"})).connection.reached():
         assert os.environ["AWS_SESSION_TOKEN"] == "ours"
         assert os.environ["AWS_ACCESS_KEY_ID"] == "key"
     assert dict(os.environ) == before

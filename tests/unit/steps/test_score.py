@@ -1,4 +1,4 @@
-"""score on tiny tables, with models that need no MLflow: counts reconciled, nothing wrong written."""
+"""score on tiny tables, with models that need no MLflow: counts agree, and nothing wrong is written."""
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
@@ -16,7 +16,7 @@ from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.records import Scored, ScoredDay, StepResult
 from include.core.settings import Settings
-from include.io.registry import Loaded
+from include.io.registry import LoadedModel, Version
 from include.io.tables import Scope, Tables
 from include.steps import score as step
 from include.steps.score import score
@@ -29,7 +29,7 @@ ROWS = {day: n + 2 for n, day in enumerate(DAYS.days)}
 
 
 class Estimator:
-    """P(1) is hour / 24 + `plus`; in several rows at once it knows how many it was given."""
+    """P(1) is hour / 24 + `plus`. It keeps the frames that it was asked about."""
 
     def __init__(self, plus: float = 0.0) -> None:
         self.plus, self.asked = plus, []
@@ -44,24 +44,27 @@ class Estimator:
 
 
 class Versions:
-    """Stands for the registry: version -> what it loads."""
+    """A registry of a few versions: version -> the model that it loads."""
 
-    def __init__(self, loaded: Mapping[int, Loaded]) -> None:
+    def __init__(self, loaded: Mapping[int, LoadedModel]) -> None:
         self.loaded, self.loads = loaded, []
 
     def __call__(self, settings: Settings) -> "Versions":
         return self
 
-    def load_version(self, model: str, version: int) -> Loaded:
-        self.loads.append(version)
+    def get_version(self, model: str, version: int) -> Version:
         if version not in self.loaded:
             raise ActionRequiredError(f"{model} has no version {version}")
-        return self.loaded[version]
+        return Version(model=model, version=version, run_id="of a test", tags={})
+
+    def load(self, source: Version) -> LoadedModel:
+        self.loads.append(source.version)
+        return self.loaded[source.version]
 
 
-def loaded(estimator: Any = None, **changed: Any) -> Loaded:
+def loaded(estimator: Any = None, **changed: Any) -> LoadedModel:
     about = {"numeric": ("hour",), "categorical": ("carrier",), "problem_type": "binary", "decision_threshold": 0.5}
-    return Loaded(**{"estimator": estimator or Estimator(), **about, **changed})
+    return LoadedModel(**{"estimator": estimator or Estimator(), **about, **changed})
 
 
 @pytest.fixture
@@ -96,7 +99,7 @@ def features(rows: Mapping[date, int] = ROWS) -> pl.DataFrame:
 
 @pytest.fixture
 def tables(settings: Settings, registry: Versions) -> Tables:
-    """Features of DAYS, and of one day that has other rows with the latest data_view."""
+    """Features of DAYS; one day has other rows in the data view `latest`."""
     tables = Tables(settings)
     write(tables, pl.concat([features(), features({FIRST: 9}).with_columns(data_view=pl.lit("latest"))]))
     return tables
@@ -108,7 +111,7 @@ def write(tables: Tables, rows: pl.DataFrame) -> None:
 
 
 def write_deliveries(tables: Tables, entities: Mapping[date, int]) -> None:
-    """What each night needs, its schedule with that many rows."""
+    """Write the deliveries that each run date needs; the schedule has that many rows."""
 
     def delivery(feed: str, day: date, rows: int, at: datetime) -> dict[str, Any]:
         return {
@@ -163,8 +166,8 @@ def test_a_score_at_the_threshold_is_a_one(settings: Settings, tables: Tables) -
 
 
 def test_a_regression_predicts_its_score(settings: Settings, tables: Tables, registry: Versions) -> None:
-    model = MODEL.model_copy(update={"problem_type": "regression"})
-    score(model, DAYS, settings, versions={FIRST: 1})
+    registry.loaded = {1: loaded(problem_type="regression")}
+    score(MODEL, DAYS, settings, versions={FIRST: 1})
     assert stored(tables).select("score", "prediction").rows() == [(0.0, 0.0), (120.0, 120.0)]
 
 
@@ -209,14 +212,14 @@ def test_another_version_and_other_days_stay(settings: Settings, tables: Tables)
     middle = Interval.of(DAYS.days[1])
     score(MODEL, middle, settings, versions={middle.start: 2})
     assert stored(tables).filter(pl.col("model_version") == 1).equals(before)
-    # version 2 on the outer days alone leaves what it had in between
+    # version 2 is scored on the outer days only; its rows in between stay
     outer = score(MODEL, DAYS, settings, versions={DAYS.days[0]: 2, DAYS.days[2]: 2})
     assert [d.day for d in outer.days] == [DAYS.days[0], DAYS.days[2]]
     assert sorted(stored(tables).filter(pl.col("model_version") == 2)["day"].unique()) == DAYS.days[:3]
 
 
 def test_a_day_is_scored_by_itself(settings: Settings, tables: Tables, registry: Versions) -> None:
-    """Linear algebra on more rows at once differs in the last bits: a range must give the same batch as a night."""
+    """Linear algebra on more rows at once differs in the last bits: a range must give the same scores as a day alone."""
     estimator = Estimator()
     registry.loaded = {1: loaded(estimator)}
     score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
@@ -251,7 +254,7 @@ def test_a_day_without_entities_is_an_empty_batch(settings: Settings, tables: Ta
     assert alone.days == (ScoredDay(day=empty, model_version=1, rows=0),)
 
 
-def test_a_day_whose_night_is_not_landed_is_refused(settings: Settings, tables: Tables) -> None:
+def test_a_day_without_its_deliveries_is_refused(settings: Settings, tables: Tables) -> None:
     write_deliveries(tables, ROWS)
     later = DAYS.end + timedelta(days=1)
     with pytest.raises(DataError, match=f"{later} has no accepted delivery"):
@@ -259,7 +262,7 @@ def test_a_day_whose_night_is_not_landed_is_refused(settings: Settings, tables: 
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_a_score_that_is_no_number_is_refused(
+def test_a_score_that_is_not_finite_is_refused(
     settings: Settings, tables: Tables, registry: Versions, wrong: float
 ) -> None:
     registry.loaded = {1: loaded(Estimator(plus=wrong))}

@@ -1,0 +1,111 @@
+"""MLflow: the runs of fits with everything they came from, and the versions of models.
+
+Only this package imports MLflow. It holds how a fit and a version are found again, so that a step that was killed and
+started again, or two steps at once, end with one version. What is fitted, measured and promoted is decided in
+`include/steps`. The URIs of `Settings` alone decide which MLflow is used, whatever the environment says, and only what
+a step hands over is logged (no autolog).
+
+- `client`: the connection to MLflow: URIs, environment variables, the lock around them, downloads.
+- `datasets`: the tables that a fit read, as MLflow inputs.
+- `runs`: the fits.
+- `versions`: the versions of registered models, their aliases, files and gate decisions.
+- `models`: a model loaded from a fit or a version, ready to predict.
+
+**Once, without a lock.** A step on Databricks reaches tables and MLflow and nothing else, so there is no lock to take.
+
+- A *run* may exist twice, and that does no harm. It is written completely and marked FINISHED last; the fit of a digest
+  is the run that finished first. All readers of a digest agree on that run as soon as one exists. The next step that
+  finishes marks the runs of killed steps as KILLED.
+- A *version* must not exist twice. Version numbers grow, are never reused, and a version is visible as soon as it has
+  its number. So `register` looks for a version of the digest, creates one, and looks again. The lowest number stays;
+  every step that sees a higher one of the same digest deletes it. Only then does it tag the version as evaluated, and
+  `promote` refuses versions without that tag: a version that may still be deleted never becomes champion. (Unity
+  Catalog shows a version before it is READY, so two steps at once may both keep theirs. Later steps then find the one
+  that was tagged first, and a tagged version is never deleted.)
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads both when it is imported
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+from include.config.model import Model
+from include.core.records import GateDecision
+from include.core.settings import Settings
+from include.io.registry import models, runs, versions
+from include.io.registry.client import MlflowConnection
+from include.io.registry.datasets import DeltaPart, FitInput
+from include.io.registry.models import LoadedModel
+from include.io.registry.runs import Fit, FitRun
+from include.io.registry.versions import CHAMPION, EVALUATED, Version, VersionFiles
+
+__all__ = [
+    "CHAMPION",
+    "EVALUATED",
+    "DeltaPart",
+    "Fit",
+    "FitInput",
+    "FitRun",
+    "LoadedModel",
+    "Registry",
+    "Version",
+    "VersionFiles",
+]
+
+
+class Registry:
+    """MLflow's tracking and registry at the URIs of the settings.
+
+    Versions and fits are looked up once, by `get_version` and `get_fit`, and the record found is passed on.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.connection = MlflowConnection(settings)
+
+    def prepare(self) -> None:
+        """Create MLflow's tables in an empty database; two clients at once would both try to create them."""
+        self.connection.prepare()
+
+    def find_fit(self, model: Model, digest: str) -> FitRun | None:
+        """Return the run of this digest that finished first, None when none has finished."""
+        return runs.find_fit(self.connection, model, digest)
+
+    def get_fit(self, run_id: str) -> FitRun:
+        """Return a finished fit by the id of its run; raise `ActionRequiredError` when there is none."""
+        return runs.get_fit(self.connection, run_id)
+
+    def log_fit(self, fit: Fit) -> FitRun:
+        """Log a fit and return the fit of its digest: this one, unless another run finished first."""
+        return runs.log_fit(self.connection, fit)
+
+    def register(self, model: Model, fit: FitRun, tags: Mapping[str, Any]) -> Version:
+        """Return the version of a fit's logged model, tagged as evaluated; create it when there is none."""
+        return versions.register(self.connection, model, fit, tags)
+
+    def get_version(self, model: str, version: int) -> Version:
+        """Return a version; raise `ActionRequiredError`, naming the newest ones, when there is no such version."""
+        return versions.get_version(self.connection, model, version)
+
+    def load(self, source: FitRun | Version) -> LoadedModel:
+        """Load the model that a fit logged, or a version of a registered model."""
+        if isinstance(source, FitRun):
+            return models.load(self.connection, f"models:/{source.model_id}")
+        return models.load(self.connection, versions.uri(self.connection, source))
+
+    def files(self, version: Version) -> VersionFiles:
+        """Return digest and size of the files of a version as the registry holds them now."""
+        return versions.files(self.connection, version)
+
+    def aliased(self, model: str, alias: str = CHAMPION) -> int | None:
+        """Return the version that an alias points to, None when it points to none."""
+        return versions.aliased(self.connection, model, alias)
+
+    def point(self, model: str, version: int, alias: str = CHAMPION) -> None:
+        """Make an alias point to a version."""
+        versions.point(self.connection, model, version, alias)
+
+    def record_gate(self, version: Version, decision: GateDecision) -> None:
+        """Record a decision as tags of the version and its run, and the checks as a table of the run."""
+        versions.record_gate(self.connection, version, decision)

@@ -1,0 +1,190 @@
+"""The runs of fits: written completely, found again by digest. What a fit is made of is decided in `include/steps`."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import mlflow.sklearn
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+
+from include.config.model import Model
+from include.core.errors import ActionRequiredError
+from include.core.names import experiment
+from include.core.settings import utc_now
+from include.io.registry.client import MlflowConnection, strings
+from include.io.registry.datasets import FitInput, mlflow_input
+from include.training.config import Candidate
+
+log = logging.getLogger(__name__)
+
+# MLflow warns at each save that pickles can run code. These are our own, and skops does not take every estimator.
+logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
+
+REQUIREMENTS = ("cloudpickle", "numpy", "pandas", "scikit-learn", "scipy")
+"""What a logged model needs to be loaded, at the locked versions. MLflow would take 20 s to infer it."""
+
+WORKSPACE_FOLDER = "/Shared/nightly-ml"
+DIGEST = "fit_digest"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Everything that is logged of a fit."""
+
+    model: Model
+    candidate: Candidate
+    digest: str
+    estimator: Any
+    tags: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    inputs: Sequence[FitInput]
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class FitRun:
+    """A finished run: what was logged of a fit."""
+
+    run_id: str
+    model_id: str
+    digest: str
+    tags: Mapping[str, str]
+
+
+def find_fit(connection: MlflowConnection, model: Model, digest: str) -> FitRun | None:
+    """Return the run of this digest that finished first, None when none has finished."""
+    with connection.reached() as client:
+        return _first_finished(client, _experiment_id(connection, client, model), digest)
+
+
+def get_fit(connection: MlflowConnection, run_id: str) -> FitRun:
+    """Return a finished fit by the id of its run.
+
+    Raises:
+        ActionRequiredError: when there is no such run, or it is not a finished fit.
+    """
+    with connection.reached() as client:
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise ActionRequiredError(f"MLflow has no run {run_id}; run fit again") from error
+        if run.info.status != "FINISHED" or not run.outputs or not run.outputs.model_outputs:
+            raise ActionRequiredError(f"MLflow run {run_id} is {run.info.status}, not a finished fit; run fit again")
+        return _fit_run(run)
+
+
+def log_fit(connection: MlflowConnection, fit: Fit) -> FitRun:
+    """Log a fit and return the fit of its digest: this one, unless another run finished first."""
+    with connection.reached() as client:
+        experiment_id = _experiment_id(connection, client, fit.model)
+        run_id = client.create_run(
+            experiment_id,
+            start_time=_milliseconds(fit.started_at),
+            run_name=fit.candidate.name,
+            tags={DIGEST: fit.digest, **strings(fit.tags)},
+        ).info.run_id
+        params = strings(fit.candidate.params)
+        client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
+        client.log_inputs(run_id, [mlflow_input(item) for item in fit.inputs])
+        model_id = _log_model(client, fit, experiment_id, run_id, params)
+        # The metrics follow the model: log_model would log the metrics of the run a second time.
+        now = _milliseconds(utc_now())
+        metrics = [Metric(name, value, now, 0, model_id=model_id) for name, value in fit.metrics.items()]
+        client.log_batch(run_id, metrics=metrics)
+        client.set_terminated(run_id)  # last: FINISHED means that the run is complete
+        winner = _first_finished(client, experiment_id, fit.digest)
+        assert winner is not None
+        _mark_killed(client, experiment_id, fit.digest)
+        return winner
+
+
+def _log_model(client: MlflowClient, fit: Fit, experiment_id: str, run_id: str, params: Mapping[str, str]) -> str:
+    """Log the estimator with its signature and requirements; return the id of the logged model."""
+    logged = client.create_logged_model(
+        experiment_id,
+        name=fit.candidate.name,
+        source_run_id=run_id,
+        tags={DIGEST: fit.digest},
+        params=dict(params),
+        model_type=fit.model.problem_type,
+    )
+    mlflow.sklearn.log_model(
+        fit.estimator,
+        name=fit.candidate.name,
+        model_id=logged.model_id,
+        run_id=run_id,
+        signature=_signature(fit.model),
+        pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
+        serialization_format="cloudpickle",  # MLflow's default on Databricks is another one than here
+        pyfunc_predict_fn="predict_proba" if fit.model.problem_type == "binary" else "predict",
+        metadata={"problem_type": fit.model.problem_type, "decision_threshold": fit.model.decision_threshold},
+    )
+    return str(logged.model_id)
+
+
+def _first_finished(client: MlflowClient, experiment_id: str, digest: str) -> FitRun | None:
+    found = client.search_runs(
+        [experiment_id],
+        filter_string=f"tags.{DIGEST} = '{digest}' and attributes.status = 'FINISHED'",
+        max_results=100,
+    )
+    runs = sorted(found, key=lambda run: (run.info.end_time, run.info.run_id))
+    return _fit_run(runs[0]) if runs else None
+
+
+def _mark_killed(client: MlflowClient, experiment_id: str, digest: str) -> None:
+    """Mark the unfinished runs of a digest that has its fit. A run that is still alive marks itself FINISHED later."""
+    unfinished = f"tags.{DIGEST} = '{digest}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment_id], filter_string=unfinished):
+        log.info("MLflow run %s of the same fit was left unfinished; marked as KILLED", run.info.run_id)
+        client.set_terminated(run.info.run_id, status="KILLED")
+
+
+def _experiment_id(connection: MlflowConnection, client: MlflowClient, model: Model) -> str:
+    name = experiment(model.project, model.name)
+    location: str | None = f"{connection.artifacts}/{model.project}/{model.name}"
+    if connection.on_databricks:
+        name, location = f"{WORKSPACE_FOLDER}/{name}", None  # a folder of the workspace, which brings its storage
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another process created it first
+            assert found is not None
+    if found.lifecycle_stage == "deleted":
+        raise ActionRequiredError(
+            f"MLflow experiment {name} is deleted. Run: mlflow experiments restore -x {found.experiment_id}"
+        )
+    return str(found.experiment_id)
+
+
+def _fit_run(run: Any) -> FitRun:
+    return FitRun(
+        run_id=run.info.run_id,
+        model_id=run.outputs.model_outputs[-1].model_id,
+        digest=run.data.tags[DIGEST],
+        tags=run.data.tags,
+    )
+
+
+def _signature(model: Model) -> ModelSignature:
+    """Return the signature of a model. All numbers are doubles, since an integer column cannot hold a missing value."""
+    columns: list[Any] = [ColSpec(DataType.double, name) for name in model.numeric]
+    columns += [ColSpec(DataType.string, name) for name in model.categorical]
+    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)]))
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,205 @@
+"""The versions of registered models: made once, found again, with aliases. What is promoted is decided elsewhere."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from include.config.model import Model
+from include.core.errors import ActionRequiredError
+from include.core.records import GateDecision
+from include.io.registry.client import MlflowConnection, strings
+from include.io.registry.runs import DIGEST, FitRun
+
+log = logging.getLogger(__name__)
+
+EVALUATED = "evaluated_in_run"
+CHAMPION = "champion"
+MAX_TAG = 4000  # Databricks takes 4096 bytes
+ADDED_BY_DOWNLOAD = "registered_model_meta"  # MLflow writes this file beside those of a version
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model."""
+
+    model: str
+    version: int
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether `register` has finished with it; see "Once, without a lock" in the package's docstring."""
+        return EVALUATED in self.tags
+
+
+@dataclass(frozen=True)
+class VersionFiles:
+    """The files of a version: sha256 of their names and contents, by which a change is noticed, and their size."""
+
+    digest: str
+    megabytes: float
+
+
+def register(connection: MlflowConnection, model: Model, fit: FitRun, tags: Mapping[str, Any]) -> Version:
+    """Return the version of a fit's logged model, tagged as evaluated; create it when there is none."""
+    name = connection.registered_name(model.name)
+    with connection.reached() as client:
+        _ensure_registered(client, name, model)
+        if not _versions_of(client, name, fit):
+            client.create_model_version(
+                name,
+                source=f"models:/{fit.model_id}",
+                run_id=fit.run_id,
+                tags={DIGEST: fit.digest, **strings(tags)},
+                model_id=fit.model_id,
+            )
+        found = _versions_of(client, name, fit)
+        kept = min(found, key=lambda version: (not version.evaluated, version.version))
+        for version in found:
+            if version is not kept and not version.evaluated:
+                log.info("%s: deleted version %d, a duplicate of version %d", model.name, version.version, kept.version)
+                _delete(client, name, version)
+        if not kept.evaluated:
+            try:
+                client.set_model_version_tag(name, str(kept.version), EVALUATED, connection.run_id)
+            except MlflowException:  # when two processes set a new tag at once, MLflow fails the second
+                if not _version(client.get_model_version(name, str(kept.version))).evaluated:
+                    raise
+        return _version(client.get_model_version(name, str(kept.version)))
+
+
+def get_version(connection: MlflowConnection, model: str, version: int) -> Version:
+    """Return a version of a registered model.
+
+    Raises:
+        ActionRequiredError: when there is no such version; the message names the newest ones.
+    """
+    name = connection.registered_name(model)
+    with connection.reached() as client:
+        try:
+            return _version(client.get_model_version(name, str(version)))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            newest = sorted((int(v.version) for v in _versions(client, name)), reverse=True)[:5]
+            there = f"the newest are {', '.join(map(str, newest))}" if newest else "it has none yet, run evaluate first"
+            raise ActionRequiredError(f"{model} has no version {version} in the registry; {there}") from error
+
+
+def uri(connection: MlflowConnection, version: Version) -> str:
+    """Return the `models:/…` URI of a version."""
+    return f"models:/{connection.registered_name(version.model)}/{version.version}"
+
+
+def files(connection: MlflowConnection, version: Version) -> VersionFiles:
+    """Return digest and size of the files of a version as the registry holds them now."""
+    digest, size = sha256(), 0
+    with connection.downloaded(uri(connection, version)) as path:
+        for file in sorted(f for f in Path(path).rglob("*") if f.is_file() and f.name != ADDED_BY_DOWNLOAD):
+            content = file.read_bytes()
+            digest.update(f"{file.relative_to(path)} {len(content)}\n".encode() + content)
+            size += len(content)
+    return VersionFiles(digest=digest.hexdigest(), megabytes=size / 1e6)
+
+
+def aliased(connection: MlflowConnection, model: str, alias: str) -> int | None:
+    """Return the version that an alias points to, None when it points to none."""
+    with connection.reached() as client:
+        try:
+            return int(client.get_model_version_by_alias(connection.registered_name(model), alias).version)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
+
+
+def point(connection: MlflowConnection, model: str, version: int, alias: str) -> None:
+    """Make an alias point to a version."""
+    name = connection.registered_name(model)
+    with connection.reached() as client:
+        try:
+            client.set_registered_model_alias(name, alias, str(version))
+        except MlflowException:  # when two processes set a new alias at once, MLflow fails the second
+            if int(client.get_model_version_by_alias(name, alias).version) != version:
+                raise
+
+
+def record_gate(connection: MlflowConnection, version: Version, decision: GateDecision) -> None:
+    """Record a decision as tags of the version and its run, and the checks as a table of the run."""
+    name = connection.registered_name(version.model)
+    result = "passed" if decision.passed else f"rejected: {decision.why_not}"
+    tags = {"gate": result[:MAX_TAG], "gate_id": decision.gate_id, "gate_champion": str(decision.champion)}
+    columns = ("name", "subject", "passed", "measured", "threshold", "sentence")
+    table = {
+        "columns": list(columns),
+        "data": [[getattr(check, column) for column in columns] for check in decision.checks],
+    }
+    with connection.reached() as client:
+        for tag, value in tags.items():
+            client.set_model_version_tag(name, str(version.version), tag, value)
+            client.set_tag(version.run_id, tag, value)
+        client.log_dict(version.run_id, table, f"gate/{decision.gate_id}.json")
+
+
+def _ensure_registered(client: MlflowClient, name: str, model: Model) -> None:
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    else:
+        return
+    try:
+        client.create_registered_model(name, tags={"project": model.project}, description=model.title)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):  # another process was first
+            raise
+
+
+def _versions(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _versions_of(client: MlflowClient, name: str, fit: FitRun) -> list[Version]:
+    """Return the versions of a fit's digest, found by their runs: Unity Catalog cannot search versions by tag."""
+    experiment_id = client.get_run(fit.run_id).info.experiment_id
+    runs = client.search_runs([experiment_id], filter_string=f"tags.{DIGEST} = '{fit.digest}'")
+    of_digest = {run.info.run_id for run in runs}
+    found = []
+    for listed in _versions(client, name):
+        if listed.run_id in of_digest and listed.status == "READY":
+            try:
+                found.append(_version(client.get_model_version(name, listed.version)))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # deleted since it was listed
+                    raise
+    return found
+
+
+def _delete(client: MlflowClient, name: str, version: Version) -> None:
+    try:
+        client.delete_model_version(name, str(version.version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # another process deleted it
+            raise
+
+
+def _version(found: ModelVersion) -> Version:
+    # The model's own name: in Unity Catalog the registered name has catalog and schema in front.
+    return Version(
+        model=found.name.rpartition(".")[2], version=int(found.version), run_id=str(found.run_id), tags=dict(found.tags)
+    )

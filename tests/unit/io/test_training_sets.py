@@ -1,0 +1,85 @@
+"""The training set of a process: built once for all who ask for the same rows, and never a wrong one."""
+
+from datetime import date
+from typing import Any, cast
+
+import polars as pl
+import pytest
+
+from include.config.loading import load_model, load_project
+from include.core.errors import DataError
+from include.core.interval import Interval
+from include.io import training_sets
+from include.io.tables import Tables
+from include.io.training_sets import read_training_set
+
+PROJECT = load_project("flights")
+ASKED: dict[str, Any] = {
+    "project": PROJECT,
+    "model": load_model("late_arrival"),
+    "interval": Interval.of(date(2013, 3, 1)),
+    "versions": {"deliveries": 1, "features": 2, "outcome": 3},
+    "data_view": "point_in_time",
+}
+OTHERS: dict[str, Any] = {
+    "project": PROJECT.model_copy(update={"entity_fraction": 0.5}),
+    "model": ASKED["model"].model_copy(update={"train_days": 9}),
+    "interval": Interval.of(date(2013, 3, 2)),
+    "versions": {"deliveries": 1, "features": 2, "outcome": 4},
+    "data_view": "latest",
+    "tables": "elsewhere",
+}
+
+
+class EmptyTables:
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def scan(self, table: str, version: int) -> pl.LazyFrame:
+        return pl.LazyFrame()
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was built, in order; nothing is kept from another test."""
+    found: list[object] = []
+
+    def build(*_: Any, **__: Any) -> object:
+        found.append(object())
+        return found[-1]
+
+    monkeypatch.setattr(training_sets.training_set, "build_training_set", build)
+    monkeypatch.setattr(training_sets, "_NEWEST", [])
+    return found
+
+
+def read(tables: str = "here", **changed: Any) -> object:
+    return read_training_set(tables=cast(Tables, EmptyTables(tables)), **{**ASKED, **changed})
+
+
+def test_the_same_rows_are_built_once(built: list[object]) -> None:
+    again = {"project": load_project("flights"), "model": load_model("late_arrival")}
+    assert read() is read(**again)
+    assert len(built) == 1
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_other_rows_are_built(built: list[object], what: str) -> None:
+    assert read() is not read(**{what: OTHERS[what]})
+
+
+def test_one_training_set_is_kept(built: list[object]) -> None:
+    for days in (1, 2, 1):
+        read(interval=Interval.of(date(2013, 3, days)))
+    assert len(built) == 3
+    assert len(training_sets._NEWEST) == 1
+
+
+def test_what_failed_is_not_kept(built: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> object:
+        raise DataError("a row too many")
+
+    with monkeypatch.context() as patch, pytest.raises(DataError):
+        patch.setattr(training_sets.training_set, "build_training_set", fails)
+        read()
+    assert read() is built[0]
