@@ -11,7 +11,8 @@ PR_SET_CHILD_SUBREAPER = 36
 
 def adopt_orphans() -> None:
     """Become the parent of all descendants whose own parent ends: PostgreSQL, which is started as a daemon, and JVMs
-    that outlive their task. So what a process used is always in its own times, or in those of who waited for it."""
+    that outlive their task. So what a process used is always in its own times, or in those of who waited for it.
+    """
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
 

@@ -67,7 +67,8 @@ print(json.dumps({"start": started - began, "job": time.monotonic() - started}))
 @dataclass(frozen=True)
 class Took:
     """Seconds to start Spark until it counts to one, and of `build_features` after that; core-seconds of both, with the
-    process and the JVM that does the work."""
+    process and the JVM that does the work.
+    """
 
     start: float
     job: float

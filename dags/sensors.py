@@ -18,7 +18,9 @@ def wait_for_features(project: Project) -> Json:
         from include.io import postgres
 
         data_view = params.data_view()
-        missing = postgres.days.read_unprepared_days(settings(), project.name, Interval.of(run_date(project)), data_view)
+        missing = postgres.days.read_unprepared_days(
+            settings(), project.name, Interval.of(run_date(project)), data_view
+        )
         for prepared_day in missing:
             log.info(
                 "waiting for the features of %s (data: %s): %s_prepare of that day has not finished",

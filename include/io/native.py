@@ -96,7 +96,8 @@ def replace(
 
 def _committed(now: DeltaTable, before: int, mark: str) -> int:
     """The version that our commit made. Where its transaction had been counted already, Spark wrote nothing, and said
-    nothing."""
+    nothing.
+    """
     for commit in now.history(now.version() - before):
         if mark in commit.get("userMetadata", ""):
             return int(commit["version"])

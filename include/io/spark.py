@@ -2,7 +2,8 @@
 
 On Databricks Spark has Delta itself (`io/native.py`). Between delta-rs and a local Spark go Parquet files in a folder
 of this machine, wherever the tables are: a file a table in, one a core out, and delta-rs commits them in one step. No
-Delta jar is needed (docs/decisions/0009)."""
+Delta jar is needed (docs/decisions/0009).
+"""
 
 import json
 import os
@@ -37,7 +38,8 @@ ROW_GROUP = 100_000  # rows: what one task reads at least
 
 def session() -> SparkSession:
     """The session there is (Databricks, a test); else one of the Spark Connect server that `SPARK_REMOTE` names; else
-    a local one, tuned by `spark_conf/`. Raises `ConnectionError` when that server is not there."""
+    a local one, tuned by `spark_conf/`. Raises `ConnectionError` when that server is not there.
+    """
     if not on_databricks():
         os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # its workers would run `python3`, of any version
@@ -55,7 +57,8 @@ def session() -> SparkSession:
 
 def on_databricks() -> bool:
     """Whether Spark is that of Databricks, where the session is given, and it has Delta: this process runs there, or
-    `SPARK_REMOTE` names a cluster there."""
+    `SPARK_REMOTE` names a cluster there.
+    """
     return "DATABRICKS_RUNTIME_VERSION" in os.environ or OF_A_CLUSTER in os.environ.get("SPARK_REMOTE", "")
 
 
@@ -63,7 +66,8 @@ def on_databricks() -> bool:
 def job() -> Iterator[tuple[SparkSession, Path]]:
     """A session, and a folder through which it and this process give each other files: below the machine's temporary
     folder (`TMPDIR`), which a server must see too. Also after a failure the folder is removed, and the session of a
-    server given back; a Spark of one's own goes on."""
+    server given back; a Spark of one's own goes on.
+    """
     _sweep()
     spark = session()
     try:

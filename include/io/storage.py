@@ -26,7 +26,7 @@ def is_s3(uri: str) -> bool:
 
 
 def filesystem(settings: Settings, uri: str) -> tuple[Any, str]:
-    """fsspec's file system of a URI, and the path there."""
+    """Fsspec's file system of a URI, and the path there."""
     if not is_s3(uri):
         return fsspec.url_to_fs(uri)  # type: ignore[no-any-return]
     given = _options(settings)

@@ -186,7 +186,8 @@ class Tables:
 
     def refuse_drift(self, table: str, schema: Schema) -> bool:
         """What `replace_files` would raise for files of this schema: to be asked before they are made. Whether there
-        are new columns."""
+        are new columns.
+        """
         if not self.exists(table):
             return False
         return _refuse_drift(self.uri(table), self.open(table).schema(), schema, may_grow=True)
@@ -218,7 +219,8 @@ class Tables:
         write: Callable[[DeltaTable | None, int], tuple[int, int]],
     ) -> TableRef:
         """`write`, given the table as it is now, commits with its application transaction of this number, and returns
-        version and rows; again when it raises `CommitFailedError`."""
+        version and rows; again when it raises `CommitFailedError`.
+        """
         for tries in range(1, COMMIT_TRIES + 1):
             current = self.open(table) if self.exists(table) else None
             count = (current.transaction_version(table) or 0) + 1 if current else 1

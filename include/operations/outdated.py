@@ -154,7 +154,8 @@ def _scores(
     settings: Settings,
 ) -> Iterator[OutOfDate]:
     """Published scores: of features that are out of date, that were not made of the newest there are, or of such as
-    were changed afterwards."""
+    were changed afterwards.
+    """
     pointers = postgres.predictions.read_pointers(settings, model, interval)
     digests = dict(
         postgres.predictions.read_batches(settings, model, interval).select("batch_id", "digest").iter_rows()

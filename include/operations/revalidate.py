@@ -1,5 +1,6 @@
 """revalidate: after a rule was mended, judge again what is in quarantine or refused. Nothing is rebuilt here; the log
-says what to rebuild."""
+says what to rebuild.
+"""
 
 import logging
 from datetime import date, timedelta
@@ -21,7 +22,8 @@ log = logging.getLogger(__name__)
 
 def revalidate(project: Project, interval: Interval, settings: Settings, *, feed: str | None = None) -> Revalidated:
     """Judge again the deliveries of files of these days (of one feed, or of all) that are accepted and have rows in
-    quarantine, and those that are refused; by the expectations as they are now. Again changes nothing."""
+    quarantine, and those that are refused; by the expectations as they are now. Again changes nothing.
+    """
     if feed is not None and feed not in project.feeds:
         raise ConfigError(f"{project.name} has no feed {feed!r}{nearest(feed, project.feeds)}")
     feeds, tables = [feed] if feed else list(project.feeds), Tables(settings)

@@ -33,7 +33,8 @@ def examples(
     project: Project, feed: str, columns: Sequence[str], raw: pl.DataFrame, typed: pl.DataFrame, at: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Of the rows at these places: line in the file (`row`), public columns of the `key`, and the text of the columns
-    that an expectation is about (`value`); of `_malformed`, the names of the columns."""
+    that an expectation is about (`value`); of `_malformed`, the names of the columns.
+    """
     of_feed = project.feeds[feed]
     names = [name for column in columns for name in (project.entity.key if column == "entity_id" else [column])]
 

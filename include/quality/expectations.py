@@ -209,7 +209,8 @@ class Suites:
     def _settled_together(self, feed: str, deliveries: Sequence[pl.DataFrame]) -> list[dict[int, Finding]]:
         """For each delivery, what is settled by what all of them show together: no row of it breaks an expectation, or
         so few that it holds however Great Expectations counts nulls; or, where nulls are what is counted, too many (and
-        nothing follows for other expectations, as of a warning)."""
+        nothing follows for other expectations, as of a warning).
+        """
         settled: list[dict[int, Finding]] = [{} for _ in deliveries]
         if len(deliveries) == 1:
             return settled
@@ -284,7 +285,8 @@ class Suites:
         name_all: bool = False,
     ) -> dict[int, Finding]:
         """Number of an expectation -> what it found in a frame. None is passed over in silence. `places` are those of
-        the rows in the delivery; with `name_all`, rows that break one are named also where so many may."""
+        the rows in the delivery; with `name_all`, rows that break one are named also where so many may.
+        """
         if not numbers:
             return {}
         suite = gx.ExpectationSuite(name=feed, expectations=[self._expectations[feed][n] for n in numbers])

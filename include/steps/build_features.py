@@ -125,7 +125,8 @@ def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[dat
 
 def _in_fraction(fraction: float) -> pl.Expr:
     """Whether a row's entity is in a sample of that share: by a hash of it, so that it is on each day and in each run,
-    and in each greater sample too."""
+    and in each greater sample too.
+    """
     threshold = _limit(fraction)
     return pl.col("entity_id").map_elements(
         lambda entity: hashlib.sha256(entity.encode()).hexdigest()[:8] < threshold, return_dtype=pl.Boolean

@@ -112,7 +112,8 @@ def _missing(
     project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame
 ) -> dict[date, dict[str, str]]:
     """Run day -> feed -> a sentence. A delivery that is in raw is not missing, also when its file was since taken out
-    of landing to save space."""
+    of landing to save space.
+    """
     there = {(f.feed, f.day) for f in found}
     there |= set(listed.filter(pl.col("verdict") != "refused").select("feed", "day").iter_rows())
     missing: dict[date, dict[str, str]] = {}
@@ -159,7 +160,8 @@ def _limit(
     project: Project, interval: Interval, listed: pl.DataFrame, fresh: list[Found], available: dict[str, datetime]
 ) -> datetime:
     """The latest that `as_of` of any day of the interval can be, whatever `validate` will refuse: every delivery up
-    to here is taken, and readers look no further than `as_of`. It follows from landing alone, as `as_of` does."""
+    to here is taken, and readers look no further than `as_of`. It follows from landing alone, as `as_of` does.
+    """
     required = {(feed, needed) for day in interval.days for feed, needed in project.required(day).items()}
     moments = [available[f.key] for f in fresh if (f.feed, f.day) in required and f.key in available]
     moments += [
@@ -207,7 +209,8 @@ def _write(project: Project, tables: Tables, landing: Landing, taken: list[_Take
 
 def _list(project: Project, tables: Tables, taken: list[_Taken], refused: list[Refusal]) -> int | None:
     """List deliveries that are not listed; one that is keeps its row, and with it the verdict of `validate`. Of an
-    object that was touched or copied, its new time is noted, so that it is not read again each night."""
+    object that was touched or copied, its new time is noted, so that it is not read again each night.
+    """
     rows = [
         {
             "day": item.found.day,
@@ -255,7 +258,8 @@ def _list(project: Project, tables: Tables, taken: list[_Taken], refused: list[R
 
 def _read(project: Project, found: Found, landing: Landing, available_at: datetime) -> _Taken:
     """Read and check one file. Raises `DeliveryError` with file, line and cure; no value of a row is ever in it (but
-    the date of one), since a column of personal data may stand where another should."""
+    the date of one), since a column of personal data may stand where another should.
+    """
     feed = project.feeds[found.feed]
     content = landing.read(found)
     digest = sha256(content)
@@ -380,7 +384,8 @@ def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame
 
 def _protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
     """Check the format of identifiers, then put their HMAC-SHA256 (first 128 bits, hex) in their place; sensitive
-    columns are not among those of raw. `_malformed` names the identifiers of a row that had a wrong format."""
+    columns are not among those of raw. `_malformed` names the identifiers of a row that had a wrong format.
+    """
     identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
     malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
     hashed: list[pl.Expr] = []

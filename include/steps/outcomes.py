@@ -115,7 +115,8 @@ def _newest(
     stored: Deliveries,
 ) -> Deliveries:
     """The newest deliveries that a night of the interval knows, or a later one whose own day is recorded: of each day
-    whose file a night of the interval needs, and of recorded days where it is newer than the recorded one."""
+    whose file a night of the interval needs, and of recorded days where it is newer than the recorded one.
+    """
     needed = project.feeds[feed].needed_day
     later = [moment for day, moment in prepared_later.items() if needed(day) in stored]
     available = dict(deliveries.select("delivery_id", "available_at").iter_rows())

@@ -1,5 +1,6 @@
 """publish: the scores of each day as a batch that readers see whole, equal content once. Decides what a batch is and
-whether it may be published; how it is stored is in `include/io/postgres`."""
+whether it may be published; how it is stored is in `include/io/postgres`.
+"""
 
 import logging
 import uuid

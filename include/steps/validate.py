@@ -1,5 +1,6 @@
 """validate: hold each delivery against `expectations.yaml`. Rows that pass become typed rows in `clean_<feed>`, rows
-that break a critical expectation go to `quarantine_<feed>`, and a delivery that is wrong as a whole is refused."""
+that break a critical expectation go to `quarantine_<feed>`, and a delivery that is wrong as a whole is refused.
+"""
 
 import logging
 from collections.abc import Sequence

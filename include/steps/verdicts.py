@@ -63,7 +63,8 @@ def give_verdicts(
 ) -> VerdictCounts:
     """Give each of the deliveries (rows of `schemas.DELIVERIES`) a verdict by the expectations as they are now, in
     place of the one it had; the same again changes nothing. `listed` is the whole deliveries table, for the rows of
-    earlier deliveries."""
+    earlier deliveries.
+    """
     tables = Tables(settings)
     for name, feed in project.feeds.items():  # also of a feed that has not delivered yet, as on the first day
         tables.create(clean_table(name), schemas.clean(project, feed))
@@ -205,7 +206,8 @@ def _write(
     settings: Settings,
 ) -> None:
     """Quarantine last: `revalidate` knows by it what there is to judge again. Deliveries that are refused are in the
-    scope too: what an earlier, laxer rule let through goes away."""
+    scope too: what an earlier, laxer rule let through goes away.
+    """
     scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
     clean = pl.concat([verdict.clean for verdict in found_verdicts])
     sort_by = ["day", "delivery_id", *project.feeds[name].key]

@@ -52,7 +52,8 @@ class Follower:
 
     def _hold(self, states: Counter[str]) -> None:
         """While a day is trained the next one is held: Airflow would begin it as soon as this one ends, also when it
-        fails, and judge it against a champion that this one may have replaced."""
+        fails, and judge it against a champion that this one may have replaced.
+        """
         runs.pause(self.backfill_id, paused=states["running"] > 0)
 
     def _follow_to_the_end(self) -> int:

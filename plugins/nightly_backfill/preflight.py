@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Preflight:
     """`kind`: what the DAG does, None for one that is not the product's. `waits`: day -> what its run would wait for,
-    and `fix`: the command that makes it. `published`: model -> days that readers see."""
+    and `fix`: the command that makes it. `published`: model -> days that readers see.
+    """
 
     kind: str | None = None
     waits: dict[str, list[str]] = field(default_factory=dict)

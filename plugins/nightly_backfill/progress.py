@@ -1,5 +1,6 @@
 """What a person sees while a backfill goes on: a bar on a terminal, else a line when something changed. Pure but for
-the clock and the console; nothing here knows Airflow."""
+the clock and the console; nothing here knows Airflow.
+"""
 
 import time
 from collections import Counter

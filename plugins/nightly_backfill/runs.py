@@ -110,7 +110,8 @@ def failed_tasks(dag_id: str, run_id: str) -> list[FailedTask]:
 
 def active(dag_id: str) -> int | None:
     """The backfill of the DAG that has runs to do; one that has none is closed, as the scheduler will sooner or later
-    do, since Airflow makes no other while it is open."""
+    do, since Airflow makes no other while it is open.
+    """
     with create_session() as session:
         opened = session.scalars(
             select(Backfill).where(Backfill.dag_id == dag_id, Backfill.completed_at.is_(None)).order_by(Backfill.id)
