@@ -91,10 +91,10 @@ def test_a_decision_is_recorded_with_each_check(trained: Settings) -> None:
 
 
 def test_the_same_again_is_the_decision_that_is_there(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when it was killed before MLflow was told; nothing is judged again."""
+    """Also when it was killed before MLflow had the decision; nothing is checked again."""
     first = train_and_gate(trained)
     client(trained).delete_model_version_tag(NAME, "1", "gate")
-    monkeypatch.setattr(checks, "run_checks", lambda *_: pytest.fail("judged again"))
+    monkeypatch.setattr(checks, "run_checks", lambda *_: pytest.fail("checked again"))
     assert train_and_gate(trained) == first
     assert client(trained).get_model_version(NAME, "1").tags["gate"] == "passed"
 

@@ -219,7 +219,7 @@ def test_another_version_and_other_days_stay(settings: Settings, tables: Tables)
 
 
 def test_a_day_is_scored_by_itself(settings: Settings, tables: Tables, registry: Versions) -> None:
-    """Linear algebra on more rows at once differs in the last bits: a range must give the same scores as a day alone."""
+    """Linear algebra on more rows at once differs in the last bits: a range must score as a day alone."""
     estimator = Estimator()
     registry.loaded = {1: loaded(estimator)}
     score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
