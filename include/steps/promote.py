@@ -1,4 +1,7 @@
-"""promote: make a version the champion from a day on. The ledger is the truth; the registry's alias mirrors it."""
+"""promote: make a version the champion from a day on.
+
+The promotion history is the source of truth; the registry's alias mirrors it.
+"""
 
 import logging
 from datetime import date, timedelta
@@ -29,21 +32,24 @@ def promote(
     force: bool = False,
     displace_newer: bool = False,
 ) -> Promotion:
-    """Write into the ledger that `version` is champion from the first day of `interval` on; then mend the alias.
+    """Record that `version` is champion from the first day of `interval` on, then sync the registry's alias.
 
-    The record of the gate is read and verified here, whoever calls: it must be of this version and its files, by the
-    rules of today, passed, and against the champion that the version has to beat now. By hand, a version that the gate
-    promoted once can come back on the decision of then. `force`, by hand and with a reason, goes without, and the
-    ledger says so. A version can be champion neither of days up to the run day that it was trained on, since it has
-    seen their outcomes, nor of days that are published: that would rewrite the past.
+    This function verifies the decision of the gate, whoever calls it. The decision must be about this version and its
+    files, by the current rules, passed, and against the champion that the version has to beat now. By hand, a version
+    that the gate promoted before can return on its earlier decision. `force`, by hand and with a reason, needs no
+    decision; the promotion history records that. A version cannot be champion of days up to the run date it was trained
+    on, because it has seen their outcomes, nor of published days, because that would rewrite the past.
 
-    By the gate itself (`by` is "gate"): each decision promotes once, from the first day of `interval` or the day after
-    the newest published one, whichever is later. Nothing is promoted (`held_back`) where a person decided on the
-    champion of that day, nor where the newest champion was decided on a later day, unless `displace_newer`. By hand,
-    the day is the one given.
+    If `by` is "gate", each decision promotes once, from the first day of `interval` or the day after the newest
+    published day, whichever is later. Nothing is promoted (`held_back`) if a person decided on the champion of that
+    day, or if the newest champion was decided on a later day and `displace_newer` is not set. By hand, the first day is
+    the one given.
 
-    Where the ledger says so already, nothing is written (`rows` 0), and only the alias is mended.
-    Raises `ActionRequiredError` in words, also while the project is tried on a sample; the ledger then has no new row.
+    If the promotion history has the entry already, nothing is written (`rows` is 0), and only the alias is synced.
+
+    Raises:
+        ActionRequiredError: the promotion is not allowed, or the project has an entity fraction. The promotion history
+            gets no new entry then.
     """
     by_hand = by != BY_GATE
     why = (why or "").strip()
@@ -73,7 +79,7 @@ def promote(
     if held_back:
         log.info("%s: version %d is not promoted: %s", model.name, version, held_back)
     elif champion != version:
-        log.info("%s: a promotion from a later day stands, to %s", model.name, _name(champion))
+        log.info("%s: %s stays the newest champion: it was promoted from a later day", model.name, _name(champion))
     return Promotion(
         interval=interval if row is None else Interval.of(row.from_day),
         rows=int(written),
@@ -87,15 +93,18 @@ def promote(
 
 
 def sync_alias(model: Model, settings: Settings) -> int | None:
-    """Make the registry's alias say what the ledger says last, also when its first day is still to come; returns the
-    champion, None when there is none yet."""
+    """Point the registry's alias to the newest champion, also if its first day is in the future.
+
+    Returns:
+        The newest champion, None if there is none yet.
+    """
     registry = Registry(settings)
     champion = postgres.promotions.newest_champion(settings, model.name)
     if champion is not None and registry.aliased(model.name, CHAMPION) != champion:
         try:
             registry.get_version(model.name, champion)
-        except ActionRequiredError as error:  # a ledger that was restored, whose versions a replay is still to make
-            log.warning("%s: the ledger names version %d as champion, but %s", model.name, champion, error)
+        except ActionRequiredError as error:  # after a restore, a backfill has still to make the versions
+            log.warning("%s: the promotion history names champion %d, but %s", model.name, champion, error)
         else:
             registry.point(model.name, champion, CHAMPION)
             log.info("%s: alias %s points to version %d", model.name, CHAMPION, champion)
@@ -115,7 +124,7 @@ def _promote(
     force: bool,
     displace_newer: bool,
 ) -> tuple[PromotionEntry | None, bool, str | None]:
-    """The row, whether it was written now, and why there is none."""
+    """Return the entry, whether it was written now, and why there is none."""
     published = book.newest_published_day()
     if by == BY_GATE:
         assert decision is not None
@@ -135,7 +144,7 @@ def _promote(
                 False,
                 (
                     f"champion {newest.model_version} was decided on {newest.decided_day}, later than {trained}; "
-                    "a past day's training displaces it only when told to (displace_newer)"
+                    "the training of a past day replaces it only with displace_newer"
                 ),
             )
         against = "the first" if decision.champion is None else f"not worse than champion {decision.champion}"
@@ -147,7 +156,7 @@ def _promote(
     if published is not None and from_day <= published:
         raise ActionRequiredError(
             f"{model.name}: {from_day} is not after {published}, the newest day published (with {_row_name(standing)});"
-            " a promotion from then on would rewrite the past. Promote from a later day, or publish days again by hand"
+            " a promotion from that day would rewrite the past. Promote from a later day, or publish days again by hand"
         )
     gate_id = None if decision is None else decision.gate_id
     row = book.add(version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force)
@@ -165,14 +174,18 @@ def _verified(
     *,
     by_hand: bool,
 ) -> GateDecision:
-    """The decision of the gate that the promotion rests on. Raises `ActionRequiredError` when none holds now."""
+    """Return the gate's decision on which the promotion rests.
+
+    Raises:
+        ActionRequiredError: no decision of the gate is valid now.
+    """
     where, day = f"version {found.version} of {model.name}", found.tags["day"]
     again = f"run the gate for {day}: python -m include.cli gate --model {model.name} --day {day}"
     if not records:
-        raise ActionRequiredError(f"{where} has no decision of the gate, so that it cannot be champion; {again}")
+        raise ActionRequiredError(f"{where} has no decision of the gate, so it cannot be champion; {again}")
     if not (own := [record for record in records if record[1].model_digest == files]):
         raise ActionRequiredError(
-            f"{where} is not what the gate subject: its files in the registry have changed since. Nothing is promoted; "
+            f"{where} is not what the gate decided on: its files in the registry changed since. Nothing is promoted; "
             "find out who changed them, and train again"
         )
     before = book.decided_by_gate(found.version) if by_hand else None
@@ -188,10 +201,10 @@ def _verified(
     decision, subject = own[0]
     if subject.rules_digest != rules:
         raise ActionRequiredError(
-            f"{where} was judged by other rules than model.yaml and the gate's code have now; {again}"
+            f"{where} was checked by other rules than those of model.yaml and the gate's code now; {again}"
         )
     raise ActionRequiredError(
-        f"{where} was held against {_name(decision.champion)}, and by now it has to beat {_name(to_beat)}; {again}"
+        f"{where} was compared with {_name(decision.champion)}, but now it has to beat {_name(to_beat)}; {again}"
     )
 
 
@@ -199,14 +212,14 @@ def _require_evaluated(model: Model, found: Version, from_day: date) -> None:
     where = f"version {found.version} of {model.name}"
     if (found.tags.get("project"), found.tags.get("model")) != (model.project, model.name) or not found.evaluated:
         raise ActionRequiredError(
-            f"{where} was not made by evaluate (it lacks its tags), so that nobody judged it; "
-            "promote a version that evaluate named"
+            f"{where} was not made by evaluate (its tags are missing), so it was never evaluated; "
+            "promote a version that evaluate made"
         )
     trained = date.fromisoformat(found.tags["day"])
     if from_day <= trained:
         raise ActionRequiredError(
-            f"{where} was trained on {trained} with the outcomes known then, so that it can be champion from the day "
-            f"after at the earliest, not from {from_day}"
+            f"{where} was trained on {trained} with the outcomes known then, so it can be champion from the day after "
+            f"at the earliest, not from {from_day}"
         )
 
 
