@@ -1,4 +1,4 @@
-"""build_features: the project's features of each day, from what that day's night knew, on Spark."""
+"""build_features: build the project's features of each day with Spark, from what the run date knows."""
 
 import hashlib
 import importlib
@@ -27,13 +27,15 @@ log = logging.getLogger(__name__)
 def build_features(
     project: Project, interval: Interval, settings: Settings, *, data_view: DataView = "point_in_time"
 ) -> Featured:
-    """Replace `features_<project>` of the interval in one commit: a row for each entity of each day, or it fails.
+    """Replace the interval in `features_<project>` in one commit, with one row for each entity of each day.
 
-    The project's `features.build` gives day, entity_id and feature columns; `as_of` (UTC) and `data_view` are added.
-    What is made with data_view `latest` stands beside the night's own.
-    Of a `project.entity_fraction` of the entities they go to a table of their own, and there are no nights. Rows are left out
-    last, so that features that count other entities are those of all.
-    Raises `DataError` when a day has no accepted delivery of a required feed, or rows were lost or doubled.
+    The project's `features.build` returns day, entity_id and feature columns; this step adds `as_of` (UTC) and
+    `data_view`. Features with the data view `latest` are stored beside the original ones. Features for a fraction of
+    the entities (`project.entity_fraction`) go to a table of their own, and their days do not count as prepared; rows
+    are removed last, so that features that count other entities still count all of them.
+
+    Raises:
+        DataError: a day has no accepted delivery of a required feed, or rows were lost or doubled.
     """
     tables = Tables(settings)
     listing_version = tables.version(deliveries_table(project.name))
@@ -66,7 +68,7 @@ def build_features(
             )
         except DataError as error:
             raise DataError(
-                f"{project.folder / 'features.py'}: {error}; each entity gives one row, and columns stay"
+                f"{project.folder / 'features.py'}: {error}; return one row for each entity, and keep all columns"
             ) from error
     log.info("%s: %d rows of features, version %d", interval, table.rows, table.version)
     versions[table.table] = table.version
@@ -83,31 +85,31 @@ def build_features(
 
 
 def record_prepared_days(built: Featured, settings: Settings) -> None:
-    """Record the prepared days, which training and scoring wait for: when a day is recorded, its features are there."""
+    """Record the prepared days, for which training and scoring wait; their features exist before they are recorded."""
     postgres.days.record_prepared_days(settings, built.prepared_days)
 
 
 def _feeds(
     session: SparkSession, tables: Tables, project: Project, interval: Interval, staged: Path
 ) -> tuple[dict[str, DataFrame], dict[str, int]]:
-    """Feed -> clean rows of all days that the interval's features may read, outcomes as columns; and versions."""
+    """Return by feed the clean rows that the interval's features may read, outcomes as columns; and table versions."""
     feeds, versions = {}, {}
     for name, feed in project.feeds.items():
         days = Interval(start=feed.window(interval.start).start, end=feed.window(interval.end).end)
         rows, versions[clean_table(name)] = spark.read(session, tables, clean_table(name), days, staged)
         declared = {key: outcome.sql for key, outcome in project.outcomes.items() if outcome.feed == name}
-        outcomes = {key: F.expr(sql).cast("double") for key, sql in declared.items()}  # 1.0 is a decimal in Spark's SQL
+        outcomes = {key: F.expr(sql).cast("double") for key, sql in declared.items()}  # Spark reads 1.0 as a decimal
         feeds[name] = rows.withColumns(outcomes) if outcomes else rows
     return feeds, versions
 
 
 def _small(session: SparkSession, frame: pl.DataFrame) -> DataFrame:
-    """A handful of rows for a broadcast join."""
-    return session.createDataFrame(frame.to_arrow())  # of Python rows, Spark would start Python workers
+    """Return a small frame for a broadcast join."""
+    return session.createDataFrame(frame.to_arrow())  # from Python rows, Spark would start Python workers
 
 
 def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[date, int]:
-    """Run day -> number of its entities: rows of the entity's feed in the delivery in force."""
+    """Map each run date to the number of its entities: the rows of the current delivery of the entity's feed."""
     feed = project.entity.feed
     current_as_of = known.filter(pl.col("feed") == feed).filter(
         pl.col("day") == pl.col("run_date").dt.offset_by(f"-{project.feeds[feed].delay_days}d")
@@ -124,8 +126,10 @@ def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[dat
 
 
 def _in_fraction(fraction: float) -> pl.Expr:
-    """Whether a row's entity is in a sample of that share: by a hash of it, so that it is on each day and in each run,
-    and in each greater sample too.
+    """Return whether a row's entity belongs to the fraction.
+
+    A hash of the entity decides, so that the answer is the same on each day and in each run, and an entity of a smaller
+    fraction also belongs to every larger one.
     """
     threshold = _limit(fraction)
     return pl.col("entity_id").map_elements(
@@ -134,12 +138,12 @@ def _in_fraction(fraction: float) -> pl.Expr:
 
 
 def _in_fraction_by_spark(fraction: float) -> Column:
-    """The same; that the two agree is checked with each write, as the number of rows of each day."""
+    """Return the same in Spark; each write checks by the number of rows of each day that the two agree."""
     return F.substring(F.sha2("entity_id", 256), 1, 8) < _limit(fraction)
 
 
 def _limit(fraction: float) -> str:
-    """What the first 8 digits of a hash in the sample are below."""
+    """Return the value below which the first 8 digits of a hash belong to the fraction."""
     return f"{int(fraction * 16**8):08x}"
 
 

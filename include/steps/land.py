@@ -1,6 +1,6 @@
-"""land: take what suppliers delivered into `raw_<feed>`, personal data protected; list it in `deliveries_<project>`.
+"""land: write deliveries to `raw_<feed>`, with personal data protected, and list them in `deliveries_<project>`.
 
-What a supplier can get wrong about a file is found here; what can be wrong with its values is for `validate`.
+This step finds what is wrong with a file as a whole; `validate` finds what is wrong with its values.
 """
 
 import csv
@@ -30,12 +30,12 @@ from include.io.tables import Scope, Tables
 log = logging.getLogger(__name__)
 
 ALWAYS = datetime.max.replace(tzinfo=UTC)
-CHUNK_FILES = 300  # read at a time: about a quarter of three feeds, so that a range run has bounded memory
+CHUNK_FILES = 300  # files read at a time, a quarter of a year of three feeds: this limits the memory of a range run
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """A file that was read and found in order; `records` has all declared columns as text, not protected yet."""
+    """A file that was read and is valid; `records` has all declared columns as text, not protected yet."""
 
     found: Found
     delivery_id: str
@@ -45,12 +45,14 @@ class _Taken:
 
 
 def land(project: Project, interval: Interval, settings: Settings, *, data_view: DataView = "point_in_time") -> Landed:
-    """Take every delivery that the nights of the interval can know and that is not in raw yet, corrections included;
-    with data_view `latest` also those that came later, of the same days.
+    """Land every delivery that the run dates of the interval can know, corrections included.
 
-    A file that cannot be taken stays where it is and is listed as unreadable. When that leaves a day without a
-    delivery of a required feed, `DeliveryError` is raised, naming file, line and cure, and nothing is written of the
-    files read together with it. The same delivery again changes nothing.
+    With the data view `latest`, later deliveries of the same days are landed too. A delivery that is in raw already is
+    left alone. A file that cannot be landed stays where it is and is listed as unreadable.
+
+    Raises:
+        DeliveryError: an unreadable file leaves a day without a delivery of a required feed. It names file, line and
+            what to do. Nothing of the files read together with that file is written.
     """
     landing, tables = Landing(project, settings), Tables(settings)
     found = [
@@ -89,12 +91,12 @@ def land(project: Project, interval: Interval, settings: Settings, *, data_view:
 
 
 def missing_files(project: Project, run_date: date, settings: Settings) -> dict[str, str]:
-    """Feed -> what the run of a day still waits for, as a sentence; none of a feed whose file is there."""
+    """Map each feed whose file is missing to a sentence about what the run date waits for."""
     return _missing_in_landing(project, Interval.of(run_date), settings).get(run_date, {})
 
 
 def missing_by_day(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
-    """The sentences of each run day that waits; of many days, what is there is listed once a feed."""
+    """Map each run date that waits to its sentences. For several days, each feed is listed only once."""
     return {day: [*feeds.values()] for day, feeds in _missing_in_landing(project, interval, settings).items()}
 
 
@@ -111,8 +113,9 @@ def _missing_in_landing(project: Project, interval: Interval, settings: Settings
 def _missing(
     project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame
 ) -> dict[date, dict[str, str]]:
-    """Run day -> feed -> a sentence. A delivery that is in raw is not missing, also when its file was since taken out
-    of landing to save space.
+    """Map each run date to its missing feeds, with a sentence for each.
+
+    A delivery in raw is not missing, even if its file was removed from landing to save space.
     """
     there = {(f.feed, f.day) for f in found}
     there |= set(listed.filter(pl.col("verdict") != "refused").select("feed", "day").iter_rows())
@@ -138,7 +141,7 @@ def _require_files(
 
 
 def _listed(project: Project, tables: Tables) -> pl.DataFrame:
-    """Deliveries that are in raw. Those that could not be read are not: they are tried again."""
+    """Return the deliveries that are in raw. Unreadable ones are not, so that they are tried again."""
     table = deliveries_table(project.name)
     if not tables.exists(table):
         return pl.DataFrame(schema=schemas.DELIVERIES)
@@ -146,7 +149,7 @@ def _listed(project: Project, tables: Tables) -> pl.DataFrame:
 
 
 def _availability(landing: Landing, fresh: list[Found]) -> tuple[dict[str, datetime], list[Refusal]]:
-    """Object key -> since when it was available; a file whose sidecar cannot be read is refused."""
+    """Map each object key to the moment from which it was available; refuse files whose sidecar cannot be read."""
     available, refused = {}, []
     for found in fresh:
         try:
@@ -159,8 +162,10 @@ def _availability(landing: Landing, fresh: list[Found]) -> tuple[dict[str, datet
 def _limit(
     project: Project, interval: Interval, listed: pl.DataFrame, fresh: list[Found], available: dict[str, datetime]
 ) -> datetime:
-    """The latest that `as_of` of any day of the interval can be, whatever `validate` will refuse: every delivery up
-    to here is taken, and readers look no further than `as_of`. It follows from landing alone, as `as_of` does.
+    """Return the latest possible `as_of` of any day of the interval, whatever `validate` will refuse.
+
+    Every delivery up to this moment is landed, and readers look no further than `as_of`. Like `as_of`, it depends on
+    landing alone.
     """
     required = {(feed, needed) for day in interval.days for feed, needed in project.required(day).items()}
     moments = [available[f.key] for f in fresh if (f.feed, f.day) in required and f.key in available]
@@ -177,7 +182,7 @@ def _require_readable(
     covered: set[tuple[str, date]],
     later: list[Found],
 ) -> None:
-    """A refused file stops the run when a day needs it and no other delivery covers its feed and day."""
+    """Raise if a day needs a refused file and no other delivery covers its feed and day."""
     covered = covered | {(f.feed, f.day) for f in later}  # not read yet; its own chunk decides
     fatal: dict[date, list[str]] = {}
     for day in interval.days:
@@ -190,7 +195,7 @@ def _require_readable(
 
 
 def _write(project: Project, tables: Tables, landing: Landing, taken: list[_Taken], key: bytes) -> int:
-    """Manifest first: since when a delivery was available is settled before anything is made of it."""
+    """Write the manifest, then raw: `available_at` must be fixed before anything is made from the delivery."""
     rows = 0
     for item in taken:
         landing.take(item.found, item.sha256, item.available_at)
@@ -208,8 +213,9 @@ def _write(project: Project, tables: Tables, landing: Landing, taken: list[_Take
 
 
 def _list(project: Project, tables: Tables, taken: list[_Taken], refused: list[Refusal]) -> int | None:
-    """List deliveries that are not listed; one that is keeps its row, and with it the verdict of `validate`. Of an
-    object that was touched or copied, its new time is noted, so that it is not read again each night.
+    """List new deliveries; a listed one keeps its row, and with it the verdict of `validate`.
+
+    If an object was touched or copied, its new time is recorded, so that it is not read again every night.
     """
     rows = [
         {
@@ -243,8 +249,8 @@ def _list(project: Project, tables: Tables, taken: list[_Taken], refused: list[R
         return None
     listing = pl.DataFrame(rows, schema=schemas.DELIVERIES)
     table = deliveries_table(project.name)
-    mended = [f"unreadable:{item.found.uri}" for item in taken]
-    scope = Scope.of_deliveries(listing["day"].to_list(), [*listing["delivery_id"].to_list(), *mended])
+    readable_now = [f"unreadable:{item.found.uri}" for item in taken]
+    scope = Scope.of_deliveries(listing["day"].to_list(), [*listing["delivery_id"].to_list(), *readable_now])
 
     def add(current: pl.DataFrame) -> pl.DataFrame:
         kept = current.filter(pl.col("verdict") != "unreadable")
@@ -257,8 +263,11 @@ def _list(project: Project, tables: Tables, taken: list[_Taken], refused: list[R
 
 
 def _read(project: Project, found: Found, landing: Landing, available_at: datetime) -> _Taken:
-    """Read and check one file. Raises `DeliveryError` with file, line and cure; no value of a row is ever in it (but
-    the date of one), since a column of personal data may stand where another should.
+    """Read and check one file.
+
+    Raises:
+        DeliveryError: names file, line and what to do. It never contains a value of a row, except a date, because
+            personal data may stand in a column where another should be.
     """
     feed = project.feeds[found.feed]
     content = landing.read(found)
@@ -266,8 +275,8 @@ def _read(project: Project, found: Found, landing: Landing, available_at: dateti
     before = landing.taken(found)
     if before is not None and before != digest:
         raise ChangedDeliveryError(
-            f"{found.uri}: its content changed under its name (sha256 was {before}, is {digest}); "
-            "put the former content back and deliver the correction as a new object of the same feed and day"
+            f"{found.uri}: its content changed after it was landed (sha256 was {before}, is {digest}); "
+            "restore the former content and deliver the correction as a new object of the same feed and day"
         )
     sidecar = landing.sidecar(found)
     if sidecar:
@@ -303,7 +312,7 @@ def _text(found: Found, content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-    # not chained: the error of decoding carries the whole content
+    # not chained, because the decoding error contains the whole content
     raise DeliveryError(f"{found.uri}, line {line}: not UTF-8; deliver the file again in UTF-8")
 
 
@@ -316,7 +325,7 @@ def _unzipped(found: Found, content: bytes) -> bytes:
         for n in range(0, len(content), 512):
             lines += stream.decompress(content[n : n + 512]).count(b"\n")
     except zlib.error:
-        pass  # counted up to where it breaks
+        pass  # lines are counted up to the place where the stream breaks
     raise DeliveryError(
         f"{found.uri}, line {lines + 1}: the gzip stream ends or breaks here; "
         "the upload was cut off or is damaged: deliver the file again"
@@ -324,7 +333,7 @@ def _unzipped(found: Found, content: bytes) -> bytes:
 
 
 def _parse(found: Found, feed: Feed, text: str) -> pl.DataFrame:
-    """All declared columns as text, empty as null, with `_row`: the line in the file, the header being line 1."""
+    """Return all declared columns as text, empty values as null, with `_row`: the line in the file (header: line 1)."""
     names = list(feed.columns)
     reader = csv.reader(io.StringIO(text), strict=True)
     lines: list[int] = []
@@ -350,25 +359,25 @@ def _parse(found: Found, feed: Feed, text: str) -> pl.DataFrame:
 
 
 def _header_problem(expected: list[str], header: list[str] | None) -> str:
-    """What is wrong with a header, by position: a file without one has personal data in its first line."""
+    """Describe a wrong header by positions, because a file without a header has personal data in its first line."""
     if header is None:
-        return "the file is empty, without even a header; deliver it again"
+        return "the file is empty and has no header; deliver it again"
     missing = [name for name in expected if name not in header]
     unknown = [str(n) for n, name in enumerate(header, start=1) if name not in expected]
-    said = []
+    problems = []
     if missing:
-        said.append(f"missing {', '.join(missing)}")
+        problems.append(f"missing {', '.join(missing)}")
     if unknown:
-        said.append(f"not declared: column {', '.join(unknown)}")
-    said = said or ["the columns are in another order or repeated"]
+        problems.append(f"not declared: column {', '.join(unknown)}")
+    problems = problems or ["the columns are in another order or repeated"]
     return (
-        f"the header changed: {'; '.join(said)}; "
+        f"the header changed: {'; '.join(problems)}; "
         "deliver the file with the declared columns, or declare the new ones in project.yaml"
     )
 
 
 def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
-    """Refuse a file of another date. A moment that cannot be parsed is left to `validate`."""
+    """Refuse a file whose rows are of another date. `validate` handles timestamps that cannot be parsed."""
     days = schemas.parse(pl.col(feed.day_column), feed.columns[feed.day_column].type)
     if feed.columns[feed.day_column].type == "timestamp":
         days = days.dt.convert_time_zone(project.timezone).dt.date()
@@ -383,15 +392,16 @@ def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame
 
 
 def _protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
-    """Check the format of identifiers, then put their HMAC-SHA256 (first 128 bits, hex) in their place; sensitive
-    columns are not among those of raw. `_malformed` names the identifiers of a row that had a wrong format.
+    """Check the format of identifiers, then replace them by their HMAC-SHA256 (first 128 bits, hex).
+
+    `_malformed` names the identifiers of a row that had a wrong format. Sensitive columns are not among those of raw.
     """
     identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
     malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
     hashed: list[pl.Expr] = []
     for name, column in identifiers.items():
         values = records[name].drop_nulls().unique().to_list()
-        # not polars' expressions: their syntax is another than that of project.yaml, which is checked as Python's
+        # Python's `re`, not polars: project.yaml is checked as Python's syntax, and polars has another one
         wrong = [value for value in values if column.format and not re.fullmatch(column.format, value)]
         malformed.append(pl.when(pl.col(name).is_in(wrong)).then(pl.lit(name)))
         keyed = {value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32] for value in values}

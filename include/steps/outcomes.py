@@ -1,4 +1,7 @@
-"""outcomes: what became known, into PostgreSQL. Decides which delivery a day's outcomes are from and what they are."""
+"""outcomes: write the outcomes that became known to PostgreSQL.
+
+This step decides from which delivery the outcomes of a day come, and computes them.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -25,20 +28,24 @@ log = logging.getLogger(__name__)
 def outcomes(
     project: Project, interval: Interval, settings: Settings, *, data_view: DataView = "point_in_time"
 ) -> Recorded:
-    """Record what the nights of the interval (run days) know: the days whose files they need, and corrections of days
-    recorded before; with data_view `latest`, what those that were made with it know.
+    """Record the outcomes that the run dates of the interval know.
 
-    An outcome without a row is not known yet; with a null value it is known to have none, as the delay of a cancelled
-    flight. Nights in any order or at once end the same, and the same one again changes nothing. `rows`: outcomes
-    written. Raises `DataError` when a night is not prepared, or a delivery gives an entity twice or a value that is not
-    finite.
+    These are the outcomes of the days whose files the run dates need, and corrections of days that were recorded
+    before. An outcome without a row is not known yet. An outcome with a null value is known to have no value, such as
+    the delay of a cancelled flight. Run dates in any order, or at once, give the same end result. The record's `rows`
+    counts the outcomes written.
+
+    Raises:
+        DataError: a day is not prepared, or a delivery has an entity twice or a value that is not finite.
     """
     prepared_days = postgres.days.read_prepared_days(settings, project.name, interval, data_view)
     if missing := sorted(set(interval.days) - {n.day for n in prepared_days}):
-        raise DataError(f"{project.name}: no night of {', '.join(map(str, missing[:10]))}; run build_features first")
+        days = ", ".join(map(str, missing[:10]))
+        raise DataError(f"{project.name}: not prepared: {days}; run build_features for these days first")
     as_of = {n.day: n.as_of for n in prepared_days}
     rows, changed, again = 0, set[date](), False
-    # again: a later night at the same time could not correct what was not recorded, nor this one ask what that knows
+    # Look again after recording: a later run date at the same time could not correct what was not recorded yet, and
+    # this one could not use what the later one knows.
     while known := _known(project, as_of, data_view, settings, again=again):
         for name, of_days in known.items():
             for n in range(0, len(of_days), BLOCK_DAYS):
@@ -59,24 +66,35 @@ def record_outcomes(
     deliveries: Mapping[date, tuple[datetime, str]],
     settings: Settings,
 ) -> list[date]:
-    """Record a frame: day (date), entity_id (str), value (f64, null: known to have none). `deliveries`: day ->
-    (available_at, delivery_id) that its values are from, also where it has none. Returns the days that changed.
+    """Record the outcomes of whole days, if their delivery is newer than the recorded one.
 
-    A day is taken whole, when its delivery is newer than the one recorded. Raises `DataError` before anything is written.
+    Args:
+        project: the project.
+        outcome: the name of the outcome.
+        values: a frame with day (date), entity_id (str) and value (f64; null: known to have no value).
+        deliveries: for each day, `available_at` and `delivery_id` of the delivery its values come from, also for a day
+            without values.
+        settings: where the database is.
+
+    Returns:
+        The days that changed.
+
+    Raises:
+        DataError: values are wrong; nothing is written then.
     """
     per_day = values.group_by("day").agg(
         rows=pl.len(),
         entities=pl.col("entity_id").drop_nulls().n_unique(),
-        wrong=(~pl.col("value").is_finite()).sum(),  # null is not counted: it is a value known to be none
+        wrong=(~pl.col("value").is_finite()).sum(),  # null is not counted: it means that there is no value
     )
     for day, rows, entities, wrong in per_day.sort("day").iter_rows():
         if day not in deliveries:
-            raise DataError(f"{project.name}, {outcome}: values of {day}, which is from no delivery")
+            raise DataError(f"{project.name}, {outcome}: there are values of {day}, but no delivery of that day")
         where = f"{project.name}, {outcome} of {day} from {deliveries[day][1]}"
         if rows != entities:
-            raise DataError(f"{where}: {rows} rows of {entities} entities; one row an entity is needed")
+            raise DataError(f"{where}: {rows} rows of {entities} entities; there must be one row for each entity")
         if wrong:
-            raise DataError(f"{where}: {wrong} of {rows} values are NaN or infinite; a value there is none of is null")
+            raise DataError(f"{where}: {wrong} of {rows} values are NaN or infinite; use null where there is no value")
     of_day = {day: part for (day,), part in values.partition_by("day", as_dict=True).items()}
     days = []
     for day, (available_at, delivery_id) in sorted(deliveries.items()):
@@ -86,14 +104,14 @@ def record_outcomes(
 
 
 Deliveries = dict[date, tuple[datetime, str]]
-"""Day -> (available_at, delivery_id) of the delivery that its outcomes are from."""
+"""Each day's delivery of outcomes: (available_at, delivery_id)."""
 
 
 def _known(
     project: Project, as_of: Mapping[date, datetime], data_view: DataView, settings: Settings, *, again: bool
 ) -> dict[str, Deliveries]:
-    """Outcome -> what `_newest` finds, where it finds something; `again`, only what is newer than what is recorded."""
-    # in this order: whoever is recorded by then is prepared, and what it knew is listed
+    """Map each outcome to the deliveries to record; with `again`, only to those newer than the recorded ones."""
+    # Read the recorded outcomes first: a run date that has recorded some is prepared, and its deliveries are listed.
     stored = {name: postgres.outcomes.read_newest_outcomes(settings, project.name, name) for name in project.outcomes}
     after = Interval(start=max(as_of) + timedelta(days=1), end=date.max)
     later = {n.day: n.as_of for n in postgres.days.read_prepared_days(settings, project.name, after, data_view)}
@@ -114,8 +132,10 @@ def _newest(
     prepared_later: Mapping[date, datetime],
     stored: Deliveries,
 ) -> Deliveries:
-    """The newest deliveries that a night of the interval knows, or a later one whose own day is recorded: of each day
-    whose file a night of the interval needs, and of recorded days where it is newer than the recorded one.
+    """Return the newest delivery for each day to record.
+
+    These are the days whose file a run date of the interval needs, and recorded days with a newer delivery. A delivery
+    counts if a run date of the interval knows it, or a later prepared run date whose own day is recorded.
     """
     needed = project.feeds[feed].needed_day
     later = [moment for day, moment in prepared_later.items() if needed(day) in stored]
@@ -126,7 +146,7 @@ def _newest(
     days_known_at[latest] = [day for day in stored if day < min(own)]
     moments = [max(later)] if later else []
     for day in sorted(own, reverse=True):
-        # a night knows nothing of days after the one it needs, however late it is
+        # a run date knows nothing of days after the one it needs, however late it runs
         moments.append(max([own[day], *moments[-1:]]))
         days_known_at.setdefault(moments[-1], []).append(day)
     known: Deliveries = {}

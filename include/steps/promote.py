@@ -1,6 +1,6 @@
 """promote: make a version the champion from a day on.
 
-The promotion history is the source of truth; the alias in the registry mirrors it.
+The promotion history is the source of truth; the registry's alias mirrors it.
 """
 
 import logging
@@ -32,26 +32,24 @@ def promote(
     force: bool = False,
     displace_newer: bool = False,
 ) -> Promotion:
-    """Record in the promotion history that `version` is champion from the first day of `interval` on; sync the alias.
+    """Record that `version` is champion from the first day of `interval` on, then sync the registry's alias.
 
-    Whoever calls, the decision of the gate is read and verified here. It must have passed, and be of this version, its
-    files, the rules of today and the champion that the version has to beat now. Neither can a version be champion of
-    days up to the run date that it was trained on, since it has seen their outcomes, nor of published days, since that
-    would rewrite the past.
+    This function verifies the decision of the gate, whoever calls it. The decision must be about this version and its
+    files, by the current rules, passed, and against the champion that the version has to beat now. By hand, a version
+    that the gate promoted before can return on its earlier decision. `force`, by hand and with a reason, needs no
+    decision; the promotion history records that. A version cannot be champion of days up to the run date it was trained
+    on, because it has seen their outcomes, nor of published days, because that would rewrite the past.
 
-    By the gate (`by` is "gate"), each decision promotes once, from the first day of `interval` or the day after the
-    newest published one, whichever is later. Nothing is promoted (`held_back` says why) where a person decided on the
-    champion of that day, or where the newest champion was decided on a later day and `displace_newer` is not set.
+    If `by` is "gate", each decision promotes once, from the first day of `interval` or the day after the newest
+    published day, whichever is later. Nothing is promoted (`held_back`) if a person decided on the champion of that
+    day, or if the newest champion was decided on a later day and `displace_newer` is not set. By hand, the first day is
+    the one given.
 
-    By hand, the version is champion from exactly the day given. A version that the gate once promoted can come back on
-    that decision. `force`, with a reason, needs no decision; the promotion history records that it was forced.
-
-    Returns:
-        The promotion. Its `rows` is 0 when the promotion history has it already; then only the alias is synced.
+    If the promotion history has the entry already, nothing is written (`rows` is 0), and only the alias is synced.
 
     Raises:
-        ActionRequiredError: when the promotion is refused; the promotion history then has no new row.
-        ConfigError: when the project has an entity fraction.
+        ActionRequiredError: the promotion is not allowed, or the project has an entity fraction. The promotion history
+            gets no new entry then.
     """
     by_hand = by != BY_GATE
     why = (why or "").strip()
@@ -79,7 +77,7 @@ def promote(
     if held_back:
         log.info("%s: version %d is not promoted: %s", model.name, version, held_back)
     elif champion != version:
-        log.info("%s: the alias stays at %s, which a later promotion made the champion", model.name, _name(champion))
+        log.info("%s: %s stays the newest champion: it was promoted from a later day", model.name, _name(champion))
     return Promotion(
         interval=interval if row is None else Interval.of(row.from_day),
         rows=int(written),
@@ -93,20 +91,18 @@ def promote(
 
 
 def sync_alias(model: Model, settings: Settings) -> int | None:
-    """Point the registry's alias to the newest champion of the promotion history.
-
-    Its first day may still be to come.
+    """Point the registry's alias to the newest champion, also if its first day is in the future.
 
     Returns:
-        The newest champion, None when there is none yet.
+        The newest champion, None if there is none yet.
     """
     registry = Registry(settings)
     champion = postgres.promotions.read_newest_champion(settings, model.name)
     if champion is not None and registry.aliased(model.name, CHAMPION) != champion:
         try:
             registry.get_version(model.name, champion)
-        except ActionRequiredError as error:  # a restored promotion history, before a backfill has made its versions
-            log.warning("%s: the promotion history names version %d as champion, but %s", model.name, champion, error)
+        except ActionRequiredError as error:  # after a restore, a backfill has still to make the versions
+            log.warning("%s: the promotion history names champion %d, but %s", model.name, champion, error)
         else:
             registry.point(model.name, champion, CHAMPION)
             log.info("%s: alias %s points to version %d", model.name, CHAMPION, champion)
@@ -149,7 +145,7 @@ def _promote(
                 False,
                 (
                     f"champion {newest.model_version} was decided on {newest.decided_day}, later than {trained}; "
-                    "the training of a past day displaces it only with displace_newer"
+                    "the training of a past day replaces it only with displace_newer"
                 ),
             )
         against = "the first" if decision.champion is None else f"not worse than champion {decision.champion}"
@@ -161,7 +157,7 @@ def _promote(
     if published is not None and from_day <= published:
         raise ActionRequiredError(
             f"{model.name}: {from_day} is not after {published}, the newest day published (with {_row_name(standing)});"
-            " a promotion from then on would rewrite the past. Promote from a later day, or publish days again by hand"
+            " a promotion from that day would rewrite the past. Promote from a later day, or publish days again by hand"
         )
     gate_id = None if decision is None else decision.gate_id
     row = book.add(version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force)
@@ -179,15 +175,19 @@ def _verified(
     *,
     by_hand: bool,
 ) -> GateDecision:
-    """Return the gate's decision that the promotion rests on; raise `ActionRequiredError` when none is valid now."""
+    """Return the gate's decision on which the promotion rests.
+
+    Raises:
+        ActionRequiredError: no decision of the gate is valid now.
+    """
     where, day = f"version {found.version} of {model.name}", found.tags["day"]
     again = f"run the gate for that day: python -m include.cli gate --model {model.name} --day {day}"
     if not records:
         raise ActionRequiredError(f"{where} has no decision of the gate, so it cannot be champion; {again}")
     if not (own := [record for record in records if record[1].model_digest == files]):
         raise ActionRequiredError(
-            f"{where} is not the one that the gate decided on: its files in the registry have changed since. "
-            "Nothing is promoted; find out who changed them, and train again"
+            f"{where} is not what the gate decided on: its files in the registry changed since. Nothing is promoted; "
+            "find out who changed them, and train again"
         )
     before = book.decided_by_gate(found.version) if by_hand else None
     for decision, _ in own:
@@ -202,10 +202,10 @@ def _verified(
     decision, subject = own[0]
     if subject.rules_digest != rules:
         raise ActionRequiredError(
-            f"the gate decided on {where} by other rules than model.yaml and the gate's code have now; {again}"
+            f"{where} was checked by other rules than those of model.yaml and the gate's code now; {again}"
         )
     raise ActionRequiredError(
-        f"{where} was compared with {_name(decision.champion)}, and by now it has to beat {_name(to_beat)}; {again}"
+        f"{where} was compared with {_name(decision.champion)}, but now it has to beat {_name(to_beat)}; {again}"
     )
 
 
@@ -213,14 +213,14 @@ def _require_evaluated(model: Model, found: Version, from_day: date) -> None:
     where = f"version {found.version} of {model.name}"
     if (found.tags.get("project"), found.tags.get("model")) != (model.project, model.name) or not found.evaluated:
         raise ActionRequiredError(
-            f"{where} was not made by evaluate: it lacks the tags of evaluate, so nothing is known of its quality. "
-            "Promote a version that evaluate made"
+            f"{where} was not made by evaluate (its tags are missing), so it was never evaluated; "
+            "promote a version that evaluate made"
         )
     trained = date.fromisoformat(found.tags["day"])
     if from_day <= trained:
         raise ActionRequiredError(
-            f"{where} was trained on {trained} with the outcomes known then, so it can be champion from the day "
-            f"after at the earliest, not from {from_day}"
+            f"{where} was trained on {trained} with the outcomes known then, so it can be champion from the day after "
+            f"at the earliest, not from {from_day}"
         )
 
 

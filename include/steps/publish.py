@@ -1,5 +1,6 @@
-"""publish: the scores of each day as a batch that readers see whole, equal content once. Decides what a batch is and
-whether it may be published; how it is stored is in `include/io/postgres`.
+"""publish: make the scores of each day a batch, which readers see completely or not at all.
+
+This step decides what a batch is and whether it may be published. `include/io/postgres` stores it.
 """
 
 import logging
@@ -26,7 +27,7 @@ from include.io.tables import Tables
 
 log = logging.getLogger(__name__)
 
-CHUNK_ROWS = 100_000  # a transaction's, so that memory and locks are bounded; always whole days
+CHUNK_ROWS = 100_000  # rows of a transaction, always whole days: this limits memory and locks
 
 BATCHES = uuid.UUID("7c1ee8a6-5d2c-5e0a-9b56-5f2f3c1d8f2b")  # namespace of batch ids: never change it
 
@@ -41,13 +42,24 @@ def publish(
     versions: Mapping[date, int] | None = None,
     data_view: DataView = "point_in_time",
 ) -> Published:
-    """Publish the scores of `days` (what `score` returned; default: those of `versions`, day -> model version, which
-    are each day's champion by the ledger when not given).
+    """Publish the scores of days. Equal content again changes nothing.
 
-    Each day's batch, pointer and history are one transaction. Equal content again changes nothing; mode `missing`
-    leaves what readers see and stores a batch that differs beside it. Days without a champion are left out.
-    Raises `DataError` before anything is written when a day has no night, when night, features, scores and entities do
-    not agree, or a score is null or not finite; `ConfigError` while the project is tried on a sample.
+    The batch, the pointer and the history of a day are written in one transaction. Days without a champion are left
+    out.
+
+    Args:
+        model: the model.
+        interval: the days.
+        settings: where tables and database are.
+        mode: `missing` keeps what readers see and stores a batch that differs beside it.
+        days: what `score` returned; by default the days of `versions`.
+        versions: the model version of each day; by default each day's champion.
+        data_view: which scores to publish.
+
+    Raises:
+        DataError: a day is not prepared; prepared day, features, scores and entities do not agree; or a score is null
+            or not finite. Nothing is written then.
+        ConfigError: the project has an entity fraction.
     """
     project = load_project(model.project)
     project.refuse_entity_fraction("publish")
@@ -93,10 +105,20 @@ def publish_scores(
     as_of: Mapping[date, datetime],
     mode: PublishMode = "replace",
 ) -> list[PublishedDay]:
-    """Publish a frame: `scores` with day (date), entity_id (str), model_version (int), score and prediction (f64);
-    `entities` with day, entity_id and the project's public columns. Both have the `days` and no others.
+    """Publish a frame of scores.
 
-    Raises `DataError`, before anything is written, naming each day that is not as `days` says.
+    Args:
+        project: the project.
+        model: the model.
+        scores: day (date), entity_id (str), model_version (int), score and prediction (f64), for `days` only.
+        entities: day, entity_id and the project's public columns, for `days` only.
+        settings: where the database is.
+        days: the expected days, with version and number of rows.
+        as_of: the `as_of` of each day.
+        mode: see `publish`.
+
+    Raises:
+        DataError: names each day that differs from `days`. Nothing is written then.
     """
     days = sorted(days, key=lambda d: d.day)
     _verify(model, scores, entities, days)
@@ -117,7 +139,7 @@ def publish_scores(
 
 
 def batch_id(model: str, day: date, model_version: int, digest: str) -> str:
-    """The name of a batch follows from its content, so that equal content is the same batch."""
+    """Derive the id of a batch from its content, so that equal content is the same batch."""
     return str(uuid.uuid5(BATCHES, f"{model}/{day}/{model_version}/{digest}"))
 
 
@@ -134,7 +156,7 @@ def _batch(model: Model, scored: ScoredDay, rows: pl.DataFrame, as_of: datetime)
 
 
 def _chunks(days: Sequence[ScoredDay]) -> Iterator[list[ScoredDay]]:
-    """Whole days in order, about CHUNK_ROWS rows at a time."""
+    """Yield whole days in order, about CHUNK_ROWS rows at a time."""
     chunk: list[ScoredDay] = []
     for day in days:
         if chunk and sum(d.rows for d in chunk) + day.rows > CHUNK_ROWS:
@@ -145,7 +167,7 @@ def _chunks(days: Sequence[ScoredDay]) -> Iterator[list[ScoredDay]]:
 
 
 def _verify(model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame, days: Sequence[ScoredDay]) -> None:
-    """One pass over all rows before the first is written. Values are not in the message: only days and counts."""
+    """Check all rows before the first is written. The message contains days and counts, but no values."""
     if len({d.day for d in days}) < len(days):
         raise DataError(f"{model.name}: a day is to be published twice: {', '.join(str(d.day) for d in days)}")
     counted = {
@@ -165,14 +187,15 @@ def _verify(model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame, days: Se
         scores.join(entities.unique(["day", "entity_id"]), on=["day", "entity_id"], how="semi")
         .group_by("day").len().collect().iter_rows()
     )  # fmt: skip
-    wrong = [f"{day}: scores of a day that was not asked for" for day in sorted(counted.keys() - {d.day for d in days})]
+    unexpected = sorted(counted.keys() - {d.day for d in days})
+    wrong = [f"{day}: there are scores, but this day is not to be published" for day in unexpected]
     for d in days:
         found = counted.get(d.day, {"rows": 0, "entities": 0, "finite": 0, "versions": [d.model_version]})
         rows, undescribed = found["rows"], found["rows"] - described.get(d.day, 0)
         if rows != d.rows:
             wrong.append(f"{d.day}: {rows} scores, expected {d.rows}")
         if found["entities"] != rows:
-            wrong.append(f"{d.day}: {rows} scores of {found['entities']} entities; one row an entity is needed")
+            wrong.append(f"{d.day}: {rows} scores of {found['entities']} entities; one row for each is needed")
         if bad := rows - found["finite"]:
             wrong.append(f"{d.day}: {bad} of {rows} rows have a score or prediction that is null, NaN or infinite")
         if found["versions"] != [d.model_version]:
@@ -193,7 +216,7 @@ def _agree(
     prepared_days: Mapping[date, PreparedDay],
     data_view: DataView,
 ) -> None:
-    """PreparedDay, features and scores of each day have the same rows and the same `as_of`."""
+    """Check that prepared day, features and scores of each day have the same number of rows and the same `as_of`."""
     features = tables.scan(features_table(project.name)).filter(
         pl.col("day").is_between(interval.start, interval.end) & (pl.col("data_view") == data_view)
     )
@@ -206,17 +229,17 @@ def _agree(
         prepared_day = prepared_days.get(d.day)
         if prepared_day is None:
             wrong.append(
-                f"{d.day}: no night of {project.name} (data_view {data_view}); run build_features for it first"
+                f"{d.day}: {project.name} is not prepared (data: {data_view}); run build_features for the day first"
             )
             continue
         if not prepared_day.rows == counted.get(d.day, 0) == d.rows:
             wrong.append(
-                f"{d.day}: the night has {prepared_day.rows} rows, {features_table(project.name)} {counted.get(d.day, 0)}, "
-                f"scored were {d.rows}"
+                f"{d.day}: the prepared day has {prepared_day.rows} rows, {features_table(project.name)} has "
+                f"{counted.get(d.day, 0)}, and {d.rows} were scored"
             )
         if moments.get(d.day, [prepared_day.as_of]) != [prepared_day.as_of]:
             wrong.append(
-                f"{d.day}: the scores were made of another night than that as of {prepared_day.as_of:%Y-%m-%d %H:%M} UTC"
+                f"{d.day}: the scores are not from the prepared day as of {prepared_day.as_of:%Y-%m-%d %H:%M} UTC"
             )
     if wrong:
         _refuse(model, wrong)
@@ -224,8 +247,8 @@ def _agree(
 
 def _refuse(model: Model, wrong: Sequence[str]) -> NoReturn:
     more = [f"… and {len(wrong) - 10} more"] if len(wrong) > 10 else []
-    cure = "Run score for these days again, then publish."
-    raise DataError("\n".join([f"{model.name}: nothing was published:", *wrong[:10], *more, cure]))
+    what_to_do = "Run score for these days again, then publish."
+    raise DataError("\n".join([f"{model.name}: nothing was published:", *wrong[:10], *more, what_to_do]))
 
 
 def _scores(
@@ -243,7 +266,7 @@ def _scores(
 def _entities(
     project: Project, tables: Tables, prepared_days: Mapping[date, PreparedDay], days: Sequence[ScoredDay]
 ) -> pl.LazyFrame:
-    """The entities of each day, from the delivery that its features were made of."""
+    """Return the entities of each day, from the delivery that its features used."""
     feed = project.feeds[project.entity.feed]
     used = pl.DataFrame(
         [(d.day, feed.needed_day(d.day), delivery) for d in days for delivery in prepared_days[d.day].deliveries],

@@ -1,5 +1,7 @@
-"""validate: hold each delivery against `expectations.yaml`. Rows that pass become typed rows in `clean_<feed>`, rows
-that break a critical expectation go to `quarantine_<feed>`, and a delivery that is wrong as a whole is refused.
+"""validate: check each delivery against `expectations.yaml`.
+
+Valid rows become typed rows in `clean_<feed>`. Rows that break a critical expectation go to `quarantine_<feed>`. A
+delivery that is wrong as a whole is refused.
 """
 
 import logging
@@ -21,11 +23,14 @@ log = logging.getLogger(__name__)
 
 
 def validate(project: Project, interval: Interval, settings: Settings) -> Validated:
-    """Give a verdict to every delivery that has none, and again to those refused that the nights of the interval
-    would read, since the rule may be mended. Accepted ones are not judged again: that is `revalidate`.
+    """Give a verdict to every delivery that has none.
 
-    Each result goes to `quality_results`. Raises `DataError`, naming the expectations, when a day of the interval is
-    left without an accepted delivery of a required feed: nothing is made of such a night.
+    Refused deliveries that the run dates of the interval would read get a new verdict, because the rule may have been
+    fixed. Accepted deliveries keep theirs: `revalidate` validates those again. Results go to `quality_results`.
+
+    Raises:
+        DataError: a day of the interval has no accepted delivery of a required feed, so it cannot be prepared. The
+            message names the expectations that failed.
     """
     tables = Tables(settings)
     listed = tables.scan(deliveries_table(project.name)).collect()
@@ -48,7 +53,7 @@ def validate(project: Project, interval: Interval, settings: Settings) -> Valida
 
 
 def _waiting(project: Project, interval: Interval, listed: pl.DataFrame) -> pl.DataFrame:
-    """The deliveries to judge: rows of `schemas.DELIVERIES`, by day."""
+    """Return the deliveries to validate: rows of `schemas.DELIVERIES`, by day."""
     wanted = pl.col("verdict") == "landed"
     for name, feed in project.feeds.items():
         read = pl.col("day").is_between(feed.window(interval.start).start, feed.window(interval.end).end)

@@ -1,10 +1,10 @@
-"""Judge deliveries: hold them against `expectations.yaml`, put rows where they belong, write the verdicts last.
+"""Give deliveries a verdict: check them against `expectations.yaml`, write their rows, and write the verdicts last.
 
-What `validate` and `revalidate` share. Which deliveries are judged, and what follows from the verdicts, is theirs.
+`validate` and `revalidate` share this code. They decide which deliveries get a verdict and what follows from it.
 
-The order of writing lets a run be killed anywhere and started again: a delivery that is to be judged stays
-recognisable (by its verdict, or by its rows in quarantine) until all else is written. And no reader ever finds an
-accepted delivery without its rows: the verdict of one that is refused after all is written before its rows go.
+The order of writes allows a run to be killed anywhere and started again: until everything else is written, a delivery
+without a new verdict is recognisable by its old verdict or by its rows in quarantine. No reader ever finds an accepted
+delivery without its rows: if an accepted delivery is refused now, its verdict is written before its rows are removed.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHUNK_DELIVERIES = 300  # written at a time, so that a range run has bounded memory
+CHUNK_DELIVERIES = 300  # deliveries written at a time, to limit the memory of a range run
 
 
 @dataclass(frozen=True)
 class VerdictCounts:
-    """Counts over deliveries: `rows` in clean, `quarantined` ones in quarantine; `version` of the deliveries table."""
+    """Counts over deliveries: `rows` in clean, `quarantined` rows, and the `version` of the deliveries table."""
 
     accepted: int
     refused: tuple[Refusal, ...]
@@ -50,7 +50,7 @@ class VerdictCounts:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """Of one delivery: why it is refused, if it is; its rows for clean and for quarantine; lines of quality_results."""
+    """The verdict on one delivery: why it is refused (or None), its clean and quarantined rows, its quality results."""
 
     why: str | None
     clean: pl.DataFrame
@@ -61,12 +61,16 @@ class _Verdict:
 def give_verdicts(
     project: Project, deliveries: pl.DataFrame, settings: Settings, *, listed: pl.DataFrame
 ) -> VerdictCounts:
-    """Give each of the deliveries (rows of `schemas.DELIVERIES`) a verdict by the expectations as they are now, in
-    place of the one it had; the same again changes nothing. `listed` is the whole deliveries table, for the rows of
-    earlier deliveries.
+        """Give each delivery a verdict by the current expectations, in place of the one it had.
+
+    Args:
+        project: the project.
+        deliveries: rows of `schemas.DELIVERIES`.
+        settings: where the tables are.
+        listed: the whole deliveries table, for the rows of earlier deliveries.
     """
     tables = Tables(settings)
-    for name, feed in project.feeds.items():  # also of a feed that has not delivered yet, as on the first day
+    for name, feed in project.feeds.items():  # also for a feed without deliveries yet, as on the first day
         tables.create(clean_table(name), schemas.clean(project, feed))
         tables.create(quarantine_table(name), schemas.quarantine(feed))
     if deliveries.is_empty():
@@ -111,7 +115,7 @@ def _suites(project: Project) -> "Suites":
 def _verdicts(
     project: Project, name: str, of_feed: pl.DataFrame, listed: pl.DataFrame, suites: "Suites", settings: Settings
 ) -> dict[str, _Verdict]:
-    """Delivery_id -> what becomes of it."""
+    """Map each `delivery_id` to its verdict."""
     feed, deliveries = project.feeds[name], [*of_feed.iter_rows(named=True)]
     scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
     all_raw = Tables(settings).scan(raw_table(name)).filter(scope.expr()).sort("day", "delivery_id", "_row").collect()
@@ -129,7 +133,7 @@ def _verdicts(
 
 
 def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.DataFrame]:
-    """The rows of each delivery."""
+    """Return the rows of each delivery."""
     parts = rows.partition_by("delivery_id", as_dict=True)
     return [parts.get((delivery["delivery_id"],), rows.clear()) for delivery in deliveries]
 
@@ -168,8 +172,8 @@ def _verdict_on(
         if not finding.success:
             level = logging.WARNING if finding.critical else logging.INFO
             follows = "quarantined" if quarantines else "refused" if finding.critical else "recorded only"
-            said = f"; {sentence(shown)}" if shown else ""
-            about = (name, delivery["day"], delivery["uri"], finding.sentence, said, follows)
+            shown_rows = f"; {sentence(shown)}" if shown else ""
+            about = (name, delivery["day"], delivery["uri"], finding.sentence, shown_rows, follows)
             log.log(level, "%s %s, %s: %s%s → %s", *about)
     places = sorted(broken)
     left = [place for place in range(raw.height) if place not in broken]
@@ -186,7 +190,7 @@ def _verdict_on(
 def _write_page(
     project: Project, delivery: dict[str, Any], suites: "Suites", findings: Sequence["Finding"], settings: Settings
 ) -> None:
-    """For whoever mends the delivery or the rule; that it cannot be written stops no night."""
+    """Write the page for whoever fixes the delivery or the rule. If it cannot be written, the step goes on."""
     hashed = hashlib.sha256(delivery["delivery_id"].encode()).hexdigest()[:16]
     path = f"quality/{project.name}/{delivery['day']}/{delivery['feed']}-{hashed}.html"
     try:
@@ -194,7 +198,7 @@ def _write_page(
     except Exception:
         log.exception("the page about %s could not be written", delivery["uri"])
     else:
-        log.warning("what was expected of %s and what was found: %s", delivery["uri"], uri)
+        log.warning("the validation page of %s: %s", delivery["uri"], uri)
 
 
 def _write(
@@ -205,8 +209,9 @@ def _write(
     found_verdicts: Sequence[_Verdict],
     settings: Settings,
 ) -> None:
-    """Quarantine last: `revalidate` knows by it what there is to judge again. Deliveries that are refused are in the
-    scope too: what an earlier, laxer rule let through goes away.
+    """Write clean rows and quality results, and quarantine last: `revalidate` finds what to validate again by it.
+
+    Refused deliveries are in the scope too, so that rows which an earlier, laxer rule accepted are removed.
     """
     scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
     clean = pl.concat([verdict.clean for verdict in found_verdicts])
@@ -219,12 +224,12 @@ def _write(
 
 
 def _instead(wanted: pl.DataFrame, current: pl.DataFrame) -> pl.DataFrame:
-    """For `Tables.replace`: whatever is there; nothing is committed when it is the same."""
+    """Return the new rows for `Tables.replace`, which commits nothing if they are equal to the current ones."""
     return wanted
 
 
 def _first_run(wanted: pl.DataFrame, current: pl.DataFrame) -> pl.DataFrame:
-    """The same for quarantine, where a row keeps the run that put it there for the same reason."""
+    """Return the new rows for quarantine; a row keeps the run that first quarantined it for the same reason."""
     same = ["delivery_id", "_row", "rule"]
     before = current.select(*same, before="run_id").unique(same)
     joined = wanted.join(before, on=same, how="left", maintain_order="left")
@@ -249,7 +254,7 @@ def _write_verdicts(project: Project, tables: Tables, chunk: pl.DataFrame, verdi
 
 
 def _typed(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
-    """Columns of `schemas.clean` and `_malformed`, which names the columns of a row whose text has not their type."""
+    """Parse raw rows into the columns of `schemas.clean`; `_malformed` names columns whose text cannot be parsed."""
     typed = raw.with_columns(schemas.parse(pl.col(name), column.type) for name, column in feed.kept.items())
     unread = [
         pl.when(raw[name].is_not_null() & typed[name].is_null()).then(pl.lit(name)).otherwise(None)

@@ -112,7 +112,7 @@ def test_a_file_cannot_be_taken(drill: Drill) -> None:
 
     spoil(path, text.replace("EWR", "JFK", 1))
     assert drill.clear(PREPARE, "land") == "failed"
-    drill.checks("land", "its content changed under its name")
+    drill.checks("land", "its content changed after it was landed")
     path.write_bytes(whole)
     path.with_name(f"{path.name}.json").write_bytes(beside)
     assert drill.clear(PREPARE, "land") == "success"
@@ -293,7 +293,7 @@ def test_the_rules_change_between_gate_and_promotion(drill: Drill) -> None:
     drill.change(MODEL_YAML, "better_than_dummy: 0.005", "better_than_dummy: 0.004")
     assert drill.clear(TRAIN, "promote") == "failed"
     drill.alerted("promote", "ActionRequiredError")
-    drill.checks("promote", "by other rules than model.yaml and the gate's code have now")
+    drill.checks("promote", "was checked by other rules than those of model.yaml and the gate's code now")
     drill.mend("promote")
     drill.cured("promote")
 

@@ -288,7 +288,7 @@ class TestRows:
         monkeypatch.setattr(flights_features, "build", lambda *given: wrong(build(*given)))
         folder = Path(prepared.tables) / "features_flights"
         before = sorted(folder.rglob("*"))
-        with pytest.raises(DataError, match=r"features\.py: .*; each entity gives one row, and columns stay"):
+        with pytest.raises(DataError, match=r"features\.py: .*; return one row for each entity, and keep all columns"):
             build_features(project, Interval.of(DAY), prepared)
         assert sorted(folder.rglob("*")) == before
 

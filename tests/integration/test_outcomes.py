@@ -120,7 +120,7 @@ def test_the_same_delivery_read_otherwise_is_taken(settings: Settings, flights: 
         (values(1.0, float("nan")), "1 of 2 values are NaN"),
         (values(float("-inf")), "1 of 1 values are NaN or infinite"),
         (pl.concat([values(1.0), values(1.0)]), "2 rows of 1 entities"),
-        (values(1.0, day=NEXT), "values of 2013-03-02, which is from no delivery"),
+        (values(1.0, day=NEXT), "there are values of 2013-03-02, but no delivery of that day"),
     ],
 )
 def test_bad_outcomes_are_refused(settings: Settings, flights: Project, frame: pl.DataFrame, says: str) -> None:
@@ -247,7 +247,7 @@ def test_a_late_night_knows_no_outcome_of_its_own_day(prepared_days: Settings, f
 
 
 def test_a_night_that_is_not_prepared_is_refused(prepared_days: Settings, flights: Project) -> None:
-    with pytest.raises(DataError, match="no night of 2013-03-04; run build_features"):
+    with pytest.raises(DataError, match="not prepared: 2013-03-04; run build_features"):
         outcomes(flights, Interval(start=NEXT, end=LATER + timedelta(days=1)), prepared_days)
     assert marks(prepared_days) == []
 

@@ -205,7 +205,7 @@ def test_the_command_says_it_by_its_exit_code_too(
     clean = CliRunner().invoke(cli.app, arguments)
     assert (clean.exit_code, clean.output) == (
         0,
-        f"✓ flights {DAYS}: nothing is out of date of 4 prepared days (4 asked)\n",
+        f"✓ flights {DAYS}: none of 4 prepared days is out of date (4 days checked)\n",
     )
     deliver_one(project, prepared, "weather", DAY, at=MUCH_LATER, name="again")
     told = CliRunner().invoke(cli.app, arguments)

@@ -196,8 +196,8 @@ def other_files_since(settings: Settings) -> int:
     [
         (no_record, r"version 1 of late_arrival has no decision.*cli gate --model late_arrival --day 2013-03-22"),
         (record_of_another_version, "version 1 of late_arrival has no decision"),
-        (another_champion_since, "was compared with no champion, and by now it has to beat version 1"),
-        (other_files_since, "is not the one that the gate decided on"),
+        (another_champion_since, "was compared with no champion, but now it has to beat version 1"),
+        (other_files_since, "is not what the gate decided on"),
     ],
 )
 def test_a_promotion_rests_on_a_decision_that_holds(
@@ -225,7 +225,7 @@ def test_a_promotion_rests_on_a_decision_that_holds(
 
 
 def test_a_decision_by_other_rules_promotes_nothing(gated: Settings) -> None:
-    with pytest.raises(ActionRequiredError, match="by other rules than"):
+    with pytest.raises(ActionRequiredError, match="checked by other rules"):
         promote(TOO_STRICT, after(3), gated, version=1)
     assert rows_of_ledger(gated) == []
 
@@ -330,7 +330,7 @@ def test_a_former_champion_comes_back_by_hand_whatever_the_rules_are_now(gated: 
     promote(MODEL, after(2), gated, version=2)
     back = promote(TOO_STRICT, after(3), gated, version=1, by="Ada", why="version 2 was wrong about storms")
     assert (back.rows, back.forced) == (1, False)
-    with pytest.raises(ActionRequiredError, match="by other rules than"):
+    with pytest.raises(ActionRequiredError, match="checked by other rules"):
         promote(TOO_STRICT, after(4), gated, version=2, displace_newer=True)
 
 

@@ -326,7 +326,7 @@ FIRST = (pl.col("day") == DAY) & pl.col("entity_id").str.starts_with("UA-1")
         (GOOD.filter(pl.col("day") != DAY), "0 scores, expected 4"),
         (pl.concat([GOOD, frame(DAY, rows=5).head(1)]), "5 scores, expected 4"),
         (GOOD.with_columns(model_version=pl.when(FIRST).then(2).otherwise(1)), r"version \[1, 2\], expected version 1"),
-        (pl.concat([GOOD, frame(DAY + timedelta(days=7))]), "scores of a day that was not asked for"),
+        (pl.concat([GOOD, frame(DAY + timedelta(days=7))]), "there are scores, but this day is not to be published"),
     ],
 )
 def test_bad_scores_are_refused_before_anything_is_written(
@@ -552,9 +552,13 @@ def test_an_empty_night_is_published(settings: Settings, flights: Project, late:
 @pytest.mark.parametrize(
     ("table", "change", "says"),
     [
-        ("features_flights", lambda rows: rows.head(3), "the night has 4 rows, features_flights 3, scored were 4"),
+        (
+            "features_flights",
+            lambda rows: rows.head(3),
+            "the prepared day has 4 rows, features_flights has 3, and 4 were scored",
+        ),
         ("scores_late_arrival", lambda rows: rows.sort("model_version").slice(1), "3 scores, expected 4"),
-        ("scores_late_arrival", lambda rows: rows.with_columns(as_of=pl.lit(AS_OF)), "made of another night"),
+        ("scores_late_arrival", lambda rows: rows.with_columns(as_of=pl.lit(AS_OF)), "not from the prepared day"),
         ("clean_schedule", lambda rows: rows.slice(1), "1 of 4 scored entities are not in the feed"),
     ],
 )
@@ -568,6 +572,6 @@ def test_nights_features_scores_and_entities_have_to_agree(
 
 
 def test_a_day_without_a_night_is_refused(scored: Settings, late: Model) -> None:
-    with pytest.raises(DataError, match="2013-03-04: no night of flights"):
+    with pytest.raises(DataError, match="2013-03-04: flights is not prepared"):
         step.publish(late, Interval(start=DAYS[0], end=DAYS[2] + timedelta(days=1)), scored)
     assert counts(scored)["batches"] == 0

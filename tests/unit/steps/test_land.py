@@ -407,7 +407,7 @@ class TestRefusing:
         deliver_one(project, settings, "weather", DAY, name="another")
         spoil(path, text_of(path).replace("LAX", "SFO"))
         with pytest.raises(
-            ChangedDeliveryError, match=r"content changed under its name .* put the former content back"
+            ChangedDeliveryError, match=r"content changed after it was landed .* restore the former content"
         ):
             land(project, RUN_DATE, settings)
         assert versions(settings) == taken
