@@ -61,7 +61,7 @@ class _Verdict:
 def give_verdicts(
     project: Project, deliveries: pl.DataFrame, settings: Settings, *, listed: pl.DataFrame
 ) -> VerdictCounts:
-        """Give each delivery a verdict by the current expectations, in place of the one it had.
+    """Give each delivery a verdict by the current expectations, in place of the one it had.
 
     Args:
         project: the project.
