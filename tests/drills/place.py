@@ -281,8 +281,8 @@ class Drill:
         return found
 
     def mend(self, page: str, *numbers: int, given: Sequence[tuple[str, str]] = (), **variables: str) -> str:
-        """The commands under `Mend it`, as written: all blocks, or those."""
-        scripts = Page(page).commands("Mend it")
+        """The commands under `Fix it`, as written: all blocks, or those."""
+        scripts = Page(page).commands("Fix it")
         chosen = [scripts[n] for n in numbers] if numbers else scripts
         return "".join(self.type(_here(script, given), variables=variables) for script in chosen)
 
@@ -292,8 +292,8 @@ class Drill:
 
     def cured(self, page: str, given: Sequence[tuple[str, str]] = ()) -> None:
         """What the page says is to be seen in the end."""
-        [script] = Page(page).commands("Cured when")
-        wanted = [_here(line, given) for line in Page(page).seen("Cured when")]
+        [script] = Page(page).commands("Fixed when")
+        wanted = [_here(line, given) for line in Page(page).seen("Fixed when")]
         assert wanted, page
         found = ""
 

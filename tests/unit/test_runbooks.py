@@ -7,7 +7,7 @@ import pytest
 from tools.stack import ROOT
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
-HEADINGS = ["Severity", "Safe to run again", "First checks", "Mend it", "Cured when"]
+HEADINGS = ["Severity", "Safe to run again", "First checks", "Fix it", "Fixed when"]
 OTHERS = {"README", "backfill-a-day"}
 PAGES = sorted(path.stem for path in RUNBOOKS.glob("*.md") if path.stem not in OTHERS)
 LINKS = re.compile(r"\]\(([^)#]+\.md)")
@@ -18,7 +18,7 @@ def test_a_page_is_short_and_says_what_on_call_asks(page: str) -> None:
     text = (RUNBOOKS / f"{page}.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS
     assert len(text.splitlines()) <= 50, "split it, or say less: it is read at night"
-    for heading in ("Mend it", "Cured when"):
+    for heading in ("Fix it", "Fixed when"):
         body = text.split(f"## {heading}\n")[1].split("\n## ")[0]
         assert "```" in body, f"{heading}: there has to be something to type or to look for"
 
