@@ -552,7 +552,11 @@ def test_an_empty_night_is_published(settings: Settings, flights: Project, late:
 @pytest.mark.parametrize(
     ("table", "change", "says"),
     [
-        ("features_flights", lambda rows: rows.head(3), "the prepared day has 4 rows, features_flights has 3, and 4 were scored"),
+        (
+            "features_flights",
+            lambda rows: rows.head(3),
+            "the prepared day has 4 rows, features_flights has 3, and 4 were scored",
+        ),
         ("scores_late_arrival", lambda rows: rows.sort("model_version").slice(1), "3 scores, expected 4"),
         ("scores_late_arrival", lambda rows: rows.with_columns(as_of=pl.lit(AS_OF)), "not from the prepared day"),
         ("clean_schedule", lambda rows: rows.slice(1), "1 of 4 scored entities are not in the feed"),
