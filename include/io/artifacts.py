@@ -1,4 +1,4 @@
-"""Pages for people, below `settings.artifacts`: a folder or an object store. What is on them is not decided here."""
+"""Write pages for people below `settings.artifacts`, in a folder or an object store. Callers decide their content."""
 
 from include.core.settings import Settings
 from include.io import storage
@@ -6,7 +6,7 @@ from include.io.landing import write_whole
 
 
 def write(settings: Settings, path: str, content: str) -> str:
-    """The file appears whole, in place of one of the same path; returns where it is."""
+    """Write a file in one move, replace one of the same path, and return its URI."""
     filesystem, root = storage.filesystem(settings, settings.artifacts)
     target = f"{root.rstrip('/')}/{path}"
     write_whole(filesystem, target, content.encode())

@@ -1,7 +1,7 @@
-"""Object storage where suppliers put files: find deliveries, say since when each was available, read one.
+"""The storage where suppliers put files: find deliveries, determine when each became available, and read them.
 
-Files are never moved or changed. Beside them, in `_manifest/`, stands for each delivery that was taken what it
-contained and when it became available, written once: a replay from landing alone finds the same. Parsing is `land`'s.
+Files are never moved or changed. Beside them, `_manifest/` has one immutable entry for each landed delivery: checksum
+and availability time. So a backfill from landing alone finds the same. The step `land` parses the files.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 
 class Sidecar(BaseModel):
-    """`<file>.json` beside a file, by the supplier. Sizes in bytes; `rows` without the header.
+    """The supplier's claims about a file, in `<file>.json` beside it. `size` is in bytes; `rows` is without the header.
 
-    A time without an offset is refused: it would mean another moment on another machine.
+    A time without an offset is refused, because it would mean another moment on another machine.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -43,7 +43,7 @@ class Sidecar(BaseModel):
 
 @dataclass(frozen=True)
 class Found:
-    """An object in landing that a feed's pattern matches; its content was not read."""
+    """An object in landing that matches a feed's pattern; its content has not been read."""
 
     feed: str
     day: date
@@ -62,11 +62,11 @@ class Landing:
         self.root = f"{root.rstrip('/')}/{project.name}"
 
     def pattern(self, feed: str, day: date | str) -> str:
-        """Where a feed's files of a day are looked for, as a person would write it."""
+        """Return the pattern of a feed's files of a day, for messages."""
         return str(self.fs.unstrip_protocol(f"{self.root}/{self.project.feeds[feed].path.format(day=day)}"))
 
     def find(self, feed: str, day: date | None = None) -> list[Found]:
-        """The objects of a feed, of one day or of all, by day and key. Sidecars and hidden files are none."""
+        """Return the objects of a feed, of one day or all days, by day and key, without sidecars and hidden files."""
         declared = self.project.feeds[feed].path
         self.fs.invalidate_cache()
         listing = self._list(f"{self.root}/{declared.format(day=day or '*')}")
@@ -82,7 +82,7 @@ class Landing:
             try:
                 of_day = date.fromisoformat(match["day"])
             except ValueError:
-                log.warning("%s: there is no day %s; the file is left alone", path, match["day"])
+                log.warning("%s: %s is not a date; the file is ignored", path, match["day"])
                 continue
             if day not in (None, of_day):
                 continue
@@ -99,17 +99,22 @@ class Landing:
         return sorted(found, key=lambda f: (f.day, f.key))
 
     def _list(self, pattern: str) -> dict[str, Any]:
-        """Path -> what is known of it, for all that the pattern matches, and maybe more."""
+        """Map each path that matches the pattern, and maybe more paths, to its file information."""
         if isinstance(self.fs, LocalFileSystem):
             return dict(self.fs.glob(pattern, detail=True))
-        # an object store lists a thousand keys at once, and has no folders, of which glob would ask for each
+        # an object store lists a thousand keys at once and has no folders, each of which glob would list
         return dict(self.fs.find(pattern.split("*", 1)[0].rsplit("/", 1)[0], detail=True))
 
     def read(self, found: Found) -> bytes:
+        """Return the content of an object."""
         return bytes(self.fs.cat_file(f"{self.root}/{found.key}"))
 
     def sidecar(self, found: Found) -> Sidecar | None:
-        """What the supplier says of the file, if anything. Raises `DeliveryError` when it cannot be read."""
+        """Return the supplier's claims about a file, None without a sidecar.
+
+        Raises:
+            DeliveryError: the sidecar cannot be read.
+        """
         content = read(self.fs, f"{self.root}/{found.key}.json")
         if content is None:
             return None
@@ -117,10 +122,10 @@ class Landing:
             return Sidecar.model_validate_json(content)
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-            raise DeliveryError(f"{found.uri}.json: not a sidecar ({wrong}); mend it or take it away") from error
+            raise DeliveryError(f"{found.uri}.json: not a sidecar ({wrong}); correct or remove it") from error
 
     def available_at(self, found: Found) -> datetime:
-        """Since when it was available, UTC: as first taken (manifest), else by its sidecar, else the object's time."""
+        """Return when a file became available (UTC): by its manifest, else its sidecar, else the object's time."""
         manifest = self._manifest(found)
         if manifest:
             return datetime.fromisoformat(manifest["available_at"])
@@ -128,14 +133,15 @@ class Landing:
         return sidecar.available_at.astimezone(UTC) if sidecar else found.modified_at
 
     def taken(self, found: Found) -> str | None:
-        """The sha256 that this object had when it was first taken; None when it never was."""
+        """Return the sha256 that this object had when it was first landed, None if it never was."""
         manifest = self._manifest(found)
         return str(manifest["sha256"]) if manifest else None
 
     def take(self, found: Found, sha256: str, available_at: datetime) -> None:
-        """Write the manifest entry, once: a later call changes nothing.
+        """Write the manifest entry once; a later call changes nothing.
 
-        Raises `FileExistsError` when another run has just written one that differs, so that this run must not go on.
+        Raises:
+            FileExistsError: another run has just written a different entry, so this run must not go on.
         """
         if self._manifest(found) is not None:
             return
@@ -145,7 +151,7 @@ class Landing:
         except FileExistsError as error:
             if self._manifest(found) != entry:
                 raise FileExistsError(
-                    f"{found.uri}: another run took it at this moment, with another content or time; run the step again"
+                    f"{found.uri}: another run just landed it with another content or time; run the step again"
                 ) from error
 
     def _manifest_path(self, found: Found) -> str:
@@ -157,7 +163,7 @@ class Landing:
 
 
 def read(filesystem: Any, path: str) -> bytes | None:
-    """None when there is no such file. Asks for the file itself, since listings are cached."""
+    """Return a file's content, None if there is no such file. This reads the file itself, since listings are cached."""
     try:
         content: bytes = filesystem.cat_file(path)
     except FileNotFoundError:
@@ -166,10 +172,13 @@ def read(filesystem: Any, path: str) -> bytes | None:
 
 
 def write_whole(filesystem: Any, path: str, data: bytes, *, once: bool = False) -> None:
-    """The file appears at once: an object store shows an object when its PUT is complete, a folder needs a rename
-    (fsspec's transaction goes through the machine's temporary folder, and copies when that is another disk).
+    """Write a file so that readers see all of it or nothing.
 
-    With `once` an object store raises `FileExistsError` when there is one, also one that came at this moment.
+    An object store shows an object when its PUT is complete; in a folder, the file is renamed into place. fsspec's own
+    transaction is not used: it goes through the machine's temporary folder, and copies if that is another disk.
+
+    Raises:
+        FileExistsError: with `once`, an object store has such an object already, even if it was written just now.
     """
     if not isinstance(filesystem, LocalFileSystem):
         filesystem.pipe_file(path, data, mode="create" if once else "overwrite")
@@ -185,18 +194,18 @@ def write_whole(filesystem: Any, path: str, data: bytes, *, once: bool = False) 
 
 
 def sha256(content: bytes) -> str:
-    """Hex digest."""
+    """Return the SHA-256 of a content as hex digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def _moment(value: float | datetime) -> datetime:
-    """What the file system gives as a time of change: seconds, or a datetime; in whole microseconds, UTC."""
+    """Convert the file system's time of change, seconds or a datetime, to UTC."""
     if isinstance(value, datetime):
         return value.astimezone(UTC)
     return datetime.fromtimestamp(value, UTC)
 
 
 def _as_regex(declared: str) -> str:
-    """A feed's path as a regular expression with the group `day`; a second {day} must be the same one."""
+    """Return a feed's path as a regular expression with the group `day`; a second {day} must be the same day."""
     first, *others = (re.escape(part).replace(r"\*", "[^/]*") for part in declared.split("{day}"))
     return first + r"(?P<day>\d{4}-\d{2}-\d{2})" + "(?P=day)".join(others)

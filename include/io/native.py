@@ -1,7 +1,7 @@
-"""Delta by Spark itself, as it is on Databricks: rows go between the cluster and the tables, none through this process.
+"""Delta tables read and written by Spark itself, as on Databricks: no rows go through this process.
 
-Its commits count the same application transaction as those of `io/tables.py`, so that of two writers that started from
-the same version one loses, whichever of them is which (tried with pyspark 4.2 and Delta 4.4).
+Its commits use the same application transaction as those of `io/tables.py`. So of two writers that started from the
+same version one loses, whichever of the two modules they use (tested with pyspark 4.2 and Delta 4.4).
 """
 
 import json
@@ -27,9 +27,10 @@ OUTSIDE = "DELTA_REPLACE_WHERE_MISMATCH"
 
 
 def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) -> tuple[DataFrame, int]:
-    """The rows of the interval's days as they are now, and the table's version.
+    """Return the current rows of the interval's days, and the table's version.
 
-    Raises `DataError` naming the table when it does not exist.
+    Raises:
+        DataError: the table does not exist.
     """
     version = tables.version(table)
     reader = spark.read.format("delta").option("versionAsOf", version)
@@ -39,7 +40,7 @@ def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) ->
 
 
 def schema_of(frame: DataFrame) -> Schema:
-    """As Delta has it. Whether Spark takes a column for never null depends on its plan, from run to run."""
+    """Return a frame's schema for Delta, with all columns nullable: what Spark says of that varies with its plan."""
     columns = StructType([StructField(field.name, field.dataType) for field in frame.schema])
     return Schema.from_json(columns.json())
 
@@ -53,16 +54,18 @@ def replace(
     partition_by: Sequence[str],
     metadata: Mapping[str, Any] | None = None,
 ) -> TableRef:
-    """Make the frame all there is in `scope`, in one commit, as `Tables.replace_files` does. The frame is computed
-    again when another writer came first.
+    """Replace the rows in `scope` by the frame, in one commit, as `Tables.replace_files` does.
 
-    Raises `DataError` when a column is lost or of another type, or rows are outside of the scope.
+    The frame is computed again if another writer committed first.
+
+    Raises:
+        DataError: a column is lost or has another type, or rows are outside of the scope.
     """
     wanted = schema_of(frame)
 
     def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
         grows = tables.refuse_drift(table, wanted)
-        # made by delta-rs, which gives it no feature of Delta that only Databricks reads
+        # delta-rs creates the table, because it adds no feature of Delta that only Databricks reads
         current = current or tables.open_or_create(table, wanted, partition_by)
         mark = str(uuid.uuid4())
         writer = (
@@ -80,7 +83,7 @@ def replace(
                 writer.saveAsTable(name)
             else:
                 writer.save(tables.uri(table))
-        except Exception as error:  # a `PySparkException`, or what py4j makes of one that Spark does not know
+        except Exception as error:  # a `PySparkException`, or py4j's error for one that Spark does not know
             if any(text in str(error) for text in CAME_FIRST):
                 raise CommitFailedError(str(error).splitlines()[0]) from error
             if isinstance(error, PySparkException) and error.getCondition() == OUTSIDE:
@@ -95,17 +98,18 @@ def replace(
 
 
 def _committed(now: DeltaTable, before: int, mark: str) -> int:
-    """The version that our commit made. Where its transaction had been counted already, Spark wrote nothing, and said
-    nothing.
+    """Return the version that our commit made.
+
+    If the transaction had been used already, Spark silently wrote nothing; `CommitFailedError` is raised then.
     """
     for commit in now.history(now.version() - before):
         if mark in commit.get("userMetadata", ""):
             return int(commit["version"])
-    raise CommitFailedError("Spark skipped the commit: its transaction was counted already")
+    raise CommitFailedError("Spark skipped the commit: its transaction was used already")
 
 
 def _name(spark: SparkSession, tables: Tables, table: str) -> str | None:
-    """Unity Catalog's name of the table, given to it when it has none yet; None without a catalog."""
+    """Return the table's name in Unity Catalog, after registering it if needed; None without a catalog."""
     if tables.catalog is None:
         return None
     name, uri = f"{tables.catalog}.{table}", tables.uri(table).replace("'", "\\'")

@@ -1,8 +1,8 @@
-"""Spark: a session, Delta tables read into DataFrames, and DataFrames written back.
+"""Spark: open a session, read Delta tables into DataFrames, and write DataFrames back.
 
-On Databricks Spark has Delta itself (`io/native.py`). Between delta-rs and a local Spark go Parquet files in a folder
-of this machine, wherever the tables are: a file a table in, one a core out, and delta-rs commits them in one step. No
-Delta jar is needed (docs/decisions/0009).
+On Databricks, Spark has Delta itself (`io/native.py`). A local Spark and delta-rs exchange Parquet files in a folder of
+this machine, wherever the tables are: one file for each table in, one for each core out. delta-rs commits the result in
+one step. No Delta jar is needed (docs/decisions/0009).
 """
 
 import json
@@ -29,16 +29,21 @@ from include.core.records import TableRef
 from include.io import native
 from include.io.tables import Scope, Tables
 
-CONNECT_PORT = 15002  # where no other is named
-OF_A_CLUSTER = "x-databricks-"  # the header of a Spark Connect address
+CONNECT_PORT = 15002  # the default port of Spark Connect
+OF_A_CLUSTER = "x-databricks-"  # a header in the Spark Connect address of a Databricks cluster
 STAGED = "nightly-spark-"
 KEPT_SECONDS = 2 * 24 * 3600
-ROW_GROUP = 100_000  # rows: what one task reads at least
+ROW_GROUP = 100_000  # rows that one task reads at least
 
 
 def session() -> SparkSession:
-    """The session there is (Databricks, a test); else one of the Spark Connect server that `SPARK_REMOTE` names; else
-    a local one, tuned by `spark_conf/`. Raises `ConnectionError` when that server is not there.
+    """Return a Spark session.
+
+    It is the existing one (Databricks, a test), else one of the Spark Connect server that `SPARK_REMOTE` names, else a
+    local one with the settings of `spark_conf/`.
+
+    Raises:
+        ConnectionError: the server of `SPARK_REMOTE` does not answer.
     """
     if not on_databricks():
         os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
@@ -49,24 +54,26 @@ def session() -> SparkSession:
     if remote:
         from pyspark.sql.connect.client.retries import DefaultPolicy
 
-        spark.client.set_retry_policies([DefaultPolicy(max_retries=4)])  # seconds, not ten minutes: Airflow tries again
+        spark.client.set_retry_policies([DefaultPolicy(max_retries=4)])  # seconds, not ten minutes: Airflow retries
     elif not on_databricks():
         spark.sparkContext.setLogLevel("ERROR")
     return spark
 
 
 def on_databricks() -> bool:
-    """Whether Spark is that of Databricks, where the session is given, and it has Delta: this process runs there, or
-    `SPARK_REMOTE` names a cluster there.
+    """Return whether Spark is that of Databricks, which provides the session and has Delta.
+
+    It is if this process runs there, or `SPARK_REMOTE` names a cluster there.
     """
     return "DATABRICKS_RUNTIME_VERSION" in os.environ or OF_A_CLUSTER in os.environ.get("SPARK_REMOTE", "")
 
 
 @contextmanager
 def job() -> Iterator[tuple[SparkSession, Path]]:
-    """A session, and a folder through which it and this process give each other files: below the machine's temporary
-    folder (`TMPDIR`), which a server must see too. Also after a failure the folder is removed, and the session of a
-    server given back; a Spark of one's own goes on.
+    """Open a session, and a folder through which Spark and this process exchange files.
+
+    The folder is below the machine's temporary folder (`TMPDIR`), which a Spark server must see too. In the end, also
+    after a failure, the folder is removed and the session of a server is closed; a local Spark keeps running.
     """
     _sweep()
     spark = session()
@@ -79,35 +86,35 @@ def job() -> Iterator[tuple[SparkSession, Path]]:
 
 
 def _sweep() -> None:
-    """Remove what killed steps left, long after any step would have ended."""
+    """Remove folders of killed steps, long after any step would have ended."""
     for left in Path(tempfile.gettempdir()).glob(f"{STAGED}*"):
-        with suppress(OSError):  # another sweeps too
+        with suppress(OSError):  # another process removes them too
             if left.stat().st_mtime < time.time() - KEPT_SECONDS:
                 shutil.rmtree(left)
 
 
 def _server() -> str | None:
-    """The Spark Connect server to use; on Databricks that is not ours to say."""
+    """Return the Spark Connect server to use, None for a local Spark or on Databricks."""
     return None if on_databricks() else os.environ.get("SPARK_REMOTE")
 
 
 def _reach(remote: str) -> None:
-    """Without a server Spark's client tries for ten minutes, and says little then."""
+    """Fail at once if the server does not answer: Spark's client would try for ten minutes and then say little."""
     address = urlsplit(remote)
     try:
         socket.create_connection((address.hostname or "", address.port or CONNECT_PORT), timeout=30).close()
     except OSError as error:
         raise ConnectionError(
             f"the Spark server {remote} does not answer ({error}); start it again (`make start`), or unset "
-            "SPARK_REMOTE for a Spark of this process's own"
+            "SPARK_REMOTE to use a local Spark"
         ) from error
 
 
 def read(spark: SparkSession, tables: Tables, table: str, interval: Interval, staged: Path) -> tuple[DataFrame, int]:
-    """The rows of the interval's days as they are now, and the table's version.
+    """Return the current rows of the interval's days, and the table's version.
 
-    Of a local Spark they are put into one Parquet file first: it takes longer to open a file a day than to read all
-    rows.
+    For a local Spark, the rows are written to one Parquet file first: opening one file for each day takes longer than
+    reading all rows.
     """
     if on_databricks():
         return native.read(spark, tables, table, interval)
@@ -131,11 +138,24 @@ def write(
     expected: Mapping[date, int],
     metadata: Mapping[str, Any] | None = None,
 ) -> TableRef:
-    """Make the frame all there is in the scope.
+    """Replace the rows in the scope by the frame.
 
-    `expected` is the number of rows each day must have: with another, `DataError` names the first day, and nothing is
-    committed. The executors of a local Spark write a few files, which delta-rs puts into the table's partitions: for a
-    file a day Spark takes longer, and the JVM starts a process for each.
+    The executors of a local Spark write a few files, which delta-rs divides into the table's partitions. To write one
+    file for each day takes Spark longer, and the JVM starts a process for each file.
+
+    Args:
+        frame: the rows.
+        tables: where the table is.
+        table: its name.
+        scope: the part to replace.
+        staged: a folder for files, from `job`.
+        sort_by: the order of the rows within a day.
+        partition_by: the columns by which a new table is partitioned.
+        expected: the number of rows that each day must have.
+        metadata: what the commit says about itself.
+
+    Raises:
+        DataError: a day has another number of rows. It names the first such day, and nothing is committed.
     """
     tables.refuse_drift(table, native.schema_of(frame))
     ordered = frame.repartition("day").sortWithinPartitions("day", *sort_by)
@@ -151,7 +171,7 @@ def write(
 
 def _require_rows(table: str, counted: dict[date | None, int], expected: Mapping[date, int]) -> None:
     if lost := counted.pop(None, 0):
-        raise DataError(f"{table}: {lost} rows were made without a day")
+        raise DataError(f"{table}: {lost} rows have no day")
     found = cast(dict[date, int], counted)
     wrong = {day for day in expected.keys() | found.keys() if expected.get(day, 0) != found.get(day, 0)}
     if wrong:

@@ -1,10 +1,9 @@
-"""Delta tables by delta-rs: read at a version, replace a part in one commit. Knows no project and no step.
+"""Delta tables with delta-rs: read a table at a version, and replace a part of it in one commit.
 
-What Spark itself writes on Databricks (`io/native.py`) keeps to the same rules.
-
-Nothing is ever appended. Each commit carries an application transaction of the table, which makes the second of two
-concurrent writers fail even where both replace an empty part (deltalake 1.6.6 lets both through without it); the
-loser reads the table anew and does its work again.
+This module knows no project and no step. What Spark itself writes on Databricks (`io/native.py`) follows the same
+rules. Nothing is ever appended. Each commit carries an application transaction of the table. It makes the second of two
+concurrent writers fail, even if both replace an empty part (without it, deltalake 1.6.6 accepts both). The loser reads
+the table again and repeats its work.
 """
 
 import logging
@@ -31,8 +30,8 @@ from include.io import storage
 log = logging.getLogger(__name__)
 
 COMMIT_TRIES = 40
-NOT_IN_PATHS = ' "#%<>?`{}'  # delta-rs gives file names percent-encoded, and polars and Spark take them as they are
-CONFIGURATION = {"delta.enableDeletionVectors": "false"}  # both delta-rs and Spark read these tables
+NOT_IN_PATHS = ' "#%<>?`{}'  # delta-rs returns file names percent-encoded, but polars and Spark do not decode them
+CONFIGURATION = {"delta.enableDeletionVectors": "false"}  # both delta-rs and Spark must be able to read the tables
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Scope:
     values: Mapping[str, Sequence[str | int]] = field(default_factory=dict)
 
     def sql(self) -> str:
-        """The predicate as delta-rs reads it."""
+        """Return the predicate for delta-rs."""
         parts = [f"day >= '{self.interval.start}'", f"day <= '{self.interval.end}'"]
         for column, values in self.values.items():
             literals = (str(v) if isinstance(v, int) else "'" + v.replace("'", "''") + "'" for v in values)
@@ -51,7 +50,7 @@ class Scope:
         return " AND ".join(parts)
 
     def expr(self) -> pl.Expr:
-        """The same predicate for polars."""
+        """Return the same predicate for polars."""
         inside = pl.col("day").is_between(self.interval.start, self.interval.end)
         for column, values in self.values.items():
             inside &= pl.col(column).is_in(list(values))
@@ -59,6 +58,7 @@ class Scope:
 
     @classmethod
     def of_deliveries(cls, days: Sequence[date], delivery_ids: Sequence[str]) -> "Scope":
+        """Return the scope of these deliveries, which are of these days."""
         return cls(Interval(start=min(days), end=max(days)), {"delivery_id": sorted(set(delivery_ids))})
 
 
@@ -68,35 +68,47 @@ class Tables:
     def __init__(self, settings: Settings) -> None:
         self.root = settings.tables.rstrip("/")
         if wrong := sorted({c for c in self.root if c in NOT_IN_PATHS or not c.isascii()}):
-            raise ConfigError(f"tables are in {self.root!r}, which has {wrong}: polars finds no files there; move them")
+            raise ConfigError(
+                f"the path of tables, {self.root!r}, has {wrong}, which polars cannot read; move the tables"
+            )
         self.options = storage.delta_options(settings, self.root)
         self.catalog = settings.catalog
         self.commit_metadata = {"run_id": settings.run_id, "git_commit": settings.git_commit}
 
     def uri(self, table: str) -> str:
+        """Return the URI of a table."""
         return f"{self.root}/{table}"
 
     def open(self, table: str, version: int | None = None) -> DeltaTable:
-        """Raises `DataError` naming the table when it does not exist."""
+        """Open a table, at its newest version by default.
+
+        Raises:
+            DataError: the table does not exist.
+        """
         try:
             return DeltaTable(self.uri(table), version=version, storage_options=self.options)
         except TableNotFoundError as error:
-            raise DataError(f"table {self.uri(table)} does not exist yet; run the step that makes it first") from error
+            raise DataError(f"table {self.uri(table)} does not exist yet; first run the step that makes it") from error
 
     def exists(self, table: str) -> bool:
+        """Return whether a table exists."""
         return DeltaTable.is_deltatable(self.uri(table), storage_options=self.options)
 
     def version(self, table: str) -> int:
+        """Return the newest version of a table."""
         return self.open(table).version()
 
     def days(self, table: str) -> list[date]:
-        """The days that have rows, sorted; none of a table that does not exist. Reads the log, not the files."""
+        """Return the days that have rows, sorted; none if the table does not exist. Reads the log, not the files."""
         if not self.exists(table):
             return []
         return sorted(date.fromisoformat(part["day"]) for part in self.open(table).partitions())
 
     def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
-        """Rows at a version (default: now). Collect with polars: `to_pyarrow_table()` aborts some processes at exit."""
+        """Return the rows at a version, by default the newest.
+
+        Collect them with polars, because `to_pyarrow_table()` aborts some processes at exit.
+        """
         return pl.scan_delta(self.open(table, version))
 
     def replace(
@@ -108,18 +120,26 @@ class Tables:
         sort_by: Sequence[str],
         metadata: Mapping[str, Any] | None = None,
     ) -> TableRef:
-        """Make `rows` all there is in `scope`, in one commit; makes the table when there is none.
+        """Replace the rows in `scope`, in one commit; create the table if there is none.
 
-        `rows` may be a function from what is in the scope now to what shall be: it is called again when another
-        writer came first, and nothing is committed when it changes nothing. An empty frame empties the scope. Rows are
-        sorted, so that equal content is equal bytes.
-        Raises `DataError` when columns or types are not the table's, or rows are outside of the scope.
+        Rows are sorted, so that equal content gives equal bytes. An empty frame empties the scope.
+
+        Args:
+            table: the name of the table.
+            rows: the new rows, or a function that makes them from the current rows of the scope. The function is called
+                again if another writer committed first; nothing is committed if it changes nothing.
+            scope: the part to replace.
+            sort_by: the order of the rows.
+            metadata: what the commit says about itself.
+
+        Raises:
+            DataError: columns or types differ from the table's, or rows are outside of the scope.
         """
 
         def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
             if callable(rows):
                 if current is None:
-                    raise DataError(f"table {self.uri(table)} does not exist yet, so that its rows cannot be changed")
+                    raise DataError(f"table {self.uri(table)} does not exist yet, so its rows cannot be changed")
                 before = pl.scan_delta(current).filter(scope.expr()).collect()
                 wanted = rows(before)
                 if wanted.sort(sort_by).equals(before.sort(sort_by)):
@@ -140,7 +160,7 @@ class Tables:
                 predicate=scope.sql(),
                 commit_properties=self._properties(table, count, metadata),
             )
-            # the handle stands at the version it made, also when another commit has followed
+            # the handle has the version that this commit made, even if another commit has followed
             return current.version(), wanted.height
 
         return self.commit(table, scope.interval, write)
@@ -154,13 +174,15 @@ class Tables:
         partition_by: Sequence[str],
         metadata: Mapping[str, Any] | None = None,
     ) -> TableRef:
-        """Make the rows of local Parquet files (at least one) all there is in `scope`, in one commit and in the order
-        they have; they are streamed. Makes the table, partitioned by `partition_by`, when there is none.
+        """Replace the rows in `scope` by those of local Parquet files (at least one), in one commit.
 
-        A new column may come, and is null in rows written before; raises `DataError` when one is lost or gets another
-        type.
+        Rows are streamed and keep their order. If there is no table, one is created, partitioned by `partition_by`. A
+        new column is allowed; it is null in rows written before.
+
+        Raises:
+            DataError: a column is lost or has another type.
         """
-        # whether Spark takes a column for never null depends on its plan, from run to run
+        # whether Spark marks a column as never null depends on its plan and differs from run to run
         schema = pa.schema([field.with_nullable(True) for field in pq.read_schema(files[0]).remove_metadata()])
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -185,19 +207,21 @@ class Tables:
         return self.commit(table, scope.interval, write)
 
     def refuse_drift(self, table: str, schema: Schema) -> bool:
-        """What `replace_files` would raise for files of this schema: to be asked before they are made. Whether there
-        are new columns.
+        """Raise what `replace_files` would raise for files of this schema, before they are written.
+
+        Returns:
+            Whether there are new columns.
         """
         if not self.exists(table):
             return False
         return _refuse_drift(self.uri(table), self.open(table).schema(), schema, may_grow=True)
 
     def create(self, table: str, columns: Mapping[str, pl.DataType]) -> None:
-        """An empty table with these columns, unless it is there already."""
+        """Create an empty table with these columns, unless it exists."""
         self.open_or_create(table, Schema.from_arrow(pl.DataFrame(schema=columns).to_arrow().schema), ["day"])
 
     def open_or_create(self, table: str, schema: Schema, partition_by: Sequence[str]) -> DeltaTable:
-        """The table, made empty when there is none; without features of Delta that one of its readers lacks."""
+        """Open a table, or create an empty one, without features of Delta that one of its readers lacks."""
         try:
             return DeltaTable.create(
                 self.uri(table),
@@ -207,7 +231,7 @@ class Tables:
                 configuration=CONFIGURATION,
                 storage_options=self.options,
             )
-        except CommitFailedError:  # "ignore" looks first and commits later; another writer's table came in between
+        except CommitFailedError:  # "ignore" checks first and commits later; another writer made the table in between
             if not self.exists(table):
                 raise
             return self.open(table)
@@ -218,8 +242,13 @@ class Tables:
         interval: Interval,
         write: Callable[[DeltaTable | None, int], tuple[int, int]],
     ) -> TableRef:
-        """`write`, given the table as it is now, commits with its application transaction of this number, and returns
-        version and rows; again when it raises `CommitFailedError`.
+        """Call `write` until its commit succeeds.
+
+        Args:
+            table: the name of the table.
+            interval: the days that the commit replaces.
+            write: commits to the current table with an application transaction of the given number, and returns version
+                and number of rows. It is called again if it raises `CommitFailedError`.
         """
         for tries in range(1, COMMIT_TRIES + 1):
             current = self.open(table) if self.exists(table) else None
@@ -229,14 +258,14 @@ class Tables:
             except CommitFailedError as error:
                 if tries == COMMIT_TRIES:
                     raise
-                log.info("%s: another writer came first (%s); again", table, str(error).splitlines()[0])
+                log.info("%s: another writer committed first (%s); retry", table, str(error).splitlines()[0])
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**tries)))
                 continue
             return TableRef(table=table, version=version, interval=interval, rows=rows)
         raise AssertionError("unreachable")
 
     def about(self, metadata: Mapping[str, Any] | None) -> dict[str, str]:
-        """What a commit says of itself."""
+        """Return the metadata of a commit."""
         return {**self.commit_metadata, **{k: str(v) for k, v in (metadata or {}).items()}}
 
     def _properties(self, table: str, count: int, metadata: Mapping[str, Any] | None) -> CommitProperties:
@@ -244,18 +273,19 @@ class Tables:
 
 
 def _refuse_drift(uri: str, before: Schema, after: Schema, *, may_grow: bool) -> bool:
-    """Whether there are new columns. delta-rs casts, so that 1.5 becomes 1 without a word."""
+    """Return whether there are new columns; raise if one is lost or has another type.
+
+    delta-rs would cast silently, so that 1.5 becomes 1.
+    """
     types = {field.name: field.type for field in after.fields}
     lost = [field.name for field in before.fields if types.get(field.name) != field.type]
     if lost:
         raise DataError(
-            f"table {uri}: lost or of another type: {', '.join(lost)}; other days have it, so keep the column"
+            f"table {uri}: lost or of another type: {', '.join(lost)}; keep the column, because other days have it"
         )
     new = sorted(types.keys() - {field.name for field in before.fields})
     if new:
         if not may_grow:
-            raise DataError(
-                f"table {uri} has no column {', '.join(new)}; it is made anew when its folder is moved away"
-            )
-        log.warning("table %s: new columns %s; days written before have none until they are run again", uri, new)
+            raise DataError(f"table {uri} has no column {', '.join(new)}; to rebuild the table, move its folder away")
+        log.warning("table %s: new columns %s; they are null for earlier days until these are run again", uri, new)
     return bool(new)

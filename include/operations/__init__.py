@@ -1,4 +1,4 @@
-"""What on-call asks for by hand: check, outdated days, preflight, reproduce, revalidate, unpublish, simulate.
+"""Operations that on-call runs by hand: check, outdated, preflight, reproduce, revalidate, unpublish and simulate.
 
-An operation may use steps; no step knows an operation.
+An operation may use steps; no step knows an operation. What every nightly run does belongs in `include.steps`.
 """

@@ -1,6 +1,7 @@
-"""check: do nights, features, batches, pointers and ledger agree? Reads only; `cli check` prints what it finds.
+"""check: find disagreements between prepared days, features, batches, pointers and promotion history.
 
-Nothing is taken from what a step said: rows are counted and digests computed anew from what is stored.
+It only reads; `cli check` prints the findings. It does not rely on the records of steps: it counts rows and computes
+digests again from what is stored.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,11 +24,12 @@ from include.steps.publish import batch_id
 
 
 def check(project: Project, interval: Interval, settings: Settings) -> list[str]:
-    """A sentence for each thing that is wrong in the interval, naming what and where; empty when all agrees."""
+    """Return a sentence for each disagreement in the interval, naming what is wrong and where."""
     prepared_days = [*postgres.days.read_prepared_days(settings, project.name, interval)]
     latest = postgres.days.read_prepared_days(settings, project.name, interval, "latest")
     findings = [
-        f"{project.name} {day}: there is no night of this day; run its prepare"
+        f"{project.name} {day} is not prepared. "
+        f"Run: python -m include.cli prepare --project {project.name} --start {day}"
         for day in sorted(set(interval.days) - {n.day for n in prepared_days})
     ]
     findings += _features(project, interval, [*prepared_days, *latest], Tables(settings))
@@ -41,7 +43,7 @@ def check(project: Project, interval: Interval, settings: Settings) -> list[str]
 
 
 def _features(project: Project, interval: Interval, prepared_days: list[PreparedDay], tables: Tables) -> Iterator[str]:
-    """The rows that each night says, and those in its features."""
+    """Compare the rows of each prepared day with those in the features table."""
     table = features_table(project.name)
     counted: dict[tuple[date, str], int] = {}
     if tables.exists(table):
@@ -52,15 +54,15 @@ def _features(project: Project, interval: Interval, prepared_days: list[Prepared
         found = counted.pop((prepared_day.day, prepared_day.data_view), 0)
         if found != prepared_day.rows:
             yield (
-                f"{project.name} {prepared_day.day}: its night ({prepared_day.data_view}) has {prepared_day.rows} rows, "
-                f"{table} has {found}; run build_features for the day"
+                f"{project.name} {prepared_day.day}: the prepared day ({prepared_day.data_view}) has "
+                f"{prepared_day.rows} rows, {table} has {found}; run build_features for the day"
             )
     for (day, data_view), found in sorted(counted.items()):
-        yield f"{project.name} {day}: {table} has {found} rows ({data_view}) of a day that has no such night"
+        yield f"{project.name} {day}: {table} has {found} rows ({data_view}), but the day is not prepared"
 
 
 def _batches(model: str, interval: Interval, settings: Settings) -> Iterator[str]:
-    """Each batch, published or not: its rows, counted, and its digest, computed anew."""
+    """Check each batch, published or not: count its rows and compute its digest again."""
     predictions = postgres.predictions.read_predictions(settings, model, interval)
     of_batch = {batch: rows for (batch,), rows in predictions.partition_by("batch_id", as_dict=True).items()}
     for batch in postgres.predictions.read_batches(settings, model, interval).iter_rows(named=True):
@@ -71,7 +73,7 @@ def _batches(model: str, interval: Interval, settings: Settings) -> Iterator[str
         if strays := rows.filter((pl.col("model") != model) | (pl.col("day") != batch["day"])).height:
             yield f"{where} has {strays} rows in predictions that say another model or day"
         if batch_digest(rows) != batch["digest"]:
-            yield f"{where}: its predictions are not those that were published, their digest is another; restore them"
+            yield f"{where}: its predictions changed after they were published (the digest differs); restore them"
         if batch_id(model, batch["day"], batch["model_version"], batch["digest"]) != batch["batch_id"]:
             yield f"{where}: its id does not follow from model, day, version and digest; one of them was changed"
 
@@ -83,7 +85,7 @@ def _pointers(
     settings: Settings,
     rows_as_of: Mapping[tuple[date, datetime], int],
 ) -> Iterator[str]:
-    """What readers follow: the right batch, of the right version, of all that the night had."""
+    """Check that readers are pointed to the right batch, of the right version, with all rows of the prepared day."""
     pointers = postgres.predictions.read_pointers(settings, model, interval)
     for pointer in pointers.iter_rows(named=True):
         day, batch = pointer["day"], pointer["batch_id"]
@@ -95,23 +97,23 @@ def _pointers(
             yield f"{where} is of {pointer['of_model']} {pointer['of_day']}; publish the day again"
         expected = rows_as_of.get((day, pointer["as_of"]))
         if expected is None:
-            yield f"{where} was made as of {pointer['as_of']:%Y-%m-%d %H:%M:%S} UTC, and no night of the day was then"
+            yield f"{where} is as of {pointer['as_of']:%Y-%m-%d %H:%M:%S} UTC, but no prepared day has that time"
         elif expected != pointer["rows"]:
-            yield f"{where} has {pointer['rows']} rows, the night has {expected}; score and publish the day again"
+            yield f"{where} has {pointer['rows']} rows, the prepared day has {expected}; score and publish it again"
         if pointer["champion"] != pointer["model_version"]:
             champion = pointer["champion"]
-            said = "had no champion" if champion is None else f"had version {champion} as champion"
+            had = "had no champion" if champion is None else f"had version {champion} as champion"
             yield (
                 f"{where} is of version {pointer['model_version']}, but when run {pointer['run_id']} published it, on "
-                f"{pointer['published_at']:%Y-%m-%d %H:%M:%S} UTC, the ledger {said} of that day; if it was not asked "
-                "to score with that version, score and publish the day again"
+                f"{pointer['published_at']:%Y-%m-%d %H:%M:%S} UTC, the promotion history {had} of that day; if nobody "
+                "chose that version for the run, score and publish the day again"
             )
     prepared = {day for day, _ in rows_as_of}
     published = set(pointers["day"])
     for day, version in postgres.promotions.read_champions(settings, model, interval).items():
         if day in prepared and day not in published:
             yield (
-                f"{model} {day}: version {version} is champion by the ledger, but nothing is published; "
+                f"{model} {day}: version {version} is champion by the promotion history, but nothing is published; "
                 "score and publish the day"
             )
     for day, count in sorted(postgres.predictions.count_undescribed(settings, project, model, interval).items()):
@@ -119,7 +121,7 @@ def _pointers(
 
 
 def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[str]:
-    """Each version that the ledger names for a day of the interval is in the registry."""
+    """Check that each champion of a day of the interval is in the registry."""
     first_day: dict[int, date] = {}
     for day, version in postgres.promotions.read_champions(settings, model, interval).items():
         first_day.setdefault(version, day)
@@ -127,4 +129,4 @@ def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[st
         try:
             Registry(settings).get_version(model, version)
         except ActionRequiredError as error:
-            yield f"{model} {day}: the ledger names version {version} as champion, but {error}"
+            yield f"{model} {day}: the promotion history names version {version} as champion, but {error}"

@@ -1,7 +1,8 @@
-"""stale: which days were made of what is no longer the newest known? Reads only; `cli outdated` prints what it finds.
+"""outdated: find days whose features or scores were made from data that was corrected since.
 
-A night is never out of date with itself: it holds what was known then. So what came later is made beside it
-(`as_of: latest`), and only what changed of the night's own deliveries, by another verdict, is made again in its place.
+It only reads; `cli outdated` prints the findings. A prepared day keeps what was known at its time, so later deliveries
+do not replace it: they give results with `data: latest`, beside the original ones. Only if a delivery of the day itself
+got another verdict is the day made again in its place.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,7 +31,7 @@ DATA_VIEWS: tuple[DataView, ...] = ("point_in_time", "latest")
 
 @dataclass(frozen=True)
 class OutOfDate:
-    """`what` of a day is out of date, `why`, and the data_view with which it is made again."""
+    """`what` is out of date for a day, `why`, and the data view with which to make it again."""
 
     day: date
     what: str
@@ -39,7 +40,7 @@ class OutOfDate:
 
 
 def find_out_of_date(project: Project, interval: Interval, settings: Settings) -> list[OutOfDate]:
-    """What is out of date of the prepared days of the interval, by day; features first, then each model's scores."""
+    """Return what is out of date for the prepared days of the interval, by day, features before scores."""
     tables = Tables(settings)
     made = {
         k: {n.day: n for n in postgres.days.read_prepared_days(settings, project.name, interval, k)} for k in DATA_VIEWS
@@ -63,22 +64,22 @@ def find_out_of_date(project: Project, interval: Interval, settings: Settings) -
 
 
 def rerun_commands(project: Project, found: Iterable[OutOfDate]) -> list[str]:
-    """The commands that make again what is out of date, as few as can be."""
+    """Return the fewest commands that make again what is out of date."""
     days: dict[DataView, set[date]] = {}
     for each in found:
         days.setdefault(each.data_view, set()).add(each.day)
     return [
         f"airflow dags trigger {project.name}_backfill_range --conf "
         f'\'{{"start": "{part.start}", "end": "{part.end}", "data": "{data_view}", "publish": "replace"}}\''
-        for data_view, of_knowledge in sorted(days.items(), reverse=True)
-        for part in Interval.covering(of_knowledge)
+        for data_view, of_view in sorted(days.items(), reverse=True)
+        for part in Interval.covering(of_view)
     ]
 
 
 def _known(
     project: Project, deliveries: pl.DataFrame, interval: Interval, data_view: DataView
 ) -> dict[date, tuple[datetime | None, frozenset[str]]]:
-    """Day -> `as_of` and the deliveries in force; a day whose night could not be made now has none."""
+    """Map each day to its `as_of` and current deliveries; a day that could not be prepared now has none."""
     try:
         moments = as_of_days(project, deliveries, interval, data_view)
         known = known_deliveries(project, deliveries, interval, data_view)
@@ -92,7 +93,7 @@ def _known(
 
 
 def _waiting(project: Project, deliveries: pl.DataFrame, settings: Settings) -> dict[date, str]:
-    """Run day -> a file that its features may read and that is not landed yet."""
+    """Map each run date to a file that its features may read and that is not landed yet."""
     landing, listed = Landing(project, settings), set(deliveries["key"])
     found: dict[date, str] = {}
     for name, feed in project.feeds.items():
@@ -113,10 +114,10 @@ def _features(
 ) -> Iterator[OutOfDate]:
     own, newest = known["point_in_time"][day], known["latest"][day]
     if own[0] is None:
-        yield OutOfDate(day, "features", "a delivery that its night needs is no longer accepted", "point_in_time")
+        yield OutOfDate(day, "features", "a delivery that the day needs is no longer accepted", "point_in_time")
     elif (prepared_day.as_of, frozenset(prepared_day.deliveries)) != own:
         changed = sorted(own[1] ^ frozenset(prepared_day.deliveries))
-        why = f"of what its night knew, {_some(changed)} has another verdict now"
+        why = f"of the deliveries that the day knew, {_some(changed)} has another verdict now"
         yield OutOfDate(day, "features", why, "point_in_time")
     by_now = frozenset((latest or prepared_day).deliveries)
     if newest[0] is not None and newest[1] != by_now:
@@ -128,19 +129,17 @@ def _features(
 def _rows(
     project: Project, prepared_day: PreparedDay, rows: Callable[[str, int | None], dict[str, int]]
 ) -> Iterator[OutOfDate]:
-    """Deliveries of which more or fewer rows are clean than when the night read them, as after `revalidate`."""
+    """Find deliveries with more or fewer clean rows than when the day was prepared, as after `revalidate`."""
     for name in project.feeds:
         then = prepared_day.table_versions.get(clean_table(name))
         if then is not None:
             before, now = rows(clean_table(name), then), rows(clean_table(name), None)
             if changed := [each for each in prepared_day.deliveries if before.get(each) != now.get(each)]:
-                yield OutOfDate(
-                    prepared_day.day, "features", f"{_some(changed)} has other rows by now", "point_in_time"
-                )
+                yield OutOfDate(prepared_day.day, "features", f"{_some(changed)} has other rows now", "point_in_time")
 
 
 def _rows_of(tables: Tables, table: str, version: int | None) -> dict[str, int]:
-    """Delivery -> its rows."""
+    """Map each delivery to its number of rows."""
     return dict(tables.scan(table, version).group_by("delivery_id").len().collect().iter_rows())
 
 
@@ -153,9 +152,7 @@ def _scores(
     tables: Tables,
     settings: Settings,
 ) -> Iterator[OutOfDate]:
-    """Published scores: of features that are out of date, that were not made of the newest there are, or of such as
-    were changed afterwards.
-    """
+    """Find published scores whose features are out of date, newer than the scores, or changed after scoring."""
     pointers = postgres.predictions.read_pointers(settings, model, interval)
     digests = dict(
         postgres.predictions.read_batches(settings, model, interval).select("batch_id", "digest").iter_rows()
@@ -178,7 +175,7 @@ def _scores(
 
 
 def _changed(project: Project, model: str, day: date, version: int, prepared_day: PreparedDay, tables: Tables) -> bool:
-    """Whether features differ from those that were scored: told by versions first, and then by their content."""
+    """Return whether features differ from those that were scored, by table versions first and then by content."""
     name = features_table(project.name)
     of_day = pl.col("day") == day
     read = min(_scored(model, day, version, prepared_day.data_view, tables)["features_version"].to_list(), default=None)
@@ -196,7 +193,7 @@ def _digest(model: str, day: date, version: int, data_view: DataView, tables: Ta
 
 
 def _scored(model: str, day: date, version: int, data_view: DataView, tables: Tables) -> pl.DataFrame:
-    """The rows of `scores_<model>` of a day and version."""
+    """Return the scores of a model for a day and version."""
     table = scores_table(model, data_view)
     if not tables.exists(table):
         return pl.DataFrame(schema=schemas.SCORES)

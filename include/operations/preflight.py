@@ -1,6 +1,6 @@
-"""outlook: what awaits the runs of a DAG for a range of days, for whoever is about to start them. Reads only.
+"""preflight: find what the runs of a DAG for a range of days would wait for, before somebody starts them.
 
-`airflow dags backfill` asks it through `cli preflight`.
+It only reads. `airflow dags backfill` calls it through `cli preflight`.
 """
 
 from datetime import date
@@ -20,16 +20,16 @@ Kind = Literal["prepare", "train", "score", "monitor", "simulate"]
 
 
 class Preflight(Record):
-    """`kind` is None for a DAG that is not one of the product's with a run a day."""
+    """What runs would find. `kind` is None if the DAG is not one of the product's DAGs with one run per day."""
 
     kind: Kind | None = None
     waits: dict[date, list[str]] = Field(default={}, description="what a day's run would wait for, as sentences")
-    fix: str | None = Field(default=None, description="the command that makes what they wait for, if there is one")
+    fix: str | None = Field(default=None, description="the command that makes the missing data, if there is one")
     published: dict[str, list[date]] = Field(default={}, description="the days of a model that readers see")
 
 
 def preflight(dag_id: str, interval: Interval, settings: Settings) -> Preflight:
-    """What the runs of a DAG for these days would find."""
+    """Return what the runs of a DAG for these days would find."""
     kind, project, model = _find(dag_id)
     if kind is None or project is None or kind == "simulate":
         return Preflight(kind=kind)
@@ -67,4 +67,4 @@ def _fix(project: Project, kind: Kind, days: list[date]) -> str | None:
 
 def _prepared_days(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
     missing = postgres.days.read_unprepared_days(settings, project.name, interval)
-    return {day: [f"the night of {day} is not prepared: {project.name}_prepare"] for day in missing}
+    return {day: [f"{day} is not prepared: {project.name}_prepare"] for day in missing}

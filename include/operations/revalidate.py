@@ -1,5 +1,6 @@
-"""revalidate: after a rule was mended, judge again what is in quarantine or refused. Nothing is rebuilt here; the log
-says what to rebuild.
+"""revalidate: after a rule was fixed, validate quarantined rows and refused deliveries again.
+
+Nothing is rebuilt here; the log says what to rebuild.
 """
 
 import logging
@@ -21,8 +22,10 @@ log = logging.getLogger(__name__)
 
 
 def revalidate(project: Project, interval: Interval, settings: Settings, *, feed: str | None = None) -> Revalidated:
-    """Judge again the deliveries of files of these days (of one feed, or of all) that are accepted and have rows in
-    quarantine, and those that are refused; by the expectations as they are now. Again changes nothing.
+    """Validate deliveries again by the current expectations; running it twice changes nothing.
+
+    These are the refused deliveries, and the accepted ones with rows in quarantine, of files of these days, of one feed
+    or of all.
     """
     if feed is not None and feed not in project.feeds:
         raise ConfigError(f"{project.name} has no feed {feed!r}{nearest(feed, project.feeds)}")
@@ -56,8 +59,8 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     for days in out_of_date:
         command = f"python -m include.cli build_features --project {project.name} --start {days.start} --end {days.end}"
         log.warning(
-            "features, outcomes and scores of run days %s are out of date; make all of them again by the DAG "
-            "%s_backfill_range with these days, or by hand, beginning with: %s (then outcomes, score, publish)",
+            "features, outcomes and scores of run dates %s are out of date; make all of them again with the DAG "
+            "%s_backfill_range for these days, or by hand, beginning with: %s (then outcomes, score, publish)",
             days, project.name, command,
         )  # fmt: skip
     return Revalidated(
@@ -72,7 +75,7 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
 
 
 def _quarantined(tables: Tables, feeds: list[str], interval: Interval) -> pl.DataFrame:
-    """Columns feed, delivery_id, _row."""
+    """Return the quarantined rows: columns feed, delivery_id and _row."""
     inside = pl.col("day").is_between(interval.start, interval.end)
     found = [pl.DataFrame(schema={"feed": pl.String, "delivery_id": pl.String, "_row": pl.Int64})]
     for feed in feeds:
@@ -87,7 +90,7 @@ def _rows(quarantined: pl.DataFrame, feed: str, delivery_id: str) -> set[int]:
 
 
 def _out_of_date(project: Project, changed: set[tuple[str, date]], settings: Settings) -> list[Interval]:
-    """The prepared run days whose features may read a file of one of these days, as few intervals as possible."""
+    """Return the prepared days whose features may read a file of one of these days, as few intervals as possible."""
     reading: set[date] = set()
     for name, day in changed:
         feed = project.feeds[name]

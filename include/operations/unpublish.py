@@ -1,4 +1,4 @@
-"""unpublish: readers see of each day again what they saw before its newest publication. By hand only."""
+"""unpublish: point readers of each day back to the batch before its newest publication. By hand only."""
 
 import logging
 from datetime import datetime
@@ -13,11 +13,11 @@ log = logging.getLogger(__name__)
 
 
 def unpublish(model: Model, interval: Interval, settings: Settings, *, since: datetime | None = None) -> Unpublished:
-    """Undo the newest publication of each day, all days at once or none; again, the one before it.
+    """Undo the newest publication of each day, in one transaction; the next call undoes the one before it.
 
-    With `since` only what was published at that moment or later is undone: what a run published, and not what a day had
-    before, where the run changed nothing. A day whose first publication is undone has no scores for readers until it is
-    published again. No batch is taken away. `rows`: days that changed.
+    With `since`, only publications at that moment or later are undone. So the publications of one run can be undone
+    without touching days that the run did not change. If the first publication of a day is undone, readers have no
+    scores of the day until it is published again. No batch is deleted. The record's `rows` counts the changed days.
     """
     days = postgres.predictions.unpublish(settings, model.name, interval, since)
     for day in days:

@@ -1,1 +1,4 @@
-"""What is expected of deliveries, and what may be shown of rows that break it. Pure: no tables, no verdicts."""
+"""Expectations on deliveries, and what may be shown of rows that break them.
+
+Everything here is pure: tables and verdicts belong in `include.steps`.
+"""

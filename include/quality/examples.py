@@ -1,6 +1,6 @@
-"""Rows shown to people, in `quality_results`, logs and pages: up to three of a kind, and never personal data. Pure.
+"""Examples of invalid rows for people, in `quality_results`, logs and pages: up to three, without personal data. Pure.
 
-A supplier can put a column's values under another's name, so what is shown of a public column is looked at too.
+A supplier can mix up columns, so values of public columns are checked for personal data too.
 """
 
 import re
@@ -19,21 +19,24 @@ EMAIL = re.compile(r"\S(?:@|\uff20|%40)\S", re.IGNORECASE)
 
 
 def shown(project: Project, text: str) -> str:
-    """The text, cut; `(hidden)` when it holds an e-mail address or what looks like an identifier of the project."""
+    """Return a text, shortened; `(hidden)` if it contains an e-mail address or matches an identifier's format."""
     columns = [column for feed in project.feeds.values() for column in feed.columns.values()]
     formats = {column.format for column in columns if column.data_class == "identifier" and column.format}
     parts = {text, *text.split(), *re.split(r"\W+", text)}
     if EMAIL.search(text) or any(re.fullmatch(f, part) for f in formats for part in parts):
         return HIDDEN
-    printable = "".join(c if c.isprintable() else "�" for c in text)  # PostgreSQL takes no NUL, a log no line break
+    printable = "".join(c if c.isprintable() else "�" for c in text)  # PostgreSQL accepts no NUL, a log line no break
     return printable if len(printable) <= MAX_CHARACTERS else f"{printable[: MAX_CHARACTERS - 1]}…"
 
 
 def examples(
     project: Project, feed: str, columns: Sequence[str], raw: pl.DataFrame, typed: pl.DataFrame, at: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Of the rows at these places: line in the file (`row`), public columns of the `key`, and the text of the columns
-    that an expectation is about (`value`); of `_malformed`, the names of the columns.
+    """Describe the rows at these places.
+
+    Returns:
+        For each row: its line in the file (`row`), the public columns of its key (`key`), and the text of the columns
+        that the expectation is about (`value`); for `_malformed`, the names of the columns.
     """
     of_feed = project.feeds[feed]
     names = [name for column in columns for name in (project.entity.key if column == "entity_id" else [column])]
@@ -58,9 +61,9 @@ def examples(
 
 
 def sentence(found: Sequence[dict[str, Any]]) -> str:
-    """The same for a log line."""
-    said = []
+    """Return the examples as one sentence for a log line."""
+    lines = []
     for example in found:
         key = ", ".join(f"{name} {value}" for name, value in example["key"].items())
-        said.append(f"line {example['row']} ({key}): {example['value']}")
-    return "; ".join(said)
+        lines.append(f"line {example['row']} ({key}): {example['value']}")
+    return "; ".join(lines)

@@ -1,6 +1,6 @@
-"""What `expectations.yaml` declares, held against typed rows by Great Expectations. No tables, no verdicts.
+"""Check typed rows against `expectations.yaml` with Great Expectations. Tables and verdicts do not belong here.
 
-Importing it takes 5 s: only `include/steps/verdicts.py` does, where there is something to judge.
+Importing this module takes 5 s, so only `include/steps/verdicts.py` does, when there are deliveries to validate.
 """
 
 import logging
@@ -39,36 +39,36 @@ DEFAULT_SHARE = 0.05
 MIN_HISTORY_DAYS = 7
 
 History = Callable[[int], Sequence[int]]
-"""Number of days -> rows that each of so many days before the delivery's had; days without a delivery are left out."""
+"""Maps a number of days to the rows of each of that many days before a delivery; days without one are left out."""
 
 
 class _Own(BatchExpectation):
-    """Declared, checked and shown like the others; but what it is held against is not in the frame."""
+    """An expectation of ours: declared and shown like the others, but checked against what is not in the frame."""
 
     def _validate(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} is held by Suites")
+        raise NotImplementedError(f"{type(self).__name__} is checked by Suites")
 
 
 class ExpectShareOfQuarantinedRowsToBeAtMost(_Own):
-    """Of the rows of a delivery, no larger share goes to quarantine: what is left would not be the day."""
+    """At most this share of a delivery's rows goes to quarantine; with more, the rest would not represent the day."""
 
     max_value: float = pydantic.Field(ge=0, le=1)
 
     def holds(self, rows: int, quarantined: int) -> tuple[bool, str]:
-        """Whether it does, and what was observed."""
+        """Return whether the expectation holds, and what was observed."""
         share = quarantined / rows if rows else 0.0
         return share <= self.max_value, f"{share:.4f}: {quarantined} of {rows} rows, at most {self.max_value:g}"
 
 
 class ExpectRowCountToBeNearHistory(_Own):
-    """As many rows as usual, within ratios of the median of the days before."""
+    """The number of rows is within these ratios of the median of the days before."""
 
     days: int = pydantic.Field(ge=MIN_HISTORY_DAYS)
     min_ratio: float = pydantic.Field(ge=0, le=1)
     max_ratio: float = pydantic.Field(ge=1)
 
     def holds(self, rows: int, history: Sequence[int]) -> tuple[bool, str]:
-        """Whether it does, and what was observed."""
+        """Return whether the expectation holds, and what was observed."""
         if len(history) < MIN_HISTORY_DAYS:
             return True, "no history yet"
         usual = median(history)
@@ -91,7 +91,7 @@ BY_ROW = frozenset({
     "column_values_to_be_unique",
     "compound_columns_to_be_unique",
 })
-"""Met by all rows together, met by each part of them. Not so what compares a row to the rest, such as outliers."""
+"""If all rows together meet one of these, each part of them does. Outliers, for example, depend on the other rows."""
 
 ABOUT_NULL = frozenset({"column_values_to_be_null", "column_values_to_not_be_null"})
 
@@ -103,17 +103,21 @@ COMPARING = frozenset({
     "column_value_z_scores_to_be_less_than",
     "column_values_to_not_be_outliers",
 })
-"""Great Expectations names rows that break these, but which of them is the wrong one nobody knows: nothing is
-quarantined, the delivery is refused."""
+"""Great Expectations names rows that break these, but cannot know which of them is wrong.
+
+Therefore no row is quarantined; the delivery is refused."""
 
 
 @dataclass(frozen=True)
 class Finding:
     """What one expectation found in one delivery.
 
-    `rows` and `unexpected_rows` are None when it is not about rows, and then `observed` says what there was. `at` are
-    the places of unexpected rows in the delivery's frame, told only where it failed; `by_row`: each of them is wrong
-    by itself.
+    Attributes:
+        rows: number of rows; None if the expectation is not about rows.
+        unexpected_rows: number of rows that break it; None if it is not about rows.
+        observed: what was observed, if it is not about rows.
+        by_row: whether each unexpected row is wrong by itself.
+        at: the places of unexpected rows in the delivery's frame, if the expectation failed.
     """
 
     expectation: str
@@ -129,35 +133,39 @@ class Finding:
 
     @property
     def column(self) -> str:
+        """The columns, separated by commas."""
         return ", ".join(self.columns)
 
     @property
     def rule(self) -> str:
+        """The expectation and its columns, for people."""
         return f"{self.expectation} of {self.column}" if self.columns else self.expectation
 
     @property
     def sentence(self) -> str:
+        """How the expectation failed, for people."""
         if self.unexpected_rows:
             return f"{self.rule} failed, {self.unexpected_rows} of {self.rows} rows"
         return f"{self.rule} failed (observed {self.observed})"
 
     @property
     def critical(self) -> bool:
-        """Failed, and not to be passed over."""
+        """Whether a critical expectation failed."""
         return not self.success and self.severity == "critical"
 
     @property
     def quarantines(self) -> bool:
+        """Whether the unexpected rows go to quarantine."""
         return self.critical and self.by_row and bool(self.at)
 
     @property
     def refuses(self) -> bool:
-        """Also what is about rows, but did not say which."""
+        """Whether the delivery is refused, also if the expectation is about rows but did not name them."""
         return self.critical and not self.quarantines
 
 
 class Suites:
-    """`expectations.yaml` as Great Expectations suites, one a feed."""
+    """`expectations.yaml` as Great Expectations suites, one for each feed."""
 
     def __init__(self, project: Project) -> None:
         for its_own in ("great_expectations", "great_expectations.data_context.types.base"):
@@ -172,15 +180,17 @@ class Suites:
     def findings(
         self, feed: str, deliveries: Sequence[pl.DataFrame], histories: Sequence[History] | None = None
     ) -> list[list[Finding]]:
-        """For each delivery, one finding an expectation, in the order of the file.
+        """Return the findings of each delivery, one for each expectation, in the order of the file.
 
-        What looks at one row at a time is held against all rows; what is about a whole delivery against those that
-        are left when the rows to quarantine are gone (but volume and the share of these against what was delivered).
+        Expectations about single rows are checked on all rows. Expectations about a whole delivery are checked on the
+        rows that are left without the quarantined ones, but row count and quarantined share on all delivered rows.
 
-        Great Expectations takes milliseconds for an expectation on a frame of any size. So expectations that look at
-        one row at a time are evaluated on all deliveries together first; only where that shows that rows of a delivery
-        may break one, and for what is about a whole delivery, it is looked at alone. Raises `ConfigError` when one cannot
-        be evaluated.
+        Great Expectations takes milliseconds for an expectation on a frame of any size. So expectations about single
+        rows are first evaluated on all deliveries together. A delivery is evaluated alone only if that shows that some
+        of its rows may break one, and for expectations about a whole delivery.
+
+        Raises:
+            ConfigError: an expectation cannot be evaluated.
         """
         expectations = self._expectations[feed]
         everything = range(len(expectations))
@@ -192,7 +202,7 @@ class Suites:
             open_ = [n for n in everything if n not in settled and n not in own and n not in counts]
             by_row = [n for n in open_ if _is_by_row(expectations[n])]
             if not any(expectations[n].severity.value == "critical" for n in by_row):
-                by_row = open_  # none of them can take rows away from the others: one call for all
+                by_row = open_  # none of them can quarantine rows, so one call evaluates all
             alone = self._evaluate(feed, rows, range(rows.height), by_row)
             gone = {at for finding in alone.values() if finding.quarantines for at in finding.at}
             left = [at for at in range(rows.height) if at not in gone]
@@ -207,9 +217,10 @@ class Suites:
         return found
 
     def _settled_together(self, feed: str, deliveries: Sequence[pl.DataFrame]) -> list[dict[int, Finding]]:
-        """For each delivery, what is settled by what all of them show together: no row of it breaks an expectation, or
-        so few that it holds however Great Expectations counts nulls; or, where nulls are what is counted, too many (and
-        nothing follows for other expectations, as of a warning).
+        """Return for each delivery the findings that the evaluation of all deliveries together already decides.
+
+        An expectation holds if no row of the delivery breaks it, or so few that it holds however Great Expectations
+        counts nulls. A warning about nulls fails if too many rows break it; no other expectation depends on that.
         """
         settled: list[dict[int, Finding]] = [{} for _ in deliveries]
         if len(deliveries) == 1:
@@ -230,7 +241,7 @@ class Suites:
         return settled
 
     def page(self, feed: str, findings: Sequence[Finding], run_id: str) -> str:
-        """Great Expectations' own HTML page of a validation, with counts and without a value of any row."""
+        """Render Great Expectations' own HTML page of a validation, with counts but without values of rows."""
         results = [
             ExpectationValidationResult(
                 success=finding.success,
@@ -284,8 +295,17 @@ class Suites:
         *,
         name_all: bool = False,
     ) -> dict[int, Finding]:
-        """Number of an expectation -> what it found in a frame. None is passed over in silence. `places` are those of
-        the rows in the delivery; with `name_all`, rows that break one are named also where so many may.
+        """Evaluate expectations on a frame; raise if Great Expectations gives no result for one.
+
+        Args:
+            feed: the feed.
+            rows: the frame.
+            places: the places of the frame's rows in the delivery.
+            numbers: the numbers of the expectations.
+            name_all: name the rows that break an expectation even if it holds.
+
+        Returns:
+            The finding of each number.
         """
         if not numbers:
             return {}
@@ -320,7 +340,7 @@ class Suites:
         return found
 
     def _observed(self, columns: Sequence[str], measured: Mapping[str, Any]) -> str:
-        """A number, or what may be values of rows."""
+        """Return what was observed; text may contain values of rows, so it is checked for personal data."""
         value = measured.get("observed_value")
         if value is None and "unexpected_count" in measured:
             return f"{measured['unexpected_count']} unexpected values"
@@ -334,7 +354,7 @@ def _is_count(expectation: Any) -> bool:
 
 
 def _hold_count(expectation: Any, rows: int) -> Finding:
-    """As Great Expectations does, which takes 20 ms for it; of each delivery, that would be half of all."""
+    """Check a row count as Great Expectations does; it would take 20 ms per delivery, half of the whole time."""
     least, most = expectation.min_value, expectation.max_value
     above = least is None or rows > least or (rows == least and not expectation.strict_min)
     below = most is None or rows < most or (rows == most and not expectation.strict_max)
@@ -352,7 +372,10 @@ def _hold_count(expectation: Any, rows: int) -> Finding:
 
 
 def _spare(expectation: Any, rows: pl.DataFrame, columns: Sequence[str]) -> float:
-    """How many rows of a delivery surely may break an expectation. A null is a value only to what asks about null."""
+    """Return how many rows of a delivery may break an expectation for certain.
+
+    Null counts as a value only for expectations about null.
+    """
     mostly = expectation.mostly if _is_by_row(expectation) else 1
     asked = rows if _name(expectation) in ABOUT_NULL else rows.drop_nulls(list(columns))
     return (1 - float(mostly)) * asked.height
@@ -363,7 +386,7 @@ def _no_history(days: int) -> Sequence[int]:
 
 
 def _counts(finding: Finding) -> dict[str, Any]:
-    """Of a result, what a page may show."""
+    """Return the part of a result that a page may show."""
     if finding.rows is None or finding.unexpected_rows is None:
         return {"observed_value": finding.observed}
     share = 100 * finding.unexpected_rows / finding.rows if finding.rows else 0.0
@@ -389,7 +412,7 @@ def _is_by_row(expectation: Any) -> bool:
 
 
 def _exception(info: dict[str, Any]) -> str | None:
-    """The message of what Great Expectations caught; it stands directly, or below the id of each metric."""
+    """Return the message of an exception that Great Expectations caught, for the expectation or below a metric's id."""
     caught = [info] if "raised_exception" in info else [i for i in info.values() if isinstance(i, dict)]
     messages = [str(i.get("exception_message")) for i in caught if i.get("raised_exception")]
     return "; ".join(messages) or None
@@ -402,9 +425,12 @@ def known_expectations() -> dict[str, Any]:
 
 
 def declared_expectations(project: Project) -> dict[str, list[Any]]:
-    """Feed -> Great Expectations objects: those that always hold, then those of the file, numbered in `meta`.
+    """Return the Great Expectations objects of each feed: the implied ones, then those of the file.
 
-    Raises `ConfigError` naming feed, place and cure.
+    Each has its number in `meta`.
+
+    Raises:
+        ConfigError: an entry is wrong. The message names the feed, the entry and what to do.
     """
     path = project.folder / "expectations.yaml"
     declared = read_yaml(path)
@@ -430,7 +456,7 @@ def declared_expectations(project: Project) -> dict[str, list[Any]]:
 
 
 def _always(project: Project, feed: str) -> Iterator[dict[str, Any]]:
-    """What clean promises whatever the file says: values of their types, one row a key, one row an entity."""
+    """Yield the implied expectations: values have their types; each key, and each entity, has one row."""
     critical = {"severity": "critical"}
     key = project.feeds[feed].key
     yield {"expect": "column_values_to_be_null", "column": "_malformed", **critical}
@@ -472,5 +498,5 @@ def _name(expectation: Any) -> str:
 
 
 def _snake(name: str) -> str:
-    """ExpectColumnValuesToNotBeNull -> column_values_to_not_be_null."""
+    """Convert `ExpectColumnValuesToNotBeNull` to `column_values_to_not_be_null`."""
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).removeprefix("_expect_")

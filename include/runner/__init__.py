@@ -1,4 +1,4 @@
-"""How a step is run and recorded: one day, a range of days, or on Databricks.
+"""Run a step and record the run: for one day, for a range of days, or on Databricks.
 
-What a step does is in `include/steps`; when it runs is decided in `dags/`.
+What a step does belongs in `include/steps`; when it runs belongs in `dags/`.
 """

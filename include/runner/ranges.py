@@ -1,6 +1,6 @@
-"""A step over many days: in chunks, so that memory is bounded and each is committed, and a bad day stops only itself.
+"""Run a step over many days in chunks, which limits memory and commits each chunk; a failed day stops no other day.
 
-Which days are done is asked of `step_runs`, where each success of a run is: a run that is started again goes on.
+`step_runs` records which days are done, so a run that is started again continues.
 """
 
 import logging
@@ -20,7 +20,7 @@ from include.steps.declared import STEPS
 
 log = logging.getLogger(__name__)
 
-MAX_REASON = 500  # characters that are kept of why a day failed
+MAX_REASON = 500  # characters kept of the reason why a day failed
 
 
 def run_range(
@@ -33,10 +33,10 @@ def run_range(
     report: Callable[[str], None] = log.info,
     **options: Any,
 ) -> Ranged:
-    """Run a step for `days` of the interval, as `run` does, a chunk at a time; `report` is called with how far it is.
+    """Run a step for `days` of the interval, one chunk at a time; call `report` with the progress.
 
-    A day for which the step raises `ActionRequiredError` is left out and listed; the other days are done without it. What
-    is not about a day, such as a database that does not answer, is raised.
+    If the step raises `ActionRequiredError` for a day, that day is listed as failed, and the other days are done
+    without it. Errors that are not about a day, such as a database that does not answer, are raised.
     """
     chunks = [chunk for part in Interval.covering(days) for chunk in part.chunks(STEPS[step].range_days)]
     total, rows = sum(len(chunk.days) for chunk in chunks), 0
@@ -62,10 +62,10 @@ def run_range(
 def _parts(
     step: str, config: Project | Model, interval: Interval, settings: Settings, options: dict[str, Any]
 ) -> Iterator[tuple[Interval, int | str]]:
-    """Parts of the interval with the rows that were made of them; a day that failed is one with the reason."""
+    """Yield parts of the interval with the number of rows, and each failed day with the reason."""
     try:
         rows = run(step, config, interval, settings, **options).rows
-    except ConfigError:  # wrong for each day
+    except ConfigError:  # it is wrong for every day
         raise
     except ActionRequiredError as error:
         if interval.start == interval.end:
@@ -76,7 +76,7 @@ def _parts(
         else:
             bad = {day: why for day, why in error.by_day.items() if day in interval.days}
             found = [(Interval.of(day), _shortened(why)) for day, why in bad.items()]
-            # which day is wrong is not known: it is in one of the halves
+            # if the failing day is unknown, it is in one of the halves
             halves = interval.chunks((len(interval.days) + 1) // 2)
             rest = Interval.covering(set(interval.days) - bad.keys()) if bad else [*halves]
     else:
@@ -91,7 +91,7 @@ def _shortened(why: str) -> str:
 
 
 def record_range(project: Project, interval: Interval, settings: Settings, *, done: bool) -> None:
-    """Record how a run over a range ended as a whole: one that did all does all again when it is started again."""
+    """Record how a run over a range ended. A run that has done all its days does them all again when started again."""
     now = utc_now()
     postgres.audit.record_step(
         settings,

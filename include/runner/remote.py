@@ -1,7 +1,7 @@
-"""A step on Databricks: what the worker asks (`Call`), the wheel's entry point that does it, and its answer.
+"""A step on Databricks: the worker's `Call`, the wheel's entry point that executes it, and the `answer`.
 
-Such a step touches tables and MLflow only. What it needs of PostgreSQL comes in the call; its record goes back as JSON
-beside the tables, under a name that nobody else uses, and what PostgreSQL has to know of it the worker writes.
+Such a step touches tables and MLflow only. The call contains what the step needs from PostgreSQL. Its record returns as
+JSON beside the tables, under a unique name, and the worker writes to PostgreSQL what others wait for.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from include.io import storage
 from include.io.landing import read, write_whole
 from include.steps.declared import STEPS
 
-NOT_YET = "not_yet"  # in place of a record: why the step had nothing to do
+NOT_YET = "not_yet"  # the key, in place of a record, for why the step had nothing to do
 NOT_THERE = {"landing": "none://", "database_url": "none://", "hash_key": "none"}
-"""What a step on Databricks does not have; one that asked for it would fail."""
+"""Placeholders for settings that a step on Databricks does not have; a step that used one would fail."""
 
 
 class Call(Record):
-    """A step for Databricks. `secrets`: field of `Settings` -> "scope/key". No value in it is a secret."""
+    """A step to run on Databricks. It contains no secret: `secrets` maps a field of `Settings` to "scope/key"."""
 
     step: str
     config: str
@@ -41,7 +41,7 @@ class Call(Record):
 
 
 def main() -> None:
-    """`--call=<JSON>`: do the step, write its record. What a person has to mend is the last line of the trace."""
+    """Run the step of `--call=<JSON>` and write its record. An error for a person is the last line of the trace."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     parser = argparse.ArgumentParser()
     parser.add_argument("--call", required=True)
@@ -59,7 +59,12 @@ def main() -> None:
 
 
 def answer(step: str, record: str, settings: Settings) -> StepResult:
-    """The record that a step left. Raises `NotReadyError` when the step did, and `ActionRequiredError` when there is none."""
+    """Return the record that a step wrote.
+
+    Raises:
+        NotReadyError: the step raised it.
+        ActionRequiredError: there is no record.
+    """
     filesystem, path = storage.filesystem(settings, record)
     content = read(filesystem, path)
     if content is None:
@@ -70,12 +75,12 @@ def answer(step: str, record: str, settings: Settings) -> StepResult:
 
 
 def _typed(function: Callable[..., StepResult]) -> Callable[..., StepResult]:
-    """Takes what came as JSON: a mapping by days has text for keys there."""
+    """Let a function accept values from JSON, where a mapping by days has text as keys."""
     return validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
 
 
 def _secret(name: str) -> str:
-    from databricks.sdk import WorkspaceClient  # there on Databricks, and reached with the run's own identity
+    from databricks.sdk import WorkspaceClient  # installed on Databricks; it uses the run's own identity
 
     scope, _, key = name.partition("/")
     value = WorkspaceClient().secrets.get_secret(scope=scope, key=key).value

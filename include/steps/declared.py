@@ -1,7 +1,7 @@
-"""The one declaration of each step, read by the command line, the runner, the DAGs and the wheel.
+"""The declaration of each step, which the command line, the runner, the DAGs and the wheel read.
 
-A step is a public function in a file of the same name; to add one, write the file and add an entry here. Heavy imports
-happen when the step runs, so that a DAG file may read this table at each parse.
+A step is a public function in a file of the same name. To add one, write the file and add an entry here. Heavy imports
+happen only when the step runs, because DAG files read this table at each parse.
 """
 
 import importlib
@@ -17,22 +17,22 @@ from include.core.records import StepResult
 from include.core.settings import Settings
 
 RANGE_DAYS = 92
-SPARK_RANGE_DAYS = 366  # Spark bounds its memory by itself, and each job costs seconds
+SPARK_RANGE_DAYS = 366  # Spark limits its memory by itself, and each job costs seconds
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is known of a step without importing it.
+    """What is known about a step without importing it.
 
     Attributes:
-        name: of the step, of its function and of its module.
-        config: what it is run for.
+        name: the name of the step, its function and its module.
+        config: what it runs for: a project or a model.
         result: the record that it returns.
-        package: where its module is.
+        package: the package of its module.
         remote: whether it may run on Databricks; such a step reaches tables and MLflow only.
-        range_days: how many days of a range are handed to it at once.
-        afterwards: a function of its module, from its record and the settings, that writes to the shared database what
-            others wait for; called on the worker once the step has succeeded, wherever it ran.
+        range_days: how many days of a range it gets at once.
+        afterwards: a function of its module that takes the record and the settings and writes to the shared database
+            what others wait for. The worker calls it after the step succeeded, wherever the step ran.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Step:
         return load_project(name) if self.config is Project else load_model(name)
 
     def finish(self, result: StepResult, settings: Settings) -> None:
-        """Write what others wait for."""
+        """Write to the shared database what others wait for."""
         if self.afterwards:
             getattr(self._module, self.afterwards)(result, settings)
 

@@ -206,7 +206,7 @@ def test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again(s
     latest = ("-c", '{"data": "latest"}')
     story.backfill(PREPARE, out_of_date, *latest)
     story.backfill(SCORE, out_of_date, "-c", '{"data": "latest", "publish": "replace"}')
-    assert "nothing is out of date" in story.cli("outdated", *days)
+    assert "prepared days is out of date" in story.cli("outdated", *days)
     story.cli("check", *days)
 
     made = state.tables(story.stack)[f"features_{PROJECT.name}"].filter(pl.col("day").is_in(out_of_date.days))

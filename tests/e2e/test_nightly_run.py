@@ -244,4 +244,4 @@ def test_one_damaged_row_is_found(stack: Stack) -> None:
     subprocess.run([find_binaries() / "psql", superuser, "-c", damage], check=True, capture_output=True)
     done = check(stack)
     assert done.returncode == 1
-    assert "its predictions are not those that were published" in done.stdout
+    assert "its predictions changed after they were published" in done.stdout

@@ -73,7 +73,7 @@ assert sys.argv[1] == "outlook" and set(asked) == {"--dag", "--start", "--end"}
 assert os.environ["NIGHTLY_LANDING"] and os.environ["NIGHTLY_DATABASE_URL"].startswith("postgresql://")
 kind = asked["--dag"].rsplit("_")[-1]
 published = {"model": ["2013-03-02"]} if kind == "score" else {}
-waits = {"2013-05-02": ["the night of 2013-05-02 is not prepared: flights_prepare"]} if kind == "score" else {}
+waits = {"2013-05-02": ["2013-05-02 is not prepared: flights_prepare"]} if kind == "score" else {}
 print(json.dumps({"kind": kind if "_" in asked["--dag"] else None, "waits": waits, "published": published}))
 """
 
@@ -219,7 +219,7 @@ REFUSED = {
     """daily -s 2013-03-02 -c {"publish":"perhaps"}""": "-c: Invalid input for param publish",
     "model_train -s 2013-03-02 --run-backwards": "in ascending order",
     "model_train -s 2013-03-02 --max-active-runs 2": "one day at a time",
-    "model_score -s 2013-05-01 -e 2013-05-03": "the night of 2013-05-02 is not prepared",
+    "model_score -s 2013-05-01 -e 2013-05-03": "2013-05-02 is not prepared",
 }
 
 

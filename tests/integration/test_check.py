@@ -110,7 +110,10 @@ UNPUBLISHED = "batch_id NOT IN (SELECT batch_id FROM published) AND entity_id LI
         ),
         (
             "UPDATE batches SET rows = 5 WHERE day = '2013-03-01'",
-            ["2013-03-01: batch .* says 5 rows, predictions has 4", "2013-03-01: .* has 5 rows, the night has 4"],
+            [
+                "2013-03-01: batch .* says 5 rows, predictions has 4",
+                "2013-03-01: .* has 5 rows, the prepared day has 4",
+            ],
         ),
         (
             "UPDATE published SET batch_id = gen_random_uuid() WHERE day = '2013-03-01'",
@@ -123,28 +126,28 @@ UNPUBLISHED = "batch_id NOT IN (SELECT batch_id FROM published) AND entity_id LI
             ),
             [
                 "2013-03-01: .* is of late_arrival 2013-03-02",
-                "2013-03-01: .*no night of the day",
+                "2013-03-01: .*no prepared day has that time",
                 "4 published .*entities",
             ],
         ),
         (
             "DELETE FROM published WHERE day = '2013-03-03'",
-            ["2013-03-03: version 2 is champion by the ledger, but nothing is published"],
+            ["2013-03-03: version 2 is champion by the promotion history, but nothing is published"],
         ),
         (
             "UPDATE prepared_days SET rows = 3 WHERE day = '2013-03-02'",
-            ["night.* has 3 rows, features_flights has 4", "night has 3"],
+            ["prepared day .* has 3 rows, features_flights has 4", "prepared day has 3"],
         ),
         (
             "UPDATE prepared_days SET as_of = as_of + interval '1 hour' WHERE day = '2013-03-02'",
-            ["2013-03-02: .* as of 2013-03-02 08:00:00 UTC, and no night"],
+            ["2013-03-02: .* as of 2013-03-02 08:00:00 UTC, but no prepared day"],
         ),
         (
             "DELETE FROM prepared_days WHERE day = '2013-03-02'",
             [
-                "2013-03-02: there is no night",
-                "features_flights has 4 rows .* no such night",
-                "no night of the day was then",
+                "2013-03-02 is not prepared",
+                "features_flights has 4 rows .* the day is not prepared",
+                "no prepared day has that time",
             ],
         ),
         (
@@ -153,7 +156,10 @@ UNPUBLISHED = "batch_id NOT IN (SELECT batch_id FROM published) AND entity_id LI
         ),
         (
             "UPDATE promotions SET model_version = 7 WHERE model_version = 2",
-            ["2013-03-03: .* version 2, .* had version 7", "2013-03-03: the ledger names version 7 .* no version 7"],
+            [
+                "2013-03-03: .* version 2, .* had version 7",
+                "2013-03-03: the promotion history names version 7 .* no version 7",
+            ],
         ),
         (
             "DELETE FROM entities_flights WHERE day = '2013-03-01' AND entity_id LIKE 'UA-1-%'",
@@ -181,12 +187,14 @@ def test_features_that_lost_rows_are_found(published: Settings, flights: Project
     tables.replace("features_flights", lambda rows: rows.head(3), Scope(Interval.of(day)), sort_by=["entity_id"])
     findings = check(flights, INTERVAL, published)
     assert len(findings) == 1
-    assert "flights 2013-03-02: its night (night) has 4 rows, features_flights has 3" in findings[0]
+    assert "flights 2013-03-02: the prepared day (point_in_time) has 4 rows, features_flights has 3" in findings[0]
 
 
 def test_a_day_that_was_never_prepared_is_found(published: Settings, flights: Project) -> None:
     beyond = Interval(start=DAY, end=INTERVAL.end + timedelta(days=1))
-    assert check(flights, beyond, published) == ["flights 2013-03-04: there is no night of this day; run its prepare"]
+    assert check(flights, beyond, published) == [
+        "flights 2013-03-04 is not prepared. Run: python -m include.cli prepare --project flights --start 2013-03-04"
+    ]
 
 
 def test_days_before_the_first_champion_need_nothing_published(published: Settings, flights: Project) -> None:
@@ -199,5 +207,8 @@ def test_a_version_that_the_registry_lacks_is_found(settings: Settings, flights:
     """With MLflow's own registry, which is empty."""
     small.promoted(settings, "late_arrival", 1, DAY)
     findings = check(flights, Interval.of(DAY), settings)
-    assert findings[0] == "flights 2013-03-01: there is no night of this day; run its prepare"
-    assert findings[1].startswith("late_arrival 2013-03-01: the ledger names version 1 as champion, but")
+    assert (
+        findings[0]
+        == "flights 2013-03-01 is not prepared. Run: python -m include.cli prepare --project flights --start 2013-03-01"
+    )
+    assert findings[1].startswith("late_arrival 2013-03-01: the promotion history names version 1 as champion, but")

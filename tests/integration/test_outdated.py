@@ -134,7 +134,7 @@ def test_a_verdict_that_changed_puts_the_night_itself_out_of_date(prepared: Sett
     small.deliver(prepared, project, "actuals", DAY, rows, **again, verdict="refused")
     told = [each for each in find_out_of_date(project, last, prepared) if each.data_view == "point_in_time"]
     assert [each.what for each in told] == ["features"]
-    assert told[0].why.startswith("of what its night knew, actuals/2013-03-01/a")
+    assert told[0].why.startswith("of the deliveries that the day knew, actuals/2013-03-01/a")
 
 
 def test_a_night_that_could_not_be_made_now_is_told_and_the_others_are_looked_at(
@@ -146,7 +146,7 @@ def test_a_night_that_could_not_be_made_now_is_told_and_the_others_are_looked_at
     small.deliver(prepared, project, "schedule", day, rows, available_at=at, verdict="refused")
     told = find_out_of_date(project, DAYS, prepared)
     assert [(each.day, each.what, each.why) for each in told][:1] == [
-        (day, "features", "a delivery that its night needs is no longer accepted")
+        (day, "features", "a delivery that the day needs is no longer accepted")
     ]
     assert {each.day for each in told} == {day}
 
@@ -162,7 +162,7 @@ def test_rows_that_came_back_from_quarantine_put_the_days_that_read_them_out_of_
     small.deliver(prepared, project, "actuals", DAY, small.actuals_of(DAY, [1.0, 2.0]), **again)
     told = find_out_of_date(project, DAYS, prepared)
     assert {(each.day - DAY).days for each in told} == {1, 2, 3}
-    assert told[0].why == "actuals/2013-03-01/a.csv.gz@0123456789abcdef has other rows by now"
+    assert told[0].why == "actuals/2013-03-01/a.csv.gz@0123456789abcdef has other rows now"
     assert {each.data_view for each in told} == {"point_in_time"}
 
 

@@ -41,7 +41,7 @@ def test_days_without_a_night_are_named(settings: Settings, flights: Project, da
     small.prepare(settings, flights, DAY)
     found = preflight(dag_id, INTERVAL, settings)
     assert found.kind == dag_id.rsplit("_", 1)[1]
-    assert found.waits == {NEXT: [f"the night of {NEXT} is not prepared: flights_prepare"]}
+    assert found.waits == {NEXT: [f"{NEXT} is not prepared: flights_prepare"]}
     assert found.fix == f"airflow dags backfill flights_prepare -s {NEXT} -e {NEXT}"
 
 

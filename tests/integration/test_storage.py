@@ -135,7 +135,7 @@ def test_two_runs_that_take_a_file_at_once_agree_on_it(
     landing.take(found, "first", local(DAY, 2))
     monkeypatch.setattr(landing_module, "read", too_early)
     landing.take(found, "first", local(DAY, 2))
-    with pytest.raises(FileExistsError, match="another run took it at this moment"):
+    with pytest.raises(FileExistsError, match="another run just landed it"):
         landing.take(found, "second", local(DAY, 2))
     monkeypatch.undo()
     assert landing.taken(found) == "first"

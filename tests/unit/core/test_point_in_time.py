@@ -90,8 +90,8 @@ class TestAsOf:
         with pytest.raises(DataError) as caught:
             as_of(project, listing.frame, DAY)
         assert str(caught.value) == (
-            "flights: the night of 2013-03-04 has no accepted delivery of weather of 2013-03-04, actuals of "
-            "2013-03-03; run land and validate for 2013-03-04, and see data_quality for what was refused"
+            "flights: 2013-03-04 has no accepted delivery of weather of 2013-03-04, actuals of "
+            "2013-03-03; run land and validate for 2013-03-04, and look in the view data_quality for refused deliveries"
         )
 
     def test_nothing_is_needed_of_days_before_the_first(self, project: Project) -> None:
@@ -118,7 +118,7 @@ class TestAsOf:
         with pytest.raises(DataError) as caught:
             as_of_days(project, Listing().frame, interval)
         lines = str(caught.value).splitlines()
-        assert (len(lines), lines[-1]) == (11, "… and 2 more nights")
+        assert (len(lines), lines[-1]) == (11, "… and 2 more days")
 
 
 class TestInForce:

@@ -63,7 +63,7 @@ class TestFind:
     ) -> None:
         put(settings, f"schedule/{DAY}/a.csv.gz", "schedule/2013-02-30/a.csv.gz", "schedule/old/a.csv.gz")
         assert [f.day for f in Landing(project, settings).find("schedule")] == [DAY]
-        assert "there is no day 2013-02-30; the file is left alone" in caplog.text
+        assert "2013-02-30 is not a date; the file is ignored" in caplog.text
 
     def test_a_pattern_with_the_day_twice(self, project: Project, settings: Settings) -> None:
         put(settings, "schedule/2013-03-04/at-2013-03-04-x.csv", "schedule/2013-03-04/at-2013-03-05-x.csv")

@@ -38,7 +38,7 @@ def put(tables: Tables, rows: pl.DataFrame, day: date = FIRST, **values: list[st
 @pytest.mark.parametrize("place", ["a folder", "100%", "ärger", "a#b"])
 def test_a_place_that_polars_cannot_read_is_refused(tmp_path: Path, place: str) -> None:
     settings = places(tmp_path / place)
-    with pytest.raises(ConfigError, match=r"polars finds no files there; move them"):
+    with pytest.raises(ConfigError, match=r"which polars cannot read; move the tables"):
         Tables(settings)
     write_deltalake(settings.tables, frame(FIRST, 1).to_arrow(), partition_by=["day"])
     with pytest.raises((OSError, DeltaError)):  # when this fails, they have mended it
@@ -141,7 +141,7 @@ class TestReplace:
         assert Path(first).read_bytes() == Path(second).read_bytes()
 
     def test_a_table_that_is_not_there(self, tables: Tables) -> None:
-        with pytest.raises(DataError, match=r"table .*/numbers does not exist yet; run the step that makes it first"):
+        with pytest.raises(DataError, match=r"table .*/numbers does not exist yet; first run the step that makes it"):
             tables.scan(TABLE)
 
     def test_create_is_done_once(self, tables: Tables) -> None:
@@ -350,7 +350,7 @@ class TestFiles:
         put(tables, frame(FIRST, 1))
         from_file(tables, frame(SECOND, 2).with_columns(new=pl.lit(1.5)), Scope(Interval.of(SECOND)))
         assert tables.scan(TABLE).sort("day").collect()["new"].to_list() == [None, 1.5]
-        assert "new columns ['new']; days written before have none" in caplog.text
+        assert "new columns ['new']; they are null for earlier days" in caplog.text
 
 
 def test_transactions_count_up(tables: Tables) -> None:

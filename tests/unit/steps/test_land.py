@@ -259,11 +259,11 @@ WRONG = {
     "rows": (in_sidecar(rows=9), "line 5: the file has 3 rows, the sidecar promises 9; deliver"),
     "feed": (in_sidecar(feed="weather"), "wrong feed: the sidecar promises weather, the file has schedule; deliver"),
     "day": (in_sidecar(day="2013-03-05"), "wrong day: the sidecar promises 2013-03-05, the file has 2013-03-04; del"),
-    "no JSON": (broken_sidecar("{"), r"\.json: not a sidecar \(file: Invalid JSON.*\); mend it or take it away"),
-    "another JSON": (broken_sidecar("[1]"), r"\.json: not a sidecar \(file: .*\); mend it or take it away"),
+    "no JSON": (broken_sidecar("{"), r"\.json: not a sidecar \(file: Invalid JSON.*\); correct or remove it"),
+    "another JSON": (broken_sidecar("[1]"), r"\.json: not a sidecar \(file: .*\); correct or remove it"),
     "no offset": (
         in_sidecar(available_at="2013-03-03T18:00:00"),
-        r"\.json: not a sidecar \(available_at: .*timezone.*\); mend it",
+        r"\.json: not a sidecar \(available_at: .*timezone.*\); correct or remove it",
     ),
     "missing column": (
         in_lines(lambda lines: [line.split(",", 1)[1] for line in lines]),

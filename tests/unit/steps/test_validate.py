@@ -216,7 +216,7 @@ class TestVerdicts:
         with pytest.raises(DataError) as caught:
             validate(project, RUN_DATE, settings)
         said = str(caught.value).splitlines()
-        assert said[0].startswith(f"flights: the night of {DAY} has no accepted delivery of {feed} of {day}; run land")
+        assert said[0].startswith(f"flights: {DAY} has no accepted delivery of {feed} of {day}; run land")
         observed = 18 if feed == "weather" else 3
         assert said[1].endswith(f"{feed}.csv.gz: table_row_count_to_equal failed (observed {observed})")
         assert verdicts(settings)[feed] == "refused"
