@@ -183,7 +183,7 @@ def test_nights_in_the_wrong_order_end_the_same(prepared_days: Settings, flights
     assert known(prepared_days, "arrival_delay") == CORRECTED
 
 
-@pytest.mark.parametrize("point_in_time", [NEXT, LATER])
+@pytest.mark.parametrize("prepared_day", [NEXT, LATER])
 def test_nights_at_once_end_the_same(
     prepared_days: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch, prepared_day: date
 ) -> None:
