@@ -20,7 +20,7 @@ def adopt_orphans() -> None:
 
 
 def used() -> float:
-    """Return the core-seconds, user and system, of all descendants so far, including ended ones, without this process."""
+    """Return the core-seconds, user and system, of all descendants so far, also ended ones, without this process."""
     _reap()
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = ended.ru_utime + ended.ru_stime
