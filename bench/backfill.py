@@ -61,6 +61,7 @@ class Bench:
 
     @property
     def settings(self) -> Settings:
+        """The settings of the stack."""
         return settings_of(self.stack)
 
     def run(self, dag_id: str, run_id: str, day: date, **conf: Any) -> float:

@@ -1,4 +1,4 @@
-"""Core-seconds of everything that a process has started, however far down and however short-lived. Linux only."""
+"""Measure the core-seconds of all descendants of a process, however short-lived. Linux only."""
 
 import ctypes
 import resource
@@ -10,15 +10,17 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> None:
-    """Become the parent of all descendants whose own parent ends: PostgreSQL, which is started as a daemon, and JVMs
-    that outlive their task. So what a process used is always in its own times, or in those of who waited for it.
+    """Become the parent of all descendants whose own parent ends.
+
+    These are PostgreSQL, which is started as a daemon, and JVMs that outlive their task. So the time that a process
+    used is always in its own times, or in those of the process that waited for it.
     """
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
 def used() -> float:
-    """Core-seconds, user and system, of all descendants until now, the dead ones included; not of this process."""
+    """Return the core-seconds, user and system, of all descendants so far, also ended ones, without this process."""
     _reap()
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = ended.ru_utime + ended.ru_stime
@@ -30,7 +32,7 @@ def used() -> float:
 
 
 def _reap() -> None:
-    """Wait for adopted orphans that ended; `subprocess` knows nothing of them."""
+    """Wait for adopted orphans that ended, because `subprocess` does not know them."""
     known = {process.pid for process in psutil.Process().children()}
     for pid in known:
         with suppress(psutil.Error):

@@ -1,9 +1,9 @@
-"""`make bench-spark`: what Spark's start and the features of a day and of many days cost: by default, with our
-settings (`include/io/spark_conf`), and on the Spark Connect server that tasks share.
+"""`make bench-spark`: measure the start of Spark, and the features of one day and of many days.
 
-The real `build_features` on real replayed days, which are landed and validated once. Each job is a process of its own,
-as a task is. Ratios to the default in the same run count; seconds mean nothing elsewhere. That all make the same
-features is checked.
+It compares Spark's defaults, our settings (`include/io/spark_conf`), and the Spark Connect server that tasks share. It
+runs the real `build_features` on simulated days, which are landed and validated once. Each job is a process of its own,
+as a task is. The ratios to the default in the same run count; seconds are not comparable between machines. The
+benchmark checks that all ways make the same features.
 """
 
 import json
@@ -66,8 +66,12 @@ print(json.dumps({"start": started - began, "job": time.monotonic() - started}))
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds to start Spark until it counts to one, and of `build_features` after that; core-seconds of both, with the
-    process and the JVM that does the work.
+    """What a job took.
+
+    Attributes:
+        start: seconds to start Spark and count to one.
+        job: seconds of `build_features` after that.
+        cores: core-seconds of both, of the process and the JVM.
     """
 
     start: float

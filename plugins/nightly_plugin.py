@@ -1,4 +1,4 @@
-"""Registers all plugins; the only file here that Airflow's loader may see. Airflow puts this folder on `sys.path`."""
+"""Register all plugins. Airflow's loader may see only this file; Airflow puts this folder on `sys.path`."""
 
 from airflow.plugins_manager import AirflowPlugin
 

@@ -1,7 +1,7 @@
-"""What runs inside a container besides Airflow's own commands: `python -m tools.container …`.
+"""The commands of containers besides Airflow's own: `python -m tools.container …`.
 
-`init` brings databases, buckets and pools to this code, `mlflow` serves MLflow's pages, `cli …` is `include.cli` with
-the settings of the connections, and `health …` is what the engine asks a service.
+`init` migrates databases and creates buckets and pools, `mlflow` serves MLflow's pages, `cli …` runs `include.cli` with
+the settings of the connections, and `health …` is the health check of a service.
 """
 
 import os
@@ -29,7 +29,7 @@ FRESH_SECONDS = 60
 
 
 def init() -> None:
-    """Everything that has to be there before a service starts. Run again, it changes nothing."""
+    """Create everything that must exist before a service starts. Running it again changes nothing."""
     from airflow.models.pool import Pool
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
@@ -55,7 +55,7 @@ def init() -> None:
 
 
 def cli(arguments: Sequence[str]) -> None:
-    """Become the product's command line, whose standard output is a record: Airflow would log there."""
+    """Become the product's command line. Airflow must not log to standard output, where the record is printed."""
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
     os.execve(sys.executable, [sys.executable, "-m", "include.cli", *arguments], os.environ | _settings().variables())
 
@@ -76,7 +76,7 @@ def mlflow() -> None:
 
 
 def health(service: str) -> None:
-    """Return if the service does its work, raise if not."""
+    """Return if the service works; raise if it does not."""
     if service in PAGES:
         urlopen(PAGES[service], timeout=10).close()
     elif service in PORTS:
@@ -88,7 +88,7 @@ def health(service: str) -> None:
 
 
 def _make_roles() -> None:
-    """The roles and databases that are missing, with the passwords of `pgpass`."""
+    """Create the missing roles and databases, with the passwords of `pgpass`."""
     import psycopg2
     from psycopg2 import sql
 
@@ -122,7 +122,7 @@ def _settings() -> "Settings":
 
 
 def _find_heartbeat(job: str) -> None:
-    """The job of the service in Airflow's database: cheaper than `airflow jobs check`, which imports all of Airflow."""
+    """Find the service's job in Airflow's database; `airflow jobs check` would import all of Airflow."""
     import psycopg2
 
     fresh = "SELECT FROM job WHERE job_type = %s AND state = 'running' AND hostname = %s AND "

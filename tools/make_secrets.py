@@ -1,7 +1,7 @@
-"""Make what the containers keep secret, and `.env`, unless they are there (`python3 -m tools.make_secrets`).
+"""Make the secrets of the containers and `.env`, unless they exist (`python3 -m tools.make_secrets`).
 
-Each secret is a file that only the containers' user reads, in the folder that `.env` names. Needs nothing but Python,
-and overwrites nothing.
+Each secret is a file that only the containers' user can read, in the folder that `.env` names. This needs only Python,
+and it overwrites nothing.
 """
 
 import base64

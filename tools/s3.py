@@ -1,7 +1,7 @@
-"""The S3 server of tests and of the local stack: moto's, one request at a time (`python tools/s3.py <port>`).
+"""The S3 server of tests and of the local stack: moto, one request at a time (`python tools/s3.py <port>`).
 
-moto looks whether an object is there, and then puts it: of two conditional writes at the same moment it lets both
-through now and then (seen: two commits of one version of a table), where S3 refuses one.
+moto checks whether an object exists and then writes it. So of two conditional writes at the same moment it sometimes
+accepts both (seen: two commits of one version of a table), where S3 refuses one.
 """
 
 import sys
@@ -16,7 +16,7 @@ Application = Callable[..., Iterable[bytes]]
 
 
 def one_at_a_time(application: Application) -> Application:
-    """The same, whose answer to a request is whole before the next is looked at."""
+    """Wrap an application so that it completes the answer to one request before it handles the next."""
     lock = Lock()
 
     def answer(*request: Any) -> Iterable[bytes]:

@@ -1,8 +1,8 @@
-"""The Spark Connect server that tasks share: of the local stack, and of the image.
+"""The Spark Connect server that tasks share, in the local stack and in the image.
 
-In the image it is served by `python -m tools.spark_server serve`, with an archive of the classes that it loads, which
-`archive` makes when the image is built: the JVM maps them instead of reading, checking and linking each. That asks for
-a class path without folders in it, so there the settings of `include/io/spark_conf` are handed over by name.
+In the image, `python -m tools.spark_server serve` runs it with an archive of its classes, which `archive` makes when
+the image is built: the JVM maps them instead of reading, checking and linking each. An archive requires a class path
+without folders, so in the image the settings of `include/io/spark_conf` are passed by name.
 """
 
 import os
@@ -57,7 +57,7 @@ def serve() -> None:
 
 
 def archive() -> None:
-    """Run a server until it has done a job like a night's, and let it write its classes as it ends."""
+    """Run a server until it has done a job like that of a nightly run; it writes its classes when it ends."""
     with tempfile.TemporaryDirectory() as folder:
         environment = _environment({"SPARK_LOCAL_DIRS": folder}, f"-XX:ArchiveClassesAtExit={CLASSES} -Xlog:disable")
         server = subprocess.Popen(_command("127.0.0.1"), env=environment, cwd=folder)
@@ -67,7 +67,7 @@ def archive() -> None:
             server.terminate()
             server.wait(timeout=120)
     if not CLASSES.exists():
-        raise FileNotFoundError(f"the server wrote no {CLASSES}; see what it said above")
+        raise FileNotFoundError(f"the server wrote no {CLASSES}; see its output above")
 
 
 def _command(address: str) -> list[str]:

@@ -1,13 +1,13 @@
-"""`airflow dags backfill` for Airflow 3, and `airflow tasks log`: a provider of Airflow that adds the two commands.
+"""A provider of Airflow that adds the commands `airflow dags backfill` and `airflow tasks log` to Airflow 3.
 
-Every `airflow …` command loads this file, so it imports nothing; what runs is imported when it runs.
+Every `airflow …` command loads this file, so it imports nothing; a command imports its code when it runs.
 """
 
 from typing import Any
 
 
 def provider_info() -> dict[str, Any]:
-    """What Airflow asks of a provider."""
+    """Return the description that Airflow requires from a provider."""
     return {
         "package-name": "nightly-ml-backfill",
         "name": "nightly-ml backfill",

@@ -39,11 +39,12 @@ REPLACED = {
 
 
 class Replaced(argparse.Action):
-    """A flag that no longer means anything: refused with what replaces it."""
+    """A flag of Airflow 2 without a meaning now; it is refused with the name of its replacement."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: str | None = None
     ) -> NoReturn:
+        """Refuse the flag."""
         parser.exit(2, f"{option_string} is of Airflow 2 and means nothing in Airflow 3: {self.metavar}\n")
 
 

@@ -1,4 +1,4 @@
-"""`airflow dags backfill`: say what awaits it, make Airflow's own backfill, follow it to the end."""
+"""`airflow dags backfill`: check what the runs would find, make Airflow's own backfill, and follow it to the end."""
 
 import argparse
 import json
@@ -26,14 +26,14 @@ from nightly_backfill.request import bounds, conf, count, labels, nearest, span
 from nightly_backfill.runs import Run
 
 REPROCESSED = {"none": (), "failed": ("failed",), "completed": ("failed", "success")}
-"""Airflow's reprocess behaviour -> states of runs that are there which run again."""
+"""Airflow's reprocess behaviour -> the states of existing runs that run again."""
 
 
 @cli_utils.action_cli
 @providers_configuration_loaded
 def backfill(args: argparse.Namespace) -> None:
-    """Always ends with `SystemExit`: see the codes above."""
-    # Airflow logs each run it makes, several lines each, to where the progress is
+    """Run the command; it always ends with `SystemExit`."""
+    # Airflow logs several lines for each run it makes, to where the progress is shown
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     logging.getLogger().setLevel(logging.WARNING)
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -51,7 +51,7 @@ def backfill(args: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a range: logical date -> its name, the runs that are there, and those of them that run again."""
+    """The runs of a range: their names by logical date, the existing runs, and those of them that run again."""
 
     first: datetime
     last: datetime
@@ -61,10 +61,11 @@ class Plan:
 
     @property
     def new(self) -> list[datetime]:
+        """The logical dates without a run."""
         return [moment for moment in self.names if moment not in self.there]
 
     def named(self, moments: Sequence[datetime]) -> str:
-        """The names of some of its runs, in short."""
+        """Return the names of some of its runs as a short text."""
         return span(self.names[moment] for moment in moments)
 
 
@@ -79,12 +80,12 @@ class Command:
         if model is None or model.is_stale or self.dag is None:
             raise Refused(f"there is no DAG {self.dag_id!r}{nearest(self.dag_id, runs.dag_ids())}")
         self.model = model
-        # bare dates are days of the schedule, which may be in another zone than the DAG's start date
+        # dates without a time are days of the schedule, which may have another timezone than the DAG's start date
         self.zone: tzinfo = getattr(self.dag.timetable, "_timezone", None) or self.dag.timezone
         self.preflight = Preflight()
 
     def run(self) -> int:
-        """The exit code."""
+        """Run the command and return the exit code."""
         if self.args.follow:
             return self._follow_active()
         self._refuse_schedules_without_days()
@@ -191,7 +192,7 @@ class Command:
             self._say(f"published already: {model} {span(days)}")
             if given.get("publish") == "replace":
                 undo = f"python -m include.cli unpublish --model {model} --start {days[0]} --end {days[-1]}"
-                # without the moment it would undo days too that these runs leave as they are
+                # without --since it would also undo days that these runs do not change
                 undo += f" --since {datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
                 self._say(f"  publish: replace. Readers get what these runs make instead; undo: {undo}")
             else:
@@ -208,7 +209,7 @@ class Command:
         return kept
 
     def _published(self, plan: Plan) -> dict[str, list[str]]:
-        """Model -> days that these runs would publish again."""
+        """Map each model to the days that these runs would publish again."""
         concerned = {moment.astimezone(self.zone).date().isoformat() for moment in [*plan.new, *plan.again]}
         found = {model: sorted(concerned & set(days)) for model, days in self.preflight.published.items()}
         return {model: days for model, days in found.items() if days}
@@ -306,12 +307,12 @@ class Command:
     # What it does
 
     def _create(self, plan: Plan, given: dict[str, Any]) -> int:
-        """By the public command, so that what it checks and notes is Airflow's own."""
+        """Create the backfill with Airflow's public command, so that its own checks and audit log apply."""
         from airflow.cli.cli_parser import get_parser
 
         if self.preflight.kind == "score" and "publish" in self.dag.params:
             given = dict([KEEP_PUBLISHED]) | given
-        # always a conf: without one a run that is reset would keep the one it had
+        # always pass a conf: without one, a run that is reset would keep its old conf
         command = ["backfill", "create", "--dag-id", self.dag_id, "--dag-run-conf", json.dumps(given)]
         command += ["--from-date", plan.first.isoformat(), "--to-date", plan.last.isoformat()]
         command += ["--max-active-runs", str(self._at_a_time), "--reprocess-behavior", self._reprocessed]
@@ -322,13 +323,13 @@ class Command:
                 args.func(args)
         except (AirflowException, NoBackfillRunsToCreate) as error:
             raise Refused(str(error)) from error
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Airflow's command lets it end with exit code 0
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Airflow's command would end with exit code 0 on SIGTERM
         made = runs.newest(self.dag_id)
         assert made is not None
         return made
 
     def _follow_active(self) -> int:
-        """The one that is active, or how the last one ended."""
+        """Follow the active backfill, or show how the last one ended."""
         backfill_id = runs.active(self.dag_id) or runs.newest(self.dag_id)
         if backfill_id is None:
             raise Refused(f"{self.dag_id} was never backfilled")

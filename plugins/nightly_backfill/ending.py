@@ -1,8 +1,8 @@
-"""How the command ends."""
+"""The exit codes of the command, and the error that refuses it."""
 
 OK, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
 
 class Refused(Exception):
-    """The command cannot, or should not, be done; the text says why and how to go on. Exit code `REFUSED`."""
+    """The command cannot or should not run; the text says why and what to do. The exit code is `REFUSED`."""

@@ -1,4 +1,4 @@
-"""Follow a backfill that Airflow does: say how far it is, what failed and how to see why, and what became of it."""
+"""Follow a backfill: show its progress, what failed with the command for its log, and the result."""
 
 import json
 import shlex
@@ -16,17 +16,19 @@ from nightly_backfill.progress import Display
 from nightly_backfill.request import count, span
 
 SECONDS_BETWEEN_LOOKS = 1.0
-SECONDS_TO_A_START = 0.2  # a run takes longer than that, so none begins and ends unseen
+SECONDS_TO_A_START = 0.2  # a run takes longer than this, so none starts and ends unseen
 ENDED = ("success", "failed")
 KEEP_PUBLISHED = ("publish", "missing")
-"""What the runs of a backfill are told, unless asked for something else."""
+"""The default entry in the conf of a backfill's runs."""
 
 
 class Follower:
-    """Follows a backfill.
+    """Follow a backfill.
 
-    `names`: logical date -> what its run is called; `kept`: those that ended before and are no part of it, None when
-    that is not known; `in_order`: a later run needs that the earlier ones succeeded.
+    Attributes:
+        names: the name of the run of each logical date.
+        kept: logical dates whose runs ended before and are not part of the backfill; None if that is not known.
+        in_order: whether a later run needs the success of the earlier ones.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Follower:
         self.names, self.kept, self.in_order = names, kept, in_order
 
     def follow(self) -> int:
-        """The exit code, when it ended or nobody wants to follow it any more."""
+        """Follow the backfill until it ends or the user stops following; return the exit code."""
         while True:
             try:
                 return self._follow_to_the_end()
@@ -51,8 +53,10 @@ class Follower:
                     return code
 
     def _hold(self, states: Counter[str]) -> None:
-        """While a day is trained the next one is held: Airflow would begin it as soon as this one ends, also when it
-        fails, and judge it against a champion that this one may have replaced.
+        """Hold the next day while a day is trained.
+
+        Airflow would start the next day as soon as this one ends, even if it fails, and the gate would compare it with
+        a champion that this day may have replaced.
         """
         runs.pause(self.backfill_id, paused=states["running"] > 0)
 
@@ -88,7 +92,7 @@ class Follower:
         return self._sum_up(states, bad)
 
     def _stalled(self, states: Counter[str]) -> str:
-        """Why nothing goes on, if that is so."""
+        """Return why no run makes progress, empty if they do."""
         if not states["queued"] + states["running"]:
             return ""
         if not runs.scheduler_is_alive():
@@ -117,7 +121,7 @@ class Follower:
         return SOME_FAILED
 
     def _again(self, first: str, last: str) -> str:
-        """The command that runs the failed runs of these days once more, as they were asked for."""
+        """Return the command that runs the failed runs of these days again with the same conf."""
         days = ["-s", first[:10], "-e", last[:10]]
         given = {key: value for key, value in runs.conf_of(self.backfill_id).items() if (key, value) != KEEP_PUBLISHED}
         conf = ["-c", json.dumps(given)] if given else []
@@ -133,7 +137,7 @@ class Follower:
         return SOME_FAILED
 
     def _interrupted(self) -> int | None:
-        """What is to become of it; None to follow it further."""
+        """Ask what to do with the backfill; return an exit code, or None to follow it further."""
         if not sys.stdin.isatty():
             self._leave()
             return INTERRUPTED

@@ -1,4 +1,4 @@
-"""`airflow tasks log`: Airflow 3 has no command of its own for it."""
+"""`airflow tasks log`: print the log of a task, for which Airflow 3 has no command."""
 
 import argparse
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from sqlalchemy import select
 @cli_utils.action_cli
 @providers_configuration_loaded
 def show(args: argparse.Namespace) -> None:
-    """Print a line each of what the try logged; exit code 2 when there is no such task instance."""
+    """Print the log of a try; exit code 2 if there is no such task instance."""
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     with create_session() as session:
         named = select(TaskInstance).where(
@@ -27,10 +27,10 @@ def show(args: argparse.Namespace) -> None:
         ti = session.scalar(named.where(TaskInstance.map_index == args.map_index))
         if ti is None:
             mapped = sorted(each.map_index for each in session.scalars(named))
-            told = f"there is no task {args.task_id} in run {args.run_id} of {args.dag_id}"
+            problem = f"there is no task {args.task_id} in run {args.run_id} of {args.dag_id}"
             if mapped:
-                told = f"{args.task_id} is mapped: say --map-index, one of {', '.join(map(str, mapped))}"
-            console.print(f"✗ {told}", style="red")
+                problem = f"{args.task_id} is mapped: say --map-index, one of {', '.join(map(str, mapped))}"
+            console.print(f"✗ {problem}", style="red")
             raise SystemExit(2)
         lines, _ = TaskLogReader().read_log_chunks(ti, args.try_number or ti.try_number, {"end_of_log": False})
         for line in lines:
@@ -41,7 +41,7 @@ def show(args: argparse.Namespace) -> None:
 def _texts(line: Any) -> Iterator[str]:
     about: dict[str, Any] = line.model_dump() if hasattr(line, "model_dump") else {"event": line}
     event = str(about.get("event", ""))
-    if event.startswith("::"):  # marks by which Airflow's pages fold
+    if event.startswith("::"):  # Airflow's pages fold the log at these marks
         return
     at = about.get("timestamp")
     if reason := about.get("reason"):  # why a task was skipped

@@ -19,14 +19,14 @@ _resetting = ContextVar("resetting", default=False)
 
 if POOL:
     with suppress(AttributeError):
-        # Airflow 3.3 notes that there is a hook only when airflow_local_settings.py brings it: without this line, one
-        # of an entry point is not asked about new tasks.
+        # Airflow 3.3 notices a hook only if airflow_local_settings.py defines it. Without this line, it would not call
+        # the hook of an entry point for new tasks.
         settings.task_instance_mutation_hook.is_noop = False  # type: ignore[attr-defined]
 
 
 @contextmanager
 def resetting() -> Iterator[None]:
-    """What is cleared inside is of a backfill: Airflow 3.3 clears a run before it notes that."""
+    """Mark tasks cleared inside as tasks of a backfill: Airflow 3.3 clears a run before it records that."""
     token = _resetting.set(True)
     try:
         yield
@@ -36,7 +36,7 @@ def resetting() -> Iterator[None]:
 
 @hookimpl
 def task_instance_mutation_hook(task_instance: Any, dag_run: Any) -> None:
-    """Put a task of a backfill into the pool of backfills, unless its DAG names one."""
+    """Put a task of a backfill into the pool of backfills, unless its DAG names a pool."""
     if not POOL or dag_run is None or task_instance.pool != "default_pool":
         return
     if dag_run.run_type == "backfill" or _resetting.get():

@@ -1,5 +1,6 @@
-"""What a person sees while a backfill goes on: a bar on a terminal, else a line when something changed. Pure but for
-the clock and the console; nothing here knows Airflow.
+"""Show the progress of a backfill: a bar on a terminal, otherwise a line when something changed.
+
+This module uses the clock and the console, and knows nothing of Airflow.
 """
 
 import time
@@ -16,9 +17,12 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def sentence(states: Mapping[str, int], before: int, elapsed: float) -> str:
-    """'3 of 5 days done, 1 failed, 2 running, about 40 s left'.
+    """Return a sentence such as '3 of 5 days done, 1 failed, 2 running, about 40 s left'.
 
-    `states`: how many runs are in which state; `before`: how many had ended `elapsed` seconds ago.
+    Args:
+        states: the number of runs in each state.
+        before: the number of runs that had ended `elapsed` seconds ago.
+        elapsed: seconds since the display began.
     """
     total, failed = sum(states.values()), states.get("failed", 0)
     done = states.get("success", 0) + failed
@@ -29,7 +33,7 @@ def sentence(states: Mapping[str, int], before: int, elapsed: float) -> str:
 
 
 class Display:
-    """Shows how far a backfill is; a context, since a terminal's bar has to be taken away again."""
+    """Show the progress of a backfill; a context manager, because the bar must be removed from the terminal."""
 
     def __init__(self, console: Console, before: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.console, self.before, self.clock = console, before, clock
@@ -43,7 +47,7 @@ class Display:
             transient=True,
             disable=not console.is_terminal,
         )
-        self.problem_type = self.bar.add_task("", total=None, visible=False)
+        self.row = self.bar.add_task("", total=None, visible=False)
 
     def __enter__(self) -> "Display":
         self.bar.start()
@@ -55,13 +59,13 @@ class Display:
         self.bar.stop()
 
     def show(self, states: Counter[str]) -> None:
-        """Say how many runs are in which state."""
+        """Show how many runs are in which state."""
         text = sentence(states, self.before, self.clock() - self.began)
         total, done = states.total(), states["success"] + states["failed"]
         if self.console.is_terminal:
-            self.bar.update(self.problem_type, description=text, total=total, completed=done, visible=True)
+            self.bar.update(self.row, description=text, total=total, completed=done, visible=True)
             return
-        # the time left alone is no news; the last line is never left out
+        # a change of only the time left is not printed; the last line is always printed
         news = text.split(", about")[0]
         due = self.clock() - self.said_at >= SECONDS_BETWEEN_LINES or done == total
         if news != self.said and due:

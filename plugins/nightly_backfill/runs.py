@@ -1,4 +1,4 @@
-"""The backfills and runs that Airflow's metadata database holds. Says nothing to anybody."""
+"""Read and change the backfills and runs in Airflow's metadata database. Nothing here prints."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ UNFINISHED = (DagRunState.QUEUED.value, DagRunState.RUNNING.value)
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it is now."""
+    """The current state of a run."""
 
     run_id: str
     logical_date: datetime
@@ -40,50 +40,50 @@ class FailedTask:
 
 
 def dag_model(dag_id: str) -> DagModel | None:
-    """What Airflow's pages know of the DAG."""
+    """Return Airflow's record of a DAG, None if there is none."""
     with _reading() as session:
         return session.get(DagModel, dag_id)
 
 
 def dag_ids() -> list[str]:
-    """All DAGs that a bundle has today."""
+    """Return the ids of all DAGs that a bundle has now."""
     with _reading() as session:
         return list(session.scalars(select(DagModel.dag_id).where(~DagModel.is_stale)))
 
 
 def serialized(dag_id: str) -> Any:
-    """The DAG in its newest version; None when there is none."""
+    """Return the newest version of a DAG, None if there is none."""
     with _reading() as session:
         return SerializedDagModel.get_dag(dag_id, session=session)
 
 
 def unpause(dag_id: str) -> None:
-    """Let the DAG's runs, and its schedule, go on."""
+    """Unpause a DAG, so that its runs and its schedule continue."""
     with create_session() as session:
         session.execute(update(DagModel).where(DagModel.dag_id == dag_id).values(is_paused=False))
 
 
 def is_paused(dag_id: str) -> bool:
-    """Whether the DAG is paused now."""
+    """Return whether the DAG is paused now."""
     with _reading() as session:
         return bool(session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id)))
 
 
 def backfill_is_paused(backfill_id: int) -> bool:
-    """Whether the backfill is."""
+    """Return whether the backfill is paused now."""
     with _reading() as session:
         return bool(session.scalar(select(Backfill.is_paused).where(Backfill.id == backfill_id)))
 
 
 def scheduler_is_alive() -> bool:
-    """Whether a scheduler told lately that it works."""
+    """Return whether a scheduler had a recent heartbeat."""
     with _reading() as session:
         job = most_recent_job(SchedulerJobRunner.job_type, session=session)
         return job is not None and job.is_alive()
 
 
 def at(dag_id: str, moments: Collection[datetime]) -> dict[datetime, Run]:
-    """Logical date -> its run; dates without one are absent."""
+    """Map each logical date to its run; dates without one are absent."""
     with _reading() as session:
         found = session.execute(
             select(DagRun.run_id, DagRun.logical_date, DagRun.state).where(
@@ -94,7 +94,7 @@ def at(dag_id: str, moments: Collection[datetime]) -> dict[datetime, Run]:
 
 
 def failed_tasks(dag_id: str, run_id: str) -> list[FailedTask]:
-    """Those that failed by themselves, in the order they did."""
+    """Return the tasks that failed by themselves, in the order of their failure."""
     with _reading() as session:
         found = session.execute(
             select(TaskInstance.task_id, TaskInstance.map_index)
@@ -109,8 +109,10 @@ def failed_tasks(dag_id: str, run_id: str) -> list[FailedTask]:
 
 
 def active(dag_id: str) -> int | None:
-    """The backfill of the DAG that has runs to do; one that has none is closed, as the scheduler will sooner or later
-    do, since Airflow makes no other while it is open.
+    """Return the DAG's backfill that has unfinished runs, None if there is none.
+
+    Backfills without unfinished runs are closed, as the scheduler will do later: Airflow makes no other backfill while
+    one is open.
     """
     with create_session() as session:
         opened = session.scalars(
@@ -128,7 +130,7 @@ def active(dag_id: str) -> int | None:
 
 
 def newest(dag_id: str) -> int | None:
-    """The backfill of the DAG that was made last."""
+    """Return the newest backfill of the DAG, None if there is none."""
     with _reading() as session:
         return session.scalars(
             select(Backfill.id).where(Backfill.dag_id == dag_id).order_by(Backfill.id.desc()).limit(1)
@@ -136,20 +138,20 @@ def newest(dag_id: str) -> int | None:
 
 
 def conf_of(backfill_id: int) -> dict[str, Any]:
-    """The conf that the runs of a backfill were given."""
+    """Return the conf of a backfill's runs."""
     with _reading() as session:
         return session.scalars(select(Backfill.dag_run_conf).where(Backfill.id == backfill_id)).one() or {}
 
 
 def moments(backfill_id: int) -> list[datetime]:
-    """The logical dates of a backfill, in the order of its runs."""
+    """Return the logical dates of a backfill, in the order of its runs."""
     with _reading() as session:
         found = select(BackfillDagRun.logical_date).where(BackfillDagRun.backfill_id == backfill_id)
         return list(session.scalars(found.order_by(BackfillDagRun.sort_ordinal)))
 
 
 def cancel(backfill_id: int) -> None:
-    """What has not begun does not begin; runs that have go on to their end. As Airflow's own pages do it."""
+    """Cancel a backfill as Airflow's pages do: queued runs fail, running ones continue to their end."""
     pause(backfill_id)
     with create_session() as session:
         session.execute(
@@ -162,9 +164,9 @@ def cancel(backfill_id: int) -> None:
 
 
 def pause(backfill_id: int, paused: bool = True) -> None:
-    """Let no run of the backfill begin, or let them again; those that have begun go on."""
+    """Pause or unpause a backfill: no further run starts, and running ones continue."""
     with create_session() as session:
-        other = Backfill.is_paused.is_distinct_from(paused)  # one that is so already is not touched: schedulers lock it
+        other = Backfill.is_paused.is_distinct_from(paused)  # do not touch a row needlessly: schedulers lock it
         session.execute(update(Backfill).where(Backfill.id == backfill_id, other).values(is_paused=paused))
 
 

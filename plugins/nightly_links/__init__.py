@@ -1,8 +1,8 @@
-"""Buttons on the page of a task that lead to its MLflow run and to its model version.
+"""Buttons on the page of a task that link to its MLflow run and its model version.
 
-They are made by the API server when a page is shown, from the record that the task returned (`include/core/records.py`:
-`run_id`, `model`, `model_version`) and from the address of MLflow's pages, `ui_url` in the extra of connection
-`nightly_mlflow`. So they hold for older runs too, and when that address changes. What is not there gives no button.
+The API server makes them when it shows a page, from the record that the task returned (`include/core/records.py`:
+`run_id`, `model`, `model_version`) and from the address of MLflow's pages (`ui_url` in the extra of the connection
+`nightly_mlflow`). So they also work for older runs, and after that address changed. Without data there is no button.
 """
 
 import json
@@ -39,9 +39,11 @@ class MLflowRunLink(_MLflowLink):
 
     @property
     def name(self) -> str:
+        """The text of the button."""
         return "MLflow run"
 
     def address(self, base: str, record: Mapping[str, Any]) -> str | None:
+        """Return the address of the run."""
         # MLflow adds the experiment, whose number no record has; the part of its menu is dropped on the way
         run_id = record.get("run_id")
         return f"{base}/#/runs/{quote(str(run_id), safe='')}" if run_id else None
@@ -52,9 +54,11 @@ class ModelVersionLink(_MLflowLink):
 
     @property
     def name(self) -> str:
+        """The text of the button."""
         return "Model version"
 
     def address(self, base: str, record: Mapping[str, Any]) -> str | None:
+        """Return the address of the model version."""
         model, version = record.get("model"), record.get("model_version")
         if not model or not version:
             return None

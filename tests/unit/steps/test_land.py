@@ -285,7 +285,7 @@ WRONG = {
         in_lines(lambda lines: lines[1:]),
         "line 1: the header changed: missing carrier, .*, contact_email; not declared: column 1, .*, 9; deliver",
     ),
-    "empty": (spoiled(lambda _: gzip.compress(b"")), "line 1: the file is empty, .*; deliver it again"),
+    "empty": (spoiled(lambda _: gzip.compress(b"")), "line 1: the file is empty and .*; deliver it again"),
     "too few fields": (
         in_lines(lambda lines: [*lines[:2], lines[2].rsplit(",", 1)[0], *lines[3:]]),
         "line 3: 8 fields, the header has 9; deliver",
