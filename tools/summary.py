@@ -80,8 +80,8 @@ def show(console: Console, stack: Stack, project: Project, trained: Interval, pr
             console.print(f"[bold]Rejected[/bold] {row.model} version {row.model_version}: {row.why_not}")
     for row in query(urls["OPS_READER_URL"], CHAMPIONS, day=prepared_days.end):
         console.print(
-            f"[bold]Champion[/bold] of {prepared_days.end}: {row.model} [green]version {row.model_version}[/green] since "
-            f"{row.from_day}, by {row.by}{' (FORCED)' if row.forced else ''}: {row.why}"
+            f"[bold]Champion[/bold] of {prepared_days.end}: {row.model} [green]version {row.model_version}[/green] "
+            f"since {row.from_day}, by {row.by}{' (FORCED)' if row.forced else ''}: {row.why}"
         )
     console.print(_published(query(urls["READER_URL"], PUBLISHED, **interval)))
     quality = query(urls["READER_URL"], QUALITY)[0]

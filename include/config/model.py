@@ -52,9 +52,8 @@ class Model(Training):
                 raise ValueError(f"gate.slices.groups.{name}: of: no categorical feature {group.of!r}"
                                  f"{nearest(group.of, self.categorical)}")  # fmt: skip
         needed = {"binary": "calibration_error", "regression": "decision_change"}
-        for task, key in needed.items():
-            if (getattr(gate, key) is not None) != (self.problem_type == task):
-                raise ValueError(
-                    f"gate.{key}: {'is needed for' if self.problem_type == task else 'means nothing for'} {self.problem_type}"
-                )
+        for problem_type, key in needed.items():
+            if (getattr(gate, key) is not None) != (self.problem_type == problem_type):
+                verb = "is needed for" if self.problem_type == problem_type else "means nothing for"
+                raise ValueError(f"gate.{key}: {verb} {self.problem_type}")
         return self

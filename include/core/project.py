@@ -107,15 +107,19 @@ class Project(Config):
         return datetime.combine(day, local, self.zone).astimezone(UTC)
 
     def cutoff_at(self, day: date) -> datetime:
-        """The moment, UTC, up to which the night of `day` knows when nothing is late."""
+        """Return the moment, UTC, up to which run date `day` knows when nothing is late."""
         return self.at(day, self.cutoff)
 
     def refuse_entity_fraction(self, step: str) -> None:
-        """For steps that lead to readers. Raises `ConfigError` while the project is tried on a sample."""
+        """Refuse a step that leads to readers.
+
+        Raises:
+            ConfigError: the project has an entity fraction.
+        """
         if self.entity_fraction < 1:
             raise ConfigError(
-                f"{self.folder / 'project.yaml'}: entity_fraction: {self.entity_fraction:g}: {step} takes all entities, never a sample; "
-                "take the key out"
+                f"{self.folder / 'project.yaml'}: entity_fraction: {self.entity_fraction:g}: {step} takes all entities, "
+                "never a fraction; take the key out"
             )
 
     def required(self, run_date: date) -> dict[str, date]:

@@ -92,7 +92,8 @@ def breach(model: Model, rule: Rule, measured: Sequence[DayValue], run_date: dat
         sentence=(
             f"{model.name}: {rule.metric} is {side} {rule.threshold:g} on {len(broken)} of the newest {len(newest)}"
             f" days measured, and {rule.days} of {rule.of} are too many: {days}. Look at view model_performance for "
-            f"slices and days, and at the night's data in data_quality. To go back to another version (view `promotion_history`): "
+            f"slices and days, and at the data of the run date in data_quality. To go back to another version "
+            f"(view promotion_history): "
             f"python -m include.cli promote --model {model.name} --version VERSION --from-day "
             f"{run_date + timedelta(days=1)} --by YOU --why WHY. Owner: {model.owner}. "
             "Runbook: docs/runbooks/alert-rule-broken.md"

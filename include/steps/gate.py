@@ -35,13 +35,15 @@ SHORT_SECONDS = 0.1
 def gate(
     model: Model, interval: Interval, settings: Settings, *, evaluated: Evaluated, fitted: Sequence[Fitted]
 ) -> GateDecision:
-    """Judge the version that `evaluate` registered for the run day, on the days that it was judged on, against
-    `model.gate`; the decision goes to PostgreSQL and MLflow, and each check to the log.
+    """Decide by `model.gate` on the version that `evaluate` registered for the run date, on its holdout days.
 
-    A rejection is a decision, not an error. It is held against the champion of the trainings before it
-    (`promotions.read_champion_to_beat`). The same version, champion and rules again give the decision that there is, without judging.
-    What was tried on a sample of the entities is rejected as that, and nothing is recorded.
-    Raises `DataError` when the version is not of this run day, or the rows judged are no longer to be had.
+    The decision goes to PostgreSQL and MLflow, and each check to the log. A rejection is a decision, not an error. The
+    version is compared with the champion of the trainings before it (`promotions.read_champion_to_beat`). The same
+    version, champion and rules give the recorded decision again. A version of an entity fraction is rejected, and
+    nothing is recorded.
+
+    Raises:
+        DataError: the version is of another run date, or its holdout rows can no longer be read.
     """
     project = load_project(model.project)
     if project.entity_fraction < 1 or evaluated.model_version is None:
@@ -83,10 +85,11 @@ def gate(
 def _of_fraction(project: Project, model: Model, interval: Interval, evaluated: Evaluated) -> GateDecision:
     declared = project.folder / "project.yaml"
     if project.entity_fraction < 1:
-        why = f"{declared} has entity_fraction: {project.entity_fraction:g}; take it out, build the features of all entities, train again"
+        fraction = f"entity_fraction: {project.entity_fraction:g}"
+        why = f"{declared} has {fraction}; take it out, build the features of all entities, train again"
     else:
-        why = f"evaluate ran while {declared} had a sample; run fit and evaluate again"
-    sampled = Check(
+        why = f"evaluate ran while {declared} had an entity_fraction; run fit and evaluate again"
+    failed = Check(
         name="entity fraction",
         subject=evaluated.candidate,
         measured=None,
@@ -103,7 +106,7 @@ def _of_fraction(project: Project, model: Model, interval: Interval, evaluated: 
         gate_id="not recorded",
         champion=None,
         passed=False,
-        checks=(sampled,),
+        checks=(failed,),
     )
 
 

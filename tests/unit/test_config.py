@@ -167,8 +167,8 @@ class TestProject:
         for name in project_names():
             assert load_project(name).name == name
             assert load_project(name).entity_fraction == 1, (
-                f"include/projects/{name}/project.yaml: `entity_fraction` is to try things on; take it out before you commit, or "
-                "nothing is prepared, scored and published"
+                f"include/projects/{name}/project.yaml: `entity_fraction` is to try things on; take it out before you "
+                "commit, or nothing is prepared, scored and published"
             )
         assert model_names()
         for name in model_names():
