@@ -6,9 +6,10 @@ from pydantic import Field, model_validator
 
 from include.core.errors import nearest
 from include.core.project import RunOn
-from include.gate.config import GATE_METRICS, Gate
-from include.monitoring.config import METRICS, Monitor
+from include.gate.config import Gate
+from include.monitoring.config import Monitor
 from include.training.config import Training
+from include.training.problem_types import PROBLEM_TYPES, get_problem_type
 
 
 class Model(Training):
@@ -28,8 +29,8 @@ class Model(Training):
     @model_validator(mode="after")
     def _monitor_fits(self) -> Self:
         for rule in self.monitor.rules:
-            if rule.metric not in METRICS[self.problem_type]:
-                known = METRICS[self.problem_type]
+            if rule.metric not in get_problem_type(self.problem_type).performance_metrics:
+                known = get_problem_type(self.problem_type).performance_metrics
                 raise ValueError(
                     f"monitor.rules: {self.problem_type} has no metric {rule.metric!r}{nearest(rule.metric, known)}"
                 )
@@ -40,10 +41,11 @@ class Model(Training):
         gate, names = self.gate, [c.name for c in self.candidates]
         if gate.linear not in names:
             raise ValueError(f"gate.linear: no candidate {gate.linear!r}{nearest(gate.linear, names)}")
+        usable = get_problem_type(self.problem_type).gate_metrics
         for threshold in (*gate.quality, gate.leakage):
-            if threshold.metric not in GATE_METRICS[self.problem_type]:
+            if threshold.metric not in usable:
                 raise ValueError(f"gate: {self.problem_type} has no metric {threshold.metric!r}"
-                                 f"{nearest(threshold.metric, GATE_METRICS[self.problem_type])}")  # fmt: skip
+                                 f"{nearest(threshold.metric, usable)}")  # fmt: skip
         for name in [n for n in gate.slices.by if n not in gate.slices.groups]:
             if name not in self.features:
                 raise ValueError(f"gate.slices.by: no feature or group {name!r}{nearest(name, self.features)}")
@@ -51,9 +53,10 @@ class Model(Training):
             if group.of not in self.categorical:
                 raise ValueError(f"gate.slices.groups.{name}: of: no categorical feature {group.of!r}"
                                  f"{nearest(group.of, self.categorical)}")  # fmt: skip
-        needed = {"binary": "calibration_error", "regression": "decision_change"}
-        for problem_type, key in needed.items():
-            if (getattr(gate, key) is not None) != (self.problem_type == problem_type):
-                verb = "is needed for" if self.problem_type == problem_type else "means nothing for"
-                raise ValueError(f"gate.{key}: {verb} {self.problem_type}")
+        for key in sorted({key for each in PROBLEM_TYPES.values() for key in each.gate_settings}):
+            needed = key in get_problem_type(self.problem_type).gate_settings
+            if (getattr(gate, key) is not None) != needed:
+                raise ValueError(
+                    f"gate.{key}: {'is needed for' if needed else 'means nothing for'} {self.problem_type}"
+                )
         return self

@@ -5,8 +5,9 @@ a score that is NaN) is None, and None fails: silence is never consent.
 """
 
 import hashlib
+import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -20,6 +21,7 @@ from include.core.records import Check
 from include.core.threshold import Threshold
 from include.training import evaluation
 from include.training.evaluation import CHOSEN_BY
+from include.training.problem_types import get_problem_type
 
 BINS = 10
 
@@ -61,16 +63,19 @@ def rules_digest(model: Model) -> str:
     """Digest of the thresholds and of the code that judges: a decision by other rules does not promote."""
     rules = json.dumps(model.gate.model_dump(mode="json"), sort_keys=True).encode()
     step = Path(__file__).parents[1] / "steps" / "gate.py"
-    return hashlib.sha256(rules + code_digest([Path(__file__), step]).encode()).hexdigest()
+    return hashlib.sha256(rules + code_digest([Path(__file__), *_problem_type_files(model), step]).encode()).hexdigest()
+
+
+def _problem_type_files(model: Model) -> list[Path]:
+    """List the files of the model's problem type: they decide what the checks measure."""
+    folder = Path(evaluation.__file__).parent
+    kind = Path(inspect.getfile(type(get_problem_type(model.problem_type))))
+    return [folder / "calibration.py", folder / "problem_types" / "base.py", kind]
 
 
 def loss_by_row(model: Model, truth: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """What `CHOSEN_BY` is the mean of: negative log likelihood in nats, clipped as scikit-learn does; or |error|."""
-    if model.problem_type == "regression":
-        return np.asarray(np.abs(truth - score))
-    tiny = np.finfo(np.float64).eps
-    likely = np.where(truth == 1.0, score, 1.0 - score)
-    return np.asarray(-np.log(np.clip(likely, tiny, 1.0)))
+    """Return the loss of each row, of which the metric that chooses candidates is the mean."""
+    return get_problem_type(model.problem_type).loss_by_row(truth, score)
 
 
 def worst_difference(
@@ -119,15 +124,10 @@ def _checks(model: Model, e: Evidence) -> Iterator[Check]:
 
 
 def _calibration(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
-    gap, means = None, "mean score off by"
-    if (
-        model.problem_type == "regression"
-    ):  # the least absolute error aims at the median, which skewed outcomes have elsewhere
-        means = "median error"
-        gap = float(abs(np.median(e.challenger.score - e.truth))) if finite else None
-    elif finite:
-        means = f"mean score {e.challenger.score.mean():.3g} against mean outcome {e.truth.mean():.3g}: off by"
-        gap = float(abs(e.challenger.score.mean() - e.truth.mean()))
+    gap, means, problem_type = None, "level of scores off by", get_problem_type(model.problem_type)
+    if finite:
+        means = problem_type.describe_level(e.truth, e.challenger.score)
+        gap = problem_type.level_gap(e.truth, e.challenger.score)
     yield _check("calibration", "level", gap, _at_most(model.gate.calibration_gap), means)
     if model.gate.calibration_error is not None:
         error = evaluation.expected_calibration_error(e.truth, e.challenger.score, BINS) if finite else None
@@ -211,14 +211,12 @@ def _differential(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
     gate, changed, shift = model.gate, None, None
     name = e.champion.name if e.champion else "the champion"
     if e.champion is not None and finite and np.isfinite(e.champion.score).all():
-        difference = np.abs(e.challenger.score - e.champion.score)
-        shift = float(difference.mean())
-        if model.problem_type == "binary":
-            decided = e.challenger.score >= e.challenger.decision_threshold
-            changed = float((decided != (e.champion.score >= e.champion.decision_threshold)).mean())
-        else:
-            assert gate.decision_change is not None
-            changed = float((difference > gate.decision_change).mean())
+        shift = float(np.abs(e.challenger.score - e.champion.score).mean())
+        thresholds = (e.challenger.decision_threshold, e.champion.decision_threshold)
+        changes = get_problem_type(model.problem_type).changed_decisions(
+            e.challenger.score, e.champion.score, thresholds=thresholds, change=gate.decision_change
+        )
+        changed = float(changes.mean())
     at_most = _at_most(gate.changed_decisions)
     yield _check("differential", "decisions", changed, at_most, f"decisions other than those of {name}:", ".1%")
     at_most = _at_most(gate.score_shift)
@@ -258,9 +256,8 @@ def _at_most(value: float) -> Threshold:
 
 
 def _constant(model: Model, e: Evidence) -> np.ndarray:
-    """The best constant of the days fitted: their mean for log_loss, their median for mae."""
-    best: Callable[[np.ndarray], np.ndarray] = np.mean if model.problem_type == "binary" else np.median
-    value = float(best(e.fitted_truth)) if len(e.fitted_truth) else float("nan")
+    """Return the dummy baseline of the rows fitted on, once for each row."""
+    value = get_problem_type(model.problem_type).constant(e.fitted_truth) if len(e.fitted_truth) else float("nan")
     return np.full(len(e.truth), value)
 
 

@@ -1,7 +1,5 @@
 """The part of `model.yaml` that says what a version must show before it may become champion."""
 
-from typing import Final
-
 from pydantic import Field
 
 from include.core.base import Config, Name
@@ -51,10 +49,3 @@ class Gate(Config):
     microseconds_per_row: float = Field(default=200, gt=0, description="to score, at most")
     megabytes: float = Field(default=50, gt=0, description="size of the logged model, at most")
     inputs_may_change: bool = Field(default=False, description="set it in the change that gives the model other inputs")
-
-
-GATE_METRICS: Final[dict[str, tuple[str, ...]]] = {
-    "binary": ("log_loss", "brier", "roc_auc"),
-    "regression": ("mae", "rmse", "r2"),
-}
-"""What the gate can put a bound on; calibration has checks of its own."""

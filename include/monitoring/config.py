@@ -1,27 +1,12 @@
 """The part of `model.yaml` that says how a model is monitored."""
 
 from datetime import time
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from include.core.base import Config
 from include.core.threshold import Threshold
-
-METRICS: Final[dict[str, tuple[str, ...]]] = {
-    "binary": (
-        "log_loss",
-        "brier",
-        "roc_auc",
-        "base_rate",
-        "mean_score",
-        "calibration_gap",
-        "ece",
-        "accuracy",
-    ),
-    "regression": ("mae", "rmse", "mean_error", "r2"),
-}
-"""What is measured of published scores each day, by task; `include/monitoring` says what each is."""
 
 
 def _quoted(written: Any) -> Any:

@@ -8,9 +8,9 @@ import polars as pl
 from include.config.model import Model
 from include.core.errors import DataError
 from include.core.records import Alert
-from include.monitoring.config import METRICS, Rule
+from include.monitoring.config import Rule
 from include.monitoring.records import DayValue
-from include.training import evaluation
+from include.training.problem_types import get_problem_type
 
 ALL = "all"
 
@@ -33,7 +33,7 @@ def measure_day(model: Model, rows: pl.DataFrame) -> pl.DataFrame:
     not defined, as AUC of one class. Raises `DataError` when an outcome of a classification is neither 0 nor 1.
     """
     known = rows.drop_nulls("outcome")
-    if model.problem_type == "binary" and (wrong := known.filter(~pl.col("outcome").is_in([0.0, 1.0])).height):
+    if wrong := get_problem_type(model.problem_type).wrong_labels(known["outcome"].to_numpy()):
         raise DataError(
             f"{model.name}: {wrong} of {known.height} values of outcome {model.outcome} are neither 0 nor 1"
         )
@@ -54,24 +54,9 @@ def measure_day(model: Model, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def performance(model: Model, known: pl.DataFrame) -> dict[str, float | None]:
-    """Each metric of the model's task (`config.METRICS`), None where it is not defined.
-
-    Those of `learning.metrics`, and of a classification mean_score, calibration_gap (mean score minus the observed
-    rate: above 0 is too high), ece, accuracy (share of predictions equal to the outcome); of a regression mean_error
-    (mean of score minus outcome). mae, rmse and mean_error are in the outcome's unit.
-    """
-    truth, score = known["outcome"].to_numpy(), known["score"].to_numpy()
-    measured = evaluation.metrics(model.problem_type, truth, score)
-    if len(truth) and model.problem_type == "binary":
-        measured |= {
-            "mean_score": float(score.mean()),
-            "calibration_gap": float((score - truth).mean()),
-            "ece": evaluation.expected_calibration_error(truth, score),
-            "accuracy": float((known["prediction"].to_numpy() == truth).mean()),
-        }
-    elif len(truth):
-        measured["mean_error"] = float((score - truth).mean())
-    return {name: measured.get(name) for name in METRICS[model.problem_type]}
+    """Return each metric of the model's problem type, None where it is not defined."""
+    columns = (known[name].to_numpy() for name in ("outcome", "score", "prediction"))
+    return get_problem_type(model.problem_type).performance(*columns)
 
 
 def breach(model: Model, rule: Rule, measured: Sequence[DayValue], run_date: date) -> Alert | None:

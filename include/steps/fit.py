@@ -25,6 +25,7 @@ from include.io.training_sets import read_training_set, sources, versions_now
 from include.training import evaluation
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
+from include.training.problem_types import get_problem_type
 from include.training.training_set import LABEL, TrainingSet
 
 log = logging.getLogger(__name__)
@@ -218,7 +219,7 @@ def _build(model: Model, candidate: Candidate) -> BaseEstimator:
 
 
 def _require_classes(model: Model, fitted: pl.DataFrame) -> None:
-    if model.problem_type == "binary" and fitted[LABEL].n_unique() < 2:
+    if get_problem_type(model.problem_type).needs_both_outcomes and fitted[LABEL].n_unique() < 2:
         raise DataError(
             f"{model.name}: all {fitted.height} rows to fit on have the outcome {fitted[LABEL][0]:g}; "
             f"check the SQL of outcome {model.outcome} in project.yaml"

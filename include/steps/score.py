@@ -20,6 +20,7 @@ from include.core.settings import Settings
 from include.io.registry import LoadedModel, Registry
 from include.io.tables import Scope, Tables
 from include.training import training_set
+from include.training.problem_types import get_problem_type
 
 log = logging.getLogger(__name__)
 
@@ -159,10 +160,10 @@ def _score(loaded: LoadedModel, version: int, rows: pl.DataFrame) -> pl.DataFram
         scores = pl.Series(loaded.predict(day), dtype=pl.Float64)
         parts.append(day.select("day", "entity_id", "as_of").with_columns(score=scores))
     empty = rows.select("day", "entity_id", "as_of").with_columns(score=pl.lit(None, pl.Float64)).clear()
-    decided = pl.col("score")
-    if loaded.problem_type == "binary":
-        decided = (decided >= loaded.decision_threshold).cast(pl.Float64)
-    return pl.concat([empty, *parts]).with_columns(prediction=decided, model_version=pl.lit(version, pl.Int64))
+    scored = pl.concat([empty, *parts])
+    decide = get_problem_type(loaded.problem_type).decide
+    predictions = pl.Series("prediction", decide(scored["score"].to_numpy(), loaded.decision_threshold), pl.Float64)
+    return scored.with_columns(predictions, model_version=pl.lit(version, pl.Int64))
 
 
 def _require_finite(model: Model, version: int, scores: pl.DataFrame) -> None:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from include.core.base import Config, Name
 from include.core.code import code_digest
+from include.training.problem_types import get_problem_type
 
 
 class Candidate(Config):
@@ -25,7 +26,7 @@ class Training(Config):
     project: Name
     folder: Path = Field(exclude=True, description="where model.yaml is")
     outcome: str
-    problem_type: Literal["binary", "regression"]
+    problem_type: str = Field(description="a kind of `include/training/problem_types`: binary or regression")
     numeric: tuple[str, ...] = Field(description="feature columns that are numbers or booleans")
     categorical: tuple[str, ...] = Field(default=(), description="feature columns that are labels")
     candidates: tuple[Candidate, ...] = Field(min_length=1)
@@ -34,6 +35,11 @@ class Training(Config):
     min_fit_days: int = Field(default=1, ge=1, description="with fewer labelled days to fit on, training is refused")
     decision_threshold: float = Field(default=0.5, description="classification: predicted 1 from this score on")
     seed: int = 20130101
+
+    @field_validator("problem_type")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        return get_problem_type(kind).kind
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

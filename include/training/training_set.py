@@ -17,6 +17,7 @@ from include.core.point_in_time import accepted, as_of, current_as_of
 from include.core.project import Project
 from include.core.records import DataView
 from include.training.config import Training
+from include.training.problem_types import get_problem_type
 
 LABEL = "label"
 
@@ -106,7 +107,7 @@ def build_training_set(
         raise DataError(
             f"{model.name}: {doubled} of {rows.height} labelled rows of {days} are of an entity and day twice"
         )
-    if model.problem_type == "binary" and not rows[LABEL].is_in([0.0, 1.0]).all():
+    if get_problem_type(model.problem_type).wrong_labels(rows[LABEL].to_numpy()):
         raise DataError(f"{model.name}: outcome {model.outcome} of {days} has values other than 0 and 1")
 
     labelled: list[date] = rows["day"].unique().sort().to_list()

@@ -13,7 +13,6 @@ from threadpoolctl import threadpool_limits
 from include.config.model import Model
 from include.io.registry.client import MlflowConnection
 from include.training import evaluation
-from include.training.evaluation import ProblemType
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class LoadedModel:
     estimator: Any
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
-    problem_type: ProblemType
+    problem_type: str
     decision_threshold: float
 
     @classmethod

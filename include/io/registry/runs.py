@@ -21,6 +21,7 @@ from include.core.settings import utc_now
 from include.io.registry.client import MlflowConnection, strings
 from include.io.registry.datasets import FitInput, mlflow_input
 from include.training.config import Candidate
+from include.training.problem_types import get_problem_type
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ def _log_model(client: MlflowClient, fit: Fit, experiment_id: str, run_id: str, 
         signature=_signature(fit.model),
         pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
         serialization_format="cloudpickle",  # MLflow's default on Databricks is another one than here
-        pyfunc_predict_fn="predict_proba" if fit.model.problem_type == "binary" else "predict",
+        pyfunc_predict_fn=get_problem_type(fit.model.problem_type).predict_method,
         metadata={"problem_type": fit.model.problem_type, "decision_threshold": fit.model.decision_threshold},
     )
     return str(logged.model_id)

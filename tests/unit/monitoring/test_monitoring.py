@@ -9,11 +9,12 @@ import pytest
 from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core.errors import DataError
-from include.monitoring.config import METRICS, Monitor, Rule
+from include.monitoring.config import Monitor, Rule
 from include.monitoring.freshness import is_live, late_alert, scores_freshness, table_freshness
 from include.monitoring.performance import breach, measure_day
 from include.monitoring.records import DayValue, Punctuality
 from include.training.evaluation import expected_calibration_error
+from include.training.problem_types import PROBLEM_TYPES
 
 DAY = date(2013, 3, 1)
 RUN = DAY + timedelta(days=1)
@@ -68,12 +69,12 @@ class TestMeasureDay:
         of_all = figures(measure_day(watched(), day_of((0.2, 0.0, 0.0, "EWR"))))
         assert of_all["roc_auc"] is None
         assert of_all["brier"] == pytest.approx(0.04)
-        assert set(of_all) == set(METRICS["binary"])
+        assert set(of_all) == set(PROBLEM_TYPES["binary"].performance_metrics)
 
     @pytest.mark.parametrize("rows", [day_of(), day_of((0.2, 0.0, None, "EWR"))], ids=["no row", "nothing known"])
     def test_a_day_without_outcomes_has_rows_that_say_so(self, rows: pl.DataFrame) -> None:
         measured = measure_day(watched(), rows)
-        assert set(measured["metric"]) == set(METRICS["binary"])
+        assert set(measured["metric"]) == set(PROBLEM_TYPES["binary"].performance_metrics)
         assert measured["value"].null_count() == measured.height
         assert measured["rows"].to_list() == [0] * measured.height
 
@@ -87,7 +88,7 @@ class TestMeasureDay:
             (10.0, 10.0, 20.0, "EWR"), (0.0, 0.0, -4.0, "EWR"), (5.0, 5.0, 5.0, "EWR"), (7.0, 7.0, None, "EWR")
         )
         of_all = figures(measure_day(delay, rows))
-        assert set(of_all) == set(METRICS["regression"])
+        assert set(of_all) == set(PROBLEM_TYPES["regression"].performance_metrics)
         assert of_all["mae"] == pytest.approx(14 / 3)
         assert of_all["rmse"] == pytest.approx(np.sqrt(116 / 3))
         assert of_all["mean_error"] == pytest.approx(-2.0)
