@@ -118,8 +118,8 @@ class Project(Config):
         """
         if self.entity_fraction < 1:
             raise ConfigError(
-                f"{self.folder / 'project.yaml'}: entity_fraction: {self.entity_fraction:g}: {step} takes all entities, "
-                "never a fraction; take the key out"
+                f"{self.folder / 'project.yaml'}: entity_fraction: {self.entity_fraction:g}: {step} takes all "
+                "entities, never a fraction; take the key out"
             )
 
     def required(self, run_date: date) -> dict[str, date]:

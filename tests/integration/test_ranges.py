@@ -1,5 +1,6 @@
 """A step over a range: bad days stop only themselves, and what is done is not done again."""
 
+import dataclasses
 from datetime import timedelta
 from functools import partial
 
@@ -14,6 +15,7 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.runner import ranges
 from include.runner.ranges import record_range, run_range
+from include.steps.declared import STEPS
 from tests.landing import DAY, days, deliver_day, deliver_one, rows_of, spoil, text_of
 
 RANGE = days(DAY, 8)
@@ -28,7 +30,8 @@ def project() -> Project:
 @pytest.fixture
 def landed(project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Eight nights' files; one is not there, one is cut off, and of one no row can be."""
-    monkeypatch.setattr(ranges, "BLOCK_DAYS", 5)
+    shorter = {name: dataclasses.replace(step, range_days=5) for name, step in STEPS.items()}
+    monkeypatch.setattr(ranges, "STEPS", shorter)
     for day in RANGE.days:
         if day != MISSING:
             deliver_day(project, settings, day)
