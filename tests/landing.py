@@ -96,7 +96,7 @@ def usual(feed: str, day: date) -> pl.DataFrame:
 
 
 def deliver_day(project: Project, settings: Settings, *run_dates: date) -> None:
-    """The files that each run day needs, on time."""
+    """The files that each run date needs, on time."""
     for run_date in run_dates:
         for feed, day in project.required(run_date).items():
             deliver_one(project, settings, feed, day)

@@ -66,7 +66,7 @@ def query(url: str, statement: str, **values: Any) -> list[Any]:
 
 def show(console: Console, stack: Stack, project: Project, trained: Interval, prepared_days: Interval) -> None:
     """Runs and their states, what the gate decided, champions, what is published and how it did, what was held back,
-    where the time went, where to look. `trained`: the run days of trainings."""
+    where the time went, where to look. `trained`: the run dates of trainings."""
     urls = stack.cli_environment()
     airflow_url = stack.environment()["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     console.rule(f"[bold]{project.title}")

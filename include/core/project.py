@@ -48,13 +48,19 @@ class Project(Config):
     timezone: Annotated[str, AfterValidator(_zone)]
     first_day: date
     schedule: str = Field(default="0 3 * * *", description="cron, in the project's timezone")
-    cutoff: time = Field(default=time(3), description="local time on day D up to which its night knows")
+    cutoff: time = Field(default=time(3), description="local time on run date D up to which the run of D knows")
     feeds: dict[Name, Feed]
     entity: Entity
     outcomes: dict[Name, Outcome]
-    simulate: bool = Field(default=False, description="its files are made up by a <project>_simulate DAG")
+    simulate: bool = Field(
+        default=False, description="the DAG <project>_simulate makes its files; for example projects only"
+    )
     entity_fraction: float = Field(
-        default=1, gt=0, le=1, strict=True, description="share of entities to try on; nothing of it goes live"
+        default=1,
+        gt=0,
+        le=1,
+        strict=True,
+        description="share of the entities to try things on; nothing of it goes live",
     )
     run_on: dict[Literal["build_features"], RunOn] = Field(default_factory=dict, description="worker by default")
     databricks: Databricks | None = None

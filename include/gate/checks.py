@@ -28,7 +28,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class HoldoutScores:
-    """What a model says of the rows judged: one score (f64) a row, and how it was made."""
+    """A model's scores of the holdout rows, one (f64) for each row, and how they were made."""
 
     name: str
     score: np.ndarray
@@ -38,7 +38,7 @@ class HoldoutScores:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the checks see. Arrays and frames have one row for each row judged, in the same order."""
+    """All that the checks see. Arrays and frames have one entry for each holdout row, in the same order."""
 
     days: np.ndarray  # datetime64[D]
     truth: np.ndarray  # f64
@@ -104,7 +104,7 @@ def _checks(model: Model, e: Evidence) -> Iterator[Check]:
 
     rows = float(np.isfinite(challenger.score).sum())
     enough = Threshold(metric="rows", at_least=gate.min_rows)
-    yield _check("enough rows", "rows", rows, enough, f"rows judged, of {len(np.unique(e.days))} days:")
+    yield _check("enough rows", "rows", rows, enough, f"holdout rows, of {len(np.unique(e.days))} days:")
     for threshold in gate.quality:
         yield _check("absolute quality", threshold.metric, metrics.get(threshold.metric), threshold, threshold.metric)
     yield from _calibration(model, e, finite)

@@ -15,23 +15,23 @@ class Group(Config):
 
 
 class Slices(Config):
-    """Parts of the rows judged, each by itself: feature columns, or names of `groups`."""
+    """Parts of the holdout rows, each by itself: feature columns, or names of `groups`."""
 
     by: tuple[str, ...] = Field(min_length=1)
     groups: dict[Name, Group] = Field(default_factory=dict)
-    min_rows: int = Field(ge=1, description="a smaller slice is not judged by itself")
+    min_rows: int = Field(ge=1, description="a smaller slice is not checked by itself")
     not_worse_by: float = Field(description="share by which its loss may be over that of the dummy baseline there")
 
 
 class Gate(Config):
-    """What a version must show on the days judged before it may become champion. Every number here is a decision of
+    """What a version must show on the holdout days before it may become champion. Every number here is a decision of
     the model's owner; `docs/concepts.md` says what each check is for. Shares are of 1, so that 0.02 is 2 %."""
 
-    min_rows: int = Field(ge=1, description="rows judged; with fewer nothing is promoted")
-    quality: tuple[Threshold, ...] = Field(min_length=1, description="absolute, on all rows judged")
+    min_rows: int = Field(ge=1, description="holdout rows; with fewer nothing is promoted")
+    quality: tuple[Threshold, ...] = Field(min_length=1, description="absolute, on all holdout rows")
     calibration_gap: float = Field(gt=0, description="|mean score - mean outcome| at most; regression: |median error|")
     calibration_error: float | None = Field(
-        default=None, gt=0, description="classification: expected calibration error at most, in 10 equal bins"
+        default=None, gt=0, description="binary: expected calibration error at most, in 10 equal bins"
     )
     better_than_dummy: float = Field(ge=0, description="share by which the loss must be under a constant's")
     linear: str = Field(description="the candidate that is the linear baseline")

@@ -1,16 +1,16 @@
-"""When tables and scores are late, and what is said of it. Pure: no reading, no writing, no clock.
+"""When tables and scores are late, and the sentences about it. Pure: no reading, no writing, no clock.
 
-**When scores are late.** In the night of D the scores of J = D − 1 are judged, so that a monitor that overtakes the
-scoring of its own night cannot raise a false alarm. They are late when the ledger named a champion of J by
-`publish_by` on J and nothing was published for J by then. It is decided by audit columns alone (`created_at` of the
-promotion, the first `published_at` of the day): a day that was published in time and then published again stays in
-time, and a run that is repeated finds the same. Before the first champion nothing is due; a replay of years ago has
-its promotions written after those deadlines, so that nothing was due either.
+**When scores are late.** The run of D looks at the scores of J = D − 1, so that a monitor that overtakes the scoring of
+its own run date raises no false alarm. The scores are late when the promotion history named a champion of J by
+`publish_by` on J, and nothing was published for J by then. Only audit columns decide it (`created_at` of the promotion,
+the first `published_at` of the day). A day that was published in time and then published again stays in time, and a
+repeated run finds the same. Before the first champion nothing is due. A backfill of past years writes its promotions
+after those deadlines, so nothing was due then either.
 
-People are told only in a **live** night: one that was prepared before the cutoff of the next. After an outage on-call
-backfills many nights at once; each would say that its day was late, which on-call knows. Only the newest is live, and
-it says so once. `freshness` keeps the fact for each day all the same. A night that is never prepared has no monitor
-run: of that, the waiting sensor of `<project>_prepare` tells when it gives up.
+An alert is raised only for a **live** day: one that was prepared before the next run date's cutoff. After an outage,
+on-call backfills many days at once; each would report that its day was late, which on-call knows. Only the newest is
+live, and it reports once. `freshness` records the fact for each day all the same. A day that is never prepared has no
+monitor run; the sensor of `<project>_prepare` reports it when it times out.
 """
 
 from bisect import bisect_right
@@ -28,18 +28,18 @@ LATE = "scores_late"
 def table_freshness(subject: str, run_date: date, needed: date | None, days: Sequence[date]) -> Freshness:
     """Of a table whose `days` (sorted) are those it has: late when `needed`, if there is any, is not among them.
 
-    Later days do not count, so that a night which is repeated finds the same.
+    Later days do not count, so that a repeated run finds the same.
     """
     newest = _newest(days, needed or run_date)
     behind = (needed - newest).days if needed and newest else None
     if needed is None:
         sentence = f"{subject}: nothing is needed by {run_date}"
     elif newest is None:
-        sentence = f"{subject} has no day up to {needed}, which the night of {run_date} needs"
+        sentence = f"{subject} has no day up to {needed}, which run date {run_date} needs"
     elif behind:
-        sentence = f"{subject} ends on {newest}, {_days(behind)} before {needed}, which the night of {run_date} needs"
+        sentence = f"{subject} ends on {newest}, {_days(behind)} before {needed}, which run date {run_date} needs"
     else:
-        sentence = f"{subject} has {needed}, as the night of {run_date} needs"
+        sentence = f"{subject} has {needed}, which run date {run_date} needs"
     late = needed is not None and newest != needed
     return Freshness(subject=subject, day=run_date, newest_day=newest, behind_days=behind, late=late, sentence=sentence)
 
@@ -47,9 +47,9 @@ def table_freshness(subject: str, run_date: date, needed: date | None, days: Seq
 def scores_freshness(
     project: Project, model: Model, run_date: date, found: Punctuality, *, prepared: bool
 ) -> Freshness:
-    """Of a model's published scores: whether those of the day before the run day came in time (see above).
+    """Of a model's published scores: whether those of the day before the run date came in time (see above).
 
-    `prepared`: whether the night of that day is prepared.
+    `prepared`: whether that day is prepared.
     """
     day, at = found.day, found.first_published_at
     behind = None
@@ -65,7 +65,7 @@ def scores_freshness(
         )
     else:
         late = True
-        why = "its night is prepared" if prepared else f"its night is not prepared: see {project.name}_prepare"
+        why = "the day is prepared" if prepared else f"the day is not prepared: see {project.name}_prepare"
         sentence = (
             f"{model.name}: no scores of {day} are published, which were due by {_by(project, model, day)} from "
             f"version {found.champion}; {why}"
@@ -83,7 +83,7 @@ def scores_freshness(
 
 
 def is_live(project: Project, run_date: date, prepared_at: datetime | None) -> bool:
-    """Whether a night was prepared before the cutoff of the next one; see above."""
+    """Return whether a day was prepared before the next run date's cutoff; see above."""
     return prepared_at is not None and prepared_at < project.cutoff_at(run_date + timedelta(days=1))
 
 

@@ -30,7 +30,7 @@ def measure_day(model: Model, rows: pl.DataFrame) -> pl.DataFrame:
 
     `rows`: score, prediction and outcome (f64, null: not known, or known to have none), and the slices' columns as
     text. Only rows with an outcome are measured. Returns the columns of `MEASURED`; `value` is null where a metric is
-    not defined, as AUC of one class. Raises `DataError` when an outcome of a classification is neither 0 nor 1.
+    not defined, as AUC of one class. Raises `DataError` when an outcome of a binary model is neither 0 nor 1.
     """
     known = rows.drop_nulls("outcome")
     if wrong := get_problem_type(model.problem_type).wrong_labels(known["outcome"].to_numpy()):
@@ -60,7 +60,7 @@ def performance(model: Model, known: pl.DataFrame) -> dict[str, float | None]:
 
 
 def breach(model: Model, rule: Rule, measured: Sequence[DayValue], run_date: date) -> Alert | None:
-    """The alert of a rule that is broken as of a run day; None when it is not, or too few days are measured.
+    """The alert of a rule that is broken as of a run date; None when it is not, or too few days are measured.
 
     `measured`: the days that may count, the newest first. The window can span versions; each day's is said.
     """

@@ -26,7 +26,7 @@ class Punctuality:
 
 @dataclass(frozen=True)
 class Preparation:
-    """When a night was prepared last (UTC), and how many rows of features it has."""
+    """When a day was prepared last (UTC), and how many rows of features it has."""
 
     day: date
     rows: int

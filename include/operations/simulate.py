@@ -87,7 +87,7 @@ class Simulated(StepResult):
 
 
 def simulate(project: Project, interval: Interval, settings: Settings) -> Simulated:
-    """Land the files that each run day of the interval needs: `schedule` and `weather` of D, `actuals` of D - 1.
+    """Land the files that each run date of the interval needs: `schedule` and `weather` of D, `actuals` of D - 1.
 
     Nothing is landed for days before the project's `first_day`. The same day gives the same bytes, and a file that is
     there already stays untouched, so a replay may be repeated or overlap another.
@@ -271,7 +271,7 @@ def localise(wall: datetime, zone: ZoneInfo, fold: int = 0) -> tuple[datetime, b
     return (moment if exists else wall.replace(tzinfo=zone, fold=0).astimezone(UTC)), exists
 
 
-@lru_cache(maxsize=8)  # schedule and actuals of a day are made of the same rows, one run day apart
+@lru_cache(maxsize=8)  # schedule and actuals of a day are made of the same rows, one run date apart
 def _flights_of(timezone: str, day: date) -> pl.DataFrame:
     source = source_day(day)
     flights = _flights_by_day()[(source,)]

@@ -54,8 +54,8 @@ def gate(
     version = registry.get_version(model.name, evaluated.model_version)
     if version.tags.get("day") != str(interval.end) or version.tags.get("model") != model.name:
         raise DataError(
-            f"version {version.version} of {model.name} is of the run day {version.tags.get('day')}, not of {interval};"
-            " run evaluate for that day"
+            f"version {version.version} of {model.name} is of the run date {version.tags.get('day')}, not of "
+            f"{interval}; run evaluate for that day"
         )
     champion = postgres.promotions.read_champion_to_beat(settings, model.name, version.version, interval.end)
     files = registry.files(version)

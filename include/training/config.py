@@ -30,10 +30,10 @@ class Training(Config):
     numeric: tuple[str, ...] = Field(description="feature columns that are numbers or booleans")
     categorical: tuple[str, ...] = Field(default=(), description="feature columns that are labels")
     candidates: tuple[Candidate, ...] = Field(min_length=1)
-    train_days: int = Field(ge=2, description="labelled days before the run day that a training reads")
-    holdout_days: int = Field(ge=1, description="the newest of them, held back to judge on")
+    train_days: int = Field(ge=2, description="labelled days before the run date that a training reads")
+    holdout_days: int = Field(ge=1, description="the newest of them, held back: the gate decides on them")
     min_fit_days: int = Field(default=1, ge=1, description="with fewer labelled days to fit on, training is refused")
-    decision_threshold: float = Field(default=0.5, description="classification: predicted 1 from this score on")
+    decision_threshold: float = Field(default=0.5, description="binary: predicted 1 from this score on")
     seed: int = 20130101
 
     @field_validator("problem_type")

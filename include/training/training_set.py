@@ -1,8 +1,9 @@
-"""What a training may see. Pure functions of frames: no reading, no writing, no clock.
+"""Which rows a training sees. Pure functions of frames: no reading, no writing, no clock.
 
-A training of run day D sees the features of earlier days as their own nights made them, and the outcomes that the
-night of D knew; with data_view `latest` both as they were corrected since, where they were. The newest labelled days
-are held back to judge on; no estimator is ever fitted on them."""
+A training of run date D sees the features of earlier days as their own runs built them, and the outcomes that the run
+of D knew. With data view `latest` it sees both with the corrections that came later, where there are any. The newest
+labelled days are held out; no estimator is ever fitted on them.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -26,14 +27,14 @@ KEY = ("day", "entity_id")
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The labelled rows that the training of a run day sees: KEY, the model's features, LABEL (f64), sorted by KEY."""
+    """The labelled rows that the training of a run date sees: KEY, the model's features, LABEL (f64), sorted by KEY."""
 
     day: date
     as_of: datetime
     rows: pl.DataFrame
     fit: Interval
     holdout: Interval
-    missing: tuple[date, ...]  # days between the first labelled day and the run day that have no labelled row
+    missing: tuple[date, ...]  # days between the first labelled day and the run date that have no labelled row
     data_view: DataView = "point_in_time"
 
     @property
@@ -59,7 +60,7 @@ class TrainingSet:
 
 
 def window(project: Project, model: Training, day: date) -> Interval:
-    """The days whose outcomes a training of the run day may see: `train_days` of them, the newest last.
+    """The days whose outcomes a training of the run date may see: `train_days` of them, the newest last.
 
     Raises `NotReadyError` when the project has no such day yet.
     """
@@ -80,10 +81,10 @@ def build_training_set(
     clean: pl.LazyFrame,
     data_view: DataView = "point_in_time",
 ) -> TrainingSet:
-    """The labelled days that the night of `day` knew, split into those to fit on and, later, those to judge on.
+    """Return the labelled days that the run of `day` knew, split into days to fit on and later holdout days.
 
     `deliveries`: of `schemas.DELIVERIES`; `features`: of the project; `clean`: of the feed that the outcome is from.
-    Raises `DataError` when the night has no accepted delivery of a required feed, a feature is missing or an entity
+    Raises `DataError` when the day has no accepted delivery of a required feed, a feature is missing or an entity
     comes twice; `NotReadyError` when there are too few labelled days.
     """
     days = window(project, model, day)
@@ -96,10 +97,10 @@ def build_training_set(
     value = pl.sql_expr(project.outcomes[model.outcome].sql).cast(pl.Float64).fill_nan(None)
     labels = clean.filter(within).join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi")
     labels = labels.select(*KEY, value.alias(LABEL))
-    # A night that was later than this one (its files were) knew what this one could not.
+    # A run that was later than this one, because its files were, knew what this one could not know.
     own = features.filter(within & pl.col("as_of").le(moment), pl.col("data_view").is_in(["point_in_time", data_view]))
     made = own.select(*KEY, *_features(model), "data_view").collect()
-    # a day that was not made again with what is known by now is as its night made it
+    # Days that were not rebuilt with the latest data keep their original features.
     again = made.filter(pl.col("data_view") == data_view)["day"].unique().to_list()
     made = made.filter((pl.col("data_view") == data_view) | ~pl.col("day").is_in(again)).drop("data_view")
     rows = made.join(labels.drop_nulls(LABEL).collect(), on=KEY).sort(KEY)
@@ -116,7 +117,7 @@ def build_training_set(
         raise NotReadyError(
             f"{model.name}: {len(labelled)} labelled days are known on {day}, and "
             f"{model.min_fit_days + model.holdout_days} are needed: {model.min_fit_days} to fit on (min_fit_days) and "
-            f"{model.holdout_days} to judge on (holdout_days); without features or outcomes: {_listed(absent)}. "
+            f"{model.holdout_days} to hold out (holdout_days); without features or outcomes: {_listed(absent)}. "
             "Prepare (land, validate, build_features) such days, or train on a later day"
         )
     held_out = labelled[-model.holdout_days :]

@@ -168,7 +168,7 @@ def test_rows_that_a_wrong_rule_held_back(drill: Drill) -> None:
     drill.undo()
     said = drill.mend("validate", 2)
     assert "0 stay in quarantine" in said
-    assert f"run days {RUN_DATE} are out of date" in said
+    assert f"run dates {RUN_DATE} are out of date" in said
     again = drill.type(f"python -m include.cli outdated --project flights --start {RUN_DATE}", code=1)
     assert "has other rows now" in again
 
@@ -229,7 +229,7 @@ def test_a_day_of_a_range_is_not_done(drill: Drill) -> None:
     shutil.rmtree(folder)
     drill.run(REPROCESS, "redo-february", start=str(RUN_DATE), end=str(after))
     assert drill.ended(REPROCESS, "redo-february") == "failed"
-    drill.alerted("report", "not all was done")
+    drill.alerted("report", "these days were not done")
     drill.checks("report")
     drill.supply(after)
     drill.mend("report")

@@ -75,7 +75,7 @@ class Story:
         return done.stdout
 
     def land(self, day: date) -> None:
-        """The files that a run day needs, as they come; the weather of one is late."""
+        """The files that a run date needs, as they come; the weather of one is late."""
         for feed, of_day in PROJECT.required(day).items():
             at = usual_available_at(PROJECT, feed, of_day)
             if (feed, day) == ("weather", LATE):

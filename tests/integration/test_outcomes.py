@@ -148,7 +148,7 @@ def prepared_days(settings: Settings, flights: Project) -> Settings:
     deliver(DAY, [99.0, 99.0, 99.0, 99.0], small.as_of(LATER) + hour, name="too-late")
     deliver(DAY, [77.0, 77.0, 77.0, 77.0], small.as_of(LATER) - hour, name="refused", verdict="refused")
     deliver(NEXT, [0.0, 30.0], small.as_of(LATER) - hour)
-    deliver(LATER, [55.0], small.as_of(LATER) - hour)  # of the run day itself: not to be known yet
+    deliver(LATER, [55.0], small.as_of(LATER) - hour)  # of the run date itself: not to be known yet
     return settings
 
 

@@ -129,7 +129,7 @@ def test_a_version_of_another_day_is_not_judged(trained: Settings) -> None:
 
     fitted = fit_all(trained)
     evaluated = evaluate(MODEL, RUN, trained, fitted=fitted)
-    with pytest.raises(DataError, match="is of the run day 2013-03-22, not of 2013-03-23"):
+    with pytest.raises(DataError, match="is of the run date 2013-03-22, not of 2013-03-23"):
         gate(MODEL, after(1), trained, evaluated=evaluated, fitted=fitted)
 
 
@@ -335,7 +335,7 @@ def test_a_former_champion_comes_back_by_hand_whatever_the_rules_are_now(gated: 
 
 
 def test_a_promotion_of_before_the_gate_stays_valid(gated: Settings) -> None:
-    """Its row says neither the run day of its training nor a decision."""
+    """Its row says neither the run date of its training nor a decision."""
     small.promoted(gated, NAME, 1, after(1).start, by="Ada", why="first")
     assert postgres.promotions.read_champions(gated, NAME, after(1)) == {after(1).start: 1}
     decision = train_and_gate(gated, run_date=after(1))

@@ -454,7 +454,7 @@ class TestRequeue:
         assert (of_feed.rows, of_feed.stay, of_feed.revalidated) == (1, 0, 1)
         assert of_feed.out_of_date == (RUN_DATE,)
         command = f"python -m include.cli build_features --project flights --start {DAY} --end {DAY}"
-        assert f"of run days {DAY} are out of date" in caplog.text
+        assert f"of run dates {DAY} are out of date" in caplog.text
         assert command in caplog.text
         assert rows_of(settings, "quarantine_schedule").is_empty()
         assert rows_of(settings, "quarantine_actuals").height == 1
@@ -464,7 +464,7 @@ class TestRequeue:
         assert "column_values_to_be_in_set dest" in failed(settings, "actuals")
 
         rest = revalidate(project, days(DAY, 3), settings)
-        # actuals of a day are read by the features of the next 28 run days, of which two are prepared
+        # actuals of a day are read by the features of the next 28 run dates, of which two are prepared
         assert (rest.rows, rest.stay, rest.out_of_date) == (1, 0, (days(DAY + timedelta(days=1), 2),))
         assert failed(settings, "actuals") == failed(settings) == {}
         before = versions(settings)

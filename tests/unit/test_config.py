@@ -98,12 +98,12 @@ class TestProject:
             (
                 "feeds.actuals.columns.tailnum.type",
                 "integer",
-                "feeds.actuals.columns.tailnum: an identifier is hashed, so its type is string",
+                "feeds.actuals.columns.tailnum: an identifier is hashed, so its type must be string",
             ),
             (
                 "feeds.actuals.columns.tailnum.format",
                 "[",
-                "feeds.actuals.columns.tailnum: format '[' is no regular expression: unterminated character set",
+                "feeds.actuals.columns.tailnum: format '[' is not a regular expression: unterminated character set",
             ),
             ("entity.feed", "schedules", "entity: no feed 'schedules'; did you mean 'schedule'?"),
             ("entity.key", ["contact_email"], "entity: schedule keeps no column 'contact_email'; there is carrier"),

@@ -10,10 +10,10 @@ RATES_BY = ("carrier", "dest", "origin")
 
 
 def build(feeds: Mapping[str, DataFrame], known: DataFrame, timezone: str) -> DataFrame:
-    """One row a flight of each run day: `day` date, `entity_id` string, labels as string, all else double.
+    """One row a flight of each run date: `day` date, `entity_id` string, labels as string, all else double.
 
     `feeds`: clean rows of all deliveries, `actuals` with the outcomes as columns. `known` (run_date, feed, day,
-    delivery_id): which delivery of which day each run day knows. `timezone`: of the wall clock in calendar features.
+    delivery_id): which delivery of which day each run date knows. `timezone`: of the wall clock in calendar features.
     """
     flights = current_as_of(feeds["schedule"], known, "schedule")
     flights = calendar(flights, timezone)
@@ -37,7 +37,7 @@ def build(feeds: Mapping[str, DataFrame], known: DataFrame, timezone: str) -> Da
 
 
 def current_as_of(rows: DataFrame, known: DataFrame, feed: str) -> DataFrame:
-    """The rows of a feed that each run day knows, with `run_date`."""
+    """The rows of a feed that each run date knows, with `run_date`."""
     of_feed = known.where(F.col("feed") == feed).select("run_date", "day", "delivery_id")
     return rows.join(F.broadcast(of_feed), ["day", "delivery_id"]).drop("day", "delivery_id", "_row")
 
@@ -75,7 +75,7 @@ def weather(flights: DataFrame, observed: DataFrame) -> DataFrame:
 
 
 def late_rates(actuals: DataFrame, known: DataFrame) -> DataFrame:
-    """One row a run day and group ("carrier UA"): `shares` of late arrivals in the days before.
+    """One row a run date and group ("carrier UA"): `shares` of late arrivals in the days before.
 
     The share in the 1, 7 and 28 days is in fields `1d`, `7d`, `28d`; null without a flight. Counted a day and delivery
     at first, so that a year is small before the windows multiply it; sums of 0 and 1 are exact, so the order of rows

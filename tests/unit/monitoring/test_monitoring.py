@@ -195,7 +195,7 @@ class TestScores:
         found = state(None, newest=DAY - timedelta(days=3))
         fresh = scores_freshness(PROJECT, LATE, RUN, found, prepared=False)
         assert (fresh.behind_days, fresh.newest_day) == (3, DAY - timedelta(days=3))
-        assert "its night is not prepared: see flights_prepare" in fresh.sentence
+        assert "the day is not prepared: see flights_prepare" in fresh.sentence
         alert = late_alert(LATE, fresh)
         assert (alert.rule, alert.day) == ("scores_late", RUN)
         assert "late_arrival_score" in alert.sentence and "Owner: data-science" in alert.sentence

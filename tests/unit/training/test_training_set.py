@@ -17,7 +17,7 @@ from include.training.training_set import LABEL, TrainingSet
 
 PROJECT = load_project("flights")
 FIRST = date(2013, 2, 1)
-DAY = date(2013, 2, 21)  # the run day, after 20 labelled ones
+DAY = date(2013, 2, 21)  # the run date, after 20 labelled ones
 DAYS = Interval(start=FIRST, end=DAY)
 MODEL = load_model("late_arrival").model_copy(
     update={"numeric": ("hour",), "categorical": ("carrier",), "train_days": 15, "holdout_days": 4, "min_fit_days": 6}
@@ -29,7 +29,7 @@ def prepared_day(day: date, hours_late: int = 0) -> datetime:
 
 
 def deliveries(*corrections: tuple[date, datetime]) -> pl.DataFrame:
-    """One delivery of each feed that each run day needs, before its cutoff; then corrections of actuals."""
+    """One delivery of each feed that each run date needs, before its cutoff; then corrections of actuals."""
     rows = [
         (feed, needed, f"{feed}/{needed}", "accepted", prepared_day(day) - timedelta(minutes=30))
         for day in DAYS.days
@@ -137,7 +137,7 @@ def test_only_what_the_night_made_is_read() -> None:
 
 
 def test_with_knowledge_latest_corrections_of_outcomes_and_features_are_seen() -> None:
-    """Of days before the run day only; a day whose features were not made again is as its night made it."""
+    """Of days before the run date only; a day whose features were not made again is as its night made it."""
     corrected, much_later = DAY - timedelta(days=3), prepared_day(DAY) + timedelta(days=30)
     again = features(Interval.of(corrected)).with_columns(
         data_view=pl.lit("latest"), hour=-pl.col("hour"), as_of=pl.lit(much_later, pl.Datetime("us", "UTC"))
