@@ -197,8 +197,10 @@ def _secret(connection: Connection) -> Any:
 
 
 def _storage_options() -> dict[str, Any]:
-    """How S3 is reached, with a role resolved to its keys. A connection that names no keys, profile or role leaves
-    them to each library, which finds those of the machine, and renews them."""
+    """Return how S3 is reached, with a role resolved to its keys.
+
+    A connection without keys, profile or role leaves them to each library, which finds and renews those of the machine.
+    """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     hook = S3Hook(aws_conn_id=STORAGE)

@@ -169,8 +169,11 @@ def days(interval: Interval) -> tuple[str, ...]:
 
 
 def run(stack: Stack, history: Interval, prepared_days: Interval, models: Sequence[str] = MODELS) -> int:
-    """Prepare the history, train on its last day, run the nights after it one by one; returns the exit code of
-    `cli check`."""
+    """Prepare the history, train on its last day, and run the dates after it one by one.
+
+    Returns:
+        The exit code of `cli check`.
+    """
     with phase("1  Start PostgreSQL and Airflow, and bring the shared database up to this code"):
         with console.status("") as status:
             stack.say = lambda text: status.update(f"  [dim]{text}[/dim]")

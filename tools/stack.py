@@ -1,5 +1,6 @@
-"""A whole local stack: PostgreSQL, Airflow's four services, a Spark server, MLflow's pages and an S3 server, under one
-home folder (`python -m tools.stack`).
+"""Run a whole local stack under one home folder (`python -m tools.stack`).
+
+It has PostgreSQL, Airflow's four services, a Spark server, MLflow's pages and an S3 server.
 
 Settings reach Airflow through the environment only. What is product-specific here is where the stack keeps the
 product's data and how that is said twice: as Airflow connections to the services, whose DAGs must resolve them, and as

@@ -65,8 +65,15 @@ def query(url: str, statement: str, **values: Any) -> list[Any]:
 
 
 def show(console: Console, stack: Stack, project: Project, trained: Interval, prepared_days: Interval) -> None:
-    """Runs and their states, what the gate decided, champions, what is published and how it did, what was held back,
-    where the time went, where to look. `trained`: the run dates of trainings."""
+    """Show runs, decisions of the gate, champions, published scores, quarantine, times, and where to look.
+
+    Args:
+        console: where to print.
+        stack: the running stack.
+        project: the project.
+        trained: the run dates of trainings.
+        prepared_days: the run dates that were published.
+    """
     urls = stack.cli_environment()
     airflow_url = stack.environment()["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     console.rule(f"[bold]{project.title}")

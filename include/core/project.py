@@ -97,6 +97,7 @@ class Project(Config):
 
     @property
     def zone(self) -> ZoneInfo:
+        """Return the timezone."""
         return ZoneInfo(self.timezone)
 
     @property

@@ -54,8 +54,10 @@ class Evidence:
 
 
 def run_checks(model: Model, evidence: Evidence) -> tuple[Check, ...]:
-    """Every check of `model.gate`, in the order in which a person would ask. Without a champion those against one are
-    left out: the first model has to pass the absolute ones."""
+    """Run every check of `model.gate`, in the order in which a person would ask.
+
+    Without a champion, the checks against one are left out: the first version has to pass the absolute ones.
+    """
     return tuple(_checks(model, evidence))
 
 
@@ -81,11 +83,14 @@ def loss_by_row(model: Model, truth: np.ndarray, score: np.ndarray) -> np.ndarra
 def worst_difference(
     days: np.ndarray, loss: np.ndarray, against: np.ndarray, *, confidence: float, resamples: int, seed: int
 ) -> float:
-    """The share by which the mean of `loss` is over that of `against`, at worst: the upper end of a one-sided
-    percentile interval of a paired bootstrap (Efron and Tibshirani 1993, ch. 13).
+    """Return the share by which the mean of `loss` exceeds that of `against` in the worst case.
 
-    Whole days are drawn, not rows: flights of a day share its weather, and rows drawn singly would be too sure (cluster
-    bootstrap, Field and Welsh 2007). Raises `ValueError` when there is no row.
+    This is the upper end of a one-sided percentile interval of a paired bootstrap (Efron and Tibshirani 1993, ch. 13).
+    Whole days are drawn, not rows: rows of a day have causes in common, such as its weather, and rows drawn singly
+    would give too narrow an interval (cluster bootstrap, Field and Welsh 2007).
+
+    Raises:
+        ValueError: there is no row.
     """
     if not len(days):
         raise ValueError("no rows to compare")
@@ -177,8 +182,10 @@ def _champion(model: Model, e: Evidence, finite: bool) -> Check:
 
 
 def _slices(model: Model, e: Evidence, finite: bool) -> Iterator[Check]:
-    """In no slice may the model be worse than the constant by more than the bound; small ones are passed over, and
-    when none of a column is large enough, that fails."""
+    """Check that in no slice the version is worse than the constant by more than the threshold.
+
+    Small slices are left out. A column without a slice that is large enough fails.
+    """
     slices, by = model.gate.slices, CHOSEN_BY[model.problem_type]
     threshold = _at_most(slices.not_worse_by)
     for column in slices.by:

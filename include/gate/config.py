@@ -24,8 +24,11 @@ class Slices(Config):
 
 
 class Gate(Config):
-    """What a version must show on the holdout days before it may become champion. Every number here is a decision of
-    the model's owner; `docs/concepts.md` says what each check is for. Shares are of 1, so that 0.02 is 2 %."""
+    """What a version must show on the holdout days before it may become champion.
+
+    Every number is a decision of the model's owner; `docs/concepts.md` says what each check is for. Shares are of 1:
+    0.02 is 2 %.
+    """
 
     min_rows: int = Field(ge=1, description="holdout rows; with fewer nothing is promoted")
     quality: tuple[Threshold, ...] = Field(min_length=1, description="absolute, on all holdout rows")

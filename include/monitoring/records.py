@@ -15,8 +15,14 @@ class DayValue:
 
 @dataclass(frozen=True)
 class Punctuality:
-    """What the audit columns say of a day's scores: the champion that the ledger named by the deadline, when the day
-    was first published (UTC), and the newest published day up to it."""
+    """What the audit columns say about a day's scores.
+
+    Attributes:
+        day: the day of the scores.
+        champion: the version that the promotion history named by the deadline, None before the first one.
+        first_published_at: when the day was first published (UTC), None if it never was.
+        newest_day: the newest published day up to this one.
+    """
 
     day: date
     champion: int | None

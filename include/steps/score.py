@@ -40,6 +40,10 @@ def score(
     written.
 
     Args:
+        model: the model.
+        interval: the days to score.
+        settings: where tables and models are.
+        data_view: which features to read.
         versions: day -> model version. The caller resolves them: the promotion history cannot be reached from
             Databricks. Days without a version are `unscored` in the result; when all are, nothing is written.
 

@@ -44,10 +44,12 @@ class TrainingSet:
 
     @property
     def fitted_rows(self) -> pl.DataFrame:
+        """Return the rows to fit on."""
         return self._within(self.fit)
 
     @property
     def holdout_rows(self) -> pl.DataFrame:
+        """Return the rows on which candidates are compared and the gate decides."""
         return self._within(self.holdout)
 
     @property

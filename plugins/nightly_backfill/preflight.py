@@ -18,8 +18,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Preflight:
-    """`kind`: what the DAG does, None for one that is not the product's. `waits`: day -> what its run would wait for,
-    and `fix`: the command that makes it. `published`: model -> days that readers see.
+    """What the product answered.
+
+    Attributes:
+        kind: what the DAG does, None for a DAG that is not the product's.
+        waits: for each day, what its run would wait for.
+        fix: the command that makes what they wait for.
+        published: for each model, the days that readers see.
     """
 
     kind: str | None = None

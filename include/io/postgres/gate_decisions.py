@@ -33,6 +33,7 @@ class GateSubject:
 
     @property
     def gate_id(self) -> str:
+        """Return the id that follows from these values."""
         about = [
             self.model,
             self.model_version,

@@ -43,8 +43,10 @@ def current_as_of(rows: DataFrame, known: DataFrame, feed: str) -> DataFrame:
 
 
 def calendar(flights: DataFrame, timezone: str) -> DataFrame:
-    """When it leaves and arrives by the wall clock (hours and fractions), and on what kind of day. An arrival that is
-    no time (expectations only warn of it) is null: Spark would stop at it."""
+    """Add when a flight leaves and arrives by the wall clock (hours and fractions), and on what kind of day.
+
+    An arrival that is not a time (expectations only warn about it) is null, because Spark would fail on it.
+    """
     departs = F.from_utc_timestamp("scheduled_departure", timezone)
     arrives = F.regexp_extract("scheduled_arrival_local", "^([01][0-9]|2[0-4])[0-5][0-9]$", 0)
     return flights.withColumns({

@@ -1,7 +1,7 @@
 """How arrival_delay is learned: one scikit-learn Pipeline a candidate, from feature columns to a value.
 
-Everything that is learned from data is inside it, since what is fitted outside would be fitted on the days judged, or
-be another thing at night than in training. Nothing is read or written here, and no day is known.
+Everything that is learned from data is inside the pipeline: what is fitted outside would be fitted on the holdout days,
+or differ between training and scoring. Nothing is read or written here, and no day is known.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +21,20 @@ MAX_LABELS = 250  # of one column; histogram boosting bins into 255
 
 
 def build(params: Mapping[str, Any], numeric: Sequence[str], categorical: Sequence[str], seed: int) -> Pipeline:
-    """An unfitted regressor of frames with the columns `numeric` (double, NaN for missing) and `categorical` (str,
-    None for missing); others are ignored.
+    """Return an unfitted regressor.
 
-    `params`: `kind` (linear, boosted) and keyword arguments of the function of that name. Equal arguments and rows
-    give an equal fit. Raises `ValueError` for a kind, `TypeError` for a parameter that there is not.
+    Args:
+        params: `kind` (linear, boosted) and keyword arguments of the function of that name.
+        numeric: columns with numbers (double, NaN for missing).
+        categorical: columns with labels (str, None for missing). Other columns are ignored.
+        seed: equal arguments and rows give an equal fit.
+
+    Returns:
+        A pipeline.
+
+    Raises:
+        ValueError: there is no such kind.
+        TypeError: there is no such parameter.
     """
     kinds: dict[str, Callable[..., Pipeline]] = {"linear": linear, "boosted": boosted}
     given = dict(params)
@@ -36,8 +45,10 @@ def build(params: Mapping[str, Any], numeric: Sequence[str], categorical: Sequen
 
 
 def linear(numeric: list[str], categorical: list[str], seed: int, *, alpha: float = 0.01) -> Pipeline:
-    """Linear regression of the absolute error on scaled numbers, with an indicator for each that can be missing, and on
-    labels one-hot. `alpha`: the L2 penalty."""
+    """Return a linear regression of the absolute error on scaled numbers and one-hot labels.
+
+    Each number that can be missing has an indicator. `alpha` is the L2 penalty.
+    """
     numbers = Pipeline([
         ("impute", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)),
         ("scale", StandardScaler()),
@@ -63,8 +74,11 @@ def boosted(
     max_features: float = 0.4,
     l2_regularization: float = 5.0,
 ) -> Pipeline:
-    """Histogram gradient boosting of the absolute error. Missing numbers stay missing, and each split sends them its
-    own way. Labels are split natively as sets; rare ones count as one, those never seen as missing."""
+    """Return histogram gradient boosting of the absolute error.
+
+    Missing numbers stay missing, and each split sends them its own way. Labels are split natively as sets; rare ones
+    count as one, and unseen ones as missing.
+    """
     labels = OrdinalEncoder(
         min_frequency=MIN_LABEL_ROWS,
         max_categories=MAX_LABELS,

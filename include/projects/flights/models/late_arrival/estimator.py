@@ -1,7 +1,7 @@
 """How late_arrival is learned: one scikit-learn Pipeline a candidate, from feature columns to a probability.
 
-Everything that is learned from data is inside it, since what is fitted outside would be fitted on the days judged, or
-be another thing at night than in training. Nothing is read or written here, and no day is known.
+Everything that is learned from data is inside the pipeline: what is fitted outside would be fitted on the holdout days,
+or differ between training and scoring. Nothing is read or written here, and no day is known.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +22,19 @@ MAX_LABELS = 250  # of one column; HistGradientBoosting bins into 255, and unsee
 
 
 def build(params: Mapping[str, Any], numeric: Sequence[str], categorical: Sequence[str], seed: int) -> Pipeline:
-    """An unfitted classifier of frames with the columns `numeric` (double, NaN for missing) and `categorical` (str,
-    None for missing); others are ignored. `predict_proba` gives the probability of 1 in its second column.
+    """Return an unfitted classifier.
 
-    `params`: `kind` (linear, boosted) and keyword arguments of the function of that name. Equal arguments and rows
-    give an equal fit. Raises `ValueError` for a kind or parameter that there is not.
+    Args:
+        params: `kind` (linear, boosted) and keyword arguments of the function of that name.
+        numeric: columns with numbers (double, NaN for missing).
+        categorical: columns with labels (str, None for missing). Other columns are ignored.
+        seed: equal arguments and rows give an equal fit.
+
+    Returns:
+        A pipeline. Its `predict_proba` gives the probability of 1 in the second column.
+
+    Raises:
+        ValueError: there is no such kind or parameter.
     """
     kinds: dict[str, Callable[..., Pipeline]] = {"linear": linear, "boosted": boosted}
     given = dict(params)
@@ -80,8 +88,10 @@ def boosted(
     max_features: float = 1.0,
     min_label_rows: int = 100,
 ) -> Pipeline:
-    """Histogram gradient boosting. Missing numbers stay missing: each split sends them its own way. Labels are split
-    natively as sets; those with fewer than `min_label_rows` rows count as one, those never seen as missing.
+    """Return histogram gradient boosting.
+
+    Missing numbers stay missing, and each split sends them its own way. Labels are split natively as sets; those with
+    fewer than `min_label_rows` rows count as one, and unseen ones as missing.
     """
     labels = OrdinalEncoder(
         min_frequency=min_label_rows,
