@@ -1,0 +1,41 @@
+"""The S3 server of a stack (`tools/s3.py` is the server). It runs only on request, in place of folders.
+
+It keeps everything in memory, so its content ends with it.
+"""
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import ClassVar
+
+from tools.stack.layout import BUCKET, ROOT
+from tools.stack.service import Service, answers, http_client
+
+
+class S3(Service):
+    """An S3 server in which anyone on this machine may read and write."""
+
+    name = "s3"
+    package = "moto"
+    usual_ports: ClassVar[Mapping[str, int]] = {"s3": 9000}
+
+    def command(self) -> list[str]:
+        """Return the command of the server."""
+        return s3_server(self.layout.state.ports["s3"])
+
+    def settings(self) -> dict[str, str]:
+        """Return nothing: the server accepts any key."""
+        return {}
+
+    def is_healthy(self, started_at: datetime) -> bool:
+        """Tell whether the server answers."""
+        return answers(f"{self.layout.s3_url}/moto-api/")
+
+    def make_bucket(self) -> None:
+        """Make the bucket of landing, tables and artifacts. Making it again changes nothing."""
+        http_client().put(f"{self.layout.s3_url}/{BUCKET}").raise_for_status()
+
+
+def s3_server(port: int) -> list[str]:
+    """Return the command of an S3 server."""
+    return [sys.executable, str(ROOT / "tools" / "s3.py"), str(port)]

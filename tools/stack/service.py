@@ -1,0 +1,68 @@
+"""What every service of a stack has: a name, a command, settings, ports and a health check."""
+
+import hashlib
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import ClassVar
+
+import httpx
+
+from tools.stack.layout import Layout
+
+
+class Service(ABC):
+    """One program of a stack. A new kind of service is a subclass and one entry in `services.py`."""
+
+    name: ClassVar[str]
+    """What people call it; its log has this name."""
+
+    package: ClassVar[str]
+    """The installed distribution that it runs. The service is restarted when its version changes."""
+
+    usual_ports: ClassVar[Mapping[str, int]] = {}
+    """The ports it listens at: name -> the number that is taken if it is free."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Return the command that starts it. Secrets go to `settings`: everyone can read a command line."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, str]:
+        """Return its environment variables, besides those that all services inherit."""
+
+    @abstractmethod
+    def is_healthy(self, started_at: datetime) -> bool:
+        """Tell whether the service, whose process was started at this moment and is alive, does its work."""
+
+    def digest(self) -> str:
+        """Return a digest of all that a running service would have to be restarted for."""
+        running = json.dumps([version(self.package), self.command(), sorted(self.settings().items())])
+        return hashlib.sha256(running.encode()).hexdigest()
+
+
+def find_program(name: str) -> str:
+    """Return the path of a program that is installed beside this Python."""
+    return str(Path(sys.executable).parent / name)
+
+
+@cache
+def http_client() -> httpx.Client:
+    """Return the client that talks to services; it uses no proxy. To make one takes longer than most requests."""
+    return httpx.Client(trust_env=False, timeout=10)
+
+
+def answers(url: str) -> bool:
+    """Tell whether a GET request to `url` succeeds."""
+    with suppress(httpx.HTTPError):
+        return http_client().get(url).is_success
+    return False

@@ -1,0 +1,25 @@
+"""The services of a stack besides PostgreSQL: which there are, and which should run."""
+
+from tools.stack.airflow import Airflow, AirflowService, ApiServer, DagProcessor, Scheduler, Triggerer
+from tools.stack.layout import Layout
+from tools.stack.mlflow import MLflow
+from tools.stack.s3 import S3
+from tools.stack.service import Service
+from tools.stack.spark import Spark
+
+OF_AIRFLOW: tuple[type[AirflowService], ...] = (ApiServer, DagProcessor, Triggerer, Scheduler)
+OTHERS: tuple[type[Service], ...] = (Spark, MLflow, S3)
+"""Each runs if the field of `State` with its name says so."""
+
+SERVICES = tuple(service.name for service in OF_AIRFLOW)
+SPARK, MLFLOW = Spark.name, MLflow.name
+
+USUAL_PORTS = {name: port for service in (*OF_AIRFLOW, *OTHERS) for name, port in service.usual_ports.items()}
+
+
+def services_of(layout: Layout) -> dict[str, Service]:
+    """Return the services that should run, by name. They are made anew for each look at their health."""
+    airflow = Airflow(layout)
+    made: list[Service] = [service(airflow) for service in OF_AIRFLOW]
+    made += [service(layout) for service in OTHERS if getattr(layout.state, service.name)]
+    return {service.name: service for service in made}
