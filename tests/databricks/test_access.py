@@ -42,6 +42,6 @@ def test_a_secret_that_is_wrong(secured: Databricks, monkeypatch: pytest.MonkeyP
 
 def test_a_token_that_is_wrong(databricks: Databricks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CONNECTION, json.dumps(json.loads(databricks.connection) | {"password": "another one"}))
-    with pytest.raises(AirflowFailException, match=r"refuses the run of step.*Invalid access token"):
+    with pytest.raises(AirflowFailException, match=r"refused the run of step.*Invalid access token"):
         Task(deferrable=False).attempt()
     assert not databricks.runs

@@ -283,7 +283,7 @@ def test_an_output_that_cannot_be_read_hides_nothing(task: Task, databricks: Dat
 @pytest.mark.parametrize("status", [400, 403])
 def test_a_refused_submit_is_not_tried_again(task: Task, databricks: Databricks, status: int) -> None:
     databricks.tell("faults", [fails(SUBMIT, status, -1, message="no permission to use the policy")])
-    with pytest.raises(AirflowFailException, match=r"refuses the run of step.*no permission to use the policy"):
+    with pytest.raises(AirflowFailException, match=r"refused the run of step.*no permission to use the policy"):
         task.attempt()
     assert not databricks.runs
 
