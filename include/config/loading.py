@@ -3,6 +3,7 @@
 An unknown key, a wrong type or a name that does not exist is refused with the file, the key and the nearest right one.
 """
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from include.core.errors import ConfigError, nearest
 from include.core.project import Project
 
 PROJECTS = Path(__file__).parents[1] / "projects"
+"""The projects that come with the product; `NIGHTLY_PROJECTS` names folders with more."""
 
 C = TypeVar("C", bound=Config)
 
@@ -23,11 +25,14 @@ C = TypeVar("C", bound=Config)
 @cache
 def load_project(name: str) -> Project:
     """Raises `ConfigError` naming the file, the key and the nearest right one."""
-    if name not in project_names():
-        raise ConfigError(f"no project {name!r} in {PROJECTS}{nearest(name, project_names())}")
-    project = _load(Project, PROJECTS / name / "project.yaml", name=name, folder=PROJECTS / name)
+    found = _find(f"{name}/project.yaml")
+    if not found:
+        raise ConfigError(f"no project {name!r} in {_listed(project_roots())}{nearest(name, project_names())}")
+    if len(found) > 1:
+        raise ConfigError(f"project {name!r} is in two folders: {_listed(found)}; rename one folder")
+    project = _load(Project, found[0], name=name, folder=found[0].parent)
     for other in set(project_names()) - {name}:
-        shared = sorted(project.feeds.keys() & (read_yaml(PROJECTS / other / "project.yaml").get("feeds") or {}).keys())
+        shared = sorted(project.feeds.keys() & (read_yaml(_find(f"{other}/project.yaml")[0]).get("feeds") or {}).keys())
         if shared:
             raise ConfigError(
                 f"{project.folder / 'project.yaml'}: feeds.{shared[0]}: {other} has a feed of that name, and tables "
@@ -39,9 +44,9 @@ def load_project(name: str) -> Project:
 @cache
 def load_model(name: str) -> Model:
     """A model of any project: model names are unique in the bundle, since tables and DAGs are named by them."""
-    paths = sorted(PROJECTS.glob(f"*/models/{name}/model.yaml"))
+    paths = _find(f"*/models/{name}/model.yaml")
     if not paths:
-        raise ConfigError(f"no model {name!r} in {PROJECTS}{nearest(name, model_names())}")
+        raise ConfigError(f"no model {name!r} in {_listed(project_roots())}{nearest(name, model_names())}")
     if len(paths) > 1:
         raise ConfigError(f"model {name!r} is in two projects: {', '.join(map(str, paths))}; rename one folder")
     path = paths[0]
@@ -71,14 +76,35 @@ def _check_monitor(path: Path, project: Project, model: Model) -> None:
         )
 
 
+def project_roots() -> list[Path]:
+    """Return the folders that hold projects: the product's own, then those of `NIGHTLY_PROJECTS`.
+
+    Raises:
+        ConfigError: a folder of `NIGHTLY_PROJECTS` does not exist.
+    """
+    named = [Path(folder) for folder in os.environ.get("NIGHTLY_PROJECTS", "").split(os.pathsep) if folder]
+    for folder in named:
+        if not folder.is_dir():
+            raise ConfigError(f"NIGHTLY_PROJECTS names {folder}, which is not a folder")
+    return [PROJECTS, *named]
+
+
 def project_names() -> list[str]:
     """All folders with a project.yaml."""
-    return sorted(path.parent.name for path in PROJECTS.glob("*/project.yaml"))
+    return sorted({path.parent.name for path in _find("*/project.yaml")})
 
 
 def model_names(project: str | None = None) -> list[str]:
     """Of one project, or of all."""
-    return sorted(path.parent.name for path in PROJECTS.glob(f"{project or '*'}/models/*/model.yaml"))
+    return sorted(path.parent.name for path in _find(f"{project or '*'}/models/*/model.yaml"))
+
+
+def _find(pattern: str) -> list[Path]:
+    return sorted(path for root in project_roots() for path in root.glob(pattern))
+
+
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths))
 
 
 class _Loader(yaml.SafeLoader):
