@@ -4,6 +4,7 @@ Takes the feature columns and days of a model of the same project. Writes nothin
 what it would write is not a valid model.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
-from include.config.loading import PROJECTS, load_model, load_project, model_names
+from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, nearest
 
@@ -25,7 +26,7 @@ Next:
   3. make docs check test-unit, and a pull request; the DAGs {name}_train and {name}_score are there by themselves."""
 
 
-def new_model(project: str, name: str, outcome: str, like: str | None, projects: Path = PROJECTS) -> Path:
+def new_model(project: str, name: str, outcome: str, like: str | None, projects: Path | None = None) -> Path:
     """Write the folder; returns it. Raises `ActionRequiredError` in words, and then nothing was written."""
     config = load_project(project)
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
@@ -69,7 +70,7 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
         autoescape=False,  # no HTML
     )
     texts = {path.stem: templates.get_template(path.name).render(values) for path in sorted(TEMPLATES.glob("*.j2"))}
-    folder = projects / project / "models" / name
+    folder = (projects / project if projects else config.folder) / "models" / name
     try:
         Model.model_validate({
             **yaml.safe_load(texts["model.yaml"]),
@@ -107,7 +108,7 @@ def main(
     except ActionRequiredError as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from error
-    typer.echo(NEXT.format(folder=folder.relative_to(Path.cwd()), name=name))
+    typer.echo(NEXT.format(folder=os.path.relpath(folder), name=name))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def project_roots() -> list[Path]:
     Raises:
         ConfigError: a folder of `NIGHTLY_PROJECTS` does not exist.
     """
-    named = [Path(folder) for folder in os.environ.get("NIGHTLY_PROJECTS", "").split(os.pathsep) if folder]
+    named = [Path(folder).absolute() for folder in os.environ.get("NIGHTLY_PROJECTS", "").split(os.pathsep) if folder]
     for folder in named:
         if not folder.is_dir():
             raise ConfigError(f"NIGHTLY_PROJECTS names {folder}, which is not a folder")

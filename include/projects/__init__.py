@@ -6,4 +6,6 @@ hold them are named by `NIGHTLY_PROJECTS`, separated as in `PATH`. Their modules
 
 import os
 
-__path__.extend(folder for folder in os.environ.get("NIGHTLY_PROJECTS", "").split(os.pathsep) if folder)
+__path__.extend(
+    os.path.abspath(folder) for folder in os.environ.get("NIGHTLY_PROJECTS", "").split(os.pathsep) if folder
+)
