@@ -5,7 +5,8 @@ hold them are named by `NIGHTLY_PROJECTS`, separated as in `PATH`. Their modules
 """
 
 import os
+from pathlib import Path
 
-__path__.extend(
-    os.path.abspath(folder) for folder in os.environ.get("NIGHTLY_PROJECTS", "").split(os.pathsep) if folder
-)
+for folder in os.environ.get("NIGHTLY_PROJECTS", "").split(os.pathsep):
+    if folder:
+        __path__.append(str(Path(folder).absolute()))
