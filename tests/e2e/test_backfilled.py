@@ -115,12 +115,12 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story() -> Iterator[Story]:
-    with unsent_alerts(Interval(start=FIRST, end=date(2013, 2, 17)), corrected_from=date(2013, 2, 17)) as story:
+    with begin_story(Interval(start=FIRST, end=date(2013, 2, 17)), corrected_from=date(2013, 2, 17)) as story:
         yield story
 
 
 @contextmanager
-def unsent_alerts(prepared_days: Interval, corrected_from: date) -> Iterator[Story]:
+def begin_story(prepared_days: Interval, corrected_from: date) -> Iterator[Story]:
     # not in pytest's folder, which each session closes to the user that runs PostgreSQL for root
     with tempfile.TemporaryDirectory(prefix="nightly-replay-") as folder:
         stack = Stack(Path(folder) / "home")
