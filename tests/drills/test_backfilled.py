@@ -12,9 +12,7 @@ from tests.e2e.test_backfilled import Story, airflow, pytestmark  # noqa: F401
 
 @pytest.fixture(scope="module")
 def story() -> Iterator[Story]:
-    with told.begin_story(
-        Interval(start=told.FIRST, end=date(2013, 2, 20)), corrected_from=date(2013, 2, 19)
-    ) as story:
+    with told.begin_story(Interval(start=told.FIRST, end=date(2013, 2, 20)), corrected_from=date(2013, 2, 19)) as story:
         yield story
 
 
