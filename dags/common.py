@@ -1,4 +1,4 @@
-"""What all DAG files share: policy, `Settings` from Airflow connections, and the call of a step.
+"""What all DAG files share: policy, the settings of the running task, and the call of a step.
 
 Steps are imported inside tasks: a heavy import at the top of a DAG file is paid at every parse.
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
-from airflow.sdk import Asset, Connection, CronTriggerTimetable, Param, get_current_context
+from airflow.sdk import Asset, CronTriggerTimetable, Param, get_current_context
 from airflow.sdk.bases.decorator import TaskDecorator, task_decorator_factory
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airflow.sdk.log import mask_secret
 
 from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
+from dags.connections import resolve
 from include.config import Model, Project
 from include.contracts import Interval, StepResult
 from include.errors import NeedsAttention, NotYet
@@ -43,8 +43,6 @@ WAIT: dict[str, Any] = {
     "poke_interval": timedelta(seconds=20),
     "timeout": timedelta(hours=12),  # not tried again then; a look that failed is, as by POLICY
 }
-
-STORAGE = "nightly_storage"  # the connection with which S3 is reached
 
 
 class ModelTask(_PythonDecoratedOperator):
@@ -107,31 +105,10 @@ def run_days(step: str, config: Project | Model, interval: Interval, days: Itera
 
 
 def settings() -> Settings:
-    """`resolve` for the running task."""
+    """Return the settings of the running task, from the connections."""
     context = get_current_context()
     commit = getattr(getattr(context["ti"], "bundle_instance", None), "version", None) or _checked_out()
     return resolve(context["run_id"], commit)
-
-
-def resolve(run_id: str, git_commit: str) -> Settings:
-    """Places and secrets from the connections `nightly_*` (docs/configuration.md)."""
-    from include.io.storage import is_s3
-
-    of_tables, mlflow = Connection.get("nightly_tables"), Connection.get("nightly_mlflow")
-    landing, tables, artifacts = uri_of("landing"), _uri(of_tables), uri_of("artifacts")
-    return Settings(
-        landing=landing,
-        tables=tables,
-        artifacts=artifacts,
-        storage_options=_storage_options() if any(map(is_s3, (landing, tables, artifacts))) else {},
-        database_url=_database_url("nightly_database"),
-        mlflow_tracking_uri=_secret(mlflow),
-        mlflow_registry_uri=mlflow.extra_dejson.get("registry_uri"),
-        catalog=of_tables.extra_dejson.get("catalog"),
-        hash_key=_secret(Connection.get("nightly_hash_key")),
-        run_id=run_id,
-        git_commit=git_commit,
-    )
 
 
 def features_asset(project: Project) -> Asset:
@@ -157,63 +134,6 @@ def predictions_asset(model: Model) -> Asset:
 def outcomes_asset(project: Project) -> Asset:
     """The outcomes that became known."""
     return Asset(name=f"outcomes_{project.name}", uri=f"nightly-ml://{project.name}/outcomes")
-
-
-def uri_of(place: str) -> str:
-    """Where landing, tables or artifacts are."""
-    return _uri(Connection.get(f"nightly_{place}"))
-
-
-def _uri(connection: Connection) -> str:
-    uri = connection.extra_dejson.get("uri")
-    if not uri:
-        raise AirflowFailException(
-            f'connection {connection.conn_id}: its extra must be {{"uri": "<folder or s3://…>"}}'
-        )
-    return str(uri)
-
-
-def _secret(connection: Connection) -> Any:
-    password = connection.password
-    if not password:
-        raise AirflowFailException(f"connection {connection.conn_id}: its password must hold the secret")
-    return password
-
-
-def _storage_options() -> dict[str, Any]:
-    """How S3 is reached, with a role resolved to its keys. A connection that names no keys, profile or role leaves
-    them to each library, which finds those of the machine, and renews them."""
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-    hook = S3Hook(aws_conn_id=STORAGE)
-    said = hook.conn_config
-    options = {"AWS_ENDPOINT_URL": said.get_service_endpoint_url("s3"), "AWS_REGION": hook.region_name}
-    if said.aws_access_key_id or said.profile_name or said.role_arn:
-        access_key, secret_key, token = hook.get_credentials()[:3]
-        keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key, "AWS_SESSION_TOKEN": token}
-        for value in filter(None, keys.values()):
-            mask_secret(value)
-        options |= keys
-    return {name: value for name, value in options.items() if value}
-
-
-def _database_url(connection_id: str) -> Any:
-    """As SQLAlchemy writes it; a host that is a folder is PostgreSQL's Unix socket."""
-    from sqlalchemy import URL
-
-    connection = Connection.get(connection_id)
-    socket = connection.host if connection.host and connection.host.startswith("/") else None
-    query = {key: str(value) for key, value in connection.extra_dejson.items()}
-    url = URL.create(
-        "postgresql",
-        username=connection.login,
-        password=connection.password or None,
-        host=None if socket else connection.host,
-        port=connection.port,
-        database=connection.schema,
-        query={**query, "host": socket} if socket else query,
-    )
-    return url.render_as_string(hide_password=False)
 
 
 def _checked_out() -> str:
