@@ -10,7 +10,8 @@ from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
-from dags.common import STORAGE, WAIT, log, settings, uri_of
+from dags.common import WAIT, log, settings
+from dags.connections import STORAGE, uri_of
 from dags.params import run_date
 from include.core.project import Project
 from include.core.settings import utc_now

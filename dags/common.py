@@ -1,4 +1,4 @@
-"""What all DAG files share: default arguments, `Settings` from Airflow connections, assets, and the call of a step.
+"""What all DAG files share: default arguments, the settings of the running task, assets, and the call of a step.
 
 Steps are imported inside tasks, because Airflow pays for a heavy import at the top of a DAG file at every parse.
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
-from airflow.sdk import Asset, Connection, CronTriggerTimetable, Param, get_current_context
+from airflow.sdk import Asset, CronTriggerTimetable, Param, get_current_context
 from airflow.sdk.bases.decorator import TaskDecorator, task_decorator_factory
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airflow.sdk.log import mask_secret
 
 from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
+from dags.connections import resolve
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, NotReadyError
 from include.core.interval import Interval
@@ -45,8 +45,6 @@ WAIT: dict[str, Any] = {
     "poke_interval": timedelta(seconds=20),
     "timeout": timedelta(hours=12),  # no retry after it; a check that raised is retried, as DEFAULT_ARGS says
 }
-
-STORAGE = "nightly_storage"  # the connection for S3
 
 
 class ModelTask(_PythonDecoratedOperator):
@@ -123,31 +121,10 @@ def run_range_step(
 
 
 def settings() -> Settings:
-    """Return the settings of the running task."""
+    """Return the settings of the running task, from the connections."""
     context = get_current_context()
     commit = getattr(getattr(context["ti"], "bundle_instance", None), "version", None) or _checked_out()
     return resolve(context["run_id"], commit)
-
-
-def resolve(run_id: str, git_commit: str) -> Settings:
-    """Places and secrets from the connections `nightly_*` (docs/configuration.md)."""
-    from include.io.storage import is_s3
-
-    of_tables, mlflow = Connection.get("nightly_tables"), Connection.get("nightly_mlflow")
-    landing, tables, artifacts = uri_of("landing"), _uri(of_tables), uri_of("artifacts")
-    return Settings(
-        landing=landing,
-        tables=tables,
-        artifacts=artifacts,
-        storage_options=_storage_options() if any(map(is_s3, (landing, tables, artifacts))) else {},
-        database_url=_database_url("nightly_database"),
-        mlflow_tracking_uri=_secret(mlflow),
-        mlflow_registry_uri=mlflow.extra_dejson.get("registry_uri"),
-        catalog=of_tables.extra_dejson.get("catalog"),
-        hash_key=_secret(Connection.get("nightly_hash_key")),
-        run_id=run_id,
-        git_commit=git_commit,
-    )
 
 
 def features_asset(project: Project) -> Asset:
@@ -173,65 +150,6 @@ def predictions_asset(model: Model) -> Asset:
 def outcomes_asset(project: Project) -> Asset:
     """Return the asset for the recorded outcomes of a project."""
     return Asset(name=f"outcomes_{project.name}", uri=f"nightly-ml://{project.name}/outcomes")
-
-
-def uri_of(place: str) -> str:
-    """Where landing, tables or artifacts are."""
-    return _uri(Connection.get(f"nightly_{place}"))
-
-
-def _uri(connection: Connection) -> str:
-    uri = connection.extra_dejson.get("uri")
-    if not uri:
-        raise AirflowFailException(
-            f'connection {connection.conn_id}: its extra must be {{"uri": "<folder or s3://…>"}}'
-        )
-    return str(uri)
-
-
-def _secret(connection: Connection) -> Any:
-    password = connection.password
-    if not password:
-        raise AirflowFailException(f"connection {connection.conn_id}: its password must hold the secret")
-    return password
-
-
-def _storage_options() -> dict[str, Any]:
-    """Return how S3 is reached, with a role resolved to its keys.
-
-    A connection without keys, profile or role leaves them to each library, which finds and renews those of the machine.
-    """
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-    hook = S3Hook(aws_conn_id=STORAGE)
-    said = hook.conn_config
-    options = {"AWS_ENDPOINT_URL": said.get_service_endpoint_url("s3"), "AWS_REGION": hook.region_name}
-    if said.aws_access_key_id or said.profile_name or said.role_arn:
-        access_key, secret_key, token = hook.get_credentials()[:3]
-        keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key, "AWS_SESSION_TOKEN": token}
-        for value in filter(None, keys.values()):
-            mask_secret(value)
-        options |= keys
-    return {name: value for name, value in options.items() if value}
-
-
-def _database_url(connection_id: str) -> Any:
-    """As SQLAlchemy writes it; a host that is a folder is PostgreSQL's Unix socket."""
-    from sqlalchemy import URL
-
-    connection = Connection.get(connection_id)
-    socket = connection.host if connection.host and connection.host.startswith("/") else None
-    query = {key: str(value) for key, value in connection.extra_dejson.items()}
-    url = URL.create(
-        "postgresql",
-        username=connection.login,
-        password=connection.password or None,
-        host=None if socket else connection.host,
-        port=connection.port,
-        database=connection.schema,
-        query={**query, "host": socket} if socket else query,
-    )
-    return url.render_as_string(hide_password=False)
 
 
 def _checked_out() -> str:

@@ -1,7 +1,7 @@
 """The commands of containers besides Airflow's own: `python -m tools.container …`.
 
-`init` migrates databases and creates buckets and pools, `mlflow` serves MLflow's pages, `cli …` runs `include.cli` with
-the settings of the connections, and `health …` is the health check of a service.
+`init` migrates databases and creates buckets and pools, `mlflow` serves MLflow's pages, and `health …` is the health
+check of a service. The product's command line is `nightly` (`dags/cli.py`).
 """
 
 import os
@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -33,7 +33,7 @@ def init() -> None:
     from airflow.models.pool import Pool
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    from dags.common import STORAGE
+    from dags.connections import STORAGE
     from include.io.storage import is_s3
     from tools.stack import BACKFILL_POOL, BACKFILL_SLOTS
 
@@ -47,17 +47,10 @@ def init() -> None:
         s3, bucket = S3Hook(aws_conn_id=STORAGE), urlsplit(uri).netloc
         if not s3.check_for_bucket(bucket):
             s3.create_bucket(bucket)
-    migrate = [sys.executable, "-m", "include.cli", "migrate"]
-    subprocess.run(migrate, check=True, env=os.environ | settings.variables())
+    subprocess.run([sys.executable, "-m", "dags.cli", "migrate"], check=True)
     for folder in Path(os.environ["TMPDIR"]).iterdir():
         if time.time() - folder.stat().st_mtime > STALE_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def cli(arguments: Sequence[str]) -> None:
-    """Become the product's command line. Airflow must not log to standard output, where the record is printed."""
-    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
-    os.execve(sys.executable, [sys.executable, "-m", "include.cli", *arguments], os.environ | _settings().variables())
 
 
 def mlflow() -> None:
@@ -116,7 +109,7 @@ def _make_roles() -> None:
 
 
 def _settings() -> "Settings":
-    from dags.common import resolve
+    from dags.connections import resolve
 
     return resolve("by-hand", os.environ.get("NIGHTLY_GIT_COMMIT", "unknown"))
 
@@ -144,11 +137,8 @@ def _ping_worker() -> None:
 
 def main(command: str, *arguments: str) -> None:
     """Run a command of this module."""
-    if command == "cli":
-        cli(arguments)
-    else:
-        commands: dict[str, Callable[..., None]] = {"init": init, "mlflow": mlflow, "health": health}
-        commands[command](*arguments)
+    commands: dict[str, Callable[..., None]] = {"init": init, "mlflow": mlflow, "health": health}
+    commands[command](*arguments)
 
 
 if __name__ == "__main__":

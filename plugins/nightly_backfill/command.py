@@ -151,7 +151,7 @@ class Command:
             return Preflight()
         try:
             return preflight.ask(self.model.bundle_name, self.dag_id, days[0].isoformat(), days[-1].isoformat())
-        except preflight.Unknown as unknown:
+        except preflight.UnknownError as unknown:
             self._warn(f"whether data is there and days are published could not be found out: {unknown}")
             return Preflight(kind="train" if self.dag_id.endswith("_train") else None)
 

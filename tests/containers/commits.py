@@ -9,7 +9,7 @@ import polars as pl
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from dags.common import resolve
+from dags.connections import resolve
 from include.io.storage import delta_options
 
 ROUNDS = 20

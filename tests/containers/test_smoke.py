@@ -35,7 +35,7 @@ def test_a_night_runs_and_agrees(composed: Composed) -> None:
 
 def test_everything_is_in_the_store_and_nothing_in_a_container(composed: Composed) -> None:
     script = """
-from dags.common import resolve
+from dags.connections import resolve
 from include.io.storage import filesystem
 
 settings = resolve("tests", "unknown")

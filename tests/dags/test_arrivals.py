@@ -11,7 +11,7 @@ from airflow.providers.amazon.aws.triggers.s3 import S3KeyTrigger
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSensorTimeout, TaskDeferred
 
-from dags import arrivals, common, params
+from dags import arrivals, common, connections, params
 from dags.arrivals import WaitForFiles
 from include.config.loading import load_project
 from include.core.project import Project
@@ -120,7 +120,7 @@ class TestSettings:
     def test_folders_need_no_connection(
         self, connect: Callable[..., None], context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(common, "_storage_options", lambda: pytest.fail("was asked for"))
+        monkeypatch.setattr(connections, "_storage_options", lambda: pytest.fail("was asked for"))
         connect("/somewhere")
         assert common.settings().storage_options == {}
 

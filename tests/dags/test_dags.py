@@ -296,35 +296,3 @@ def test_a_form_refuses_what_makes_no_sense(
     for value in wrong:
         with pytest.raises(ParamValidationError):
             param.resolve(value)
-
-
-@pytest.mark.parametrize(
-    ("connection", "url"),
-    [
-        (
-            {"host": "/run/pg", "login": "nightly", "schema": "nightly"},
-            "postgresql://nightly@/nightly?host=%2Frun%2Fpg",
-        ),
-        (
-            {
-                "host": "db",
-                "port": 5433,
-                "login": "n",
-                "password": "p@ss/word",
-                "schema": "shared",
-                "extra": '{"sslmode": "require"}',
-            },
-            "postgresql://n:p%40ss%2Fword@db:5433/shared?sslmode=require",
-        ),
-    ],
-)
-def test_the_database_url_comes_from_the_connection(
-    connection: dict[str, Any], url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from airflow.sdk import Connection
-
-    from dags import common
-
-    found = Connection(conn_id="nightly_database", conn_type="postgres", **connection)
-    monkeypatch.setattr(common.Connection, "get", lambda conn_id: found)
-    assert common._database_url("nightly_database") == url

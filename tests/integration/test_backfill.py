@@ -1,6 +1,7 @@
 """`airflow dags backfill` as people type it, against a real stack with trivial DAGs of its own.
 
-Its outlook is a stand-in in the bundle (tests/integration/test_outlook.py has the real one); all else is real.
+Only the answer of `preflight` is made up (tests/integration/test_preflight.py tests the real one). How the command line
+gets its settings from the connections (`dags/cli.py`) is real.
 """
 
 import json
@@ -65,12 +66,13 @@ daily("model_train", is_paused_upon_creation=False, max_active_runs=1)
 daily("model_score", is_paused_upon_creation=False)
 '''
 
-OUTLOOK = """
+PREFLIGHT = """
 import json, os, sys
 
 asked = dict(zip(sys.argv[2::2], sys.argv[3::2]))
-assert sys.argv[1] == "outlook" and set(asked) == {"--dag", "--start", "--end"}
+assert sys.argv[1] == "preflight" and set(asked) == {"--dag", "--start", "--end"}
 assert os.environ["NIGHTLY_LANDING"] and os.environ["NIGHTLY_DATABASE_URL"].startswith("postgresql://")
+assert os.environ["NIGHTLY_HASH_KEY"]
 kind = asked["--dag"].rsplit("_")[-1]
 published = {"model": ["2013-03-02"]} if kind == "score" else {}
 waits = {"2013-05-02": ["2013-05-02 is not prepared: flights_prepare"]} if kind == "score" else {}
@@ -83,9 +85,12 @@ def stack() -> Iterator[Stack]:
     """A running stack of these DAGs."""
     with tempfile.TemporaryDirectory(prefix="nightly-backfill-") as name:
         folder = Path(name)
-        for place, file, text in (("dags", "daily.py", DAGS), ("include", "cli.py", OUTLOOK)):
-            (folder / "bundle" / place).mkdir(parents=True)
-            (folder / "bundle" / place / file).write_text(text, encoding="utf-8")
+        shutil.copytree(ROOT / "include", folder / "bundle" / "include", ignore=shutil.ignore_patterns("projects"))
+        (folder / "bundle" / "include" / "cli.py").write_text(PREFLIGHT, encoding="utf-8")
+        (folder / "bundle" / "dags").mkdir()
+        (folder / "bundle" / "dags" / "daily.py").write_text(DAGS, encoding="utf-8")
+        for file in ("__init__.py", "cli.py", "connections.py"):
+            shutil.copy(ROOT / "dags" / file, folder / "bundle" / "dags")
         shutil.copy(ROOT / ".airflowignore", folder / "bundle")
         stack = Stack(folder / "home", bundle=folder / "bundle")
         try:
@@ -100,9 +105,10 @@ def stack() -> Iterator[Stack]:
             stack.stop()
 
 
-def start(stack: Stack, *words: str) -> subprocess.Popen[str]:
+def start(stack: Stack, *words: str, without: str | None = None) -> subprocess.Popen[str]:
     """Start an airflow command without a terminal, and without the product's variables in its environment."""
     environment = {name: value for name, value in stack.cli_environment().items() if not name.startswith("NIGHTLY_")}
+    environment.pop(without or "", None)
     return subprocess.Popen(
         [str(Path(sys.executable).parent / "airflow"), *words],
         env=environment,
@@ -114,9 +120,9 @@ def start(stack: Stack, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def airflow(stack: Stack, *words: str) -> tuple[int, str]:
-    """Run an airflow command; its exit code and what it said."""
-    process = start(stack, *words)
+def airflow(stack: Stack, *words: str, without: str | None = None) -> tuple[int, str]:
+    """Run an airflow command, perhaps without a variable; its exit code and what it said."""
+    process = start(stack, *words, without=without)
     said, _ = process.communicate(timeout=100)
     return process.returncode, said
 
@@ -232,6 +238,21 @@ def test_what_stops_it_is_said_at_once(stack: Stack) -> None:
         assert REFUSED[words] in said
         assert "Traceback" not in said
     assert {dag: len(runs(stack, dag)) for dag in made} == made
+
+
+def test_a_connection_may_be_in_airflows_database_and_a_missing_one_is_named(stack: Stack) -> None:
+    command = ("dags", "backfill", "model_score", "-s", "2013-05-02", "--dry-run")
+    code, said = airflow(stack, *command, without="AIRFLOW_CONN_NIGHTLY_HASH_KEY")
+    assert code == 0, said
+    assert "could not be found out: there is no connection nightly_hash_key; docs/configuration.md" in said
+    added = airflow(
+        stack, "connections", "add", "nightly_hash_key", "--conn-type", "generic", "--conn-password", "hidden"
+    )
+    assert added[0] == 0, added[1]
+    code, said = airflow(stack, *command, without="AIRFLOW_CONN_NIGHTLY_HASH_KEY")
+    assert code == 0, said
+    assert "2013-05-02: 2013-05-02 is not prepared" in said
+    assert "hidden" not in said
 
 
 def test_training_stops_at_a_day_that_fails(stack: Stack) -> None:

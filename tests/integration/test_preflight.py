@@ -1,4 +1,4 @@
-"""outlook: what `airflow dags backfill` is told of days before it starts their runs."""
+"""preflight: what `airflow dags backfill` learns of days before it starts their runs."""
 
 from datetime import timedelta
 

@@ -47,7 +47,7 @@ def look():
 
     @partial(task_decorator_factory, decorated_operator_class=ModelTask)
     def evaluate():
-        return {{"run_id": "abc", "model": "late_arrival", "version": 3}}
+        return {{"run_id": "abc", "model": "late_arrival", "model_version": 3}}
 
     find() >> evaluate()
 
@@ -160,10 +160,8 @@ def test_sourced_env_makes_commands_use_the_stack(stack: Stack) -> None:
 
 def test_starting_again_changes_nothing(stack: Stack) -> None:
     before = running_pids(stack)
-    began = time.monotonic()
     Stack(stack.home, bundle=stack.bundle).start()
     assert running_pids(stack) == before
-    assert time.monotonic() - began < 5
 
 
 def test_mlflow_is_served_beside_it_and_tasks_link_there(stack: Stack) -> None:

@@ -15,19 +15,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from rich.console import Console
 
-from nightly_backfill import policy, preflight
+from nightly_backfill import policy
 from nightly_backfill.arguments import BACKFILL, REPLACED
 from nightly_backfill.ending import Refused
 from nightly_backfill.progress import SECONDS_BETWEEN_LINES, Display, sentence
 from nightly_backfill.request import bounds, conf, count, duration, labels, span
 
-LOCAL_OUTLOOK = {
-    "NIGHTLY_TABLES": "/tables",
-    "NIGHTLY_ARTIFACTS": "/artifacts",
-    "NIGHTLY_DATABASE_URL": "postgresql://nowhere",
-    "NIGHTLY_MLFLOW_TRACKING_URI": "unused",
-    "NIGHTLY_HASH_KEY": "unused",
-}
 NEW_YORK = ZoneInfo("America/New_York")
 
 
@@ -230,22 +223,3 @@ main()
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("3.")
     assert "error" in (done.stdout + done.stderr).lower(), "it says what does not work"
-
-
-def test_the_product_is_asked_with_the_keys_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in LOCAL_OUTLOOK.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("NIGHTLY_STORAGE_OPTIONS", raising=False)
-    extra = {"aws_session_token": "token", "endpoint_url": "http://127.0.0.1:1", "region_name": "eu-west-1"}
-    storage = {"conn_type": "aws", "login": "key", "password": "secret", "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_STORAGE", json.dumps(storage))
-    monkeypatch.setenv("NIGHTLY_LANDING", "/landing")
-    assert "NIGHTLY_STORAGE_OPTIONS" not in preflight._environment()
-    monkeypatch.setenv("NIGHTLY_LANDING", "s3://bucket/landing")
-    assert json.loads(preflight._environment()["NIGHTLY_STORAGE_OPTIONS"]) == {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_SESSION_TOKEN": "token",
-        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
-        "AWS_REGION": "eu-west-1",
-    }

@@ -1,0 +1,43 @@
+"""The product's command line with the settings of the Airflow connections: `python -m dags.cli` in the bundle's root.
+
+It takes the arguments of `include.cli`, which it becomes. `NIGHTLY_*` variables that are set already win; the others
+come from the connections. Exit code 2: a connection is missing or incomplete.
+
+`airflow dags backfill` (`plugins/nightly_backfill`) and `nightly` in containers call it.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Become `include.cli`. Secrets are handed over in the environment, since everyone can read a command line."""
+    stdout = os.dup(1)
+    os.dup2(2, 1)  # Airflow logs to standard output, which is for the record that the command prints.
+    variables = _find_variables()
+    sys.stdout.flush()
+    os.dup2(stdout, 1)
+    os.execve(sys.executable, [sys.executable, "-m", "include.cli", *arguments], os.environ | variables)
+
+
+def _find_variables() -> dict[str, str]:
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
+    # Outside of tasks, Airflow reads connections from its database only if this is set, as `airflow connections get`
+    # does. The variable is private; tests/integration/test_backfill.py notices when it no longer works.
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    # Airflow starts to log when it is imported.
+    from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+
+    from dags.connections import find_variables
+
+    try:
+        return find_variables(os.environ)
+    except (AirflowFailException, AirflowNotFoundException) as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

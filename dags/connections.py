@@ -1,0 +1,140 @@
+"""The product's settings from the Airflow connections `nightly_*` (docs/configuration.md has the list).
+
+This is the only place that makes settings of connections: for tasks, for containers (`tools/container.py`) and for the
+product's command line (`dags/cli.py`). What is no setting of the product is read elsewhere: the webhook of alerts
+(`alerts.py`), the address of MLflow's pages (`plugins/nightly_links`).
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+from airflow.sdk.log import mask_secret
+
+from include.core.settings import Settings
+
+STORAGE = "nightly_storage"
+"""The connection with which S3 is reached. It is read only if one of the places is in S3."""
+
+PLACES = ("landing", "tables", "artifacts")
+
+
+def resolve(run_id: str, git_commit: str) -> Settings:
+    """Return the settings that the connections hold."""
+    found: dict[str, Any] = {"storage_options": "{}", **_read({})}
+    return Settings(**found, run_id=run_id, git_commit=git_commit)
+
+
+def find_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the `NIGHTLY_*` variables that `environment` lacks, as the connections have them.
+
+    A connection is read only for a variable that is missing: after `. .local/env`, none is.
+    """
+    variables = {name: f"NIGHTLY_{name}".upper() for name in Settings.model_fields}
+    given = {name: environment[variable] for name, variable in variables.items() if environment.get(variable)}
+    return {variables[name]: value for name, value in _read(given).items() if value}
+
+
+def uri_of(place: str) -> str:
+    """Return the URI of `landing`, `tables` or `artifacts`."""
+    return _uri(_get(f"nightly_{place}"))
+
+
+def _read(given: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the settings of the connections as text, without those that are `given`."""
+    found: dict[str, str | None] = {}
+    for connection_id, readers in READERS.items():
+        needed, *_ = readers
+        if needed not in given:
+            connection = _get(connection_id)
+            found |= {name: read(connection) for name, read in readers.items() if name not in given}
+    if "storage_options" not in given and _is_any_on_s3({**found, **given}):
+        # As text, since pydantic would add the keys of the environment's variable to a dict.
+        found["storage_options"] = json.dumps(_storage_options())
+    return found
+
+
+def _is_any_on_s3(settings: Mapping[str, str | None]) -> bool:
+    from include.io.storage import is_s3
+
+    return any(is_s3(settings[place] or "") for place in PLACES)
+
+
+def _get(connection_id: str) -> Connection:
+    try:
+        connection: Connection = Connection.get(connection_id)
+    except AirflowNotFoundException as error:
+        text = f"there is no connection {connection_id}; docs/configuration.md says what it must hold"
+        raise AirflowNotFoundException(text) from error
+    return connection
+
+
+def _uri(connection: Connection) -> str:
+    uri = connection.extra_dejson.get("uri")
+    if not uri:
+        raise AirflowFailException(
+            f'connection {connection.conn_id}: its extra must be {{"uri": "<folder or s3://…>"}}'
+        )
+    return str(uri)
+
+
+def _secret(connection: Connection) -> str:
+    if not connection.password:
+        raise AirflowFailException(f"connection {connection.conn_id}: its password must hold the secret")
+    return connection.password
+
+
+def _extra(key: str) -> Callable[[Connection], str | None]:
+    """Return a reader of an optional value of a connection's extra."""
+    return lambda connection: connection.extra_dejson.get(key)
+
+
+def _database_url(connection: Connection) -> str:
+    """Return the URL as SQLAlchemy writes it; a host that is a folder is the folder of PostgreSQL's Unix socket."""
+    from sqlalchemy import URL
+
+    socket = connection.host if connection.host and connection.host.startswith("/") else None
+    query = {key: str(value) for key, value in connection.extra_dejson.items()}
+    url = URL.create(
+        "postgresql",
+        username=connection.login,
+        password=connection.password or None,
+        host=None if socket else connection.host,
+        port=connection.port,
+        database=connection.schema,
+        query={**query, "host": socket} if socket else query,
+    )
+    return url.render_as_string(hide_password=False)
+
+
+def _storage_options() -> dict[str, str]:
+    """Return how S3 is reached, with a role resolved to its keys.
+
+    A connection that names no keys, profile or role leaves them to each library, which finds and renews the keys of
+    the machine.
+    """
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    hook = S3Hook(aws_conn_id=STORAGE)
+    config = hook.conn_config
+    options = {"AWS_ENDPOINT_URL": config.get_service_endpoint_url("s3"), "AWS_REGION": hook.region_name}
+    if config.aws_access_key_id or config.profile_name or config.role_arn:
+        access_key, secret_key, token = hook.get_credentials()[:3]
+        keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key, "AWS_SESSION_TOKEN": token}
+        for value in filter(None, keys.values()):
+            mask_secret(value)
+        options |= keys
+    return {name: value for name, value in options.items() if value}
+
+
+READERS: dict[str, dict[str, Callable[[Connection], str | None]]] = {
+    "nightly_landing": {"landing": _uri},
+    "nightly_tables": {"tables": _uri, "catalog": _extra("catalog")},
+    "nightly_artifacts": {"artifacts": _uri},
+    "nightly_database": {"database_url": _database_url},
+    "nightly_mlflow": {"mlflow_tracking_uri": _secret, "mlflow_registry_uri": _extra("registry_uri")},
+    "nightly_hash_key": {"hash_key": _secret},
+}
+"""The settings that each connection holds: name -> how it is read. The first must be there, others are optional."""
