@@ -23,6 +23,7 @@ from rich.console import Console
 
 from include import __version__
 from include.core.names import COMMIT_LENGTH, wheel, wheel_version
+from include.core.settings import project_folders
 from include.io.landing import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,9 +43,8 @@ def build(commit: str = "HEAD", out: Path = DIST) -> Path:
     target = out / wheel(full)
     with tempfile.TemporaryDirectory(prefix="nightly-wheel-") as folder:
         source = Path(folder)
-        archive = _git("archive", "--format=tar", full, "pyproject.toml", "requirements.txt", "LICENSE", "include")
-        with tarfile.open(fileobj=BytesIO(archive)) as tar:
-            tar.extractall(source, filter="data")
+        _extract(full, source, "pyproject.toml", "requirements.txt", "LICENSE", "include")
+        _add_projects(full, source / "include" / "projects")
         _edit(source / "include" / "__init__.py", f'"{__version__}"', f'"{wheel_version(full)}"')
         shutil.copy(source / "requirements.txt", source / "include")  # whose digest a fit keeps
         for name, requirements in _locked(source).items():
@@ -76,6 +76,31 @@ def deploy(
 
 def _resolve(commit: str) -> str:
     return _git("rev-parse", "--verify", f"{commit}^{{commit}}").decode().strip()
+
+
+def _extract(commit: str, target: Path, *paths: str) -> None:
+    """Write what a commit has below these paths into a folder."""
+    with tarfile.open(fileobj=BytesIO(_git("archive", "--format=tar", commit, *paths))) as tar:
+        tar.extractall(target, filter="data")
+
+
+def _add_projects(commit: str, target: Path) -> None:
+    """Add the projects in the folders of `NIGHTLY_PROJECTS` to those of the product, as the commit has them."""
+    for folder in project_folders():
+        if not folder.resolve().is_relative_to(ROOT):
+            raise SystemExit(
+                f"NIGHTLY_PROJECTS names {folder}, which is outside of this repository. A wheel is built from a "
+                "commit: move the folder into your clone of the product and commit it"
+            )
+        below = str(folder.resolve().relative_to(ROOT))
+        if not _git("ls-tree", "--name-only", commit, below):
+            raise SystemExit(f"commit {commit[:COMMIT_LENGTH]} has no folder {below}, which NIGHTLY_PROJECTS names")
+        with tempfile.TemporaryDirectory(prefix="nightly-projects-") as name:
+            _extract(commit, Path(name), below)
+            for project in sorted(path for path in (Path(name) / below).iterdir() if path.is_dir()):
+                if (target / project.name).exists():
+                    raise SystemExit(f"project {project.name!r} is in two folders; rename one of them")
+                shutil.copytree(project, target / project.name)
 
 
 def _locked(source: Path) -> dict[str, list[str]]:

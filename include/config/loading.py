@@ -3,7 +3,6 @@
 An unknown key, a wrong type or a name that does not exist is refused with the file, the key and the nearest right one.
 """
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from include.config.model import Model
 from include.core.base import Config
 from include.core.errors import ConfigError, nearest
 from include.core.project import Project
+from include.core.settings import project_folders
 
 PROJECTS = Path(__file__).parents[1] / "projects"
 """The projects that come with the product; `NIGHTLY_PROJECTS` names folders with more."""
@@ -82,7 +82,7 @@ def project_roots() -> list[Path]:
     Raises:
         ConfigError: a folder of `NIGHTLY_PROJECTS` does not exist.
     """
-    named = [Path(folder).absolute() for folder in os.environ.get("NIGHTLY_PROJECTS", "").split(os.pathsep) if folder]
+    named = project_folders()
     for folder in named:
         if not folder.is_dir():
             raise ConfigError(f"NIGHTLY_PROJECTS names {folder}, which is not a folder")

@@ -5,7 +5,9 @@ defaults, so that a step never writes somewhere by accident.
 """
 
 import json
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -52,3 +54,13 @@ class Settings(BaseSettings):
 def utc_now() -> datetime:
     """Return the current time, for `*_at` audit columns only: no step makes a decision by it."""
     return datetime.now(UTC)
+
+
+def project_folders() -> list[Path]:
+    """Return the folders with a team's own projects, which `NIGHTLY_PROJECTS` names, separated as in `PATH`.
+
+    A relative folder counts from the one that holds `include`, so that a run of an Airflow bundle uses the projects of
+    its own commit.
+    """
+    root = Path(__file__).parents[2]
+    return [root / folder for folder in os.environ.get("NIGHTLY_PROJECTS", "").split(os.pathsep) if folder]

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -43,24 +44,34 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def in_clone(clone: Path, code: str) -> str:
-    environment = {**os.environ, "NIGHTLY_PROJECTS": str(clone / "projects")}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+def in_clone(clone: Path, *command: str, projects: str = "projects") -> str:
+    """Return what Python prints. It runs elsewhere, since Airflow's services do not run in the bundle's folder."""
+    environment = {**os.environ, "NIGHTLY_PROJECTS": projects, "PYTHONPATH": str(clone)}
+    words = [sys.executable, *command]
+    done = subprocess.run(words, cwd=clone.parent, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_an_upgrade_is_a_merge_without_a_conflict(tmp_path: Path) -> None:
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A team's clone of a copy of the product, which is in `product` beside it."""
     product, clone = tmp_path / "product", tmp_path / "clone"
-    ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("include", "dags", "docs"):
-        shutil.copytree(ROOT / name, product / name, ignore=ignored)
+    for name in ("include", "dags", "docs", "tools"):
+        shutil.copytree(ROOT / name, product / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "requirements.txt", "LICENSE"):
+        shutil.copy(ROOT / name, product)
     git(product, "init", "--quiet", "--initial-branch", "main")
     git(product, "add", "--all")
     git(product, "commit", "--quiet", "--message", "one commit of the product")
     git(tmp_path, "clone", "--quiet", str(product), str(clone))
-    write_project(clone / "projects" / "shop")
+    return clone
+
+
+@pytest.mark.parametrize("folder", ["projects", "include/projects"])
+def test_an_upgrade_is_a_merge_without_a_conflict(folder: str, clone: Path) -> None:
+    product = clone.parent / "product"
+    write_project(clone / folder / "shop")
     git(clone, "add", "--all")
     git(clone, "commit", "--quiet", "--message", "a project of the team")
 
@@ -78,7 +89,30 @@ def test_an_upgrade_is_a_merge_without_a_conflict(tmp_path: Path) -> None:
         "print(loading.UPGRADED, loading.load_project('shop').title, "
         "importlib.import_module('include.projects.shop.features').COLUMNS[0])"
     )
-    assert in_clone(clone, code) == "True Shop orders"
+    named = "" if folder == "include/projects" else folder
+    assert in_clone(clone, "-c", code, projects=named) == "True Shop orders"
+
+
+def test_the_wheel_carries_the_projects_of_the_commit(clone: Path) -> None:
+    write_project(clone / "projects" / "shop")
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message", "a project of the team")
+    write_project(clone / "projects" / "uncommitted")
+    made = in_clone(clone, "-m", "tools.wheel", "build")
+    with zipfile.ZipFile(made) as archive:
+        names = [name for name in archive.namelist() if name.startswith("include/projects/")]
+    assert {"include/projects/shop/project.yaml", "include/projects/shop/features.py"} < set(names)
+    assert "uncommitted" not in str(names)
+
+
+def test_a_wheel_does_not_carry_projects_of_no_commit(clone: Path, tmp_path: Path) -> None:
+    write_project(tmp_path / "elsewhere" / "shop")
+    for projects, why in (
+        (str(tmp_path / "elsewhere"), "outside of this repository"),
+        ("later", "has no folder later"),
+    ):
+        with pytest.raises(AssertionError, match=why):
+            in_clone(clone, "-m", "tools.wheel", "build", projects=projects)
 
 
 def test_a_project_is_found_in_a_named_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from tools.postgres import find_binaries
 from tools.stack.layout import Layout
 from tools.stack.state import write_private
 
+PROJECTS = "NIGHTLY_PROJECTS"
 # Without bytecode, imports take three times as long.
 LEFT_OUT_OF_SHELLS = ("PYTHONDONTWRITEBYTECODE", "SPARK_REMOTE", processes.MARKER)
 
@@ -25,7 +26,9 @@ def of_service(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
     # The caller's shell may have sourced `env`, and DAGs must not see the product's variables. PYTHONPATH may lead to
     # another `include`.
     inherited = _inherit("PYTHONPATH", *LEFT_OUT_OF_SHELLS, *of_product(layout))
-    inherited = {name: value for name, value in inherited.items() if not name.startswith("NIGHTLY_")}
+    inherited = {
+        name: value for name, value in inherited.items() if name == PROJECTS or not name.startswith("NIGHTLY_")
+    }
     for name in ("NO_PROXY", "no_proxy"):  # Tasks talk to the API server.
         inherited[name] = ",".join(filter(None, [inherited.get(name), "127.0.0.1,localhost"]))
     # Without SPT_NOENV a process that sets its title writes over its environment, and so over the marker.
@@ -55,6 +58,7 @@ def of_product(layout: Layout) -> dict[str, str]:
     storage, url = layout.storage_options(), layout.postgres.url
     return {
         **({"NIGHTLY_STORAGE_OPTIONS": json.dumps(storage)} if storage else {}),
+        **({PROJECTS: os.environ[PROJECTS]} if os.environ.get(PROJECTS) else {}),
         "DATABASE_URL": url("nightly", "nightly"),
         "MLFLOW_TRACKING_URI": url("mlflow", "mlflow"),
         "NIGHTLY_ARTIFACTS": layout.place("artifacts"),
