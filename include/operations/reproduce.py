@@ -34,7 +34,7 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
     )
     of_code = {  # what decides a fit -> its digest then and now
         "model.yaml or estimator.py": (run.tags["config_digest"], model.digest),
-        "requirements.txt": (run.tags["lock_digest"], lock_digest()),
+        "requirements.txt or Python": (run.tags["lock_digest"], lock_digest()),
         "commit": (commit, settings.git_commit),
     }
     changed = tuple(what for what, (was, now) in of_code.items() if was != now and "unknown" not in (was, now))

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from include.training.training_set import LABEL, TrainingSet
 log = logging.getLogger(__name__)
 
 LOCKS = [folder / "requirements.txt" for folder in Path(__file__).parents[1:3]]  # in the wheel: inside `include`
+PYTHON = "{}.{}".format(*sys.version_info)  # the lock has other versions of some packages for another Python
 
 
 def fit(
@@ -196,9 +198,9 @@ def _digest(project: Project, model: Model, candidate: Candidate, training_set: 
 
 
 def lock_digest() -> str:
-    """Return the sha256 of the locked environment."""
+    """Return the sha256 of the locked environment: requirements.txt and the Python (3.11, …) that chooses from it."""
     found = [lock for lock in LOCKS if lock.exists()]
-    return hashlib.sha256(found[0].read_bytes()).hexdigest() if found else "none"
+    return hashlib.sha256(found[0].read_bytes() + PYTHON.encode()).hexdigest() if found else "none"
 
 
 def named_candidate(model: Model, name: str) -> Candidate:

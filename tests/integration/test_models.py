@@ -165,6 +165,12 @@ def test_a_changed_lock_is_another_fit(prepared: Settings, monkeypatch: pytest.M
     assert fit(MODEL, RUN, prepared, candidate="linear").digest != before.digest
 
 
+def test_another_python_is_another_fit(prepared: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fit(MODEL, RUN, prepared, candidate="linear")
+    monkeypatch.setattr(fit_step, "PYTHON", "3.99")
+    assert fit(MODEL, RUN, prepared, candidate="linear").digest != before.digest
+
+
 def test_a_fit_of_another_installation_is_the_same_to_the_bit(prepared: Settings, tmp_path: Path) -> None:
     """Another installation wrote its tables in another order: it has other table versions and equal rows."""
     elsewhere = prepared.model_copy(
