@@ -162,7 +162,7 @@ def test_the_nights_are_lived(story: Story, airflow: demo.Airflow) -> None:
             version = "2" if story.cli_champions()[story.corrected_from] != 2 else "1"
             story.cli("promote", "--model", MODEL, "--version", version, *decide)
     story.before = story.left()
-    story.people = story.cli("promotion_history", "--model", MODEL)
+    story.people = story.cli("promotions", "--model", MODEL)
     gates, champions = story.before["gates"], story.before["champions"]
     assert len(gates) == len(story.prepared_days.days)
     assert len(set(champions.values())) > 1, "no promotion was seen"
