@@ -167,7 +167,7 @@ class Stack:
         """Return a client of the REST API with an administrator's token; paths start with `/api/v2`."""
         token = http_client().get(f"{self.api_url}/auth/token").raise_for_status().json()["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=self.api_url, headers=headers, trust_env=False, timeout=30)
+        return httpx.Client(base_url=self.api_url, headers=headers, trust_env=False, timeout=120)
 
     def log(self, name: str) -> Path:
         """Return the log file of `postgres`, `migrate` or a service."""
