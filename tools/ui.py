@@ -16,7 +16,7 @@ import httpx
 import typer
 from rich.console import Console
 
-from include.config.loading import load_project, model_names, project_names
+from include.config.loading import is_simulated, load_project, model_names, project_names
 from tools.demo import Airflow, DemoError, command
 from tools.stack import HOME, Stack, StackError
 
@@ -30,7 +30,7 @@ def nightly_dags() -> list[str]:
     projects = [load_project(name) for name in project_names()]
     models = model_names()
     return [
-        *(f"{project.name}_simulate" for project in projects if project.simulate),
+        *(f"{project.name}_simulate" for project in projects if is_simulated(project)),
         *(f"{project.name}_prepare" for project in projects),
         *(f"{model}_{kind}" for kind in ("train", "score") for model in models),
         *(f"{project.name}_monitor" for project in projects),
