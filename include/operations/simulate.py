@@ -4,7 +4,8 @@ A project whose folder has a `simulate.py` is an example project. That file make
 
 - `FEEDS`: for each feed the function that returns its rows, from the project's timezone and the feed's day;
 - `READY_AT`: for each feed how many days after that day, and at which local time, its supplier has the file ready;
-- `CYCLE_DAYS`, where the same rows come again after that many days.
+- `CYCLE_DAYS`, where the same rows come again after that many days;
+- `spoil`, where `make run` shows a quarantine: a function from the rows of the entity's feed to invalid ones.
 
 Everything that writes is here. Reading deliveries belongs to `io/landing.py`; a real supplier needs nothing of this.
 """
@@ -68,7 +69,7 @@ def simulate(project: Project, interval: Interval, settings: Settings) -> Simula
         raise ActionRequiredError(
             f"{project.name} is not an example project: {project.folder} has no simulate.py that makes its files"
         )
-    cycle = getattr(_maker(project), "CYCLE_DAYS", None)
+    cycle = getattr(maker(project), "CYCLE_DAYS", None)
     if cycle and len(interval.days) > cycle:
         raise ActionRequiredError(
             f"{interval} is {len(interval.days)} days, but the example data repeat after {cycle}: the same rows would "
@@ -160,7 +161,7 @@ def make_frame(project: Project, feed: str, day: date) -> pl.DataFrame:
     Raises:
         ActionRequiredError: the project or its `simulate.py` has no such feed or column, or its data are not installed.
     """
-    feeds = _maker(project).FEEDS
+    feeds = maker(project).FEEDS
     if feed not in feeds or feed not in project.feeds:
         raise ActionRequiredError(f"the example data have no feed {feed!r} of {project.name}{nearest(feed, feeds)}")
     try:
@@ -181,13 +182,13 @@ def usual_available_at(project: Project, feed: str, day: date) -> datetime:
     A local time that the clock skips counts an hour early (`fold=1`): on the day of the change to summer time, 02:30
     would otherwise be 03:30, after a cutoff at 03:00, and each spring one run would be late.
     """
-    days_later, local = _maker(project).READY_AT[feed]
+    days_later, local = maker(project).READY_AT[feed]
     wall = datetime.combine(day + timedelta(days=days_later), local, project.zone)
     return wall.replace(fold=1).astimezone(UTC)
 
 
-def _maker(project: Project) -> Any:
-    """Return the project's module `simulate`."""
+def maker(project: Project) -> Any:
+    """Return the module `simulate` of an example project."""
     return importlib.import_module(f"include.projects.{project.name}.simulate")
 
 

@@ -114,7 +114,7 @@ def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Rece
     [text] = receiver.texts
     for part in (
         "ferries_prepare.land failed for 2013-03-02 (run scheduled__2013-03-02)",
-        "DataError: schedule of 2013-03-02 has {{ no }} rows; ask the supplier",  # and is not rendered as a template
+        "DataError: sailings of 2013-03-02 has {{ no }} rows; ask the supplier",  # and is not rendered as a template
         "Runbook: docs/runbooks/land.md",
         "Safe to run again: yes",
         "airflow tasks clear ferries_prepare -t land -d -s 2013-03-02T08:00:00+00:00 -e 2013-03-02T08:00:00+00:00 ",

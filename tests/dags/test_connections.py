@@ -123,14 +123,14 @@ def test_a_missing_connection_is_named() -> None:
 def test_the_command_line_prints_its_record_only_and_no_secret() -> None:
     storage = as_variables({"STORAGE": STORAGE | {"login": "plantedKeyId", "password": "plantedSecretKey"}})
     on_s3 = as_variables(CONNECTIONS) | storage | {"NIGHTLY_LANDING": "s3://bucket/landing"}
-    done = run_cli("preferry", "--dag", "nobody", "--start", "2013-03-01", **on_s3)
+    done = run_cli("preflight", "--dag", "nobody", "--start", "2013-03-01", **on_s3)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kind"] is None
     assert "planted" not in done.stdout + done.stderr
 
 
 def test_the_command_line_says_which_connection_is_missing() -> None:
-    done = run_cli("preferry", "--dag", "nobody", "--start", "2013-03-01")
+    done = run_cli("preflight", "--dag", "nobody", "--start", "2013-03-01")
     assert (done.returncode, done.stdout) == (2, "")
     assert "\nthere is no connection nightly_landing; docs/configuration.md" in done.stderr
 

@@ -1,9 +1,11 @@
 """Which DAGs there are, in which order they work, and the policy each of them keeps."""
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,9 +17,10 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from dags import params
 from dags.alerts import RUN_FAILED, RUNBOOKS, TASK_FAILED
-from include.config.loading import load_model, load_project, model_names, project_names
+from include.config.loading import is_simulated, load_model, load_project, model_names, project_names
 from include.core.project import Databricks
 from tests.dags.conftest import ROOT
+from tests.own_projects import FOLDER
 from tools import ui
 
 HEAVY = {
@@ -29,14 +32,21 @@ HEAVY = {
     "great_expectations",
     "deltalake",
     "alembic",
-    "a generator",
 }
 
 
 def expected_dags() -> set[str]:
     kinds = {f"{project}_{kind}" for project in project_names() for kind in ("prepare", "monitor", "backfill_range")}
-    kinds |= {f"{project}_simulate" for project in project_names() if load_project(project).simulate}
+    kinds |= {f"{project}_simulate" for project in project_names() if is_simulated(load_project(project))}
     return kinds | {f"{model}_{kind}" for model in model_names() for kind in ("train", "score")}
+
+
+def test_examples_in_a_dags_text_are_days_of_its_project(bag: Any) -> None:
+    for name in project_names():
+        project = load_project(name)
+        of_project = [dag for dag in bag.dags.values() if name in dag.tags]
+        said = {day for dag in of_project for day in re.findall(r"\d{4}-\d\d-\d\d", dag.doc_md)}
+        assert said == {str(project.first_day), str(project.first_day + timedelta(days=6))}
 
 
 def upstream(dag: Any, task_id: str) -> set[str]:
@@ -51,7 +61,7 @@ def test_the_bundle_has_the_dags_that_the_configs_declare(bag: Any) -> None:
 
 def test_make_ui_schedules_all_that_has_a_schedule(bag: Any) -> None:
     scheduled = {dag.dag_id for dag in bag.dags.values() if dag.timetable.can_be_scheduled}
-    assert set(ui.nightly_dags()) == scheduled
+    assert {dag for name in project_names() for dag in ui.nightly_dags(load_project(name))} == scheduled
 
 
 @pytest.mark.parametrize(
@@ -191,15 +201,17 @@ def test_parsing_imports_nothing_heavy(path: Path) -> None:
 
 
 def test_a_folder_is_all_that_a_new_model_needs(tmp_path: Path) -> None:
-    copied = ["cp", "-r", str(ROOT / "dags"), str(ROOT / "include"), str(tmp_path)]
+    copied = ["cp", "-r", str(ROOT / "dags"), str(ROOT / "include"), str(FOLDER), str(tmp_path)]
     subprocess.run(copied, check=True)
-    models = tmp_path / "include" / "projects" / "ferries" / "models"
+    models = tmp_path / "projects" / "ferries" / "models"
     subprocess.run(["cp", "-r", str(models / "late_ferry"), str(models / "very_late")], check=True)
     code = (
         "from pathlib import Path; from airflow.dag_processing.dagbag import DagBag; "
         "bag = DagBag(Path('dags'), bundle_path=Path('.'), bundle_name='b'); print(bag.import_errors, sorted(bag.dags))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = {**os.environ, "NIGHTLY_PROJECTS": str(tmp_path / "projects")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=found, capture_output=True, text=True, check=True)
     assert "'very_late_score', 'very_late_train'" in done.stdout
     assert "{}" in done.stdout
 

@@ -1,6 +1,6 @@
 """`airflow dags backfill` as people type it, against a real stack with trivial DAGs of its own.
 
-Only the answer of `preferry` is made up (tests/integration/test_preferry.py tests the real one). How the command line
+Only the answer of `preflight` is made up (tests/integration/test_preflight.py tests the real one). How the command line
 gets its settings from the connections (`dags/cli.py`) is real.
 """
 
@@ -66,11 +66,11 @@ daily("model_train", is_paused_upon_creation=False, max_active_runs=1)
 daily("model_score", is_paused_upon_creation=False)
 '''
 
-PREFERRY = """
+PREFLIGHT = """
 import json, os, sys
 
 asked = dict(zip(sys.argv[2::2], sys.argv[3::2]))
-assert sys.argv[1] == "preferry" and set(asked) == {"--dag", "--start", "--end"}
+assert sys.argv[1] == "preflight" and set(asked) == {"--dag", "--start", "--end"}
 assert os.environ["NIGHTLY_LANDING"] and os.environ["NIGHTLY_DATABASE_URL"].startswith("postgresql://")
 assert os.environ["NIGHTLY_HASH_KEY"]
 kind = asked["--dag"].rsplit("_")[-1]
@@ -86,7 +86,7 @@ def stack() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="nightly-backfill-") as name:
         folder = Path(name)
         shutil.copytree(ROOT / "include", folder / "bundle" / "include", ignore=shutil.ignore_patterns("projects"))
-        (folder / "bundle" / "include" / "cli.py").write_text(PREFERRY, encoding="utf-8")
+        (folder / "bundle" / "include" / "cli.py").write_text(PREFLIGHT, encoding="utf-8")
         (folder / "bundle" / "dags").mkdir()
         (folder / "bundle" / "dags" / "daily.py").write_text(DAGS, encoding="utf-8")
         for file in ("__init__.py", "cli.py", "connections.py"):

@@ -1,14 +1,14 @@
-"""preferry: what `airflow dags backfill` learns of days before it starts their runs."""
+"""preflight: what `airflow dags backfill` learns of days before it starts their runs."""
 
 from datetime import timedelta
 
 import pytest
-from include.operations.preferry import preferry
 
 from include.config.loading import load_model, load_project
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
+from include.operations.preflight import preflight
 from include.operations.simulate import simulate
 from include.steps.publish import publish
 from tests.integration import small
@@ -25,7 +25,7 @@ def ferries() -> Project:
 
 def test_days_whose_files_did_not_land_are_named_with_the_feed(settings: Settings, ferries: Project) -> None:
     simulate(ferries, Interval.of(DAY), settings)
-    found = preferry("ferries_prepare", INTERVAL, settings)
+    found = preflight("ferries_prepare", INTERVAL, settings)
     assert (found.kind, found.published) == ("prepare", {})
     assert list(found.waits) == [NEXT]
     assert found.fix == f"python -m include.cli simulate --project ferries --start {NEXT} --end {NEXT}"
@@ -39,7 +39,7 @@ def test_days_whose_files_did_not_land_are_named_with_the_feed(settings: Setting
 @pytest.mark.parametrize("dag_id", ["late_ferry_train", "late_ferry_score", "ferries_monitor"])
 def test_days_without_a_night_are_named(settings: Settings, ferries: Project, dag_id: str) -> None:
     small.prepare(settings, ferries, DAY)
-    found = preferry(dag_id, INTERVAL, settings)
+    found = preflight(dag_id, INTERVAL, settings)
     assert found.kind == dag_id.rsplit("_", 1)[1]
     assert found.waits == {NEXT: [f"{NEXT} is not prepared: ferries_prepare"]}
     assert found.fix == f"airflow dags backfill ferries_prepare -s {NEXT} -e {NEXT}"
@@ -50,19 +50,19 @@ def test_published_days_are_those_that_readers_see(settings: Settings, ferries: 
     small.promoted(settings, "late_ferry", 1, DAY)
     small.score(settings, ferries, "late_ferry", NEXT)
     publish(load_model("late_ferry"), Interval.of(NEXT), settings)
-    assert preferry("late_ferry_score", INTERVAL, settings).published == {"late_ferry": [NEXT]}
-    assert preferry("ferry_delay_score", INTERVAL, settings).published == {"ferry_delay": []}
-    assert preferry("late_ferry_train", INTERVAL, settings).published == {}, "it publishes nothing"
+    assert preflight("late_ferry_score", INTERVAL, settings).published == {"late_ferry": [NEXT]}
+    assert preflight("ferry_delay_score", INTERVAL, settings).published == {"ferry_delay": []}
+    assert preflight("late_ferry_train", INTERVAL, settings).published == {}, "it publishes nothing"
 
 
 @pytest.mark.parametrize("dag_id", ["ferries_backfill_range", "rollback", "somebody_elses"])
 def test_of_another_dag_nothing_is_known(settings: Settings, dag_id: str) -> None:
-    found = preferry(dag_id, INTERVAL, settings)
+    found = preflight(dag_id, INTERVAL, settings)
     assert (found.kind, found.waits, found.fix, found.published) == (None, {}, None, {})
 
 
 def test_replay_waits_for_nothing(settings: Settings) -> None:
-    assert preferry("ferries_simulate", INTERVAL, settings).model_dump() == {
+    assert preflight("ferries_simulate", INTERVAL, settings).model_dump() == {
         "kind": "simulate",
         "waits": {},
         "fix": None,

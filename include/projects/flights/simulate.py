@@ -22,6 +22,7 @@ import polars as pl
 
 SOURCE_START = date(2013, 1, 1)
 CYCLE_DAYS = 364  # 52 whole weeks
+SPOILED_ROWS = 3
 
 # When a supplier has the file of a day ready: days after it, local time. All are before the cutoff, 03:00.
 READY_AT = {"schedule": (-1, time(18)), "weather": (0, time(2)), "actuals": (1, time(2, 30))}
@@ -51,6 +52,12 @@ _WEATHER_TYPES = {
 
 _FIRST_NAMES = ("ada", "ben", "carla", "david", "elena", "frank", "grace", "hugo", "irene", "jonas", "karen", "maria")
 _LAST_NAMES = ("adams", "brown", "clark", "diaz", "evans", "fischer", "garcia", "hall", "jones", "kim", "miller")
+
+
+def spoil(schedule: pl.DataFrame) -> pl.DataFrame:
+    """Return a schedule in which the first flights have a distance that cannot be."""
+    wrong = pl.int_range(pl.len()) < SPOILED_ROWS
+    return schedule.with_columns(pl.when(wrong).then(-1.0).otherwise("distance_miles").alias("distance_miles"))
 
 
 def source_day(day: date) -> date:
