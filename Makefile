@@ -3,9 +3,13 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
+PROJECT ?= $(if $(wildcard include/projects/flights),flights)
 INSTALLED := $(VENV)/.installed
 DELTA := $(VENV)/delta
-SUITES := $(foreach suite,unit dags plugins databricks integration e2e,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
+# The tests of a project are in tests/<project>/unit and tests/<project>/e2e: make test-<project>-unit, test-<project>-e2e.
+of_projects = $(patsubst tests/%/$(1),%-$(1),$(patsubst %/,%,$(dir $(wildcard tests/*/$(1)/__init__.py))))
+SUITES := $(foreach suite,unit dags plugins,$(if $(wildcard tests/$(suite)/test_*.py),$(suite))) $(call of_projects,unit) \
+	$(foreach suite,databricks integration,$(if $(wildcard tests/$(suite)/test_*.py),$(suite))) $(call of_projects,e2e)
 SOURCES := include dags tools bench $(if $(wildcard plugins/*.py plugins/*/*.py),plugins)
 LOCK := $(BIN)/uv pip compile requirements.in --quiet --no-header --universal --python-version 3.11 --generate-hashes
 PYTEST_FLAGS ?=
@@ -75,7 +79,7 @@ $(DELTA)/.fetched: tests/databricks/pom.xml
 
 # a file stays with one worker: some tell a story
 test-%: setup
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_FLAGS) tests/$*
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_FLAGS) tests/$(subst -,/,$*)
 
 test-pythons: ## Run the unit tests on each supported Python that this machine has, in .venv-3.11, .venv-3.12, .venv-3.13
 	@for version in 3.11 3.12 3.13; do \
@@ -92,23 +96,23 @@ drills: setup ## Long tests outside CI: kill each step, plant each failure and f
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1
 
-docs: setup ## Write docs/dags.md from the DAGs and docs/views.md from the database
+docs: setup ## Write the generated docs: DAGS.md of each project, docs/configuration.md, docs/schemas, docs/views.md
 	$(BIN)/python -m tools.docs
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.views
 
-new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=flights] [LIKE=a model]
-	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(or $(PROJECT),flights)" \
+new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=…] [LIKE=a model]
+	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(PROJECT)" \
 		--like "$(LIKE)"
 
-run: setup ## Run the first nights of the sample project on the local stack, from files to scores
-	$(BIN)/python -m tools.demo
+run: setup ## Run the first days of an example project on the local stack, from files to scores: [PROJECT=…]
+	$(BIN)/python -m tools.demo --project "$(PROJECT)"
 
 start: setup ## Start the local stack (PostgreSQL and Airflow) in .local
 	$(BIN)/python -m tools.stack start
 
-ui: setup ## Start the local stack with MLflow, schedule tonight's night, and open both in the browser
-	$(BIN)/python -m tools.ui
+ui: setup ## Start the local stack with MLflow, schedule tonight's runs, and open both in the browser: [PROJECT=…]
+	$(BIN)/python -m tools.ui --project "$(PROJECT)"
 
 wheel: setup ## Build the wheel of the newest commit into dist/: what Databricks runs
 	$(BIN)/python -m tools.wheel build

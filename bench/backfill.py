@@ -27,14 +27,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import cpu
+from include.config.loading import load_project
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io.registry import Registry
 from include.io.tables import Tables
-from tools.demo import PROJECT, Airflow, command, days, settings_of
+from tools.demo import Airflow, command, days, settings_of
 from tools.stack import ROOT, Stack
 
-MODEL = "late_arrival"
+PROJECT, MODEL = load_project("flights"), "late_arrival"
 YEAR = Interval(start=PROJECT.first_day, end=PROJECT.first_day + timedelta(days=363))
 HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 3, 5))  # what the one version is trained on
 NIGHTLY = (f"{PROJECT.name}_prepare", f"{MODEL}_score")
@@ -56,7 +57,7 @@ class Bench:
         self.stack = Stack(home)
         self.stack.start(schedule=False)
         command(self.stack, "migrate")
-        self.airflow = Airflow(self.stack)
+        self.airflow = Airflow(self.stack, PROJECT)
         self.airflow.wait_for_dags([*NIGHTLY, f"{PROJECT.name}_backfill_range"])
 
     @property
@@ -127,7 +128,7 @@ def measure_run_dates(bench: Bench) -> tuple[float, float]:
     """Core-seconds of one warm night, and seconds of MANY of them, AT_A_TIME at a time."""
     first = HISTORY.end + timedelta(days=1)
     prepared_days = [first + timedelta(days=n) for n in range(COLD + WARM + MANY)]
-    command(bench.stack, "simulate", *days(Interval(start=HISTORY.start, end=prepared_days[-1])))
+    command(bench.stack, "simulate", *days(PROJECT, Interval(start=HISTORY.start, end=prepared_days[-1])))
     bench.run(f"{PROJECT.name}_backfill_range", "history", HISTORY.end, start=str(HISTORY.start), end=str(HISTORY.end))
     command(bench.stack, "evaluate", "--model", MODEL, "--day", str(HISTORY.end))
     promoted = ("--version", "1", "--from-day", str(first), "--by", "bench", "--why", "one fixed version", "--force")
@@ -151,7 +152,7 @@ def measure_run_dates(bench: Bench) -> tuple[float, float]:
 
 def measure_year(bench: Bench) -> tuple[float, dict[str, float]]:
     """Seconds of the year as one run of `reprocess`, from empty tables; and of its steps."""
-    command(bench.stack, "simulate", *days(YEAR))
+    command(bench.stack, "simulate", *days(PROJECT, YEAR))
     bench.forget()
     conf = {"start": str(YEAR.start), "end": str(YEAR.end), "models": [MODEL], "model": "1"}
     before = cpu.used()

@@ -28,15 +28,17 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import cpu
+from include.config.loading import load_project
 from include.core.interval import Interval
 from include.core.names import features_table
 from include.core.settings import Settings
 from include.io.tables import Tables
 from tests.servers import serving
-from tools.demo import PROJECT, command, days, settings_of
+from tools.demo import command, days, settings_of
 from tools.spark_server import SPARK_SETTINGS, spark_server
 from tools.stack import ROOT, Stack
 
+PROJECT = load_project("flights")
 DAY = date(2013, 3, 4)  # an ordinary Monday
 ROUNDS = 3
 DEFAULT, OURS, FIRST, WARM = "default", "ours", "server, first job", "server, warm"
@@ -130,7 +132,7 @@ def _landed(folder: Path, interval: Interval) -> Settings:
     try:
         command(stack, "migrate")
         for step in ("simulate", "land", "validate"):
-            command(stack, step, *days(interval))
+            command(stack, step, *days(PROJECT, interval))
     finally:
         stack.stop()
     return settings_of(stack)  # features need no PostgreSQL

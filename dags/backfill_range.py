@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags import params
 from dags.alerts import RUN_FAILED
-from dags.common import DEFAULT_ARGS, Json, features_asset, log, predictions_asset, run_range_step, settings
+from dags.common import DEFAULT_ARGS, Json, describe, features_asset, log, predictions_asset, run_range_step, settings
 from dags.scoring import versions
 from include.config.loading import load_model, load_project, model_names, project_names
 from include.config.model import Model
@@ -45,7 +45,7 @@ def backfill_range(project: Project) -> None:
 
     @dag(
         dag_id=f"{project.name}_backfill_range",
-        doc_md=DOC.format(**project.model_dump()),
+        doc_md=describe(DOC, project, project),
         tags=[project.name, "by hand"],
         schedule=None,
         max_active_runs=1,

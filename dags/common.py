@@ -58,6 +58,21 @@ model_task = cast(TaskDecorator, partial(task_decorator_factory, decorated_opera
 """The decorator `@task`, for a `ModelTask`."""
 
 
+def describe(text: str, config: Project | Model, project: Project) -> str:
+    """Fill in the text of a DAG.
+
+    Args:
+        text: names fields of `config` in braces, and `{first_day}` and `{last_day}`, for examples of commands.
+        config: the project or model whose DAG it is.
+        project: whose first week the examples are about.
+
+    Returns:
+        The text.
+    """
+    week = {"first_day": project.first_day, "last_day": project.first_day + timedelta(days=6)}
+    return text.format(**config.model_dump() | week)
+
+
 def nightly_schedule(project: Project) -> CronTriggerTimetable:
     """Return the project's schedule in its own timezone; Airflow reads a bare cron string as UTC."""
     return CronTriggerTimetable(project.schedule, timezone=project.timezone)

@@ -4,7 +4,7 @@ from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.alerts import notify
-from dags.common import Json, nightly, nightly_schedule, outcomes_asset, run_step, settings
+from dags.common import Json, describe, nightly, nightly_schedule, outcomes_asset, run_step, settings
 from dags.params import run_date
 from dags.sensors import wait_for_features
 from include.config.loading import load_project, project_names
@@ -26,7 +26,7 @@ to this day by the connection `nightly_alerts`; without that connection it write
 - **If it waits:** the log of `wait_for_features` names the day that `{name}_prepare` has not finished.
 - **If `alert` is skipped:** there was no alert to send.
 - **If `alert` fails:** the webhook did not accept the message. Clear the task; it sends what was not sent yet.
-- **By hand:** `python -m include.cli outcomes --project {name} --start 2013-03-02`, then `monitor` likewise.
+- **By hand:** `python -m include.cli outcomes --project {name} --start {last_day}`, then `monitor` likewise.
 - **Where to look:** views `predictions_with_outcomes`, `model_performance`, `model_status`, `freshness_status`,
   `alert_history`.
 - **Owner:** {owner}
@@ -38,7 +38,7 @@ def monitor(project: Project) -> None:
 
     @dag(
         dag_id=f"{project.name}_monitor",
-        doc_md=DOC.format(**project.model_dump()),
+        doc_md=describe(DOC, project, project),
         tags=[project.name, "nightly"],
         schedule=nightly_schedule(project),
         max_active_runs=4,

@@ -128,7 +128,7 @@ def run_date(project: Project) -> date:
     if logical_date is None:
         raise AirflowFailException(
             "this run has neither a logical date nor a day: start it again with a day in the form "
-            """(or: airflow dags trigger <dag> --conf '{"day": "2013-03-01"}')"""
+            f"""(or: airflow dags trigger <dag> --conf '{{"day": "{project.first_day}"}}')"""
         )
     return project.day_of(logical_date)
 

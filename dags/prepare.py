@@ -6,7 +6,7 @@ from airflow.sdk import DAG, dag, task
 
 from dags import params
 from dags.arrivals import WaitForFiles
-from dags.common import Json, features_asset, nightly, nightly_schedule, run_step
+from dags.common import Json, describe, features_asset, nightly, nightly_schedule, run_step
 from dags.params import run_date
 from dags.steps import step_task
 from include.config.loading import load_project, project_names
@@ -28,11 +28,11 @@ that row, never for the state of this DAG.
   clear the failed task.
 - **If rows are in quarantine:** the day was prepared without them. The log of `validate` names each rule with the
   number of rows and examples, and links the page of Great Expectations. After you fixed the rule, run
-  `python -m include.cli revalidate --project {name} --start 2013-03-01` (the day of the file): it brings the rows back
+  `python -m include.cli revalidate --project {name} --start {last_day}` (the day of the file): it brings the rows back
   and names the features to rebuild. A corrected file is a new delivery.
-- **To run past days again:** `airflow dags backfill {name}_prepare -s 2013-03-01 -e 2013-03-07`, in any order. With
+- **To run past days again:** `airflow dags backfill {name}_prepare -s {first_day} -e {last_day}`, in any order. With
   `data: latest`, features also use what was corrected since; they are stored beside the original ones.
-- **By hand:** `python -m include.cli prepare --project {name} --start 2013-03-01`
+- **By hand:** `python -m include.cli prepare --project {name} --start {last_day}`
 - **Where to look:** views `data_quality`, `quarantine_counts`; tables `prepared_days`, `quarantine_<feed>`.
 - **Owner:** {owner}
 """
@@ -43,7 +43,7 @@ def prepare(project: Project) -> DAG:
 
     @dag(
         dag_id=f"{project.name}_prepare",
-        doc_md=DOC.format(**project.model_dump()),
+        doc_md=describe(DOC, project, project),
         tags=[project.name, "nightly"],
         schedule=nightly_schedule(project),
         max_active_runs=4,

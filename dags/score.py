@@ -3,7 +3,7 @@
 from airflow.sdk import DAG, dag, task
 
 from dags import params
-from dags.common import Json, nightly, nightly_schedule, predictions_asset
+from dags.common import Json, describe, nightly, nightly_schedule, predictions_asset
 from dags.params import run_date
 from dags.scoring import publish_day, score_day
 from dags.sensors import wait_for_features
@@ -22,10 +22,10 @@ Scores every entity of the day with the day's champion from the promotion histor
 - **If it waits:** the log of `wait_for_features` names the day that `{project}_prepare` has not finished.
 - **If it fails:** the log names the days whose counts do not agree. Nothing was published, and the previous batch
   stays readable.
-- **To run past days again:** `airflow dags backfill {name}_score -s 2013-03-06 -e 2013-03-07`. Readers keep what they
+- **To run past days again:** `airflow dags backfill {name}_score -s {first_day} -e {last_day}`. Readers keep what they
   see, and the log of `publish` says how many rows differ. With `-c '{{"publish": "replace"}}'` readers see the new
   scores; `python -m include.cli unpublish` undoes that.
-- **By hand:** `python -m include.cli score --model {name} --start 2013-03-02`, then `publish` with the same options.
+- **By hand:** `python -m include.cli score --model {name} --start {last_day}`, then `publish` with the same options.
 - **Where to look:** views `current_predictions` and `predictions_with_outcomes`.
 - **Owner:** {owner}
 """
@@ -37,7 +37,7 @@ def score_and_publish(model: Model) -> DAG:
 
     @dag(
         dag_id=f"{model.name}_score",
-        doc_md=DOC.format(**model.model_dump()),
+        doc_md=describe(DOC, model, project),
         tags=[project.name, model.name, "nightly"],
         schedule=nightly_schedule(project),
         max_active_runs=4,

@@ -2,17 +2,17 @@
 
 from airflow.sdk import dag, task
 
-from dags.common import Json, nightly, nightly_schedule, settings
+from dags.common import Json, describe, nightly, nightly_schedule, settings
 from dags.params import run_date
-from include.config.loading import load_project, project_names
+from include.config.loading import is_simulated, load_project, project_names
 from include.core.interval import Interval
 from include.core.project import Project
 
 DOC = """
 ### {title}: deliver a day of example data
 
-Plays the suppliers: delivers the files that `{name}_prepare` expects for the day, made from real flights and weather of
-2013. Any date maps onto 2013 by whole weeks.
+Plays the suppliers: delivers the files that `{name}_prepare` expects for the day, as the project's
+`simulate.py` makes them.
 
 - **Safe to run again:** yes; the same day gives the same bytes, and an existing file is left alone.
 - **Owner:** {owner}
@@ -24,7 +24,7 @@ def simulate_day(project: Project) -> None:
 
     @dag(
         dag_id=f"{project.name}_simulate",
-        doc_md=DOC.format(**project.model_dump()),
+        doc_md=describe(DOC, project, project),
         tags=[project.name, "nightly", "entity_fraction"],
         schedule=nightly_schedule(project),
         max_active_runs=4,
@@ -33,7 +33,7 @@ def simulate_day(project: Project) -> None:
     def build() -> None:
         @task
         def simulate() -> Json:
-            """Deliver schedule and weather of the day, and actuals of the day before."""
+            """Deliver the files that the run date needs."""
             from include.operations.simulate import simulate
 
             return simulate(project, Interval.of(run_date(project)), settings()).model_dump(mode="json")
@@ -44,5 +44,5 @@ def simulate_day(project: Project) -> None:
 
 
 for name in project_names():
-    if load_project(name).simulate:
+    if is_simulated(load_project(name)):
         simulate_day(load_project(name))

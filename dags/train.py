@@ -10,6 +10,7 @@ from dags import params
 from dags.common import (
     Json,
     champions_asset,
+    describe,
     log,
     model_task,
     nightly,
@@ -42,10 +43,10 @@ next unpublished day on.
 - **If it waits:** the log of `wait_for_features` names the day that is not prepared.
 - **To promote by hand:** `python -m include.cli promote --model {name} --version … --from-day … --by … --why …`. This
   also needs a decision of the gate; `--force` goes without one, and the promotion history records that.
-- **By hand:** `python -m include.cli gate --model {name} --day 2013-03-01`
+- **By hand:** `python -m include.cli gate --model {name} --day {last_day}`
 - **Where to look:** MLflow, by the links on a task's tab Details, or its experiment `{project}/{name}`; views
   `gate_decisions`, `gate_checks`, `promotion_history`.
-- **To run past days again:** `airflow dags backfill {name}_train -s 2013-03-06 -e 2013-03-07`. The days run one at a
+- **To run past days again:** `airflow dags backfill {name}_train -s {first_day} -e {last_day}`. The days run one at a
   time in ascending order, and the backfill stops at the first day that fails.
 - **Owner:** {owner}
 """
@@ -57,7 +58,7 @@ def train(model: Model) -> DAG:
 
     @dag(
         dag_id=f"{model.name}_train",
-        doc_md=DOC.format(**model.model_dump()),
+        doc_md=describe(DOC, model, project),
         tags=[project.name, model.name, "nightly"],
         schedule=nightly_schedule(project),
         max_active_runs=1,  # the gate needs the champion that earlier run dates made

@@ -1,6 +1,6 @@
 """Run steps and operations by hand, on a laptop as in a container.
 
-    python -m include.cli land --project flights --start 2013-03-01 --end 2013-03-03
+    python -m include.cli land --project PROJECT --start 2026-03-01 --end 2026-03-03
 
 The command line reads `NIGHTLY_*` variables (`. .local/env` sets them), writes the step's record as JSON to standard
 output, and log lines to standard error. With exit code 2, it prints an error that a person has to fix. There is no
@@ -37,8 +37,8 @@ def _day(text: str | date) -> date:
     return text if isinstance(text, date) else date.fromisoformat(text)
 
 
-Start = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first day, such as 2013-03-01")]
-Day = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="run date, such as 2013-03-01")]
+Start = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first day, such as 2026-03-01")]
+Day = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="run date, such as 2026-03-01")]
 End = Annotated[
     date | None, typer.Option(parser=_day, metavar="DAY", help="last day, included; default: the first day")
 ]

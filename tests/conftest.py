@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
-from include.config import loading
 from include.config.loading import load_project
 from include.core.project import Project
 from include.core.settings import Settings
+from tests.own_projects import FOLDER
 
 _numbers = itertools.count()
 
@@ -29,19 +29,20 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture
 def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], Project]]:
-    """Make expectations (a mapping, or text) those of the flights project; returns the project."""
-    source = (loading.PROJECTS / "flights" / "project.yaml").read_text(encoding="utf-8")
+    """Make expectations (a mapping, or text) those of the project `ferries`; returns the project."""
+    source = (FOLDER / "ferries" / "project.yaml").read_text(encoding="utf-8")
 
     def write(declared: object) -> Project:
-        folder = tmp_path / "projects" / "flights"
+        folder = tmp_path / "projects" / "ferries"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "project.yaml").write_text(source, encoding="utf-8")
         text = declared if isinstance(declared, str) else yaml.safe_dump(declared)
         (folder / "expectations.yaml").write_text(text, encoding="utf-8")
         load_project.cache_clear()
-        return load_project("flights")
+        return load_project("ferries")
 
-    monkeypatch.setattr(loading, "PROJECTS", tmp_path / "projects")
+    (tmp_path / "projects").mkdir()
+    monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path / "projects"))
     yield write
     load_project.cache_clear()
 

@@ -1,4 +1,4 @@
-"""Deliveries for tests, as suppliers would land them: a few flights a day, right or wrong, with planted personal data.
+"""Deliveries for tests, as suppliers would land them: a few ferries a day, right or wrong, with planted personal data.
 
 Right files are written by `include/operations/simulate.py`; here they are also spoiled. No PostgreSQL is needed.
 """
@@ -24,7 +24,7 @@ DAY = date(2013, 3, 4)
 """An ordinary Monday, in winter time: 03:00 is 08:00 UTC."""
 
 EMAIL = "planted.person@example.org"
-TAILNUM = "N7ZQX"
+VESSEL = "N7ZQX"
 """Begin what the tests look for where no personal data may be; each row has a number behind it."""
 
 
@@ -45,34 +45,34 @@ def local(day: date, hour: int, minute: int = 0) -> datetime:
     return datetime.combine(day, time(hour, minute), ZoneInfo("America/New_York")).astimezone(UTC)
 
 
-def schedule(day: date, count: int = 3) -> pl.DataFrame:
-    """Flights from each airport in turn, one an hour from 08:00."""
-    return _flights(day, count).with_columns(
-        scheduled_arrival_local=pl.lit("1530"),
+def sailings(day: date, count: int = 3) -> pl.DataFrame:
+    """Ferries from each pier in turn, one an hour from 08:00."""
+    return _ferries(day, count).with_columns(
+        arrives_local=pl.lit("1530"),
         distance_miles=pl.lit(2454.0),
         is_holiday=pl.lit(False),
-        contact_email=pl.format(EMAIL.replace("@", "{}@"), "flight"),
+        contact_email=pl.format(EMAIL.replace("@", "{}@"), "ferry"),
     )
 
 
-def actuals(day: date, delays: Sequence[float | None] = (5.0, 40.0, None)) -> pl.DataFrame:
-    """What became of as many flights of the schedule."""
-    return _flights(day, len(delays)).select(
-        "carrier",
-        "flight",
+def logbook(day: date, delays: Sequence[float | None] = (5.0, 40.0, None)) -> pl.DataFrame:
+    """What became of as many ferries of the sailings."""
+    return _ferries(day, len(delays)).select(
+        "company",
+        "ferry",
         "origin",
         "dest",
-        "scheduled_departure",
-        tailnum=pl.format(f"{TAILNUM}{{}}", "flight"),
-        dep_delay_minutes=pl.lit(0.0),
-        arr_delay_minutes=pl.Series(delays, dtype=pl.Float64),
-        air_time_minutes=pl.lit(300.0),
+        "departs_at",
+        vessel=pl.format(f"{VESSEL}{{}}", "ferry"),
+        wait_minutes=pl.lit(0.0),
+        delay_minutes=pl.Series(delays, dtype=pl.Float64),
+        crossing_minutes=pl.lit(300.0),
     )
 
 
-def weather(day: date, temperature_f: float = 40.0) -> pl.DataFrame:
-    """The hours of the flights."""
-    hours = [(origin, local(day, hour)) for hour in range(8, 14) for origin in ("EWR", "JFK", "LGA")]
+def winds(day: date, temperature_f: float = 40.0) -> pl.DataFrame:
+    """The hours of the ferries."""
+    hours = [(origin, local(day, hour)) for hour in range(8, 14) for origin in ("BAT", "PAU", "STG")]
     numbers = {
         "dew_point_f": 30.0,
         "humidity_percent": 60.0,
@@ -90,9 +90,9 @@ def weather(day: date, temperature_f: float = 40.0) -> pl.DataFrame:
 
 
 def usual(feed: str, day: date) -> pl.DataFrame:
-    if feed == "schedule":
-        return schedule(day)
-    return actuals(day) if feed == "actuals" else weather(day)
+    if feed == "sailings":
+        return sailings(day)
+    return logbook(day) if feed == "logbook" else winds(day)
 
 
 def deliver_day(project: Project, settings: Settings, *run_dates: date) -> None:
@@ -147,7 +147,7 @@ def versions(settings: Settings) -> dict[str, int]:
 
 def made_beside_landing(settings: Settings) -> list[Path]:
     """All files that are not a supplier's."""
-    below = [Path(settings.tables), Path(settings.landing) / "flights" / "_manifest"]
+    below = [Path(settings.tables), Path(settings.landing) / "ferries" / "_manifest"]
     return sorted(path for folder in below for path in folder.rglob("*") if path.is_file())
 
 
@@ -158,7 +158,7 @@ def days(start: date, count: int) -> Interval:
 _TIMESTAMP = pl.Datetime("us", "UTC")
 
 
-def _flights(day: date, count: int) -> pl.DataFrame:
-    rows = [("UA", n, ("EWR", "JFK", "LGA")[n % 3], "LAX", local(day, 8 + n // 3, n % 60)) for n in range(count)]
-    types = {"carrier": pl.String, "flight": pl.Int64, "origin": pl.String, "dest": pl.String}
-    return pl.DataFrame(rows, schema={**types, "scheduled_departure": _TIMESTAMP}, orient="row")
+def _ferries(day: date, count: int) -> pl.DataFrame:
+    rows = [("UA", n, ("BAT", "PAU", "STG")[n % 3], "HOB", local(day, 8 + n // 3, n % 60)) for n in range(count)]
+    types = {"company": pl.String, "ferry": pl.Int64, "origin": pl.String, "dest": pl.String}
+    return pl.DataFrame(rows, schema={**types, "departs_at": _TIMESTAMP}, orient="row")

@@ -1,10 +1,9 @@
-"""`make run`: nights one can trust, end to end, on real data: from files that land to scores an analyst can query.
+"""`make run`: the first days of an example project, end to end: from files that land to scores an analyst can query.
 
-Lands sample days, prepares the history in one range run, trains first models, which the gate lets through, then runs
-two nights through the real Airflow of the local stack: in one the gate promotes a better challenger, in the other it
-rejects one, and a supplier sends rows that cannot be. The dates were chosen for that, never the thresholds. Run again,
-it finds everything done and changes nothing. The choreography is here; what was made is queried and shown by
-`tools/summary.py`, and the exit code is `cli check`'s.
+Lands the first days, prepares the history in one range run, trains first models, then runs two days through the real
+Airflow of the local stack. Where the project's `simulate.py` has a function `spoil`, a supplier sends invalid rows on
+the second day. Run again, it finds everything done and changes nothing. What was made is queried and shown by
+`tools/summary.py`, and the exit code is that of `cli check`.
 """
 
 import subprocess
@@ -13,24 +12,20 @@ import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
-import polars as pl
+import typer
 from rich.console import Console
 
-from include.config.loading import load_project, model_names
+from include.config.loading import is_simulated, load_model, load_project, model_names, project_names
+from include.core.errors import ConfigError
 from include.core.interval import Interval
+from include.core.project import Project
 from include.core.settings import Settings
-from include.operations.simulate import deliver, make_frame, usual_available_at
+from include.operations.simulate import deliver, make_frame, maker, usual_available_at
 from tools import summary
 from tools.stack import HOME, ROOT, Stack, StackError
-
-PROJECT = load_project("flights")
-MODELS = model_names(PROJECT.name)
-HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 3, 5))  # 64 days
-RUN_DATES = Interval(start=date(2013, 3, 6), end=date(2013, 3, 7))  # late_arrival: promoted, rejected
-SPOILED_ROWS = 3
 
 POLL_SECONDS = 0.5
 RUN_SECONDS = 900  # a run that takes longer is given up with words
@@ -45,7 +40,8 @@ class DemoError(RuntimeError):
 class Airflow:
     """The few calls of the REST API that start runs and follow them to their end."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, project: Project) -> None:
+        self.project = project
         self.client = stack.api()
         self.logs = stack.home / "airflow" / "logs"
         self._shown: set[tuple[str, str, str, int]] = set()
@@ -67,7 +63,7 @@ class Airflow:
 
     def _start(self, dag_id: str, run_id: str, day: date, conf: dict[str, str]) -> str:
         """Start a run, or let one that failed go on where it failed; the state it had before."""
-        body = {"dag_run_id": run_id, "logical_date": PROJECT.cutoff_at(day).isoformat(), "conf": conf}
+        body = {"dag_run_id": run_id, "logical_date": self.project.cutoff_at(day).isoformat(), "conf": conf}
         try:
             self._call("POST", f"/dags/{dag_id}/dagRuns", body)
             return "new"
@@ -163,13 +159,46 @@ def command(stack: Stack, *arguments: str, quiet: bool = True) -> int:
     return done.returncode
 
 
-def days(interval: Interval) -> tuple[str, ...]:
-    """The options that name the project and days."""
-    return ("--project", PROJECT.name, "--start", str(interval.start), "--end", str(interval.end))
+def days(project: Project, interval: Interval) -> tuple[str, ...]:
+    """Return the options that name the project and days."""
+    return ("--project", project.name, "--start", str(interval.start), "--end", str(interval.end))
 
 
-def run(stack: Stack, history: Interval, prepared_days: Interval, models: Sequence[str] = MODELS) -> int:
-    """Prepare the history, train on its last day, and run the dates after it one by one.
+def find_project(name: str) -> Project:
+    """Return the project that a person asked for by `PROJECT=…`.
+
+    Raises:
+        ConfigError: there is none of that name, none was named, or there are no projects at all.
+    """
+    if name:
+        return load_project(name)
+    if names := project_names():
+        raise ConfigError(f"which project? Type PROJECT={names[0]}, or another of: {', '.join(names)}")
+    raise ConfigError(
+        "there is no project: add a folder with a project.yaml to include/projects, or name a folder of projects in "
+        "NIGHTLY_PROJECTS"
+    )
+
+
+def days_to_run(project: Project) -> tuple[Interval, Interval]:
+    """Return the history, which is a little longer than what a training reads, and the two days after it."""
+    first = project.first_day
+    length = 4 + max(load_model(model).train_days for model in model_names(project.name))
+    history = Interval(start=first, end=first + timedelta(days=length - 1))
+    return history, Interval(start=first + timedelta(days=length), end=first + timedelta(days=length + 1))
+
+
+def run(
+    stack: Stack, project: Project, history: Interval, prepared_days: Interval, models: Sequence[str] | None = None
+) -> int:
+    """Prepare the history, train on its last day, and run the days after it one by one.
+
+    Args:
+        stack: where.
+        project: an example project.
+        history: the days before.
+        prepared_days: the days that are run as nightly runs.
+        models: those that are trained and score; by default all of the project.
 
     Returns:
         The exit code of `cli check`.
@@ -179,24 +208,25 @@ def run(stack: Stack, history: Interval, prepared_days: Interval, models: Sequen
             stack.say = lambda text: status.update(f"  [dim]{text}[/dim]")
             stack.start(schedule=False)
         command(stack, "migrate")
-    airflow = Airflow(stack)
+    airflow = Airflow(stack, project)
+    models = model_names(project.name) if models is None else models
     trainings = [f"{model}_train" for model in models]
-    preparing = [f"{PROJECT.name}_simulate", f"{PROJECT.name}_prepare"]
-    using = [*trainings, *(f"{model}_score" for model in models), f"{PROJECT.name}_monitor"]
-    airflow.wait_for_dags([*preparing, *using, f"{PROJECT.name}_backfill_range"])
+    preparing = [f"{project.name}_simulate", f"{project.name}_prepare"]
+    using = [*trainings, *(f"{model}_score" for model in models), f"{project.name}_monitor"]
+    airflow.wait_for_dags([*preparing, *using, f"{project.name}_backfill_range"])
 
-    with phase(f"2  Land {len(history.days)} days of real flights and weather, {history}"):
-        command(stack, "simulate", *days(history))
+    with phase(f"2  Land {len(history.days)} days of example data, {history}"):
+        command(stack, "simulate", *days(project, history))
 
     with phase("3  Prepare them in one run: land, validate, build features as each night knew them"):
         conf = {"start": str(history.start), "end": str(history.end)}
-        airflow.follow(airflow.run([f"{PROJECT.name}_backfill_range"], "history", history.end, **conf))
+        airflow.follow(airflow.run([f"{project.name}_backfill_range"], "history", history.end, **conf))
 
     with phase(f"4  Train the first models, {history.end}: without a champion they have to pass the absolute checks"):
         airflow.follow(airflow.run(trainings, f"nightly__{history.end}", history.end))
 
     with phase(f"5  {len(prepared_days.days)} nights land and are prepared: validate, quarantine, features"):
-        spoil(stack, prepared_days.end)
+        spoil(stack, project, prepared_days.end)
         airflow.follow([run for day in prepared_days.days for run in airflow.run(preparing, f"nightly__{day}", day)])
 
     for n, day in enumerate(
@@ -206,9 +236,9 @@ def run(stack: Stack, history: Interval, prepared_days: Interval, models: Sequen
             airflow.follow(airflow.run(using, f"nightly__{day}", day))
 
     console.print()
-    summary.show(console, stack, PROJECT, Interval(start=history.end, end=prepared_days.end), prepared_days)
+    summary.show(console, stack, project, Interval(start=history.end, end=prepared_days.end), prepared_days)
     console.print()
-    return command(stack, "check", *days(Interval(start=history.start, end=prepared_days.end)), quiet=False)
+    return command(stack, "check", *days(project, Interval(start=history.start, end=prepared_days.end)), quiet=False)
 
 
 def settings_of(stack: Stack) -> Settings:
@@ -218,30 +248,34 @@ def settings_of(stack: Stack) -> Settings:
     return Settings.model_validate({name: value for name, value in found.items() if value is not None})
 
 
-def spoil(stack: Stack, day: date) -> None:
-    """A supplier sends the schedule of the day again before the cutoff, with a few distances that cannot be."""
-    settings = settings_of(stack)
-    rows = make_frame(PROJECT, "schedule", day).with_row_index("n")
-    distance = pl.when(pl.col("n") < SPOILED_ROWS).then(-1.0).otherwise("distance_miles").alias("distance_miles")
-    at = usual_available_at(PROJECT, "schedule", day) + timedelta(minutes=5)
-    frame = rows.with_columns(distance).drop("n")
-    deliver(PROJECT, "schedule", day, frame, available_at=at, settings=settings, name="again")
-    console.print(
-        f"  a supplier sends the schedule again, {SPOILED_ROWS} of its {frame.height} rows with a distance of -1"
-    )
+def spoil(stack: Stack, project: Project, day: date) -> None:
+    """Send a feed of the day again before the cutoff, with a few invalid rows, if the project says how."""
+    spoiled = getattr(maker(project), "spoil", None)
+    if spoiled is None:
+        return
+    settings, feed = settings_of(stack), project.entity.feed
+    frame = spoiled(make_frame(project, feed, day))
+    at = usual_available_at(project, feed, day) + timedelta(minutes=5)
+    deliver(project, feed, day, frame, available_at=at, settings=settings, name="again")
+    console.print(f"  a supplier sends {feed} again, with invalid rows among its {frame.height}")
 
 
-def main() -> int:
-    """Everything, with errors in words; returns the exit code."""
+def main(project: Annotated[str, typer.Option(help="an example project")] = "") -> None:
+    """Run all of it; errors are printed as sentences."""
     began = time.monotonic()
     try:
-        code = run(Stack(HOME), HISTORY, RUN_DATES)
-    except (DemoError, StackError) as error:
+        asked = find_project(project)
+        if not is_simulated(asked):
+            raise DemoError(
+                f"make run needs an example project, and {asked.name} has no simulate.py that makes its deliveries"
+            )
+        code = run(Stack(HOME), asked, *days_to_run(asked))
+    except (ConfigError, DemoError, StackError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
-        return 1
+        raise SystemExit(1) from error
     console.print(f"[dim]{time.monotonic() - began:.0f} s in all[/dim]")
-    return code
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

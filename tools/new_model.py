@@ -99,7 +99,7 @@ def _problem_type(sql: str) -> str:
 def main(
     name: Annotated[str, typer.Option(help="of the folder, the tables and the DAGs")],
     outcome: Annotated[str, typer.Option(help="an outcome of project.yaml")],
-    project: Annotated[str, typer.Option(help="a folder of include/projects")] = "flights",
+    project: Annotated[str, typer.Option(help="the folder of a project")],
     like: Annotated[str | None, typer.Option(help="the model whose columns and days it takes")] = None,
 ) -> None:
     """Write the folder of a new model."""

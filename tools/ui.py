@@ -16,8 +16,10 @@ import httpx
 import typer
 from rich.console import Console
 
-from include.config.loading import load_project, model_names, project_names
-from tools.demo import Airflow, DemoError, command
+from include.config.loading import is_simulated, model_names
+from include.core.errors import ConfigError
+from include.core.project import Project
+from tools.demo import Airflow, DemoError, command, find_project
 from tools.stack import HOME, Stack, StackError
 
 SCHEDULED_SECONDS = 30
@@ -25,19 +27,17 @@ SCHEDULED_SECONDS = 30
 console = Console(highlight=False, soft_wrap=True)
 
 
-def nightly_dags() -> list[str]:
-    """The ids of all DAGs with a schedule, in the order of a night."""
-    projects = [load_project(name) for name in project_names()]
-    models = model_names()
+def nightly_dags(project: Project) -> list[str]:
+    """Return the ids of a project's DAGs with a schedule, in the order of a nightly run."""
     return [
-        *(f"{project.name}_simulate" for project in projects if project.simulate),
-        *(f"{project.name}_prepare" for project in projects),
-        *(f"{model}_{kind}" for kind in ("train", "score") for model in models),
-        *(f"{project.name}_monitor" for project in projects),
+        *([f"{project.name}_simulate"] if is_simulated(project) else []),
+        f"{project.name}_prepare",
+        *(f"{model}_{kind}" for kind in ("train", "score") for model in model_names(project.name)),
+        f"{project.name}_monitor",
     ]
 
 
-def start(stack: Stack) -> None:
+def start(stack: Stack, project: Project) -> None:
     """Bring the shared database up to this code, start Airflow and MLflow, and let the nightly DAGs run.
 
     In this order: a DAG that is let run starts its newest missed night at once.
@@ -45,7 +45,7 @@ def start(stack: Stack) -> None:
     stack.postgres()
     command(stack, "migrate")
     stack.start(schedule=True, mlflow=True)
-    Airflow(stack).wait_for_dags(nightly_dags())
+    Airflow(stack, project).wait_for_dags(nightly_dags(project))
 
 
 def has_display() -> bool:
@@ -65,18 +65,19 @@ def find_next_run_date(api: httpx.Client) -> str:
     return "a time that the scheduler has not said yet"
 
 
-def show(stack: Stack) -> None:
+def show(stack: Stack, project: Project) -> None:
     """Say where the pages are and what to do there, and open them where that is possible."""
     airflow, mlflow = f"{stack.api_url}/dags", f"{stack.mlflow_url}/#/experiments?workflowType=machine_learning"
+    dags = nightly_dags(project)
     with stack.api() as api:
         runs = api.get("/api/v2/dags/~/dagRuns", params={"limit": 1}).raise_for_status().json()["total_entries"]
         next_day = find_next_run_date(api)
     console.print(
         f"[bold]Airflow[/bold]  {airflow}    no login is asked for; it listens on this machine only\n"
         f"[bold]MLflow[/bold]   {mlflow}\n"
-        f"The {len(nightly_dags())} nightly DAGs are on; the next night starts at {next_day}. The newest night that\n"
+        f"The {len(dags)} nightly DAGs are on; the next night starts at {next_day}. The newest night that\n"
         "was missed runs at once; it trains only when enough labelled days are prepared, and says so if not.\n"
-        + ("" if runs > len(nightly_dags()) else "For some history to look at: make run\n")
+        + ("" if runs > len(dags) else "For some history to look at: make run\n")
         + "To end it: make stop"
     )
     if has_display():
@@ -85,14 +86,18 @@ def show(stack: Stack) -> None:
                 webbrowser.open(url)
 
 
-def main(home: Annotated[Path, typer.Option(help="The folder that holds all of the stack's files.")] = HOME) -> None:
+def main(
+    project: Annotated[str, typer.Option(help="The project whose DAGs are to run every night.")] = "",
+    home: Annotated[Path, typer.Option(help="The folder that holds all of the stack's files.")] = HOME,
+) -> None:
     """Start it, and open both in the browser."""
     try:
+        asked = find_project(project)
         with console.status("starting") as status:
             stack = Stack(home, say=status.update)
-            start(stack)
-        show(stack)
-    except (DemoError, StackError) as error:
+            start(stack, asked)
+        show(stack, asked)
+    except (ConfigError, DemoError, StackError) as error:
         console.print(str(error), style="red", markup=False)
         raise SystemExit(1) from error
 

@@ -89,6 +89,11 @@ def project_roots() -> list[Path]:
     return [PROJECTS, *named]
 
 
+def is_simulated(project: Project) -> bool:
+    """Return whether this is an example project: one whose `simulate.py` makes its deliveries."""
+    return (project.folder / "simulate.py").is_file()
+
+
 def project_names() -> list[str]:
     """All folders with a project.yaml."""
     return sorted({path.parent.name for path in _find("*/project.yaml")})

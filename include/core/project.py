@@ -52,9 +52,6 @@ class Project(Config):
     feeds: dict[Name, Feed]
     entity: Entity
     outcomes: dict[Name, Outcome]
-    simulate: bool = Field(
-        default=False, description="the DAG <project>_simulate makes its files; for example projects only"
-    )
     entity_fraction: float = Field(
         default=1,
         gt=0,

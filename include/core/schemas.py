@@ -78,7 +78,7 @@ def has_entity(project: Project, feed: Feed) -> bool:
 
 
 def entity_id(project: Project) -> pl.Expr:
-    """Return the entity's key as one readable string, such as `UA-1545-EWR-20130101T1015Z`."""
+    """Return the entity's key as one readable string, such as `store-7-20260101T0830Z`."""
     columns = project.feeds[project.entity.feed].columns
     parts = [
         pl.col(name).dt.strftime("%Y%m%dT%H%MZ") if columns[name].type == "timestamp" else pl.col(name).cast(pl.String)

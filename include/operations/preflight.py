@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from include.config.loading import load_model, load_project, model_names, project_names
+from include.config.loading import is_simulated, load_model, load_project, model_names, project_names
 from include.core.base import Record
 from include.core.interval import Interval
 from include.core.project import Project
@@ -58,7 +58,7 @@ def _find(dag_id: str) -> tuple[Kind | None, Project | None, str | None]:
 
 
 def _fix(project: Project, kind: Kind, days: list[date]) -> str | None:
-    if not days or (kind == "prepare" and not project.simulate):
+    if not days or (kind == "prepare" and not is_simulated(project)):
         return None
     if kind == "prepare":
         return f"python -m include.cli simulate --project {project.name} --start {days[0]} --end {days[-1]}"

@@ -34,7 +34,7 @@ class Training(Config):
     holdout_days: int = Field(ge=1, description="the newest of them, held back: the gate decides on them")
     min_fit_days: int = Field(default=1, ge=1, description="with fewer labelled days to fit on, training is refused")
     decision_threshold: float = Field(default=0.5, description="binary: predicted 1 from this score on")
-    seed: int = 20130101
+    seed: int = Field(default=1, description="of everything random in a fit")
 
     @field_validator("problem_type")
     @classmethod

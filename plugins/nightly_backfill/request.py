@@ -20,7 +20,7 @@ def bounds(start: str | None, end: str | None, zone: tzinfo) -> tuple[datetime, 
     Raises `Refused` for what is no date, or when the end lies before the start.
     """
     if not (start or end):
-        raise Refused("which days? Say the first with -s and the last, included, with -e: -s 2013-03-01 -e 2013-03-07")
+        raise Refused("which days? Say the first with -s and the last, included, with -e: -s 2026-03-01 -e 2026-03-07")
     first = _moment(start or end or "", time.min, zone)
     last = _moment(end or start or "", time.max, zone)
     if last < first:
@@ -36,7 +36,7 @@ def _moment(text: str, of_day: time, zone: tzinfo) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise Refused(f"{text!r} is no day (2013-03-01) and no moment (2013-03-01T03:00)") from error
+        raise Refused(f"{text!r} is no day (2026-03-01) and no moment (2026-03-01T03:00)") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=zone)
 
 
@@ -80,7 +80,7 @@ def labels(moments: Iterable[datetime], zone: tzinfo) -> dict[datetime, str]:
 
 
 def span(names: Iterable[str]) -> str:
-    """Days as a person says them: '2013-03-01 to 2013-03-03, 2013-03-07'."""
+    """Days as a person says them: '2026-03-01 to 2026-03-03, 2026-03-07'."""
     parts: list[list[str]] = []
     for name in sorted(set(names)):
         if parts and _is_next(parts[-1][-1], name):

@@ -77,12 +77,12 @@ def connected(monkeypatch: pytest.MonkeyPatch, url: str | None) -> None:
 
 def context(bag: Any, exception: BaseException | None = None, **more: Any) -> dict[str, Any]:
     """Of `land` in the night of 2 March, of which New York's evening before is not yet the logical date."""
-    dag = bag.dags["flights_prepare"]
+    dag = bag.dags["ferries_prepare"]
     task = {
         "dag_id": dag.dag_id,
         "task_id": "land",
         "run_id": "scheduled__2013-03-02",
-        "log_url": "http://airflow/dags/flights_prepare/runs/scheduled__2013-03-02/tasks/land",
+        "log_url": "http://airflow/dags/ferries_prepare/runs/scheduled__2013-03-02/tasks/land",
     }
     run = {"logical_date": datetime(2013, 3, 2, 8, tzinfo=UTC)}
     return {
@@ -99,7 +99,7 @@ def context(bag: Any, exception: BaseException | None = None, **more: Any) -> di
 def failure(why: Exception) -> AirflowFailException:
     """As `run_step` raises it."""
     try:
-        raise AirflowFailException(f"land of flights for 2013-03-02: {why}") from why
+        raise AirflowFailException(f"land of ferries for 2013-03-02: {why}") from why
     except AirflowFailException as error:
         return error
 
@@ -110,16 +110,16 @@ def test_what_is_posted(receiver: Receiver) -> None:
 
 
 def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Receiver) -> None:
-    TASK_FAILED(context(bag, failure(DataError("schedule of 2013-03-02 has {{ no }} rows; ask the supplier"))))
+    TASK_FAILED(context(bag, failure(DataError("sailings of 2013-03-02 has {{ no }} rows; ask the supplier"))))
     [text] = receiver.texts
     for part in (
-        "flights_prepare.land failed for 2013-03-02 (run scheduled__2013-03-02)",
-        "DataError: schedule of 2013-03-02 has {{ no }} rows; ask the supplier",  # and is not rendered as a template
+        "ferries_prepare.land failed for 2013-03-02 (run scheduled__2013-03-02)",
+        "DataError: sailings of 2013-03-02 has {{ no }} rows; ask the supplier",  # and is not rendered as a template
         "Runbook: docs/runbooks/land.md",
         "Safe to run again: yes",
-        "airflow tasks clear flights_prepare -t land -d -s 2013-03-02T08:00:00+00:00 -e 2013-03-02T08:00:00+00:00 ",
-        "http://airflow/dags/flights_prepare/runs/scheduled__2013-03-02/tasks/land",
-        "airflow tasks states-for-dag-run flights_prepare 'scheduled__2013-03-02'",
+        "airflow tasks clear ferries_prepare -t land -d -s 2013-03-02T08:00:00+00:00 -e 2013-03-02T08:00:00+00:00 ",
+        "http://airflow/dags/ferries_prepare/runs/scheduled__2013-03-02/tasks/land",
+        "airflow tasks states-for-dag-run ferries_prepare 'scheduled__2013-03-02'",
     ):
         assert part in text
 
@@ -144,7 +144,7 @@ def test_runs_by_hand_say_their_days(bag: Any, receiver: Receiver) -> None:
     ):
         TASK_FAILED(context(bag, params=params, dag_run=run))
         assert said in receiver.texts[-1]
-        assert "airflow dags clear flights_prepare --run-id 'scheduled__2013-03-02' -y" in receiver.texts[-1]
+        assert "airflow dags clear ferries_prepare --run-id 'scheduled__2013-03-02' -y" in receiver.texts[-1]
 
 
 def test_a_run_that_failed_is_told_of(bag: Any, receiver: Receiver) -> None:
@@ -154,10 +154,10 @@ def test_a_run_that_failed_is_told_of(bag: Any, receiver: Receiver) -> None:
     assert "Runbook: docs/runbooks/killed.md" in receiver.texts[0]
     receiver.got.clear()
     RUN_FAILED(context(bag, reason="timed_out"))
-    stored = type("SerializedDAG", (), {"dag_id": "flights_prepare"})()
+    stored = type("SerializedDAG", (), {"dag_id": "ferries_prepare"})()
     RUN_FAILED({"dag": stored, "run_id": "manual__1", "reason": "timed_out"})  # all there may be
-    assert "flights_prepare failed for 2013-03-02 (run scheduled__2013-03-02): timed_out" in receiver.texts[0]
-    assert "airflow tasks states-for-dag-run flights_prepare 'manual__1'" in receiver.texts[1]
+    assert "ferries_prepare failed for 2013-03-02 (run scheduled__2013-03-02): timed_out" in receiver.texts[0]
+    assert "airflow tasks states-for-dag-run ferries_prepare 'manual__1'" in receiver.texts[1]
     assert "Runbook: docs/runbooks/run-timed-out.md" in receiver.texts[1]
 
 
@@ -213,7 +213,7 @@ def test_a_connection_without_a_url_is_explained(monkeypatch: pytest.MonkeyPatch
 
 RUN_DATE = date(2013, 3, 2)
 ALERTS = [
-    Alert(subject="late_arrival", rule=rule, day=day, sentence=f"{rule} of {day}")
+    Alert(subject="late_ferry", rule=rule, day=day, sentence=f"{rule} of {day}")
     for rule in ("scores_late", "roc_auc")
     for day in (RUN_DATE, date(2013, 3, 3))
 ]
@@ -222,7 +222,7 @@ ALERTS = [
 @pytest.fixture
 def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """The function of the task, in the night of RUN_DATE."""
-    task = bag.dags["flights_monitor"].get_task("alert")
+    task = bag.dags["ferries_monitor"].get_task("alert")
     here = {
         "params": {"day": str(RUN_DATE)},
         "dag_run": type("Run", (), {"logical_date": None, "run_type": "manual"})(),
@@ -235,8 +235,8 @@ def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Call
 
 
 def test_each_alert_of_the_week_is_told_once(alert: Callable[[], None], settings: Settings, receiver: Receiver) -> None:
-    before = [Alert(subject="late_arrival", rule="mae", day=date(2013, 2, n), sentence=f"mae of {n}") for n in (23, 24)]
-    postgres.alerts.raise_alerts(settings, "flights", [*before, *ALERTS])
+    before = [Alert(subject="late_ferry", rule="mae", day=date(2013, 2, n), sentence=f"mae of {n}") for n in (23, 24)]
+    postgres.alerts.raise_alerts(settings, "ferries", [*before, *ALERTS])
     alert()
     assert receiver.texts == ["mae of 24\n\nroc_auc of 2013-03-02\n\nscores_late of 2013-03-02"]
     with pytest.raises(AirflowSkipException, match="no unsent alerts of 2013-02-24 to 2013-03-02"):
@@ -247,7 +247,7 @@ def test_each_alert_of_the_week_is_told_once(alert: Callable[[], None], settings
 def test_what_was_not_taken_is_told_by_the_next_try(
     alert: Callable[[], None], settings: Settings, receiver: Receiver
 ) -> None:
-    postgres.alerts.raise_alerts(settings, "flights", ALERTS[:1])
+    postgres.alerts.raise_alerts(settings, "ferries", ALERTS[:1])
     receiver.status = 503
     with pytest.raises(NotSentError):
         alert()
@@ -257,7 +257,7 @@ def test_what_was_not_taken_is_told_by_the_next_try(
 
 
 def test_two_tellers_at_once_tell_once(settings: Settings) -> None:
-    postgres.alerts.raise_alerts(settings, "flights", ALERTS[:1])
-    run = (settings, "flights", Interval.of(RUN_DATE))
+    postgres.alerts.raise_alerts(settings, "ferries", ALERTS[:1])
+    run = (settings, "ferries", Interval.of(RUN_DATE))
     with postgres.alerts.unsent_alerts(*run) as first, postgres.alerts.unsent_alerts(*run) as second:
         assert (len(first), second) == (1, ())

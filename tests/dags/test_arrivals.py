@@ -26,7 +26,7 @@ KEY, SECRET, TOKEN = KEYS.values()
 
 @pytest.fixture
 def project() -> Project:
-    return load_project("flights")
+    return load_project("ferries")
 
 
 class Ti:
@@ -130,21 +130,21 @@ class TestWait:
         self, project: Project, on_s3: Settings, context: dict[str, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO")
-        deliver_one(project, on_s3, "weather", DAY)
+        deliver_one(project, on_s3, "winds", DAY)
         task = WaitForFiles(project=project)
         waiting = deferred(lambda: task.execute(context))
         assert isinstance(waiting.trigger, S3KeyTrigger)
         before = DAY - timedelta(days=1)
-        keys = {f"{on_s3.landing}/flights/{at}/*.csv.gz" for at in (f"schedule/{DAY}", f"actuals/{before}")}
+        keys = {f"{on_s3.landing}/ferries/{at}/*.csv.gz" for at in (f"sailings/{DAY}", f"logbook/{before}")}
         assert set(waiting.trigger.bucket_key) == keys
-        assert f"waiting: no file of feed schedule for {DAY} (looked for {on_s3.landing}" in caplog.text
-        assert "feed weather" not in caplog.text
+        assert f"waiting: no file of feed sailings for {DAY} (looked for {on_s3.landing}" in caplog.text
+        assert "feed winds" not in caplog.text
         assert waiting.timeout is not None
         assert timedelta(hours=11, minutes=59) < waiting.timeout <= timedelta(hours=12)
         stored = str(waiting.trigger.serialize()) + caplog.text
         assert not [secret for secret in KEYS.values() if secret in stored]
-        deliver_one(project, on_s3, "schedule", DAY)
-        deliver_one(project, on_s3, "actuals", before)
+        deliver_one(project, on_s3, "sailings", DAY)
+        deliver_one(project, on_s3, "logbook", before)
         WaitForFiles(project=project).execute_complete(context, fired(waiting.trigger))  # and waits no longer
 
     def test_all_is_there(self, project: Project, on_s3: Settings, context: dict[str, Any]) -> None:
@@ -158,7 +158,7 @@ class TestWait:
         loose = project.model_copy(update={"feeds": anything})
         for feed, day in project.required(DAY).items():
             filesystem, root = storage.filesystem(on_s3, on_s3.landing)
-            write_whole(filesystem, f"{root}/flights/{feed}/{day}/_COMING", b"{}")
+            write_whole(filesystem, f"{root}/ferries/{feed}/{day}/_COMING", b"{}")
         waiting = deferred(lambda: WaitForFiles(project=loose).execute(context))
         again = deferred(lambda: WaitForFiles(project=loose).execute_complete(context, fired(waiting.trigger)))
         assert isinstance(again.trigger, DateTimeTrigger)

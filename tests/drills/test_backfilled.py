@@ -1,4 +1,4 @@
-"""The story of `tests/e2e/test_backfilled.py`, of a week."""
+"""The story of `tests/flights/e2e/test_backfilled.py`, of a week."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -6,8 +6,8 @@ from datetime import date
 import pytest
 
 from include.core.interval import Interval
-from tests.e2e import test_backfilled as told
-from tests.e2e.test_backfilled import Story, airflow, pytestmark  # noqa: F401
+from tests.flights.e2e import test_backfilled as told
+from tests.flights.e2e.test_backfilled import Story, airflow, pytestmark  # noqa: F401
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from polars.testing import assert_frame_equal
 
-from include.config.loading import load_model
+from include.config.loading import load_model, load_project
 from include.core.interval import Interval
 from include.core.names import features_table, scores_table
 from include.io.registry import Registry
@@ -24,7 +24,7 @@ from tools import demo
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.timeout(1800)]
 
-PROJECT, MODEL = demo.PROJECT, load_model("late_arrival")
+PROJECT, MODEL = load_project("flights"), load_model("late_arrival")
 # as short as the gate allows
 HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 2, 14))
 RUN_DATE = Interval.of(date(2013, 2, 15))
@@ -49,7 +49,7 @@ def live() -> Iterator[Live]:
 
 
 def test_the_night_runs_and_agrees(live: Live) -> None:
-    assert demo.run(live.stack, HISTORY, RUN_DATE, (MODEL.name,)) == 0
+    assert demo.run(live.stack, PROJECT, HISTORY, RUN_DATE, (MODEL.name,)) == 0
     assert set(live.databricks.results) == {"SUCCESS"}
     ran = Counter(run["spec"]["tasks"][0]["task_key"] for run in live.databricks.runs)
     fits = len(MODEL.candidates) * len({HISTORY.end, RUN_DATE.end})

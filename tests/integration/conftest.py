@@ -7,7 +7,10 @@ import sqlalchemy as sa
 from mlflow import MlflowClient
 
 from include.core.settings import Settings
-from tests.integration.training import administer, after, cloned, in_database, train, write_all
+from tests.own_projects import use_own_projects
+
+use_own_projects()  # before the next import, which loads one
+from tests.integration.training import administer, after, cloned, in_database, train, write_all  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ def step(step: str, start: str, end: str) -> dict[str, Any]:
     function = STEPS[step].function
     interval = Interval.model_validate({"start": start, "end": end})
     try:
-        result: dict[str, Any] = function(load_project("flights"), interval, Settings()).model_dump(mode="json")
+        result: dict[str, Any] = function(load_project("ferries"), interval, Settings()).model_dump(mode="json")
     except ActionRequiredError as error:
         return {"error": str(error)}
     return result

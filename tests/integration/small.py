@@ -1,5 +1,5 @@
 """A small prepared installation for tests that begin after `build_features`: what earlier steps leave behind, written
-directly into Delta and PostgreSQL, a few flights a day. Shapes are those of `include/core/schemas.py`."""
+directly into Delta and PostgreSQL, a few ferries a day. Shapes are those of `include/core/schemas.py`."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -62,22 +62,22 @@ def deliver(
     return delivery
 
 
-def flights_of(day: date, count: int = 4) -> pl.DataFrame:
-    """The key of each flight of a day, and where it goes."""
+def ferries_of(day: date, count: int = 4) -> pl.DataFrame:
+    """The key of each ferry of a day, and where it goes."""
     return pl.DataFrame(
         {
-            "carrier": ["UA"] * count,
-            "flight": list(range(count)),
-            "origin": ["EWR"] * count,
-            "dest": ["LAX"] * count,
-            "scheduled_departure": [datetime.combine(day, time(15), UTC)] * count,
+            "company": ["UA"] * count,
+            "ferry": list(range(count)),
+            "origin": ["BAT"] * count,
+            "dest": ["HOB"] * count,
+            "departs_at": [datetime.combine(day, time(15), UTC)] * count,
         },
-        schema_overrides={"flight": pl.Int64, "scheduled_departure": pl.Datetime("us", "UTC")},
+        schema_overrides={"ferry": pl.Int64, "departs_at": pl.Datetime("us", "UTC")},
     )
 
 
-def actuals_of(day: date, delays: Sequence[float | None]) -> pl.DataFrame:
-    return flights_of(day, len(delays)).with_columns(arr_delay_minutes=pl.Series(delays, dtype=pl.Float64))
+def logbook_of(day: date, delays: Sequence[float | None]) -> pl.DataFrame:
+    return ferries_of(day, len(delays)).with_columns(delay_minutes=pl.Series(delays, dtype=pl.Float64))
 
 
 def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -> None:
@@ -85,8 +85,8 @@ def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -
     tables = Tables(settings)
     for day in days:
         moment = as_of(day)
-        rows = flights_of(day, count)
-        used = deliver(settings, project, "schedule", day, rows, available_at=moment - timedelta(hours=9))
+        rows = ferries_of(day, count)
+        used = deliver(settings, project, "sailings", day, rows, available_at=moment - timedelta(hours=9))
         features = rows.select(
             pl.lit(day).alias("day"),
             schemas.entity_id(project),
@@ -110,12 +110,12 @@ def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -
 def score(settings: Settings, project: Project, model: str, *days: date, version: int = 1, count: int = 4) -> None:
     """Scores of each day."""
     for day in days:
-        scores = flights_of(day, count).select(
+        scores = ferries_of(day, count).select(
             pl.lit(day).alias("day"),
             schemas.entity_id(project),
             model_version=pl.lit(version, pl.Int64),
-            score=pl.col("flight") / 10 + version / 100,
-            prediction=(pl.col("flight") > 1).cast(pl.Float64),
+            score=pl.col("ferry") / 10 + version / 100,
+            prediction=(pl.col("ferry") > 1).cast(pl.Float64),
             as_of=pl.lit(as_of(day)),
             features_version=pl.lit(0, pl.Int64),
         )

@@ -75,7 +75,7 @@ assert os.environ["NIGHTLY_LANDING"] and os.environ["NIGHTLY_DATABASE_URL"].star
 assert os.environ["NIGHTLY_HASH_KEY"]
 kind = asked["--dag"].rsplit("_")[-1]
 published = {"model": ["2013-03-02"]} if kind == "score" else {}
-waits = {"2013-05-02": ["2013-05-02 is not prepared: flights_prepare"]} if kind == "score" else {}
+waits = {"2013-05-02": ["2013-05-02 is not prepared: ferries_prepare"]} if kind == "score" else {}
 print(json.dumps({"kind": kind if "_" in asked["--dag"] else None, "waits": waits, "published": published}))
 """
 

@@ -38,26 +38,26 @@ class KnownVersions:
 
 
 @pytest.fixture
-def flights() -> Project:
-    return load_project("flights")
+def ferries() -> Project:
+    return load_project("ferries")
 
 
 @pytest.fixture
 def late() -> Model:
-    return load_model("late_arrival")
+    return load_model("late_ferry")
 
 
 @pytest.fixture
-def published(settings: Settings, flights: Project, late: Model, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def published(settings: Settings, ferries: Project, late: Model, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Three nights, scored and published; version 2 is champion from the third on. The second has another batch too."""
     monkeypatch.setattr(checking, "Registry", KnownVersions)
     second, third = INTERVAL.days[1:]
-    small.prepare(settings, flights, *INTERVAL.days)
+    small.prepare(settings, ferries, *INTERVAL.days)
     small.promoted(settings, late.name, 1, DAY)
     small.promoted(settings, late.name, 2, third)
     for day, version in zip(INTERVAL.days, (1, 1, 2), strict=True):
-        small.score(settings, flights, late.name, day, version=version)
-    small.score(settings, flights, late.name, second, version=2)
+        small.score(settings, ferries, late.name, day, version=version)
+    small.score(settings, ferries, late.name, second, version=2)
     publish(late, INTERVAL, settings)
     stored = publish(
         late, Interval.of(second), settings, mode="missing", days=[ScoredDay(day=second, model_version=2, rows=4)]
@@ -78,8 +78,8 @@ def damage(published: Settings) -> Callable[..., None]:
     return damage
 
 
-def test_nothing_is_said_about_what_is_in_order(published: Settings, flights: Project) -> None:
-    assert check(flights, INTERVAL, published) == []
+def test_nothing_is_said_about_what_is_in_order(published: Settings, ferries: Project) -> None:
+    assert check(ferries, INTERVAL, published) == []
 
 
 ROW = "batch_id = (SELECT batch_id FROM published WHERE day = '2013-03-02') AND entity_id LIKE 'UA-1-%'"
@@ -125,7 +125,7 @@ UNPUBLISHED = "batch_id NOT IN (SELECT batch_id FROM published) AND entity_id LI
                 "WHERE published.day = '2013-03-01' AND other.day = '2013-03-02'"
             ),
             [
-                "2013-03-01: .* is of late_arrival 2013-03-02",
+                "2013-03-01: .* is of late_ferry 2013-03-02",
                 "2013-03-01: .*no prepared day has that time",
                 "4 published .*entities",
             ],
@@ -136,7 +136,7 @@ UNPUBLISHED = "batch_id NOT IN (SELECT batch_id FROM published) AND entity_id LI
         ),
         (
             "UPDATE prepared_days SET rows = 3 WHERE day = '2013-03-02'",
-            ["prepared day .* has 3 rows, features_flights has 4", "prepared day has 3"],
+            ["prepared day .* has 3 rows, features_ferries has 4", "prepared day has 3"],
         ),
         (
             "UPDATE prepared_days SET as_of = as_of + interval '1 hour' WHERE day = '2013-03-02'",
@@ -146,7 +146,7 @@ UNPUBLISHED = "batch_id NOT IN (SELECT batch_id FROM published) AND entity_id LI
             "DELETE FROM prepared_days WHERE day = '2013-03-02'",
             [
                 "2013-03-02 is not prepared",
-                "features_flights has 4 rows .* the day is not prepared",
+                "features_ferries has 4 rows .* the day is not prepared",
                 "no prepared day has that time",
             ],
         ),
@@ -162,53 +162,53 @@ UNPUBLISHED = "batch_id NOT IN (SELECT batch_id FROM published) AND entity_id LI
             ],
         ),
         (
-            "DELETE FROM entities_flights WHERE day = '2013-03-01' AND entity_id LIKE 'UA-1-%'",
+            "DELETE FROM entities_ferries WHERE day = '2013-03-01' AND entity_id LIKE 'UA-1-%'",
             ["2013-03-01: 1 published predictions have no row of entities"],
         ),
     ],
 )
 def test_one_damaged_row_is_found(
-    published: Settings, flights: Project, damage: Any, statement: str, says: list[str]
+    published: Settings, ferries: Project, damage: Any, statement: str, says: list[str]
 ) -> None:
     damage(statement)
-    findings = check(flights, INTERVAL, published)
+    findings = check(ferries, INTERVAL, published)
     assert len(findings) == len(says), findings
     for finding, expected in zip(findings, says, strict=True):
         assert re.search(expected, finding), finding
 
 
-def test_a_promotion_after_publication_does_not_accuse_the_past(published: Settings, flights: Project) -> None:
-    small.promoted(published, "late_arrival", 2, INTERVAL.days[1])
-    assert check(flights, INTERVAL, published) == []
+def test_a_promotion_after_publication_does_not_accuse_the_past(published: Settings, ferries: Project) -> None:
+    small.promoted(published, "late_ferry", 2, INTERVAL.days[1])
+    assert check(ferries, INTERVAL, published) == []
 
 
-def test_features_that_lost_rows_are_found(published: Settings, flights: Project) -> None:
+def test_features_that_lost_rows_are_found(published: Settings, ferries: Project) -> None:
     tables, day = Tables(published), INTERVAL.days[1]
-    tables.replace("features_flights", lambda rows: rows.head(3), Scope(Interval.of(day)), sort_by=["entity_id"])
-    findings = check(flights, INTERVAL, published)
+    tables.replace("features_ferries", lambda rows: rows.head(3), Scope(Interval.of(day)), sort_by=["entity_id"])
+    findings = check(ferries, INTERVAL, published)
     assert len(findings) == 1
-    assert "flights 2013-03-02: the prepared day (point_in_time) has 4 rows, features_flights has 3" in findings[0]
+    assert "ferries 2013-03-02: the prepared day (point_in_time) has 4 rows, features_ferries has 3" in findings[0]
 
 
-def test_a_day_that_was_never_prepared_is_found(published: Settings, flights: Project) -> None:
+def test_a_day_that_was_never_prepared_is_found(published: Settings, ferries: Project) -> None:
     beyond = Interval(start=DAY, end=INTERVAL.end + timedelta(days=1))
-    assert check(flights, beyond, published) == [
-        "flights 2013-03-04 is not prepared. Run: python -m include.cli prepare --project flights --start 2013-03-04"
+    assert check(ferries, beyond, published) == [
+        "ferries 2013-03-04 is not prepared. Run: python -m include.cli prepare --project ferries --start 2013-03-04"
     ]
 
 
-def test_days_before_the_first_champion_need_nothing_published(published: Settings, flights: Project) -> None:
+def test_days_before_the_first_champion_need_nothing_published(published: Settings, ferries: Project) -> None:
     before = date(2013, 2, 28)
-    small.prepare(published, flights, before)
-    assert check(flights, Interval(start=before, end=INTERVAL.end), published) == []
+    small.prepare(published, ferries, before)
+    assert check(ferries, Interval(start=before, end=INTERVAL.end), published) == []
 
 
-def test_a_version_that_the_registry_lacks_is_found(settings: Settings, flights: Project) -> None:
+def test_a_version_that_the_registry_lacks_is_found(settings: Settings, ferries: Project) -> None:
     """With MLflow's own registry, which is empty."""
-    small.promoted(settings, "late_arrival", 1, DAY)
-    findings = check(flights, Interval.of(DAY), settings)
+    small.promoted(settings, "late_ferry", 1, DAY)
+    findings = check(ferries, Interval.of(DAY), settings)
     assert (
         findings[0]
-        == "flights 2013-03-01 is not prepared. Run: python -m include.cli prepare --project flights --start 2013-03-01"
+        == "ferries 2013-03-01 is not prepared. Run: python -m include.cli prepare --project ferries --start 2013-03-01"
     )
-    assert findings[1].startswith("late_arrival 2013-03-01: the promotion history names version 1 as champion, but")
+    assert findings[1].startswith("late_ferry 2013-03-01: the promotion history names version 1 as champion, but")

@@ -34,7 +34,7 @@ NEWEST = "0001"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
-    "flights_entities",
+    "ferries_entities",
     "model_performance",
     "model_status",
     "predictions_with_outcomes",
@@ -53,7 +53,7 @@ VIEWS = READER_VIEWS | {
 TABLES = {
     "alerts",
     "batches",
-    "entities_flights",
+    "entities_ferries",
     "freshness",
     "gate_results",
     "gates",
@@ -79,8 +79,8 @@ def connection(settings: Settings) -> Iterator[sa.Connection]:
 
 
 @pytest.fixture
-def flights() -> Project:
-    return load_project("flights")
+def ferries() -> Project:
+    return load_project("ferries")
 
 
 def relations(connection: sa.Connection, kind: str) -> set[str]:
@@ -125,20 +125,20 @@ def test_the_schema_is_what_the_migrations_make(connection: sa.Connection) -> No
 
     context = MigrationContext.configure(connection, opts={"compare_type": True, "include_object": compared})
     assert compare_metadata(context, postgres.schema.metadata) == []
-    assert TABLES - known.keys() == {"entities_flights", "nightly_ml_version"}
+    assert TABLES - known.keys() == {"entities_ferries", "nightly_ml_version"}
 
 
-def test_migrating_again_changes_nothing(settings: Settings, flights: Project) -> None:
+def test_migrating_again_changes_nothing(settings: Settings, ferries: Project) -> None:
     before = catalog(settings)
-    assert postgres.migrations.migrate(settings, [flights]) == NEWEST
+    assert postgres.migrations.migrate(settings, [ferries]) == NEWEST
     assert catalog(settings) == before
 
 
-def test_a_database_of_newer_code_is_refused_in_words(settings: Settings, flights: Project) -> None:
+def test_a_database_of_newer_code_is_refused_in_words(settings: Settings, ferries: Project) -> None:
     with postgres.connection.engine(settings).begin() as connection:
         connection.execute(sa.text("UPDATE nightly_ml_version SET version_num = '9999'"))
     with pytest.raises(ActionRequiredError, match=r"newer code.*9999"):
-        postgres.migrations.migrate(settings, [flights])
+        postgres.migrations.migrate(settings, [ferries])
 
 
 MIGRATE = """
@@ -148,7 +148,7 @@ from include.core.settings import Settings
 from include.io import postgres
 
 places = dict.fromkeys(("landing", "tables", "artifacts", "mlflow_tracking_uri", "hash_key"), "-")
-print(postgres.migrations.migrate(Settings(database_url=sys.argv[1], **places), [load_project("flights")]))
+print(postgres.migrations.migrate(Settings(database_url=sys.argv[1], **places), [load_project("ferries")]))
 """
 
 
@@ -309,8 +309,8 @@ def test_a_pointer_leads_to_a_batch_of_its_day(history: Settings) -> None:
 
 def with_public(project: Project, *names: str, **columns: Column) -> Project:
     """The project with other public columns, some of them declared anew."""
-    feed = project.feeds["schedule"]
-    feeds = {**project.feeds, "schedule": feed.model_copy(update={"columns": {**feed.columns, **columns}})}
+    feed = project.feeds["sailings"]
+    feeds = {**project.feeds, "sailings": feed.model_copy(update={"columns": {**feed.columns, **columns}})}
     entity = project.entity.model_copy(update={"public": names})
     return project.model_copy(update={"feeds": feeds, "entity": entity})
 
@@ -320,7 +320,7 @@ def view_columns(settings: Settings) -> dict[str, str]:
         found = connection.execute(
             sa.text(
                 "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
-                "WHERE attrelid = 'flights_entities'::regclass ORDER BY attnum"
+                "WHERE attrelid = 'ferries_entities'::regclass ORDER BY attnum"
             )
         )
         return dict(found.all())
@@ -330,52 +330,52 @@ def test_entities_are_typed_as_declared(settings: Settings) -> None:
     assert view_columns(settings) == {
         "day": "date",
         "entity_id": "text",
-        "carrier": "text",
-        "flight": "bigint",
+        "company": "text",
+        "ferry": "bigint",
         "origin": "text",
         "dest": "text",
-        "scheduled_departure": "timestamp with time zone",
+        "departs_at": "timestamp with time zone",
         "distance_miles": "double precision",
     }
 
 
-def test_a_new_public_column_is_added_and_a_former_one_leaves_the_view(settings: Settings, flights: Project) -> None:
+def test_a_new_public_column_is_added_and_a_former_one_leaves_the_view(settings: Settings, ferries: Project) -> None:
     odd = Column(type="boolean", description="100 % odd, 'quoted' and \"reserved\"")
-    changed = with_public(flights, "order", "carrier", order=odd)
+    changed = with_public(ferries, "order", "company", order=odd)
     with postgres.connection.engine(settings).begin() as connection:
         connection.execute(
-            sa.text("INSERT INTO entities_flights (day, entity_id, dest) VALUES ('2013-03-01', 'e', 'LAX')")
+            sa.text("INSERT INTO entities_ferries (day, entity_id, dest) VALUES ('2013-03-01', 'e', 'HOB')")
         )
 
     postgres.migrations.migrate(settings, [changed])
 
-    assert list(view_columns(settings)) == ["day", "entity_id", "order", "carrier"]
+    assert list(view_columns(settings)) == ["day", "entity_id", "order", "company"]
     with postgres.connection.engine(settings).connect() as connection:
-        comment = "SELECT col_description('flights_entities'::regclass, 3)"
+        comment = "SELECT col_description('ferries_entities'::regclass, 3)"
         assert connection.scalar(sa.text(comment)) == odd.description
-        assert connection.scalar(sa.text("SELECT dest FROM entities_flights")) == "LAX"
+        assert connection.scalar(sa.text("SELECT dest FROM entities_ferries")) == "HOB"
         connection.execute(sa.text("SET ROLE reader"))
-        assert connection.execute(sa.text('SELECT entity_id, "order" FROM flights_entities')).all() == [("e", None)]
+        assert connection.execute(sa.text('SELECT entity_id, "order" FROM ferries_entities')).all() == [("e", None)]
 
 
-def test_a_changed_type_is_refused_and_nothing_is_migrated(settings: Settings, flights: Project) -> None:
-    changed = with_public(flights, "origin", "flight", "extra", flight=Column(type="string"), extra=Column(type="date"))
+def test_a_changed_type_is_refused_and_nothing_is_migrated(settings: Settings, ferries: Project) -> None:
+    changed = with_public(ferries, "origin", "ferry", "extra", ferry=Column(type="string"), extra=Column(type="date"))
     before = catalog(settings)
-    with pytest.raises(ConfigError, match=r"schedule.flight was bigint in entities_flights and is now declared text"):
+    with pytest.raises(ConfigError, match=r"sailings.ferry was bigint in entities_ferries and is now declared text"):
         postgres.migrations.migrate(settings, [changed])
     assert catalog(settings) == before
 
 
-def test_a_public_column_named_like_the_key_is_refused(settings: Settings, flights: Project) -> None:
+def test_a_public_column_named_like_the_key_is_refused(settings: Settings, ferries: Project) -> None:
     with pytest.raises(ConfigError, match=r"entity.public: day"):
-        postgres.migrations.migrate(settings, [with_public(flights, "day", day=Column(type="date"))])
+        postgres.migrations.migrate(settings, [with_public(ferries, "day", day=Column(type="date"))])
 
 
-def test_a_view_that_others_are_built_on_is_not_torn_away(settings: Settings, flights: Project) -> None:
+def test_a_view_that_others_are_built_on_is_not_torn_away(settings: Settings, ferries: Project) -> None:
     with postgres.connection.engine(settings).begin() as connection:
-        connection.execute(sa.text("CREATE VIEW mine AS SELECT carrier FROM flights_entities"))
-    with pytest.raises(ConfigError, match=r"view flights_entities has to change.*view mine"):
-        postgres.migrations.migrate(settings, [with_public(flights, "origin")])
+        connection.execute(sa.text("CREATE VIEW mine AS SELECT company FROM ferries_entities"))
+    with pytest.raises(ConfigError, match=r"view ferries_entities has to change.*view mine"):
+        postgres.migrations.migrate(settings, [with_public(ferries, "origin")])
 
 
 # --- ledger -----------------------------------------------------------------------------------------------------------
@@ -438,12 +438,12 @@ def test_newest_published_day_is_of_the_model(history: Settings) -> None:
 
 def prepared_day(day: date, **changes: Any) -> PreparedDay:
     return PreparedDay(**{
-        "project": "flights",
+        "project": "ferries",
         "day": day,
         "data_view": "point_in_time",
         "as_of": datetime(2013, 3, 1, 8, tzinfo=UTC),
-        "deliveries": ("schedule/2013-03-01/a.csv.gz@0", "weather/2013-03-01/b.csv.gz@1"),
-        "table_versions": {"clean_schedule": 0, "features_flights": 12},
+        "deliveries": ("sailings/2013-03-01/a.csv.gz@0", "winds/2013-03-01/b.csv.gz@1"),
+        "table_versions": {"clean_sailings": 0, "features_ferries": 12},
         "rows": 900,
         **changes,
     })
@@ -456,23 +456,23 @@ def test_nights_come_back_as_they_were_and_a_newer_one_replaces(settings: Settin
     postgres.days.record_prepared_days(
         settings, [*first, prepared_day(days[1], data_view="latest"), prepared_day(days[1], project="another")]
     )
-    assert postgres.days.read_prepared_days(settings, "flights", interval) == first[::-1]
-    assert postgres.days.read_unprepared_days(settings, "flights", interval) == [days[1], days[3]]
-    assert postgres.days.read_unprepared_days(settings, "flights", interval, "latest") == [days[0], days[2], days[3]]
+    assert postgres.days.read_prepared_days(settings, "ferries", interval) == first[::-1]
+    assert postgres.days.read_unprepared_days(settings, "ferries", interval) == [days[1], days[3]]
+    assert postgres.days.read_unprepared_days(settings, "ferries", interval, "latest") == [days[0], days[2], days[3]]
 
     newer = prepared_day(days[0], rows=901, as_of=datetime(2013, 3, 1, 9, tzinfo=UTC))
     postgres.days.record_prepared_days(settings, [newer])
-    assert postgres.days.read_prepared_days(settings, "flights", Interval.of(DAY)) == [newer]
+    assert postgres.days.read_prepared_days(settings, "ferries", Interval.of(DAY)) == [newer]
 
 
 def quality(delivery: str, **changes: Any) -> dict[str, Any]:
     return {
-        "project": "flights",
-        "feed": "schedule",
+        "project": "ferries",
+        "feed": "sailings",
         "day": DAY,
         "delivery_id": delivery,
         "expectation": "column_values_to_not_be_null",
-        "column": "carrier",
+        "column": "company",
         "severity": "critical",
         "success": True,
         "rows": 900,
@@ -498,9 +498,9 @@ def test_quality_results_replace_those_of_the_same_delivery(settings: Settings) 
             )
         ).all()
     assert [tuple(row) for row in rows] == [
-        ("another", "a", "carrier", "critical", False, 900, 0, "0.00 % unexpected"),
-        ("flights", "a", None, "warning", False, 900, None, None),
-        ("flights", "b", "carrier", "critical", True, 900, 0, "0.00 % unexpected"),
+        ("another", "a", "company", "critical", False, 900, 0, "0.00 % unexpected"),
+        ("ferries", "a", None, "warning", False, 900, None, None),
+        ("ferries", "b", "company", "critical", True, 900, 0, "0.00 % unexpected"),
     ]
 
 
@@ -511,7 +511,7 @@ def test_steps_are_added_with_the_class_of_their_error_only(settings: Settings) 
     postgres.audit.record_step(
         settings,
         "land",
-        "flights",
+        "ferries",
         interval,
         state="success",
         rows=7,
@@ -521,7 +521,7 @@ def test_steps_are_added_with_the_class_of_their_error_only(settings: Settings) 
         **common,
     )
     postgres.audit.record_step(
-        settings, "score", "flights", interval, state="failed", model="late", error=KeyError("a@b.example"), **common
+        settings, "score", "ferries", interval, state="failed", model="late", error=KeyError("a@b.example"), **common
     )
     with postgres.connection.engine(settings).connect() as connection:
         rows = connection.execute(sa.text("SELECT * FROM step_runs ORDER BY id")).mappings().all()
@@ -534,7 +534,7 @@ def test_steps_are_added_with_the_class_of_their_error_only(settings: Settings) 
     assert "a@b.example" not in str(rows)
 
 
-def test_a_step_records_what_it_cost(settings: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_records_what_it_cost(settings: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     interval = Interval.of(DAY)
     landed = Landed(interval=interval, rows=0, new=0, known=0)
 
@@ -545,8 +545,8 @@ def test_a_step_records_what_it_cost(settings: Settings, flights: Project, monke
         return landed
 
     monkeypatch.setattr("include.steps.land.land", work)
-    run("land", flights, interval, settings)
-    record("land", flights, interval, landed, settings, datetime(2013, 3, 1, 8, tzinfo=UTC))  # as from Databricks
+    run("land", ferries, interval, settings)
+    record("land", ferries, interval, landed, settings, datetime(2013, 3, 1, 8, tzinfo=UTC))  # as from Databricks
     with postgres.connection.engine(settings).connect() as connection:
         costs = connection.execute(sa.text("SELECT core_seconds, peak_memory_mb FROM step_history ORDER BY id")).all()
     here, on_databricks = costs

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from include.config import loading
 from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
@@ -28,7 +27,7 @@ from include.steps.publish import publish
 from include.steps.score import score
 from tests.integration.training import (
     DAY,
-    FLIGHTS,
+    FERRIES,
     MODEL,
     RUN,
     WHOLE,
@@ -40,11 +39,12 @@ from tests.integration.training import (
     versions,
 )
 from tests.landing import deliver_day
+from tests.own_projects import FOLDER
 
 pytestmark = pytest.mark.timeout(300)
 
 SHARE = 0.5
-TABLE = "features_flights_fraction_0_5"
+TABLE = "features_ferries_fraction_0_5"
 RUN_DATES = Interval(start=date(2013, 3, 4), end=date(2013, 3, 6))
 
 Declare = Callable[[float | None], Project]
@@ -54,15 +54,15 @@ Declare = Callable[[float | None], Project]
 def declare_fraction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
     """Write `sample` into project.yaml, or take it out (None), as a person does."""
     folder = tmp_path / "projects"
-    shutil.copytree(loading.PROJECTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    path = folder / "flights" / "project.yaml"
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / "ferries" / "project.yaml"
     without = path.read_text(encoding="utf-8")
-    monkeypatch.setattr(loading, "PROJECTS", folder)
+    monkeypatch.setenv("NIGHTLY_PROJECTS", str(folder))
 
     def declare(share: float | None) -> Project:
         path.write_text(without if share is None else f"entity_fraction: {share}\n{without}", encoding="utf-8")
         forget()
-        return load_project("flights")
+        return load_project("ferries")
 
     yield declare
     monkeypatch.undo()
@@ -79,8 +79,8 @@ def sampled(prepared: Settings, declare_fraction: Declare) -> Settings:
     """Also features of a sample of 28 days, as build_features makes them, and `sample` in project.yaml."""
     declare_fraction(SHARE)
     tables = Tables(prepared)
-    rows = tables.scan("features_flights").filter(_in_fraction(SHARE)).collect()
-    assert 0.4 < rows.height / (SHARE * FLIGHTS * 28) < 1.6
+    rows = tables.scan("features_ferries").filter(_in_fraction(SHARE)).collect()
+    assert 0.4 < rows.height / (SHARE * FERRIES * 28) < 1.6
     tables.replace(TABLE, rows, WHOLE, sort_by=["day", "entity_id"])
     return prepared
 
@@ -95,7 +95,7 @@ def test_a_training_on_it_is_judged_and_makes_no_version(sampled: Settings) -> N
     evaluated = evaluate(MODEL, RUN, sampled, fitted=fitted)
     assert evaluated.model_version is None
     assert 0.6 < evaluated.metrics["roc_auc"] < 1
-    assert 0 < evaluated.rows == evaluated.metrics["rows"] < 5 * FLIGHTS
+    assert 0 < evaluated.rows == evaluated.metrics["rows"] < 5 * FERRIES
     assert {run.data.tags["entity_fraction"] for run in runs(sampled)} == {str(SHARE)}
     decision = gate(MODEL, RUN, sampled, evaluated=evaluated, fitted=fitted)
     assert not decision.passed
@@ -116,16 +116,16 @@ def test_what_was_tried_leads_nowhere_when_the_key_is_taken_out(sampled: Setting
     assert not decision.passed
     assert "run fit and evaluate again" in (decision.why_not or "")
     for force in (False, True):
-        with pytest.raises(ActionRequiredError, match="late_arrival has no version 1 in the registry"):
+        with pytest.raises(ActionRequiredError, match="late_ferry has no version 1 in the registry"):
             promote(MODEL, after(1), sampled, version=1, by="Ada", why="it looked good", force=force)
-    with pytest.raises(ActionRequiredError, match="late_arrival has no version 1 in the registry"):
+    with pytest.raises(ActionRequiredError, match="late_ferry has no version 1 in the registry"):
         score(MODEL, RUN, sampled, versions={DAY: 1})
 
     again = fit_all(sampled)
     assert {each.run_id for each in again}.isdisjoint(each.run_id for each in fitted)
     whole = evaluate(MODEL, RUN, sampled, fitted=again)
-    assert (whole.model_version, whole.rows) == (1, 5 * FLIGHTS)
-    assert score(MODEL, after(1), sampled, versions={after(1).start: 1}).rows == FLIGHTS
+    assert (whole.model_version, whole.rows) == (1, 5 * FERRIES)
+    assert score(MODEL, after(1), sampled, versions={after(1).start: 1}).rows == FERRIES
 
 
 def test_it_is_apart_also_where_all_rows_are_in_it(sampled: Settings, declare_fraction: Declare) -> None:
@@ -133,10 +133,10 @@ def test_it_is_apart_also_where_all_rows_are_in_it(sampled: Settings, declare_fr
     almost = declare_fraction(0.999999)
     tables = Tables(sampled)
     tables.replace(
-        "features_flights_fraction_0_999999", tables.scan("features_flights").collect(), WHOLE, sort_by=["entity_id"]
+        "features_ferries_fraction_0_999999", tables.scan("features_ferries").collect(), WHOLE, sort_by=["entity_id"]
     )
     tried = train(sampled)
-    assert (almost.entity_fraction, tried.model_version, tried.rows) == (0.999999, None, 5 * FLIGHTS)
+    assert (almost.entity_fraction, tried.model_version, tried.rows) == (0.999999, None, 5 * FERRIES)
     declare_fraction(None)
     assert train(sampled).model_version == 1
 
@@ -160,7 +160,7 @@ def test_nothing_is_promoted_scored_or_published_meanwhile(sampled: Settings, de
         ):
             step()
     assert {table: rows_in(sampled, table) for table in kept} == kept
-    assert not Tables(sampled).exists("scores_late_arrival")
+    assert not Tables(sampled).exists("scores_late_ferry")
 
 
 @pytest.mark.spark
@@ -172,10 +172,10 @@ def test_features_of_it_make_no_night(settings: Settings, declare_fraction: Decl
         run(step, project, RUN_DATES, settings)
     assert 0 < Tables(settings).scan(TABLE).select(pl.len()).collect().item() < 9
     project = declare_fraction(None)
-    assert postgres.days.read_unprepared_days(settings, "flights", RUN_DATES) == RUN_DATES.days
-    assert postgres.audit.read_done_days(settings, "validate", "flights") == {*RUN_DATES.days}
-    assert postgres.audit.read_done_days(settings, "build_features", "flights") == set()
-    assert not Tables(settings).exists("features_flights")
+    assert postgres.days.read_unprepared_days(settings, "ferries", RUN_DATES) == RUN_DATES.days
+    assert postgres.audit.read_done_days(settings, "validate", "ferries") == {*RUN_DATES.days}
+    assert postgres.audit.read_done_days(settings, "build_features", "ferries") == set()
+    assert not Tables(settings).exists("features_ferries")
 
     assert run("build_features", project, RUN_DATES, settings).rows == 9
-    assert postgres.days.read_unprepared_days(settings, "flights", RUN_DATES) == []
+    assert postgres.days.read_unprepared_days(settings, "ferries", RUN_DATES) == []

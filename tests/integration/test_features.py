@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from include.projects.ferries import features as ferries_features
 from polars.testing import assert_frame_equal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -24,7 +25,6 @@ from include.core.settings import Settings
 from include.io import spark
 from include.io.tables import Scope, Tables
 from include.operations.simulate import deliver, make_frame, simulate
-from include.projects.flights import features as flights_features
 from include.steps.build_features import build_features
 from include.steps.land import land
 from include.steps.validate import validate
@@ -42,7 +42,7 @@ KEY = ["day", "entity_id"]
 
 @pytest.fixture(scope="module")
 def project() -> Project:
-    return load_project("flights")
+    return load_project("ferries")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def copy(prepared: Settings, tmp_path: Path) -> Settings:
 
 def features_of(settings: Settings, interval: Interval) -> pl.DataFrame:
     within = pl.col("day").is_between(interval.start, interval.end)
-    return Tables(settings).scan("features_flights").filter(within).collect().sort(KEY)
+    return Tables(settings).scan("features_ferries").filter(within).collect().sort(KEY)
 
 
 def of_day(rows: pl.DataFrame, day: date) -> pl.DataFrame:
@@ -90,9 +90,9 @@ def assert_same_bits(left: pl.DataFrame, right: pl.DataFrame) -> None:
 
 
 def shifted(rows: pl.DataFrame) -> pl.DataFrame:
-    """Actuals with each outcome turned round."""
-    on_time = pl.col("arr_delay_minutes").is_null() | (pl.col("arr_delay_minutes") > 15)
-    return rows.with_columns(arr_delay_minutes=pl.when(on_time).then(0.0).otherwise(99.0))
+    """Logbooks with each outcome turned round."""
+    on_time = pl.col("delay_minutes").is_null() | (pl.col("delay_minutes") > 15)
+    return rows.with_columns(delay_minutes=pl.when(on_time).then(0.0).otherwise(99.0))
 
 
 class TestKnowledge:
@@ -101,7 +101,7 @@ class TestKnowledge:
     ) -> None:
         """Built in a range, so that the later outcomes are read, for the later days."""
         scope = Scope(Interval(start=DAY, end=RUN_DATES.end))
-        Tables(copy).replace("clean_actuals", shifted, scope, sort_by=["day", "delivery_id", "_row"])
+        Tables(copy).replace("clean_logbook", shifted, scope, sort_by=["day", "delivery_id", "_row"])
         build_features(project, days(DAY, 3), copy)
         changed = features_of(copy, days(DAY, 3))
         assert_same_bits(of_day(changed, DAY), of_day(whole, DAY))
@@ -129,7 +129,7 @@ class TestKnowledge:
 
         # DAY as it was with the early one alone, which is what it may know
         Tables(copy).replace(
-            "deliveries_flights",
+            "deliveries_ferries",
             lambda rows: rows.filter(~pl.col("key").str.contains("late")),
             Scope(Interval.of(old)),
             sort_by=["feed"],
@@ -148,9 +148,9 @@ class TestKnowledge:
         """Of older days; of its own and later days it knows no outcome, though they are there."""
         late = project.cutoff_at(DAY) + timedelta(days=3)
         Tables(copy).replace(
-            "deliveries_flights",
+            "deliveries_ferries",
             lambda rows: rows.with_columns(
-                available_at=pl.when(pl.col("feed") == "weather").then(pl.lit(late)).otherwise("available_at")
+                available_at=pl.when(pl.col("feed") == "winds").then(pl.lit(late)).otherwise("available_at")
             ),
             Scope(Interval.of(DAY)),
             sort_by=["feed"],
@@ -169,8 +169,8 @@ class TestKnowledge:
 
 
 def correct(project: Project, settings: Settings, day: date, at: datetime, name: str) -> None:
-    rows = shifted(make_frame(project, "actuals", day))
-    deliver(project, "actuals", day, rows, available_at=at, settings=settings, name=name)
+    rows = shifted(make_frame(project, "logbook", day))
+    deliver(project, "logbook", day, rows, available_at=at, settings=settings, name=name)
 
 
 class TestLatest:
@@ -186,7 +186,7 @@ class TestLatest:
         assert (prepared_day.data_view, corrected_day.data_view) == ("point_in_time", "latest")
         assert (prepared_day.as_of, corrected_day.as_of) == (project.cutoff_at(DAY), at)
         assert len(set(corrected_day.deliveries) - set(prepared_day.deliveries)) == 1
-        made = Tables(copy).scan("features_flights").filter(pl.col("day") == DAY).sort(KEY).collect()
+        made = Tables(copy).scan("features_ferries").filter(pl.col("day") == DAY).sort(KEY).collect()
         own, other = (made.filter(pl.col("data_view") == data_view) for data_view in ("point_in_time", "latest"))
         assert_same_bits(own, of_day(whole, DAY))
         assert own.height == other.height
@@ -211,13 +211,13 @@ class TestSample:
     def test_is_rows_of_the_whole_in_a_table_of_its_own(
         self, project: Project, copy: Settings, whole: pl.DataFrame
     ) -> None:
-        """Also the columns that count other flights. Who is in is in each time, and in a greater sample too."""
+        """Also the columns that count other ferries. Who is in is in each time, and in a greater sample too."""
         before, interval = versions(copy), days(DAY, 3)
         made = []
         for share in (0.05, 0.2):
             sampled = project.model_copy(update={"entity_fraction": share})
             featured = build_features(sampled, interval, copy)
-            table = f"features_flights_fraction_{share}".replace(".", "_")
+            table = f"features_ferries_fraction_{share}".replace(".", "_")
             rows = Tables(copy).scan(table).collect().sort(KEY)
             assert_same_bits(rows, whole.join(rows.select(KEY), on=KEY, how="semi"))
             assert rows["day"].unique().sort().to_list() == interval.days
@@ -228,26 +228,26 @@ class TestSample:
             assert (featured.skipped or "").startswith(f"no day is prepared: {table} has {rows.height} rows")
             made.append(rows)
         build_features(project.model_copy(update={"entity_fraction": 0.05}), Interval.of(DAY), copy)
-        again = Tables(copy).scan("features_flights_fraction_0_05").collect().sort(KEY)
+        again = Tables(copy).scan("features_ferries_fraction_0_05").collect().sort(KEY)
         assert_same_bits(again, made[0])
         assert made[0].join(made[1], on=KEY, how="anti").is_empty()
         after = versions(copy)
-        assert after.keys() - before.keys() == {"features_flights_fraction_0_05", "features_flights_fraction_0_2"}
+        assert after.keys() - before.keys() == {"features_ferries_fraction_0_05", "features_ferries_fraction_0_2"}
         assert before.items() <= after.items()
 
 
 class TestRows:
     def test_are_those_of_the_schedule(self, project: Project, whole: pl.DataFrame) -> None:
         for day in (RANGE.start, DAY, RANGE.end):
-            assert of_day(whole, day).height == make_frame(project, "schedule", day).height
+            assert of_day(whole, day).height == make_frame(project, "sailings", day).height
         assert not whole.select(KEY).is_duplicated().any()
 
     def test_the_result_says_what_was_made(self, project: Project, copy: Settings) -> None:
         featured = build_features(project, days(DAY, 2), copy)
         stored = features_of(copy, days(DAY, 2))
-        at_version = Tables(copy).scan("features_flights", featured.table_version).collect()
+        at_version = Tables(copy).scan("features_ferries", featured.table_version).collect()
         assert at_version.filter(pl.col("day").is_in(days(DAY, 2).days)).sort(KEY).equals(stored)
-        assert featured.table.version == featured.table_version == Tables(copy).version("features_flights")
+        assert featured.table.version == featured.table_version == Tables(copy).version("features_ferries")
         assert featured.rows == featured.table.rows == stored.height
         assert [prepared_day.rows for prepared_day in featured.prepared_days] == [
             of_day(stored, day).height for day in days(DAY, 2).days
@@ -258,11 +258,11 @@ class TestRows:
             now = versions(copy)
             assert prepared_day.table_versions == {name: now[name] for name in prepared_day.table_versions}
             assert set(prepared_day.table_versions) == {
-                "clean_schedule",
-                "clean_weather",
-                "clean_actuals",
-                "deliveries_flights",
-                "features_flights",
+                "clean_sailings",
+                "clean_winds",
+                "clean_logbook",
+                "deliveries_ferries",
+                "features_ferries",
             }
 
     @pytest.mark.parametrize(
@@ -284,9 +284,9 @@ class TestRows:
         monkeypatch: pytest.MonkeyPatch,
         wrong: Callable[[DataFrame], DataFrame],
     ) -> None:
-        build = flights_features.build
-        monkeypatch.setattr(flights_features, "build", lambda *given: wrong(build(*given)))
-        folder = Path(prepared.tables) / "features_flights"
+        build = ferries_features.build
+        monkeypatch.setattr(ferries_features, "build", lambda *given: wrong(build(*given)))
+        folder = Path(prepared.tables) / "features_ferries"
         before = sorted(folder.rglob("*"))
         with pytest.raises(DataError, match=r"features\.py: .*; return one row for each entity, and keep all columns"):
             build_features(project, Interval.of(DAY), prepared)
@@ -295,20 +295,20 @@ class TestRows:
     def test_a_spark_job_that_fails_leaves_nothing(
         self, project: Project, prepared: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        build = flights_features.build
+        build = ferries_features.build
 
         def failing(*given: object) -> DataFrame:
             return build(*given).withColumn("month", F.raise_error(F.lit("broken")).cast("double"))  # type: ignore[arg-type]
 
-        monkeypatch.setattr(flights_features, "build", failing)
-        folder = Path(prepared.tables) / "features_flights"
+        monkeypatch.setattr(ferries_features, "build", failing)
+        folder = Path(prepared.tables) / "features_ferries"
         before = sorted(folder.rglob("*"))
         with pytest.raises(Exception, match="broken"):
             build_features(project, Interval.of(DAY), prepared)
         assert sorted(folder.rglob("*")) == before
 
     def test_of_the_first_day_and_before(self, project: Project, tmp_path: Path, prepared: Settings) -> None:
-        """Nothing is known of the past, and of a day without flights there is a night without rows."""
+        """Nothing is known of the past, and of a day without ferries there is a night without rows."""
         settings = places(tmp_path)
         first = Interval.of(project.first_day)
         simulate(project, first, settings)
@@ -316,7 +316,7 @@ class TestRows:
         validate(project, first, settings)
         featured: Featured = build_features(project, Interval(start=date(2012, 12, 31), end=first.end), settings)
         rows = features_of(settings, first)
-        assert rows.height == make_frame(project, "schedule", project.first_day).height
+        assert rows.height == make_frame(project, "sailings", project.first_day).height
         assert rows.select(pl.col("^late_rate_.*$").is_null().all()).row(0) == (True,) * 9
         assert [prepared_day.rows for prepared_day in featured.prepared_days] == [0, rows.height]
         empty = build_features(project, Interval.of(date(2012, 12, 31)), settings)
@@ -328,26 +328,24 @@ class TestValues:
 
     def test_late_rates(self, project: Project, whole: pl.DataFrame) -> None:
         actual = pl.concat(
-            make_frame(project, "actuals", day).select(
-                "carrier", "dest", "origin", "arr_delay_minutes", day=pl.lit(day)
-            )
+            make_frame(project, "logbook", day).select("company", "dest", "origin", "delay_minutes", day=pl.lit(day))
             for day in RUN_DATES.days
         )
-        late = actual.with_columns(late=pl.col("arr_delay_minutes").is_null() | (pl.col("arr_delay_minutes") > 15))
+        late = actual.with_columns(late=pl.col("delay_minutes").is_null() | (pl.col("delay_minutes") > 15))
         compared = 0
-        for by in ("carrier", "dest", "origin"):
+        for by in ("company", "dest", "origin"):
             for window in (1, 7, 28):
                 name = f"late_rate_{by}_{window}d"
                 rates = pl.concat(
                     late
                     .filter(pl.col("day").is_between(day - timedelta(days=window), day - timedelta(days=1)))
                     .group_by(by)
-                    .agg(late=pl.col("late").sum(), flights=pl.len())
+                    .agg(late=pl.col("late").sum(), ferries=pl.len())
                     .with_columns(day=pl.lit(day))
                     for day in RANGE.days
                 )
                 shares = [
-                    late / flights for late, flights in rates.select("late", "flights").iter_rows()
+                    late / ferries for late, ferries in rates.select("late", "ferries").iter_rows()
                 ]  # as IEEE says
                 rates = rates.with_columns(rate=pl.Series(shares))
                 both = whole.select("day", by, name).join(rates, on=["day", by], how="left", maintain_order="left")
@@ -356,10 +354,10 @@ class TestValues:
         assert compared > 450_000
         assert whole["late_rate_dest_1d"].null_count() > 0  # some destinations are not flown to each day
 
-    def test_weather(self, project: Project, whole: pl.DataFrame) -> None:
-        observed = pl.concat(make_frame(project, "weather", day) for day in RANGE.days)
-        planned = pl.concat(make_frame(project, "schedule", day) for day in RANGE.days).with_columns(
-            observed_at=pl.col("scheduled_departure").dt.truncate("1h"), entity_id=ENTITY
+    def test_winds(self, project: Project, whole: pl.DataFrame) -> None:
+        observed = pl.concat(make_frame(project, "winds", day) for day in RANGE.days)
+        planned = pl.concat(make_frame(project, "sailings", day) for day in RANGE.days).with_columns(
+            observed_at=pl.col("departs_at").dt.truncate("1h"), entity_id=ENTITY
         )
         names = ["temperature_f", "wind_gust_mph", "pressure_millibars", "visibility_miles"]
         joined = planned.join(observed, on=["origin", "observed_at"], how="left").select("entity_id", *names)
@@ -367,32 +365,32 @@ class TestValues:
         assert both.height == whole.height
         for name in names:
             assert both[name].equals(both[f"{name}_wanted"], null_equal=True), name
-        has_weather = planned.join(observed, on=["origin", "observed_at"], how="semi").height
-        assert whole["weather_missing"].sum() == whole.height - has_weather > 0
+        has_winds = planned.join(observed, on=["origin", "observed_at"], how="semi").height
+        assert whole["winds_missing"].sum() == whole.height - has_winds > 0
 
     def test_calendar_and_traffic(self, project: Project, whole: pl.DataFrame) -> None:
-        local = pl.col("scheduled_departure").dt.convert_time_zone(project.timezone)
-        arrives = pl.col("scheduled_arrival_local")
+        local = pl.col("departs_at").dt.convert_time_zone(project.timezone)
+        arrives = pl.col("arrives_local")
         planned = pl.concat(
-            make_frame(project, "schedule", day).with_columns(run_date=pl.lit(day)) for day in RANGE.days
+            make_frame(project, "sailings", day).with_columns(run_date=pl.lit(day)) for day in RANGE.days
         )
-        hour = pl.col("scheduled_departure").dt.truncate("1h")
+        hour = pl.col("departs_at").dt.truncate("1h")
         wanted = planned.select(
             entity_id=ENTITY,
-            departure_hour=local.dt.hour() + _sixtieths(local.dt.minute()),
+            leaving_hour=local.dt.hour() + _sixtieths(local.dt.minute()),
             arrival_hour=arrives.str.slice(0, 2).cast(pl.Int64) + _sixtieths(arrives.str.slice(2).cast(pl.Int64)),
             day_of_week=local.dt.weekday() - 1.0,
             month=local.dt.month().cast(pl.Float64),
             is_weekend=(local.dt.weekday() > 5).cast(pl.Float64),
             is_holiday=pl.col("is_holiday").cast(pl.Float64),
-            departures_same_hour=pl.len().over("run_date", "origin", hour).cast(pl.Float64),
-            departures_same_route=pl.len().over("run_date", "origin", "dest").cast(pl.Float64),
+            ferries_same_hour=pl.len().over("run_date", "origin", hour).cast(pl.Float64),
+            ferries_same_route=pl.len().over("run_date", "origin", "dest").cast(pl.Float64),
         ).sort("entity_id")
         got = whole.select(wanted.columns).sort("entity_id")
         assert_frame_equal(got, wanted, check_exact=True)
         assert got["is_holiday"].sum() > 0
 
-    @pytest.mark.parametrize("outcome", ["late_arrival", "arrival_delay"])
+    @pytest.mark.parametrize("outcome", ["late_ferry", "ferry_delay"])
     def test_outcomes_are_the_same_in_spark_and_polars(
         self, project: Project, prepared: Settings, outcome: str
     ) -> None:
@@ -408,12 +406,10 @@ class TestValues:
         left, right = in_polars.collect().sort(KEY), in_spark.sort(KEY)
         assert left.height > 70_000
         assert_frame_equal(left, right, check_exact=True)
-        assert left["value"].is_null().any() == (outcome == "arrival_delay")
+        assert left["value"].is_null().any() == (outcome == "ferry_delay")
 
 
-ENTITY = pl.format(
-    "{}-{}-{}-{}", "carrier", "flight", "origin", pl.col("scheduled_departure").dt.strftime("%Y%m%dT%H%MZ")
-)
+ENTITY = pl.format("{}-{}-{}-{}", "company", "ferry", "origin", pl.col("departs_at").dt.strftime("%Y%m%dT%H%MZ"))
 
 
 def _sixtieths(minutes: pl.Expr) -> pl.Expr:

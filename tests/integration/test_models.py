@@ -45,7 +45,7 @@ from include.training.config import Candidate
 from tests.integration.training import (
     DAY,
     DAYS,
-    FLIGHTS,
+    FERRIES,
     MODEL,
     RUN,
     WHOLE,
@@ -53,8 +53,8 @@ from tests.integration.training import (
     change,
     client,
     correct,
+    ferries,
     fit_all,
-    flights,
     runs,
     train,
     train_and_gate,
@@ -71,38 +71,38 @@ def test_the_holdout_is_later_than_the_days_fitted(prepared: Settings) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
     assert fitted.interval == Interval(start=date(2013, 3, 6), end=date(2013, 3, 16))
     assert fitted.holdout == Interval(start=date(2013, 3, 17), end=date(2013, 3, 21))
-    assert fitted.rows == 11 * FLIGHTS
+    assert fitted.rows == 11 * FERRIES
     run_made = client(prepared).get_run(fitted.run_id)
-    assert run_made.data.metrics["rows"] == 5 * FLIGHTS
-    assert run_made.data.metrics["fitted_rows"] == 11 * FLIGHTS
+    assert run_made.data.metrics["rows"] == 5 * FERRIES
+    assert run_made.data.metrics["fitted_rows"] == 11 * FERRIES
     assert {"log_loss", "brier", "base_rate", "fit_seconds"} <= run_made.data.metrics.keys()
     assert 0.7 < run_made.data.metrics["roc_auc"] < 1
     tags = run_made.data.tags
     assert tags["fit_digest"] == fitted.digest
     assert (tags["day"], tags["as_of"]) == ("2013-03-22", "2013-03-22T07:00:00+00:00")
     assert (tags["interval_start"], tags["interval_end"]) == ("2013-03-06", "2013-03-21")
-    assert (tags["candidate"], tags["project"], tags["model"]) == ("linear", "flights", "late_arrival")
+    assert (tags["candidate"], tags["project"], tags["model"]) == ("linear", "ferries", "late_ferry")
     assert (tags["seed"], tags["run_id"], tags["git_commit"]) == (str(MODEL.seed), "test", "unknown")
     assert tags["config_digest"] == MODEL.digest
     tables = Tables(prepared)
-    assert int(tags["features_version"]) == tables.version("features_flights")
-    assert int(tags["outcome_version"]) == tables.version("clean_actuals")
+    assert int(tags["features_version"]) == tables.version("features_ferries")
+    assert int(tags["outcome_version"]) == tables.version("clean_logbook")
     inputs = {entry.dataset.name: json.loads(entry.dataset.source) for entry in run_made.inputs.dataset_inputs}
-    assert inputs["features_flights"] == {
-        "path": tables.uri("features_flights"),
-        "version": tables.version("features_flights"),
+    assert inputs["features_ferries"] == {
+        "path": tables.uri("features_ferries"),
+        "version": tables.version("features_ferries"),
         "predicate": "day >= '2013-03-06' AND day <= '2013-03-21' AND data_view IN ('point_in_time')",
     }
-    assert inputs["clean_actuals"]["version"] == tables.version("clean_actuals")
+    assert inputs["clean_logbook"]["version"] == tables.version("clean_logbook")
 
 
 def test_the_outcome_of_the_run_day_and_later_is_not_seen(prepared: Settings) -> None:
     before = fit(MODEL, RUN, prepared, candidate="linear")
     later = Interval(start=DAY, end=DAYS.end)
-    change(prepared, "clean_actuals", later, pl.lit(1000.0).alias("arr_delay_minutes"))
-    change(prepared, "features_flights", later, pl.lit(99.0).alias("departure_hour"))
+    change(prepared, "clean_logbook", later, pl.lit(1000.0).alias("delay_minutes"))
+    change(prepared, "features_ferries", later, pl.lit(99.0).alias("leaving_hour"))
     assert fit(MODEL, RUN, prepared, candidate="linear") == before
-    change(prepared, "clean_actuals", later.shifted(start=-1), pl.lit(1000.0).alias("arr_delay_minutes"))
+    change(prepared, "clean_logbook", later.shifted(start=-1), pl.lit(1000.0).alias("delay_minutes"))
     assert fit(MODEL, RUN, prepared, candidate="linear").digest != before.digest
 
 
@@ -120,24 +120,24 @@ def test_a_training_with_the_latest_data_sees_later_corrections(prepared: Settin
     prepared_day = fit(MODEL, RUN, prepared, candidate="linear")
     correct(prepared, DAY - timedelta(days=8), minutes_before_cutoff=-600)
     tables, day = Tables(prepared), Interval.of(DAY - timedelta(days=7))
-    own = tables.scan("features_flights").filter(pl.col("day") == day.start).collect()
-    again = own.with_columns(data_view=pl.lit("latest"), departure_hour=pl.lit(7.0))
-    tables.replace("features_flights", pl.concat([own, again]), Scope(day), sort_by=["entity_id"])
+    own = tables.scan("features_ferries").filter(pl.col("day") == day.start).collect()
+    again = own.with_columns(data_view=pl.lit("latest"), leaving_hour=pl.lit(7.0))
+    tables.replace("features_ferries", pl.concat([own, again]), Scope(day), sort_by=["entity_id"])
     fitted = [fit(MODEL, RUN, prepared, candidate=c.name, data_view="latest") for c in MODEL.candidates]
     latest = next(each for each in fitted if each.candidate == "linear")
     assert latest.digest != prepared_day.digest
     assert latest.rows == prepared_day.rows
     best = evaluate(MODEL, RUN, prepared, fitted=fitted)
-    tags = client(prepared).get_model_version("late_arrival", str(best.model_version)).tags
+    tags = client(prepared).get_model_version("late_ferry", str(best.model_version)).tags
     assert tags["data_view"] == "latest"
     assert fit(MODEL, RUN, prepared, candidate="linear") == prepared_day
 
 
 def test_a_fit_is_used_again_after_other_days_were_written(prepared: Settings) -> None:
     before = fit(MODEL, RUN, prepared, candidate="linear")
-    version = Tables(prepared).version("features_flights")
-    change(prepared, "features_flights", Interval.of(DAYS.start), pl.lit(3.0).alias("departure_hour"))
-    assert Tables(prepared).version("features_flights") > version
+    version = Tables(prepared).version("features_ferries")
+    change(prepared, "features_ferries", Interval.of(DAYS.start), pl.lit(3.0).alias("leaving_hour"))
+    assert Tables(prepared).version("features_ferries") > version
     assert fit(MODEL, RUN, prepared, candidate="linear") == before
     assert len(runs(prepared)) == 1
 
@@ -186,7 +186,7 @@ def test_a_fit_of_another_installation_is_the_same_to_the_bit(prepared: Settings
     assert [f.digest for f in here] == [f.digest for f in there]
     for one, other in zip(here, there, strict=True):
         first, second = (
-            Registry(s).load(Registry(s).get_fit(f.run_id)).predict(flights())
+            Registry(s).load(Registry(s).get_fit(f.run_id)).predict(ferries())
             for s, f in ((prepared, one), (elsewhere, other))
         )
         np.testing.assert_array_equal(first, second)
@@ -194,7 +194,7 @@ def test_a_fit_of_another_installation_is_the_same_to_the_bit(prepared: Settings
 
 def test_days_missing_inside_are_tagged(prepared: Settings) -> None:
     gone = DAY - timedelta(days=3)
-    Tables(prepared).replace("features_flights", lambda rows: rows.clear(), Scope(Interval.of(gone)), sort_by=["day"])
+    Tables(prepared).replace("features_ferries", lambda rows: rows.clear(), Scope(Interval.of(gone)), sort_by=["day"])
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
     assert client(prepared).get_run(fitted.run_id).data.tags["missing_days"] == str(gone)
     assert fitted.holdout == Interval(start=date(2013, 3, 16), end=date(2013, 3, 21))
@@ -225,13 +225,13 @@ def test_candidates_and_parameters_that_there_are_not(prepared: Settings) -> Non
 
 
 def test_one_class_cannot_be_learned(prepared: Settings) -> None:
-    change(prepared, "clean_actuals", DAYS, pl.lit(0.0).alias("arr_delay_minutes"))
+    change(prepared, "clean_logbook", DAYS, pl.lit(0.0).alias("delay_minutes"))
     with pytest.raises(DataError, match="have the outcome 0"):
         fit(MODEL, RUN, prepared, candidate="linear")
 
 
 def test_a_missing_table_is_named(with_mlflow: Settings) -> None:
-    with pytest.raises(DataError, match="deliveries_flights does not exist yet"):
+    with pytest.raises(DataError, match="deliveries_ferries does not exist yet"):
         fit(MODEL, RUN, with_mlflow, candidate="linear")
 
 
@@ -246,14 +246,14 @@ def test_the_best_candidate_becomes_the_version_as_it_was_logged(prepared: Setti
     assert evaluated.candidate == min(loss, key=lambda name: loss[name])
     assert evaluated.metrics["log_loss"] == pytest.approx(loss[evaluated.candidate])
     assert evaluated.interval == fitted[0].holdout
-    assert evaluated.rows == evaluated.metrics["rows"] == 5 * FLIGHTS
-    assert (evaluated.model, evaluated.model_version) == ("late_arrival", 1)
+    assert evaluated.rows == evaluated.metrics["rows"] == 5 * FERRIES
+    assert (evaluated.model, evaluated.model_version) == ("late_ferry", 1)
     best = next(f for f in fitted if f.candidate == evaluated.candidate)
     assert evaluated.run_id == best.run_id
     logged = Registry(prepared).get_fit(best.run_id)
-    source = mlflow.get_model_version_download_uri("late_arrival", "1")
+    source = mlflow.get_model_version_download_uri("late_ferry", "1")
     assert source == mlflow.get_logged_model(logged.model_id).artifact_location
-    tags = mlflow.get_model_version("late_arrival", "1").tags
+    tags = mlflow.get_model_version("late_ferry", "1").tags
     assert tags["fit_digest"] == best.digest
     assert (tags["day"], tags["candidate"]) == ("2013-03-22", best.candidate)
     assert (tags["holdout_start"], tags["holdout_end"]) == ("2013-03-17", "2013-03-21")
@@ -292,13 +292,13 @@ def test_holdout_days_must_be_later_than_the_days_fitted(prepared: Settings) -> 
 def test_evaluate_uses_the_rows_that_the_fits_saw_although_they_changed(prepared: Settings) -> None:
     fitted = fit_all(prepared)
     expected = evaluate(MODEL, RUN, prepared, fitted=fitted)
-    change(prepared, "features_flights", DAYS, pl.lit(1.0).alias("departure_hour"))
+    change(prepared, "features_ferries", DAYS, pl.lit(1.0).alias("leaving_hour"))
     assert evaluate(MODEL, RUN, prepared, fitted=fitted) == expected
 
 
 def test_candidates_that_saw_different_rows_are_not_compared(prepared: Settings) -> None:
     first = fit(MODEL, RUN, prepared, candidate="linear")
-    change(prepared, "features_flights", DAYS, pl.lit(1.0).alias("departure_hour"))
+    change(prepared, "features_ferries", DAYS, pl.lit(1.0).alias("leaving_hour"))
     second = fit(MODEL, RUN, prepared, candidate="boosted")
     with pytest.raises(DataError, match="changed between the fits of linear, boosted"):
         evaluate(MODEL, RUN, prepared, fitted=[first, second])
@@ -337,10 +337,10 @@ def test_all_candidates_of_a_process_share_one_training_set(
 def test_a_version_is_trained_again_to_the_bit_from_the_rows_it_saw(prepared: Settings) -> None:
     made = train(prepared.model_copy(update={"git_commit": "fedcba987654"}))
     before = ([run.info.run_id for run in runs(prepared)], versions(prepared))
-    change(prepared, "features_flights", DAYS, pl.lit(1.0).alias("departure_hour"))
+    change(prepared, "features_ferries", DAYS, pl.lit(1.0).alias("leaving_hour"))
     later = prepared.model_copy(update={"git_commit": "0123456789ab"})
     found = reproduce(MODEL, made.model_version or 0, later)
-    assert (found.day, found.candidate, found.rows) == (DAY, made.candidate, 16 * FLIGHTS)
+    assert (found.day, found.candidate, found.rows) == (DAY, made.candidate, 16 * FERRIES)
     assert (found.differing, found.largest_difference, found.changed) == (0, 0.0, ("commit",))
     assert ([run.info.run_id for run in runs(prepared)], versions(prepared)) == before, "it writes nothing"
 
@@ -449,7 +449,7 @@ def test_an_evaluation_that_was_killed_makes_one_version(prepared: Settings, whe
     assert versions(prepared) == ([] if where == "before the version is made" else [1])
     evaluated = train(prepared)
     assert versions(prepared) == [evaluated.model_version]
-    assert Registry(prepared).get_version("late_arrival", evaluated.model_version or 0).evaluated
+    assert Registry(prepared).get_version("late_ferry", evaluated.model_version or 0).evaluated
     assert [r.info.status for r in runs(prepared)] == ["FINISHED"] * 2
 
 
@@ -478,14 +478,14 @@ def test_from_training_to_scores(prepared: Settings) -> None:
     assert decided.passed, decided.why_not
     run("promote", MODEL, after(1), prepared, version=decided.model_version)
     days = Interval(start=DAY, end=DAYS.end)
-    champions = postgres.promotions.read_champions(prepared, "late_arrival", days)
+    champions = postgres.promotions.read_champions(prepared, "late_ferry", days)
     scored: Any = run("score", MODEL, days, prepared, versions=champions)
     assert scored.unscored == (DAY,)
-    assert {d.day: d.rows for d in scored.days} == dict.fromkeys(days.days[1:], FLIGHTS)
-    rows = Tables(prepared).scan("scores_late_arrival").collect()
-    assert rows.height == scored.rows == FLIGHTS * 6
-    known = flights().join(rows, on=["day", "entity_id"])
-    late = (known["arr_delay_minutes"].is_null() | (known["arr_delay_minutes"] > 15)).cast(pl.Float64)
+    assert {d.day: d.rows for d in scored.days} == dict.fromkeys(days.days[1:], FERRIES)
+    rows = Tables(prepared).scan("scores_late_ferry").collect()
+    assert rows.height == scored.rows == FERRIES * 6
+    known = ferries().join(rows, on=["day", "entity_id"])
+    late = (known["delay_minutes"].is_null() | (known["delay_minutes"] > 15)).cast(pl.Float64)
     assert evaluation.metrics("binary", late.to_numpy(), known["score"].to_numpy())["roc_auc"] > 0.7
     with postgres.connection.engine(prepared).connect() as connection:
         recorded = connection.execute(
@@ -505,39 +505,39 @@ def test_a_day_alone_scores_as_in_a_range_to_the_bit(prepared: Settings) -> None
     version = train(prepared).model_version or 0
     days = Interval(start=DAYS.start, end=DAYS.end)
     score(MODEL, days, prepared, versions=dict.fromkeys(days.days, version))
-    in_range = Tables(prepared).scan("scores_late_arrival").sort("day", "entity_id").collect()
+    in_range = Tables(prepared).scan("scores_late_ferry").sort("day", "entity_id").collect()
     for day in days.days[::6]:
         score(MODEL, Interval.of(day), prepared, versions={day: version})
-    alone = Tables(prepared).scan("scores_late_arrival").sort("day", "entity_id").collect()
+    alone = Tables(prepared).scan("scores_late_ferry").sort("day", "entity_id").collect()
     assert alone.equals(in_range)
 
 
 @pytest.mark.parametrize("candidate", [c.name for c in MODEL.candidates])
 def test_labels_and_gaps_that_no_training_saw_are_scored(prepared: Settings, candidate: str) -> None:
-    """Score a carrier that no training saw, on a day without weather."""
+    """Score a company that no training saw, on a day without winds."""
     fitted = fit(MODEL, RUN, prepared, candidate=candidate)
     version = evaluate(MODEL, RUN, prepared, fitted=[fitted]).model_version or 0
-    nothing = [pl.lit(None, pl.Float64).alias(name) for name in MODEL.numeric if name != "departure_hour"]
-    labels = [pl.lit("ZZ").alias("carrier"), pl.lit(None, pl.String).alias("dest")]
-    change(prepared, "features_flights", RUN, *nothing, *labels)
+    nothing = [pl.lit(None, pl.Float64).alias(name) for name in MODEL.numeric if name != "leaving_hour"]
+    labels = [pl.lit("ZZ").alias("company"), pl.lit(None, pl.String).alias("dest")]
+    change(prepared, "features_ferries", RUN, *nothing, *labels)
     scored = score(MODEL, RUN, prepared, versions={DAY: version})
-    assert scored.rows == FLIGHTS
-    found = Tables(prepared).scan("scores_late_arrival").collect()["score"]
+    assert scored.rows == FERRIES
+    found = Tables(prepared).scan("scores_late_ferry").collect()["score"]
     assert found.is_between(0, 1).all()
 
 
 def test_a_column_without_any_value_can_be_trained_on(prepared: Settings) -> None:
-    change(prepared, "features_flights", DAYS, pl.lit(None, pl.Float64).alias("wind_gust_mph"))
+    change(prepared, "features_ferries", DAYS, pl.lit(None, pl.Float64).alias("wind_gust_mph"))
     assert train(prepared).model_version == 1
 
 
 def test_a_version_whose_column_is_gone_says_so(prepared: Settings) -> None:
     version = train(prepared).model_version or 0
     tables = Tables(prepared)
-    shorter = tables.scan("features_flights").drop("humidity_percent").collect()
+    shorter = tables.scan("features_ferries").drop("humidity_percent").collect()
     elsewhere = prepared.model_copy(update={"tables": f"{prepared.tables}_after"})
-    Tables(elsewhere).replace("features_flights", shorter, WHOLE, sort_by=["day", "entity_id"])
-    with pytest.raises(DataError, match=f"late_arrival, version {version}, needs humidity_percent"):
+    Tables(elsewhere).replace("features_ferries", shorter, WHOLE, sort_by=["day", "entity_id"])
+    with pytest.raises(DataError, match=f"late_ferry, version {version}, needs humidity_percent"):
         score(MODEL, RUN, elsewhere, versions={DAY: version})
 
 
@@ -568,23 +568,23 @@ GATE_OF_DELAY = MODEL.gate.model_copy(
 
 
 @pytest.fixture
-def arrival_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+def ferry_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     """A second model: a folder with a declaration and an estimator, nothing else."""
-    folder = tmp_path / "projects" / "flights" / "models" / "arrival_delay"
+    folder = tmp_path / "projects" / "ferries" / "models" / "ferry_delay"
     folder.mkdir(parents=True)
     (folder / "estimator.py").write_text(REGRESSION, encoding="utf-8")
-    monkeypatch.setattr("include.config.loading.PROJECTS", tmp_path / "projects")
-    name = "include.projects.flights.models.arrival_delay.estimator"
+    monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path / "projects"))
+    name = "include.projects.ferries.models.ferry_delay.estimator"
     module = ModuleType(name)
     exec(REGRESSION, module.__dict__)  # noqa: S102  # a module that is not below `include`
     monkeypatch.setitem(sys.modules, name, module)
     candidates: Sequence[Candidate] = [Candidate(name=f"trees_{n}", params={"max_iter": n}) for n in (2, 30)]
     return MODEL.model_copy(
         update={
-            "name": "arrival_delay",
-            "outcome": "arrival_delay",
+            "name": "ferry_delay",
+            "outcome": "ferry_delay",
             "problem_type": "regression",
-            "numeric": ("departure_hour", "precipitation_inches"),
+            "numeric": ("leaving_hour", "precipitation_inches"),
             "categorical": ("origin",),
             "candidates": tuple(candidates),
             "gate": GATE_OF_DELAY,
@@ -592,19 +592,19 @@ def arrival_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     )
 
 
-def test_a_second_model_of_another_kind_needs_a_folder_only(prepared: Settings, arrival_delay: Model) -> None:
-    evaluated = train(prepared, arrival_delay)
+def test_a_second_model_of_another_kind_needs_a_folder_only(prepared: Settings, ferry_delay: Model) -> None:
+    evaluated = train(prepared, ferry_delay)
     assert evaluated.candidate == "trees_30"
     assert evaluated.metrics.keys() == {"rows", "mae", "rmse", "r2"}
-    known = flights().filter(pl.col("day").is_between(evaluated.interval.start, evaluated.interval.end))
-    assert evaluated.rows == known["arr_delay_minutes"].drop_nulls().len() < known.height
+    known = ferries().filter(pl.col("day").is_between(evaluated.interval.start, evaluated.interval.end))
+    assert evaluated.rows == known["delay_minutes"].drop_nulls().len() < known.height
     assert evaluated.metrics["r2"] > 0.2
-    decision = train_and_gate(prepared, arrival_delay)
+    decision = train_and_gate(prepared, ferry_delay)
     assert decision.passed, decision.why_not
-    promote(arrival_delay, after(1), prepared, version=evaluated.model_version or 0)
-    scored = score(arrival_delay, after(1), prepared, versions={after(1).start: 1})
-    assert scored.rows == FLIGHTS, "scored for all, also where there will be no value"
-    rows = Tables(prepared).scan("scores_arrival_delay").collect()
+    promote(ferry_delay, after(1), prepared, version=evaluated.model_version or 0)
+    scored = score(ferry_delay, after(1), prepared, versions={after(1).start: 1})
+    assert scored.rows == FERRIES, "scored for all, also where there will be no value"
+    rows = Tables(prepared).scan("scores_ferry_delay").collect()
     assert rows["prediction"].to_list() == rows["score"].to_list()
     assert rows["score"].max() > 10
-    assert versions(prepared, "late_arrival") == []
+    assert versions(prepared, "late_ferry") == []

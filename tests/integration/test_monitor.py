@@ -32,18 +32,18 @@ RULE = {"metric": "roc_auc", "at_least": 0.55, "days": 2, "of": 3}
 
 
 @pytest.fixture
-def flights() -> Project:
-    return load_project("flights")
+def ferries() -> Project:
+    return load_project("ferries")
 
 
 def watched(**monitor: Any) -> Model:
-    declared = {"min_rows": 2, "slices": ["origin", "flight"], "rules": [RULE], **monitor}
-    return load_model("late_arrival").model_copy(update={"monitor": Monitor.model_validate(declared)})
+    declared = {"min_rows": 2, "slices": ["origin", "ferry"], "rules": [RULE], **monitor}
+    return load_model("late_ferry").model_copy(update={"monitor": Monitor.model_validate(declared)})
 
 
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> Model:
-    """late_arrival, the project's one model here, watched by days of a few rows."""
+    """late_ferry, the project's one model here, watched by days of a few rows."""
     return watch(monkeypatch, watched())
 
 
@@ -62,21 +62,21 @@ def execute(settings: Settings, statement: str, **values: Any) -> list[tuple[Any
 def deliver(
     settings: Settings, project: Project, day: date, delays: list[float | None], prepared_day: date, name: str
 ) -> None:
-    """Actuals of a day, an hour before the night that knows them first."""
-    rows = small.actuals_of(day, delays)
-    small.deliver(settings, project, "actuals", day, rows, available_at=small.as_of(prepared_day) - HOUR, name=name)
+    """Logbooks of a day, an hour before the night that knows them first."""
+    rows = small.logbook_of(day, delays)
+    small.deliver(settings, project, "logbook", day, rows, available_at=small.as_of(prepared_day) - HOUR, name=name)
 
 
 @pytest.fixture
-def prepared_days(settings: Settings, flights: Project, late: Model) -> Settings:
+def prepared_days(settings: Settings, ferries: Project, late: Model) -> Settings:
     """Three nights, scored (0.01, 0.11, 0.21, 0.31) and published. The night of LATER brings a correction of DAY."""
-    small.prepare(settings, flights, DAY, NEXT, LATER)
+    small.prepare(settings, ferries, DAY, NEXT, LATER)
     small.promoted(settings, late.name, 1, DAY)
-    small.score(settings, flights, late.name, DAY, NEXT, LATER)
+    small.score(settings, ferries, late.name, DAY, NEXT, LATER)
     publish(late, Interval(start=DAY, end=LATER), settings)
-    deliver(settings, flights, DAY, [0.0, 0.0, 20.0, 20.0], NEXT, "a")
-    deliver(settings, flights, DAY, [20.0, 0.0, 0.0, None], LATER, "b")
-    deliver(settings, flights, NEXT, [20.0, 0.0, 0.0], LATER, "a")
+    deliver(settings, ferries, DAY, [0.0, 0.0, 20.0, 20.0], NEXT, "a")
+    deliver(settings, ferries, DAY, [20.0, 0.0, 0.0, None], LATER, "b")
+    deliver(settings, ferries, NEXT, [20.0, 0.0, 0.0], LATER, "a")
     return settings
 
 
@@ -125,52 +125,52 @@ def alerts(settings: Settings) -> list[tuple[Any, ...]]:
 
 
 def test_a_day_is_measured_when_it_is_known_and_again_when_it_is_corrected(
-    prepared_days: Settings, flights: Project
+    prepared_days: Settings, ferries: Project
 ) -> None:
-    [first] = run(prepared_days, flights, NEXT)
+    [first] = run(prepared_days, ferries, NEXT)
     assert first.days == 1
     assert of_all(prepared_days, DAY, "roc_auc") == (1, 1.0, 4)
     assert of_all(prepared_days, DAY, "accuracy") == (1, 1.0, 4)
     assert of_all(prepared_days, DAY, "calibration_gap") == (1, pytest.approx(0.16 - 0.5), 4)
-    [second] = run(prepared_days, flights, LATER)
+    [second] = run(prepared_days, ferries, LATER)
     assert second.days == 2
     assert of_all(prepared_days, DAY, "roc_auc") == (1, 0.5, 4)  # late are 0.01 and 0.31 now
     assert of_all(prepared_days, NEXT, "roc_auc") == (1, 0.0, 3)
     assert of_all(prepared_days, NEXT, "base_rate") == (1, pytest.approx(1 / 3), 3)  # of the fourth nothing is known
 
 
-def test_slices_are_the_entities_columns(prepared_days: Settings, flights: Project) -> None:
-    run(prepared_days, flights, NEXT)
+def test_slices_are_the_entities_columns(prepared_days: Settings, ferries: Project) -> None:
+    run(prepared_days, ferries, NEXT)
     seen = execute(prepared_days, "SELECT DISTINCT slice, slice_value, rows FROM performance_daily ORDER BY 1, 2")
-    assert seen == [("all", "all", 4), ("origin", "EWR", 4)]  # each flight number is alone
+    assert seen == [("all", "all", 4), ("origin", "BAT", 4)]  # each ferry number is alone
 
 
-def test_a_slice_needs_enough_rows(prepared_days: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(prepared_days, flights, NEXT)
+def test_a_slice_needs_enough_rows(prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(prepared_days, ferries, NEXT)
     watch(monkeypatch, watched(min_rows=1))
-    [again] = run(prepared_days, flights, NEXT)  # it is declared otherwise now
+    [again] = run(prepared_days, ferries, NEXT)  # it is declared otherwise now
     assert again.days == 1
-    by_flight = "SELECT slice_value, value FROM performance_daily WHERE slice = 'flight' AND metric = 'base_rate'"
-    assert execute(prepared_days, by_flight + " ORDER BY 1") == [("0", 0.0), ("1", 0.0), ("2", 1.0), ("3", 1.0)]
-    undefined = "SELECT DISTINCT value FROM performance_daily WHERE slice = 'flight' AND metric = 'roc_auc'"
+    by_ferry = "SELECT slice_value, value FROM performance_daily WHERE slice = 'ferry' AND metric = 'base_rate'"
+    assert execute(prepared_days, by_ferry + " ORDER BY 1") == [("0", 0.0), ("1", 0.0), ("2", 1.0), ("3", 1.0)]
+    undefined = "SELECT DISTINCT value FROM performance_daily WHERE slice = 'ferry' AND metric = 'roc_auc'"
     assert execute(prepared_days, undefined) == [(None,)]
 
 
-def test_the_same_night_again_writes_nothing(prepared_days: Settings, flights: Project) -> None:
-    run(prepared_days, flights, NEXT, LATER)
+def test_the_same_night_again_writes_nothing(prepared_days: Settings, ferries: Project) -> None:
+    run(prepared_days, ferries, NEXT, LATER)
     before = marks(prepared_days)
     again = [
-        *run(prepared_days, flights, LATER, NEXT),
-        monitor(flights, Interval(start=NEXT, end=LATER), prepared_days),
+        *run(prepared_days, ferries, LATER, NEXT),
+        monitor(ferries, Interval(start=NEXT, end=LATER), prepared_days),
     ]
     assert [(r.days, r.rows, r.alerts) for r in again] == [(0, 0, ())] * 3
     assert marks(prepared_days) == before
 
 
-def test_nights_in_any_order_end_the_same(prepared_days: Settings, flights: Project) -> None:
+def test_nights_in_any_order_end_the_same(prepared_days: Settings, ferries: Project) -> None:
     ends = []
     for order in ((NEXT, LATER), (LATER, NEXT, LATER), (NEXT, LATER, LATER, NEXT)):
-        run(prepared_days, flights, *order)
+        run(prepared_days, ferries, *order)
         fresh = execute(
             prepared_days, "SELECT subject, day, newest_day, behind_days, late, sentence FROM freshness ORDER BY 1, 2"
         )
@@ -181,87 +181,87 @@ def test_nights_in_any_order_end_the_same(prepared_days: Settings, flights: Proj
 
 
 def test_another_published_batch_is_measured_in_place_of_the_former(
-    prepared_days: Settings, flights: Project, late: Model
+    prepared_days: Settings, ferries: Project, late: Model
 ) -> None:
-    run(prepared_days, flights, NEXT)
+    run(prepared_days, ferries, NEXT)
     small.promoted(prepared_days, late.name, 2, DAY)
-    small.score(prepared_days, flights, late.name, DAY, version=2)
+    small.score(prepared_days, ferries, late.name, DAY, version=2)
     publish(late, Interval.of(DAY), prepared_days)
-    [again] = run(prepared_days, flights, NEXT)
+    [again] = run(prepared_days, ferries, NEXT)
     assert again.days == 1
     assert {row[2] for row in stored(prepared_days)} == {2}
     assert of_all(prepared_days, DAY, "mean_score") == (2, pytest.approx(0.17), 4)
 
 
 def test_a_delivery_without_rows_leaves_a_day_that_nothing_is_known_of(
-    prepared_days: Settings, flights: Project
+    prepared_days: Settings, ferries: Project
 ) -> None:
-    run(prepared_days, flights, NEXT)
-    deliver(prepared_days, flights, DAY, [], LATER, "c")
-    run(prepared_days, flights, LATER)
+    run(prepared_days, ferries, NEXT)
+    deliver(prepared_days, ferries, DAY, [], LATER, "c")
+    run(prepared_days, ferries, LATER)
     assert of_all(prepared_days, DAY, "roc_auc") == (1, None, 0)
-    assert run(prepared_days, flights, LATER)[0].days == 0
+    assert run(prepared_days, ferries, LATER)[0].days == 0
 
 
 def test_a_regression_is_measured_where_there_is_a_value(
-    prepared_days: Settings, flights: Project, late: Model, monkeypatch: pytest.MonkeyPatch
+    prepared_days: Settings, ferries: Project, late: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delay = late.model_copy(
         update={
             "name": "delay",
-            "outcome": "arrival_delay",
+            "outcome": "ferry_delay",
             "problem_type": "regression",
             "monitor": Monitor(min_rows=2),
         }
     )
     watch(monkeypatch, delay)
     small.promoted(prepared_days, delay.name, 1, DAY)
-    small.score(prepared_days, flights, delay.name, DAY)
+    small.score(prepared_days, ferries, delay.name, DAY)
     publish(delay, Interval.of(DAY), prepared_days)
-    run(prepared_days, flights, NEXT, LATER)  # by then the delays are 20, 0, 0 and none
+    run(prepared_days, ferries, NEXT, LATER)  # by then the delays are 20, 0, 0 and none
     assert of_all(prepared_days, DAY, "mae") == (1, pytest.approx((19.99 + 0.11 + 0.21) / 3), 3)
     assert of_all(prepared_days, DAY, "mean_error") == (1, pytest.approx((-19.99 + 0.11 + 0.21) / 3), 3)
 
 
 def test_more_days_than_are_held_at_once(
-    prepared_days: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch
+    prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(prepared_days, flights, NEXT, LATER)
+    run(prepared_days, ferries, NEXT, LATER)
     expected = stored(prepared_days)
     execute(prepared_days, "TRUNCATE performance_daily")
     monkeypatch.setattr(postgres.performance, "BLOCK_DAYS", 1)
-    assert run(prepared_days, flights, LATER)[0].days == 2
+    assert run(prepared_days, ferries, LATER)[0].days == 2
     assert stored(prepared_days) == expected
 
 
 def test_what_changes_while_a_day_is_measured_is_measured_by_the_next(
-    prepared_days: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch
+    prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcomes(flights, Interval.of(NEXT), prepared_days)
+    outcomes(ferries, Interval.of(NEXT), prepared_days)
     reading = postgres.performance._read_predictions
 
     def corrected(*given: Any) -> Any:
         monkeypatch.setattr(postgres.performance, "_read_predictions", reading)
-        outcomes(flights, Interval.of(LATER), prepared_days)
+        outcomes(ferries, Interval.of(LATER), prepared_days)
         return reading(*given)
 
     monkeypatch.setattr(postgres.performance, "_read_predictions", corrected)
-    first = monitor(flights, Interval.of(NEXT), prepared_days)
+    first = monitor(ferries, Interval.of(NEXT), prepared_days)
     assert (first.days, of_all(prepared_days, DAY, "roc_auc")) == (
         1,
         (1, 1.0, 4),
     )  # as it was when its digest was taken
-    second = monitor(flights, Interval.of(NEXT), prepared_days)
+    second = monitor(ferries, Interval.of(NEXT), prepared_days)
     assert (second.days, of_all(prepared_days, DAY, "roc_auc")) == (2, (1, 0.5, 4))
 
 
-def test_by_hand(prepared_days: Settings, flights: Project, late: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcomes(flights, Interval(start=NEXT, end=LATER), prepared_days)
+def test_by_hand(prepared_days: Settings, ferries: Project, late: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes(ferries, Interval(start=NEXT, end=LATER), prepared_days)
     for name in ("landing", "tables", "artifacts"):
         monkeypatch.setenv(f"NIGHTLY_{name}".upper(), getattr(prepared_days, name))
     for name in ("database_url", "mlflow_tracking_uri", "hash_key"):
         monkeypatch.setenv(f"NIGHTLY_{name}".upper(), getattr(prepared_days, name).get_secret_value())
-    done = CliRunner().invoke(app, ["monitor", "--project", "flights", "--start", str(NEXT), "--end", str(LATER)])
+    done = CliRunner().invoke(app, ["monitor", "--project", "ferries", "--start", str(NEXT), "--end", str(LATER)])
     assert done.exit_code == 0, done.output
     result = Monitored.model_validate_json(done.stdout)
     assert (result.days, [a.day for a in result.alerts]) == (2, [LATER])
@@ -274,9 +274,9 @@ def two(prepared_days: Settings) -> Iterator[Any]:
         yield started
 
 
-def test_two_at_once_end_as_one(prepared_days: Settings, flights: Project, two: Any) -> None:
+def test_two_at_once_end_as_one(prepared_days: Settings, ferries: Project, two: Any) -> None:
     """By the model's own declaration: other processes know nothing of what is patched here."""
-    outcomes(flights, Interval(start=NEXT, end=LATER), prepared_days)
+    outcomes(ferries, Interval(start=NEXT, end=LATER), prepared_days)
     command = {"do": "step", "step": "monitor", "start": str(NEXT), "end": str(LATER)}
     answers = two.all([command, command])
     assert sorted(answer["days"] for answer in answers) == [0, 2]
@@ -293,42 +293,42 @@ def test_two_at_once_end_as_one(prepared_days: Settings, flights: Project, two: 
     ],
 )
 def test_a_killed_run_is_made_good_by_the_next(
-    prepared_days: Settings, flights: Project, at: str, call: int, when: str, measured: int
+    prepared_days: Settings, ferries: Project, at: str, call: int, when: str, measured: int
 ) -> None:
-    outcomes(flights, Interval(start=NEXT, end=LATER), prepared_days)
+    outcomes(ferries, Interval(start=NEXT, end=LATER), prepared_days)
     run_and_kill(prepared_days, "monitor", Interval.of(LATER), at, call, when)
     assert len({row[1] for row in stored(prepared_days)}) == measured
-    result = monitor(flights, Interval.of(LATER), prepared_days)
+    result = monitor(ferries, Interval.of(LATER), prepared_days)
     assert result.days == 2  # it is declared otherwise in this process, and so measured in any case
     # the process that was killed knows all models of the folder, also those that this test has not declared
-    own = "SELECT count(*) FROM freshness WHERE subject <> 'arrival_delay'"
+    own = "SELECT count(*) FROM freshness WHERE subject <> 'ferry_delay'"
     assert execute(prepared_days, own)[0][0] == 9
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_broken_rule_is_told_once_a_run_day(prepared_days: Settings, flights: Project) -> None:
-    first, second, again = run(prepared_days, flights, NEXT, LATER, LATER)
+def test_a_broken_rule_is_told_once_a_run_day(prepared_days: Settings, ferries: Project) -> None:
+    first, second, again = run(prepared_days, ferries, NEXT, LATER, LATER)
     assert first.alerts == again.alerts == ()  # one measured day cannot break 2 of 3
     [alert] = second.alerts
-    assert (alert.subject, alert.day, alert.rule) == ("late_arrival", LATER, "roc_auc at_least 0.55, 2 of 3 days")
+    assert (alert.subject, alert.day, alert.rule) == ("late_ferry", LATER, "roc_auc at_least 0.55, 2 of 3 days")
     assert "2013-03-02: 0.000 (version 1), 2013-03-01: 0.500 (version 1)" in alert.sentence
-    [tomorrow] = [monitor(flights, Interval.of(LATER + timedelta(days=1)), prepared_days)]
+    [tomorrow] = [monitor(ferries, Interval.of(LATER + timedelta(days=1)), prepared_days)]
     assert [a.day for a in tomorrow.alerts] == [LATER + timedelta(days=1)]  # it is still broken
     history = execute(prepared_days, "SELECT day, sentence, notified_at FROM alert_history ORDER BY id")
     assert history[0] == (LATER, alert.sentence, None)
 
 
 def test_a_rule_counts_no_later_days_and_none_with_few_rows(
-    prepared_days: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch
+    prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcomes(flights, Interval(start=NEXT, end=LATER), prepared_days)
-    assert monitor(flights, Interval.of(NEXT), prepared_days).alerts == ()
+    outcomes(ferries, Interval(start=NEXT, end=LATER), prepared_days)
+    assert monitor(ferries, Interval.of(NEXT), prepared_days).alerts == ()
     watch(monkeypatch, watched(min_rows=4))  # NEXT has three outcomes
-    assert monitor(flights, Interval.of(LATER), prepared_days).alerts == ()
+    assert monitor(ferries, Interval.of(LATER), prepared_days).alerts == ()
     watch(monkeypatch, watched(min_rows=3))
-    assert len(monitor(flights, Interval.of(LATER), prepared_days).alerts) == 1
+    assert len(monitor(ferries, Interval.of(LATER), prepared_days).alerts) == 1
 
 
 # --- freshness --------------------------------------------------------------------------------------------------------
@@ -353,19 +353,17 @@ def published(settings: Settings, day: date, at: datetime) -> None:
 
 def scores(settings: Settings, day: date) -> tuple[Any, ...]:
     columns = "newest_day, behind_days, late, sentence"
-    [found] = execute(
-        settings, f"SELECT {columns} FROM freshness WHERE subject = 'late_arrival' AND day = :day", day=day
-    )
+    [found] = execute(settings, f"SELECT {columns} FROM freshness WHERE subject = 'late_ferry' AND day = :day", day=day)
     return found
 
 
-def test_scores_that_came_late_are_told_in_the_night_after(prepared_days: Settings, flights: Project) -> None:
-    live(prepared_days, flights, DAY, NEXT, LATER)
-    published(prepared_days, DAY, flights.at(DAY, time(9, 12)))
-    published(prepared_days, NEXT, flights.at(NEXT, time(4)))
-    first, second, again = run(prepared_days, flights, NEXT, LATER, NEXT)
+def test_scores_that_came_late_are_told_in_the_night_after(prepared_days: Settings, ferries: Project) -> None:
+    live(prepared_days, ferries, DAY, NEXT, LATER)
+    published(prepared_days, DAY, ferries.at(DAY, time(9, 12)))
+    published(prepared_days, NEXT, ferries.at(NEXT, time(4)))
+    first, second, again = run(prepared_days, ferries, NEXT, LATER, NEXT)
     [alert] = first.alerts
-    assert (alert.subject, alert.rule, alert.day) == ("late_arrival", "scores_late", NEXT)
+    assert (alert.subject, alert.rule, alert.day) == ("late_ferry", "scores_late", NEXT)
     assert "the scores of 2013-03-01 were published late, at 09:12 on 2013-03-01" in alert.sentence
     assert again.alerts == () and [a.rule for a in second.alerts] == ["roc_auc at_least 0.55, 2 of 3 days"]
     assert scores(prepared_days, NEXT)[:3] == (DAY, 0, True)
@@ -375,81 +373,81 @@ def test_scores_that_came_late_are_told_in_the_night_after(prepared_days: Settin
 
 
 def test_a_day_that_was_in_time_stays_so_when_it_is_published_again(
-    prepared_days: Settings, flights: Project, late: Model
+    prepared_days: Settings, ferries: Project, late: Model
 ) -> None:
-    live(prepared_days, flights, DAY, NEXT)
-    published(prepared_days, DAY, flights.at(DAY, time(4)))
-    small.score(prepared_days, flights, late.name, DAY, version=2)
+    live(prepared_days, ferries, DAY, NEXT)
+    published(prepared_days, DAY, ferries.at(DAY, time(4)))
+    small.score(prepared_days, ferries, late.name, DAY, version=2)
     small.promoted(prepared_days, late.name, 2, DAY)
     publish(late, Interval.of(DAY), prepared_days)  # today
-    assert run(prepared_days, flights, NEXT)[0].alerts == ()
+    assert run(prepared_days, ferries, NEXT)[0].alerts == ()
     assert scores(prepared_days, NEXT)[2] is False
 
 
-def test_scores_that_are_missing_are_told(prepared_days: Settings, flights: Project) -> None:
+def test_scores_that_are_missing_are_told(prepared_days: Settings, ferries: Project) -> None:
     after = LATER + timedelta(days=1)
-    small.prepare(prepared_days, flights, after, after + timedelta(days=1))
-    live(prepared_days, flights, after, after + timedelta(days=1))
-    assert [a.rule for a in monitor(flights, Interval.of(after + timedelta(days=1)), prepared_days).alerts] == [
+    small.prepare(prepared_days, ferries, after, after + timedelta(days=1))
+    live(prepared_days, ferries, after, after + timedelta(days=1))
+    assert [a.rule for a in monitor(ferries, Interval.of(after + timedelta(days=1)), prepared_days).alerts] == [
         "scores_late"
     ]
     assert scores(prepared_days, after + timedelta(days=1))[:3] == (LATER, 1, True)
 
 
-def test_a_backfill_of_past_nights_tells_nobody(prepared_days: Settings, flights: Project) -> None:
+def test_a_backfill_of_past_nights_tells_nobody(prepared_days: Settings, ferries: Project) -> None:
     """On-call prepares and publishes three nights at once, after an outage: the champion was there, the scores not."""
-    live(prepared_days, flights)
-    results = run(prepared_days, flights, NEXT)
+    live(prepared_days, ferries)
+    results = run(prepared_days, ferries, NEXT)
     assert [r.alerts for r in results] == [()]
     assert scores(prepared_days, NEXT)[2] is True  # which is a fact, and can be seen
 
 
-def test_a_replay_of_years_ago_is_not_late(prepared_days: Settings, flights: Project) -> None:
+def test_a_replay_of_years_ago_is_not_late(prepared_days: Settings, ferries: Project) -> None:
     """Its champion was promoted long after the deadline: nothing was due."""
-    run(prepared_days, flights, NEXT)
+    run(prepared_days, ferries, NEXT)
     assert alerts(prepared_days) == []
     assert scores(prepared_days, NEXT)[2] is False
     assert "had no champion for 2013-03-01 by 06:00 on 2013-03-01" in scores(prepared_days, NEXT)[3]
 
 
-def test_the_night_being_scored_right_now_is_not_judged(settings: Settings, flights: Project, late: Model) -> None:
-    small.prepare(settings, flights, DAY)
+def test_the_night_being_scored_right_now_is_not_judged(settings: Settings, ferries: Project, late: Model) -> None:
+    small.prepare(settings, ferries, DAY)
     small.promoted(settings, late.name, 1, DAY)
-    live(settings, flights, DAY)
-    assert monitor(flights, Interval.of(DAY), settings).alerts == ()
+    live(settings, ferries, DAY)
+    assert monitor(ferries, Interval.of(DAY), settings).alerts == ()
     assert scores(settings, DAY)[2] is False
 
 
-def test_tables_are_held_against_what_the_night_needs(prepared_days: Settings, flights: Project) -> None:
-    run(prepared_days, flights, NEXT, LATER)
+def test_tables_are_held_against_what_the_night_needs(prepared_days: Settings, ferries: Project) -> None:
+    run(prepared_days, ferries, NEXT, LATER)
     found = execute(
         prepared_days, "SELECT subject, newest_day, behind_days, late FROM freshness_status WHERE day = :d", d=NEXT
     )
-    assert sorted(row for row in found if row[0] != "late_arrival") == [
-        ("clean_actuals", DAY, 0, False),
-        ("clean_schedule", NEXT, 0, False),
-        ("clean_weather", None, None, True),
-        ("features_flights", NEXT, 0, False),
+    assert sorted(row for row in found if row[0] != "late_ferry") == [
+        ("clean_logbook", DAY, 0, False),
+        ("clean_sailings", NEXT, 0, False),
+        ("clean_winds", None, None, True),
+        ("features_ferries", NEXT, 0, False),
         ("prepared_days", NEXT, 0, False),
-        ("raw_actuals", DAY, 0, False),
-        ("raw_schedule", NEXT, 0, False),
-        ("raw_weather", None, None, True),
+        ("raw_logbook", DAY, 0, False),
+        ("raw_sailings", NEXT, 0, False),
+        ("raw_winds", None, None, True),
     ]
 
 
-def test_an_installation_without_anything_is_behind(settings: Settings, flights: Project, late: Model) -> None:
-    result = monitor(flights, Interval.of(DAY), settings)
+def test_an_installation_without_anything_is_behind(settings: Settings, ferries: Project, late: Model) -> None:
+    result = monitor(ferries, Interval.of(DAY), settings)
     assert (result.rows, result.days, result.alerts) == (0, 0, ())
     late_ones = execute(settings, "SELECT subject FROM freshness WHERE late ORDER BY 1")
     assert [s for (s,) in late_ones if not s.startswith(("raw_", "clean_"))] == ["prepared_days"]
 
 
-def test_two_nights_at_once_raise_an_alert_once(prepared_days: Settings, flights: Project, two: Any) -> None:
+def test_two_nights_at_once_raise_an_alert_once(prepared_days: Settings, ferries: Project, two: Any) -> None:
     """Late scores do not depend on how the model is declared, other than rules here."""
-    live(prepared_days, flights, DAY, NEXT)
-    published(prepared_days, DAY, flights.at(DAY, time(9)))
-    outcomes(flights, Interval.of(NEXT), prepared_days)
+    live(prepared_days, ferries, DAY, NEXT)
+    published(prepared_days, DAY, ferries.at(DAY, time(9)))
+    outcomes(ferries, Interval.of(NEXT), prepared_days)
     command = {"do": "step", "step": "monitor", "start": str(NEXT), "end": str(NEXT)}
     answers = two.all([command, command])
     assert sorted(len(answer["alerts"]) for answer in answers) == [0, 1]
-    assert alerts(prepared_days) == [(NEXT, "late_arrival", "scores_late")]
+    assert alerts(prepared_days) == [(NEXT, "late_ferry", "scores_late")]

@@ -25,8 +25,8 @@ NEXT, LATER = DAY + timedelta(days=1), DAY + timedelta(days=2)
 
 
 @pytest.fixture
-def flights() -> Project:
-    return load_project("flights")
+def ferries() -> Project:
+    return load_project("ferries")
 
 
 def values(*of: float | None, day: date = DAY) -> pl.DataFrame:
@@ -37,7 +37,7 @@ def values(*of: float | None, day: date = DAY) -> pl.DataFrame:
     )
 
 
-def stored(settings: Settings, outcome: str = "late_arrival") -> list[tuple[Any, ...]]:
+def stored(settings: Settings, outcome: str = "late_ferry") -> list[tuple[Any, ...]]:
     with postgres.connection.engine(settings).connect() as connection:
         found = connection.execute(
             sa.text("SELECT day, entity_id, value, delivery_id FROM outcomes WHERE outcome = :o ORDER BY 1, 2"),
@@ -67,49 +67,49 @@ DELIVERIES = [  # in the order in which they count; one has no rows, the last tw
 
 
 @pytest.mark.parametrize("deliveries", [DELIVERIES[:3], DELIVERIES[2:]], ids=["ends empty", "ends at once"])
-def test_any_order_of_deliveries_ends_the_same(settings: Settings, flights: Project, deliveries: list[Any]) -> None:
+def test_any_order_of_deliveries_ends_the_same(settings: Settings, ferries: Project, deliveries: list[Any]) -> None:
     ends = set()
     for number, order in enumerate(itertools.permutations(deliveries)):
         outcome = f"outcome_{number}"
         for moment, delivery, frame in order:
-            record_outcomes(flights, outcome, frame, {DAY: (moment, delivery)}, settings)
+            record_outcomes(ferries, outcome, frame, {DAY: (moment, delivery)}, settings)
         ends.add(tuple(stored(settings, outcome)))
     assert ends == {
         tuple((DAY, entity, value, deliveries[-1][1]) for _, entity, value in deliveries[-1][2].iter_rows())
     }
 
 
-def test_a_newer_delivery_replaces_the_whole_day_and_no_other(settings: Settings, flights: Project) -> None:
+def test_a_newer_delivery_replaces_the_whole_day_and_no_other(settings: Settings, ferries: Project) -> None:
     both = pl.concat([values(1.0, 0.0, None), values(1.0, day=NEXT)])
     first, second = DELIVERIES[0], DELIVERIES[1]
-    changed = record_outcomes(flights, "late_arrival", both, {DAY: first[:2], NEXT: first[:2]}, settings)
+    changed = record_outcomes(ferries, "late_ferry", both, {DAY: first[:2], NEXT: first[:2]}, settings)
     assert changed == [DAY, NEXT]
     assert stored(settings)[:3] == [(DAY, "e0", 1.0, "a"), (DAY, "e1", 0.0, "a"), (DAY, "e2", None, "a")]
-    assert record_outcomes(flights, "late_arrival", second[2], {DAY: second[:2]}, settings) == [DAY]
+    assert record_outcomes(ferries, "late_ferry", second[2], {DAY: second[:2]}, settings) == [DAY]
     assert stored(settings) == [(DAY, "e0", 0.0, "z"), (NEXT, "e0", 1.0, "a")]
-    assert stored(settings, "arrival_delay") == []
+    assert stored(settings, "ferry_delay") == []
 
 
-def test_a_newer_delivery_without_rows_takes_the_outcomes_away_for_good(settings: Settings, flights: Project) -> None:
+def test_a_newer_delivery_without_rows_takes_the_outcomes_away_for_good(settings: Settings, ferries: Project) -> None:
     for moment, delivery, frame in (DELIVERIES[0], DELIVERIES[2], DELIVERIES[0]):
-        record_outcomes(flights, "late_arrival", frame, {DAY: (moment, delivery)}, settings)
+        record_outcomes(ferries, "late_ferry", frame, {DAY: (moment, delivery)}, settings)
     assert stored(settings) == []
 
 
-def test_equal_and_older_deliveries_write_nothing(settings: Settings, flights: Project) -> None:
+def test_equal_and_older_deliveries_write_nothing(settings: Settings, ferries: Project) -> None:
     moment, delivery, frame = DELIVERIES[1]
-    record_outcomes(flights, "late_arrival", frame, {DAY: (moment, delivery)}, settings)
+    record_outcomes(ferries, "late_ferry", frame, {DAY: (moment, delivery)}, settings)
     before = marks(settings)
-    assert record_outcomes(flights, "late_arrival", frame.reverse(), {DAY: (moment, delivery)}, settings) == []
-    assert record_outcomes(flights, "late_arrival", values(9.0), {DAY: DELIVERIES[0][:2]}, settings) == []
+    assert record_outcomes(ferries, "late_ferry", frame.reverse(), {DAY: (moment, delivery)}, settings) == []
+    assert record_outcomes(ferries, "late_ferry", values(9.0), {DAY: DELIVERIES[0][:2]}, settings) == []
     assert marks(settings) == before
 
 
-def test_the_same_delivery_read_otherwise_is_taken(settings: Settings, flights: Project) -> None:
+def test_the_same_delivery_read_otherwise_is_taken(settings: Settings, ferries: Project) -> None:
     """Someone mended the expression of the outcome and ran the step again."""
     moment, delivery, _ = DELIVERIES[0]
     for value in (1.0, 0.0):
-        changed = record_outcomes(flights, "late_arrival", values(value), {DAY: (moment, delivery)}, settings)
+        changed = record_outcomes(ferries, "late_ferry", values(value), {DAY: (moment, delivery)}, settings)
         assert changed == [DAY]
     assert stored(settings) == [(DAY, "e0", 0.0, "a")]
 
@@ -123,9 +123,9 @@ def test_the_same_delivery_read_otherwise_is_taken(settings: Settings, flights: 
         (values(1.0, day=NEXT), "there are values of 2013-03-02, but no delivery of that day"),
     ],
 )
-def test_bad_outcomes_are_refused(settings: Settings, flights: Project, frame: pl.DataFrame, says: str) -> None:
+def test_bad_outcomes_are_refused(settings: Settings, ferries: Project, frame: pl.DataFrame, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        record_outcomes(flights, "late_arrival", frame, {DAY: DELIVERIES[0][:2]}, settings)
+        record_outcomes(ferries, "late_ferry", frame, {DAY: DELIVERIES[0][:2]}, settings)
     assert marks(settings) == []
 
 
@@ -133,14 +133,14 @@ def test_bad_outcomes_are_refused(settings: Settings, flights: Project, frame: p
 
 
 @pytest.fixture
-def prepared_days(settings: Settings, flights: Project) -> Settings:
-    """Nights of three days. The actuals of DAY came before the night of NEXT, a correction before that of LATER."""
-    small.prepare(settings, flights, DAY, NEXT, LATER)
+def prepared_days(settings: Settings, ferries: Project) -> Settings:
+    """Nights of three days. The logbook of DAY came before the night of NEXT, a correction before that of LATER."""
+    small.prepare(settings, ferries, DAY, NEXT, LATER)
     hour = timedelta(hours=1)
 
     def deliver(day: date, delays: list[float | None], available_at: datetime, **options: str) -> None:
         small.deliver(
-            settings, flights, "actuals", day, small.actuals_of(day, delays), available_at=available_at, **options
+            settings, ferries, "logbook", day, small.logbook_of(day, delays), available_at=available_at, **options
         )
 
     deliver(DAY, [16.0, 15.0, None, -3.0], small.as_of(NEXT) - hour)
@@ -157,52 +157,52 @@ def known(settings: Settings, outcome: str) -> list[list[Any]]:
     return [[value for found, _, value, _ in stored(settings, outcome) if found == day] for day in (DAY, NEXT, LATER)]
 
 
-def test_a_night_records_what_it_knows(prepared_days: Settings, flights: Project) -> None:
-    result = outcomes(flights, Interval.of(NEXT), prepared_days)
-    assert known(prepared_days, "late_arrival") == [[1.0, 0.0, 1.0, 0.0], [], []]
-    assert known(prepared_days, "arrival_delay") == [[16.0, 15.0, None, -3.0], [], []]
+def test_a_night_records_what_it_knows(prepared_days: Settings, ferries: Project) -> None:
+    result = outcomes(ferries, Interval.of(NEXT), prepared_days)
+    assert known(prepared_days, "late_ferry") == [[1.0, 0.0, 1.0, 0.0], [], []]
+    assert known(prepared_days, "ferry_delay") == [[16.0, 15.0, None, -3.0], [], []]
     assert (result.days, result.rows, result.interval) == (1, 8, Interval.of(NEXT))
-    again = outcomes(flights, Interval.of(NEXT), prepared_days)
+    again = outcomes(ferries, Interval.of(NEXT), prepared_days)
     assert (again.days, again.rows) == (0, 0)
 
 
-def test_a_later_night_brings_the_correction_of_a_day_before(prepared_days: Settings, flights: Project) -> None:
-    outcomes(flights, Interval.of(NEXT), prepared_days)
-    result = outcomes(flights, Interval.of(LATER), prepared_days)
-    assert known(prepared_days, "arrival_delay") == [[15.0, 15.0, 20.0, None], [0.0, 30.0], []]
-    assert known(prepared_days, "late_arrival") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
+def test_a_later_night_brings_the_correction_of_a_day_before(prepared_days: Settings, ferries: Project) -> None:
+    outcomes(ferries, Interval.of(NEXT), prepared_days)
+    result = outcomes(ferries, Interval.of(LATER), prepared_days)
+    assert known(prepared_days, "ferry_delay") == [[15.0, 15.0, 20.0, None], [0.0, 30.0], []]
+    assert known(prepared_days, "late_ferry") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
     assert result.days == 2
 
 
 CORRECTED = [[15.0, 15.0, 20.0, None], [0.0, 30.0], []]
 
 
-def test_nights_in_the_wrong_order_end_the_same(prepared_days: Settings, flights: Project) -> None:
-    outcomes(flights, Interval.of(LATER), prepared_days)
-    outcomes(flights, Interval.of(NEXT), prepared_days)
-    assert known(prepared_days, "arrival_delay") == CORRECTED
+def test_nights_in_the_wrong_order_end_the_same(prepared_days: Settings, ferries: Project) -> None:
+    outcomes(ferries, Interval.of(LATER), prepared_days)
+    outcomes(ferries, Interval.of(NEXT), prepared_days)
+    assert known(prepared_days, "ferry_delay") == CORRECTED
 
 
 @pytest.mark.parametrize("prepared_day", [NEXT, LATER])
 def test_nights_at_once_end_the_same(
-    prepared_days: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch, prepared_day: date
+    prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch, prepared_day: date
 ) -> None:
     """The other one begins and ends after this one has read what is recorded, and before it records."""
     record = step.record_outcomes
 
     def meanwhile(*arguments: Any) -> list[date]:
         monkeypatch.setattr(step, "record_outcomes", record)
-        outcomes(flights, Interval.of(LATER if prepared_day == NEXT else NEXT), prepared_days)
+        outcomes(ferries, Interval.of(LATER if prepared_day == NEXT else NEXT), prepared_days)
         return record(*arguments)
 
     monkeypatch.setattr(step, "record_outcomes", meanwhile)
-    outcomes(flights, Interval.of(prepared_day), prepared_days)
-    assert known(prepared_days, "arrival_delay") == CORRECTED
-    assert known(prepared_days, "late_arrival") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
+    outcomes(ferries, Interval.of(prepared_day), prepared_days)
+    assert known(prepared_days, "ferry_delay") == CORRECTED
+    assert known(prepared_days, "late_ferry") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
 
 
 def test_days_before_are_read_again_only_for_a_correction(
-    prepared_days: Settings, flights: Project, monkeypatch: pytest.MonkeyPatch
+    prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[list[date]] = []
 
@@ -214,11 +214,11 @@ def test_days_before_are_read_again_only_for_a_correction(
     monkeypatch.setattr(step, "_values", reading)
     for run, days in ((NEXT, [DAY]), (LATER, [DAY, NEXT]), (LATER, [NEXT])):
         read.clear()
-        outcomes(flights, Interval.of(run), prepared_days)
+        outcomes(ferries, Interval.of(run), prepared_days)
         assert read == [days, days]  # of each outcome
 
 
-def test_nights_in_any_order_and_in_one_run_end_the_same(prepared_days: Settings, flights: Project) -> None:
+def test_nights_in_any_order_and_in_one_run_end_the_same(prepared_days: Settings, ferries: Project) -> None:
     ends = []
     for runs in (
         [Interval.of(NEXT), Interval.of(LATER)],
@@ -226,48 +226,48 @@ def test_nights_in_any_order_and_in_one_run_end_the_same(prepared_days: Settings
         [Interval(start=NEXT, end=LATER)],
     ):
         for run in runs:
-            outcomes(flights, run, prepared_days)
-        ends.append((stored(prepared_days, "late_arrival"), stored(prepared_days, "arrival_delay")))
+            outcomes(ferries, run, prepared_days)
+        ends.append((stored(prepared_days, "late_ferry"), stored(prepared_days, "ferry_delay")))
         with postgres.connection.engine(prepared_days).begin() as connection:
             connection.execute(sa.text("TRUNCATE outcomes, outcome_days"))
     assert ends[0][0]
     assert ends[1:] == ends[:1] * 2
 
 
-def test_a_late_night_knows_no_outcome_of_its_own_day(prepared_days: Settings, flights: Project) -> None:
+def test_a_late_night_knows_no_outcome_of_its_own_day(prepared_days: Settings, ferries: Project) -> None:
     """The night of NEXT came after that of LATER, and so after a correction of its own day's outcomes."""
     hour, late = timedelta(hours=1), small.as_of(LATER) + timedelta(hours=2)
-    corrected = small.actuals_of(NEXT, [9.0, 9.0])
-    small.deliver(prepared_days, flights, "actuals", NEXT, corrected, available_at=late - hour, name="correction")
-    (prepared_day,) = postgres.days.read_prepared_days(prepared_days, flights.name, Interval.of(NEXT))
+    corrected = small.logbook_of(NEXT, [9.0, 9.0])
+    small.deliver(prepared_days, ferries, "logbook", NEXT, corrected, available_at=late - hour, name="correction")
+    (prepared_day,) = postgres.days.read_prepared_days(prepared_days, ferries.name, Interval.of(NEXT))
     postgres.days.record_prepared_days(prepared_days, [prepared_day.model_copy(update={"as_of": late})])
     for run in (Interval.of(LATER), Interval.of(NEXT), Interval(start=NEXT, end=LATER)):
-        outcomes(flights, run, prepared_days)
-        assert known(prepared_days, "arrival_delay")[1] == [0.0, 30.0]
+        outcomes(ferries, run, prepared_days)
+        assert known(prepared_days, "ferry_delay")[1] == [0.0, 30.0]
 
 
-def test_a_night_that_is_not_prepared_is_refused(prepared_days: Settings, flights: Project) -> None:
+def test_a_night_that_is_not_prepared_is_refused(prepared_days: Settings, ferries: Project) -> None:
     with pytest.raises(DataError, match="not prepared: 2013-03-04; run build_features"):
-        outcomes(flights, Interval(start=NEXT, end=LATER + timedelta(days=1)), prepared_days)
+        outcomes(ferries, Interval(start=NEXT, end=LATER + timedelta(days=1)), prepared_days)
     assert marks(prepared_days) == []
 
 
-def test_an_outcome_of_a_feed_without_entities_is_refused(prepared_days: Settings, flights: Project) -> None:
-    windy = flights.model_copy(update={"outcomes": {"windy": Outcome(feed="weather", sql="1.0")}})
-    small.deliver(prepared_days, flights, "weather", NEXT, pl.DataFrame(), available_at=small.as_of(NEXT))
-    with pytest.raises(ConfigError, match=r"outcomes.windy: feed weather lacks"):
+def test_an_outcome_of_a_feed_without_entities_is_refused(prepared_days: Settings, ferries: Project) -> None:
+    windy = ferries.model_copy(update={"outcomes": {"windy": Outcome(feed="winds", sql="1.0")}})
+    small.deliver(prepared_days, ferries, "winds", NEXT, pl.DataFrame(), available_at=small.as_of(NEXT))
+    with pytest.raises(ConfigError, match=r"outcomes.windy: feed winds lacks"):
         outcomes(windy, Interval.of(NEXT), prepared_days)
 
 
-def test_analysts_see_predictions_beside_what_became_known(prepared_days: Settings, flights: Project) -> None:
-    late = load_model("late_arrival")
-    delay = late.model_copy(update={"name": "delay", "outcome": "arrival_delay", "problem_type": "regression"})
+def test_analysts_see_predictions_beside_what_became_known(prepared_days: Settings, ferries: Project) -> None:
+    late = load_model("late_ferry")
+    delay = late.model_copy(update={"name": "delay", "outcome": "ferry_delay", "problem_type": "regression"})
     for model in (late, delay):
         small.promoted(prepared_days, model.name, 1, DAY)
-        small.score(prepared_days, flights, model.name, DAY, LATER)
+        small.score(prepared_days, ferries, model.name, DAY, LATER)
         for day in (DAY, LATER):
             publish(model, Interval.of(day), prepared_days)
-    outcomes(flights, Interval.of(NEXT), prepared_days)
+    outcomes(ferries, Interval.of(NEXT), prepared_days)
 
     with postgres.connection.engine(prepared_days).connect() as connection:
         connection.execute(sa.text("SET ROLE reader"))
@@ -287,13 +287,13 @@ def test_analysts_see_predictions_beside_what_became_known(prepared_days: Settin
             {"day": LATER},
         ).all()
     assert [tuple(row) for row in seen] == [
-        ("delay", 0.0, "arrival_delay", True, 16.0, None, -16.0, True),
-        ("delay", 0.0, "arrival_delay", True, 15.0, None, -15.0, True),
-        ("delay", 1.0, "arrival_delay", True, None, None, None, True),
-        ("delay", 1.0, "arrival_delay", True, -3.0, None, 4.0, True),
-        ("late_arrival", 0.0, "late_arrival", True, 1.0, False, None, True),
-        ("late_arrival", 0.0, "late_arrival", True, 0.0, True, None, True),
-        ("late_arrival", 1.0, "late_arrival", True, 1.0, True, None, True),
-        ("late_arrival", 1.0, "late_arrival", True, 0.0, False, None, True),
+        ("delay", 0.0, "ferry_delay", True, 16.0, None, -16.0, True),
+        ("delay", 0.0, "ferry_delay", True, 15.0, None, -15.0, True),
+        ("delay", 1.0, "ferry_delay", True, None, None, None, True),
+        ("delay", 1.0, "ferry_delay", True, -3.0, None, 4.0, True),
+        ("late_ferry", 0.0, "late_ferry", True, 1.0, False, None, True),
+        ("late_ferry", 0.0, "late_ferry", True, 0.0, True, None, True),
+        ("late_ferry", 1.0, "late_ferry", True, 1.0, True, None, True),
+        ("late_ferry", 1.0, "late_ferry", True, 0.0, False, None, True),
     ]
     assert [tuple(row) for row in unknown] == [(False, None, None, None, None)]

@@ -25,12 +25,12 @@ from tests.landing import deliver_one
 DAY = small.DAY
 DAYS = Interval(start=DAY, end=DAY + timedelta(days=3))
 MUCH_LATER = small.as_of(DAY) + timedelta(days=40)
-MODEL = "late_arrival"
+MODEL = "late_ferry"
 
 
 @pytest.fixture
 def project() -> Project:
-    return load_project("flights").model_copy(update={"first_day": DAY})
+    return load_project("ferries").model_copy(update={"first_day": DAY})
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def prepared(settings: Settings, project: Project) -> Settings:
     small.prepare(settings, project, *DAYS.days)
     for day in DAYS.days:
         moment = small.as_of(day) - timedelta(hours=1)
-        small.deliver(settings, project, "weather", day, pl.DataFrame(), available_at=moment)
-        small.deliver(settings, project, "actuals", day, small.actuals_of(day, [1.0]), available_at=next_day(day))
+        small.deliver(settings, project, "winds", day, pl.DataFrame(), available_at=moment)
+        small.deliver(settings, project, "logbook", day, small.logbook_of(day, [1.0]), available_at=next_day(day))
     record(settings, project, DAYS, "point_in_time")
     small.promoted(settings, MODEL, 1, DAY)
     score_and_publish(settings, project)
@@ -92,16 +92,16 @@ def test_of_nights_that_nothing_followed_nothing_is(prepared: Settings, project:
 def test_a_correction_puts_the_days_that_read_it_out_of_date_until_they_know_it(
     prepared: Settings, project: Project
 ) -> None:
-    """Actuals of the second day: read by the third on."""
+    """Logbooks of the second day: read by the third on."""
     corrected = DAY + timedelta(days=1)
-    rows = small.actuals_of(corrected, [7.0])
-    small.deliver(prepared, project, "actuals", corrected, rows, available_at=MUCH_LATER, name="again")
+    rows = small.logbook_of(corrected, [7.0])
+    small.deliver(prepared, project, "logbook", corrected, rows, available_at=MUCH_LATER, name="again")
     expected = [(n, what, "latest") for n in (2, 3) for what in ("features", f"scores of {MODEL}")]
     assert found(prepared, project) == expected
-    assert "actuals/2013-03-02/again" in find_out_of_date(project, DAYS, prepared)[0].why
+    assert "logbook/2013-03-02/again" in find_out_of_date(project, DAYS, prepared)[0].why
     conf = """'{"start": "2013-03-03", "end": "2013-03-04", "data": "latest", "publish": "replace"}'"""
     assert rerun_commands(project, find_out_of_date(project, DAYS, prepared)) == [
-        f"airflow dags trigger flights_backfill_range --conf {conf}"
+        f"airflow dags trigger ferries_backfill_range --conf {conf}"
     ]
 
     late = Interval(start=DAY + timedelta(days=2), end=DAYS.end)
@@ -126,15 +126,15 @@ def test_a_correction_puts_the_days_that_read_it_out_of_date_until_they_know_it(
 
 
 def test_a_verdict_that_changed_puts_the_night_itself_out_of_date(prepared: Settings, project: Project) -> None:
-    last, rows = Interval.of(DAYS.end), small.actuals_of(DAY, [7.0])
+    last, rows = Interval.of(DAYS.end), small.logbook_of(DAY, [7.0])
     again = {"available_at": small.as_of(DAYS.end) - timedelta(hours=2), "name": "again"}
-    small.deliver(prepared, project, "actuals", DAY, rows, **again)
+    small.deliver(prepared, project, "logbook", DAY, rows, **again)
     record(prepared, project, last, "point_in_time")
     record(prepared, project, Interval(start=DAY, end=DAYS.end), "latest")
-    small.deliver(prepared, project, "actuals", DAY, rows, **again, verdict="refused")
+    small.deliver(prepared, project, "logbook", DAY, rows, **again, verdict="refused")
     told = [each for each in find_out_of_date(project, last, prepared) if each.data_view == "point_in_time"]
     assert [each.what for each in told] == ["features"]
-    assert told[0].why.startswith("of the deliveries that the day knew, actuals/2013-03-01/a")
+    assert told[0].why.startswith("of the deliveries that the day knew, logbook/2013-03-01/a")
 
 
 def test_a_night_that_could_not_be_made_now_is_told_and_the_others_are_looked_at(
@@ -142,8 +142,8 @@ def test_a_night_that_could_not_be_made_now_is_told_and_the_others_are_looked_at
 ) -> None:
     day = DAY + timedelta(days=1)
     at = small.as_of(day) - timedelta(hours=9)
-    rows = small.flights_of(day)
-    small.deliver(prepared, project, "schedule", day, rows, available_at=at, verdict="refused")
+    rows = small.ferries_of(day)
+    small.deliver(prepared, project, "sailings", day, rows, available_at=at, verdict="refused")
     told = find_out_of_date(project, DAYS, prepared)
     assert [(each.day, each.what, each.why) for each in told][:1] == [
         (day, "features", "a delivery that the day needs is no longer accepted")
@@ -154,20 +154,20 @@ def test_a_night_that_could_not_be_made_now_is_told_and_the_others_are_looked_at
 def test_rows_that_came_back_from_quarantine_put_the_days_that_read_them_out_of_date(
     prepared: Settings, project: Project
 ) -> None:
-    tables, table = Tables(prepared), clean_table("actuals")
+    tables, table = Tables(prepared), clean_table("logbook")
     record(prepared, project, DAYS, "point_in_time", {table: tables.version(table)})
     again = {"available_at": next_day(DAY), "name": "a"}
-    small.deliver(prepared, project, "actuals", DAY, small.actuals_of(DAY, [1.0]), **again)
+    small.deliver(prepared, project, "logbook", DAY, small.logbook_of(DAY, [1.0]), **again)
     assert found(prepared, project) == []  # written again as it was
-    small.deliver(prepared, project, "actuals", DAY, small.actuals_of(DAY, [1.0, 2.0]), **again)
+    small.deliver(prepared, project, "logbook", DAY, small.logbook_of(DAY, [1.0, 2.0]), **again)
     told = find_out_of_date(project, DAYS, prepared)
     assert {(each.day - DAY).days for each in told} == {1, 2, 3}
-    assert told[0].why == "actuals/2013-03-01/a.csv.gz@0123456789abcdef has other rows now"
+    assert told[0].why == "logbook/2013-03-01/a.csv.gz@0123456789abcdef has other rows now"
     assert {each.data_view for each in told} == {"point_in_time"}
 
 
 def test_a_file_that_is_not_landed_yet_is_told(prepared: Settings, project: Project) -> None:
-    deliver_one(project, prepared, "weather", DAY, at=MUCH_LATER, name="again")
+    deliver_one(project, prepared, "winds", DAY, at=MUCH_LATER, name="again")
     told = find_out_of_date(project, DAYS, prepared)
     assert [((each.day - DAY).days, each.what, each.data_view) for each in told] == [
         (0, "features", "latest"),
@@ -201,13 +201,13 @@ def test_the_command_says_it_by_its_exit_code_too(
 ) -> None:
     monkeypatch.setattr(cli, "_settings", lambda: prepared)
     monkeypatch.setattr(cli, "load_project", lambda name: project)
-    arguments = ["outdated", "--project", "flights", "--start", str(DAYS.start), "--end", str(DAYS.end)]
+    arguments = ["outdated", "--project", "ferries", "--start", str(DAYS.start), "--end", str(DAYS.end)]
     clean = CliRunner().invoke(cli.app, arguments)
     assert (clean.exit_code, clean.output) == (
         0,
-        f"✓ flights {DAYS}: none of 4 prepared days is out of date (4 days checked)\n",
+        f"✓ ferries {DAYS}: none of 4 prepared days is out of date (4 days checked)\n",
     )
-    deliver_one(project, prepared, "weather", DAY, at=MUCH_LATER, name="again")
+    deliver_one(project, prepared, "winds", DAY, at=MUCH_LATER, name="again")
     told = CliRunner().invoke(cli.app, arguments)
     assert told.exit_code == 1
-    assert "airflow dags trigger flights_backfill_range" in told.output
+    assert "airflow dags trigger ferries_backfill_range" in told.output

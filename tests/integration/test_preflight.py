@@ -19,50 +19,50 @@ INTERVAL = Interval(start=DAY, end=NEXT)
 
 
 @pytest.fixture
-def flights() -> Project:
-    return load_project("flights")
+def ferries() -> Project:
+    return load_project("ferries")
 
 
-def test_days_whose_files_did_not_land_are_named_with_the_feed(settings: Settings, flights: Project) -> None:
-    simulate(flights, Interval.of(DAY), settings)
-    found = preflight("flights_prepare", INTERVAL, settings)
+def test_days_whose_files_did_not_land_are_named_with_the_feed(settings: Settings, ferries: Project) -> None:
+    simulate(ferries, Interval.of(DAY), settings)
+    found = preflight("ferries_prepare", INTERVAL, settings)
     assert (found.kind, found.published) == ("prepare", {})
     assert list(found.waits) == [NEXT]
-    assert found.fix == f"python -m include.cli simulate --project flights --start {NEXT} --end {NEXT}"
+    assert found.fix == f"python -m include.cli simulate --project ferries --start {NEXT} --end {NEXT}"
     assert [sentence.split(" (")[0] for sentence in found.waits[NEXT]] == [
-        f"no file of feed schedule for {NEXT}",
-        f"no file of feed weather for {NEXT}",
-        f"no file of feed actuals for {DAY}",
+        f"no file of feed sailings for {NEXT}",
+        f"no file of feed winds for {NEXT}",
+        f"no file of feed logbook for {DAY}",
     ]
 
 
-@pytest.mark.parametrize("dag_id", ["late_arrival_train", "late_arrival_score", "flights_monitor"])
-def test_days_without_a_night_are_named(settings: Settings, flights: Project, dag_id: str) -> None:
-    small.prepare(settings, flights, DAY)
+@pytest.mark.parametrize("dag_id", ["late_ferry_train", "late_ferry_score", "ferries_monitor"])
+def test_days_without_a_night_are_named(settings: Settings, ferries: Project, dag_id: str) -> None:
+    small.prepare(settings, ferries, DAY)
     found = preflight(dag_id, INTERVAL, settings)
     assert found.kind == dag_id.rsplit("_", 1)[1]
-    assert found.waits == {NEXT: [f"{NEXT} is not prepared: flights_prepare"]}
-    assert found.fix == f"airflow dags backfill flights_prepare -s {NEXT} -e {NEXT}"
+    assert found.waits == {NEXT: [f"{NEXT} is not prepared: ferries_prepare"]}
+    assert found.fix == f"airflow dags backfill ferries_prepare -s {NEXT} -e {NEXT}"
 
 
-def test_published_days_are_those_that_readers_see(settings: Settings, flights: Project) -> None:
-    small.prepare(settings, flights, DAY, NEXT)
-    small.promoted(settings, "late_arrival", 1, DAY)
-    small.score(settings, flights, "late_arrival", NEXT)
-    publish(load_model("late_arrival"), Interval.of(NEXT), settings)
-    assert preflight("late_arrival_score", INTERVAL, settings).published == {"late_arrival": [NEXT]}
-    assert preflight("arrival_delay_score", INTERVAL, settings).published == {"arrival_delay": []}
-    assert preflight("late_arrival_train", INTERVAL, settings).published == {}, "it publishes nothing"
+def test_published_days_are_those_that_readers_see(settings: Settings, ferries: Project) -> None:
+    small.prepare(settings, ferries, DAY, NEXT)
+    small.promoted(settings, "late_ferry", 1, DAY)
+    small.score(settings, ferries, "late_ferry", NEXT)
+    publish(load_model("late_ferry"), Interval.of(NEXT), settings)
+    assert preflight("late_ferry_score", INTERVAL, settings).published == {"late_ferry": [NEXT]}
+    assert preflight("ferry_delay_score", INTERVAL, settings).published == {"ferry_delay": []}
+    assert preflight("late_ferry_train", INTERVAL, settings).published == {}, "it publishes nothing"
 
 
-@pytest.mark.parametrize("dag_id", ["flights_backfill_range", "rollback", "somebody_elses"])
+@pytest.mark.parametrize("dag_id", ["ferries_backfill_range", "rollback", "somebody_elses"])
 def test_of_another_dag_nothing_is_known(settings: Settings, dag_id: str) -> None:
     found = preflight(dag_id, INTERVAL, settings)
     assert (found.kind, found.waits, found.fix, found.published) == (None, {}, None, {})
 
 
 def test_replay_waits_for_nothing(settings: Settings) -> None:
-    assert preflight("flights_simulate", INTERVAL, settings).model_dump() == {
+    assert preflight("ferries_simulate", INTERVAL, settings).model_dump() == {
         "kind": "simulate",
         "waits": {},
         "fix": None,

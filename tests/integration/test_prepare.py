@@ -22,16 +22,16 @@ from tests.integration.processes import processes, run_and_kill
 from tests.landing import (
     DAY,
     EMAIL,
-    TAILNUM,
-    actuals,
+    VESSEL,
     days,
     deliver_day,
     deliver_one,
     local,
+    logbook,
     made_beside_landing,
     places,
     rows_of,
-    schedule,
+    sailings,
     versions,
 )
 
@@ -43,7 +43,7 @@ BEFORE = DAY - timedelta(days=1)
 
 @pytest.fixture
 def project() -> Project:
-    return load_project("flights")
+    return load_project("ferries")
 
 
 def content(settings: Settings) -> dict[str, pl.DataFrame]:
@@ -72,8 +72,8 @@ def quality_results(settings: Settings) -> list[dict[str, Any]]:
 class TestResults:
     def test_stand_in_quality_results_once_a_delivery(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
-        wrong = schedule(DAY).with_columns(dest=pl.Series(["LAX", "Nowhere", "LAX"]))
-        deliver_one(project, settings, "schedule", DAY, wrong, name="wrong")
+        wrong = sailings(DAY).with_columns(dest=pl.Series(["HOB", "Nowhere", "HOB"]))
+        deliver_one(project, settings, "sailings", DAY, wrong, name="wrong")
         land(project, RUN_DATE, settings)
         validated = validate(project, RUN_DATE, settings)
         first = quality_results(settings)
@@ -90,7 +90,7 @@ class TestResults:
             ("column_values_to_match_regex", "dest", 1),
         ]
         assert {row["quarantined_rows"] for row in failed} == {0}
-        assert {row["delivery_id"] for row in second} == set(rows_of(settings, "deliveries_flights")["delivery_id"])
+        assert {row["delivery_id"] for row in second} == set(rows_of(settings, "deliveries_ferries")["delivery_id"])
         counts = [row for row in second if row["expectation"] == "table_row_count_to_be_between"]
         assert {(row["rows_evaluated"], row["unexpected_rows"]) for row in counts} == {(None, None)}
         assert {row["observed"] for row in counts} == {"3", "18", "2"}  # of the refused one, the rows that are left
@@ -100,8 +100,8 @@ class TestResults:
     ) -> None:
         """Not in tables or their logs, the shared database or log lines, also of what was refused."""
         deliver_day(project, settings, DAY)
-        unlike = actuals(BEFORE).with_columns(tailnum=pl.lit(f"{TAILNUM} {EMAIL}"))
-        deliver_one(project, settings, "actuals", BEFORE, unlike, name="unlike")
+        unlike = logbook(BEFORE).with_columns(vessel=pl.lit(f"{VESSEL} {EMAIL}"))
+        deliver_one(project, settings, "logbook", BEFORE, unlike, name="unlike")
         caplog.set_level("DEBUG")
         land(project, RUN_DATE, settings)
         assert len(validate(project, RUN_DATE, settings).refused) == 1
@@ -110,7 +110,7 @@ class TestResults:
             found += path.read_bytes().decode("latin-1")
             if path.suffix == ".parquet":
                 found += pl.read_parquet(path, hive_partitioning=False).write_csv()
-        for planted in (EMAIL.split("@")[0], "@example.org", TAILNUM):
+        for planted in (EMAIL.split("@")[0], "@example.org", VESSEL):
             assert planted not in found
 
 
@@ -138,8 +138,8 @@ class TestAtOnce:
                     {"do": "step", "step": "land", **upto},
                     {"do": "step", "step": "land", **upto},
                 ])
-                listed = rows_of(settings, "deliveries_flights")
-                judged = listed.filter(pl.col("feed") != "actuals", pl.col("day") <= date.fromisoformat(judging["end"]))
+                listed = rows_of(settings, "deliveries_ferries")
+                judged = listed.filter(pl.col("feed") != "logbook", pl.col("day") <= date.fromisoformat(judging["end"]))
                 assert judged["verdict"].unique().to_list() == ["accepted"]
         assert listed.height == 27
         assert not listed["delivery_id"].is_duplicated().any()
@@ -148,7 +148,7 @@ class TestAtOnce:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Four nights with a correction and a file that is refused, prepared without a disturbance."""
-    settings, project = places(tmp_path_factory.mktemp("undisturbed")), load_project("flights")
+    settings, project = places(tmp_path_factory.mktemp("undisturbed")), load_project("ferries")
     deliver_four_days(project, settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)
@@ -162,9 +162,9 @@ FOUR = days(DAY, 4)
 
 def deliver_four_days(project: Project, settings: Settings) -> None:
     deliver_day(project, settings, *FOUR.days)
-    deliver_one(project, settings, "actuals", BEFORE, actuals(BEFORE, [9.0]), at=local(DAY, 12), name="correction")
-    wrong = schedule(DAY).with_columns(dest=pl.lit("Nowhere"))
-    deliver_one(project, settings, "schedule", DAY, wrong, at=local(DAY, 1), name="wrong")
+    deliver_one(project, settings, "logbook", BEFORE, logbook(BEFORE, [9.0]), at=local(DAY, 12), name="correction")
+    wrong = sailings(DAY).with_columns(dest=pl.lit("Nowhere"))
+    deliver_one(project, settings, "sailings", DAY, wrong, at=local(DAY, 1), name="wrong")
 
 
 class TestKilled:
@@ -179,7 +179,7 @@ class TestKilled:
             ("include.io.tables:write_deltalake", 4, "before"),  # all rows, and no delivery listed
         ):
             run_and_kill(settings, "land", FOUR, at, call, when)
-            assert not Tables(settings).exists("deliveries_flights") or at.endswith("deltalake")
+            assert not Tables(settings).exists("deliveries_ferries") or at.endswith("deltalake")
         landed = land(project, FOUR, settings)
         assert landed.new == 14
         validate(project, FOUR, settings)
@@ -194,7 +194,7 @@ class TestKilled:
             ("include.steps.verdicts:_write_verdicts", 1, "before"),  # all clean, and no verdict
         ):
             run_and_kill(settings, "validate", FOUR, at, call, when)
-            assert rows_of(settings, "deliveries_flights")["verdict"].unique().to_list() == ["landed"]
+            assert rows_of(settings, "deliveries_ferries")["verdict"].unique().to_list() == ["landed"]
         assert validate(project, FOUR, settings).accepted == 13
         assert_same_content(settings, undisturbed)
         results = [(row["delivery_id"], row["expectation"], row["column_name"]) for row in quality_results(settings)]
@@ -212,11 +212,11 @@ class TestKilled:
             shutil.copytree(settled, tmp_path / Path(settled).name)
         first = Interval(start=DAY, end=DAY + timedelta(days=1))
         build_features(project, first, settings)
-        before = content(settings)["features_flights"]
+        before = content(settings)["features_ferries"]
         run_and_kill(settings, "build_features", FOUR, "include.io.tables:Tables.replace_files", 1, "before")
-        assert content(settings)["features_flights"].equals(before)
+        assert content(settings)["features_ferries"].equals(before)
         run_and_kill(settings, "build_features", FOUR, "include.io.tables:Tables.replace_files", 1, "after")
         build_features(project, FOUR, settings)
-        after = content(settings)["features_flights"]
+        after = content(settings)["features_ferries"]
         assert after.height == 4 * 3
         assert after.filter(pl.col("day").is_in(first.days)).sort(after.columns).equals(before)

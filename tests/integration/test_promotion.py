@@ -47,10 +47,10 @@ def publish(settings: Settings, day: date, version: int) -> None:
     """A published batch without rows."""
     batch = "00000000-0000-0000-0000-000000000001"
     statements = """
-        INSERT INTO models VALUES ('late_arrival', 'flights', 'late_arrival', 'binary', 't', 'o');
+        INSERT INTO models VALUES ('late_ferry', 'ferries', 'late_ferry', 'binary', 't', 'o');
         INSERT INTO batches (batch_id, model, day, model_version, rows, digest, as_of, run_id)
-            VALUES (:batch, 'late_arrival', :day, :version, 0, repeat('0', 64), now(), 'test');
-        INSERT INTO published VALUES ('late_arrival', :day, :batch, 'test', now());
+            VALUES (:batch, 'late_ferry', :day, :version, 0, repeat('0', 64), now(), 'test');
+        INSERT INTO published VALUES ('late_ferry', :day, :batch, 'test', now());
     """
     with postgres.connection.engine(settings).begin() as connection:
         connection.execute(sa.text(statements), {"batch": batch, "day": day, "version": version})
@@ -106,7 +106,7 @@ def test_a_rejection_is_told_and_nothing_becomes_of_it(trained: Settings, caplog
     assert decision.why_not.startswith("roc_auc 0.8")
     assert "✗ absolute quality: roc_auc" in caplog.text
     assert client(trained).get_model_version(NAME, "1").tags["gate"].startswith("rejected: roc_auc")
-    with pytest.raises(ActionRequiredError, match="version 1 of late_arrival was rejected by the gate: roc_auc"):
+    with pytest.raises(ActionRequiredError, match="version 1 of late_ferry was rejected by the gate: roc_auc"):
         promote(TOO_STRICT, after(1), trained, version=1)
     assert rows_of_ledger(trained) == []
 
@@ -194,8 +194,8 @@ def other_files_since(settings: Settings) -> int:
 @pytest.mark.parametrize(
     ("since", "says"),
     [
-        (no_record, r"version 1 of late_arrival has no decision.*cli gate --model late_arrival --day 2013-03-22"),
-        (record_of_another_version, "version 1 of late_arrival has no decision"),
+        (no_record, r"version 1 of late_ferry has no decision.*cli gate --model late_ferry --day 2013-03-22"),
+        (record_of_another_version, "version 1 of late_ferry has no decision"),
         (another_champion_since, "was compared with no champion, but now it has to beat version 1"),
         (other_files_since, "is not what the gate decided on"),
     ],
@@ -397,20 +397,20 @@ def test_only_a_person_with_a_reason_forces(trained: Settings, options: dict[str
 def test_a_promotion_writes_the_ledger_then_the_alias(gated: Settings) -> None:
     promotion = promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
     assert (promotion.interval, promotion.model_version, promotion.rows) == (after(1), 1, 1)
-    assert (promotion.model, promotion.by, promotion.why) == ("late_arrival", "Ada", "first")
+    assert (promotion.model, promotion.by, promotion.why) == ("late_ferry", "Ada", "first")
     assert rows_of_ledger(gated) == [(1, after(1).start)]
-    assert Registry(gated).aliased("late_arrival") == 1
-    assert postgres.promotions.read_champions(gated, "late_arrival", RUN.shifted(end=1)) == {after(1).start: 1}
+    assert Registry(gated).aliased("late_ferry") == 1
+    assert postgres.promotions.read_champions(gated, "late_ferry", RUN.shifted(end=1)) == {after(1).start: 1}
 
 
 def test_promoting_again_writes_nothing_and_mends_the_alias(gated: Settings) -> None:
     promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
-    client(gated).set_registered_model_alias("late_arrival", "champion", "2")
+    client(gated).set_registered_model_alias("late_ferry", "champion", "2")
     publish(gated, after(3).start, 1)
     again = promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
     assert again.rows == 0
     assert rows_of_ledger(gated) == [(1, after(1).start)]
-    assert Registry(gated).aliased("late_arrival") == 1
+    assert Registry(gated).aliased("late_ferry") == 1
 
 
 def test_killed_between_ledger_and_alias_it_is_mended(gated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,22 +421,22 @@ def test_killed_between_ledger_and_alias_it_is_mended(gated: Settings, monkeypat
         patch.setattr(Registry, "point", fails)
         promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
     assert rows_of_ledger(gated) == [(1, after(1).start)]
-    assert Registry(gated).aliased("late_arrival") is None
+    assert Registry(gated).aliased("late_ferry") is None
     assert sync_alias(MODEL, gated) == 1
-    assert Registry(gated).aliased("late_arrival") == 1
+    assert Registry(gated).aliased("late_ferry") == 1
 
 
 def test_the_alias_follows_the_ledger_not_the_last_promotion(gated: Settings) -> None:
     promote(MODEL, after(5), gated, version=2, by="Ada", why="better")
     promote(MODEL, after(2), gated, version=1, by="Ada", why="until then")
-    assert Registry(gated).aliased("late_arrival") == 2
+    assert Registry(gated).aliased("late_ferry") == 2
     days = Interval(start=after(2).start, end=after(5).start)
-    assert list(postgres.promotions.read_champions(gated, "late_arrival", days).values()) == [1, 1, 1, 2]
+    assert list(postgres.promotions.read_champions(gated, "late_ferry", days).values()) == [1, 1, 1, 2]
 
 
 def test_without_a_champion_there_is_no_alias(gated: Settings) -> None:
     assert sync_alias(MODEL, gated) is None
-    assert Registry(gated).aliased("late_arrival") is None
+    assert Registry(gated).aliased("late_ferry") is None
 
 
 def test_a_published_day_is_not_rewritten(gated: Settings) -> None:
@@ -447,7 +447,7 @@ def test_a_published_day_is_not_rewritten(gated: Settings) -> None:
         with pytest.raises(ActionRequiredError, match=r"2013-03-26, the newest day published.*rewrite the past"):
             promote(MODEL, after(days), gated, version=2, by="Ada", why="better")
     assert rows_of_ledger(gated) == [(1, after(2).start)]
-    assert Registry(gated).aliased("late_arrival") == 1
+    assert Registry(gated).aliased("late_ferry") == 1
     promote(MODEL, after(5), gated, version=2, by="Ada", why="better")
     assert rows_of_ledger(gated) == [(1, after(2).start), (2, after(5).start)]
 
@@ -468,14 +468,14 @@ def test_a_version_that_there_is_not_is_refused(gated: Settings) -> None:
 def test_a_version_that_nobody_judged_is_refused(gated: Settings) -> None:
     """As a step leaves it that was killed before it looked whether another had made a version of the same fit."""
     fit_run = Registry(gated).get_fit(fit(MODEL, after(2), gated, candidate="linear").run_id)
-    client(gated).create_model_version("late_arrival", f"runs:/{fit_run.run_id}/x", fit_run.run_id, tags=fit_run.tags)
-    with pytest.raises(ActionRequiredError, match="version 3 of late_arrival was not made by evaluate"):
+    client(gated).create_model_version("late_ferry", f"runs:/{fit_run.run_id}/x", fit_run.run_id, tags=fit_run.tags)
+    with pytest.raises(ActionRequiredError, match="version 3 of late_ferry was not made by evaluate"):
         promote(MODEL, after(4), gated, version=3, by="Ada", why="first")
     assert rows_of_ledger(gated) == []
 
 
 def test_a_version_of_another_model_is_refused(gated: Settings) -> None:
-    client(gated).set_model_version_tag("late_arrival", "1", "model", "another")
+    client(gated).set_model_version_tag("late_ferry", "1", "model", "another")
     with pytest.raises(ActionRequiredError, match="was not made by evaluate"):
         promote(MODEL, after(4), gated, version=1, by="Ada", why="first")
 

@@ -36,13 +36,13 @@ AS_OF = datetime(2013, 3, 1, 8, tzinfo=UTC)
 
 
 @pytest.fixture
-def flights() -> Project:
-    return load_project("flights")
+def ferries() -> Project:
+    return load_project("ferries")
 
 
 @pytest.fixture
 def late() -> Model:
-    return load_model("late_arrival")
+    return load_model("late_ferry")
 
 
 def frame(*days: date, rows: int = 4, version: int = 1, shift: float = 0.0) -> pl.DataFrame:
@@ -50,7 +50,7 @@ def frame(*days: date, rows: int = 4, version: int = 1, shift: float = 0.0) -> p
     made = [
         {
             "day": day,
-            "entity_id": f"UA-{n}-EWR-{day:%Y%m%d}",
+            "entity_id": f"UA-{n}-BAT-{day:%Y%m%d}",
             "model_version": version,
             "score": (n + 1) / 10 + shift,
             "prediction": float(n % 2),
@@ -68,15 +68,15 @@ def frame(*days: date, rows: int = 4, version: int = 1, shift: float = 0.0) -> p
     return pl.DataFrame(made, schema=schema).reverse()
 
 
-def entities_of(scores: pl.DataFrame, carrier: str = "UA") -> pl.DataFrame:
+def entities_of(scores: pl.DataFrame, company: str = "UA") -> pl.DataFrame:
     return scores.select(
         "day",
         "entity_id",
-        carrier=pl.lit(carrier),
-        flight=pl.lit(1, dtype=pl.Int64),
-        origin=pl.lit("EWR"),
+        company=pl.lit(company),
+        ferry=pl.lit(1, dtype=pl.Int64),
+        origin=pl.lit("BAT"),
         dest=pl.lit(None, dtype=pl.String),
-        scheduled_departure=pl.lit(AS_OF),
+        departs_at=pl.lit(AS_OF),
         distance_miles=pl.lit(200.0),
     )
 
@@ -87,7 +87,7 @@ def asked(scores: pl.DataFrame) -> list[ScoredDay]:
 
 
 @pytest.fixture
-def put(flights: Project, late: Model, settings: Settings) -> Callable[..., list[PublishedDay]]:
+def put(ferries: Project, late: Model, settings: Settings) -> Callable[..., list[PublishedDay]]:
     """Publish a frame."""
 
     def put(scores: pl.DataFrame, **options: Any) -> list[PublishedDay]:
@@ -96,7 +96,7 @@ def put(flights: Project, late: Model, settings: Settings) -> Callable[..., list
         model = options.pop("model", late)
         as_of = {d.day: AS_OF for d in days}
         return publish_scores(
-            flights, model, scores.lazy(), entities.lazy(), settings, days=days, as_of=as_of, **options
+            ferries, model, scores.lazy(), entities.lazy(), settings, days=days, as_of=as_of, **options
         )
 
     return put
@@ -108,7 +108,7 @@ def rows(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
 
 
 def counts(settings: Settings) -> dict[str, int]:
-    tables = ("models", "batches", "predictions", "published", "publications", "entities_flights")
+    tables = ("models", "batches", "predictions", "published", "publications", "entities_ferries")
     return {table: rows(settings, f"SELECT count(*) FROM {table}")[0][0] for table in tables}
 
 
@@ -147,7 +147,7 @@ def test_readers_see_what_was_published_bit_by_bit(put: Any, settings: Settings,
         assert result.batch_id == batch_id == step.batch_id(late.name, day, version, again)
         assert (version, count, as_of, run_id) == (1, 4, AS_OF, "test")
     assert rows(settings, "SELECT * FROM models") == [
-        ("late_arrival", "flights", late.outcome, late.problem_type, late.title, late.owner)
+        ("late_ferry", "ferries", late.outcome, late.problem_type, late.title, late.owner)
     ]
 
 
@@ -155,19 +155,19 @@ def test_analysts_slice_predictions_by_entities(put: Any, settings: Settings) ->
     put(frame(DAY))
     joined = rows(
         settings,
-        "SELECT carrier, flight, origin, dest, scheduled_departure, distance_miles, count(*) FROM current_predictions "
-        "JOIN flights_entities USING (day, entity_id) GROUP BY 1, 2, 3, 4, 5, 6",
+        "SELECT company, ferry, origin, dest, departs_at, distance_miles, count(*) FROM current_predictions "
+        "JOIN ferries_entities USING (day, entity_id) GROUP BY 1, 2, 3, 4, 5, 6",
     )
-    assert joined == [("UA", 1, "EWR", None, AS_OF, 200.0, 4)]
+    assert joined == [("UA", 1, "BAT", None, AS_OF, 200.0, 4)]
 
 
 def test_equal_content_again_changes_nothing(put: Any, settings: Settings) -> None:
     first = put(frame(DAY))
     before = rows(settings, "SELECT xmin::text, * FROM published"), counts(settings)
-    entities = rows(settings, "SELECT xmin::text, xmax::text, * FROM entities_flights")
+    entities = rows(settings, "SELECT xmin::text, xmax::text, * FROM entities_ferries")
     again = put(frame(DAY).reverse())
     assert (rows(settings, "SELECT xmin::text, * FROM published"), counts(settings)) == before
-    assert rows(settings, "SELECT xmin::text, xmax::text, * FROM entities_flights") == entities
+    assert rows(settings, "SELECT xmin::text, xmax::text, * FROM entities_ferries") == entities
     assert [(d.state, d.batch_id) for d in again] == [("unchanged", first[0].batch_id)]
 
 
@@ -227,7 +227,7 @@ def test_a_publication_can_be_undone_one_after_the_other(put: Any, settings: Set
     assert seen(settings) == content(frame(DAY))
     assert [d.batch_id for d in undo().days] == [None]
     assert seen(settings) == []
-    assert undo().skipped == f"late_arrival: nothing is published of {DAY}"
+    assert undo().skipped == f"late_ferry: nothing is published of {DAY}"
     assert put(frame(DAY))[0].state == "published"
     assert [d.batch_id for d in undo().days] == [None]
     assert counts(settings)["batches"] == 2
@@ -263,11 +263,11 @@ def test_what_is_undone_is_of_these_days_and_this_model(put: Any, settings: Sett
 def test_entities_are_corrected_by_replace_and_left_by_missing(put: Any, settings: Settings) -> None:
     scores = frame(DAY)
     put(scores)
-    put(scores, entities=entities_of(scores, carrier="B6"), mode="missing")
-    assert rows(settings, "SELECT DISTINCT carrier FROM flights_entities") == [("UA",)]
-    put(scores, entities=entities_of(scores, carrier="B6"))
-    assert rows(settings, "SELECT DISTINCT carrier FROM flights_entities") == [("B6",)]
-    assert counts(settings)["entities_flights"] == 4
+    put(scores, entities=entities_of(scores, company="B6"), mode="missing")
+    assert rows(settings, "SELECT DISTINCT company FROM ferries_entities") == [("UA",)]
+    put(scores, entities=entities_of(scores, company="B6"))
+    assert rows(settings, "SELECT DISTINCT company FROM ferries_entities") == [("B6",)]
+    assert counts(settings)["entities_ferries"] == 4
 
 
 def test_an_empty_day_is_published_too(put: Any, settings: Settings) -> None:
@@ -282,8 +282,8 @@ def test_a_model_that_is_declared_anew_is_joined_with_its_new_outcome(
     put: Any, settings: Settings, late: Model
 ) -> None:
     put(frame(DAY))
-    put(frame(DAY, shift=0.01), model=late.model_copy(update={"outcome": "arrival_delay", "title": "Other"}))
-    assert rows(settings, "SELECT outcome, title, owner FROM models") == [("arrival_delay", "Other", late.owner)]
+    put(frame(DAY, shift=0.01), model=late.model_copy(update={"outcome": "ferry_delay", "title": "Other"}))
+    assert rows(settings, "SELECT outcome, title, owner FROM models") == [("ferry_delay", "Other", late.owner)]
 
 
 def test_models_do_not_mix(put: Any, settings: Settings, late: Model) -> None:
@@ -291,7 +291,7 @@ def test_models_do_not_mix(put: Any, settings: Settings, late: Model) -> None:
     put(frame(DAY), model=late.model_copy(update={"name": "another"}))
     assert rows(settings, "SELECT model, count(*) FROM current_predictions GROUP BY 1 ORDER BY 1") == [
         ("another", 4),
-        ("late_arrival", 4),
+        ("late_ferry", 4),
     ]
     assert counts(settings)["batches"] == 2
 
@@ -363,7 +363,7 @@ from include.steps.publish import publish_scores
 
 scores = pl.read_parquet(sys.argv[1])
 days = publish_scores(
-    load_project("flights"), load_model("late_arrival"), scores.lazy(), entities_of(scores).lazy(), Settings(),
+    load_project("ferries"), load_model("late_ferry"), scores.lazy(), entities_of(scores).lazy(), Settings(),
     days=asked(scores), as_of={d.day: AS_OF for d in asked(scores)}, mode=sys.argv[2],
 )
 print("[" + ",".join(d.model_dump_json() for d in days) + "]")
@@ -466,7 +466,7 @@ def test_the_same_content_by_two_processes_at_once_is_one_batch(start: Any, sett
         "predictions": 600,
         "published": 2,
         "publications": 2,
-        "entities_flights": 600,
+        "entities_ferries": 600,
     }
 
 
@@ -505,26 +505,26 @@ INTERVAL = Interval(start=DAYS[0], end=DAYS[-1])
 
 
 @pytest.fixture
-def scored(settings: Settings, flights: Project, late: Model) -> Settings:
+def scored(settings: Settings, ferries: Project, late: Model) -> Settings:
     """Three nights; the first without a champion, the other two scored."""
-    small.prepare(settings, flights, *DAYS)
+    small.prepare(settings, ferries, *DAYS)
     small.promoted(settings, late.name, 1, DAYS[1])
     small.promoted(settings, late.name, 2, DAYS[2])
-    small.score(settings, flights, late.name, DAYS[1], DAYS[2], version=1)
-    small.score(settings, flights, late.name, DAYS[1], DAYS[2], version=2)
+    small.score(settings, ferries, late.name, DAYS[1], DAYS[2], version=1)
+    small.score(settings, ferries, late.name, DAYS[1], DAYS[2], version=2)
     return settings
 
 
 def test_each_day_of_a_champion_is_published_with_its_entities(scored: Settings, late: Model) -> None:
     published = step.publish(late, INTERVAL, scored)
     assert [(d.day, d.state, d.rows) for d in published.days] == [(DAYS[1], "published", 4), (DAYS[2], "published", 4)]
-    assert (published.rows, published.model, published.interval) == (8, "late_arrival", INTERVAL)
+    assert (published.rows, published.model, published.interval) == (8, "late_ferry", INTERVAL)
     assert rows(
         scored,
-        "SELECT day, model_version, as_of, dest, scheduled_departure, count(*) FROM current_predictions "
-        "JOIN flights_entities USING (day, entity_id) GROUP BY 1, 2, 3, 4, 5 ORDER BY 1",
+        "SELECT day, model_version, as_of, dest, departs_at, count(*) FROM current_predictions "
+        "JOIN ferries_entities USING (day, entity_id) GROUP BY 1, 2, 3, 4, 5 ORDER BY 1",
     ) == [
-        (day, version, small.as_of(day), "LAX", small.as_of(day) + timedelta(hours=7), 4)
+        (day, version, small.as_of(day), "HOB", small.as_of(day) + timedelta(hours=7), 4)
         for day, version in ((DAYS[1], 1), (DAYS[2], 2))
     ]
 
@@ -540,10 +540,10 @@ def test_without_a_champion_nothing_is_published(scored: Settings, late: Model) 
     assert (published.days, published.rows) == ((), 0)
 
 
-def test_an_empty_night_is_published(settings: Settings, flights: Project, late: Model) -> None:
-    small.prepare(settings, flights, DAYS[0])
-    small.prepare(settings, flights, DAYS[1], count=0)
-    small.score(settings, flights, late.name, DAYS[0])
+def test_an_empty_night_is_published(settings: Settings, ferries: Project, late: Model) -> None:
+    small.prepare(settings, ferries, DAYS[0])
+    small.prepare(settings, ferries, DAYS[1], count=0)
+    small.score(settings, ferries, late.name, DAYS[0])
     small.promoted(settings, late.name, 1, DAYS[0])
     published = step.publish(late, Interval(start=DAYS[0], end=DAYS[1]), settings)
     assert [(d.day, d.state, d.rows) for d in published.days] == [(DAYS[0], "published", 4), (DAYS[1], "published", 0)]
@@ -553,13 +553,13 @@ def test_an_empty_night_is_published(settings: Settings, flights: Project, late:
     ("table", "change", "says"),
     [
         (
-            "features_flights",
+            "features_ferries",
             lambda rows: rows.head(3),
-            "the prepared day has 4 rows, features_flights has 3, and 4 were scored",
+            "the prepared day has 4 rows, features_ferries has 3, and 4 were scored",
         ),
-        ("scores_late_arrival", lambda rows: rows.sort("model_version").slice(1), "3 scores, expected 4"),
-        ("scores_late_arrival", lambda rows: rows.with_columns(as_of=pl.lit(AS_OF)), "not from the prepared day"),
-        ("clean_schedule", lambda rows: rows.slice(1), "1 of 4 scored entities are not in the feed"),
+        ("scores_late_ferry", lambda rows: rows.sort("model_version").slice(1), "3 scores, expected 4"),
+        ("scores_late_ferry", lambda rows: rows.with_columns(as_of=pl.lit(AS_OF)), "not from the prepared day"),
+        ("clean_sailings", lambda rows: rows.slice(1), "1 of 4 scored entities are not in the feed"),
     ],
 )
 def test_nights_features_scores_and_entities_have_to_agree(
@@ -572,6 +572,6 @@ def test_nights_features_scores_and_entities_have_to_agree(
 
 
 def test_a_day_without_a_night_is_refused(scored: Settings, late: Model) -> None:
-    with pytest.raises(DataError, match="2013-03-04: flights is not prepared"):
+    with pytest.raises(DataError, match="2013-03-04: ferries is not prepared"):
         step.publish(late, Interval(start=DAYS[0], end=DAYS[2] + timedelta(days=1)), scored)
     assert counts(scored)["batches"] == 0

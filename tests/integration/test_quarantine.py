@@ -31,14 +31,14 @@ from tests.integration.processes import processes, run_and_kill
 from tests.landing import (
     DAY,
     EMAIL,
-    TAILNUM,
-    actuals,
+    VESSEL,
     days,
     deliver_day,
     deliver_one,
     local,
+    logbook,
     rows_of,
-    schedule,
+    sailings,
     versions,
 )
 
@@ -46,11 +46,11 @@ pytestmark = pytest.mark.timeout(300)
 
 RUN_DATE = Interval.of(DAY)
 BEFORE = DAY - timedelta(days=1)
-KEY = {"carrier": "UA", "flight": "3", "origin": "EWR", "scheduled_departure": "2013-03-04T14:03:00Z"}
+KEY = {"company": "UA", "ferry": "3", "origin": "BAT", "departs_at": "2013-03-04T14:03:00Z"}
 
 Declare = Callable[[object], Project]
 
-IN_SET = {"expect": "column_values_to_be_in_set", "column": "dest", "value_set": ["LAX"], "severity": "critical"}
+IN_SET = {"expect": "column_values_to_be_in_set", "column": "dest", "value_set": ["HOB"], "severity": "critical"}
 NEAR = {
     "expect": "row_count_to_be_near_history",
     "days": 28,
@@ -62,33 +62,33 @@ NEAR = {
 
 @pytest.fixture
 def project() -> Project:
-    return load_project("flights")
+    return load_project("ferries")
 
 
 def spoiled(count: int = 40, **wrong: dict[int, Any]) -> pl.DataFrame:
-    """A schedule in which some columns have other text on some rows (counted from 0)."""
-    frame = schedule(DAY, count)
+    """A sailings in which some columns have other text on some rows (counted from 0)."""
+    frame = sailings(DAY, count)
     for column, values in wrong.items():
-        text = frame[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") if column == "scheduled_departure" else frame[column]
+        text = frame[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") if column == "departs_at" else frame[column]
         text = text.cast(pl.String)
         frame = frame.with_columns(pl.Series(column, [values.get(n, value) for n, value in enumerate(text)]))
     return frame
 
 
-def many_actuals(day: date, count: int = 40, **wrong: str) -> pl.DataFrame:
-    """Actuals with identifiers in order; the first row has other text in some columns."""
+def many_logbook(day: date, count: int = 40, **wrong: str) -> pl.DataFrame:
+    """Logbooks with identifiers in order; the first row has other text in some columns."""
     first = [
-        pl.Series(column, [text, *["N1AB" if column == "tailnum" else "LAX"] * (count - 1)])
+        pl.Series(column, [text, *["N1AB" if column == "vessel" else "HOB"] * (count - 1)])
         for column, text in wrong.items()
     ]
-    return actuals(day, [1.0] * count).with_columns(pl.lit("N1AB").alias("tailnum")).with_columns(first)
+    return logbook(day, [1.0] * count).with_columns(pl.lit("N1AB").alias("vessel")).with_columns(first)
 
 
 def deliver_spoiled(project: Project, settings: Settings, frame: pl.DataFrame) -> None:
     """A night whose schedule is this one."""
-    for feed in ("weather", "actuals"):
+    for feed in ("winds", "logbook"):
         deliver_one(project, settings, feed, project.required(DAY)[feed])
-    deliver_one(project, settings, "schedule", DAY, frame)
+    deliver_one(project, settings, "sailings", DAY, frame)
 
 
 def land_and_validate(project: Project, settings: Settings, interval: Interval = RUN_DATE) -> Validated:
@@ -101,7 +101,7 @@ def select(settings: Settings, statement: str) -> list[dict[str, Any]]:
         return [dict(row) for row in connection.execute(sa.text(statement)).mappings()]
 
 
-def failed(settings: Settings, feed: str = "schedule", day: date = DAY) -> dict[str, dict[str, Any]]:
+def failed(settings: Settings, feed: str = "sailings", day: date = DAY) -> dict[str, dict[str, Any]]:
     """Expectation and column -> its row of quality_results; there must be one of each."""
     rows = select(settings, "SELECT * FROM quality_results WHERE NOT success ORDER BY id")
     rows = [row for row in rows if (row["feed"], row["day"]) == (feed, day)]
@@ -112,7 +112,7 @@ def failed(settings: Settings, feed: str = "schedule", day: date = DAY) -> dict[
 
 def verdicts(settings: Settings) -> dict[tuple[str, str], str]:
     """Feed and day -> verdict."""
-    listed = rows_of(settings, "deliveries_flights").select("feed", pl.col("day").cast(pl.String), "verdict")
+    listed = rows_of(settings, "deliveries_ferries").select("feed", pl.col("day").cast(pl.String), "verdict")
     return {(feed, day): verdict for feed, day, verdict in listed.rows()}
 
 
@@ -140,13 +140,13 @@ class TestRows:
         validated = land_and_validate(project, settings)
         assert (validated.accepted, validated.refused, validated.quarantined) == (3, (), 2)
         assert validated.rows == 38 + 18 + 3
-        assert verdicts(settings)["schedule", str(DAY)] == "accepted"
+        assert verdicts(settings)["sailings", str(DAY)] == "accepted"
 
-        kept = rows_of(settings, "quarantine_schedule")
-        delivery_id = rows_of(settings, "clean_schedule")["delivery_id"][0]
+        kept = rows_of(settings, "quarantine_sailings")
+        delivery_id = rows_of(settings, "clean_sailings")["delivery_id"][0]
         assert kept.columns == [
-            *("day", "delivery_id", "_row", "_malformed", "carrier", "flight", "origin", "dest"),
-            *("scheduled_departure", "scheduled_arrival_local", "distance_miles", "is_holiday", "rule", "run_id"),
+            *("day", "delivery_id", "_row", "_malformed", "company", "ferry", "origin", "dest"),
+            *("departs_at", "arrives_local", "distance_miles", "is_holiday", "rule", "run_id"),
         ]
         assert kept.select("day", "delivery_id", "_row", "_malformed").rows() == [
             (DAY, delivery_id, 5, None),
@@ -156,12 +156,12 @@ class TestRows:
             "column_values_to_be_in_set of origin; column_values_to_match_regex of dest",
             "column_values_to_be_null of _malformed; column_values_to_match_regex of dest",
         ]
-        assert kept.select("flight", "dest", "distance_miles", "is_holiday", "run_id").rows() == [
+        assert kept.select("ferry", "dest", "distance_miles", "is_holiday", "run_id").rows() == [
             ("3", "Nowhere", "2454.0", "false", "test"),
             ("7", "nowhere", "far", "false", "test"),
         ]
-        clean = rows_of(settings, "clean_schedule")
-        assert sorted(clean["flight"]) == [n for n in range(40) if n not in (3, 7)]
+        clean = rows_of(settings, "clean_sailings")
+        assert sorted(clean["ferry"]) == [n for n in range(40) if n not in (3, 7)]
 
         results = failed(settings)
         regex = results["column_values_to_match_regex dest"]
@@ -170,7 +170,7 @@ class TestRows:
             {"row": 5, "key": {**KEY, "origin": "XXX"}, "value": "Nowhere"},
             {
                 "row": 9,
-                "key": {**KEY, "flight": "7", "origin": "JFK", "scheduled_departure": "2013-03-04T15:07:00Z"},
+                "key": {**KEY, "ferry": "7", "origin": "PAU", "departs_at": "2013-03-04T15:07:00Z"},
                 "value": "nowhere",
             },
         ]
@@ -184,8 +184,8 @@ class TestRows:
         [line] = [record for record in caplog.records if "_to_match_regex of dest" in record.getMessage()]
         assert line.levelname == "WARNING"
         said = line.getMessage()
-        assert said.startswith(f"schedule {DAY}, file://")
-        assert "schedule.csv.gz: column_values_to_match_regex of dest failed, 2 of 40 rows; line 5 (carrier UA" in said
+        assert said.startswith(f"sailings {DAY}, file://")
+        assert "sailings.csv.gz: column_values_to_match_regex of dest failed, 2 of 40 rows; line 5 (company UA" in said
         assert said.endswith(": nowhere → quarantined")
         [line] = [record for record in caplog.records if "failed (observed 38) → recorded only" in record.getMessage()]
         assert line.levelname == "INFO"
@@ -193,28 +193,28 @@ class TestRows:
     def test_again_does_nothing_and_a_mended_rule_empties_the_quarantine_of_what_is_judged(
         self, declare: Declare, settings: Settings
     ) -> None:
-        project = declare({"schedule": [IN_SET]})
+        project = declare({"sailings": [IN_SET]})
         deliver_spoiled(project, settings, spoiled(dest={3: "SFO"}))
         land_and_validate(project, settings)
         before = versions(settings)
         again = validate(project, RUN_DATE, settings)
         assert (again.accepted, again.quarantined, again.table_version) == (0, 0, None)
         assert versions(settings) == before
-        assert rows_of(settings, "quarantine_weather").is_empty()
+        assert rows_of(settings, "quarantine_winds").is_empty()
 
     def test_mostly_lets_few_pass_and_sets_aside_many(self, declare: Declare, settings: Settings) -> None:
-        project = declare({"schedule": [{**IN_SET, "mostly": 0.97}]})
+        project = declare({"sailings": [{**IN_SET, "mostly": 0.97}]})
         deliver_spoiled(project, settings, spoiled(dest={3: "SFO"}))
-        deliver_one(project, settings, "schedule", DAY, spoiled(dest={3: "SFO", 4: "SFO"}), name="two")
+        deliver_one(project, settings, "sailings", DAY, spoiled(dest={3: "SFO", 4: "SFO"}), name="two")
         assert land_and_validate(project, settings).quarantined == 2
-        assert rows_of(settings, "quarantine_schedule")["delivery_id"].str.contains("two").to_list() == [True, True]
-        assert rows_of(settings, "clean_schedule").height == 40 + 38
+        assert rows_of(settings, "quarantine_sailings")["delivery_id"].str.contains("two").to_list() == [True, True]
+        assert rows_of(settings, "clean_sailings").height == 40 + 38
 
     def test_no_more_than_the_share(self, declare: Declare, settings: Settings) -> None:
-        project = declare({"schedule": [IN_SET]})
+        project = declare({"sailings": [IN_SET]})
         deliver_spoiled(project, settings, spoiled(dest={3: "SFO", 4: "SFO"}))
         three = spoiled(dest={3: "SFO", 4: "SFO", 5: "SFO"})
-        deliver_one(project, settings, "schedule", DAY, three, name="three")
+        deliver_one(project, settings, "sailings", DAY, three, name="three")
         validated = land_and_validate(project, settings)
         assert validated.quarantined == 2
         [refusal] = validated.refused
@@ -229,7 +229,7 @@ class TestRows:
 
     def test_a_declared_share_stands_in_place_of_the_usual_one(self, declare: Declare, settings: Settings) -> None:
         share = {"expect": "share_of_quarantined_rows_to_be_at_most", "max_value": 0.5, "severity": "critical"}
-        project = declare({"schedule": [IN_SET, share]})
+        project = declare({"sailings": [IN_SET, share]})
         deliver_spoiled(project, settings, spoiled(dest=dict.fromkeys(range(20), "SFO")))
         assert land_and_validate(project, settings).quarantined == 20
 
@@ -240,25 +240,23 @@ class TestPersonalData:
     ) -> None:
         """Where it belongs, under another column's name, and as an identifier of a wrong format."""
         address = f"{EMAIL}.au"
-        frame = spoiled(dest={3: address, 4: f"{TAILNUM}1"}, scheduled_arrival_local={5: address})
+        frame = spoiled(dest={3: address, 4: f"{VESSEL}1"}, arrives_local={5: address})
         deliver_spoiled(project, settings, frame)
-        unlike = actuals(BEFORE, [5.0] * 40).with_columns(
-            tailnum=pl.Series([f"{TAILNUM} {EMAIL}", *[f"{TAILNUM}2"] * 39])
-        )
-        deliver_one(project, settings, "actuals", BEFORE, unlike, at=local(DAY, 1), name="unlike")
+        unlike = logbook(BEFORE, [5.0] * 40).with_columns(vessel=pl.Series([f"{VESSEL} {EMAIL}", *[f"{VESSEL}2"] * 39]))
+        deliver_one(project, settings, "logbook", BEFORE, unlike, at=local(DAY, 1), name="unlike")
         caplog.set_level("DEBUG")
         assert land_and_validate(project, settings).quarantined == 3
         pages = [path.read_text(encoding="utf-8") for path in Path(settings.artifacts).rglob("*") if path.is_file()]
         assert len(pages) == 2
-        kept = rows_of(settings, "quarantine_actuals")
-        assert kept["_malformed"].to_list() == ["tailnum"]
-        assert len(kept["tailnum"][0]) == 32
+        kept = rows_of(settings, "quarantine_logbook")
+        assert kept["_malformed"].to_list() == ["vessel"]
+        assert len(kept["vessel"][0]) == 32
         results = select(settings, "SELECT * FROM quality_results")
         assert "(hidden)" in str(results)
         for found in (caplog.text, str(results), *pages, kept.write_csv()):
-            for planted in (EMAIL.split("@")[0], "@example.org", TAILNUM):
+            for planted in (EMAIL.split("@")[0], "@example.org", VESSEL):
                 assert planted not in found
-        assert "@example.org" not in rows_of(settings, "quarantine_schedule")["_malformed"].fill_null("").str.join()[0]
+        assert "@example.org" not in rows_of(settings, "quarantine_sailings")["_malformed"].fill_null("").str.join()[0]
 
 
 class TestPage:
@@ -268,10 +266,10 @@ class TestPage:
         deliver_day(project, settings, DAY)
         land_and_validate(project, settings)
         assert not Path(settings.artifacts).exists()  # warnings there were
-        deliver_one(project, settings, "schedule", DAY, spoiled(dest={3: "Nowhere"}), name="second")
+        deliver_one(project, settings, "sailings", DAY, spoiled(dest={3: "Nowhere"}), name="second")
         land_and_validate(project, settings)
-        [page] = (Path(settings.artifacts) / "quality" / "flights" / str(DAY)).iterdir()
-        assert page.name.startswith("schedule-")
+        [page] = (Path(settings.artifacts) / "quality" / "ferries" / str(DAY)).iterdir()
+        assert page.name.startswith("sailings-")
         assert f"the validation page of {settings.landing}" in caplog.text.replace("file://", "")
         assert f": file://{page}" in caplog.text
         text = page.read_text(encoding="utf-8")
@@ -307,11 +305,9 @@ class TestRefused:
             ),
             (
                 IN_SET,
-                spoiled(
-                    dest={1: "SFO"}, flight={9: "8"}, origin={9: "LGA"}, scheduled_departure={9: "2013-03-04T15:08:00Z"}
-                ),
+                spoiled(dest={1: "SFO"}, ferry={9: "8"}, origin={9: "STG"}, departs_at={9: "2013-03-04T15:08:00Z"}),
                 (
-                    "compound_columns_to_be_unique of carrier, flight, origin, scheduled_departure failed, "
+                    "compound_columns_to_be_unique of company, ferry, origin, departs_at failed, "
                     "2 of 39 rows; column_values_to_be_unique of entity_id failed, 2 of 39 rows; "
                     "column_values_to_be_in_set of dest failed, 1 of 40 rows"
                 ),
@@ -332,28 +328,28 @@ class TestRefused:
         project = declare({})
         for day in earlier.days:
             for feed, needed in project.required(day).items():
-                deliver_one(project, settings, feed, needed, schedule(day, 40) if feed == "schedule" else None)
+                deliver_one(project, settings, feed, needed, sailings(day, 40) if feed == "sailings" else None)
         land_and_validate(project, settings, earlier)
-        before = rows_of(settings, "clean_schedule")
-        project = declare({"schedule": [entry]})
+        before = rows_of(settings, "clean_sailings")
+        project = declare({"sailings": [entry]})
         deliver_spoiled(project, settings, frame)
         land(project, RUN_DATE, settings)
         with pytest.raises(DataError) as caught:
             validate(project, RUN_DATE, settings)
         assert str(caught.value).endswith(said)
-        assert "no accepted delivery of schedule" in str(caught.value)
-        assert rows_of(settings, "clean_schedule").equals(before)
-        assert rows_of(settings, "quarantine_schedule").is_empty()
+        assert "no accepted delivery of sailings" in str(caught.value)
+        assert rows_of(settings, "clean_sailings").equals(before)
+        assert rows_of(settings, "quarantine_sailings").is_empty()
         known = current_as_of(
-            rows_of(settings, "deliveries_flights"), "schedule", Interval(start=BEFORE, end=DAY), local(DAY, 9)
+            rows_of(settings, "deliveries_ferries"), "sailings", Interval(start=BEFORE, end=DAY), local(DAY, 9)
         )
         assert list(known) == [BEFORE]
 
     def test_a_key_that_repeats_one_in_quarantine_does_not(self, declare: Declare, settings: Settings) -> None:
         """The rows that are left have each key once."""
         twice = {9: "2013-03-04T15:08:00Z"}
-        frame = spoiled(dest={9: "SFO"}, flight={9: "8"}, origin={9: "LGA"}, scheduled_departure=twice)
-        project = declare({"schedule": [IN_SET]})
+        frame = spoiled(dest={9: "SFO"}, ferry={9: "8"}, origin={9: "STG"}, departs_at=twice)
+        project = declare({"sailings": [IN_SET]})
         deliver_spoiled(project, settings, frame)
         assert land_and_validate(project, settings).quarantined == 1
 
@@ -365,7 +361,7 @@ class TestRefused:
             "type_": "int",
             "severity": "critical",
         }
-        project = declare({"schedule": [kind]})
+        project = declare({"sailings": [kind]})
         deliver_spoiled(project, settings, spoiled())
         with pytest.raises(DataError, match="column_values_to_be_of_type of distance_miles failed"):
             land_and_validate(project, settings)
@@ -374,14 +370,14 @@ class TestRefused:
 class TestVolume:
     def test_the_order_of_judging_means_nothing(self, declare: Declare, settings: Settings) -> None:
         """All at once, night by night, and backwards; the short days are refused and count as history."""
-        project = declare({"actuals": [{**NEAR, "days": 7}]})
+        project = declare({"logbook": [{**NEAR, "days": 7}]})
         counts = [9, 9, 10, 8, 9, 9, 9, 4, 20, 18, 9, 3, 3, 3, 3, 3, 3]
         every = days(DAY, len(counts))
         for day, count in zip(every.days, counts, strict=True):
-            deliver_one(project, settings, "schedule", day)
-            deliver_one(project, settings, "weather", day)
+            deliver_one(project, settings, "sailings", day)
+            deliver_one(project, settings, "winds", day)
             deliver_one(
-                project, settings, "actuals", day - timedelta(days=1), many_actuals(day - timedelta(days=1), count)
+                project, settings, "logbook", day - timedelta(days=1), many_logbook(day - timedelta(days=1), count)
             )
         found = []
         prepared_days = [Interval.of(day) for day in every.days]
@@ -396,7 +392,7 @@ class TestVolume:
                     validate(project, interval, own)
                 except DataError as error:
                     assert "row_count_to_be_near_history failed" in str(error)  # noqa: PT017
-            found.append([verdict for (feed, _), verdict in sorted(verdicts(own).items()) if feed == "actuals"])
+            found.append([verdict for (feed, _), verdict in sorted(verdicts(own).items()) if feed == "logbook"])
         refused = [n for n, verdict in enumerate(found[0]) if verdict == "refused"]
         assert refused == [7, 8, 11, 12, 13]
         assert found[0] == found[1] == found[2]
@@ -416,12 +412,12 @@ class TestVolume:
 class TestRequeue:
     @pytest.fixture
     def strict(self, declare: Declare, settings: Settings) -> Project:
-        """Three nights; one row of the first schedule and one of the second actuals are in quarantine."""
-        project = declare({"schedule": [IN_SET], "actuals": [IN_SET]})
+        """Three nights; one row of the first schedule and one of the second logbook are in quarantine."""
+        project = declare({"sailings": [IN_SET], "logbook": [IN_SET]})
         deliver_spoiled(project, settings, spoiled(dest={3: "SFO"}))
-        late = many_actuals(DAY, dest="SFO")
+        late = many_logbook(DAY, dest="SFO")
         for feed, day in project.required(DAY + timedelta(days=1)).items():
-            deliver_one(project, settings, feed, day, late if feed == "actuals" else None)
+            deliver_one(project, settings, feed, day, late if feed == "logbook" else None)
         deliver_day(project, settings, DAY + timedelta(days=2))
         land_and_validate(project, settings, days(DAY, 3))
         return project
@@ -431,7 +427,7 @@ class TestRequeue:
     ) -> None:
         prepared_days = [
             PreparedDay(
-                project="flights",
+                project="ferries",
                 day=day,
                 data_view="point_in_time",
                 as_of=local(day, 3),
@@ -450,24 +446,24 @@ class TestRequeue:
 
         project = declare({})
         caplog.set_level("INFO")
-        of_feed = run("revalidate", project, days(DAY, 3), settings, feed="schedule")
+        of_feed = run("revalidate", project, days(DAY, 3), settings, feed="sailings")
         assert isinstance(of_feed, Revalidated)
         assert (of_feed.rows, of_feed.stay, of_feed.revalidated) == (1, 0, 1)
         assert of_feed.out_of_date == (RUN_DATE,)
-        command = f"python -m include.cli build_features --project flights --start {DAY} --end {DAY}"
+        command = f"python -m include.cli build_features --project ferries --start {DAY} --end {DAY}"
         assert f"of run dates {DAY} are out of date" in caplog.text
         assert command in caplog.text
-        assert rows_of(settings, "quarantine_schedule").is_empty()
-        assert rows_of(settings, "quarantine_actuals").height == 1
-        back = rows_of(settings, "clean_schedule").filter(pl.col("day") == DAY)
+        assert rows_of(settings, "quarantine_sailings").is_empty()
+        assert rows_of(settings, "quarantine_logbook").height == 1
+        back = rows_of(settings, "clean_sailings").filter(pl.col("day") == DAY)
         assert back.height == 40
-        assert back.filter(pl.col("flight") == 3)["dest"].to_list() == ["SFO"]
-        assert "column_values_to_be_in_set dest" in failed(settings, "actuals")
+        assert back.filter(pl.col("ferry") == 3)["dest"].to_list() == ["SFO"]
+        assert "column_values_to_be_in_set dest" in failed(settings, "logbook")
 
         rest = revalidate(project, days(DAY, 3), settings)
-        # actuals of a day are read by the features of the next 28 run dates, of which two are prepared
+        # logbook of a day are read by the features of the next 28 run dates, of which two are prepared
         assert (rest.rows, rest.stay, rest.out_of_date) == (1, 0, (days(DAY + timedelta(days=1), 2),))
-        assert failed(settings, "actuals") == failed(settings) == {}
+        assert failed(settings, "logbook") == failed(settings) == {}
         before = versions(settings)
         again = run("revalidate", project, days(DAY, 3), settings)
         assert (again.rows, again.table_version) == (0, None)
@@ -478,21 +474,21 @@ class TestRequeue:
 
     def test_takes_refused_ones_and_refuses(self, declare: Declare, settings: Settings) -> None:
         none = {"expect": "table_row_count_to_equal", "value": 77, "severity": "critical"}
-        project = declare({"schedule": [none], "actuals": [IN_SET]})
+        project = declare({"sailings": [none], "logbook": [IN_SET]})
         deliver_spoiled(project, settings, spoiled())
-        deliver_one(project, settings, "actuals", BEFORE, many_actuals(BEFORE, dest="SFO"), name="second")
+        deliver_one(project, settings, "logbook", BEFORE, many_logbook(BEFORE, dest="SFO"), name="second")
         with pytest.raises(DataError):
             land_and_validate(project, settings)
-        project = declare({"actuals": [none]})
+        project = declare({"logbook": [none]})
         record = revalidate(project, days(BEFORE, 2), settings)
         assert (record.rows, record.revalidated, len(record.refused)) == (40, 2, 1)
-        assert rows_of(settings, "clean_schedule").height == 40
-        assert rows_of(settings, "clean_actuals").height == 3  # of the first delivery, which was not judged again
-        assert rows_of(settings, "quarantine_actuals").is_empty()
+        assert rows_of(settings, "clean_sailings").height == 40
+        assert rows_of(settings, "clean_logbook").height == 3  # of the first delivery, which was not judged again
+        assert rows_of(settings, "quarantine_logbook").is_empty()
 
     def test_a_feed_that_is_not_there(self, project: Project, settings: Settings) -> None:
-        with pytest.raises(ConfigError, match="flights has no feed 'schedul'; did you mean 'schedule'"):
-            revalidate(project, RUN_DATE, settings, feed="schedul")
+        with pytest.raises(ConfigError, match="ferries has no feed 'sailing'; did you mean 'sailings'"):
+            revalidate(project, RUN_DATE, settings, feed="sailing")
 
     @pytest.mark.parametrize("mended", ["laxer", "refusing"])
     @pytest.mark.parametrize("at", ["clean", "record_quality", "quarantine", "_write_verdicts"])
@@ -507,7 +503,7 @@ class TestRequeue:
     ) -> None:
         """And whatever was done by then: an accepted delivery has its rows, in clean or in quarantine."""
         none = {"expect": "table_row_count_to_equal", "value": 77, "severity": "critical"}
-        project = declare({} if mended == "laxer" else {"schedule": [none]})
+        project = declare({} if mended == "laxer" else {"sailings": [none]})
 
         class Killed(BaseException):
             pass
@@ -516,7 +512,7 @@ class TestRequeue:
             raise Killed
 
         def replacing(self: Tables, table: str, *given: Any, **named: Any) -> Any:
-            if table == f"{at}_schedule":
+            if table == f"{at}_sailings":
                 raise Killed
             return original(self, table, *given, **named)
 
@@ -529,22 +525,22 @@ class TestRequeue:
             else:
                 patch.setattr(Tables, "replace", replacing)
             with pytest.raises(Killed):
-                revalidate(project, RUN_DATE, settings, feed="schedule")
-        accepted = verdicts(settings)["schedule", str(DAY)] == "accepted"
+                revalidate(project, RUN_DATE, settings, feed="sailings")
+        accepted = verdicts(settings)["sailings", str(DAY)] == "accepted"
         held = sum(
-            rows_of(settings, f"{layer}_schedule").filter(pl.col("day") == DAY).height
+            rows_of(settings, f"{layer}_sailings").filter(pl.col("day") == DAY).height
             for layer in ("clean", "quarantine")
         )
         assert held >= 40 or not accepted
-        record = revalidate(project, RUN_DATE, settings, feed="schedule")
+        record = revalidate(project, RUN_DATE, settings, feed="sailings")
         if mended == "laxer":
-            assert verdicts(settings)["schedule", str(DAY)] == "accepted"
-            assert rows_of(settings, "clean_schedule").filter(pl.col("day") == DAY).height == 40
+            assert verdicts(settings)["sailings", str(DAY)] == "accepted"
+            assert rows_of(settings, "clean_sailings").filter(pl.col("day") == DAY).height == 40
             assert record.rows == (0 if at == "_write_verdicts" else 1)
         else:
-            assert verdicts(settings)["schedule", str(DAY)] == "refused"
-            assert rows_of(settings, "clean_schedule").filter(pl.col("day") == DAY).is_empty()
-        assert rows_of(settings, "quarantine_schedule").is_empty()
+            assert verdicts(settings)["sailings", str(DAY)] == "refused"
+            assert rows_of(settings, "clean_sailings").filter(pl.col("day") == DAY).is_empty()
+        assert rows_of(settings, "quarantine_sailings").is_empty()
 
     def test_by_hand(
         self, strict: Project, declare: Declare, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -552,7 +548,7 @@ class TestRequeue:
         declare({})
         monkeypatch.setattr(cli, "_settings", lambda: settings)
         load_project.cache_clear()
-        given = ["revalidate", "--project", "flights", "--start", str(DAY), "--feed", "schedule"]
+        given = ["revalidate", "--project", "ferries", "--start", str(DAY), "--feed", "sailings"]
         result = CliRunner().invoke(cli.app, given)
         load_project.cache_clear()
         assert result.exit_code == 0, result.output
@@ -562,7 +558,7 @@ class TestRequeue:
 def deliver_two_days(project: Project, settings: Settings) -> None:
     deliver_spoiled(project, settings, spoiled(dest={3: "Nowhere"}, distance_miles={5: "far"}))
     for feed, day in project.required(DAY + timedelta(days=1)).items():
-        deliver_one(project, settings, feed, day, many_actuals(day, tailnum="x") if feed == "actuals" else None)
+        deliver_one(project, settings, feed, day, many_logbook(day, vessel="x") if feed == "logbook" else None)
 
 
 class TestKilled:
@@ -574,13 +570,13 @@ class TestKilled:
             land(project, days(DAY, 2), places)
         assert validate(project, days(DAY, 2), undisturbed).quarantined == 3
         for at, call, when in (
-            ("include.io.tables:write_deltalake", 2, "before"),  # clean actuals, their quarantine not
+            ("include.io.tables:write_deltalake", 2, "before"),  # clean logbook, their quarantine not
             ("include.io.tables:write_deltalake", 2, "after"),
             ("include.steps.verdicts:_write_verdicts", 1, "before"),
         ):
             run_and_kill(settings, "validate", days(DAY, 2), at, call, when)
             assert set(verdicts(settings).values()) == {"landed"}
-        assert rows_of(settings, "quarantine_schedule").height == 2
+        assert rows_of(settings, "quarantine_sailings").height == 2
         command = {"do": "step", "step": "validate", "start": str(DAY), "end": str(DAY + timedelta(days=1))}
         with processes(settings, 3) as started:
             answers = started.all([command] * 3)

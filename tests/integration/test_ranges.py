@@ -24,7 +24,7 @@ MISSING, CUT, REFUSED = (DAY + timedelta(days=n) for n in (2, 3, 6))
 
 @pytest.fixture
 def project() -> Project:
-    return load_project("flights")
+    return load_project("ferries")
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def landed(project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     for day in RANGE.days:
         if day != MISSING:
             deliver_day(project, settings, day)
-    for feed in ("schedule", "actuals"):
+    for feed in ("sailings", "logbook"):
         deliver_one(project, settings, feed, project.required(MISSING)[feed])
-    file = deliver_one(project, settings, "weather", CUT)
+    file = deliver_one(project, settings, "winds", CUT)
     spoil(file, file.read_bytes()[:-20])
-    file = deliver_one(project, settings, "schedule", REFUSED)
-    spoil(file, text_of(file).replace("LAX", "Nowhere"))
+    file = deliver_one(project, settings, "sailings", REFUSED)
+    spoil(file, text_of(file).replace("HOB", "Nowhere"))
     return settings
 
 
@@ -56,14 +56,14 @@ def failed(record: Ranged) -> dict[object, str]:
 def test_a_bad_day_stops_only_itself_and_says_why(project: Project, landed: Settings) -> None:
     land, validate = prepared(project, landed)
     assert set(failed(land)) == {MISSING, CUT}
-    assert "no file of feed weather for 2013-03-06" in failed(land)[MISSING]
+    assert "no file of feed winds for 2013-03-06" in failed(land)[MISSING]
     assert "the gzip stream ends or breaks here" in failed(land)[CUT]
     assert land.days == [day for day in RANGE.days if day not in (MISSING, CUT)]
     assert set(failed(validate)) == {REFUSED}
-    assert "no accepted delivery of schedule" in failed(validate)[REFUSED]
+    assert "no accepted delivery of sailings" in failed(validate)[REFUSED]
     assert validate.days == [day for day in land.days if day != REFUSED]
-    accepted = rows_of(landed, "deliveries_flights").filter(verdict="accepted")
-    assert {*validate.days} <= {*accepted.filter(feed="schedule")["day"]}
+    accepted = rows_of(landed, "deliveries_ferries").filter(verdict="accepted")
+    assert {*validate.days} <= {*accepted.filter(feed="sailings")["day"]}
 
 
 def test_what_a_run_did_is_known_until_it_did_all(project: Project, landed: Settings) -> None:
@@ -82,8 +82,8 @@ def test_it_says_how_far_it_is(project: Project, landed: Settings) -> None:
     told: list[str] = []
     run_range("land", project, RANGE, RANGE.days, landed, report=told.append)
     assert told == [
-        "land of flights: 3 of 8 days done, 2 failed; now at 2013-03-08",
-        "land of flights: 6 of 8 days done, 2 failed; now at 2013-03-11",
+        "land of ferries: 3 of 8 days done, 2 failed; now at 2013-03-08",
+        "land of ferries: 6 of 8 days done, 2 failed; now at 2013-03-11",
     ]
 
 

@@ -45,7 +45,7 @@ from include.core.settings import Settings
 from include.steps.build_features import build_features
 
 interval = Interval(start=date(2013, 1, 1), end=date(2013, 1, 6))
-print(build_features(load_project("flights"), interval, Settings.model_validate_json(sys.stdin.read())).rows)
+print(build_features(load_project("ferries"), interval, Settings.model_validate_json(sys.stdin.read())).rows)
 """
 WORKER = """
 import sys
@@ -68,7 +68,7 @@ spark.sql("SELECT sum(a.id * b.id) FROM range(10000000) a CROSS JOIN range(10000
 @pytest.fixture(scope="module")
 def landed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Some nights landed and validated. Not to be changed."""
-    settings, project = places(tmp_path_factory.mktemp("server")), load_project("flights")
+    settings, project = places(tmp_path_factory.mktemp("server")), load_project("ferries")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
         simulate(project, RUN_DATES, settings)
@@ -108,7 +108,7 @@ def features(own: Settings, remote: str | None) -> pl.DataFrame:
     out, errors = process.communicate()
     assert process.returncode == 0, errors
     assert int(out) > 0
-    return Tables(own).scan("features_flights").collect().sort("day", "entity_id")
+    return Tables(own).scan("features_ferries").collect().sort("day", "entity_id")
 
 
 def in_folder(settings: Settings, folder: Path) -> Settings:

@@ -47,7 +47,7 @@ def look():
 
     @partial(task_decorator_factory, decorated_operator_class=ModelTask)
     def evaluate():
-        return {{"run_id": "abc", "model": "late_arrival", "model_version": 3}}
+        return {{"run_id": "abc", "model": "late_ferry", "model_version": 3}}
 
     find() >> evaluate()
 
@@ -183,7 +183,7 @@ def test_mlflow_is_served_beside_it_and_tasks_link_there(stack: Stack) -> None:
         assert api.get(f"{path}/find/links").json()["extra_links"] == {}
         assert api.get(f"{path}/evaluate/links").json()["extra_links"] == {
             "MLflow run": f"{stack.mlflow_url}/#/runs/abc",
-            "Model version": f"{stack.mlflow_url}/#/models/late_arrival/versions/3?workflowType=machine_learning",
+            "Model version": f"{stack.mlflow_url}/#/models/late_ferry/versions/3?workflowType=machine_learning",
         }
 
 

@@ -35,7 +35,7 @@ RUN_DATE = Interval.of(DAY)
 
 @pytest.fixture
 def project() -> Project:
-    return load_project("flights")
+    return load_project("ferries")
 
 
 @pytest.fixture
@@ -94,26 +94,26 @@ def test_what_was_not_committed_belongs_to_no_version(
     project: Project, own: Settings, staged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_features(project, RUN_DATE, prepared(project, own, FOUR))
-    before = content(own)["features_flights"]
+    before = content(own)["features_ferries"]
     with monkeypatch.context() as patch:
         patch.setattr(Tables, "replace_files", lambda *_, **__: pytest.fail("cut off"))
         with pytest.raises(pytest.fail.Exception):
             build_features(project, FOUR, own)
-    assert content(own)["features_flights"].equals(before)
+    assert content(own)["features_ferries"].equals(before)
     build_features(project, FOUR, own)
-    assert content(own)["features_flights"].height == 4 * 3
+    assert content(own)["features_ferries"].height == 4 * 3
 
 
 def test_objects_of_a_feed_are_found_by_day(project: Project, own: Settings) -> None:
-    path = "schedule/*-{day}.csv"
-    feeds = {**project.feeds, "schedule": project.feeds["schedule"].model_copy(update={"path": path})}
+    path = "sailings/*-{day}.csv"
+    feeds = {**project.feeds, "sailings": project.feeds["sailings"].model_copy(update={"path": path})}
     landing = Landing(project.model_copy(update={"feeds": feeds}), own)
     names = [f"a-{DAY}.csv", f"a-{DAY}.csv.json", f".a-{DAY}.csv", "a-2013-03-05.csv", f"old/a-{DAY}.csv", "readme.txt"]
     for name in names:
-        landing.fs.pipe_file(f"{landing.root}/schedule/{name}", b"content")
-    assert [found.uri for found in landing.find("schedule", DAY)] == [f"{own.landing}/flights/schedule/a-{DAY}.csv"]
-    assert [found.day for found in landing.find("schedule")] == [DAY, DAY + timedelta(days=1)]
-    [found] = landing.find("schedule", DAY)
+        landing.fs.pipe_file(f"{landing.root}/sailings/{name}", b"content")
+    assert [found.uri for found in landing.find("sailings", DAY)] == [f"{own.landing}/ferries/sailings/a-{DAY}.csv"]
+    assert [found.day for found in landing.find("sailings")] == [DAY, DAY + timedelta(days=1)]
+    [found] = landing.find("sailings", DAY)
     assert (found.size, found.modified_at.utcoffset()) == (7, timedelta())
     assert landing.read(found) == b"content"
 
@@ -121,9 +121,9 @@ def test_objects_of_a_feed_are_found_by_day(project: Project, own: Settings) -> 
 def test_two_runs_that_take_a_file_at_once_agree_on_it(
     project: Project, own: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deliver_one(project, own, "schedule", DAY)
+    deliver_one(project, own, "sailings", DAY)
     landing = Landing(project, own)
-    [found] = landing.find("schedule")
+    [found] = landing.find("sailings")
     read = landing_module.read
     asked: list[str] = []
 
@@ -147,7 +147,7 @@ def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str
     trained = train(own)
     assert train(own) == trained  # taken up
     registry = Registry(own)
-    version = registry.get_version("late_arrival", trained.model_version or 0)
+    version = registry.get_version("late_ferry", trained.model_version or 0)
     assert registry.load(version).problem_type == "binary"
     files = registry.files(version)
     assert files.megabytes > 0
@@ -166,8 +166,8 @@ def test_without_options_each_library_looks_as_aws_does(
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")  # delta-rs asks for it; AWS itself is https
     bare = own.model_copy(update={"storage_options": {}})
     prepared(project, bare, RUN_DATE)
-    assert Landing(project, bare).find("actuals", DAY - timedelta(days=1))
-    assert content(bare)["raw_schedule"].height == 3
+    assert Landing(project, bare).find("logbook", DAY - timedelta(days=1))
+    assert content(bare)["raw_sailings"].height == 3
 
 
 def test_no_error_tells_a_key(project: Project, own: Settings) -> None:
@@ -175,7 +175,7 @@ def test_no_error_tells_a_key(project: Project, own: Settings) -> None:
     gone = own.model_copy(update=elsewhere)
     for call in (
         lambda: Tables(gone).create("numbers", {"day": pl.Date()}),
-        lambda: deliver_one(project, gone, "schedule", DAY),
+        lambda: deliver_one(project, gone, "sailings", DAY),
     ):
         with pytest.raises(Exception, match=r"(?i)bucket") as caught:
             call()

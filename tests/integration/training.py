@@ -30,13 +30,13 @@ from include.steps.fit import fit
 from include.steps.gate import gate
 from include.training.config import Candidate
 
-PROJECT = load_project("flights")
+PROJECT = load_project("ferries")
 DAYS = Interval(start=date(2013, 3, 1), end=date(2013, 3, 28))
 DAY = date(2013, 3, 22)  # the run date: outcomes up to the 21st are known
 RUN = Interval.of(DAY)
 WHOLE = Scope(Interval(start=date(2013, 1, 1), end=date(2013, 12, 31)))
-FLIGHTS = 120  # a day
-GATE = load_model("late_arrival").gate.model_copy(
+FERRIES = 120  # a day
+GATE = load_model("late_ferry").gate.model_copy(
     update={  # limits that 600 made-up rows can meet
         "min_rows": 400,
         "quality": (Threshold(metric="roc_auc", at_least=0.7),),
@@ -44,12 +44,12 @@ GATE = load_model("late_arrival").gate.model_copy(
         "calibration_error": 0.2,
         "not_worse_than_linear": 0.1,
         "not_worse_than_champion": 0.1,
-        "slices": Slices(by=("origin", "carrier"), min_rows=100, not_worse_by=0.1),
+        "slices": Slices(by=("origin", "company"), min_rows=100, not_worse_by=0.1),
         "leakage": Threshold(metric="roc_auc", at_most=0.97),
         "microseconds_per_row": 5000,
     }
 )
-MODEL = load_model("late_arrival").model_copy(
+MODEL = load_model("late_ferry").model_copy(
     update={
         "candidates": (
             Candidate(name="linear", params={"kind": "linear", "C": 0.1}),
@@ -67,51 +67,51 @@ _numbers = itertools.count()
 # --- what the steps before leave --------------------------------------------------------------------------------------
 
 
-def flights() -> pl.DataFrame:
-    """Return key, features and delay of each flight of DAYS, with missing values as in the real data."""
+def ferries() -> pl.DataFrame:
+    """Return key, features and delay of each ferry of DAYS, with missing values as in the real data."""
     rng = np.random.default_rng(5)
-    n = FLIGHTS * len(DAYS.days)
-    days = [day for day in DAYS.days for _ in range(FLIGHTS)]
+    n = FERRIES * len(DAYS.days)
+    days = [day for day in DAYS.days for _ in range(FERRIES)]
     numbers = {name: rng.normal(size=n) for name in MODEL.numeric}
-    numbers["departure_hour"] = rng.uniform(5, 23, n)
+    numbers["leaving_hour"] = rng.uniform(5, 23, n)
     numbers["wind_gust_mph"] = np.where(rng.random(n) < 0.7, np.nan, rng.uniform(15, 50, n))
-    numbers["weather_missing"] = (rng.random(n) < 0.02).astype(float)
+    numbers["winds_missing"] = (rng.random(n) < 0.02).astype(float)
     labels = {
-        "carrier": rng.choice(["UA", "B6", "EV", "DL"], n),
-        "origin": rng.choice(["EWR", "JFK", "LGA"], n),
-        "dest": rng.choice(["LAX", "ORD", "ATL", "BOS", "MIA"], n),
+        "company": rng.choice(["UA", "B6", "EV", "DL"], n),
+        "origin": rng.choice(["BAT", "PAU", "STG"], n),
+        "dest": rng.choice(["HOB", "ORD", "ATL", "BOS", "MIA"], n),
     }
-    delay = 4 * (numbers["departure_hour"] - 15) + 12 * (labels["carrier"] == "EV")
+    delay = 4 * (numbers["leaving_hour"] - 15) + 12 * (labels["company"] == "EV")
     delay += 8 * numbers["precipitation_inches"]
     delay = np.where(rng.random(n) < 0.03, np.nan, delay + rng.normal(scale=20, size=n))
     return pl.DataFrame({
         "day": days,
-        "entity_id": [f"{carrier}-{i % FLIGHTS}" for i, carrier in enumerate(labels["carrier"])],
+        "entity_id": [f"{company}-{i % FERRIES}" for i, company in enumerate(labels["company"])],
         **labels,
         **numbers,
-        "arr_delay_minutes": delay,
+        "delay_minutes": delay,
     }).with_columns(pl.selectors.float().fill_nan(None))
 
 
 def write_all(settings: Settings) -> None:
-    """Write deliveries, clean actuals and features of DAYS, as their own runs make them."""
-    tables, rows = Tables(settings), flights()
+    """Write deliveries, clean logbook and features of DAYS, as their own runs make them."""
+    tables, rows = Tables(settings), ferries()
     moments = pl.DataFrame({"day": DAYS.days, "as_of": [PROJECT.cutoff_at(day) for day in DAYS.days]})
-    features = rows.drop("arr_delay_minutes").join(moments, on="day").with_columns(data_view=pl.lit("point_in_time"))
-    tables.replace("features_flights", features, WHOLE, sort_by=["day", "entity_id"])
-    tables.replace("clean_actuals", actuals(rows), WHOLE, sort_by=["day", "entity_id"])
+    features = rows.drop("delay_minutes").join(moments, on="day").with_columns(data_view=pl.lit("point_in_time"))
+    tables.replace("features_ferries", features, WHOLE, sort_by=["day", "entity_id"])
+    tables.replace("clean_logbook", logbook(rows), WHOLE, sort_by=["day", "entity_id"])
     listed = [
         listing(feed, needed, minutes_before_cutoff=30, of=day)
         for day in DAYS.days
         for feed, needed in PROJECT.required(day).items()
     ]
     deliveries = pl.DataFrame(listed, schema=schemas.DELIVERIES)
-    tables.replace("deliveries_flights", deliveries, WHOLE, sort_by=["day", "feed"])
+    tables.replace("deliveries_ferries", deliveries, WHOLE, sort_by=["day", "feed"])
 
 
-def actuals(rows: pl.DataFrame, name: str = "a") -> pl.DataFrame:
-    delivery_id = pl.format("actuals/{}/{}", pl.lit(name), "day").alias("delivery_id")
-    return rows.select("day", delivery_id, "entity_id", "arr_delay_minutes")
+def logbook(rows: pl.DataFrame, name: str = "a") -> pl.DataFrame:
+    delivery_id = pl.format("logbook/{}/{}", pl.lit(name), "day").alias("delivery_id")
+    return rows.select("day", delivery_id, "entity_id", "delay_minutes")
 
 
 def listing(feed: str, day: date, *, minutes_before_cutoff: int, of: date, name: str = "a") -> dict[str, Any]:
@@ -119,25 +119,25 @@ def listing(feed: str, day: date, *, minutes_before_cutoff: int, of: date, name:
         "day": day,
         "feed": feed,
         "delivery_id": f"{feed}/{name}/{day}",
-        "rows": FLIGHTS,
+        "rows": FERRIES,
         "available_at": PROJECT.cutoff_at(of) - timedelta(minutes=minutes_before_cutoff),
         "verdict": "accepted",
     }
 
 
 def correct(settings: Settings, day: date, *, minutes_before_cutoff: int) -> None:
-    """Write a second delivery of a day's actuals, in which all flights are late.
+    """Write a second delivery of a day's logbook, in which all ferries are late.
 
     Args:
         minutes_before_cutoff: how long before the cutoff of DAY it is available.
     """
     tables = Tables(settings)
-    delivery = listing("actuals", day, minutes_before_cutoff=minutes_before_cutoff, of=DAY, name="again")
+    delivery = listing("logbook", day, minutes_before_cutoff=minutes_before_cutoff, of=DAY, name="again")
     scope = Scope.of_deliveries([day], [delivery["delivery_id"]])
-    of_day = flights().filter(pl.col("day") == day).with_columns(arr_delay_minutes=pl.lit(99.0))
-    tables.replace("clean_actuals", actuals(of_day, "again"), scope, sort_by=["entity_id"])
+    of_day = ferries().filter(pl.col("day") == day).with_columns(delay_minutes=pl.lit(99.0))
+    tables.replace("clean_logbook", logbook(of_day, "again"), scope, sort_by=["entity_id"])
     listed = pl.DataFrame([delivery], schema=schemas.DELIVERIES)
-    tables.replace("deliveries_flights", listed, scope, sort_by=["day"])
+    tables.replace("deliveries_ferries", listed, scope, sort_by=["day"])
 
 
 def change(settings: Settings, table: str, days: Interval, *changes: pl.Expr) -> None:
@@ -191,11 +191,11 @@ def client(settings: Settings) -> MlflowClient:
     return MlflowClient(settings.mlflow_tracking_uri.get_secret_value())
 
 
-def versions(settings: Settings, model: str = "late_arrival") -> list[int]:
+def versions(settings: Settings, model: str = "late_ferry") -> list[int]:
     return sorted(int(v.version) for v in client(settings).search_model_versions(f"name = '{model}'"))
 
 
 def runs(settings: Settings) -> list[Run]:
     mlflow = client(settings)
-    experiment = mlflow.get_experiment_by_name("flights/late_arrival")
+    experiment = mlflow.get_experiment_by_name("ferries/late_ferry")
     return list(mlflow.search_runs([experiment.experiment_id])) if experiment else []

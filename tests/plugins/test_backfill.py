@@ -130,11 +130,11 @@ def parser() -> argparse.ArgumentParser:
 
 def test_flags_of_airflow_2_that_mean_something_are_taken_as_typed() -> None:
     typed = (
-        "flights_score -s 2013-03-01 -e 2013-03-02 --dry-run --rerun-failed-tasks --reset-dagruns -y --run-backwards"
+        "ferries_score -s 2013-03-01 -e 2013-03-02 --dry-run --rerun-failed-tasks --reset-dagruns -y --run-backwards"
     )
     args = parser().parse_args([*typed.split(), "--max-active-runs", "2", "-c", "{}"])
     assert (args.dag_id, args.start_date, args.end_date, args.conf) == (
-        "flights_score",
+        "ferries_score",
         "2013-03-01",
         "2013-03-02",
         "{}",

@@ -16,10 +16,10 @@ from tests.plugins.conftest import PLUGINS
 
 LINKS = (MLflowRunLink(), ModelVersionLink())
 RUN = "http://mlflow:5000/#/runs/abc"
-VERSION = "http://mlflow:5000/#/models/late_arrival/versions/3?workflowType=machine_learning"
-FITTED = {"run_id": "abc", "model": "late_arrival", "model_version": None}
-EVALUATED = {"run_id": "abc", "model": "late_arrival", "model_version": 3}
-DECIDED = {"model": "late_arrival", "model_version": 3}
+VERSION = "http://mlflow:5000/#/models/late_ferry/versions/3?workflowType=machine_learning"
+FITTED = {"run_id": "abc", "model": "late_ferry", "model_version": None}
+EVALUATED = {"run_id": "abc", "model": "late_ferry", "model_version": 3}
+DECIDED = {"model": "late_ferry", "model_version": 3}
 
 
 def links(monkeypatch: pytest.MonkeyPatch, task_id: str, map_index: int = -1, **records: Any) -> list[str]:

@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from include.config import loading
 from include.config.loading import load_model, load_project, model_names, project_names, read_yaml
 from include.config.model import Model
 from include.core.errors import ConfigError, nearest
 from include.core.project import Project
+from tests.own_projects import FOLDER
 
-FLIGHTS = yaml.safe_load((loading.PROJECTS / "flights" / "project.yaml").read_text(encoding="utf-8"))
-LATE = yaml.safe_load(
-    (loading.PROJECTS / "flights" / "models" / "late_arrival" / "model.yaml").read_text(encoding="utf-8")
-)
+FERRIES = yaml.safe_load((FOLDER / "ferries" / "project.yaml").read_text(encoding="utf-8"))
+LATE = yaml.safe_load((FOLDER / "ferries" / "models" / "late_ferry" / "model.yaml").read_text(encoding="utf-8"))
 
 AUC = {"metric": "roc_auc", "at_least": 0.55, "days": 3, "of": 7}
 
@@ -26,7 +24,7 @@ AUC = {"metric": "roc_auc", "at_least": 0.55, "days": 3, "of": 7}
 @pytest.fixture
 def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of projects with nothing in it."""
-    monkeypatch.setattr(loading, "PROJECTS", tmp_path)
+    monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path))
     for cached in (load_project, load_model):
         cached.cache_clear()
     yield tmp_path
@@ -35,7 +33,7 @@ def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         cached.cache_clear()
 
 
-def write(projects: Path, declared: object, name: str = "flights", model: str | None = None) -> Path:
+def write(projects: Path, declared: object, name: str = "ferries", model: str | None = None) -> Path:
     path = projects / name / ("project.yaml" if model is None else f"models/{model}/model.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(declared if isinstance(declared, str) else yaml.safe_dump(declared), encoding="utf-8")
@@ -57,24 +55,24 @@ def changed(declared: dict[str, Any], keys: str, value: object) -> dict[str, Any
 
 class TestProject:
     def test_the_sample_project_is_right(self, projects: Path) -> None:
-        write(projects, FLIGHTS)
-        project = load_project("flights")
-        assert (project.name, project.timezone) == ("flights", "America/New_York")
-        assert project.folder == projects / "flights"
+        write(projects, FERRIES)
+        project = load_project("ferries")
+        assert (project.name, project.timezone) == ("ferries", "America/New_York")
+        assert project.folder == projects / "ferries"
 
     @pytest.mark.parametrize(
         ("key", "value", "said"),
         [
             ("tittle", "x", "tittle: unknown key; did you mean 'title'?"),
-            ("feeds.schedule.lagdays", 1, "feeds.schedule.lagdays: unknown key; did you mean 'delay_days'?"),
+            ("feeds.sailings.lagdays", 1, "feeds.sailings.lagdays: unknown key; did you mean 'delay_days'?"),
             (
-                "feeds.actuals.columns.tailnum.clas",
+                "feeds.logbook.columns.vessel.clas",
                 "identifier",
-                "feeds.actuals.columns.tailnum.clas: unknown key; did you mean 'class'?",
+                "feeds.logbook.columns.vessel.clas: unknown key; did you mean 'class'?",
             ),
             ("entity.kee", [], "entity.kee: unknown key; did you mean 'key'?"),
-            ("outcomes.late_arrival.sgl", "1", "outcomes.late_arrival.sgl: unknown key; did you mean 'sql'?"),
-            ("name", "flights", "name: is the folder's name, and is not written in the file"),
+            ("outcomes.late_ferry.sgl", "1", "outcomes.late_ferry.sgl: unknown key; did you mean 'sql'?"),
+            ("name", "ferries", "name: is the folder's name, and is not written in the file"),
             ("timezone", "America/NewYork", "timezone: no timezone 'America/NewYork'; did you mean 'America/New_York'"),
             ("timezone", "??", "timezone: no timezone '??'; write it as 'America/New_York'"),
             ("timezone", "America", "timezone: no timezone 'America'"),
@@ -82,33 +80,37 @@ class TestProject:
             ("first_day", "soon", "first_day: Input should be a valid date"),
             ("cutoff", "25:00", "cutoff: Input should be in a valid time format"),
             ("owner", None, "owner: Field required"),
-            ("feeds.Schedule", FLIGHTS["feeds"]["schedule"], "feeds.Schedule: String should match pattern"),
-            ("feeds.schedule.path", "a/day", "feeds.schedule: path 'a/day' has no {day}"),
-            ("feeds.schedule.path", "{date}/{day}", "feeds.schedule: path '{date}/{day}' has braces other than {day}"),
+            ("feeds.Schedule", FERRIES["feeds"]["sailings"], "feeds.Schedule: String should match pattern"),
+            ("feeds.sailings.path", "a/day", "feeds.sailings: path 'a/day' has no {day}"),
+            ("feeds.sailings.path", "{date}/{day}", "feeds.sailings: path '{date}/{day}' has braces other than {day}"),
             (
-                "feeds.schedule.key",
-                ["carier"],
-                "feeds.schedule: key or day column 'carier' is not in columns; did you mean 'carrier'?",
+                "feeds.sailings.key",
+                ["compny"],
+                "feeds.sailings: key or day column 'compny' is not in columns; did you mean 'company'?",
             ),
-            ("feeds.schedule.day_column", "dest", "feeds.schedule: day_column 'dest' is neither a timestamp nor a"),
-            ("feeds.schedule.key", ["contact_email"], "feeds.schedule: 'contact_email' is sensitive"),
-            ("feeds.schedule.columns.Day", {"type": "string"}, "feeds.schedule: column 'Day': the pipeline adds"),
-            ("feeds.schedule.columns.entity_id", {"type": "string"}, "feeds.schedule: column 'entity_id': the pipe"),
-            ("feeds.schedule.columns.dest.type", "text", "feeds.schedule.columns.dest.type: Input should be 'string'"),
+            ("feeds.sailings.day_column", "dest", "feeds.sailings: day_column 'dest' is neither a timestamp nor a"),
+            ("feeds.sailings.key", ["contact_email"], "feeds.sailings: 'contact_email' is sensitive"),
+            ("feeds.sailings.columns.Day", {"type": "string"}, "feeds.sailings: column 'Day': the pipeline adds"),
+            ("feeds.sailings.columns.entity_id", {"type": "string"}, "feeds.sailings: column 'entity_id': the pipe"),
+            ("feeds.sailings.columns.dest.type", "text", "feeds.sailings.columns.dest.type: Input should be 'string'"),
             (
-                "feeds.actuals.columns.tailnum.type",
+                "feeds.logbook.columns.vessel.type",
                 "integer",
-                "feeds.actuals.columns.tailnum: an identifier is hashed, so its type must be string",
+                "feeds.logbook.columns.vessel: an identifier is hashed, so its type must be string",
             ),
             (
-                "feeds.actuals.columns.tailnum.format",
+                "feeds.logbook.columns.vessel.format",
                 "[",
-                "feeds.actuals.columns.tailnum: format '[' is not a regular expression: unterminated character set",
+                "feeds.logbook.columns.vessel: format '[' is not a regular expression: unterminated character set",
             ),
-            ("entity.feed", "schedules", "entity: no feed 'schedules'; did you mean 'schedule'?"),
-            ("entity.key", ["contact_email"], "entity: schedule keeps no column 'contact_email'; there is carrier"),
-            ("outcomes.late_arrival.feed", "actual", "outcome late_arrival: no feed 'actual'; did you mean 'actuals'?"),
-            ("outcomes.late_arrival.feed", "weather", "outcome late_arrival: feed weather has delay_days 0: a day"),
+            ("entity.feed", "sailingss", "entity: no feed 'sailingss'; did you mean 'sailings'?"),
+            (
+                "entity.key",
+                ["contact_email"],
+                "entity: sailings keeps no column 'contact_email'; there is",
+            ),
+            ("outcomes.late_ferry.feed", "logbok", "outcome late_ferry: no feed 'logbok'; did you mean 'logbook'?"),
+            ("outcomes.late_ferry.feed", "winds", "outcome late_ferry: feed winds has delay_days 0: a day"),
             ("entity_fraction", True, "entity_fraction: Input should be a valid number"),
             ("entity_fraction", "5 %", "entity_fraction: Input should be a valid number"),
             ("entity_fraction", 0, "entity_fraction: Input should be greater than 0"),
@@ -116,21 +118,21 @@ class TestProject:
             ("entity_fraction", float("nan"), "entity_fraction: Input should be a finite number"),
             (
                 "outcomes.dest",
-                FLIGHTS["outcomes"]["late_arrival"],
-                "outcome dest: feed actuals has a column of that name; rename the outcome",
+                FERRIES["outcomes"]["late_ferry"],
+                "outcome dest: feed logbook has a column of that name; rename the outcome",
             ),
         ],
     )
     def test_what_is_wrong_is_said_with_file_and_key(self, projects: Path, key: str, value: object, said: str) -> None:
-        path = write(projects, changed(FLIGHTS, key, value))
+        path = write(projects, changed(FERRIES, key, value))
         with pytest.raises(ConfigError) as caught:
-            load_project("flights")
+            load_project("ferries")
         assert f"{path}: {said}" in str(caught.value)
 
     def test_all_that_is_wrong_is_said_at_once(self, projects: Path) -> None:
-        path = write(projects, changed(changed(FLIGHTS, "tittle", 1), "entity.kee", 1))
+        path = write(projects, changed(changed(FERRIES, "tittle", 1), "entity.kee", 1))
         with pytest.raises(ConfigError) as caught:
-            load_project("flights")
+            load_project("ferries")
         assert str(caught.value).count(str(path)) == 2
 
     @pytest.mark.parametrize(
@@ -146,20 +148,20 @@ class TestProject:
     def test_a_file_that_is_no_mapping(self, projects: Path, text: str, said: str) -> None:
         path = write(projects, text)
         with pytest.raises(ConfigError, match=f"(?s){path}: {said}"):
-            load_project("flights")
+            load_project("ferries")
 
     def test_a_name_that_is_not_there(self, projects: Path) -> None:
-        write(projects, FLIGHTS)
-        with pytest.raises(ConfigError, match=r"no project 'flight' in .*; did you mean 'flights'\?"):
-            load_project("flight")
+        write(projects, FERRIES)
+        with pytest.raises(ConfigError, match=r"no project 'ferry' in .*; did you mean 'ferries'\?"):
+            load_project("ferry")
         with pytest.raises(ConfigError, match="cannot be read"):
             read_yaml(projects / "nowhere.yaml")
 
     def test_two_projects_cannot_share_a_feed(self, projects: Path) -> None:
         """Tables are named by feeds, so the rows of one would replace those of the other."""
-        write(projects, FLIGHTS)
-        path = write(projects, FLIGHTS, name="other")
-        with pytest.raises(ConfigError, match=f"{path}: feeds.actuals: flights has a feed of that name"):
+        write(projects, FERRIES)
+        path = write(projects, FERRIES, name="other")
+        with pytest.raises(ConfigError, match=f"{path}: feeds.logbook: ferries has a feed of that name"):
             load_project("other")
 
     def test_all_there_are_load(self) -> None:
@@ -177,8 +179,8 @@ class TestProject:
 
 class TestModel:
     @pytest.fixture
-    def flights(self, projects: Path) -> Path:
-        write(projects, FLIGHTS)
+    def ferries(self, projects: Path) -> Path:
+        write(projects, FERRIES)
         return projects
 
     @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ class TestModel:
             ),
             ("candidates", [{"name": "a"}, {"name": "a"}], "two candidates have the same name"),
             ("holdout_days", 400, "holdout_days must be less than train_days"),
-            ("outcome", "late_arival", "outcome: no outcome 'late_arival'; did you mean 'late_arrival'?"),
+            ("outcome", "late_fery", "outcome: no outcome 'late_fery'; did you mean 'late_ferry'?"),
             ("gate.resample", 9, "gate.resample: unknown key; did you mean 'resamples'?"),
             ("gate.linear", "linaer", "gate.linear: no candidate 'linaer'; did you mean 'linear'?"),
             (
@@ -203,12 +205,12 @@ class TestModel:
             ("gate.quality", [{"metric": "mae", "at_most": 1}], "gate: binary has no metric 'mae'"),
             ("gate.quality", [], "gate.quality: Tuple should have at least 1 item"),
             ("gate.leakage", {"metric": "roc_auc"}, "gate.leakage: roc_auc: exactly one of at_least and at_most"),
-            ("gate.slices.by", ["carier"], "gate.slices.by: no feature or group 'carier'; did you mean 'carrier'?"),
+            ("gate.slices.by", ["compny"], "gate.slices.by: no feature or group 'compny'; did you mean 'company'?"),
             ("gate.slices.by", [], "gate.slices.by: Tuple should have at least 1 item"),
             (
                 "gate.slices.groups",
-                {"carrier_size": {"of": "month", "values": {"a": ["1"]}, "otherwise": "b"}},
-                "gate.slices.groups.carrier_size: of: no categorical feature 'month'",
+                {"company_size": {"of": "month", "values": {"a": ["1"]}, "otherwise": "b"}},
+                "gate.slices.groups.company_size: of: no categorical feature 'month'",
             ),
             ("gate.calibration_error", None, "gate.calibration_error: is needed for binary"),
             ("gate.decision_change", 5, "gate.decision_change: means nothing for binary"),
@@ -222,11 +224,11 @@ class TestModel:
             ("monitor.slice", [], "monitor.slice: unknown key; did you mean 'slices'?"),
             (
                 "monitor.slices",
-                ["carier"],
-                "monitor.slices: flights has no public column 'carier'; did you mean 'carrier'?",
+                ["compny"],
+                "monitor.slices: ferries has no public column 'compny'; did you mean 'company'?",
             ),
             ("monitor.slices", ["origin", "origin"], "monitor: slices: a column stands twice"),
-            ("monitor.publish_by", "02:59", "monitor.publish_by: 02:59 is before the cutoff of flights, 03:00"),
+            ("monitor.publish_by", "02:59", "monitor.publish_by: 02:59 is before the cutoff of ferries, 03:00"),
             ("monitor.publish_by", 630, 'monitor.publish_by: write the time in quotes, "10:30"'),
             ("monitor.min_rows", 0, "monitor.min_rows: Input should be greater than or equal to 1"),
             ("monitor.rules", [{**AUC, "metrik": 1}], "monitor.rules.0.metrik: unknown key; did you mean 'metric'?"),
@@ -259,54 +261,54 @@ class TestModel:
             ("monitor.rules", [AUC, AUC], "monitor: rules: two are the same"),
         ],
     )
-    def test_what_is_wrong(self, flights: Path, key: str, value: object, said: str) -> None:
-        path = write(flights, changed(LATE, key, value), model="late_arrival")
+    def test_what_is_wrong(self, ferries: Path, key: str, value: object, said: str) -> None:
+        path = write(ferries, changed(LATE, key, value), model="late_ferry")
         with pytest.raises(ConfigError) as caught:
-            load_model("late_arrival")
+            load_model("late_ferry")
         assert f"{path}: {said}" in str(caught.value)
 
-    def test_a_name_that_is_not_there(self, flights: Path) -> None:
-        write(flights, LATE, model="late_arrival")
-        with pytest.raises(ConfigError, match=r"no model 'late_arival' in .*; did you mean 'late_arrival'\?"):
-            load_model("late_arival")
+    def test_a_name_that_is_not_there(self, ferries: Path) -> None:
+        write(ferries, LATE, model="late_ferry")
+        with pytest.raises(ConfigError, match=r"no model 'late_fery' in .*; did you mean 'late_ferry'\?"):
+            load_model("late_fery")
 
-    def test_of_two_projects(self, flights: Path) -> None:
-        for project in ("flights", "other"):
-            write(flights, LATE, name=project, model="late_arrival")
+    def test_of_two_projects(self, ferries: Path) -> None:
+        for project in ("ferries", "other"):
+            write(ferries, LATE, name=project, model="late_ferry")
         with pytest.raises(ConfigError, match=r"is in two projects: .*; rename one folder"):
-            load_model("late_arrival")
+            load_model("late_ferry")
 
-    def test_the_digest_follows_declaration_and_code(self, flights: Path) -> None:
-        path = write(flights, LATE, model="late_arrival")
+    def test_the_digest_follows_declaration_and_code(self, ferries: Path) -> None:
+        path = write(ferries, LATE, model="late_ferry")
         code = path.with_name("estimator.py")
 
         def digest(declared: dict[str, Any], text: str) -> str:
-            write(flights, declared, model="late_arrival")
+            write(ferries, declared, model="late_ferry")
             code.write_text(text, encoding="utf-8")
             load_model.cache_clear()
-            model: Model = load_model("late_arrival")
+            model: Model = load_model("late_ferry")
             return model.digest
 
         assert digest(LATE, "a") == digest(LATE, "a")
         others = {digest(LATE, "b"), digest(changed(LATE, "seed", 7), "a"), digest(LATE, "a")}
         assert len(others) == 3
 
-    def test_what_the_gate_asks_decides_no_fit(self, flights: Path) -> None:
-        path = write(flights, LATE, model="late_arrival")
+    def test_what_the_gate_asks_decides_no_fit(self, ferries: Path) -> None:
+        path = write(ferries, LATE, model="late_ferry")
         path.with_name("estimator.py").write_text("", encoding="utf-8")
-        before = load_model("late_arrival")
+        before = load_model("late_ferry")
         load_model.cache_clear()
-        write(flights, changed(LATE, "gate.min_rows", 7), model="late_arrival")
-        after: Model = load_model("late_arrival")
+        write(ferries, changed(LATE, "gate.min_rows", 7), model="late_ferry")
+        after: Model = load_model("late_ferry")
         assert (after.gate.min_rows, after.digest) == (7, before.digest)
 
-    def test_how_a_model_is_watched_decides_no_fit(self, flights: Path) -> None:
-        path = write(flights, LATE, model="late_arrival")
+    def test_how_a_model_is_watched_decides_no_fit(self, ferries: Path) -> None:
+        path = write(ferries, LATE, model="late_ferry")
         path.with_name("estimator.py").write_text("", encoding="utf-8")
-        before = load_model("late_arrival")
+        before = load_model("late_ferry")
         load_model.cache_clear()
-        write(flights, changed(LATE, "monitor", None), model="late_arrival")  # it is optional
-        after = load_model("late_arrival")
+        write(ferries, changed(LATE, "monitor", None), model="late_ferry")  # it is optional
+        after = load_model("late_ferry")
         assert before.digest == after.digest
         assert before.monitor.rules and after.monitor.rules == ()
         assert after.monitor.publish_by == time(6)
@@ -315,7 +317,7 @@ class TestModel:
 class TestTime:
     @pytest.fixture
     def project(self) -> Project:
-        return load_project("flights")
+        return load_project("ferries")
 
     @pytest.mark.parametrize(
         ("day", "utc"),
@@ -349,22 +351,22 @@ class TestTime:
 
     def test_what_a_run_needs(self, project: Project) -> None:
         day = date(2013, 3, 1)
-        assert project.required(day) == {"schedule": day, "weather": day, "actuals": date(2013, 2, 28)}
+        assert project.required(day) == {"sailings": day, "winds": day, "logbook": date(2013, 2, 28)}
 
     def test_nothing_is_needed_of_days_before_the_first(self, project: Project) -> None:
         first = project.first_day
-        assert project.required(first) == {"schedule": first, "weather": first}
+        assert project.required(first) == {"sailings": first, "winds": first}
         assert project.required(date(2012, 12, 31)) == {}
 
     def test_what_features_may_read_ends_with_what_the_run_needs(self, project: Project) -> None:
         day = date(2013, 3, 1)
-        actuals = project.feeds["actuals"]
-        assert actuals.window(day).end == date(2013, 2, 28)
-        assert len(actuals.window(day).days) == 28
-        assert project.feeds["schedule"].window(day).days == [day]
+        logbook = project.feeds["logbook"]
+        assert logbook.window(day).end == date(2013, 2, 28)
+        assert len(logbook.window(day).days) == 28
+        assert project.feeds["sailings"].window(day).days == [day]
 
 
 def test_nearest() -> None:
-    assert nearest("weathr", ["schedule", "weather"]) == "; did you mean 'weather'?"
-    assert nearest("x", ["schedule", "weather"]) == "; there is schedule, weather"
+    assert nearest("winda", ["sailings", "winds"]) == "; did you mean 'winds'?"
+    assert nearest("x", ["sailings", "winds"]) == "; there is sailings, winds"
     assert nearest("x", []) == "; there is none"

@@ -13,6 +13,7 @@ import pytest
 from include.config import loading
 from include.config.loading import load_model
 from include.core.errors import ActionRequiredError
+from tests.own_projects import FOLDER
 from tools.new_model import new_model
 
 
@@ -20,8 +21,8 @@ from tools.new_model import new_model
 def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the projects, of which one can be written to."""
     folder = tmp_path / "projects"
-    shutil.copytree(loading.PROJECTS, folder, ignore=shutil.ignore_patterns("__pycache__", "arrival_delay"))
-    monkeypatch.setattr(loading, "PROJECTS", folder)
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__", "ferry_delay"))
+    monkeypatch.setenv("NIGHTLY_PROJECTS", str(folder))
     loading.load_project.cache_clear()
     loading.load_model.cache_clear()
     yield folder
@@ -29,12 +30,12 @@ def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     loading.load_model.cache_clear()
 
 
-@pytest.mark.parametrize(("outcome", "task"), [("arrival_delay", "regression"), ("late_arrival", "binary")])
+@pytest.mark.parametrize(("outcome", "task"), [("ferry_delay", "regression"), ("late_ferry", "binary")])
 def test_what_it_writes_is_a_model_that_learns(projects: Path, outcome: str, task: str) -> None:
-    folder = new_model("flights", "second", outcome, "late_arrival", projects)
+    folder = new_model("ferries", "second", outcome, "late_ferry", projects)
     model = load_model("second")
-    assert (model.problem_type, model.outcome, model.project) == (task, outcome, "flights")
-    assert model.features == load_model("late_arrival").features
+    assert (model.problem_type, model.outcome, model.project) == (task, outcome, "ferries")
+    assert model.features == load_model("late_ferry").features
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "estimator.py", "model.yaml"]
 
     spec = importlib.util.spec_from_file_location("second_estimator", folder / "estimator.py")
@@ -43,38 +44,36 @@ def test_what_it_writes_is_a_model_that_learns(projects: Path, outcome: str, tas
     estimator = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(estimator)
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"hour": rng.uniform(0, 24, 600), "gust": np.nan, "carrier": rng.choice(["UA", "B6"], 600)})
+    frame = pd.DataFrame({"hour": rng.uniform(0, 24, 600), "gust": np.nan, "company": rng.choice(["UA", "B6"], 600)})
     signal = frame["hour"].to_numpy() * 2 - 24
     truth = (signal > 0).astype(float) if task == "binary" else signal
     for candidate in model.candidates:
-        fitted = estimator.build(candidate.params, ["hour", "gust"], ["carrier"], 1).fit(frame, truth)
-        new = frame.assign(carrier=None)
+        fitted = estimator.build(candidate.params, ["hour", "gust"], ["company"], 1).fit(frame, truth)
+        new = frame.assign(company=None)
         score = fitted.predict_proba(new)[:, 1] if task == "binary" else fitted.predict(new)
         assert np.corrcoef(score, truth)[0, 1] > 0.8
 
 
 def test_like_a_model_of_the_same_outcome_it_has_its_task(projects: Path) -> None:
-    new_model("flights", "second", "arrival_delay", "late_arrival", projects)
-    new_model("flights", "third", "arrival_delay", "second", projects)
+    new_model("ferries", "second", "ferry_delay", "late_ferry", projects)
+    new_model("ferries", "third", "ferry_delay", "second", projects)
     assert load_model("third").problem_type == "regression"
 
 
 def test_like_a_model_that_the_templates_do_not_fit_nothing_is_written(projects: Path) -> None:
-    path = projects / "flights" / "models" / "late_arrival" / "model.yaml"
-    text = path.read_text(encoding="utf-8").replace("categorical: [carrier, origin, dest]", "categorical: []")
+    path = projects / "ferries" / "models" / "late_ferry" / "model.yaml"
+    text = path.read_text(encoding="utf-8").replace("categorical: [company, origin, dest]", "categorical: []")
     rules = text.index("  slices:\n    by: [origin"), text.index("  changed_decisions")
     plain = "  slices: {by: [month], min_rows: 300, not_worse_by: 0.05}\n"
     path.write_text(text[: rules[0]] + plain + text[rules[1] :], encoding="utf-8")
-    with pytest.raises(
-        ActionRequiredError, match=r"like late_arrival cannot be made by the templates \(gate.slices.by"
-    ):
-        new_model("flights", "second", "arrival_delay", "late_arrival", projects)
-    assert not (projects / "flights" / "models" / "second").exists()
+    with pytest.raises(ActionRequiredError, match=r"like late_ferry cannot be made by the templates \(gate.slices.by"):
+        new_model("ferries", "second", "ferry_delay", "late_ferry", projects)
+    assert not (projects / "ferries" / "models" / "second").exists()
 
 
-@pytest.mark.parametrize("outcome", ["arrival_delay", "late_arrival"])
+@pytest.mark.parametrize("outcome", ["ferry_delay", "late_ferry"])
 def test_what_it_writes_passes_the_checks(projects: Path, outcome: str) -> None:
-    folder = new_model("flights", "second", outcome, None, projects)
+    folder = new_model("ferries", "second", outcome, None, projects)
     settings = ["--config", str(Path(__file__).parents[2] / "pyproject.toml")]
     for check in (["check"], ["format", "--check"]):
         done = subprocess.run(
@@ -86,11 +85,11 @@ def test_what_it_writes_passes_the_checks(projects: Path, outcome: str) -> None:
 @pytest.mark.parametrize(
     ("name", "outcome", "like", "says"),
     [
-        ("late_arrival", "arrival_delay", None, "there is a model 'late_arrival' already"),
-        ("Second", "arrival_delay", None, "lower-case letters"),
-        ("../second", "arrival_delay", None, "lower-case letters"),
-        ("second", "arrival_delays", None, "no outcome 'arrival_delays'; did you mean 'arrival_delay'"),
-        ("second", "arrival_delay", "late_arival", "no such model; did you mean 'late_arrival'"),
+        ("late_ferry", "ferry_delay", None, "there is a model 'late_ferry' already"),
+        ("Second", "ferry_delay", None, "lower-case letters"),
+        ("../second", "ferry_delay", None, "lower-case letters"),
+        ("second", "ferry_delays", None, "no outcome 'ferry_delays'; did you mean 'ferry_delay'"),
+        ("second", "ferry_delay", "late_fery", "no such model; did you mean 'late_ferry'"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(
@@ -98,5 +97,5 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
 ) -> None:
     before = sorted(projects.rglob("*"))
     with pytest.raises(ActionRequiredError, match=says):
-        new_model("flights", name, outcome, like, projects)
+        new_model("ferries", name, outcome, like, projects)
     assert sorted(projects.rglob("*")) == before

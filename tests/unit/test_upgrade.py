@@ -77,7 +77,7 @@ def test_an_upgrade_is_a_merge_without_a_conflict(folder: str, clone: Path) -> N
 
     for changed in (product / "include" / "config" / "loading.py", product / "dags" / "prepare.py"):
         changed.write_text(changed.read_text(encoding="utf-8") + "\nUPGRADED = True\n", encoding="utf-8")
-    (product / "include" / "projects" / "flights" / "README.md").write_text("another text\n", encoding="utf-8")
+    (product / "docs" / "concepts.md").write_text("another text\n", encoding="utf-8")
     git(product, "add", "--all")
     git(product, "commit", "--quiet", "--message", "a later commit of the product")
     git(clone, "fetch", "--quiet", "origin")

@@ -21,7 +21,7 @@ CUTOFF = datetime(2013, 3, 4, 8, tzinfo=UTC)
 
 @pytest.fixture
 def project() -> Project:
-    return load_project("flights")
+    return load_project("ferries")
 
 
 class Listing:
@@ -37,7 +37,7 @@ class Listing:
 
     def prepared_day(self, day: date, **times: datetime) -> "Listing":
         """The files of a night, at 02:00 unless said."""
-        for feed, needed in (("schedule", day), ("weather", day), ("actuals", day - timedelta(days=1))):
+        for feed, needed in (("sailings", day), ("winds", day), ("logbook", day - timedelta(days=1))):
             self.add(feed, needed, times.get(feed, local(day, 2)))
         return self
 
@@ -50,53 +50,53 @@ class TestAsOf:
     def test_is_the_cutoff_when_nothing_is_late(self, project: Project) -> None:
         assert as_of(project, Listing().prepared_day(DAY).frame, DAY) == CUTOFF
 
-    @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
+    @pytest.mark.parametrize("feed", ["sailings", "winds", "logbook"])
     def test_waits_for_each_needed_file(self, project: Project, feed: str) -> None:
         late = CUTOFF + timedelta(hours=3)
         assert as_of(project, Listing().prepared_day(DAY, **{feed: late}).frame, DAY) == late
 
     def test_is_of_the_latest_feed(self, project: Project) -> None:
-        late = {"weather": CUTOFF + timedelta(hours=3), "schedule": CUTOFF + timedelta(hours=1)}
-        assert as_of(project, Listing().prepared_day(DAY, **late).frame, DAY) == late["weather"]
+        late = {"winds": CUTOFF + timedelta(hours=3), "sailings": CUTOFF + timedelta(hours=1)}
+        assert as_of(project, Listing().prepared_day(DAY, **late).frame, DAY) == late["winds"]
 
     def test_a_moment_before_the_cutoff_and_one_after(self, project: Project) -> None:
         step = timedelta(microseconds=1)
-        assert as_of(project, Listing().prepared_day(DAY, weather=CUTOFF - step).frame, DAY) == CUTOFF
-        assert as_of(project, Listing().prepared_day(DAY, weather=CUTOFF + step).frame, DAY) == CUTOFF + step
+        assert as_of(project, Listing().prepared_day(DAY, winds=CUTOFF - step).frame, DAY) == CUTOFF
+        assert as_of(project, Listing().prepared_day(DAY, winds=CUTOFF + step).frame, DAY) == CUTOFF + step
 
     def test_is_of_the_earliest_delivery_of_a_feed(self, project: Project) -> None:
         """A correction later moves nothing, in whatever order they were landed."""
         at = [CUTOFF + timedelta(hours=n) for n in (5, 1, 3)]
         listing = Listing().prepared_day(DAY)
-        listing.rows = [row for row in listing.rows if row["feed"] != "weather"]
+        listing.rows = [row for row in listing.rows if row["feed"] != "winds"]
         for n, moment in enumerate(at):
-            listing.add("weather", DAY, moment, name=str(n))
+            listing.add("winds", DAY, moment, name=str(n))
         assert as_of(project, listing.frame, DAY) == at[1]
 
     @pytest.mark.parametrize("verdict", ["refused", "landed", "unreadable"])
     def test_only_accepted_ones_count(self, project: Project, verdict: str) -> None:
         late = CUTOFF + timedelta(hours=2)
-        listing = Listing().prepared_day(DAY, schedule=late).add("schedule", DAY, local(DAY, 1), "wrong", verdict)
+        listing = Listing().prepared_day(DAY, sailings=late).add("sailings", DAY, local(DAY, 1), "wrong", verdict)
         assert as_of(project, listing.frame, DAY) == late
 
     def test_a_listing_without_a_time(self, project: Project) -> None:
         """Unreadable ones have none."""
         listing = Listing().prepared_day(DAY)
-        listing.rows.append({"feed": "weather", "day": DAY, "delivery_id": "unreadable:x", "verdict": "unreadable"})
+        listing.rows.append({"feed": "winds", "day": DAY, "delivery_id": "unreadable:x", "verdict": "unreadable"})
         assert as_of(project, listing.frame, DAY) == CUTOFF
 
     def test_without_a_needed_file_there_is_none(self, project: Project) -> None:
-        listing = Listing().add("schedule", DAY, local(DAY, 1)).add("weather", DAY, local(DAY, 1), verdict="refused")
+        listing = Listing().add("sailings", DAY, local(DAY, 1)).add("winds", DAY, local(DAY, 1), verdict="refused")
         with pytest.raises(DataError) as caught:
             as_of(project, listing.frame, DAY)
         assert str(caught.value) == (
-            "flights: 2013-03-04 has no accepted delivery of weather of 2013-03-04, actuals of "
+            "ferries: 2013-03-04 has no accepted delivery of winds of 2013-03-04, logbook of "
             "2013-03-03; run land and validate for 2013-03-04, and look in the view data_quality for refused deliveries"
         )
 
     def test_nothing_is_needed_of_days_before_the_first(self, project: Project) -> None:
         first = project.first_day
-        listing = Listing().add("schedule", first, local(first, 1)).add("weather", first, local(first, 1))
+        listing = Listing().add("sailings", first, local(first, 1)).add("winds", first, local(first, 1))
         assert as_of(project, listing.frame, first) == project.cutoff_at(first)
         assert as_of(project, Listing().frame, date(2012, 12, 31)) == datetime(2012, 12, 31, 8, tzinfo=UTC)
 
@@ -108,7 +108,7 @@ class TestAsOf:
     def test_of_many_days_is_of_each(self, project: Project) -> None:
         listing, interval = Listing(), Interval(start=DAY, end=DAY + timedelta(days=3))
         for n, day in enumerate(interval.days):
-            listing.prepared_day(day, weather=local(day, 2) + timedelta(hours=7 * n))
+            listing.prepared_day(day, winds=local(day, 2) + timedelta(hours=7 * n))
         every = as_of_days(project, listing.frame, interval)
         assert every == {day: as_of(project, listing.frame, day) for day in interval.days}
         assert len(set(every.values())) == 4
@@ -127,30 +127,30 @@ class TestInForce:
         [(local(DAY, 1), None), (local(DAY, 2), "a"), (local(DAY, 4), "a"), (local(DAY, 5), "b"), (local(DAY, 9), "b")],
     )
     def test_is_the_newest_known_at_the_moment(self, moment: datetime, name: str | None) -> None:
-        listing = Listing().add("weather", DAY, local(DAY, 5), "b").add("weather", DAY, local(DAY, 2), "a")
-        expected = {} if name is None else {DAY: f"weather/{DAY}/{name}"}
-        assert current_as_of(listing.frame, "weather", Interval.of(DAY), moment) == expected
+        listing = Listing().add("winds", DAY, local(DAY, 5), "b").add("winds", DAY, local(DAY, 2), "a")
+        expected = {} if name is None else {DAY: f"winds/{DAY}/{name}"}
+        assert current_as_of(listing.frame, "winds", Interval.of(DAY), moment) == expected
 
     def test_in_any_timezone(self) -> None:
-        listing = Listing().add("weather", DAY, local(DAY, 2))
+        listing = Listing().add("winds", DAY, local(DAY, 2))
         moment = local(DAY, 2).astimezone(ZoneInfo("Asia/Tokyo"))
-        assert current_as_of(listing.frame, "weather", Interval.of(DAY), moment)
+        assert current_as_of(listing.frame, "winds", Interval.of(DAY), moment)
 
     def test_of_other_feeds_days_and_verdicts_is_nothing(self) -> None:
         at = local(DAY, 2)
-        listing = Listing().add("schedule", DAY, at).add("weather", BEFORE, at).add("weather", DAY, at, "c", "refused")
-        assert current_as_of(listing.frame, "weather", Interval.of(DAY), at) == {}
+        listing = Listing().add("sailings", DAY, at).add("winds", BEFORE, at).add("winds", DAY, at, "c", "refused")
+        assert current_as_of(listing.frame, "winds", Interval.of(DAY), at) == {}
 
     def test_a_refused_correction_leaves_the_former_in_force(self) -> None:
-        listing = Listing().add("weather", DAY, local(DAY, 1)).add("weather", DAY, local(DAY, 2), "b", "refused")
-        assert current_as_of(listing.frame, "weather", Interval.of(DAY), local(DAY, 3)) == {DAY: f"weather/{DAY}/a"}
+        listing = Listing().add("winds", DAY, local(DAY, 1)).add("winds", DAY, local(DAY, 2), "b", "refused")
+        assert current_as_of(listing.frame, "winds", Interval.of(DAY), local(DAY, 3)) == {DAY: f"winds/{DAY}/a"}
 
     @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
     def test_of_two_at_one_moment_it_is_always_the_same(self, order: tuple[str, str]) -> None:
         listing = Listing()
         for name in order:
-            listing.add("weather", DAY, local(DAY, 1), name)
-        assert current_as_of(listing.frame, "weather", Interval.of(DAY), local(DAY, 2)) == {DAY: f"weather/{DAY}/b"}
+            listing.add("winds", DAY, local(DAY, 1), name)
+        assert current_as_of(listing.frame, "winds", Interval.of(DAY), local(DAY, 2)) == {DAY: f"winds/{DAY}/b"}
 
 
 class TestKnownDeliveries:
@@ -159,43 +159,43 @@ class TestKnownDeliveries:
         interval = Interval(start=DAY, end=DAY + timedelta(days=1))
         after = interval.end
         late = local(after, 12)  # the file of DAY comes after the night of the day after
-        listing = Listing().prepared_day(DAY, schedule=late).prepared_day(after)
-        listing.add("actuals", BEFORE, local(after, 4), "correction")  # after the later night's cutoff, before `late`
+        listing = Listing().prepared_day(DAY, sailings=late).prepared_day(after)
+        listing.add("logbook", BEFORE, local(after, 4), "correction")  # after the later night's cutoff, before `late`
         moments = as_of_days(project, listing.frame, interval)
         assert moments[DAY] > moments[after]
         known = known_deliveries(project, listing.frame, interval)
         assert known.rows() == [
-            (DAY, "actuals", BEFORE, f"actuals/{BEFORE}/correction"),
-            (DAY, "schedule", DAY, f"schedule/{DAY}/a"),
-            (DAY, "weather", DAY, f"weather/{DAY}/a"),
-            (after, "actuals", BEFORE, f"actuals/{BEFORE}/a"),
-            (after, "actuals", DAY, f"actuals/{DAY}/a"),
-            (after, "schedule", after, f"schedule/{after}/a"),
-            (after, "weather", after, f"weather/{after}/a"),
+            (DAY, "logbook", BEFORE, f"logbook/{BEFORE}/correction"),
+            (DAY, "sailings", DAY, f"sailings/{DAY}/a"),
+            (DAY, "winds", DAY, f"winds/{DAY}/a"),
+            (after, "logbook", BEFORE, f"logbook/{BEFORE}/a"),
+            (after, "logbook", DAY, f"logbook/{DAY}/a"),
+            (after, "sailings", after, f"sailings/{after}/a"),
+            (after, "winds", after, f"winds/{after}/a"),
         ]
         assert known.columns == ["run_date", "feed", "day", "delivery_id"]
 
     def test_a_late_night_knows_no_outcome_of_its_own_day(self, project: Project) -> None:
         late = local(DAY + timedelta(days=2), 12)
-        listing = Listing().prepared_day(DAY, weather=late).prepared_day(DAY + timedelta(days=1))
+        listing = Listing().prepared_day(DAY, winds=late).prepared_day(DAY + timedelta(days=1))
         known = known_deliveries(project, listing.frame, Interval.of(DAY))
-        assert known.filter(pl.col("feed") == "actuals")["day"].to_list() == [BEFORE]
-        assert known.filter(pl.col("feed") != "actuals")["day"].unique().to_list() == [DAY]
+        assert known.filter(pl.col("feed") == "logbook")["day"].to_list() == [BEFORE]
+        assert known.filter(pl.col("feed") != "logbook")["day"].unique().to_list() == [DAY]
 
     def test_reach_back_as_far_as_features_may_read(self, project: Project) -> None:
         listing, days = Listing(), Interval(start=DAY - timedelta(days=40), end=DAY)
         for day in days.days:
             listing.prepared_day(day)
         known = known_deliveries(project, listing.frame, Interval.of(DAY))
-        actuals = known.filter(pl.col("feed") == "actuals")
-        assert (actuals["day"].min(), actuals["day"].max(), actuals.height) == (DAY - timedelta(days=28), BEFORE, 28)
+        logbook = known.filter(pl.col("feed") == "logbook")
+        assert (logbook["day"].min(), logbook["day"].max(), logbook.height) == (DAY - timedelta(days=28), BEFORE, 28)
 
     def test_are_what_in_force_says(self, project: Project) -> None:
         """The two ways to ask give the same, on a history with corrections and late files."""
         listing, interval = Listing(), Interval(start=DAY, end=DAY + timedelta(days=20))
         for n, day in enumerate(interval.days):
-            listing.prepared_day(day, weather=local(day, 2) + timedelta(hours=n % 5))
-            listing.add("actuals", day - timedelta(days=n % 7), local(day, 1 + n % 4), f"correction{n}")
+            listing.prepared_day(day, winds=local(day, 2) + timedelta(hours=n % 5))
+            listing.add("logbook", day - timedelta(days=n % 7), local(day, 1 + n % 4), f"correction{n}")
         known = known_deliveries(project, listing.frame, interval)
         for day, moment in as_of_days(project, listing.frame, interval).items():
             for name, feed in project.feeds.items():
@@ -206,13 +206,13 @@ class TestKnownDeliveries:
         """A correction of a day that the features may read counts; one of a later day does not, nor one refused."""
         listing = Listing().prepared_day(DAY).prepared_day(BEFORE)
         much_later = CUTOFF + timedelta(days=90)
-        listing.add("actuals", BEFORE - timedelta(days=1), much_later, name="corrected")
-        listing.add("schedule", DAY, much_later, name="refused", verdict="refused")
-        listing.add("actuals", DAY, much_later + timedelta(days=1), name="of-the-day-itself")
+        listing.add("logbook", BEFORE - timedelta(days=1), much_later, name="corrected")
+        listing.add("sailings", DAY, much_later, name="refused", verdict="refused")
+        listing.add("logbook", DAY, much_later + timedelta(days=1), name="of-the-day-itself")
         prepared_day, latest = (
             known_deliveries(project, listing.frame, Interval.of(DAY), k) for k in ("point_in_time", "latest")
         )
-        corrected = f"actuals/{BEFORE - timedelta(days=1)}/corrected"
+        corrected = f"logbook/{BEFORE - timedelta(days=1)}/corrected"
         assert set(latest["delivery_id"]) - set(prepared_day["delivery_id"]) == {corrected}
         assert as_of(project, listing.frame, DAY, "latest") == much_later
         assert as_of(project, listing.frame, DAY) == CUTOFF
@@ -253,19 +253,19 @@ class TestRowsBefore:
             ]
         ]
         named = [
-            {"day": day, "feed": "schedule", "delivery_id": name, "rows": n, "verdict": verdict, "available_at": moment}
+            {"day": day, "feed": "sailings", "delivery_id": name, "rows": n, "verdict": verdict, "available_at": moment}
             for day, name, n, verdict, moment in rows
         ]
-        return pl.DataFrame([*named, {**named[4], "feed": "weather", "rows": 7}], schema=schemas.DELIVERIES)
+        return pl.DataFrame([*named, {**named[4], "feed": "winds", "rows": 7}], schema=schemas.DELIVERIES)
 
     def test_the_newest_of_each_day_known_then(self) -> None:
         moment = local(DAY, 2)
-        assert rows_before(self.listing(), "schedule")(DAY, moment, 4) == [80, 90, 101]
-        assert rows_before(self.listing(), "weather")(DAY, moment, 4) == [7]
-        assert rows_before(self.listing(), "schedule")(DAY, local(DAY, 2) + timedelta(hours=60), 4) == [80, 90, 102]
+        assert rows_before(self.listing(), "sailings")(DAY, moment, 4) == [80, 90, 101]
+        assert rows_before(self.listing(), "winds")(DAY, moment, 4) == [7]
+        assert rows_before(self.listing(), "sailings")(DAY, local(DAY, 2) + timedelta(hours=60), 4) == [80, 90, 102]
 
     def test_neither_verdicts_nor_order_mean_anything(self) -> None:
         listing = self.listing().with_columns(
             verdict=pl.when(pl.col("verdict") != "unreadable").then(pl.lit("refused")).otherwise("verdict")
         )
-        assert rows_before(listing.reverse(), "schedule")(DAY, local(DAY, 2), 4) == [80, 90, 101]
+        assert rows_before(listing.reverse(), "sailings")(DAY, local(DAY, 2), 4) == [80, 90, 101]

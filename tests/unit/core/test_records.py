@@ -53,7 +53,7 @@ class TestRecords:
                 table_version=None,
                 new=1,
                 known=0,
-                refused=(Refusal(feed="weather", day=MARCH.start, uri="s3://x", why="because"),),
+                refused=(Refusal(feed="winds", day=MARCH.start, uri="s3://x", why="because"),),
             ),
             Revalidated(interval=MARCH, rows=2, table_version=3, revalidated=1, stay=0, out_of_date=(MARCH,)),
             Featured(
@@ -63,12 +63,12 @@ class TestRecords:
                 table=TableRef(table="t", version=3, interval=MARCH, rows=1),
                 prepared_days=(
                     PreparedDay(
-                        project="flights",
+                        project="ferries",
                         day=MARCH.start,
                         data_view="point_in_time",
                         as_of=datetime(2013, 3, 1, 8, 0, 0, 123, tzinfo=UTC),
                         deliveries=("a", "b"),
-                        table_versions={"clean_weather": 2},
+                        table_versions={"clean_winds": 2},
                         rows=1,
                     ),
                 ),

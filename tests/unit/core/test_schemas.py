@@ -46,19 +46,19 @@ def test_parse(kind: str, text: str | None, value: object) -> None:
 
 
 def test_an_entity_in_one_readable_word() -> None:
-    project = load_project("flights")
+    project = load_project("ferries")
     row = {
-        "carrier": "UA",
-        "flight": 1545,
-        "origin": "EWR",
-        "scheduled_departure": datetime(2013, 1, 1, 10, 15, tzinfo=UTC),
+        "company": "UA",
+        "ferry": 1545,
+        "origin": "BAT",
+        "departs_at": datetime(2013, 1, 1, 10, 15, tzinfo=UTC),
     }
-    frame = pl.DataFrame([row], schema_overrides={"scheduled_departure": pl.Datetime("us", "UTC")})
-    assert frame.select(schemas.entity_id(project)).item() == "UA-1545-EWR-20130101T1015Z"
+    frame = pl.DataFrame([row], schema_overrides={"departs_at": pl.Datetime("us", "UTC")})
+    assert frame.select(schemas.entity_id(project)).item() == "UA-1545-BAT-20130101T1015Z"
 
 
 def test_layers_keep_no_sensitive_column() -> None:
-    project = load_project("flights")
+    project = load_project("ferries")
     for feed in project.feeds.values():
         sensitive = {name for name, column in feed.columns.items() if column.data_class == "sensitive"}
         assert not sensitive & (schemas.raw(feed).keys() | schemas.clean(project, feed).keys())
@@ -66,6 +66,6 @@ def test_layers_keep_no_sensitive_column() -> None:
 
 
 def test_only_feeds_with_the_whole_key_have_an_entity() -> None:
-    project = load_project("flights")
+    project = load_project("ferries")
     with_entity = {name for name, feed in project.feeds.items() if "entity_id" in schemas.clean(project, feed)}
-    assert with_entity == {"schedule", "actuals"}
+    assert with_entity == {"sailings", "logbook"}

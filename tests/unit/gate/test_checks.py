@@ -31,7 +31,7 @@ RULES = Gate(
     resamples=300,
     slices=Slices(
         by=("origin", "size"),
-        groups={"size": Group(of="carrier", values={"large": ("UA", "B6")}, otherwise="small")},
+        groups={"size": Group(of="company", values={"large": ("UA", "B6")}, otherwise="small")},
         min_rows=200,
         not_worse_by=0.05,
     ),
@@ -41,7 +41,7 @@ RULES = Gate(
     microseconds_per_row=100,
     megabytes=10,
 )
-BINARY = load_model("late_arrival").model_copy(update={"gate": RULES})
+BINARY = load_model("late_ferry").model_copy(update={"gate": RULES})
 REGRESSION = BINARY.model_copy(
     update={
         "problem_type": "regression",
@@ -64,11 +64,11 @@ def good(**changes: Any) -> Evidence:
     rng = np.random.default_rng(3)
     signal = rng.normal(size=ROWS)
     rate = 1 / (1 + np.exp(-(1.2 * signal - 1.2)))
-    carriers = rng.choice(["UA", "B6", "EV", "OO"], ROWS)
+    companys = rng.choice(["UA", "B6", "EV", "OO"], ROWS)
     evidence = Evidence(
         days=np.datetime64("2013-03-01") + np.arange(ROWS) % DAYS,
         truth=(rng.random(ROWS) < rate).astype(float),
-        labels=pl.DataFrame({"origin": rng.choice(["EWR", "JFK"], ROWS), "carrier": carriers}),
+        labels=pl.DataFrame({"origin": rng.choice(["BAT", "PAU"], ROWS), "company": companys}),
         fitted_truth=(rng.random(ROWS) < rate).astype(float),
         challenger=HoldoutScores("version 2", rate, BINARY.features),
         linear=HoldoutScores("linear", np.clip(rate * 0.9 + 0.03, 0, 1), BINARY.features),
@@ -166,9 +166,9 @@ def under_the_champion(evidence: Evidence) -> dict[str, Any]:
 
 
 def wrong_for_the_small(evidence: Evidence) -> dict[str, Any]:
-    """Good for all together, and worse than a guess for small carriers."""
-    labels = evidence.labels.with_columns(carrier=pl.Series(np.where(np.arange(ROWS) % 12 == 0, "OO", "UA")))
-    small = labels["carrier"].to_numpy() == "OO"
+    """Good for all together, and worse than a guess for small companys."""
+    labels = evidence.labels.with_columns(company=pl.Series(np.where(np.arange(ROWS) % 12 == 0, "OO", "UA")))
+    small = labels["company"].to_numpy() == "OO"
     wrong = np.where(small, np.clip(1.2 * evidence.truth.mean() - 0.6 * evidence.challenger.score, 0.02, 0.98), 0)
     changed = np.where(small, wrong, evidence.challenger.score)
     return {
@@ -191,7 +191,7 @@ def another_mind(evidence: Evidence) -> dict[str, Any]:
 
 
 def leaking(evidence: Evidence) -> dict[str, Any]:
-    """It knows the truth: some input is written after the flight."""
+    """It knows the truth: some input is written after the ferry."""
     knows = np.where(evidence.truth == 1, 0.95, 0.02)
     return {
         **score(evidence, lambda _: knows),
@@ -341,9 +341,9 @@ def test_a_column_without_a_slice_that_is_large_enough_fails() -> None:
 
 
 def test_a_small_slice_is_not_judged_by_itself() -> None:
-    labels = good().labels.with_columns(origin=pl.Series(["LGA"] * 199 + ["EWR"] * (ROWS - 199)))
+    labels = good().labels.with_columns(origin=pl.Series(["STG"] * 199 + ["BAT"] * (ROWS - 199)))
     checks = gate.run_checks(BINARY, good(labels=labels))
-    assert [c.subject for c in checks if c.name == "slice"] == ["origin=EWR", "size=large", "size=small"]
+    assert [c.subject for c in checks if c.name == "slice"] == ["origin=BAT", "size=large", "size=small"]
 
 
 # --- the champion's comparison ----------------------------------------------------------------------------------------

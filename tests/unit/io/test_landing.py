@@ -16,7 +16,7 @@ from tests.landing import DAY, deliver_one, local, places
 
 @pytest.fixture
 def project() -> Project:
-    return load_project("flights")
+    return load_project("ferries")
 
 
 @pytest.fixture
@@ -25,54 +25,54 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def with_path(project: Project, path: str) -> Project:
-    feed = project.feeds["schedule"].model_copy(update={"path": path})
-    return project.model_copy(update={"feeds": {**project.feeds, "schedule": feed}})
+    feed = project.feeds["sailings"].model_copy(update={"path": path})
+    return project.model_copy(update={"feeds": {**project.feeds, "sailings": feed}})
 
 
 def put(settings: Settings, *keys: str) -> None:
     for key in keys:
-        path = Path(settings.landing) / "flights" / key
+        path = Path(settings.landing) / "ferries" / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("content", encoding="utf-8")
 
 
 def found_by(project: Project, settings: Settings, path: str) -> list[tuple[str, date]]:
-    return [(f.key, f.day) for f in Landing(with_path(project, path), settings).find("schedule")]
+    return [(f.key, f.day) for f in Landing(with_path(project, path), settings).find("sailings")]
 
 
 class TestFind:
     def test_by_day_and_name(self, project: Project, settings: Settings) -> None:
-        put(settings, f"schedule/{DAY}/b.csv.gz", f"schedule/{DAY}/a.csv.gz", "schedule/2013-03-03/c.csv.gz")
+        put(settings, f"sailings/{DAY}/b.csv.gz", f"sailings/{DAY}/a.csv.gz", "sailings/2013-03-03/c.csv.gz")
         landing = Landing(project, settings)
-        assert [(f.day, f.key.rsplit("/", 1)[1]) for f in landing.find("schedule")] == [
+        assert [(f.day, f.key.rsplit("/", 1)[1]) for f in landing.find("sailings")] == [
             (date(2013, 3, 3), "c.csv.gz"),
             (DAY, "a.csv.gz"),
             (DAY, "b.csv.gz"),
         ]
-        assert len(landing.find("schedule", DAY)) == 2
-        assert landing.find("weather") == []
+        assert len(landing.find("sailings", DAY)) == 2
+        assert landing.find("winds") == []
 
     def test_neither_sidecars_nor_what_is_being_written(self, project: Project, settings: Settings) -> None:
         """Also where the feed's pattern takes any name."""
-        put(settings, *(f"schedule/{DAY}/{n}" for n in ("a.csv", "a.csv.json", ".a.csv.1.part", "_SUCCESS", "b.json")))
-        found = found_by(project, settings, "schedule/{day}/*")
+        put(settings, *(f"sailings/{DAY}/{n}" for n in ("a.csv", "a.csv.json", ".a.csv.1.part", "_SUCCESS", "b.json")))
+        found = found_by(project, settings, "sailings/{day}/*")
         assert [key.rsplit("/", 1)[1] for key, _ in found] == ["a.csv", "b.json"]
 
     def test_a_folder_of_no_day_is_left_alone(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
-        put(settings, f"schedule/{DAY}/a.csv.gz", "schedule/2013-02-30/a.csv.gz", "schedule/old/a.csv.gz")
-        assert [f.day for f in Landing(project, settings).find("schedule")] == [DAY]
+        put(settings, f"sailings/{DAY}/a.csv.gz", "sailings/2013-02-30/a.csv.gz", "sailings/old/a.csv.gz")
+        assert [f.day for f in Landing(project, settings).find("sailings")] == [DAY]
         assert "2013-02-30 is not a date; the file is ignored" in caplog.text
 
     def test_a_pattern_with_the_day_twice(self, project: Project, settings: Settings) -> None:
-        put(settings, "schedule/2013-03-04/at-2013-03-04-x.csv", "schedule/2013-03-04/at-2013-03-05-x.csv")
-        found = found_by(project, settings, "schedule/{day}/at-{day}-*.csv")
-        assert found == [("schedule/2013-03-04/at-2013-03-04-x.csv", DAY)]
+        put(settings, "sailings/2013-03-04/at-2013-03-04-x.csv", "sailings/2013-03-04/at-2013-03-05-x.csv")
+        found = found_by(project, settings, "sailings/{day}/at-{day}-*.csv")
+        assert found == [("sailings/2013-03-04/at-2013-03-04-x.csv", DAY)]
 
     def test_dots_in_a_pattern_are_dots(self, project: Project, settings: Settings) -> None:
-        put(settings, f"schedule/{DAY}/a.csv", f"schedule/{DAY}/axcsv")
-        assert [key for key, _ in found_by(project, settings, "schedule/{day}/a.csv")] == [f"schedule/{DAY}/a.csv"]
+        put(settings, f"sailings/{DAY}/a.csv", f"sailings/{DAY}/axcsv")
+        assert [key for key, _ in found_by(project, settings, "sailings/{day}/a.csv")] == [f"sailings/{DAY}/a.csv"]
 
     def test_a_new_file_is_seen_at_once(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -87,22 +87,22 @@ class TestFind:
 
         monkeypatch.setattr(landing.fs, "glob", keeping)
         monkeypatch.setattr(landing.fs, "invalidate_cache", kept.clear)
-        assert landing.find("schedule") == []
-        put(settings, f"schedule/{DAY}/a.csv.gz")
-        assert len(landing.find("schedule")) == 1
+        assert landing.find("sailings") == []
+        put(settings, f"sailings/{DAY}/a.csv.gz")
+        assert len(landing.find("sailings")) == 1
 
 
 class TestAvailability:
     @pytest.fixture
     def found(self, project: Project, settings: Settings) -> Found:
-        deliver_one(project, settings, "schedule", DAY, at=local(DAY, 1))
-        return Landing(project, settings).find("schedule")[0]
+        deliver_one(project, settings, "sailings", DAY, at=local(DAY, 1))
+        return Landing(project, settings).find("sailings")[0]
 
     def test_is_what_the_sidecar_says(self, project: Project, settings: Settings, found: Found) -> None:
         assert Landing(project, settings).available_at(found) == local(DAY, 1)
 
     def test_is_in_utc(self, project: Project, settings: Settings, found: Found) -> None:
-        path = Path(settings.landing) / "flights" / f"{found.key}.json"
+        path = Path(settings.landing) / "ferries" / f"{found.key}.json"
         said = {**json.loads(path.read_text(encoding="utf-8")), "available_at": "2013-03-04T01:00:00+05:30"}
         path.write_text(json.dumps(said), encoding="utf-8")
         at = Landing(project, settings).available_at(found)

@@ -28,8 +28,8 @@ from include.io.registry import versions as registry_versions
 from include.io.tables import Scope, Tables
 from include.training.config import Candidate
 
-MODEL = load_model("late_arrival").model_copy(
-    update={"numeric": ("hour", "gust"), "categorical": ("carrier",), "decision_threshold": 0.35}
+MODEL = load_model("late_ferry").model_copy(
+    update={"numeric": ("hour", "gust"), "categorical": ("company",), "decision_threshold": 0.35}
 )
 NOW = datetime(2026, 3, 1, 3, tzinfo=UTC)
 
@@ -67,22 +67,22 @@ def client(settings: Settings) -> MlflowClient:
 
 
 def make_fit(digest: str = "d1", **changed: Any) -> Fit:
-    X = pd.DataFrame({"hour": [1.0, 2.0], "gust": [np.nan, 3.0], "carrier": ["UA", None]})
+    X = pd.DataFrame({"hour": [1.0, 2.0], "gust": [np.nan, 3.0], "company": ["UA", None]})
     fit = {
         "model": MODEL,
         "candidate": Candidate(name="linear", params={"kind": "linear", "C": 0.1}),
         "digest": digest,
         "estimator": DummyClassifier(strategy="prior").fit(X, [0.0, 1.0]),
-        "tags": {"project": "flights", "model": "late_arrival", "day": date(2026, 3, 1), "seed": 7},
+        "tags": {"project": "ferries", "model": "late_ferry", "day": date(2026, 3, 1), "seed": 7},
         "metrics": {"log_loss": 0.5, "rows": 12.0},
-        "inputs": [FitInput("features_flights", DeltaPart("/tables/features_flights", 0, "day >= '2026-01-01'"), 12)],
+        "inputs": [FitInput("features_ferries", DeltaPart("/tables/features_ferries", 0, "day >= '2026-01-01'"), 12)],
         "started_at": NOW,
     }
     return Fit(**{**fit, **changed})
 
 
 def versions(client: MlflowClient) -> list[int]:
-    return sorted(int(v.version) for v in client.search_model_versions("name = 'late_arrival'"))
+    return sorted(int(v.version) for v in client.search_model_versions("name = 'late_ferry'"))
 
 
 def test_a_fit_is_logged_whole(registry: Registry, client: MlflowClient, settings: Settings) -> None:
@@ -90,24 +90,24 @@ def test_a_fit_is_logged_whole(registry: Registry, client: MlflowClient, setting
     run = client.get_run(fit.run_id)
     assert run.info.status == "FINISHED"
     assert run.info.start_time == NOW.timestamp() * 1000
-    assert client.get_experiment(run.info.experiment_id).name == "flights/late_arrival"
+    assert client.get_experiment(run.info.experiment_id).name == "ferries/late_ferry"
     assert run.data.params == {"kind": "linear", "C": "0.1"}
     assert run.data.metrics == {"log_loss": 0.5, "rows": 12.0}
     assert run.data.tags.items() >= {"fit_digest": "d1", "day": "2026-03-01", "seed": "7"}.items()
     logged = client.get_logged_model(fit.model_id)
     assert logged.source_run_id == fit.run_id
     assert str(logged.status) == "READY"
-    assert logged.artifact_location.startswith(f"{settings.artifacts}/flights/late_arrival/")
+    assert logged.artifact_location.startswith(f"{settings.artifacts}/ferries/late_ferry/")
     assert {m.key: m.value for m in logged.metrics or []} == {"log_loss": 0.5, "rows": 12.0}
 
 
 def test_inputs_are_logged_with_path_version_and_predicate(registry: Registry, client: MlflowClient) -> None:
     (entry,) = client.get_run(registry.log_fit(make_fit()).run_id).inputs.dataset_inputs
-    assert entry.dataset.name == "features_flights"
+    assert entry.dataset.name == "features_ferries"
     assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", "training")]
     source = get_dataset_source_from_json(entry.dataset.source, entry.dataset.source_type)
     assert isinstance(source, DeltaPart)
-    assert (source.path, source.version, source.predicate) == ("/tables/features_flights", 0, "day >= '2026-01-01'")
+    assert (source.path, source.version, source.predicate) == ("/tables/features_ferries", 0, "day >= '2026-01-01'")
 
 
 def test_in_unity_catalog_a_model_has_three_names(registry: Registry, client: MlflowClient) -> None:
@@ -115,18 +115,18 @@ def test_in_unity_catalog_a_model_has_three_names(registry: Registry, client: Ml
     fit = registry.log_fit(make_fit())
     version = registry.register(MODEL, fit, {})
     registry.point(version.model, version.version)
-    assert version.model == "late_arrival"
-    assert [found.name for found in client.search_model_versions()] == ["main.nightly.late_arrival"]
-    assert registry.aliased("late_arrival") == registry.get_version("late_arrival", 1).version == 1
+    assert version.model == "late_ferry"
+    assert [found.name for found in client.search_model_versions()] == ["main.nightly.late_ferry"]
+    assert registry.aliased("late_ferry") == registry.get_version("late_ferry", 1).version == 1
     assert registry.load(version).numeric == MODEL.numeric
     assert registry.files(version).megabytes > 0
-    with pytest.raises(ActionRequiredError, match="late_arrival has no version 2"):
-        registry.get_version("late_arrival", 2)
+    with pytest.raises(ActionRequiredError, match="late_ferry has no version 2"):
+        registry.get_version("late_ferry", 2)
 
 
 def test_another_version_of_a_table_is_another_dataset(registry: Registry, client: MlflowClient) -> None:
     """MLflow keeps one dataset a name and digest, with the source it saw first."""
-    later = [FitInput("features_flights", DeltaPart("/tables/features_flights", 1, "day >= '2026-01-01'"), 12)]
+    later = [FitInput("features_ferries", DeltaPart("/tables/features_ferries", 1, "day >= '2026-01-01'"), 12)]
     found = []
     for fit in (registry.log_fit(make_fit("d1")), registry.log_fit(make_fit("d2", inputs=later))):
         (entry,) = client.get_run(fit.run_id).inputs.dataset_inputs
@@ -147,7 +147,7 @@ def test_delta_part_loads_its_rows(settings: Settings) -> None:
 def test_a_logged_model_is_loaded_as_it_was(registry: Registry) -> None:
     fit = registry.log_fit(make_fit())
     loaded = registry.load(fit)
-    assert (loaded.numeric, loaded.categorical) == (("hour", "gust"), ("carrier",))
+    assert (loaded.numeric, loaded.categorical) == (("hour", "gust"), ("company",))
     assert (loaded.problem_type, loaded.decision_threshold) == ("binary", 0.35)
     assert loaded.estimator.predict_proba(pd.DataFrame({"hour": [1.0]}))[0, 1] == 0.5
     assert registry.load(registry.register(MODEL, fit, {})).numeric == loaded.numeric
@@ -162,7 +162,7 @@ def test_files_of_a_logged_model(registry: Registry, client: MlflowClient) -> No
     assert {c.name: c.type for c in inputs.inputs} == {
         "hour": DataType.double,
         "gust": DataType.double,
-        "carrier": DataType.string,
+        "company": DataType.string,
     }
     before = sorted(folder.iterdir())
     registry.load(registry.register(MODEL, registry.get_fit(_run_of(client)), {}))
@@ -170,7 +170,7 @@ def test_files_of_a_logged_model(registry: Registry, client: MlflowClient) -> No
 
 
 def _run_of(client: MlflowClient) -> str:
-    experiment = client.get_experiment_by_name("flights/late_arrival")
+    experiment = client.get_experiment_by_name("ferries/late_ferry")
     assert experiment is not None
     return client.search_runs([experiment.experiment_id])[0].info.run_id
 
@@ -245,7 +245,7 @@ def test_registering_twice_makes_one_version(registry: Registry, client: MlflowC
     assert first.run_id == fit.run_id
     assert first.evaluated
     assert first.tags.items() >= {"fit_digest": "d1", "candidate": "linear", EVALUATED: "test"}.items()
-    found = client.get_model_version("late_arrival", "1")
+    found = client.get_model_version("late_ferry", "1")
     assert client.get_logged_model(fit.model_id).artifact_location == client.get_model_version_download_uri(
         found.name, found.version
     )
@@ -260,15 +260,15 @@ def test_another_digest_is_another_version(registry: Registry, client: MlflowCli
 def bare(client: MlflowClient, fit: FitRun) -> None:
     """Create the version that a step leaves behind when it is killed before it looks again."""
     client.create_model_version(
-        "late_arrival", source=client.get_logged_model(fit.model_id).artifact_location, run_id=fit.run_id
+        "late_ferry", source=client.get_logged_model(fit.model_id).artifact_location, run_id=fit.run_id
     )
 
 
 def test_a_version_left_untagged_by_a_killed_step_is_used(registry: Registry, client: MlflowClient) -> None:
     fit = registry.log_fit(make_fit())
-    client.create_registered_model("late_arrival")
+    client.create_registered_model("late_ferry")
     bare(client, fit)
-    assert not registry.get_version("late_arrival", 1).evaluated
+    assert not registry.get_version("late_ferry", 1).evaluated
     version = registry.register(MODEL, fit, {"candidate": "linear"})
     assert (version.version, version.evaluated) == (1, True)
     assert versions(client) == [1]
@@ -301,7 +301,7 @@ def test_of_two_versions_at_once_the_younger_is_deleted(
 def test_a_duplicate_of_another_run_of_the_digest_is_seen(registry: Registry, client: MlflowClient) -> None:
     """Two processes fitted at once, and each would register its own run."""
     fit = registry.log_fit(make_fit())
-    experiment = client.get_experiment_by_name("flights/late_arrival")
+    experiment = client.get_experiment_by_name("ferries/late_ferry")
     assert experiment is not None
     other = client.create_run(experiment.experiment_id, tags={"fit_digest": "d1"}).info.run_id
     registry.register(MODEL, fit, {})
@@ -312,10 +312,10 @@ def test_a_duplicate_of_another_run_of_the_digest_is_seen(registry: Registry, cl
 
 def test_an_evaluated_version_is_never_deleted(registry: Registry, client: MlflowClient) -> None:
     fit = registry.log_fit(make_fit())
-    client.create_registered_model("late_arrival")
+    client.create_registered_model("late_ferry")
     bare(client, fit)
     bare(client, fit)
-    client.set_model_version_tag("late_arrival", "2", EVALUATED, "another")
+    client.set_model_version_tag("late_ferry", "2", EVALUATED, "another")
     assert registry.register(MODEL, fit, {}).version == 2
     assert versions(client) == [2]
 
@@ -323,26 +323,26 @@ def test_an_evaluated_version_is_never_deleted(registry: Registry, client: Mlflo
 def test_a_number_is_never_used_again(registry: Registry, client: MlflowClient) -> None:
     fit = registry.log_fit(make_fit())
     registry.register(MODEL, fit, {})
-    client.delete_model_version("late_arrival", "1")
+    client.delete_model_version("late_ferry", "1")
     assert registry.register(MODEL, fit, {}).version == 2
 
 
 def test_an_unknown_version_is_named_with_the_newest_ones(registry: Registry) -> None:
     with pytest.raises(ActionRequiredError, match=r"no version 7.*run evaluate first"):
-        registry.get_version("late_arrival", 7)
+        registry.get_version("late_ferry", 7)
     registry.register(MODEL, registry.log_fit(make_fit()), {})
     with pytest.raises(ActionRequiredError, match=r"no version 7.*the newest are 1"):
-        registry.get_version("late_arrival", 7)
+        registry.get_version("late_ferry", 7)
 
 
 def test_the_alias_moves(registry: Registry) -> None:
-    assert registry.aliased("late_arrival") is None
+    assert registry.aliased("late_ferry") is None
     for digest in ("d1", "d2"):
         registry.register(MODEL, registry.log_fit(make_fit(digest)), {})
-    assert registry.aliased("late_arrival") is None
+    assert registry.aliased("late_ferry") is None
     for version in (2, 1):
-        registry.point("late_arrival", version)
-        assert registry.aliased("late_arrival") == version
+        registry.point("late_ferry", version)
+        assert registry.aliased("late_ferry") == version
 
 
 def test_another_may_create_the_experiment_first(
@@ -364,7 +364,7 @@ def test_another_may_create_the_experiment_first(
 
 def test_a_deleted_experiment_is_named_with_what_restores_it(registry: Registry, client: MlflowClient) -> None:
     registry.log_fit(make_fit())
-    experiment = client.get_experiment_by_name("flights/late_arrival")
+    experiment = client.get_experiment_by_name("ferries/late_ferry")
     assert experiment is not None
     client.delete_experiment(experiment.experiment_id)
     with pytest.raises(ActionRequiredError, match="mlflow experiments restore"):
@@ -379,10 +379,10 @@ def test_a_regression_has_no_class(registry: Registry) -> None:
 
 def test_a_model_predicts_after_loading_as_it_did_before(registry: Registry) -> None:
     """The fitted estimator and the logged one give equal bits, whatever other columns the rows have."""
-    rows = pl.DataFrame({"carrier": ["UA", None], "other": ["x", "y"], "gust": [None, 3.0], "hour": [1, 2]})
+    rows = pl.DataFrame({"company": ["UA", None], "other": ["x", "y"], "gust": [None, 3.0], "hour": [1, 2]})
     fit = make_fit()
     fitted, loaded = LoadedModel.of(MODEL, fit.estimator), registry.load(registry.log_fit(fit))
-    assert loaded.inputs == fitted.inputs == ("hour", "gust", "carrier")
+    assert loaded.inputs == fitted.inputs == ("hour", "gust", "company")
     scores = loaded.predict(rows)
     assert scores.dtype == np.float64
     assert scores.tolist() == fitted.predict(rows).tolist() == [0.5, 0.5]
@@ -397,5 +397,5 @@ def test_a_model_predicts_on_one_thread() -> None:
             threads.extend(pool["num_threads"] for pool in threadpool_info())
             return np.zeros((len(X), 2))
 
-    LoadedModel.of(MODEL, Estimator()).predict(pl.DataFrame({"hour": [1.0], "gust": [2.0], "carrier": ["UA"]}))
+    LoadedModel.of(MODEL, Estimator()).predict(pl.DataFrame({"hour": [1.0], "gust": [2.0], "company": ["UA"]}))
     assert set(threads) == {1}

@@ -13,10 +13,10 @@ from include.io import training_sets
 from include.io.tables import Tables
 from include.io.training_sets import read_training_set
 
-PROJECT = load_project("flights")
+PROJECT = load_project("ferries")
 ASKED: dict[str, Any] = {
     "project": PROJECT,
-    "model": load_model("late_arrival"),
+    "model": load_model("late_ferry"),
     "interval": Interval.of(date(2013, 3, 1)),
     "versions": {"deliveries": 1, "features": 2, "outcome": 3},
     "data_view": "point_in_time",
@@ -58,7 +58,7 @@ def read(tables: str = "here", **changed: Any) -> object:
 
 
 def test_the_same_rows_are_built_once(built: list[object]) -> None:
-    again = {"project": load_project("flights"), "model": load_model("late_arrival")}
+    again = {"project": load_project("ferries"), "model": load_model("late_ferry")}
     assert read() is read(**again)
     assert len(built) == 1
 

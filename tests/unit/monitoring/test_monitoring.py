@@ -18,8 +18,8 @@ from include.training.problem_types import PROBLEM_TYPES
 
 DAY = date(2013, 3, 1)
 RUN = DAY + timedelta(days=1)
-PROJECT = load_project("flights")
-LATE = load_model("late_arrival")
+PROJECT = load_project("ferries")
+LATE = load_model("late_ferry")
 
 
 def watched(**monitor: object) -> Model:
@@ -39,12 +39,12 @@ def figures(measured: pl.DataFrame, column: str = "all", value: str = "all") -> 
 
 class TestMeasureDay:
     ROWS = day_of(
-        (0.9, 1.0, 1.0, "EWR"),
-        (0.6, 1.0, 0.0, "EWR"),
-        (0.4, 1.0, 1.0, "JFK"),
-        (0.1, 0.0, 0.0, "JFK"),
-        (0.5, 1.0, None, "JFK"),  # not known yet
-        (0.2, 0.0, 0.0, "LGA"),  # alone: too few for a slice
+        (0.9, 1.0, 1.0, "BAT"),
+        (0.6, 1.0, 0.0, "BAT"),
+        (0.4, 1.0, 1.0, "PAU"),
+        (0.1, 0.0, 0.0, "PAU"),
+        (0.5, 1.0, None, "PAU"),  # not known yet
+        (0.2, 0.0, 0.0, "STG"),  # alone: too few for a slice
     )
 
     def test_a_classification_by_hand(self) -> None:
@@ -61,17 +61,17 @@ class TestMeasureDay:
     def test_slices_with_enough_rows_and_how_many_those_are(self) -> None:
         measured = measure_day(watched(), self.ROWS)
         seen = measured.select("slice", "slice_value", "rows").unique(maintain_order=True).rows()
-        assert seen == [("all", "all", 5), ("origin", "EWR", 2), ("origin", "JFK", 2)]
-        assert figures(measured, "origin", "EWR")["calibration_gap"] == pytest.approx(0.25)
-        assert figures(measured, "origin", "JFK")["calibration_gap"] == pytest.approx(-0.25)
+        assert seen == [("all", "all", 5), ("origin", "BAT", 2), ("origin", "PAU", 2)]
+        assert figures(measured, "origin", "BAT")["calibration_gap"] == pytest.approx(0.25)
+        assert figures(measured, "origin", "PAU")["calibration_gap"] == pytest.approx(-0.25)
 
     def test_what_is_not_defined_is_null(self) -> None:
-        of_all = figures(measure_day(watched(), day_of((0.2, 0.0, 0.0, "EWR"))))
+        of_all = figures(measure_day(watched(), day_of((0.2, 0.0, 0.0, "BAT"))))
         assert of_all["roc_auc"] is None
         assert of_all["brier"] == pytest.approx(0.04)
         assert set(of_all) == set(PROBLEM_TYPES["binary"].performance_metrics)
 
-    @pytest.mark.parametrize("rows", [day_of(), day_of((0.2, 0.0, None, "EWR"))], ids=["no row", "nothing known"])
+    @pytest.mark.parametrize("rows", [day_of(), day_of((0.2, 0.0, None, "BAT"))], ids=["no row", "nothing known"])
     def test_a_day_without_outcomes_has_rows_that_say_so(self, rows: pl.DataFrame) -> None:
         measured = measure_day(watched(), rows)
         assert set(measured["metric"]) == set(PROBLEM_TYPES["binary"].performance_metrics)
@@ -85,7 +85,7 @@ class TestMeasureDay:
     def test_a_regression_by_hand(self) -> None:
         delay = watched().model_copy(update={"problem_type": "regression"})
         rows = day_of(
-            (10.0, 10.0, 20.0, "EWR"), (0.0, 0.0, -4.0, "EWR"), (5.0, 5.0, 5.0, "EWR"), (7.0, 7.0, None, "EWR")
+            (10.0, 10.0, 20.0, "BAT"), (0.0, 0.0, -4.0, "BAT"), (5.0, 5.0, 5.0, "BAT"), (7.0, 7.0, None, "BAT")
         )
         of_all = figures(measure_day(delay, rows))
         assert set(of_all) == set(PROBLEM_TYPES["regression"].performance_metrics)
@@ -95,8 +95,8 @@ class TestMeasureDay:
         assert of_all["r2"] == pytest.approx(1 - 116 / (13**2 + 11**2 + 2**2))
 
     def test_an_outcome_that_is_no_class_is_refused(self) -> None:
-        with pytest.raises(DataError, match="1 of 2 values of outcome late_arrival are neither 0 nor 1"):
-            measure_day(watched(), day_of((0.2, 0.0, 0.0, "EWR"), (0.2, 0.0, 2.0, "EWR")))
+        with pytest.raises(DataError, match="1 of 2 values of outcome late_ferry are neither 0 nor 1"):
+            measure_day(watched(), day_of((0.2, 0.0, 0.0, "BAT"), (0.2, 0.0, 2.0, "BAT")))
 
 
 class TestCalibrationError:
@@ -147,12 +147,12 @@ class TestBreach:
     def test_it_says_what_and_what_to_do(self) -> None:
         found = breach(LATE, AUC, days(0.5, 0.6, 0.512), RUN)
         assert found is not None
-        assert (found.subject, found.rule, found.day) == ("late_arrival", "roc_auc at_least 0.55, 2 of 3 days", RUN)
+        assert (found.subject, found.rule, found.day) == ("late_ferry", "roc_auc at_least 0.55, 2 of 3 days", RUN)
         for part in (
-            "late_arrival: roc_auc is under 0.55 on 2 of the newest 3 days",
+            "late_ferry: roc_auc is under 0.55 on 2 of the newest 3 days",
             "2013-03-01: 0.500 (version 2), 2013-02-27: 0.512 (version 2)",
             "model_performance",
-            "python -m include.cli promote --model late_arrival --version VERSION --from-day 2013-03-03",
+            "python -m include.cli promote --model late_ferry --version VERSION --from-day 2013-03-03",
             "--by YOU --why WHY",
             "Owner: data-science",
             "Runbook: docs/runbooks/alert-rule-broken.md",
@@ -183,7 +183,7 @@ class TestScores:
     )
     def test_late_is_after_publish_by_where_a_champion_was(self, found: Punctuality, late: bool, says: str) -> None:
         fresh = scores_freshness(PROJECT, LATE, RUN, found, prepared=True)
-        assert (fresh.late, fresh.subject, fresh.day) == (late, "late_arrival", RUN)
+        assert (fresh.late, fresh.subject, fresh.day) == (late, "late_ferry", RUN)
         assert says in fresh.sentence
 
     def test_nothing_is_due_before_the_first_day(self) -> None:
@@ -195,10 +195,10 @@ class TestScores:
         found = state(None, newest=DAY - timedelta(days=3))
         fresh = scores_freshness(PROJECT, LATE, RUN, found, prepared=False)
         assert (fresh.behind_days, fresh.newest_day) == (3, DAY - timedelta(days=3))
-        assert "the day is not prepared: see flights_prepare" in fresh.sentence
+        assert "the day is not prepared: see ferries_prepare" in fresh.sentence
         alert = late_alert(LATE, fresh)
         assert (alert.rule, alert.day) == ("scores_late", RUN)
-        assert "late_arrival_score" in alert.sentence and "Owner: data-science" in alert.sentence
+        assert "late_ferry_score" in alert.sentence and "Owner: data-science" in alert.sentence
         assert "Runbook: docs/runbooks/alert-scores-late.md" in alert.sentence
 
     def test_a_night_is_live_until_the_cutoff_of_the_next(self) -> None:
@@ -225,6 +225,6 @@ class TestTables:
     def test_a_table_is_held_against_what_the_night_needs(
         self, needed: date | None, newest: date | None, behind: int | None, late: bool
     ) -> None:
-        fresh = table_freshness("raw_schedule", RUN, needed, self.HAS)
+        fresh = table_freshness("raw_sailings", RUN, needed, self.HAS)
         assert (fresh.newest_day, fresh.behind_days, fresh.late) == (newest, behind, late)
-        assert "raw_schedule" in fresh.sentence
+        assert "raw_sailings" in fresh.sentence

@@ -6,7 +6,7 @@ import pytest
 from include.config.loading import load_project
 from include.quality.examples import HIDDEN, MISSING, examples, sentence, shown
 
-PROJECT = load_project("flights")
+PROJECT = load_project("ferries")
 
 
 @pytest.mark.parametrize(
@@ -44,28 +44,26 @@ def test_shown(text: str, seen: str) -> None:
 def test_three_rows_with_their_public_key() -> None:
     raw = pl.DataFrame({
         "_row": [2, 3, 4, 5],
-        "_malformed": ["tailnum", None, None, None],
-        "carrier": ["UA", "ada@example.org", None, "UA"],
-        "flight": ["x", "2", "3", "4"],
-        "origin": ["EWR"] * 4,
-        "dest": ["Nowhere", None, "LAX", "LAX"],
-        "scheduled_departure": ["2013-03-04T13:00:00Z"] * 4,
-        "tailnum": ["0123abcd"] * 4,
+        "_malformed": ["vessel", None, None, None],
+        "company": ["UA", "ada@example.org", None, "UA"],
+        "ferry": ["x", "2", "3", "4"],
+        "origin": ["BAT"] * 4,
+        "dest": ["Nowhere", None, "HOB", "HOB"],
+        "departs_at": ["2013-03-04T13:00:00Z"] * 4,
+        "vessel": ["0123abcd"] * 4,
     })
-    typed = raw.with_columns(_malformed=pl.Series(["tailnum,flight", None, None, None]))
-    key = {"flight": "x", "origin": "EWR", "scheduled_departure": "2013-03-04T13:00:00Z"}
-    found = examples(PROJECT, "actuals", ["dest"], raw, typed, [0, 1, 2, 3])
+    typed = raw.with_columns(_malformed=pl.Series(["vessel,ferry", None, None, None]))
+    key = {"ferry": "x", "origin": "BAT", "departs_at": "2013-03-04T13:00:00Z"}
+    found = examples(PROJECT, "logbook", ["dest"], raw, typed, [0, 1, 2, 3])
     assert found == [
-        {"row": 2, "key": {"carrier": "UA", **key}, "value": "Nowhere"},
-        {"row": 3, "key": {"carrier": HIDDEN, **key, "flight": "2"}, "value": MISSING},
-        {"row": 4, "key": {"carrier": MISSING, **key, "flight": "3"}, "value": "LAX"},
+        {"row": 2, "key": {"company": "UA", **key}, "value": "Nowhere"},
+        {"row": 3, "key": {"company": HIDDEN, **key, "ferry": "2"}, "value": MISSING},
+        {"row": 4, "key": {"company": MISSING, **key, "ferry": "3"}, "value": "HOB"},
     ]
-    assert sentence(found[:1]) == (
-        "line 2 (carrier UA, flight x, origin EWR, scheduled_departure 2013-03-04T13:00:00Z): Nowhere"
-    )
-    [malformed] = examples(PROJECT, "actuals", ["_malformed"], raw, typed, [0])
-    assert malformed["value"] == "malformed: tailnum, flight"
-    [identifier] = examples(PROJECT, "actuals", ["tailnum", "dest"], raw, typed, [0])
+    assert sentence(found[:1]) == ("line 2 (company UA, ferry x, origin BAT, departs_at 2013-03-04T13:00:00Z): Nowhere")
+    [malformed] = examples(PROJECT, "logbook", ["_malformed"], raw, typed, [0])
+    assert malformed["value"] == "malformed: vessel, ferry"
+    [identifier] = examples(PROJECT, "logbook", ["vessel", "dest"], raw, typed, [0])
     assert identifier["value"] == f"{HIDDEN}, Nowhere"
-    [entity] = examples(PROJECT, "actuals", ["entity_id"], raw, typed, [3])
-    assert entity["value"] == "UA, 4, EWR, 2013-03-04T13:00:00Z"
+    [entity] = examples(PROJECT, "logbook", ["entity_id"], raw, typed, [3])
+    assert entity["value"] == "UA, 4, BAT, 2013-03-04T13:00:00Z"

@@ -28,16 +28,16 @@ from include.steps.land import land, missing_files
 from tests.landing import (
     DAY,
     EMAIL,
-    TAILNUM,
-    actuals,
+    VESSEL,
     days,
     deliver_day,
     deliver_one,
     local,
+    logbook,
     made_beside_landing,
     places,
     rows_of,
-    schedule,
+    sailings,
     spoil,
     text_of,
     versions,
@@ -50,7 +50,7 @@ CUTOFF = datetime(2013, 3, 4, 8, tzinfo=UTC)
 
 @pytest.fixture
 def project() -> Project:
-    return load_project("flights")
+    return load_project("ferries")
 
 
 @pytest.fixture
@@ -63,16 +63,16 @@ class TestTaking:
         deliver_day(project, settings, DAY)
         landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.known, landed.rows, landed.refused) == (3, 0, 3 + 3 + 18, ())
-        listed = rows_of(settings, "deliveries_flights")
+        listed = rows_of(settings, "deliveries_ferries")
         assert listed.select("feed", "day", "rows", "verdict").rows() == [
-            ("actuals", BEFORE, 3, "landed"),
-            ("schedule", DAY, 3, "landed"),
-            ("weather", DAY, 18, "landed"),
+            ("logbook", BEFORE, 3, "landed"),
+            ("sailings", DAY, 3, "landed"),
+            ("winds", DAY, 18, "landed"),
         ]
-        raw = rows_of(settings, "raw_schedule")
+        raw = rows_of(settings, "raw_sailings")
         assert raw["_row"].to_list() == [2, 3, 4]  # lines of the file; the header is line 1
         assert raw["day"].unique().to_list() == [DAY]
-        assert raw["flight"].to_list() == ["0", "1", "2"]
+        assert raw["ferry"].to_list() == ["0", "1", "2"]
         assert raw["delivery_id"].unique().to_list() == [listed["delivery_id"][1]]
 
     def test_the_same_again_changes_nothing(self, project: Project, settings: Settings) -> None:
@@ -88,12 +88,12 @@ class TestTaking:
         """As after a kill between the rows and the listing."""
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
-        before = rows_of(settings, "raw_schedule")
+        before = rows_of(settings, "raw_sailings")
         tables = Tables(settings)
         scope = Scope(days(BEFORE, 2))
-        tables.replace("deliveries_flights", lambda rows: rows.clear(), scope, sort_by=["feed"])
+        tables.replace("deliveries_ferries", lambda rows: rows.clear(), scope, sort_by=["feed"])
         assert land(project, RUN_DATE, settings).new == 3
-        assert rows_of(settings, "raw_schedule").equals(before)
+        assert rows_of(settings, "raw_sailings").equals(before)
 
     def test_a_range_also_takes_what_earlier_nights_left(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, *days(DAY, 4).days)
@@ -114,20 +114,20 @@ class TestTaking:
     def test_files_of_later_days_wait_for_their_night(self, project: Project, settings: Settings) -> None:
         """Also one that is there in time: it would be judged, and told, by a night that does not need it."""
         deliver_day(project, settings, DAY)
-        deliver_one(project, settings, "schedule", DAY + timedelta(days=1), at=local(DAY, 1))
+        deliver_one(project, settings, "sailings", DAY + timedelta(days=1), at=local(DAY, 1))
         assert land(project, RUN_DATE, settings).new == 3
 
     def test_a_delivery_without_rows_is_listed(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
-        deliver_one(project, settings, "actuals", BEFORE, actuals(BEFORE, []), at=local(DAY, 2), name="empty")
+        deliver_one(project, settings, "logbook", BEFORE, logbook(BEFORE, []), at=local(DAY, 2), name="empty")
         assert land(project, RUN_DATE, settings).new == 4
-        assert rows_of(settings, "deliveries_flights")["rows"].sort().to_list() == [0, 3, 3, 18]
+        assert rows_of(settings, "deliveries_ferries")["rows"].sort().to_list() == [0, 3, 3, 18]
 
     def test_a_delivery_that_is_in_raw_is_not_missing(self, project: Project, settings: Settings) -> None:
         """Landing may be emptied after a while, and a past day still be run again."""
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
-        for path in (Path(settings.landing) / "flights" / "schedule").rglob("*.csv.gz*"):
+        for path in (Path(settings.landing) / "ferries" / "sailings").rglob("*.csv.gz*"):
             path.unlink()
         assert land(project, RUN_DATE, settings).new == 0
         assert missing_files(project, DAY, settings) == {}
@@ -138,9 +138,9 @@ class TestWhen:
         deliver_day(project, settings, DAY, DAY + timedelta(days=1))
         land(project, RUN_DATE, settings)
         later = local(DAY, 12)
-        deliver_one(project, settings, "actuals", BEFORE, actuals(BEFORE, [1.0]), at=later, name="correction")
+        deliver_one(project, settings, "logbook", BEFORE, logbook(BEFORE, [1.0]), at=later, name="correction")
         assert land(project, Interval.of(DAY + timedelta(days=1)), settings).new == 4
-        listed = rows_of(settings, "deliveries_flights").filter(pl.col("feed") == "actuals", pl.col("day") == BEFORE)
+        listed = rows_of(settings, "deliveries_ferries").filter(pl.col("feed") == "logbook", pl.col("day") == BEFORE)
         assert sorted(listed["available_at"]) == [local(DAY, 2, 30), later]
 
     def test_of_another_day_nothing_is_taken_that_came_after_the_cutoff(
@@ -148,8 +148,8 @@ class TestWhen:
     ) -> None:
         deliver_day(project, settings, DAY)
         old = DAY - timedelta(days=9)
-        deliver_one(project, settings, "actuals", old, at=CUTOFF, name="just")
-        deliver_one(project, settings, "actuals", old, at=CUTOFF + timedelta(microseconds=1), name="late")
+        deliver_one(project, settings, "logbook", old, at=CUTOFF, name="just")
+        deliver_one(project, settings, "logbook", old, at=CUTOFF + timedelta(microseconds=1), name="late")
         assert land(project, RUN_DATE, settings).new == 4
         assert land(project, RUN_DATE, settings).new == 0
         assert land(project, Interval.of(DAY), settings).known == 4
@@ -157,29 +157,29 @@ class TestWhen:
     def test_with_knowledge_latest_there_is_no_bound_but_the_day(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
         late = local(DAY, 3) + timedelta(days=60)
-        deliver_one(project, settings, "actuals", DAY - timedelta(days=4), at=late, name="again")
-        deliver_one(project, settings, "schedule", DAY + timedelta(days=1))
+        deliver_one(project, settings, "logbook", DAY - timedelta(days=4), at=late, name="again")
+        deliver_one(project, settings, "sailings", DAY + timedelta(days=1))
         assert land(project, RUN_DATE, settings).new == 3
         assert land(project, RUN_DATE, settings, data_view="latest").new == 1
-        listed = rows_of(settings, "deliveries_flights")
+        listed = rows_of(settings, "deliveries_ferries")
         assert listed.filter(pl.col("available_at") == late).height == 1
         assert listed["day"].max() == DAY
 
     def test_when_a_needed_file_is_late_its_time_is_the_bound(self, project: Project, settings: Settings) -> None:
         late = CUTOFF + timedelta(hours=4)
-        deliver_one(project, settings, "schedule", DAY, at=late)
-        deliver_one(project, settings, "weather", DAY)
-        deliver_one(project, settings, "actuals", BEFORE)
+        deliver_one(project, settings, "sailings", DAY, at=late)
+        deliver_one(project, settings, "winds", DAY)
+        deliver_one(project, settings, "logbook", BEFORE)
         old = DAY - timedelta(days=9)
-        deliver_one(project, settings, "actuals", old, at=late, name="just")
-        deliver_one(project, settings, "actuals", old, at=late + timedelta(microseconds=1), name="late")
+        deliver_one(project, settings, "logbook", old, at=late, name="just")
+        deliver_one(project, settings, "logbook", old, at=late + timedelta(microseconds=1), name="late")
         assert land(project, RUN_DATE, settings).new == 4
 
     def test_without_a_sidecar_the_time_of_the_object_counts_once(
         self, project: Project, settings: Settings, tmp_path: Path
     ) -> None:
         deliver_day(project, settings, DAY)
-        path = deliver_one(project, settings, "schedule", DAY, name="bare")
+        path = deliver_one(project, settings, "sailings", DAY, name="bare")
         path.with_name(f"{path.name}.json").unlink()
         first = datetime(2013, 3, 4, 5, 6, 7, tzinfo=UTC)
         os.utime(path, (first.timestamp(), first.timestamp()))
@@ -189,17 +189,17 @@ class TestWhen:
         again = settings.model_copy(update={"tables": str(tmp_path / "others")})  # from landing alone
         land(project, RUN_DATE, again)
         for place in (settings, again):
-            bare = rows_of(place, "deliveries_flights").row(by_predicate=pl.col("key").str.contains("bare"), named=True)
+            bare = rows_of(place, "deliveries_ferries").row(by_predicate=pl.col("key").str.contains("bare"), named=True)
             assert bare["available_at"] == first
 
     def test_a_sidecar_that_changes_its_mind_is_too_late(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
-        path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
         spoil(path, text_of(path), available_at="2014-01-01T00:00:00Z")
         os.utime(path, (1, 1))
         land(project, RUN_DATE, settings)
-        assert Landing(project, settings).available_at(Landing(project, settings).find("schedule")[0]) == local(
+        assert Landing(project, settings).available_at(Landing(project, settings).find("sailings")[0]) == local(
             BEFORE, 18
         )
 
@@ -209,11 +209,11 @@ class TestWhen:
         """As after moving landing to another bucket: else every night reads all there ever was."""
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
-        listed = rows_of(settings, "deliveries_flights").drop("modified_at")
+        listed = rows_of(settings, "deliveries_ferries").drop("modified_at")
         for path in Path(settings.landing).rglob("*.csv.gz"):
             os.utime(path, (2_000_000_000, 2_000_000_000))
         assert land(project, RUN_DATE, settings).new == 0
-        assert rows_of(settings, "deliveries_flights").drop("modified_at").equals(listed)
+        assert rows_of(settings, "deliveries_ferries").drop("modified_at").equals(listed)
         monkeypatch.setattr(Landing, "read", lambda *_: pytest.fail("read again"))
         assert land(project, RUN_DATE, settings).known == 3
 
@@ -257,7 +257,7 @@ WRONG = {
     "checksum": (in_sidecar(sha256="0" * 64), r"wrong checksum \(sha256\): the sidecar promises 0{64}, .* again"),
     "size": (in_sidecar(size=7), r"wrong size in bytes: the sidecar promises 7, the file has \d+; deliver"),
     "rows": (in_sidecar(rows=9), "line 5: the file has 3 rows, the sidecar promises 9; deliver"),
-    "feed": (in_sidecar(feed="weather"), "wrong feed: the sidecar promises weather, the file has schedule; deliver"),
+    "feed": (in_sidecar(feed="winds"), "wrong feed: the sidecar promises winds, the file has sailings; deliver"),
     "day": (in_sidecar(day="2013-03-05"), "wrong day: the sidecar promises 2013-03-05, the file has 2013-03-04; del"),
     "no JSON": (broken_sidecar("{"), r"\.json: not a sidecar \(file: Invalid JSON.*\); correct or remove it"),
     "another JSON": (broken_sidecar("[1]"), r"\.json: not a sidecar \(file: .*\); correct or remove it"),
@@ -267,7 +267,7 @@ WRONG = {
     ),
     "missing column": (
         in_lines(lambda lines: [line.split(",", 1)[1] for line in lines]),
-        "line 1: the header changed: missing carrier; deliver",
+        "line 1: the header changed: missing company; deliver",
     ),
     "extra column": (
         in_lines(lambda lines: [f"{line},x" for line in lines]),
@@ -283,7 +283,7 @@ WRONG = {
     ),
     "no header": (
         in_lines(lambda lines: lines[1:]),
-        "line 1: the header changed: missing carrier, .*, contact_email; not declared: column 1, .*, 9; deliver",
+        "line 1: the header changed: missing company, .*, contact_email; not declared: column 1, .*, 9; deliver",
     ),
     "empty": (spoiled(lambda _: gzip.compress(b"")), "line 1: the file is empty and .*; deliver it again"),
     "too few fields": (
@@ -299,20 +299,20 @@ WRONG = {
         r"line 4: not CSV \(unexpected end of data\); deliver",
     ),
     "not UTF-8": (
-        spoiled(lambda text: gzip.compress(text.encode().replace(b"LAX", b"L\xc4X").replace(b"L\xc4X", b"LAX", 1))),
+        spoiled(lambda text: gzip.compress(text.encode().replace(b"HOB", b"L\xc4X").replace(b"L\xc4X", b"HOB", 1))),
         "line 3: not UTF-8; deliver the file again in UTF-8",
     ),
     "another date": (
         in_lines(lambda lines: [*lines[:2], *(line.replace("2013-03-04", "2013-03-03") for line in lines[2:])]),
-        r"line 3: scheduled_departure is on 2013-03-03 in America/New_York, but .* of 2013-03-04 \(2 of 3 rows",
+        r"line 3: departs_at is on 2013-03-03 in America/New_York, but .* of 2013-03-04 \(2 of 3 rows",
     ),
     "another date, the same in UTC": (
         in_lines(lambda lines: [line.replace("T13:00:00Z", "T03:00:00Z") for line in lines]),
-        "line 2: scheduled_departure is on 2013-03-03 in America/New_York",
+        "line 2: departs_at is on 2013-03-03 in America/New_York",
     ),
     "a date beyond Python's": (
         in_lines(lambda lines: [line.replace("2013-03-04T13", "0001-01-01T01") for line in lines]),
-        "line 2: scheduled_departure is on .*0000-12-31 in America/New_York",
+        "line 2: departs_at is on .*0000-12-31 in America/New_York",
     ),
 }
 
@@ -324,7 +324,7 @@ class TestRefusing:
     ) -> None:
         change, said = WRONG[wrong]
         deliver_day(project, settings, DAY)
-        path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
         change(path)
         caplog.set_level(logging.DEBUG)
         with pytest.raises(DeliveryError, match=said) as caught:
@@ -340,27 +340,27 @@ class TestRefusing:
     ) -> None:
         change, said = WRONG[wrong]
         deliver_day(project, settings, DAY)
-        path = deliver_one(project, settings, "schedule", DAY, name="correction")
+        path = deliver_one(project, settings, "sailings", DAY, name="correction")
         change(path)
         landed = land(project, RUN_DATE, settings)
         assert (landed.new, len(landed.refused)) == (3, 1)
         refusal = landed.refused[0]
-        assert (refusal.feed, refusal.day, refusal.uri) == ("schedule", DAY, f"file://{path}")
-        listed = rows_of(settings, "deliveries_flights").filter(pl.col("verdict") == "unreadable").row(0, named=True)
+        assert (refusal.feed, refusal.day, refusal.uri) == ("sailings", DAY, f"file://{path}")
+        listed = rows_of(settings, "deliveries_ferries").filter(pl.col("verdict") == "unreadable").row(0, named=True)
         assert (listed["uri"], listed["why"]) == (f"file://{path}", refusal.why)
         assert f"refused: {refusal.why}" in caplog.text
         assert refusal.why.startswith(f"file://{path}")
         assert re.search(said, refusal.why)
-        assert rows_of(settings, "raw_schedule").height == 3
+        assert rows_of(settings, "raw_sailings").height == 3
         before = versions(settings)
         assert land(project, RUN_DATE, settings).refused == landed.refused  # it is tried again, and is no news
         assert versions(settings) == before
 
-    @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
+    @pytest.mark.parametrize("feed", ["sailings", "winds", "logbook"])
     def test_a_missing_file(self, project: Project, settings: Settings, feed: str) -> None:
         deliver_day(project, settings, DAY)
         day = project.required(DAY)[feed]
-        folder = Path(settings.landing) / f"flights/{feed}/{day}"
+        folder = Path(settings.landing) / f"ferries/{feed}/{day}"
         (folder / f"{feed}.csv.gz").unlink()
         looked = f"no file of feed {feed} for {day} (looked for file://{folder}/*.csv.gz)"
         assert missing_files(project, DAY, settings) == {feed: looked}
@@ -383,29 +383,29 @@ class TestRefusing:
     ) -> None:
         """The delivery that covers its day was taken in the first chunk too."""
         deliver_day(project, settings, *days(DAY, 2).days)
-        spoil(deliver_one(project, settings, "schedule", DAY, name="a_correction"), b"")
+        spoil(deliver_one(project, settings, "sailings", DAY, name="a_correction"), b"")
         monkeypatch.setattr(land_module, "CHUNK_FILES", 4)
         landed = land(project, days(DAY, 2), settings)
         assert (landed.new, len(landed.refused)) == (6, 1)
 
     def test_a_file_that_is_mended_under_its_name_is_taken(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
-        path = deliver_one(project, settings, "schedule", DAY, name="correction")
+        path = deliver_one(project, settings, "sailings", DAY, name="correction")
         right = text_of(path)
         spoil(path, b"")
         land(project, RUN_DATE, settings)
         spoil(path, right)
         landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.refused) == (1, ())
-        assert rows_of(settings, "deliveries_flights")["verdict"].to_list() == ["landed"] * 4
+        assert rows_of(settings, "deliveries_ferries")["verdict"].to_list() == ["landed"] * 4
 
     def test_content_that_changes_under_its_name(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
-        path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
         before, taken = path.read_bytes(), versions(settings)
-        deliver_one(project, settings, "weather", DAY, name="another")
-        spoil(path, text_of(path).replace("LAX", "SFO"))
+        deliver_one(project, settings, "winds", DAY, name="another")
+        spoil(path, text_of(path).replace("HOB", "SFO"))
         with pytest.raises(
             ChangedDeliveryError, match=r"content changed after it was landed .* restore the former content"
         ):
@@ -417,7 +417,7 @@ class TestRefusing:
     def test_content_that_changes_between_manifest_and_listing(self, project: Project, settings: Settings) -> None:
         """As after a kill: what became available was settled by then."""
         deliver_day(project, settings, DAY)
-        found = Landing(project, settings).find("schedule")[0]
+        found = Landing(project, settings).find("sailings")[0]
         Landing(project, settings).take(found, "another digest", CUTOFF)
         with pytest.raises(ChangedDeliveryError, match="sha256 was another digest"):
             land(project, RUN_DATE, settings)
@@ -428,10 +428,10 @@ class TestPersonalData:
         """In no file of a table, decoded or as bytes, in no log record and in no result."""
         caplog.set_level(logging.DEBUG)
         deliver_day(project, settings, DAY, DAY + timedelta(days=1))
-        malformed = actuals(BEFORE).with_columns(tailnum=pl.lit(f"{TAILNUM} and more"))
-        deliver_one(project, settings, "actuals", BEFORE, malformed, name="malformed")
-        assert TAILNUM in text_of(Path(settings.landing) / f"flights/actuals/{BEFORE}/actuals.csv.gz")
-        assert EMAIL.split("@")[0] in text_of(Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz")
+        malformed = logbook(BEFORE).with_columns(vessel=pl.lit(f"{VESSEL} and more"))
+        deliver_one(project, settings, "logbook", BEFORE, malformed, name="malformed")
+        assert VESSEL in text_of(Path(settings.landing) / f"ferries/logbook/{BEFORE}/logbook.csv.gz")
+        assert EMAIL.split("@")[0] in text_of(Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz")
         landed = land(project, days(DAY, 2), settings)
         assert landed.new == 7
         scanned = 0
@@ -443,45 +443,45 @@ class TestPersonalData:
             assert_no_personal_data(content.decode("latin-1"))
         assert scanned >= 6  # parquet files of raw tables and of deliveries
         assert_no_personal_data(caplog.text + landed.model_dump_json())
-        assert "contact_email" not in rows_of(settings, "raw_schedule").columns
+        assert "contact_email" not in rows_of(settings, "raw_sailings").columns
 
     def test_identifiers_are_hashed_with_the_key(self, project: Project, settings: Settings, tmp_path: Path) -> None:
-        rows = actuals(BEFORE, [1.0, 2.0, 3.0, 4.0])
-        rows = rows.with_columns(tailnum=pl.Series([f"{TAILNUM}1", f"{TAILNUM}1", "hidden", None]))
-        deliver_one(project, settings, "schedule", DAY)
-        deliver_one(project, settings, "weather", DAY)
-        deliver_one(project, settings, "actuals", BEFORE, rows)
+        rows = logbook(BEFORE, [1.0, 2.0, 3.0, 4.0])
+        rows = rows.with_columns(vessel=pl.Series([f"{VESSEL}1", f"{VESSEL}1", "hidden", None]))
+        deliver_one(project, settings, "sailings", DAY)
+        deliver_one(project, settings, "winds", DAY)
+        deliver_one(project, settings, "logbook", BEFORE, rows)
         land(project, RUN_DATE, settings)
-        raw = rows_of(settings, "raw_actuals")
-        expected = hmac.new(b"a key of tests", f"{TAILNUM}1".encode(), hashlib.sha256).hexdigest()[:32]
-        assert raw["tailnum"].to_list()[:2] == [expected, expected]
-        assert raw["tailnum"][2] not in {None, "hidden", expected}
-        assert raw["tailnum"][3] is None
-        assert raw["_malformed"].to_list() == [None, None, "tailnum", None]
+        raw = rows_of(settings, "raw_logbook")
+        expected = hmac.new(b"a key of tests", f"{VESSEL}1".encode(), hashlib.sha256).hexdigest()[:32]
+        assert raw["vessel"].to_list()[:2] == [expected, expected]
+        assert raw["vessel"][2] not in {None, "hidden", expected}
+        assert raw["vessel"][3] is None
+        assert raw["_malformed"].to_list() == [None, None, "vessel", None]
         other = settings.model_copy(update={"tables": str(tmp_path / "others"), "hash_key": SecretStr("another")})
         land(project, RUN_DATE, other)
-        assert rows_of(other, "raw_actuals")["tailnum"][0] != expected
+        assert rows_of(other, "raw_logbook")["vessel"][0] != expected
 
     @pytest.mark.parametrize(("value", "right"), [("N1A", True), ("N1", False), ("xN1A", False), ("N1A\n", False)])
     def test_the_format_is_of_the_whole_value(
         self, project: Project, settings: Settings, value: str, right: bool
     ) -> None:
         deliver_day(project, settings, DAY)
-        rows = actuals(BEFORE, [1.0]).with_columns(tailnum=pl.lit(value))
-        deliver_one(project, settings, "actuals", BEFORE, rows, name="one")
+        rows = logbook(BEFORE, [1.0]).with_columns(vessel=pl.lit(value))
+        deliver_one(project, settings, "logbook", BEFORE, rows, name="one")
         land(project, RUN_DATE, settings)
-        raw = rows_of(settings, "raw_actuals").filter(pl.col("delivery_id").str.contains("one"))
-        assert raw["_malformed"].to_list() == [None if right else "tailnum"]
+        raw = rows_of(settings, "raw_logbook").filter(pl.col("delivery_id").str.contains("one"))
+        assert raw["_malformed"].to_list() == [None if right else "vessel"]
 
     def test_a_sensitive_column_is_dropped_whatever_is_in_it(self, project: Project, settings: Settings) -> None:
         """Also values that need quotes, and lines within them."""
         deliver_day(project, settings, DAY)
-        rows = schedule(DAY).with_columns(contact_email=pl.lit(f'"{EMAIL}",\n"{EMAIL}"'))
-        deliver_one(project, settings, "schedule", DAY, rows, name="quoted")
+        rows = sailings(DAY).with_columns(contact_email=pl.lit(f'"{EMAIL}",\n"{EMAIL}"'))
+        deliver_one(project, settings, "sailings", DAY, rows, name="quoted")
         assert land(project, RUN_DATE, settings).refused == ()
-        assert_no_personal_data(rows_of(settings, "raw_schedule").write_csv())
+        assert_no_personal_data(rows_of(settings, "raw_sailings").write_csv())
 
 
 def assert_no_personal_data(text: str) -> None:
-    for planted in (EMAIL.split("@")[0], "@example.org", TAILNUM):
+    for planted in (EMAIL.split("@")[0], "@example.org", VESSEL):
         assert planted not in text, f"personal data in {json.dumps(text[:300])}"

@@ -21,8 +21,8 @@ from include.io.tables import Scope, Tables
 from include.steps import score as step
 from include.steps.score import score
 
-PROJECT = load_project("flights")
-MODEL = load_model("late_arrival")
+PROJECT = load_project("ferries")
+MODEL = load_model("late_ferry")
 FIRST = date(2013, 3, 1)
 DAYS = Interval(start=FIRST, end=date(2013, 3, 4))
 ROWS = {day: n + 2 for n, day in enumerate(DAYS.days)}
@@ -63,7 +63,7 @@ class Versions:
 
 
 def loaded(estimator: Any = None, **changed: Any) -> LoadedModel:
-    about = {"numeric": ("hour",), "categorical": ("carrier",), "problem_type": "binary", "decision_threshold": 0.5}
+    about = {"numeric": ("hour",), "categorical": ("company",), "problem_type": "binary", "decision_threshold": 0.5}
     return LoadedModel(**{"estimator": estimator or Estimator(), **about, **changed})
 
 
@@ -88,11 +88,11 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Versions:
 
 def features(rows: Mapping[date, int] = ROWS) -> pl.DataFrame:
     given = [
-        (day, f"flight-{n}", 24.0 * n / count, ("UA", None)[n % 2], PROJECT.cutoff_at(day), "point_in_time")
+        (day, f"ferry-{n}", 24.0 * n / count, ("UA", None)[n % 2], PROJECT.cutoff_at(day), "point_in_time")
         for day, count in rows.items()
         for n in range(count)
     ]
-    schema = {"day": pl.Date, "entity_id": pl.String, "hour": pl.Float64, "carrier": pl.String}
+    schema = {"day": pl.Date, "entity_id": pl.String, "hour": pl.Float64, "company": pl.String}
     schema |= {"as_of": pl.Datetime("us", "UTC"), "data_view": pl.String}
     return pl.DataFrame(given, schema=schema, orient="row")
 
@@ -107,11 +107,11 @@ def tables(settings: Settings, registry: Versions) -> Tables:
 
 def write(tables: Tables, rows: pl.DataFrame) -> None:
     whole = Scope(Interval(start=date(2013, 1, 1), end=date(2013, 12, 31)))
-    tables.replace("features_flights", rows, whole, sort_by=["day", "entity_id"])
+    tables.replace("features_ferries", rows, whole, sort_by=["day", "entity_id"])
 
 
 def write_deliveries(tables: Tables, entities: Mapping[date, int]) -> None:
-    """Write the deliveries that each run date needs; the schedule has that many rows."""
+    """Write the deliveries that each run date needs; the sailings has that many rows."""
 
     def delivery(feed: str, day: date, rows: int, at: datetime) -> dict[str, Any]:
         return {
@@ -124,17 +124,17 @@ def write_deliveries(tables: Tables, entities: Mapping[date, int]) -> None:
         }
 
     rows = [
-        delivery(feed, needed, count if feed == "schedule" else 5, PROJECT.cutoff_at(day) - timedelta(hours=1))
+        delivery(feed, needed, count if feed == "sailings" else 5, PROJECT.cutoff_at(day) - timedelta(hours=1))
         for day, count in entities.items()
         for feed, needed in PROJECT.required(day).items()
     ]
     frame = pl.DataFrame(rows, schema=schemas.DELIVERIES)
     whole = Scope(Interval(start=date(2013, 1, 1), end=date(2013, 12, 31)))
-    tables.replace("deliveries_flights", frame, whole, sort_by=["day"])
+    tables.replace("deliveries_ferries", frame, whole, sort_by=["day"])
 
 
 def stored(tables: Tables) -> pl.DataFrame:
-    return tables.scan("scores_late_arrival").sort("day", "model_version", "entity_id").collect()
+    return tables.scan("scores_late_ferry").sort("day", "model_version", "entity_id").collect()
 
 
 def test_each_row_of_features_gets_a_score(settings: Settings, tables: Tables) -> None:
@@ -148,10 +148,10 @@ def test_each_row_of_features_gets_a_score(settings: Settings, tables: Tables) -
     assert found["score"].to_list() == (expected["hour"] / 24).to_list()
     assert found["prediction"].to_list() == (expected["hour"] >= 12).cast(pl.Float64).to_list()
     assert found["as_of"].to_list() == expected["as_of"].to_list()
-    assert found["features_version"].unique().to_list() == [tables.version("features_flights")]
+    assert found["features_version"].unique().to_list() == [tables.version("features_ferries")]
     assert scored.table is not None
-    assert (scored.table.table, scored.table.interval, scored.table.rows) == ("scores_late_arrival", DAYS, scored.rows)
-    assert scored.table.version == scored.table_version == tables.version("scores_late_arrival")
+    assert (scored.table.table, scored.table.interval, scored.table.rows) == ("scores_late_ferry", DAYS, scored.rows)
+    assert scored.table.version == scored.table_version == tables.version("scores_late_ferry")
 
 
 def test_the_threshold_is_the_one_of_the_version(settings: Settings, tables: Tables, registry: Versions) -> None:
@@ -182,7 +182,7 @@ def test_without_any_champion_nothing_is_written(settings: Settings, tables: Tab
     scored = score(MODEL, DAYS, settings, versions={FIRST - timedelta(days=1): 1})
     assert (scored.rows, scored.days, scored.table, scored.unscored) == (0, (), None, tuple(DAYS.days))
     assert "no champion" in (scored.skipped or "")
-    assert not tables.exists("scores_late_arrival")
+    assert not tables.exists("scores_late_ferry")
 
 
 def test_the_record_travels_as_json(settings: Settings, tables: Tables) -> None:
@@ -232,7 +232,7 @@ def test_a_long_range_is_written_in_parts(settings: Settings, tables: Tables) ->
     scored = score(MODEL, days, settings, versions=dict.fromkeys(days.days, 1))
     assert [d.day for d in scored.days] == days.days
     assert stored(tables)["day"].to_list() == days.days
-    assert tables.version("scores_late_arrival") == 3  # made, then 31 + 31 + 8 days
+    assert tables.version("scores_late_ferry") == 3  # made, then 31 + 31 + 8 days
 
 
 def test_a_day_without_features_is_refused_when_it_has_entities(settings: Settings, tables: Tables) -> None:
@@ -241,7 +241,7 @@ def test_a_day_without_features_is_refused_when_it_has_entities(settings: Settin
     write_deliveries(tables, ROWS)
     with pytest.raises(DataError, match=f"no features of {gone}.*prepare the day first"):
         score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
-    assert not tables.exists("scores_late_arrival")
+    assert not tables.exists("scores_late_ferry")
 
 
 def test_a_day_without_entities_is_an_empty_batch(settings: Settings, tables: Tables) -> None:
@@ -268,7 +268,7 @@ def test_a_score_that_is_not_finite_is_refused(
     registry.loaded = {1: loaded(Estimator(plus=wrong))}
     with pytest.raises(DataError, match="version 1 gives 2 of 2 rows a score that is NaN or infinite"):
         score(MODEL, DAYS, settings, versions={FIRST: 1})
-    assert not tables.exists("scores_late_arrival")
+    assert not tables.exists("scores_late_ferry")
 
 
 def test_an_entity_twice_is_refused(settings: Settings, tables: Tables) -> None:
@@ -279,7 +279,7 @@ def test_an_entity_twice_is_refused(settings: Settings, tables: Tables) -> None:
 
 def test_a_column_that_the_version_needs_is_named(settings: Settings, tables: Tables, registry: Versions) -> None:
     registry.loaded = {3: loaded(numeric=("hour", "gust"))}
-    with pytest.raises(DataError, match="late_arrival, version 3, needs gust, which the features of flights"):
+    with pytest.raises(DataError, match="late_ferry, version 3, needs gust, which the features of ferries"):
         score(MODEL, DAYS, settings, versions={FIRST: 3})
 
 
@@ -288,9 +288,9 @@ def test_columns_are_those_of_the_version_not_of_model_yaml(
 ) -> None:
     estimator = Estimator()
     registry.loaded = {1: loaded(estimator)}
-    assert "departure_hour" in MODEL.numeric
+    assert "leaving_hour" in MODEL.numeric
     score(MODEL, DAYS, settings, versions={FIRST: 1})
-    assert list(estimator.asked[0].columns) == ["hour", "carrier"]
+    assert list(estimator.asked[0].columns) == ["hour", "company"]
 
 
 def test_an_unknown_version_is_refused(settings: Settings, tables: Tables) -> None:
@@ -307,5 +307,5 @@ def test_rows_that_are_not_those_of_the_features_are_refused(
         return whole(self, table, rows.head(rows.height - 1), *arguments, **named)
 
     monkeypatch.setattr(Tables, "replace", loses_a_row)
-    with pytest.raises(DataError, match="2013-03-04: scores_late_arrival has 4 rows of version 1, the features have 5"):
+    with pytest.raises(DataError, match="2013-03-04: scores_late_ferry has 4 rows of version 1, the features have 5"):
         score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))

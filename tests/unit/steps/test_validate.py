@@ -29,23 +29,23 @@ from include.steps.validate import validate
 from include.steps.verdicts import _typed
 from tests.landing import (
     DAY,
-    actuals,
     days,
     deliver_day,
     deliver_one,
     local,
+    logbook,
     places,
     rows_of,
-    schedule,
+    sailings,
     spoil,
     text_of,
     versions,
-    weather,
+    winds,
 )
 
 RUN_DATE = Interval.of(DAY)
 BEFORE = DAY - timedelta(days=1)
-KEY = "carrier, flight, origin, scheduled_departure"
+KEY = "company, ferry, origin, departs_at"
 NULL = "column_values_to_be_null of"
 NOT_NULL = "column_values_to_not_be_null of"
 UNIQUE = "column_values_to_be_unique of"
@@ -61,9 +61,9 @@ NEAR = {
 }
 
 EXPECTATIONS = {
-    "schedule": [
+    "sailings": [
         {"expect": "table_row_count_to_be_between", "min_value": 1, "max_value": 5, "severity": "critical"},
-        {"expect": "column_values_to_be_in_set", "column": "dest", "value_set": ["LAX"], "severity": "critical"},
+        {"expect": "column_values_to_be_in_set", "column": "dest", "value_set": ["HOB"], "severity": "critical"},
         {
             "expect": "column_values_to_be_between",
             "column": "distance_miles",
@@ -72,7 +72,7 @@ EXPECTATIONS = {
             "severity": "warning",
         },
     ],
-    "weather": [{"expect": "table_row_count_to_be_between", "min_value": 30, "severity": "warning"}],
+    "winds": [{"expect": "table_row_count_to_be_between", "min_value": 30, "severity": "warning"}],
 }
 
 
@@ -96,7 +96,7 @@ def project(declare: Callable[[object], Project]) -> Project:
 
 def verdicts(settings: Settings) -> dict[str, str]:
     """Name of the file, without its folder -> verdict."""
-    listed = rows_of(settings, "deliveries_flights")
+    listed = rows_of(settings, "deliveries_ferries")
     names = listed["key"].str.split("/").list.last().str.strip_suffix(".csv.gz")
     return dict(zip(names, listed["verdict"], strict=True))
 
@@ -118,25 +118,25 @@ class TestVerdicts:
         validated = land_and_validate(project, RUN_DATE, settings)
         assert (validated.accepted, validated.refused, validated.rows) == (3, (), 3 + 3 + 18)
         assert set(verdicts(settings).values()) == {"accepted"}
-        clean = rows_of(settings, "clean_schedule")
+        clean = rows_of(settings, "clean_sailings")
         assert clean.columns[:4] == ["day", "delivery_id", "_row", "entity_id"]
-        assert clean["entity_id"].to_list()[0] == "UA-0-EWR-20130304T1300Z"
-        assert clean["scheduled_departure"].to_list()[0] == local(DAY, 8)
+        assert clean["entity_id"].to_list()[0] == "UA-0-BAT-20130304T1300Z"
+        assert clean["departs_at"].to_list()[0] == local(DAY, 8)
         assert clean.drop("day", "delivery_id", "_row", "entity_id").equals(
-            schedule(DAY).drop("contact_email").select(clean.columns[4:])
+            sailings(DAY).drop("contact_email").select(clean.columns[4:])
         )
         # a warning is recorded and refuses nothing
         assert validated.warnings == 1
         failed = [result for result in recorded if not result["success"]]
         assert [(r["feed"], r["expectation"], r["severity"]) for r in failed] == [
-            ("weather", "table_row_count_to_be_between", "warning")
+            ("winds", "table_row_count_to_be_between", "warning")
         ]
         assert (failed[0]["observed"], failed[0]["rows"], failed[0]["unexpected_rows"]) == ("18", None, None)
 
     def test_a_warning_counts_rows(self, project: Project, settings: Settings, recorded: list[dict[str, Any]]) -> None:
         deliver_day(project, settings, DAY)
-        far = schedule(DAY).with_columns(distance_miles=pl.Series([9000.0, 9000.0, 1.0]))
-        deliver_one(project, settings, "schedule", DAY, far, name="far")
+        far = sailings(DAY).with_columns(distance_miles=pl.Series([9000.0, 9000.0, 1.0]))
+        deliver_one(project, settings, "sailings", DAY, far, name="far")
         assert land_and_validate(project, RUN_DATE, settings).warnings == 2
         [result] = [r for r in recorded if r["column"] == "distance_miles" and not r["success"]]
         assert (result["rows"], result["unexpected_rows"], result["observed"]) == (3, 2, None)
@@ -145,23 +145,23 @@ class TestVerdicts:
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
     ) -> None:
         deliver_day(project, settings, DAY)
-        wrong = schedule(DAY).with_columns(dest=pl.Series(["LAX", "Nowhere", "LAX"]))
-        path = deliver_one(project, settings, "schedule", DAY, wrong, at=local(DAY, 1), name="wrong")
+        wrong = sailings(DAY).with_columns(dest=pl.Series(["HOB", "Nowhere", "HOB"]))
+        path = deliver_one(project, settings, "sailings", DAY, wrong, at=local(DAY, 1), name="wrong")
         validated = land_and_validate(project, RUN_DATE, settings)
         assert verdicts(settings) == {
-            "actuals": "accepted",
-            "schedule": "accepted",
-            "weather": "accepted",
+            "logbook": "accepted",
+            "sailings": "accepted",
+            "winds": "accepted",
             "wrong": "refused",
         }
         [refusal] = validated.refused
-        assert (refusal.feed, refusal.day, refusal.uri) == ("schedule", DAY, f"file://{path}")
+        assert (refusal.feed, refusal.day, refusal.uri) == ("sailings", DAY, f"file://{path}")
         why = f"column_values_to_be_in_set of dest failed, 1 of 3 rows; {share(1, 3)}"
         assert refusal.why == f"file://{path}: {why}"
         assert f"refused: {refusal.why}" in caplog.text
-        listed = rows_of(settings, "deliveries_flights").filter(pl.col("verdict") == "refused")
+        listed = rows_of(settings, "deliveries_ferries").filter(pl.col("verdict") == "refused")
         assert listed["why"].to_list() == [why]
-        clean = rows_of(settings, "clean_schedule")
+        clean = rows_of(settings, "clean_sailings")
         assert clean["delivery_id"].unique().str.contains("wrong").to_list() == [False]
 
     def test_what_is_about_a_whole_delivery_is_of_each_alone(
@@ -169,8 +169,8 @@ class TestVerdicts:
     ) -> None:
         """Twice three rows are in order, six in one delivery are not."""
         deliver_day(project, settings, DAY)
-        deliver_one(project, settings, "schedule", DAY, name="again")
-        deliver_one(project, settings, "schedule", DAY, schedule(DAY, 6), name="many")
+        deliver_one(project, settings, "sailings", DAY, name="again")
+        deliver_one(project, settings, "sailings", DAY, sailings(DAY, 6), name="many")
         land_and_validate(project, RUN_DATE, settings)
         assert {name for name, verdict in verdicts(settings).items() if verdict == "refused"} == {"many"}
 
@@ -179,8 +179,8 @@ class TestVerdicts:
     ) -> None:
         """Two of three rows are too many in one delivery, and few among the rows of all."""
         deliver_day(project, settings, *days(DAY, 4).days)
-        far = schedule(DAY).with_columns(distance_miles=pl.Series([9000.0, 9000.0, 1.0]))
-        deliver_one(project, settings, "schedule", DAY, far, name="far")
+        far = sailings(DAY).with_columns(distance_miles=pl.Series([9000.0, 9000.0, 1.0]))
+        deliver_one(project, settings, "sailings", DAY, far, name="far")
         land_and_validate(project, days(DAY, 4), settings)
         of_distance = [r for r in recorded if r["column"] == "distance_miles"]
         assert [r["success"] for r in of_distance] == ["far" not in r["delivery_id"] for r in of_distance]
@@ -195,16 +195,16 @@ class TestVerdicts:
             "column": "distance_miles",
             "severity": "critical",
         }
-        project = declare({"schedule": [{**outlier, "threshold": 3, "double_sided": True}]})
-        narrow = schedule(DAY, 12).with_columns(distance_miles=pl.Series([10.0] * 11 + [20.0]))
-        wide = schedule(DAY, 12).with_columns(distance_miles=pl.Series([0.0, 3000.0] * 6))
+        project = declare({"sailings": [{**outlier, "threshold": 3, "double_sided": True}]})
+        narrow = sailings(DAY, 12).with_columns(distance_miles=pl.Series([10.0] * 11 + [20.0]))
+        wide = sailings(DAY, 12).with_columns(distance_miles=pl.Series([0.0, 3000.0] * 6))
         deliver_day(project, settings, DAY)
-        deliver_one(project, settings, "schedule", DAY, narrow, name="narrow")
-        deliver_one(project, settings, "schedule", DAY, wide, name="wide")
+        deliver_one(project, settings, "sailings", DAY, narrow, name="narrow")
+        deliver_one(project, settings, "sailings", DAY, wide, name="wide")
         land_and_validate(project, RUN_DATE, settings)
         assert {name for name, verdict in verdicts(settings).items() if verdict == "refused"} == {"narrow"}
 
-    @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
+    @pytest.mark.parametrize("feed", ["sailings", "winds", "logbook"])
     def test_without_an_accepted_delivery_nothing_is_made_of_the_night(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]], feed: str
     ) -> None:
@@ -216,8 +216,8 @@ class TestVerdicts:
         with pytest.raises(DataError) as caught:
             validate(project, RUN_DATE, settings)
         said = str(caught.value).splitlines()
-        assert said[0].startswith(f"flights: {DAY} has no accepted delivery of {feed} of {day}; run land")
-        observed = 18 if feed == "weather" else 3
+        assert said[0].startswith(f"ferries: {DAY} has no accepted delivery of {feed} of {day}; run land")
+        observed = 18 if feed == "winds" else 3
         assert said[1].endswith(f"{feed}.csv.gz: table_row_count_to_equal failed (observed {observed})")
         assert verdicts(settings)[feed] == "refused"
         assert rows_of(settings, f"clean_{feed}").is_empty()
@@ -226,50 +226,50 @@ class TestVerdicts:
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         deliver_day(project, settings, DAY)
-        path = Path(settings.landing) / f"flights/schedule/{DAY}/schedule.csv.gz"
-        spoil(path, text_of(path).replace("LAX", "XXX"))
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        spoil(path, text_of(path).replace("HOB", "XXX"))
         with pytest.raises(DataError):
             land_and_validate(project, RUN_DATE, settings)
         second = local(DAY, 9)
-        deliver_one(project, settings, "schedule", DAY, at=second, name="second")
+        deliver_one(project, settings, "sailings", DAY, at=second, name="second")
         assert land_and_validate(project, RUN_DATE, settings).accepted == 1
-        listed = rows_of(settings, "deliveries_flights")
+        listed = rows_of(settings, "deliveries_ferries")
         assert as_of(project, listed, DAY) == second
 
     def test_a_mended_rule_lets_the_night_through_and_as_of_moves_back(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         strict = [{"expect": "table_row_count_to_equal", "value": 77, "severity": "critical"}]
-        project = declare({"weather": strict})
+        project = declare({"winds": strict})
         deliver_day(project, settings, DAY)
         with pytest.raises(DataError):
             land_and_validate(project, RUN_DATE, settings)
-        deliver_one(project, settings, "weather", DAY, weather(DAY).head(7), at=local(DAY, 9), name="second")
+        deliver_one(project, settings, "winds", DAY, winds(DAY).head(7), at=local(DAY, 9), name="second")
         strict[0]["value"] = 7
-        validated = land_and_validate(declare({"weather": strict}), RUN_DATE, settings)
+        validated = land_and_validate(declare({"winds": strict}), RUN_DATE, settings)
         assert (validated.accepted, len(validated.refused)) == (1, 1)
-        assert as_of(project, rows_of(settings, "deliveries_flights"), DAY) == local(DAY, 9)
+        assert as_of(project, rows_of(settings, "deliveries_ferries"), DAY) == local(DAY, 9)
         validated = land_and_validate(declare({}), RUN_DATE, settings)
         assert (validated.accepted, validated.refused) == (1, ())
-        assert as_of(project, rows_of(settings, "deliveries_flights"), DAY) == project.cutoff_at(DAY)
+        assert as_of(project, rows_of(settings, "deliveries_ferries"), DAY) == project.cutoff_at(DAY)
 
     def test_refused_ones_are_looked_at_again_only_where_a_night_would_read_them(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         """Else what was refused once is told each night for ever."""
         deliver_day(project, settings, *days(DAY, 30).days)
-        wrong = schedule(DAY).with_columns(dest=pl.lit("XXX"))
-        deliver_one(project, settings, "schedule", DAY, wrong, name="wrong")
-        unlike = actuals(BEFORE).with_columns(flight=pl.lit(1))
-        deliver_one(project, settings, "actuals", BEFORE, unlike, name="unlike")
+        wrong = sailings(DAY).with_columns(dest=pl.lit("XXX"))
+        deliver_one(project, settings, "sailings", DAY, wrong, name="wrong")
+        unlike = logbook(BEFORE).with_columns(ferry=pl.lit(1))
+        deliver_one(project, settings, "logbook", BEFORE, unlike, name="unlike")
         assert len(land_and_validate(project, days(DAY, 30), settings).refused) == 1
         assert len(validate(project, RUN_DATE, settings).refused) == 1
         assert validate(project, Interval.of(DAY + timedelta(days=1)), settings).refused == ()
 
     def test_again_changes_nothing(self, project: Project, settings: Settings, recorded: list[dict[str, Any]]) -> None:
         deliver_day(project, settings, DAY)
-        wrong = schedule(DAY).with_columns(dest=pl.lit("XXX"))
-        deliver_one(project, settings, "schedule", DAY, wrong, name="wrong")
+        wrong = sailings(DAY).with_columns(dest=pl.lit("XXX"))
+        deliver_one(project, settings, "sailings", DAY, wrong, name="wrong")
         first = land_and_validate(project, RUN_DATE, settings)
         before = versions(settings)
         again = land_and_validate(project, RUN_DATE, settings)
@@ -282,26 +282,26 @@ class TestVerdicts:
         """As after a kill between clean and verdicts, and then a stricter rule."""
         project = declare({})
         deliver_day(project, settings, DAY)
-        deliver_one(project, settings, "schedule", DAY, schedule(DAY, 2), name="two")
+        deliver_one(project, settings, "sailings", DAY, sailings(DAY, 2), name="two")
         land_and_validate(project, RUN_DATE, settings)
         Tables(settings).replace(
-            "deliveries_flights",
+            "deliveries_ferries",
             lambda rows: rows.with_columns(verdict=pl.lit("landed")),
             Scope(days(BEFORE, 2)),
             sort_by=["feed"],
         )
         three = {"expect": "table_row_count_to_equal", "value": 3, "severity": "critical"}
-        validate(declare({"schedule": [three]}), RUN_DATE, settings)
-        assert rows_of(settings, "clean_schedule").height == 3
+        validate(declare({"sailings": [three]}), RUN_DATE, settings)
+        assert rows_of(settings, "clean_sailings").height == 3
 
     def test_the_first_day_has_clean_tables_of_all_feeds(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        """No actuals are needed yet, but what reads clean tables finds them."""
+        """No logbook are needed yet, but what reads clean tables finds them."""
         first = project.first_day
         deliver_day(project, settings, first)
         land_and_validate(project, Interval.of(first), settings)
-        assert rows_of(settings, "clean_actuals").is_empty()
+        assert rows_of(settings, "clean_logbook").is_empty()
 
     def test_a_feed_that_is_no_longer_declared(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
@@ -309,7 +309,7 @@ class TestVerdicts:
         project = declare({})
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
-        without = {name: feed for name, feed in project.feeds.items() if name != "weather"}
+        without = {name: feed for name, feed in project.feeds.items() if name != "winds"}
         assert validate(project.model_copy(update={"feeds": without}), RUN_DATE, settings).accepted == 2
 
 
@@ -322,13 +322,13 @@ class TestAlways:
             (pl.lit("abc").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
             (pl.lit("NaN").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
             (
-                pl.lit("1.5").alias("flight"),
-                f"{NULL} _malformed failed, 3 of 3 rows; {NOT_NULL} flight failed, 3 of 3 rows; {ALL}",
+                pl.lit("1.5").alias("ferry"),
+                f"{NULL} _malformed failed, 3 of 3 rows; {NOT_NULL} ferry failed, 3 of 3 rows; {ALL}",
             ),
             (pl.lit("yes").alias("is_holiday"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
-            (pl.lit(None, pl.String).alias("carrier"), f"{NOT_NULL} carrier failed, 3 of 3 rows; {ALL}"),
+            (pl.lit(None, pl.String).alias("company"), f"{NOT_NULL} company failed, 3 of 3 rows; {ALL}"),
             (
-                (pl.col("flight") // 2, pl.lit("EWR").alias("origin"), pl.col("scheduled_departure").first()),
+                (pl.col("ferry") // 2, pl.lit("BAT").alias("origin"), pl.col("departs_at").first()),
                 f"compound_columns_to_be_unique of {KEY} failed, 2 of 3 rows; {UNIQUE} entity_id failed, 2 of 3 rows",
             ),
         ],
@@ -344,7 +344,7 @@ class TestAlways:
     ) -> None:
         project = declare({})
         deliver_day(project, settings, DAY)
-        deliver_one(project, settings, "schedule", DAY, schedule(DAY).with_columns(change), name="wrong")
+        deliver_one(project, settings, "sailings", DAY, sailings(DAY).with_columns(change), name="wrong")
         validated = land_and_validate(project, RUN_DATE, settings)
         assert [refusal.why.split(": ", 1)[1] for refusal in validated.refused] == [said]
 
@@ -354,9 +354,9 @@ class TestAlways:
         """The name says the minute; two departures within one are two keys, and would be one entity."""
         project = declare({})
         deliver_day(project, settings, DAY)
-        seconds = pl.col("scheduled_departure").first() + pl.duration(seconds=pl.int_range(pl.len()))
-        twice = schedule(DAY).with_columns(seconds, flight=pl.lit(1), origin=pl.lit("EWR"))
-        deliver_one(project, settings, "schedule", DAY, twice, name="twice")
+        seconds = pl.col("departs_at").first() + pl.duration(seconds=pl.int_range(pl.len()))
+        twice = sailings(DAY).with_columns(seconds, ferry=pl.lit(1), origin=pl.lit("BAT"))
+        deliver_one(project, settings, "sailings", DAY, twice, name="twice")
         [refusal] = land_and_validate(project, RUN_DATE, settings).refused
         assert refusal.why.endswith("twice.csv.gz: column_values_to_be_unique of entity_id failed, 3 of 3 rows")
 
@@ -365,8 +365,8 @@ class TestAlways:
     ) -> None:
         project = declare({})
         deliver_day(project, settings, DAY)
-        wrong = actuals(BEFORE).with_columns(tailnum=pl.Series(["N1AB", "someone@example.org", None]))
-        deliver_one(project, settings, "actuals", BEFORE, wrong, name="wrong")
+        wrong = logbook(BEFORE).with_columns(vessel=pl.Series(["N1AB", "someone@example.org", None]))
+        deliver_one(project, settings, "logbook", BEFORE, wrong, name="wrong")
         [refusal] = land_and_validate(project, RUN_DATE, settings).refused
         assert refusal.why.endswith(f"wrong.csv.gz: {NULL} _malformed failed, 1 of 3 rows; {share(1, 3)}")
 
@@ -376,11 +376,11 @@ class TestAlways:
             "day": [DAY],
             "delivery_id": ["x"],
             "_row": [2],
-            "_malformed": ["tailnum"],
-            **{name: ["?"] for name in project.feeds["actuals"].columns},
+            "_malformed": ["vessel"],
+            **{name: ["?"] for name in project.feeds["logbook"].columns},
         })
-        assert _typed(project, project.feeds["actuals"], raw)["_malformed"].to_list() == [
-            "tailnum,flight,scheduled_departure,dep_delay_minutes,arr_delay_minutes,air_time_minutes"
+        assert _typed(project, project.feeds["logbook"], raw)["_malformed"].to_list() == [
+            "vessel,ferry,departs_at,wait_minutes,delay_minutes,crossing_minutes"
         ]
 
 
@@ -388,48 +388,48 @@ class TestExpectationsFile:
     @pytest.mark.parametrize(
         ("declared", "said"),
         [
-            ({"schedules": []}, "no feed 'schedules'; did you mean 'schedule'?"),
+            ({"sailingss": []}, "no feed 'sailingss'; did you mean 'sailings'?"),
             (
-                {"weather": [{"expect": "column_value_to_be_between", "severity": "critical"}]},
-                "weather, entry 1: no expectation 'column_value_to_be_between'; did you mean 'column_values_to_be_betw",
+                {"winds": [{"expect": "column_value_to_be_between", "severity": "critical"}]},
+                "winds, entry 1: no expectation 'column_value_to_be_between'; did you mean 'column_values_to_be_betw",
             ),
             (
-                {"weather": [{"expect": "table_row_count_to_equal", "value": 1}]},
-                "weather, entry 1: table_row_count_to_equal: severity must be critical or warning",
+                {"winds": [{"expect": "table_row_count_to_equal", "value": 1}]},
+                "winds, entry 1: table_row_count_to_equal: severity must be critical or warning",
             ),
             (
-                {"weather": [{"expect": "table_row_count_to_equal", "value": 1, "severity": "info"}]},
+                {"winds": [{"expect": "table_row_count_to_equal", "value": 1, "severity": "info"}]},
                 "severity must be critical or warning",
             ),
             (
-                {"weather": [{"expect": "table_row_count_to_equal", "valu": 1, "severity": "warning"}]},
-                "weather, entry 1: table_row_count_to_equal:",
+                {"winds": [{"expect": "table_row_count_to_equal", "valu": 1, "severity": "warning"}]},
+                "winds, entry 1: table_row_count_to_equal:",
             ),
             (
-                {"weather": [{"expect": "table_row_count_to_equal", "valu": 1, "severity": "warning"}]},
+                {"winds": [{"expect": "table_row_count_to_equal", "valu": 1, "severity": "warning"}]},
                 "no argument 'valu'; did you mean 'value'?",
             ),
             (
-                {"weather": [{"expect": "share_of_quarantined_row_to_be_at_most", "severity": "critical"}]},
+                {"winds": [{"expect": "share_of_quarantined_row_to_be_at_most", "severity": "critical"}]},
                 "did you mean 'share_of_quarantined_rows_to_be_at_most'?",
             ),
             (
-                {"weather": [{"expect": SHARE, "max_valu": 0.1, "severity": "critical"}]},
-                f"weather, entry 1: {SHARE}: no argument 'max_valu'; did you mean 'max_value'?",
+                {"winds": [{"expect": SHARE, "max_valu": 0.1, "severity": "critical"}]},
+                f"winds, entry 1: {SHARE}: no argument 'max_valu'; did you mean 'max_value'?",
             ),
-            ({"weather": [{"expect": SHARE, "severity": "critical"}]}, "max_value\n  field required"),
-            ({"weather": [{"expect": SHARE, "max_value": 5, "severity": "critical"}]}, "less than or equal to 1"),
-            ({"weather": [{"expect": SHARE, "max_value": 0.1}]}, "severity must be critical or warning"),
-            ({"weather": [{**NEAR, "day": 7}]}, f"{NEAR['expect']}: no argument 'day'; did you mean 'days'?"),
-            ({"weather": [{**NEAR, "days": 6}]}, "days\n  ensure this value is greater than or equal to 7"),
-            ({"weather": [{**NEAR, "max_ratio": 0.5}]}, "max_ratio\n  ensure this value is greater than or equal to 1"),
+            ({"winds": [{"expect": SHARE, "severity": "critical"}]}, "max_value\n  field required"),
+            ({"winds": [{"expect": SHARE, "max_value": 5, "severity": "critical"}]}, "less than or equal to 1"),
+            ({"winds": [{"expect": SHARE, "max_value": 0.1}]}, "severity must be critical or warning"),
+            ({"winds": [{**NEAR, "day": 7}]}, f"{NEAR['expect']}: no argument 'day'; did you mean 'days'?"),
+            ({"winds": [{**NEAR, "days": 6}]}, "days\n  ensure this value is greater than or equal to 7"),
+            ({"winds": [{**NEAR, "max_ratio": 0.5}]}, "max_ratio\n  ensure this value is greater than or equal to 1"),
             (
-                {"weather": [{"expect": "column_values_to_not_be_null", "column": "orign", "severity": "warning"}]},
-                "weather, entry 1: column_values_to_not_be_null: clean has no column 'orign'; did you mean 'origin'?",
+                {"winds": [{"expect": "column_values_to_not_be_null", "column": "orign", "severity": "warning"}]},
+                "winds, entry 1: column_values_to_not_be_null: clean has no column 'orign'; did you mean 'origin'?",
             ),
             (
                 {
-                    "schedule": [
+                    "sailings": [
                         {"expect": "compound_columns_to_be_unique", "column_list": ["dest", "x"], "severity": "warning"}
                     ]
                 },
@@ -437,15 +437,15 @@ class TestExpectationsFile:
             ),
             (
                 {
-                    "schedule": [
+                    "sailings": [
                         {"expect": "column_values_to_not_be_null", "column": "contact_email", "severity": "warning"}
                     ]
                 },
                 "clean has no column 'contact_email'",
             ),
-            ({"weather": ["table_row_count_to_equal"]}, "weather, entry 1: must be a mapping with expect, severity"),
-            ("weather: [", "not YAML"),
-            ("- weather", "must be a mapping of keys"),
+            ({"winds": ["table_row_count_to_equal"]}, "winds, entry 1: must be a mapping with expect, severity"),
+            ("winds: [", "not YAML"),
+            ("- winds", "must be a mapping of keys"),
         ],
     )
     def test_what_is_wrong_is_said_with_the_place(
@@ -462,10 +462,10 @@ class TestExpectationsFile:
     ) -> None:
         """Great Expectations catches it and calls the expectation failed; a warning would then be told and passed."""
         wrong = {"expect": "column_values_to_be_between", "column": "dest", "min_value": 1, "severity": "warning"}
-        project = declare({"schedule": [wrong]})
+        project = declare({"sailings": [wrong]})
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
-        with pytest.raises(ConfigError, match="schedule: column_values_to_be_between of dest cannot be evaluated: "):
+        with pytest.raises(ConfigError, match="sailings: column_values_to_be_between of dest cannot be evaluated: "):
             validate(project, RUN_DATE, settings)
         assert set(verdicts(settings).values()) == {"landed"}
 
@@ -474,27 +474,27 @@ class TestExpectationsFile:
     ) -> None:
         """One result each of all deliveries, in order, also of two that are alike."""
         twice = {"expect": "table_row_count_to_be_between", "min_value": 1, "severity": "warning"}
-        project = declare({"schedule": [twice, {**twice, "severity": "critical"}, twice]})
+        project = declare({"sailings": [twice, {**twice, "severity": "critical"}, twice]})
         deliver_day(project, settings, *days(DAY, 2).days)
         land_and_validate(project, days(DAY, 2), settings)
-        of_schedule = [(r["expectation"], r["column"], r["severity"]) for r in recorded if r["feed"] == "schedule"]
+        of_sailings = [(r["expectation"], r["column"], r["severity"]) for r in recorded if r["feed"] == "sailings"]
         once = [
             ("column_values_to_be_null", "_malformed", "critical"),
-            *[("column_values_to_not_be_null", name, "critical") for name in project.feeds["schedule"].key],
-            ("compound_columns_to_be_unique", ", ".join(project.feeds["schedule"].key), "critical"),
+            *[("column_values_to_not_be_null", name, "critical") for name in project.feeds["sailings"].key],
+            ("compound_columns_to_be_unique", ", ".join(project.feeds["sailings"].key), "critical"),
             ("column_values_to_be_unique", "entity_id", "critical"),
             ("table_row_count_to_be_between", "", "warning"),
             ("table_row_count_to_be_between", "", "critical"),
             ("table_row_count_to_be_between", "", "warning"),
             ("share_of_quarantined_rows_to_be_at_most", "", "critical"),
         ]
-        assert of_schedule == once * 2
+        assert of_sailings == once * 2
 
 
 @pytest.fixture(scope="module")
 def typed() -> dict[str, list[pl.DataFrame]]:
     """Feed -> six real days and the first, as they would be typed."""
-    project = load_project("flights")
+    project = load_project("ferries")
     frames = {}
     for name, feed in project.feeds.items():
         some = [make_frame(project, name, day) for day in (*days(DAY, 6).days, project.first_day)]
@@ -508,20 +508,20 @@ def typed() -> dict[str, list[pl.DataFrame]]:
     return frames
 
 
-class TestSampleProject:
-    """The expectations of the flights project, on its real days."""
+class TestProject:
+    """The expectations of the project, on days as it makes them."""
 
     def test_together_and_alone_give_the_same(self, typed: dict[str, list[pl.DataFrame]]) -> None:
         """Deliveries with every kind of fault, evaluated all at once and one by one."""
-        suites = Suites(load_project("flights"))
+        suites = Suites(load_project("ferries"))
         faulty = {
-            "schedule": [
+            "sailings": [
                 pl.lit(1.0).alias("distance_miles"),
-                pl.lit("ewr").alias("origin"),
-                pl.when(pl.col("flight") > 1000).then(pl.lit("2599")).alias("scheduled_arrival_local"),
+                pl.lit("bat").alias("origin"),
+                pl.when(pl.col("ferry") > 150).then(pl.lit("2599")).alias("arrives_local"),
             ],
-            "weather": [pl.lit(None, pl.Float64).alias("pressure_millibars"), pl.col("wind_speed_mph") + 145],
-            "actuals": [pl.lit(None, pl.Float64).alias("arr_delay_minutes"), pl.col("flight").first()],
+            "winds": [pl.lit(None, pl.Float64).alias("pressure_millibars"), pl.col("wind_speed_mph") + 145],
+            "logbook": [pl.lit(None, pl.Float64).alias("delay_minutes"), pl.col("ferry").first()],
         }
         failed = 0
         for feed, frames in typed.items():
@@ -538,7 +538,7 @@ class TestSampleProject:
     ) -> None:
         """No log lines, progress bars or warnings (a regular expression with groups warns for each delivery)."""
         caplog.set_level(logging.INFO)
-        suites = Suites(load_project("flights"))
+        suites = Suites(load_project("ferries"))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             for feed, frames in typed.items():

@@ -10,7 +10,7 @@ from include.training import evaluation
 from include.training.problem_types import PROBLEM_TYPES, get_problem_type
 from include.training.problem_types.regression import Regression
 
-DELAY = load_model("arrival_delay")
+DELAY = load_model("ferry_delay")
 
 
 class Logarithmic(Regression):

@@ -15,12 +15,12 @@ from include.core.records import DataView
 from include.training import evaluation, training_set
 from include.training.training_set import LABEL, TrainingSet
 
-PROJECT = load_project("flights")
+PROJECT = load_project("ferries")
 FIRST = date(2013, 2, 1)
 DAY = date(2013, 2, 21)  # the run date, after 20 labelled ones
 DAYS = Interval(start=FIRST, end=DAY)
-MODEL = load_model("late_arrival").model_copy(
-    update={"numeric": ("hour",), "categorical": ("carrier",), "train_days": 15, "holdout_days": 4, "min_fit_days": 6}
+MODEL = load_model("late_ferry").model_copy(
+    update={"numeric": ("hour",), "categorical": ("company",), "train_days": 15, "holdout_days": 4, "min_fit_days": 6}
 )
 
 
@@ -29,13 +29,13 @@ def prepared_day(day: date, hours_late: int = 0) -> datetime:
 
 
 def deliveries(*corrections: tuple[date, datetime]) -> pl.DataFrame:
-    """One delivery of each feed that each run date needs, before its cutoff; then corrections of actuals."""
+    """One delivery of each feed that each run date needs, before its cutoff; then corrections of logbook."""
     rows = [
         (feed, needed, f"{feed}/{needed}", "accepted", prepared_day(day) - timedelta(minutes=30))
         for day in DAYS.days
         for feed, needed in PROJECT.required(day).items()
     ]
-    rows += [("actuals", day, f"actuals/{day}/again", "accepted", at) for day, at in corrections]
+    rows += [("logbook", day, f"logbook/{day}/again", "accepted", at) for day, at in corrections]
     kinds = {"feed": pl.String, "day": pl.Date, "delivery_id": pl.String, "verdict": pl.String}
     return pl.DataFrame(rows, schema={**kinds, "available_at": pl.Datetime("us", "UTC")}, orient="row")
 
@@ -44,7 +44,7 @@ def features(days: Interval = DAYS, late: dict[date, int] | None = None) -> pl.D
     rows = [
         (
             day,
-            f"flight-{n}",
+            f"ferry-{n}",
             float(n),
             ("UA", "B6")[n % 2],
             prepared_day(day, (late or {}).get(day, 0)),
@@ -53,16 +53,16 @@ def features(days: Interval = DAYS, late: dict[date, int] | None = None) -> pl.D
         for day in days.days
         for n in range(4)
     ]
-    schema = {"day": pl.Date, "entity_id": pl.String, "hour": pl.Float64, "carrier": pl.String}
+    schema = {"day": pl.Date, "entity_id": pl.String, "hour": pl.Float64, "company": pl.String}
     schema |= {"as_of": pl.Datetime("us", "UTC"), "data_view": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def actuals(days: Interval = DAYS, *, again: date | None = None) -> pl.DataFrame:
-    rows = [(day, f"actuals/{day}", f"flight-{n}", 30.0 if n % 2 else 0.0) for day in days.days for n in range(4)]
+def logbook(days: Interval = DAYS, *, again: date | None = None) -> pl.DataFrame:
+    rows = [(day, f"logbook/{day}", f"ferry-{n}", 30.0 if n % 2 else 0.0) for day in days.days for n in range(4)]
     if again:
-        rows += [(again, f"actuals/{again}/again", f"flight-{n}", 99.0) for n in range(4)]
-    schema = {"day": pl.Date, "delivery_id": pl.String, "entity_id": pl.String, "arr_delay_minutes": pl.Float64}
+        rows += [(again, f"logbook/{again}/again", f"ferry-{n}", 99.0) for n in range(4)]
+    schema = {"day": pl.Date, "delivery_id": pl.String, "entity_id": pl.String, "delay_minutes": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -82,7 +82,7 @@ def take(
         day,
         deliveries=deliveries() if known is None else known,
         features=(features() if rows is None else rows).lazy(),
-        clean=(actuals() if clean is None else clean).lazy(),
+        clean=(logbook() if clean is None else clean).lazy(),
         data_view=data_view,
     )
 
@@ -98,16 +98,16 @@ def test_days_judged_are_later_than_days_fitted_and_end_before_the_run_day() -> 
 
 
 def test_rows_are_sorted_and_carry_features_and_label_only() -> None:
-    shuffled = [frame.sample(fraction=1, shuffle=True, seed=1) for frame in (features(), actuals())]
+    shuffled = [frame.sample(fraction=1, shuffle=True, seed=1) for frame in (features(), logbook())]
     rows = take(rows=shuffled[0], clean=shuffled[1]).rows
-    assert rows.columns == ["day", "entity_id", "hour", "carrier", LABEL]
+    assert rows.columns == ["day", "entity_id", "hour", "company", LABEL]
     assert rows.equals(rows.sort("day", "entity_id"))
     assert rows.filter(pl.col("hour") % 2 == 1)[LABEL].unique().to_list() == [1.0]
 
 
 def test_the_outcome_of_the_run_day_is_not_seen() -> None:
-    changed = actuals().with_columns(
-        arr_delay_minutes=pl.when(pl.col("day") >= DAY).then(1000.0).otherwise("arr_delay_minutes")
+    changed = logbook().with_columns(
+        delay_minutes=pl.when(pl.col("day") >= DAY).then(1000.0).otherwise("delay_minutes")
     )
     assert take(clean=changed).digest == take().digest
 
@@ -116,7 +116,7 @@ def test_the_outcome_of_the_run_day_is_not_seen() -> None:
 def test_a_correction_counts_when_the_night_knew_it(in_time: bool) -> None:
     corrected = DAY - timedelta(days=3)
     at = prepared_day(DAY) - timedelta(minutes=1) if in_time else prepared_day(DAY) + timedelta(minutes=1)
-    training_set = take(known=deliveries((corrected, at)), clean=actuals(again=corrected))
+    training_set = take(known=deliveries((corrected, at)), clean=logbook(again=corrected))
     assert (training_set.digest != take().digest) == in_time
     assert training_set.rows.height == take().rows.height
     of_day = training_set.rows.filter(pl.col("day") == corrected)
@@ -144,7 +144,7 @@ def test_with_knowledge_latest_corrections_of_outcomes_and_features_are_seen() -
     )
     made = {
         "known": deliveries((corrected, much_later), (DAY, much_later)),
-        "clean": actuals(again=corrected),
+        "clean": logbook(again=corrected),
         "rows": pl.concat([features(), again]),
     }
     training_set = take(**made, data_view="latest")
@@ -192,26 +192,26 @@ def test_an_entity_twice_is_refused() -> None:
 
 
 def test_a_missing_feature_is_named() -> None:
-    with pytest.raises(DataError, match=r"late_arrival needs hour, which the features of flights do not have"):
+    with pytest.raises(DataError, match=r"late_ferry needs hour, which the features of ferries do not have"):
         take(rows=features().drop("hour"))
 
 
 def test_a_classification_whose_outcome_is_no_class_is_refused() -> None:
     with pytest.raises(DataError, match="other than 0 and 1"):
-        take(model=MODEL.model_copy(update={"outcome": "arrival_delay"}))
+        take(model=MODEL.model_copy(update={"outcome": "ferry_delay"}))
 
 
 def test_rows_without_a_value_are_dropped_for_regression() -> None:
-    model = MODEL.model_copy(update={"outcome": "arrival_delay", "problem_type": "regression"})
-    cancelled = pl.when(pl.col("entity_id") == "flight-0").then(None).otherwise("arr_delay_minutes")
-    training_set = take(model=model, clean=actuals().with_columns(arr_delay_minutes=cancelled))
+    model = MODEL.model_copy(update={"outcome": "ferry_delay", "problem_type": "regression"})
+    cancelled = pl.when(pl.col("entity_id") == "ferry-0").then(None).otherwise("delay_minutes")
+    training_set = take(model=model, clean=logbook().with_columns(delay_minutes=cancelled))
     assert training_set.rows.height == 15 * 3
     assert training_set.rows[LABEL].null_count() == 0
 
 
-def test_a_flight_without_a_row_of_actuals_is_unknown() -> None:
-    training_set = take(clean=actuals().filter(pl.col("entity_id") != "flight-3"))
-    assert "flight-3" not in training_set.rows["entity_id"].to_list()
+def test_a_ferry_without_a_row_of_logbook_is_unknown() -> None:
+    training_set = take(clean=logbook().filter(pl.col("entity_id") != "ferry-3"))
+    assert "ferry-3" not in training_set.rows["entity_id"].to_list()
 
 
 def test_digest_follows_from_content() -> None:

@@ -643,7 +643,7 @@ LEFT JOIN outcomes o
             "published_at": "Time from which readers see this batch.",
             "outcome": "Name of the outcome that the model predicts.",
             "outcome_known": (
-                "True if the outcome is known. A known outcome may have a null value: a cancelled flight has no delay."
+                "True if the outcome is known. A known outcome may have a null value: what was cancelled has no delay."
             ),
             "outcome_value": "The true result, in its unit; 1 or 0 for classification.",
             "correct": (

@@ -1,4 +1,4 @@
-"""Features of a flight, DataFrame -> DataFrame, on a handful of rows. Real days are in tests/integration."""
+"""Features of a flight, DataFrame -> DataFrame, on a handful of rows. `tests/flights/e2e` has real days."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -12,7 +12,7 @@ from include.config.loading import load_project
 from include.core import schemas
 from include.io.spark import session
 from include.projects.flights import features
-from tests.landing import DAY, actuals, local, schedule, weather
+from tests.flights.landing import DAY, actuals, local, schedule, weather
 
 pytestmark = pytest.mark.spark
 

@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from include.config.loading import load_project
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io import postgres
@@ -26,7 +27,7 @@ from tools.stack import ROOT, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
 
-PROJECT, MODEL = demo.PROJECT, "late_arrival"
+PROJECT, MODEL = load_project("flights"), "late_arrival"
 HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 2, 13))
 FIRST = date(2013, 2, 14)  # the first whose training the gate lets through
 CORRECTED = date(2013, 2, 15)  # its actuals
@@ -132,7 +133,7 @@ def begin_story(prepared_days: Interval, corrected_from: date) -> Iterator[Story
 
 @pytest.fixture(scope="module")
 def airflow(story: Story) -> demo.Airflow:
-    airflow = demo.Airflow(story.stack)
+    airflow = demo.Airflow(story.stack, PROJECT)
     airflow.wait_for_dags([PREPARE, TRAIN, SCORE, MONITOR, f"{PROJECT.name}_backfill_range"])
     return airflow
 
