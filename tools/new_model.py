@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
+from ruamel.yaml import YAML
 
 from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
@@ -73,7 +73,7 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
     folder = (projects / project if projects else config.folder) / "models" / name
     try:
         Model.model_validate({
-            **yaml.safe_load(texts["model.yaml"]),
+            **YAML(typ="safe", pure=True).load(texts["model.yaml"]),
             "name": name,
             "project": project,
             "folder": folder,

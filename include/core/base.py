@@ -1,11 +1,22 @@
 """Base classes of frozen records: `Config` for what YAML declares, `Record` for what travels between steps."""
 
-from typing import Annotated
+from datetime import time
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 """A name that becomes part of table, DAG and view names."""
+
+
+def _refuse_number(written: Any) -> Any:
+    if isinstance(written, int | float):  # pydantic would count it as seconds after midnight
+        raise ValueError("write the time as hours and minutes, 10:30")
+    return written
+
+
+LocalTime = Annotated[time, BeforeValidator(_refuse_number)]
+"""A time of day in the project's timezone."""
 
 
 class Config(BaseModel):

@@ -27,12 +27,12 @@ class Column(Config):
     @model_validator(mode="after")
     def _identifiers_are_strings(self) -> Self:
         if self.data_class == "identifier" and self.type != "string":
-            raise ValueError("an identifier is hashed, so its type must be string")
+            raise ValueError("type: an identifier is hashed, so its type must be string")
         if self.format is not None:
             try:
                 re.compile(self.format)
             except re.error as error:
-                raise ValueError(f"format {self.format!r} is not a regular expression: {error}") from error
+                raise ValueError(f"format: {self.format!r} is not a regular expression: {error}") from error
         return self
 
 
@@ -49,18 +49,18 @@ class Feed(Config):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.path.count("{day}") < 1:
-            raise ValueError(f"path {self.path!r} has no {{day}}")
+            raise ValueError(f"path: {self.path!r} has no {{day}}")
         if "{" in self.path.replace("{day}", "") or "}" in self.path.replace("{day}", ""):
-            raise ValueError(f"path {self.path!r} has braces other than {{day}}")
+            raise ValueError(f"path: {self.path!r} has braces other than {{day}}")
         if taken := sorted(name for name in self.columns if name.lower() in RESERVED_COLUMNS):
-            raise ValueError(f"column {taken[0]!r}: the pipeline adds a column of that name; rename it in the feed")
-        for name in (*self.key, self.day_column):
+            raise ValueError(f"columns.{taken[0]}: the pipeline adds a column of that name; rename it in the feed")
+        for where, name in (*(("key", name) for name in self.key), ("day_column", self.day_column)):
             if name not in self.columns:
-                raise ValueError(f"key or day column {name!r} is not in columns{nearest(name, self.columns)}")
+                raise ValueError(f"{where}: {name!r} is not in columns{nearest(name, self.columns)}")
             if self.columns[name].data_class == "sensitive":
-                raise ValueError(f"{name!r} is sensitive, and sensitive columns are dropped: it cannot be a key")
+                raise ValueError(f"{where}: {name!r} is sensitive, and sensitive columns are dropped")
         if self.columns[self.day_column].type not in ("timestamp", "date"):
-            raise ValueError(f"day_column {self.day_column!r} is neither a timestamp nor a date")
+            raise ValueError(f"day_column: {self.day_column!r} is neither a timestamp nor a date")
         return self
 
     @property

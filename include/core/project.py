@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, model_validator
 
-from include.core.base import Config, Name
+from include.core.base import Config, LocalTime, Name
 from include.core.errors import ConfigError, nearest
 from include.core.feeds import Entity, Feed, Outcome
 
@@ -48,7 +48,7 @@ class Project(Config):
     timezone: Annotated[str, AfterValidator(_zone)]
     first_day: date
     schedule: str = Field(default="0 3 * * *", description="cron, in the project's timezone")
-    cutoff: time = Field(default=time(3), description="local time on run date D up to which the run of D knows")
+    cutoff: LocalTime = Field(default=time(3), description="local time on run date D up to which the run of D knows")
     feeds: dict[Name, Feed]
     entity: Entity
     outcomes: dict[Name, Outcome]
@@ -65,31 +65,33 @@ class Project(Config):
     @model_validator(mode="after")
     def _databricks_is_declared(self) -> Self:
         if "databricks" in self.run_on.values() and self.databricks is None:
-            raise ValueError("run_on says databricks, and there is no section `databricks` that says where")
+            raise ValueError("run_on: a step runs on databricks, and there is no section `databricks` that says where")
         return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         for where, feed in [
-            ("entity", self.entity.feed),
-            *((f"outcome {k}", v.feed) for k, v in self.outcomes.items()),
+            ("entity.feed", self.entity.feed),
+            *((f"outcomes.{k}.feed", v.feed) for k, v in self.outcomes.items()),
         ]:
             if feed not in self.feeds:
                 raise ValueError(f"{where}: no feed {feed!r}{nearest(feed, self.feeds)}")
         for name, outcome in self.outcomes.items():
             if self.feeds[outcome.feed].delay_days < 1:
                 raise ValueError(
-                    f"outcome {name}: feed {outcome.feed} has delay_days 0: a day cannot know its own outcome"
+                    f"outcomes.{name}.feed: {outcome.feed} has delay_days 0: a day cannot know its own outcome"
                 )
             if name in self.feeds[outcome.feed].columns:
-                raise ValueError(f"outcome {name}: feed {outcome.feed} has a column of that name; rename the outcome")
+                raise ValueError(f"outcomes.{name}: feed {outcome.feed} has a column of that name; rename the outcome")
         columns = self.feeds[self.entity.feed].kept
-        for name in (*self.entity.key, *self.entity.public):
-            if name not in columns:
-                raise ValueError(f"entity: {self.entity.feed} keeps no column {name!r}{nearest(name, columns)}")
+        for key, names in (("key", self.entity.key), ("public", self.entity.public)):
+            for name in names:
+                if name not in columns:
+                    meant = nearest(name, columns)
+                    raise ValueError(f"entity.{key}: {self.entity.feed} keeps no column {name!r}{meant}")
         for name in self.entity.public:
             if columns[name].data_class != "public":
-                raise ValueError(f"entity: {name!r} is of class {columns[name].data_class}, not public")
+                raise ValueError(f"entity.public: {name!r} is of class {columns[name].data_class}, not public")
         return self
 
     @property

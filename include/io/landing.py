@@ -54,12 +54,14 @@ class Found:
 
 
 class Landing:
-    """The landing folder of one project."""
+    """The landing folder of one project. Each manifest entry and each sidecar is read at most once."""
 
     def __init__(self, project: Project, settings: Settings) -> None:
         self.project = project
         self.fs, root = storage.filesystem(settings, settings.landing)
         self.root = f"{root.rstrip('/')}/{project.name}"
+        self._manifests: dict[str, dict[str, str] | None] = {}
+        self._sidecars: dict[str, Sidecar | None] = {}
 
     def pattern(self, feed: str, day: date | str) -> str:
         """Return the pattern of a feed's files of a day, for messages."""
@@ -115,11 +117,14 @@ class Landing:
         Raises:
             DeliveryError: the sidecar cannot be read.
         """
+        if found.key not in self._sidecars:
+            self._sidecars[found.key] = self._read_sidecar(found)
+        return self._sidecars[found.key]
+
+    def _read_sidecar(self, found: Found) -> Sidecar | None:
         content = read(self.fs, f"{self.root}/{found.key}.json")
-        if content is None:
-            return None
         try:
-            return Sidecar.model_validate_json(content)
+            return None if content is None else Sidecar.model_validate_json(content)
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
             raise DeliveryError(f"{found.uri}.json: not a sidecar ({wrong}); correct or remove it") from error
@@ -149,15 +154,21 @@ class Landing:
         try:
             write_whole(self.fs, self._manifest_path(found), json.dumps(entry).encode(), once=True)
         except FileExistsError as error:
-            if self._manifest(found) != entry:
+            if self._read_manifest(found) != entry:
                 raise FileExistsError(
                     f"{found.uri}: another run just landed it with another content or time; run the step again"
                 ) from error
+        self._manifests[found.key] = entry
 
     def _manifest_path(self, found: Found) -> str:
         return f"{self.root}/_manifest/{found.key}.json"
 
     def _manifest(self, found: Found) -> dict[str, str] | None:
+        if found.key not in self._manifests:
+            self._manifests[found.key] = self._read_manifest(found)
+        return self._manifests[found.key]
+
+    def _read_manifest(self, found: Found) -> dict[str, str] | None:
         content = read(self.fs, self._manifest_path(found))
         return None if content is None else json.loads(content)
 
@@ -178,12 +189,14 @@ def write_whole(filesystem: Any, path: str, data: bytes, *, once: bool = False) 
     transaction is not used: it goes through the machine's temporary folder, and copies if that is another disk.
 
     Raises:
-        FileExistsError: with `once`, an object store has such an object already, even if it was written just now.
+        FileExistsError: with `once`, there is such a file. An object store notices it even if it was written just now.
     """
     if not isinstance(filesystem, LocalFileSystem):
         filesystem.pipe_file(path, data, mode="create" if once else "overwrite")
         return
     target = Path(path)
+    if once and target.exists():
+        raise FileExistsError(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{uuid4().hex}.part")  # hidden: no feed's pattern finds it
     try:

@@ -7,8 +7,6 @@ the table again and repeats its work.
 """
 
 import logging
-import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -20,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from include.core.errors import ConfigError, DataError
 from include.core.interval import Interval
@@ -250,19 +249,24 @@ class Tables:
             write: commits to the current table with an application transaction of the given number, and returns version
                 and number of rows. It is called again if it raises `CommitFailedError`.
         """
-        for tries in range(1, COMMIT_TRIES + 1):
+
+        def attempt() -> TableRef:
             current = self.open(table) if self.exists(table) else None
             count = (current.transaction_version(table) or 0) + 1 if current else 1
-            try:
-                version, rows = write(current, count)
-            except CommitFailedError as error:
-                if tries == COMMIT_TRIES:
-                    raise
-                log.info("%s: another writer committed first (%s); retry", table, str(error).splitlines()[0])
-                time.sleep(random.uniform(0, min(2.0, 0.05 * 2**tries)))
-                continue
+            version, rows = write(current, count)
             return TableRef(table=table, version=version, interval=interval, rows=rows)
-        raise AssertionError("unreachable")
+
+        def log_retry(state: RetryCallState) -> None:
+            why = str(state.outcome and state.outcome.exception()).splitlines()[0]
+            log.info("%s: another writer committed first (%s); retry", table, why)
+
+        return Retrying(
+            retry=retry_if_exception_type(CommitFailedError),
+            stop=stop_after_attempt(COMMIT_TRIES),
+            wait=wait_random_exponential(multiplier=0.1, max=2),  # seconds
+            before_sleep=log_retry,
+            reraise=True,
+        )(attempt)
 
     def about(self, metadata: Mapping[str, Any] | None) -> dict[str, str]:
         """Return the metadata of a commit."""

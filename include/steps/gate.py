@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from datetime import date
 
-import numpy as np
 import polars as pl
 
 from include.config.loading import load_project
@@ -20,16 +19,12 @@ from include.gate import checks
 from include.gate.checks import Evidence, HoldoutScores
 from include.io import postgres
 from include.io.postgres.gate_decisions import GateSubject
-from include.io.registry import LoadedModel, Registry, Version
+from include.io.registry import Registry, Version
 from include.io.tables import Tables
 from include.io.training_sets import training_set_of_run
 from include.training.training_set import KEY, LABEL, TrainingSet
 
 log = logging.getLogger(__name__)
-
-TIMED = 3
-SHORT_SECONDS = 0.1
-"""A scoring that takes less is timed TIMED times and the least counts, since a pause of the machine distorts it."""
 
 
 def gate(
@@ -122,7 +117,9 @@ def _evidence(
 ) -> Evidence:
     rows, missing = training_set.holdout_rows, dict[str, str]()
     challenger = registry.load(version)
-    score, seconds = _timed_score(challenger, rows)
+    began = time.process_time()  # not the wall clock: a pause of the machine says nothing about the model
+    score = challenger.predict(rows)
+    seconds = time.process_time() - began
     linear = champion = saw = None
     for each in fitted:
         if each.candidate == model.gate.linear:
@@ -174,19 +171,6 @@ def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], dat
         KEY, keep="first", maintain_order=True
     )
     return rows.join(made.select(*KEY, *more), on=KEY, how="left", maintain_order="left")
-
-
-def _timed_score(loaded: LoadedModel, rows: pl.DataFrame) -> tuple[np.ndarray, float]:
-    """Return the scores of the rows, and the seconds it takes to score them.
-
-    The checks need the scores once, so that scoring is the one that is timed; only a short one is repeated.
-    """
-    seconds: list[float] = []
-    while not seconds or (len(seconds) < TIMED and seconds[0] < SHORT_SECONDS):
-        began = time.perf_counter()
-        score = loaded.predict(rows)
-        seconds.append(time.perf_counter() - began)
-    return score, min(seconds)
 
 
 def _log_decision(decision: GateDecision) -> None:

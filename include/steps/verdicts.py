@@ -29,7 +29,7 @@ from include.io.tables import Scope, Tables
 from include.quality.examples import examples, sentence
 
 if TYPE_CHECKING:
-    from include.quality.expectations import Finding, Suites
+    from include.quality.suites import Finding, Suites
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def give_verdicts(
 def _suites(project: Project) -> "Suites":
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import writes a hundred lines
-    from include.quality.expectations import Suites
+    from include.quality.suites import Suites
 
     return Suites(project)
 

@@ -18,11 +18,13 @@ from include.core.settings import Settings
 from include.core.threshold import Threshold
 from include.gate import checks as checks
 from include.io import postgres
-from include.io.registry import Registry
+from include.io.registry import LoadedModel, Registry
+from include.steps.evaluate import evaluate
 from include.steps.fit import fit
+from include.steps.gate import gate
 from include.steps.promote import promote, sync_alias
 from tests.integration import small
-from tests.integration.training import MODEL, RUN, after, client, train_and_gate
+from tests.integration.training import MODEL, RUN, after, client, fit_all, train_and_gate
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -97,6 +99,28 @@ def test_the_same_again_is_the_decision_that_is_there(trained: Settings, monkeyp
     monkeypatch.setattr(checks, "run_checks", lambda *_: pytest.fail("checked again"))
     assert train_and_gate(trained) == first
     assert client(trained).get_model_version(NAME, "1").tags["gate"] == "passed"
+
+
+def test_each_version_scores_the_holdout_once(gated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Challenger, linear baseline and champion; the scoring time is that of the challenger's one scoring."""
+    by_hand(gated, after(2), 1)
+    fitted = fit_all(gated, run_date=after(3))
+    evaluated = evaluate(MODEL, after(3), gated, fitted=fitted)
+    scored: list[int] = []
+    predict = LoadedModel.predict
+
+    def counted(loaded: LoadedModel, rows: Any) -> Any:
+        scored.append(rows.height)
+        return predict(loaded, rows)
+
+    monkeypatch.setattr(LoadedModel, "predict", counted)
+    decision = gate(MODEL, after(3), gated, evaluated=evaluated, fitted=fitted)
+    assert decision.champion == 1
+    models = 2 if evaluated.candidate == MODEL.gate.linear else 3
+    assert scored == [evaluated.rows] * models
+    [time] = [check for check in decision.checks if check.name == "scoring time"]
+    assert time.measured is not None
+    assert time.measured > 0
 
 
 def test_a_rejection_is_told_and_nothing_becomes_of_it(trained: Settings, caplog: pytest.LogCaptureFixture) -> None:

@@ -286,7 +286,7 @@ class TestPage:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        monkeypatch.setattr("include.quality.expectations.Suites.page", lambda *_: 1 / 0)
+        monkeypatch.setattr("include.quality.suites.Suites.page", lambda *_: 1 / 0)
         deliver_spoiled(project, settings, spoiled(dest={3: "Nowhere"}))
         assert land_and_validate(project, settings).quarantined == 1
         assert "could not be written" in caplog.text

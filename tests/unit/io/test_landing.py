@@ -149,4 +149,18 @@ class TestAvailability:
         landing = Landing(project, settings)
         monkeypatch.setattr(landing.fs, "exists", lambda path: pytest.fail("asked whether it is there"))
         landing.available_at(found)
+        landing.sidecar(found)
+        landing.take(found, "digest", local(DAY, 2))
+        assert landing.taken(found) == "digest"
         assert len(asked) == 2
+
+    def test_another_run_that_landed_it_meanwhile_is_noticed(
+        self, project: Project, settings: Settings, found: Found
+    ) -> None:
+        late, early = Landing(project, settings), Landing(project, settings)
+        for landing in (late, early):
+            assert landing.taken(found) is None
+        early.take(found, "digest", local(DAY, 2))
+        with pytest.raises(FileExistsError, match="another run just landed it with another content or time"):
+            late.take(found, "digest", local(DAY, 3))
+        late.take(found, "digest", local(DAY, 2))  # the same entry

@@ -8,12 +8,14 @@ import logging
 import os
 import re
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import SecretStr
 
 from include.config.loading import load_project
@@ -74,6 +76,23 @@ class TestTaking:
         assert raw["day"].unique().to_list() == [DAY]
         assert raw["ferry"].to_list() == ["0", "1", "2"]
         assert raw["delivery_id"].unique().to_list() == [listed["delivery_id"][1]]
+
+    def test_each_file_is_read_once(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In an object store each read is a round trip: content, sidecar and manifest entry of a new file."""
+        deliver_day(project, settings, DAY)
+        read: Counter[str] = Counter()
+        cat_file = LocalFileSystem.cat_file
+
+        def counted(filesystem: LocalFileSystem, path: str, *args: object, **options: object) -> bytes:
+            read[path.removeprefix(f"{settings.landing}/flights/")] += 1
+            return cat_file(filesystem, path, *args, **options)
+
+        monkeypatch.setattr(LocalFileSystem, "cat_file", counted)
+        land(project, RUN_DATE, settings)
+        keys = rows_of(settings, "deliveries_flights")["key"].to_list()
+        assert read == Counter(path for key in keys for path in (key, f"{key}.json", f"_manifest/{key}.json"))
 
     def test_the_same_again_changes_nothing(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)

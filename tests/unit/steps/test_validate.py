@@ -23,7 +23,8 @@ from include.core.records import Validated
 from include.core.settings import Settings
 from include.io.tables import Scope, Tables
 from include.operations.simulate import make_frame
-from include.quality.expectations import Suites, declared_expectations
+from include.quality.expectations import declared_expectations
+from include.quality.suites import Suites
 from include.steps.land import land
 from include.steps.validate import validate
 from include.steps.verdicts import _typed
@@ -444,6 +445,10 @@ class TestExpectationsFile:
                 "clean has no column 'contact_email'",
             ),
             ({"winds": ["table_row_count_to_equal"]}, "winds, entry 1: must be a mapping with expect, severity"),
+            (
+                "winds:\n- {expect: x, severity: warning}\n",
+                "expectations.yaml, line 2: winds, entry 1: no expectation",
+            ),
             ("winds: [", "not YAML"),
             ("- winds", "must be a mapping of keys"),
         ],

@@ -1,0 +1,337 @@
+"""Check typed rows with Great Expectations. Tables and verdicts do not belong here.
+
+Importing this module takes 5 s, so only `include/steps/verdicts.py` does, when there are deliveries to validate.
+"""
+
+import logging
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import great_expectations as gx
+import polars as pl
+from great_expectations.core.expectation_validation_result import (
+    ExpectationSuiteValidationResult,
+    ExpectationValidationResult,
+)
+from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
+from great_expectations.render.view.view import DefaultJinjaPageView
+
+from include.core.errors import ConfigError
+from include.core.project import Project
+from include.quality.examples import shown
+from include.quality.expectations import (
+    ABOUT_NULL,
+    BY_ROW,
+    ExpectShareOfQuarantinedRowsToBeAtMost,
+    OwnExpectation,
+    columns_of,
+    declared_expectations,
+    is_by_row,
+    name_of,
+)
+
+History = Callable[[int], Sequence[int]]
+"""Maps a number of days to the rows of each of that many days before a delivery; days without one are left out."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one expectation found in one delivery.
+
+    Attributes:
+        rows: number of rows; None if the expectation is not about rows.
+        unexpected_rows: number of rows that break it; None if it is not about rows.
+        observed: what was observed, if it is not about rows.
+        by_row: whether each unexpected row is wrong by itself.
+        at: the places of unexpected rows in the delivery's frame, if the expectation failed.
+    """
+
+    expectation: str
+    columns: tuple[str, ...]
+    severity: str
+    success: bool
+    rows: int | None
+    unexpected_rows: int | None
+    observed: str | None
+    by_row: bool
+    at: tuple[int, ...] = ()
+    config: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def column(self) -> str:
+        """The columns, separated by commas."""
+        return ", ".join(self.columns)
+
+    @property
+    def rule(self) -> str:
+        """The expectation and its columns, for people."""
+        return f"{self.expectation} of {self.column}" if self.columns else self.expectation
+
+    @property
+    def sentence(self) -> str:
+        """How the expectation failed, for people."""
+        if self.unexpected_rows:
+            return f"{self.rule} failed, {self.unexpected_rows} of {self.rows} rows"
+        return f"{self.rule} failed (observed {self.observed})"
+
+    @property
+    def critical(self) -> bool:
+        """Whether a critical expectation failed."""
+        return not self.success and self.severity == "critical"
+
+    @property
+    def quarantines(self) -> bool:
+        """Whether the unexpected rows go to quarantine."""
+        return self.critical and self.by_row and bool(self.at)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the delivery is refused, also if the expectation is about rows but did not name them."""
+        return self.critical and not self.quarantines
+
+
+class Suites:
+    """`expectations.yaml` as Great Expectations suites, one for each feed."""
+
+    def __init__(self, project: Project) -> None:
+        for its_own in ("great_expectations", "great_expectations.data_context.types.base"):
+            logging.getLogger(its_own).setLevel(logging.WARNING)
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        asset = context.data_sources.add_pandas(project.name).add_dataframe_asset("delivery")
+        self._batch = asset.add_batch_definition_whole_dataframe("whole")
+        self._project = project
+        self._expectations = declared_expectations(project)
+
+    def findings(
+        self, feed: str, deliveries: Sequence[pl.DataFrame], histories: Sequence[History] | None = None
+    ) -> list[list[Finding]]:
+        """Return the findings of each delivery, one for each expectation, in the order of the file.
+
+        Expectations about single rows are checked on all rows. Expectations about a whole delivery are checked on the
+        rows that are left without the quarantined ones, but row count and quarantined share on all delivered rows.
+
+        Great Expectations takes milliseconds for an expectation on a frame of any size. So expectations about single
+        rows are first evaluated on all deliveries together. A delivery is evaluated alone only if that shows that some
+        of its rows may break one, and for expectations about a whole delivery.
+
+        Raises:
+            ConfigError: an expectation cannot be evaluated.
+        """
+        expectations = self._expectations[feed]
+        everything = range(len(expectations))
+        own = [n for n in everything if isinstance(expectations[n], OwnExpectation)]
+        counts = [n for n in everything if _is_count(expectations[n])]
+        found = []
+        for place, (rows, settled) in enumerate(zip(deliveries, self._settled_together(feed, deliveries), strict=True)):
+            history = histories[place] if histories else _no_history
+            open_ = [n for n in everything if n not in settled and n not in own and n not in counts]
+            by_row = [n for n in open_ if is_by_row(expectations[n])]
+            if not any(expectations[n].severity.value == "critical" for n in by_row):
+                by_row = open_  # none of them can quarantine rows, so one call evaluates all
+            alone = self._evaluate(feed, rows, range(rows.height), by_row)
+            gone = {at for finding in alone.values() if finding.quarantines for at in finding.at}
+            left = [at for at in range(rows.height) if at not in gone]
+            alone |= self._evaluate(feed, rows[left] if gone else rows, left, [n for n in open_ if n not in alone])
+            for n, finding in settled.items():
+                alone[n] = replace(finding, rows=rows.height if finding.by_row else len(left))
+            for n in own:
+                alone[n] = self._hold(expectations[n], rows.height, len(gone), history)
+            for n in counts:
+                alone[n] = _hold_count(expectations[n], len(left))
+            found.append([alone[n] for n in everything])
+        return found
+
+    def _settled_together(self, feed: str, deliveries: Sequence[pl.DataFrame]) -> list[dict[int, Finding]]:
+        """Return for each delivery the findings that the evaluation of all deliveries together already decides.
+
+        An expectation holds if no row of the delivery breaks it, or so few that it holds however Great Expectations
+        counts nulls. A warning about nulls fails if too many rows break it; no other expectation depends on that.
+        """
+        settled: list[dict[int, Finding]] = [{} for _ in deliveries]
+        if len(deliveries) == 1:
+            return settled
+        whole, expectations = pl.concat(deliveries), self._expectations[feed]
+        single = [n for n in range(len(expectations)) if name_of(expectations[n]) in BY_ROW]
+        together = self._evaluate(feed, whole, range(whole.height), single, name_all=True)
+        end = 0
+        for rows, of_delivery in zip(deliveries, settled, strict=True):
+            start, end = end, end + rows.height
+            for n, finding in together.items():
+                at = finding.at[bisect_left(finding.at, start) : bisect_left(finding.at, end)]
+                if len(at) <= (_spare(expectations[n], rows, finding.columns) if at else 0):
+                    of_delivery[n] = replace(finding, success=True, unexpected_rows=len(at), at=())
+                elif name_of(expectations[n]) in ABOUT_NULL and finding.severity == "warning":
+                    places = tuple(place - start for place in at)
+                    of_delivery[n] = replace(finding, success=False, unexpected_rows=len(at), at=places)
+        return settled
+
+    def page(self, feed: str, findings: Sequence[Finding], run_id: str) -> str:
+        """Render Great Expectations' own HTML page of a validation, with counts but without values of rows."""
+        results = [
+            ExpectationValidationResult(
+                success=finding.success,
+                expectation_config=finding.config,
+                result=_counts(finding),
+                exception_info={"raised_exception": False, "exception_message": None, "exception_traceback": None},
+                meta={},
+            )
+            for finding in findings
+        ]
+        met = sum(finding.success for finding in findings)
+        statistics = {
+            "evaluated_expectations": len(findings),
+            "successful_expectations": met,
+            "unsuccessful_expectations": len(findings) - met,
+            "success_percent": 100 * met / len(findings),
+        }
+        validation = ExpectationSuiteValidationResult(
+            success=met == len(findings),
+            results=results,
+            suite_name=feed,
+            statistics=statistics,
+            meta={"great_expectations_version": gx.__version__, "run_id": {"run_name": run_id, "run_time": ""}},
+        )
+        document = ValidationResultsPageRenderer(run_info_at_end=True).render(validation)
+        return str(DefaultJinjaPageView().render(document))
+
+    def _hold(self, expectation: Any, rows: int, quarantined: int, history: History) -> Finding:
+        if isinstance(expectation, ExpectShareOfQuarantinedRowsToBeAtMost):
+            held, observed = expectation.holds(rows, quarantined)
+        else:
+            held, observed = expectation.holds(rows, history(expectation.days))
+        return Finding(
+            expectation=name_of(expectation),
+            columns=(),
+            severity=str(expectation.severity.value),
+            success=held,
+            rows=None,
+            unexpected_rows=None,
+            observed=observed,
+            by_row=False,
+            config=expectation.configuration,
+        )
+
+    def _evaluate(
+        self,
+        feed: str,
+        rows: pl.DataFrame,
+        places: Sequence[int],
+        numbers: Sequence[int],
+        *,
+        name_all: bool = False,
+    ) -> dict[int, Finding]:
+        """Evaluate expectations on a frame; raise if Great Expectations gives no result for one.
+
+        Args:
+            feed: the feed.
+            rows: the frame.
+            places: the places of the frame's rows in the delivery.
+            numbers: the numbers of the expectations.
+            name_all: name the rows that break an expectation even if it holds.
+
+        Returns:
+            The finding of each number.
+        """
+        if not numbers:
+            return {}
+        suite = gx.ExpectationSuite(name=feed, expectations=[self._expectations[feed][n] for n in numbers])
+        batch = self._batch.get_batch(batch_parameters={"dataframe": rows.to_pandas()})
+        found = {}
+        for result in batch.validate(suite, result_format="COMPLETE").results:
+            config, measured = result.expectation_config, result.result
+            assert config is not None
+            name = config.type.removeprefix("expect_")
+            columns = columns_of(config.kwargs)
+            if problem := _exception(result.exception_info):
+                about = f"{name} of {', '.join(columns)}"
+                raise ConfigError(f"expectations.yaml, {feed}: {about} cannot be evaluated: {problem}")
+            counted = "element_count" in measured
+            at = measured.get("unexpected_index_list") or []
+            found[config.meta["number"]] = Finding(
+                expectation=name,
+                columns=columns,
+                severity=str(config.severity.value),
+                success=bool(result.success),
+                rows=rows.height if counted else None,
+                unexpected_rows=int(measured["unexpected_count"] or 0) if counted else None,
+                observed=None if counted else self._observed(columns, measured),
+                by_row=is_by_row(self._expectations[feed][config.meta["number"]]),
+                at=() if result.success and not name_all else tuple(sorted({places[int(n)] for n in at})),
+                config=config,
+            )
+        if lost := set(numbers) - found.keys():
+            entry = self._expectations[feed][min(lost)]
+            raise ConfigError(f"expectations.yaml, {feed}: Great Expectations gave no result for {entry}")
+        return found
+
+    def _observed(self, columns: Sequence[str], measured: Mapping[str, Any]) -> str:
+        """Return what was observed; text may contain values of rows, so it is checked for personal data."""
+        value = measured.get("observed_value")
+        if value is None and "unexpected_count" in measured:
+            return f"{measured['unexpected_count']} unexpected values"
+        return str(value) if isinstance(value, int | float) or value is None else shown(self._project, str(value))
+
+
+def _is_count(expectation: Any) -> bool:
+    return name_of(expectation) == "table_row_count_to_be_between" and all(
+        isinstance(threshold, int | float | None) for threshold in (expectation.min_value, expectation.max_value)
+    )
+
+
+def _hold_count(expectation: Any, rows: int) -> Finding:
+    """Check a row count as Great Expectations does; it would take 20 ms per delivery, half of the whole time."""
+    least, most = expectation.min_value, expectation.max_value
+    above = least is None or rows > least or (rows == least and not expectation.strict_min)
+    below = most is None or rows < most or (rows == most and not expectation.strict_max)
+    return Finding(
+        expectation=name_of(expectation),
+        columns=(),
+        severity=str(expectation.severity.value),
+        success=above and below,
+        rows=None,
+        unexpected_rows=None,
+        observed=str(rows),
+        by_row=False,
+        config=expectation.configuration,
+    )
+
+
+def _spare(expectation: Any, rows: pl.DataFrame, columns: Sequence[str]) -> float:
+    """Return how many rows of a delivery may break an expectation for certain.
+
+    Null counts as a value only for expectations about null.
+    """
+    mostly = expectation.mostly if is_by_row(expectation) else 1
+    asked = rows if name_of(expectation) in ABOUT_NULL else rows.drop_nulls(list(columns))
+    return (1 - float(mostly)) * asked.height
+
+
+def _no_history(days: int) -> Sequence[int]:
+    return []
+
+
+def _counts(finding: Finding) -> dict[str, Any]:
+    """Return the part of a result that a page may show."""
+    if finding.rows is None or finding.unexpected_rows is None:
+        return {"observed_value": finding.observed}
+    share = 100 * finding.unexpected_rows / finding.rows if finding.rows else 0.0
+    return {
+        "element_count": finding.rows,
+        "unexpected_count": finding.unexpected_rows,
+        "unexpected_percent": share,
+        "unexpected_percent_total": share,
+        "unexpected_percent_nonmissing": share,
+        "missing_count": 0,
+        "missing_percent": 0.0,
+    }
+
+
+def _exception(info: dict[str, Any]) -> str | None:
+    """Return the message of an exception that Great Expectations caught, for the expectation or below a metric's id."""
+    caught = [info] if "raised_exception" in info else [i for i in info.values() if isinstance(i, dict)]
+    messages = [str(i.get("exception_message")) for i in caught if i.get("raised_exception")]
+    return "; ".join(messages) or None
