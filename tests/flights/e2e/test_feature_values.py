@@ -37,7 +37,8 @@ def whole(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
         simulate(project, RUN_DATES, settings)
         land(project, RUN_DATES, settings)
-        validate(project, RUN_DATES, settings)
+        validated = validate(project, RUN_DATES, settings)
+        assert (validated.refused, validated.quarantined) == ((), 0), "real days meet the expectations"
         build_features(project, RANGE, settings)
         yield Tables(settings).scan("features_flights").collect().sort("day", "entity_id")
 
