@@ -45,6 +45,7 @@ def build(commit: str = "HEAD", out: Path = DIST) -> Path:
         source = Path(folder)
         _extract(full, source, "pyproject.toml", "requirements.txt", "LICENSE", "include")
         _add_projects(full, source / "include" / "projects")
+        _leave_out_example_data(source)
         _edit(source / "include" / "__init__.py", f'"{__version__}"', f'"{wheel_version(full)}"')
         shutil.copy(source / "requirements.txt", source / "include")  # whose digest a fit keeps
         for name, requirements in _locked(source).items():
@@ -121,6 +122,12 @@ def _edit(file: Path, old: str, new: str) -> None:
     if old not in text:
         raise SystemExit(f"{file.name} of this commit has no {old.strip()}; build it with the tools of its own commit")
     file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def _leave_out_example_data(source: Path) -> None:
+    """Remove what makes deliveries of example projects: nothing on Databricks calls it."""
+    for file in (source / "include").rglob("simulate.py"):
+        file.unlink()
 
 
 def _into_volume(made: Path, place: str) -> None:

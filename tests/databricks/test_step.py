@@ -64,7 +64,7 @@ def commit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def project() -> Project:
     place = Place(wheels=VOLUME, new_cluster={"spark_version": "17.3.x-scala2.13", "num_workers": 0})
-    return load_project("ferries").model_copy(update={"databricks": place, "run_on": {"build_features": "databricks"}})
+    return load_project("flights").model_copy(update={"databricks": place, "run_on": {"build_features": "databricks"}})
 
 
 @pytest.fixture
@@ -108,20 +108,20 @@ def test_features_are_the_same_to_the_bit(
     record = Featured.model_validate(Step(project).attempt())
     [run] = databricks.runs
     assert databricks.results == ["SUCCESS"]
-    there = Tables(here).scan("features_ferries", record.table_version).sort("day", "entity_id").collect()
-    assert {prepared_day.day for prepared_day in postgres.days.read_prepared_days(here, "ferries", RUN_DATES)} == {
+    there = Tables(here).scan("features_flights", record.table_version).sort("day", "entity_id").collect()
+    assert {prepared_day.day for prepared_day in postgres.days.read_prepared_days(here, "flights", RUN_DATES)} == {
         *RUN_DATES.days
     }
 
-    shutil.rmtree(Path(here.tables) / "features_ferries")
+    shutil.rmtree(Path(here.tables) / "features_flights")
     again = build_features(project, RUN_DATES, here)
     assert_frame_equal(
-        there, Tables(here).scan("features_ferries", again.table_version).sort("day", "entity_id").collect()
+        there, Tables(here).scan("features_flights", again.table_version).sort("day", "entity_id").collect()
     )
     assert record.rows == again.rows == there.height > 3000
     [task] = run["spec"]["tasks"]
     assert task["libraries"] == [{"whl": f"{VOLUME}/{wheel(commit)}"}]
-    assert task["new_cluster"]["custom_tags"] == {"project": "ferries", "commit": commit}
+    assert task["new_cluster"]["custom_tags"] == {"project": "flights", "commit": commit}
 
 
 def test_a_wheel_that_was_not_uploaded_is_named(project: Project, here: Settings, databricks: Databricks) -> None:
@@ -133,10 +133,10 @@ def test_what_a_person_has_to_mend_is_said(
     project: Project, here: Settings, commit: str, databricks: Databricks, tmp_path: Path
 ) -> None:
     databricks.upload(build(commit, tmp_path / "dist"), f"{VOLUME}/{wheel(commit)}")
-    shutil.rmtree(Path(here.tables) / "clean_sailings")
-    with pytest.raises(AirflowFailException, match=r"\(code\): .*DataError: table .*clean_sailings does not exist yet"):
+    shutil.rmtree(Path(here.tables) / "clean_schedule")
+    with pytest.raises(AirflowFailException, match=r"\(code\): .*DataError: table .*clean_schedule does not exist yet"):
         Step(project).attempt()
-    assert not Tables(here).exists("features_ferries")
+    assert not Tables(here).exists("features_flights")
 
 
 def test_what_it_is_too_early_for_is_skipped_and_tried_again_when_it_is_cleared(
@@ -155,7 +155,7 @@ def test_what_it_is_too_early_for_is_skipped_and_tried_again_when_it_is_cleared(
         update={"settings": {**mlflow, "mlflow_registry_uri": mlflow["mlflow_tracking_uri"]}}
     )
     monkeypatch.setattr(dags_databricks, "load_project", lambda _: project.model_copy(update={"databricks": place}))
-    fit = Step(load_model("late_ferry"), "fit", Interval.of(RUN_DATES.end), candidate="linear")
+    fit = Step(load_model("late_arrival"), "fit", Interval.of(RUN_DATES.end), candidate="linear")
     for attempt in (1, 2):
         with pytest.raises(AirflowSkipException, match="labelled days"):
             fit.attempt()

@@ -18,7 +18,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from include.config.loading import load_project
+from include.config.loading import load_project, project_names
 from include.core.errors import ActionRequiredError, ConfigError
 from include.core.feeds import Column
 from include.core.interval import Interval
@@ -34,10 +34,10 @@ NEWEST = "0001"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
-    "ferries_entities",
     "model_performance",
     "model_status",
     "predictions_with_outcomes",
+    *(f"{name}_entities" for name in project_names()),
 }
 VIEWS = READER_VIEWS | {
     "alert_history",
@@ -50,10 +50,10 @@ VIEWS = READER_VIEWS | {
     "quarantine_counts",
     "step_history",
 }
+ENTITIES = {f"entities_{name}" for name in project_names()}
 TABLES = {
     "alerts",
     "batches",
-    "entities_ferries",
     "freshness",
     "gate_results",
     "gates",
@@ -69,7 +69,7 @@ TABLES = {
     "published",
     "quality_results",
     "step_runs",
-}
+} | ENTITIES
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_the_schema_is_what_the_migrations_make(connection: sa.Connection) -> No
 
     context = MigrationContext.configure(connection, opts={"compare_type": True, "include_object": compared})
     assert compare_metadata(context, postgres.schema.metadata) == []
-    assert TABLES - known.keys() == {"entities_ferries", "nightly_ml_version"}
+    assert TABLES - known.keys() == {"nightly_ml_version"} | ENTITIES
 
 
 def test_migrating_again_changes_nothing(settings: Settings, ferries: Project) -> None:
@@ -143,7 +143,7 @@ def test_a_database_of_newer_code_is_refused_in_words(settings: Settings, ferrie
 
 MIGRATE = """
 import sys
-from include.config.loading import load_project
+from include.config.loading import load_project, project_names
 from include.core.settings import Settings
 from include.io import postgres
 

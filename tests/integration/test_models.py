@@ -145,7 +145,7 @@ def test_a_fit_is_used_again_after_other_days_were_written(prepared: Settings) -
 @pytest.mark.parametrize(
     "changed",
     [
-        {"seed": 1},
+        {"seed": 2},
         {"train_days": 15},
         {"holdout_days": 4},
         {"candidates": (MODEL.candidates[0].model_copy(update={"params": {"kind": "linear", "C": 0.2}}),)},
@@ -220,7 +220,9 @@ def test_candidates_and_parameters_that_there_are_not(prepared: Settings) -> Non
     with pytest.raises(ConfigError, match="no candidate 'boostd'; did you mean 'boosted'"):
         fit(MODEL, RUN, prepared, candidate="boostd")
     wrong = Candidate(name="boosted", params={"kind": "boosted", "max_iters": 3})
-    with pytest.raises(ConfigError, match=r"model.yaml: candidates, boosted: boosted has no parameter 'max_iters'"):
+    with pytest.raises(
+        ConfigError, match=r"model.yaml: candidates, boosted: .* unexpected keyword argument 'max_iters'"
+    ):
         fit(MODEL.model_copy(update={"candidates": (wrong,)}), RUN, prepared, candidate="boosted")
 
 

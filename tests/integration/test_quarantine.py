@@ -398,7 +398,9 @@ class TestVolume:
         assert found[0] == found[1] == found[2]
 
     @pytest.mark.parametrize(("start", "count"), [(DAY, 10)])
-    def test_real_days_are_accepted(self, project: Project, settings: Settings, start: Any, count: int) -> None:
+    def test_days_as_the_project_makes_them_are_accepted(
+        self, project: Project, settings: Settings, start: Any, count: int
+    ) -> None:
         simulate(project, days(start, count), settings)
         validated = land_and_validate(project, settings, days(start, count))
         assert (validated.refused, validated.quarantined) == ((), 0)

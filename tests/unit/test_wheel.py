@@ -43,6 +43,15 @@ def test_versions_come_from_the_lock_with_what_they_are_for(tmp_path: Path) -> N
     }
 
 
+def test_what_makes_example_data_is_left_out(tmp_path: Path) -> None:
+    made, kept = ("include/operations/simulate.py", "include/projects/shop/simulate.py"), "include/operations/check.py"
+    for name in (*made, kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    wheel._leave_out_example_data(tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.py")] == [kept]
+
+
 def test_the_lock_has_one_version_of_each_dependency_for_each_python() -> None:
     locked = wheel._locked(ROOT)
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
