@@ -3,14 +3,14 @@
 The page shows doc_md, schedule, form and tasks of each DAG, all from `dags/` and the configs.
 """
 
-import difflib
 import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools.generated import ROOT, write_or_check
+
 TARGET = ROOT / "docs" / "dags.md"
 HEAD = """# DAGs
 
@@ -87,19 +87,5 @@ def _param(dag: Any, name: str) -> str:
     return f"`{name}` ({param.schema.get('title', name)}) | {param.description or param.schema.get('description', '')}"
 
 
-def main() -> int:
-    """Write the page, or compare it with --check; return the exit code."""
-    page = render(load())
-    if "--check" not in sys.argv:
-        TARGET.write_text(page, encoding="utf-8")
-        return 0
-    before = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
-    if before == page:
-        return 0
-    sys.stderr.writelines(difflib.unified_diff(before.splitlines(True), page.splitlines(True), "docs/dags.md", "now"))
-    sys.stderr.write(f"{TARGET.relative_to(ROOT)} is out of date; run: make docs\n")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check({TARGET: render(load())}))

@@ -3,11 +3,8 @@
 A throw-away PostgreSQL server is started and migrated, and its catalog is read: the page shows what analysts see.
 """
 
-import argparse
-import difflib
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,8 +12,8 @@ import sqlalchemy as sa
 from include.config.loading import load_project, project_names
 from include.core.settings import Settings
 from include.io import postgres
+from tools.generated import ROOT, cell, write_or_check
 
-ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "views.md"
 HEAD = """# Views
 
@@ -64,36 +61,13 @@ def read_catalog() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def render(views: list[dict[str, Any]], columns: list[dict[str, Any]]) -> str:
     """Return the page."""
     lines = [HEAD.rstrip("\n")]
-    lines += [f"| [`{v['name']}`](#{v['name']}) | {v['roles']} | {_cell(v['about'])} |" for v in views]
+    lines += [f"| [`{v['name']}`](#{v['name']}) | {v['roles']} | {cell(v['about'])} |" for v in views]
     for view in views:
-        lines += ["", f"## {view['name']}", "", _cell(view["about"]), ""]
+        lines += ["", f"## {view['name']}", "", cell(view["about"]), ""]
         lines += ["| column | type | content |", "|---|---|---|"]
-        lines += [
-            f"| `{c['name']}` | {c['type']} | {_cell(c['about'])} |" for c in columns if c["view"] == view["name"]
-        ]
+        lines += [f"| `{c['name']}` | {c['type']} | {cell(c['about'])} |" for c in columns if c["view"] == view["name"]]
     return "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
-
-
-def main() -> int:
-    """Write the page, or compare it; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare docs/views.md with the database, write nothing")
-    check = parser.parse_args().check
-    page = render(*read_catalog())
-    if not check:
-        TARGET.write_text(page, encoding="utf-8")
-        return 0
-    before = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
-    if before == page:
-        return 0
-    sys.stderr.writelines(difflib.unified_diff(before.splitlines(True), page.splitlines(True), "docs/views.md", "now"))
-    sys.stderr.write(f"{TARGET.relative_to(ROOT)} is out of date. Run: make docs\n")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check({TARGET: render(*read_catalog())}))
