@@ -150,6 +150,12 @@ class TestProject:
         write(projects, declared.replace("'10:30'", "10:30"))
         assert load_project("flights").cutoff == time(10, 30)
 
+    @pytest.mark.parametrize(("written", "simulate"), [("true", True), ("yes", True), ("off", False), ("no", False)])
+    def test_a_switch_takes_the_words_of_yaml_1_1_too(self, projects: Path, written: str, simulate: bool) -> None:
+        declared = yaml.safe_dump(changed(FLIGHTS, "simulate", True))
+        write(projects, declared.replace("simulate: true", f"simulate: {written}"))
+        assert load_project("flights").simulate is simulate
+
     def test_all_that_is_wrong_is_said_at_once(self, projects: Path) -> None:
         path = write(projects, changed(changed(FLIGHTS, "tittle", 1), "entity.kee", 1))
         with pytest.raises(ConfigError) as caught:
