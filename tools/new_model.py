@@ -19,6 +19,7 @@ from include.config.model import Model
 from include.core.errors import ActionRequiredError, nearest
 
 TEMPLATES = Path(__file__).parent / "templates" / "model"
+MODEL_SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "schemas" / "model.json"
 NEXT = """wrote {folder}
 Next:
   1. model.yaml: columns, candidates, thresholds of the gate; estimator.py: how it learns; README.md: the model card.
@@ -49,6 +50,7 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
     model = load_model(like or others[0])
     problem_type = model.problem_type if model.outcome == outcome else _problem_type(config.outcomes[outcome].sql)
     about = config.outcomes[outcome].description or outcome
+    folder = (projects / project if projects else config.folder) / "models" / name
     values = {
         **{
             key: getattr(model, key) for key in ("numeric", "categorical", "train_days", "holdout_days", "min_fit_days")
@@ -62,6 +64,7 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
         "title": name.replace("_", " ").capitalize(),
         "question": f"{name.replace('_', ' ').capitalize()}: {about}",
         "unit": 5,
+        "schema": os.path.relpath(MODEL_SCHEMA, folder),
     }
     templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -70,7 +73,6 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
         autoescape=False,  # no HTML
     )
     texts = {path.stem: templates.get_template(path.name).render(values) for path in sorted(TEMPLATES.glob("*.j2"))}
-    folder = (projects / project if projects else config.folder) / "models" / name
     try:
         Model.model_validate({
             **YAML(typ="safe", pure=True).load(texts["model.yaml"]),

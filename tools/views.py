@@ -4,9 +4,6 @@ A throw-away PostgreSQL server is started and migrated, and its catalog is read:
 view of a project's entities is on a page in the project's folder, `VIEWS.md`, and goes when the project goes.
 """
 
-import argparse
-import difflib
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -17,8 +14,8 @@ import sqlalchemy as sa
 from include.config.loading import load_project, project_names
 from include.core.settings import Settings
 from include.io import postgres
+from tools.generated import ROOT, cell, write_or_check
 
-ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "views.md"
 HEAD = """# Views
 
@@ -86,37 +83,13 @@ def pages() -> dict[Path, str]:
 def render(head: str, views: list[dict[str, Any]], columns: list[dict[str, Any]]) -> str:
     """Return a page."""
     lines = [head.rstrip("\n")]
-    lines += [f"| [`{v['name']}`](#{v['name']}) | {v['roles']} | {_cell(v['about'])} |" for v in views]
+    lines += [f"| [`{v['name']}`](#{v['name']}) | {v['roles']} | {cell(v['about'])} |" for v in views]
     for view in views:
-        lines += ["", f"## {view['name']}", "", _cell(view["about"]), ""]
+        lines += ["", f"## {view['name']}", "", cell(view["about"]), ""]
         lines += ["| column | type | content |", "|---|---|---|"]
-        lines += [
-            f"| `{c['name']}` | {c['type']} | {_cell(c['about'])} |" for c in columns if c["view"] == view["name"]
-        ]
+        lines += [f"| `{c['name']}` | {c['type']} | {cell(c['about'])} |" for c in columns if c["view"] == view["name"]]
     return "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
-
-
-def main() -> int:
-    """Write the pages, or compare them; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare the pages with the database, write nothing")
-    check, code = parser.parse_args().check, 0
-    for path, page in pages().items():
-        if not check:
-            path.write_text(page, encoding="utf-8")
-            continue
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        if before != page:
-            name = os.path.relpath(path, ROOT)
-            sys.stderr.writelines(difflib.unified_diff(before.splitlines(True), page.splitlines(True), name, "now"))
-            sys.stderr.write(f"{name} is out of date. Run: make docs\n")
-            code = 1
-    return code
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(pages()))

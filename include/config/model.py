@@ -15,11 +15,15 @@ from include.training.problem_types import PROBLEM_TYPES, get_problem_type
 class Model(Training):
     """`model.yaml`."""
 
-    title: str
-    owner: str
-    run_on: dict[Literal["fit", "score"], RunOn] = Field(default_factory=dict, description="worker by default")
-    gate: Gate
-    monitor: Monitor = Monitor()
+    title: str = Field(description="the model's name for people", examples=["Revenue of a day"])
+    owner: str = Field(description="the team that answers for it; the owner of its DAGs", examples=["data-science"])
+    run_on: dict[Literal["fit", "score"], RunOn] = Field(
+        default_factory=dict,
+        description="where a step runs: on the worker by default",
+        examples=[{"fit": "databricks"}],
+    )
+    gate: Gate = Field(description="what a version must show before it may become champion")
+    monitor: Monitor = Field(default=Monitor(), description="how its published predictions are watched")
 
     @property
     def recorded_as(self) -> tuple[str, str | None]:

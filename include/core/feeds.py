@@ -19,10 +19,19 @@ RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_date", "_r
 class Column(Config):
     """A column of a feed. `timestamp` is ISO 8601 with an offset in the file, UTC in tables."""
 
-    type: ColumnType
-    data_class: Literal["public", "identifier", "sensitive"] = Field(default="public", alias="class")
-    format: str | None = Field(default=None, description="regular expression that an identifier must match in full")
-    description: str = ""
+    type: ColumnType = Field(description="type of the values in tables", examples=["double"])
+    data_class: Literal["public", "identifier", "sensitive"] = Field(
+        default="public",
+        alias="class",
+        description="public: kept; identifier: kept as a keyed hash; sensitive: dropped before anything is stored",
+        examples=["identifier"],
+    )
+    format: str | None = Field(
+        default=None,
+        description="regular expression that an identifier must match in full",
+        examples=["[A-Z]{2}[0-9]{6}"],
+    )
+    description: str = Field(default="", description="what the column says, for people", examples=["net of tax, EUR"])
 
     @model_validator(mode="after")
     def _identifiers_are_strings(self) -> Self:
@@ -39,12 +48,26 @@ class Column(Config):
 class Feed(Config):
     """Files of one kind, one or more for each day. Run date D needs the file of day D - delay_days."""
 
-    path: str = Field(description="glob below landing/<project>/ with {day} where the ISO day stands")
-    delay_days: int = Field(default=0, ge=0, description="days between a run date and the newest file it can have")
-    lookback_days: int = Field(default=0, ge=0, description="how many further days back the features of a day read")
-    key: tuple[str, ...] = Field(min_length=1, description="columns that identify a row within a delivery")
-    day_column: str = Field(description="the timestamp (or date) whose local date must be the file's day")
-    columns: dict[str, Column]
+    path: str = Field(
+        description="glob below landing/<project>/ with {day} where the ISO day stands",
+        examples=["sales/{day}/*.csv.gz"],
+    )
+    delay_days: int = Field(
+        default=0, ge=0, description="days between a run date and the newest file it can have", examples=[1]
+    )
+    lookback_days: int = Field(
+        default=0, ge=0, description="how many further days back the features of a day read", examples=[27]
+    )
+    key: tuple[str, ...] = Field(
+        min_length=1, description="columns that identify a row within a delivery", examples=[["store", "product"]]
+    )
+    day_column: str = Field(
+        description="the timestamp (or date) whose local date must be the file's day", examples=["sold_at"]
+    )
+    columns: dict[str, Column] = Field(
+        description="name of each column of the file, in the file's order",
+        examples=[{"store": {"type": "string"}, "sold_at": {"type": "timestamp"}}],
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -79,22 +102,24 @@ class Feed(Config):
 
 
 class Entity(Config):
-    """What a row is about.
+    """What a row of features is about."""
 
-    Attributes:
-        feed: the feed whose rows are the entities.
-        key: the columns from which `entity_id` is made.
-        public: the columns by which analysts slice.
-    """
-
-    feed: str
-    key: tuple[str, ...] = Field(min_length=1)
-    public: tuple[str, ...] = ()
+    feed: str = Field(description="the feed whose rows are the entities", examples=["sales"])
+    key: tuple[str, ...] = Field(
+        min_length=1, description="the columns from which `entity_id` is made", examples=[["store", "product"]]
+    )
+    public: tuple[str, ...] = Field(
+        default=(), description="public columns that analysts see beside predictions", examples=[["store", "region"]]
+    )
 
 
 class Outcome(Config):
     """The true result: an SQL expression over a clean feed that both Spark and polars understand."""
 
-    feed: str
-    sql: str
-    description: str = ""
+    feed: str = Field(
+        description="the feed that knows the true result; its delay_days is at least 1", examples=["sales"]
+    )
+    sql: str = Field(
+        description="SQL expression over the feed's columns; null where there is no result", examples=["units * price"]
+    )
+    description: str = Field(default="", description="what the value says, for people", examples=["revenue, EUR"])

@@ -26,13 +26,32 @@ def _zone(name: str) -> str:
 class Databricks(Config):
     """Where steps run for which `run_on` says databricks: a cluster made for the run, or serverless without one."""
 
-    wheels: str = Field(description="folder that `make deploy TARGET=…` puts wheels in: /Volumes/…, s3://…")
-    connection: str = Field(default="databricks_default", description="Airflow connection to the workspace")
-    new_cluster: dict[str, Any] | None = Field(default=None, description="as the Jobs API takes it; none: serverless")
-    environment: str = Field(default="3", description="client version of the serverless environment")
-    settings: dict[str, str] = Field(default_factory=dict, description="fields of Settings that differ there")
-    secrets: dict[str, str] = Field(default_factory=dict, description="field of Settings -> scope/key of its secret")
-    timeout_minutes: int = Field(default=120, ge=1)
+    wheels: str = Field(
+        description="folder that `make deploy TARGET=…` puts wheels in: /Volumes/…, s3://…",
+        examples=["/Volumes/main/nightly/wheels"],
+    )
+    connection: str = Field(
+        default="databricks_default", description="Airflow connection to the workspace", examples=["databricks_ml"]
+    )
+    new_cluster: dict[str, Any] | None = Field(
+        default=None,
+        description="as the Jobs API takes it; none: serverless",
+        examples=[{"spark_version": "17.3.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 2}],
+    )
+    environment: str = Field(default="3", description="client version of the serverless environment", examples=["4"])
+    settings: dict[str, str] = Field(
+        default_factory=dict,
+        description="fields of Settings that differ there",
+        examples=[{"mlflow_tracking_uri": "databricks"}],
+    )
+    secrets: dict[str, str] = Field(
+        default_factory=dict,
+        description="field of Settings -> scope/key of its secret",
+        examples=[{"database_url": "nightly/database_url"}],
+    )
+    timeout_minutes: int = Field(
+        default=120, ge=1, description="a step that takes longer is cancelled and fails", examples=[240]
+    )
 
 
 RunOn = Literal["worker", "databricks"]
@@ -43,24 +62,45 @@ class Project(Config):
 
     name: Name
     folder: Path = Field(exclude=True, description="where project.yaml is")
-    title: str
-    owner: str
-    timezone: Annotated[str, AfterValidator(_zone)]
-    first_day: date
-    schedule: str = Field(default="0 3 * * *", description="cron, in the project's timezone")
-    cutoff: LocalTime = Field(default=time(3), description="local time on run date D up to which the run of D knows")
-    feeds: dict[Name, Feed]
-    entity: Entity
-    outcomes: dict[Name, Outcome]
+    title: str = Field(description="the project's name for people", examples=["Store sales"])
+    owner: str = Field(description="the team that answers for it; the owner of its DAGs", examples=["data-team"])
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+        description="in which days begin and the cutoff is meant", examples=["Europe/Berlin"]
+    )
+    first_day: date = Field(description="no file is required for a day before it", examples=["2026-01-01"])
+    schedule: str = Field(default="0 3 * * *", description="cron, in the project's timezone", examples=["30 4 * * *"])
+    cutoff: LocalTime = Field(
+        default=time(3), description="local time on run date D up to which the run of D knows", examples=["04:30"]
+    )
+    feeds: dict[Name, Feed] = Field(
+        description="the files that suppliers deliver, by the feed's name",
+    )
+    entity: Entity = Field(
+        description="what a row of features is about",
+        examples=[{"feed": "sales", "key": ["store", "product"], "public": ["store"]}],
+    )
+    outcomes: dict[Name, Outcome] = Field(
+        description="the true results that models learn to predict, by the outcome's name",
+        examples=[{"revenue": {"feed": "sales", "sql": "units * price"}}],
+    )
     entity_fraction: float = Field(
         default=1,
         gt=0,
         le=1,
         strict=True,
         description="share of the entities to try things on; nothing of it goes live",
+        examples=[0.05],
     )
-    run_on: dict[Literal["build_features"], RunOn] = Field(default_factory=dict, description="worker by default")
-    databricks: Databricks | None = None
+    run_on: dict[Literal["build_features"], RunOn] = Field(
+        default_factory=dict,
+        description="where a step runs: on the worker by default",
+        examples=[{"build_features": "databricks"}],
+    )
+    databricks: Databricks | None = Field(
+        default=None,
+        description="where steps run for which `run_on` says databricks",
+        examples=[{"wheels": "/Volumes/main/nightly/wheels"}],
+    )
 
     @model_validator(mode="after")
     def _databricks_is_declared(self) -> Self:

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from include.core.base import Config
 
@@ -10,9 +10,9 @@ from include.core.base import Config
 class Threshold(Config):
     """The lower or the upper limit of a metric: exactly one of the two is set."""
 
-    metric: str
-    at_least: float | None = None
-    at_most: float | None = None
+    metric: str = Field(description="a metric of the model's problem type", examples=["roc_auc"])
+    at_least: float | None = Field(default=None, description="the lower limit", examples=[0.6])
+    at_most: float | None = Field(default=None, description="the upper limit", examples=[0.2])
 
     @model_validator(mode="after")
     def _one(self) -> Self:

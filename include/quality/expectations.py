@@ -18,10 +18,10 @@ from great_expectations.expectations.expectation import (
 )
 from great_expectations.expectations.metadata_types import FailureSeverity
 
+from include.config.yaml_file import key_error, place, read_yaml
 from include.core import schemas
 from include.core.errors import ConfigError, nearest
 from include.core.project import Project
-from include.core.yaml_file import key_error, place, read_yaml
 
 DEFAULT_SHARE = 0.05
 MIN_HISTORY_DAYS = 7

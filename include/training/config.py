@@ -15,8 +15,12 @@ from include.training.problem_types import get_problem_type
 class Candidate(Config):
     """One way to fit the model: `params` go to `estimator.build`."""
 
-    name: Name
-    params: dict[str, Any] = Field(default_factory=dict)
+    name: Name = Field(description="how it is called in MLflow and in messages", examples=["boosted"])
+    params: dict[str, Any] = Field(
+        default_factory=dict,
+        description="what `build` of estimator.py gets as `params`",
+        examples=[{"kind": "boosted", "max_iter": 120}],
+    )
 
 
 class Training(Config):
@@ -25,16 +29,32 @@ class Training(Config):
     name: Name
     project: Name
     folder: Path = Field(exclude=True, description="where model.yaml is")
-    outcome: str
-    problem_type: str = Field(description="a kind of `include/training/problem_types`: binary or regression")
-    numeric: tuple[str, ...] = Field(description="feature columns that are numbers or booleans")
-    categorical: tuple[str, ...] = Field(default=(), description="feature columns that are labels")
-    candidates: tuple[Candidate, ...] = Field(min_length=1)
-    train_days: int = Field(ge=2, description="labelled days before the run date that a training reads")
-    holdout_days: int = Field(ge=1, description="the newest of them, held back: the gate decides on them")
-    min_fit_days: int = Field(default=1, ge=1, description="with fewer labelled days to fit on, training is refused")
-    decision_threshold: float = Field(default=0.5, description="binary: predicted 1 from this score on")
-    seed: int = Field(default=1, description="of everything random in a fit")
+    outcome: str = Field(description="what it predicts: an outcome of project.yaml", examples=["revenue"])
+    problem_type: str = Field(
+        description="a kind of `include/training/problem_types`: binary or regression", examples=["regression"]
+    )
+    numeric: tuple[str, ...] = Field(
+        description="feature columns that are numbers or booleans", examples=[["day_of_week", "revenue_7d"]]
+    )
+    categorical: tuple[str, ...] = Field(
+        default=(), description="feature columns that are labels", examples=[["store", "region"]]
+    )
+    candidates: tuple[Candidate, ...] = Field(
+        min_length=1,
+        description="the configurations that are fitted; the best on the holdout days becomes a version",
+        examples=[
+            [{"name": "linear", "params": {"kind": "linear"}}, {"name": "boosted", "params": {"kind": "boosted"}}]
+        ],
+    )
+    train_days: int = Field(ge=2, description="labelled days before the run date that a training reads", examples=[60])
+    holdout_days: int = Field(
+        ge=1, description="the newest of them, held back: the gate decides on them", examples=[14]
+    )
+    min_fit_days: int = Field(
+        default=1, ge=1, description="with fewer labelled days to fit on, training is refused", examples=[28]
+    )
+    decision_threshold: float = Field(default=0.5, description="binary: predicted 1 from this score on", examples=[0.3])
+    seed: int = Field(default=1, description="of all random numbers of a fit", examples=[7])
 
     @field_validator("problem_type")
     @classmethod

@@ -1,6 +1,7 @@
 """`make new-model`: the folder that it writes is a model that learns, and it writes nothing where it cannot be one."""
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -9,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from jsonschema import Draft202012Validator
 
 from include.config import loading
 from include.config.loading import load_model
+from include.config.yaml_file import read_yaml
 from include.core.errors import ActionRequiredError
 from tests.own_projects import FOLDER
-from tools.new_model import new_model
+from tools.new_model import MODEL_SCHEMA, new_model
 
 
 @pytest.fixture
@@ -37,6 +40,11 @@ def test_what_it_writes_is_a_model_that_learns(projects: Path, outcome: str, tas
     assert (model.problem_type, model.outcome, model.project) == (task, outcome, "ferries")
     assert model.features == load_model("late_ferry").features
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "estimator.py", "model.yaml"]
+    first = (folder / "model.yaml").read_text(encoding="utf-8").splitlines()[0]
+    schema = folder / first.removeprefix("# yaml-language-server: $schema=")
+    assert schema.resolve() == MODEL_SCHEMA, "editors find no schema"
+    declared = read_yaml(folder / "model.yaml")
+    Draft202012Validator(json.loads(schema.read_text(encoding="utf-8"))).validate(json.loads(json.dumps(declared)))
 
     spec = importlib.util.spec_from_file_location("second_estimator", folder / "estimator.py")
     assert spec is not None

@@ -1,6 +1,6 @@
 """Connections to the shared database, transactions and locks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -15,6 +15,15 @@ from include.core.settings import Settings
 
 ADBC_DIALECT = postgresql.dialect(paramstyle="numeric_dollar")
 """SQL as ADBC takes it: parameters are $1, $2 and so on."""
+
+POLARS_TYPES: dict[type, pl.DataType] = {
+    sa.BigInteger: pl.Int64(),
+    sa.Date: pl.Date(),
+    sa.DateTime: pl.Datetime("us", "UTC"),
+    sa.Integer: pl.Int32(),
+    sa.Text: pl.String(),
+}
+"""The types with which Arrow is copied into the columns of a temporary table."""
 
 
 def engine(settings: Settings) -> sa.Engine:
@@ -75,6 +84,13 @@ def stage(cursor: adbc_driver_manager.dbapi.Cursor, table: sa.Table, rows: pl.Da
     cursor.execute(str(sa.schema.CreateTable(table).compile(dialect=ADBC_DIALECT)))
     if rows is not None and rows.height:
         cursor.adbc_ingest(table.name, rows.to_arrow(), mode="append", temporary=True)
+
+
+def frame_of(table: sa.Table, records: Sequence[Any]) -> pl.DataFrame:
+    """Return the frame to stage in a temporary table: a row for each record, whose fields are named as the columns."""
+    types = {column.name: POLARS_TYPES[type(column.type)] for column in table.columns}
+    rows = [[getattr(record, name) for name in types] for record in records]
+    return pl.DataFrame(rows, schema=types, orient="row")
 
 
 def temporary_table(name: str, *columns: sa.Column[Any]) -> sa.Table:

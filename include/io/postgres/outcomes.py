@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 
 from include.core.settings import Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import engine, execute, lock_in, stage, temporary_table, transaction
+from include.io.postgres.connection import engine, execute, frame_of, lock_in, stage, temporary_table, transaction
 from include.io.postgres.schema import outcome_days, outcomes
 
 
@@ -79,20 +79,9 @@ def replace_outcomes(
     Returns:
         The days that changed.
     """
-    staged = pl.DataFrame(
-        [tuple(vars(d).values()) for d in days],
-        schema={
-            "day": pl.Date,
-            "delivery_id": pl.String,
-            "available_at": pl.Datetime("us", "UTC"),
-            "rows": pl.Int64,
-            "digest": pl.String,
-        },
-        orient="row",
-    )
     with transaction(settings) as cursor:
         # Before the lock, since it can be slow.
-        stage(cursor, _STAGED_DAYS, staged)
+        stage(cursor, _STAGED_DAYS, frame_of(_STAGED_DAYS, days))
         stage(cursor, _STAGED_VALUES, values.select("day", "entity_id", "value"))
         lock_in(cursor, f"outcomes {project}")
         stage(cursor, _NEWER)

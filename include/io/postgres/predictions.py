@@ -18,7 +18,17 @@ from include.core.records import PublishedDay, PublishMode, UnpublishedDay
 from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import engine, execute, lock, lock_in, read, stage, temporary_table, transaction
+from include.io.postgres.connection import (
+    engine,
+    execute,
+    frame_of,
+    lock,
+    lock_in,
+    read,
+    stage,
+    temporary_table,
+    transaction,
+)
 from include.io.postgres.migrations import entities as entity_tables
 from include.io.postgres.promotions import select_champion_as_of
 from include.io.postgres.schema import batches, models, predictions, publications, published
@@ -106,21 +116,9 @@ def publish_batches(
     Returns:
         What happened to each day.
     """
-    staged = pl.DataFrame(
-        [tuple(vars(b).values()) for b in new],
-        schema={
-            "batch_id": pl.String,
-            "day": pl.Date,
-            "model_version": pl.Int32,
-            "rows": pl.Int64,
-            "digest": pl.String,
-            "as_of": pl.Datetime("us", "UTC"),
-        },
-        orient="row",
-    )
     with transaction(settings) as cursor:
         # Before the lock, since it can be slow.
-        stage(cursor, _STAGED_BATCHES, staged)
+        stage(cursor, _STAGED_BATCHES, frame_of(_STAGED_BATCHES, new))
         stage(cursor, _STAGED_PREDICTIONS, scores.select("day", "entity_id", *PREDICTION_COLUMNS))
         lock_in(cursor, f"publish {model.name}")
         execute(cursor, _declare(model))
