@@ -1,5 +1,6 @@
 """Watching a model: metrics against numbers computed by hand, rules, and when scores are late."""
 
+import dataclasses
 from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
@@ -7,23 +8,24 @@ import polars as pl
 import pytest
 
 from include.config.loading import load_model, load_project
-from include.config.model import Model
 from include.core.errors import DataError
-from include.monitoring.config import Monitor, Rule
-from include.monitoring.freshness import is_live, late_alert, scores_freshness, table_freshness
-from include.monitoring.performance import breach, measure_day
+from include.core.records import Freshness
+from include.monitoring.freshness import FreshnessMonitor, is_live, late_alert
+from include.monitoring.performance import PerformanceMonitor, Rule
 from include.monitoring.records import DayValue, Punctuality
-from include.training.evaluation import expected_calibration_error
+from include.monitoring.tables import table_freshness
+from include.training.calibration import expected_calibration_error
 from include.training.problem_types import PROBLEM_TYPES
 
 DAY = date(2013, 3, 1)
 RUN = DAY + timedelta(days=1)
 PROJECT = load_project("flights")
-LATE = load_model("late_arrival")
+LATE = load_model("late_arrival").monitored
 
 
-def watched(**monitor: object) -> Model:
-    return LATE.model_copy(update={"monitor": Monitor.model_validate({"min_rows": 2, "slices": ["origin"], **monitor})})
+def measure_day(rows: pl.DataFrame, problem_type: str = "binary") -> pl.DataFrame:
+    monitor = PerformanceMonitor(min_rows=2, slices=("origin",))
+    return monitor.measure_day(dataclasses.replace(LATE, problem_type=problem_type), rows)
 
 
 def day_of(*rows: tuple[float, float, float | None, str | None]) -> pl.DataFrame:
@@ -48,7 +50,7 @@ class TestMeasureDay:
     )
 
     def test_a_classification_by_hand(self) -> None:
-        of_all = figures(measure_day(watched(), self.ROWS))
+        of_all = figures(measure_day(self.ROWS))
         assert of_all["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.4, 0.9, 0.8]).mean())
         assert of_all["brier"] == pytest.approx((0.01 + 0.36 + 0.36 + 0.01 + 0.04) / 5)
         assert of_all["roc_auc"] == pytest.approx(5 / 6)  # of the pairs of late and not late, one is the wrong way
@@ -59,35 +61,34 @@ class TestMeasureDay:
         assert of_all["ece"] == pytest.approx((0.1 + 0.6 + 0.6 + 0.1 + 0.2) / 5)  # fewer rows than bins: each alone
 
     def test_slices_with_enough_rows_and_how_many_those_are(self) -> None:
-        measured = measure_day(watched(), self.ROWS)
+        measured = measure_day(self.ROWS)
         seen = measured.select("slice", "slice_value", "rows").unique(maintain_order=True).rows()
         assert seen == [("all", "all", 5), ("origin", "EWR", 2), ("origin", "JFK", 2)]
         assert figures(measured, "origin", "EWR")["calibration_gap"] == pytest.approx(0.25)
         assert figures(measured, "origin", "JFK")["calibration_gap"] == pytest.approx(-0.25)
 
     def test_what_is_not_defined_is_null(self) -> None:
-        of_all = figures(measure_day(watched(), day_of((0.2, 0.0, 0.0, "EWR"))))
+        of_all = figures(measure_day(day_of((0.2, 0.0, 0.0, "EWR"))))
         assert of_all["roc_auc"] is None
         assert of_all["brier"] == pytest.approx(0.04)
         assert set(of_all) == set(PROBLEM_TYPES["binary"].performance_metrics)
 
     @pytest.mark.parametrize("rows", [day_of(), day_of((0.2, 0.0, None, "EWR"))], ids=["no row", "nothing known"])
     def test_a_day_without_outcomes_has_rows_that_say_so(self, rows: pl.DataFrame) -> None:
-        measured = measure_day(watched(), rows)
+        measured = measure_day(rows)
         assert set(measured["metric"]) == set(PROBLEM_TYPES["binary"].performance_metrics)
         assert measured["value"].null_count() == measured.height
         assert measured["rows"].to_list() == [0] * measured.height
 
     def test_rows_without_a_value_of_the_slice_are_one_slice(self) -> None:
         rows = day_of((0.2, 0.0, 0.0, None), (0.4, 1.0, 1.0, None))
-        assert figures(measure_day(watched(), rows), "origin", "(none)")["base_rate"] == 0.5
+        assert figures(measure_day(rows), "origin", "(none)")["base_rate"] == 0.5
 
     def test_a_regression_by_hand(self) -> None:
-        delay = watched().model_copy(update={"problem_type": "regression"})
         rows = day_of(
             (10.0, 10.0, 20.0, "EWR"), (0.0, 0.0, -4.0, "EWR"), (5.0, 5.0, 5.0, "EWR"), (7.0, 7.0, None, "EWR")
         )
-        of_all = figures(measure_day(delay, rows))
+        of_all = figures(measure_day(rows, "regression"))
         assert set(of_all) == set(PROBLEM_TYPES["regression"].performance_metrics)
         assert of_all["mae"] == pytest.approx(14 / 3)
         assert of_all["rmse"] == pytest.approx(np.sqrt(116 / 3))
@@ -96,7 +97,7 @@ class TestMeasureDay:
 
     def test_an_outcome_that_is_no_class_is_refused(self) -> None:
         with pytest.raises(DataError, match="1 of 2 values of outcome late_arrival are neither 0 nor 1"):
-            measure_day(watched(), day_of((0.2, 0.0, 0.0, "EWR"), (0.2, 0.0, 2.0, "EWR")))
+            measure_day(day_of((0.2, 0.0, 0.0, "EWR"), (0.2, 0.0, 2.0, "EWR")))
 
 
 class TestCalibrationError:
@@ -136,16 +137,16 @@ class TestBreach:
         ],
     )
     def test_k_of_the_newest_n(self, values: tuple[float, ...], broken: bool) -> None:
-        assert (breach(LATE, AUC, days(*values), RUN) is not None) == broken
+        assert (AUC.breach(LATE, days(*values), RUN) is not None) == broken
 
     def test_at_most(self) -> None:
         loss = Rule(metric="log_loss", at_most=0.6, days=1, of=1)
-        assert breach(LATE, loss, days(0.6), RUN) is None
-        found = breach(LATE, loss, days(0.61), RUN)
+        assert loss.breach(LATE, days(0.6), RUN) is None
+        found = loss.breach(LATE, days(0.61), RUN)
         assert found is not None and "over 0.6" in found.sentence
 
     def test_it_says_what_and_what_to_do(self) -> None:
-        found = breach(LATE, AUC, days(0.5, 0.6, 0.512), RUN)
+        found = AUC.breach(LATE, days(0.5, 0.6, 0.512), RUN)
         assert found is not None
         assert (found.subject, found.rule, found.day) == ("late_arrival", "roc_auc at_least 0.55, 2 of 3 days", RUN)
         for part in (
@@ -168,6 +169,10 @@ def state(published: datetime | None, champion: int | None = 1, newest: date | N
     return Punctuality(DAY, champion, published, newest)
 
 
+def freshness(run_date: date, found: Punctuality, *, prepared: bool) -> Freshness:
+    return FreshnessMonitor().freshness(PROJECT, LATE, run_date, found, prepared=prepared)
+
+
 class TestScores:
     @pytest.mark.parametrize(
         ("found", "late", "says"),
@@ -182,18 +187,18 @@ class TestScores:
         ],
     )
     def test_late_is_after_publish_by_where_a_champion_was(self, found: Punctuality, late: bool, says: str) -> None:
-        fresh = scores_freshness(PROJECT, LATE, RUN, found, prepared=True)
+        fresh = freshness(RUN, found, prepared=True)
         assert (fresh.late, fresh.subject, fresh.day) == (late, "late_arrival", RUN)
         assert says in fresh.sentence
 
     def test_nothing_is_due_before_the_first_day(self) -> None:
         before = PROJECT.first_day - timedelta(days=1)
-        fresh = scores_freshness(PROJECT, LATE, PROJECT.first_day, Punctuality(before, 1, None, None), prepared=False)
+        fresh = freshness(PROJECT.first_day, Punctuality(before, 1, None, None), prepared=False)
         assert not fresh.late
 
     def test_how_far_behind_and_why(self) -> None:
         found = state(None, newest=DAY - timedelta(days=3))
-        fresh = scores_freshness(PROJECT, LATE, RUN, found, prepared=False)
+        fresh = freshness(RUN, found, prepared=False)
         assert (fresh.behind_days, fresh.newest_day) == (3, DAY - timedelta(days=3))
         assert "the day is not prepared: see flights_prepare" in fresh.sentence
         alert = late_alert(LATE, fresh)
@@ -206,7 +211,6 @@ class TestScores:
         assert is_live(PROJECT, RUN, at(RUN + timedelta(days=1), 2, 59))
         assert not is_live(PROJECT, RUN, at(RUN + timedelta(days=1), 3))
         assert not is_live(PROJECT, RUN, datetime(2026, 1, 1, tzinfo=UTC))
-        assert not is_live(PROJECT, RUN, None)
 
 
 class TestTables:
