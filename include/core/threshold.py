@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from include.core.base import Config
 
@@ -10,9 +10,9 @@ from include.core.base import Config
 class Threshold(Config):
     """The lower or the upper limit of a metric: exactly one of the two is set."""
 
-    metric: str
-    at_least: float | None = None
-    at_most: float | None = None
+    metric: str = Field(description="of the problem type")
+    at_least: float | None = Field(default=None, description="lower limit; either this or `at_most`")
+    at_most: float | None = Field(default=None, description="upper limit")
 
     @model_validator(mode="after")
     def _one(self) -> Self:

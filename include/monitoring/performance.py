@@ -27,8 +27,8 @@ NO_VALUE = "(none)"
 class Rule(Threshold):
     """Too poor: the metric over all rows breaks its threshold on at least `days` of the newest `of` measured days."""
 
-    days: int = Field(ge=1)
-    of: int = Field(ge=1)
+    days: int = Field(ge=1, description="so many days that break the threshold are too many")
+    of: int = Field(ge=1, description="newest measured days that are looked at")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

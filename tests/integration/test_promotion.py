@@ -15,7 +15,7 @@ from include.core.interval import Interval
 from include.core.records import Promotion
 from include.core.settings import Settings
 from include.gate import rules
-from include.gate.checks import Quality
+from include.gate.checks.quality import Quality
 from include.io import postgres
 from include.io.registry import Registry
 from include.steps.fit import fit

@@ -60,7 +60,7 @@ class GateCheck(Variant):
         )
 
 
-class MetricCheck(GateCheck, Threshold):
+class MetricCheck(Threshold, GateCheck):
     """A check of one metric of the problem type. One can be listed for each metric."""
 
     @property

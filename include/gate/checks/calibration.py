@@ -18,7 +18,10 @@ class Calibration(GateCheck):
     """
 
     kind: Literal["calibration"] = "calibration"
-    at_most: float = Field(gt=0, description="|mean score - mean outcome|; regression: |median error|")
+    at_most: float = Field(
+        gt=0,
+        description="|mean score - mean outcome|; regression: |median error|. Binary: 0.05 if the check is not listed",
+    )
 
     @classmethod
     def defaults(cls, problem_type: str) -> Sequence[Self]:

@@ -21,7 +21,9 @@ class ScoreShift(GateCheck):
     needs_champion: ClassVar[bool] = True
 
     kind: Literal["score_shift"] = "score_shift"
-    at_most: float = Field(gt=0, description="mean |difference| of scores from the champion's")
+    at_most: float = Field(
+        gt=0, description="mean |difference| of scores from the champion's. Binary: 0.1 if the check is not listed"
+    )
 
     @classmethod
     def defaults(cls, problem_type: str) -> Sequence[Self]:

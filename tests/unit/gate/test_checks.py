@@ -1,23 +1,31 @@
 """The gate: for each check a model that is bad in that way, and everything that cannot be measured. Fails closed."""
 
 import dataclasses
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import Field
 
 from include.config.loading import load_model
 from include.config.model import Model
 from include.core.records import Check
-from include.gate.checks import GateCheck, Signature, Slices
+from include.gate import rules
+from include.gate.checks import AnyCheck, GateCheck
+from include.gate.checks.base import at_least
 from include.gate.checks.champion import worst_difference
+from include.gate.checks.signature import Signature
+from include.gate.checks.slices import Slices
 from include.gate.config import Gate
 from include.gate.evidence import Evidence, HoldoutScores
-from include.gate.rules import run_checks
+from include.gate.rules import rules_digest, run_checks
 from include.training.problem_types import get_problem_type
+from tools.reference import file_schema, keys
 
 ROWS, DAYS = 6000, 12
 SLICES = {
@@ -431,3 +439,84 @@ def test_inputs_may_change_when_that_is_declared() -> None:
     assert (
         failed(decide(BINARY, dataclasses.replace(evidence, champion=older), Signature(inputs_may_change=True))) == []
     )
+
+
+# --- the rules, and a new check ---------------------------------------------------------------------------------------
+
+
+class Spread(GateCheck):
+    """A throw-away check: a model whose scores hardly differ says nothing."""
+
+    kind: Literal["spread"] = "spread"
+    at_least: float = Field(default=0.05, description="standard deviation of the scores")
+
+    def run(self, evidence: Evidence) -> Iterator[Check]:
+        """Measure the spread of the scores."""
+        yield self.verdict("scores", float(evidence.challenger.score.std()), at_least(self.at_least), "spread:")
+
+
+class GateWithSpread(Gate):
+    checks: tuple[Annotated[AnyCheck | Spread, Field(discriminator="kind")], ...]
+
+
+class ModelWithSpread(Model):
+    gate: GateWithSpread
+
+
+def test_a_new_check_is_one_class_and_one_entry() -> None:
+    declared = {**BINARY.model_dump(), "folder": BINARY.folder}
+    by_default = ModelWithSpread.model_validate(declared)
+    assert by_default.all_checks == (*BINARY.all_checks, Spread())
+    assert failed(decide(by_default, good())) == []
+    declared["gate"]["checks"] = [*declared["gate"]["checks"], {"kind": "spread", "at_least": 0.9}]
+    strict = ModelWithSpread.model_validate(declared)
+    [found] = [check for check in decide(strict, good()) if not check.passed]
+    assert (found.name, found.sentence) == ("spread", "spread: 0.2022; at least 0.9 is required")
+
+    digests = {rules_digest(model.all_checks, "binary") for model in (BINARY, by_default, strict)}
+    assert len(digests) == 3, "its settings and its file count"
+    assert rules_digest(BINARY.all_checks, "binary") in digests, "and nothing of it where it does not run"
+    reference = "\n".join(keys(file_schema(ModelWithSpread, "model.yaml"), ModelWithSpread))
+    assert "| `at_least` | number | `0.05` | standard deviation of the scores |" in reference
+
+
+def test_the_rules_are_the_code_of_what_runs_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[Any] = []
+
+    def recorded(given: list[Any]) -> str:
+        sources[:] = given
+        return ""
+
+    monkeypatch.setattr(rules, "code_digest", recorded)
+    rules_digest([check for check in BINARY.all_checks if check.kind in ("size", "quality")], "binary")
+    assert sorted(Path(getattr(source, "__file__", source)).name for source in sources) == [
+        *("base.py", "base.py", "binary.py", "calibration.py", "evidence.py", "gate.py", "quality.py", "rules.py"),
+        *("size.py", "threshold.py"),
+    ]
+
+
+CHECK = """
+from typing import Literal
+
+from include.gate.checks import GateCheck
+
+
+class Changing(GateCheck):
+    kind: Literal["changing"] = "changing"
+
+    def run(self, evidence):
+        yield self.verdict("rows", RESULT)
+"""
+
+
+def test_a_comment_voids_no_decision_and_code_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "changing.py"
+    path.write_text(CHECK, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    [check] = importlib.import_module("changing").Changing.defaults("binary")
+
+    def digest(text: str) -> str:
+        path.write_text(text, encoding="utf-8")
+        return rules_digest([check], "binary")
+
+    assert digest(CHECK) == digest(CHECK + "\n# a comment\n") != digest(CHECK.replace("RESULT", "1.0"))

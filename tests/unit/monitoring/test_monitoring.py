@@ -1,21 +1,29 @@
 """Watching a model: metrics against numbers computed by hand, rules, and when scores are late."""
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import Field
 
 from include.config.loading import load_model, load_project
+from include.config.model import Model
 from include.core.errors import DataError
-from include.core.records import Freshness
+from include.core.interval import Interval
+from include.core.records import Alert, Freshness
+from include.monitoring import AnyMonitor, Monitor
+from include.monitoring.base import Watch
 from include.monitoring.freshness import FreshnessMonitor, is_live, late_alert
 from include.monitoring.performance import PerformanceMonitor, Rule
-from include.monitoring.records import DayValue, Punctuality
+from include.monitoring.records import DayValue, Findings, Preparation, Punctuality
 from include.monitoring.tables import table_freshness
 from include.training.calibration import expected_calibration_error
 from include.training.problem_types import PROBLEM_TYPES
+from tools.reference import file_schema, keys
 
 DAY = date(2013, 3, 1)
 RUN = DAY + timedelta(days=1)
@@ -232,3 +240,73 @@ class TestTables:
         fresh = table_freshness("raw_schedule", RUN, needed, self.HAS)
         assert (fresh.newest_day, fresh.behind_days, fresh.late) == (newest, behind, late)
         assert "raw_schedule" in fresh.sentence
+
+
+# --- a new monitor ----------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded(Watch):
+    """What the shared database knows, written down."""
+
+    values: Sequence[DayValue] = ()
+    published: Punctuality | None = None
+
+    def measure(self, slices: Sequence[str], min_rows: int, measure_day: Callable[..., Any]) -> tuple[int, int]:
+        return len(self.values), 0
+
+    def measured_days(self, metric: str, min_rows: int) -> list[DayValue]:
+        return list(self.values)
+
+    def punctuality(self, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:
+        return {self.published.day: self.published} if self.published else {}
+
+
+def recorded(**known: Any) -> Recorded:
+    return Recorded(**{"project": PROJECT, "model": LATE, "interval": Interval.of(RUN), "prepared_days": {}, **known})
+
+
+@pytest.mark.parametrize(
+    ("prepared_at", "alerts"),
+    [({}, 0), ({RUN: at(RUN, 3, 10)}, 1), ({RUN: at(RUN + timedelta(days=9), 3)}, 0)],
+    ids=["not prepared", "prepared live", "prepared by a backfill"],
+)
+def test_late_scores_are_recorded_and_reported_for_live_days_only(
+    prepared_at: dict[date, datetime], alerts: int
+) -> None:
+    prepared = {day: Preparation(day, 1, moment) for day, moment in prepared_at.items()}
+    found = FreshnessMonitor().run(recorded(published=state(None), prepared_days=prepared))
+    assert [fresh.late for fresh in found.freshness] == [True]
+    assert len(found.alerts) == alerts
+
+
+class LevelMonitor(Monitor):
+    """A throw-away monitor: an alert when the mean score of the newest day is too high."""
+
+    kind: Literal["level"] = "level"
+    at_most: float = Field(default=0.5, description="mean score of a day")
+
+    def run(self, watch: Watch) -> Findings:
+        """Look at the newest measured day."""
+        high = [found for found in watch.measured_days("mean_score", 1)[:1] if found.value > self.at_most]
+        sentence = f"{watch.model.name}: the mean score is over {self.at_most}"
+        return Findings(
+            alerts=tuple(Alert(subject=watch.model.name, rule="level", day=RUN, sentence=sentence) for _ in high)
+        )
+
+
+class ModelWithLevel(Model):
+    monitors: tuple[Annotated[AnyMonitor | LevelMonitor, Field(discriminator="kind")], ...] = ()
+
+
+def test_a_new_monitor_is_one_class_and_one_entry() -> None:
+    product = load_model("late_arrival")
+    declared = {**product.model_dump(), "folder": product.folder}
+    by_default = ModelWithLevel.model_validate(declared)
+    assert by_default.all_monitors == (*product.all_monitors, LevelMonitor())
+    assert by_default.digest == product.digest, "how a model is monitored decides no fit"
+    strict = ModelWithLevel.model_validate({**declared, "monitors": [{"kind": "level", "at_most": 0.3}]})
+    watch = recorded(values=days(0.4))
+    assert [[alert.rule for alert in each.run(watch).alerts] for each in strict.all_monitors] == [[], [], ["level"]]
+    reference = "\n".join(keys(file_schema(ModelWithLevel, "model.yaml"), ModelWithLevel))
+    assert "| `at_most` | number | `0.5` | mean score of a day |" in reference
