@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 
 def monitor(project: Project, interval: Interval, settings: Settings) -> Monitored:
-    """Measure all models of the project, and judge each run date of the interval by the rules of `model.yaml`.
+    """Run the monitors of each model, and record how fresh tables are, for each run date of the interval.
 
-    Performance follows from what is published and recorded now, not from the interval: each day whose batch or
-    outcomes are not those that it was measured from is measured again, so that nights in any order end the same and
-    the same one again changes nothing. Freshness and rules are as of each run date, and count no later days.
-    An alert is raised once a run date while its rule is broken; `include/monitoring` says when scores are late.
+    Performance follows from what is published and recorded now, not from the interval: each day whose batch or outcomes
+    are not those that it was measured from is measured again. So runs in any order end the same, and a repeated run
+    changes nothing. Freshness and rules are as of each run date, and count no later days. An alert is raised once a run
+    date while its rule is broken.
     """
     prepared_days = postgres.freshness.read_preparations(settings, project.name, until=interval.end)
     found = []

@@ -480,6 +480,21 @@ def test_a_new_check_is_one_class_and_one_entry() -> None:
     assert "| `at_least` | number | `0.05` | standard deviation of the scores |" in reference
 
 
+class Silent(GateCheck):
+    """A throw-away check that forgets to decide."""
+
+    kind: Literal["silent"] = "silent"
+
+    def run(self, evidence: Evidence) -> Iterator[Check]:
+        """Yield nothing."""
+        yield from ()
+
+
+def test_a_check_without_a_verdict_fails() -> None:
+    [verdict] = run_checks([Silent()], good())
+    assert (verdict.name, verdict.passed) == ("silent", False)
+
+
 def test_the_rules_are_the_code_of_what_runs_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     sources: list[Any] = []
 
