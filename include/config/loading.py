@@ -7,7 +7,8 @@ right one.
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -17,6 +18,7 @@ from include.core.base import Config
 from include.core.errors import ConfigError, nearest
 from include.core.project import Project
 from include.core.settings import project_folders
+from include.core.variants import kinds_in
 
 PROJECTS = Path(__file__).parents[1] / "projects"
 """The projects that come with the product; `NIGHTLY_PROJECTS` names folders with more."""
@@ -48,23 +50,12 @@ def load_model(name: str) -> Model:
         raise key_error(path, f"outcome: no outcome {model.outcome!r}{nearest(model.outcome, project.outcomes)}")
     if "databricks" in model.run_on.values() and project.databricks is None:
         raise key_error(path, "run_on: a step runs on databricks, and project.yaml has no section `databricks`")
-    _check_monitor(path, project, model)
+    for monitor in model.all_monitors:
+        try:
+            monitor.require_fit(model, project)
+        except ValueError as error:
+            raise key_error(path, f"monitors: {monitor.kind}: {error}") from error
     return model
-
-
-def _check_monitor(path: Path, project: Project, model: Model) -> None:
-    for column in model.monitor.slices:
-        if column not in project.entity.public:
-            meant = nearest(column, project.entity.public)
-            raise key_error(path, f"monitor.slices: {project.name} has no public column {column!r}{meant}")
-        if column == "all":
-            raise key_error(path, "monitor.slices: 'all' is what all rows together are called; rename the column")
-    if model.monitor.publish_by < project.cutoff:
-        raise key_error(
-            path,
-            f"monitor.publish_by: {model.monitor.publish_by:%H:%M} is before the cutoff of {project.name}, "
-            f"{project.cutoff:%H:%M}, until which nothing can be scored",
-        )
 
 
 def project_roots() -> list[Path]:
@@ -124,26 +115,66 @@ def _load(kind: type[C], path: Path, **named: str | Path) -> C:
 
 
 def _explain(kind: type[Config], problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    loc = problem["loc"][:-1] if problem["type"] == "extra_forbidden" else problem["loc"]
+    path, found = _walk(kind, loc)
     if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key{nearest(str(problem['loc'][-1]), _keys_at(kind, problem['loc'][:-1]))}"
+        key = problem["loc"][-1]
+        return f"{_dotted([*path, key])}: unknown key{nearest(str(key), _keys_of(found))}"
+    if problem["type"] == "union_tag_invalid":
+        tag = problem["ctx"]["tag"]
+        return f"{_dotted([*path, 'kind'])}: there is no {tag!r}{nearest(tag, kinds_in(found))}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{_dotted([*path, 'kind'])}: is needed{nearest('', kinds_in(found))}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+    return f"{_dotted(path)}: {message}" if path else message
 
 
-def _keys_at(kind: type[Config], loc: tuple[Any, ...]) -> list[str]:
-    """The keys that are right at a place, found by walking the annotations down the path of the error."""
+def _dotted(path: list[Any]) -> str:
+    return ".".join(map(str, path))
+
+
+def _walk(kind: type[Config], loc: tuple[Any, ...]) -> tuple[list[Any], Any]:
+    """Follow the place of an error down the annotations.
+
+    Returns:
+        The place as people write it, without what pydantic adds: `[key]`, and the kind of a variant after its number;
+        and the annotation there.
+    """
+    path: list[Any] = []
     found: Any = kind
     for part in loc:
-        if isinstance(found, type) and issubclass(found, Config):
-            field = found.model_fields.get(str(part)) or next(
-                (f for f in found.model_fields.values() if f.alias == part), None
-            )
-            found = field.annotation if field else None
-        else:
-            found = next(
-                (a for a in getattr(found, "__args__", ()) if isinstance(a, type) and issubclass(a, Config)), None
-            )
-    if found is not None and not (isinstance(found, type) and issubclass(found, Config)):
-        found = next((a for a in getattr(found, "__args__", ()) if isinstance(a, type) and issubclass(a, Config)), None)
-    return [f.alias or name for name, f in found.model_fields.items()] if found else []
+        variants = kinds_in(found) if path and isinstance(path[-1], int) else {}
+        if part in variants:
+            found = variants[part]
+            continue
+        if part != "[key]":
+            path.append(part)
+        found = _inside(_config_of(found) or found, part)
+    return path, found
+
+
+def _inside(annotation: Any, part: Any) -> Any:
+    """The annotation of a field of a declaration, or of an entry of a list or mapping."""
+    if _is_config(annotation):
+        fields = annotation.model_fields
+        field = fields.get(str(part)) or next((f for f in fields.values() if f.alias == part), None)
+        return field.annotation if field else None
+    return next((each for each in reversed(get_args(annotation)) if each is not ...), None)
+
+
+def _is_config(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Config)
+
+
+def _config_of(annotation: Any) -> type[Config] | None:
+    """The declaration itself, also if it is optional."""
+    if _is_config(annotation):
+        return annotation  # type: ignore[no-any-return]
+    optional = isinstance(annotation, UnionType) or get_origin(annotation) is Union
+    return next((each for each in get_args(annotation) if _is_config(each)), None) if optional else None
+
+
+def _keys_of(annotation: Any) -> list[str]:
+    """The keys that are right in a declaration."""
+    found = _config_of(annotation)
+    return [field.alias or name for name, field in found.model_fields.items()] if found else []

@@ -2,14 +2,15 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from include.core.errors import nearest
 from include.core.project import RunOn
+from include.core.variants import require_once, with_defaults
+from include.gate.checks import GateCheck
 from include.gate.config import Gate
-from include.monitoring.config import Monitor
+from include.monitoring import AnyMonitor, Monitor
+from include.monitoring.records import MonitoredModel
 from include.training.config import Training
-from include.training.problem_types import PROBLEM_TYPES, get_problem_type
 
 
 class Model(Training):
@@ -23,44 +24,52 @@ class Model(Training):
         examples=[{"fit": "databricks"}],
     )
     gate: Gate = Field(description="what a version must show before it may become champion")
-    monitor: Monitor = Field(default=Monitor(), description="how its published predictions are watched")
+    monitors: tuple[AnyMonitor, ...] = Field(
+        default=(), description="of published predictions; a kind that is not listed runs with its defaults"
+    )
 
     @property
     def recorded_as(self) -> tuple[str, str | None]:
         """Project and model of a step's line in the audit."""
         return self.project, self.name
 
-    @model_validator(mode="after")
-    def _monitor_fits(self) -> Self:
-        for rule in self.monitor.rules:
-            if rule.metric not in get_problem_type(self.problem_type).performance_metrics:
-                known = get_problem_type(self.problem_type).performance_metrics
-                raise ValueError(
-                    f"monitor.rules: {self.problem_type} has no metric {rule.metric!r}{nearest(rule.metric, known)}"
-                )
-        return self
+    @property
+    def monitored(self) -> MonitoredModel:
+        """What monitors know of the model."""
+        return MonitoredModel(
+            name=self.name,
+            project=self.project,
+            owner=self.owner,
+            outcome=self.outcome,
+            problem_type=self.problem_type,
+        )
+
+    @property
+    def all_checks(self) -> tuple[GateCheck, ...]:
+        """The checks of the gate: those listed, and every other kind with its defaults."""
+        listed, annotation = self.gate.checks, type(self.gate).model_fields["checks"].annotation
+        return with_defaults(annotation, listed, self.problem_type)
+
+    @property
+    def all_monitors(self) -> tuple[Monitor, ...]:
+        """The monitors: those listed, and every other kind with its defaults."""
+        return with_defaults(type(self).model_fields["monitors"].annotation, self.monitors, self.problem_type)
+
+    @field_validator("monitors")
+    @classmethod
+    def _once(cls, monitors: tuple[AnyMonitor, ...]) -> tuple[AnyMonitor, ...]:
+        require_once(monitors)
+        return monitors
 
     @model_validator(mode="after")
-    def _gate_fits(self) -> Self:
-        gate, names = self.gate, [c.name for c in self.candidates]
-        if gate.linear not in names:
-            raise ValueError(f"gate.linear: no candidate {gate.linear!r}{nearest(gate.linear, names)}")
-        usable = get_problem_type(self.problem_type).gate_metrics
-        for threshold in (*gate.quality, gate.leakage):
-            if threshold.metric not in usable:
-                raise ValueError(f"gate: {self.problem_type} has no metric {threshold.metric!r}"
-                                 f"{nearest(threshold.metric, usable)}")  # fmt: skip
-        for name in [n for n in gate.slices.by if n not in gate.slices.groups]:
-            if name not in self.features:
-                raise ValueError(f"gate.slices.by: no feature or group {name!r}{nearest(name, self.features)}")
-        for name, group in gate.slices.groups.items():
-            if group.of not in self.categorical:
-                raise ValueError(f"gate.slices.groups.{name}: of: no categorical feature {group.of!r}"
-                                 f"{nearest(group.of, self.categorical)}")  # fmt: skip
-        for key in sorted({key for each in PROBLEM_TYPES.values() for key in each.gate_settings}):
-            needed = key in get_problem_type(self.problem_type).gate_settings
-            if (getattr(gate, key) is not None) != needed:
-                raise ValueError(
-                    f"gate.{key}: {'is needed for' if needed else 'means nothing for'} {self.problem_type}"
-                )
+    def _checks_fit(self) -> Self:
+        try:
+            checks = self.all_checks
+        except ValueError as error:
+            raise ValueError(f"gate.checks: {error}") from error
+        for check in checks:
+            try:
+                check.require_fit(self)
+            except ValueError as error:
+                raise ValueError(f"gate.checks: {check.kind}: {error}") from error
         return self

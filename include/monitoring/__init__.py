@@ -1,1 +1,16 @@
-"""How published scores compare with what came true, and when scores are late. Pure."""
+"""How a model is monitored: one file for each `kind` of monitor, with its settings, its rules and its sentences. Pure.
+
+To add one: its file and one entry in `AnyMonitor`. `Watch` says what a monitor may read of the shared database. Reading
+it belongs to `steps/monitor.py`, and sending alerts to `dags/alerts.py`.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from include.monitoring.base import Monitor as Monitor
+from include.monitoring.freshness import FreshnessMonitor
+from include.monitoring.performance import PerformanceMonitor
+
+AnyMonitor = Annotated[PerformanceMonitor | FreshnessMonitor, Field(discriminator="kind")]
+"""Every monitor. `kind` says which one an entry of `model.yaml` is."""

@@ -1,86 +1,162 @@
-"""How published scores compare with what came true, and when that is too poor. Pure."""
+"""Are the published predictions as good as they should be, compared with what came true? Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Self
 
-import polars as pl
+from pydantic import Field, model_validator
 
-from include.config.model import Model
-from include.core.errors import DataError
+from include.core.errors import DataError, nearest
+from include.core.project import Project
 from include.core.records import Alert
-from include.monitoring.config import Rule
-from include.monitoring.records import DayValue
+from include.core.threshold import Threshold
+from include.monitoring.base import Monitor, Watch
+from include.monitoring.records import DayValue, Findings, MonitoredModel
+from include.training.config import Training
 from include.training.problem_types import get_problem_type
+
+if TYPE_CHECKING:  # every DAG file loads this module
+    import polars as pl
 
 ALL = "all"
 
 NO_VALUE = "(none)"
 
-MEASURED = {
-    "slice": pl.String(),
-    "slice_value": pl.String(),
-    "metric": pl.String(),
-    "value": pl.Float64(),
-    "rows": pl.Int64(),
-}
 
+class Rule(Threshold):
+    """Too poor: the metric over all rows breaks its threshold on at least `days` of the newest `of` measured days."""
 
-def measure_day(model: Model, rows: pl.DataFrame) -> pl.DataFrame:
-    """Metrics of one day's scores: over all rows, and by each value of each slice that has at least `min_rows`.
+    days: int = Field(ge=1, description="so many days that break the threshold are too many")
+    of: int = Field(ge=1, description="newest measured days that are looked at")
 
-    `rows`: score, prediction and outcome (f64, null: not known, or known to have none), and the slices' columns as
-    text. Only rows with an outcome are measured. Returns the columns of `MEASURED`; `value` is null where a metric is
-    not defined, as AUC of one class. Raises `DataError` when an outcome of a binary model is neither 0 nor 1.
-    """
-    known = rows.drop_nulls("outcome")
-    if wrong := get_problem_type(model.problem_type).wrong_labels(known["outcome"].to_numpy()):
-        raise DataError(
-            f"{model.name}: {wrong} of {known.height} values of outcome {model.outcome} are neither 0 nor 1"
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.days > self.of:
+            raise ValueError(f"{self.days} days of the newest {self.of} can never break it; days is at most `of`")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Tells the rules of a model apart, in `alerts`."""
+        side = "at_most" if self.at_least is None else "at_least"
+        return f"{self.metric} {side} {self.threshold:g}, {self.days} of {self.of} days"
+
+    def breach(self, model: MonitoredModel, measured: Sequence[DayValue], run_date: date) -> Alert | None:
+        """Return the alert if the rule is broken as of a run date; None if not, or if too few days are measured.
+
+        Args:
+            model: the model.
+            measured: the days that may count, the newest first. They can be of several versions; each day's is named.
+            run_date: the run date.
+        """
+        newest = measured[: self.of]
+        broken = [found for found in newest if not self.holds(found.value)]
+        if len(broken) < self.days:
+            return None
+        days = ", ".join(f"{found.day}: {found.value:.3f} (version {found.model_version})" for found in broken)
+        side = "under" if self.at_most is None else "over"
+        return Alert(
+            subject=model.name,
+            rule=self.name,
+            day=run_date,
+            sentence=(
+                f"{model.name}: {self.metric} is {side} {self.threshold:g} on {len(broken)} of the newest "
+                f"{len(newest)} days measured, and {self.days} of {self.of} are too many: {days}. Look at view "
+                f"model_performance for slices and days, and at the data of the run date in data_quality. To go back "
+                f"to another version (view promotion_history): "
+                f"python -m include.cli promote --model {model.name} --version VERSION --from-day "
+                f"{run_date + timedelta(days=1)} --by YOU --why WHY. Owner: {model.owner}. "
+                "Runbook: docs/runbooks/alert-rule-broken.md"
+            ),
         )
-    parts = [(ALL, ALL, known)]
-    for column in model.monitor.slices:
-        of_value = known.with_columns(pl.col(column).fill_null(NO_VALUE)).partition_by(column, as_dict=True)
-        parts += [
-            (column, str(value), part)
-            for (value,), part in sorted(of_value.items())
-            if part.height >= model.monitor.min_rows
+
+
+class PerformanceMonitor(Monitor):
+    """Measures published predictions against outcomes, and raises an alert when a rule is broken."""
+
+    kind: Literal["performance"] = "performance"
+    slices: tuple[str, ...] = Field(default=(), description="public columns of the entity to measure by")
+    min_rows: int = Field(default=30, ge=1, description="a slice, and a day of a rule, with fewer rows is left out")
+    rules: tuple[Rule, ...] = Field(default=(), description="each raises an alert once a run date while it is broken")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.slices)) < len(self.slices):
+            raise ValueError("slices: a column is listed twice")
+        if len({rule.name for rule in self.rules}) < len(self.rules):
+            raise ValueError("rules: two are the same")
+        return self
+
+    def require_fit(self, model: Training, project: Project) -> None:
+        """Refuse metrics and columns that do not exist."""
+        known = get_problem_type(model.problem_type).performance_metrics
+        for rule in self.rules:
+            if rule.metric not in known:
+                raise ValueError(
+                    f"rules: {model.problem_type} has no metric {rule.metric!r}{nearest(rule.metric, known)}"
+                )
+        for column in self.slices:
+            if column not in project.entity.public:
+                meant = nearest(column, project.entity.public)
+                raise ValueError(f"slices: {project.name} has no public column {column!r}{meant}")
+            if column == ALL:
+                raise ValueError(f"slices: {ALL!r} is what all rows together are called; rename the column")
+
+    def run(self, watch: Watch) -> Findings:
+        """Measure what changed, then apply the rules to each run date."""
+        days, rows = watch.measure(self.slices, self.min_rows, partial(self.measure_day, watch.model))
+        return Findings(days=days, rows=rows, alerts=tuple(self._alerts(watch)))
+
+    def _alerts(self, watch: Watch) -> Iterator[Alert]:
+        feed = watch.project.feeds[watch.project.outcomes[watch.model.outcome].feed]
+        for rule in self.rules:
+            measured = watch.measured_days(rule.metric, self.min_rows)
+            for run_date in watch.interval.days:
+                until = feed.needed_day(run_date)
+                if alert := rule.breach(watch.model, [m for m in measured if m.day <= until], run_date):
+                    yield alert
+
+    def measure_day(self, model: MonitoredModel, rows: "pl.DataFrame") -> "pl.DataFrame":
+        """Measure one day's predictions: over all rows, and by each value of each slice with at least `min_rows`.
+
+        Args:
+            model: the model.
+            rows: score, prediction and outcome (f64, null: not known, or known to have none), and the slices' columns
+                as text. Only rows with an outcome are measured.
+
+        Returns:
+            slice, slice_value, metric, value (f64), rows; the value is null where a metric is not defined, as AUC of
+            one class.
+
+        Raises:
+            DataError: an outcome of a binary model is neither 0 nor 1.
+        """
+        import polars as pl
+
+        known = rows.drop_nulls("outcome")
+        if wrong := get_problem_type(model.problem_type).wrong_labels(known["outcome"].to_numpy()):
+            raise DataError(
+                f"{model.name}: {wrong} of {known.height} values of outcome {model.outcome} are neither 0 nor 1"
+            )
+        parts = [(ALL, ALL, known)]
+        for column in self.slices:
+            of_value = known.with_columns(pl.col(column).fill_null(NO_VALUE)).partition_by(column, as_dict=True)
+            parts += [
+                (column, str(value), part)
+                for (value,), part in sorted(of_value.items())
+                if part.height >= self.min_rows
+            ]
+        measured = [
+            (column, value, metric, figure, part.height)
+            for column, value, part in parts
+            for metric, figure in _performance(model, part).items()
         ]
-    measured = [
-        (column, value, metric, figure, part.height)
-        for column, value, part in parts
-        for metric, figure in performance(model, part).items()
-    ]
-    return pl.DataFrame(measured, schema=MEASURED, orient="row")
+        schema = {"slice": pl.String, "slice_value": pl.String, "metric": pl.String, "value": pl.Float64}
+        return pl.DataFrame(measured, schema={**schema, "rows": pl.Int64}, orient="row")
 
 
-def performance(model: Model, known: pl.DataFrame) -> dict[str, float | None]:
+def _performance(model: MonitoredModel, known: "pl.DataFrame") -> dict[str, float | None]:
     """Return each metric of the model's problem type, None where it is not defined."""
     columns = (known[name].to_numpy() for name in ("outcome", "score", "prediction"))
     return get_problem_type(model.problem_type).performance(*columns)
-
-
-def breach(model: Model, rule: Rule, measured: Sequence[DayValue], run_date: date) -> Alert | None:
-    """The alert of a rule that is broken as of a run date; None when it is not, or too few days are measured.
-
-    `measured`: the days that may count, the newest first. The window can span versions; each day's is said.
-    """
-    newest = measured[: rule.of]
-    broken = [found for found in newest if not rule.holds(found.value)]
-    if len(broken) < rule.days:
-        return None
-    days = ", ".join(f"{found.day}: {found.value:.3f} (version {found.model_version})" for found in broken)
-    side = "under" if rule.at_most is None else "over"
-    return Alert(
-        subject=model.name,
-        rule=rule.name,
-        day=run_date,
-        sentence=(
-            f"{model.name}: {rule.metric} is {side} {rule.threshold:g} on {len(broken)} of the newest {len(newest)}"
-            f" days measured, and {rule.days} of {rule.of} are too many: {days}. Look at view model_performance for "
-            f"slices and days, and at the data of the run date in data_quality. To go back to another version "
-            f"(view promotion_history): "
-            f"python -m include.cli promote --model {model.name} --version VERSION --from-day "
-            f"{run_date + timedelta(days=1)} --by YOU --why WHY. Owner: {model.owner}. "
-            "Runbook: docs/runbooks/alert-rule-broken.md"
-        ),
-    )

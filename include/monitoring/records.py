@@ -1,7 +1,20 @@
-"""What monitoring is told of the shared database."""
+"""What monitoring is told of the shared database, and what it finds."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
+
+from include.core.records import Alert, Freshness
+
+
+@dataclass(frozen=True)
+class MonitoredModel:
+    """What monitoring knows of a model."""
+
+    name: str
+    project: str
+    owner: str
+    outcome: str
+    problem_type: str
 
 
 @dataclass(frozen=True)
@@ -37,3 +50,20 @@ class Preparation:
     day: date
     rows: int
     prepared_at: datetime
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a monitor found.
+
+    Attributes:
+        alerts: what people have to be told.
+        freshness: how fresh something was on each run date.
+        days: days that were measured.
+        rows: rows of performance that were written.
+    """
+
+    alerts: tuple[Alert, ...] = ()
+    freshness: tuple[Freshness, ...] = ()
+    days: int = 0
+    rows: int = 0

@@ -15,8 +15,7 @@ from include.core.settings import Settings
 from include.io.registry import FitRun, Registry
 from include.io.tables import Tables
 from include.io.training_sets import training_set_of_run
-from include.training import evaluation
-from include.training.evaluation import CHOSEN_BY
+from include.training.problem_types import get_problem_type
 from include.training.training_set import LABEL
 
 log = logging.getLogger(__name__)
@@ -48,13 +47,13 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
 
     holdout = training_set.holdout_rows
     truth = holdout[LABEL].to_numpy()
-    measured = []
+    problem_type, measured = get_problem_type(model.problem_type), []
     for each, run in zip(fits, runs, strict=True):
         score = registry.load(run).predict(holdout)
         if not np.isfinite(score).all():
             raise DataError(f"{model.name}: {each.candidate} scores rows of {training_set.holdout} as NaN or infinite")
-        measured.append(evaluation.metrics(model.problem_type, truth, score))
-    by = CHOSEN_BY[model.problem_type]
+        measured.append(problem_type.metrics(truth, score))
+    by = problem_type.chosen_by
     best = min(range(len(fits)), key=lambda n: measured[n][by])
     for each, metrics in zip(fits, measured, strict=True):
         log.info("%s %s on %s: %s", model.name, each.candidate, training_set.holdout,

@@ -23,11 +23,10 @@ from include.core.settings import Settings, utc_now
 from include.io.registry import DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry
 from include.io.tables import Scope, Tables
 from include.io.training_sets import read_training_set, sources, versions_now
-from include.training import evaluation
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
 from include.training.problem_types import get_problem_type
-from include.training.training_set import LABEL, TrainingSet
+from include.training.training_set import LABEL, TrainingSet, estimator_inputs
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +112,7 @@ def _fit(
     started = utc_now()
     estimator = train(model, candidate, training_set)
     score = LoadedModel.of(model, estimator).predict(holdout)
-    metrics = evaluation.metrics(model.problem_type, holdout[LABEL].to_numpy(), score)
+    metrics = get_problem_type(model.problem_type).metrics(holdout[LABEL].to_numpy(), score)
     seconds = (utc_now() - started).total_seconds()
     run = registry.log_fit(
         Fit(
@@ -143,7 +142,7 @@ def train(model: Model, candidate: Candidate, training_set: TrainingSet) -> Base
     estimator, fitted = _build(model, candidate), training_set.fitted_rows
     _require_classes(model, fitted)
     with threadpool_limits(1):  # with more threads, sums are added in another order and differ in the last bits
-        return estimator.fit(evaluation.inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
+        return estimator.fit(estimator_inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
 
 
 def _provenance(
@@ -192,7 +191,7 @@ def _digest(project: Project, model: Model, candidate: Candidate, training_set: 
         "holdout": str(training_set.holdout),
         "rows": data_digest,
         "lock": lock_digest(),
-        "code": code_digest([Path(__file__), training_set_module, evaluation]),
+        "code": code_digest([Path(__file__), training_set_module]),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

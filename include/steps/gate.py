@@ -15,13 +15,14 @@ from include.core.names import features_table
 from include.core.project import Project
 from include.core.records import Check, DataView, Evaluated, Fitted, GateDecision
 from include.core.settings import Settings
-from include.gate import checks
-from include.gate.checks import Evidence, HoldoutScores
+from include.gate import rules
+from include.gate.evidence import Evidence, HoldoutScores
 from include.io import postgres
 from include.io.postgres.gate_decisions import GateSubject
 from include.io.registry import Registry, Version
 from include.io.tables import Tables
 from include.io.training_sets import training_set_of_run
+from include.training.problem_types import get_problem_type
 from include.training.training_set import KEY, LABEL, TrainingSet
 
 log = logging.getLogger(__name__)
@@ -30,12 +31,12 @@ log = logging.getLogger(__name__)
 def gate(
     model: Model, interval: Interval, settings: Settings, *, evaluated: Evaluated, fitted: Sequence[Fitted]
 ) -> GateDecision:
-    """Decide by `model.gate` on the version that `evaluate` registered for the run date, on its holdout days.
+    """Decide on the version that `evaluate` registered for the run date, by the checks of `model.yaml`.
 
-    The decision goes to PostgreSQL and MLflow, and each check to the log. A rejection is a decision, not an error. The
-    version is compared with the champion of the trainings before it (`promotions.read_champion_to_beat`). The same
-    version, champion and rules give the recorded decision again. A version of an entity fraction is rejected, and
-    nothing is recorded.
+    The checks measure it on the holdout days. The decision goes to PostgreSQL and MLflow, and each check to the log. A
+    rejection is a decision, not an error. The version is compared with the champion of the trainings before it
+    (`promotions.read_champion_to_beat`). The same version, champion and rules give the recorded decision again. A
+    version of an entity fraction is rejected, and nothing is recorded.
 
     Raises:
         DataError: the version is of another run date, or its holdout rows can no longer be read.
@@ -45,7 +46,7 @@ def gate(
         rejected = _of_fraction(project, model, interval, evaluated)
         log.warning("%s (%s) REJECTED: %s", model.name, evaluated.candidate, rejected.why_not)
         return rejected
-    registry, tables = Registry(settings), Tables(settings)
+    registry, tables, checks = Registry(settings), Tables(settings), model.all_checks
     version = registry.get_version(model.name, evaluated.model_version)
     if version.tags.get("day") != str(interval.end) or version.tags.get("model") != model.name:
         raise DataError(
@@ -61,7 +62,7 @@ def gate(
         candidate=evaluated.candidate,
         champion=champion,
         model_digest=files.digest,
-        rules_digest=checks.rules_digest(model),
+        rules_digest=rules.rules_digest(checks, model.problem_type),
         holdout=evaluated.interval,
         rows=evaluated.rows,
     )
@@ -71,7 +72,7 @@ def gate(
         training_set = training_set_of_run(project, model, interval, tables, run)
         features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
         evidence = _evidence(model, registry, training_set, features, subject, fitted, version, files.megabytes)
-        decision = postgres.gate_decisions.record_decision(settings, subject, checks.run_checks(model, evidence))
+        decision = postgres.gate_decisions.record_decision(settings, subject, rules.run_checks(checks, evidence))
     registry.record_gate(version, decision)  # also when it was killed after the decision
     _log_decision(decision)
     return decision
@@ -115,25 +116,26 @@ def _evidence(
     version: Version,
     megabytes: float,
 ) -> Evidence:
-    rows, missing = training_set.holdout_rows, dict[str, str]()
+    rows = training_set.holdout_rows
     challenger = registry.load(version)
     began = time.process_time()  # not the wall clock: a pause of the machine says nothing about the model
     score = challenger.predict(rows)
     seconds = time.process_time() - began
-    linear = champion = saw = None
+    champion = champion_missing = saw = None
+    needed = {name for check in model.all_checks for name in check.candidates}
+    candidates = {}
     for each in fitted:
-        if each.candidate == model.gate.linear:
+        if each.candidate in needed:
             is_challenger = each.run_id == version.run_id  # then its scores are there already
             loaded = challenger if is_challenger else registry.load(registry.get_fit(each.run_id))
-            linear = HoldoutScores("linear", score if is_challenger else loaded.predict(rows), loaded.inputs)
-    if linear is None:
-        missing["linear"] = "it was not fitted"
+            scored = score if is_challenger else loaded.predict(rows)
+            candidates[each.candidate] = HoldoutScores(each.candidate, scored, loaded.inputs)
     if subject.champion is not None:
         name = f"champion {subject.champion}"
         found = registry.get_version(model.name, subject.champion)
         loaded, saw = registry.load(found), date.fromisoformat(found.tags["fit_end"])
         if absent := sorted(set(loaded.inputs) - set(features.collect_schema().names())):
-            missing["champion"] = f"the features lack {', '.join(absent)}, which {name} needs"
+            champion_missing = f"the features lack {', '.join(absent)}, which {name} needs"
         else:
             champion = HoldoutScores(
                 name,
@@ -142,6 +144,9 @@ def _evidence(
                 loaded.decision_threshold,
             )
     return Evidence(
+        problem_type=get_problem_type(model.problem_type),
+        inputs=model.features,
+        seed=model.seed,
         days=rows["day"].to_numpy(),
         truth=rows[LABEL].to_numpy(),
         labels=rows,
@@ -152,12 +157,12 @@ def _evidence(
             challenger.inputs,
             challenger.decision_threshold,
         ),
-        linear=linear,
+        candidates=candidates,
         champion=champion,
+        champion_missing=champion_missing,
         champion_saw=saw,
         microseconds_per_row=seconds / rows.height * 1e6 if rows.height else None,
         megabytes=megabytes,
-        missing=missing,
     )
 
 

@@ -4,90 +4,80 @@ Joining outcomes is `outcomes`'s, which comes before; sending alerts is the DAG'
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
 
 import polars as pl
 
 from include.config.loading import load_model, model_names
-from include.config.model import Model
 from include.core.interval import Interval
 from include.core.names import clean_table, deliveries_table, features_table, raw_table
 from include.core.project import Project
-from include.core.records import Alert, Freshness, Monitored
+from include.core.records import Freshness, Monitored
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.tables import Tables
-from include.monitoring import freshness, performance
-from include.monitoring.records import Preparation
+from include.monitoring.base import Watch
+from include.monitoring.records import DayValue, Preparation, Punctuality
+from include.monitoring.tables import table_freshness
 
 log = logging.getLogger(__name__)
 
 
 def monitor(project: Project, interval: Interval, settings: Settings) -> Monitored:
-    """Measure all models of the project, and judge each run date of the interval by the rules of `model.yaml`.
+    """Run the monitors of each model, and record how fresh tables are, for each run date of the interval.
 
-    Performance follows from what is published and recorded now, not from the interval: each day whose batch or
-    outcomes are not those that it was measured from is measured again, so that nights in any order end the same and
-    the same one again changes nothing. Freshness and rules are as of each run date, and count no later days.
-    An alert is raised once a run date while its rule is broken; `include/monitoring` says when scores are late.
+    Performance follows from what is published and recorded now, not from the interval: each day whose batch or outcomes
+    are not those that it was measured from is measured again. So runs in any order end the same, and a repeated run
+    changes nothing. Freshness and rules are as of each run date, and count no later days. An alert is raised once a run
+    date while its rule is broken.
     """
-    models = [load_model(name) for name in model_names(project.name)]
-    measured, rows = 0, 0
-    for model in models:
-        days, written = postgres.performance.replace_performance(
-            settings, project, model, partial(performance.measure_day, model)
-        )
-        measured, rows = measured + len(days), rows + written
-        log.info("%s: %d days measured, %d rows", model.name, len(days), written)
-
     prepared_days = postgres.freshness.read_preparations(settings, project.name, until=interval.end)
-    found = _tables(project, interval, prepared_days, settings)
-    alerts: list[Alert] = []
-    for model in models:
-        scores = _scores(project, model, interval, prepared_days, settings)
-        found += scores
-        alerts += [
-            freshness.late_alert(model, fresh)
-            for fresh in scores
-            if fresh.late and freshness.is_live(project, fresh.day, _prepared_at(prepared_days, fresh.day))
-        ]
-        alerts += _too_poor(project, model, interval, settings)
-    for fresh in found:
-        log.log(logging.WARNING if fresh.late else logging.INFO, "%s", fresh.sentence)
-    postgres.freshness.record_freshness(settings, project.name, found)
-    raised = postgres.alerts.raise_alerts(settings, project.name, alerts)
-    return Monitored(interval=interval, rows=rows, days=measured, alerts=raised)
-
-
-def _too_poor(project: Project, model: Model, interval: Interval, settings: Settings) -> list[Alert]:
-    feed = project.feeds[project.outcomes[model.outcome].feed]
-    alerts = []
-    for rule in model.monitor.rules:
-        measured = postgres.performance.read_measured_days(
-            settings,
-            model.name,
-            rule.metric,
-            until=feed.needed_day(interval.end),
-            min_rows=model.monitor.min_rows,
-        )
-        for run_date in interval.days:
-            until = feed.needed_day(run_date)
-            alert = performance.breach(model, rule, [m for m in measured if m.day <= until], run_date)
-            alerts += [alert] if alert else []
-    return alerts
-
-
-def _scores(
-    project: Project, model: Model, interval: Interval, prepared_days: Mapping[date, Preparation], settings: Settings
-) -> list[Freshness]:
-    judged = interval.shifted(start=-1, end=-1)
-    due = {day: project.at(day, model.monitor.publish_by) for day in judged.days}
-    return [
-        freshness.scores_freshness(project, model, day + timedelta(days=1), state, prepared=day in prepared_days)
-        for day, state in sorted(postgres.freshness.read_punctuality(settings, model.name, due).items())
+    found = []
+    for model in (load_model(name) for name in model_names(project.name)):
+        watch = _Watch(project, model.monitored, interval, prepared_days, settings)
+        of_model = [each.run(watch) for each in model.all_monitors]
+        days, rows = sum(each.days for each in of_model), sum(each.rows for each in of_model)
+        log.info("%s: %d days measured, %d rows", model.name, days, rows)
+        found += of_model
+    freshness = [
+        *_tables(project, interval, prepared_days, settings),
+        *(fresh for each in found for fresh in each.freshness),
     ]
+    for fresh in freshness:
+        log.log(logging.WARNING if fresh.late else logging.INFO, "%s", fresh.sentence)
+    postgres.freshness.record_freshness(settings, project.name, freshness)
+    alerts = [alert for each in found for alert in each.alerts]
+    return Monitored(
+        interval=interval,
+        rows=sum(each.rows for each in found),
+        days=sum(each.days for each in found),
+        alerts=postgres.alerts.raise_alerts(settings, project.name, alerts),
+    )
+
+
+@dataclass(frozen=True)
+class _Watch(Watch):
+    """What monitors are given, read from the shared database."""
+
+    settings: Settings
+
+    def measure(
+        self, slices: Sequence[str], min_rows: int, measure_day: Callable[[pl.DataFrame], pl.DataFrame]
+    ) -> tuple[int, int]:
+        return postgres.performance.replace_performance(
+            self.settings, self.project, self.model, slices=slices, min_rows=min_rows, measure=measure_day
+        )
+
+    def measured_days(self, metric: str, min_rows: int) -> list[DayValue]:
+        feed = self.project.feeds[self.project.outcomes[self.model.outcome].feed]
+        return postgres.performance.read_measured_days(
+            self.settings, self.model.name, metric, until=feed.needed_day(self.interval.end), min_rows=min_rows
+        )
+
+    def punctuality(self, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:
+        return postgres.freshness.read_punctuality(self.settings, self.model.name, deadlines)
 
 
 def _tables(
@@ -106,10 +96,10 @@ def _tables(
         required = project.required(run_date)
         for feed in project.feeds:
             for table, days in ((raw_table(feed), landed), (clean_table(feed), accepted)):
-                found.append(freshness.table_freshness(table, run_date, required.get(feed), days.get(feed, [])))
+                found.append(table_freshness(table, run_date, required.get(feed), days.get(feed, [])))
         expected = max((day for day in filled if day <= run_date), default=None)
-        found.append(freshness.table_freshness(features_table(project.name), run_date, expected, features))
-        found.append(freshness.table_freshness("prepared_days", run_date, run_date, prepared))
+        found.append(table_freshness(features_table(project.name), run_date, expected, features))
+        found.append(table_freshness("prepared_days", run_date, run_date, prepared))
     return found
 
 
@@ -125,7 +115,3 @@ def _deliveries(project: Project, tables: Tables) -> tuple[dict[str, Sequence[da
         return {feed: part["day"].unique().sort().to_list() for (feed,), part in within.group_by("feed")}
 
     return days(["landed", "accepted", "refused"]), days(["accepted"])
-
-
-def _prepared_at(prepared_days: Mapping[date, Preparation], day: date) -> datetime | None:
-    return prepared_days[day].prepared_at if day in prepared_days else None

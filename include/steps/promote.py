@@ -12,7 +12,7 @@ from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.records import BY_GATE, GateDecision, Promotion
 from include.core.settings import Settings
-from include.gate.checks import rules_digest
+from include.gate.rules import rules_digest
 from include.io import postgres
 from include.io.postgres.gate_decisions import GateSubject
 from include.io.postgres.promotions import PromotionEntry, PromotionHistory
@@ -193,7 +193,8 @@ def _verified(
     for decision, _ in own:
         if before is not None and decision.gate_id == before.gate_id:
             return decision
-    to_beat, rules = book.champion_to_beat(found.version, date.fromisoformat(day)), rules_digest(model)
+    to_beat = book.champion_to_beat(found.version, date.fromisoformat(day))
+    rules = rules_digest(model.all_checks, model.problem_type)
     for decision, subject in own:
         if subject.rules_digest == rules and decision.champion == to_beat:
             if not decision.passed:

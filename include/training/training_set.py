@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -19,6 +20,9 @@ from include.core.project import Project
 from include.core.records import DataView
 from include.training.config import Training
 from include.training.problem_types import get_problem_type
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LABEL = "label"
 
@@ -172,3 +176,10 @@ def _frame(known: Mapping[date, str]) -> pl.DataFrame:
 def _listed(days: Sequence[date]) -> str:
     shown = ", ".join(map(str, days[:5]))
     return f"{shown} and {len(days) - 5} more" if len(days) > 5 else shown or "none"
+
+
+def estimator_inputs(frame: pl.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> "pd.DataFrame":
+    """Return what estimators take: numbers as float64 with NaN for missing, labels as objects with None for missing."""
+    return frame.select(
+        *(pl.col(name).cast(pl.Float64) for name in numeric), *(pl.col(name).cast(pl.String) for name in categorical)
+    ).to_pandas()

@@ -288,7 +288,7 @@ def test_the_rules_change_between_gate_and_promotion(drill: Drill) -> None:
     )
     drill.prepared_day(TRAIN, ends="success")
     assert drill.tasks(TRAIN, RUN)["promote"] == "success", "the gate rejected it"
-    drill.change(MODEL_YAML, "better_than_dummy: 0.005", "better_than_dummy: 0.004")
+    drill.change(MODEL_YAML, "dummy_baseline, at_least: 0.005", "dummy_baseline, at_least: 0.004")
     assert drill.clear(TRAIN, "promote") == "failed"
     drill.alerted("promote", "ActionRequiredError")
     drill.checks("promote", "was checked by other rules than those of model.yaml and the gate's code now")

@@ -28,7 +28,7 @@ from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
 from include.core.records import Evaluated
 from include.core.settings import Settings
-from include.core.threshold import Threshold
+from include.gate.config import Gate
 from include.io import postgres
 from include.io.registry import EVALUATED, Registry
 from include.io.registry import runs as registry_runs
@@ -40,8 +40,9 @@ from include.steps.evaluate import evaluate
 from include.steps.fit import fit
 from include.steps.promote import promote
 from include.steps.score import score
-from include.training import evaluation, training_set
+from include.training import training_set
 from include.training.config import Candidate
+from include.training.problem_types import get_problem_type
 from tests.integration.training import (
     DAY,
     DAYS,
@@ -488,7 +489,7 @@ def test_from_training_to_scores(prepared: Settings) -> None:
     assert rows.height == scored.rows == FERRIES * 6
     known = ferries().join(rows, on=["day", "entity_id"])
     late = (known["delay_minutes"].is_null() | (known["delay_minutes"] > 15)).cast(pl.Float64)
-    assert evaluation.metrics("binary", late.to_numpy(), known["score"].to_numpy())["roc_auc"] > 0.7
+    assert get_problem_type("binary").metrics(late.to_numpy(), known["score"].to_numpy())["roc_auc"] > 0.7
     with postgres.connection.engine(prepared).connect() as connection:
         recorded = connection.execute(
             sa.text("SELECT step, state, model_version, table_version FROM step_runs ORDER BY id")
@@ -555,18 +556,18 @@ def build(params, numeric, categorical, seed):
 """
 
 
-GATE_OF_DELAY = MODEL.gate.model_copy(
-    update={
-        "quality": (Threshold(metric="r2", at_least=0.1),),
-        "calibration_gap": 5.0,
-        "calibration_error": None,
-        "linear": "trees_2",
-        "slices": MODEL.gate.slices.model_copy(update={"by": ("origin",)}),
-        "decision_change": 15.0,
-        "score_shift": 10.0,
-        "leakage": Threshold(metric="r2", at_most=0.9),
-    }
-)
+GATE_OF_DELAY = Gate.model_validate({
+    "checks": [
+        {"kind": "enough_rows", "at_least": 400},
+        {"kind": "quality", "metric": "r2", "at_least": 0.1},
+        {"kind": "calibration", "at_most": 5.0},
+        {"kind": "linear_baseline", "candidate": "trees_2", "at_most": 0.1},
+        {"kind": "slices", "by": ["origin"], "min_rows": 100, "at_most": 0.1},
+        {"kind": "changed_decisions", "over": 15.0},
+        {"kind": "score_shift", "at_most": 10.0},
+        {"kind": "scoring_time", "at_most": 5000},
+    ]
+})
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from include.core.project import Project
 from include.core.records import Monitored
 from include.core.settings import Settings
 from include.io import postgres
-from include.monitoring.config import Monitor
+from include.monitoring.performance import PerformanceMonitor
 from include.steps import monitor as step
 from include.steps.monitor import monitor
 from include.steps.outcomes import outcomes
@@ -38,7 +38,7 @@ def ferries() -> Project:
 
 def watched(**monitor: Any) -> Model:
     declared = {"min_rows": 2, "slices": ["origin", "ferry"], "rules": [RULE], **monitor}
-    return load_model("late_ferry").model_copy(update={"monitor": Monitor.model_validate(declared)})
+    return load_model("late_ferry").model_copy(update={"monitors": (PerformanceMonitor.model_validate(declared),)})
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_a_regression_is_measured_where_there_is_a_value(
             "name": "delay",
             "outcome": "ferry_delay",
             "problem_type": "regression",
-            "monitor": Monitor(min_rows=2),
+            "monitors": (PerformanceMonitor(min_rows=2),),
         }
     )
     watch(monkeypatch, delay)
@@ -287,7 +287,7 @@ def test_two_at_once_end_as_one(prepared_days: Settings, ferries: Project, two: 
 @pytest.mark.parametrize(
     ("at", "call", "when", "measured"),
     [
-        ("include.monitoring.performance:measure_day", 2, "before", 0),
+        ("include.monitoring.performance:PerformanceMonitor.measure_day", 2, "before", 0),
         ("include.io.postgres.freshness:record_freshness", 1, "before", 2),
         ("include.io.postgres.alerts:raise_alerts", 1, "before", 2),
     ],

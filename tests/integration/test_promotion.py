@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from include.config.model import Model
 from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.records import Promotion
 from include.core.settings import Settings
-from include.core.threshold import Threshold
-from include.gate import checks as checks
+from include.gate import rules
+from include.gate.checks.quality import Quality
 from include.io import postgres
 from include.io.registry import LoadedModel, Registry
 from include.steps.evaluate import evaluate
@@ -31,12 +30,9 @@ pytestmark = pytest.mark.timeout(300)
 NAME = MODEL.name
 
 
-def with_rules(**changes: Any) -> Model:
-    """The model, held against other thresholds."""
-    return MODEL.model_copy(update={"gate": MODEL.gate.model_copy(update=changes)})
-
-
-TOO_STRICT = with_rules(quality=(Threshold(metric="roc_auc", at_least=0.999),))
+STRICT = Quality(metric="roc_auc", at_least=0.999)
+OTHERS = tuple(check for check in MODEL.gate.checks if check.kind != STRICT.kind)
+TOO_STRICT = MODEL.model_copy(update={"gate": MODEL.gate.model_copy(update={"checks": (*OTHERS, STRICT)})})
 
 
 def rows_of_ledger(settings: Settings) -> list[tuple[int, date]]:
@@ -96,7 +92,7 @@ def test_the_same_again_is_the_decision_that_is_there(trained: Settings, monkeyp
     """Also when it was killed before MLflow had the decision; nothing is checked again."""
     first = train_and_gate(trained)
     client(trained).delete_model_version_tag(NAME, "1", "gate")
-    monkeypatch.setattr(checks, "run_checks", lambda *_: pytest.fail("checked again"))
+    monkeypatch.setattr(rules, "run_checks", lambda *_: pytest.fail("checked again"))
     assert train_and_gate(trained) == first
     assert client(trained).get_model_version(NAME, "1").tags["gate"] == "passed"
 
@@ -128,7 +124,7 @@ def test_a_rejection_is_told_and_nothing_becomes_of_it(trained: Settings, caplog
     assert not decision.passed
     assert decision.why_not is not None
     assert decision.why_not.startswith("roc_auc 0.8")
-    assert "✗ absolute quality: roc_auc" in caplog.text
+    assert "✗ quality: roc_auc" in caplog.text
     assert client(trained).get_model_version(NAME, "1").tags["gate"].startswith("rejected: roc_auc")
     with pytest.raises(ActionRequiredError, match="version 1 of late_ferry was rejected by the gate: roc_auc"):
         promote(TOO_STRICT, after(1), trained, version=1)
@@ -140,7 +136,7 @@ def test_a_version_has_to_beat_the_champion_of_the_trainings_before_it(gated: Se
     promote(MODEL, after(1), gated, version=1)
     second = train_and_gate(gated, run_date=after(1))
     assert second.champion == 1
-    assert {c.name for c in second.checks} >= {"champion", "differential"}
+    assert {c.name for c in second.checks} >= {"champion", "changed decisions", "score shift"}
     promote(MODEL, after(2), gated, version=2)
     assert train_and_gate(gated).champion is None
     assert train_and_gate(gated, run_date=after(1)) == second

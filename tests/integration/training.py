@@ -22,8 +22,7 @@ from include.core import schemas
 from include.core.interval import Interval
 from include.core.records import Evaluated, Fitted, GateDecision
 from include.core.settings import Settings
-from include.core.threshold import Threshold
-from include.gate.config import Slices
+from include.gate.config import Gate
 from include.io.tables import Scope, Tables
 from include.steps.evaluate import evaluate
 from include.steps.fit import fit
@@ -36,19 +35,19 @@ DAY = date(2013, 3, 22)  # the run date: outcomes up to the 21st are known
 RUN = Interval.of(DAY)
 WHOLE = Scope(Interval(start=date(2013, 1, 1), end=date(2013, 12, 31)))
 FERRIES = 120  # a day
-GATE = load_model("late_ferry").gate.model_copy(
-    update={  # limits that 600 made-up rows can meet
-        "min_rows": 400,
-        "quality": (Threshold(metric="roc_auc", at_least=0.7),),
-        "calibration_gap": 0.15,
-        "calibration_error": 0.2,
-        "not_worse_than_linear": 0.1,
-        "not_worse_than_champion": 0.1,
-        "slices": Slices(by=("origin", "company"), min_rows=100, not_worse_by=0.1),
-        "leakage": Threshold(metric="roc_auc", at_most=0.97),
-        "microseconds_per_row": 5000,
-    }
-)
+GATE = Gate.model_validate({
+    "checks": [  # thresholds that 600 made-up rows can meet
+        {"kind": "enough_rows", "at_least": 400},
+        {"kind": "quality", "metric": "roc_auc", "at_least": 0.7},
+        {"kind": "calibration", "at_most": 0.15},
+        {"kind": "calibration_error", "at_most": 0.2},
+        {"kind": "linear_baseline", "at_most": 0.1},
+        {"kind": "champion", "at_most": 0.1, "min_rows": 400},
+        {"kind": "slices", "by": ["origin", "company"], "min_rows": 100, "at_most": 0.1},
+        {"kind": "leakage_check", "metric": "roc_auc", "at_most": 0.97},
+        {"kind": "scoring_time", "at_most": 5000},
+    ]
+})
 MODEL = load_model("late_ferry").model_copy(
     update={
         "candidates": (

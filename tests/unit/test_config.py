@@ -14,10 +14,16 @@ from include.config.loading import load_model, load_project, model_names, projec
 from include.config.model import Model
 from include.core.errors import ConfigError, nearest
 from include.core.project import Project
+from include.core.variants import kinds_in
+from include.gate.checks import AnyCheck
+from include.monitoring.freshness import FreshnessMonitor
+from include.monitoring.performance import PerformanceMonitor
 from tests.own_projects import FOLDER
 
 FERRIES = yaml.safe_load((FOLDER / "ferries" / "project.yaml").read_text(encoding="utf-8"))
 LATE = yaml.safe_load((FOLDER / "ferries" / "models" / "late_ferry" / "model.yaml").read_text(encoding="utf-8"))
+
+QUALITY = {"kind": "quality", "metric": "roc_auc", "at_least": 0.6}
 
 AUC = {"metric": "roc_auc", "at_least": 0.55, "days": 3, "of": 7}
 
@@ -42,11 +48,11 @@ def write(projects: Path, declared: object, name: str = "ferries", model: str | 
 
 
 def changed(declared: dict[str, Any], keys: str, value: object) -> dict[str, Any]:
-    """The declaration with the key at a path of dots set, or taken away (None)."""
+    """The declaration with the key at a path of dots set, or taken away (None); in a list, a kind names the entry."""
     found = whole = copy.deepcopy(declared)
     *parents, last = keys.split(".")
     for key in parents:
-        found = found[key]
+        found = found[key] if isinstance(found, dict) else next(each for each in found if each["kind"] == key)
     if value is None:
         del found[last]
     else:
@@ -214,70 +220,133 @@ class TestModel:
             ("candidates", [{"name": "a"}, {"name": "a"}], "two candidates have the same name"),
             ("holdout_days", 400, "holdout_days must be less than train_days"),
             ("outcome", "late_fery", "outcome: no outcome 'late_fery'; did you mean 'late_ferry'?"),
-            ("gate.resample", 9, "gate.resample: unknown key; did you mean 'resamples'?"),
-            ("gate.linear", "linaer", "gate.linear: no candidate 'linaer'; did you mean 'linear'?"),
+            ("gate", None, "gate: Field required"),
+            ("gate.check", [], "gate.check: unknown key; did you mean 'checks'?"),
+            ("gate.checks", [], "gate.checks: quality has no safe default; list {kind: quality, metric: …}"),
             (
-                "gate.quality",
-                [{"metric": "roc_auk", "at_least": 0.6}],
-                "gate: binary has no metric 'roc_auk'; did you mean 'roc_auc'?",
+                "gate.checks",
+                [QUALITY],
+                "gate.checks: slices has no safe default; list {kind: slices, by: …}",
             ),
-            ("gate.quality", [{"metric": "mae", "at_most": 1}], "gate: binary has no metric 'mae'"),
-            ("gate.quality", [], "gate.quality: Tuple should have at least 1 item"),
-            ("gate.leakage", {"metric": "roc_auc"}, "gate.leakage: roc_auc: exactly one of at_least and at_most"),
-            ("gate.slices.by", ["compny"], "gate.slices.by: no feature or group 'compny'; did you mean 'company'?"),
-            ("gate.slices.by", [], "gate.slices.by: Tuple should have at least 1 item"),
+            ("gate.checks", [{"metric": "mae"}], "gate.checks.0.kind: is needed; there is enough_rows, quality, cali"),
             (
-                "gate.slices.groups",
-                {"company_size": {"of": "month", "values": {"a": ["1"]}, "otherwise": "b"}},
-                "gate.slices.groups.company_size: of: no categorical feature 'month'",
+                "gate.checks",
+                [{"kind": "dumy_baseline"}],
+                "gate.checks.0.kind: there is no 'dumy_baseline'; did you mean 'dummy_baseline'?",
             ),
-            ("gate.calibration_error", None, "gate.calibration_error: is needed for binary"),
-            ("gate.decision_change", 5, "gate.decision_change: means nothing for binary"),
+            ("gate.checks", [QUALITY, QUALITY], "gate: quality of roc_auc is listed twice"),
+            ("gate.checks", [{"kind": "size"}] * 2, "gate: size is listed twice"),
+            ("gate.checks.champion.resample", 9, "gate.checks.6.resample: unknown key; did you mean 'resamples'?"),
             (
-                "gate.not_worse_than_champion",
-                float("inf"),
-                "gate.not_worse_than_champion: Input should be a finite number",
+                "gate.checks.slices.groups",
+                {"carrier_size": {"off": "carrier", "values": {"a": ["1"]}, "otherwise": "b"}},
+                "gate.checks.7.groups.carrier_size.off: unknown key; did you mean 'of'?",
             ),
-            ("gate.slices.not_worse_by", float("nan"), "gate.slices.not_worse_by: Input should be a finite number"),
-            ("gate.min_rows", 0, "gate.min_rows: Input should be greater than or equal to 1"),
-            ("monitor.slice", [], "monitor.slice: unknown key; did you mean 'slices'?"),
             (
-                "monitor.slices",
+                "gate.checks.linear_baseline.candidate",
+                "linaer",
+                "gate.checks: linear_baseline: candidate: no candidate 'linaer'; did you mean 'linear'?",
+            ),
+            (
+                "candidates",
+                [{"name": "a"}],
+                "gate.checks: linear_baseline: candidate: no candidate 'linear'; there is a",
+            ),
+            (
+                "gate.checks.quality.metric",
+                "roc_auk",
+                "gate.checks: quality: binary has no metric 'roc_auk'; did you mean 'roc_auc'?",
+            ),
+            ("gate.checks.leakage_check.metric", "mae", "gate.checks: leakage_check: binary has no metric 'mae'"),
+            (
+                "gate.checks.leakage_check.at_most",
+                None,
+                "gate.checks.10: roc_auc: exactly one of at_least and at_most",
+            ),
+            (
+                "gate.checks.slices.by",
                 ["compny"],
-                "monitor.slices: ferries has no public column 'compny'; did you mean 'company'?",
+                "gate.checks: slices: by: no feature or group 'compny'; did you mean 'company'?",
             ),
-            ("monitor.slices", ["origin", "origin"], "monitor: slices: a column stands twice"),
-            ("monitor.publish_by", "02:59", "monitor.publish_by: 02:59 is before the cutoff of ferries, 03:00"),
-            ("monitor.publish_by", 630, 'monitor.publish_by: write the time in quotes, "10:30"'),
-            ("monitor.min_rows", 0, "monitor.min_rows: Input should be greater than or equal to 1"),
-            ("monitor.rules", [{**AUC, "metrik": 1}], "monitor.rules.0.metrik: unknown key; did you mean 'metric'?"),
+            ("gate.checks.slices.by", [], "gate.checks.7.by: Tuple should have at least 1 item"),
             (
-                "monitor.rules",
+                "gate.checks.slices.groups",
+                {"carrier_size": {"of": "month", "values": {"a": ["1"]}, "otherwise": "b"}},
+                "gate.checks: slices: groups.carrier_size.of: no categorical feature 'month'",
+            ),
+            (
+                "gate.checks.changed_decisions.over",
+                5,
+                "gate.checks: changed_decisions: over: means nothing for binary",
+            ),
+            ("problem_type", "regression", "gate.checks: quality: regression has no metric 'roc_auc'; there is mae"),
+            (
+                "gate.checks.champion.at_most",
+                float("inf"),
+                "gate.checks.6.at_most: Input should be a finite number",
+            ),
+            ("gate.checks.slices.at_most", float("nan"), "gate.checks.7.at_most: Input should be a finite number"),
+            ("gate.checks.enough_rows.at_least", 0, "gate.checks.0.at_least: Input should be greater than or equal"),
+            (
+                "monitors",
+                [{"kind": "freshnes"}],
+                "monitors.0.kind: there is no 'freshnes'; did you mean 'freshness'?",
+            ),
+            ("monitors", [{"kind": "freshness"}] * 2, "monitors: freshness is listed twice"),
+            ("monitors.performance.slice", [], "monitors.0.slice: unknown key; did you mean 'slices'?"),
+            (
+                "monitors.performance.slices",
+                ["carier"],
+                "monitors: performance: slices: flights has no public column 'carier'; did you mean 'carrier'?",
+            ),
+            (
+                "monitors.performance.slices",
+                ["origin", "origin"],
+                "monitors.0: slices: a column is listed twice",
+            ),
+            (
+                "monitors.freshness.publish_by",
+                "02:59",
+                "monitors: freshness: publish_by: 02:59 is before the cutoff of flights, 03:00",
+            ),
+            ("monitors.freshness.publish_by", 630, 'monitors.1.publish_by: write the time in quotes, "10:30"'),
+            ("monitors.performance.min_rows", 0, "monitors.0.min_rows: Input should be greater than or equal to 1"),
+            (
+                "monitors.performance.rules",
+                [{**AUC, "metrik": 1}],
+                "monitors.0.rules.0.metrik: unknown key; did you mean 'metric'?",
+            ),
+            (
+                "monitors.performance.rules",
                 [{**AUC, "metric": "roc_acu"}],
-                "monitor.rules: binary has no metric 'roc_acu'; did you mean 'roc_auc'?",
+                "monitors: performance: rules: binary has no metric 'roc_acu'; did you mean 'roc_auc'?",
             ),
             (
-                "monitor.rules",
+                "monitors.performance.rules",
                 [{**AUC, "metric": "mae"}],
-                "monitor.rules: binary has no metric 'mae'; there is log_loss, brier",
+                "monitors: performance: rules: binary has no metric 'mae'; there is log_loss, brier",
             ),
             (
-                "monitor.rules",
+                "monitors.performance.rules",
                 [{**AUC, "at_most": 1}],
-                "monitor.rules.0: roc_auc: exactly one of at_least and at_most is needed",
+                "monitors.0.rules.0: roc_auc: exactly one of at_least and at_most is needed",
             ),
             (
-                "monitor.rules",
+                "monitors.performance.rules",
                 [{"metric": "roc_auc", "days": 1, "of": 1}],
-                "monitor.rules.0: roc_auc: exactly one of at_least and at_most is needed",
+                "monitors.0.rules.0: roc_auc: exactly one of at_least and at_most is needed",
             ),
-            ("monitor.rules", [{**AUC, "days": 8}], "monitor.rules.0: 8 days of the newest 7 can never break it"),
             (
-                "monitor.rules",
-                [{**AUC, "at_least": float("nan")}],
-                "monitor.rules.0.at_least: Input should be a finite",
+                "monitors.performance.rules",
+                [{**AUC, "days": 8}],
+                "monitors.0.rules.0: 8 days of the newest 7 can never break it",
             ),
-            ("monitor.rules", [AUC, AUC], "monitor: rules: two are the same"),
+            (
+                "monitors.performance.rules",
+                [{**AUC, "at_least": float("nan")}],
+                "monitors.0.rules.0.at_least: Input should be a finite",
+            ),
+            ("monitors.performance.rules", [AUC, AUC], "monitors.0: rules: two are the same"),
         ],
     )
     def test_what_is_wrong(self, ferries: Path, key: str, value: object, said: str) -> None:
@@ -317,20 +386,62 @@ class TestModel:
         path.with_name("estimator.py").write_text("", encoding="utf-8")
         before = load_model("late_ferry")
         load_model.cache_clear()
-        write(ferries, changed(LATE, "gate.min_rows", 7), model="late_ferry")
+        write(ferries, changed(LATE, "gate.checks.enough_rows.at_least", 7), model="late_ferry")
         after: Model = load_model("late_ferry")
-        assert (after.gate.min_rows, after.digest) == (7, before.digest)
+        assert (after.gate.checks[0].model_dump(), after.digest) == (
+            {"kind": "enough_rows", "at_least": 7},
+            before.digest,
+        )
 
     def test_how_a_model_is_watched_decides_no_fit(self, ferries: Path) -> None:
         path = write(ferries, LATE, model="late_ferry")
         path.with_name("estimator.py").write_text("", encoding="utf-8")
         before = load_model("late_ferry")
         load_model.cache_clear()
-        write(ferries, changed(LATE, "monitor", None), model="late_ferry")  # it is optional
-        after = load_model("late_ferry")
-        assert before.digest == after.digest
-        assert before.monitor.rules and after.monitor.rules == ()
-        assert after.monitor.publish_by == time(6)
+        write(ferries, changed(LATE, "monitors", None), model="late_ferry")  # it is optional
+        assert load_model("late_ferry").digest == before.digest
+
+
+class TestDefaults:
+    """A short list is enough, and leaves no check out."""
+
+    def of(self, projects: Path, problem_type: str, *checks: dict[str, Any]) -> Model:
+        write(projects, FERRIES)
+        declared = {**LATE, "problem_type": problem_type, "gate": {"checks": list(checks)}, "monitors": []}
+        write(projects, declared, model="late_ferry")
+        return load_model("late_ferry")
+
+    def test_checks_that_are_not_listed_run_with_their_defaults(self, projects: Path) -> None:
+        model = self.of(projects, "binary", {"kind": "slices", "by": ["origin"]}, QUALITY)
+        every = list(kinds_in(AnyCheck))
+        assert [check.kind for check in model.all_checks] == every
+        leakage = next(check for check in model.all_checks if check.kind == "leakage_check")
+        assert leakage.model_dump() == {"kind": "leakage_check", "metric": "roc_auc", "at_most": 0.95, "at_least": None}
+
+    def test_limits_in_the_unit_of_the_outcome_must_be_listed(self, projects: Path) -> None:
+        listed = [{**QUALITY, "metric": "r2"}, {"kind": "slices", "by": ["origin"]}]
+        for missing in (
+            {"kind": "calibration", "at_most": 5},
+            {"kind": "changed_decisions", "over": 10},
+            {"kind": "score_shift", "at_most": 5},
+        ):
+            load_model.cache_clear()
+            with pytest.raises(ConfigError, match=f"gate.checks: {missing['kind']} has no safe default"):
+                self.of(projects, "regression", *listed)
+            listed.append(missing)
+        load_model.cache_clear()
+        kinds = [check.kind for check in self.of(projects, "regression", *listed).all_checks]
+        assert kinds == [kind for kind in kinds_in(AnyCheck) if kind != "calibration_error"]
+
+    def test_a_metric_more_is_another_check(self, projects: Path) -> None:
+        brier = {"kind": "quality", "metric": "brier", "at_most": 0.2}
+        model = self.of(projects, "binary", brier, {"kind": "slices", "by": ["origin"]}, QUALITY)
+        assert [check.subject for check in model.all_checks if check.kind == "quality"] == ["brier", "roc_auc"]
+
+    def test_monitors_run_without_being_listed(self, projects: Path) -> None:
+        performance, freshness = self.of(projects, "binary", {"kind": "slices", "by": ["origin"]}, QUALITY).all_monitors
+        assert performance == PerformanceMonitor(slices=(), min_rows=30, rules=())
+        assert freshness == FreshnessMonitor(publish_by=time(6))
 
 
 class TestTime:

@@ -71,10 +71,10 @@ def test_like_a_model_of_the_same_outcome_it_has_its_task(projects: Path) -> Non
 def test_like_a_model_that_the_templates_do_not_fit_nothing_is_written(projects: Path) -> None:
     path = projects / "ferries" / "models" / "late_ferry" / "model.yaml"
     text = path.read_text(encoding="utf-8").replace("categorical: [company, origin, dest]", "categorical: []")
-    rules = text.index("  slices:\n    by: [origin"), text.index("  changed_decisions")
-    plain = "  slices: {by: [month], min_rows: 300, not_worse_by: 0.05}\n"
-    path.write_text(text[: rules[0]] + plain + text[rules[1] :], encoding="utf-8")
-    with pytest.raises(ActionRequiredError, match=r"like late_ferry cannot be made by the templates \(gate.slices.by"):
+    text = text[: text.index("    - kind: slices")] + text[text.index("    - {kind: changed_decisions") :]
+    text = text.replace("  checks:\n", "  checks:\n    - {kind: slices, by: [month]}\n")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ActionRequiredError, match=r"like late_ferry cannot be made by the templates \(gate.checks.*by"):
         new_model("ferries", "second", "ferry_delay", "late_ferry", projects)
     assert not (projects / "ferries" / "models" / "second").exists()
 

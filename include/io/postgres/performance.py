@@ -5,11 +5,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
 
-from include.config.model import Model
 from include.core.interval import BLOCK_DAYS
 from include.core.project import Project
 from include.core.schemas import PREDICTION_COLUMNS
@@ -17,7 +17,7 @@ from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine, lock
 from include.io.postgres.schema import batches, outcome_days, outcomes, performance_daily, predictions, published
-from include.monitoring.records import DayValue
+from include.monitoring.records import DayValue, MonitoredModel
 
 MEASURED_BY = 1  # increase it when the metrics are computed differently, so that all days are measured again
 
@@ -32,8 +32,14 @@ class Due:
 
 
 def replace_performance(
-    settings: Settings, project: Project, model: Model, measure: Callable[[pl.DataFrame], pl.DataFrame]
-) -> tuple[list[date], int]:
+    settings: Settings,
+    project: Project,
+    model: MonitoredModel,
+    *,
+    slices: Sequence[str],
+    min_rows: int,
+    measure: Callable[[pl.DataFrame], pl.DataFrame],
+) -> tuple[int, int]:
     """Measure each published day with outcomes that was not measured yet, or whose basis has changed since.
 
     The basis is the published batch, the outcomes and what the model declares. A corrected public column of an entity
@@ -44,21 +50,24 @@ def replace_performance(
         settings: the database and the id of this run.
         project: the model's project.
         model: the model to measure.
+        slices: public columns of the entity that `measure` gets too.
+        min_rows: of a slice; a day is measured again when slices or rows are declared otherwise.
         measure: gets the predictions of one day, sorted by entity_id: entity_id, score, prediction and outcome (f64,
             null if unknown or none), and the slices' columns as text. Returns slice, slice_value, metric, value, rows.
 
     Returns:
-        The days that were measured, and the number of rows written.
+        The number of days that were measured, and of rows written.
     """
     written = 0
+    how = [MEASURED_BY, model.problem_type, model.outcome, sorted(slices), min_rows]
     with engine(settings).begin() as writing:
         lock(writing, f"performance {model.name}")
         # The rows that a day is measured from and their digest must be of one moment, after the lock was acquired.
         with engine(settings).connect().execution_options(isolation_level="REPEATABLE READ") as reading:
-            due = _read_due(reading, project, model)
+            due = _read_due(reading, project, model, how)
             for start in range(0, len(due), BLOCK_DAYS):
                 part = due[start : start + BLOCK_DAYS]
-                rows = _read_predictions(reading, project, model, [d.day for d in part])
+                rows = _read_predictions(reading, project, model, slices, [d.day for d in part])
                 measured = [
                     {**row, "model": model.name, "run_id": settings.run_id, **vars(d)}
                     for d in part
@@ -70,10 +79,10 @@ def replace_performance(
                 if measured:
                     writing.execute(sa.insert(table), measured)
                 written += len(measured)
-    return [d.day for d in due], written
+    return len(due), written
 
 
-def _read_due(connection: sa.Connection, project: Project, model: Model) -> list[Due]:
+def _read_due(connection: sa.Connection, project: Project, model: MonitoredModel, how: list[Any]) -> list[Due]:
     s, b, o, p = published.c, batches.c, outcome_days.c, performance_daily.c
     measured_from = sa.select(p.digest).where(p.model == s.model, p.day == s.day).limit(1).scalar_subquery()
     statement = (
@@ -87,7 +96,6 @@ def _read_due(connection: sa.Connection, project: Project, model: Model) -> list
         .where(s.model == model.name)
         .order_by(s.day)
     )
-    how = [MEASURED_BY, model.problem_type, model.outcome, sorted(model.monitor.slices), model.monitor.min_rows]
     due = []
     for day, version, batch, of_outcomes, before in connection.execute(statement):
         digest = hashlib.sha256(json.dumps([batch, of_outcomes, how]).encode()).hexdigest()
@@ -96,8 +104,9 @@ def _read_due(connection: sa.Connection, project: Project, model: Model) -> list
     return due
 
 
-def _read_predictions(connection: sa.Connection, project: Project, model: Model, days: Sequence[date]) -> pl.DataFrame:
-    slices = model.monitor.slices
+def _read_predictions(
+    connection: sa.Connection, project: Project, model: MonitoredModel, slices: Sequence[str], days: Sequence[date]
+) -> pl.DataFrame:
     entities = schema.entities(project.name, *slices)
     s, p, o, e = published.c, predictions.c, outcomes.c, entities.c
     of_outcome = (o.project == project.name) & (o.outcome == model.outcome)

@@ -12,7 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from include.config.model import Model
 from include.io.registry.client import MlflowConnection
-from include.training import evaluation
+from include.training.problem_types import get_problem_type
+from include.training.training_set import estimator_inputs
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class LoadedModel:
             One float64 for each row: the probability of 1, or the predicted value.
         """
         with threadpool_limits(1):
-            features = evaluation.inputs(rows, self.numeric, self.categorical)
-            return evaluation.predict(self.problem_type, self.estimator, features)
+            features = estimator_inputs(rows, self.numeric, self.categorical)
+            return get_problem_type(self.problem_type).predict(self.estimator, features)
 
 
 def load(connection: MlflowConnection, uri: str) -> LoadedModel:

@@ -1,7 +1,7 @@
 """One class for each problem type, and the lookup from the word in `model.yaml`. To add one: its file and one entry."""
 
 from include.core.errors import nearest
-from include.training.problem_types.base import ProblemType
+from include.training.problem_types.base import ProblemType as ProblemType
 from include.training.problem_types.binary import Binary
 from include.training.problem_types.regression import Regression
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from include.core.threshold import Threshold
+
 if TYPE_CHECKING:  # every DAG file loads this module
     import pandas as pd
 
@@ -19,8 +21,10 @@ class ProblemType(ABC):
     """The metric by which the best candidate is chosen, the least being best; the mean of `loss_by_row`."""
     gate_metrics: ClassVar[tuple[str, ...]]
     """The metrics that thresholds of the gate may use; calibration has checks of its own."""
-    gate_settings: ClassVar[tuple[str, ...]]
-    """The settings of the gate that this problem type needs and others do not have."""
+    leakage: ClassVar[Threshold]
+    """What no honest model reaches, unless `model.yaml` says otherwise."""
+    scores_are_probabilities: ClassVar[bool]
+    """Whether scores are from 0 to 1, so that their limits have defaults. Others are in the outcome's unit."""
     predict_method: ClassVar[str]
     """The method of a scikit-learn estimator that gives the scores."""
     needs_both_outcomes: ClassVar[bool]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from include.core.threshold import Threshold
 from include.training.calibration import expected_calibration_error
 from include.training.problem_types.base import ProblemType
 
@@ -18,7 +19,8 @@ class Binary(ProblemType):
     kind = "binary"
     chosen_by = "log_loss"
     gate_metrics = ("log_loss", "brier", "roc_auc")
-    gate_settings = ("calibration_error",)
+    leakage = Threshold(metric="roc_auc", at_most=0.95)
+    scores_are_probabilities = True
     predict_method = "predict_proba"
     needs_both_outcomes = True
     performance_metrics: ClassVar[Mapping[str, str]] = {

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from include.core.threshold import Threshold
 from include.training.problem_types.base import ProblemType
 
 if TYPE_CHECKING:  # every DAG file loads this module
@@ -17,7 +18,8 @@ class Regression(ProblemType):
     kind = "regression"
     chosen_by = "mae"
     gate_metrics = ("mae", "rmse", "r2")
-    gate_settings = ("decision_change",)
+    leakage = Threshold(metric="r2", at_most=0.9)
+    scores_are_probabilities = False
     predict_method = "predict"
     needs_both_outcomes = False
     performance_metrics: ClassVar[Mapping[str, str]] = {

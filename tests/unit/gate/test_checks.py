@@ -1,62 +1,77 @@
 """The gate: for each check a model that is bad in that way, and everything that cannot be measured. Fails closed."""
 
 import dataclasses
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.metrics import log_loss
+from pydantic import Field
 
 from include.config.loading import load_model
 from include.config.model import Model
 from include.core.records import Check
-from include.core.threshold import Threshold
-from include.gate import checks as gate
-from include.gate.checks import Evidence, HoldoutScores
-from include.gate.config import Gate, Group, Slices
+from include.gate import rules
+from include.gate.checks import AnyCheck, GateCheck
+from include.gate.checks.base import at_least
+from include.gate.checks.champion import worst_difference
+from include.gate.checks.signature import Signature
+from include.gate.checks.slices import Slices
+from include.gate.config import Gate
+from include.gate.evidence import Evidence, HoldoutScores
+from include.gate.rules import rules_digest, run_checks
+from include.training.problem_types import get_problem_type
+from tools.reference import file_schema, keys
 
 ROWS, DAYS = 6000, 12
-RULES = Gate(
-    min_rows=3000,
-    quality=(Threshold(metric="roc_auc", at_least=0.65),),
-    calibration_gap=0.05,
-    calibration_error=0.08,
-    better_than_dummy=0.02,
-    linear="linear",
-    not_worse_than_linear=0.01,
-    not_worse_than_champion=0.01,
-    resamples=300,
-    slices=Slices(
-        by=("origin", "size"),
-        groups={"size": Group(of="company", values={"large": ("UA", "B6")}, otherwise="small")},
-        min_rows=200,
-        not_worse_by=0.05,
-    ),
-    changed_decisions=0.2,
-    score_shift=0.08,
-    leakage=Threshold(metric="roc_auc", at_most=0.95),
-    microseconds_per_row=100,
-    megabytes=10,
+SLICES = {
+    "kind": "slices",
+    "by": ["origin", "size"],
+    "groups": {"size": {"of": "company", "values": {"large": ["UA", "B6"]}, "otherwise": "small"}},
+    "min_rows": 200,
+}
+SHARED = [
+    {"kind": "enough_rows", "at_least": 3000},
+    {"kind": "dummy_baseline", "at_least": 0.02},
+    {"kind": "linear_baseline", "at_most": 0.01},
+    {"kind": "champion", "min_rows": 3000, "resamples": 300},
+    SLICES,
+    {"kind": "scoring_time", "at_most": 100},
+    {"kind": "size", "at_most": 10},
+]
+
+
+def with_gate(model: Model, *checks: dict[str, Any]) -> Model:
+    """The model with a gate of these checks and the defaults of the others."""
+    return model.model_copy(update={"gate": Gate.model_validate({"checks": checks})})
+
+
+BINARY = with_gate(
+    load_model("late_ferry"),
+    *SHARED,
+    {"kind": "quality", "metric": "roc_auc", "at_least": 0.65},
+    {"kind": "changed_decisions", "at_most": 0.2},
+    {"kind": "score_shift", "at_most": 0.08},
 )
-BINARY = load_model("late_ferry").model_copy(update={"gate": RULES})
-REGRESSION = BINARY.model_copy(
-    update={
-        "problem_type": "regression",
-        "gate": RULES.model_copy(
-            update={
-                "quality": (Threshold(metric="mae", at_most=12.0),),
-                "calibration_gap": 3.0,
-                "calibration_error": None,
-                "decision_change": 10.0,
-                "score_shift": 6.0,
-                "leakage": Threshold(metric="r2", at_most=0.95),
-            }
-        ),
-    }
+REGRESSION = with_gate(
+    BINARY.model_copy(update={"problem_type": "regression"}),
+    *SHARED,
+    {"kind": "quality", "metric": "mae", "at_most": 12.0},
+    {"kind": "calibration", "at_most": 3.0},
+    {"kind": "changed_decisions", "at_most": 0.2, "over": 10.0},
+    {"kind": "score_shift", "at_most": 6.0},
+    {"kind": "leakage_check", "metric": "r2", "at_most": 0.95},
 )
+
+
+def decide(model: Model, evidence: Evidence, *changed: GateCheck) -> tuple[Check, ...]:
+    """Run the model's checks, some of them with other settings."""
+    other = {check.kind: check for check in changed}
+    return run_checks([other.get(check.kind, check) for check in model.all_checks], evidence)
 
 
 def good(**changes: Any) -> Evidence:
@@ -66,12 +81,15 @@ def good(**changes: Any) -> Evidence:
     rate = 1 / (1 + np.exp(-(1.2 * signal - 1.2)))
     companys = rng.choice(["UA", "B6", "EV", "OO"], ROWS)
     evidence = Evidence(
+        problem_type=get_problem_type("binary"),
+        inputs=BINARY.features,
+        seed=BINARY.seed,
         days=np.datetime64("2013-03-01") + np.arange(ROWS) % DAYS,
         truth=(rng.random(ROWS) < rate).astype(float),
         labels=pl.DataFrame({"origin": rng.choice(["BAT", "PAU"], ROWS), "company": companys}),
         fitted_truth=(rng.random(ROWS) < rate).astype(float),
         challenger=HoldoutScores("version 2", rate, BINARY.features),
-        linear=HoldoutScores("linear", np.clip(rate * 0.9 + 0.03, 0, 1), BINARY.features),
+        candidates={"linear": HoldoutScores("linear", np.clip(rate * 0.9 + 0.03, 0, 1), BINARY.features)},
         champion=HoldoutScores("champion 1", np.clip(rate * 0.95 + 0.015, 0, 1), BINARY.features),
         champion_saw=date(2013, 2, 20),
         microseconds_per_row=8.0,
@@ -86,10 +104,11 @@ def good_regression(**changes: Any) -> Evidence:
     before = good()
     evidence = dataclasses.replace(
         before,
+        problem_type=get_problem_type("regression"),
         truth=expected + rng.normal(0, 12, ROWS),
         fitted_truth=expected + rng.normal(0, 12, ROWS),
         challenger=HoldoutScores("version 2", expected, BINARY.features),
-        linear=HoldoutScores("linear", expected * 0.9, BINARY.features),
+        candidates={"linear": HoldoutScores("linear", expected * 0.9, BINARY.features)},
         champion=HoldoutScores("champion 1", expected * 0.95, BINARY.features),
     )
     return dataclasses.replace(evidence, **changes)
@@ -110,18 +129,20 @@ def measured(checks: tuple[Check, ...], name: str, subject: str | None = None) -
 
 def test_a_good_model_passes_every_check() -> None:
     for model, evidence in ((BINARY, good()), (REGRESSION, good_regression())):
-        checks = gate.run_checks(model, evidence)
+        checks = decide(model, evidence)
         assert failed(checks) == []
+        of_probabilities = ["calibration error"] if model is BINARY else []
         assert list(dict.fromkeys(c.name for c in checks)) == [
-            *("enough rows", "absolute quality", "calibration", "dummy baseline", "linear baseline", "champion"),
-            *("slice", "differential", "leakage", "scoring time", "size", "signature"),
+            *("enough rows", "quality", "calibration", *of_probabilities, "dummy baseline", "linear baseline"),
+            *("champion", "slices", "changed decisions", "score shift", "leakage check", "scoring time", "size"),
+            "signature",
         ]
 
 
 def test_without_a_champion_the_absolute_checks_remain() -> None:
-    checks = gate.run_checks(BINARY, good(champion=None, champion_saw=None))
+    checks = decide(BINARY, good(champion=None, champion_saw=None))
     assert failed(checks) == []
-    assert {"champion", "differential"}.isdisjoint(c.name for c in checks)
+    assert {"champion", "changed decisions", "score shift"}.isdisjoint(c.name for c in checks)
 
 
 # --- one bad model a check --------------------------------------------------------------------------------------------
@@ -153,14 +174,14 @@ def under_the_linear(evidence: Evidence) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     noisy = score(evidence, lambda s: np.clip(s + rng.normal(0, 0.06, len(s)), 0.01, 0.99))
     linear = dataclasses.replace(evidence.challenger, name="linear")
-    return {**noisy, "linear": linear, "champion": noisy["challenger"]}
+    return {**noisy, "candidates": {"linear": linear}, "champion": noisy["challenger"]}
 
 
 def under_the_champion(evidence: Evidence) -> dict[str, Any]:
     """Good by itself, and the champion is better."""
     rng = np.random.default_rng(1)
     return score(evidence, lambda s: np.clip(s + rng.normal(0, 0.06, len(s)), 0.01, 0.99)) | {
-        "linear": dataclasses.replace(evidence.challenger, score=np.full(ROWS, evidence.truth.mean())),
+        "candidates": {"linear": dataclasses.replace(evidence.challenger, score=np.full(ROWS, evidence.truth.mean()))},
         "champion": dataclasses.replace(evidence.challenger, name="champion 1"),
     }
 
@@ -174,7 +195,7 @@ def wrong_for_the_small(evidence: Evidence) -> dict[str, Any]:
     return {
         "labels": labels,
         **score(evidence, lambda _: changed),
-        "linear": dataclasses.replace(evidence.challenger, score=np.full(ROWS, evidence.truth.mean())),
+        "candidates": {"linear": dataclasses.replace(evidence.challenger, score=np.full(ROWS, evidence.truth.mean()))},
         "champion": dataclasses.replace(evidence.challenger, name="champion 1", score=changed),
     }
 
@@ -187,6 +208,14 @@ def another_mind(evidence: Evidence) -> dict[str, Any]:
         "champion": dataclasses.replace(
             evidence.challenger, name="champion 1", score=np.clip(evidence.challenger.score + noise, 0.02, 0.98)
         )
+    }
+
+
+def another_threshold(evidence: Evidence) -> dict[str, Any]:
+    """The champion's scores, and a threshold that decides otherwise for many."""
+    return {
+        "champion": dataclasses.replace(evidence.challenger, name="champion 1"),
+        "challenger": dataclasses.replace(evidence.challenger, decision_threshold=0.25),
     }
 
 
@@ -214,10 +243,12 @@ def other_inputs(evidence: Evidence) -> dict[str, Any]:
 def few_rows(evidence: Evidence) -> dict[str, Any]:
     cut = slice(0, 2400)
     short = {name: getattr(evidence, name)[cut] for name in ("days", "truth", "labels")}
-    models = ("challenger", "linear", "champion")
-    return short | {
-        name: dataclasses.replace(getattr(evidence, name), score=getattr(evidence, name).score[cut]) for name in models
-    }
+    models = {name: shortened(getattr(evidence, name), 2400) for name in ("challenger", "champion")}
+    return short | models | {"candidates": {"linear": shortened(evidence.candidates["linear"], 2400)}}
+
+
+def shortened(scores: HoldoutScores, rows: int) -> HoldoutScores:
+    return dataclasses.replace(scores, score=scores.score[:rows])
 
 
 @pytest.mark.parametrize(
@@ -226,21 +257,25 @@ def few_rows(evidence: Evidence) -> dict[str, Any]:
         (few_rows, "enough rows", ["champion"]),
         (
             shuffled,
-            "absolute quality",
-            ["calibration", "dummy baseline", "linear baseline", "champion", "slice", "differential"],
+            "quality",
+            [
+                *("calibration error", "dummy baseline", "linear baseline", "champion", "slices"),
+                *("changed decisions", "score shift"),
+            ],
         ),
         (too_high, "calibration", ["linear baseline", "champion"]),
-        (too_sure, "calibration", ["dummy baseline", "linear baseline", "champion", "slice", "differential"]),
         (
-            constant,
-            "dummy baseline",
-            ["absolute quality", "linear baseline", "champion", "differential"],
+            too_sure,
+            "calibration error",
+            ["dummy baseline", "linear baseline", "champion", "slices", "score shift"],
         ),
+        (constant, "dummy baseline", ["quality", "linear baseline", "champion", "score shift"]),
         (under_the_linear, "linear baseline", []),
         (under_the_champion, "champion", []),
-        (wrong_for_the_small, "slice", []),
-        (another_mind, "differential", []),
-        (leaking, "leakage", []),
+        (wrong_for_the_small, "slices", []),
+        (another_mind, "score shift", []),
+        (another_threshold, "changed decisions", []),
+        (leaking, "leakage check", []),
         (slow, "scoring time", []),
         (huge, "size", []),
         (other_inputs, "signature", []),
@@ -251,7 +286,7 @@ def test_each_check_rejects_the_model_that_is_bad_in_its_way(
     planted: Callable[[Evidence], dict[str, Any]], check: str, implied: list[str]
 ) -> None:
     evidence = good()
-    checks = gate.run_checks(BINARY, dataclasses.replace(evidence, **planted(evidence)))
+    checks = decide(BINARY, dataclasses.replace(evidence, **planted(evidence)))
     assert sorted(failed(checks)) == sorted([check, *implied])
     assert all(c.sentence for c in checks)
 
@@ -262,42 +297,40 @@ def test_each_check_rejects_the_model_that_is_bad_in_its_way(
         (lambda e: score(e, lambda s: s + 4), "calibration", ["linear baseline", "champion"]),
         (
             lambda e: score(e, lambda s: np.full(len(s), 5.0)),
-            "absolute quality",
-            ["dummy baseline", "linear baseline", "champion", "slice", "differential"],
+            "quality",
+            ["dummy baseline", "linear baseline", "champion", "slices", "changed decisions", "score shift"],
         ),
-        (lambda e: score(e, lambda _: e.truth), "leakage", ["differential"]),
+        (lambda e: score(e, lambda _: e.truth), "leakage check", ["changed decisions", "score shift"]),
     ],
 )
 def test_regression_is_held_against_its_own_checks(
     planted: Callable[[Evidence], dict[str, Any]], check: str, implied: list[str]
 ) -> None:
     evidence = good_regression()
-    checks = gate.run_checks(REGRESSION, dataclasses.replace(evidence, **planted(evidence)))
-    assert set(failed(checks)) - {"slice"} == {check, *implied} - {"slice"}
+    checks = decide(REGRESSION, dataclasses.replace(evidence, **planted(evidence)))
+    assert set(failed(checks)) - {"slices"} == {check, *implied} - {"slices"}
 
 
 # --- what cannot be measured ------------------------------------------------------------------------------------------
 
 MEASURED_BY_SCORES = {
-    *("enough rows", "absolute quality", "calibration", "dummy baseline", "linear baseline", "champion", "slice"),
-    *("differential", "leakage"),
+    *("enough rows", "quality", "calibration", "calibration error", "dummy baseline", "linear baseline"),
+    *("champion", "slices", "changed decisions", "score shift", "leakage check"),
 }
 
 
 def test_without_a_row_nothing_that_is_measured_on_rows_passes() -> None:
     evidence = good()
-    none = few_rows(evidence)
-    none = {
-        name: value[:0] if not isinstance(value, HoldoutScores) else dataclasses.replace(value, score=value.score[:0])
-        for name, value in none.items()
-    }
-    assert set(failed(gate.run_checks(BINARY, dataclasses.replace(evidence, **none)))) == MEASURED_BY_SCORES
+    none = {name: getattr(evidence, name)[:0] for name in ("days", "truth", "labels")}
+    none |= {name: shortened(getattr(evidence, name), 0) for name in ("challenger", "champion")}
+    none |= {"candidates": {"linear": shortened(evidence.candidates["linear"], 0)}}
+    assert set(failed(decide(BINARY, dataclasses.replace(evidence, **none)))) == MEASURED_BY_SCORES
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_one_score_that_is_no_number_fails_all_that_rests_on_scores(bad: float) -> None:
     evidence = good()
-    checks = gate.run_checks(BINARY, dataclasses.replace(evidence, **score(evidence, lambda s: np.r_[bad, s[1:]])))
+    checks = decide(BINARY, dataclasses.replace(evidence, **score(evidence, lambda s: np.r_[bad, s[1:]])))
     passed = {c.name for c in checks if c.passed}
     # slices are measured each by itself: the one with the row has no loss either
     assert passed.isdisjoint(MEASURED_BY_SCORES - {"enough rows"})
@@ -309,41 +342,40 @@ def test_a_champion_that_cannot_be_compared_with_is_no_reason_to_pass(bad: float
     evidence = good()
     assert evidence.champion is not None
     champion = dataclasses.replace(evidence.champion, score=np.r_[evidence.champion.score[1:], bad])
-    checks = gate.run_checks(BINARY, dataclasses.replace(evidence, champion=champion))
-    assert failed(checks) == ["champion", "differential"]
-    lost = dataclasses.replace(evidence, champion=None, missing={"champion": "the features lack wind"})
-    checks = gate.run_checks(BINARY, lost)
-    assert failed(checks) == ["champion", "differential"]
+    checks = decide(BINARY, dataclasses.replace(evidence, champion=champion))
+    assert failed(checks) == ["champion", "changed decisions", "score shift"]
+    lost = dataclasses.replace(evidence, champion=None, champion_missing="the features lack wind")
+    checks = decide(BINARY, lost)
+    assert failed(checks) == ["champion", "changed decisions", "score shift"]
     assert "the features lack wind" in next(c.sentence for c in checks if c.name == "champion")
 
 
 def test_a_linear_baseline_that_is_not_there_is_no_reason_to_pass() -> None:
-    checks = gate.run_checks(BINARY, good(linear=None, missing={"linear": "it was not fitted"}))
+    checks = decide(BINARY, good(candidates={}))
     assert failed(checks) == ["linear baseline"]
 
 
 @pytest.mark.parametrize("name", ["microseconds_per_row", "megabytes"])
 @pytest.mark.parametrize("value", [None, np.nan, np.inf])
 def test_a_figure_that_is_missing_fails(name: str, value: float | None) -> None:
-    assert len(failed(gate.run_checks(BINARY, good(**{name: value})))) == 1
+    assert len(failed(decide(BINARY, good(**{name: value})))) == 1
 
 
 def test_outcomes_of_one_class_have_no_auc() -> None:
-    checks = gate.run_checks(BINARY, good(truth=np.zeros(ROWS)))
-    assert measured(checks, "absolute quality") is None
-    assert {"absolute quality", "leakage"} <= set(failed(checks))
+    checks = decide(BINARY, good(truth=np.zeros(ROWS)))
+    assert measured(checks, "quality") is None
+    assert {"quality", "leakage check"} <= set(failed(checks))
 
 
 def test_a_column_without_a_slice_that_is_large_enough_fails() -> None:
-    rules = RULES.model_copy(update={"slices": RULES.slices.model_copy(update={"min_rows": ROWS})})
-    checks = gate.run_checks(BINARY.model_copy(update={"gate": rules}), good())
-    assert [(c.name, c.subject) for c in checks if not c.passed] == [("slice", "origin"), ("slice", "size")]
+    checks = decide(BINARY, good(), Slices.model_validate({**SLICES, "min_rows": ROWS}))
+    assert [(c.name, c.subject) for c in checks if not c.passed] == [("slices", "origin"), ("slices", "size")]
 
 
 def test_a_small_slice_is_not_judged_by_itself() -> None:
     labels = good().labels.with_columns(origin=pl.Series(["STG"] * 199 + ["BAT"] * (ROWS - 199)))
-    checks = gate.run_checks(BINARY, good(labels=labels))
-    assert [c.subject for c in checks if c.name == "slice"] == ["origin=BAT", "size=large", "size=small"]
+    checks = decide(BINARY, good(labels=labels))
+    assert [c.subject for c in checks if c.name == "slices"] == ["origin=BAT", "size=large", "size=small"]
 
 
 # --- the champion's comparison ----------------------------------------------------------------------------------------
@@ -356,12 +388,12 @@ def test_days_that_the_champion_was_fitted_on_are_left_out() -> None:
     seen = date(2013, 3, 1) + timedelta(days=5)
     rows = np.where(evidence.days <= np.datetime64(seen), evidence.truth * 0.98 + 0.01, evidence.champion.score)
     champion = dataclasses.replace(evidence.champion, score=rows)
-    unfair = gate.run_checks(BINARY, dataclasses.replace(evidence, champion=champion))
+    unfair = decide(BINARY, dataclasses.replace(evidence, champion=champion))
     assert "champion" in failed(unfair)
-    fair = gate.run_checks(BINARY, dataclasses.replace(evidence, champion=champion, champion_saw=seen))
+    fair = decide(BINARY, dataclasses.replace(evidence, champion=champion, champion_saw=seen))
     assert "champion" not in failed(fair)
     one_more = seen + timedelta(days=1)
-    too_few = gate.run_checks(BINARY, dataclasses.replace(evidence, champion=champion, champion_saw=one_more))
+    too_few = decide(BINARY, dataclasses.replace(evidence, champion=champion, champion_saw=one_more))
     assert "champion" in failed(too_few)
     assert "2,500 rows of days that neither saw, 3,000 are needed" in next(
         c.sentence for c in too_few if c.name == "champion"
@@ -373,9 +405,9 @@ def test_worst_difference_draws_whole_days() -> None:
     days = np.repeat(np.arange(10), 100).astype("datetime64[D]")
     against = np.ones(1000)
     loss = np.where(np.repeat(np.arange(10), 100) == 0, 2.0, 1.0)
-    worst = gate.worst_difference(days, loss, against, confidence=0.95, resamples=4000, seed=1)
+    worst = worst_difference(days, loss, against, confidence=0.95, resamples=4000, seed=1)
     assert worst == pytest.approx(0.3, abs=0.001)  # three of ten: P(more than 3) is 1.3 %, P(more than 2) is 7 %
-    assert gate.worst_difference(days, against, against, confidence=0.95, resamples=100, seed=1) == 0.0
+    assert worst_difference(days, against, against, confidence=0.95, resamples=100, seed=1) == 0.0
 
 
 def test_worst_difference_is_the_same_again_and_wants_rows() -> None:
@@ -383,24 +415,123 @@ def test_worst_difference_is_the_same_again_and_wants_rows() -> None:
     days = np.repeat(np.arange(14), 50).astype("datetime64[D]")
     given = {"confidence": 0.9, "resamples": 500, "seed": 7}
     loss, against = rng.random(700), rng.random(700)
-    assert gate.worst_difference(days, loss, against, **given) == gate.worst_difference(days, loss, against, **given)
+    assert worst_difference(days, loss, against, **given) == worst_difference(days, loss, against, **given)
     with pytest.raises(ValueError, match="no rows"):
-        gate.worst_difference(days[:0], loss[:0], against[:0], **given)
+        worst_difference(days[:0], loss[:0], against[:0], **given)
 
 
-def test_loss_by_row_is_what_the_metric_is_the_mean_of() -> None:
-    evidence = good()
-    rows = gate.loss_by_row(BINARY, evidence.truth, evidence.challenger.score)
-    assert rows.mean() == pytest.approx(log_loss(evidence.truth, evidence.challenger.score))
-    assert np.isfinite(gate.loss_by_row(BINARY, np.array([0.0, 1.0]), np.array([1.0, 0.0]))).all()
+@pytest.mark.parametrize("evidence", [good(), good_regression()], ids=["binary", "regression"])
+def test_the_loss_is_the_metric_that_chooses_candidates(evidence: Evidence) -> None:
+    assert evidence.mean_loss(evidence.challenger.score) == pytest.approx(evidence.loss)
+
+
+def test_the_loss_of_a_certain_error_is_finite() -> None:
+    assert np.isfinite(get_problem_type("binary").loss_by_row(np.array([0.0, 1.0]), np.array([1.0, 0.0]))).all()
 
 
 def test_inputs_may_change_when_that_is_declared() -> None:
     evidence = good()
     assert evidence.champion is not None
     older = dataclasses.replace(evidence.champion, columns=evidence.champion.columns[1:])
-    checks = gate.run_checks(BINARY, dataclasses.replace(evidence, champion=older))
+    checks = decide(BINARY, dataclasses.replace(evidence, champion=older))
     assert failed(checks) == ["signature"]
-    assert "set gate.inputs_may_change" in checks[-1].sentence
-    meant: Model = BINARY.model_copy(update={"gate": RULES.model_copy(update={"inputs_may_change": True})})
-    assert failed(gate.run_checks(meant, dataclasses.replace(evidence, champion=older))) == []
+    assert "{kind: signature, inputs_may_change: true}" in checks[-1].sentence
+    assert (
+        failed(decide(BINARY, dataclasses.replace(evidence, champion=older), Signature(inputs_may_change=True))) == []
+    )
+
+
+# --- the rules, and a new check ---------------------------------------------------------------------------------------
+
+
+class Spread(GateCheck):
+    """A throw-away check: a model whose scores hardly differ says nothing."""
+
+    kind: Literal["spread"] = "spread"
+    at_least: float = Field(default=0.05, description="standard deviation of the scores")
+
+    def run(self, evidence: Evidence) -> Iterator[Check]:
+        """Measure the spread of the scores."""
+        yield self.verdict("scores", float(evidence.challenger.score.std()), at_least(self.at_least), "spread:")
+
+
+class GateWithSpread(Gate):
+    checks: tuple[Annotated[AnyCheck | Spread, Field(discriminator="kind")], ...]
+
+
+class ModelWithSpread(Model):
+    gate: GateWithSpread
+
+
+def test_a_new_check_is_one_class_and_one_entry() -> None:
+    declared = {**BINARY.model_dump(), "folder": BINARY.folder}
+    by_default = ModelWithSpread.model_validate(declared)
+    assert by_default.all_checks == (*BINARY.all_checks, Spread())
+    assert failed(decide(by_default, good())) == []
+    declared["gate"]["checks"] = [*declared["gate"]["checks"], {"kind": "spread", "at_least": 0.9}]
+    strict = ModelWithSpread.model_validate(declared)
+    [found] = [check for check in decide(strict, good()) if not check.passed]
+    assert (found.name, found.sentence) == ("spread", "spread: 0.2022; at least 0.9 is required")
+
+    digests = {rules_digest(model.all_checks, "binary") for model in (BINARY, by_default, strict)}
+    assert len(digests) == 3, "its settings and its file count"
+    assert rules_digest(BINARY.all_checks, "binary") in digests, "and nothing of it where it does not run"
+    reference = "\n".join(keys(file_schema(ModelWithSpread, "model.yaml"), ModelWithSpread))
+    assert "| `at_least` | number | `0.05` | standard deviation of the scores |" in reference
+
+
+class Silent(GateCheck):
+    """A throw-away check that forgets to decide."""
+
+    kind: Literal["silent"] = "silent"
+
+    def run(self, evidence: Evidence) -> Iterator[Check]:
+        """Yield nothing."""
+        yield from ()
+
+
+def test_a_check_without_a_verdict_fails() -> None:
+    [verdict] = run_checks([Silent()], good())
+    assert (verdict.name, verdict.passed) == ("silent", False)
+
+
+def test_the_rules_are_the_code_of_what_runs_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[Any] = []
+
+    def recorded(given: list[Any]) -> str:
+        sources[:] = given
+        return ""
+
+    monkeypatch.setattr(rules, "code_digest", recorded)
+    rules_digest([check for check in BINARY.all_checks if check.kind in ("size", "quality")], "binary")
+    assert sorted(Path(getattr(source, "__file__", source)).name for source in sources) == [
+        *("base.py", "base.py", "binary.py", "calibration.py", "evidence.py", "gate.py", "quality.py", "rules.py"),
+        *("size.py", "threshold.py"),
+    ]
+
+
+CHECK = """
+from typing import Literal
+
+from include.gate.checks import GateCheck
+
+
+class Changing(GateCheck):
+    kind: Literal["changing"] = "changing"
+
+    def run(self, evidence):
+        yield self.verdict("rows", RESULT)
+"""
+
+
+def test_a_comment_voids_no_decision_and_code_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "changing.py"
+    path.write_text(CHECK, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    [check] = importlib.import_module("changing").Changing.defaults("binary")
+
+    def digest(text: str) -> str:
+        path.write_text(text, encoding="utf-8")
+        return rules_digest([check], "binary")
+
+    assert digest(CHECK) == digest(CHECK + "\n# a comment\n") != digest(CHECK.replace("RESULT", "1.0"))

@@ -1,29 +1,39 @@
 """Watching a model: metrics against numbers computed by hand, rules, and when scores are late."""
 
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import Field
 
 from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core.errors import DataError
-from include.monitoring.config import Monitor, Rule
-from include.monitoring.freshness import is_live, late_alert, scores_freshness, table_freshness
-from include.monitoring.performance import breach, measure_day
-from include.monitoring.records import DayValue, Punctuality
-from include.training.evaluation import expected_calibration_error
+from include.core.interval import Interval
+from include.core.records import Alert, Freshness
+from include.monitoring import AnyMonitor, Monitor
+from include.monitoring.base import Watch
+from include.monitoring.freshness import FreshnessMonitor, is_live, late_alert
+from include.monitoring.performance import PerformanceMonitor, Rule
+from include.monitoring.records import DayValue, Findings, Preparation, Punctuality
+from include.monitoring.tables import table_freshness
+from include.training.calibration import expected_calibration_error
 from include.training.problem_types import PROBLEM_TYPES
+from tools.reference import file_schema, keys
 
 DAY = date(2013, 3, 1)
 RUN = DAY + timedelta(days=1)
 PROJECT = load_project("ferries")
-LATE = load_model("late_ferry")
+LATE = load_model("late_ferry").monitored
 
 
-def watched(**monitor: object) -> Model:
-    return LATE.model_copy(update={"monitor": Monitor.model_validate({"min_rows": 2, "slices": ["origin"], **monitor})})
+def measure_day(rows: pl.DataFrame, problem_type: str = "binary") -> pl.DataFrame:
+    monitor = PerformanceMonitor(min_rows=2, slices=("origin",))
+    return monitor.measure_day(dataclasses.replace(LATE, problem_type=problem_type), rows)
 
 
 def day_of(*rows: tuple[float, float, float | None, str | None]) -> pl.DataFrame:
@@ -48,7 +58,7 @@ class TestMeasureDay:
     )
 
     def test_a_classification_by_hand(self) -> None:
-        of_all = figures(measure_day(watched(), self.ROWS))
+        of_all = figures(measure_day(self.ROWS))
         assert of_all["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.4, 0.9, 0.8]).mean())
         assert of_all["brier"] == pytest.approx((0.01 + 0.36 + 0.36 + 0.01 + 0.04) / 5)
         assert of_all["roc_auc"] == pytest.approx(5 / 6)  # of the pairs of late and not late, one is the wrong way
@@ -59,35 +69,34 @@ class TestMeasureDay:
         assert of_all["ece"] == pytest.approx((0.1 + 0.6 + 0.6 + 0.1 + 0.2) / 5)  # fewer rows than bins: each alone
 
     def test_slices_with_enough_rows_and_how_many_those_are(self) -> None:
-        measured = measure_day(watched(), self.ROWS)
+        measured = measure_day(self.ROWS)
         seen = measured.select("slice", "slice_value", "rows").unique(maintain_order=True).rows()
         assert seen == [("all", "all", 5), ("origin", "BAT", 2), ("origin", "PAU", 2)]
         assert figures(measured, "origin", "BAT")["calibration_gap"] == pytest.approx(0.25)
         assert figures(measured, "origin", "PAU")["calibration_gap"] == pytest.approx(-0.25)
 
     def test_what_is_not_defined_is_null(self) -> None:
-        of_all = figures(measure_day(watched(), day_of((0.2, 0.0, 0.0, "BAT"))))
+        of_all = figures(measure_day(day_of((0.2, 0.0, 0.0, "BAT"))))
         assert of_all["roc_auc"] is None
         assert of_all["brier"] == pytest.approx(0.04)
         assert set(of_all) == set(PROBLEM_TYPES["binary"].performance_metrics)
 
     @pytest.mark.parametrize("rows", [day_of(), day_of((0.2, 0.0, None, "BAT"))], ids=["no row", "nothing known"])
     def test_a_day_without_outcomes_has_rows_that_say_so(self, rows: pl.DataFrame) -> None:
-        measured = measure_day(watched(), rows)
+        measured = measure_day(rows)
         assert set(measured["metric"]) == set(PROBLEM_TYPES["binary"].performance_metrics)
         assert measured["value"].null_count() == measured.height
         assert measured["rows"].to_list() == [0] * measured.height
 
     def test_rows_without_a_value_of_the_slice_are_one_slice(self) -> None:
         rows = day_of((0.2, 0.0, 0.0, None), (0.4, 1.0, 1.0, None))
-        assert figures(measure_day(watched(), rows), "origin", "(none)")["base_rate"] == 0.5
+        assert figures(measure_day(rows), "origin", "(none)")["base_rate"] == 0.5
 
     def test_a_regression_by_hand(self) -> None:
-        delay = watched().model_copy(update={"problem_type": "regression"})
         rows = day_of(
             (10.0, 10.0, 20.0, "BAT"), (0.0, 0.0, -4.0, "BAT"), (5.0, 5.0, 5.0, "BAT"), (7.0, 7.0, None, "BAT")
         )
-        of_all = figures(measure_day(delay, rows))
+        of_all = figures(measure_day(rows, "regression"))
         assert set(of_all) == set(PROBLEM_TYPES["regression"].performance_metrics)
         assert of_all["mae"] == pytest.approx(14 / 3)
         assert of_all["rmse"] == pytest.approx(np.sqrt(116 / 3))
@@ -96,7 +105,7 @@ class TestMeasureDay:
 
     def test_an_outcome_that_is_no_class_is_refused(self) -> None:
         with pytest.raises(DataError, match="1 of 2 values of outcome late_ferry are neither 0 nor 1"):
-            measure_day(watched(), day_of((0.2, 0.0, 0.0, "BAT"), (0.2, 0.0, 2.0, "BAT")))
+            measure_day(day_of((0.2, 0.0, 0.0, "BAT"), (0.2, 0.0, 2.0, "BAT")))
 
 
 class TestCalibrationError:
@@ -136,16 +145,16 @@ class TestBreach:
         ],
     )
     def test_k_of_the_newest_n(self, values: tuple[float, ...], broken: bool) -> None:
-        assert (breach(LATE, AUC, days(*values), RUN) is not None) == broken
+        assert (AUC.breach(LATE, days(*values), RUN) is not None) == broken
 
     def test_at_most(self) -> None:
         loss = Rule(metric="log_loss", at_most=0.6, days=1, of=1)
-        assert breach(LATE, loss, days(0.6), RUN) is None
-        found = breach(LATE, loss, days(0.61), RUN)
+        assert loss.breach(LATE, days(0.6), RUN) is None
+        found = loss.breach(LATE, days(0.61), RUN)
         assert found is not None and "over 0.6" in found.sentence
 
     def test_it_says_what_and_what_to_do(self) -> None:
-        found = breach(LATE, AUC, days(0.5, 0.6, 0.512), RUN)
+        found = AUC.breach(LATE, days(0.5, 0.6, 0.512), RUN)
         assert found is not None
         assert (found.subject, found.rule, found.day) == ("late_ferry", "roc_auc at_least 0.55, 2 of 3 days", RUN)
         for part in (
@@ -168,6 +177,10 @@ def state(published: datetime | None, champion: int | None = 1, newest: date | N
     return Punctuality(DAY, champion, published, newest)
 
 
+def freshness(run_date: date, found: Punctuality, *, prepared: bool) -> Freshness:
+    return FreshnessMonitor().freshness(PROJECT, LATE, run_date, found, prepared=prepared)
+
+
 class TestScores:
     @pytest.mark.parametrize(
         ("found", "late", "says"),
@@ -182,18 +195,18 @@ class TestScores:
         ],
     )
     def test_late_is_after_publish_by_where_a_champion_was(self, found: Punctuality, late: bool, says: str) -> None:
-        fresh = scores_freshness(PROJECT, LATE, RUN, found, prepared=True)
+        fresh = freshness(RUN, found, prepared=True)
         assert (fresh.late, fresh.subject, fresh.day) == (late, "late_ferry", RUN)
         assert says in fresh.sentence
 
     def test_nothing_is_due_before_the_first_day(self) -> None:
         before = PROJECT.first_day - timedelta(days=1)
-        fresh = scores_freshness(PROJECT, LATE, PROJECT.first_day, Punctuality(before, 1, None, None), prepared=False)
+        fresh = freshness(PROJECT.first_day, Punctuality(before, 1, None, None), prepared=False)
         assert not fresh.late
 
     def test_how_far_behind_and_why(self) -> None:
         found = state(None, newest=DAY - timedelta(days=3))
-        fresh = scores_freshness(PROJECT, LATE, RUN, found, prepared=False)
+        fresh = freshness(RUN, found, prepared=False)
         assert (fresh.behind_days, fresh.newest_day) == (3, DAY - timedelta(days=3))
         assert "the day is not prepared: see ferries_prepare" in fresh.sentence
         alert = late_alert(LATE, fresh)
@@ -206,7 +219,6 @@ class TestScores:
         assert is_live(PROJECT, RUN, at(RUN + timedelta(days=1), 2, 59))
         assert not is_live(PROJECT, RUN, at(RUN + timedelta(days=1), 3))
         assert not is_live(PROJECT, RUN, datetime(2026, 1, 1, tzinfo=UTC))
-        assert not is_live(PROJECT, RUN, None)
 
 
 class TestTables:
@@ -228,3 +240,73 @@ class TestTables:
         fresh = table_freshness("raw_sailings", RUN, needed, self.HAS)
         assert (fresh.newest_day, fresh.behind_days, fresh.late) == (newest, behind, late)
         assert "raw_sailings" in fresh.sentence
+
+
+# --- a new monitor ----------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded(Watch):
+    """What the shared database knows, written down."""
+
+    values: Sequence[DayValue] = ()
+    published: Punctuality | None = None
+
+    def measure(self, slices: Sequence[str], min_rows: int, measure_day: Callable[..., Any]) -> tuple[int, int]:
+        return len(self.values), 0
+
+    def measured_days(self, metric: str, min_rows: int) -> list[DayValue]:
+        return list(self.values)
+
+    def punctuality(self, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:
+        return {self.published.day: self.published} if self.published else {}
+
+
+def recorded(**known: Any) -> Recorded:
+    return Recorded(**{"project": PROJECT, "model": LATE, "interval": Interval.of(RUN), "prepared_days": {}, **known})
+
+
+@pytest.mark.parametrize(
+    ("prepared_at", "alerts"),
+    [({}, 0), ({RUN: at(RUN, 3, 10)}, 1), ({RUN: at(RUN + timedelta(days=9), 3)}, 0)],
+    ids=["not prepared", "prepared live", "prepared by a backfill"],
+)
+def test_late_scores_are_recorded_and_reported_for_live_days_only(
+    prepared_at: dict[date, datetime], alerts: int
+) -> None:
+    prepared = {day: Preparation(day, 1, moment) for day, moment in prepared_at.items()}
+    found = FreshnessMonitor().run(recorded(published=state(None), prepared_days=prepared))
+    assert [fresh.late for fresh in found.freshness] == [True]
+    assert len(found.alerts) == alerts
+
+
+class LevelMonitor(Monitor):
+    """A throw-away monitor: an alert when the mean score of the newest day is too high."""
+
+    kind: Literal["level"] = "level"
+    at_most: float = Field(default=0.5, description="mean score of a day")
+
+    def run(self, watch: Watch) -> Findings:
+        """Look at the newest measured day."""
+        high = [found for found in watch.measured_days("mean_score", 1)[:1] if found.value > self.at_most]
+        sentence = f"{watch.model.name}: the mean score is over {self.at_most}"
+        return Findings(
+            alerts=tuple(Alert(subject=watch.model.name, rule="level", day=RUN, sentence=sentence) for _ in high)
+        )
+
+
+class ModelWithLevel(Model):
+    monitors: tuple[Annotated[AnyMonitor | LevelMonitor, Field(discriminator="kind")], ...] = ()
+
+
+def test_a_new_monitor_is_one_class_and_one_entry() -> None:
+    product = load_model("late_ferry")
+    declared = {**product.model_dump(), "folder": product.folder}
+    by_default = ModelWithLevel.model_validate(declared)
+    assert by_default.all_monitors == (*product.all_monitors, LevelMonitor())
+    assert by_default.digest == product.digest, "how a model is monitored decides no fit"
+    strict = ModelWithLevel.model_validate({**declared, "monitors": [{"kind": "level", "at_most": 0.3}]})
+    watch = recorded(values=days(0.4))
+    assert [[alert.rule for alert in each.run(watch).alerts] for each in strict.all_monitors] == [[], [], ["level"]]
+    reference = "\n".join(keys(file_schema(ModelWithLevel, "model.yaml"), ModelWithLevel))
+    assert "| `at_most` | number | `0.5` | mean score of a day |" in reference

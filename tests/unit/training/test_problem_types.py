@@ -1,12 +1,9 @@
 import numpy as np
-import polars as pl
 import pytest
 from pydantic import ValidationError
 
 from include.config.loading import load_model
 from include.config.model import Model
-from include.monitoring.performance import performance
-from include.training import evaluation
 from include.training.problem_types import PROBLEM_TYPES, get_problem_type
 from include.training.problem_types.regression import Regression
 
@@ -28,8 +25,8 @@ class Logarithmic(Regression):
 
 def declared_as(problem_type: str) -> Model:
     keys = {key: value for key, value in DELAY.model_dump(by_alias=True).items() if key != "problem_type"}
-    keys["gate"]["quality"] = [{"metric": "r2", "at_least": 0.01}]
-    keys["monitor"]["rules"] = []
+    listed = [check for check in keys["gate"]["checks"] if check["kind"] != "quality"]
+    keys["gate"]["checks"] = [*listed, {"kind": "quality", "metric": "r2", "at_least": 0.01}]
     return Model.model_validate({**keys, "folder": DELAY.folder, "problem_type": problem_type})
 
 
@@ -49,6 +46,6 @@ def test_a_new_problem_type_is_one_class_and_one_entry(monkeypatch: pytest.Monke
     model = declared_as("logarithmic")
     truth, score = np.array([1.0, 3.0]), np.array([1.0, 7.0])
     expected = np.log(2.0) ** 2 / 2
-    assert evaluation.metrics(model.problem_type, truth, score) == {"rows": 2.0, "msle": pytest.approx(expected)}
-    published = pl.DataFrame({"outcome": truth, "score": score, "prediction": score})
-    assert performance(model, published) == {"msle": pytest.approx(expected)}
+    logarithmic = get_problem_type(model.problem_type)
+    assert logarithmic.metrics(truth, score) == {"rows": 2.0, "msle": pytest.approx(expected)}
+    assert logarithmic.performance(truth, score, prediction=score) == {"msle": pytest.approx(expected)}

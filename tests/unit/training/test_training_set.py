@@ -12,7 +12,8 @@ from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import DataView
-from include.training import evaluation, training_set
+from include.training import training_set
+from include.training.problem_types import PROBLEM_TYPES, get_problem_type
 from include.training.training_set import LABEL, TrainingSet
 
 PROJECT = load_project("ferries")
@@ -238,7 +239,7 @@ def test_a_day_written_besides_does_not_change_the_digest() -> None:
 
 def test_metrics_of_a_classification() -> None:
     truth, score = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8])
-    measured = evaluation.metrics("binary", truth, score)
+    measured = get_problem_type("binary").metrics(truth, score)
     assert measured["roc_auc"] == pytest.approx(0.75)
     assert measured["brier"] == pytest.approx(np.mean((truth - score) ** 2))
     assert measured["log_loss"] == pytest.approx(-np.mean(np.log([0.9, 0.6, 0.35, 0.8])))
@@ -246,25 +247,25 @@ def test_metrics_of_a_classification() -> None:
 
 
 def test_metrics_of_a_regression() -> None:
-    measured = evaluation.metrics("regression", np.array([0.0, 10.0, 20.0]), np.array([1.0, 10.0, 16.0]))
+    measured = get_problem_type("regression").metrics(np.array([0.0, 10.0, 20.0]), np.array([1.0, 10.0, 16.0]))
     assert measured == pytest.approx({"rows": 3, "mae": 5 / 3, "rmse": np.sqrt(17 / 3), "r2": 1 - 17 / 200})
 
 
 def test_metrics_that_are_not_defined_are_left_out_so_that_a_gate_fails() -> None:
-    assert "roc_auc" not in evaluation.metrics("binary", np.zeros(3), np.full(3, 0.2))
-    assert "r2" not in evaluation.metrics("regression", np.zeros(3), np.ones(3))
-    assert evaluation.metrics("binary", np.zeros(0), np.zeros(0)) == {"rows": 0.0}
+    assert "roc_auc" not in get_problem_type("binary").metrics(np.zeros(3), np.full(3, 0.2))
+    assert "r2" not in get_problem_type("regression").metrics(np.zeros(3), np.ones(3))
+    assert get_problem_type("binary").metrics(np.zeros(0), np.zeros(0)) == {"rows": 0.0}
 
 
 def test_the_metric_that_chooses_is_measured() -> None:
     truth = np.array([0.0, 1.0])
-    for task, name in evaluation.CHOSEN_BY.items():
-        assert name in evaluation.metrics(task, truth, np.array([0.2, 0.7]))
+    for problem_type in PROBLEM_TYPES.values():
+        assert problem_type.chosen_by in problem_type.metrics(truth, np.array([0.2, 0.7]))
 
 
 def test_what_estimators_get() -> None:
     frame = pl.DataFrame({"c": ["UA", None], "n": [1, None], "flag": [True, False], "other": [1, 2]})
-    given = evaluation.inputs(frame, ["n", "flag"], ["c"])
+    given = training_set.estimator_inputs(frame, ["n", "flag"], ["c"])
     assert list(given.columns) == ["n", "flag", "c"]
     assert given["n"].dtype == given["flag"].dtype == np.float64
     assert np.isnan(given["n"][1])

@@ -1,0 +1,105 @@
+"""What every check of the gate has in common. One file beside this one for each check."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+
+from include.core.errors import nearest
+from include.core.records import Check
+from include.core.threshold import Threshold
+from include.core.variants import Variant
+from include.gate.evidence import Evidence
+from include.training.config import Training
+from include.training.problem_types import get_problem_type
+
+
+class GateCheck(Variant):
+    """A check with its settings. What it cannot measure is None, and None fails: silence is never consent."""
+
+    needs_champion: ClassVar[bool] = False
+    """Left out while there is no champion: the first version has to pass the other checks."""
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The candidates whose scores this check needs."""
+        return ()
+
+    def require_fit(self, model: Training) -> None:
+        """Raise ValueError when a setting does not fit the model; its text begins after file and kind."""
+
+    @abstractmethod
+    def run(self, evidence: Evidence) -> Iterator[Check]:
+        """Measure the evidence; yield a verdict with its sentence for each thing that is measured."""
+
+    def verdict(
+        self, subject: str, measured: float | None, threshold: Threshold, sentence: str, form: str = ",.4g"
+    ) -> Check:
+        """Return the verdict on a measured value: the one place where it is given.
+
+        Args:
+            subject: what was measured.
+            measured: its value; None, NaN and infinity never pass.
+            threshold: its limit.
+            sentence: what was found, up to the value.
+            form: how the value and the limit are written.
+        """
+        if measured is not None and not np.isfinite(measured):
+            measured = None
+        passed = measured is not None and threshold.holds(measured)
+        side = "least" if threshold.at_least is not None else "most"
+        found = "could not be measured" if measured is None else show(measured, form)
+        return Check(
+            name=self.name,
+            subject=subject,
+            measured=measured,
+            threshold=threshold.threshold,
+            passed=passed,
+            sentence=f"{sentence} {found}; at {side} {show(threshold.threshold, form)} is required",
+        )
+
+
+class MetricCheck(Threshold, GateCheck):
+    """A check of one metric of the problem type. One can be listed for each metric."""
+
+    @property
+    def subject(self) -> str:
+        """The metric."""
+        return self.metric
+
+    def require_fit(self, model: Training) -> None:
+        """Refuse a metric that the problem type does not have."""
+        usable = get_problem_type(model.problem_type).gate_metrics
+        if self.metric not in usable:
+            raise ValueError(f"{model.problem_type} has no metric {self.metric!r}{nearest(self.metric, usable)}")
+
+    def run(self, evidence: Evidence) -> Iterator[Check]:
+        """Yield one verdict."""
+        yield self.verdict(self.metric, evidence.metrics.get(self.metric), self, self.explain())
+
+    @abstractmethod
+    def explain(self) -> str:
+        """Return the beginning of the sentence."""
+
+
+def at_most(value: float) -> Threshold:
+    """Return an upper limit."""
+    return Threshold(metric="", at_most=value)
+
+
+def at_least(value: float) -> Threshold:
+    """Return a lower limit."""
+    return Threshold(metric="", at_least=value)
+
+
+def excess(value: float | None, other: float | None) -> float | None:
+    """Return the share by which a loss is over another one."""
+    return value / other - 1.0 if value is not None and other else None
+
+
+def show(value: float | None, form: str = ",.4g") -> str:
+    """Return a number as people read it."""
+    if value is None:
+        return "nothing"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:{form}}"

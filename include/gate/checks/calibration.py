@@ -1,0 +1,40 @@
+"""Does the level of the scores match the outcomes?"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, Self
+
+from pydantic import Field
+
+from include.core.records import Check
+from include.gate.checks.base import GateCheck, at_most
+from include.gate.evidence import Evidence
+from include.training.problem_types import get_problem_type
+
+
+class Calibration(GateCheck):
+    """The level of all scores together. It keeps out scores that are too high or too low on the whole.
+
+    Probabilities may be off by 0.05 by default. Other scores are in the outcome's unit: they must be listed.
+    """
+
+    kind: Literal["calibration"] = "calibration"
+    at_most: float = Field(
+        gt=0,
+        description="|mean score - mean outcome|; regression: |median error|. Binary: 0.05 if the check is not listed",
+    )
+
+    @classmethod
+    def defaults(cls, problem_type: str) -> Sequence[Self]:
+        """Return a check with a default for probabilities."""
+        if get_problem_type(problem_type).scores_are_probabilities:
+            return (cls(at_most=0.05),)
+        return super().defaults(problem_type)
+
+    def run(self, evidence: Evidence) -> Iterator[Check]:
+        """Measure how far the level is off, as the problem type defines it."""
+        gap, sentence = None, "level of scores off by"
+        if evidence.finite:
+            truth, score = evidence.truth, evidence.challenger.score
+            gap = evidence.problem_type.level_gap(truth, score)
+            sentence = evidence.problem_type.describe_level(truth, score)
+        yield self.verdict("level", gap, at_most(self.at_most), sentence)

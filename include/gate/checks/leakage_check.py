@@ -1,0 +1,25 @@
+"""Is the version better than any honest model can be?"""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from include.gate.checks.base import MetricCheck
+from include.training.problem_types import get_problem_type
+
+
+class LeakageCheck(MetricCheck):
+    """A limit that no honest model passes. It keeps out an input that contains the outcome.
+
+    If it is not listed, the limit is that of the problem type: roc_auc 0.95, or r2 0.9.
+    """
+
+    kind: Literal["leakage_check"] = "leakage_check"
+
+    @classmethod
+    def defaults(cls, problem_type: str) -> Sequence[Self]:
+        """Return a check with the limit of the problem type."""
+        return (cls(**get_problem_type(problem_type).leakage.model_dump()),)
+
+    def explain(self) -> str:
+        """Say what a better value means."""
+        return f"{self.metric}, beyond which an input gives the outcome away:"

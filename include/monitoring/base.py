@@ -1,0 +1,60 @@
+"""What every monitor has in common, and what it is given. One file beside this one for each monitor."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.variants import Variant
+from include.monitoring.records import DayValue, Findings, MonitoredModel, Preparation, Punctuality
+from include.training.config import Training
+
+if TYPE_CHECKING:  # every DAG file loads this module
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Watch(ABC):
+    """One model and the run dates that monitors look at, with what they may read of the shared database."""
+
+    project: Project
+    model: MonitoredModel
+    interval: Interval
+    prepared_days: Mapping[date, Preparation]
+
+    @abstractmethod
+    def measure(
+        self, slices: Sequence[str], min_rows: int, measure_day: Callable[["pl.DataFrame"], "pl.DataFrame"]
+    ) -> tuple[int, int]:
+        """Measure each published day whose basis changed; return how many days and rows that were.
+
+        Args:
+            slices: public columns of the entity that `measure_day` gets beside score, prediction and outcome.
+            min_rows: of a slice; measured days are measured again when it changes.
+            measure_day: gets the predictions of one day, returns the rows to store.
+        """
+
+    @abstractmethod
+    def measured_days(self, metric: str, min_rows: int) -> list[DayValue]:
+        """Return the metric over all rows of each day with at least `min_rows`, the newest first.
+
+        Days whose outcomes the last run date of the interval cannot know are left out.
+        """
+
+    @abstractmethod
+    def punctuality(self, deadlines: Mapping[date, datetime]) -> Mapping[date, Punctuality]:
+        """Return for each day whether its predictions were published by its deadline."""
+
+
+class Monitor(Variant):
+    """A monitor with its settings. A kind that `model.yaml` does not list runs with its defaults."""
+
+    def require_fit(self, model: Training, project: Project) -> None:
+        """Raise ValueError when a setting does not fit the model or its project; its text begins with the key."""
+
+    @abstractmethod
+    def run(self, watch: Watch) -> Findings:
+        """Look at each run date of the interval; count no later days, so that a repeated run finds the same."""
