@@ -19,11 +19,11 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup lock check test test-pythons drills docs new-model start stop run ui wheel deploy
 .PHONY: bench-backfill bench-spark clean up down logs smoke
 
-help: ## List what there is
+help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "make test-<suite>       Run one of: $(SUITES); PYTEST_FLAGS are passed on, WORKERS=0 is one process"
 
-setup: $(INSTALLED) ## Install what requirements.txt locks into .venv; PYTHON=python3.12 chooses its Python
+setup: $(INSTALLED) ## Install the packages of requirements.txt into .venv; PYTHON=python3.12 chooses its Python
 
 # Where PYTHON names another Python than .venv has, .venv is made again.
 ifneq ($(PYTHON),)
@@ -85,7 +85,7 @@ test-pythons: ## Run the unit tests on each supported Python that this machine h
 		$(MAKE) PYTHON="$$python" VENV=.venv-$$version setup test-unit || exit 1; \
 	done
 
-drills: setup ## Long tests outside CI: kill each step, plant each failure and fix it by its runbook, test-pythons
+drills: setup ## Run the long tests outside CI: kill each step, cause each failure and fix it by its runbook, test-pythons
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/faults tests/drills
 	$(MAKE) test-pythons PYTEST_FLAGS=
 
@@ -101,31 +101,31 @@ new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJE
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(or $(PROJECT),flights)" \
 		--like "$(LIKE)"
 
-run: setup ## Run the first nights of the sample project on the local stack, from files to scores
+run: setup ## Run the first run dates of the example project on the local stack, from files to scores
 	$(BIN)/python -m tools.demo
 
 start: setup ## Start the local stack (PostgreSQL and Airflow) in .local
 	$(BIN)/python -m tools.stack start
 
-ui: setup ## Start the local stack with MLflow, schedule tonight's night, and open both in the browser
+ui: setup ## Start the local stack with MLflow, schedule the next nightly run, and open both in the browser
 	$(BIN)/python -m tools.ui
 
-wheel: setup ## Build the wheel of the newest commit into dist/: what Databricks runs
+wheel: setup ## Build the wheel of the newest commit, which Databricks runs, into dist/
 	$(BIN)/python -m tools.wheel build
 
 deploy: setup ## Put the wheel of the newest commit where Databricks finds it: TARGET=/Volumes/… or s3://…
 	$(BIN)/python -m tools.wheel deploy "$(TARGET)"
 
-bench-backfill: setup ## Measure a year in one run and 28 nights at once against their goals (docs/speed.md); ten minutes
+bench-backfill: setup ## Measure a year in one run and 28 run dates at once, and compare with goals (docs/speed.md); ten minutes
 	$(BIN)/python -m bench.backfill
 
-bench-spark: setup ## Measure start and jobs of Spark by default, as set here, and on a server (docs/speed.md)
+bench-spark: setup ## Measure Spark's start and jobs by default, with our settings, and on a server (docs/speed.md)
 	$(BIN)/python -m bench.spark
 
-stop: ## Stop the local stack, leaving no process
+stop: ## Stop the local stack with all its processes
 	@[ ! -x $(BIN)/python ] || $(BIN)/python -m tools.stack stop
 
-clean: stop ## Stop the local stack and remove all it made
+clean: stop ## Stop the local stack and remove its data
 	rm -rf .local
 
 # Containers (docs/deploy-compose.md). A server needs Docker with Compose 2, make and any Python 3: no .venv.
@@ -142,5 +142,5 @@ down: ## Stop the containers; data, logs and secrets stay
 logs: ## Follow the containers' logs (SERVICE=scheduler for one)
 	docker compose logs --follow --tail 100 $(SERVICE)
 
-smoke: setup ## Run a night in containers of its own, then `cli check` against its database
+smoke: setup ## Run a nightly run in containers of its own, then `cli check` on its database
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/containers
