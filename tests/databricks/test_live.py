@@ -55,7 +55,7 @@ def test_a_push_between_two_tasks_does_not_change_the_run_under_way(live: Live) 
 
 
 def test_a_wheel_that_was_not_uploaded_is_asked_for(live: Live) -> None:
-    [taken_back] = DEPLOY.commands("Taking it back")
+    [taken_back] = DEPLOY.commands("Undo a deployment")
     live.type(taken_back, live.stack.cli_environment())
     live.repository.git("push", "origin", "HEAD:refs/heads/deployed")  # past CI
     mended = live.repository.head
