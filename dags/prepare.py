@@ -21,17 +21,17 @@ builds the features that training and scoring read. The row in `prepared_days` i
 that row, never for the state of this DAG.
 
 - **Safe to run again:** yes, at any time, for any day and several runs at once; the result has the same rows.
-- **If it waits:** the log of `wait_for_files` names the missing file and its feed. The task does not look before
-  {cutoff}.
+- **If it waits:** the log of `wait_for_files` names the missing file and its feed. The task does not look for
+  files before {cutoff}.
 - **If it fails:** the last lines of the log name the file, the line and what to do. A refused delivery stays in
   landing. A day that lacks a required feed is not prepared, and yesterday's scores stay readable. Fix the cause, then
   clear the failed task.
 - **If rows are in quarantine:** the day was prepared without them. The log of `validate` names each rule with the
-  number of rows and examples, and links the page of Great Expectations. After you fixed the rule, run
+  number of rows and examples, and has a link to the page of Great Expectations. If the rule was wrong, fix it and run
   `python -m include.cli revalidate --project {name} --start 2013-03-01` (the day of the file): it brings the rows back
-  and names the features to rebuild. A corrected file is a new delivery.
+  and lists the run dates to rebuild. If the file was wrong, the supplier sends another one.
 - **To run past days again:** `airflow dags backfill {name}_prepare -s 2013-03-01 -e 2013-03-07`, in any order. With
-  `data: latest`, features also use what was corrected since; they are stored beside the original ones.
+  `data: latest`, features also use later corrections; they are stored beside the original ones.
 - **By hand:** `python -m include.cli prepare --project {name} --start 2013-03-01`
 - **Where to look:** views `data_quality`, `quarantine_counts`; tables `prepared_days`, `quarantine_<feed>`.
 - **Owner:** {owner}

@@ -23,8 +23,8 @@ Scores every entity of the day with the day's champion from the promotion histor
 - **If it fails:** the log names the days whose counts do not agree. Nothing was published, and the previous batch
   stays readable.
 - **To run past days again:** `airflow dags backfill {name}_score -s 2013-03-06 -e 2013-03-07`. Readers keep what they
-  see, and the log of `publish` says how many rows differ. With `-c '{{"publish": "replace"}}'` readers see the new
-  scores; `python -m include.cli unpublish` undoes that.
+  see, and the log of `publish` has the number of rows that differ. With `-c '{{"publish": "replace"}}'` readers see the
+  new scores; `python -m include.cli unpublish` undoes that.
 - **By hand:** `python -m include.cli score --model {name} --start 2013-03-02`, then `publish` with the same options.
 - **Where to look:** views `current_predictions` and `predictions_with_outcomes`.
 - **Owner:** {owner}

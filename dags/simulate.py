@@ -11,8 +11,8 @@ from include.core.project import Project
 DOC = """
 ### {title}: deliver a day of example data
 
-Plays the suppliers: delivers the files that `{name}_prepare` expects for the day, made from real flights and weather of
-2013. Any date maps onto 2013 by whole weeks.
+Acts as the suppliers: delivers the files that `{name}_prepare` expects for the day, made from real flights and weather
+of 2013. Every date is mapped to a day of 2013 with the same weekday.
 
 - **Safe to run again:** yes; the same day gives the same bytes, and an existing file is left alone.
 - **Owner:** {owner}
@@ -25,7 +25,7 @@ def simulate_day(project: Project) -> None:
     @dag(
         dag_id=f"{project.name}_simulate",
         doc_md=DOC.format(**project.model_dump()),
-        tags=[project.name, "nightly", "entity_fraction"],
+        tags=[project.name, "nightly", "example"],
         schedule=nightly_schedule(project),
         max_active_runs=4,
         **nightly(project, project.owner),

@@ -13,7 +13,7 @@ from include.core.interval import Interval
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
 RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_date", "_row", "_malformed", "rule", "run_id"})
-"""Columns that the pipeline adds. A feed cannot have a column of the same name in any case: Spark ignores case."""
+"""Columns that the pipeline adds. A feed cannot have such a column, in upper or lower case: Spark ignores case."""
 
 
 class Column(Config):
@@ -39,7 +39,7 @@ class Column(Config):
 class Feed(Config):
     """Files of one kind, one or more for each day. Run date D needs the file of day D - delay_days."""
 
-    path: str = Field(description="glob below landing/<project>/ with {day} where the ISO day stands")
+    path: str = Field(description="glob below landing/<project>/ with {day} in place of the ISO day")
     delay_days: int = Field(default=0, ge=0, description="days between a run date and the newest file it can have")
     lookback_days: int = Field(default=0, ge=0, description="how many further days back the features of a day read")
     key: tuple[str, ...] = Field(min_length=1, description="columns that identify a row within a delivery")
@@ -79,7 +79,7 @@ class Feed(Config):
 
 
 class Entity(Config):
-    """What a row is about.
+    """The entity that a row of features is about.
 
     Attributes:
         feed: the feed whose rows are the entities.

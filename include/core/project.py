@@ -16,7 +16,7 @@ from include.core.feeds import Entity, Feed, Outcome
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:  # of which pydantic explains ValueError only
+    except (KeyError, ValueError, OSError) as error:  # pydantic reports only a ValueError to the user
         close = difflib.get_close_matches(name, available_timezones(), n=1)
         meant = f"did you mean {close[0]!r}?" if close else "write it as 'America/New_York'"
         raise ValueError(f"no timezone {name!r}; {meant}") from error
@@ -24,14 +24,16 @@ def _zone(name: str) -> str:
 
 
 class Databricks(Config):
-    """Where steps run for which `run_on` says databricks: a cluster made for the run, or serverless without one."""
+    """How steps run on Databricks (`run_on`): on a cluster that is made for the run, or serverless."""
 
     wheels: str = Field(description="folder that `make deploy TARGET=…` puts wheels in: /Volumes/…, s3://…")
     connection: str = Field(default="databricks_default", description="Airflow connection to the workspace")
-    new_cluster: dict[str, Any] | None = Field(default=None, description="as the Jobs API takes it; none: serverless")
+    new_cluster: dict[str, Any] | None = Field(
+        default=None, description="a cluster as the Jobs API describes it; none: serverless"
+    )
     environment: str = Field(default="3", description="client version of the serverless environment")
-    settings: dict[str, str] = Field(default_factory=dict, description="fields of Settings that differ there")
-    secrets: dict[str, str] = Field(default_factory=dict, description="field of Settings -> scope/key of its secret")
+    settings: dict[str, str] = Field(default_factory=dict, description="fields of Settings that differ on Databricks")
+    secrets: dict[str, str] = Field(default_factory=dict, description="field of Settings: scope/key of its secret")
     timeout_minutes: int = Field(default=120, ge=1)
 
 
@@ -48,27 +50,31 @@ class Project(Config):
     timezone: Annotated[str, AfterValidator(_zone)]
     first_day: date
     schedule: str = Field(default="0 3 * * *", description="cron, in the project's timezone")
-    cutoff: time = Field(default=time(3), description="local time on run date D up to which the run of D knows")
+    cutoff: time = Field(
+        default=time(3), description="local time on run date D; the run of D knows what arrived up to then"
+    )
     feeds: dict[Name, Feed]
     entity: Entity
     outcomes: dict[Name, Outcome]
     simulate: bool = Field(
-        default=False, description="the DAG <project>_simulate makes its files; for example projects only"
+        default=False, description="whether the DAG <project>_simulate makes the files; for example projects only"
     )
     entity_fraction: float = Field(
         default=1,
         gt=0,
         le=1,
         strict=True,
-        description="share of the entities to try things on; nothing of it goes live",
+        description="share of the entities to try things on; no result of it goes live",
     )
-    run_on: dict[Literal["build_features"], RunOn] = Field(default_factory=dict, description="worker by default")
+    run_on: dict[Literal["build_features"], RunOn] = Field(
+        default_factory=dict, description="where steps run; default: worker"
+    )
     databricks: Databricks | None = None
 
     @model_validator(mode="after")
     def _databricks_is_declared(self) -> Self:
         if "databricks" in self.run_on.values() and self.databricks is None:
-            raise ValueError("run_on says databricks, and there is no section `databricks` that says where")
+            raise ValueError("run_on sends a step to databricks, but there is no section `databricks` that says where")
         return self
 
     @model_validator(mode="after")
@@ -82,7 +88,7 @@ class Project(Config):
         for name, outcome in self.outcomes.items():
             if self.feeds[outcome.feed].delay_days < 1:
                 raise ValueError(
-                    f"outcome {name}: feed {outcome.feed} has delay_days 0: a day cannot know its own outcome"
+                    f"outcome {name}: feed {outcome.feed} has delay_days 0: a run date cannot know its own outcome"
                 )
             if name in self.feeds[outcome.feed].columns:
                 raise ValueError(f"outcome {name}: feed {outcome.feed} has a column of that name; rename the outcome")
@@ -102,34 +108,34 @@ class Project(Config):
 
     @property
     def recorded_as(self) -> tuple[str, str | None]:
-        """Project and model of a step's line in the audit."""
+        """The project and model under which the audit lists a step."""
         return self.name, None
 
     def day_of(self, moment: datetime) -> date:
-        """The project's calendar day of a moment (aware)."""
+        """Return the project's calendar day of an aware datetime."""
         return moment.astimezone(self.zone).date()
 
     def at(self, day: date, local: time) -> datetime:
-        """A local wall time on a day, in UTC."""
+        """Return a local time on a day in UTC."""
         return datetime.combine(day, local, self.zone).astimezone(UTC)
 
     def cutoff_at(self, day: date) -> datetime:
-        """Return the moment, UTC, up to which run date `day` knows when nothing is late."""
+        """Return the moment (UTC) up to which run date `day` knows if nothing is late."""
         return self.at(day, self.cutoff)
 
     def refuse_entity_fraction(self, step: str) -> None:
-        """Refuse a step that leads to readers.
+        """Refuse a step whose results readers would see.
 
         Raises:
             ConfigError: the project has an entity fraction.
         """
         if self.entity_fraction < 1:
             raise ConfigError(
-                f"{self.folder / 'project.yaml'}: entity_fraction: {self.entity_fraction:g}: {step} takes all "
-                "entities, never a fraction; take the key out"
+                f"{self.folder / 'project.yaml'}: entity_fraction: {self.entity_fraction:g}: {step} needs all "
+                "entities, never a fraction; remove the key"
             )
 
     def required(self, run_date: date) -> dict[str, date]:
-        """Feed -> day of the file that the run needs; nothing is required of days before `first_day`."""
+        """Map each required feed to the day of its file; no file of a day before `first_day` is required."""
         needed = {name: feed.needed_day(run_date) for name, feed in self.feeds.items()}
         return {name: day for name, day in needed.items() if day >= self.first_day}

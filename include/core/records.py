@@ -116,7 +116,7 @@ class Featured(StepResult):
         if self.entity_fraction == 1:
             return None
         return (
-            f"no day is prepared: {self.table.table} has {self.rows} rows, to try things on, of an entity fraction of "
+            f"no day is prepared: {self.table.table} has {self.rows} rows for trials, of an entity fraction of "
             f"{self.entity_fraction:g}"
         )
 

@@ -1,4 +1,4 @@
-"""gate: hold a version against what `model.yaml` asks of a champion, and record the decision. It fails closed."""
+"""gate: check a version against the requirements of `model.yaml` for a champion, and record the decision."""
 
 import logging
 import time
@@ -29,15 +29,16 @@ log = logging.getLogger(__name__)
 
 TIMED = 3
 SHORT_SECONDS = 0.1
-"""A scoring that takes less is timed TIMED times and the least counts, since a pause of the machine distorts it."""
+"""A scoring that takes fewer seconds is timed TIMED times, and the least counts: a pause can distort one."""
 
 
 def gate(
     model: Model, interval: Interval, settings: Settings, *, evaluated: Evaluated, fitted: Sequence[Fitted]
 ) -> GateDecision:
-    """Decide by `model.gate` on the version that `evaluate` registered for the run date, on its holdout days.
+    """Decide on the version that `evaluate` registered for the run date, by `model.gate` and on its holdout days.
 
-    The decision goes to PostgreSQL and MLflow, and each check to the log. A rejection is a decision, not an error. The
+    The decision goes to PostgreSQL and MLflow, and each check to the log. A rejection is a decision, not an error. A
+    check that cannot be measured fails. The
     version is compared with the champion of the trainings before it (`promotions.read_champion_to_beat`). The same
     version, champion and rules give the recorded decision again. A version of an entity fraction is rejected, and
     nothing is recorded.
@@ -77,7 +78,7 @@ def gate(
         features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
         evidence = _evidence(model, registry, training_set, features, subject, fitted, version, files.megabytes)
         decision = postgres.gate_decisions.record_decision(settings, subject, checks.run_checks(model, evidence))
-    registry.record_gate(version, decision)  # also when it was killed after the decision
+    registry.record_gate(version, decision)  # also if an earlier try was killed after the decision
     _log_decision(decision)
     return decision
 
@@ -126,7 +127,7 @@ def _evidence(
     linear = champion = saw = None
     for each in fitted:
         if each.candidate == model.gate.linear:
-            is_challenger = each.run_id == version.run_id  # then its scores are there already
+            is_challenger = each.run_id == version.run_id  # its scores are known already
             loaded = challenger if is_challenger else registry.load(registry.get_fit(each.run_id))
             linear = HoldoutScores("linear", score if is_challenger else loaded.predict(rows), loaded.inputs)
     if linear is None:
@@ -165,7 +166,7 @@ def _evidence(
 
 
 def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], data_view: DataView) -> pl.DataFrame:
-    """The same rows in the same order, with the columns that an older champion takes beside those of the model."""
+    """Return the same rows with the columns that an older champion needs beside those of the model."""
     more = [name for name in inputs if name not in rows.columns]
     if not more:
         return rows
@@ -177,9 +178,9 @@ def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], dat
 
 
 def _timed_score(loaded: LoadedModel, rows: pl.DataFrame) -> tuple[np.ndarray, float]:
-    """Return the scores of the rows, and the seconds it takes to score them.
+    """Return the scores of the rows, and the seconds that scoring takes.
 
-    The checks need the scores once, so that scoring is the one that is timed; only a short one is repeated.
+    The scoring whose results the checks use is timed; only a short one is repeated.
     """
     seconds: list[float] = []
     while not seconds or (len(seconds) < TIMED and seconds[0] < SHORT_SECONDS):
@@ -190,7 +191,7 @@ def _timed_score(loaded: LoadedModel, rows: pl.DataFrame) -> tuple[np.ndarray, f
 
 
 def _log_decision(decision: GateDecision) -> None:
-    against = "no champion yet" if decision.champion is None else f"held against champion {decision.champion}"
+    against = "no champion yet" if decision.champion is None else f"compared with champion {decision.champion}"
     log.info("%s %s (%s), %s: %s", decision.model, decision.subject, decision.candidate, against,
              "passed" if decision.passed else "REJECTED")  # fmt: skip
     for check in decision.checks:

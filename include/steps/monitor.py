@@ -1,6 +1,6 @@
-"""monitor: published scores beside what came true, how fresh tables and scores are, and what people have to be told.
+"""monitor: measure published scores and the freshness of tables and scores, and raise alerts.
 
-Joining outcomes is `outcomes`'s, which comes before; sending alerts is the DAG's.
+The step `outcomes`, which runs before, joins the outcomes. The DAG sends the alerts.
 """
 
 import logging
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 
 def monitor(project: Project, interval: Interval, settings: Settings) -> Monitored:
-    """Measure all models of the project, and judge each run date of the interval by the rules of `model.yaml`.
+    """Measure all models of the project, and apply the rules of `model.yaml` to each run date of the interval.
 
-    Performance follows from what is published and recorded now, not from the interval: each day whose batch or
-    outcomes are not those that it was measured from is measured again, so that nights in any order end the same and
-    the same one again changes nothing. Freshness and rules are as of each run date, and count no later days.
-    An alert is raised once a run date while its rule is broken; `include/monitoring` says when scores are late.
+    Performance depends on what is published and recorded now, not on the interval: a day is measured again if its batch
+    or its outcomes changed since it was measured. So run dates in any order give the same result, and running one again
+    changes nothing. Freshness and rules are as of each run date, and ignore later days. While a rule is broken, one
+    alert is raised for each run date; `include/monitoring` decides when scores are late.
     """
     models = [load_model(name) for name in model_names(project.name)]
     measured, rows = 0, 0
@@ -53,7 +53,7 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
             for fresh in scores
             if fresh.late and freshness.is_live(project, fresh.day, _prepared_at(prepared_days, fresh.day))
         ]
-        alerts += _too_poor(project, model, interval, settings)
+        alerts += _find_broken_rules(project, model, interval, settings)
     for fresh in found:
         log.log(logging.WARNING if fresh.late else logging.INFO, "%s", fresh.sentence)
     postgres.freshness.record_freshness(settings, project.name, found)
@@ -61,7 +61,7 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     return Monitored(interval=interval, rows=rows, days=measured, alerts=raised)
 
 
-def _too_poor(project: Project, model: Model, interval: Interval, settings: Settings) -> list[Alert]:
+def _find_broken_rules(project: Project, model: Model, interval: Interval, settings: Settings) -> list[Alert]:
     feed = project.feeds[project.outcomes[model.outcome].feed]
     alerts = []
     for rule in model.monitor.rules:
@@ -82,8 +82,8 @@ def _too_poor(project: Project, model: Model, interval: Interval, settings: Sett
 def _scores(
     project: Project, model: Model, interval: Interval, prepared_days: Mapping[date, Preparation], settings: Settings
 ) -> list[Freshness]:
-    judged = interval.shifted(start=-1, end=-1)
-    due = {day: project.at(day, model.monitor.publish_by) for day in judged.days}
+    published_for = interval.shifted(start=-1, end=-1)
+    due = {day: project.at(day, model.monitor.publish_by) for day in published_for.days}
     return [
         freshness.scores_freshness(project, model, day + timedelta(days=1), state, prepared=day in prepared_days)
         for day, state in sorted(postgres.freshness.read_punctuality(settings, model.name, due).items())
@@ -93,7 +93,7 @@ def _scores(
 def _tables(
     project: Project, interval: Interval, prepared_days: Mapping[date, Preparation], settings: Settings
 ) -> list[Freshness]:
-    """Of raw and clean a delivery counts, also one without rows; of features a day that has any."""
+    """Return the freshness of tables. A delivery without rows counts in raw and clean; in features it does not."""
     tables = Tables(settings)
     landed, accepted = _deliveries(project, tables)
     features = tables.days(features_table(project.name))
@@ -114,7 +114,7 @@ def _tables(
 
 
 def _deliveries(project: Project, tables: Tables) -> tuple[dict[str, Sequence[date]], dict[str, Sequence[date]]]:
-    """Feed -> the days, sorted, of deliveries that are in raw, and of those that are in clean."""
+    """Map each feed to the sorted days of its deliveries, first for those in raw, then for those in clean."""
     table = deliveries_table(project.name)
     if not tables.exists(table):
         return {}, {}

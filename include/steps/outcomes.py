@@ -32,7 +32,7 @@ def outcomes(
 
     These are the outcomes of the days whose files the run dates need, and corrections of days that were recorded
     before. An outcome without a row is not known yet. An outcome with a null value is known to have no value, such as
-    the delay of a cancelled flight. Run dates in any order, or at once, give the same end result. The record's `rows`
+    the delay of a cancelled flight. The result is the same for run dates in any order, or at once. The record's `rows`
     counts the outcomes written.
 
     Raises:
@@ -80,7 +80,7 @@ def record_outcomes(
         The days that changed.
 
     Raises:
-        DataError: values are wrong; nothing is written then.
+        DataError: values are wrong. Nothing is written then.
     """
     per_day = values.group_by("day").agg(
         rows=pl.len(),

@@ -51,7 +51,7 @@ def publish(
         model: the model.
         interval: the days.
         settings: where tables and database are.
-        mode: `missing` keeps what readers see and stores a batch that differs beside it.
+        mode: `replace`, or `missing` to keep what readers see and store a batch that differs beside it.
         days: what `score` returned; by default the days of `versions`.
         versions: the model version of each day; by default each day's champion.
         data_view: which scores to publish.

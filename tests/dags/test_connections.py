@@ -104,7 +104,7 @@ def test_the_command_line_gets_the_keys_of_the_connection(monkeypatch: pytest.Mo
     ("connection_id", "why"),
     [
         ("nightly_landing", r'connection nightly_landing: its extra must be \{"uri": "<folder or s3://…>"\}'),
-        ("nightly_hash_key", "connection nightly_hash_key: its password must hold the secret"),
+        ("nightly_hash_key", "connection nightly_hash_key: its password must be the secret"),
     ],
 )
 def test_an_incomplete_connection_fails_with_what_it_lacks(

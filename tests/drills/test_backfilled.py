@@ -1,4 +1,4 @@
-"""The story of `tests/e2e/test_backfilled.py`, of a week."""
+"""Run the story of `tests/e2e/test_backfilled.py` for a week."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -16,7 +16,7 @@ def story() -> Iterator[Story]:
         yield story
 
 
-# in the order of the story, which is that of this file
+# pytest runs the tests in the order of this file, which is that of the story
 test_lived = told.test_the_nights_are_lived
 test_backfilled = told.test_replayed_from_landing_they_are_the_same_to_the_bit
 test_made_again = told.test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again

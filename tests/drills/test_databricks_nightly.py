@@ -1,5 +1,7 @@
-"""A whole night on Databricks: its features are built there, its candidates fitted, its entities scored. What comes of
-it is what the worker makes, to the bit."""
+"""Build features, fit candidates and score entities of a whole nightly run on Databricks.
+
+The results are equal to those of the worker, to the bit.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ from tools import demo
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.timeout(1800)]
 
 PROJECT, MODEL = demo.PROJECT, load_model("late_arrival")
-# as short as the gate allows
+# as few days as the gate allows
 HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 2, 14))
 RUN_DATE = Interval.of(date(2013, 2, 15))
 LATER = "features_version"  # of scores: the features were made again
@@ -48,7 +50,7 @@ def live() -> Iterator[Live]:
         yield found
 
 
-def test_the_night_runs_and_agrees(live: Live) -> None:
+def test_the_nightly_run_succeeds_and_its_results_agree(live: Live) -> None:
     assert demo.run(live.stack, HISTORY, RUN_DATE, (MODEL.name,)) == 0
     assert set(live.databricks.results) == {"SUCCESS"}
     ran = Counter(run["spec"]["tasks"][0]["task_key"] for run in live.databricks.runs)

@@ -28,7 +28,7 @@ def rows_digest(rows: pl.DataFrame, *columns: str) -> str:
     """Return the SHA-256 of one day's rows.
 
     It covers the number of rows, their `entity_id`s, then each column as little-endian float64 (null as NaN), all in
-    the order of `entity_id`. It is the same for Arrow on its way in and for rows read back.
+    the order of `entity_id`. It is the same for Arrow data to be written and for rows that are read back.
     """
     rows = rows.sort("entity_id")
     digest = hashlib.sha256(rows.height.to_bytes(8, "little"))

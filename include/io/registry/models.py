@@ -17,13 +17,13 @@ from include.training import evaluation
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """An estimator with what it needs to predict, all as it was when the model was logged.
+    """An estimator with everything it needs to predict, as it was when the model was logged.
 
     Attributes:
-        estimator: fitted, of scikit-learn.
-        numeric: its input columns that are numbers.
-        categorical: its input columns that are labels.
-        problem_type: what its scores mean.
+        estimator: a fitted scikit-learn estimator.
+        numeric: its numeric input columns.
+        categorical: its input columns with labels.
+        problem_type: the kind of problem, which gives the scores their meaning.
         decision_threshold: a score of at least this is predicted as 1 (binary problems).
     """
 

@@ -1,6 +1,6 @@
 """The first migration: all tables, the promises that the database keeps itself, the views and the reader roles.
 
-The database keeps three promises, whoever writes to it:
+The database keeps three promises, whatever writes to it:
 
 - What was predicted, published, promoted or decided by the gate is never changed or removed (`refuse_change`).
 - A batch has all its rows when it becomes visible, and gets no more later (`batch_is_whole`, `batch_gets_no_more`); a
