@@ -1,4 +1,4 @@
-"""Telling people, against a real web server: what is sent, that it is sent once, and that no secret is in a log."""
+"""Test notifications with a real web server: what is sent, that it is sent once, and that no secret is logged."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ PATH = "/services/T000/B000/token-that-nobody-may-see"
 
 
 class Receiver(ThreadingHTTPServer):
-    """Slack-compatible; answers as `status` says, and keeps what it got."""
+    """A Slack-compatible webhook that answers with `status` and keeps what it received."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -65,7 +65,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 
 def connected(monkeypatch: pytest.MonkeyPatch, url: str | None) -> None:
-    """The connection `nightly_alerts`, or none."""
+    """Set up the connection `nightly_alerts`, or none."""
 
     def get(conn_id: str) -> Connection:
         if conn_id != "nightly_alerts" or url is None:
@@ -76,7 +76,7 @@ def connected(monkeypatch: pytest.MonkeyPatch, url: str | None) -> None:
 
 
 def context(bag: Any, exception: BaseException | None = None, **more: Any) -> dict[str, Any]:
-    """Of `land` in the night of 2 March, of which New York's evening before is not yet the logical date."""
+    """Return the context of `land` for run date 2 March; in UTC, the evening before in New York is 2 March already."""
     dag = bag.dags["flights_prepare"]
     task = {
         "dag_id": dag.dag_id,
@@ -97,24 +97,24 @@ def context(bag: Any, exception: BaseException | None = None, **more: Any) -> di
 
 
 def failure(why: Exception) -> AirflowFailException:
-    """As `run_step` raises it."""
+    """Return an exception as `run_step` raises it."""
     try:
         raise AirflowFailException(f"land of flights for 2013-03-02: {why}") from why
     except AirflowFailException as error:
         return error
 
 
-def test_what_is_posted(receiver: Receiver) -> None:
+def test_the_posted_text_is_escaped(receiver: Receiver) -> None:
     notify("late & <late>")({})
     assert receiver.got == [(PATH, {"text": "late &amp; &lt;late&gt;"})]
 
 
-def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Receiver) -> None:
+def test_the_message_of_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Receiver) -> None:
     TASK_FAILED(context(bag, failure(DataError("schedule of 2013-03-02 has {{ no }} rows; ask the supplier"))))
     [text] = receiver.texts
     for part in (
         "flights_prepare.land failed for 2013-03-02 (run scheduled__2013-03-02)",
-        "DataError: schedule of 2013-03-02 has {{ no }} rows; ask the supplier",  # and is not rendered as a template
+        "DataError: schedule of 2013-03-02 has {{ no }} rows; ask the supplier",  # not rendered as a template
         "Runbook: docs/runbooks/land.md",
         "Safe to run again: yes",
         "airflow tasks clear flights_prepare -t land -d -s 2013-03-02T08:00:00+00:00 -e 2013-03-02T08:00:00+00:00 ",
@@ -135,7 +135,7 @@ def test_the_text_of_an_error_that_is_not_ours_stays_in_the_log(bag: Any, receiv
     assert "secret" not in str(receiver.texts) and "ada@" not in str(receiver.texts)
 
 
-def test_runs_by_hand_say_their_days(bag: Any, receiver: Receiver) -> None:
+def test_messages_of_runs_by_hand_name_their_days(bag: Any, receiver: Receiver) -> None:
     run = type("Run", (), {"logical_date": None})()
     for params, said in (
         ({"day": "2013-05-01"}, "failed for 2013-05-01"),
@@ -147,21 +147,21 @@ def test_runs_by_hand_say_their_days(bag: Any, receiver: Receiver) -> None:
         assert "airflow dags clear flights_prepare --run-id 'scheduled__2013-03-02' -y" in receiver.texts[-1]
 
 
-def test_a_run_that_failed_is_told_of(bag: Any, receiver: Receiver) -> None:
-    """Also by a task: one that was killed cannot tell of itself."""
+def test_a_failed_run_is_reported(bag: Any, receiver: Receiver) -> None:
+    """A failed task makes its run fail too: a killed task cannot report itself."""
     RUN_FAILED(context(bag, reason="task_failure"))
     assert "its process ended without reporting an error" in receiver.texts[0]
     assert "Runbook: docs/runbooks/killed.md" in receiver.texts[0]
     receiver.got.clear()
     RUN_FAILED(context(bag, reason="timed_out"))
     stored = type("SerializedDAG", (), {"dag_id": "flights_prepare"})()
-    RUN_FAILED({"dag": stored, "run_id": "manual__1", "reason": "timed_out"})  # all there may be
+    RUN_FAILED({"dag": stored, "run_id": "manual__1", "reason": "timed_out"})  # the least that a context has
     assert "flights_prepare failed for 2013-03-02 (run scheduled__2013-03-02): timed_out" in receiver.texts[0]
     assert "airflow tasks states-for-dag-run flights_prepare 'manual__1'" in receiver.texts[1]
     assert "Runbook: docs/runbooks/run-timed-out.md" in receiver.texts[1]
 
 
-def test_without_the_connection_it_is_in_the_log(
+def test_without_the_connection_messages_are_logged_only(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     connected(monkeypatch, None)
@@ -182,9 +182,9 @@ def _status(code: int) -> Callable[[Receiver], None]:
         (_status(302), "answered 302"),
         (lambda receiver: receiver.server_close(), "ConnectError"),
     ],
-    ids=["it fails", "it redirects", "it is away"],
+    ids=["it fails", "it redirects", "it is down"],
 )
-def test_what_is_not_taken_fails_without_the_address(
+def test_a_refused_message_fails_without_revealing_the_address(
     receiver: Receiver, caplog: pytest.LogCaptureFixture, breaks: Callable[[Receiver], None], says: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -197,7 +197,7 @@ def test_what_is_not_taken_fails_without_the_address(
     assert "token-that-nobody-may-see" not in "\n".join(
         r.getMessage()
         for r in caplog.records
-        if not r.name.startswith("httpx")  # Airflow holds httpx at WARN
+        if not r.name.startswith("httpx")  # Airflow sets the level of httpx to WARN
     )
 
 
@@ -221,7 +221,7 @@ ALERTS = [
 
 @pytest.fixture
 def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """The function of the task, in the night of RUN_DATE."""
+    """Return the function of the task, in a run of RUN_DATE."""
     task = bag.dags["flights_monitor"].get_task("alert")
     here = {
         "params": {"day": str(RUN_DATE)},
@@ -234,7 +234,7 @@ def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Call
     return function
 
 
-def test_each_alert_of_the_week_is_told_once(alert: Callable[[], None], settings: Settings, receiver: Receiver) -> None:
+def test_each_alert_of_the_week_is_sent_once(alert: Callable[[], None], settings: Settings, receiver: Receiver) -> None:
     before = [Alert(subject="late_arrival", rule="mae", day=date(2013, 2, n), sentence=f"mae of {n}") for n in (23, 24)]
     postgres.alerts.raise_alerts(settings, "flights", [*before, *ALERTS])
     alert()
@@ -244,9 +244,7 @@ def test_each_alert_of_the_week_is_told_once(alert: Callable[[], None], settings
     assert len(receiver.texts) == 1
 
 
-def test_what_was_not_taken_is_told_by_the_next_try(
-    alert: Callable[[], None], settings: Settings, receiver: Receiver
-) -> None:
+def test_the_next_try_sends_what_was_refused(alert: Callable[[], None], settings: Settings, receiver: Receiver) -> None:
     postgres.alerts.raise_alerts(settings, "flights", ALERTS[:1])
     receiver.status = 503
     with pytest.raises(NotSentError):
@@ -256,7 +254,7 @@ def test_what_was_not_taken_is_told_by_the_next_try(
     assert receiver.texts == ["scores_late of 2013-03-02"] * 2
 
 
-def test_two_tellers_at_once_tell_once(settings: Settings) -> None:
+def test_two_senders_at_once_send_each_alert_once(settings: Settings) -> None:
     postgres.alerts.raise_alerts(settings, "flights", ALERTS[:1])
     run = (settings, "flights", Interval.of(RUN_DATE))
     with postgres.alerts.unsent_alerts(*run) as first, postgres.alerts.unsent_alerts(*run) as second:

@@ -137,7 +137,7 @@ def test_the_next_run_uses_a_new_image_with_a_new_migration(composed: Composed) 
     assert composed.query("SELECT count(*) FROM drilled") == "0"
     assert composed.inspect("scheduler")["Config"]["Image"] == new
     assert composed.get("/pools/backfill")["slots"] == 3, "what a person has set must stay"
-    composed.prepared_day(UPGRADED)
+    composed.run_date(UPGRADED)
     agrees(composed, UPGRADED)
     assert published(composed)[:-1] == before
 
@@ -153,7 +153,7 @@ def test_a_backup_restores_everything_on_an_empty_server(composed: Composed, tmp
     composed.up()
     assert published(composed) == before
     assert composed.get(f"/dags/{PREPARE}/dagRuns")["total_entries"] == runs
-    composed.prepared_day(RESTORED)
+    composed.run_date(RESTORED)
     agrees(composed, RESTORED)
 
 

@@ -39,7 +39,7 @@ LONG = {"pending_seconds": 600}
 def stack() -> Iterator[Live]:
     points = {name: {"task": TASK, "call": 1, **point} for name, point in POINTS.items()}
     with living(Interval.of(DAY), points) as found:
-        found.prepared_day(RUN, DAY)
+        found.run_date(RUN, DAY)
         assert found.ends(RUN) == "success"
         yield found
 

@@ -1,4 +1,4 @@
-"""The pure parts of `airflow dags backfill`; tests/integration/test_backfill.py runs it against a real stack."""
+"""Test the pure parts of `airflow dags backfill`; tests/integration/test_backfill.py runs it on a real stack."""
 
 import argparse
 import io
