@@ -1,4 +1,4 @@
-# What a person and CI call. `make` alone lists it.
+# The commands for people and CI. `make` alone lists them.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,14 +25,14 @@ help: ## List the commands
 
 setup: $(INSTALLED) ## Install the packages of requirements.txt into .venv; PYTHON=python3.12 chooses its Python
 
-# Where PYTHON names another Python than .venv has, .venv is made again.
+# If PYTHON names another Python than that of .venv, .venv is made again.
 ifneq ($(PYTHON),)
 ifneq ($(shell exec 2>/dev/null; $$(PYTHON="$(PYTHON)" tools/need python) -VV),$(shell $(BIN)/python -VV 2>/dev/null))
 .PHONY: $(INSTALLED)
 endif
 endif
 
-# Some packages have no wheel: the tools that build them are those of the lock too, with its hashes.
+# Some packages have no wheel. The lock also has the tools that build them, with hashes.
 $(INSTALLED): requirements.txt plugins/pyproject.toml
 	@python=$$(PYTHON="$(PYTHON)" VENV=$(VENV) tools/need python java) && \
 	{ [ "$$($(BIN)/python -VV 2>/dev/null)" = "$$($$python -VV)" ] || $$python -m venv --clear $(VENV); }
@@ -56,7 +56,7 @@ check: setup ## Check style, types, layers, generated docs and requirements.txt;
 	$(BIN)/python -m tools.docs --check
 	$(BIN)/python -m tools.reference --check
 	$(BIN)/python -m tools.views --check
-	@# Offline it takes less than a second, but fails where uv has not yet seen all packages on this machine.
+	@# Offline, this takes less than a second, but fails if uv's cache lacks a package.
 	@{ $(call lock_again,--offline); } >/dev/null 2>&1 || { $(call lock_again); } || \
 		{ echo "requirements.txt is out of date: make lock" >&2; exit 1; }
 
@@ -73,14 +73,14 @@ $(DELTA)/.fetched: tests/databricks/pom.xml
 		-DoutputDirectory=$(abspath $(DELTA))
 	@touch $@
 
-# a file stays with one worker: some tell a story
+# a file stays with one worker, because in some files tests build on each other
 test-%: setup
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_FLAGS) tests/$*
 
 test-pythons: ## Run the unit tests on each supported Python that this machine has, in .venv-3.11, .venv-3.12, .venv-3.13
 	@for version in 3.11 3.12 3.13; do \
 		if ! python=$$(PYTHON=python$$version tools/need python 2>/dev/null); then \
-			echo "no Python $$version here: no tests were run on it" >&2; continue; \
+			echo "there is no Python $$version here, so no tests ran on it" >&2; continue; \
 		fi; \
 		$(MAKE) PYTHON="$$python" VENV=.venv-$$version setup test-unit || exit 1; \
 	done

@@ -88,7 +88,7 @@ class Project(Config):
         for name, outcome in self.outcomes.items():
             if self.feeds[outcome.feed].delay_days < 1:
                 raise ValueError(
-                    f"outcome {name}: feed {outcome.feed} has delay_days 0: a run date cannot know its own outcome"
+                    f"outcome {name}: feed {outcome.feed} has delay_days 0: a day cannot know its own outcome"
                 )
             if name in self.feeds[outcome.feed].columns:
                 raise ValueError(f"outcome {name}: feed {outcome.feed} has a column of that name; rename the outcome")
