@@ -31,7 +31,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     version of a trial can be promoted or score.
 
     Returns:
-        The best candidate; `interval` and `rows` are of the holdout days.
+        The best candidate; `interval` and `rows` describe the holdout days.
 
     Raises:
         ActionRequiredError: when nothing was fitted, or MLflow does not have a run.

@@ -44,7 +44,7 @@ def fit(
     versions are tags, not part of the key: a backfill has other versions of the same rows.
 
     Returns:
-        The fit; its `rows` and `interval` are of the days fitted.
+        The fit; its `rows` and `interval` describe the fitted days.
 
     Raises:
         ActionRequiredError: when `interval` has more than one day.

@@ -44,7 +44,7 @@ def gate(
     nothing is recorded.
 
     Raises:
-        DataError: the version is of another run date, or its holdout rows can no longer be read.
+        DataError: the version has another run date, or its holdout rows can no longer be read.
     """
     project = load_project(model.project)
     if project.entity_fraction < 1 or evaluated.model_version is None:
@@ -55,7 +55,7 @@ def gate(
     version = registry.get_version(model.name, evaluated.model_version)
     if version.tags.get("day") != str(interval.end) or version.tags.get("model") != model.name:
         raise DataError(
-            f"version {version.version} of {model.name} is of the run date {version.tags.get('day')}, not of "
+            f"version {version.version} of {model.name} has the run date {version.tags.get('day')}, not "
             f"{interval}; run evaluate for that day"
         )
     champion = postgres.promotions.read_champion_to_beat(settings, model.name, version.version, interval.end)

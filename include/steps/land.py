@@ -377,7 +377,7 @@ def _header_problem(expected: list[str], header: list[str] | None) -> str:
 
 
 def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
-    """Refuse a file whose rows are of another date. `validate` handles timestamps that cannot be parsed."""
+    """Refuse a file with rows of another date. `validate` handles timestamps that cannot be parsed."""
     days = schemas.parse(pl.col(feed.day_column), feed.columns[feed.day_column].type)
     if feed.columns[feed.day_column].type == "timestamp":
         days = days.dt.convert_time_zone(project.timezone).dt.date()
@@ -386,8 +386,8 @@ def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame
     if not wrong.is_empty():
         line, day = wrong.row(0)
         raise DeliveryError(
-            f"{found.uri}, line {line}: {feed.day_column} is on {day} in {project.timezone}, but the file is of "
-            f"{found.day} ({wrong.height} of {records.height} rows are of another date); deliver it under its own day"
+            f"{found.uri}, line {line}: {feed.day_column} is on {day} in {project.timezone}, but the file is for "
+            f"{found.day} ({wrong.height} of {records.height} rows have another date); deliver it under its own day"
         )
 
 

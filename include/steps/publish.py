@@ -42,7 +42,7 @@ def publish(
     versions: Mapping[date, int] | None = None,
     data_view: DataView = "point_in_time",
 ) -> Published:
-    """Publish the scores of days. Equal content again changes nothing.
+    """Publish the scores of days. Publishing equal content again changes nothing.
 
     The batch, the pointer and the history of a day are written in one transaction. Days without a champion are left
     out.

@@ -251,7 +251,7 @@ def await_that(look: Callable[[], Any], what: str, seconds: float = SECONDS) -> 
     """Call `look` until it returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        assert time.monotonic() < deadline, f"timed out after {seconds:g} s: {what}"
         time.sleep(0.2)
     return found
 

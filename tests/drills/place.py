@@ -267,22 +267,22 @@ class Drill:
         assert code is None or done.returncode == code, f"{script}: {done.returncode}\n{done.stdout[-6000:]}"
         return done.stdout
 
-    def alerted(self, page: str, *said: str) -> None:
+    def alerted(self, page: str, *texts: str) -> None:
         """Wait for an alert that names this page and contains these texts."""
 
         def look() -> str | None:
             return next(
-                (t for t in self.webhook.texts if f"docs/runbooks/{page}.md" in t and all(s in t for s in said)), None
+                (t for t in self.webhook.texts if f"docs/runbooks/{page}.md" in t and all(s in t for s in texts)), None
             )
 
         await_that(look, f"an alert that names {page}: {self.webhook.texts}", 60)
 
-    def checks(self, page: str, *said: str, given: Sequence[tuple[str, str]] = ()) -> str:
-        """Run the page's first checks as written; check that their output has what the page quotes, `said` included."""
+    def checks(self, page: str, *texts: str, given: Sequence[tuple[str, str]] = ()) -> str:
+        """Run the first checks of the page as written; their output must have what the page quotes, `texts` included."""
         found = ""
         for script in Page(page).commands("First checks"):
             found += self.type(_here(script, given), code=None)
-        for quoted in [*said, *Page(page).seen("First checks")]:
+        for quoted in [*texts, *Page(page).seen("First checks")]:
             assert Page(page).quotes(quoted), f"{page}.md does not say {quoted!r}"
             assert matches(_here(quoted, given), found), (
                 f"{quoted!r} is not in what {page}.md looks at:\n{found[-6000:]}"
@@ -343,7 +343,7 @@ def await_that(look: Callable[[], Any], what: str, seconds: float = SECONDS, pau
     """Call `look` until it returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        assert time.monotonic() < deadline, f"timed out after {seconds:g} s: {what}"
         time.sleep(pause)
     return found
 

@@ -97,7 +97,7 @@ def test_a_file_cannot_be_landed(drill: Drill) -> None:
         "wrong size in bytes": lambda: spoil(path, whole, size=1),
         "rows, the sidecar promises": lambda: spoil(path, text, rows=1),
         "not a sidecar": lambda: path.with_name(f"{path.name}.json").write_text("{}"),
-        "rows are of another date": lambda: spoil(
+        "rows have another date": lambda: spoil(
             path, text.replace(f"{RUN_DATE}T1", f"{RUN_DATE + timedelta(days=9)}T1")
         ),
     }

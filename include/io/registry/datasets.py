@@ -54,7 +54,7 @@ class DeltaPart(DatasetSource):
         return cls(**source_dict)
 
 
-register_dataset_source(DeltaPart)  # type: ignore[arg-type]  # it takes the class, whatever its annotation says
+register_dataset_source(DeltaPart)  # type: ignore[arg-type]  # it accepts the class, despite its annotation
 
 
 @dataclass(frozen=True)

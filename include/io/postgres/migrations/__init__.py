@@ -42,9 +42,7 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
         try:
             command.upgrade(config, "head")
         except CommandError as error:
-            raise ActionRequiredError(
-                f"The database was migrated by newer code than this. Deploy that code again. {error}"
-            ) from error
+            raise ActionRequiredError(f"The database was migrated by newer code. Deploy that code. {error}") from error
         for project in projects:
             entity_tables.extend(connection, project)
         return str(connection.scalar(sa.text("SELECT version_num FROM nightly_ml_version")))
