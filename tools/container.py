@@ -40,7 +40,7 @@ def init() -> None:
     _make_roles()
     subprocess.run(["airflow", "db", "migrate"], check=True)
     if Pool.get_pool(BACKFILL_POOL) is None:  # keep its size, which the administrator may have changed
-        description = "Backfills: the rest is the nightly run's"
+        description = "Backfills; the other slots are for nightly runs"
         Pool.create_or_update_pool(BACKFILL_POOL, BACKFILL_SLOTS, description, include_deferred=False)
     settings = _settings()
     for uri in filter(is_s3, (settings.landing, settings.tables, settings.artifacts)):

@@ -278,7 +278,7 @@ class Drill:
         await_that(look, f"an alert that names {page}: {self.webhook.texts}", 60)
 
     def checks(self, page: str, *texts: str, given: Sequence[tuple[str, str]] = ()) -> str:
-        """Run the first checks of the page as written; their output must have what the page quotes, `texts` included."""
+        """Run the first checks of the page; their output must have what the page quotes, and `texts`."""
         found = ""
         for script in Page(page).commands("First checks"):
             found += self.type(_here(script, given), code=None)

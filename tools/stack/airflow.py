@@ -142,7 +142,7 @@ class Airflow:
     def migrate(self, environment: Mapping[str, str]) -> None:
         """Migrate Airflow's tables to the installed version, and create the pool of backfills."""
         self._run(environment, "db", "migrate")
-        description = "Backfills: the rest is the nightly run's"
+        description = "Backfills; the other slots are for nightly runs"
         self._run(environment, "pools", "set", BACKFILL_POOL, str(BACKFILL_SLOTS), description)
         self.layout.postgres.query("COMMENT ON DATABASE airflow IS :'version';", version=self.wanted_tables)
 
