@@ -50,7 +50,7 @@ WAIT: dict[str, Any] = {
 
 
 class ModelTask(_PythonDecoratedOperator):
-    """A task whose record names a run or a version in MLflow, to which Airflow's pages link.
+    """A task with a record that names a run or a version in MLflow. Airflow's pages link to these.
 
     `plugins/nightly_links` finds such tasks by the name of this class and its module.
     """

@@ -1,4 +1,4 @@
-"""What a run date knows: its `as_of`, and the delivery that is current as of a moment.
+"""Compute the `as_of` of a run date, and the deliveries that are current as of a moment.
 
 These are pure functions of the deliveries table. Results depend on `available_at` and the verdicts, never on the clock,
 so a backfill finds the same. With the data view `latest`, a day also uses what was corrected since: the newest delivery

@@ -24,7 +24,7 @@ def _zone(name: str) -> str:
 
 
 class Databricks(Config):
-    """How steps run on Databricks (`run_on`): on a cluster that is made for the run, or serverless."""
+    """The settings for steps on Databricks (`run_on`): a cluster that is made for the run, or serverless."""
 
     wheels: str = Field(description="folder that `make deploy TARGET=…` puts wheels in: /Volumes/…, s3://…")
     connection: str = Field(default="databricks_default", description="Airflow connection to the workspace")

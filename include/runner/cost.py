@@ -10,7 +10,7 @@ PROC = Path("/proc/self")  # Linux only
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step cost.
+    """The cost of a step.
 
     Attributes:
         core_seconds: user and system CPU time of this process and of its child processes that have ended.

@@ -22,7 +22,7 @@ SPARK_RANGE_DAYS = 366  # Spark limits its own memory, and each job costs second
 
 @dataclass(frozen=True)
 class Step:
-    """What is known about a step without importing it.
+    """The description of a step, which does not import it.
 
     Attributes:
         name: the name of the step, its function and its module.

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 TIMED = 3
 SHORT_SECONDS = 0.1
-"""A scoring that takes fewer seconds is timed TIMED times, and the least counts: a pause can distort one."""
+"""Scoring that takes fewer seconds is timed TIMED times, and the least counts, because a pause can distort one."""
 
 
 def gate(

@@ -104,7 +104,7 @@ def record_outcomes(
 
 
 Deliveries = dict[date, tuple[datetime, str]]
-"""Each day's delivery of outcomes: (available_at, delivery_id)."""
+"""The delivery of outcomes of each day: (available_at, delivery_id)."""
 
 
 def _known(

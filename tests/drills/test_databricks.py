@@ -45,7 +45,7 @@ def stack() -> Iterator[Live]:
 
 
 class Again:
-    """One clearing of the task, and what it leads to."""
+    """A clearing of the task, and its effects."""
 
     def __init__(self, live: Live) -> None:
         self.live = live

@@ -45,7 +45,7 @@ def batch_digest(rows: pl.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class Batch:
-    """A prediction batch, in brief."""
+    """A summary of a prediction batch."""
 
     batch_id: str
     day: date

@@ -40,7 +40,7 @@ class MlflowConnection:
 
     @property
     def on_databricks(self) -> bool:
-        """Whether the tracking server is that of Databricks."""
+        """True if the tracking server is that of Databricks."""
         return self.tracking_uri.startswith(DATABRICKS)
 
     def registered_name(self, model: str) -> str:

@@ -1,4 +1,4 @@
-"""A model as it was logged, ready to predict: the one place where rows become scores."""
+"""Load logged models and predict with them. Only this module turns rows into scores."""
 
 from dataclasses import dataclass
 from typing import Any, Self

@@ -36,7 +36,7 @@ class Version:
 
     @property
     def evaluated(self) -> bool:
-        """Whether `register` has finished with it; see "Once, without a lock" in the package's docstring."""
+        """True if `register` has finished with it; see "Once, without a lock" in the package's docstring."""
         return EVALUATED in self.tags
 
 
