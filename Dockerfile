@@ -14,7 +14,7 @@ RUN --mount=type=secret,id=extra_ca,target=/tmp/extra_ca \
     && rm -rf /var/lib/apt/lists/* \
     && if [ -s /tmp/extra_ca ]; then cp /tmp/extra_ca /usr/local/share/ca-certificates/extra.crt; fi \
     && update-ca-certificates
-# certifi's own list, which Python's clients would use, has no extra certificate
+# Python's clients would use certifi's list, which lacks the extra certificates
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt \
     AWS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt \
@@ -31,17 +31,17 @@ ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     UV_DEFAULT_INDEX=${PACKAGE_INDEX} \
     VIRTUAL_ENV=/opt/venv
 COPY requirements.txt /tmp/
-# As in the Makefile. Imports take three to four times as long without bytecode.
+# As in the Makefile: imports take three to four times as long without bytecode.
 RUN --mount=type=cache,target=/root/.cache \
     sed -n '/^uv==/,/[^\]$/p' /tmp/requirements.txt \
         | /opt/venv/bin/pip install --quiet --require-hashes --requirement /dev/stdin \
     && UV_LINK_MODE=copy /opt/venv/bin/uv pip sync --compile-bytecode --require-hashes \
         --build-constraints /tmp/requirements.txt /tmp/requirements.txt
-# `airflow dags backfill`; `include` is never installed, it would hide the bundle's
+# installs `airflow dags backfill`; `include` is never installed, because it would hide the bundle's
 COPY plugins /tmp/plugins
 RUN UV_LINK_MODE=copy /opt/venv/bin/uv pip install --no-deps --no-build-isolation --compile-bytecode /tmp/plugins
 
-# Spark's classes as the JVM wants them in memory: a start takes less time and less CPU
+# an archive of Spark's classes as the JVM holds them in memory, which makes its start faster
 FROM base AS classes
 COPY --from=packages /opt/venv /opt/venv
 COPY tools/__init__.py tools/spark_server.py /opt/build/tools/
@@ -63,7 +63,7 @@ ENV PATH=/opt/venv/bin:/opt/nightly-ml/tools/bin:$PATH \
     AIRFLOW_HOME=/var/lib/nightly \
     AIRFLOW__CORE__PLUGINS_FOLDER=/opt/nightly-ml/plugins \
     PYTHONDONTWRITEBYTECODE=1
-# which code made a model: a folder without git cannot tell
+# the commit that models record, because this folder has no git
 ARG GIT_COMMIT=unknown
 ENV NIGHTLY_GIT_COMMIT=${GIT_COMMIT}
 WORKDIR /opt/nightly-ml

@@ -1,4 +1,4 @@
-# What a person and CI call. `make` alone lists it.
+# The commands for people and CI. `make` alone lists them.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,20 +23,20 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup lock check test test-pythons drills docs new-model start stop run ui wheel deploy
 .PHONY: bench-backfill bench-spark clean up down logs smoke
 
-help: ## List what there is
+help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "make test-<suite>       Run one of: $(SUITES); PYTEST_FLAGS are passed on, WORKERS=0 is one process"
 
-setup: $(INSTALLED) ## Install what requirements.txt locks into .venv; PYTHON=python3.12 chooses its Python
+setup: $(INSTALLED) ## Install the packages of requirements.txt into .venv; PYTHON=python3.12 chooses its Python
 
-# Where PYTHON names another Python than .venv has, .venv is made again.
+# If PYTHON names another Python than that of .venv, .venv is made again.
 ifneq ($(PYTHON),)
 ifneq ($(shell exec 2>/dev/null; $$(PYTHON="$(PYTHON)" tools/need python) -VV),$(shell $(BIN)/python -VV 2>/dev/null))
 .PHONY: $(INSTALLED)
 endif
 endif
 
-# Some packages have no wheel: the tools that build them are those of the lock too, with its hashes.
+# Some packages have no wheel. The lock also has the tools that build them, with hashes.
 $(INSTALLED): requirements.txt plugins/pyproject.toml
 	@python=$$(PYTHON="$(PYTHON)" VENV=$(VENV) tools/need python java) && \
 	{ [ "$$($(BIN)/python -VV 2>/dev/null)" = "$$($$python -VV)" ] || $$python -m venv --clear $(VENV); }
@@ -60,7 +60,7 @@ check: setup ## Check style, types, layers, generated docs and requirements.txt;
 	$(BIN)/python -m tools.docs --check
 	$(BIN)/python -m tools.reference --check
 	$(BIN)/python -m tools.views --check
-	@# Offline it takes less than a second, but fails where uv has not yet seen all packages on this machine.
+	@# Offline, this takes less than a second, but fails if uv's cache lacks a package.
 	@{ $(call lock_again,--offline); } >/dev/null 2>&1 || { $(call lock_again); } || \
 		{ echo "requirements.txt is out of date: make lock" >&2; exit 1; }
 
@@ -77,19 +77,19 @@ $(DELTA)/.fetched: tests/databricks/pom.xml
 		-DoutputDirectory=$(abspath $(DELTA))
 	@touch $@
 
-# a file stays with one worker: some tell a story
+# a file stays with one worker, because in some files tests build on each other
 test-%: setup
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_FLAGS) tests/$(subst -,/,$*)
 
 test-pythons: ## Run the unit tests on each supported Python that this machine has, in .venv-3.11, .venv-3.12, .venv-3.13
 	@for version in 3.11 3.12 3.13; do \
 		if ! python=$$(PYTHON=python$$version tools/need python 2>/dev/null); then \
-			echo "no Python $$version here: no tests were run on it" >&2; continue; \
+			echo "there is no Python $$version here, so no tests ran on it" >&2; continue; \
 		fi; \
 		$(MAKE) PYTHON="$$python" VENV=.venv-$$version setup test-unit || exit 1; \
 	done
 
-drills: setup ## Long tests outside CI: kill each step, plant each failure and fix it by its runbook, test-pythons
+drills: setup ## Run the long tests outside CI: kill each step, cause each failure and fix it by its runbook, test-pythons
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/faults tests/drills
 	$(MAKE) test-pythons PYTEST_FLAGS=
 
@@ -114,22 +114,22 @@ start: setup ## Start the local stack (PostgreSQL and Airflow) in .local
 ui: setup ## Start the local stack with MLflow, schedule tonight's runs, and open both in the browser: [PROJECT=…]
 	$(BIN)/python -m tools.ui --project "$(PROJECT)"
 
-wheel: setup ## Build the wheel of the newest commit into dist/: what Databricks runs
+wheel: setup ## Build the wheel of the newest commit, which Databricks runs, into dist/
 	$(BIN)/python -m tools.wheel build
 
 deploy: setup ## Put the wheel of the newest commit where Databricks finds it: TARGET=/Volumes/… or s3://…
 	$(BIN)/python -m tools.wheel deploy "$(TARGET)"
 
-bench-backfill: setup ## Measure a year in one run and 28 nights at once against their goals (docs/speed.md); ten minutes
+bench-backfill: setup ## Measure a year in one run and 28 run dates at once, and compare with goals (docs/speed.md); ten minutes
 	$(BIN)/python -m bench.backfill
 
-bench-spark: setup ## Measure start and jobs of Spark by default, as set here, and on a server (docs/speed.md)
+bench-spark: setup ## Measure Spark's start and jobs by default, with our settings, and on a server (docs/speed.md)
 	$(BIN)/python -m bench.spark
 
-stop: ## Stop the local stack, leaving no process
+stop: ## Stop the local stack with all its processes
 	@[ ! -x $(BIN)/python ] || $(BIN)/python -m tools.stack stop
 
-clean: stop ## Stop the local stack and remove all it made
+clean: stop ## Stop the local stack and remove its data
 	rm -rf .local
 
 # Containers (docs/deploy-compose.md). A server needs Docker with Compose 2, make and any Python 3: no .venv.
@@ -146,5 +146,5 @@ down: ## Stop the containers; data, logs and secrets stay
 logs: ## Follow the containers' logs (SERVICE=scheduler for one)
 	docker compose logs --follow --tail 100 $(SERVICE)
 
-smoke: setup ## Run a night in containers of its own, then `cli check` against its database
+smoke: setup ## Run a nightly run in containers of its own, then `cli check` on its database
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/containers

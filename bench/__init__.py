@@ -1,1 +1,1 @@
-"""How fast it is, against goals and against a script without any of it (`make bench-backfill`)."""
+"""Benchmarks: compare the product with goals and with a plain script (`make bench-backfill`, `make bench-spark`)."""

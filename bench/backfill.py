@@ -1,8 +1,8 @@
-"""`make bench-backfill`: a year in one run and many nights at once, against goals that are ratios.
+"""`make bench-backfill`: measure a year in one run and many run dates at once, and compare both with goals.
 
-A stack of its own, in a folder of its own, with the real thing: landed files, Airflow, Spark, PostgreSQL, MLflow. Each
-goal compares what was measured in this very run on this very machine, since seconds alone mean nothing elsewhere. What
-goes in is checked too: the features and scores of `bench/bare.py` must be those of the product.
+The benchmark starts a stack of its own in a folder of its own: landed files, Airflow, Spark, PostgreSQL and MLflow. The
+goals are ratios of times measured in the same run, because seconds are not comparable between machines. The benchmark
+also checks that `bench/bare.py` makes the same features and scores as the product.
 """
 
 import os
@@ -37,13 +37,13 @@ from tools.stack import ROOT, Stack
 
 PROJECT, MODEL = load_project("flights"), "late_arrival"
 YEAR = Interval(start=PROJECT.first_day, end=PROJECT.first_day + timedelta(days=363))
-HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 3, 5))  # what the one version is trained on
+HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 3, 5))  # the days that the only version is trained on
 NIGHTLY = (f"{PROJECT.name}_prepare", f"{MODEL}_score")
-COLD, WARM = 2, 3  # nights run one after the other: to warm up, to measure
+COLD, WARM = 2, 3  # run dates handled one after the other: to warm up, to measure
 MANY = 28
 AT_A_TIME = 16
 
-YEAR_GOAL, NIGHTS_GOAL = 3.0, 1.25
+YEAR_GOAL, MANY_GOAL = 3.0, 1.25
 
 RUN_SECONDS = 3600
 
@@ -51,7 +51,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 class Bench:
-    """A stack, and how long what it does takes."""
+    """A stack whose runs are timed."""
 
     def __init__(self, home: Path) -> None:
         self.stack = Stack(home)
@@ -66,14 +66,14 @@ class Bench:
         return settings_of(self.stack)
 
     def run(self, dag_id: str, run_id: str, day: date, **conf: Any) -> float:
-        """Seconds of a run from its start by hand to its end."""
+        """Start a run by hand, wait until it ends, and return the seconds it took."""
         began = time.monotonic()
         self.airflow.run([dag_id], run_id, day, **conf)
         self._await(dag_id, {run_id})
         return time.monotonic() - began
 
     def backfill(self, dag_id: str, interval: Interval) -> None:
-        """The nights of an interval, as `airflow dags backfill` starts them; returns at the end of the last one."""
+        """Backfill an interval as `airflow dags backfill` does, and wait until the last run ends."""
         body = {
             "dag_id": dag_id,
             "from_date": PROJECT.cutoff_at(interval.start).isoformat(),
@@ -83,11 +83,11 @@ class Bench:
         with self.stack.api() as client:
             client.post("/api/v2/backfills", json=body).raise_for_status()
         runs = {run["dag_run_id"] for run in self._runs(dag_id) if run["run_type"] == "backfill"}
-        assert len(runs) == len(interval.days), f"{dag_id}: {len(runs)} runs are not {interval}"
+        assert len(runs) == len(interval.days), f"{dag_id}: {len(runs)} runs for the days {interval}"
         self._await(dag_id, runs)
 
     def _await(self, dag_id: str, run_ids: set[str]) -> None:
-        """Asks seldom: what answers costs core-seconds too."""
+        """Wait until the runs succeed. It polls seldom, because answering costs core-seconds too."""
         deadline = time.monotonic() + RUN_SECONDS
         while going := [r for r in self._runs(dag_id) if r["dag_run_id"] in run_ids and r["state"] != "success"]:
             if failed := [run["dag_run_id"] for run in going if run["state"] == "failed"]:
@@ -102,13 +102,13 @@ class Bench:
             runs: list[dict[str, Any]] = answer.raise_for_status().json()["dag_runs"]
         return runs
 
-    def prepared_day(self, day: date) -> None:
-        """One night, its DAGs one after the other."""
+    def run_date(self, day: date) -> None:
+        """Run the DAGs of a run date one after the other."""
         for dag_id in NIGHTLY:
             self.run(dag_id, f"nightly__{day}", day)
 
     def forget(self) -> None:
-        """All that was made of the landed files; MLflow, with the one version, stays."""
+        """Remove everything that was made from the landed files. MLflow stays, with its only version."""
         postgres = self.stack.postgres()
         postgres.query("DROP DATABASE nightly WITH (FORCE)")
         self.stack.postgres()
@@ -117,44 +117,44 @@ class Bench:
         command(self.stack, "migrate")
 
     def steps(self) -> dict[str, float]:
-        """Step -> seconds, over all its runs since the last `forget`."""
+        """Return the seconds of each step, summed over all its runs since the last `forget`."""
         engine = sa.create_engine(sa.make_url(self.settings.database_url.get_secret_value()))
         with engine.connect() as connection:
-            asked = "SELECT step, sum(seconds) FROM step_runs GROUP BY step ORDER BY min(started_at)"
-            return {step: float(seconds) for step, seconds in connection.execute(sa.text(asked))}
+            query = "SELECT step, sum(seconds) FROM step_runs GROUP BY step ORDER BY min(started_at)"
+            return {step: float(seconds) for step, seconds in connection.execute(sa.text(query))}
 
 
 def measure_run_dates(bench: Bench) -> tuple[float, float]:
-    """Core-seconds of one warm night, and seconds of MANY of them, AT_A_TIME at a time."""
+    """Return the core-seconds of one warm run date, and the seconds of MANY run dates, AT_A_TIME at a time."""
     first = HISTORY.end + timedelta(days=1)
-    prepared_days = [first + timedelta(days=n) for n in range(COLD + WARM + MANY)]
-    command(bench.stack, "simulate", *days(PROJECT, Interval(start=HISTORY.start, end=prepared_days[-1])))
+    run_dates = [first + timedelta(days=n) for n in range(COLD + WARM + MANY)]
+    command(bench.stack, "simulate", *days(PROJECT, Interval(start=HISTORY.start, end=run_dates[-1])))
     bench.run(f"{PROJECT.name}_backfill_range", "history", HISTORY.end, start=str(HISTORY.start), end=str(HISTORY.end))
     command(bench.stack, "evaluate", "--model", MODEL, "--day", str(HISTORY.end))
     promoted = ("--version", "1", "--from-day", str(first), "--by", "bench", "--why", "one fixed version", "--force")
     command(bench.stack, "promote", "--model", MODEL, *promoted)
-    for day in prepared_days[:COLD]:
-        bench.prepared_day(day)
+    for day in run_dates[:COLD]:
+        bench.run_date(day)
     measured = []
-    for day in prepared_days[COLD : COLD + WARM]:
+    for day in run_dates[COLD : COLD + WARM]:
         before = cpu.used()
-        bench.prepared_day(day)
+        bench.run_date(day)
         measured.append(cpu.used() - before)
-    console.print(f"  warm nights: {', '.join(f'{each:.1f}' for each in measured)} core-seconds")
-    many = Interval(start=prepared_days[COLD + WARM], end=prepared_days[-1])
+    console.print(f"  warm run dates: {', '.join(f'{each:.1f}' for each in measured)} core-seconds")
+    many = Interval(start=run_dates[COLD + WARM], end=run_dates[-1])
     began, before = time.monotonic(), cpu.used()
     for dag_id in NIGHTLY:
         bench.backfill(dag_id, many)
     seconds = time.monotonic() - began
-    console.print(f"  {MANY} nights: {seconds:.1f} s, {(cpu.used() - before) / MANY:.1f} core-seconds a night")
+    console.print(f"  {MANY} run dates: {seconds:.1f} s, {(cpu.used() - before) / MANY:.1f} core-seconds for each")
     return mean(measured), seconds
 
 
 def measure_year(bench: Bench) -> tuple[float, dict[str, float]]:
-    """Seconds of the year as one run of `reprocess`, from empty tables; and of its steps."""
+    """Return the seconds of the year as one run of `backfill_range`, from empty tables, and those of each step."""
     command(bench.stack, "simulate", *days(PROJECT, YEAR))
     bench.forget()
-    conf = {"start": str(YEAR.start), "end": str(YEAR.end), "models": [MODEL], "model": "1"}
+    conf = {"start": str(YEAR.start), "end": str(YEAR.end), "models": [MODEL], "version": "1"}
     before = cpu.used()
     seconds = bench.run(f"{PROJECT.name}_backfill_range", "year", YEAR.end, **conf)
     console.print(f"  the year: {seconds:.1f} s, {cpu.used() - before:.1f} core-seconds")
@@ -162,7 +162,7 @@ def measure_year(bench: Bench) -> tuple[float, dict[str, float]]:
 
 
 def measure_bare(bench: Bench, out: Path) -> tuple[float, dict[str, float]]:
-    """Seconds of `bench/bare.py` as a process; and of its phases."""
+    """Return the seconds of `bench/bare.py` as a process, and those of its phases."""
     registry = Registry(bench.settings)
     loaded = registry.load(registry.get_version(MODEL, 1))
     model = out / "model.joblib"
@@ -181,7 +181,7 @@ def measure_bare(bench: Bench, out: Path) -> tuple[float, dict[str, float]]:
 
 
 def measure_spark_start() -> float:
-    """Seconds of a process that starts a local Spark, counts to one and ends."""
+    """Return the seconds of a process that starts a local Spark, counts to one and ends."""
     code = "from include.io.spark import session; session().range(1).count(); session().stop()"
     with timed() as took:
         _python("-c", code)
@@ -189,7 +189,7 @@ def measure_spark_start() -> float:
 
 
 def check_equal(bench: Bench, out: Path) -> None:
-    """Features and scores of each day are those of the script, but for the last bit of a division."""
+    """Check that features and scores are those of the script, except for the last bit of a division."""
     tables = Tables(bench.settings)
     for table, file in ((f"features_{PROJECT.name}", "features"), (f"scores_{MODEL}", "scores")):
         expected = pl.read_parquet(out / f"{file}.parquet").sort("day", "entity_id")
@@ -201,7 +201,7 @@ def check_equal(bench: Bench, out: Path) -> None:
 
 @contextmanager
 def timed() -> Iterator[list[float]]:
-    """The seconds that the block took, in a list."""
+    """Measure the seconds of the block; they are added to the list at its end."""
     took: list[float] = []
     began = time.monotonic()
     yield took
@@ -219,7 +219,7 @@ def _python(*arguments: str) -> str:
 
 
 def show(steps: dict[str, float], phases: dict[str, float]) -> None:
-    """Where the time of the year goes, beside the script's."""
+    """Print the seconds of each step of the year beside those of the script."""
     alike = {"land": "read", "build_features": "features", "score": "score", "publish": "publish"}
     table = Table("step of the year", "seconds", "of the script", "seconds")
     for step, seconds in steps.items():
@@ -229,18 +229,18 @@ def show(steps: dict[str, float], phases: dict[str, float]) -> None:
 
 
 def main(
-    home: Annotated[Path | None, typer.Option(help="Folder of the stack; a new one, removed at the end.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Folder of the stack; default: a temporary one.")] = None,
 ) -> None:
-    """Measure, print each goal with what was reached; exit code 1 when one is missed."""
+    """Measure, and print each goal with the result; exit code 1 if a goal is missed."""
     cpu.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="nightly-bench-") as temporary:
-        # PostgreSQL, which root does not run as root, must pass through
+        # as root, PostgreSQL runs as another user, who must be able to enter the folder
         Path(temporary).chmod(0o711)
         out = Path(temporary)
         bench = Bench(home or out / "home")
         try:
-            console.print(f"[bold]{MANY} nights, {AT_A_TIME} at a time[/bold]")
-            prepared_day, many = measure_run_dates(bench)
+            console.print(f"[bold]{MANY} run dates, {AT_A_TIME} at a time[/bold]")
+            one, many = measure_run_dates(bench)
             console.print(f"[bold]{len(YEAR.days)} days in one run[/bold]")
             year, steps = measure_year(bench)
             bare, phases = measure_bare(bench, out)
@@ -251,10 +251,10 @@ def main(
     show(steps, phases)
     cores = len(os.sched_getaffinity(0))
     in_one_run = f"{YEAR_GOAL:g} × the script ({bare:.1f} s) + one Spark start ({start:.1f} s)"
-    at_once = f"{NIGHTS_GOAL:g} × {MANY} × core-seconds of a warm night ({prepared_day:.1f}) / {cores} cores"
+    at_once = f"{MANY_GOAL:g} × {MANY} × core-seconds of a warm run date ({one:.1f}) / {cores} cores"
     goals = {
         f"{len(YEAR.days)} days in one run ({year:.1f} s) ≤ {in_one_run}": year / (YEAR_GOAL * bare + start),
-        f"{MANY} nights ({many:.1f} s) ≤ {at_once}": many / (NIGHTS_GOAL * MANY * prepared_day / cores),
+        f"{MANY} run dates ({many:.1f} s) ≤ {at_once}": many / (MANY_GOAL * MANY * one / cores),
     }
     table = Table("goal", "reached / allowed", "")
     for goal, ratio in goals.items():

@@ -1,8 +1,8 @@
-"""The year as one plain script: polars and scikit-learn, one process, nothing of the product.
+"""Compute the year in one plain script with polars and scikit-learn, in one process and without the product.
 
-Reads the files in landing, makes the features of the flights project, scores them, and COPYs what the product
-publishes. No Airflow, no expectations, no checksums, no corrections, no versions, no pointers: what all that costs is
-what `bench/backfill.py` measures against this.
+It reads the files in landing, makes the features of the flights project, scores them, and COPYs what the product
+publishes. It has no Airflow, expectations, checksums, corrections, versions or pointers. `bench/backfill.py` measures
+what those cost.
 """
 
 import time
@@ -24,7 +24,7 @@ PUBLIC = (*ENTITY[:3], "dest", "scheduled_departure", "distance_miles")
 
 
 def read(landing: Path, feed: str, types: dict[str, Any]) -> pl.DataFrame:
-    """All files of a feed, with moments parsed and `day` by the wall clock."""
+    """Read all files of a feed, with parsed timestamps and the local date as `day`."""
     names = types.keys()
     moment = next(name for name in names if name in ("scheduled_departure", "observed_at"))
     text = pl.read_csv(f"{landing}/{feed}/*/*.csv.gz", columns=list(names), schema_overrides=types)
@@ -33,7 +33,7 @@ def read(landing: Path, feed: str, types: dict[str, Any]) -> pl.DataFrame:
 
 
 def make_features(schedule: pl.DataFrame, weather: pl.DataFrame, actuals: pl.DataFrame) -> pl.DataFrame:
-    """A row a flight: day, entity_id, labels, and all else as f64, as `include/projects/flights/features.py` does."""
+    """Return one row for each flight, as `include/projects/flights/features.py` does: day, entity_id, labels, f64."""
     local = pl.col("scheduled_departure").dt.convert_time_zone(ZONE)
     moment = pl.col("scheduled_departure").dt.strftime("%Y%m%dT%H%MZ")
     arrives = pl.col("scheduled_arrival_local").str.extract("^((?:[01][0-9]|2[0-4])[0-5][0-9])$", 1)
@@ -62,7 +62,7 @@ def make_features(schedule: pl.DataFrame, weather: pl.DataFrame, actuals: pl.Dat
 
 
 def _late_rates(late: pl.DataFrame, run_dates: pl.Series, by: str) -> pl.DataFrame:
-    """The share of late arrivals of a group in the 1, 7 and 28 days before each day; null without a flight."""
+    """Return each group's share of late arrivals in the 1, 7 and 28 days before each day; null without a flight."""
     daily = late.group_by("day", by).agg(late=pl.col("late").sum(), flights=pl.len())
     before = pl.DataFrame({"before": range(1, max(RATE_WINDOWS_DAYS) + 1)})
     windows = daily.join(before, how="cross").with_columns(day=pl.col("day") + pl.duration(days="before"))
@@ -76,7 +76,7 @@ def _late_rates(late: pl.DataFrame, run_dates: pl.Series, by: str) -> pl.DataFra
 
 
 def score(model: dict[str, Any], features: pl.DataFrame) -> pl.DataFrame:
-    """day, entity_id, score and prediction of each row."""
+    """Return day, entity_id, score and prediction of each row."""
     columns = [pl.col(name).cast(pl.String) for name in model["categorical"]]
     rows = features.select(*model["numeric"], *columns).to_pandas()
     scores = pl.Series("score", model["estimator"].predict_proba(rows)[:, 1])
@@ -85,7 +85,7 @@ def score(model: dict[str, Any], features: pl.DataFrame) -> pl.DataFrame:
 
 
 def publish(database_url: str, scores: pl.DataFrame, entities: pl.DataFrame) -> None:
-    """COPY both into tables made anew."""
+    """Replace two tables, and COPY predictions and entities into them."""
     with adbc_driver_postgresql.dbapi.connect(database_url) as connection, connection.cursor() as cursor:
         cursor.adbc_ingest("bare_predictions", scores.to_arrow(), mode="replace")
         cursor.adbc_ingest("bare_entities", entities.to_arrow(), mode="replace")
@@ -93,7 +93,7 @@ def publish(database_url: str, scores: pl.DataFrame, entities: pl.DataFrame) -> 
 
 
 def main(landing: Path, model: Path, out: Annotated[Path, typer.Argument(help="a folder")], database_url: str) -> None:
-    """Read, make features, score and publish all days that are in landing; features and scores are kept in `out`."""
+    """Read, make features, score and publish all days in landing; write features and scores to `out`."""
     with _timed("read"):
         text, number = pl.String(), pl.Float64()
         schedule = read(

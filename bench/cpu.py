@@ -12,15 +12,15 @@ PR_SET_CHILD_SUBREAPER = 36
 def adopt_orphans() -> None:
     """Become the parent of all descendants whose own parent ends.
 
-    These are PostgreSQL, which is started as a daemon, and JVMs that outlive their task. So the time that a process
-    used is always in its own times, or in those of the process that waited for it.
+    These are PostgreSQL, which is started as a daemon, and JVMs that outlive their task. This way, the time that a
+    process used is always in its own times or in those of the process that waited for it.
     """
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
 def used() -> float:
-    """Return the core-seconds, user and system, of all descendants so far, also ended ones, without this process."""
+    """Return the core-seconds (user and system) of all descendants, ended ones included, without this process."""
     _reap()
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = ended.ru_utime + ended.ru_stime

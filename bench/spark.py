@@ -2,7 +2,7 @@
 
 It compares Spark's defaults, our settings (`include/io/spark_conf`), and the Spark Connect server that tasks share. It
 runs the real `build_features` on simulated days, which are landed and validated once. Each job is a process of its own,
-as a task is. The ratios to the default in the same run count; seconds are not comparable between machines. The
+as a task is. Compare the ratios to the default of the same run; seconds are not comparable between machines. The
 benchmark checks that all ways make the same features.
 """
 
@@ -42,8 +42,8 @@ PROJECT = load_project("flights")
 DAY = date(2013, 3, 4)  # an ordinary Monday
 ROUNDS = 3
 DEFAULT, OURS, FIRST, WARM = "default", "ours", "server, first job", "server, warm"
-NEEDED = "spark.sql.parquet.outputTimestampType TIMESTAMP_MICROS"  # of Spark's own, INT96, Delta makes nanoseconds
-WARM_JOBS = 4  # of the server, before its later jobs are measured: it compiles less and less
+NEEDED = "spark.sql.parquet.outputTimestampType TIMESTAMP_MICROS"  # Delta reads INT96, Spark's default, as nanoseconds
+WARM_JOBS = 4  # jobs before the server is measured, because the JVM still compiles during them
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -55,9 +55,9 @@ from include.io.spark import session
 from include.core.settings import Settings
 from include.steps.build_features import build_features
 
-asked = json.load(sys.stdin)
-project, interval = load_project(asked["project"]), Interval.model_validate(asked["interval"])
-settings = Settings.model_validate(asked["settings"])
+given = json.load(sys.stdin)
+project, interval = load_project(given["project"]), Interval.model_validate(given["interval"])
+settings = Settings.model_validate(given["settings"])
 began = time.monotonic()
 session().range(1).count()
 started = time.monotonic()
@@ -68,7 +68,7 @@ print(json.dumps({"start": started - began, "job": time.monotonic() - started}))
 
 @dataclass(frozen=True)
 class Took:
-    """What a job took.
+    """The time that a job took.
 
     Attributes:
         start: seconds to start Spark and count to one.
@@ -83,34 +83,34 @@ class Took:
 
 @dataclass(frozen=True)
 class Jobs:
-    """Of a day, and of many days."""
+    """The times of the jobs for a day and for many days."""
 
     day: list[Took] = field(default_factory=list)
     many: list[Took] = field(default_factory=list)
 
     def least(self) -> list[float]:
-        """Seconds of a start and of a day's job, core-seconds of both; the last two of many days, if there were any."""
+        """Return the least start, job and core-seconds of a day, then the least job and core-seconds of many days."""
         of_day = [min(getattr(took, name) for took in self.day) for name in ("start", "job", "cores")]
         return of_day + [min(getattr(took, name) for took in self.many) for name in ("job", "cores") if self.many]
 
 
 class Bench:
-    """Clean tables, and what jobs on them take."""
+    """Clean tables on which jobs are measured."""
 
     def __init__(self, folder: Path, interval: Interval) -> None:
         self.folder = folder
         self.settings = _landed(folder, interval)
 
     def job(self, interval: Interval, environment: Mapping[str, str]) -> Took:
-        """`build_features` of an interval, into a table that is not there yet, by a process of its own."""
+        """Run `build_features` of an interval in a process of its own, into a new table."""
         shutil.rmtree(Path(self.settings.tables) / features_table(PROJECT.name), ignore_errors=True)
         known = json.loads(json.dumps(self.settings.model_dump(), default=SecretStr.get_secret_value))
-        asked = {"project": PROJECT.name, "interval": interval.model_dump(mode="json"), "settings": known}
+        given = {"project": PROJECT.name, "interval": interval.model_dump(mode="json"), "settings": known}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
         before = cpu.used()
         done = subprocess.run(
             [sys.executable, "-c", JOB],
-            input=json.dumps(asked),
+            input=json.dumps(given),
             cwd=ROOT,
             env={**inherited, "SPARK_LOCAL_DIRS": str(self.folder), **environment},
             capture_output=True,
@@ -122,7 +122,7 @@ class Bench:
         return Took(**json.loads(done.stdout), cores=cpu.used() - before)
 
     def features(self) -> pl.DataFrame:
-        """Those that the last job made."""
+        """Return the features that the last job made."""
         return Tables(self.settings).scan(features_table(PROJECT.name)).collect().sort("day", "entity_id")
 
 
@@ -140,14 +140,14 @@ def _landed(folder: Path, interval: Interval) -> Settings:
 
 @contextmanager
 def _server(folder: Path) -> Iterator[dict[str, str]]:
-    """A fresh server, as the variable that leads to it."""
+    """Start a new server; yield the environment variable by which processes use it."""
     environment = os.environ | SPARK_SETTINGS | {"SPARK_LOCAL_DIRS": str(folder)}
     with serving(spark_server, env=environment, cwd=folder, stderr=subprocess.DEVNULL) as (port, _):
         yield {"SPARK_REMOTE": f"sc://127.0.0.1:{port}"}
 
 
 def measure(bench: Bench, many: Interval) -> dict[str, Jobs]:
-    """Way -> what its jobs took. The ways take turns, so that what else the machine does meets all of them."""
+    """Measure each way. The ways take turns, so that other load on the machine affects all of them."""
     conf = bench.folder / "default-conf"
     conf.mkdir()
     (conf / "spark-defaults.conf").write_text(NEEDED, encoding="utf-8")
@@ -173,7 +173,7 @@ def measure(bench: Bench, many: Interval) -> dict[str, Jobs]:
 
 
 def show(took: Mapping[str, Jobs], many: Interval) -> None:
-    """The least of each, since others can only add to it; and in brackets what it is of the default."""
+    """Print the least of each time, because other load only adds to it; in brackets, the ratio to the default."""
     table = Table("", "start", "a day", "core-s", f"{len(many.days)} days", "core-s")
     usual = took[DEFAULT].least()
     for way, jobs in took.items():
@@ -190,7 +190,7 @@ def main(
     cpu.adopt_orphans()
     many = Interval(start=PROJECT.first_day, end=PROJECT.first_day + timedelta(days=number - 1))
     with tempfile.TemporaryDirectory(prefix="nightly-bench-") as temporary:
-        # PostgreSQL, which root does not run as root, must pass through
+        # as root, PostgreSQL runs as another user, who must be able to enter the folder
         Path(temporary).chmod(0o711)
         took = measure(Bench(Path(temporary), many), many)
     show(took, many)

@@ -4,8 +4,8 @@ The sentences about performance and late scores come from `include`. This module
 that on-call gets when a task or a run fails.
 
 Messages go to the webhook URL stored as the password of the Airflow connection `nightly_alerts`; the webhook must be
-Slack-compatible. Without that connection, messages are written to the log only. The notifier of the http provider is
-not used for two reasons: it renders the message as a template, so the text of an exception could run as one, and its
+Slack-compatible. Without that connection, messages are written to the log only. The http provider's notifier is
+not used for two reasons: it renders the message as a template, so the text of an exception could be executed, and its
 errors contain the URL, which is a secret.
 """
 

@@ -34,7 +34,7 @@ without a champion are prepared but not scored.
   does only the days that it has not done yet. A run that has done all its days does them all again.
 - **What is published:** the new scores replace what readers see, unless the form says `publish: missing`.
   `python -m include.cli unpublish` undoes it.
-- **Which days need it:** `python -m include.cli outdated --project {name} --start … --end …`
+- **To find days that need it:** `python -m include.cli outdated --project {name} --start … --end …`
 - **Owner:** {owner}
 """
 
@@ -110,15 +110,15 @@ def _scoring(project: Project, model: Model) -> Any:
             if model.name not in params.param("models", [model.name]):
                 raise AirflowSkipException(f"{model.name} is not among the models of this run's form")
             interval, days = params.interval(), _left(project, _prepared(project), "publish", model)
-            asked = {"versions": versions(model, interval), "data_view": params.data_view()}
-            return run_range_step("score", model, interval, days, **asked)
+            chosen = {"versions": versions(model, interval), "data_view": params.data_view()}
+            return run_range_step("score", model, interval, days, **chosen)
 
         @task(outlets=[predictions_asset(model)])
         def publish(scored: Json) -> Json:
             """Publish the batch of each day, completely or not at all."""
             interval = params.interval()
-            asked = {"versions": versions(model, interval), "data_view": params.data_view()}
-            return run_range_step("publish", model, interval, _done(scored), mode=params.publish_mode(), **asked)
+            chosen = {"versions": versions(model, interval), "data_view": params.data_view()}
+            return run_range_step("publish", model, interval, _done(scored), mode=params.publish_mode(), **chosen)
 
         publish(score())
 

@@ -1,7 +1,7 @@
-"""The product's command line with the settings of the Airflow connections: `python -m dags.cli` in the bundle's root.
+"""Run the product's command line with settings from the Airflow connections: `python -m dags.cli` in the bundle's root.
 
-It takes the arguments of `include.cli`, which it becomes. `NIGHTLY_*` variables that are set already win; the others
-come from the connections. Exit code 2: a connection is missing or incomplete.
+It takes the arguments of `include.cli`, and replaces itself by it. `NIGHTLY_*` variables that are already set take
+precedence; the others come from the connections. Exit code 2: a connection is missing or incomplete.
 
 `airflow dags backfill` (`plugins/nightly_backfill`) and `nightly` in containers call it.
 """
@@ -13,9 +13,9 @@ from typing import NoReturn
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Become `include.cli`. Secrets are handed over in the environment, since everyone can read a command line."""
+    """Replace this process by `include.cli`. Secrets go through the environment: everyone can read a command line."""
     stdout = os.dup(1)
-    os.dup2(2, 1)  # Airflow logs to standard output, which is for the record that the command prints.
+    os.dup2(2, 1)  # Airflow would log to standard output, where the command prints its record.
     variables = _find_variables()
     sys.stdout.flush()
     os.dup2(stdout, 1)
@@ -27,7 +27,7 @@ def _find_variables() -> dict[str, str]:
     # Outside of tasks, Airflow reads connections from its database only if this is set, as `airflow connections get`
     # does. The variable is private; tests/integration/test_backfill.py notices when it no longer works.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
-    # Airflow starts to log when it is imported.
+    # Airflow starts to log as soon as it is imported.
     from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
     from dags.connections import find_variables

@@ -1,4 +1,4 @@
-"""What all DAG files share: default arguments, the settings of the running task, assets, and the call of a step.
+"""Shared by all DAG files: default arguments, the settings of the running task, assets, and the call of a step.
 
 Steps are imported inside tasks, because Airflow pays for a heavy import at the top of a DAG file at every parse.
 """
@@ -40,15 +40,17 @@ DEFAULT_ARGS: dict[str, Any] = {
     "on_failure_callback": TASK_FAILED,  # after the last try
 }
 WAIT: dict[str, Any] = {
-    # reschedule frees the slot between checks; deferring is not possible, as the triggerer cannot import `include`
+    # reschedule frees the slot between checks; the task cannot defer, because the triggerer cannot import `include`
     "mode": "reschedule",
     "poke_interval": timedelta(seconds=20),
-    "timeout": timedelta(hours=12),  # no retry after it; a check that raised is retried, as DEFAULT_ARGS says
+    "timeout": timedelta(
+        hours=12
+    ),  # no retry after a timeout; a check that raised an error is retried, as DEFAULT_ARGS says
 }
 
 
 class ModelTask(_PythonDecoratedOperator):
-    """A task whose record names a run or a version in MLflow, to which Airflow's pages link.
+    """A task with a record that names a run or a version in MLflow. Airflow's pages link to these.
 
     `plugins/nightly_links` finds such tasks by the name of this class and its module.
     """
@@ -81,12 +83,12 @@ def nightly_schedule(project: Project) -> CronTriggerTimetable:
 def nightly(project: Project, owner: str, **more: Param) -> dict[str, Any]:
     """Return the arguments of a DAG that handles one run date per run.
 
-    It runs every night and does not catch up days that were missed: on-call backfills those on purpose. Its form starts
-    it for any day.
+    It runs every night and does not catch up on missed days: on-call backfills those on purpose. Its form starts it for
+    any day.
 
     Args:
-        project: whose first day, timezone and form the DAG gets.
-        owner: who answers for the DAG.
+        project: the project that gives the DAG its first day, timezone and form.
+        owner: the person or team responsible for the DAG.
         more: further fields of the form.
     """
     return {
@@ -168,7 +170,7 @@ def outcomes_asset(project: Project) -> Asset:
 
 
 def _checked_out() -> str:
-    """The commit of a bundle that is a plain folder, which Airflow does not version: an image's, or that of a clone."""
+    """Return the commit of a bundle that Airflow does not version: the folder of an image or of a clone."""
     import subprocess
 
     if commit := os.environ.get("NIGHTLY_GIT_COMMIT"):

@@ -1,8 +1,8 @@
 """The product's settings from the Airflow connections `nightly_*` (docs/configuration.md has the list).
 
-This is the only place that makes settings of connections: for tasks, for containers (`tools/container.py`) and for the
-product's command line (`dags/cli.py`). What is no setting of the product is read elsewhere: the webhook of alerts
-(`alerts.py`), the address of MLflow's pages (`plugins/nightly_links`).
+This is the only place that makes settings from connections: for tasks, for containers (`tools/container.py`) and for
+the product's command line (`dags/cli.py`). Two values are not settings of the product and are read elsewhere: the
+webhook of alerts (`alerts.py`) and the address of MLflow's pages (`plugins/nightly_links`).
 """
 
 import json
@@ -16,19 +16,19 @@ from airflow.sdk.log import mask_secret
 from include.core.settings import Settings
 
 STORAGE = "nightly_storage"
-"""The connection with which S3 is reached. It is read only if one of the places is in S3."""
+"""The connection for S3. It is read only if one of the places is in S3."""
 
 PLACES = ("landing", "tables", "artifacts")
 
 
 def resolve(run_id: str, git_commit: str) -> Settings:
-    """Return the settings that the connections hold."""
+    """Return the settings from the connections."""
     found: dict[str, Any] = {"storage_options": "{}", **_read({})}
     return Settings(**found, run_id=run_id, git_commit=git_commit)
 
 
 def find_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the `NIGHTLY_*` variables that `environment` lacks, as the connections have them.
+    """Return the `NIGHTLY_*` variables that `environment` lacks, with values from the connections.
 
     A connection is read only for a variable that is missing: after `. .local/env`, none is.
     """
@@ -51,7 +51,7 @@ def _read(given: Mapping[str, str]) -> dict[str, str | None]:
             connection = _get(connection_id)
             found |= {name: read(connection) for name, read in readers.items() if name not in given}
     if "storage_options" not in given and _is_any_on_s3({**found, **given}):
-        # As text, since pydantic would add the keys of the environment's variable to a dict.
+        # As text, since pydantic would merge a dict with the variable in the environment.
         found["storage_options"] = json.dumps(_storage_options())
     return found
 
@@ -66,7 +66,7 @@ def _get(connection_id: str) -> Connection:
     try:
         connection: Connection = Connection.get(connection_id)
     except AirflowNotFoundException as error:
-        text = f"there is no connection {connection_id}; docs/configuration.md says what it must hold"
+        text = f"there is no connection {connection_id}; docs/configuration.md says what it must contain"
         raise AirflowNotFoundException(text) from error
     return connection
 
@@ -82,7 +82,7 @@ def _uri(connection: Connection) -> str:
 
 def _secret(connection: Connection) -> str:
     if not connection.password:
-        raise AirflowFailException(f"connection {connection.conn_id}: its password must hold the secret")
+        raise AirflowFailException(f"connection {connection.conn_id}: its password must be the secret")
     return connection.password
 
 
@@ -110,10 +110,9 @@ def _database_url(connection: Connection) -> str:
 
 
 def _storage_options() -> dict[str, str]:
-    """Return how S3 is reached, with a role resolved to its keys.
+    """Return the storage options for S3; a role is resolved to its keys.
 
-    A connection that names no keys, profile or role leaves them to each library, which finds and renews the keys of
-    the machine.
+    If a connection has no keys, profile or role, each library finds and renews the keys of the machine.
     """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
@@ -137,4 +136,4 @@ READERS: dict[str, dict[str, Callable[[Connection], str | None]]] = {
     "nightly_mlflow": {"mlflow_tracking_uri": _secret, "mlflow_registry_uri": _extra("registry_uri")},
     "nightly_hash_key": {"hash_key": _secret},
 }
-"""The settings that each connection holds: name -> how it is read. The first must be there, others are optional."""
+"""The settings in each connection, with the functions that read them. The first is required, others are optional."""

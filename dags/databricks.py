@@ -42,7 +42,7 @@ Cause = Literal["cluster", "quota", "code", "timeout", "cancelled"]
 STORED = "databricks_run"
 # retry for eight minutes: 429 and 503 come in storms
 WAITS = {"databricks_retry_limit": 9, "databricks_retry_delay": 2}
-REFUSED = {400, 401, 403}  # the same request would be refused again
+REFUSED = {400, 401, 403}  # with these, the same request would be refused again
 OF_QUOTA = ("quota", "limit exceeded", "limit_exceeded", "insufficient", "stockout", "out of capacity")
 OF_CLUSTER = ("cluster", "driver", "spot", "instance", "vm ")
 HELPED_BY_RETRY: frozenset[Cause] = frozenset({"cluster", "quota"})
@@ -84,7 +84,7 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
         return self._ended(context, RunState.from_json(event["run_state"]))
 
     def on_kill(self) -> None:
-        """Cancel the run, also one whose answer was not received yet: submitting its token again returns that run."""
+        """Cancel the run. If its number is not known yet, submit its token again, which returns that run."""
         if self.run_id is None and self.submission:
             self.run_id = int(self._hook.submit_run(self.submission))
         super().on_kill()
@@ -229,7 +229,7 @@ def _stored(context: Context) -> dict[str, Any]:
 
 
 def cause_of(state: RunState) -> Cause:
-    """Return why a run did not succeed, as far as its state shows."""
+    """Return the kind of cause why a run did not succeed, as far as its state shows."""
     message = state.state_message.lower()
     if state.result_state == "TIMEDOUT":
         return "timeout"
@@ -331,7 +331,7 @@ class StepOperator(SubmitOnceOperator):
         )
 
     def result(self, context: Context) -> Json:
-        """Return the step's record, after writing to PostgreSQL what others wait for."""
+        """Return the step's record, after writing the rows for which other steps wait to PostgreSQL."""
         from include.runner.run import record
 
         try:

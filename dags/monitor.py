@@ -1,4 +1,4 @@
-"""`<project>_monitor`: join the true outcomes that became known, measure the models with them, and send alerts."""
+"""`<project>_monitor`: record the outcomes that became known, measure the models with them, and send alerts."""
 
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
@@ -16,8 +16,8 @@ DOC = """
 
 `outcomes` records the outcomes that the run date knows, corrections of earlier days included. `monitor` measures each
 model's published scores by day, version and slice, checks how fresh tables and scores are, and raises an alert if a
-rule of `model.yaml` is broken or the scores of the day before were late. `alert` sends the unsent alerts of the week up
-to this day by the connection `nightly_alerts`; without that connection it writes them to its log.
+rule of `model.yaml` is broken or the scores of the day before were late. `alert` sends the unsent alerts of the last
+seven days through the connection `nightly_alerts`; without that connection it writes them to its log.
 
 - **Safe to run again:** yes, in any order of days. An older run date never overwrites what a newer one knows, a day is
   measured again only when its scores or outcomes changed, and no alert is sent twice.
@@ -57,11 +57,11 @@ def monitor(project: Project) -> None:
 
         @task
         def alert() -> None:
-            """Send the alerts of this week that were not sent yet; skipped when there are none."""
+            """Send the unsent alerts of the last seven days; skipped when there are none."""
             from include.io import postgres
 
             day = run_date(project)
-            # also those of the days before: sending may have failed, or they were monitored by hand
+            # include the days before: sending may have failed, or somebody ran `monitor` by hand
             week = Interval.of(day).shifted(start=-6)
             with postgres.alerts.unsent_alerts(settings(), project.name, week) as alerts:
                 if not alerts:

@@ -1,4 +1,4 @@
-"""The forms: the fields of a run, with help texts and validation, and the functions by which a task reads them."""
+"""The forms: the fields of a run with help texts and validation, and the functions with which a task reads them."""
 
 from datetime import date
 from typing import Any, cast
@@ -18,7 +18,7 @@ def day(project: Project) -> Param:
         type=["null", "string"],
         format="date",
         title="Day",
-        description=f"The run date ({project.timezone}). If empty: the day of the run's logical date.",
+        description=f"The run date ({project.timezone}). If empty: the date of the run's logical date.",
     )
 
 
@@ -118,13 +118,17 @@ def run_date(project: Project) -> date:
         AirflowFailException: the run has neither of them, or a run of a backfill has a `day` that is not its own.
     """
     context = get_current_context()
-    asked, logical_date = context["params"].get("day"), context["dag_run"].logical_date
-    if asked and is_backfill() and (logical_date is None or date.fromisoformat(asked) != project.day_of(logical_date)):
+    chosen, logical_date = context["params"].get("day"), context["dag_run"].logical_date
+    if (
+        chosen
+        and is_backfill()
+        and (logical_date is None or date.fromisoformat(chosen) != project.day_of(logical_date))
+    ):
         raise AirflowFailException(
-            f"the conf of this backfill sets day {asked} for each run; remove `day` from the conf: each run has its own"
+            f"the conf of this backfill sets day {chosen} for each run; remove `day` from the conf: each run has one"
         )
-    if asked:
-        return date.fromisoformat(asked)
+    if chosen:
+        return date.fromisoformat(chosen)
     if logical_date is None:
         raise AirflowFailException(
             "this run has neither a logical date nor a day: start it again with a day in the form "
@@ -152,11 +156,11 @@ def data_view() -> DataView:
 
 
 def publish_mode() -> PublishMode:
-    """Return the publish mode of this run; by default, a backfill keeps what readers see."""
-    asked = param("publish", "auto")
-    if asked == "auto":
+    """Return the publish mode of this run. By default, a backfill keeps what readers see."""
+    chosen = param("publish", "auto")
+    if chosen == "auto":
         return "missing" if is_backfill() else "replace"
-    return cast(PublishMode, asked)
+    return cast(PublishMode, chosen)
 
 
 def param(name: str, default: Any) -> Any:

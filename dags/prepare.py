@@ -21,8 +21,8 @@ builds the features that training and scoring read. The row in `prepared_days` i
 that row, never for the state of this DAG.
 
 - **Safe to run again:** yes, at any time, for any day and several runs at once; the result has the same rows.
-- **If it waits:** the log of `wait_for_files` names the missing file and its feed. The task does not look before
-  {cutoff}.
+- **If it waits:** the log of `wait_for_files` names the missing file and its feed. The task does not look for
+  files before {cutoff}.
 - **If it fails:** the last lines of the log name the file, the line and what to do. A refused delivery stays in
   landing. A day that lacks a required feed is not prepared, and yesterday's scores stay readable. Fix the cause, then
   clear the failed task.

@@ -1,4 +1,4 @@
-"""Score and publish for the nightly DAG; the choice of versions is shared with the range DAG."""
+"""Score and publish in the nightly DAG. The range DAG shares the choice of versions."""
 
 from collections.abc import Callable
 from datetime import date

@@ -1,4 +1,4 @@
-"""The tasks of steps that `run_on` in the config may send to Databricks."""
+"""Make the tasks of steps that may run on Databricks (`run_on` in the configuration)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

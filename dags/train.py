@@ -39,7 +39,7 @@ next unpublished day on.
   the gate promotes once.
 - **If `promote` is skipped:** the gate rejected the version (the log of `promote` and the view `gate_checks` say why),
   or the training of a later day made the champion. The champion stays and scoring goes on; this is not a failure.
-- **If `fit` is skipped:** too few labelled days are known yet.
+- **If `fit` is skipped:** the run date knows too few labelled days yet.
 - **If it waits:** the log of `wait_for_features` names the day that is not prepared.
 - **To promote by hand:** `python -m include.cli promote --model {name} --version … --from-day … --by … --why …`. This
   also needs a decision of the gate; `--force` goes without one, and the promotion history records that.
@@ -112,7 +112,7 @@ def train(model: Model) -> DAG:
 def _fits(model: Model, day: Callable[[], Interval]) -> Any:
     """Return the task `fit`, mapped over the candidates, on the worker or on Databricks as the config says."""
     names = [candidate.name for candidate in model.candidates]
-    doc = "Fit one candidate; an equal fit is reused."  # Airflow does not take the docstring of a mapped task
+    doc = "Fit one candidate; an equal fit is reused."  # Airflow ignores the docstring of a mapped task
     if runs_on_databricks(model, "fit"):
         from dags.databricks import StepOperator
 
@@ -136,7 +136,7 @@ def _fits(model: Model, day: Callable[[], Interval]) -> Any:
 
 def _outcome(model: Model) -> str:
     ti = get_current_context()["ti"]
-    # look at states, because a task that is skipped after its run was cleared keeps the XCom it returned before
+    # check the states: a task that is skipped after its run was cleared keeps the XCom of the earlier try
     states = ti.get_task_states(dag_id=ti.dag_id, task_ids=["gate", "promote"], run_ids=[ti.run_id])[ti.run_id]
     if states.get("gate") != "success":
         return f"{model.name}: nothing was trained; see the log of fit"

@@ -1,4 +1,4 @@
-"""Run steps and operations by hand, on a laptop as in a container.
+"""Run steps and operations by hand, on a laptop or in a container.
 
     python -m include.cli land --project PROJECT --start 2026-03-01 --end 2026-03-03
 
@@ -42,13 +42,15 @@ Day = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="run date, s
 End = Annotated[
     date | None, typer.Option(parser=_day, metavar="DAY", help="last day, included; default: the first day")
 ]
-ProjectOption = Annotated[str, typer.Option("--project", help="a folder of include/projects")]
+ProjectOption = Annotated[str, typer.Option("--project", help="a project: a folder of include/projects")]
 VersionOption = Annotated[int | None, typer.Option(min=1, help="this version instead of each day's champion")]
 Data = Annotated[
     DataView,
     typer.Option("--data", help="point_in_time: what each day's own run knew; latest: everything landed since as well"),
 ]
-ModelOption = Annotated[str, typer.Option("--model", help="a folder of include/projects/<project>/models")]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="a project: a model: a folder of include/projects/<project>/models")
+]
 
 
 def _interval(start: date, end: date | None) -> Interval:

@@ -6,7 +6,7 @@ from nightly_links import MLflowRunLink, ModelVersionLink
 
 
 class NightlyPlugin(AirflowPlugin):
-    """What nightly-ml adds to Airflow's pages."""
+    """The links that nightly-ml adds to Airflow's pages."""
 
     name = "nightly"
     operator_extra_links = [MLflowRunLink(), ModelVersionLink()]  # noqa: RUF012  # as the base class has it

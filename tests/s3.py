@@ -1,4 +1,4 @@
-"""S3 for tests: moto's server, and settings whose places are in a bucket of their own there."""
+"""S3 for tests: moto's server, and settings with places in a bucket of their own."""
 
 import itertools
 import subprocess
@@ -23,20 +23,20 @@ _numbers = itertools.count()
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of an S3 server that ends with the block, and all it holds with it."""
+    """Start an S3 server, yield its URL, and end it with its content after the block."""
     with serving(s3_server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as (port, _):
         yield f"http://127.0.0.1:{port}"
 
 
 def bucket(endpoint: str) -> str:
-    """A new one."""
+    """Create a new bucket and return its name."""
     name = f"bucket-{next(_numbers)}"
     urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
     return f"s3://{name}"
 
 
 def on_s3(settings: Settings, endpoint: str) -> Settings:
-    """The same with its places in a bucket of its own."""
+    """Return the same settings with places in a bucket of their own."""
     uri = bucket(endpoint)
     places = {name: f"{uri}/{name}" for name in ("landing", "tables", "artifacts")}
     options = KEYS | {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "eu-west-1"}

@@ -1,4 +1,4 @@
-"""Servers of a test: started at a free port, ended with the block."""
+"""Start servers for tests at a free port, and end them after the block."""
 
 import socket
 import time
@@ -13,7 +13,7 @@ from tools.stack import find_free_port
 
 @contextmanager
 def serving(command: Callable[[int], Sequence[str]], **options: Any) -> Iterator[tuple[int, psutil.Popen]]:
-    """Port and process of a server that answers there; `command` says for a port how it is started."""
+    """Start a server with `command` for a port, wait until it answers, and yield port and process."""
     port = find_free_port()
     process = psutil.Popen(command(port), **options)
     try:

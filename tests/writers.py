@@ -1,4 +1,4 @@
-"""Writers to a small Delta table, one for each way that `io/tables.py` has; tests set them against each other."""
+"""Writers to a small Delta table, one for each way of `io/tables.py`; tests let them compete."""
 
 from collections.abc import Callable
 from datetime import date
@@ -23,7 +23,7 @@ def frame(day: date, *values: int, who: str = "a") -> pl.DataFrame:
 
 
 def written(day: date, who: str) -> pl.DataFrame:
-    """What each writer makes all there is of a day."""
+    """Return the rows with which a writer replaces a day."""
     return frame(day, 1, 2, 3, who=who)
 
 
@@ -37,7 +37,7 @@ def by_function(tables: Tables, day: date, who: str) -> TableRef:
 
 
 def by_files(tables: Tables, day: date, who: str) -> TableRef:
-    """Of what Spark's executors wrote."""
+    """Replace the day by files, as Spark's executors write them."""
     return from_file(tables, written(day, who), Scope(Interval.of(day)))
 
 

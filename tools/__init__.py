@@ -1,1 +1,1 @@
-"""What builds, runs and checks the project on a developer's machine. Neither the product nor its DAGs import it."""
+"""Build, run and check the project on a developer's machine. Neither the product nor its DAGs import this."""

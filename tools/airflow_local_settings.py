@@ -1,8 +1,8 @@
-"""What tasks import over and over, once in the process from which they are forked: two seconds of each.
+"""Import what every task needs once, in the process from which tasks are forked. This saves each task two seconds.
 
-Airflow imports a module of this name when it starts, from the `config` folder of its home: the stack and the image put
-it there. Nothing here may start a thread that it needs later: none outlives a fork. (polars starts its pool, gRPC its
-threads and delta-rs its runtime at first use, so in the task.)
+When Airflow starts, it imports a module of this name from the `config` folder of its home. The stack and the image put
+it there. Nothing imported here may start a thread that it needs later, because threads do not survive a fork. (polars
+starts its pool, gRPC its threads and delta-rs its runtime at first use, which is in the task.)
 """
 # ruff: noqa: F401
 
@@ -11,7 +11,7 @@ import os
 import sys
 
 if {"scheduler", "celery"} & set(sys.argv):
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import writes a hundred lines
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import logs a hundred lines
     import adbc_driver_postgresql.dbapi
     import alembic.command
     import deltalake
@@ -27,7 +27,7 @@ if {"scheduler", "celery"} & set(sys.argv):
 
     if "SPARK_REMOTE" in os.environ:
         import pyspark.sql.connect.session
-    # in a container, connections come from a file
+    # containers read connections from a file
     if {"AIRFLOW_CONN_NIGHTLY_STORAGE", "AIRFLOW__SECRETS__BACKEND"} & set(os.environ):
         import airflow.providers.amazon.aws.hooks.s3
         import s3fs

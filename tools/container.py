@@ -1,4 +1,4 @@
-"""The commands of containers besides Airflow's own: `python -m tools.container …`.
+"""Run the commands of containers besides Airflow's own: `python -m tools.container …`.
 
 `init` migrates databases and creates buckets and pools, `mlflow` serves MLflow's pages, and `health …` is the health
 check of a service. The product's command line is `nightly` (`dags/cli.py`).
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-if TYPE_CHECKING:  # its import would cost each look at a service's health half a second
+if TYPE_CHECKING:  # its import would cost each health check half a second
     from include.core.settings import Settings
 
 DATABASE = "host=postgres user=postgres dbname=postgres"
-STALE_SECONDS = 24 * 3600  # what tasks that were killed left of their staging folders
+ABANDONED_SECONDS = 24 * 3600  # older staging folders belong to killed tasks
 
 JOBS = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 PAGES = {"api-server": "http://localhost:8080/api/v2/version", "mlflow": "http://localhost:5000/health"}
@@ -39,8 +39,8 @@ def init() -> None:
 
     _make_roles()
     subprocess.run(["airflow", "db", "migrate"], check=True)
-    if Pool.get_pool(BACKFILL_POOL) is None:  # its size belongs to whoever looks after this Airflow
-        description = "Backfills: the rest is the nightly run's"
+    if Pool.get_pool(BACKFILL_POOL) is None:  # keep its size, which the administrator may have changed
+        description = "Backfills; the other slots are for nightly runs"
         Pool.create_or_update_pool(BACKFILL_POOL, BACKFILL_SLOTS, description, include_deferred=False)
     settings = _settings()
     for uri in filter(is_s3, (settings.landing, settings.tables, settings.artifacts)):
@@ -49,12 +49,12 @@ def init() -> None:
             s3.create_bucket(bucket)
     subprocess.run([sys.executable, "-m", "dags.cli", "migrate"], check=True)
     for folder in Path(os.environ["TMPDIR"]).iterdir():
-        if time.time() - folder.stat().st_mtime > STALE_SECONDS:
+        if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def mlflow() -> None:
-    """Become MLflow's server. Clients do not go through it: it reads the same database and the same artifacts."""
+    """Replace this process by MLflow's server. Clients do not use it: they use its database and artifacts directly."""
     from include.io.storage import mlflow_variables
 
     settings = _settings()
@@ -69,7 +69,7 @@ def mlflow() -> None:
 
 
 def health(service: str) -> None:
-    """Return if the service works; raise if it does not."""
+    """Check the health of a service; raise an error if it does not work."""
     if service in PAGES:
         urlopen(PAGES[service], timeout=10).close()
     elif service in PORTS:
@@ -90,7 +90,7 @@ def _make_roles() -> None:
     lines = Path(os.environ["PGPASSFILE"]).read_text(encoding="utf-8").splitlines()
     passwords = {role: password for _, _, _, role, password in (line.split(":", 4) for line in lines if line)}
     connection = psycopg2.connect(DATABASE)
-    connection.autocommit = True  # CREATE DATABASE has to
+    connection.autocommit = True  # CREATE DATABASE requires it
     with connection.cursor() as cursor:
         for role in OWNERS:
             name = sql.Identifier(role)

@@ -1,7 +1,7 @@
 """Make the secrets of the containers and `.env`, unless they exist (`python3 -m tools.make_secrets`).
 
-Each secret is a file that only the containers' user can read, in the folder that `.env` names. This needs only Python,
-and it overwrites nothing.
+Each secret is a file that only the containers' user can read, in the folder that `.env` names. The script needs only
+Python, and it overwrites nothing.
 """
 
 import base64
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / ".env.example"
 
 ROLES = ("airflow", "mlflow", "nightly")
-"""Roles of PostgreSQL that the services log in as, each to the database of its name; `postgres` makes them."""
+"""The PostgreSQL roles of the services, each for the database of its name; the superuser `postgres` creates them."""
 
 TOGETHER = (
     ("pgpass", "postgres_password"),
@@ -32,7 +32,7 @@ BUCKET = "s3://nightly"
 def make() -> dict[str, str]:
     """Return new secrets: the text of each by the name of its file."""
     postgres, redis, store = (secrets.token_hex(24) for _ in range(3))
-    store_user = secrets.token_hex(10)  # Airflow masks it in logs: no word that they have
+    store_user = secrets.token_hex(10)  # Airflow masks it in logs, so it must not be a word that occurs in them
     logins = [("*", "postgres", postgres), *((role, role, secrets.token_hex(24)) for role in ROLES)]
     return {
         "api_secret_key": secrets.token_hex(32),
@@ -50,7 +50,7 @@ def make() -> dict[str, str]:
 
 
 def _connections(store_user: str, store: str) -> dict[str, Mapping[str, object]]:
-    """What `make up` begins with; docs/configuration.md says what each is. PostgreSQL's passwords are in `pgpass`."""
+    """Return the first connections of `make up` (docs/configuration.md). `pgpass` has PostgreSQL's passwords."""
     places = {
         f"nightly_{place}": {"conn_type": "generic", "extra": {"uri": f"{BUCKET}/{place}"}}
         for place in ("landing", "tables", "artifacts")
@@ -74,7 +74,7 @@ def _connections(store_user: str, store: str) -> dict[str, Mapping[str, object]]
 
 
 def write(file: Path, text: str, owner: int) -> None:
-    """Write a file that only its owner reads."""
+    """Write a file that only its owner can read."""
     draft = file.with_name(f"{file.name}.new")
     draft.unlink(missing_ok=True)
     draft.touch(mode=0o600)
@@ -85,10 +85,10 @@ def write(file: Path, text: str, owner: int) -> None:
 
 
 def main(env: Path) -> int:
-    """Make what is missing; returns the exit code."""
+    """Make the missing secrets and `.env`; return the exit code."""
     if not env.exists():
         text = EXAMPLE.read_text(encoding="utf-8")
-        if os.geteuid() != 0:  # containers read the files of whoever made them; root's must belong to somebody else
+        if os.geteuid() != 0:  # containers run as the user who makes the files; root gives them to another user
             text = text.replace("NIGHTLY_UID=10001", f"NIGHTLY_UID={os.geteuid()}")
         env.write_text(text, encoding="utf-8")
         print(f"made {env}")  # noqa: T201
@@ -96,14 +96,16 @@ def main(env: Path) -> int:
     settings = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     owner, folder = int(settings["NIGHTLY_UID"]), ROOT / settings["NIGHTLY_SECRETS"]
     if owner == 0:
-        return _refuse(f"{env}: NIGHTLY_UID must not be 0: nothing runs as root in the containers")
-    if os.geteuid() not in (0, owner):  # they would not be able to read what is made here
-        return _refuse(f"{env}: NIGHTLY_UID is {owner}, and you are {os.geteuid()}: put yours there, or be root")
+        return _refuse(f"{env}: NIGHTLY_UID must not be 0, because nothing in the containers runs as root")
+    if os.geteuid() not in (0, owner):  # the containers could not read the files
+        return _refuse(
+            f"{env}: NIGHTLY_UID is {owner}, but your user id is {os.geteuid()}; put yours there, or run this as root"
+        )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for group in TOGETHER:
         there = [name for name in group if (folder / name).exists()]
         if there and len(there) < len(group):
-            return _refuse(f"{folder} has {', '.join(there)} only, of {', '.join(group)}: restore the rest")
+            return _refuse(f"{folder} has only {', '.join(there)} of {', '.join(group)}; restore the rest")
     missing = {name: text for name, text in make().items() if not (folder / name).exists()}
     for name, text in missing.items():
         write(folder / name, text, owner)

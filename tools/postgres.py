@@ -1,8 +1,8 @@
 """The laptop's PostgreSQL: one server in one folder, on a Unix socket, from the binaries of the PyPI wheel.
 
-What is in its databases belongs to Airflow, MLflow and the product's migrations; only the roles and the empty databases
-are made here. The wheel's own `get_server` is left aside: it takes whatever process has the number in a stale
-`postmaster.pid` for its server, gives crash recovery ten seconds, and returns servers that died since.
+This module creates only roles and empty databases. Airflow, MLflow and the product's migrations create tables.
+The wheel's own `get_server` is not used: it takes any process that has the number in an old `postmaster.pid` for its
+server, gives crash recovery only ten seconds, and returns servers that have died.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ READERS = ("reader", "ops_reader")
 """Roles that own nothing: the product's migrations grant them views."""
 
 SYSTEM_USER = "pgserver"
-"""Who runs the server when root starts it, which PostgreSQL refuses to be run by."""
+"""The user that runs the server when root starts it: PostgreSQL refuses to run as root."""
 
 OPTIONS = {
     "listen_addresses": "",
@@ -45,7 +45,7 @@ OPTIONS = {
 }
 START_SECONDS = 120
 STOP_SECONDS = 30
-SOCKET_PATH_BYTES = 100  # Linux takes 107, macOS 103
+SOCKET_PATH_BYTES = 100  # the limit is 107 on Linux, 103 on macOS
 
 CREATE_ROLES = """
 SELECT format('CREATE ROLE %I LOGIN', name) FROM unnest(string_to_array(:'roles', ' ')) AS name
@@ -56,7 +56,7 @@ SELECT format('CREATE DATABASE %I OWNER %I', name, name) FROM unnest(string_to_a
 
 
 class PostgresError(RuntimeError):
-    """PostgreSQL did not do what it was asked; the text says what it printed."""
+    """A PostgreSQL program failed; the text contains its output."""
 
 
 def find_binaries() -> Path:
@@ -72,7 +72,7 @@ def find_binaries() -> Path:
 class Postgres:
     """A server whose data are in the folder `data` and whose messages go to the file `log`.
 
-    `environment` is what its processes are given besides PATH: the stack's marker.
+    `environment` is added to the environment of its processes; it contains the stack's marker.
     """
 
     data: Path
@@ -99,7 +99,7 @@ class Postgres:
         return None
 
     def start(self) -> None:
-        """Make the server, its roles and databases unless they are there, and start it unless it runs."""
+        """Create the server, its roles and databases if they are missing, and start it if it does not run."""
         if self.server() is None:
             if os.geteuid() == 0:
                 admit_system_user(self.data, find_binaries())
@@ -111,14 +111,14 @@ class Postgres:
         self.query(CREATE_ROLES, roles=" ".join(OWNERS + READERS), owners=" ".join(OWNERS))
 
     def stop(self) -> None:
-        """Stop the server after rolling back what is open; without a checkpoint if that takes too long."""
+        """Stop the server after rolling back open transactions; without a checkpoint if that takes too long."""
         for request in (signal.SIGINT, signal.SIGQUIT):  # "fast" and "immediate" shutdown
             if (server := self.server()) is not None:
                 server.send_signal(request)
                 processes.await_end([server], STOP_SECONDS)
 
     def query(self, sql: str, database: str = "postgres", **variables: str) -> str:
-        """Run `sql` with psql as the superuser, `:'name'` standing for a variable, and return its bare output."""
+        """Run `sql` with psql as the superuser, with variables as `:'name'`, and return its unaligned output."""
         command = [str(find_binaries() / "psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
         command += [f"--set={name}={value}" for name, value in ({"ON_ERROR_STOP": "1"} | variables).items()]
         done = subprocess.run(
@@ -130,11 +130,11 @@ class Postgres:
 
     def _initialise(self) -> None:
         if not self.data.exists():
-            # Renamed when complete, so that an interrupted initdb leaves no half of a server behind.
+            # Rename the folder when it is complete, so that an interrupted initdb leaves no incomplete server.
             draft = self.data.with_name(self.data.name + ".new")
             shutil.rmtree(draft, ignore_errors=True)
             make_folder(draft)
-            # Collation by code point everywhere, whatever the operating system's locale.
+            # Sort by code point everywhere, whatever the locale of the operating system.
             locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
             self._run("initdb", "--auth=trust", "--username=postgres", *locale, "-D", draft)
             draft.rename(self.data)
@@ -142,9 +142,9 @@ class Postgres:
             make_folder(self.socket)
 
     def _clear_remains(self) -> None:
-        """Remove what a killed server leaves: children still busy, and a number that a stranger may have by now."""
+        """Remove the remains of a killed server: active children, and a number that another process may have."""
         processes.kill(process for process in psutil.process_iter() if processes.is_postgres(process, self.data))
-        # PostgreSQL cleans up after a dead server better than we can, but will not start beside a living stranger.
+        # PostgreSQL itself cleans up after a dead server, but refuses to start if another process has the number.
         for lock in (self.data / "postmaster.pid", self.socket / ".s.PGSQL.5432.lock"):
             if (pid := _read_pid(lock)) is not None and psutil.pid_exists(pid):
                 lock.unlink()
@@ -152,7 +152,7 @@ class Postgres:
     def _run(self, program: str, *arguments: str | Path) -> None:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **self.environment}
         with self.log.open("ab") as log:
-            # A file, not a pipe: the server keeps it open after pg_ctl ends.
+            # Use a file, not a pipe, because the server keeps it open after pg_ctl ends.
             done = subprocess.run(
                 [find_binaries() / program, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -175,7 +175,7 @@ def _read_pid(lock: Path) -> int | None:
 
 
 def run_as() -> dict[str, Any]:
-    """Return the arguments with which `subprocess.run` starts what PostgreSQL refuses root to start."""
+    """Return the arguments of `subprocess.run` for programs that PostgreSQL refuses to run as root."""
     return {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
@@ -194,5 +194,5 @@ def admit_system_user(*paths: Path) -> None:
         subprocess.run(["useradd", "--system", "--user-group", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True)
     for ancestor in {ancestor for path in paths for ancestor in path.parents}:
         mode = ancestor.stat().st_mode
-        if not mode & stat.S_IXOTH:  # pass through, not look around
+        if not mode & stat.S_IXOTH:  # others may pass through, but not list the folder
             ancestor.chmod(mode | stat.S_IXOTH)

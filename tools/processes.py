@@ -1,7 +1,7 @@
-"""Processes of a local stack: which ones they are, and how they are ended. Nothing here starts one.
+"""Find and end the processes of a local stack. Nothing here starts a process.
 
-A process belongs to a stack when its environment carries the stack's marker. Children inherit it, and a stranger that
-was given a remembered process number does not have it, so that no number is ever trusted alone.
+A process belongs to a stack when its environment carries the stack's marker. Children inherit it. An unrelated
+process that got a reused process number does not have it, so no number is trusted by itself.
 """
 
 import os
@@ -13,19 +13,19 @@ from pathlib import Path
 import psutil
 
 MARKER = "NIGHTLY_STACK"
-"""Environment variable whose value is the stack's home folder."""
+"""The environment variable with the stack's home folder."""
 
 KILL_SECONDS = 10
 
 
 def find_processes(home: Path) -> list[psutil.Process]:
-    """Return every living process of the stack at `home`, except the one that asks."""
+    """Return every living process of the stack at `home`, except the current one."""
     return [process for process in psutil.process_iter() if process.pid != os.getpid() and belongs_to(process, home)]
 
 
 def belongs_to(process: psutil.Process, home: Path) -> bool:
-    """Tell whether `process` is alive and part of the stack at `home`."""
-    with suppress(psutil.Error):  # it ended meanwhile, or it is another user's
+    """Return whether `process` is alive and part of the stack at `home`."""
+    with suppress(psutil.Error):  # it has ended, or it belongs to another user
         return is_alive(process) and (
             process.environ().get(MARKER) == str(home) or is_postgres(process, home / "postgres")
         )
@@ -33,7 +33,7 @@ def belongs_to(process: psutil.Process, home: Path) -> bool:
 
 
 def is_postgres(process: psutil.Process, data: Path) -> bool:
-    """Tell whether `process` is the PostgreSQL server of the folder `data`, or one of that server's children.
+    """Return whether `process` is the PostgreSQL server of the folder `data`, or one of that server's children.
 
     The children write their title over the environment they inherited, so the marker cannot be read there.
     """
@@ -43,14 +43,14 @@ def is_postgres(process: psutil.Process, data: Path) -> bool:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Tell whether `process` runs. One that ended and that nobody has waited for does not."""
+    """Return whether `process` runs. A process that ended but was not waited for does not run."""
     with suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def end(processes: Iterable[psutil.Process], grace_seconds: float) -> list[psutil.Process]:
-    """Ask `processes` to end, kill those that have not after `grace_seconds`, and return the killed ones."""
+    """Terminate `processes`, kill those that still run after `grace_seconds`, and return the killed ones."""
     asked = list(processes)
     for process in asked:
         with suppress(psutil.NoSuchProcess):
@@ -72,7 +72,7 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 def await_end(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
     """Wait at most `seconds` for `processes` to end, and return those that still run.
 
-    `psutil.wait_procs` would not do: where the init process reaps nothing, it waits for the dead in vain.
+    `psutil.wait_procs` is not used: if the init process reaps nothing, it would wait for dead processes in vain.
     """
     deadline = time.monotonic() + seconds
     running = list(processes)
@@ -82,5 +82,5 @@ def await_end(processes: Iterable[psutil.Process], seconds: float) -> list[psuti
 
 
 def read_end(log: Path, lines: int = 20) -> str:
-    """Return the last lines that processes wrote to the file `log`."""
+    """Return the last lines of the file `log`."""
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

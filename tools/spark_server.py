@@ -1,8 +1,8 @@
 """The Spark Connect server that tasks share, in the local stack and in the image.
 
 In the image, `python -m tools.spark_server serve` runs it with an archive of its classes, which `archive` makes when
-the image is built: the JVM maps them instead of reading, checking and linking each. An archive requires a class path
-without folders, so in the image the settings of `include/io/spark_conf` are passed by name.
+the image is built: the JVM maps the archive instead of reading, checking and linking each class. An archive requires a
+class path without folders, so in the image the settings of `include/io/spark_conf` are passed by name.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 SPARK_HOME = Path(str(find_spec("pyspark").origin)).parent  # type: ignore[union-attr]  # it is locked
 CONF = Path(__file__).resolve().parents[1] / "include" / "io" / "spark_conf"
-# Without PYSPARK_PYTHON its Python workers would run the `python3` of PATH, whatever version that is.
+# Without PYSPARK_PYTHON, its Python workers would run the `python3` of PATH, of any version.
 OWN_PYTHON = {"SPARK_HOME": str(SPARK_HOME), "PYSPARK_PYTHON": sys.executable}
 SPARK_SETTINGS = OWN_PYTHON | {"SPARK_CONF_DIR": str(CONF)}
 
@@ -43,7 +43,7 @@ spark.stop()
 
 
 def spark_server(port: int, address: str = "127.0.0.1") -> list[str]:
-    """Return the command of a server, for SPARK_SETTINGS: pip's pyspark lacks start-connect-server.sh."""
+    """Return the command of a server, to run with SPARK_SETTINGS: pip's pyspark lacks start-connect-server.sh."""
     binding = {"address": address, "port": port}
     options = [f"--conf=spark.connect.grpc.binding.{name}={value}" for name, value in binding.items()]
     main = "org.apache.spark.sql.connect.service.SparkConnectServer"
@@ -51,13 +51,13 @@ def spark_server(port: int, address: str = "127.0.0.1") -> list[str]:
 
 
 def serve() -> None:
-    """Become the server, for other containers to reach."""
+    """Replace this process by the server, which listens for other containers."""
     program, *arguments = _command("0.0.0.0")
     os.execve(program, [program, *arguments], _environment({}, f"-XX:SharedArchiveFile={CLASSES}"))
 
 
 def archive() -> None:
-    """Run a server until it has done a job like that of a nightly run; it writes its classes when it ends."""
+    """Run a server for a job like that of a nightly run; when it ends, it writes the archive of its classes."""
     with tempfile.TemporaryDirectory() as folder:
         environment = _environment({"SPARK_LOCAL_DIRS": folder}, f"-XX:ArchiveClassesAtExit={CLASSES} -Xlog:disable")
         server = subprocess.Popen(_command("127.0.0.1"), env=environment, cwd=folder)

@@ -1,4 +1,4 @@
-"""What a local stack holds, as a person enjoys reading it. Every figure is queried from the database, none is kept."""
+"""Print a summary of a local stack for people. Every number is queried from the database."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -58,7 +58,7 @@ SELECT count(DISTINCT delivery_id) AS deliveries, count(*) AS checks,
 
 
 def query(url: str, statement: str, **values: Any) -> list[Any]:
-    """The rows of a statement."""
+    """Return the rows of a statement."""
     engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool)
     with engine.connect() as connection:
         return list(connection.execute(sa.text(statement), values))
@@ -100,7 +100,7 @@ def show(console: Console, stack: Stack, project: Project, trained: Interval, pr
         example = " ".join(row.examples[0]["key"].values())
         console.print(
             f"[bold]Quarantine[/bold]: {row.quarantined_rows} of {row.rows_evaluated} rows of {row.feed} {row.day} "
-            f"broke {row.expectation} of {row.column_name}, such as {example}; the others went on"
+            f"broke {row.expectation} of {row.column_name}, such as {example}; the other rows were used"
         )
     alerts = query(urls["OPS_READER_URL"], ALERTS)
     console.print(f"[bold]Alerts[/bold]: {len(alerts) or 'none'}")
@@ -112,7 +112,7 @@ def show(console: Console, stack: Stack, project: Project, trained: Interval, pr
         f"  Airflow      {stack.api_url}/dags\n"
         "  a shell      . .local/env\n"
         """  as analyst   psql "$READER_URL" -c '\\d+'    (views current_predictions, model_performance, …)\n"""
-        """  on call      psql "$OPS_READER_URL" -c '\\d+'    (also gate_checks, ledger, quarantine_counts, …)\n"""
+        """  on call      psql "$OPS_READER_URL" -c '\\d+'    (also gate_checks, promotion_history, …)\n"""
         "  pages        make ui\n"
         "  stop         make stop",
         soft_wrap=True,
@@ -120,7 +120,7 @@ def show(console: Console, stack: Stack, project: Project, trained: Interval, pr
 
 
 def _runs(rows: list[Any]) -> Table:
-    """DAGs down, nights across: a mark a run."""
+    """Return a table of runs, with a row for each DAG and a column for each run date."""
     marks = {"success": "[green]✓[/green]", "failed": "[red]✗[/red]", "running": "…", "queued": "…"}
     run_ids = list(dict.fromkeys(row.run_id for row in rows))
     table = Table(title="Runs", title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -139,7 +139,7 @@ def _runs(rows: list[Any]) -> Table:
 
 def _decisions(rows: list[Any]) -> Table:
     table = _table(
-        "What the gate decided", "model", "run date", "version", "candidate", "against", "checks", "decision"
+        "Decisions of the gate", "model", "run date", "version", "candidate", "against", "checks", "decision"
     )
     for row in rows:
         decision = "[yellow]rejected[/yellow]"

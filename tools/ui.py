@@ -1,6 +1,6 @@
-"""`make ui`: Airflow and MLflow open on localhost, and the nightly DAGs scheduled, so that tonight's night runs.
+"""`make ui`: open Airflow and MLflow on localhost, and schedule the nightly DAGs, so that tonight's run starts.
 
-Run again, it changes nothing. `make stop` ends all of it.
+Running it again changes nothing. `make stop` ends everything.
 """
 
 import os
@@ -40,7 +40,7 @@ def nightly_dags(project: Project) -> list[str]:
 def start(stack: Stack, project: Project) -> None:
     """Bring the shared database up to this code, start Airflow and MLflow, and let the nightly DAGs run.
 
-    In this order: a DAG that is let run starts its newest missed night at once.
+    The order matters: when a DAG is unpaused, the run of its newest missed run date starts at once.
     """
     stack.postgres()
     command(stack, "migrate")
@@ -49,12 +49,12 @@ def start(stack: Stack, project: Project) -> None:
 
 
 def has_display() -> bool:
-    """Whether a browser can show itself. Without a display `webbrowser` would take the terminal for a text browser."""
+    """Return whether a browser can open. Without a display, `webbrowser` would start a text browser in the terminal."""
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def find_next_run_date(api: httpx.Client) -> str:
-    """When the next night starts, in words. A DAG just let run names its missed night until the scheduler sees it."""
+    """Return when the next nightly run starts. A DAG just unpaused first shows its missed run."""
     deadline = time.monotonic() + SCHEDULED_SECONDS
     while time.monotonic() < deadline:
         dags = api.get("/api/v2/dags", params={"limit": 1000}).raise_for_status().json()["dags"]
@@ -62,7 +62,7 @@ def find_next_run_date(api: httpx.Client) -> str:
         if starts and min(starts) > datetime.now(UTC):
             return f"{min(starts).astimezone():%Y-%m-%d %H:%M %Z}"
         time.sleep(0.5)
-    return "a time that the scheduler has not said yet"
+    return "a time that the scheduler has not set yet"
 
 
 def show(stack: Stack, project: Project) -> None:
@@ -73,7 +73,7 @@ def show(stack: Stack, project: Project) -> None:
         runs = api.get("/api/v2/dags/~/dagRuns", params={"limit": 1}).raise_for_status().json()["total_entries"]
         next_day = find_next_run_date(api)
     console.print(
-        f"[bold]Airflow[/bold]  {airflow}    no login is asked for; it listens on this machine only\n"
+        f"[bold]Airflow[/bold]  {airflow}    no login is needed; it listens on this machine only\n"
         f"[bold]MLflow[/bold]   {mlflow}\n"
         f"The {len(dags)} nightly DAGs are on; the next night starts at {next_day}. The newest night that\n"
         "was missed runs at once; it trains only when enough labelled days are prepared, and says so if not.\n"

@@ -1,7 +1,7 @@
-"""`make wheel` and `make deploy`: the wheel of a commit, which Databricks runs, and its way there.
+"""`make wheel` and `make deploy`: build the wheel of a commit, which Databricks runs, and upload it.
 
-It is built from what the commit has, never from what is only in the folder, and its version names the commit: the same
-name is always the same content. A wheel that is there already is not overwritten.
+It is built from the commit, without uncommitted changes, and its version contains the commit, so that the same name
+always has the same content. An existing wheel is not overwritten.
 """
 
 import os
@@ -29,7 +29,7 @@ from include.io.landing import write_whole
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
 FILES = "/api/2.0/fs/files"
-# Below a requirement, requirements.txt has its hashes and who asked for it, indented.
+# Below a requirement, requirements.txt has its hashes, and the packages that need it, indented.
 REQUIREMENT = re.compile(r"(?P<requirement>(?P<name>[\w.-]+)(\[[\w,.-]+\])?==.*?)(?: \\)?$")
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -47,13 +47,13 @@ def build(commit: str = "HEAD", out: Path = DIST) -> Path:
         _add_projects(full, source / "include" / "projects")
         _leave_out_example_data(source)
         _edit(source / "include" / "__init__.py", f'"{__version__}"', f'"{wheel_version(full)}"')
-        shutil.copy(source / "requirements.txt", source / "include")  # whose digest a fit keeps
+        shutil.copy(source / "requirements.txt", source / "include")  # a fit stores the digest of this file
         for name, requirements in _locked(source).items():
             pinned = "".join(f'    "{requirement}",\n' for requirement in requirements)
             _edit(source / "pyproject.toml", f'    "{name}",\n', pinned)
         made = source / "dist"
         command = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--no-build-isolation", "--offline"]
-        # equal content is equal bytes: files of the archive have the time of the commit
+        # files in the archive get the time of the commit, so that equal content gives equal bytes
         moment = _git("show", "--no-patch", "--format=%ct", full).decode().strip()
         environment = os.environ | {"SOURCE_DATE_EPOCH": moment, "VIRTUAL_ENV": sys.prefix}
         subprocess.run([*command, "--out-dir", str(made), str(source)], check=True, env=environment)
@@ -105,7 +105,7 @@ def _add_projects(commit: str, target: Path) -> None:
 
 
 def _locked(source: Path) -> dict[str, list[str]]:
-    """Return each dependency of the wheel as the lock has it, so that a fit there is a fit here.
+    """Return each dependency of the wheel with its locked version, so that fits there are equal to fits here.
 
     The lock may have several versions of a package, each with the Pythons or systems that it is for.
     """
@@ -135,7 +135,7 @@ def _into_volume(made: Path, place: str) -> None:
         host, token = os.environ["DATABRICKS_HOST"], os.environ["DATABRICKS_TOKEN"]
     except KeyError as error:
         raise SystemExit(
-            f"{error.args[0]} is not set: where the workspace is, and a token that may write there"
+            f"{error.args[0]} is not set; set DATABRICKS_HOST (the workspace) and DATABRICKS_TOKEN (it may write there)"
         ) from error
     with httpx.Client(base_url=host.rstrip("/"), headers={"Authorization": f"Bearer {token}"}, timeout=300) as client:
         answer = client.put(f"{FILES}{place}", params={"overwrite": "false"}, content=made.read_bytes())
@@ -154,7 +154,7 @@ def _into_storage(made: Path, place: str) -> None:
 
 
 def _say_it_is_there(place: str) -> None:
-    console.print(f"{place} is there already, and stays: a version is never used for other content")
+    console.print(f"{place} exists already and is kept: a version never gets other content")
 
 
 def _git(*arguments: str) -> bytes:

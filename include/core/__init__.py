@@ -1,4 +1,4 @@
-"""What every layer uses: records, days, point-in-time logic, errors, names, columns and settings.
+"""Records, days, point-in-time logic, errors, names, columns and settings for all layers.
 
 Everything here is pure: it reads and writes nothing. It imports no other layer.
 """

@@ -1,4 +1,4 @@
-"""Digests of code that decides results: of what it does, not of how it is written down."""
+"""Digests of code that decides results. They cover what the code does, not how it is formatted."""
 
 import ast
 import hashlib
@@ -25,7 +25,7 @@ def code_digest(sources: Iterable[ModuleType | Path]) -> str:
 
 
 def _normalised(node: Any) -> Any:
-    """The tree as nested tuples. Fields without a value are left out, since newer Pythons add such fields."""
+    """Return the tree as nested tuples. Fields without a value are left out, since newer Pythons add such fields."""
     if isinstance(node, list):
         return [_normalised(each) for each in node]
     if not isinstance(node, ast.AST):
@@ -39,7 +39,7 @@ def _normalised(node: Any) -> Any:
 
 
 def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is a bare string: the docstring of a module, class, function or constant."""
+    """Return whether a statement is a bare string: the docstring of a module, class, function or constant."""
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)

@@ -10,8 +10,8 @@ class ActionRequiredError(Exception):
     """An error that says what is wrong, where, and how to fix it. The step that raises it has written nothing.
 
     Attributes:
-        by_day: for a step over many days, the message for each day that is wrong, where that is known. The other days
-            could go on without them.
+        by_day: for a step over many days, the message for each wrong day, if known. The other days can be done without
+            them.
     """
 
     def __init__(self, message: str, by_day: Mapping[date, str] | None = None) -> None:
@@ -20,7 +20,7 @@ class ActionRequiredError(Exception):
 
 
 class NotReadyError(ActionRequiredError):
-    """Too little is known yet for the step; a later day will have enough. The run is skipped, it does not fail."""
+    """Too little is known yet for the step; a later day will have enough. The task is skipped and does not fail."""
 
 
 class ConfigError(ActionRequiredError):

@@ -13,7 +13,7 @@ from include.core.interval import Interval
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
 RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_date", "_row", "_malformed", "rule", "run_id"})
-"""Columns that the pipeline adds. A feed cannot have a column of the same name in any case: Spark ignores case."""
+"""Columns that the pipeline adds. A feed cannot have such a column, in upper or lower case: Spark ignores case."""
 
 
 class Column(Config):

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from include.core.base import Record
 
 BLOCK_DAYS = 31
-"""A step holds the rows of at most this many days in memory at once."""
+"""The largest number of days that a step holds in memory at once."""
 
 
 class Interval(Record):

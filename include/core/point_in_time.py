@@ -1,8 +1,8 @@
-"""What a run date knows: its `as_of`, and the delivery that is current as of a moment.
+"""Compute the `as_of` of a run date, and the deliveries that are current as of a moment.
 
-These are pure functions of the deliveries table. Results follow from `available_at` and the verdicts, never from the
-clock, so a backfill finds the same. With the data view `latest`, a day also uses what was corrected since: the newest
-delivery of each day that its features may read.
+These are pure functions of the deliveries table. Results depend on `available_at` and the verdicts, never on the clock,
+so a backfill finds the same. With the data view `latest`, a day also uses what was corrected since: the newest delivery
+of each day that its features may read.
 """
 
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def current_as_of(deliveries: pl.DataFrame, feed: str, days: Interval, moment: d
 def known_deliveries(
     project: Project, deliveries: pl.DataFrame, interval: Interval, data_view: DataView = "point_in_time"
 ) -> pl.DataFrame:
-    """Return the deliveries that the features of each run date may read, of each feed and day the current one.
+    """Return the deliveries that the features of each run date may read: the current one of each feed and day.
 
     Returns:
         A frame with the columns run_date (date), feed (str), day (date) and delivery_id (str), sorted by all of them.

@@ -16,7 +16,7 @@ from include.core.feeds import Entity, Feed, Outcome
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:  # of which pydantic explains ValueError only
+    except (KeyError, ValueError, OSError) as error:  # pydantic reports only a ValueError to the user
         close = difflib.get_close_matches(name, available_timezones(), n=1)
         meant = f"did you mean {close[0]!r}?" if close else "write it as 'America/New_York'"
         raise ValueError(f"no timezone {name!r}; {meant}") from error
@@ -24,7 +24,7 @@ def _zone(name: str) -> str:
 
 
 class Databricks(Config):
-    """Where steps run for which `run_on` says databricks: a cluster made for the run, or serverless without one."""
+    """The settings for steps on Databricks (`run_on`): a cluster that is made for the run, or serverless."""
 
     wheels: str = Field(
         description="folder that `make deploy TARGET=…` puts wheels in: /Volumes/…, s3://…",
@@ -141,34 +141,34 @@ class Project(Config):
 
     @property
     def recorded_as(self) -> tuple[str, str | None]:
-        """Project and model of a step's line in the audit."""
+        """The project and model under which the audit lists a step."""
         return self.name, None
 
     def day_of(self, moment: datetime) -> date:
-        """The project's calendar day of a moment (aware)."""
+        """Return the project's calendar day of an aware datetime."""
         return moment.astimezone(self.zone).date()
 
     def at(self, day: date, local: time) -> datetime:
-        """A local wall time on a day, in UTC."""
+        """Return a local time on a day in UTC."""
         return datetime.combine(day, local, self.zone).astimezone(UTC)
 
     def cutoff_at(self, day: date) -> datetime:
-        """Return the moment, UTC, up to which run date `day` knows when nothing is late."""
+        """Return the moment (UTC) up to which run date `day` knows if nothing is late."""
         return self.at(day, self.cutoff)
 
     def refuse_entity_fraction(self, step: str) -> None:
-        """Refuse a step that leads to readers.
+        """Refuse a step whose results readers would see.
 
         Raises:
             ConfigError: the project has an entity fraction.
         """
         if self.entity_fraction < 1:
             raise ConfigError(
-                f"{self.folder / 'project.yaml'}: entity_fraction: {self.entity_fraction:g}: {step} takes all "
-                "entities, never a fraction; take the key out"
+                f"{self.folder / 'project.yaml'}: entity_fraction: {self.entity_fraction:g}: {step} needs all "
+                "entities, never a fraction; remove the key"
             )
 
     def required(self, run_date: date) -> dict[str, date]:
-        """Feed -> day of the file that the run needs; nothing is required of days before `first_day`."""
+        """Map each required feed to the day of its file; no file of a day before `first_day` is required."""
         needed = {name: feed.needed_day(run_date) for name, feed in self.feeds.items()}
         return {name: day for name, day in needed.items() if day >= self.first_day}

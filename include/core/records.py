@@ -47,7 +47,7 @@ class StepResult(Record):
 
     @property
     def tentative(self) -> bool:
-        """Whether the step only tried something out: its days do not count as done."""
+        """True if the step only tried something out, so that its days do not count as done."""
         return False
 
 
@@ -89,7 +89,7 @@ class Revalidated(StepResult):
 
 
 class PreparedDay(Record):
-    """One prepared day: what was known (`as_of`, the deliveries that its features used) and the versions of tables."""
+    """A prepared day: its `as_of`, the deliveries that its features used, and the versions of tables."""
 
     project: str
     day: date
@@ -116,13 +116,13 @@ class Featured(StepResult):
         if self.entity_fraction == 1:
             return None
         return (
-            f"no day is prepared: {self.table.table} has {self.rows} rows, to try things on, of an entity fraction of "
+            f"no day is prepared: {self.table.table} has {self.rows} rows for trials, of an entity fraction of "
             f"{self.entity_fraction:g}"
         )
 
     @property
     def tentative(self) -> bool:
-        """Whether there is a fraction of the entities only."""
+        """True if the features are only for a fraction of the entities."""
         return self.entity_fraction < 1
 
 
@@ -230,7 +230,7 @@ class Scored(StepResult):
 
 
 class PublishedDay(Record):
-    """What `publish` did for a day.
+    """The result of `publish` for a day.
 
     Attributes:
         state: `published` if the pointer moved, `unchanged` if equal content was published already, `kept` if another
@@ -253,7 +253,7 @@ class Published(StepResult):
 
 
 class UnpublishedDay(Record):
-    """What readers see of a day after the publication `undone` was undone: the batch before it, or nothing."""
+    """The batch that readers see after the publication `undone` of a day was undone: the one before it, or none."""
 
     day: date
     batch_id: str | None
@@ -327,7 +327,7 @@ class Alert(Record):
 
 
 class Freshness(Record):
-    """How fresh a table or a model's published scores were on run date `day`.
+    """The freshness of a table or of a model's published scores on run date `day`.
 
     `behind_days` is None if nothing was due or nothing exists.
     """

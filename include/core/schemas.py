@@ -30,7 +30,7 @@ DELIVERIES: dict[str, pl.DataType] = {
 }
 
 PREDICTION_COLUMNS = ("score", "prediction")
-"""What a model says of an entity, as float64: the score, and what the decision threshold makes of it."""
+"""The columns that a model adds, as float64: the score, and the prediction by the decision threshold."""
 
 SCORES: dict[str, pl.DataType] = {
     "day": pl.Date(),
@@ -90,7 +90,7 @@ def entity_id(project: Project) -> pl.Expr:
 def parse(text: pl.Expr, kind: str) -> pl.Expr:
     """Parse text as landed into the declared type. Timestamps are ISO 8601 with an offset.
 
-    Values that cannot be read become null. So do NaN and infinity, because they break sums and compare as large.
+    Values that cannot be parsed become null. So do NaN and infinity, because they break sums and compare as large.
     """
     if kind == "timestamp":
         return text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)

@@ -1,7 +1,7 @@
 """Settings: where things are, and the secrets to reach them.
 
 On a laptop they come from `NIGHTLY_*` variables; `dags/` fills the same record from Airflow connections. Places have no
-defaults, so that a step never writes somewhere by accident.
+defaults, so that no step writes to a wrong place by accident.
 """
 
 import json
@@ -31,9 +31,9 @@ class Settings(BaseSettings):
     catalog: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9_]+\.[A-Za-z0-9_]+$",
-        description="Unity Catalog's names of the same tables, for Spark on Databricks: catalog.schema",
+        description="schema of the same tables in Unity Catalog, for Spark on Databricks: catalog.schema",
     )
-    run_id: str = Field(default="by-hand", description="who runs this: an Airflow run id, or by-hand")
+    run_id: str = Field(default="by-hand", description="the id of the Airflow run, or by-hand")
     git_commit: str = Field(default="unknown", description="the commit of the code that runs")
 
     @field_validator("storage_options", mode="before")

@@ -6,7 +6,7 @@ from include.io.landing import write_whole
 
 
 def write(settings: Settings, path: str, content: str) -> str:
-    """Write a file in one move, replace one of the same path, and return its URI."""
+    """Write a file in one move, replacing one of the same path, and return its URI."""
     filesystem, root = storage.filesystem(settings, settings.artifacts)
     target = f"{root.rstrip('/')}/{path}"
     write_whole(filesystem, target, content.encode())

@@ -138,15 +138,15 @@ class Landing:
         return sidecar.available_at.astimezone(UTC) if sidecar else found.modified_at
 
     def taken(self, found: Found) -> str | None:
-        """Return the sha256 that this object had when it was first landed, None if it never was."""
+        """Return the sha256 that this object had when it was first landed; None if it was never landed."""
         manifest = self._manifest(found)
         return str(manifest["sha256"]) if manifest else None
 
     def take(self, found: Found, sha256: str, available_at: datetime) -> None:
-        """Write the manifest entry once; a later call changes nothing.
+        """Write the manifest entry once; later calls change nothing.
 
         Raises:
-            FileExistsError: another run has just written a different entry, so this run must not go on.
+            FileExistsError: another run has just written a different entry, so this run must not continue.
         """
         if self._manifest(found) is not None:
             return

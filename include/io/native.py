@@ -40,7 +40,7 @@ def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) ->
 
 
 def schema_of(frame: DataFrame) -> Schema:
-    """Return a frame's schema for Delta, with all columns nullable: what Spark says of that varies with its plan."""
+    """Return a frame's schema for Delta with all columns nullable: what Spark marks so depends on its plan."""
     columns = StructType([StructField(field.name, field.dataType) for field in frame.schema])
     return Schema.from_json(columns.json())
 
@@ -83,7 +83,7 @@ def replace(
                 writer.saveAsTable(name)
             else:
                 writer.save(tables.uri(table))
-        except Exception as error:  # a `PySparkException`, or py4j's error for one that Spark does not know
+        except Exception as error:  # a `PySparkException`, or py4j's error for an exception that Spark has no class for
             if any(text in str(error) for text in CAME_FIRST):
                 raise CommitFailedError(str(error).splitlines()[0]) from error
             if isinstance(error, PySparkException) and error.getCondition() == OUTSIDE:

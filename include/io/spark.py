@@ -33,7 +33,7 @@ CONNECT_PORT = 15002  # the default port of Spark Connect
 OF_A_CLUSTER = "x-databricks-"  # a header in the Spark Connect address of a Databricks cluster
 STAGED = "nightly-spark-"
 KEPT_SECONDS = 2 * 24 * 3600
-ROW_GROUP = 100_000  # rows that one task reads at least
+ROW_GROUP = 100_000  # the least number of rows for one task
 
 
 def session() -> SparkSession:
@@ -47,14 +47,18 @@ def session() -> SparkSession:
     """
     if not on_databricks():
         os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # its workers would run `python3`, of any version
+        os.environ.setdefault(
+            "PYSPARK_PYTHON", sys.executable
+        )  # otherwise its workers would run `python3`, whatever version that is
     if remote := _server():
         _reach(remote)
     spark = SparkSession.builder.appName("nightly-ml").config("spark.sql.session.timeZone", "UTC").getOrCreate()
     if remote:
         from pyspark.sql.connect.client.retries import DefaultPolicy
 
-        spark.client.set_retry_policies([DefaultPolicy(max_retries=4)])  # seconds, not ten minutes: Airflow retries
+        spark.client.set_retry_policies([
+            DefaultPolicy(max_retries=4)
+        ])  # seconds instead of ten minutes, because Airflow retries
     elif not on_databricks():
         spark.sparkContext.setLogLevel("ERROR")
     return spark
@@ -63,7 +67,7 @@ def session() -> SparkSession:
 def on_databricks() -> bool:
     """Return whether Spark is that of Databricks, which provides the session and has Delta.
 
-    It is if this process runs there, or `SPARK_REMOTE` names a cluster there.
+    That is the case if this process runs on Databricks, or `SPARK_REMOTE` names a cluster there.
     """
     return "DATABRICKS_RUNTIME_VERSION" in os.environ or OF_A_CLUSTER in os.environ.get("SPARK_REMOTE", "")
 
@@ -99,7 +103,7 @@ def _server() -> str | None:
 
 
 def _reach(remote: str) -> None:
-    """Fail at once if the server does not answer: Spark's client would try for ten minutes and then say little."""
+    """Fail at once if the server does not answer: Spark's client would try for ten minutes."""
     address = urlsplit(remote)
     try:
         socket.create_connection((address.hostname or "", address.port or CONNECT_PORT), timeout=30).close()
@@ -152,7 +156,7 @@ def write(
         sort_by: the order of the rows within a day.
         partition_by: the columns by which a new table is partitioned.
         expected: the number of rows that each day must have.
-        metadata: what the commit says about itself.
+        metadata: the metadata of the commit.
 
     Raises:
         DataError: a day has another number of rows. It names the first such day, and nothing is committed.

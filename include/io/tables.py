@@ -1,7 +1,7 @@
 """Delta tables with delta-rs: read a table at a version, and replace a part of it in one commit.
 
-This module knows no project and no step. What Spark itself writes on Databricks (`io/native.py`) follows the same
-rules. Nothing is ever appended. Each commit carries an application transaction of the table. It makes the second of two
+This module depends on no project and no step. Writes by Spark on Databricks (`io/native.py`) follow the same rules.
+Nothing is ever appended. Each commit carries an application transaction of the table. It makes the second of two
 concurrent writers fail, even if both replace an empty part (without it, deltalake 1.6.6 accepts both). The loser reads
 the table again and repeats its work.
 """
@@ -129,7 +129,7 @@ class Tables:
                 again if another writer committed first; nothing is committed if it changes nothing.
             scope: the part to replace.
             sort_by: the order of the rows.
-            metadata: what the commit says about itself.
+            metadata: the metadata of the commit.
 
         Raises:
             DataError: columns or types differ from the table's, or rows are outside of the scope.
@@ -206,7 +206,7 @@ class Tables:
         return self.commit(table, scope.interval, write)
 
     def refuse_drift(self, table: str, schema: Schema) -> bool:
-        """Raise what `replace_files` would raise for files of this schema, before they are written.
+        """Raise the error that `replace_files` would raise for files of this schema, before they are written.
 
         Returns:
             Whether there are new columns.

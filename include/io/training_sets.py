@@ -1,4 +1,4 @@
-"""The labelled rows of a training, read from the tables. `include/training/training_set.py` decides what is in them."""
+"""Read the labelled rows of a training from the tables. `include/training/training_set.py` decides which rows."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,11 +16,11 @@ from include.training import training_set
 from include.training.training_set import TrainingSet
 
 _NEWEST: list[tuple[Any, TrainingSet]] = []
-"""The training set that was built last in this process, with all that decides it. One only: it may be large."""
+"""The last training set that this process built, with its key. Only one is kept, because it may be large."""
 
 
 def sources(project: Project, model: Model) -> dict[str, str]:
-    """Return the tables that a training set is read from, by what they hold."""
+    """Return the tables of a training set, by content."""
     return {
         "deliveries": deliveries_table(project.name),
         "features": features_table(project.name, project.entity_fraction),
@@ -44,8 +44,8 @@ def read_training_set(
     """Return the rows of the run date `interval` at these versions of the tables.
 
     A process that fits several candidates, evaluates them and runs the gate asks for the same rows each time; they
-    are built once. A Delta table does not change at a version, so nothing else has to be compared. `candidates`, seed
-    and gate of the model are compared too: that is simpler than to list what matters, and costs no more.
+    are built once. A Delta table does not change at a version, so nothing else has to be compared. The whole model
+    is compared, candidates, seed and gate included: this is simpler than a list of relevant fields, and costs no more.
 
     Raises:
         DataError, NotReadyError: as `training_set.build_training_set` does.
@@ -73,7 +73,7 @@ def training_set_of_run(project: Project, model: Model, interval: Interval, tabl
     The current versions come first, since the older ones may be vacuumed.
 
     Raises:
-        DataError: when the rows are in neither.
+        DataError: when neither has the rows.
     """
     now, then = (
         versions_now(project, model, tables),

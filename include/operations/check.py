@@ -85,7 +85,7 @@ def _pointers(
     settings: Settings,
     rows_as_of: Mapping[tuple[date, datetime], int],
 ) -> Iterator[str]:
-    """Check that readers are pointed to the right batch, of the right version, with all rows of the prepared day."""
+    """Check that readers see the right batch, with the right version and all rows of the prepared day."""
     pointers = postgres.predictions.read_pointers(settings, model, interval)
     for pointer in pointers.iter_rows(named=True):
         day, batch = pointer["day"], pointer["batch_id"]
@@ -94,7 +94,7 @@ def _pointers(
             yield f"{where} does not exist; publish the day again"
             continue
         if (pointer["of_model"], pointer["of_day"]) != (model, day):
-            yield f"{where} is of {pointer['of_model']} {pointer['of_day']}; publish the day again"
+            yield f"{where} belongs to {pointer['of_model']} {pointer['of_day']}; publish the day again"
         expected = rows_as_of.get((day, pointer["as_of"]))
         if expected is None:
             yield f"{where} is as of {pointer['as_of']:%Y-%m-%d %H:%M:%S} UTC, but no prepared day has that time"
@@ -104,7 +104,7 @@ def _pointers(
             champion = pointer["champion"]
             had = "had no champion" if champion is None else f"had version {champion} as champion"
             yield (
-                f"{where} is of version {pointer['model_version']}, but when run {pointer['run_id']} published it, on "
+                f"{where} has version {pointer['model_version']}, but when run {pointer['run_id']} published it, on "
                 f"{pointer['published_at']:%Y-%m-%d %H:%M:%S} UTC, the promotion history {had} of that day; if nobody "
                 "chose that version for the run, score and publish the day again"
             )

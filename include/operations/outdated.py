@@ -1,8 +1,8 @@
 """outdated: find days whose features or scores were made from data that was corrected since.
 
-It only reads; `cli outdated` prints the findings. A prepared day keeps what was known at its time, so later deliveries
-do not replace it: they give results with `data: latest`, beside the original ones. Only if a delivery of the day itself
-got another verdict is the day made again in its place.
+It only reads; `cli outdated` prints the findings. A prepared day keeps what its run date knew, so later deliveries do
+not replace it: they give results with `data: latest`, beside the original ones. A day is replaced only if one of its
+own deliveries got another verdict.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -64,7 +64,7 @@ def find_out_of_date(project: Project, interval: Interval, settings: Settings) -
 
 
 def rerun_commands(project: Project, found: Iterable[OutOfDate]) -> list[str]:
-    """Return the fewest commands that make again what is out of date."""
+    """Return the fewest commands that bring everything up to date."""
     days: dict[DataView, set[date]] = {}
     for each in found:
         days.setdefault(each.data_view, set()).add(each.day)
@@ -117,7 +117,7 @@ def _features(
         yield OutOfDate(day, "features", "a delivery that the day needs is no longer accepted", "point_in_time")
     elif (prepared_day.as_of, frozenset(prepared_day.deliveries)) != own:
         changed = sorted(own[1] ^ frozenset(prepared_day.deliveries))
-        why = f"of the deliveries that the day knew, {_some(changed)} has another verdict now"
+        why = f"delivery {_some(changed)}, which the day used, has another verdict now"
         yield OutOfDate(day, "features", why, "point_in_time")
     by_now = frozenset((latest or prepared_day).deliveries)
     if newest[0] is not None and newest[1] != by_now:
@@ -166,10 +166,9 @@ def _scores(
         elif features is None:
             yield OutOfDate(day, what, "the day is not prepared", "point_in_time")
         elif as_of != features.as_of and digests[batch] != _digest(model, day, version, data_view, tables):
-            why = (
-                f"published are those as of {as_of:%Y-%m-%d %H:%M} UTC, features as of {features.as_of:%Y-%m-%d %H:%M}"
-            )
-            yield OutOfDate(day, what, f"{why} are there", data_view)
+            published, built = f"{as_of:%Y-%m-%d %H:%M} UTC", f"{features.as_of:%Y-%m-%d %H:%M} UTC"
+            why = f"the published scores are as of {published}, the features as of {built}"
+            yield OutOfDate(day, what, why, data_view)
         elif _changed(project, model, day, version, features, tables):
             yield OutOfDate(day, what, "its features were changed after it was scored", data_view)
 

@@ -20,7 +20,7 @@ Kind = Literal["prepare", "train", "score", "monitor", "simulate"]
 
 
 class Preflight(Record):
-    """What runs would find. `kind` is None if the DAG is not one of the product's DAGs with one run per day."""
+    """The result of `preflight`. `kind` is None if the DAG is not one of the product's DAGs with one run per day."""
 
     kind: Kind | None = None
     waits: dict[date, list[str]] = Field(default={}, description="what a day's run would wait for, as sentences")

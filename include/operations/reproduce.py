@@ -22,7 +22,7 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
     The rows are read from the tables as they are now or, where they changed, at the table versions of its run.
 
     Raises:
-        ActionRequiredError: when there is no such version, its rows are in neither, or this code no longer has its
+        ActionRequiredError: when there is no such version, its rows are not found, or this code no longer has its
             candidate; the message names the commit that made the version.
     """
     registry = Registry(settings)
@@ -32,7 +32,7 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
     project = load_project(model.project).model_copy(
         update={"entity_fraction": float(run.tags.get("entity_fraction", 1))}
     )
-    of_code = {  # what decides a fit -> its digest then and now
+    of_code = {  # everything that decides a fit, with its digest then and now
         "model.yaml or estimator.py": (run.tags["config_digest"], model.digest),
         "requirements.txt or Python": (run.tags["lock_digest"], lock_digest()),
         "commit": (commit, settings.git_commit),

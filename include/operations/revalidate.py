@@ -34,9 +34,9 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     there = before.select("feed", "delivery_id").unique()
     of_feeds = pl.col("feed").is_in(feeds) & pl.col("day").is_between(interval.start, interval.end)
     listed = tables.scan(deliveries_table(project.name)).collect()
-    asked = listed.filter(of_feeds)
-    accepted = asked.filter(pl.col("verdict") == "accepted").join(there, on=["feed", "delivery_id"], how="semi")
-    waiting = pl.concat([accepted, asked.filter(pl.col("verdict") == "refused")]).sort("day", "feed", "delivery_id")
+    chosen = listed.filter(of_feeds)
+    accepted = chosen.filter(pl.col("verdict") == "accepted").join(there, on=["feed", "delivery_id"], how="semi")
+    waiting = pl.concat([accepted, chosen.filter(pl.col("verdict") == "refused")]).sort("day", "feed", "delivery_id")
 
     given = give_verdicts(project, waiting, settings, listed=listed)
     after = _quarantined(tables, feeds, interval)
@@ -59,7 +59,7 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     for days in out_of_date:
         command = f"python -m include.cli build_features --project {project.name} --start {days.start} --end {days.end}"
         log.warning(
-            "features, outcomes and scores of run dates %s are out of date; make all of them again with the DAG "
+            "features, outcomes and scores of run dates %s are out of date; rebuild them with the DAG "
             "%s_backfill_range for these days, or by hand, beginning with: %s (then outcomes, score, publish)",
             days, project.name, command,
         )  # fmt: skip
@@ -90,7 +90,7 @@ def _rows(quarantined: pl.DataFrame, feed: str, delivery_id: str) -> set[int]:
 
 
 def _out_of_date(project: Project, changed: set[tuple[str, date]], settings: Settings) -> list[Interval]:
-    """Return the prepared days whose features may read a file of one of these days, as few intervals as possible."""
+    """Return the prepared days whose features may read a file of one of these days, as the fewest intervals."""
     reading: set[date] = set()
     for name, day in changed:
         feed = project.feeds[name]

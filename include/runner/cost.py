@@ -10,7 +10,7 @@ PROC = Path("/proc/self")  # Linux only
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step cost.
+    """The cost of a step.
 
     Attributes:
         core_seconds: user and system CPU time of this process and of its child processes that have ended.
@@ -41,7 +41,7 @@ def _read_core_seconds() -> float:
 
 
 def _reset_peak_memory() -> bool:
-    """Set the kernel's peak (VmHWM) to what is resident now. `ru_maxrss` cannot be reset, so it is of no use here."""
+    """Reset the kernel's peak (VmHWM) to the memory resident now. `ru_maxrss` cannot be reset, so it is not used."""
     with suppress(OSError):
         (PROC / "clear_refs").write_text("5", encoding="ascii")
         return True

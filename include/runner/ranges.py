@@ -1,4 +1,4 @@
-"""Run a step over many days in chunks, which limits memory and commits each chunk; a failed day stops no other day.
+"""Run a step over many days in chunks, which limits memory. A failed day does not stop the others.
 
 `step_runs` records which days are done, so a run that is started again continues.
 """
@@ -65,7 +65,7 @@ def _parts(
     """Yield parts of the interval with the number of rows, and each failed day with the reason."""
     try:
         rows = run(step, config, interval, settings, **options).rows
-    except ConfigError:  # it is wrong for every day
+    except ConfigError:  # the error is about every day
         raise
     except ActionRequiredError as error:
         if interval.start == interval.end:

@@ -1,7 +1,7 @@
 """A step on Databricks: the worker's `Call`, the wheel's entry point that executes it, and the `answer`.
 
-Such a step touches tables and MLflow only. The call contains what the step needs from PostgreSQL. Its record returns as
-JSON beside the tables, under a unique name, and the worker writes to PostgreSQL what others wait for.
+Such a step uses tables and MLflow only. The call contains what the step needs from PostgreSQL. Its record returns as
+JSON beside the tables, under a unique name, and the worker writes the rows for which other steps wait to PostgreSQL.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from include.io import storage
 from include.io.landing import read, write_whole
 from include.steps.declared import STEPS
 
-NOT_YET = "not_yet"  # the key, in place of a record, for why the step had nothing to do
+NOT_YET = "not_yet"  # the key, in place of a record, of the reason why the step had nothing to do
 NOT_THERE = {"landing": "none://", "database_url": "none://", "hash_key": "none"}
 """Placeholders for settings that a step on Databricks does not have; a step that used one would fail."""
 
@@ -41,7 +41,7 @@ class Call(Record):
 
 
 def main() -> None:
-    """Run the step of `--call=<JSON>` and write its record. An error for a person is the last line of the trace."""
+    """Run the step of `--call=<JSON>` and write its record. A step's own error is the last line of the trace."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     parser = argparse.ArgumentParser()
     parser.add_argument("--call", required=True)

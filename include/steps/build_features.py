@@ -85,14 +85,14 @@ def build_features(
 
 
 def record_prepared_days(built: Featured, settings: Settings) -> None:
-    """Record the prepared days, for which training and scoring wait; their features exist before they are recorded."""
+    """Record the prepared days, for which training and scoring wait. Their features must exist before."""
     postgres.days.record_prepared_days(settings, built.prepared_days)
 
 
 def _feeds(
     session: SparkSession, tables: Tables, project: Project, interval: Interval, staged: Path
 ) -> tuple[dict[str, DataFrame], dict[str, int]]:
-    """Return by feed the clean rows that the interval's features may read, outcomes as columns; and table versions."""
+    """Return the clean rows of each feed that features may read, with outcomes as columns, and the table versions."""
     feeds, versions = {}, {}
     for name, feed in project.feeds.items():
         days = Interval(start=feed.window(interval.start).start, end=feed.window(interval.end).end)
@@ -105,7 +105,7 @@ def _feeds(
 
 def _small(session: SparkSession, frame: pl.DataFrame) -> DataFrame:
     """Return a small frame for a broadcast join."""
-    return session.createDataFrame(frame.to_arrow())  # from Python rows, Spark would start Python workers
+    return session.createDataFrame(frame.to_arrow())  # created from Python rows, the frame would start Python workers
 
 
 def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[date, int]:
@@ -138,7 +138,7 @@ def _in_fraction(fraction: float) -> pl.Expr:
 
 
 def _in_fraction_by_spark(fraction: float) -> Column:
-    """Return the same in Spark; each write checks by the number of rows of each day that the two agree."""
+    """Return the same in Spark; each write checks that the two agree on the number of rows of each day."""
     return F.substring(F.sha2("entity_id", 256), 1, 8) < _limit(fraction)
 
 

@@ -17,22 +17,22 @@ from include.core.records import StepResult
 from include.core.settings import Settings
 
 RANGE_DAYS = 92
-SPARK_RANGE_DAYS = 366  # Spark limits its memory by itself, and each job costs seconds
+SPARK_RANGE_DAYS = 366  # Spark limits its own memory, and each job costs seconds
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is known about a step without importing it.
+    """The description of a step, which does not import it.
 
     Attributes:
         name: the name of the step, its function and its module.
-        config: what it runs for: a project or a model.
+        config: the class of its configuration, a project or a model.
         result: the record that it returns.
         package: the package of its module.
         remote: whether it may run on Databricks; such a step reaches tables and MLflow only.
         range_days: how many days of a range it gets at once.
-        afterwards: a function of its module that takes the record and the settings and writes to the shared database
-            what others wait for. The worker calls it after the step succeeded, wherever the step ran.
+        afterwards: a function of its module. It takes the record and the settings, and writes the rows for which other
+            steps wait to the shared database. The worker calls it after the step succeeded, wherever the step ran.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Step:
 
     @property
     def function(self) -> Callable[..., StepResult]:
-        """The step itself."""
+        """The function of the step."""
         function: Callable[..., StepResult] = getattr(self._module, self.name)
         return function
 
@@ -54,7 +54,7 @@ class Step:
         return load_project(name) if self.config is Project else load_model(name)
 
     def finish(self, result: StepResult, settings: Settings) -> None:
-        """Write to the shared database what others wait for."""
+        """Write the rows for which other steps wait to the shared database."""
         if self.afterwards:
             getattr(self._module, self.afterwards)(result, settings)
 

@@ -26,11 +26,11 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
 
     The best has the least log_loss (binary) or mae (regression); among equals, the first in `model.yaml`. The version
     is that logged model, never another fit, and running the step again finds the same version. The rows are those that
-    the fits saw, also when the tables have changed since. With an entity fraction nothing is registered: no version
-    that could be promoted or score comes of a trial.
+    the fits saw, even if the tables have changed since. With an entity fraction nothing is registered, so that no
+    version of a trial can be promoted or score.
 
     Returns:
-        The best candidate; `interval` and `rows` are of the holdout days.
+        The best candidate; `interval` and `rows` describe the holdout days.
 
     Raises:
         ActionRequiredError: when nothing was fitted, or MLflow does not have a run.
@@ -68,7 +68,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
         metrics=measured[best],
     )
     if project.entity_fraction < 1:
-        log.info("%s: %s has the least %s; with entity_fraction %g it becomes no version", model.name,
+        log.info("%s: %s has the least %s; with entity_fraction %g no version is registered", model.name,
                  found.candidate, by, project.entity_fraction)  # fmt: skip
         return found
     version = registry.register(
@@ -90,7 +90,7 @@ CARRIED = (
     *("deliveries_version", "features_version", "outcome_version", "data_digest"),
     *("data_view", "entity_fraction", "config_digest", "lock_digest", "git_commit", "seed"),
 )
-"""The tags of a run that its version gets too."""
+"""The tags that are copied from a run to its version."""
 
 
 def _require_comparable(

@@ -1,4 +1,4 @@
-"""fit: fit one candidate on the labelled days that the run of a run date knew, and log it to MLflow."""
+"""fit: fit one candidate on the labelled days that a run date knew, and log it to MLflow."""
 
 import hashlib
 import importlib
@@ -41,16 +41,16 @@ def fit(
 
     A fit is keyed by the digest of everything that decides it: the labelled rows, the run date and what it knew,
     `model.yaml`, `estimator.py`, the locked environment and the code of this file. A finished fit of the same digest is
-    used again, so running the step again changes nothing, even after other days were written to the tables. Table
-    versions are tags and not part of the key: a backfill has other versions and the same rows.
+    used again. So running the step again changes nothing, even after other days were written to the tables. Table
+    versions are tags, not part of the key: a backfill has other versions of the same rows.
 
     Returns:
-        The fit; its `rows` and `interval` are of the days fitted.
+        The fit; its `rows` and `interval` describe the fitted days.
 
     Raises:
         ActionRequiredError: when `interval` has more than one day.
         NotReadyError: when there are too few labelled days.
-        ConfigError: when `model.yaml` has no such candidate, or the estimator no such parameter.
+        ConfigError: when `model.yaml` has no such candidate, or the estimator has no such parameter.
         DataError: as `build_training_set` does, or when all rows have one outcome.
     """
     chosen = named_candidate(model, candidate)
@@ -179,7 +179,7 @@ def _provenance(
 def _digest(project: Project, model: Model, candidate: Candidate, training_set: TrainingSet, data_digest: str) -> str:
     parts = {
         "project": project.name,
-        # A trial on a fraction is another fit even where its rows are all rows.
+        # A trial on a fraction is another fit, even if the fraction contains all rows.
         "entity_fraction": project.entity_fraction,
         "model": model.name,
         "candidate": candidate.name,

@@ -1,4 +1,4 @@
-"""gate: hold a version against what `model.yaml` asks of a champion, and record the decision. It fails closed."""
+"""gate: check a version against the requirements of `model.yaml` for a champion, and record the decision."""
 
 import logging
 import time
@@ -39,7 +39,7 @@ def gate(
     version of an entity fraction is rejected, and nothing is recorded.
 
     Raises:
-        DataError: the version is of another run date, or its holdout rows can no longer be read.
+        DataError: the version has another run date, or its holdout rows can no longer be read.
     """
     project = load_project(model.project)
     if project.entity_fraction < 1 or evaluated.model_version is None:
@@ -50,7 +50,7 @@ def gate(
     version = registry.get_version(model.name, evaluated.model_version)
     if version.tags.get("day") != str(interval.end) or version.tags.get("model") != model.name:
         raise DataError(
-            f"version {version.version} of {model.name} is of the run date {version.tags.get('day')}, not of "
+            f"version {version.version} of {model.name} has the run date {version.tags.get('day')}, not "
             f"{interval}; run evaluate for that day"
         )
     champion = postgres.promotions.read_champion_to_beat(settings, model.name, version.version, interval.end)
@@ -167,7 +167,7 @@ def _evidence(
 
 
 def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], data_view: DataView) -> pl.DataFrame:
-    """The same rows in the same order, with the columns that an older champion takes beside those of the model."""
+    """Return the same rows with the columns that an older champion needs beside those of the model."""
     more = [name for name in inputs if name not in rows.columns]
     if not more:
         return rows
@@ -179,7 +179,7 @@ def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], dat
 
 
 def _log_decision(decision: GateDecision) -> None:
-    against = "no champion yet" if decision.champion is None else f"held against champion {decision.champion}"
+    against = "no champion yet" if decision.champion is None else f"compared with champion {decision.champion}"
     log.info("%s %s (%s), %s: %s", decision.model, decision.subject, decision.candidate, against,
              "passed" if decision.passed else "REJECTED")  # fmt: skip
     for check in decision.checks:

@@ -162,7 +162,7 @@ def _availability(landing: Landing, fresh: list[Found]) -> tuple[dict[str, datet
 def _limit(
     project: Project, interval: Interval, listed: pl.DataFrame, fresh: list[Found], available: dict[str, datetime]
 ) -> datetime:
-    """Return the latest possible `as_of` of any day of the interval, whatever `validate` will refuse.
+    """Return the latest possible `as_of` of any day of the interval, whichever deliveries `validate` will refuse.
 
     Every delivery up to this moment is landed, and readers look no further than `as_of`. Like `as_of`, it depends on
     landing alone.
@@ -183,7 +183,7 @@ def _require_readable(
     later: list[Found],
 ) -> None:
     """Raise if a day needs a refused file and no other delivery covers its feed and day."""
-    covered = covered | {(f.feed, f.day) for f in later}  # not read yet; its own chunk decides
+    covered = covered | {(f.feed, f.day) for f in later}  # not read yet: its own chunk will check it
     fatal: dict[date, list[str]] = {}
     for day in interval.days:
         needed = set(project.required(day).items()) - covered
@@ -213,9 +213,9 @@ def _write(project: Project, tables: Tables, landing: Landing, taken: list[_Take
 
 
 def _list(project: Project, tables: Tables, taken: list[_Taken], refused: list[Refusal]) -> int | None:
-    """List new deliveries; a listed one keeps its row, and with it the verdict of `validate`.
+    """List new deliveries. A listed delivery keeps its row, which has the verdict of `validate`.
 
-    If an object was touched or copied, its new time is recorded, so that it is not read again every night.
+    If an object was touched or copied, its new time is recorded, so that it is not read again in every run.
     """
     rows = [
         {
@@ -267,7 +267,7 @@ def _read(project: Project, found: Found, landing: Landing, available_at: dateti
 
     Raises:
         DeliveryError: names file, line and what to do. It never contains a value of a row, except a date, because
-            personal data may stand in a column where another should be.
+            a column may contain personal data that belongs in another one.
     """
     feed = project.feeds[found.feed]
     content = landing.read(found)
@@ -325,7 +325,7 @@ def _unzipped(found: Found, content: bytes) -> bytes:
         for n in range(0, len(content), 512):
             lines += stream.decompress(content[n : n + 512]).count(b"\n")
     except zlib.error:
-        pass  # lines are counted up to the place where the stream breaks
+        pass  # count the lines up to the place where the stream breaks
     raise DeliveryError(
         f"{found.uri}, line {lines + 1}: the gzip stream ends or breaks here; "
         "the upload was cut off or is damaged: deliver the file again"
@@ -377,31 +377,31 @@ def _header_problem(expected: list[str], header: list[str] | None) -> str:
 
 
 def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
-    """Refuse a file whose rows are of another date. `validate` handles timestamps that cannot be parsed."""
+    """Refuse a file with rows of another date. `validate` handles timestamps that cannot be parsed."""
     days = schemas.parse(pl.col(feed.day_column), feed.columns[feed.day_column].type)
     if feed.columns[feed.day_column].type == "timestamp":
         days = days.dt.convert_time_zone(project.timezone).dt.date()
     wrong = records.select("_row", day=days).filter(pl.col("day") != found.day)
-    wrong = wrong.with_columns(pl.col("day").cast(pl.String))  # Python knows no year 0 and none after 9999
+    wrong = wrong.with_columns(pl.col("day").cast(pl.String))  # Python has neither a year 0 nor one after 9999
     if not wrong.is_empty():
         line, day = wrong.row(0)
         raise DeliveryError(
-            f"{found.uri}, line {line}: {feed.day_column} is on {day} in {project.timezone}, but the file is of "
-            f"{found.day} ({wrong.height} of {records.height} rows are of another date); deliver it under its own day"
+            f"{found.uri}, line {line}: {feed.day_column} is on {day} in {project.timezone}, but the file is for "
+            f"{found.day} ({wrong.height} of {records.height} rows have another date); deliver it under its own day"
         )
 
 
 def _protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
     """Check the format of identifiers, then replace them by their HMAC-SHA256 (first 128 bits, hex).
 
-    `_malformed` names the identifiers of a row that had a wrong format. Sensitive columns are not among those of raw.
+    `_malformed` names the identifiers of a row that had a wrong format. Raw tables have no sensitive columns.
     """
     identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
     malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
     hashed: list[pl.Expr] = []
     for name, column in identifiers.items():
         values = records[name].drop_nulls().unique().to_list()
-        # Python's `re`, not polars: project.yaml is checked as Python's syntax, and polars has another one
+        # use Python's `re`, not polars: project.yaml is checked with Python's syntax, and that of polars differs
         wrong = [value for value in values if column.format and not re.fullmatch(column.format, value)]
         malformed.append(pl.when(pl.col(name).is_in(wrong)).then(pl.lit(name)))
         keyed = {value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32] for value in values}

@@ -1,6 +1,6 @@
-"""monitor: published scores beside what came true, how fresh tables and scores are, and what people have to be told.
+"""monitor: measure published scores and the freshness of tables and scores, and raise alerts.
 
-Joining outcomes is `outcomes`'s, which comes before; sending alerts is the DAG's.
+The step `outcomes`, which runs before, joins the outcomes. The DAG sends the alerts.
 """
 
 import logging
@@ -83,7 +83,7 @@ class _Watch(Watch):
 def _tables(
     project: Project, interval: Interval, prepared_days: Mapping[date, Preparation], settings: Settings
 ) -> list[Freshness]:
-    """Of raw and clean a delivery counts, also one without rows; of features a day that has any."""
+    """Return the freshness of tables. A delivery without rows counts in raw and clean; in features it does not."""
     tables = Tables(settings)
     landed, accepted = _deliveries(project, tables)
     features = tables.days(features_table(project.name))
@@ -104,7 +104,7 @@ def _tables(
 
 
 def _deliveries(project: Project, tables: Tables) -> tuple[dict[str, Sequence[date]], dict[str, Sequence[date]]]:
-    """Feed -> the days, sorted, of deliveries that are in raw, and of those that are in clean."""
+    """Map each feed to the sorted days of its deliveries, first for those in raw, then for those in clean."""
     table = deliveries_table(project.name)
     if not tables.exists(table):
         return {}, {}

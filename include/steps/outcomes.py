@@ -80,7 +80,7 @@ def record_outcomes(
         The days that changed.
 
     Raises:
-        DataError: values are wrong; nothing is written then.
+        DataError: values are wrong. Nothing is written then.
     """
     per_day = values.group_by("day").agg(
         rows=pl.len(),
@@ -104,7 +104,7 @@ def record_outcomes(
 
 
 Deliveries = dict[date, tuple[datetime, str]]
-"""Each day's delivery of outcomes: (available_at, delivery_id)."""
+"""The delivery of outcomes of each day: (available_at, delivery_id)."""
 
 
 def _known(

@@ -34,7 +34,7 @@ def promote(
 ) -> Promotion:
     """Record that `version` is champion from the first day of `interval` on, then sync the registry's alias.
 
-    This function verifies the decision of the gate, whoever calls it. The decision must be about this version and its
+    This function itself verifies the decision of the gate. The decision must be about this version and its
     files, by the current rules, passed, and against the champion that the version has to beat now. By hand, a version
     that the gate promoted before can return on its earlier decision. `force`, by hand and with a reason, needs no
     decision; the promotion history records that. A version cannot be champion of days up to the run date it was trained
@@ -77,7 +77,9 @@ def promote(
     if held_back:
         log.info("%s: version %d is not promoted: %s", model.name, version, held_back)
     elif champion != version:
-        log.info("%s: %s stays the newest champion: it was promoted from a later day", model.name, _name(champion))
+        log.info(
+            "%s: %s stays the newest champion, because it was promoted from a later day", model.name, _name(champion)
+        )
     return Promotion(
         interval=interval if row is None else Interval.of(row.from_day),
         rows=int(written),
@@ -101,7 +103,7 @@ def sync_alias(model: Model, settings: Settings) -> int | None:
     if champion is not None and registry.aliased(model.name, CHAMPION) != champion:
         try:
             registry.get_version(model.name, champion)
-        except ActionRequiredError as error:  # after a restore, a backfill has still to make the versions
+        except ActionRequiredError as error:  # after a restore, a backfill has yet to make the versions
             log.warning("%s: the promotion history names champion %d, but %s", model.name, champion, error)
         else:
             registry.point(model.name, champion, CHAMPION)
@@ -150,19 +152,19 @@ def _promote(
             )
         against = "the first" if decision.champion is None else f"not worse than champion {decision.champion}"
         why = f"passed all {len(decision.checks)} checks of the gate; {against}"
-    standing = book.on(from_day)
-    if standing is not None and standing.model_version == version:
+    current = book.on(from_day)
+    if current is not None and current.model_version == version:
         log.info("%s: version %d is already the champion of %s", model.name, version, from_day)
-        return standing, False, None
+        return current, False, None
     if published is not None and from_day <= published:
         raise ActionRequiredError(
-            f"{model.name}: {from_day} is not after {published}, the newest day published (with {_row_name(standing)});"
+            f"{model.name}: {from_day} is not after {published}, the newest day published (with {_row_name(current)});"
             " a promotion from that day would rewrite the past. Promote from a later day, or publish days again by hand"
         )
     gate_id = None if decision is None else decision.gate_id
     row = book.add(version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force)
     log.info("%s: version %d is champion from %s on, after %s%s", model.name, version, from_day,
-             _row_name(standing), " (FORCED)" if force else "")  # fmt: skip
+             _row_name(current), " (FORCED)" if force else "")  # fmt: skip
     return row, True, None
 
 

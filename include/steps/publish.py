@@ -42,7 +42,7 @@ def publish(
     versions: Mapping[date, int] | None = None,
     data_view: DataView = "point_in_time",
 ) -> Published:
-    """Publish the scores of days. Equal content again changes nothing.
+    """Publish the scores of days. Publishing equal content again changes nothing.
 
     The batch, the pointer and the history of a day are written in one transaction. Days without a champion are left
     out.
@@ -51,7 +51,7 @@ def publish(
         model: the model.
         interval: the days.
         settings: where tables and database are.
-        mode: `missing` keeps what readers see and stores a batch that differs beside it.
+        mode: `replace`, or `missing` to keep what readers see and store a batch that differs beside it.
         days: what `score` returned; by default the days of `versions`.
         versions: the model version of each day; by default each day's champion.
         data_view: which scores to publish.

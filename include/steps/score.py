@@ -35,8 +35,8 @@ def score(
 ) -> Scored:
     """Replace `scores_<model>` of each day and version in `versions`: one row for each row of features.
 
-    Input columns, problem type and decision threshold are those that the version was logged with, not those that
-    `model.yaml` has now. With data_view `latest` the features of that view are read, and `scores_<model>_latest` is
+    Input columns, problem type and decision threshold are those with which the version was logged, not those in
+    `model.yaml` now. With data_view `latest` the features of that view are read, and `scores_<model>_latest` is
     written.
 
     Args:
@@ -44,8 +44,8 @@ def score(
         interval: the days to score.
         settings: where tables and models are.
         data_view: which features to read.
-        versions: day -> model version. The caller resolves them: the promotion history cannot be reached from
-            Databricks. Days without a version are `unscored` in the result; when all are, nothing is written.
+        versions: day -> model version. The caller looks them up, because the promotion history cannot be reached
+            from Databricks. Days without a version are `unscored` in the result; when all are, nothing is written.
 
     Raises:
         DataError: when a day has entities and no features, a column that a version needs is missing, a score is NaN or
@@ -70,7 +70,7 @@ def score(
     for version, each in loaded.items():
         training_set.require_columns(f"{model.name}, version {version},", each.inputs, columns, where)
 
-    @cache  # read when a day has no features, which is rare, and then once
+    @cache  # read only if a day has no features, which is rare, and at most once
     def deliveries() -> pl.DataFrame:
         return tables.scan(deliveries_table(project.name)).collect()
 
@@ -156,8 +156,8 @@ def _counted(
 def _score(loaded: LoadedModel, version: int, rows: pl.DataFrame) -> pl.DataFrame:
     """Return the rows with model_version, score and prediction.
 
-    Each day is scored by itself: linear algebra on more rows at once differs in the last bits, and a day must get the
-    same scores in a range as alone.
+    Each day is scored by itself, because linear algebra on more rows at once differs in the last bits, and a day must
+    get the same scores in a range as alone.
     """
     parts = []
     for day in rows.partition_by("day", maintain_order=True):

@@ -38,7 +38,7 @@ def validate(project: Project, interval: Interval, settings: Settings) -> Valida
     found = give_verdicts(project, waiting, settings, listed=listed)
     counts = (found.accepted, len(found.refused), found.quarantined, found.warnings)
     log.info("%s: %d deliveries accepted, %d refused, %d rows in quarantine, %d warnings", interval, *counts)
-    if not waiting.is_empty():  # only then are there new verdicts
+    if not waiting.is_empty():  # otherwise there are no new verdicts
         listed = tables.scan(deliveries_table(project.name)).collect()
     _require_accepted(project, interval, listed, found.refused)
     return Validated(

@@ -190,7 +190,7 @@ def _verdict_on(
 def _write_page(
     project: Project, delivery: dict[str, Any], suites: "Suites", findings: Sequence["Finding"], settings: Settings
 ) -> None:
-    """Write the page for whoever fixes the delivery or the rule. If it cannot be written, the step goes on."""
+    """Write the page with which people fix the delivery or the rule. If it cannot be written, the step continues."""
     hashed = hashlib.sha256(delivery["delivery_id"].encode()).hexdigest()[:16]
     path = f"quality/{project.name}/{delivery['day']}/{delivery['feed']}-{hashed}.html"
     try:
@@ -209,7 +209,7 @@ def _write(
     found_verdicts: Sequence[_Verdict],
     settings: Settings,
 ) -> None:
-    """Write clean rows and quality results, and quarantine last: `revalidate` finds what to validate again by it.
+    """Write clean rows and quality results, then quarantine, by which `revalidate` finds what to validate again.
 
     Refused deliveries are in the scope too, so that rows which an earlier, laxer rule accepted are removed.
     """

@@ -1,4 +1,4 @@
-"""`airflow dags backfill`: check what the runs would find, make Airflow's own backfill, and follow it to the end."""
+"""`airflow dags backfill`: check what the runs would find, create Airflow's own backfill, and follow it."""
 
 import argparse
 import json
@@ -19,39 +19,41 @@ from airflow.utils.providers_configuration_loader import providers_configuration
 from rich.console import Console
 
 from nightly_backfill import policy, preflight, runs
-from nightly_backfill.ending import INTERRUPTED, OK, REFUSED, SOME_FAILED, Refused
+from nightly_backfill.ending import INTERRUPTED, OK, REFUSED, SOME_FAILED, RefusedError
 from nightly_backfill.follow import KEEP_PUBLISHED, Follower
 from nightly_backfill.preflight import Preflight
-from nightly_backfill.request import bounds, conf, count, labels, nearest, span
+from nightly_backfill.request import conf, count, first_and_last, labels, nearest, span
 from nightly_backfill.runs import Run
 
-REPROCESSED = {"none": (), "failed": ("failed",), "completed": ("failed", "success")}
-"""Airflow's reprocess behaviour -> the states of existing runs that run again."""
+RERUN_STATES = {"none": (), "failed": ("failed",), "completed": ("failed", "success")}
+"""For each `reprocess_behavior` of Airflow, the states of existing runs that run again."""
 
 
 @cli_utils.action_cli
 @providers_configuration_loaded
 def backfill(args: argparse.Namespace) -> None:
     """Run the command; it always ends with `SystemExit`."""
-    # Airflow logs several lines for each run it makes, to where the progress is shown
+    # Airflow would log several lines for each run that it creates, in the middle of the progress
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     logging.getLogger().setLevel(logging.WARNING)
     warnings.simplefilter("ignore", DeprecationWarning)
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     try:
         code = Command(args, console).run()
-    except Refused as refusal:
+    except RefusedError as refusal:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"✗ {refusal}", style="red")
         code = REFUSED
     except KeyboardInterrupt:
-        console.print(f"interrupted; what was started goes on: airflow dags backfill {args.dag_id} --follow")
+        console.print(
+            f"interrupted; the backfill continues. To follow it: airflow dags backfill {args.dag_id} --follow"
+        )
         code = INTERRUPTED
     raise SystemExit(code)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a range: their names by logical date, the existing runs, and those of them that run again."""
+    """The runs of a range: their names by logical date, the runs that exist, and the dates that run again."""
 
     first: datetime
     last: datetime
@@ -65,7 +67,7 @@ class Plan:
         return [moment for moment in self.names if moment not in self.there]
 
     def named(self, moments: Sequence[datetime]) -> str:
-        """Return the names of some of its runs as a short text."""
+        """Return the names of the runs of these dates as a short text."""
         return span(self.names[moment] for moment in moments)
 
 
@@ -78,7 +80,7 @@ class Command:
         model = runs.dag_model(self.dag_id)
         self.dag = runs.serialized(self.dag_id)
         if model is None or model.is_stale or self.dag is None:
-            raise Refused(f"there is no DAG {self.dag_id!r}{nearest(self.dag_id, runs.dag_ids())}")
+            raise RefusedError(f"there is no DAG {self.dag_id!r}{nearest(self.dag_id, runs.dag_ids())}")
         self.model = model
         # dates without a time are days of the schedule, which may have another timezone than the DAG's start date
         self.zone: tzinfo = getattr(self.dag.timetable, "_timezone", None) or self.dag.timezone
@@ -89,14 +91,14 @@ class Command:
         if self.args.follow:
             return self._follow_active()
         self._refuse_schedules_without_days()
-        first, last = bounds(self.args.start_date, self.args.end_date, self.zone)
+        first, last = first_and_last(self.args.start_date, self.args.end_date, self.zone)
         given = self._conf()
         plan = self._plan(first, last)
-        self.preflight = self._look_ahead([*plan.new, *plan.again])
+        self.preflight = self._run_preflight([*plan.new, *plan.again])
         self._refuse_other_order()
-        self._tell(plan, given)
+        self._show_plan(plan, given)
         if self.args.dry_run:
-            return self._tell_each(plan)
+            return self._show_days(plan)
         if not (plan.new or plan.again):
             return self._nothing_to_do(plan)
         self._refuse_waits(plan)
@@ -107,24 +109,24 @@ class Command:
         kept = plan.there.keys() - set(plan.again)
         return self._follow(self._create(plan, given), list(plan.names), kept)
 
-    # What it finds before it begins
+    # The plan
 
     def _refuse_schedules_without_days(self) -> None:
         timetable = self.dag.timetable
         if not timetable.periodic:
-            raise Refused(
-                f"{self.dag_id} has no schedule by the clock, so no run belongs to a day and none can be backfilled; "
+            raise RefusedError(
+                f"{self.dag_id} is not scheduled by time, so its runs do not belong to days and cannot be backfilled; "
                 f"start it by hand: airflow dags trigger {self.dag_id}"
             )
         if timetable.partitioned:
-            raise Refused(f"the runs of {self.dag_id} have partitions and no days: airflow backfill create takes those")
+            raise RefusedError(f"the runs of {self.dag_id} belong to partitions; use: airflow backfill create")
 
     def _conf(self) -> dict[str, Any]:
         given = conf(self.args.conf, self.dag.params)
         try:
             self.dag.params.deep_merge(given).validate()
         except ValueError as error:
-            raise Refused(f"-c: {str(error).splitlines()[0]}") from error
+            raise RefusedError(f"-c: {str(error).splitlines()[0]}") from error
         return given
 
     def _plan(self, first: datetime, last: datetime) -> Plan:
@@ -135,24 +137,26 @@ class Command:
             if info.logical_date and info.data_interval and info.data_interval.end < now
         ]
         if not infos:
-            why = "these days are still to come" if first > now else f"its schedule is {self.dag.timetable.summary}"
-            raise Refused(f"{self.dag_id} has no run from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M %Z}: {why}")
+            why = "these days are in the future" if first > now else f"its schedule is {self.dag.timetable.summary}"
+            raise RefusedError(
+                f"{self.dag_id} has no run from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M %Z}: {why}"
+            )
         there = runs.at(self.dag_id, infos)
-        again = [moment for moment, run in there.items() if run.state in REPROCESSED[self._reprocessed]]
+        again = [moment for moment, run in there.items() if run.state in RERUN_STATES[self._reprocess_behavior]]
         return Plan(first, last, labels(infos, self.zone), there, sorted(again))
 
     @property
-    def _reprocessed(self) -> str:
+    def _reprocess_behavior(self) -> str:
         return "completed" if self.args.reset_dagruns else "failed" if self.args.rerun_failed_tasks else "none"
 
-    def _look_ahead(self, moments: Sequence[datetime]) -> Preflight:
+    def _run_preflight(self, moments: Sequence[datetime]) -> Preflight:
         days = sorted(moment.astimezone(self.zone).date() for moment in moments)
         if not days:
             return Preflight()
         try:
-            return preflight.ask(self.model.bundle_name, self.dag_id, days[0].isoformat(), days[-1].isoformat())
+            return preflight.run(self.model.bundle_name, self.dag_id, days[0].isoformat(), days[-1].isoformat())
         except preflight.UnknownError as unknown:
-            self._warn(f"whether data is there and days are published could not be found out: {unknown}")
+            self._warn(f"could not find out which data is missing and which days are published: {unknown}")
             return Preflight(kind="train" if self.dag_id.endswith("_train") else None)
 
     def _refuse_other_order(self) -> None:
@@ -160,26 +164,26 @@ class Command:
             return
         why = "training goes one day at a time, in ascending order: a gate needs the champion that earlier days made"
         if self.args.run_backwards:
-            raise Refused(f"--run-backwards: {why}")
+            raise RefusedError(f"--run-backwards: {why}")
         if (self.args.max_active_runs or 1) > 1:
-            raise Refused(f"--max-active-runs {self.args.max_active_runs}: {why}")
+            raise RefusedError(f"--max-active-runs {self.args.max_active_runs}: {why}")
 
     @property
     def _at_a_time(self) -> int:
         asked: int | None = self.args.max_active_runs
         return 1 if self.preflight.kind == "train" else asked or self.dag.max_active_runs
 
-    # What it says before it begins
+    # Showing the plan
 
-    def _tell(self, plan: Plan, given: dict[str, Any]) -> None:
-        order = "the last day first, " if self.args.run_backwards else ""
+    def _show_plan(self, plan: Plan, given: dict[str, Any]) -> None:
+        order = "last day first, " if self.args.run_backwards else ""
         self.console.print(
             f"{self.dag_id}: {count(len(plan.names))}, {plan.named(list(plan.names))} ({self.zone}), "
             f"{order}{self._at_a_time} at a time",
             style="bold",
         )
         if plan.last > datetime.now(UTC) + timedelta(days=1):
-            self._say("days that are still to come are left out")
+            self._say("days in the future are left out")
         if plan.again:
             self._say(f"run again: {plan.named(plan.again)}")
         for state, runs_of in self._kept(plan).items():
@@ -192,13 +196,15 @@ class Command:
             self._say(f"published already: {model} {span(days)}")
             if given.get("publish") == "replace":
                 undo = f"python -m include.cli unpublish --model {model} --start {days[0]} --end {days[-1]}"
-                # without --since it would also undo days that these runs do not change
+                # without --since, it would also undo days that these runs do not change
                 undo += f" --since {datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
-                self._say(f"  publish: replace. Readers get what these runs make instead; undo: {undo}")
+                self._say(f"  publish: replace. Readers will see the new scores. To undo: {undo}")
             else:
-                self._say("  publish: missing. What readers see stays; a batch that differs is stored unpublished, and")
                 self._say(
-                    """  its run says how many rows differ. To replace what they see: -c '{"publish": "replace"}'"""
+                    "  publish: missing. Readers keep what they see; batches that differ are stored unpublished, and"
+                )
+                self._say(
+                    """  the log says how many rows differ. To replace what they see: -c '{"publish": "replace"}'"""
                 )
 
     def _kept(self, plan: Plan) -> dict[str, list[datetime]]:
@@ -210,11 +216,11 @@ class Command:
 
     def _published(self, plan: Plan) -> dict[str, list[str]]:
         """Map each model to the days that these runs would publish again."""
-        concerned = {moment.astimezone(self.zone).date().isoformat() for moment in [*plan.new, *plan.again]}
-        found = {model: sorted(concerned & set(days)) for model, days in self.preflight.published.items()}
+        affected = {moment.astimezone(self.zone).date().isoformat() for moment in [*plan.new, *plan.again]}
+        found = {model: sorted(affected & set(days)) for model, days in self.preflight.published.items()}
         return {model: days for model, days in found.items() if days}
 
-    def _tell_each(self, plan: Plan) -> int:
+    def _show_days(self, plan: Plan) -> int:
         for moment in sorted(plan.names, reverse=self.args.run_backwards):
             run = plan.there.get(moment)
             if run is None:
@@ -234,11 +240,11 @@ class Command:
         self.console.print("nothing to do: every day has its run")
         return OK if good else SOME_FAILED
 
-    # What stops it
+    # Reasons to refuse
 
     def _waits(self, plan: Plan) -> dict[str, list[str]]:
-        concerned = {moment.astimezone(self.zone).date().isoformat() for moment in [*plan.new, *plan.again]}
-        return {day: sentences for day, sentences in sorted(self.preflight.waits.items()) if day in concerned}
+        affected = {moment.astimezone(self.zone).date().isoformat() for moment in [*plan.new, *plan.again]}
+        return {day: sentences for day, sentences in sorted(self.preflight.waits.items()) if day in affected}
 
     def _refuse_waits(self, plan: Plan) -> None:
         waits = self._waits(plan)
@@ -250,22 +256,22 @@ class Command:
             return
         reasons = [sentence for sentences in waits.values() for sentence in sentences]
         listed = "\n  ".join([*reasons[:3], *([f"… and {len(reasons) - 3} more"] if len(reasons) > 3 else [])])
-        what = "nothing landed, or not all of it," if self.preflight.kind == "prepare" else "no night is prepared"
-        cure = f"make it first: {self.preflight.fix}" if self.preflight.fix else "take other days"
-        raise Refused(
-            f"{what} for {days}:\n  {listed}\nRuns would wait for it, and fail in the end. To go on, {cure}\n"
-            "If it is on its way, say --wait-for-data"
+        what = "files are missing" if self.preflight.kind == "prepare" else "features are not prepared"
+        fix = f"Make it first: {self.preflight.fix}" if self.preflight.fix else "Choose other days"
+        raise RefusedError(
+            f"{what} for {days}:\n  {listed}\nThe runs would wait for this data and then time out. {fix}\n"
+            "If the data is on its way, use --wait-for-data"
         )
 
     def _offer_to_follow(self, backfill_id: int) -> int:
         names = labels(runs.moments(backfill_id), self.zone)
-        said = f"another backfill of {self.dag_id} is active ({span(names.values())}), and Airflow does one at a time"
+        said = f"another backfill of {self.dag_id} is active ({span(names.values())}), and Airflow runs one at a time"
         if self._can_ask:
             self.console.print(said)
             if self._agrees("follow that one instead?"):
                 return self._follow(backfill_id, list(names))
             return REFUSED
-        raise Refused(f"{said}; follow it with: airflow dags backfill {self.dag_id} --follow")
+        raise RefusedError(f"{said}; follow it with: airflow dags backfill {self.dag_id} --follow")
 
     def _refuse_paused(self) -> None:
         if not self.model.is_paused:
@@ -273,26 +279,25 @@ class Command:
         said = f"{self.dag_id} is paused: its runs would wait in the queue"
         if self._can_ask:
             self.console.print(said)
-            if self._agrees("unpause it (its schedule goes on as well)?"):
+            if self._agrees("unpause it (its schedule continues as well)?"):
                 runs.unpause(self.dag_id)
                 return
-        raise Refused(f"{said}; to go on: airflow dags unpause {self.dag_id}")
+        raise RefusedError(f"{said}; to continue: airflow dags unpause {self.dag_id}")
 
     def _confirm(self, plan: Plan, given: dict[str, Any]) -> None:
         changes = []
         if self.args.reset_dagruns and plan.again:
-            changes.append(f"{count(len(plan.again), 'run')} that ended will be reset")
+            changes.append(f"{count(len(plan.again), 'finished run')} will be reset")
         if given.get("publish") == "replace" and (published := self._published(plan)):
-            changes.append(
-                f"what readers see of {span(d for days in published.values() for d in days)} may be replaced"
-            )
+            days = span(day for days in published.values() for day in days)
+            changes.append(f"the published scores of {days} may be replaced")
         if not changes or self.args.yes:
             return
         said = " and ".join(changes)
         if not sys.stdin.isatty():
-            raise Refused(f"{said}: say -y to agree, since there is no terminal to ask on")
-        if not self._agrees(f"{said}; go on?"):
-            raise Refused("nothing was started")
+            raise RefusedError(f"{said}; there is no terminal to ask on, so confirm with -y")
+        if not self._agrees(f"{said}; continue?"):
+            raise RefusedError("nothing was started")
 
     @property
     def _can_ask(self) -> bool:
@@ -304,7 +309,7 @@ class Command:
         except EOFError:
             return False
 
-    # What it does
+    # Starting and following
 
     def _create(self, plan: Plan, given: dict[str, Any]) -> int:
         """Create the backfill with Airflow's public command, so that its own checks and audit log apply."""
@@ -315,14 +320,14 @@ class Command:
         # always pass a conf: without one, a run that is reset would keep its old conf
         command = ["backfill", "create", "--dag-id", self.dag_id, "--dag-run-conf", json.dumps(given)]
         command += ["--from-date", plan.first.isoformat(), "--to-date", plan.last.isoformat()]
-        command += ["--max-active-runs", str(self._at_a_time), "--reprocess-behavior", self._reprocessed]
+        command += ["--max-active-runs", str(self._at_a_time), "--reprocess-behavior", self._reprocess_behavior]
         command += ["--run-backwards"] if self.args.run_backwards else []
         args = get_parser().parse_args(command)
         try:
             with policy.resetting():
                 args.func(args)
         except (AirflowException, NoBackfillRunsToCreate) as error:
-            raise Refused(str(error)) from error
+            raise RefusedError(str(error)) from error
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Airflow's command would end with exit code 0 on SIGTERM
         made = runs.newest(self.dag_id)
         assert made is not None
@@ -332,9 +337,9 @@ class Command:
         """Follow the active backfill, or show how the last one ended."""
         backfill_id = runs.active(self.dag_id) or runs.newest(self.dag_id)
         if backfill_id is None:
-            raise Refused(f"{self.dag_id} was never backfilled")
+            raise RefusedError(f"{self.dag_id} was never backfilled")
         moments = runs.moments(backfill_id)
-        self.preflight = self._look_ahead(moments)
+        self.preflight = self._run_preflight(moments)
         return self._follow(backfill_id, moments)
 
     def _follow(self, backfill_id: int, moments: Sequence[datetime], kept: Set[datetime] | None = None) -> int:

@@ -4,5 +4,5 @@ OK, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The command cannot or should not run; the text says why and what to do. The exit code is `REFUSED`."""

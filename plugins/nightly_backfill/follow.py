@@ -1,4 +1,4 @@
-"""Follow a backfill: show its progress, what failed with the command for its log, and the result."""
+"""Follow a backfill: show its progress, each failed task with the command for its log, and the result."""
 
 import json
 import shlex
@@ -16,7 +16,7 @@ from nightly_backfill.progress import Display
 from nightly_backfill.request import count, span
 
 SECONDS_BETWEEN_LOOKS = 1.0
-SECONDS_TO_A_START = 0.2  # a run takes longer than this, so none starts and ends unseen
+SECONDS_TO_A_START = 0.2  # shorter than any run, so that none starts and ends between two looks
 ENDED = ("success", "failed")
 KEEP_PUBLISHED = ("publish", "missing")
 """The default entry in the conf of a backfill's runs."""
@@ -26,8 +26,8 @@ class Follower:
     """Follow a backfill.
 
     Attributes:
-        names: the name of the run of each logical date.
-        kept: logical dates whose runs ended before and are not part of the backfill; None if that is not known.
+        names: the name of each run, by logical date.
+        kept: logical dates whose runs ended before and are not part of the backfill; None if unknown.
         in_order: whether a later run needs the success of the earlier ones.
     """
 
@@ -65,18 +65,18 @@ class Follower:
         found = runs.at(self.dag_id, moments)
         stalled = ""
         ended = {m for m, run in found.items() if run.state in ENDED}
-        told, old = set(self.kept or ()), ended if self.kept is None else self.kept
+        reported, old = set(self.kept or ()), ended if self.kept is None else self.kept
         with Display(self.console, before=len(ended)) as display:
             while True:
                 states = Counter(found[m].state if m in found else "failed" for m in moments)
                 display.show(states)
                 if (why := self._stalled(states)) != stalled and (stalled := why):
                     self._warn(why)
-                for moment in sorted(found.keys() - told):
+                for moment in sorted(found.keys() - reported):
                     if found[moment].state == "failed":
-                        self._tell_failure(names[moment], found[moment].run_id)
+                        self._show_failure(names[moment], found[moment].run_id)
                     if found[moment].state in ENDED:
-                        told.add(moment)
+                        reported.add(moment)
                 failed = [m for m in moments if m in found and found[m].state == "failed" and m not in old]
                 if failed and self.in_order:
                     return self._stop(min(failed))
@@ -89,35 +89,35 @@ class Follower:
                 found = runs.at(self.dag_id, moments)
         runs.active(self.dag_id)
         bad = [names[m] for m in moments if m not in found or found[m].state == "failed"]
-        return self._sum_up(states, bad)
+        return self._show_result(states, bad)
 
     def _stalled(self, states: Counter[str]) -> str:
-        """Return why no run makes progress, empty if they do."""
+        """Return why no run makes progress; empty if runs make progress."""
         if not states["queued"] + states["running"]:
             return ""
         if not runs.scheduler_is_alive():
-            return "no scheduler works; the runs wait until one does"
+            return "no scheduler is running; the runs wait for one"
         if runs.is_paused(self.dag_id):
-            return f"{self.dag_id} is paused; what has not begun waits for: airflow dags unpause {self.dag_id}"
+            return f"{self.dag_id} is paused; to start the waiting runs: airflow dags unpause {self.dag_id}"
         if not self.in_order and runs.backfill_is_paused(self.backfill_id):
-            return "the backfill is paused; Airflow's pages let it go on"
+            return "the backfill is paused; unpause it on Airflow's pages"
         return ""
 
-    def _tell_failure(self, name: str, run_id: str) -> None:
+    def _show_failure(self, name: str, run_id: str) -> None:
         self.console.print(f"✗ {name} failed: run {run_id}", style="red")
         for task in runs.failed_tasks(self.dag_id, run_id):
             index = ["--map-index", str(task.map_index)] if task.map_index >= 0 else []
             command = shlex.join(["airflow", "tasks", "log", self.dag_id, run_id, task.task_id, *index])
             self._say(f"task {task.task_id}: {command}")
 
-    def _sum_up(self, states: Counter[str], failed: list[str]) -> int:
+    def _show_result(self, states: Counter[str], failed: list[str]) -> int:
         if not failed:
             self.console.print(f"✓ {count(states.total())} succeeded", style="green")
             return OK
         self.console.print(
             f"✗ {states['success']} of {count(states.total())} succeeded; failed: {span(failed)}", style="red"
         )
-        self._say(f"after the cure: {self._again(min(failed), max(failed))}")
+        self._say(f"when the cause is fixed, type: {self._again(min(failed), max(failed))}")
         return SOME_FAILED
 
     def _again(self, first: str, last: str) -> str:
@@ -133,18 +133,18 @@ class Follower:
             f"✗ stopped at {self.names[failed]}: later days build on it, so they were cancelled and count as failed",
             style="red",
         )
-        self._say(f"after the cure: {self._again(self.names[failed], max(self.names.values()))}")
+        self._say(f"when the cause is fixed, type: {self._again(self.names[failed], max(self.names.values()))}")
         return SOME_FAILED
 
     def _interrupted(self) -> int | None:
-        """Ask what to do with the backfill; return an exit code, or None to follow it further."""
+        """Ask what to do with the backfill; return an exit code, or None to continue to follow it."""
         if not sys.stdin.isatty():
             self._leave()
             return INTERRUPTED
         answer = ""
         while answer not in ("l", "c", "f"):
             try:
-                asked = self.console.input("\n[l]eave it running, [c]ancel it, or [f]ollow it further? ", markup=False)
+                asked = self.console.input("\n[l]eave it running, [c]ancel it, or [f]ollow it again? ", markup=False)
             except (EOFError, KeyboardInterrupt):
                 asked = "l"
             answer = asked.strip().lower()[:1]
@@ -152,16 +152,16 @@ class Follower:
             return None
         if answer == "c":
             runs.cancel(self.backfill_id)
-            self.console.print("cancelled: what had not begun will not; runs that go on are left to end")
+            self.console.print("cancelled: queued runs will not start; running ones continue to their end")
         else:
             self._leave()
         return INTERRUPTED
 
     def _leave(self) -> None:
-        self.console.print(f"the backfill goes on. To follow it again: airflow dags backfill {self.dag_id} --follow")
+        self.console.print(f"the backfill continues. To follow it again: airflow dags backfill {self.dag_id} --follow")
         if self.in_order:
             runs.pause(self.backfill_id, paused=False)
-            self._warn("while nobody follows it, it does not stop at a day that fails")
+            self._warn("while nobody follows it, it does not stop when a day fails")
 
     def _say(self, text: str) -> None:
         self.console.print(f"  {text}")

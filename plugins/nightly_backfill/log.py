@@ -1,4 +1,4 @@
-"""`airflow tasks log`: print the log of a task, for which Airflow 3 has no command."""
+"""`airflow tasks log`: print the log of a task. Airflow 3 has no command for this."""
 
 import argparse
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def show(args: argparse.Namespace) -> None:
             mapped = sorted(each.map_index for each in session.scalars(named))
             problem = f"there is no task {args.task_id} in run {args.run_id} of {args.dag_id}"
             if mapped:
-                problem = f"{args.task_id} is mapped: say --map-index, one of {', '.join(map(str, mapped))}"
+                problem = f"{args.task_id} is mapped; choose --map-index from {', '.join(map(str, mapped))}"
             console.print(f"✗ {problem}", style="red")
             raise SystemExit(2)
         lines, _ = TaskLogReader().read_log_chunks(ti, args.try_number or ti.try_number, {"end_of_log": False})
@@ -41,10 +41,10 @@ def show(args: argparse.Namespace) -> None:
 def _texts(line: Any) -> Iterator[str]:
     about: dict[str, Any] = line.model_dump() if hasattr(line, "model_dump") else {"event": line}
     event = str(about.get("event", ""))
-    if event.startswith("::"):  # Airflow's pages fold the log at these marks
+    if event.startswith("::"):  # marks by which Airflow's pages fold the log
         return
     at = about.get("timestamp")
-    if reason := about.get("reason"):  # why a task was skipped
+    if reason := about.get("reason"):  # the reason why a task was skipped
         event = f"{event} {reason}"
     yield f"{at:%H:%M:%S} {about.get('level') or '':8}{event}" if at else event
     for error in about.get("error_detail") or []:

@@ -1,8 +1,8 @@
-"""A pool for the tasks of backfills, so that they leave slots to the nightly run.
+"""Put the tasks of backfills into a pool of their own, so that they leave slots to the nightly runs.
 
-Airflow 3 has no pool of a backfill. Whoever makes one names it in `[nightly] backfill_pool` of Airflow's configuration
-(`AIRFLOW__NIGHTLY__BACKFILL_POOL`), for the scheduler and for those who start backfills; without it nothing changes,
-since tasks of a pool that is not there would never start.
+Airflow 3 cannot assign a pool to a backfill. To use one, create it and set `[nightly] backfill_pool` in Airflow's
+configuration (`AIRFLOW__NIGHTLY__BACKFILL_POOL`), for the scheduler and wherever backfills are started. There is no
+default, because tasks in a pool that does not exist would never start.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ if POOL:
 
 @contextmanager
 def resetting() -> Iterator[None]:
-    """Mark tasks cleared inside as tasks of a backfill: Airflow 3.3 clears a run before it records that."""
+    """Treat tasks that are cleared inside as tasks of a backfill: Airflow 3.3 clears a run before it records that."""
     token = _resetting.set(True)
     try:
         yield
@@ -36,7 +36,7 @@ def resetting() -> Iterator[None]:
 
 @hookimpl
 def task_instance_mutation_hook(task_instance: Any, dag_run: Any) -> None:
-    """Put a task of a backfill into the pool of backfills, unless its DAG names a pool."""
+    """Put the task of a backfill into the pool of backfills, unless its DAG names a pool."""
     if not POOL or dag_run is None or task_instance.pool != "default_pool":
         return
     if dag_run.run_type == "backfill" or _resetting.get():

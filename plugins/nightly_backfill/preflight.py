@@ -1,7 +1,7 @@
-"""What the product knows of the days: asked of `python -m dags.cli preflight`, in the DAG's bundle.
+"""Run `python -m dags.cli preflight` in the DAG's bundle: which data is missing, and which days are published.
 
-The extension is installed without the bundle's code, and a bundle of another commit has its own. That command also
-reads the connections.
+It runs as a process, because this extension is installed without the bundle's code, and each bundle has its own. That
+command also reads the connections.
 """
 
 import json
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the product answered.
+    """The output of `preflight`.
 
     Attributes:
-        kind: what the DAG does, None for a DAG that is not the product's.
-        waits: for each day, what its run would wait for.
-        fix: the command that makes what they wait for.
+        kind: prepare, train, score and so on; None for a DAG that is not the product's.
+        waits: for each day, the data that its run would wait for.
+        fix: the command that makes this data.
         published: for each model, the days that readers see.
     """
 
@@ -33,14 +33,14 @@ class Preflight:
 
 
 class UnknownError(Exception):
-    """The product could not be asked; the text says why."""
+    """`preflight` failed or could not run; the text says why."""
 
 
-def ask(bundle: str, dag_id: str, start: str, end: str) -> Preflight:
-    """Ask what the product knows of the days from `start` to `end`.
+def run(bundle: str, dag_id: str, start: str, end: str) -> Preflight:
+    """Run `preflight` for the days from `start` to `end`.
 
     Raises:
-        UnknownError: if the product cannot be asked.
+        UnknownError: it failed or could not run.
     """
     root = _root(bundle)
     if not (root / "dags" / "cli.py").is_file():
@@ -63,5 +63,5 @@ def _root(bundle: str) -> Path:
         found = DagBundlesManager().get_bundle(bundle)
         found.initialize()
         return Path(found.path)
-    except Exception as error:  # whatever keeps a bundle from being fetched
+    except Exception as error:  # the backend of the bundle decides what it raises
         raise UnknownError(f"bundle {bundle}: {error}") from error

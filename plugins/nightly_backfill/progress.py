@@ -38,7 +38,7 @@ class Display:
     def __init__(self, console: Console, before: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.console, self.before, self.clock = console, before, clock
         self.began = clock()
-        self.said, self.said_at = "", float("-inf")
+        self.printed, self.printed_at = "", float("-inf")
         self.bar = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=30),
@@ -67,7 +67,7 @@ class Display:
             return
         # a change of only the time left is not printed; the last line is always printed
         news = text.split(", about")[0]
-        due = self.clock() - self.said_at >= SECONDS_BETWEEN_LINES or done == total
-        if news != self.said and due:
+        due = self.clock() - self.printed_at >= SECONDS_BETWEEN_LINES or done == total
+        if news != self.printed and due:
             self.console.print(text)
-            self.said, self.said_at = news, self.clock()
+            self.printed, self.printed_at = news, self.clock()

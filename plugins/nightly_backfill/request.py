@@ -1,4 +1,4 @@
-"""What was asked for, and how days are read and written. Pure: no Airflow, no clock."""
+"""Parse what the user typed, and format days. Pure: no Airflow, no clock."""
 
 import difflib
 import json
@@ -6,25 +6,30 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any
 
-from nightly_backfill.ending import Refused
+from nightly_backfill.ending import RefusedError
 
 OF_EACH_RUN = ("day", "start", "end")
-"""Params that say which days a run handles: given to a backfill, each of its runs would do them again."""
+"""Params that set the days of a run. In the conf of a backfill, they would make every run handle the same days."""
 
 MANY = 10
 
 
-def bounds(start: str | None, end: str | None, zone: tzinfo) -> tuple[datetime, datetime]:
-    """The first and the last moment asked for; a day without a time is meant whole. Without an end, the first day.
+def first_and_last(start: str | None, end: str | None, zone: tzinfo) -> tuple[datetime, datetime]:
+    """Return the first and the last moment of the range; a day without a time counts from its start to its end.
 
-    Raises `Refused` for what is no date, or when the end lies before the start.
+    If only one of the two is given, the range is that day.
+
+    Raises:
+        RefusedError: neither is given, one is not a date, or the end is before the start.
     """
     if not (start or end):
-        raise Refused("which days? Say the first with -s and the last, included, with -e: -s 2026-03-01 -e 2026-03-07")
+        raise RefusedError(
+            "which days? Say the first with -s and the last, included, with -e: -s 2026-03-01 -e 2026-03-07"
+        )
     first = _moment(start or end or "", time.min, zone)
     last = _moment(end or start or "", time.max, zone)
     if last < first:
-        raise Refused(f"the end {end} is before the start {start}; did you mean -s {end} -e {start}?")
+        raise RefusedError(f"the end {end} is before the start {start}; did you mean -s {end} -e {start}?")
     return first, last
 
 
@@ -36,34 +41,41 @@ def _moment(text: str, of_day: time, zone: tzinfo) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise Refused(f"{text!r} is no day (2026-03-01) and no moment (2026-03-01T03:00)") from error
+        raise RefusedError(f"{text!r} is no day (2026-03-01) and no moment (2026-03-01T03:00)") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=zone)
 
 
 def conf(text: str | None, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The runs' conf from what was given with -c; `params` are those of the DAG. Raises `Refused` in words."""
+    """Return the conf of the runs from the text of -c.
+
+    Args:
+        text: a JSON object, or None.
+        params: the params of the DAG.
+
+    Raises:
+        RefusedError: the text is not a JSON object, or a key is not a param of the DAG or sets the days.
+    """
     if not text:
         return {}
     try:
         given = json.loads(text)
     except ValueError as error:
-        raise Refused(f"-c: this is not JSON ({error}): {text}") from error
+        raise RefusedError(f"-c: this is not JSON ({error}): {text}") from error
     if not isinstance(given, dict):
-        raise Refused(f"""-c: a JSON object is wanted, like '{{"param": "value"}}', not {text}""")
+        raise RefusedError(f"""-c must be a JSON object such as '{{"param": "value"}}', not {text}""")
     for key in given:
         if key in OF_EACH_RUN:
-            raise Refused(
-                f"-c: {key!r} would make every run of the backfill do the same days again, and each run has a day of "
-                "its own; say the days with -s and -e"
+            raise RefusedError(
+                f"-c: {key!r} would make every run of the backfill handle the same days; choose the days with -s and -e"
             )
         if key not in params:
             known = [name for name in params if name not in OF_EACH_RUN]
-            raise Refused(f"-c: the DAG has no param {key!r}{nearest(key, known)}")
+            raise RefusedError(f"-c: the DAG has no param {key!r}{nearest(key, known)}")
     return given
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """'; did you mean …?' or, when nothing is near, what there is."""
+    """Return '; did you mean …?' with similar words, or the list of words if none is similar."""
     known = sorted(words)
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if close:
@@ -72,7 +84,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def labels(moments: Iterable[datetime], zone: tzinfo) -> dict[datetime, str]:
-    """Logical date -> how people call its run: its day, or day and time where a day has several."""
+    """Name the run of each logical date: by its day, or by day and time if a day has several runs."""
     local = {moment: moment.astimezone(zone) for moment in moments}
     if len({at.date() for at in local.values()}) == len(local):
         return {moment: at.date().isoformat() for moment, at in local.items()}
@@ -99,12 +111,12 @@ def _is_next(one: str, other: str) -> bool:
 
 
 def count(number: int, what: str = "day") -> str:
-    """'1 day', '2 days'."""
+    """Write a number with its noun: '1 day', '2 days'."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
-    """'40 s', '12 min', '3 h 05 min'."""
+    """Write a duration: '40 s', '12 min', '3 h 05 min'."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)

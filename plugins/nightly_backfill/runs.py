@@ -164,7 +164,7 @@ def cancel(backfill_id: int) -> None:
 
 
 def pause(backfill_id: int, paused: bool = True) -> None:
-    """Pause or unpause a backfill: no further run starts, and running ones continue."""
+    """Pause or unpause a backfill. While it is paused no run starts; running ones continue."""
     with create_session() as session:
         other = Backfill.is_paused.is_distinct_from(paused)  # do not touch a row needlessly: schedulers lock it
         session.execute(update(Backfill).where(Backfill.id == backfill_id, other).values(is_paused=paused))

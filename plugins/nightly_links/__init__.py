@@ -1,8 +1,9 @@
 """Buttons on the page of a task that link to its MLflow run and its model version.
 
-The API server makes them when it shows a page, from the record that the task returned (`include/core/records.py`:
-`run_id`, `model`, `model_version`) and from the address of MLflow's pages (`ui_url` in the extra of the connection
-`nightly_mlflow`). So they also work for older runs, and after that address changed. Without data there is no button.
+The API server makes the buttons when it shows a page. It takes `run_id`, `model` and `model_version` from the record
+that the task returned (`include/core/records.py`), and the address of MLflow's pages from `ui_url` in the extra of the
+connection `nightly_mlflow`. So buttons also work for older runs, and after the address changed. If either is missing,
+there is no button.
 """
 
 import json
@@ -15,9 +16,9 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 CONNECTION = "nightly_mlflow"
 EVALUATE = "evaluate"
-"""The task whose record has all: later ones of its run are about the same version, also when they were skipped."""
+"""The task whose record has all values. Later tasks of the run are about the same version, even skipped ones."""
 
-# Airflow compares names: the pages know an operator's class by its module and name only. It is in dags/common.py.
+# A stand-in for the class in dags/common.py: Airflow's pages compare only the module and the name of an operator.
 MODEL_TASK = type("ModelTask", (), {"__module__": "dags.common"})
 
 
@@ -25,17 +26,17 @@ class _MLflowLink(BaseOperatorLink):
     operators: ClassVar[list[Any]] = [MODEL_TASK]
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The address, or nothing."""
+        """Return the address; empty if there is none."""
         base = ui_url()
         return (base and self.address(base, find_record(ti_key))) or ""
 
     def address(self, base: str, record: Mapping[str, Any]) -> str | None:
-        """The address below MLflow's `base` of what a record is about."""
+        """Return the address for a record, below `base` of MLflow's pages; None if the record has no values for it."""
         raise NotImplementedError
 
 
 class MLflowRunLink(_MLflowLink):
-    """To the run that a candidate was fitted in."""
+    """A link to the MLflow run of a fit."""
 
     @property
     def name(self) -> str:
@@ -44,13 +45,13 @@ class MLflowRunLink(_MLflowLink):
 
     def address(self, base: str, record: Mapping[str, Any]) -> str | None:
         """Return the address of the run."""
-        # MLflow adds the experiment, whose number no record has; the part of its menu is dropped on the way
+        # no record has the number of the experiment; MLflow redirects this address to the one with the experiment
         run_id = record.get("run_id")
         return f"{base}/#/runs/{quote(str(run_id), safe='')}" if run_id else None
 
 
 class ModelVersionLink(_MLflowLink):
-    """To the registered version."""
+    """A link to the registered model version."""
 
     @property
     def name(self) -> str:
@@ -66,7 +67,7 @@ class ModelVersionLink(_MLflowLink):
 
 
 def find_record(ti_key: Any) -> Mapping[str, Any]:
-    """What the task returned; what is missing there is taken from `evaluate`, unless the task is one of many mapped."""
+    """Return the record of a task; missing values come from the record of `evaluate`, except for mapped tasks."""
     own = returned(ti_key, ti_key.task_id)
     if ti_key.map_index >= 0:
         return own
@@ -75,7 +76,7 @@ def find_record(ti_key: Any) -> Mapping[str, Any]:
 
 
 def returned(ti_key: Any, task_id: str) -> Mapping[str, Any]:
-    """The record that a task of the same run returned, in Airflow's database; empty when there is none."""
+    """Read the record that a task of the same run returned from Airflow's database; empty if there is none."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
 
@@ -93,7 +94,7 @@ def returned(ti_key: Any, task_id: str) -> Mapping[str, Any]:
 
 
 def ui_url() -> str | None:
-    """The address of MLflow's pages, without a slash at its end; None when the connection does not say."""
+    """Return the address of MLflow's pages without a trailing slash; None if the connection does not have it."""
     try:
         extra = Connection.get(CONNECTION).extra_dejson
     except AirflowNotFoundException:

@@ -1,4 +1,4 @@
-"""Run inside a container: of two writers that overwrite the same day at once, exactly one commits."""
+"""Check inside a container that of two writers that overwrite a day at once exactly one commits."""
 
 import sys
 import threading
@@ -22,7 +22,7 @@ write_deltalake(uri, frame.to_arrow(), mode="overwrite", storage_options=options
 
 
 def overwrite(start: threading.Barrier, table: DeltaTable, value: int, won: list[int]) -> None:
-    """Make the value all there is on the day, at the same time as others."""
+    """Replace the day by the value, at the same time as other writers."""
     start.wait()
     with suppress(CommitFailedError):
         made = frame.with_columns(n=pl.lit(value)).to_arrow()

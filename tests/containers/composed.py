@@ -1,6 +1,6 @@
-"""docker-compose.yaml as a project of its own: other ports, volumes and secrets than a stack of `make up`.
+"""Run docker-compose.yaml as a project of its own, with other ports, volumes and secrets than a stack of `make up`.
 
-The nights are of 2013, started by REST; history and champion are made by the command line inside a container.
+The run dates are in 2013. Their runs are started by REST; the command line in a container makes history and champion.
 """
 
 import json
@@ -24,7 +24,7 @@ from tools.stack import ROOT, find_free_port
 PROJECT, MODEL = "flights", "late_arrival"
 DAGS = (f"{PROJECT}_prepare", f"{MODEL}_train", f"{MODEL}_score", f"{PROJECT}_monitor")
 
-HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the first day whose training the gate lets through
+HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the training of its last day passes the gate
 BEFORE = HISTORY.end + timedelta(days=1)  # published by the first champion
 
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "POSTGRES_PORT", "STORE_PORT")
@@ -33,7 +33,7 @@ RUN_SECONDS = 900
 
 
 class Composed:
-    """A project of Compose whose settings and secrets are below a folder."""
+    """A project of Compose with settings and secrets below a folder."""
 
     def __init__(self, folder: Path, name: str, **settings: str) -> None:
         self.name, self.folder, self.env = name, folder, folder / "env"
@@ -51,7 +51,7 @@ class Composed:
         assert make_secrets.main(self.env) == 0
 
     def write_env(self, **changes: str) -> None:
-        """`.env`, as a person edits it."""
+        """Write `.env`, as a person would edit it."""
         self.settings |= changes
         lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if line.split("=")[0] not in self.settings]
@@ -68,11 +68,11 @@ class Composed:
         return done.stdout
 
     def up(self) -> None:
-        """As `make up` does it, without the build; returns when all is healthy."""
+        """Start all services as `make up` does, without the build, and wait until they are healthy."""
         try:
             self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "300")
         except AssertionError as error:
-            error.add_note(self.compose("logs", "--tail", "20"))  # they are gone with the containers
+            error.add_note(self.compose("logs", "--tail", "20"))  # these end with the containers
             raise
         self.__dict__.pop("_client", None)
 
@@ -80,7 +80,7 @@ class Composed:
         return self.compose("exec", "-T", "scheduler", "nightly", *arguments)
 
     def containers(self) -> dict[str, dict[str, Any]]:
-        """What the engine says of each service's container."""
+        """Return the engine's description of each service's container."""
         found = [json.loads(line) for line in self.compose("ps", "--all", "--format", "json").splitlines()]
         return {container["Service"]: container for container in found}
 
@@ -89,10 +89,10 @@ class Composed:
         done = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True)
         return json.loads(done.stdout)[0]  # type: ignore[no-any-return]
 
-    # Nights
+    # Run dates
 
     def make_history(self, end: date) -> None:
-        """Land all days up to the end, prepare those before the first night, and publish by a first champion."""
+        """Deliver all days up to the end, prepare those before the first run, and publish with a first champion."""
         self.land(HISTORY.start, end)
         self.cli("prepare", "--project", PROJECT, "--start", str(HISTORY.start), "--end", str(BEFORE))
         self.cli("gate", "--model", MODEL, "--day", str(HISTORY.end))
@@ -115,16 +115,16 @@ class Composed:
             self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": False}).raise_for_status()
 
     def trigger(self, day: date) -> str:
-        """Start the runs of a day; returns their id."""
+        """Start the runs of a day; return their id."""
         run_id = f"nightly__{day}"
         for dag_id in DAGS:
-            # by the param, not by a logical date: that would be one run a DAG
+            # by the param, not by a logical date, of which a DAG can have only one run
             body = {"dag_run_id": run_id, "logical_date": None, "conf": {"day": str(day)}}
             self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body).raise_for_status()
         return run_id
 
     def await_task(self, dag_id: str, task_id: str, run_id: str, wanted: str = "running") -> None:
-        """Return while the task is in that state. The API server may be away in between."""
+        """Wait until the task is in a state. The API server may be down meanwhile."""
         states: dict[str, str] = {}
         deadline = time.monotonic() + RUN_SECONDS
         while time.monotonic() < deadline:
@@ -132,12 +132,12 @@ class Composed:
                 states = {name: state for name, state, _ in self.tasks(dag_id, run_id)}
                 if states.get(task_id) == wanted:
                     return
-                assert states.get(task_id) != "success", f"{dag_id} {run_id}: {task_id} was over before it was seen"
+                assert states.get(task_id) != "success", f"{dag_id} {run_id}: {task_id} ended unobserved"
             time.sleep(0.3)
-        raise AssertionError(f"{dag_id} {run_id}: {task_id} did not come to be {wanted}: {states}")
+        raise AssertionError(f"{dag_id} {run_id}: {task_id} did not become {wanted}: {states}")
 
     def follow(self, run_id: str) -> None:
-        """Return when the runs of a day have succeeded. The API server may be away in between."""
+        """Wait until the runs of a day have succeeded. The API server may be down meanwhile."""
         deadline = time.monotonic() + RUN_SECONDS
         going = list(DAGS)
         while going:
@@ -154,21 +154,21 @@ class Composed:
         found = self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
         return [(task["task_id"], task["state"], task["try_number"]) for task in found]
 
-    def prepared_day(self, day: date) -> None:
+    def run_date(self, day: date) -> None:
         self.follow(self.trigger(day))
 
     def check(self, end: date) -> None:
-        """`cli check`: nothing lost, nothing doubled; it fails with what it found."""
+        """Run `cli check`, which finds lost and doubled rows; fail with its findings."""
         self.cli("check", "--project", PROJECT, "--start", str(HISTORY.start), "--end", str(end))
 
     def query(self, sql: str) -> str:
-        """What the shared database answers, a row a line."""
+        """Run a query on the shared database; return one line for each row."""
         script = 'import sys, psycopg2; c = psycopg2.connect("postgresql://nightly@postgres/nightly").cursor(); '
         script += 'c.execute(sys.argv[1]); print("\\n".join("|".join(map(str, r)) for r in c.fetchall()))'
         return self.python(script, sql)
 
     def python(self, script: str, *arguments: str) -> str:
-        """What a script prints inside a container, without what Airflow logs to the same place."""
+        """Run a script inside a container; return what it prints, without Airflow's log lines."""
         quiet = ("--env", "AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING")
         return self.compose("exec", "-T", *quiet, "scheduler", "python", "-c", script, *arguments).strip()
 
@@ -186,7 +186,7 @@ class Composed:
 
 @contextmanager
 def started(name: str) -> Iterator[Composed]:
-    """A project of its own with a new image, all of it gone after the block."""
+    """Start a project with a new image; remove all of it after the block."""
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         composed = Composed(Path(folder), name)
         try:
@@ -198,7 +198,7 @@ def started(name: str) -> Iterator[Composed]:
 
 
 def find_engine() -> str | None:
-    """Why nothing can be started here; None if it can."""
+    """Return why no containers can be started here; None if they can."""
     for command in (["docker", "compose", "version"], ["docker", "info"]):
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -210,5 +210,5 @@ def find_engine() -> str | None:
 
 
 def services_of(composed: Composed) -> Sequence[str]:
-    """The services that go on running."""
+    """Return the services that keep running."""
     return [name for name in composed.containers() if name not in ("volumes", "init")]

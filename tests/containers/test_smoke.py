@@ -1,4 +1,4 @@
-"""A night in containers: `make smoke`. The images are those of `make up`'s build."""
+"""Run a nightly run in containers (`make smoke`), with the images that `make up` builds."""
 
 import json
 import re
@@ -23,9 +23,9 @@ def composed() -> Iterator[Composed]:
         yield composed
 
 
-def test_a_night_runs_and_agrees(composed: Composed) -> None:
+def test_a_nightly_run_succeeds_and_its_results_agree(composed: Composed) -> None:
     composed.make_history(RUN_DATE)
-    composed.prepared_day(RUN_DATE)
+    composed.run_date(RUN_DATE)
     composed.check(RUN_DATE)
     rows = composed.query(
         f"SELECT day, count(*) FROM current_predictions WHERE model = '{MODEL}' GROUP BY 1 ORDER BY 1"
@@ -33,7 +33,7 @@ def test_a_night_runs_and_agrees(composed: Composed) -> None:
     assert rows.splitlines() == [f"{BEFORE}|954", f"{RUN_DATE}|738"]
 
 
-def test_everything_is_in_the_store_and_nothing_in_a_container(composed: Composed) -> None:
+def test_data_is_in_the_store_and_not_in_a_container(composed: Composed) -> None:
     script = """
 from dags.connections import resolve
 from include.io.storage import filesystem
@@ -61,12 +61,12 @@ def test_no_container_is_root_and_none_has_a_secret_in_its_settings(composed: Co
         assert [value for value in values if value in logs] == []
 
 
-def test_it_can_be_reached_on_loopback_only(composed: Composed) -> None:
+def test_ports_are_on_loopback_only(composed: Composed) -> None:
     for service in services_of(composed):
         for bindings in (composed.inspect(service)["NetworkSettings"]["Ports"] or {}).values():
             assert [binding["HostIp"] for binding in bindings or []] in ([], ["127.0.0.1"])
 
 
-def test_two_who_commit_the_same_version_of_a_table_are_told_apart(composed: Composed) -> None:
+def test_of_two_writers_of_the_same_table_version_one_is_refused(composed: Composed) -> None:
     script = (Path(__file__).parent / "commits.py").read_text(encoding="utf-8")
     assert composed.python(script) == "20 rounds, 1 winner each"

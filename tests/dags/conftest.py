@@ -1,4 +1,4 @@
-"""Airflow in a folder of its own, set before its first import; the bundle is parsed once."""
+"""Give Airflow a home folder before its first import, and parse the bundle once."""
 
 import os
 import sys

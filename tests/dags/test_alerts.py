@@ -1,4 +1,4 @@
-"""Telling people, against a real web server: what is sent, that it is sent once, and that no secret is in a log."""
+"""Test notifications with a real web server: what is sent, that it is sent once, and that no secret is logged."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ PATH = "/services/T000/B000/token-that-nobody-may-see"
 
 
 class Receiver(ThreadingHTTPServer):
-    """Slack-compatible; answers as `status` says, and keeps what it got."""
+    """A Slack-compatible webhook that answers with `status` and keeps what it received."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -65,7 +65,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 
 def connected(monkeypatch: pytest.MonkeyPatch, url: str | None) -> None:
-    """The connection `nightly_alerts`, or none."""
+    """Set up the connection `nightly_alerts`, or none."""
 
     def get(conn_id: str) -> Connection:
         if conn_id != "nightly_alerts" or url is None:
@@ -97,14 +97,14 @@ def context(bag: Any, exception: BaseException | None = None, **more: Any) -> di
 
 
 def failure(why: Exception) -> AirflowFailException:
-    """As `run_step` raises it."""
+    """Return an exception as `run_step` raises it."""
     try:
         raise AirflowFailException(f"land of ferries for 2013-03-02: {why}") from why
     except AirflowFailException as error:
         return error
 
 
-def test_what_is_posted(receiver: Receiver) -> None:
+def test_the_posted_text_is_escaped(receiver: Receiver) -> None:
     notify("late & <late>")({})
     assert receiver.got == [(PATH, {"text": "late &amp; &lt;late&gt;"})]
 
@@ -135,7 +135,7 @@ def test_the_text_of_an_error_that_is_not_ours_stays_in_the_log(bag: Any, receiv
     assert "secret" not in str(receiver.texts) and "ada@" not in str(receiver.texts)
 
 
-def test_runs_by_hand_say_their_days(bag: Any, receiver: Receiver) -> None:
+def test_messages_of_runs_by_hand_name_their_days(bag: Any, receiver: Receiver) -> None:
     run = type("Run", (), {"logical_date": None})()
     for params, said in (
         ({"day": "2013-05-01"}, "failed for 2013-05-01"),
@@ -147,8 +147,8 @@ def test_runs_by_hand_say_their_days(bag: Any, receiver: Receiver) -> None:
         assert "airflow dags clear ferries_prepare --run-id 'scheduled__2013-03-02' -y" in receiver.texts[-1]
 
 
-def test_a_run_that_failed_is_told_of(bag: Any, receiver: Receiver) -> None:
-    """Also by a task: one that was killed cannot tell of itself."""
+def test_a_failed_run_is_reported(bag: Any, receiver: Receiver) -> None:
+    """A failed task makes its run fail too: a killed task cannot report itself."""
     RUN_FAILED(context(bag, reason="task_failure"))
     assert "its process ended without reporting an error" in receiver.texts[0]
     assert "Runbook: docs/runbooks/killed.md" in receiver.texts[0]
@@ -161,7 +161,7 @@ def test_a_run_that_failed_is_told_of(bag: Any, receiver: Receiver) -> None:
     assert "Runbook: docs/runbooks/run-timed-out.md" in receiver.texts[1]
 
 
-def test_without_the_connection_it_is_in_the_log(
+def test_without_the_connection_messages_are_logged_only(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     connected(monkeypatch, None)
@@ -182,9 +182,9 @@ def _status(code: int) -> Callable[[Receiver], None]:
         (_status(302), "answered 302"),
         (lambda receiver: receiver.server_close(), "ConnectError"),
     ],
-    ids=["it fails", "it redirects", "it is away"],
+    ids=["it fails", "it redirects", "it is down"],
 )
-def test_what_is_not_taken_fails_without_the_address(
+def test_a_refused_message_fails_without_revealing_the_address(
     receiver: Receiver, caplog: pytest.LogCaptureFixture, breaks: Callable[[Receiver], None], says: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -197,7 +197,7 @@ def test_what_is_not_taken_fails_without_the_address(
     assert "token-that-nobody-may-see" not in "\n".join(
         r.getMessage()
         for r in caplog.records
-        if not r.name.startswith("httpx")  # Airflow holds httpx at WARN
+        if not r.name.startswith("httpx")  # Airflow sets the level of httpx to WARN
     )
 
 

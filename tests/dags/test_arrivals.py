@@ -1,4 +1,4 @@
-"""S3 as Airflow reaches it: keys from the connection, and the wait for files, which goes on in the triggerer."""
+"""Test S3 through Airflow: keys from the connection, and the wait for files in the triggerer."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def project() -> Project:
 
 
 class Ti:
-    """Of a task that started now."""
+    """A task instance that started now."""
 
     def __init__(self) -> None:
         self.start_date = datetime.now(UTC)
@@ -41,7 +41,7 @@ class Ti:
 
 @pytest.fixture
 def context(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Of a run of DAY."""
+    """Return the context of a run of DAY."""
     run = type("Run", (), {"logical_date": None, "run_type": "manual"})()
     found = {"params": {"day": str(DAY)}, "dag_run": run, "run_id": "test", "ti": Ti()}
     for module in (common, params):
@@ -51,7 +51,7 @@ def context(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make the connections, with places below a URI; `nightly_storage` only when it is given."""
+    """Set up the connections, with places below a URI, and `nightly_storage` only if it is given."""
 
     def make(uri: str, **aws: Any) -> None:
         for place in ("landing", "tables", "artifacts"):
@@ -81,7 +81,7 @@ def deferred(call: Callable[[], object]) -> TaskDeferred:
 
 
 def fired(trigger: Any) -> Any:
-    """What the triggerer hands over, which knows no more of the trigger than what is stored of it."""
+    """Return the event of the triggerer, which knows only the stored form of the trigger."""
 
     async def first() -> Any:
         name, arguments = trigger.serialize()
@@ -102,7 +102,9 @@ class TestSettings:
         for secret in KEYS.values():
             assert secret not in repr(on_s3) + str(on_s3.model_dump())
 
-    def test_a_role_is_taken(self, s3: str, connect: Callable[..., None], context: dict[str, Any]) -> None:
+    def test_a_role_is_resolved_to_its_keys(
+        self, s3: str, connect: Callable[..., None], context: dict[str, Any]
+    ) -> None:
         services = {"sts": {"endpoint_url": s3}, "s3": {"endpoint_url": s3}}
         role = {"role_arn": "arn:aws:iam::123456789012:role/nightly", "region_name": "eu-west-1"}
         connect("s3://bucket", login=KEY, password=SECRET, extra={**role, "service_config": services})
@@ -111,7 +113,7 @@ class TestSettings:
         assert found["AWS_SECRET_ACCESS_KEY"] != SECRET
         assert found["AWS_SESSION_TOKEN"]
 
-    def test_without_keys_each_library_finds_those_of_the_machine(
+    def test_without_keys_each_library_uses_those_of_the_machine(
         self, s3: str, connect: Callable[..., None], context: dict[str, Any]
     ) -> None:
         connect("s3://bucket", extra={"region_name": "eu-west-1"})
@@ -120,7 +122,7 @@ class TestSettings:
     def test_folders_need_no_connection(
         self, connect: Callable[..., None], context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(connections, "_storage_options", lambda: pytest.fail("was asked for"))
+        monkeypatch.setattr(connections, "_storage_options", lambda: pytest.fail("the connection was read"))
         connect("/somewhere")
         assert common.settings().storage_options == {}
 
@@ -147,13 +149,17 @@ class TestWait:
         deliver_one(project, on_s3, "logbook", before)
         WaitForFiles(project=project).execute_complete(context, fired(waiting.trigger))  # and waits no longer
 
-    def test_all_is_there(self, project: Project, on_s3: Settings, context: dict[str, Any]) -> None:
+    def test_if_all_files_are_there_it_succeeds_at_once(
+        self, project: Project, on_s3: Settings, context: dict[str, Any]
+    ) -> None:
         for feed, day in project.required(DAY).items():
             deliver_one(project, on_s3, feed, day)
-        WaitForFiles(project=project).execute(context)  # and does not wait
+        WaitForFiles(project=project).execute(context)  # it does not wait
 
-    def test_a_sidecar_is_no_file(self, project: Project, on_s3: Settings, context: dict[str, Any]) -> None:
-        """Its key fires where a feed takes any name; it is looked at again in a while, not at once for ever."""
+    def test_a_sidecar_alone_does_not_count_as_a_file(
+        self, project: Project, on_s3: Settings, context: dict[str, Any]
+    ) -> None:
+        """Its key matches the pattern of a feed, so the sensor must check again later, not at once for ever."""
         anything = {name: feed.model_copy(update={"path": f"{name}/{{day}}/*"}) for name, feed in project.feeds.items()}
         loose = project.model_copy(update={"feeds": anything})
         for feed, day in project.required(DAY).items():
@@ -177,20 +183,20 @@ class TestWait:
         assert isinstance(waiting.trigger, DateTimeTrigger)
         assert waiting.trigger.moment == cutoff
 
-    def test_twelve_hours_are_twelve_hours_however_often_it_was_deferred(
+    def test_it_times_out_after_twelve_hours_however_often_it_was_deferred(
         self, project: Project, on_s3: Settings, context: dict[str, Any]
     ) -> None:
         context["ti"].start_date -= timedelta(hours=12, seconds=1)
         with pytest.raises(AirflowSensorTimeout, match="did not arrive within 12 hours"):
             WaitForFiles(project=project).execute_complete(context, date.max)
 
-    def test_what_the_triggerer_met_fails_the_look(
+    def test_an_error_in_the_triggerer_fails_the_task(
         self, project: Project, on_s3: Settings, context: dict[str, Any]
     ) -> None:
         with pytest.raises(AirflowException, match="no route"):
             WaitForFiles(project=project).execute_complete(context, {"status": "error", "message": "no route"})
 
-    def test_a_folder_is_looked_at_again_and_again(
+    def test_a_folder_is_polled_on_the_worker(
         self, project: Project, tmp_path: Any, connect: Callable[..., None], context: dict[str, Any]
     ) -> None:
         connect(str(tmp_path))
@@ -198,4 +204,4 @@ class TestWait:
             WaitForFiles(project=project).execute(context)
         for feed, day in project.required(DAY).items():
             deliver_one(project, common.settings(), feed, day)
-        WaitForFiles(project=project).execute(context)  # and does not wait
+        WaitForFiles(project=project).execute(context)  # it does not wait

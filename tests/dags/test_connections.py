@@ -1,4 +1,4 @@
-"""The product's settings from Airflow connections, for tasks and for the command line."""
+"""Test settings from Airflow connections, for tasks and for the command line."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_a_task_gets_its_settings_from_connections_only(connected: None, monkeyp
     ]
 
 
-def test_variables_that_are_set_win_and_need_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_are_set_take_precedence_and_need_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connections.find_variables(VARIABLES) == {}
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_TABLES", json.dumps(CONNECTIONS["TABLES"]))
     without_tables = VARIABLES | {"NIGHTLY_TABLES": "", "NIGHTLY_CATALOG": "main.other"}
@@ -104,7 +104,7 @@ def test_the_command_line_gets_the_keys_of_the_connection(monkeypatch: pytest.Mo
     ("connection_id", "why"),
     [
         ("nightly_landing", r'connection nightly_landing: its extra must be \{"uri": "<folder or s3://…>"\}'),
-        ("nightly_hash_key", "connection nightly_hash_key: its password must hold the secret"),
+        ("nightly_hash_key", "connection nightly_hash_key: its password must be the secret"),
     ],
 )
 def test_an_incomplete_connection_fails_with_what_it_lacks(
@@ -129,7 +129,7 @@ def test_the_command_line_prints_its_record_only_and_no_secret() -> None:
     assert "planted" not in done.stdout + done.stderr
 
 
-def test_the_command_line_says_which_connection_is_missing() -> None:
+def test_the_command_line_names_a_missing_connection() -> None:
     done = run_cli("preflight", "--dag", "nobody", "--start", "2013-03-01")
     assert (done.returncode, done.stdout) == (2, "")
     assert "\nthere is no connection nightly_landing; docs/configuration.md" in done.stderr

@@ -1,4 +1,4 @@
-"""Which DAGs there are, in which order they work, and the policy each of them keeps."""
+"""Test which DAGs exist, the order of their tasks, and the rules that all of them must follow."""
 
 import os
 import re
@@ -55,11 +55,11 @@ def upstream(dag: Any, task_id: str) -> set[str]:
 
 def test_the_bundle_has_the_dags_that_the_configs_declare(bag: Any) -> None:
     assert bag.import_errors == {}
-    assert len(expected_dags()) >= 6, "no configs were found: a test on nothing proves nothing"
+    assert len(expected_dags()) >= 6, "no configs were found, so nothing was tested"
     assert set(bag.dags) == expected_dags()
 
 
-def test_make_ui_schedules_all_that_has_a_schedule(bag: Any) -> None:
+def test_make_ui_unpauses_every_scheduled_dag(bag: Any) -> None:
     scheduled = {dag.dag_id for dag in bag.dags.values() if dag.timetable.can_be_scheduled}
     assert {dag for name in project_names() for dag in ui.nightly_dags(load_project(name))} == scheduled
 
@@ -72,7 +72,7 @@ def test_make_ui_schedules_all_that_has_a_schedule(bag: Any) -> None:
         ("backfill_range", ["land", "validate", "build_features", "outcomes"]),
     ],
 )
-def test_nothing_is_made_of_data_that_was_not_validated(bag: Any, kind: str, chain: list[str]) -> None:
+def test_everything_is_built_from_validated_data(bag: Any, kind: str, chain: list[str]) -> None:
     for project in project_names():
         dag = bag.dags[f"{project}_{kind}"]
         for n, task in enumerate(chain):
@@ -124,7 +124,7 @@ def test_scoring_waits_for_features_and_publishing_for_scores(bag: Any) -> None:
         assert f"{name}.score" in upstream(ranged, f"{name}.publish")
 
 
-def test_nothing_is_promoted_that_did_not_go_through_the_gate(bag: Any) -> None:
+def test_only_versions_that_went_through_the_gate_are_promoted(bag: Any) -> None:
     order = ["wait_for_features", "fit", "evaluate", "gate", "promote", "report"]
     for name in model_names():
         dag = bag.dags[f"{name}_train"]
@@ -133,26 +133,28 @@ def test_nothing_is_promoted_that_did_not_go_through_the_gate(bag: Any) -> None:
             assert upstream(dag, task) == set(order[:n]), f"{dag.dag_id}: {task} must come after {order[:n]}"
         rules = {task.task_id: task.trigger_rule.value for task in dag.tasks}
         assert {rules[task] for task in order[:-1]} == {"all_success"}, f"{dag.dag_id}: a failure must stop the rest"
-        assert rules["report"] == "none_failed", f"{dag.dag_id}: a rejection is reported, and the alias mended"
-        assert dag.max_active_runs == 1, "training must see the champion of earlier nights: one run at a time"
+        assert rules["report"] == "none_failed", f"{dag.dag_id}: a rejection must be reported, and the alias synced"
+        assert dag.max_active_runs == 1, "training must see the champion of earlier run dates, so one run at a time"
 
 
-def test_every_dag_says_what_on_call_needs(bag: Any) -> None:
+def test_every_dag_has_the_doc_and_limits_that_on_call_needs(bag: Any) -> None:
     for dag in bag.dags.values():
         doc = dag.doc_md or ""
         assert "Safe to run again" in doc, f"{dag.dag_id}: say in its DOC whether it is safe to run again"
         assert "{" not in doc.replace('{"', ""), f"{dag.dag_id}: a placeholder was left in its DOC"
         assert all("**" not in line or line.startswith("- **") for line in doc.splitlines()), (
-            f"{dag.dag_id}: in its DOC make each of them an item of a list, or the page runs them together"
+            f"{dag.dag_id}: make each hint in its DOC a list item, or the page joins them into one paragraph"
         )
         assert dag.tags, f"{dag.dag_id}: give it tags"
         assert dag.dagrun_timeout, f"{dag.dag_id}: give it a dagrun_timeout"
         if "nightly" in dag.tags:
-            assert dag.on_failure_callback is RUN_FAILED, f"{dag.dag_id}: people are told when its time is up"
-        assert not dag.catchup, f"{dag.dag_id}: a missed night is backfilled knowingly, never by catchup"
+            assert dag.on_failure_callback is RUN_FAILED, (
+                f"{dag.dag_id}: set on_failure_callback, so that a timeout is reported"
+            )
+        assert not dag.catchup, f"{dag.dag_id}: set catchup=False: missed days are backfilled on purpose"
 
 
-def test_every_task_keeps_the_policy(bag: Any) -> None:
+def test_every_task_follows_the_rules_of_operation(bag: Any) -> None:
     configs = [load_project(name) for name in project_names()] + [load_model(name) for name in model_names()]
     for dag in bag.dags.values():
         for task in dag.tasks:
@@ -161,23 +163,23 @@ def test_every_task_keeps_the_policy(bag: Any) -> None:
             assert [task.owner] == owners, f"{where}: owner must come from the config"
             assert task.doc_md, f"{where}: give its function a docstring"
             assert task.execution_timeout, f"{where}: give it an execution_timeout (dags/common.py, DEFAULT_ARGS)"
-            told = "people are told when a task fails for good (dags/common.py, DEFAULT_ARGS)"
-            assert task.on_failure_callback in ([TASK_FAILED], TASK_FAILED), f"{where}: {told}"
+            reported = "a task that fails for good must be reported (dags/common.py, DEFAULT_ARGS)"
+            assert task.on_failure_callback in ([TASK_FAILED], TASK_FAILED), f"{where}: {reported}"
             if task.task_id.startswith("wait_for_"):
-                assert task.mode == "reschedule", f"{where}: a sensor must free its slot between looks"
-                assert task.timeout, f"{where}: a sensor must end some time"
+                assert task.mode == "reschedule", f"{where}: a sensor must free its slot between checks"
+                assert task.timeout, f"{where}: give the sensor a timeout"
             assert task.retries >= 2, f"{where}: give it retries"
-            assert task.retry_exponential_backoff, f"{where}: retries with back-off"
+            assert task.retry_exponential_backoff, f"{where}: give its retries an exponential back-off"
 
 
-def test_every_task_has_a_page_for_when_it_fails(bag: Any) -> None:
+def test_every_task_has_a_runbook(bag: Any) -> None:
     tasks = {task.task_id.rsplit(".", 1)[-1] for dag in bag.dags.values() for task in dag.tasks}
     without = sorted(task for task in tasks if not (RUNBOOKS / f"{task}.md").is_file())
     assert len(tasks) > 10
-    assert not without, f"write docs/runbooks/<task>.md, which the alert will name: {', '.join(without)}"
+    assert not without, f"write docs/runbooks/<task>.md, to which the alert refers: {', '.join(without)}"
 
 
-def test_a_run_is_of_the_local_day_also_when_the_clocks_change(bag: Any) -> None:
+def test_a_run_has_the_local_day_also_when_the_clocks_change(bag: Any) -> None:
     for project in map(load_project, project_names()):
         for kind in ("prepare", "monitor"):
             timetable = bag.dags[f"{project.name}_{kind}"].timetable
@@ -246,7 +248,7 @@ def test_a_backfill_cannot_do_one_day_in_each_of_its_runs(in_run: Callable[..., 
     in_run(LATE_EVENING, "backfill", day="2013-05-01")
     with pytest.raises(AirflowFailException, match="remove `day` from the conf"):
         params.run_date(project)
-    in_run(LATE_EVENING, "backfill", day="2013-03-01")  # that of a run by hand, which a backfill resets
+    in_run(LATE_EVENING, "backfill", day="2013-03-01")  # a run by hand that a backfill resets
     assert params.run_date(project) == date(2013, 3, 1)
 
 
@@ -261,7 +263,7 @@ def test_a_backfill_cannot_do_one_day_in_each_of_its_runs(in_run: Callable[..., 
         ("manual", {"publish": "missing"}, "missing"),
     ],
 )
-def test_a_backfill_leaves_what_readers_saw_unless_told(
+def test_a_backfill_keeps_what_readers_see_unless_publish_is_replace(
     run_type: str, asked: dict[str, str], mode: str, in_run: Callable[..., None]
 ) -> None:
     in_run(LATE_EVENING, run_type, **asked)
@@ -279,7 +281,7 @@ def test_a_backfill_leaves_what_readers_saw_unless_told(
         ("ferries_backfill_range", {"start", "end", "data", "models", "version", "publish"}),
     ],
 )
-def test_each_form_says_what_it_asks_for(dag_id: str, asked: set[str], bag: Any) -> None:
+def test_each_field_of_a_form_has_a_title_and_a_help_text(dag_id: str, asked: set[str], bag: Any) -> None:
     form = bag.dags[dag_id].params
     assert set(form) == asked
     for name in asked:
@@ -299,9 +301,7 @@ def test_each_form_says_what_it_asks_for(dag_id: str, asked: set[str], bag: Any)
         ("ferries_backfill_range", "start", ["2013-03-01"], [None, "yesterday"]),
     ],
 )
-def test_a_form_refuses_what_makes_no_sense(
-    dag_id: str, name: str, right: list[Any], wrong: list[Any], bag: Any
-) -> None:
+def test_a_form_refuses_invalid_values(dag_id: str, name: str, right: list[Any], wrong: list[Any], bag: Any) -> None:
     param = bag.dags[dag_id].params.get_param(name)
     for value in right:
         assert param.resolve(value) == value

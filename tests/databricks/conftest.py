@@ -1,4 +1,4 @@
-"""A workspace to submit to, and the real operator in front of it."""
+"""Fixtures: an emulated workspace, and a Spark with Delta."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ JARS = ROOT / ".venv" / "delta"
 
 @dataclass
 class Databricks:
-    """The emulator as a test sees it."""
+    """The emulator, with functions for tests."""
 
     url: str
     certificate: Path | None = None
@@ -41,12 +41,12 @@ class Databricks:
         verify = ssl.create_default_context(cafile=self.certificate) if self.certificate else False
         self.client = httpx.Client(timeout=30, verify=verify)
 
-    def tell(self, what: str, asked: list[dict[str, Any]]) -> None:
-        """`faults` of the next answers, or `outcomes` of the next runs."""
+    def plan(self, what: str, asked: list[dict[str, Any]]) -> None:
+        """Plan `faults` of the next answers, or `outcomes` of the next runs."""
         self.client.post(f"{self.url}/emulator/{what}", json=asked).raise_for_status()
 
     def upload(self, file: Path, place: str) -> None:
-        """A file into a volume, as `make deploy` does."""
+        """Put a file into a volume, as `make deploy` does."""
         headers = {"Authorization": f"Bearer {TOKEN}"}
         url = f"{self.url}/api/2.0/fs/files{place}"
         self.client.put(url, content=file.read_bytes(), headers=headers).raise_for_status()
@@ -63,18 +63,18 @@ class Databricks:
 
     @property
     def results(self) -> list[str]:
-        """Of each run, how it ended, or how far it is."""
+        """Return for each run how it ended, or its state."""
         states = [run["state"] for run in self.runs]
         return [state.get("result_state") or state["life_cycle_state"] for state in states]
 
     @property
     def connection(self) -> str:
-        """With a token; or as a service principal, where it is served by TLS: the hook asks for its tokens that way."""
+        """Return the connection: with a token, or as a service principal over TLS, as the hook requires."""
         at = urlsplit(self.url)
         about: dict[str, Any] = {"conn_type": "databricks"}
         if self.certificate:
             client_id, secret = PRINCIPAL.split(":")
-            # the hook drops the port of a host that is written as a URL, and has none of its own for these
+            # the hook drops the port from a host that is a URL, and has no setting for the port of these requests
             about |= {"host": at.netloc, "login": client_id, "password": secret}
             about |= {"extra": {"service_principal_oauth": True}}
         else:
@@ -83,21 +83,21 @@ class Databricks:
 
 
 def make_spark_conf(folder: Path) -> Path:
-    """The settings of a Spark that has Delta, as on Databricks."""
+    """Write the settings of a Spark with Delta, as on Databricks."""
     jars = sorted(JARS.glob("*.jar"))
-    assert jars, "the jars of Delta are not there: make test-databricks fetches them"
+    assert jars, "the jars of Delta are missing: make test-databricks fetches them"
     shutil.copytree(ROOT / "include" / "io" / "spark_conf", folder)
     with (folder / "spark-defaults.conf").open("a") as file:
         file.write(f"spark.jars {','.join(map(str, jars))}\n")
         file.write("spark.sql.extensions io.delta.sql.DeltaSparkSessionExtension\n")
         file.write("spark.sql.catalog.spark_catalog org.apache.spark.sql.delta.catalog.DeltaCatalog\n")
-        file.write("spark.databricks.delta.snapshotPartitions 2\n")  # of 50 tasks each look at the log would be
+        file.write("spark.databricks.delta.snapshotPartitions 2\n")  # the default is 50
     return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
 def spark_with_delta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The Spark of this process has it too."""
+    """Give the Spark of this process Delta too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARK_CONF_DIR", str(make_spark_conf(tmp_path_factory.mktemp("spark") / "conf")))
         yield
@@ -105,9 +105,9 @@ def spark_with_delta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @contextmanager
 def workspace(home: Path, *, tls: bool = False) -> Iterator[Databricks]:
-    """An emulator that keeps its files below a folder."""
+    """Start an emulator that keeps its files below a folder."""
     command = [sys.executable, str(EMULATOR), "--home", str(home), "--token", TOKEN, "--principal", PRINCIPAL]
-    command += ["--token-seconds", "125"]  # the hook asks for another one two minutes before
+    command += ["--token-seconds", "125"]  # the hook requests another token two minutes before one expires
     command += ["--set", f"SPARK_CONF_DIR={make_spark_conf(home / 'spark_conf')}"]
     certificate = certify(home) if tls else None
     command += ["--tls", str(certificate)] if certificate else []
@@ -122,7 +122,7 @@ def workspace(home: Path, *, tls: bool = False) -> Iterator[Databricks]:
 
 
 def certify(folder: Path) -> Path:
-    """A file with a new key of `localhost` and its certificate, signed by itself."""
+    """Write a file with a new key of `localhost` and its self-signed certificate."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     certificate = (

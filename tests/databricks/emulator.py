@@ -1,16 +1,17 @@
-"""A Databricks workspace as far as this product reaches it: Jobs API 2.2 and files of volumes, over HTTP.
+"""An emulator of the parts of a Databricks workspace that this product uses: Jobs API 2.2 and volumes, over HTTP.
 
     python tests/databricks/emulator.py --home FOLDER --port 8765 --token tok
     python tests/databricks/emulator.py --home FOLDER --tls FILE --principal ID:SECRET
 
-Wheel tasks are really run, as processes that see the wheel and not the repository; what they print is kept. It can be
-told to fail as the service does: `POST /emulator/faults` for answers, `POST /emulator/outcomes` for runs. It knows
-nothing of the product, and imports nothing of it.
+Wheel tasks really run, as processes that see the wheel and not the repository; their output is kept. Tests can plan
+failures as in the service: `POST /emulator/faults` for answers, `POST /emulator/outcomes` for runs. The emulator does
+not depend on the product, and imports nothing of it.
 
-What it takes from the service: an `idempotency_token` names one run for good, also one that failed; numbers come as
-text as well (Airflow sends them so), and `run_id` in the query or in a JSON body, also of a GET (Airflow's trigger
-does that); `named_parameters` become `--name=value`; a run's page URL; `get-output` of a task has error and trace;
-after a cancel a run is TERMINATING until its process has ended; a service principal is given tokens that expire.
+It behaves as the service in these points: an `idempotency_token` always names the same run, even one that failed.
+Numbers may be text (as Airflow sends them), and `run_id` may be in the query or in a JSON body, even of a GET (as
+Airflow's trigger sends it). `named_parameters` become `--name=value`. A run has a page URL. `get-output` of a task has
+error and trace. After a cancel, a run is TERMINATING until its process has ended. A service principal gets tokens that
+expire.
 """
 
 import argparse
@@ -59,7 +60,7 @@ sys.exit(code)
 
 
 class Refused(Exception):
-    """An answer that is an error."""
+    """An answer with an error."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -68,7 +69,7 @@ class Refused(Exception):
 
 @dataclass
 class Run:
-    """A submitted run; its one task has the number after its own."""
+    """A submitted run. The number of its only task is its own plus one."""
 
     run_id: int
     spec: dict[str, Any]
@@ -92,7 +93,7 @@ class Run:
 
 
 class Workspace:
-    """Runs, files, and what is to go wrong next."""
+    """The runs, the files, and the planned failures."""
 
     def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
         self.home, self.environment = home, environment
@@ -109,7 +110,7 @@ class Workspace:
     def submit(self, body: dict[str, Any]) -> dict[str, Any]:
         tasks = body.get("tasks") or []
         if len(tasks) != 1 or "python_wheel_task" not in tasks[0]:
-            raise Refused(400, "INVALID_PARAMETER_VALUE", "one wheel task is what this workspace runs")
+            raise Refused(400, "INVALID_PARAMETER_VALUE", "this workspace runs exactly one wheel task")
         [task] = tasks
         environments = {each["environment_key"]: each["spec"] for each in body.get("environments") or []}
         if "environment_key" in task and task["environment_key"] not in environments:
@@ -166,7 +167,7 @@ class Workspace:
     # --- files of volumes ---------------------------------------------------------------------------------------------
 
     def path(self, name: str) -> Path:
-        """Where a file of a volume is kept, `/Volumes/catalog/schema/volume/…`."""
+        """Return the path where a file of a volume, `/Volumes/catalog/schema/volume/…`, is stored."""
         if not name.startswith("/Volumes/") or ".." in name:
             raise Refused(400, "INVALID_PARAMETER_VALUE", f"{name} is not in a volume")
         return self.home / "volumes" / name.removeprefix("/Volumes/")
@@ -186,17 +187,17 @@ class Workspace:
             if run.cancelled.is_set():
                 time.sleep(float(run.outcome.get("ending_seconds", 0)))
                 run.result, run.message = "CANCELED", "Run cancelled."
-        except (OSError, zipfile.BadZipFile) as error:  # as of a library that cannot be installed
+        except (OSError, zipfile.BadZipFile) as error:  # as for a library that cannot be installed
             run.result, run.message, run.error = "FAILED", str(error), str(error)
         run.life_cycle = "TERMINATED"
 
     def _work(self, run: Run) -> None:
-        if (told := run.outcome.get("result")) and told != "SUCCESS":
-            run.result, run.message = told, run.outcome.get("message", f"told to be {told}")
+        if (planned := run.outcome.get("result")) and planned != "SUCCESS":
+            run.result, run.message = planned, run.outcome.get("message", f"planned to be {planned}")
             run.error, run.trace = run.outcome.get("error", ""), run.outcome.get("trace", "")
             return
-        if told:
-            run.result = told
+        if planned:
+            run.result = planned
             return
         [task] = run.spec["tasks"]
         folder = self.home / "runs" / str(run.run_id)
@@ -212,7 +213,7 @@ class Workspace:
         variables = (task.get("new_cluster") or {}).get("spark_env_vars") or {}
         environment = {**self.environment, **variables, "PYTHONPATH": str(folder / "libraries"), "HOME": str(folder)}
         command = [sys.executable, "-c", RUN_ENTRY_POINT, wheel_task["package_name"], wheel_task["entry_point"]]
-        # of its own group, so that Spark's JVM goes with it
+        # in its own group, so that Spark's JVM ends with it
         run.process = subprocess.Popen(
             [*command, *arguments],
             cwd=folder,
@@ -236,8 +237,8 @@ class Workspace:
             run.result = "SUCCESS"
             return
         run.result, run.message = "FAILED", f"Task {task['task_key']} failed. See its output."
-        told = folder / "error.json"
-        found = json.loads(told.read_text()) if told.exists() else {"error": f"exit code {run.process.returncode}"}
+        error = folder / "error.json"
+        found = json.loads(error.read_text()) if error.exists() else {"error": f"exit code {run.process.returncode}"}
         run.error, run.trace = found["error"], found.get("error_trace") or (folder / "stderr").read_text()
 
     def _wheels(self, spec: dict[str, Any], task: dict[str, Any]) -> list[Path]:
@@ -254,7 +255,7 @@ def _kill(process: subprocess.Popen[str] | None) -> None:
 
 
 class Access:
-    """Who may come: whoever has a token, and service principals, which are given one for some seconds."""
+    """The access rules: a fixed token, and service principals, which get tokens for some seconds."""
 
     def __init__(self, tokens: Sequence[str], principals: Sequence[str], seconds: float) -> None:
         self.expires = dict.fromkeys(tokens, math.inf)
@@ -266,7 +267,7 @@ class Access:
 
     def give(self, header: str, form: Mapping[str, str]) -> dict[str, Any]:
         if form != {"grant_type": "client_credentials", "scope": "all-apis"}:
-            raise Refused(400, "invalid_request", "not how a service principal asks")
+            raise Refused(400, "invalid_request", "not a token request of a service principal")
         if base64.b64decode(header.removeprefix("Basic ")).decode() not in self.principals:
             raise Refused(401, "invalid_client", "Client authentication failed")
         token = secrets.token_urlsafe()
@@ -275,7 +276,7 @@ class Access:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request. `server.workspace` and `server.access` are set by `serve`."""
+    """A handler of one request. `serve` sets `server.workspace` and `server.access`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -294,7 +295,7 @@ class Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         try:
             if path.startswith("/emulator/"):
-                return self._send(200, self._told(workspace, path, content))
+                return self._send(200, self._emulator(workspace, path, content))
             endpoint = path.removeprefix("/api/2.2/jobs/")
             workspace.requests.append(f"{self.command} {endpoint}")
             fault = self._fault(workspace, endpoint)
@@ -349,9 +350,9 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return
-        self._send(fault["status"], {"error_code": "TOLD_TO", "message": fault.get("message", "told to fail")})
+        self._send(fault["status"], {"error_code": "PLANNED", "message": fault.get("message", "planned to fail")})
 
-    def _told(self, workspace: Workspace, path: str, content: bytes) -> Any:
+    def _emulator(self, workspace: Workspace, path: str, content: bytes) -> Any:
         asked = json.loads(content) if content else None
         if path == "/emulator/faults":
             workspace.faults = asked
@@ -378,14 +379,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve(home: Path, port: int, access: Access, tls: Path | None, environment: Mapping[str, str]) -> None:
-    """Until the process ends. `tls`: a file with certificate and key of `localhost`. `environment`: what a job's
+    """Serve until the process ends. `tls`: a file with certificate and key of `localhost`. `environment`: what a job's
     process gets, beside its libraries."""
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     at = f"http://127.0.0.1:{server.server_address[1]}"
     if tls:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(tls)
-        # in the thread of the request: a client that says nothing holds up nobody
+        # in the thread of the request, so that a silent client blocks no other
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         at = f"https://localhost:{server.server_address[1]}"
     known = {name: os.environ[name] for name in ("PATH", "LANG", "JAVA_HOME") if name in os.environ}
@@ -403,7 +404,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--token", action="append", default=[])
     parser.add_argument("--principal", action="append", default=[], help="ID:SECRET")
-    parser.add_argument("--token-seconds", type=float, default=3600, help="how long a principal's token is good")
+    parser.add_argument("--token-seconds", type=float, default=3600, help="seconds until a principal's token expires")
     parser.add_argument("--tls", type=Path, help="a file with certificate and key of localhost")
     parser.add_argument("--set", action="append", default=[], help="NAME=VALUE in the environment of jobs")
     given = parser.parse_args()

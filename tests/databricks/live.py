@@ -1,8 +1,7 @@
-"""An Airflow that runs the DAGs of a git repository, whose features are built in the workspace.
+"""A live Airflow that runs the DAGs of a git repository and builds their features in the workspace.
 
-A person works in a clone, and a push is the deployment, as docs/deploy.md says: its settings are used and its commands
-typed. The config is a user's; what the repository has otherwise is that a run is looked at each second, and that one
-gives up sooner.
+A person works in a clone, and a push is the deployment: the settings and commands are those of docs/deploy.md. The
+repository differs from a user's only in that runs are polled each second, and that retries give up sooner.
 """
 
 import json
@@ -42,7 +41,7 @@ CONFIG = {
 SOONER = {
     "dags/common.py": {
         '"retry_delay": timedelta(seconds=30)': '"retry_delay": timedelta(seconds=1)',
-        # which grows with the number of tries, those of earlier clearings among them
+        # this grows with the number of tries, also those before earlier clearings
         '"max_retry_delay": timedelta(minutes=15)': '"max_retry_delay": timedelta(seconds=2)',
         '"poke_interval": timedelta(seconds=20)': '"poke_interval": timedelta(seconds=2)',
     },
@@ -52,7 +51,7 @@ SOONER = {
         )
     },
 }
-"""What the repository has otherwise: file -> what is there -> what takes its place."""
+"""The changes in the repository: for each file, each old text and its replacement."""
 
 DEPLOY = Page("deploy", ROOT / "docs")
 ENDS = {"success", "failed"}
@@ -60,14 +59,14 @@ SECONDS = 240
 
 
 class Repository:
-    """A person's clone, and where it is pushed to."""
+    """A person's clone, and the repository to which it is pushed."""
 
     def __init__(self, folder: Path) -> None:
         self.origin, self.clone = folder / "origin.git", folder / "clone"
         folder.mkdir(parents=True)
         tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
         for name in filter(None, tracked.stdout.split("\0")):
-            if (ROOT / name).exists():  # as it is in the folder, committed or not
+            if (ROOT / name).exists():  # a copy of the folder, with uncommitted changes
                 (self.clone / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, self.clone / name)
         (self.clone / ".venv").symlink_to(ROOT / ".venv")
@@ -89,7 +88,7 @@ class Repository:
         path.write_text(changed, encoding="utf-8")
 
     def commit(self, why: str) -> str:
-        """Everything that is not committed, and push it; returns the commit."""
+        """Commit all changes and push them; return the commit."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", why)
         self.git("push", "--quiet", "origin", "main")
@@ -101,7 +100,7 @@ class Repository:
 
 
 class Live:
-    """The stack, the workspace and the repository."""
+    """The stack, the workspace and the repository, with the actions of a person."""
 
     def __init__(self, folder: Path, databricks: Databricks, points: Mapping[str, Mapping[str, Any]]) -> None:
         self.databricks, self.repository = databricks, Repository(folder / "repository")
@@ -110,7 +109,7 @@ class Live:
         (self.faults / "points.json").write_text(json.dumps(points), encoding="utf-8")
         [bundle] = DEPLOY.json("Once")
         bundle["kwargs"] |= {"repo_url": str(self.repository.origin), "refresh_interval": 3}
-        # of requests; of aiohttp and httpx
+        # the certificate for requests, and for aiohttp and httpx
         self.trusted = dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), str(databricks.certificate))
         settings = self.trusted | {
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
@@ -141,19 +140,19 @@ class Live:
     # a person
 
     def deploy(self) -> str:
-        """As CI types it, after its tests; returns the commit."""
+        """Run the commands of CI after its tests; return the commit."""
         variables = {"DATABRICKS_HOST": self.databricks.url, "DATABRICKS_TOKEN": TOKEN, **self.trusted}
         [_, script] = DEPLOY.commands("What CI does")
-        # nothing is installed: the environment is that of the tests
+        # install nothing: use the environment of the tests
         self.type(script.replace("make ", "make --old-file .venv/.installed "), os.environ | variables)
         return self.repository.head
 
     def type(self, script: str, variables: Mapping[str, str]) -> str:
-        """In a shell, in the clone."""
+        """Run a script in a shell, in the clone."""
         return _run(["bash", "-ec", script], self.repository.clone, variables)
 
     def airflow_has(self, commit: str) -> None:
-        """Wait until it does."""
+        """Wait until Airflow uses the commit."""
         await_that(lambda: self.get(f"dags/{PREPARE}")["bundle_version"] == commit, f"Airflow to have {commit}")
 
     def cli(self, *arguments: str) -> str:
@@ -162,8 +161,8 @@ class Live:
     def land(self, days: Interval) -> None:
         self.cli("simulate", "--project", PROJECT.name, "--start", str(days.start), "--end", str(days.end))
 
-    def prepared_day(self, run_id: str, day: date) -> str:
-        """Start the night of a day; returns the id of the run."""
+    def run_date(self, run_id: str, day: date) -> str:
+        """Start the run of a day; return its id."""
         self.airflow.run([PREPARE], run_id, day)
         return run_id
 
@@ -173,19 +172,19 @@ class Live:
         self._post(f"dags/{PREPARE}/clearTaskInstances", body)
 
     def mark(self, run_id: str, state: str) -> None:
-        """Say of the task that it is over."""
+        """Mark the task as ended."""
         path = f"dags/{PREPARE}/dagRuns/{run_id}/taskInstances/{TASK}"
         answer = self.airflow.client.patch(f"/api/v2/{path}", json={"new_state": state})
         assert answer.is_success, answer.text
 
-    # what is to be seen
+    # what the tests look at
 
     def task(self, run_id: str, task_id: str = TASK) -> dict[str, Any]:
         found: dict[str, Any] = self.get(f"dags/{PREPARE}/dagRuns/{run_id}/taskInstances/{task_id}")
         return found
 
     def ends(self, run_id: str, task_id: str = TASK) -> str:
-        """How the task ends."""
+        """Wait until the task ends; return its state."""
         return self.becomes(run_id, ENDS, task_id)
 
     def becomes(self, run_id: str, wanted: set[str], task_id: str = TASK) -> str:
@@ -197,7 +196,7 @@ class Live:
         return str(await_that(look, f"{task_id} of {run_id} to be {wanted}"))
 
     def log(self, run_id: str, task_id: str = TASK, *, after: int = 0) -> str:
-        """Of its tries, or of those after one; in the triggerer too."""
+        """Return the log of all tries, or of those after one, with the triggerer's part."""
         folder = self.stack.home / "airflow" / "logs" / f"dag_id={PREPARE}" / f"run_id={run_id}" / f"task_id={task_id}"
         tries = range(after + 1, self.task(run_id, task_id)["try_number"] + 1)
         files = [path for n in tries for path in sorted(folder.glob(f"attempt={n}.log*")) if path.is_file()]
@@ -219,7 +218,7 @@ class Live:
     # accidents
 
     def arm(self, name: str) -> None:
-        """This point kills the next task that comes by."""
+        """Let this point kill the next task that reaches it."""
         (self.faults / f"{name}.struck").unlink(missing_ok=True)
         (self.faults / f"{name}.armed").touch()
 
@@ -227,7 +226,7 @@ class Live:
         return (self.faults / f"{name}.struck").exists()
 
     def kill(self, service: str) -> None:
-        """`kill -9` of a service and whatever it started; what restarts services restarts it."""
+        """Kill a service and its processes with `kill -9`; then start it again, as a supervisor would."""
         [pid] = [found.pid for found in self.stack.status() if found.name == service]
         process = psutil.Process(pid)
         processes.kill([process, *process.children(recursive=True)])
@@ -236,8 +235,8 @@ class Live:
 
 @contextmanager
 def living(days: Interval, points: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Live]:
-    """Airflow and workspace for a while."""
-    # not in pytest's folder, which each session closes to the user that runs PostgreSQL for root
+    """Run Airflow and the workspace during the block."""
+    # not in pytest's folder: the user that runs PostgreSQL for root cannot enter it
     with tempfile.TemporaryDirectory(prefix="nightly-live-") as name:
         folder = Path(name)
         with workspace(folder / "workspace", tls=True) as found:
@@ -251,10 +250,10 @@ def living(days: Interval, points: Mapping[str, Mapping[str, Any]] | None = None
 
 
 def await_that(look: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
-    """What `look` returns once it is true."""
+    """Call `look` until it returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        assert time.monotonic() < deadline, f"timed out after {seconds:g} s: {what}"
         time.sleep(0.2)
     return found
 

@@ -1,6 +1,6 @@
-"""How the operator shows who it is: a token, or a service principal over TLS, whose tokens expire.
+"""Test how the operator logs in: with a token, or as a service principal over TLS, with tokens that expire.
 
-Its trigger does the same with another library: `test_live.py`, whose Airflow comes as a service principal.
+Its trigger uses another library. `test_live.py` tests that: its Airflow logs in as a service principal.
 """
 
 import json
@@ -27,20 +27,20 @@ def secured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databri
 
 
 def test_a_service_principal_gets_another_token_when_one_expires(secured: Databricks) -> None:
-    secured.tell("outcomes", [ends("SUCCESS", pending_seconds=7)])  # they are renewed after five
+    secured.plan("outcomes", [ends("SUCCESS", pending_seconds=7)])  # tokens are renewed after five
     Task(deferrable=False).attempt()
     assert secured.results == ["SUCCESS"]
     assert secured.state["requests"].count("POST /oidc/v1/token") == 2
 
 
-def test_a_secret_that_is_wrong(secured: Databricks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_secret_fails_with_the_reason(secured: Databricks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CONNECTION, json.dumps(json.loads(secured.connection) | {"password": "another one"}))
     with pytest.raises(AirflowException, match=r"Client authentication failed.*401"):
         Task(deferrable=False).attempt()
     assert not secured.runs
 
 
-def test_a_token_that_is_wrong(databricks: Databricks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_token_fails_with_the_reason(databricks: Databricks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CONNECTION, json.dumps(json.loads(databricks.connection) | {"password": "another one"}))
     with pytest.raises(AirflowFailException, match=r"refused the run of step.*Invalid access token"):
         Task(deferrable=False).attempt()

@@ -1,6 +1,6 @@
-"""Features on Databricks by a live Airflow, deployed by a push to a git repository.
+"""Build features on Databricks from a live Airflow that is deployed by a push to a git repository.
 
-The tests of this file tell one story and run in its order. What takes longer is in `tests/drills/test_databricks.py`.
+The tests of this file build on each other and run in order. Longer ones are in `tests/drills/test_databricks.py`.
 """
 
 from collections.abc import Iterator
@@ -31,16 +31,16 @@ def wheel_of(run: dict[str, Any]) -> str:
 
 
 def test_a_push_between_two_tasks_does_not_change_the_run_under_way(live: Live) -> None:
-    """What is pushed would fail, in a task of the DAG as in the wheel, and its wheel is nowhere."""
+    """Push a commit that would fail, in the DAG as in the wheel, and do not upload its wheel."""
     deployed = live.repository.head
-    run_id = live.prepared_day("under_way", FIRST)  # its files are not there
+    run_id = live.run_date("under_way", FIRST)  # its files are not there
     live.becomes(run_id, {"up_for_reschedule"}, "wait_for_files")
     live.repository.write(
         "dags/prepare.py", lambda text: text.replace('return run_step("validate"', 'return broken("validate"')
     )
     live.repository.write(f"include/steps/{TASK}.py", lambda _: 'raise RuntimeError("broken")\n')
     broken = live.repository.commit("It does not work")
-    live.repository.git("push", "origin", "HEAD:refs/heads/deployed")  # past CI
+    live.repository.git("push", "origin", "HEAD:refs/heads/deployed")  # without CI
     live.airflow_has(broken)
     [looked] = DEPLOY.commands("What runs")
     assert broken in live.type(looked, live.stack.cli_environment())
@@ -54,28 +54,28 @@ def test_a_push_between_two_tasks_does_not_change_the_run_under_way(live: Live) 
     assert PRINCIPAL.split(":")[1] not in live.log(run_id)
 
 
-def test_a_wheel_that_was_not_uploaded_is_asked_for(live: Live) -> None:
-    [taken_back] = DEPLOY.commands("Taking it back")
+def test_a_missing_wheel_is_reported_with_the_command_to_type(live: Live) -> None:
+    [taken_back] = DEPLOY.commands("Undo a deployment")
     live.type(taken_back, live.stack.cli_environment())
-    live.repository.git("push", "origin", "HEAD:refs/heads/deployed")  # past CI
-    mended = live.repository.head
-    live.airflow_has(mended)
-    run_id = live.prepared_day("next", SECOND)
+    live.repository.git("push", "origin", "HEAD:refs/heads/deployed")  # without CI
+    fixed = live.repository.head
+    live.airflow_has(fixed)
+    run_id = live.run_date("next", SECOND)
     assert live.ends(run_id) == "failed"
-    assert f"{wheel(mended)}: no such file" in live.log(run_id)
+    assert f"{wheel(fixed)}: no such file" in live.log(run_id)
     assert f"make deploy TARGET={WHEELS}" in live.log(run_id)
 
     live.deploy()
     live.again(run_id)
     assert live.ends(run_id) == "success"
     assert live.prepared(SECOND)
-    assert [wheel_of(run) for run in live.databricks.runs][1:] == [f"{WHEELS}/{wheel(mended)}"] * 2
+    assert [wheel_of(run) for run in live.databricks.runs][1:] == [f"{WHEELS}/{wheel(fixed)}"] * 2
     assert live.databricks.results == ["SUCCESS", "FAILED", "SUCCESS"]
 
 
-def test_clearing_a_task_that_succeeded_is_one_more_run_also_when_the_triggerer_is_killed(live: Live) -> None:
-    """Of the commit of its run, though Airflow has another one by now."""
-    live.databricks.tell("outcomes", [{"pending_seconds": 5}])
+def test_clearing_a_successful_task_starts_one_run_even_if_the_triggerer_is_killed(live: Live) -> None:
+    """The new run uses the commit of its DAG run, although Airflow has a newer one."""
+    live.databricks.plan("outcomes", [{"pending_seconds": 5}])
     live.again("under_way")
     live.becomes("under_way", {"deferred"})
     live.kill("triggerer")

@@ -64,18 +64,18 @@ def on(*of: date) -> Scope:
 
 
 class TestConformance:
-    def test_makes_the_table_and_says_what_it_made(self, tables: Tables, put: Put) -> None:
+    def test_creates_the_table_and_returns_version_and_rows(self, tables: Tables, put: Put) -> None:
         ref = put(tables, frame(FIRST, 2, 1), on(FIRST))
         assert (ref.table, ref.rows, ref.interval) == (TABLE, 2, Interval.of(FIRST))
         assert stored(tables, ref.version) == rows_of(frame(FIRST, 1, 2))
 
-    def test_replaces_its_days_and_nothing_else(self, tables: Tables, put: Put) -> None:
+    def test_replaces_only_its_days(self, tables: Tables, put: Put) -> None:
         put(tables, pl.concat([frame(FIRST, 1), frame(SECOND, 2)]), on(FIRST, SECOND))
         ref = put(tables, frame(FIRST, 5, 6), on(FIRST))
         assert stored(tables) == rows_of(frame(FIRST, 5, 6), frame(SECOND, 2))
         assert ref.version == tables.version(TABLE)
 
-    def test_replaces_the_partitions_of_its_values_only(self, tables: Tables, put: Put) -> None:
+    def test_replaces_only_the_partitions_of_its_values(self, tables: Tables, put: Put) -> None:
         schema = {"day": pl.Date, "data_view": pl.String, "value": pl.Int64}
         cells = [(day, kind, 0) for day in days(FIRST, 3).days for kind in ("point_in_time", "latest")]
         rows = pl.DataFrame(cells, schema=schema, orient="row")
@@ -100,7 +100,7 @@ class TestConformance:
             (frame(FIRST).with_columns(pl.col("value").cast(pl.String)), "lost or of another type: value"),
         ],
     )
-    def test_a_column_that_is_lost_or_changed_is_refused(
+    def test_a_lost_or_changed_column_is_refused(
         self, tables: Tables, put: Put, drifted: pl.DataFrame, said: str
     ) -> None:
         put(tables, frame(FIRST, 1), on(FIRST))
@@ -109,7 +109,7 @@ class TestConformance:
             put(tables, drifted, on(SECOND))
         assert tables.version(TABLE) == version
 
-    def test_a_new_column_is_null_before(self, tables: Tables, put: Put) -> None:
+    def test_a_new_column_is_null_in_earlier_rows(self, tables: Tables, put: Put) -> None:
         put(tables, frame(FIRST, 1), on(FIRST))
         put(tables, frame(SECOND, 2).with_columns(new=pl.lit(1.5)), on(SECOND))
         assert tables.scan(TABLE).sort("day").collect()["new"].to_list() == [None, 1.5]
@@ -131,24 +131,24 @@ class TestConformance:
         put(tables, frame(SECOND, 3), on(SECOND))
         read, version = native.read(spark, tables, TABLE, Interval.of(FIRST))
         assert version == tables.version(TABLE)
-        put(tables, frame(FIRST, 9), on(FIRST))  # after it was read, and before it is counted
+        put(tables, frame(FIRST, 9), on(FIRST))  # another write after the read, and before the count
         assert sorted(tuple(row) for row in read.select(*frame(FIRST).columns).collect()) == rows_of(frame(FIRST, 1, 2))
 
-    def test_a_table_that_is_not_there(self, tables: Tables, spark: SparkSession) -> None:
+    def test_reading_a_missing_table_fails(self, tables: Tables, spark: SparkSession) -> None:
         with pytest.raises(DataError, match=r"table .*numbers does not exist yet"):
             native.read(spark, tables, TABLE, Interval.of(FIRST))
 
 
 @pytest.fixture
 def named(tables: Tables, spark: SparkSession) -> Tables:
-    """Their names are a catalog's."""
+    """Return settings with a catalog, by which tables have names."""
     spark.sql("CREATE DATABASE IF NOT EXISTS nightly")
     spark.sql(f"DROP TABLE IF EXISTS spark_catalog.nightly.{TABLE}")
     tables.catalog = "spark_catalog.nightly"
     return tables
 
 
-def test_by_name_it_is_the_same_table(named: Tables, spark: SparkSession, natively: Put) -> None:
+def test_the_name_and_the_path_are_the_same_table(named: Tables, spark: SparkSession, natively: Put) -> None:
     natively(named, frame(FIRST, 1), on(FIRST))
     natively(named, frame(SECOND, 2), on(SECOND))
     assert stored(named) == rows_of(frame(FIRST, 1), frame(SECOND, 2))
@@ -157,7 +157,7 @@ def test_by_name_it_is_the_same_table(named: Tables, spark: SparkSession, native
 
 
 class TestTwoWriters:
-    """The counter of both is the table's application transaction: without it both would be let through."""
+    """Both count the table's application transaction; without it, both commits would be accepted."""
 
     @pytest.fixture
     def writers(self, natively: Put) -> dict[str, Callable[[Tables, date, str], TableRef]]:
@@ -165,10 +165,10 @@ class TestTwoWriters:
 
     @pytest.mark.parametrize("before", ["empty table", "filled partition"])
     @pytest.mark.parametrize("other", ["natively", *WRITERS])
-    def test_one_that_wrote_since_the_table_was_opened_is_seen(
+    def test_a_write_since_the_table_was_opened_is_noticed(
         self, tables: Tables, writers: dict[str, Put], monkeypatch: pytest.MonkeyPatch, before: str, other: str
     ) -> None:
-        """Spark would skip the commit without a word, as it was counted before."""
+        """Spark would skip the commit silently, because the transaction number was used already."""
         tables.create(TABLE, frame(FIRST).schema)
         if before == "filled partition":
             writers["replace"](tables, FIRST, "before")
@@ -186,7 +186,7 @@ class TestTwoWriters:
         assert stored(tables) == stored(tables, ref.version) == rows_of(written(FIRST, "first"))
 
     @pytest.mark.parametrize("other", ["natively", "replace", "files"])
-    def test_at_once_at_one_day_the_rows_of_one_are_left(
+    def test_of_two_writes_of_one_day_at_once_the_rows_of_one_remain(
         self, tables: Tables, writers: dict[str, Put], other: str
     ) -> None:
         tables.create(TABLE, frame(FIRST).schema)
@@ -200,7 +200,7 @@ class TestTwoWriters:
         for ref, who in zip(refs, whos, strict=True):
             assert stored(tables, ref.version) == rows_of(written(FIRST, who))
 
-    def test_at_once_at_days_of_their_own_all_land(self, tables: Tables, writers: dict[str, Put]) -> None:
+    def test_writes_of_different_days_at_once_all_succeed(self, tables: Tables, writers: dict[str, Put]) -> None:
         tables.create(TABLE, frame(FIRST).schema)
         four = [*zip(days(FIRST, 4).days, ["natively", "replace", "natively", "files"], strict=True)]
         with ThreadPoolExecutor(4) as pool:

@@ -1,4 +1,4 @@
-"""A step by its wheel in the workspace: what it makes is what it makes here, to the bit."""
+"""Run steps from their wheel in the workspace: the results are equal to those of the worker, to the bit."""
 
 import shutil
 import subprocess
@@ -42,7 +42,7 @@ VOLUME = "/Volumes/main/nightly/wheels"
 
 @pytest.fixture(scope="module")
 def commit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of what is in this folder, in a repository of its own: what is not committed here is tried too."""
+    """Commit a copy of this folder in a repository of its own, so that uncommitted changes are tested too."""
     repository = tmp_path_factory.mktemp("repository")
     shutil.copytree(ROOT / "include", repository / "include", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "requirements.txt", "LICENSE"):
@@ -69,7 +69,7 @@ def project() -> Project:
 
 @pytest.fixture
 def here(settings: Settings, project: Project, commit: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Nights landed and validated, by the commit whose wheel is meant."""
+    """Land and validate some days, with the commit of the wheel in the settings."""
     found = settings.model_copy(update={"git_commit": commit})
     simulate(project, RUN_DATES, found)
     land(project, RUN_DATES, found)
@@ -79,7 +79,7 @@ def here(settings: Settings, project: Project, commit: str, monkeypatch: pytest.
 
 
 class Step(Task):
-    """The task of a step of some nights."""
+    """The task of a step for some days."""
 
     def __init__(
         self,
@@ -124,12 +124,12 @@ def test_features_are_the_same_to_the_bit(
     assert task["new_cluster"]["custom_tags"] == {"project": "flights", "commit": commit}
 
 
-def test_a_wheel_that_was_not_uploaded_is_named(project: Project, here: Settings, databricks: Databricks) -> None:
+def test_a_missing_wheel_is_named(project: Project, here: Settings, databricks: Databricks) -> None:
     with pytest.raises(AirflowFailException, match=f"make deploy TARGET={VOLUME}"):
         Step(project).attempt()
 
 
-def test_what_a_person_has_to_mend_is_said(
+def test_an_error_that_a_person_has_to_fix_is_reported(
     project: Project, here: Settings, commit: str, databricks: Databricks, tmp_path: Path
 ) -> None:
     databricks.upload(build(commit, tmp_path / "dist"), f"{VOLUME}/{wheel(commit)}")
@@ -139,7 +139,7 @@ def test_what_a_person_has_to_mend_is_said(
     assert not Tables(here).exists("features_flights")
 
 
-def test_what_it_is_too_early_for_is_skipped_and_tried_again_when_it_is_cleared(
+def test_a_step_that_comes_too_early_is_skipped_and_runs_when_it_is_cleared(
     project: Project,
     here: Settings,
     commit: str,
@@ -159,7 +159,7 @@ def test_what_it_is_too_early_for_is_skipped_and_tried_again_when_it_is_cleared(
     for attempt in (1, 2):
         with pytest.raises(AirflowSkipException, match="labelled days"):
             fit.attempt()
-        fit.instance.max_tries += 4  # as clearing does
+        fit.instance.max_tries += 4  # as Airflow does when a task is cleared
         assert databricks.results == ["SUCCESS"] * attempt
     steps = "SELECT step, state FROM step_runs WHERE step = 'fit'"
     with postgres.connection.engine(here).connect() as connection:

@@ -1,6 +1,6 @@
-"""The real operator against the workspace over HTTP, in both modes, and what can go wrong between them.
+"""Test the real operator with the workspace over HTTP, in both modes, with all failures between them.
 
-A try is what Airflow does of one: execute, and if it defers, the trigger, and then what the trigger's event resumes.
+A try here does what Airflow does: execute; if the operator defers, run the trigger; then resume with its event.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SUBMIT, GET, OUTPUT = "runs/submit", "runs/get", "runs/get-output"
 
 
 class Store(dict[str, Any]):
-    """A task's state store, which outlives a try."""
+    """The state store of a task, which outlives a try."""
 
     def set(self, key: str, value: Any) -> None:
         self[key] = value
@@ -38,7 +38,7 @@ class Store(dict[str, Any]):
 
 @dataclass
 class Instance:
-    """As much of a task instance as the operator asks for."""
+    """The part of a task instance that the operator uses."""
 
     try_number: int = 0
     max_tries: int = 3
@@ -63,7 +63,7 @@ class Task:
         return SubmitOnceOperator(task_id="step", deferrable=self.deferrable, **SPEC, **waits)
 
     def attempt(self) -> Any:
-        """One try, to its end."""
+        """Run a try to its end."""
         self.instance.try_number += 1
         try:
             return self.operator().execute(self.context)
@@ -103,8 +103,8 @@ def fails(endpoint: str, status: int | str, times: int, **more: Any) -> dict[str
     return {"endpoint": endpoint, "status": status, "times": times, **more}
 
 
-def test_a_run_that_succeeds(task: Task, databricks: Databricks) -> None:
-    databricks.tell("outcomes", [ends("SUCCESS")])
+def test_a_run_succeeds(task: Task, databricks: Databricks) -> None:
+    databricks.plan("outcomes", [ends("SUCCESS")])
     task.attempt()
     [run] = databricks.runs
     assert run["spec"]["tasks"][0]["python_wheel_task"]["named_parameters"] == {"step": "none"}
@@ -125,25 +125,27 @@ def test_a_run_that_succeeds(task: Task, databricks: Databricks) -> None:
     ],
     ids=lambda fault: f"{fault['endpoint']} {fault['status']} {'after' if fault.get('after') else ''}",
 )
-def test_answers_that_fail_for_a_while_do_not_matter(task: Task, databricks: Databricks, fault: dict[str, Any]) -> None:
-    databricks.tell("outcomes", [ends("SUCCESS")])
-    databricks.tell("faults", [fault])
+def test_answers_that_fail_for_a_while_change_nothing(
+    task: Task, databricks: Databricks, fault: dict[str, Any]
+) -> None:
+    databricks.plan("outcomes", [ends("SUCCESS")])
+    databricks.plan("faults", [fault])
     task.attempt()
     assert databricks.results == ["SUCCESS"]
 
 
-def test_a_longer_storm_costs_a_try_and_not_a_run(task: Task, databricks: Databricks) -> None:
-    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=3)])
-    databricks.tell("faults", [fails(GET, 503, 3)])
+def test_a_longer_storm_costs_a_try_but_no_second_run(task: Task, databricks: Databricks) -> None:
+    databricks.plan("outcomes", [ends("SUCCESS", pending_seconds=3)])
+    databricks.plan("faults", [fails(GET, 503, 3)])
     with pytest.raises(AirflowException):
         task.attempt()
     task.attempt()
     assert databricks.results == ["SUCCESS"]
 
 
-def test_a_submit_whose_answer_never_came_is_found_again(task: Task, databricks: Databricks) -> None:
-    databricks.tell("outcomes", [ends("SUCCESS")])
-    databricks.tell("faults", [fails(SUBMIT, 503, 3, after=True)])
+def test_a_run_whose_answer_was_lost_is_found_again(task: Task, databricks: Databricks) -> None:
+    databricks.plan("outcomes", [ends("SUCCESS")])
+    databricks.plan("faults", [fails(SUBMIT, 503, 3, after=True)])
     with pytest.raises(AirflowException):
         task.attempt()
     task.attempt()
@@ -151,14 +153,14 @@ def test_a_submit_whose_answer_never_came_is_found_again(task: Task, databricks:
 
 
 class Killed(BaseException):
-    """As `kill -9`: nothing of the process goes on."""
+    """The process was killed: no further code of it runs."""
 
 
 @pytest.mark.parametrize("when", ["before the submit", "before its number is stored", "before it is followed"])
 def test_a_task_killed_around_its_submit(
     task: Task, databricks: Databricks, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    databricks.tell("outcomes", [ends("SUCCESS")])
+    databricks.plan("outcomes", [ends("SUCCESS")])
 
     def die(*_: Any, **__: Any) -> Any:
         raise Killed
@@ -181,8 +183,8 @@ def test_a_task_killed_around_its_submit(
     assert databricks.results == ["SUCCESS"]
 
 
-def test_a_run_that_ended_while_nobody_looked(task: Task, databricks: Databricks) -> None:
-    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=0)])
+def test_a_run_that_ended_unobserved_is_used(task: Task, databricks: Databricks) -> None:
+    databricks.plan("outcomes", [ends("SUCCESS", pending_seconds=0)])
     submitted(task)
     task.attempt()
     assert databricks.results == ["SUCCESS"]
@@ -190,43 +192,43 @@ def test_a_run_that_ended_while_nobody_looked(task: Task, databricks: Databricks
 
 def test_after_a_real_failure_there_is_a_new_run(task: Task, databricks: Databricks) -> None:
     message = "Unexpected failure while waiting for the cluster (c-1) to be ready: spot instances were lost"
-    databricks.tell("outcomes", [ends("INTERNAL_ERROR", message=message), ends("SUCCESS")])
+    databricks.plan("outcomes", [ends("INTERNAL_ERROR", message=message), ends("SUCCESS")])
     with pytest.raises(
         AirflowException, match=r"\(cluster\): Unexpected failure while waiting for the cluster"
-    ) as told:
+    ) as raised:
         task.attempt()
-    assert not isinstance(told.value, AirflowFailException)
+    assert not isinstance(raised.value, AirflowFailException)
     task.attempt()
     assert databricks.results == ["FAILED", "SUCCESS"]
 
 
-def test_a_run_that_is_not_known_any_more(task: Task, databricks: Databricks) -> None:
-    databricks.tell("outcomes", [ends("SUCCESS", expired=True), ends("SUCCESS")])
+def test_a_run_that_databricks_no_longer_knows_is_replaced(task: Task, databricks: Databricks) -> None:
+    databricks.plan("outcomes", [ends("SUCCESS", expired=True), ends("SUCCESS")])
     submitted(task)
     task.attempt()
     assert len(databricks.runs) == 2
 
 
 def submitted(task: Task) -> int:
-    """By a try that was killed then."""
+    """Submit a run by a try that is killed afterwards."""
     task.instance.try_number += 1
     return task.operator()._submitted(task.context, "of the first try")
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["that is active", "that succeeded"])
-def test_a_person_clears_a_task_whose_run_is_there(task: Task, databricks: Databricks, ended: bool) -> None:
-    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=0 if ended else 60), ends("SUCCESS")])
+def test_clearing_a_task_replaces_its_run(task: Task, databricks: Databricks, ended: bool) -> None:
+    databricks.plan("outcomes", [ends("SUCCESS", pending_seconds=0 if ended else 60), ends("SUCCESS")])
     submitted(task)
     if ended:
         await_results(databricks, "SUCCESS")
-    task.instance.max_tries += task.instance.try_number  # as Airflow does then
+    task.instance.max_tries += task.instance.try_number  # as Airflow does when a task is cleared
     task.attempt()
     await_results(databricks, "SUCCESS" if ended else "CANCELED", "SUCCESS")
 
 
-def test_a_run_that_is_just_being_cancelled_is_not_taken_up(task: Task, databricks: Databricks) -> None:
-    """As of a task that was cleared while it ran: it has no more tries then, and its end cancels the run."""
-    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=60, ending_seconds=2), ends("SUCCESS")])
+def test_a_run_that_is_being_cancelled_is_not_continued(task: Task, databricks: Databricks) -> None:
+    """This happens to a task that was cleared while it ran: it has no more tries, and its end cancels the run."""
+    databricks.plan("outcomes", [ends("SUCCESS", pending_seconds=60, ending_seconds=2), ends("SUCCESS")])
     task.operator()._hook.cancel_run(submitted(task))
     assert databricks.results == ["TERMINATING"]
     task.attempt()
@@ -234,8 +236,8 @@ def test_a_run_that_is_just_being_cancelled_is_not_taken_up(task: Task, databric
 
 
 def test_the_last_try_finds_the_run_whose_answer_never_came(task: Task, databricks: Databricks) -> None:
-    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=60)])
-    databricks.tell("faults", [fails(SUBMIT, 503, 3, after=True)])
+    databricks.plan("outcomes", [ends("SUCCESS", pending_seconds=60)])
+    databricks.plan("faults", [fails(SUBMIT, 503, 3, after=True)])
     task.instance.max_tries = 0
     with pytest.raises(AirflowException):
         task.attempt()
@@ -253,36 +255,36 @@ def test_the_last_try_finds_the_run_whose_answer_never_came(task: Task, databric
     ],
     ids=lambda each: each["result"] if isinstance(each, dict) else "",
 )
-def test_a_failure_that_another_run_would_not_mend(
+def test_a_failure_that_another_run_would_not_fix_is_not_retried(
     task: Task,
     databricks: Databricks,
     outcome: dict[str, Any],
     said: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    databricks.tell("outcomes", [outcome])
+    databricks.plan("outcomes", [outcome])
     with pytest.raises(AirflowFailException, match=said):
         task.attempt()
     assert outcome.get("trace", "") in capsys.readouterr().out
 
 
-def test_out_of_quota_may_be_better_later(task: Task, databricks: Databricks) -> None:
-    databricks.tell("outcomes", [ends("INTERNAL_ERROR", message="QUOTA_EXCEEDED: 64 cores in the region")])
-    with pytest.raises(AirflowException, match=r"\(quota\): QUOTA_EXCEEDED") as told:
+def test_a_lack_of_quota_is_retried(task: Task, databricks: Databricks) -> None:
+    databricks.plan("outcomes", [ends("INTERNAL_ERROR", message="QUOTA_EXCEEDED: 64 cores in the region")])
+    with pytest.raises(AirflowException, match=r"\(quota\): QUOTA_EXCEEDED") as raised:
         task.attempt()
-    assert not isinstance(told.value, AirflowFailException)
+    assert not isinstance(raised.value, AirflowFailException)
 
 
-def test_an_output_that_cannot_be_read_hides_nothing(task: Task, databricks: Databricks) -> None:
-    databricks.tell("outcomes", [ends("FAILED", message="Task step failed")])
-    databricks.tell("faults", [fails(OUTPUT, 500, -1)])
+def test_a_failure_is_reported_even_if_its_output_cannot_be_read(task: Task, databricks: Databricks) -> None:
+    databricks.plan("outcomes", [ends("FAILED", message="Task step failed")])
+    databricks.plan("faults", [fails(OUTPUT, 500, -1)])
     with pytest.raises(AirflowException, match="Task step failed"):
         task.attempt()
 
 
 @pytest.mark.parametrize("status", [400, 403])
-def test_a_refused_submit_is_not_tried_again(task: Task, databricks: Databricks, status: int) -> None:
-    databricks.tell("faults", [fails(SUBMIT, status, -1, message="no permission to use the policy")])
+def test_a_refused_submit_is_not_retried(task: Task, databricks: Databricks, status: int) -> None:
+    databricks.plan("faults", [fails(SUBMIT, status, -1, message="no permission to use the policy")])
     with pytest.raises(AirflowFailException, match=r"refused the run of step.*no permission to use the policy"):
         task.attempt()
     assert not databricks.runs
@@ -290,11 +292,11 @@ def test_a_refused_submit_is_not_tried_again(task: Task, databricks: Databricks,
 
 @pytest.mark.parametrize("shown_as", ["", "HIBERNATING"], ids=["storm", "unknown state"])
 def test_the_last_try_leaves_no_run_alive(task: Task, databricks: Databricks, shown_as: str) -> None:
-    databricks.tell("outcomes", [ends("SUCCESS", pending_seconds=20, shown_as=shown_as)])
+    databricks.plan("outcomes", [ends("SUCCESS", pending_seconds=20, shown_as=shown_as)])
     task.instance.max_tries = 1
     for _ in range(2):
         if not shown_as:
-            databricks.tell("faults", [fails(GET, 503, 3)])
+            databricks.plan("faults", [fails(GET, 503, 3)])
         with pytest.raises(AirflowException):
             task.attempt()
     await_results(databricks, "CANCELED")

@@ -1,4 +1,4 @@
-"""A page of docs/ as a drill reads it: what is typed, and what is to be seen."""
+"""Read a page of docs/ for a drill: the commands to type, and the output to expect."""
 
 import json
 import re
@@ -14,7 +14,7 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 
 @dataclass(frozen=True)
 class Page:
-    """One page of docs/runbooks/, or of another folder."""
+    """A page of docs/runbooks/, or of another folder."""
 
     name: str
     folder: Path = RUNBOOKS
@@ -24,19 +24,19 @@ class Page:
         return (self.folder / f"{self.name}.md").read_text(encoding="utf-8")
 
     def commands(self, heading: str) -> list[str]:
-        """The shell scripts under a heading."""
+        """Return the shell scripts under a heading."""
         return self._fences(heading, "bash")
 
     def json(self, heading: str) -> Any:
-        """The first JSON under a heading."""
+        """Return the first JSON under a heading."""
         return json.loads(self._fences(heading, "json")[0])
 
     def seen(self, heading: str) -> list[str]:
-        """The lines that are to be seen, `…` standing for anything."""
+        """Return the lines of expected output; `…` matches anything."""
         return [line for block in self._fences(heading, "text") for line in block.splitlines()]
 
     def quotes(self, said: str) -> bool:
-        """Whether the page says so as a quotation, in backticks or as a line to be seen."""
+        """Return whether the page quotes the text, in backticks or as a line of expected output."""
         return f"`{said}`" in self.text or any(said in line for line in self.seen("First checks"))
 
     def _fences(self, heading: str, kind: str) -> list[str]:
@@ -45,5 +45,5 @@ class Page:
 
 
 def matches(said: str, text: str) -> bool:
-    """Whether a text has what a page quotes."""
+    """Return whether a text contains a quotation of a page."""
     return re.search(".*".join(map(re.escape, said.split("…"))), text) is not None

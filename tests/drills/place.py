@@ -1,6 +1,6 @@
-"""A stack to break: a copy of the bundle that gives up sooner, a short history with a champion, and a webhook.
+"""A stack for drills: a copy of the bundle with short timeouts, a short history with a champion, and a webhook.
 
-Each drill begins with the same state of all places, and plants its failure there.
+Each drill starts from the same state of all places, and causes its failure there.
 """
 
 import html
@@ -34,12 +34,16 @@ PREPARE, TRAIN, SCORE, MONITOR = (
     f"{MODEL}_score",
     f"{PROJECT.name}_monitor",
 )
-REPLAY, REPROCESS, OTHER_SCORE = f"{PROJECT.name}_simulate", f"{PROJECT.name}_backfill_range", "arrival_delay_score"
+SIMULATE, BACKFILL_RANGE, OTHER_SCORE = (
+    f"{PROJECT.name}_simulate",
+    f"{PROJECT.name}_backfill_range",
+    "arrival_delay_score",
+)
 
-HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the first day whose training the gate lets through
+HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the training of its last day passes the gate
 BEFORE = date(2013, 2, 15)
 RUN_DATE = date(2013, 2, 16)
-"""The night of the pages."""
+"""The run date of the pages."""
 
 BUNDLE = ("dags", "include", "plugins", "tools", "docs", "requirements.txt", ".airflowignore")
 SOONER = {
@@ -55,7 +59,7 @@ SOONER = {
         ),
     },
 }
-"""What the copy does otherwise: file -> what is there -> what takes its place."""
+"""The changes in the copy: for each file, each old text and its replacement."""
 
 PLACES = ("landing", "tables", "artifacts")
 DATABASES = ("nightly", "mlflow")
@@ -63,7 +67,7 @@ SECONDS = 420
 
 
 class Receiver(ThreadingHTTPServer):
-    """The webhook: answers as `status` says, and keeps the texts that it took."""
+    """The webhook: answers with `status`, and keeps the texts that it accepted."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -90,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Drill:
-    """The stack, and on-call in a shell of it."""
+    """The stack, with the actions of suppliers, of users and of on-call."""
 
     def __init__(self, folder: Path) -> None:
         self.bundle = folder / "bundle"
@@ -100,7 +104,7 @@ class Drill:
         threading.Thread(target=self.webhook.serve_forever, daemon=True).start()
 
     def start(self) -> None:
-        """Bundle, history, first champion and what is published of it; that is kept."""
+        """Make the bundle, a history, a first champion and its published scores, and keep this state."""
         self.bundle.mkdir(parents=True)
         ignored = shutil.ignore_patterns("__pycache__")
         for name in BUNDLE:
@@ -121,10 +125,10 @@ class Drill:
         self.type(f"python -m include.cli prepare {days} {BEFORE}")
         self.type(f"airflow connections add nightly_alerts --conn-type generic --conn-password '{self.webhook.url}'")
         self._unpause()
-        self.prepared_day(TRAIN, HISTORY.end, "success")
+        self.run_date(TRAIN, HISTORY.end, "success")
         self.type(f"python -m include.cli score --model {MODEL} --start {BEFORE}")
         self.type(f"python -m include.cli publish --model {MODEL} --start {BEFORE}")
-        self.prepared_day(TRAIN, BEFORE, "success")
+        self.run_date(TRAIN, BEFORE, "success")
         self._keep()
 
     def stop(self) -> None:
@@ -132,10 +136,10 @@ class Drill:
         self.webhook.server_close()
         self.stack.stop()
 
-    # a state to begin with
+    # the state before a drill
 
     def begin(self, *, prepared: bool = False) -> None:
-        """As before the night, or with the night prepared. What was changed of the bundle is undone."""
+        """Restore the state before the run date, or with the run date prepared, and undo changes of the bundle."""
         self.undo()
         self.webhook.status = 200
         self.webhook.texts.clear()
@@ -145,7 +149,7 @@ class Drill:
         for name in DATABASES:
             self.sql(f"DROP DATABASE {name} WITH (FORCE);")
             self.sql(f"CREATE DATABASE {name} TEMPLATE {name}_kept OWNER {name};")
-        for dag_id in (PREPARE, TRAIN, SCORE, MONITOR, REPLAY, REPROCESS, OTHER_SCORE):
+        for dag_id in (PREPARE, TRAIN, SCORE, MONITOR, SIMULATE, BACKFILL_RANGE, OTHER_SCORE):
             for run in self._get(f"/dags/{dag_id}/dagRuns?limit=100")["dag_runs"]:
                 self._answer(self._client.delete(f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"))
         if prepared:
@@ -153,20 +157,20 @@ class Drill:
             self.type(f"python -m include.cli prepare --project {PROJECT.name} --start {RUN_DATE}")
 
     def wipe(self) -> None:
-        """All but landing: tables, models, the shared database and MLflow's."""
+        """Remove everything except landing: tables, models, the shared database and MLflow's."""
         for place in ("tables", "artifacts"):
             shutil.rmtree(self.stack.home / place)
             (self.stack.home / place).mkdir()
         for name in DATABASES:
             self.sql(f"DROP DATABASE {name} WITH (FORCE);")
-        self.stack.postgres()  # makes what is missing
+        self.stack.postgres()  # creates what is missing
 
     def supply(self, day: date = RUN_DATE) -> None:
-        """The suppliers deliver."""
+        """Deliver the files of a day, as the suppliers do."""
         self.type(f"python -m include.cli simulate --project {PROJECT.name} --start {day}")
 
     def change(self, name: str, old: str, new: str) -> None:
-        """Somebody changes a file of the bundle."""
+        """Change a file of the bundle."""
         path = self.bundle / name
         text = path.read_text(encoding="utf-8")
         assert text.count(old) == 1, f"{name}: {text.count(old)} times {old!r}"
@@ -174,21 +178,21 @@ class Drill:
         path.write_text(text.replace(old, new), encoding="utf-8")
 
     def undo(self) -> None:
-        """That change is undone."""
+        """Undo all changes of the bundle."""
         for path, text in self._originals.items():
             path.write_text(text, encoding="utf-8")
         self._originals.clear()
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        """As the server's superuser."""
+        """Run a statement as the server's superuser."""
         return self._server.query(statement, database)
 
     @cached_property
     def _server(self) -> Postgres:
-        return self.stack.postgres()  # which makes what is missing each time
+        return self.stack.postgres()  # which creates what is missing each time
 
     def landed(self, feed: str) -> Path:
-        """The night's file of a feed."""
+        """Return the file of the run date for a feed."""
         [path] = (self.stack.home / "landing" / PROJECT.name / feed / str(RUN_DATE)).glob("*.csv.gz")
         return path
 
@@ -198,8 +202,8 @@ class Drill:
 
     # runs
 
-    def prepared_day(self, dag_id: str, day: date = RUN_DATE, ends: str = "failed") -> str:
-        """A night's run, to its end; returns its id. `manual__` is all that differs from a scheduled one."""
+    def run_date(self, dag_id: str, day: date = RUN_DATE, ends: str = "failed") -> str:
+        """Start the run of a day, wait until it ends, and return its id. A scheduled id has no `manual__`."""
         run_id = self.trigger(dag_id, day)
         assert self.ended(dag_id, run_id) == ends, self.tasks(dag_id, run_id)
         return run_id
@@ -214,7 +218,7 @@ class Drill:
         return run_id
 
     def clear(self, dag_id: str, task_id: str) -> str:
-        """One task of the night's run runs again, and with it what follows; returns how the run ended."""
+        """Clear a task of the run and all tasks after it; return the state in which the run ends."""
         run_id = f"manual__{PROJECT.cutoff_at(RUN_DATE).isoformat()}"
         body = {
             "dry_run": False,
@@ -227,7 +231,7 @@ class Drill:
         return self.ended(dag_id, run_id)
 
     def ended(self, dag_id: str, run_id: str) -> str:
-        """How a run ends."""
+        """Wait until a run ends; return its state."""
 
         def look() -> str | None:
             state = self._get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
@@ -242,7 +246,12 @@ class Drill:
     # on-call
 
     def type(self, script: str, *, code: int | None = 0, variables: Mapping[str, str] | None = None) -> str:
-        """As typed in a shell that sourced `.local/env`; what it printed. `code` None: whatever it is."""
+        """Run a script in a shell that sourced `.local/env`; return its output.
+
+        Args:
+            script: the commands.
+            code: the expected exit code; None for any.
+            variables: more environment variables."""
         environment = {name: os.environ[name] for name in ("HOME", "PATH", "LANG") if name in os.environ}
         environment |= variables or {}
         done = subprocess.run(
@@ -258,40 +267,40 @@ class Drill:
         assert code is None or done.returncode == code, f"{script}: {done.returncode}\n{done.stdout[-6000:]}"
         return done.stdout
 
-    def alerted(self, page: str, *said: str) -> None:
-        """People were told, and of this page."""
+    def alerted(self, page: str, *texts: str) -> None:
+        """Wait for an alert that names this page and contains these texts."""
 
         def look() -> str | None:
             return next(
-                (t for t in self.webhook.texts if f"docs/runbooks/{page}.md" in t and all(s in t for s in said)), None
+                (t for t in self.webhook.texts if f"docs/runbooks/{page}.md" in t and all(s in t for s in texts)), None
             )
 
         await_that(look, f"an alert that names {page}: {self.webhook.texts}", 60)
 
-    def checks(self, page: str, *said: str, given: Sequence[tuple[str, str]] = ()) -> str:
-        """The page's first checks, as written; they show what the page says, and `said`, which the page quotes."""
+    def checks(self, page: str, *texts: str, given: Sequence[tuple[str, str]] = ()) -> str:
+        """Run the first checks of the page; their output must have what the page quotes, and `texts`."""
         found = ""
         for script in Page(page).commands("First checks"):
             found += self.type(_here(script, given), code=None)
-        for quoted in [*said, *Page(page).seen("First checks")]:
+        for quoted in [*texts, *Page(page).seen("First checks")]:
             assert Page(page).quotes(quoted), f"{page}.md does not say {quoted!r}"
             assert matches(_here(quoted, given), found), (
                 f"{quoted!r} is not in what {page}.md looks at:\n{found[-6000:]}"
             )
         return found
 
-    def mend(self, page: str, *numbers: int, given: Sequence[tuple[str, str]] = (), **variables: str) -> str:
-        """The commands under `Fix it`, as written: all blocks, or those."""
+    def fix(self, page: str, *numbers: int, given: Sequence[tuple[str, str]] = (), **variables: str) -> str:
+        """Run the commands under `Fix it` as written: all blocks, or those with these numbers."""
         scripts = Page(page).commands("Fix it")
         chosen = [scripts[n] for n in numbers] if numbers else scripts
         return "".join(self.type(_here(script, given), variables=variables) for script in chosen)
 
     def written(self, page: str, heading: str) -> list[str]:
-        """The commands under another heading of a page."""
+        """Return the commands under another heading of a page."""
         return Page(page).commands(heading)
 
-    def cured(self, page: str, given: Sequence[tuple[str, str]] = ()) -> None:
-        """What the page says is to be seen in the end."""
+    def fixed(self, page: str, given: Sequence[tuple[str, str]] = ()) -> None:
+        """Wait until the commands under `Fixed when` print the lines of the page."""
         [script] = Page(page).commands("Fixed when")
         wanted = [_here(line, given) for line in Page(page).seen("Fixed when")]
         assert wanted, page
@@ -314,7 +323,7 @@ class Drill:
             self.sql(f"CREATE DATABASE {name}_kept TEMPLATE {name} OWNER {name};")
 
     def _unpause(self) -> None:
-        wanted = {PREPARE, TRAIN, SCORE, MONITOR, REPLAY, REPROCESS, OTHER_SCORE}
+        wanted = {PREPARE, TRAIN, SCORE, MONITOR, SIMULATE, BACKFILL_RANGE, OTHER_SCORE}
         await_that(
             lambda: wanted <= {dag["dag_id"] for dag in self._get("/dags?limit=100")["dags"]}, f"{wanted} in Airflow"
         )
@@ -331,16 +340,16 @@ class Drill:
 
 
 def await_that(look: Callable[[], Any], what: str, seconds: float = SECONDS, pause: float = 0.3) -> Any:
-    """What `look` returns once it is true."""
+    """Call `look` until it returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        assert time.monotonic() < deadline, f"timed out after {seconds:g} s: {what}"
         time.sleep(pause)
     return found
 
 
 def _here(text: str, given: Sequence[tuple[str, str]]) -> str:
-    """Runs of a drill are started by hand: that part of their id differs, and what the drill has to give."""
+    """Adapt a text of a page to the drill: its runs are started by hand, and `given` has more replacements."""
     for old, new in [("scheduled__", "manual__"), *given]:
         text = text.replace(old, new)
     return text

@@ -1,8 +1,8 @@
-"""Each container killed in the middle of a night, the whole stack restarted, an upgrade, a restore.
+"""Kill each container in the middle of a nightly run, restart the whole stack, upgrade it, and restore a backup.
 
-A container that dies is one whose first process is killed from outside, as the kernel does when memory is out. Docker
-starts it again. `docker kill` counts as an operator's stop (in 20.10): nothing comes back before `make up`. That is the
-drill of everything at once.
+To let a container die, its first process is killed from outside, as the kernel does when memory runs out. Docker then
+restarts it. `docker kill` counts as a stop by an operator (in 20.10), so that nothing restarts before `make up`. The
+drill of everything at once does this.
 """
 
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(2400)
 
 PREPARE, TRAIN, SCORE, MONITOR = DAGS
 
-# service -> the task that runs while it is killed
+# for each service, the task that runs while it is killed
 KILLED = {
     "postgres": (PREPARE, "build_features"),
     "store": (PREPARE, "validate"),
@@ -61,14 +61,14 @@ def composed() -> Iterator[Composed]:
 
 
 def published(composed: Composed) -> list[str]:
-    """The published rows of each day, with what tells whether one of them was changed since."""
+    """Return the published rows of each day, with a hash that changes when one of them changes."""
     sql = f"""SELECT day, count(*), count(DISTINCT entity_id), sum(hashtextextended(entity_id || score::text, 0))
         FROM current_predictions WHERE model = '{MODEL}' GROUP BY 1 ORDER BY 1"""
     return composed.query(sql).splitlines()
 
 
 def agrees(composed: Composed, day: date) -> None:
-    """Every day up to this one is published whole and once, and `cli check` finds nothing."""
+    """Check that every day up to this one is published completely and once, and that `cli check` finds nothing."""
     composed.check(day)
     found = [row.split("|") for row in published(composed)]
     assert [date.fromisoformat(row[0]) for row in found] == [
@@ -78,14 +78,14 @@ def agrees(composed: Composed, day: date) -> None:
 
 
 def kill(composed: Composed, service: str) -> int:
-    """Kill the first process of a service's container; returns how often it was started again before."""
+    """Kill the first process of a service's container; return how often it was restarted before."""
     found = composed.inspect(service)
     os.kill(found["State"]["Pid"], signal.SIGKILL)
     return int(found["RestartCount"])
 
 
 @pytest.mark.parametrize("service", KILLED)
-def test_a_night_survives_the_death_of_a_container(composed: Composed, service: str) -> None:
+def test_a_nightly_run_survives_the_death_of_a_container(composed: Composed, service: str) -> None:
     before = published(composed)
     run_id = composed.trigger(DAYS[service])
     composed.await_task(*KILLED[service], run_id)
@@ -96,17 +96,17 @@ def test_a_night_survives_the_death_of_a_container(composed: Composed, service: 
     assert published(composed)[:-1] == before
 
 
-def test_a_night_that_waits_for_files_survives_the_death_of_the_triggerer(composed: Composed) -> None:
+def test_a_run_that_waits_for_files_survives_the_death_of_the_triggerer(composed: Composed) -> None:
     run_id = composed.trigger(WAITED)
     composed.await_task(PREPARE, "wait_for_files", run_id, "deferred")
     restarts = kill(composed, "triggerer")
-    composed.land(WAITED, QUEUED)  # and what later drills need
+    composed.land(WAITED, QUEUED)  # later drills need these files too
     composed.follow(run_id)
     assert composed.inspect("triggerer")["RestartCount"] == restarts + 1
     agrees(composed, WAITED)
 
 
-def test_a_night_survives_a_restart_of_everything(composed: Composed) -> None:
+def test_a_nightly_run_survives_a_restart_of_everything(composed: Composed) -> None:
     run_id = composed.trigger(RESTARTED)
     composed.await_task(PREPARE, "build_features", run_id)
     composed.compose("kill")
@@ -116,7 +116,7 @@ def test_a_night_survives_a_restart_of_everything(composed: Composed) -> None:
     agrees(composed, RESTARTED)
 
 
-def test_the_next_night_runs_on_a_new_image_with_a_new_migration(composed: Composed) -> None:
+def test_the_next_run_uses_a_new_image_with_a_new_migration(composed: Composed) -> None:
     before = published(composed)
     old = composed.settings["NIGHTLY_IMAGE"]
     new = f"{composed.name}:next"
@@ -129,20 +129,20 @@ def test_the_next_night_runs_on_a_new_image_with_a_new_migration(composed: Compo
             ["docker", "build", "--quiet", "--tag", new, folder], check=True, env=os.environ | {"DOCKER_BUILDKIT": "0"}
         )
     composed.compose("exec", "-T", "scheduler", "airflow", "pools", "set", "backfill", "3", "smaller")
-    # as docs/deploy-compose.md says it
+    # as docs/deploy-compose.md says
     composed.compose("stop")
     composed.write_env(NIGHTLY_IMAGE=new)
     composed.up()
     assert composed.query("SELECT version_num FROM nightly_ml_version") == "9999"
     assert composed.query("SELECT count(*) FROM drilled") == "0"
     assert composed.inspect("scheduler")["Config"]["Image"] == new
-    assert composed.get("/pools/backfill")["slots"] == 3, "what a person has set stays"
-    composed.prepared_day(UPGRADED)
+    assert composed.get("/pools/backfill")["slots"] == 3, "what a person has set must stay"
+    composed.run_date(UPGRADED)
     agrees(composed, UPGRADED)
     assert published(composed)[:-1] == before
 
 
-def test_a_backup_brings_everything_back_on_an_empty_server(composed: Composed, tmp_path: Path) -> None:
+def test_a_backup_restores_everything_on_an_empty_server(composed: Composed, tmp_path: Path) -> None:
     before, runs = published(composed), composed.get(f"/dags/{PREPARE}/dagRuns")["total_entries"]
     backup = [str(ROOT / "tools" / "containers" / "backup")]
     options = ["--project-name", composed.name, "--env-file", str(composed.env)]
@@ -153,11 +153,11 @@ def test_a_backup_brings_everything_back_on_an_empty_server(composed: Composed, 
     composed.up()
     assert published(composed) == before
     assert composed.get(f"/dags/{PREPARE}/dagRuns")["total_entries"] == runs
-    composed.prepared_day(RESTORED)
+    composed.run_date(RESTORED)
     agrees(composed, RESTORED)
 
 
-def test_a_night_survives_the_death_of_a_worker_and_of_the_queue(composed: Composed) -> None:
+def test_a_nightly_run_survives_the_death_of_a_worker_and_of_the_queue(composed: Composed) -> None:
     composed.write_env(AIRFLOW_EXECUTOR="CeleryExecutor", COMPOSE_PROFILES="celery")
     composed.up()
     run_id = composed.trigger(QUEUED)

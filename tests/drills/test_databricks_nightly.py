@@ -1,5 +1,7 @@
-"""A whole night on Databricks: its features are built there, its candidates fitted, its entities scored. What comes of
-it is what the worker makes, to the bit."""
+"""Build features, fit candidates and score entities of a whole nightly run on Databricks.
+
+The results are equal to those of the worker, to the bit.
+"""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The contract of Spark's own Delta through Spark Connect: as serverless has it, or a laptop's code on a cluster."""
+"""Test Spark's own Delta through Spark Connect, as serverless or a laptop's code on a cluster uses it."""
 
 import os
 import subprocess

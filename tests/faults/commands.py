@@ -1,4 +1,4 @@
-"""Commands of the product one after the other, in one process that imports once: `… '[["migrate"], ["land", …]]'`."""
+"""Run commands of the product in one process, which imports once: `… '[["migrate"], ["land", …]]'`."""
 
 import json
 import sys

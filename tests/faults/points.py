@@ -1,10 +1,10 @@
-"""Where real tasks are killed. Two points of one task strike one after the other: the second one its retry."""
+"""The points at which real tasks are killed. If a task has two points, the second one kills its retry."""
 
 from typing import NamedTuple
 
 
 class Point(NamedTuple):
-    """Before or after the n-th call of a function ("module:name") in a task."""
+    """A point before or after the n-th call of a function ("module:name") in a task."""
 
     task: str
     at: str
@@ -13,18 +13,18 @@ class Point(NamedTuple):
 
 
 POINTS = {
-    # the rows of two feeds of three are in raw
+    # raw has the rows of two of three feeds
     "land, some feeds written": Point("land", "include.io.tables:write_deltalake", "after", call=2),
     "land, deliveries listed": Point("land", "include.steps.land:_list", "after"),
-    # clean has its rows, and no delivery its verdict
+    # clean has its rows, but no delivery has a verdict
     "validate, before the verdicts": Point("validate", "include.steps.verdicts:_write_verdicts", "before"),
-    # Spark is done, and the table knows nothing of it
+    # Spark has finished, but the table has no commit
     "build_features, files written": Point("build_features", "include.io.tables:Tables.replace_files", "before"),
-    # the features are there, and those who wait for the night do not know yet
+    # the features are committed, but the day is not recorded as prepared
     "build_features, committed": Point("build_features", "include.steps.build_features:record_prepared_days", "before"),
-    # model and metrics are logged
+    # model and metrics are logged already
     "fit, not marked as finished": Point("fit", "include.io.registry.client:MlflowClient.set_terminated", "before"),
-    # the version has its number
+    # the version has its number already
     "evaluate, version not tagged": Point(
         "evaluate", "include.io.registry.client:MlflowClient.set_model_version_tag", "before"
     ),
@@ -32,7 +32,7 @@ POINTS = {
     "promote, row not committed": Point("promote", "include.io.postgres.promotions:PromotionHistory.add", "after"),
     "promote, alias not moved": Point("promote", "include.steps.promote:sync_alias", "before"),
     "score, not counted": Point("score", "include.steps.score:_reconcile", "before"),
-    # the third thing staged is which pointers move: batch and rows are in, in a transaction that is open
+    # the third table staged is that of the pointers; batch and rows are stored in the open transaction
     "publish, rows copied": Point("publish", "include.io.postgres.connection:stage", "before", call=3),
     "publish, committed": Point("publish", "include.io.postgres.predictions:publish_batches", "after"),
     "outcomes, rows replaced": Point("outcomes", "include.io.postgres.outcomes:replace_outcomes", "after"),

@@ -1,6 +1,6 @@
-"""All that a night leaves behind, in a form in which two nights of the same day can be compared.
+"""Everything that a run date leaves behind, in a form in which two runs of the same day can be compared.
 
-Left out is only what says when, by which run and at which attempt something was made.
+Only times, run ids and numbers of tries are left out.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 
 from tools.stack import Stack
 
-LEFT_OUT_OF_TABLES = ("run_id", "features_version")  # a table has a version more for each time a step ran again
+LEFT_OUT_OF_TABLES = ("run_id", "features_version")  # each time that a step runs again adds a version
 LEFT_OUT_OF_DATABASE = (
     *("id", "run_id", "seconds", "version", "table_versions"),
     *("created_at", "published_at", "prepared_at", "recorded_at", "checked_at", "started_at", "ended_at"),
     *("decided_at", "measured_at", "raised_at", "notified_at"),
-    *("gate_id", "model_digest"),  # of the files of a logged model, which name their MLflow run
+    *("gate_id", "model_digest"),  # these cover the files of a logged model, which name their MLflow run
 )
 LEFT_OUT_OF_TAGS = (
     *("run_id", "gate_id", "evaluated_in_run", "git_commit"),
@@ -29,10 +29,10 @@ LEFT_OUT_OF_TAGS = (
 )
 UNLIKE = "CASE to_jsonb(t) ->> 'name' WHEN 'scoring time' THEN '{measured,sentence}'::text[] ELSE '{}' END"
 
-LEDGER = """
+PROMOTIONS = """
 SELECT row_to_json(t) FROM (
     SELECT p.model, p.model_version, p.from_day, p.trained_day, p.by, p.why, p.forced,
-        g.model_version AS judged, g.champion_version, g.passed, g.checks
+        g.model_version AS decided, g.champion_version, g.passed, g.checks
     FROM promotions p LEFT JOIN gates g USING (gate_id) ORDER BY p.model, p.from_day, p.id
 ) t;
 """
@@ -42,13 +42,13 @@ SELECT DISTINCT concat_ws(' ', project, model, step, interval_start, interval_en
 
 
 def landing(stack: Stack) -> dict[str, str]:
-    """Every file, also the manifests, by its content."""
+    """Return a digest of every file, manifests included."""
     root = stack.home / "landing"
     return {str(p.relative_to(root)): _digest(p) for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 def tables(stack: Stack) -> dict[str, pl.DataFrame]:
-    """Every Delta table as readers see it, in an order of its rows' own."""
+    """Return every Delta table as readers see it, with its rows sorted."""
     found = {}
     for log in sorted((stack.home / "tables").glob("*/_delta_log")):
         rows = pl.scan_delta(DeltaTable(str(log.parent))).collect()
@@ -58,7 +58,7 @@ def tables(stack: Stack) -> dict[str, pl.DataFrame]:
 
 
 def database(stack: Stack) -> dict[str, list[str]]:
-    """Every table of the shared database, one row a line; of the audit of steps, which ones ended how."""
+    """Return every table of the shared database, one line for each row; of `step_runs`, only how each step ended."""
     query = stack.postgres().query
     names = query("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1;", "nightly").split()
     left_out = " ".join(LEFT_OUT_OF_DATABASE)
@@ -71,12 +71,12 @@ def database(stack: Stack) -> dict[str, list[str]]:
 
 
 def promotions(stack: Stack) -> list[dict[str, Any]]:
-    """Who is champion from when on, on which decision."""
-    return [json.loads(line) for line in stack.postgres().query(LEDGER, "nightly").splitlines()]
+    """Return which version is champion from which day on, and by which decision."""
+    return [json.loads(line) for line in stack.postgres().query(PROMOTIONS, "nightly").splitlines()]
 
 
 def registry(stack: Stack) -> dict[str, Any]:
-    """Versions with their tags, aliases, and the finished fits of each digest with what they measured."""
+    """Return versions with tags, aliases, and the finished fits of each digest with their metrics."""
     client = _mlflow(stack)
     found: dict[str, Any] = {}
     for model in client.search_registered_models():
@@ -95,7 +95,7 @@ def registry(stack: Stack) -> dict[str, Any]:
 
 
 def fits(stack: Stack) -> dict[str, Counter[str]]:
-    """Digest of a fit -> how many runs of it have which status."""
+    """Map the digest of each fit to the number of its runs in each status."""
     found: dict[str, Counter[str]] = {}
     for run in _runs(_mlflow(stack)):
         found.setdefault(run.data.tags["fit_digest"], Counter())[run.info.status] += 1

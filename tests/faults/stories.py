@@ -1,4 +1,4 @@
-"""One stack, one day, and its night as often as wanted: each from the same state of all places."""
+"""One stack, on which the same run date can run several times, each time from the same state of all places."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from tools.stack import ROOT, Stack
 PROJECT, MODEL = "flights", "late_arrival"
 PREPARE, TRAIN, SCORE, MONITOR = f"{PROJECT}_prepare", f"{MODEL}_train", f"{MODEL}_score", f"{PROJECT}_monitor"
 
-HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the first day whose training the gate lets through
+HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the training of its last day passes the gate
 BEFORE = date(2013, 2, 15)  # published by the first champion
 RUN_DATE = date(2013, 2, 16)
 
@@ -28,8 +28,8 @@ DATABASES = ("nightly", "mlflow")
 RUN_SECONDS = 600
 
 
-class Nights:
-    """The stack with a history and a champion, as it is before the night."""
+class Story:
+    """A stack with a history and a champion, in the state before the run date."""
 
     def __init__(self, folder: Path) -> None:
         self.faults = folder / "faults"
@@ -41,7 +41,7 @@ class Nights:
         self.stack = Stack(folder / "home", settings={"PYTHONPATH": str(inject), "FAULTS": str(self.faults)})
 
     def start(self) -> None:
-        """Make history and champion by hand, keep that, and start Airflow."""
+        """Make history and champion by hand, keep this state, and start Airflow."""
         self._postgres = self.stack.postgres()
         days = ("--project", PROJECT, "--start", str(HISTORY.start), "--end")
         why = ("--by", "tests", "--why", "the first one")
@@ -66,7 +66,7 @@ class Nights:
         return out
 
     def begin(self, module: str, *arguments: str) -> subprocess.Popen[str]:
-        """A process beside Airflow, as a person starts it."""
+        """Start a process beside Airflow, as a person does."""
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
@@ -77,28 +77,28 @@ class Nights:
         )
 
     def arm(self) -> None:
-        """Each point kills once from now on."""
+        """Let each point kill once from now on."""
         for name in POINTS:
             (self.faults / f"{name}.armed").touch()
 
     def struck(self, name: str) -> dict[str, str] | None:
-        """In which attempt of which task a point killed."""
+        """Return in which try of which task a point killed; None if it did not."""
         file = self.faults / f"{name}.struck"
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
     def run(self, run_id: str, *dag_ids: str) -> None:
-        """Start the night's run of each DAG, and return when all have succeeded."""
+        """Start a run of each DAG for the run date, and wait until all have succeeded."""
         self.trigger(run_id, *dag_ids)
         self.follow([(dag_id, run_id) for dag_id in dag_ids])
 
     def trigger(self, run_id: str, *dag_ids: str) -> None:
-        # by the param, not by a logical date: that would be one run a DAG
+        # by the param, not by a logical date, of which a DAG can have only one run
         for dag_id in dag_ids:
             body = {"dag_run_id": run_id, "logical_date": None, "conf": {"day": str(RUN_DATE)}}
             self._answer(self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body))
 
     def backfill(self, *dag_ids: str) -> dict[str, str]:
-        """Start a backfill of the night for each DAG; DAG -> its run."""
+        """Start a backfill of the run date for each DAG; return its run for each DAG."""
         found = {}
         for dag_id in dag_ids:
             body = {"dag_id": dag_id, "from_date": f"{RUN_DATE}T00:00:00Z", "to_date": f"{RUN_DATE}T23:00:00Z"}
@@ -125,7 +125,7 @@ class Nights:
         return [{name: task[name] for name in names} for task in found]
 
     def restore(self) -> None:
-        """Everything as it was before the night. Airflow goes on: it only knows of more runs."""
+        """Restore all places to the state before the run date. Airflow keeps running, with its earlier runs."""
         for place in PLACES:
             shutil.rmtree(self.stack.home / place)
             shutil.copytree(self._kept / place, self.stack.home / place)
@@ -148,7 +148,7 @@ class Nights:
             self._answer(self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": False}))
 
     def _query(self, sql: str) -> None:
-        self._postgres.query(sql)  # `stack.postgres()` would make what is missing
+        self._postgres.query(sql)  # not `stack.postgres()`, which would create missing databases
 
     def _get(self, path: str) -> Any:
         return self._answer(self._client.get(f"/api/v2{path}")).json()

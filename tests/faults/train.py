@@ -1,4 +1,4 @@
-"""A training by hand, with all its steps, to be run beside that of Airflow: `python -m tests.faults.train DAY`."""
+"""Run all steps of a training outside of Airflow: `python -m tests.faults.train MODEL DAY`."""
 
 import sys
 from datetime import date

@@ -1,4 +1,4 @@
-"""`airflow dags backfill` as people type it, against a real stack with trivial DAGs of its own.
+"""Run `airflow dags backfill` as people type it, on a real stack with trivial DAGs.
 
 Only the answer of `preflight` is made up (tests/integration/test_preflight.py tests the real one). How the command line
 gets its settings from the connections (`dags/cli.py`) is real.
@@ -23,7 +23,7 @@ from tools.stack import BACKFILL_POOL, ROOT, Stack
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 DAGS = '''
-"""DAGs with a run a day, of one task that does as its params say."""
+"""DAGs with one run per day, each with one task that does what its params say."""
 import time
 
 import pendulum
@@ -121,7 +121,7 @@ def start(stack: Stack, *words: str, without: str | None = None) -> subprocess.P
 
 
 def airflow(stack: Stack, *words: str, without: str | None = None) -> tuple[int, str]:
-    """Run an airflow command, perhaps without a variable; its exit code and what it said."""
+    """Run an airflow command, perhaps without a variable; return its exit code and its output."""
     process = start(stack, *words, without=without)
     said, _ = process.communicate(timeout=100)
     return process.returncode, said
@@ -202,9 +202,9 @@ def test_a_run_that_was_started_by_hand_is_reset_into_the_pool_and_keeps_nothing
 
     days = ("model_score", "-s", "2013-03-01", "-e", "2013-03-02", "--reset-dagruns")
     code, said = backfill(stack, *days)
-    assert code == 2 and "1 run that ended will be reset: say -y" in said
+    assert code == 2 and "1 finished run will be reset; there is no terminal" in said
     assert "published already: model 2013-03-02" in said
-    assert "publish: missing. What readers see stays" in said
+    assert "publish: missing. Readers keep what they see" in said
     code, said = backfill(stack, *days, "-y")
     assert code == 0, said
     assert [run["conf"] for run in runs(stack, "model_score")] == [{"publish": "missing"}] * 2
@@ -221,7 +221,7 @@ REPLACE = json.dumps({"publish": "replace"})
 REFUSED = {
     "paused -s 2013-03-01": "airflow dags unpause paused",
     "dayly -s 2013-03-01": "there is no DAG 'dayly'; did you mean daily",
-    "daily -s 2113-03-02": "still to come",
+    "daily -s 2113-03-02": "in the future",
     """daily -s 2013-03-02 -c {"publish":"perhaps"}""": "-c: Invalid input for param publish",
     "model_train -s 2013-03-02 --run-backwards": "in ascending order",
     "model_train -s 2013-03-02 --max-active-runs 2": "one day at a time",
@@ -229,7 +229,7 @@ REFUSED = {
 }
 
 
-def test_what_stops_it_is_said_at_once(stack: Stack) -> None:
+def test_it_is_refused_at_once_with_the_reason(stack: Stack) -> None:
     made = {dag: len(runs(stack, dag)) for dag in ("daily", "paused", "model_train", "model_score")}
     started = {words: start(stack, "dags", "backfill", *words.split()) for words in REFUSED}
     for words, process in started.items():
@@ -244,7 +244,7 @@ def test_a_connection_may_be_in_airflows_database_and_a_missing_one_is_named(sta
     command = ("dags", "backfill", "model_score", "-s", "2013-05-02", "--dry-run")
     code, said = airflow(stack, *command, without="AIRFLOW_CONN_NIGHTLY_HASH_KEY")
     assert code == 0, said
-    assert "could not be found out: there is no connection nightly_hash_key; docs/configuration.md" in said
+    assert "which days are published: there is no connection nightly_hash_key; docs/configuration.md" in said
     added = airflow(
         stack, "connections", "add", "nightly_hash_key", "--conn-type", "generic", "--conn-password", "hidden"
     )
@@ -274,7 +274,7 @@ def pause(stack: Stack, dag_id: str, paused: bool) -> None:
         api.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": paused}).raise_for_status()
 
 
-def test_interrupted_it_goes_on_and_can_be_followed_again(stack: Stack) -> None:
+def test_an_interrupted_backfill_continues_and_can_be_followed_again(stack: Stack) -> None:
     days = ("2013-06-01", "2013-06-02")
     slowly = ("--max-active-runs", "1", "-c", json.dumps({"seconds": 5}))
     process = start(stack, "dags", "backfill", "daily", "-s", days[0], "-e", days[1], *slowly)
@@ -288,7 +288,7 @@ def test_interrupted_it_goes_on_and_can_be_followed_again(stack: Stack) -> None:
     os.kill(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=30)
     assert process.returncode == 130, rest
-    assert "the backfill goes on. To follow it again: airflow dags backfill daily --follow" in rest
+    assert "the backfill continues. To follow it again: airflow dags backfill daily --follow" in rest
 
     code, said = backfill(stack, "daily", "-s", "2013-06-04")
     assert code == 2 and "another backfill of daily is active (2013-06-01 to 2013-06-02)" in said

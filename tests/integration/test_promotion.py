@@ -149,7 +149,7 @@ def test_a_version_of_another_day_is_not_judged(trained: Settings) -> None:
 
     fitted = fit_all(trained)
     evaluated = evaluate(MODEL, RUN, trained, fitted=fitted)
-    with pytest.raises(DataError, match="is of the run date 2013-03-22, not of 2013-03-23"):
+    with pytest.raises(DataError, match="has the run date 2013-03-22, not 2013-03-23"):
         gate(MODEL, after(1), trained, evaluated=evaluated, fitted=fitted)
 
 

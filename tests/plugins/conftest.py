@@ -1,4 +1,4 @@
-"""Airflow in a folder of its own, with the plugins of the repository; set before its first import."""
+"""Give Airflow a home folder and the plugins of the repository, before its first import."""
 
 import os
 import sys
@@ -10,4 +10,4 @@ __all__ = ["bag"]
 PLUGINS = ROOT / "plugins"
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(PLUGINS)
 if str(PLUGINS) not in sys.path:
-    sys.path.append(str(PLUGINS))  # as Airflow does
+    sys.path.append(str(PLUGINS))  # as Airflow itself does

@@ -1,4 +1,4 @@
-"""The pure parts of `airflow dags backfill`; tests/integration/test_backfill.py runs it against a real stack."""
+"""Test the pure parts of `airflow dags backfill`; tests/integration/test_backfill.py runs it on a real stack."""
 
 import argparse
 import io
@@ -17,29 +17,29 @@ from rich.console import Console
 
 from nightly_backfill import policy
 from nightly_backfill.arguments import BACKFILL, REPLACED
-from nightly_backfill.ending import Refused
+from nightly_backfill.ending import RefusedError
 from nightly_backfill.progress import SECONDS_BETWEEN_LINES, Display, sentence
-from nightly_backfill.request import bounds, conf, count, duration, labels, span
+from nightly_backfill.request import conf, count, duration, first_and_last, labels, span
 
 NEW_YORK = ZoneInfo("America/New_York")
 
 
-def utc(*bounds_: datetime) -> list[str]:
-    return [f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for moment in bounds_]
+def utc(*moments: datetime) -> list[str]:
+    return [f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for moment in moments]
 
 
 def test_days_are_whole_in_the_dags_own_timezone_across_the_change_to_summer_time() -> None:
-    first, last = bounds("2013-03-08", "2013-03-12", NEW_YORK)
+    first, last = first_and_last("2013-03-08", "2013-03-12", NEW_YORK)
     assert utc(first, last) == ["2013-03-08 05:00:00", "2013-03-13 03:59:59"]
 
 
 def test_one_day_is_enough() -> None:
-    assert bounds("2013-03-08", None, NEW_YORK) == bounds("2013-03-08", "2013-03-08", NEW_YORK)
-    assert bounds(None, "2013-03-08", NEW_YORK) == bounds("2013-03-08", "2013-03-08", NEW_YORK)
+    assert first_and_last("2013-03-08", None, NEW_YORK) == first_and_last("2013-03-08", "2013-03-08", NEW_YORK)
+    assert first_and_last(None, "2013-03-08", NEW_YORK) == first_and_last("2013-03-08", "2013-03-08", NEW_YORK)
 
 
-def test_a_time_is_taken_as_it_is() -> None:
-    assert utc(*bounds("2013-03-08T03:00", "2013-03-08T12:00:00+00:00", NEW_YORK)) == [
+def test_a_time_is_used_unchanged() -> None:
+    assert utc(*first_and_last("2013-03-08T03:00", "2013-03-08T12:00:00+00:00", NEW_YORK)) == [
         "2013-03-08 08:00:00",
         "2013-03-08 12:00:00",
     ]
@@ -48,15 +48,15 @@ def test_a_time_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("start", "end", "said"),
     [
-        (None, None, "which days"),
+        (None, None, "no days are given"),
         ("2013-03-08", "2013-03-07", "did you mean -s 2013-03-07 -e 2013-03-08"),
-        ("2013-02-29", None, "'2013-02-29' is no day"),
-        ("yesterday", None, "'yesterday' is no day"),
+        ("2013-02-29", None, "'2013-02-29' is neither a day"),
+        ("yesterday", None, "'yesterday' is neither a day"),
     ],
 )
-def test_what_is_no_range_is_refused(start: str | None, end: str | None, said: str) -> None:
-    with pytest.raises(Refused, match=said):
-        bounds(start, end, NEW_YORK)
+def test_an_invalid_range_is_refused(start: str | None, end: str | None, said: str) -> None:
+    with pytest.raises(RefusedError, match=said):
+        first_and_last(start, end, NEW_YORK)
 
 
 @pytest.mark.parametrize(
@@ -70,17 +70,17 @@ def test_what_is_no_range_is_refused(start: str | None, end: str | None, said: s
         ('{"publsh": "replace"}', "no param 'publsh'; did you mean publish"),
     ],
 )
-def test_a_conf_that_cannot_be_meant_is_refused(text: str, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+def test_an_invalid_conf_is_refused(text: str, said: str) -> None:
+    with pytest.raises(RefusedError, match=said):
         conf(text, {"day": None, "start": None, "end": None, "publish": "missing"})
 
 
-def test_a_conf_of_the_dags_params_is_taken() -> None:
+def test_a_conf_with_params_of_the_dag_is_used() -> None:
     assert conf('{"publish": "replace"}', {"publish": "missing"}) == {"publish": "replace"}
     assert conf(None, {}) == {}
 
 
-def test_days_are_said_in_short() -> None:
+def test_days_counts_and_durations_are_written_briefly() -> None:
     assert span(["2013-03-03", "2013-02-28", "2013-03-01", "2013-03-05"]) == (
         "2013-02-28 to 2013-03-01, 2013-03-03, 2013-03-05"
     )
@@ -89,20 +89,20 @@ def test_days_are_said_in_short() -> None:
     assert [duration(s) for s in (0.2, 80, 700, 11100)] == ["1 s", "80 s", "12 min", "3 h 05 min"]
 
 
-def test_runs_are_called_by_their_day_or_by_its_time_where_a_day_has_several() -> None:
+def test_runs_are_named_by_day_or_by_day_and_time_if_a_day_has_several() -> None:
     morning = datetime(2013, 3, 8, 4, tzinfo=UTC)
     assert list(labels([morning], NEW_YORK).values()) == ["2013-03-07"]
     hours = [morning, morning + timedelta(hours=2)]
     assert list(labels([*hours, morning + timedelta(hours=3)], NEW_YORK).values())[1] == "2013-03-08 01:00"
 
 
-def test_progress_says_done_failed_running_and_the_time_left() -> None:
+def test_progress_shows_done_failed_running_and_the_time_left() -> None:
     states = {"success": 3, "failed": 1, "running": 2, "queued": 4}
     assert sentence(states, before=2, elapsed=20) == "4 of 10 days done, 1 failed, 2 running, about 60 s left"
     assert sentence(states, before=4, elapsed=20) == "4 of 10 days done, 1 failed, 2 running"
 
 
-def test_without_a_terminal_a_line_says_what_changed_and_not_too_often() -> None:
+def test_without_a_terminal_progress_is_printed_when_it_changed_but_not_too_often() -> None:
     now, out = [0.0], io.StringIO()
     with Display(Console(file=out, width=120), before=0, clock=lambda: now[0]) as display:
         for after, states in [
@@ -128,7 +128,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def test_flags_of_airflow_2_that_mean_something_are_taken_as_typed() -> None:
+def test_options_of_airflow_2_that_still_have_a_meaning_are_accepted() -> None:
     typed = (
         "ferries_score -s 2013-03-01 -e 2013-03-02 --dry-run --rerun-failed-tasks --reset-dagruns -y --run-backwards"
     )
@@ -145,14 +145,14 @@ def test_flags_of_airflow_2_that_mean_something_are_taken_as_typed() -> None:
 
 @pytest.mark.parametrize("flag", [flag for flags in REPLACED for flag in flags])
 @pytest.mark.parametrize("place", [["{}", "dag"], ["dag", "{}"], ["dag", "{}", "value"]])
-def test_flags_that_mean_nothing_any_more_are_refused_with_what_replaces_them(
+def test_options_without_a_meaning_are_refused_with_their_replacement(
     flag: str, place: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as refused:
         parser().parse_args([word.format(flag) for word in place])
     assert refused.value.code == 2
     [instead] = [text for flags, text in REPLACED.items() if flag in flags]
-    assert f"{flag} is of Airflow 2 and means nothing in Airflow 3: {instead}" in capsys.readouterr().err
+    assert f"{flag} is an option of Airflow 2 and means nothing in Airflow 3: {instead}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_flags_that_mean_nothing_any_more_are_refused_with_what_replaces_them(
         (None, "backfill", "default_pool", "default_pool"),
     ],
 )
-def test_tasks_of_backfills_go_to_their_pool_if_there_is_one(
+def test_tasks_of_backfills_use_the_pool_of_backfills_if_one_is_set(
     monkeypatch: pytest.MonkeyPatch, pool: str | None, run_type: str | None, of_task: str, expected: str
 ) -> None:
     monkeypatch.setattr(policy, "POOL", pool)
@@ -174,7 +174,7 @@ def test_tasks_of_backfills_go_to_their_pool_if_there_is_one(
     assert task.pool == expected
 
 
-def test_what_a_backfill_resets_goes_to_its_pool_whatever_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reset_run_uses_the_pool_of_backfills_also_if_it_was_scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "POOL", "backfill")
     task: Any = SimpleNamespace(pool="default_pool")
     with policy.resetting():
@@ -183,7 +183,7 @@ def test_what_a_backfill_resets_goes_to_its_pool_whatever_started_it(monkeypatch
 
 
 @pytest.mark.parametrize("pool", ["backfill", None])
-def test_airflow_asks_about_new_tasks_only_where_there_is_a_pool(pool: str | None) -> None:
+def test_airflow_calls_the_hook_for_new_tasks_only_if_a_pool_is_set(pool: str | None) -> None:
     code = "from airflow import settings; settings.initialize(); print(settings.task_instance_mutation_hook.is_noop)"
     named = {"AIRFLOW__NIGHTLY__BACKFILL_POOL": pool} if pool else {}
     done = subprocess.run(
@@ -192,7 +192,7 @@ def test_airflow_asks_about_new_tasks_only_where_there_is_a_pool(pool: str | Non
     assert done.stdout.splitlines()[-1] == str(pool is None)
 
 
-def test_every_airflow_command_loads_little_of_it() -> None:
+def test_other_airflow_commands_import_little_of_this_package() -> None:
     code = """
 import json, sys
 from airflow.cli import cli_parser
@@ -210,7 +210,7 @@ print(json.dumps([ours, "backfill" in [c.name for c in dags.subcommands]]))
     "changed",
     ["del config.ARG_TASK_ID", "config.core_commands[:] = [c for c in config.core_commands if c.name != 'dags']"],
 )
-def test_other_airflow_commands_work_where_airflow_has_changed_inside(changed: str) -> None:
+def test_other_airflow_commands_work_if_the_internals_of_airflow_changed(changed: str) -> None:
     code = f"""
 import sys
 from airflow.cli import cli_config as config
@@ -222,4 +222,4 @@ main()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("3.")
-    assert "error" in (done.stdout + done.stderr).lower(), "it says what does not work"
+    assert "error" in (done.stdout + done.stderr).lower(), "the error is logged"

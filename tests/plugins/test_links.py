@@ -1,4 +1,4 @@
-"""Which tasks get links to MLflow, and where these lead. tests/integration/test_stack.py asks a real API server."""
+"""Test which tasks get links to MLflow, and their addresses. tests/integration/test_stack.py uses a real API server."""
 
 import subprocess
 import sys
@@ -29,21 +29,21 @@ def links(monkeypatch: pytest.MonkeyPatch, task_id: str, map_index: int = -1, **
     return [link.get_link(None, ti_key=key) for link in LINKS]
 
 
-def test_a_task_links_to_what_its_record_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_links_to_the_run_and_version_of_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
     assert links(monkeypatch, "evaluate", evaluate=EVALUATED) == [RUN, VERSION]
     assert links(monkeypatch, "gate", gate=DECIDED, evaluate=EVALUATED) == [RUN, VERSION]
 
 
-def test_a_skipped_promotion_links_to_the_version_that_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_skipped_promotion_links_to_the_evaluated_version(monkeypatch: pytest.MonkeyPatch) -> None:
     assert links(monkeypatch, "promote", evaluate=EVALUATED) == [RUN, VERSION]
 
 
-def test_a_candidate_links_to_its_own_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_candidate_links_only_to_its_own_run(monkeypatch: pytest.MonkeyPatch) -> None:
     best = EVALUATED | {"run_id": "of-the-best"}
     assert links(monkeypatch, "fit", map_index=1, fit=FITTED, evaluate=best) == [RUN, ""]
 
 
-def test_what_is_not_known_gives_no_button(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_value_or_an_address_there_is_no_button(monkeypatch: pytest.MonkeyPatch) -> None:
     assert links(monkeypatch, "fit", map_index=0) == ["", ""]
     assert links(monkeypatch, "gate") == ["", ""]
 
@@ -66,10 +66,10 @@ def test_the_stand_in_has_the_name_of_the_operator() -> None:
     assert (stand_in.__module__, stand_in.__name__) == (ModelTask.__module__, ModelTask.__name__)
 
 
-def test_airflow_shows_links_on_these_tasks_and_on_no_other(bag: Any) -> None:
+def test_airflow_shows_links_on_model_tasks_only(bag: Any) -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 
-    assert model_names(), "no models were found: a test on nothing proves nothing"
+    assert model_names(), "no models were found, so nothing was tested"
     for dag in bag.dags.values():
         shown = DagSerialization.from_dict(DagSerialization.to_dict(dag))
         linked = {task.task_id for task in shown.tasks if set(task.extra_links) == {"MLflow run", "Model version"}}
@@ -77,7 +77,7 @@ def test_airflow_shows_links_on_these_tasks_and_on_no_other(bag: Any) -> None:
         assert all(task.task_id in linked or not task.extra_links for task in shown.tasks), dag.dag_id
 
 
-def test_airflow_loads_the_registering_file_only_and_without_error() -> None:
+def test_airflow_loads_only_the_registering_file_without_error() -> None:
     code = """
 from airflow import plugins_manager
 found, errors = plugins_manager._get_plugins()
@@ -94,4 +94,4 @@ def test_plugins_import_neither_include_nor_dags() -> None:
         lines = file.read_text(encoding="utf-8").splitlines()
         imports = [line for line in lines if line.lstrip().startswith(("import ", "from "))]
         wrong = [line for line in imports if line.split()[1].split(".")[0] in ("dags", "include")]
-        assert not wrong, f"{file}: {wrong}; a plugin must load where the bundle is not"
+        assert not wrong, f"{file}: {wrong}; a plugin must load without the bundle"

@@ -1,12 +1,12 @@
 """A local stack: PostgreSQL, Airflow's four services, a Spark server, MLflow's pages and an S3 server in one folder.
 
-People use `python -m tools.stack`, programs use `Stack`. Several stacks run side by side, each with a home folder and
-ports of its own.
+People use `python -m tools.stack`, programs use `Stack`. Several stacks can run at the same time, each with its own
+home folder and ports.
 
 Each service is a class with its command, settings, ports and health check: `airflow`, `mlflow`, `s3` and `spark` here,
 and `tools/postgres.py`. `services` lists them. `layout` and `state` hold what the services of a stack share, `ports`
 chooses ports, `groups` starts and ends process groups, `environment` makes the environment of services and of shells,
-and `stack` puts all of it together.
+and `stack` combines them.
 
 What a stack is used for does not belong here (`tools/demo.py`, `tools/ui.py`), and neither do containers
 (`tools/container.py`).

@@ -13,7 +13,7 @@ from rich.console import Console
 from tools.stack.layout import HOME, StackError
 from tools.stack.stack import Stack
 
-app = typer.Typer(help="Start, stop and look at a whole local stack.", add_completion=False, no_args_is_help=True)
+app = typer.Typer(help="Start, stop and show a whole local stack.", add_completion=False, no_args_is_help=True)
 Home = Annotated[Path, typer.Option(help="The folder that holds all of the stack's files.")]
 
 
@@ -22,10 +22,10 @@ def start(
     home: Home = HOME,
     schedule: Annotated[
         bool | None,
-        typer.Option("--schedule/--no-schedule", help="Run the DAGs' schedules; as before if neither is given."),
+        typer.Option("--schedule/--no-schedule", help="Run the DAGs' schedules; default: as at the last start."),
     ] = None,
 ) -> None:
-    """Start what does not run, and wait until all of it is healthy."""
+    """Start every service that does not run, and wait until all are healthy."""
     began = time.monotonic()
     with _progress("starting") as say:
         stack = Stack(home, say=say)
@@ -36,7 +36,7 @@ def start(
 
 @app.command()
 def stop(home: Home = HOME) -> None:
-    """Stop everything, and make sure that no process is left."""
+    """Stop all services and processes."""
     with _progress("stopping") as say:
         killed = Stack(home, say=say).stop()
     typer.echo("stopped" + (f"; had to be killed: {', '.join(map(str, killed))}" if killed else ""))
@@ -44,7 +44,7 @@ def stop(home: Home = HOME) -> None:
 
 @app.command()
 def status(home: Home = HOME) -> None:
-    """Show what runs; exit with 1 unless all of it is healthy."""
+    """Show the services; exit code 1 unless all are healthy."""
     stack = Stack(home)
     found = stack.status()
     for service in found:
@@ -57,7 +57,7 @@ def status(home: Home = HOME) -> None:
 
 @contextmanager
 def _progress(action: str) -> Iterator[Callable[[str], None]]:
-    """Show what is waited for on one line, and print an error of the stack without a traceback."""
+    """Show on one line what the command waits for, and print errors of the stack without a traceback."""
     with Console(stderr=True).status(action) as line:
         try:
             yield line.update

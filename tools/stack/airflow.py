@@ -1,4 +1,4 @@
-"""Airflow's four services, and what they share: settings, connections, tables and one report about their health."""
+"""Airflow's four services, and what they share: settings, connections, tables and the health report."""
 
 import json
 import shutil
@@ -22,13 +22,13 @@ SETTINGS = dict(
     if line and not line.startswith("#")
 )
 BACKFILL_POOL = SETTINGS["AIRFLOW__NIGHTLY__BACKFILL_POOL"]
-BACKFILL_SLOTS = int(SETTINGS["AIRFLOW__CORE__PARALLELISM"]) - 2  # the other two are for the nightly run
+BACKFILL_SLOTS = int(SETTINGS["AIRFLOW__CORE__PARALLELISM"]) - 2  # the other two slots are for the nightly run
 
 
 class Airflow:
-    """What the four services have in common.
+    """The common part of the four services.
 
-    Make a new one for each look at their health: the report of Airflow is fetched once.
+    Make a new object for each health check, because it fetches Airflow's report only once.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -47,7 +47,7 @@ class Airflow:
         }
 
     def _services(self) -> dict[str, str]:
-        """Return how the services reach each other, and the keys that they share."""
+        """Return the addresses of the services, and the keys that they share."""
         url, keys, ports = self.layout.api_url, self.layout.keys, self.layout.state.ports
         return {
             "AIRFLOW__API__BASE_URL": url,
@@ -65,7 +65,7 @@ class Airflow:
         }
 
     def _places(self) -> dict[str, str]:
-        """Return where Airflow's own files, its DAGs, plugins and tables are."""
+        """Return the places of Airflow's own files, DAGs, plugins and tables."""
         bundle, database = self.layout.bundle, self.layout.postgres
         bundle_config = {
             "name": "nightly-ml",
@@ -115,7 +115,7 @@ class Airflow:
 
     @cached_property
     def health(self) -> dict[str, Any] | None:
-        """What the API server reports about the others; None if it does not answer."""
+        """The API server's report about the other services; None if it does not answer."""
         try:
             answer = http_client().get(f"{self.layout.api_url}/api/v2/monitor/health").raise_for_status()
         except httpx.HTTPError:
@@ -124,25 +124,25 @@ class Airflow:
         return report
 
     def write_preload(self) -> None:
-        """Put the module there that Airflow imports when it starts."""
+        """Write the module that Airflow imports when it starts."""
         config = self.layout.home / "airflow" / "config"
         config.mkdir(parents=True, exist_ok=True)
         shutil.copy(PRELOAD, config)
 
     @property
     def wanted_tables(self) -> str:
-        """What `migrate` makes, as the comment on Airflow's database records it."""
+        """Return the result of `migrate` as the comment on Airflow's database records it."""
         return f"{version('apache-airflow')}, pool {BACKFILL_POOL} {BACKFILL_SLOTS}"
 
     def is_migrated(self) -> bool:
-        """Tell whether Airflow's tables are those of the installed version, and the pool of backfills is there."""
+        """Return whether Airflow's tables have the installed version, and the pool of backfills exists."""
         query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'airflow';"
         return self.layout.postgres.query(query) == self.wanted_tables
 
     def migrate(self, environment: Mapping[str, str]) -> None:
-        """Bring Airflow's tables to the installed version, and make the pool of backfills."""
+        """Migrate Airflow's tables to the installed version, and create the pool of backfills."""
         self._run(environment, "db", "migrate")
-        description = "Backfills: the rest is the nightly run's"
+        description = "Backfills; the other slots are for nightly runs"
         self._run(environment, "pools", "set", BACKFILL_POOL, str(BACKFILL_SLOTS), description)
         self.layout.postgres.query("COMMENT ON DATABASE airflow IS :'version';", version=self.wanted_tables)
 
@@ -164,7 +164,7 @@ class Airflow:
 
 
 class AirflowService(Service):
-    """One of the four: `airflow <name>`, with the same settings as the others."""
+    """One of the four services: `airflow <name>`, with the same settings as the others."""
 
     package = "apache-airflow"
 
@@ -181,7 +181,7 @@ class AirflowService(Service):
         return self.airflow.settings()
 
     def is_healthy(self, started_at: datetime) -> bool:
-        """Ask the API server for the service's heartbeat. A heartbeat of an earlier process does not count."""
+        """Return whether the API server reports a heartbeat of the service that is newer than its process."""
         key = self.name.replace("-", "_")
         if self.airflow.health is None:
             return False
@@ -192,13 +192,13 @@ class AirflowService(Service):
 
 
 class ApiServer(AirflowService):
-    """The pages and the REST API; tasks talk to it as well."""
+    """The server of the pages and the REST API, which tasks use too."""
 
     name = "api-server"
     usual_ports: ClassVar[Mapping[str, int]] = {"api": 8080}
 
     def is_healthy(self, started_at: datetime) -> bool:
-        """Tell whether the API server answers."""
+        """Return whether the API server answers."""
         return self.airflow.health is not None
 
 

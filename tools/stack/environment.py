@@ -1,6 +1,6 @@
-"""The environment variables of a stack: of its services, and of a person's shell (the file `env`).
+"""The environment variables of a stack, for its services and for a person's shell (the file `env`).
 
-The product is told where its data is in two ways. Services get Airflow connections, which DAGs must resolve
+The product learns where its data is in two ways. Services get Airflow connections, which DAGs must resolve
 (`airflow.py`); shells get `NIGHTLY_*` variables for `python -m include.cli`.
 """
 
@@ -23,7 +23,7 @@ LEFT_OUT_OF_SHELLS = ("PYTHONDONTWRITEBYTECODE", "SPARK_REMOTE", processes.MARKE
 
 def of_service(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a service: the caller's, the service's own settings, and the marker of the stack."""
-    # The caller's shell may have sourced `env`, and DAGs must not see the product's variables. PYTHONPATH may lead to
+    # The caller's shell may have sourced `env`, but DAGs must not see the product's variables. PYTHONPATH may lead to
     # another `include`.
     inherited = _inherit("PYTHONPATH", *LEFT_OUT_OF_SHELLS, *of_product(layout))
     inherited = {
@@ -31,21 +31,21 @@ def of_service(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
     }
     for name in ("NO_PROXY", "no_proxy"):  # Tasks talk to the API server.
         inherited[name] = ",".join(filter(None, [inherited.get(name), "127.0.0.1,localhost"]))
-    # Without SPT_NOENV a process that sets its title writes over its environment, and so over the marker.
+    # Without SPT_NOENV, a process that sets its title would overwrite its environment, and with it the marker.
     return inherited | {processes.MARKER: str(layout.home), "SPT_NOENV": "1"} | dict(settings)
 
 
 def of_command(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a command in a shell that sourced `env`, whose settings these are."""
+    """Return the environment of a command in a shell that sourced `env` with these settings."""
     inherited = _inherit(*LEFT_OUT_OF_SHELLS)
     path = os.pathsep.join([_find_programs(), inherited.get("PATH", os.defpath)])
     return inherited | dict(settings) | {"PATH": path}
 
 
 def write(file: Path, settings: Mapping[str, str]) -> None:
-    """Write the file `env` for a person's shell. The marker stays out of it, or `stop` would end that shell."""
+    """Write the file `env` for a person's shell. It lacks the marker, because `stop` would end that shell."""
     lines = [
-        "# Written by tools.stack for `. env`: a shell whose airflow, mlflow, psql and include.cli use this stack.",
+        "# Written by tools.stack. After `. env`, the shell's airflow, mlflow, psql and include.cli use this stack.",
         f"unset {' '.join(LEFT_OUT_OF_SHELLS)}",
         f'export PATH={shlex.quote(_find_programs())}:"$PATH"',
     ]
@@ -54,7 +54,7 @@ def write(file: Path, settings: Mapping[str, str]) -> None:
 
 
 def of_product(layout: Layout) -> dict[str, str]:
-    """Return the variables that tell the product's command line, `psql` and `mlflow` where the stack has its data."""
+    """Return the variables with which the product's command line, `psql` and `mlflow` find the stack's data."""
     storage, url = layout.storage_options(), layout.postgres.url
     return {
         **({"NIGHTLY_STORAGE_OPTIONS": json.dumps(storage)} if storage else {}),

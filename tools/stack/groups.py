@@ -1,4 +1,4 @@
-"""The process groups of a stack: how a service is started, found again and ended.
+"""Start, find and end the process groups of a stack.
 
 Each service leads a session and a group of its own. Tasks lead groups of their own as well.
 """
@@ -41,7 +41,7 @@ class ProcessGroups:
     def find(self, pid: int) -> psutil.Process | None:
         """Return the process that `launch` started with this number, if it still runs.
 
-        A service leads its session; no other process of the stack can have its number and do so.
+        A service leads its session; no other process of the stack can do this with the same number.
         """
         with suppress(psutil.Error, ProcessLookupError):
             process = psutil.Process(pid)
@@ -52,15 +52,15 @@ class ProcessGroups:
     def end(self, leaders: Collection[int]) -> list[psutil.Process]:
         """End the groups that these processes lead, and return the processes that had to be killed.
 
-        The groups of tasks are left to their supervisors. If a child of a task (such as a JVM) were ended before the
-        task, the task could take that for a result.
+        Supervisors end the groups of their tasks. If a child of a task (such as a JVM) ended before the task, the task
+        could take this for a result.
         """
         return self._end([process for process in self.find_all() if _get_group(process) in leaders])
 
     def end_orphans(self, leaders: Collection[int]) -> None:
         """End every process outside the sessions of `leaders`.
 
-        A killed service leaves such processes behind. They may hold a port, or go on with a task that is started anew.
+        A killed service leaves such processes behind. They may hold a port, or continue a task that is started again.
         """
         self._end([process for process in self.find_all() if _get_session(process) not in leaders])
 
@@ -69,7 +69,7 @@ class ProcessGroups:
         return self._end(self.find_all())
 
     def kill_all(self) -> list[psutil.Process]:
-        """Kill every process, PostgreSQL's as well, and return them."""
+        """Kill every process, including PostgreSQL's, and return them."""
         killed: list[psutil.Process] = []
         for _ in range(5):  # A process may have started another one just before it was killed.
             if not (left := processes.find_processes(self.home)):

@@ -1,4 +1,4 @@
-"""What the services of a stack must know of each other: folders, ports, keys and addresses."""
+"""The folders, ports, keys and addresses that the services of a stack share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ BUCKET, REGION = "nightly", "us-east-1"
 
 
 class StackError(RuntimeError):
-    """The stack did not do what it was asked to; the text says which part failed, and why."""
+    """A command of the stack failed; the text says which part failed, and why."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything of the stack at `home` is, as `state` says.
+    """The places and addresses of the stack at `home`, by its `state`.
 
     `bundle` is the folder of the DAG bundle, and `airflow_settings` are more environment variables for Airflow.
     """
@@ -45,7 +45,7 @@ class Layout:
     def api_url(self) -> str:
         """The address of Airflow's pages and REST API."""
         if "api" not in self.state.ports:
-            raise StackError(f"{self.home} holds no stack yet: start it")
+            raise StackError(f"{self.home} has no stack yet; type: make start")
         return f"http://127.0.0.1:{self.state.ports['api']}"
 
     @property
@@ -73,7 +73,7 @@ class Layout:
         return f"s3://{BUCKET}/{name}" if self.state.s3 else str(self.home / name)
 
     def storage_options(self) -> dict[str, str]:
-        """Return how S3 is reached, in the names that delta-rs and `NIGHTLY_STORAGE_OPTIONS` use."""
+        """Return the options for S3, with the names of delta-rs and `NIGHTLY_STORAGE_OPTIONS`."""
         if self.s3_url is None:
             return {}
         return {

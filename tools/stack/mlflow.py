@@ -29,7 +29,7 @@ class MLflow(Service):
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_HOST": "127.0.0.1",
             "MLFLOW_PORT": str(layout.state.ports["mlflow"]),
-            # This is about clients that upload over HTTP. The pages show and download artifacts without it.
+            # Only clients that upload over HTTP need this. The pages show and download artifacts without it.
             "MLFLOW_SERVE_ARTIFACTS": "false",
             # Job execution would start processes for features that nothing here uses.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -37,5 +37,5 @@ class MLflow(Service):
         }
 
     def is_healthy(self, started_at: datetime) -> bool:
-        """Tell whether the pages answer."""
+        """Return whether the pages answer."""
         return answers(f"{self.layout.mlflow_url}/health")

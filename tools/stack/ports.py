@@ -1,4 +1,4 @@
-"""Ports of a stack, which other stacks and strangers use as well."""
+"""Choose the ports of a stack; other stacks and programs use ports as well."""
 
 import fcntl
 import os
@@ -10,12 +10,12 @@ from tempfile import gettempdir
 
 
 def choose_ports(ports: Mapping[str, int], usual: Mapping[str, int], held: Collection[str]) -> dict[str, int]:
-    """Return a port for each name in `usual`: the present one, else the usual one, else any that is free.
+    """Return a port for each name in `usual`: the current one, else the usual one, else any free one.
 
     Args:
-        ports: The ports so far, by name; those that `usual` does not name stay.
-        usual: The number that is preferred, by name, of each port that is needed.
-        held: Names of ports at which a running service of the stack listens; they stay as well.
+        ports: The current ports, by name; those not in `usual` are kept.
+        usual: The preferred number of each needed port, by name.
+        held: The names of ports at which a running service of the stack listens; these are kept as well.
     """
     chosen = dict(ports)
     for name, number in usual.items():
@@ -26,9 +26,9 @@ def choose_ports(ports: Mapping[str, int], usual: Mapping[str, int], held: Colle
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nobody listens at `port`."""
+    """Return whether `port` is free."""
     with socket.socket() as probe:
-        # Without it, connections that linger after a server ended would still hold the port.
+        # Without this, connections that linger after a server ended would still hold the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
@@ -38,7 +38,7 @@ def is_free(port: int) -> bool:
 
 
 def find_free_port() -> int:
-    """Return a port that nobody listens at."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
@@ -46,7 +46,7 @@ def find_free_port() -> int:
 
 @contextmanager
 def one_start_at_a_time(say: Callable[[str], object]) -> Iterator[None]:
-    """Wait until no other stack of this user starts: a port that it chose is free until its service listens."""
+    """Wait until no other stack of this user is starting: its chosen ports look free until its services listen."""
     with (Path(gettempdir()) / f"nightly-start-{os.getuid()}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,7 @@ from tools.stack.service import Service, answers, http_client
 
 
 class S3(Service):
-    """An S3 server in which anyone on this machine may read and write."""
+    """An S3 server to which everyone on this machine may read and write."""
 
     name = "s3"
     package = "moto"
@@ -28,11 +28,11 @@ class S3(Service):
         return {}
 
     def is_healthy(self, started_at: datetime) -> bool:
-        """Tell whether the server answers."""
+        """Return whether the server answers."""
         return answers(f"{self.layout.s3_url}/moto-api/")
 
     def make_bucket(self) -> None:
-        """Make the bucket of landing, tables and artifacts. Making it again changes nothing."""
+        """Create the bucket of landing, tables and artifacts, if it is missing."""
         http_client().put(f"{self.layout.s3_url}/{BUCKET}").raise_for_status()
 
 

@@ -1,4 +1,4 @@
-"""What every service of a stack has: a name, a command, settings, ports and a health check."""
+"""The base class of all services of a stack: name, command, settings, ports and health check."""
 
 import hashlib
 import json
@@ -21,13 +21,13 @@ class Service(ABC):
     """One program of a stack. A new kind of service is a subclass and one entry in `services.py`."""
 
     name: ClassVar[str]
-    """What people call it; its log has this name."""
+    """The name for people; the log has this name too."""
 
     package: ClassVar[str]
     """The installed distribution that it runs. The service is restarted when its version changes."""
 
     usual_ports: ClassVar[Mapping[str, int]] = {}
-    """The ports it listens at: name -> the number that is taken if it is free."""
+    """The ports at which it listens: for each name, the preferred number."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -42,10 +42,10 @@ class Service(ABC):
 
     @abstractmethod
     def is_healthy(self, started_at: datetime) -> bool:
-        """Tell whether the service, whose process was started at this moment and is alive, does its work."""
+        """Return whether the service works; its process is alive and was started at this moment."""
 
     def digest(self) -> str:
-        """Return a digest of all that a running service would have to be restarted for."""
+        """Return a digest of everything whose change requires a restart of the service."""
         running = json.dumps([version(self.package), self.command(), sorted(self.settings().items())])
         return hashlib.sha256(running.encode()).hexdigest()
 
@@ -57,12 +57,12 @@ def find_program(name: str) -> str:
 
 @cache
 def http_client() -> httpx.Client:
-    """Return the client that talks to services; it uses no proxy. To make one takes longer than most requests."""
+    """Return the shared HTTP client for services, without a proxy. Creating one takes longer than most requests."""
     return httpx.Client(trust_env=False, timeout=10)
 
 
 def answers(url: str) -> bool:
-    """Tell whether a GET request to `url` succeeds."""
+    """Return whether a GET request to `url` succeeds."""
     with suppress(httpx.HTTPError):
         return http_client().get(url).is_success
     return False

@@ -1,4 +1,4 @@
-"""The services of a stack besides PostgreSQL: which there are, and which should run."""
+"""The list of a stack's services, without PostgreSQL, and which of them should run."""
 
 from tools.stack.airflow import Airflow, AirflowService, ApiServer, DagProcessor, Scheduler, Triggerer
 from tools.stack.layout import Layout
@@ -9,7 +9,7 @@ from tools.stack.spark import Spark
 
 OF_AIRFLOW: tuple[type[AirflowService], ...] = (ApiServer, DagProcessor, Triggerer, Scheduler)
 OTHERS: tuple[type[Service], ...] = (Spark, MLflow, S3)
-"""Each runs if the field of `State` with its name says so."""
+"""A service runs if the field of `State` with its name is true."""
 
 SERVICES = tuple(service.name for service in OF_AIRFLOW)
 SPARK, MLFLOW = Spark.name, MLflow.name
@@ -18,7 +18,7 @@ USUAL_PORTS = {name: port for service in (*OF_AIRFLOW, *OTHERS) for name, port i
 
 
 def services_of(layout: Layout) -> dict[str, Service]:
-    """Return the services that should run, by name. They are made anew for each look at their health."""
+    """Return the services that should run, by name. Make new ones for each health check."""
     airflow = Airflow(layout)
     made: list[Service] = [service(airflow) for service in OF_AIRFLOW]
     made += [service(layout) for service in OTHERS if getattr(layout.state, service.name)]

@@ -1,6 +1,6 @@
 """The Spark Connect server of a stack (`tools/spark_server.py` has its command).
 
-Tasks share it: each would start a JVM of its own otherwise, which costs 15 core-seconds. It holds about 1.7 GB.
+Tasks share it; otherwise each would start a JVM of its own, which costs 15 core-seconds. It takes about 1.7 GB.
 """
 
 import socket
@@ -29,7 +29,7 @@ class Spark(Service):
         return SPARK_SETTINGS | {"SPARK_LOCAL_DIRS": str(self.layout.home / "spark")}
 
     def is_healthy(self, started_at: datetime) -> bool:
-        """Tell whether the server listens, which it does once its Spark session is up."""
+        """Return whether the server listens, which it does once its Spark session exists."""
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.layout.state.ports["spark"]), timeout=5):
             return True
         return False

@@ -1,4 +1,4 @@
-"""A stack as one thing: start it, stop it, look at it, and use it."""
+"""Start, stop, show and use a whole stack."""
 
 import fcntl
 import time
@@ -29,7 +29,7 @@ HEALTHY_SECONDS = 180
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """How a service does; `memory_bytes` is what its processes do not share with any other."""
+    """The status of a service; `memory_bytes` is memory that its processes share with no other process."""
 
     name: str
     pid: int | None
@@ -38,13 +38,13 @@ class ServiceStatus:
 
 
 class Stack:
-    """The stack whose files are all under `home`.
+    """The stack with all its files below `home`.
 
     Args:
         home: The folder of the stack.
         bundle: The folder of the DAG bundle.
         settings: More environment variables for Airflow, such as a test's `AIRFLOW_CONN_…`.
-        say: Called with what a slow step waits for.
+        say: A function that is called with a text about what a slow step waits for.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Stack:
         self.say = say
         self._groups = ProcessGroups(self.home, self.home / "postgres")
 
-    # Start, stop, look
+    # Start, stop, show
 
     def start(
         self,
@@ -70,9 +70,9 @@ class Stack:
         spark: bool | None = None,
         s3: bool | None = None,
     ) -> None:
-        """Start whatever does not run with the settings it should have, and return when everything is healthy.
+        """Start every service that does not run with its current settings, and wait until all are healthy.
 
-        None leaves an argument as it was at the last start.
+        An argument that is None keeps its value of the last start.
 
         Args:
             schedule: Run the DAGs' schedules. Otherwise only runs started by hand or by a backfill run.
@@ -93,7 +93,7 @@ class Stack:
                 S3(self._layout).make_bucket()
 
     def postgres(self) -> Postgres:
-        """Start PostgreSQL alone, unless it runs, and return it: all that the product's command line needs."""
+        """Start only PostgreSQL, if it does not run, and return it. The product's command line needs nothing else."""
         with self._lock():
             self._start_postgres()
             self._choose_ports()
@@ -101,7 +101,7 @@ class Stack:
         return self._layout.postgres
 
     def stop(self) -> list[int]:
-        """Stop everything, leave no process behind, and return the numbers of the processes that had to be killed."""
+        """Stop all services and processes; return the numbers of the processes that had to be killed."""
         if not self.home.exists() and not processes.find_processes(self.home):
             return []
         with self._lock():
@@ -118,7 +118,7 @@ class Stack:
         return [process.pid for process in killed]
 
     def status(self) -> list[ServiceStatus]:
-        """Return how PostgreSQL and the services do, without changing anything."""
+        """Return the status of PostgreSQL and the services, without changing anything."""
         if not self.home.exists():
             return [ServiceStatus(name, None, False, 0) for name in ("postgres", *self._services)]
         unhealthy = self._find_unhealthy()
@@ -130,12 +130,12 @@ class Stack:
             for name, process, healthy in found
         ]
 
-    # What others need of it
+    # For users of the stack
 
     def environment(self) -> dict[str, str]:
         """Return the environment of Airflow's services, with the marker by which `start` and `stop` find them.
 
-        Whatever else is started with it counts as a part of the stack, and ends with it.
+        Any other process that is started with it counts as a part of the stack, and ends with it.
         """
         return environment.of_service(self._layout, Airflow(self._layout).settings())
 
@@ -188,7 +188,7 @@ class Stack:
             self._remember(ports=chosen)
 
     def _launch_wrong(self) -> None:
-        """Start each service that does not run with the settings it should have, after ending what runs of it."""
+        """Restart each service that does not run with its current settings."""
         airflow = Airflow(self._layout)
         airflow.write_preload()
         wrong = [service for service in self._services.values() if not self._is_right(service)]
@@ -196,13 +196,13 @@ class Stack:
             self._end(service.name for service in wrong)
             self._groups.end_orphans(self._find_leaders(self._services))
             if not airflow.is_migrated():
-                self.say("making Airflow's tables")
+                self.say("creating Airflow's tables")
                 airflow.migrate(self.environment())
         for service in wrong:
             self._launch(service)
 
     def _is_right(self, service: Service) -> bool:
-        """Tell whether a service runs with the settings it should have."""
+        """Return whether a service runs with its current settings."""
         started = self._state.services.get(service.name)
         return (
             started is not None
@@ -222,7 +222,7 @@ class Stack:
 
     def _shell_settings(self) -> dict[str, str]:
         settings = Airflow(self._layout).settings() | environment.of_product(self._layout)
-        if self._find(Spark.name) is None:  # Only PostgreSQL was started, so a command has to start its own Spark.
+        if self._find(Spark.name) is None:  # If only PostgreSQL was started, a command has to start its own Spark.
             settings.pop("SPARK_REMOTE", None)
         return settings
 
@@ -248,7 +248,7 @@ class Stack:
         return services_of(self._layout)
 
     def _find_unhealthy(self) -> list[str]:
-        """Return the names of the services that do not do their work."""
+        """Return the names of the services that are not healthy."""
         started = self._state.services
         return [
             name

@@ -1,4 +1,4 @@
-"""What a stack keeps in its home folder from one command to the next: its state and its keys."""
+"""The state and the keys of a stack, which it keeps in its home folder from one command to the next."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Started(BaseModel):
-    """A service as it was started last."""
+    """The last start of a service."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -21,7 +21,7 @@ class Started(BaseModel):
 
 
 class State(BaseModel):
-    """The ports a stack chose, what it was asked to run, and the services it started."""
+    """The ports that a stack chose, the services that it should run, and those that it started."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,7 +68,7 @@ class Keys(BaseModel):
 
     @classmethod
     def keep(cls, file: Path) -> "Keys":
-        """Return the keys in `file`, after adding those that are missing there."""
+        """Return the keys in `file`, after adding missing ones."""
         kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         keys = cls.make().model_copy(update=kept)
         if keys.model_dump() != kept:

@@ -1,6 +1,6 @@
 """Read and write the shared PostgreSQL database, so that no row is doubled, half written or replaced by an older one.
 
-What the rows should be is decided in `include/steps`. `schema` describes the tables; the statements are SQLAlchemy
+`include/steps` decides what the rows contain. `schema` describes the tables; the statements are SQLAlchemy
 expressions over them. Small reads and writes go through psycopg2, bulk ones as Arrow through ADBC: `COPY` into a
 temporary table, then statements over it.
 

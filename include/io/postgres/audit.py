@@ -1,4 +1,4 @@
-"""What steps did and what validation found, in the shared database."""
+"""The runs of steps and the results of validation, in the shared database."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -13,7 +13,7 @@ from include.io.postgres.schema import quality_results, step_runs
 
 
 def record_quality(settings: Settings, results: Sequence[Mapping[str, Any]]) -> None:
-    """Replace what was found in these deliveries before.
+    """Replace the earlier results of these deliveries.
 
     Args:
         settings: the database and the id of this run.
@@ -59,7 +59,7 @@ def record_step(
     model_version: int | None = None,
     error: BaseException | None = None,
 ) -> None:
-    """Add one row about a run of a step. Only the class of an error is kept: its text can contain data."""
+    """Add a row about a run of a step. Only the class of an error is stored, because its text can contain data."""
     values = {
         "project": project,
         "model": model,

@@ -77,8 +77,8 @@ def stage(cursor: adbc_driver_manager.dbapi.Cursor, table: sa.Table, rows: pl.Da
     """Create a temporary table, dropped at the end of the transaction, and COPY a frame into it.
 
     Args:
-        cursor: of the transaction.
-        table: made with `temporary_table`.
+        cursor: the cursor of the transaction.
+        table: a table made with `temporary_table`.
         rows: a frame with the columns of the table; None leaves it empty.
     """
     cursor.execute(str(sa.schema.CreateTable(table).compile(dialect=ADBC_DIALECT)))

@@ -52,7 +52,7 @@ def read_preparations(settings: Settings, project: str, *, until: date) -> dict[
 
 
 def record_freshness(settings: Settings, project: str, found: Sequence[Freshness]) -> None:
-    """Replace what was found for the same run dates before. A row that would not change is not written."""
+    """Replace the earlier results of the same run dates. A row that would not change is not written."""
     if not found:
         return
     inserting = postgresql.insert(schema.freshness)

@@ -19,7 +19,7 @@ GATES = uuid.UUID("0d6f3a52-1b0e-5d7c-8f43-6a1c2b7e9d10")  # namespace of gate i
 
 @dataclass(frozen=True)
 class GateSubject:
-    """What the gate decides on. Two decisions on the same subject are one: `gate_id` is derived from it."""
+    """The subject of a gate decision. Decisions on the same subject are one: `gate_id` is derived from it."""
 
     model: str
     model_version: int

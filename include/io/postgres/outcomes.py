@@ -16,7 +16,7 @@ from include.io.postgres.schema import outcome_days, outcomes
 
 @dataclass(frozen=True)
 class OutcomeDay:
-    """One delivery's outcomes of a day, in brief; also of a delivery without rows."""
+    """A summary of a delivery's outcomes of a day. A delivery without rows has one too."""
 
     day: date
     delivery_id: str

@@ -24,7 +24,7 @@ MEASURED_BY = 1  # increase it when the metrics are computed differently, so tha
 
 @dataclass(frozen=True)
 class Due:
-    """A day to be measured: its published batch, its outcomes or the declaration are not those of the last time."""
+    """A day to be measured: its published batch, its outcomes or the declaration changed since the last time."""
 
     day: date
     model_version: int

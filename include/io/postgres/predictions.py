@@ -38,7 +38,7 @@ def rows_digest(rows: pl.DataFrame, *columns: str) -> str:
     """Return the SHA-256 of one day's rows.
 
     It covers the number of rows, their `entity_id`s, then each column as little-endian float64 (null as NaN), all in
-    the order of `entity_id`. It is the same for Arrow on its way in and for rows read back.
+    the order of `entity_id`. It is the same for Arrow data to be written and for rows that are read back.
     """
     rows = rows.sort("entity_id")
     digest = hashlib.sha256(rows.height.to_bytes(8, "little"))
@@ -55,7 +55,7 @@ def batch_digest(rows: pl.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class Batch:
-    """A prediction batch, in brief."""
+    """A summary of a prediction batch."""
 
     batch_id: str
     day: date

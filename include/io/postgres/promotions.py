@@ -1,7 +1,7 @@
 """The promotion history, in the shared database: the source of truth about champions.
 
-This module reads and writes it, under locks, so that no decision rests on rows that are just changing. What may be
-promoted is decided in `include/steps/promote.py`.
+This module reads and writes it under locks, so that no decision is based on rows that are just changing.
+`include/steps/promote.py` decides what may be promoted.
 """
 
 from bisect import bisect
@@ -50,7 +50,7 @@ class PromotionEntry:
 
 
 ROWS = TypeAdapter(list[PromotionEntry])
-"""Rows of the promotion history as JSON, and back."""
+"""Converts rows of the promotion history to JSON and back."""
 
 _PROMOTIONS = schema.promotions
 _COLUMNS = [_PROMOTIONS.c[field.name] for field in fields(PromotionEntry)]
@@ -58,7 +58,7 @@ _NEWEST = (_PROMOTIONS.c.from_day.desc(), _PROMOTIONS.c.id.desc())
 
 
 class PromotionHistory:
-    """The promotion history of one model while nobody else can promote or publish, so that what is read stays true."""
+    """The promotion history of one model, under a lock: nobody else can promote or publish meanwhile."""
 
     def __init__(self, connection: sa.Connection, model: str, run_id: str) -> None:
         self._connection, self._model, self._run_id = connection, model, run_id

@@ -1,9 +1,9 @@
 """MLflow: the runs of fits with everything they came from, and the versions of models.
 
-Only this package imports MLflow. It holds how a fit and a version are found again, so that a step that was killed and
-started again, or two steps at once, end with one version. What is fitted, measured and promoted is decided in
-`include/steps`. The URIs of `Settings` alone decide which MLflow is used, whatever the environment says, and only what
-a step hands over is logged (no autolog).
+Only this package imports MLflow. It finds existing fits and versions again, so that there is one version even if a step
+is killed and restarted, or two steps run at once. `include/steps` decides what is fitted, measured and promoted. Only
+the URIs of `Settings` decide which MLflow is used, never the environment, and only what a step passes is logged (no
+autolog).
 
 - `client`: the connection to MLflow: URIs, environment variables, the lock around them, downloads.
 - `datasets`: the tables that a fit read, as MLflow inputs.
@@ -11,9 +11,9 @@ a step hands over is logged (no autolog).
 - `versions`: the versions of registered models, their aliases, files and gate decisions.
 - `models`: a model loaded from a fit or a version, ready to predict.
 
-**Once, without a lock.** A step on Databricks reaches tables and MLflow and nothing else, so there is no lock to take.
+**Once, without a lock.** A step on Databricks reaches only tables and MLflow, so there is no lock to take.
 
-- A *run* may exist twice, and that does no harm. It is written completely and marked FINISHED last; the fit of a digest
+- A *run* may exist twice, which does no harm. It is written completely and marked FINISHED last; the fit of a digest
   is the run that finished first. All readers of a digest agree on that run as soon as one exists. The next step that
   finishes marks the runs of killed steps as KILLED.
 - A *version* must not exist twice. Version numbers grow, are never reused, and a version is visible as soon as it has
@@ -58,7 +58,7 @@ __all__ = [
 class Registry:
     """MLflow's tracking and registry at the URIs of the settings.
 
-    Versions and fits are looked up once, by `get_version` and `get_fit`, and the record found is passed on.
+    Look up versions and fits once, with `get_version` and `get_fit`, and pass the records on.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -1,6 +1,6 @@
-"""The connection to MLflow: which URIs, which environment variables, one thread at a time, and downloads.
+"""The connection to MLflow: its URIs and environment variables, for one thread at a time, and downloads.
 
-What is read and written through it is decided in the other modules of this package.
+The other modules of this package decide what is read and written through it.
 """
 
 import os
@@ -19,7 +19,7 @@ from include.io import storage
 DATABRICKS = "databricks"  # a tracking URI of Databricks begins with this
 UNITY_CATALOG = "databricks-uc"
 
-_URIS = threading.RLock()  # held while the URIs of the process are those of one connection
+_URIS = threading.RLock()  # held while the process uses the URIs of one connection
 
 SET_BY_MLFLOW = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 """Environment variables that MLflow sets along with its URIs."""
@@ -40,7 +40,7 @@ class MlflowConnection:
 
     @property
     def on_databricks(self) -> bool:
-        """Whether the tracking server is Databricks'."""
+        """True if the tracking server is that of Databricks."""
         return self.tracking_uri.startswith(DATABRICKS)
 
     def registered_name(self, model: str) -> str:
@@ -56,8 +56,8 @@ class MlflowConnection:
     def reached(self) -> Iterator[MlflowClient]:
         """Yield the client, with the URIs and environment variables of the process set for it.
 
-        Parts of MLflow (logging a model, `models:/` URIs) know only the URIs of the process, and reach artifacts by
-        environment variables. Both are put back afterwards. One thread at a time.
+        Parts of MLflow (logging a model, `models:/` URIs) use only the URIs of the process, and environment variables
+        for artifacts. Both are restored afterwards. One thread at a time.
         """
         with _URIS:
             before = {name: os.environ.get(name) for name in (*SET_BY_MLFLOW, *self._variables)}

@@ -1,4 +1,4 @@
-"""The datasets that a fit read, as MLflow inputs that can be loaded again. What a fit reads is decided elsewhere."""
+"""The datasets that a fit read, as MLflow inputs that can be loaded again. Other modules decide what a fit reads."""
 
 import json
 from dataclasses import dataclass
@@ -45,16 +45,16 @@ class DeltaPart(DatasetSource):
         return pl.DataFrame(QueryBuilder().register("part", table).execute(query).read_all())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` takes."""
+        """Return the source as a mapping for `from_dict`."""
         return {"path": self.path, "version": self.version, "predicate": self.predicate}
 
     @classmethod
     def from_dict(cls, source_dict: dict[Any, Any]) -> "DeltaPart":
-        """Make the source from what `to_dict` returned."""
+        """Make the source from the mapping of `to_dict`."""
         return cls(**source_dict)
 
 
-register_dataset_source(DeltaPart)  # type: ignore[arg-type]  # it takes the class, whatever its annotation says
+register_dataset_source(DeltaPart)  # type: ignore[arg-type]  # it accepts the class, despite its annotation
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def mlflow_input(item: FitInput) -> DatasetInput:
     source = item.source.to_json()
     entity = Dataset(
         name=item.name,
-        # MLflow stores one dataset for each name and digest, with its first source: so this is the source's digest.
+        # MLflow stores one dataset for each name and digest, with its first source. So this is the source's digest.
         digest=sha256(source.encode()).hexdigest()[:16],
         source_type=DeltaPart._get_source_type(),
         source=source,

@@ -1,4 +1,4 @@
-"""A model as it was logged, ready to predict: the one place where rows become scores."""
+"""Load logged models and predict with them. Only this module turns rows into scores."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -18,13 +18,13 @@ from include.training.training_set import estimator_inputs
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """An estimator with what it needs to predict, all as it was when the model was logged.
+    """An estimator with everything it needs to predict, as it was when the model was logged.
 
     Attributes:
-        estimator: fitted, of scikit-learn.
-        numeric: its input columns that are numbers.
-        categorical: its input columns that are labels.
-        problem_type: what its scores mean.
+        estimator: a fitted scikit-learn estimator.
+        numeric: its numeric input columns.
+        categorical: its input columns with labels.
+        problem_type: the kind of problem, which gives the scores their meaning.
         decision_threshold: a score of at least this is predicted as 1 (binary problems).
     """
 

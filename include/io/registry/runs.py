@@ -1,4 +1,4 @@
-"""The runs of fits: written completely, found again by digest. What a fit is made of is decided in `include/steps`."""
+"""The runs of fits: written completely, found again by digest. `include/steps` decides what a fit contains."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
 
 REQUIREMENTS = ("cloudpickle", "numpy", "pandas", "scikit-learn", "scipy")
-"""What a logged model needs to be loaded, at the locked versions. MLflow would take 20 s to infer it."""
+"""The packages that a logged model needs, at the locked versions. MLflow would take 20 s to infer them."""
 
 WORKSPACE_FOLDER = "/Shared/nightly-ml"
 DIGEST = "fit_digest"
@@ -51,7 +51,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class FitRun:
-    """A finished run: what was logged of a fit."""
+    """A finished run of a fit, with everything that was logged."""
 
     run_id: str
     model_id: str
@@ -125,7 +125,7 @@ def _log_model(client: MlflowClient, fit: Fit, experiment_id: str, run_id: str, 
         run_id=run_id,
         signature=_signature(fit.model),
         pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
-        serialization_format="cloudpickle",  # MLflow's default on Databricks is another one than here
+        serialization_format="cloudpickle",  # MLflow's default differs on Databricks
         pyfunc_predict_fn=get_problem_type(fit.model.problem_type).predict_method,
         metadata={"problem_type": fit.model.problem_type, "decision_threshold": fit.model.decision_threshold},
     )
@@ -154,7 +154,7 @@ def _experiment_id(connection: MlflowConnection, client: MlflowClient, model: Mo
     name = experiment(model.project, model.name)
     location: str | None = f"{connection.artifacts}/{model.project}/{model.name}"
     if connection.on_databricks:
-        name, location = f"{WORKSPACE_FOLDER}/{name}", None  # a folder of the workspace, which brings its storage
+        name, location = f"{WORKSPACE_FOLDER}/{name}", None  # a folder of the workspace, which has its own storage
     found = client.get_experiment_by_name(name)
     if found is None:
         try:

@@ -1,4 +1,4 @@
-"""The versions of registered models: made once, found again, with aliases. What is promoted is decided elsewhere."""
+"""The versions of registered models, which are made once and found again, and their aliases."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 EVALUATED = "evaluated_in_run"
 CHAMPION = "champion"
-MAX_TAG = 4000  # Databricks takes 4096 bytes
+MAX_TAG = 4000  # Databricks allows 4096 bytes
 ADDED_BY_DOWNLOAD = "registered_model_meta"  # MLflow writes this file beside those of a version
 
 
@@ -36,7 +36,7 @@ class Version:
 
     @property
     def evaluated(self) -> bool:
-        """Whether `register` has finished with it; see "Once, without a lock" in the package's docstring."""
+        """True if `register` has finished with it; see "Once, without a lock" in the package's docstring."""
         return EVALUATED in self.tags
 
 
@@ -70,7 +70,7 @@ def register(connection: MlflowConnection, model: Model, fit: FitRun, tags: Mapp
         if not kept.evaluated:
             try:
                 client.set_model_version_tag(name, str(kept.version), EVALUATED, connection.run_id)
-            except MlflowException:  # when two processes set a new tag at once, MLflow fails the second
+            except MlflowException:  # if two processes set a new tag at once, MLflow refuses the second
                 if not _version(client.get_model_version(name, str(kept.version))).evaluated:
                     raise
         return _version(client.get_model_version(name, str(kept.version)))
@@ -127,7 +127,7 @@ def point(connection: MlflowConnection, model: str, version: int, alias: str) ->
     with connection.reached() as client:
         try:
             client.set_registered_model_alias(name, alias, str(version))
-        except MlflowException:  # when two processes set a new alias at once, MLflow fails the second
+        except MlflowException:  # if two processes set a new alias at once, MLflow refuses the second
             if int(client.get_model_version_by_alias(name, alias).version) != version:
                 raise
 

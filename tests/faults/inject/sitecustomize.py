@@ -1,8 +1,8 @@
-"""Every Python process of a stack whose PYTHONPATH has this folder imports this first: it kills tasks at named points.
+"""Kill tasks at named points. Every Python process with this folder on its PYTHONPATH imports this file first.
 
-`FAULTS` names a folder: `points.json` says which points there are, and a point kills while `<name>.armed` is there.
-Who renames that to `<name>.struck` dies; so each kills once, and the retry goes through. The product knows nothing of
-it, and what does not run as the named Airflow task is left alone.
+`FAULTS` names a folder. Its `points.json` lists the points, and a point kills while the file `<name>.armed` exists. The
+process that renames the file to `<name>.struck` dies, so each point kills once, and the retry succeeds. The product
+does not depend on this file, and only processes of the named Airflow task are killed.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ KILLING = Path(__file__).parents[2] / "killing.py"  # the bundle is not on the p
 
 
 class AfterImport(MetaPathFinder):
-    """Calls what is to be done with a module once it is imported."""
+    """An import hook that calls functions with a module once it is imported."""
 
     def __init__(self, hooks: dict[str, list[Callable[[Any], None]]]) -> None:
         self.hooks = hooks
@@ -51,14 +51,14 @@ def strike(name: str, task: str) -> None:
     try:
         Path(FAULTS, f"{name}.armed").rename(struck)
     except FileNotFoundError:
-        return  # not armed, or struck already
+        return  # the point is not armed, or has killed already
     names = ("DAG_ID", "TASK_ID", "DAG_RUN_ID", "TRY_NUMBER")
     struck.write_text(json.dumps({n: os.environ.get(f"AIRFLOW_CTX_{n}") for n in names}), encoding="utf-8")
     killing.end_this_process()
 
 
 def retry_soon(common: Any) -> None:
-    """The retries themselves are Airflow's own; only nobody waits half a minute for each."""
+    """Shorten the delay before Airflow's own retries."""
     common.DEFAULT_ARGS["retry_delay"] = timedelta(seconds=1)
 
 

@@ -1,8 +1,8 @@
 """Alembic migrations of the shared database. `migrate` runs them, from a checkout or from a wheel.
 
 To change a table, or a view that analysts see, add a numbered file to `versions/`; never edit a file that was deployed.
-Migrations only go forward: to undo one, add another or restore a backup. The tables of entities are not here: they
-follow from what projects declare, and `migrate` makes them after the last revision.
+Migrations only go forward: to undo one, add another or restore a backup. The tables of entities are not here:
+projects declare them, and `migrate` creates them after the last revision.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ MIGRATIONS = Path(__file__).parent
 def migrate(settings: Settings, projects: Sequence[Project]) -> str:
     """Bring the database up to this code, and the tables of entities up to the projects.
 
-    All of it is one transaction. A second migration at the same time waits, and then finds nothing to do.
+    Everything is one transaction. A second migration at the same time waits, and then finds nothing to do.
 
     Returns:
         The revision of the database.
@@ -42,9 +42,7 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
         try:
             command.upgrade(config, "head")
         except CommandError as error:
-            raise ActionRequiredError(
-                f"The database was migrated by newer code than this. Deploy that code again. {error}"
-            ) from error
+            raise ActionRequiredError(f"The database was migrated by newer code. Deploy that code. {error}") from error
         for project in projects:
             entity_tables.extend(connection, project)
         return str(connection.scalar(sa.text("SELECT version_num FROM nightly_ml_version")))

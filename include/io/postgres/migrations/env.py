@@ -1,4 +1,4 @@
-"""What Alembic runs: the revisions, over the connection and in the transaction that `migrate` passes to it."""
+"""Run the revisions for Alembic, over the connection and in the transaction that `migrate` passes."""
 
 from alembic import context
 

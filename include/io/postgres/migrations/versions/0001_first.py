@@ -1,6 +1,6 @@
 """The first migration: all tables, the promises that the database keeps itself, the views and the reader roles.
 
-The database keeps three promises, whoever writes to it:
+The database keeps three promises, whatever writes to it:
 
 - What was predicted, published, promoted or decided by the gate is never changed or removed (`refuse_change`).
 - A batch has all its rows when it becomes visible, and gets no more later (`batch_is_whole`, `batch_gets_no_more`); a
@@ -475,8 +475,8 @@ TABLE_COMMENTS = {
             "model": "Name of the model.",
             "day": "Calendar day, in the project's timezone, that the predictions are for.",
             "model_version": "Registry version of the model that made the predictions.",
-            "slice": "Column that the rows are divided by; all for all rows.",
-            "slice_value": "Value of that column; all for all rows.",
+            "slice": "Column by which the rows are divided, or the word all.",
+            "slice_value": "Value of that column, or the word all.",
             "metric": "Name of the metric: log_loss, brier, roc_auc, calibration_gap, mae, rmse and others.",
             "value": "Value of the metric; null if undefined, such as the AUC of one class.",
             "rows": "Rows with a known outcome that were measured.",
@@ -492,7 +492,7 @@ TABLE_COMMENTS = {
             "subject": "Name of a table, or of a model for its published predictions.",
             "day": "Run date.",
             "newest_day": "Newest day that the subject has; null if it has none.",
-            "behind_days": "Days between that and the day it should have on the run date.",
+            "behind_days": "Days by which that day is behind the expected one.",
             "late": "True if it is further behind than allowed.",
             "sentence": "The state in words.",
             "run_id": "Airflow run that wrote the row, or by-hand.",
@@ -684,8 +684,8 @@ SELECT model, day, model_version, slice, slice_value, metric, value, rows, measu
             "model": "Name of the model.",
             "day": "Calendar day, in the project's timezone, that the predictions are for.",
             "model_version": "Registry version of the model that made the predictions.",
-            "slice": "Column that the rows are divided by; all for all rows.",
-            "slice_value": "Value of that column; all for all rows.",
+            "slice": "Column by which the rows are divided, or the word all.",
+            "slice_value": "Value of that column, or the word all.",
             "metric": "Name of the metric: log_loss, brier, roc_auc, calibration_gap, mae, rmse and others.",
             "value": "Value of the metric; null if undefined, such as the AUC of one class.",
             "rows": "Rows with a known outcome that were measured.",
@@ -879,7 +879,7 @@ SELECT project, subject, day, newest_day, behind_days, late, sentence, measured_
             "subject": "Name of a table, or of a model for its published predictions.",
             "day": "Run date.",
             "newest_day": "Newest day that the subject has; null if it has none.",
-            "behind_days": "Days between that and the day it should have on the run date.",
+            "behind_days": "Days by which that day is behind the expected one.",
             "late": "True if it is further behind than allowed.",
             "sentence": "The state in words.",
             "measured_at": "Time of the measurement.",
