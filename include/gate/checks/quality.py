@@ -15,4 +15,4 @@ class Quality(MetricCheck):
 
     def explain(self) -> str:
         """Name the metric."""
-        return f"{self.metric}:"
+        return self.metric
