@@ -493,7 +493,7 @@ class TestExpectationsFile:
 
 @pytest.fixture(scope="module")
 def typed() -> dict[str, list[pl.DataFrame]]:
-    """Feed -> six real days and the first, as they would be typed."""
+    """Feed -> six days and the first, as they would be typed."""
     project = load_project("ferries")
     frames = {}
     for name, feed in project.feeds.items():
