@@ -56,7 +56,7 @@ def sailings(day: date, count: int = 3) -> pl.DataFrame:
 
 
 def logbook(day: date, delays: Sequence[float | None] = (5.0, 40.0, None)) -> pl.DataFrame:
-    """What became of as many ferries of the sailings."""
+    """What became of as many ferries."""
     return _ferries(day, len(delays)).select(
         "company",
         "ferry",

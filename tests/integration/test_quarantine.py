@@ -66,7 +66,7 @@ def project() -> Project:
 
 
 def spoiled(count: int = 40, **wrong: dict[int, Any]) -> pl.DataFrame:
-    """A sailings in which some columns have other text on some rows (counted from 0)."""
+    """Rows of `sailings` in which some columns have other text on some rows (counted from 0)."""
     frame = sailings(DAY, count)
     for column, values in wrong.items():
         text = frame[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") if column == "departs_at" else frame[column]
@@ -85,7 +85,7 @@ def many_logbook(day: date, count: int = 40, **wrong: str) -> pl.DataFrame:
 
 
 def deliver_spoiled(project: Project, settings: Settings, frame: pl.DataFrame) -> None:
-    """A night whose schedule is this one."""
+    """Deliver what DAY needs, with this frame as `sailings`."""
     for feed in ("winds", "logbook"):
         deliver_one(project, settings, feed, project.required(DAY)[feed])
     deliver_one(project, settings, "sailings", DAY, frame)
@@ -414,7 +414,7 @@ class TestVolume:
 class TestRequeue:
     @pytest.fixture
     def strict(self, declare: Declare, settings: Settings) -> Project:
-        """Three nights; one row of the first schedule and one of the second logbook are in quarantine."""
+        """Three nights; one row of the first `sailings` and one of the second `logbook` are in quarantine."""
         project = declare({"sailings": [IN_SET], "logbook": [IN_SET]})
         deliver_spoiled(project, settings, spoiled(dest={3: "SFO"}))
         late = many_logbook(DAY, dest="SFO")

@@ -111,7 +111,7 @@ def write(tables: Tables, rows: pl.DataFrame) -> None:
 
 
 def write_deliveries(tables: Tables, entities: Mapping[date, int]) -> None:
-    """Write the deliveries that each run date needs; the sailings has that many rows."""
+    """Write the deliveries that each run date needs; `sailings` has that many rows."""
 
     def delivery(feed: str, day: date, rows: int, at: datetime) -> dict[str, Any]:
         return {

@@ -498,11 +498,11 @@ class TestExpectationsFile:
 
 @pytest.fixture(scope="module")
 def typed() -> dict[str, list[pl.DataFrame]]:
-    """Feed -> six real days and the first, as they would be typed."""
+    """Feed -> three days and the first, as they would be typed."""
     project = load_project("ferries")
     frames = {}
     for name, feed in project.feeds.items():
-        some = [make_frame(project, name, day) for day in (*days(DAY, 6).days, project.first_day)]
+        some = [make_frame(project, name, day) for day in (*days(DAY, 3).days, project.first_day)]
         frames[name] = [
             frame.select([*feed.kept]).with_columns(
                 schemas.entity_id(project) if schemas.has_entity(project, feed) else [],
