@@ -27,8 +27,8 @@ NO_VALUE = "(none)"
 class Rule(Threshold):
     """Too poor: the metric over all rows breaks its threshold on at least `days` of the newest `of` measured days."""
 
-    days: int = Field(ge=1, description="so many days that break the threshold are too many")
-    of: int = Field(ge=1, description="newest measured days that are looked at")
+    days: int = Field(ge=1, description="so many days that break the threshold are too many", examples=[3])
+    of: int = Field(ge=1, description="newest measured days that are looked at", examples=[7])
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -239,8 +239,8 @@ class TestModel:
             ("gate.checks.champion.resample", 9, "gate.checks.6.resample: unknown key; did you mean 'resamples'?"),
             (
                 "gate.checks.slices.groups",
-                {"carrier_size": {"off": "carrier", "values": {"a": ["1"]}, "otherwise": "b"}},
-                "gate.checks.7.groups.carrier_size.off: unknown key; did you mean 'of'?",
+                {"company_size": {"off": "carrier", "values": {"a": ["1"]}, "otherwise": "b"}},
+                "gate.checks.7.groups.company_size.off: unknown key; did you mean 'of'?",
             ),
             (
                 "gate.checks.linear_baseline.candidate",
@@ -271,8 +271,8 @@ class TestModel:
             ("gate.checks.slices.by", [], "gate.checks.7.by: Tuple should have at least 1 item"),
             (
                 "gate.checks.slices.groups",
-                {"carrier_size": {"of": "month", "values": {"a": ["1"]}, "otherwise": "b"}},
-                "gate.checks: slices: groups.carrier_size.of: no categorical feature 'month'",
+                {"company_size": {"of": "month", "values": {"a": ["1"]}, "otherwise": "b"}},
+                "gate.checks: slices: groups.company_size.of: no categorical feature 'month'",
             ),
             (
                 "gate.checks.changed_decisions.over",
@@ -296,8 +296,8 @@ class TestModel:
             ("monitors.performance.slice", [], "monitors.0.slice: unknown key; did you mean 'slices'?"),
             (
                 "monitors.performance.slices",
-                ["carier"],
-                "monitors: performance: slices: flights has no public column 'carier'; did you mean 'carrier'?",
+                ["compny"],
+                "monitors: performance: slices: ferries has no public column 'compny'; did you mean 'company'?",
             ),
             (
                 "monitors.performance.slices",
@@ -307,7 +307,7 @@ class TestModel:
             (
                 "monitors.freshness.publish_by",
                 "02:59",
-                "monitors: freshness: publish_by: 02:59 is before the cutoff of flights, 03:00",
+                "monitors: freshness: publish_by: 02:59 is before the cutoff of ferries, 03:00",
             ),
             ("monitors.freshness.publish_by", 630, 'monitors.1.publish_by: write the time in quotes, "10:30"'),
             ("monitors.performance.min_rows", 0, "monitors.0.min_rows: Input should be greater than or equal to 1"),

@@ -20,6 +20,7 @@ class Calibration(GateCheck):
     kind: Literal["calibration"] = "calibration"
     at_most: float = Field(
         gt=0,
+        examples=[0.05],
         description="|mean score - mean outcome|; regression: |median error|. Binary: 0.05 if the check is not listed",
     )
 

@@ -23,7 +23,10 @@ class ChangedDecisions(GateCheck):
     kind: Literal["changed_decisions"] = "changed_decisions"
     at_most: float = Field(default=0.25, gt=0, le=1, description="share of decisions other than the champion's")
     over: float | None = Field(
-        default=None, gt=0, description="regression: a score that differs from the champion's by more counts as changed"
+        default=None,
+        gt=0,
+        description="regression: a score that differs from the champion's by more counts as changed",
+        examples=[10],
     )
 
     @classmethod

@@ -22,7 +22,9 @@ class ScoreShift(GateCheck):
 
     kind: Literal["score_shift"] = "score_shift"
     at_most: float = Field(
-        gt=0, description="mean |difference| of scores from the champion's. Binary: 0.1 if the check is not listed"
+        gt=0,
+        description="mean |difference| of scores from the champion's. Binary: 0.1 if the check is not listed",
+        examples=[0.1],
     )
 
     @classmethod

@@ -19,9 +19,11 @@ if TYPE_CHECKING:  # every DAG file loads this module
 class Group(Config):
     """A slice column that the features do not have: a few labels of one that they do, the others together."""
 
-    of: str = Field(description="feature column")
-    values: dict[str, tuple[str, ...]] = Field(min_length=1, description="name of a group -> labels in it")
-    otherwise: str = Field(description="name of the group of all other labels")
+    of: str = Field(description="feature column", examples=["store"])
+    values: dict[str, tuple[str, ...]] = Field(
+        min_length=1, description="name of a group -> labels in it", examples=[{"large": ["001", "002"]}]
+    )
+    otherwise: str = Field(description="name of the group of all other labels", examples=["small"])
 
 
 class Slices(GateCheck):
@@ -32,7 +34,9 @@ class Slices(GateCheck):
     """
 
     kind: Literal["slices"] = "slices"
-    by: tuple[str, ...] = Field(min_length=1, description="feature columns, or names of `groups`")
+    by: tuple[str, ...] = Field(
+        min_length=1, description="feature columns, or names of `groups`", examples=[["region", "store_size"]]
+    )
     groups: dict[Name, Group] = Field(default_factory=dict, description="columns that are made for this check")
     min_rows: int = Field(default=300, ge=1, description="a smaller slice is not checked by itself")
     at_most: float = Field(default=0.05, description="share by which the loss may be over the dummy baseline's there")

@@ -10,7 +10,7 @@ import pytest
 from include.config.loading import load_project
 from include.core import schemas
 from include.operations.simulate import make_frame
-from include.quality.expectations import Suites
+from include.quality.suites import Suites
 
 DAYS = (date(2013, 1, 1), date(2013, 3, 4))
 

@@ -476,7 +476,7 @@ def test_a_new_check_is_one_class_and_one_entry() -> None:
     digests = {rules_digest(model.all_checks, "binary") for model in (BINARY, by_default, strict)}
     assert len(digests) == 3, "its settings and its file count"
     assert rules_digest(BINARY.all_checks, "binary") in digests, "and nothing of it where it does not run"
-    reference = "\n".join(keys(file_schema(ModelWithSpread, "model.yaml"), ModelWithSpread))
+    reference = "\n".join(keys(file_schema(ModelWithSpread, "model.yaml")))
     assert "| `at_least` | number | `0.05` | standard deviation of the scores |" in reference
 
 

@@ -308,5 +308,5 @@ def test_a_new_monitor_is_one_class_and_one_entry() -> None:
     strict = ModelWithLevel.model_validate({**declared, "monitors": [{"kind": "level", "at_most": 0.3}]})
     watch = recorded(values=days(0.4))
     assert [[alert.rule for alert in each.run(watch).alerts] for each in strict.all_monitors] == [[], [], ["level"]]
-    reference = "\n".join(keys(file_schema(ModelWithLevel, "model.yaml"), ModelWithLevel))
+    reference = "\n".join(keys(file_schema(ModelWithLevel, "model.yaml")))
     assert "| `at_most` | number | `0.5` | mean score of a day |" in reference

@@ -86,12 +86,12 @@ class TestTaking:
         cat_file = LocalFileSystem.cat_file
 
         def counted(filesystem: LocalFileSystem, path: str, *args: object, **options: object) -> bytes:
-            read[path.removeprefix(f"{settings.landing}/flights/")] += 1
+            read[path.removeprefix(f"{settings.landing}/ferries/")] += 1
             return cat_file(filesystem, path, *args, **options)
 
         monkeypatch.setattr(LocalFileSystem, "cat_file", counted)
         land(project, RUN_DATE, settings)
-        keys = rows_of(settings, "deliveries_flights")["key"].to_list()
+        keys = rows_of(settings, "deliveries_ferries")["key"].to_list()
         assert read == Counter(path for key in keys for path in (key, f"{key}.json", f"_manifest/{key}.json"))
 
     def test_the_same_again_changes_nothing(self, project: Project, settings: Settings) -> None:
@@ -323,7 +323,7 @@ WRONG = {
     ),
     "another date": (
         in_lines(lambda lines: [*lines[:2], *(line.replace("2013-03-04", "2013-03-03") for line in lines[2:])]),
-        r"line 3: departs_at is on 2013-03-03 in America/New_York, but .* of 2013-03-04 \(2 of 3 rows",
+        r"line 3: departs_at is on 2013-03-03 in America/New_York, but .* for 2013-03-04 \(2 of 3 rows",
     ),
     "another date, the same in UTC": (
         in_lines(lambda lines: [line.replace("T13:00:00Z", "T03:00:00Z") for line in lines]),
