@@ -51,7 +51,7 @@ class Replaced(argparse.Action):
         parser.exit(2, f"{option_string} is an option of Airflow 2 and means nothing in Airflow 3: {self.metavar}\n")
 
 
-DAYS = "A day (2026-03-01) of the DAG's own timezone, {}, or a moment (2026-03-01T03:00)."
+DAYS = "A day (2026-03-01) in the DAG's own timezone, {}, or a moment (2026-03-01T03:00)"
 BACKFILL = ActionCommand(
     name="backfill",
     help="Run a DAG for a range of days, and follow it to the end",

@@ -23,9 +23,7 @@ def first_and_last(start: str | None, end: str | None, zone: tzinfo) -> tuple[da
         RefusedError: neither is given, one is not a date, or the end is before the start.
     """
     if not (start or end):
-        raise RefusedError(
-            "which days? Say the first with -s and the last, included, with -e: -s 2026-03-01 -e 2026-03-07"
-        )
+        raise RefusedError("no days are given; type the first and the last one, included: -s 2026-03-01 -e 2026-03-07")
     first = _moment(start or end or "", time.min, zone)
     last = _moment(end or start or "", time.max, zone)
     if last < first:
@@ -41,7 +39,7 @@ def _moment(text: str, of_day: time, zone: tzinfo) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise RefusedError(f"{text!r} is no day (2026-03-01) and no moment (2026-03-01T03:00)") from error
+        raise RefusedError(f"{text!r} is neither a day (2026-03-01) nor a moment (2026-03-01T03:00)") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=zone)
 
 
@@ -92,7 +90,7 @@ def labels(moments: Iterable[datetime], zone: tzinfo) -> dict[datetime, str]:
 
 
 def span(names: Iterable[str]) -> str:
-    """Days as a person says them: '2026-03-01 to 2026-03-03, 2026-03-07'."""
+    """Write days as ranges: '2026-03-01 to 2026-03-03, 2026-03-07'."""
     parts: list[list[str]] = []
     for name in sorted(set(names)):
         if parts and _is_next(parts[-1][-1], name):
