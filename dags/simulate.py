@@ -25,7 +25,7 @@ def simulate_day(project: Project) -> None:
     @dag(
         dag_id=f"{project.name}_simulate",
         doc_md=describe(DOC, project, project),
-        tags=[project.name, "nightly", "entity_fraction"],
+        tags=[project.name, "nightly", "example"],
         schedule=nightly_schedule(project),
         max_active_runs=4,
         **nightly(project, project.owner),

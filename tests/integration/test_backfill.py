@@ -233,7 +233,7 @@ def test_it_is_refused_at_once_with_the_reason(stack: Stack) -> None:
     made = {dag: len(runs(stack, dag)) for dag in ("daily", "paused", "model_train", "model_score")}
     started = {words: start(stack, "dags", "backfill", *words.split()) for words in REFUSED}
     for words, process in started.items():
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=200)
         assert process.returncode == 2, (words, said)
         assert REFUSED[words] in said
         assert "Traceback" not in said

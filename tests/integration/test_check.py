@@ -125,7 +125,7 @@ UNPUBLISHED = "batch_id NOT IN (SELECT batch_id FROM published) AND entity_id LI
                 "WHERE published.day = '2013-03-01' AND other.day = '2013-03-02'"
             ),
             [
-                "2013-03-01: .* is of late_ferry 2013-03-02",
+                "2013-03-01: .* belongs to late_ferry 2013-03-02",
                 "2013-03-01: .*no prepared day has that time",
                 "4 published .*entities",
             ],

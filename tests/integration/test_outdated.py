@@ -134,7 +134,7 @@ def test_a_verdict_that_changed_puts_the_night_itself_out_of_date(prepared: Sett
     small.deliver(prepared, project, "logbook", DAY, rows, **again, verdict="refused")
     told = [each for each in find_out_of_date(project, last, prepared) if each.data_view == "point_in_time"]
     assert [each.what for each in told] == ["features"]
-    assert told[0].why.startswith("of the deliveries that the day knew, logbook/2013-03-01/a")
+    assert told[0].why.startswith("delivery logbook/2013-03-01/a")
 
 
 def test_a_night_that_could_not_be_made_now_is_told_and_the_others_are_looked_at(

@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -15,7 +14,6 @@ from include.config.loading import load_project
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
-from include.io import landing as landing_module
 from include.io import storage
 from include.io.landing import Landing
 from include.io.registry import Registry
@@ -118,27 +116,16 @@ def test_objects_of_a_feed_are_found_by_day(project: Project, own: Settings) -> 
     assert landing.read(found) == b"content"
 
 
-def test_two_runs_that_take_a_file_at_once_agree_on_it(
-    project: Project, own: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_runs_that_take_a_file_at_once_agree_on_it(project: Project, own: Settings) -> None:
     deliver_one(project, own, "sailings", DAY)
-    landing = Landing(project, own)
-    [found] = landing.find("sailings")
-    read = landing_module.read
-    asked: list[str] = []
-
-    def too_early(filesystem: Any, path: str) -> bytes | None:
-        """Both look, and find none, before either writes."""
-        asked.append(path)
-        return None if len(asked) % 2 else read(filesystem, path)
-
-    landing.take(found, "first", local(DAY, 2))
-    monkeypatch.setattr(landing_module, "read", too_early)
-    landing.take(found, "first", local(DAY, 2))
+    runs = [Landing(project, own) for _ in range(3)]
+    [found] = runs[0].find("sailings")
+    assert [run.taken(found) for run in runs] == [None] * 3, "all look before one of them writes"
+    runs[0].take(found, "first", local(DAY, 2))
+    runs[1].take(found, "first", local(DAY, 2))
     with pytest.raises(FileExistsError, match="another run just landed it"):
-        landing.take(found, "second", local(DAY, 2))
-    monkeypatch.undo()
-    assert landing.taken(found) == "first"
+        runs[2].take(found, "second", local(DAY, 2))
+    assert Landing(project, own).taken(found) == "first"
 
 
 def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str) -> None:
