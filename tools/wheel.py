@@ -80,7 +80,7 @@ def _resolve(commit: str) -> str:
 
 
 def _extract(commit: str, target: Path, *paths: str) -> None:
-    """Write what a commit has below these paths into a folder."""
+    """Write what a commit, or a folder of it, has below these paths into a folder."""
     with tarfile.open(fileobj=BytesIO(_git("archive", "--format=tar", commit, *paths))) as tar:
         tar.extractall(target, filter="data")
 
@@ -96,12 +96,11 @@ def _add_projects(commit: str, target: Path) -> None:
         below = str(folder.resolve().relative_to(ROOT))
         if not _git("ls-tree", "--name-only", commit, below):
             raise SystemExit(f"commit {commit[:COMMIT_LENGTH]} has no folder {below}, which NIGHTLY_PROJECTS names")
-        with tempfile.TemporaryDirectory(prefix="nightly-projects-") as name:
-            _extract(commit, Path(name), below)
-            for project in sorted(path for path in (Path(name) / below).iterdir() if path.is_dir()):
-                if (target / project.name).exists():
-                    raise SystemExit(f"project {project.name!r} is in two folders; rename one of them")
-                shutil.copytree(project, target / project.name)
+        tree = f"{commit}:{below}"
+        for project in _git("ls-tree", "-d", "-z", "--name-only", tree).decode().split("\0")[:-1]:
+            if (target / project).exists():
+                raise SystemExit(f"project {project!r} is in two folders; rename one of them")
+            _extract(tree, target, project)
 
 
 def _locked(source: Path) -> dict[str, list[str]]:

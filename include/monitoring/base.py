@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
+from include.core.feeds import Feed
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.variants import Variant
@@ -24,6 +25,11 @@ class Watch(ABC):
     model: MonitoredModel
     interval: Interval
     prepared_days: Mapping[date, Preparation]
+
+    @property
+    def outcome_feed(self) -> Feed:
+        """The feed that brings the model's outcome."""
+        return self.project.feeds[self.project.outcomes[self.model.outcome].feed]
 
     @abstractmethod
     def measure(

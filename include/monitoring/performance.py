@@ -109,11 +109,10 @@ class PerformanceMonitor(Monitor):
         return Findings(days=days, rows=rows, alerts=tuple(self._alerts(watch)))
 
     def _alerts(self, watch: Watch) -> Iterator[Alert]:
-        feed = watch.project.feeds[watch.project.outcomes[watch.model.outcome].feed]
         for rule in self.rules:
             measured = watch.measured_days(rule.metric, self.min_rows)
             for run_date in watch.interval.days:
-                until = feed.needed_day(run_date)
+                until = watch.outcome_feed.needed_day(run_date)
                 if alert := rule.breach(watch.model, [m for m in measured if m.day <= until], run_date):
                     yield alert
 

@@ -71,9 +71,12 @@ class _Watch(Watch):
         )
 
     def measured_days(self, metric: str, min_rows: int) -> list[DayValue]:
-        feed = self.project.feeds[self.project.outcomes[self.model.outcome].feed]
         return postgres.performance.read_measured_days(
-            self.settings, self.model.name, metric, until=feed.needed_day(self.interval.end), min_rows=min_rows
+            self.settings,
+            self.model.name,
+            metric,
+            until=self.outcome_feed.needed_day(self.interval.end),
+            min_rows=min_rows,
         )
 
     def punctuality(self, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:

@@ -106,7 +106,7 @@ def test_equal_and_older_deliveries_write_nothing(settings: Settings, ferries: P
 
 
 def test_the_same_delivery_read_otherwise_is_taken(settings: Settings, ferries: Project) -> None:
-    """Someone mended the expression of the outcome and ran the step again."""
+    """Someone corrected the expression of the outcome and ran the step again."""
     moment, delivery, _ = DELIVERIES[0]
     for value in (1.0, 0.0):
         changed = record_outcomes(ferries, "late_ferry", values(value), {DAY: (moment, delivery)}, settings)

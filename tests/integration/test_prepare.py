@@ -139,8 +139,10 @@ class TestAtOnce:
                     {"do": "step", "step": "land", **upto},
                 ])
                 listed = rows_of(settings, "deliveries_ferries")
-                judged = listed.filter(pl.col("feed") != "logbook", pl.col("day") <= date.fromisoformat(judging["end"]))
-                assert judged["verdict"].unique().to_list() == ["accepted"]
+                validated = listed.filter(
+                    pl.col("feed") != "logbook", pl.col("day") <= date.fromisoformat(judging["end"])
+                )
+                assert validated["verdict"].unique().to_list() == ["accepted"]
         assert listed.height == 27
         assert not listed["delivery_id"].is_duplicated().any()
 

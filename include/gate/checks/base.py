@@ -1,8 +1,8 @@
 """What every check of the gate has in common. One file beside this one for each check."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -81,6 +81,25 @@ class MetricCheck(Threshold, GateCheck):
     @abstractmethod
     def explain(self) -> str:
         """Return the beginning of the sentence."""
+
+
+class ScoreCheck(GateCheck):
+    """A check whose limit is in the unit of the scores.
+
+    It has a default for probabilities. Other scores are in the outcome's unit: the check must be listed.
+    """
+
+    of_probabilities: ClassVar[float]
+    """The limit for a model whose YAML does not list the check."""
+
+    at_most: float
+
+    @classmethod
+    def defaults(cls, problem_type: str) -> Sequence[Self]:
+        """Return a check with a default for probabilities."""
+        if get_problem_type(problem_type).scores_are_probabilities:
+            return (cls(kind=cls.model_fields["kind"].default, at_most=cls.of_probabilities),)
+        return super().defaults(problem_type)
 
 
 def at_most(value: float) -> Threshold:

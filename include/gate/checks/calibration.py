@@ -1,21 +1,22 @@
 """Does the level of the scores match the outcomes?"""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, Self
+from collections.abc import Iterator
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from include.core.records import Check
-from include.gate.checks.base import GateCheck, at_most
+from include.gate.checks.base import ScoreCheck, at_most
 from include.gate.evidence import Evidence
-from include.training.problem_types import get_problem_type
 
 
-class Calibration(GateCheck):
+class Calibration(ScoreCheck):
     """The level of all scores together. It keeps out scores that are too high or too low on the whole.
 
     Probabilities may be off by 0.05 by default. Other scores are in the outcome's unit: they must be listed.
     """
+
+    of_probabilities: ClassVar[float] = 0.05
 
     kind: Literal["calibration"] = "calibration"
     at_most: float = Field(
@@ -23,13 +24,6 @@ class Calibration(GateCheck):
         examples=[0.05],
         description="|mean score - mean outcome|; regression: |median error|. Binary: 0.05 if the check is not listed",
     )
-
-    @classmethod
-    def defaults(cls, problem_type: str) -> Sequence[Self]:
-        """Return a check with a default for probabilities."""
-        if get_problem_type(problem_type).scores_are_probabilities:
-            return (cls(at_most=0.05),)
-        return super().defaults(problem_type)
 
     def run(self, evidence: Evidence) -> Iterator[Check]:
         """Measure how far the level is off, as the problem type defines it."""
