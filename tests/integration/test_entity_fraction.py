@@ -156,7 +156,7 @@ def test_nothing_is_promoted_scored_or_published_meanwhile(sampled: Settings, de
     }
     for name, step in steps.items():
         with pytest.raises(
-            ConfigError, match=rf"project.yaml: entity_fraction: 0.5: {name} takes all entities, never a fraction"
+            ConfigError, match=rf"project.yaml: entity_fraction: 0.5: {name} needs all entities, never a fraction"
         ):
             step()
     assert {table: rows_in(sampled, table) for table in kept} == kept
