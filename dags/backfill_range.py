@@ -70,7 +70,7 @@ def backfill_range(project: Project) -> None:
             """Write deliveries, corrections included, to raw tables; hash identifiers."""
             _require_one_model_a_version()
             left = _left(project, params.interval().days, "build_features")
-            return run_range_step("land", project, params.interval(), left, data_view=params.data_view())
+            return run_range_step("land", project, params.interval(), left)
 
         @task
         def validate(landed: Json) -> Json:

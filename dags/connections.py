@@ -18,7 +18,7 @@ from include.core.settings import Settings
 STORAGE = "nightly_storage"
 """The connection for S3. It is read only if one of the places is in S3."""
 
-PLACES = ("landing", "tables", "artifacts")
+PLACES = ("landing", "tables", "artifacts", "journal")
 
 
 def resolve(run_id: str, git_commit: str) -> Settings:
@@ -38,7 +38,7 @@ def find_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def uri_of(place: str) -> str:
-    """Return the URI of `landing`, `tables` or `artifacts`."""
+    """Return the URI of one of PLACES."""
     return _uri(_get(f"nightly_{place}"))
 
 
@@ -132,6 +132,7 @@ READERS: dict[str, dict[str, Callable[[Connection], str | None]]] = {
     "nightly_landing": {"landing": _uri},
     "nightly_tables": {"tables": _uri, "catalog": _extra("catalog")},
     "nightly_artifacts": {"artifacts": _uri},
+    "nightly_journal": {"journal": _uri},
     "nightly_database": {"database_url": _database_url},
     "nightly_mlflow": {"mlflow_tracking_uri": _secret, "mlflow_registry_uri": _extra("registry_uri")},
     "nightly_hash_key": {"hash_key": _secret},

@@ -311,13 +311,16 @@ class StepOperator(SubmitOnceOperator):
         return f"{self._here.tables.rstrip('/')}/_records/{token}.json"
 
     def _call(self, token: str) -> Call:
+        from include.io.journal import leave_copy
+
         here = self._here
+        watermark = leave_copy(here, self.project)
         places = {"tables": here.tables, "artifacts": here.artifacts, "run_id": here.run_id}
         return Call(
             step=self.step,
             config=self.config.name,
             interval=self.interval(),
-            options={**self.options(), **self.given},
+            options={**self.options(), **self.given, "watermark": watermark},
             settings={
                 **places,
                 "git_commit": here.git_commit,

@@ -53,7 +53,7 @@ def prepare(project: Project) -> DAG:
         @task
         def land() -> Json:
             """Write deliveries, corrections of earlier days included, to raw tables; hash identifiers."""
-            return run_step("land", project, Interval.of(run_date(project)), data_view=params.data_view())
+            return run_step("land", project, Interval.of(run_date(project)))
 
         @task
         def validate() -> Json:

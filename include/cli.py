@@ -7,6 +7,7 @@ output, and log lines to standard error. With exit code 2, it prints an error th
 logic here: each command calls one step or operation.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,9 @@ End = Annotated[
     date | None, typer.Option(parser=_day, metavar="DAY", help="last day, included; default: the first day")
 ]
 ProjectOption = Annotated[str, typer.Option("--project", help="a project: a folder of include/projects")]
+DeliveryOption = Annotated[str, typer.Option("--delivery", help="a delivery, as alerts and `journal show` name it")]
+By = Annotated[str, typer.Option(help="who decides")]
+Why = Annotated[str, typer.Option(help="why, for the journal")]
 VersionOption = Annotated[int | None, typer.Option(min=1, help="this version instead of each day's champion")]
 Data = Annotated[
     DataView,
@@ -51,6 +55,39 @@ Data = Annotated[
 ModelOption = Annotated[
     str, typer.Option("--model", help="a project: a model: a folder of include/projects/<project>/models")
 ]
+
+
+journal = typer.Typer(help="Show the journal, or restore it from its export.", no_args_is_help=True)
+app.add_typer(journal, name="journal")
+
+
+@journal.command("show")
+def show_journal(
+    project: ProjectOption,
+    start: Annotated[
+        date | None, typer.Option("--start", parser=_day, metavar="DAY", help="first day of files")
+    ] = None,
+    end: End = None,
+    feed: Annotated[str | None, typer.Option(help="one feed; default: all")] = None,
+) -> None:
+    """Print the entries about the deliveries of these days, in order, as JSON lines."""
+    from include.io import postgres
+
+    settings = _settings()
+    days = _interval(start, end) if start else None
+    for line in postgres.journal.read_lines(settings, load_project(project).name, 0):
+        about = line["entry"]
+        inside = days is None or days.start <= date.fromisoformat(about["day"]) <= days.end
+        if inside and feed in (None, about["feed"]):
+            typer.echo(json.dumps(line, sort_keys=True))
+
+
+@journal.command("restore")
+def restore_journal(project: ProjectOption) -> None:
+    """Add the exported entries to a database that lacks them; then run range backfills."""
+    from include.io.journal import restore
+
+    typer.echo(f"{restore(_settings(), load_project(project).name)} entries restored")
 
 
 def _interval(start: date, end: date | None) -> Interval:
@@ -105,9 +142,25 @@ def simulate(project: ProjectOption, start: Start, end: End = None) -> None:
 
 
 @app.command()
-def land(project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time") -> None:
+def land(project: ProjectOption, start: Start, end: End = None) -> None:
     """Land the deliveries of these run dates in raw tables."""
-    _print(_run("land", load_project(project), _interval(start, end), data_view=data))
+    _print(_run("land", load_project(project), _interval(start, end)))
+
+
+@app.command()
+def accept(project: ProjectOption, delivery: DeliveryOption, by: By, why: Why) -> None:
+    """Let a held or withdrawn delivery count; the next validate checks its rows."""
+    from include.operations.decide import accept
+
+    _print(accept(load_project(project), delivery, _settings(), by=by, why=why))
+
+
+@app.command()
+def withdraw(project: ProjectOption, delivery: DeliveryOption, by: By, why: Why) -> None:
+    """Let a delivery count no longer, for what is prepared from now on."""
+    from include.operations.decide import withdraw
+
+    _print(withdraw(load_project(project), delivery, _settings(), by=by, why=why))
 
 
 @app.command()
@@ -137,7 +190,7 @@ def build_features(project: ProjectOption, start: Start, end: End = None, data: 
 def prepare(project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time") -> None:
     """Run land, validate and build_features in one process."""
     config, interval = load_project(project), _interval(start, end)
-    _print(_run("land", config, interval, data_view=data))
+    _print(_run("land", config, interval))
     _print(_run("validate", config, interval))
     _print(_run("build_features", config, interval, data_view=data))
 

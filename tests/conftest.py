@@ -8,6 +8,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -84,16 +85,32 @@ def s3() -> Iterator[str]:
         yield endpoint
 
 
+@pytest.fixture(scope="session")
+def install(postgres_url: sa.URL, migrated: str) -> Callable[..., AbstractContextManager[Settings]]:
+    """Return a function that makes an installation in a folder, with databases of its own for as long as it is used.
+
+    The shared database is migrated and empty, or a copy of that of the installation `like`; MLflow has no tables yet.
+    """
+
+    @contextmanager
+    def make(folder: Path, like: Settings | None = None) -> Iterator[Settings]:
+        number = next(_numbers)
+        shared, mlflow = f"shared_{number}", f"mlflow_{number}"
+        template = sa.make_url(like.database_url.get_secret_value()).database if like else migrated
+        _administer(postgres_url, f"CREATE DATABASE {shared} TEMPLATE {template}")
+        _administer(postgres_url, f"CREATE DATABASE {mlflow}")
+        yield settings_in(folder, postgres_url.set(database=shared), postgres_url.set(database=mlflow))
+        _administer(postgres_url, f"DROP DATABASE {shared} WITH (FORCE)")
+        _administer(postgres_url, f"DROP DATABASE {mlflow} WITH (FORCE)")
+
+    return make
+
+
 @pytest.fixture
-def settings(postgres_url: sa.URL, migrated: str, tmp_path: Path) -> Iterator[Settings]:
-    """Return settings of an empty installation: folders below `tmp_path`, a migrated database, none for MLflow yet."""
-    number = next(_numbers)
-    shared, mlflow = f"shared_{number}", f"mlflow_{number}"
-    _administer(postgres_url, f"CREATE DATABASE {shared} TEMPLATE {migrated}")
-    _administer(postgres_url, f"CREATE DATABASE {mlflow}")
-    yield settings_in(tmp_path, postgres_url.set(database=shared), postgres_url.set(database=mlflow))
-    _administer(postgres_url, f"DROP DATABASE {shared} WITH (FORCE)")
-    _administer(postgres_url, f"DROP DATABASE {mlflow} WITH (FORCE)")
+def settings(install: Callable[..., AbstractContextManager[Settings]], tmp_path: Path) -> Iterator[Settings]:
+    """Return settings of an empty installation below `tmp_path`."""
+    with install(tmp_path) as settings:
+        yield settings
 
 
 def settings_in(folder: Path, shared: sa.URL, mlflow: sa.URL) -> Settings:
@@ -102,6 +119,7 @@ def settings_in(folder: Path, shared: sa.URL, mlflow: sa.URL) -> Settings:
         landing=str(folder / "landing"),
         tables=str(folder / "tables"),
         artifacts=str(folder / "artifacts"),
+        journal=str(folder / "journal"),
         database_url=shared.render_as_string(hide_password=False),
         mlflow_tracking_uri=mlflow.render_as_string(hide_password=False),
         hash_key="a key of tests",

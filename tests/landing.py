@@ -14,9 +14,11 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from include.config.loading import load_project
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
+from include.io.journal import read_deliveries
 from include.io.tables import Tables
 from include.operations.simulate import deliver, usual_available_at
 
@@ -34,6 +36,7 @@ def places(folder: Path) -> Settings:
         "landing": str(folder / "landing"),
         "tables": str(folder / "tables"),
         "artifacts": str(folder / "artifacts"),
+        "journal": str(folder / "journal"),
         "database_url": "unused",
         "mlflow_tracking_uri": "unused",
         "hash_key": "a key of tests",
@@ -140,6 +143,11 @@ def rows_of(settings: Settings, table: str, *sort_by: str) -> pl.DataFrame:
     return rows.sort(*(sort_by or [c for c in ("day", "feed", "delivery_id", "_row") if c in rows.columns]))
 
 
+def deliveries_of(settings: Settings, project: str = "ferries") -> pl.DataFrame:
+    """Return the deliveries of the journal, by day, feed and id."""
+    return read_deliveries(settings, load_project(project)).deliveries.sort("day", "feed", "delivery_id")
+
+
 def versions(settings: Settings) -> dict[str, int]:
     """Map each existing table to its Delta version."""
     return {path.name: Tables(settings).version(path.name) for path in sorted(Path(settings.tables).glob("*"))}
@@ -147,7 +155,7 @@ def versions(settings: Settings) -> dict[str, int]:
 
 def made_beside_landing(settings: Settings) -> list[Path]:
     """All files that are not a supplier's."""
-    below = [Path(settings.tables), Path(settings.landing) / "ferries" / "_manifest"]
+    below = [Path(settings.tables), Path(settings.journal)]
     return sorted(path for folder in below for path in folder.rglob("*") if path.is_file())
 
 

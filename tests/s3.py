@@ -38,7 +38,7 @@ def bucket(endpoint: str) -> str:
 def on_s3(settings: Settings, endpoint: str) -> Settings:
     """Return the same settings with places in a bucket of their own."""
     uri = bucket(endpoint)
-    places = {name: f"{uri}/{name}" for name in ("landing", "tables", "artifacts")}
+    places = {name: f"{uri}/{name}" for name in ("landing", "tables", "artifacts", "journal")}
     options = KEYS | {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "eu-west-1"}
     return settings.model_copy(
         update={**places, "storage_options": {name: SecretStr(value) for name, value in options.items()}}

@@ -43,7 +43,7 @@ def init() -> None:
         description = "Backfills; the other slots are for nightly runs"
         Pool.create_or_update_pool(BACKFILL_POOL, BACKFILL_SLOTS, description, include_deferred=False)
     settings = _settings()
-    for uri in filter(is_s3, (settings.landing, settings.tables, settings.artifacts)):
+    for uri in filter(is_s3, (settings.landing, settings.tables, settings.artifacts, settings.journal)):
         s3, bucket = S3Hook(aws_conn_id=STORAGE), urlsplit(uri).netloc
         if not s3.check_for_bucket(bucket):
             s3.create_bucket(bucket)

@@ -53,7 +53,7 @@ def _connections(store_user: str, store: str) -> dict[str, Mapping[str, object]]
     """Return the first connections of `make up` (docs/configuration.md). `pgpass` has PostgreSQL's passwords."""
     places = {
         f"nightly_{place}": {"conn_type": "generic", "extra": {"uri": f"{BUCKET}/{place}"}}
-        for place in ("landing", "tables", "artifacts")
+        for place in ("landing", "tables", "artifacts", "journal")
     }
     return {
         **places,

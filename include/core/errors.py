@@ -31,10 +31,6 @@ class DeliveryError(ActionRequiredError):
     """A file in landing cannot be landed as it is, or a file that the day needs is missing."""
 
 
-class ChangedDeliveryError(ActionRequiredError):
-    """The content of an object changed after it was landed, so history would no longer be reproducible."""
-
-
 class DataError(ActionRequiredError):
     """Rows broke a critical expectation, or counts that must agree do not."""
 

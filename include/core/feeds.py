@@ -58,6 +58,25 @@ class Feed(Config):
     lookback_days: int = Field(
         default=0, ge=0, description="how many further days back the features of a day read", examples=[27]
     )
+    live_from: date | None = Field(
+        default=None,
+        description="the first run date that was run live; what earlier run dates need is history, which may be copied "
+        "in any order and at any time. Needed for a feed whose files have no sidecars",
+        examples=["2026-09-01"],
+    )
+    corrections_days: int = Field(
+        default=7,
+        ge=0,
+        description="days after it was due during which an overwritten object is a correction; later, it waits for a "
+        "decision (cli accept)",
+        examples=[30],
+    )
+    versions: Literal["by_name"] | None = Field(
+        default=None,
+        description="by_name: of two files of a day with the same time, the one with the greater name is newer. By "
+        "default they are refused",
+        examples=["by_name"],
+    )
     key: tuple[str, ...] = Field(
         min_length=1, description="columns that identify a row within a delivery", examples=[["store", "product"]]
     )

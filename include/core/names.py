@@ -10,11 +10,6 @@ from include import __version__
 COMMIT_LENGTH = 12  # characters of a commit in a version, as in run records
 
 
-def deliveries_table(project: str) -> str:
-    """Return the table with one row for each delivery of the project's feeds."""
-    return f"deliveries_{project}"
-
-
 def raw_table(feed: str) -> str:
     """Return the table of rows as landed, with personal data already protected."""
     return f"raw_{feed}"

@@ -1,7 +1,7 @@
 """Compute the `as_of` of a run date, and the deliveries that are current as of a moment.
 
-These are pure functions of the deliveries table. Results depend on `available_at` and the verdicts, never on the clock,
-so a backfill finds the same. With the data view `latest`, a day also uses what was corrected since: the newest delivery
+These are pure functions of the deliveries that the journal has at a watermark. Results depend on `available_from` and
+the verdicts, never on the clock, so a backfill finds the same. With the data view `latest`, a day also uses what was corrected since: the newest delivery
 of each day that its features may read.
 """
 
@@ -44,7 +44,7 @@ def as_of_days(
     moments = (
         accepted(deliveries)
         .group_by("feed", "day")
-        .agg(first=pl.col("available_at").min(), last=pl.col("available_at").max())
+        .agg(first=pl.col("available_from").min(), last=pl.col("available_from").max())
     )
     available = {(feed, day): first for feed, day, first, _ in moments.iter_rows()}
     newest = {(feed, day): last for feed, day, _, last in moments.iter_rows()}
@@ -105,14 +105,14 @@ def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime
     """Return a function of a day, a moment and a number of days that looks up earlier row counts.
 
     It returns, for each of that many days before the day, the rows of the newest delivery that was available at the
-    moment; days without one are left out. The counts depend on landing alone: refused deliveries count, unreadable ones
-    do not, and the order in which deliveries are validated does not matter.
+    moment; days without one are left out. Refused deliveries count too, held and withdrawn ones do not, so the
+    order in which deliveries are validated does not matter.
     """
-    of_feed = deliveries.filter(pl.col("feed") == feed, pl.col("verdict") != "unreadable")
-    ordered = of_feed.sort("available_at", "delivery_id").select("day", "available_at", "rows")
+    of_feed = deliveries.filter(pl.col("feed") == feed, ~pl.col("verdict").is_in(["held", "withdrawn"]))
+    ordered = of_feed.sort("available_from", "sequence").select("day", "available_from", "rows")
     delivered: dict[date, list[tuple[datetime, int]]] = {}
-    for day, available_at, rows in ordered.iter_rows():
-        delivered.setdefault(day, []).append((available_at, rows))
+    for day, available_from, rows in ordered.iter_rows():
+        delivered.setdefault(day, []).append((available_from, rows))
 
     def before(day: date, moment: datetime, days: int) -> list[int]:
         found: list[int] = []
@@ -127,10 +127,9 @@ def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime
 def _newest(deliveries: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
     """Add the current delivery to each row of `wanted` (feed, day, `as_of`); rows without one are left out.
 
-    Of two deliveries available at the same moment, the one with the higher `delivery_id` is current, so that the choice
-    is always the same.
+    Of two deliveries available at the same moment, the one that was landed later is current.
     """
-    known = accepted(deliveries).select("feed", "day", "available_at", "delivery_id")
-    joined = wanted.join(known, on=["feed", "day"]).filter(pl.col("available_at") <= pl.col("as_of"))
-    ordered = joined.sort("available_at", "delivery_id")
+    known = accepted(deliveries).select("feed", "day", "available_from", "sequence", "delivery_id")
+    joined = wanted.join(known, on=["feed", "day"]).filter(pl.col("available_from") <= pl.col("as_of"))
+    ordered = joined.sort("available_from", "sequence")
     return ordered.unique(wanted.columns, keep="last", maintain_order=True)

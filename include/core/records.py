@@ -52,11 +52,26 @@ class StepResult(Record):
 
 
 class Landed(StepResult):
-    """The result of `land`: numbers of `new` deliveries and those landed before (`known`), and refused deliveries."""
+    """The result of `land`: numbers of `new` deliveries and of objects landed before (`known`), and refused objects.
+
+    `held` has a sentence for each new delivery that waits for a decision of a person.
+    """
 
     new: int
     known: int
     refused: tuple[Refusal, ...] = ()
+    held: tuple[str, ...] = ()
+
+
+class Decided(Record):
+    """A decision of a person about a delivery: who, and why."""
+
+    delivery_id: str
+    feed: str
+    day: date
+    decision: str
+    by: str
+    why: str
 
 
 class Validated(StepResult):
@@ -89,12 +104,13 @@ class Revalidated(StepResult):
 
 
 class PreparedDay(Record):
-    """A prepared day: its `as_of`, the deliveries that its features used, and the versions of tables."""
+    """A prepared day: its `as_of`, the newest journal entry it could use, the deliveries it used, and versions of tables."""
 
     project: str
     day: date
     data_view: DataView
     as_of: datetime
+    watermark: int
     deliveries: tuple[str, ...]
     table_versions: dict[str, int]
     rows: int

@@ -15,6 +15,7 @@ POLARS: dict[str, pl.DataType] = {
 }
 
 DELIVERIES: dict[str, pl.DataType] = {
+    "sequence": pl.Int64(),
     "day": pl.Date(),
     "feed": pl.String(),
     "delivery_id": pl.String(),  # object key below landing/<project>/ and the first characters of its sha256
@@ -22,12 +23,12 @@ DELIVERIES: dict[str, pl.DataType] = {
     "uri": pl.String(),
     "sha256": pl.String(),
     "size": pl.Int64(),
-    "modified_at": pl.Datetime("us", "UTC"),  # time of the object, to detect whether it was touched
     "rows": pl.Int64(),
-    "available_at": pl.Datetime("us", "UTC"),
-    "verdict": pl.String(),  # landed, accepted, refused (by expectations), unreadable (by land)
+    "available_from": pl.Datetime("us", "UTC"),
+    "verdict": pl.String(),  # landed, held (waits for a person), accepted, refused (by expectations), withdrawn
     "why": pl.String(),
 }
+"""The deliveries as the journal has them at a watermark, one row each, with the newest verdict or decision on each."""
 
 PREDICTION_COLUMNS = ("score", "prediction")
 """The columns that a model adds, as float64: the score, and the prediction by the decision threshold."""

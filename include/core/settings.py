@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     landing: str = Field(description="where suppliers put files")
     tables: str = Field(description="where the Delta tables are")
     artifacts: str = Field(description="where MLflow keeps models")
+    journal: str = Field(description="where the journal is exported to; back it up with the raw tables")
     database_url: SecretStr = Field(description="the shared database, postgresql://user@host/name")
     mlflow_tracking_uri: SecretStr = Field(description="MLflow tracking; a database URL or http(s)://")
     mlflow_registry_uri: SecretStr | None = Field(default=None, description="MLflow registry; tracking's by default")

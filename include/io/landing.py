@@ -1,11 +1,9 @@
-"""The storage where suppliers put files: find deliveries, determine when each became available, and read them.
+"""The storage where suppliers put files: find objects, and read them and their sidecars.
 
-Files are never moved or changed. Beside them, `_manifest/` has one immutable entry for each landed delivery: checksum
-and availability time. So a backfill from landing alone finds the same. The step `land` parses the files.
+Files are never moved or changed. The step `land` parses them, and the journal keeps what became of them.
 """
 
 import hashlib
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -54,13 +52,12 @@ class Found:
 
 
 class Landing:
-    """The landing folder of one project. Each manifest entry and each sidecar is read at most once."""
+    """The landing folder of one project. Each sidecar is read at most once."""
 
     def __init__(self, project: Project, settings: Settings) -> None:
         self.project = project
         self.fs, root = storage.filesystem(settings, settings.landing)
         self.root = f"{root.rstrip('/')}/{project.name}"
-        self._manifests: dict[str, dict[str, str] | None] = {}
         self._sidecars: dict[str, Sidecar | None] = {}
 
     def pattern(self, feed: str, day: date | str) -> str:
@@ -128,49 +125,6 @@ class Landing:
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
             raise DeliveryError(f"{found.uri}.json: not a sidecar ({wrong}); correct or remove it") from error
-
-    def available_at(self, found: Found) -> datetime:
-        """Return when a file became available (UTC): by its manifest, else its sidecar, else the object's time."""
-        manifest = self._manifest(found)
-        if manifest:
-            return datetime.fromisoformat(manifest["available_at"])
-        sidecar = self.sidecar(found)
-        return sidecar.available_at.astimezone(UTC) if sidecar else found.modified_at
-
-    def taken(self, found: Found) -> str | None:
-        """Return the sha256 that this object had when it was first landed; None if it was never landed."""
-        manifest = self._manifest(found)
-        return str(manifest["sha256"]) if manifest else None
-
-    def take(self, found: Found, sha256: str, available_at: datetime) -> None:
-        """Write the manifest entry once; later calls change nothing.
-
-        Raises:
-            FileExistsError: another run has just written a different entry, so this run must not continue.
-        """
-        if self._manifest(found) is not None:
-            return
-        entry = {"key": found.key, "sha256": sha256, "available_at": available_at.isoformat()}
-        try:
-            write_whole(self.fs, self._manifest_path(found), json.dumps(entry).encode(), once=True)
-        except FileExistsError as error:
-            if self._read_manifest(found) != entry:
-                raise FileExistsError(
-                    f"{found.uri}: another run just landed it with another content or time; run the step again"
-                ) from error
-        self._manifests[found.key] = entry
-
-    def _manifest_path(self, found: Found) -> str:
-        return f"{self.root}/_manifest/{found.key}.json"
-
-    def _manifest(self, found: Found) -> dict[str, str] | None:
-        if found.key not in self._manifests:
-            self._manifests[found.key] = self._read_manifest(found)
-        return self._manifests[found.key]
-
-    def _read_manifest(self, found: Found) -> dict[str, str] | None:
-        content = read(self.fs, self._manifest_path(found))
-        return None if content is None else json.loads(content)
 
 
 def read(filesystem: Any, path: str) -> bytes | None:

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from include.config.model import Model
 from include.core.errors import DataError, NotReadyError
 from include.core.interval import Interval
-from include.core.names import clean_table, deliveries_table, features_table
+from include.core.names import clean_table, features_table
 from include.core.project import Project
 from include.core.records import DataView
+from include.core.settings import Settings
+from include.io.journal import read_deliveries
 from include.io.registry import FitRun
 from include.io.tables import Tables
 from include.training import training_set
@@ -22,35 +24,45 @@ _NEWEST: list[tuple[Any, TrainingSet]] = []
 def sources(project: Project, model: Model) -> dict[str, str]:
     """Return the tables of a training set, by content."""
     return {
-        "deliveries": deliveries_table(project.name),
         "features": features_table(project.name, project.entity_fraction),
         "outcome": clean_table(project.outcomes[model.outcome].feed),
     }
 
 
-def versions_now(project: Project, model: Model, tables: Tables) -> dict[str, int]:
-    """Return the current versions of those tables."""
-    return {what: tables.version(name) for what, name in sources(project, model).items()}
+class ReadAt(NamedTuple):
+    """The state from which a training set is read: the journal's watermark, and the version of each table."""
+
+    watermark: int
+    versions: Mapping[str, int]
+
+    @property
+    def tags(self) -> dict[str, int]:
+        """The tags by which a fit's run names this state."""
+        return {"watermark": self.watermark, **{f"{what}_version": number for what, number in self.versions.items()}}
+
+
+def read_at_now(project: Project, model: Model, settings: Settings, watermark: int | None = None) -> ReadAt:
+    """Return the current state; a watermark limits what is read of the journal."""
+    tables, journal = Tables(settings), read_deliveries(settings, project, watermark)
+    versions = {what: tables.version(name) for what, name in sources(project, model).items()}
+    return ReadAt(journal.watermark, versions)
 
 
 def read_training_set(
-    project: Project,
-    model: Model,
-    interval: Interval,
-    tables: Tables,
-    versions: Mapping[str, int],
-    data_view: DataView,
+    project: Project, model: Model, interval: Interval, settings: Settings, read_at: ReadAt, data_view: DataView
 ) -> TrainingSet:
-    """Return the rows of the run date `interval` at these versions of the tables.
+    """Return the rows of the run date `interval` at this state of journal and tables.
 
     A process that fits several candidates, evaluates them and runs the gate asks for the same rows each time; they
-    are built once. A Delta table does not change at a version, so nothing else has to be compared. The whole model
-    is compared, candidates, seed and gate included: this is simpler than a list of relevant fields, and costs no more.
+    are built once. Neither a Delta table at a version nor the journal up to a watermark changes, so nothing else has
+    to be compared. The whole model is compared, candidates, seed and gate included: this is simpler than a list of
+    relevant fields, and costs no more.
 
     Raises:
         DataError, NotReadyError: as `training_set.build_training_set` does.
     """
-    key = (tables.root, project, model, interval, dict(versions), data_view)
+    tables = Tables(settings)
+    key = (tables.root, project, model, interval, read_at.tags, data_view)
     if not _NEWEST or _NEWEST[0][0] != key:
         _NEWEST.clear()  # before the next one is built, so that there are never two in memory
         names = sources(project, model)
@@ -58,31 +70,32 @@ def read_training_set(
             project,
             model,
             interval.end,
-            deliveries=tables.scan(names["deliveries"], versions["deliveries"]).collect(),
-            features=tables.scan(names["features"], versions["features"]),
-            clean=tables.scan(names["outcome"], versions["outcome"]),
+            deliveries=read_deliveries(settings, project, read_at.watermark).deliveries,
+            features=tables.scan(names["features"], read_at.versions["features"]),
+            clean=tables.scan(names["outcome"], read_at.versions["outcome"]),
             data_view=data_view,
         )
         _NEWEST.append((key, built))
     return _NEWEST[0][1]
 
 
-def training_set_of_run(project: Project, model: Model, interval: Interval, tables: Tables, run: FitRun) -> TrainingSet:
-    """Return the rows that a fit saw: read from the tables as they are now, or at the versions that its run names.
+def training_set_of_run(
+    project: Project, model: Model, interval: Interval, settings: Settings, run: FitRun
+) -> TrainingSet:
+    """Return the rows that a fit saw: read from journal and tables as they are now, or as its run names them.
 
-    The current versions come first, since the older ones may be vacuumed.
+    The current state comes first, since older versions of tables may be vacuumed.
 
     Raises:
         DataError: when neither has the rows.
     """
-    now, then = (
-        versions_now(project, model, tables),
-        {what: int(run.tags[f"{what}_version"]) for what in sources(project, model)},
-    )
+    names = sources(project, model)
+    then = ReadAt(int(run.tags["watermark"]), {what: int(run.tags[f"{what}_version"]) for what in names})
+    now = read_at_now(project, model, settings)
     data_view = cast(DataView, run.tags.get("data_view", "point_in_time"))
-    for versions in (now, then) if now != then else (now,):
+    for read_at in (now, then) if now != then else (now,):
         with suppress(DataError, NotReadyError):  # since the fit, a delivery may have been refused or days removed
-            found = read_training_set(project, model, interval, tables, versions, data_view)
+            found = read_training_set(project, model, interval, settings, read_at, data_view)
             if found.digest == run.tags["data_digest"]:
                 return found
     raise DataError(

@@ -16,12 +16,13 @@ from include.config.loading import model_names
 from include.core import schemas
 from include.core.errors import DataError
 from include.core.interval import Interval
-from include.core.names import clean_table, deliveries_table, features_table, scores_table
+from include.core.names import clean_table, features_table, scores_table
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
 from include.core.records import DataView, PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.journal import read_deliveries
 from include.io.landing import Landing
 from include.io.postgres.predictions import batch_digest
 from include.io.tables import Tables
@@ -48,7 +49,7 @@ def find_out_of_date(project: Project, interval: Interval, settings: Settings) -
     prepared_days = made["point_in_time"]
     if not prepared_days:
         return []
-    deliveries = tables.scan(deliveries_table(project.name)).collect()
+    deliveries = read_deliveries(settings, project).deliveries
     waiting = _waiting(project, deliveries, settings)
     rows = cache(partial(_rows_of, tables))
     found: list[OutOfDate] = []

@@ -11,7 +11,6 @@ from include.core.interval import Interval
 from include.core.records import Reproduced
 from include.core.settings import Settings
 from include.io.registry import LoadedModel, Registry
-from include.io.tables import Tables
 from include.io.training_sets import training_set_of_run
 from include.steps.fit import lock_digest, named_candidate, train
 
@@ -39,7 +38,7 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
     }
     changed = tuple(what for what, (was, now) in of_code.items() if was != now and "unknown" not in (was, now))
     try:
-        training_set = training_set_of_run(project, model, Interval.of(day), Tables(settings), run)
+        training_set = training_set_of_run(project, model, Interval.of(day), settings, run)
         fitted = train(model, named_candidate(model, run.tags["candidate"]), training_set)
     except (ConfigError, DataError) as error:
         raise ActionRequiredError(

@@ -10,11 +10,12 @@ import polars as pl
 
 from include.core.errors import ConfigError, nearest
 from include.core.interval import Interval
-from include.core.names import deliveries_table, quarantine_table
+from include.core.names import quarantine_table
 from include.core.project import Project
 from include.core.records import Revalidated
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.journal import read_deliveries
 from include.io.tables import Tables
 from include.steps.verdicts import give_verdicts
 
@@ -33,16 +34,15 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     before = _quarantined(tables, feeds, interval)
     there = before.select("feed", "delivery_id").unique()
     of_feeds = pl.col("feed").is_in(feeds) & pl.col("day").is_between(interval.start, interval.end)
-    listed = tables.scan(deliveries_table(project.name)).collect()
+    listed = read_deliveries(settings, project).deliveries
     chosen = listed.filter(of_feeds)
     accepted = chosen.filter(pl.col("verdict") == "accepted").join(there, on=["feed", "delivery_id"], how="semi")
     waiting = pl.concat([accepted, chosen.filter(pl.col("verdict") == "refused")]).sort("day", "feed", "delivery_id")
 
     given = give_verdicts(project, waiting, settings, listed=listed)
     after = _quarantined(tables, feeds, interval)
-    verdicts = dict(
-        tables.scan(deliveries_table(project.name)).filter(of_feeds).select("delivery_id", "verdict").collect().rows()
-    )
+    now = read_deliveries(settings, project).deliveries.filter(of_feeds)
+    verdicts = dict(now.select("delivery_id", "verdict").rows())
     back, stay = 0, 0
     changed: set[tuple[str, date]] = set()
     for delivery in waiting.iter_rows(named=True):
@@ -66,7 +66,6 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     return Revalidated(
         interval=interval,
         rows=back,
-        table_version=given.version,
         revalidated=waiting.height,
         stay=stay,
         refused=given.refused,

@@ -20,11 +20,12 @@ from include.core.interval import Interval
 from include.core.records import StepResult
 from include.core.settings import Settings
 from include.io import storage
+from include.io.journal import NO_DATABASE
 from include.io.landing import read, write_whole
 from include.steps.declared import STEPS
 
 NOT_YET = "not_yet"  # the key, in place of a record, of the reason why the step had nothing to do
-NOT_THERE = {"landing": "none://", "database_url": "none://", "hash_key": "none"}
+NOT_THERE = {"landing": "none://", "journal": "none://", "database_url": NO_DATABASE, "hash_key": "none"}
 """Placeholders for settings that a step on Databricks does not have; a step that used one would fail."""
 
 

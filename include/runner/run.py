@@ -15,6 +15,7 @@ from include.core.project import Project
 from include.core.records import StepResult
 from include.core.settings import Settings, utc_now
 from include.io import postgres
+from include.io.journal import export
 from include.runner.cost import Meter
 from include.steps.declared import STEPS
 
@@ -38,6 +39,8 @@ def run(name: str, config: Project | Model, interval: Interval, settings: Settin
     try:
         result = step.function(config, interval, settings, **options)
         step.finish(result, settings)
+        if step.writes_journal:
+            export(settings, config.name)
     except NotReadyError:
         attempt.record("skipped")
         raise

@@ -13,19 +13,25 @@ from pyspark.sql import functions as F
 
 from include.core.errors import DataError
 from include.core.interval import Interval
-from include.core.names import clean_table, deliveries_table, features_table
+from include.core.names import clean_table, features_table
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
 from include.core.records import DataView, Featured, PreparedDay
 from include.core.settings import Settings
 from include.io import postgres, spark
+from include.io.journal import Known, read_deliveries
 from include.io.tables import Scope, Tables
 
 log = logging.getLogger(__name__)
 
 
 def build_features(
-    project: Project, interval: Interval, settings: Settings, *, data_view: DataView = "point_in_time"
+    project: Project,
+    interval: Interval,
+    settings: Settings,
+    *,
+    data_view: DataView = "point_in_time",
+    watermark: int | None = None,
 ) -> Featured:
     """Replace the interval in `features_<project>` in one commit, with one row for each entity of each day.
 
@@ -34,19 +40,25 @@ def build_features(
     the entities (`project.entity_fraction`) go to a table of their own, and their days do not count as prepared; rows
     are removed last, so that features that count other entities still count all of them.
 
+    Args:
+        project: the project.
+        interval: the run dates.
+        settings: where tables and the journal are.
+        data_view: which deliveries features may use.
+        watermark: the newest entry of the journal to use; None: the newest there is.
+
     Raises:
         DataError: a day has no accepted delivery of a required feed, or rows were lost or doubled.
     """
     tables = Tables(settings)
-    listing_version = tables.version(deliveries_table(project.name))
-    deliveries = tables.scan(deliveries_table(project.name), listing_version).collect()
+    journal = read_deliveries(settings, project, watermark)
+    deliveries = journal.deliveries
     known = known_deliveries(project, deliveries, interval, data_view)
     moments = as_of_days(project, deliveries, interval, data_view)
 
     expected = _entities(project, tables, known)
     with spark.job() as (session, staged):
         feeds, versions = _feeds(session, tables, project, interval, staged)
-        versions[deliveries_table(project.name)] = listing_version
         known_frame = _small(session, known)
         moments_frame = _small(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
         module = importlib.import_module(f"include.projects.{project.name}.features")
@@ -64,7 +76,11 @@ def build_features(
                 sort_by=["entity_id"],
                 partition_by=["day", "data_view"],
                 expected=expected,
-                metadata={**versions, "deliveries": ",".join(known["delivery_id"].unique().sort())},
+                metadata={
+                    **versions,
+                    "watermark": journal.watermark,
+                    "deliveries": ",".join(known["delivery_id"].unique().sort()),
+                },
             )
         except DataError as error:
             raise DataError(
@@ -77,7 +93,7 @@ def build_features(
         rows=table.rows,
         table_version=table.version,
         table=table,
-        prepared_days=_prepared_days(project, data_view, known, moments, expected, versions)
+        prepared_days=_prepared_days(project, data_view, journal, known, moments, expected, versions)
         if project.entity_fraction == 1
         else (),
         entity_fraction=project.entity_fraction,
@@ -150,6 +166,7 @@ def _limit(fraction: float) -> str:
 def _prepared_days(
     project: Project,
     data_view: DataView,
+    journal: Known,
     known: pl.DataFrame,
     moments: Mapping[date, datetime],
     rows: Mapping[date, int],
@@ -162,6 +179,7 @@ def _prepared_days(
             day=day,
             data_view=data_view,
             as_of=moment,
+            watermark=journal.watermark,
             deliveries=tuple(used.get(day, ())),
             table_versions=dict(versions),
             rows=rows.get(day, 0),

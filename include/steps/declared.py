@@ -29,10 +29,12 @@ class Step:
         config: the class of its configuration, a project or a model.
         result: the record that it returns.
         package: the package of its module.
-        remote: whether it may run on Databricks; such a step reaches tables and MLflow only.
+        remote: whether it may run on Databricks; such a step reaches tables and MLflow only. It has the option
+            `watermark`, by which it finds the copy of the journal that the worker leaves.
         range_days: how many days of a range it gets at once.
         afterwards: a function of its module. It takes the record and the settings, and writes the rows for which other
             steps wait to the shared database. The worker calls it after the step succeeded, wherever the step ran.
+        writes_journal: whether it adds entries to the journal, which the runner exports before the step succeeds.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Step:
     remote: bool = False
     range_days: int = RANGE_DAYS
     afterwards: str | None = None
+    writes_journal: bool = False
 
     @property
     def function(self) -> Callable[..., StepResult]:
@@ -68,8 +71,8 @@ _OPERATIONS = "include.operations"
 STEPS = {
     step.name: step
     for step in (
-        Step("land", Project, records.Landed),
-        Step("validate", Project, records.Validated),
+        Step("land", Project, records.Landed, writes_journal=True),
+        Step("validate", Project, records.Validated, writes_journal=True),
         Step(
             "build_features",
             Project,
@@ -86,7 +89,7 @@ STEPS = {
         Step("publish", Model, records.Published),
         Step("outcomes", Project, records.Recorded),
         Step("monitor", Project, records.Monitored),
-        Step("revalidate", Project, records.Revalidated, _OPERATIONS),
+        Step("revalidate", Project, records.Revalidated, _OPERATIONS, writes_journal=True),
         Step("unpublish", Model, records.Unpublished, _OPERATIONS),
     )
 }

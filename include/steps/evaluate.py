@@ -13,7 +13,6 @@ from include.core.project import Project
 from include.core.records import Evaluated, Fitted
 from include.core.settings import Settings
 from include.io.registry import FitRun, Registry
-from include.io.tables import Tables
 from include.io.training_sets import training_set_of_run
 from include.training.problem_types import get_problem_type
 from include.training.training_set import LABEL
@@ -38,12 +37,12 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     """
     if not fitted:
         raise ActionRequiredError(f"{model.name}: no candidate was fitted for {interval}; run fit first")
-    project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
+    project, registry = load_project(model.project), Registry(settings)
     order = [candidate.name for candidate in model.candidates]
     fits = sorted(fitted, key=lambda f: order.index(f.candidate) if f.candidate in order else len(order))
     runs = [registry.get_fit(f.run_id) for f in fits]
     _require_comparable(project, model, interval, fits, runs)
-    training_set = training_set_of_run(project, model, interval, tables, runs[0])
+    training_set = training_set_of_run(project, model, interval, settings, runs[0])
 
     holdout = training_set.holdout_rows
     truth = holdout[LABEL].to_numpy()
@@ -87,7 +86,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
 
 CARRIED = (
     *("project", "model", "candidate", "day", "as_of", "interval_start", "fit_end", "holdout_start"),
-    *("deliveries_version", "features_version", "outcome_version", "data_digest"),
+    *("watermark", "features_version", "outcome_version", "data_digest"),
     *("data_view", "entity_fraction", "config_digest", "lock_digest", "git_commit", "seed"),
 )
 """The tags that are copied from a run to its version."""

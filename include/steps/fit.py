@@ -22,7 +22,7 @@ from include.core.records import DataView, Fitted
 from include.core.settings import Settings, utc_now
 from include.io.registry import DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry
 from include.io.tables import Scope, Tables
-from include.io.training_sets import read_training_set, sources, versions_now
+from include.io.training_sets import ReadAt, read_at_now, read_training_set, sources
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
 from include.training.problem_types import get_problem_type
@@ -35,14 +35,21 @@ PYTHON = "{}.{}".format(*sys.version_info)  # the lock has other versions of som
 
 
 def fit(
-    model: Model, interval: Interval, settings: Settings, *, candidate: str, data_view: DataView = "point_in_time"
+    model: Model,
+    interval: Interval,
+    settings: Settings,
+    *,
+    candidate: str,
+    data_view: DataView = "point_in_time",
+    watermark: int | None = None,
 ) -> Fitted:
     """Fit a candidate for the run date `interval`, measure it on the holdout days, and log both.
 
     A fit is keyed by the digest of everything that decides it: the labelled rows, the run date and what it knew,
     `model.yaml`, `estimator.py`, the locked environment and the code of this file. A finished fit of the same digest is
-    used again. So running the step again changes nothing, even after other days were written to the tables. Table
-    versions are tags, not part of the key: a backfill has other versions of the same rows.
+    used again. So running the step again changes nothing, even after other days were written to the tables. Watermark
+    and table versions are tags, not part of the key: a backfill has others for the same rows. `watermark` is the newest
+    entry of the journal to use; None: the newest there is.
 
     Returns:
         The fit; its `rows` and `interval` describe the fitted days.
@@ -60,8 +67,8 @@ def fit(
             "train each day by itself, in ascending order, since each training has a champion to beat"
         )
     project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
-    names, versions = sources(project, model), versions_now(project, model, tables)
-    training_set = read_training_set(project, model, interval, tables, versions, data_view)
+    names, read_at = sources(project, model), read_at_now(project, model, settings, watermark)
+    training_set = read_training_set(project, model, interval, settings, read_at, data_view)
     if training_set.missing:
         missing = ", ".join(map(str, training_set.missing))
         log.warning("%s: no labelled rows of %s; trained without them", model.name, missing)
@@ -74,7 +81,9 @@ def fit(
         parts = [
             FitInput(
                 name=names[what],
-                source=DeltaPart(tables.uri(names[what]), versions[what], Scope(training_set.interval, where).sql()),
+                source=DeltaPart(
+                    tables.uri(names[what]), read_at.versions[what], Scope(training_set.interval, where).sql()
+                ),
                 rows=training_set.rows.height,
             )
             for what, where in (("features", {"data_view": sorted({"point_in_time", data_view})}), ("outcome", {}))
@@ -85,7 +94,7 @@ def fit(
             training_set,
             digest,
             parts,
-            _provenance(project, model, training_set, data_digest, versions, settings),
+            _provenance(project, model, training_set, data_digest, read_at, settings),
             registry,
         )
     return Fitted(
@@ -150,7 +159,7 @@ def _provenance(
     model: Model,
     training_set: TrainingSet,
     data_digest: str,
-    versions: dict[str, int],
+    read_at: ReadAt,
     settings: Settings,
 ) -> dict[str, Any]:
     """Return the tags that say where a fit came from; `evaluate` and `reproduce` read versions and data digest back."""
@@ -166,7 +175,7 @@ def _provenance(
         "fit_end": training_set.fit.end,
         "holdout_start": training_set.holdout.start,
         "missing_days": " ".join(map(str, training_set.missing)) or "none",
-        **{f"{what}_version": version for what, version in versions.items()},
+        **read_at.tags,
         "data_digest": data_digest,
         "config_digest": model.digest,
         "lock_digest": lock_digest(),

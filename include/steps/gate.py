@@ -69,7 +69,7 @@ def gate(
     decision = postgres.gate_decisions.find_decision(settings, subject.gate_id)
     if decision is None:
         run = registry.get_fit(evaluated.run_id)
-        training_set = training_set_of_run(project, model, interval, tables, run)
+        training_set = training_set_of_run(project, model, interval, settings, run)
         features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
         evidence = _evidence(model, registry, training_set, features, subject, fitted, version, files.megabytes)
         decision = postgres.gate_decisions.record_decision(settings, subject, rules.run_checks(checks, evidence))

@@ -1,6 +1,7 @@
-"""land: write deliveries to `raw_<feed>`, with personal data protected, and list them in `deliveries_<project>`.
+"""land: write deliveries to `raw_<feed>`, with personal data protected, and enter them into the journal.
 
-This step finds what is wrong with a file as a whole; `validate` finds what is wrong with its values.
+This step finds what is wrong with a file as a whole; `validate` finds what is wrong with its values. An object that
+cannot be landed is refused by name and does not affect the others.
 """
 
 import csv
@@ -11,83 +12,114 @@ import io
 import logging
 import re
 import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import TypeVar
 
 import polars as pl
 
 from include.core import schemas
-from include.core.errors import ChangedDeliveryError, DeliveryError
+from include.core.errors import DeliveryError
 from include.core.feeds import Feed
+from include.core.intake import Earlier, NotYetError, available_from, reason_to_hold
 from include.core.interval import Interval
-from include.core.names import deliveries_table, raw_table
+from include.core.journal import Entry
+from include.core.names import raw_table
 from include.core.project import Project
-from include.core.records import DataView, Landed, Refusal
+from include.core.records import Alert, Landed, Refusal
 from include.core.settings import Settings
+from include.io import postgres
+from include.io.journal import read_deliveries
 from include.io.landing import Found, Landing, Sidecar, sha256
+from include.io.postgres.journal import SeenObject
 from include.io.tables import Scope, Tables
 
 log = logging.getLogger(__name__)
 
-ALWAYS = datetime.max.replace(tzinfo=UTC)
+T = TypeVar("T")
+
 CHUNK_FILES = 300  # files read at a time, a quarter of a year of three feeds: this limits the memory of a range run
+UNREADABLE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""Errors about one object. Any other error while reading bytes is about the storage, and ends the step."""
+HELD = "delivery_held"
+"""The rule of the alert about deliveries that wait for a decision."""
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """An object that is not landed now, and why. One that `waits` is landed by a later run without anybody's doing."""
+
+    found: Found
+    why: str
+    waits: bool = False
+
+    @property
+    def refusal(self) -> Refusal:
+        """The record for other steps."""
+        return Refusal(feed=self.found.feed, day=self.found.day, uri=self.found.uri, why=self.why)
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """A file that was read and is valid; `records` has all declared columns as text, not protected yet."""
+    """An object that was read and is valid; `records` has all declared columns as text, not protected yet."""
 
     found: Found
     delivery_id: str
     sha256: str
-    available_at: datetime
+    available_from: datetime
     records: pl.DataFrame
 
 
-def land(project: Project, interval: Interval, settings: Settings, *, data_view: DataView = "point_in_time") -> Landed:
-    """Land every delivery that the run dates of the interval can know, corrections included.
+def land(project: Project, interval: Interval, settings: Settings) -> Landed:
+    """Land every new object that the features of a run date up to the end of the interval may read.
 
-    With the data view `latest`, later deliveries of the same days are landed too. A delivery that is in raw already is
-    left alone. A file that cannot be landed stays where it is and is listed as unreadable.
+    Corrections are landed too; from when each counts is in its `available_from`. An object that was landed and has not
+    changed since is left alone. An object that cannot be landed stays where it is, and is tried again by the next run.
+    A delivery that needs a decision of a person is entered as held, and an alert says so.
 
     Raises:
-        DeliveryError: an unreadable file leaves a day without a delivery of a required feed. It names file, line and
-            what to do. Nothing of the files read together with that file is written.
+        DeliveryError: a day lacks a delivery of a required feed. It names the file, the line and what to do. All other
+            objects were landed.
     """
     landing, tables = Landing(project, settings), Tables(settings)
     found = [
         f for name, feed in project.feeds.items() for f in landing.find(name) if f.day <= feed.needed_day(interval.end)
     ]
-    listed = _listed(project, tables)
+    listed = read_deliveries(settings, project).deliveries
     _require_files(project, interval, landing, found, listed)
-    untouched = set(listed.select("key", "size", "modified_at").iter_rows())
-    fresh = [f for f in found if (f.key, f.size, f.modified_at) not in untouched]
+    seen = postgres.journal.read_seen_objects(settings, project.name)
+    fresh = [f for f in found if not _is_landed(seen.get(f.key), f)]
 
-    available, refused = _availability(landing, fresh)
-    threshold = _limit(project, interval, listed, fresh, available) if data_view == "point_in_time" else ALWAYS
-    candidates = sorted((f for f in fresh if f.key in available and available[f.key] <= threshold), key=lambda f: f.day)
-
-    key = settings.hash_key.get_secret_value().encode()
-    ids, covered = set(listed["delivery_id"]), set(listed.select("feed", "day").iter_rows())
-    new, rows, version = 0, 0, None
-    for n in range(0, max(len(candidates), 1), CHUNK_FILES):
-        taken: list[_Taken] = []
-        for candidate in candidates[n : n + CHUNK_FILES]:
-            try:
-                taken.append(_read(project, candidate, landing, available[candidate.key]))
-            except DeliveryError as error:
-                refused.append(Refusal(feed=candidate.feed, day=candidate.day, uri=candidate.uri, why=str(error)))
-        covered |= {(item.found.feed, item.found.day) for item in taken}
-        _require_readable(project, interval, refused, covered, candidates[n + CHUNK_FILES :])
-        unknown = [item for item in taken if item.delivery_id not in ids]
-        rows += _write(project, tables, landing, unknown, key)
-        version = _list(project, tables, taken, refused) or version
-        new += len(unknown)
-    for refusal in refused:
-        log.warning("refused: %s", refusal.why)
+    now, key = postgres.journal.read_clock(settings), settings.hash_key.get_secret_value().encode()
+    total = _Entered()
+    for chunk in _chunks(fresh):
+        taken, left = _take(project, chunk, landing, listed, now)
+        taken, ties = _without_ties(project, taken)
+        _write(project, tables, taken, key)
+        total += _enter(project, taken, [*left, *ties], settings, now)
+    for each in total.left:
+        log.log(
+            logging.INFO if each.waits else logging.WARNING, "%s: %s", "waits" if each.waits else "refused", each.why
+        )
+    for held in total.held:
+        log.warning("held: %s", held)
+    refused = tuple(each.refusal for each in total.left if not each.waits)
+    _raise_alerts(project, interval, total, settings)
     known = len(found) - len(fresh)
-    log.info("%s: %d new deliveries with %d rows, %d known, %d refused", interval, new, rows, known, len(refused))
-    return Landed(interval=interval, rows=rows, table_version=version, new=new, known=known, refused=tuple(refused))
+    log.info(
+        "%s: %d new deliveries with %d rows, %d known, %d refused, %d held",
+        interval, total.new, total.rows, known, len(refused), len(total.held),
+    )  # fmt: skip
+    _require_landed(project, interval, total.left, read_deliveries(settings, project).deliveries)
+    return Landed(
+        interval=interval,
+        rows=total.rows,
+        new=total.new,
+        known=known,
+        refused=refused,
+        held=total.held,
+    )
 
 
 def missing_files(project: Project, run_date: date, settings: Settings) -> dict[str, str]:
@@ -107,7 +139,7 @@ def _missing_in_landing(project: Project, interval: Interval, settings: Settings
         for name, needed in project.required(interval.end).items()
         for file in landing.find(name, needed if one else None)
     ]
-    return _missing(project, interval, landing, found, _listed(project, Tables(settings)))
+    return _missing(project, interval, landing, found, read_deliveries(settings, project).deliveries)
 
 
 def _missing(
@@ -140,65 +172,76 @@ def _require_files(
         raise DeliveryError(f"{listing}{more}\nOnce the supplier has delivered, run the same step again.", by_day)
 
 
-def _listed(project: Project, tables: Tables) -> pl.DataFrame:
-    """Return the deliveries that are in raw. Unreadable ones are not, so that they are tried again."""
-    table = deliveries_table(project.name)
-    if not tables.exists(table):
-        return pl.DataFrame(schema=schemas.DELIVERIES)
-    return tables.scan(table).filter(pl.col("verdict") != "unreadable").collect()
-
-
-def _availability(landing: Landing, fresh: list[Found]) -> tuple[dict[str, datetime], list[Refusal]]:
-    """Map each object key to the moment from which it was available; refuse files whose sidecar cannot be read."""
-    available, refused = {}, []
-    for found in fresh:
-        try:
-            available[found.key] = landing.available_at(found)
-        except DeliveryError as error:
-            refused.append(Refusal(feed=found.feed, day=found.day, uri=found.uri, why=str(error)))
-    return available, refused
-
-
-def _limit(
-    project: Project, interval: Interval, listed: pl.DataFrame, fresh: list[Found], available: dict[str, datetime]
-) -> datetime:
-    """Return the latest possible `as_of` of any day of the interval, whichever deliveries `validate` will refuse.
-
-    Every delivery up to this moment is landed, and readers look no further than `as_of`. Like `as_of`, it depends on
-    landing alone.
-    """
-    required = {(feed, needed) for day in interval.days for feed, needed in project.required(day).items()}
-    moments = [available[f.key] for f in fresh if (f.feed, f.day) in required and f.key in available]
-    moments += [
-        at for feed, day, at in listed.select("feed", "day", "available_at").iter_rows() if (feed, day) in required
-    ]
-    return max([project.cutoff_at(interval.end), *moments])
-
-
-def _require_readable(
-    project: Project,
-    interval: Interval,
-    refused: list[Refusal],
-    covered: set[tuple[str, date]],
-    later: list[Found],
-) -> None:
-    """Raise if a day needs a refused file and no other delivery covers its feed and day."""
-    covered = covered | {(f.feed, f.day) for f in later}  # not read yet: its own chunk will check it
+def _require_landed(project: Project, interval: Interval, left: Sequence[_Refused], listed: pl.DataFrame) -> None:
+    """Raise if a day needs an object that was not landed, and no delivery covers its feed and day."""
+    covered = set(listed.select("feed", "day").iter_rows())
     fatal: dict[date, list[str]] = {}
     for day in interval.days:
         needed = set(project.required(day).items()) - covered
-        if whys := [r.why for r in refused if (r.feed, r.day) in needed]:
+        if whys := [each.why for each in left if (each.found.feed, each.found.day) in needed]:
             fatal[day] = whys
     if fatal:
         sentences = dict.fromkeys(why for whys in fatal.values() for why in whys)
         raise DeliveryError("\n".join(sentences), {day: "; ".join(whys) for day, whys in fatal.items()})
 
 
-def _write(project: Project, tables: Tables, landing: Landing, taken: list[_Taken], key: bytes) -> int:
-    """Write the manifest, then raw: `available_at` must be fixed before anything is made from the delivery."""
-    rows = 0
+def _is_landed(seen: SeenObject | None, found: Found) -> bool:
+    """Return whether an object was landed and has not changed since. A refused one is tried again."""
+    if seen is None or seen.delivery_id is None:
+        return False
+    return (seen.size, seen.modified_at) == (found.size, found.modified_at)
+
+
+def _chunks(fresh: list[Found]) -> Iterator[list[Found]]:
+    """Yield the objects a chunk at a time; objects of one feed and day stay together, because they are compared."""
+    chunk: list[Found] = []
+    ordered = sorted(fresh, key=lambda f: (f.day, f.feed, f.key))
+    for n, found in enumerate(ordered):
+        begins = n == 0 or (ordered[n - 1].day, ordered[n - 1].feed) != (found.day, found.feed)
+        if begins and len(chunk) >= CHUNK_FILES:
+            yield chunk
+            chunk = []
+        chunk.append(found)
+    if chunk:
+        yield chunk
+
+
+def _take(
+    project: Project, chunk: list[Found], landing: Landing, listed: pl.DataFrame, now: datetime
+) -> tuple[list[_Taken], list[_Refused]]:
+    """Read objects. Any error about an object refuses it and leaves the others alone."""
+    taken, left = [], []
+    newest = {key: (delivery_id, sha) for key, delivery_id, sha in listed.select("key", "delivery_id", "sha256").rows()}
+    ids = set(listed["delivery_id"])
+    for found in chunk:
+        try:
+            taken.append(_read(project, found, landing, now, newest.get(found.key), ids))
+        except DeliveryError as error:
+            left.append(_Refused(found, str(error), waits=isinstance(error, NotYetError)))
+    return taken, left
+
+
+def _without_ties(project: Project, taken: list[_Taken]) -> tuple[list[_Taken], list[_Refused]]:
+    """Refuse objects of one feed and day with the same `available_from`, of which nothing says which one is newer."""
+    same: dict[tuple[str, date, datetime], list[_Taken]] = {}
     for item in taken:
-        landing.take(item.found, item.sha256, item.available_at)
+        same.setdefault((item.found.feed, item.found.day, item.available_from), []).append(item)
+    ties = []
+    for (feed, day, moment), items in same.items():
+        if project.feeds[feed].versions is None and len({item.sha256 for item in items}) > 1:
+            uris = ", ".join(sorted(item.found.uri for item in items)[:10])
+            why = (
+                f"{len(items)} files of feed {feed} for {day} have the same time, {moment:%Y-%m-%d %H:%M:%S} UTC, so "
+                f"nothing says which one is newer: {uris}; remove all but one, or declare that the greater name is "
+                f"newer: feeds.{feed}.versions: by_name"
+            )
+            ties += [_Refused(item.found, why) for item in items]
+    wrong = {tie.found.uri for tie in ties}
+    return [item for item in taken if item.found.uri not in wrong], ties
+
+
+def _write(project: Project, tables: Tables, taken: list[_Taken], key: bytes) -> None:
+    """Write raw, before the journal: a delivery in the journal has all its rows."""
     for feed, declared in project.feeds.items():
         of_feed = [item for item in taken if item.found.feed == feed]
         if of_feed:
@@ -208,87 +251,175 @@ def _write(project: Project, tables: Tables, landing: Landing, taken: list[_Take
             ]
             frame = _protect(declared, pl.concat(marked), key).select(schemas.raw(declared).keys())
             tables.replace(raw_table(feed), frame, scope, sort_by=["day", "delivery_id", "_row"])
-            rows += frame.height
-    return rows
 
 
-def _list(project: Project, tables: Tables, taken: list[_Taken], refused: list[Refusal]) -> int | None:
-    """List new deliveries. A listed delivery keeps its row, which has the verdict of `validate`.
+@dataclass(frozen=True)
+class _Entered:
+    """What was entered into the journal, over all chunks so far. `held` has a sentence for each held delivery."""
 
-    If an object was touched or copied, its new time is recorded, so that it is not read again in every run.
+    new: int = 0
+    rows: int = 0
+    held: tuple[str, ...] = ()
+    held_feeds: tuple[str, ...] = ()
+    left: tuple[_Refused, ...] = ()
+
+    def __add__(self, other: "_Entered") -> "_Entered":
+        return _Entered(
+            self.new + other.new,
+            self.rows + other.rows,
+            self.held + other.held,
+            self.held_feeds + other.held_feeds,
+            self.left + other.left,
+        )
+
+
+def _enter(project: Project, taken: list[_Taken], left: list[_Refused], settings: Settings, now: datetime) -> _Entered:
+    """Enter deliveries into the journal in one transaction, and record which objects were read.
+
+    A delivery that another run has entered meanwhile keeps its entry.
     """
-    rows = [
-        {
-            "day": item.found.day,
+    new, rows, held, held_feeds = 0, 0, [], []
+    with postgres.journal.write_journal(settings, project.name) as writer:
+        listed = writer.deliveries()
+        ids = set(listed["delivery_id"])
+        earlier = _earlier(listed)
+        entries = []
+        for item in sorted(taken, key=_order):
+            if item.delivery_id in ids:
+                continue
+            found = item.found
+            before = earlier.setdefault((found.feed, found.day), [])
+            why = reason_to_hold(project, found.feed, found.day, found.key, item.available_from, before, now)
+            before.append(Earlier(item.delivery_id, found.key, item.available_from))
+            ids.add(item.delivery_id)
+            entries.append(_entry(item, why))
+            new, rows = new + 1, rows + item.records.height
+            if why:
+                held.append(
+                    f"{found.uri}: {why}; to use it: python -m include.cli accept --project {project.name} "
+                    f"--delivery '{item.delivery_id}' --by NAME --why REASON"
+                )
+                held_feeds.append(found.feed)
+        writer.add(entries)
+        writer.see([
+            *(_seen(item.found, delivery_id=item.delivery_id) for item in taken),
+            *(_seen(each.found, why=each.why) for each in left if not each.waits),
+        ])
+    return _Entered(new, rows, tuple(held), tuple(held_feeds), tuple(left))
+
+
+def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = None) -> SeenObject:
+    return SeenObject(found.key, found.feed, found.day, found.size, found.modified_at, delivery_id, why)
+
+
+def _earlier(listed: pl.DataFrame) -> dict[tuple[str, date], list[Earlier]]:
+    """Map each feed and day to its deliveries that could be replaced."""
+    found: dict[tuple[str, date], list[Earlier]] = {}
+    there = listed.filter(~pl.col("verdict").is_in(["held", "withdrawn"]))
+    for feed, day, *about in there.select("feed", "day", "delivery_id", "key", "available_from").iter_rows():
+        found.setdefault((feed, day), []).append(Earlier(*about))
+    return found
+
+
+def _order(item: _Taken) -> tuple[object, ...]:
+    """Return the order of entries of one listing: by time, then by name, with numbers in it compared as numbers."""
+    numbers = [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", item.found.key)]
+    return item.available_from, numbers
+
+
+def _entry(item: _Taken, hold: str | None) -> Entry:
+    return Entry(
+        kind="delivery",
+        subject=item.delivery_id,
+        entry={
             "feed": item.found.feed,
-            "delivery_id": item.delivery_id,
+            "day": str(item.found.day),
             "key": item.found.key,
             "uri": item.found.uri,
             "sha256": item.sha256,
             "size": item.found.size,
-            "modified_at": item.found.modified_at,
             "rows": item.records.height,
-            "available_at": item.available_at,
-            "verdict": "landed",
-            "why": None,
-        }
-        for item in taken
-    ]
-    rows += [
-        {
-            "day": r.day,
-            "feed": r.feed,
-            "delivery_id": f"unreadable:{r.uri}",
-            "uri": r.uri,
-            "verdict": "unreadable",
-            "why": r.why,
-        }
-        for r in refused
-    ]
-    if not rows:
-        return None
-    listing = pl.DataFrame(rows, schema=schemas.DELIVERIES)
-    table = deliveries_table(project.name)
-    readable_now = [f"unreadable:{item.found.uri}" for item in taken]
-    scope = Scope.of_deliveries(listing["day"].to_list(), [*listing["delivery_id"].to_list(), *readable_now])
-
-    def add(current: pl.DataFrame) -> pl.DataFrame:
-        kept = current.filter(pl.col("verdict") != "unreadable")
-        touched = kept.update(listing.select("delivery_id", "modified_at"), on="delivery_id")
-        return pl.concat([touched, listing.join(kept, on="delivery_id", how="anti")])
-
-    if not tables.exists(table):
-        tables.create(table, schemas.DELIVERIES)
-    return tables.replace(table, add, scope, sort_by=["day", "feed", "delivery_id"]).version
+            "available_from": item.available_from.astimezone(UTC).isoformat(timespec="microseconds"),
+            "verdict": "held" if hold else "landed",
+        },
+        why=hold,
+    )
 
 
-def _read(project: Project, found: Found, landing: Landing, available_at: datetime) -> _Taken:
-    """Read and check one file.
+def _raise_alerts(project: Project, interval: Interval, entered: _Entered, settings: Settings) -> None:
+    alerts = []
+    for feed in dict.fromkeys(entered.held_feeds):
+        sentences = [text for text, of in zip(entered.held, entered.held_feeds, strict=True) if of == feed]
+        more = f" … and {len(sentences) - 3} more" if len(sentences) > 3 else ""
+        sentence = f"{len(sentences)} deliveries of feed {feed} wait for a decision: {' '.join(sentences[:3])}{more}"
+        alerts.append(Alert(subject=feed, rule=HELD, day=interval.end, sentence=sentence))
+    postgres.alerts.raise_alerts(settings, project.name, alerts)
+
+
+def _read(
+    project: Project,
+    found: Found,
+    landing: Landing,
+    now: datetime,
+    newest: tuple[str, str] | None,
+    ids: set[str],
+) -> _Taken:
+    """Read and check one object.
+
+    Args:
+        project: the project.
+        found: the object.
+        landing: where it is.
+        now: the database's time of the landing.
+        newest: `delivery_id` and sha256 of the newest delivery of this object, None if it was never landed.
+        ids: all delivery ids of the journal.
 
     Raises:
         DeliveryError: names file, line and what to do. It never contains a value of a row, except a date, because
             a column may contain personal data that belongs in another one.
     """
     feed = project.feeds[found.feed]
-    content = landing.read(found)
+    content, sidecar = _guarded(found, lambda: landing.read(found)), _guarded(found, lambda: landing.sidecar(found))
     digest = sha256(content)
-    before = landing.taken(found)
-    if before is not None and before != digest:
-        raise ChangedDeliveryError(
-            f"{found.uri}: its content changed after it was landed (sha256 was {before}, is {digest}); "
-            "restore the former content and deliver the correction as a new object of the same feed and day"
-        )
-    sidecar = landing.sidecar(found)
     if sidecar:
         _check_sidecar(found, sidecar, len(content), digest)
-    records = _parse(found, feed, _text(found, content))
+    claim = sidecar.available_at.astimezone(UTC) if sidecar else None
+    modified_at = found.modified_at
+    moment = available_from(project, found.feed, found.day, found.uri, claim=claim, modified_at=modified_at, now=now)
+    try:
+        records = _parse(found, feed, _text(found, content))
+    except DeliveryError:
+        raise
+    except Exception as error:  # its text may have a value of a row
+        raise DeliveryError(
+            f"{found.uri}: it cannot be parsed ({type(error).__name__}); deliver the file again"
+        ) from None
     if sidecar and sidecar.rows != records.height:
         raise DeliveryError(
             f"{found.uri}, line {records.height + 2}: the file has {records.height} rows, the sidecar promises "
             f"{sidecar.rows}; deliver the file again, or the right sidecar"
         )
     _check_day(project, found, feed, records)
-    return _Taken(found, f"{found.key}@{digest[:16]}", digest, available_at, records)
+    return _Taken(found, _delivery_id(found, digest, newest, ids), digest, moment, records)
+
+
+def _delivery_id(found: Found, digest: str, newest: tuple[str, str] | None, ids: set[str]) -> str:
+    """Return the object's key and the start of its sha256, with a number if the same bytes came back after others."""
+    if newest is not None and newest[1] == digest:
+        return newest[0]
+    first = f"{found.key}@{digest[:16]}"
+    again = (f"{first}.{n}" for n in range(2, len(ids) + 3))
+    return first if first not in ids else next(each for each in again if each not in ids)
+
+
+def _guarded(found: Found, read: Callable[[], T]) -> T:
+    """Refuse an object that cannot be read; other errors of the storage end the step."""
+    try:
+        return read()
+    except UNREADABLE as error:
+        raise DeliveryError(f"{found.uri}: it cannot be read ({type(error).__name__}); correct or remove it") from error
+    except OverflowError as error:
+        raise DeliveryError(f"{found.uri}.json: a time is out of range; correct the sidecar") from error
 
 
 def _check_sidecar(found: Found, sidecar: Sidecar, size: int, digest: str) -> None:

@@ -12,11 +12,12 @@ import polars as pl
 
 from include.config.loading import load_model, model_names
 from include.core.interval import Interval
-from include.core.names import clean_table, deliveries_table, features_table, raw_table
+from include.core.names import clean_table, features_table, raw_table
 from include.core.project import Project
 from include.core.records import Freshness, Monitored
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.journal import read_deliveries
 from include.io.tables import Tables
 from include.monitoring.base import Watch
 from include.monitoring.records import DayValue, Preparation, Punctuality
@@ -88,7 +89,7 @@ def _tables(
 ) -> list[Freshness]:
     """Return the freshness of tables. A delivery without rows counts in raw and clean; in features it does not."""
     tables = Tables(settings)
-    landed, accepted = _deliveries(project, tables)
+    landed, accepted = _deliveries(project, settings)
     features = tables.days(features_table(project.name))
     prepared, filled = (
         sorted(prepared_days),
@@ -106,15 +107,12 @@ def _tables(
     return found
 
 
-def _deliveries(project: Project, tables: Tables) -> tuple[dict[str, Sequence[date]], dict[str, Sequence[date]]]:
+def _deliveries(project: Project, settings: Settings) -> tuple[dict[str, Sequence[date]], dict[str, Sequence[date]]]:
     """Map each feed to the sorted days of its deliveries, first for those in raw, then for those in clean."""
-    table = deliveries_table(project.name)
-    if not tables.exists(table):
-        return {}, {}
-    deliveries = tables.scan(table).select("feed", "day", "verdict").collect()
+    deliveries = read_deliveries(settings, project).deliveries.select("feed", "day", "verdict")
 
     def days(verdicts: Sequence[str]) -> dict[str, Sequence[date]]:
         within = deliveries.filter(pl.col("verdict").is_in(verdicts))
         return {feed: part["day"].unique().sort().to_list() for (feed,), part in within.group_by("feed")}
 
-    return days(["landed", "accepted", "refused"]), days(["accepted"])
+    return days(["landed", "held", "accepted", "refused", "withdrawn"]), days(["accepted"])

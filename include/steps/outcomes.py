@@ -12,13 +12,14 @@ import polars as pl
 from include.core import schemas
 from include.core.errors import ConfigError, DataError
 from include.core.interval import BLOCK_DAYS, Interval
-from include.core.names import clean_table, deliveries_table
+from include.core.names import clean_table
 from include.core.point_in_time import current_as_of
 from include.core.project import Project
 from include.core.records import DataView, Recorded
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.postgres.outcomes import OutcomeDay
+from include.io.journal import read_deliveries
+from include.io.postgres.outcomes import OutcomeDay, OutcomeDelivery
 from include.io.postgres.predictions import rows_digest
 from include.io.tables import Tables
 
@@ -63,7 +64,7 @@ def record_outcomes(
     project: Project,
     outcome: str,
     values: pl.DataFrame,
-    deliveries: Mapping[date, tuple[datetime, str]],
+    deliveries: Mapping[date, OutcomeDelivery],
     settings: Settings,
 ) -> list[date]:
     """Record the outcomes of whole days, if their delivery is newer than the recorded one.
@@ -72,8 +73,7 @@ def record_outcomes(
         project: the project.
         outcome: the name of the outcome.
         values: a frame with day (date), entity_id (str) and value (f64; null: known to have no value).
-        deliveries: for each day, `available_at` and `delivery_id` of the delivery its values come from, also for a day
-            without values.
+        deliveries: for each day, the delivery that its values come from, also for a day without values.
         settings: where the database is.
 
     Returns:
@@ -90,21 +90,22 @@ def record_outcomes(
     for day, rows, entities, wrong in per_day.sort("day").iter_rows():
         if day not in deliveries:
             raise DataError(f"{project.name}, {outcome}: there are values of {day}, but no delivery of that day")
-        where = f"{project.name}, {outcome} of {day} from {deliveries[day][1]}"
+        where = f"{project.name}, {outcome} of {day} from {deliveries[day].delivery_id}"
         if rows != entities:
             raise DataError(f"{where}: {rows} rows of {entities} entities; there must be one row for each entity")
         if wrong:
             raise DataError(f"{where}: {wrong} of {rows} values are NaN or infinite; use null where there is no value")
     of_day = {day: part for (day,), part in values.partition_by("day", as_dict=True).items()}
     days = []
-    for day, (available_at, delivery_id) in sorted(deliveries.items()):
+    for day, of in sorted(deliveries.items()):
         part = of_day.get(day, values.clear())
-        days.append(OutcomeDay(day, delivery_id, available_at, part.height, rows_digest(part, "value")))
+        digest = rows_digest(part, "value")
+        days.append(OutcomeDay(day, of.delivery_id, of.available_from, of.sequence, part.height, digest))
     return postgres.outcomes.replace_outcomes(settings, project.name, outcome, days, values)
 
 
-Deliveries = dict[date, tuple[datetime, str]]
-"""The delivery of outcomes of each day: (available_at, delivery_id)."""
+Deliveries = dict[date, OutcomeDelivery]
+"""The delivery of outcomes of each day."""
 
 
 def _known(
@@ -115,7 +116,7 @@ def _known(
     stored = {name: postgres.outcomes.read_newest_outcomes(settings, project.name, name) for name in project.outcomes}
     after = Interval(start=max(as_of) + timedelta(days=1), end=date.max)
     later = {n.day: n.as_of for n in postgres.days.read_prepared_days(settings, project.name, after, data_view)}
-    deliveries = Tables(settings).scan(deliveries_table(project.name)).collect()
+    deliveries = read_deliveries(settings, project).deliveries
     known = {}
     for name, outcome in project.outcomes.items():
         newest = _newest(project, outcome.feed, deliveries, as_of, later, stored[name])
@@ -139,7 +140,8 @@ def _newest(
     """
     needed = project.feeds[feed].needed_day
     later = [moment for day, moment in prepared_later.items() if needed(day) in stored]
-    available = dict(deliveries.select("delivery_id", "available_at").iter_rows())
+    found = deliveries.select("delivery_id", "available_from", "sequence").iter_rows()
+    of_id = {each: OutcomeDelivery(moment, sequence, each) for each, moment, sequence in found}
     own = {needed(run_date): moment for run_date, moment in as_of.items()}
     days_known_at: dict[datetime, list[date]] = {}
     latest = max([*as_of.values(), *later])
@@ -154,21 +156,18 @@ def _newest(
         if days:
             newest = current_as_of(deliveries, feed, Interval(start=min(days), end=max(days)), moment)
             for day in newest.keys() & set(days):
-                found = (available[newest[day]], newest[day])
-                if day in own or stored[day] < found:
-                    known[day] = found
+                if day in own or stored[day] < of_id[newest[day]]:
+                    known[day] = of_id[newest[day]]
     return dict(sorted(known.items()))
 
 
-def _values(
-    project: Project, outcome: str, tables: Tables, deliveries: Mapping[date, tuple[datetime, str]]
-) -> pl.DataFrame:
+def _values(project: Project, outcome: str, tables: Tables, deliveries: Mapping[date, OutcomeDelivery]) -> pl.DataFrame:
     feed, expression = project.outcomes[outcome].feed, project.outcomes[outcome].sql
     if not schemas.has_entity(project, project.feeds[feed]):
         path = project.folder / "project.yaml"
         raise ConfigError(f"{path}: outcomes.{outcome}: feed {feed} lacks a column of the entity's key")
     wanted = pl.DataFrame(
-        [(day, delivery_id) for day, (_, delivery_id) in deliveries.items()],
+        [(day, of.delivery_id) for day, of in deliveries.items()],
         schema={"day": pl.Date, "delivery_id": pl.String},
         orient="row",
     )

@@ -12,11 +12,12 @@ from include.config.model import Model
 from include.core import schemas
 from include.core.errors import DataError
 from include.core.interval import BLOCK_DAYS, Interval
-from include.core.names import deliveries_table, features_table, scores_table
+from include.core.names import features_table, scores_table
 from include.core.point_in_time import as_of, current_as_of
 from include.core.project import Project
 from include.core.records import DataView, Scored, ScoredDay, TableRef
 from include.core.settings import Settings
+from include.io.journal import read_deliveries
 from include.io.registry import LoadedModel, Registry
 from include.io.tables import Scope, Tables
 from include.training import training_set
@@ -32,6 +33,7 @@ def score(
     *,
     versions: Mapping[date, int],
     data_view: DataView = "point_in_time",
+    watermark: int | None = None,
 ) -> Scored:
     """Replace `scores_<model>` of each day and version in `versions`: one row for each row of features.
 
@@ -46,6 +48,7 @@ def score(
         data_view: which features to read.
         versions: day -> model version. The caller looks them up, because the promotion history cannot be reached
             from Databricks. Days without a version are `unscored` in the result; when all are, nothing is written.
+        watermark: the newest entry of the journal to use; None: the newest there is.
 
     Raises:
         DataError: when a day has entities and no features, a column that a version needs is missing, a score is NaN or
@@ -72,7 +75,7 @@ def score(
 
     @cache  # read only if a day has no features, which is rare, and at most once
     def deliveries() -> pl.DataFrame:
-        return tables.scan(deliveries_table(project.name)).collect()
+        return read_deliveries(settings, project, watermark).deliveries
 
     days: list[ScoredDay] = []
     table: TableRef | None = None

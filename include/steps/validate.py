@@ -11,11 +11,12 @@ import polars as pl
 
 from include.core.errors import DataError
 from include.core.interval import Interval
-from include.core.names import deliveries_table
+from include.core.names import clean_table, quarantine_table
 from include.core.point_in_time import as_of_days
 from include.core.project import Project
 from include.core.records import Refusal, Validated
 from include.core.settings import Settings
+from include.io.journal import read_deliveries
 from include.io.tables import Tables
 from include.steps.verdicts import give_verdicts
 
@@ -26,25 +27,24 @@ def validate(project: Project, interval: Interval, settings: Settings) -> Valida
     """Give a verdict to every delivery that has none.
 
     Refused deliveries that the run dates of the interval would read get a new verdict, because the rule may have been
-    fixed. Accepted deliveries keep theirs: `revalidate` validates those again. Results go to `quality_results`.
+    fixed. Accepted deliveries keep theirs: `revalidate` validates those again. Accepted ones whose rows are gone, as
+    after a restore of the journal, are validated again too. Results go to `quality_results`.
 
     Raises:
         DataError: a day of the interval has no accepted delivery of a required feed, so it cannot be prepared. The
             message names the expectations that failed.
     """
-    tables = Tables(settings)
-    listed = tables.scan(deliveries_table(project.name)).collect()
-    waiting = _waiting(project, interval, listed)
+    listed = read_deliveries(settings, project).deliveries
+    waiting = _waiting(project, interval, listed, Tables(settings))
     found = give_verdicts(project, waiting, settings, listed=listed)
     counts = (found.accepted, len(found.refused), found.quarantined, found.warnings)
     log.info("%s: %d deliveries accepted, %d refused, %d rows in quarantine, %d warnings", interval, *counts)
     if not waiting.is_empty():  # otherwise there are no new verdicts
-        listed = tables.scan(deliveries_table(project.name)).collect()
+        listed = read_deliveries(settings, project).deliveries
     _require_accepted(project, interval, listed, found.refused)
     return Validated(
         interval=interval,
         rows=found.rows,
-        table_version=found.version,
         accepted=found.accepted,
         refused=found.refused,
         warnings=found.warnings,
@@ -52,12 +52,14 @@ def validate(project: Project, interval: Interval, settings: Settings) -> Valida
     )
 
 
-def _waiting(project: Project, interval: Interval, listed: pl.DataFrame) -> pl.DataFrame:
+def _waiting(project: Project, interval: Interval, listed: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     """Return the deliveries to validate: rows of `schemas.DELIVERIES`, by day."""
     wanted = pl.col("verdict") == "landed"
     for name, feed in project.feeds.items():
         read = pl.col("day").is_between(feed.window(interval.start).start, feed.window(interval.end).end)
-        wanted |= (pl.col("verdict") == "refused") & (pl.col("feed") == name) & read
+        there = [*tables.days(clean_table(name)), *tables.days(quarantine_table(name))]
+        gone = (pl.col("verdict") == "accepted") & (pl.col("rows") > 0) & ~pl.col("day").is_in(there)
+        wanted |= ((pl.col("verdict") == "refused") | gone) & (pl.col("feed") == name) & read
     return listed.filter(wanted, pl.col("feed").is_in(list(project.feeds))).sort("day", "feed", "delivery_id")
 
 

@@ -19,7 +19,8 @@ import polars as pl
 
 from include.core import schemas
 from include.core.feeds import Feed
-from include.core.names import clean_table, deliveries_table, quarantine_table, raw_table
+from include.core.journal import Entry
+from include.core.names import clean_table, quarantine_table, raw_table
 from include.core.point_in_time import rows_before
 from include.core.project import Project
 from include.core.records import Refusal
@@ -38,14 +39,13 @@ CHUNK_DELIVERIES = 300  # deliveries written at a time, to limit the memory of a
 
 @dataclass(frozen=True)
 class VerdictCounts:
-    """Counts over deliveries: `rows` in clean, `quarantined` rows, and the `version` of the deliveries table."""
+    """Counts over deliveries: `rows` in clean, and `quarantined` rows."""
 
     accepted: int
     refused: tuple[Refusal, ...]
     warnings: int
     rows: int
     quarantined: int
-    version: int | None
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,16 @@ def give_verdicts(
         project: the project.
         deliveries: rows of `schemas.DELIVERIES`.
         settings: where the tables are.
-        listed: the whole deliveries table, for the rows of earlier deliveries.
+        listed: all deliveries of the journal, for the rows of earlier ones.
     """
     tables = Tables(settings)
     for name, feed in project.feeds.items():  # also for a feed without deliveries yet, as on the first day
         tables.create(clean_table(name), schemas.clean(project, feed))
         tables.create(quarantine_table(name), schemas.quarantine(feed))
     if deliveries.is_empty():
-        return VerdictCounts(0, (), 0, 0, 0, None)
+        return VerdictCounts(0, (), 0, 0, 0)
     suites = _suites(project)
-    accepted, warnings, rows, quarantined, version = 0, 0, 0, 0, None
+    accepted, warnings, rows, quarantined = 0, 0, 0, 0
     refused: list[Refusal] = []
     for chunk in deliveries.iter_slices(CHUNK_DELIVERIES):
         verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
@@ -86,7 +86,7 @@ def give_verdicts(
             whys = {delivery_id: verdict.why for delivery_id, verdict in found_verdicts.items()}
             no_more = of_feed.filter(pl.col("verdict") == "accepted", pl.col("delivery_id").is_in(_refused(whys)))
             if not no_more.is_empty():
-                _write_verdicts(project, tables, no_more, whys)
+                _enter_verdicts(project, no_more, whys, settings)
             _write(project, name, tables, of_feed, [*found_verdicts.values()], settings)
             for delivery in of_feed.iter_rows(named=True):
                 verdict, uri = found_verdicts[delivery["delivery_id"]], delivery["uri"]
@@ -97,11 +97,11 @@ def give_verdicts(
                 rows += verdict.clean.height
                 quarantined += verdict.quarantine.height
             verdicts |= whys
-        version = _write_verdicts(project, tables, chunk, verdicts)
+        _enter_verdicts(project, chunk, verdicts, settings)
         accepted += len(verdicts) - len(_refused(verdicts))
     for refusal in refused:
         log.warning("refused: %s", refusal.why)
-    return VerdictCounts(accepted, tuple(refused), warnings, rows, quarantined, version)
+    return VerdictCounts(accepted, tuple(refused), warnings, rows, quarantined)
 
 
 def _suites(project: Project) -> "Suites":
@@ -121,7 +121,7 @@ def _verdicts(
     all_raw = Tables(settings).scan(raw_table(name)).filter(scope.expr()).sort("day", "delivery_id", "_row").collect()
     raws, typed = (_parts(rows, deliveries) for rows in (all_raw, _typed(project, feed, all_raw)))
     before = rows_before(listed, name)
-    histories = [partial(before, d["day"], d["available_at"]) for d in deliveries]
+    histories = [partial(before, d["day"], d["available_from"]) for d in deliveries]
     found = suites.findings(name, typed, histories)
     found_verdicts = {}
     for delivery, raw, rows, findings in zip(deliveries, raws, typed, found, strict=True):
@@ -240,17 +240,24 @@ def _refused(verdicts: dict[str, str | None]) -> list[str]:
     return [delivery_id for delivery_id, why in verdicts.items() if why]
 
 
-def _write_verdicts(project: Project, tables: Tables, chunk: pl.DataFrame, verdicts: dict[str, str | None]) -> int:
-    def with_verdicts(current: pl.DataFrame) -> pl.DataFrame:
-        why = pl.col("delivery_id").replace_strict(verdicts, return_dtype=pl.String())
-        return current.with_columns(
-            why=why, verdict=pl.when(why.is_null()).then(pl.lit("accepted")).otherwise(pl.lit("refused"))
-        )
+def _enter_verdicts(
+    project: Project, deliveries: pl.DataFrame, verdicts: dict[str, str | None], settings: Settings
+) -> None:
+    """Enter verdicts into the journal. A verdict that a delivery has already is not entered again.
 
-    scope = Scope.of_deliveries(chunk["day"].to_list(), chunk["delivery_id"].to_list())
-    return tables.replace(
-        deliveries_table(project.name), with_verdicts, scope, sort_by=["day", "feed", "delivery_id"]
-    ).version
+    A decision that a person made since the delivery was read stays: a withdrawn delivery is not accepted by this run.
+    """
+    with postgres.journal.write_journal(settings, project.name) as writer:
+        asked = deliveries.select("delivery_id")
+        now = writer.deliveries().join(asked, on="delivery_id", how="semi")
+        entries = []
+        for delivery in now.iter_rows(named=True):
+            why = verdicts[delivery["delivery_id"]]
+            has = (delivery["verdict"], delivery["why"])
+            decided = delivery["verdict"] in ("held", "withdrawn")
+            if not decided and has != ("refused" if why else "accepted", why):
+                entries.append(Entry.verdict(delivery["delivery_id"], delivery["feed"], delivery["day"], why))
+        writer.add(entries)
 
 
 def _typed(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:

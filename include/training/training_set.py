@@ -96,7 +96,7 @@ def build_training_set(
     days = window(project, model, day)
     moment = as_of(project, deliveries, day)
     if data_view == "latest":
-        moment = max([moment, *accepted(deliveries).filter(pl.col("day") <= day)["available_at"]])
+        moment = max([moment, *accepted(deliveries).filter(pl.col("day") <= day)["available_from"]])
     require_columns(model.name, model.features, features.collect_schema().names(), f"the features of {project.name}")
     known = current_as_of(deliveries, project.outcomes[model.outcome].feed, days, moment)
     within = pl.col("day").is_between(days.start, days.end)

@@ -54,7 +54,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Set up the connections, with places below a URI, and `nightly_storage` only if it is given."""
 
     def make(uri: str, **aws: Any) -> None:
-        for place in ("landing", "tables", "artifacts"):
+        for place in ("landing", "tables", "artifacts", "journal"):
             connection = {"conn_type": "generic", "extra": {"uri": f"{uri}/{place}"}}
             monkeypatch.setenv(f"AIRFLOW_CONN_NIGHTLY_{place.upper()}", json.dumps(connection))
         for name in ("mlflow", "hash_key"):

@@ -61,7 +61,7 @@ SOONER = {
 }
 """The changes in the copy: for each file, each old text and its replacement."""
 
-PLACES = ("landing", "tables", "artifacts")
+PLACES = ("landing", "tables", "artifacts", "journal")
 DATABASES = ("nightly", "mlflow")
 SECONDS = 420
 

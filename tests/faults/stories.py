@@ -23,7 +23,7 @@ HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the trainin
 BEFORE = date(2013, 2, 15)  # published by the first champion
 RUN_DATE = date(2013, 2, 16)
 
-PLACES = ("landing", "tables", "artifacts")
+PLACES = ("landing", "tables", "artifacts", "journal")
 DATABASES = ("nightly", "mlflow")
 RUN_SECONDS = 600
 

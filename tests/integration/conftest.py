@@ -1,6 +1,7 @@
 """Fixtures of tests that train: see `training.py`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 import sqlalchemy as sa
@@ -10,7 +11,9 @@ from include.core.settings import Settings
 from tests.own_projects import use_own_projects
 
 use_own_projects()  # before the next import, which loads one
-from tests.integration.training import administer, after, cloned, in_database, train, write_all  # noqa: E402
+from tests.integration.training import administer, after, cloned, enter_all, in_database, train, write_all  # noqa: E402
+
+Install = Callable[..., AbstractContextManager[Settings]]
 
 
 @pytest.fixture(scope="session")
@@ -38,15 +41,13 @@ def prepared(with_mlflow: Settings) -> Settings:
 
 @pytest.fixture(scope="module")
 def trained_once(
-    postgres_url: sa.URL, mlflow_made: str, tmp_path_factory: pytest.TempPathFactory
+    postgres_url: sa.URL, mlflow_made: str, install: Install, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Name of an MLflow database with versions 1 and 2, of DAY and the day after; and the places of its files."""
     folder = tmp_path_factory.mktemp("trained")
-    places = {name: str(folder / name) for name in ("landing", "tables", "artifacts")}
-    with cloned(postgres_url, mlflow_made) as mlflow:
-        settings = Settings(
-            **places, database_url="postgresql://nowhere", mlflow_tracking_uri=mlflow, hash_key="of tests"
-        )
+    places = {name: str(folder / name) for name in ("landing", "tables", "artifacts", "journal")}
+    with install(folder) as shared, cloned(postgres_url, mlflow_made) as mlflow:
+        settings = shared.model_copy(update={**places, "mlflow_tracking_uri": mlflow})
         write_all(settings)
         assert [train(settings, run_date=after(days)).model_version for days in (0, 1)] == [1, 2]
         yield sa.make_url(mlflow.get_secret_value()).database or "", places
@@ -59,4 +60,5 @@ def trained(
     """As `trained_once`, with databases of its own; tables and models are shared."""
     name, places = trained_once
     with cloned(postgres_url, name) as mlflow:
+        enter_all(with_mlflow)
         yield with_mlflow.model_copy(update={"mlflow_tracking_uri": mlflow, **places})

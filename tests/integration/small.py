@@ -8,12 +8,13 @@ import polars as pl
 
 from include.core import schemas
 from include.core.interval import Interval
-from include.core.names import clean_table, deliveries_table, features_table, scores_table
+from include.core.names import clean_table, features_table, scores_table
 from include.core.project import Project
 from include.core.records import PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.tables import Scope, Tables
+from tests import deliveries
 
 DAY = date(2013, 3, 1)
 
@@ -34,23 +35,15 @@ def deliver(
     day: date,
     rows: pl.DataFrame,
     *,
-    available_at: datetime,
+    available_from: datetime,
     name: str = "a",
     verdict: str = "accepted",
 ) -> str:
-    """Put a delivery into the table of deliveries and its rows (key and values) into clean; returns its id."""
+    """Enter a delivery into the journal and write its rows (key and values) to clean; return its id."""
     tables, delivery = Tables(settings), delivery_id(feed, day, name)
-    listed = {
-        "day": day,
-        "feed": feed,
-        "delivery_id": delivery,
-        "rows": rows.height,
-        "available_at": available_at,
-        "verdict": verdict,
-    }
-    listing = pl.DataFrame([listed], schema=schemas.DELIVERIES)
+    about = {"available_from": available_from, "rows": rows.height, "verdict": verdict}
+    deliveries.enter(settings, project, deliveries.delivery(feed, day, delivery, **about))
     scope = Scope.of_deliveries([day], [delivery])
-    tables.replace(deliveries_table(project.name), listing, scope, sort_by=["feed"])
     if not rows.is_empty():
         clean = rows.with_columns(
             day=pl.lit(day), delivery_id=pl.lit(delivery), _row=pl.int_range(pl.len(), dtype=pl.Int64)
@@ -86,7 +79,7 @@ def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -
     for day in days:
         moment = as_of(day)
         rows = ferries_of(day, count)
-        used = deliver(settings, project, "sailings", day, rows, available_at=moment - timedelta(hours=9))
+        used = deliver(settings, project, "sailings", day, rows, available_from=moment - timedelta(hours=9))
         features = rows.select(
             pl.lit(day).alias("day"),
             schemas.entity_id(project),
@@ -100,6 +93,7 @@ def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -
             day=day,
             data_view="point_in_time",
             as_of=moment,
+            watermark=postgres.journal.read_watermark(settings, project.name),
             deliveries=(used,),
             table_versions={},
             rows=count,

@@ -147,7 +147,7 @@ from include.config.loading import load_project, project_names
 from include.core.settings import Settings
 from include.io import postgres
 
-places = dict.fromkeys(("landing", "tables", "artifacts", "mlflow_tracking_uri", "hash_key"), "-")
+places = dict.fromkeys(("landing", "tables", "artifacts", "journal", "mlflow_tracking_uri", "hash_key"), "-")
 print(postgres.migrations.migrate(Settings(database_url=sys.argv[1], **places), [load_project("ferries")]))
 """
 

@@ -6,6 +6,7 @@ work on a copy.
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -24,11 +25,12 @@ from include.core.records import Featured
 from include.core.settings import Settings
 from include.io import spark
 from include.io.tables import Scope, Tables
+from include.operations.decide import withdraw
 from include.operations.simulate import deliver, make_frame, simulate
 from include.steps.build_features import build_features
 from include.steps.land import land
 from include.steps.validate import validate
-from tests.landing import days, places, versions
+from tests.landing import days, deliveries_of, versions
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
@@ -45,12 +47,13 @@ def project() -> Project:
     return load_project("ferries")
 
 
+Install = Callable[..., AbstractContextManager[Settings]]
+
+
 @pytest.fixture(scope="module")
-def prepared(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def prepared(project: Project, install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Landed, validated, and features of RANGE built in one run. Not to be changed."""
-    settings = places(tmp_path_factory.mktemp("features"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
+    with install(tmp_path_factory.mktemp("features")) as settings:
         simulate(project, RUN_DATES, settings)
         land(project, RUN_DATES, settings)
         validate(project, RUN_DATES, settings)
@@ -65,12 +68,12 @@ def whole(prepared: Settings) -> pl.DataFrame:
 
 
 @pytest.fixture
-def copy(prepared: Settings, tmp_path: Path) -> Settings:
+def copy(prepared: Settings, install: Install, tmp_path: Path) -> Iterator[Settings]:
     """The installation, to change."""
-    settings = places(tmp_path)
-    for there, here in ((prepared.landing, settings.landing), (prepared.tables, settings.tables)):
-        shutil.copytree(there, here)
-    return settings
+    with install(tmp_path, like=prepared) as settings:
+        for there, here in ((prepared.landing, settings.landing), (prepared.tables, settings.tables)):
+            shutil.copytree(there, here)
+        yield settings
 
 
 def features_of(settings: Settings, interval: Interval) -> pl.DataFrame:
@@ -128,12 +131,8 @@ class TestKnowledge:
         assert_same_bits(of_day(after, interval.start), of_day(whole, interval.start))
 
         # DAY as it was with the early one alone, which is what it may know
-        Tables(copy).replace(
-            "deliveries_ferries",
-            lambda rows: rows.filter(~pl.col("key").str.contains("late")),
-            Scope(Interval.of(old)),
-            sort_by=["feed"],
-        )
+        [found] = deliveries_of(copy).filter(pl.col("key").str.contains("late"))["delivery_id"]
+        withdraw(project, found, copy, by="Ada", why="to compare")
         build_features(project, interval, copy)
         alone = features_of(copy, interval)
         assert_same_bits(of_day(alone, DAY), of_day(after, DAY))
@@ -147,14 +146,11 @@ class TestKnowledge:
     ) -> None:
         """Of older days; of its own and later days it knows no outcome, though they are there."""
         late = project.cutoff_at(DAY) + timedelta(days=3)
-        Tables(copy).replace(
-            "deliveries_ferries",
-            lambda rows: rows.with_columns(
-                available_at=pl.when(pl.col("feed") == "winds").then(pl.lit(late)).otherwise("available_at")
-            ),
-            Scope(Interval.of(DAY)),
-            sort_by=["feed"],
-        )
+        of_winds = deliveries_of(copy).filter(pl.col("feed") == "winds", pl.col("day") == DAY)
+        withdraw(project, of_winds["delivery_id"].item(), copy, by="Ada", why="it came late")
+        deliver(project, "winds", DAY, make_frame(project, "winds", DAY), available_at=late, settings=copy, name="late")
+        land(project, Interval.of(DAY), copy)
+        validate(project, Interval.of(DAY), copy)
         [prepared_day] = build_features(project, Interval.of(DAY), copy).prepared_days
         assert prepared_day.as_of == late
         known = of_day(features_of(copy, Interval.of(DAY)), DAY)
@@ -178,7 +174,7 @@ class TestLatest:
         """With a correction that came weeks later, of which only the days that read it know."""
         corrected, at = DAY - timedelta(days=3), project.cutoff_at(DAY) + timedelta(days=30)
         correct(project, copy, corrected, at, "weeks-later")
-        land(project, Interval.of(DAY), copy, data_view="latest")
+        land(project, Interval.of(DAY), copy)
         validate(project, Interval.of(DAY), copy)
         of_night = build_features(project, Interval.of(DAY), copy)
         latest = build_features(project, Interval.of(DAY), copy, data_view="latest")
@@ -261,7 +257,6 @@ class TestRows:
                 "clean_sailings",
                 "clean_winds",
                 "clean_logbook",
-                "deliveries_ferries",
                 "features_ferries",
             }
 

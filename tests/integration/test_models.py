@@ -178,6 +178,7 @@ def test_a_fit_of_another_installation_is_the_same_to_the_bit(prepared: Settings
         update={
             "tables": str(tmp_path / "elsewhere" / "tables"),
             "artifacts": str(tmp_path / "elsewhere" / "artifacts"),
+            "journal": str(tmp_path / "elsewhere" / "journal"),
             "mlflow_tracking_uri": SecretStr(f"sqlite:///{tmp_path / 'elsewhere.db'}"),
         }
     )
@@ -234,7 +235,7 @@ def test_one_class_cannot_be_learned(prepared: Settings) -> None:
 
 
 def test_a_missing_table_is_named(with_mlflow: Settings) -> None:
-    with pytest.raises(DataError, match="deliveries_ferries does not exist yet"):
+    with pytest.raises(DataError, match="features_ferries does not exist yet"):
         fit(MODEL, RUN, with_mlflow, candidate="linear")
 
 

@@ -64,7 +64,7 @@ def deliver(
 ) -> None:
     """Logbooks of a day, an hour before the night that knows them first."""
     rows = small.logbook_of(day, delays)
-    small.deliver(settings, project, "logbook", day, rows, available_at=small.as_of(prepared_day) - HOUR, name=name)
+    small.deliver(settings, project, "logbook", day, rows, available_from=small.as_of(prepared_day) - HOUR, name=name)
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_what_changes_while_a_day_is_measured_is_measured_by_the_next(
 
 def test_by_hand(prepared_days: Settings, ferries: Project, late: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes(ferries, Interval(start=NEXT, end=LATER), prepared_days)
-    for name in ("landing", "tables", "artifacts"):
+    for name in ("landing", "tables", "artifacts", "journal"):
         monkeypatch.setenv(f"NIGHTLY_{name}".upper(), getattr(prepared_days, name))
     for name in ("database_url", "mlflow_tracking_uri", "hash_key"):
         monkeypatch.setenv(f"NIGHTLY_{name}".upper(), getattr(prepared_days, name).get_secret_value())

@@ -15,6 +15,7 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.postgres.outcomes import OutcomeDelivery
 from include.steps import outcomes as step
 from include.steps.outcomes import outcomes, record_outcomes
 from include.steps.publish import publish
@@ -58,11 +59,11 @@ def marks(settings: Settings) -> list[tuple[Any, ...]]:
 
 MORNING = datetime(2013, 3, 2, 7, tzinfo=UTC)
 DELIVERIES = [  # in the order in which they count; one has no rows, the last two came at once
-    (MORNING, "a", values(1.0, 0.0, None)),
-    (MORNING + timedelta(hours=1), "z", values(0.0)),
-    (MORNING + timedelta(hours=2), "b", values()),
-    (MORNING + timedelta(hours=3), "Z", values(1.0, 1.0)),
-    (MORNING + timedelta(hours=3), "a", values(0.0, 1.0)),
+    (OutcomeDelivery(MORNING, 5, "a"), values(1.0, 0.0, None)),
+    (OutcomeDelivery(MORNING + timedelta(hours=1), 2, "z"), values(0.0)),
+    (OutcomeDelivery(MORNING + timedelta(hours=2), 3, "b"), values()),
+    (OutcomeDelivery(MORNING + timedelta(hours=3), 1, "z"), values(1.0, 1.0)),
+    (OutcomeDelivery(MORNING + timedelta(hours=3), 4, "a"), values(0.0, 1.0)),
 ]
 
 
@@ -71,45 +72,45 @@ def test_any_order_of_deliveries_ends_the_same(settings: Settings, ferries: Proj
     ends = set()
     for number, order in enumerate(itertools.permutations(deliveries)):
         outcome = f"outcome_{number}"
-        for moment, delivery, frame in order:
-            record_outcomes(ferries, outcome, frame, {DAY: (moment, delivery)}, settings)
+        for delivery, frame in order:
+            record_outcomes(ferries, outcome, frame, {DAY: delivery}, settings)
         ends.add(tuple(stored(settings, outcome)))
     assert ends == {
-        tuple((DAY, entity, value, deliveries[-1][1]) for _, entity, value in deliveries[-1][2].iter_rows())
+        tuple((DAY, entity, value, deliveries[-1][0].delivery_id) for _, entity, value in deliveries[-1][1].iter_rows())
     }
 
 
 def test_a_newer_delivery_replaces_the_whole_day_and_no_other(settings: Settings, ferries: Project) -> None:
     both = pl.concat([values(1.0, 0.0, None), values(1.0, day=NEXT)])
     first, second = DELIVERIES[0], DELIVERIES[1]
-    changed = record_outcomes(ferries, "late_ferry", both, {DAY: first[:2], NEXT: first[:2]}, settings)
+    changed = record_outcomes(ferries, "late_ferry", both, {DAY: first[0], NEXT: first[0]}, settings)
     assert changed == [DAY, NEXT]
     assert stored(settings)[:3] == [(DAY, "e0", 1.0, "a"), (DAY, "e1", 0.0, "a"), (DAY, "e2", None, "a")]
-    assert record_outcomes(ferries, "late_ferry", second[2], {DAY: second[:2]}, settings) == [DAY]
+    assert record_outcomes(ferries, "late_ferry", second[1], {DAY: second[0]}, settings) == [DAY]
     assert stored(settings) == [(DAY, "e0", 0.0, "z"), (NEXT, "e0", 1.0, "a")]
     assert stored(settings, "ferry_delay") == []
 
 
 def test_a_newer_delivery_without_rows_takes_the_outcomes_away_for_good(settings: Settings, ferries: Project) -> None:
-    for moment, delivery, frame in (DELIVERIES[0], DELIVERIES[2], DELIVERIES[0]):
-        record_outcomes(ferries, "late_ferry", frame, {DAY: (moment, delivery)}, settings)
+    for delivery, frame in (DELIVERIES[0], DELIVERIES[2], DELIVERIES[0]):
+        record_outcomes(ferries, "late_ferry", frame, {DAY: delivery}, settings)
     assert stored(settings) == []
 
 
 def test_equal_and_older_deliveries_write_nothing(settings: Settings, ferries: Project) -> None:
-    moment, delivery, frame = DELIVERIES[1]
-    record_outcomes(ferries, "late_ferry", frame, {DAY: (moment, delivery)}, settings)
+    delivery, frame = DELIVERIES[1]
+    record_outcomes(ferries, "late_ferry", frame, {DAY: delivery}, settings)
     before = marks(settings)
-    assert record_outcomes(ferries, "late_ferry", frame.reverse(), {DAY: (moment, delivery)}, settings) == []
-    assert record_outcomes(ferries, "late_ferry", values(9.0), {DAY: DELIVERIES[0][:2]}, settings) == []
+    assert record_outcomes(ferries, "late_ferry", frame.reverse(), {DAY: delivery}, settings) == []
+    assert record_outcomes(ferries, "late_ferry", values(9.0), {DAY: DELIVERIES[0][0]}, settings) == []
     assert marks(settings) == before
 
 
 def test_the_same_delivery_read_otherwise_is_taken(settings: Settings, ferries: Project) -> None:
     """Someone corrected the expression of the outcome and ran the step again."""
-    moment, delivery, _ = DELIVERIES[0]
+    delivery, _ = DELIVERIES[0]
     for value in (1.0, 0.0):
-        changed = record_outcomes(ferries, "late_ferry", values(value), {DAY: (moment, delivery)}, settings)
+        changed = record_outcomes(ferries, "late_ferry", values(value), {DAY: delivery}, settings)
         assert changed == [DAY]
     assert stored(settings) == [(DAY, "e0", 0.0, "a")]
 
@@ -125,7 +126,7 @@ def test_the_same_delivery_read_otherwise_is_taken(settings: Settings, ferries: 
 )
 def test_bad_outcomes_are_refused(settings: Settings, ferries: Project, frame: pl.DataFrame, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        record_outcomes(ferries, "late_ferry", frame, {DAY: DELIVERIES[0][:2]}, settings)
+        record_outcomes(ferries, "late_ferry", frame, {DAY: DELIVERIES[0][0]}, settings)
     assert marks(settings) == []
 
 
@@ -138,9 +139,9 @@ def prepared_days(settings: Settings, ferries: Project) -> Settings:
     small.prepare(settings, ferries, DAY, NEXT, LATER)
     hour = timedelta(hours=1)
 
-    def deliver(day: date, delays: list[float | None], available_at: datetime, **options: str) -> None:
+    def deliver(day: date, delays: list[float | None], available_from: datetime, **options: str) -> None:
         small.deliver(
-            settings, ferries, "logbook", day, small.logbook_of(day, delays), available_at=available_at, **options
+            settings, ferries, "logbook", day, small.logbook_of(day, delays), available_from=available_from, **options
         )
 
     deliver(DAY, [16.0, 15.0, None, -3.0], small.as_of(NEXT) - hour)
@@ -238,7 +239,7 @@ def test_a_late_night_knows_no_outcome_of_its_own_day(prepared_days: Settings, f
     """The night of NEXT came after that of LATER, and so after a correction of its own day's outcomes."""
     hour, late = timedelta(hours=1), small.as_of(LATER) + timedelta(hours=2)
     corrected = small.logbook_of(NEXT, [9.0, 9.0])
-    small.deliver(prepared_days, ferries, "logbook", NEXT, corrected, available_at=late - hour, name="correction")
+    small.deliver(prepared_days, ferries, "logbook", NEXT, corrected, available_from=late - hour, name="correction")
     (prepared_day,) = postgres.days.read_prepared_days(prepared_days, ferries.name, Interval.of(NEXT))
     postgres.days.record_prepared_days(prepared_days, [prepared_day.model_copy(update={"as_of": late})])
     for run in (Interval.of(LATER), Interval.of(NEXT), Interval(start=NEXT, end=LATER)):
@@ -254,7 +255,7 @@ def test_a_night_that_is_not_prepared_is_refused(prepared_days: Settings, ferrie
 
 def test_an_outcome_of_a_feed_without_entities_is_refused(prepared_days: Settings, ferries: Project) -> None:
     windy = ferries.model_copy(update={"outcomes": {"windy": Outcome(feed="winds", sql="1.0")}})
-    small.deliver(prepared_days, ferries, "winds", NEXT, pl.DataFrame(), available_at=small.as_of(NEXT))
+    small.deliver(prepared_days, ferries, "winds", NEXT, pl.DataFrame(), available_from=small.as_of(NEXT))
     with pytest.raises(ConfigError, match=r"outcomes.windy: feed winds lacks"):
         outcomes(windy, Interval.of(NEXT), prepared_days)
 
@@ -274,14 +275,14 @@ def test_analysts_see_predictions_beside_what_became_known(prepared_days: Settin
         seen = connection.execute(
             sa.text(
                 "SELECT model, prediction, outcome, outcome_known, outcome_value, correct, error, "
-                "outcome_available_at IS NOT NULL FROM predictions_with_outcomes "
+                "outcome_available_from IS NOT NULL FROM predictions_with_outcomes "
                 "WHERE day = :day ORDER BY model, entity_id"
             ),
             {"day": DAY},
         ).all()
         unknown = connection.execute(
             sa.text(
-                "SELECT DISTINCT outcome_known, outcome_value, correct, error, outcome_available_at "
+                "SELECT DISTINCT outcome_known, outcome_value, correct, error, outcome_available_from "
                 "FROM predictions_with_outcomes WHERE day = :day"
             ),
             {"day": LATER},

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from include import cli
 from include.config.loading import load_model, load_project
 from include.core.interval import Interval
-from include.core.names import clean_table, deliveries_table, features_table, scores_table
+from include.core.names import clean_table, features_table, scores_table
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
 from include.core.records import DataView, PreparedDay
@@ -39,8 +39,8 @@ def prepared(settings: Settings, project: Project) -> Settings:
     small.prepare(settings, project, *DAYS.days)
     for day in DAYS.days:
         moment = small.as_of(day) - timedelta(hours=1)
-        small.deliver(settings, project, "winds", day, pl.DataFrame(), available_at=moment)
-        small.deliver(settings, project, "logbook", day, small.logbook_of(day, [1.0]), available_at=next_day(day))
+        small.deliver(settings, project, "winds", day, pl.DataFrame(), available_from=moment)
+        small.deliver(settings, project, "logbook", day, small.logbook_of(day, [1.0]), available_from=next_day(day))
     record(settings, project, DAYS, "point_in_time")
     small.promoted(settings, MODEL, 1, DAY)
     score_and_publish(settings, project)
@@ -59,7 +59,7 @@ def record(
     versions: Mapping[str, int] | None = None,
 ) -> None:
     """Nights as `build_features` leaves them."""
-    deliveries = Tables(settings).scan(deliveries_table(project.name)).collect()
+    watermark, deliveries = read_deliveries(settings, project)
     known = known_deliveries(project, deliveries, interval, data_view)
     prepared_days = [
         PreparedDay(
@@ -67,6 +67,7 @@ def record(
             day=day,
             data_view=data_view,
             as_of=moment,
+            watermark=watermark,
             deliveries=tuple(known.filter(pl.col("run_date") == day)["delivery_id"].sort()),
             table_versions=dict(versions or {}),
             rows=4,
@@ -95,7 +96,7 @@ def test_a_correction_puts_the_days_that_read_it_out_of_date_until_they_know_it(
     """Logbooks of the second day: read by the third on."""
     corrected = DAY + timedelta(days=1)
     rows = small.logbook_of(corrected, [7.0])
-    small.deliver(prepared, project, "logbook", corrected, rows, available_at=MUCH_LATER, name="again")
+    small.deliver(prepared, project, "logbook", corrected, rows, available_from=MUCH_LATER, name="again")
     expected = [(n, what, "latest") for n in (2, 3) for what in ("features", f"scores of {MODEL}")]
     assert found(prepared, project) == expected
     assert "logbook/2013-03-02/again" in find_out_of_date(project, DAYS, prepared)[0].why
@@ -127,7 +128,7 @@ def test_a_correction_puts_the_days_that_read_it_out_of_date_until_they_know_it(
 
 def test_a_verdict_that_changed_puts_the_night_itself_out_of_date(prepared: Settings, project: Project) -> None:
     last, rows = Interval.of(DAYS.end), small.logbook_of(DAY, [7.0])
-    again = {"available_at": small.as_of(DAYS.end) - timedelta(hours=2), "name": "again"}
+    again = {"available_from": small.as_of(DAYS.end) - timedelta(hours=2), "name": "again"}
     small.deliver(prepared, project, "logbook", DAY, rows, **again)
     record(prepared, project, last, "point_in_time")
     record(prepared, project, Interval(start=DAY, end=DAYS.end), "latest")
@@ -143,7 +144,7 @@ def test_a_night_that_could_not_be_made_now_is_told_and_the_others_are_looked_at
     day = DAY + timedelta(days=1)
     at = small.as_of(day) - timedelta(hours=9)
     rows = small.ferries_of(day)
-    small.deliver(prepared, project, "sailings", day, rows, available_at=at, verdict="refused")
+    small.deliver(prepared, project, "sailings", day, rows, available_from=at, verdict="refused")
     told = find_out_of_date(project, DAYS, prepared)
     assert [(each.day, each.what, each.why) for each in told][:1] == [
         (day, "features", "a delivery that the day needs is no longer accepted")
@@ -156,7 +157,7 @@ def test_rows_that_came_back_from_quarantine_put_the_days_that_read_them_out_of_
 ) -> None:
     tables, table = Tables(prepared), clean_table("logbook")
     record(prepared, project, DAYS, "point_in_time", {table: tables.version(table)})
-    again = {"available_at": next_day(DAY), "name": "a"}
+    again = {"available_from": next_day(DAY), "name": "a"}
     small.deliver(prepared, project, "logbook", DAY, small.logbook_of(DAY, [1.0]), **again)
     assert found(prepared, project) == []  # written again as it was
     small.deliver(prepared, project, "logbook", DAY, small.logbook_of(DAY, [1.0, 2.0]), **again)

@@ -26,11 +26,10 @@ from tests.landing import (
     days,
     deliver_day,
     deliver_one,
+    deliveries_of,
     local,
     logbook,
     made_beside_landing,
-    places,
-    rows_of,
     sailings,
     versions,
 )
@@ -51,8 +50,8 @@ def content(settings: Settings) -> dict[str, pl.DataFrame]:
     found = {}
     for table in versions(settings):
         rows = Tables(settings).scan(table).collect()
-        rows = rows.drop([name for name in ("uri", "modified_at", "why") if name in rows.columns])
         found[table] = rows.sort(rows.columns)
+    found["deliveries"] = deliveries_of(settings).drop("uri", "why", "sequence")
     return found
 
 
@@ -90,7 +89,7 @@ class TestResults:
             ("column_values_to_match_regex", "dest", 1),
         ]
         assert {row["quarantined_rows"] for row in failed} == {0}
-        assert {row["delivery_id"] for row in second} == set(rows_of(settings, "deliveries_ferries")["delivery_id"])
+        assert {row["delivery_id"] for row in second} == set(deliveries_of(settings)["delivery_id"])
         counts = [row for row in second if row["expectation"] == "table_row_count_to_be_between"]
         assert {(row["rows_evaluated"], row["unexpected_rows"]) for row in counts} == {(None, None)}
         assert {row["observed"] for row in counts} == {"3", "18", "2"}  # of the refused one, the rows that are left
@@ -138,7 +137,7 @@ class TestAtOnce:
                     {"do": "step", "step": "land", **upto},
                     {"do": "step", "step": "land", **upto},
                 ])
-                listed = rows_of(settings, "deliveries_ferries")
+                listed = deliveries_of(settings)
                 validated = listed.filter(
                     pl.col("feed") != "logbook", pl.col("day") <= date.fromisoformat(judging["end"])
                 )
@@ -148,15 +147,16 @@ class TestAtOnce:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def undisturbed(
+    install: Callable[..., AbstractContextManager[Settings]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
     """Four nights with a correction and a file that is refused, prepared without a disturbance."""
-    settings, project = places(tmp_path_factory.mktemp("undisturbed")), load_project("ferries")
-    deliver_four_days(project, settings)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)
+    project = load_project("ferries")
+    with install(tmp_path_factory.mktemp("undisturbed")) as settings:
+        deliver_four_days(project, settings)
         land(project, FOUR, settings)
         validate(project, FOUR, settings)
-    return settings
+        yield settings
 
 
 FOUR = days(DAY, 4)
@@ -178,10 +178,10 @@ class TestKilled:
             ("include.io.landing:write_whole", 2, "before"),  # among the manifests
             ("include.io.tables:write_deltalake", 1, "before"),  # the table made, and nothing in it
             ("include.io.tables:write_deltalake", 2, "after"),  # rows of two feeds of three
-            ("include.io.tables:write_deltalake", 4, "before"),  # all rows, and no delivery listed
+            ("include.io.postgres.journal:JournalWriter.add", 1, "after"),  # all rows, and no entry committed
         ):
             run_and_kill(settings, "land", FOUR, at, call, when)
-            assert not Tables(settings).exists("deliveries_ferries") or at.endswith("deltalake")
+            assert deliveries_of(settings).is_empty()
         landed = land(project, FOUR, settings)
         assert landed.new == 14
         validate(project, FOUR, settings)
@@ -193,10 +193,10 @@ class TestKilled:
         for at, call, when in (
             ("include.io.tables:write_deltalake", 1, "after"),  # one feed is clean, its results are not recorded
             ("include.io.postgres.audit:record_quality", 2, "after"),
-            ("include.steps.verdicts:_write_verdicts", 1, "before"),  # all clean, and no verdict
+            ("include.steps.verdicts:_enter_verdicts", 1, "before"),  # all clean, and no verdict
         ):
             run_and_kill(settings, "validate", FOUR, at, call, when)
-            assert rows_of(settings, "deliveries_ferries")["verdict"].unique().to_list() == ["landed"]
+            assert deliveries_of(settings)["verdict"].unique().to_list() == ["landed"]
         assert validate(project, FOUR, settings).accepted == 13
         assert_same_content(settings, undisturbed)
         results = [(row["delivery_id"], row["expectation"], row["column_name"]) for row in quality_results(settings)]

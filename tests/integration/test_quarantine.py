@@ -35,6 +35,7 @@ from tests.landing import (
     days,
     deliver_day,
     deliver_one,
+    deliveries_of,
     local,
     logbook,
     rows_of,
@@ -112,15 +113,16 @@ def failed(settings: Settings, feed: str = "sailings", day: date = DAY) -> dict[
 
 def verdicts(settings: Settings) -> dict[tuple[str, str], str]:
     """Feed and day -> verdict."""
-    listed = rows_of(settings, "deliveries_ferries").select("feed", pl.col("day").cast(pl.String), "verdict")
+    listed = deliveries_of(settings).select("feed", pl.col("day").cast(pl.String), "verdict")
     return {(feed, day): verdict for feed, day, verdict in listed.rows()}
 
 
 def contents(settings: Settings) -> dict[str, pl.DataFrame]:
     found = {}
     for table in versions(settings):
-        rows = rows_of(settings, table).drop("uri", "modified_at", strict=False)
+        rows = rows_of(settings, table)
         found[table] = rows.sort(rows.columns)
+    found["deliveries"] = deliveries_of(settings).drop("uri", "sequence")
     return found
 
 
@@ -340,9 +342,7 @@ class TestRefused:
         assert "no accepted delivery of sailings" in str(caught.value)
         assert rows_of(settings, "clean_sailings").equals(before)
         assert rows_of(settings, "quarantine_sailings").is_empty()
-        known = current_as_of(
-            rows_of(settings, "deliveries_ferries"), "sailings", Interval(start=BEFORE, end=DAY), local(DAY, 9)
-        )
+        known = current_as_of(deliveries_of(settings), "sailings", Interval(start=BEFORE, end=DAY), local(DAY, 9))
         assert list(known) == [BEFORE]
 
     def test_a_key_that_repeats_one_in_quarantine_does_not(self, declare: Declare, settings: Settings) -> None:
@@ -433,6 +433,7 @@ class TestRequeue:
                 day=day,
                 data_view="point_in_time",
                 as_of=local(day, 3),
+                watermark=0,
                 deliveries=(),
                 table_versions={},
                 rows=3,
@@ -493,7 +494,7 @@ class TestRequeue:
             revalidate(project, RUN_DATE, settings, feed="sailing")
 
     @pytest.mark.parametrize("mended", ["laxer", "refusing"])
-    @pytest.mark.parametrize("at", ["clean", "record_quality", "quarantine", "_write_verdicts"])
+    @pytest.mark.parametrize("at", ["clean", "record_quality", "quarantine", "_enter_verdicts"])
     def test_killed_anywhere_and_run_again(
         self,
         strict: Project,
@@ -522,7 +523,7 @@ class TestRequeue:
         with monkeypatch.context() as patch:
             if at == "record_quality":
                 patch.setattr(postgres.audit, at, killing)
-            elif at == "_write_verdicts":
+            elif at == "_enter_verdicts":
                 patch.setattr(verdicts_module, at, killing)
             else:
                 patch.setattr(Tables, "replace", replacing)
@@ -538,7 +539,7 @@ class TestRequeue:
         if mended == "laxer":
             assert verdicts(settings)["sailings", str(DAY)] == "accepted"
             assert rows_of(settings, "clean_sailings").filter(pl.col("day") == DAY).height == 40
-            assert record.rows == (0 if at == "_write_verdicts" else 1)
+            assert record.rows == (0 if at == "_enter_verdicts" else 1)
         else:
             assert verdicts(settings)["sailings", str(DAY)] == "refused"
             assert rows_of(settings, "clean_sailings").filter(pl.col("day") == DAY).is_empty()
@@ -574,7 +575,7 @@ class TestKilled:
         for at, call, when in (
             ("include.io.tables:write_deltalake", 2, "before"),  # clean logbook, their quarantine not
             ("include.io.tables:write_deltalake", 2, "after"),
-            ("include.steps.verdicts:_write_verdicts", 1, "before"),
+            ("include.steps.verdicts:_enter_verdicts", 1, "before"),
         ):
             run_and_kill(settings, "validate", days(DAY, 2), at, call, when)
             assert set(verdicts(settings).values()) == {"landed"}

@@ -16,7 +16,7 @@ from include.io import postgres
 from include.runner import ranges
 from include.runner.ranges import record_range, run_range
 from include.steps.declared import STEPS
-from tests.landing import DAY, days, deliver_day, deliver_one, rows_of, spoil, text_of
+from tests.landing import DAY, days, deliver_day, deliver_one, deliveries_of, spoil, text_of
 
 RANGE = days(DAY, 8)
 MISSING, CUT, REFUSED = (DAY + timedelta(days=n) for n in (2, 3, 6))
@@ -62,7 +62,7 @@ def test_a_bad_day_stops_only_itself_and_says_why(project: Project, landed: Sett
     assert set(failed(validate)) == {REFUSED}
     assert "no accepted delivery of sailings" in failed(validate)[REFUSED]
     assert validate.days == [day for day in land.days if day != REFUSED]
-    accepted = rows_of(landed, "deliveries_ferries").filter(verdict="accepted")
+    accepted = deliveries_of(landed).filter(verdict="accepted")
     assert {*validate.days} <= {*accepted.filter(feed="sailings")["day"]}
 
 

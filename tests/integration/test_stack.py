@@ -41,7 +41,7 @@ from include import BUNDLED
 def look():
     @task
     def find() -> dict:
-        names = ("artifacts", "database", "hash_key", "landing", "mlflow", "tables")
+        names = ("artifacts", "database", "hash_key", "journal", "landing", "mlflow", "tables")
         found = [Connection.get(f"nightly_{{name}}").conn_id for name in names]
         return {{"variables": [name for name in os.environ if name.startswith("NIGHTLY_")], "connections": found}}
 
@@ -143,7 +143,7 @@ def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> No
         assert state == "success"
         found = api.get(f"{path}/{run}/taskInstances/find/xcomEntries/return_value").json()["value"]
     assert found["variables"] == [processes.MARKER]
-    assert len(found["connections"]) == 6
+    assert len(found["connections"]) == 7
 
 
 def test_sourced_env_makes_commands_use_the_stack(stack: Stack) -> None:

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,8 +17,8 @@ from pydantic import SecretStr
 
 from include.config.loading import load_model, load_project
 from include.config.model import Model
-from include.core import schemas
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.records import Evaluated, Fitted, GateDecision
 from include.core.settings import Settings
 from include.gate.config import Gate
@@ -28,6 +27,7 @@ from include.steps.evaluate import evaluate
 from include.steps.fit import fit
 from include.steps.gate import gate
 from include.training.config import Candidate
+from tests import deliveries
 
 PROJECT = load_project("ferries")
 DAYS = Interval(start=date(2013, 3, 1), end=date(2013, 3, 28))
@@ -93,19 +93,24 @@ def ferries() -> pl.DataFrame:
 
 
 def write_all(settings: Settings) -> None:
-    """Write deliveries, clean logbook and features of DAYS, as their own runs make them."""
+    """Enter deliveries, and write clean logbook and features of DAYS, as their own runs make them."""
     tables, rows = Tables(settings), ferries()
     moments = pl.DataFrame({"day": DAYS.days, "as_of": [PROJECT.cutoff_at(day) for day in DAYS.days]})
     features = rows.drop("delay_minutes").join(moments, on="day").with_columns(data_view=pl.lit("point_in_time"))
     tables.replace("features_ferries", features, WHOLE, sort_by=["day", "entity_id"])
     tables.replace("clean_logbook", logbook(rows), WHOLE, sort_by=["day", "entity_id"])
+    enter_all(settings)
+
+
+def enter_all(settings: Settings) -> None:
+    """Enter the deliveries of DAYS into the journal."""
     listed = [
-        listing(feed, needed, minutes_before_cutoff=30, of=day)
+        entry
         for day in DAYS.days
         for feed, needed in PROJECT.required(day).items()
+        for entry in listing(feed, needed, minutes_before_cutoff=30, of=day)
     ]
-    deliveries = pl.DataFrame(listed, schema=schemas.DELIVERIES)
-    tables.replace("deliveries_ferries", deliveries, WHOLE, sort_by=["day", "feed"])
+    deliveries.enter(settings, PROJECT, listed)
 
 
 def logbook(rows: pl.DataFrame, name: str = "a") -> pl.DataFrame:
@@ -113,15 +118,9 @@ def logbook(rows: pl.DataFrame, name: str = "a") -> pl.DataFrame:
     return rows.select("day", delivery_id, "entity_id", "delay_minutes")
 
 
-def listing(feed: str, day: date, *, minutes_before_cutoff: int, of: date, name: str = "a") -> dict[str, Any]:
-    return {
-        "day": day,
-        "feed": feed,
-        "delivery_id": f"{feed}/{name}/{day}",
-        "rows": FERRIES,
-        "available_at": PROJECT.cutoff_at(of) - timedelta(minutes=minutes_before_cutoff),
-        "verdict": "accepted",
-    }
+def listing(feed: str, day: date, *, minutes_before_cutoff: int, of: date, name: str = "a") -> list[Entry]:
+    moment = PROJECT.cutoff_at(of) - timedelta(minutes=minutes_before_cutoff)
+    return deliveries.delivery(feed, day, f"{feed}/{name}/{day}", available_from=moment, rows=FERRIES)
 
 
 def correct(settings: Settings, day: date, *, minutes_before_cutoff: int) -> None:
@@ -132,11 +131,10 @@ def correct(settings: Settings, day: date, *, minutes_before_cutoff: int) -> Non
     """
     tables = Tables(settings)
     delivery = listing("logbook", day, minutes_before_cutoff=minutes_before_cutoff, of=DAY, name="again")
-    scope = Scope.of_deliveries([day], [delivery["delivery_id"]])
+    scope = Scope.of_deliveries([day], [delivery[0].subject])
     of_day = ferries().filter(pl.col("day") == day).with_columns(delay_minutes=pl.lit(99.0))
     tables.replace("clean_logbook", logbook(of_day, "again"), scope, sort_by=["entity_id"])
-    listed = pl.DataFrame([delivery], schema=schemas.DELIVERIES)
-    tables.replace("deliveries_ferries", listed, scope, sort_by=["day"])
+    deliveries.enter(settings, PROJECT, delivery)
 
 
 def change(settings: Settings, table: str, days: Interval, *changes: pl.Expr) -> None:

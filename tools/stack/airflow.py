@@ -83,7 +83,7 @@ class Airflow:
     def _connections(self) -> dict[str, str]:
         """Return the connections that DAGs resolve (docs/configuration.md), as environment variables."""
         layout, keys = self.layout, self.layout.keys
-        uris = {name: {"uri": layout.place(name)} for name in ("landing", "tables", "artifacts")}
+        uris = {name: {"uri": layout.place(name)} for name in ("landing", "tables", "artifacts", "journal")}
         mlflow_extra = {"ui_url": layout.mlflow_url} if layout.mlflow_url else {}
         connections: dict[str, dict[str, Any]] = {
             **{name: {"conn_type": "generic", "extra": extra} for name, extra in uris.items()},

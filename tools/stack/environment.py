@@ -64,6 +64,7 @@ def of_product(layout: Layout) -> dict[str, str]:
         "NIGHTLY_ARTIFACTS": layout.place("artifacts"),
         "NIGHTLY_DATABASE_URL": url("nightly", "nightly"),
         "NIGHTLY_HASH_KEY": layout.keys.hash_key,
+        "NIGHTLY_JOURNAL": layout.place("journal"),
         "NIGHTLY_LANDING": layout.place("landing"),
         "NIGHTLY_MLFLOW_TRACKING_URI": url("mlflow", "mlflow"),
         "NIGHTLY_TABLES": layout.place("tables"),

@@ -275,7 +275,7 @@ class Stack:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Let one command at a time change the stack, and make its folders."""
-        for folder in ("logs", "landing", "tables", "artifacts"):
+        for folder in ("logs", "landing", "tables", "artifacts", "journal"):
             (self.home / folder).mkdir(parents=True, exist_ok=True)
         with (self.home / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -6,7 +6,7 @@ temporary table, then statements over it.
 
 Two writers of the same thing wait for each other on an advisory lock, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
-`quality <project>`, `performance <model>`.
+`quality <project>`, `journal <project>`, `performance <model>`.
 """
 
 from include.io.postgres import (
@@ -16,6 +16,7 @@ from include.io.postgres import (
     days,
     freshness,
     gate_decisions,
+    journal,
     migrations,
     outcomes,
     performance,
@@ -31,6 +32,7 @@ __all__ = [
     "days",
     "freshness",
     "gate_decisions",
+    "journal",
     "migrations",
     "outcomes",
     "performance",

@@ -21,7 +21,7 @@ def record_prepared_days(settings: Settings, prepared_days: Iterable[PreparedDay
     if not rows:
         return
     inserting = postgresql.insert(schema.prepared_days)
-    replaced = ("as_of", "deliveries", "table_versions", "rows", "run_id")
+    replaced = ("as_of", "watermark", "deliveries", "table_versions", "rows", "run_id")
     statement = inserting.on_conflict_do_update(
         index_elements=["project", "day", "data_view"],
         set_={**{name: inserting.excluded[name] for name in replaced}, "prepared_at": sa.func.clock_timestamp()},

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import NamedTuple
 
 import polars as pl
 import sqlalchemy as sa
@@ -20,7 +21,8 @@ class OutcomeDay:
 
     day: date
     delivery_id: str
-    available_at: datetime
+    available_from: datetime
+    sequence: int
     rows: int
     digest: str
 
@@ -29,7 +31,8 @@ _STAGED_DAYS = temporary_table(
     "staged_days",
     sa.Column("day", schema.DATE),
     sa.Column("delivery_id", schema.TEXT),
-    sa.Column("available_at", schema.MOMENT),
+    sa.Column("available_from", schema.MOMENT),
+    sa.Column("sequence", schema.BIGINT),
     sa.Column("rows", schema.BIGINT),
     sa.Column("digest", schema.TEXT),
 )
@@ -43,20 +46,28 @@ _NEWER = temporary_table(
     "newer",
     sa.Column("day", schema.DATE),
     sa.Column("delivery_id", schema.TEXT),
-    sa.Column("available_at", schema.MOMENT),
+    sa.Column("available_from", schema.MOMENT),
 )
 
 
-def read_newest_outcomes(settings: Settings, project: str, outcome: str) -> dict[date, tuple[datetime, str]]:
-    """Return for each day the delivery that its stored outcomes come from, as (available_at, delivery_id)."""
+class OutcomeDelivery(NamedTuple):
+    """The delivery that outcomes of a day come from. The greater one is the newer."""
+
+    available_from: datetime
+    sequence: int
+    delivery_id: str
+
+
+def read_newest_outcomes(settings: Settings, project: str, outcome: str) -> dict[date, OutcomeDelivery]:
+    """Return for each day the delivery that its stored outcomes come from."""
     table = outcome_days.c
-    statement = sa.select(table.day, table.available_at, table.delivery_id).where(
+    statement = sa.select(table.day, table.available_from, table.sequence, table.delivery_id).where(
         table.project == project, table.outcome == outcome
     )
     with engine(settings).connect() as connection:
         return {
-            day: (available_at.astimezone(UTC), delivery_id)
-            for day, available_at, delivery_id in connection.execute(statement)
+            day: OutcomeDelivery(available_from.astimezone(UTC), sequence, delivery_id)
+            for day, available_from, sequence, delivery_id in connection.execute(statement)
         }
 
 
@@ -65,7 +76,7 @@ def replace_outcomes(
 ) -> list[date]:
     """Store the outcomes of days that come from newer deliveries.
 
-    A day is replaced as a whole if (available_at, delivery_id) is greater than what is stored, so that runs in any
+    A day is replaced as a whole if (available_from, sequence) is greater than what is stored, so that runs in any
     order end with the same rows. It is also replaced if the same delivery now gives other outcomes, because the
     outcome's declaration has changed.
 
@@ -109,17 +120,17 @@ def _take_newer_days(project: str, outcome: str, run_id: str) -> sa.CTE:
     old, new = outcome_days.c, inserting.excluded
 
     def rank(row: sa.ColumnCollection[str, sa.ColumnElement[object]]) -> sa.Tuple:
-        return sa.tuple_(row["available_at"], sa.collate(row["delivery_id"], "C"))
+        return sa.tuple_(row["available_from"], row["sequence"])
 
     replacing = inserting.on_conflict_do_update(
         index_elements=["project", "outcome", "day"],
         set_={
-            **{name: new[name] for name in ("delivery_id", "available_at", "rows", "digest", "run_id")},
+            **{name: new[name] for name in ("delivery_id", "available_from", "sequence", "rows", "digest", "run_id")},
             "recorded_at": sa.func.clock_timestamp(),
         },
         where=(rank(old) < rank(new)) | ((old.delivery_id == new.delivery_id) & (old.digest != new.digest)),
     )
-    return replacing.returning(old.day, old.delivery_id, old.available_at).cte("taken")
+    return replacing.returning(old.day, old.delivery_id, old.available_from).cte("taken")
 
 
 def _insert_values(project: str, outcome: str) -> sa.Insert:
@@ -132,7 +143,7 @@ def _insert_values(project: str, outcome: str) -> sa.Insert:
         staged.entity_id,
         staged.value,
         newer.delivery_id,
-        newer.available_at,
+        newer.available_from,
     ).select_from(_STAGED_VALUES.join(_NEWER, newer.day == staged.day))
-    names = ["project", "outcome", "day", "entity_id", "value", "delivery_id", "available_at"]
+    names = ["project", "outcome", "day", "entity_id", "value", "delivery_id", "available_from"]
     return sa.insert(outcomes).from_select(names, selecting)

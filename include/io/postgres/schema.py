@@ -155,12 +155,48 @@ prepared_days = sa.Table(
     _key("day", DATE, RUN_DATE),
     _key("data_view", TEXT, "point_in_time: what the run date's own run knew. latest: with later corrections."),
     _column("as_of", MOMENT, "The features used only what was available up to this moment."),
+    _column("watermark", BIGINT, "Newest entry of the journal that the features could use."),
     _column("deliveries", postgresql.ARRAY(sa.Text()), "Deliveries that the features were built from."),
     _column("table_versions", JSONB, "Version of each Delta table that was read or written."),
     _column("rows", BIGINT, "Rows of features."),
     _column("run_id", TEXT, RUN_ID),
     _now("prepared_at", "Time at which the day was last prepared."),
     comment="Prepared days, including those without rows. Written last by prepare; sensors wait for it.",
+)
+
+journal = sa.Table(
+    "journal",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _key("sequence", BIGINT, "Number of the entry; entries are numbered in the order in which they were committed."),
+    _column(
+        "kind", TEXT, "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person."
+    ),
+    _column("subject", TEXT, "The delivery that the entry is about: its key and the start of its SHA-256."),
+    _column("entry", JSONB, "The entry's own fields."),
+    _column("by", TEXT, "Person who decided; null if nobody did.", nullable=True),
+    _column("why", TEXT, "Reason of the decision or of the verdict; null if there is none.", nullable=True),
+    _column("run_id", TEXT, RUN_ID),
+    _now("recorded_at", "Time at which the entry was written."),
+    comment="The journal: what this installation learned, in order. Entries are only added. What a run knows is a prefix "
+    "of it.",
+)
+
+objects = sa.Table(
+    "objects",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _key("key", TEXT, "Path of the object below landing/<project>/."),
+    _column("feed", TEXT, "Name of the feed."),
+    _column("day", DATE, "Calendar day of the object, in the project's timezone."),
+    _column("size", BIGINT, "Size in bytes."),
+    _column("modified_at", MOMENT, "Time of the object in the landing."),
+    _column("delivery_id", TEXT, "Delivery that the object became; null if it was refused.", nullable=True),
+    _column("why", TEXT, "Reason why it was refused; null if it was landed.", nullable=True),
+    _column("run_id", TEXT, RUN_ID),
+    _now("seen_at", "Time at which the object was last read."),
+    comment="The objects in the landing that were read. An object that has not changed since is not read again, unless "
+    "it was refused.",
 )
 
 outcome_days = sa.Table(
@@ -170,7 +206,8 @@ outcome_days = sa.Table(
     _key("outcome", TEXT, "Name of the outcome."),
     _key("day", DATE, "Calendar day, in the project's timezone, of the entities."),
     _column("delivery_id", TEXT, "Delivery that the outcomes of the day come from."),
-    _column("available_at", MOMENT, "Time at which that delivery became available."),
+    _column("available_from", MOMENT, "Time from which that delivery counts."),
+    _column("sequence", BIGINT, "Number of that delivery in the journal."),
     _column("rows", BIGINT, "Number of outcomes."),
     _column("digest", TEXT, "SHA-256 of the outcomes."),
     _column("run_id", TEXT, RUN_ID),
@@ -188,7 +225,7 @@ outcomes = sa.Table(
     _key("entity_id", BYTES_TEXT, ENTITY_ID),
     _column("value", DOUBLE, "The true result; null if it is known that there is none.", nullable=True),
     _column("delivery_id", TEXT, "Delivery that the outcome comes from."),
-    _column("available_at", MOMENT, "Time at which that delivery became available."),
+    _column("available_from", MOMENT, "Time from which that delivery counts."),
     _now("recorded_at", "Time at which the outcome was recorded."),
     comment="Known outcomes. An entity without a row has no known outcome yet.",
 )

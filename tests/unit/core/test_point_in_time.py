@@ -1,4 +1,4 @@
-"""What a night knew: from `available_at` and verdicts alone."""
+"""What a night knew: from `available_from` and verdicts alone."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -32,7 +32,8 @@ class Listing:
 
     def add(self, feed: str, day: date, at: datetime, name: str = "a", verdict: str = "accepted") -> "Listing":
         delivery = f"{feed}/{day}/{name}"
-        self.rows.append({"feed": feed, "day": day, "available_at": at, "delivery_id": delivery, "verdict": verdict})
+        about = {"sequence": len(self.rows) + 1, "feed": feed, "day": day, "available_from": at, "verdict": verdict}
+        self.rows.append({**about, "delivery_id": delivery})
         return self
 
     def prepared_day(self, day: date, **times: datetime) -> "Listing":
@@ -73,7 +74,7 @@ class TestAsOf:
             listing.add("winds", DAY, moment, name=str(n))
         assert as_of(project, listing.frame, DAY) == at[1]
 
-    @pytest.mark.parametrize("verdict", ["refused", "landed", "unreadable"])
+    @pytest.mark.parametrize("verdict", ["refused", "landed", "held", "withdrawn"])
     def test_only_accepted_ones_count(self, project: Project, verdict: str) -> None:
         late = CUTOFF + timedelta(hours=2)
         listing = Listing().prepared_day(DAY, sailings=late).add("sailings", DAY, local(DAY, 1), "wrong", verdict)
@@ -82,7 +83,7 @@ class TestAsOf:
     def test_a_listing_without_a_time(self, project: Project) -> None:
         """Unreadable ones have none."""
         listing = Listing().prepared_day(DAY)
-        listing.rows.append({"feed": "winds", "day": DAY, "delivery_id": "unreadable:x", "verdict": "unreadable"})
+        listing.rows.append({"feed": "winds", "day": DAY, "delivery_id": "held:x", "verdict": "held"})
         assert as_of(project, listing.frame, DAY) == CUTOFF
 
     def test_without_a_needed_file_there_is_none(self, project: Project) -> None:
@@ -247,16 +248,24 @@ class TestRowsBefore:
                 (1, "corrected in time", 101, "refused", 5),
                 (1, "corrected too late", 102, "accepted", 60),
                 (2, "only", 90, "landed", 2),
-                (3, "unreadable", None, "unreadable", 2),
+                (3, "held", None, "held", 2),
                 (4, "last of the window", 80, "accepted", 2),
                 (5, "before the window", 1, "accepted", 2),
             ]
         ]
         named = [
-            {"day": day, "feed": "sailings", "delivery_id": name, "rows": n, "verdict": verdict, "available_at": moment}
+            {
+                "day": day,
+                "feed": "sailings",
+                "delivery_id": name,
+                "rows": n,
+                "verdict": verdict,
+                "available_from": moment,
+            }
             for day, name, n, verdict, moment in rows
         ]
-        return pl.DataFrame([*named, {**named[4], "feed": "winds", "rows": 7}], schema=schemas.DELIVERIES)
+        listed = pl.DataFrame([*named, {**named[4], "feed": "winds", "rows": 7}], schema=schemas.DELIVERIES)
+        return listed.with_columns(sequence=pl.int_range(pl.len()))
 
     def test_the_newest_of_each_day_known_then(self) -> None:
         moment = local(DAY, 2)
@@ -266,6 +275,6 @@ class TestRowsBefore:
 
     def test_neither_verdicts_nor_order_mean_anything(self) -> None:
         listing = self.listing().with_columns(
-            verdict=pl.when(pl.col("verdict") != "unreadable").then(pl.lit("refused")).otherwise("verdict")
+            verdict=pl.when(pl.col("verdict") != "held").then(pl.lit("refused")).otherwise("verdict")
         )
         assert rows_before(listing.reverse(), "sailings")(DAY, local(DAY, 2), 4) == [80, 90, 101]

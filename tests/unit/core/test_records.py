@@ -67,6 +67,7 @@ class TestRecords:
                         day=MARCH.start,
                         data_view="point_in_time",
                         as_of=datetime(2013, 3, 1, 8, 0, 0, 123, tzinfo=UTC),
+                        watermark=7,
                         deliveries=("a", "b"),
                         table_versions={"clean_winds": 2},
                         rows=1,

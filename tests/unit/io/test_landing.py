@@ -1,16 +1,16 @@
-"""Landing: which objects are deliveries, and since when each was available."""
+"""Landing: find the objects that are deliveries, and read their sidecars."""
 
-import json
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from include.config.loading import load_project
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import landing as landing_module
-from include.io.landing import Found, Landing
+from include.io.landing import Found, Landing, write_whole
 from tests.landing import DAY, deliver_one, local, places
 
 
@@ -92,52 +92,16 @@ class TestFind:
         assert len(landing.find("sailings")) == 1
 
 
-class TestAvailability:
+class TestSidecar:
     @pytest.fixture
     def found(self, project: Project, settings: Settings) -> Found:
         deliver_one(project, settings, "sailings", DAY, at=local(DAY, 1))
         return Landing(project, settings).find("sailings")[0]
 
-    def test_is_what_the_sidecar_says(self, project: Project, settings: Settings, found: Found) -> None:
-        assert Landing(project, settings).available_at(found) == local(DAY, 1)
-
-    def test_is_in_utc(self, project: Project, settings: Settings, found: Found) -> None:
-        path = Path(settings.landing) / "ferries" / f"{found.key}.json"
-        said = {**json.loads(path.read_text(encoding="utf-8")), "available_at": "2013-03-04T01:00:00+05:30"}
-        path.write_text(json.dumps(said), encoding="utf-8")
-        at = Landing(project, settings).available_at(found)
-        assert (at, at.tzinfo) == (datetime(2013, 3, 3, 19, 30, tzinfo=UTC), UTC)
-
-    def test_is_settled_once(self, project: Project, settings: Settings, found: Found) -> None:
-        landing = Landing(project, settings)
-        assert landing.taken(found) is None
-        landing.take(found, "first", local(DAY, 2))
-        landing.take(found, "second", local(DAY, 3))
-        assert (landing.taken(found), landing.available_at(found)) == ("first", local(DAY, 2))
-
-    def test_a_manifest_appears_whole_or_not_at_all(
+    def test_it_is_read_once(
         self, project: Project, settings: Settings, found: Found, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Killed after the bytes and before the name; fsspec's own transaction copies onto another disk instead."""
-        written = []
-
-        def killed(self: Path, target: Path) -> None:
-            written.append((self.parent, self.read_bytes(), target))
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(Path, "replace", killed)
-        with pytest.raises(KeyboardInterrupt):
-            Landing(project, settings).take(found, "digest", local(DAY, 2))
-        monkeypatch.undo()
-        [(folder, content, target)] = written
-        assert folder == target.parent  # on the same disk
-        assert json.loads(content)["sha256"] == "digest"
-        assert Landing(project, settings).taken(found) is None
-
-    def test_is_read_with_few_requests(
-        self, project: Project, settings: Settings, found: Found, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """In an object store each is a round trip, and a night asks for each new file."""
+        """In an object store each read is a round trip."""
         asked: list[str] = []
         read = landing_module.read
 
@@ -148,19 +112,25 @@ class TestAvailability:
         monkeypatch.setattr(landing_module, "read", counted)
         landing = Landing(project, settings)
         monkeypatch.setattr(landing.fs, "exists", lambda path: pytest.fail("asked whether it is there"))
-        landing.available_at(found)
-        landing.sidecar(found)
-        landing.take(found, "digest", local(DAY, 2))
-        assert landing.taken(found) == "digest"
-        assert len(asked) == 2
+        first, second = landing.sidecar(found), landing.sidecar(found)
+        assert first is not None and first == second
+        assert first.available_at == local(DAY, 1)
+        assert len(asked) == 1
 
-    def test_another_run_that_landed_it_meanwhile_is_noticed(
-        self, project: Project, settings: Settings, found: Found
-    ) -> None:
-        late, early = Landing(project, settings), Landing(project, settings)
-        for landing in (late, early):
-            assert landing.taken(found) is None
-        early.take(found, "digest", local(DAY, 2))
-        with pytest.raises(FileExistsError, match="another run just landed it with another content or time"):
-            late.take(found, "digest", local(DAY, 3))
-        late.take(found, "digest", local(DAY, 2))  # the same entry
+
+class TestWriting:
+    def test_a_file_appears_whole_or_not_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A writer is killed after the bytes and before the name."""
+        written = []
+
+        def killed(self: Path, target: Path) -> None:
+            written.append((self.parent, self.read_bytes(), target))
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_whole(LocalFileSystem(), f"{tmp_path}/file", b"all")
+        [(folder, content, target)] = written
+        assert folder == target.parent  # on the same disk
+        assert content == b"all"
+        assert list(tmp_path.iterdir()) == []

@@ -49,6 +49,7 @@ def settings(tmp_path: Path, empty_mlflow: Path) -> Settings:
         landing=str(tmp_path / "landing"),
         tables=str(tmp_path / "tables"),
         artifacts=str(tmp_path / "artifacts"),
+        journal=str(tmp_path / "journal"),
         database_url="postgresql://nowhere",
         mlflow_tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
         hash_key="a key of tests",

@@ -1,7 +1,8 @@
 """The training set of a process: built once for all who ask for the same rows, and never a wrong one."""
 
 from datetime import date
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -9,31 +10,33 @@ import pytest
 from include.config.loading import load_model, load_project
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.settings import Settings
 from include.io import training_sets
-from include.io.tables import Tables
-from include.io.training_sets import read_training_set
+from include.io.journal import Known
+from include.io.training_sets import ReadAt, read_training_set
+from tests.landing import places
 
 PROJECT = load_project("ferries")
 ASKED: dict[str, Any] = {
     "project": PROJECT,
     "model": load_model("late_ferry"),
     "interval": Interval.of(date(2013, 3, 1)),
-    "versions": {"deliveries": 1, "features": 2, "outcome": 3},
+    "read_at": ReadAt(1, {"features": 2, "outcome": 3}),
     "data_view": "point_in_time",
 }
 OTHERS: dict[str, Any] = {
     "project": PROJECT.model_copy(update={"entity_fraction": 0.5}),
     "model": ASKED["model"].model_copy(update={"train_days": 9}),
     "interval": Interval.of(date(2013, 3, 2)),
-    "versions": {"deliveries": 1, "features": 2, "outcome": 4},
+    "read_at": ReadAt(1, {"features": 2, "outcome": 4}),
     "data_view": "latest",
     "tables": "elsewhere",
 }
 
 
 class EmptyTables:
-    def __init__(self, root: str) -> None:
-        self.root = root
+    def __init__(self, settings: Settings) -> None:
+        self.root = settings.tables
 
     def scan(self, table: str, version: int) -> pl.LazyFrame:
         return pl.LazyFrame()
@@ -50,17 +53,24 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
     monkeypatch.setattr(training_sets.training_set, "build_training_set", build)
     monkeypatch.setattr(training_sets, "_NEWEST", [])
+    monkeypatch.setattr(training_sets, "Tables", EmptyTables)
+    monkeypatch.setattr(training_sets, "read_deliveries", lambda *_: Known(0, pl.DataFrame()))
     return found
 
 
 def read(tables: str = "here", **changed: Any) -> object:
-    return read_training_set(tables=cast(Tables, EmptyTables(tables)), **{**ASKED, **changed})
+    settings = places(Path(tables))
+    return read_training_set(settings=settings, **{**ASKED, **changed})
 
 
 def test_the_same_rows_are_built_once(built: list[object]) -> None:
     again = {"project": load_project("ferries"), "model": load_model("late_ferry")}
     assert read() is read(**again)
     assert len(built) == 1
+
+
+def test_another_watermark_is_another_state(built: list[object]) -> None:
+    assert read() is not read(read_at=ReadAt(2, {"features": 2, "outcome": 3}))
 
 
 @pytest.mark.parametrize("what", OTHERS)

@@ -41,7 +41,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def make_settings(landing: str) -> Settings:
-    unused = dict.fromkeys(("tables", "artifacts", "database_url", "mlflow_tracking_uri", "hash_key"), "unused")
+    unused = dict.fromkeys(
+        ("tables", "artifacts", "journal", "database_url", "mlflow_tracking_uri", "hash_key"), "unused"
+    )
     return Settings.model_validate({"landing": landing, **unused})
 
 

@@ -1,7 +1,7 @@
 """score on tiny tables, with models that need no MLflow: counts agree, and nothing wrong is written."""
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,16 @@ import polars as pl
 import pytest
 
 from include.config.loading import load_model, load_project
-from include.core import schemas
 from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.records import Scored, ScoredDay, StepResult
 from include.core.settings import Settings
+from include.io.journal import NO_DATABASE
 from include.io.registry import LoadedModel, Version
 from include.io.tables import Scope, Tables
 from include.steps import score as step
 from include.steps.score import score
+from tests.deliveries import delivery, leave_copy
 
 PROJECT = load_project("ferries")
 MODEL = load_model("late_ferry")
@@ -73,7 +74,8 @@ def settings(tmp_path: Path) -> Settings:
         landing=str(tmp_path / "landing"),
         tables=str(tmp_path / "tables"),
         artifacts=str(tmp_path / "artifacts"),
-        database_url="postgresql://nowhere",
+        journal=str(tmp_path / "journal"),
+        database_url=NO_DATABASE,
         mlflow_tracking_uri="sqlite:////nowhere",
         hash_key="a key of tests",
     )
@@ -110,27 +112,24 @@ def write(tables: Tables, rows: pl.DataFrame) -> None:
     tables.replace("features_ferries", rows, whole, sort_by=["day", "entity_id"])
 
 
-def write_deliveries(tables: Tables, entities: Mapping[date, int]) -> None:
-    """Write the deliveries that each run date needs; `sailings` has that many rows."""
-
-    def delivery(feed: str, day: date, rows: int, at: datetime) -> dict[str, Any]:
-        return {
-            "day": day,
-            "feed": feed,
-            "delivery_id": f"{feed}/{day}",
-            "rows": rows,
-            "available_at": at,
-            "verdict": "accepted",
-        }
-
-    rows = [
-        delivery(feed, needed, count if feed == "sailings" else 5, PROJECT.cutoff_at(day) - timedelta(hours=1))
-        for day, count in entities.items()
-        for feed, needed in PROJECT.required(day).items()
-    ]
-    frame = pl.DataFrame(rows, schema=schemas.DELIVERIES)
-    whole = Scope(Interval(start=date(2013, 1, 1), end=date(2013, 12, 31)))
-    tables.replace("deliveries_ferries", frame, whole, sort_by=["day"])
+def leave_deliveries(settings: Settings, entities: Mapping[date, int]) -> int:
+    """Leave the deliveries that each run date needs; `sailings` has that many rows. Return the watermark."""
+    return leave_copy(
+        settings,
+        PROJECT,
+        [
+            entry
+            for day, count in entities.items()
+            for feed, needed in PROJECT.required(day).items()
+            for entry in delivery(
+                feed,
+                needed,
+                f"{feed}/{needed}",
+                available_from=PROJECT.cutoff_at(day) - timedelta(hours=1),
+                rows=count if feed == "sailings" else 5,
+            )
+        ],
+    )
 
 
 def stored(tables: Tables) -> pl.DataFrame:
@@ -238,27 +237,27 @@ def test_a_long_range_is_written_in_parts(settings: Settings, tables: Tables) ->
 def test_a_day_without_features_is_refused_when_it_has_entities(settings: Settings, tables: Tables) -> None:
     gone = DAYS.days[2]
     write(tables, features({day: n for day, n in ROWS.items() if day != gone}))
-    write_deliveries(tables, ROWS)
+    watermark = leave_deliveries(settings, ROWS)
     with pytest.raises(DataError, match=f"no features of {gone}.*prepare the day first"):
-        score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
+        score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), watermark=watermark)
     assert not tables.exists("scores_late_ferry")
 
 
 def test_a_day_without_entities_is_an_empty_batch(settings: Settings, tables: Tables) -> None:
     empty = DAYS.days[2]
     write(tables, features({day: n for day, n in ROWS.items() if day != empty}))
-    write_deliveries(tables, {**ROWS, empty: 0})
-    scored = score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
+    watermark = leave_deliveries(settings, {**ROWS, empty: 0})
+    scored = score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), watermark=watermark)
     assert {d.day: d.rows for d in scored.days} == {**ROWS, empty: 0}
-    alone = score(MODEL, Interval.of(empty), settings, versions={empty: 1})
+    alone = score(MODEL, Interval.of(empty), settings, versions={empty: 1}, watermark=watermark)
     assert alone.days == (ScoredDay(day=empty, model_version=1, rows=0),)
 
 
 def test_a_day_without_its_deliveries_is_refused(settings: Settings, tables: Tables) -> None:
-    write_deliveries(tables, ROWS)
+    watermark = leave_deliveries(settings, ROWS)
     later = DAYS.end + timedelta(days=1)
     with pytest.raises(DataError, match=f"{later} has no accepted delivery"):
-        score(MODEL, Interval.of(later), settings, versions={later: 1})
+        score(MODEL, Interval.of(later), settings, versions={later: 1}, watermark=watermark)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])

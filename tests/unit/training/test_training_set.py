@@ -38,7 +38,8 @@ def deliveries(*corrections: tuple[date, datetime]) -> pl.DataFrame:
     ]
     rows += [("logbook", day, f"logbook/{day}/again", "accepted", at) for day, at in corrections]
     kinds = {"feed": pl.String, "day": pl.Date, "delivery_id": pl.String, "verdict": pl.String}
-    return pl.DataFrame(rows, schema={**kinds, "available_at": pl.Datetime("us", "UTC")}, orient="row")
+    listed = pl.DataFrame(rows, schema={**kinds, "available_from": pl.Datetime("us", "UTC")}, orient="row")
+    return listed.with_columns(sequence=pl.int_range(pl.len()))
 
 
 def features(days: Interval = DAYS, late: dict[date, int] | None = None) -> pl.DataFrame:
@@ -272,5 +273,5 @@ def test_what_estimators_get() -> None:
     assert given["c"].to_list() == ["UA", None]
 
 
-def test_available_at_is_utc() -> None:
+def test_available_from_is_utc() -> None:
     assert take().as_of.tzinfo == UTC

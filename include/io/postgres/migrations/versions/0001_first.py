@@ -118,6 +118,7 @@ CREATE TABLE prepared_days (
     day date NOT NULL,
     data_view text NOT NULL CHECK (data_view IN ('point_in_time', 'latest')),
     as_of timestamptz NOT NULL,
+    watermark bigint NOT NULL,
     deliveries text[] NOT NULL,
     table_versions jsonb NOT NULL,
     rows bigint NOT NULL CHECK (rows >= 0),
@@ -126,12 +127,43 @@ CREATE TABLE prepared_days (
     PRIMARY KEY (project, day, data_view)
 );
 
+CREATE TABLE journal (
+    project text NOT NULL,
+    sequence bigint NOT NULL CHECK (sequence > 0),
+    kind text NOT NULL CHECK (kind IN ('delivery', 'verdict', 'decision')),
+    subject text NOT NULL,
+    entry jsonb NOT NULL,
+    by text CHECK (by <> ''),
+    why text CHECK (why <> ''),
+    run_id text NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (project, sequence),
+    CHECK (kind <> 'decision' OR (by IS NOT NULL AND why IS NOT NULL))
+);
+CREATE UNIQUE INDEX ON journal (project, subject) WHERE kind = 'delivery';
+
+CREATE TABLE objects (
+    project text NOT NULL,
+    key text NOT NULL,
+    feed text NOT NULL,
+    day date NOT NULL,
+    size bigint NOT NULL,
+    modified_at timestamptz NOT NULL,
+    delivery_id text,
+    why text,
+    run_id text NOT NULL,
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (project, key),
+    CHECK ((delivery_id IS NULL) <> (why IS NULL))
+);
+
 CREATE TABLE outcome_days (
     project text NOT NULL,
     outcome text NOT NULL,
     day date NOT NULL,
     delivery_id text NOT NULL,
-    available_at timestamptz NOT NULL,
+    available_from timestamptz NOT NULL,
+    sequence bigint NOT NULL,
     rows bigint NOT NULL CHECK (rows >= 0),
     digest text NOT NULL CHECK (digest ~ '^[0-9a-f]{64}$'),
     run_id text NOT NULL,
@@ -146,7 +178,7 @@ CREATE TABLE outcomes (
     entity_id text COLLATE "C" NOT NULL,
     value double precision CHECK (value <> 'NaN'),
     delivery_id text NOT NULL,
-    available_at timestamptz NOT NULL,
+    available_from timestamptz NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (project, outcome, day, entity_id)
 );
@@ -346,11 +378,47 @@ TABLE_COMMENTS = {
             "day": "Run date.",
             "data_view": "point_in_time: what the run date's own run knew. latest: with later corrections.",
             "as_of": "The features used only what was available up to this moment.",
+            "watermark": "Newest entry of the journal that the features could use.",
             "deliveries": "Deliveries that the features were built from.",
             "table_versions": "Version of each Delta table that was read or written.",
             "rows": "Rows of features.",
             "run_id": "Airflow run that wrote the row, or by-hand.",
             "prepared_at": "Time at which the day was last prepared.",
+        },
+    ),
+    "journal": (
+        (
+            "The journal: what this installation learned, in order. Entries are only added. What a run knows is a "
+            "prefix of it."
+        ),
+        {
+            "project": "Name of the project.",
+            "sequence": "Number of the entry; entries are numbered in the order in which they were committed.",
+            "kind": "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person.",
+            "subject": "The delivery that the entry is about: its key and the start of its SHA-256.",
+            "entry": "The entry's own fields.",
+            "by": "Person who decided; null if nobody did.",
+            "why": "Reason of the decision or of the verdict; null if there is none.",
+            "run_id": "Airflow run that wrote the row, or by-hand.",
+            "recorded_at": "Time at which the entry was written.",
+        },
+    ),
+    "objects": (
+        (
+            "The objects in the landing that were read. An object that has not changed since is not read again, "
+            "unless it was refused."
+        ),
+        {
+            "project": "Name of the project.",
+            "key": "Path of the object below landing/<project>/.",
+            "feed": "Name of the feed.",
+            "day": "Calendar day of the object, in the project's timezone.",
+            "size": "Size in bytes.",
+            "modified_at": "Time of the object in the landing.",
+            "delivery_id": "Delivery that the object became; null if it was refused.",
+            "why": "Reason why it was refused; null if it was landed.",
+            "run_id": "Airflow run that wrote the row, or by-hand.",
+            "seen_at": "Time at which the object was last read.",
         },
     ),
     "outcome_days": (
@@ -363,7 +431,8 @@ TABLE_COMMENTS = {
             "outcome": "Name of the outcome.",
             "day": "Calendar day, in the project's timezone, of the entities.",
             "delivery_id": "Delivery that the outcomes of the day come from.",
-            "available_at": "Time at which that delivery became available.",
+            "available_from": "Time from which that delivery counts.",
+            "sequence": "Number of that delivery in the journal.",
             "rows": "Number of outcomes.",
             "digest": "SHA-256 of the outcomes.",
             "run_id": "Airflow run that wrote the row, or by-hand.",
@@ -379,7 +448,7 @@ TABLE_COMMENTS = {
             "entity_id": "Key of the entity as text; unique within the day.",
             "value": "The true result; null if it is known that there is none.",
             "delivery_id": "Delivery that the outcome comes from.",
-            "available_at": "Time at which that delivery became available.",
+            "available_from": "Time from which that delivery counts.",
             "recorded_at": "Time at which the outcome was recorded.",
         },
     ),
@@ -582,7 +651,7 @@ CREATE CONSTRAINT TRIGGER gate_is_whole AFTER INSERT ON gates
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION gate_is_whole();
 """
 
-IMMUTABLE = ("batches", "predictions", "publications", "promotions", "gates", "gate_results")
+IMMUTABLE = ("journal", "batches", "predictions", "publications", "promotions", "gates", "gate_results")
 
 VIEWS = {
     "current_predictions": (
@@ -620,7 +689,7 @@ SELECT s.model, s.day, p.entity_id, p.score, p.prediction, b.model_version, b.as
     o.value AS outcome_value,
     CASE m.problem_type WHEN 'binary' THEN p.prediction = o.value END AS correct,
     CASE m.problem_type WHEN 'regression' THEN p.prediction - o.value END AS error,
-    o.available_at AS outcome_available_at
+    o.available_from AS outcome_available_from
 FROM published s
 JOIN batches b ON b.batch_id = s.batch_id
 JOIN models m ON m.model = s.model
@@ -650,7 +719,7 @@ LEFT JOIN outcomes o
                 "Classification: true if the prediction equals the outcome. Null for regression and without a value."
             ),
             "error": "Regression: prediction minus outcome. Null for classification and without a value.",
-            "outcome_available_at": "Time at which the delivery with the outcome became available.",
+            "outcome_available_from": "Time at which the delivery with the outcome became available.",
         },
     ),
     "data_quality": (
@@ -798,7 +867,7 @@ FROM gate_results r JOIN gates USING (gate_id)
     "prepared_day_status": (
         "Prepared days: what each one knew and how many rows it has.",
         """
-SELECT project, day, data_view, as_of, cardinality(deliveries) AS deliveries, rows, run_id, prepared_at
+SELECT project, day, data_view, as_of, watermark, cardinality(deliveries) AS deliveries, rows, run_id, prepared_at
 FROM prepared_days
         """,
         {
@@ -806,10 +875,56 @@ FROM prepared_days
             "day": "Run date.",
             "data_view": "point_in_time: what the run date's own run knew. latest: with later corrections.",
             "as_of": "The features used only what was available up to this moment.",
+            "watermark": "Newest entry of the journal that the features could use.",
             "deliveries": "Number of deliveries that the features were built from.",
             "rows": "Rows of features.",
             "run_id": "Airflow run that wrote the row, or by-hand.",
             "prepared_at": "Time at which the day was last prepared.",
+        },
+    ),
+    "journal_entries": (
+        "The journal: every delivery, verdict and decision of a person, in order.",
+        """
+SELECT project, sequence, kind, entry ->> 'feed' AS feed, (entry ->> 'day')::date AS day, subject,
+    entry ->> 'verdict' AS verdict, (entry ->> 'available_from')::timestamptz AS available_from, by, why, run_id,
+    recorded_at
+FROM journal
+        """,
+        {
+            "project": "Name of the project.",
+            "sequence": "Number of the entry; entries are numbered in the order in which they were committed.",
+            "kind": "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person.",
+            "feed": "Name of the feed.",
+            "day": "Calendar day of the delivery, in the project's timezone.",
+            "subject": "The delivery that the entry is about: its key and the start of its SHA-256.",
+            "verdict": "State of the delivery from then on: landed, held, accepted, refused or withdrawn.",
+            "available_from": "Time from which the delivery counts; null in entries that are not deliveries.",
+            "by": "Person who decided; null if nobody did.",
+            "why": "Reason of the decision or of the verdict; null if there is none.",
+            "run_id": "Airflow run that wrote the row, or by-hand.",
+            "recorded_at": "Time at which the entry was written.",
+        },
+    ),
+    "human_actions": (
+        "What people decided: about deliveries and about champions, with who and why.",
+        """
+SELECT recorded_at AS decided_at, project, NULL::text AS model, entry ->> 'decision' AS action, subject, by, why, run_id
+FROM journal WHERE kind = 'decision'
+UNION ALL
+SELECT p.created_at, m.project, p.model, CASE WHEN p.forced THEN 'force promotion' ELSE 'promote' END,
+    'version ' || p.model_version || ' from ' || p.from_day, p.by, p.why, p.run_id
+FROM promotions p LEFT JOIN models m ON m.model = p.model
+WHERE p.by <> 'gate'
+        """,
+        {
+            "decided_at": "Time of the decision.",
+            "project": "Name of the project; null for a model that has not published yet.",
+            "model": "Name of the model; null if the decision is about a delivery.",
+            "action": "Decision: accept or withdraw a delivery, promote a version, or promote it against the gate.",
+            "subject": "The delivery, or the version and its first day.",
+            "by": "Person who decided.",
+            "why": "Reason of the decision.",
+            "run_id": "Airflow run that wrote the row, or by-hand.",
         },
     ),
     "step_history": (

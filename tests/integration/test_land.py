@@ -9,7 +9,8 @@ import os
 import re
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import SecretStr
 
 from include.config.loading import load_project
-from include.core.errors import ChangedDeliveryError, DeliveryError
+from include.core.errors import DeliveryError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
-from include.io.landing import Landing
-from include.io.tables import Scope, Tables
+from include.io.landing import Found, Landing
+from include.io.postgres.alerts import unsent_alerts
+from include.io.postgres.journal import read_seen_objects
 from include.steps import land as land_module
 from include.steps.land import land, missing_files
 from tests.landing import (
@@ -34,10 +36,10 @@ from tests.landing import (
     days,
     deliver_day,
     deliver_one,
+    deliveries_of,
     local,
     logbook,
     made_beside_landing,
-    places,
     rows_of,
     sailings,
     spoil,
@@ -55,9 +57,14 @@ def project() -> Project:
     return load_project("ferries")
 
 
+Install = Callable[..., AbstractContextManager[Settings]]
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return places(tmp_path)
+def other(install: Install, settings: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """Another installation that reads the same landing."""
+    with install(tmp_path / "other") as settings_there:
+        yield settings_there.model_copy(update={"landing": settings.landing})
 
 
 class TestTaking:
@@ -65,7 +72,7 @@ class TestTaking:
         deliver_day(project, settings, DAY)
         landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.known, landed.rows, landed.refused) == (3, 0, 3 + 3 + 18, ())
-        listed = rows_of(settings, "deliveries_ferries")
+        listed = deliveries_of(settings)
         assert listed.select("feed", "day", "rows", "verdict").rows() == [
             ("logbook", BEFORE, 3, "landed"),
             ("sailings", DAY, 3, "landed"),
@@ -80,7 +87,7 @@ class TestTaking:
     def test_each_file_is_read_once(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """In an object store each read is a round trip: content, sidecar and manifest entry of a new file."""
+        """In an object store each read is a round trip: content and sidecar of a new file."""
         deliver_day(project, settings, DAY)
         read: Counter[str] = Counter()
         cat_file = LocalFileSystem.cat_file
@@ -91,8 +98,8 @@ class TestTaking:
 
         monkeypatch.setattr(LocalFileSystem, "cat_file", counted)
         land(project, RUN_DATE, settings)
-        keys = rows_of(settings, "deliveries_ferries")["key"].to_list()
-        assert read == Counter(path for key in keys for path in (key, f"{key}.json", f"_manifest/{key}.json"))
+        keys = deliveries_of(settings)["key"].to_list()
+        assert read == Counter(path for key in keys for path in (key, f"{key}.json"))
 
     def test_the_same_again_changes_nothing(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
@@ -103,14 +110,17 @@ class TestTaking:
         assert versions(settings) == before
         assert made_beside_landing(settings) == files
 
-    def test_what_was_not_listed_is_taken_again_and_not_doubled(self, project: Project, settings: Settings) -> None:
-        """As after a kill between the rows and the listing."""
+    def test_rows_without_an_entry_are_replaced_and_not_doubled(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As after a kill between the rows and the journal."""
         deliver_day(project, settings, DAY)
-        land(project, RUN_DATE, settings)
+        with monkeypatch.context() as patch:
+            patch.setattr(land_module, "_enter", lambda *_: pytest.fail("killed"))
+            with pytest.raises(pytest.fail.Exception):
+                land(project, RUN_DATE, settings)
         before = rows_of(settings, "raw_sailings")
-        tables = Tables(settings)
-        scope = Scope(days(BEFORE, 2))
-        tables.replace("deliveries_ferries", lambda rows: rows.clear(), scope, sort_by=["feed"])
+        assert deliveries_of(settings).is_empty()
         assert land(project, RUN_DATE, settings).new == 3
         assert rows_of(settings, "raw_sailings").equals(before)
 
@@ -120,14 +130,14 @@ class TestTaking:
         assert landed.new == 12
 
     def test_a_range_in_chunks_is_the_same(
-        self, project: Project, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, project: Project, settings: Settings, other: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         deliver_day(project, settings, *days(DAY, 4).days)
         land(project, days(DAY, 4), settings)
         whole = {name: rows_of(settings, name) for name in versions(settings)}
         monkeypatch.setattr(land_module, "CHUNK_FILES", 5)
-        other = settings.model_copy(update={"tables": str(tmp_path / "others")})
         assert land(project, days(DAY, 4), other).new == 12
+        assert deliveries_of(other).drop("sequence").equals(deliveries_of(settings).drop("sequence"))
         assert all(rows_of(other, name).equals(rows) for name, rows in whole.items())
 
     def test_files_of_later_days_wait_for_their_night(self, project: Project, settings: Settings) -> None:
@@ -140,7 +150,7 @@ class TestTaking:
         deliver_day(project, settings, DAY)
         deliver_one(project, settings, "logbook", BEFORE, logbook(BEFORE, []), at=local(DAY, 2), name="empty")
         assert land(project, RUN_DATE, settings).new == 4
-        assert rows_of(settings, "deliveries_ferries")["rows"].sort().to_list() == [0, 3, 3, 18]
+        assert deliveries_of(settings)["rows"].sort().to_list() == [0, 3, 3, 18]
 
     def test_a_delivery_that_is_in_raw_is_not_missing(self, project: Project, settings: Settings) -> None:
         """Landing may be emptied after a while, and a past day still be run again."""
@@ -159,57 +169,88 @@ class TestWhen:
         later = local(DAY, 12)
         deliver_one(project, settings, "logbook", BEFORE, logbook(BEFORE, [1.0]), at=later, name="correction")
         assert land(project, Interval.of(DAY + timedelta(days=1)), settings).new == 4
-        listed = rows_of(settings, "deliveries_ferries").filter(pl.col("feed") == "logbook", pl.col("day") == BEFORE)
-        assert sorted(listed["available_at"]) == [local(DAY, 2, 30), later]
+        listed = deliveries_of(settings).filter(pl.col("feed") == "logbook", pl.col("day") == BEFORE)
+        assert sorted(listed["available_from"]) == [local(DAY, 2, 30), later]
 
-    def test_of_another_day_nothing_is_taken_that_came_after_the_cutoff(
-        self, project: Project, settings: Settings
-    ) -> None:
-        deliver_day(project, settings, DAY)
-        old = DAY - timedelta(days=9)
-        deliver_one(project, settings, "logbook", old, at=CUTOFF, name="just")
-        deliver_one(project, settings, "logbook", old, at=CUTOFF + timedelta(microseconds=1), name="late")
-        assert land(project, RUN_DATE, settings).new == 4
-        assert land(project, RUN_DATE, settings).new == 0
-        assert land(project, Interval.of(DAY), settings).known == 4
-
-    def test_with_knowledge_latest_there_is_no_bound_but_the_day(self, project: Project, settings: Settings) -> None:
+    def test_corrections_are_landed_whenever_they_count(self, project: Project, settings: Settings) -> None:
+        """From when each counts is in the journal; the run date decides what it uses."""
         deliver_day(project, settings, DAY)
         late = local(DAY, 3) + timedelta(days=60)
         deliver_one(project, settings, "logbook", DAY - timedelta(days=4), at=late, name="again")
-        deliver_one(project, settings, "sailings", DAY + timedelta(days=1))
-        assert land(project, RUN_DATE, settings).new == 3
-        assert land(project, RUN_DATE, settings, data_view="latest").new == 1
-        listed = rows_of(settings, "deliveries_ferries")
-        assert listed.filter(pl.col("available_at") == late).height == 1
-        assert listed["day"].max() == DAY
-
-    def test_when_a_needed_file_is_late_its_time_is_the_bound(self, project: Project, settings: Settings) -> None:
-        late = CUTOFF + timedelta(hours=4)
-        deliver_one(project, settings, "sailings", DAY, at=late)
-        deliver_one(project, settings, "winds", DAY)
-        deliver_one(project, settings, "logbook", BEFORE)
-        old = DAY - timedelta(days=9)
-        deliver_one(project, settings, "logbook", old, at=late, name="just")
-        deliver_one(project, settings, "logbook", old, at=late + timedelta(microseconds=1), name="late")
         assert land(project, RUN_DATE, settings).new == 4
+        assert deliveries_of(settings).filter(pl.col("available_from") == late).height == 1
 
-    def test_without_a_sidecar_the_time_of_the_object_counts_once(
-        self, project: Project, settings: Settings, tmp_path: Path
+    def test_a_claim_less_than_a_day_ahead_waits(self, project: Project, settings: Settings) -> None:
+        deliver_day(project, settings, DAY)
+        ahead = datetime.now(UTC) + timedelta(hours=23)
+        deliver_one(project, settings, "sailings", DAY, at=ahead, name="ahead")
+        landed = land(project, RUN_DATE, settings)
+        assert (landed.new, landed.refused) == (3, ())
+        assert set(deliveries_of(settings)["key"].str.contains("ahead")) == {False}
+
+    @pytest.mark.parametrize("year", [2042, 9999])
+    def test_a_claim_further_ahead_is_refused(self, project: Project, settings: Settings, year: int) -> None:
+        deliver_day(project, settings, DAY)
+        ahead = datetime(year, 3, 4, tzinfo=UTC)
+        path = deliver_one(project, settings, "sailings", DAY, at=ahead, name="ahead")
+        [refusal] = land(project, RUN_DATE, settings).refused
+        assert refusal.why.startswith(f"file://{path}: its sidecar claims available_at {year}-03-04T00:00:00Z")
+
+    def test_without_sidecar_and_live_from_nothing_says_when(self, project: Project, settings: Settings) -> None:
+        deliver_day(project, settings, DAY)
+        path = deliver_one(project, settings, "sailings", DAY, name="bare")
+        path.with_name(f"{path.name}.json").unlink()
+        [refusal] = land(project, RUN_DATE, settings).refused
+        assert "declare in project.yaml from which run date on feed sailings is live" in refusal.why
+
+    def test_live_without_a_sidecar_the_time_of_the_object_counts_once(
+        self, project: Project, settings: Settings, other: Settings
     ) -> None:
+        live = declared(project, "sailings", live_from=DAY)
         deliver_day(project, settings, DAY)
         path = deliver_one(project, settings, "sailings", DAY, name="bare")
         path.with_name(f"{path.name}.json").unlink()
         first = datetime(2013, 3, 4, 5, 6, 7, tzinfo=UTC)
         os.utime(path, (first.timestamp(), first.timestamp()))
-        land(project, RUN_DATE, settings)
+        land(live, RUN_DATE, settings)
         os.utime(path, (first.timestamp() + 86_400, first.timestamp() + 86_400))
-        land(project, RUN_DATE, settings)
-        again = settings.model_copy(update={"tables": str(tmp_path / "others")})  # from landing alone
-        land(project, RUN_DATE, again)
-        for place in (settings, again):
-            bare = rows_of(place, "deliveries_ferries").row(by_predicate=pl.col("key").str.contains("bare"), named=True)
-            assert bare["available_at"] == first
+        assert land(live, RUN_DATE, settings).new == 0
+        bare = deliveries_of(settings).row(by_predicate=pl.col("key").str.contains("bare"), named=True)
+        assert bare["available_from"] == first
+
+    def test_history_counts_from_its_cutoff_in_whatever_order_it_was_copied(
+        self, project: Project, settings: Settings
+    ) -> None:
+        live = declared(project, "sailings", live_from=DAY + timedelta(days=1))
+        deliver_day(project, settings, *days(DAY, 2).days)
+        for path in (Path(settings.landing) / "ferries" / "sailings").rglob("*.json"):
+            path.unlink()
+        land(live, days(DAY, 2), settings)
+        listed = deliveries_of(settings).filter(pl.col("feed") == "sailings")
+        before, after = listed["available_from"].to_list()
+        assert before == CUTOFF
+        assert after > datetime.now(UTC) - timedelta(hours=1)  # the object's own time
+
+    def test_files_of_a_day_with_one_time_are_refused_with_both_names(
+        self, project: Project, settings: Settings
+    ) -> None:
+        deliver_day(project, settings, DAY)
+        paths = [
+            deliver_one(project, settings, "sailings", DAY, sailings(DAY, count), at=local(DAY, 1), name=name)
+            for name, count in (("v9", 4), ("v10", 5))
+        ]
+        refused = land(project, RUN_DATE, settings).refused
+        assert [refusal.uri for refusal in refused] == [f"file://{path}" for path in sorted(paths)]
+        assert all(f"file://{path}" in refusal.why for refusal in refused for path in paths)
+
+    def test_by_name_the_greater_number_is_newer(self, project: Project, settings: Settings) -> None:
+        by_name = declared(project, "sailings", versions="by_name")
+        deliver_day(project, settings, DAY)
+        for name, count in (("v9", 4), ("v10", 5)):
+            deliver_one(project, settings, "sailings", DAY, sailings(DAY, count), at=local(DAY, 1), name=name)
+        assert land(by_name, RUN_DATE, settings).refused == ()
+        names = deliveries_of(settings).filter(pl.col("feed") == "sailings").sort("sequence")["key"]
+        assert [name.rsplit("/", 1)[1] for name in names] == ["sailings.csv.gz", "v9.csv.gz", "v10.csv.gz"]
 
     def test_a_sidecar_that_changes_its_mind_is_too_late(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
@@ -217,10 +258,9 @@ class TestWhen:
         path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
         spoil(path, text_of(path), available_at="2014-01-01T00:00:00Z")
         os.utime(path, (1, 1))
-        land(project, RUN_DATE, settings)
-        assert Landing(project, settings).available_at(Landing(project, settings).find("sailings")[0]) == local(
-            BEFORE, 18
-        )
+        assert land(project, RUN_DATE, settings).new == 0
+        [found] = deliveries_of(settings).filter(pl.col("feed") == "sailings")["available_from"]
+        assert found == local(BEFORE, 18)
 
     def test_an_object_that_was_touched_is_read_once_more_and_no_more(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -228,13 +268,18 @@ class TestWhen:
         """As after moving landing to another bucket: else every night reads all there ever was."""
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
-        listed = rows_of(settings, "deliveries_ferries").drop("modified_at")
+        listed = deliveries_of(settings)
         for path in Path(settings.landing).rglob("*.csv.gz"):
             os.utime(path, (2_000_000_000, 2_000_000_000))
         assert land(project, RUN_DATE, settings).new == 0
-        assert rows_of(settings, "deliveries_ferries").drop("modified_at").equals(listed)
+        assert deliveries_of(settings).equals(listed)
         monkeypatch.setattr(Landing, "read", lambda *_: pytest.fail("read again"))
         assert land(project, RUN_DATE, settings).known == 3
+
+
+def declared(project: Project, feed: str, **changes: object) -> Project:
+    """Return the project with another declaration of a feed."""
+    return project.model_copy(update={"feeds": {**project.feeds, feed: project.feeds[feed].model_copy(update=changes)}})
 
 
 def spoiled(change: Callable[[str], str | bytes], **sidecar: object) -> Callable[[Path], None]:
@@ -338,7 +383,7 @@ WRONG = {
 
 class TestRefusing:
     @pytest.mark.parametrize("wrong", WRONG)
-    def test_a_needed_file_that_is_wrong_stops_the_night_before_anything_is_written(
+    def test_a_required_file_that_is_wrong_fails_the_step_and_the_others_are_landed(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture, wrong: str
     ) -> None:
         change, said = WRONG[wrong]
@@ -349,7 +394,7 @@ class TestRefusing:
         with pytest.raises(DeliveryError, match=said) as caught:
             land(project, RUN_DATE, settings)
         assert str(caught.value).startswith(f"file://{path}")
-        assert made_beside_landing(settings) == []
+        assert set(deliveries_of(settings)["feed"]) == {"logbook", "winds"}
         assert_no_personal_data("".join(traceback.format_exception(caught.value)) + caplog.text)
         assert_no_personal_data(repr(caught.value.__cause__) + repr(caught.value.__context__))
 
@@ -365,8 +410,8 @@ class TestRefusing:
         assert (landed.new, len(landed.refused)) == (3, 1)
         refusal = landed.refused[0]
         assert (refusal.feed, refusal.day, refusal.uri) == ("sailings", DAY, f"file://{path}")
-        listed = rows_of(settings, "deliveries_ferries").filter(pl.col("verdict") == "unreadable").row(0, named=True)
-        assert (listed["uri"], listed["why"]) == (f"file://{path}", refusal.why)
+        [seen] = [each for each in read_seen_objects(settings, "ferries").values() if each.why]
+        assert (seen.key, seen.why) == (str(path.relative_to(f"{settings.landing}/ferries")), refusal.why)
         assert f"refused: {refusal.why}" in caplog.text
         assert refusal.why.startswith(f"file://{path}")
         assert re.search(said, refusal.why)
@@ -416,30 +461,89 @@ class TestRefusing:
         spoil(path, right)
         landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.refused) == (1, ())
-        assert rows_of(settings, "deliveries_ferries")["verdict"].to_list() == ["landed"] * 4
+        assert deliveries_of(settings)["verdict"].to_list() == ["landed"] * 4
 
-    def test_content_that_changes_under_its_name(self, project: Project, settings: Settings) -> None:
+    def test_an_object_that_is_overwritten_is_held_and_the_others_go_on(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Years after its day nobody expects a correction. Within corrections_days it is one."""
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
         path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
-        before, taken = path.read_bytes(), versions(settings)
         deliver_one(project, settings, "winds", DAY, name="another")
         spoil(path, text_of(path).replace("HOB", "SFO"))
-        with pytest.raises(
-            ChangedDeliveryError, match=r"content changed after it was landed .* restore the former content"
-        ):
-            land(project, RUN_DATE, settings)
-        assert versions(settings) == taken
-        path.write_bytes(before)
-        assert land(project, RUN_DATE, settings).new == 1
+        landed = land(project, RUN_DATE, settings)
+        assert (landed.new, len(landed.held)) == (2, 1)
+        assert "the object was overwritten" in landed.held[0] and "cli accept --project ferries" in landed.held[0]
+        assert f"held: {landed.held[0]}" in caplog.text
+        assert sorted(deliveries_of(settings)["verdict"]) == ["held", *["landed"] * 4]
+        with unsent_alerts(settings, "ferries", RUN_DATE) as alerts:
+            assert [(alert.subject, alert.rule) for alert in alerts] == [("sailings", "delivery_held")]
 
-    def test_content_that_changes_between_manifest_and_listing(self, project: Project, settings: Settings) -> None:
-        """As after a kill: what became available was settled by then."""
+    def test_an_overwritten_object_is_a_correction_for_some_days(self, project: Project, settings: Settings) -> None:
+        lenient = declared(project, "sailings", corrections_days=99_999)
         deliver_day(project, settings, DAY)
-        found = Landing(project, settings).find("sailings")[0]
-        Landing(project, settings).take(found, "another digest", CUTOFF)
-        with pytest.raises(ChangedDeliveryError, match="sha256 was another digest"):
-            land(project, RUN_DATE, settings)
+        land(lenient, RUN_DATE, settings)
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        right = path.read_bytes(), path.with_name(f"{path.name}.json").read_bytes()
+        spoil(path, text_of(path).replace("HOB", "SFO"))
+        assert (land(lenient, RUN_DATE, settings).new, len(deliveries_of(settings))) == (1, 4)
+        path.write_bytes(right[0])
+        path.with_name(f"{path.name}.json").write_bytes(right[1])
+        land(lenient, RUN_DATE, settings)
+        of_sailings = deliveries_of(settings).filter(pl.col("feed") == "sailings").sort("sequence")
+        assert of_sailings["sha256"].n_unique() == 2
+        assert of_sailings["delivery_id"].to_list()[2] == f"{of_sailings['delivery_id'][0]}.2"
+
+    def test_a_backdated_correction_is_held(self, project: Project, settings: Settings) -> None:
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
+        early = local(BEFORE, 12)
+        deliver_one(project, settings, "sailings", DAY, sailings(DAY, 4), at=early, name="backdated")
+        [held] = land(project, RUN_DATE, settings).held
+        assert "before sailings/2013-03-04/sailings.csv.gz@" in held
+        assert as_of_known(project, settings) == ["sailings/2013-03-04/sailings.csv.gz"]
+
+    @pytest.mark.parametrize(
+        "spoil_one",
+        [
+            lambda path: path.with_name(f"{path.name}.json").unlink() or path.with_name(f"{path.name}.json").mkdir(),
+            in_sidecar(available_at="0001-01-01T00:00:00+01:00"),
+            lambda path: path.unlink() or path.symlink_to("/nowhere"),
+        ],
+        ids=["a folder where the sidecar should be", "a time before the first", "a link to nothing"],
+    )
+    def test_a_poisonous_object_is_refused_by_name(
+        self, project: Project, settings: Settings, spoil_one: Callable[[Path], object]
+    ) -> None:
+        deliver_day(project, settings, DAY)
+        path = deliver_one(project, settings, "sailings", DAY - timedelta(days=300), name="old")
+        spoil_one(path)
+        landed = land(project, RUN_DATE, settings)
+        assert landed.new == 3
+        assert all(refusal.why.startswith(f"file://{path}") for refusal in landed.refused)
+
+    def test_an_error_of_the_parser_refuses_the_object_without_its_text(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deliver_day(project, settings, DAY)
+        path = deliver_one(project, settings, "sailings", DAY, name="odd")
+        parse = land_module._parse
+
+        def odd(found: Found, *others: object) -> pl.DataFrame:
+            if "odd" in found.key:
+                raise RecursionError(EMAIL)
+            return parse(found, *others)
+
+        monkeypatch.setattr(land_module, "_parse", odd)
+        [refusal] = land(project, RUN_DATE, settings).refused
+        assert refusal.why == f"file://{path}: it cannot be parsed (RecursionError); deliver the file again"
+
+
+def as_of_known(project: Project, settings: Settings) -> list[str]:
+    """Return the objects of `sailings` that could be used, the newest last."""
+    listed = deliveries_of(settings).filter(pl.col("feed") == "sailings", pl.col("verdict") == "landed")
+    return listed.sort("available_from")["key"].to_list()
 
 
 class TestPersonalData:
@@ -464,7 +568,7 @@ class TestPersonalData:
         assert_no_personal_data(caplog.text + landed.model_dump_json())
         assert "contact_email" not in rows_of(settings, "raw_sailings").columns
 
-    def test_identifiers_are_hashed_with_the_key(self, project: Project, settings: Settings, tmp_path: Path) -> None:
+    def test_identifiers_are_hashed_with_the_key(self, project: Project, settings: Settings, other: Settings) -> None:
         rows = logbook(BEFORE, [1.0, 2.0, 3.0, 4.0])
         rows = rows.with_columns(vessel=pl.Series([f"{VESSEL}1", f"{VESSEL}1", "hidden", None]))
         deliver_one(project, settings, "sailings", DAY)
@@ -477,9 +581,9 @@ class TestPersonalData:
         assert raw["vessel"][2] not in {None, "hidden", expected}
         assert raw["vessel"][3] is None
         assert raw["_malformed"].to_list() == [None, None, "vessel", None]
-        other = settings.model_copy(update={"tables": str(tmp_path / "others"), "hash_key": SecretStr("another")})
-        land(project, RUN_DATE, other)
-        assert rows_of(other, "raw_logbook")["vessel"][0] != expected
+        keyed = other.model_copy(update={"hash_key": SecretStr("another")})
+        land(project, RUN_DATE, keyed)
+        assert rows_of(keyed, "raw_logbook")["vessel"][0] != expected
 
     @pytest.mark.parametrize(("value", "right"), [("N1A", True), ("N1", False), ("xN1A", False), ("N1A\n", False)])
     def test_the_format_is_of_the_whole_value(

@@ -21,7 +21,7 @@ from include.core.point_in_time import as_of
 from include.core.project import Project
 from include.core.records import Validated
 from include.core.settings import Settings
-from include.io.tables import Scope, Tables
+from include.operations.decide import accept, withdraw
 from include.operations.simulate import make_frame
 from include.quality.expectations import declared_expectations
 from include.quality.suites import Suites
@@ -33,9 +33,9 @@ from tests.landing import (
     days,
     deliver_day,
     deliver_one,
+    deliveries_of,
     local,
     logbook,
-    places,
     rows_of,
     sailings,
     spoil,
@@ -78,11 +78,6 @@ EXPECTATIONS = {
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return places(tmp_path)
-
-
-@pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the step gives to `quality_results`."""
     results: list[dict[str, Any]] = []
@@ -97,7 +92,7 @@ def project(declare: Callable[[object], Project]) -> Project:
 
 def verdicts(settings: Settings) -> dict[str, str]:
     """Name of the file, without its folder -> verdict."""
-    listed = rows_of(settings, "deliveries_ferries")
+    listed = deliveries_of(settings)
     names = listed["key"].str.split("/").list.last().str.strip_suffix(".csv.gz")
     return dict(zip(names, listed["verdict"], strict=True))
 
@@ -160,7 +155,7 @@ class TestVerdicts:
         why = f"column_values_to_be_in_set of dest failed, 1 of 3 rows; {share(1, 3)}"
         assert refusal.why == f"file://{path}: {why}"
         assert f"refused: {refusal.why}" in caplog.text
-        listed = rows_of(settings, "deliveries_ferries").filter(pl.col("verdict") == "refused")
+        listed = deliveries_of(settings).filter(pl.col("verdict") == "refused")
         assert listed["why"].to_list() == [why]
         clean = rows_of(settings, "clean_sailings")
         assert clean["delivery_id"].unique().str.contains("wrong").to_list() == [False]
@@ -234,7 +229,7 @@ class TestVerdicts:
         second = local(DAY, 9)
         deliver_one(project, settings, "sailings", DAY, at=second, name="second")
         assert land_and_validate(project, RUN_DATE, settings).accepted == 1
-        listed = rows_of(settings, "deliveries_ferries")
+        listed = deliveries_of(settings)
         assert as_of(project, listed, DAY) == second
 
     def test_a_mended_rule_lets_the_night_through_and_as_of_moves_back(
@@ -249,10 +244,10 @@ class TestVerdicts:
         strict[0]["value"] = 7
         validated = land_and_validate(declare({"winds": strict}), RUN_DATE, settings)
         assert (validated.accepted, len(validated.refused)) == (1, 1)
-        assert as_of(project, rows_of(settings, "deliveries_ferries"), DAY) == local(DAY, 9)
+        assert as_of(project, deliveries_of(settings), DAY) == local(DAY, 9)
         validated = land_and_validate(declare({}), RUN_DATE, settings)
         assert (validated.accepted, validated.refused) == (1, ())
-        assert as_of(project, rows_of(settings, "deliveries_ferries"), DAY) == project.cutoff_at(DAY)
+        assert as_of(project, deliveries_of(settings), DAY) == project.cutoff_at(DAY)
 
     def test_refused_ones_are_looked_at_again_only_where_a_night_would_read_them(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
@@ -285,12 +280,9 @@ class TestVerdicts:
         deliver_day(project, settings, DAY)
         deliver_one(project, settings, "sailings", DAY, sailings(DAY, 2), name="two")
         land_and_validate(project, RUN_DATE, settings)
-        Tables(settings).replace(
-            "deliveries_ferries",
-            lambda rows: rows.with_columns(verdict=pl.lit("landed")),
-            Scope(days(BEFORE, 2)),
-            sort_by=["feed"],
-        )
+        for delivery_id in deliveries_of(settings)["delivery_id"]:
+            withdraw(project, delivery_id, settings, by="Ada", why="a mistake")
+            accept(project, delivery_id, settings, by="Ada", why="not a mistake")
         three = {"expect": "table_row_count_to_equal", "value": 3, "severity": "critical"}
         validate(declare({"sailings": [three]}), RUN_DATE, settings)
         assert rows_of(settings, "clean_sailings").height == 3

@@ -1,0 +1,117 @@
+"""Decide from when a new delivery counts, and whether it waits for a person. Pure: the caller gives the moments.
+
+`available_from` is computed once, when the delivery is landed. It is never later than the landing itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from include.core.errors import DeliveryError
+from include.core.feeds import Feed
+from include.core.project import Project
+
+MAX_AHEAD = timedelta(hours=24)
+"""How far a claim may be ahead of the database's clock. Until then the object waits; beyond it the claim is wrong."""
+
+
+class NotYetError(DeliveryError):
+    """A claim says that the object counts only later. It is not landed before."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A delivery of the same feed and day that is in the journal."""
+
+    delivery_id: str
+    key: str
+    available_from: datetime
+
+
+def available_from(
+    project: Project, feed: str, day: date, uri: str, *, claim: datetime | None, modified_at: datetime, now: datetime
+) -> datetime:
+    """Return the moment (UTC) from which an object counts.
+
+    1. The supplier's claim, if there is one.
+    2. Else, if the first run date that needs the object is before `live_from`: the cutoff of that run date, so that the
+       order and time of copying history mean nothing.
+    3. Else the object's own time.
+
+    Args:
+        project: the project.
+        feed: the name of the feed.
+        day: the day of the object.
+        uri: the object, for messages.
+        claim: `available_at` of the sidecar, None without one.
+        modified_at: the object's own time.
+        now: the database's time of the landing.
+
+    Raises:
+        NotYetError: the claim is up to 24 hours ahead.
+        DeliveryError: the claim is further ahead, or there is neither a claim nor `live_from`.
+    """
+    declared = project.feeds[feed]
+    if claim is not None:
+        if claim - now > MAX_AHEAD:
+            raise DeliveryError(
+                f"{uri}: its sidecar claims available_at {claim:%Y-%m-%dT%H:%M:%SZ}, more than 24 hours after now "
+                f"({now:%Y-%m-%dT%H:%M:%SZ}); correct the sidecar"
+            )
+        if claim > now:
+            raise NotYetError(
+                f"{uri}: its sidecar claims available_at {claim:%Y-%m-%dT%H:%M:%SZ}, which is still ahead; the object "
+                "is landed by a run after that moment"
+            )
+        return claim
+    if declared.live_from is None:
+        raise DeliveryError(
+            f"{uri}: it has no sidecar, so nothing says from when it counts; let the supplier deliver sidecars, or "
+            f"declare in project.yaml from which run date on feed {feed} is live: feeds.{feed}.live_from: {now:%Y-%m-%d}"
+        )
+    run_date = _first_run_date(declared, day)
+    moment = project.cutoff_at(run_date) if run_date < declared.live_from else modified_at
+    return min(moment, now)
+
+
+def reason_to_hold(
+    project: Project,
+    feed: str,
+    day: date,
+    key: str,
+    moment: datetime,
+    earlier: Sequence[Earlier],
+    now: datetime,
+) -> str | None:
+    """Return why a delivery waits for a decision of a person; None if it does not.
+
+    It waits if it would replace a delivery that became available after it, which a supplier's wrong clock or a copy
+    tool can cause, or if it overwrites an object more than `corrections_days` after the object's day. Before `live_from`
+    nothing waits, because history may be copied in any order.
+
+    Args:
+        project: the project.
+        feed: the name of the feed.
+        day: the day of the delivery.
+        key: its object.
+        moment: its `available_from`.
+        earlier: the deliveries of the same feed and day that are landed, the newest last.
+        now: the database's time of the landing.
+    """
+    declared = project.feeds[feed]
+    if declared.live_from is not None and _first_run_date(declared, day) < declared.live_from:
+        return None
+    newest = max(earlier, key=lambda each: each.available_from, default=None)
+    if newest is not None and newest.available_from > moment:
+        return (
+            f"it says that it became available at {moment:%Y-%m-%d %H:%M:%S} UTC, before {newest.delivery_id} "
+            f"({newest.available_from:%Y-%m-%d %H:%M:%S} UTC), which it would replace"
+        )
+    age = (project.day_of(now) - day).days - declared.delay_days
+    if age > declared.corrections_days and any(each.key == key for each in earlier):
+        return f"the object was overwritten {age} days after it was due, and corrections_days is {declared.corrections_days}"
+    return None
+
+
+def _first_run_date(feed: Feed, day: date) -> date:
+    return day + timedelta(days=feed.delay_days)

@@ -1,0 +1,182 @@
+"""The journal and the list of objects that were read, in the shared database.
+
+Whoever adds an entry holds the lock `journal <project>` until the entry is committed. So the order of sequence numbers
+is the order of commits, and nothing appears below a watermark later.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from include.core.errors import ActionRequiredError
+from include.core.journal import ENTRIES, Entry, deliveries_of
+from include.core.settings import Settings
+from include.io.postgres.connection import engine, lock
+from include.io.postgres.schema import journal, objects
+
+_EXPORTED = ("sequence", "kind", "subject", "entry", "by", "why", "run_id", "recorded_at")
+
+
+@dataclass(frozen=True)
+class SeenObject:
+    """An object of the landing that was read: what it became (`delivery_id`), or why it was refused."""
+
+    key: str
+    feed: str
+    day: date
+    size: int
+    modified_at: datetime
+    delivery_id: str | None = None
+    why: str | None = None
+
+
+class JournalWriter:
+    """The journal of a project under its lock: nobody else adds an entry meanwhile."""
+
+    def __init__(self, connection: sa.Connection, project: str, run_id: str) -> None:
+        self._connection, self._project, self._run_id = connection, project, run_id
+
+    def deliveries(self) -> pl.DataFrame:
+        """Return all deliveries as of now, as `core.journal.deliveries_of` does."""
+        return deliveries_of(_entries(self._connection, self._project, None))
+
+    def add(self, entries: Sequence[Entry]) -> list[int]:
+        """Add entries in this order; return their sequence numbers."""
+        first = _watermark(self._connection, self._project) + 1
+        rows = [
+            {
+                "project": self._project,
+                "sequence": first + n,
+                **entry.model_dump(mode="json"),
+                "run_id": self._run_id,
+            }
+            for n, entry in enumerate(entries)
+        ]
+        if rows:
+            self._connection.execute(sa.insert(journal), rows)
+        return [row["sequence"] for row in rows]
+
+    def see(self, seen: Sequence[SeenObject]) -> None:
+        """Record objects that were read, in place of what was recorded about the same objects."""
+        if not seen:
+            return
+        inserting = postgresql.insert(objects)
+        replaced = ("feed", "day", "size", "modified_at", "delivery_id", "why", "run_id")
+        statement = inserting.on_conflict_do_update(
+            index_elements=["project", "key"],
+            set_={**{name: inserting.excluded[name] for name in replaced}, "seen_at": sa.func.clock_timestamp()},
+        )
+        about = {"project": self._project, "run_id": self._run_id}
+        self._connection.execute(statement, [{**vars(each), **about} for each in seen])
+
+
+@contextmanager
+def write_journal(settings: Settings, project: str) -> Iterator[JournalWriter]:
+    """Open the journal in a transaction that is committed at the end, or not at all. Others wait."""
+    with engine(settings).begin() as connection:
+        lock(connection, f"journal {project}")
+        yield JournalWriter(connection, project, settings.run_id)
+
+
+def add_entries(settings: Settings, project: str, entries: Sequence[Entry]) -> int:
+    """Add entries and return the watermark after them."""
+    with write_journal(settings, project) as writer:
+        added = writer.add(entries)
+    return added[-1] if added else read_watermark(settings, project)
+
+
+def read_clock(settings: Settings) -> datetime:
+    """Return the database's time (UTC). It is the only clock that decides when a delivery counts."""
+    with engine(settings).connect() as connection:
+        now: datetime = connection.scalar(sa.select(sa.func.clock_timestamp()))
+        return now.astimezone(UTC)
+
+
+def read_watermark(settings: Settings, project: str) -> int:
+    """Return the newest sequence number, 0 for an empty journal."""
+    with engine(settings).connect() as connection:
+        return _watermark(connection, project)
+
+
+def read_entries(settings: Settings, project: str, watermark: int | None = None) -> pl.DataFrame:
+    """Return the entries up to a watermark, by default all: the columns of `core.journal.ENTRIES`."""
+    with engine(settings).connect() as connection:
+        return _entries(connection, project, watermark)
+
+
+def read_seen_objects(settings: Settings, project: str) -> dict[str, SeenObject]:
+    """Map the key of each object that was read to what was recorded about it."""
+    names = [name for name in SeenObject.__dataclass_fields__]
+    statement = sa.select(*(objects.c[name] for name in names)).where(objects.c.project == project)
+    with engine(settings).connect() as connection:
+        found = [dict(row._mapping) for row in connection.execute(statement)]
+    return {row["key"]: SeenObject(**{**row, "modified_at": row["modified_at"].astimezone(UTC)}) for row in found}
+
+
+def read_lines(settings: Settings, project: str, after: int) -> list[dict[str, Any]]:
+    """Return whole entries with a higher sequence number, as JSON objects, in order."""
+    statement = (
+        sa
+        .select(*(journal.c[name] for name in _EXPORTED))
+        .where(journal.c.project == project, journal.c.sequence > after)
+        .order_by(journal.c.sequence)
+    )
+    with engine(settings).connect() as connection:
+        found = [dict(row._mapping) for row in connection.execute(statement)]
+    return [{**row, "recorded_at": row["recorded_at"].astimezone(UTC).isoformat()} for row in found]
+
+
+def restore_lines(settings: Settings, project: str, lines: Sequence[Mapping[str, Any]]) -> int:
+    """Add exported entries, with their sequence numbers, to a journal that ends before them; return how many.
+
+    Entries that the journal has already must be the same.
+
+    Raises:
+        ActionRequiredError: a sequence number is missing, or the journal has another entry of that number.
+    """
+    numbers = [line["sequence"] for line in lines]
+    if numbers != list(range(1, len(numbers) + 1)):
+        absent = sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers))
+        raise ActionRequiredError(
+            f"{project}: the export of the journal lacks entries, the first is {absent[0]}; restore its files"
+        )
+    with engine(settings).begin() as connection:
+        lock(connection, f"journal {project}")
+        there = _watermark(connection, project)
+        present = sa.select(journal.c.sequence, journal.c.subject, journal.c.entry).where(journal.c.project == project)
+        exported = {line["sequence"]: (line["subject"], json.dumps(line["entry"], sort_keys=True)) for line in lines}
+        for number, subject, entry in connection.execute(present):
+            if exported.get(number) != (subject, json.dumps(entry, sort_keys=True)):
+                raise ActionRequiredError(
+                    f"{project}: entry {number} of the journal in the database is not the exported one; "
+                    "restore into a database without entries of this project"
+                )
+        missing = [{**line, "project": project} for line in lines if line["sequence"] > there]
+        if missing:
+            connection.execute(sa.insert(journal), missing)
+    return len(missing)
+
+
+def _watermark(connection: sa.Connection, project: str) -> int:
+    newest = sa.select(sa.func.coalesce(sa.func.max(journal.c.sequence), 0)).where(journal.c.project == project)
+    return int(connection.scalar(newest) or 0)
+
+
+def _entries(connection: sa.Connection, project: str, watermark: int | None) -> pl.DataFrame:
+    text = sa.cast(journal.c.entry, sa.Text)
+    statement = (
+        sa
+        .select(journal.c.sequence, journal.c.kind, journal.c.subject, text, journal.c.why)
+        .where(journal.c.project == project)
+        .where(sa.true() if watermark is None else journal.c.sequence <= watermark)
+        .order_by(journal.c.sequence)
+    )
+    rows = [tuple(row) for row in connection.execute(statement)]
+    return pl.DataFrame(rows, schema=ENTRIES, orient="row")

@@ -1,0 +1,69 @@
+"""accept and withdraw: the decisions of a person about a delivery, as entries of the journal.
+
+A decision counts for what is recorded after it: days that are prepared already keep what they used.
+"""
+
+import logging
+
+from include.core.errors import ActionRequiredError, nearest
+from include.core.journal import Entry
+from include.core.project import Project
+from include.core.records import Decided
+from include.core.settings import Settings
+from include.io import postgres
+from include.io.journal import export
+
+log = logging.getLogger(__name__)
+
+DECISIONS = {"accept": "landed", "withdraw": "withdrawn"}
+"""The verdict of a delivery after a decision. After `accept`, the next `validate` checks its rows."""
+
+
+def accept(project: Project, delivery_id: str, settings: Settings, *, by: str, why: str) -> Decided:
+    """Let a held or withdrawn delivery count; the next `validate` gives it a verdict. Doing so again changes nothing.
+
+    Raises:
+        ActionRequiredError: there is no such delivery, it is neither held nor withdrawn, or who or why is missing.
+    """
+    return _decide(project, delivery_id, settings, "accept", by=by, why=why)
+
+
+def withdraw(project: Project, delivery_id: str, settings: Settings, *, by: str, why: str) -> Decided:
+    """Let a delivery count no longer; its rows stay in the raw table. Doing so again changes nothing.
+
+    Raises:
+        ActionRequiredError: there is no such delivery, or who or why is missing.
+    """
+    return _decide(project, delivery_id, settings, "withdraw", by=by, why=why)
+
+
+def _decide(project: Project, delivery_id: str, settings: Settings, decision: str, *, by: str, why: str) -> Decided:
+    if not by.strip() or not why.strip():
+        raise ActionRequiredError(f"{decision} needs who decides and why: --by NAME --why REASON")
+    with postgres.journal.write_journal(settings, project.name) as writer:
+        deliveries = writer.deliveries()
+        found = {row["delivery_id"]: row for row in deliveries.iter_rows(named=True)}
+        if delivery_id not in found:
+            raise ActionRequiredError(f"{project.name} has no delivery {delivery_id!r}{nearest(delivery_id, found)}")
+        delivery = found[delivery_id]
+        if decision == "accept" and delivery["verdict"] in ("landed", "accepted"):
+            log.info("%s is %s already", delivery_id, delivery["verdict"])
+        elif decision == "withdraw" and delivery["verdict"] == "withdrawn":
+            log.info("%s is withdrawn already", delivery_id)
+        elif decision == "accept" and delivery["verdict"] == "refused":
+            raise ActionRequiredError(
+                f"{delivery_id} was refused by validation: {delivery['why']}; correct expectations.yaml and run "
+                f"revalidate, or let the supplier deliver a correction"
+            )
+        else:
+            fields = {
+                "feed": delivery["feed"],
+                "day": str(delivery["day"]),
+                "decision": decision,
+                "verdict": DECISIONS[decision],
+            }
+            writer.add([Entry(kind="decision", subject=delivery_id, entry=fields, by=by, why=why)])
+    export(settings, project.name)
+    return Decided(
+        delivery_id=delivery_id, feed=delivery["feed"], day=delivery["day"], decision=decision, by=by, why=why
+    )
