@@ -1,5 +1,6 @@
 """Both ways to put a frame of Spark into a table keep one contract, and know of each other: delta-rs, from files that a
-local Spark wrote; and Spark's own Delta, as on Databricks."""
+local Spark wrote; and Spark's own Delta, as on Databricks.
+"""
 
 import json
 from collections.abc import Callable

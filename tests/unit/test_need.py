@@ -77,16 +77,16 @@ def test_a_bare_machine_gets_the_package_names_of_its_distribution(tmp_path: Pat
     tool, *packages = PACKAGES[system]
     code, out, errors = machine.need(*PROGRAMS)
     assert (code, out) == (1, "")
-    told = errors.splitlines()
-    assert [line.split(" is missing. ")[0].split(" (")[0] for line in told] == [
+    lines = errors.splitlines()
+    assert [line.split(" is missing. ")[0].split(" (")[0] for line in lines] == [
         "Python 3.11, 3.12 or 3.13 with ensurepip",
         "Java 17 or 21",
         "Maven",
     ]
-    for line, names in zip(told, packages, strict=True):
+    for line, names in zip(lines, packages, strict=True):
         assert f": {tool} install {names}" in line
     if system in RELEASES:
-        assert RELEASES[system][0].split('"')[1] in told[0], "the output must name the detected distribution"
+        assert RELEASES[system][0].split('"')[1] in lines[0], "the output must name the detected distribution"
     assert machine.need("--packages", *PROGRAMS) == (0, "\n".join(packages), "")
 
 

@@ -53,7 +53,7 @@ class TestFind:
         assert landing.find("winds") == []
 
     def test_sidecars_and_incomplete_files_are_not_deliveries(self, project: Project, settings: Settings) -> None:
-        """Even if the feed's pattern matches any name."""
+        """The feed's pattern matches any name."""
         put(settings, *(f"sailings/{DAY}/{n}" for n in ("a.csv", "a.csv.json", ".a.csv.1.part", "_SUCCESS", "b.json")))
         found = found_by(project, settings, "sailings/{day}/*")
         assert [key.rsplit("/", 1)[1] for key, _ in found] == ["a.csv", "b.json"]

@@ -133,7 +133,7 @@ class TestAccepted:
         assert all(rows_of(other, name).equals(rows) for name, rows in whole.items())
 
     def test_files_of_later_days_are_left_for_their_run_date(self, project: Project, settings: Settings) -> None:
-        """Even a file that is available before the cutoff: this run date does not need it and must not report on it."""
+        """This includes a file that is available before the cutoff: the run date does not need it."""
         deliver_day(project, settings, DAY)
         deliver_one(project, settings, "sailings", DAY + timedelta(days=1), at=local(DAY, 1))
         assert land(project, RUN_DATE, settings).new == 3
@@ -507,7 +507,7 @@ class TestPersonalData:
         assert raw["_malformed"].to_list() == [None if right else "vessel"]
 
     def test_a_sensitive_column_is_dropped_whatever_its_values(self, project: Project, settings: Settings) -> None:
-        """Also with values that need quotes or contain line breaks."""
+        """The values need quotes and contain line breaks."""
         deliver_day(project, settings, DAY)
         rows = sailings(DAY).with_columns(contact_email=pl.lit(f'"{EMAIL}",\n"{EMAIL}"'))
         deliver_one(project, settings, "sailings", DAY, rows, name="quoted")

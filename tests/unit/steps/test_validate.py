@@ -321,7 +321,7 @@ class TestVerdicts:
 
 
 class TestAlways:
-    """What holds for clean tables, whatever expectations.yaml contains."""
+    """Rules for clean tables that hold whatever expectations.yaml contains."""
 
     @pytest.mark.parametrize(
         ("change", "said"),
