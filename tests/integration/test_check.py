@@ -203,7 +203,7 @@ def test_days_before_the_first_champion_need_nothing_published(published: Settin
     assert check(ferries, Interval(start=before, end=INTERVAL.end), published) == []
 
 
-def test_a_version_that_the_registry_lacks_is_found(settings: Settings, ferries: Project) -> None:
+def test_a_version_that_is_not_in_the_registry_is_found(settings: Settings, ferries: Project) -> None:
     """Uses MLflow's own registry, which is empty."""
     small.promoted(settings, "late_ferry", 1, DAY)
     findings = check(ferries, Interval.of(DAY), settings)

@@ -201,7 +201,7 @@ def test_missing_days_are_tagged(prepared: Settings) -> None:
     assert fitted.holdout == Interval(start=date(2013, 3, 16), end=date(2013, 3, 21))
 
 
-def test_too_few_labelled_days_are_refused_with_what_to_prepare(prepared: Settings) -> None:
+def test_too_few_labelled_days_are_refused_with_the_days_to_prepare(prepared: Settings) -> None:
     with pytest.raises(ActionRequiredError, match="11 labelled days are known on 2013-03-12, and 13 are needed"):
         fit(MODEL, Interval.of(date(2013, 3, 12)), prepared, candidate="linear")
     assert runs(prepared) == []
@@ -319,7 +319,7 @@ def test_a_fit_of_another_day_or_digest_is_refused(prepared: Settings) -> None:
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"run_id": "0123"})])
 
 
-def test_all_candidates_of_a_process_share_one_training_set(
+def test_candidates_fitted_in_one_process_share_the_training_set(
     prepared: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fit, evaluate and gate need the same rows, which are read and joined once."""

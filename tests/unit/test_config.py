@@ -476,7 +476,7 @@ class TestTime:
             (datetime(2013, 3, 11, 4, tzinfo=UTC), date(2013, 3, 11)),
         ],
     )
-    def test_the_day_of_a_moment(self, project: Project, utc: datetime, day: date) -> None:
+    def test_a_moment_belongs_to_its_local_day(self, project: Project, utc: datetime, day: date) -> None:
         assert project.day_of(utc) == day
 
     def test_a_run_date_requires_a_day_of_each_feed(self, project: Project) -> None:

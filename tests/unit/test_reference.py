@@ -40,7 +40,7 @@ def keys() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(("name", "declared", "schema"), [pytest.param(*key, id=key[0]) for key in keys()])
-def test_a_key_has_a_description_and_an_example_or_a_default(
+def test_each_key_has_a_description_and_an_example_or_a_default(
     name: str, declared: dict[str, Any], schema: dict[str, Any]
 ) -> None:
     if "const" in declared:  # the kind of a variant

@@ -43,7 +43,7 @@ def whole(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield Tables(settings).scan("features_flights").collect().sort("day", "entity_id")
 
 
-def test_late_rates(project: Project, whole: pl.DataFrame) -> None:
+def test_late_rates_agree_with_the_source(project: Project, whole: pl.DataFrame) -> None:
     actual = pl.concat(
         make_frame(project, "actuals", day).select("carrier", "dest", "origin", "arr_delay_minutes", day=pl.lit(day))
         for day in RUN_DATES.days
@@ -71,7 +71,7 @@ def test_late_rates(project: Project, whole: pl.DataFrame) -> None:
     assert whole["late_rate_dest_1d"].null_count() > 0  # some destinations have no flight on some days
 
 
-def test_weather(project: Project, whole: pl.DataFrame) -> None:
+def test_weather_agrees_with_the_source(project: Project, whole: pl.DataFrame) -> None:
     observed = pl.concat(make_frame(project, "weather", day) for day in RANGE.days)
     planned = pl.concat(make_frame(project, "schedule", day) for day in RANGE.days).with_columns(
         observed_at=pl.col("scheduled_departure").dt.truncate("1h"), entity_id=ENTITY
@@ -86,7 +86,7 @@ def test_weather(project: Project, whole: pl.DataFrame) -> None:
     assert whole["weather_missing"].sum() == whole.height - has_weather > 0
 
 
-def test_calendar_and_traffic(project: Project, whole: pl.DataFrame) -> None:
+def test_calendar_and_traffic_agree_with_the_source(project: Project, whole: pl.DataFrame) -> None:
     local = pl.col("scheduled_departure").dt.convert_time_zone(project.timezone)
     arrives = pl.col("scheduled_arrival_local")
     planned = pl.concat(make_frame(project, "schedule", day).with_columns(run_date=pl.lit(day)) for day in RANGE.days)

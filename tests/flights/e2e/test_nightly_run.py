@@ -175,7 +175,7 @@ def test_invalid_rows_are_quarantined_and_the_run_continues(stack: Stack, story:
 
 
 @on_folders
-def test_running_it_again_changes_nothing(stack: Stack) -> None:
+def test_a_second_run_changes_nothing(stack: Stack) -> None:
     database = stack.cli_environment()["DATABASE_URL"]
     before = summary.query(database, CHANGED)
     assert demo.run(stack, PROJECT, HISTORY, RUN_DATES) == 0

@@ -81,7 +81,7 @@ class TestSource:
         assert source_flights().filter(pl.col("tailnum").is_null())["dep_delay"].null_count() == 2_512
         assert source_weather().height == 26_115
 
-    def test_flights_without_weather(self) -> None:
+    def test_flights_without_weather_are_counted(self) -> None:
         hour = pl.col("wall").dt.truncate("1h")
         lacking = source_flights().with_columns(hour).join(source_weather(), on=["origin", "wall"], how="anti")
         assert lacking.height == 1_556
@@ -147,7 +147,7 @@ class TestMapping:
 
     @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
     @pytest.mark.parametrize("day", [DAY, date(2013, 2, 4), date(2026, 1, 12), date(2027, 8, 20)])
-    def test_364_days_later_the_same_rows_at_the_same_local_times(self, project: Project, feed: str, day: date) -> None:
+    def test_364_days_later_rows_and_local_times_are_the_same(self, project: Project, feed: str, day: date) -> None:
         moved = "observed_at" if feed == "weather" else "scheduled_departure"
         now, later = (make_frame(project, feed, d) for d in (day, day + timedelta(days=364)))
         assert now.height > 0
@@ -312,7 +312,7 @@ class TestClockChange:
             ("actuals", date(2026, 3, 7), "2026-03-08T06:30Z"),
         ],
     )
-    def test_available_at(self, project: Project, feed: str, day: date, utc: str) -> None:
+    def test_available_at_is_the_usual_local_time(self, project: Project, feed: str, day: date, utc: str) -> None:
         assert usual_available_at(project, feed, day) == datetime.fromisoformat(utc)
 
     def test_every_file_is_available_before_the_cutoff_of_its_run_date(self, project: Project) -> None:
@@ -403,7 +403,7 @@ class TestFiles:
         subprocess.run([sys.executable, "-c", code], env={**os.environ, **variables}, cwd=ROOT, check=True)
         assert files_below(again) == files_below(settings)
 
-    def test_over_364_days_is_refused(self, project: Project, settings: Settings) -> None:
+    def test_more_than_364_days_are_refused(self, project: Project, settings: Settings) -> None:
         with pytest.raises(ActionRequiredError, match=r"365 days.*repeat after 364.*Simulate at most 364 days"):
             simulate(project, Interval(start=DAY, end=DAY + timedelta(days=364)), settings)
         assert not Path(settings.landing).exists()

@@ -115,7 +115,7 @@ class TestAvailability:
         landing.take(found, "second", local(DAY, 3))
         assert (landing.taken(found), landing.available_at(found)) == ("first", local(DAY, 2))
 
-    def test_a_manifest_appears_whole_or_not_at_all(
+    def test_a_manifest_entry_is_written_completely_or_not_at_all(
         self, project: Project, settings: Settings, found: Found, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Killed after writing and before renaming. The transaction of fsspec would copy from another disk instead."""

@@ -104,7 +104,7 @@ class TestFiles:
         header = file_of(settings, "sailings", DAY).read_bytes()[:8]
         assert header[3:8] == bytes(5)
 
-    def test_more_days_than_the_data_have_are_refused(
+    def test_more_days_than_the_example_data_has_are_refused(
         self, project: Project, settings: Settings, repeats_after_364_days: None
     ) -> None:
         with pytest.raises(ActionRequiredError, match=r"365 days.*repeat after 364.*Simulate at most 364 days"):
@@ -134,7 +134,7 @@ class TestFiles:
         with pytest.raises(ActionRequiredError, match=r"ferries is not an example project: .* has no simulate\.py"):
             simulate(project.model_copy(update={"folder": tmp_path}), Interval.of(DAY), settings)
 
-    def test_a_column_that_the_example_data_lack_is_named(self, project: Project) -> None:
+    def test_the_error_names_a_column_that_the_example_data_lacks(self, project: Project) -> None:
         feed = project.feeds["winds"]
         other = feed.model_copy(update={"columns": {**feed.columns, "temperature_c": feed.columns["temperature_f"]}})
         changed = project.model_copy(update={"feeds": {**project.feeds, "winds": other}})
@@ -197,7 +197,7 @@ class TestDelivery:
             land_one(project, settings, self.FRAME)
         assert file_of(settings, "sailings", DAY).read_bytes() == content
 
-    def test_the_same_rows_compressed_by_another_zlib_are_no_change(self, project: Project, settings: Settings) -> None:
+    def test_equal_rows_compressed_by_another_zlib_are_not_a_change(self, project: Project, settings: Settings) -> None:
         frame = make_frame(project, "sailings", DAY)
         path = file_of(settings, "sailings", DAY)
         first = land_one(project, settings, frame)
@@ -299,7 +299,7 @@ class TestDelivery:
                 project, "sailing", DAY, self.FRAME, available_at=datetime(2026, 3, 1, tzinfo=UTC), settings=settings
             )
 
-    def test_an_object_store_gets_sidecar_and_file_in_that_order(
+    def test_an_object_store_gets_the_sidecar_before_the_file(
         self, project: Project, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Uses fsspec's in-memory file system, which cannot rename files atomically, like S3."""

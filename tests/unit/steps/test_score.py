@@ -185,7 +185,7 @@ def test_without_any_champion_nothing_is_written(settings: Settings, tables: Tab
     assert not tables.exists("scores_late_ferry")
 
 
-def test_the_record_travels_as_json(settings: Settings, tables: Tables) -> None:
+def test_the_record_is_equal_after_json(settings: Settings, tables: Tables) -> None:
     scored: StepResult = score(MODEL, DAYS, settings, versions={FIRST: 1})
     assert Scored.model_validate_json(scored.model_dump_json()) == scored
 

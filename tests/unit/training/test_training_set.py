@@ -98,7 +98,7 @@ def test_holdout_days_are_later_than_days_fitted_and_end_before_the_run_date() -
     assert training_set.as_of == prepared_day(DAY)
 
 
-def test_rows_are_sorted_and_carry_features_and_label_only() -> None:
+def test_rows_are_sorted_and_have_only_features_and_label() -> None:
     shuffled = [frame.sample(fraction=1, shuffle=True, seed=1) for frame in (features(), logbook())]
     rows = take(rows=shuffled[0], clean=shuffled[1]).rows
     assert rows.columns == ["day", "entity_id", "hour", "company", LABEL]
@@ -172,7 +172,7 @@ def test_days_before_the_first_labelled_one_are_not_missing() -> None:
     assert take(model=model).fit.start == FIRST
 
 
-def test_too_few_labelled_days_are_refused_with_what_to_prepare() -> None:
+def test_too_few_labelled_days_are_refused_with_the_days_to_prepare() -> None:
     few = features(Interval(start=date(2013, 2, 14), end=DAY))
     with pytest.raises(
         ActionRequiredError, match=r"7 labelled days are known on 2013-02-21, and 10 are needed"
@@ -192,7 +192,7 @@ def test_a_repeated_entity_is_refused() -> None:
         take(rows=pl.concat([features(), features().head(1).with_columns(hour=9.0), features().tail(9)]))
 
 
-def test_a_missing_feature_is_named() -> None:
+def test_the_error_names_a_missing_feature() -> None:
     with pytest.raises(DataError, match=r"late_ferry needs hour, which the features of ferries do not have"):
         take(rows=features().drop("hour"))
 
