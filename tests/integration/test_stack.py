@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -127,7 +128,8 @@ def test_is_healthy_on_ports_of_its_own(stack: Stack) -> None:
         assert api.get("/api/v2/version").json()["version"] == "3.3.2"
 
 
-def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> None:
+def run_dag(stack: Stack) -> tuple[str, Any]:
+    """Run the bundle's DAG; return the path of its run in the API, and what its task found."""
     with stack.api() as api:
         deadline = time.monotonic() + 60
         while not (dags := [dag["dag_id"] for dag in api.get("/api/v2/dags").json()["dags"]]):
@@ -141,7 +143,11 @@ def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> No
             assert time.monotonic() < deadline + 60, stack.log("scheduler")
             time.sleep(0.2)
         assert state == "success"
-        found = api.get(f"{path}/{run}/taskInstances/find/xcomEntries/return_value").json()["value"]
+        return f"{path}/{run}", api.get(f"{path}/{run}/taskInstances/find/xcomEntries/return_value").json()["value"]
+
+
+def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> None:
+    _, found = run_dag(stack)
     assert found["variables"] == [processes.MARKER]
     assert len(found["connections"]) == 6
 
@@ -164,6 +170,7 @@ def test_starting_again_changes_nothing(stack: Stack) -> None:
     assert running_pids(stack) == before
 
 
+@pytest.mark.drill
 def test_mlflow_is_served_beside_it_and_tasks_link_there(stack: Stack) -> None:
     assert stack.mlflow_url is None
     stack.start(mlflow=True)
@@ -177,9 +184,9 @@ def test_mlflow_is_served_beside_it_and_tasks_link_there(stack: Stack) -> None:
     assert len(of_mlflow) >= 2
     assert "postgresql" not in str(of_mlflow), "a URL may carry a password"
 
+    run, _ = run_dag(stack)
     with stack.api() as api:
-        run = api.get("/api/v2/dags/dags/dagRuns").json()["dag_runs"][0]["dag_run_id"]
-        path = f"/api/v2/dags/dags/dagRuns/{run}/taskInstances"
+        path = f"{run}/taskInstances"
         assert api.get(f"{path}/find/links").json()["extra_links"] == {}
         assert api.get(f"{path}/evaluate/links").json()["extra_links"] == {
             "MLflow run": f"{stack.mlflow_url}/#/runs/abc",
@@ -191,7 +198,9 @@ def is_of_mlflow(process: psutil.Process) -> bool:
     return "mlflow" in " ".join(process.cmdline()) and process.name() != "postgres"
 
 
+@pytest.mark.drill
 def test_mends_after_everything_was_killed_and_its_numbers_went_to_strangers(stack: Stack) -> None:
+    stack.start(mlflow=True)
     url, before = stack.api_url, running_pids(stack)
     for process in processes.find_processes(stack.home):
         with suppress(psutil.NoSuchProcess):
