@@ -14,10 +14,11 @@ monitor run; the sensor of `<project>_prepare` reports it when it times out.
 """
 
 from datetime import date, datetime, time, timedelta
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
+from include.core.base import LocalTime
 from include.core.project import Project
 from include.core.records import Alert, Freshness
 from include.monitoring.base import Monitor, Watch
@@ -27,17 +28,11 @@ from include.training.config import Training
 LATE = "scores_late"
 
 
-def _quoted(written: Any) -> Any:
-    if isinstance(written, int | float):  # YAML reads 10:30 as 630, and pydantic that as half past midnight or so
-        raise ValueError('write the time in quotes, "10:30"')
-    return written
-
-
 class FreshnessMonitor(Monitor):
     """Raises an alert when the predictions of the day before the run date were not published in time."""
 
     kind: Literal["freshness"] = "freshness"
-    publish_by: Annotated[time, BeforeValidator(_quoted)] = Field(
+    publish_by: LocalTime = Field(
         default=time(6), description="local time on day D by which the scores of D must be published"
     )
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -129,7 +130,8 @@ def test_the_stack_is_healthy_on_its_own_ports(stack: Stack) -> None:
         assert api.get("/api/v2/version").json()["version"] == "3.3.2"
 
 
-def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> None:
+def run_dag(stack: Stack) -> tuple[str, Any]:
+    """Run the bundle's DAG; return the path of its run in the API, and what its task found."""
     with stack.api() as api:
         deadline = time.monotonic() + 60
         while not (dags := [dag["dag_id"] for dag in api.get("/api/v2/dags").json()["dags"]]):
@@ -143,7 +145,11 @@ def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> No
             assert time.monotonic() < deadline + 60, stack.log("scheduler")
             time.sleep(0.2)
         assert state == "success"
-        found = api.get(f"{path}/{run}/taskInstances/find/xcomEntries/return_value").json()["value"]
+        return f"{path}/{run}", api.get(f"{path}/{run}/taskInstances/find/xcomEntries/return_value").json()["value"]
+
+
+def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> None:
+    _, found = run_dag(stack)
     assert found["variables"] == [processes.MARKER]
     assert len(found["connections"]) == 6
 
@@ -166,6 +172,7 @@ def test_starting_again_changes_nothing(stack: Stack) -> None:
     assert running_pids(stack) == before
 
 
+@pytest.mark.drill
 def test_mlflow_is_served_too_and_tasks_link_to_it(stack: Stack) -> None:
     assert stack.mlflow_url is None
     stack.start(mlflow=True)
@@ -179,9 +186,9 @@ def test_mlflow_is_served_too_and_tasks_link_to_it(stack: Stack) -> None:
     assert len(of_mlflow) >= 2
     assert "postgresql" not in str(of_mlflow), "the command line must not contain the URL, which may have a password"
 
+    run, _ = run_dag(stack)
     with stack.api() as api:
-        run = api.get("/api/v2/dags/dags/dagRuns").json()["dag_runs"][0]["dag_run_id"]
-        path = f"/api/v2/dags/dags/dagRuns/{run}/taskInstances"
+        path = f"{run}/taskInstances"
         assert api.get(f"{path}/find/links").json()["extra_links"] == {}
         assert api.get(f"{path}/evaluate/links").json()["extra_links"] == {
             "MLflow run": f"{stack.mlflow_url}/#/runs/abc",
@@ -193,7 +200,9 @@ def is_of_mlflow(process: psutil.Process) -> bool:
     return "mlflow" in " ".join(process.cmdline()) and process.name() != "postgres"
 
 
+@pytest.mark.drill
 def test_start_repairs_a_killed_stack_whose_process_ids_belong_to_others_now(stack: Stack) -> None:
+    stack.start(mlflow=True)
     url, before = stack.api_url, running_pids(stack)
     for process in processes.find_processes(stack.home):
         with suppress(psutil.NoSuchProcess):

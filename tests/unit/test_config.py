@@ -309,7 +309,7 @@ class TestModel:
                 "02:59",
                 "monitors: freshness: publish_by: 02:59 is before the cutoff of ferries, 03:00",
             ),
-            ("monitors.freshness.publish_by", 630, 'monitors.1.publish_by: write the time in quotes, "10:30"'),
+            ("monitors.freshness.publish_by", 630, "monitors.1.publish_by: write the time as hours and minutes, 10:30"),
             ("monitors.performance.min_rows", 0, "monitors.0.min_rows: Input should be greater than or equal to 1"),
             (
                 "monitors.performance.rules",

@@ -80,9 +80,10 @@ def story(stack: Stack) -> Story:
     return STORIES["s3" if stack.s3_url else "folders"]
 
 
+S3 = pytest.param("s3", marks=pytest.mark.drill)  # in CI, the containers run on S3
 on_folders, on_s3, on_each = (
     pytest.mark.parametrize("stack", where, indirect=True, scope="module")
-    for where in (["folders"], ["s3"], ["folders", "s3"])
+    for where in (["folders"], [S3], ["folders", S3])
 )
 
 
