@@ -27,7 +27,7 @@ from tools.stack import MLFLOW, ROOT, SERVICES, SPARK, USUAL_PORTS, Stack, one_s
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 DAG = '''
-"""A DAG file of Airflow's that imports from the bundle, and whose task looks at what it was given."""
+"""An Airflow DAG file that imports from the bundle. Its task returns the variables and connections that it gets."""
 import os
 from functools import partial
 
@@ -131,7 +131,7 @@ def test_the_stack_is_healthy_on_its_own_ports(stack: Stack) -> None:
 
 
 def run_dag(stack: Stack) -> tuple[str, Any]:
-    """Run the bundle's DAG; return the path of its run in the API, and what its task found."""
+    """Run the bundle's DAG; return the path of its run in the API, and the result of its task."""
     with stack.api() as api:
         deadline = time.monotonic() + 60
         while not (dags := [dag["dag_id"] for dag in api.get("/api/v2/dags").json()["dags"]]):
