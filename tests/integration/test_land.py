@@ -1,4 +1,4 @@
-"""land: what is taken, what is refused with which words, and that nothing is made of what is wrong."""
+"""land: which deliveries are accepted, with which message others are refused, and that invalid files write nothing."""
 
 import gzip
 import hashlib
@@ -67,8 +67,8 @@ def other(install: Install, settings: Settings, tmp_path: Path) -> Iterator[Sett
         yield settings_there.model_copy(update={"landing": settings.landing})
 
 
-class TestTaking:
-    def test_the_files_of_a_night(self, project: Project, settings: Settings) -> None:
+class TestAccepted:
+    def test_the_files_of_a_run_date_are_landed(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
         landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.known, landed.rows, landed.refused) == (3, 0, 3 + 3 + 18, ())
@@ -84,7 +84,7 @@ class TestTaking:
         assert raw["ferry"].to_list() == ["0", "1", "2"]
         assert raw["delivery_id"].unique().to_list() == [listed["delivery_id"][1]]
 
-    def test_each_file_is_read_once(
+    def test_each_file_is_read_once_only(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """In an object store each read is a round trip: content and sidecar of a new file."""
@@ -101,7 +101,7 @@ class TestTaking:
         keys = deliveries_of(settings)["key"].to_list()
         assert read == Counter(path for key in keys for path in (key, f"{key}.json"))
 
-    def test_the_same_again_changes_nothing(self, project: Project, settings: Settings) -> None:
+    def test_a_second_run_changes_nothing(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
         before, files = versions(settings), made_beside_landing(settings)
@@ -124,7 +124,7 @@ class TestTaking:
         assert land(project, RUN_DATE, settings).new == 3
         assert rows_of(settings, "raw_sailings").equals(before)
 
-    def test_a_range_also_takes_what_earlier_nights_left(self, project: Project, settings: Settings) -> None:
+    def test_a_run_also_lands_files_of_earlier_run_dates(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, *days(DAY, 4).days)
         landed = land(project, Interval.of(DAY + timedelta(days=3)), settings)
         assert landed.new == 12
@@ -140,8 +140,8 @@ class TestTaking:
         assert deliveries_of(other).drop("sequence").equals(deliveries_of(settings).drop("sequence"))
         assert all(rows_of(other, name).equals(rows) for name, rows in whole.items())
 
-    def test_files_of_later_days_wait_for_their_night(self, project: Project, settings: Settings) -> None:
-        """Also one that is there in time: it would be judged, and told, by a night that does not need it."""
+    def test_files_of_later_days_are_left_for_their_run_date(self, project: Project, settings: Settings) -> None:
+        """This includes a file that is available before the cutoff: the run date does not need it."""
         deliver_day(project, settings, DAY)
         deliver_one(project, settings, "sailings", DAY + timedelta(days=1), at=local(DAY, 1))
         assert land(project, RUN_DATE, settings).new == 3
@@ -152,8 +152,8 @@ class TestTaking:
         assert land(project, RUN_DATE, settings).new == 4
         assert deliveries_of(settings)["rows"].sort().to_list() == [0, 3, 3, 18]
 
-    def test_a_delivery_that_is_in_raw_is_not_missing(self, project: Project, settings: Settings) -> None:
-        """Landing may be emptied after a while, and a past day still be run again."""
+    def test_a_delivery_that_is_in_raw_tables_is_not_missing(self, project: Project, settings: Settings) -> None:
+        """Landing may be emptied after some time, and past days must still run again."""
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
         for path in (Path(settings.landing) / "ferries" / "sailings").rglob("*.csv.gz*"):
@@ -162,8 +162,8 @@ class TestTaking:
         assert missing_files(project, DAY, settings) == {}
 
 
-class TestWhen:
-    def test_a_correction_comes_with_the_next_night(self, project: Project, settings: Settings) -> None:
+class TestAvailability:
+    def test_a_correction_is_landed_by_the_next_run_date(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY, DAY + timedelta(days=1))
         land(project, RUN_DATE, settings)
         later = local(DAY, 12)
@@ -252,7 +252,9 @@ class TestWhen:
         names = deliveries_of(settings).filter(pl.col("feed") == "sailings").sort("sequence")["key"]
         assert [name.rsplit("/", 1)[1] for name in names] == ["sailings.csv.gz", "v9.csv.gz", "v10.csv.gz"]
 
-    def test_a_sidecar_that_changes_its_mind_is_too_late(self, project: Project, settings: Settings) -> None:
+    def test_a_sidecar_changed_after_landing_does_not_change_the_time(
+        self, project: Project, settings: Settings
+    ) -> None:
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
         path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
@@ -262,10 +264,10 @@ class TestWhen:
         [found] = deliveries_of(settings).filter(pl.col("feed") == "sailings")["available_from"]
         assert found == local(BEFORE, 18)
 
-    def test_an_object_that_was_touched_is_read_once_more_and_no_more(
+    def test_an_object_with_a_new_modification_time_is_read_again_only_once(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As after moving landing to another bucket: else every night reads all there ever was."""
+        """Happens when landing moves to another bucket. Otherwise each run would read every file again."""
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
         listed = deliveries_of(settings)
@@ -295,7 +297,7 @@ def in_sidecar(**sidecar: object) -> Callable[[Path], None]:
 
 
 def truncated(path: Path) -> None:
-    """Random text, so that a third of the bytes is about a third of the lines."""
+    """Truncate the file to a third. The appended text is random, so that this is about a third of the lines."""
     noise = "".join(f"{hashlib.sha256(str(n).encode()).hexdigest()}\n" for n in range(300))
     whole = gzip.compress((text_of(path) + noise).encode())
     spoil(path, whole[: len(whole) // 3])
@@ -381,7 +383,7 @@ WRONG = {
 }
 
 
-class TestRefusing:
+class TestRefused:
     @pytest.mark.parametrize("wrong", WRONG)
     def test_a_required_file_that_is_wrong_fails_the_step_and_the_others_are_landed(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture, wrong: str
@@ -399,7 +401,7 @@ class TestRefusing:
         assert_no_personal_data(repr(caught.value.__cause__) + repr(caught.value.__context__))
 
     @pytest.mark.parametrize("wrong", WRONG)
-    def test_a_correction_that_is_wrong_is_listed_and_the_night_goes_on(
+    def test_an_invalid_correction_is_listed_and_the_step_continues(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture, wrong: str
     ) -> None:
         change, said = WRONG[wrong]
@@ -417,11 +419,13 @@ class TestRefusing:
         assert re.search(said, refusal.why)
         assert rows_of(settings, "raw_sailings").height == 3
         before = versions(settings)
-        assert land(project, RUN_DATE, settings).refused == landed.refused  # it is tried again, and is no news
+        assert land(project, RUN_DATE, settings).refused == landed.refused  # it is tried again without a write
         assert versions(settings) == before
 
     @pytest.mark.parametrize("feed", ["sailings", "winds", "logbook"])
-    def test_a_missing_file(self, project: Project, settings: Settings, feed: str) -> None:
+    def test_a_missing_file_is_named_and_nothing_is_written(
+        self, project: Project, settings: Settings, feed: str
+    ) -> None:
         deliver_day(project, settings, DAY)
         day = project.required(DAY)[feed]
         folder = Path(settings.landing) / f"ferries/{feed}/{day}"
@@ -437,22 +441,24 @@ class TestRefusing:
         with pytest.raises(DeliveryError, match="… and 2 more\nOnce"):
             land(project, days(DAY, 4), settings)
 
-    def test_no_file_is_needed_of_days_before_the_first(self, project: Project, settings: Settings) -> None:
+    def test_no_file_is_required_before_the_first_day(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, project.first_day)
         assert land(project, Interval.of(project.first_day), settings).new == 2
         assert missing_files(project, project.first_day, settings) == {}
 
-    def test_a_correction_refused_in_one_chunk_does_not_stop_the_next(
+    def test_a_correction_refused_in_one_chunk_does_not_stop_the_next_chunk(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The delivery that covers its day was taken in the first chunk too."""
+        """The valid delivery of its day was landed in the first chunk too."""
         deliver_day(project, settings, *days(DAY, 2).days)
         spoil(deliver_one(project, settings, "sailings", DAY, name="a_correction"), b"")
         monkeypatch.setattr(land_module, "CHUNK_FILES", 4)
         landed = land(project, days(DAY, 2), settings)
         assert (landed.new, len(landed.refused)) == (6, 1)
 
-    def test_a_file_that_is_mended_under_its_name_is_taken(self, project: Project, settings: Settings) -> None:
+    def test_a_refused_file_that_is_fixed_under_the_same_name_is_landed(
+        self, project: Project, settings: Settings
+    ) -> None:
         deliver_day(project, settings, DAY)
         path = deliver_one(project, settings, "sailings", DAY, name="correction")
         right = text_of(path)
@@ -547,8 +553,10 @@ def as_of_known(project: Project, settings: Settings) -> list[str]:
 
 
 class TestPersonalData:
-    def test_is_nowhere(self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
-        """In no file of a table, decoded or as bytes, in no log record and in no result."""
+    def test_personal_data_is_in_no_table_log_or_result(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Files of tables are searched decoded and as bytes."""
         caplog.set_level(logging.DEBUG)
         deliver_day(project, settings, DAY, DAY + timedelta(days=1))
         malformed = logbook(BEFORE).with_columns(vessel=pl.lit(f"{VESSEL} and more"))
@@ -586,7 +594,7 @@ class TestPersonalData:
         assert rows_of(keyed, "raw_logbook")["vessel"][0] != expected
 
     @pytest.mark.parametrize(("value", "right"), [("N1A", True), ("N1", False), ("xN1A", False), ("N1A\n", False)])
-    def test_the_format_is_of_the_whole_value(
+    def test_the_format_must_match_the_whole_value(
         self, project: Project, settings: Settings, value: str, right: bool
     ) -> None:
         deliver_day(project, settings, DAY)
@@ -596,8 +604,8 @@ class TestPersonalData:
         raw = rows_of(settings, "raw_logbook").filter(pl.col("delivery_id").str.contains("one"))
         assert raw["_malformed"].to_list() == [None if right else "vessel"]
 
-    def test_a_sensitive_column_is_dropped_whatever_is_in_it(self, project: Project, settings: Settings) -> None:
-        """Also values that need quotes, and lines within them."""
+    def test_a_sensitive_column_is_dropped_whatever_its_values(self, project: Project, settings: Settings) -> None:
+        """The values need quotes and contain line breaks."""
         deliver_day(project, settings, DAY)
         rows = sailings(DAY).with_columns(contact_email=pl.lit(f'"{EMAIL}",\n"{EMAIL}"'))
         deliver_one(project, settings, "sailings", DAY, rows, name="quoted")

@@ -41,7 +41,7 @@ def found_by(project: Project, settings: Settings, path: str) -> list[tuple[str,
 
 
 class TestFind:
-    def test_by_day_and_name(self, project: Project, settings: Settings) -> None:
+    def test_deliveries_are_sorted_by_day_and_name(self, project: Project, settings: Settings) -> None:
         put(settings, f"sailings/{DAY}/b.csv.gz", f"sailings/{DAY}/a.csv.gz", "sailings/2013-03-03/c.csv.gz")
         landing = Landing(project, settings)
         assert [(f.day, f.key.rsplit("/", 1)[1]) for f in landing.find("sailings")] == [
@@ -52,32 +52,32 @@ class TestFind:
         assert len(landing.find("sailings", DAY)) == 2
         assert landing.find("winds") == []
 
-    def test_neither_sidecars_nor_what_is_being_written(self, project: Project, settings: Settings) -> None:
-        """Also where the feed's pattern takes any name."""
+    def test_sidecars_and_incomplete_files_are_not_deliveries(self, project: Project, settings: Settings) -> None:
+        """The feed's pattern matches any name."""
         put(settings, *(f"sailings/{DAY}/{n}" for n in ("a.csv", "a.csv.json", ".a.csv.1.part", "_SUCCESS", "b.json")))
         found = found_by(project, settings, "sailings/{day}/*")
         assert [key.rsplit("/", 1)[1] for key, _ in found] == ["a.csv", "b.json"]
 
-    def test_a_folder_of_no_day_is_left_alone(
+    def test_a_folder_that_is_not_a_day_is_ignored(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
         put(settings, f"sailings/{DAY}/a.csv.gz", "sailings/2013-02-30/a.csv.gz", "sailings/old/a.csv.gz")
         assert [f.day for f in Landing(project, settings).find("sailings")] == [DAY]
         assert "2013-02-30 is not a date; the file is ignored" in caplog.text
 
-    def test_a_pattern_with_the_day_twice(self, project: Project, settings: Settings) -> None:
+    def test_a_pattern_may_contain_the_day_twice(self, project: Project, settings: Settings) -> None:
         put(settings, "sailings/2013-03-04/at-2013-03-04-x.csv", "sailings/2013-03-04/at-2013-03-05-x.csv")
         found = found_by(project, settings, "sailings/{day}/at-{day}-*.csv")
         assert found == [("sailings/2013-03-04/at-2013-03-04-x.csv", DAY)]
 
-    def test_dots_in_a_pattern_are_dots(self, project: Project, settings: Settings) -> None:
+    def test_a_dot_in_a_pattern_matches_only_a_dot(self, project: Project, settings: Settings) -> None:
         put(settings, f"sailings/{DAY}/a.csv", f"sailings/{DAY}/axcsv")
         assert [key for key, _ in found_by(project, settings, "sailings/{day}/a.csv")] == [f"sailings/{DAY}/a.csv"]
 
-    def test_a_new_file_is_seen_at_once(
+    def test_a_new_file_is_found_at_once(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """File systems of object stores keep listings; a sensor that asks again would see the former one for ever."""
+        """File systems of object stores cache listings, so that a sensor would never find a new file."""
         landing = Landing(project, settings)
         kept: dict[str, dict[str, object]] = {}
         glob = landing.fs.glob
