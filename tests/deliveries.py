@@ -45,7 +45,7 @@ def enter(settings: Settings, project: Project, entries: Iterable[Entry]) -> Non
 
 
 def leave_copy(settings: Settings, project: Project, entries: Iterable[Entry]) -> int:
-    """Leave entries beside the tables, as the worker does for a step without the shared database; return the watermark."""
+    """Leave entries beside the tables, as the worker does for a step without the database; return the watermark."""
     rows = [
         (number, entry.kind, entry.subject, json.dumps(entry.entry), entry.why)
         for number, entry in enumerate(entries, start=1)

@@ -67,7 +67,8 @@ def available_from(
     if declared.live_from is None:
         raise DeliveryError(
             f"{uri}: it has no sidecar, so nothing says from when it counts; let the supplier deliver sidecars, or "
-            f"declare in project.yaml from which run date on feed {feed} is live: feeds.{feed}.live_from: {now:%Y-%m-%d}"
+            f"declare in project.yaml from which run date on feed {feed} is live: "
+            f"feeds.{feed}.live_from: {now:%Y-%m-%d}"
         )
     run_date = _first_run_date(declared, day)
     moment = project.cutoff_at(run_date) if run_date < declared.live_from else modified_at
@@ -86,8 +87,8 @@ def reason_to_hold(
     """Return why a delivery waits for a decision of a person; None if it does not.
 
     It waits if it would replace a delivery that became available after it, which a supplier's wrong clock or a copy
-    tool can cause, or if it overwrites an object more than `corrections_days` after the object's day. Before `live_from`
-    nothing waits, because history may be copied in any order.
+    tool can cause, or if it overwrites an object more than `corrections_days` after the object was due. Before
+    `live_from` nothing waits, because history may be copied in any order.
 
     Args:
         project: the project.
@@ -109,7 +110,8 @@ def reason_to_hold(
         )
     age = (project.day_of(now) - day).days - declared.delay_days
     if age > declared.corrections_days and any(each.key == key for each in earlier):
-        return f"the object was overwritten {age} days after it was due, and corrections_days is {declared.corrections_days}"
+        allowed = declared.corrections_days
+        return f"the object was overwritten {age} days after it was due, and corrections_days is {allowed}"
     return None
 
 

@@ -1,8 +1,8 @@
 """Compute the `as_of` of a run date, and the deliveries that are current as of a moment.
 
 These are pure functions of the deliveries that the journal has at a watermark. Results depend on `available_from` and
-the verdicts, never on the clock, so a backfill finds the same. With the data view `latest`, a day also uses what was corrected since: the newest delivery
-of each day that its features may read.
+the verdicts, never on the clock, so a backfill finds the same. With the data view `latest`, a day also uses what was
+corrected since: the newest delivery of each day that its features may read.
 """
 
 from collections.abc import Callable

@@ -104,7 +104,7 @@ class Revalidated(StepResult):
 
 
 class PreparedDay(Record):
-    """A prepared day: its `as_of`, the newest journal entry it could use, the deliveries it used, and versions of tables."""
+    """A prepared day: its `as_of`, the newest journal entry it could use, what it used, and versions of tables."""
 
     project: str
     day: date

@@ -390,7 +390,7 @@ def _read(
         records = _parse(found, feed, _text(found, content))
     except DeliveryError:
         raise
-    except Exception as error:  # its text may have a value of a row
+    except Exception as error:  # noqa: BLE001 (any error refuses the object; its text may have a value of a row)
         raise DeliveryError(
             f"{found.uri}: it cannot be parsed ({type(error).__name__}); deliver the file again"
         ) from None

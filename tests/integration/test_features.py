@@ -310,10 +310,9 @@ class TestRows:
         assert sorted(folder.rglob("*")) == before
 
     def test_the_first_day_and_a_day_before_it_can_be_built(
-        self, project: Project, tmp_path: Path, prepared: Settings
+        self, project: Project, settings: Settings, prepared: Settings
     ) -> None:
         """There is no history, and a day without ferries is a prepared day without rows."""
-        settings = places(tmp_path)
         first = Interval.of(project.first_day)
         simulate(project, first, settings)
         land(project, first, settings)

@@ -16,6 +16,7 @@ from include.core.project import Project
 from include.core.records import DataView, PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.journal import read_deliveries
 from include.io.tables import Scope, Tables
 from include.operations.outdated import find_out_of_date, rerun_commands
 from include.steps import publish as step

@@ -1,6 +1,8 @@
 """land, validate and build_features as real processes with PostgreSQL: concurrent, and killed in the middle."""
 
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any

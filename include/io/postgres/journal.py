@@ -113,7 +113,7 @@ def read_entries(settings: Settings, project: str, watermark: int | None = None)
 
 def read_seen_objects(settings: Settings, project: str) -> dict[str, SeenObject]:
     """Map the key of each object that was read to what was recorded about it."""
-    names = [name for name in SeenObject.__dataclass_fields__]
+    names = list(SeenObject.__dataclass_fields__)
     statement = sa.select(*(objects.c[name] for name in names)).where(objects.c.project == project)
     with engine(settings).connect() as connection:
         found = [dict(row._mapping) for row in connection.execute(statement)]

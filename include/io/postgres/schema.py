@@ -178,8 +178,8 @@ journal = sa.Table(
     _column("why", TEXT, "Reason of the decision or of the verdict; null if there is none.", nullable=True),
     _column("run_id", TEXT, RUN_ID),
     _now("recorded_at", "Time at which the entry was written."),
-    comment="The journal: what this installation learned, in order. Entries are only added. What a run knows is a prefix "
-    "of it.",
+    comment="The journal: what this installation learned, in order. Entries are only added. What a run knows is a "
+    "prefix of it.",
 )
 
 objects = sa.Table(

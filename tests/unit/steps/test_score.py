@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from include.config.loading import load_model, load_project
+from include.core import schemas
 from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.records import Scored, ScoredDay, StepResult
