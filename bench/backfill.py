@@ -113,7 +113,6 @@ class Bench:
         postgres.query("DROP DATABASE nightly WITH (FORCE)")
         self.stack.postgres()
         shutil.rmtree(self.stack.home / "tables")
-        shutil.rmtree(self.stack.home / "landing" / PROJECT.name / "_manifest")
         command(self.stack, "migrate")
 
     def steps(self) -> dict[str, float]:

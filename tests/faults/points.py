@@ -15,9 +15,9 @@ class Point(NamedTuple):
 POINTS = {
     # raw has the rows of two of three feeds
     "land, some feeds written": Point("land", "include.io.tables:write_deltalake", "after", call=2),
-    "land, deliveries listed": Point("land", "include.steps.land:_list", "after"),
+    "land, entries committed": Point("land", "include.steps.land:_enter", "after"),
     # clean has its rows, but no delivery has a verdict
-    "validate, before the verdicts": Point("validate", "include.steps.verdicts:_write_verdicts", "before"),
+    "validate, before the verdicts": Point("validate", "include.steps.verdicts:_enter_verdicts", "before"),
     # Spark has finished, but the table has no commit
     "build_features, files written": Point("build_features", "include.io.tables:Tables.replace_files", "before"),
     # the features are committed, but the day is not recorded as prepared

@@ -150,7 +150,7 @@ def test_a_day_that_could_not_be_prepared_now_is_listed_and_others_are_checked(
     assert [(each.day, each.what, each.why) for each in told][:1] == [
         (day, "features", "a delivery that the day needs is no longer accepted")
     ]
-    assert {each.day for each in listed} == {day}
+    assert {each.day for each in told} == {day}
 
 
 def test_days_that_read_rows_released_from_quarantine_are_out_of_date(prepared: Settings, project: Project) -> None:

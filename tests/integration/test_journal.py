@@ -1,0 +1,182 @@
+"""The journal: numbers in the order of commits, states at a watermark, decisions, export and restore."""
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from include.config.loading import load_project
+from include.core.errors import ActionRequiredError
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
+from include.io import postgres
+from include.io.journal import NO_DATABASE, export, leave_copy, read_deliveries, restore
+from include.operations.decide import accept, withdraw
+from include.runner.run import run
+from include.steps.land import land
+from include.steps.validate import validate
+from tests.deliveries import delivery, enter
+from tests.landing import DAY, deliver_day, deliver_one, deliveries_of, local, rows_of, sailings
+
+Install = Callable[..., AbstractContextManager[Settings]]
+RUN_DATE = Interval.of(DAY)
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project("ferries")
+
+
+def entries(settings: Settings) -> pl.DataFrame:
+    return postgres.journal.read_entries(settings, "ferries")
+
+
+def test_writers_at_once_get_numbers_without_gaps(project: Project, settings: Settings) -> None:
+    def write(who: int) -> None:
+        for n in range(10):
+            enter(settings, project, delivery("winds", DAY, f"{who}-{n}@x", available_from=local(DAY, 1)))
+
+    threads = [threading.Thread(target=write, args=[who]) for who in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert entries(settings)["sequence"].to_list() == list(range(1, 81))
+
+
+def test_entries_are_never_changed(project: Project, settings: Settings) -> None:
+    enter(settings, project, delivery("winds", DAY, "a@x", available_from=local(DAY, 1)))
+    for statement in ("UPDATE journal SET why = 'x'", "DELETE FROM journal", "TRUNCATE journal"):
+        with (
+            pytest.raises(sa.exc.DBAPIError, match="journal is never changed"),
+            postgres.connection.engine(settings).begin() as connection,
+        ):
+            connection.execute(sa.text(statement))
+
+
+def test_a_watermark_keeps_the_state_that_it_had(project: Project, settings: Settings) -> None:
+    deliver_day(project, settings, DAY)
+    land(project, RUN_DATE, settings)
+    landed = read_deliveries(settings, project)
+    validate(project, RUN_DATE, settings)
+    accepted = read_deliveries(settings, project)
+    [winds] = deliveries_of(settings).filter(pl.col("feed") == "winds")["delivery_id"]
+    withdraw(project, winds, settings, by="Ada", why="a wrong station")
+    assert set(landed.deliveries["verdict"]) == {"landed"}
+    assert set(accepted.deliveries["verdict"]) == {"accepted"}
+    for known in (landed, accepted):
+        assert read_deliveries(settings, project, known.watermark).deliveries.equals(known.deliveries)
+    now = dict(read_deliveries(settings, project).deliveries.select("delivery_id", "verdict").rows())
+    assert now[winds] == "withdrawn"
+
+
+def test_a_step_without_the_database_reads_the_copy(project: Project, settings: Settings) -> None:
+    deliver_day(project, settings, DAY)
+    land(project, RUN_DATE, settings)
+    watermark = leave_copy(settings, project)
+    validate(project, RUN_DATE, settings)
+    remote = settings.model_copy(update={"database_url": type(settings.database_url)(NO_DATABASE)})
+    there, here = read_deliveries(remote, project, watermark), read_deliveries(settings, project, watermark)
+    assert there.deliveries.equals(here.deliveries)
+    assert set(there.deliveries["verdict"]) == {"landed"}
+
+
+def test_a_delivery_is_withdrawn_and_accepted_again(project: Project, settings: Settings) -> None:
+    deliver_day(project, settings, DAY)
+    path = deliver_one(project, settings, "sailings", DAY, sailings(DAY, 4), at=local(DAY, 1), name="again")
+    for step in ("land", "validate"):
+        run(step, project, RUN_DATE, settings)
+    [again] = deliveries_of(settings).filter(pl.col("key").str.contains(path.name))["delivery_id"]
+
+    def verdict() -> str:
+        return str(deliveries_of(settings).filter(pl.col("delivery_id") == again)["verdict"].item())
+
+    withdraw(project, again, settings, by="Ada", why="a test file")
+    run("validate", project, RUN_DATE, settings)
+    assert verdict() == "withdrawn", "only a person brings it back"
+    count = entries(settings).height
+    withdraw(project, again, settings, by="Bob", why="the same")
+    assert entries(settings).height == count
+    accept(project, again, settings, by="Ada", why="it was right")
+    assert verdict() == "landed"
+    run("validate", project, RUN_DATE, settings)
+    assert verdict() == "accepted"
+    with postgres.connection.engine(settings).connect() as connection:
+        found = connection.execute(sa.text("SELECT action, subject, by, why FROM human_actions ORDER BY decided_at"))
+        assert [tuple(row) for row in found] == [
+            ("withdraw", again, "Ada", "a test file"),
+            ("accept", again, "Ada", "it was right"),
+        ]
+
+
+def test_a_decision_needs_a_delivery_a_person_and_a_reason(project: Project, settings: Settings) -> None:
+    deliver_day(project, settings, DAY)
+    land(project, RUN_DATE, settings)
+    [winds] = deliveries_of(settings).filter(pl.col("feed") == "winds")["delivery_id"]
+    with pytest.raises(ActionRequiredError, match=f"did you mean '{winds}'"):
+        withdraw(project, winds[:-1], settings, by="Ada", why="x")
+    for by, why in (("", "x"), ("Ada", " ")):
+        with pytest.raises(ActionRequiredError, match="needs who decides and why"):
+            withdraw(project, winds, settings, by=by, why=why)
+
+
+def test_a_refused_delivery_cannot_be_accepted(project: Project, settings: Settings) -> None:
+    enter(settings, project, delivery("winds", DAY, "a@x", available_from=local(DAY, 1), verdict="refused"))
+    with pytest.raises(ActionRequiredError, match="was refused by validation: a test says so"):
+        accept(project, "a@x", settings, by="Ada", why="x")
+
+
+def test_steps_export_their_entries_before_they_succeed(project: Project, settings: Settings) -> None:
+    deliver_day(project, settings, DAY)
+    files = []
+    for step in ("land", "validate", "validate"):
+        run(step, project, RUN_DATE, settings)
+        files.append(sorted(path.name for path in (Path(settings.journal) / "ferries").iterdir()))
+    assert files[0] == ["000000000001-000000000003.jsonl"]
+    assert files[1] == [*files[0], "000000000004-000000000006.jsonl"]
+    assert files[2] == files[1]
+    line = json.loads((Path(settings.journal) / "ferries" / files[0][0]).read_text().splitlines()[0])
+    assert line.keys() == {"sequence", "kind", "subject", "entry", "by", "why", "run_id", "recorded_at"}
+
+
+def test_a_restored_journal_is_the_same_and_clean_rows_are_made_again(
+    project: Project, settings: Settings, install: Install, tmp_path: Path
+) -> None:
+    """The database and all tables but the raw ones are gone."""
+    deliver_day(project, settings, DAY)
+    run("land", project, RUN_DATE, settings)
+    run("validate", project, RUN_DATE, settings)
+    clean = rows_of(settings, "clean_sailings")
+    with install(tmp_path / "new") as new:
+        again = new.model_copy(update={"journal": settings.journal, "landing": str(tmp_path / "nothing")})
+        for raw in Path(settings.tables).glob("raw_*"):
+            (Path(new.tables)).mkdir(parents=True, exist_ok=True)
+            raw.rename(Path(new.tables) / raw.name)
+        assert restore(again, "ferries") == 6
+        assert restore(again, "ferries") == 0
+        assert entries(again).equals(entries(settings))
+        validate(project, RUN_DATE, again)
+        assert rows_of(again, "clean_sailings").equals(clean)
+        assert entries(again).equals(entries(settings))
+
+
+def test_a_restore_names_what_is_missing_or_different(
+    project: Project, settings: Settings, install: Install, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        enter(settings, project, delivery("winds", DAY, f"{name}@x", available_from=local(DAY, 1)))
+        export(settings, "ferries")
+    with install(tmp_path / "new") as new:
+        again = new.model_copy(update={"journal": settings.journal})
+        enter(again, project, delivery("winds", DAY, "other@x", available_from=local(DAY, 1)))
+        with pytest.raises(ActionRequiredError, match="entry 1 of the journal in the database is not the exported one"):
+            restore(again, "ferries")
+        (Path(settings.journal) / "ferries" / "000000000001-000000000002.jsonl").unlink()
+        with pytest.raises(ActionRequiredError, match="lacks entries, the first is 1"):
+            restore(again, "ferries")
