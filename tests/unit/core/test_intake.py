@@ -60,7 +60,7 @@ def test_it_is_never_later_than_the_landing(live_from: date) -> None:
 
 
 def test_without_a_claim_and_live_from_it_is_refused_with_the_line_to_write() -> None:
-    with pytest.raises(DeliveryError, match="feeds.logbook.live_from: 2026-03-20"):
+    with pytest.raises(DeliveryError, match=r"feeds\.logbook\.live_from: 2026-03-20"):
         moment(declared())
 
 

@@ -10,6 +10,7 @@ REQUIRED = {
     "NIGHTLY_LANDING": "s3://nightly/landing",
     "NIGHTLY_TABLES": "s3://nightly/tables",
     "NIGHTLY_ARTIFACTS": "s3://nightly/artifacts",
+    "NIGHTLY_JOURNAL": "s3://nightly/journal",
     "NIGHTLY_DATABASE_URL": "postgresql://nightly:guarded@postgres/nightly",
     "NIGHTLY_MLFLOW_TRACKING_URI": "postgresql://mlflow:guarded@postgres/mlflow",
     "NIGHTLY_HASH_KEY": "guarded",
