@@ -19,6 +19,7 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io.journal import read_deliveries
+from include.io.landing import Landing
 from include.io.tables import Tables
 from include.operations.simulate import deliver, usual_available_at
 
@@ -115,9 +116,13 @@ def deliver_one(
     at: datetime | None = None,
     name: str | None = None,
 ) -> Path:
-    """Deliver a file with its sidecar, on time unless `at` is given; return its path."""
+    """Deliver a file with its sidecar, on time unless `at` is given; return its path.
+
+    Each further file of a day comes a minute after the one before.
+    """
     rows = usual(feed, day) if frame is None else frame
-    available_at = at or usual_available_at(project, feed, day)
+    earlier = len(Landing(project, settings).find(feed, day)) if at is None else 0
+    available_at = at or usual_available_at(project, feed, day) + timedelta(minutes=earlier)
     found = deliver(project, feed, day, rows, available_at=available_at, settings=settings, name=name)
     return Path(found.uri.removeprefix("file://"))
 

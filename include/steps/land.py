@@ -383,7 +383,7 @@ def _read(
     digest = sha256(content)
     if sidecar:
         _check_sidecar(found, sidecar, len(content), digest)
-    claim = sidecar.available_at.astimezone(UTC) if sidecar else None
+    claim = _guarded(found, lambda: sidecar.available_at.astimezone(UTC)) if sidecar is not None else None
     modified_at = found.modified_at
     moment = available_from(project, found.feed, found.day, found.uri, claim=claim, modified_at=modified_at, now=now)
     try:
