@@ -137,17 +137,24 @@ def _verdicts(
 
 
 def _explained(project: Project, feed: Feed, finding: "Finding", raw: pl.DataFrame, typed: pl.DataFrame) -> "Finding":
-    """Return a finding about malformed values with what they look like, and the line of YAML that would accept them."""
+    """Return a finding; one about malformed values says why they are malformed."""
     if finding.success or finding.columns != ("_malformed",):
         return finding
+    return replace(finding, observed=_why_malformed(project, feed, raw, typed))
+
+
+def _why_malformed(project: Project, feed: Feed, raw: pl.DataFrame, typed: pl.DataFrame) -> str:
+    """Say what malformed values look like, and which line of YAML would accept them."""
     names = typed["_malformed"].drop_nulls().str.split(",").explode().unique(maintain_order=True)
-    whys = [
-        f"{name}: values do not match its format"
-        if feed.columns[name].data_class == "identifier"
-        else f"{name}: {explain(feed.format, feed.columns[name].type, raw[name], project.timezone)}"
-        for name in names
-    ]
-    return replace(finding, observed="; ".join(whys[:MAX_EXPLAINED]))
+    whys = []
+    for name in names[:MAX_EXPLAINED]:
+        column = feed.columns[name]
+        if column.data_class == "identifier":
+            whys.append(f"{name}: a value does not match its format")
+            continue
+        alike = pl.concat([raw[other] for other, declared in feed.kept.items() if declared.type == column.type])
+        whys.append(f"{name}: {explain(feed.format, column.type, raw[name], alike, project.timezone)}")
+    return "; ".join(whys)
 
 
 def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.DataFrame]:

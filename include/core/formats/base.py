@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from include.core.base import Zone
-from include.core.errors import UnreadableError
 from include.core.formats import patterns
 from include.core.formats.limits import Limits
 from include.core.formats.unpack import unpacked
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 10
 """The most names or positions that a message lists."""
+WORDS_OF_YAML = {"true", "false", "null", "nan", "yes", "no", "y", "n", "on", "off"}
+"""Texts that need quotes, because some version of YAML reads them as something else."""
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,9 @@ class Format(Variant, ABC):
         Raises:
             UnreadableError: it names the line, what was found, and what to write in project.yaml to accept it.
         """
-        blocks = unpacked(content, name, layout.limits)
-        try:
-            return self.parse(blocks, layout)
-        except UnreadableError:
-            for _ in blocks:  # the cause may be a damage, which is known at the end of the file only
-                pass
-            raise
+        for _ in unpacked(content, name, layout.limits):  # a damage, or a bomb, is found before anything is parsed
+            pass
+        return self.parse(unpacked(content, name, layout.limits), layout)
 
     @abstractmethod
     def parse(self, blocks: Iterator[bytes], layout: Layout) -> Contents:
@@ -148,10 +145,9 @@ class Format(Variant, ABC):
 
     def line(self, **changes: Any) -> str:
         """Return this format with changes as the line of YAML that declares it."""
-        declared = {
-            name: value for name, value in self.model_dump().items() if value != type(self).model_fields[name].default
-        }
-        return format_line({"kind": self.kind, **declared, **changes})
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        settings = {name: value for name, value in {**self.model_dump(), **changes}.items() if value != defaults[name]}
+        return format_line({"kind": self.kind, **settings})
 
 
 def format_line(settings: dict[str, Any]) -> str:
@@ -160,9 +156,11 @@ def format_line(settings: dict[str, Any]) -> str:
 
 
 def _yaml(value: Any) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_yaml, value))}]"
-    plain = re.fullmatch(r"[A-Za-z][\w/-]*", value) and value.lower() not in {"true", "false", "null", "nan"}
+    plain = re.fullmatch(r"[A-Za-z][\w/-]*", value) and value.lower() not in WORDS_OF_YAML
     return value if plain else json.dumps(value, ensure_ascii=not value.isprintable())
 
 

@@ -9,7 +9,9 @@ from include.core.formats.base import Layout, listed
 AGAIN = "deliver the file with the declared columns"
 
 
-def places(found: Sequence[str], layout: Layout, *, line: int | None = None, shown: bool = False) -> list[int | None]:
+def places(
+    found: Sequence[str], layout: Layout, *, line: int | None = None, shown: bool = False, what: str = "column"
+) -> list[int | None]:
     """Return where each declared column is in a file; None is an optional column that the file leaves out.
 
     Args:
@@ -18,6 +20,7 @@ def places(found: Sequence[str], layout: Layout, *, line: int | None = None, sho
         line: of the names.
         shown: whether messages may name undeclared columns. Without it they name positions, because a file without a
             header has personal data in its first line.
+        what: the names name: columns or keys.
 
     Raises:
         UnreadableError: a declared column is missing, or a name is undeclared, empty, there twice or in another case.
@@ -28,28 +31,30 @@ def places(found: Sequence[str], layout: Layout, *, line: int | None = None, sho
     unknown = [place for place, name in enumerate(found) if name not in layout.names]
     missing = [name for name in layout.names if name not in at and name not in layout.optional]
 
-    def column(place: int) -> str:
-        return f"column {place + 1}" + (f" ({found[place]})" if shown else "")
+    changed = "header" if what == "column" else f"{what}s"
+
+    def column(place: int, *, named: bool = shown) -> str:
+        return f"{what} {place + 1}" + (f" ({found[place]})" if named else "")
 
     lower = {name.lower(): name for name in layout.names}
     cases = [(place, lower[found[place].strip().lower()]) for place in unknown if found[place].strip().lower() in lower]
     if cases:
         pairs = listed(
-            f"column {place + 1} is {found[place].strip()}"
+            f"{column(place, named=False)} is {found[place].strip()}"
             + " with spaces around" * (found[place] != found[place].strip())
             + f", declared is {name}"
             for place, name in cases
         )
-        raise UnreadableError(f"the header changed: {pairs}; {AGAIN}", line=line)
+        raise UnreadableError(f"the {changed} changed: {pairs}; {AGAIN}", line=line)
     problems = []
     if missing:
         problems.append(f"missing {listed(missing)}")
     if unknown and (missing or layout.extra_columns == "refuse"):
         numbers = listed(f"{place + 1} ({found[place]})" if shown else place + 1 for place in unknown)
-        problems.append(f"not declared: column {numbers}")
+        problems.append(f"not declared: {what} {numbers}")
     if problems:
         raise UnreadableError(
-            f"the header changed: {'; '.join(problems)}; {AGAIN}{_or_declare(missing, unknown)}", line=line
+            f"the {changed} changed: {'; '.join(problems)}; {AGAIN}{_or_declare(missing, unknown)}", line=line
         )
     if empty := [place + 1 for place, name in enumerate(found) if not name.strip()]:
         raise UnreadableError(f"column {listed(empty)} of {len(found)} has no name; {AGAIN}", line=line)

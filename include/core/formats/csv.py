@@ -163,7 +163,7 @@ class Csv(Format):
         if self.encoding == "utf-8":
             what = f"not UTF-8; deliver the file again in UTF-8{declare}"
         elif error.found == "utf-8":
-            what = f"UTF-8, declared is {self.encoding}; deliver the file as declared{declare}"
+            what = f"the text is UTF-8, declared is {self.encoding}; deliver the file as declared{declare}"
         else:
             what = f"not {self.encoding}, the declared encoding; deliver the file again{declare}"
         return UnreadableError(what, line=error.line)

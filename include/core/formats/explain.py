@@ -7,10 +7,13 @@ import polars as pl
 from pydantic import ValidationError
 
 from include.core import schemas
+from include.core.formats import values
 from include.core.formats.base import Format, listed
 
 MAX_TEXTS = 1000
 """Texts that are tried."""
+MAX_LINES = 3
+"""Proposals that a message has."""
 NULL_WORDS = {"NA", "N/A", "#N/A", "NULL", "Null", "null", "None", "NaN", "nan", "-", "--", "\\N", "?", "."}
 BOOLEAN_WORDS = [
     *[("True", "False"), ("TRUE", "FALSE"), ("T", "F"), ("t", "f"), ("1", "0"), ("Yes", "No"), ("yes", "no")],
@@ -25,38 +28,31 @@ BOOLEAN_WORDS = [
         ("oui", "non"),
     ],
 ]
-NUMBERS = [
-    ({"decimal": ","}, "a comma before the decimals"),
-    ({"thousands": ","}, "commas between thousands"),
+SPACES = {" ": "spaces", "\u00a0": "no-break spaces", "\u202f": "narrow no-break spaces", "'": "apostrophes"}
+NUMBERS: list[tuple[dict[str, str | None], str]] = [
+    ({"decimal": ".", "thousands": None}, "a point before the decimals"),
+    ({"decimal": ",", "thousands": None}, "a comma before the decimals"),
+    ({"decimal": ".", "thousands": ","}, "commas between thousands"),
     ({"decimal": ",", "thousands": "."}, "points between thousands"),
-    ({"thousands": " "}, "spaces between thousands"),
-    ({"decimal": ",", "thousands": " "}, "spaces between thousands and a comma before the decimals"),
-    ({"thousands": "\u00a0"}, "no-break spaces between thousands"),
-    ({"decimal": ",", "thousands": "\u00a0"}, "no-break spaces between thousands and a comma before the decimals"),
-    ({"thousands": "\u202f"}, "narrow no-break spaces between thousands"),
-    (
-        {"decimal": ",", "thousands": "\u202f"},
-        "narrow no-break spaces between thousands and a comma before the decimals",
-    ),
-    ({"thousands": "'"}, "apostrophes between thousands"),
 ]
+for _space, _name in SPACES.items():
+    NUMBERS += [({"decimal": decimal, "thousands": _space}, f"{_name} between thousands") for decimal in ".,"]
 DATES = ("%Y-%m-%d", "%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%Y%m%d", "%d %b %Y")
 TIMES = ("%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
 
 
-def explain(declared: Format, kind: str, texts: pl.Series, zone: str) -> str:
+def explain(declared: Format, kind: str, texts: pl.Series, alike: pl.Series, zone: str) -> str:
     """Explain why texts of a column are malformed.
 
     Args:
         declared: the format of the feed.
         kind: the type of the column.
         texts: its values as landed.
+        alike: the values of all columns of this type, which what is proposed must not break.
         zone: the timezone of the project, a likely one of local times.
     """
-    unique = texts.drop_nulls().unique(maintain_order=True)
-    parsed = unique.to_frame("text").select(schemas.parse(pl.col("text"), kind, declared)).to_series()
-    wrong, right = unique.filter(parsed.is_null())[:MAX_TEXTS], unique.filter(parsed.is_not_null())[:MAX_TEXTS]
-    wrong = wrong.filter(~wrong.is_in([*declared.null_values]))
+    _, wrong = _sorted(texts, declared, kind)
+    right, _ = _sorted(alike, declared, kind)
     expected = f"declared is {_expected(declared, kind)}"
     if wrong.is_empty():
         return expected
@@ -65,30 +61,45 @@ def explain(declared: Format, kind: str, texts: pl.Series, zone: str) -> str:
         return f"found {listed(words)}, {expected}; if that means no value, declare " + declared.line(
             null_values=[*declared.null_values, *words]
         )
-    if kind == "timestamp" and _accepts({"timezone": "UTC"}, declared, kind, wrong) and declared.timezone:
+    if kind == "timestamp" and declared.timezone and _parsed({"timezone": "UTC"}, declared, kind, wrong) is not None:
         return f"found {wrong[0]}, a local time that does not exist in {declared.timezone}: clocks go forward there"
+    if (
+        kind == "integer"
+        and declared.separators[0] in "".join(wrong)
+        and _parsed({}, declared, "double", wrong) is not None
+    ):
+        return f"found numbers with decimals, {expected}"
+    meanings: list[pl.Series] = []
     lines: dict[str, str] = {}
-    simplest: list[dict[str, Any]] = []
     for changes, what in _candidates(declared, kind, zone, wrong, mixed=not right.is_empty()):
-        more = any(before.items() <= changes.items() for before in simplest)
-        if not more and _accepts(changes, declared, kind, pl.concat([wrong, right])):
-            simplest.append(changes)
+        meaning = _parsed(changes, declared, kind, pl.concat([wrong, right]))
+        if meaning is not None and not any(meaning.equals(other) for other in meanings):
+            meanings.append(meaning)
             lines[declared.line(**changes)] = what
     if not lines:
         return expected
-    found = listed(dict.fromkeys(lines.values()))
+    found = " or ".join(dict.fromkeys(lines.values()))
     if len(lines) == 1:
         return f"found {found}, {expected}; if that is right, declare {next(iter(lines))}"
-    return f"found {found}, {expected}; declare which one it is: {' or '.join(lines)}"
+    return f"found {found}, {expected}; declare which one it is: {' or '.join([*lines][:MAX_LINES])}"
 
 
-def _accepts(changes: dict[str, Any], declared: Format, kind: str, texts: pl.Series) -> bool:
+def _sorted(texts: pl.Series, declared: Format, kind: str) -> tuple[pl.Series, pl.Series]:
+    """Return the different texts that are right and those that are malformed."""
+    written = texts.to_frame("text").select(values.present(pl.col("text"), declared)).to_series()
+    unique = written.drop_nulls().unique(maintain_order=True)
+    parsed = unique.to_frame("text").select(schemas.parse(pl.col("text"), kind, declared)).to_series()
+    return unique.filter(parsed.is_not_null())[:MAX_TEXTS], unique.filter(parsed.is_null())[:MAX_TEXTS]
+
+
+def _parsed(changes: dict[str, Any], declared: Format, kind: str, texts: pl.Series) -> pl.Series | None:
+    """Return what texts mean with other settings, None if these do not accept all of them."""
     try:
         changed = type(declared).model_validate({**declared.model_dump(), **changes})
     except ValidationError:
-        return False
+        return None
     parsed = texts.to_frame("text").select(schemas.parse(pl.col("text"), kind, changed)).to_series()
-    return parsed.null_count() == 0
+    return None if parsed.null_count() else parsed
 
 
 def _candidates(

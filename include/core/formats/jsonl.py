@@ -46,7 +46,7 @@ def _read(blocks: Iterator[bytes], layout: Layout) -> Contents:
         if not record.keys() <= declared:
             unknown = [key for key in record if key not in declared]
             if layout.extra_columns == "refuse" or any(key.lower() in map(str.lower, names) for key in unknown):
-                columns.places([*record], _all_optional(layout), line=lines.number)
+                columns.places([*record], _all_optional(layout), line=lines.number, what="key")
             if len(record) > layout.max_columns:
                 raise columns.too_many(layout, lines.number)
             ignored.update(dict.fromkeys(unknown[: layout.max_columns - len(ignored)]))
@@ -59,7 +59,7 @@ def _read(blocks: Iterator[bytes], layout: Layout) -> Contents:
     missing = [name for name in names if name not in seen and name not in layout.optional]
     if missing and frame.height:
         raise UnreadableError(
-            f"the columns changed: missing in every line: {listed(missing)}; {columns.AGAIN}, or declare {missing[0]} "
+            f"the keys changed: missing in every line: {listed(missing)}; {columns.AGAIN}, or declare {missing[0]} "
             "with optional: true"
         )
     warn = ignored and layout.extra_columns == "warn"
@@ -99,7 +99,9 @@ def _object(line: str, number: int) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         array = number == 1 and line.lstrip().startswith("[")
         problem = "the begin of an array; JSON lines have an object a line" if array else _problem(error)
-    raise UnreadableError(f"not JSON lines ({problem}); deliver the file again", line=number)
+    text_file = number == 1 and "," in line and line.lstrip()[:1] not in {"{", "["}
+    declare = ", or, if it is CSV, declare format: {kind: csv}" if text_file else ""
+    raise UnreadableError(f"not JSON lines ({problem}); deliver the file again{declare}", line=number)
 
 
 def _problem(error: Exception) -> str:

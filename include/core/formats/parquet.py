@@ -105,7 +105,10 @@ def _blocks(content: bytes, kept: Mapping[str, "pa.DataType"], layout: Layout) -
         if size > most:
             raise too_large(layout.limits)
         block = pl.DataFrame({name: _text(batch[name]) for name in kept})
-        size += sum(int(block[name].str.len_bytes().sum()) for name in kept if name not in text) + 8 * block.height
+        size += (
+            sum(int(block[name].str.len_bytes().sum()) for name in kept if name not in text)
+            + block.height * block.width
+        )
         first_row += block.height
         yield block.select(pl.col(n) if n in kept else pl.lit(None, pl.String()).alias(n) for n in layout.names)
 

@@ -8,6 +8,7 @@ from include.core.errors import UnreadableError
 
 SINGLE_BYTE = re.compile(r"(iso8859|cp125|cp437|cp85|latin|koi8|mac)")
 """The encodings in which any bytes are characters, so that UTF-8 would be taken for something else without a word."""
+NOT_OF_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7"}
 UNDEFINED_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -32,7 +33,13 @@ def normal(encoding: str) -> str:
         ValueError: there is no such encoding of text.
     """
     try:
-        if codecs.lookup(encoding).name in {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "utf-7"}:
+        if codecs.lookup(encoding).name.replace("_", "-") in {
+            "idna",
+            "punycode",
+            "unicode-escape",
+            "raw-unicode-escape",
+            "utf-7",
+        }:
             raise LookupError(encoding)
         "a;,\n".encode(encoding)
     except (LookupError, UnicodeError):
@@ -100,6 +107,8 @@ def _wide(block: bytes) -> str | None:
 
 
 def _likely(block: bytes, name: str) -> str | None:
+    if not block:
+        return None  # a character is cut off at the end
     if name != "utf-8":
         return "utf-8" if _decodes(codecs.getincrementaldecoder("utf-8")(), block) else None
     if not re.search(rb"[\x80-\x9f]", block):

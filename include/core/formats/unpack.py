@@ -33,9 +33,13 @@ def unpacked(content: bytes, name: str, limits: Limits) -> Iterator[bytes]:
         UnreadableError: the stream is damaged or cut off, its compression is unknown, or it is larger than the limit.
     """
     by_name = SUFFIXES.get(name.rsplit(".", 1)[-1].lower())
-    packed = _packed(content) or by_name
+    packed = _packed(content)
     if by_name and not content:
         raise UnreadableError("the file is empty; deliver it again", line=1)
+    if by_name and not packed:
+        raise UnreadableError(
+            f"the file is not {by_name}, as its name says; deliver the file again, or under its right name"
+        )
     if packed is None:
         blocks: Iterator[bytes] = (content[n : n + BLOCK] for n in range(0, len(content), BLOCK))
     elif packed in _UNPACK:
@@ -120,12 +124,15 @@ def _zip(content: bytes) -> Iterator[bytes]:
         raise UnreadableError(f"the zip has {len(members):,} members; deliver one file in it")
     if members[0].flag_bits & 1:
         raise UnreadableError("the zip is encrypted; deliver it without a password")
+    problem = ""
     try:
         member = archive.open(members[0])
-    except (zipfile.BadZipFile, NotImplementedError):
-        member = None
-    if member is None:
-        raise _broken("zip", 0)
+    except zipfile.BadZipFile:
+        problem = "damaged"
+    except NotImplementedError:
+        problem = "compressed by an unusual method"
+    if problem:
+        raise UnreadableError(f"the zip is {problem}; deliver the file again, as gzip, zstd or zip with deflate")
     yield from _from_stream(member.read, "zip")
 
 

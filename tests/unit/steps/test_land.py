@@ -272,7 +272,7 @@ def broken_sidecar(content: str) -> Callable[[Path], None]:
 WRONG = {
     "truncated gzip": (truncated, r"line \d\d+: the gzip stream ends or breaks here; .* deliver the file again"),
     "damaged gzip": (damaged, r"line \d: the gzip stream ends or breaks here; .* deliver the file again"),
-    "no gzip": (spoiled(str.encode), "line 1: the gzip stream ends or breaks here; .* deliver the file again"),
+    "no gzip": (spoiled(str.encode), ": the file is not gzip, as its name says; deliver the file again"),
     "checksum": (in_sidecar(sha256="0" * 64), r"wrong checksum \(sha256\): the sidecar promises 0{64}, .* again"),
     "size": (in_sidecar(size=7), r"wrong size in bytes: the sidecar promises 7, the file has \d+; deliver"),
     "rows": (in_sidecar(rows=9), ": the file has 3 rows, the sidecar promises 9; deliver"),
