@@ -2,6 +2,8 @@
 
 To add one: its file, one entry in `AnyFormat`, and its cases in `tests/corpus`. Everything here is pure: bytes in, a
 frame of text columns out. Objects, sidecars and tables belong in `steps/land.py`.
+
+They are in `core`, because a `Feed` is a record of `core` and its format is a part of it.
 """
 
 from typing import Annotated
