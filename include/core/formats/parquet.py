@@ -93,9 +93,8 @@ def _blocks(content: bytes, kept: Mapping[str, "pa.DataType"], layout: Layout) -
     Text is read as dictionaries, so that a long value that is repeated a million times is refused before it is copied.
     """
     import polars as pl
-    import pyarrow as pa
 
-    text = [name for name, dtype in kept.items() if pa.types.is_string(dtype) or pa.types.is_large_string(dtype)]
+    text = [name for name, dtype in kept.items() if _is_text(dtype)]
     file, most, size = _open(content, text), layout.limits.max_bytes, 0
     yield pl.DataFrame(schema=dict.fromkeys(layout.names, pl.String()))
     first_row = 1
@@ -113,15 +112,24 @@ def _blocks(content: bytes, kept: Mapping[str, "pa.DataType"], layout: Layout) -
         yield block.select(pl.col(n) if n in kept else pl.lit(None, pl.String()).alias(n) for n in layout.names)
 
 
-def _characters(column: "pa.DictionaryArray", name: str, layout: Layout, first_row: int) -> int:
+def _is_text(dtype: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    value = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+    return pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
+
+
+def _characters(column: "pa.Array", name: str, layout: Layout, first_row: int) -> int:
     """Return how long all values are together.
 
     Raises:
         UnreadableError: a value is longer than the limit.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    lengths = pc.utf8_length(column.dictionary).take(column.indices)
+    is_dictionary = pa.types.is_dictionary(column.type)
+    lengths = pc.utf8_length(column.dictionary).take(column.indices) if is_dictionary else pc.utf8_length(column)
     longest = pc.max(lengths).as_py() or 0
     if longest > layout.limits.field_characters:
         raise too_long(layout.limits.field_characters, first_row + pc.index(lengths, longest).as_py(), unit="row")
