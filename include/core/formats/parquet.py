@@ -116,7 +116,7 @@ def _is_text(dtype: "pa.DataType") -> bool:
     import pyarrow as pa
 
     value = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
-    return pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
+    return bool(pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value))
 
 
 def _characters(column: "pa.Array", name: str, layout: Layout, first_row: int) -> int:
