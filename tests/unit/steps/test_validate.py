@@ -55,6 +55,7 @@ MALFORMED = f"{NULL} _malformed failed, 3 of 3 rows: "
 NULL_LINE = 'format: {kind: csv, null_values: ["NaN"]}'
 BOOLEAN_LINE = 'format: {kind: csv, true_values: ["yes"], false_values: ["no"]}'
 WORDS = "declared is true or false"
+FRACTION = "found numbers with decimals, declared is an integer of 64 bits"
 NUMBER = "declared is a number with the decimal separator '.'"
 
 SHARE = "share_of_quarantined_rows_to_be_at_most"
@@ -332,7 +333,7 @@ class TestAlways:
             ),
             (
                 pl.lit("1.5").alias("ferry"),
-                f"{MALFORMED}ferry: declared is an integer of 64 bits; {NOT_NULL} ferry failed, 3 of 3 rows; {ALL}",
+                f"{MALFORMED}ferry: {FRACTION}; {NOT_NULL} ferry failed, 3 of 3 rows; {ALL}",
             ),
             (
                 pl.lit("yes").alias("is_holiday"),
