@@ -143,7 +143,7 @@ def _walk(kind: type[Config], loc: tuple[Any, ...]) -> tuple[list[Any], Any]:
     path: list[Any] = []
     found: Any = kind
     for part in loc:
-        variants = kinds_in(found) if path and isinstance(path[-1], int) else {}
+        variants = {} if isinstance(found, type) or get_origin(found) in {tuple, dict} else kinds_in(found)
         if part in variants:
             found = variants[part]
             continue

@@ -1,9 +1,11 @@
 """Base classes of frozen records: `Config` for what YAML declares, `Record` for what travels between steps."""
 
+import difflib
 from datetime import time
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 """A name that becomes part of table, DAG and view names."""
@@ -17,6 +19,20 @@ def _refuse_number(written: Any) -> Any:
 
 LocalTime = Annotated[time, BeforeValidator(_refuse_number)]
 """A time of day in the project's timezone."""
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:  # pydantic reports only a ValueError to the user
+        close = difflib.get_close_matches(name, available_timezones(), n=1)
+        meant = f"did you mean {close[0]!r}?" if close else "write it as 'America/New_York'"
+        raise ValueError(f"no timezone {name!r}; {meant}") from error
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+"""The name of a timezone."""
 
 
 class Config(BaseModel):

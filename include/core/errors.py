@@ -31,6 +31,20 @@ class DeliveryError(ActionRequiredError):
     """A file in landing cannot be landed as it is, or a file that the day needs is missing."""
 
 
+class UnreadableError(ActionRequiredError):
+    """A file cannot be read as it is declared. The message continues the name of the file: `, line 3: …`.
+
+    It never contains a value of a row, except a date.
+
+    Attributes:
+        line: the line of the file that is wrong; None if it is the file as a whole.
+    """
+
+    def __init__(self, message: str, *, line: int | None = None, unit: str = "line") -> None:
+        super().__init__(f"{'' if line is None else f', {unit} {line}'}: {message}")
+        self.line = line
+
+
 class DataError(ActionRequiredError):
     """Rows broke a critical expectation, or counts that must agree do not."""
 

@@ -2,12 +2,15 @@
 
 import re
 from datetime import date, timedelta
+from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from include.core.base import Config
 from include.core.errors import nearest
+from include.core.formats import AnyFormat, Layout, Limits
+from include.core.formats.csv import Csv
 from include.core.interval import Interval
 
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
@@ -17,7 +20,7 @@ RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_date", "_r
 
 
 class Column(Config):
-    """A column of a feed. `timestamp` is ISO 8601 with an offset in the file, UTC in tables."""
+    """A column of a feed. A `timestamp` is UTC in tables; the feed's `format` says how it is written in the file."""
 
     type: ColumnType = Field(description="type of the values in tables", examples=["double"])
     data_class: Literal["public", "identifier", "sensitive"] = Field(
@@ -31,6 +34,7 @@ class Column(Config):
         description="regular expression that an identifier must match in full",
         examples=["[A-Z]{2}[0-9]{6}"],
     )
+    optional: bool = Field(default=False, description="whether a file may leave the column out; it is null then")
     description: str = Field(default="", description="what the column says, for people", examples=["net of tax, EUR"])
 
     @model_validator(mode="after")
@@ -84,9 +88,18 @@ class Feed(Config):
         description="the timestamp (or date) whose local date must be the file's day", examples=["sold_at"]
     )
     columns: dict[str, Column] = Field(
-        description="name of each column of the file, in the file's order",
+        description="each column of the files by its name, in any order",
         examples=[{"store": {"type": "string"}, "sold_at": {"type": "timestamp"}}],
     )
+    format: AnyFormat = Field(
+        default_factory=Csv,
+        description="how the files are written; without it CSV with commas, in UTF-8, with times in ISO 8601",
+        examples=[{"kind": "csv", "delimiter": ";", "decimal": ",", "encoding": "latin-1"}],
+    )
+    extra_columns: Literal["refuse", "ignore", "warn"] = Field(
+        default="refuse", description="what happens to a file with columns that are not declared"
+    )
+    limits: Limits = Field(default_factory=Limits, description="the largest file that is read")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -96,14 +109,28 @@ class Feed(Config):
             raise ValueError(f"path: {self.path!r} has braces other than {{day}}")
         if taken := sorted(name for name in self.columns if name.lower() in RESERVED_COLUMNS):
             raise ValueError(f"columns.{taken[0]}: the pipeline adds a column of that name; rename it in the feed")
+        if alike := [
+            names for names in pairwise(sorted(self.columns, key=str.lower)) if names[0].lower() == names[1].lower()
+        ]:
+            raise ValueError(
+                f"columns.{alike[0][1]}: differs from {alike[0][0]} by upper and lower case only; rename one"
+            )
         for where, name in (*(("key", name) for name in self.key), ("day_column", self.day_column)):
             if name not in self.columns:
                 raise ValueError(f"{where}: {name!r} is not in columns{nearest(name, self.columns)}")
             if self.columns[name].data_class == "sensitive":
                 raise ValueError(f"{where}: {name!r} is sensitive, and sensitive columns are dropped")
+            if self.columns[name].optional:
+                raise ValueError(f"{where}: {name!r} is optional, and every row needs it")
         if self.columns[self.day_column].type not in ("timestamp", "date"):
             raise ValueError(f"day_column: {self.day_column!r} is neither a timestamp nor a date")
         return self
+
+    @property
+    def layout(self) -> Layout:
+        """Return what the feed declares of the columns of its files."""
+        optional = frozenset(name for name, column in self.columns.items() if column.optional)
+        return Layout(tuple(self.columns), optional, self.extra_columns, self.limits)
 
     @property
     def kept(self) -> dict[str, Column]:

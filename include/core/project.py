@@ -1,26 +1,15 @@
 """`project.yaml`, as a frozen record."""
 
-import difflib
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from include.core.base import Config, LocalTime, Name
+from include.core.base import Config, LocalTime, Name, Zone
 from include.core.errors import ConfigError, nearest
 from include.core.feeds import Entity, Feed, Outcome
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:  # pydantic reports only a ValueError to the user
-        close = difflib.get_close_matches(name, available_timezones(), n=1)
-        meant = f"did you mean {close[0]!r}?" if close else "write it as 'America/New_York'"
-        raise ValueError(f"no timezone {name!r}; {meant}") from error
-    return name
 
 
 class Databricks(Config):
@@ -64,9 +53,7 @@ class Project(Config):
     folder: Path = Field(exclude=True, description="where project.yaml is")
     title: str = Field(description="the project's name for people", examples=["Store sales"])
     owner: str = Field(description="the team that answers for it; the owner of its DAGs", examples=["data-team"])
-    timezone: Annotated[str, AfterValidator(_zone)] = Field(
-        description="in which days begin and the cutoff is meant", examples=["Europe/Berlin"]
-    )
+    timezone: Zone = Field(description="in which days begin and the cutoff is meant", examples=["Europe/Berlin"])
     first_day: date = Field(description="no file is required for a day before it", examples=["2026-01-01"])
     schedule: str = Field(default="0 3 * * *", description="cron, in the project's timezone", examples=["30 4 * * *"])
     cutoff: LocalTime = Field(

@@ -3,6 +3,7 @@
 import polars as pl
 
 from include.core.feeds import Column, Feed
+from include.core.formats import Format, values
 from include.core.project import Project
 
 POLARS: dict[str, pl.DataType] = {
@@ -88,16 +89,19 @@ def entity_id(project: Project) -> pl.Expr:
     return pl.concat_str(parts, separator="-").alias("entity_id")
 
 
-def parse(text: pl.Expr, kind: str) -> pl.Expr:
-    """Parse text as landed into the declared type. Timestamps are ISO 8601 with an offset.
+def parse(text: pl.Expr, kind: str, declared: Format) -> pl.Expr:
+    """Parse text as landed into a type, as the format of its feed says.
 
     Values that cannot be parsed become null. So do NaN and infinity, because they break sums and compare as large.
     """
+    text = values.present(text, declared)
     if kind == "timestamp":
-        return text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+        return values.timestamp(text, declared)
     if kind == "boolean":
-        return text.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean())
+        return values.boolean(text, declared)
     if kind == "date":
-        return text.str.to_date("%Y-%m-%d", strict=False)
+        return values.date(text, declared)
+    if kind in ("integer", "double"):
+        text = values.number(text, declared, whole=kind == "integer")
     value = text.cast(POLARS[kind], strict=False)
     return pl.when(value.is_finite()).then(value) if kind == "double" else value

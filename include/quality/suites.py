@@ -44,7 +44,7 @@ class Finding:
     Attributes:
         rows: number of rows; None if the expectation is not about rows.
         unexpected_rows: number of rows that break it; None if it is not about rows.
-        observed: what was observed, if it is not about rows.
+        observed: what was observed, if it is not about rows; why values are malformed.
         by_row: whether each unexpected row is wrong by itself.
         at: the places of unexpected rows in the delivery's frame, if the expectation failed.
     """
@@ -74,7 +74,8 @@ class Finding:
     def sentence(self) -> str:
         """How the expectation failed, for people."""
         if self.unexpected_rows:
-            return f"{self.rule} failed, {self.unexpected_rows} of {self.rows} rows"
+            why = f": {self.observed}" if self.observed else ""
+            return f"{self.rule} failed, {self.unexpected_rows} of {self.rows} rows{why}"
         return f"{self.rule} failed (observed {self.observed})"
 
     @property

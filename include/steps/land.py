@@ -4,14 +4,10 @@ This step finds what is wrong with a file as a whole; `validate` finds what is w
 cannot be landed is refused by name and does not affect the others.
 """
 
-import csv
-import gzip
 import hashlib
 import hmac
-import io
 import logging
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -20,8 +16,10 @@ from typing import TypeVar
 import polars as pl
 
 from include.core import schemas
-from include.core.errors import DeliveryError
+from include.core.errors import DeliveryError, UnreadableError
 from include.core.feeds import Feed
+from include.core.formats import values
+from include.core.formats.unpack import too_large
 from include.core.intake import Earlier, NotYetError, available_from, reason_to_hold
 from include.core.interval import Interval
 from include.core.journal import Entry
@@ -379,6 +377,8 @@ def _read(
             a column may contain personal data that belongs in another one.
     """
     feed = project.feeds[found.feed]
+    if found.size > feed.limits.max_bytes:
+        raise DeliveryError(f"{found.uri}{too_large(feed.limits)}")
     content, sidecar = _guarded(found, lambda: landing.read(found)), _guarded(found, lambda: landing.sidecar(found))
     digest = sha256(content)
     if sidecar:
@@ -386,17 +386,10 @@ def _read(
     claim = _guarded(found, lambda: sidecar.available_at.astimezone(UTC)) if sidecar is not None else None
     modified_at = found.modified_at
     moment = available_from(project, found.feed, found.day, found.uri, claim=claim, modified_at=modified_at, now=now)
-    try:
-        records = _parse(found, feed, _text(found, content))
-    except DeliveryError:
-        raise
-    except Exception as error:  # noqa: BLE001 (any error refuses the object; its text may have a value of a row)
-        raise DeliveryError(
-            f"{found.uri}: it cannot be parsed ({type(error).__name__}); deliver the file again"
-        ) from None
+    records = _records(found, feed, content)
     if sidecar and sidecar.rows != records.height:
         raise DeliveryError(
-            f"{found.uri}, line {records.height + 2}: the file has {records.height} rows, the sidecar promises "
+            f"{found.uri}: the file has {records.height} rows, the sidecar promises "
             f"{sidecar.rows}; deliver the file again, or the right sidecar"
         )
     _check_day(project, found, feed, records)
@@ -436,80 +429,23 @@ def _check_sidecar(found: Found, sidecar: Sidecar, size: int, digest: str) -> No
             )
 
 
-def _text(found: Found, content: bytes) -> str:
-    if found.key.endswith(".gz"):
-        content = _unzipped(found, content)
+def _records(found: Found, feed: Feed, content: bytes) -> pl.DataFrame:
+    """Return all declared columns as text, with `_row`."""
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-    # not chained, because the decoding error contains the whole content
-    raise DeliveryError(f"{found.uri}, line {line}: not UTF-8; deliver the file again in UTF-8")
-
-
-def _unzipped(found: Found, content: bytes) -> bytes:
-    try:
-        return gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        stream, lines = zlib.decompressobj(wbits=31), 0
-    try:
-        for n in range(0, len(content), 512):
-            lines += stream.decompress(content[n : n + 512]).count(b"\n")
-    except zlib.error:
-        pass  # count the lines up to the place where the stream breaks
-    raise DeliveryError(
-        f"{found.uri}, line {lines + 1}: the gzip stream ends or breaks here; "
-        "the upload was cut off or is damaged: deliver the file again"
-    )
-
-
-def _parse(found: Found, feed: Feed, text: str) -> pl.DataFrame:
-    """Return all declared columns as text, empty values as null, with `_row`: the line in the file (header: line 1)."""
-    names = list(feed.columns)
-    reader = csv.reader(io.StringIO(text), strict=True)
-    lines: list[int] = []
-    records: list[list[str]] = []
-    try:
-        header = next(reader, None)
-        if header != names:
-            raise DeliveryError(f"{found.uri}, line 1: {_header_problem(names, header)}")
-        for record in reader:
-            if len(record) != len(names):
-                raise DeliveryError(
-                    f"{found.uri}, line {reader.line_num}: {len(record)} fields, the header has {len(names)}; "
-                    "deliver the file again"
-                )
-            records.append(record)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise DeliveryError(
-            f"{found.uri}, line {reader.line_num}: not CSV ({error}); deliver the file again"
-        ) from error
-    frame = pl.DataFrame(records, schema=dict.fromkeys(names, pl.String()), orient="row")
-    return frame.with_columns(pl.col(names).replace("", None)).with_columns(_row=pl.Series(lines, dtype=pl.Int64()))
-
-
-def _header_problem(expected: list[str], header: list[str] | None) -> str:
-    """Describe a wrong header by positions, because a file without a header has personal data in its first line."""
-    if header is None:
-        return "the file is empty and has no header; deliver it again"
-    missing = [name for name in expected if name not in header]
-    unknown = [str(n) for n, name in enumerate(header, start=1) if name not in expected]
-    problems = []
-    if missing:
-        problems.append(f"missing {', '.join(missing)}")
-    if unknown:
-        problems.append(f"not declared: column {', '.join(unknown)}")
-    problems = problems or ["the columns are in another order or repeated"]
-    return (
-        f"the header changed: {'; '.join(problems)}; "
-        "deliver the file with the declared columns, or declare the new ones in project.yaml"
-    )
+        contents = feed.format.read(content, found.key, feed.layout)
+    except UnreadableError as error:
+        raise DeliveryError(f"{found.uri}{error}") from error
+    except Exception as error:  # noqa: BLE001 (any error refuses the object; its text may have a value of a row)
+        why = f"{found.uri}: it cannot be parsed ({type(error).__name__}); deliver the file again"
+        raise DeliveryError(why) from None
+    if contents.remark:
+        log.warning("%s: %s", found.uri, contents.remark)
+    return contents.records
 
 
 def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
     """Refuse a file with rows of another date. `validate` handles timestamps that cannot be parsed."""
-    days = schemas.parse(pl.col(feed.day_column), feed.columns[feed.day_column].type)
+    days = schemas.parse(pl.col(feed.day_column), feed.columns[feed.day_column].type, feed.format)
     if feed.columns[feed.day_column].type == "timestamp":
         days = days.dt.convert_time_zone(project.timezone).dt.date()
     wrong = records.select("_row", day=days).filter(pl.col("day") != found.day)
@@ -517,8 +453,9 @@ def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame
     if not wrong.is_empty():
         line, day = wrong.row(0)
         raise DeliveryError(
-            f"{found.uri}, line {line}: {feed.day_column} is on {day} in {project.timezone}, but the file is for "
-            f"{found.day} ({wrong.height} of {records.height} rows have another date); deliver it under its own day"
+            f"{found.uri}, {feed.format.unit} {line}: {feed.day_column} is on {day} in {project.timezone}, "
+            f"but the file is for {found.day} ({wrong.height} of {records.height} rows have another date); "
+            "deliver it under its own day"
         )
 
 
@@ -528,14 +465,15 @@ def _protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
     `_malformed` names the identifiers of a row that had a wrong format. Raw tables have no sensitive columns.
     """
     identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
+    records = records.with_columns(values.present(pl.col(name), feed.format) for name in identifiers)
     malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
     hashed: list[pl.Expr] = []
     for name, column in identifiers.items():
-        values = records[name].drop_nulls().unique().to_list()
+        written = records[name].drop_nulls().unique().to_list()
         # use Python's `re`, not polars: project.yaml is checked with Python's syntax, and that of polars differs
-        wrong = [value for value in values if column.format and not re.fullmatch(column.format, value)]
+        wrong = [value for value in written if column.format and not re.fullmatch(column.format, value)]
         malformed.append(pl.when(pl.col(name).is_in(wrong)).then(pl.lit(name)))
-        keyed = {value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32] for value in values}
+        keyed = {value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32] for value in written}
         hashed.append(pl.col(name).replace_strict(keyed, default=None, return_dtype=pl.String()))
     joined = pl.concat_str(malformed, separator=",", ignore_nulls=True).replace("", None)
     return records.with_columns(joined.alias("_malformed"), *hashed)

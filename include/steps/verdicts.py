@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ import polars as pl
 
 from include.core import schemas
 from include.core.feeds import Feed
+from include.core.formats import values
+from include.core.formats.explain import explain
 from include.core.journal import Entry
 from include.core.names import clean_table, quarantine_table, raw_table
 from include.core.point_in_time import rows_before
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_EXPLAINED = 5  # columns with malformed values that a message explains
 CHUNK_DELIVERIES = 300  # deliveries written at a time, to limit the memory of a range run
 
 
@@ -124,12 +127,34 @@ def _verdicts(
     histories = [partial(before, d["day"], d["available_from"]) for d in deliveries]
     found = suites.findings(name, typed, histories)
     found_verdicts = {}
-    for delivery, raw, rows, findings in zip(deliveries, raws, typed, found, strict=True):
+    for delivery, raw, rows, unexplained in zip(deliveries, raws, typed, found, strict=True):
+        findings = [_explained(project, feed, finding, raw, rows) for finding in unexplained]
         verdict = _verdict_on(project, delivery, raw, rows, findings, settings.run_id)
         found_verdicts[delivery["delivery_id"]] = verdict
         if any(finding.critical for finding in findings):
             _write_page(project, delivery, suites, findings, settings)
     return found_verdicts
+
+
+def _explained(project: Project, feed: Feed, finding: "Finding", raw: pl.DataFrame, typed: pl.DataFrame) -> "Finding":
+    """Return a finding; one about malformed values says why they are malformed."""
+    if finding.success or finding.columns != ("_malformed",):
+        return finding
+    return replace(finding, observed=_why_malformed(project, feed, raw, typed))
+
+
+def _why_malformed(project: Project, feed: Feed, raw: pl.DataFrame, typed: pl.DataFrame) -> str:
+    """Say what malformed values look like, and which line of YAML would accept them."""
+    names = typed["_malformed"].drop_nulls().str.split(",").explode().unique(maintain_order=True)
+    whys = []
+    for name in names[:MAX_EXPLAINED]:
+        column = feed.columns[name]
+        if column.data_class == "identifier":
+            whys.append(f"{name}: a value does not match its format")
+            continue
+        alike = pl.concat([raw[other] for other, declared in feed.kept.items() if declared.type == column.type])
+        whys.append(f"{name}: {explain(feed.format, column.type, raw[name], alike, project.timezone)}")
+    return "; ".join(whys)
 
 
 def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.DataFrame]:
@@ -262,9 +287,12 @@ def _enter_verdicts(
 
 def _typed(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
     """Parse raw rows into the columns of `schemas.clean`; `_malformed` names columns whose text cannot be parsed."""
-    typed = raw.with_columns(schemas.parse(pl.col(name), column.type) for name, column in feed.kept.items())
+    typed = raw.with_columns(
+        schemas.parse(pl.col(name), column.type, feed.format) for name, column in feed.kept.items()
+    )
+    written = raw.select(values.present(pl.col(name), feed.format) for name in feed.kept)
     unread = [
-        pl.when(raw[name].is_not_null() & typed[name].is_null()).then(pl.lit(name)).otherwise(None)
+        pl.when(written[name].is_not_null() & typed[name].is_null()).then(pl.lit(name)).otherwise(None)
         for name in feed.kept
     ]
     malformed = pl.concat_str([pl.col("_malformed"), *unread], separator=",", ignore_nulls=True)

@@ -51,6 +51,12 @@ NULL = "column_values_to_be_null of"
 NOT_NULL = "column_values_to_not_be_null of"
 UNIQUE = "column_values_to_be_unique of"
 ALL = "share_of_quarantined_rows_to_be_at_most failed (observed 1.0000: 3 of 3 rows, at most 0.05)"
+MALFORMED = f"{NULL} _malformed failed, 3 of 3 rows: "
+NULL_LINE = 'format: {kind: csv, null_values: ["NaN"]}'
+BOOLEAN_LINE = 'format: {kind: csv, true_values: ["yes"], false_values: ["no"]}'
+WORDS = "declared is true or false"
+FRACTION = "found numbers with decimals, declared is an integer of 64 bits"
+NUMBER = "declared is a number with the decimal separator '.'"
 
 SHARE = "share_of_quarantined_rows_to_be_at_most"
 NEAR = {
@@ -318,13 +324,19 @@ class TestAlways:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (pl.lit("abc").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
-            (pl.lit("NaN").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
+            (pl.lit("abc").alias("distance_miles"), f"{MALFORMED}distance_miles: {NUMBER}; {ALL}"),
+            (
+                pl.lit("NaN").alias("distance_miles"),
+                f"{MALFORMED}distance_miles: found NaN, {NUMBER}; if that means no value, declare {NULL_LINE}; {ALL}",
+            ),
             (
                 pl.lit("1.5").alias("ferry"),
-                f"{NULL} _malformed failed, 3 of 3 rows; {NOT_NULL} ferry failed, 3 of 3 rows; {ALL}",
+                f"{MALFORMED}ferry: {FRACTION}; {NOT_NULL} ferry failed, 3 of 3 rows; {ALL}",
             ),
-            (pl.lit("yes").alias("is_holiday"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
+            (
+                pl.lit("yes").alias("is_holiday"),
+                f"{MALFORMED}is_holiday: found yes and no, {WORDS}; if that is right, declare {BOOLEAN_LINE}; {ALL}",
+            ),
             (pl.lit(None, pl.String).alias("company"), f"{NOT_NULL} company failed, 3 of 3 rows; {ALL}"),
             (
                 (pl.col("ferry") // 2, pl.lit("BAT").alias("origin"), pl.col("departs_at").first()),
@@ -367,7 +379,8 @@ class TestAlways:
         wrong = logbook(BEFORE).with_columns(vessel=pl.Series(["N1AB", "someone@example.org", None]))
         deliver_one(project, settings, "logbook", BEFORE, wrong, name="wrong")
         [refusal] = land_and_validate(project, RUN_DATE, settings).refused
-        assert refusal.why.endswith(f"wrong.csv.gz: {NULL} _malformed failed, 1 of 3 rows; {share(1, 3)}")
+        malformed = f"{NULL} _malformed failed, 1 of 3 rows: vessel: a value does not match its format"
+        assert refusal.why.endswith(f"wrong.csv.gz: {malformed}; {share(1, 3)}")
 
     def test_malformed_columns_are_named(self, declare: Callable[[object], Project]) -> None:
         project = declare({})

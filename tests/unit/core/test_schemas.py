@@ -7,6 +7,7 @@ import pytest
 
 from include.config.loading import load_project
 from include.core import schemas
+from include.core.formats.csv import Csv
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,8 @@ from include.core import schemas
     ],
 )
 def test_text_is_parsed_or_null(kind: str, text: str | None, value: object) -> None:
-    frame = pl.DataFrame({"text": [text]}, schema={"text": pl.String}).select(schemas.parse(pl.col("text"), kind))
+    expression = schemas.parse(pl.col("text"), kind, Csv())
+    frame = pl.DataFrame({"text": [text]}, schema={"text": pl.String}).select(expression)
     assert frame.item() == value
     assert frame.dtypes == [schemas.POLARS[kind]]
 

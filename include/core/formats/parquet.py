@@ -1,0 +1,166 @@
+"""Parquet: typed columns. Each value becomes the text that says exactly what it is."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from include.core.errors import UnreadableError
+from include.core.formats import columns
+from include.core.formats.base import Contents, Format, Layout
+from include.core.formats.text import too_long
+from include.core.formats.unpack import too_large
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+BATCH_ROWS = 1 << 14
+MAX_EXACT = 2**53
+"""From here on, one float64 stands for several whole numbers."""
+
+
+class Parquet(Format):
+    """Parquet. Timestamps without a zone need `timezone`; nested and binary columns are refused."""
+
+    kind: Literal["parquet"] = "parquet"
+    whole_decimals: ClassVar[bool] = True
+    unit: ClassVar[str] = "row"
+
+    def parse(self, blocks: Iterator[bytes], layout: Layout) -> Contents:
+        """Read the blocks of an unpacked file; see `Format.read`."""
+        import polars as pl
+        import pyarrow as pa
+
+        content = b"".join(blocks)
+        try:
+            found, kept = self._kept(content, layout)
+            frames = [*_blocks(content, kept, layout)]
+        except (pa.ArrowException, OSError, OverflowError) as error:
+            problem = type(error).__name__
+        else:
+            rows = pl.concat(frames).with_columns(_row=pl.int_range(1, pl.len() + 1, dtype=pl.Int64()))
+            return Contents(rows, columns.remark(found, layout, shown=True))
+        if content.startswith(b"PAR1"):
+            raise UnreadableError(f"damaged Parquet, or cut off ({problem}); deliver the file again")
+        kind = "jsonl" if content.lstrip()[:1] == b"{" else "csv"
+        raise UnreadableError(
+            "not Parquet: it does not begin with PAR1; deliver the file again, or, if it is text, declare "
+            f"format: {{kind: {kind}}}"
+        )
+
+    def _kept(self, content: bytes, layout: Layout) -> tuple[list[str], dict[str, "pa.DataType"]]:
+        """Return the names of all columns, and the types of those that are declared and there."""
+        import pyarrow as pa
+
+        file = _open(content)
+        if file.metadata.num_columns > layout.max_columns:
+            raise columns.too_many(layout, None)
+        schema = file.schema_arrow
+        places = zip(layout.names, columns.places(schema.names, layout, shown=True), strict=True)
+        kept = {name: schema.field(place).type for name, place in places if place is not None}
+        for name, dtype in kept.items():
+            if reason := _refused(dtype):
+                raise UnreadableError(f"{name} is {reason}; deliver text, numbers, booleans, dates or timestamps")
+            if pa.types.is_timestamp(dtype) and dtype.tz is None and self.timezone is None:
+                raise UnreadableError(
+                    f"{name} has timestamps without a zone; deliver them in UTC, or declare the zone that they are in, "
+                    f"such as {self.line(timezone='UTC')}"
+                )
+        return schema.names, kept
+
+
+def _open(content: bytes, dictionaries: list[str] | None = None) -> "pq.ParquetFile":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(pa.BufferReader(content), read_dictionary=dictionaries, pre_buffer=False)
+
+
+def _refused(dtype: "pa.DataType") -> str | None:
+    import pyarrow as pa
+
+    if pa.types.is_nested(dtype):
+        return f"nested: {dtype}"
+    binary = pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype) or pa.types.is_fixed_size_binary(dtype)
+    if binary or pa.types.is_time(dtype) or pa.types.is_duration(dtype):
+        return f"of type {dtype}"
+    return None
+
+
+def _blocks(content: bytes, kept: Mapping[str, "pa.DataType"], layout: Layout) -> Iterator["pl.DataFrame"]:
+    """Yield the declared columns as text, first without rows.
+
+    Text is read as dictionaries, so that a long value that is repeated a million times is refused before it is copied.
+    """
+    import polars as pl
+
+    text = [name for name, dtype in kept.items() if _is_text(dtype)]
+    file, most, size = _open(content, text), layout.limits.max_bytes, 0
+    yield pl.DataFrame(schema=dict.fromkeys(layout.names, pl.String()))
+    first_row = 1
+    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[*kept]):
+        for name in text:
+            size += _characters(batch[name], name, layout, first_row)
+        if size > most:
+            raise too_large(layout.limits)
+        block = pl.DataFrame({name: _text(batch[name]) for name in kept})
+        size += (
+            sum(int(block[name].str.len_bytes().sum()) for name in kept if name not in text)
+            + block.height * block.width
+        )
+        first_row += block.height
+        yield block.select(pl.col(n) if n in kept else pl.lit(None, pl.String()).alias(n) for n in layout.names)
+
+
+def _is_text(dtype: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    value = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+    return bool(pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value))
+
+
+def _characters(column: "pa.Array", name: str, layout: Layout, first_row: int) -> int:
+    """Return how long all values are together.
+
+    Raises:
+        UnreadableError: a value is longer than the limit.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_dictionary = pa.types.is_dictionary(column.type)
+    lengths = pc.utf8_length(column.dictionary).take(column.indices) if is_dictionary else pc.utf8_length(column)
+    longest = pc.max(lengths).as_py() or 0
+    if longest > layout.limits.field_characters:
+        raise too_long(layout.limits.field_characters, first_row + pc.index(lengths, longest).as_py(), unit="row")
+    return int(pc.sum(lengths).as_py() or 0)
+
+
+def _text(column: "pa.Array") -> "pl.Series":
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    dtype: Any = column.type
+    if pa.types.is_dictionary(dtype):
+        column = column.dictionary_decode()
+        dtype = column.type
+    if pa.types.is_timestamp(dtype):
+        zone = "Z" if dtype.tz else ""
+        moments = pl.Series(pl.from_arrow(column.cast(pa.timestamp(dtype.unit)) if not zone else _in_utc(column)))
+        return moments.dt.strftime(f"%Y-%m-%dT%H:%M:%S%.f{zone}")
+    if pa.types.is_floating(dtype):
+        exact = column.cast(pa.float64())
+        text = pl.Series(pl.from_arrow(exact)).cast(pl.String())
+        large = pc.greater_equal(pc.abs(exact), float(MAX_EXACT))
+        # in scientific notation these are no integers: the number that was meant may have been another
+        scientific = pl.Series(pl.from_arrow(pc.if_else(large, exact, None).cast(pa.string())))
+        return pl.select(pl.coalesce(scientific, text)).to_series()
+    return pl.Series(pl.from_arrow(column.cast(pa.large_string()))).cast(pl.String())
+
+
+def _in_utc(column: "pa.Array") -> "pa.Array":
+    """Return the same moments without their zone: a zone of another system may be unknown here."""
+    import pyarrow as pa
+
+    return column.cast(pa.int64()).cast(pa.timestamp(column.type.unit))

@@ -1,0 +1,229 @@
+"""The corpus: what a supplier can send, and the verdict on it. `tests/corpus/cases.yaml` is the table.
+
+A new case is a file below `tests/corpus` and a line in the table. A line has `rule` (what it guards), `file`, what
+differs from the declaration of `feed_of` (`value`: the type of that column; `columns`, `format`, `extra_columns`,
+`limits`), and one verdict:
+
+- `values`: those of the column `value`, timestamps in UTC (`shows`: another column, or `remark`);
+- `malformed`: the sentence about values that are not of their type;
+- `refused`: the sentence about a file that cannot be read;
+- `undeclared`: the sentence about a declaration that is wrong; there is no file.
+
+A sentence is a part of the message. What a message proposes to declare must make the file readable, which is tested;
+`incurable` says that nothing is proposed.
+"""
+
+import gzip
+import io
+import re
+import tracemalloc
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from include.config.loading import load_project
+from include.config.yaml_file import read_yaml
+from include.core.errors import UnreadableError
+from include.core.feeds import Feed
+from include.steps.land import _protect
+from include.steps.verdicts import _typed, _why_malformed
+
+FOLDER = Path(__file__).parents[1] / "corpus"
+CASES: list[dict[str, Any]] = read_yaml(FOLDER / "cases.yaml")["cases"]
+PERSON = "Mustermann"
+"""A value of a row, in most files. It is in no message."""
+MAX_MESSAGE = 900
+
+
+def feed_of(case: dict[str, Any]) -> Feed:
+    columns = case.get("columns") or {
+        "id": "integer",
+        "on": "date",
+        "value": case.get("value", "string"),
+        "who": "string",
+    }
+    declared = {name: column if isinstance(column, dict) else {"type": column} for name, column in columns.items()}
+    keys = {key: case[key] for key in ("format", "extra_columns", "limits") if key in case}
+    return Feed.model_validate({"path": "x/{day}/*", "key": ["id"], "day_column": "on", "columns": declared, **keys})
+
+
+def read(case: dict[str, Any]) -> tuple[Feed, pl.DataFrame, pl.DataFrame, str | None]:
+    """Return the feed, its rows as they are stored in raw, as they are typed, and the remark about the file."""
+    feed = feed_of(case)
+    content = (FOLDER / case["file"]).read_bytes()
+    contents = feed.format.read(content, case["file"], feed.layout)
+    raw = _protect(feed, contents.records, b"a key").with_columns(day=pl.lit(date(2024, 3, 4)), delivery_id=pl.lit("x"))
+    return feed, raw, _typed(load_project("ferries"), feed, raw), contents.remark
+
+
+def why_malformed(feed: Feed, raw: pl.DataFrame, typed: pl.DataFrame) -> str:
+    return _why_malformed(load_project("ferries"), feed, raw, typed)
+
+
+def comparable(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").replace(".000000", "")
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def proposed(message: str) -> list[dict[str, Any]]:
+    """Return what a message proposes to declare, each as the keys of a feed."""
+    lines = re.findall(r"(?:format|limits): \{[^{}]*\}|extra_columns: ignore|optional: true", message)
+    return [YAML(typ="safe", pure=True).load(line) for line in lines]
+
+
+def accepted_with(case: dict[str, Any], change: dict[str, Any]) -> bool:
+    if change.pop("optional", None):
+        columns = feed_of(case).model_dump(by_alias=True, exclude_unset=True)["columns"]
+        change = {"columns": {n: {**c, "optional": n not in ("id", "on")} for n, c in columns.items()}}
+    if "limits" in change:
+        change["limits"] = {**case.get("limits", {}), **change["limits"]}
+    _, _, typed, _ = read({**case, **change})
+    return typed["_malformed"].null_count() == typed.height
+
+
+def verdict(case: dict[str, Any]) -> tuple[str, Any]:
+    try:
+        feed, raw, typed, remark = read(case)
+    except ValidationError as error:
+        return "undeclared", "; ".join(f"{e['loc']}: {e['msg']}" for e in error.errors())
+    except UnreadableError as error:
+        return "refused", str(error)
+    if typed["_malformed"].null_count() < typed.height:
+        return "malformed", why_malformed(feed, raw, typed)
+    shown = case.get("shows", "value")
+    column = typed[shown] if shown in typed.columns else pl.Series([])
+    return "values", [comparable(value) for value in column] if shown != "remark" else [remark]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["rule"])
+def test_case(case: dict[str, Any]) -> None:
+    [expected] = {"values", "malformed", "refused", "undeclared"} & case.keys()
+    got, said = verdict(case)
+    assert got == expected, said
+    if expected == "values":
+        assert [(type(value), value) for value in said] == [(type(value), value) for value in case["values"]]
+        return
+    assert case[expected] in said
+    assert PERSON not in said
+    assert len(said) < MAX_MESSAGE
+    changes = proposed(said)
+    assert bool(changes) != bool(case.get("incurable") or expected == "undeclared"), said
+    for change in changes:
+        assert accepted_with(case, change), change
+
+
+def test_no_two_cases_have_the_same_rule_or_the_same_file_without_a_difference() -> None:
+    assert [rule for rule, count in Counter(case["rule"] for case in CASES).items() if count > 1] == []
+    inputs = Counter(str({k: v for k, v in case.items() if k not in ("rule", "refused")}) for case in CASES)
+    assert max(inputs.values()) == 1
+
+
+def test_each_file_has_a_case() -> None:
+    used = {case["file"] for case in CASES if "file" in case}
+    there = {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*") if path.is_file()}
+    assert there - used == {"cases.yaml", "__init__.py"} | {p for p in there if "__pycache__" in p}
+
+
+HEADER = "id,on,value,who\n"
+ROW = f"1,2024-03-04,x,{PERSON}\n"
+
+
+def bomb_of(pack: Callable[[bytes], bytes]) -> bytes:
+    """Return 300 MB in 100 members or frames."""
+    block = (ROW * (3_000_000 // len(ROW))).encode()
+    return pack(HEADER.encode()) + pack(block) * 100
+
+
+def zstd(content: bytes) -> bytes:
+    out = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(out, "zstd") as stream:
+        stream.write(content)
+    return bytes(out.getvalue().to_pybytes())
+
+
+def zip_bomb() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("a.csv", bytes(300_000_000))
+    return out.getvalue()
+
+
+def repeated_text() -> bytes:
+    """Return Parquet that stores a text of 90,000 characters once, for 4,000 rows: 360 MB."""
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 4_000, pa.int32()), pa.array(["x" * 90_000]))
+    day = pa.array([date(2024, 3, 4)] * 4_000)
+    table = pa.table({"id": pa.array(range(4_000)), "on": day, "value": text, "who": pa.nulls(4_000, pa.string())})
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    return out.getvalue()
+
+
+BOMBS: dict[str, tuple[Callable[[], bytes], str, dict[str, Any], str]] = {
+    "gzip": (lambda: bomb_of(gzip.compress), "a.csv.gz", {}, "more than 256 MB"),
+    "zstd": (lambda: bomb_of(zstd), "a.csv.zst", {}, "more than 256 MB"),
+    "zip": (zip_bomb, "a.zip", {}, "more than 256 MB"),
+    "a header of a million columns": (
+        lambda: ",".join(f"column_{n}" for n in range(1_000_000)).encode() + b"\n",
+        "a.csv",
+        {},
+        "line 1: more than 1,000 columns",
+    ),
+    "a header of 100 MB without a delimiter": (
+        lambda: b"x" * 100_000_000,
+        "a.csv",
+        {},
+        "line 1: no header: the line is",
+    ),
+    "a value of 100 MB": (
+        lambda: HEADER.encode() + b"1,2024-03-04," + b"x" * 100_000_000 + b",y\n",
+        "a.csv",
+        {},
+        "line 2: a value of more than 100,000 characters",
+    ),
+    "a quote that is never closed": (
+        lambda: HEADER.encode() + b'1,2024-03-04,"x,y\n' + ROW.encode() * 2_000_000,
+        "a.csv",
+        {},
+        "a value of more than 100,000 characters",
+    ),
+    "a line of JSON of 100 MB": (
+        lambda: b'{"id": 1, "on": "2024-03-04", "value": "' + b"x" * 100_000_000 + b'"}\n',
+        "a.jsonl",
+        {"format": {"kind": "jsonl"}},
+        "line 1: a value of more than 100,000 characters",
+    ),
+    "a long text that Parquet stores once": (
+        repeated_text,
+        "a.parquet",
+        {"format": {"kind": "parquet"}},
+        "more than 256 MB",
+    ),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_is_refused_early_in_bounded_memory(bomb: str) -> None:
+    make, name, declared, said = BOMBS[bomb]
+    content = make()
+    feed = feed_of(declared)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableError) as caught:
+            feed.format.read(content, name, feed.layout)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < MAX_MESSAGE
+    assert peak < 150_000_000, f"{peak:,} bytes"
