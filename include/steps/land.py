@@ -377,12 +377,11 @@ def _header_problem(expected: list[str], header: list[str] | None) -> str:
 
 
 def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
-    """Refuse a file with rows of another date. `validate` handles timestamps that cannot be parsed."""
-    days = schemas.parse(pl.col(feed.day_column), feed.columns[feed.day_column].type)
+    """Refuse a file with rows of another date. `validate` handles timestamps that cannot be parsed or stored."""
+    days = schemas.typed(pl.col(feed.day_column), feed.columns[feed.day_column], project.timezone)
     if feed.columns[feed.day_column].type == "timestamp":
         days = days.dt.convert_time_zone(project.timezone).dt.date()
     wrong = records.select("_row", day=days).filter(pl.col("day") != found.day)
-    wrong = wrong.with_columns(pl.col("day").cast(pl.String))  # Python has neither a year 0 nor one after 9999
     if not wrong.is_empty():
         line, day = wrong.row(0)
         raise DeliveryError(

@@ -24,9 +24,10 @@ from include.core.point_in_time import rows_before
 from include.core.project import Project
 from include.core.records import Refusal
 from include.core.settings import Settings
+from include.core.values import MAX_KEY_BYTES
 from include.io import artifacts, postgres
 from include.io.tables import Scope, Tables
-from include.quality.examples import examples, sentence
+from include.quality.examples import examples, first_malformed, sentence
 
 if TYPE_CHECKING:
     from include.quality.suites import Finding, Suites
@@ -148,7 +149,8 @@ def _verdict_on(
 ) -> _Verdict:
     name, feed = delivery["feed"], project.feeds[delivery["feed"]]
     taken = not any(finding.refuses for finding in findings)
-    why = None if taken else "; ".join(finding.sentence for finding in findings if finding.critical)
+    failed = [finding for finding in findings if finding.critical]
+    why = None if taken else "; ".join(_sentence(feed, finding, raw, typed) for finding in failed)
     broken: dict[int, list[str]] = {}  # place of a row -> the rules that it broke
     results = []
     for finding in findings:
@@ -185,6 +187,13 @@ def _verdict_on(
     )
     clean = typed[left].select(schemas.clean(project, feed).keys())
     return _Verdict(why, clean if taken else clean.clear(), quarantine.select(kept), results)
+
+
+def _sentence(feed: Feed, finding: "Finding", raw: pl.DataFrame, typed: pl.DataFrame) -> str:
+    """Return how an expectation failed; of malformed values also the first line, what was found and what is wanted."""
+    if finding.columns != ("_malformed",) or not finding.at:
+        return finding.sentence
+    return f"{finding.sentence}, the first in {first_malformed(feed, raw, typed, finding.at[0])}"
 
 
 def _write_page(
@@ -254,14 +263,18 @@ def _write_verdicts(project: Project, tables: Tables, chunk: pl.DataFrame, verdi
 
 
 def _typed(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
-    """Parse raw rows into the columns of `schemas.clean`; `_malformed` names columns whose text cannot be parsed."""
-    typed = raw.with_columns(schemas.parse(pl.col(name), column.type) for name, column in feed.kept.items())
+    """Parse raw rows into the columns of `schemas.clean`.
+
+    `_malformed` names the columns whose text cannot be parsed or stored, and `entity_id` where it is too long.
+    """
+    kept = feed.kept.items()
+    typed = raw.with_columns(schemas.typed(pl.col(name), column, project.timezone) for name, column in kept)
     unread = [
         pl.when(raw[name].is_not_null() & typed[name].is_null()).then(pl.lit(name)).otherwise(None)
         for name in feed.kept
     ]
-    malformed = pl.concat_str([pl.col("_malformed"), *unread], separator=",", ignore_nulls=True)
-    typed = typed.with_columns(malformed.replace("", None).alias("_malformed"))
     if schemas.has_entity(project, feed):
         typed = typed.with_columns(schemas.entity_id(project))
-    return typed
+        unread.append(pl.when(pl.col("entity_id").str.len_bytes() > MAX_KEY_BYTES).then(pl.lit("entity_id")))
+    malformed = pl.concat_str([pl.col("_malformed"), *unread], separator=",", ignore_nulls=True)
+    return typed.with_columns(malformed.replace("", None).alias("_malformed"))

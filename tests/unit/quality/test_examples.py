@@ -62,7 +62,10 @@ def test_three_rows_with_their_public_key() -> None:
     ]
     assert sentence(found[:1]) == ("line 2 (company UA, ferry x, origin BAT, departs_at 2013-03-04T13:00:00Z): Nowhere")
     [malformed] = examples(PROJECT, "logbook", ["_malformed"], raw, typed, [0])
-    assert malformed["value"] == "malformed: vessel, ferry"
+    assert malformed["value"] == (
+        "malformed: vessel (found text of another form, wanted text that matches [A-Z][0-9][0-9A-Z]{1,4}); "
+        "ferry (found a, wanted a whole number without separators, of at most 64 bits, such as 1200)"
+    )
     [identifier] = examples(PROJECT, "logbook", ["vessel", "dest"], raw, typed, [0])
     assert identifier["value"] == f"{HIDDEN}, Nowhere"
     [entity] = examples(PROJECT, "logbook", ["entity_id"], raw, typed, [3])

@@ -4,6 +4,7 @@ The whole step with PostgreSQL is in tests/integration/test_prepare.py; here res
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -47,7 +48,8 @@ from tests.landing import (
 RUN_DATE = Interval.of(DAY)
 BEFORE = DAY - timedelta(days=1)
 KEY = "company, ferry, origin, departs_at"
-NULL = "column_values_to_be_null of"
+MALFORMED = "malformed values in 3 of 3 rows, the first in line 2: malformed:"
+NUMBER = "a finite number with a decimal point and without separators, such as 1200.5"
 NOT_NULL = "column_values_to_not_be_null of"
 UNIQUE = "column_values_to_be_unique of"
 ALL = "share_of_quarantined_rows_to_be_at_most failed (observed 1.0000: 3 of 3 rows, at most 0.05)"
@@ -320,13 +322,14 @@ class TestAlways:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (pl.lit("abc").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
-            (pl.lit("NaN").alias("distance_miles"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
+            (pl.lit("abc").alias("distance_miles"), f"{MALFORMED} distance_miles (found aaa, wanted {NUMBER}); {ALL}"),
+            (pl.lit("NaN").alias("distance_miles"), f"{MALFORMED} distance_miles (found aaa, wanted {NUMBER}); {ALL}"),
             (
                 pl.lit("1.5").alias("ferry"),
-                f"{NULL} _malformed failed, 3 of 3 rows; {NOT_NULL} ferry failed, 3 of 3 rows; {ALL}",
+                f"{MALFORMED} ferry (found 9.9, wanted a whole number without separators, of at most 64 bits, such as "
+                f"1200); {NOT_NULL} ferry failed, 3 of 3 rows; {ALL}",
             ),
-            (pl.lit("yes").alias("is_holiday"), f"{NULL} _malformed failed, 3 of 3 rows; {ALL}"),
+            (pl.lit("yes").alias("is_holiday"), f"{MALFORMED} is_holiday (found aaa, wanted true or false); {ALL}"),
             (pl.lit(None, pl.String).alias("company"), f"{NOT_NULL} company failed, 3 of 3 rows; {ALL}"),
             (
                 (pl.col("ferry") // 2, pl.lit("BAT").alias("origin"), pl.col("departs_at").first()),
@@ -349,17 +352,54 @@ class TestAlways:
         validated = land_and_validate(project, RUN_DATE, settings)
         assert [refusal.why.split(": ", 1)[1] for refusal in validated.refused] == [said]
 
-    def test_two_entities_must_not_have_one_name(
+    def test_two_departures_within_a_minute_are_two_entities(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        """The name says the minute; two departures within one are two keys, and would be one entity."""
         project = declare({})
         deliver_day(project, settings, DAY)
         seconds = pl.col("departs_at").first() + pl.duration(seconds=pl.int_range(pl.len()))
-        twice = sailings(DAY).with_columns(seconds, ferry=pl.lit(1), origin=pl.lit("BAT"))
-        deliver_one(project, settings, "sailings", DAY, twice, name="twice")
-        [refusal] = land_and_validate(project, RUN_DATE, settings).refused
-        assert refusal.why.endswith("twice.csv.gz: column_values_to_be_unique of entity_id failed, 3 of 3 rows")
+        close = sailings(DAY).with_columns(seconds, ferry=pl.lit(1), origin=pl.lit("BAT"))
+        deliver_one(project, settings, "sailings", DAY, close, at=local(DAY, 4), name="close")
+        assert land_and_validate(project, RUN_DATE, settings).refused == ()
+        found = rows_of(settings, "clean_sailings").filter(pl.col("delivery_id").str.contains("close"))
+        assert found["entity_id"].to_list() == [
+            "UA-1-BAT-20130304T1300Z",
+            "UA-1-BAT-20130304T130001Z",
+            "UA-1-BAT-20130304T130002Z",
+        ]
+
+    @pytest.mark.parametrize(
+        ("column", "text", "said"),
+        [
+            ("departs_at", "24-03-04T20:00:00Z", "departs_at (found 24-03-04T20:00:00Z, wanted ISO 8601 with an"),
+            ("departs_at", "2013-03-04 13:00:00", "departs_at (found 2013-03-04 13:00:00, wanted ISO 8601 with an"),
+            ("departs_at", "9999-12-31T23:59:59-05:00", "departs_at (found 9999-12-31T23:59:59-05:00, wanted ISO"),
+            ("departs_at", "someone@example.org", "departs_at (found aaaaaaa@aaaaaaa.aaa, wanted ISO 8601 with an"),
+            ("dest", "HO\x00B", "dest (found text with a NUL character, wanted text without NUL characters)"),
+            ("company", "U" * 9000, "entity_id (found 9,021 bytes, wanted a key of at most 1,024 bytes)"),
+        ],
+    )
+    def test_what_cannot_be_stored_is_named_with_its_line(
+        self,
+        declare: Callable[[object], Project],
+        settings: Settings,
+        recorded: list[dict[str, Any]],
+        caplog: pytest.LogCaptureFixture,
+        column: str,
+        text: str,
+        said: str,
+    ) -> None:
+        """Later, the publish of the whole day fails, or a client cannot read the view."""
+        project = declare({"sailings": [{"expect": SHARE, "max_value": 0.5, "severity": "critical"}]})
+        deliver_day(project, settings, DAY)
+        frame = sailings(DAY).with_columns(pl.col("departs_at").dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        wrong = pl.when(pl.int_range(pl.len()) == 1).then(pl.lit(text)).otherwise(pl.col(column)).alias(column)
+        path = deliver_one(project, settings, "sailings", DAY, frame.with_columns(wrong), at=local(DAY, 4), name="odd")
+        validated = land_and_validate(project, RUN_DATE, settings)
+        assert (validated.refused, validated.quarantined) == ((), 1)
+        assert rows_of(settings, "quarantine_sailings")["_row"].to_list() == [3]
+        assert f"sailings {DAY}, file://{path}: malformed values in 1 of 3 rows" in caplog.text
+        assert re.search(rf"; line 3 \(.*\): malformed: {re.escape(said)}", caplog.text)
 
     def test_formats_of_identifiers(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
@@ -369,7 +409,10 @@ class TestAlways:
         wrong = logbook(BEFORE).with_columns(vessel=pl.Series(["N1AB", "someone@example.org", None]))
         deliver_one(project, settings, "logbook", BEFORE, wrong, name="wrong")
         [refusal] = land_and_validate(project, RUN_DATE, settings).refused
-        assert refusal.why.endswith(f"wrong.csv.gz: {NULL} _malformed failed, 1 of 3 rows; {share(1, 3)}")
+        assert refusal.why.endswith(
+            "wrong.csv.gz: malformed values in 1 of 3 rows, the first in line 3: malformed: vessel (found text of "
+            f"another form, wanted text that matches [A-Z][0-9][0-9A-Z]{{1,4}}); {share(1, 3)}"
+        )
 
     def test_malformed_columns_are_named(self, declare: Callable[[object], Project]) -> None:
         project = declare({})
@@ -470,7 +513,7 @@ class TestExpectationsFile:
         project = declare({"sailings": [wrong]})
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
-        with pytest.raises(ConfigError, match="sailings: column_values_to_be_between of dest cannot be evaluated: "):
+        with pytest.raises(ConfigError, match=r"line 2: sailings, entry 1: column_values_to_be_between of dest \(string\) cannot be "):
             validate(project, RUN_DATE, settings)
         assert set(verdicts(settings).values()) == {"landed"}
 
