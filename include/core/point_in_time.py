@@ -105,8 +105,9 @@ def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime
     """Return a function of a day, a moment, a number of days and a step that looks up earlier row counts.
 
     It returns, for each of that many days before the day, the rows of the newest delivery that was available at the
-    moment; days without one are left out. With a step of 7, it looks at days of the same weekday only. The counts depend on landing alone: refused deliveries count, unreadable ones
-    do not, and the order in which deliveries are validated does not matter.
+    moment; days without one are left out. With a step of 7, it looks at days of the same weekday only. The counts
+    depend on landing alone: refused deliveries count, unreadable ones do not, and the order in which deliveries are
+    validated does not matter.
     """
     of_feed = deliveries.filter(pl.col("feed") == feed, pl.col("verdict") != "unreadable")
     ordered = of_feed.sort("available_at", "delivery_id").select("day", "available_at", "rows")

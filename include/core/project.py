@@ -117,8 +117,8 @@ class Project(Config):
             raise ValueError(f"schedule: {error}") from error
         if self.cutoff > scheduled:  # then it is not later on any day either: moment_of keeps the order of times
             raise ValueError(
-                f"cutoff: {self.cutoff:%H:%M} is later than the schedule, {scheduled:%H:%M} ({self.schedule}), so a run "
-                f"would start before the moment up to which it knows; move the schedule to {self.cutoff:%H:%M} or later"
+                f"cutoff: {self.cutoff:%H:%M} is later than the schedule, {scheduled:%H:%M} ({self.schedule}), so a "
+                f"run would start before it; move the schedule to {self.cutoff:%H:%M} or later"
             )
         return self
 

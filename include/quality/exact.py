@@ -29,14 +29,17 @@ _LIMITS = frozenset({"column_values_to_be_between", "column_max_to_be_between", 
 class WholeNumber(float):
     """An integer that is compared exactly, although Great Expectations takes it for a float, which it asks for."""
 
+    number: int
+
     def __new__(cls, number: int) -> "WholeNumber":
-        return super().__new__(cls, number)
+        """Return the integer."""
+        found = super().__new__(cls, number)
+        found.number = number
+        return found
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __deepcopy__(self, memo: Any) -> "WholeNumber":
-        return self
+    def __getnewargs__(self) -> tuple[int]:  # type: ignore[override]
+        """Return what a copy is made from."""
+        return (self.number,)
 
     def __hash__(self) -> int:
         return hash(self.number)
@@ -107,7 +110,9 @@ def with_exact_arguments(
     if name in _SETS and isinstance(arguments["value_set"], list):
         exact["value_set"] = [_comparable("value_set", value, kind, zone) for value in arguments["value_set"]]
     whole = {key: exact.get(key, given) for key, given in arguments.items()}
-    floats = [key for key, given in whole.items() if type(given) is int and isinstance(getattr(expectation, key), float)]
+    floats = [
+        key for key, given in whole.items() if type(given) is int and isinstance(getattr(expectation, key), float)
+    ]
     exact |= {key: WholeNumber(whole[key]) for key in floats}
     return expectation.copy(update=exact) if exact else expectation
 
@@ -118,7 +123,7 @@ def _comparable(key: str, value: Any, kind: pl.DataType | None, zone: ZoneInfo) 
         return int(value)
     if kind == pl.Date:
         found = _date(key, value)
-        return datetime.combine(found, time())  # noqa: DTZ001  pandas has dates as datetimes without a timezone
+        return datetime.combine(found, time())  # pandas has dates as datetimes without a timezone
     if kind == pl.Datetime("us", "UTC"):
         return _moment(key, value, zone)
     return value

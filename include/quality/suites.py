@@ -274,7 +274,9 @@ class Suites:
     def _unevaluated(self, feed: str, expectation: Any, problem: str) -> ConfigError:
         """Return the error of an expectation without a result, with its place, the columns' types and what to do."""
         kept = self._project.feeds[feed].kept
-        columns = [f"{name} ({kept[name].type if name in kept else 'string'})" for name in columns_of(expectation.dict())]
+        columns = [
+            f"{name} ({kept[name].type if name in kept else 'string'})" for name in columns_of(expectation.dict())
+        ]
         about = " of ".join([name_of(expectation), *([", ".join(columns)] if columns else [])])
         return ConfigError(
             f"{place_of(self._project, feed, expectation)}: {about} cannot be evaluated: {problem}; change the "
@@ -288,7 +290,10 @@ class Suites:
         """
         found = []
         for feed, expectations in self._expectations.items():
-            types = {**schemas.raw(self._project.feeds[feed]), **schemas.clean(self._project, self._project.feeds[feed])}
+            types = {
+                **schemas.raw(self._project.feeds[feed]),
+                **schemas.clean(self._project, self._project.feeds[feed]),
+            }
             given = [n for n, each in enumerate(expectations) if not isinstance(each, OwnExpectation)]
             frames = probes(types)
             if all(self._try(feed, rows, given) is None for rows in frames):

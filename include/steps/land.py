@@ -102,11 +102,8 @@ def missing_by_day(project: Project, interval: Interval, settings: Settings) -> 
 
 def _missing_in_landing(project: Project, interval: Interval, settings: Settings) -> dict[date, dict[str, str]]:
     landing, one = Landing(project, settings), interval.start == interval.end
-    found = [
-        file
-        for name, needed in project.required(interval.end).items()
-        for file in landing.find(name, needed if one else None)
-    ]
+    required = {name: needed for day in interval.days for name, needed in project.required(day).items()}
+    found = [file for name, needed in required.items() for file in landing.find(name, needed if one else None)]
     return _missing(project, interval, landing, found, _listed(project, Tables(settings)))
 
 

@@ -33,7 +33,18 @@ VALUES: dict[ColumnType, st.SearchStrategy[Any]] = {
 def name(kinds: list[ColumnType], keys: list[tuple[Any, ...]]) -> list[str]:
     schema = {f"c{n}": schemas.POLARS[kind] for n, kind in enumerate(kinds)}
     parts = [key_part(pl.col(f"c{n}"), kind, last=n == len(kinds) - 1) for n, kind in enumerate(kinds)]
-    return pl.DataFrame(keys, schema=schema, orient="row").select(pl.concat_str(parts, separator="-")).to_series().to_list()
+    return (
+        pl
+        .DataFrame(keys, schema=schema, orient="row")
+        .select(pl.concat_str(parts, separator="-"))
+        .to_series()
+        .to_list()
+    )
+
+
+def moment(text: str) -> datetime:
+    form = {14: "%Y%m%dT%H%MZ", 16: "%Y%m%dT%H%M%SZ"}.get(len(text), "%Y%m%dT%H%M%S.%fZ")
+    return datetime.strptime(text, form).replace(tzinfo=UTC)
 
 
 READ: dict[ColumnType, tuple[str, Callable[[str], Any]]] = {
@@ -41,14 +52,9 @@ READ: dict[ColumnType, tuple[str, Callable[[str], Any]]] = {
     "double": (r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", float),
     "boolean": ("true|false", lambda text: text == "true"),
     "date": (r".{10}", date.fromisoformat),
-    "timestamp": (r"\d{8}T[\d.]+Z", lambda text: _moment(text)),
+    "timestamp": (r"\d{8}T[\d.]+Z", moment),
     "string": (r"[^-]*", lambda text: text.replace("%2D", "-").replace("%25", "%")),
 }
-
-
-def _moment(text: str) -> datetime:
-    form = {14: "%Y%m%dT%H%MZ", 16: "%Y%m%dT%H%M%SZ"}.get(len(text), "%Y%m%dT%H%M%S.%fZ")
-    return datetime.strptime(text, form).replace(tzinfo=UTC)
 
 
 def read(kinds: list[ColumnType], text: str) -> tuple[Any, ...]:
@@ -89,7 +95,11 @@ def test_one_text_cut_at_two_places_is_two_keys(text: str, here: int, there: int
 @pytest.mark.parametrize(
     ("kinds", "key", "said"),
     [
-        (["string", "integer", "timestamp"], ("store", 7, datetime(2026, 1, 1, 8, 30, tzinfo=UTC)), "store-7-20260101T0830Z"),
+        (
+            ["string", "integer", "timestamp"],
+            ("store", 7, datetime(2026, 1, 1, 8, 30, tzinfo=UTC)),
+            "store-7-20260101T0830Z",
+        ),
         (["string", "timestamp"], ("a", datetime(2026, 1, 1, 8, 30, 5, tzinfo=UTC)), "a-20260101T083005Z"),
         (["string", "timestamp"], ("a", datetime(2026, 1, 1, 8, 30, 5, 40, UTC)), "a-20260101T083005.000040Z"),
         (["string", "string"], ("A-B", "C"), "A%2DB-C"),
@@ -131,7 +141,9 @@ def test_the_form_of_a_value_is_said_and_a_date_shown(kind: ColumnType, text: st
 
 def test_a_sentence_about_an_identifier_does_not_show_its_hash() -> None:
     column = Column.model_validate({"type": "string", "class": "identifier", "format": "[A-Z]{2}"})
-    assert malformed("person", column, "0f3a") == "person (found text of another form, wanted text that matches [A-Z]{2})"
+    assert (
+        malformed("person", column, "0f3a") == "person (found text of another form, wanted text that matches [A-Z]{2})"
+    )
 
 
 def test_each_type_has_a_wanted_form() -> None:

