@@ -65,11 +65,11 @@ class Holidays(Config):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
+        if self.subdivision and not self.country:
+            raise ValueError("subdivision: it needs a country")
         if not (self.country or self.dates or self.file):
             raise ValueError("name a country, dates or a file")
         if self.country is None:
-            if self.subdivision:
-                raise ValueError("subdivision: it needs a country")
             return self
         from holidays import list_supported_countries  # takes 0.1 s, which only calendars need
 

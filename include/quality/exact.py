@@ -87,13 +87,13 @@ def _is_large(column: pl.Series) -> bool:
     return isinstance(least, int) and isinstance(most, int) and max(-least, most) >= EXACT_FLOATS
 
 
-def with_exact_arguments(
-    expectation: Any, arguments: Mapping[str, Any], types: Mapping[str, pl.DataType], zone: ZoneInfo
-) -> Any:
-    """Return an expectation with its arguments as they are written, in the type of the column that they are about.
+def comparable(
+    name: str, arguments: Mapping[str, Any], types: Mapping[str, pl.DataType], zone: ZoneInfo
+) -> dict[str, Any]:
+    """Return the arguments of an expectation, with limits and sets in the type of the column that they are about.
 
     Args:
-        expectation: made from `arguments` by Great Expectations.
+        name: of the expectation.
         arguments: as the file has them.
         types: dtype of each column.
         zone: in which a date means the begin of a day, where the column has timestamps.
@@ -101,19 +101,21 @@ def with_exact_arguments(
     Raises:
         ValueError: an argument cannot be compared with the column.
     """
-    exact: dict[str, Any] = {}
-    name, columns = name_of(expectation), columns_of(arguments)
+    columns, found = columns_of(arguments), dict(arguments)
     kind = types.get(columns[0]) if columns else None
     if name in _LIMITS:
-        given = {key: arguments[key] for key in ("min_value", "max_value") if arguments.get(key) is not None}
-        exact |= {key: _comparable(key, value, kind, zone) for key, value in given.items()}
-    if name in _SETS and isinstance(arguments["value_set"], list):
-        exact["value_set"] = [_comparable("value_set", value, kind, zone) for value in arguments["value_set"]]
-    whole = {key: exact.get(key, given) for key, given in arguments.items()}
-    floats = [
-        key for key, given in whole.items() if type(given) is int and isinstance(getattr(expectation, key), float)
-    ]
-    exact |= {key: WholeNumber(whole[key]) for key in floats}
+        for key in ("min_value", "max_value"):
+            if found.get(key) is not None:
+                found[key] = _comparable(key, found[key], kind, zone)
+    if name in _SETS and isinstance(found.get("value_set"), list):
+        found["value_set"] = [_comparable("value_set", value, kind, zone) for value in found["value_set"]]
+    return found
+
+
+def with_whole_numbers(expectation: Any, arguments: Mapping[str, Any]) -> Any:
+    """Return an expectation with those of its arguments exact that Great Expectations made a float of an integer."""
+    whole = {key: given for key, given in arguments.items() if type(given) is int}
+    exact = {key: WholeNumber(n) for key, n in whole.items() if isinstance(getattr(expectation, key, None), float)}
     return expectation.copy(update=exact) if exact else expectation
 
 

@@ -24,7 +24,7 @@ from include.core import schemas
 from include.core.errors import ConfigError, nearest
 from include.core.feeds import Feed
 from include.core.project import Project
-from include.quality.exact import columns_of, name_of, snake, with_exact_arguments
+from include.quality.exact import columns_of, comparable, name_of, snake, with_whole_numbers
 
 DEFAULT_SHARE = 0.05
 MIN_HISTORY_DAYS = 7
@@ -211,7 +211,8 @@ def _expectation(
     if unknown := sorted(arguments.keys() - known_arguments.keys()):
         raise ValueError(f"{name}: no argument {unknown[0]!r}{nearest(unknown[0], known_arguments)}")
     try:
-        return with_exact_arguments(known[name](**arguments), arguments, columns, project.zone)
+        arguments = comparable(name, arguments, columns, project.zone)
+        return with_whole_numbers(known[name](**arguments), arguments)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 

@@ -154,7 +154,7 @@ class TestRows:
         ]
         assert kept["rule"].to_list() == [
             "column_values_to_be_in_set of origin; column_values_to_match_regex of dest",
-            "column_values_to_be_null of _malformed; column_values_to_match_regex of dest",
+            "malformed values; column_values_to_match_regex of dest",
         ]
         assert kept.select("ferry", "dest", "distance_miles", "is_holiday", "run_id").rows() == [
             ("3", "Nowhere", "2454.0", "false", "test"),

@@ -142,7 +142,7 @@ def test_what_is_about_a_whole_delivery_is_exact(
     assert finding.success == holds
 
 
-@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.none() | st.integers(-3, 3).map(lambda n: BIG + n) | st.integers(-(2**63), 2**63 - 1), min_size=1))
 def test_limits_unique_and_sets_agree_with_python(suites: Callable[..., Suites], values: list[int | None]) -> None:
     """Of integers with nulls, whatever their size."""
