@@ -27,7 +27,10 @@ _LIMITS = frozenset({"column_values_to_be_between", "column_max_to_be_between", 
 
 
 class WholeNumber(float):
-    """An integer that is compared exactly, although Great Expectations takes it for a float, which it asks for."""
+    """An integer that is compared exactly, although Great Expectations takes it for a float, which it asks for.
+
+    Compared with a column, it gives a column, as a number does.
+    """
 
     number: int
 
@@ -44,23 +47,23 @@ class WholeNumber(float):
     def __hash__(self) -> int:
         return hash(self.number)
 
-    def __eq__(self, other: object) -> bool:
-        return bool(self.number == _number(other))
+    def __eq__(self, other: Any) -> Any:
+        return self.number == _number(other)
 
-    def __ne__(self, other: object) -> bool:
-        return not self == other
+    def __ne__(self, other: Any) -> Any:
+        return self.number != _number(other)
 
-    def __lt__(self, other: Any) -> bool:
-        return bool(self.number < _number(other))
+    def __lt__(self, other: Any) -> Any:
+        return self.number < _number(other)
 
-    def __le__(self, other: Any) -> bool:
-        return bool(self.number <= _number(other))
+    def __le__(self, other: Any) -> Any:
+        return self.number <= _number(other)
 
-    def __gt__(self, other: Any) -> bool:
-        return bool(self.number > _number(other))
+    def __gt__(self, other: Any) -> Any:
+        return self.number > _number(other)
 
-    def __ge__(self, other: Any) -> bool:
-        return bool(self.number >= _number(other))
+    def __ge__(self, other: Any) -> Any:
+        return self.number >= _number(other)
 
     def __str__(self) -> str:
         return str(self.number)
@@ -114,7 +117,8 @@ def comparable(
 
 def with_whole_numbers(expectation: Any, arguments: Mapping[str, Any]) -> Any:
     """Return an expectation with those of its arguments exact that Great Expectations made a float of an integer."""
-    whole = {key: given for key, given in arguments.items() if type(given) is int}
+    # a float is as good beyond 64 bits, where no column has values, and pandas may refuse such an integer
+    whole = {key: n for key, n in arguments.items() if type(n) is int and abs(n) < 2**63}
     exact = {key: WholeNumber(n) for key, n in whole.items() if isinstance(getattr(expectation, key, None), float)}
     return expectation.copy(update=exact) if exact else expectation
 

@@ -76,7 +76,7 @@ class TestProject:
         ("key", "value", "said"),
         [
             ("tittle", "x", "tittle: unknown key; did you mean 'title'?"),
-            ("feeds.sailings.lagdays", 1, "feeds.sailings.lagdays: unknown key; did you mean 'delay_days'?"),
+            ("feeds.sailings.delaydays", 1, "feeds.sailings.delaydays: unknown key; did you mean 'delay_days'?"),
             (
                 "feeds.logbook.columns.vessel.clas",
                 "identifier",
