@@ -79,7 +79,7 @@ $(DELTA)/.fetched: tests/databricks/pom.xml
 
 # a file stays with one worker, because in some files tests build on each other
 test-%: setup
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_FLAGS) tests/$(subst -,/,$*)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not drill" $(PYTEST_FLAGS) tests/$(subst -,/,$*)
 
 test-pythons: ## Run the unit tests on each supported Python that this machine has, in .venv-3.11, .venv-3.12, .venv-3.13
 	@for version in 3.11 3.12 3.13; do \
@@ -91,6 +91,7 @@ test-pythons: ## Run the unit tests on each supported Python that this machine h
 
 drills: setup ## Run the long tests outside CI: kill each step, cause each failure and fix it by its runbook, test-pythons
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/faults tests/drills
+	$(BIN)/python -m pytest -m drill $(PYTEST_FLAGS) $(wildcard $(foreach suite,$(SUITES),tests/$(subst -,/,$(suite))))
 	$(MAKE) test-pythons PYTEST_FLAGS=
 
 no-tests:

@@ -43,9 +43,8 @@ WAIT: dict[str, Any] = {
     # reschedule frees the slot between checks; the task cannot defer, because the triggerer cannot import `include`
     "mode": "reschedule",
     "poke_interval": timedelta(seconds=20),
-    "timeout": timedelta(
-        hours=12
-    ),  # no retry after a timeout; a check that raised an error is retried, as DEFAULT_ARGS says
+    # A timeout is not retried. A check that raised an error is, with the retries of DEFAULT_ARGS.
+    "timeout": timedelta(hours=12),
 }
 
 

@@ -221,7 +221,7 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
             self.log.error("this was the last try: Databricks run %s was cancelled", run_id)
         except Exception:
             name = stored.get("run_id") or f"with token {stored.get('token')}"
-            self.log.exception("Databricks run %s may be alive: cancel it by hand", name)
+            self.log.exception("Databricks run %s may still be running: cancel it by hand", name)
 
 
 def _stored(context: Context) -> dict[str, Any]:

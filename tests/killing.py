@@ -1,6 +1,6 @@
 """Kill a process in the middle of its work, at the n-th call of a function, as a power cut would.
 
-This module uses only the standard library, because a process that is to be killed imports it before anything else.
+This module uses only the standard library, because the process that will be killed imports it first.
 """
 
 import os
@@ -14,7 +14,7 @@ def end_this_process() -> None:
 
 
 def wrap(module: Any, path: str, call: int, when: str, strike: Callable[[], None]) -> None:
-    """Wrap a function of `module` ("name", "Class.name"): its n-th call strikes "before" or "after" it."""
+    """Wrap a function of `module` ("name" or "Class.name") so that `strike` runs before or after its n-th call."""
     *owners, name = path.split(".")
     owner = module
     for part in owners:
@@ -24,7 +24,7 @@ def wrap(module: Any, path: str, call: int, when: str, strike: Callable[[], None
     def striking(*given: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
-        this = calls == call  # decide now, because the function may call itself
+        this = calls == call  # decide before the call, because the function may call itself
         if this and when == "before":
             strike()
         result = original(*given, **named)

@@ -1,4 +1,4 @@
-"""Deliveries for tests, as suppliers would land them: a few ferries a day, right or wrong, with planted personal data.
+"""Deliveries for tests: a few ferries per day, valid or invalid, with planted personal data.
 
 `include/operations/simulate.py` writes the valid files; this module can spoil them. No PostgreSQL is needed.
 """
@@ -56,7 +56,7 @@ def sailings(day: date, count: int = 3) -> pl.DataFrame:
 
 
 def logbook(day: date, delays: Sequence[float | None] = (5.0, 40.0, None)) -> pl.DataFrame:
-    """What became of as many ferries."""
+    """Return the logbook of as many ferries as there are delays."""
     return _ferries(day, len(delays)).select(
         "company",
         "ferry",
@@ -71,7 +71,7 @@ def logbook(day: date, delays: Sequence[float | None] = (5.0, 40.0, None)) -> pl
 
 
 def winds(day: date, temperature_f: float = 40.0) -> pl.DataFrame:
-    """The hours of the ferries."""
+    """Return the winds at the hours of the ferries."""
     hours = [(origin, local(day, hour)) for hour in range(8, 14) for origin in ("BAT", "PAU", "STG")]
     numbers = {
         "dew_point_f": 30.0,
@@ -96,7 +96,7 @@ def usual(feed: str, day: date) -> pl.DataFrame:
 
 
 def deliver_day(project: Project, settings: Settings, *run_dates: date) -> None:
-    """Deliver the files that each run date needs, on time."""
+    """Deliver the files that each run date requires, on time."""
     for run_date in run_dates:
         for feed, day in project.required(run_date).items():
             deliver_one(project, settings, feed, day)
@@ -146,7 +146,7 @@ def versions(settings: Settings) -> dict[str, int]:
 
 
 def made_beside_landing(settings: Settings) -> list[Path]:
-    """All files that are not a supplier's."""
+    """Return all files outside the landing folder's deliveries."""
     below = [Path(settings.tables), Path(settings.landing) / "ferries" / "_manifest"]
     return sorted(path for folder in below for path in folder.rglob("*") if path.is_file())
 

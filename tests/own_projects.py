@@ -1,6 +1,6 @@
-"""Projects of the tests: what tests of the product work with, so that they need no project that ships with it.
+"""The projects of the tests. Tests of the product use these, so that they do not depend on a shipped project.
 
-They are found as those of a team are, by `NIGHTLY_PROJECTS`. A test of the product names none that ships.
+They are found through `NIGHTLY_PROJECTS`, like a team's own. No test of the product may name a shipped project.
 """
 
 import os
@@ -10,9 +10,9 @@ FOLDER = Path(__file__).parent / "projects"
 
 
 def use_own_projects() -> None:
-    """Let this process and those that it starts find the projects of the tests."""
+    """Make this process and its children find the projects of the tests."""
     os.environ["NIGHTLY_PROJECTS"] = str(FOLDER)
-    import include.projects  # reads the variable when it is imported, which may have been before
+    import include.projects  # it reads the variable at import, which may already have happened
 
     if str(FOLDER) not in include.projects.__path__:
         include.projects.__path__.append(str(FOLDER))

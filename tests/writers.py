@@ -1,4 +1,4 @@
-"""Writers to a small Delta table, one for each way of `io/tables.py`; tests let them compete."""
+"""Writers to a small Delta table, one for each kind of write in `io/tables.py`; tests run them concurrently."""
 
 from collections.abc import Callable
 from datetime import date
@@ -23,7 +23,7 @@ def frame(day: date, *values: int, who: str = "a") -> pl.DataFrame:
 
 
 def written(day: date, who: str) -> pl.DataFrame:
-    """Return the rows with which a writer replaces a day."""
+    """Return the rows that a writer puts in the place of a day."""
     return frame(day, 1, 2, 3, who=who)
 
 
@@ -37,7 +37,7 @@ def by_function(tables: Tables, day: date, who: str) -> TableRef:
 
 
 def by_files(tables: Tables, day: date, who: str) -> TableRef:
-    """Replace the day by files, as Spark's executors write them."""
+    """Replace the day with files, as Spark's executors write them."""
     return from_file(tables, written(day, who), Scope(Interval.of(day)))
 
 

@@ -1,9 +1,9 @@
-"""`make run`: the first days of an example project, end to end: from files that land to scores an analyst can query.
+"""`make run`: run the first days of an example project, from landed files to scores that an analyst can query.
 
-Lands the first days, prepares the history in one range run, trains first models, then runs two days through the real
-Airflow of the local stack. Where the project's `simulate.py` has a function `spoil`, a supplier sends invalid rows on
-the second day. Run again, it finds everything done and changes nothing. What was made is queried and shown by
-`tools/summary.py`, and the exit code is that of `cli check`.
+It lands the first days, prepares the history with one range backfill, trains the first models, then runs two nightly
+runs in the Airflow of the local stack. If the project's `simulate.py` has a function `spoil`, the second day gets a
+delivery with invalid rows. A second run finds everything done and changes nothing. `tools/summary.py` shows the
+results, and the exit code is that of `cli check`.
 """
 
 import subprocess
@@ -28,17 +28,17 @@ from tools import summary
 from tools.stack import HOME, ROOT, Stack, StackError
 
 POLL_SECONDS = 0.5
-RUN_SECONDS = 900  # a run that takes longer is given up with words
+RUN_SECONDS = 900  # a run that takes longer is reported as an error
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 class DemoError(RuntimeError):
-    """A run did not succeed; says which task, and where its log is."""
+    """A run did not succeed. The text names the task and the folder of its log."""
 
 
 class Airflow:
-    """The few calls of the REST API that start runs and follow them to their end."""
+    """The calls of Airflow's REST API that start runs and follow them to their end."""
 
     def __init__(self, stack: Stack, project: Project) -> None:
         self.project = project
@@ -47,7 +47,7 @@ class Airflow:
         self._shown: set[tuple[str, str, str, int]] = set()
 
     def wait_for_dags(self, dag_ids: Sequence[str]) -> None:
-        """Wait until the DAG processor has read all, then let them run."""
+        """Wait until the DAG processor has read all of the DAGs, then unpause them."""
         deadline = time.monotonic() + 120
         while missing := set(dag_ids) - {d["dag_id"] for d in self._get("/dags", limit=100)["dags"]}:
             if time.monotonic() > deadline:
@@ -58,11 +58,11 @@ class Airflow:
             self._call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
 
     def run(self, dag_ids: Sequence[str], run_id: str, day: date, **conf: str) -> list[tuple[str, str]]:
-        """Start a night's runs unless they are there; those that are still to be followed."""
+        """Start the runs of a day that do not exist yet. Return those that have not succeeded yet."""
         return [(dag_id, run_id) for dag_id in dag_ids if self._start(dag_id, run_id, day, conf) != "success"]
 
     def _start(self, dag_id: str, run_id: str, day: date, conf: dict[str, str]) -> str:
-        """Start a run, or let one that failed go on where it failed; the state it had before."""
+        """Start a run, or clear the failed tasks of an existing one. Return the state that it had before."""
         body = {"dag_run_id": run_id, "logical_date": self.project.cutoff_at(day).isoformat(), "conf": conf}
         try:
             self._call("POST", f"/dags/{dag_id}/dagRuns", body)
@@ -76,11 +76,15 @@ class Airflow:
             return state
 
     def follow(self, runs: Sequence[tuple[str, str]]) -> None:
-        """Show each task as it ends; return when all runs succeeded. Raises `DemoError` on the first failure."""
+        """Print each task as it ends, and return when all runs succeeded.
+
+        Raises:
+            DemoError: a run failed, or the time is up.
+        """
         deadline = time.monotonic() + RUN_SECONDS
         going = list(runs)
         if not going:
-            console.print("  [green]✓[/green] done before")
+            console.print("  [green]✓[/green] already done")
         with console.status("") as status:
             while going:
                 busy = []
@@ -94,14 +98,12 @@ class Airflow:
                     if state == "success":
                         going.remove((dag_id, run_id))
                 if time.monotonic() > deadline:
-                    raise DemoError(
-                        f"still not done after {RUN_SECONDS} s: {', '.join('/'.join(run) for run in going)}"
-                    )
+                    raise DemoError(f"not finished after {RUN_SECONDS} s: {', '.join('/'.join(run) for run in going)}")
                 status.update(f"  [dim]{', '.join(busy) or 'waiting'}[/dim]")
                 time.sleep(POLL_SECONDS)
 
     def state(self, dag_id: str, run_id: str, task_id: str, wanted: Container[str]) -> str:
-        """The state of a task, once it is one of those."""
+        """Wait until the state of a task is one of those wanted, and return it."""
         deadline = time.monotonic() + RUN_SECONDS
         while time.monotonic() < deadline:
             state = str(self._get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")["state"])
@@ -125,7 +127,7 @@ class Airflow:
     def _explain(self, dag_id: str, run_id: str, tasks: list[dict[str, Any]]) -> None:
         failed = ", ".join(t["task_id"] for t in tasks if t["state"] == "failed")
         logs = self.logs / f"dag_id={dag_id}" / f"run_id={run_id}"
-        raise DemoError(f"{dag_id} {run_id}: {failed} failed; its log is below {logs}")
+        raise DemoError(f"{dag_id} {run_id}: {failed} failed; see its log in {logs}")
 
     def _get(self, path: str, **params: Any) -> Any:
         return self.client.get(f"/api/v2{path}", params=params).raise_for_status().json()
@@ -136,7 +138,7 @@ class Airflow:
 
 @contextmanager
 def phase(title: str) -> Iterator[None]:
-    """Say what happens now, and how long it took."""
+    """Print the title of a phase before it, and its duration after it."""
     console.print(f"\n[bold]{title}[/bold]")
     began = time.monotonic()
     yield
@@ -144,7 +146,7 @@ def phase(title: str) -> Iterator[None]:
 
 
 def command(stack: Stack, *arguments: str, quiet: bool = True) -> int:
-    """A command of `include.cli`, as a person would type it."""
+    """Run a command of `include.cli` as a person would type it, and return its exit code."""
     console.print(f"  [cyan]python -m include.cli {' '.join(arguments)}[/cyan]")
     done = subprocess.run(
         [sys.executable, "-m", "include.cli", *arguments],
@@ -194,16 +196,16 @@ def run(
     """Prepare the history, train on its last day, and run the days after it one by one.
 
     Args:
-        stack: where.
+        stack: the local stack to run it on.
         project: an example project.
-        history: the days before.
-        prepared_days: the days that are run as nightly runs.
-        models: those that are trained and score; by default all of the project.
+        history: the days to prepare before the nightly runs.
+        prepared_days: the days to run as nightly runs.
+        models: the models to train and score; by default all of the project.
 
     Returns:
         The exit code of `cli check`.
     """
-    with phase("1  Start PostgreSQL and Airflow, and bring the shared database up to this code"):
+    with phase("1  Start PostgreSQL and Airflow, and migrate the shared database"):
         with console.status("") as status:
             stack.say = lambda text: status.update(f"  [dim]{text}[/dim]")
             stack.start(schedule=False)
@@ -218,21 +220,20 @@ def run(
     with phase(f"2  Land {len(history.days)} days of example data, {history}"):
         command(stack, "simulate", *days(project, history))
 
-    with phase("3  Prepare them in one run: land, validate, build features as each night knew them"):
+    with phase("3  Prepare them in one range backfill: land, validate, build features"):
         conf = {"start": str(history.start), "end": str(history.end)}
         airflow.follow(airflow.run([f"{project.name}_backfill_range"], "history", history.end, **conf))
 
-    with phase(f"4  Train the first models, {history.end}: without a champion they have to pass the absolute checks"):
+    with phase(f"4  Train the first models for {history.end}: without a champion, only absolute checks apply"):
         airflow.follow(airflow.run(trainings, f"nightly__{history.end}", history.end))
 
-    with phase(f"5  {len(prepared_days.days)} nights land and are prepared: validate, quarantine, features"):
+    with phase(f"5  Land and prepare the next {len(prepared_days.days)} days: validate, quarantine, features"):
         spoil(stack, project, prepared_days.end)
         airflow.follow([run for day in prepared_days.days for run in airflow.run(preparing, f"nightly__{day}", day)])
 
-    for n, day in enumerate(
-        prepared_days.days, 6
-    ):  # one after the other: a gate needs the champion of the night before
-        with phase(f"{n}  The night of {day}: train, gate, promote or reject, score, publish, monitor"):
+    # One day after the other, because the gate needs the champion of the day before.
+    for n, day in enumerate(prepared_days.days, 6):
+        with phase(f"{n}  Nightly run of {day}: train, gate, promote or reject, score, publish, monitor"):
             airflow.follow(airflow.run(using, f"nightly__{day}", day))
 
     console.print()
@@ -242,7 +243,7 @@ def run(
 
 
 def settings_of(stack: Stack) -> Settings:
-    """What a command of a shell that sourced the stack's `env` works with."""
+    """Return the settings of a command in a shell that sourced the stack's `env`."""
     variables = stack.cli_environment()
     found = {name: variables.get(f"NIGHTLY_{name.upper()}") for name in Settings.model_fields}
     return Settings.model_validate({name: value for name, value in found.items() if value is not None})
@@ -257,23 +258,23 @@ def spoil(stack: Stack, project: Project, day: date) -> None:
     frame = spoiled(make_frame(project, feed, day))
     at = usual_available_at(project, feed, day) + timedelta(minutes=5)
     deliver(project, feed, day, frame, available_at=at, settings=settings, name="again")
-    console.print(f"  a supplier sends {feed} again, with invalid rows among its {frame.height}")
+    console.print(f"  a supplier delivers {feed} again: {frame.height} rows, a few of them invalid")
 
 
-def main(project: Annotated[str, typer.Option(help="an example project")] = "") -> None:
-    """Run all of it; errors are printed as sentences."""
+def main(project: Annotated[str, typer.Option(help="The example project to run.")] = "") -> None:
+    """Run everything, and print errors without a traceback."""
     began = time.monotonic()
     try:
         asked = find_project(project)
         if not is_simulated(asked):
             raise DemoError(
-                f"make run needs an example project, and {asked.name} has no simulate.py that makes its deliveries"
+                f"make run needs an example project, but {asked.name} has no simulate.py that makes its deliveries"
             )
         code = run(Stack(HOME), asked, *days_to_run(asked))
     except (ConfigError, DemoError, StackError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         raise SystemExit(1) from error
-    console.print(f"[dim]{time.monotonic() - began:.0f} s in all[/dim]")
+    console.print(f"[dim]{time.monotonic() - began:.0f} s in total[/dim]")
     raise SystemExit(code)
 
 

@@ -1,6 +1,6 @@
-"""`make ui`: open Airflow and MLflow on localhost, and schedule the nightly DAGs, so that tonight's run starts.
+"""`make ui`: start Airflow and MLflow on localhost, schedule the nightly DAGs, and open both pages in the browser.
 
-Running it again changes nothing. `make stop` ends everything.
+A second run changes nothing. `make stop` stops everything.
 """
 
 import os
@@ -38,7 +38,7 @@ def nightly_dags(project: Project) -> list[str]:
 
 
 def start(stack: Stack, project: Project) -> None:
-    """Bring the shared database up to this code, start Airflow and MLflow, and let the nightly DAGs run.
+    """Migrate the shared database, start Airflow and MLflow, and unpause the nightly DAGs.
 
     The order matters: when a DAG is unpaused, the run of its newest missed run date starts at once.
     """
@@ -53,8 +53,11 @@ def has_display() -> bool:
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def find_next_run_date(api: httpx.Client) -> str:
-    """Return when the next nightly run starts. A DAG just unpaused first shows its missed run."""
+def find_next_start(api: httpx.Client) -> str | None:
+    """Return when the next nightly run starts, None if Airflow has not planned it yet.
+
+    A DAG that was just unpaused first shows its missed run, so this waits for a time in the future.
+    """
     deadline = time.monotonic() + SCHEDULED_SECONDS
     while time.monotonic() < deadline:
         dags = api.get("/api/v2/dags", params={"limit": 1000}).raise_for_status().json()["dags"]
@@ -62,23 +65,24 @@ def find_next_run_date(api: httpx.Client) -> str:
         if starts and min(starts) > datetime.now(UTC):
             return f"{min(starts).astimezone():%Y-%m-%d %H:%M %Z}"
         time.sleep(0.5)
-    return "a time that the scheduler has not set yet"
+    return None
 
 
 def show(stack: Stack, project: Project) -> None:
-    """Say where the pages are and what to do there, and open them where that is possible."""
+    """Print the addresses of the pages and what runs next, and open the pages if there is a display."""
     airflow, mlflow = f"{stack.api_url}/dags", f"{stack.mlflow_url}/#/experiments?workflowType=machine_learning"
     dags = nightly_dags(project)
     with stack.api() as api:
         runs = api.get("/api/v2/dags/~/dagRuns", params={"limit": 1}).raise_for_status().json()["total_entries"]
-        next_day = find_next_run_date(api)
+        next_start = find_next_start(api)
+    planned = f"starts at {next_start}" if next_start else "is not planned yet"
     console.print(
         f"[bold]Airflow[/bold]  {airflow}    no login is needed; it listens on this machine only\n"
         f"[bold]MLflow[/bold]   {mlflow}\n"
-        f"The {len(dags)} nightly DAGs are on; the next night starts at {next_day}. The newest night that\n"
-        "was missed runs at once; it trains only when enough labelled days are prepared, and says so if not.\n"
-        + ("" if runs > len(dags) else "For some history to look at: make run\n")
-        + "To end it: make stop"
+        f"The {len(dags)} nightly DAGs are on. The next nightly run {planned}. The newest missed run date runs now.\n"
+        "A training needs enough labelled days; if too few are prepared, it is skipped, and the log of `fit` says so.\n"
+        + ("" if runs > len(dags) else "To fill the pages with some history, run: make run\n")
+        + "To stop everything, run: make stop"
     )
     if has_display():
         with suppress(webbrowser.Error):
@@ -87,10 +91,10 @@ def show(stack: Stack, project: Project) -> None:
 
 
 def main(
-    project: Annotated[str, typer.Option(help="The project whose DAGs are to run every night.")] = "",
+    project: Annotated[str, typer.Option(help="The project whose nightly DAGs to schedule.")] = "",
     home: Annotated[Path, typer.Option(help="The folder that holds all of the stack's files.")] = HOME,
 ) -> None:
-    """Start it, and open both in the browser."""
+    """Start Airflow and MLflow, and open both in the browser."""
     try:
         asked = find_project(project)
         with console.status("starting") as status:

@@ -1,5 +1,6 @@
 """Both ways to put a frame of Spark into a table keep one contract, and know of each other: delta-rs, from files that a
-local Spark wrote; and Spark's own Delta, as on Databricks."""
+local Spark wrote; and Spark's own Delta, as on Databricks.
+"""
 
 import json
 from collections.abc import Callable
@@ -114,13 +115,13 @@ class TestConformance:
         put(tables, frame(SECOND, 2).with_columns(new=pl.lit(1.5)), on(SECOND))
         assert tables.scan(TABLE).sort("day").collect()["new"].to_list() == [None, 1.5]
 
-    def test_rows_outside_of_the_scope_are_refused(self, tables: Tables, natively: Put) -> None:
+    def test_rows_outside_the_scope_are_refused(self, tables: Tables, natively: Put) -> None:
         natively(tables, frame(FIRST, 1), on(FIRST))
         with pytest.raises(DataError, match="rows are outside of what they replace, day >= '2013-03-01'"):
             natively(tables, frame(SECOND, 2), on(FIRST))
         assert stored(tables) == rows_of(frame(FIRST, 1))
 
-    def test_says_who_and_of_what(self, tables: Tables, natively: Put) -> None:
+    def test_a_commit_records_run_and_scope(self, tables: Tables, natively: Put) -> None:
         natively(tables, frame(FIRST, 1), on(FIRST))
         said = json.loads(tables.open(TABLE).history(1)[0]["userMetadata"])
         about = {"run_id": "a run", "git_commit": "abc", "clean": "3"}

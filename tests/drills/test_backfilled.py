@@ -1,4 +1,4 @@
-"""The story of `tests/flights/e2e/test_backfilled.py`, about a week."""
+"""The tests of `tests/flights/e2e/test_backfilled.py`, for a week."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -16,7 +16,7 @@ def story() -> Iterator[Story]:
         yield story
 
 
-# pytest runs the tests in the order of this file, which is that of the story
-test_lived = e2e.test_the_nights_are_lived
-test_backfilled = e2e.test_replayed_from_landing_they_are_the_same_to_the_bit
-test_made_again = e2e.test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again
+# pytest runs the tests in the order of this file, in which they build on each other
+test_lived = e2e.test_nightly_runs_succeed_and_promote
+test_backfilled = e2e.test_a_backfill_from_landing_gives_the_same_results_to_the_bit
+test_made_again = e2e.test_days_that_a_correction_put_out_of_date_are_listed_and_can_be_rebuilt

@@ -1,4 +1,4 @@
-"""Rows of the feeds of `flights`: a few flights a day, with planted personal data."""
+"""Rows for the feeds of `flights`: a few flights per day, with planted personal data."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
@@ -15,12 +15,12 @@ TAILNUM = "N7ZQX"
 
 
 def local(day: date, hour: int, minute: int = 0) -> datetime:
-    """New York's wall time in UTC."""
+    """Return a local time of New York in UTC."""
     return datetime.combine(day, time(hour, minute), ZoneInfo("America/New_York")).astimezone(UTC)
 
 
 def schedule(day: date, count: int = 3) -> pl.DataFrame:
-    """Flights from each airport in turn, one an hour from 08:00."""
+    """Return flights from each airport in turn, one per hour from 08:00."""
     return _flights(day, count).with_columns(
         scheduled_arrival_local=pl.lit("1530"),
         distance_miles=pl.lit(2454.0),
@@ -30,7 +30,7 @@ def schedule(day: date, count: int = 3) -> pl.DataFrame:
 
 
 def actuals(day: date, delays: Sequence[float | None] = (5.0, 40.0, None)) -> pl.DataFrame:
-    """What became of as many flights of the schedule."""
+    """Return the actuals of as many scheduled flights as there are delays."""
     return _flights(day, len(delays)).select(
         "carrier",
         "flight",
@@ -45,7 +45,7 @@ def actuals(day: date, delays: Sequence[float | None] = (5.0, 40.0, None)) -> pl
 
 
 def weather(day: date, temperature_f: float = 40.0) -> pl.DataFrame:
-    """The hours of the flights."""
+    """Return the weather at the hours of the flights."""
     hours = [(origin, local(day, hour)) for hour in range(8, 14) for origin in ("EWR", "JFK", "LGA")]
     numbers = {
         "dew_point_f": 30.0,

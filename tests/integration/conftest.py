@@ -1,4 +1,4 @@
-"""Fixtures of tests that train: see `training.py`."""
+"""Fixtures for tests that train models; see `training.py`."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from mlflow import MlflowClient
 from include.core.settings import Settings
 from tests.own_projects import use_own_projects
 
-use_own_projects()  # before the next import, which loads one
+use_own_projects()  # before the next import, which loads a project
 from tests.integration.training import administer, after, cloned, in_database, train, write_all  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def mlflow_made(postgres_url: sa.URL) -> str:
-    """Name of an MLflow database with its tables: to make them takes seconds, to clone them none."""
+    """Return the name of an MLflow database with tables. Creating them takes seconds; cloning is fast."""
     name = "mlflow_made"
     administer(postgres_url, f"CREATE DATABASE {name}")
     MlflowClient(in_database(postgres_url, name).get_secret_value()).search_experiments()
@@ -24,14 +24,14 @@ def mlflow_made(postgres_url: sa.URL) -> str:
 
 @pytest.fixture
 def with_mlflow(settings: Settings, postgres_url: sa.URL, mlflow_made: str) -> Iterator[Settings]:
-    """An empty installation whose MLflow has its tables."""
+    """Return an empty installation whose MLflow database has tables."""
     with cloned(postgres_url, mlflow_made) as mlflow:
         yield settings.model_copy(update={"mlflow_tracking_uri": mlflow})
 
 
 @pytest.fixture
 def prepared(with_mlflow: Settings) -> Settings:
-    """Features and outcomes of 28 days; nothing is trained."""
+    """Return an installation with features and outcomes of 28 days, and no training."""
     write_all(with_mlflow)
     return with_mlflow
 
@@ -40,7 +40,7 @@ def prepared(with_mlflow: Settings) -> Settings:
 def trained_once(
     postgres_url: sa.URL, mlflow_made: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Name of an MLflow database with versions 1 and 2, of DAY and the day after; and the places of its files."""
+    """Return an MLflow database with version 1 of DAY and version 2 of the day after, and the places of its files."""
     folder = tmp_path_factory.mktemp("trained")
     places = {name: str(folder / name) for name in ("landing", "tables", "artifacts")}
     with cloned(postgres_url, mlflow_made) as mlflow:
@@ -56,7 +56,7 @@ def trained_once(
 def trained(
     with_mlflow: Settings, postgres_url: sa.URL, trained_once: tuple[str, dict[str, str]]
 ) -> Iterator[Settings]:
-    """As `trained_once`, with databases of its own; tables and models are shared."""
+    """Return a copy of `trained_once` with its own databases; tables and models are shared."""
     name, places = trained_once
     with cloned(postgres_url, name) as mlflow:
         yield with_mlflow.model_copy(update={"mlflow_tracking_uri": mlflow, **places})

@@ -1,4 +1,4 @@
-"""What tests start as processes of their own, several at once or to be killed: steps, and writers to a small table.
+"""Processes that tests start, several at once or to kill them: steps, and writers to a small table.
 
 A process reads commands from standard input, one JSON object a line, and answers each with one line.
 """
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Processes:
-    """Python processes that do what they are told, all at the same moment."""
+    """Python processes that run commands, all at the same moment."""
 
     def __init__(self, settings: Settings, count: int) -> None:
         environment = os.environ | settings.variables()
@@ -43,10 +43,10 @@ class Processes:
             )
             for _ in range(count)
         ]
-        self.all([{"do": "nothing"}] * count)  # all have imported what they need
+        self.all([{"do": "nothing"}] * count)  # wait until all have finished their imports
 
     def all(self, commands: list[Mapping[str, Any]]) -> list[Any]:
-        """One command each, at once; their answers, None of a process that was killed."""
+        """Run one command in each process at once. Return the answers; None for a process that was killed."""
         children = self.children[: len(commands)]
         for child, command in zip(children, commands, strict=True):
             assert child.stdin is not None
@@ -58,7 +58,7 @@ class Processes:
         assert child.stdout is not None
         line = child.stdout.readline()
         if not line:
-            assert child.wait() == -signal.SIGKILL, f"process ended by itself with {child.returncode}"
+            assert child.wait() == -signal.SIGKILL, f"the process ended unexpectedly with {child.returncode}"
             return None
         return json.loads(line)
 
@@ -68,7 +68,7 @@ class Processes:
             child.wait()
             for stream in (child.stdin, child.stdout):
                 assert stream is not None
-                with suppress(BrokenPipeError):  # a command that a process which died never read
+                with suppress(BrokenPipeError):  # the process died before it read the command
                     stream.close()
 
 
@@ -82,12 +82,12 @@ def processes(settings: Settings, count: int) -> Iterator[Processes]:
 
 
 def run_and_kill(settings: Settings, step: str, interval: Interval, at: str, call: int, when: str) -> None:
-    """Run a step in a process that kills itself before or after the n-th call of a function ("module:name")."""
+    """Run a step in a process that ends itself before or after the n-th call of a function ("module:name")."""
     with processes(settings, 1) as started:
         command = {"do": "step", "step": step, "start": str(interval.start), "end": str(interval.end)}
         started.all([{"do": "kill", "at": at, "call": call, "when": when}])
         [answer] = started.all([command])
-        assert answer is None, f"{step} got to its end: {answer}"
+        assert answer is None, f"{step} was not killed: {answer}"
 
 
 def nothing() -> str:
@@ -109,7 +109,7 @@ def step(step: str, start: str, end: str) -> dict[str, Any]:
 
 
 def kill(at: str, call: int, when: str) -> None:
-    """From now on, the n-th call of a function ends this process as a power cut would."""
+    """Make the n-th call of a function end this process, as a power cut would."""
     module, _, path = at.partition(":")
     wrap(importlib.import_module(module), path, call, when, end_this_process)
 
@@ -119,7 +119,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {"nothing": nothing, "write": write, "
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries must not look like an answer
     for line in sys.stdin:
         command = json.loads(line)
         answers.write(json.dumps(COMMANDS[command.pop("do")](**command)) + "\n")

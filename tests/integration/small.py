@@ -1,5 +1,8 @@
-"""A small prepared installation for tests that begin after `build_features`: what earlier steps leave behind, written
-directly into Delta and PostgreSQL, a few ferries a day. Shapes are those of `include/core/schemas.py`."""
+"""A small prepared installation for tests that start after `build_features`.
+
+The results of earlier steps are written directly into Delta and PostgreSQL, a few ferries per day. Columns and types
+are those of `include/core/schemas.py`.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -19,7 +22,7 @@ DAY = date(2013, 3, 1)
 
 
 def as_of(day: date) -> datetime:
-    """Of the night of a day: 03:00 in New York, in winter."""
+    """Return the `as_of` of a run date: 03:00 in New York, in winter."""
     return datetime.combine(day, time(8), UTC)
 
 
@@ -38,7 +41,7 @@ def deliver(
     name: str = "a",
     verdict: str = "accepted",
 ) -> str:
-    """Put a delivery into the table of deliveries and its rows (key and values) into clean; returns its id."""
+    """Add a delivery to the table of deliveries and its rows (key and values) to the clean table. Return its id."""
     tables, delivery = Tables(settings), delivery_id(feed, day, name)
     listed = {
         "day": day,
@@ -63,7 +66,7 @@ def deliver(
 
 
 def ferries_of(day: date, count: int = 4) -> pl.DataFrame:
-    """The key of each ferry of a day, and where it goes."""
+    """Return key and destination of each ferry of a day."""
     return pl.DataFrame(
         {
             "company": ["UA"] * count,
@@ -81,7 +84,7 @@ def logbook_of(day: date, delays: Sequence[float | None]) -> pl.DataFrame:
 
 
 def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -> None:
-    """Schedule, features and night of each day."""
+    """Write the schedule, the features and the prepared day of each day."""
     tables = Tables(settings)
     for day in days:
         moment = as_of(day)
@@ -108,7 +111,7 @@ def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -
 
 
 def score(settings: Settings, project: Project, model: str, *days: date, version: int = 1, count: int = 4) -> None:
-    """Scores of each day."""
+    """Write scores of each day."""
     for day in days:
         scores = ferries_of(day, count).select(
             pl.lit(day).alias("day"),
@@ -126,6 +129,6 @@ def score(settings: Settings, project: Project, model: str, *days: date, version
 def promoted(
     settings: Settings, model: str, version: int, from_day: date, **about: str
 ) -> postgres.promotions.PromotionEntry:
-    """A row of the ledger as it was written before there was a gate."""
+    """Add a promotion without a decision of the gate to the promotion history, as old releases did."""
     with postgres.promotions.open_promotion_history(settings, model) as book:
         return book.add(version, from_day, **{"by": "me", "why": "because", **about})

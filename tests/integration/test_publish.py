@@ -1,4 +1,4 @@
-"""publish: whole or not at all, once, and only what was asked for; on a real PostgreSQL, with processes at once."""
+"""publish: complete batches only, once, and only of the requested days; on a real PostgreSQL, also concurrently."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def late() -> Model:
 
 
 def frame(*days: date, rows: int = 4, version: int = 1, shift: float = 0.0) -> pl.DataFrame:
-    """Scores in no order."""
+    """Return unsorted scores."""
     made = [
         {
             "day": day,
@@ -88,7 +88,7 @@ def asked(scores: pl.DataFrame) -> list[ScoredDay]:
 
 @pytest.fixture
 def put(ferries: Project, late: Model, settings: Settings) -> Callable[..., list[PublishedDay]]:
-    """Publish a frame."""
+    """Return a function that publishes a frame."""
 
     def put(scores: pl.DataFrame, **options: Any) -> list[PublishedDay]:
         days = options.pop("days", None) or asked(scores)
@@ -113,7 +113,7 @@ def counts(settings: Settings) -> dict[str, int]:
 
 
 def seen(settings: Settings) -> list[tuple[Any, ...]]:
-    """What analysts see."""
+    """Return the rows that analysts read."""
     return rows(
         settings, "SELECT day, entity_id, score, prediction, model_version FROM current_predictions ORDER BY 1, 2"
     )
@@ -126,7 +126,7 @@ def content(scores: pl.DataFrame) -> list[tuple[Any, ...]]:
 # --- what readers see -------------------------------------------------------------------------------------------------
 
 
-def test_readers_see_what_was_published_bit_by_bit(put: Any, settings: Settings, late: Model) -> None:
+def test_readers_see_what_was_published_to_the_bit(put: Any, settings: Settings, late: Model) -> None:
     scores = frame(DAY, DAY + timedelta(days=1)).with_columns(score=pl.col("score") / 3)
     published = put(scores)
 
@@ -161,7 +161,7 @@ def test_analysts_slice_predictions_by_entities(put: Any, settings: Settings) ->
     assert joined == [("UA", 1, "BAT", None, AS_OF, 200.0, 4)]
 
 
-def test_equal_content_again_changes_nothing(put: Any, settings: Settings) -> None:
+def test_equal_content_changes_nothing(put: Any, settings: Settings) -> None:
     first = put(frame(DAY))
     before = rows(settings, "SELECT xmin::text, * FROM published"), counts(settings)
     entities = rows(settings, "SELECT xmin::text, xmax::text, * FROM entities_ferries")
@@ -171,7 +171,7 @@ def test_equal_content_again_changes_nothing(put: Any, settings: Settings) -> No
     assert [(d.state, d.batch_id) for d in again] == [("unchanged", first[0].batch_id)]
 
 
-def test_other_content_replaces_and_leaves_a_history(put: Any, settings: Settings) -> None:
+def test_other_content_replaces_the_batch_and_leaves_a_history(put: Any, settings: Settings) -> None:
     one, two = put(frame(DAY)), put(frame(DAY, shift=0.01))
     assert seen(settings) == content(frame(DAY, shift=0.01))
     back = put(frame(DAY))
@@ -192,10 +192,10 @@ def test_another_version_with_the_same_scores_is_another_batch(put: Any, setting
     assert {row[4] for row in seen(settings)} == {2}
 
 
-def test_missing_keeps_what_readers_saw_and_says_how_much_differs(put: Any, settings: Settings) -> None:
+def test_missing_keeps_published_scores_and_counts_differing_rows(put: Any, settings: Settings) -> None:
     other = DAY + timedelta(days=1)
     first = put(frame(DAY))
-    changed = frame(DAY, other, rows=5).with_columns(  # of DAY: one row more, one score changed, three as they were
+    changed = frame(DAY, other, rows=5).with_columns(  # of DAY: one row added, one score changed, three unchanged
         score=pl.when(pl.col("entity_id").str.starts_with("UA-2")).then(0.99).otherwise("score")
     )
     result = put(changed, mode="missing")
@@ -216,8 +216,8 @@ def test_a_batch_stored_unpublished_can_be_published_later(put: Any, settings: S
     assert counts(settings)["batches"] == 2
 
 
-def test_a_publication_can_be_undone_one_after_the_other(put: Any, settings: Settings, late: Model) -> None:
-    """Back to what readers saw before it, also when that was another day's way there; then to nothing."""
+def test_publications_can_be_undone_one_by_one(put: Any, settings: Settings, late: Model) -> None:
+    """Each undo restores what readers saw before, including a batch that was published again; at last, nothing."""
     one, two = put(frame(DAY)), put(frame(DAY, shift=0.01))
     put(frame(DAY))
     undo = partial(unpublish, late, Interval.of(DAY), settings)
@@ -240,8 +240,8 @@ def test_a_publication_can_be_undone_one_after_the_other(put: Any, settings: Set
     ]
 
 
-def test_what_a_run_left_as_it_was_is_not_undone_with_it(put: Any, settings: Settings, late: Model) -> None:
-    """A replay that makes the same publishes nothing; to undo the newest would leave the day empty."""
+def test_undoing_a_run_keeps_days_that_it_did_not_change(put: Any, settings: Settings, late: Model) -> None:
+    """A backfill with equal scores publishes nothing. Undoing the newest publication would leave the day empty."""
     other = DAY + timedelta(days=1)
     put(frame(DAY, other))
     began = utc_now()
@@ -252,7 +252,7 @@ def test_what_a_run_left_as_it_was_is_not_undone_with_it(put: Any, settings: Set
     assert unpublish(late, Interval.of(DAY), settings, since=began).rows == 0
 
 
-def test_what_is_undone_is_of_these_days_and_this_model(put: Any, settings: Settings, late: Model) -> None:
+def test_only_the_given_days_and_model_are_undone(put: Any, settings: Settings, late: Model) -> None:
     other = DAY + timedelta(days=1)
     put(frame(DAY, other))
     put(frame(DAY, other, shift=0.01))
@@ -260,7 +260,7 @@ def test_what_is_undone_is_of_these_days_and_this_model(put: Any, settings: Sett
     assert seen(settings) == content(pl.concat([frame(DAY, shift=0.01), frame(other)]))
 
 
-def test_entities_are_corrected_by_replace_and_left_by_missing(put: Any, settings: Settings) -> None:
+def test_entities_are_updated_by_replace_and_kept_by_missing(put: Any, settings: Settings) -> None:
     scores = frame(DAY)
     put(scores)
     put(scores, entities=entities_of(scores, company="B6"), mode="missing")
@@ -278,9 +278,7 @@ def test_an_empty_day_is_published_too(put: Any, settings: Settings) -> None:
     ) == [(DAY, 3, 0)]
 
 
-def test_a_model_that_is_declared_anew_is_joined_with_its_new_outcome(
-    put: Any, settings: Settings, late: Model
-) -> None:
+def test_a_changed_declaration_updates_the_row_of_the_model(put: Any, settings: Settings, late: Model) -> None:
     put(frame(DAY))
     put(frame(DAY, shift=0.01), model=late.model_copy(update={"outcome": "ferry_delay", "title": "Other"}))
     assert rows(settings, "SELECT outcome, title, owner FROM models") == [("ferry_delay", "Other", late.owner)]
@@ -332,24 +330,24 @@ FIRST = (pl.col("day") == DAY) & pl.col("entity_id").str.starts_with("UA-1")
 def test_bad_scores_are_refused_before_anything_is_written(
     put: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, scores: pl.DataFrame, says: str
 ) -> None:
-    monkeypatch.setattr(step, "CHUNK_ROWS", 1)  # the other day alone would be in order
+    monkeypatch.setattr(step, "CHUNK_ROWS", 1)  # the other day alone would be valid
     with pytest.raises(DataError, match=f"2013-03-0[18]: (.*)?{says}"):
         put(scores, days=asked(GOOD), entities=entities_of(pl.concat([GOOD, frame(DAY, rows=5)]).unique()))
     assert set(counts(settings).values()) == {0}
 
 
-def test_scored_entities_that_the_feed_does_not_have_are_refused(put: Any, settings: Settings) -> None:
+def test_scored_entities_that_are_not_in_the_feed_are_refused(put: Any, settings: Settings) -> None:
     with pytest.raises(DataError, match="2013-03-01: 1 of 4 scored entities are not in the feed"):
         put(GOOD, entities=entities_of(GOOD.filter(~FIRST)))
     assert set(counts(settings).values()) == {0}
 
 
-def test_a_day_asked_for_twice_is_refused(put: Any) -> None:
+def test_a_day_that_is_requested_twice_is_refused(put: Any) -> None:
     with pytest.raises(DataError, match="published twice"):
         put(GOOD, days=[*asked(GOOD), ScoredDay(day=DAY, model_version=2, rows=4)])
 
 
-# --- processes that die, and processes at once ------------------------------------------------------------------------
+# --- killed and concurrent processes ----------------------------------------------------------------------------------
 
 PROCESS = """
 import sys
@@ -372,7 +370,7 @@ print("[" + ",".join(d.model_dump_json() for d in days) + "]")
 
 @pytest.fixture
 def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Start another process that publishes a frame."""
+    """Return a function that starts another process, which publishes a frame."""
     started: list[subprocess.Popen[str]] = []
 
     def start(scores: pl.DataFrame, mode: str = "replace", run_id: str = "other") -> "subprocess.Popen[str]":
@@ -405,7 +403,7 @@ def result(process: "subprocess.Popen[str]") -> list[dict[str, Any]]:
 
 @contextmanager
 def blocked(settings: Settings, lock: str, waiting: int) -> Iterator[Callable[[], None]]:
-    """Hold a lock; the function yielded returns once so many others wait for a lock in this database."""
+    """Hold a lock, and yield a function that returns once so many other sessions wait for a lock."""
     with postgres.connection.engine(settings).connect() as connection:
         connection.execute(sa.text(lock))
 
@@ -420,16 +418,18 @@ def blocked(settings: Settings, lock: str, waiting: int) -> Iterator[Callable[[]
                 if others[0][0] >= waiting:
                     return
                 time.sleep(0.02)
-            raise AssertionError(f"not {waiting} processes came to wait")
+            raise AssertionError(f"not {waiting} processes wait for a lock")
 
         yield until_they_wait
 
 
-def test_killed_in_the_middle_leaves_the_old_night_and_nothing_half(put: Any, start: Any, settings: Settings) -> None:
+def test_a_kill_in_the_middle_leaves_the_former_batch_and_no_partial_rows(
+    put: Any, start: Any, settings: Settings
+) -> None:
     other = DAY + timedelta(days=1)
     put(frame(DAY))
     before = counts(settings)
-    # it has written batch, predictions and history, and wants to move the pointer
+    # the process has written batch, predictions and history, and waits to move the pointer
     with blocked(settings, "SELECT * FROM published FOR UPDATE", 1) as until_they_wait:
         process = start(frame(DAY, other, rows=300, shift=0.01))
         until_they_wait()
@@ -449,10 +449,10 @@ def test_killed_in_the_middle_leaves_the_old_night_and_nothing_half(put: Any, st
     assert seen(settings) == content(frame(DAY, other, rows=300, shift=0.01))
 
 
-POINTERS = "LOCK TABLE published IN SHARE MODE"  # holds back who is about to move one
+POINTERS = "LOCK TABLE published IN SHARE MODE"  # blocks processes that are about to move a pointer
 
 
-def test_the_same_content_by_two_processes_at_once_is_one_batch(start: Any, settings: Settings) -> None:
+def test_equal_content_of_two_concurrent_processes_is_one_batch(start: Any, settings: Settings) -> None:
     scores = frame(DAY, DAY + timedelta(days=1), rows=300)
     with blocked(settings, POINTERS, 2) as until_they_wait:
         processes = [start(scores, run_id=name) for name in ("a", "b")]
@@ -470,7 +470,7 @@ def test_the_same_content_by_two_processes_at_once_is_one_batch(start: Any, sett
     }
 
 
-def test_other_content_by_two_processes_at_once_is_published_one_after_the_other(
+def test_different_content_of_two_concurrent_processes_is_published_in_turn(
     put: Any, start: Any, settings: Settings
 ) -> None:
     days = [DAY + timedelta(days=n) for n in range(3)]
@@ -488,7 +488,7 @@ def test_other_content_by_two_processes_at_once_is_published_one_after_the_other
     assert seen(settings) == content(frame(*days, rows=300, shift=float(runs[-1])))
 
 
-def test_missing_by_two_processes_at_once_publishes_one_and_keeps_it(start: Any, settings: Settings) -> None:
+def test_of_two_concurrent_processes_with_missing_one_publishes(start: Any, settings: Settings) -> None:
     with blocked(settings, POINTERS, 2) as until_they_wait:
         processes = [start(frame(DAY, shift=shift), mode="missing") for shift in (0.01, 0.02)]
         until_they_wait()
@@ -506,7 +506,7 @@ INTERVAL = Interval(start=DAYS[0], end=DAYS[-1])
 
 @pytest.fixture
 def scored(settings: Settings, ferries: Project, late: Model) -> Settings:
-    """Three nights; the first without a champion, the other two scored."""
+    """Three prepared days; the first without a champion, the other two scored."""
     small.prepare(settings, ferries, *DAYS)
     small.promoted(settings, late.name, 1, DAYS[1])
     small.promoted(settings, late.name, 2, DAYS[2])
@@ -515,7 +515,7 @@ def scored(settings: Settings, ferries: Project, late: Model) -> Settings:
     return settings
 
 
-def test_each_day_of_a_champion_is_published_with_its_entities(scored: Settings, late: Model) -> None:
+def test_each_day_with_a_champion_is_published_with_its_entities(scored: Settings, late: Model) -> None:
     published = step.publish(late, INTERVAL, scored)
     assert [(d.day, d.state, d.rows) for d in published.days] == [(DAYS[1], "published", 4), (DAYS[2], "published", 4)]
     assert (published.rows, published.model, published.interval) == (8, "late_ferry", INTERVAL)
@@ -529,7 +529,7 @@ def test_each_day_of_a_champion_is_published_with_its_entities(scored: Settings,
     ]
 
 
-def test_the_days_that_score_made_are_published_as_it_says(scored: Settings, late: Model) -> None:
+def test_the_days_of_the_record_of_score_are_published_with_its_version(scored: Settings, late: Model) -> None:
     day = ScoredDay(day=DAYS[1], model_version=2, rows=4)
     assert [d.day for d in step.publish(late, INTERVAL, scored, days=[day]).days] == [DAYS[1]]
     assert rows(scored, "SELECT DISTINCT day, model_version FROM current_predictions") == [(DAYS[1], 2)]
@@ -540,7 +540,7 @@ def test_without_a_champion_nothing_is_published(scored: Settings, late: Model) 
     assert (published.days, published.rows) == ((), 0)
 
 
-def test_an_empty_night_is_published(settings: Settings, ferries: Project, late: Model) -> None:
+def test_a_prepared_day_without_rows_is_published(settings: Settings, ferries: Project, late: Model) -> None:
     small.prepare(settings, ferries, DAYS[0])
     small.prepare(settings, ferries, DAYS[1], count=0)
     small.score(settings, ferries, late.name, DAYS[0])
@@ -562,7 +562,7 @@ def test_an_empty_night_is_published(settings: Settings, ferries: Project, late:
         ("clean_sailings", lambda rows: rows.slice(1), "1 of 4 scored entities are not in the feed"),
     ],
 )
-def test_nights_features_scores_and_entities_have_to_agree(
+def test_prepared_day_features_scores_and_entities_must_agree(
     scored: Settings, late: Model, table: str, change: Callable[[pl.DataFrame], pl.DataFrame], says: str
 ) -> None:
     Tables(scored).replace(table, change, Scope(Interval.of(DAYS[1])), sort_by=["day"])
@@ -571,7 +571,7 @@ def test_nights_features_scores_and_entities_have_to_agree(
     assert counts(scored)["batches"] == 0
 
 
-def test_a_day_without_a_night_is_refused(scored: Settings, late: Model) -> None:
+def test_a_day_that_is_not_prepared_is_refused(scored: Settings, late: Model) -> None:
     with pytest.raises(DataError, match="2013-03-04: ferries is not prepared"):
         step.publish(late, Interval(start=DAYS[0], end=DAYS[2] + timedelta(days=1)), scored)
     assert counts(scored)["batches"] == 0

@@ -1,4 +1,4 @@
-"""A step over a range: bad days stop only themselves, and what is done is not done again."""
+"""A step over a range: a failed day does not stop the others, and finished days are not run again."""
 
 import dataclasses
 from datetime import timedelta
@@ -29,7 +29,7 @@ def project() -> Project:
 
 @pytest.fixture
 def landed(project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Eight nights' files; one is not there, one is cut off, and of one no row can be."""
+    """Deliver files for eight days: one is missing, one is truncated, and one has only invalid rows."""
     shorter = {name: dataclasses.replace(step, range_days=5) for name, step in STEPS.items()}
     monkeypatch.setattr(ranges, "STEPS", shorter)
     for day in RANGE.days:
@@ -53,7 +53,7 @@ def failed(record: Ranged) -> dict[object, str]:
     return {each.day: each.why for each in record.failed}
 
 
-def test_a_bad_day_stops_only_itself_and_says_why(project: Project, landed: Settings) -> None:
+def test_a_failed_day_does_not_stop_the_others_and_has_its_reason(project: Project, landed: Settings) -> None:
     land, validate = prepared(project, landed)
     assert set(failed(land)) == {MISSING, CUT}
     assert "no file of feed winds for 2013-03-06" in failed(land)[MISSING]
@@ -66,7 +66,7 @@ def test_a_bad_day_stops_only_itself_and_says_why(project: Project, landed: Sett
     assert {*validate.days} <= {*accepted.filter(feed="sailings")["day"]}
 
 
-def test_what_a_run_did_is_known_until_it_did_all(project: Project, landed: Settings) -> None:
+def test_the_done_days_of_a_run_are_kept_until_it_has_done_all(project: Project, landed: Settings) -> None:
     land, validate = prepared(project, landed)
     done = partial(postgres.audit.read_done_days, landed, "validate", project.name)
     assert sorted(done()) == validate.days
@@ -78,16 +78,16 @@ def test_what_a_run_did_is_known_until_it_did_all(project: Project, landed: Sett
     assert done() == set()
 
 
-def test_it_says_how_far_it_is(project: Project, landed: Settings) -> None:
-    told: list[str] = []
-    run_range("land", project, RANGE, RANGE.days, landed, report=told.append)
-    assert told == [
+def test_progress_is_reported_after_each_part(project: Project, landed: Settings) -> None:
+    reports: list[str] = []
+    run_range("land", project, RANGE, RANGE.days, landed, report=reports.append)
+    assert reports == [
         "land of ferries: 3 of 8 days done, 2 failed; now at 2013-03-08",
         "land of ferries: 6 of 8 days done, 2 failed; now at 2013-03-11",
     ]
 
 
-def test_days_that_an_error_does_not_name_are_found_by_halving(
+def test_failed_days_that_the_error_does_not_name_are_found_by_halving(
     project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, asked = {DAY + timedelta(days=1), DAY + timedelta(days=5)}, list[Interval]()
@@ -106,7 +106,7 @@ def test_days_that_an_error_does_not_name_are_found_by_halving(
     assert len(asked) < 16
 
 
-def test_what_is_wrong_for_each_day_is_raised_at_once(
+def test_an_error_that_concerns_every_day_is_raised_at_once(
     project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []

@@ -1,7 +1,8 @@
-"""The Spark Connect server that tasks share: features are those of a Spark of one's own to the bit, and when it is not
-there, or dies, a step says so soon instead of waiting for ever.
+"""The shared Spark Connect server gives the same features as a local Spark, to the bit.
 
-Each step runs in a process of its own, as a task does: a process has one kind of session.
+If the server is not running or dies, a step fails soon instead of waiting for ever.
+
+Each step runs in its own process, as a task does, because a process has one kind of session.
 """
 
 import json
@@ -67,7 +68,7 @@ spark.sql("SELECT sum(a.id * b.id) FROM range(10000000) a CROSS JOIN range(10000
 
 @pytest.fixture(scope="module")
 def landed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Some nights landed and validated. Not to be changed."""
+    """Return an installation with some days landed and validated. Tests must not change it."""
     settings, project = places(tmp_path_factory.mktemp("server")), load_project("ferries")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
@@ -79,7 +80,7 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, psutil.Popen]]:
-    """Its address and process."""
+    """Yield address and process of a Spark Connect server."""
     environment = os.environ | SPARK_SETTINGS | {"SPARK_LOCAL_DIRS": str(tmp_path)}
     with serving(spark_server, env=environment, cwd=tmp_path) as (port, process):
         yield f"sc://127.0.0.1:{port}", process
@@ -124,11 +125,11 @@ def copied_to_s3(settings: Settings, endpoint: str) -> Settings:
 
 @pytest.fixture(scope="module")
 def expected(landed: Settings, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
-    """By a Spark of one's own, in folders."""
+    """Return the features that a local Spark builds in folders."""
     return features(in_folder(landed, tmp_path_factory.mktemp("own") / "tables"), None)
 
 
-def test_features_are_those_of_a_spark_of_ones_own(
+def test_features_are_equal_to_those_of_a_local_spark(
     landed: Settings, expected: pl.DataFrame, server: tuple[str, psutil.Popen], tmp_path: Path, s3: str
 ) -> None:
     for own in (in_folder(landed, tmp_path / "shared"), copied_to_s3(landed, s3)):
@@ -138,15 +139,15 @@ def test_features_are_those_of_a_spark_of_ones_own(
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_python_code_of_a_step_runs_on_the_python_of_this_environment(
+def test_python_code_of_a_step_runs_with_the_python_of_this_environment(
     server: tuple[str, psutil.Popen], shared: bool
 ) -> None:
-    """Spark's own choice is the `python3` of PATH, which may be of another version, and has no packages."""
+    """By default, Spark uses the `python3` of PATH, which may have another version and lacks the packages."""
     out, errors = run(WORKER, server[0] if shared else None).communicate()
     assert out.strip() == sys.executable, errors
 
 
-def test_without_it_a_step_says_so_at_once(landed: Settings) -> None:
+def test_without_the_server_a_step_fails_at_once(landed: Settings) -> None:
     began = time.monotonic()
     process = run(BUILD, "sc://127.0.0.1:1", landed.model_dump_json())
     _, errors = process.communicate()
@@ -156,7 +157,7 @@ def test_without_it_a_step_says_so_at_once(landed: Settings) -> None:
     assert time.monotonic() - began < 30
 
 
-def test_a_step_ends_when_it_dies(server: tuple[str, psutil.Popen]) -> None:
+def test_a_step_fails_when_the_server_dies(server: tuple[str, psutil.Popen]) -> None:
     process = run(SLOW, server[0])
     assert process.stdout is not None
     assert process.stdout.readline() == "1\n"

@@ -1,6 +1,6 @@
-"""A whole local stack beside whatever else runs here: it is started, used, killed, mended and stopped for real.
+"""A complete local stack, beside others on this machine: it is started, used, killed, repaired and stopped.
 
-The tests of this file tell one story and run in its order.
+The tests of this file build on each other and run in this order.
 """
 
 import json
@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -26,7 +27,7 @@ from tools.stack import MLFLOW, ROOT, SERVICES, SPARK, USUAL_PORTS, Stack, one_s
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 DAG = '''
-"""A DAG file of Airflow's that imports from the bundle, and whose task looks at what it was given."""
+"""An Airflow DAG file that imports from the bundle. Its task returns the variables and connections that it gets."""
 import os
 from functools import partial
 
@@ -65,14 +66,14 @@ class ModelTask(_PythonDecoratedOperator):
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """A running stack with a small bundle of its own, started while others hold the usual ports."""
+    """Yield a running stack with its own small bundle, started while the usual ports are taken."""
     with ExitStack() as others, pytest.MonkeyPatch.context() as environment:
-        # Not in pytest's folder: each new session closes that to other users, and root's PostgreSQL is run by one.
+        # Not in pytest's folder: each session makes it unreadable for the user that runs PostgreSQL for root.
         folder = Path(others.enter_context(tempfile.TemporaryDirectory(prefix="nightly-stack-")))
         make_bundle(folder / "bundle")
         stack = Stack(folder / "home", bundle=folder / "bundle")
         for port in USUAL_PORTS.values():
-            with suppress(OSError):  # held by a stack of this machine: as good
+            with suppress(OSError):  # a stack of this machine may already hold the port
                 others.enter_context(socket.create_server(("127.0.0.1", port)))
         environment.setenv("NIGHTLY_TABLES", "/left/by/a/sourced/env")
         try:
@@ -86,7 +87,9 @@ def make_bundle(folder: Path) -> None:
     for place in ("dags", "include", ".venv/lib", ".local"):
         (folder / place).mkdir(parents=True)
         (folder / place / "look.py").write_text(DAG.format(dag_id=place.strip(".").replace("/", "_")))
-    (folder / ".venv" / "lib64").symlink_to("lib")  # as in every venv; Airflow's search ends with an error over it
+    (folder / ".venv" / "lib64").symlink_to(
+        "lib"
+    )  # every venv has this link, and Airflow's search for DAG files fails on it
     (folder / "include" / "__init__.py").write_text("BUNDLED = True\n")
     shutil.copy(ROOT / ".airflowignore", folder)
     (folder / "dags" / "common.py").write_text(COMMON)
@@ -106,7 +109,7 @@ def running_pids(stack: Stack) -> dict[str, int | None]:
     return {service.name: service.pid for service in status}
 
 
-def test_two_that_start_at_once_do_not_choose_the_same_ports() -> None:
+def test_a_second_stack_waits_until_the_first_has_chosen_its_ports() -> None:
     with tempfile.TemporaryDirectory(prefix="nightly-stack-") as folder, one_start_at_a_time(print):
         script = "import sys; from pathlib import Path; from tools.stack import Stack; "
         script += "Stack(Path(sys.argv[1]), say=lambda text: print(text, flush=True)).start()"
@@ -119,7 +122,7 @@ def test_two_that_start_at_once_do_not_choose_the_same_ports() -> None:
         assert processes.find_processes(Path(folder)) == []
 
 
-def test_is_healthy_on_ports_of_its_own(stack: Stack) -> None:
+def test_the_stack_is_healthy_on_its_own_ports(stack: Stack) -> None:
     assert set(running_pids(stack)) == {"postgres", *SERVICES, SPARK}
     ports = json.loads((stack.home / "state.json").read_text())["ports"]
     assert not set(ports.values()) & set(USUAL_PORTS.values())
@@ -127,13 +130,14 @@ def test_is_healthy_on_ports_of_its_own(stack: Stack) -> None:
         assert api.get("/api/v2/version").json()["version"] == "3.3.2"
 
 
-def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> None:
+def run_dag(stack: Stack) -> tuple[str, Any]:
+    """Run the bundle's DAG; return the path of its run in the API, and the result of its task."""
     with stack.api() as api:
         deadline = time.monotonic() + 60
         while not (dags := [dag["dag_id"] for dag in api.get("/api/v2/dags").json()["dags"]]):
             assert time.monotonic() < deadline, stack.log("dag-processor")
             time.sleep(0.2)
-        assert dags == ["dags"], ".airflowignore leaves only dags/ to be parsed"
+        assert dags == ["dags"], ".airflowignore must leave only dags/ to parse"
 
         path = "/api/v2/dags/dags/dagRuns"
         run = api.post(path, json={"logical_date": None}).raise_for_status().json()["dag_run_id"]
@@ -141,12 +145,16 @@ def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> No
             assert time.monotonic() < deadline + 60, stack.log("scheduler")
             time.sleep(0.2)
         assert state == "success"
-        found = api.get(f"{path}/{run}/taskInstances/find/xcomEntries/return_value").json()["value"]
+        return f"{path}/{run}", api.get(f"{path}/{run}/taskInstances/find/xcomEntries/return_value").json()["value"]
+
+
+def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> None:
+    _, found = run_dag(stack)
     assert found["variables"] == [processes.MARKER]
     assert len(found["connections"]) == 6
 
 
-def test_sourced_env_makes_commands_use_the_stack(stack: Stack) -> None:
+def test_after_sourcing_env_commands_use_the_stack(stack: Stack) -> None:
     sql = "SELECT current_user, current_database()"
     assert in_shell(stack, f'psql "$READER_URL" -Atc "{sql}"; psql "$DATABASE_URL" -Atc "{sql}"') == [
         "reader|nightly",
@@ -155,7 +163,7 @@ def test_sourced_env_makes_commands_use_the_stack(stack: Stack) -> None:
     assert in_shell(stack, "airflow dags list --output plain --columns dag_id 2>/dev/null")[-1].strip() == "dags"
     assert in_shell(stack, 'echo "${NIGHTLY_STACK-none} $NIGHTLY_TABLES"') == [f"none {stack.home}/tables"]
     assert in_shell(stack, 'echo "$SPARK_REMOTE"') == [stack.spark_url]
-    assert (stack.home / "env").stat().st_mode & 0o077 == 0, "it carries keys"
+    assert (stack.home / "env").stat().st_mode & 0o077 == 0, "the file contains keys: only its owner may read it"
 
 
 def test_starting_again_changes_nothing(stack: Stack) -> None:
@@ -164,7 +172,8 @@ def test_starting_again_changes_nothing(stack: Stack) -> None:
     assert running_pids(stack) == before
 
 
-def test_mlflow_is_served_beside_it_and_tasks_link_there(stack: Stack) -> None:
+@pytest.mark.drill
+def test_mlflow_is_served_too_and_tasks_link_to_it(stack: Stack) -> None:
     assert stack.mlflow_url is None
     stack.start(mlflow=True)
     assert set(running_pids(stack)) == {"postgres", *SERVICES, SPARK, MLFLOW}
@@ -172,14 +181,14 @@ def test_mlflow_is_served_beside_it_and_tasks_link_there(stack: Stack) -> None:
     with httpx.Client(base_url=stack.mlflow_url, trust_env=False) as mlflow:
         assert "<title>MLflow</title>" in mlflow.get("/").text
         found = mlflow.post("/api/2.0/mlflow/experiments/search", json={"max_results": 1}).raise_for_status().json()
-        assert found["experiments"], "it reads the stack's database"
+        assert found["experiments"], "MLflow must use the database of the stack"
     of_mlflow = [process.cmdline() for process in processes.find_processes(stack.home) if is_of_mlflow(process)]
     assert len(of_mlflow) >= 2
-    assert "postgresql" not in str(of_mlflow), "a URL may carry a password"
+    assert "postgresql" not in str(of_mlflow), "the command line must not contain the URL, which may have a password"
 
+    run, _ = run_dag(stack)
     with stack.api() as api:
-        run = api.get("/api/v2/dags/dags/dagRuns").json()["dag_runs"][0]["dag_run_id"]
-        path = f"/api/v2/dags/dags/dagRuns/{run}/taskInstances"
+        path = f"{run}/taskInstances"
         assert api.get(f"{path}/find/links").json()["extra_links"] == {}
         assert api.get(f"{path}/evaluate/links").json()["extra_links"] == {
             "MLflow run": f"{stack.mlflow_url}/#/runs/abc",
@@ -191,7 +200,9 @@ def is_of_mlflow(process: psutil.Process) -> bool:
     return "mlflow" in " ".join(process.cmdline()) and process.name() != "postgres"
 
 
-def test_mends_after_everything_was_killed_and_its_numbers_went_to_strangers(stack: Stack) -> None:
+@pytest.mark.drill
+def test_start_repairs_a_killed_stack_whose_process_ids_belong_to_others_now(stack: Stack) -> None:
+    stack.start(mlflow=True)
     url, before = stack.api_url, running_pids(stack)
     for process in processes.find_processes(stack.home):
         with suppress(psutil.NoSuchProcess):
@@ -202,12 +213,12 @@ def test_mends_after_everything_was_killed_and_its_numbers_went_to_strangers(sta
         replace(stack.home / "state.json", str(before["scheduler"]), str(stranger.pid))
         for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
             replace(stack.home / "postgres" / lock, str(before["postgres"]), str(stranger.pid))
-        mended = Stack(stack.home, bundle=stack.bundle)
-        mended.start()
-        after = running_pids(mended)
+        repaired = Stack(stack.home, bundle=stack.bundle)
+        repaired.start()
+        after = running_pids(repaired)
         assert MLFLOW in after
         assert not set(after.values()) & {*before.values(), stranger.pid}
-        assert mended.api_url == url
+        assert repaired.api_url == url
         assert stranger.poll() is None
         assert os.getsid(stranger.pid) == stranger.pid
     finally:
@@ -223,7 +234,7 @@ def replace(file: Path, old: str, new: str) -> None:
 
 def test_stop_leaves_no_process(stack: Stack) -> None:
     stack = Stack(stack.home, bundle=stack.bundle)
-    # A task's child in a session of its own, like a JVM: only the marker tells whose it is.
+    # A task's child in its own session, like a JVM: only the marker shows that it belongs to the stack.
     environment = stack.environment()
     orphan = subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True)
     stack.stop()

@@ -1,4 +1,4 @@
-"""The same in S3 as in folders: what lands, tables, features by local Spark, and models."""
+"""S3 gives the same results as folders: landed files, tables, features of a local Spark, and models."""
 
 import os
 import tempfile
@@ -43,7 +43,7 @@ def own(tmp_path: Path, s3: str) -> Settings:
 
 @pytest.fixture
 def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The machine's temporary folder; nothing may be left there."""
+    """Use an empty temporary folder; steps must leave nothing in it."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -61,7 +61,7 @@ def prepared(project: Project, settings: Settings, interval: Interval) -> Settin
 
 
 def content(settings: Settings) -> dict[str, pl.DataFrame]:
-    """Table -> its rows, without what differs between two places; in an order of their own."""
+    """Map each table to its sorted rows, without columns that differ between two places."""
     filesystem, root = storage.filesystem(settings, settings.tables)
     found = {}
     for path in filesystem.ls(root, detail=False):
@@ -72,12 +72,14 @@ def content(settings: Settings) -> dict[str, pl.DataFrame]:
 
 
 @pytest.mark.spark
-def test_nights_are_those_in_folders(project: Project, own: Settings, tmp_path: Path, staged: Path) -> None:
+def test_prepared_days_in_s3_equal_those_in_folders(
+    project: Project, own: Settings, tmp_path: Path, staged: Path
+) -> None:
     in_folders = prepared(project, places(tmp_path), FOUR)
     prepared(project, own, FOUR)
     for settings in (in_folders, own):
         build_features(project, FOUR, settings)
-    build_features(project, FOUR.shifted(end=-2), own)  # again, of a part
+    build_features(project, FOUR.shifted(end=-2), own)  # a part runs a second time
     there, here = content(own), content(in_folders)
     assert len(here) == 11
     assert there.keys() == here.keys()
@@ -88,7 +90,7 @@ def test_nights_are_those_in_folders(project: Project, own: Settings, tmp_path: 
 
 
 @pytest.mark.spark
-def test_what_was_not_committed_belongs_to_no_version(
+def test_files_of_a_failed_commit_belong_to_no_version(
     project: Project, own: Settings, staged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_features(project, RUN_DATE, prepared(project, own, FOUR))
@@ -116,11 +118,11 @@ def test_objects_of_a_feed_are_found_by_day(project: Project, own: Settings) -> 
     assert landing.read(found) == b"content"
 
 
-def test_two_runs_that_take_a_file_at_once_agree_on_it(project: Project, own: Settings) -> None:
+def test_two_concurrent_runs_record_the_same_manifest_entry(project: Project, own: Settings) -> None:
     deliver_one(project, own, "sailings", DAY)
     runs = [Landing(project, own) for _ in range(3)]
     [found] = runs[0].find("sailings")
-    assert [run.taken(found) for run in runs] == [None] * 3, "all look before one of them writes"
+    assert [run.taken(found) for run in runs] == [None] * 3, "all must read before one of them writes"
     runs[0].take(found, "first", local(DAY, 2))
     runs[1].take(found, "first", local(DAY, 2))
     with pytest.raises(FileExistsError, match="another run just landed it"):
@@ -132,7 +134,7 @@ def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str
     own, before = on_s3(with_mlflow, s3), dict(os.environ)
     write_all(own)
     trained = train(own)
-    assert train(own) == trained  # taken up
+    assert train(own) == trained  # the fit is reused
     registry = Registry(own)
     version = registry.get_version("late_ferry", trained.model_version or 0)
     assert registry.load(version).problem_type == "binary"
@@ -141,23 +143,23 @@ def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str
     assert files == registry.files(version)
     kept = storage.filesystem(own, own.artifacts)[0].find(own.artifacts)
     assert any(path.endswith("model.pkl") for path in kept)
-    assert dict(os.environ) == before  # what MLflow was given is taken back
+    assert dict(os.environ) == before  # the variables for MLflow are removed again
     assert not [secret for secret in KEYS.values() if any(secret in value for value in os.environ.values())]
 
 
-def test_without_options_each_library_looks_as_aws_does(
+def test_without_options_each_library_uses_the_default_credentials_of_aws(
     project: Project, own: Settings, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": s3, "AWS_DEFAULT_REGION": "eu-west-1"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")  # delta-rs asks for it; AWS itself is https
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")  # delta-rs needs it for a server without TLS; AWS uses https
     bare = own.model_copy(update={"storage_options": {}})
     prepared(project, bare, RUN_DATE)
     assert Landing(project, bare).find("logbook", DAY - timedelta(days=1))
     assert content(bare)["raw_sailings"].height == 3
 
 
-def test_no_error_tells_a_key(project: Project, own: Settings) -> None:
+def test_no_error_contains_a_key(project: Project, own: Settings) -> None:
     elsewhere = {name: f"s3://not-there/{name}" for name in ("landing", "tables")}
     gone = own.model_copy(update=elsewhere)
     for call in (
@@ -166,5 +168,5 @@ def test_no_error_tells_a_key(project: Project, own: Settings) -> None:
     ):
         with pytest.raises(Exception, match=r"(?i)bucket") as caught:
             call()
-        told = "".join(traceback.format_exception(caught.value))
-        assert not [secret for secret in KEYS.values() if secret in told]
+        text = "".join(traceback.format_exception(caught.value))
+        assert not [secret for secret in KEYS.values() if secret in text]

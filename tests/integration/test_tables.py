@@ -1,4 +1,4 @@
-"""Tables written by several real processes at once: nothing is lost, nothing doubled."""
+"""Tables written by several processes at once: no row is lost and none is doubled."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -24,7 +24,7 @@ MIXES = {
 }
 
 
-# each request to the S3 server takes some time
+# each request to the S3 server takes time
 WHERE = pytest.mark.parametrize(
     ("settings", "mix"), [*(("folder", mix) for mix in MIXES), ("s3", "all")], indirect=["settings"]
 )
@@ -44,7 +44,7 @@ def four(settings: Settings) -> Iterator[Processes]:
 
 @pytest.fixture
 def tables(settings: Settings) -> Tables:
-    """Empty each time, at the place where the processes look."""
+    """Return empty tables at the place that the processes use."""
     tables = Tables(settings)
     if tables.exists(TABLE):
         filesystem, path = storage.filesystem(settings, tables.uri(TABLE))
@@ -54,7 +54,7 @@ def tables(settings: Settings) -> Tables:
 
 @WHERE
 @pytest.mark.parametrize("before", ["no table", "empty table"])
-def test_days_of_their_own_all_land(tables: Tables, four: Processes, mix: str, before: str) -> None:
+def test_writers_of_different_days_all_commit(tables: Tables, four: Processes, mix: str, before: str) -> None:
     if before == "empty table":
         tables.create(TABLE, frame(FIRST).schema)
     orders = [
@@ -64,14 +64,16 @@ def test_days_of_their_own_all_land(tables: Tables, four: Processes, mix: str, b
     made = four.all([*orders])
     assert len(set(made)) == 4
     assert stored(tables) == rows_of(*(written(day, f"p{n}") for n, day in enumerate(FOUR)))
-    for n, version in enumerate(made):  # each version has the rows of its writer
+    for n, version in enumerate(made):  # each version has the rows of one more writer
         assert set(written(FOUR[n], f"p{n}").iter_rows()) <= set(stored(tables, version))
 
 
 @WHERE
 @pytest.mark.parametrize("before", ["no table", "empty partition", "filled partition"])
-def test_at_one_day_the_rows_of_one_are_left(tables: Tables, four: Processes, mix: str, before: str) -> None:
-    """Also the partition of another day, which was there before."""
+def test_writers_of_one_day_leave_the_rows_of_one_writer(
+    tables: Tables, four: Processes, mix: str, before: str
+) -> None:
+    """The partition of another day, which existed before, is kept."""
     others = []
     if before != "no table":
         by_replace(tables, OTHER, "other")

@@ -1,6 +1,6 @@
-"""What tests of training, gate and promotion start from: a month of features and outcomes, small and quick to fit.
+"""Data for tests of training, gate and promotion: a month of features and outcomes, small and quick to fit.
 
-Written directly as the steps before leave it; `conftest.py` has the fixtures.
+Tables are written directly, as earlier steps would leave them; `conftest.py` has the fixtures.
 """
 
 import itertools
@@ -31,12 +31,12 @@ from include.training.config import Candidate
 
 PROJECT = load_project("ferries")
 DAYS = Interval(start=date(2013, 3, 1), end=date(2013, 3, 28))
-DAY = date(2013, 3, 22)  # the run date: outcomes up to the 21st are known
+DAY = date(2013, 3, 22)  # the run date, which knows outcomes up to the 21st
 RUN = Interval.of(DAY)
 WHOLE = Scope(Interval(start=date(2013, 1, 1), end=date(2013, 12, 31)))
-FERRIES = 120  # a day
+FERRIES = 120  # per day
 GATE = Gate.model_validate({
-    "checks": [  # thresholds that 600 made-up rows can meet
+    "checks": [  # thresholds that 600 invented rows can meet
         {"kind": "enough_rows", "at_least": 400},
         {"kind": "quality", "metric": "roc_auc", "at_least": 0.7},
         {"kind": "calibration", "at_most": 0.15},
@@ -63,11 +63,11 @@ MODEL = load_model("late_ferry").model_copy(
 _numbers = itertools.count()
 
 
-# --- what the steps before leave --------------------------------------------------------------------------------------
+# --- results of earlier steps -----------------------------------------------------------------------------------------
 
 
 def ferries() -> pl.DataFrame:
-    """Return key, features and delay of each ferry of DAYS, with missing values as in the real data."""
+    """Return key, features and delay of each ferry of DAYS; some values are missing, as in real data."""
     rng = np.random.default_rng(5)
     n = FERRIES * len(DAYS.days)
     days = [day for day in DAYS.days for _ in range(FERRIES)]

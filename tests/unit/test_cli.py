@@ -1,4 +1,4 @@
-"""The command line against all that tells people what to type: documents, DAGs' runbooks, errors."""
+"""Every command of `include.cli` that documents, DAG texts and error messages name exists, with its options."""
 
 import re
 from collections.abc import Iterator
@@ -9,24 +9,24 @@ from typer.core import TyperGroup
 from include.cli import app
 from tools.stack import ROOT
 
-TOLD = re.compile(r"-m include\.cli (?P<command>[a-z_]+)(?P<rest>[^`\n]*)")
+COMMAND = re.compile(r"-m include\.cli (?P<command>[a-z_]+)(?P<rest>[^`\n]*)")
 
 
-def told() -> Iterator[tuple[str, str, str]]:
-    """File, command, and what is typed after it; in code, text may go on in the next line's string."""
+def named_commands() -> Iterator[tuple[str, str, str]]:
+    """Yield file, command and the rest of the line. In code, the command may continue in the next line's string."""
     folders = ("dags", "include", "plugins", "tools", "docs")
     files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file()]
     for path in (ROOT / "README.md", *files):
         if path.suffix in (".py", ".md", ".yaml", ".j2"):
-            for found in TOLD.finditer(path.read_text(encoding="utf-8")):
+            for found in COMMAND.finditer(path.read_text(encoding="utf-8")):
                 yield str(path.relative_to(ROOT)), found["command"], found["rest"]
 
 
-def test_every_command_that_people_are_told_is_one() -> None:
+def test_every_command_in_documents_and_messages_exists() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     wrong, count = [], 0
-    for file, name, rest in told():
+    for file, name, rest in named_commands():
         count += 1
         command = group.commands.get(name)
         options = {option for p in command.params for option in p.opts} if command else set()

@@ -1,4 +1,4 @@
-"""docker-compose.yaml keeps what every service must have, and says what the local stack says."""
+"""docker-compose.yaml: limits of every service, and the same settings as the local stack."""
 
 import os
 import re
@@ -17,35 +17,35 @@ PRODUCT = {name for name, service in SERVICES.items() if "NIGHTLY_IMAGE" in serv
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_is_bounded_and_without_privileges(name: str) -> None:
+def test_a_service_has_limits_and_no_privileges(name: str) -> None:
     service = SERVICES[name]
     limits = service["deploy"]["resources"]["limits"]
     assert limits["memory"] and limits["pids"]
     assert service["user"].startswith("${NIGHTLY_UID")
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["logging"]["options"]["max-size"], "its log would fill the disk"
+    assert service["logging"]["options"]["max-size"], "limit the size of its log, or it fills the disk"
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONCE))
-def test_a_service_that_runs_is_asked_how_it_does_and_comes_back(name: str) -> None:
+def test_a_running_service_has_a_health_check_and_restarts(name: str) -> None:
     assert SERVICES[name]["restart"] == "unless-stopped"
     assert SERVICES[name]["healthcheck"]["test"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_ports_are_on_loopback_and_can_be_chosen(name: str) -> None:
+def test_ports_are_on_loopback_and_can_be_configured(name: str) -> None:
     for port in SERVICES[name].get("ports", ()):
         assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z]+_PORT:-\d+\}:\d+", port)
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_data_are_on_named_volumes(name: str) -> None:
+def test_data_is_on_named_volumes(name: str) -> None:
     sources = [v["source"] if isinstance(v, dict) else v.split(":")[0] for v in SERVICES[name].get("volumes", ())]
     assert set(sources) <= set(FILE["volumes"])
 
 
-def test_every_service_waits_for_what_it_needs() -> None:
+def test_every_service_waits_for_its_dependencies() -> None:
     for name in PRODUCT - {"volumes", "init", "spark"}:
         assert SERVICES[name]["depends_on"]["init"] == {"condition": "service_completed_successfully"}, name
     for name in SERVICES:
@@ -62,7 +62,7 @@ def test_no_secret_is_in_a_setting() -> None:
             assert not re.search(r"://[^/@]*:[^/@]+@", str(value)), f"{name}: {variable} has a password"
 
 
-def test_secrets_are_the_files_that_make_up_makes() -> None:
+def test_secrets_are_the_files_that_make_up_creates() -> None:
     made = make_secrets.make()
     assert set(FILE["secrets"]) - {"extra_ca"} == set(made)
     for name, secret in FILE["secrets"].items():
@@ -72,7 +72,7 @@ def test_secrets_are_the_files_that_make_up_makes() -> None:
     assert used == set(made)
 
 
-def test_every_setting_is_in_the_example_and_has_the_same_default() -> None:
+def test_every_setting_is_in_the_example_file_with_the_same_default() -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     text = (ROOT / "docker-compose.yaml").read_text(encoding="utf-8")
@@ -83,20 +83,20 @@ def test_every_setting_is_in_the_example_and_has_the_same_default() -> None:
             assert example[name] == default, name
 
 
-def test_the_roles_and_options_of_postgres_are_those_of_the_local_stack() -> None:
+def test_postgres_has_the_roles_and_options_of_the_local_stack() -> None:
     assert make_secrets.ROLES == postgres.OWNERS
-    options = {"listen_addresses", "unix_socket_permissions"}  # of a server on a socket
+    options = {"listen_addresses", "unix_socket_permissions"}  # options of a server on a socket
     said = dict(option.split("=") for option in SERVICES["postgres"]["command"] if "=" in option)
     assert said == {name: value for name, value in postgres.OPTIONS.items() if name not in options}
 
 
-def test_airflow_gets_the_settings_of_the_local_stack() -> None:
+def test_airflow_has_the_settings_of_the_local_stack() -> None:
     for name in PRODUCT - {"volumes", "spark"}:
         assert SERVICES[name]["env_file"] == ["tools/airflow.env"]
         assert not SETTINGS.keys() & SERVICES[name]["environment"].keys()
 
 
-def test_secrets_that_are_there_stay(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_secrets_are_kept(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     env = tmp_path / "env"
     owner = os.geteuid() or 10001
     env.write_text(f"NIGHTLY_UID={owner}\nNIGHTLY_SECRETS={tmp_path / 'secrets'}\n", encoding="utf-8")
@@ -112,7 +112,7 @@ def test_secrets_that_are_there_stay(tmp_path: Any, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(("owner", "person", "why"), [(0, 0, "must not be 0"), (10001, 1000, "put yours there")])
-def test_secrets_that_no_container_could_read_are_not_made(
+def test_secrets_that_no_container_could_read_are_not_created(
     tmp_path: Any,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

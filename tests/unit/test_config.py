@@ -1,4 +1,4 @@
-"""Configuration: what is wrong is refused with file, key and the nearest right one; days and cutoffs are exact."""
+"""Configuration: an error names the file, the key and the nearest right one; days and cutoffs are exact."""
 
 import copy
 import re
@@ -30,7 +30,7 @@ AUC = {"metric": "roc_auc", "at_least": 0.55, "days": 3, "of": 7}
 
 @pytest.fixture
 def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of projects with nothing in it."""
+    """Return a folder of projects that is empty."""
     monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path))
     for cached in (load_project, load_model):
         cached.cache_clear()
@@ -48,7 +48,7 @@ def write(projects: Path, declared: object, name: str = "ferries", model: str | 
 
 
 def changed(declared: dict[str, Any], keys: str, value: object) -> dict[str, Any]:
-    """The declaration with the key at a path of dots set, or taken away (None); in a list, a kind names the entry."""
+    """Return the declaration with one key set, or removed (None). Dots separate keys; a kind selects a list's entry."""
     found = whole = copy.deepcopy(declared)
     *parents, last = keys.split(".")
     for key in parents:
@@ -60,13 +60,13 @@ def changed(declared: dict[str, Any], keys: str, value: object) -> dict[str, Any
     return whole
 
 
-def assert_said(path: Path, said: str, error: ConfigError) -> None:
-    """The message begins with the file, and the line unless it is about the whole file."""
+def assert_message(path: Path, said: str, error: ConfigError) -> None:
+    """Assert that the message begins with the file, and with the line unless it is about the whole file."""
     assert re.search(rf"^{re.escape(str(path))}(, line \d+)?: {re.escape(said)}", str(error), re.MULTILINE), str(error)
 
 
 class TestProject:
-    def test_the_sample_project_is_right(self, projects: Path) -> None:
+    def test_the_example_project_is_valid(self, projects: Path) -> None:
         write(projects, FERRIES)
         project = load_project("ferries")
         assert (project.name, project.timezone) == ("ferries", "America/New_York")
@@ -183,11 +183,11 @@ class TestProject:
             ),
         ],
     )
-    def test_what_is_wrong_is_said_with_file_and_key(self, projects: Path, key: str, value: object, said: str) -> None:
+    def test_an_error_names_file_and_key(self, projects: Path, key: str, value: object, said: str) -> None:
         path = write(projects, changed(FERRIES, key, value))
         with pytest.raises(ConfigError) as caught:
             load_project("ferries")
-        assert_said(path, said, caught.value)
+        assert_message(path, said, caught.value)
 
     def test_a_public_column_has_no_name_that_postgresql_uses(self, projects: Path) -> None:
         declared = changed(FERRIES, "feeds.sailings.columns.xmin", {"type": "string"})
@@ -208,7 +208,7 @@ class TestProject:
         write(projects, declared.replace("'10:30'", "10:30"))
         assert load_project("ferries").cutoff == time(10, 30)
 
-    def test_all_that_is_wrong_is_said_at_once(self, projects: Path) -> None:
+    def test_all_errors_are_reported_at_once(self, projects: Path) -> None:
         path = write(projects, changed(changed(FERRIES, "tittle", 1), "entity.kee", 1))
         with pytest.raises(ConfigError) as caught:
             load_project("ferries")
@@ -224,26 +224,26 @@ class TestProject:
             ("", ": must be a mapping of keys"),
         ],
     )
-    def test_a_file_that_is_no_mapping(self, projects: Path, text: str, said: str) -> None:
+    def test_a_file_that_is_not_a_mapping_is_refused(self, projects: Path, text: str, said: str) -> None:
         path = write(projects, text)
         with pytest.raises(ConfigError, match=f"{path}{said}"):
             load_project("ferries")
 
-    def test_a_name_that_is_not_there(self, projects: Path) -> None:
+    def test_an_unknown_name_is_refused(self, projects: Path) -> None:
         write(projects, FERRIES)
         with pytest.raises(ConfigError, match=r"no project 'ferry' in .*; did you mean 'ferries'\?"):
             load_project("ferry")
         with pytest.raises(ConfigError, match="cannot be read"):
             read_yaml(projects / "nowhere.yaml")
 
-    def test_two_projects_cannot_share_a_feed(self, projects: Path) -> None:
-        """Tables are named by feeds, so the rows of one would replace those of the other."""
+    def test_two_projects_with_a_feed_of_one_name_are_refused(self, projects: Path) -> None:
+        """Tables are named after feeds, so the rows of one project would replace those of the other."""
         write(projects, FERRIES)
         path = write(projects, FERRIES, name="other")
         with pytest.raises(ConfigError, match=rf"{path}, line \d+: feeds.logbook: ferries has a feed of that name"):
             load_project("other")
 
-    def test_all_there_are_load(self) -> None:
+    def test_all_projects_and_models_are_valid(self) -> None:
         assert project_names()
         for name in project_names():
             assert load_project(name).name == name
@@ -403,18 +403,18 @@ class TestModel:
             ("monitors.performance.rules", [AUC, AUC], "monitors.0: rules: two are the same"),
         ],
     )
-    def test_what_is_wrong(self, ferries: Path, key: str, value: object, said: str) -> None:
+    def test_an_error_names_file_and_key(self, ferries: Path, key: str, value: object, said: str) -> None:
         path = write(ferries, changed(LATE, key, value), model="late_ferry")
         with pytest.raises(ConfigError) as caught:
             load_model("late_ferry")
-        assert_said(path, said, caught.value)
+        assert_message(path, said, caught.value)
 
-    def test_a_name_that_is_not_there(self, ferries: Path) -> None:
+    def test_an_unknown_name_is_refused(self, ferries: Path) -> None:
         write(ferries, LATE, model="late_ferry")
         with pytest.raises(ConfigError, match=r"no model 'late_fery' in .*; did you mean 'late_ferry'\?"):
             load_model("late_fery")
 
-    def test_of_two_projects(self, ferries: Path) -> None:
+    def test_two_projects_with_a_model_of_one_name_are_refused(self, ferries: Path) -> None:
         for project in ("ferries", "other"):
             write(ferries, LATE, name=project, model="late_ferry")
         with pytest.raises(ConfigError, match=r"is in two folders: .*; rename one folder"):
@@ -435,7 +435,7 @@ class TestModel:
         others = {digest(LATE, "b"), digest(changed(LATE, "seed", 7), "a"), digest(LATE, "a")}
         assert len(others) == 3
 
-    def test_what_the_gate_asks_decides_no_fit(self, ferries: Path) -> None:
+    def test_the_gate_does_not_change_the_digest_of_a_fit(self, ferries: Path) -> None:
         path = write(ferries, LATE, model="late_ferry")
         path.with_name("estimator.py").write_text("", encoding="utf-8")
         before = load_model("late_ferry")
@@ -447,7 +447,7 @@ class TestModel:
             before.digest,
         )
 
-    def test_how_a_model_is_watched_decides_no_fit(self, ferries: Path) -> None:
+    def test_monitors_do_not_change_the_digest_of_a_fit(self, ferries: Path) -> None:
         path = write(ferries, LATE, model="late_ferry")
         path.with_name("estimator.py").write_text("", encoding="utf-8")
         before = load_model("late_ferry")
@@ -457,7 +457,7 @@ class TestModel:
 
 
 class TestDefaults:
-    """A short list is enough, and leaves no check out."""
+    """A short list of checks is enough: all others run with their defaults."""
 
     def of(self, projects: Path, problem_type: str, *checks: dict[str, Any]) -> Model:
         write(projects, FERRIES)
@@ -472,7 +472,7 @@ class TestDefaults:
         leakage = next(check for check in model.all_checks if check.kind == "leakage_check")
         assert leakage.model_dump() == {"kind": "leakage_check", "metric": "roc_auc", "at_most": 0.95, "at_least": None}
 
-    def test_limits_in_the_unit_of_the_outcome_must_be_listed(self, projects: Path) -> None:
+    def test_thresholds_in_the_unit_of_the_outcome_must_be_declared(self, projects: Path) -> None:
         listed = [{**QUALITY, "metric": "r2"}, {"kind": "slices", "by": ["origin"]}]
         for missing in (
             {"kind": "calibration", "at_most": 5},
@@ -487,7 +487,7 @@ class TestDefaults:
         kinds = [check.kind for check in self.of(projects, "regression", *listed).all_checks]
         assert kinds == [kind for kind in kinds_in(AnyCheck) if kind != "calibration_error"]
 
-    def test_a_metric_more_is_another_check(self, projects: Path) -> None:
+    def test_a_second_metric_is_another_check(self, projects: Path) -> None:
         brier = {"kind": "quality", "metric": "brier", "at_most": 0.2}
         model = self.of(projects, "binary", brier, {"kind": "slices", "by": ["origin"]}, QUALITY)
         assert [check.subject for check in model.all_checks if check.kind == "quality"] == ["brier", "roc_auc"]
@@ -513,11 +513,11 @@ class TestTime:
             (date(2013, 11, 3), datetime(2013, 11, 3, 8, tzinfo=UTC)),  # it goes back at 02:00
         ],
     )
-    def test_the_cutoff_is_at_three_by_the_wall_clock(self, project: Project, day: date, utc: datetime) -> None:
+    def test_the_cutoff_is_at_three_in_local_time(self, project: Project, day: date, utc: datetime) -> None:
         assert project.cutoff_at(day) == utc
         assert project.day_of(utc) == day
 
-    def test_a_skipped_and_a_doubled_time(self, project: Project) -> None:
+    def test_a_cutoff_at_a_skipped_or_repeated_local_time(self, project: Project) -> None:
         assert project.at(date(2013, 3, 10), time(2, 30)) == datetime(2013, 3, 10, 7, 30, tzinfo=UTC)
         assert project.at(date(2013, 11, 3), time(1, 30)) == datetime(2013, 11, 3, 5, 30, tzinfo=UTC)
 
@@ -530,19 +530,19 @@ class TestTime:
             (datetime(2013, 3, 11, 4, tzinfo=UTC), date(2013, 3, 11)),
         ],
     )
-    def test_the_day_of_a_moment(self, project: Project, utc: datetime, day: date) -> None:
+    def test_a_moment_belongs_to_its_local_day(self, project: Project, utc: datetime, day: date) -> None:
         assert project.day_of(utc) == day
 
-    def test_what_a_run_needs(self, project: Project) -> None:
+    def test_a_run_date_requires_a_day_of_each_feed(self, project: Project) -> None:
         day = date(2013, 3, 1)
         assert project.required(day) == {"sailings": day, "winds": day, "logbook": date(2013, 2, 28)}
 
-    def test_nothing_is_needed_of_days_before_the_first(self, project: Project) -> None:
+    def test_no_file_is_required_before_the_first_day(self, project: Project) -> None:
         first = project.first_day
         assert project.required(first) == {"sailings": first, "winds": first}
         assert project.required(date(2012, 12, 31)) == {}
 
-    def test_what_features_may_read_ends_with_what_the_run_needs(self, project: Project) -> None:
+    def test_features_read_no_day_after_the_required_one(self, project: Project) -> None:
         day = date(2013, 3, 1)
         logbook = project.feeds["logbook"]
         assert logbook.window(day).end == date(2013, 2, 28)
@@ -550,7 +550,7 @@ class TestTime:
         assert project.feeds["sailings"].window(day).days == [day]
 
 
-def test_nearest() -> None:
+def test_the_nearest_name_is_suggested() -> None:
     assert nearest("winda", ["sailings", "winds"]) == "; did you mean 'winds'?"
     assert nearest("x", ["sailings", "winds"]) == "; there is sailings, winds"
     assert nearest("x", []) == "; there is none"

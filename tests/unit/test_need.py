@@ -1,4 +1,4 @@
-"""tools/need names the packages of each distribution, and finds the Python to use."""
+"""tools/need names the missing packages of each distribution, and finds the Python to use."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 from tools.stack import ROOT
 
-RELEASES = {  # lines of /etc/os-release
+RELEASES = {  # the content of /etc/os-release
     "debian 12": ('PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"', "ID=debian", "VERSION_CODENAME=bookworm"),
     "debian 13": ('PRETTY_NAME="Debian GNU/Linux 13 (trixie)"', "ID=debian", "VERSION_CODENAME=trixie"),
     "ubuntu 22.04": ('PRETTY_NAME="Ubuntu 22.04.5 LTS"', "ID=ubuntu", "ID_LIKE=debian", "UBUNTU_CODENAME=jammy"),
@@ -32,7 +32,7 @@ PROGRAMS = ("python", "java", "maven")
 
 
 class Machine:
-    """A machine that has nothing but a shell, until something is installed."""
+    """A fake machine that has only a shell until programs are installed."""
 
     def __init__(self, folder: Path, system: str) -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ class Machine:
         return program
 
     def install_python(self, version: str, name: str | None = None, folder: str = "bin") -> Path:
-        """Install a Python of a version, as far as `tools/need` asks for it."""
+        """Install a fake Python that answers what `tools/need` checks."""
         major, minor = version.split(".")
         script = (
             f"shift; exec {sys.executable} -c \"import sys; sys.version_info = ({major}, {minor}, 0, 'final', 0); $1\""
@@ -72,31 +72,31 @@ class Machine:
 
 
 @pytest.mark.parametrize("system", PACKAGES)
-def test_a_bare_machine_is_told_the_packages_of_its_own_distribution(tmp_path: Path, system: str) -> None:
+def test_a_bare_machine_gets_the_package_names_of_its_distribution(tmp_path: Path, system: str) -> None:
     machine = Machine(tmp_path, system)
     tool, *packages = PACKAGES[system]
     code, out, errors = machine.need(*PROGRAMS)
     assert (code, out) == (1, "")
-    told = errors.splitlines()
-    assert [line.split(" is missing. ")[0].split(" (")[0] for line in told] == [
+    lines = errors.splitlines()
+    assert [line.split(" is missing. ")[0].split(" (")[0] for line in lines] == [
         "Python 3.11, 3.12 or 3.13 with ensurepip",
         "Java 17 or 21",
         "Maven",
     ]
-    for line, names in zip(told, packages, strict=True):
+    for line, names in zip(lines, packages, strict=True):
         assert f": {tool} install {names}" in line
     if system in RELEASES:
-        assert RELEASES[system][0].split('"')[1] in told[0], "it says which distribution it took this machine for"
+        assert RELEASES[system][0].split('"')[1] in lines[0], "the output must name the detected distribution"
     assert machine.need("--packages", *PROGRAMS) == (0, "\n".join(packages), "")
 
 
-def test_a_mac_is_told_how_its_java_is_found(tmp_path: Path) -> None:
+def test_a_mac_gets_the_command_that_makes_java_visible(tmp_path: Path) -> None:
     _, _, errors = Machine(tmp_path, "macos").need("java")
     assert errors.endswith('brew install openjdk@21. Then: export JAVA_HOME="$(brew --prefix openjdk@21)"')
 
 
 @pytest.mark.parametrize("system", ["arch", "a system without os-release"])
-def test_of_another_distribution_no_package_is_guessed(tmp_path: Path, system: str) -> None:
+def test_for_another_distribution_no_package_is_guessed(tmp_path: Path, system: str) -> None:
     machine = Machine(tmp_path, system)
     name = "Arch Linux" if system == "arch" else "this system"
     for arguments in (PROGRAMS, ("--packages", *PROGRAMS)):
@@ -105,7 +105,7 @@ def test_of_another_distribution_no_package_is_guessed(tmp_path: Path, system: s
         assert errors.count(f"The packages of {name} are not known here") == 3
 
 
-def test_a_machine_that_has_all_is_told_nothing_but_its_python(tmp_path: Path) -> None:
+def test_a_complete_machine_prints_only_its_python(tmp_path: Path) -> None:
     machine = Machine(tmp_path, "debian 13")
     machine.install_python("3.13")
     machine.install("java", "echo 'openjdk version \"21.0.9\" 2025-10-21' >&2")
@@ -115,7 +115,7 @@ def test_a_machine_that_has_all_is_told_nothing_but_its_python(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("version", ["1.8.0_412", "11.0.25", "25", "25.0.1", "170.0"])
-def test_spark_runs_on_java_17_and_21_only(tmp_path: Path, version: str) -> None:
+def test_only_java_17_and_21_are_accepted(tmp_path: Path, version: str) -> None:
     machine = Machine(tmp_path, "debian 12")
     machine.install("java", f"echo 'openjdk version \"{version}\"' >&2")
     code, _, errors = machine.need("java")
@@ -131,11 +131,11 @@ def test_the_first_supported_python_is_used(tmp_path: Path) -> None:
     for version in ("3.9", "3.14", "3.13", "3.12"):
         machine.install_python(version)
     assert machine.need("python")[1] == "python3.12"
-    machine.install("python3.11", "exit 127")  # what pyenv does for a version that is not chosen
+    machine.install("python3.11", "exit 127")  # pyenv does this for a version that is not selected
     assert machine.need("python")[1] == "python3.12"
 
 
-def test_pythons_of_pyenv_are_found_after_those_on_the_path(tmp_path: Path) -> None:
+def test_pyenv_is_searched_after_the_path(tmp_path: Path) -> None:
     machine = Machine(tmp_path, "debian 12")
     held = machine.install_python("3.11", folder=".pyenv/versions/3.11.7/bin")
     assert machine.need("python")[1] == str(held)
@@ -144,7 +144,7 @@ def test_pythons_of_pyenv_are_found_after_those_on_the_path(tmp_path: Path) -> N
     assert machine.need("python")[1] == "python3.12"
 
 
-def test_python_chooses(tmp_path: Path) -> None:
+def test_the_python_variable_selects_the_python(tmp_path: Path) -> None:
     machine = Machine(tmp_path, "debian 12")
     for version in ("3.9", "3.11", "3.13"):
         machine.install_python(version)
@@ -155,7 +155,7 @@ def test_python_chooses(tmp_path: Path) -> None:
         assert errors.startswith(f"PYTHON={wrong} is not a Python 3.11, 3.12 or 3.13 with ensurepip.")
 
 
-def test_an_environment_keeps_its_python_unless_another_is_chosen(tmp_path: Path) -> None:
+def test_an_environment_keeps_its_python_unless_another_is_selected(tmp_path: Path) -> None:
     machine = Machine(tmp_path, "debian 12")
     machine.install_python("3.11")
     machine.install_python("3.12")
@@ -167,8 +167,8 @@ def test_an_environment_keeps_its_python_unless_another_is_chosen(tmp_path: Path
     assert machine.need("python", VENV=environment)[1] == "python3.11"
 
 
-def test_a_python_that_makes_no_environments_is_none(tmp_path: Path) -> None:
-    """On Debian, that is one without its python3.11-venv."""
+def test_a_python_that_cannot_make_environments_is_not_used(tmp_path: Path) -> None:
+    """On Debian, this is a Python without the package python3.11-venv."""
     machine = Machine(tmp_path, "debian 12")
     machine.install("python3.11", "echo \"ModuleNotFoundError: No module named 'ensurepip'\" >&2; exit 1")
     code, _, errors = machine.need("python")
@@ -176,7 +176,7 @@ def test_a_python_that_makes_no_environments_is_none(tmp_path: Path) -> None:
     assert errors.endswith("apt-get install python3.11 python3.11-venv")
 
 
-def test_a_wrong_word_is_refused(tmp_path: Path) -> None:
+def test_a_wrong_argument_is_refused(tmp_path: Path) -> None:
     code, _, errors = Machine(tmp_path, "debian 12").need("pyhton")
     assert code == 2
     assert "pyhton is not one of python, java, maven" in errors

@@ -1,4 +1,4 @@
-"""`make new-model`: the folder that it writes is a model that learns, and it writes nothing where it cannot be one."""
+"""`make new-model` writes a folder with a model that can be trained, or refuses and writes nothing."""
 
 import importlib.util
 import json
@@ -22,7 +22,7 @@ from tools.new_model import MODEL_SCHEMA, new_model
 
 @pytest.fixture
 def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the projects, of which one can be written to."""
+    """Yield a copy of the projects, to which a test can add models."""
     folder = tmp_path / "projects"
     shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__", "ferry_delay"))
     monkeypatch.setenv("NIGHTLY_PROJECTS", str(folder))
@@ -33,16 +33,16 @@ def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     loading.load_model.cache_clear()
 
 
-@pytest.mark.parametrize(("outcome", "task"), [("ferry_delay", "regression"), ("late_ferry", "binary")])
-def test_what_it_writes_is_a_model_that_learns(projects: Path, outcome: str, task: str) -> None:
+@pytest.mark.parametrize(("outcome", "problem_type"), [("ferry_delay", "regression"), ("late_ferry", "binary")])
+def test_a_new_model_can_be_trained(projects: Path, outcome: str, problem_type: str) -> None:
     folder = new_model("ferries", "second", outcome, "late_ferry", projects)
     model = load_model("second")
-    assert (model.problem_type, model.outcome, model.project) == (task, outcome, "ferries")
+    assert (model.problem_type, model.outcome, model.project) == (problem_type, outcome, "ferries")
     assert model.features == load_model("late_ferry").features
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "estimator.py", "model.yaml"]
     first = (folder / "model.yaml").read_text(encoding="utf-8").splitlines()[0]
     schema = folder / first.removeprefix("# yaml-language-server: $schema=")
-    assert schema.resolve() == MODEL_SCHEMA, "editors find no schema"
+    assert schema.resolve() == MODEL_SCHEMA, "the path to the schema for editors is wrong"
     declared = read_yaml(folder / "model.yaml")
     Draft202012Validator(json.loads(schema.read_text(encoding="utf-8"))).validate(json.loads(json.dumps(declared)))
 
@@ -54,21 +54,21 @@ def test_what_it_writes_is_a_model_that_learns(projects: Path, outcome: str, tas
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"hour": rng.uniform(0, 24, 600), "gust": np.nan, "company": rng.choice(["UA", "B6"], 600)})
     signal = frame["hour"].to_numpy() * 2 - 24
-    truth = (signal > 0).astype(float) if task == "binary" else signal
+    truth = (signal > 0).astype(float) if problem_type == "binary" else signal
     for candidate in model.candidates:
         fitted = estimator.build(candidate.params, ["hour", "gust"], ["company"], 1).fit(frame, truth)
         new = frame.assign(company=None)
-        score = fitted.predict_proba(new)[:, 1] if task == "binary" else fitted.predict(new)
+        score = fitted.predict_proba(new)[:, 1] if problem_type == "binary" else fitted.predict(new)
         assert np.corrcoef(score, truth)[0, 1] > 0.8
 
 
-def test_like_a_model_of_the_same_outcome_it_has_its_task(projects: Path) -> None:
+def test_like_copies_the_problem_type_of_a_model_with_the_same_outcome(projects: Path) -> None:
     new_model("ferries", "second", "ferry_delay", "late_ferry", projects)
     new_model("ferries", "third", "ferry_delay", "second", projects)
     assert load_model("third").problem_type == "regression"
 
 
-def test_like_a_model_that_the_templates_do_not_fit_nothing_is_written(projects: Path) -> None:
+def test_like_a_model_that_the_templates_do_not_fit_writes_nothing(projects: Path) -> None:
     path = projects / "ferries" / "models" / "late_ferry" / "model.yaml"
     text = path.read_text(encoding="utf-8").replace("categorical: [company, origin, dest]", "categorical: []")
     text = text[: text.index("    - kind: slices")] + text[text.index("    - {kind: changed_decisions") :]
@@ -80,7 +80,7 @@ def test_like_a_model_that_the_templates_do_not_fit_nothing_is_written(projects:
 
 
 @pytest.mark.parametrize("outcome", ["ferry_delay", "late_ferry"])
-def test_what_it_writes_passes_the_checks(projects: Path, outcome: str) -> None:
+def test_a_new_model_passes_ruff(projects: Path, outcome: str) -> None:
     folder = new_model("ferries", "second", outcome, None, projects)
     settings = ["--config", str(Path(__file__).parents[2] / "pyproject.toml")]
     for check in (["check"], ["format", "--check"]):
@@ -100,7 +100,7 @@ def test_what_it_writes_passes_the_checks(projects: Path, outcome: str) -> None:
         ("second", "ferry_delay", "late_fery", "no such model; did you mean 'late_ferry'"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_is_written(
+def test_a_wrong_argument_is_refused_and_nothing_is_written(
     projects: Path, name: str, outcome: str, like: str | None, says: str
 ) -> None:
     before = sorted(projects.rglob("*"))

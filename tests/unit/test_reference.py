@@ -1,4 +1,4 @@
-"""The reference of the YAML files: each key says what it means, and editors agree with the loader."""
+"""The reference of the YAML files: each key has a description, and the editors' schema agrees with the loader."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from tools import generated, reference
 
 
 def schema_of(path: Path) -> dict[str, Any]:
-    """The schema that the first line of a YAML file names."""
+    """Return the schema that the first line of a YAML file names."""
     first = path.read_text(encoding="utf-8").splitlines()[0]
     named = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
     assert named, f"{path}: the first line names no schema for editors"
@@ -30,7 +30,7 @@ def as_json(path: Path) -> Any:
 
 
 def keys() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Name, declaration and file's schema of each key."""
+    """Yield name, declaration and schema of each key."""
     for name in ("project", "model", "expectations"):
         schema = json.loads((reference.SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
         sections = {f"{name}.yaml": schema, **schema["$defs"]}
@@ -40,7 +40,7 @@ def keys() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(("name", "declared", "schema"), [pytest.param(*key, id=key[0]) for key in keys()])
-def test_a_key_has_a_description_and_an_example_or_a_default(
+def test_each_key_has_a_description_and_an_example_or_a_default(
     name: str, declared: dict[str, Any], schema: dict[str, Any]
 ) -> None:
     if "const" in declared:  # the kind of a variant
@@ -55,14 +55,14 @@ def test_a_key_has_a_description_and_an_example_or_a_default(
 
 
 @pytest.mark.parametrize("path", sorted(PROJECTS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(PROJECTS)))
-def test_an_editor_finds_nothing_wrong_with_a_file_that_loads(path: Path) -> None:
+def test_the_schema_accepts_a_file_that_loads(path: Path) -> None:
     Draft202012Validator(schema_of(path)).validate(as_json(path))
 
 
 @pytest.mark.parametrize(
     ("kind", "wrong"), [("project", {"tittle": "x"}), ("model", {"train_days": 1}), ("expectations", {"a": [{}]})]
 )
-def test_an_editor_finds_what_is_wrong(kind: str, wrong: dict[str, Any]) -> None:
+def test_the_schema_refuses_a_wrong_file(kind: str, wrong: dict[str, Any]) -> None:
     validator = Draft202012Validator(json.loads((reference.SCHEMAS / f"{kind}.json").read_text(encoding="utf-8")))
     assert not validator.is_valid(wrong)
 
@@ -77,12 +77,12 @@ class TestGenerated:
         monkeypatch.setattr("sys.argv", ["generator", *options])
         return generated.write_or_check({page: text})
 
-    def test_writes_what_is_missing_or_old(self, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_or_outdated_page_is_written(self, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for text in ("first\n", "second\n"):
             assert self.run(monkeypatch, page, text) == 0
             assert page.read_text(encoding="utf-8") == text
 
-    def test_check_refuses_an_old_page_and_writes_nothing(
+    def test_check_refuses_an_outdated_page_and_writes_nothing(
         self, page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert self.run(monkeypatch, page, "first\n", "--check") == 1

@@ -1,4 +1,4 @@
-"""Every alert and every task leads to a page that exists, and each page says what on-call asks at night."""
+"""Every alert and every task has a runbook page, and each page has the sections that on-call needs."""
 
 import re
 
@@ -14,16 +14,16 @@ LINKS = re.compile(r"\]\(([^)#]+\.md)")
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_is_short_and_says_what_on_call_asks(page: str) -> None:
+def test_a_page_is_short_and_has_the_sections_that_on_call_needs(page: str) -> None:
     text = (RUNBOOKS / f"{page}.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS
-    assert len(text.splitlines()) <= 50, "split it, or say less: it is read at night"
+    assert len(text.splitlines()) <= 50, "split or shorten the page: on-call reads it during an incident"
     for heading in ("Fix it", "Fixed when"):
         body = text.split(f"## {heading}\n")[1].split("\n## ")[0]
-        assert "```" in body, f"{heading}: there has to be something to type or to look for"
+        assert "```" in body, f"{heading}: add a command to type or a line to look for"
 
 
-def test_the_index_and_its_links_lead_somewhere() -> None:
+def test_the_index_lists_every_page_and_no_link_is_broken() -> None:
     index = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
     assert sorted(set(LINKS.findall(index))) == sorted(f"{page}.md" for page in [*PAGES, "backfill-a-day"])
     for path in (*RUNBOOKS.glob("*.md"), ROOT / "README.md", ROOT / "docs" / "concepts.md"):
@@ -32,7 +32,7 @@ def test_the_index_and_its_links_lead_somewhere() -> None:
                 assert (path.parent / link).is_file(), f"{path.name}: {link}"
 
 
-def test_every_page_that_an_alert_names_is_there() -> None:
+def test_every_page_that_an_alert_names_exists() -> None:
     named = set()
     for folder in ("dags", "include"):
         for path in (ROOT / folder).rglob("*.py"):

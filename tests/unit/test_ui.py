@@ -1,4 +1,4 @@
-"""`make ui` opens a browser only where one can show itself."""
+"""`make ui` opens a browser only if there is a display."""
 
 import pytest
 

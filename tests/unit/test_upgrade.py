@@ -1,4 +1,4 @@
-"""A team's own projects: in a folder that `NIGHTLY_PROJECTS` names, and through an upgrade of the product."""
+"""A team's own projects: they can be in a folder of `NIGHTLY_PROJECTS`, and an upgrade of the product keeps them."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def in_clone(clone: Path, *command: str, projects: str = "projects") -> str:
-    """Return what Python prints. It runs elsewhere, since Airflow's services do not run in the bundle's folder."""
+    """Return what Python prints. It runs in another folder, because Airflow's services do so too."""
     environment = {**os.environ, "NIGHTLY_PROJECTS": projects, "PYTHONPATH": str(clone)}
     words = [sys.executable, *command]
     done = subprocess.run(words, cwd=clone.parent, env=environment, capture_output=True, text=True, check=False)
@@ -55,7 +55,7 @@ def in_clone(clone: Path, *command: str, projects: str = "projects") -> str:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A team's clone of a copy of the product, which is in `product` beside it."""
+    """Return a team's clone of a copy of the product; the copy is in the folder `product` next to it."""
     product, clone = tmp_path / "product", tmp_path / "clone"
     for name in ("include", "dags", "docs", "tools"):
         shutil.copytree(ROOT / name, product / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -93,7 +93,7 @@ def test_an_upgrade_is_a_merge_without_a_conflict(folder: str, clone: Path) -> N
     assert in_clone(clone, "-c", code, projects=named) == "True Shop orders"
 
 
-def test_the_wheel_carries_the_projects_of_the_commit(clone: Path) -> None:
+def test_the_wheel_contains_the_projects_of_the_commit(clone: Path) -> None:
     write_project(clone / "projects" / "shop")
     git(clone, "add", "--all")
     git(clone, "commit", "--quiet", "--message", "a project of the team")
@@ -105,7 +105,7 @@ def test_the_wheel_carries_the_projects_of_the_commit(clone: Path) -> None:
     assert "uncommitted" not in str(names)
 
 
-def test_a_wheel_does_not_carry_projects_of_no_commit(clone: Path, tmp_path: Path) -> None:
+def test_a_wheel_refuses_projects_that_are_in_no_commit(clone: Path, tmp_path: Path) -> None:
     write_project(tmp_path / "elsewhere" / "shop")
     for projects, why in (
         (str(tmp_path / "elsewhere"), "outside of this repository"),
@@ -115,7 +115,7 @@ def test_a_wheel_does_not_carry_projects_of_no_commit(clone: Path, tmp_path: Pat
             in_clone(clone, "-m", "tools.wheel", "build", projects=projects)
 
 
-def test_a_project_is_found_in_a_named_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_is_found_in_a_configured_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_project(tmp_path / "shop")
     monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path))
     loading.load_project.cache_clear()
@@ -132,7 +132,7 @@ def test_a_project_that_is_in_two_folders_is_refused(tmp_path: Path, monkeypatch
         loading.load_project("shop")
 
 
-def test_a_named_folder_that_does_not_exist_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_a_folder_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match=r"NIGHTLY_PROJECTS names .*nowhere, which is not a folder"):
         loading.project_names()

@@ -1,4 +1,4 @@
-"""The wall around projects that ship: deleting one leaves a product whose tests pass, so no product file names one."""
+"""No file of the product or its tests names a shipped project, so that a team can delete any of them."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ MADE = ("__pycache__", ".egg-info")
 
 
 def shipped() -> list[str]:
-    """Names of the projects that ship, and of their models."""
+    """Return the names of the shipped projects and their models."""
     return sorted(
         path.parent.name for pattern in ("*/project.yaml", "*/models/*/model.yaml") for path in PROJECTS.glob(pattern)
     )
@@ -31,13 +31,13 @@ def product_files() -> Iterator[Path]:
             yield path
 
 
-def test_no_file_of_the_product_or_its_tests_names_a_project_that_ships() -> None:
+def test_no_file_of_the_product_or_its_tests_names_a_shipped_project() -> None:
     names = shipped()
     if not names:
-        pytest.skip("no project ships with this copy of the product")
+        pytest.skip("this copy of the product has no projects")
     named = re.compile(rf"(?<![a-z])(?:{'|'.join(names)})(?![a-z])")
     files = list(product_files())
-    assert len(files) > 150, "too few files were looked at"
+    assert len(files) > 150, "too few files were searched"
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in files
@@ -45,9 +45,10 @@ def test_no_file_of_the_product_or_its_tests_names_a_project_that_ships() -> Non
         if named.search(line)
     ]
     assert not found, (
-        "use a project of tests/projects in a test, and the project at hand in the product:\n" + "\n".join(found)
+        "in a test, use a project of tests/projects; in the product, use the project that is passed in:\n"
+        + "\n".join(found)
     )
 
 
-def test_names_of_the_projects_of_tests_are_their_own() -> None:
+def test_projects_of_the_tests_have_names_that_no_shipped_project_has() -> None:
     assert not {path.parent.name for path in FOLDER.rglob("*.yaml")} & set(shipped())

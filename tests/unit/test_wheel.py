@@ -1,4 +1,4 @@
-"""The wheel asks for the versions that requirements.txt locks, on each Python that it is for."""
+"""The wheel requires the versions that requirements.txt locks, for each Python that it supports."""
 
 import tomllib
 from pathlib import Path
@@ -33,7 +33,7 @@ s3fs[boto3]==2026.9.0
 """
 
 
-def test_versions_come_from_the_lock_with_what_they_are_for(tmp_path: Path) -> None:
+def test_versions_come_from_the_lock_with_their_markers(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(DECLARED, encoding="utf-8")
     (tmp_path / "requirements.txt").write_text(LOCK, encoding="utf-8")
     assert wheel._locked(tmp_path) == {
@@ -43,7 +43,7 @@ def test_versions_come_from_the_lock_with_what_they_are_for(tmp_path: Path) -> N
     }
 
 
-def test_what_makes_example_data_is_left_out(tmp_path: Path) -> None:
+def test_packages_that_only_make_example_data_are_left_out(tmp_path: Path) -> None:
     made, kept = ("include/operations/simulate.py", "include/projects/shop/simulate.py"), "include/operations/check.py"
     for name in (*made, kept):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""YAML files: how a value is read, what is refused, and which line a message names."""
+"""YAML files: how values are read, which files are refused, and which line a message names."""
 
 from datetime import date
 from pathlib import Path
@@ -33,12 +33,12 @@ def path(tmp_path: Path) -> Path:
     [
         ("10:30", "10:30"),  # YAML 1.1 reads 630
         ('"10:30"', "10:30"),
-        ("NO", "NO"),  # YAML 1.1 reads false, which is not the code of Norway
+        ("NO", "NO"),  # YAML 1.1 reads false instead of the country code of Norway
         ("on", "on"),
         ("true", True),
         ("010", 10),  # YAML 1.1 reads 8
         ("0o10", 8),
-        ("1e-3", 0.001),  # YAML 1.1 reads a text
+        ("1e-3", 0.001),  # YAML 1.1 reads text
         ("2013-01-01", date(2013, 1, 1)),
         ("~", None),
     ],
@@ -60,7 +60,7 @@ def test_a_value_is_read_as_yaml_1_2(path: Path, written: str, value: Any) -> No
         ("- a\n", "must be a mapping of keys"),
     ],
 )
-def test_a_file_that_is_refused(path: Path, text: str, said: str) -> None:
+def test_an_invalid_file_is_refused(path: Path, text: str, said: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         read_yaml(path)
@@ -81,7 +81,7 @@ def test_a_file_that_is_refused(path: Path, text: str, said: str) -> None:
         ("rules.1.absent.days", 10),  # pydantic puts the kind of a variant between
     ],
 )
-def test_the_line_of_a_key(path: Path, keys: str, line: int) -> None:
+def test_a_key_is_found_at_its_line(path: Path, keys: str, line: int) -> None:
     path.write_text(NESTED, encoding="utf-8")
     assert place(path, *keys.split(".")) == f"{path}, line {line}"
 

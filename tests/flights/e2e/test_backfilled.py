@@ -1,7 +1,9 @@
-"""Nights, lived one by one, then everything but landing wiped, and replayed by `airflow dags backfill`: the same to the
-bit. Among them a late delivery, a correction that came later, and a decision of a person.
+"""A backfill of live runs gives the same results to the bit, from landing alone.
 
-The tests of this file tell one story and run in its order: here of four nights, in `tests/drills` of seven.
+The days are first run one by one. Then everything except landing is deleted, and `airflow dags backfill` runs them
+again. They include a late delivery, a later correction and a decision of a person.
+
+The tests of this file build on each other and run in this order: here for four days, in `tests/drills` for seven.
 """
 
 import shutil
@@ -29,9 +31,9 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
 
 PROJECT, MODEL = load_project("flights"), "late_arrival"
 HISTORY = Interval(start=PROJECT.first_day, end=date(2013, 2, 13))
-FIRST = date(2013, 2, 14)  # the first whose training the gate lets through
-CORRECTED = date(2013, 2, 15)  # its actuals
-LATE = date(2013, 2, 16)  # its weather comes at ten
+FIRST = date(2013, 2, 14)  # the first day whose training passes the gate
+CORRECTED = date(2013, 2, 15)  # its actuals are corrected
+LATE = date(2013, 2, 16)  # its weather arrives at ten
 PREPARE, TRAIN, SCORE, MONITOR = (
     f"{PROJECT.name}_prepare",
     f"{MODEL}_train",
@@ -43,11 +45,11 @@ SAME = (
     *("batches", "predictions", "published", f"entities_{PROJECT.name}"),
     *("outcomes", "outcome_days", "prepared_days", "gates", "gate_results", "performance_daily", "quality_results"),
 )
-"""Tables of the shared database that a replay makes again to the row; not what says when something was done or told."""
+"""Tables that a backfill reproduces to the row. Tables with times of runs and messages are left out."""
 
 
 class Story:
-    """A stack, and what each night left. From one night on the correction is known, and a person's decision holds."""
+    """A stack and the results of its runs. From one day on, a correction is known and a person's decision is valid."""
 
     def __init__(self, stack: Stack, prepared_days: Interval, corrected_from: date) -> None:
         self.stack, self.prepared_days, self.corrected_from = stack, prepared_days, corrected_from
@@ -76,7 +78,7 @@ class Story:
         return done.stdout
 
     def land(self, day: date) -> None:
-        """The files that a run date needs, as they come; the weather of one is late."""
+        """Deliver the files that a run date requires; the weather of LATE is late."""
         for feed, of_day in PROJECT.required(day).items():
             at = usual_available_at(PROJECT, feed, of_day)
             if (feed, day) == ("weather", LATE):
@@ -84,13 +86,13 @@ class Story:
             deliver(PROJECT, feed, of_day, make_frame(PROJECT, feed, of_day), available_at=at, settings=self.settings)
 
     def correct(self) -> None:
-        """The supplier of the actuals was wrong by half an hour, and says so days later."""
+        """Deliver a correction of the actuals, which were wrong by half an hour, days later."""
         rows = make_frame(PROJECT, "actuals", CORRECTED).with_columns(pl.col("arr_delay_minutes") + 30)
         at = datetime.combine(self.corrected_from - timedelta(days=1), time(12), PROJECT.zone)
         deliver(PROJECT, "actuals", CORRECTED, rows, available_at=at, settings=self.settings, name="corrected")
 
-    def left(self) -> dict[str, Any]:
-        """What the nights made, without when and by which run."""
+    def read_results(self) -> dict[str, Any]:
+        """Return the results of the runs, without times and run ids."""
         found: dict[str, Any] = dict(state.tables(self.stack))
         database = state.database(self.stack)
         found |= {name: database[name] for name in SAME}
@@ -104,13 +106,13 @@ class Story:
         return postgres.promotions.read_champions(self.settings, MODEL, self.prepared_days.shifted(end=1))
 
     def wipe(self) -> None:
-        """All but landing: tables, models, the shared database and MLflow's."""
+        """Delete everything except landing: tables, models, the shared database and MLflow's."""
         for place in ("tables", "artifacts"):
             shutil.rmtree(self.stack.home / place)
             (self.stack.home / place).mkdir()
         for name in ("nightly", "mlflow"):
             self.stack.postgres().query(f"DROP DATABASE {name} WITH (FORCE);")
-            self.stack.postgres()  # makes what is missing
+            self.stack.postgres()  # creates the database that is missing
         self.cli("migrate")
 
 
@@ -122,7 +124,7 @@ def story() -> Iterator[Story]:
 
 @contextmanager
 def begin_story(prepared_days: Interval, corrected_from: date) -> Iterator[Story]:
-    # not in pytest's folder, which each session closes to the user that runs PostgreSQL for root
+    # not in pytest's folder: each session makes it unreadable for the user that runs PostgreSQL for root
     with tempfile.TemporaryDirectory(prefix="nightly-replay-") as folder:
         stack = Stack(Path(folder) / "home")
         stack.start(schedule=False)
@@ -143,12 +145,12 @@ def same(one: Any, other: Any) -> bool:
 
 
 def prepare_history(airflow: demo.Airflow, run_id: str, day: date) -> None:
-    """In one run; Airflow wants a logical date of its own for each."""
+    """Prepare the history in one run. Each run needs a different logical date, which `day` gives."""
     conf = {"start": str(HISTORY.start), "end": str(HISTORY.end)}
     airflow.follow(airflow.run([f"{PROJECT.name}_backfill_range"], run_id, day, **conf))
 
 
-def test_the_nights_are_lived(story: Story, airflow: demo.Airflow) -> None:
+def test_nightly_runs_succeed_and_promote(story: Story, airflow: demo.Airflow) -> None:
     story.cli("migrate")
     for day in HISTORY.days:
         story.land(day)
@@ -162,11 +164,11 @@ def test_the_nights_are_lived(story: Story, airflow: demo.Airflow) -> None:
             decide = ("--from-day", str(story.corrected_from), "--by", "Ada", "--why", "storms", "--force")
             version = "2" if story.cli_champions()[story.corrected_from] != 2 else "1"
             story.cli("promote", "--model", MODEL, "--version", version, *decide)
-    story.before = story.left()
+    story.before = story.read_results()
     story.people = story.cli("promotions", "--model", MODEL)
     gates, champions = story.before["gates"], story.before["champions"]
     assert len(gates) == len(story.prepared_days.days)
-    assert len(set(champions.values())) > 1, "no promotion was seen"
+    assert len(set(champions.values())) > 1, "no model was promoted"
     assert champions[story.corrected_from] != champions[story.corrected_from - timedelta(days=1)]
     prepared_days = story.before["prepared_days"]
     late = PROJECT.at(LATE, time(10))
@@ -177,7 +179,7 @@ def test_the_nights_are_lived(story: Story, airflow: demo.Airflow) -> None:
     )
 
 
-def test_replayed_from_landing_they_are_the_same_to_the_bit(story: Story, airflow: demo.Airflow) -> None:
+def test_a_backfill_from_landing_gives_the_same_results_to_the_bit(story: Story, airflow: demo.Airflow) -> None:
     story.wipe()
     people = story.stack.home / "ledger.json"
     people.write_text(story.people, encoding="utf-8")
@@ -186,10 +188,10 @@ def test_replayed_from_landing_they_are_the_same_to_the_bit(story: Story, airflo
     story.backfill(PREPARE, story.prepared_days, "--run-backwards")  # in any order
     story.backfill(
         TRAIN, story.prepared_days, "-c", '{"displace_newer": true}'
-    )  # the row of the person is newer than any
+    )  # the person's promotion is newer than all others
     story.backfill(SCORE, story.prepared_days)
     story.backfill(MONITOR, story.prepared_days)
-    after = story.left()
+    after = story.read_results()
     assert after.keys() == story.before.keys()
     for name, before in story.before.items():
         assert same(after[name], before), name
@@ -197,13 +199,13 @@ def test_replayed_from_landing_they_are_the_same_to_the_bit(story: Story, airflo
     story.cli("check", "--project", PROJECT.name, *days)
 
 
-def test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again(story: Story) -> None:
+def test_days_that_a_correction_put_out_of_date_are_listed_and_can_be_rebuilt(story: Story) -> None:
     days = ("--project", PROJECT.name, "--start", str(story.prepared_days.start), "--end", str(story.prepared_days.end))
     outdated = story.cli("outdated", *days, code=1)
     out_of_date = Interval(start=CORRECTED + timedelta(days=1), end=story.corrected_from - timedelta(days=1))
     for day in story.prepared_days.days:
         assert (f"{day} features:" in outdated) == (day in out_of_date.days), outdated
-    before = story.left()
+    before = story.read_results()
     latest = ("-c", '{"data": "latest"}')
     story.backfill(PREPARE, out_of_date, *latest)
     story.backfill(SCORE, out_of_date, "-c", '{"data": "latest", "publish": "replace"}')
@@ -216,8 +218,8 @@ def test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again(s
     )
     assert prepared_day.height == latest_rows.height
     assert not prepared_day.equals(latest_rows)
-    after = story.left()
-    for name in (f"scores_{MODEL}", "gates"):  # beside the night's own, not over it
+    after = story.read_results()
+    for name in (f"scores_{MODEL}", "gates"):  # stored beside the original rows, not over them
         same = (
             after[name].equals(before[name]) if isinstance(before[name], pl.DataFrame) else after[name] == before[name]
         )
@@ -225,4 +227,5 @@ def test_what_a_later_delivery_put_out_of_date_is_listed_and_can_be_made_again(s
     assert after["published"] != before["published"]
 
     story.cli("unpublish", "--model", MODEL, *days[2:4], "--end", str(story.prepared_days.end))
-    assert story.left()["published"] != before["published"]  # those that were published once have nothing before it
+    # Days that were published only once have no earlier batch.
+    assert story.read_results()["published"] != before["published"]

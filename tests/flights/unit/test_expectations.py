@@ -15,10 +15,10 @@ from include.quality.suites import Suites
 DAYS = (date(2013, 1, 1), date(2013, 3, 4))
 
 
-def test_real_days_meet_them_without_a_word(
+def test_real_days_meet_them_without_output(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """No log lines, progress bars or warnings (a regular expression with groups warns for each delivery)."""
+    """No log lines, progress bars or warnings (a regular expression with groups would warn for each delivery)."""
     caplog.set_level(logging.INFO)
     project = load_project("flights")
     suites = Suites(project)

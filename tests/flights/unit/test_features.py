@@ -1,4 +1,4 @@
-"""Features of a flight, DataFrame -> DataFrame, on a handful of rows. `tests/flights/e2e` has real days."""
+"""Features of a flight, on a handful of rows. `tests/flights/e2e` has real days."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -26,7 +26,7 @@ def spark() -> SparkSession:
 
 
 def of_delivery(spark: SparkSession, rows: pl.DataFrame, day: date, name: str = "a") -> DataFrame:
-    """Rows as they stand in clean."""
+    """Return rows as clean tables have them."""
     placed = rows.with_columns(day=pl.lit(day), delivery_id=pl.lit(name), _row=pl.int_range(pl.len(), dtype=pl.Int64))
     if "flight" in rows.columns:
         placed = placed.with_columns(schemas.entity_id(load_project("flights")))
@@ -38,7 +38,7 @@ def knows(spark: SparkSession, *known: tuple[date, str, date, str]) -> DataFrame
 
 
 def flights(*rows: Mapping[str, Any], day: date = DAY) -> pl.DataFrame:
-    """The schedule of a day, with these values in the place of the usual ones."""
+    """Return the schedule of a day, with the given values in place of the usual ones."""
     usual = schedule(day, len(rows)).drop("contact_email")
     changed = [{**there, **row} for there, row in zip(usual.iter_rows(named=True), rows, strict=True)]
     return pl.DataFrame(changed, schema=usual.schema)
@@ -48,8 +48,8 @@ def collected(frame: DataFrame, *columns: str) -> list[tuple[Any, ...]]:
     return sorted(tuple(row) for row in frame.select(*columns).collect())
 
 
-def test_one_row_a_flight_of_each_run_day(spark: SparkSession) -> None:
-    """Types are right, the deliveries that nobody knows are not there, and missing data_view is null."""
+def test_each_flight_of_a_run_date_has_one_row(spark: SparkSession) -> None:
+    """Types are right, deliveries that the run date does not know are absent, and unknown values are null."""
     later = DAY + timedelta(days=1)
     feeds = {
         "schedule": of_delivery(spark, schedule(DAY).drop("contact_email"), DAY)
@@ -95,11 +95,11 @@ class TestCalendar:
             (local(DAY, 8), "12:30", (8.0, None)),
             (local(DAY, 8), "815", (8.0, None)),
             (local(DAY, 8), "", (8.0, None)),
-            (local(date(2013, 3, 10), 8), "0900", (8.0, 9.0)),  # on the day of the change
+            (local(date(2013, 3, 10), 8), "0900", (8.0, 9.0)),  # on the day of the clock change
             (local(date(2013, 7, 1), 8), "0900", (8.0, 9.0)),  # in summer time
         ],
     )
-    def test_hours_are_of_the_wall_clock(
+    def test_hours_are_in_local_time(
         self, spark: SparkSession, departs: datetime, arrives: str | None, hours: tuple[float, float | None]
     ) -> None:
         rows = flights({"scheduled_departure": departs, "scheduled_arrival_local": arrives})
@@ -115,13 +115,15 @@ class TestCalendar:
             (date(2013, 12, 29), (6, 12, True)),
         ],
     )
-    def test_kinds_of_day(self, spark: SparkSession, day: date, kind: tuple[int, int, bool]) -> None:
+    def test_weekdays_months_and_holidays_are_features(
+        self, spark: SparkSession, day: date, kind: tuple[int, int, bool]
+    ) -> None:
         frame = spark.createDataFrame(flights({}, day=day).with_columns(run_date=pl.lit(day)).to_arrow())
         assert collected(features.calendar(frame, ZONE), "day_of_week", "month", "is_weekend") == [kind]
 
 
-def test_traffic_counts_the_hour_and_the_route_of_the_day(spark: SparkSession) -> None:
-    """Also a flight without a destination stays one row."""
+def test_traffic_counts_flights_of_the_same_hour_and_route(spark: SparkSession) -> None:
+    """A flight without a destination has one row too."""
     at = local(DAY, 8)
     rows = flights(
         {"origin": "EWR", "dest": "LAX", "scheduled_departure": at},
@@ -137,11 +139,11 @@ def test_traffic_counts_the_hour_and_the_route_of_the_day(spark: SparkSession) -
     assert collected(built, *wanted) == [(day, *row) for day in (DAY, DAY + timedelta(days=1)) for row in of_a_day]
 
 
-def test_weather_is_of_the_hour_and_the_airport(spark: SparkSession) -> None:
+def test_weather_matches_hour_and_airport(spark: SparkSession) -> None:
     hours = [
         ("EWR", local(DAY, 8), 1.0),
         ("EWR", local(DAY, 9), 2.0),
-        ("JFK", local(DAY, 8), None),  # observed, but not the temperature
+        ("JFK", local(DAY, 8), None),  # observed, but without a temperature
     ]
     observed = pl.DataFrame(hours, schema=["origin", "observed_at", "temperature_f"], orient="row")
     observed = observed.with_columns(pl.col("observed_at").cast(pl.Datetime("us", "UTC")), run_date=pl.lit(DAY))
@@ -164,7 +166,7 @@ def test_weather_is_of_the_hour_and_the_airport(spark: SparkSession) -> None:
 
 class TestLateRates:
     def history(self, spark: SparkSession, late: Mapping[int, Sequence[float | None]]) -> DataFrame:
-        """Days before DAY -> whether the flights of UA were late."""
+        """Return actuals: a mapping of days before DAY to whether the flights of UA were late."""
         frames = []
         for days_before, outcomes in late.items():
             day = DAY - timedelta(days=days_before)
@@ -184,24 +186,24 @@ class TestLateRates:
         rated = features.with_late_rates(spark.createDataFrame(row.to_arrow()), features.late_rates(history, known))
         return collected(rated, *(f"late_rate_carrier_{n}d" for n in features.RATE_WINDOWS_DAYS))[0]
 
-    def test_of_one_seven_and_twenty_eight_days(self, spark: SparkSession) -> None:
+    def test_rates_are_over_1_7_and_28_days(self, spark: SparkSession) -> None:
         late = {0: [1.0] * 9, 1: [1.0, 0.0], 2: [0.0], 7: [0.0], 8: [1.0, 1.0], 28: [1.0], 29: [0.0] * 9}
         known = [*late]
         assert self.rates(spark, self.history(spark, late), *known) == (1 / 2, 1 / 4, 4 / 7)
 
-    def test_of_unknown_days_are_null(self, spark: SparkSession) -> None:
+    def test_rates_of_unknown_days_are_null(self, spark: SparkSession) -> None:
         assert self.rates(spark, self.history(spark, {1: [1.0]})) == (None, None, None)
         assert self.rates(spark, self.history(spark, {1: [1.0], 8: [0.0]}), 8) == (None, None, 0.0)
 
-    def test_of_a_carrier_that_did_not_fly_are_null(self, spark: SparkSession) -> None:
+    def test_rates_of_a_carrier_without_flights_are_null(self, spark: SparkSession) -> None:
         assert self.rates(spark, self.history(spark, {1: [1.0]}), 1, carrier="ZZ") == (None, None, None)
 
     def test_an_unknown_outcome_is_not_counted(self, spark: SparkSession) -> None:
         assert self.rates(spark, self.history(spark, {1: [1.0, None, 0.0]}), 1) == (1 / 2, 1 / 2, 1 / 2)
         assert self.rates(spark, self.history(spark, {1: [None]}), 1) == (None, None, None)
 
-    def test_columns_do_not_mix(self, spark: SparkSession) -> None:
-        """An airport may be called as another column's value: LGA is an origin and a destination."""
+    def test_equal_values_of_two_columns_are_two_groups(self, spark: SparkSession) -> None:
+        """The same value can be in two columns: LGA is an origin and a destination."""
         day = DAY - timedelta(days=1)
         rows = pl.concat([
             actuals(day, [0.0]).with_columns(origin=pl.lit("LGA"), dest=pl.lit("LAX"), late_arrival=pl.lit(1.0)),
@@ -213,7 +215,7 @@ class TestLateRates:
         names = ("late_rate_carrier_1d", "late_rate_origin_1d", "late_rate_dest_1d")
         assert collected(rated, *names) == [(0.5, 1.0, 0.0)]
 
-    def test_a_flight_without_a_destination_counts_for_the_others(self, spark: SparkSession) -> None:
+    def test_a_flight_without_a_destination_counts_for_its_other_groups(self, spark: SparkSession) -> None:
         day = DAY - timedelta(days=1)
         rows = actuals(day, [0.0]).with_columns(dest=pl.lit(None, pl.String), late_arrival=pl.lit(1.0))
         rates = features.late_rates(of_delivery(spark, rows, day), knows(spark, (DAY, "actuals", day, "a")))
@@ -224,8 +226,8 @@ class TestLateRates:
         rated = features.with_late_rates(spark.createDataFrame(row.to_arrow()), rates)
         assert collected(rated, "late_rate_carrier_1d", "late_rate_dest_1d") == [(1.0, None)]
 
-    def test_each_run_day_counts_the_delivery_that_it_knows(self, spark: SparkSession) -> None:
-        """Two nights, and a correction that only the second knows."""
+    def test_each_run_date_counts_the_delivery_that_it_knows(self, spark: SparkSession) -> None:
+        """Only the second of two run dates knows the correction."""
         later = DAY + timedelta(days=1)
         first = actuals(BEFORE, [0.0]).with_columns(late_arrival=pl.lit(0.0))
         history = of_delivery(spark, first, BEFORE, "first").unionByName(

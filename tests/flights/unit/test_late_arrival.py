@@ -1,4 +1,4 @@
-"""The candidates of late_arrival: learned transforms inside, whatever the columns hold."""
+"""The candidates of late_arrival: pipelines with their transforms, for any values in the columns."""
 
 from collections.abc import Iterator
 
@@ -19,13 +19,13 @@ PARAMS = {
 }
 CANDIDATES = [pytest.param(PARAMS[kind], id=kind) for kind in PARAMS]
 
-# of a column without any value; sklearn says so, and drops it
+# sklearn warns about a column without values, and drops it
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:sklearn")
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """As `fit` does. Two threads on a busy machine wait for each other more than they work."""
+    """Use one thread, as `fit` does. On a busy machine, two threads mostly wait for each other."""
     with threadpool_limits(1):
         yield
 
@@ -41,7 +41,7 @@ def flights(rows: int = 600, seed: int = 1) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 @pytest.mark.parametrize("params", CANDIDATES)
-def test_it_learns_and_gives_probabilities(params: dict) -> None:
+def test_it_can_be_fitted_and_gives_probabilities(params: dict) -> None:
     X, y = flights()
     fitted = build(params, NUMERIC, CATEGORICAL, seed=7).fit(X, y)
     p = fitted.predict_proba(X)[:, 1]
@@ -50,30 +50,30 @@ def test_it_learns_and_gives_probabilities(params: dict) -> None:
 
 
 @pytest.mark.parametrize("params", CANDIDATES)
-def test_labels_never_seen_and_columns_all_missing_are_scored(params: dict) -> None:
+def test_unseen_labels_and_columns_without_values_are_scored(params: dict) -> None:
     X, y = flights()
     fitted = build(params, NUMERIC, CATEGORICAL, seed=7).fit(X, y)
     strange = X.head(50).assign(carrier="ZZ", dest=None, hour=np.nan, gust=np.nan, never_known=1.0)
     assert np.isfinite(fitted.predict_proba(strange)).all()
 
 
-def test_linear_has_an_indicator_for_what_can_be_missing() -> None:
+def test_linear_has_an_indicator_for_columns_with_missing_values() -> None:
     X, _ = flights()
-    y = X["gust"].isna().to_numpy(float)  # only that it is missing tells, not its value
+    y = X["gust"].isna().to_numpy(float)  # the outcome depends only on whether the value is missing
     fitted = build(PARAMS["linear"], ["gust"], [], seed=7).fit(X, y)
     p = fitted.predict_proba(X)[:, 1]
     assert p[y == 1].min() > 0.9 > 0.1 > p[y == 0].max()
 
 
 @pytest.mark.parametrize("params", CANDIDATES)
-def test_rare_labels_count_as_one(params: dict) -> None:
+def test_rare_labels_are_one_category(params: dict) -> None:
     X, y = flights()
     fitted = build({**params, "min_label_rows": 100}, NUMERIC, CATEGORICAL, seed=7).fit(X, y)
-    one, another = X.head(1).assign(dest="A"), X.head(1).assign(dest="rare")  # both below 100 rows
+    one, another = X.head(1).assign(dest="A"), X.head(1).assign(dest="rare")  # both have fewer than 100 rows
     assert fitted.predict_proba(one)[0, 1] == fitted.predict_proba(another)[0, 1]
 
 
-def test_linear_selects_columns_by_what_they_tell() -> None:
+def test_linear_drops_columns_without_information() -> None:
     X, y = flights()
     fitted = build({"kind": "linear", "keep_percent": 10}, NUMERIC, CATEGORICAL, seed=7).fit(X, y)
     names = fitted["prepare"].get_feature_names_out()
@@ -90,7 +90,7 @@ def test_equal_arguments_and_rows_give_an_equal_fit(params: dict) -> None:
 
 
 @pytest.mark.parametrize("params", CANDIDATES)
-def test_it_is_one_unfitted_pipeline(params: dict) -> None:
+def test_build_returns_one_unfitted_pipeline(params: dict) -> None:
     pipeline = build(params, NUMERIC, CATEGORICAL, seed=7)
     assert isinstance(pipeline, Pipeline)
     assert isinstance(clone(pipeline), Pipeline)
@@ -98,8 +98,8 @@ def test_it_is_one_unfitted_pipeline(params: dict) -> None:
         pipeline.predict(flights(5)[0])
 
 
-def test_boosted_holds_no_rows_back() -> None:
-    """Rows held back to stop early would be of the same days as those fitted, and rows beyond 10,000 turn it on."""
+def test_boosted_uses_no_early_stopping() -> None:
+    """Early stopping holds back rows of the days that are fitted, and sklearn turns it on above 10,000 rows."""
     X, y = flights(12_000)
     fitted = build({"kind": "boosted", "max_iter": 3}, NUMERIC, CATEGORICAL, seed=7).fit(X, y)
     assert fitted["classify"].n_iter_ == 3
@@ -123,6 +123,6 @@ def test_declared_candidates_can_be_built() -> None:
         ({"kind": "boosted", "numeric": ["x"]}, "no parameter 'numeric'"),
     ],
 )
-def test_unknown_kinds_and_parameters_are_refused_in_words(params: dict, words: str) -> None:
+def test_unknown_kinds_and_parameters_are_refused(params: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build(params, NUMERIC, CATEGORICAL, seed=7)

@@ -1,4 +1,4 @@
-"""The example data: facts of the source, the mapping onto 2013, the clock's changes, and whole deliveries."""
+"""The example data: facts of the source, the mapping to other years, clock changes, and complete deliveries."""
 
 import gzip
 import os
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 DAY = date(2026, 3, 2)
 """An ordinary Monday; its source is 18 March 2013."""
 
-# The change to summer time and back, New York.
+# Clock changes in New York.
 SPRING = [
     date(2013, 3, 10),
     date(2014, 3, 9),
@@ -66,7 +66,7 @@ def local_times(frame: pl.DataFrame, column: str, zone: str = "America/New_York"
 
 
 class TestSource:
-    """Facts of the source as loaded."""
+    """Facts of the source data as loaded."""
 
     def test_late_share_falls_from_august_to_september(self) -> None:
         late = (pl.col("arr_delay").is_null() | (pl.col("arr_delay") > 15)).mean()
@@ -74,14 +74,14 @@ class TestSource:
         assert round(100 * by_month[8], 1) == 25.3
         assert round(100 * by_month[9], 1) == 15.0
 
-    def test_counts(self) -> None:
+    def test_rows_are_counted(self) -> None:
         assert source_flights().height == 336_776
         assert source_flights()["dep_delay"].null_count() == 8_255
         assert source_flights()["tailnum"].null_count() == 2_512
         assert source_flights().filter(pl.col("tailnum").is_null())["dep_delay"].null_count() == 2_512
         assert source_weather().height == 26_115
 
-    def test_flights_without_weather(self) -> None:
+    def test_flights_without_weather_are_counted(self) -> None:
         hour = pl.col("wall").dt.truncate("1h")
         lacking = source_flights().with_columns(hour).join(source_weather(), on=["origin", "wall"], how="anti")
         assert lacking.height == 1_556
@@ -96,7 +96,7 @@ class TestSource:
 
 
 class TestMapping:
-    def test_is_by_whole_weeks_and_never_reaches_31_december(self) -> None:
+    def test_moves_by_whole_weeks_and_never_reaches_31_december(self) -> None:
         days = Interval(start=date(2012, 2, 27), end=date(2031, 1, 1)).days
         for day in days:
             assert source_day(day).weekday() == day.weekday()
@@ -113,11 +113,11 @@ class TestMapping:
             (date(2012, 12, 31), date(2013, 12, 30)),
         ],
     )
-    def test_of_known_dates(self, day: date, source: date) -> None:
+    def test_known_dates_map_to_their_source_dates(self, day: date, source: date) -> None:
         assert source_day(day) == source
 
-    def test_a_day_of_2013_is_itself(self, project: Project) -> None:
-        """Against the package's own UTC hour, `time_hour`, which the loader does not use for flights."""
+    def test_a_day_of_2013_is_unchanged(self, project: Project) -> None:
+        """Compares with `time_hour`, the UTC hour of the package, which the loader does not use for flights."""
         with zipfile.ZipFile(made._source_folder() / "flights.csv.zip") as archive:
             packaged = pl.read_csv(
                 archive.read("flights.csv"),
@@ -134,8 +134,8 @@ class TestMapping:
             got = make_frame(project, "schedule", day).select(wanted.columns)
             assert set(got.iter_rows()) == set(wanted.iter_rows())
 
-    def test_weather_of_2013_is_itself(self, project: Project) -> None:
-        """Every value, against the package; its columns stand in the order of project.yaml's."""
+    def test_weather_of_2013_is_unchanged(self, project: Project) -> None:
+        """Compares every value with the package, whose columns are in the order of project.yaml."""
         path = made._source_folder() / "weather.csv"
         packaged = pl.read_csv(path, null_values=["NA", ""], infer_schema_length=None)
         values = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
@@ -147,7 +147,7 @@ class TestMapping:
 
     @pytest.mark.parametrize("feed", ["schedule", "weather", "actuals"])
     @pytest.mark.parametrize("day", [DAY, date(2013, 2, 4), date(2026, 1, 12), date(2027, 8, 20)])
-    def test_364_days_later_the_same_rows_at_the_same_local_times(self, project: Project, feed: str, day: date) -> None:
+    def test_364_days_later_rows_and_local_times_are_the_same(self, project: Project, feed: str, day: date) -> None:
         moved = "observed_at" if feed == "weather" else "scheduled_departure"
         now, later = (make_frame(project, feed, d) for d in (day, day + timedelta(days=364)))
         assert now.height > 0
@@ -155,8 +155,8 @@ class TestMapping:
         assert (local_times(later, moved) - local_times(now, moved)).unique().to_list() == [timedelta(days=364)]
         assert local_times(now, moved).dt.date().unique().to_list() == [day]
 
-    def test_local_wall_time_is_kept_over_a_change_of_the_offset(self, project: Project) -> None:
-        """19 March 2013 is summer time, its image 5 March 2024 is not: 07:00 stays 07:00, so UTC is an hour later."""
+    def test_local_time_is_kept_if_the_utc_offset_differs(self, project: Project) -> None:
+        """19 March 2013 has summer time, and 5 March 2024, to which it maps, has not: 07:00 is an hour later in UTC."""
         winter, summer = date(2024, 3, 5), date(2013, 3, 19)
         assert source_day(winter) == summer
         then, now = (make_frame(project, "schedule", day) for day in (summer, winter))
@@ -206,7 +206,7 @@ class TestMapping:
 
 class TestClockChange:
     @pytest.mark.parametrize("day", SPRING + AUTUMN)
-    def test_flights_stay_on_their_day_and_at_their_wall_time(self, project: Project, day: date) -> None:
+    def test_flights_keep_their_day_and_local_time(self, project: Project, day: date) -> None:
         flights = source_flights().filter(pl.col("day") == source_day(day))
         got = make_frame(project, "schedule", day)
         assert sorted(local_times(got, "scheduled_departure")) == [
@@ -215,8 +215,8 @@ class TestClockChange:
         assert not got.select(project.entity.key).is_duplicated().any()
 
     @pytest.mark.parametrize("day", SPRING)
-    def test_weather_of_an_hour_that_does_not_exist_is_left_out(self, project: Project, day: date) -> None:
-        """Left out, and not moved onto 03:00 in the place of that hour's own."""
+    def test_weather_of_a_skipped_hour_is_left_out(self, project: Project, day: date) -> None:
+        """It must not replace the weather of 03:00."""
         source = source_weather().filter(pl.col("day") == source_day(day), pl.col("wall").dt.hour() != 2)
         got = make_frame(project, "weather", day)
         assert local_times(got, "observed_at").to_list() == [wall + (day - source_day(day)) for wall in source["wall"]]
@@ -224,29 +224,29 @@ class TestClockChange:
         assert got.select(values).equals(source.select(values))
         assert not got.select(project.feeds["weather"].key).is_duplicated().any()
 
-    def test_of_which_some_years_have_one(self) -> None:
-        """Else the test above would hold without leaving anything out."""
+    def test_some_years_have_weather_in_a_skipped_hour(self) -> None:
+        """Without such a year, the test above would prove nothing."""
         walls = set(source_weather()["wall"])
         assert any(datetime.combine(source_day(day), time(2)) in walls for day in SPRING)
 
     @pytest.mark.parametrize("day", AUTUMN)
-    def test_weather_has_each_hour_once(self, project: Project, day: date) -> None:
+    def test_weather_has_no_hour_twice(self, project: Project, day: date) -> None:
         got = make_frame(project, "weather", day)
         assert not got.select(project.feeds["weather"].key).is_duplicated().any()
         assert local_times(got, "observed_at").dt.date().unique().to_list() == [day]
         ones = got.filter(pl.col("origin") == "EWR", pl.col("observed_at").dt.hour().is_in([5, 6]))
         ones = ones.filter(pl.col("observed_at").dt.convert_time_zone("America/New_York").dt.hour() == 1)
-        # 2013 and 2014 fall on the source's own night of the change, which has the hour twice
+        # 2013 and 2014 map to the clock change of the source, which has the hour twice
         assert ones["observed_at"].dt.hour().to_list() == ([5, 6] if source_day(day) == date(2013, 11, 3) else [5])
 
-    def test_first_and_second_hour_are_not_exchanged(self, project: Project) -> None:
+    def test_the_first_and_second_hour_are_not_swapped(self, project: Project) -> None:
         """EWR, 3 November 2013: dew point and pressure of 05:00 and 06:00 UTC, from the package."""
         for day in AUTUMN[:2]:
             got = make_frame(project, "weather", day).filter(pl.col("origin") == "EWR")
             by_hour = {row["observed_at"].hour: row["pressure_millibars"] for row in got.iter_rows(named=True)}
             assert (by_hour[5], by_hour[6]) == (1009.8, 1010.5)
 
-    def test_on_an_ordinary_day_the_first_of_the_two_is_kept(self, project: Project) -> None:
+    def test_on_other_days_the_first_of_the_two_hours_is_kept(self, project: Project) -> None:
         day = date(2026, 10, 18)
         assert source_day(day) == date(2013, 11, 3)
         got = make_frame(project, "weather", day)
@@ -265,13 +265,15 @@ class TestClockChange:
             ("2026-11-01T01:30", 1, "2026-11-01T06:30", True),
         ],
     )
-    def test_localise(self, project: Project, wall: str, fold: int, utc: str, exists: bool) -> None:
+    def test_localise_handles_skipped_and_repeated_times(
+        self, project: Project, wall: str, fold: int, utc: str, exists: bool
+    ) -> None:
         assert localise(datetime.fromisoformat(wall), project.zone, fold) == (datetime.fromisoformat(f"{utc}Z"), exists)
 
-    def test_a_flight_moved_onto_another_is_not_doubled(
+    def test_two_flights_at_one_moment_after_the_clock_change_are_not_doubled(
         self, project: Project, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """No flight leaves between 02:00 and 03:00 in the source, so three are made up: 02:30 becomes 03:30."""
+        """The source has no flight between 02:00 and 03:00, so the test adds three: 02:30 becomes 03:30."""
         day = SPRING[3]
         walls = [datetime.combine(source_day(day), wall) for wall in (time(2, 30), time(3), time(3, 30))]
         three = (
@@ -310,17 +312,17 @@ class TestClockChange:
             ("actuals", date(2026, 3, 7), "2026-03-08T06:30Z"),
         ],
     )
-    def test_available_at(self, project: Project, feed: str, day: date, utc: str) -> None:
+    def test_available_at_is_the_usual_local_time(self, project: Project, feed: str, day: date, utc: str) -> None:
         assert usual_available_at(project, feed, day) == datetime.fromisoformat(utc)
 
-    def test_every_file_is_there_before_the_cutoff_of_the_run_that_needs_it(self, project: Project) -> None:
+    def test_every_file_is_available_before_the_cutoff_of_its_run_date(self, project: Project) -> None:
         for run_date in Interval(start=date(2013, 1, 2), end=date(2031, 1, 1)).days:
             for feed, day in project.required(run_date).items():
                 assert usual_available_at(project, feed, day) < project.cutoff_at(run_date)
 
 
 class TestFiles:
-    def test_nothing_of_days_before_the_first(self, project: Project, settings: Settings) -> None:
+    def test_no_file_is_made_for_days_before_the_first(self, project: Project, settings: Settings) -> None:
         assert project.first_day == date(2013, 1, 1)
         assert simulate(project, Interval.of(date(2012, 12, 31)), settings).skipped
         assert not Path(settings.landing).exists()
@@ -350,7 +352,7 @@ class TestFiles:
                 filled |= {name} if value else set()
         assert filled == set(columns)
 
-    def test_missing_values_are_empty(self, project: Project, settings: Settings) -> None:
+    def test_missing_values_are_empty_fields(self, project: Project, settings: Settings) -> None:
         simulate(project, Interval.of(DAY + timedelta(days=1)), settings)
         written = gzip.decompress(file_of(settings, "actuals", DAY).read_bytes()).decode()
         cancelled = make_frame(project, "actuals", DAY)["dep_delay_minutes"].null_count()
@@ -358,7 +360,7 @@ class TestFiles:
         assert sum(line.endswith(",,,") for line in written.splitlines()) == cancelled
         assert not re.search(r"\bNA\b|null|nan", written, re.IGNORECASE)
 
-    def test_arrival_is_four_digits(self, project: Project) -> None:
+    def test_arrival_times_have_four_digits(self, project: Project) -> None:
         arrivals = make_frame(project, "schedule", DAY)["scheduled_arrival_local"]
         assert arrivals.str.contains(r"^([01]\d|2[0-3])[0-5]\d$").all()
         assert arrivals.str.starts_with("0").any()
@@ -369,7 +371,7 @@ class TestFiles:
         assert make_frame(project, "actuals", day).select(key).equals(make_frame(project, "schedule", day).select(key))
         assert make_frame(project, "actuals", day).height == source_flights().filter(day=source_day(day)).height
 
-    def test_the_schedule_never_tells_the_aircraft(self, project: Project, settings: Settings) -> None:
+    def test_the_schedule_never_contains_the_aircraft(self, project: Project, settings: Settings) -> None:
         simulate(project, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
         tailnums = make_frame(project, "actuals", DAY)["tailnum"].drop_nulls().unique()
         assert tailnums.len() > 100
@@ -377,7 +379,7 @@ class TestFiles:
         assert "tailnum" not in written
         assert not set(re.split(r"[,\n]", written)) & set(tailnums)
 
-    def test_contacts_are_made_up_and_fixed(self, project: Project) -> None:
+    def test_contacts_are_invented_and_reproducible(self, project: Project) -> None:
         emails = make_frame(project, "schedule", DAY)["contact_email"]
         assert emails.str.contains(r"^[a-z]+\.[a-z]+\d{1,3}@example\.org$").all()
         assert emails.n_unique() > emails.len() / 2
@@ -385,8 +387,8 @@ class TestFiles:
         assert (flight["carrier"], flight["flight"]) == ("US", 1117)
         assert flight["contact_email"] == "frank.evans216@example.org"
 
-    def test_same_bytes_in_another_process(self, project: Project, settings: Settings, tmp_path: Path) -> None:
-        """With another seed of `hash`, as on another day; and again in this one."""
+    def test_another_process_writes_the_same_bytes(self, project: Project, settings: Settings, tmp_path: Path) -> None:
+        """The other process has another seed for `hash`; this process also writes them a second time."""
         simulate(project, Interval.of(DAY), settings)
         again = make_settings(str(tmp_path / "again"))
         code = (
@@ -401,7 +403,7 @@ class TestFiles:
         subprocess.run([sys.executable, "-c", code], env={**os.environ, **variables}, cwd=ROOT, check=True)
         assert files_below(again) == files_below(settings)
 
-    def test_over_364_days_is_refused(self, project: Project, settings: Settings) -> None:
+    def test_more_than_364_days_are_refused(self, project: Project, settings: Settings) -> None:
         with pytest.raises(ActionRequiredError, match=r"365 days.*repeat after 364.*Simulate at most 364 days"):
             simulate(project, Interval(start=DAY, end=DAY + timedelta(days=364)), settings)
         assert not Path(settings.landing).exists()

@@ -1,4 +1,4 @@
-"""Row features of a ferry, from what its run date knows. DataFrame -> DataFrame: no reading, no writing."""
+"""Features of a ferry, from what its run date knows. Functions map DataFrames to DataFrames, without I/O."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ RATES_BY = ("company", "dest", "origin")
 
 
 def build(feeds: Mapping[str, DataFrame], known: DataFrame, timezone: str) -> DataFrame:
-    """One row a ferry of each run date: `day` date, `entity_id` string, labels as string, all else double.
+    """Return one row per ferry and run date: `day` date, `entity_id` string, labels as string, all else double.
 
     `feeds`: clean rows of all deliveries, `logbook` with the outcomes as columns. `known` (run_date, feed, day,
     delivery_id): which delivery of which day each run date knows. `timezone`: of the wall clock in calendar features.
@@ -37,15 +37,15 @@ def build(feeds: Mapping[str, DataFrame], known: DataFrame, timezone: str) -> Da
 
 
 def current_as_of(rows: DataFrame, known: DataFrame, feed: str) -> DataFrame:
-    """The rows of a feed that each run date knows, with `run_date`."""
+    """Return the rows of a feed that each run date knows, with `run_date`."""
     of_feed = known.where(F.col("feed") == feed).select("run_date", "day", "delivery_id")
     return rows.join(F.broadcast(of_feed), ["day", "delivery_id"]).drop("day", "delivery_id", "_row")
 
 
 def calendar(ferries: DataFrame, timezone: str) -> DataFrame:
-    """Add when a ferry leaves and arrives by the wall clock (hours and fractions), and on what kind of day.
+    """Add local departure and arrival times (hours with fractions), and the kind of day.
 
-    An arrival that is not a time (expectations only warn about it) is null, because Spark would fail on it.
+    An arrival that is not a time is null, because Spark would fail on it; the expectation is only a warning.
     """
     departs = F.from_utc_timestamp("departs_at", timezone)
     arrives = F.regexp_extract("arrives_local", "^([01][0-9]|2[0-4])[0-5][0-9]$", 0)
@@ -59,7 +59,7 @@ def calendar(ferries: DataFrame, timezone: str) -> DataFrame:
 
 
 def traffic(ferries: DataFrame) -> DataFrame:
-    """How many departures are scheduled, itself included: same pier and hour, and same route."""
+    """Add the number of scheduled departures, this one included, of the same pier and hour and of the same route."""
     ferries = ferries.withColumn("hour", F.date_trunc("hour", "departs_at"))
     same_hour = Window.partitionBy("run_date", "origin", "hour")
     same_route = Window.partitionBy("run_date", "origin", "dest")
@@ -70,18 +70,18 @@ def traffic(ferries: DataFrame) -> DataFrame:
 
 
 def winds(ferries: DataFrame, observed: DataFrame) -> DataFrame:
-    """The winds of the hour at the pier of departure; `winds_missing` is 1 where there is none."""
+    """Add the winds of the hour at the pier of departure; `winds_missing` is 1 if there are none."""
     hourly = observed.withColumn("winds_missing", F.lit(0.0)).withColumnRenamed("observed_at", "hour")
     joined = ferries.join(F.broadcast(hourly), ["run_date", "origin", "hour"], "left")
     return joined.fillna({"winds_missing": 1.0})
 
 
 def late_rates(logbook: DataFrame, known: DataFrame) -> DataFrame:
-    """One row a run date and group ("company UA"): `shares` of late arrivals in the days before.
+    """Return one row per run date and group ("company UA"): the `shares` of late arrivals in the days before.
 
-    The share in the 1, 7 and 28 days is in fields `1d`, `7d`, `28d`; null without a ferry. Counted a day and delivery
-    at first, so that a year is small before the windows multiply it; sums of 0 and 1 are exact, so the order of rows
-    cannot change a bit. All groups in one pass: one for each column would read and count the logbook each time.
+    The fields `1d`, `7d` and `28d` have the shares of 1, 7 and 28 days; null without a ferry. Rows are first counted by
+    day and delivery, so that a year is small before the windows multiply it. Sums of 0 and 1 are exact, so the order of
+    rows cannot change a bit. One pass covers all groups; a pass per column would read the logbook each time.
     """
     groups = F.array_compact(F.array(*(_group(by) for by in RATES_BY)))
     daily = (
@@ -102,7 +102,7 @@ def late_rates(logbook: DataFrame, known: DataFrame) -> DataFrame:
 
 
 def with_late_rates(ferries: DataFrame, rates: DataFrame) -> DataFrame:
-    """`late_rate_company_7d` and so on, null for a group that did not fly. Spark makes the rates once for all joins."""
+    """Add `late_rate_company_7d` and so on, null for a group without ferries. Spark computes the rates once."""
     for by in RATES_BY:
         grouped = ferries.withColumn("group", _group(by))
         joined = grouped.join(F.broadcast(rates), ["run_date", "group"], "left")

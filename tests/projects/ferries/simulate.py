@@ -1,4 +1,4 @@
-"""Make the deliveries of the test project `ferries`: about sixty ferries a day, from the day alone.
+"""Simulate the deliveries of the test project `ferries`: about sixty ferries per day, computed from the day alone.
 
 Equal days give equal rows. Ferries of one company, and those that leave late in the day, are late more often, so that
 there is something to learn.
@@ -57,7 +57,7 @@ def winds(timezone: str, day: date) -> pl.DataFrame:
 
 
 def logbook(timezone: str, day: date) -> pl.DataFrame:
-    """Return what became of the ferries of a day; a few of them were cancelled."""
+    """Return the logbook of a day; a few ferries were cancelled."""
     random, rows = _random("logbook", day), sailings(timezone, day)
     count = rows.height
     hour = rows["departs_at"].dt.convert_time_zone(timezone).dt.hour().to_numpy()

@@ -21,7 +21,7 @@ def digest_of(tmp_path: Path, text: str) -> str:
         '"""A module."""\n\n\ndef double(x):\n    # a comment\n    return (\n        x * 2\n    )  # another\n',
     ],
 )
-def test_comments_docstrings_and_line_breaks_do_not_change_the_digest(tmp_path: Path, same: str) -> None:
+def test_comments_docstrings_and_line_breaks_keep_the_digest(tmp_path: Path, same: str) -> None:
     assert digest_of(tmp_path, same) == digest_of(tmp_path, CODE)
 
 
@@ -30,5 +30,5 @@ def test_code_changes_the_digest(tmp_path: Path, old_and_new: tuple[str, str]) -
     assert digest_of(tmp_path, CODE.replace(*old_and_new)) != digest_of(tmp_path, CODE)
 
 
-def test_a_string_that_is_a_value_counts(tmp_path: Path) -> None:
+def test_a_changed_string_value_changes_the_digest(tmp_path: Path) -> None:
     assert digest_of(tmp_path, 'WORD = "a"\n') != digest_of(tmp_path, 'WORD = "b"\n')

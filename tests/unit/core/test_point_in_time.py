@@ -1,4 +1,4 @@
-"""What a night knew: from `available_at` and verdicts alone."""
+"""Point in time: what a run date knew follows from `available_at` and verdicts alone."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -25,7 +25,7 @@ def project() -> Project:
 
 
 class Listing:
-    """A table of deliveries, written line by line."""
+    """A table of deliveries that a test writes row by row."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, object]] = []
@@ -36,7 +36,7 @@ class Listing:
         return self
 
     def prepared_day(self, day: date, **times: datetime) -> "Listing":
-        """The files of a night, at 02:00 unless said."""
+        """Add the files that a run date needs, at 02:00 unless a time is given."""
         for feed, needed in (("sailings", day), ("winds", day), ("logbook", day - timedelta(days=1))):
             self.add(feed, needed, times.get(feed, local(day, 2)))
         return self
@@ -47,25 +47,25 @@ class Listing:
 
 
 class TestAsOf:
-    def test_is_the_cutoff_when_nothing_is_late(self, project: Project) -> None:
+    def test_is_the_cutoff_if_nothing_is_late(self, project: Project) -> None:
         assert as_of(project, Listing().prepared_day(DAY).frame, DAY) == CUTOFF
 
     @pytest.mark.parametrize("feed", ["sailings", "winds", "logbook"])
-    def test_waits_for_each_needed_file(self, project: Project, feed: str) -> None:
+    def test_is_the_time_of_a_late_required_file(self, project: Project, feed: str) -> None:
         late = CUTOFF + timedelta(hours=3)
         assert as_of(project, Listing().prepared_day(DAY, **{feed: late}).frame, DAY) == late
 
-    def test_is_of_the_latest_feed(self, project: Project) -> None:
+    def test_is_the_time_of_the_latest_feed(self, project: Project) -> None:
         late = {"winds": CUTOFF + timedelta(hours=3), "sailings": CUTOFF + timedelta(hours=1)}
         assert as_of(project, Listing().prepared_day(DAY, **late).frame, DAY) == late["winds"]
 
-    def test_a_moment_before_the_cutoff_and_one_after(self, project: Project) -> None:
+    def test_a_microsecond_before_or_after_the_cutoff_counts(self, project: Project) -> None:
         step = timedelta(microseconds=1)
         assert as_of(project, Listing().prepared_day(DAY, winds=CUTOFF - step).frame, DAY) == CUTOFF
         assert as_of(project, Listing().prepared_day(DAY, winds=CUTOFF + step).frame, DAY) == CUTOFF + step
 
-    def test_is_of_the_earliest_delivery_of_a_feed(self, project: Project) -> None:
-        """A correction later moves nothing, in whatever order they were landed."""
+    def test_is_the_time_of_the_earliest_delivery_of_a_feed(self, project: Project) -> None:
+        """A later correction does not move it, in whatever order the deliveries were landed."""
         at = [CUTOFF + timedelta(hours=n) for n in (5, 1, 3)]
         listing = Listing().prepared_day(DAY)
         listing.rows = [row for row in listing.rows if row["feed"] != "winds"]
@@ -74,18 +74,18 @@ class TestAsOf:
         assert as_of(project, listing.frame, DAY) == at[1]
 
     @pytest.mark.parametrize("verdict", ["refused", "landed", "unreadable"])
-    def test_only_accepted_ones_count(self, project: Project, verdict: str) -> None:
+    def test_only_accepted_deliveries_count(self, project: Project, verdict: str) -> None:
         late = CUTOFF + timedelta(hours=2)
         listing = Listing().prepared_day(DAY, sailings=late).add("sailings", DAY, local(DAY, 1), "wrong", verdict)
         assert as_of(project, listing.frame, DAY) == late
 
-    def test_a_listing_without_a_time(self, project: Project) -> None:
-        """Unreadable ones have none."""
+    def test_a_delivery_without_a_time_is_ignored(self, project: Project) -> None:
+        """An unreadable delivery has no time."""
         listing = Listing().prepared_day(DAY)
         listing.rows.append({"feed": "winds", "day": DAY, "delivery_id": "unreadable:x", "verdict": "unreadable"})
         assert as_of(project, listing.frame, DAY) == CUTOFF
 
-    def test_without_a_needed_file_there_is_none(self, project: Project) -> None:
+    def test_a_missing_required_file_is_an_error(self, project: Project) -> None:
         listing = Listing().add("sailings", DAY, local(DAY, 1)).add("winds", DAY, local(DAY, 1), verdict="refused")
         with pytest.raises(DataError) as caught:
             as_of(project, listing.frame, DAY)
@@ -94,18 +94,18 @@ class TestAsOf:
             "2013-03-03; run land and validate for 2013-03-04, and look in the view data_quality for refused deliveries"
         )
 
-    def test_nothing_is_needed_of_days_before_the_first(self, project: Project) -> None:
+    def test_no_file_is_required_before_the_first_day(self, project: Project) -> None:
         first = project.first_day
         listing = Listing().add("sailings", first, local(first, 1)).add("winds", first, local(first, 1))
         assert as_of(project, listing.frame, first) == project.cutoff_at(first)
         assert as_of(project, Listing().frame, date(2012, 12, 31)) == datetime(2012, 12, 31, 8, tzinfo=UTC)
 
     @pytest.mark.parametrize(("day", "hour"), [(date(2013, 3, 9), 8), (date(2013, 3, 10), 7), (date(2013, 11, 3), 8)])
-    def test_over_a_change_of_the_clock(self, project: Project, day: date, hour: int) -> None:
+    def test_follows_the_local_time_over_a_clock_change(self, project: Project, day: date, hour: int) -> None:
         expected = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
         assert as_of(project, Listing().prepared_day(day).frame, day) == expected
 
-    def test_of_many_days_is_of_each(self, project: Project) -> None:
+    def test_many_days_give_the_same_as_each_day(self, project: Project) -> None:
         listing, interval = Listing(), Interval(start=DAY, end=DAY + timedelta(days=3))
         for n, day in enumerate(interval.days):
             listing.prepared_day(day, winds=local(day, 2) + timedelta(hours=7 * n))
@@ -113,7 +113,7 @@ class TestAsOf:
         assert every == {day: as_of(project, listing.frame, day) for day in interval.days}
         assert len(set(every.values())) == 4
 
-    def test_names_ten_nights_that_lack_something(self, project: Project) -> None:
+    def test_the_error_lists_ten_days_that_lack_a_file(self, project: Project) -> None:
         interval = Interval(start=DAY, end=DAY + timedelta(days=11))
         with pytest.raises(DataError) as caught:
             as_of_days(project, Listing().frame, interval)
@@ -121,32 +121,32 @@ class TestAsOf:
         assert (len(lines), lines[-1]) == (11, "… and 2 more days")
 
 
-class TestInForce:
+class TestCurrentAsOf:
     @pytest.mark.parametrize(
         ("moment", "name"),
         [(local(DAY, 1), None), (local(DAY, 2), "a"), (local(DAY, 4), "a"), (local(DAY, 5), "b"), (local(DAY, 9), "b")],
     )
-    def test_is_the_newest_known_at_the_moment(self, moment: datetime, name: str | None) -> None:
+    def test_is_the_newest_delivery_known_at_the_moment(self, moment: datetime, name: str | None) -> None:
         listing = Listing().add("winds", DAY, local(DAY, 5), "b").add("winds", DAY, local(DAY, 2), "a")
         expected = {} if name is None else {DAY: f"winds/{DAY}/{name}"}
         assert current_as_of(listing.frame, "winds", Interval.of(DAY), moment) == expected
 
-    def test_in_any_timezone(self) -> None:
+    def test_the_moment_may_be_in_any_timezone(self) -> None:
         listing = Listing().add("winds", DAY, local(DAY, 2))
         moment = local(DAY, 2).astimezone(ZoneInfo("Asia/Tokyo"))
         assert current_as_of(listing.frame, "winds", Interval.of(DAY), moment)
 
-    def test_of_other_feeds_days_and_verdicts_is_nothing(self) -> None:
+    def test_other_feeds_days_and_verdicts_do_not_count(self) -> None:
         at = local(DAY, 2)
         listing = Listing().add("sailings", DAY, at).add("winds", BEFORE, at).add("winds", DAY, at, "c", "refused")
         assert current_as_of(listing.frame, "winds", Interval.of(DAY), at) == {}
 
-    def test_a_refused_correction_leaves_the_former_in_force(self) -> None:
+    def test_a_refused_correction_leaves_the_former_delivery_current(self) -> None:
         listing = Listing().add("winds", DAY, local(DAY, 1)).add("winds", DAY, local(DAY, 2), "b", "refused")
         assert current_as_of(listing.frame, "winds", Interval.of(DAY), local(DAY, 3)) == {DAY: f"winds/{DAY}/a"}
 
     @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
-    def test_of_two_at_one_moment_it_is_always_the_same(self, order: tuple[str, str]) -> None:
+    def test_of_two_deliveries_at_one_moment_the_choice_is_stable(self, order: tuple[str, str]) -> None:
         listing = Listing()
         for name in order:
             listing.add("winds", DAY, local(DAY, 1), name)
@@ -154,13 +154,13 @@ class TestInForce:
 
 
 class TestKnownDeliveries:
-    def test_are_those_in_force_at_the_moment_of_each_night(self, project: Project) -> None:
-        """Two nights, of which the earlier ended later: each knows what was there by its own end."""
+    def test_are_those_that_are_current_as_of_each_run_date(self, project: Project) -> None:
+        """The earlier of two run dates has the later `as_of`. Each knows what was available up to its own."""
         interval = Interval(start=DAY, end=DAY + timedelta(days=1))
         after = interval.end
-        late = local(after, 12)  # the file of DAY comes after the night of the day after
+        late = local(after, 12)  # the file of DAY comes after the next run date's `as_of`
         listing = Listing().prepared_day(DAY, sailings=late).prepared_day(after)
-        listing.add("logbook", BEFORE, local(after, 4), "correction")  # after the later night's cutoff, before `late`
+        listing.add("logbook", BEFORE, local(after, 4), "correction")  # after the cutoff of `after`, before `late`
         moments = as_of_days(project, listing.frame, interval)
         assert moments[DAY] > moments[after]
         known = known_deliveries(project, listing.frame, interval)
@@ -175,14 +175,14 @@ class TestKnownDeliveries:
         ]
         assert known.columns == ["run_date", "feed", "day", "delivery_id"]
 
-    def test_a_late_night_knows_no_outcome_of_its_own_day(self, project: Project) -> None:
+    def test_a_late_run_date_knows_no_outcome_of_its_own_day(self, project: Project) -> None:
         late = local(DAY + timedelta(days=2), 12)
         listing = Listing().prepared_day(DAY, winds=late).prepared_day(DAY + timedelta(days=1))
         known = known_deliveries(project, listing.frame, Interval.of(DAY))
         assert known.filter(pl.col("feed") == "logbook")["day"].to_list() == [BEFORE]
         assert known.filter(pl.col("feed") != "logbook")["day"].unique().to_list() == [DAY]
 
-    def test_reach_back_as_far_as_features_may_read(self, project: Project) -> None:
+    def test_reach_back_over_the_lookback_days(self, project: Project) -> None:
         listing, days = Listing(), Interval(start=DAY - timedelta(days=40), end=DAY)
         for day in days.days:
             listing.prepared_day(day)
@@ -190,8 +190,8 @@ class TestKnownDeliveries:
         logbook = known.filter(pl.col("feed") == "logbook")
         assert (logbook["day"].min(), logbook["day"].max(), logbook.height) == (DAY - timedelta(days=28), BEFORE, 28)
 
-    def test_are_what_in_force_says(self, project: Project) -> None:
-        """The two ways to ask give the same, on a history with corrections and late files."""
+    def test_agree_with_current_as_of(self, project: Project) -> None:
+        """Both functions give the same on a history with corrections and late files."""
         listing, interval = Listing(), Interval(start=DAY, end=DAY + timedelta(days=20))
         for n, day in enumerate(interval.days):
             listing.prepared_day(day, winds=local(day, 2) + timedelta(hours=n % 5))
@@ -199,11 +199,11 @@ class TestKnownDeliveries:
         known = known_deliveries(project, listing.frame, interval)
         for day, moment in as_of_days(project, listing.frame, interval).items():
             for name, feed in project.feeds.items():
-                of_night = known.filter(pl.col("run_date") == day, pl.col("feed") == name).select("day", "delivery_id")
-                assert dict(of_night.iter_rows()) == current_as_of(listing.frame, name, feed.window(day), moment)
+                of_day = known.filter(pl.col("run_date") == day, pl.col("feed") == name).select("day", "delivery_id")
+                assert dict(of_day.iter_rows()) == current_as_of(listing.frame, name, feed.window(day), moment)
 
-    def test_with_knowledge_latest_are_the_newest_of_the_same_days(self, project: Project) -> None:
-        """A correction of a day that the features may read counts; one of a later day does not, nor one refused."""
+    def test_latest_has_the_newest_deliveries_of_the_same_days(self, project: Project) -> None:
+        """A correction of a day that features read counts; one of a later day does not, nor does a refused one."""
         listing = Listing().prepared_day(DAY).prepared_day(BEFORE)
         much_later = CUTOFF + timedelta(days=90)
         listing.add("logbook", BEFORE - timedelta(days=1), much_later, name="corrected")
@@ -217,20 +217,20 @@ class TestKnownDeliveries:
         assert as_of(project, listing.frame, DAY, "latest") == much_later
         assert as_of(project, listing.frame, DAY) == CUTOFF
 
-    def test_with_knowledge_latest_without_corrections_are_the_nights(self, project: Project) -> None:
+    def test_latest_without_corrections_equals_point_in_time(self, project: Project) -> None:
         frame = Listing().prepared_day(DAY).frame
         assert as_of(project, frame, DAY, "latest") == CUTOFF
         assert known_deliveries(project, frame, Interval.of(DAY), "latest").equals(
             known_deliveries(project, frame, Interval.of(DAY))
         )
 
-    def test_raise_as_as_of_does(self, project: Project) -> None:
+    def test_a_missing_file_is_the_same_error_as_for_as_of(self, project: Project) -> None:
         with pytest.raises(DataError, match="no accepted delivery"):
             known_deliveries(project, Listing().frame, Interval.of(DAY))
 
 
 class TestRowsBefore:
-    """Volume history follows from landing alone."""
+    """The history of row counts depends on landing alone."""
 
     def listing(self) -> pl.DataFrame:
         rows = [
@@ -258,13 +258,13 @@ class TestRowsBefore:
         ]
         return pl.DataFrame([*named, {**named[4], "feed": "winds", "rows": 7}], schema=schemas.DELIVERIES)
 
-    def test_the_newest_of_each_day_known_then(self) -> None:
+    def test_counts_are_those_of_the_newest_known_delivery_of_each_day(self) -> None:
         moment = local(DAY, 2)
         assert rows_before(self.listing(), "sailings")(DAY, moment, 4) == [80, 90, 101]
         assert rows_before(self.listing(), "winds")(DAY, moment, 4) == [7]
         assert rows_before(self.listing(), "sailings")(DAY, local(DAY, 2) + timedelta(hours=60), 4) == [80, 90, 102]
 
-    def test_neither_verdicts_nor_order_mean_anything(self) -> None:
+    def test_verdicts_and_order_do_not_matter(self) -> None:
         listing = self.listing().with_columns(
             verdict=pl.when(pl.col("verdict") != "unreadable").then(pl.lit("refused")).otherwise("verdict")
         )

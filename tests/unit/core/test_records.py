@@ -1,4 +1,4 @@
-"""The records between steps: days, and what goes through XCom comes back the same."""
+"""Records between steps: intervals of days, and records that are equal after XCom."""
 
 from datetime import UTC, date, datetime
 
@@ -12,18 +12,18 @@ MARCH = Interval(start=date(2013, 3, 1), end=date(2013, 3, 31))
 
 
 class TestInterval:
-    def test_both_ends_are_in_it(self) -> None:
+    def test_both_ends_are_included(self) -> None:
         assert MARCH.days == [date(2013, 3, n) for n in range(1, 32)]
         assert Interval.of(date(2013, 3, 1)).days == [date(2013, 3, 1)]
 
-    def test_of_a_leap_year(self) -> None:
+    def test_a_leap_year_has_366_days(self) -> None:
         assert len(Interval(start=date(2016, 2, 28), end=date(2016, 3, 1)).days) == 3
 
     def test_an_end_before_the_start_is_refused(self) -> None:
         with pytest.raises(ValidationError, match="the interval ends on 2013-03-01, before it starts on 2013-03-02"):
             Interval(start=date(2013, 3, 2), end=date(2013, 3, 1))
 
-    def test_shifted(self) -> None:
+    def test_shifted_moves_both_ends(self) -> None:
         moved = MARCH.shifted(start=-27, end=-1)
         assert (moved.start, moved.end) == (date(2013, 2, 2), date(2013, 3, 30))
 
@@ -32,13 +32,13 @@ class TestInterval:
             Interval.of(date(2013, 3, 1)).shifted(start=1)
 
     @pytest.mark.parametrize("size", [1, 7, 10, 30, 31, 32])
-    def test_chunks_are_the_same_days_in_order(self, size: int) -> None:
+    def test_chunks_contain_the_same_days_in_order(self, size: int) -> None:
         chunks = [*MARCH.chunks(size)]
         assert [day for chunk in chunks for day in chunk.days] == MARCH.days
         assert {len(chunk.days) for chunk in chunks[:-1]} <= {size}
         assert len(chunks[-1].days) <= size
 
-    def test_in_words(self) -> None:
+    def test_an_interval_prints_its_first_and_last_day(self) -> None:
         assert str(MARCH) == "2013-03-01 to 2013-03-31"
         assert str(Interval.of(MARCH.start)) == "2013-03-01"
 
@@ -75,16 +75,16 @@ class TestRecords:
             ),
         ],
     )
-    def test_come_back_from_json_as_they_were(self, record: Landed | Featured) -> None:
+    def test_records_are_equal_after_json(self, record: Landed | Featured) -> None:
         assert type(record).model_validate_json(record.model_dump_json()) == record
 
-    def test_are_frozen_and_refuse_what_they_do_not_know(self) -> None:
+    def test_records_are_frozen_and_refuse_unknown_fields(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):
             MARCH.start = date(2014, 1, 1)  # type: ignore[misc]
         with pytest.raises(ValidationError, match="forbidden"):
             Interval.model_validate({"start": "2013-03-01", "end": "2013-03-01", "ends": "2013-03-01"})
 
-    def test_a_score_of_no_day_is_skipped(self) -> None:
+    def test_scores_without_days_are_skipped(self) -> None:
         nothing = Scored(interval=MARCH, rows=0, model="m", table=None, days=(), unscored=tuple(MARCH.days))
         assert nothing.skipped == "m has no champion for 2013-03-01 to 2013-03-31; nothing to score"
         some = nothing.model_copy(update={"days": (ScoredDay(day=MARCH.start, model_version=1, rows=0),)})

@@ -1,4 +1,4 @@
-"""Types as landed: what is read, and what is left null for `validate` to find."""
+"""Types of landed values: which text is parsed, and which becomes null and is left to `validate`."""
 
 from datetime import UTC, date, datetime
 
@@ -33,14 +33,14 @@ from include.core.feeds import Column, ColumnType
         ("timestamp", "2013-03-10T07:30:00Z", datetime(2013, 3, 10, 7, 30, tzinfo=UTC)),
         ("timestamp", "2013-03-10T03:30:00-04:00", datetime(2013, 3, 10, 7, 30, tzinfo=UTC)),
         ("timestamp", "2013-03-10T07:30:00.000001Z", datetime(2013, 3, 10, 7, 30, 0, 1, tzinfo=UTC)),
-        ("timestamp", "2013-03-10T07:30:00", None),  # of which timezone?
+        ("timestamp", "2013-03-10T07:30:00", None),  # the timezone is not known
         ("timestamp", "2013-03-10", None),
         ("string", " as it is ", " as it is "),
         *[(kind, None, None) for kind in ("integer", "double", "boolean", "date", "timestamp", "string")],
         *[(kind, "x", None) for kind in ("integer", "double", "boolean", "date", "timestamp")],
     ],
 )
-def test_parse(kind: str, text: str | None, value: object) -> None:
+def test_text_is_parsed_or_null(kind: str, text: str | None, value: object) -> None:
     frame = pl.DataFrame({"text": [text]}, schema={"text": pl.String}).select(schemas.parse(pl.col("text"), kind))
     assert frame.item() == value
     assert frame.dtypes == [schemas.POLARS[kind]]
@@ -70,7 +70,7 @@ def test_what_postgresql_and_its_clients_can_hold(kind: ColumnType, text: str, k
     assert (value is not None) == kept
 
 
-def test_an_entity_in_one_readable_word() -> None:
+def test_an_entity_id_is_readable() -> None:
     project = load_project("ferries")
     row = {
         "company": "UA",
@@ -82,7 +82,7 @@ def test_an_entity_in_one_readable_word() -> None:
     assert frame.select(schemas.entity_id(project)).item() == "UA-1545-BAT-20130101T1015Z"
 
 
-def test_layers_keep_no_sensitive_column() -> None:
+def test_no_table_layer_keeps_a_sensitive_column() -> None:
     project = load_project("ferries")
     for feed in project.feeds.values():
         sensitive = {name for name, column in feed.columns.items() if column.data_class == "sensitive"}
@@ -90,7 +90,7 @@ def test_layers_keep_no_sensitive_column() -> None:
     assert any(c.data_class == "sensitive" for feed in project.feeds.values() for c in feed.columns.values())
 
 
-def test_only_feeds_with_the_whole_key_have_an_entity() -> None:
+def test_only_feeds_with_the_whole_key_have_an_entity_id() -> None:
     project = load_project("ferries")
     with_entity = {name for name, feed in project.feeds.items() if "entity_id" in schemas.clean(project, feed)}
     assert with_entity == {"sailings", "logbook"}

@@ -1,4 +1,4 @@
-"""Settings reach another process by its variables and nobody else."""
+"""Settings reach another process through its environment variables, and secrets are shown nowhere."""
 
 import os
 
@@ -6,7 +6,7 @@ import pytest
 
 from include.core.settings import Settings
 
-SAID = {
+REQUIRED = {
     "NIGHTLY_LANDING": "s3://nightly/landing",
     "NIGHTLY_TABLES": "s3://nightly/tables",
     "NIGHTLY_ARTIFACTS": "s3://nightly/artifacts",
@@ -17,17 +17,19 @@ SAID = {
     "NIGHTLY_RUN_ID": "by-hand",
     "NIGHTLY_GIT_COMMIT": "0123456789ab",
 }
-MORE = {"NIGHTLY_CATALOG": "main.nightly", "NIGHTLY_MLFLOW_REGISTRY_URI": "databricks-uc"}
+OPTIONAL = {"NIGHTLY_CATALOG": "main.nightly", "NIGHTLY_MLFLOW_REGISTRY_URI": "databricks-uc"}
 
 
-@pytest.mark.parametrize("said", [SAID, SAID | MORE])
-def test_variables_say_the_same_to_another_process(said: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("given", [REQUIRED, REQUIRED | OPTIONAL])
+def test_variables_give_another_process_the_same_settings(
+    given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in os.environ if name.startswith("NIGHTLY_")]:
         monkeypatch.delenv(name)
-    for name, text in said.items():
+    for name, text in given.items():
         monkeypatch.setenv(name, text)
     settings = Settings()
-    assert settings.variables() == said
+    assert settings.variables() == given
     assert "guarded" not in repr(settings)
     fields = {f"NIGHTLY_{name}".upper() for name in Settings.model_fields}
-    assert fields == SAID.keys() | MORE.keys(), "say the new one here too"
+    assert fields == REQUIRED.keys() | OPTIONAL.keys(), "add the new setting to this test"

@@ -1,4 +1,4 @@
-"""The gate: for each check a model that is bad in that way, and everything that cannot be measured. Fails closed."""
+"""The gate: each check rejects a model that is bad in one way, and what cannot be measured never passes."""
 
 import dataclasses
 import importlib
@@ -46,7 +46,7 @@ SHARED = [
 
 
 def with_gate(model: Model, *checks: dict[str, Any]) -> Model:
-    """The model with a gate of these checks and the defaults of the others."""
+    """Return the model with these checks in its gate, and the defaults for all others."""
     return model.model_copy(update={"gate": Gate.model_validate({"checks": checks})})
 
 
@@ -75,18 +75,18 @@ def decide(model: Model, evidence: Evidence, *changed: GateCheck) -> tuple[Check
 
 
 def good(**changes: Any) -> Evidence:
-    """A classifier that knows a part of the truth and is well calibrated, beside a champion that is nearly as good."""
+    """Return evidence of a well-calibrated classifier with some skill, and of a champion that is nearly as good."""
     rng = np.random.default_rng(3)
     signal = rng.normal(size=ROWS)
     rate = 1 / (1 + np.exp(-(1.2 * signal - 1.2)))
-    companys = rng.choice(["UA", "B6", "EV", "OO"], ROWS)
+    companies = rng.choice(["UA", "B6", "EV", "OO"], ROWS)
     evidence = Evidence(
         problem_type=get_problem_type("binary"),
         inputs=BINARY.features,
         seed=BINARY.seed,
         days=np.datetime64("2013-03-01") + np.arange(ROWS) % DAYS,
         truth=(rng.random(ROWS) < rate).astype(float),
-        labels=pl.DataFrame({"origin": rng.choice(["BAT", "PAU"], ROWS), "company": companys}),
+        labels=pl.DataFrame({"origin": rng.choice(["BAT", "PAU"], ROWS), "company": companies}),
         fitted_truth=(rng.random(ROWS) < rate).astype(float),
         challenger=HoldoutScores("version 2", rate, BINARY.features),
         candidates={"linear": HoldoutScores("linear", np.clip(rate * 0.9 + 0.03, 0, 1), BINARY.features)},
@@ -145,21 +145,21 @@ def test_without_a_champion_the_absolute_checks_remain() -> None:
     assert {"champion", "changed decisions", "score shift"}.isdisjoint(c.name for c in checks)
 
 
-# --- one bad model a check --------------------------------------------------------------------------------------------
+# --- one bad model per check ------------------------------------------------------------------------------------------
 
 
 def shuffled(evidence: Evidence) -> dict[str, Any]:
-    """Scores of the right level in the wrong order: it knows nothing."""
+    """Shuffle the scores: their level is right, but they carry no information."""
     return score(evidence, lambda s: np.random.default_rng(0).permutation(s))
 
 
 def too_high(evidence: Evidence) -> dict[str, Any]:
-    """The order is right, the level is not."""
+    """Raise all scores: the order is right, the level is too high."""
     return score(evidence, lambda s: np.clip(s + 0.07, 0, 1))
 
 
 def too_sure(evidence: Evidence) -> dict[str, Any]:
-    """The mean is right; what it calls 90 % is 70 %."""
+    """Make the scores overconfident: the mean is right, but of scores of 90 % only 70 % come true."""
     flat = evidence.challenger.score
     sure = 1 / (1 + np.exp(-3.4 * (np.log(flat / (1 - flat)) + 0.62)))
     return score(evidence, lambda _: np.clip(sure + (evidence.truth.mean() - sure.mean()), 0.001, 0.999))
@@ -170,7 +170,7 @@ def constant(evidence: Evidence) -> dict[str, Any]:
 
 
 def under_the_linear(evidence: Evidence) -> dict[str, Any]:
-    """Good by itself, and a straight line is better: what it adds is noise."""
+    """Add noise to the linear baseline's scores: a good model, but worse than the baseline."""
     rng = np.random.default_rng(1)
     noisy = score(evidence, lambda s: np.clip(s + rng.normal(0, 0.06, len(s)), 0.01, 0.99))
     linear = dataclasses.replace(evidence.challenger, name="linear")
@@ -178,7 +178,7 @@ def under_the_linear(evidence: Evidence) -> dict[str, Any]:
 
 
 def under_the_champion(evidence: Evidence) -> dict[str, Any]:
-    """Good by itself, and the champion is better."""
+    """Add noise to the champion's scores: a good model, but worse than the champion."""
     rng = np.random.default_rng(1)
     return score(evidence, lambda s: np.clip(s + rng.normal(0, 0.06, len(s)), 0.01, 0.99)) | {
         "candidates": {"linear": dataclasses.replace(evidence.challenger, score=np.full(ROWS, evidence.truth.mean()))},
@@ -187,7 +187,7 @@ def under_the_champion(evidence: Evidence) -> dict[str, Any]:
 
 
 def wrong_for_the_small(evidence: Evidence) -> dict[str, Any]:
-    """Good for all together, and worse than a guess for small companys."""
+    """Score well overall, but worse than a guess for small companies."""
     labels = evidence.labels.with_columns(company=pl.Series(np.where(np.arange(ROWS) % 12 == 0, "OO", "UA")))
     small = labels["company"].to_numpy() == "OO"
     wrong = np.where(small, np.clip(1.2 * evidence.truth.mean() - 0.6 * evidence.challenger.score, 0.02, 0.98), 0)
@@ -200,8 +200,8 @@ def wrong_for_the_small(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def another_mind(evidence: Evidence) -> dict[str, Any]:
-    """As good as the champion, by deciding otherwise for many."""
+def other_decisions(evidence: Evidence) -> dict[str, Any]:
+    """Score as well as the champion, but with other decisions for many rows."""
     rng = np.random.default_rng(2)
     noise = rng.normal(0, 0.15, ROWS)
     return {
@@ -212,7 +212,7 @@ def another_mind(evidence: Evidence) -> dict[str, Any]:
 
 
 def another_threshold(evidence: Evidence) -> dict[str, Any]:
-    """The champion's scores, and a threshold that decides otherwise for many."""
+    """Keep the champion's scores, but decide otherwise for many rows because of another threshold."""
     return {
         "champion": dataclasses.replace(evidence.challenger, name="champion 1"),
         "challenger": dataclasses.replace(evidence.challenger, decision_threshold=0.25),
@@ -220,11 +220,11 @@ def another_threshold(evidence: Evidence) -> dict[str, Any]:
 
 
 def leaking(evidence: Evidence) -> dict[str, Any]:
-    """It knows the truth: some input is written after the ferry."""
-    knows = np.where(evidence.truth == 1, 0.95, 0.02)
+    """Leak the outcome, as a model with an input that is recorded after the ferry's arrival does."""
+    leaked = np.where(evidence.truth == 1, 0.95, 0.02)
     return {
-        **score(evidence, lambda _: knows),
-        "champion": dataclasses.replace(evidence.challenger, name="champion 1", score=knows * 0.98 + 0.01),
+        **score(evidence, lambda _: leaked),
+        "champion": dataclasses.replace(evidence.challenger, name="champion 1", score=leaked * 0.98 + 0.01),
     }
 
 
@@ -273,7 +273,7 @@ def shortened(scores: HoldoutScores, rows: int) -> HoldoutScores:
         (under_the_linear, "linear baseline", []),
         (under_the_champion, "champion", []),
         (wrong_for_the_small, "slices", []),
-        (another_mind, "score shift", []),
+        (other_decisions, "score shift", []),
         (another_threshold, "changed decisions", []),
         (leaking, "leakage check", []),
         (slow, "scoring time", []),
@@ -282,7 +282,7 @@ def shortened(scores: HoldoutScores, rows: int) -> HoldoutScores:
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-def test_each_check_rejects_the_model_that_is_bad_in_its_way(
+def test_each_check_rejects_a_model_that_is_bad_in_this_way(
     planted: Callable[[Evidence], dict[str, Any]], check: str, implied: list[str]
 ) -> None:
     evidence = good()
@@ -303,7 +303,7 @@ def test_each_check_rejects_the_model_that_is_bad_in_its_way(
         (lambda e: score(e, lambda _: e.truth), "leakage check", ["changed decisions", "score shift"]),
     ],
 )
-def test_regression_is_held_against_its_own_checks(
+def test_a_regression_has_checks_of_its_own(
     planted: Callable[[Evidence], dict[str, Any]], check: str, implied: list[str]
 ) -> None:
     evidence = good_regression()
@@ -319,7 +319,7 @@ MEASURED_BY_SCORES = {
 }
 
 
-def test_without_a_row_nothing_that_is_measured_on_rows_passes() -> None:
+def test_without_rows_no_check_that_measures_rows_passes() -> None:
     evidence = good()
     none = {name: getattr(evidence, name)[:0] for name in ("days", "truth", "labels")}
     none |= {name: shortened(getattr(evidence, name), 0) for name in ("challenger", "champion")}
@@ -328,17 +328,17 @@ def test_without_a_row_nothing_that_is_measured_on_rows_passes() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_one_score_that_is_no_number_fails_all_that_rests_on_scores(bad: float) -> None:
+def test_one_score_that_is_not_finite_fails_every_check_that_uses_scores(bad: float) -> None:
     evidence = good()
     checks = decide(BINARY, dataclasses.replace(evidence, **score(evidence, lambda s: np.r_[bad, s[1:]])))
     passed = {c.name for c in checks if c.passed}
-    # slices are measured each by itself: the one with the row has no loss either
+    # Each slice is measured separately; the slice with this row has no loss either.
     assert passed.isdisjoint(MEASURED_BY_SCORES - {"enough rows"})
     assert all(c.measured is None or np.isfinite(c.measured) for c in checks)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_champion_that_cannot_be_compared_with_is_no_reason_to_pass(bad: float) -> None:
+def test_a_champion_that_cannot_be_compared_fails_the_checks_against_it(bad: float) -> None:
     evidence = good()
     assert evidence.champion is not None
     champion = dataclasses.replace(evidence.champion, score=np.r_[evidence.champion.score[1:], bad])
@@ -350,14 +350,14 @@ def test_a_champion_that_cannot_be_compared_with_is_no_reason_to_pass(bad: float
     assert "the features lack wind" in next(c.sentence for c in checks if c.name == "champion")
 
 
-def test_a_linear_baseline_that_is_not_there_is_no_reason_to_pass() -> None:
+def test_a_missing_linear_baseline_fails_its_check() -> None:
     checks = decide(BINARY, good(candidates={}))
     assert failed(checks) == ["linear baseline"]
 
 
 @pytest.mark.parametrize("name", ["microseconds_per_row", "megabytes"])
 @pytest.mark.parametrize("value", [None, np.nan, np.inf])
-def test_a_figure_that_is_missing_fails(name: str, value: float | None) -> None:
+def test_a_missing_measurement_fails(name: str, value: float | None) -> None:
     assert len(failed(decide(BINARY, good(**{name: value})))) == 1
 
 
@@ -372,7 +372,7 @@ def test_a_column_without_a_slice_that_is_large_enough_fails() -> None:
     assert [(c.name, c.subject) for c in checks if not c.passed] == [("slices", "origin"), ("slices", "size")]
 
 
-def test_a_small_slice_is_not_judged_by_itself() -> None:
+def test_a_small_slice_is_not_checked() -> None:
     labels = good().labels.with_columns(origin=pl.Series(["STG"] * 199 + ["BAT"] * (ROWS - 199)))
     checks = decide(BINARY, good(labels=labels))
     assert [c.subject for c in checks if c.name == "slices"] == ["origin=BAT", "size=large", "size=small"]
@@ -381,8 +381,8 @@ def test_a_small_slice_is_not_judged_by_itself() -> None:
 # --- the champion's comparison ----------------------------------------------------------------------------------------
 
 
-def test_days_that_the_champion_was_fitted_on_are_left_out() -> None:
-    """On them it knows the outcomes; half of the days are left here, and too few when it saw more."""
+def test_days_that_the_champion_was_fitted_on_are_not_compared() -> None:
+    """The champion has seen the outcomes of these days. Half of the days remain here; one day fewer is too few."""
     evidence = good()
     assert evidence.champion is not None
     seen = date(2013, 3, 1) + timedelta(days=5)
@@ -400,17 +400,17 @@ def test_days_that_the_champion_was_fitted_on_are_left_out() -> None:
     )
 
 
-def test_worst_difference_draws_whole_days() -> None:
-    """One bad day of ten: rows drawn singly would always hold a tenth of it; days come twice or thrice."""
+def test_worst_difference_resamples_whole_days() -> None:
+    """One of ten days is bad. Single rows would always be a tenth bad; a whole day can be drawn two or three times."""
     days = np.repeat(np.arange(10), 100).astype("datetime64[D]")
     against = np.ones(1000)
     loss = np.where(np.repeat(np.arange(10), 100) == 0, 2.0, 1.0)
     worst = worst_difference(days, loss, against, confidence=0.95, resamples=4000, seed=1)
-    assert worst == pytest.approx(0.3, abs=0.001)  # three of ten: P(more than 3) is 1.3 %, P(more than 2) is 7 %
+    assert worst == pytest.approx(0.3, abs=0.001)  # three of ten days: P(more than 3) is 1.3 %, P(more than 2) is 7 %
     assert worst_difference(days, against, against, confidence=0.95, resamples=100, seed=1) == 0.0
 
 
-def test_worst_difference_is_the_same_again_and_wants_rows() -> None:
+def test_worst_difference_is_reproducible_and_refuses_no_rows() -> None:
     rng = np.random.default_rng(0)
     days = np.repeat(np.arange(14), 50).astype("datetime64[D]")
     given = {"confidence": 0.9, "resamples": 500, "seed": 7}
@@ -425,11 +425,11 @@ def test_the_loss_is_the_metric_that_chooses_candidates(evidence: Evidence) -> N
     assert evidence.mean_loss(evidence.challenger.score) == pytest.approx(evidence.loss)
 
 
-def test_the_loss_of_a_certain_error_is_finite() -> None:
+def test_the_loss_of_a_certain_but_wrong_score_is_finite() -> None:
     assert np.isfinite(get_problem_type("binary").loss_by_row(np.array([0.0, 1.0]), np.array([1.0, 0.0]))).all()
 
 
-def test_inputs_may_change_when_that_is_declared() -> None:
+def test_inputs_may_change_if_the_model_declares_it() -> None:
     evidence = good()
     assert evidence.champion is not None
     older = dataclasses.replace(evidence.champion, columns=evidence.champion.columns[1:])
@@ -445,7 +445,7 @@ def test_inputs_may_change_when_that_is_declared() -> None:
 
 
 class Spread(GateCheck):
-    """A throw-away check: a model whose scores hardly differ says nothing."""
+    """A throw-away check: reject a model whose scores hardly differ."""
 
     kind: Literal["spread"] = "spread"
     at_least: float = Field(default=0.05, description="standard deviation of the scores")
@@ -474,14 +474,14 @@ def test_a_new_check_is_one_class_and_one_entry() -> None:
     assert (found.name, found.sentence) == ("spread", "spread: 0.2022; at least 0.9 is required")
 
     digests = {rules_digest(model.all_checks, "binary") for model in (BINARY, by_default, strict)}
-    assert len(digests) == 3, "its settings and its file count"
-    assert rules_digest(BINARY.all_checks, "binary") in digests, "and nothing of it where it does not run"
+    assert len(digests) == 3, "the digest covers the check's settings and its file"
+    assert rules_digest(BINARY.all_checks, "binary") in digests, "a check that does not run does not change the digest"
     reference = "\n".join(keys(file_schema(ModelWithSpread, "model.yaml")))
     assert "| `at_least` | number | `0.05` | standard deviation of the scores |" in reference
 
 
 class Silent(GateCheck):
-    """A throw-away check that forgets to decide."""
+    """A throw-away check that returns no result."""
 
     kind: Literal["silent"] = "silent"
 
@@ -490,12 +490,12 @@ class Silent(GateCheck):
         yield from ()
 
 
-def test_a_check_without_a_verdict_fails() -> None:
+def test_a_check_without_a_result_fails() -> None:
     [verdict] = run_checks([Silent()], good())
     assert (verdict.name, verdict.passed) == ("silent", False)
 
 
-def test_the_rules_are_the_code_of_what_runs_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rules_digest_covers_the_code_that_runs_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     sources: list[Any] = []
 
     def recorded(given: list[Any]) -> str:
@@ -524,7 +524,9 @@ class Changing(GateCheck):
 """
 
 
-def test_a_comment_voids_no_decision_and_code_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_code_changes_the_rules_digest_and_a_comment_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "changing.py"
     path.write_text(CHECK, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""Landing: which objects are deliveries, and since when each was available."""
+"""Landing: which objects are deliveries, and from when each is available."""
 
 import json
 from datetime import UTC, date, datetime
@@ -41,7 +41,7 @@ def found_by(project: Project, settings: Settings, path: str) -> list[tuple[str,
 
 
 class TestFind:
-    def test_by_day_and_name(self, project: Project, settings: Settings) -> None:
+    def test_deliveries_are_sorted_by_day_and_name(self, project: Project, settings: Settings) -> None:
         put(settings, f"sailings/{DAY}/b.csv.gz", f"sailings/{DAY}/a.csv.gz", "sailings/2013-03-03/c.csv.gz")
         landing = Landing(project, settings)
         assert [(f.day, f.key.rsplit("/", 1)[1]) for f in landing.find("sailings")] == [
@@ -52,32 +52,32 @@ class TestFind:
         assert len(landing.find("sailings", DAY)) == 2
         assert landing.find("winds") == []
 
-    def test_neither_sidecars_nor_what_is_being_written(self, project: Project, settings: Settings) -> None:
-        """Also where the feed's pattern takes any name."""
+    def test_sidecars_and_incomplete_files_are_not_deliveries(self, project: Project, settings: Settings) -> None:
+        """The feed's pattern matches any name."""
         put(settings, *(f"sailings/{DAY}/{n}" for n in ("a.csv", "a.csv.json", ".a.csv.1.part", "_SUCCESS", "b.json")))
         found = found_by(project, settings, "sailings/{day}/*")
         assert [key.rsplit("/", 1)[1] for key, _ in found] == ["a.csv", "b.json"]
 
-    def test_a_folder_of_no_day_is_left_alone(
+    def test_a_folder_that_is_not_a_day_is_ignored(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
         put(settings, f"sailings/{DAY}/a.csv.gz", "sailings/2013-02-30/a.csv.gz", "sailings/old/a.csv.gz")
         assert [f.day for f in Landing(project, settings).find("sailings")] == [DAY]
         assert "2013-02-30 is not a date; the file is ignored" in caplog.text
 
-    def test_a_pattern_with_the_day_twice(self, project: Project, settings: Settings) -> None:
+    def test_a_pattern_may_contain_the_day_twice(self, project: Project, settings: Settings) -> None:
         put(settings, "sailings/2013-03-04/at-2013-03-04-x.csv", "sailings/2013-03-04/at-2013-03-05-x.csv")
         found = found_by(project, settings, "sailings/{day}/at-{day}-*.csv")
         assert found == [("sailings/2013-03-04/at-2013-03-04-x.csv", DAY)]
 
-    def test_dots_in_a_pattern_are_dots(self, project: Project, settings: Settings) -> None:
+    def test_a_dot_in_a_pattern_matches_only_a_dot(self, project: Project, settings: Settings) -> None:
         put(settings, f"sailings/{DAY}/a.csv", f"sailings/{DAY}/axcsv")
         assert [key for key, _ in found_by(project, settings, "sailings/{day}/a.csv")] == [f"sailings/{DAY}/a.csv"]
 
-    def test_a_new_file_is_seen_at_once(
+    def test_a_new_file_is_found_at_once(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """File systems of object stores keep listings; a sensor that asks again would see the former one for ever."""
+        """File systems of object stores cache listings, so that a sensor would never find a new file."""
         landing = Landing(project, settings)
         kept: dict[str, dict[str, object]] = {}
         glob = landing.fs.glob
@@ -98,27 +98,27 @@ class TestAvailability:
         deliver_one(project, settings, "sailings", DAY, at=local(DAY, 1))
         return Landing(project, settings).find("sailings")[0]
 
-    def test_is_what_the_sidecar_says(self, project: Project, settings: Settings, found: Found) -> None:
+    def test_available_from_comes_from_the_sidecar(self, project: Project, settings: Settings, found: Found) -> None:
         assert Landing(project, settings).available_at(found) == local(DAY, 1)
 
-    def test_is_in_utc(self, project: Project, settings: Settings, found: Found) -> None:
+    def test_available_from_is_in_utc(self, project: Project, settings: Settings, found: Found) -> None:
         path = Path(settings.landing) / "ferries" / f"{found.key}.json"
         said = {**json.loads(path.read_text(encoding="utf-8")), "available_at": "2013-03-04T01:00:00+05:30"}
         path.write_text(json.dumps(said), encoding="utf-8")
         at = Landing(project, settings).available_at(found)
         assert (at, at.tzinfo) == (datetime(2013, 3, 3, 19, 30, tzinfo=UTC), UTC)
 
-    def test_is_settled_once(self, project: Project, settings: Settings, found: Found) -> None:
+    def test_available_from_is_recorded_once(self, project: Project, settings: Settings, found: Found) -> None:
         landing = Landing(project, settings)
         assert landing.taken(found) is None
         landing.take(found, "first", local(DAY, 2))
         landing.take(found, "second", local(DAY, 3))
         assert (landing.taken(found), landing.available_at(found)) == ("first", local(DAY, 2))
 
-    def test_a_manifest_appears_whole_or_not_at_all(
+    def test_a_manifest_entry_is_written_completely_or_not_at_all(
         self, project: Project, settings: Settings, found: Found, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Killed after the bytes and before the name; fsspec's own transaction copies onto another disk instead."""
+        """Killed after writing and before renaming. The transaction of fsspec would copy from another disk instead."""
         written = []
 
         def killed(self: Path, target: Path) -> None:
@@ -130,14 +130,14 @@ class TestAvailability:
             Landing(project, settings).take(found, "digest", local(DAY, 2))
         monkeypatch.undo()
         [(folder, content, target)] = written
-        assert folder == target.parent  # on the same disk
+        assert folder == target.parent  # the temporary file is on the same disk
         assert json.loads(content)["sha256"] == "digest"
         assert Landing(project, settings).taken(found) is None
 
-    def test_is_read_with_few_requests(
+    def test_available_from_is_read_with_few_requests(
         self, project: Project, settings: Settings, found: Found, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """In an object store each is a round trip, and a night asks for each new file."""
+        """Each request to an object store is a round trip, and a run makes them for each new file."""
         asked: list[str] = []
         read = landing_module.read
 
@@ -154,7 +154,7 @@ class TestAvailability:
         assert landing.taken(found) == "digest"
         assert len(asked) == 2
 
-    def test_another_run_that_landed_it_meanwhile_is_noticed(
+    def test_other_content_or_time_than_another_run_recorded_is_refused(
         self, project: Project, settings: Settings, found: Found
     ) -> None:
         late, early = Landing(project, settings), Landing(project, settings)

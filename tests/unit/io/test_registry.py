@@ -1,4 +1,4 @@
-"""MLflow as the product uses it: a fit and a version are found again and exist once. On SQLite, without a server."""
+"""The registry on MLflow: a fit and a version exist once and are found again. Uses SQLite, without a server."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ NOW = datetime(2026, 3, 1, 3, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables, which take seconds to make."""
+    """Return an empty MLflow database. Creating its tables takes seconds, so tests copy it."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -85,7 +85,7 @@ def versions(client: MlflowClient) -> list[int]:
     return sorted(int(v.version) for v in client.search_model_versions("name = 'late_ferry'"))
 
 
-def test_a_fit_is_logged_whole(registry: Registry, client: MlflowClient, settings: Settings) -> None:
+def test_a_fit_is_logged_completely(registry: Registry, client: MlflowClient, settings: Settings) -> None:
     fit = registry.log_fit(make_fit())
     run = client.get_run(fit.run_id)
     assert run.info.status == "FINISHED"
@@ -125,7 +125,7 @@ def test_in_unity_catalog_a_model_has_three_names(registry: Registry, client: Ml
 
 
 def test_another_version_of_a_table_is_another_dataset(registry: Registry, client: MlflowClient) -> None:
-    """MLflow keeps one dataset a name and digest, with the source it saw first."""
+    """MLflow keeps one dataset per name and digest, with the first source that was logged."""
     later = [FitInput("features_ferries", DeltaPart("/tables/features_ferries", 1, "day >= '2026-01-01'"), 12)]
     found = []
     for fit in (registry.log_fit(make_fit("d1")), registry.log_fit(make_fit("d2", inputs=later))):
@@ -134,7 +134,7 @@ def test_another_version_of_a_table_is_another_dataset(registry: Registry, clien
     assert found == [0, 1]
 
 
-def test_delta_part_loads_its_rows(settings: Settings) -> None:
+def test_a_logged_delta_input_loads_its_rows(settings: Settings) -> None:
     tables = Tables(settings)
     days = Interval(start=date(2026, 1, 1), end=date(2026, 1, 3))
     rows = pl.DataFrame({"day": days.days, "x": [1, 2, 3]})
@@ -153,7 +153,7 @@ def test_a_logged_model_is_loaded_as_it_was(registry: Registry) -> None:
     assert registry.load(registry.register(MODEL, fit, {})).numeric == loaded.numeric
 
 
-def test_files_of_a_logged_model(registry: Registry, client: MlflowClient) -> None:
+def test_a_logged_model_has_only_the_expected_files(registry: Registry, client: MlflowClient) -> None:
     folder = Path(client.get_logged_model(registry.log_fit(make_fit()).model_id).artifact_location)
     requirements = (folder / "requirements.txt").read_text(encoding="utf-8")
     assert "scikit-learn==" in requirements
@@ -166,7 +166,7 @@ def test_files_of_a_logged_model(registry: Registry, client: MlflowClient) -> No
     }
     before = sorted(folder.iterdir())
     registry.load(registry.register(MODEL, registry.get_fit(_run_of(client)), {}))
-    assert sorted(folder.iterdir()) == before, "loading must not write beside the artifacts"
+    assert sorted(folder.iterdir()) == before, "loading must not write to the folder of artifacts"
 
 
 def _run_of(client: MlflowClient) -> str:
@@ -175,7 +175,7 @@ def _run_of(client: MlflowClient) -> str:
     return client.search_runs([experiment.experiment_id])[0].info.run_id
 
 
-def test_only_the_settings_say_where_mlflow_is(
+def test_only_the_settings_decide_which_mlflow_is_used(
     registry: Registry, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1/elsewhere")
@@ -207,13 +207,13 @@ def test_a_fit_is_found_by_its_digest(registry: Registry) -> None:
     assert registry.get_fit(fit.run_id).digest == "d1"
 
 
-def test_of_two_fits_at_once_the_first_finished_is_the_fit(registry: Registry) -> None:
+def test_of_two_concurrent_fits_the_one_that_finished_first_is_used(registry: Registry) -> None:
     first = registry.log_fit(make_fit())
-    second = registry.log_fit(make_fit(started_at=NOW.replace(year=2025)))  # began earlier, ended later
+    second = registry.log_fit(make_fit(started_at=NOW.replace(year=2025)))  # started earlier, ended later
     assert second.run_id == first.run_id
 
 
-def test_an_unfinished_run_is_no_fit_and_is_marked_as_killed(
+def test_an_unfinished_run_is_not_a_fit_and_is_marked_as_killed(
     registry: Registry, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: Any, **__: Any) -> None:
@@ -232,7 +232,7 @@ def test_an_unfinished_run_is_no_fit_and_is_marked_as_killed(
     assert client.get_run(left).info.status == "KILLED"
 
 
-def test_an_unknown_run_is_named(registry: Registry) -> None:
+def test_the_error_names_an_unknown_run(registry: Registry) -> None:
     with pytest.raises(ActionRequiredError, match="no run 0123"):
         registry.get_fit("0123")
 
@@ -258,7 +258,7 @@ def test_another_digest_is_another_version(registry: Registry, client: MlflowCli
 
 
 def bare(client: MlflowClient, fit: FitRun) -> None:
-    """Create the version that a step leaves behind when it is killed before it looks again."""
+    """Create the version that a step leaves behind if it is killed right after it created it."""
     client.create_model_version(
         "late_ferry", source=client.get_logged_model(fit.model_id).artifact_location, run_id=fit.run_id
     )
@@ -275,19 +275,19 @@ def test_a_version_left_untagged_by_a_killed_step_is_used(registry: Registry, cl
 
 
 def race(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
-    """Call `meanwhile` after the first look for a version, which finds none."""
+    """Call `meanwhile` after the first search for a version has found none."""
     look = registry_versions._versions_of
 
-    def looked(*arguments: Any) -> Any:
+    def searched(*arguments: Any) -> Any:
         monkeypatch.setattr(registry_versions, "_versions_of", look)
         found = look(*arguments)
         meanwhile()
         return found
 
-    monkeypatch.setattr(registry_versions, "_versions_of", looked)
+    monkeypatch.setattr(registry_versions, "_versions_of", searched)
 
 
-def test_of_two_versions_at_once_the_younger_is_deleted(
+def test_of_two_concurrent_versions_the_newer_is_deleted(
     registry: Registry, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = registry.log_fit(make_fit())
@@ -298,8 +298,8 @@ def test_of_two_versions_at_once_the_younger_is_deleted(
     assert versions(client) == [1]
 
 
-def test_a_duplicate_of_another_run_of_the_digest_is_seen(registry: Registry, client: MlflowClient) -> None:
-    """Two processes fitted at once, and each would register its own run."""
+def test_a_version_of_another_run_with_the_same_digest_is_found(registry: Registry, client: MlflowClient) -> None:
+    """Two processes fitted at the same time, and each would register its own run."""
     fit = registry.log_fit(make_fit())
     experiment = client.get_experiment_by_name("ferries/late_ferry")
     assert experiment is not None
@@ -320,14 +320,14 @@ def test_an_evaluated_version_is_never_deleted(registry: Registry, client: Mlflo
     assert versions(client) == [2]
 
 
-def test_a_number_is_never_used_again(registry: Registry, client: MlflowClient) -> None:
+def test_the_number_of_a_deleted_version_is_never_used_again(registry: Registry, client: MlflowClient) -> None:
     fit = registry.log_fit(make_fit())
     registry.register(MODEL, fit, {})
     client.delete_model_version("late_ferry", "1")
     assert registry.register(MODEL, fit, {}).version == 2
 
 
-def test_an_unknown_version_is_named_with_the_newest_ones(registry: Registry) -> None:
+def test_the_error_for_an_unknown_version_lists_the_newest_ones(registry: Registry) -> None:
     with pytest.raises(ActionRequiredError, match=r"no version 7.*run evaluate first"):
         registry.get_version("late_ferry", 7)
     registry.register(MODEL, registry.log_fit(make_fit()), {})
@@ -335,7 +335,7 @@ def test_an_unknown_version_is_named_with_the_newest_ones(registry: Registry) ->
         registry.get_version("late_ferry", 7)
 
 
-def test_the_alias_moves(registry: Registry) -> None:
+def test_the_champion_alias_moves_to_another_version(registry: Registry) -> None:
     assert registry.aliased("late_ferry") is None
     for digest in ("d1", "d2"):
         registry.register(MODEL, registry.log_fit(make_fit(digest)), {})
@@ -345,7 +345,7 @@ def test_the_alias_moves(registry: Registry) -> None:
         assert registry.aliased("late_ferry") == version
 
 
-def test_another_may_create_the_experiment_first(
+def test_another_process_may_create_the_experiment_first(
     registry: Registry, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = MlflowClient.get_experiment_by_name
@@ -362,7 +362,9 @@ def test_another_may_create_the_experiment_first(
     assert client.get_run(run.run_id).info.experiment_id == created[0]
 
 
-def test_a_deleted_experiment_is_named_with_what_restores_it(registry: Registry, client: MlflowClient) -> None:
+def test_the_error_for_a_deleted_experiment_has_the_command_that_restores_it(
+    registry: Registry, client: MlflowClient
+) -> None:
     registry.log_fit(make_fit())
     experiment = client.get_experiment_by_name("ferries/late_ferry")
     assert experiment is not None
@@ -371,14 +373,14 @@ def test_a_deleted_experiment_is_named_with_what_restores_it(registry: Registry,
         registry.find_fit(MODEL, "d1")
 
 
-def test_a_regression_has_no_class(registry: Registry) -> None:
+def test_a_logged_regression_is_loaded_as_a_regression(registry: Registry) -> None:
     model: Model = MODEL.model_copy(update={"problem_type": "regression"})
     loaded = registry.load(registry.log_fit(make_fit(model=model)))
     assert loaded.problem_type == "regression"
 
 
-def test_a_model_predicts_after_loading_as_it_did_before(registry: Registry) -> None:
-    """The fitted estimator and the logged one give equal bits, whatever other columns the rows have."""
+def test_a_loaded_model_predicts_what_the_fitted_one_did(registry: Registry) -> None:
+    """The predictions are equal to the bit, whatever other columns the rows have."""
     rows = pl.DataFrame({"company": ["UA", None], "other": ["x", "y"], "gust": [None, 3.0], "hour": [1, 2]})
     fit = make_fit()
     fitted, loaded = LoadedModel.of(MODEL, fit.estimator), registry.load(registry.log_fit(fit))
@@ -388,8 +390,8 @@ def test_a_model_predicts_after_loading_as_it_did_before(registry: Registry) -> 
     assert scores.tolist() == fitted.predict(rows).tolist() == [0.5, 0.5]
 
 
-def test_a_model_predicts_on_one_thread() -> None:
-    """With more threads, linear algebra adds in another order, and the last bits differ from run to run."""
+def test_a_model_predicts_with_one_thread() -> None:
+    """With more threads, the order of additions varies, and the last bits differ from run to run."""
     threads = []
 
     class Estimator:

@@ -1,4 +1,4 @@
-"""What needs no Spark of `io/spark.py`."""
+"""The parts of `io/spark.py` that need no running Spark."""
 
 import os
 import re
@@ -15,12 +15,12 @@ OWN = "include/io/spark.py"
 DECIDES = {
     r"\.master\(|[\"']spark\.master": "names a master",
     r"\.remote\(": "names a server",
-    r"SparkSession\.(builder|getActiveSession)|SparkContext|SparkConf": "makes a session of its own",
-    r"\.sparkContext\b|\.rdd\b|\._jvm\b|\._jsparkSession\b": "asks for what a Spark Connect server does not give",
+    r"SparkSession\.(builder|getActiveSession)|SparkContext|SparkConf": "creates its own session",
+    r"\.sparkContext\b|\.rdd\b|\._jvm\b|\._jsparkSession\b": "uses what a Spark Connect server does not support",
 }
 
 
-def test_what_a_killed_step_left_is_swept_when_no_step_can_need_it(
+def test_folders_of_killed_steps_are_removed_once_no_step_can_need_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -34,8 +34,8 @@ def test_what_a_killed_step_left_is_swept_when_no_step_can_need_it(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "nightly-spark-new"]
 
 
-def test_where_spark_runs_is_decided_in_one_place() -> None:
-    """So that SPARK_REMOTE, Databricks and a Spark of one's own all run the same code."""
+def test_only_one_module_decides_where_spark_runs() -> None:
+    """SPARK_REMOTE, Databricks and a local Spark must all run the same code."""
     files = [path for folder in ("include", "dags", "plugins") for path in (ROOT / folder).rglob("*.py")]
     assert ROOT / OWN in files
     wrong = []
@@ -45,8 +45,8 @@ def test_where_spark_runs_is_decided_in_one_place() -> None:
             allowed = name == OWN and does not in ("names a master", "names a server")
             wrong += [] if allowed else [f"{name}: {found[0]!r} {does}" for found in re.finditer(pattern, text)]
     assert not wrong, (
-        f"take the session of include.io.spark.job() (or session()); {OWN}, its spark_conf/ and SPARK_REMOTE say where "
-        "it runs:\n" + "\n".join(wrong)
+        f"use the session of include.io.spark.job() (or session()); {OWN}, its spark_conf/ and SPARK_REMOTE decide "
+        "where it runs:\n" + "\n".join(wrong)
     )
 
 
@@ -59,7 +59,9 @@ def test_where_spark_runs_is_decided_in_one_place() -> None:
         ({"SPARK_REMOTE": "sc://dbc-1.cloud.databricks.com:443/;token=t;x-databricks-cluster-id=0101-a"}, True),
     ],
 )
-def test_whose_spark_it_is(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], there: bool) -> None:
+def test_databricks_is_detected_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], there: bool
+) -> None:
     for name in ("DATABRICKS_RUNTIME_VERSION", "SPARK_REMOTE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

@@ -1,4 +1,4 @@
-"""How S3 is reached: what each library is given."""
+"""Access to S3: which options each library gets."""
 
 import json
 import os
@@ -27,21 +27,21 @@ def settings_with(options: dict[str, str] | str) -> Settings:
     return Settings.model_validate(places(Path("/somewhere")).model_dump() | moved | {"storage_options": options})
 
 
-def test_folders_are_given_nothing() -> None:
+def test_local_folders_get_no_options() -> None:
     settings = settings_with(OPTIONS)
     assert storage.delta_options(settings, "/tables") == {}
     assert storage.filesystem(settings, "/tables")[0].storage_options == {}
     assert storage.mlflow_variables(settings.model_copy(update={"artifacts": "/artifacts"})) == {}
 
 
-def test_as_a_secret_on_databricks_it_is_text() -> None:
+def test_storage_options_may_be_text_as_in_a_databricks_secret() -> None:
     assert settings_with(json.dumps(OPTIONS)).storage_options == settings_with(OPTIONS).storage_options
-    with pytest.raises(ValidationError) as told:
+    with pytest.raises(ValidationError) as caught:
         settings_with('{"AWS_SECRET_ACCESS_KEY": "secret"')
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(caught.value)
 
 
-def test_two_writers_of_a_table_are_kept_apart_whatever_is_said() -> None:
+def test_concurrent_writes_are_safe_with_any_options() -> None:
     assert storage.delta_options(settings_with({}), "s3://bucket/tables") == {"AWS_CONDITIONAL_PUT": "etag"}
     given = storage.delta_options(settings_with(OPTIONS), "s3://bucket/tables")
     assert given == {**OPTIONS, "AWS_CONDITIONAL_PUT": "etag", "AWS_ALLOW_HTTP": "true"}
@@ -49,7 +49,7 @@ def test_two_writers_of_a_table_are_kept_apart_whatever_is_said() -> None:
     assert "AWS_ALLOW_HTTP" not in tls
 
 
-def test_mlflow_is_given_keys_that_belong_together() -> None:
+def test_mlflow_gets_only_keys_that_belong_together() -> None:
     without_token = {name: value for name, value in OPTIONS.items() if name != "AWS_SESSION_TOKEN"}
     assert storage.mlflow_variables(settings_with(without_token)) == {
         "AWS_ACCESS_KEY_ID": "key",
@@ -61,7 +61,7 @@ def test_mlflow_is_given_keys_that_belong_together() -> None:
     assert storage.mlflow_variables(settings_with({})) == {}
 
 
-def test_the_environment_is_as_it_was_after_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_restored_after_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of somebody else")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     before = dict(os.environ)
@@ -71,7 +71,7 @@ def test_the_environment_is_as_it_was_after_mlflow(monkeypatch: pytest.MonkeyPat
     assert dict(os.environ) == before
 
 
-def test_a_name_that_no_library_knows_is_refused() -> None:
+def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'AWS_SECRET_KEY'.*did you mean 'AWS_SECRET_ACCESS_KEY'") as caught:
         storage.delta_options(settings_with({"AWS_SECRET_KEY": "hidden"}), "s3://bucket/tables")
     assert "hidden" not in str(caught.value)

@@ -1,6 +1,6 @@
-"""Tables: one commit replaces one part of a table, and of two writers at once none is lost and no row doubled.
+"""Tables: a commit replaces one scope of a table; two concurrent writers lose no rows and double none.
 
-The two handles here meet at a fixed point; tests/integration/test_tables.py starts real processes.
+Here, two handles interleave at a fixed point; tests/integration/test_tables.py starts real processes.
 """
 
 import itertools
@@ -41,11 +41,11 @@ def test_a_place_that_polars_cannot_read_is_refused(tmp_path: Path, place: str) 
     with pytest.raises(ConfigError, match=r"which polars cannot read; move the tables"):
         Tables(settings)
     write_deltalake(settings.tables, frame(FIRST, 1).to_arrow(), partition_by=["day"])
-    with pytest.raises((OSError, DeltaError)):  # when this fails, they have mended it
+    with pytest.raises((OSError, DeltaError)):  # if this fails, delta-rs has fixed it
         pl.read_delta(settings.tables)
 
 
-def test_the_days_that_have_rows(tables: Tables) -> None:
+def test_days_are_those_that_have_rows(tables: Tables) -> None:
     assert tables.days(TABLE) == []
     put(tables, frame(SECOND, 1), SECOND)
     put(tables, frame(FIRST, 1, 2))
@@ -55,13 +55,13 @@ def test_the_days_that_have_rows(tables: Tables) -> None:
 
 
 class TestReplace:
-    def test_makes_the_table(self, tables: Tables) -> None:
+    def test_the_first_replace_creates_the_table(self, tables: Tables) -> None:
         ref = put(tables, frame(FIRST, 2, 1))
         assert (ref.table, ref.rows, ref.interval) == (TABLE, 2, Interval.of(FIRST))
         assert stored(tables, ref.version) == rows_of(frame(FIRST, 1, 2))
         assert tables.open(TABLE).metadata().partition_columns == ["day"]
 
-    def test_replaces_its_scope_and_nothing_else(self, tables: Tables) -> None:
+    def test_only_rows_in_the_scope_are_replaced(self, tables: Tables) -> None:
         put(tables, frame(FIRST, 1, 2))
         put(tables, frame(SECOND, 3), SECOND)
         put(tables, frame(FIRST, 9, who="b"), who=["b"])
@@ -79,11 +79,11 @@ class TestReplace:
         put(tables, frame(FIRST))
         assert stored(tables) == []
 
-    def test_rows_outside_of_the_scope_are_refused(self, tables: Tables) -> None:
+    def test_rows_outside_the_scope_are_refused(self, tables: Tables) -> None:
         put(tables, frame(FIRST, 1))
         with pytest.raises(DataError, match="1 rows are outside of what they replace, day >= '2013-03-01' AND day <= "):
             put(tables, frame(SECOND, 2), FIRST)
-        with pytest.raises(DataError, match="2 rows are outside"):  # delta-rs shows the rows in its own error
+        with pytest.raises(DataError, match="2 rows are outside"):  # the error of delta-rs would contain the rows
             put(tables, frame(FIRST, 2, 3).with_columns(who=pl.lit(None, pl.String)), FIRST, who=["a"])
         assert stored(tables) == rows_of(frame(FIRST, 1))
 
@@ -104,25 +104,25 @@ class TestReplace:
             put(tables, drifted)
         assert (tables.version(TABLE), stored(tables)) == (version, rows_of(frame(FIRST, 7)))
 
-    def test_a_function_of_what_is_there(self, tables: Tables) -> None:
+    def test_a_function_can_make_the_new_rows_from_the_old(self, tables: Tables) -> None:
         put(tables, frame(FIRST, 1, 2))
         put(tables, frame(SECOND, 5), SECOND)
         scope = Scope(Interval.of(FIRST))
         tables.replace(TABLE, lambda rows: rows.with_columns(pl.col("value") * 10), scope, sort_by=["value"])
         assert stored(tables) == rows_of(frame(FIRST, 10, 20), frame(SECOND, 5))
 
-    def test_a_function_that_changes_nothing_makes_no_version(self, tables: Tables) -> None:
+    def test_a_function_that_changes_nothing_commits_no_version(self, tables: Tables) -> None:
         before = put(tables, frame(FIRST, 2, 1))
         again = tables.replace(TABLE, lambda rows: rows.reverse(), Scope(Interval.of(FIRST)), sort_by=["value"])
         assert again == before
         assert tables.version(TABLE) == before.version
 
-    def test_a_function_needs_a_table(self, tables: Tables) -> None:
+    def test_a_function_needs_an_existing_table(self, tables: Tables) -> None:
         with pytest.raises(DataError, match="numbers does not exist yet"):
             tables.replace(TABLE, lambda rows: rows, Scope(Interval.of(FIRST)), sort_by=["value"])
         assert not tables.exists(TABLE)
 
-    def test_says_who_and_of_what(self, tables: Tables) -> None:
+    def test_a_commit_records_run_and_scope(self, tables: Tables) -> None:
         scope = Scope(Interval.of(FIRST))
         tables.replace(TABLE, frame(FIRST, 1), scope, sort_by=["value"], metadata={"deliveries": "x,y", "clean": 3})
         said = tables.open(TABLE).history(1)[0]
@@ -140,11 +140,11 @@ class TestReplace:
         [second] = tables.open(TABLE).file_uris()
         assert Path(first).read_bytes() == Path(second).read_bytes()
 
-    def test_a_table_that_is_not_there(self, tables: Tables) -> None:
+    def test_a_missing_table_is_named(self, tables: Tables) -> None:
         with pytest.raises(DataError, match=r"table .*/numbers does not exist yet; first run the step that makes it"):
             tables.scan(TABLE)
 
-    def test_create_is_done_once(self, tables: Tables) -> None:
+    def test_create_keeps_the_rows_of_an_existing_table(self, tables: Tables) -> None:
         tables.create(TABLE, frame(FIRST).schema)
         put(tables, frame(FIRST, 1))
         tables.create(TABLE, frame(FIRST).schema)
@@ -152,7 +152,7 @@ class TestReplace:
 
 
 class TestScope:
-    """The predicate is written twice, for delta-rs and for polars: they must choose the same rows."""
+    """The predicate exists twice, for delta-rs and for polars. Both must select the same rows."""
 
     WORDS = (
         "a",
@@ -182,7 +182,7 @@ class TestScope:
         ):
             yield Scope(days(SECOND, 3), {"word": list(words), "n": numbers})
 
-    def test_both_choose_the_same_rows(self, tmp_path: Path) -> None:
+    def test_both_predicates_select_the_same_rows(self, tmp_path: Path) -> None:
         some = itertools.product(days(FIRST, 4).days, [*self.WORDS, None], [-1, 0, 7, None])
         rows = pl.DataFrame([*some], schema={"day": pl.Date, "word": pl.String, "n": pl.Int64}, orient="row")
         chosen = 0
@@ -194,13 +194,13 @@ class TestScope:
             chosen += rows.height - left.height
         assert chosen > 300
 
-    def test_of_deliveries(self) -> None:
+    def test_a_scope_of_deliveries_has_their_days_and_ids(self) -> None:
         scope = Scope.of_deliveries([SECOND, FIRST, SECOND], ["y", "x", "y"])
         assert scope == Scope(days(FIRST, 2), {"delivery_id": ["x", "y"]})
 
 
 def before_first_commit(monkeypatch: pytest.MonkeyPatch, interruption: Callable[[], object]) -> list[int]:
-    """Run something after a writer opened its handle and before it commits; returns a list of the commits tried."""
+    """Run something after a writer opened its handle and before it commits. Return the list of attempted commits."""
     tried: list[int] = []
 
     def interrupted(commit: Callable[..., Any]) -> Callable[..., Any]:
@@ -217,17 +217,17 @@ def before_first_commit(monkeypatch: pytest.MonkeyPatch, interruption: Callable[
     return tried
 
 
-class TestTwoWriters:
+class TestConcurrentWriters:
     @pytest.mark.parametrize(
         ("before", "first", "second"),
         [
             (before, first, second)
             for before in ("no table", "empty table", "empty partition", "filled partition")
             for first, second in itertools.product(WRITERS, WRITERS)
-            if before != "no table" or "function" not in {first, second}  # which makes the table first
+            if before != "no table" or "function" not in {first, second}  # the first writer creates the table
         ],
     )
-    def test_at_one_day_leave_the_rows_of_one(
+    def test_writers_of_one_day_leave_the_rows_of_one_writer(
         self, tables: Tables, monkeypatch: pytest.MonkeyPatch, before: str, first: str, second: str
     ) -> None:
         if before != "no table":
@@ -239,13 +239,13 @@ class TestTwoWriters:
         refs = []
         tried = before_first_commit(monkeypatch, lambda: refs.append(WRITERS[second](tables, FIRST, "second")))
         refs.append(WRITERS[first](tables, FIRST, "first"))
-        assert len(tried) == 3  # the first writer's, the second writer's, and the first writer's again
+        assert len(tried) == 3  # the first writer, the second writer, and the first writer's retry
         others = [frame(SECOND, 8)] if before.endswith("partition") else []
         for ref, who in zip(refs, ("second", "first"), strict=True):
             assert stored(tables, ref.version) == rows_of(written(FIRST, who), *others)
 
     @pytest.mark.parametrize(("first", "second"), [*itertools.product(WRITERS, WRITERS)])
-    def test_at_two_days_leave_the_rows_of_both(
+    def test_writers_of_two_days_leave_the_rows_of_both(
         self, tables: Tables, monkeypatch: pytest.MonkeyPatch, first: str, second: str
     ) -> None:
         tables.create(TABLE, frame(FIRST).schema)
@@ -253,14 +253,16 @@ class TestTwoWriters:
         WRITERS[first](tables, FIRST, "first")
         assert stored(tables) == rows_of(written(FIRST, "first"), written(SECOND, "second"))
 
-    def test_a_function_sees_what_the_other_wrote(self, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_function_gets_the_rows_that_the_other_writer_committed(
+        self, tables: Tables, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         put(tables, frame(FIRST, 1))
         before_first_commit(monkeypatch, lambda: put(tables, frame(FIRST, 5)))
         scope = Scope(Interval.of(FIRST))
         tables.replace(TABLE, lambda rows: rows.with_columns(pl.col("value") + 100), scope, sort_by=["value"])
         assert stored(tables) == rows_of(frame(FIRST, 105))
 
-    def test_gives_up_in_the_end(self, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_writer_gives_up_after_some_attempts(self, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
         put(tables, frame(FIRST, 1))
         monkeypatch.setattr(tables_module, "COMMIT_TRIES", 3)
         monkeypatch.setattr("time.sleep", lambda _: None)
@@ -275,8 +277,8 @@ class TestTwoWriters:
             put(tables, frame(FIRST, 2))
         assert len(tried) == 3
 
-    def test_without_the_transaction_delta_lets_both_through(self, tmp_path: Path) -> None:
-        """The reason for it. When this fails, deltalake has mended it, and the transaction may go."""
+    def test_without_the_transaction_delta_commits_both(self, tmp_path: Path) -> None:
+        """This is why we use the transaction. If the test fails, deltalake has fixed it: remove the transaction."""
         tables = Tables(places(tmp_path))
         tables.create(TABLE, frame(FIRST).schema)
         schema = tables.open(TABLE).schema()
@@ -293,16 +295,16 @@ class TestTwoWriters:
 
 
 class TestFiles:
-    def test_the_version_is_the_one_that_holds_the_rows(self, tables: Tables) -> None:
+    def test_the_returned_version_contains_the_rows(self, tables: Tables) -> None:
         for who in ("a", "b"):
             ref = by_files(tables, FIRST, who)
             assert stored(tables, ref.version) == rows_of(written(FIRST, who))
             assert ref.version == tables.version(TABLE)
 
-    def test_also_when_something_else_is_committed_at_the_moment(
+    def test_the_returned_version_is_right_after_a_concurrent_commit(
         self, tables: Tables, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A compaction knows nothing of our transactions, and delta-rs tries again behind it by itself."""
+        """A compaction does not use our transactions, and delta-rs retries after it on its own."""
         put(tables, frame(SECOND, 1), SECOND)
 
         def foreign() -> None:
@@ -318,7 +320,7 @@ class TestFiles:
         )
         assert tables.version(TABLE) == ref.version + 1
 
-    def test_only_the_partitions_of_its_days_and_values_go(self, tables: Tables) -> None:
+    def test_only_partitions_of_its_days_and_values_are_removed(self, tables: Tables) -> None:
         schema = {"day": pl.Date, "data_view": pl.String, "value": pl.Int64}
         rows = pl.DataFrame(
             [(day, kind, 0) for day in days(FIRST, 3).days for kind in ("point_in_time", "latest")],
@@ -337,23 +339,21 @@ class TestFiles:
             (frame(FIRST).with_columns(pl.col("value").cast(pl.String)), "lost or of another type: value"),
         ],
     )
-    def test_a_column_that_is_lost_or_changed_is_refused(
-        self, tables: Tables, drifted: pl.DataFrame, said: str
-    ) -> None:
+    def test_a_missing_or_changed_column_is_refused(self, tables: Tables, drifted: pl.DataFrame, said: str) -> None:
         put(tables, frame(FIRST, 1))
         version = tables.version(TABLE)
         with pytest.raises(DataError, match=said):
             from_file(tables, drifted, Scope(Interval.of(SECOND)))
         assert tables.version(TABLE) == version
 
-    def test_a_new_column_is_null_before(self, tables: Tables, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_new_column_is_null_in_old_rows(self, tables: Tables, caplog: pytest.LogCaptureFixture) -> None:
         put(tables, frame(FIRST, 1))
         from_file(tables, frame(SECOND, 2).with_columns(new=pl.lit(1.5)), Scope(Interval.of(SECOND)))
         assert tables.scan(TABLE).sort("day").collect()["new"].to_list() == [None, 1.5]
         assert "new columns ['new']; they are null for earlier days" in caplog.text
 
 
-def test_transactions_count_up(tables: Tables) -> None:
+def test_transaction_numbers_increase(tables: Tables) -> None:
     for count in (1, 2, 3):
         put(tables, frame(FIRST, count))
         assert tables.open(TABLE).transaction_version(TABLE) == count

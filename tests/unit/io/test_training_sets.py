@@ -1,4 +1,4 @@
-"""The training set of a process: built once for all who ask for the same rows, and never a wrong one."""
+"""The training set that a process keeps: built once for the same rows, and never returned for others."""
 
 from datetime import date
 from typing import Any, cast
@@ -41,7 +41,7 @@ class EmptyTables:
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What was built, in order; nothing is kept from another test."""
+    """Return the list of built training sets, in order. Nothing is kept from another test."""
     found: list[object] = []
 
     def build(*_: Any, **__: Any) -> object:
@@ -57,25 +57,25 @@ def read(tables: str = "here", **changed: Any) -> object:
     return read_training_set(tables=cast(Tables, EmptyTables(tables)), **{**ASKED, **changed})
 
 
-def test_the_same_rows_are_built_once(built: list[object]) -> None:
+def test_equal_rows_are_built_once(built: list[object]) -> None:
     again = {"project": load_project("ferries"), "model": load_model("late_ferry")}
     assert read() is read(**again)
     assert len(built) == 1
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_other_rows_are_built(built: list[object], what: str) -> None:
+def test_other_rows_are_built_again(built: list[object], what: str) -> None:
     assert read() is not read(**{what: OTHERS[what]})
 
 
-def test_one_training_set_is_kept(built: list[object]) -> None:
+def test_only_one_training_set_is_kept(built: list[object]) -> None:
     for days in (1, 2, 1):
         read(interval=Interval.of(date(2013, 3, days)))
     assert len(built) == 3
     assert len(training_sets._NEWEST) == 1
 
 
-def test_what_failed_is_not_kept(built: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_build_is_not_kept(built: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> object:
         raise DataError("a row too many")
 

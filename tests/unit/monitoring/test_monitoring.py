@@ -1,4 +1,4 @@
-"""Watching a model: metrics against numbers computed by hand, rules, and when scores are late."""
+"""Monitoring of a model: metrics against values computed by hand, rules, and late scores."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ def measure_day(rows: pl.DataFrame, problem_type: str = "binary") -> pl.DataFram
 
 
 def day_of(*rows: tuple[float, float, float | None, str | None]) -> pl.DataFrame:
-    """score, prediction, outcome, origin."""
+    """Return rows of one day; each is given as score, prediction, outcome, origin."""
     schema = {"score": pl.Float64, "prediction": pl.Float64, "outcome": pl.Float64, "origin": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -53,46 +53,46 @@ class TestMeasureDay:
         (0.6, 1.0, 0.0, "BAT"),
         (0.4, 1.0, 1.0, "PAU"),
         (0.1, 0.0, 0.0, "PAU"),
-        (0.5, 1.0, None, "PAU"),  # not known yet
-        (0.2, 0.0, 0.0, "STG"),  # alone: too few for a slice
+        (0.5, 1.0, None, "PAU"),  # outcome not known yet
+        (0.2, 0.0, 0.0, "STG"),  # the only row of its origin: too few for a slice
     )
 
-    def test_a_classification_by_hand(self) -> None:
+    def test_a_classification_has_the_values_computed_by_hand(self) -> None:
         of_all = figures(measure_day(self.ROWS))
         assert of_all["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.4, 0.9, 0.8]).mean())
         assert of_all["brier"] == pytest.approx((0.01 + 0.36 + 0.36 + 0.01 + 0.04) / 5)
-        assert of_all["roc_auc"] == pytest.approx(5 / 6)  # of the pairs of late and not late, one is the wrong way
+        assert of_all["roc_auc"] == pytest.approx(5 / 6)  # one pair of late and punctual is in the wrong order
         assert of_all["base_rate"] == pytest.approx(0.4)
         assert of_all["mean_score"] == pytest.approx(0.44)
         assert of_all["calibration_gap"] == pytest.approx(0.04)
         assert of_all["accuracy"] == pytest.approx(4 / 5)
-        assert of_all["ece"] == pytest.approx((0.1 + 0.6 + 0.6 + 0.1 + 0.2) / 5)  # fewer rows than bins: each alone
+        assert of_all["ece"] == pytest.approx((0.1 + 0.6 + 0.6 + 0.1 + 0.2) / 5)  # fewer rows than bins: a bin per row
 
-    def test_slices_with_enough_rows_and_how_many_those_are(self) -> None:
+    def test_only_slices_with_enough_rows_are_measured(self) -> None:
         measured = measure_day(self.ROWS)
         seen = measured.select("slice", "slice_value", "rows").unique(maintain_order=True).rows()
         assert seen == [("all", "all", 5), ("origin", "BAT", 2), ("origin", "PAU", 2)]
         assert figures(measured, "origin", "BAT")["calibration_gap"] == pytest.approx(0.25)
         assert figures(measured, "origin", "PAU")["calibration_gap"] == pytest.approx(-0.25)
 
-    def test_what_is_not_defined_is_null(self) -> None:
+    def test_an_undefined_metric_is_null(self) -> None:
         of_all = figures(measure_day(day_of((0.2, 0.0, 0.0, "BAT"))))
         assert of_all["roc_auc"] is None
         assert of_all["brier"] == pytest.approx(0.04)
         assert set(of_all) == set(PROBLEM_TYPES["binary"].performance_metrics)
 
     @pytest.mark.parametrize("rows", [day_of(), day_of((0.2, 0.0, None, "BAT"))], ids=["no row", "nothing known"])
-    def test_a_day_without_outcomes_has_rows_that_say_so(self, rows: pl.DataFrame) -> None:
+    def test_a_day_without_outcomes_has_rows_with_null_metrics(self, rows: pl.DataFrame) -> None:
         measured = measure_day(rows)
         assert set(measured["metric"]) == set(PROBLEM_TYPES["binary"].performance_metrics)
         assert measured["value"].null_count() == measured.height
         assert measured["rows"].to_list() == [0] * measured.height
 
-    def test_rows_without_a_value_of_the_slice_are_one_slice(self) -> None:
+    def test_rows_without_a_value_form_one_slice(self) -> None:
         rows = day_of((0.2, 0.0, 0.0, None), (0.4, 1.0, 1.0, None))
         assert figures(measure_day(rows), "origin", "(none)")["base_rate"] == 0.5
 
-    def test_a_regression_by_hand(self) -> None:
+    def test_a_regression_has_the_values_computed_by_hand(self) -> None:
         rows = day_of(
             (10.0, 10.0, 20.0, "BAT"), (0.0, 0.0, -4.0, "BAT"), (5.0, 5.0, 5.0, "BAT"), (7.0, 7.0, None, "BAT")
         )
@@ -103,13 +103,13 @@ class TestMeasureDay:
         assert of_all["mean_error"] == pytest.approx(-2.0)
         assert of_all["r2"] == pytest.approx(1 - 116 / (13**2 + 11**2 + 2**2))
 
-    def test_an_outcome_that_is_no_class_is_refused(self) -> None:
+    def test_a_classification_refuses_an_outcome_other_than_0_and_1(self) -> None:
         with pytest.raises(DataError, match="1 of 2 values of outcome late_ferry are neither 0 nor 1"):
             measure_day(day_of((0.2, 0.0, 0.0, "BAT"), (0.2, 0.0, 2.0, "BAT")))
 
 
 class TestCalibrationError:
-    def test_bins_of_equal_count(self) -> None:
+    def test_bins_have_equal_counts(self) -> None:
         score = np.array([0.1, 0.2, 0.3, 0.8])
         truth = np.array([0.0, 1.0, 0.0, 1.0])
         # two bins: (0.1, 0.2) against 0 and 1, (0.3, 0.8) against 0 and 1
@@ -124,7 +124,7 @@ class TestCalibrationError:
 
 
 def days(*values: float) -> list[DayValue]:
-    """The newest first, as of RUN."""
+    """Return one measured day per value, the newest first."""
     return [DayValue(DAY - timedelta(days=n), 2, value) for n, value in enumerate(values)]
 
 
@@ -137,23 +137,23 @@ class TestBreach:
         [
             ((0.5, 0.5, 0.6), True),
             ((0.5, 0.6, 0.5), True),
-            ((0.5, 0.6, 0.6, 0.5), False),  # the second is out of the window
-            ((0.55, 0.5, 0.6), False),  # at the bound is not under it
-            ((0.5,), False),  # fewer measured days than can break it
+            ((0.5, 0.6, 0.6, 0.5), False),  # the second low value is outside the window
+            ((0.55, 0.5, 0.6), False),  # a value at the threshold is not under it
+            ((0.5,), False),  # fewer measured days than the rule needs
             ((0.5, 0.5), True),
             ((), False),
         ],
     )
-    def test_k_of_the_newest_n(self, values: tuple[float, ...], broken: bool) -> None:
+    def test_a_rule_is_broken_by_k_of_the_newest_n_days(self, values: tuple[float, ...], broken: bool) -> None:
         assert (AUC.breach(LATE, days(*values), RUN) is not None) == broken
 
-    def test_at_most(self) -> None:
+    def test_a_rule_can_have_an_upper_threshold(self) -> None:
         loss = Rule(metric="log_loss", at_most=0.6, days=1, of=1)
         assert loss.breach(LATE, days(0.6), RUN) is None
         found = loss.breach(LATE, days(0.61), RUN)
         assert found is not None and "over 0.6" in found.sentence
 
-    def test_it_says_what_and_what_to_do(self) -> None:
+    def test_the_alert_has_values_command_owner_and_runbook(self) -> None:
         found = AUC.breach(LATE, days(0.5, 0.6, 0.512), RUN)
         assert found is not None
         assert (found.subject, found.rule, found.day) == ("late_ferry", "roc_auc at_least 0.55, 2 of 3 days", RUN)
@@ -194,7 +194,9 @@ class TestScores:
             (state(at(RUN, 9), champion=None), False, "nothing was due"),
         ],
     )
-    def test_late_is_after_publish_by_where_a_champion_was(self, found: Punctuality, late: bool, says: str) -> None:
+    def test_scores_are_late_after_publish_by_if_there_was_a_champion(
+        self, found: Punctuality, late: bool, says: str
+    ) -> None:
         fresh = freshness(RUN, found, prepared=True)
         assert (fresh.late, fresh.subject, fresh.day) == (late, "late_ferry", RUN)
         assert says in fresh.sentence
@@ -204,7 +206,7 @@ class TestScores:
         fresh = freshness(PROJECT.first_day, Punctuality(before, 1, None, None), prepared=False)
         assert not fresh.late
 
-    def test_how_far_behind_and_why(self) -> None:
+    def test_the_alert_gives_days_behind_and_the_reason(self) -> None:
         found = state(None, newest=DAY - timedelta(days=3))
         fresh = freshness(RUN, found, prepared=False)
         assert (fresh.behind_days, fresh.newest_day) == (3, DAY - timedelta(days=3))
@@ -214,7 +216,7 @@ class TestScores:
         assert "late_ferry_score" in alert.sentence and "Owner: data-science" in alert.sentence
         assert "Runbook: docs/runbooks/alert-scores-late.md" in alert.sentence
 
-    def test_a_night_is_live_until_the_cutoff_of_the_next(self) -> None:
+    def test_a_run_date_is_live_until_the_cutoff_of_the_next(self) -> None:
         assert is_live(PROJECT, RUN, at(RUN, 3, 10))
         assert is_live(PROJECT, RUN, at(RUN + timedelta(days=1), 2, 59))
         assert not is_live(PROJECT, RUN, at(RUN + timedelta(days=1), 3))
@@ -234,7 +236,7 @@ class TestTables:
             (None, DAY, None, False),
         ],
     )
-    def test_a_table_is_held_against_what_the_night_needs(
+    def test_a_table_is_compared_with_the_day_that_the_run_date_needs(
         self, needed: date | None, newest: date | None, behind: int | None, late: bool
     ) -> None:
         fresh = table_freshness("raw_sailings", RUN, needed, self.HAS)
@@ -253,7 +255,7 @@ class TestTables:
 
 @dataclasses.dataclass(frozen=True)
 class Recorded(Watch):
-    """What the shared database knows, written down."""
+    """A `Watch` with fixed values in the place of the shared database."""
 
     values: Sequence[DayValue] = ()
     published: Punctuality | None = None
@@ -310,7 +312,7 @@ def test_a_new_monitor_is_one_class_and_one_entry() -> None:
     declared = {**product.model_dump(), "folder": product.folder}
     by_default = ModelWithLevel.model_validate(declared)
     assert by_default.all_monitors == (*product.all_monitors, LevelMonitor())
-    assert by_default.digest == product.digest, "how a model is monitored decides no fit"
+    assert by_default.digest == product.digest, "monitors must not change the digest of a fit"
     strict = ModelWithLevel.model_validate({**declared, "monitors": [{"kind": "level", "at_most": 0.3}]})
     watch = recorded(values=days(0.4))
     assert [[alert.rule for alert in each.run(watch).alerts] for each in strict.all_monitors] == [[], [], ["level"]]

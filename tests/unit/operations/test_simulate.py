@@ -1,4 +1,4 @@
-"""Deliveries of an example project: which files a day needs, and how they are written."""
+"""Simulated deliveries of an example project: which files a day needs, and how they are written."""
 
 import gzip
 import hashlib
@@ -66,7 +66,7 @@ def repeats_after_364_days(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestFiles:
-    def test_a_run_day_lands_its_own_sailings_and_winds_and_the_day_befores_logbook(
+    def test_a_run_date_gets_its_sailings_and_winds_and_the_logbook_of_the_day_before(
         self, project: Project, settings: Settings
     ) -> None:
         result = simulate(project, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
@@ -77,14 +77,14 @@ class TestFiles:
         assert (result.landed, result.unchanged, result.skipped) == (6, 0, None)
         assert result.rows == sum(json.loads(files_below(settings)[f"{name}.json"])["rows"] for name in names)
 
-    def test_nothing_of_days_before_the_first(self, project: Project, settings: Settings) -> None:
+    def test_no_file_is_made_for_days_before_the_first(self, project: Project, settings: Settings) -> None:
         assert project.first_day == date(2013, 1, 1)
         assert simulate(project, Interval.of(date(2012, 12, 31)), settings).skipped
         assert not Path(settings.landing).exists()
         simulate(project, Interval.of(date(2013, 1, 1)), settings)
         assert {name.split("/")[1] for name in files_below(settings)} == {"sailings", "winds"}
 
-    def test_sidecar_tells_the_file(self, project: Project, settings: Settings) -> None:
+    def test_the_sidecar_describes_the_file(self, project: Project, settings: Settings) -> None:
         simulate(project, Interval.of(DAY), settings)
         for feed, day in project.required(DAY).items():
             path = file_of(settings, feed, day)
@@ -99,19 +99,19 @@ class TestFiles:
                 "available_at": usual_available_at(project, feed, day).strftime("%Y-%m-%dT%H:%M:%SZ"),
             }
 
-    def test_gzip_header_has_no_time_and_no_name(self, project: Project, settings: Settings) -> None:
+    def test_the_gzip_header_has_no_time_and_no_name(self, project: Project, settings: Settings) -> None:
         land_one(project, settings, make_frame(project, "sailings", DAY))
         header = file_of(settings, "sailings", DAY).read_bytes()[:8]
         assert header[3:8] == bytes(5)
 
-    def test_more_days_than_the_data_have_are_refused(
+    def test_more_days_than_the_example_data_has_are_refused(
         self, project: Project, settings: Settings, repeats_after_364_days: None
     ) -> None:
         with pytest.raises(ActionRequiredError, match=r"365 days.*repeat after 364.*Simulate at most 364 days"):
             simulate(project, Interval(start=DAY, end=DAY + timedelta(days=364)), settings)
         assert not Path(settings.landing).exists()
 
-    def test_as_many_are_not(
+    def test_exactly_as_many_days_are_accepted(
         self,
         project: Project,
         settings: Settings,
@@ -128,11 +128,13 @@ class TestFiles:
         result = simulate(project, Interval(start=DAY, end=DAY + timedelta(days=363)), settings)
         assert len(asked) == len(set(asked)) == 3 * 364 == result.landed
 
-    def test_only_of_a_project_that_makes_its_files(self, project: Project, settings: Settings, tmp_path: Path) -> None:
+    def test_a_project_without_simulate_py_is_refused(
+        self, project: Project, settings: Settings, tmp_path: Path
+    ) -> None:
         with pytest.raises(ActionRequiredError, match=r"ferries is not an example project: .* has no simulate\.py"):
             simulate(project.model_copy(update={"folder": tmp_path}), Interval.of(DAY), settings)
 
-    def test_a_column_that_the_example_data_lack_is_named(self, project: Project) -> None:
+    def test_the_error_names_a_column_that_the_example_data_lacks(self, project: Project) -> None:
         feed = project.feeds["winds"]
         other = feed.model_copy(update={"columns": {**feed.columns, "temperature_c": feed.columns["temperature_f"]}})
         changed = project.model_copy(update={"feeds": {**project.feeds, "winds": other}})
@@ -147,7 +149,7 @@ class TestFiles:
 class TestDelivery:
     FRAME = pl.DataFrame({"company": ["UA", None], "ferry": [1, 2], "late": [True, None]})
 
-    def test_again_is_no_change(self, project: Project, settings: Settings) -> None:
+    def test_a_second_run_changes_nothing(self, project: Project, settings: Settings) -> None:
         simulate(project, Interval.of(DAY), settings)
         before = files_below(settings)
         path = file_of(settings, "sailings", DAY)
@@ -157,7 +159,7 @@ class TestDelivery:
         assert files_below(settings) == before
         assert [(p.stat().st_ino, p.stat().st_mtime_ns) for p in (path, path.with_name(f"{path.name}.json"))] == stats
 
-    def test_a_different_file_is_refused_and_stays(self, project: Project, settings: Settings) -> None:
+    def test_a_different_file_is_refused_and_not_overwritten(self, project: Project, settings: Settings) -> None:
         land_one(project, settings, self.FRAME)
         before = files_below(settings)
         with pytest.raises(
@@ -174,7 +176,7 @@ class TestDelivery:
         assert files_below(settings) == before
 
     @pytest.mark.parametrize("content", [None, b"", b'{"feed": "sched'])
-    def test_a_file_whose_sidecar_is_gone_or_broken_is_refused(
+    def test_a_file_with_a_missing_or_broken_sidecar_is_refused(
         self, project: Project, settings: Settings, content: bytes | None
     ) -> None:
         land_one(project, settings, self.FRAME)
@@ -188,14 +190,14 @@ class TestDelivery:
     @pytest.mark.parametrize(
         "content", [b"", b"company,ferry\n", b"\x1f\x8b\x08\0\0\0\0\0\0\3half", b"\x1f\x8b\x08\0\0\0\0\0\0\3\xff"]
     )
-    def test_a_file_that_is_no_gzip_is_refused(self, project: Project, settings: Settings, content: bytes) -> None:
+    def test_a_file_that_is_not_gzip_is_refused(self, project: Project, settings: Settings, content: bytes) -> None:
         land_one(project, settings, self.FRAME)
         file_of(settings, "sailings", DAY).write_bytes(content)
         with pytest.raises(DeliveryError, match="with other content"):
             land_one(project, settings, self.FRAME)
         assert file_of(settings, "sailings", DAY).read_bytes() == content
 
-    def test_the_same_rows_compressed_by_another_zlib_are_no_change(self, project: Project, settings: Settings) -> None:
+    def test_equal_rows_compressed_by_another_zlib_are_not_a_change(self, project: Project, settings: Settings) -> None:
         frame = make_frame(project, "sailings", DAY)
         path = file_of(settings, "sailings", DAY)
         first = land_one(project, settings, frame)
@@ -210,10 +212,10 @@ class TestDelivery:
         assert path.read_bytes() == other
 
     @pytest.mark.parametrize("killed_at", [1, 2])
-    def test_a_killed_writer_leaves_no_file_for_readers_and_the_next_one_lands(
+    def test_a_killed_writer_leaves_no_partial_delivery_and_the_next_one_succeeds(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch, killed_at: int
     ) -> None:
-        """Killed before the first or the second file appears: never a file without its sidecar, never half of one."""
+        """Killed before either file appears: no file is incomplete, and none is without its sidecar."""
         appeared: list[str] = []
         rename = Path.replace
 
@@ -236,7 +238,7 @@ class TestDelivery:
         written = Landing(project, settings).sidecar(Landing(project, settings).find("sailings", DAY)[0])
         assert written == other.sidecar
 
-    def test_half_written_files_match_no_pattern(
+    def test_incomplete_files_match_no_pattern(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen: list[str] = []
@@ -251,7 +253,7 @@ class TestDelivery:
         assert len(set(seen)) == 2
         assert not any(fnmatch(name, project.feeds["sailings"].path.format(day="*")) for name in seen)
 
-    def test_a_correction_is_another_object_of_the_same_day(self, project: Project, settings: Settings) -> None:
+    def test_a_correction_is_another_object_for_the_same_day(self, project: Project, settings: Settings) -> None:
         simulate(project, Interval.of(DAY), settings)
         corrected_at = datetime(2026, 3, 2, 21, 30, tzinfo=UTC)
         frame = make_frame(project, "sailings", DAY).head(10)
@@ -266,7 +268,7 @@ class TestDelivery:
         assert simulate(project, Interval.of(DAY), settings).landed == 0
 
     def test_frames_are_written_as_they_are(self, project: Project, settings: Settings) -> None:
-        """Drills land broken files: wrong columns, unreadable values; times of any zone become UTC."""
+        """Drills land invalid files, with wrong columns or unreadable values. Times of any zone become UTC."""
         moment = datetime(2026, 3, 2, 8, 5, tzinfo=project.zone)
         odd = self.FRAME.with_columns(
             at=pl.Series([moment, None], dtype=pl.Datetime("ms", project.timezone)), x=pl.lit("")
@@ -284,23 +286,23 @@ class TestDelivery:
         assert not Path(settings.landing).exists()
 
     @pytest.mark.parametrize("name", ["../other", "a.csv.gz", "a b", "x/y", "*"])
-    def test_names_that_would_leave_the_folder_are_refused(
+    def test_names_that_point_outside_the_folder_are_refused(
         self, project: Project, settings: Settings, name: str
     ) -> None:
         with pytest.raises(ActionRequiredError, match=re.escape(f"{name!r} cannot stand for the *")):
             land_one(project, settings, self.FRAME, name=name)
         assert not Path(settings.landing).exists()
 
-    def test_unknown_feed(self, project: Project, settings: Settings) -> None:
+    def test_an_unknown_feed_is_refused(self, project: Project, settings: Settings) -> None:
         with pytest.raises(ActionRequiredError, match="ferries has no feed 'sailing'; did you mean 'sailings'"):
             deliver(
                 project, "sailing", DAY, self.FRAME, available_at=datetime(2026, 3, 1, tzinfo=UTC), settings=settings
             )
 
-    def test_an_object_store_gets_sidecar_and_file_in_that_order(
+    def test_an_object_store_gets_the_sidecar_before_the_file(
         self, project: Project, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Over fsspec's in-memory file system, which like S3 has no folders to rename in."""
+        """Uses fsspec's in-memory file system, which cannot rename files atomically, like S3."""
         store = fsspec.filesystem("memory")
         put = store.pipe_file
         order: list[str] = []

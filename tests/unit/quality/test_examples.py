@@ -1,4 +1,4 @@
-"""What is shown of rows: cut, and nothing personal, also where a supplier put it under another name."""
+"""Examples of rows are truncated and hide personal data, even if a supplier put it into another column."""
 
 import polars as pl
 import pytest
@@ -22,7 +22,7 @@ PROJECT = load_project("ferries")
         "(N7ZQX1)",
     ],
 )
-def test_hidden(text: str) -> None:
+def test_personal_data_is_hidden(text: str) -> None:
     assert shown(PROJECT, text) == HIDDEN
 
 
@@ -37,11 +37,11 @@ def test_hidden(text: str) -> None:
         ("x" * 41, "x" * 39 + "…"),
     ],
 )
-def test_shown(text: str, seen: str) -> None:
+def test_other_text_is_shown_and_truncated(text: str, seen: str) -> None:
     assert shown(PROJECT, text) == seen
 
 
-def test_three_rows_with_their_public_key() -> None:
+def test_examples_are_three_rows_with_their_public_key() -> None:
     raw = pl.DataFrame({
         "_row": [2, 3, 4, 5],
         "_malformed": ["vessel", None, None, None],

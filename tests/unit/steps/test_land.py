@@ -1,4 +1,4 @@
-"""land: what is taken, what is refused with which words, and that nothing is made of what is wrong."""
+"""land: which deliveries are accepted, with which message others are refused, and that invalid files write nothing."""
 
 import gzip
 import hashlib
@@ -60,8 +60,8 @@ def settings(tmp_path: Path) -> Settings:
     return places(tmp_path)
 
 
-class TestTaking:
-    def test_the_files_of_a_night(self, project: Project, settings: Settings) -> None:
+class TestAccepted:
+    def test_the_files_of_a_run_date_are_landed(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
         landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.known, landed.rows, landed.refused) == (3, 0, 3 + 3 + 18, ())
@@ -77,10 +77,10 @@ class TestTaking:
         assert raw["ferry"].to_list() == ["0", "1", "2"]
         assert raw["delivery_id"].unique().to_list() == [listed["delivery_id"][1]]
 
-    def test_each_file_is_read_once(
+    def test_each_file_is_read_once_only(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """In an object store each read is a round trip: content, sidecar and manifest entry of a new file."""
+        """Each read from an object store is a round trip. A new file has content, sidecar and manifest entry."""
         deliver_day(project, settings, DAY)
         read: Counter[str] = Counter()
         cat_file = LocalFileSystem.cat_file
@@ -94,7 +94,7 @@ class TestTaking:
         keys = rows_of(settings, "deliveries_ferries")["key"].to_list()
         assert read == Counter(path for key in keys for path in (key, f"{key}.json", f"_manifest/{key}.json"))
 
-    def test_the_same_again_changes_nothing(self, project: Project, settings: Settings) -> None:
+    def test_a_second_run_changes_nothing(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
         before, files = versions(settings), made_beside_landing(settings)
@@ -103,8 +103,10 @@ class TestTaking:
         assert versions(settings) == before
         assert made_beside_landing(settings) == files
 
-    def test_what_was_not_listed_is_taken_again_and_not_doubled(self, project: Project, settings: Settings) -> None:
-        """As after a kill between the rows and the listing."""
+    def test_rows_without_a_listed_delivery_are_landed_again_and_not_doubled(
+        self, project: Project, settings: Settings
+    ) -> None:
+        """This is the state after a kill between writing the rows and listing the delivery."""
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
         before = rows_of(settings, "raw_sailings")
@@ -114,12 +116,12 @@ class TestTaking:
         assert land(project, RUN_DATE, settings).new == 3
         assert rows_of(settings, "raw_sailings").equals(before)
 
-    def test_a_range_also_takes_what_earlier_nights_left(self, project: Project, settings: Settings) -> None:
+    def test_a_run_also_lands_files_of_earlier_run_dates(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, *days(DAY, 4).days)
         landed = land(project, Interval.of(DAY + timedelta(days=3)), settings)
         assert landed.new == 12
 
-    def test_a_range_in_chunks_is_the_same(
+    def test_a_range_in_chunks_gives_the_same_rows(
         self, project: Project, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         deliver_day(project, settings, *days(DAY, 4).days)
@@ -130,8 +132,8 @@ class TestTaking:
         assert land(project, days(DAY, 4), other).new == 12
         assert all(rows_of(other, name).equals(rows) for name, rows in whole.items())
 
-    def test_files_of_later_days_wait_for_their_night(self, project: Project, settings: Settings) -> None:
-        """Also one that is there in time: it would be judged, and told, by a night that does not need it."""
+    def test_files_of_later_days_are_left_for_their_run_date(self, project: Project, settings: Settings) -> None:
+        """This includes a file that is available before the cutoff: the run date does not need it."""
         deliver_day(project, settings, DAY)
         deliver_one(project, settings, "sailings", DAY + timedelta(days=1), at=local(DAY, 1))
         assert land(project, RUN_DATE, settings).new == 3
@@ -142,8 +144,8 @@ class TestTaking:
         assert land(project, RUN_DATE, settings).new == 4
         assert rows_of(settings, "deliveries_ferries")["rows"].sort().to_list() == [0, 3, 3, 18]
 
-    def test_a_delivery_that_is_in_raw_is_not_missing(self, project: Project, settings: Settings) -> None:
-        """Landing may be emptied after a while, and a past day still be run again."""
+    def test_a_delivery_that_is_in_raw_tables_is_not_missing(self, project: Project, settings: Settings) -> None:
+        """Landing may be emptied after some time, and past days must still run again."""
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
         for path in (Path(settings.landing) / "ferries" / "sailings").rglob("*.csv.gz*"):
@@ -152,8 +154,8 @@ class TestTaking:
         assert missing_files(project, DAY, settings) == {}
 
 
-class TestWhen:
-    def test_a_correction_comes_with_the_next_night(self, project: Project, settings: Settings) -> None:
+class TestAvailability:
+    def test_a_correction_is_landed_by_the_next_run_date(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY, DAY + timedelta(days=1))
         land(project, RUN_DATE, settings)
         later = local(DAY, 12)
@@ -162,7 +164,7 @@ class TestWhen:
         listed = rows_of(settings, "deliveries_ferries").filter(pl.col("feed") == "logbook", pl.col("day") == BEFORE)
         assert sorted(listed["available_at"]) == [local(DAY, 2, 30), later]
 
-    def test_of_another_day_nothing_is_taken_that_came_after_the_cutoff(
+    def test_files_of_other_days_that_came_after_the_cutoff_are_not_landed(
         self, project: Project, settings: Settings
     ) -> None:
         deliver_day(project, settings, DAY)
@@ -173,7 +175,7 @@ class TestWhen:
         assert land(project, RUN_DATE, settings).new == 0
         assert land(project, Interval.of(DAY), settings).known == 4
 
-    def test_with_knowledge_latest_there_is_no_bound_but_the_day(self, project: Project, settings: Settings) -> None:
+    def test_latest_ignores_the_cutoff_but_lands_no_later_day(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
         late = local(DAY, 3) + timedelta(days=60)
         deliver_one(project, settings, "logbook", DAY - timedelta(days=4), at=late, name="again")
@@ -184,7 +186,7 @@ class TestWhen:
         assert listed.filter(pl.col("available_at") == late).height == 1
         assert listed["day"].max() == DAY
 
-    def test_when_a_needed_file_is_late_its_time_is_the_bound(self, project: Project, settings: Settings) -> None:
+    def test_a_late_required_file_moves_the_limit_to_its_time(self, project: Project, settings: Settings) -> None:
         late = CUTOFF + timedelta(hours=4)
         deliver_one(project, settings, "sailings", DAY, at=late)
         deliver_one(project, settings, "winds", DAY)
@@ -194,7 +196,7 @@ class TestWhen:
         deliver_one(project, settings, "logbook", old, at=late + timedelta(microseconds=1), name="late")
         assert land(project, RUN_DATE, settings).new == 4
 
-    def test_without_a_sidecar_the_time_of_the_object_counts_once(
+    def test_without_a_sidecar_the_first_seen_time_of_the_object_counts(
         self, project: Project, settings: Settings, tmp_path: Path
     ) -> None:
         deliver_day(project, settings, DAY)
@@ -205,13 +207,15 @@ class TestWhen:
         land(project, RUN_DATE, settings)
         os.utime(path, (first.timestamp() + 86_400, first.timestamp() + 86_400))
         land(project, RUN_DATE, settings)
-        again = settings.model_copy(update={"tables": str(tmp_path / "others")})  # from landing alone
+        again = settings.model_copy(update={"tables": str(tmp_path / "others")})  # rebuilt from landing alone
         land(project, RUN_DATE, again)
         for place in (settings, again):
             bare = rows_of(place, "deliveries_ferries").row(by_predicate=pl.col("key").str.contains("bare"), named=True)
             assert bare["available_at"] == first
 
-    def test_a_sidecar_that_changes_its_mind_is_too_late(self, project: Project, settings: Settings) -> None:
+    def test_a_sidecar_changed_after_landing_does_not_change_the_time(
+        self, project: Project, settings: Settings
+    ) -> None:
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
         path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
@@ -222,10 +226,10 @@ class TestWhen:
             BEFORE, 18
         )
 
-    def test_an_object_that_was_touched_is_read_once_more_and_no_more(
+    def test_an_object_with_a_new_modification_time_is_read_again_only_once(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As after moving landing to another bucket: else every night reads all there ever was."""
+        """Happens when landing moves to another bucket. Otherwise each run would read every file again."""
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
         listed = rows_of(settings, "deliveries_ferries").drop("modified_at")
@@ -250,7 +254,7 @@ def in_sidecar(**sidecar: object) -> Callable[[Path], None]:
 
 
 def truncated(path: Path) -> None:
-    """Random text, so that a third of the bytes is about a third of the lines."""
+    """Truncate the file to a third. The appended text is random, so that this is about a third of the lines."""
     noise = "".join(f"{hashlib.sha256(str(n).encode()).hexdigest()}\n" for n in range(300))
     whole = gzip.compress((text_of(path) + noise).encode())
     spoil(path, whole[: len(whole) // 3])
@@ -332,9 +336,9 @@ WRONG = {
 }
 
 
-class TestRefusing:
+class TestRefused:
     @pytest.mark.parametrize("wrong", WRONG)
-    def test_a_needed_file_that_is_wrong_stops_the_night_before_anything_is_written(
+    def test_an_invalid_required_file_fails_the_step_before_anything_is_written(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture, wrong: str
     ) -> None:
         change, said = WRONG[wrong]
@@ -350,7 +354,7 @@ class TestRefusing:
         assert_no_personal_data(repr(caught.value.__cause__) + repr(caught.value.__context__))
 
     @pytest.mark.parametrize("wrong", WRONG)
-    def test_a_correction_that_is_wrong_is_listed_and_the_night_goes_on(
+    def test_an_invalid_correction_is_listed_and_the_step_continues(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture, wrong: str
     ) -> None:
         change, said = WRONG[wrong]
@@ -368,11 +372,13 @@ class TestRefusing:
         assert re.search(said, refusal.why)
         assert rows_of(settings, "raw_sailings").height == 3
         before = versions(settings)
-        assert land(project, RUN_DATE, settings).refused == landed.refused  # it is tried again, and is no news
+        assert land(project, RUN_DATE, settings).refused == landed.refused  # it is tried again without a write
         assert versions(settings) == before
 
     @pytest.mark.parametrize("feed", ["sailings", "winds", "logbook"])
-    def test_a_missing_file(self, project: Project, settings: Settings, feed: str) -> None:
+    def test_a_missing_file_is_named_and_nothing_is_written(
+        self, project: Project, settings: Settings, feed: str
+    ) -> None:
         deliver_day(project, settings, DAY)
         day = project.required(DAY)[feed]
         folder = Path(settings.landing) / f"ferries/{feed}/{day}"
@@ -404,22 +410,24 @@ class TestRefusing:
         with pytest.raises(DeliveryError, match="… and 2 more\nOnce"):
             land(project, days(DAY, 4), settings)
 
-    def test_no_file_is_needed_of_days_before_the_first(self, project: Project, settings: Settings) -> None:
+    def test_no_file_is_required_before_the_first_day(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, project.first_day)
         assert land(project, Interval.of(project.first_day), settings).new == 2
         assert missing_files(project, project.first_day, settings) == {}
 
-    def test_a_correction_refused_in_one_chunk_does_not_stop_the_next(
+    def test_a_correction_refused_in_one_chunk_does_not_stop_the_next_chunk(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The delivery that covers its day was taken in the first chunk too."""
+        """The valid delivery of its day was landed in the first chunk too."""
         deliver_day(project, settings, *days(DAY, 2).days)
         spoil(deliver_one(project, settings, "sailings", DAY, name="a_correction"), b"")
         monkeypatch.setattr(land_module, "CHUNK_FILES", 4)
         landed = land(project, days(DAY, 2), settings)
         assert (landed.new, len(landed.refused)) == (6, 1)
 
-    def test_a_file_that_is_mended_under_its_name_is_taken(self, project: Project, settings: Settings) -> None:
+    def test_a_refused_file_that_is_fixed_under_the_same_name_is_landed(
+        self, project: Project, settings: Settings
+    ) -> None:
         deliver_day(project, settings, DAY)
         path = deliver_one(project, settings, "sailings", DAY, name="correction")
         right = text_of(path)
@@ -430,7 +438,7 @@ class TestRefusing:
         assert (landed.new, landed.refused) == (1, ())
         assert rows_of(settings, "deliveries_ferries")["verdict"].to_list() == ["landed"] * 4
 
-    def test_content_that_changes_under_its_name(self, project: Project, settings: Settings) -> None:
+    def test_content_that_changes_after_landing_is_refused(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
         path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
@@ -445,8 +453,10 @@ class TestRefusing:
         path.write_bytes(before)
         assert land(project, RUN_DATE, settings).new == 1
 
-    def test_content_that_changes_between_manifest_and_listing(self, project: Project, settings: Settings) -> None:
-        """As after a kill: what became available was settled by then."""
+    def test_content_that_changes_between_manifest_and_listing_is_refused(
+        self, project: Project, settings: Settings
+    ) -> None:
+        """This is the state after a kill: the manifest had already recorded which content became available."""
         deliver_day(project, settings, DAY)
         found = Landing(project, settings).find("sailings")[0]
         Landing(project, settings).take(found, "another digest", CUTOFF)
@@ -455,8 +465,10 @@ class TestRefusing:
 
 
 class TestPersonalData:
-    def test_is_nowhere(self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
-        """In no file of a table, decoded or as bytes, in no log record and in no result."""
+    def test_personal_data_is_in_no_table_log_or_result(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Files of tables are searched decoded and as bytes."""
         caplog.set_level(logging.DEBUG)
         deliver_day(project, settings, DAY, DAY + timedelta(days=1))
         malformed = logbook(BEFORE).with_columns(vessel=pl.lit(f"{VESSEL} and more"))
@@ -476,7 +488,9 @@ class TestPersonalData:
         assert_no_personal_data(caplog.text + landed.model_dump_json())
         assert "contact_email" not in rows_of(settings, "raw_sailings").columns
 
-    def test_identifiers_are_hashed_with_the_key(self, project: Project, settings: Settings, tmp_path: Path) -> None:
+    def test_identifiers_are_hashed_with_the_secret_key(
+        self, project: Project, settings: Settings, tmp_path: Path
+    ) -> None:
         rows = logbook(BEFORE, [1.0, 2.0, 3.0, 4.0])
         rows = rows.with_columns(vessel=pl.Series([f"{VESSEL}1", f"{VESSEL}1", "hidden", None]))
         deliver_one(project, settings, "sailings", DAY)
@@ -494,7 +508,7 @@ class TestPersonalData:
         assert rows_of(other, "raw_logbook")["vessel"][0] != expected
 
     @pytest.mark.parametrize(("value", "right"), [("N1A", True), ("N1", False), ("xN1A", False), ("N1A\n", False)])
-    def test_the_format_is_of_the_whole_value(
+    def test_the_format_must_match_the_whole_value(
         self, project: Project, settings: Settings, value: str, right: bool
     ) -> None:
         deliver_day(project, settings, DAY)
@@ -504,8 +518,8 @@ class TestPersonalData:
         raw = rows_of(settings, "raw_logbook").filter(pl.col("delivery_id").str.contains("one"))
         assert raw["_malformed"].to_list() == [None if right else "vessel"]
 
-    def test_a_sensitive_column_is_dropped_whatever_is_in_it(self, project: Project, settings: Settings) -> None:
-        """Also values that need quotes, and lines within them."""
+    def test_a_sensitive_column_is_dropped_whatever_its_values(self, project: Project, settings: Settings) -> None:
+        """The values need quotes and contain line breaks."""
         deliver_day(project, settings, DAY)
         rows = sailings(DAY).with_columns(contact_email=pl.lit(f'"{EMAIL}",\n"{EMAIL}"'))
         deliver_one(project, settings, "sailings", DAY, rows, name="quoted")

@@ -1,4 +1,4 @@
-"""score on tiny tables, with models that need no MLflow: counts agree, and nothing wrong is written."""
+"""score on small tables, with models that need no MLflow: counts agree, and invalid scores are never written."""
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
@@ -29,7 +29,7 @@ ROWS = {day: n + 2 for n, day in enumerate(DAYS.days)}
 
 
 class Estimator:
-    """P(1) is hour / 24 + `plus`. It keeps the frames that it was asked about."""
+    """A fake estimator: P(1) is hour / 24 + `plus`. It keeps the frames that it was called with."""
 
     def __init__(self, plus: float = 0.0) -> None:
         self.plus, self.asked = plus, []
@@ -44,7 +44,7 @@ class Estimator:
 
 
 class Versions:
-    """A registry of a few versions: version -> the model that it loads."""
+    """A fake registry with a few versions. Maps each version to the model that it loads."""
 
     def __init__(self, loaded: Mapping[int, LoadedModel]) -> None:
         self.loaded, self.loads = loaded, []
@@ -99,7 +99,7 @@ def features(rows: Mapping[date, int] = ROWS) -> pl.DataFrame:
 
 @pytest.fixture
 def tables(settings: Settings, registry: Versions) -> Tables:
-    """Features of DAYS; one day has other rows in the data view `latest`."""
+    """Return tables with the features of DAYS. One day has other rows in the data view `latest`."""
     tables = Tables(settings)
     write(tables, pl.concat([features(), features({FIRST: 9}).with_columns(data_view=pl.lit("latest"))]))
     return tables
@@ -154,13 +154,13 @@ def test_each_row_of_features_gets_a_score(settings: Settings, tables: Tables) -
     assert scored.table.version == scored.table_version == tables.version("scores_late_ferry")
 
 
-def test_the_threshold_is_the_one_of_the_version(settings: Settings, tables: Tables, registry: Versions) -> None:
+def test_the_threshold_of_the_version_is_used(settings: Settings, tables: Tables, registry: Versions) -> None:
     registry.loaded = {1: loaded(decision_threshold=0.25)}
     score(MODEL.model_copy(update={"decision_threshold": 0.9}), DAYS, settings, versions={FIRST: 1})
     assert stored(tables).select("score", "prediction").rows() == [(0.0, 0.0), (0.5, 1.0)]
 
 
-def test_a_score_at_the_threshold_is_a_one(settings: Settings, tables: Tables) -> None:
+def test_a_score_at_the_threshold_predicts_1(settings: Settings, tables: Tables) -> None:
     score(MODEL, DAYS, settings, versions={FIRST: 1})
     assert stored(tables).select("score", "prediction").rows() == [(0.0, 0.0), (0.5, 1.0)]
 
@@ -185,7 +185,7 @@ def test_without_any_champion_nothing_is_written(settings: Settings, tables: Tab
     assert not tables.exists("scores_late_ferry")
 
 
-def test_the_record_travels_as_json(settings: Settings, tables: Tables) -> None:
+def test_the_record_is_equal_after_json(settings: Settings, tables: Tables) -> None:
     scored: StepResult = score(MODEL, DAYS, settings, versions={FIRST: 1})
     assert Scored.model_validate_json(scored.model_dump_json()) == scored
 
@@ -198,7 +198,7 @@ def test_each_version_is_loaded_once(settings: Settings, tables: Tables, registr
     assert dict(stored(tables).select("day", "model_version").unique().iter_rows()) == versions
 
 
-def test_again_changes_nothing(settings: Settings, tables: Tables) -> None:
+def test_a_second_run_changes_nothing(settings: Settings, tables: Tables) -> None:
     versions = dict.fromkeys(DAYS.days, 1)
     score(MODEL, DAYS, settings, versions=versions)
     before = stored(tables)
@@ -206,20 +206,20 @@ def test_again_changes_nothing(settings: Settings, tables: Tables) -> None:
     assert stored(tables).equals(before)
 
 
-def test_another_version_and_other_days_stay(settings: Settings, tables: Tables) -> None:
+def test_scores_of_other_versions_and_days_are_kept(settings: Settings, tables: Tables) -> None:
     score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
     before = stored(tables)
     middle = Interval.of(DAYS.days[1])
     score(MODEL, middle, settings, versions={middle.start: 2})
     assert stored(tables).filter(pl.col("model_version") == 1).equals(before)
-    # version 2 is scored on the outer days only; its rows in between stay
+    # version 2 is scored on the outer days only; its rows of the days between are kept
     outer = score(MODEL, DAYS, settings, versions={DAYS.days[0]: 2, DAYS.days[2]: 2})
     assert [d.day for d in outer.days] == [DAYS.days[0], DAYS.days[2]]
     assert sorted(stored(tables).filter(pl.col("model_version") == 2)["day"].unique()) == DAYS.days[:3]
 
 
-def test_a_day_is_scored_by_itself(settings: Settings, tables: Tables, registry: Versions) -> None:
-    """Linear algebra on more rows at once differs in the last bits: a range must score as a day alone."""
+def test_each_day_is_scored_separately(settings: Settings, tables: Tables, registry: Versions) -> None:
+    """Linear algebra on more rows differs in the last bits. A range must give the same scores as single days."""
     estimator = Estimator()
     registry.loaded = {1: loaded(estimator)}
     score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
@@ -232,10 +232,10 @@ def test_a_long_range_is_written_in_parts(settings: Settings, tables: Tables) ->
     scored = score(MODEL, days, settings, versions=dict.fromkeys(days.days, 1))
     assert [d.day for d in scored.days] == days.days
     assert stored(tables)["day"].to_list() == days.days
-    assert tables.version("scores_late_ferry") == 3  # made, then 31 + 31 + 8 days
+    assert tables.version("scores_late_ferry") == 3  # create the table, then 31 + 31 + 8 days
 
 
-def test_a_day_without_features_is_refused_when_it_has_entities(settings: Settings, tables: Tables) -> None:
+def test_a_day_with_entities_but_without_features_is_refused(settings: Settings, tables: Tables) -> None:
     gone = DAYS.days[2]
     write(tables, features({day: n for day, n in ROWS.items() if day != gone}))
     write_deliveries(tables, ROWS)
@@ -287,19 +287,19 @@ def test_a_score_that_is_not_finite_is_refused(
     assert not tables.exists("scores_late_ferry")
 
 
-def test_an_entity_twice_is_refused(settings: Settings, tables: Tables) -> None:
+def test_a_repeated_entity_is_refused(settings: Settings, tables: Tables) -> None:
     write(tables, pl.concat([features(), features({FIRST: 1})]))
     with pytest.raises(DataError, match="twice"):
         score(MODEL, DAYS, settings, versions={FIRST: 1})
 
 
-def test_a_column_that_the_version_needs_is_named(settings: Settings, tables: Tables, registry: Versions) -> None:
+def test_the_error_names_a_missing_column(settings: Settings, tables: Tables, registry: Versions) -> None:
     registry.loaded = {3: loaded(numeric=("hour", "gust"))}
     with pytest.raises(DataError, match="late_ferry, version 3, needs gust, which the features of ferries"):
         score(MODEL, DAYS, settings, versions={FIRST: 3})
 
 
-def test_columns_are_those_of_the_version_not_of_model_yaml(
+def test_columns_are_those_of_the_version_and_not_of_model_yaml(
     settings: Settings, tables: Tables, registry: Versions
 ) -> None:
     estimator = Estimator()
@@ -314,7 +314,7 @@ def test_an_unknown_version_is_refused(settings: Settings, tables: Tables) -> No
         score(MODEL, DAYS, settings, versions={FIRST: 7})
 
 
-def test_rows_that_are_not_those_of_the_features_are_refused(
+def test_scores_whose_rows_differ_from_the_features_are_refused(
     settings: Settings, tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Tables.replace

@@ -1,4 +1,4 @@
-"""validate: verdicts, what becomes of refused deliveries, and that the file of expectations means what it says.
+"""validate: verdicts, refused deliveries, and the meaning of expectations.yaml.
 
 The whole step with PostgreSQL is in tests/integration/test_prepare.py; here results are kept in a list.
 """
@@ -87,7 +87,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the step gives to `quality_results`."""
+    """Return the rows that the step writes to `quality_results`."""
     results: list[dict[str, Any]] = []
     monkeypatch.setattr("include.io.postgres.audit.record_quality", lambda _, found: results.extend(found))
     return results
@@ -99,14 +99,14 @@ def project(declare: Callable[[object], Project]) -> Project:
 
 
 def verdicts(settings: Settings) -> dict[str, str]:
-    """Name of the file, without its folder -> verdict."""
+    """Map the name of each file, without its folder, to its verdict."""
     listed = rows_of(settings, "deliveries_ferries")
     names = listed["key"].str.split("/").list.last().str.strip_suffix(".csv.gz")
     return dict(zip(names, listed["verdict"], strict=True))
 
 
 def share(quarantined: int, rows: int) -> str:
-    """What is said of a delivery of which too much would go to quarantine."""
+    """Return the message about a delivery that would have too many rows in quarantine."""
     observed = f"{quarantined / rows:.4f}: {quarantined} of {rows} rows, at most 0.05"
     return f"share_of_quarantined_rows_to_be_at_most failed (observed {observed})"
 
@@ -117,7 +117,9 @@ def land_and_validate(project: Project, interval: Interval, settings: Settings) 
 
 
 class TestVerdicts:
-    def test_of_a_night_in_order(self, project: Project, settings: Settings, recorded: list[dict[str, Any]]) -> None:
+    def test_valid_deliveries_of_a_run_date_are_accepted(
+        self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
         deliver_day(project, settings, DAY)
         validated = land_and_validate(project, RUN_DATE, settings)
         assert (validated.accepted, validated.refused, validated.rows) == (3, (), 3 + 3 + 18)
@@ -129,7 +131,7 @@ class TestVerdicts:
         assert clean.drop("day", "delivery_id", "_row", "entity_id").equals(
             sailings(DAY).drop("contact_email").select(clean.columns[4:])
         )
-        # a warning is recorded and refuses nothing
+        # a warning is recorded and does not refuse the delivery
         assert validated.warnings == 1
         failed = [result for result in recorded if not result["success"]]
         assert [(r["feed"], r["expectation"], r["severity"]) for r in failed] == [
@@ -137,7 +139,9 @@ class TestVerdicts:
         ]
         assert (failed[0]["observed"], failed[0]["rows"], failed[0]["unexpected_rows"]) == ("18", None, None)
 
-    def test_a_warning_counts_rows(self, project: Project, settings: Settings, recorded: list[dict[str, Any]]) -> None:
+    def test_a_warning_records_the_number_of_rows(
+        self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
         deliver_day(project, settings, DAY)
         far = sailings(DAY).with_columns(distance_miles=pl.Series([9000.0, 9000.0, 1.0]))
         deliver_one(project, settings, "sailings", DAY, far, name="far")
@@ -145,7 +149,7 @@ class TestVerdicts:
         [result] = [r for r in recorded if r["column"] == "distance_miles" and not r["success"]]
         assert (result["rows"], result["unexpected_rows"], result["observed"]) == (3, 2, None)
 
-    def test_critical_refuses_that_delivery_only(
+    def test_a_critical_expectation_refuses_only_the_delivery_that_fails(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
     ) -> None:
         deliver_day(project, settings, DAY)
@@ -168,20 +172,20 @@ class TestVerdicts:
         clean = rows_of(settings, "clean_sailings")
         assert clean["delivery_id"].unique().str.contains("wrong").to_list() == [False]
 
-    def test_what_is_about_a_whole_delivery_is_of_each_alone(
+    def test_an_expectation_about_the_whole_delivery_is_evaluated_per_delivery(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        """Twice three rows are in order, six in one delivery are not."""
+        """Two deliveries with three rows each are valid; one with six rows is not."""
         deliver_day(project, settings, DAY)
         deliver_one(project, settings, "sailings", DAY, name="again")
         deliver_one(project, settings, "sailings", DAY, sailings(DAY, 6), name="many")
         land_and_validate(project, RUN_DATE, settings)
         assert {name for name, verdict in verdicts(settings).items() if verdict == "refused"} == {"many"}
 
-    def test_mostly_is_of_each_alone(
+    def test_mostly_is_evaluated_per_delivery(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        """Two of three rows are too many in one delivery, and few among the rows of all."""
+        """Two of three rows are too many for one delivery, but few among the rows of all deliveries."""
         deliver_day(project, settings, *days(DAY, 4).days)
         far = sailings(DAY).with_columns(distance_miles=pl.Series([9000.0, 9000.0, 1.0]))
         deliver_one(project, settings, "sailings", DAY, far, name="far")
@@ -190,10 +194,10 @@ class TestVerdicts:
         assert [r["success"] for r in of_distance] == ["far" not in r["delivery_id"] for r in of_distance]
         assert [r["unexpected_rows"] for r in of_distance] == [2 * ("far" in r["delivery_id"]) for r in of_distance]
 
-    def test_what_compares_rows_is_of_each_alone(
+    def test_an_expectation_that_compares_rows_is_evaluated_per_delivery(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        """A row that stands out in its delivery does not among rows that are scattered more."""
+        """An outlier of one delivery is not an outlier among rows that vary more."""
         outlier = {
             "expect": "column_value_z_scores_to_be_less_than",
             "column": "distance_miles",
@@ -209,7 +213,7 @@ class TestVerdicts:
         assert {name for name, verdict in verdicts(settings).items() if verdict == "refused"} == {"narrow"}
 
     @pytest.mark.parametrize("feed", ["sailings", "winds", "logbook"])
-    def test_without_an_accepted_delivery_nothing_is_made_of_the_night(
+    def test_a_day_without_an_accepted_delivery_is_not_prepared(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]], feed: str
     ) -> None:
         impossible = {"expect": "table_row_count_to_equal", "value": 77, "severity": "critical"}
@@ -226,7 +230,7 @@ class TestVerdicts:
         assert verdicts(settings)[feed] == "refused"
         assert rows_of(settings, f"clean_{feed}").is_empty()
 
-    def test_a_second_delivery_lets_the_night_through_and_as_of_waits_for_it(
+    def test_after_a_second_delivery_the_day_is_valid_and_as_of_is_its_time(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         deliver_day(project, settings, DAY)
@@ -240,7 +244,7 @@ class TestVerdicts:
         listed = rows_of(settings, "deliveries_ferries")
         assert as_of(project, listed, DAY) == second
 
-    def test_a_mended_rule_lets_the_night_through_and_as_of_moves_back(
+    def test_after_a_rule_is_fixed_the_day_is_valid_and_as_of_moves_back(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         strict = [{"expect": "table_row_count_to_equal", "value": 77, "severity": "critical"}]
@@ -257,10 +261,10 @@ class TestVerdicts:
         assert (validated.accepted, validated.refused) == (1, ())
         assert as_of(project, rows_of(settings, "deliveries_ferries"), DAY) == project.cutoff_at(DAY)
 
-    def test_refused_ones_are_looked_at_again_only_where_a_night_would_read_them(
+    def test_refused_deliveries_are_validated_again_only_if_the_run_date_reads_them(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        """Else what was refused once is told each night for ever."""
+        """Otherwise each nightly run would report every delivery that was ever refused."""
         deliver_day(project, settings, *days(DAY, 30).days)
         wrong = sailings(DAY).with_columns(dest=pl.lit("XXX"))
         deliver_one(project, settings, "sailings", DAY, wrong, name="wrong")
@@ -270,7 +274,9 @@ class TestVerdicts:
         assert len(validate(project, RUN_DATE, settings).refused) == 1
         assert validate(project, Interval.of(DAY + timedelta(days=1)), settings).refused == ()
 
-    def test_again_changes_nothing(self, project: Project, settings: Settings, recorded: list[dict[str, Any]]) -> None:
+    def test_a_second_run_changes_nothing(
+        self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
+    ) -> None:
         deliver_day(project, settings, DAY)
         wrong = sailings(DAY).with_columns(dest=pl.lit("XXX"))
         deliver_one(project, settings, "sailings", DAY, wrong, name="wrong")
@@ -280,10 +286,10 @@ class TestVerdicts:
         assert (again.accepted, again.refused, again.rows) == (0, first.refused, 0)
         assert versions(settings) == before
 
-    def test_what_a_laxer_rule_let_through_goes_away_when_it_is_refused(
+    def test_clean_rows_of_a_delivery_that_a_stricter_rule_refuses_are_removed(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        """As after a kill between clean and verdicts, and then a stricter rule."""
+        """This is the state after a kill between clean tables and verdicts; then the rule became stricter."""
         project = declare({})
         deliver_day(project, settings, DAY)
         deliver_one(project, settings, "sailings", DAY, sailings(DAY, 2), name="two")
@@ -298,16 +304,16 @@ class TestVerdicts:
         validate(declare({"sailings": [three]}), RUN_DATE, settings)
         assert rows_of(settings, "clean_sailings").height == 3
 
-    def test_the_first_day_has_clean_tables_of_all_feeds(
+    def test_the_first_day_has_clean_tables_for_all_feeds(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        """No logbook are needed yet, but what reads clean tables finds them."""
+        """The logbook is not required yet, but later steps need its clean table."""
         first = project.first_day
         deliver_day(project, settings, first)
         land_and_validate(project, Interval.of(first), settings)
         assert rows_of(settings, "clean_logbook").is_empty()
 
-    def test_a_feed_that_is_no_longer_declared(
+    def test_deliveries_of_a_feed_that_is_no_longer_declared_are_ignored(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         project = declare({})
@@ -318,7 +324,7 @@ class TestVerdicts:
 
 
 class TestAlways:
-    """What clean promises whatever the file says."""
+    """Rules for clean tables that hold whatever expectations.yaml contains."""
 
     @pytest.mark.parametrize(
         ("change", "said"),
@@ -338,7 +344,7 @@ class TestAlways:
         ],
         ids=["text", "NaN", "fraction", "word", "no key", "key twice"],
     )
-    def test_types_and_keys(
+    def test_unreadable_values_and_missing_or_repeated_keys_are_refused(
         self,
         declare: Callable[[object], Project],
         settings: Settings,
@@ -401,7 +407,7 @@ class TestAlways:
         assert f"sailings {DAY}, file://{path}: malformed values in 1 of 3 rows" in caplog.text
         assert re.search(rf"; line 3 \(.*\): malformed: {re.escape(said)}", caplog.text)
 
-    def test_formats_of_identifiers(
+    def test_an_identifier_in_a_wrong_format_is_refused(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         project = declare({})
@@ -496,7 +502,7 @@ class TestExpectationsFile:
             ("- winds", "must be a mapping of keys"),
         ],
     )
-    def test_what_is_wrong_is_said_with_the_place(
+    def test_an_error_names_its_place_in_the_file(
         self, declare: Callable[[object], Project], declared: object, said: str
     ) -> None:
         project = declare(declared)
@@ -505,10 +511,10 @@ class TestExpectationsFile:
         assert str(caught.value).startswith(str(project.folder / "expectations.yaml"))
         assert said in str(caught.value)
 
-    def test_what_cannot_be_evaluated_is_no_verdict(
+    def test_an_expectation_that_cannot_be_evaluated_is_an_error(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        """Great Expectations catches it and calls the expectation failed; a warning would then be told and passed."""
+        """Great Expectations catches the error and reports a failure, so that a warning would let the delivery pass."""
         wrong = {"expect": "column_values_to_be_between", "column": "dest", "min_value": 1, "severity": "warning"}
         project = declare({"sailings": [wrong]})
         deliver_day(project, settings, DAY)
@@ -519,10 +525,10 @@ class TestExpectationsFile:
             validate(project, RUN_DATE, settings)
         assert set(verdicts(settings).values()) == {"landed"}
 
-    def test_no_expectation_is_lost(
+    def test_every_expectation_has_a_result(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        """One result each of all deliveries, in order, also of two that are alike."""
+        """One result per delivery and expectation, in order, even if two expectations are equal."""
         twice = {"expect": "table_row_count_to_be_between", "min_value": 1, "severity": "warning"}
         project = declare({"sailings": [twice, {**twice, "severity": "critical"}, twice]})
         deliver_day(project, settings, *days(DAY, 2).days)
@@ -543,7 +549,7 @@ class TestExpectationsFile:
 
 @pytest.fixture(scope="module")
 def typed() -> dict[str, list[pl.DataFrame]]:
-    """Feed -> three days and the first, as they would be typed."""
+    """Map each feed to typed rows of three days and the first day."""
     project = load_project("ferries")
     frames = {}
     for name, feed in project.feeds.items():
@@ -559,10 +565,12 @@ def typed() -> dict[str, list[pl.DataFrame]]:
 
 
 class TestProject:
-    """The expectations of the project, on days as it makes them."""
+    """The expectations of the project, on its simulated days."""
 
-    def test_together_and_alone_give_the_same(self, typed: dict[str, list[pl.DataFrame]]) -> None:
-        """Deliveries with every kind of fault, evaluated all at once and one by one."""
+    def test_deliveries_evaluated_together_and_alone_have_the_same_results(
+        self, typed: dict[str, list[pl.DataFrame]]
+    ) -> None:
+        """The deliveries have every kind of fault."""
         suites = Suites(load_project("ferries"))
         faulty = {
             "sailings": [
@@ -583,10 +591,10 @@ class TestProject:
             assert all(finding.success for finding in suites.findings(feed, frames[:1])[0])
         assert failed > 10
 
-    def test_says_nothing_of_its_own(
+    def test_great_expectations_prints_and_logs_nothing(
         self, typed: dict[str, list[pl.DataFrame]], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """No log lines, progress bars or warnings (a regular expression with groups warns for each delivery)."""
+        """No log lines, progress bars or warnings (a regular expression with groups would warn for each delivery)."""
         caplog.set_level(logging.INFO)
         suites = Suites(load_project("ferries"))
         with warnings.catch_warnings():

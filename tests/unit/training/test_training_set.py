@@ -1,4 +1,4 @@
-"""What a training may see: the night's own data_view, and the newest days kept to judge on."""
+"""The training set: only what its run date knew, with the newest labelled days kept as holdout days."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -30,7 +30,7 @@ def prepared_day(day: date, hours_late: int = 0) -> datetime:
 
 
 def deliveries(*corrections: tuple[date, datetime]) -> pl.DataFrame:
-    """One delivery of each feed that each run date needs, before its cutoff; then corrections of logbook."""
+    """Return a delivery of each required feed before each cutoff, then these corrections of the logbook."""
     rows = [
         (feed, needed, f"{feed}/{needed}", "accepted", prepared_day(day) - timedelta(minutes=30))
         for day in DAYS.days
@@ -88,7 +88,7 @@ def take(
     )
 
 
-def test_days_judged_are_later_than_days_fitted_and_end_before_the_run_day() -> None:
+def test_holdout_days_are_later_than_days_fitted_and_end_before_the_run_date() -> None:
     training_set = take()
     assert training_set.fit == Interval(start=date(2013, 2, 6), end=date(2013, 2, 16))
     assert training_set.holdout == Interval(start=date(2013, 2, 17), end=date(2013, 2, 20))
@@ -98,7 +98,7 @@ def test_days_judged_are_later_than_days_fitted_and_end_before_the_run_day() -> 
     assert training_set.as_of == prepared_day(DAY)
 
 
-def test_rows_are_sorted_and_carry_features_and_label_only() -> None:
+def test_rows_are_sorted_and_have_only_features_and_label() -> None:
     shuffled = [frame.sample(fraction=1, shuffle=True, seed=1) for frame in (features(), logbook())]
     rows = take(rows=shuffled[0], clean=shuffled[1]).rows
     assert rows.columns == ["day", "entity_id", "hour", "company", LABEL]
@@ -106,7 +106,7 @@ def test_rows_are_sorted_and_carry_features_and_label_only() -> None:
     assert rows.filter(pl.col("hour") % 2 == 1)[LABEL].unique().to_list() == [1.0]
 
 
-def test_the_outcome_of_the_run_day_is_not_seen() -> None:
+def test_the_outcome_of_the_run_date_is_not_read() -> None:
     changed = logbook().with_columns(
         delay_minutes=pl.when(pl.col("day") >= DAY).then(1000.0).otherwise("delay_minutes")
     )
@@ -114,7 +114,7 @@ def test_the_outcome_of_the_run_day_is_not_seen() -> None:
 
 
 @pytest.mark.parametrize("in_time", [True, False])
-def test_a_correction_counts_when_the_night_knew_it(in_time: bool) -> None:
+def test_a_correction_counts_if_the_run_date_knew_it(in_time: bool) -> None:
     corrected = DAY - timedelta(days=3)
     at = prepared_day(DAY) - timedelta(minutes=1) if in_time else prepared_day(DAY) + timedelta(minutes=1)
     training_set = take(known=deliveries((corrected, at)), clean=logbook(again=corrected))
@@ -124,21 +124,21 @@ def test_a_correction_counts_when_the_night_knew_it(in_time: bool) -> None:
     assert (of_day[LABEL].min() == 1.0) == in_time
 
 
-def test_features_of_a_night_that_was_later_are_not_seen() -> None:
-    """The files of that day came after this night: a replay finds its features, the night itself did not."""
+def test_features_of_a_day_that_was_prepared_later_are_not_read() -> None:
+    """The files of that day came after this run date. A backfill finds its features, but the live run did not."""
     late = DAY - timedelta(days=2)
     training_set = take(rows=features(late={late: 24 * 5}))
     assert training_set.missing == (late,)
     assert late not in training_set.rows["day"].to_list()
 
 
-def test_only_what_the_night_made_is_read() -> None:
+def test_point_in_time_does_not_read_features_of_latest() -> None:
     both = pl.concat([features(), features().with_columns(data_view=pl.lit("latest"), hour=-pl.col("hour"))])
     assert take(rows=both).digest == take().digest
 
 
-def test_with_knowledge_latest_corrections_of_outcomes_and_features_are_seen() -> None:
-    """Of days before the run date only; a day whose features were not made again is as its night made it."""
+def test_latest_reads_corrections_of_outcomes_and_features() -> None:
+    """Only for days before the run date. Days that were not rebuilt keep their original features."""
     corrected, much_later = DAY - timedelta(days=3), prepared_day(DAY) + timedelta(days=30)
     again = features(Interval.of(corrected)).with_columns(
         data_view=pl.lit("latest"), hour=-pl.col("hour"), as_of=pl.lit(much_later, pl.Datetime("us", "UTC"))
@@ -155,10 +155,10 @@ def test_with_knowledge_latest_corrections_of_outcomes_and_features_are_seen() -
     assert training_set.rows.filter(of_day)["hour"].to_list() == [-0.0, -1.0, -2.0, -3.0]
     assert training_set.rows.filter(~of_day).equals(take().rows.filter(~of_day))
     assert training_set.rows["day"].max() == DAY - timedelta(days=1)
-    assert take(**made).digest == take().digest  # the night itself knows nothing of it
+    assert take(**made).digest == take().digest  # point in time does not read the corrections
 
 
-def test_days_missing_inside_are_told_and_the_newest_labelled_are_judged() -> None:
+def test_missing_days_are_listed_and_the_newest_labelled_days_are_holdout_days() -> None:
     gone = [DAY - timedelta(days=2), DAY - timedelta(days=7)]
     training_set = take(rows=features().filter(~pl.col("day").is_in(gone)))
     assert set(training_set.missing) == set(gone)
@@ -181,7 +181,7 @@ def test_days_before_the_first_labelled_one_are_not_missing() -> None:
     assert take(model=model).fit.start == FIRST
 
 
-def test_too_few_labelled_days_are_refused_with_what_to_prepare() -> None:
+def test_too_few_labelled_days_are_refused_with_the_days_to_prepare() -> None:
     few = features(Interval(start=date(2013, 2, 14), end=DAY))
     with pytest.raises(
         ActionRequiredError, match=r"7 labelled days are known on 2013-02-21, and 10 are needed"
@@ -191,22 +191,22 @@ def test_too_few_labelled_days_are_refused_with_what_to_prepare() -> None:
     assert "Prepare" in str(refused.value)
 
 
-def test_a_project_without_any_known_outcome_is_refused() -> None:
+def test_a_run_date_without_any_known_outcome_is_refused() -> None:
     with pytest.raises(ActionRequiredError, match="no outcome is known on 2013-01-01"):
         take(day=PROJECT.first_day)
 
 
-def test_an_entity_twice_is_refused() -> None:
+def test_a_repeated_entity_is_refused() -> None:
     with pytest.raises(DataError, match="twice"):
         take(rows=pl.concat([features(), features().head(1).with_columns(hour=9.0), features().tail(9)]))
 
 
-def test_a_missing_feature_is_named() -> None:
+def test_the_error_names_a_missing_feature() -> None:
     with pytest.raises(DataError, match=r"late_ferry needs hour, which the features of ferries do not have"):
         take(rows=features().drop("hour"))
 
 
-def test_a_classification_whose_outcome_is_no_class_is_refused() -> None:
+def test_a_classification_refuses_an_outcome_other_than_0_and_1() -> None:
     with pytest.raises(DataError, match="other than 0 and 1"):
         take(model=MODEL.model_copy(update={"outcome": "ferry_delay"}))
 
@@ -219,12 +219,12 @@ def test_rows_without_a_value_are_dropped_for_regression() -> None:
     assert training_set.rows[LABEL].null_count() == 0
 
 
-def test_a_ferry_without_a_row_of_logbook_is_unknown() -> None:
+def test_a_ferry_without_a_row_in_the_logbook_is_left_out() -> None:
     training_set = take(clean=logbook().filter(pl.col("entity_id") != "ferry-3"))
     assert "ferry-3" not in training_set.rows["entity_id"].to_list()
 
 
-def test_digest_follows_from_content() -> None:
+def test_the_digest_depends_on_content_only() -> None:
     frame = pl.DataFrame({"a": [1.0, None, 3.0], "b": ["x", "yz", None], "d": [DAY, DAY, FIRST]})
     digest = training_set.rows_digest(frame)
     assert digest == training_set.rows_digest(pl.concat([frame.head(1), frame.tail(2)], rechunk=False))
@@ -241,12 +241,12 @@ def test_digest_follows_from_content() -> None:
     assert len({training_set.rows_digest(other) for other in different} | {digest}) == len(different) + 1
 
 
-def test_a_day_written_besides_does_not_change_the_digest() -> None:
+def test_a_day_written_later_does_not_change_the_digest() -> None:
     more = pl.concat([features(), features(Interval.of(DAY + timedelta(days=1)))])
     assert take(rows=more).digest == take().digest
 
 
-def test_metrics_of_a_classification() -> None:
+def test_metrics_of_a_classification_have_the_values_computed_by_hand() -> None:
     truth, score = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8])
     measured = get_problem_type("binary").metrics(truth, score)
     assert measured["roc_auc"] == pytest.approx(0.75)
@@ -255,24 +255,24 @@ def test_metrics_of_a_classification() -> None:
     assert (measured["base_rate"], measured["rows"]) == (0.5, 4)
 
 
-def test_metrics_of_a_regression() -> None:
+def test_metrics_of_a_regression_have_the_values_computed_by_hand() -> None:
     measured = get_problem_type("regression").metrics(np.array([0.0, 10.0, 20.0]), np.array([1.0, 10.0, 16.0]))
     assert measured == pytest.approx({"rows": 3, "mae": 5 / 3, "rmse": np.sqrt(17 / 3), "r2": 1 - 17 / 200})
 
 
-def test_metrics_that_are_not_defined_are_left_out_so_that_a_gate_fails() -> None:
+def test_undefined_metrics_are_left_out_so_that_the_gate_rejects() -> None:
     assert "roc_auc" not in get_problem_type("binary").metrics(np.zeros(3), np.full(3, 0.2))
     assert "r2" not in get_problem_type("regression").metrics(np.zeros(3), np.ones(3))
     assert get_problem_type("binary").metrics(np.zeros(0), np.zeros(0)) == {"rows": 0.0}
 
 
-def test_the_metric_that_chooses_is_measured() -> None:
+def test_the_metric_that_chooses_the_candidate_is_measured() -> None:
     truth = np.array([0.0, 1.0])
     for problem_type in PROBLEM_TYPES.values():
         assert problem_type.chosen_by in problem_type.metrics(truth, np.array([0.2, 0.7]))
 
 
-def test_what_estimators_get() -> None:
+def test_estimators_get_floats_and_text_with_missing_values() -> None:
     frame = pl.DataFrame({"c": ["UA", None], "n": [1, None], "flag": [True, False], "other": [1, 2]})
     given = training_set.estimator_inputs(frame, ["n", "flag"], ["c"])
     assert list(given.columns) == ["n", "flag", "c"]

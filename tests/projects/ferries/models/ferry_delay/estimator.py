@@ -1,4 +1,4 @@
-"""How ferry_delay is learned: a small pipeline, from feature columns to minutes."""
+"""The estimator of ferry_delay: a small pipeline from feature columns to minutes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""How late_ferry is learned: two small pipelines, from feature columns to a probability."""
+"""The estimators of late_ferry: two small pipelines from feature columns to a probability."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
