@@ -194,7 +194,7 @@ class TestProject:
         path = write(projects, changed(declared, "entity.public", ["xmin"]))
         with pytest.raises(ConfigError) as caught:
             load_project("ferries")
-        assert_said(path, "entity.public: 'xmin' is a column of every table of PostgreSQL; rename it", caught.value)
+        assert_message(path, "entity.public: 'xmin' is a column of every table of PostgreSQL; rename it", caught.value)
 
     def test_a_message_names_the_line(self, projects: Path) -> None:
         path = write(projects, yaml.safe_dump(FERRIES).replace("delay_days: 1", "delaydays: 1"))
