@@ -31,7 +31,7 @@ def _range(part: str) -> Iterable[Weekday]:
             raise ValueError(f"there is no weekday {end!r}{nearest(end, WEEKDAYS)}")
     if len(ends) > 2:
         raise ValueError(f"{part!r} is not a range of weekdays; write it as mon-sat")
-    first, last = WEEKDAYS.index(ends[0]), WEEKDAYS.index(ends[-1])  # type: ignore[arg-type]
+    first, last = WEEKDAYS.index(ends[0]), WEEKDAYS.index(ends[-1])
     return [WEEKDAYS[n % 7] for n in range(first, (last if last >= first else last + 7) + 1)]
 
 

@@ -40,7 +40,7 @@ class WholeNumber(float):
         found.number = number
         return found
 
-    def __getnewargs__(self) -> tuple[int]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[int]:
         """Return what a copy is made from."""
         return (self.number,)
 

@@ -518,7 +518,7 @@ class TestTime:
         assert project.day_of(utc) == day
 
     def test_a_cutoff_at_a_skipped_or_repeated_local_time(self, project: Project) -> None:
-        assert project.at(date(2013, 3, 10), time(2, 30)) == datetime(2013, 3, 10, 7, 30, tzinfo=UTC)
+        assert project.at(date(2013, 3, 10), time(2, 30)) == datetime(2013, 3, 10, 7, tzinfo=UTC)  # the change
         assert project.at(date(2013, 11, 3), time(1, 30)) == datetime(2013, 11, 3, 5, 30, tzinfo=UTC)
 
     @pytest.mark.parametrize(
