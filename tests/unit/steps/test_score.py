@@ -244,6 +244,22 @@ def test_a_day_with_entities_but_without_features_is_refused(settings: Settings,
     assert not tables.exists("scores_late_ferry")
 
 
+def test_a_day_without_a_file_of_entities_by_the_calendar_is_an_empty_batch(
+    settings: Settings, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sunday = DAYS.days[2]
+    assert sunday.weekday() == 6
+    of_calendar = PROJECT.feeds["sailings"].model_copy(update={"days": ("mon", "tue", "wed", "thu", "fri", "sat")})
+    project = PROJECT.model_copy(update={"feeds": {**PROJECT.feeds, "sailings": of_calendar}})
+    monkeypatch.setattr(step, "load_project", lambda name: project)
+    write(tables, features({day: n for day, n in ROWS.items() if day != sunday}))
+    write_deliveries(tables, ROWS)
+    gone = Scope(Interval.of(sunday), {"feed": ["sailings"]})
+    tables.replace("deliveries_ferries", lambda rows: rows.clear(), gone, sort_by=["feed"])
+    scored = score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
+    assert {d.day: d.rows for d in scored.days} == {**ROWS, sunday: 0}
+
+
 def test_a_day_without_entities_is_an_empty_batch(settings: Settings, tables: Tables) -> None:
     empty = DAYS.days[2]
     write(tables, features({day: n for day, n in ROWS.items() if day != empty}))
