@@ -570,6 +570,7 @@ def deliver_two_days(project: Project, settings: Settings) -> None:
 
 
 class TestKilled:
+    @pytest.mark.drill
     def test_validate_killed_and_run_concurrently_gives_the_same_rows(
         self, project: Project, settings: Settings
     ) -> None:
