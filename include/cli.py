@@ -366,6 +366,22 @@ def check(project: ProjectOption, start: Start, end: End = None) -> None:
     typer.echo(f"✓ {project} {interval}: features, batches, pointers and promotion history agree")
 
 
+@app.command("check_config")
+def check_config(
+    project: Annotated[str | None, typer.Option("--project", help="one project; default: all")] = None,
+) -> None:
+    """Check the YAML files of projects and try each expectation on small deliveries; exit code 1 if one is wrong."""
+    from include.operations.check_config import check_config as problems_of
+
+    names = [project] if project else project_names()
+    problems = [problem for name in names for problem in problems_of(name)]
+    for problem in problems:
+        typer.echo(f"✗ {problem}")
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"✓ {', '.join(names)}: the configuration is right, and each expectation can be evaluated")
+
+
 @app.command()
 def outdated(project: ProjectOption, start: Start, end: End = None) -> None:
     """List days whose features or scores are out of date, with the commands to run; exit code 1 if there are any."""

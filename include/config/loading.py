@@ -12,6 +12,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
+from include.config.holiday_files import with_holiday_files
 from include.config.model import Model
 from include.config.yaml_file import key_error, read_yaml
 from include.core.base import Config
@@ -30,7 +31,7 @@ C = TypeVar("C", bound=Config)
 def load_project(name: str) -> Project:
     """Raises `ConfigError` naming the file, the key and the nearest right one."""
     path = _only("project", name, f"{name}/project.yaml", project_names)
-    project = _load(Project, path, name=name, folder=path.parent)
+    project = with_holiday_files(_load(Project, path, name=name, folder=path.parent))
     for other in set(project_names()) - {name}:
         shared = sorted(project.feeds.keys() & (read_yaml(_find(f"{other}/project.yaml")[0]).get("feeds") or {}).keys())
         if shared:

@@ -7,7 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from include.core.base import Config
+from include.core.base import Config, LocalTime
+from include.core.calendars import WEEKDAYS, Holidays, Weekdays
 from include.core.errors import nearest
 from include.core.formats import AnyFormat, Layout, Limits
 from include.core.formats.csv import Csv
@@ -17,6 +18,21 @@ ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "dat
 
 RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_date", "_row", "_malformed", "rule", "run_id"})
 """Columns that the pipeline adds. A feed cannot have such a column, in upper or lower case: Spark ignores case."""
+
+
+MAX_NAME_BYTES = 63
+"""The longest name of a column in PostgreSQL (NAMEDATALEN − 1); it would cut a longer one short without an error."""
+
+POSTGRESQL_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+"""Columns that each table of PostgreSQL has already."""
+
+
+def refuse_name(name: str) -> None:
+    """Raise `ValueError` for the name of a column that PostgreSQL, Delta or Spark cannot have."""
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        raise ValueError(f"the name has more than {MAX_NAME_BYTES} bytes, which is PostgreSQL's limit; shorten it")
+    if not name or name != name.strip() or "," in name or not name.isprintable():
+        raise ValueError("a name is printable text without commas, and without spaces at its ends")
 
 
 class Column(Config):
@@ -50,7 +66,7 @@ class Column(Config):
 
 
 class Feed(Config):
-    """Files of one kind, one or more for each day. Run date D needs the file of day D - delay_days."""
+    """Files of one kind, one or more for each day of its calendar. Run date D needs the file of day D - delay_days."""
 
     path: str = Field(
         description="glob below landing/<project>/ with {day} where the ISO day stands",
@@ -81,6 +97,25 @@ class Feed(Config):
         "default they are refused",
         examples=["by_name"],
     )
+    days: Weekdays | None = Field(
+        default=None,
+        description="the weekdays that have a file, as a range or list; every day by default",
+        examples=["mon-sat", ["mon", "wed", "fri"]],
+    )
+    holidays: Holidays | None = Field(
+        default=None,
+        description="days that have no file although their weekday has",
+        examples=[{"country": "DE", "subdivision": "BE"}],
+    )
+    required: bool = Field(
+        default=True,
+        description="whether a run waits for its file; without, it goes on with the files that came by its cutoff",
+    )
+    arrives: LocalTime | None = Field(
+        default=None,
+        description="local time by which the file of a run date comes, when that is after the cutoff",
+        examples=["09:00"],
+    )
     key: tuple[str, ...] = Field(
         min_length=1, description="columns that identify a row within a delivery", examples=[["store", "product"]]
     )
@@ -107,6 +142,14 @@ class Feed(Config):
             raise ValueError(f"path: {self.path!r} has no {{day}}")
         if "{" in self.path.replace("{day}", "") or "}" in self.path.replace("{day}", ""):
             raise ValueError(f"path: {self.path!r} has braces other than {{day}}")
+        seen: dict[str, str] = {}
+        for name in self.columns:
+            try:
+                refuse_name(name)
+            except ValueError as error:
+                raise ValueError(f"columns.{name}: {error}") from error
+            if (other := seen.setdefault(name.lower(), name)) != name:
+                raise ValueError(f"columns.{name}: differs from {other!r} by case only, which Spark ignores")
         if taken := sorted(name for name in self.columns if name.lower() in RESERVED_COLUMNS):
             raise ValueError(f"columns.{taken[0]}: the pipeline adds a column of that name; rename it in the feed")
         if alike := [
@@ -140,6 +183,12 @@ class Feed(Config):
     def needed_day(self, run_date: date) -> date:
         """Return the day of the file that a run date needs."""
         return run_date - timedelta(days=self.delay_days)
+
+    def has_file_on(self, day: date) -> bool:
+        """Return whether a day is one of the feed's calendar, so that a file of it is expected."""
+        if self.days is not None and WEEKDAYS[day.weekday()] not in self.days:
+            return False
+        return self.holidays is None or not self.holidays.include(day)
 
     def window(self, run_date: date) -> Interval:
         """Return the days of this feed that the features of a run date may read."""

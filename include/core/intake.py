@@ -34,8 +34,8 @@ def available_from(
     """Return the moment (UTC) from which an object counts.
 
     1. The supplier's claim, if there is one.
-    2. Else, if the first run date that needs the object is before `live_from`: the cutoff of that run date, so that the
-       order and time of copying history mean nothing.
+    2. Else, if the first run date that needs the object is before `live_from`: `arrives` (by default the cutoff) on
+       that run date, so that the order and time of copying history mean nothing.
     3. Else the object's own time.
 
     Args:
@@ -71,7 +71,8 @@ def available_from(
             f"feeds.{feed}.live_from: {now:%Y-%m-%d}"
         )
     run_date = _first_run_date(declared, day)
-    moment = project.cutoff_at(run_date) if run_date < declared.live_from else modified_at
+    usual = project.at(run_date, declared.arrives or project.cutoff)
+    moment = usual if run_date < declared.live_from else modified_at
     return min(moment, now)
 
 

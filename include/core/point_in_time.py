@@ -101,12 +101,13 @@ def known_deliveries(
     return known.select("run_date", "feed", "day", "delivery_id").sort(pl.all())
 
 
-def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime, int], list[int]]:
-    """Return a function of a day, a moment and a number of days that looks up earlier row counts.
+def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime, int, int], list[int]]:
+    """Return a function of a day, a moment, a number of days and a step that looks up earlier row counts.
 
     It returns, for each of that many days before the day, the rows of the newest delivery that was available at the
-    moment; days without one are left out. Refused deliveries count too, held and withdrawn ones do not, so the
-    order in which deliveries are validated does not matter.
+    moment; days without one are left out. With a step of 7, it looks at days of the same weekday only. Refused
+    deliveries count too, so the order in which deliveries are validated does not matter; held and withdrawn ones do
+    not count.
     """
     of_feed = deliveries.filter(pl.col("feed") == feed, ~pl.col("verdict").is_in(["held", "withdrawn"]))
     ordered = of_feed.sort("available_from", "sequence").select("day", "available_from", "rows")
@@ -114,9 +115,9 @@ def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime
     for day, available_from, rows in ordered.iter_rows():
         delivered.setdefault(day, []).append((available_from, rows))
 
-    def before(day: date, moment: datetime, days: int) -> list[int]:
+    def before(day: date, moment: datetime, days: int, step: int = 1) -> list[int]:
         found: list[int] = []
-        for n in range(days, 0, -1):
+        for n in range(days // step * step, 0, -step):
             known = [rows for at, rows in delivered.get(day - timedelta(days=n), ()) if at <= moment]
             found += known[-1:]
         return found

@@ -1,6 +1,6 @@
 """`project.yaml`, as a frozen record."""
 
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from include.core.base import Config, LocalTime, Name, Zone
 from include.core.errors import ConfigError, nearest
-from include.core.feeds import Entity, Feed, Outcome
+from include.core.feeds import POSTGRESQL_COLUMNS, RESERVED_COLUMNS, Entity, Feed, Outcome
+from include.core.local_time import first_time, moment_of
 
 
 class Databricks(Config):
@@ -96,6 +97,19 @@ class Project(Config):
         return self
 
     @model_validator(mode="after")
+    def _cutoff_is_not_after_the_schedule(self) -> Self:
+        try:
+            scheduled = first_time(self.schedule)
+        except ValueError as error:
+            raise ValueError(f"schedule: {error}") from error
+        if self.cutoff > scheduled:  # then it is not later on any day either: moment_of keeps the order of times
+            raise ValueError(
+                f"cutoff: {self.cutoff:%H:%M} is later than the schedule, {scheduled:%H:%M} ({self.schedule}), so a "
+                f"run would start before it; move the schedule to {self.cutoff:%H:%M} or later"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_exist(self) -> Self:
         for where, feed in [
             ("entity.feed", self.entity.feed),
@@ -108,18 +122,42 @@ class Project(Config):
                 raise ValueError(
                     f"outcomes.{name}.feed: {outcome.feed} has delay_days 0: a day cannot know its own outcome"
                 )
-            if name in self.feeds[outcome.feed].columns:
+            if name in {column.lower() for column in self.feeds[outcome.feed].columns}:
                 raise ValueError(f"outcomes.{name}: feed {outcome.feed} has a column of that name; rename the outcome")
+            if name in RESERVED_COLUMNS:
+                raise ValueError(f"outcomes.{name}: the pipeline adds a column of that name; rename the outcome")
+        if not self.feeds[self.entity.feed].required:
+            raise ValueError(
+                f"entity.feed: {self.entity.feed} is not required, but without its file a run has no entities to "
+                f"predict; remove feeds.{self.entity.feed}.required"
+            )
         columns = self.feeds[self.entity.feed].kept
         for key, names in (("key", self.entity.key), ("public", self.entity.public)):
             for name in names:
                 if name not in columns:
                     meant = nearest(name, columns)
                     raise ValueError(f"entity.{key}: {self.entity.feed} keeps no column {name!r}{meant}")
+        self._require_equal_keys()
         for name in self.entity.public:
+            if name.lower() in POSTGRESQL_COLUMNS:
+                raise ValueError(f"entity.public: {name!r} is a column of every table of PostgreSQL; rename it")
             if columns[name].data_class != "public":
                 raise ValueError(f"entity.public: {name!r} is of class {columns[name].data_class}, not public")
         return self
+
+    def _require_equal_keys(self) -> None:
+        """Refuse a feed with the entity's key in other types: its rows would never meet the entities."""
+        declared = self.feeds[self.entity.feed].kept
+        for name, feed in self.feeds.items():
+            if not set(self.entity.key) <= feed.kept.keys():
+                continue
+            for key in self.entity.key:
+                mine, other = feed.kept[key], declared[key]
+                if (mine.type, mine.data_class) != (other.type, other.data_class):
+                    raise ValueError(
+                        f"feeds.{name}.columns.{key}: is {mine.type}, {mine.data_class}, but {other.type}, "
+                        f"{other.data_class} in {self.entity.feed}; the key of the entity must be the same in both"
+                    )
 
     @property
     def zone(self) -> ZoneInfo:
@@ -136,8 +174,8 @@ class Project(Config):
         return moment.astimezone(self.zone).date()
 
     def at(self, day: date, local: time) -> datetime:
-        """Return a local time on a day in UTC."""
-        return datetime.combine(day, local, self.zone).astimezone(UTC)
+        """Return a local time on a day in UTC, also on a day when the clock changes."""
+        return moment_of(day, local, self.zone)
 
     def cutoff_at(self, day: date) -> datetime:
         """Return the moment (UTC) up to which run date `day` knows if nothing is late."""
@@ -156,6 +194,31 @@ class Project(Config):
             )
 
     def required(self, run_date: date) -> dict[str, date]:
-        """Map each required feed to the day of its file; no file of a day before `first_day` is required."""
+        """Map each feed whose file a run date waits for to the day of that file."""
+        return {name: day for name, day in self.delivered(run_date).items() if self.feeds[name].required}
+
+    def delivered(self, run_date: date) -> dict[str, date]:
+        """Map each feed that has a file for a run date, an optional one too, to the day of that file.
+
+        A feed has none of a day that is not in its calendar, or is before `first_day`.
+        """
         needed = {name: feed.needed_day(run_date) for name, feed in self.feeds.items()}
-        return {name: day for name, day in needed.items() if day >= self.first_day}
+        return {
+            name: day for name, day in needed.items() if day >= self.first_day and self.feeds[name].has_file_on(day)
+        }
+
+    def expected(self, run_date: date) -> dict[str, date]:
+        """Map each feed to the newest day whose file should be there when a run date is prepared.
+
+        It is the newest day of the feed's calendar. An optional feed that arrives after the cutoff has then only the
+        file of the run date before. A feed of which no file is expected yet is absent.
+        """
+        found = {}
+        for name, feed in self.feeds.items():
+            later = not feed.required and feed.arrives is not None and feed.arrives > self.cutoff
+            day = feed.needed_day(run_date) - timedelta(days=int(later))
+            while day >= self.first_day and not feed.has_file_on(day):
+                day -= timedelta(days=1)
+            if day >= self.first_day:
+                found[name] = day
+        return found

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from include.core import storable
 from include.core.feeds import Column, Feed
 from include.core.formats import Format, values
 from include.core.project import Project
@@ -80,13 +81,18 @@ def has_entity(project: Project, feed: Feed) -> bool:
 
 
 def entity_id(project: Project) -> pl.Expr:
-    """Return the entity's key as one readable string, such as `store-7-20260101T0830Z`."""
-    columns = project.feeds[project.entity.feed].columns
-    parts = [
-        pl.col(name).dt.strftime("%Y%m%dT%H%MZ") if columns[name].type == "timestamp" else pl.col(name).cast(pl.String)
-        for name in project.entity.key
-    ]
+    """Return the entity's key as one readable string, such as `store-7-20260101T0830Z`.
+
+    Different keys have different strings (`storable.key_part` says why); null if a column of the key is null.
+    """
+    columns, key = project.feeds[project.entity.feed].columns, project.entity.key
+    parts = [storable.key_part(pl.col(name), columns[name].type, last=n == len(key)) for n, name in enumerate(key, 1)]
     return pl.concat_str(parts, separator="-").alias("entity_id")
+
+
+def typed(text: pl.Expr, column: Column, declared: Format, timezone: str) -> pl.Expr:
+    """Parse text as landed into the declared type; null for what cannot be parsed, or not stored later."""
+    return storable.only_storable(parse(text, column.type, declared), column.type, timezone)
 
 
 def parse(text: pl.Expr, kind: str, declared: Format) -> pl.Expr:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # every DAG file loads this module
 ALL = "all"
 
 NO_VALUE = "(none)"
+MAX_SLICE_CHARACTERS = 200
+"""Longer values are cut: they are part of a key, and PostgreSQL has no rows of an index beyond 2704 bytes."""
 
 
 class Rule(Threshold):
@@ -140,7 +142,8 @@ class PerformanceMonitor(Monitor):
             )
         parts = [(ALL, ALL, known)]
         for column in self.slices:
-            of_value = known.with_columns(pl.col(column).fill_null(NO_VALUE)).partition_by(column, as_dict=True)
+            values = pl.col(column).fill_null(NO_VALUE).str.slice(0, MAX_SLICE_CHARACTERS)
+            of_value = known.with_columns(values).partition_by(column, as_dict=True)
             parts += [
                 (column, str(value), part)
                 for (value,), part in sorted(of_value.items())

@@ -85,7 +85,7 @@ def simulate(project: Project, interval: Interval, settings: Settings) -> Simula
             settings=settings,
         )
         for run_date in interval.days
-        for feed, day in project.required(run_date).items()
+        for feed, day in project.delivered(run_date).items()
     ]
     landed = sum(file.new for file in delivered)
     rows = sum(file.sidecar.rows for file in delivered)

@@ -9,7 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from include.core.feeds import Feed
 from include.core.project import Project
+from include.core.storable import malformed
 
 EXAMPLES = 3
 MAX_CHARACTERS = 40
@@ -49,8 +51,7 @@ def examples(
     found = []
     for place in at[:EXAMPLES]:
         record = raw.row(place, named=True)
-        malformed = typed["_malformed"][place]
-        record |= {"_malformed": malformed and f"malformed: {malformed.replace(',', ', ')}"}
+        record["_malformed"] = _malformed(of_feed, record, typed, place)
         public = [name for name in of_feed.key if of_feed.kept[name].data_class == "public"]
         found.append({
             "row": record["_row"],
@@ -58,6 +59,13 @@ def examples(
             "value": record["_malformed"] if names == ["_malformed"] else ", ".join(text(record, n) for n in names),
         })
     return found
+
+
+def _malformed(feed: Feed, record: dict[str, Any], typed: pl.DataFrame, place: int) -> str | None:
+    names = typed["_malformed"][place]
+    entity_id = typed["entity_id"][place] if "entity_id" in typed.columns else None
+    of_names = [malformed(n, feed.kept.get(n), record.get(n), entity_id) for n in (names or "").split(",") if n]
+    return f"malformed: {'; '.join(of_names)}" if of_names else None
 
 
 def sentence(found: Sequence[dict[str, Any]]) -> str:

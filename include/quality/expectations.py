@@ -4,11 +4,12 @@ Importing this module takes 5 s, so only what validates deliveries does.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import great_expectations.expectations as gxe
+import polars as pl
 from great_expectations.compatibility import pydantic
 from great_expectations.expectations.expectation import (
     BatchExpectation,
@@ -21,10 +22,13 @@ from great_expectations.expectations.metadata_types import FailureSeverity
 from include.config.yaml_file import key_error, place, read_yaml
 from include.core import schemas
 from include.core.errors import ConfigError, nearest
+from include.core.feeds import Feed
 from include.core.project import Project
+from include.quality.exact import columns_of, comparable, name_of, snake, with_whole_numbers
 
 DEFAULT_SHARE = 0.05
 MIN_HISTORY_DAYS = 7
+MIN_SAME_WEEKDAYS = 3
 
 
 class OwnExpectation(BatchExpectation):
@@ -46,19 +50,43 @@ class ExpectShareOfQuarantinedRowsToBeAtMost(OwnExpectation):
 
 
 class ExpectRowCountToBeNearHistory(OwnExpectation):
-    """The number of rows is within these ratios of the median of the days before."""
+    """The number of rows is within these ratios of the median of the days before.
+
+    By weekday, a Sunday is compared with Sundays only; that is the default of a feed that declares `days`.
+    """
 
     days: int = pydantic.Field(ge=MIN_HISTORY_DAYS)
     min_ratio: float = pydantic.Field(ge=0, le=1)
     max_ratio: float = pydantic.Field(ge=1)
+    by: Literal["day", "weekday"] | None = None
+
+    @property
+    def step(self) -> int:
+        """The days from one day that is compared to the next."""
+        return 7 if self.by == "weekday" else 1
+
+    def settled(self, by: Literal["day", "weekday"]) -> "ExpectRowCountToBeNearHistory":
+        """Return this expectation with `by`, unless it says it itself.
+
+        Raises:
+            ValueError: so few days have too few of each weekday, so that the expectation would never be evaluated.
+        """
+        found = self.copy(update={"by": self.by or by})
+        if found.by == "weekday" and self.days // 7 < MIN_SAME_WEEKDAYS:
+            raise ValueError(
+                f"days: {self.days} days have fewer than {MIN_SAME_WEEKDAYS} of each weekday, by which the feed is "
+                f"compared; write {4 * 7}, or by: day"
+            )
+        return found
 
     def holds(self, rows: int, history: Sequence[int]) -> tuple[bool, str]:
         """Return whether the expectation holds, and what was observed."""
-        if len(history) < MIN_HISTORY_DAYS:
+        if len(history) < (MIN_SAME_WEEKDAYS if self.by == "weekday" else MIN_HISTORY_DAYS):
             return True, "no history yet"
         usual = median(history)
         held = self.min_ratio * usual <= rows <= self.max_ratio * usual
-        return held, f"{rows} rows, the median of {len(history)} days before is {usual:g}"
+        compared = "days of the same weekday" if self.by == "weekday" else "days"
+        return held, f"{rows} rows, the median of {len(history)} {compared} before is {usual:g}"
 
 
 BY_ROW = frozenset({
@@ -95,8 +123,8 @@ Therefore no row is quarantined; the delivery is refused."""
 
 def known_expectations() -> dict[str, Any]:
     """Return the class of each expectation that a file may name, by that name."""
-    known = {_snake(name): getattr(gxe, name) for name in dir(gxe) if re.match("Expect[A-Z]", name)}
-    return known | {_snake(kind.__name__): kind for kind in OwnExpectation.__subclasses__()}
+    known = {snake(name): getattr(gxe, name) for name in dir(gxe) if re.match("Expect[A-Z]", name)}
+    return known | {snake(kind.__name__): kind for kind in OwnExpectation.__subclasses__()}
 
 
 def declared_expectations(project: Project) -> dict[str, list[Any]]:
@@ -114,11 +142,15 @@ def declared_expectations(project: Project) -> dict[str, list[Any]]:
     known = known_expectations()
     found: dict[str, list[Any]] = {}
     for name, feed in project.feeds.items():
-        columns = schemas.clean(project, feed).keys() | {"_malformed"}
-        of_feed = [_expectation(columns, entry, known, number) for number, entry in enumerate(_always(project, name))]
+        columns = schemas.clean(project, feed) | {"_malformed": pl.String()}
+        of_feed = [
+            _expectation(project, columns, entry, known, {"number": number})
+            for number, entry in enumerate(_always(project, name))
+        ]
         for position, entry in enumerate(declared.get(name) or []):
             try:
-                of_feed.append(_expectation(columns, entry, known, len(of_feed)))
+                meta = {"number": len(of_feed), "entry": position}
+                of_feed.append(_settled(_expectation(project, columns, entry, known, meta), feed))
             except ValueError as error:
                 where = place(path, name, str(position))
                 raise ConfigError(f"{where}: {name}, entry {position + 1}: {error}") from error
@@ -130,6 +162,13 @@ def declared_expectations(project: Project) -> dict[str, list[Any]]:
             )
         found[name] = of_feed
     return found
+
+
+def _settled(expectation: Any, feed: Feed) -> Any:
+    """Return an expectation with the defaults that depend on the feed."""
+    if isinstance(expectation, ExpectRowCountToBeNearHistory):
+        return expectation.settled("weekday" if feed.days else "day")
+    return expectation
 
 
 def _always(project: Project, feed: str) -> Iterator[dict[str, Any]]:
@@ -147,11 +186,19 @@ def _always(project: Project, feed: str) -> Iterator[dict[str, Any]]:
         yield {"expect": "column_values_to_be_unique", "column": "entity_id", **critical}
 
 
-def _expectation(columns: Collection[str], entry: Any, known: Mapping[str, Any], number: int) -> Any:
+def place_of(project: Project, feed: str, expectation: Any) -> str:
+    """Return the file, line and entry of an expectation, for a message; an implied one has no line."""
+    path, entry = project.folder / "expectations.yaml", expectation.meta.get("entry")
+    return f"{path}: {feed}" if entry is None else f"{place(path, feed, str(entry))}: {feed}, entry {entry + 1}"
+
+
+def _expectation(
+    project: Project, columns: Mapping[str, pl.DataType], entry: Any, known: Mapping[str, Any], meta: Mapping[str, int]
+) -> Any:
     """Return the object of an entry. Raises `ValueError` with a sentence about what is wrong."""
     if not isinstance(entry, dict):
         raise ValueError("must be a mapping with expect, severity and arguments")
-    arguments = {**entry, "meta": {"number": number}}
+    arguments = {**entry, "meta": dict(meta)}
     name = str(arguments.pop("expect", ""))
     if name not in known:
         raise ValueError(f"no expectation {name!r}{nearest(name, known)}")
@@ -164,28 +211,13 @@ def _expectation(columns: Collection[str], entry: Any, known: Mapping[str, Any],
     if unknown := sorted(arguments.keys() - known_arguments.keys()):
         raise ValueError(f"{name}: no argument {unknown[0]!r}{nearest(unknown[0], known_arguments)}")
     try:
-        return known[name](**arguments)
+        arguments = comparable(name, arguments, columns, project.zone)
+        return with_whole_numbers(known[name](**arguments), arguments)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-
-
-def columns_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the columns that the arguments of an expectation name."""
-    named = [arguments.get(name) for name in ("column", "column_A", "column_B")]
-    return (*(name for name in named if name is not None), *(arguments.get("column_list") or []))
 
 
 def is_by_row(expectation: Any) -> bool:
     """Return whether each row that breaks an expectation is wrong by itself."""
     kinds = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)
     return isinstance(expectation, kinds) and name_of(expectation) not in COMPARING
-
-
-def name_of(expectation: Any) -> str:
-    """Return the name by which `expectations.yaml` names the kind of an expectation."""
-    return _snake(type(expectation).__name__)
-
-
-def _snake(name: str) -> str:
-    """Convert `ExpectColumnValuesToNotBeNull` to `column_values_to_not_be_null`."""
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).removeprefix("_expect_")

@@ -19,22 +19,23 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
 from great_expectations.render.view.view import DefaultJinjaPageView
 
+from include.core import schemas
 from include.core.errors import ConfigError
 from include.core.project import Project
+from include.quality.exact import columns_of, name_of, probes, to_pandas
 from include.quality.examples import shown
 from include.quality.expectations import (
     ABOUT_NULL,
     BY_ROW,
     ExpectShareOfQuarantinedRowsToBeAtMost,
     OwnExpectation,
-    columns_of,
     declared_expectations,
     is_by_row,
-    name_of,
+    place_of,
 )
 
-History = Callable[[int], Sequence[int]]
-"""Maps a number of days to the rows of each of that many days before a delivery; days without one are left out."""
+History = Callable[[int, int], Sequence[int]]
+"""Maps a number of days and a step to the rows of each such day before a delivery; days without one are left out."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,18 @@ class Finding:
     @property
     def rule(self) -> str:
         """The expectation and its columns, for people."""
+        if self.columns == ("_malformed",):
+            return "malformed values"
         return f"{self.expectation} of {self.column}" if self.columns else self.expectation
 
     @property
     def sentence(self) -> str:
         """How the expectation failed, for people."""
-        if self.unexpected_rows:
+        if self.columns == ("_malformed",):
             why = f": {self.observed}" if self.observed else ""
-            return f"{self.rule} failed, {self.unexpected_rows} of {self.rows} rows{why}"
+            return f"{self.rule} in {self.unexpected_rows} of {self.rows} rows{why}"
+        if self.unexpected_rows:
+            return f"{self.rule} failed, {self.unexpected_rows} of {self.rows} rows"
         return f"{self.rule} failed (observed {self.observed})"
 
     @property
@@ -203,7 +208,7 @@ class Suites:
         if isinstance(expectation, ExpectShareOfQuarantinedRowsToBeAtMost):
             held, observed = expectation.holds(rows, quarantined)
         else:
-            held, observed = expectation.holds(rows, history(expectation.days))
+            held, observed = expectation.holds(rows, history(expectation.days, expectation.step))
         return Finding(
             expectation=name_of(expectation),
             columns=(),
@@ -240,7 +245,7 @@ class Suites:
         if not numbers:
             return {}
         suite = gx.ExpectationSuite(name=feed, expectations=[self._expectations[feed][n] for n in numbers])
-        batch = self._batch.get_batch(batch_parameters={"dataframe": rows.to_pandas()})
+        batch = self._batch.get_batch(batch_parameters={"dataframe": to_pandas(rows)})
         found = {}
         for result in batch.validate(suite, result_format="COMPLETE").results:
             config, measured = result.expectation_config, result.result
@@ -248,8 +253,7 @@ class Suites:
             name = config.type.removeprefix("expect_")
             columns = columns_of(config.kwargs)
             if problem := _exception(result.exception_info):
-                about = f"{name} of {', '.join(columns)}"
-                raise ConfigError(f"expectations.yaml, {feed}: {about} cannot be evaluated: {problem}")
+                raise self._unevaluated(feed, self._expectations[feed][config.meta["number"]], problem)
             counted = "element_count" in measured
             at = measured.get("unexpected_index_list") or []
             found[config.meta["number"]] = Finding(
@@ -265,9 +269,50 @@ class Suites:
                 config=config,
             )
         if lost := set(numbers) - found.keys():
-            entry = self._expectations[feed][min(lost)]
-            raise ConfigError(f"expectations.yaml, {feed}: Great Expectations gave no result for {entry}")
+            raise self._unevaluated(feed, self._expectations[feed][min(lost)], "Great Expectations gave no result")
         return found
+
+    def _unevaluated(self, feed: str, expectation: Any, problem: str) -> ConfigError:
+        """Return the error of an expectation without a result, with its place, the columns' types and what to do."""
+        kept = self._project.feeds[feed].kept
+        columns = [
+            f"{name} ({kept[name].type if name in kept else 'string'})" for name in columns_of(expectation.dict())
+        ]
+        about = " of ".join([name_of(expectation), *([", ".join(columns)] if columns else [])])
+        return ConfigError(
+            f"{place_of(self._project, feed, expectation)}: {about} cannot be evaluated: {problem}; change the "
+            "expectation, or the type of the column in project.yaml"
+        )
+
+    def problems(self) -> list[str]:
+        """Return a sentence for each expectation that cannot be evaluated on some delivery of the declared types.
+
+        Each is tried on a delivery without rows and on small ones, so that none is found in a nightly run.
+        """
+        found = []
+        for feed, expectations in self._expectations.items():
+            types = {
+                **schemas.raw(self._project.feeds[feed]),
+                **schemas.clean(self._project, self._project.feeds[feed]),
+            }
+            given = [n for n, each in enumerate(expectations) if not isinstance(each, OwnExpectation)]
+            frames = probes(types)
+            if all(self._try(feed, rows, given) is None for rows in frames):
+                continue
+            for n in given:
+                tried = (self._try(feed, rows, [n]) for rows in frames)
+                found += [problem for problem in tried if problem][:1]
+        return found
+
+    def _try(self, feed: str, rows: pl.DataFrame, numbers: Sequence[int]) -> str | None:
+        """Return why expectations cannot be evaluated on a frame, None if they can."""
+        try:
+            self._evaluate(feed, rows, range(rows.height), numbers)
+        except ConfigError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001  Great Expectations itself fails on some combinations
+            return str(self._unevaluated(feed, self._expectations[feed][numbers[0]], str(error)))
+        return None
 
     def _observed(self, columns: Sequence[str], measured: Mapping[str, Any]) -> str:
         """Return what was observed; text may contain values of rows, so it is checked for personal data."""
@@ -311,7 +356,7 @@ def _spare(expectation: Any, rows: pl.DataFrame, columns: Sequence[str]) -> floa
     return (1 - float(mostly)) * asked.height
 
 
-def _no_history(days: int) -> Sequence[int]:
+def _no_history(days: int, step: int) -> Sequence[int]:
     return []
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from include.core import lookback
 from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table
@@ -56,6 +57,8 @@ def build_features(
     known = known_deliveries(project, deliveries, interval, data_view)
     moments = as_of_days(project, deliveries, interval, data_view)
 
+    for sentence in lookback.sentences(lookback.unknown_days(project, known, interval)):
+        log.warning("%s", sentence)
     expected = _entities(project, tables, known)
     with spark.job() as (session, staged):
         feeds, versions = _feeds(session, tables, project, interval, staged)

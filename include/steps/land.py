@@ -132,11 +132,8 @@ def missing_by_day(project: Project, interval: Interval, settings: Settings) -> 
 
 def _missing_in_landing(project: Project, interval: Interval, settings: Settings) -> dict[date, dict[str, str]]:
     landing, one = Landing(project, settings), interval.start == interval.end
-    found = [
-        file
-        for name, needed in project.required(interval.end).items()
-        for file in landing.find(name, needed if one else None)
-    ]
+    required = {name: needed for day in interval.days for name, needed in project.required(day).items()}
+    found = [file for name, needed in required.items() for file in landing.find(name, needed if one else None)]
     return _missing(project, interval, landing, found, read_deliveries(settings, project).deliveries)
 
 
@@ -444,12 +441,11 @@ def _records(found: Found, feed: Feed, content: bytes) -> pl.DataFrame:
 
 
 def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
-    """Refuse a file with rows of another date. `validate` handles timestamps that cannot be parsed."""
-    days = schemas.parse(pl.col(feed.day_column), feed.columns[feed.day_column].type, feed.format)
+    """Refuse a file with rows of another date. `validate` handles timestamps that cannot be parsed or stored."""
+    days = schemas.typed(pl.col(feed.day_column), feed.columns[feed.day_column], feed.format, project.timezone)
     if feed.columns[feed.day_column].type == "timestamp":
         days = days.dt.convert_time_zone(project.timezone).dt.date()
     wrong = records.select("_row", day=days).filter(pl.col("day") != found.day)
-    wrong = wrong.with_columns(pl.col("day").cast(pl.String))  # Python has neither a year 0 nor one after 9999
     if not wrong.is_empty():
         line, day = wrong.row(0)
         raise DeliveryError(

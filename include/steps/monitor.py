@@ -97,10 +97,11 @@ def _tables(
     )
     found = []
     for run_date in interval.days:
-        required = project.required(run_date)
-        for feed in project.feeds:
+        expected_days = project.expected(run_date)
+        for feed, declared in project.feeds.items():
             for table, days in ((raw_table(feed), landed), (clean_table(feed), accepted)):
-                found.append(table_freshness(table, run_date, required.get(feed), days.get(feed, [])))
+                of_feed = expected_days.get(feed), days.get(feed, [])
+                found.append(table_freshness(table, run_date, *of_feed, required=declared.required))
         expected = max((day for day in filled if day <= run_date), default=None)
         found.append(table_freshness(features_table(project.name), run_date, expected, features))
         found.append(table_freshness("prepared_days", run_date, run_date, prepared))

@@ -4,7 +4,7 @@ This step decides from which delivery the outcomes of a day come, and computes t
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -116,13 +116,23 @@ def _known(
     stored = {name: postgres.outcomes.read_newest_outcomes(settings, project.name, name) for name in project.outcomes}
     after = Interval(start=max(as_of) + timedelta(days=1), end=date.max)
     later = {n.day: n.as_of for n in postgres.days.read_prepared_days(settings, project.name, after, data_view)}
+    earlier = _prepared_before(project, min(as_of), data_view, settings)
     deliveries = read_deliveries(settings, project).deliveries
     known = {}
     for name, outcome in project.outcomes.items():
-        newest = _newest(project, outcome.feed, deliveries, as_of, later, stored[name])
+        newest = _newest(project, outcome.feed, deliveries, as_of, earlier, later, stored[name])
         there = stored[name] if again else {}
         known[name] = {day: of for day, of in newest.items() if day not in there or there[day] < of}
     return {name: of_days for name, of_days in known.items() if of_days}
+
+
+def _prepared_before(project: Project, day: date, data_view: DataView, settings: Settings) -> list[date]:
+    """Return the earlier prepared days, if some of them may not have known their own file: that of an optional feed."""
+    optional = any(not project.feeds[outcome.feed].required for outcome in project.outcomes.values())
+    if not optional or day <= project.first_day:
+        return []
+    before = Interval(start=project.first_day, end=day - timedelta(days=1))
+    return [prepared.day for prepared in postgres.days.read_prepared_days(settings, project.name, before, data_view)]
 
 
 def _newest(
@@ -130,22 +140,27 @@ def _newest(
     feed: str,
     deliveries: pl.DataFrame,
     as_of: Mapping[date, datetime],
+    prepared_before: Sequence[date],
     prepared_later: Mapping[date, datetime],
     stored: Deliveries,
 ) -> Deliveries:
     """Return the newest delivery for each day to record.
 
-    These are the days whose file a run date of the interval needs, and recorded days with a newer delivery. A delivery
-    counts if a run date of the interval knows it, or a later prepared run date whose own day is recorded.
+    These are the days whose file a run date of the interval needs, and recorded days with a newer delivery. Of a feed
+    that no run waits for, these are also the days whose file came after their own run. A delivery counts if a run date
+    of the interval knows it, or a later prepared run date whose own day is recorded or has no file of its own.
     """
-    needed = project.feeds[feed].needed_day
-    later = [moment for day, moment in prepared_later.items() if needed(day) in stored]
+    declared = project.feeds[feed]
+    needed = declared.needed_day
+    waited_for = {day: declared.required and declared.has_file_on(needed(day)) for day in prepared_later}
+    later = [moment for day, moment in prepared_later.items() if needed(day) in stored or not waited_for[day]]
     found = deliveries.select("delivery_id", "available_from", "sequence").iter_rows()
     of_id = {each: OutcomeDelivery(moment, sequence, each) for each, moment, sequence in found}
     own = {needed(run_date): moment for run_date, moment in as_of.items()}
     days_known_at: dict[datetime, list[date]] = {}
     latest = max([*as_of.values(), *later])
-    days_known_at[latest] = [day for day in stored if day < min(own)]
+    before = stored.keys() if declared.required else stored.keys() | {needed(day) for day in prepared_before}
+    days_known_at[latest] = sorted(day for day in before if day < min(own))
     moments = [max(later)] if later else []
     for day in sorted(own, reverse=True):
         # a run date knows nothing of days after the one it needs, however late it runs
@@ -156,7 +171,7 @@ def _newest(
         if days:
             newest = current_as_of(deliveries, feed, Interval(start=min(days), end=max(days)), moment)
             for day in newest.keys() & set(days):
-                if day in own or stored[day] < of_id[newest[day]]:
+                if day in own or day not in stored or stored[day] < of_id[newest[day]]:
                     known[day] = of_id[newest[day]]
     return dict(sorted(known.items()))
 

@@ -27,6 +27,7 @@ from include.core.point_in_time import rows_before
 from include.core.project import Project
 from include.core.records import Refusal
 from include.core.settings import Settings
+from include.core.storable import MAX_KEY_BYTES, UNSTORABLE
 from include.io import artifacts, postgres
 from include.io.tables import Scope, Tables
 from include.quality.examples import examples, sentence
@@ -148,12 +149,19 @@ def _why_malformed(project: Project, feed: Feed, raw: pl.DataFrame, typed: pl.Da
     names = typed["_malformed"].drop_nulls().str.split(",").explode().unique(maintain_order=True)
     whys = []
     for name in names[:MAX_EXPLAINED]:
+        if name == "entity_id":
+            whys.append(f"entity_id: longer than {MAX_KEY_BYTES:,} bytes; shorten a column of the key")
+            continue
         column = feed.columns[name]
         if column.data_class == "identifier":
             whys.append(f"{name}: a value does not match its format")
             continue
-        alike = pl.concat([raw[other] for other, declared in feed.kept.items() if declared.type == column.type])
-        whys.append(f"{name}: {explain(feed.format, column.type, raw[name], alike, project.timezone)}")
+        parsed = raw.select(schemas.parse(pl.col(name), column.type, feed.format)).to_series()
+        if not (parsed.is_not_null() & typed[name].is_null()).any():
+            alike = pl.concat([raw[other] for other, declared in feed.kept.items() if declared.type == column.type])
+            whys.append(f"{name}: {explain(feed.format, column.type, raw[name], alike, project.timezone)}")
+        else:
+            whys.append(f"{name}: found {UNSTORABLE[column.type]}")
     return "; ".join(whys)
 
 
@@ -173,7 +181,8 @@ def _verdict_on(
 ) -> _Verdict:
     name, feed = delivery["feed"], project.feeds[delivery["feed"]]
     taken = not any(finding.refuses for finding in findings)
-    why = None if taken else "; ".join(finding.sentence for finding in findings if finding.critical)
+    failed = [finding for finding in findings if finding.critical]
+    why = None if taken else "; ".join(finding.sentence for finding in failed)
     broken: dict[int, list[str]] = {}  # place of a row -> the rules that it broke
     results = []
     for finding in findings:
@@ -286,17 +295,21 @@ def _enter_verdicts(
 
 
 def _typed(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
-    """Parse raw rows into the columns of `schemas.clean`; `_malformed` names columns whose text cannot be parsed."""
+    """Parse raw rows into the columns of `schemas.clean`.
+
+    `_malformed` names the columns whose text cannot be parsed or stored, and `entity_id` where it is too long.
+    """
+    kept = feed.kept.items()
     typed = raw.with_columns(
-        schemas.parse(pl.col(name), column.type, feed.format) for name, column in feed.kept.items()
+        schemas.typed(pl.col(name), column, feed.format, project.timezone) for name, column in kept
     )
     written = raw.select(values.present(pl.col(name), feed.format) for name in feed.kept)
     unread = [
         pl.when(written[name].is_not_null() & typed[name].is_null()).then(pl.lit(name)).otherwise(None)
         for name in feed.kept
     ]
-    malformed = pl.concat_str([pl.col("_malformed"), *unread], separator=",", ignore_nulls=True)
-    typed = typed.with_columns(malformed.replace("", None).alias("_malformed"))
     if schemas.has_entity(project, feed):
         typed = typed.with_columns(schemas.entity_id(project))
-    return typed
+        unread.append(pl.when(pl.col("entity_id").str.len_bytes() > MAX_KEY_BYTES).then(pl.lit("entity_id")))
+    malformed = pl.concat_str([pl.col("_malformed"), *unread], separator=",", ignore_nulls=True)
+    return typed.with_columns(malformed.replace("", None).alias("_malformed"))

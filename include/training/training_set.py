@@ -119,7 +119,7 @@ def build_training_set(
 
     labelled: list[date] = rows["day"].unique().sort().to_list()
     if len(labelled) < model.min_fit_days + model.holdout_days:
-        absent = [d for d in days.days if d not in set(labelled)]
+        absent = [d for d in _labelled_by_calendar(project, model, days) if d not in set(labelled)]
         raise NotReadyError(
             f"{model.name}: {len(labelled)} labelled days are known on {day}, and "
             f"{model.min_fit_days + model.holdout_days} are needed: {model.min_fit_days} to fit on (min_fit_days) and "
@@ -128,7 +128,7 @@ def build_training_set(
         )
     held_out = labelled[-model.holdout_days :]
     fitted = labelled[: -model.holdout_days]
-    inside = Interval(start=labelled[0], end=days.end).days
+    inside = _labelled_by_calendar(project, model, Interval(start=labelled[0], end=days.end))
     return TrainingSet(
         day=day,
         as_of=moment,
@@ -138,6 +138,12 @@ def build_training_set(
         missing=tuple(d for d in inside if d not in set(labelled)),
         data_view=data_view,
     )
+
+
+def _labelled_by_calendar(project: Project, model: Training, days: Interval) -> list[date]:
+    """The days that should have labels: those with a file of the entities, and one of the outcome."""
+    entities, outcome = project.feeds[project.entity.feed], project.feeds[project.outcomes[model.outcome].feed]
+    return [day for day in days.days if outcome.has_file_on(day) and entities.has_file_on(entities.needed_day(day))]
 
 
 def require_columns(model: str, needed: Sequence[str], there: Sequence[str], where: str) -> None:

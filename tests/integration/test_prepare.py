@@ -219,6 +219,7 @@ class TestKilled:
         }
         assert all(len(counts) == 1 for counts in once.values()), once  # no result is recorded twice
 
+    @pytest.mark.drill
     @pytest.mark.spark
     def test_build_features_killed_and_run_again_gives_the_same_rows(
         self, project: Project, settings: Settings, uninterrupted: Settings, tmp_path: Path

@@ -4,6 +4,7 @@ The whole step with PostgreSQL is in tests/integration/test_prepare.py; here res
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -47,11 +48,10 @@ from tests.landing import (
 RUN_DATE = Interval.of(DAY)
 BEFORE = DAY - timedelta(days=1)
 KEY = "company, ferry, origin, departs_at"
-NULL = "column_values_to_be_null of"
 NOT_NULL = "column_values_to_not_be_null of"
 UNIQUE = "column_values_to_be_unique of"
 ALL = "share_of_quarantined_rows_to_be_at_most failed (observed 1.0000: 3 of 3 rows, at most 0.05)"
-MALFORMED = f"{NULL} _malformed failed, 3 of 3 rows: "
+MALFORMED = "malformed values in 3 of 3 rows: "
 NULL_LINE = 'format: {kind: csv, null_values: ["NaN"]}'
 BOOLEAN_LINE = 'format: {kind: csv, true_values: ["yes"], false_values: ["no"]}'
 WORDS = "declared is true or false"
@@ -359,17 +359,65 @@ class TestAlways:
         validated = land_and_validate(project, RUN_DATE, settings)
         assert [refusal.why.split(": ", 1)[1] for refusal in validated.refused] == [said]
 
-    def test_two_keys_with_the_same_entity_id_are_refused(
+    def test_two_departures_within_a_minute_are_two_entities(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
-        """The id has the minute of departure. Two departures in one minute are two keys, but would be one entity."""
         project = declare({})
         deliver_day(project, settings, DAY)
         seconds = pl.col("departs_at").first() + pl.duration(seconds=pl.int_range(pl.len()))
-        twice = sailings(DAY).with_columns(seconds, ferry=pl.lit(1), origin=pl.lit("BAT"))
-        deliver_one(project, settings, "sailings", DAY, twice, name="twice")
-        [refusal] = land_and_validate(project, RUN_DATE, settings).refused
-        assert refusal.why.endswith("twice.csv.gz: column_values_to_be_unique of entity_id failed, 3 of 3 rows")
+        close = sailings(DAY).with_columns(seconds, ferry=pl.lit(1), origin=pl.lit("BAT"))
+        deliver_one(project, settings, "sailings", DAY, close, at=local(DAY, 4), name="close")
+        assert land_and_validate(project, RUN_DATE, settings).refused == ()
+        found = rows_of(settings, "clean_sailings").filter(pl.col("delivery_id").str.contains("close"))
+        assert found["entity_id"].to_list() == [
+            "UA-1-BAT-20130304T1300Z",
+            "UA-1-BAT-20130304T130001Z",
+            "UA-1-BAT-20130304T130002Z",
+        ]
+
+    @pytest.mark.parametrize(
+        ("column", "text", "why", "said"),
+        [
+            ("departs_at", "24-03-04T20:00:00Z", "departs_at: found ", "departs_at (found 24-03-04T20:00:00Z)"),
+            ("departs_at", "2013-03-04 13:00:00", "departs_at: found 2013-03-04 13:00:00, without an offset", ""),
+            (
+                "departs_at",
+                "9999-12-31T23:59:59-05:00",
+                "departs_at: found a year outside of 1000 to 9999",
+                "departs_at (found 9999-12-31T23:59:59-05:00)",
+            ),
+            (
+                "departs_at",
+                "someone@example.org",
+                "departs_at: declared is a",
+                "departs_at (found aaaaaaa@aaaaaaa.aaa)",
+            ),
+            ("dest", "HO\x00B", "dest: found text with a NUL character", "dest (found text with a NUL character)"),
+            ("company", "U" * 9000, "entity_id: longer than 1,024 bytes", "entity_id (found 9,021 bytes)"),
+        ],
+    )
+    def test_what_cannot_be_stored_is_named_with_its_line(
+        self,
+        declare: Callable[[object], Project],
+        settings: Settings,
+        recorded: list[dict[str, Any]],
+        caplog: pytest.LogCaptureFixture,
+        column: str,
+        text: str,
+        why: str,
+        said: str,
+    ) -> None:
+        """Later, the publish of the whole day fails, or a client cannot read the view."""
+        project = declare({"sailings": [{"expect": SHARE, "max_value": 0.5, "severity": "critical"}]})
+        deliver_day(project, settings, DAY)
+        frame = sailings(DAY).with_columns(pl.col("departs_at").dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        wrong = pl.when(pl.int_range(pl.len()) == 1).then(pl.lit(text)).otherwise(pl.col(column)).alias(column)
+        path = deliver_one(project, settings, "sailings", DAY, frame.with_columns(wrong), at=local(DAY, 4), name="odd")
+        validated = land_and_validate(project, RUN_DATE, settings)
+        assert (validated.refused, validated.quarantined) == ((), 1)
+        assert rows_of(settings, "quarantine_sailings")["_row"].to_list() == [3]
+        assert f"sailings {DAY}, file://{path}: malformed values in 1 of 3 rows: {why}" in caplog.text
+        assert re.search(rf"; line 3 \(.*\): malformed: {re.escape(said)}", caplog.text)
 
     def test_an_identifier_in_a_wrong_format_is_refused(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
@@ -379,7 +427,7 @@ class TestAlways:
         wrong = logbook(BEFORE).with_columns(vessel=pl.Series(["N1AB", "someone@example.org", None]))
         deliver_one(project, settings, "logbook", BEFORE, wrong, name="wrong")
         [refusal] = land_and_validate(project, RUN_DATE, settings).refused
-        malformed = f"{NULL} _malformed failed, 1 of 3 rows: vessel: a value does not match its format"
+        malformed = "malformed values in 1 of 3 rows: vessel: a value does not match its format"
         assert refusal.why.endswith(f"wrong.csv.gz: {malformed}; {share(1, 3)}")
 
     def test_malformed_columns_are_named(self, declare: Callable[[object], Project]) -> None:
@@ -481,7 +529,9 @@ class TestExpectationsFile:
         project = declare({"sailings": [wrong]})
         deliver_day(project, settings, DAY)
         land(project, RUN_DATE, settings)
-        with pytest.raises(ConfigError, match="sailings: column_values_to_be_between of dest cannot be evaluated: "):
+        with pytest.raises(
+            ConfigError, match=r"line 2: sailings, entry 1: column_values_to_be_between of dest \(string\) cannot be "
+        ):
             validate(project, RUN_DATE, settings)
         assert set(verdicts(settings).values()) == {"landed"}
 

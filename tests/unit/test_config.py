@@ -76,7 +76,7 @@ class TestProject:
         ("key", "value", "said"),
         [
             ("tittle", "x", "tittle: unknown key; did you mean 'title'?"),
-            ("feeds.sailings.lagdays", 1, "feeds.sailings.lagdays: unknown key; did you mean 'delay_days'?"),
+            ("feeds.sailings.delaydays", 1, "feeds.sailings.delaydays: unknown key; did you mean 'delay_days'?"),
             (
                 "feeds.logbook.columns.vessel.clas",
                 "identifier",
@@ -134,6 +134,53 @@ class TestProject:
                 FERRIES["outcomes"]["late_ferry"],
                 "outcomes.dest: feed logbook has a column of that name; rename the outcome",
             ),
+            (
+                "outcomes.day",
+                FERRIES["outcomes"]["late_ferry"],
+                "outcomes.day: the pipeline adds a column of that name; rename the outcome",
+            ),
+            (
+                "outcomes." + "o" * 64,
+                FERRIES["outcomes"]["late_ferry"],
+                f"outcomes.{'o' * 64}: String should have at most",
+            ),
+            ("feeds." + "f" * 64, FERRIES["feeds"]["winds"], f"feeds.{'f' * 64}: String should have at most 40 char"),
+            (
+                "feeds.sailings.columns." + "é" * 32,
+                {"type": "string"},
+                f"feeds.sailings: columns.{'é' * 32}: the name has more than 63 bytes, which is PostgreSQL's limit",
+            ),
+            (
+                "feeds.sailings.columns.",
+                {"type": "string"},
+                "feeds.sailings: columns.: a name is printable text without",
+            ),
+            ("feeds.sailings.columns.a,b", {"type": "string"}, "feeds.sailings: columns.a,b: a name is printable text"),
+            (
+                "feeds.sailings.columns.a\tb",
+                {"type": "string"},
+                "feeds.sailings: columns.a\tb: a name is printable text",
+            ),
+            ("feeds.sailings.columns.Dest", {"type": "string"}, "feeds.sailings: columns.dest: differs from 'Dest' by"),
+            (
+                "feeds.logbook.columns.ferry.type",
+                "string",
+                "feeds.logbook.columns.ferry: is string, public, but integer, public in sailings; the key of the",
+            ),
+            (
+                "schedule",
+                "0 2 * * *",
+                "cutoff: 03:00 is later than the schedule, 02:00 (0 2 * * *), so a run would start",
+            ),
+            ("schedule", "at three", "schedule: 'at three' is not a cron expression; write minute, hour, day, month"),
+            ("feeds.sailings.required", False, "entity.feed: sailings is not required, but without its file a run has"),
+            ("feeds.winds.days", "mon-son", "feeds.winds.days: there is no weekday 'son'; did you mean 'sun'?"),
+            ("feeds.winds.arrives", 900, "feeds.winds.arrives: write the time as hours and minutes, 10:30"),
+            (
+                "feeds.winds.holidays",
+                {"country": "XX"},
+                "feeds.winds.holidays: country: the library holidays has no 'XX'",
+            ),
         ],
     )
     def test_an_error_names_file_and_key(self, projects: Path, key: str, value: object, said: str) -> None:
@@ -141,6 +188,13 @@ class TestProject:
         with pytest.raises(ConfigError) as caught:
             load_project("ferries")
         assert_message(path, said, caught.value)
+
+    def test_a_public_column_has_no_name_that_postgresql_uses(self, projects: Path) -> None:
+        declared = changed(FERRIES, "feeds.sailings.columns.xmin", {"type": "string"})
+        path = write(projects, changed(declared, "entity.public", ["xmin"]))
+        with pytest.raises(ConfigError) as caught:
+            load_project("ferries")
+        assert_message(path, "entity.public: 'xmin' is a column of every table of PostgreSQL; rename it", caught.value)
 
     def test_a_message_names_the_line(self, projects: Path) -> None:
         path = write(projects, yaml.safe_dump(FERRIES).replace("delay_days: 1", "delaydays: 1"))
@@ -150,7 +204,7 @@ class TestProject:
         assert f"{path}, line {line}: feeds.logbook.delaydays: unknown key" in str(caught.value)
 
     def test_a_time_needs_no_quotes(self, projects: Path) -> None:
-        declared = yaml.safe_dump(changed(FERRIES, "cutoff", "10:30"))
+        declared = yaml.safe_dump(changed(changed(FERRIES, "cutoff", "10:30"), "schedule", "30 10 * * *"))
         write(projects, declared.replace("'10:30'", "10:30"))
         assert load_project("ferries").cutoff == time(10, 30)
 
@@ -464,7 +518,7 @@ class TestTime:
         assert project.day_of(utc) == day
 
     def test_a_cutoff_at_a_skipped_or_repeated_local_time(self, project: Project) -> None:
-        assert project.at(date(2013, 3, 10), time(2, 30)) == datetime(2013, 3, 10, 7, 30, tzinfo=UTC)
+        assert project.at(date(2013, 3, 10), time(2, 30)) == datetime(2013, 3, 10, 7, tzinfo=UTC)  # the change
         assert project.at(date(2013, 11, 3), time(1, 30)) == datetime(2013, 11, 3, 5, 30, tzinfo=UTC)
 
     @pytest.mark.parametrize(

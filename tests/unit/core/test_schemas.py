@@ -7,6 +7,7 @@ import pytest
 
 from include.config.loading import load_project
 from include.core import schemas
+from include.core.feeds import Column, ColumnType
 from include.core.formats.csv import Csv
 
 
@@ -45,6 +46,30 @@ def test_text_is_parsed_or_null(kind: str, text: str | None, value: object) -> N
     frame = pl.DataFrame({"text": [text]}, schema={"text": pl.String}).select(expression)
     assert frame.item() == value
     assert frame.dtypes == [schemas.POLARS[kind]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "kept"),
+    [
+        ("date", "85-01-02", False),
+        ("date", "0985-01-02", False),
+        ("date", "1000-01-01", True),
+        ("date", "9999-12-31", True),
+        ("date", "10000-01-01", False),
+        ("timestamp", "24-03-04T20:00:00Z", False),
+        ("timestamp", "1000-01-01T04:00:00Z", False),  # it is the year 999 in New York
+        ("timestamp", "1000-01-02T00:00:00Z", True),
+        ("timestamp", "9999-12-31T18:59:59-05:00", True),
+        ("timestamp", "9999-12-31T23:59:59-05:00", False),
+        ("timestamp", "+262142-12-31T23:59:59Z", False),
+        ("string", "one\ntwo\x7f\ufffe", True),
+        ("string", "one\x00two", False),
+    ],
+)
+def test_what_postgresql_and_its_clients_can_hold(kind: ColumnType, text: str, kept: bool) -> None:
+    frame = pl.DataFrame({"text": [text]})
+    value = frame.select(schemas.typed(pl.col("text"), Column(type=kind), Csv(), "America/New_York")).item()
+    assert (value is not None) == kept
 
 
 def test_an_entity_id_is_readable() -> None:

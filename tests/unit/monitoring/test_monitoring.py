@@ -243,6 +243,12 @@ class TestTables:
         assert (fresh.newest_day, fresh.behind_days, fresh.late) == (newest, behind, late)
         assert "raw_sailings" in fresh.sentence
 
+    def test_an_optional_file_is_expected_and_its_lateness_recorded(self) -> None:
+        needed = self.HAS[-1] + timedelta(days=30)
+        fresh = table_freshness("raw_winds", needed, needed, self.HAS, required=False)
+        assert fresh.late
+        assert fresh.sentence.endswith(f"before {needed}, which run date {needed} expects")
+
 
 # --- a new monitor ----------------------------------------------------------------------------------------------------
 

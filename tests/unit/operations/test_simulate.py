@@ -265,8 +265,11 @@ class TestDelivery:
         assert [Path(f.key).name for f in found] == ["correction-1.csv.gz", "sailings.csv.gz"]
         assert [f.day for f in found] == [DAY, DAY]
         assert found[0].uri == correction.uri
-        assert landing.available_at(found[0]) == corrected_at
-        assert landing.available_at(found[1]) == usual_available_at(project, "sailings", DAY)
+        sidecars = [landing.sidecar(each) for each in found]
+        assert [each.available_at for each in sidecars if each] == [
+            corrected_at,
+            usual_available_at(project, "sailings", DAY),
+        ]
         assert simulate(project, Interval.of(DAY), settings).landed == 0
 
     def test_frames_are_written_as_they_are(self, project: Project, settings: Settings) -> None:

@@ -62,7 +62,7 @@ def test_examples_are_three_rows_with_their_public_key() -> None:
     ]
     assert sentence(found[:1]) == ("line 2 (company UA, ferry x, origin BAT, departs_at 2013-03-04T13:00:00Z): Nowhere")
     [malformed] = examples(PROJECT, "logbook", ["_malformed"], raw, typed, [0])
-    assert malformed["value"] == "malformed: vessel, ferry"
+    assert malformed["value"] == ("malformed: vessel (found text of another form); ferry (found a)")
     [identifier] = examples(PROJECT, "logbook", ["vessel", "dest"], raw, typed, [0])
     assert identifier["value"] == f"{HIDDEN}, Nowhere"
     [entity] = examples(PROJECT, "logbook", ["entity_id"], raw, typed, [3])

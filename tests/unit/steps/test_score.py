@@ -113,7 +113,7 @@ def write(tables: Tables, rows: pl.DataFrame) -> None:
     tables.replace("features_ferries", rows, whole, sort_by=["day", "entity_id"])
 
 
-def leave_deliveries(settings: Settings, entities: Mapping[date, int]) -> int:
+def leave_deliveries(settings: Settings, entities: Mapping[date, int], without: str = "") -> int:
     """Leave the deliveries that each run date needs; `sailings` has that many rows. Return the watermark."""
     return leave_copy(
         settings,
@@ -122,6 +122,7 @@ def leave_deliveries(settings: Settings, entities: Mapping[date, int]) -> int:
             entry
             for day, count in entities.items()
             for feed, needed in PROJECT.required(day).items()
+            if f"{feed}/{needed}" != without
             for entry in delivery(
                 feed,
                 needed,
@@ -242,6 +243,20 @@ def test_a_day_with_entities_but_without_features_is_refused(settings: Settings,
     with pytest.raises(DataError, match=f"no features of {gone}.*prepare the day first"):
         score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), watermark=watermark)
     assert not tables.exists("scores_late_ferry")
+
+
+def test_a_day_without_a_file_of_entities_by_the_calendar_is_an_empty_batch(
+    settings: Settings, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sunday = DAYS.days[2]
+    assert sunday.weekday() == 6
+    of_calendar = PROJECT.feeds["sailings"].model_copy(update={"days": ("mon", "tue", "wed", "thu", "fri", "sat")})
+    project = PROJECT.model_copy(update={"feeds": {**PROJECT.feeds, "sailings": of_calendar}})
+    monkeypatch.setattr(step, "load_project", lambda name: project)
+    write(tables, features({day: n for day, n in ROWS.items() if day != sunday}))
+    watermark = leave_deliveries(settings, ROWS, without=f"sailings/{sunday}")
+    scored = score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), watermark=watermark)
+    assert {d.day: d.rows for d in scored.days} == {**ROWS, sunday: 0}
 
 
 def test_a_day_without_entities_is_an_empty_batch(settings: Settings, tables: Tables) -> None:

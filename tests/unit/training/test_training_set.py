@@ -167,6 +167,15 @@ def test_missing_days_are_listed_and_the_newest_labelled_days_are_holdout_days()
     assert training_set.holdout == Interval(start=date(2013, 2, 16), end=date(2013, 2, 20))
 
 
+def test_a_day_that_has_no_file_by_the_calendar_is_not_missing() -> None:
+    sunday, monday = date(2013, 2, 10), date(2013, 2, 11)
+    of_calendar = PROJECT.feeds["logbook"].model_copy(update={"days": ("mon", "tue", "wed", "thu", "fri", "sat")})
+    project = PROJECT.model_copy(update={"feeds": {**PROJECT.feeds, "logbook": of_calendar}})
+    gone = pl.col("day").is_in([sunday, monday])
+    training_set = take(project=project, clean=logbook().filter(~gone))
+    assert training_set.missing == (monday,)
+
+
 def test_days_before_the_first_labelled_one_are_not_missing() -> None:
     model = MODEL.model_copy(update={"train_days": 60})
     assert take(model=model).missing == ()

@@ -1,0 +1,38 @@
+"""The days of a run date's window that it knows nothing of. They stop nothing, so people are warned of them. Pure."""
+
+from datetime import date
+
+import polars as pl
+
+from include.core.interval import Interval
+from include.core.project import Project
+
+
+def unknown_days(project: Project, known: pl.DataFrame, interval: Interval) -> dict[str, dict[date, list[date]]]:
+    """Map each feed to the run dates that lack files of its calendar in their window, and to those files' days.
+
+    Args:
+        project: the project.
+        known: run_date (date), feed (str) and day (date) of each delivery that a run date may read.
+        interval: the run dates.
+    """
+    there = set(known.select("run_date", "feed", "day").iter_rows())
+    found: dict[str, dict[date, list[date]]] = {}
+    for name, feed in project.feeds.items():
+        for run_date in interval.days:
+            days = [day for day in feed.window(run_date).days if day >= project.first_day and feed.has_file_on(day)]
+            if lost := [day for day in days if (run_date, name, day) not in there]:
+                found.setdefault(name, {})[run_date] = lost
+    return found
+
+
+def sentences(unknown: dict[str, dict[date, list[date]]]) -> list[str]:
+    """Return a sentence for each feed: how many run dates go on without files, and the newest example."""
+    said = []
+    for feed, by_run_date in unknown.items():
+        run_date, days = max(by_run_date.items())
+        others = f"; {len(by_run_date) - 1} more run dates lack files of {feed}" if len(by_run_date) > 1 else ""
+        listed = ", ".join(map(str, days[-3:]))
+        more = f"{len(days) - 3} earlier days and " if len(days) > 3 else ""
+        said.append(f"{feed}: {run_date} knows no accepted file of {more}{listed}, and goes on without{others}")
+    return said

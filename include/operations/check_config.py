@@ -1,0 +1,36 @@
+"""check_config: load every file of a project, and try every expectation, before a nightly run does.
+
+It reads YAML only: no table, no database.
+"""
+
+from include.config.loading import load_model, load_project, model_names
+from include.core.errors import ActionRequiredError
+from include.core.project import Project
+
+
+def check_config(project: str) -> list[str]:
+    """Return a sentence for each thing that is wrong with a project, its models or its expectations.
+
+    A sentence names the file, the line and what to do.
+    """
+    try:
+        found = load_project(project)
+    except ActionRequiredError as error:
+        return str(error).splitlines()
+    problems = []
+    for model in model_names(project):
+        try:
+            load_model(model)
+        except ActionRequiredError as error:
+            problems += str(error).splitlines()
+    try:
+        problems += _expectations(found)
+    except ActionRequiredError as error:
+        problems.append(str(error))
+    return problems
+
+
+def _expectations(project: Project) -> list[str]:
+    from include.quality.suites import Suites  # takes 5 s
+
+    return Suites(project).problems()
