@@ -282,7 +282,6 @@ def test_each_kind_of_rule_works_on_every_delivery_or_is_named_before(
     working = [entry for n, entry in enumerate(declared) if n not in named]
     assert {entry["expect"] for entry in working} >= known_expectations().keys() - NEVER
     made = suites(*working)
-    assert made.problems() == []
     moment = datetime(1000, 1, 2, tzinfo=UTC)
     other = rows(
         s=["", "{}", None, "é"], i=[-BIG - 3, None, 0, 7], x=[None, -1e300, 0.0, 1e300], b=[None, None, True, False],
@@ -290,12 +289,12 @@ def test_each_kind_of_rule_works_on_every_delivery_or_is_named_before(
         t=[moment, None, moment + timedelta(days=3_000_000), moment],
     )  # fmt: skip
     for frame in (other, other.head(1), other.head(2), *(probe.select(list(SCHEMA)) for probe in probes(SCHEMA))):
-        assert len(found(made, frame)) == len(working)
+        assert len(made.findings("orders", [frame])[0][4:]) == len(working)
 
 
 NEVER = {
     "column_values_to_match_json_schema",  # raises for a text that is not JSON
-    "multicolumn_values_to_be_unique",  # takes a column that it does not use
+    "multicolumn_values_to_be_unique",  # Great Expectations exports it, but does not register it
     "column_values_to_match_like_pattern",
     "column_values_to_match_like_pattern_list",
     "column_values_to_not_match_like_pattern",
