@@ -244,10 +244,8 @@ class Suites:
         """
         if not numbers:
             return {}
-        suite = gx.ExpectationSuite(name=feed, expectations=[self._expectations[feed][n] for n in numbers])
-        batch = self._batch.get_batch(batch_parameters={"dataframe": to_pandas(rows)})
         found = {}
-        for result in batch.validate(suite, result_format="COMPLETE").results:
+        for result in self._results(feed, rows, numbers):
             config, measured = result.expectation_config, result.result
             assert config is not None
             name = config.type.removeprefix("expect_")
@@ -284,6 +282,11 @@ class Suites:
             "expectation, or the type of the column in project.yaml"
         )
 
+    def _results(self, feed: str, rows: pl.DataFrame, numbers: Sequence[int]) -> list[ExpectationValidationResult]:
+        suite = gx.ExpectationSuite(name=feed, expectations=[self._expectations[feed][n] for n in numbers])
+        batch = self._batch.get_batch(batch_parameters={"dataframe": to_pandas(rows)})
+        return list(batch.validate(suite, result_format="COMPLETE").results)
+
     def problems(self) -> list[str]:
         """Return a sentence for each expectation that cannot be evaluated on some delivery of the declared types.
 
@@ -296,23 +299,30 @@ class Suites:
                 **schemas.clean(self._project, self._project.feeds[feed]),
             }
             given = [n for n, each in enumerate(expectations) if not isinstance(each, OwnExpectation)]
-            frames = probes(types)
-            if all(self._try(feed, rows, given) is None for rows in frames):
-                continue
-            for n in given:
-                tried = (self._try(feed, rows, [n]) for rows in frames)
-                found += [problem for problem in tried if problem][:1]
+            problems: dict[int, str] = {}
+            for rows in probes(types):
+                problems |= self._try(feed, rows, [n for n in given if n not in problems])
+            found += [str(self._unevaluated(feed, expectations[n], problems[n])) for n in sorted(problems)]
         return found
 
-    def _try(self, feed: str, rows: pl.DataFrame, numbers: Sequence[int]) -> str | None:
-        """Return why expectations cannot be evaluated on a frame, None if they can."""
+    def _try(self, feed: str, rows: pl.DataFrame, numbers: Sequence[int]) -> dict[int, str]:
+        """Map each expectation that cannot be evaluated on a frame to the reason."""
+        found = dict.fromkeys(numbers, "Great Expectations gave no result")
         try:
-            self._evaluate(feed, rows, range(rows.height), numbers)
-        except ConfigError as error:
-            return str(error)
-        except Exception as error:  # noqa: BLE001  Great Expectations itself fails on some combinations
-            return str(self._unevaluated(feed, self._expectations[feed][numbers[0]], str(error)))
-        return None
+            results = self._results(feed, rows, numbers) if numbers else []
+        except Exception as error:  # noqa: BLE001  it does not catch what some combinations raise
+            if len(numbers) == 1:
+                return {numbers[0]: str(error)}
+            half = len(numbers) // 2
+            return self._try(feed, rows, numbers[:half]) | self._try(feed, rows, numbers[half:])
+        for result in results:
+            assert result.expectation_config is not None
+            number = result.expectation_config.meta["number"]
+            if problem := _exception(result.exception_info):
+                found[number] = problem
+            else:
+                del found[number]
+        return found
 
     def _observed(self, columns: Sequence[str], measured: Mapping[str, Any]) -> str:
         """Return what was observed; text may contain values of rows, so it is checked for personal data."""
