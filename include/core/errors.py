@@ -34,15 +34,12 @@ class DeliveryError(ActionRequiredError):
 class UnreadableError(ActionRequiredError):
     """A file cannot be read as it is declared. The message continues the name of the file: `, line 3: …`.
 
-    It never contains a value of a row, except a date.
-
-    Attributes:
-        line: the line of the file that is wrong; None if it is the file as a whole.
+    It never contains a value of a row, except a date. `line` is the line of the file that is wrong, counted in `unit`s;
+    None if the file is wrong as a whole.
     """
 
     def __init__(self, message: str, *, line: int | None = None, unit: str = "line") -> None:
         super().__init__(f"{'' if line is None else f', {unit} {line}'}: {message}")
-        self.line = line
 
 
 class DataError(ActionRequiredError):

@@ -73,7 +73,7 @@ class Format(Variant, ABC):
 
     null_values: tuple[str, ...] = Field(
         default=(),
-        description="texts that mean: no value. An empty value of a CSV file always does",
+        description="texts that stand for a missing value. In a CSV file, an empty value is always one",
         examples=[["NA", "NULL"]],
     )
     timestamp: str | tuple[str, ...] | None = Field(

@@ -28,7 +28,7 @@ def places(
     if len(found) > layout.max_columns:
         raise too_many(layout, line)
     at = {name: place for place, name in reversed([*enumerate(found)])}
-    unknown = [place for place, name in enumerate(found) if name not in layout.names]
+    unknown = _undeclared(found, layout)
     missing = [name for name in layout.names if name not in at and name not in layout.optional]
 
     changed = "header" if what == "column" else f"{what}s"
@@ -50,8 +50,7 @@ def places(
     if missing:
         problems.append(f"missing {listed(missing)}")
     if unknown and (missing or layout.extra_columns == "refuse"):
-        numbers = listed(f"{place + 1} ({found[place]})" if shown else place + 1 for place in unknown)
-        problems.append(f"not declared: {what} {numbers}")
+        problems.append(f"not declared: {what} {_numbered(found, unknown, shown=shown)}")
     if problems:
         raise UnreadableError(
             f"the {changed} changed: {'; '.join(problems)}; {AGAIN}{_or_declare(missing, unknown)}", line=line
@@ -71,11 +70,19 @@ def places(
 
 def remark(found: Sequence[str], layout: Layout, *, shown: bool = False) -> str | None:
     """Return the warning about undeclared columns, if the feed asks for one."""
-    unknown = [place for place, name in enumerate(found) if name not in layout.names]
+    unknown = _undeclared(found, layout)
     if not unknown or layout.extra_columns != "warn":
         return None
-    numbers = listed(f"{place + 1} ({found[place]})" if shown else place + 1 for place in unknown)
-    return f"ignored, because it is not declared: column {numbers}"
+    return f"ignored, because it is not declared: column {_numbered(found, unknown, shown=shown)}"
+
+
+def _undeclared(found: Sequence[str], layout: Layout) -> list[int]:
+    return [place for place, name in enumerate(found) if name not in layout.names]
+
+
+def _numbered(found: Sequence[str], places: Sequence[int], *, shown: bool) -> str:
+    """Return the numbers of columns, counted from 1, with their names if these may be shown."""
+    return listed(f"{place + 1} ({found[place]})" if shown else place + 1 for place in places)
 
 
 def too_many(layout: Layout, line: int | None) -> UnreadableError:

@@ -16,17 +16,21 @@ MAX_LINES = 3
 """Proposals that a message has."""
 NULL_WORDS = {"NA", "N/A", "#N/A", "NULL", "Null", "null", "None", "NaN", "nan", "-", "--", "\\N", "?", "."}
 BOOLEAN_WORDS = [
-    *[("True", "False"), ("TRUE", "FALSE"), ("T", "F"), ("t", "f"), ("1", "0"), ("Yes", "No"), ("yes", "no")],
-    *[
-        ("Y", "N"),
-        ("y", "n"),
-        ("Ja", "Nein"),
-        ("ja", "nein"),
-        ("J", "N"),
-        ("j", "n"),
-        ("WAHR", "FALSCH"),
-        ("oui", "non"),
-    ],
+    ("True", "False"),
+    ("TRUE", "FALSE"),
+    ("T", "F"),
+    ("t", "f"),
+    ("1", "0"),
+    ("Yes", "No"),
+    ("yes", "no"),
+    ("Y", "N"),
+    ("y", "n"),
+    ("Ja", "Nein"),
+    ("ja", "nein"),
+    ("J", "N"),
+    ("j", "n"),
+    ("WAHR", "FALSCH"),
+    ("oui", "non"),
 ]
 SPACES = {" ": "spaces", "\u00a0": "no-break spaces", "\u202f": "narrow no-break spaces", "'": "apostrophes"}
 NUMBERS: list[tuple[dict[str, str | None], str]] = [

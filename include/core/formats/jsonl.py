@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 from include.core.errors import UnreadableError
@@ -34,7 +35,7 @@ def _read(blocks: Iterator[bytes], layout: Layout) -> Contents:
 
     most = layout.limits.field_characters
     lines = text.Lines(text.decoded(blocks, "utf-8"), (len(layout.names) + SPARE_VALUES) * most)
-    names, declared = layout.names, {*layout.names}
+    names, declared, lower = layout.names, {*layout.names}, {name.lower() for name in layout.names}
     rows = Rows(layout, range(len(names)), len(names), empty_is_null=False)
     seen: set[str] = set()
     ignored: dict[str, None] = {}
@@ -45,8 +46,8 @@ def _read(blocks: Iterator[bytes], layout: Layout) -> Contents:
         record = _object(line, lines.number)
         if not record.keys() <= declared:
             unknown = [key for key in record if key not in declared]
-            if layout.extra_columns == "refuse" or any(key.lower() in map(str.lower, names) for key in unknown):
-                columns.places([*record], _all_optional(layout), line=lines.number, what="key")
+            if layout.extra_columns == "refuse" or any(key.lower() in lower for key in unknown):
+                columns.places([*record], replace(layout, optional=frozenset(names)), line=lines.number, what="key")
             if len(record) > layout.max_columns:
                 raise columns.too_many(layout, lines.number)
             ignored.update(dict.fromkeys(unknown[: layout.max_columns - len(ignored)]))
@@ -64,10 +65,6 @@ def _read(blocks: Iterator[bytes], layout: Layout) -> Contents:
         )
     warn = ignored and layout.extra_columns == "warn"
     return Contents(frame, f"ignored, because they are not declared: {len(ignored):,} keys" if warn else None)
-
-
-def _all_optional(layout: Layout) -> Layout:
-    return Layout(layout.names, frozenset(layout.names), layout.extra_columns, layout.limits)
 
 
 class _TwiceError(ValueError):

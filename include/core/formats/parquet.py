@@ -147,7 +147,7 @@ def _text(column: "pa.Array") -> "pl.Series":
         dtype = column.type
     if pa.types.is_timestamp(dtype):
         zone = "Z" if dtype.tz else ""
-        moments = pl.Series(pl.from_arrow(column.cast(pa.timestamp(dtype.unit)) if not zone else _in_utc(column)))
+        moments = pl.Series(pl.from_arrow(_without_zone(column)))
         return moments.dt.strftime(f"%Y-%m-%dT%H:%M:%S%.f{zone}")
     if pa.types.is_floating(dtype):
         exact = column.cast(pa.float64())
@@ -159,8 +159,8 @@ def _text(column: "pa.Array") -> "pl.Series":
     return pl.Series(pl.from_arrow(column.cast(pa.large_string()))).cast(pl.String())
 
 
-def _in_utc(column: "pa.Array") -> "pa.Array":
-    """Return the same moments without their zone: a zone of another system may be unknown here."""
+def _without_zone(column: "pa.Array") -> "pa.Array":
+    """Return timestamps without their zone, those with one in UTC: a zone of another system may be unknown here."""
     import pyarrow as pa
 
     return column.cast(pa.int64()).cast(pa.timestamp(column.type.unit))

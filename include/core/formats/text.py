@@ -9,6 +9,7 @@ from include.core.errors import UnreadableError
 SINGLE_BYTE = re.compile(r"(iso8859|cp125|cp437|cp85|latin|koi8|mac)")
 """The encodings in which any bytes are characters, so that UTF-8 would be taken for something else without a word."""
 NOT_OF_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7"}
+"""Encodings of Python that no file is written in."""
 UNDEFINED_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -33,13 +34,7 @@ def normal(encoding: str) -> str:
         ValueError: there is no such encoding of text.
     """
     try:
-        if codecs.lookup(encoding).name.replace("_", "-") in {
-            "idna",
-            "punycode",
-            "unicode-escape",
-            "raw-unicode-escape",
-            "utf-7",
-        }:
+        if codecs.lookup(encoding).name.replace("_", "-") in NOT_OF_FILES:
             raise LookupError(encoding)
         "a;,\n".encode(encoding)
     except (LookupError, UnicodeError):

@@ -5,8 +5,6 @@ import polars as pl
 from include.core.formats.base import Format
 from include.core.formats.patterns import of_polars
 
-MAX_INTEGER_DIGITS = 19
-
 
 def present(text: pl.Expr, declared: Format) -> pl.Expr:
     """Return text without the words that mean: no value."""

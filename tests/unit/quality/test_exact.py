@@ -264,6 +264,7 @@ def every_rule() -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.drill
 def test_each_kind_of_rule_works_on_every_delivery_or_is_named_before(
     suites: Callable[..., Suites], tmp_path: Path
 ) -> None:
