@@ -95,7 +95,7 @@ def add_entries(settings: Settings, project: str, entries: Sequence[Entry]) -> i
 def read_clock(settings: Settings) -> datetime:
     """Return the database's time (UTC). It is the only clock that decides when a delivery counts."""
     with engine(settings).connect() as connection:
-        now: datetime = connection.scalar(sa.select(sa.func.clock_timestamp()))
+        now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         return now.astimezone(UTC)
 
 
