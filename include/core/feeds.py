@@ -142,21 +142,18 @@ class Feed(Config):
             raise ValueError(f"path: {self.path!r} has no {{day}}")
         if "{" in self.path.replace("{day}", "") or "}" in self.path.replace("{day}", ""):
             raise ValueError(f"path: {self.path!r} has braces other than {{day}}")
-        seen: dict[str, str] = {}
         for name in self.columns:
             try:
                 refuse_name(name)
             except ValueError as error:
                 raise ValueError(f"columns.{name}: {error}") from error
-            if (other := seen.setdefault(name.lower(), name)) != name:
-                raise ValueError(f"columns.{name}: differs from {other!r} by case only, which Spark ignores")
         if taken := sorted(name for name in self.columns if name.lower() in RESERVED_COLUMNS):
             raise ValueError(f"columns.{taken[0]}: the pipeline adds a column of that name; rename it in the feed")
         if alike := [
             names for names in pairwise(sorted(self.columns, key=str.lower)) if names[0].lower() == names[1].lower()
         ]:
             raise ValueError(
-                f"columns.{alike[0][1]}: differs from {alike[0][0]} by upper and lower case only; rename one"
+                f"columns.{alike[0][1]}: differs from {alike[0][0]} by upper and lower case only, which Spark ignores; rename one"
             )
         for where, name in (*(("key", name) for name in self.key), ("day_column", self.day_column)):
             if name not in self.columns:

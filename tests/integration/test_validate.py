@@ -379,7 +379,7 @@ class TestAlways:
         ("column", "text", "why", "said"),
         [
             ("departs_at", "24-03-04T20:00:00Z", "departs_at: found ", "departs_at (found 24-03-04T20:00:00Z)"),
-            ("departs_at", "2013-03-04 13:00:00", "departs_at: found 2013-03-04 13:00:00, without an offset", ""),
+            ("departs_at", "2013-03-04 13:00:00", "departs_at: found 2013-03-04 13:00:00, declared is a", ""),
             (
                 "departs_at",
                 "9999-12-31T23:59:59-05:00",
