@@ -161,7 +161,7 @@ class TestProject:
                 {"type": "string"},
                 "feeds.sailings: columns.a\tb: a name is printable text",
             ),
-            ("feeds.sailings.columns.Dest", {"type": "string"}, "feeds.sailings: columns.dest: differs from 'Dest' by"),
+            ("feeds.sailings.columns.Dest", {"type": "string"}, "feeds.sailings: columns.dest: differs from Dest by"),
             (
                 "feeds.logbook.columns.ferry.type",
                 "string",
