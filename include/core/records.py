@@ -54,7 +54,7 @@ class StepResult(Record):
 class Landed(StepResult):
     """The result of `land`: numbers of `new` deliveries and of objects landed before (`known`), and refused objects.
 
-    `held` has a sentence for each new delivery that waits for a decision of a person.
+    `held` has a sentence for each delivery that waits for a decision of a person.
     """
 
     new: int

@@ -8,7 +8,8 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TypeVar
@@ -100,23 +101,25 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
         log.log(
             logging.INFO if each.waits else logging.WARNING, "%s: %s", "waits" if each.waits else "refused", each.why
         )
-    for held in total.held:
-        log.warning("held: %s", held)
+    listed = read_deliveries(settings, project).deliveries
+    held = _held(project, listed)
+    for sentence in (text for sentences in held.values() for text in sentences):
+        log.warning("held: %s", sentence)
+    postgres.alerts.raise_alerts(settings, project.name, _alerts(held, interval.end))
     refused = tuple(each.refusal for each in total.left if not each.waits)
-    _raise_alerts(project, interval, total, settings)
     known = len(found) - len(fresh)
     log.info(
         "%s: %d new deliveries with %d rows, %d known, %d refused, %d held",
-        interval, total.new, total.rows, known, len(refused), len(total.held),
+        interval, total.new, total.rows, known, len(refused), sum(map(len, held.values())),
     )  # fmt: skip
-    _require_landed(project, interval, total.left, read_deliveries(settings, project).deliveries)
+    _require_landed(project, interval, total.left, listed)
     return Landed(
         interval=interval,
         rows=total.rows,
         new=total.new,
         known=known,
         refused=refused,
-        held=total.held,
+        held=tuple(text for sentences in held.values() for text in sentences),
     )
 
 
@@ -250,22 +253,14 @@ def _write(project: Project, tables: Tables, taken: list[_Taken], key: bytes) ->
 
 @dataclass(frozen=True)
 class _Entered:
-    """What was entered into the journal, over all chunks so far. `held` has a sentence for each held delivery."""
+    """What was entered into the journal, over all chunks so far."""
 
     new: int = 0
     rows: int = 0
-    held: tuple[str, ...] = ()
-    held_feeds: tuple[str, ...] = ()
     left: tuple[_Refused, ...] = ()
 
     def __add__(self, other: "_Entered") -> "_Entered":
-        return _Entered(
-            self.new + other.new,
-            self.rows + other.rows,
-            self.held + other.held,
-            self.held_feeds + other.held_feeds,
-            self.left + other.left,
-        )
+        return _Entered(self.new + other.new, self.rows + other.rows, self.left + other.left)
 
 
 def _enter(project: Project, taken: list[_Taken], left: list[_Refused], settings: Settings, now: datetime) -> _Entered:
@@ -273,7 +268,7 @@ def _enter(project: Project, taken: list[_Taken], left: list[_Refused], settings
 
     A delivery that another run has entered meanwhile keeps its entry.
     """
-    new, rows, held, held_feeds = 0, 0, [], []
+    new, rows = 0, 0
     with postgres.journal.write_journal(settings, project.name) as writer:
         listed = writer.deliveries()
         ids = set(listed["delivery_id"])
@@ -289,18 +284,12 @@ def _enter(project: Project, taken: list[_Taken], left: list[_Refused], settings
             ids.add(item.delivery_id)
             entries.append(_entry(item, why))
             new, rows = new + 1, rows + item.records.height
-            if why:
-                held.append(
-                    f"{found.uri}: {why}; to use it: python -m include.cli accept --project {project.name} "
-                    f"--delivery '{item.delivery_id}' --by NAME --why REASON"
-                )
-                held_feeds.append(found.feed)
         writer.add(entries)
         writer.see([
             *(_seen(item.found, delivery_id=item.delivery_id) for item in taken),
             *(_seen(each.found, why=each.why) for each in left if not each.waits),
         ])
-    return _Entered(new, rows, tuple(held), tuple(held_feeds), tuple(left))
+    return _Entered(new, rows, tuple(left))
 
 
 def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = None) -> SeenObject:
@@ -341,14 +330,30 @@ def _entry(item: _Taken, hold: str | None) -> Entry:
     )
 
 
-def _raise_alerts(project: Project, interval: Interval, entered: _Entered, settings: Settings) -> None:
+def _held(project: Project, listed: pl.DataFrame) -> dict[str, list[str]]:
+    """Map each feed to a sentence for each of its deliveries that wait for a decision."""
+    held: dict[str, list[str]] = {}
+    waiting = listed.filter(pl.col("verdict") == "held")
+    for feed, uri, why, delivery_id in waiting.select("feed", "uri", "why", "delivery_id").iter_rows():
+        held.setdefault(feed, []).append(
+            f"{uri}: {why}; to use it: python -m include.cli accept --project {project.name} "
+            f"--delivery {shlex.quote(delivery_id)} --by NAME --why REASON"
+        )
+    return held
+
+
+def _alerts(held: Mapping[str, Sequence[str]], run_date: date) -> list[Alert]:
+    """Return an alert for each feed. They come from the journal, so each night asks again until somebody decides."""
     alerts = []
-    for feed in dict.fromkeys(entered.held_feeds):
-        sentences = [text for text, of in zip(entered.held, entered.held_feeds, strict=True) if of == feed]
+    for feed, sentences in held.items():
         more = f" … and {len(sentences) - 3} more" if len(sentences) > 3 else ""
-        sentence = f"{len(sentences)} deliveries of feed {feed} wait for a decision: {' '.join(sentences[:3])}{more}"
-        alerts.append(Alert(subject=feed, rule=HELD, day=interval.end, sentence=sentence))
-    postgres.alerts.raise_alerts(settings, project.name, alerts)
+        many = "1 delivery" if len(sentences) == 1 else f"{len(sentences)} deliveries"
+        sentence = (
+            f"feed {feed}: {many} to be decided on: {' '.join(sentences[:3])}{more}. "
+            "Runbook: docs/runbooks/delivery-held.md"
+        )
+        alerts.append(Alert(subject=feed, rule=HELD, day=run_date, sentence=sentence))
+    return alerts
 
 
 def _read(

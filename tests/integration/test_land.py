@@ -495,6 +495,8 @@ class TestRefused:
         assert sorted(deliveries_of(settings)["verdict"]) == ["held", *["landed"] * 4]
         with unsent_alerts(settings, "ferries", RUN_DATE) as alerts:
             assert [(alert.subject, alert.rule) for alert in alerts] == [("sailings", "delivery_held")]
+        again = land(project, RUN_DATE, settings)
+        assert (again.new, again.held) == (0, landed.held)  # it is asked every night until somebody decides
 
     def test_an_overwritten_object_is_a_correction_for_some_days(self, project: Project, settings: Settings) -> None:
         lenient = declared(project, "sailings", corrections_days=99_999)
