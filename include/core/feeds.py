@@ -153,7 +153,8 @@ class Feed(Config):
             names for names in pairwise(sorted(self.columns, key=str.lower)) if names[0].lower() == names[1].lower()
         ]:
             raise ValueError(
-                f"columns.{alike[0][1]}: differs from {alike[0][0]} by upper and lower case only, which Spark ignores; rename one"
+                f"columns.{alike[0][1]}: differs from {alike[0][0]} by upper and lower case only, which Spark ignores; "
+                "rename one"
             )
         for where, name in (*(("key", name) for name in self.key), ("day_column", self.day_column)):
             if name not in self.columns:
