@@ -33,7 +33,7 @@ that row, never for the state of this DAG.
 - **To run past days again:** `airflow dags backfill {name}_prepare -s {first_day} -e {last_day}`, in any order. With
   `data: latest`, features also use what was corrected since; they are stored beside the original ones.
 - **By hand:** `python -m include.cli prepare --project {name} --start {last_day}`
-- **Where to look:** views `data_quality`, `quarantine_counts`; tables `prepared_days`, `quarantine_<feed>`.
+- **Where to look:** views `data_quality`, `quarantine_counts`; tables `prepared_days`, `quarantine_{name}__<feed>`.
 - **Owner:** {owner}
 """
 

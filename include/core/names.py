@@ -1,6 +1,7 @@
 """The names of tables, views, experiments and wheels, in one place.
 
-A table's name starts with its layer, then says what the rows are about. Nothing here reads or writes.
+A table's name starts with its layer, then says what the rows are about. Two underscores stand between project and feed,
+because no name has two of them in a row. Nothing here reads or writes.
 """
 
 from decimal import Decimal
@@ -10,19 +11,19 @@ from include import __version__
 COMMIT_LENGTH = 12  # characters of a commit in a version, as in run records
 
 
-def raw_table(feed: str) -> str:
+def raw_table(project: str, feed: str) -> str:
     """Return the table of rows as landed, with personal data already protected."""
-    return f"raw_{feed}"
+    return f"raw_{project}__{feed}"
 
 
-def clean_table(feed: str) -> str:
+def clean_table(project: str, feed: str) -> str:
     """Return the table of typed, valid rows, with one row for each key and delivery."""
-    return f"clean_{feed}"
+    return f"clean_{project}__{feed}"
 
 
-def quarantine_table(feed: str) -> str:
+def quarantine_table(project: str, feed: str) -> str:
     """Return the table of rows of accepted deliveries that broke a critical expectation, as text."""
-    return f"quarantine_{feed}"
+    return f"quarantine_{project}__{feed}"
 
 
 def features_table(project: str, entity_fraction: float = 1) -> str:

@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 
 COMMIT_TRIES = 40
 NOT_IN_PATHS = ' "#%<>?`{}'  # delta-rs returns file names percent-encoded, but polars and Spark do not decode them
-CONFIGURATION = {"delta.enableDeletionVectors": "false"}  # both delta-rs and Spark must be able to read the tables
+CONFIGURATION = {
+    "delta.enableDeletionVectors": "false",  # both delta-rs and Spark must be able to read the tables
+    "delta.enableExpiredLogCleanup": "false",  # a recorded version can be read for ever
+}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def sources(project: Project, model: Model) -> dict[str, str]:
     """Return the tables of a training set, by content."""
     return {
         "features": features_table(project.name, project.entity_fraction),
-        "outcome": clean_table(project.outcomes[model.outcome].feed),
+        "outcome": clean_table(project.name, project.outcomes[model.outcome].feed),
     }
 
 

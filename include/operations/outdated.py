@@ -132,9 +132,9 @@ def _rows(
 ) -> Iterator[OutOfDate]:
     """Find deliveries with more or fewer clean rows than when the day was prepared, as after `revalidate`."""
     for name in project.feeds:
-        then = prepared_day.table_versions.get(clean_table(name))
+        then = prepared_day.table_versions.get(clean_table(project.name, name))
         if then is not None:
-            before, now = rows(clean_table(name), then), rows(clean_table(name), None)
+            before, now = rows(clean_table(project.name, name), then), rows(clean_table(project.name, name), None)
             if changed := [each for each in prepared_day.deliveries if before.get(each) != now.get(each)]:
                 yield OutOfDate(prepared_day.day, "features", f"{_some(changed)} has other rows now", "point_in_time")
 

@@ -31,7 +31,7 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     if feed is not None and feed not in project.feeds:
         raise ConfigError(f"{project.name} has no feed {feed!r}{nearest(feed, project.feeds)}")
     feeds, tables = [feed] if feed else list(project.feeds), Tables(settings)
-    before = _quarantined(tables, feeds, interval)
+    before = _quarantined(project, tables, feeds, interval)
     there = before.select("feed", "delivery_id").unique()
     of_feeds = pl.col("feed").is_in(feeds) & pl.col("day").is_between(interval.start, interval.end)
     listed = read_deliveries(settings, project).deliveries
@@ -40,7 +40,7 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     waiting = pl.concat([accepted, chosen.filter(pl.col("verdict") == "refused")]).sort("day", "feed", "delivery_id")
 
     given = give_verdicts(project, waiting, settings, listed=listed)
-    after = _quarantined(tables, feeds, interval)
+    after = _quarantined(project, tables, feeds, interval)
     now = read_deliveries(settings, project).deliveries.filter(of_feeds)
     verdicts = dict(now.select("delivery_id", "verdict").rows())
     back, stay = 0, 0
@@ -73,13 +73,13 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     )
 
 
-def _quarantined(tables: Tables, feeds: list[str], interval: Interval) -> pl.DataFrame:
+def _quarantined(project: Project, tables: Tables, feeds: list[str], interval: Interval) -> pl.DataFrame:
     """Return the quarantined rows: columns feed, delivery_id and _row."""
     inside = pl.col("day").is_between(interval.start, interval.end)
     found = [pl.DataFrame(schema={"feed": pl.String, "delivery_id": pl.String, "_row": pl.Int64})]
     for feed in feeds:
-        if tables.exists(quarantine_table(feed)):
-            rows = tables.scan(quarantine_table(feed)).filter(inside)
+        if tables.exists(quarantine_table(project.name, feed)):
+            rows = tables.scan(quarantine_table(project.name, feed)).filter(inside)
             found.append(rows.select(pl.lit(feed).alias("feed"), "delivery_id", "_row").collect())
     return pl.concat(found)
 

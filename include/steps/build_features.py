@@ -115,7 +115,9 @@ def _feeds(
     feeds, versions = {}, {}
     for name, feed in project.feeds.items():
         days = Interval(start=feed.window(interval.start).start, end=feed.window(interval.end).end)
-        rows, versions[clean_table(name)] = spark.read(session, tables, clean_table(name), days, staged)
+        rows, versions[clean_table(project.name, name)] = spark.read(
+            session, tables, clean_table(project.name, name), days, staged
+        )
         declared = {key: outcome.sql for key, outcome in project.outcomes.items() if outcome.feed == name}
         outcomes = {key: F.expr(sql).cast("double") for key, sql in declared.items()}  # Spark reads 1.0 as a decimal
         feeds[name] = rows.withColumns(outcomes) if outcomes else rows
@@ -135,7 +137,7 @@ def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[dat
     )
     rows = (
         tables
-        .scan(clean_table(feed))
+        .scan(clean_table(project.name, feed))
         .filter(pl.col("day").is_between(current_as_of["day"].min(), current_as_of["day"].max()))
         .join(current_as_of.lazy().select("run_date", "day", "delivery_id"), on=["day", "delivery_id"])
     )

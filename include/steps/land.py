@@ -1,4 +1,4 @@
-"""land: write deliveries to `raw_<feed>`, with personal data protected, and enter them into the journal.
+"""land: write deliveries to `raw_<project>__<feed>`, with personal data protected, and enter them into the journal.
 
 This step finds what is wrong with a file as a whole; `validate` finds what is wrong with its values. An object that
 cannot be landed is refused by name and does not affect the others.
@@ -248,7 +248,7 @@ def _write(project: Project, tables: Tables, taken: list[_Taken], key: bytes) ->
                 i.records.with_columns(day=pl.lit(i.found.day), delivery_id=pl.lit(i.delivery_id)) for i in of_feed
             ]
             frame = _protect(declared, pl.concat(marked), key).select(schemas.raw(declared).keys())
-            tables.replace(raw_table(feed), frame, scope, sort_by=["day", "delivery_id", "_row"])
+            tables.replace(raw_table(project.name, feed), frame, scope, sort_by=["day", "delivery_id", "_row"])
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _tables(
     for run_date in interval.days:
         expected_days = project.expected(run_date)
         for feed, declared in project.feeds.items():
-            for table, days in ((raw_table(feed), landed), (clean_table(feed), accepted)):
+            for table, days in ((raw_table(project.name, feed), landed), (clean_table(project.name, feed), accepted)):
                 of_feed = expected_days.get(feed), days.get(feed, [])
                 found.append(table_freshness(table, run_date, *of_feed, required=declared.required))
         expected = max((day for day in filled if day <= run_date), default=None)

@@ -188,7 +188,7 @@ def _values(project: Project, outcome: str, tables: Tables, deliveries: Mapping[
     )
     return (
         tables
-        .scan(clean_table(feed))
+        .scan(clean_table(project.name, feed))
         .filter(pl.col("day").is_between(min(deliveries), max(deliveries)))
         .join(wanted.lazy(), on=["day", "delivery_id"], how="semi")
         .select("day", "entity_id", pl.sql_expr(expression).cast(pl.Float64).alias("value"))

@@ -275,7 +275,7 @@ def _entities(
     )
     return (
         tables
-        .scan(clean_table(project.entity.feed))
+        .scan(clean_table(project.name, project.entity.feed))
         .filter(pl.col("day").is_between(used["day"].min(), used["day"].max()))
         .join(used.lazy(), on=["day", "delivery_id"])
         .select(pl.col("run_date").alias("day"), "entity_id", *project.entity.public)

@@ -1,7 +1,7 @@
 """validate: check each delivery against `expectations.yaml`.
 
-Valid rows become typed rows in `clean_<feed>`. Rows that break a critical expectation go to `quarantine_<feed>`. A
-delivery that is wrong as a whole is refused.
+Valid rows become typed rows in `clean_<project>__<feed>`. Rows that break a critical expectation go to
+`quarantine_<project>__<feed>`. A delivery that is wrong as a whole is refused.
 """
 
 import logging
@@ -57,7 +57,7 @@ def _waiting(project: Project, interval: Interval, listed: pl.DataFrame, tables:
     wanted = pl.col("verdict") == "landed"
     for name, feed in project.feeds.items():
         read = pl.col("day").is_between(feed.window(interval.start).start, feed.window(interval.end).end)
-        there = [*tables.days(clean_table(name)), *tables.days(quarantine_table(name))]
+        there = [*tables.days(clean_table(project.name, name)), *tables.days(quarantine_table(project.name, name))]
         gone = (pl.col("verdict") == "accepted") & (pl.col("rows") > 0) & ~pl.col("day").is_in(there)
         wanted |= ((pl.col("verdict") == "refused") | gone) & (pl.col("feed") == name) & read
     return listed.filter(wanted, pl.col("feed").is_in(list(project.feeds))).sort("day", "feed", "delivery_id")

@@ -75,8 +75,8 @@ def give_verdicts(
     """
     tables = Tables(settings)
     for name, feed in project.feeds.items():  # also for a feed without deliveries yet, as on the first day
-        tables.create(clean_table(name), schemas.clean(project, feed))
-        tables.create(quarantine_table(name), schemas.quarantine(feed))
+        tables.create(clean_table(project.name, name), schemas.clean(project, feed))
+        tables.create(quarantine_table(project.name, name), schemas.quarantine(feed))
     if deliveries.is_empty():
         return VerdictCounts(0, (), 0, 0, 0)
     suites = _suites(project)
@@ -122,7 +122,13 @@ def _verdicts(
     """Map each `delivery_id` to its verdict."""
     feed, deliveries = project.feeds[name], [*of_feed.iter_rows(named=True)]
     scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
-    all_raw = Tables(settings).scan(raw_table(name)).filter(scope.expr()).sort("day", "delivery_id", "_row").collect()
+    all_raw = (
+        Tables(settings)
+        .scan(raw_table(project.name, name))
+        .filter(scope.expr())
+        .sort("day", "delivery_id", "_row")
+        .collect()
+    )
     raws, typed = (_parts(rows, deliveries) for rows in (all_raw, _typed(project, feed, all_raw)))
     before = rows_before(listed, name)
     histories = [partial(before, d["day"], d["available_from"]) for d in deliveries]
@@ -250,11 +256,11 @@ def _write(
     scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
     clean = pl.concat([verdict.clean for verdict in found_verdicts])
     sort_by = ["day", "delivery_id", *project.feeds[name].key]
-    tables.replace(clean_table(name), partial(_instead, clean), scope, sort_by=sort_by)
+    tables.replace(clean_table(project.name, name), partial(_instead, clean), scope, sort_by=sort_by)
     postgres.audit.record_quality(settings, [result for verdict in found_verdicts for result in verdict.results])
     quarantine = pl.concat([verdict.quarantine for verdict in found_verdicts])
     sort_by = ["day", "delivery_id", "_row"]
-    tables.replace(quarantine_table(name), partial(_first_run, quarantine), scope, sort_by=sort_by)
+    tables.replace(quarantine_table(project.name, name), partial(_first_run, quarantine), scope, sort_by=sort_by)
 
 
 def _instead(wanted: pl.DataFrame, current: pl.DataFrame) -> pl.DataFrame:

@@ -133,8 +133,10 @@ def test_an_error_that_a_person_has_to_fix_is_reported(
     project: Project, here: Settings, commit: str, databricks: Databricks, tmp_path: Path
 ) -> None:
     databricks.upload(build(commit, tmp_path / "dist"), f"{VOLUME}/{wheel(commit)}")
-    shutil.rmtree(Path(here.tables) / "clean_schedule")
-    with pytest.raises(AirflowFailException, match=r"\(code\): .*DataError: table .*clean_schedule does not exist yet"):
+    shutil.rmtree(Path(here.tables) / "clean_flights__schedule")
+    with pytest.raises(
+        AirflowFailException, match=r"\(code\): .*DataError: table .*clean_flights__schedule does not exist yet"
+    ):
         Step(project).attempt()
     assert not Tables(here).exists("features_flights")
 

@@ -54,7 +54,7 @@ def deliver(
         shape = schemas.clean(project, project.feeds[feed])
         absent = [pl.lit(None, kind).alias(column) for column, kind in shape.items() if column not in clean.columns]
         clean = clean.with_columns(absent).select(shape.keys())
-        tables.replace(clean_table(feed), clean, scope, sort_by=["_row"])
+        tables.replace(clean_table(project.name, feed), clean, scope, sort_by=["_row"])
     return delivery
 
 

@@ -444,7 +444,7 @@ def prepared_day(day: date, **changes: Any) -> PreparedDay:
         "data_view": "point_in_time",
         "as_of": datetime(2013, 3, 1, 8, tzinfo=UTC),
         "deliveries": ("sailings/2013-03-01/a.csv.gz@0", "winds/2013-03-01/b.csv.gz@1"),
-        "table_versions": {"clean_sailings": 0, "features_ferries": 12},
+        "table_versions": {"clean_ferries__sailings": 0, "features_ferries": 12},
         "rows": 900,
         **changes,
     })

@@ -104,7 +104,7 @@ class TestPointInTime:
     ) -> None:
         """The days are built as a range, so that the later outcomes are read for the later days."""
         scope = Scope(Interval(start=DAY, end=RUN_DATES.end))
-        Tables(copy).replace("clean_logbook", shifted, scope, sort_by=["day", "delivery_id", "_row"])
+        Tables(copy).replace("clean_ferries__logbook", shifted, scope, sort_by=["day", "delivery_id", "_row"])
         build_features(project, days(DAY, 3), copy)
         changed = features_of(copy, days(DAY, 3))
         assert_same_bits(of_day(changed, DAY), of_day(whole, DAY))
@@ -261,9 +261,9 @@ class TestRows:
             now = versions(copy)
             assert prepared_day.table_versions == {name: now[name] for name in prepared_day.table_versions}
             assert set(prepared_day.table_versions) == {
-                "clean_sailings",
-                "clean_winds",
-                "clean_logbook",
+                "clean_ferries__sailings",
+                "clean_ferries__winds",
+                "clean_ferries__logbook",
                 "features_ferries",
             }
 
@@ -332,7 +332,7 @@ class TestOutcomes:
         self, project: Project, prepared: Settings, outcome: str
     ) -> None:
         sql = project.outcomes[outcome].sql
-        table = f"clean_{project.outcomes[outcome].feed}"
+        table = f"clean_{project.name}__{project.outcomes[outcome].feed}"
         in_polars = (
             Tables(prepared).scan(table).select("day", "entity_id", pl.sql_expr(sql).cast(pl.Float64).alias("value"))
         )

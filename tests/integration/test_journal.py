@@ -152,7 +152,7 @@ def test_a_restored_journal_is_the_same_and_clean_rows_are_made_again(
     deliver_day(project, settings, DAY)
     run("land", project, RUN_DATE, settings)
     run("validate", project, RUN_DATE, settings)
-    clean = rows_of(settings, "clean_sailings")
+    clean = rows_of(settings, "clean_ferries__sailings")
     with install(tmp_path / "new") as new:
         again = new.model_copy(update={"journal": settings.journal, "landing": str(tmp_path / "nothing")})
         for raw in Path(settings.tables).glob("raw_*"):
@@ -162,7 +162,7 @@ def test_a_restored_journal_is_the_same_and_clean_rows_are_made_again(
         assert restore(again, "ferries") == 0
         assert entries(again).equals(entries(settings))
         validate(project, RUN_DATE, again)
-        assert rows_of(again, "clean_sailings").equals(clean)
+        assert rows_of(again, "clean_ferries__sailings").equals(clean)
         assert entries(again).equals(entries(settings))
 
 

@@ -80,7 +80,7 @@ class TestAccepted:
             ("sailings", DAY, 3, "landed"),
             ("winds", DAY, 18, "landed"),
         ]
-        raw = rows_of(settings, "raw_sailings")
+        raw = rows_of(settings, "raw_ferries__sailings")
         assert raw["_row"].to_list() == [2, 3, 4]  # lines of the file; the header is line 1
         assert raw["day"].unique().to_list() == [DAY]
         assert raw["ferry"].to_list() == ["0", "1", "2"]
@@ -121,10 +121,10 @@ class TestAccepted:
             patch.setattr(land_module, "_enter", lambda *_: pytest.fail("killed"))
             with pytest.raises(pytest.fail.Exception):
                 land(project, RUN_DATE, settings)
-        before = rows_of(settings, "raw_sailings")
+        before = rows_of(settings, "raw_ferries__sailings")
         assert deliveries_of(settings).is_empty()
         assert land(project, RUN_DATE, settings).new == 3
-        assert rows_of(settings, "raw_sailings").equals(before)
+        assert rows_of(settings, "raw_ferries__sailings").equals(before)
 
     def test_a_run_also_lands_files_of_earlier_run_dates(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, *days(DAY, 4).days)
@@ -411,7 +411,7 @@ class TestRefused:
         assert f"refused: {refusal.why}" in caplog.text
         assert refusal.why.startswith(f"file://{path}")
         assert re.search(said, refusal.why)
-        assert rows_of(settings, "raw_sailings").height == 3
+        assert rows_of(settings, "raw_ferries__sailings").height == 3
         before = versions(settings)
         assert land(project, RUN_DATE, settings).refused == landed.refused  # it is tried again without a write
         assert versions(settings) == before
@@ -586,7 +586,7 @@ class TestPersonalData:
             assert_no_personal_data(content.decode("latin-1"))
         assert scanned >= 6  # parquet files of raw tables and of deliveries
         assert_no_personal_data(caplog.text + landed.model_dump_json())
-        assert "contact_email" not in rows_of(settings, "raw_sailings").columns
+        assert "contact_email" not in rows_of(settings, "raw_ferries__sailings").columns
 
     def test_identifiers_are_hashed_with_the_key(self, project: Project, settings: Settings, other: Settings) -> None:
         rows = logbook(BEFORE, [1.0, 2.0, 3.0, 4.0])
@@ -595,7 +595,7 @@ class TestPersonalData:
         deliver_one(project, settings, "winds", DAY)
         deliver_one(project, settings, "logbook", BEFORE, rows)
         land(project, RUN_DATE, settings)
-        raw = rows_of(settings, "raw_logbook")
+        raw = rows_of(settings, "raw_ferries__logbook")
         expected = hmac.new(b"a key of tests", f"{VESSEL}1".encode(), hashlib.sha256).hexdigest()[:32]
         assert raw["vessel"].to_list()[:2] == [expected, expected]
         assert raw["vessel"][2] not in {None, "hidden", expected}
@@ -603,7 +603,7 @@ class TestPersonalData:
         assert raw["_malformed"].to_list() == [None, None, "vessel", None]
         keyed = other.model_copy(update={"hash_key": SecretStr("another")})
         land(project, RUN_DATE, keyed)
-        assert rows_of(keyed, "raw_logbook")["vessel"][0] != expected
+        assert rows_of(keyed, "raw_ferries__logbook")["vessel"][0] != expected
 
     @pytest.mark.parametrize(("value", "right"), [("N1A", True), ("N1", False), ("xN1A", False), ("N1A\n", False)])
     def test_the_format_must_match_the_whole_value(
@@ -613,7 +613,7 @@ class TestPersonalData:
         rows = logbook(BEFORE, [1.0]).with_columns(vessel=pl.lit(value))
         deliver_one(project, settings, "logbook", BEFORE, rows, name="one")
         land(project, RUN_DATE, settings)
-        raw = rows_of(settings, "raw_logbook").filter(pl.col("delivery_id").str.contains("one"))
+        raw = rows_of(settings, "raw_ferries__logbook").filter(pl.col("delivery_id").str.contains("one"))
         assert raw["_malformed"].to_list() == [None if right else "vessel"]
 
     def test_a_sensitive_column_is_dropped_whatever_its_values(self, project: Project, settings: Settings) -> None:
@@ -622,7 +622,7 @@ class TestPersonalData:
         rows = sailings(DAY).with_columns(contact_email=pl.lit(f'"{EMAIL}",\n"{EMAIL}"'))
         deliver_one(project, settings, "sailings", DAY, rows, name="quoted")
         assert land(project, RUN_DATE, settings).refused == ()
-        assert_no_personal_data(rows_of(settings, "raw_sailings").write_csv())
+        assert_no_personal_data(rows_of(settings, "raw_ferries__sailings").write_csv())
 
 
 def assert_no_personal_data(text: str) -> None:

@@ -87,23 +87,23 @@ def test_the_holdout_is_later_than_the_days_fitted(prepared: Settings) -> None:
     assert tags["config_digest"] == MODEL.digest
     tables = Tables(prepared)
     assert int(tags["features_version"]) == tables.version("features_ferries")
-    assert int(tags["outcome_version"]) == tables.version("clean_logbook")
+    assert int(tags["outcome_version"]) == tables.version("clean_ferries__logbook")
     inputs = {entry.dataset.name: json.loads(entry.dataset.source) for entry in run_made.inputs.dataset_inputs}
     assert inputs["features_ferries"] == {
         "path": tables.uri("features_ferries"),
         "version": tables.version("features_ferries"),
         "predicate": "day >= '2013-03-06' AND day <= '2013-03-21' AND data_view IN ('point_in_time')",
     }
-    assert inputs["clean_logbook"]["version"] == tables.version("clean_logbook")
+    assert inputs["clean_ferries__logbook"]["version"] == tables.version("clean_ferries__logbook")
 
 
 def test_outcomes_of_the_run_date_and_later_are_not_read(prepared: Settings) -> None:
     before = fit(MODEL, RUN, prepared, candidate="linear")
     later = Interval(start=DAY, end=DAYS.end)
-    change(prepared, "clean_logbook", later, pl.lit(1000.0).alias("delay_minutes"))
+    change(prepared, "clean_ferries__logbook", later, pl.lit(1000.0).alias("delay_minutes"))
     change(prepared, "features_ferries", later, pl.lit(99.0).alias("leaving_hour"))
     assert fit(MODEL, RUN, prepared, candidate="linear") == before
-    change(prepared, "clean_logbook", later.shifted(start=-1), pl.lit(1000.0).alias("delay_minutes"))
+    change(prepared, "clean_ferries__logbook", later.shifted(start=-1), pl.lit(1000.0).alias("delay_minutes"))
     assert fit(MODEL, RUN, prepared, candidate="linear").digest != before.digest
 
 
@@ -229,7 +229,7 @@ def test_unknown_candidates_and_parameters_are_refused(prepared: Settings) -> No
 
 
 def test_a_training_with_one_class_is_refused(prepared: Settings) -> None:
-    change(prepared, "clean_logbook", DAYS, pl.lit(0.0).alias("delay_minutes"))
+    change(prepared, "clean_ferries__logbook", DAYS, pl.lit(0.0).alias("delay_minutes"))
     with pytest.raises(DataError, match="have the outcome 0"):
         fit(MODEL, RUN, prepared, candidate="linear")
 

@@ -427,14 +427,14 @@ def test_tables_are_compared_with_the_days_that_the_run_date_needs(prepared_days
         prepared_days, "SELECT subject, newest_day, behind_days, late FROM freshness_status WHERE day = :d", d=NEXT
     )
     assert sorted(row for row in found if row[0] != "late_ferry") == [
-        ("clean_logbook", DAY, 0, False),
-        ("clean_sailings", NEXT, 0, False),
-        ("clean_winds", None, None, True),
+        ("clean_ferries__logbook", DAY, 0, False),
+        ("clean_ferries__sailings", NEXT, 0, False),
+        ("clean_ferries__winds", None, None, True),
         ("features_ferries", NEXT, 0, False),
         ("prepared_days", NEXT, 0, False),
-        ("raw_logbook", DAY, 0, False),
-        ("raw_sailings", NEXT, 0, False),
-        ("raw_winds", None, None, True),
+        ("raw_ferries__logbook", DAY, 0, False),
+        ("raw_ferries__sailings", NEXT, 0, False),
+        ("raw_ferries__winds", None, None, True),
     ]
 
 

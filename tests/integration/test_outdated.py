@@ -154,7 +154,7 @@ def test_a_day_that_could_not_be_prepared_now_is_listed_and_others_are_checked(
 
 
 def test_days_that_read_rows_released_from_quarantine_are_out_of_date(prepared: Settings, project: Project) -> None:
-    tables, table = Tables(prepared), clean_table("logbook")
+    tables, table = Tables(prepared), clean_table(project.name, "logbook")
     record(prepared, project, DAYS, "point_in_time", {table: tables.version(table)})
     again = {"available_from": next_day(DAY), "name": "a"}
     small.deliver(prepared, project, "logbook", DAY, small.logbook_of(DAY, [1.0]), **again)

@@ -559,7 +559,7 @@ def test_a_prepared_day_without_rows_is_published(settings: Settings, ferries: P
         ),
         ("scores_late_ferry", lambda rows: rows.sort("model_version").slice(1), "3 scores, expected 4"),
         ("scores_late_ferry", lambda rows: rows.with_columns(as_of=pl.lit(AS_OF)), "not from the prepared day"),
-        ("clean_sailings", lambda rows: rows.slice(1), "1 of 4 scored entities are not in the feed"),
+        ("clean_ferries__sailings", lambda rows: rows.slice(1), "1 of 4 scored entities are not in the feed"),
     ],
 )
 def test_prepared_day_features_scores_and_entities_must_agree(

@@ -146,8 +146,8 @@ class TestRows:
         assert validated.rows == 38 + 18 + 3
         assert verdicts(settings)["sailings", str(DAY)] == "accepted"
 
-        kept = rows_of(settings, "quarantine_sailings")
-        delivery_id = rows_of(settings, "clean_sailings")["delivery_id"][0]
+        kept = rows_of(settings, "quarantine_ferries__sailings")
+        delivery_id = rows_of(settings, "clean_ferries__sailings")["delivery_id"][0]
         assert kept.columns == [
             *("day", "delivery_id", "_row", "_malformed", "company", "ferry", "origin", "dest"),
             *("departs_at", "arrives_local", "distance_miles", "is_holiday", "rule", "run_id"),
@@ -164,7 +164,7 @@ class TestRows:
             ("3", "Nowhere", "2454.0", "false", "test"),
             ("7", "nowhere", "far", "false", "test"),
         ]
-        clean = rows_of(settings, "clean_sailings")
+        clean = rows_of(settings, "clean_ferries__sailings")
         assert sorted(clean["ferry"]) == [n for n in range(40) if n not in (3, 7)]
 
         results = failed(settings)
@@ -202,15 +202,18 @@ class TestRows:
         again = validate(project, RUN_DATE, settings)
         assert (again.accepted, again.quarantined, again.table_version) == (0, 0, None)
         assert versions(settings) == before
-        assert rows_of(settings, "quarantine_winds").is_empty()
+        assert rows_of(settings, "quarantine_ferries__winds").is_empty()
 
     def test_mostly_lets_few_rows_pass_and_quarantines_many(self, declare: Declare, settings: Settings) -> None:
         project = declare({"sailings": [{**IN_SET, "mostly": 0.97}]})
         deliver_spoiled(project, settings, spoiled(dest={3: "SFO"}))
         deliver_one(project, settings, "sailings", DAY, spoiled(dest={3: "SFO", 4: "SFO"}), name="two")
         assert land_and_validate(project, settings).quarantined == 2
-        assert rows_of(settings, "quarantine_sailings")["delivery_id"].str.contains("two").to_list() == [True, True]
-        assert rows_of(settings, "clean_sailings").height == 40 + 38
+        assert rows_of(settings, "quarantine_ferries__sailings")["delivery_id"].str.contains("two").to_list() == [
+            True,
+            True,
+        ]
+        assert rows_of(settings, "clean_ferries__sailings").height == 40 + 38
 
     def test_a_delivery_with_too_large_a_share_of_invalid_rows_is_refused(
         self, declare: Declare, settings: Settings
@@ -252,7 +255,7 @@ class TestPersonalData:
         assert land_and_validate(project, settings).quarantined == 3
         pages = [path.read_text(encoding="utf-8") for path in Path(settings.artifacts).rglob("*") if path.is_file()]
         assert len(pages) == 2
-        kept = rows_of(settings, "quarantine_logbook")
+        kept = rows_of(settings, "quarantine_ferries__logbook")
         assert kept["_malformed"].to_list() == ["vessel"]
         assert len(kept["vessel"][0]) == 32
         results = select(settings, "SELECT * FROM quality_results")
@@ -260,7 +263,10 @@ class TestPersonalData:
         for found in (caplog.text, str(results), *pages, kept.write_csv()):
             for planted in (EMAIL.split("@")[0], "@example.org", VESSEL):
                 assert planted not in found
-        assert "@example.org" not in rows_of(settings, "quarantine_sailings")["_malformed"].fill_null("").str.join()[0]
+        assert (
+            "@example.org"
+            not in rows_of(settings, "quarantine_ferries__sailings")["_malformed"].fill_null("").str.join()[0]
+        )
 
 
 class TestPage:
@@ -334,7 +340,7 @@ class TestRefused:
             for feed, needed in project.required(day).items():
                 deliver_one(project, settings, feed, needed, sailings(day, 40) if feed == "sailings" else None)
         land_and_validate(project, settings, earlier)
-        before = rows_of(settings, "clean_sailings")
+        before = rows_of(settings, "clean_ferries__sailings")
         project = declare({"sailings": [entry]})
         deliver_spoiled(project, settings, frame)
         land(project, RUN_DATE, settings)
@@ -342,8 +348,8 @@ class TestRefused:
             validate(project, RUN_DATE, settings)
         assert str(caught.value).endswith(said)
         assert "no accepted delivery of sailings" in str(caught.value)
-        assert rows_of(settings, "clean_sailings").equals(before)
-        assert rows_of(settings, "quarantine_sailings").is_empty()
+        assert rows_of(settings, "clean_ferries__sailings").equals(before)
+        assert rows_of(settings, "quarantine_ferries__sailings").is_empty()
         known = current_as_of(deliveries_of(settings), "sailings", Interval(start=BEFORE, end=DAY), local(DAY, 9))
         assert list(known) == [BEFORE]
 
@@ -460,9 +466,9 @@ class TestRevalidate:
         command = f"python -m include.cli build_features --project ferries --start {DAY} --end {DAY}"
         assert f"of run dates {DAY} are out of date" in caplog.text
         assert command in caplog.text
-        assert rows_of(settings, "quarantine_sailings").is_empty()
-        assert rows_of(settings, "quarantine_logbook").height == 1
-        back = rows_of(settings, "clean_sailings").filter(pl.col("day") == DAY)
+        assert rows_of(settings, "quarantine_ferries__sailings").is_empty()
+        assert rows_of(settings, "quarantine_ferries__logbook").height == 1
+        back = rows_of(settings, "clean_ferries__sailings").filter(pl.col("day") == DAY)
         assert back.height == 40
         assert back.filter(pl.col("ferry") == 3)["dest"].to_list() == ["SFO"]
         assert "column_values_to_be_in_set dest" in failed(settings, "logbook")
@@ -491,9 +497,11 @@ class TestRevalidate:
         project = declare({"logbook": [none]})
         record = revalidate(project, days(BEFORE, 2), settings)
         assert (record.rows, record.revalidated, len(record.refused)) == (40, 2, 1)
-        assert rows_of(settings, "clean_sailings").height == 40
-        assert rows_of(settings, "clean_logbook").height == 3  # of the first delivery, which was not validated again
-        assert rows_of(settings, "quarantine_logbook").is_empty()
+        assert rows_of(settings, "clean_ferries__sailings").height == 40
+        assert (
+            rows_of(settings, "clean_ferries__logbook").height == 3
+        )  # of the first delivery, which was not validated again
+        assert rows_of(settings, "quarantine_ferries__logbook").is_empty()
 
     def test_an_unknown_feed_is_refused(self, project: Project, settings: Settings) -> None:
         with pytest.raises(ConfigError, match="ferries has no feed 'sailing'; did you mean 'sailings'"):
@@ -544,12 +552,12 @@ class TestRevalidate:
         record = revalidate(project, RUN_DATE, settings, feed="sailings")
         if rule == "laxer":
             assert verdicts(settings)["sailings", str(DAY)] == "accepted"
-            assert rows_of(settings, "clean_sailings").filter(pl.col("day") == DAY).height == 40
+            assert rows_of(settings, "clean_ferries__sailings").filter(pl.col("day") == DAY).height == 40
             assert record.rows == (0 if at == "_enter_verdicts" else 1)
         else:
             assert verdicts(settings)["sailings", str(DAY)] == "refused"
-            assert rows_of(settings, "clean_sailings").filter(pl.col("day") == DAY).is_empty()
-        assert rows_of(settings, "quarantine_sailings").is_empty()
+            assert rows_of(settings, "clean_ferries__sailings").filter(pl.col("day") == DAY).is_empty()
+        assert rows_of(settings, "quarantine_ferries__sailings").is_empty()
 
     def test_the_command_revalidates_one_feed(
         self, strict: Project, declare: Declare, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -589,7 +597,7 @@ class TestKilled:
         ):
             run_and_kill(settings, "validate", days(DAY, 2), at, call, when)
             assert set(verdicts(settings).values()) == {"landed"}
-        assert rows_of(settings, "quarantine_sailings").height == 2
+        assert rows_of(settings, "quarantine_ferries__sailings").height == 2
         command = {"do": "step", "step": "validate", "start": str(DAY), "end": str(DAY + timedelta(days=1))}
         with processes(settings, 3) as started:
             answers = started.all([command] * 3)

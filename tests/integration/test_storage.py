@@ -150,7 +150,7 @@ def test_without_options_each_library_uses_the_default_credentials_of_aws(
     bare = own.model_copy(update={"storage_options": {}})
     prepared(project, bare, RUN_DATE)
     assert Landing(project, bare).find("logbook", DAY - timedelta(days=1))
-    assert content(bare)["raw_sailings"].height == 3
+    assert content(bare)["raw_ferries__sailings"].height == 3
 
 
 def test_no_error_contains_a_key(project: Project, own: Settings) -> None:

@@ -122,7 +122,7 @@ class TestVerdicts:
         validated = land_and_validate(project, RUN_DATE, settings)
         assert (validated.accepted, validated.refused, validated.rows) == (3, (), 3 + 3 + 18)
         assert set(verdicts(settings).values()) == {"accepted"}
-        clean = rows_of(settings, "clean_sailings")
+        clean = rows_of(settings, "clean_ferries__sailings")
         assert clean.columns[:4] == ["day", "delivery_id", "_row", "entity_id"]
         assert clean["entity_id"].to_list()[0] == "UA-0-BAT-20130304T1300Z"
         assert clean["departs_at"].to_list()[0] == local(DAY, 8)
@@ -167,7 +167,7 @@ class TestVerdicts:
         assert f"refused: {refusal.why}" in caplog.text
         listed = deliveries_of(settings).filter(pl.col("verdict") == "refused")
         assert listed["why"].to_list() == [why]
-        clean = rows_of(settings, "clean_sailings")
+        clean = rows_of(settings, "clean_ferries__sailings")
         assert clean["delivery_id"].unique().str.contains("wrong").to_list() == [False]
 
     def test_an_expectation_about_the_whole_delivery_is_evaluated_per_delivery(
@@ -226,7 +226,7 @@ class TestVerdicts:
         observed = 18 if feed == "winds" else 3
         assert said[1].endswith(f"{feed}.csv.gz: table_row_count_to_equal failed (observed {observed})")
         assert verdicts(settings)[feed] == "refused"
-        assert rows_of(settings, f"clean_{feed}").is_empty()
+        assert rows_of(settings, f"clean_ferries__{feed}").is_empty()
 
     def test_after_a_second_delivery_the_day_is_valid_and_as_of_is_its_time(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
@@ -297,7 +297,7 @@ class TestVerdicts:
             accept(project, delivery_id, settings, by="Ada", why="not a mistake")
         three = {"expect": "table_row_count_to_equal", "value": 3, "severity": "critical"}
         validate(declare({"sailings": [three]}), RUN_DATE, settings)
-        assert rows_of(settings, "clean_sailings").height == 3
+        assert rows_of(settings, "clean_ferries__sailings").height == 3
 
     def test_the_first_day_has_clean_tables_for_all_feeds(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]
@@ -306,7 +306,7 @@ class TestVerdicts:
         first = project.first_day
         deliver_day(project, settings, first)
         land_and_validate(project, Interval.of(first), settings)
-        assert rows_of(settings, "clean_logbook").is_empty()
+        assert rows_of(settings, "clean_ferries__logbook").is_empty()
 
     def test_deliveries_of_a_feed_that_is_no_longer_declared_are_ignored(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
@@ -368,7 +368,7 @@ class TestAlways:
         close = sailings(DAY).with_columns(seconds, ferry=pl.lit(1), origin=pl.lit("BAT"))
         deliver_one(project, settings, "sailings", DAY, close, at=local(DAY, 4), name="close")
         assert land_and_validate(project, RUN_DATE, settings).refused == ()
-        found = rows_of(settings, "clean_sailings").filter(pl.col("delivery_id").str.contains("close"))
+        found = rows_of(settings, "clean_ferries__sailings").filter(pl.col("delivery_id").str.contains("close"))
         assert found["entity_id"].to_list() == [
             "UA-1-BAT-20130304T1300Z",
             "UA-1-BAT-20130304T130001Z",
@@ -415,7 +415,7 @@ class TestAlways:
         path = deliver_one(project, settings, "sailings", DAY, frame.with_columns(wrong), at=local(DAY, 4), name="odd")
         validated = land_and_validate(project, RUN_DATE, settings)
         assert (validated.refused, validated.quarantined) == ((), 1)
-        assert rows_of(settings, "quarantine_sailings")["_row"].to_list() == [3]
+        assert rows_of(settings, "quarantine_ferries__sailings")["_row"].to_list() == [3]
         assert f"sailings {DAY}, file://{path}: malformed values in 1 of 3 rows: {why}" in caplog.text
         assert re.search(rf"; line 3 \(.*\): malformed: {re.escape(said)}", caplog.text)
 

@@ -98,7 +98,7 @@ def write_all(settings: Settings) -> None:
     moments = pl.DataFrame({"day": DAYS.days, "as_of": [PROJECT.cutoff_at(day) for day in DAYS.days]})
     features = rows.drop("delay_minutes").join(moments, on="day").with_columns(data_view=pl.lit("point_in_time"))
     tables.replace("features_ferries", features, WHOLE, sort_by=["day", "entity_id"])
-    tables.replace("clean_logbook", logbook(rows), WHOLE, sort_by=["day", "entity_id"])
+    tables.replace("clean_ferries__logbook", logbook(rows), WHOLE, sort_by=["day", "entity_id"])
     enter_all(settings)
 
 
@@ -133,7 +133,7 @@ def correct(settings: Settings, day: date, *, minutes_before_cutoff: int) -> Non
     delivery = listing("logbook", day, minutes_before_cutoff=minutes_before_cutoff, of=DAY, name="again")
     scope = Scope.of_deliveries([day], [delivery[0].subject])
     of_day = ferries().filter(pl.col("day") == day).with_columns(delay_minutes=pl.lit(99.0))
-    tables.replace("clean_logbook", logbook(of_day, "again"), scope, sort_by=["entity_id"])
+    tables.replace("clean_ferries__logbook", logbook(of_day, "again"), scope, sort_by=["entity_id"])
     deliveries.enter(settings, PROJECT, delivery)
 
 

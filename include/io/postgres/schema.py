@@ -247,7 +247,9 @@ quality_results = sa.Table(
     _column("observed", TEXT, "Observed value, such as a mean; null if rows were counted.", nullable=True),
     _column("run_id", TEXT, RUN_ID),
     _now("checked_at", "Time at which the delivery was validated."),
-    _column("quarantined_rows", BIGINT, "Rows that the expectation sent to quarantine_<feed>.", nullable=True),
+    _column(
+        "quarantined_rows", BIGINT, "Rows that the expectation sent to quarantine_<project>__<feed>.", nullable=True
+    ),
     _column(
         "examples",
         JSONB,

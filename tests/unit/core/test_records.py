@@ -69,7 +69,7 @@ class TestRecords:
                         as_of=datetime(2013, 3, 1, 8, 0, 0, 123, tzinfo=UTC),
                         watermark=7,
                         deliveries=("a", "b"),
-                        table_versions={"clean_winds": 2},
+                        table_versions={"clean_ferries__winds": 2},
                         rows=1,
                     ),
                 ),

@@ -4,8 +4,9 @@ Here, two handles interleave at a fixed point; tests/integration/test_tables.py 
 """
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,19 @@ def test_a_place_that_polars_cannot_read_is_refused(tmp_path: Path, place: str) 
     write_deltalake(settings.tables, frame(FIRST, 1).to_arrow(), partition_by=["day"])
     with pytest.raises((OSError, DeltaError)):  # if this fails, delta-rs has fixed it
         pl.read_delta(settings.tables)
+
+
+def test_a_version_can_be_read_for_ever(tables: Tables) -> None:
+    """By default, a checkpoint removes the log of versions older than 30 days, and with it what reads them."""
+    for n in range(3):
+        put(tables, frame(FIRST, n))
+    log = Path(tables.uri(TABLE)) / "_delta_log"
+    long_ago = datetime(2013, 1, 1, tzinfo=UTC).timestamp()
+    for path in log.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    tables.open(TABLE).create_checkpoint()
+    put(tables, frame(FIRST, 3))
+    assert [tables.scan(TABLE, 1 + n).collect()["value"].to_list() for n in range(4)] == [[0], [1], [2], [3]]
 
 
 def test_days_are_those_that_have_rows(tables: Tables) -> None:

@@ -239,13 +239,13 @@ class TestTables:
     def test_a_table_is_compared_with_the_day_that_the_run_date_needs(
         self, needed: date | None, newest: date | None, behind: int | None, late: bool
     ) -> None:
-        fresh = table_freshness("raw_sailings", RUN, needed, self.HAS)
+        fresh = table_freshness("raw_ferries__sailings", RUN, needed, self.HAS)
         assert (fresh.newest_day, fresh.behind_days, fresh.late) == (newest, behind, late)
-        assert "raw_sailings" in fresh.sentence
+        assert "raw_ferries__sailings" in fresh.sentence
 
     def test_an_optional_file_is_expected_and_its_lateness_recorded(self) -> None:
         needed = self.HAS[-1] + timedelta(days=30)
-        fresh = table_freshness("raw_winds", needed, needed, self.HAS, required=False)
+        fresh = table_freshness("raw_ferries__winds", needed, needed, self.HAS, required=False)
         assert fresh.late
         assert fresh.sentence.endswith(f"before {needed}, which run date {needed} expects")
 

@@ -469,7 +469,7 @@ TABLE_COMMENTS = {
             "observed": "Observed value, such as a mean; null if rows were counted.",
             "run_id": "Airflow run that wrote the row, or by-hand.",
             "checked_at": "Time at which the delivery was validated.",
-            "quarantined_rows": "Rows that the expectation sent to quarantine_<feed>.",
+            "quarantined_rows": "Rows that the expectation sent to quarantine_<project>__<feed>.",
             "examples": "Up to three of the unexpected rows: row number, key and public values.",
         },
     ),
@@ -976,7 +976,7 @@ FROM quality_results WHERE quarantined_rows > 0
             "expectation": "Expectation that the rows failed.",
             "column_name": "Column that was checked.",
             "quarantined_rows": (
-                "Rows that failed it and are in quarantine_<feed>; one row can fail several expectations."
+                "Rows that failed it and are in quarantine_<project>__<feed>; one row can fail several expectations."
             ),
             "rows_evaluated": "Rows that were checked.",
             "examples": "Up to three of the unexpected rows: row number, key and public values.",
