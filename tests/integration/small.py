@@ -68,7 +68,13 @@ def ferries_of(day: date, count: int = 4) -> pl.DataFrame:
             "dest": ["HOB"] * count,
             "departs_at": [datetime.combine(day, time(15), UTC)] * count,
         },
-        schema_overrides={"ferry": pl.Int64, "departs_at": pl.Datetime("us", "UTC")},
+        schema={
+            "company": pl.String,
+            "ferry": pl.Int64,
+            "origin": pl.String,
+            "dest": pl.String,
+            "departs_at": pl.Datetime("us", "UTC"),
+        },
     )
 
 
