@@ -78,7 +78,7 @@ def show_journal(
     for line in postgres.journal.read_lines(settings, load_project(project).name, 0):
         about = line["entry"]
         inside = days is None or days.start <= date.fromisoformat(about["day"]) <= days.end
-        if inside and feed in (None, about["feed"]):
+        if inside and feed in (None, about.get("feed")):
             typer.echo(json.dumps(line, sort_keys=True))
 
 
@@ -161,6 +161,14 @@ def withdraw(project: ProjectOption, delivery: DeliveryOption, by: By, why: Why)
     from include.operations.decide import withdraw
 
     _print(withdraw(load_project(project), delivery, _settings(), by=by, why=why))
+
+
+@app.command()
+def repair(project: ProjectOption, start: Start, end: End = None, *, by: By, why: Why) -> None:
+    """Let prepared days use what is accepted by now, as of the same moment; then build their features again."""
+    from include.operations.repair import repair
+
+    _print(repair(load_project(project), _interval(start, end), _settings(), by=by, why=why))
 
 
 @app.command()

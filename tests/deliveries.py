@@ -40,7 +40,7 @@ def delivery(
 def enter(settings: Settings, project: Project, entries: Iterable[Entry]) -> None:
     """Add entries; a delivery that the journal has already is left out, and its verdict is added."""
     with postgres.journal.write_journal(settings, project.name) as writer:
-        there = set(writer.deliveries()["delivery_id"])
+        there = set(writer.known().deliveries["delivery_id"])
         writer.add([entry for entry in entries if entry.kind != "delivery" or entry.subject not in there])
 
 

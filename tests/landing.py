@@ -18,7 +18,7 @@ from include.config.loading import load_project
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
-from include.io.journal import read_deliveries
+from include.io.journal import read_journal
 from include.io.landing import Landing
 from include.io.tables import Tables
 from include.operations.simulate import deliver, usual_available_at
@@ -150,7 +150,7 @@ def rows_of(settings: Settings, table: str, *sort_by: str) -> pl.DataFrame:
 
 def deliveries_of(settings: Settings, project: str = "ferries") -> pl.DataFrame:
     """Return the deliveries of the journal, by day, feed and id."""
-    return read_deliveries(settings, load_project(project)).deliveries.sort("day", "feed", "delivery_id")
+    return read_journal(settings, load_project(project)).deliveries.sort("day", "feed", "delivery_id")
 
 
 def versions(settings: Settings) -> dict[str, int]:

@@ -1,18 +1,23 @@
 """Derive the state of deliveries from the entries of the journal. Pure; `io/journal.py` reads and writes entries.
 
-The journal is a project's append-only log. An entry gets the next sequence number under a lock, so the order of numbers
-is the order of commits, and a prefix of the journal up to a *watermark* never changes. The newest entry about a
-delivery decides its verdict.
+The journal is a project's append-only log of deliveries, verdicts, decisions and the records of prepared days. An entry
+gets the next sequence number under a lock, so the order of numbers is the order of commits, and a prefix of the journal
+up to a *watermark* never changes. The newest entry about a delivery decides its verdict; the newest record of a day is
+the one that counts.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal, Self
 
 import polars as pl
 
 from include.core import schemas
 from include.core.base import Record
+from include.core.records import DayRecord
 
-Kind = Literal["delivery", "verdict", "decision"]
+Kind = Literal["delivery", "verdict", "decision", "prepared_day"]
 
 ENTRIES: dict[str, pl.DataType] = {
     "sequence": pl.Int64(),
@@ -37,7 +42,10 @@ _DELIVERY: dict[str, pl.DataType] = {
 
 
 class Entry(Record):
-    """One entry to add. `subject` is the `delivery_id` that it is about; `entry` has the fields of its kind."""
+    """One entry to add. `entry` has the fields of its kind.
+
+    `subject` is the `delivery_id` that the entry is about, or a run date and the number of its record.
+    """
 
     kind: Kind
     subject: str
@@ -56,6 +64,39 @@ class Entry(Record):
             why=why,
         )
 
+    @classmethod
+    def prepared_day(cls, record: DayRecord, *, by: str | None = None, why: str | None = None) -> Self:
+        """Return the record of a prepared day; the record of a repair has who and why."""
+        entry = record.model_dump(mode="json")
+        return cls(kind="prepared_day", subject=f"{record.day} record {record.number}", entry=entry, by=by, why=why)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The journal up to a watermark.
+
+    Attributes:
+        watermark: the newest sequence number.
+        deliveries: the deliveries, with the columns of `schemas.DELIVERIES`.
+        records: the newest record of each prepared day.
+    """
+
+    watermark: int
+    deliveries: pl.DataFrame
+    records: Mapping[date, DayRecord]
+
+    @classmethod
+    def of(cls, watermark: int, entries: pl.DataFrame) -> Self:
+        """Return what the entries up to the watermark say (columns of `ENTRIES`)."""
+        return cls(watermark, deliveries_of(entries), records_of(entries))
+
+
+def records_of(entries: pl.DataFrame) -> dict[date, DayRecord]:
+    """Map each prepared day to its newest record."""
+    of_days = entries.filter(pl.col("kind") == "prepared_day").sort("sequence")
+    records = (DayRecord.model_validate_json(text) for text in of_days["entry"])
+    return {record.day: record for record in records}
+
 
 def deliveries_of(entries: pl.DataFrame) -> pl.DataFrame:
     """Return the deliveries with their newest verdict.
@@ -66,6 +107,7 @@ def deliveries_of(entries: pl.DataFrame) -> pl.DataFrame:
     Returns:
         A frame with the columns of `schemas.DELIVERIES`, sorted by sequence.
     """
+    entries = entries.filter(pl.col("kind") != "prepared_day")
     newest = entries.sort("sequence").unique("subject", keep="last", maintain_order=True)
     verdicts = newest.select(
         pl.col("subject").alias("delivery_id"),

@@ -1,40 +1,43 @@
 """Compute the `as_of` of a run date, and the deliveries that are current as of a moment.
 
-These are pure functions of the deliveries that the journal has at a watermark. Results depend on `available_from` and
-the verdicts, never on the clock, so a backfill finds the same. With the data view `latest`, a day also uses what was
-corrected since: the newest delivery of each day that its features may read.
+These are pure functions of what the journal has at a watermark. A prepared day has a record, which no later entry
+changes. For other days, results depend on `available_from` and the verdicts, never on the clock, so a backfill finds
+the same. With the data view `latest`, a day also uses what was corrected since: the newest delivery of each day that
+its features may read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.project import Project
 from include.core.records import DataView
 
 
-def as_of(project: Project, deliveries: pl.DataFrame, day: date, data_view: DataView = "point_in_time") -> datetime:
+def as_of(project: Project, journal: Known, day: date, data_view: DataView = "point_in_time") -> datetime:
     """Return the moment (UTC) up to which a run date knows deliveries.
 
-    It is the cutoff on `day`, or later: the moment when each required feed has an accepted delivery.
+    It is that of the day's record. Without one it is the cutoff on `day`, or later: the moment when each required feed
+    has an accepted delivery.
 
     Args:
         project: the project.
-        deliveries: a frame with the columns of `schemas.DELIVERIES`.
+        journal: what the journal has.
         day: the run date.
         data_view: `latest` moves the moment on to the newest delivery that the day's features may read.
 
     Raises:
         DataError: names each required feed and day that has no accepted delivery.
     """
-    return as_of_days(project, deliveries, Interval.of(day), data_view)[day]
+    return as_of_days(project, journal, Interval.of(day), data_view)[day]
 
 
 def as_of_days(
-    project: Project, deliveries: pl.DataFrame, interval: Interval, data_view: DataView = "point_in_time"
+    project: Project, journal: Known, interval: Interval, data_view: DataView = "point_in_time"
 ) -> dict[date, datetime]:
     """Return `as_of` of each day.
 
@@ -42,7 +45,7 @@ def as_of_days(
         DataError: names the first ten days that lack a delivery; `by_day` has all of them.
     """
     moments = (
-        accepted(deliveries)
+        accepted(journal.deliveries)
         .group_by("feed", "day")
         .agg(first=pl.col("available_from").min(), last=pl.col("available_from").max())
     )
@@ -51,6 +54,9 @@ def as_of_days(
     known: dict[date, datetime] = {}
     problems: dict[date, str] = {}
     for day in interval.days:
+        if data_view == "point_in_time" and day in journal.records:
+            known[day] = journal.records[day].as_of
+            continue
         required = project.required(day).items()
         if missing := [f"{feed} of {needed}" for feed, needed in required if (feed, needed) not in available]:
             problems[day] = (
@@ -80,9 +86,11 @@ def current_as_of(deliveries: pl.DataFrame, feed: str, days: Interval, moment: d
 
 
 def known_deliveries(
-    project: Project, deliveries: pl.DataFrame, interval: Interval, data_view: DataView = "point_in_time"
+    project: Project, journal: Known, interval: Interval, data_view: DataView = "point_in_time"
 ) -> pl.DataFrame:
     """Return the deliveries that the features of each run date may read: the current one of each feed and day.
+
+    Those of a prepared day are the ones that its record names, even if they were withdrawn or corrected since.
 
     Returns:
         A frame with the columns run_date (date), feed (str), day (date) and delivery_id (str), sorted by all of them.
@@ -90,9 +98,33 @@ def known_deliveries(
     Raises:
         DataError: as in `as_of`.
     """
+    moments = as_of_days(project, journal, interval, data_view)
+    recorded = moments.keys() & journal.records.keys() if data_view == "point_in_time" else set()
+    named = [(day, delivery_id) for day in recorded for delivery_id in journal.records[day].deliveries]
+    of_records = (
+        pl
+        .DataFrame(named, schema={"run_date": pl.Date(), "delivery_id": pl.String()}, orient="row")
+        .join(journal.deliveries.select("delivery_id", "feed", "day"), on="delivery_id")
+        .select("run_date", "feed", "day", "delivery_id")
+    )
+    others = {day: moment for day, moment in moments.items() if day not in recorded}
+    return pl.concat([of_records, known_at(project, journal.deliveries, others)]).sort(pl.all())
+
+
+def known_at(project: Project, deliveries: pl.DataFrame, moments: Mapping[date, datetime]) -> pl.DataFrame:
+    """Return the deliveries that the features of run dates may read, current as of the moment of each.
+
+    Args:
+        project: the project.
+        deliveries: a frame with the columns of `schemas.DELIVERIES`.
+        moments: the moment (UTC) of each run date.
+
+    Returns:
+        A frame with the columns run_date (date), feed (str), day (date) and delivery_id (str), sorted by all of them.
+    """
     wanted = [
         (run_date, name, day, moment)
-        for run_date, moment in as_of_days(project, deliveries, interval, data_view).items()
+        for run_date, moment in moments.items()
         for name, feed in project.feeds.items()
         for day in feed.window(run_date).days
     ]

@@ -74,6 +74,15 @@ class Decided(Record):
     why: str
 
 
+class Repaired(Record):
+    """The result of `repair`: the days that have a new record, and who decided why."""
+
+    interval: Interval
+    days: tuple[date, ...]
+    by: str
+    why: str
+
+
 class Validated(StepResult):
     """The result of `validate` for deliveries without a verdict: `rows` became clean, `quarantined` did not."""
 
@@ -103,8 +112,32 @@ class Revalidated(StepResult):
         return None if self.revalidated else f"nothing of {self.interval} is in quarantine or refused"
 
 
+class DayRecord(Record):
+    """The record of a prepared day: what its features are built from, whatever comes later.
+
+    Attributes:
+        day: the run date.
+        number: 1 for the first record of a day; each repair adds the next one. The highest number counts.
+        as_of: the moment (UTC) up to which the day knows deliveries.
+        watermark: the newest entry of the journal that it could use.
+        deliveries: the ids of the deliveries that its features read, sorted.
+        reconstructed: whether the day was prepared after the cutoff of the next run date.
+    """
+
+    day: date
+    number: int
+    as_of: datetime
+    watermark: int
+    deliveries: tuple[str, ...]
+    reconstructed: bool
+
+
 class PreparedDay(Record):
-    """A prepared day: its `as_of`, the newest journal entry it could use, what it used, and versions of tables."""
+    """A prepared day: its `as_of`, the newest journal entry it could use, what it used, and versions of tables.
+
+    `number` is that of the record from which the features were built; None if they were built without one, as for a day
+    that is prepared for the first time, and with the data view `latest`.
+    """
 
     project: str
     day: date
@@ -114,6 +147,7 @@ class PreparedDay(Record):
     deliveries: tuple[str, ...]
     table_versions: dict[str, int]
     rows: int
+    number: int | None = None
 
 
 class Featured(StepResult):

@@ -7,11 +7,11 @@ leaves a copy of the entries up to a watermark beside the tables, and the step r
 import io
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
-from include.core.journal import deliveries_of
+from include.core.journal import Known
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres, storage
@@ -21,15 +21,8 @@ NO_DATABASE = "none://"
 """The database of a step on Databricks."""
 
 
-class Known(NamedTuple):
-    """The deliveries (columns of `schemas.DELIVERIES`) as the journal had them at a watermark."""
-
-    watermark: int
-    deliveries: pl.DataFrame
-
-
-def read_deliveries(settings: Settings, project: Project, watermark: int | None = None) -> Known:
-    """Return the deliveries as of a watermark, by default the newest."""
+def read_journal(settings: Settings, project: Project, watermark: int | None = None) -> Known:
+    """Return what the journal says up to a watermark, by default the newest."""
     if settings.database_url.get_secret_value() == NO_DATABASE:
         if watermark is None:
             raise ValueError("a step without the shared database needs the watermark of a copy")
@@ -37,10 +30,10 @@ def read_deliveries(settings: Settings, project: Project, watermark: int | None 
         content = read(filesystem, path)
         if content is None:
             raise FileNotFoundError(f"the copy of the journal, {path}, is gone; run the task again")
-        return Known(watermark, deliveries_of(pl.read_parquet(io.BytesIO(content))))
+        return Known.of(watermark, pl.read_parquet(io.BytesIO(content)))
     if watermark is None:
         watermark = postgres.journal.read_watermark(settings, project.name)
-    return Known(watermark, deliveries_of(postgres.journal.read_entries(settings, project.name, watermark)))
+    return Known.of(watermark, postgres.journal.read_entries(settings, project.name, watermark))
 
 
 def leave_copy(settings: Settings, project: Project) -> int:

@@ -11,7 +11,7 @@ from include.core.names import clean_table, features_table
 from include.core.project import Project
 from include.core.records import DataView
 from include.core.settings import Settings
-from include.io.journal import read_deliveries
+from include.io.journal import read_journal
 from include.io.registry import FitRun
 from include.io.tables import Tables
 from include.training import training_set
@@ -43,7 +43,7 @@ class ReadAt(NamedTuple):
 
 def read_at_now(project: Project, model: Model, settings: Settings, watermark: int | None = None) -> ReadAt:
     """Return the current state; a watermark limits what is read of the journal."""
-    tables, journal = Tables(settings), read_deliveries(settings, project, watermark)
+    tables, journal = Tables(settings), read_journal(settings, project, watermark)
     versions = {what: tables.version(name) for what, name in sources(project, model).items()}
     return ReadAt(journal.watermark, versions)
 
@@ -70,7 +70,7 @@ def read_training_set(
             project,
             model,
             interval.end,
-            deliveries=read_deliveries(settings, project, read_at.watermark).deliveries,
+            journal=read_journal(settings, project, read_at.watermark),
             features=tables.scan(names["features"], read_at.versions["features"]),
             clean=tables.scan(names["outcome"], read_at.versions["outcome"]),
             data_view=data_view,

@@ -41,7 +41,7 @@ def _decide(project: Project, delivery_id: str, settings: Settings, decision: st
     if not by.strip() or not why.strip():
         raise ActionRequiredError(f"{decision} needs who decides and why: --by NAME --why REASON")
     with postgres.journal.write_journal(settings, project.name) as writer:
-        deliveries = writer.deliveries()
+        deliveries = writer.known().deliveries
         found = {row["delivery_id"]: row for row in deliveries.iter_rows(named=True)}
         if delivery_id not in found:
             raise ActionRequiredError(f"{project.name} has no delivery {delivery_id!r}{nearest(delivery_id, found)}")

@@ -1,14 +1,15 @@
 """outdated: find days whose features or scores were made from data that was corrected since.
 
-It only reads; `cli outdated` prints the findings. A prepared day keeps what its run date knew, so later deliveries do
-not replace it: they give results with `data: latest`, beside the original ones. A day is replaced only if one of its
-own deliveries got another verdict.
+It only reads; `cli outdated` prints the findings. A prepared day keeps what its record says, so later deliveries do not
+replace it: they give results with `data: latest`, beside the original ones. A day whose own deliveries were withdrawn,
+accepted or landed since is changed only by `cli repair`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from functools import cache, partial
+from typing import Any
 
 import polars as pl
 
@@ -16,13 +17,14 @@ from include.config.loading import model_names
 from include.core import schemas
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.names import clean_table, features_table, scores_table
-from include.core.point_in_time import as_of_days, known_deliveries
+from include.core.point_in_time import known_at, known_deliveries
 from include.core.project import Project
 from include.core.records import DataView, PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.journal import read_deliveries
+from include.io.journal import read_journal
 from include.io.landing import Landing
 from include.io.postgres.predictions import batch_digest
 from include.io.tables import Tables
@@ -32,12 +34,13 @@ DATA_VIEWS: tuple[DataView, ...] = ("point_in_time", "latest")
 
 @dataclass(frozen=True)
 class OutOfDate:
-    """`what` is out of date for a day, `why`, and the data view with which to make it again."""
+    """`what` is out of date for a day, `why`, and the data view with which to make it again, perhaps after a repair."""
 
     day: date
     what: str
     why: str
     data_view: DataView
+    needs_repair: bool = False
 
 
 def find_out_of_date(project: Project, interval: Interval, settings: Settings) -> list[OutOfDate]:
@@ -49,14 +52,14 @@ def find_out_of_date(project: Project, interval: Interval, settings: Settings) -
     prepared_days = made["point_in_time"]
     if not prepared_days:
         return []
-    deliveries = read_deliveries(settings, project).deliveries
-    waiting = _waiting(project, deliveries, settings)
+    journal = read_journal(settings, project)
+    waiting = _waiting(project, journal.deliveries, settings)
+    found = [*_records(project, prepared_days, journal, settings)]
     rows = cache(partial(_rows_of, tables))
-    found: list[OutOfDate] = []
     for part in Interval.covering(prepared_days):
-        known = {k: _known(project, deliveries, part, k) for k in DATA_VIEWS}
+        newest = _newest(project, journal, part)
         for day in part.days:
-            found += _features(day, prepared_days[day], made["latest"].get(day), known, waiting)
+            found += _latest(day, prepared_days[day], made["latest"].get(day), newest[day], waiting)
             found += _rows(project, prepared_days[day], rows)
     redone = {each.day: each.data_view for each in found}
     for model in model_names(project.name):
@@ -67,9 +70,16 @@ def find_out_of_date(project: Project, interval: Interval, settings: Settings) -
 def rerun_commands(project: Project, found: Iterable[OutOfDate]) -> list[str]:
     """Return the fewest commands that bring everything up to date."""
     days: dict[DataView, set[date]] = {}
+    unrepaired = set[date]()
     for each in found:
         days.setdefault(each.data_view, set()).add(each.day)
-    return [
+        unrepaired |= {each.day} if each.needs_repair else set()
+    repairs = [
+        f"python -m include.cli repair --project {project.name} --start {part.start} --end {part.end} "
+        "--by NAME --why REASON"
+        for part in Interval.covering(unrepaired)
+    ]
+    return repairs + [
         f"airflow dags trigger {project.name}_backfill_range --conf "
         f'\'{{"start": "{part.start}", "end": "{part.end}", "data": "{data_view}", "publish": "replace"}}\''
         for data_view, of_view in sorted(days.items(), reverse=True)
@@ -77,20 +87,17 @@ def rerun_commands(project: Project, found: Iterable[OutOfDate]) -> list[str]:
     ]
 
 
-def _known(
-    project: Project, deliveries: pl.DataFrame, interval: Interval, data_view: DataView
-) -> dict[date, tuple[datetime | None, frozenset[str]]]:
-    """Map each day to its `as_of` and current deliveries; a day that could not be prepared now has none."""
+def _newest(project: Project, journal: Known, interval: Interval) -> dict[date, frozenset[str] | None]:
+    """Map each day to the deliveries it would use with the data view `latest`, None if it could not be prepared."""
     try:
-        moments = as_of_days(project, deliveries, interval, data_view)
-        known = known_deliveries(project, deliveries, interval, data_view)
+        known = known_deliveries(project, journal, interval, "latest")
     except DataError as error:
-        days: dict[date, tuple[datetime | None, frozenset[str]]] = dict.fromkeys(error.by_day, (None, frozenset()))
+        days: dict[date, frozenset[str] | None] = dict.fromkeys(error.by_day, None)
         for part in Interval.covering(set(interval.days) - days.keys()):
-            days |= _known(project, deliveries, part, data_view)
+            days |= _newest(project, journal, part)
         return days
     used = dict(known.group_by("run_date").agg("delivery_id").iter_rows())
-    return {day: (moment, frozenset(used.get(day, ()))) for day, moment in moments.items()}
+    return {day: frozenset(used.get(day, ())) for day in interval.days}
 
 
 def _waiting(project: Project, deliveries: pl.DataFrame, settings: Settings) -> dict[date, str]:
@@ -106,23 +113,58 @@ def _waiting(project: Project, deliveries: pl.DataFrame, settings: Settings) -> 
     return found
 
 
-def _features(
+def _records(
+    project: Project, prepared_days: Mapping[date, PreparedDay], journal: Known, settings: Settings
+) -> Iterator[OutOfDate]:
+    """Find records that were repaired and not built yet, and those that a repair would change."""
+    at = cache(partial(read_journal, settings, project))
+    places = {row["delivery_id"]: row for row in journal.deliveries.iter_rows(named=True)}
+    records = {day: journal.records[day] for day in prepared_days}
+    by_now = known_at(project, journal.deliveries, {day: record.as_of for day, record in records.items()})
+    current: dict[date, dict[tuple[str, date], str]] = {day: {} for day in records}
+    for run_date, feed, day, delivery_id in by_now.iter_rows():
+        current[run_date][feed, day] = delivery_id
+    for day, record in records.items():
+        if prepared_days[day].number != record.number:
+            why = f"record {record.number} of the day is a repair, and its features are not built again"
+            yield OutOfDate(day, "features", why, "point_in_time")
+        then = {(places[each]["feed"], places[each]["day"]): each for each in record.deliveries}
+        now = current[day]
+        if changed := sorted(one for one in then.keys() | now.keys() if then.get(one) != now.get(one)):
+            was, new = (places.get(which.get(changed[0], "")) for which in (then, now))
+            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+            why = _cause(was, new, at(record.watermark))
+            yield OutOfDate(day, "features", f"{why}{more}", "point_in_time", needs_repair=True)
+
+
+def _cause(was: Mapping[str, Any] | None, new: Mapping[str, Any] | None, then: Known) -> str:
+    """Say why a day would use another delivery by now; `then` is the journal as the day knew it."""
+    if was and was["verdict"] != "accepted":
+        return f"{was['delivery_id']}, which the day used, was {was['verdict']} since: {was['why']}"
+    if new is None:
+        assert was is not None
+        return f"{was['delivery_id']}, which the day used, is not read any more, since project.yaml was changed"
+    verdicts = dict(then.deliveries.select("delivery_id", "verdict").iter_rows())
+    if new["delivery_id"] not in verdicts:
+        moment = f"{new['available_from']:%Y-%m-%d %H:%M} UTC"
+        return f"{new['delivery_id']} was landed after the day was prepared, and counts from {moment}"
+    if verdicts[new["delivery_id"]] != "accepted":
+        return f"{new['delivery_id']} was {verdicts[new['delivery_id']]} when the day was prepared, and is accepted now"
+    return f"{new['delivery_id']} is read since project.yaml was changed"
+
+
+def _latest(
     day: date,
     prepared_day: PreparedDay,
     latest: PreparedDay | None,
-    known: Mapping[DataView, Mapping[date, tuple[datetime | None, frozenset[str]]]],
+    newest: frozenset[str] | None,
     waiting: Mapping[date, str],
 ) -> Iterator[OutOfDate]:
-    own, newest = known["point_in_time"][day], known["latest"][day]
-    if own[0] is None:
-        yield OutOfDate(day, "features", "a delivery that the day needs is no longer accepted", "point_in_time")
-    elif (prepared_day.as_of, frozenset(prepared_day.deliveries)) != own:
-        changed = sorted(own[1] ^ frozenset(prepared_day.deliveries))
-        why = f"delivery {_some(changed)}, which the day used, has another verdict now"
-        yield OutOfDate(day, "features", why, "point_in_time")
     by_now = frozenset((latest or prepared_day).deliveries)
-    if newest[0] is not None and newest[1] != by_now:
-        yield OutOfDate(day, "features", f"{_some(sorted(newest[1] - by_now))} came later", "latest")
+    if newest is not None and newest != by_now:
+        came = sorted(newest - by_now)
+        why = f"{_some(came)} came later" if came else f"{_some(sorted(by_now - newest))} does not count any more"
+        yield OutOfDate(day, "features", why, "latest")
     elif day in waiting:
         yield OutOfDate(day, "features", f"{waiting[day]} is not landed yet", "latest")
 

@@ -15,7 +15,7 @@ from include.core.project import Project
 from include.core.records import Revalidated
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.journal import read_deliveries
+from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.steps.verdicts import give_verdicts
 
@@ -34,14 +34,14 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     before = _quarantined(project, tables, feeds, interval)
     there = before.select("feed", "delivery_id").unique()
     of_feeds = pl.col("feed").is_in(feeds) & pl.col("day").is_between(interval.start, interval.end)
-    listed = read_deliveries(settings, project).deliveries
+    listed = read_journal(settings, project).deliveries
     chosen = listed.filter(of_feeds)
     accepted = chosen.filter(pl.col("verdict") == "accepted").join(there, on=["feed", "delivery_id"], how="semi")
     waiting = pl.concat([accepted, chosen.filter(pl.col("verdict") == "refused")]).sort("day", "feed", "delivery_id")
 
     given = give_verdicts(project, waiting, settings, listed=listed)
     after = _quarantined(project, tables, feeds, interval)
-    now = read_deliveries(settings, project).deliveries.filter(of_feeds)
+    now = read_journal(settings, project).deliveries.filter(of_feeds)
     verdicts = dict(now.select("delivery_id", "verdict").rows())
     back, stay = 0, 0
     changed: set[tuple[str, date]] = set()

@@ -17,7 +17,7 @@ from include.core.settings import Settings, utc_now
 from include.io import postgres
 from include.io.journal import export
 from include.runner.cost import Meter
-from include.steps.declared import STEPS
+from include.steps.declared import STEPS, Step
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,7 @@ def run(name: str, config: Project | Model, interval: Interval, settings: Settin
     step, attempt = STEPS[name], _Attempt(name, config, interval, settings, utc_now(), Meter())
     try:
         result = step.function(config, interval, settings, **options)
-        step.finish(result, settings)
-        if step.writes_journal:
-            export(settings, config.name)
+        _finish(step, config, result, settings)
     except NotReadyError:
         attempt.record("skipped")
         raise
@@ -76,8 +74,14 @@ def record(
     if result is None:
         attempt.record("skipped")
         return
-    STEPS[name].finish(result, settings)
+    _finish(STEPS[name], config, result, settings)
     attempt.record_result(result)
+
+
+def _finish(step: Step, config: Project | Model, result: StepResult, settings: Settings) -> None:
+    step.finish(result, settings)
+    if step.writes_journal:
+        export(settings, config.name)
 
 
 @dataclass(frozen=True)

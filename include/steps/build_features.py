@@ -4,23 +4,25 @@ import hashlib
 import importlib
 import logging
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from include.config.loading import load_project
 from include.core import lookback
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.names import clean_table, features_table
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
 from include.core.records import DataView, Featured, PreparedDay
 from include.core.settings import Settings
 from include.io import postgres, spark
-from include.io.journal import Known, read_deliveries
+from include.io.journal import read_journal
 from include.io.tables import Scope, Tables
 
 log = logging.getLogger(__name__)
@@ -52,10 +54,9 @@ def build_features(
         DataError: a day has no accepted delivery of a required feed, or rows were lost or doubled.
     """
     tables = Tables(settings)
-    journal = read_deliveries(settings, project, watermark)
-    deliveries = journal.deliveries
-    known = known_deliveries(project, deliveries, interval, data_view)
-    moments = as_of_days(project, deliveries, interval, data_view)
+    journal = read_journal(settings, project, watermark)
+    known = known_deliveries(project, journal, interval, data_view)
+    moments = as_of_days(project, journal, interval, data_view)
 
     for sentence in lookback.sentences(lookback.unknown_days(project, known, interval)):
         log.warning("%s", sentence)
@@ -104,8 +105,25 @@ def build_features(
 
 
 def record_prepared_days(built: Featured, settings: Settings) -> None:
-    """Record the prepared days, for which training and scoring wait. Their features must exist before."""
-    postgres.days.record_prepared_days(settings, built.prepared_days)
+    """Record the prepared days, for which training and scoring wait. Their features must exist before.
+
+    The first run that finishes preparing a day enters its record into the journal. A run that loses that race puts back
+    the features of the winner.
+
+    Raises:
+        DataError: a day was repaired meanwhile, so these features are out of date.
+    """
+    if not built.prepared_days:
+        return
+    project, now = load_project(built.prepared_days[0].project), postgres.journal.read_clock(settings)
+    late = [day for day in built.interval.days if project.cutoff_at(day + timedelta(days=1)) <= now]
+    tables = Tables(settings)
+    for winner in postgres.days.record_prepared_days(settings, project.name, built.prepared_days, reconstructed=late):
+        log.warning("another run prepared %s first, from other deliveries; its features are put back", winner.day)
+        scope = Scope(Interval.of(winner.day), {"data_view": [winner.data_view]})
+        version = winner.table_versions[built.table.table]
+        rows = tables.scan(built.table.table, version).filter(scope.expr()).collect()
+        tables.replace(built.table.table, rows, scope, sort_by=["entity_id"])
 
 
 def _feeds(
@@ -188,6 +206,7 @@ def _prepared_days(
             deliveries=tuple(used.get(day, ())),
             table_versions=dict(versions),
             rows=rows.get(day, 0),
+            number=journal.records[day].number if data_view == "point_in_time" and day in journal.records else None,
         )
         for day, moment in moments.items()
     )

@@ -80,6 +80,7 @@ STEPS = {
             remote=True,
             range_days=SPARK_RANGE_DAYS,
             afterwards="record_prepared_days",
+            writes_journal=True,
         ),
         Step("fit", Model, records.Fitted, remote=True),
         Step("evaluate", Model, records.Evaluated),

@@ -29,7 +29,7 @@ from include.core.project import Project
 from include.core.records import Alert, Landed, Refusal
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.journal import read_deliveries
+from include.io.journal import read_journal
 from include.io.landing import Found, Landing, Sidecar, sha256
 from include.io.postgres.journal import SeenObject
 from include.io.tables import Scope, Tables
@@ -85,7 +85,7 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
     found = [
         f for name, feed in project.feeds.items() for f in landing.find(name) if f.day <= feed.needed_day(interval.end)
     ]
-    listed = read_deliveries(settings, project).deliveries
+    listed = read_journal(settings, project).deliveries
     _require_files(project, interval, landing, found, listed)
     seen = postgres.journal.read_seen_objects(settings, project.name)
     fresh = [f for f in found if not _is_landed(seen.get(f.key), f)]
@@ -101,7 +101,7 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
         log.log(
             logging.INFO if each.waits else logging.WARNING, "%s: %s", "waits" if each.waits else "refused", each.why
         )
-    listed = read_deliveries(settings, project).deliveries
+    listed = read_journal(settings, project).deliveries
     held = _held(project, listed)
     for sentence in (text for sentences in held.values() for text in sentences):
         log.warning("held: %s", sentence)
@@ -137,7 +137,7 @@ def _missing_in_landing(project: Project, interval: Interval, settings: Settings
     landing, one = Landing(project, settings), interval.start == interval.end
     required = {name: needed for day in interval.days for name, needed in project.required(day).items()}
     found = [file for name, needed in required.items() for file in landing.find(name, needed if one else None)]
-    return _missing(project, interval, landing, found, read_deliveries(settings, project).deliveries)
+    return _missing(project, interval, landing, found, read_journal(settings, project).deliveries)
 
 
 def _missing(
@@ -270,7 +270,7 @@ def _enter(project: Project, taken: list[_Taken], left: list[_Refused], settings
     """
     new, rows = 0, 0
     with postgres.journal.write_journal(settings, project.name) as writer:
-        listed = writer.deliveries()
+        listed = writer.known().deliveries
         ids = set(listed["delivery_id"])
         earlier = _earlier(listed)
         entries = []

@@ -18,7 +18,7 @@ from include.core.project import Project
 from include.core.records import DataView, Recorded
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.journal import read_deliveries
+from include.io.journal import read_journal
 from include.io.postgres.outcomes import OutcomeDay, OutcomeDelivery
 from include.io.postgres.predictions import rows_digest
 from include.io.tables import Tables
@@ -117,7 +117,7 @@ def _known(
     after = Interval(start=max(as_of) + timedelta(days=1), end=date.max)
     later = {n.day: n.as_of for n in postgres.days.read_prepared_days(settings, project.name, after, data_view)}
     earlier = _prepared_before(project, min(as_of), data_view, settings)
-    deliveries = read_deliveries(settings, project).deliveries
+    deliveries = read_journal(settings, project).deliveries
     known = {}
     for name, outcome in project.outcomes.items():
         newest = _newest(project, outcome.feed, deliveries, as_of, earlier, later, stored[name])

@@ -12,12 +12,13 @@ from include.config.model import Model
 from include.core import schemas
 from include.core.errors import DataError
 from include.core.interval import BLOCK_DAYS, Interval
+from include.core.journal import Known
 from include.core.names import features_table, scores_table
-from include.core.point_in_time import as_of, current_as_of
+from include.core.point_in_time import known_deliveries
 from include.core.project import Project
 from include.core.records import DataView, Scored, ScoredDay, TableRef
 from include.core.settings import Settings
-from include.io.journal import read_deliveries
+from include.io.journal import read_journal
 from include.io.registry import LoadedModel, Registry
 from include.io.tables import Scope, Tables
 from include.training import training_set
@@ -74,15 +75,15 @@ def score(
         training_set.require_columns(f"{model.name}, version {version},", each.inputs, columns, where)
 
     @cache  # read only if a day has no features, which is rare, and at most once
-    def deliveries() -> pl.DataFrame:
-        return read_deliveries(settings, project, watermark).deliveries
+    def journal() -> Known:
+        return read_journal(settings, project, watermark)
 
     days: list[ScoredDay] = []
     table: TableRef | None = None
     for days_in_a_row, version in _blocks(wanted):
         within = pl.col("day").is_between(days_in_a_row.start, days_in_a_row.end)
         rows = features.filter(within).sort(training_set.KEY).collect()
-        counted = _counted(project, deliveries, model, rows, days_in_a_row, data_view)
+        counted = _counted(project, journal, model, rows, days_in_a_row, data_view)
         scores = _score(loaded[version], version, rows).with_columns(
             features_version=pl.lit(features_version, pl.Int64)
         )
@@ -127,7 +128,7 @@ def _blocks(versions: Mapping[date, int]) -> Iterator[tuple[Interval, int]]:
 
 def _counted(
     project: Project,
-    deliveries: Callable[[], pl.DataFrame],
+    journal: Callable[[], Known],
     model: Model,
     rows: pl.DataFrame,
     interval: Interval,
@@ -141,13 +142,13 @@ def _counted(
     counted = dict(rows.group_by("day").len().iter_rows())
     empty = [day for day in interval.days if day not in counted]
     if empty:
-        listed = deliveries()
-        sizes = dict(listed.select("delivery_id", "rows").iter_rows())
-        feed = project.entity.feed
+        listed, feed = journal(), project.entity.feed
+        sizes = dict(listed.deliveries.select("delivery_id", "rows").iter_rows())
         for day in empty:
             needed = project.feeds[feed].needed_day(day)
-            moment = as_of(project, listed, day, data_view)
-            delivery = current_as_of(listed, feed, Interval.of(needed), moment).get(needed)
+            known = known_deliveries(project, listed, Interval.of(day), data_view)
+            of_day = known.filter(pl.col("feed") == feed, pl.col("day") == needed)["delivery_id"].to_list()
+            delivery = next(iter(of_day), None)
             if delivery is None and not project.feeds[feed].has_file_on(needed):
                 continue
             if delivery is None or sizes[delivery] != 0:

@@ -11,12 +11,13 @@ import polars as pl
 
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.names import clean_table, quarantine_table
 from include.core.point_in_time import as_of_days
 from include.core.project import Project
 from include.core.records import Refusal, Validated
 from include.core.settings import Settings
-from include.io.journal import read_deliveries
+from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.steps.verdicts import give_verdicts
 
@@ -34,14 +35,14 @@ def validate(project: Project, interval: Interval, settings: Settings) -> Valida
         DataError: a day of the interval has no accepted delivery of a required feed, so it cannot be prepared. The
             message names the expectations that failed.
     """
-    listed = read_deliveries(settings, project).deliveries
-    waiting = _waiting(project, interval, listed, Tables(settings))
-    found = give_verdicts(project, waiting, settings, listed=listed)
+    journal = read_journal(settings, project)
+    waiting = _waiting(project, interval, journal.deliveries, Tables(settings))
+    found = give_verdicts(project, waiting, settings, listed=journal.deliveries)
     counts = (found.accepted, len(found.refused), found.quarantined, found.warnings)
     log.info("%s: %d deliveries accepted, %d refused, %d rows in quarantine, %d warnings", interval, *counts)
     if not waiting.is_empty():  # otherwise there are no new verdicts
-        listed = read_deliveries(settings, project).deliveries
-    _require_accepted(project, interval, listed, found.refused)
+        journal = read_journal(settings, project)
+    _require_accepted(project, interval, journal, found.refused)
     return Validated(
         interval=interval,
         rows=found.rows,
@@ -63,8 +64,8 @@ def _waiting(project: Project, interval: Interval, listed: pl.DataFrame, tables:
     return listed.filter(wanted, pl.col("feed").is_in(list(project.feeds))).sort("day", "feed", "delivery_id")
 
 
-def _require_accepted(project: Project, interval: Interval, listed: pl.DataFrame, refused: Sequence[Refusal]) -> None:
+def _require_accepted(project: Project, interval: Interval, journal: Known, refused: Sequence[Refusal]) -> None:
     try:
-        as_of_days(project, listed, interval)
+        as_of_days(project, journal, interval)
     except DataError as error:
         raise DataError("\n".join([str(error), *(r.why for r in refused)]), error.by_day) from error

@@ -289,7 +289,7 @@ def _enter_verdicts(
     """
     with postgres.journal.write_journal(settings, project.name) as writer:
         asked = deliveries.select("delivery_id")
-        now = writer.deliveries().join(asked, on="delivery_id", how="semi")
+        now = writer.known().deliveries.join(asked, on="delivery_id", how="semi")
         entries = []
         for delivery in now.iter_rows(named=True):
             why = verdicts[delivery["delivery_id"]]

@@ -15,6 +15,7 @@ import polars as pl
 
 from include.core.errors import DataError, NotReadyError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.point_in_time import accepted, as_of, current_as_of
 from include.core.project import Project
 from include.core.records import DataView
@@ -82,23 +83,23 @@ def build_training_set(
     model: Training,
     day: date,
     *,
-    deliveries: pl.DataFrame,
+    journal: Known,
     features: pl.LazyFrame,
     clean: pl.LazyFrame,
     data_view: DataView = "point_in_time",
 ) -> TrainingSet:
     """Return the labelled days that the run of `day` knew, split into days to fit on and later holdout days.
 
-    `deliveries`: of `schemas.DELIVERIES`; `features`: of the project; `clean`: of the feed that the outcome is from.
+    `journal`: what the training knows of it; `features`: of the project; `clean`: of the feed that the outcome is from.
     Raises `DataError` when the day has no accepted delivery of a required feed, a feature is missing or an entity
     comes twice; `NotReadyError` when there are too few labelled days.
     """
     days = window(project, model, day)
-    moment = as_of(project, deliveries, day)
+    moment = as_of(project, journal, day)
     if data_view == "latest":
-        moment = max([moment, *accepted(deliveries).filter(pl.col("day") <= day)["available_from"]])
+        moment = max([moment, *accepted(journal.deliveries).filter(pl.col("day") <= day)["available_from"]])
     require_columns(model.name, model.features, features.collect_schema().names(), f"the features of {project.name}")
-    known = current_as_of(deliveries, project.outcomes[model.outcome].feed, days, moment)
+    known = current_as_of(journal.deliveries, project.outcomes[model.outcome].feed, days, moment)
     within = pl.col("day").is_between(days.start, days.end)
     value = pl.sql_expr(project.outcomes[model.outcome].sql).cast(pl.Float64).fill_nan(None)
     labels = clean.filter(within).join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi")

@@ -16,7 +16,7 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.journal import NO_DATABASE, export, leave_copy, read_deliveries, restore
+from include.io.journal import NO_DATABASE, export, leave_copy, read_journal, restore
 from include.operations.decide import accept, withdraw
 from include.runner.run import run
 from include.steps.land import land
@@ -63,16 +63,16 @@ def test_entries_are_never_changed(project: Project, settings: Settings) -> None
 def test_a_watermark_keeps_the_state_that_it_had(project: Project, settings: Settings) -> None:
     deliver_day(project, settings, DAY)
     land(project, RUN_DATE, settings)
-    landed = read_deliveries(settings, project)
+    landed = read_journal(settings, project)
     validate(project, RUN_DATE, settings)
-    accepted = read_deliveries(settings, project)
+    accepted = read_journal(settings, project)
     [winds] = deliveries_of(settings).filter(pl.col("feed") == "winds")["delivery_id"]
     withdraw(project, winds, settings, by="Ada", why="a wrong station")
     assert set(landed.deliveries["verdict"]) == {"landed"}
     assert set(accepted.deliveries["verdict"]) == {"accepted"}
     for known in (landed, accepted):
-        assert read_deliveries(settings, project, known.watermark).deliveries.equals(known.deliveries)
-    now = dict(read_deliveries(settings, project).deliveries.select("delivery_id", "verdict").rows())
+        assert read_journal(settings, project, known.watermark).deliveries.equals(known.deliveries)
+    now = dict(read_journal(settings, project).deliveries.select("delivery_id", "verdict").rows())
     assert now[winds] == "withdrawn"
 
 
@@ -82,7 +82,7 @@ def test_a_step_without_the_database_reads_the_copy(project: Project, settings: 
     watermark = leave_copy(settings, project)
     validate(project, RUN_DATE, settings)
     remote = settings.model_copy(update={"database_url": type(settings.database_url)(NO_DATABASE)})
-    there, here = read_deliveries(remote, project, watermark), read_deliveries(settings, project, watermark)
+    there, here = read_journal(remote, project, watermark), read_journal(settings, project, watermark)
     assert there.deliveries.equals(here.deliveries)
     assert set(there.deliveries["verdict"]) == {"landed"}
 

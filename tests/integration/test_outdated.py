@@ -16,7 +16,7 @@ from include.core.project import Project
 from include.core.records import DataView, PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.journal import read_deliveries
+from include.io.journal import read_journal
 from include.io.tables import Scope, Tables
 from include.operations.outdated import find_out_of_date, rerun_commands
 from include.steps import publish as step
@@ -60,7 +60,7 @@ def record(
     versions: Mapping[str, int] | None = None,
 ) -> None:
     """Nights as `build_features` leaves them."""
-    watermark, deliveries = read_deliveries(settings, project)
+    watermark, deliveries = read_journal(settings, project)
     known = known_deliveries(project, deliveries, interval, data_view)
     prepared_days = [
         PreparedDay(

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.core.errors import ActionRequiredError
-from include.core.journal import ENTRIES, Entry, deliveries_of
+from include.core.journal import ENTRIES, Entry, Known
 from include.core.settings import Settings
 from include.io.postgres.connection import engine, lock
 from include.io.postgres.schema import journal, objects
@@ -41,15 +41,16 @@ class JournalWriter:
     """The journal of a project under its lock: nobody else adds an entry meanwhile."""
 
     def __init__(self, connection: sa.Connection, project: str, run_id: str) -> None:
-        self._connection, self._project, self._run_id = connection, project, run_id
+        self.connection, self._project, self._run_id = connection, project, run_id
 
-    def deliveries(self) -> pl.DataFrame:
-        """Return all deliveries as of now, as `core.journal.deliveries_of` does."""
-        return deliveries_of(_entries(self._connection, self._project, None))
+    def known(self) -> Known:
+        """Return the whole journal as of now."""
+        watermark = _watermark(self.connection, self._project)
+        return Known.of(watermark, _entries(self.connection, self._project, watermark))
 
     def add(self, entries: Sequence[Entry]) -> list[int]:
         """Add entries in this order; return their sequence numbers."""
-        first = _watermark(self._connection, self._project) + 1
+        first = _watermark(self.connection, self._project) + 1
         rows = [
             {
                 "project": self._project,
@@ -60,7 +61,7 @@ class JournalWriter:
             for n, entry in enumerate(entries)
         ]
         if rows:
-            self._connection.execute(sa.insert(journal), rows)
+            self.connection.execute(sa.insert(journal), rows)
         return [row["sequence"] for row in rows]
 
     def see(self, seen: Sequence[SeenObject]) -> None:
@@ -74,7 +75,7 @@ class JournalWriter:
             set_={**{name: inserting.excluded[name] for name in replaced}, "seen_at": sa.func.clock_timestamp()},
         )
         about = {"project": self._project, "run_id": self._run_id}
-        self._connection.execute(statement, [{**vars(each), **about} for each in seen])
+        self.connection.execute(statement, [{**vars(each), **about} for each in seen])
 
 
 @contextmanager

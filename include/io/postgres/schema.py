@@ -159,6 +159,12 @@ prepared_days = sa.Table(
     _column("deliveries", postgresql.ARRAY(sa.Text()), "Deliveries that the features were built from."),
     _column("table_versions", JSONB, "Version of each Delta table that was read or written."),
     _column("rows", BIGINT, "Rows of features."),
+    _column(
+        "number",
+        sa.Integer(),
+        "Number of the record that the features were built from; null with the data view latest.",
+        nullable=True,
+    ),
     _column("run_id", TEXT, RUN_ID),
     _now("prepared_at", "Time at which the day was last prepared."),
     comment="Prepared days, including those without rows. Written last by prepare; sensors wait for it.",
@@ -170,9 +176,17 @@ journal = sa.Table(
     _key("project", TEXT, PROJECT),
     _key("sequence", BIGINT, "Number of the entry; entries are numbered in the order in which they were committed."),
     _column(
-        "kind", TEXT, "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person."
+        "kind",
+        TEXT,
+        "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person. "
+        "prepared_day: the record of a run date.",
     ),
-    _column("subject", TEXT, "The delivery that the entry is about: its key and the start of its SHA-256."),
+    _column(
+        "subject",
+        TEXT,
+        "The delivery that the entry is about: its key and the start of its SHA-256. For a record, the run date and "
+        "the number of the record.",
+    ),
     _column("entry", JSONB, "The entry's own fields."),
     _column("by", TEXT, "Person who decided; null if nobody did.", nullable=True),
     _column("why", TEXT, "Reason of the decision or of the verdict; null if there is none.", nullable=True),

@@ -122,6 +122,7 @@ CREATE TABLE prepared_days (
     deliveries text[] NOT NULL,
     table_versions jsonb NOT NULL,
     rows bigint NOT NULL CHECK (rows >= 0),
+    number integer CHECK (number > 0),
     run_id text NOT NULL,
     prepared_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (project, day, data_view)
@@ -130,7 +131,7 @@ CREATE TABLE prepared_days (
 CREATE TABLE journal (
     project text NOT NULL,
     sequence bigint NOT NULL CHECK (sequence > 0),
-    kind text NOT NULL CHECK (kind IN ('delivery', 'verdict', 'decision')),
+    kind text NOT NULL CHECK (kind IN ('delivery', 'verdict', 'decision', 'prepared_day')),
     subject text NOT NULL,
     entry jsonb NOT NULL,
     by text CHECK (by <> ''),
@@ -140,7 +141,7 @@ CREATE TABLE journal (
     PRIMARY KEY (project, sequence),
     CHECK (kind <> 'decision' OR (by IS NOT NULL AND why IS NOT NULL))
 );
-CREATE UNIQUE INDEX ON journal (project, subject) WHERE kind = 'delivery';
+CREATE UNIQUE INDEX ON journal (project, subject) WHERE kind IN ('delivery', 'prepared_day');
 
 CREATE TABLE objects (
     project text NOT NULL,
@@ -382,6 +383,7 @@ TABLE_COMMENTS = {
             "deliveries": "Deliveries that the features were built from.",
             "table_versions": "Version of each Delta table that was read or written.",
             "rows": "Rows of features.",
+            "number": "Number of the record that the features were built from; null with the data view latest.",
             "run_id": "Airflow run that wrote the row, or by-hand.",
             "prepared_at": "Time at which the day was last prepared.",
         },
@@ -394,8 +396,10 @@ TABLE_COMMENTS = {
         {
             "project": "Name of the project.",
             "sequence": "Number of the entry; entries are numbered in the order in which they were committed.",
-            "kind": "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person.",
-            "subject": "The delivery that the entry is about: its key and the start of its SHA-256.",
+            "kind": "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person. "
+            "prepared_day: the record of a run date.",
+            "subject": "The delivery that the entry is about: its key and the start of its SHA-256. For a record, the "
+            "run date and the number of the record.",
             "entry": "The entry's own fields.",
             "by": "Person who decided; null if nobody did.",
             "why": "Reason of the decision or of the verdict; null if there is none.",
@@ -867,8 +871,11 @@ FROM gate_results r JOIN gates USING (gate_id)
     "prepared_day_status": (
         "Prepared days: what each one knew and how many rows it has.",
         """
-SELECT project, day, data_view, as_of, watermark, cardinality(deliveries) AS deliveries, rows, run_id, prepared_at
-FROM prepared_days
+SELECT p.project, p.day, p.data_view, p.as_of, p.watermark, cardinality(p.deliveries) AS deliveries, p.rows,
+    p.number AS record, (j.entry ->> 'reconstructed')::boolean AS reconstructed, p.run_id, p.prepared_at
+FROM prepared_days p LEFT JOIN journal j
+    ON j.project = p.project AND j.kind = 'prepared_day'
+    AND j.subject = to_char(p.day, 'YYYY-MM-DD') || ' record ' || p.number
         """,
         {
             "project": "Name of the project.",
@@ -878,12 +885,14 @@ FROM prepared_days
             "watermark": "Newest entry of the journal that the features could use.",
             "deliveries": "Number of deliveries that the features were built from.",
             "rows": "Rows of features.",
+            "record": "Number of the record that the features were built from; null with the data view latest.",
+            "reconstructed": "Whether the day was prepared after the cutoff of the next run date.",
             "run_id": "Airflow run that wrote the row, or by-hand.",
             "prepared_at": "Time at which the day was last prepared.",
         },
     ),
     "journal_entries": (
-        "The journal: every delivery, verdict and decision of a person, in order.",
+        "The journal: every delivery, verdict, decision of a person and record of a prepared day, in order.",
         """
 SELECT project, sequence, kind, entry ->> 'feed' AS feed, (entry ->> 'day')::date AS day, subject,
     entry ->> 'verdict' AS verdict, (entry ->> 'available_from')::timestamptz AS available_from, by, why, run_id,
@@ -893,10 +902,12 @@ FROM journal
         {
             "project": "Name of the project.",
             "sequence": "Number of the entry; entries are numbered in the order in which they were committed.",
-            "kind": "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person.",
+            "kind": "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person. "
+            "prepared_day: the record of a run date.",
             "feed": "Name of the feed.",
-            "day": "Calendar day of the delivery, in the project's timezone.",
-            "subject": "The delivery that the entry is about: its key and the start of its SHA-256.",
+            "day": "Calendar day of the delivery, in the project's timezone, or the run date of the record.",
+            "subject": "The delivery that the entry is about: its key and the start of its SHA-256. For a record, the "
+            "run date and the number of the record.",
             "verdict": "State of the delivery from then on: landed, held, accepted, refused or withdrawn.",
             "available_from": "Time from which the delivery counts; null in entries that are not deliveries.",
             "by": "Person who decided; null if nobody did.",
@@ -906,10 +917,11 @@ FROM journal
         },
     ),
     "human_actions": (
-        "What people decided: about deliveries and about champions, with who and why.",
+        "What people decided: about deliveries, prepared days and champions, with who and why.",
         """
-SELECT recorded_at AS decided_at, project, NULL::text AS model, entry ->> 'decision' AS action, subject, by, why, run_id
-FROM journal WHERE kind = 'decision'
+SELECT recorded_at AS decided_at, project, NULL::text AS model, coalesce(entry ->> 'decision', 'repair') AS action,
+    subject, by, why, run_id
+FROM journal WHERE kind = 'decision' OR (kind = 'prepared_day' AND by IS NOT NULL)
 UNION ALL
 SELECT p.created_at, m.project, p.model, CASE WHEN p.forced THEN 'force promotion' ELSE 'promote' END,
     'version ' || p.model_version || ' from ' || p.from_day, p.by, p.why, p.run_id
@@ -919,9 +931,10 @@ WHERE p.by <> 'gate'
         {
             "decided_at": "Time of the decision.",
             "project": "Name of the project; null for a model that has not published yet.",
-            "model": "Name of the model; null if the decision is about a delivery.",
-            "action": "Decision: accept or withdraw a delivery, promote a version, or promote it against the gate.",
-            "subject": "The delivery, or the version and its first day.",
+            "model": "Name of the model; null if the decision is about a delivery or a day.",
+            "action": "Decision: accept or withdraw a delivery, repair a prepared day, promote a version, or promote "
+            "it against the gate.",
+            "subject": "The delivery, the run date and the number of its record, or the version and its first day.",
             "by": "Person who decided.",
             "why": "Reason of the decision.",
             "run_id": "Airflow run that wrote the row, or by-hand.",
