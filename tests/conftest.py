@@ -28,6 +28,10 @@ def pytest_unconfigure() -> None:
     logging.raiseExceptions = False
 
 
+Install = Callable[..., AbstractContextManager[Settings]]
+"""The fixture `install`."""
+
+
 @pytest.fixture
 def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], Project]]:
     """Return a function that writes expectations (mapping or text) for the project `ferries` and returns it."""
@@ -87,7 +91,7 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def install(postgres_url: sa.URL, migrated: str) -> Callable[..., AbstractContextManager[Settings]]:
+def install(postgres_url: sa.URL, migrated: str) -> Install:
     """Return a function that makes an installation in a folder, with databases of its own for as long as it is used.
 
     The shared database is migrated and empty, or a copy of that of the installation `like`; MLflow has no tables yet.
@@ -108,7 +112,7 @@ def install(postgres_url: sa.URL, migrated: str) -> Callable[..., AbstractContex
 
 
 @pytest.fixture
-def settings(install: Callable[..., AbstractContextManager[Settings]], tmp_path: Path) -> Iterator[Settings]:
+def settings(install: Install, tmp_path: Path) -> Iterator[Settings]:
     """Return settings of an empty installation below `tmp_path`."""
     with install(tmp_path) as settings:
         yield settings

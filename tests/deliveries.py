@@ -7,11 +7,16 @@ from typing import Any
 
 import polars as pl
 
-from include.core.journal import ENTRIES, Entry
+from include.core.journal import ENTRIES, Entry, Known
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import write_copy
+
+
+def known(deliveries: pl.DataFrame) -> Known:
+    """Return a journal with these deliveries (columns of `schemas.DELIVERIES`) and no prepared day."""
+    return Known(0, deliveries, {})
 
 
 def delivery(

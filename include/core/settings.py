@@ -12,6 +12,9 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+NO_DATABASE = "none://"
+"""The database of a step on Databricks, which reaches none."""
+
 
 class Settings(BaseSettings):
     """Places and secrets. A place is a URI that fsspec and delta-rs read: a folder or `s3://…`. Secrets never print."""

@@ -13,12 +13,9 @@ import polars as pl
 
 from include.core.journal import Known
 from include.core.project import Project
-from include.core.settings import Settings
+from include.core.settings import NO_DATABASE, Settings
 from include.io import postgres, storage
 from include.io.landing import read, write_whole
-
-NO_DATABASE = "none://"
-"""The database of a step on Databricks."""
 
 
 def read_journal(settings: Settings, project: Project, watermark: int | None = None) -> Known:

@@ -18,9 +18,8 @@ from include.core.base import Record
 from include.core.errors import ActionRequiredError, NotReadyError
 from include.core.interval import Interval
 from include.core.records import StepResult
-from include.core.settings import Settings
+from include.core.settings import NO_DATABASE, Settings
 from include.io import storage
-from include.io.journal import NO_DATABASE
 from include.io.landing import read, write_whole
 from include.steps.declared import STEPS
 

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from airflow.providers.amazon.aws.triggers.s3 import S3KeyTrigger
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSensorTimeout, TaskDeferred
@@ -50,8 +51,8 @@ def context(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 @pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Set up the connections, with places below a URI, and `nightly_storage` only if it is given."""
+def connect(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Set up the connections: an empty database, places below a URI, and `nightly_storage` only if it is given."""
 
     def make(uri: str, **aws: Any) -> None:
         for place in ("landing", "tables", "artifacts", "journal"):
@@ -59,7 +60,11 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             monkeypatch.setenv(f"AIRFLOW_CONN_NIGHTLY_{place.upper()}", json.dumps(connection))
         for name in ("mlflow", "hash_key"):
             monkeypatch.setenv(f"AIRFLOW_CONN_NIGHTLY_{name.upper()}", '{"conn_type": "generic", "password": "unused"}')
-        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_DATABASE", '{"conn_type": "postgres", "host": "nowhere"}')
+        shared = sa.make_url(settings.database_url.get_secret_value())
+        host = shared.host or shared.query["host"]  # the folder of its socket
+        database = {"host": host, "port": shared.port, "login": shared.username, "password": shared.password}
+        connection = {"conn_type": "postgres", "schema": shared.database, **database}
+        monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_DATABASE", json.dumps(connection))
         if aws:
             monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_STORAGE", json.dumps({"conn_type": "aws", **aws}))
 

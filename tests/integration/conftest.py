@@ -1,19 +1,17 @@
 """Fixtures for tests that train models; see `training.py`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
 
 from include.core.settings import Settings
+from tests.conftest import Install
 from tests.own_projects import use_own_projects
 
 use_own_projects()  # before the next import, which loads one
 from tests.integration.training import administer, after, cloned, enter_all, in_database, train, write_all  # noqa: E402
-
-Install = Callable[..., AbstractContextManager[Settings]]
 
 
 @pytest.fixture(scope="session")

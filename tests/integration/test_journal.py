@@ -14,9 +14,9 @@ from include.config.loading import load_project
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.project import Project
-from include.core.settings import Settings
+from include.core.settings import NO_DATABASE, Settings
 from include.io import postgres
-from include.io.journal import NO_DATABASE, export, leave_copy, read_journal, restore
+from include.io.journal import export, leave_copy, read_journal, restore
 from include.operations.decide import accept, withdraw
 from include.runner.run import run
 from include.steps.land import land

@@ -1,8 +1,7 @@
 """land, validate and build_features as real processes with PostgreSQL: concurrent, and killed in the middle."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from include.io.tables import Tables
 from include.steps.build_features import build_features
 from include.steps.land import land
 from include.steps.validate import validate
+from tests.conftest import Install
 from tests.integration.processes import processes, run_and_kill
 from tests.landing import (
     DAY,
@@ -118,11 +118,11 @@ class TestResults:
 
 class TestConcurrent:
     def test_two_concurrent_runs_of_land_write_rows_once(
-        self, project: Project, settings: Settings, tmp_path: Path
+        self, project: Project, settings: Settings, install: Install, tmp_path: Path
     ) -> None:
         deliver_day(project, settings, *days(DAY, 4).days)
-        once = settings.model_copy(update={"tables": str(tmp_path / "once")})
-        with processes(settings, 3) as started:
+        with install(tmp_path / "once") as other, processes(settings, 3) as started:
+            once = other.model_copy(update={"landing": settings.landing})
             for run_dates in (RUN_DATE, days(DAY, 4)):
                 command = {"do": "step", "step": "land", "start": str(run_dates.start), "end": str(run_dates.end)}
                 answers = started.all([command] * 3)
@@ -154,9 +154,7 @@ class TestConcurrent:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    install: Callable[..., AbstractContextManager[Settings]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Settings]:
+def undisturbed(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Four nights with a correction and a file that is refused, prepared without a disturbance."""
     project = load_project("ferries")
     with install(tmp_path_factory.mktemp("undisturbed")) as settings:
@@ -180,7 +178,7 @@ class TestKilled:
     """A step is killed at each of these points, then run to the end. Its rows are those of an uninterrupted run."""
 
     def test_land_killed_and_run_again_gives_the_same_rows(
-        self, project: Project, settings: Settings, uninterrupted: Settings
+        self, project: Project, settings: Settings, undisturbed: Settings
     ) -> None:
         deliver_four_days(project, settings)
         for at, call, when in (
@@ -194,10 +192,10 @@ class TestKilled:
         landed = land(project, FOUR, settings)
         assert landed.new == 14
         validate(project, FOUR, settings)
-        assert_same_content(settings, uninterrupted)
+        assert_same_content(settings, undisturbed)
 
     def test_validate_killed_and_run_again_gives_the_same_rows(
-        self, project: Project, settings: Settings, uninterrupted: Settings
+        self, project: Project, settings: Settings, undisturbed: Settings
     ) -> None:
         deliver_four_days(project, settings)
         land(project, FOUR, settings)
@@ -210,7 +208,7 @@ class TestKilled:
             run_and_kill(settings, "validate", FOUR, at, call, when)
             assert deliveries_of(settings)["verdict"].unique().to_list() == ["landed"]
         assert validate(project, FOUR, settings).accepted == 13
-        assert_same_content(settings, uninterrupted)
+        assert_same_content(settings, undisturbed)
         results = [(row["delivery_id"], row["expectation"], row["column_name"]) for row in quality_results(settings)]
         assert len({delivery for delivery, _, _ in results}) == 14
         per_delivery = {delivery: len([r for r in results if r[0] == delivery]) for delivery, _, _ in results}
@@ -222,10 +220,10 @@ class TestKilled:
     @pytest.mark.drill
     @pytest.mark.spark
     def test_build_features_killed_and_run_again_gives_the_same_rows(
-        self, project: Project, settings: Settings, uninterrupted: Settings, tmp_path: Path
+        self, project: Project, settings: Settings, undisturbed: Settings, tmp_path: Path
     ) -> None:
         """Killed after the executors wrote all files and before the commit; and after the commit."""
-        for settled in (uninterrupted.landing, uninterrupted.tables):
+        for settled in (undisturbed.landing, undisturbed.tables):
             shutil.copytree(settled, tmp_path / Path(settled).name)
         first = Interval(start=DAY, end=DAY + timedelta(days=1))
         build_features(project, first, settings)

@@ -29,6 +29,7 @@ from include.runner.run import run
 from include.steps import verdicts as verdicts_module
 from include.steps.land import land
 from include.steps.validate import validate
+from tests.conftest import Install
 from tests.integration.processes import processes, run_and_kill
 from tests.landing import (
     DAY,
@@ -378,7 +379,9 @@ class TestRefused:
 
 
 class TestVolume:
-    def test_the_order_of_validation_does_not_matter(self, declare: Declare, settings: Settings) -> None:
+    def test_the_order_of_validation_does_not_matter(
+        self, declare: Declare, settings: Settings, install: Install, tmp_path: Path
+    ) -> None:
         """All days at once, day by day, and backwards. Short deliveries are refused and count as history."""
         project = declare({"logbook": [{**NEAR, "days": 7}]})
         counts = [9, 9, 10, 8, 9, 9, 9, 4, 20, 18, 9, 3, 3, 3, 3, 3, 3]
@@ -392,17 +395,18 @@ class TestVolume:
         found = []
         prepared_days = [Interval.of(day) for day in every.days]
         for order in ([every], prepared_days, prepared_days[::-1]):
-            own = settings.model_copy(update={"tables": f"{settings.tables}-{len(found)}"})
-            for interval in order:
-                if interval is not every and order[0] == prepared_days[-1]:
-                    land(project, every, own)  # everything is landed, and the newest days are validated first
-                else:
-                    land(project, interval, own)
-                try:
-                    validate(project, interval, own)
-                except DataError as error:
-                    assert "row_count_to_be_near_history failed" in str(error)  # noqa: PT017
-            found.append([verdict for (feed, _), verdict in sorted(verdicts(own).items()) if feed == "logbook"])
+            with install(tmp_path / f"order-{len(found)}") as other:
+                own = other.model_copy(update={"landing": settings.landing})
+                for interval in order:
+                    if interval is not every and order[0] == prepared_days[-1]:
+                        land(project, every, own)  # everything is landed, and the newest days are validated first
+                    else:
+                        land(project, interval, own)
+                    try:
+                        validate(project, interval, own)
+                    except DataError as error:
+                        assert "row_count_to_be_near_history failed" in str(error)  # noqa: PT017
+                found.append([verdict for (feed, _), verdict in sorted(verdicts(own).items()) if feed == "logbook"])
         refused = [n for n, verdict in enumerate(found[0]) if verdict == "refused"]
         assert refused == [7, 8, 11, 12, 13]
         assert found[0] == found[1] == found[2]
@@ -498,16 +502,15 @@ class TestRevalidate:
         record = revalidate(project, days(BEFORE, 2), settings)
         assert (record.rows, record.revalidated, len(record.refused)) == (40, 2, 1)
         assert rows_of(settings, "clean_ferries__sailings").height == 40
-        assert (
-            rows_of(settings, "clean_ferries__logbook").height == 3
-        )  # of the first delivery, which was not validated again
+        kept = rows_of(settings, "clean_ferries__logbook")
+        assert kept.height == 3  # of the first delivery, which was not validated again
         assert rows_of(settings, "quarantine_ferries__logbook").is_empty()
 
     def test_an_unknown_feed_is_refused(self, project: Project, settings: Settings) -> None:
         with pytest.raises(ConfigError, match="ferries has no feed 'sailing'; did you mean 'sailings'"):
             revalidate(project, RUN_DATE, settings, feed="sailing")
 
-    @pytest.mark.parametrize("mended", ["laxer", "refusing"])
+    @pytest.mark.parametrize("rule", ["laxer", "refusing"])
     @pytest.mark.parametrize("at", ["clean", "record_quality", "quarantine", "_enter_verdicts"])
     def test_killed_anywhere_and_run_again(
         self,
@@ -529,7 +532,7 @@ class TestRevalidate:
             raise Killed
 
         def replacing(self: Tables, table: str, *given: Any, **named: Any) -> Any:
-            if table == f"{at}_sailings":
+            if table == f"{at}_ferries__sailings":
                 raise Killed
             return original(self, table, *given, **named)
 
@@ -545,7 +548,7 @@ class TestRevalidate:
                 revalidate(project, RUN_DATE, settings, feed="sailings")
         accepted = verdicts(settings)["sailings", str(DAY)] == "accepted"
         held = sum(
-            rows_of(settings, f"{layer}_sailings").filter(pl.col("day") == DAY).height
+            rows_of(settings, f"{layer}_ferries__sailings").filter(pl.col("day") == DAY).height
             for layer in ("clean", "quarantine")
         )
         assert held >= 40 or not accepted
@@ -581,14 +584,15 @@ def deliver_two_days(project: Project, settings: Settings) -> None:
 class TestKilled:
     @pytest.mark.drill
     def test_validate_killed_and_run_concurrently_gives_the_same_rows(
-        self, project: Project, settings: Settings
+        self, project: Project, settings: Settings, install: Install, tmp_path: Path
     ) -> None:
         """Killed between two quarantine tables, and before the verdicts; then three runs at once end."""
-        deliver_two_days(project, settings)
-        uninterrupted = settings.model_copy(update={"tables": f"{settings.tables}-uninterrupted"})
-        for places in (settings, uninterrupted):
-            land(project, days(DAY, 2), places)
-        assert validate(project, days(DAY, 2), uninterrupted).quarantined == 3
+        with install(tmp_path / "undisturbed") as undisturbed:
+            for places in (settings, undisturbed):
+                deliver_two_days(project, places)
+                land(project, days(DAY, 2), places)
+            assert validate(project, days(DAY, 2), undisturbed).quarantined == 3
+            expected = contents(undisturbed)
         for at, call, when in (
             # The logbook is in the clean table, but its quarantine is not written.
             ("include.io.tables:write_deltalake", 2, "before"),
@@ -602,7 +606,7 @@ class TestKilled:
         with processes(settings, 3) as started:
             answers = started.all([command] * 3)
         assert [answer.get("error") for answer in answers] == [None] * 3
-        assert_same(contents(settings), contents(uninterrupted))
+        assert_same(contents(settings), expected)
         doubled = select(
             settings,
             "SELECT delivery_id FROM quality_results WHERE feed <> 'x' "

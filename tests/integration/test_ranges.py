@@ -1,8 +1,9 @@
 """A step over a range: a failed day does not stop the others, and finished days are not run again."""
 
 import dataclasses
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -37,11 +38,15 @@ def landed(project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
             deliver_day(project, settings, day)
     for feed in ("sailings", "logbook"):
         deliver_one(project, settings, feed, project.required(MISSING)[feed])
-    file = deliver_one(project, settings, "winds", CUT)
+    file = delivered(settings, "winds", CUT)
     spoil(file, file.read_bytes()[:-20])
-    file = deliver_one(project, settings, "sailings", REFUSED)
+    file = delivered(settings, "sailings", REFUSED)
     spoil(file, text_of(file).replace("HOB", "Nowhere"))
     return settings
+
+
+def delivered(settings: Settings, feed: str, day: date) -> Path:
+    return Path(settings.landing) / f"ferries/{feed}/{day}/{feed}.csv.gz"
 
 
 def prepared(project: Project, settings: Settings) -> tuple[Ranged, Ranged]:

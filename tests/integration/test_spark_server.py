@@ -28,7 +28,7 @@ from include.io.tables import Tables
 from include.operations.simulate import simulate
 from include.steps.land import land
 from include.steps.validate import validate
-from tests.landing import places
+from tests.conftest import Install
 from tests.s3 import on_s3
 from tests.servers import serving
 from tools.spark_server import SPARK_SETTINGS, spark_server
@@ -67,15 +67,14 @@ spark.sql("SELECT sum(a.id * b.id) FROM range(10000000) a CROSS JOIN range(10000
 
 
 @pytest.fixture(scope="module")
-def landed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def landed(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Return an installation with some days landed and validated. Tests must not change it."""
-    settings, project = places(tmp_path_factory.mktemp("server")), load_project("ferries")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
+    project = load_project("ferries")
+    with install(tmp_path_factory.mktemp("server")) as settings:
         simulate(project, RUN_DATES, settings)
         land(project, RUN_DATES, settings)
         validate(project, RUN_DATES, settings)
-    return settings
+        yield settings
 
 
 @pytest.fixture
@@ -104,8 +103,12 @@ def run(code: str, remote: str | None, given: str = "") -> "subprocess.Popen[str
     return process
 
 
+def given_as_text(settings: Settings) -> str:
+    return json.dumps(settings.model_dump(), default=SecretStr.get_secret_value)
+
+
 def features(own: Settings, remote: str | None) -> pl.DataFrame:
-    process = run(BUILD, remote, json.dumps(own.model_dump(), default=SecretStr.get_secret_value))
+    process = run(BUILD, remote, given_as_text(own))
     out, errors = process.communicate()
     assert process.returncode == 0, errors
     assert int(out) > 0
@@ -149,7 +152,7 @@ def test_python_code_of_a_step_runs_with_the_python_of_this_environment(
 
 def test_without_the_server_a_step_fails_at_once(landed: Settings) -> None:
     began = time.monotonic()
-    process = run(BUILD, "sc://127.0.0.1:1", landed.model_dump_json())
+    process = run(BUILD, "sc://127.0.0.1:1", given_as_text(landed))
     _, errors = process.communicate()
     assert process.returncode
     assert "ConnectionError: the Spark server sc://127.0.0.1:1 does not answer" in errors

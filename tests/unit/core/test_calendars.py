@@ -201,8 +201,8 @@ class TestPointInTime:
             ("winds", MONDAY - timedelta(days=2), nine - timedelta(days=2)),
             ("winds", MONDAY, nine),
         )
-        assert as_of(project, deliveries, MONDAY) == project.cutoff_at(MONDAY)
-        known = known_deliveries(project, deliveries, Interval.of(MONDAY)).filter(pl.col("feed") == "winds")
+        assert as_of(project, known(deliveries), MONDAY) == project.cutoff_at(MONDAY)
+        known = known_deliveries(project, known(deliveries), Interval.of(MONDAY)).filter(pl.col("feed") == "winds")
         assert known["day"].to_list() == [date(2026, 3, 7)]  # it goes on with the newest of its lookback
 
     def test_what_it_does_not_know_is_named(self, project: Project) -> None:

@@ -49,21 +49,21 @@ class Listing:
 
 class TestAsOf:
     def test_is_the_cutoff_if_nothing_is_late(self, project: Project) -> None:
-        assert as_of(project, Listing().prepared_day(DAY).frame, DAY) == CUTOFF
+        assert as_of(project, Listing().prepared_day(DAY).known, DAY) == CUTOFF
 
     @pytest.mark.parametrize("feed", ["sailings", "winds", "logbook"])
     def test_is_the_time_of_a_late_required_file(self, project: Project, feed: str) -> None:
         late = CUTOFF + timedelta(hours=3)
-        assert as_of(project, Listing().prepared_day(DAY, **{feed: late}).frame, DAY) == late
+        assert as_of(project, Listing().prepared_day(DAY, **{feed: late}).known, DAY) == late
 
     def test_is_the_time_of_the_latest_feed(self, project: Project) -> None:
         late = {"winds": CUTOFF + timedelta(hours=3), "sailings": CUTOFF + timedelta(hours=1)}
-        assert as_of(project, Listing().prepared_day(DAY, **late).frame, DAY) == late["winds"]
+        assert as_of(project, Listing().prepared_day(DAY, **late).known, DAY) == late["winds"]
 
     def test_a_microsecond_before_or_after_the_cutoff_counts(self, project: Project) -> None:
         step = timedelta(microseconds=1)
-        assert as_of(project, Listing().prepared_day(DAY, winds=CUTOFF - step).frame, DAY) == CUTOFF
-        assert as_of(project, Listing().prepared_day(DAY, winds=CUTOFF + step).frame, DAY) == CUTOFF + step
+        assert as_of(project, Listing().prepared_day(DAY, winds=CUTOFF - step).known, DAY) == CUTOFF
+        assert as_of(project, Listing().prepared_day(DAY, winds=CUTOFF + step).known, DAY) == CUTOFF + step
 
     def test_is_the_time_of_the_earliest_delivery_of_a_feed(self, project: Project) -> None:
         """A later correction does not move it, in whatever order the deliveries were landed."""
@@ -72,24 +72,24 @@ class TestAsOf:
         listing.rows = [row for row in listing.rows if row["feed"] != "winds"]
         for n, moment in enumerate(at):
             listing.add("winds", DAY, moment, name=str(n))
-        assert as_of(project, listing.frame, DAY) == at[1]
+        assert as_of(project, listing.known, DAY) == at[1]
 
     @pytest.mark.parametrize("verdict", ["refused", "landed", "held", "withdrawn"])
     def test_only_accepted_ones_count(self, project: Project, verdict: str) -> None:
         late = CUTOFF + timedelta(hours=2)
         listing = Listing().prepared_day(DAY, sailings=late).add("sailings", DAY, local(DAY, 1), "wrong", verdict)
-        assert as_of(project, listing.frame, DAY) == late
+        assert as_of(project, listing.known, DAY) == late
 
     def test_a_delivery_without_a_time_is_ignored(self, project: Project) -> None:
         """An unreadable delivery has no time."""
         listing = Listing().prepared_day(DAY)
         listing.rows.append({"feed": "winds", "day": DAY, "delivery_id": "held:x", "verdict": "held"})
-        assert as_of(project, listing.frame, DAY) == CUTOFF
+        assert as_of(project, listing.known, DAY) == CUTOFF
 
     def test_a_missing_required_file_is_an_error(self, project: Project) -> None:
         listing = Listing().add("sailings", DAY, local(DAY, 1)).add("winds", DAY, local(DAY, 1), verdict="refused")
         with pytest.raises(DataError) as caught:
-            as_of(project, listing.frame, DAY)
+            as_of(project, listing.known, DAY)
         assert str(caught.value) == (
             "ferries: 2013-03-04 has no accepted delivery of winds of 2013-03-04, logbook of "
             "2013-03-03; run land and validate for 2013-03-04, and look in the view data_quality for refused deliveries"
@@ -98,26 +98,26 @@ class TestAsOf:
     def test_no_file_is_required_before_the_first_day(self, project: Project) -> None:
         first = project.first_day
         listing = Listing().add("sailings", first, local(first, 1)).add("winds", first, local(first, 1))
-        assert as_of(project, listing.frame, first) == project.cutoff_at(first)
-        assert as_of(project, Listing().frame, date(2012, 12, 31)) == datetime(2012, 12, 31, 8, tzinfo=UTC)
+        assert as_of(project, listing.known, first) == project.cutoff_at(first)
+        assert as_of(project, Listing().known, date(2012, 12, 31)) == datetime(2012, 12, 31, 8, tzinfo=UTC)
 
     @pytest.mark.parametrize(("day", "hour"), [(date(2013, 3, 9), 8), (date(2013, 3, 10), 7), (date(2013, 11, 3), 8)])
     def test_follows_the_local_time_over_a_clock_change(self, project: Project, day: date, hour: int) -> None:
         expected = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
-        assert as_of(project, Listing().prepared_day(day).frame, day) == expected
+        assert as_of(project, Listing().prepared_day(day).known, day) == expected
 
     def test_many_days_give_the_same_as_each_day(self, project: Project) -> None:
         listing, interval = Listing(), Interval(start=DAY, end=DAY + timedelta(days=3))
         for n, day in enumerate(interval.days):
             listing.prepared_day(day, winds=local(day, 2) + timedelta(hours=7 * n))
-        every = as_of_days(project, listing.frame, interval)
-        assert every == {day: as_of(project, listing.frame, day) for day in interval.days}
+        every = as_of_days(project, listing.known, interval)
+        assert every == {day: as_of(project, listing.known, day) for day in interval.days}
         assert len(set(every.values())) == 4
 
     def test_the_error_lists_ten_days_that_lack_a_file(self, project: Project) -> None:
         interval = Interval(start=DAY, end=DAY + timedelta(days=11))
         with pytest.raises(DataError) as caught:
-            as_of_days(project, Listing().frame, interval)
+            as_of_days(project, Listing().known, interval)
         lines = str(caught.value).splitlines()
         assert (len(lines), lines[-1]) == (11, "… and 2 more days")
 
@@ -164,9 +164,9 @@ class TestKnownDeliveries:
         late = local(after, 12)  # the file of DAY comes after the next run date's `as_of`
         listing = Listing().prepared_day(DAY, sailings=late).prepared_day(after)
         listing.add("logbook", BEFORE, local(after, 4), "correction")  # after the cutoff of `after`, before `late`
-        moments = as_of_days(project, listing.frame, interval)
+        moments = as_of_days(project, listing.known, interval)
         assert moments[DAY] > moments[after]
-        known = known_deliveries(project, listing.frame, interval)
+        known = known_deliveries(project, listing.known, interval)
         assert known.rows() == [
             (DAY, "logbook", BEFORE, f"logbook/{BEFORE}/correction"),
             (DAY, "sailings", DAY, f"sailings/{DAY}/a"),
@@ -181,7 +181,7 @@ class TestKnownDeliveries:
     def test_a_late_run_date_knows_no_outcome_of_its_own_day(self, project: Project) -> None:
         late = local(DAY + timedelta(days=2), 12)
         listing = Listing().prepared_day(DAY, winds=late).prepared_day(DAY + timedelta(days=1))
-        known = known_deliveries(project, listing.frame, Interval.of(DAY))
+        known = known_deliveries(project, listing.known, Interval.of(DAY))
         assert known.filter(pl.col("feed") == "logbook")["day"].to_list() == [BEFORE]
         assert known.filter(pl.col("feed") != "logbook")["day"].unique().to_list() == [DAY]
 
@@ -189,7 +189,7 @@ class TestKnownDeliveries:
         listing, days = Listing(), Interval(start=DAY - timedelta(days=40), end=DAY)
         for day in days.days:
             listing.prepared_day(day)
-        known = known_deliveries(project, listing.frame, Interval.of(DAY))
+        known = known_deliveries(project, listing.known, Interval.of(DAY))
         logbook = known.filter(pl.col("feed") == "logbook")
         assert (logbook["day"].min(), logbook["day"].max(), logbook.height) == (DAY - timedelta(days=28), BEFORE, 28)
 
@@ -199,8 +199,8 @@ class TestKnownDeliveries:
         for n, day in enumerate(interval.days):
             listing.prepared_day(day, winds=local(day, 2) + timedelta(hours=n % 5))
             listing.add("logbook", day - timedelta(days=n % 7), local(day, 1 + n % 4), f"correction{n}")
-        known = known_deliveries(project, listing.frame, interval)
-        for day, moment in as_of_days(project, listing.frame, interval).items():
+        known = known_deliveries(project, listing.known, interval)
+        for day, moment in as_of_days(project, listing.known, interval).items():
             for name, feed in project.feeds.items():
                 of_day = known.filter(pl.col("run_date") == day, pl.col("feed") == name).select("day", "delivery_id")
                 assert dict(of_day.iter_rows()) == current_as_of(listing.frame, name, feed.window(day), moment)
@@ -213,23 +213,23 @@ class TestKnownDeliveries:
         listing.add("sailings", DAY, much_later, name="refused", verdict="refused")
         listing.add("logbook", DAY, much_later + timedelta(days=1), name="of-the-day-itself")
         prepared_day, latest = (
-            known_deliveries(project, listing.frame, Interval.of(DAY), k) for k in ("point_in_time", "latest")
+            known_deliveries(project, listing.known, Interval.of(DAY), k) for k in ("point_in_time", "latest")
         )
         corrected = f"logbook/{BEFORE - timedelta(days=1)}/corrected"
         assert set(latest["delivery_id"]) - set(prepared_day["delivery_id"]) == {corrected}
-        assert as_of(project, listing.frame, DAY, "latest") == much_later
-        assert as_of(project, listing.frame, DAY) == CUTOFF
+        assert as_of(project, listing.known, DAY, "latest") == much_later
+        assert as_of(project, listing.known, DAY) == CUTOFF
 
     def test_latest_without_corrections_equals_point_in_time(self, project: Project) -> None:
         frame = Listing().prepared_day(DAY).frame
-        assert as_of(project, frame, DAY, "latest") == CUTOFF
-        assert known_deliveries(project, frame, Interval.of(DAY), "latest").equals(
-            known_deliveries(project, frame, Interval.of(DAY))
+        assert as_of(project, known(frame), DAY, "latest") == CUTOFF
+        assert known_deliveries(project, known(frame), Interval.of(DAY), "latest").equals(
+            known_deliveries(project, known(frame), Interval.of(DAY))
         )
 
     def test_a_missing_file_is_the_same_error_as_for_as_of(self, project: Project) -> None:
         with pytest.raises(DataError, match="no accepted delivery"):
-            known_deliveries(project, Listing().frame, Interval.of(DAY))
+            known_deliveries(project, Listing().known, Interval.of(DAY))
 
 
 class TestRowsBefore:

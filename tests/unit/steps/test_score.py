@@ -15,8 +15,7 @@ from include.core import schemas
 from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.records import Scored, ScoredDay, StepResult
-from include.core.settings import Settings
-from include.io.journal import NO_DATABASE
+from include.core.settings import NO_DATABASE, Settings
 from include.io.registry import LoadedModel, Version
 from include.io.tables import Scope, Tables
 from include.steps import score as step
