@@ -6,8 +6,10 @@ are those of `include/core/schemas.py`.
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
 import polars as pl
+import sqlalchemy as sa
 
 from include.core import schemas
 from include.core.interval import Interval
@@ -82,8 +84,8 @@ def logbook_of(day: date, delays: Sequence[float | None]) -> pl.DataFrame:
     return ferries_of(day, len(delays)).with_columns(delay_minutes=pl.Series(delays, dtype=pl.Float64))
 
 
-def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -> None:
-    """Write the schedule, the features and the prepared day of each day."""
+def prepare(settings: Settings, project: Project, *days: date, count: int = 4, recorded: bool = True) -> None:
+    """Write the schedule, the features and, if `recorded`, the prepared day of each day."""
     tables = Tables(settings)
     for day in days:
         moment = as_of(day)
@@ -107,7 +109,8 @@ def prepare(settings: Settings, project: Project, *days: date, count: int = 4) -
             table_versions={},
             rows=count,
         )
-        postgres.days.record_prepared_days(settings, [prepared_day])
+        if recorded:
+            postgres.days.record_prepared_days(settings, project.name, [prepared_day])
 
 
 def score(settings: Settings, project: Project, model: str, *days: date, version: int = 1, count: int = 4) -> None:
@@ -132,3 +135,8 @@ def promoted(
     """Add a promotion without a decision of the gate to the promotion history, as old releases did."""
     with postgres.promotions.open_promotion_history(settings, model) as book:
         return book.add(version, from_day, **{"by": "me", "why": "because", **about})
+
+
+def select(settings: Settings, statement: str) -> list[dict[str, Any]]:
+    with postgres.connection.engine(settings).connect() as connection:
+        return [dict(row) for row in connection.execute(sa.text(statement)).mappings()]

@@ -19,11 +19,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from include.config.loading import load_project, project_names
-from include.core.errors import ActionRequiredError, ConfigError
+from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.feeds import Column
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.project import Project
-from include.core.records import Landed, PreparedDay
+from include.core.records import DayRecord, Landed, PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
 from include.runner.run import record, run
@@ -458,17 +459,45 @@ def prepared_day(day: date, **changes: Any) -> PreparedDay:
 def test_prepared_days_are_read_as_written_and_a_newer_one_replaces(settings: Settings) -> None:
     days = Interval(start=DAY, end=DAY + timedelta(days=3)).days
     interval = Interval(start=days[0], end=days[-1])
-    first = [prepared_day(days[2], rows=0, deliveries=(), table_versions={}), prepared_day(days[0])]
-    postgres.days.record_prepared_days(
-        settings, [*first, prepared_day(days[1], data_view="latest"), prepared_day(days[1], project="another")]
-    )
+    first = [
+        prepared_day(days[2], rows=0, deliveries=(), table_versions={}, number=1),
+        prepared_day(days[0], number=1),
+    ]
+    latest = prepared_day(days[1], data_view="latest")
+    postgres.days.record_prepared_days(settings, "ferries", [*first, latest], reconstructed=[days[0]])
+    postgres.days.record_prepared_days(settings, "another", [prepared_day(days[1], project="another")])
     assert postgres.days.read_prepared_days(settings, "ferries", interval) == first[::-1]
     assert postgres.days.read_unprepared_days(settings, "ferries", interval) == [days[1], days[3]]
     assert postgres.days.read_unprepared_days(settings, "ferries", interval, "latest") == [days[0], days[2], days[3]]
 
-    newer = prepared_day(days[0], rows=901, as_of=datetime(2013, 3, 1, 9, tzinfo=UTC))
-    postgres.days.record_prepared_days(settings, [newer])
-    assert postgres.days.read_prepared_days(settings, "ferries", Interval.of(DAY)) == [newer]
+    again = prepared_day(days[0], rows=901, number=1)
+    assert postgres.days.record_prepared_days(settings, "ferries", [again]) == []
+    assert postgres.days.read_prepared_days(settings, "ferries", Interval.of(DAY)) == [again]
+    status = "SELECT day, record, reconstructed FROM prepared_day_status WHERE project = 'ferries'"
+    found = small.select(settings, status)
+    assert {(row["day"], row["record"], row["reconstructed"]) for row in found} == {
+        (days[0], 1, True),
+        (days[1], None, None),
+        (days[2], 1, False),
+    }
+
+
+def test_the_first_run_that_prepares_a_day_wins_and_a_repair_is_not_overwritten(settings: Settings) -> None:
+    postgres.days.record_prepared_days(settings, "ferries", [prepared_day(DAY)])
+    other = prepared_day(DAY, deliveries=("sailings/2013-03-01/b.csv.gz@2",))
+    [first] = postgres.days.record_prepared_days(settings, "ferries", [other])
+    assert first == prepared_day(DAY, number=1)
+    assert postgres.days.read_prepared_days(settings, "ferries", Interval.of(DAY)) == [first]
+
+    record = DayRecord(
+        day=DAY, number=2, as_of=first.as_of, watermark=9, deliveries=other.deliveries, reconstructed=False
+    )
+    postgres.journal.add_entries(settings, "ferries", [Entry.prepared_day(record, by="Ada", why="a correction")])
+    with pytest.raises(DataError, match="ferries: repaired while features were built: 2013-03-01; run build_features"):
+        postgres.days.record_prepared_days(settings, "ferries", [first])
+    assert postgres.days.record_prepared_days(settings, "ferries", [other]) == []
+    [second] = postgres.days.read_prepared_days(settings, "ferries", Interval.of(DAY))
+    assert (second.number, second.watermark, second.deliveries) == (2, 9, other.deliveries)
 
 
 def quality(delivery: str, **changes: Any) -> dict[str, Any]:

@@ -243,7 +243,7 @@ def test_a_late_run_date_knows_no_outcome_of_its_own_day(prepared_days: Settings
     corrected = small.logbook_of(NEXT, [9.0, 9.0])
     small.deliver(prepared_days, ferries, "logbook", NEXT, corrected, available_from=late - hour, name="correction")
     (prepared_day,) = postgres.days.read_prepared_days(prepared_days, ferries.name, Interval.of(NEXT))
-    postgres.days.record_prepared_days(prepared_days, [prepared_day.model_copy(update={"as_of": late})])
+    postgres.days.record_prepared_days(prepared_days, "ferries", [prepared_day.model_copy(update={"as_of": late})])
     for run in (Interval.of(LATER), Interval.of(NEXT), Interval(start=NEXT, end=LATER)):
         outcomes(ferries, run, prepared_days)
         assert known(prepared_days, "ferry_delay")[1] == [0.0, 30.0]

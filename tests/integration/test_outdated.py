@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from include import cli
 from include.config.loading import load_model, load_project
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table, scores_table
 from include.core.point_in_time import as_of_days, known_deliveries
@@ -18,7 +19,9 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.tables import Scope, Tables
+from include.operations.decide import withdraw
 from include.operations.outdated import find_out_of_date, rerun_commands
+from include.operations.repair import repair
 from include.steps import publish as step
 from tests.integration import small
 from tests.landing import deliver_one
@@ -37,7 +40,7 @@ def project() -> Project:
 @pytest.fixture
 def prepared(settings: Settings, project: Project) -> Settings:
     """Four days with all required deliveries, scored and published with version 1."""
-    small.prepare(settings, project, *DAYS.days)
+    small.prepare(settings, project, *DAYS.days, recorded=False)
     for day in DAYS.days:
         moment = small.as_of(day) - timedelta(hours=1)
         small.deliver(settings, project, "winds", day, pl.DataFrame(), available_from=moment)
@@ -60,22 +63,22 @@ def record(
     versions: Mapping[str, int] | None = None,
 ) -> None:
     """Nights as `build_features` leaves them."""
-    watermark, deliveries = read_journal(settings, project)
-    known = known_deliveries(project, deliveries, interval, data_view)
+    journal = read_journal(settings, project)
+    known = known_deliveries(project, journal, interval, data_view)
     prepared_days = [
         PreparedDay(
             project=project.name,
             day=day,
             data_view=data_view,
             as_of=moment,
-            watermark=watermark,
+            watermark=journal.watermark,
             deliveries=tuple(known.filter(pl.col("run_date") == day)["delivery_id"].sort()),
             table_versions=dict(versions or {}),
             rows=4,
         )
-        for day, moment in as_of_days(project, deliveries, interval, data_view).items()
+        for day, moment in as_of_days(project, journal, interval, data_view).items()
     ]
-    postgres.days.record_prepared_days(settings, prepared_days)
+    postgres.days.record_prepared_days(settings, project.name, prepared_days)
 
 
 def score_and_publish(settings: Settings, project: Project) -> None:
@@ -127,30 +130,79 @@ def test_days_that_read_a_correction_are_out_of_date_until_they_are_rebuilt(
     assert found(prepared, project) == []
 
 
-def test_a_changed_verdict_puts_point_in_time_features_out_of_date(prepared: Settings, project: Project) -> None:
-    last, rows = Interval.of(DAYS.end), small.logbook_of(DAY, [7.0])
-    again = {"available_from": small.as_of(DAYS.end) - timedelta(hours=2), "name": "again"}
-    small.deliver(prepared, project, "logbook", DAY, rows, **again)
-    record(prepared, project, last, "point_in_time")
-    record(prepared, project, Interval(start=DAY, end=DAYS.end), "latest")
-    small.deliver(prepared, project, "logbook", DAY, rows, **again, verdict="refused")
-    listed = [each for each in find_out_of_date(project, last, prepared) if each.data_view == "point_in_time"]
-    assert [each.what for each in listed] == ["features"]
-    assert listed[0].why.startswith("delivery logbook/2013-03-01/a")
+def told(settings: Settings, project: Project) -> list[tuple[int, str, bool]]:
+    """Return what is out of date with the features of point in time."""
+    listed = [each for each in find_out_of_date(project, DAYS, settings) if each.what == "features"]
+    return [((e.day - DAY).days, e.why, e.needs_repair) for e in listed if e.data_view == "point_in_time"]
 
 
-def test_a_day_that_could_not_be_prepared_now_is_listed_and_others_are_checked(
+def test_a_delivery_that_was_withdrawn_is_named_until_the_days_are_repaired_and_built(
     prepared: Settings, project: Project
 ) -> None:
-    day = DAY + timedelta(days=1)
-    at = small.as_of(day) - timedelta(hours=9)
-    rows = small.ferries_of(day)
-    small.deliver(prepared, project, "sailings", day, rows, available_from=at, verdict="refused")
-    told = find_out_of_date(project, DAYS, prepared)
-    assert [(each.day, each.what, each.why) for each in told][:1] == [
-        (day, "features", "a delivery that the day needs is no longer accepted")
+    """The logbook of the first day, which the other days read, has a second delivery that is withdrawn."""
+    gone = small.deliver(
+        prepared,
+        project,
+        "logbook",
+        DAYS.end,
+        small.logbook_of(DAY, [7.0]),
+        available_from=next_day(DAYS.end),
+        name="wrong",
+    )
+    assert told(prepared, project) == []  # nobody has read it
+    used = small.delivery_id("logbook", DAY, "a")
+    withdraw(project, used, prepared, by="Ada", why="a test file")
+    withdraw(project, gone, prepared, by="Ada", why="a test file")
+    why = f"{used}, which the day used, was withdrawn since: a test file"
+    assert told(prepared, project) == [(n, why, True) for n in (1, 2, 3)]
+    commands = rerun_commands(project, find_out_of_date(project, DAYS, prepared))
+    assert commands[0] == (
+        "python -m include.cli repair --project ferries --start 2013-03-02 --end 2013-03-04 --by NAME --why REASON"
+    )
+    assert "ferries_backfill_range" in commands[1] and '"data": "point_in_time"' in commands[1]
+    with pytest.raises(DataError, match=r"2013-03-02 would have no accepted delivery of logbook of 2013-03-01"):
+        repair(project, DAYS, prepared, by="Ada", why="without the test file")
+
+    again = small.deliver(
+        prepared,
+        project,
+        "logbook",
+        DAY,
+        small.logbook_of(DAY, [2.0]),
+        available_from=next_day(DAY) - timedelta(hours=1),
+        name="right",
+    )
+    assert repair(project, DAYS, prepared, by="Ada", why="without the test file").days == tuple(DAYS.days[1:])
+    assert repair(project, DAYS, prepared, by="Ada", why="without the test file").days == ()
+    late = read_journal(prepared, project).records[DAY + timedelta(days=1)]
+    assert (late.number, late.as_of) == (2, small.as_of(DAY + timedelta(days=1)))
+    assert again in late.deliveries and used not in late.deliveries
+    why = "record 2 of the day is a repair, and its features are not built again"
+    assert told(prepared, project) == [(n, why, False) for n in (1, 2, 3)]
+    record(prepared, project, DAYS, "point_in_time")
+    assert told(prepared, project) == []
+    actions = [
+        (row["action"], row["by"], row["why"])
+        for row in small.select(prepared, "SELECT * FROM human_actions ORDER BY decided_at")
+        if row["model"] is None
     ]
-    assert {each.day for each in told} == {day}
+    assert actions == [("withdraw", "Ada", "a test file")] * 2 + [("repair", "Ada", "without the test file")] * 3
+
+
+def test_a_delivery_that_counts_by_now_is_named_with_its_cause(prepared: Settings, project: Project) -> None:
+    early = {"available_from": next_day(DAY) - timedelta(minutes=-1), "name": "again"}
+    came = small.deliver(prepared, project, "logbook", DAY, small.logbook_of(DAY, [7.0]), **early)
+    moment = f"{early['available_from']:%Y-%m-%d %H:%M} UTC"
+    why = f"{came} was landed after the day was prepared, and counts from {moment}"
+    assert told(prepared, project) == [(n, why, True) for n in (1, 2, 3)]
+    repair(project, DAYS, prepared, by="Ada", why="a backdated correction")
+    record(prepared, project, DAYS, "point_in_time")
+    assert told(prepared, project) == []
+    longer = project.feeds["winds"].model_copy(update={"lookback_days": 1})
+    wider = project.model_copy(update={"feeds": {**project.feeds, "winds": longer}})
+    read = small.delivery_id("winds", DAY, "a")
+    why = f"{read} is read since project.yaml was changed"
+    assert told(prepared, wider)[0] == (1, why, True)
 
 
 def test_days_that_read_rows_released_from_quarantine_are_out_of_date(prepared: Settings, project: Project) -> None:

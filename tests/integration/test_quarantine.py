@@ -10,7 +10,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from include import cli
@@ -31,6 +30,7 @@ from include.steps.land import land
 from include.steps.validate import validate
 from tests.conftest import Install
 from tests.integration.processes import processes, run_and_kill
+from tests.integration.small import select
 from tests.landing import (
     DAY,
     EMAIL,
@@ -98,11 +98,6 @@ def deliver_spoiled(project: Project, settings: Settings, frame: pl.DataFrame) -
 def land_and_validate(project: Project, settings: Settings, interval: Interval = RUN_DATE) -> Validated:
     land(project, interval, settings)
     return validate(project, interval, settings)
-
-
-def select(settings: Settings, statement: str) -> list[dict[str, Any]]:
-    with postgres.connection.engine(settings).connect() as connection:
-        return [dict(row) for row in connection.execute(sa.text(statement)).mappings()]
 
 
 def failed(settings: Settings, feed: str = "sailings", day: date = DAY) -> dict[str, dict[str, Any]]:
@@ -454,7 +449,7 @@ class TestRevalidate:
             )
             for day in days(DAY, 3).days
         ]
-        postgres.days.record_prepared_days(settings, prepared_days)
+        postgres.days.record_prepared_days(settings, "ferries", prepared_days)
         untouched = versions(settings)
         another = settings.model_copy(update={"run_id": "another"})
         same = revalidate(strict, days(DAY, 3), another)  # no rule was changed

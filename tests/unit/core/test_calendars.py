@@ -20,6 +20,7 @@ from include.core.interval import Interval
 from include.core.lookback import sentences, unknown_days
 from include.core.point_in_time import as_of, known_deliveries, rows_before
 from include.core.project import Project
+from tests.deliveries import known as journal_of
 from tests.own_projects import FOLDER
 
 SUNDAY = date(2026, 3, 8)
@@ -201,8 +202,8 @@ class TestPointInTime:
             ("winds", MONDAY - timedelta(days=2), nine - timedelta(days=2)),
             ("winds", MONDAY, nine),
         )
-        assert as_of(project, known(deliveries), MONDAY) == project.cutoff_at(MONDAY)
-        known = known_deliveries(project, known(deliveries), Interval.of(MONDAY)).filter(pl.col("feed") == "winds")
+        assert as_of(project, journal_of(deliveries), MONDAY) == project.cutoff_at(MONDAY)
+        known = known_deliveries(project, journal_of(deliveries), Interval.of(MONDAY)).filter(pl.col("feed") == "winds")
         assert known["day"].to_list() == [date(2026, 3, 7)]  # it goes on with the newest of its lookback
 
     def test_what_it_does_not_know_is_named(self, project: Project) -> None:

@@ -1,5 +1,6 @@
 """What a night knew: from `available_from` and verdicts alone."""
 
+import dataclasses
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -10,8 +11,10 @@ from include.config.loading import load_project
 from include.core import schemas
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.point_in_time import as_of, as_of_days, current_as_of, known_deliveries, rows_before
 from include.core.project import Project
+from include.core.records import DayRecord
 from tests.landing import local
 
 DAY = date(2013, 3, 4)
@@ -45,6 +48,10 @@ class Listing:
     @property
     def frame(self) -> pl.DataFrame:
         return pl.DataFrame(self.rows, schema=schemas.DELIVERIES)
+
+    @property
+    def known(self) -> Known:
+        return Known(len(self.rows), self.frame, {})
 
 
 class TestAsOf:
@@ -221,10 +228,35 @@ class TestKnownDeliveries:
         assert as_of(project, listing.known, DAY) == CUTOFF
 
     def test_latest_without_corrections_equals_point_in_time(self, project: Project) -> None:
-        frame = Listing().prepared_day(DAY).frame
-        assert as_of(project, known(frame), DAY, "latest") == CUTOFF
-        assert known_deliveries(project, known(frame), Interval.of(DAY), "latest").equals(
-            known_deliveries(project, known(frame), Interval.of(DAY))
+        journal = Listing().prepared_day(DAY).known
+        assert as_of(project, journal, DAY, "latest") == CUTOFF
+        assert known_deliveries(project, journal, Interval.of(DAY), "latest").equals(
+            known_deliveries(project, journal, Interval.of(DAY))
+        )
+
+    def test_a_prepared_day_keeps_what_its_record_says(self, project: Project) -> None:
+        """Whatever is landed, accepted or withdrawn later, and whatever project.yaml says then."""
+        listing = Listing().prepared_day(DAY)
+        then = known_deliveries(project, listing.known, Interval.of(DAY))
+        record = DayRecord(
+            day=DAY,
+            number=1,
+            as_of=CUTOFF,
+            watermark=3,
+            deliveries=tuple(then["delivery_id"].sort()),
+            reconstructed=False,
+        )
+        listing.add("sailings", DAY, local(DAY, 2, 30), "backdated").add("winds", BEFORE, local(BEFORE, 2))
+        listing.rows[0]["verdict"] = "withdrawn"
+        journal = dataclasses.replace(listing.known, records={DAY: record})
+        assert known_deliveries(project, journal, Interval.of(DAY)).equals(then)
+        assert as_of(project, journal, DAY) == CUTOFF
+        later = Interval(start=DAY, end=DAY + timedelta(days=1))
+        listing.prepared_day(later.end)
+        both = known_deliveries(project, dataclasses.replace(listing.known, records={DAY: record}), later)
+        assert both.filter(pl.col("run_date") == DAY).equals(then)
+        assert (
+            f"sailings/{DAY}/backdated" in known_deliveries(project, journal, Interval.of(DAY), "latest")["delivery_id"]
         )
 
     def test_a_missing_file_is_the_same_error_as_for_as_of(self, project: Project) -> None:

@@ -54,7 +54,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     monkeypatch.setattr(training_sets.training_set, "build_training_set", build)
     monkeypatch.setattr(training_sets, "_NEWEST", [])
     monkeypatch.setattr(training_sets, "Tables", EmptyTables)
-    monkeypatch.setattr(training_sets, "read_journal", lambda *_: Known(0, pl.DataFrame()))
+    monkeypatch.setattr(training_sets, "read_journal", lambda *_: Known(0, pl.DataFrame(), {}))
     return found
 
 

@@ -15,6 +15,7 @@ from include.core.records import DataView
 from include.training import training_set
 from include.training.problem_types import PROBLEM_TYPES, get_problem_type
 from include.training.training_set import LABEL, TrainingSet
+from tests.deliveries import known as journal_of
 
 PROJECT = load_project("ferries")
 FIRST = date(2013, 2, 1)
@@ -82,7 +83,7 @@ def take(
         project,
         model,
         day,
-        deliveries=deliveries() if known is None else known,
+        journal=journal_of(deliveries() if known is None else known),
         features=(features() if rows is None else rows).lazy(),
         clean=(logbook() if clean is None else clean).lazy(),
         data_view=data_view,
