@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from include.core.errors import ActionRequiredError
 from include.core.journal import Known
 from include.core.project import Project
 from include.core.settings import NO_DATABASE, Settings
@@ -63,6 +64,24 @@ def export(settings: Settings, project: str) -> int:
         name = f"{lines[0]['sequence']:012d}-{newest:012d}.jsonl"
         write_whole(filesystem, f"{folder}/{name}", text.encode())
     return newest
+
+
+def require_exported(settings: Settings, project: str) -> None:
+    """Refuse to go on if the export has entries that the database lacks: new entries would get the same numbers.
+
+    Raises:
+        ActionRequiredError: it has. The message says how to restore them.
+    """
+    filesystem, root = storage.filesystem(settings, settings.journal)
+    folder = f"{root.rstrip('/')}/{project}"
+    exported = max((last for _, last in _exported(filesystem, folder)), default=0)
+    newest = postgres.journal.read_watermark(settings, project)
+    if exported > newest:
+        raise ActionRequiredError(
+            f"{project}: the export of the journal, {folder}, has entries up to {exported}, but the journal in the "
+            f"shared database ends at {newest}: the database was emptied, or the export is another installation's. "
+            f"Restore it (python -m include.cli journal restore --project {project}), or export to an empty place"
+        )
 
 
 def restore(settings: Settings, project: str) -> int:

@@ -15,7 +15,7 @@ from include.core.project import Project
 from include.core.records import StepResult
 from include.core.settings import Settings, utc_now
 from include.io import postgres
-from include.io.journal import export
+from include.io.journal import export, require_exported
 from include.runner.cost import Meter
 from include.steps.declared import STEPS, Step
 
@@ -37,6 +37,8 @@ def run(name: str, config: Project | Model, interval: Interval, settings: Settin
     """
     step, attempt = STEPS[name], _Attempt(name, config, interval, settings, utc_now(), Meter())
     try:
+        if step.writes_journal:
+            require_exported(settings, config.name)
         result = step.function(config, interval, settings, **options)
         _finish(step, config, result, settings)
     except NotReadyError:

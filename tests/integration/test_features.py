@@ -6,7 +6,6 @@ copy.
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -18,18 +17,22 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from include.config.loading import load_project
-from include.core.errors import DataError
+from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import Featured
 from include.core.settings import Settings
-from include.io import spark
+from include.io import postgres, spark
+from include.io.journal import restore
 from include.io.tables import Scope, Tables
 from include.operations.decide import withdraw
+from include.operations.repair import repair
 from include.operations.simulate import deliver, make_frame, simulate
-from include.steps.build_features import build_features
+from include.runner.run import run
+from include.steps.build_features import build_features, record_prepared_days
 from include.steps.land import land
 from include.steps.validate import validate
+from tests.conftest import Install
 from tests.landing import days, deliveries_of, versions
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
@@ -45,9 +48,6 @@ KEY = ["day", "entity_id"]
 @pytest.fixture(scope="module")
 def project() -> Project:
     return load_project("ferries")
-
-
-Install = Callable[..., AbstractContextManager[Settings]]
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +165,53 @@ class TestPointInTime:
         assert said == {day: project.cutoff_at(day) for day in RANGE.days}
         assert said[DAY].hour == 7  # summer time begins on this day
         assert whole["data_view"].unique().to_list() == ["point_in_time"]
+
+
+class TestRecord:
+    def test_a_prepared_day_stays_as_it_was_until_it_is_repaired_and_can_be_restored(
+        self, project: Project, copy: Settings, whole: pl.DataFrame, install: Install, tmp_path: Path
+    ) -> None:
+        """The correction claims to be there before the cutoff, but is landed after the day was prepared."""
+        one = Interval.of(DAY)
+        run("build_features", project, one, copy)
+        correct(project, copy, DAY - timedelta(days=1), project.cutoff_at(DAY) - timedelta(minutes=1), "backdated")
+        for step in ("land", "validate", "build_features"):
+            run(step, project, one, copy)
+        assert_same_bits(features_of(copy, one), of_day(whole, DAY))
+        assert repair(project, one, copy, by="Ada", why="a correction came late").days == (DAY,)
+        run("build_features", project, one, copy)
+        repaired = features_of(copy, one)
+        assert not repaired.equals(of_day(whole, DAY))
+        [prepared_day] = postgres.days.read_prepared_days(copy, project.name, one)
+        assert (prepared_day.number, prepared_day.as_of) == (2, project.cutoff_at(DAY))
+
+        with install(tmp_path / "new") as new:  # all but raw tables and the export of the journal is gone
+            again = new.model_copy(update={"journal": copy.journal})
+            for raw in Path(copy.tables).glob("raw_*"):
+                shutil.copytree(raw, Path(new.tables) / raw.name)
+            with pytest.raises(ActionRequiredError, match=r"was emptied.*journal restore --project ferries"):
+                run("validate", project, one, again)
+            restore(again, project.name)
+            for step in ("validate", "build_features"):
+                run(step, project, one, again)
+            assert_same_bits(features_of(again, one), repaired)
+
+    def test_a_run_that_loses_the_race_puts_back_the_features_of_the_winner(
+        self, project: Project, copy: Settings
+    ) -> None:
+        one = Interval.of(DAY)
+        winner = build_features(project, one, copy)
+        before = features_of(copy, one)
+        correct(project, copy, DAY - timedelta(days=1), project.cutoff_at(DAY) - timedelta(minutes=1), "backdated")
+        land(project, one, copy)
+        validate(project, one, copy)
+        loser = build_features(project, one, copy)
+        assert not features_of(copy, one).equals(before)
+        record_prepared_days(winner, copy)
+        record_prepared_days(loser, copy)
+        assert_same_bits(features_of(copy, one), before)
+        [prepared_day] = postgres.days.read_prepared_days(copy, project.name, one)
+        assert not any("backdated" in name for name in prepared_day.deliveries)
 
 
 def correct(project: Project, settings: Settings, day: date, at: datetime, name: str) -> None:

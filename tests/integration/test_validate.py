@@ -22,6 +22,7 @@ from include.core.point_in_time import as_of
 from include.core.project import Project
 from include.core.records import Validated
 from include.core.settings import Settings
+from include.io.journal import read_journal
 from include.operations.decide import accept, withdraw
 from include.operations.simulate import make_frame
 from include.quality.expectations import declared_expectations
@@ -239,8 +240,7 @@ class TestVerdicts:
         second = local(DAY, 9)
         deliver_one(project, settings, "sailings", DAY, at=second, name="second")
         assert land_and_validate(project, RUN_DATE, settings).accepted == 1
-        listed = deliveries_of(settings)
-        assert as_of(project, listed, DAY) == second
+        assert as_of(project, read_journal(settings, project), DAY) == second
 
     def test_after_a_rule_is_fixed_the_day_is_valid_and_as_of_moves_back(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
@@ -254,10 +254,10 @@ class TestVerdicts:
         strict[0]["value"] = 7
         validated = land_and_validate(declare({"winds": strict}), RUN_DATE, settings)
         assert (validated.accepted, len(validated.refused)) == (1, 1)
-        assert as_of(project, deliveries_of(settings), DAY) == local(DAY, 9)
+        assert as_of(project, read_journal(settings, project), DAY) == local(DAY, 9)
         validated = land_and_validate(declare({}), RUN_DATE, settings)
         assert (validated.accepted, validated.refused) == (1, ())
-        assert as_of(project, deliveries_of(settings), DAY) == project.cutoff_at(DAY)
+        assert as_of(project, read_journal(settings, project), DAY) == project.cutoff_at(DAY)
 
     def test_refused_deliveries_are_validated_again_only_if_the_run_date_reads_them(
         self, project: Project, settings: Settings, recorded: list[dict[str, Any]]

@@ -107,7 +107,7 @@ class Story:
 
     def wipe(self) -> None:
         """Delete everything except landing: tables, models, the shared database and MLflow's."""
-        for place in ("tables", "artifacts"):
+        for place in ("tables", "artifacts", "journal"):
             shutil.rmtree(self.stack.home / place)
             (self.stack.home / place).mkdir()
         for name in ("nightly", "mlflow"):

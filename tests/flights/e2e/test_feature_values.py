@@ -15,7 +15,7 @@ from include.operations.simulate import make_frame, simulate
 from include.steps.build_features import build_features
 from include.steps.land import land
 from include.steps.validate import validate
-from tests.landing import places
+from tests.conftest import Install
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
@@ -30,11 +30,9 @@ def project() -> Project:
 
 
 @pytest.fixture(scope="module")
-def whole(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pl.DataFrame]:
+def whole(project: Project, install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pl.DataFrame]:
     """Return the features of RANGE."""
-    settings = places(tmp_path_factory.mktemp("features"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.io.postgres.audit.record_quality", lambda *_: None)  # features need no PostgreSQL
+    with install(tmp_path_factory.mktemp("features")) as settings:
         simulate(project, RUN_DATES, settings)
         land(project, RUN_DATES, settings)
         validated = validate(project, RUN_DATES, settings)

@@ -10,9 +10,9 @@ import pytest
 from include.config.loading import load_model, load_project
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.settings import Settings
 from include.io import training_sets
-from include.io.journal import Known
 from include.io.training_sets import ReadAt, read_training_set
 from tests.landing import places
 
