@@ -42,6 +42,11 @@ def delivery(
     return entries
 
 
+def text(entry: Entry) -> str:
+    """Return the fields of an entry as the journal stores them."""
+    return json.dumps(entry.entry)
+
+
 def enter(settings: Settings, project: Project, entries: Iterable[Entry]) -> None:
     """Add entries; a delivery that the journal has already is left out, and its verdict is added."""
     with postgres.journal.write_journal(settings, project.name) as writer:
@@ -52,8 +57,7 @@ def enter(settings: Settings, project: Project, entries: Iterable[Entry]) -> Non
 def leave_copy(settings: Settings, project: Project, entries: Iterable[Entry]) -> int:
     """Leave entries beside the tables, as the worker does for a step without the database; return the watermark."""
     rows = [
-        (number, entry.kind, entry.subject, json.dumps(entry.entry), entry.why)
-        for number, entry in enumerate(entries, start=1)
+        (number, entry.kind, entry.subject, text(entry), entry.why) for number, entry in enumerate(entries, start=1)
     ]
     write_copy(settings, project, len(rows), pl.DataFrame(rows, schema=ENTRIES, orient="row"))
     return len(rows)
