@@ -32,6 +32,9 @@ that row, never for the state of this DAG.
   and names the features to rebuild. A corrected file is a new delivery.
 - **To run past days again:** `airflow dags backfill {name}_prepare -s {first_day} -e {last_day}`, in any order. With
   `data: latest`, features also use what was corrected since; they are stored beside the original ones.
+- **If a prepared day used a wrong file:** withdraw the file (`python -m include.cli withdraw`). A prepared day keeps
+  what it used until somebody repairs it; `python -m include.cli outdated --project {name} --start {last_day}` prints
+  the commands.
 - **By hand:** `python -m include.cli prepare --project {name} --start {last_day}`
 - **Where to look:** views `data_quality`, `quarantine_counts`; tables `prepared_days`, `quarantine_{name}__<feed>`.
 - **Owner:** {owner}
