@@ -182,7 +182,6 @@ class TestKilled:
     ) -> None:
         deliver_four_days(project, settings)
         for at, call, when in (
-            ("include.io.landing:write_whole", 2, "before"),  # among the manifests
             ("include.io.tables:write_deltalake", 1, "before"),  # the table made, and nothing in it
             ("include.io.tables:write_deltalake", 2, "after"),  # rows of two feeds of three
             ("include.io.postgres.journal:JournalWriter.add", 1, "after"),  # all rows, and no entry committed
