@@ -219,18 +219,19 @@ class TestKilled:
     @pytest.mark.drill
     @pytest.mark.spark
     def test_build_features_killed_and_run_again_gives_the_same_rows(
-        self, project: Project, settings: Settings, undisturbed: Settings, tmp_path: Path
+        self, project: Project, undisturbed: Settings, install: Install, tmp_path: Path
     ) -> None:
         """Killed after the executors wrote all files and before the commit; and after the commit."""
-        for settled in (undisturbed.landing, undisturbed.tables):
-            shutil.copytree(settled, tmp_path / Path(settled).name)
-        first = Interval(start=DAY, end=DAY + timedelta(days=1))
-        build_features(project, first, settings)
-        before = content(settings)["features_ferries"]
-        run_and_kill(settings, "build_features", FOUR, "include.io.tables:Tables.replace_files", 1, "before")
-        assert content(settings)["features_ferries"].equals(before)
-        run_and_kill(settings, "build_features", FOUR, "include.io.tables:Tables.replace_files", 1, "after")
-        build_features(project, FOUR, settings)
-        after = content(settings)["features_ferries"]
-        assert after.height == 4 * 3
-        assert after.filter(pl.col("day").is_in(first.days)).sort(after.columns).equals(before)
+        with install(tmp_path, like=undisturbed) as settings:
+            for place in ("landing", "tables"):
+                shutil.copytree(Path(undisturbed.landing).parent / place, tmp_path / place)
+            first = Interval(start=DAY, end=DAY + timedelta(days=1))
+            build_features(project, first, settings)
+            before = content(settings)["features_ferries"]
+            run_and_kill(settings, "build_features", FOUR, "include.io.tables:Tables.replace_files", 1, "before")
+            assert content(settings)["features_ferries"].equals(before)
+            run_and_kill(settings, "build_features", FOUR, "include.io.tables:Tables.replace_files", 1, "after")
+            build_features(project, FOUR, settings)
+            after = content(settings)["features_ferries"]
+            assert after.height == 4 * 3
+            assert after.filter(pl.col("day").is_in(first.days)).sort(after.columns).equals(before)
