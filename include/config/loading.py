@@ -31,14 +31,7 @@ C = TypeVar("C", bound=Config)
 def load_project(name: str) -> Project:
     """Raises `ConfigError` naming the file, the key and the nearest right one."""
     path = _only("project", name, f"{name}/project.yaml", project_names)
-    project = with_holiday_files(_load(Project, path, name=name, folder=path.parent))
-    for other in set(project_names()) - {name}:
-        shared = sorted(project.feeds.keys() & (read_yaml(_find(f"{other}/project.yaml")[0]).get("feeds") or {}).keys())
-        if shared:
-            raise key_error(
-                path, f"feeds.{shared[0]}: {other} has a feed of that name, and tables are named by feeds; rename one"
-            )
-    return project
+    return with_holiday_files(_load(Project, path, name=name, folder=path.parent))
 
 
 @cache

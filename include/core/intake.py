@@ -107,7 +107,8 @@ def reason_to_hold(
     if newest is not None and newest.available_from > moment:
         return (
             f"it says that it became available at {moment:%Y-%m-%d %H:%M:%S} UTC, before {newest.delivery_id} "
-            f"({newest.available_from:%Y-%m-%d %H:%M:%S} UTC), which it would replace"
+            f"({newest.available_from:%Y-%m-%d %H:%M:%S} UTC), which it would replace; once accepted, it counts only "
+            "if that one is withdrawn"
         )
     age = (project.day_of(now) - day).days - declared.delay_days
     if age > declared.corrections_days and any(each.key == key for each in earlier):

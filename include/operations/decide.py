@@ -11,7 +11,7 @@ from include.core.project import Project
 from include.core.records import Decided
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.journal import export
+from include.io.journal import export, require_exported
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def withdraw(project: Project, delivery_id: str, settings: Settings, *, by: str,
 def _decide(project: Project, delivery_id: str, settings: Settings, decision: str, *, by: str, why: str) -> Decided:
     if not by.strip() or not why.strip():
         raise ActionRequiredError(f"{decision} needs who decides and why: --by NAME --why REASON")
+    require_exported(settings, project.name)
     with postgres.journal.write_journal(settings, project.name) as writer:
         deliveries = writer.known().deliveries
         found = {row["delivery_id"]: row for row in deliveries.iter_rows(named=True)}

@@ -17,7 +17,7 @@ from include.core.project import Project
 from include.core.records import DayRecord, Repaired
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.journal import export
+from include.io.journal import export, require_exported
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def repair(project: Project, interval: Interval, settings: Settings, *, by: str,
     """
     if not by.strip() or not why.strip():
         raise ActionRequiredError("repair needs who decides and why: --by NAME --why REASON")
+    require_exported(settings, project.name)
     with postgres.journal.write_journal(settings, project.name) as journal:
         known = journal.known()
         records = {day: known.records[day] for day in interval.days if day in known.records}
@@ -59,10 +60,13 @@ def repair(project: Project, interval: Interval, settings: Settings, *, by: str,
 
 def _require_feeds(project: Project, records: dict[date, DayRecord], by_now: pl.DataFrame) -> None:
     there = set(by_now.select("run_date", "feed", "day").iter_rows())
-    problems = {
-        day: f"{project.name}: {day} would have no accepted delivery of {', '.join(absent)}; accept one first"
-        for day in records
-        if (absent := [f"{f} of {n}" for f, n in project.required(day).items() if (day, f, n) not in there])
-    }
+    problems: dict[date, str] = {}
+    for day in records:
+        required = project.required(day).items()
+        if absent := [f"{feed} of {needed}" for feed, needed in required if (day, feed, needed) not in there]:
+            problems[day] = (
+                f"{project.name}: {day} would have no accepted delivery of {', '.join(absent)} that counts by its "
+                "as_of; accept one, or build the day with data: latest"
+            )
     if problems:
         raise DataError("\n".join([*problems.values()][:10]), problems)

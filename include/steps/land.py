@@ -215,8 +215,13 @@ def _take(
         try:
             taken.append(_read(project, found, landing, now, newest.get(found.key), ids))
         except DeliveryError as error:
-            left.append(_Refused(found, str(error), waits=isinstance(error, NotYetError)))
+            left.append(_Refused(found, _storable(str(error)), waits=isinstance(error, NotYetError)))
     return taken, left
+
+
+def _storable(text: str) -> str:
+    """Return a text that PostgreSQL can store; a supplier's names may have a NUL, or bytes that are not UTF-8."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def _without_ties(project: Project, taken: list[_Taken]) -> tuple[list[_Taken], list[_Refused]]:
@@ -307,7 +312,7 @@ def _earlier(listed: pl.DataFrame) -> dict[tuple[str, date], list[Earlier]]:
 
 def _order(item: _Taken) -> tuple[object, ...]:
     """Return the order of entries of one listing: by time, then by name, with numbers in it compared as numbers."""
-    numbers = [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", item.found.key)]
+    numbers = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", item.found.key)]
     return item.available_from, numbers
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from include.core import schemas
+from include.core.errors import DataError
 from include.core.feeds import Feed
 from include.core.formats import values
 from include.core.formats.explain import explain
@@ -130,6 +131,7 @@ def _verdicts(
         .collect()
     )
     raws, typed = (_parts(rows, deliveries) for rows in (all_raw, _typed(project, feed, all_raw)))
+    _require_rows(raw_table(project.name, name), deliveries, raws)
     before = rows_before(listed, name)
     histories = [partial(before, d["day"], d["available_from"]) for d in deliveries]
     found = suites.findings(name, typed, histories)
@@ -169,6 +171,17 @@ def _why_malformed(project: Project, feed: Feed, raw: pl.DataFrame, typed: pl.Da
         else:
             whys.append(f"{name}: found {UNSTORABLE[column.type]}")
     return "; ".join(whys)
+
+
+def _require_rows(table: str, deliveries: Sequence[dict[str, Any]], raws: Sequence[pl.DataFrame]) -> None:
+    """Refuse to judge deliveries whose rows are not in the archive, as after a restore of an older copy."""
+    lost = [d for d, raw in zip(deliveries, raws, strict=True) if raw.height != d["rows"]]
+    if lost:
+        raise DataError(
+            f"{table} lacks rows of {len(lost)} deliveries that the journal has; the first is "
+            f"{lost[0]['delivery_id']}, with {lost[0]['rows']} rows; restore the table from a backup that is not older "
+            "than the journal"
+        )
 
 
 def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.DataFrame]:

@@ -541,6 +541,15 @@ class TestRefused:
         assert landed.new == 3
         assert all(refusal.why.startswith(f"file://{path}") for refusal in landed.refused)
 
+    def test_a_text_that_postgresql_cannot_store_stops_nothing(self, project: Project, settings: Settings) -> None:
+        deliver_day(project, settings, DAY)
+        path = deliver_one(project, settings, "winds", DAY, name="odd")
+        sidecar = path.with_name(f"{path.name}.json")
+        sidecar.write_text(sidecar.read_text().replace('"winds"', '"wi\\u0000nds"'))
+        landed = land(project, RUN_DATE, settings)
+        assert landed.new == 3
+        assert ["wrong feed" in refusal.why for refusal in landed.refused] == [True]
+
     def test_an_error_of_the_parser_refuses_the_object_without_its_text(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -23,6 +23,7 @@ from include.core.project import Project
 from include.core.records import Validated
 from include.core.settings import Settings
 from include.io.journal import read_journal
+from include.io.tables import Scope, Tables
 from include.operations.decide import accept, withdraw
 from include.operations.simulate import make_frame
 from include.quality.expectations import declared_expectations
@@ -241,6 +242,20 @@ class TestVerdicts:
         deliver_one(project, settings, "sailings", DAY, at=second, name="second")
         assert land_and_validate(project, RUN_DATE, settings).accepted == 1
         assert as_of(project, read_journal(settings, project), DAY) == second
+
+    def test_rows_that_are_missing_in_raw_tables_are_not_taken_for_an_empty_file(
+        self, project: Project, settings: Settings
+    ) -> None:
+        """As after a restore of raw tables that are older than the journal."""
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
+        tables = Tables(settings)
+        whole = tables.scan("raw_ferries__winds").collect()
+        scope = Scope(Interval(start=DAY, end=DAY))
+        tables.replace("raw_ferries__winds", whole.clear(), scope, sort_by=["_row"])
+        with pytest.raises(DataError, match=r"raw_ferries__winds lacks rows of 1 deliveries .* winds/2013-03-04"):
+            validate(project, RUN_DATE, settings)
+        assert deliveries_of(settings).filter(pl.col("feed") == "winds")["verdict"].to_list() == ["landed"]
 
     def test_after_a_rule_is_fixed_the_day_is_valid_and_as_of_moves_back(
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]

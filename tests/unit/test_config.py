@@ -236,12 +236,10 @@ class TestProject:
         with pytest.raises(ConfigError, match="cannot be read"):
             read_yaml(projects / "nowhere.yaml")
 
-    def test_two_projects_with_a_feed_of_one_name_are_refused(self, projects: Path) -> None:
-        """Tables are named after feeds, so the rows of one project would replace those of the other."""
+    def test_two_projects_may_have_feeds_of_one_name(self, projects: Path) -> None:
         write(projects, FERRIES)
-        path = write(projects, FERRIES, name="other")
-        with pytest.raises(ConfigError, match=rf"{path}, line \d+: feeds.logbook: ferries has a feed of that name"):
-            load_project("other")
+        write(projects, FERRIES, name="other")
+        assert load_project("other").feeds.keys() == load_project("ferries").feeds.keys()
 
     def test_all_projects_and_models_are_valid(self) -> None:
         assert project_names()
