@@ -19,6 +19,9 @@ from include.core.records import DayRecord
 
 Kind = Literal["delivery", "verdict", "decision", "prepared_day"]
 
+SET_ASIDE = ("held", "withdrawn")
+"""The verdicts of deliveries that nothing uses, because a person must decide or has decided so."""
+
 ENTRIES: dict[str, pl.DataType] = {
     "sequence": pl.Int64(),
     "kind": pl.String(),

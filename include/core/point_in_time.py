@@ -13,7 +13,7 @@ import polars as pl
 
 from include.core.errors import DataError
 from include.core.interval import Interval
-from include.core.journal import Known
+from include.core.journal import SET_ASIDE, Known
 from include.core.project import Project
 from include.core.records import DataView
 
@@ -141,7 +141,7 @@ def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime
     deliveries count too, so the order in which deliveries are validated does not matter; held and withdrawn ones do
     not count.
     """
-    of_feed = deliveries.filter(pl.col("feed") == feed, ~pl.col("verdict").is_in(["held", "withdrawn"]))
+    of_feed = deliveries.filter(pl.col("feed") == feed, ~pl.col("verdict").is_in(SET_ASIDE))
     ordered = of_feed.sort("available_from", "sequence").select("day", "available_from", "rows")
     delivered: dict[date, list[tuple[datetime, int]]] = {}
     for day, available_from, rows in ordered.iter_rows():

@@ -21,22 +21,31 @@ from include.io.landing import read, write_whole
 
 def read_journal(settings: Settings, project: Project, watermark: int | None = None) -> Known:
     """Return what the journal says up to a watermark, by default the newest."""
+    if watermark is None:
+        watermark = read_watermark(settings, project)
     if settings.database_url.get_secret_value() == NO_DATABASE:
-        if watermark is None:
-            raise ValueError("a step without the shared database needs the watermark of a copy")
         filesystem, path = storage.filesystem(settings, _copy(settings, project, watermark))
         content = read(filesystem, path)
         if content is None:
             raise FileNotFoundError(f"the copy of the journal, {path}, is gone; run the task again")
         return Known.of(watermark, pl.read_parquet(io.BytesIO(content)))
-    if watermark is None:
-        watermark = postgres.journal.read_watermark(settings, project.name)
     return Known.of(watermark, postgres.journal.read_entries(settings, project.name, watermark))
+
+
+def read_watermark(settings: Settings, project: Project) -> int:
+    """Return the newest sequence number.
+
+    Raises:
+        ValueError: the step has no database. It must be told the watermark of a copy.
+    """
+    if settings.database_url.get_secret_value() == NO_DATABASE:
+        raise ValueError("a step without the shared database needs the watermark of a copy")
+    return postgres.journal.read_watermark(settings, project.name)
 
 
 def leave_copy(settings: Settings, project: Project) -> int:
     """Write a copy of the journal for a step on Databricks; return its watermark."""
-    watermark = postgres.journal.read_watermark(settings, project.name)
+    watermark = read_watermark(settings, project)
     write_copy(settings, project, watermark, postgres.journal.read_entries(settings, project.name, watermark))
     return watermark
 
@@ -54,9 +63,8 @@ def export(settings: Settings, project: str) -> int:
 
     Two writers at once may export the same entries twice; `restore` takes each of them once.
     """
-    filesystem, root = storage.filesystem(settings, settings.journal)
-    folder = f"{root.rstrip('/')}/{project}"
-    newest = max((last for _, last in _exported(filesystem, folder)), default=0)
+    filesystem, folder = _folder(settings, project)
+    newest = _newest_exported(filesystem, folder)
     lines = postgres.journal.read_lines(settings, project, newest)
     if lines:
         newest = lines[-1]["sequence"]
@@ -72,9 +80,8 @@ def require_exported(settings: Settings, project: str) -> None:
     Raises:
         ActionRequiredError: it has. The message says how to restore them.
     """
-    filesystem, root = storage.filesystem(settings, settings.journal)
-    folder = f"{root.rstrip('/')}/{project}"
-    exported = max((last for _, last in _exported(filesystem, folder)), default=0)
+    filesystem, folder = _folder(settings, project)
+    exported = _newest_exported(filesystem, folder)
     newest = postgres.journal.read_watermark(settings, project)
     if exported > newest:
         raise ActionRequiredError(
@@ -90,13 +97,22 @@ def restore(settings: Settings, project: str) -> int:
     Raises:
         ActionRequiredError: an entry is missing in the export, or differs from that of the database.
     """
-    filesystem, root = storage.filesystem(settings, settings.journal)
-    folder = f"{root.rstrip('/')}/{project}"
+    filesystem, folder = _folder(settings, project)
     lines: dict[int, dict[str, Any]] = {}
     for first, last in _exported(filesystem, folder):
         content = read(filesystem, f"{folder}/{first:012d}-{last:012d}.jsonl") or b""
         lines |= {line["sequence"]: line for line in map(json.loads, content.splitlines())}
     return postgres.journal.restore_lines(settings, project, [lines[number] for number in sorted(lines)])
+
+
+def _folder(settings: Settings, project: str) -> tuple[Any, str]:
+    """Return the filesystem and folder of a project's export."""
+    filesystem, root = storage.filesystem(settings, settings.journal)
+    return filesystem, f"{root.rstrip('/')}/{project}"
+
+
+def _newest_exported(filesystem: Any, folder: str) -> int:
+    return max((last for _, last in _exported(filesystem, folder)), default=0)
 
 
 def _exported(filesystem: Any, folder: str) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from include.core.names import clean_table, features_table
 from include.core.project import Project
 from include.core.records import DataView
 from include.core.settings import Settings
-from include.io.journal import read_journal
+from include.io.journal import read_journal, read_watermark
 from include.io.registry import FitRun
 from include.io.tables import Tables
 from include.training import training_set
@@ -43,9 +43,11 @@ class ReadAt(NamedTuple):
 
 def read_at_now(project: Project, model: Model, settings: Settings, watermark: int | None = None) -> ReadAt:
     """Return the current state; a watermark limits what is read of the journal."""
-    tables, journal = Tables(settings), read_journal(settings, project, watermark)
+    if watermark is None:  # before the tables, so that these have the rows of every entry
+        watermark = read_watermark(settings, project)
+    tables = Tables(settings)
     versions = {what: tables.version(name) for what, name in sources(project, model).items()}
-    return ReadAt(journal.watermark, versions)
+    return ReadAt(watermark, versions)
 
 
 def read_training_set(

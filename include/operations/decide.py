@@ -4,6 +4,8 @@ A decision counts for what is recorded after it: days that are prepared already 
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from include.core.errors import ActionRequiredError, nearest
 from include.core.journal import Entry
@@ -37,11 +39,25 @@ def withdraw(project: Project, delivery_id: str, settings: Settings, *, by: str,
     return _decide(project, delivery_id, settings, "withdraw", by=by, why=why)
 
 
-def _decide(project: Project, delivery_id: str, settings: Settings, decision: str, *, by: str, why: str) -> Decided:
+@contextmanager
+def enter_decision(
+    project: Project, settings: Settings, decision: str, *, by: str, why: str
+) -> Iterator[postgres.journal.JournalWriter]:
+    """Open the journal for the decision of a person, and export it at the end.
+
+    Raises:
+        ActionRequiredError: who or why is missing, or the database is behind the export.
+    """
     if not by.strip() or not why.strip():
         raise ActionRequiredError(f"{decision} needs who decides and why: --by NAME --why REASON")
     require_exported(settings, project.name)
-    with postgres.journal.write_journal(settings, project.name) as writer:
+    with postgres.journal.write_journal(settings, project.name) as journal:
+        yield journal
+    export(settings, project.name)
+
+
+def _decide(project: Project, delivery_id: str, settings: Settings, decision: str, *, by: str, why: str) -> Decided:
+    with enter_decision(project, settings, decision, by=by, why=why) as writer:
         deliveries = writer.known().deliveries
         found = {row["delivery_id"]: row for row in deliveries.iter_rows(named=True)}
         if delivery_id not in found:
@@ -64,7 +80,6 @@ def _decide(project: Project, delivery_id: str, settings: Settings, decision: st
                 "verdict": DECISIONS[decision],
             }
             writer.add([Entry(kind="decision", subject=delivery_id, entry=fields, by=by, why=why)])
-    export(settings, project.name)
     return Decided(
         delivery_id=delivery_id, feed=delivery["feed"], day=delivery["day"], decision=decision, by=by, why=why
     )

@@ -73,7 +73,8 @@ def rerun_commands(project: Project, found: Iterable[OutOfDate]) -> list[str]:
     unrepaired = set[date]()
     for each in found:
         days.setdefault(each.data_view, set()).add(each.day)
-        unrepaired |= {each.day} if each.needs_repair else set()
+        if each.needs_repair:
+            unrepaired.add(each.day)
     repairs = [
         f"python -m include.cli repair --project {project.name} --start {part.start} --end {part.end} "
         "--by NAME --why REASON"

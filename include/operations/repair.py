@@ -9,15 +9,14 @@ from datetime import date
 
 import polars as pl
 
-from include.core.errors import ActionRequiredError, DataError
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.journal import Entry
 from include.core.point_in_time import known_at
 from include.core.project import Project
 from include.core.records import DayRecord, Repaired
 from include.core.settings import Settings
-from include.io import postgres
-from include.io.journal import export, require_exported
+from include.operations.decide import enter_decision
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +27,10 @@ def repair(project: Project, interval: Interval, settings: Settings, *, by: str,
     Doing so again changes nothing. Days that are not prepared have nothing to repair.
 
     Raises:
-        ActionRequiredError: who or why is missing.
+        ActionRequiredError: who or why is missing, or the database is behind the export.
         DataError: a day would lack a required feed. No day is repaired.
     """
-    if not by.strip() or not why.strip():
-        raise ActionRequiredError("repair needs who decides and why: --by NAME --why REASON")
-    require_exported(settings, project.name)
-    with postgres.journal.write_journal(settings, project.name) as journal:
+    with enter_decision(project, settings, "repair", by=by, why=why) as journal:
         known = journal.known()
         records = {day: known.records[day] for day in interval.days if day in known.records}
         by_now = known_at(project, known.deliveries, {day: record.as_of for day, record in records.items()})
@@ -52,7 +48,6 @@ def repair(project: Project, interval: Interval, settings: Settings, *, by: str,
             if tuple(used.get(day, ())) != record.deliveries
         ]
         journal.add([Entry.prepared_day(record, by=by, why=why) for record in new])
-    export(settings, project.name)
     days = tuple(record.day for record in new)
     log.info("%s: %d of %d prepared days have a new record", interval, len(days), len(records))
     return Repaired(interval=interval, days=days, by=by, why=why)

@@ -23,7 +23,7 @@ from include.core.formats import values
 from include.core.formats.unpack import too_large
 from include.core.intake import Earlier, NotYetError, available_from, reason_to_hold
 from include.core.interval import Interval
-from include.core.journal import Entry
+from include.core.journal import SET_ASIDE, Entry
 from include.core.names import raw_table
 from include.core.project import Project
 from include.core.records import Alert, Landed, Refusal
@@ -304,7 +304,7 @@ def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = Non
 def _earlier(listed: pl.DataFrame) -> dict[tuple[str, date], list[Earlier]]:
     """Map each feed and day to its deliveries that could be replaced."""
     found: dict[tuple[str, date], list[Earlier]] = {}
-    there = listed.filter(~pl.col("verdict").is_in(["held", "withdrawn"]))
+    there = listed.filter(~pl.col("verdict").is_in(SET_ASIDE))
     for feed, day, *about in there.select("feed", "day", "delivery_id", "key", "available_from").iter_rows():
         found.setdefault((feed, day), []).append(Earlier(*about))
     return found

@@ -22,7 +22,7 @@ from include.core.errors import DataError
 from include.core.feeds import Feed
 from include.core.formats import values
 from include.core.formats.explain import explain
-from include.core.journal import Entry
+from include.core.journal import SET_ASIDE, Entry
 from include.core.names import clean_table, quarantine_table, raw_table
 from include.core.point_in_time import rows_before
 from include.core.project import Project
@@ -174,7 +174,7 @@ def _why_malformed(project: Project, feed: Feed, raw: pl.DataFrame, typed: pl.Da
 
 
 def _require_rows(table: str, deliveries: Sequence[dict[str, Any]], raws: Sequence[pl.DataFrame]) -> None:
-    """Refuse to judge deliveries whose rows are not in the archive, as after a restore of an older copy."""
+    """Refuse to validate deliveries whose rows are not in the archive, as after a restore of an older copy."""
     lost = [d for d, raw in zip(deliveries, raws, strict=True) if raw.height != d["rows"]]
     if lost:
         raise DataError(
@@ -307,7 +307,7 @@ def _enter_verdicts(
         for delivery in now.iter_rows(named=True):
             why = verdicts[delivery["delivery_id"]]
             has = (delivery["verdict"], delivery["why"])
-            decided = delivery["verdict"] in ("held", "withdrawn")
+            decided = delivery["verdict"] in SET_ASIDE
             if not decided and has != ("refused" if why else "accepted", why):
                 entries.append(Entry.verdict(delivery["delivery_id"], delivery["feed"], delivery["day"], why))
         writer.add(entries)

@@ -35,7 +35,6 @@ def record_prepared_days(
     Raises:
         DataError: names the days that were repaired meanwhile. All others are stored.
     """
-    # Always in the same order, so that two writers cannot deadlock.
     ordered = sorted(prepared_days, key=lambda each: (each.day, each.data_view))
     if not ordered:
         return []
