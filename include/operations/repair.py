@@ -1,7 +1,7 @@
 """repair: give prepared days a new record, with what the journal knows by now.
 
-A prepared day keeps what it knew: a delivery that is accepted or withdrawn later does not change it. This is the
-decision of a person that it shall. The next `build_features` of the day builds from the new record.
+A prepared day keeps what it knew: a delivery that is accepted or withdrawn later does not change it until a person
+decides so. The next `build_features` of the day builds from the new record.
 """
 
 import logging
