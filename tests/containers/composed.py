@@ -136,6 +136,10 @@ class Composed:
             time.sleep(0.3)
         raise AssertionError(f"{dag_id} {run_id}: {task_id} did not become {wanted}: {states}")
 
+    def remove(self) -> None:
+        """Remove all of the project: containers, volumes and networks."""
+        self.compose("down", "--volumes", "--remove-orphans")
+
     def follow(self, run_id: str) -> None:
         """Wait until the runs of a day have succeeded. The API server may be down meanwhile."""
         deadline = time.monotonic() + RUN_SECONDS
@@ -190,11 +194,12 @@ def started(name: str) -> Iterator[Composed]:
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         composed = Composed(Path(folder), name)
         try:
+            composed.remove()  # what a killed run left has other passwords
             composed.compose("build", "volumes")
             composed.up()
             yield composed
         finally:
-            composed.compose("down", "--volumes", "--remove-orphans")
+            composed.remove()
 
 
 def find_engine() -> str | None:
