@@ -79,7 +79,7 @@ def score(
     table: TableRef | None = None
     for days_in_a_row, version in _blocks(wanted):
         counted = {day: features[day].rows for day in days_in_a_row.days}
-        rows = _read(loaded[version], at, {day: features[day] for day in days_in_a_row.days}, data_view)
+        rows = _read(project, loaded[version], at, {day: features[day] for day in days_in_a_row.days}, data_view)
         _require_rows(project, rows, counted)
         scores = _score(loaded[version], version, rows)
         _require_finite(model, version, scores)
@@ -142,16 +142,30 @@ def _require_prepared(
 
 
 def _read(
-    loaded: LoadedModel, at: Mapping[int, pl.LazyFrame], features: Mapping[date, TableRef], data_view: DataView
+    project: Project,
+    loaded: LoadedModel,
+    at: Mapping[int, pl.LazyFrame],
+    features: Mapping[date, TableRef],
+    data_view: DataView,
 ) -> pl.DataFrame:
-    """Return the KEY, `as_of`, `features_version` and the inputs of a model for each day, sorted by KEY."""
+    """Return the KEY, `as_of`, `features_version` and the inputs of a model for each day, sorted by KEY.
+
+    Raises:
+        DataError: files of the features are gone.
+    """
     columns = [*training_set.KEY, "as_of", *loaded.inputs]
     parts = []
     for number in _versions(features, features):
         days = [day for day, each in features.items() if each.version == number]
         within = pl.col("day").is_in(days) & (pl.col("data_view") == data_view)
         parts.append(at[number].filter(within).select(*columns, features_version=pl.lit(number, pl.Int64)))
-    return pl.concat(parts).sort(training_set.KEY).collect()
+    try:
+        return pl.concat(parts).sort(training_set.KEY).collect()
+    except FileNotFoundError as error:
+        days_lost = f"{min(features)} to {max(features)}"
+        raise DataError(
+            f"files of the features of {project.name} for {days_lost} are gone: {error}; build the features again"
+        ) from error
 
 
 def _require_rows(project: Project, rows: pl.DataFrame, counted: Mapping[date, int]) -> None:
