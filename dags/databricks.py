@@ -36,6 +36,7 @@ from include.core.names import wheel
 from include.core.project import Project
 from include.core.settings import Settings, utc_now
 from include.runner.remote import Call, answer
+from include.steps.declared import STEPS
 
 Cause = Literal["cluster", "quota", "code", "timeout", "cancelled"]
 
@@ -314,13 +315,13 @@ class StepOperator(SubmitOnceOperator):
         from include.io.journal import leave_copy
 
         here = self._here
-        watermark = leave_copy(here, self.project)
+        known = {"watermark": leave_copy(here, self.project)} if STEPS[self.step].reads_journal else {}
         places = {"tables": here.tables, "artifacts": here.artifacts, "run_id": here.run_id}
         return Call(
             step=self.step,
             config=self.config.name,
             interval=self.interval(),
-            options={**self.options(), **self.given, "watermark": watermark},
+            options={**self.options(), **self.given, **known},
             settings={
                 **places,
                 "git_commit": here.git_commit,

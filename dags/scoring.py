@@ -9,7 +9,7 @@ from dags.common import Json, run_step, settings
 from dags.steps import step_task
 from include.config.model import Model
 from include.core.interval import Interval
-from include.core.records import Scored
+from include.core.records import Scored, TableRef
 
 
 def versions(model: Model, interval: Interval) -> dict[date, int]:
@@ -19,13 +19,24 @@ def versions(model: Model, interval: Interval) -> dict[date, int]:
     return postgres.promotions.read_versions(settings(), model.name, interval, params.param("version", "champion"))
 
 
+def features(model: Model, interval: Interval) -> dict[date, TableRef]:
+    """Map each prepared day to its features, of the data view that the form selects."""
+    from include.io import postgres
+
+    return postgres.days.read_features(settings(), model.project, interval, params.data_view())
+
+
 def score_day(model: Model, interval: Callable[[], Interval]) -> Any:
     """Return the task `score`. It is skipped if there is no version for the day, as before the first champion."""
     return step_task(
         "score",
         model,
         interval,
-        lambda: {"data_view": params.data_view(), "versions": versions(model, interval())},
+        lambda: {
+            "data_view": params.data_view(),
+            "versions": versions(model, interval()),
+            "features": features(model, interval()),
+        },
         doc="Score all entities of the day with its champion; skipped before the first champion.",
     )
 

@@ -22,7 +22,8 @@ def as_of(project: Project, journal: Known, day: date, data_view: DataView = "po
     """Return the moment (UTC) up to which a run date knows deliveries.
 
     It is that of the day's record. Without one it is the cutoff on `day`, or later: the moment when each required feed
-    has an accepted delivery.
+    has an accepted delivery. If that is not before the cutoff of the next run date, it stays the cutoff on `day`, so
+    that the moments of run dates keep their order; `known_at` admits the late delivery.
 
     Args:
         project: the project.
@@ -64,7 +65,9 @@ def as_of_days(
                 f"run land and validate for {day}, and look in the view data_quality for refused deliveries"
             )
         else:
-            known[day] = max([project.cutoff_at(day), *(available[needed] for needed in required)])
+            cutoff = project.cutoff_at(day)
+            complete = max([cutoff, *(available[needed] for needed in required)])
+            known[day] = complete if complete < project.cutoff_at(day + timedelta(days=1)) else cutoff
             if data_view == "latest":
                 read = [(name, each) for name, feed in project.feeds.items() for each in feed.window(day).days]
                 known[day] = max([known[day], *(newest[one] for one in read if one in newest)])
@@ -114,6 +117,9 @@ def known_deliveries(
 def known_at(project: Project, deliveries: pl.DataFrame, moments: Mapping[date, datetime]) -> pl.DataFrame:
     """Return the deliveries that the features of run dates may read, current as of the moment of each.
 
+    A required feed of which nothing had come by that moment was late: its earliest accepted delivery is admitted, and
+    never a correction of it.
+
     Args:
         project: the project.
         deliveries: a frame with the columns of `schemas.DELIVERIES`.
@@ -129,8 +135,19 @@ def known_at(project: Project, deliveries: pl.DataFrame, moments: Mapping[date, 
         for day in feed.window(run_date).days
     ]
     schema = {"run_date": pl.Date(), "feed": pl.String(), "day": pl.Date(), "as_of": pl.Datetime("us", "UTC")}
-    known = _newest(deliveries, pl.DataFrame(wanted, schema=schema, orient="row"))
-    return known.select("run_date", "feed", "day", "delivery_id").sort(pl.all())
+    columns = ["run_date", "feed", "day", "delivery_id"]
+    known = _newest(deliveries, pl.DataFrame(wanted, schema=schema, orient="row")).select(columns)
+    required = [(run_date, name, day) for run_date in moments for name, day in project.required(run_date).items()]
+    late = (
+        pl
+        .DataFrame(required, schema=["run_date", "feed", "day"], orient="row")
+        .cast({"run_date": pl.Date, "feed": pl.String, "day": pl.Date})
+        .join(known, on=["run_date", "feed", "day"], how="anti")
+        .join(accepted(deliveries), on=["feed", "day"])
+        .sort("available_from", "sequence")
+        .unique(["run_date", "feed", "day"], keep="first", maintain_order=True)
+    )
+    return pl.concat([known, late.select(columns)]).sort(pl.all())
 
 
 def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime, int, int], list[int]]:

@@ -113,6 +113,14 @@ class Tables:
         """
         return pl.scan_delta(self.open(table, version))
 
+    def differ(self, table: str, scope: Scope, one: int, other: int, *, sort_by: Sequence[str]) -> bool:
+        """Return whether two versions of a table have other rows in a scope, by its files first and then by content."""
+        files = ({*self.open(table, at).file_uris(file_pruning_predicate=scope.sql())} for at in (one, other))
+        if one == other or next(files) == next(files):
+            return False
+        before, after = (self.scan(table, at).filter(scope.expr()).sort(sort_by).collect() for at in (one, other))
+        return not before.equals(after)
+
     def replace(
         self,
         table: str,

@@ -3,8 +3,9 @@
 import hashlib
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -107,8 +108,8 @@ def build_features(
 def record_prepared_days(built: Featured, settings: Settings) -> None:
     """Record the prepared days, for which training and scoring wait. Their features must exist before.
 
-    The first run that finishes preparing a day enters its record into the journal. A run that loses that race puts back
-    the features of the winner.
+    The first run that finishes preparing a day enters its record into the journal. The features of a run that loses
+    that race do not count; those of the winner are put back.
 
     Raises:
         DataError: a day was repaired meanwhile, so these features are out of date.
@@ -118,12 +119,40 @@ def record_prepared_days(built: Featured, settings: Settings) -> None:
     project, now = load_project(built.prepared_days[0].project), postgres.journal.read_clock(settings)
     late = [day for day in built.interval.days if project.cutoff_at(day + timedelta(days=1)) <= now]
     tables = Tables(settings)
-    for winner in postgres.days.record_prepared_days(settings, project.name, built.prepared_days, reconstructed=late):
-        log.warning("another run prepared %s first, from other deliveries; its features are put back", winner.day)
-        scope = Scope(Interval.of(winner.day), {"data_view": [winner.data_view]})
-        version = winner.table_versions[built.table.table]
-        rows = tables.scan(built.table.table, version).filter(scope.expr()).collect()
-        tables.replace(built.table.table, rows, scope, sort_by=["entity_id"])
+    lost = postgres.days.record_prepared_days(
+        settings,
+        project.name,
+        built.prepared_days,
+        reconstructed=late,
+        put_back=lambda counting: _put_back(tables, built.table.table, counting),
+    )
+    for winner in lost:
+        log.warning("another run prepared %s first, from other deliveries; its features count", winner.day)
+
+
+def _put_back(tables: Tables, table: str, counting: Sequence[PreparedDay]) -> None:
+    """Give the newest version of the features the rows of the prepared days that count.
+
+    Another run may have written the same days after the run whose features count. Scoring reads the recorded version;
+    training and people read the newest one.
+    """
+    newest = tables.version(table)
+    groups: dict[tuple[int, str], list[date]] = {}
+    for each in counting:
+        groups.setdefault((each.table_versions[table], each.data_view), []).append(each.day)
+    for (version, data_view), days in groups.items():
+        for part in Interval.covering(days) if version < newest else ():
+            scope = Scope(part, {"data_view": [data_view]})
+            if tables.differ(table, scope, version, newest, sort_by=["day", "entity_id"]):
+                rows = tables.scan(table, version).filter(scope.expr()).collect()
+                log.warning("%s of %s: another run wrote other rows; those that count are put back", table, part)
+                tables.replace(table, partial(_with_columns_of, rows), scope, sort_by=["day", "entity_id"])
+
+
+def _with_columns_of(rows: pl.DataFrame, current: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows with the columns that the table has by now; those that were added later are null."""
+    added = [pl.lit(None, kind).alias(name) for name, kind in current.schema.items() if name not in rows.columns]
+    return rows.with_columns(added).select(current.columns)
 
 
 def _feeds(

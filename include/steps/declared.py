@@ -29,8 +29,9 @@ class Step:
         config: the class of its configuration, a project or a model.
         result: the record that it returns.
         package: the package of its module.
-        remote: whether it may run on Databricks; such a step reaches tables and MLflow only. It has the option
-            `watermark`, by which it finds the copy of the journal that the worker leaves.
+        remote: whether it may run on Databricks; such a step reaches tables and MLflow only.
+        reads_journal: whether it reads the journal where it runs. On Databricks, the option `watermark` names the copy
+            that the worker leaves.
         range_days: how many days of a range it gets at once.
         afterwards: a function of its module. It takes the record and the settings, and writes the rows for which other
             steps wait to the shared database. The worker calls it after the step succeeded, wherever the step ran.
@@ -42,6 +43,7 @@ class Step:
     result: type[StepResult]
     package: str = "include.steps"
     remote: bool = False
+    reads_journal: bool = False
     range_days: int = RANGE_DAYS
     afterwards: str | None = None
     writes_journal: bool = False
@@ -78,11 +80,12 @@ STEPS = {
             Project,
             records.Featured,
             remote=True,
+            reads_journal=True,
             range_days=SPARK_RANGE_DAYS,
             afterwards="record_prepared_days",
             writes_journal=True,
         ),
-        Step("fit", Model, records.Fitted, remote=True),
+        Step("fit", Model, records.Fitted, remote=True, reads_journal=True),
         Step("evaluate", Model, records.Evaluated),
         Step("gate", Model, records.GateDecision),
         Step("promote", Model, records.Promotion),

@@ -23,7 +23,7 @@ from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.predictions import Batch, batch_digest
-from include.io.tables import Tables
+from include.io.tables import Scope, Tables
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ def publish(
         data_view: which scores to publish.
 
     Raises:
-        DataError: a day is not prepared; prepared day, features, scores and entities do not agree; or a score is null
-            or not finite. Nothing is written then.
+        DataError: a day is not prepared, or its features were built again after it was scored; prepared day, scores
+            and entities do not agree; or a score is null or not finite. Nothing is written then.
         ConfigError: the project has an entity fraction.
     """
     project = load_project(model.project)
@@ -75,7 +75,7 @@ def publish(
         return Published(interval=interval, rows=0, model=model.name, days=())
     tables = Tables(settings)
     scores = _scores(model, tables, interval, days, data_view)
-    _agree(project, model, tables, interval, scores, days, prepared_days, data_view)
+    _agree(project, model, tables, scores, days, prepared_days, data_view)
     published = publish_scores(
         project,
         model,
@@ -210,20 +210,20 @@ def _agree(
     project: Project,
     model: Model,
     tables: Tables,
-    interval: Interval,
     scores: pl.LazyFrame,
     days: Sequence[ScoredDay],
     prepared_days: Mapping[date, PreparedDay],
     data_view: DataView,
 ) -> None:
-    """Check that prepared day, features and scores of each day have the same number of rows and the same `as_of`."""
-    features = tables.scan(features_table(project.name)).filter(
-        pl.col("day").is_between(interval.start, interval.end) & (pl.col("data_view") == data_view)
-    )
-    counted = dict(features.group_by("day").len().collect().iter_rows())
-    moments: dict[date, list[datetime]] = dict(
-        scores.group_by("day").agg(pl.col("as_of").unique()).collect().iter_rows()
-    )
+    """Check that the scores of each day are those of the features of the prepared day."""
+    found = {
+        day: (moments, read)
+        for day, moments, read in scores
+        .group_by("day")
+        .agg(pl.col("as_of").unique(), pl.col("features_version").unique())
+        .collect()
+        .iter_rows()
+    }
     wrong = []
     for d in days:
         prepared_day = prepared_days.get(d.day)
@@ -232,17 +232,24 @@ def _agree(
                 f"{d.day}: {project.name} is not prepared (data: {data_view}); run build_features for the day first"
             )
             continue
-        if not prepared_day.rows == counted.get(d.day, 0) == d.rows:
-            wrong.append(
-                f"{d.day}: the prepared day has {prepared_day.rows} rows, {features_table(project.name)} has "
-                f"{counted.get(d.day, 0)}, and {d.rows} were scored"
-            )
-        if moments.get(d.day, [prepared_day.as_of]) != [prepared_day.as_of]:
+        if prepared_day.rows != d.rows:
+            wrong.append(f"{d.day}: the prepared day has {prepared_day.rows} rows, and {d.rows} were scored")
+        moments, read = found.get(d.day, ([prepared_day.as_of], []))
+        if moments != [prepared_day.as_of]:
             wrong.append(
                 f"{d.day}: the scores are not from the prepared day as of {prepared_day.as_of:%Y-%m-%d %H:%M} UTC"
             )
+        elif any(_rebuilt(tables, prepared_day, version) for version in read):
+            wrong.append(f"{d.day}: its features were built again after it was scored, and differ")
     if wrong:
         _refuse(model, wrong)
+
+
+def _rebuilt(tables: Tables, prepared_day: PreparedDay, version: int) -> bool:
+    """Return whether the features at the version that was scored differ from those of the prepared day."""
+    table = features_table(prepared_day.project)
+    scope = Scope(Interval.of(prepared_day.day), {"data_view": [prepared_day.data_view]})
+    return tables.differ(table, scope, version, prepared_day.table_versions[table], sort_by=["entity_id"])
 
 
 def _refuse(model: Model, wrong: Sequence[str]) -> NoReturn:

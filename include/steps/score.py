@@ -1,9 +1,8 @@
 """score: score every entity of each day with the model version that is champion of that day."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
-from functools import cache
 
 import polars as pl
 
@@ -12,13 +11,11 @@ from include.config.model import Model
 from include.core import schemas
 from include.core.errors import DataError
 from include.core.interval import BLOCK_DAYS, Interval
-from include.core.journal import Known
 from include.core.names import features_table, scores_table
-from include.core.point_in_time import known_deliveries
 from include.core.project import Project
 from include.core.records import DataView, Scored, ScoredDay, TableRef
 from include.core.settings import Settings
-from include.io.journal import read_journal
+from include.io import postgres
 from include.io.registry import LoadedModel, Registry
 from include.io.tables import Scope, Tables
 from include.training import training_set
@@ -33,12 +30,13 @@ def score(
     settings: Settings,
     *,
     versions: Mapping[date, int],
+    features: Mapping[date, TableRef] | None = None,
     data_view: DataView = "point_in_time",
-    watermark: int | None = None,
 ) -> Scored:
     """Replace `scores_<model>` of each day and version in `versions`: one row for each row of features.
 
-    Input columns, problem type and decision threshold are those with which the version was logged, not those in
+    Features are read at the table version that the prepared day names, whatever other runs have written since. Input
+    columns, problem type and decision threshold are those with which the version was logged, not those in
     `model.yaml` now. With data_view `latest` the features of that view are read, and `scores_<model>_latest` is
     written.
 
@@ -46,14 +44,15 @@ def score(
         model: the model.
         interval: the days to score.
         settings: where tables and models are.
+        versions: day -> model version. Days without a version are `unscored` in the result; when all are, nothing is
+            written.
+        features: day -> features of the prepared day. A step on Databricks is given them, as it is given the versions,
+            because it cannot reach the shared database; None: they are read from there.
         data_view: which features to read.
-        versions: day -> model version. The caller looks them up, because the promotion history cannot be reached
-            from Databricks. Days without a version are `unscored` in the result; when all are, nothing is written.
-        watermark: the newest entry of the journal to use; None: the newest there is.
 
     Raises:
-        DataError: when a day has entities and no features, a column that a version needs is missing, a score is NaN or
-            infinite, or the rows written are not those of the features.
+        DataError: when a day is not prepared, its features are not those of the prepared day, a column that a version
+            needs is missing, a score is NaN or infinite, or the rows written are not those of the features.
         ActionRequiredError: when there is no such version.
         ConfigError: when the project has an entity fraction.
     """
@@ -67,33 +66,32 @@ def score(
     loaded = {
         version: registry.load(registry.get_version(model.name, version)) for version in sorted(set(wanted.values()))
     }
-    features_version = tables.version(features_table(project.name))
-    features = tables.scan(features_table(project.name), features_version).filter(pl.col("data_view") == data_view)
-    columns = features.collect_schema().names()
-    where = f"the features of {project.name} (version {features_version})"
-    for version, each in loaded.items():
-        training_set.require_columns(f"{model.name}, version {version},", each.inputs, columns, where)
-
-    @cache  # read only if a day has no features, which is rare, and at most once
-    def journal() -> Known:
-        return read_journal(settings, project, watermark)
+    if features is None:
+        features = postgres.days.read_features(settings, project.name, interval, data_view)
+    _require_prepared(project, model, wanted, features, data_view)
+    at = {version: tables.scan(features_table(project.name), version) for version in _versions(features, wanted)}
+    for number, frame in at.items():
+        columns, where = frame.collect_schema().names(), f"the features of {project.name} (version {number})"
+        for version, each in loaded.items():
+            training_set.require_columns(f"{model.name}, version {version},", each.inputs, columns, where)
 
     days: list[ScoredDay] = []
     table: TableRef | None = None
     for days_in_a_row, version in _blocks(wanted):
-        within = pl.col("day").is_between(days_in_a_row.start, days_in_a_row.end)
-        rows = features.filter(within).sort(training_set.KEY).collect()
-        counted = _counted(project, journal, model, rows, days_in_a_row, data_view)
-        scores = _score(loaded[version], version, rows).with_columns(
-            features_version=pl.lit(features_version, pl.Int64)
-        )
+        counted = {day: features[day].rows for day in days_in_a_row.days}
+        rows = _read(project, loaded[version], at, {day: features[day] for day in days_in_a_row.days}, data_view)
+        _require_rows(project, rows, counted)
+        scores = _score(loaded[version], version, rows)
         _require_finite(model, version, scores)
         table = tables.replace(
             scores_table(model.name, data_view),
             scores.select(schemas.SCORES.keys()).cast(schemas.SCORES),  # type: ignore[arg-type]
             Scope(days_in_a_row, {"model_version": [version]}),
             sort_by=["day", "model_version", "entity_id"],
-            metadata={"model_version": version, "features_version": features_version},
+            metadata={
+                "model_version": version,
+                "features_version": " ".join(map(str, _versions(features, days_in_a_row.days))),
+            },
         )
         _reconcile(model, version, tables, table, counted)
         days += [ScoredDay(day=day, model_version=version, rows=count) for day, count in counted.items()]
@@ -126,37 +124,66 @@ def _blocks(versions: Mapping[date, int]) -> Iterator[tuple[Interval, int]]:
     yield Interval(start=start, end=last), versions[start]
 
 
-def _counted(
+def _versions(features: Mapping[date, TableRef], days: Iterable[date]) -> list[int]:
+    return sorted({features[day].version for day in days})
+
+
+def _require_prepared(
+    project: Project, model: Model, days: Iterable[date], features: Mapping[date, TableRef], data_view: DataView
+) -> None:
+    absent = {
+        day: f"{model.name}: {project.name} has no features of {day} (data_view {data_view}); prepare the day first "
+        "(land, validate, build_features)"
+        for day in days
+        if day not in features
+    }
+    if absent:
+        raise DataError("\n".join([*absent.values()][:10]), absent)
+
+
+def _read(
     project: Project,
-    journal: Callable[[], Known],
-    model: Model,
-    rows: pl.DataFrame,
-    interval: Interval,
+    loaded: LoadedModel,
+    at: Mapping[int, pl.LazyFrame],
+    features: Mapping[date, TableRef],
     data_view: DataView,
-) -> dict[date, int]:
-    """Return the number of feature rows of each day; a day may have none only when it has no entities."""
+) -> pl.DataFrame:
+    """Return the KEY, `as_of`, `features_version` and the inputs of a model for each day, sorted by KEY.
+
+    Raises:
+        DataError: files of the features are gone.
+    """
+    columns = [*training_set.KEY, "as_of", *loaded.inputs]
+    parts = []
+    for number in _versions(features, features):
+        days = [day for day, each in features.items() if each.version == number]
+        within = pl.col("day").is_in(days) & (pl.col("data_view") == data_view)
+        parts.append(at[number].filter(within).select(*columns, features_version=pl.lit(number, pl.Int64)))
+    try:
+        return pl.concat(parts).sort(training_set.KEY).collect()
+    except FileNotFoundError as error:
+        days_lost = f"{min(features)} to {max(features)}"
+        raise DataError(
+            f"files of the features of {project.name} for {days_lost} are gone: {error}; build the features again"
+        ) from error
+
+
+def _require_rows(project: Project, rows: pl.DataFrame, counted: Mapping[date, int]) -> None:
+    """Refuse features that are not those of the prepared days, or that have an entity twice."""
     if doubled := rows.height - rows.select(training_set.KEY).n_unique():
         raise DataError(
-            f"{project.name}: {doubled} rows of features in {interval} have the day and entity of another row (twice)"
+            f"{project.name}: {doubled} rows of features have the day and entity of another row (twice), "
+            f"from {min(counted)} to {max(counted)}"
         )
-    counted = dict(rows.group_by("day").len().iter_rows())
-    empty = [day for day in interval.days if day not in counted]
-    if empty:
-        listed, feed = journal(), project.entity.feed
-        sizes = dict(listed.deliveries.select("delivery_id", "rows").iter_rows())
-        for day in empty:
-            needed = project.feeds[feed].needed_day(day)
-            known = known_deliveries(project, listed, Interval.of(day), data_view)
-            of_day = known.filter(pl.col("feed") == feed, pl.col("day") == needed)["delivery_id"].to_list()
-            delivery = next(iter(of_day), None)
-            if delivery is None and not project.feeds[feed].has_file_on(needed):
-                continue
-            if delivery is None or sizes[delivery] != 0:
-                raise DataError(
-                    f"{model.name}: {features_table(project.name)} has no features of {day} (data_view {data_view}); "
-                    f"prepare the day first (land, validate, build_features)"
-                )
-    return {day: counted.get(day, 0) for day in interval.days}
+    found = dict(rows.group_by("day").len().iter_rows())
+    wrong = {
+        day: f"{project.name}: {features_table(project.name)} has {found.get(day, 0)} rows of {day}, and the prepared "
+        f"day has {count}; run build_features of the day again"
+        for day, count in counted.items()
+        if found.get(day, 0) != count
+    }
+    if wrong:
+        raise DataError("\n".join([*wrong.values()][:10]), wrong)
 
 
 def _score(loaded: LoadedModel, version: int, rows: pl.DataFrame) -> pl.DataFrame:
@@ -165,11 +192,11 @@ def _score(loaded: LoadedModel, version: int, rows: pl.DataFrame) -> pl.DataFram
     Each day is scored by itself, because linear algebra on more rows at once differs in the last bits, and a day must
     get the same scores in a range as alone.
     """
-    parts = []
+    kept, parts = ["day", "entity_id", "as_of", "features_version"], []
     for day in rows.partition_by("day", maintain_order=True):
         scores = pl.Series(loaded.predict(day), dtype=pl.Float64)
-        parts.append(day.select("day", "entity_id", "as_of").with_columns(score=scores))
-    empty = rows.select("day", "entity_id", "as_of").with_columns(score=pl.lit(None, pl.Float64)).clear()
+        parts.append(day.select(kept).with_columns(score=scores))
+    empty = rows.select(kept).with_columns(score=pl.lit(None, pl.Float64)).clear()
     scored = pl.concat([empty, *parts])
     decide = get_problem_type(loaded.problem_type).decide
     predictions = pl.Series("prediction", decide(scored["score"].to_numpy(), loaded.decision_threshold), pl.Float64)

@@ -97,8 +97,8 @@ def prepare(settings: Settings, project: Project, *days: date, count: int = 4, r
             as_of=pl.lit(moment),
             data_view=pl.lit("point_in_time"),
         )
-        if count:
-            tables.replace(features_table(project.name), features, Scope(Interval.of(day)), sort_by=["entity_id"])
+        table = features_table(project.name)
+        written = tables.replace(table, features, Scope(Interval.of(day)), sort_by=["entity_id"])
         prepared_day = PreparedDay(
             project=project.name,
             day=day,
@@ -106,7 +106,7 @@ def prepare(settings: Settings, project: Project, *days: date, count: int = 4, r
             as_of=moment,
             watermark=postgres.journal.read_watermark(settings, project.name),
             deliveries=(used,),
-            table_versions={},
+            table_versions={table: written.version},
             rows=count,
         )
         if recorded:
@@ -114,8 +114,11 @@ def prepare(settings: Settings, project: Project, *days: date, count: int = 4, r
 
 
 def score(settings: Settings, project: Project, model: str, *days: date, version: int = 1, count: int = 4) -> None:
-    """Write scores of each day."""
+    """Write scores of each day, as if of its prepared day's features."""
+    tables, features = Tables(settings), features_table(project.name)
     for day in days:
+        prepared = postgres.days.read_features(settings, project.name, Interval.of(day)).get(day)
+        read = prepared.version if prepared else tables.version(features)
         scores = ferries_of(day, count).select(
             pl.lit(day).alias("day"),
             schemas.entity_id(project),
@@ -123,10 +126,10 @@ def score(settings: Settings, project: Project, model: str, *days: date, version
             score=pl.col("ferry") / 10 + version / 100,
             prediction=(pl.col("ferry") > 1).cast(pl.Float64),
             as_of=pl.lit(as_of(day)),
-            features_version=pl.lit(0, pl.Int64),
+            features_version=pl.lit(read, pl.Int64),
         )
         scope = Scope(Interval.of(day), {"model_version": [version]})
-        Tables(settings).replace(scores_table(model), scores, scope, sort_by=["entity_id"])
+        tables.replace(scores_table(model), scores, scope, sort_by=["entity_id"])
 
 
 def promoted(

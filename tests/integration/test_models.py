@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
-from include.core.records import Evaluated
+from include.core.records import Evaluated, TableRef
 from include.core.settings import Settings
 from include.gate.config import Gate
 from include.io import postgres
@@ -516,6 +516,26 @@ def test_a_single_day_has_the_scores_of_a_range_to_the_bit(prepared: Settings) -
     assert alone.equals(in_range)
 
 
+def test_scores_are_those_of_the_features_that_the_prepared_day_names(prepared: Settings) -> None:
+    """Another run has written other features of the day, and they do not count, or not yet."""
+    version = train(prepared).model_version or 0
+    before = score(MODEL, RUN, prepared, versions={DAY: version})
+    scores = Tables(prepared).scan("scores_late_ferry").sort("entity_id").collect()
+    tables, scope = Tables(prepared), Scope(RUN)
+    tables.replace("features_ferries", lambda rows: rows.head(3), scope, sort_by=["entity_id"])
+    assert score(MODEL, RUN, prepared, versions={DAY: version}).days == before.days
+    assert Tables(prepared).scan("scores_late_ferry").sort("entity_id").collect().equals(scores)
+    lost = TableRef(table="features_ferries", version=tables.version("features_ferries"), interval=RUN, rows=FERRIES)
+    with pytest.raises(DataError, match=f"has 3 rows of {DAY}, and the prepared day has {FERRIES}"):
+        score(MODEL, RUN, prepared, versions={DAY: version}, features={DAY: lost})
+
+
+def test_a_day_that_is_not_prepared_is_not_scored(prepared: Settings) -> None:
+    version, later = train(prepared).model_version or 0, DAYS.end + timedelta(days=1)
+    with pytest.raises(DataError, match=f"ferries has no features of {later} .*prepare the day first"):
+        score(MODEL, Interval.of(later), prepared, versions={later: version})
+
+
 @pytest.mark.parametrize("candidate", [c.name for c in MODEL.candidates])
 def test_unseen_labels_and_missing_values_are_scored(prepared: Settings, candidate: str) -> None:
     """Score a company that is in no training set, on a day without winds."""
@@ -542,7 +562,8 @@ def test_the_error_names_a_column_that_the_version_needs_and_features_lack(prepa
     elsewhere = prepared.model_copy(update={"tables": f"{prepared.tables}_after"})
     Tables(elsewhere).replace("features_ferries", shorter, WHOLE, sort_by=["day", "entity_id"])
     with pytest.raises(DataError, match=f"late_ferry, version {version}, needs humidity_percent"):
-        score(MODEL, RUN, elsewhere, versions={DAY: version})
+        there = TableRef(table="features_ferries", version=0, interval=RUN, rows=FERRIES)
+        score(MODEL, RUN, elsewhere, versions={DAY: version}, features={DAY: there})
 
 
 REGRESSION = """

@@ -65,6 +65,7 @@ def record(
     """Nights as `build_features` leaves them."""
     journal = read_journal(settings, project)
     known = known_deliveries(project, journal, interval, data_view)
+    features = features_table(project.name)
     prepared_days = [
         PreparedDay(
             project=project.name,
@@ -73,7 +74,7 @@ def record(
             as_of=moment,
             watermark=journal.watermark,
             deliveries=tuple(known.filter(pl.col("run_date") == day)["delivery_id"].sort()),
-            table_versions=dict(versions or {}),
+            table_versions={features: Tables(settings).version(features), **(versions or {})},
             rows=4,
         )
         for day, moment in as_of_days(project, journal, interval, data_view).items()

@@ -552,23 +552,39 @@ def test_a_prepared_day_without_rows_is_published(settings: Settings, ferries: P
 @pytest.mark.parametrize(
     ("table", "change", "says"),
     [
-        (
-            "features_ferries",
-            lambda rows: rows.head(3),
-            "the prepared day has 4 rows, features_ferries has 3, and 4 were scored",
-        ),
         ("scores_late_ferry", lambda rows: rows.sort("model_version").slice(1), "3 scores, expected 4"),
         ("scores_late_ferry", lambda rows: rows.with_columns(as_of=pl.lit(AS_OF)), "not from the prepared day"),
         ("clean_ferries__sailings", lambda rows: rows.slice(1), "1 of 4 scored entities are not in the feed"),
     ],
 )
-def test_prepared_day_features_scores_and_entities_must_agree(
+def test_prepared_day_scores_and_entities_must_agree(
     scored: Settings, late: Model, table: str, change: Callable[[pl.DataFrame], pl.DataFrame], says: str
 ) -> None:
     Tables(scored).replace(table, change, Scope(Interval.of(DAYS[1])), sort_by=["day"])
     with pytest.raises(DataError, match=f"2013-03-02: .*({says})"):
         step.publish(late, INTERVAL, scored)
     assert counts(scored)["batches"] == 0
+
+
+@pytest.mark.parametrize(("count", "differs"), [(4, False), (3, True)])
+def test_scores_of_features_that_were_built_again_are_published_if_the_features_are_equal(
+    scored: Settings, ferries: Project, late: Model, count: int, differs: bool
+) -> None:
+    tables, scope = Tables(scored), Scope(Interval.of(DAYS[1]))
+    [before] = postgres.days.read_prepared_days(scored, ferries.name, scope.interval)
+    features = tables.scan("features_ferries").filter(scope.expr()).collect()
+    other = pl.when(pl.int_range(pl.len()) < count).then("entity_id").otherwise(pl.lit("another"))
+    again = tables.replace("features_ferries", features.with_columns(entity_id=other), scope, sort_by=["entity_id"])
+    versions = {"features_ferries": again.version}
+    built = before.model_copy(update={"table_versions": versions})
+    assert again.version > before.table_versions["features_ferries"]
+    postgres.days.record_prepared_days(scored, ferries.name, [built])
+    if differs:
+        with pytest.raises(DataError, match="2013-03-02: its features were built again after it was scored, and diff"):
+            step.publish(late, INTERVAL, scored)
+        assert counts(scored)["batches"] == 0
+    else:
+        assert step.publish(late, INTERVAL, scored).rows == 8
 
 
 def test_a_day_that_is_not_prepared_is_refused(scored: Settings, late: Model) -> None:

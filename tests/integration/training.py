@@ -19,9 +19,10 @@ from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core.interval import Interval
 from include.core.journal import Entry
-from include.core.records import Evaluated, Fitted, GateDecision
+from include.core.records import Evaluated, Fitted, GateDecision, PreparedDay
 from include.core.settings import Settings
 from include.gate.config import Gate
+from include.io import postgres
 from include.io.tables import Scope, Tables
 from include.steps.evaluate import evaluate
 from include.steps.fit import fit
@@ -100,6 +101,26 @@ def write_all(settings: Settings) -> None:
     tables.replace("features_ferries", features, WHOLE, sort_by=["day", "entity_id"])
     tables.replace("clean_ferries__logbook", logbook(rows), WHOLE, sort_by=["day", "entity_id"])
     enter_all(settings)
+    prepare_all(settings)
+
+
+def prepare_all(settings: Settings) -> None:
+    """Record DAYS as prepared, with the newest version of the features."""
+    counted = dict(Tables(settings).scan("features_ferries").group_by("day").len().collect().iter_rows())
+    prepared_days = [
+        PreparedDay(
+            project=PROJECT.name,
+            day=day,
+            data_view="point_in_time",
+            as_of=PROJECT.cutoff_at(day),
+            watermark=0,
+            deliveries=(),
+            table_versions={"features_ferries": Tables(settings).version("features_ferries")},
+            rows=counted.get(day, 0),
+        )
+        for day in DAYS.days
+    ]
+    postgres.days.record_prepared_days(settings, PROJECT.name, prepared_days)
 
 
 def enter_all(settings: Settings) -> None:
@@ -140,6 +161,8 @@ def correct(settings: Settings, day: date, *, minutes_before_cutoff: int) -> Non
 def change(settings: Settings, table: str, days: Interval, *changes: pl.Expr) -> None:
     tables = Tables(settings)
     tables.replace(table, lambda rows: rows.with_columns(*changes), Scope(days), sort_by=["day", "entity_id"])
+    if table == "features_ferries":
+        prepare_all(settings)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Prepared days in the shared database: their records in the journal, and what was built from them."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date
 
 import sqlalchemy as sa
@@ -9,7 +9,8 @@ from sqlalchemy.dialects import postgresql
 from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.journal import Entry
-from include.core.records import DataView, DayRecord, PreparedDay
+from include.core.names import features_table
+from include.core.records import DataView, DayRecord, PreparedDay, TableRef
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine
@@ -17,7 +18,12 @@ from include.io.postgres.journal import write_journal
 
 
 def record_prepared_days(
-    settings: Settings, project: str, prepared_days: Iterable[PreparedDay], *, reconstructed: Collection[date] = ()
+    settings: Settings,
+    project: str,
+    prepared_days: Iterable[PreparedDay],
+    *,
+    reconstructed: Collection[date] = (),
+    put_back: Callable[[Sequence[PreparedDay]], None] = lambda counting: None,
 ) -> list[PreparedDay]:
     """Store prepared days of a project, in place of earlier rows about them, and enter the record of each new one.
 
@@ -28,6 +34,8 @@ def record_prepared_days(
         project: the project.
         prepared_days: what was built.
         reconstructed: the days that were not prepared live.
+        put_back: called under the lock with the prepared days that count now. It sees to it that the newest version of
+            the features has their rows, whatever other runs wrote meanwhile.
 
     Returns:
         For each day that is not stored, because another run prepared it first: the prepared day of that run.
@@ -66,6 +74,7 @@ def record_prepared_days(
                 repaired.append(each.day)
         journal.add([Entry.prepared_day(record) for record in new])
         _store(journal.connection, stored, settings.run_id)
+        put_back([*stored, *lost])
     if repaired:
         days = ", ".join(map(str, repaired))
         why = f"{project}: repaired while features were built: {days}; run build_features again"
@@ -79,6 +88,19 @@ def read_prepared_days(
     """Return the prepared days of the interval, in order of days."""
     with engine(settings).connect() as connection:
         return _read(connection, project, interval, data_view)
+
+
+def read_features(
+    settings: Settings, project: str, interval: Interval, data_view: DataView = "point_in_time"
+) -> dict[date, TableRef]:
+    """Map each prepared day of the interval to its features: the version of the table that has them, and their rows."""
+    table = features_table(project)
+    return {
+        each.day: TableRef(
+            table=table, version=each.table_versions[table], interval=Interval.of(each.day), rows=each.rows
+        )
+        for each in read_prepared_days(settings, project, interval, data_view)
+    }
 
 
 def read_unprepared_days(

@@ -63,6 +63,18 @@ class TestAsOf:
         late = CUTOFF + timedelta(hours=3)
         assert as_of(project, Listing().prepared_day(DAY, **{feed: late}).known, DAY) == late
 
+    @pytest.mark.parametrize("hours", [24, 26, 24 * 3])
+    def test_is_the_cutoff_again_if_a_required_file_came_after_the_next_cutoff(
+        self, project: Project, hours: int
+    ) -> None:
+        """The moments of two run dates keep their order; a minute before the next cutoff is still in time."""
+        listing = Listing().prepared_day(
+            DAY, winds=CUTOFF + timedelta(hours=hours), sailings=CUTOFF + timedelta(hours=1)
+        )
+        assert as_of(project, listing.known, DAY) == CUTOFF
+        in_time = Listing().prepared_day(DAY, winds=CUTOFF + timedelta(hours=23, minutes=59))
+        assert as_of(project, in_time.known, DAY) == CUTOFF + timedelta(hours=23, minutes=59)
+
     def test_is_the_time_of_the_latest_feed(self, project: Project) -> None:
         late = {"winds": CUTOFF + timedelta(hours=3), "sailings": CUTOFF + timedelta(hours=1)}
         assert as_of(project, Listing().prepared_day(DAY, **late).known, DAY) == late["winds"]
@@ -165,17 +177,17 @@ class TestCurrentAsOf:
 
 class TestKnownDeliveries:
     def test_are_those_that_are_current_as_of_each_run_date(self, project: Project) -> None:
-        """The earlier of two run dates has the later `as_of`. Each knows what was available up to its own."""
+        """Each knows what was available up to its own `as_of`, the earlier one also the file for which it waited."""
         interval = Interval(start=DAY, end=DAY + timedelta(days=1))
         after = interval.end
-        late = local(after, 12)  # the file of DAY comes after the next run date's `as_of`
+        late = local(after, 12)  # the file of DAY comes after the next run date's cutoff
         listing = Listing().prepared_day(DAY, sailings=late).prepared_day(after)
-        listing.add("logbook", BEFORE, local(after, 4), "correction")  # after the cutoff of `after`, before `late`
+        listing.add("logbook", BEFORE, local(after, 4), "correction")  # before `late`
         moments = as_of_days(project, listing.known, interval)
-        assert moments[DAY] > moments[after]
+        assert moments == {DAY: project.cutoff_at(DAY), after: project.cutoff_at(after)}
         known = known_deliveries(project, listing.known, interval)
         assert known.rows() == [
-            (DAY, "logbook", BEFORE, f"logbook/{BEFORE}/correction"),
+            (DAY, "logbook", BEFORE, f"logbook/{BEFORE}/a"),
             (DAY, "sailings", DAY, f"sailings/{DAY}/a"),
             (DAY, "winds", DAY, f"winds/{DAY}/a"),
             (after, "logbook", BEFORE, f"logbook/{BEFORE}/a"),
@@ -191,6 +203,23 @@ class TestKnownDeliveries:
         known = known_deliveries(project, listing.known, Interval.of(DAY))
         assert known.filter(pl.col("feed") == "logbook")["day"].to_list() == [BEFORE]
         assert known.filter(pl.col("feed") != "logbook")["day"].unique().to_list() == [DAY]
+
+    def test_a_file_after_the_next_cutoff_is_admitted_and_its_corrections_are_not(self, project: Project) -> None:
+        """Whatever was late by more than the next cutoff; the other feeds are those of the cutoff."""
+        late = {"winds": CUTOFF + timedelta(days=3), "sailings": CUTOFF + timedelta(hours=1)}
+        listing = Listing().prepared_day(DAY, **late)
+        listing.add("winds", DAY, late["winds"] + timedelta(hours=1), name="correction")
+        listing.add("sailings", DAY, late["sailings"] + timedelta(hours=1), name="correction")
+        listing.add("logbook", BEFORE, CUTOFF + timedelta(minutes=1), name="correction")
+        known = known_deliveries(project, listing.known, Interval.of(DAY))
+        assert known["delivery_id"].to_list() == [f"logbook/{BEFORE}/a", f"sailings/{DAY}/a", f"winds/{DAY}/a"]
+
+    def test_a_late_file_is_admitted_by_its_own_run_date_only(self, project: Project) -> None:
+        after = DAY + timedelta(days=1)
+        listing = Listing().prepared_day(DAY, winds=local(after, 5)).prepared_day(after)
+        known = known_deliveries(project, listing.known, Interval(start=DAY, end=after))
+        winds = known.filter(pl.col("feed") == "winds", pl.col("day") == DAY)
+        assert winds["run_date"].to_list() == [DAY]
 
     def test_reach_back_over_the_lookback_days(self, project: Project) -> None:
         listing, days = Listing(), Interval(start=DAY - timedelta(days=40), end=DAY)

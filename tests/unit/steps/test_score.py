@@ -11,16 +11,15 @@ import polars as pl
 import pytest
 
 from include.config.loading import load_model, load_project
+from include.config.model import Model
 from include.core import schemas
 from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
-from include.core.records import Scored, ScoredDay, StepResult
+from include.core.records import DataView, Scored, ScoredDay, StepResult, TableRef
 from include.core.settings import NO_DATABASE, Settings
 from include.io.registry import LoadedModel, Version
 from include.io.tables import Scope, Tables
 from include.steps import score as step
-from include.steps.score import score
-from tests.deliveries import delivery, leave_copy
 
 PROJECT = load_project("ferries")
 MODEL = load_model("late_ferry")
@@ -112,25 +111,28 @@ def write(tables: Tables, rows: pl.DataFrame) -> None:
     tables.replace("features_ferries", rows, whole, sort_by=["day", "entity_id"])
 
 
-def leave_deliveries(settings: Settings, entities: Mapping[date, int], without: str = "") -> int:
-    """Leave the deliveries that each run date needs; `sailings` has that many rows. Return the watermark."""
-    return leave_copy(
-        settings,
-        PROJECT,
-        [
-            entry
-            for day, count in entities.items()
-            for feed, needed in PROJECT.required(day).items()
-            if f"{feed}/{needed}" != without
-            for entry in delivery(
-                feed,
-                needed,
-                f"{feed}/{needed}",
-                available_from=PROJECT.cutoff_at(day) - timedelta(hours=1),
-                rows=count if feed == "sailings" else 5,
-            )
-        ],
-    )
+def prepared(settings: Settings, data_view: DataView = "point_in_time") -> dict[date, TableRef]:
+    """Return the features of the days that have any, as their prepared days name them."""
+    tables = Tables(settings)
+    version = tables.version("features_ferries")
+    counted = tables.scan("features_ferries").filter(pl.col("data_view") == data_view).group_by("day").len().collect()
+    return {
+        day: TableRef(table="features_ferries", version=version, interval=Interval.of(day), rows=rows)
+        for day, rows in counted.iter_rows()
+    }
+
+
+def score(
+    model: Model,
+    interval: Interval,
+    settings: Settings,
+    *,
+    versions: Mapping[date, int],
+    features: Mapping[date, TableRef] | None = None,
+    data_view: DataView = "point_in_time",
+) -> Scored:
+    features = prepared(settings, data_view) if features is None else features
+    return step.score(model, interval, settings, versions=versions, features=features, data_view=data_view)
 
 
 def stored(tables: Tables) -> pl.DataFrame:
@@ -235,44 +237,52 @@ def test_a_long_range_is_written_in_parts(settings: Settings, tables: Tables) ->
     assert tables.version("scores_late_ferry") == 3  # create the table, then 31 + 31 + 8 days
 
 
-def test_a_day_with_entities_but_without_features_is_refused(settings: Settings, tables: Tables) -> None:
+def test_a_day_that_is_not_prepared_is_refused(settings: Settings, tables: Tables) -> None:
     gone = DAYS.days[2]
-    write(tables, features({day: n for day, n in ROWS.items() if day != gone}))
-    watermark = leave_deliveries(settings, ROWS)
-    with pytest.raises(DataError, match=f"no features of {gone}.*prepare the day first"):
-        score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), watermark=watermark)
+    there = {day: each for day, each in prepared(settings).items() if day != gone}
+    with pytest.raises(DataError, match=f"ferries has no features of {gone}.*prepare the day first") as caught:
+        score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), features=there)
+    assert caught.value.by_day.keys() == {gone}
     assert not tables.exists("scores_late_ferry")
 
 
-def test_a_day_without_a_file_of_entities_by_the_calendar_is_an_empty_batch(
-    settings: Settings, tables: Tables, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sunday = DAYS.days[2]
-    assert sunday.weekday() == 6
-    of_calendar = PROJECT.feeds["sailings"].model_copy(update={"days": ("mon", "tue", "wed", "thu", "fri", "sat")})
-    project = PROJECT.model_copy(update={"feeds": {**PROJECT.feeds, "sailings": of_calendar}})
-    monkeypatch.setattr(step, "load_project", lambda name: project)
-    write(tables, features({day: n for day, n in ROWS.items() if day != sunday}))
-    watermark = leave_deliveries(settings, ROWS, without=f"sailings/{sunday}")
-    scored = score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), watermark=watermark)
-    assert {d.day: d.rows for d in scored.days} == {**ROWS, sunday: 0}
+def test_features_with_other_rows_than_the_prepared_day_are_refused(settings: Settings, tables: Tables) -> None:
+    there = prepared(settings)
+    short = {**there, FIRST: there[FIRST].model_copy(update={"rows": 3})}
+    with pytest.raises(DataError, match=f"features_ferries has 2 rows of {FIRST}, and the prepared day has 3"):
+        score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), features=short)
+    assert not tables.exists("scores_late_ferry")
 
 
-def test_a_day_without_entities_is_an_empty_batch(settings: Settings, tables: Tables) -> None:
+def test_each_day_is_read_at_the_version_that_it_names(settings: Settings, tables: Tables) -> None:
+    before = prepared(settings)
+    write(tables, features(dict.fromkeys(DAYS.days, 7)))
+    by_day = {**prepared(settings), FIRST: before[FIRST]}
+    scored = score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), features=by_day)
+    assert [d.rows for d in scored.days] == [ROWS[FIRST], 7, 7, 7]
+    found = stored(tables).group_by("day").agg(pl.col("features_version").unique()).sort("day")
+    assert found["features_version"].to_list() == [[by_day[day].version] for day in DAYS.days]
+    assert tables.version("scores_late_ferry") == 1  # one commit all the same
+
+
+def test_features_whose_files_are_gone_are_named(settings: Settings, tables: Tables) -> None:
+    there = prepared(settings)
+    for file in Path(settings.tables).glob(f"features_ferries/day={FIRST}/*.parquet"):
+        file.unlink()
+    with pytest.raises(DataError, match=f"files of the features of ferries .* are gone.*{FIRST}"):
+        score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), features=there)
+
+
+def test_a_prepared_day_without_rows_is_an_empty_batch(settings: Settings, tables: Tables) -> None:
+    """A day without entities, or without a file of them by the calendar."""
     empty = DAYS.days[2]
     write(tables, features({day: n for day, n in ROWS.items() if day != empty}))
-    watermark = leave_deliveries(settings, {**ROWS, empty: 0})
-    scored = score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), watermark=watermark)
+    there = prepared(settings)
+    there[empty] = there[FIRST].model_copy(update={"rows": 0})
+    scored = score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1), features=there)
     assert {d.day: d.rows for d in scored.days} == {**ROWS, empty: 0}
-    alone = score(MODEL, Interval.of(empty), settings, versions={empty: 1}, watermark=watermark)
+    alone = score(MODEL, Interval.of(empty), settings, versions={empty: 1}, features=there)
     assert alone.days == (ScoredDay(day=empty, model_version=1, rows=0),)
-
-
-def test_a_day_without_its_deliveries_is_refused(settings: Settings, tables: Tables) -> None:
-    watermark = leave_deliveries(settings, ROWS)
-    later = DAYS.end + timedelta(days=1)
-    with pytest.raises(DataError, match=f"{later} has no accepted delivery"):
-        score(MODEL, Interval.of(later), settings, versions={later: 1}, watermark=watermark)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
