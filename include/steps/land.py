@@ -21,7 +21,7 @@ from include.core.errors import DeliveryError, UnreadableError
 from include.core.feeds import Feed
 from include.core.formats import values
 from include.core.formats.unpack import too_large
-from include.core.intake import Earlier, NotYetError, available_from, reason_to_hold
+from include.core.intake import Earlier, NotYetError, available_from, reason_to_hold, require_past
 from include.core.interval import Interval
 from include.core.journal import SET_ASIDE, Entry
 from include.core.names import raw_table
@@ -78,7 +78,8 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
     A delivery that needs a decision of a person is entered as held, and an alert says so.
 
     Raises:
-        DeliveryError: a day lacks a delivery of a required feed. It names the file, the line and what to do. All other
+        NotYetError: a file of a required feed has not arrived, or its claim is still ahead. Nothing was landed.
+        DeliveryError: a file of a required feed cannot be landed. It names the file, the line and what to do. All other
             objects were landed.
     """
     landing, tables = Landing(project, settings), Tables(settings)
@@ -86,11 +87,11 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
         f for name, feed in project.feeds.items() for f in landing.find(name) if f.day <= feed.needed_day(interval.end)
     ]
     listed = read_journal(settings, project).deliveries
-    _require_files(project, interval, landing, found, listed)
+    now, key = postgres.journal.read_clock(settings), settings.hash_key.get_secret_value().encode()
+    _require_files(project, interval, landing, found, listed, now)
     seen = postgres.journal.read_seen_objects(settings, project.name)
     fresh = [f for f in found if not _is_landed(seen.get(f.key), f)]
 
-    now, key = postgres.journal.read_clock(settings), settings.hash_key.get_secret_value().encode()
     total = _Entered()
     for chunk in _chunks(fresh):
         taken, left = _take(project, chunk, landing, listed, now)
@@ -137,50 +138,76 @@ def _missing_in_landing(project: Project, interval: Interval, settings: Settings
     landing, one = Landing(project, settings), interval.start == interval.end
     required = {name: needed for day in interval.days for name, needed in project.required(day).items()}
     found = [file for name, needed in required.items() for file in landing.find(name, needed if one else None)]
-    return _missing(project, interval, landing, found, read_journal(settings, project).deliveries)
+    listed, now = read_journal(settings, project).deliveries, postgres.journal.read_clock(settings)
+    return _missing(project, interval, landing, found, listed, now)
 
 
 def _missing(
-    project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame
+    project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame, now: datetime
 ) -> dict[date, dict[str, str]]:
     """Map each run date to its missing feeds, with a sentence for each.
 
-    A delivery in raw is not missing, even if its file was removed from landing to save space.
+    A file is missing until the moment that its sidecar claims. A delivery in raw is not missing, even if its file was
+    removed from landing to save space.
     """
-    there = {(f.feed, f.day) for f in found}
-    there |= set(listed.filter(pl.col("verdict") != "refused").select("feed", "day").iter_rows())
+    landed = set(listed.filter(pl.col("verdict") != "refused").select("feed", "day").iter_rows())
+    there: dict[tuple[str, date], list[Found]] = {}
+    for each in found:
+        there.setdefault((each.feed, each.day), []).append(each)
     missing: dict[date, dict[str, str]] = {}
     for day in interval.days:
         for feed, needed in project.required(day).items():
-            if (feed, needed) not in there:
+            if (feed, needed) in landed:
+                continue
+            whys = [_why_not_yet(landing, each, now) for each in there.get((feed, needed), [])]
+            if all(whys):  # also if there is no file at all
+                waits = "; ".join(why for why in whys if why)
                 sentence = f"no file of feed {feed} for {needed} (looked for {landing.pattern(feed, needed)})"
-                missing.setdefault(day, {})[feed] = sentence
+                missing.setdefault(day, {})[feed] = waits or sentence
     return missing
 
 
+def _why_not_yet(landing: Landing, found: Found, now: datetime) -> str | None:
+    """Return a sentence about an object whose claim is still ahead, None for any other."""
+    try:
+        claim = _claim(landing, found)
+        if claim is not None:
+            require_past(found.uri, claim, now)
+    except NotYetError as error:
+        return str(error)
+    except DeliveryError:
+        return None  # the object is read, and refused by name
+    return None
+
+
 def _require_files(
-    project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame
+    project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame, now: datetime
 ) -> None:
-    missing = _missing(project, interval, landing, found, listed)
+    missing = _missing(project, interval, landing, found, listed, now)
     if missing:
         sentences = [sentence for of_day in missing.values() for sentence in of_day.values()]
         more = f"\n… and {len(sentences) - 10} more" if len(sentences) > 10 else ""
         listing = "\n".join(sentences[:10])
         by_day = {day: "; ".join(of_day.values()) for day, of_day in missing.items()}
-        raise DeliveryError(f"{listing}{more}\nOnce the supplier has delivered, run the same step again.", by_day)
+        raise NotYetError(f"{listing}{more}\nOnce they are there, run the same step again.", by_day)
 
 
 def _require_landed(project: Project, interval: Interval, left: Sequence[_Refused], listed: pl.DataFrame) -> None:
     """Raise if a day needs an object that was not landed, and no delivery covers its feed and day."""
     covered = set(listed.select("feed", "day").iter_rows())
+    refused = {(each.found.feed, each.found.day) for each in left}
+    waiting = {(each.found.feed, each.found.day) for each in left if each.waits}
     fatal: dict[date, list[str]] = {}
+    lacks: set[tuple[str, date]] = set()
     for day in interval.days:
-        needed = set(project.required(day).items()) - covered
-        if whys := [each.why for each in left if (each.found.feed, each.found.day) in needed]:
-            fatal[day] = whys
+        needed = (set(project.required(day).items()) - covered) & refused
+        if needed:
+            fatal[day] = [each.why for each in left if (each.found.feed, each.found.day) in needed]
+            lacks |= needed
     if fatal:
         sentences = dict.fromkeys(why for whys in fatal.values() for why in whys)
-        raise DeliveryError("\n".join(sentences), {day: "; ".join(whys) for day, whys in fatal.items()})
+        by_day = {day: "; ".join(whys) for day, whys in fatal.items()}
+        raise (NotYetError if lacks <= waiting else DeliveryError)("\n".join(sentences), by_day)
 
 
 def _is_landed(seen: SeenObject | None, found: Found) -> bool:
@@ -386,11 +413,11 @@ def _read(
     feed = project.feeds[found.feed]
     if found.size > feed.limits.max_bytes:
         raise DeliveryError(f"{found.uri}{too_large(feed.limits)}")
-    content, sidecar = _guarded(found, lambda: landing.read(found)), _guarded(found, lambda: landing.sidecar(found))
+    content, sidecar = _guarded(found, lambda: landing.read(found)), _sidecar(landing, found)
     digest = sha256(content)
     if sidecar:
         _check_sidecar(found, sidecar, len(content), digest)
-    claim = _guarded(found, lambda: sidecar.available_at.astimezone(UTC)) if sidecar is not None else None
+    claim = _claim(landing, found)
     modified_at = found.modified_at
     moment = available_from(project, found.feed, found.day, found.uri, claim=claim, modified_at=modified_at, now=now)
     records = _records(found, feed, content)
@@ -410,6 +437,16 @@ def _delivery_id(found: Found, digest: str, newest: tuple[str, str] | None, ids:
     first = f"{found.key}@{digest[:16]}"
     again = (f"{first}.{n}" for n in range(2, len(ids) + 3))
     return first if first not in ids else next(each for each in again if each not in ids)
+
+
+def _sidecar(landing: Landing, found: Found) -> Sidecar | None:
+    return _guarded(found, lambda: landing.sidecar(found))
+
+
+def _claim(landing: Landing, found: Found) -> datetime | None:
+    """Return the claim of an object's sidecar in UTC, None without a sidecar."""
+    sidecar = _sidecar(landing, found)
+    return None if sidecar is None else _guarded(found, lambda: sidecar.available_at.astimezone(UTC))
 
 
 def _guarded(found: Found, read: Callable[[], T]) -> T:

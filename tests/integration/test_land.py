@@ -23,9 +23,11 @@ from include.config.loading import load_project
 from include.core.errors import DeliveryError
 from include.core.formats.base import Contents
 from include.core.formats.csv import Csv
+from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
+from include.io import postgres
 from include.io.landing import Landing
 from include.io.postgres.alerts import unsent_alerts
 from include.io.postgres.journal import read_seen_objects
@@ -189,6 +191,45 @@ class TestAvailability:
         landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.refused) == (3, ())
         assert set(deliveries_of(settings)["key"].str.contains("ahead")) == {False}
+
+    @pytest.mark.parametrize("seconds", [2, 23 * 3600])
+    def test_a_required_file_whose_claim_is_ahead_is_one_that_has_not_arrived(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch, seconds: int
+    ) -> None:
+        """The clock of a supplier is often seconds ahead. The sensor waits, and `land` is retried."""
+        deliver_day(project, settings, DAY)
+        now = datetime(2026, 3, 4, 12, tzinfo=UTC)
+        claim = f"{now + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        in_sidecar(available_at=claim)(path)
+        monkeypatch.setattr(postgres.journal, "read_clock", lambda _: now)
+        said = f"file://{path}: its sidecar claims available_at {claim}, which is still ahead; it is landed after that"
+        assert missing_files(project, DAY, settings) == {"sailings": f"{said} moment"}
+        with pytest.raises(NotYetError) as caught:
+            land(project, RUN_DATE, settings)
+        assert str(caught.value) == f"{said} moment\nOnce they are there, run the same step again."
+        monkeypatch.setattr(postgres.journal, "read_clock", lambda _: now + timedelta(seconds=seconds))
+        assert missing_files(project, DAY, settings) == {}
+        assert land(project, RUN_DATE, settings).new == 3
+
+    def test_a_day_with_another_file_does_not_wait_for_one_that_is_ahead(
+        self, project: Project, settings: Settings
+    ) -> None:
+        deliver_day(project, settings, DAY)
+        path = deliver_one(project, settings, "sailings", DAY, at=datetime.now(UTC) + timedelta(hours=1), name="ahead")
+        assert missing_files(project, DAY, settings) == {}
+        spoil(Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz", b"")
+        with pytest.raises(NotYetError, match="still ahead") as caught:  # the other file turns out to be wrong
+            land(project, RUN_DATE, settings)
+        assert f"file://{path}: its sidecar claims" in str(caught.value)
+
+    def test_the_sensor_leaves_a_wrong_sidecar_to_land(self, project: Project, settings: Settings) -> None:
+        deliver_day(project, settings, DAY)
+        folder = Path(settings.landing) / "ferries"
+        in_sidecar(available_at="2042-03-04T00:00:00Z")(folder / f"sailings/{DAY}/sailings.csv.gz")
+        (folder / f"winds/{DAY}/winds.csv.gz.json").write_text("{")
+        in_sidecar(available_at="0001-01-01T00:00:00+01:00")(folder / f"logbook/{BEFORE}/logbook.csv.gz")
+        assert missing_files(project, DAY, settings) == {}
 
     @pytest.mark.parametrize("year", [2042, 9999])
     def test_a_claim_further_ahead_is_refused(self, project: Project, settings: Settings, year: int) -> None:
@@ -428,7 +469,7 @@ class TestRefused:
         assert missing_files(project, DAY, settings) == {feed: looked}
         with pytest.raises(DeliveryError) as caught:
             land(project, RUN_DATE, settings)
-        assert str(caught.value) == f"{looked}\nOnce the supplier has delivered, run the same step again."
+        assert str(caught.value) == f"{looked}\nOnce they are there, run the same step again."
         assert made_beside_landing(settings) == []
 
     def test_a_file_is_missing_only_on_a_day_of_the_calendar(self, project: Project, settings: Settings) -> None:
