@@ -13,6 +13,7 @@ from include.core.errors import nearest
 from include.core.formats import AnyFormat, Layout, Limits
 from include.core.formats.csv import Csv
 from include.core.interval import Interval
+from include.core.paths import refuse_path
 
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
@@ -69,8 +70,9 @@ class Feed(Config):
     """Files of one kind, one or more for each day of its calendar. Run date D needs the file of day D - delay_days."""
 
     path: str = Field(
-        description="glob below landing/<project>/ with {day} where the ISO day stands",
-        examples=["sales/{day}/*.csv.gz"],
+        description="pattern of its files below landing/<project>/: * stands for any text without a slash, {day} for "
+        "the day; {day:…} is the day in another form, with %Y, %m, %d and %j",
+        examples=["sales/{day}/*.csv.gz", "sales/{day:%Y/%m/%d}.csv"],
     )
     delay_days: int = Field(
         default=0, ge=0, description="days between a run date and the newest file it can have", examples=[1]
@@ -138,10 +140,10 @@ class Feed(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.path.count("{day}") < 1:
-            raise ValueError(f"path: {self.path!r} has no {{day}}")
-        if "{" in self.path.replace("{day}", "") or "}" in self.path.replace("{day}", ""):
-            raise ValueError(f"path: {self.path!r} has braces other than {{day}}")
+        try:
+            refuse_path(self.path)
+        except ValueError as error:
+            raise ValueError(f"path: {error}") from error
         for name in self.columns:
             try:
                 refuse_name(name)

@@ -63,7 +63,95 @@ class TestFind:
     ) -> None:
         put(settings, f"sailings/{DAY}/a.csv.gz", "sailings/2013-02-30/a.csv.gz", "sailings/old/a.csv.gz")
         assert [f.day for f in Landing(project, settings).find("sailings")] == [DAY]
-        assert "2013-02-30 is not a date; the file is ignored" in caplog.text
+        assert "2013-02-30/a.csv.gz: its day is not a date; the file is ignored" in caplog.text
+
+    def test_the_day_may_have_another_form(self, project: Project, settings: Settings) -> None:
+        put(
+            settings,
+            "sailings/2013/03/04.csv",
+            "sailings/2013/064.csv",
+            "sailings/2013/13/04.csv",
+            "sailings/2013/3/4.csv",
+        )
+        path = "sailings/{day:%Y}/{day:%m/%d}.csv"
+        assert found_by(project, settings, path) == [("sailings/2013/03/04.csv", DAY)]
+        assert Landing(with_path(project, path), settings).pattern("sailings", DAY).endswith("/sailings/2013/03/04.csv")
+        assert found_by(project, settings, "sailings/{day:%Y/%j}.csv") == [("sailings/2013/064.csv", date(2013, 3, 5))]
+
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [
+            ("a.csv.part", "its name ends with .part, so its upload is not finished"),
+            ("a.csv._COPYING_", "its name ends with ._COPYING_, so its upload is not finished"),
+            ("a.csv~", "its name ends with ~, so its upload is not finished"),
+            ("a\nb.csv", "its name has characters that are not printable"),
+            ("a\u202eb.csv", "its name has characters that are not printable"),
+            ("a\udcff.csv", "its name has characters that are not printable, or are not UTF-8"),
+        ],
+    )
+    def test_a_name_that_cannot_be_a_delivery_is_said(
+        self, project: Project, settings: Settings, name: str, why: str
+    ) -> None:
+        put(settings, f"sailings/{DAY}/{name}", f"sailings/{DAY}/ä b.csv")
+        listing = Landing(with_path(project, "sailings/{day}/*"), settings).look({"sailings": DAY})
+        assert [found.key for found in listing.found] == [f"sailings/{DAY}/ä b.csv"]
+        [unusable] = listing.unusable
+        assert unusable.why.startswith(f"{unusable.uri}: {why}")
+        assert unusable.why.isprintable() and unusable.why.encode()
+
+    def test_a_long_name_is_said(self, project: Project, settings: Settings) -> None:
+        """The journal has an index of names, and PostgreSQL refuses to index one of a few kilobytes."""
+        deep = "/".join("ä" * 100 for _ in range(6))
+        put(settings, f"sailings/{DAY}/{deep}")
+        [unusable] = (
+            Landing(with_path(project, "sailings/{day}/*/*/*/*/*/*"), settings).look({"sailings": DAY}).unusable
+        )
+        assert "its name has more than 1,024 bytes" in unusable.why
+
+    def test_an_ending_that_the_path_declares_is_finished(self, project: Project, settings: Settings) -> None:
+        put(settings, f"sailings/{DAY}/a.tmp", f"_in/{DAY}/a.csv", f"_in/{DAY}/_b.csv")
+        assert len(found_by(project, settings, "sailings/{day}/*.tmp")) == 1
+        assert found_by(project, settings, "_in/{day}/*.csv") == [(f"_in/{DAY}/a.csv", DAY)]
+
+    def test_what_is_below_a_hidden_folder_is_no_delivery(self, project: Project, settings: Settings) -> None:
+        """Spark writes there until all its files are whole."""
+        put(settings, f"sailings/{DAY}/_temporary/a.csv", f"sailings/{DAY}/whole/a.csv", f"sailings/{DAY}/.b/a.csv")
+        assert found_by(project, settings, "sailings/{day}/*/*.csv") == [(f"sailings/{DAY}/whole/a.csv", DAY)]
+
+    def test_links_and_folders_are_said_and_not_followed(
+        self, project: Project, settings: Settings, tmp_path: Path
+    ) -> None:
+        put(settings, f"sailings/{DAY}/a.csv/part-0.csv", "sailings/old/c.csv", f"sailings/{DAY}/c.csv")
+        folder = Path(settings.landing) / "ferries" / "sailings"
+        (tmp_path / "secret.csv").write_text("secret")
+        (folder / str(DAY) / "b.csv").symlink_to(tmp_path / "secret.csv")
+        (folder / str(DAY) / "d.csv").symlink_to("/nowhere")
+        (folder / "2013-03-05").symlink_to(folder / "old")
+        (folder / "2013-02-30").symlink_to(folder / "old")
+        listing = Landing(with_path(project, "sailings/{day}/*.csv"), settings).look({"sailings": None})
+        assert [found.key for found in listing.found] == [f"sailings/{DAY}/c.csv"]
+        link = "it is a symbolic link, and links are not followed; put the file itself here"
+        assert [(each.day, each.why.removeprefix(f"file://{folder}/")) for each in listing.unusable] == [
+            (DAY, f"{DAY}/a.csv: it is a folder, and the path of the feed, sailings/{{day}}/*.csv, is one of files"),
+            (DAY, f"{DAY}/b.csv: {link}"),
+            (DAY, f"{DAY}/d.csv: {link}"),
+            (date(2013, 3, 5), f"2013-03-05: {link}"),
+        ]
+
+    def test_a_time_of_change_that_no_clock_has_is_said(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(settings, f"sailings/{DAY}/a.csv.gz", f"sailings/{DAY}/b.csv.gz")
+        info = LocalFileSystem.info
+
+        def odd(filesystem: LocalFileSystem, path: object, **named: object) -> dict[str, object]:
+            found = info(filesystem, path, **named)
+            return {**found, "mtime": 1e12} if found["name"].endswith("a.csv.gz") else found
+
+        monkeypatch.setattr(LocalFileSystem, "info", odd)
+        listing = Landing(project, settings).look({"sailings": DAY})
+        assert [found.key for found in listing.found] == [f"sailings/{DAY}/b.csv.gz"]
+        assert [each.why.rpartition(": ")[2] for each in listing.unusable] == ["its time of change is out of range"]
 
     def test_a_pattern_may_contain_the_day_twice(self, project: Project, settings: Settings) -> None:
         put(settings, "sailings/2013-03-04/at-2013-03-04-x.csv", "sailings/2013-03-04/at-2013-03-05-x.csv")
