@@ -25,6 +25,7 @@ from include.core.formats.base import Contents
 from include.core.formats.csv import Csv
 from include.core.intake import NotYetError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
@@ -32,7 +33,8 @@ from include.io.landing import Landing
 from include.io.postgres.alerts import unsent_alerts
 from include.io.postgres.journal import read_seen_objects
 from include.steps import land as land_module
-from include.steps.land import land, missing_by_day, missing_files
+from include.steps.arrivals import missing_by_day, missing_files
+from include.steps.land import land
 from tests.landing import (
     DAY,
     EMAIL,
@@ -581,6 +583,67 @@ class TestRefused:
         landed = land(project, RUN_DATE, settings)
         assert landed.new == 3
         assert all(refusal.why.startswith(f"file://{path}") for refusal in landed.refused)
+
+    def test_what_cannot_be_a_delivery_is_refused_by_name(self, project: Project, settings: Settings) -> None:
+        deliver_day(project, settings, DAY)
+        folder = Path(settings.landing) / f"ferries/sailings/{DAY}"
+        (folder / "folder.csv.gz").mkdir()
+        (folder / "link.csv.gz").symlink_to("/etc/passwd")
+        (folder / "odd\udcff\n.csv.gz").write_bytes(b"")
+        landed = land(project, RUN_DATE, settings)
+        assert landed.new == 3
+        assert [(each.feed, each.day, each.uri.rsplit("/", 1)[1]) for each in landed.refused] == [
+            ("sailings", DAY, "folder.csv.gz"),
+            ("sailings", DAY, "link.csv.gz"),
+            ("sailings", DAY, r"odd\udcff\n.csv.gz"),
+        ]
+        assert landed.model_dump_json()
+        (folder / "sailings.csv.gz").unlink()
+        (folder / "sailings.csv.gz").symlink_to("/etc/passwd")
+        assert missing_files(project, DAY, settings) == {}  # it is in raw tables
+
+    def test_the_sensor_says_what_is_there_instead_of_a_file(self, project: Project, settings: Settings) -> None:
+        deliver_day(project, settings, DAY)
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        path.unlink()
+        path.mkdir()
+        assert f"; file://{path}: it is a folder" in missing_files(project, DAY, settings)["sailings"]
+
+    def test_a_file_that_grows_while_it_is_read_waits(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deliver_day(project, settings, DAY)
+        deliver_one(project, settings, "sailings", DAY, name="growing")
+        read = Landing.read
+        monkeypatch.setattr(Landing, "read", lambda self, f: read(self, f) + b"x" * ("growing" in f.key))
+        landed = land(project, RUN_DATE, settings)
+        assert (landed.new, landed.refused) == (3, ())
+
+    def test_a_file_of_a_renamed_feed_is_landed_for_that_feed(self, project: Project, settings: Settings) -> None:
+        """The object was read already, for a feed that is no longer declared."""
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
+        feeds = dict(project.feeds)
+        feeds["gales"] = feeds.pop("winds")
+        path = Path(settings.landing) / f"ferries/winds/{DAY}/winds.csv.gz"
+        in_sidecar(feed="gales")(path)
+        assert land(project.model_copy(update={"feeds": feeds}), RUN_DATE, settings).new == 1
+        listed = deliveries_of(settings).filter(pl.col("key").str.contains("winds"))
+        assert listed["feed"].to_list() == ["gales", "winds"]
+        assert listed["delivery_id"].n_unique() == 2
+        assert listed["sha256"].n_unique() == 1
+
+    def test_the_journal_is_read_once_if_nothing_is_new(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deliver_day(project, settings, DAY)
+        reads: list[None] = []
+        of = Known.of
+        monkeypatch.setattr(Known, "of", lambda *about: reads.append(None) or of(*about))
+        land(project, RUN_DATE, settings)
+        assert len(reads) == 2  # the second one is after its own entries
+        land(project, RUN_DATE, settings)
+        assert len(reads) == 3
 
     def test_a_text_that_postgresql_cannot_store_stops_nothing(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)

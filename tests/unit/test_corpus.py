@@ -35,7 +35,7 @@ from include.config.loading import load_project
 from include.config.yaml_file import read_yaml
 from include.core.errors import UnreadableError
 from include.core.feeds import Feed
-from include.steps.land import _protect
+from include.steps.objects import protect
 from include.steps.verdicts import _typed, _why_malformed
 
 FOLDER = Path(__file__).parents[1] / "corpus"
@@ -62,7 +62,7 @@ def read(case: dict[str, Any]) -> tuple[Feed, pl.DataFrame, pl.DataFrame, str | 
     feed = feed_of(case)
     content = (FOLDER / case["file"]).read_bytes()
     contents = feed.format.read(content, case["file"], feed.layout)
-    raw = _protect(feed, contents.records, b"a key").with_columns(day=pl.lit(date(2024, 3, 4)), delivery_id=pl.lit("x"))
+    raw = protect(feed, contents.records, b"a key").with_columns(day=pl.lit(date(2024, 3, 4)), delivery_id=pl.lit("x"))
     return feed, raw, _typed(load_project("ferries"), feed, raw), contents.remark
 
 
