@@ -66,6 +66,15 @@ class Column(Config):
         return self
 
 
+class LateRows(Config):
+    """What becomes of rows of another date than their file's: they are quarantined, up to a share of its rows."""
+
+    kind: Literal["quarantine"] = Field(description="quarantine: such rows are held back, and the others are used")
+    at_most: float = Field(
+        gt=0, lt=1, strict=True, description="share of the rows of a file; one with more is refused", examples=[0.01]
+    )
+
+
 class Feed(Config):
     """Files of one kind, one or more for each day of its calendar. Run date D needs the file of day D - delay_days."""
 
@@ -135,6 +144,11 @@ class Feed(Config):
     )
     extra_columns: Literal["refuse", "ignore", "warn"] = Field(
         default="refuse", description="what happens to a file with columns that are not declared"
+    )
+    late_rows: LateRows | None = Field(
+        default=None,
+        description="what becomes of rows of another date than their file's; by default such a file is refused",
+        examples=[{"kind": "quarantine", "at_most": 0.01}],
     )
     limits: Limits = Field(default_factory=Limits, description="the largest file that is read")
 

@@ -7,6 +7,7 @@ is in `land.py`.
 import hashlib
 import hmac
 import logging
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -148,18 +149,31 @@ def _records(found: Found, feed: Feed, content: bytes) -> pl.DataFrame:
 
 
 def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
-    """Refuse a file with rows of another date. `validate` handles timestamps that cannot be parsed or stored."""
-    days = schemas.typed(pl.col(feed.day_column), feed.columns[feed.day_column], feed.format, project.timezone)
-    if feed.columns[feed.day_column].type == "timestamp":
-        days = days.dt.convert_time_zone(project.timezone).dt.date()
-    wrong = records.select("_row", day=days).filter(pl.col("day") != found.day)
-    if not wrong.is_empty():
-        line, day = wrong.row(0)
-        raise DeliveryError(
-            f"{found.uri}, {feed.format.unit} {line}: {feed.day_column} is on {day} in {project.timezone}, "
-            f"but the file is for {found.day} ({wrong.height} of {records.height} rows have another date); "
-            "deliver it under its own day"
-        )
+    """Refuse a file with more rows of another date than declared.
+
+    `validate` quarantines the others, and handles timestamps that cannot be parsed or stored.
+    """
+    typed = schemas.typed(pl.col(feed.day_column), feed.columns[feed.day_column], feed.format, project.timezone)
+    rows = records.select("_row", typed, day=pl.lit(found.day))
+    wrong = rows.filter(schemas.is_of_another_date(feed, project.timezone))
+    share = wrong.height / max(records.height, 1)
+    if wrong.is_empty() or (feed.late_rows is not None and share <= feed.late_rows.at_most):
+        return
+    line, moment = wrong.select("_row", feed.day_column).row(0)
+    day = project.day_of(moment) if isinstance(moment, datetime) else moment
+    at_most = math.ceil(share * 100) / 100
+    instead = (
+        f", or declare that such rows are quarantined: feeds.{found.feed}.late_rows: "
+        f"{{kind: quarantine, at_most: {at_most:g}}}"
+        if at_most < 1
+        else ""
+    )
+    limit = "" if feed.late_rows is None else f", and late_rows allows {feed.late_rows.at_most:.4g} of them"
+    raise DeliveryError(
+        f"{found.uri}, {feed.format.unit} {line}: {feed.day_column} is on {day} in {project.timezone}, "
+        f"but the file is for {found.day} ({wrong.height} of {records.height} rows have another date{limit}); "
+        f"deliver it under its own day{instead}"
+    )
 
 
 def protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from include.config.loading import load_project
 from include.core.errors import DeliveryError
+from include.core.feeds import LateRows
 from include.core.formats.base import Contents
 from include.core.formats.csv import Csv
 from include.core.intake import NotYetError
@@ -413,6 +414,10 @@ WRONG = {
         in_lines(lambda lines: [*lines[:2], *(line.replace("2013-03-04", "2013-03-03") for line in lines[2:])]),
         r"line 3: departs_at is on 2013-03-03 in America/New_York, but .* for 2013-03-04 \(2 of 3 rows",
     ),
+    "another date, with what to declare": (
+        in_lines(lambda lines: [*lines[:3], lines[3].replace("2013-03-04", "2013-03-05")]),
+        r"\(1 of 3 rows .*: feeds\.sailings\.late_rows: \{kind: quarantine, at_most: 0\.34\}",
+    ),
     "another date, the same in UTC": (
         in_lines(lambda lines: [line.replace("T13:00:00Z", "T03:00:00Z") for line in lines]),
         "line 2: departs_at is on 2013-03-03 in America/New_York",
@@ -489,6 +494,20 @@ class TestRefused:
         deliver_one(project, settings, "logbook", date(2013, 3, 2))
         assert missing_by_day(project, interval, settings) == {}
         assert land(project, interval, settings).new == 3
+
+    @pytest.mark.parametrize(("late", "is_landed"), [(1, True), (2, False)])
+    def test_rows_of_another_date_are_landed_up_to_the_declared_share(
+        self, project: Project, settings: Settings, late: int, *, is_landed: bool
+    ) -> None:
+        lenient = declared(project, "sailings", late_rows=LateRows(kind="quarantine", at_most=0.34))
+        deliver_day(project, settings, DAY)
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        in_lines(lambda lines: [*lines[:-late], *(line.replace("03-04T", "03-03T") for line in lines[-late:])])(path)
+        if is_landed:
+            assert land(lenient, RUN_DATE, settings).rows == 3 + 3 + 18
+        else:
+            with pytest.raises(DeliveryError, match=r"2 of 3 rows .* late_rows allows 0\.34 of them"):
+                land(lenient, RUN_DATE, settings)
 
     def test_many_missing_files_are_counted(self, project: Project, settings: Settings) -> None:
         with pytest.raises(DeliveryError, match="… and 2 more\nOnce"):

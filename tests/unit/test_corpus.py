@@ -33,6 +33,7 @@ from ruamel.yaml import YAML
 
 from include.config.loading import load_project
 from include.config.yaml_file import read_yaml
+from include.core import schemas
 from include.core.errors import UnreadableError
 from include.core.feeds import Feed
 from include.steps.objects import protect
@@ -62,7 +63,8 @@ def read(case: dict[str, Any]) -> tuple[Feed, pl.DataFrame, pl.DataFrame, str | 
     feed = feed_of(case)
     content = (FOLDER / case["file"]).read_bytes()
     contents = feed.format.read(content, case["file"], feed.layout)
-    raw = protect(feed, contents.records, b"a key").with_columns(day=pl.lit(date(2024, 3, 4)), delivery_id=pl.lit("x"))
+    day = schemas.typed(pl.col("on"), feed.columns["on"], feed.format, "UTC").fill_null(date(2024, 3, 4))
+    raw = protect(feed, contents.records, b"a key").with_columns(day=day, delivery_id=pl.lit("x"))
     return feed, raw, _typed(load_project("ferries"), feed, raw), contents.remark
 
 
