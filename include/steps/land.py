@@ -34,6 +34,8 @@ from include.steps.objects import Taken, protect, read_object
 log = logging.getLogger(__name__)
 
 CHUNK_FILES = 300  # files read at a time, a quarter of a year of three feeds: this limits the memory of a range run
+MAX_NAMED = 50
+"""How many refused or held objects the log and the record name: thousands would be megabytes, each night again."""
 HELD = "delivery_held"
 """The rule of the alert about deliveries that wait for a decision."""
 
@@ -82,18 +84,16 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
         total = _enter(project, total, taken, [*left, *ties], settings, now)
     refused = [each.refusal for each in total.left if not each.waits]
     refused += [Refusal(**vars(each)) for each in listing.unusable if each.day <= last[each.feed]]
-    for waiting in (each for each in total.left if each.waits):
-        log.info("waits: %s", waiting.why)
-    for refusal in refused:
-        log.warning("refused: %s", refusal.why)
     listed = total.known.deliveries
     held = _held(project, listed)
-    for sentence in (text for sentences in held.values() for text in sentences):
-        log.warning("held: %s", sentence)
+    asked = [text for sentences in held.values() for text in sentences]
+    _log("waits", [each.why for each in total.left if each.waits], logging.INFO)
+    _log("refused", [refusal.why for refusal in refused])
+    _log("held", asked)
     postgres.alerts.raise_alerts(settings, project.name, _alerts(held, interval.end))
     log.info(
         "%s: %d new deliveries with %d rows, %d known, %d refused, %d held",
-        interval, total.new, total.rows, len(found) - len(fresh), len(refused), sum(map(len, held.values())),
+        interval, total.new, total.rows, len(found) - len(fresh), len(refused), len(asked),
     )  # fmt: skip
     _require_landed(project, interval, total.left, listed)
     return Landed(
@@ -101,19 +101,30 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
         rows=total.rows,
         new=total.new,
         known=len(found) - len(fresh),
-        refused=tuple(refused),
-        held=tuple(text for sentences in held.values() for text in sentences),
+        refused=tuple(refused[:MAX_NAMED]),
+        held=tuple(asked[:MAX_NAMED]),
+        unnamed=len(refused[MAX_NAMED:]) + len(asked[MAX_NAMED:]),
     )
+
+
+def _log(what: str, sentences: Sequence[str], level: int = logging.WARNING) -> None:
+    for sentence in sentences[:MAX_NAMED]:
+        log.log(level, "%s: %s", what, sentence)
+    if sentences[MAX_NAMED:]:
+        log.log(level, "%s: … and %d more", what, len(sentences[MAX_NAMED:]))
+
+
+def _lines(sentences: Sequence[str]) -> str:
+    more = f"\n… and {len(sentences) - 10} more" if len(sentences) > 10 else ""
+    return "\n".join(sentences[:10]) + more
 
 
 def _require_files(missing: Mapping[date, Mapping[str, str]]) -> None:
     """Raise if a run date lacks the file of a required feed."""
     if missing:
         sentences = [sentence for of_day in missing.values() for sentence in of_day.values()]
-        more = f"\n… and {len(sentences) - 10} more" if len(sentences) > 10 else ""
-        listing = "\n".join(sentences[:10])
         by_day = {day: "; ".join(of_day.values()) for day, of_day in missing.items()}
-        raise NotYetError(f"{listing}{more}\nOnce they are there, run the same step again.", by_day)
+        raise NotYetError(f"{_lines(sentences)}\nOnce they are there, run the same step again.", by_day)
 
 
 def _require_landed(project: Project, interval: Interval, left: Sequence[_Refused], listed: pl.DataFrame) -> None:
@@ -129,9 +140,9 @@ def _require_landed(project: Project, interval: Interval, left: Sequence[_Refuse
             fatal[day] = [each.why for each in left if (each.found.feed, each.found.day) in needed]
             lacks |= needed
     if fatal:
-        sentences = dict.fromkeys(why for whys in fatal.values() for why in whys)
-        by_day = {day: "; ".join(whys) for day, whys in fatal.items()}
-        raise (NotYetError if lacks <= waiting else DeliveryError)("\n".join(sentences), by_day)
+        sentences = [*dict.fromkeys(why for whys in fatal.values() for why in whys)]
+        by_day = {day: _lines(whys) for day, whys in fatal.items()}
+        raise (NotYetError if lacks <= waiting else DeliveryError)(_lines(sentences), by_day)
 
 
 def _is_landed(seen: SeenObject | None, found: Found) -> bool:

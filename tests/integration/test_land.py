@@ -509,6 +509,27 @@ class TestRefused:
             with pytest.raises(DeliveryError, match=r"2 of 3 rows .* late_rows allows 0\.34 of them"):
                 land(lenient, RUN_DATE, settings)
 
+    def test_thousands_of_wrong_objects_are_counted_and_not_all_named(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The record goes through Airflow's database, each night again."""
+        deliver_day(project, settings, DAY)
+        for number in range(60):
+            (Path(settings.landing) / f"ferries/sailings/{DAY}/junk{number:02d}.csv.gz").write_bytes(b"")
+        landed = land(project, RUN_DATE, settings)
+        assert (landed.new, len(landed.refused), landed.unnamed) == (3, 50, 10)
+        assert "refused: … and 10 more" in caplog.text
+        (Path(settings.landing) / f"ferries/sailings/{DAY - timedelta(days=1)}").mkdir()
+        for number in range(60):
+            path = Path(settings.landing) / f"ferries/sailings/{BEFORE}/junk{number:02d}.csv.gz"
+            path.write_bytes(b"")
+        for feed, day in project.required(BEFORE).items():
+            if feed != "sailings":
+                deliver_one(project, settings, feed, day)
+        with pytest.raises(DeliveryError, match="… and 50 more") as caught:
+            land(project, Interval.of(BEFORE), settings)
+        assert len(str(caught.value)) < 5_000
+
     def test_many_missing_files_are_counted(self, project: Project, settings: Settings) -> None:
         with pytest.raises(DeliveryError, match="… and 2 more\nOnce"):
             land(project, days(DAY, 4), settings)
