@@ -46,7 +46,10 @@ def says_day(path: str) -> bool:
 
 def pattern(path: str, day: date | None = None) -> str:
     """Return the glob pattern of the files of a day, or of all days."""
-    return _FIELD.sub(lambda field: day.strftime(field[1] or _ISO) if day else _PART.sub("*", field[1] or _ISO), path)
+    if day is not None:
+        return _FIELD.sub(lambda field: day.strftime(field[1] or _ISO), path)
+    whole = _FIELD.sub(lambda field: _PART.sub("*", field[1] or _ISO), path)
+    return re.sub(r"\*+", "*", whole)  # ** would stand for folders
 
 
 class DayOfKey:

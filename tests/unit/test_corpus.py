@@ -9,6 +9,8 @@ differs from the declaration of `feed_of` (`value`: the type of that column; `co
 - `refused`: the sentence about a file that cannot be read;
 - `undeclared`: the sentence about a declaration that is wrong; there is no file.
 
+Listings have a table of their own, `tests/corpus/listings.yaml`.
+
 A sentence is a part of the message. What a message proposes to declare must make the file readable, which is tested;
 `incurable` says that nothing is proposed.
 """
@@ -134,7 +136,7 @@ def test_no_two_cases_have_the_same_rule_or_the_same_file_without_a_difference()
 def test_each_file_has_a_case() -> None:
     used = {case["file"] for case in CASES if "file" in case}
     there = {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*") if path.is_file()}
-    assert there - used == {"cases.yaml", "__init__.py"} | {p for p in there if "__pycache__" in p}
+    assert there - used == {"cases.yaml", "listings.yaml", "__init__.py"} | {p for p in there if "__pycache__" in p}
 
 
 HEADER = "id,on,value,who\n"
