@@ -40,7 +40,7 @@ class WaitForFiles(S3KeySensor):
     def poke(self, context: Any) -> bool:
         """Return whether all files are there; log what is missing."""
         from include.io.landing import Landing
-        from include.steps.land import missing_files
+        from include.steps.arrivals import missing_files
 
         day = run_date(self.project)
         self.cutoff, self.since = self.project.cutoff_at(day), context["ti"].start_date

@@ -21,6 +21,7 @@ from dags.alerts import RUN_FAILED, TASK_FAILED
 from dags.connections import resolve
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, NotReadyError
+from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import StepResult
@@ -101,13 +102,18 @@ def nightly(project: Project, owner: str, **more: Param) -> dict[str, Any]:
 
 
 def run_step(step: str, config: Project | Model, interval: Interval, **options: Any) -> Json:
-    """Run a step of `include` and return its record as JSON. An error that a person has to fix is not retried."""
+    """Run a step of `include` and return its record as JSON. An error that a person has to fix is not retried.
+
+    A file that arrived only with a claim that is still ahead is waited for, with the retries of the task.
+    """
     from include.runner.run import run
 
     try:
         result: StepResult = run(step, config, interval, settings(), **options)
     except NotReadyError as error:
         raise AirflowSkipException(str(error)) from error
+    except NotYetError:
+        raise
     except ActionRequiredError as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
     if result.skipped:

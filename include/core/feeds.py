@@ -13,6 +13,7 @@ from include.core.errors import nearest
 from include.core.formats import AnyFormat, Layout, Limits
 from include.core.formats.csv import Csv
 from include.core.interval import Interval
+from include.core.paths import refuse_path
 
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
@@ -65,12 +66,22 @@ class Column(Config):
         return self
 
 
+class LateRows(Config):
+    """What becomes of rows of another date than their file's: they are quarantined, up to a share of its rows."""
+
+    kind: Literal["quarantine"] = Field(description="quarantine: such rows are held back, and the others are used")
+    at_most: float = Field(
+        gt=0, lt=1, strict=True, description="share of the rows of a file; one with more is refused", examples=[0.01]
+    )
+
+
 class Feed(Config):
     """Files of one kind, one or more for each day of its calendar. Run date D needs the file of day D - delay_days."""
 
     path: str = Field(
-        description="glob below landing/<project>/ with {day} where the ISO day stands",
-        examples=["sales/{day}/*.csv.gz"],
+        description="pattern of its files below landing/<project>/: * stands for any text without a slash, {day} for "
+        "the day; {day:…} is the day in another form, with %Y, %m, %d and %j",
+        examples=["sales/{day}/*.csv.gz", "sales/{day:%Y/%m/%d}.csv"],
     )
     delay_days: int = Field(
         default=0, ge=0, description="days between a run date and the newest file it can have", examples=[1]
@@ -134,14 +145,19 @@ class Feed(Config):
     extra_columns: Literal["refuse", "ignore", "warn"] = Field(
         default="refuse", description="what happens to a file with columns that are not declared"
     )
+    late_rows: LateRows | None = Field(
+        default=None,
+        description="what becomes of rows of another date than their file's; by default such a file is refused",
+        examples=[{"kind": "quarantine", "at_most": 0.01}],
+    )
     limits: Limits = Field(default_factory=Limits, description="the largest file that is read")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.path.count("{day}") < 1:
-            raise ValueError(f"path: {self.path!r} has no {{day}}")
-        if "{" in self.path.replace("{day}", "") or "}" in self.path.replace("{day}", ""):
-            raise ValueError(f"path: {self.path!r} has braces other than {{day}}")
+        try:
+            refuse_path(self.path)
+        except ValueError as error:
+            raise ValueError(f"path: {error}") from error
         for name in self.columns:
             try:
                 refuse_name(name)

@@ -16,7 +16,10 @@ MAX_AHEAD = timedelta(hours=24)
 
 
 class NotYetError(DeliveryError):
-    """A claim says that the object counts only later. It is not landed before."""
+    """A file that is needed has not arrived, or its claim says that it counts only later.
+
+    Nobody has to do anything but wait, so `dags/` retries the step.
+    """
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,7 @@ def available_from(
     """
     declared = project.feeds[feed]
     if claim is not None:
-        if claim - now > MAX_AHEAD:
-            raise DeliveryError(
-                f"{uri}: its sidecar claims available_at {claim:%Y-%m-%dT%H:%M:%SZ}, more than 24 hours after now "
-                f"({now:%Y-%m-%dT%H:%M:%SZ}); correct the sidecar"
-            )
-        if claim > now:
-            raise NotYetError(
-                f"{uri}: its sidecar claims available_at {claim:%Y-%m-%dT%H:%M:%SZ}, which is still ahead; the object "
-                "is landed by a run after that moment"
-            )
+        require_past(uri, claim, now)
         return claim
     if declared.live_from is None:
         raise DeliveryError(
@@ -74,6 +68,25 @@ def available_from(
     usual = project.at(run_date, declared.arrives or project.cutoff)
     moment = usual if run_date < declared.live_from else modified_at
     return min(moment, now)
+
+
+def require_past(uri: str, claim: datetime, now: datetime) -> None:
+    """Raise if a claim is ahead of the database's clock.
+
+    Raises:
+        NotYetError: it is up to 24 hours ahead.
+        DeliveryError: it is further ahead.
+    """
+    if claim - now > MAX_AHEAD:
+        raise DeliveryError(
+            f"{uri}: its sidecar claims available_at {claim:%Y-%m-%dT%H:%M:%SZ}, more than 24 hours after now "
+            f"({now:%Y-%m-%dT%H:%M:%SZ}); correct the sidecar"
+        )
+    if claim > now:
+        raise NotYetError(
+            f"{uri}: its sidecar claims available_at {claim:%Y-%m-%dT%H:%M:%SZ}, which is still ahead; it is landed "
+            "after that moment"
+        )
 
 
 def reason_to_hold(

@@ -1,6 +1,7 @@
 """`project.yaml`, as a frozen record."""
 
 from datetime import date, datetime, time, timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -11,6 +12,7 @@ from include.core.base import Config, LocalTime, Name, Zone
 from include.core.errors import ConfigError, nearest
 from include.core.feeds import POSTGRESQL_COLUMNS, RESERVED_COLUMNS, Entity, Feed, Outcome
 from include.core.local_time import first_time, moment_of
+from include.core.paths import can_meet
 
 
 class Databricks(Config):
@@ -107,6 +109,21 @@ class Project(Config):
                 f"cutoff: {self.cutoff:%H:%M} is later than the schedule, {scheduled:%H:%M} ({self.schedule}), so a "
                 f"run would start before it; move the schedule to {self.cutoff:%H:%M} or later"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_file_is_of_one_feed(self) -> Self:
+        for (one, mine), (other, its) in combinations(self.feeds.items(), 2):
+            if can_meet(mine.path, its.path):
+                raise ValueError(
+                    f"feeds.{other}.path: a file can match {its.path!r} and the path of feed {one}, {mine.path!r}; "
+                    "give each feed a folder or a beginning of names of its own"
+                )
+            if can_meet(f"{mine.path}.json", its.path) or can_meet(mine.path, f"{its.path}.json"):
+                raise ValueError(
+                    f"feeds.{other}.path: a file of feed {one} or {other} can be named like a sidecar of the other; "
+                    "give each feed a folder of its own"
+                )
         return self
 
     @model_validator(mode="after")

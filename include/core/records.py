@@ -54,13 +54,15 @@ class StepResult(Record):
 class Landed(StepResult):
     """The result of `land`: numbers of `new` deliveries and of objects landed before (`known`), and refused objects.
 
-    `held` has a sentence for each delivery that waits for a decision of a person.
+    `held` has a sentence for each delivery that waits for a decision of a person. `unnamed` is how many refused objects
+    and held deliveries are left out, so that the record stays small.
     """
 
     new: int
     known: int
     refused: tuple[Refusal, ...] = ()
     held: tuple[str, ...] = ()
+    unnamed: int = 0
 
 
 class Decided(Record):

@@ -95,6 +95,14 @@ def typed(text: pl.Expr, column: Column, declared: Format, timezone: str) -> pl.
     return storable.only_storable(parse(text, column.type, declared), column.type, timezone)
 
 
+def is_of_another_date(feed: Feed, timezone: str) -> pl.Expr:
+    """Return whether a typed row is of another local date than `day`, the day of its file; null if it has no date."""
+    local = pl.col(feed.day_column)
+    if feed.columns[feed.day_column].type == "timestamp":
+        local = local.dt.convert_time_zone(timezone).dt.date()
+    return local != pl.col("day")
+
+
 def parse(text: pl.Expr, kind: str, declared: Format) -> pl.Expr:
     """Parse text as landed into a type, as the format of its feed says.
 

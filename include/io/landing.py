@@ -5,7 +5,7 @@ Files are never moved or changed. The step `land` parses them, and the journal k
 
 import hashlib
 import logging
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from include.core.errors import DeliveryError
+from include.core.paths import DayOfKey, pattern, says_day
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import storage
@@ -39,9 +40,15 @@ class Sidecar(BaseModel):
     available_at: AwareDatetime
 
 
+UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".temp", ".crdownload", ".download", "._COPYING_", ".swp", "~")
+"""How the names of files end that a program is still writing; it renames them when they are whole."""
+MAX_KEY_BYTES = 1024
+"""The longest key that is read, as in S3; PostgreSQL could not index one of a few kilobytes."""
+
+
 @dataclass(frozen=True)
 class Found:
-    """An object in landing that matches a feed's pattern; its content has not been read."""
+    """An object in landing that matches a feed's path; its content has not been read."""
 
     feed: str
     day: date
@@ -49,6 +56,24 @@ class Found:
     uri: str
     size: int
     modified_at: datetime
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """Something in landing that matches a feed's path and cannot be a delivery, and why; `uri` is safe to print."""
+
+    feed: str
+    day: date
+    uri: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What there is of some feeds: the objects, and what else matches their paths but cannot be a delivery."""
+
+    found: list[Found]
+    unusable: list[Unusable]
 
 
 class Landing:
@@ -60,42 +85,43 @@ class Landing:
         self.root = f"{root.rstrip('/')}/{project.name}"
         self._sidecars: dict[str, Sidecar | None] = {}
 
-    def pattern(self, feed: str, day: date | str) -> str:
-        """Return the pattern of a feed's files of a day, for messages."""
-        return str(self.fs.unstrip_protocol(f"{self.root}/{self.project.feeds[feed].path.format(day=day)}"))
+    def pattern(self, feed: str, day: date) -> str:
+        """Return the pattern of a feed's files of a day, as a URI."""
+        return self._uri(f"{self.root}/{pattern(self.project.feeds[feed].path, day)}")
 
     def find(self, feed: str, day: date | None = None) -> list[Found]:
         """Return the objects of a feed, of one day or all days, by day and key, without sidecars and hidden files."""
-        declared = self.project.feeds[feed].path
+        return self.look({feed: day}).found
+
+    def look(self, feeds: Mapping[str, date | None]) -> Listing:
+        """Return what there is of feeds, of one day or all days (None) of each."""
+        listings = [self._look(feed, day) for feed, day in feeds.items()]
+        return Listing([f for each in listings for f in each.found], [u for each in listings for u in each.unusable])
+
+    def _look(self, feed: str, day: date | None) -> Listing:
+        path = self.project.feeds[feed].path
         self.fs.invalidate_cache()
-        listing = self._list(f"{self.root}/{declared.format(day=day or '*')}")
-        named = re.compile(_as_regex(declared))
-        matches = {path: named.fullmatch(path.removeprefix(f"{self.root}/")) for path in listing}
-        found = []
-        for path, info in listing.items():
-            key, match = path.removeprefix(f"{self.root}/"), matches[path]
-            if match is None or info["type"] != "file" or key.rsplit("/", 1)[-1].startswith((".", "_")):
+        days, begin = DayOfKey(path), len(self.root) + 1
+        listing = {key[begin:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
+        matches = {key: match for key in listing if (match := days.matches(key))}
+        found, unusable = [], []
+        for key, match in matches.items():
+            if _is_hidden(key, path) or (key.endswith(".json") and key.removesuffix(".json") in matches):
                 continue
-            if path.endswith(".json") and matches.get(path.removesuffix(".json")):
-                continue
-            try:
-                of_day = date.fromisoformat(match["day"])
-            except ValueError:
-                log.warning("%s: %s is not a date; the file is ignored", path, match["day"])
+            uri = _printable(self._uri(f"{self.root}/{key}"))
+            of_day = days.day(match)
+            if of_day is None:
+                log.warning("%s: its day is not a date; the file is ignored", uri)
                 continue
             if day not in (None, of_day):
                 continue
-            found.append(
-                Found(
-                    feed=feed,
-                    day=of_day,
-                    key=key,
-                    uri=str(self.fs.unstrip_protocol(path)),
-                    size=info["size"],
-                    modified_at=_moment(info.get("LastModified") or info["mtime"]),
-                )
-            )
-        return sorted(found, key=lambda f: (f.day, f.key))
+            why, modified_at = _why_unusable(key, path, listing[key]), _moment(listing[key])
+            if why is None and modified_at is not None:
+                found.append(Found(feed, of_day, key, uri, listing[key]["size"], modified_at))
+            else:
+                unusable.append(Unusable(feed, of_day, uri, f"{uri}: {why or 'its time of change is out of range'}"))
+        unusable += self._linked_folders(feed, day)
+        return Listing(sorted(found, key=lambda f: (f.day, f.key)), sorted(unusable, key=lambda u: (u.day, u.uri)))
 
     def _list(self, pattern: str) -> dict[str, Any]:
         """Map each path that matches the pattern, and maybe more paths, to its file information."""
@@ -103,6 +129,23 @@ class Landing:
             return dict(self.fs.glob(pattern, detail=True))
         # an object store lists a thousand keys at once and has no folders, each of which glob would list
         return dict(self.fs.find(pattern.split("*", 1)[0].rsplit("/", 1)[0], detail=True))
+
+    def _linked_folders(self, feed: str, day: date | None) -> list[Unusable]:
+        """Return the folders of days that are symbolic links: nothing below them is listed."""
+        if not isinstance(self.fs, LocalFileSystem):
+            return []
+        linked, folder = [], self.project.feeds[feed].path
+        while says_day(folder := folder.rpartition("/")[0]):
+            days = DayOfKey(folder)
+            for path, info in self.fs.glob(f"{self.root}/{pattern(folder, day)}", detail=True).items():
+                match = days.matches(path.removeprefix(f"{self.root}/")) if info["islink"] else None
+                if match and (of_day := days.day(match)) and day in (None, of_day):
+                    uri = _printable(self._uri(path))
+                    linked.append(Unusable(feed, of_day, uri, f"{uri}: {_LINK}"))
+        return linked
+
+    def _uri(self, path: str) -> str:
+        return str(self.fs.unstrip_protocol(path))
 
     def read(self, found: Found) -> bytes:
         """Return the content of an object."""
@@ -165,14 +208,44 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _moment(value: float | datetime) -> datetime:
-    """Convert the file system's time of change, seconds or a datetime, to UTC."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC)
-    return datetime.fromtimestamp(value, UTC)
+_LINK = "it is a symbolic link, and links are not followed; put the file itself here"
 
 
-def _as_regex(declared: str) -> str:
-    """Return a feed's path as a regular expression with the group `day`; a second {day} must be the same day."""
-    first, *others = (re.escape(part).replace(r"\*", "[^/]*") for part in declared.split("{day}"))
-    return first + r"(?P<day>\d{4}-\d{2}-\d{2})" + "(?P=day)".join(others)
+def _is_hidden(key: str, path: str) -> bool:
+    """Return whether a part of a key is hidden, as in `_temporary/` or `.a.csv.gz`, where the path declares none.
+
+    A part is empty where a tool put an empty object for a folder.
+    """
+    parts = zip(key.split("/"), path.split("/"), strict=True)
+    return any(part[:1] in ("", ".", "_") and part[:1] != declared[0] for part, declared in parts)
+
+
+def _why_unusable(key: str, path: str, info: dict[str, Any]) -> str | None:
+    """Return why something that was listed cannot be a delivery, None if it can."""
+    if info.get("islink"):
+        return _LINK
+    if info["type"] == "directory":
+        return f"it is a folder, and the path of the feed, {path}, is one of files"
+    if info["type"] != "file":
+        return "it is not a file"
+    if not key.isprintable():
+        return "its name has characters that are not printable, or are not UTF-8; deliver it under another name"
+    if len(key.encode()) > MAX_KEY_BYTES:
+        return f"its name has more than {MAX_KEY_BYTES:,} bytes; deliver it under a shorter one"
+    if ending := next((each for each in UNFINISHED if key.endswith(each) and not path.endswith(each)), None):
+        return f"its name ends with {ending}, so its upload is not finished; it is read once it is renamed"
+    return None
+
+
+def _printable(text: str) -> str:
+    """Return a text of a supplier so that it can be printed and stored: in one line, and as UTF-8."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def _moment(info: dict[str, Any]) -> datetime | None:
+    """Return the time of change of a listed object in UTC, None if it is out of range."""
+    value = info.get("LastModified") or info.get("mtime")
+    try:
+        return value.astimezone(UTC) if isinstance(value, datetime) else datetime.fromtimestamp(value or 0, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None

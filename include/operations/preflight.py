@@ -14,7 +14,7 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
-from include.steps.land import missing_by_day
+from include.steps.arrivals import missing_by_day
 
 Kind = Literal["prepare", "train", "score", "monitor", "simulate"]
 

@@ -26,6 +26,7 @@ from include.config.loading import is_simulated
 from include.core.base import Record
 from include.core.errors import ActionRequiredError, DeliveryError, nearest
 from include.core.interval import Interval
+from include.core.paths import pattern
 from include.core.project import Project
 from include.core.records import StepResult
 from include.core.settings import Settings
@@ -129,7 +130,7 @@ def deliver(
         raise ActionRequiredError(
             f"{name!r} cannot stand for the * of {project.feeds[feed].path}: use letters, digits, _ and -"
         )
-    place = project.feeds[feed].path.replace("{day}", str(day)).replace("*", name or feed)
+    place = pattern(project.feeds[feed].path, day).replace("*", name or feed)
     landing = Landing(project, settings)
     filesystem, path = landing.fs, f"{landing.root}/{place}"
     uri = str(filesystem.unstrip_protocol(path))

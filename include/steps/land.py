@@ -1,46 +1,41 @@
 """land: write deliveries to `raw_<project>__<feed>`, with personal data protected, and enter them into the journal.
 
 This step finds what is wrong with a file as a whole; `validate` finds what is wrong with its values. An object that
-cannot be landed is refused by name and does not affect the others.
+cannot be landed is refused by name and does not affect the others. How one object is read is in `objects.py`, which
+files a run date waits for in `arrivals.py`.
 """
 
-import hashlib
-import hmac
 import logging
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TypeVar
 
 import polars as pl
 
 from include.core import schemas
-from include.core.errors import DeliveryError, UnreadableError
-from include.core.feeds import Feed
-from include.core.formats import values
-from include.core.formats.unpack import too_large
-from include.core.intake import Earlier, NotYetError, available_from, reason_to_hold
+from include.core.errors import DeliveryError
+from include.core.intake import Earlier, NotYetError, reason_to_hold
 from include.core.interval import Interval
-from include.core.journal import SET_ASIDE, Entry
+from include.core.journal import SET_ASIDE, Entry, Known
 from include.core.names import raw_table
 from include.core.project import Project
 from include.core.records import Alert, Landed, Refusal
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
-from include.io.landing import Found, Landing, Sidecar, sha256
+from include.io.landing import Found, Landing
 from include.io.postgres.journal import SeenObject
 from include.io.tables import Scope, Tables
+from include.steps.arrivals import missing
+from include.steps.objects import Taken, protect, read_object
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 CHUNK_FILES = 300  # files read at a time, a quarter of a year of three feeds: this limits the memory of a range run
-UNREADABLE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-"""Errors about one object. Any other error while reading bytes is about the storage, and ends the step."""
+MAX_NAMED = 50
+"""How many refused or held objects the log and the record name: thousands would be megabytes, each night again."""
 HELD = "delivery_held"
 """The rule of the alert about deliveries that wait for a decision."""
 
@@ -59,17 +54,6 @@ class _Refused:
         return Refusal(feed=self.found.feed, day=self.found.day, uri=self.found.uri, why=self.why)
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """An object that was read and is valid; `records` has all declared columns as text, not protected yet."""
-
-    found: Found
-    delivery_id: str
-    sha256: str
-    available_from: datetime
-    records: pl.DataFrame
-
-
 def land(project: Project, interval: Interval, settings: Settings) -> Landed:
     """Land every new object that the features of a run date up to the end of the interval may read.
 
@@ -78,116 +62,94 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
     A delivery that needs a decision of a person is entered as held, and an alert says so.
 
     Raises:
-        DeliveryError: a day lacks a delivery of a required feed. It names the file, the line and what to do. All other
+        NotYetError: a file of a required feed has not arrived, or its claim is still ahead. Nothing was landed.
+        DeliveryError: a file of a required feed cannot be landed. It names the file, the line and what to do. All other
             objects were landed.
     """
     landing, tables = Landing(project, settings), Tables(settings)
-    found = [
-        f for name, feed in project.feeds.items() for f in landing.find(name) if f.day <= feed.needed_day(interval.end)
-    ]
-    listed = read_journal(settings, project).deliveries
-    _require_files(project, interval, landing, found, listed)
+    listing = landing.look(dict.fromkeys(project.feeds))
+    last = {name: feed.needed_day(interval.end) for name, feed in project.feeds.items()}
+    found = [f for f in listing.found if f.day <= last[f.feed]]
+    known = read_journal(settings, project)
+    now, key = postgres.journal.read_clock(settings), settings.hash_key.get_secret_value().encode()
+    _require_files(missing(project, interval, landing, listing, known.deliveries, now))
     seen = postgres.journal.read_seen_objects(settings, project.name)
     fresh = [f for f in found if not _is_landed(seen.get(f.key), f)]
 
-    now, key = postgres.journal.read_clock(settings), settings.hash_key.get_secret_value().encode()
-    total = _Entered()
+    total = _Entered(known)
     for chunk in _chunks(fresh):
-        taken, left = _take(project, chunk, landing, listed, now)
+        taken, left = _take(project, chunk, landing, total.known.deliveries, now)
         taken, ties = _without_ties(project, taken)
         _write(project, tables, taken, key)
-        total += _enter(project, taken, [*left, *ties], settings, now)
-    for each in total.left:
-        log.log(
-            logging.INFO if each.waits else logging.WARNING, "%s: %s", "waits" if each.waits else "refused", each.why
-        )
-    listed = read_journal(settings, project).deliveries
+        total = _enter(project, total, taken, [*left, *ties], settings, now)
+    refused = [each.refusal for each in total.left if not each.waits]
+    refused += [Refusal(**vars(each)) for each in listing.unusable if each.day <= last[each.feed]]
+    listed = total.known.deliveries
     held = _held(project, listed)
-    for sentence in (text for sentences in held.values() for text in sentences):
-        log.warning("held: %s", sentence)
+    asked = [text for sentences in held.values() for text in sentences]
+    _log("waits", [each.why for each in total.left if each.waits], logging.INFO)
+    _log("refused", [refusal.why for refusal in refused])
+    _log("held", asked)
     postgres.alerts.raise_alerts(settings, project.name, _alerts(held, interval.end))
-    refused = tuple(each.refusal for each in total.left if not each.waits)
-    known = len(found) - len(fresh)
     log.info(
         "%s: %d new deliveries with %d rows, %d known, %d refused, %d held",
-        interval, total.new, total.rows, known, len(refused), sum(map(len, held.values())),
+        interval, total.new, total.rows, len(found) - len(fresh), len(refused), len(asked),
     )  # fmt: skip
     _require_landed(project, interval, total.left, listed)
     return Landed(
         interval=interval,
         rows=total.rows,
         new=total.new,
-        known=known,
-        refused=refused,
-        held=tuple(text for sentences in held.values() for text in sentences),
+        known=len(found) - len(fresh),
+        refused=tuple(refused[:MAX_NAMED]),
+        held=tuple(asked[:MAX_NAMED]),
+        unnamed=len(refused[MAX_NAMED:]) + len(asked[MAX_NAMED:]),
     )
 
 
-def missing_files(project: Project, run_date: date, settings: Settings) -> dict[str, str]:
-    """Map each feed whose file is missing to a sentence about what the run date waits for."""
-    return _missing_in_landing(project, Interval.of(run_date), settings).get(run_date, {})
+def _log(what: str, sentences: Sequence[str], level: int = logging.WARNING) -> None:
+    for sentence in sentences[:MAX_NAMED]:
+        log.log(level, "%s: %s", what, sentence)
+    if sentences[MAX_NAMED:]:
+        log.log(level, "%s: … and %d more", what, len(sentences[MAX_NAMED:]))
 
 
-def missing_by_day(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
-    """Map each run date that waits to its sentences. For several days, each feed is listed only once."""
-    return {day: [*feeds.values()] for day, feeds in _missing_in_landing(project, interval, settings).items()}
+def _lines(sentences: Sequence[str]) -> str:
+    more = f"\n… and {len(sentences) - 10} more" if len(sentences) > 10 else ""
+    return "\n".join(sentences[:10]) + more
 
 
-def _missing_in_landing(project: Project, interval: Interval, settings: Settings) -> dict[date, dict[str, str]]:
-    landing, one = Landing(project, settings), interval.start == interval.end
-    required = {name: needed for day in interval.days for name, needed in project.required(day).items()}
-    found = [file for name, needed in required.items() for file in landing.find(name, needed if one else None)]
-    return _missing(project, interval, landing, found, read_journal(settings, project).deliveries)
-
-
-def _missing(
-    project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame
-) -> dict[date, dict[str, str]]:
-    """Map each run date to its missing feeds, with a sentence for each.
-
-    A delivery in raw is not missing, even if its file was removed from landing to save space.
-    """
-    there = {(f.feed, f.day) for f in found}
-    there |= set(listed.filter(pl.col("verdict") != "refused").select("feed", "day").iter_rows())
-    missing: dict[date, dict[str, str]] = {}
-    for day in interval.days:
-        for feed, needed in project.required(day).items():
-            if (feed, needed) not in there:
-                sentence = f"no file of feed {feed} for {needed} (looked for {landing.pattern(feed, needed)})"
-                missing.setdefault(day, {})[feed] = sentence
-    return missing
-
-
-def _require_files(
-    project: Project, interval: Interval, landing: Landing, found: list[Found], listed: pl.DataFrame
-) -> None:
-    missing = _missing(project, interval, landing, found, listed)
+def _require_files(missing: Mapping[date, Mapping[str, str]]) -> None:
+    """Raise if a run date lacks the file of a required feed."""
     if missing:
         sentences = [sentence for of_day in missing.values() for sentence in of_day.values()]
-        more = f"\n… and {len(sentences) - 10} more" if len(sentences) > 10 else ""
-        listing = "\n".join(sentences[:10])
         by_day = {day: "; ".join(of_day.values()) for day, of_day in missing.items()}
-        raise DeliveryError(f"{listing}{more}\nOnce the supplier has delivered, run the same step again.", by_day)
+        raise NotYetError(f"{_lines(sentences)}\nOnce they are there, run the same step again.", by_day)
 
 
 def _require_landed(project: Project, interval: Interval, left: Sequence[_Refused], listed: pl.DataFrame) -> None:
     """Raise if a day needs an object that was not landed, and no delivery covers its feed and day."""
     covered = set(listed.select("feed", "day").iter_rows())
+    refused = {(each.found.feed, each.found.day) for each in left}
+    waiting = {(each.found.feed, each.found.day) for each in left if each.waits}
     fatal: dict[date, list[str]] = {}
+    lacks: set[tuple[str, date]] = set()
     for day in interval.days:
-        needed = set(project.required(day).items()) - covered
-        if whys := [each.why for each in left if (each.found.feed, each.found.day) in needed]:
-            fatal[day] = whys
+        needed = (set(project.required(day).items()) - covered) & refused
+        if needed:
+            fatal[day] = [each.why for each in left if (each.found.feed, each.found.day) in needed]
+            lacks |= needed
     if fatal:
-        sentences = dict.fromkeys(why for whys in fatal.values() for why in whys)
-        raise DeliveryError("\n".join(sentences), {day: "; ".join(whys) for day, whys in fatal.items()})
+        sentences = [*dict.fromkeys(why for whys in fatal.values() for why in whys)]
+        by_day = {day: _lines(whys) for day, whys in fatal.items()}
+        raise (NotYetError if lacks <= waiting else DeliveryError)(_lines(sentences), by_day)
 
 
 def _is_landed(seen: SeenObject | None, found: Found) -> bool:
     """Return whether an object was landed and has not changed since. A refused one is tried again."""
     if seen is None or seen.delivery_id is None:
         return False
-    return (seen.size, seen.modified_at) == (found.size, found.modified_at)
+    return (seen.feed, seen.day, seen.size, seen.modified_at) == (found.feed, found.day, found.size, found.modified_at)
 
 
 def _chunks(fresh: list[Found]) -> Iterator[list[Found]]:
@@ -206,14 +168,16 @@ def _chunks(fresh: list[Found]) -> Iterator[list[Found]]:
 
 def _take(
     project: Project, chunk: list[Found], landing: Landing, listed: pl.DataFrame, now: datetime
-) -> tuple[list[_Taken], list[_Refused]]:
+) -> tuple[list[Taken], list[_Refused]]:
     """Read objects. Any error about an object refuses it and leaves the others alone."""
     taken, left = [], []
-    newest = {key: (delivery_id, sha) for key, delivery_id, sha in listed.select("key", "delivery_id", "sha256").rows()}
+    columns = listed.select("feed", "day", "key", "delivery_id", "sha256")
+    newest = {(feed, day, key): (delivery_id, sha) for feed, day, key, delivery_id, sha in columns.iter_rows()}
     ids = set(listed["delivery_id"])
     for found in chunk:
+        before = newest.get((found.feed, found.day, found.key))
         try:
-            taken.append(_read(project, found, landing, now, newest.get(found.key), ids))
+            taken.append(read_object(project, found, landing, now, before, ids))
         except DeliveryError as error:
             left.append(_Refused(found, _storable(str(error)), waits=isinstance(error, NotYetError)))
     return taken, left
@@ -224,9 +188,9 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
-def _without_ties(project: Project, taken: list[_Taken]) -> tuple[list[_Taken], list[_Refused]]:
+def _without_ties(project: Project, taken: list[Taken]) -> tuple[list[Taken], list[_Refused]]:
     """Refuse objects of one feed and day with the same `available_from`, of which nothing says which one is newer."""
-    same: dict[tuple[str, date, datetime], list[_Taken]] = {}
+    same: dict[tuple[str, date, datetime], list[Taken]] = {}
     for item in taken:
         same.setdefault((item.found.feed, item.found.day, item.available_from), []).append(item)
     ties = []
@@ -243,7 +207,7 @@ def _without_ties(project: Project, taken: list[_Taken]) -> tuple[list[_Taken], 
     return [item for item in taken if item.found.uri not in wrong], ties
 
 
-def _write(project: Project, tables: Tables, taken: list[_Taken], key: bytes) -> None:
+def _write(project: Project, tables: Tables, taken: list[Taken], key: bytes) -> None:
     """Write raw, before the journal: a delivery in the journal has all its rows."""
     for feed, declared in project.feeds.items():
         of_feed = [item for item in taken if item.found.feed == feed]
@@ -252,30 +216,30 @@ def _write(project: Project, tables: Tables, taken: list[_Taken], key: bytes) ->
             marked = [
                 i.records.with_columns(day=pl.lit(i.found.day), delivery_id=pl.lit(i.delivery_id)) for i in of_feed
             ]
-            frame = _protect(declared, pl.concat(marked), key).select(schemas.raw(declared).keys())
+            frame = protect(declared, pl.concat(marked), key).select(schemas.raw(declared).keys())
             tables.replace(raw_table(project.name, feed), frame, scope, sort_by=["day", "delivery_id", "_row"])
 
 
 @dataclass(frozen=True)
 class _Entered:
-    """What was entered into the journal, over all chunks so far."""
+    """What the journal knows by now, what was entered over all chunks so far, and which objects were not landed."""
 
+    known: Known
     new: int = 0
     rows: int = 0
     left: tuple[_Refused, ...] = ()
 
-    def __add__(self, other: "_Entered") -> "_Entered":
-        return _Entered(self.new + other.new, self.rows + other.rows, self.left + other.left)
 
-
-def _enter(project: Project, taken: list[_Taken], left: list[_Refused], settings: Settings, now: datetime) -> _Entered:
+def _enter(
+    project: Project, so_far: _Entered, taken: list[Taken], left: list[_Refused], settings: Settings, now: datetime
+) -> _Entered:
     """Enter deliveries into the journal in one transaction, and record which objects were read.
 
     A delivery that another run has entered meanwhile keeps its entry.
     """
-    new, rows = 0, 0
+    rows = 0
     with postgres.journal.write_journal(settings, project.name) as writer:
-        listed = writer.known().deliveries
+        listed = writer.known(so_far.known).deliveries
         ids = set(listed["delivery_id"])
         earlier = _earlier(listed)
         entries = []
@@ -288,13 +252,14 @@ def _enter(project: Project, taken: list[_Taken], left: list[_Refused], settings
             before.append(Earlier(item.delivery_id, found.key, item.available_from))
             ids.add(item.delivery_id)
             entries.append(_entry(item, why))
-            new, rows = new + 1, rows + item.records.height
+            rows += item.records.height
         writer.add(entries)
         writer.see([
             *(_seen(item.found, delivery_id=item.delivery_id) for item in taken),
             *(_seen(each.found, why=each.why) for each in left if not each.waits),
         ])
-    return _Entered(new, rows, tuple(left))
+        known = writer.known(so_far.known)
+    return _Entered(known, so_far.new + len(entries), so_far.rows + rows, (*so_far.left, *left))
 
 
 def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = None) -> SeenObject:
@@ -310,13 +275,13 @@ def _earlier(listed: pl.DataFrame) -> dict[tuple[str, date], list[Earlier]]:
     return found
 
 
-def _order(item: _Taken) -> tuple[object, ...]:
+def _order(item: Taken) -> tuple[object, ...]:
     """Return the order of entries of one listing: by time, then by name, with numbers in it compared as numbers."""
     numbers = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", item.found.key)]
     return item.available_from, numbers
 
 
-def _entry(item: _Taken, hold: str | None) -> Entry:
+def _entry(item: Taken, hold: str | None) -> Entry:
     return Entry(
         kind="delivery",
         subject=item.delivery_id,
@@ -359,127 +324,3 @@ def _alerts(held: Mapping[str, Sequence[str]], run_date: date) -> list[Alert]:
         )
         alerts.append(Alert(subject=feed, rule=HELD, day=run_date, sentence=sentence))
     return alerts
-
-
-def _read(
-    project: Project,
-    found: Found,
-    landing: Landing,
-    now: datetime,
-    newest: tuple[str, str] | None,
-    ids: set[str],
-) -> _Taken:
-    """Read and check one object.
-
-    Args:
-        project: the project.
-        found: the object.
-        landing: where it is.
-        now: the database's time of the landing.
-        newest: `delivery_id` and sha256 of the newest delivery of this object, None if it was never landed.
-        ids: all delivery ids of the journal.
-
-    Raises:
-        DeliveryError: names file, line and what to do. It never contains a value of a row, except a date, because
-            a column may contain personal data that belongs in another one.
-    """
-    feed = project.feeds[found.feed]
-    if found.size > feed.limits.max_bytes:
-        raise DeliveryError(f"{found.uri}{too_large(feed.limits)}")
-    content, sidecar = _guarded(found, lambda: landing.read(found)), _guarded(found, lambda: landing.sidecar(found))
-    digest = sha256(content)
-    if sidecar:
-        _check_sidecar(found, sidecar, len(content), digest)
-    claim = _guarded(found, lambda: sidecar.available_at.astimezone(UTC)) if sidecar is not None else None
-    modified_at = found.modified_at
-    moment = available_from(project, found.feed, found.day, found.uri, claim=claim, modified_at=modified_at, now=now)
-    records = _records(found, feed, content)
-    if sidecar and sidecar.rows != records.height:
-        raise DeliveryError(
-            f"{found.uri}: the file has {records.height} rows, the sidecar promises "
-            f"{sidecar.rows}; deliver the file again, or the right sidecar"
-        )
-    _check_day(project, found, feed, records)
-    return _Taken(found, _delivery_id(found, digest, newest, ids), digest, moment, records)
-
-
-def _delivery_id(found: Found, digest: str, newest: tuple[str, str] | None, ids: set[str]) -> str:
-    """Return the object's key and the start of its sha256, with a number if the same bytes came back after others."""
-    if newest is not None and newest[1] == digest:
-        return newest[0]
-    first = f"{found.key}@{digest[:16]}"
-    again = (f"{first}.{n}" for n in range(2, len(ids) + 3))
-    return first if first not in ids else next(each for each in again if each not in ids)
-
-
-def _guarded(found: Found, read: Callable[[], T]) -> T:
-    """Refuse an object that cannot be read; other errors of the storage end the step."""
-    try:
-        return read()
-    except UNREADABLE as error:
-        raise DeliveryError(f"{found.uri}: it cannot be read ({type(error).__name__}); correct or remove it") from error
-    except OverflowError as error:
-        raise DeliveryError(f"{found.uri}.json: a time is out of range; correct the sidecar") from error
-
-
-def _check_sidecar(found: Found, sidecar: Sidecar, size: int, digest: str) -> None:
-    for what, promised, got in [
-        ("feed", sidecar.feed, found.feed),
-        ("day", sidecar.day, found.day),
-        ("size in bytes", sidecar.size, size),
-        ("checksum (sha256)", sidecar.sha256, digest),
-    ]:
-        if promised != got:
-            raise DeliveryError(
-                f"{found.uri}: wrong {what}: the sidecar promises {promised}, the file has {got}; "
-                "deliver the file again, or the right sidecar"
-            )
-
-
-def _records(found: Found, feed: Feed, content: bytes) -> pl.DataFrame:
-    """Return all declared columns as text, with `_row`."""
-    try:
-        contents = feed.format.read(content, found.key, feed.layout)
-    except UnreadableError as error:
-        raise DeliveryError(f"{found.uri}{error}") from error
-    except Exception as error:  # noqa: BLE001 (any error refuses the object; its text may have a value of a row)
-        why = f"{found.uri}: it cannot be parsed ({type(error).__name__}); deliver the file again"
-        raise DeliveryError(why) from None
-    if contents.remark:
-        log.warning("%s: %s", found.uri, contents.remark)
-    return contents.records
-
-
-def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
-    """Refuse a file with rows of another date. `validate` handles timestamps that cannot be parsed or stored."""
-    days = schemas.typed(pl.col(feed.day_column), feed.columns[feed.day_column], feed.format, project.timezone)
-    if feed.columns[feed.day_column].type == "timestamp":
-        days = days.dt.convert_time_zone(project.timezone).dt.date()
-    wrong = records.select("_row", day=days).filter(pl.col("day") != found.day)
-    if not wrong.is_empty():
-        line, day = wrong.row(0)
-        raise DeliveryError(
-            f"{found.uri}, {feed.format.unit} {line}: {feed.day_column} is on {day} in {project.timezone}, "
-            f"but the file is for {found.day} ({wrong.height} of {records.height} rows have another date); "
-            "deliver it under its own day"
-        )
-
-
-def _protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
-    """Check the format of identifiers, then replace them by their HMAC-SHA256 (first 128 bits, hex).
-
-    `_malformed` names the identifiers of a row that had a wrong format. Raw tables have no sensitive columns.
-    """
-    identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
-    records = records.with_columns(values.present(pl.col(name), feed.format) for name in identifiers)
-    malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
-    hashed: list[pl.Expr] = []
-    for name, column in identifiers.items():
-        written = records[name].drop_nulls().unique().to_list()
-        # use Python's `re`, not polars: project.yaml is checked with Python's syntax, and that of polars differs
-        wrong = [value for value in written if column.format and not re.fullmatch(column.format, value)]
-        malformed.append(pl.when(pl.col(name).is_in(wrong)).then(pl.lit(name)))
-        keyed = {value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32] for value in written}
-        hashed.append(pl.col(name).replace_strict(keyed, default=None, return_dtype=pl.String()))
-    joined = pl.concat_str(malformed, separator=",", ignore_nulls=True).replace("", None)
-    return records.with_columns(joined.alias("_malformed"), *hashed)

@@ -164,6 +164,11 @@ def _why_malformed(project: Project, feed: Feed, raw: pl.DataFrame, typed: pl.Da
         if column.data_class == "identifier":
             whys.append(f"{name}: a value does not match its format")
             continue
+        if name == feed.day_column:
+            if typed.select(schemas.is_of_another_date(feed, project.timezone)).to_series().any():
+                whys.append(f"{name}: a row is of another date than the file ({typed['day'][0]})")
+            if not (raw[name].is_not_null() & typed[name].is_null()).any():
+                continue
         parsed = raw.select(schemas.parse(pl.col(name), column.type, feed.format)).to_series()
         if not (parsed.is_not_null() & typed[name].is_null()).any():
             alike = pl.concat([raw[other] for other, declared in feed.kept.items() if declared.type == column.type])
@@ -316,7 +321,8 @@ def _enter_verdicts(
 def _typed(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
     """Parse raw rows into the columns of `schemas.clean`.
 
-    `_malformed` names the columns whose text cannot be parsed or stored, and `entity_id` where it is too long.
+    `_malformed` names the columns whose text cannot be parsed or stored, `entity_id` where it is too long, and the day
+    column of a row of another date than its file.
     """
     kept = feed.kept.items()
     typed = raw.with_columns(
@@ -327,6 +333,8 @@ def _typed(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
         pl.when(written[name].is_not_null() & typed[name].is_null()).then(pl.lit(name)).otherwise(None)
         for name in feed.kept
     ]
+    late = schemas.is_of_another_date(feed, project.timezone)
+    unread.append(pl.when(late).then(pl.lit(feed.day_column)))
     if schemas.has_entity(project, feed):
         typed = typed.with_columns(schemas.entity_id(project))
         unread.append(pl.when(pl.col("entity_id").str.len_bytes() > MAX_KEY_BYTES).then(pl.lit("entity_id")))

@@ -177,6 +177,19 @@ class TestWait:
         then = deferred(lambda: WaitForFiles(project=loose).execute_complete(context, again.trigger.moment))
         assert isinstance(then.trigger, S3KeyTrigger)
 
+    def test_a_file_whose_claim_is_ahead_does_not_count_yet(
+        self, project: Project, on_s3: Settings, context: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its key exists, so the triggerer finds it at once; the sensor checks again later."""
+        caplog.set_level("INFO")
+        deliver_one(project, on_s3, "winds", DAY)
+        deliver_one(project, on_s3, "logbook", DAY - timedelta(days=1))
+        deliver_one(project, on_s3, "sailings", DAY, at=datetime.now(UTC) + timedelta(hours=1))
+        waiting = deferred(lambda: WaitForFiles(project=project).execute(context))
+        assert "which is still ahead" in caplog.text
+        again = deferred(lambda: WaitForFiles(project=project).execute_complete(context, fired(waiting.trigger)))
+        assert isinstance(again.trigger, DateTimeTrigger)
+
     def test_it_does_not_look_before_the_cutoff(
         self, project: Project, on_s3: Settings, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:

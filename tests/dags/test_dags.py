@@ -15,9 +15,12 @@ from airflow.providers.databricks.operators.databricks import DatabricksSubmitRu
 from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
-from dags import params
+from dags import common, params
 from dags.alerts import RUN_FAILED, RUNBOOKS, TASK_FAILED
 from include.config.loading import is_simulated, load_model, load_project, model_names, project_names
+from include.core.errors import DeliveryError
+from include.core.intake import NotYetError
+from include.core.interval import Interval
 from include.core.project import Databricks
 from tests.dags.conftest import ROOT
 from tests.own_projects import FOLDER
@@ -241,6 +244,21 @@ def test_the_day_is_the_forms_else_that_of_the_logical_date(in_run: Callable[...
     in_run()
     with pytest.raises(AirflowFailException, match="neither a logical date nor a day"):
         params.run_date(project)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(NotYetError("later"), NotYetError), (DeliveryError("wrong"), AirflowFailException)]
+)
+def test_only_what_a_person_must_fix_is_not_retried(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception]
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("include.runner.run.run", fails)
+    monkeypatch.setattr(common, "settings", lambda: None)
+    with pytest.raises(raised):
+        common.run_step("land", load_project("ferries"), Interval.of(date(2013, 3, 4)))
 
 
 def test_a_backfill_cannot_do_one_day_in_each_of_its_runs(in_run: Callable[..., None]) -> None:

@@ -21,16 +21,21 @@ from pydantic import SecretStr
 
 from include.config.loading import load_project
 from include.core.errors import DeliveryError
+from include.core.feeds import LateRows
 from include.core.formats.base import Contents
 from include.core.formats.csv import Csv
+from include.core.intake import NotYetError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.project import Project
 from include.core.settings import Settings
+from include.io import postgres
 from include.io.landing import Landing
 from include.io.postgres.alerts import unsent_alerts
 from include.io.postgres.journal import read_seen_objects
 from include.steps import land as land_module
-from include.steps.land import land, missing_by_day, missing_files
+from include.steps.arrivals import missing_by_day, missing_files
+from include.steps.land import land
 from tests.landing import (
     DAY,
     EMAIL,
@@ -189,6 +194,45 @@ class TestAvailability:
         landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.refused) == (3, ())
         assert set(deliveries_of(settings)["key"].str.contains("ahead")) == {False}
+
+    @pytest.mark.parametrize("seconds", [2, 23 * 3600])
+    def test_a_required_file_whose_claim_is_ahead_is_one_that_has_not_arrived(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch, seconds: int
+    ) -> None:
+        """The clock of a supplier is often seconds ahead. The sensor waits, and `land` is retried."""
+        deliver_day(project, settings, DAY)
+        now = datetime(2026, 3, 4, 12, tzinfo=UTC)
+        claim = f"{now + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        in_sidecar(available_at=claim)(path)
+        monkeypatch.setattr(postgres.journal, "read_clock", lambda _: now)
+        said = f"file://{path}: its sidecar claims available_at {claim}, which is still ahead; it is landed after that"
+        assert missing_files(project, DAY, settings) == {"sailings": f"{said} moment"}
+        with pytest.raises(NotYetError) as caught:
+            land(project, RUN_DATE, settings)
+        assert str(caught.value) == f"{said} moment\nOnce they are there, run the same step again."
+        monkeypatch.setattr(postgres.journal, "read_clock", lambda _: now + timedelta(seconds=seconds))
+        assert missing_files(project, DAY, settings) == {}
+        assert land(project, RUN_DATE, settings).new == 3
+
+    def test_a_day_with_another_file_does_not_wait_for_one_that_is_ahead(
+        self, project: Project, settings: Settings
+    ) -> None:
+        deliver_day(project, settings, DAY)
+        path = deliver_one(project, settings, "sailings", DAY, at=datetime.now(UTC) + timedelta(hours=1), name="ahead")
+        assert missing_files(project, DAY, settings) == {}
+        spoil(Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz", b"")
+        with pytest.raises(NotYetError, match="still ahead") as caught:  # the other file turns out to be wrong
+            land(project, RUN_DATE, settings)
+        assert f"file://{path}: its sidecar claims" in str(caught.value)
+
+    def test_the_sensor_leaves_a_wrong_sidecar_to_land(self, project: Project, settings: Settings) -> None:
+        deliver_day(project, settings, DAY)
+        folder = Path(settings.landing) / "ferries"
+        in_sidecar(available_at="2042-03-04T00:00:00Z")(folder / f"sailings/{DAY}/sailings.csv.gz")
+        (folder / f"winds/{DAY}/winds.csv.gz.json").write_text("{")
+        in_sidecar(available_at="0001-01-01T00:00:00+01:00")(folder / f"logbook/{BEFORE}/logbook.csv.gz")
+        assert missing_files(project, DAY, settings) == {}
 
     @pytest.mark.parametrize("year", [2042, 9999])
     def test_a_claim_further_ahead_is_refused(self, project: Project, settings: Settings, year: int) -> None:
@@ -370,6 +414,10 @@ WRONG = {
         in_lines(lambda lines: [*lines[:2], *(line.replace("2013-03-04", "2013-03-03") for line in lines[2:])]),
         r"line 3: departs_at is on 2013-03-03 in America/New_York, but .* for 2013-03-04 \(2 of 3 rows",
     ),
+    "another date, with what to declare": (
+        in_lines(lambda lines: [*lines[:3], lines[3].replace("2013-03-04", "2013-03-05")]),
+        r"\(1 of 3 rows .*: feeds\.sailings\.late_rows: \{kind: quarantine, at_most: 0\.34\}",
+    ),
     "another date, the same in UTC": (
         in_lines(lambda lines: [line.replace("T13:00:00Z", "T03:00:00Z") for line in lines]),
         "line 2: departs_at is on 2013-03-03 in America/New_York",
@@ -428,7 +476,7 @@ class TestRefused:
         assert missing_files(project, DAY, settings) == {feed: looked}
         with pytest.raises(DeliveryError) as caught:
             land(project, RUN_DATE, settings)
-        assert str(caught.value) == f"{looked}\nOnce the supplier has delivered, run the same step again."
+        assert str(caught.value) == f"{looked}\nOnce they are there, run the same step again."
         assert made_beside_landing(settings) == []
 
     def test_a_file_is_missing_only_on_a_day_of_the_calendar(self, project: Project, settings: Settings) -> None:
@@ -446,6 +494,41 @@ class TestRefused:
         deliver_one(project, settings, "logbook", date(2013, 3, 2))
         assert missing_by_day(project, interval, settings) == {}
         assert land(project, interval, settings).new == 3
+
+    @pytest.mark.parametrize(("late", "is_landed"), [(1, True), (2, False)])
+    def test_rows_of_another_date_are_landed_up_to_the_declared_share(
+        self, project: Project, settings: Settings, late: int, *, is_landed: bool
+    ) -> None:
+        lenient = declared(project, "sailings", late_rows=LateRows(kind="quarantine", at_most=0.34))
+        deliver_day(project, settings, DAY)
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        in_lines(lambda lines: [*lines[:-late], *(line.replace("03-04T", "03-03T") for line in lines[-late:])])(path)
+        if is_landed:
+            assert land(lenient, RUN_DATE, settings).rows == 3 + 3 + 18
+        else:
+            with pytest.raises(DeliveryError, match=r"2 of 3 rows .* late_rows allows 0\.34 of them"):
+                land(lenient, RUN_DATE, settings)
+
+    def test_thousands_of_wrong_objects_are_counted_and_not_all_named(
+        self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The record goes through Airflow's database, each night again."""
+        deliver_day(project, settings, DAY)
+        for number in range(60):
+            (Path(settings.landing) / f"ferries/sailings/{DAY}/junk{number:02d}.csv.gz").write_bytes(b"")
+        landed = land(project, RUN_DATE, settings)
+        assert (landed.new, len(landed.refused), landed.unnamed) == (3, 50, 10)
+        assert "refused: … and 10 more" in caplog.text
+        (Path(settings.landing) / f"ferries/sailings/{DAY - timedelta(days=1)}").mkdir()
+        for number in range(60):
+            path = Path(settings.landing) / f"ferries/sailings/{BEFORE}/junk{number:02d}.csv.gz"
+            path.write_bytes(b"")
+        for feed, day in project.required(BEFORE).items():
+            if feed != "sailings":
+                deliver_one(project, settings, feed, day)
+        with pytest.raises(DeliveryError, match="… and 50 more") as caught:
+            land(project, Interval.of(BEFORE), settings)
+        assert len(str(caught.value)) < 5_000
 
     def test_many_missing_files_are_counted(self, project: Project, settings: Settings) -> None:
         with pytest.raises(DeliveryError, match="… and 2 more\nOnce"):
@@ -540,6 +623,67 @@ class TestRefused:
         landed = land(project, RUN_DATE, settings)
         assert landed.new == 3
         assert all(refusal.why.startswith(f"file://{path}") for refusal in landed.refused)
+
+    def test_what_cannot_be_a_delivery_is_refused_by_name(self, project: Project, settings: Settings) -> None:
+        deliver_day(project, settings, DAY)
+        folder = Path(settings.landing) / f"ferries/sailings/{DAY}"
+        (folder / "folder.csv.gz").mkdir()
+        (folder / "link.csv.gz").symlink_to("/etc/passwd")
+        (folder / "odd\udcff\n.csv.gz").write_bytes(b"")
+        landed = land(project, RUN_DATE, settings)
+        assert landed.new == 3
+        assert [(each.feed, each.day, each.uri.rsplit("/", 1)[1]) for each in landed.refused] == [
+            ("sailings", DAY, "folder.csv.gz"),
+            ("sailings", DAY, "link.csv.gz"),
+            ("sailings", DAY, r"odd\udcff\n.csv.gz"),
+        ]
+        assert landed.model_dump_json()
+        (folder / "sailings.csv.gz").unlink()
+        (folder / "sailings.csv.gz").symlink_to("/etc/passwd")
+        assert missing_files(project, DAY, settings) == {}  # it is in raw tables
+
+    def test_the_sensor_says_what_is_there_instead_of_a_file(self, project: Project, settings: Settings) -> None:
+        deliver_day(project, settings, DAY)
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        path.unlink()
+        path.mkdir()
+        assert f"; file://{path}: it is a folder" in missing_files(project, DAY, settings)["sailings"]
+
+    def test_a_file_that_grows_while_it_is_read_waits(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deliver_day(project, settings, DAY)
+        deliver_one(project, settings, "sailings", DAY, name="growing")
+        read = Landing.read
+        monkeypatch.setattr(Landing, "read", lambda self, f: read(self, f) + b"x" * ("growing" in f.key))
+        landed = land(project, RUN_DATE, settings)
+        assert (landed.new, landed.refused) == (3, ())
+
+    def test_a_file_of_a_renamed_feed_is_landed_for_that_feed(self, project: Project, settings: Settings) -> None:
+        """The object was read already, for a feed that is no longer declared."""
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
+        feeds = dict(project.feeds)
+        feeds["gales"] = feeds.pop("winds")
+        path = Path(settings.landing) / f"ferries/winds/{DAY}/winds.csv.gz"
+        in_sidecar(feed="gales")(path)
+        assert land(project.model_copy(update={"feeds": feeds}), RUN_DATE, settings).new == 1
+        listed = deliveries_of(settings).filter(pl.col("key").str.contains("winds"))
+        assert listed["feed"].to_list() == ["gales", "winds"]
+        assert listed["delivery_id"].n_unique() == 2
+        assert listed["sha256"].n_unique() == 1
+
+    def test_the_journal_is_read_once_if_nothing_is_new(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deliver_day(project, settings, DAY)
+        reads: list[None] = []
+        of = Known.of
+        monkeypatch.setattr(Known, "of", lambda *about: reads.append(None) or of(*about))
+        land(project, RUN_DATE, settings)
+        assert len(reads) == 2  # the second one is after its own entries
+        land(project, RUN_DATE, settings)
+        assert len(reads) == 3
 
     def test_a_text_that_postgresql_cannot_store_stops_nothing(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)

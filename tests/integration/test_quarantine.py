@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from include import cli
 from include.config.loading import load_project
 from include.core.errors import ConfigError, DataError
+from include.core.feeds import LateRows
 from include.core.interval import Interval
 from include.core.point_in_time import current_as_of
 from include.core.project import Project
@@ -131,6 +132,21 @@ def assert_same(left: dict[str, pl.DataFrame], right: dict[str, pl.DataFrame]) -
 
 
 class TestRows:
+    def test_rows_of_another_date_are_quarantined(self, project: Project, settings: Settings) -> None:
+        """They stay there when `late_rows` is no longer declared: in clean they would be rows of the wrong day."""
+        feed = project.feeds["sailings"].model_copy(update={"late_rows": LateRows(kind="quarantine", at_most=0.05)})
+        lenient = project.model_copy(update={"feeds": {**project.feeds, "sailings": feed}})
+        deliver_spoiled(project, settings, spoiled(departs_at={3: "2013-03-03T15:07:00Z", 5: "2013-03-05T04:59:00Z"}))
+        validated = land_and_validate(lenient, settings)
+        assert (validated.accepted, validated.quarantined) == (3, 1)  # 04:59 UTC is still DAY in New York
+        kept = rows_of(settings, "quarantine_ferries__sailings")
+        assert kept.select("ferry", "_malformed", "rule").rows() == [("3", "departs_at", "malformed values")]
+        said = "departs_at: a row is of another date than the file (2013-03-04)"
+        assert failed(settings)["column_values_to_be_null _malformed"]["observed"] == said
+        before = contents(settings)
+        revalidate(project, RUN_DATE, settings)
+        assert_same(contents(settings), before)
+
     def test_rows_that_break_a_critical_rule_are_quarantined_and_others_pass(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:

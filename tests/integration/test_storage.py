@@ -124,6 +124,31 @@ def test_objects_of_a_feed_are_found_by_day(project: Project, own: Settings) -> 
     assert landing.read(found) == b"content"
 
 
+def test_keys_that_cannot_be_deliveries_are_said(project: Project, own: Settings) -> None:
+    """An object store has no folders, but some tools put an empty object where one would be."""
+    feeds = {**project.feeds, "sailings": project.feeds["sailings"].model_copy(update={"path": "sailings/{day}/*"})}
+    landing = Landing(project.model_copy(update={"feeds": feeds}), own)
+    names = [
+        "",
+        "a.csv",
+        "ä b#?%41.csv",
+        "x.csv.filepart",
+        "a\tb.csv",
+        "_temporary/0/c.csv",
+        "d.csv/part-0.csv",
+    ]
+    for name in names:
+        landing.fs.call_s3("put_object", Bucket=own.landing.split("/")[2], Key=f"landing/ferries/sailings/{DAY}/{name}")
+    listing = landing.look({"sailings": DAY})
+    folder = f"{own.landing}/ferries/sailings/{DAY}"
+    assert [found.uri for found in listing.found] == [f"{folder}/a.csv", f"{folder}/ä b#?%41.csv"]
+    assert [landing.read(found) for found in listing.found] == [b"", b""]
+    assert [each.why.removeprefix(f"{folder}/")[:40] for each in listing.unusable] == [
+        "a\\tb.csv: its name has characters that a",
+        "x.csv.filepart: its name ends with .file",
+    ]
+
+
 def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str) -> None:
     own, before = on_s3(with_mlflow, s3), dict(os.environ)
     write_all(own)

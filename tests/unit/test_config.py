@@ -96,6 +96,17 @@ class TestProject:
             ("feeds.Schedule", FERRIES["feeds"]["sailings"], "feeds.Schedule: String should match pattern"),
             ("feeds.sailings.path", "a/day", "feeds.sailings: path: 'a/day' has no {day}"),
             ("feeds.sailings.path", "{date}/{day}", "feeds.sailings: path: '{date}/{day}' has braces other than {day}"),
+            ("feeds.sailings.path", "{day:%Y/%b}", "feeds.sailings: path: '{day:%Y/%b}' has '%b'; a day is made of %Y"),
+            (
+                "feeds.sailings.path",
+                "winds/{day}/*",
+                "feeds.winds.path: a file can match 'winds/{day}/*.csv.gz' and the path of feed sailings, ",
+            ),
+            (
+                "feeds.sailings.path",
+                "winds/{day}/w.csv.gz.json",
+                "feeds.winds.path: a file of feed sailings or winds can be named like a sidecar of the other",
+            ),
             (
                 "feeds.sailings.key",
                 ["compny"],

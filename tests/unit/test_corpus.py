@@ -9,6 +9,8 @@ differs from the declaration of `feed_of` (`value`: the type of that column; `co
 - `refused`: the sentence about a file that cannot be read;
 - `undeclared`: the sentence about a declaration that is wrong; there is no file.
 
+Listings have a table of their own, `tests/corpus/listings.yaml`.
+
 A sentence is a part of the message. What a message proposes to declare must make the file readable, which is tested;
 `incurable` says that nothing is proposed.
 """
@@ -33,9 +35,10 @@ from ruamel.yaml import YAML
 
 from include.config.loading import load_project
 from include.config.yaml_file import read_yaml
+from include.core import schemas
 from include.core.errors import UnreadableError
 from include.core.feeds import Feed
-from include.steps.land import _protect
+from include.steps.objects import protect
 from include.steps.verdicts import _typed, _why_malformed
 
 FOLDER = Path(__file__).parents[1] / "corpus"
@@ -62,7 +65,8 @@ def read(case: dict[str, Any]) -> tuple[Feed, pl.DataFrame, pl.DataFrame, str | 
     feed = feed_of(case)
     content = (FOLDER / case["file"]).read_bytes()
     contents = feed.format.read(content, case["file"], feed.layout)
-    raw = _protect(feed, contents.records, b"a key").with_columns(day=pl.lit(date(2024, 3, 4)), delivery_id=pl.lit("x"))
+    day = schemas.typed(pl.col("on"), feed.columns["on"], feed.format, "UTC").fill_null(date(2024, 3, 4))
+    raw = protect(feed, contents.records, b"a key").with_columns(day=day, delivery_id=pl.lit("x"))
     return feed, raw, _typed(load_project("ferries"), feed, raw), contents.remark
 
 
@@ -132,7 +136,7 @@ def test_no_two_cases_have_the_same_rule_or_the_same_file_without_a_difference()
 def test_each_file_has_a_case() -> None:
     used = {case["file"] for case in CASES if "file" in case}
     there = {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*") if path.is_file()}
-    assert there - used == {"cases.yaml", "__init__.py"} | {p for p in there if "__pycache__" in p}
+    assert there - used == {"cases.yaml", "listings.yaml", "__init__.py"} | {p for p in there if "__pycache__" in p}
 
 
 HEADER = "id,on,value,who\n"

@@ -43,9 +43,11 @@ class JournalWriter:
     def __init__(self, connection: sa.Connection, project: str, run_id: str) -> None:
         self.connection, self._project, self._run_id = connection, project, run_id
 
-    def known(self) -> Known:
-        """Return the whole journal as of now."""
+    def known(self, before: Known | None = None) -> Known:
+        """Return the whole journal as of now: `before` itself if nothing was added since that was read."""
         watermark = _watermark(self.connection, self._project)
+        if before is not None and before.watermark == watermark:
+            return before
         return Known.of(watermark, _entries(self.connection, self._project, watermark))
 
     def add(self, entries: Sequence[Entry]) -> list[int]:

@@ -52,27 +52,64 @@ class TestFind:
         assert len(landing.find("sailings", DAY)) == 2
         assert landing.find("winds") == []
 
-    def test_sidecars_and_incomplete_files_are_not_deliveries(self, project: Project, settings: Settings) -> None:
-        """The feed's pattern matches any name."""
-        put(settings, *(f"sailings/{DAY}/{n}" for n in ("a.csv", "a.csv.json", ".a.csv.1.part", "_SUCCESS", "b.json")))
-        found = found_by(project, settings, "sailings/{day}/*")
-        assert [key.rsplit("/", 1)[1] for key, _ in found] == ["a.csv", "b.json"]
-
     def test_a_folder_that_is_not_a_day_is_ignored(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
         put(settings, f"sailings/{DAY}/a.csv.gz", "sailings/2013-02-30/a.csv.gz", "sailings/old/a.csv.gz")
         assert [f.day for f in Landing(project, settings).find("sailings")] == [DAY]
-        assert "2013-02-30 is not a date; the file is ignored" in caplog.text
+        assert "2013-02-30/a.csv.gz: its day is not a date; the file is ignored" in caplog.text
 
-    def test_a_pattern_may_contain_the_day_twice(self, project: Project, settings: Settings) -> None:
-        put(settings, "sailings/2013-03-04/at-2013-03-04-x.csv", "sailings/2013-03-04/at-2013-03-05-x.csv")
-        found = found_by(project, settings, "sailings/{day}/at-{day}-*.csv")
-        assert found == [("sailings/2013-03-04/at-2013-03-04-x.csv", DAY)]
+    def test_a_name_that_is_not_utf8_is_said(self, project: Project, settings: Settings) -> None:
+        put(settings, f"sailings/{DAY}/a\udcff.csv", f"sailings/{DAY}/b.csv")
+        listing = Landing(with_path(project, "sailings/{day}/*"), settings).look({"sailings": DAY})
+        assert [found.key for found in listing.found] == [f"sailings/{DAY}/b.csv"]
+        [unusable] = listing.unusable
+        assert r"a\udcff.csv: its name has characters that are not printable, or are not UTF-8" in unusable.why
+        assert unusable.why.encode()
 
-    def test_a_dot_in_a_pattern_matches_only_a_dot(self, project: Project, settings: Settings) -> None:
-        put(settings, f"sailings/{DAY}/a.csv", f"sailings/{DAY}/axcsv")
-        assert [key for key, _ in found_by(project, settings, "sailings/{day}/a.csv")] == [f"sailings/{DAY}/a.csv"]
+    def test_a_long_name_is_said(self, project: Project, settings: Settings) -> None:
+        """The journal has an index of names, and PostgreSQL refuses to index one of a few kilobytes."""
+        deep = "/".join("ä" * 100 for _ in range(6))
+        put(settings, f"sailings/{DAY}/{deep}")
+        [unusable] = (
+            Landing(with_path(project, "sailings/{day}/*/*/*/*/*/*"), settings).look({"sailings": DAY}).unusable
+        )
+        assert "its name has more than 1,024 bytes" in unusable.why
+
+    def test_links_and_folders_are_said_and_not_followed(
+        self, project: Project, settings: Settings, tmp_path: Path
+    ) -> None:
+        put(settings, f"sailings/{DAY}/a.csv/part-0.csv", "sailings/old/c.csv", f"sailings/{DAY}/c.csv")
+        folder = Path(settings.landing) / "ferries" / "sailings"
+        (tmp_path / "secret.csv").write_text("secret")
+        (folder / str(DAY) / "b.csv").symlink_to(tmp_path / "secret.csv")
+        (folder / str(DAY) / "d.csv").symlink_to("/nowhere")
+        (folder / "2013-03-05").symlink_to(folder / "old")
+        (folder / "2013-02-30").symlink_to(folder / "old")
+        listing = Landing(with_path(project, "sailings/{day}/*.csv"), settings).look({"sailings": None})
+        assert [found.key for found in listing.found] == [f"sailings/{DAY}/c.csv"]
+        link = "it is a symbolic link, and links are not followed; put the file itself here"
+        assert [(each.day, each.why.removeprefix(f"file://{folder}/")) for each in listing.unusable] == [
+            (DAY, f"{DAY}/a.csv: it is a folder, and the path of the feed, sailings/{{day}}/*.csv, is one of files"),
+            (DAY, f"{DAY}/b.csv: {link}"),
+            (DAY, f"{DAY}/d.csv: {link}"),
+            (date(2013, 3, 5), f"2013-03-05: {link}"),
+        ]
+
+    def test_a_time_of_change_that_no_clock_has_is_said(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(settings, f"sailings/{DAY}/a.csv.gz", f"sailings/{DAY}/b.csv.gz")
+        info = LocalFileSystem.info
+
+        def odd(filesystem: LocalFileSystem, path: object, **named: object) -> dict[str, object]:
+            found = info(filesystem, path, **named)
+            return {**found, "mtime": 1e12} if found["name"].endswith("a.csv.gz") else found
+
+        monkeypatch.setattr(LocalFileSystem, "info", odd)
+        listing = Landing(project, settings).look({"sailings": DAY})
+        assert [found.key for found in listing.found] == [f"sailings/{DAY}/b.csv.gz"]
+        assert [each.why.rpartition(": ")[2] for each in listing.unusable] == ["its time of change is out of range"]
 
     def test_a_new_file_is_found_at_once(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,85 @@
+"""Find which files the run dates wait for. The sensor of the DAGs and `land` ask the same question here."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+
+import polars as pl
+
+from include.core.errors import DeliveryError
+from include.core.intake import NotYetError, require_past
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
+from include.io import postgres
+from include.io.journal import read_journal
+from include.io.landing import Found, Landing, Listing
+from include.steps.objects import claim_of
+
+
+def missing_files(project: Project, run_date: date, settings: Settings) -> dict[str, str]:
+    """Map each feed whose file is missing to a sentence about what the run date waits for."""
+    return _missing_in_landing(project, Interval.of(run_date), settings).get(run_date, {})
+
+
+def missing_by_day(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
+    """Map each run date that waits to its sentences. For several days, each feed is listed only once."""
+    return {day: [*feeds.values()] for day, feeds in _missing_in_landing(project, interval, settings).items()}
+
+
+def _missing_in_landing(project: Project, interval: Interval, settings: Settings) -> dict[date, dict[str, str]]:
+    landing, one = Landing(project, settings), interval.start == interval.end
+    required = {name: needed for day in interval.days for name, needed in project.required(day).items()}
+    listing = landing.look({name: needed if one else None for name, needed in required.items()})
+    listed, now = read_journal(settings, project).deliveries, postgres.journal.read_clock(settings)
+    return missing(project, interval, landing, listing, listed, now)
+
+
+def missing(
+    project: Project, interval: Interval, landing: Landing, listing: Listing, listed: pl.DataFrame, now: datetime
+) -> dict[date, dict[str, str]]:
+    """Map each run date to its missing feeds, with a sentence for each.
+
+    A file is missing until the moment that its sidecar claims, and where there is only something that cannot be a
+    delivery. A delivery in raw is not missing, even if its file was removed from landing to save space.
+
+    Args:
+        project: the project.
+        interval: the run dates.
+        landing: where sidecars are read.
+        listing: what is there of the required feeds.
+        listed: the deliveries of the journal (columns of `schemas.DELIVERIES`).
+        now: the database's time.
+    """
+    landed = set(listed.filter(pl.col("verdict") != "refused").select("feed", "day").iter_rows())
+    there: dict[tuple[str, date], list[Found]] = {}
+    for each in listing.found:
+        there.setdefault((each.feed, each.day), []).append(each)
+    found: dict[date, dict[str, str]] = {}
+    for day in interval.days:
+        for feed, needed in project.required(day).items():
+            if (feed, needed) in landed:
+                continue
+            whys = [_why_not_yet(landing, each, now) for each in there.get((feed, needed), [])]
+            if all(whys):  # also if there is no file at all
+                looked = f"no file of feed {feed} for {needed} (looked for {landing.pattern(feed, needed)})"
+                unusable = [each.why for each in listing.unusable if (each.feed, each.day) == (feed, needed)]
+                found.setdefault(day, {})[feed] = _joined([why for why in whys if why] or [looked, *unusable])
+    return found
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    more = f"; … and {len(sentences) - 5} more" if len(sentences) > 5 else ""
+    return "; ".join(sentences[:5]) + more
+
+
+def _why_not_yet(landing: Landing, found: Found, now: datetime) -> str | None:
+    """Return a sentence about an object whose claim is still ahead, None for any other."""
+    try:
+        claim = claim_of(landing, found)
+        if claim is not None:
+            require_past(found.uri, claim, now)
+    except NotYetError as error:
+        return str(error)
+    except DeliveryError:
+        return None  # the object is read, and refused by name
+    return None

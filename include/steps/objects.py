@@ -1,0 +1,196 @@
+"""Read one object of the landing: check it as a whole, decide from when it counts, and protect personal data.
+
+What is wrong with one object refuses it, by a message that names it. Which objects are read, and what becomes of them,
+is in `land.py`.
+"""
+
+import hashlib
+import hmac
+import logging
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import polars as pl
+
+from include.core import schemas
+from include.core.errors import DeliveryError, UnreadableError
+from include.core.feeds import Feed
+from include.core.formats import values
+from include.core.formats.unpack import too_large
+from include.core.intake import NotYetError, available_from
+from include.core.project import Project
+from include.io.landing import Found, Landing, Sidecar, sha256
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+UNREADABLE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""Errors about one object. Any other error while reading bytes is about the storage, and ends the step."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An object that was read and is valid; `records` has all declared columns as text, not protected yet."""
+
+    found: Found
+    delivery_id: str
+    sha256: str
+    available_from: datetime
+    records: pl.DataFrame
+
+
+def read_object(
+    project: Project,
+    found: Found,
+    landing: Landing,
+    now: datetime,
+    newest: tuple[str, str] | None,
+    ids: set[str],
+) -> Taken:
+    """Read and check one object.
+
+    Args:
+        project: the project.
+        found: the object.
+        landing: where it is.
+        now: the database's time of the landing.
+        newest: `delivery_id` and sha256 of the newest delivery of this object, None if it was never landed.
+        ids: all delivery ids of the journal.
+
+    Raises:
+        DeliveryError: names file, line and what to do. It never contains a value of a row, except a date, because
+            a column may contain personal data that belongs in another one.
+    """
+    feed = project.feeds[found.feed]
+    if found.size > feed.limits.max_bytes:
+        raise DeliveryError(f"{found.uri}{too_large(feed.limits)}")
+    content, sidecar = _guarded(found, lambda: landing.read(found)), _sidecar(landing, found)
+    if len(content) != found.size:
+        raise NotYetError(
+            f"{found.uri}: it had {found.size} bytes when it was listed and {len(content)} when it was read, so it is "
+            "still being written; it is landed by the next run"
+        )
+    digest = sha256(content)
+    if sidecar:
+        _check_sidecar(found, sidecar, len(content), digest)
+    claim = claim_of(landing, found)
+    modified_at = found.modified_at
+    moment = available_from(project, found.feed, found.day, found.uri, claim=claim, modified_at=modified_at, now=now)
+    records = _records(found, feed, content)
+    if sidecar and sidecar.rows != records.height:
+        raise DeliveryError(
+            f"{found.uri}: the file has {records.height} rows, the sidecar promises "
+            f"{sidecar.rows}; deliver the file again, or the right sidecar"
+        )
+    _check_day(project, found, feed, records)
+    return Taken(found, _delivery_id(found, digest, newest, ids), digest, moment, records)
+
+
+def _delivery_id(found: Found, digest: str, newest: tuple[str, str] | None, ids: set[str]) -> str:
+    """Return the object's key and the start of its sha256, with a number if the same bytes came back after others."""
+    if newest is not None and newest[1] == digest:
+        return newest[0]
+    first = f"{found.key}@{digest[:16]}"
+    again = (f"{first}.{n}" for n in range(2, len(ids) + 3))
+    return first if first not in ids else next(each for each in again if each not in ids)
+
+
+def _sidecar(landing: Landing, found: Found) -> Sidecar | None:
+    return _guarded(found, lambda: landing.sidecar(found))
+
+
+def claim_of(landing: Landing, found: Found) -> datetime | None:
+    """Return the claim of an object's sidecar in UTC, None without a sidecar."""
+    sidecar = _sidecar(landing, found)
+    return None if sidecar is None else _guarded(found, lambda: sidecar.available_at.astimezone(UTC))
+
+
+def _guarded(found: Found, read: Callable[[], T]) -> T:
+    """Refuse an object that cannot be read; other errors of the storage end the step."""
+    try:
+        return read()
+    except UNREADABLE as error:
+        raise DeliveryError(f"{found.uri}: it cannot be read ({type(error).__name__}); correct or remove it") from error
+    except OverflowError as error:
+        raise DeliveryError(f"{found.uri}.json: a time is out of range; correct the sidecar") from error
+
+
+def _check_sidecar(found: Found, sidecar: Sidecar, size: int, digest: str) -> None:
+    for what, promised, got in [
+        ("feed", sidecar.feed, found.feed),
+        ("day", sidecar.day, found.day),
+        ("size in bytes", sidecar.size, size),
+        ("checksum (sha256)", sidecar.sha256, digest),
+    ]:
+        if promised != got:
+            raise DeliveryError(
+                f"{found.uri}: wrong {what}: the sidecar promises {promised}, the file has {got}; "
+                "deliver the file again, or the right sidecar"
+            )
+
+
+def _records(found: Found, feed: Feed, content: bytes) -> pl.DataFrame:
+    """Return all declared columns as text, with `_row`."""
+    try:
+        contents = feed.format.read(content, found.key, feed.layout)
+    except UnreadableError as error:
+        raise DeliveryError(f"{found.uri}{error}") from error
+    except Exception as error:  # noqa: BLE001 (any error refuses the object; its text may have a value of a row)
+        why = f"{found.uri}: it cannot be parsed ({type(error).__name__}); deliver the file again"
+        raise DeliveryError(why) from None
+    if contents.remark:
+        log.warning("%s: %s", found.uri, contents.remark)
+    return contents.records
+
+
+def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
+    """Refuse a file with more rows of another date than declared.
+
+    `validate` quarantines the others, and handles timestamps that cannot be parsed or stored.
+    """
+    typed = schemas.typed(pl.col(feed.day_column), feed.columns[feed.day_column], feed.format, project.timezone)
+    rows = records.select("_row", typed, day=pl.lit(found.day))
+    wrong = rows.filter(schemas.is_of_another_date(feed, project.timezone))
+    share = wrong.height / max(records.height, 1)
+    if wrong.is_empty() or (feed.late_rows is not None and share <= feed.late_rows.at_most):
+        return
+    line, moment = wrong.select("_row", feed.day_column).row(0)
+    day = project.day_of(moment) if isinstance(moment, datetime) else moment
+    at_most = math.ceil(share * 100) / 100
+    instead = (
+        f", or declare that such rows are quarantined: feeds.{found.feed}.late_rows: "
+        f"{{kind: quarantine, at_most: {at_most:g}}}"
+        if at_most < 1
+        else ""
+    )
+    limit = "" if feed.late_rows is None else f", and late_rows allows {feed.late_rows.at_most:.4g} of them"
+    raise DeliveryError(
+        f"{found.uri}, {feed.format.unit} {line}: {feed.day_column} is on {day} in {project.timezone}, "
+        f"but the file is for {found.day} ({wrong.height} of {records.height} rows have another date{limit}); "
+        f"deliver it under its own day{instead}"
+    )
+
+
+def protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
+    """Check the format of identifiers, then replace them by their HMAC-SHA256 (first 128 bits, hex).
+
+    `_malformed` names the identifiers of a row that had a wrong format. Raw tables have no sensitive columns.
+    """
+    identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
+    records = records.with_columns(values.present(pl.col(name), feed.format) for name in identifiers)
+    malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
+    hashed: list[pl.Expr] = []
+    for name, column in identifiers.items():
+        written = records[name].drop_nulls().unique().to_list()
+        # use Python's `re`, not polars: project.yaml is checked with Python's syntax, and that of polars differs
+        wrong = [value for value in written if column.format and not re.fullmatch(column.format, value)]
+        malformed.append(pl.when(pl.col(name).is_in(wrong)).then(pl.lit(name)))
+        keyed = {value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32] for value in written}
+        hashed.append(pl.col(name).replace_strict(keyed, default=None, return_dtype=pl.String()))
+    joined = pl.concat_str(malformed, separator=",", ignore_nulls=True).replace("", None)
+    return records.with_columns(joined.alias("_malformed"), *hashed)
