@@ -1,4 +1,4 @@
-"""What a project's `build` must return: a row's day and entity, and features of a known type, none of them lost. Pure."""
+"""What a project's `build` must return: day, entity_id, and features of a known type, none of them lost. Pure."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, DataType, DateType, NumericType, StringType
+from pyspark.sql.types import BooleanType, DateType, NumericType, StringType
 
 from include.core.errors import ConfigError
 
@@ -92,7 +92,7 @@ def _texts(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.Attribute):
             yield node.attr
         elif isinstance(node, ast.JoinedStr):
-            yield "".join(part.value if isinstance(part, ast.Constant) else "*" for part in node.values)
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in node.values)
 
 
 def _mentions(text: str, name: str) -> bool:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, DataType, FractionalType, IntegralType, NumericType
+from pyspark.sql.types import BooleanType, DataType, FractionalType, NumericType
 
 from include.core.errors import ConfigError, nearest
 
-FUNCTIONS = ("count", "max", "mean", "min", "sum")
+FUNCTIONS = ("count", "max", "mean", "min", "share", "sum")
+"""`share` is of the values that are neither 0 nor false. It is counted, so it costs less than the mean of doubles."""
 
 GROUP, VALUES = "_group", "_values"
 
@@ -49,17 +50,22 @@ class Aggregate:
         if column not in kinds:
             raise ConfigError(f"{name}: feed {feed} has no column {column!r}{nearest(column, kinds)}")
         kind: DataType = kinds[column]
-        if function in ("mean", "sum") and not isinstance(kind, NumericType | BooleanType):
-            raise ConfigError(f"{name}: {function} of {column}, which is {kind.simpleString()}; use a number or boolean")
-        return cls(name, column, function, isinstance(kind, FractionalType))
+        if function in ("mean", "share", "sum") and not isinstance(kind, NumericType | BooleanType):
+            raise ConfigError(
+                f"{name}: {function} of {column}, which is {kind.simpleString()}; use a number or boolean"
+            )
+        return cls(name, column, function, isinstance(kind, FractionalType) and function != "share")
 
     def of_delivery(self) -> Iterator[Column]:
         """Return the parts to keep of a delivery's rows."""
         value = F.col(self.column)
-        if self.function in ("count", "mean"):
+        if self.function in ("count", "mean", "share"):
             yield F.count(value).alias(self._part("count"))
         if self.function in ("mean", "sum"):
-            yield self._total(value, value).alias(self._part("sum"))
+            total = _ordered_sum(F.array_sort(F.collect_list(value))) if self.fractional else F.sum(value.cast("long"))
+            yield F.when(F.count(value) > 0, total).alias(self._part("sum"))
+        if self.function == "share":
+            yield F.count_if(value.cast("boolean")).alias(self._part("sum"))
         if self.function in ("min", "max"):
             yield getattr(F, self.function)(value).alias(self._part(self.function))
 
@@ -75,26 +81,28 @@ class Aggregate:
         elif self.function in ("min", "max"):
             found = getattr(F, self.function)(part(self.function))
         else:
-            found = self._total(part("sum"), F.when(part("sum").isNotNull(), F.struct("age", self._part("sum"))))
-            if self.function == "mean":
+            found = self._sum_of_days(part("sum"))
+            if self.function in ("mean", "share"):
                 found = F.try_divide(found, F.sum(part("count")))
         return found.alias(f"{self.name}_{window.suffix}")
+
+    def _sum_of_days(self, totals: Column) -> Column:
+        if not self.fractional:
+            return F.sum(totals)
+        by_age = F.array_sort(F.collect_list(F.when(totals.isNotNull(), F.struct("age", totals.alias("total")))))
+        return F.when(F.count(totals) > 0, _ordered_sum(F.transform(by_age, lambda each: each["total"])))
 
     def _part(self, name: str) -> str:
         return f"{self.name} {name}"
 
-    def _total(self, value: Column, ordered: Column) -> Column:
-        """Return the sum of the values in the order of `ordered`, which ends with the value."""
-        if not self.fractional:
-            return F.sum(value.cast("long"))
-        sorted_values = F.array_sort(F.collect_list(ordered))
-        last = (lambda each: each) if ordered is value else (lambda each: each[self._part("sum")])
-        total = F.aggregate(sorted_values, F.lit(0.0), lambda so_far, each: so_far + last(each).cast("double"))
-        return F.when(F.count(value) > 0, total)
+
+def _ordered_sum(values: Column) -> Column:
+    """Return the sum of an array of numbers as double, added in the array's order."""
+    return F.aggregate(values, F.lit(0.0), lambda total, each: total + each.cast("double"))
 
 
 def per_delivery(rows: DataFrame, groups: Sequence[Sequence[str]], aggregates: Sequence[Aggregate]) -> DataFrame:
-    """Return a row for each day, delivery and group. One pass serves all groups: each more would read the rows again."""
+    """Return a row for each day, delivery and group, after one pass over the rows for all groups."""
     group = F.explode(F.array_compact(F.array(*(key(group) for group in groups)))).alias(GROUP)
     columns = {each.column for each in aggregates}
     grouped = rows.select("day", "delivery_id", *sorted(columns), group).groupBy("day", "delivery_id", GROUP)
@@ -115,4 +123,3 @@ def key(group: Sequence[str]) -> Column:
     values = [F.col(name).cast("string") for name in group]
     measured = [F.concat(F.length(value).cast("string"), F.lit(" "), value) for value in values[:-1]]
     return F.concat(F.lit(f"{','.join(group)} "), *measured, values[-1])
-

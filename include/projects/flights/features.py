@@ -13,7 +13,7 @@ def build(feeds: Feeds) -> DataFrame:
     flights = traffic(flights)
     flights = weather(flights, feeds.current("weather"))
     flights = feeds.add_windows(
-        flights, "actuals", by=["carrier", "dest", "origin"], days=[1, 7, 28], late_rate=("late_arrival", "mean")
+        flights, "actuals", by=["carrier", "dest", "origin"], days=[1, 7, 28], late_rate=("late_arrival", "share")
     )
     return flights.drop("flight", "scheduled_departure", "scheduled_arrival_local", "hour", "wind_direction_degrees")
 
