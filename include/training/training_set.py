@@ -79,6 +79,29 @@ def window(project: Project, model: Training, day: date) -> Interval:
     return Interval(start=max(project.first_day, last - timedelta(days=model.train_days - 1)), end=last)
 
 
+def trained_day(project: Project, model: Training, day: date, journal: Known) -> date:
+    """Return the run date whose training a run date takes up: its own, or an earlier one if no label was added since.
+
+    A day without a file of the outcome, such as a Sunday, adds none, unless an earlier one was corrected meanwhile.
+    """
+    try:
+        while not _adds_labels(project, model, day, journal):
+            day -= timedelta(days=1)
+    except (DataError, NotReadyError):  # the day before cannot be trained
+        pass
+    return day
+
+
+def _adds_labels(project: Project, model: Training, day: date, journal: Known) -> bool:
+    """Return whether a run date knows other outcomes than the run date before."""
+    days, feed = window(project, model, day), project.outcomes[model.outcome].feed
+    known, before = (
+        current_as_of(journal.deliveries, feed, days, as_of(project, journal, run_date))
+        for run_date in (day, day - timedelta(days=1))
+    )
+    return days.end in known or known != before
+
+
 def build_training_set(
     project: Project,
     model: Training,

@@ -171,7 +171,7 @@ class TestWindows:
             (DAY, "A"): [4, 12, 112, 4.0, 4.0, 28.0, 1, 3, 4],
             (DAY, "B"): [10, 10, 10, 10.0, 10.0, 10.0, 1, 1, 1],
             (DAY, "C"): [None] * 9,
-            (NEXT, "A"): [None, 7, 7, None, 3.5, 3.5, None, 2, 2],
+            (NEXT, "A"): [None, 4, 7, None, 4.0, 3.5, None, 1, 2],
         }
         assert known.made == set(wanted)
 
