@@ -13,6 +13,8 @@ from include.core.errors import ConfigError
 
 KEY = {"day": DateType(), "entity_id": StringType()}
 
+FILLED = "\0"
+
 
 def typed(frame: DataFrame) -> DataFrame:
     """Return day, entity_id, labels (string) and numbers (double; booleans are 1 and 0), each sorted by name.
@@ -81,7 +83,7 @@ def _named(tree: ast.AST) -> Iterator[str]:
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:
-    """Yield the texts and attributes by which code can name a column; an f-string has `*` for what it fills in."""
+    """Yield the texts and attributes by which code can name a column; an f-string has FILLED for what it fills in."""
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
@@ -92,13 +94,14 @@ def _texts(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.Attribute):
             yield node.attr
         elif isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in node.values)
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else FILLED for part in node.values)
 
 
 def _mentions(text: str, name: str) -> bool:
     """Return whether a text names a column, by itself or within SQL."""
-    pattern = r"\w*".join(map(re.escape, text.split("*"))) if "*" in text else None
-    return bool(re.fullmatch(pattern, name)) if pattern else bool(re.search(rf"\b{re.escape(name)}\b", text))
+    if FILLED in text:
+        return re.fullmatch(r"\w*".join(map(re.escape, text.split(FILLED))), name) is not None
+    return re.search(rf"\b{re.escape(name)}\b", text) is not None
 
 
 def _number(name: str) -> Column:
