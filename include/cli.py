@@ -378,7 +378,7 @@ def check(project: ProjectOption, start: Start, end: End = None) -> None:
 def check_config(
     project: Annotated[str | None, typer.Option("--project", help="one project; default: all")] = None,
 ) -> None:
-    """Check the YAML files of projects and try each expectation on small deliveries; exit code 1 if one is wrong."""
+    """Check the YAML files of projects, try each outcome and expectation on a few rows; exit code 1 if one is wrong."""
     from include.operations.check_config import check_config as problems_of
 
     names = [project] if project else project_names()
@@ -387,7 +387,7 @@ def check_config(
         typer.echo(f"✗ {problem}")
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"✓ {', '.join(names)}: the configuration is right, and each expectation can be evaluated")
+    typer.echo(f"✓ {', '.join(names)}: the configuration is right, and each outcome and expectation can be evaluated")
 
 
 @app.command()

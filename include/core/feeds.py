@@ -223,7 +223,7 @@ class Entity(Config):
 
 
 class Outcome(Config):
-    """The true result: an SQL expression over a clean feed that both Spark and polars understand."""
+    """The true result: an SQL expression over one row of a clean feed, evaluated by polars."""
 
     feed: str = Field(
         description="the feed that knows the true result; its delay_days is at least 1", examples=["sales"]

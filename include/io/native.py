@@ -6,19 +6,21 @@ same version one loses, whichever of the two modules they use (tested with pyspa
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructField, StructType
+from pyspark.sql.types import DoubleType, StructField, StructType
 
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.outcomes import AddColumn
 from include.core.records import TableRef
 from include.io.tables import Scope, Tables
 
@@ -37,6 +39,28 @@ def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) ->
     name = _name(spark, tables, table)
     rows = reader.table(name) if name else reader.load(tables.uri(table))
     return rows.where(F.col("day").between(F.lit(interval.start), F.lit(interval.end))), version
+
+
+def with_columns(rows: DataFrame, add: Mapping[str, AddColumn]) -> DataFrame:
+    """Add columns of doubles that polars computes, batch by batch on the executors.
+
+    The function that goes there is nested and names no module of the product, so it travels whole: the executors need
+    polars and pyarrow only.
+    """
+    if not add:
+        return rows
+    functions = dict(add)
+
+    def added(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            frame = pl.DataFrame(batch).lazy()
+            for add_column in functions.values():
+                frame = add_column(frame)
+            values = [column.to_arrow() for column in frame.select(*functions).collect().get_columns()]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *values], names=[*batch.schema.names, *functions])
+
+    schema = StructType([*rows.schema, *(StructField(name, DoubleType()) for name in functions)])
+    return rows.mapInArrow(added, schema)
 
 
 def schema_of(frame: DataFrame) -> Schema:

@@ -21,10 +21,11 @@ from urllib.parse import urlsplit
 
 import polars as pl
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import StructType
+from pyspark.sql.types import DoubleType, StructType
 
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.outcomes import AddColumn
 from include.core.records import TableRef
 from include.io import native
 from include.io.tables import Scope, Tables
@@ -114,19 +115,31 @@ def _reach(remote: str) -> None:
         ) from error
 
 
-def read(spark: SparkSession, tables: Tables, table: str, interval: Interval, staged: Path) -> tuple[DataFrame, int]:
+def read(
+    spark: SparkSession,
+    tables: Tables,
+    table: str,
+    interval: Interval,
+    staged: Path,
+    add: Mapping[str, AddColumn] | None = None,
+) -> tuple[DataFrame, int]:
     """Return the current rows of the interval's days, and the table's version.
 
-    For a local Spark, the rows are written to one Parquet file first: opening one file for each day takes longer than
-    reading all rows.
+    `add` has functions that add a column of doubles, by its name; polars computes these wherever Spark runs. For a
+    local Spark, the rows are written to one Parquet file first: opening one file for each day takes longer than reading
+    all rows.
     """
+    added = add or {}
     if on_databricks():
-        return native.read(spark, tables, table, interval)
+        rows, version = native.read(spark, tables, table, interval)
+        return native.with_columns(rows, added), version
     opened = tables.open(table)
     schema = StructType.fromJson(json.loads(opened.schema().to_json()))
     file = staged / f"{table}.parquet"
-    days = pl.col("day").is_between(interval.start, interval.end)
-    tables.scan(table, opened.version()).filter(days).sink_parquet(file, row_group_size=ROW_GROUP)
+    stored = tables.scan(table, opened.version()).filter(pl.col("day").is_between(interval.start, interval.end))
+    for name, add_column in added.items():
+        stored, schema = add_column(stored), schema.add(name, DoubleType())
+    stored.sink_parquet(file, row_group_size=ROW_GROUP)
     return spark.read.schema(schema).parquet(str(file)), opened.version()
 
 

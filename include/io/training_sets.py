@@ -81,6 +81,14 @@ def read_training_set(
     return _NEWEST[0][1]
 
 
+def taken_up(project: Project, model: Model, interval: Interval, settings: Settings, trained: str | None) -> Interval:
+    """Return the run date of a training that a run date uses: `trained` if it takes that one up, otherwise its own."""
+    if trained == str(interval.end):
+        return interval
+    day = training_set.trained_day(project, model, interval.end, read_journal(settings, project))
+    return Interval.of(day) if trained == str(day) else interval
+
+
 def training_set_of_run(
     project: Project, model: Model, interval: Interval, settings: Settings, run: FitRun
 ) -> TrainingSet:

@@ -1,15 +1,16 @@
-"""check_config: load every file of a project, and try every expectation, before a nightly run does.
+"""check_config: load every file of a project, and try every outcome and expectation, before a nightly run does.
 
 It reads YAML only: no table, no database.
 """
 
 from include.config.loading import load_model, load_project, model_names
+from include.core import outcomes
 from include.core.errors import ActionRequiredError
 from include.core.project import Project
 
 
 def check_config(project: str) -> list[str]:
-    """Return a sentence for each thing that is wrong with a project, its models or its expectations.
+    """Return a sentence for each thing that is wrong with a project, its models, outcomes or expectations.
 
     A sentence names the file, the line and what to do.
     """
@@ -23,6 +24,7 @@ def check_config(project: str) -> list[str]:
             load_model(model)
         except ActionRequiredError as error:
             problems += str(error).splitlines()
+    problems += outcomes.problems(found)
     try:
         problems += _expectations(found)
     except ActionRequiredError as error:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -14,14 +15,16 @@ from pyspark.sql import functions as F
 
 from include.config.loading import load_project
 from include.core import lookback
-from include.core.errors import DataError
+from include.core.errors import ConfigError, DataError
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.names import clean_table, features_table
+from include.core.outcomes import outcomes_of
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
 from include.core.records import DataView, Featured, PreparedDay
 from include.core.settings import Settings
+from include.features import Feeds, returned
 from include.io import postgres, spark
 from include.io.journal import read_journal
 from include.io.tables import Scope, Tables
@@ -39,7 +42,7 @@ def build_features(
 ) -> Featured:
     """Replace the interval in `features_<project>` in one commit, with one row for each entity of each day.
 
-    The project's `features.build` returns day, entity_id and feature columns; this step adds `as_of` (UTC) and
+    The project's `features.build` makes day, entity_id and features of `Feeds`; this step adds `as_of` (UTC) and
     `data_view`. Features with the data view `latest` are stored beside the original ones. Features for a fraction of
     the entities (`project.entity_fraction`) go to a table of their own, and their days do not count as prepared; rows
     are removed last, so that features that count other entities still count all of them.
@@ -63,11 +66,10 @@ def build_features(
         log.warning("%s", sentence)
     expected = _entities(project, tables, known)
     with spark.job() as (session, staged):
-        feeds, versions = _feeds(session, tables, project, interval, staged)
-        known_frame = _small(session, known)
+        rows, versions = _feeds(session, tables, project, interval, staged)
+        counted = journal.deliveries.select("delivery_id", "rows")
         moments_frame = _small(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
-        module = importlib.import_module(f"include.projects.{project.name}.features")
-        built: DataFrame = module.build(feeds, known_frame, project.timezone)
+        built = _build(project, Feeds(project, rows, known.join(counted, on="delivery_id")))
         frame = built.join(F.broadcast(moments_frame), "day").withColumn("data_view", F.lit(data_view))
         if project.entity_fraction < 1:
             frame = frame.filter(_in_fraction_by_spark(project.entity_fraction))
@@ -162,13 +164,24 @@ def _feeds(
     feeds, versions = {}, {}
     for name, feed in project.feeds.items():
         days = Interval(start=feed.window(interval.start).start, end=feed.window(interval.end).end)
-        rows, versions[clean_table(project.name, name)] = spark.read(
-            session, tables, clean_table(project.name, name), days, staged
-        )
-        declared = {key: outcome.sql for key, outcome in project.outcomes.items() if outcome.feed == name}
-        outcomes = {key: F.expr(sql).cast("double") for key, sql in declared.items()}  # Spark reads 1.0 as a decimal
-        feeds[name] = rows.withColumns(outcomes) if outcomes else rows
+        table = clean_table(project.name, name)
+        feeds[name], versions[table] = spark.read(session, tables, table, days, staged, outcomes_of(project, name))
     return feeds, versions
+
+
+def _build(project: Project, feeds: Feeds) -> DataFrame:
+    """Return what the project's `build` makes, with features of known types.
+
+    Raises:
+        ConfigError: names the columns that are missing, lost or of another type.
+    """
+    module = importlib.import_module(f"include.projects.{project.name}.features")
+    built: DataFrame = module.build(feeds)
+    try:
+        returned.require_all(built, inspect.getsource(module), feeds.made)
+        return returned.typed(built)
+    except ConfigError as error:
+        raise ConfigError(f"{module.__file__}: {error}") from error
 
 
 def _small(session: SparkSession, frame: pl.DataFrame) -> DataFrame:

@@ -13,7 +13,7 @@ from include.core.project import Project
 from include.core.records import Evaluated, Fitted
 from include.core.settings import Settings
 from include.io.registry import FitRun, Registry
-from include.io.training_sets import training_set_of_run
+from include.io.training_sets import taken_up, training_set_of_run
 from include.training.problem_types import get_problem_type
 from include.training.training_set import LABEL
 
@@ -41,6 +41,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     order = [candidate.name for candidate in model.candidates]
     fits = sorted(fitted, key=lambda f: order.index(f.candidate) if f.candidate in order else len(order))
     runs = [registry.get_fit(f.run_id) for f in fits]
+    interval = taken_up(project, model, interval, settings, runs[0].tags.get("day"))
     _require_comparable(project, model, interval, fits, runs)
     training_set = training_set_of_run(project, model, interval, settings, runs[0])
 

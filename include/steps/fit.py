@@ -20,6 +20,7 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import DataView, Fitted
 from include.core.settings import Settings, utc_now
+from include.io.journal import read_journal
 from include.io.registry import DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry
 from include.io.tables import Scope, Tables
 from include.io.training_sets import ReadAt, read_at_now, read_training_set, sources
@@ -48,8 +49,9 @@ def fit(
     A fit is keyed by the digest of everything that decides it: the labelled rows, the run date and what it knew,
     `model.yaml`, `estimator.py`, the locked environment and the code of this file. A finished fit of the same digest is
     used again. So running the step again changes nothing, even after other days were written to the tables. Watermark
-    and table versions are tags, not part of the key: a backfill has others for the same rows. `watermark` is the newest
-    entry of the journal to use; None: the newest there is.
+    and table versions are tags, not part of the key: a backfill has others for the same rows. A run date that adds no
+    label takes up the fit of the run date before. `watermark` is the newest entry of the journal to use; None: the
+    newest there is.
 
     Returns:
         The fit; its `rows` and `interval` describe the fitted days.
@@ -68,6 +70,12 @@ def fit(
         )
     project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
     names, read_at = sources(project, model), read_at_now(project, model, settings, watermark)
+    if data_view == "point_in_time":
+        journal = read_journal(settings, project, read_at.watermark)
+        day = training_set_module.trained_day(project, model, interval.end, journal)
+        if day < interval.end:
+            log.info("%s: %s adds no label; the training of %s is taken up", model.name, interval, day)
+        interval = Interval.of(day)
     training_set = read_training_set(project, model, interval, settings, read_at, data_view)
     if training_set.missing:
         missing = ", ".join(map(str, training_set.missing))

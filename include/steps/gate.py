@@ -21,7 +21,7 @@ from include.io import postgres
 from include.io.postgres.gate_decisions import GateSubject
 from include.io.registry import Registry, Version
 from include.io.tables import Tables
-from include.io.training_sets import training_set_of_run
+from include.io.training_sets import taken_up, training_set_of_run
 from include.training.problem_types import get_problem_type
 from include.training.training_set import KEY, LABEL, TrainingSet
 
@@ -48,6 +48,7 @@ def gate(
         return rejected
     registry, tables, checks = Registry(settings), Tables(settings), model.all_checks
     version = registry.get_version(model.name, evaluated.model_version)
+    interval = taken_up(project, model, interval, settings, version.tags.get("day"))
     if version.tags.get("day") != str(interval.end) or version.tags.get("model") != model.name:
         raise DataError(
             f"version {version.version} of {model.name} has the run date {version.tags.get('day')}, not "

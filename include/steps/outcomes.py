@@ -13,6 +13,7 @@ from include.core import schemas
 from include.core.errors import ConfigError, DataError
 from include.core.interval import BLOCK_DAYS, Interval
 from include.core.names import clean_table
+from include.core.outcomes import outcome_column
 from include.core.point_in_time import current_as_of
 from include.core.project import Project
 from include.core.records import DataView, Recorded
@@ -177,7 +178,7 @@ def _newest(
 
 
 def _values(project: Project, outcome: str, tables: Tables, deliveries: Mapping[date, OutcomeDelivery]) -> pl.DataFrame:
-    feed, expression = project.outcomes[outcome].feed, project.outcomes[outcome].sql
+    feed = project.outcomes[outcome].feed
     if not schemas.has_entity(project, project.feeds[feed]):
         path = project.folder / "project.yaml"
         raise ConfigError(f"{path}: outcomes.{outcome}: feed {feed} lacks a column of the entity's key")
@@ -186,11 +187,10 @@ def _values(project: Project, outcome: str, tables: Tables, deliveries: Mapping[
         schema={"day": pl.Date, "delivery_id": pl.String},
         orient="row",
     )
-    return (
+    rows = (
         tables
         .scan(clean_table(project.name, feed))
         .filter(pl.col("day").is_between(min(deliveries), max(deliveries)))
         .join(wanted.lazy(), on=["day", "delivery_id"], how="semi")
-        .select("day", "entity_id", pl.sql_expr(expression).cast(pl.Float64).alias("value"))
-        .collect()
     )
+    return outcome_column(project, outcome, "value")(rows).select("day", "entity_id", "value").collect()

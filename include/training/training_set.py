@@ -16,6 +16,7 @@ import polars as pl
 from include.core.errors import DataError, NotReadyError
 from include.core.interval import Interval
 from include.core.journal import Known
+from include.core.outcomes import outcome_column
 from include.core.point_in_time import accepted, as_of, current_as_of
 from include.core.project import Project
 from include.core.records import DataView
@@ -78,6 +79,29 @@ def window(project: Project, model: Training, day: date) -> Interval:
     return Interval(start=max(project.first_day, last - timedelta(days=model.train_days - 1)), end=last)
 
 
+def trained_day(project: Project, model: Training, day: date, journal: Known) -> date:
+    """Return the run date whose training a run date takes up: its own, or an earlier one if no label was added since.
+
+    A day without a file of the outcome, such as a Sunday, adds none, unless an earlier one was corrected meanwhile.
+    """
+    try:
+        while not _adds_labels(project, model, day, journal):
+            day -= timedelta(days=1)
+    except (DataError, NotReadyError):  # the day before cannot be trained
+        pass
+    return day
+
+
+def _adds_labels(project: Project, model: Training, day: date, journal: Known) -> bool:
+    """Return whether a run date knows other outcomes than the run date before."""
+    days, feed = window(project, model, day), project.outcomes[model.outcome].feed
+    known, before = (
+        current_as_of(journal.deliveries, feed, days, as_of(project, journal, run_date))
+        for run_date in (day, day - timedelta(days=1))
+    )
+    return days.end in known or known != before
+
+
 def build_training_set(
     project: Project,
     model: Training,
@@ -101,9 +125,8 @@ def build_training_set(
     require_columns(model.name, model.features, features.collect_schema().names(), f"the features of {project.name}")
     known = current_as_of(journal.deliveries, project.outcomes[model.outcome].feed, days, moment)
     within = pl.col("day").is_between(days.start, days.end)
-    value = pl.sql_expr(project.outcomes[model.outcome].sql).cast(pl.Float64).fill_nan(None)
-    labels = clean.filter(within).join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi")
-    labels = labels.select(*KEY, value.alias(LABEL))
+    of_days = clean.filter(within).join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi")
+    labels = outcome_column(project, model.outcome, LABEL)(of_days).select(*KEY, pl.col(LABEL).fill_nan(None))
     # A run that was later than this one, because its files were, knew what this one could not know.
     own = features.filter(within & pl.col("as_of").le(moment), pl.col("data_view").is_in(["point_in_time", data_view]))
     made = own.select(*KEY, *_features(model), "data_view").collect()

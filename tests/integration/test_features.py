@@ -17,8 +17,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from include.config.loading import load_project
-from include.core.errors import ActionRequiredError, DataError
+from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
+from include.core.outcomes import outcome_column, outcomes_of
 from include.core.project import Project
 from include.core.records import Featured
 from include.core.settings import Settings
@@ -322,7 +323,7 @@ class TestRows:
             lambda built: built.unionAll(built.limit(1)),
             lambda built: built.withColumn("day", F.lit(None).cast("date")),
             lambda built: built.withColumn("day", F.date_add("day", 1)),
-            lambda built: built.drop("month"),
+            lambda built: built.drop("distance_miles"),
             lambda built: built.withColumn("month", F.col("month").cast("string")),
         ],
         ids=["one lost", "one doubled", "no day", "another day", "a column lost", "another type"],
@@ -376,19 +377,44 @@ class TestRows:
 
 class TestOutcomes:
     @pytest.mark.parametrize("outcome", ["late_ferry", "ferry_delay"])
-    def test_outcomes_are_the_same_in_spark_and_polars(
+    def test_features_get_the_values_that_are_recorded(
         self, project: Project, prepared: Settings, outcome: str
     ) -> None:
-        sql = project.outcomes[outcome].sql
-        table = f"clean_{project.name}__{project.outcomes[outcome].feed}"
-        in_polars = (
-            Tables(prepared).scan(table).select("day", "entity_id", pl.sql_expr(sql).cast(pl.Float64).alias("value"))
-        )
+        """ROUND of Spark would make 3 of 2.5, that of polars makes 2."""
+        sql = f"ROUND(({project.outcomes[outcome].sql}) + 0.5)"
+        rounded = project.outcomes[outcome].model_copy(update={"sql": sql})
+        changed = project.model_copy(update={"outcomes": {outcome: rounded}})
+        table = f"clean_{project.name}__{rounded.feed}"
+        scanned = Tables(prepared).scan(table)
+        recorded = outcome_column(changed, outcome, "value")(scanned).select(*KEY, "value").collect().sort(KEY)
         with spark.job() as (session, staged):
-            rows, _ = spark.read(session, Tables(prepared), table, RUN_DATES, staged)
-            values = rows.select("day", "entity_id", F.expr(sql).cast("double").alias("value")).toArrow()
-        in_spark = pl.DataFrame(values)
-        left, right = in_polars.collect().sort(KEY), in_spark.sort(KEY)
-        assert left.height > 4_000
-        assert_frame_equal(left, right, check_exact=True)
-        assert left["value"].is_null().any() == (outcome == "ferry_delay")
+            added = outcomes_of(changed, rounded.feed)
+            rows, _ = spark.read(session, Tables(prepared), table, RUN_DATES, staged, added)
+            values = rows.select(*KEY, F.col(outcome).alias("value")).toArrow()
+        assert recorded.height > 4_000
+        assert_frame_equal(recorded, pl.DataFrame(values).sort(KEY), check_exact=True)
+        assert recorded["value"].is_null().any() == (outcome == "ferry_delay")
+
+
+class TestReturned:
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            (lambda built: built.withColumn("left_at", F.current_timestamp()), "the column left_at is timestamp"),
+            (lambda built: built.drop("is_weekend"), "build makes is_weekend and does not return it"),
+            (lambda built: built.drop("late_rate_dest_7d"), "build makes late_rate_dest_7d and does not return it"),
+            (lambda built: built.drop("entity_id"), "the column entity_id is missing"),
+        ],
+    )
+    def test_a_column_that_is_lost_or_of_no_known_type_is_named(
+        self,
+        project: Project,
+        prepared: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        wrong: Callable[[DataFrame], DataFrame],
+        message: str,
+    ) -> None:
+        build = ferries_features.build
+        monkeypatch.setattr(ferries_features, "build", lambda feeds: wrong(build(feeds)))
+        with pytest.raises(ConfigError, match=rf"features\.py: {message}"):
+            build_features(project, Interval.of(DAY), prepared)

@@ -48,6 +48,7 @@ from tests.integration.training import (
     DAYS,
     FERRIES,
     MODEL,
+    PROJECT,
     RUN,
     WHOLE,
     after,
@@ -283,6 +284,30 @@ def test_a_second_training_finds_the_same_version(prepared: Settings) -> None:
 def test_another_run_date_makes_another_version(prepared: Settings) -> None:
     train(prepared)
     assert train(prepared, run_date=RUN.shifted(start=1, end=1)).model_version == 2
+
+
+class TestDayWithoutLabels:
+    """The file of the outcome is optional, and there is none of DAY, which the run date after it would know."""
+
+    @pytest.fixture(autouse=True)
+    def optional(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        logbook = PROJECT.feeds["logbook"].model_copy(update={"required": False})
+        project = PROJECT.model_copy(update={"feeds": {**PROJECT.feeds, "logbook": logbook}})
+        for step in ("fit", "evaluate", "gate"):
+            monkeypatch.setattr(f"include.steps.{step}.load_project", lambda _: project)
+
+    def test_takes_up_the_version_of_the_day_before(self, with_mlflow: Settings) -> None:
+        write_all(with_mlflow, without=[("logbook", DAY)])
+        first, again = train_and_gate(with_mlflow), train_and_gate(with_mlflow, run_date=after(1))
+        assert again == first
+        assert (versions(with_mlflow), len(runs(with_mlflow))) == ([1], 2)
+        assert train(with_mlflow, run_date=after(2)).model_version == 2
+
+    def test_makes_a_version_if_an_earlier_day_was_corrected(self, with_mlflow: Settings) -> None:
+        write_all(with_mlflow, without=[("logbook", DAY)])
+        train(with_mlflow)
+        correct(with_mlflow, DAY - timedelta(days=3), minutes_before_cutoff=-60)
+        assert train(with_mlflow, run_date=after(1)).model_version == 2
 
 
 def test_holdout_days_must_be_later_than_the_days_fitted(prepared: Settings) -> None:

@@ -4,7 +4,7 @@ Tables are written directly, as earlier steps would leave them; `conftest.py` ha
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 
@@ -93,14 +93,14 @@ def ferries() -> pl.DataFrame:
     }).with_columns(pl.selectors.float().fill_nan(None))
 
 
-def write_all(settings: Settings) -> None:
+def write_all(settings: Settings, *, without: Sequence[tuple[str, date]] = ()) -> None:
     """Enter deliveries, and write clean logbook and features of DAYS, as their own runs make them."""
     tables, rows = Tables(settings), ferries()
     moments = pl.DataFrame({"day": DAYS.days, "as_of": [PROJECT.cutoff_at(day) for day in DAYS.days]})
     features = rows.drop("delay_minutes").join(moments, on="day").with_columns(data_view=pl.lit("point_in_time"))
     tables.replace("features_ferries", features, WHOLE, sort_by=["day", "entity_id"])
     tables.replace("clean_ferries__logbook", logbook(rows), WHOLE, sort_by=["day", "entity_id"])
-    enter_all(settings)
+    enter_all(settings, without=without)
     prepare_all(settings)
 
 
@@ -123,12 +123,13 @@ def prepare_all(settings: Settings) -> None:
     postgres.days.record_prepared_days(settings, PROJECT.name, prepared_days)
 
 
-def enter_all(settings: Settings) -> None:
-    """Enter the deliveries of DAYS into the journal."""
+def enter_all(settings: Settings, *, without: Sequence[tuple[str, date]] = ()) -> None:
+    """Enter the deliveries of DAYS into the journal, except some feeds of some days."""
     listed = [
         entry
         for day in DAYS.days
         for feed, needed in PROJECT.required(day).items()
+        if (feed, needed) not in without
         for entry in listing(feed, needed, minutes_before_cutoff=30, of=day)
     ]
     deliveries.enter(settings, PROJECT, listed)

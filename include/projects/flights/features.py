@@ -1,45 +1,21 @@
 """Row features of a flight, from what was known in its night. DataFrame -> DataFrame: no reading, no writing."""
 
-from collections.abc import Mapping
-
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-RATE_WINDOWS_DAYS = (1, 7, 28)
-RATES_BY = ("carrier", "dest", "origin")
+from include.features import Feeds
 
 
-def build(feeds: Mapping[str, DataFrame], known: DataFrame, timezone: str) -> DataFrame:
-    """One row a flight of each run date: `day` date, `entity_id` string, labels as string, all else double.
-
-    `feeds`: clean rows of all deliveries, `actuals` with the outcomes as columns. `known` (run_date, feed, day,
-    delivery_id): which delivery of which day each run date knows. `timezone`: of the wall clock in calendar features.
-    """
-    flights = current_as_of(feeds["schedule"], known, "schedule")
-    flights = calendar(flights, timezone)
+def build(feeds: Feeds) -> DataFrame:
+    """Return one row for each flight of each run date (`day`): `entity_id` and the features."""
+    flights = feeds.current("schedule")
+    flights = calendar(flights, feeds.timezone)
     flights = traffic(flights)
-    flights = weather(flights, current_as_of(feeds["weather"], known, "weather"))
-    flights = with_late_rates(flights, late_rates(feeds["actuals"], known))
-    numbers = [name for name, kind in flights.dtypes if name.startswith(("late_rate_", "departures_", "is_"))]
-    numbers += [
-        "departure_hour", "arrival_hour", "day_of_week", "month", "distance_miles", "temperature_f", "dew_point_f",
-        "humidity_percent", "wind_speed_mph", "wind_gust_mph", "precipitation_inches", "pressure_millibars",
-        "visibility_miles", "weather_missing",
-    ]  # fmt: skip
-    return flights.select(
-        F.col("run_date").alias("day"),
-        "entity_id",
-        "carrier",
-        "origin",
-        "dest",
-        *(F.col(name).cast("double").alias(name) for name in sorted(numbers)),
+    flights = weather(flights, feeds.current("weather"))
+    flights = feeds.add_windows(
+        flights, "actuals", by=["carrier", "dest", "origin"], days=[1, 7, 28], late_rate=("late_arrival", "share")
     )
-
-
-def current_as_of(rows: DataFrame, known: DataFrame, feed: str) -> DataFrame:
-    """The rows of a feed that each run date knows, with `run_date`."""
-    of_feed = known.where(F.col("feed") == feed).select("run_date", "day", "delivery_id")
-    return rows.join(F.broadcast(of_feed), ["day", "delivery_id"]).drop("day", "delivery_id", "_row")
+    return flights.drop("flight", "scheduled_departure", "scheduled_arrival_local", "hour", "wind_direction_degrees")
 
 
 def calendar(flights: DataFrame, timezone: str) -> DataFrame:
@@ -52,17 +28,17 @@ def calendar(flights: DataFrame, timezone: str) -> DataFrame:
     return flights.withColumns({
         "departure_hour": F.hour(departs) + F.minute(departs) / 60,
         "arrival_hour": F.substring(arrives, 1, 2).try_cast("int") + F.substring(arrives, 3, 2).try_cast("int") / 60,
-        "day_of_week": F.weekday("run_date"),  # 0 is Monday
-        "month": F.month("run_date"),
-        "is_weekend": F.weekday("run_date") >= 5,
+        "day_of_week": F.weekday("day"),  # 0 is Monday
+        "month": F.month("day"),
+        "is_weekend": F.weekday("day") >= 5,
     })
 
 
 def traffic(flights: DataFrame) -> DataFrame:
     """How many departures are scheduled, itself included: same airport and hour, and same route."""
     flights = flights.withColumn("hour", F.date_trunc("hour", "scheduled_departure"))
-    same_hour = Window.partitionBy("run_date", "origin", "hour")
-    same_route = Window.partitionBy("run_date", "origin", "dest")
+    same_hour = Window.partitionBy("day", "origin", "hour")
+    same_route = Window.partitionBy("day", "origin", "dest")
     return flights.withColumns({
         "departures_same_hour": F.count("*").over(same_hour),
         "departures_same_route": F.count("*").over(same_route),
@@ -72,44 +48,5 @@ def traffic(flights: DataFrame) -> DataFrame:
 def weather(flights: DataFrame, observed: DataFrame) -> DataFrame:
     """The weather of the hour at the airport of departure; `weather_missing` is 1 where there is none."""
     hourly = observed.withColumn("weather_missing", F.lit(0.0)).withColumnRenamed("observed_at", "hour")
-    joined = flights.join(F.broadcast(hourly), ["run_date", "origin", "hour"], "left")
+    joined = flights.join(F.broadcast(hourly), ["day", "origin", "hour"], "left")
     return joined.fillna({"weather_missing": 1.0})
-
-
-def late_rates(actuals: DataFrame, known: DataFrame) -> DataFrame:
-    """One row a run date and group ("carrier UA"): `shares` of late arrivals in the days before.
-
-    The share in the 1, 7 and 28 days is in fields `1d`, `7d`, `28d`; null without a flight. Counted a day and delivery
-    at first, so that a year is small before the windows multiply it; sums of 0 and 1 are exact, so the order of rows
-    cannot change a bit. All groups in one pass: one for each column would read and count the actuals each time.
-    """
-    groups = F.array_compact(F.array(*(_group(by) for by in RATES_BY)))
-    daily = (
-        actuals
-        .select("day", "delivery_id", "late_arrival", F.explode(groups).alias("group"))
-        .groupBy("day", "delivery_id", "group")
-        .agg(F.sum("late_arrival").alias("late"), F.count("late_arrival").alias("flights"))
-    )
-    of_feed = known.where(F.col("feed") == "actuals").select("run_date", "day", "delivery_id")
-    days_before = F.date_diff("run_date", "day")
-    windows = daily.join(F.broadcast(of_feed), ["day", "delivery_id"]).where(days_before >= 1)
-    shares = []
-    for days in RATE_WINDOWS_DAYS:
-        within = days_before <= days
-        late, flights = F.sum(F.when(within, F.col("late"))), F.sum(F.when(within, F.col("flights")))
-        shares.append(F.try_divide(late, flights).alias(f"{days}d"))
-    return windows.groupBy("run_date", "group").agg(F.struct(*shares).alias("shares"))
-
-
-def with_late_rates(flights: DataFrame, rates: DataFrame) -> DataFrame:
-    """`late_rate_carrier_7d` and so on, null for a group that did not fly. Spark makes the rates once for all joins."""
-    for by in RATES_BY:
-        grouped = flights.withColumn("group", _group(by))
-        joined = grouped.join(F.broadcast(rates), ["run_date", "group"], "left")
-        shares = {f"late_rate_{by}_{days}d": F.col("shares")[f"{days}d"] for days in RATE_WINDOWS_DAYS}
-        flights = joined.withColumns(shares).drop("shares", "group")
-    return flights
-
-
-def _group(by: str) -> Column:
-    return F.concat(F.lit(f"{by} "), F.col(by))

@@ -1,7 +1,8 @@
 """Features of a flight, on a handful of rows. `tests/flights/e2e` has real days."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from functools import reduce
 from typing import Any
 
 import polars as pl
@@ -10,6 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from include.config.loading import load_project
 from include.core import schemas
+from include.features import Feeds
+from include.features.returned import typed
 from include.io.spark import session
 from include.projects.flights import features
 from tests.flights.landing import DAY, actuals, local, schedule, weather
@@ -33,8 +36,9 @@ def of_delivery(spark: SparkSession, rows: pl.DataFrame, day: date, name: str = 
     return spark.createDataFrame(placed.to_arrow())
 
 
-def knows(spark: SparkSession, *known: tuple[date, str, date, str]) -> DataFrame:
-    return spark.createDataFrame([*known], "run_date date, feed string, day date, delivery_id string")
+def knows(*known: tuple[date, str, date, str]) -> pl.DataFrame:
+    columns = {"run_date": pl.Date, "feed": pl.String, "day": pl.Date, "delivery_id": pl.String}
+    return pl.DataFrame([*known], schema=columns, orient="row").with_columns(rows=pl.lit(3))
 
 
 def flights(*rows: Mapping[str, Any], day: date = DAY) -> pl.DataFrame:
@@ -59,13 +63,12 @@ def test_each_flight_of_a_run_date_has_one_row(spark: SparkSession) -> None:
         "actuals": of_delivery(spark, with_outcome(actuals(BEFORE)), BEFORE),
     }
     known = knows(
-        spark,
         (DAY, "schedule", DAY, "a"),
         (DAY, "weather", DAY, "a"),
         (DAY, "actuals", BEFORE, "a"),
         (later, "schedule", later, "a"),
     )
-    built = features.build(feeds, known, ZONE)
+    built = typed(features.build(Feeds(load_project("flights"), feeds, known)))
     assert collected(built.groupBy("day").count(), "day", "count") == [(DAY, 3), (later, 2)]
     kinds = dict(built.dtypes)
     labels = {"entity_id", "carrier", "origin", "dest"}
@@ -103,7 +106,7 @@ class TestCalendar:
         self, spark: SparkSession, departs: datetime, arrives: str | None, hours: tuple[float, float | None]
     ) -> None:
         rows = flights({"scheduled_departure": departs, "scheduled_arrival_local": arrives})
-        frame = spark.createDataFrame(rows.with_columns(run_date=pl.lit(DAY)).to_arrow())
+        frame = spark.createDataFrame(rows.with_columns(day=pl.lit(DAY)).to_arrow())
         assert collected(features.calendar(frame, ZONE), "departure_hour", "arrival_hour") == [hours]
 
     @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ class TestCalendar:
     def test_weekdays_months_and_holidays_are_features(
         self, spark: SparkSession, day: date, kind: tuple[int, int, bool]
     ) -> None:
-        frame = spark.createDataFrame(flights({}, day=day).with_columns(run_date=pl.lit(day)).to_arrow())
+        frame = spark.createDataFrame(flights({}, day=day).with_columns(day=pl.lit(day)).to_arrow())
         assert collected(features.calendar(frame, ZONE), "day_of_week", "month", "is_weekend") == [kind]
 
 
@@ -132,9 +135,9 @@ def test_traffic_counts_flights_of_the_same_hour_and_route(spark: SparkSession) 
         {"origin": "JFK", "dest": "LAX", "scheduled_departure": at},
         {"origin": "JFK", "dest": None, "scheduled_departure": at},
     )
-    two_days = pl.concat([rows.with_columns(run_date=pl.lit(day)) for day in (DAY, DAY + timedelta(days=1))])
+    two_days = pl.concat([rows.with_columns(day=pl.lit(day)) for day in (DAY, DAY + timedelta(days=1))])
     built = features.traffic(spark.createDataFrame(two_days.to_arrow()))
-    wanted = ("run_date", "flight", "departures_same_hour", "departures_same_route")
+    wanted = ("day", "flight", "departures_same_hour", "departures_same_route")
     of_a_day = [(0, 2, 2), (1, 2, 1), (2, 1, 2), (3, 2, 1), (4, 2, 1)]
     assert collected(built, *wanted) == [(day, *row) for day in (DAY, DAY + timedelta(days=1)) for row in of_a_day]
 
@@ -146,14 +149,14 @@ def test_weather_matches_hour_and_airport(spark: SparkSession) -> None:
         ("JFK", local(DAY, 8), None),  # observed, but without a temperature
     ]
     observed = pl.DataFrame(hours, schema=["origin", "observed_at", "temperature_f"], orient="row")
-    observed = observed.with_columns(pl.col("observed_at").cast(pl.Datetime("us", "UTC")), run_date=pl.lit(DAY))
+    observed = observed.with_columns(pl.col("observed_at").cast(pl.Datetime("us", "UTC")), day=pl.lit(DAY))
     rows = flights(
         {"origin": "EWR", "scheduled_departure": local(DAY, 8, 59)},
         {"origin": "EWR", "scheduled_departure": local(DAY, 9)},
         {"origin": "EWR", "scheduled_departure": local(DAY, 10)},
         {"origin": "JFK", "scheduled_departure": local(DAY, 8)},
         {"origin": "LGA", "scheduled_departure": local(DAY, 8)},
-    ).with_columns(run_date=pl.lit(DAY), hour=pl.col("scheduled_departure").dt.truncate("1h"))
+    ).with_columns(day=pl.lit(DAY), hour=pl.col("scheduled_departure").dt.truncate("1h"))
     joined = features.weather(spark.createDataFrame(rows.to_arrow()), spark.createDataFrame(observed.to_arrow()))
     assert collected(joined, "flight", "temperature_f", "weather_missing") == [
         (0, 1.0, 0.0),
@@ -164,76 +167,26 @@ def test_weather_matches_hour_and_airport(spark: SparkSession) -> None:
     ]
 
 
-class TestLateRates:
-    def history(self, spark: SparkSession, late: Mapping[int, Sequence[float | None]]) -> DataFrame:
-        """Return actuals: a mapping of days before DAY to whether the flights of UA were late."""
-        frames = []
-        for days_before, outcomes in late.items():
-            day = DAY - timedelta(days=days_before)
-            rows = actuals(day, [0.0] * len(outcomes)).with_columns(
+def test_late_rates_are_over_1_7_and_28_days(spark: SparkSession) -> None:
+    """A flight that nothing is known of is not counted; the day itself and the 29th day before are too far."""
+    late = {0: [1.0] * 9, 1: [1.0, 0.0, None], 2: [0.0], 7: [0.0], 8: [1.0, 1.0], 28: [1.0]}
+    history = [
+        of_delivery(
+            spark,
+            actuals(DAY - timedelta(days=n), [0.0] * len(outcomes)).with_columns(
                 late_arrival=pl.Series(outcomes, dtype=pl.Float64), origin=pl.lit("EWR")
-            )
-            frames.append(of_delivery(spark, rows, day))
-        whole = frames[0]
-        for frame in frames[1:]:
-            whole = whole.unionByName(frame)
-        return whole
-
-    def rates(self, spark: SparkSession, history: DataFrame, *days_before: int, **flight: str) -> tuple[Any, ...]:
-        known = knows(spark, *((DAY, "actuals", DAY - timedelta(days=n), "a") for n in days_before))
-        flying = {"carrier": "UA", "origin": "EWR", "dest": "LAX", **flight}
-        row = pl.DataFrame([{"run_date": DAY, **flying}])
-        rated = features.with_late_rates(spark.createDataFrame(row.to_arrow()), features.late_rates(history, known))
-        return collected(rated, *(f"late_rate_carrier_{n}d" for n in features.RATE_WINDOWS_DAYS))[0]
-
-    def test_rates_are_over_1_7_and_28_days(self, spark: SparkSession) -> None:
-        late = {0: [1.0] * 9, 1: [1.0, 0.0], 2: [0.0], 7: [0.0], 8: [1.0, 1.0], 28: [1.0], 29: [0.0] * 9}
-        known = [*late]
-        assert self.rates(spark, self.history(spark, late), *known) == (1 / 2, 1 / 4, 4 / 7)
-
-    def test_rates_of_unknown_days_are_null(self, spark: SparkSession) -> None:
-        assert self.rates(spark, self.history(spark, {1: [1.0]})) == (None, None, None)
-        assert self.rates(spark, self.history(spark, {1: [1.0], 8: [0.0]}), 8) == (None, None, 0.0)
-
-    def test_rates_of_a_carrier_without_flights_are_null(self, spark: SparkSession) -> None:
-        assert self.rates(spark, self.history(spark, {1: [1.0]}), 1, carrier="ZZ") == (None, None, None)
-
-    def test_an_unknown_outcome_is_not_counted(self, spark: SparkSession) -> None:
-        assert self.rates(spark, self.history(spark, {1: [1.0, None, 0.0]}), 1) == (1 / 2, 1 / 2, 1 / 2)
-        assert self.rates(spark, self.history(spark, {1: [None]}), 1) == (None, None, None)
-
-    def test_equal_values_of_two_columns_are_two_groups(self, spark: SparkSession) -> None:
-        """The same value can be in two columns: LGA is an origin and a destination."""
-        day = DAY - timedelta(days=1)
-        rows = pl.concat([
-            actuals(day, [0.0]).with_columns(origin=pl.lit("LGA"), dest=pl.lit("LAX"), late_arrival=pl.lit(1.0)),
-            actuals(day, [0.0]).with_columns(origin=pl.lit("EWR"), dest=pl.lit("LGA"), late_arrival=pl.lit(0.0)),
-        ])
-        rates = features.late_rates(of_delivery(spark, rows, day), knows(spark, (DAY, "actuals", day, "a")))
-        row = pl.DataFrame([{"run_date": DAY, "carrier": "UA", "origin": "LGA", "dest": "LGA"}])
-        rated = features.with_late_rates(spark.createDataFrame(row.to_arrow()), rates)
-        names = ("late_rate_carrier_1d", "late_rate_origin_1d", "late_rate_dest_1d")
-        assert collected(rated, *names) == [(0.5, 1.0, 0.0)]
-
-    def test_a_flight_without_a_destination_counts_for_its_other_groups(self, spark: SparkSession) -> None:
-        day = DAY - timedelta(days=1)
-        rows = actuals(day, [0.0]).with_columns(dest=pl.lit(None, pl.String), late_arrival=pl.lit(1.0))
-        rates = features.late_rates(of_delivery(spark, rows, day), knows(spark, (DAY, "actuals", day, "a")))
-        assert {group for (group,) in collected(rates, "group")} == {"carrier UA", "origin EWR"}
-        row = pl.DataFrame([{"run_date": DAY, "carrier": "UA", "origin": "EWR", "dest": None}]).cast({
-            "dest": pl.String
-        })
-        rated = features.with_late_rates(spark.createDataFrame(row.to_arrow()), rates)
-        assert collected(rated, "late_rate_carrier_1d", "late_rate_dest_1d") == [(1.0, None)]
-
-    def test_each_run_date_counts_the_delivery_that_it_knows(self, spark: SparkSession) -> None:
-        """Only the second of two run dates knows the correction."""
-        later = DAY + timedelta(days=1)
-        first = actuals(BEFORE, [0.0]).with_columns(late_arrival=pl.lit(0.0))
-        history = of_delivery(spark, first, BEFORE, "first").unionByName(
-            of_delivery(spark, first.with_columns(late_arrival=pl.lit(1.0)), BEFORE, "correction")
+            ),
+            DAY - timedelta(days=n),
         )
-        known = knows(spark, (DAY, "actuals", BEFORE, "first"), (later, "actuals", BEFORE, "correction"))
-        found = collected(features.late_rates(history, known), "run_date", "group", "shares")
-        rates = {run_date: tuple(shares) for run_date, group, shares in found if group == "carrier UA"}
-        assert rates == {DAY: (0.0, 0.0, 0.0), later: (None, 1.0, 1.0)}
+        for n, outcomes in late.items()
+    ]
+    feeds = {
+        "schedule": of_delivery(spark, flights({"carrier": "UA"}, {"carrier": "ZZ", "origin": "EWR"}), DAY),
+        "weather": of_delivery(spark, weather(DAY), DAY),
+        "actuals": reduce(DataFrame.unionByName, history),
+    }
+    known = knows((DAY, "schedule", DAY, "a"), *((DAY, "actuals", DAY - timedelta(days=n), "a") for n in late if n > 0))
+    built = features.build(Feeds(load_project("flights"), feeds, known))
+    names = [f"late_rate_{by}_{n}d" for by in ("carrier", "origin") for n in (1, 7, 28)]
+    rates = (1 / 2, 1 / 4, 4 / 7)
+    assert collected(built, "carrier", *names) == [("UA", *rates, *rates), ("ZZ", None, None, None, *rates)]

@@ -1,0 +1,127 @@
+"""Evaluate the SQL of outcomes, by polars everywhere: labels, recorded outcomes and inputs of features mean the same.
+
+`problems` tries each outcome on probe rows when the configuration is checked. Pure.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import polars as pl
+
+from include.core import schemas
+from include.core.errors import ConfigError, nearest
+from include.core.feeds import Feed
+from include.core.project import Project
+
+AddColumn = Callable[[pl.LazyFrame], pl.LazyFrame]
+"""A function that adds a column of f64 to clean rows. It needs polars only, so that Spark can send it to executors."""
+
+PROBES: Mapping[str, tuple[Any, ...]] = {
+    "string": (None, "", "a", "A", "é", "10", "9", "1.5"),
+    "integer": (None, 0, 1, -1, 7, -7, 2**31, 2**53 + 1),
+    "double": (None, 0.0, -0.0, 0.5, -0.5, 2.5, -2.5, 0.1, 1e308, -1e308, 5e-324),
+    "boolean": (None, True, False),
+    "timestamp": (None, datetime(1970, 1, 1, tzinfo=UTC), datetime(2026, 3, 29, 1, 30, 0, 1, UTC)),
+    "date": (None, date(1970, 1, 1), date(2024, 2, 29)),
+}
+"""Values that a column of a type may have."""
+
+PROBE_ROWS = 24
+
+
+def outcome_column(project: Project, outcome: str, column: str) -> AddColumn:
+    """Return the function that adds the value of an outcome as a column; null where there is no result.
+
+    The SQL names columns of the outcome's feed, in upper or lower case.
+
+    Raises:
+        ConfigError: the SQL cannot be parsed, or names a column that the feed does not keep.
+    """
+    value = _parsed(project, outcome)
+    written = _written(project, outcome, value)
+
+    def add(rows: pl.LazyFrame) -> pl.LazyFrame:
+        named = rows.with_columns(pl.col(there).alias(name) for name, there in written.items())
+        return named.with_columns(value.cast(pl.Float64).alias(column)).drop(written.keys() - {column})
+
+    return add
+
+
+def outcomes_of(project: Project, feed: str) -> dict[str, AddColumn]:
+    """Return the functions that add the outcomes of a feed, by their names."""
+    names = [name for name, outcome in project.outcomes.items() if outcome.feed == feed]
+    return {name: outcome_column(project, name, name) for name in names}
+
+
+def problems(project: Project) -> list[str]:
+    """Return a sentence for each outcome that cannot be evaluated, is no number, or depends on other rows than its own.
+
+    Each is tried on no rows, on rows of usual and extreme values at once, and on each of these by itself.
+    """
+    found = []
+    for outcome in project.outcomes:
+        try:
+            _require_sound(project, outcome)
+        except ConfigError as error:
+            found.append(str(error))
+    return found
+
+
+def _require_sound(project: Project, outcome: str) -> None:
+    rows = _probe_rows(project.feeds[project.outcomes[outcome].feed])
+    add, value = outcome_column(project, outcome, "value"), _parsed(project, outcome)
+    written = _written(project, outcome, value)
+    where = "without rows"
+    try:
+        named = rows.clear().with_columns(pl.col(there).alias(name) for name, there in written.items())
+        kind = named.select(value.alias("value")).schema["value"]
+        if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
+            raise _wrong(project, outcome, f"is of type {kind}; an outcome is a number or a boolean")
+        where = "for all probe rows"
+        together = add(rows.lazy()).collect()["value"].to_list()
+        read = rows.select([written.get(name, name) for name in dict.fromkeys(value.meta.root_names())])
+        for n in range(rows.height):
+            where = f"for the row {n}, {read.row(n, named=True)}," if read.columns else f"for the row {n}"
+            alone = add(rows[n : n + 1].lazy()).collect()["value"].item()
+            if repr(alone) != repr(together[n]):
+                message = f"{where} is {alone} if the row is alone, and {together[n]} among others"
+                raise _wrong(project, outcome, f"{message}; use values of the row itself only")
+    except pl.exceptions.PolarsError as error:
+        raise _wrong(project, outcome, f"cannot be evaluated {where}: {_line(error)}") from error
+
+
+def _probe_rows(feed: Feed) -> pl.DataFrame:
+    """Return rows with the kept columns: a first of nulls, then values that meet in other ways in each row."""
+    rows = []
+    for n in range(PROBE_ROWS):
+        values = [PROBES[column.type] for column in feed.kept.values()]
+        rows.append([of_type[n * (1 + k % 3) % len(of_type)] for k, of_type in enumerate(values)])
+    schema = {name: schemas.dtype(column) for name, column in feed.kept.items()}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _parsed(project: Project, outcome: str) -> pl.Expr:
+    try:
+        return pl.sql_expr(project.outcomes[outcome].sql)
+    except pl.exceptions.PolarsError as error:
+        raise _wrong(project, outcome, _line(error)) from error
+
+
+def _written(project: Project, outcome: str, value: pl.Expr) -> dict[str, str]:
+    """Map each name that the SQL writes in another case than the feed to the feed's own."""
+    feed = project.outcomes[outcome].feed
+    kept = {name.lower(): name for name in project.feeds[feed].kept}
+    for name in value.meta.root_names():
+        if name.lower() not in kept:
+            meant = nearest(name, kept.values())
+            raise _wrong(project, outcome, f"feed {feed} keeps no column {name!r}{meant}")
+    return {name: kept[name.lower()] for name in value.meta.root_names() if name != kept[name.lower()]}
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _wrong(project: Project, outcome: str, message: str) -> ConfigError:
+    return ConfigError(f"{project.folder / 'project.yaml'}: outcomes.{outcome}.sql: {message}")
