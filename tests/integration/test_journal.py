@@ -17,11 +17,12 @@ from include.config.loading import load_project
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.project import Project
+from include.core.records import Featured, PreparedDay, TableRef
 from include.core.settings import NO_DATABASE, Settings
 from include.io import postgres
 from include.io.journal import Restored, _newest_exported, export, leave_copy, read_journal, require_exported, restore
 from include.operations.decide import accept, withdraw
-from include.runner.run import run
+from include.runner.run import record, run
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.deliveries import delivery, enter
@@ -230,3 +231,21 @@ def test_the_newest_export_is_found_without_listing_older_folders(
     assert listed == ["", "/000000005", "/000000004"]
     with pytest.raises(ActionRequiredError, match=r"has entries up to 4999, but the journal .* ends at 0"):
         require_exported(settings, "ferries")
+
+
+def test_a_result_from_databricks_is_not_recorded_in_a_database_behind_its_export(
+    project: Project, settings: Settings, install: Install, tmp_path: Path
+) -> None:
+    enter(settings, project, delivery("winds", DAY, "a@x", available_from=local(DAY, 1)))
+    export(settings, "ferries")
+    prepared_day = PreparedDay(
+        project="ferries", day=DAY, data_view="point_in_time", as_of=local(DAY, 3), watermark=0, deliveries=(),
+        table_versions={}, rows=0,
+    )  # fmt: skip
+    table = TableRef(table="features_ferries", version=0, interval=RUN_DATE, rows=0)
+    built = Featured(interval=RUN_DATE, rows=0, table=table, prepared_days=(prepared_day,))
+    with install(tmp_path / "new") as new:
+        emptied = new.model_copy(update={"journal": settings.journal})
+        with pytest.raises(ActionRequiredError, match="the database was emptied"):
+            record("build_features", project, RUN_DATE, built, emptied, local(DAY, 3))
+        assert entries(emptied).is_empty()
