@@ -111,14 +111,20 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
     try:
         result: StepResult = run(step, config, interval, settings(), **options)
     except NotReadyError as error:
-        raise AirflowSkipException(str(error)) from error
+        raise skipped(str(error)) from error
     except NotYetError:
         raise
     except ActionRequiredError as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
     if result.skipped:
-        raise AirflowSkipException(result.skipped)
+        raise skipped(result.skipped)
     return result.model_dump(mode="json")
+
+
+def skipped(why: str) -> AirflowSkipException:
+    """Return the error that skips the running task; `airflow dags backfill` reads the XCom `skipped`."""
+    get_current_context()["ti"].xcom_push(key="skipped", value=why)
+    return AirflowSkipException(why)
 
 
 def run_range_step(

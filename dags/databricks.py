@@ -349,5 +349,6 @@ class StepOperator(SubmitOnceOperator):
         started_at = utc_now() - timedelta(seconds=seconds)
         record(self.step, self.config, self.interval(), found, self._here, started_at)
         if found is None or why:
+            context["ti"].xcom_push(key="skipped", value=why)
             raise AirflowSkipException(why)
         return found.model_dump(mode="json")

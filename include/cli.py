@@ -57,7 +57,7 @@ ModelOption = Annotated[
 ]
 
 
-journal = typer.Typer(help="Show the journal, or restore it from its export.", no_args_is_help=True)
+journal = typer.Typer(help="Show the journal, export it, or restore it from its export.", no_args_is_help=True)
 app.add_typer(journal, name="journal")
 
 
@@ -87,7 +87,23 @@ def restore_journal(project: ProjectOption) -> None:
     """Add the exported entries to a database that lacks them; then run range backfills."""
     from include.io.journal import restore
 
-    typer.echo(f"{restore(_settings(), load_project(project).name)} entries restored")
+    restored = restore(_settings(), load_project(project).name)
+    typer.echo(f"{restored.added} entries restored")
+    if ahead := restored.not_exported:
+        typer.echo(
+            f"the export lacks {len(ahead)} entries, which only the database has: {ahead[0]} to {ahead[-1]}; they "
+            f"stay. To export them, run: python -m include.cli journal export --project {project}"
+        )
+
+
+@journal.command("export")
+def export_journal(project: ProjectOption) -> None:
+    """Write the entries that are not exported yet; steps do the same before they succeed."""
+    from include.io.journal import export, require_exported
+
+    settings, name = _settings(), load_project(project).name
+    require_exported(settings, name)
+    typer.echo(f"exported up to entry {export(settings, name)}")
 
 
 def _interval(start: date, end: date | None) -> Interval:
@@ -402,9 +418,8 @@ def outdated(project: ProjectOption, start: Start, end: End = None) -> None:
     for each in found:
         typer.echo(f"✗ {each.day} {each.what}: {each.why}")
     if found:
-        typer.echo("\nTo bring them up to date, run:")
-        for command in rerun_commands(load_project(project), found):
-            typer.echo(command)
+        if commands := rerun_commands(load_project(project), found):
+            typer.echo("\n".join(["\nTo bring them up to date, run:", *commands]))
         raise typer.Exit(1)
     prepared = len(postgres.days.read_prepared_days(settings, project, interval))
     typer.echo(

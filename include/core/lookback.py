@@ -1,10 +1,12 @@
 """The days of a run date's window that it knows nothing of. They stop nothing, so people are warned of them. Pure."""
 
-from datetime import date
+from collections.abc import Mapping
+from datetime import date, datetime
 
 import polars as pl
 
 from include.core.interval import Interval
+from include.core.point_in_time import accepted
 from include.core.project import Project
 
 
@@ -26,13 +28,32 @@ def unknown_days(project: Project, known: pl.DataFrame, interval: Interval) -> d
     return found
 
 
-def sentences(unknown: dict[str, dict[date, list[date]]]) -> list[str]:
-    """Return a sentence for each feed: how many run dates go on without files, and the newest example."""
+def counts_from(deliveries: pl.DataFrame) -> dict[tuple[str, date], datetime]:
+    """Map each feed and day with an accepted delivery to the moment (UTC) from which the first one counts."""
+    first = accepted(deliveries).group_by("feed", "day").agg(pl.col("available_from").min())
+    return {(feed, day): moment for feed, day, moment in first.iter_rows()}
+
+
+def sentences(unknown: dict[str, dict[date, list[date]]], counting: Mapping[tuple[str, date], datetime]) -> list[str]:
+    """Return a sentence for each feed: how many run dates go on without files, the newest example, and why.
+
+    Args:
+        unknown: the result of `unknown_days`.
+        counting: the result of `counts_from`: its files are there by now, but the run date could not know them.
+    """
     said = []
     for feed, by_run_date in unknown.items():
         run_date, days = max(by_run_date.items())
         others = f"; {len(by_run_date) - 1} more run dates lack files of {feed}" if len(by_run_date) > 1 else ""
         listed = ", ".join(map(str, days[-3:]))
         more = f"{len(days) - 3} earlier days and " if len(days) > 3 else ""
-        said.append(f"{feed}: {run_date} knows no accepted file of {more}{listed}, and goes on without{others}")
+        late = [day for day in days if (feed, day) in counting]
+        why = ""
+        if late:
+            moment = f"{counting[feed, late[-1]]:%Y-%m-%d %H:%M} UTC"
+            why = (
+                f"; {len(late)} of {len(days)} have an accepted delivery by now that it could not know: "
+                f"that of {late[-1]} counts from {moment}"
+            )
+        said.append(f"{feed}: {run_date} knows no accepted file of {more}{listed}, and goes on without{why}{others}")
     return said

@@ -7,6 +7,7 @@ leaves a copy of the entries up to a watermark beside the tables, and the step r
 import io
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -17,6 +18,9 @@ from include.core.project import Project
 from include.core.settings import NO_DATABASE, Settings
 from include.io import postgres, storage
 from include.io.landing import read, write_whole
+
+NUMBERS_IN_A_FOLDER = 1000
+"""Sequence numbers of one folder of the export: a step lists at most so many files."""
 
 
 def read_journal(settings: Settings, project: Project, watermark: int | None = None) -> Known:
@@ -67,10 +71,9 @@ def export(settings: Settings, project: str) -> int:
     newest = _newest_exported(filesystem, folder)
     lines = postgres.journal.read_lines(settings, project, newest)
     if lines:
-        newest = lines[-1]["sequence"]
+        first, newest = lines[0]["sequence"], lines[-1]["sequence"]
         text = "".join(f"{json.dumps(line, sort_keys=True)}\n" for line in lines)
-        name = f"{lines[0]['sequence']:012d}-{newest:012d}.jsonl"
-        write_whole(filesystem, f"{folder}/{name}", text.encode())
+        write_whole(filesystem, _file(folder, first, newest), text.encode())
     return newest
 
 
@@ -91,18 +94,29 @@ def require_exported(settings: Settings, project: str) -> None:
         )
 
 
-def restore(settings: Settings, project: str) -> int:
-    """Add the exported entries to the journal in the shared database; return how many it lacked.
+@dataclass(frozen=True)
+class Restored:
+    """The result of a restore: how many entries were `added`, and the numbers of those that only the database has."""
+
+    added: int
+    not_exported: tuple[int, ...]
+
+
+def restore(settings: Settings, project: str) -> Restored:
+    """Add the exported entries that the journal in the shared database lacks. Entries that it has already stay.
 
     Raises:
         ActionRequiredError: an entry is missing in the export, or differs from that of the database.
     """
     filesystem, folder = _folder(settings, project)
     lines: dict[int, dict[str, Any]] = {}
-    for first, last in _exported(filesystem, folder):
-        content = read(filesystem, f"{folder}/{first:012d}-{last:012d}.jsonl") or b""
-        lines |= {line["sequence"]: line for line in map(json.loads, content.splitlines())}
-    return postgres.journal.restore_lines(settings, project, [lines[number] for number in sorted(lines)])
+    for part in _parts(filesystem, folder):
+        for first, last in _exported(filesystem, part):
+            content = read(filesystem, _file(folder, first, last)) or b""
+            lines |= {line["sequence"]: line for line in map(json.loads, content.splitlines())}
+    added = postgres.journal.restore_lines(settings, project, [lines[number] for number in sorted(lines)])
+    ahead = postgres.journal.read_lines(settings, project, max(lines, default=0))
+    return Restored(added, tuple(line["sequence"] for line in ahead))
 
 
 def _folder(settings: Settings, project: str) -> tuple[Any, str]:
@@ -111,16 +125,36 @@ def _folder(settings: Settings, project: str) -> tuple[Any, str]:
     return filesystem, f"{root.rstrip('/')}/{project}"
 
 
+def _file(folder: str, first: int, last: int) -> str:
+    """Return the path of the file with these entries: in a folder for each thousand of first numbers."""
+    return f"{folder}/{first // NUMBERS_IN_A_FOLDER:09d}/{first:012d}-{last:012d}.jsonl"
+
+
 def _newest_exported(filesystem: Any, folder: str) -> int:
-    return max((last for _, last in _exported(filesystem, folder)), default=0)
+    """Return the newest exported sequence number. It lists the newest folder only, since there are years of files."""
+    for part in reversed(_parts(filesystem, folder)):
+        if exported := _exported(filesystem, part):  # a run that was killed may have left an empty folder
+            return max(last for _, last in exported)
+    return 0
 
 
-def _exported(filesystem: Any, folder: str) -> list[tuple[int, int]]:
-    """Return the first and last sequence number of each exported file, in order."""
-    filesystem.invalidate_cache()
-    names = filesystem.ls(folder, detail=False) if filesystem.exists(folder) else []
-    found = (re.fullmatch(r"(\d{12})-(\d{12})\.jsonl", name.rsplit("/", 1)[-1]) for name in names)
+def _parts(filesystem: Any, folder: str) -> list[str]:
+    """Return the folders of an export, in order."""
+    return sorted(f"{folder}/{name}" for name in _names(filesystem, folder) if re.fullmatch(r"\d{9}", name))
+
+
+def _exported(filesystem: Any, part: str) -> list[tuple[int, int]]:
+    """Return the first and last sequence number of each file in a folder of an export, in order."""
+    found = (re.fullmatch(r"(\d{12})-(\d{12})\.jsonl", name) for name in _names(filesystem, part))
     return sorted((int(each[1]), int(each[2])) for each in found if each)
+
+
+def _names(filesystem: Any, folder: str) -> list[str]:
+    filesystem.invalidate_cache()
+    try:
+        return [name.rstrip("/").rsplit("/", 1)[-1] for name in filesystem.ls(folder, detail=False)]
+    except FileNotFoundError:
+        return []
 
 
 def _copy(settings: Settings, project: Project, watermark: int) -> str:

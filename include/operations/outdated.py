@@ -2,7 +2,8 @@
 
 It only reads; `cli outdated` prints the findings. A prepared day keeps what its record says, so later deliveries do not
 replace it: they give results with `data: latest`, beside the original ones. A day whose own deliveries were withdrawn,
-accepted or landed since is changed only by `cli repair`.
+accepted or landed since is changed only by `cli repair`. A repair keeps the day's `as_of`, so a right file that came
+after it cannot repair the day: only `data: latest` uses it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from include.core.journal import Known
 from include.core.names import clean_table, features_table, scores_table
 from include.core.point_in_time import known_at, known_deliveries
 from include.core.project import Project
-from include.core.records import DataView, PreparedDay
+from include.core.records import DataView, DayRecord, PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
@@ -32,15 +33,45 @@ from include.io.tables import Tables
 DATA_VIEWS: tuple[DataView, ...] = ("point_in_time", "latest")
 
 
+FEATURES = "features"
+"""What `OutOfDate.what` says of features."""
+
+
 @dataclass(frozen=True)
 class OutOfDate:
-    """`what` is out of date for a day, `why`, and the data view with which to make it again, perhaps after a repair."""
+    """`what` is out of date for a day, `why`, and the data view with which to make it again, perhaps after a repair.
+
+    `data_view` is None while nothing can make it again, because a required file is not there.
+    """
 
     day: date
     what: str
     why: str
-    data_view: DataView
+    data_view: DataView | None
     needs_repair: bool = False
+
+
+Row = Mapping[str, Any]
+"""A delivery of the journal: the columns of `schemas.DELIVERIES`."""
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a repair would change in a prepared day.
+
+    Attributes:
+        was: a delivery that the day used and would not use any more; None if it had none of that feed and day.
+        new: the delivery that it would use instead, if there is one.
+        others: the number of further deliveries that would change.
+        used: all deliveries that it would use.
+        lacking: the required files of which no accepted delivery counts by the day's `as_of`. A repair fails then.
+    """
+
+    was: Row | None
+    new: Row | None
+    others: int
+    used: frozenset[str]
+    lacking: list[str]
 
 
 def find_out_of_date(project: Project, interval: Interval, settings: Settings) -> list[OutOfDate]:
@@ -54,13 +85,20 @@ def find_out_of_date(project: Project, interval: Interval, settings: Settings) -
         return []
     journal = read_journal(settings, project)
     waiting = _waiting(project, journal.deliveries, settings)
-    found = [*_records(project, prepared_days, journal, settings)]
-    rows = cache(partial(_rows_of, tables))
-    for part in Interval.covering(prepared_days):
-        newest = _newest(project, journal, part)
-        for day in part.days:
-            found += _latest(day, prepared_days[day], made["latest"].get(day), newest[day], waiting)
-            found += _rows(project, prepared_days[day], rows)
+    newest = {
+        day: used for part in Interval.covering(prepared_days) for day, used in _newest(project, journal, part).items()
+    }
+    changes = _changes(project, journal, prepared_days)
+    at, rows = cache(partial(read_journal, settings, project)), cache(partial(_rows_of, tables))
+    found = list[OutOfDate]()
+    for day, prepared_day in prepared_days.items():
+        latest, change = made["latest"].get(day), changes.get(day)
+        own = [*_record(prepared_day, journal.records[day], change, latest, newest[day], at)]
+        found += own
+        if not any(each.data_view == "latest" for each in own):
+            used = change.used if change and not change.lacking else frozenset(prepared_day.deliveries)
+            found += _latest(day, frozenset(latest.deliveries) if latest else used, newest[day], waiting)
+        found += _rows(project, prepared_day, rows)
     redone = {each.day: each.data_view for each in found}
     for model in model_names(project.name):
         found += _scores(project, model, interval, made, redone, tables, settings)
@@ -72,6 +110,8 @@ def rerun_commands(project: Project, found: Iterable[OutOfDate]) -> list[str]:
     days: dict[DataView, set[date]] = {}
     unrepaired = set[date]()
     for each in found:
+        if each.data_view is None:
+            continue
         days.setdefault(each.data_view, set()).add(each.day)
         if each.needs_repair:
             unrepaired.add(each.day)
@@ -114,31 +154,60 @@ def _waiting(project: Project, deliveries: pl.DataFrame, settings: Settings) -> 
     return found
 
 
-def _records(
-    project: Project, prepared_days: Mapping[date, PreparedDay], journal: Known, settings: Settings
-) -> Iterator[OutOfDate]:
-    """Find records that were repaired and not built yet, and those that a repair would change."""
-    at = cache(partial(read_journal, settings, project))
+def _changes(project: Project, journal: Known, days: Iterable[date]) -> dict[date, _Change]:
+    """Map each of these prepared days that a repair would change to what it would change."""
     places = {row["delivery_id"]: row for row in journal.deliveries.iter_rows(named=True)}
-    records = {day: journal.records[day] for day in prepared_days}
-    by_now = known_at(project, journal.deliveries, {day: record.as_of for day, record in records.items()})
+    records = {day: journal.records[day] for day in days}
     current: dict[date, dict[tuple[str, date], str]] = {day: {} for day in records}
+    by_now = known_at(project, journal.deliveries, {day: record.as_of for day, record in records.items()})
     for run_date, feed, day, delivery_id in by_now.iter_rows():
         current[run_date][feed, day] = delivery_id
+    found = {}
     for day, record in records.items():
-        if prepared_days[day].number != record.number:
-            why = f"record {record.number} of the day is a repair, and its features are not built again"
-            yield OutOfDate(day, "features", why, "point_in_time")
         then = {(places[each]["feed"], places[each]["day"]): each for each in record.deliveries}
         now = current[day]
         if changed := sorted(one for one in then.keys() | now.keys() if then.get(one) != now.get(one)):
             was, new = (places.get(which.get(changed[0], "")) for which in (then, now))
-            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-            why = _cause(was, new, at(record.watermark))
-            yield OutOfDate(day, "features", f"{why}{more}", "point_in_time", needs_repair=True)
+            lacking = [f"{feed} of {of}" for feed, of in project.required(day).items() if (feed, of) not in now]
+            found[day] = _Change(was, new, len(changed) - 1, frozenset(now.values()), lacking)
+    return found
 
 
-def _cause(was: Mapping[str, Any] | None, new: Mapping[str, Any] | None, then: Known) -> str:
+def _record(
+    prepared_day: PreparedDay,
+    record: DayRecord,
+    change: _Change | None,
+    latest: PreparedDay | None,
+    newest: frozenset[str] | None,
+    at: Callable[[int], Known],
+) -> Iterator[OutOfDate]:
+    """Say whether a record was repaired and not built yet, and what a repair would change.
+
+    A day that cannot be repaired is out of date until it is built from the newest deliveries with `data: latest`.
+    """
+    day = record.day
+    if prepared_day.number != record.number:
+        why = f"record {record.number} of the day is a repair, and its features are not built again"
+        yield OutOfDate(day, FEATURES, why, "point_in_time")
+    if change is None:
+        return
+    more = f" (and {change.others} more)" if change.others else ""
+    why = f"{_cause(change.was, change.new, at(record.watermark))}{more}"
+    if not change.lacking:
+        yield OutOfDate(day, FEATURES, why, "point_in_time", needs_repair=True)
+    elif latest is None or frozenset(latest.deliveries) != newest:
+        lacking = ", ".join(change.lacking)
+        no_repair = (
+            f"{why}; the day cannot be repaired: no accepted delivery of {lacking} counts by its as_of, "
+            f"{record.as_of:%Y-%m-%d %H:%M} UTC, which a repair keeps"
+        )
+        if newest is None:
+            yield OutOfDate(day, FEATURES, f"{no_repair}; first accept a delivery, or let one be delivered", None)
+        else:
+            yield OutOfDate(day, FEATURES, f"{no_repair}; data: latest uses the one that came later", "latest")
+
+
+def _cause(was: Row | None, new: Row | None, then: Known) -> str:
     """Say why a day would use another delivery by now; `then` is the journal as the day knew it."""
     if was and was["verdict"] != "accepted":
         return f"{was['delivery_id']}, which the day used, was {was['verdict']} since: {was['why']}"
@@ -155,19 +224,15 @@ def _cause(was: Mapping[str, Any] | None, new: Mapping[str, Any] | None, then: K
 
 
 def _latest(
-    day: date,
-    prepared_day: PreparedDay,
-    latest: PreparedDay | None,
-    newest: frozenset[str] | None,
-    waiting: Mapping[date, str],
+    day: date, by_now: frozenset[str], newest: frozenset[str] | None, waiting: Mapping[date, str]
 ) -> Iterator[OutOfDate]:
-    by_now = frozenset((latest or prepared_day).deliveries)
+    """Say whether `data: latest` would use other deliveries than readers of a day get by now, or after its repair."""
     if newest is not None and newest != by_now:
         came = sorted(newest - by_now)
         why = f"{_some(came)} came later" if came else f"{_some(sorted(by_now - newest))} does not count any more"
-        yield OutOfDate(day, "features", why, "latest")
+        yield OutOfDate(day, FEATURES, why, "latest")
     elif day in waiting:
-        yield OutOfDate(day, "features", f"{waiting[day]} is not landed yet", "latest")
+        yield OutOfDate(day, FEATURES, f"{waiting[day]} is not landed yet", "latest")
 
 
 def _rows(
@@ -179,7 +244,7 @@ def _rows(
         if then is not None:
             before, now = rows(clean_table(project.name, name), then), rows(clean_table(project.name, name), None)
             if changed := [each for each in prepared_day.deliveries if before.get(each) != now.get(each)]:
-                yield OutOfDate(prepared_day.day, "features", f"{_some(changed)} has other rows now", "point_in_time")
+                yield OutOfDate(prepared_day.day, FEATURES, f"{_some(changed)} has other rows now", "point_in_time")
 
 
 def _rows_of(tables: Tables, table: str, version: int | None) -> dict[str, int]:
@@ -192,7 +257,7 @@ def _scores(
     model: str,
     interval: Interval,
     made: Mapping[DataView, Mapping[date, PreparedDay]],
-    redone: Mapping[date, DataView],
+    redone: Mapping[date, DataView | None],
     tables: Tables,
     settings: Settings,
 ) -> Iterator[OutOfDate]:

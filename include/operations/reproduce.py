@@ -1,18 +1,23 @@
 """reproduce: train a version again and compare its scores with those of the registered one. Nothing is written."""
 
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
+import polars as pl
 
 from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
+from include.core.project import Project
 from include.core.records import Reproduced
 from include.core.settings import Settings
-from include.io.registry import LoadedModel, Registry
+from include.io.journal import read_journal
+from include.io.registry import FitRun, LoadedModel, Registry
 from include.io.training_sets import training_set_of_run
 from include.steps.fit import lock_digest, named_candidate, train
+
+MAX_CAUSES = 5  # changes of data that a message names
 
 
 def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
@@ -22,7 +27,7 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
 
     Raises:
         ActionRequiredError: when there is no such version, its rows are not found, or this code no longer has its
-            candidate; the message names the commit that made the version.
+            candidate; the message names what changed since the version was made, and the commit that made it.
     """
     registry = Registry(settings)
     found = registry.get_version(model.name, version)
@@ -41,8 +46,10 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
         training_set = training_set_of_run(project, model, Interval.of(day), settings, run)
         fitted = train(model, named_candidate(model, run.tags["candidate"]), training_set)
     except (ConfigError, DataError) as error:
+        since = "; ".join([*(f"{what} changed" for what in changed), *_changed_data(project, model, run, settings)])
         raise ActionRequiredError(
             f"{model.name}: version {version} cannot be trained again by this code: {error}. "
+            f"Since it was made: {since or 'nothing that the journal or the digests show'}. "
             f"Commit {commit} made it; check out that commit and run reproduce there"
         ) from error
     before = registry.load(found).predict(training_set.rows)
@@ -57,3 +64,27 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
         largest_difference=float(np.abs(before - again).max()),
         changed=changed,
     )
+
+
+def _changed_data(project: Project, model: Model, run: FitRun, settings: Settings) -> list[str]:
+    """Say what the journal has about the rows of a fit that it did not have then: deliveries of outcomes, repairs."""
+    days = Interval.model_validate({"start": run.tags["interval_start"], "end": run.tags["interval_end"]})
+    then, now = (read_journal(settings, project, at) for at in (int(run.tags["watermark"]), None))
+    of_outcome = now.deliveries.filter(
+        pl.col("feed") == project.outcomes[model.outcome].feed,
+        pl.col("day").is_between(days.start, days.end),
+        pl.col("available_from") <= datetime.fromisoformat(run.tags["as_of"]),
+    )
+    verdicts = dict(then.deliveries.select("delivery_id", "verdict").iter_rows())
+    found = []
+    for delivery_id, verdict, why in of_outcome.select("delivery_id", "verdict", "why").iter_rows():
+        before = verdicts.get(delivery_id)
+        if "accepted" in (before, verdict) and before != verdict:
+            reason = f": {why}" if why else ""
+            found.append(f"{delivery_id} was {before or 'not landed'} then, and is {verdict} now{reason}")
+    for day, record in now.records.items():
+        earlier = then.records.get(day)
+        if day in days.days and (earlier is None or earlier.number != record.number):
+            found.append(f"{day} was {'repaired' if earlier else 'prepared'} after the fit")
+    more = [f"and {len(found) - MAX_CAUSES} more changes"] if len(found) > MAX_CAUSES else []
+    return [*found[:MAX_CAUSES], *more]

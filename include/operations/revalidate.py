@@ -1,6 +1,6 @@
 """revalidate: after a rule was fixed, validate quarantined rows and refused deliveries again.
 
-Nothing is rebuilt here; the log says what to rebuild.
+Nothing is repaired or rebuilt here; the log says what to repair and rebuild.
 """
 
 import logging
@@ -14,9 +14,9 @@ from include.core.names import quarantine_table
 from include.core.project import Project
 from include.core.records import Revalidated
 from include.core.settings import Settings
-from include.io import postgres
 from include.io.journal import read_journal
 from include.io.tables import Tables
+from include.operations.outdated import FEATURES, OutOfDate, find_out_of_date, rerun_commands
 from include.steps.verdicts import give_verdicts
 
 log = logging.getLogger(__name__)
@@ -55,21 +55,22 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
         if taken != (delivery["verdict"] == "accepted") or (taken and kept != held):
             changed.add((name, delivery["day"]))
     log.info("%s: %d rows came back, %d stay in quarantine, %d refused", interval, back, stay, len(given.refused))
-    out_of_date = _out_of_date(project, changed, settings)
-    for days in out_of_date:
-        command = f"python -m include.cli build_features --project {project.name} --start {days.start} --end {days.end}"
+    found = _out_of_date(project, changed, settings)
+    days = Interval.covering({each.day for each in found})
+    if found:
+        parts = ", ".join(map(str, days))
         log.warning(
-            "features, outcomes and scores of run dates %s are out of date; rebuild them with the DAG "
-            "%s_backfill_range for these days, or by hand, beginning with: %s (then outcomes, score, publish)",
-            days, project.name, command,
-        )  # fmt: skip
+            "features of run dates %s are out of date, and so are their outcomes and scores: %s", parts, found[0].why
+        )
+    for command in rerun_commands(project, found):
+        log.warning("run: %s", command)
     return Revalidated(
         interval=interval,
         rows=back,
         revalidated=waiting.height,
         stay=stay,
         refused=given.refused,
-        out_of_date=tuple(out_of_date),
+        out_of_date=tuple(days),
     )
 
 
@@ -88,18 +89,15 @@ def _rows(quarantined: pl.DataFrame, feed: str, delivery_id: str) -> set[int]:
     return set(quarantined.filter(pl.col("feed") == feed, pl.col("delivery_id") == delivery_id)["_row"])
 
 
-def _out_of_date(project: Project, changed: set[tuple[str, date]], settings: Settings) -> list[Interval]:
-    """Return the prepared days whose features may read a file of one of these days, as the fewest intervals."""
+def _out_of_date(project: Project, changed: set[tuple[str, date]], settings: Settings) -> list[OutOfDate]:
+    """Return the run dates whose features may read a file of one of these days, and are out of date, by day."""
     reading: set[date] = set()
     for name, day in changed:
         feed = project.feeds[name]
         reading |= {day + timedelta(days=feed.delay_days + n) for n in range(feed.lookback_days + 1)}
-    if not reading:
-        return []
-    prepared = {
-        n.day
-        for n in postgres.days.read_prepared_days(
-            settings, project.name, Interval(start=min(reading), end=max(reading))
-        )
-    }
-    return Interval.covering(reading & prepared)
+    return [
+        each
+        for part in Interval.covering(reading)
+        for each in find_out_of_date(project, part, settings)
+        if each.what == FEATURES
+    ]

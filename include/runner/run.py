@@ -37,8 +37,7 @@ def run(name: str, config: Project | Model, interval: Interval, settings: Settin
     """
     step, attempt = STEPS[name], _Attempt(name, config, interval, settings, utc_now(), Meter())
     try:
-        if step.writes_journal:
-            require_exported(settings, config.name)
+        _require_exported(step, config, settings)
         result = step.function(config, interval, settings, **options)
         _finish(step, config, result, settings)
     except NotReadyError:
@@ -71,13 +70,23 @@ def record(
         result: what the step returned; None if it raised `NotReadyError`.
         settings: places, connections and the id of this run.
         started_at: when the step started.
+
+    Raises:
+        ActionRequiredError: the step writes the journal, and the database is behind the export. Nothing is written.
     """
     attempt = _Attempt(name, config, interval, settings, started_at)
     if result is None:
         attempt.record("skipped")
         return
+    _require_exported(STEPS[name], config, settings)
     _finish(STEPS[name], config, result, settings)
     attempt.record_result(result)
+
+
+def _require_exported(step: Step, config: Project | Model, settings: Settings) -> None:
+    """Refuse to add entries to a journal that is behind its export, wherever the step runs."""
+    if step.writes_journal:
+        require_exported(settings, config.name)
 
 
 def _finish(step: Step, config: Project | Model, result: StepResult, settings: Settings) -> None:

@@ -62,7 +62,8 @@ def build_features(
     known = known_deliveries(project, journal, interval, data_view)
     moments = as_of_days(project, journal, interval, data_view)
 
-    for sentence in lookback.sentences(lookback.unknown_days(project, known, interval)):
+    counting = lookback.counts_from(journal.deliveries)
+    for sentence in lookback.sentences(lookback.unknown_days(project, known, interval), counting):
         log.warning("%s", sentence)
     expected = _entities(project, tables, known)
     with spark.job() as (session, staged):

@@ -14,13 +14,13 @@ from include.core.errors import ConfigError, DataError
 from include.core.interval import BLOCK_DAYS, Interval
 from include.core.names import clean_table
 from include.core.outcomes import outcome_column
-from include.core.point_in_time import current_as_of
+from include.core.point_in_time import accepted, current_as_of
 from include.core.project import Project
 from include.core.records import DataView, Recorded
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
-from include.io.postgres.outcomes import OutcomeDay, OutcomeDelivery
+from include.io.postgres.outcomes import NO_DELIVERY, OutcomeDay, OutcomeDelivery
 from include.io.postgres.predictions import rows_digest
 from include.io.tables import Tables
 
@@ -33,9 +33,10 @@ def outcomes(
     """Record the outcomes that the run dates of the interval know.
 
     These are the outcomes of the days whose files the run dates need, and corrections of days that were recorded
-    before. An outcome without a row is not known yet. An outcome with a null value is known to have no value, such as
-    the delay of what was cancelled. Run dates in any order, or at once, give the same end result. The record's `rows`
-    counts the outcomes written.
+    before. If the delivery of a day was withdrawn or refused since, its outcomes are removed, and those of the delivery
+    that is current without it come back. An outcome without a row is not known yet. An outcome with a null value is
+    known to have no value, such as the delay of what was cancelled. Run dates in any order, or at once, give the same
+    end result. The record's `rows` counts the outcomes written.
 
     Raises:
         DataError: a day is not prepared, or a delivery has an entity twice or a value that is not finite.
@@ -45,7 +46,8 @@ def outcomes(
         days = ", ".join(map(str, missing[:10]))
         raise DataError(f"{project.name}: not prepared: {days}; run build_features for these days first")
     as_of = {n.day: n.as_of for n in prepared_days}
-    rows, changed, again = 0, set[date](), False
+    rows, again = 0, False
+    changed = _set_aside(project, max(as_of), settings)
     # Look again after recording: a later run date at the same time could not correct what was not recorded yet, and
     # this one could not use what the later one knows.
     while known := _known(project, as_of, data_view, settings, again=again):
@@ -103,6 +105,23 @@ def record_outcomes(
         digest = rows_digest(part, "value")
         days.append(OutcomeDay(day, of.delivery_id, of.available_from, of.sequence, part.height, digest))
     return postgres.outcomes.replace_outcomes(settings, project.name, outcome, days, values)
+
+
+def _set_aside(project: Project, run_date: date, settings: Settings) -> set[date]:
+    """Remove the outcomes that come from deliveries that are not accepted any more; return their days.
+
+    Days that the run date does not need yet are left to a later run, which records what counts instead.
+    """
+    days = set[date]()
+    stored = {name: postgres.outcomes.read_newest_outcomes(settings, project.name, name) for name in project.outcomes}
+    counting = set(accepted(read_journal(settings, project).deliveries)["delivery_id"])
+    for name, of_days in stored.items():
+        last = project.feeds[project.outcomes[name].feed].needed_day(run_date)
+        gone = {of.delivery_id for day, of in of_days.items() if day <= last and of != NO_DELIVERY} - counting
+        if gone:
+            log.warning("%s: outcomes of %s are removed: these do not count any more", name, ", ".join(sorted(gone)))
+            days |= {*postgres.outcomes.set_aside_outcomes(settings, project.name, name, gone)}
+    return days
 
 
 Deliveries = dict[date, OutcomeDelivery]

@@ -5,6 +5,7 @@ Valid rows become typed rows in `clean_<project>__<feed>`. Rows that break a cri
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 import polars as pl
@@ -18,7 +19,7 @@ from include.core.project import Project
 from include.core.records import Refusal, Validated
 from include.core.settings import Settings
 from include.io.journal import read_journal
-from include.io.tables import Tables
+from include.io.tables import Scope, Tables
 from include.steps.verdicts import give_verdicts
 
 log = logging.getLogger(__name__)
@@ -28,15 +29,16 @@ def validate(project: Project, interval: Interval, settings: Settings) -> Valida
     """Give a verdict to every delivery that has none.
 
     Refused deliveries that the run dates of the interval would read get a new verdict, because the rule may have been
-    fixed. Accepted deliveries keep theirs: `revalidate` validates those again. Accepted ones whose rows are gone, as
-    after a restore of the journal, are validated again too. Results go to `quality_results`.
+    fixed. Accepted deliveries keep theirs: `revalidate` validates those again. Those that lack rows in clean and
+    quarantine together, as after a restore of the journal or a killed run, are validated again too. Results go to
+    `quality_results`.
 
     Raises:
         DataError: a day of the interval has no accepted delivery of a required feed, so it cannot be prepared. The
             message names the expectations that failed.
     """
     journal = read_journal(settings, project)
-    waiting = _waiting(project, interval, journal.deliveries, Tables(settings))
+    waiting = _waiting(project, interval, journal, Tables(settings))
     found = give_verdicts(project, waiting, settings, listed=journal.deliveries)
     counts = (found.accepted, len(found.refused), found.quarantined, found.warnings)
     log.info("%s: %d deliveries accepted, %d refused, %d rows in quarantine, %d warnings", interval, *counts)
@@ -53,15 +55,45 @@ def validate(project: Project, interval: Interval, settings: Settings) -> Valida
     )
 
 
-def _waiting(project: Project, interval: Interval, listed: pl.DataFrame, tables: Tables) -> pl.DataFrame:
-    """Return the deliveries to validate: rows of `schemas.DELIVERIES`, by day."""
+def _waiting(project: Project, interval: Interval, journal: Known, tables: Tables) -> pl.DataFrame:
+    """Return the deliveries to validate: rows of `schemas.DELIVERIES`, by day.
+
+    Rows are counted only of deliveries that the run dates of the interval read, because counting reads the tables.
+    """
     wanted = pl.col("verdict") == "landed"
     for name, feed in project.feeds.items():
-        read = pl.col("day").is_between(feed.window(interval.start).start, feed.window(interval.end).end)
-        there = [*tables.days(clean_table(project.name, name)), *tables.days(quarantine_table(project.name, name))]
-        gone = (pl.col("verdict") == "accepted") & (pl.col("rows") > 0) & ~pl.col("day").is_in(there)
-        wanted |= ((pl.col("verdict") == "refused") | gone) & (pl.col("feed") == name) & read
-    return listed.filter(wanted, pl.col("feed").is_in(list(project.feeds))).sort("day", "feed", "delivery_id")
+        days = pl.col("day").is_between(feed.window(interval.start).start, feed.window(interval.end).end)
+        read = (pl.col("feed") == name) & days
+        wanted |= (pl.col("verdict") == "refused") & read
+        wanted |= pl.col("delivery_id").is_in(_incomplete(project, name, read, interval, journal, tables))
+    return journal.deliveries.filter(wanted, pl.col("feed").is_in(list(project.feeds))).sort(
+        "day", "feed", "delivery_id"
+    )
+
+
+def _incomplete(
+    project: Project, name: str, read: pl.Expr, interval: Interval, journal: Known, tables: Tables
+) -> list[str]:
+    """Return the deliveries of a feed that lack rows, as after a restore of the journal or a killed run.
+
+    A delivery that the record of a prepared day names has its rows even if it was withdrawn since, so that the day can
+    be built again.
+    """
+    records = [journal.records[day] for day in interval.days if day in journal.records]
+    named = {delivery_id for record in records for delivery_id in record.deliveries}
+    has_rows = ((pl.col("verdict") == "accepted") & read) | (
+        (pl.col("verdict") != "refused") & (pl.col("feed") == name) & pl.col("delivery_id").is_in(named)
+    )
+    deliveries = journal.deliveries.filter(has_rows, pl.col("rows") > 0)
+    if deliveries.is_empty():
+        return []
+    scope = Scope.of_deliveries(deliveries["day"].to_list(), deliveries["delivery_id"].to_list())
+    written: Counter[str] = Counter()
+    for table in (clean_table(project.name, name), quarantine_table(project.name, name)):
+        if tables.exists(table):
+            counts = tables.scan(table).filter(scope.expr()).group_by("delivery_id").len().collect()
+            written.update(dict(counts.iter_rows()))
+    return [each for each, rows in deliveries.select("delivery_id", "rows").iter_rows() if written[each] != rows]
 
 
 def _require_accepted(project: Project, interval: Interval, journal: Known, refused: Sequence[Refusal]) -> None:

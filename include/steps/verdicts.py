@@ -3,7 +3,8 @@
 `validate` and `revalidate` share this code. They decide which deliveries get a verdict and what follows from it.
 
 The order of writes allows a run to be killed anywhere and started again: until everything else is written, a delivery
-without a new verdict is recognisable by its old verdict or by its rows in quarantine. No reader ever finds an accepted
+without a new verdict is recognisable by its old verdict, by its rows in quarantine, or because it has fewer or more
+rows in clean and quarantine together than were landed. No reader ever finds an accepted
 delivery without its rows: if an accepted delivery is refused now, its verdict is written before its rows are removed.
 """
 
@@ -103,7 +104,8 @@ def give_verdicts(
                 quarantined += verdict.quarantine.height
             verdicts |= whys
         _enter_verdicts(project, chunk, verdicts, settings)
-        accepted += len(verdicts) - len(_refused(verdicts))
+        decided = pl.col("verdict").is_in(SET_ASIDE) | pl.col("delivery_id").is_in(_refused(verdicts))
+        accepted += chunk.filter(~decided).height
     for refusal in refused:
         log.warning("refused: %s", refusal.why)
     return VerdictCounts(accepted, tuple(refused), warnings, rows, quarantined)

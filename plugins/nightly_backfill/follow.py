@@ -17,6 +17,8 @@ from nightly_backfill.request import count, span
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_A_START = 0.2  # shorter than any run, so that none starts and ends between two looks
+MAX_REASONS = 5
+"""Reasons for skipped days that the result names."""
 ENDED = ("success", "failed")
 KEEP_PUBLISHED = ("publish", "missing")
 """The default entry in the conf of a backfill's runs."""
@@ -89,7 +91,9 @@ class Follower:
                 found = runs.at(self.dag_id, moments)
         runs.active(self.dag_id)
         bad = [names[m] for m in moments if m not in found or found[m].state == "failed"]
-        return self._show_result(states, bad)
+        ended_well = {found[m].run_id: names[m] for m in moments if m in found and found[m].state == "success"}
+        reasons = runs.skipped_because(self.dag_id, list(ended_well))
+        return self._show_result(states, bad, {ended_well[run_id]: why for run_id, why in reasons.items()})
 
     def _stalled(self, states: Counter[str]) -> str:
         """Return why no run makes progress; empty if runs make progress."""
@@ -110,13 +114,24 @@ class Follower:
             command = shlex.join(["airflow", "tasks", "log", self.dag_id, run_id, task.task_id, *index])
             self._say(f"task {task.task_id}: {command}")
 
-    def _show_result(self, states: Counter[str], failed: list[str]) -> int:
+    def _show_result(self, states: Counter[str], failed: list[str], skipped: Mapping[str, str]) -> int:
+        """Print how many runs did something, which ones had nothing to do and why, and which failed."""
+        succeeded, total = states["success"] - len(skipped), count(states.total())
+        if failed:
+            self.console.print(f"✗ {succeeded} of {total} succeeded; failed: {span(failed)}", style="red")
+        elif not skipped:
+            self.console.print(f"✓ {total} succeeded", style="green")
+        else:
+            self.console.print(f"! {succeeded} of {total} succeeded; nothing was done for the others", style="yellow")
+        days_of: dict[str, list[str]] = {}
+        for name, why in sorted(skipped.items()):
+            days_of.setdefault(why.replace(name, "the day"), []).append(name)
+        for why, days in list(days_of.items())[:MAX_REASONS]:
+            self._say(f"skipped: {span(days)}, because {why}")
+        if len(days_of) > MAX_REASONS:
+            self._say(f"… and {len(days_of) - MAX_REASONS} more reasons; the logs of the tasks have them")
         if not failed:
-            self.console.print(f"✓ {count(states.total())} succeeded", style="green")
             return OK
-        self.console.print(
-            f"✗ {states['success']} of {count(states.total())} succeeded; failed: {span(failed)}", style="red"
-        )
         self._say(f"when the cause is fixed, type: {self._again(min(failed), max(failed))}")
         return SOME_FAILED
 

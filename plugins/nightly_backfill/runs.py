@@ -1,6 +1,7 @@
 """Read and change the backfills and runs in Airflow's metadata database. Nothing here prints."""
 
-from collections.abc import Collection, Iterator
+import json
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from sqlalchemy import select, update
@@ -106,6 +108,25 @@ def failed_tasks(dag_id: str, run_id: str) -> list[FailedTask]:
             .order_by(TaskInstance.end_date, TaskInstance.map_index)
         )
         return [FailedTask(task_id, map_index) for task_id, map_index in found]
+
+
+def skipped_because(dag_id: str, run_ids: Collection[str]) -> dict[str, str]:
+    """Map each of these runs that did nothing to the reason.
+
+    A step that has nothing to do leaves the reason as XCom `skipped`. A step that did something returns a record, which
+    names its `interval`: a run with such a record did something, even if a later step had nothing to do.
+    """
+    statement = select(XComModel.run_id, XComModel.key, XComModel.value).where(
+        XComModel.dag_id == dag_id, XComModel.run_id.in_(run_ids), XComModel.key.in_(["skipped", "return_value"])
+    )
+    with _reading() as session:
+        found = [(run_id, key, _value(value)) for run_id, key, value in session.execute(statement)]
+    busy = {run_id for run_id, _, value in found if isinstance(value, Mapping) and "interval" in value}
+    return {run_id: str(value) for run_id, key, value in found if key == "skipped" and run_id not in busy}
+
+
+def _value(stored: Any) -> Any:
+    return json.loads(stored) if isinstance(stored, str) else stored
 
 
 def active(dag_id: str) -> int | None:

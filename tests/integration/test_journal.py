@@ -9,16 +9,20 @@ from pathlib import Path
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from fsspec.implementations.local import LocalFileSystem
+from typer.testing import CliRunner
 
+from include import cli
 from include.config.loading import load_project
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.project import Project
+from include.core.records import Featured, PreparedDay, TableRef
 from include.core.settings import NO_DATABASE, Settings
 from include.io import postgres
-from include.io.journal import export, leave_copy, read_journal, restore
+from include.io.journal import Restored, _newest_exported, export, leave_copy, read_journal, require_exported, restore
 from include.operations.decide import accept, withdraw
-from include.runner.run import run
+from include.runner.run import record, run
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.deliveries import delivery, enter
@@ -137,9 +141,10 @@ def test_steps_export_their_entries_before_they_succeed(project: Project, settin
     files = []
     for step in ("land", "validate", "validate"):
         run(step, project, RUN_DATE, settings)
-        files.append(sorted(path.name for path in (Path(settings.journal) / "ferries").iterdir()))
-    assert files[0] == ["000000000001-000000000003.jsonl"]
-    assert files[1] == [*files[0], "000000000004-000000000006.jsonl"]
+        folder = Path(settings.journal) / "ferries"
+        files.append(sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jsonl")))
+    assert files[0] == ["000000000/000000000001-000000000003.jsonl"]
+    assert files[1] == [*files[0], "000000000/000000000004-000000000006.jsonl"]
     assert files[2] == files[1]
     line = json.loads((Path(settings.journal) / "ferries" / files[0][0]).read_text().splitlines()[0])
     assert line.keys() == {"sequence", "kind", "subject", "entry", "by", "why", "run_id", "recorded_at"}
@@ -158,8 +163,8 @@ def test_a_restored_journal_is_the_same_and_clean_rows_are_made_again(
         for raw in Path(settings.tables).glob("raw_*"):
             (Path(new.tables)).mkdir(parents=True, exist_ok=True)
             raw.rename(Path(new.tables) / raw.name)
-        assert restore(again, "ferries") == 6
-        assert restore(again, "ferries") == 0
+        assert restore(again, "ferries") == Restored(6, ())
+        assert restore(again, "ferries") == Restored(0, ())
         assert entries(again).equals(entries(settings))
         validate(project, RUN_DATE, again)
         assert rows_of(again, "clean_ferries__sailings").equals(clean)
@@ -177,6 +182,70 @@ def test_a_restore_names_what_is_missing_or_different(
         enter(again, project, delivery("winds", DAY, "other@x", available_from=local(DAY, 1)))
         with pytest.raises(ActionRequiredError, match="entry 1 of the journal in the database is not the exported one"):
             restore(again, "ferries")
-        (Path(settings.journal) / "ferries" / "000000000001-000000000002.jsonl").unlink()
+        (Path(settings.journal) / "ferries" / "000000000" / "000000000001-000000000002.jsonl").unlink()
         with pytest.raises(ActionRequiredError, match="lacks entries, the first is 1"):
             restore(again, "ferries")
+
+
+def test_a_restore_leaves_entries_that_are_not_exported_and_says_how_to_export_them(
+    project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(settings, project, delivery("winds", DAY, "a@x", available_from=local(DAY, 1)))
+    export(settings, "ferries")
+    enter(settings, project, delivery("winds", DAY, "b@x", available_from=local(DAY, 1)))
+    before = entries(settings)
+    monkeypatch.setattr(cli, "_settings", lambda: settings)
+    command = ["--project", "ferries"]
+    restored = CliRunner().invoke(cli.app, ["journal", "restore", *command])
+    assert restored.exit_code == 0
+    assert restored.output.splitlines() == [
+        "0 entries restored",
+        (
+            "the export lacks 2 entries, which only the database has: 3 to 4; they stay. To export them, run: "
+            "python -m include.cli journal export --project ferries"
+        ),
+    ]
+    assert entries(settings).equals(before)
+    assert CliRunner().invoke(cli.app, ["journal", "export", *command]).output == "exported up to entry 4\n"
+    assert restore(settings, "ferries") == Restored(0, ())
+
+
+def test_the_newest_export_is_found_without_listing_older_folders(
+    project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(settings.journal) / "ferries"
+    for first in (1, 500, 999, 1000, 4998):
+        path = folder / f"{first // 1000:09d}" / f"{first:012d}-{first + 1:012d}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    (folder / "000000005").mkdir()  # left by a run that was killed before it wrote the file
+    listed: list[str] = []
+    ls = LocalFileSystem.ls
+
+    def listing(self: LocalFileSystem, path: str, **options: bool) -> list[str]:
+        listed.append(path.removeprefix(str(folder)))
+        return ls(self, path, **options)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(LocalFileSystem, "ls", listing)
+    assert _newest_exported(LocalFileSystem(), str(folder)) == 4999
+    assert listed == ["", "/000000005", "/000000004"]
+    with pytest.raises(ActionRequiredError, match=r"has entries up to 4999, but the journal .* ends at 0"):
+        require_exported(settings, "ferries")
+
+
+def test_a_result_from_databricks_is_not_recorded_in_a_database_behind_its_export(
+    project: Project, settings: Settings, install: Install, tmp_path: Path
+) -> None:
+    enter(settings, project, delivery("winds", DAY, "a@x", available_from=local(DAY, 1)))
+    export(settings, "ferries")
+    prepared_day = PreparedDay(
+        project="ferries", day=DAY, data_view="point_in_time", as_of=local(DAY, 3), watermark=0, deliveries=(),
+        table_versions={}, rows=0,
+    )  # fmt: skip
+    table = TableRef(table="features_ferries", version=0, interval=RUN_DATE, rows=0)
+    built = Featured(interval=RUN_DATE, rows=0, table=table, prepared_days=(prepared_day,))
+    with install(tmp_path / "new") as new:
+        emptied = new.model_copy(update={"journal": settings.journal})
+        with pytest.raises(ActionRequiredError, match="the database was emptied"):
+            record("build_features", project, RUN_DATE, built, emptied, local(DAY, 3))
+        assert entries(emptied).is_empty()

@@ -5,6 +5,7 @@ These tests check what a training may read, and that results exist once although
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from mlflow import MlflowClient
 from pydantic import SecretStr
 from sklearn.pipeline import Pipeline
 
+from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
@@ -33,6 +35,7 @@ from include.io import postgres
 from include.io.registry import EVALUATED, Registry
 from include.io.registry import runs as registry_runs
 from include.io.tables import Scope, Tables
+from include.operations.decide import withdraw
 from include.operations.reproduce import reproduce
 from include.runner.run import run
 from include.steps import fit as fit_step
@@ -63,6 +66,7 @@ from tests.integration.training import (
     versions,
     write_all,
 )
+from tests.landing import deliveries_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -393,6 +397,12 @@ def test_a_version_that_cannot_be_reproduced_is_reported_with_its_commit(prepare
         reproduce(without, version, prepared)
     narrower = MODEL.model_copy(update={"numeric": MODEL.numeric[1:]})
     with pytest.raises(ActionRequiredError, match=r"are not those that .* Commit 0123456789ab made it"):
+        reproduce(narrower, version, prepared)
+    of_day = pl.col("feed").eq("logbook") & pl.col("day").eq(date(2013, 3, 10))
+    [used] = deliveries_of(prepared).filter(of_day)["delivery_id"]
+    withdraw(load_project("ferries"), used, prepared, by="Ada", why="a test file")
+    said = rf"changed; {re.escape(used)} was accepted then, and is withdrawn now: a test file. Commit"
+    with pytest.raises(ActionRequiredError, match=said):
         reproduce(narrower, version, prepared)
     with pytest.raises(ActionRequiredError, match="has no version 7"):
         reproduce(MODEL, 7, prepared)

@@ -20,6 +20,7 @@ from include.core.records import Monitored
 from include.core.settings import Settings
 from include.io import postgres
 from include.monitoring.performance import PerformanceMonitor
+from include.operations.decide import withdraw
 from include.steps import monitor as step
 from include.steps.monitor import monitor
 from include.steps.outcomes import outcomes
@@ -140,6 +141,22 @@ def test_a_day_is_measured_when_outcomes_are_known_and_again_after_a_correction(
     assert of_all(prepared_days, NEXT, "roc_auc") == (1, 0.0, 3)
     # The outcome of the fourth ferry is not known.
     assert of_all(prepared_days, NEXT, "base_rate") == (1, pytest.approx(1 / 3), 3)
+
+
+def test_a_day_whose_outcomes_were_withdrawn_is_measured_again(prepared_days: Settings, ferries: Project) -> None:
+    run(prepared_days, ferries, NEXT, LATER)
+    for day, name in ((DAY, "b"), (NEXT, "a")):
+        wrong = small.delivery_id("logbook", day, name)
+        withdraw(ferries, wrong, prepared_days, by="Ada", why="a wrong file")
+    [again] = run(prepared_days, ferries, LATER)
+    assert again.days == 2
+    assert of_all(prepared_days, DAY, "roc_auc") == (1, 1.0, 4), "the delivery before it is current again"
+    counted = "SELECT count(*) FROM performance_daily WHERE rows > 0 AND day = :day"
+    assert execute(prepared_days, counted, day=NEXT) == [(0,)]
+    before = marks(prepared_days)
+    [once_more] = run(prepared_days, ferries, LATER)
+    assert once_more.rows == 0
+    assert marks(prepared_days) == before
 
 
 def test_slices_are_columns_of_the_entity(prepared_days: Settings, ferries: Project) -> None:

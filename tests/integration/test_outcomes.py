@@ -12,15 +12,19 @@ from include.config.loading import load_model, load_project
 from include.core.errors import ConfigError, DataError
 from include.core.feeds import Outcome
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.outcomes import OutcomeDelivery
+from include.operations.decide import withdraw
 from include.steps import outcomes as step
 from include.steps.outcomes import outcomes, record_outcomes
 from include.steps.publish import publish
+from tests.deliveries import enter
 from tests.integration import small
 from tests.integration.small import DAY
+from tests.landing import deliveries_of
 
 NEXT, LATER = DAY + timedelta(days=1), DAY + timedelta(days=2)
 
@@ -247,6 +251,48 @@ def test_a_late_run_date_knows_no_outcome_of_its_own_day(prepared_days: Settings
     for run in (Interval.of(LATER), Interval.of(NEXT), Interval(start=NEXT, end=LATER)):
         outcomes(ferries, run, prepared_days)
         assert known(prepared_days, "ferry_delay")[1] == [0.0, 30.0]
+
+
+def correction_of(settings: Settings, project: Project) -> str:
+    [found] = [each for each in deliveries_of(settings, project.name)["delivery_id"] if "correction" in each]
+    return str(found)
+
+
+def test_without_a_withdrawn_correction_the_earlier_outcomes_come_back(
+    prepared_days: Settings, ferries: Project
+) -> None:
+    outcomes(ferries, Interval(start=NEXT, end=LATER), prepared_days)
+    assert known(prepared_days, "ferry_delay") == CORRECTED
+    correction = correction_of(prepared_days, ferries)
+    withdraw(ferries, correction, prepared_days, by="Ada", why="a wrong file")
+    result = outcomes(ferries, Interval.of(LATER), prepared_days)
+    assert known(prepared_days, "ferry_delay") == [[16.0, 15.0, None, -3.0], [0.0, 30.0], []]
+    assert result.days == 1
+    before = marks(prepared_days)
+    assert outcomes(ferries, Interval.of(LATER), prepared_days).days == 0
+    assert marks(prepared_days) == before
+    enter(prepared_days, ferries, [Entry.verdict(correction, "logbook", DAY, None)])  # a person accepted it again
+    outcomes(ferries, Interval.of(LATER), prepared_days)
+    assert known(prepared_days, "ferry_delay") == CORRECTED
+
+
+def test_a_withdrawn_delivery_without_another_leaves_no_outcomes_until_it_counts_again(
+    prepared_days: Settings, ferries: Project
+) -> None:
+    outcomes(ferries, Interval(start=NEXT, end=LATER), prepared_days)
+    only = small.delivery_id("logbook", NEXT)
+    for verdict in ("withdrawn", "refused"):  # by a person, or by `revalidate` with a stricter rule
+        fields = {"feed": "logbook", "day": str(NEXT), "verdict": verdict}
+        enter(prepared_days, ferries, [Entry(kind="verdict", subject=only, entry=fields)])
+        outcomes(ferries, Interval.of(NEXT), prepared_days)
+        assert known(prepared_days, "ferry_delay")[1] == ([0.0, 30.0] if verdict == "withdrawn" else []), (
+            "a run date leaves outcomes of days after the one it needs to later runs"
+        )
+        assert outcomes(ferries, Interval.of(LATER), prepared_days).days == (1 if verdict == "withdrawn" else 0)
+        assert known(prepared_days, "ferry_delay") == [CORRECTED[0], [], []]
+    enter(prepared_days, ferries, [Entry.verdict(only, "logbook", NEXT, None)])
+    outcomes(ferries, Interval.of(LATER), prepared_days)
+    assert known(prepared_days, "ferry_delay") == CORRECTED
 
 
 def test_a_day_that_is_not_prepared_is_refused(prepared_days: Settings, ferries: Project) -> None:

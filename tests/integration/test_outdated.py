@@ -20,7 +20,7 @@ from include.io import postgres
 from include.io.journal import read_journal
 from include.io.tables import Scope, Tables
 from include.operations.decide import withdraw
-from include.operations.outdated import find_out_of_date, rerun_commands
+from include.operations.outdated import OutOfDate, find_out_of_date, rerun_commands
 from include.operations.repair import repair
 from include.steps import publish as step
 from tests.integration import small
@@ -155,10 +155,10 @@ def test_a_delivery_that_was_withdrawn_is_named_until_the_days_are_repaired_and_
     withdraw(project, used, prepared, by="Ada", why="a test file")
     withdraw(project, gone, prepared, by="Ada", why="a test file")
     why = f"{used}, which the day used, was withdrawn since: a test file"
-    assert told(prepared, project) == [(n, why, True) for n in (1, 2, 3)]
+    assert told(prepared, project) == [(n, why, True) for n in (2, 3)], "the second day needs a logbook"
     commands = rerun_commands(project, find_out_of_date(project, DAYS, prepared))
     assert commands[0] == (
-        "python -m include.cli repair --project ferries --start 2013-03-02 --end 2013-03-04 --by NAME --why REASON"
+        "python -m include.cli repair --project ferries --start 2013-03-03 --end 2013-03-04 --by NAME --why REASON"
     )
     assert "ferries_backfill_range" in commands[1] and '"data": "point_in_time"' in commands[1]
     with pytest.raises(DataError, match=r"2013-03-02 .* of logbook of 2013-03-01 that counts"):
@@ -188,6 +188,40 @@ def test_a_delivery_that_was_withdrawn_is_named_until_the_days_are_repaired_and_
         if row["model"] is None
     ]
     assert actions == [("withdraw", "Ada", "a test file")] * 2 + [("repair", "Ada", "without the test file")] * 3
+
+
+def test_a_day_that_no_repair_can_cure_is_built_with_data_latest(
+    prepared: Settings, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wrong file of the first day is withdrawn, and the right one comes after the day's `as_of`."""
+    used = small.delivery_id("sailings", DAY, "a")
+    withdraw(project, used, prepared, by="Ada", why="a test file")
+
+    def of_features() -> list[OutOfDate]:
+        return [each for each in find_out_of_date(project, Interval.of(DAY), prepared) if each.what == "features"]
+
+    [nothing] = of_features()
+    cause = (
+        f"{used}, which the day used, was withdrawn since: a test file; the day cannot be repaired: no accepted "
+        "delivery of sailings of 2013-03-01 counts by its as_of, 2013-03-01 08:00 UTC, which a repair keeps; "
+    )
+    assert (nothing.why, nothing.data_view) == (f"{cause}first accept a delivery, or let one be delivered", None)
+    monkeypatch.setattr(cli, "_settings", lambda: prepared)
+    monkeypatch.setattr(cli, "load_project", lambda name: project)
+    listed = CliRunner().invoke(cli.app, ["outdated", "--project", "ferries", "--start", str(DAY)])
+    assert listed.exit_code == 1
+    assert nothing.why in listed.output and "run:" not in listed.output
+
+    later = {"available_from": MUCH_LATER, "name": "right"}
+    small.deliver(prepared, project, "sailings", DAY, small.ferries_of(DAY), **later)
+    [latest] = of_features()
+    assert (latest.why, latest.data_view) == (f"{cause}data: latest uses the one that came later", "latest")
+    conf = """'{"start": "2013-03-01", "end": "2013-03-01", "data": "latest", "publish": "replace"}'"""
+    assert rerun_commands(project, [latest]) == [f"airflow dags trigger ferries_backfill_range --conf {conf}"]
+    with pytest.raises(DataError, match=r"2013-03-01 .* of sailings of 2013-03-01 that counts"):
+        repair(project, Interval.of(DAY), prepared, by="Ada", why="without the test file")
+    record(prepared, project, Interval.of(DAY), "latest")
+    assert of_features() == []
 
 
 def test_a_delivery_that_counts_by_now_is_named_with_its_cause(prepared: Settings, project: Project) -> None:

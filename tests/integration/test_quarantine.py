@@ -17,11 +17,12 @@ from include.config.loading import load_project
 from include.core.errors import ConfigError, DataError
 from include.core.feeds import LateRows
 from include.core.interval import Interval
-from include.core.point_in_time import current_as_of
+from include.core.point_in_time import current_as_of, known_deliveries
 from include.core.project import Project
 from include.core.records import PreparedDay, Revalidated, Validated
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.operations.revalidate import revalidate
 from include.operations.simulate import simulate
@@ -478,9 +479,8 @@ class TestRevalidate:
         assert isinstance(of_feed, Revalidated)
         assert (of_feed.rows, of_feed.stay, of_feed.revalidated) == (1, 0, 1)
         assert of_feed.out_of_date == (RUN_DATE,)
-        command = f"python -m include.cli build_features --project ferries --start {DAY} --end {DAY}"
         assert f"of run dates {DAY} are out of date" in caplog.text
-        assert command in caplog.text
+        assert "run: airflow dags trigger ferries_backfill_range" in caplog.text
         assert rows_of(settings, "quarantine_ferries__sailings").is_empty()
         assert rows_of(settings, "quarantine_ferries__logbook").height == 1
         back = rows_of(settings, "clean_ferries__sailings").filter(pl.col("day") == DAY)
@@ -516,6 +516,33 @@ class TestRevalidate:
         kept = rows_of(settings, "clean_ferries__logbook")
         assert kept.height == 3  # of the first delivery, which was not validated again
         assert rows_of(settings, "quarantine_ferries__logbook").is_empty()
+
+    def test_a_repair_comes_before_the_rebuild_of_days_that_would_use_another_delivery(
+        self, declare: Declare, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        project = declare({"sailings": [{"expect": "table_row_count_to_equal", "value": 3, "severity": "critical"}]})
+        deliver_day(project, settings, DAY)
+        deliver_one(project, settings, "sailings", DAY, sailings(DAY, 4), name="again")
+        land_and_validate(project, settings)
+        journal = read_journal(settings, project)
+        used = known_deliveries(project, journal, RUN_DATE)["delivery_id"].sort()
+        prepared_day = PreparedDay(
+            project="ferries",
+            day=DAY,
+            data_view="point_in_time",
+            as_of=local(DAY, 3),
+            watermark=journal.watermark,
+            deliveries=tuple(used),
+            table_versions={"clean_ferries__sailings": Tables(settings).version("clean_ferries__sailings")},
+            rows=3,
+        )
+        postgres.days.record_prepared_days(settings, "ferries", [prepared_day])
+        assert revalidate(declare({}), RUN_DATE, settings).out_of_date == (RUN_DATE,)
+        commands = [line.split("run: ")[1] for line in caplog.messages if line.startswith("run: ")]
+        assert [command.split(" --by")[0].split(" --conf")[0] for command in commands] == [
+            f"python -m include.cli repair --project ferries --start {DAY} --end {DAY}",
+            "airflow dags trigger ferries_backfill_range",
+        ]
 
     def test_an_unknown_feed_is_refused(self, project: Project, settings: Settings) -> None:
         with pytest.raises(ConfigError, match="ferries has no feed 'sailing'; did you mean 'sailings'"):

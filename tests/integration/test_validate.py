@@ -18,9 +18,10 @@ from include.config.loading import load_project
 from include.core import schemas
 from include.core.errors import ConfigError, DataError
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.point_in_time import as_of
 from include.core.project import Project
-from include.core.records import Validated
+from include.core.records import DayRecord, Validated
 from include.core.settings import Settings
 from include.io.journal import read_journal
 from include.io.tables import Scope, Tables
@@ -31,6 +32,7 @@ from include.quality.suites import Suites
 from include.steps.land import land
 from include.steps.validate import validate
 from include.steps.verdicts import _typed
+from tests.deliveries import enter
 from tests.landing import (
     DAY,
     days,
@@ -331,6 +333,80 @@ class TestVerdicts:
         land(project, RUN_DATE, settings)
         without = {name: feed for name, feed in project.feeds.items() if name != "winds"}
         assert validate(project.model_copy(update={"feeds": without}), RUN_DATE, settings).accepted == 2
+
+
+class TestMissingRows:
+    """Accepted deliveries lack rows after a restore of the journal, or after a kill in the middle of writing them."""
+
+    @pytest.fixture
+    def accepted(
+        self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
+    ) -> Project:
+        """Deliver the sailings of DAY twice: the first has a row in quarantine."""
+        in_set = {"expect": "column_values_to_be_in_set", "column": "dest", "value_set": ["HOB"]}
+        project = declare({"sailings": [{**in_set, "severity": "critical"}]})
+        frame = sailings(DAY, 40)
+        wrong = frame.with_columns(dest=pl.when(pl.col("ferry") == 0).then(pl.lit("XXX")).otherwise("dest"))
+        deliver_one(project, settings, "sailings", DAY, wrong, name="wrong")
+        deliver_day(project, settings, DAY)
+        land_and_validate(project, RUN_DATE, settings)
+        assert rows_of(settings, "quarantine_ferries__sailings").height == 1
+        return project
+
+    def ids(self, settings: Settings) -> dict[str, str]:
+        of_sailings = deliveries_of(settings).filter(pl.col("feed") == "sailings")["delivery_id"]
+        return {"wrong" if "wrong" in each else "right": each for each in of_sailings}
+
+    def lose(self, settings: Settings, table: str, delivery_id: str) -> pl.DataFrame:
+        """Remove the rows of a delivery of DAY from a table; return the whole table before."""
+        before = rows_of(settings, table)
+        scope = Scope.of_deliveries([DAY], [delivery_id])
+        Tables(settings).replace(table, before.clear(), scope, sort_by=["_row"])
+        return before
+
+    @pytest.mark.parametrize(
+        ("table", "which"),
+        [
+            ("clean_ferries__sailings", "wrong"),
+            ("clean_ferries__sailings", "right"),
+            ("quarantine_ferries__sailings", "wrong"),
+        ],
+    )
+    def test_a_delivery_is_made_whole_again_beside_another_of_its_day(
+        self, accepted: Project, settings: Settings, table: str, which: str
+    ) -> None:
+        before = self.lose(settings, table, self.ids(settings)[which])
+        assert validate(accepted, RUN_DATE, settings).accepted == 1
+        assert rows_of(settings, table).equals(before)
+        assert validate(accepted, RUN_DATE, settings).accepted == 0
+
+    def test_a_withdrawn_delivery_that_a_record_names_has_its_rows_again(
+        self, accepted: Project, settings: Settings
+    ) -> None:
+        wrong, right = self.ids(settings)["wrong"], self.ids(settings)["right"]
+        record = DayRecord(
+            day=DAY, number=1, as_of=local(DAY, 3), watermark=6, deliveries=(wrong,), reconstructed=False
+        )
+        enter(settings, accepted, [Entry.prepared_day(record)])
+        for delivery_id in (wrong, right):
+            withdraw(accepted, delivery_id, settings, by="Ada", why="a wrong file")
+            self.lose(settings, "clean_ferries__sailings", delivery_id)
+        validated = validate(accepted, RUN_DATE, settings)
+        assert (validated.accepted, validated.rows) == (0, 39)
+        assert rows_of(settings, "clean_ferries__sailings").height == 39
+        assert set(deliveries_of(settings).filter(pl.col("feed") == "sailings")["verdict"]) == {"withdrawn"}
+        assert validate(accepted, RUN_DATE, settings).rows == 0
+
+    def test_rows_of_days_that_the_run_date_does_not_read_are_not_counted(
+        self, accepted: Project, settings: Settings
+    ) -> None:
+        """Reading the tables of all days each night would cost too much; a run of the day itself finds them."""
+        self.lose(settings, "clean_ferries__sailings", self.ids(settings)["right"])
+        later = DAY + timedelta(days=60)
+        deliver_day(accepted, settings, later)
+        land(accepted, Interval.of(later), settings)
+        assert validate(accepted, Interval.of(later), settings).accepted == 3
+        assert validate(accepted, RUN_DATE, settings).accepted == 1
 
 
 class TestAlways:

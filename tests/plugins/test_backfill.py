@@ -13,11 +13,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
+from airflow.models.xcom import XComModel
 from rich.console import Console
+from sqlalchemy.orm import Session
 
-from nightly_backfill import policy
+from nightly_backfill import policy, runs
 from nightly_backfill.arguments import BACKFILL, REPLACED
 from nightly_backfill.ending import RefusedError
+from nightly_backfill.follow import Follower
 from nightly_backfill.progress import SECONDS_BETWEEN_LINES, Display, sentence
 from nightly_backfill.request import conf, count, duration, first_and_last, labels, span
 
@@ -223,3 +227,56 @@ main()
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("3.")
     assert "error" in (done.stdout + done.stderr).lower(), "the error is logged"
+
+
+NO_CHAMPION = "late_ferry has no champion for {}; nothing to score"
+
+
+def followed(monkeypatch: pytest.MonkeyPatch, states: list[str], reasons: dict[str, str]) -> tuple[int, str]:
+    """Follow a backfill of ended runs, one a day from 2013-03-01; return exit code and output."""
+    moments = [datetime(2013, 3, 1 + n, 8, tzinfo=UTC) for n in range(len(states))]
+    names = labels(moments, NEW_YORK)
+    there = {m: runs.Run(names[m], m, state) for m, state in zip(moments, states, strict=True)}
+    monkeypatch.setattr(runs, "at", lambda dag_id, moments: there)
+    monkeypatch.setattr(runs, "active", lambda dag_id: None)
+    monkeypatch.setattr(runs, "failed_tasks", lambda dag_id, run_id: [])
+    monkeypatch.setattr(runs, "conf_of", lambda backfill_id: {})
+    monkeypatch.setattr(runs, "skipped_because", lambda dag_id, run_ids: reasons)
+    out = io.StringIO()
+    follower = Follower(Console(file=out, width=200), "late_ferry_score", 1, names, set(), in_order=False)
+    return follower.follow(), out.getvalue()
+
+
+def test_days_for_which_nothing_was_done_are_skipped_and_not_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = {day: NO_CHAMPION.format(day) for day in ("2013-03-01", "2013-03-02")}
+    code, said = followed(monkeypatch, ["success"] * 2, reasons)
+    assert code == 0
+    because = "skipped: 2013-03-01 to 2013-03-02, because late_ferry has no champion for the day; nothing to score"
+    assert "! 0 of 2 days succeeded; nothing was done for the others" in said
+    assert because in said
+    code, said = followed(monkeypatch, ["success", "success", "failed", "success"], reasons)
+    assert code == 1
+    assert "✗ 1 of 4 days succeeded; failed: 2013-03-03" in said and because in said
+    assert "✓ 2 days succeeded" in followed(monkeypatch, ["success"] * 2, {})[1]
+
+
+def test_a_run_did_nothing_if_a_step_was_skipped_and_none_returned_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    XComModel.__table__.create(engine)
+    record = {"interval": {"start": "2013-03-01", "end": "2013-03-01"}, "rows": 4}
+    stored = [
+        ("nothing", "wait_for_features", "return_value", True),
+        ("nothing", "score", "skipped", "no champion"),
+        ("held back", "gate", "return_value", record),
+        ("held back", "promote", "skipped", "a later promotion is there"),
+        ("done", "score", "return_value", record),
+        ("other", "score", "skipped", "not asked for"),
+    ]
+    rows = [
+        {"dag_run_id": n, "dag_id": "d", "run_id": run_id, "task_id": task, "key": key, "value": json.dumps(value)}
+        for n, (run_id, task, key, value) in enumerate(stored)
+    ]
+    with engine.begin() as connection:
+        connection.execute(sa.insert(XComModel.__table__), rows)
+    monkeypatch.setattr(runs, "create_session", lambda: Session(engine))
+    assert runs.skipped_because("d", ["nothing", "held back", "done"]) == {"nothing": "no champion"}

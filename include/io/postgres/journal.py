@@ -139,7 +139,7 @@ def read_lines(settings: Settings, project: str, after: int) -> list[dict[str, A
 def restore_lines(settings: Settings, project: str, lines: Sequence[Mapping[str, Any]]) -> int:
     """Add exported entries, with their sequence numbers, to a journal that ends before them; return how many.
 
-    Entries that the journal has already must be the same.
+    Entries that the journal has already must be the same. Newer ones, which are not exported yet, stay.
 
     Raises:
         ActionRequiredError: a sequence number is missing, or the journal has another entry of that number.
@@ -156,7 +156,7 @@ def restore_lines(settings: Settings, project: str, lines: Sequence[Mapping[str,
         present = sa.select(journal.c.sequence, journal.c.subject, journal.c.entry).where(journal.c.project == project)
         exported = {line["sequence"]: (line["subject"], json.dumps(line["entry"], sort_keys=True)) for line in lines}
         for number, subject, entry in connection.execute(present):
-            if exported.get(number) != (subject, json.dumps(entry, sort_keys=True)):
+            if number in exported and exported[number] != (subject, json.dumps(entry, sort_keys=True)):
                 raise ActionRequiredError(
                     f"{project}: entry {number} of the journal in the database is not the exported one; "
                     "restore into a database without entries of this project"

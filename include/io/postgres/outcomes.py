@@ -1,6 +1,6 @@
 """Outcomes, in the shared database."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import NamedTuple
@@ -11,7 +11,8 @@ from sqlalchemy.dialects import postgresql
 
 from include.core.settings import Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import engine, execute, frame_of, lock_in, stage, temporary_table, transaction
+from include.io.postgres.connection import engine, execute, frame_of, lock, lock_in, stage, temporary_table, transaction
+from include.io.postgres.predictions import rows_digest
 from include.io.postgres.schema import outcome_days, outcomes
 
 
@@ -26,6 +27,8 @@ class OutcomeDay:
     rows: int
     digest: str
 
+
+_NO_OUTCOMES = rows_digest(pl.DataFrame(schema={"entity_id": pl.String, "value": pl.Float64}), "value")
 
 _STAGED_DAYS = temporary_table(
     "staged_days",
@@ -58,17 +61,47 @@ class OutcomeDelivery(NamedTuple):
     delivery_id: str
 
 
+NO_DELIVERY = OutcomeDelivery(datetime.min.replace(tzinfo=UTC), 0, "")
+"""Older than any delivery. It stands for a day whose delivery does not count any more."""
+
+
 def read_newest_outcomes(settings: Settings, project: str, outcome: str) -> dict[date, OutcomeDelivery]:
-    """Return for each day the delivery that its stored outcomes come from."""
+    """Return for each day the delivery that its stored outcomes come from; `NO_DELIVERY` if that was set aside."""
     table = outcome_days.c
     statement = sa.select(table.day, table.available_from, table.sequence, table.delivery_id).where(
         table.project == project, table.outcome == outcome
     )
     with engine(settings).connect() as connection:
         return {
-            day: OutcomeDelivery(available_from.astimezone(UTC), sequence, delivery_id)
+            day: OutcomeDelivery(available_from.astimezone(UTC), sequence, delivery_id) if sequence else NO_DELIVERY
             for day, available_from, sequence, delivery_id in connection.execute(statement)
         }
+
+
+def set_aside_outcomes(settings: Settings, project: str, outcome: str, deliveries: Collection[str]) -> list[date]:
+    """Remove the outcomes of deliveries that do not count any more; return their days.
+
+    The days stay in `outcome_days` with the sequence 0, so that any delivery takes their place and that performance is
+    measured again.
+    """
+    table = outcome_days
+    marking = (
+        sa
+        .update(table)
+        .where(table.c.project == project, table.c.outcome == outcome, table.c.sequence > 0)
+        .where(table.c.delivery_id.in_(list(deliveries)))
+        .values(sequence=0, rows=0, digest=_NO_OUTCOMES, run_id=settings.run_id, recorded_at=sa.func.clock_timestamp())
+        .returning(table.c.day)
+    )
+    with engine(settings).begin() as connection:
+        lock(connection, f"outcomes {project}")
+        days = sorted(connection.scalars(marking))
+        connection.execute(
+            sa.delete(outcomes).where(
+                outcomes.c.project == project, outcomes.c.outcome == outcome, outcomes.c.day.in_(days)
+            )
+        )
+    return days
 
 
 def replace_outcomes(
@@ -77,8 +110,8 @@ def replace_outcomes(
     """Store the outcomes of days that come from newer deliveries.
 
     A day is replaced as a whole if (available_from, sequence) is greater than what is stored, so that runs in any
-    order end with the same rows. It is also replaced if the same delivery now gives other outcomes, because the
-    outcome's declaration has changed.
+    order end with the same rows. It is also replaced if the stored delivery was set aside, or if the same delivery now
+    gives other outcomes, because the outcome's declaration has changed.
 
     Args:
         settings: the database and the id of this run.
@@ -128,7 +161,9 @@ def _take_newer_days(project: str, outcome: str, run_id: str) -> sa.CTE:
             **{name: new[name] for name in ("delivery_id", "available_from", "sequence", "rows", "digest", "run_id")},
             "recorded_at": sa.func.clock_timestamp(),
         },
-        where=(rank(old) < rank(new)) | ((old.delivery_id == new.delivery_id) & (old.digest != new.digest)),
+        where=(old.sequence == 0)
+        | (rank(old) < rank(new))
+        | ((old.delivery_id == new.delivery_id) & (old.digest != new.digest)),
     )
     return replacing.returning(old.day, old.delivery_id, old.available_from).cte("taken")
 

@@ -221,7 +221,7 @@ outcome_days = sa.Table(
     _key("day", DATE, "Calendar day, in the project's timezone, of the entities."),
     _column("delivery_id", TEXT, "Delivery that the outcomes of the day come from."),
     _column("available_from", MOMENT, "Time from which that delivery counts."),
-    _column("sequence", BIGINT, "Number of that delivery in the journal."),
+    _column("sequence", BIGINT, "Number of that delivery in the journal; 0 if it was withdrawn or refused since."),
     _column("rows", BIGINT, "Number of outcomes."),
     _column("digest", TEXT, "SHA-256 of the outcomes."),
     _column("run_id", TEXT, RUN_ID),

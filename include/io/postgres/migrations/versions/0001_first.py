@@ -436,7 +436,7 @@ TABLE_COMMENTS = {
             "day": "Calendar day, in the project's timezone, of the entities.",
             "delivery_id": "Delivery that the outcomes of the day come from.",
             "available_from": "Time from which that delivery counts.",
-            "sequence": "Number of that delivery in the journal.",
+            "sequence": "Number of that delivery in the journal; 0 if it was withdrawn or refused since.",
             "rows": "Number of outcomes.",
             "digest": "SHA-256 of the outcomes.",
             "run_id": "Airflow run that wrote the row, or by-hand.",
