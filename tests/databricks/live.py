@@ -134,7 +134,7 @@ class Live:
         self.cli("migrate")
         self.land(days)
         self.stack.start(schedule=False, spark=False)
-        self.airflow = demo.Airflow(self.stack, PROJECT)
+        self.airflow = demo.AirflowApi(self.stack, PROJECT)
         self.airflow.wait_for_dags([PREPARE])
 
     # a person

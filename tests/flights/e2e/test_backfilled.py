@@ -134,8 +134,8 @@ def begin_story(prepared_days: Interval, corrected_from: date) -> Iterator[Story
 
 
 @pytest.fixture(scope="module")
-def airflow(story: Story) -> demo.Airflow:
-    airflow = demo.Airflow(story.stack, PROJECT)
+def airflow(story: Story) -> demo.AirflowApi:
+    airflow = demo.AirflowApi(story.stack, PROJECT)
     airflow.wait_for_dags([PREPARE, TRAIN, SCORE, MONITOR, f"{PROJECT.name}_backfill_range"])
     return airflow
 
@@ -144,13 +144,13 @@ def same(one: Any, other: Any) -> bool:
     return bool(one.equals(other) if isinstance(one, pl.DataFrame) else one == other)
 
 
-def prepare_history(airflow: demo.Airflow, run_id: str, day: date) -> None:
+def prepare_history(airflow: demo.AirflowApi, run_id: str, day: date) -> None:
     """Prepare the history in one run. Each run needs a different logical date, which `day` gives."""
     conf = {"start": str(HISTORY.start), "end": str(HISTORY.end)}
     airflow.follow(airflow.run([f"{PROJECT.name}_backfill_range"], run_id, day, **conf))
 
 
-def test_nightly_runs_succeed_and_promote(story: Story, airflow: demo.Airflow) -> None:
+def test_nightly_runs_succeed_and_promote(story: Story, airflow: demo.AirflowApi) -> None:
     story.cli("migrate")
     for day in HISTORY.days:
         story.land(day)
@@ -179,7 +179,7 @@ def test_nightly_runs_succeed_and_promote(story: Story, airflow: demo.Airflow) -
     )
 
 
-def test_a_backfill_from_landing_gives_the_same_results_to_the_bit(story: Story, airflow: demo.Airflow) -> None:
+def test_a_backfill_from_landing_gives_the_same_results_to_the_bit(story: Story, airflow: demo.AirflowApi) -> None:
     story.wipe()
     people = story.stack.home / "ledger.json"
     people.write_text(story.people, encoding="utf-8")
