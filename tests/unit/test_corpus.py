@@ -32,9 +32,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from include.config.loading import load_project
-from include.config.yaml_file import read_yaml
 from include.core.errors import UnreadableError
 from include.core.feeds import Feed
+from include.core.yaml_file import read_yaml
 from include.steps.land import _protect
 from include.steps.verdicts import _typed, _why_malformed
 
