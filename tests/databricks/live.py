@@ -203,7 +203,7 @@ class Live:
         return "\n".join(path.read_text(encoding="utf-8") for path in files)
 
     def prepared(self, day: date) -> bool:
-        """The night has its row."""
+        """Return whether the day is prepared."""
         found = postgres.days.read_prepared_days(demo.settings_of(self.stack), PROJECT.name, Interval.of(day))
         return [prepared_day.day for prepared_day in found] == [day]
 
