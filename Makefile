@@ -89,7 +89,7 @@ test-pythons: ## Run the unit tests on each supported Python that this machine h
 		$(MAKE) PYTHON="$$python" VENV=.venv-$$version setup test-unit || exit 1; \
 	done
 
-drills: setup ## Run the long tests outside CI: kill each step, cause each failure and fix it by its runbook, test-pythons
+drills: setup ## Run the long tests outside CI: kill each step, follow each runbook, backfill a week, test-pythons
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/faults tests/drills
 	$(BIN)/python -m pytest -m drill $(PYTEST_FLAGS) $(wildcard $(foreach suite,$(SUITES),tests/$(subst -,/,$(suite))))
 	$(MAKE) test-pythons PYTEST_FLAGS=

@@ -32,7 +32,7 @@ from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io.registry import Registry
 from include.io.tables import Tables
-from tools.demo import Airflow, command, days, settings_of
+from tools.demo import AirflowApi, command, days, settings_of
 from tools.stack import ROOT, Stack
 
 PROJECT, MODEL = load_project("flights"), "late_arrival"
@@ -50,14 +50,14 @@ RUN_SECONDS = 3600
 console = Console(highlight=False, soft_wrap=True)
 
 
-class Bench:
+class BackfillBench:
     """A stack whose runs are timed."""
 
     def __init__(self, home: Path) -> None:
         self.stack = Stack(home)
         self.stack.start(schedule=False)
         command(self.stack, "migrate")
-        self.airflow = Airflow(self.stack, PROJECT)
+        self.airflow = AirflowApi(self.stack, PROJECT)
         self.airflow.wait_for_dags([*NIGHTLY, f"{PROJECT.name}_backfill_range"])
 
     @property
@@ -123,7 +123,7 @@ class Bench:
             return {step: float(seconds) for step, seconds in connection.execute(sa.text(query))}
 
 
-def measure_run_dates(bench: Bench) -> tuple[float, float]:
+def measure_run_dates(bench: BackfillBench) -> tuple[float, float]:
     """Return the core-seconds of one warm run date, and the seconds of MANY run dates, AT_A_TIME at a time."""
     first = HISTORY.end + timedelta(days=1)
     run_dates = [first + timedelta(days=n) for n in range(COLD + WARM + MANY)]
@@ -149,7 +149,7 @@ def measure_run_dates(bench: Bench) -> tuple[float, float]:
     return mean(measured), seconds
 
 
-def measure_year(bench: Bench) -> tuple[float, dict[str, float]]:
+def measure_year(bench: BackfillBench) -> tuple[float, dict[str, float]]:
     """Return the seconds of the year as one run of `backfill_range`, from empty tables, and those of each step."""
     command(bench.stack, "simulate", *days(PROJECT, YEAR))
     bench.forget()
@@ -160,7 +160,7 @@ def measure_year(bench: Bench) -> tuple[float, dict[str, float]]:
     return seconds, bench.steps()
 
 
-def measure_bare(bench: Bench, out: Path) -> tuple[float, dict[str, float]]:
+def measure_bare(bench: BackfillBench, out: Path) -> tuple[float, dict[str, float]]:
     """Return the seconds of `bench/bare.py` as a process, and those of its phases."""
     registry = Registry(bench.settings)
     loaded = registry.load(registry.get_version(MODEL, 1))
@@ -187,7 +187,7 @@ def measure_spark_start() -> float:
     return took[0]
 
 
-def check_equal(bench: Bench, out: Path) -> None:
+def check_equal(bench: BackfillBench, out: Path) -> None:
     """Check that features and scores are those of the script, except for the last bit of a division."""
     tables = Tables(bench.settings)
     for table, file in ((f"features_{PROJECT.name}", "features"), (f"scores_{MODEL}", "scores")):
@@ -236,7 +236,7 @@ def main(
         # as root, PostgreSQL runs as another user, who must be able to enter the folder
         Path(temporary).chmod(0o711)
         out = Path(temporary)
-        bench = Bench(home or out / "home")
+        bench = BackfillBench(home or out / "home")
         try:
             console.print(f"[bold]{MANY} run dates, {AT_A_TIME} at a time[/bold]")
             one, many = measure_run_dates(bench)

@@ -94,7 +94,7 @@ class Jobs:
         return of_day + [min(getattr(took, name) for took in self.many) for name in ("job", "cores") if self.many]
 
 
-class Bench:
+class SparkBench:
     """Clean tables on which jobs are measured."""
 
     def __init__(self, folder: Path, interval: Interval) -> None:
@@ -146,7 +146,7 @@ def _server(folder: Path) -> Iterator[dict[str, str]]:
         yield {"SPARK_REMOTE": f"sc://127.0.0.1:{port}"}
 
 
-def measure(bench: Bench, many: Interval) -> dict[str, Jobs]:
+def measure(bench: SparkBench, many: Interval) -> dict[str, Jobs]:
     """Measure each way. The ways take turns, so that other load on the machine affects all of them."""
     conf = bench.folder / "default-conf"
     conf.mkdir()
@@ -192,7 +192,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="nightly-bench-") as temporary:
         # as root, PostgreSQL runs as another user, who must be able to enter the folder
         Path(temporary).chmod(0o711)
-        took = measure(Bench(Path(temporary), many), many)
+        took = measure(SparkBench(Path(temporary), many), many)
     show(took, many)
 
 

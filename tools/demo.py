@@ -37,7 +37,7 @@ class DemoError(RuntimeError):
     """A run did not succeed. The text names the task and the folder of its log."""
 
 
-class Airflow:
+class AirflowApi:
     """The calls of Airflow's REST API that start runs and follow them to their end."""
 
     def __init__(self, stack: Stack, project: Project) -> None:
@@ -210,7 +210,7 @@ def run(
             stack.say = lambda text: status.update(f"  [dim]{text}[/dim]")
             stack.start(schedule=False)
         command(stack, "migrate")
-    airflow = Airflow(stack, project)
+    airflow = AirflowApi(stack, project)
     models = model_names(project.name) if models is None else models
     trainings = [f"{model}_train" for model in models]
     preparing = [f"{project.name}_simulate", f"{project.name}_prepare"]

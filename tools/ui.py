@@ -19,7 +19,7 @@ from rich.console import Console
 from include.config.loading import is_simulated, model_names
 from include.core.errors import ConfigError
 from include.core.project import Project
-from tools.demo import Airflow, DemoError, command, find_project
+from tools.demo import AirflowApi, DemoError, command, find_project
 from tools.stack import HOME, Stack, StackError
 
 SCHEDULED_SECONDS = 30
@@ -45,7 +45,7 @@ def start(stack: Stack, project: Project) -> None:
     stack.postgres()
     command(stack, "migrate")
     stack.start(schedule=True, mlflow=True)
-    Airflow(stack, project).wait_for_dags(nightly_dags(project))
+    AirflowApi(stack, project).wait_for_dags(nightly_dags(project))
 
 
 def has_display() -> bool:

@@ -3,10 +3,10 @@
 from datetime import date
 from pathlib import Path
 
-from include.config.yaml_file import key_error
 from include.core.errors import ConfigError
 from include.core.feeds import Feed
 from include.core.project import Project
+from include.core.yaml_file import key_error
 
 
 def with_holiday_files(project: Project) -> Project:

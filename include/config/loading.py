@@ -14,12 +14,12 @@ from pydantic import ValidationError
 
 from include.config.holiday_files import with_holiday_files
 from include.config.model import Model
-from include.config.yaml_file import key_error, read_yaml
 from include.core.base import Config
 from include.core.errors import ConfigError, nearest
 from include.core.project import Project
 from include.core.settings import project_folders
 from include.core.variants import kinds_in
+from include.core.yaml_file import key_error, read_yaml
 
 PROJECTS = Path(__file__).parents[1] / "projects"
 """The projects that come with the product; `NIGHTLY_PROJECTS` names folders with more."""

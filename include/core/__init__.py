@@ -1,4 +1,5 @@
 """Records, days, point-in-time logic, errors, names, columns and settings for all layers.
 
-Everything here is pure: it reads and writes nothing. It imports no other layer.
+Everything here is pure: it writes nothing, and reads only what people wrote (`yaml_file`, `code`). It imports no other
+layer.
 """

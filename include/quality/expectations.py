@@ -19,11 +19,11 @@ from great_expectations.expectations.expectation import (
 )
 from great_expectations.expectations.metadata_types import FailureSeverity
 
-from include.config.yaml_file import key_error, place, read_yaml
 from include.core import schemas
 from include.core.errors import ConfigError, nearest
 from include.core.feeds import Feed
 from include.core.project import Project
+from include.core.yaml_file import key_error, place, read_yaml
 from include.quality.exact import columns_of, comparable, name_of, snake, with_whole_numbers
 
 DEFAULT_SHARE = 0.05

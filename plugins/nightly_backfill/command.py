@@ -21,7 +21,7 @@ from rich.console import Console
 from nightly_backfill import policy, preflight, runs
 from nightly_backfill.ending import INTERRUPTED, OK, REFUSED, SOME_FAILED, RefusedError
 from nightly_backfill.follow import KEEP_PUBLISHED, Follower
-from nightly_backfill.preflight import Preflight
+from nightly_backfill.preflight import PreflightOutput
 from nightly_backfill.request import conf, count, first_and_last, labels, nearest, span
 from nightly_backfill.runs import Run
 
@@ -84,7 +84,7 @@ class Command:
         self.model = model
         # dates without a time are days of the schedule, which may have another timezone than the DAG's start date
         self.zone: tzinfo = getattr(self.dag.timetable, "_timezone", None) or self.dag.timezone
-        self.preflight = Preflight()
+        self.preflight = PreflightOutput()
 
     def run(self) -> int:
         """Run the command and return the exit code."""
@@ -149,15 +149,15 @@ class Command:
     def _reprocess_behavior(self) -> str:
         return "completed" if self.args.reset_dagruns else "failed" if self.args.rerun_failed_tasks else "none"
 
-    def _run_preflight(self, moments: Sequence[datetime]) -> Preflight:
+    def _run_preflight(self, moments: Sequence[datetime]) -> PreflightOutput:
         days = sorted(moment.astimezone(self.zone).date() for moment in moments)
         if not days:
-            return Preflight()
+            return PreflightOutput()
         try:
             return preflight.run(self.model.bundle_name, self.dag_id, days[0].isoformat(), days[-1].isoformat())
         except preflight.UnknownError as unknown:
             self._warn(f"could not find out which data is missing and which days are published: {unknown}")
-            return Preflight(kind="train" if self.dag_id.endswith("_train") else None)
+            return PreflightOutput(kind="train" if self.dag_id.endswith("_train") else None)
 
     def _refuse_other_order(self) -> None:
         if self.preflight.kind != "train":

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Preflight:
+class PreflightOutput:
     """The output of `preflight`.
 
     Attributes:
@@ -36,7 +36,7 @@ class UnknownError(Exception):
     """`preflight` failed or could not run; the text says why."""
 
 
-def run(bundle: str, dag_id: str, start: str, end: str) -> Preflight:
+def run(bundle: str, dag_id: str, start: str, end: str) -> PreflightOutput:
     """Run `preflight` for the days from `start` to `end`.
 
     Raises:
@@ -44,7 +44,7 @@ def run(bundle: str, dag_id: str, start: str, end: str) -> Preflight:
     """
     root = _root(bundle)
     if not (root / "dags" / "cli.py").is_file():
-        return Preflight()
+        return PreflightOutput()
     command = [sys.executable, "-m", "dags.cli", "preflight", "--dag", dag_id, "--start", start, "--end", end]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -53,7 +53,7 @@ def run(bundle: str, dag_id: str, start: str, end: str) -> Preflight:
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
         raise UnknownError(said[-1])
-    return Preflight(**json.loads(done.stdout))
+    return PreflightOutput(**json.loads(done.stdout))
 
 
 def _root(bundle: str) -> Path:

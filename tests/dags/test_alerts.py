@@ -76,7 +76,7 @@ def connected(monkeypatch: pytest.MonkeyPatch, url: str | None) -> None:
 
 
 def context(bag: Any, exception: BaseException | None = None, **more: Any) -> dict[str, Any]:
-    """Of `land` in the night of 2 March, of which New York's evening before is not yet the logical date."""
+    """Return the context of `land` in the scheduled run of 2 March, at 03:00 in New York."""
     dag = bag.dags["ferries_prepare"]
     task = {
         "dag_id": dag.dag_id,
@@ -221,7 +221,7 @@ ALERTS = [
 
 @pytest.fixture
 def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """The function of the task, in the night of RUN_DATE."""
+    """Return the function of the task `alert`, in a run of RUN_DATE."""
     task = bag.dags["ferries_monitor"].get_task("alert")
     here = {
         "params": {"day": str(RUN_DATE)},
@@ -234,7 +234,7 @@ def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Call
     return function
 
 
-def test_each_alert_of_the_week_is_told_once(alert: Callable[[], None], settings: Settings, receiver: Receiver) -> None:
+def test_each_alert_of_the_week_is_sent_once(alert: Callable[[], None], settings: Settings, receiver: Receiver) -> None:
     before = [Alert(subject="late_ferry", rule="mae", day=date(2013, 2, n), sentence=f"mae of {n}") for n in (23, 24)]
     postgres.alerts.raise_alerts(settings, "ferries", [*before, *ALERTS])
     alert()
@@ -244,7 +244,7 @@ def test_each_alert_of_the_week_is_told_once(alert: Callable[[], None], settings
     assert len(receiver.texts) == 1
 
 
-def test_what_was_not_taken_is_told_by_the_next_try(
+def test_what_was_not_accepted_is_sent_by_the_next_try(
     alert: Callable[[], None], settings: Settings, receiver: Receiver
 ) -> None:
     postgres.alerts.raise_alerts(settings, "ferries", ALERTS[:1])
@@ -256,7 +256,7 @@ def test_what_was_not_taken_is_told_by_the_next_try(
     assert receiver.texts == ["scores_late of 2013-03-02"] * 2
 
 
-def test_two_tellers_at_once_tell_once(settings: Settings) -> None:
+def test_two_concurrent_senders_send_once(settings: Settings) -> None:
     postgres.alerts.raise_alerts(settings, "ferries", ALERTS[:1])
     run = (settings, "ferries", Interval.of(RUN_DATE))
     with postgres.alerts.unsent_alerts(*run) as first, postgres.alerts.unsent_alerts(*run) as second:

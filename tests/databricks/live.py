@@ -134,7 +134,7 @@ class Live:
         self.cli("migrate")
         self.land(days)
         self.stack.start(schedule=False, spark=False)
-        self.airflow = demo.Airflow(self.stack, PROJECT)
+        self.airflow = demo.AirflowApi(self.stack, PROJECT)
         self.airflow.wait_for_dags([PREPARE])
 
     # a person
@@ -203,7 +203,7 @@ class Live:
         return "\n".join(path.read_text(encoding="utf-8") for path in files)
 
     def prepared(self, day: date) -> bool:
-        """The night has its row."""
+        """Return whether the day is prepared."""
         found = postgres.days.read_prepared_days(demo.settings_of(self.stack), PROJECT.name, Interval.of(day))
         return [prepared_day.day for prepared_day in found] == [day]
 

@@ -34,10 +34,10 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from include.config.loading import load_project
-from include.config.yaml_file import read_yaml
 from include.core import schemas
 from include.core.errors import UnreadableError
 from include.core.feeds import Feed
+from include.core.yaml_file import read_yaml
 from include.steps.objects import protect
 from include.steps.verdicts import _typed, _why_malformed
 

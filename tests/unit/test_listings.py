@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from include.config.loading import load_project
-from include.config.yaml_file import read_yaml
 from include.core.paths import refuse_path
+from include.core.yaml_file import read_yaml
 from include.io.landing import Landing
 from tests.landing import places
 

@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 
 from include.config import loading
 from include.config.loading import load_model
-from include.config.yaml_file import read_yaml
 from include.core.errors import ActionRequiredError
+from include.core.yaml_file import read_yaml
 from tests.own_projects import FOLDER
 from tools.new_model import MODEL_SCHEMA, new_model
 

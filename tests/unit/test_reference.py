@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from include.config.loading import PROJECTS
-from include.config.yaml_file import read_yaml
+from include.core.yaml_file import read_yaml
 from tools import generated, reference
 
 

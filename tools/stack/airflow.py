@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import httpx
 
 from tools import processes
-from tools.stack.layout import REGION, ROOT, Layout, StackError
+from tools.stack.layout import REGION, ROOT, StackError, StackLayout
 from tools.stack.service import Service, find_program, http_client
 
 PRELOAD = ROOT / "tools" / "airflow_local_settings.py"
@@ -31,7 +31,7 @@ class Airflow:
     Make a new object for each health check, because it fetches Airflow's report only once.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: StackLayout) -> None:
         self.layout = layout
 
     def settings(self) -> dict[str, str]:

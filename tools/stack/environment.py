@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools import processes
 from tools.postgres import find_binaries
-from tools.stack.layout import Layout
+from tools.stack.layout import StackLayout
 from tools.stack.state import write_private
 
 PROJECTS = "NIGHTLY_PROJECTS"
@@ -21,7 +21,7 @@ PROJECTS = "NIGHTLY_PROJECTS"
 LEFT_OUT_OF_SHELLS = ("PYTHONDONTWRITEBYTECODE", "SPARK_REMOTE", processes.MARKER)
 
 
-def of_service(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
+def of_service(layout: StackLayout, settings: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a service: the caller's, the service's own settings, and the marker of the stack."""
     # The caller's shell may have sourced `env`, but DAGs must not see the product's variables. PYTHONPATH may lead to
     # another `include`.
@@ -53,7 +53,7 @@ def write(file: Path, settings: Mapping[str, str]) -> None:
     write_private(file, "\n".join(lines) + "\n")
 
 
-def of_product(layout: Layout) -> dict[str, str]:
+def of_product(layout: StackLayout) -> dict[str, str]:
     """Return the variables with which the product's command line, `psql` and `mlflow` find the stack's data."""
     storage, url = layout.storage_options(), layout.postgres.url
     return {

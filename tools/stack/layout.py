@@ -20,7 +20,7 @@ class StackError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Layout:
+class StackLayout:
     """The places and addresses of the stack at `home`, by its `state`.
 
     `bundle` is the folder of the DAG bundle, and `airflow_settings` are more environment variables for Airflow.

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import httpx
 
-from tools.stack.layout import Layout
+from tools.stack.layout import StackLayout
 
 
 class Service(ABC):
@@ -29,7 +29,7 @@ class Service(ABC):
     usual_ports: ClassVar[Mapping[str, int]] = {}
     """The ports at which it listens: for each name, the preferred number."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: StackLayout) -> None:
         self.layout = layout
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """The list of a stack's services, without PostgreSQL, and which of them should run."""
 
 from tools.stack.airflow import Airflow, AirflowService, ApiServer, DagProcessor, Scheduler, Triggerer
-from tools.stack.layout import Layout
+from tools.stack.layout import StackLayout
 from tools.stack.mlflow import MLflow
 from tools.stack.s3 import S3
 from tools.stack.service import Service
@@ -17,7 +17,7 @@ SPARK, MLFLOW = Spark.name, MLflow.name
 USUAL_PORTS = {name: port for service in (*OF_AIRFLOW, *OTHERS) for name, port in service.usual_ports.items()}
 
 
-def services_of(layout: Layout) -> dict[str, Service]:
+def services_of(layout: StackLayout) -> dict[str, Service]:
     """Return the services that should run, by name. Make new ones for each health check."""
     airflow = Airflow(layout)
     made: list[Service] = [service(airflow) for service in OF_AIRFLOW]

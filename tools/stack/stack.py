@@ -17,7 +17,7 @@ from tools.postgres import Postgres, PostgresError
 from tools.stack import environment, ports
 from tools.stack.airflow import Airflow, ApiServer
 from tools.stack.groups import ProcessGroups, measure_memory
-from tools.stack.layout import HOME, ROOT, Layout, StackError
+from tools.stack.layout import HOME, ROOT, StackError, StackLayout
 from tools.stack.s3 import S3
 from tools.stack.service import Service, http_client
 from tools.stack.services import services_of
@@ -286,8 +286,8 @@ class Stack:
                 raise StackError(str(error)) from error
 
     @cached_property
-    def _layout(self) -> Layout:
-        return Layout(self.home, self.bundle, State.read(self.home / "state.json"), self.settings)
+    def _layout(self) -> StackLayout:
+        return StackLayout(self.home, self.bundle, State.read(self.home / "state.json"), self.settings)
 
     @property
     def _state(self) -> State:
@@ -296,4 +296,4 @@ class Stack:
     def _remember(self, **changes: object) -> None:
         state = self._state.model_copy(update=changes)
         write_private(self.home / "state.json", state.model_dump_json(indent=2))
-        self._layout = Layout(self.home, self.bundle, state, self.settings)
+        self._layout = StackLayout(self.home, self.bundle, state, self.settings)

@@ -186,7 +186,7 @@ def test_a_second_run_changes_nothing(stack: Stack) -> None:
 @on_s3
 def test_missing_files_are_waited_for_in_the_triggerer(stack: Stack, story: Story) -> None:
     day = story.prepared_days.end + timedelta(days=1)
-    airflow, dag_id, run_id = demo.Airflow(stack, PROJECT), f"{PROJECT.name}_prepare", f"waits__{day}"
+    airflow, dag_id, run_id = demo.AirflowApi(stack, PROJECT), f"{PROJECT.name}_prepare", f"waits__{day}"
     airflow.run([dag_id], run_id, day)
     logs = stack.home / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=wait_for_files"
     assert airflow.state(dag_id, run_id, "wait_for_files", {"deferred", "success", "failed"}) == "deferred"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from include.config.yaml_file import key_error, place, read_yaml
 from include.core.errors import ConfigError
+from include.core.yaml_file import key_error, place, read_yaml
 
 NESTED = """\
 title: Shop
