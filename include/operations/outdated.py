@@ -2,8 +2,7 @@
 
 It only reads; `cli outdated` prints the findings. A prepared day keeps what its record says, so later deliveries do not
 replace it: they give results with `data: latest`, beside the original ones. A day whose own deliveries were withdrawn,
-accepted or landed since is changed only by `cli repair`. A repair keeps the day's `as_of`, so a right file that came
-after it cannot repair the day: only `data: latest` uses it.
+accepted or landed since is changed only by `cli repair`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -64,7 +63,7 @@ class _Change:
         new: the delivery that it would use instead, if there is one.
         others: the number of further deliveries that would change.
         used: all deliveries that it would use.
-        lacking: the required files of which no accepted delivery counts by the day's `as_of`. A repair fails then.
+        lacking: the required files of which there is no accepted delivery. A repair fails then.
     """
 
     was: Row | None
@@ -93,11 +92,9 @@ def find_out_of_date(project: Project, interval: Interval, settings: Settings) -
     found = list[OutOfDate]()
     for day, prepared_day in prepared_days.items():
         latest, change = made["latest"].get(day), changes.get(day)
-        own = [*_record(prepared_day, journal.records[day], change, latest, newest[day], at)]
-        found += own
-        if not any(each.data_view == "latest" for each in own):
-            used = change.used if change and not change.lacking else frozenset(prepared_day.deliveries)
-            found += _latest(day, frozenset(latest.deliveries) if latest else used, newest[day], waiting)
+        found += _record(prepared_day, journal.records[day], change, at)
+        used = change.used if change and not change.lacking else frozenset(prepared_day.deliveries)
+        found += _latest(day, frozenset(latest.deliveries) if latest else used, newest[day], waiting)
         found += _rows(project, prepared_day, rows)
     redone = {each.day: each.data_view for each in found}
     for model in model_names(project.name):
@@ -174,17 +171,9 @@ def _changes(project: Project, journal: Known, days: Iterable[date]) -> dict[dat
 
 
 def _record(
-    prepared_day: PreparedDay,
-    record: DayRecord,
-    change: _Change | None,
-    latest: PreparedDay | None,
-    newest: frozenset[str] | None,
-    at: Callable[[int], Known],
+    prepared_day: PreparedDay, record: DayRecord, change: _Change | None, at: Callable[[int], Known]
 ) -> Iterator[OutOfDate]:
-    """Say whether a record was repaired and not built yet, and what a repair would change.
-
-    A day that cannot be repaired is out of date until it is built from the newest deliveries with `data: latest`.
-    """
+    """Say whether a record was repaired and not built yet, and what a repair would change."""
     day = record.day
     if prepared_day.number != record.number:
         why = f"record {record.number} of the day is a repair, and its features are not built again"
@@ -193,18 +182,11 @@ def _record(
         return
     more = f" (and {change.others} more)" if change.others else ""
     why = f"{_cause(change.was, change.new, at(record.watermark))}{more}"
-    if not change.lacking:
+    if change.lacking:
+        why += f"; there is no accepted delivery of {', '.join(change.lacking)}: accept one, or let one be delivered"
+        yield OutOfDate(day, FEATURES, why, None)
+    else:
         yield OutOfDate(day, FEATURES, why, "point_in_time", needs_repair=True)
-    elif latest is None or frozenset(latest.deliveries) != newest:
-        lacking = ", ".join(change.lacking)
-        no_repair = (
-            f"{why}; the day cannot be repaired: no accepted delivery of {lacking} counts by its as_of, "
-            f"{record.as_of:%Y-%m-%d %H:%M} UTC, which a repair keeps"
-        )
-        if newest is None:
-            yield OutOfDate(day, FEATURES, f"{no_repair}; first accept a delivery, or let one be delivered", None)
-        else:
-            yield OutOfDate(day, FEATURES, f"{no_repair}; data: latest uses the one that came later", "latest")
 
 
 def _cause(was: Row | None, new: Row | None, then: Known) -> str:

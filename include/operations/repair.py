@@ -60,8 +60,8 @@ def _require_feeds(project: Project, records: dict[date, DayRecord], by_now: pl.
         required = project.required(day).items()
         if absent := [f"{feed} of {needed}" for feed, needed in required if (day, feed, needed) not in there]:
             problems[day] = (
-                f"{project.name}: {day} would have no accepted delivery of {', '.join(absent)} that counts by its "
-                "as_of; accept one, or build the day with data: latest"
+                f"{project.name}: {day} would have no accepted delivery of {', '.join(absent)}; accept one, or "
+                "let one be delivered"
             )
     if problems:
         raise DataError("\n".join([*problems.values()][:10]), problems)

@@ -161,7 +161,7 @@ def test_a_delivery_that_was_withdrawn_is_named_until_the_days_are_repaired_and_
         "python -m include.cli repair --project ferries --start 2013-03-03 --end 2013-03-04 --by NAME --why REASON"
     )
     assert "ferries_backfill_range" in commands[1] and '"data": "point_in_time"' in commands[1]
-    with pytest.raises(DataError, match=r"2013-03-02 .* of logbook of 2013-03-01 that counts"):
+    with pytest.raises(DataError, match=r"2013-03-02 .* have no accepted delivery of logbook of 2013-03-01"):
         repair(project, DAYS, prepared, by="Ada", why="without the test file")
 
     again = small.deliver(
@@ -190,10 +190,10 @@ def test_a_delivery_that_was_withdrawn_is_named_until_the_days_are_repaired_and_
     assert actions == [("withdraw", "Ada", "a test file")] * 2 + [("repair", "Ada", "without the test file")] * 3
 
 
-def test_a_day_that_no_repair_can_cure_is_built_with_data_latest(
+def test_a_day_whose_only_file_was_withdrawn_is_repaired_once_the_right_one_came(
     prepared: Settings, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The wrong file of the first day is withdrawn, and the right one comes after the day's `as_of`."""
+    """The right file comes long after the day's `as_of`, and is admitted as one that was late."""
     used = small.delivery_id("sailings", DAY, "a")
     withdraw(project, used, prepared, by="Ada", why="a test file")
 
@@ -201,11 +201,11 @@ def test_a_day_that_no_repair_can_cure_is_built_with_data_latest(
         return [each for each in find_out_of_date(project, Interval.of(DAY), prepared) if each.what == "features"]
 
     [nothing] = of_features()
-    cause = (
-        f"{used}, which the day used, was withdrawn since: a test file; the day cannot be repaired: no accepted "
-        "delivery of sailings of 2013-03-01 counts by its as_of, 2013-03-01 08:00 UTC, which a repair keeps; "
-    )
-    assert (nothing.why, nothing.data_view) == (f"{cause}first accept a delivery, or let one be delivered", None)
+    cause = f"{used}, which the day used, was withdrawn since: a test file"
+    lacking = "there is no accepted delivery of sailings of 2013-03-01: accept one, or let one be delivered"
+    assert (nothing.why, nothing.data_view) == (f"{cause}; {lacking}", None)
+    with pytest.raises(DataError, match=r"2013-03-01 would have no accepted delivery of sailings of 2013-03-01"):
+        repair(project, Interval.of(DAY), prepared, by="Ada", why="without the test file")
     monkeypatch.setattr(cli, "_settings", lambda: prepared)
     monkeypatch.setattr(cli, "load_project", lambda name: project)
     listed = CliRunner().invoke(cli.app, ["outdated", "--project", "ferries", "--start", str(DAY)])
@@ -213,14 +213,13 @@ def test_a_day_that_no_repair_can_cure_is_built_with_data_latest(
     assert nothing.why in listed.output and "run:" not in listed.output
 
     later = {"available_from": MUCH_LATER, "name": "right"}
-    small.deliver(prepared, project, "sailings", DAY, small.ferries_of(DAY), **later)
-    [latest] = of_features()
-    assert (latest.why, latest.data_view) == (f"{cause}data: latest uses the one that came later", "latest")
-    conf = """'{"start": "2013-03-01", "end": "2013-03-01", "data": "latest", "publish": "replace"}'"""
-    assert rerun_commands(project, [latest]) == [f"airflow dags trigger ferries_backfill_range --conf {conf}"]
-    with pytest.raises(DataError, match=r"2013-03-01 .* of sailings of 2013-03-01 that counts"):
-        repair(project, Interval.of(DAY), prepared, by="Ada", why="without the test file")
-    record(prepared, project, Interval.of(DAY), "latest")
+    right = small.deliver(prepared, project, "sailings", DAY, small.ferries_of(DAY), **later)
+    [late] = of_features()
+    assert (late.why, late.data_view, late.needs_repair) == (cause, "point_in_time", True)
+    assert rerun_commands(project, [late])[0].startswith("python -m include.cli repair --project ferries --start 2013-")
+    assert repair(project, Interval.of(DAY), prepared, by="Ada", why="without the test file").days == (DAY,)
+    assert right in read_journal(prepared, project).records[DAY].deliveries
+    record(prepared, project, Interval.of(DAY), "point_in_time")
     assert of_features() == []
 
 
