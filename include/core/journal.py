@@ -1,13 +1,14 @@
 """Derive the state of deliveries from the entries of the journal. Pure; `io/journal.py` reads and writes entries.
 
-The journal is a project's append-only log of deliveries, verdicts, decisions and the records of prepared days. An entry
+The journal is a project's append-only log of deliveries, verdicts, decisions, and the records of prepared days and
+trainings. An entry
 gets the next sequence number under a lock, so the order of numbers is the order of commits, and a prefix of the journal
 up to a *watermark* never changes. The newest entry about a delivery decides its verdict; the newest record of a day is
 the one that counts.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, Self
 
@@ -15,9 +16,9 @@ import polars as pl
 
 from include.core import schemas
 from include.core.base import Record
-from include.core.records import DayRecord
+from include.core.records import DayRecord, TrainingRecord
 
-Kind = Literal["delivery", "verdict", "decision", "prepared_day"]
+Kind = Literal["delivery", "verdict", "decision", "prepared_day", "training"]
 
 SET_ASIDE = ("held", "withdrawn")
 """The verdicts of deliveries that nothing uses, because a person must decide or has decided so."""
@@ -47,7 +48,8 @@ _DELIVERY: dict[str, pl.DataType] = {
 class Entry(Record):
     """One entry to add. `entry` has the fields of its kind.
 
-    `subject` is the `delivery_id` that the entry is about, or a run date and the number of its record.
+    `subject` is the `delivery_id` that the entry is about, a run date and the number of its record, or a model, its run
+    date and the watermark of its training.
     """
 
     kind: Kind
@@ -73,6 +75,12 @@ class Entry(Record):
         entry = record.model_dump(mode="json")
         return cls(kind="prepared_day", subject=f"{record.day} record {record.number}", entry=entry, by=by, why=why)
 
+    @classmethod
+    def training(cls, record: TrainingRecord) -> Self:
+        """Return the record of a training."""
+        subject = f"{record.model} {record.day} at {record.watermark}"
+        return cls(kind="training", subject=subject, entry=record.model_dump(mode="json"))
+
 
 @dataclass(frozen=True)
 class Known:
@@ -82,16 +90,33 @@ class Known:
         watermark: the newest sequence number.
         deliveries: the deliveries, with the columns of `schemas.DELIVERIES`.
         records: the newest record of each prepared day.
+        trainings: the newest record of each training, by model and run date.
+        entries: the entries from which all of this follows (columns of `ENTRIES`).
     """
 
     watermark: int
     deliveries: pl.DataFrame
     records: Mapping[date, DayRecord]
+    trainings: Mapping[tuple[str, date], TrainingRecord] = field(default_factory=dict)
+    entries: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ENTRIES))
 
     @classmethod
     def of(cls, watermark: int, entries: pl.DataFrame) -> Self:
         """Return what the entries up to the watermark say (columns of `ENTRIES`)."""
-        return cls(watermark, deliveries_of(entries), records_of(entries))
+        return cls(watermark, deliveries_of(entries), records_of(entries), trainings_of(entries), entries)
+
+    def at(self, watermark: int) -> Self:
+        """Return the journal as it was at an earlier watermark."""
+        if watermark >= self.watermark:
+            return self
+        return self.of(watermark, self.entries.filter(pl.col("sequence") <= watermark))
+
+    def training_of(self, model: str, day: date) -> TrainingRecord | None:
+        """Return the record of a training; None if there is none, or its run date was repaired since."""
+        record = self.trainings.get((model, day))
+        if record is None or self.at(record.watermark).records.get(day) != self.records.get(day):
+            return None
+        return record
 
 
 def records_of(entries: pl.DataFrame) -> dict[date, DayRecord]:
@@ -99,6 +124,13 @@ def records_of(entries: pl.DataFrame) -> dict[date, DayRecord]:
     of_days = entries.filter(pl.col("kind") == "prepared_day").sort("sequence")
     records = (DayRecord.model_validate_json(text) for text in of_days["entry"])
     return {record.day: record for record in records}
+
+
+def trainings_of(entries: pl.DataFrame) -> dict[tuple[str, date], TrainingRecord]:
+    """Map each model and run date to the newest record of its training."""
+    of_trainings = entries.filter(pl.col("kind") == "training").sort("sequence")
+    records = (TrainingRecord.model_validate_json(text) for text in of_trainings["entry"])
+    return {(record.model, record.day): record for record in records}
 
 
 def deliveries_of(entries: pl.DataFrame) -> pl.DataFrame:
@@ -110,7 +142,7 @@ def deliveries_of(entries: pl.DataFrame) -> pl.DataFrame:
     Returns:
         A frame with the columns of `schemas.DELIVERIES`, sorted by sequence.
     """
-    entries = entries.filter(pl.col("kind") != "prepared_day")
+    entries = entries.filter(pl.col("kind").is_in(["delivery", "verdict", "decision"]))
     newest = entries.sort("sequence").unique("subject", keep="last", maintain_order=True)
     verdicts = newest.select(
         pl.col("subject").alias("delivery_id"),

@@ -134,6 +134,24 @@ class DayRecord(Record):
     reconstructed: bool
 
 
+class TrainingRecord(Record):
+    """The record of a training: what the fits of a model for a run date read, whatever comes later.
+
+    Attributes:
+        model: the model.
+        day: the run date.
+        watermark: the newest entry of the journal that the first fit could use.
+        features_id: the id of the Delta table of the features; a table that is made again has another.
+        features_version: the version of it that the first fit read.
+    """
+
+    model: str
+    day: date
+    watermark: int
+    features_id: str
+    features_version: int
+
+
 class PreparedDay(Record):
     """A prepared day: its `as_of`, the newest journal entry it could use, what it used, and versions of tables.
 
@@ -179,13 +197,17 @@ class Featured(StepResult):
 
 
 class Fitted(StepResult):
-    """The result of `fit` for one candidate. `interval` is the days it was fitted on; `digest` identifies the fit."""
+    """The result of `fit` for one candidate. `interval` is the days it was fitted on; `digest` identifies the fit.
+
+    `read` is what it read; None for a trial, and with the data view `latest`, which have no record.
+    """
 
     model: str
     candidate: str
     run_id: str
     digest: str
     holdout: Interval
+    read: TrainingRecord | None = None
 
 
 class Evaluated(StepResult):

@@ -100,6 +100,10 @@ class Tables:
         """Return the newest version of a table."""
         return self.open(table).version()
 
+    def id(self, table: str) -> str:
+        """Return the id that a table got when it was created."""
+        return str(self.open(table).metadata().id)
+
     def days(self, table: str) -> list[date]:
         """Return the days that have rows, sorted; none if the table does not exist. Reads the log, not the files."""
         if not self.exists(table):

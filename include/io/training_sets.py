@@ -1,21 +1,29 @@
 """Read the labelled rows of a training from the tables. `include/training/training_set.py` decides which rows."""
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, cast
+
+import polars as pl
 
 from include.config.model import Model
 from include.core.errors import DataError, NotReadyError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.names import clean_table, features_table
 from include.core.project import Project
-from include.core.records import DataView
+from include.core.records import DataView, TrainingRecord
 from include.core.settings import Settings
-from include.io.journal import read_journal, read_watermark
+from include.io.journal import read_journal
 from include.io.registry import FitRun
 from include.io.tables import Tables
 from include.training import training_set
 from include.training.training_set import TrainingSet
+
+log = logging.getLogger(__name__)
 
 _NEWEST: list[tuple[Any, TrainingSet]] = []
 """The last training set that this process built, with its key. Only one is kept, because it may be large."""
@@ -29,25 +37,62 @@ def sources(project: Project, model: Model) -> dict[str, str]:
     }
 
 
-class ReadAt(NamedTuple):
-    """The state from which a training set is read: the journal's watermark, and the version of each table."""
+@dataclass(frozen=True)
+class ReadAt:
+    """The state from which a training set is read.
+
+    Attributes:
+        watermark: the newest entry of the journal to use.
+        versions: the version of each table.
+        first: the version of the features that the first fit of the run date read. Days that were repaired since then
+            are read from it.
+        journal: the journal, up to the watermark or further.
+    """
 
     watermark: int
     versions: Mapping[str, int]
+    first: int
+    journal: Known = field(compare=False)
 
     @property
     def tags(self) -> dict[str, int]:
         """The tags by which a fit's run names this state."""
-        return {"watermark": self.watermark, **{f"{what}_version": number for what, number in self.versions.items()}}
+        versions = {f"{what}_version": number for what, number in self.versions.items()}
+        return {"watermark": self.watermark, **versions, "first_features_version": self.first}
 
 
-def read_at_now(project: Project, model: Model, settings: Settings, watermark: int | None = None) -> ReadAt:
-    """Return the current state; a watermark limits what is read of the journal."""
-    if watermark is None:  # before the tables, so that these have the rows of every entry
-        watermark = read_watermark(settings, project)
-    tables = Tables(settings)
-    versions = {what: tables.version(name) for what, name in sources(project, model).items()}
-    return ReadAt(watermark, versions)
+def read_at(
+    project: Project, model: Model, day: date, settings: Settings, journal: Known, data_view: DataView
+) -> ReadAt:
+    """Return the state from which the training of a run date reads: that of its record, otherwise the current one."""
+    tables, names = Tables(settings), sources(project, model)
+    versions = {what: tables.version(name) for what, name in names.items()}
+    record = journal.training_of(model.name, day) if has_record(project, data_view) else None
+    if record is None:
+        return ReadAt(journal.watermark, versions, versions["features"], journal)
+    log.info("%s: %s reads what its first fit read, the journal up to %d", model.name, day, record.watermark)
+    same = record.features_id == tables.id(names["features"])  # otherwise the table was made again since
+    return ReadAt(record.watermark, versions, record.features_version if same else versions["features"], journal)
+
+
+def record_of(
+    project: Project, model: Model, day: date, settings: Settings, read_at: ReadAt, data_view: DataView
+) -> TrainingRecord | None:
+    """Return the record of a training that reads from this state; None if it has none."""
+    if not has_record(project, data_view):
+        return None
+    return TrainingRecord(
+        model=model.name,
+        day=day,
+        watermark=read_at.watermark,
+        features_id=Tables(settings).id(features_table(project.name)),
+        features_version=read_at.first,
+    )
+
+
+def has_record(project: Project, data_view: DataView) -> bool:
+    """Return whether trainings have a record: not those on a fraction of the entities, nor with later corrections."""
+    return project.entity_fraction == 1 and data_view == "point_in_time"
 
 
 def read_training_set(
@@ -64,7 +109,7 @@ def read_training_set(
         DataError, NotReadyError: as `training_set.build_training_set` does.
     """
     tables = Tables(settings)
-    key = (tables.root, project, model, interval, read_at.tags, data_view)
+    key = (tables.root, project, model, interval, read_at, data_view)
     if not _NEWEST or _NEWEST[0][0] != key:
         _NEWEST.clear()  # before the next one is built, so that there are never two in memory
         names = sources(project, model)
@@ -72,13 +117,30 @@ def read_training_set(
             project,
             model,
             interval.end,
-            journal=read_journal(settings, project, read_at.watermark),
-            features=tables.scan(names["features"], read_at.versions["features"]),
+            journal=read_at.journal.at(read_at.watermark),
+            features=_features(project, tables, names["features"], read_at),
             clean=tables.scan(names["outcome"], read_at.versions["outcome"]),
             data_view=data_view,
         )
         _NEWEST.append((key, built))
     return _NEWEST[0][1]
+
+
+def _features(project: Project, tables: Tables, name: str, read_at: ReadAt) -> pl.LazyFrame:
+    """Return the features of prepared days, as their records were at the watermark."""
+    newest = tables.scan(name, read_at.versions["features"])
+    if project.entity_fraction < 1:  # these days have no records
+        return newest
+    then, now = read_at.journal.at(read_at.watermark).records, read_at.journal.records
+    same = [day for day, record in then.items() if now[day] == record]
+    repaired = then.keys() - set(same)
+    own = pl.col("data_view") == "point_in_time"
+    rows = newest.filter(~own | pl.col("day").is_in(same))
+    if not repaired:
+        return rows
+    log.info("%s: %d days were repaired since; they are read as they were", name, len(repaired))
+    before = tables.scan(name, read_at.first).filter(own, pl.col("day").is_in([*repaired]))
+    return pl.concat([rows, before], how="diagonal")
 
 
 def taken_up(project: Project, model: Model, interval: Interval, settings: Settings, trained: str | None) -> Interval:
@@ -92,20 +154,21 @@ def taken_up(project: Project, model: Model, interval: Interval, settings: Setti
 def training_set_of_run(
     project: Project, model: Model, interval: Interval, settings: Settings, run: FitRun
 ) -> TrainingSet:
-    """Return the rows that a fit saw: read from journal and tables as they are now, or as its run names them.
+    """Return the rows that a fit saw: read by the record of its training, or as its run names them.
 
-    The current state comes first, since older versions of tables may be vacuumed.
+    The record comes first, since older versions of tables may be vacuumed.
 
     Raises:
         DataError: when neither has the rows.
     """
-    names = sources(project, model)
-    then = ReadAt(int(run.tags["watermark"]), {what: int(run.tags[f"{what}_version"]) for what in names})
-    now = read_at_now(project, model, settings)
     data_view = cast(DataView, run.tags.get("data_view", "point_in_time"))
-    for read_at in (now, then) if now != then else (now,):
+    journal = read_journal(settings, project)
+    versions = {what: int(run.tags[f"{what}_version"]) for what in sources(project, model)}
+    then = ReadAt(int(run.tags["watermark"]), versions, int(run.tags["first_features_version"]), journal)
+    now = read_at(project, model, interval.end, settings, journal, data_view)
+    for state in (now, then) if now != then else (now,):
         with suppress(DataError, NotReadyError):  # since the fit, a delivery may have been refused or days removed
-            found = read_training_set(project, model, interval, settings, read_at, data_view)
+            found = read_training_set(project, model, interval, settings, state, data_view)
             if found.digest == run.tags["data_digest"]:
                 return found
     raise DataError(

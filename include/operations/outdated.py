@@ -88,7 +88,7 @@ def find_out_of_date(project: Project, interval: Interval, settings: Settings) -
         day: used for part in Interval.covering(prepared_days) for day, used in _newest(project, journal, part).items()
     }
     changes = _changes(project, journal, prepared_days)
-    at, rows = cache(partial(read_journal, settings, project)), cache(partial(_rows_of, tables))
+    at, rows = cache(journal.at), cache(partial(_rows_of, tables))
     found = list[OutOfDate]()
     for day, prepared_day in prepared_days.items():
         latest, change = made["latest"].get(day), changes.get(day)

@@ -86,13 +86,13 @@ def record(
 def _require_exported(step: Step, config: Project | Model, settings: Settings) -> None:
     """Refuse to add entries to a journal that is behind its export, wherever the step runs."""
     if step.writes_journal:
-        require_exported(settings, config.name)
+        require_exported(settings, config.recorded_as[0])
 
 
 def _finish(step: Step, config: Project | Model, result: StepResult, settings: Settings) -> None:
     step.finish(result, settings)
     if step.writes_journal:
-        export(settings, config.name)
+        export(settings, config.recorded_as[0])
 
 
 @dataclass(frozen=True)

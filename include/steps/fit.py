@@ -12,18 +12,20 @@ import polars as pl
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
-from include.config.loading import load_project
+from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core.code import code_digest
 from include.core.errors import ActionRequiredError, ConfigError, DataError, nearest
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.project import Project
 from include.core.records import DataView, Fitted
 from include.core.settings import Settings, utc_now
+from include.io import postgres
 from include.io.journal import read_journal
 from include.io.registry import DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry
 from include.io.tables import Scope, Tables
-from include.io.training_sets import ReadAt, read_at_now, read_training_set, sources
+from include.io.training_sets import ReadAt, read_at, read_training_set, record_of, sources
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
 from include.training.problem_types import get_problem_type
@@ -48,8 +50,9 @@ def fit(
 
     A fit is keyed by the digest of everything that decides it: the labelled rows, the run date and what it knew,
     `model.yaml`, `estimator.py`, the locked environment and the code of this file. A finished fit of the same digest is
-    used again. So running the step again changes nothing, even after other days were written to the tables. Watermark
-    and table versions are tags, not part of the key: a backfill has others for the same rows. A run date that adds no
+    used again. So running the step again changes nothing, even after other days were written to the tables; nor do
+    deliveries, decisions and repairs of other days that came after the first fit of the run date. Watermark and
+    table versions are tags, not part of the key: a backfill has others for the same rows. A run date that adds no
     label takes up the fit of the run date before. `watermark` is the newest entry of the journal to use; None: the
     newest there is.
 
@@ -69,14 +72,16 @@ def fit(
             "train each day by itself, in ascending order, since each training has a champion to beat"
         )
     project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
-    names, read_at = sources(project, model), read_at_now(project, model, settings, watermark)
+    journal = read_journal(
+        settings, project, watermark
+    )  # before the tables, so that these have the rows of every entry
     if data_view == "point_in_time":
-        journal = read_journal(settings, project, read_at.watermark)
         day = training_set_module.trained_day(project, model, interval.end, journal)
         if day < interval.end:
             log.info("%s: %s adds no label; the training of %s is taken up", model.name, interval, day)
         interval = Interval.of(day)
-    training_set = read_training_set(project, model, interval, settings, read_at, data_view)
+    names, state = sources(project, model), read_at(project, model, interval.end, settings, journal, data_view)
+    training_set = read_training_set(project, model, interval, settings, state, data_view)
     if training_set.missing:
         missing = ", ".join(map(str, training_set.missing))
         log.warning("%s: no labelled rows of %s; trained without them", model.name, missing)
@@ -90,7 +95,7 @@ def fit(
             FitInput(
                 name=names[what],
                 source=DeltaPart(
-                    tables.uri(names[what]), read_at.versions[what], Scope(training_set.interval, where).sql()
+                    tables.uri(names[what]), state.versions[what], Scope(training_set.interval, where).sql()
                 ),
                 rows=training_set.rows.height,
             )
@@ -102,7 +107,7 @@ def fit(
             training_set,
             digest,
             parts,
-            _provenance(project, model, training_set, data_digest, read_at, settings),
+            _provenance(project, model, training_set, data_digest, state, settings),
             registry,
         )
     return Fitted(
@@ -113,7 +118,21 @@ def fit(
         run_id=run.run_id,
         digest=digest,
         holdout=training_set.holdout,
+        read=record_of(project, model, interval.end, settings, state, data_view),
     )
+
+
+def record_training(fitted: Fitted, settings: Settings) -> None:
+    """Enter the record of the training into the journal, unless it has one: later fits of the run date read the same.
+
+    A candidate that read another state at the same time is refused by `evaluate` if its rows differ.
+    """
+    if fitted.read is None:
+        return
+    project = load_model(fitted.model).project
+    with postgres.journal.write_journal(settings, project) as journal:
+        if journal.known().training_of(fitted.model, fitted.read.day) is None:
+            journal.add([Entry.training(fitted.read)])
 
 
 def _fit(
@@ -167,7 +186,7 @@ def _provenance(
     model: Model,
     training_set: TrainingSet,
     data_digest: str,
-    read_at: ReadAt,
+    state: ReadAt,
     settings: Settings,
 ) -> dict[str, Any]:
     """Return the tags that say where a fit came from; `evaluate` and `reproduce` read versions and data digest back."""
@@ -183,7 +202,7 @@ def _provenance(
         "fit_end": training_set.fit.end,
         "holdout_start": training_set.holdout.start,
         "missing_days": " ".join(map(str, training_set.missing)) or "none",
-        **read_at.tags,
+        **state.tags,
         "data_digest": data_digest,
         "config_digest": model.digest,
         "lock_digest": lock_digest(),

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +28,7 @@ from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.records import Evaluated, TableRef
 from include.core.settings import Settings
 from include.gate.config import Gate
@@ -107,7 +108,7 @@ def test_outcomes_of_the_run_date_and_later_are_not_read(prepared: Settings) -> 
     later = Interval(start=DAY, end=DAYS.end)
     change(prepared, "clean_ferries__logbook", later, pl.lit(1000.0).alias("delay_minutes"))
     change(prepared, "features_ferries", later, pl.lit(99.0).alias("leaving_hour"))
-    assert fit(MODEL, RUN, prepared, candidate="linear") == before
+    assert fit(MODEL, RUN, prepared, candidate="linear").run_id == before.run_id
     change(prepared, "clean_ferries__logbook", later.shifted(start=-1), pl.lit(1000.0).alias("delay_minutes"))
     assert fit(MODEL, RUN, prepared, candidate="linear").digest != before.digest
 
@@ -119,6 +120,61 @@ def test_a_correction_counts_if_it_came_before_the_cutoff(prepared: Settings, mi
     after = fit(MODEL, RUN, prepared, candidate="linear")
     assert (after.digest != before.digest) == (after.run_id != before.run_id) == (minutes_before_cutoff > 0)
     assert after.rows == before.rows
+
+
+def test_fits_read_what_the_first_fit_of_the_run_date_read(prepared: Settings) -> None:
+    """Later come a backdated correction of outcomes, a repair of an earlier day, and a day that was never prepared."""
+    first: Any = run("fit", MODEL, RUN, prepared, candidate="linear")
+    correct(prepared, DAY - timedelta(days=8), minutes_before_cutoff=5)
+    repaired = DAY - timedelta(days=3)
+    repair_day(prepared, repaired)
+    change(prepared, "features_ferries", Interval.of(repaired), pl.lit(7.0).alias("leaving_hour"))
+    again: Any = run("fit", MODEL, RUN, prepared, candidate="linear")
+    assert again == first
+    version = train(prepared)
+    assert reproduce(MODEL, version.model_version or 0, prepared).differing == 0
+    other = MODEL.model_copy(update={"seed": 2})
+    assert (
+        registry_tags(prepared, fit(other, RUN, prepared, candidate="linear"))["data_digest"]
+        == (registry_tags(prepared, first)["data_digest"])
+    )
+    repair_day(prepared, DAY)  # a person decides that the run date knows more
+    assert (
+        registry_tags(prepared, fit(MODEL, RUN, prepared, candidate="linear"))["data_digest"]
+        != (registry_tags(prepared, first)["data_digest"])
+    )
+    assert kinds(prepared).count("training") == 1
+    run("fit", MODEL, RUN, prepared, candidate="linear")
+    assert kinds(prepared).count("training") == 2
+    run("fit", MODEL, RUN, prepared, candidate="linear", data_view="latest")
+    assert kinds(prepared).count("training") == 2, "latest has no record"
+
+
+def test_features_of_days_that_are_not_prepared_are_not_read(prepared: Settings) -> None:
+    """A run that is building a day has written its features, and not yet its record."""
+    unprepared = DAY - timedelta(days=3)
+    with postgres.connection.engine(prepared).begin() as connection:
+        connection.execute(sa.text("SET session_replication_role = replica"))
+        connection.execute(sa.text(f"DELETE FROM journal WHERE subject LIKE '{unprepared} record %'"))
+    fitted = fit(MODEL, RUN, prepared, candidate="linear")
+    assert registry_tags(prepared, fitted)["missing_days"] == str(unprepared)
+
+
+def repair_day(settings: Settings, day: date) -> None:
+    """Enter another record of a prepared day, as `repair` does."""
+    project = load_project("ferries")
+    with postgres.journal.write_journal(settings, project.name) as journal:
+        known = journal.known()
+        record = known.records[day].model_copy(update={"number": 2, "watermark": known.watermark})
+        journal.add([Entry.prepared_day(record, by="Ada", why="a test file")])
+
+
+def registry_tags(settings: Settings, fitted: Any) -> Mapping[str, str]:
+    return Registry(settings).get_fit(fitted.run_id).tags
+
+
+def kinds(settings: Settings) -> list[str]:
+    return postgres.journal.read_entries(settings, "ferries")["kind"].to_list()
 
 
 def test_a_training_with_latest_reads_later_corrections(prepared: Settings) -> None:
@@ -136,7 +192,7 @@ def test_a_training_with_latest_reads_later_corrections(prepared: Settings) -> N
     best = evaluate(MODEL, RUN, prepared, fitted=fitted)
     tags = client(prepared).get_model_version("late_ferry", str(best.model_version)).tags
     assert tags["data_view"] == "latest"
-    assert fit(MODEL, RUN, prepared, candidate="linear") == prepared_day
+    assert fit(MODEL, RUN, prepared, candidate="linear").run_id == prepared_day.run_id
 
 
 def test_a_fit_is_reused_after_other_days_were_written(prepared: Settings) -> None:
@@ -144,7 +200,7 @@ def test_a_fit_is_reused_after_other_days_were_written(prepared: Settings) -> No
     version = Tables(prepared).version("features_ferries")
     change(prepared, "features_ferries", Interval.of(DAYS.start), pl.lit(3.0).alias("leaving_hour"))
     assert Tables(prepared).version("features_ferries") > version
-    assert fit(MODEL, RUN, prepared, candidate="linear") == before
+    assert fit(MODEL, RUN, prepared, candidate="linear").run_id == before.run_id
     assert len(runs(prepared)) == 1
 
 

@@ -179,13 +179,13 @@ journal = sa.Table(
         "kind",
         TEXT,
         "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person. "
-        "prepared_day: the record of a run date.",
+        "prepared_day: the record of a run date. training: what the fits of a run date read.",
     ),
     _column(
         "subject",
         TEXT,
         "The delivery that the entry is about: its key and the start of its SHA-256. For a record, the run date and "
-        "the number of the record.",
+        "the number of the record, or the model, its run date and the watermark.",
     ),
     _column("entry", JSONB, "The entry's own fields."),
     _column("by", TEXT, "Person who decided; null if nobody did.", nullable=True),

@@ -14,7 +14,7 @@ from include.core.interval import Interval
 from include.core.journal import ENTRIES, Entry, Known
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
-from include.core.records import DayRecord
+from include.core.records import DayRecord, TrainingRecord
 from tests import deliveries
 
 FIRST = date(2013, 3, 4)
@@ -128,3 +128,27 @@ def test_a_wider_lookback_or_another_cutoff_does_not_change_a_prepared_day() -> 
     assert journal.said(changed) == before
     other = Interval.of(DAYS.days[1])
     assert not known_deliveries(changed, journal.known, other).equals(known_deliveries(project, journal.known, other))
+
+
+def test_a_training_keeps_its_record_until_its_run_date_is_repaired() -> None:
+    journal = Journal(load_project("ferries"))
+    for day in (-1, 0):
+        for feed in FEEDS:
+            journal.deliver(feed, day, -2)
+            journal.verdict(len(journal.ids) - 1, "accepted")
+    journal.prepare(0)
+    watermark = len(journal.entries)
+    record = TrainingRecord(
+        model="late_ferry", day=FIRST, watermark=watermark, features_id="of a test", features_version=3
+    )
+    journal.entries.append(Entry.training(record))
+    journal.deliver("winds", 0, -1)
+    journal.verdict(len(journal.ids) - 1, "accepted")
+    known = journal.known
+    assert known.training_of("late_ferry", FIRST) == record
+    assert known.training_of("late_ferry", FIRST + timedelta(days=1)) is None
+    assert known.at(watermark).watermark == watermark
+    assert known.at(watermark).deliveries.height == known.deliveries.height - 1
+    repaired = known.records[FIRST].model_copy(update={"number": 2, "watermark": known.watermark})
+    journal.entries.append(Entry.prepared_day(repaired, by="Ada", why="a test"))
+    assert journal.known.training_of("late_ferry", FIRST) is None

@@ -17,18 +17,25 @@ from include.io.training_sets import ReadAt, read_training_set
 from tests.landing import places
 
 PROJECT = load_project("ferries")
+EMPTY = Known(9, pl.DataFrame(), {})
+
+
+def at(watermark: int = 1, outcome: int = 3) -> ReadAt:
+    return ReadAt(watermark, {"features": 2, "outcome": outcome}, 2, EMPTY)
+
+
 ASKED: dict[str, Any] = {
     "project": PROJECT,
     "model": load_model("late_ferry"),
     "interval": Interval.of(date(2013, 3, 1)),
-    "read_at": ReadAt(1, {"features": 2, "outcome": 3}),
+    "read_at": at(),
     "data_view": "point_in_time",
 }
 OTHERS: dict[str, Any] = {
     "project": PROJECT.model_copy(update={"entity_fraction": 0.5}),
     "model": ASKED["model"].model_copy(update={"train_days": 9}),
     "interval": Interval.of(date(2013, 3, 2)),
-    "read_at": ReadAt(1, {"features": 2, "outcome": 4}),
+    "read_at": at(outcome=4),
     "data_view": "latest",
     "tables": "elsewhere",
 }
@@ -39,7 +46,7 @@ class EmptyTables:
         self.root = settings.tables
 
     def scan(self, table: str, version: int) -> pl.LazyFrame:
-        return pl.LazyFrame()
+        return pl.LazyFrame(schema={"day": pl.Date, "data_view": pl.String})
 
 
 @pytest.fixture
@@ -54,7 +61,6 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     monkeypatch.setattr(training_sets.training_set, "build_training_set", build)
     monkeypatch.setattr(training_sets, "_NEWEST", [])
     monkeypatch.setattr(training_sets, "Tables", EmptyTables)
-    monkeypatch.setattr(training_sets, "read_journal", lambda *_: Known(0, pl.DataFrame(), {}))
     return found
 
 
@@ -70,7 +76,7 @@ def test_equal_rows_are_built_once(built: list[object]) -> None:
 
 
 def test_another_watermark_is_another_state(built: list[object]) -> None:
-    assert read() is not read(read_at=ReadAt(2, {"features": 2, "outcome": 3}))
+    assert read() is not read(read_at=at(watermark=2))
 
 
 @pytest.mark.parametrize("what", OTHERS)

@@ -131,7 +131,7 @@ CREATE TABLE prepared_days (
 CREATE TABLE journal (
     project text NOT NULL,
     sequence bigint NOT NULL CHECK (sequence > 0),
-    kind text NOT NULL CHECK (kind IN ('delivery', 'verdict', 'decision', 'prepared_day')),
+    kind text NOT NULL CHECK (kind IN ('delivery', 'verdict', 'decision', 'prepared_day', 'training')),
     subject text NOT NULL,
     entry jsonb NOT NULL,
     by text CHECK (by <> ''),
@@ -397,9 +397,9 @@ TABLE_COMMENTS = {
             "project": "Name of the project.",
             "sequence": "Number of the entry; entries are numbered in the order in which they were committed.",
             "kind": "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person. "
-            "prepared_day: the record of a run date.",
+            "prepared_day: the record of a run date. training: what the fits of a run date read.",
             "subject": "The delivery that the entry is about: its key and the start of its SHA-256. For a record, the "
-            "run date and the number of the record.",
+            "run date and the number of the record, or the model, its run date and the watermark.",
             "entry": "The entry's own fields.",
             "by": "Person who decided; null if nobody did.",
             "why": "Reason of the decision or of the verdict; null if there is none.",
@@ -903,11 +903,11 @@ FROM journal
             "project": "Name of the project.",
             "sequence": "Number of the entry; entries are numbered in the order in which they were committed.",
             "kind": "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person. "
-            "prepared_day: the record of a run date.",
+            "prepared_day: the record of a run date. training: what the fits of a run date read.",
             "feed": "Name of the feed.",
             "day": "Calendar day of the delivery, in the project's timezone, or the run date of the record.",
             "subject": "The delivery that the entry is about: its key and the start of its SHA-256. For a record, the "
-            "run date and the number of the record.",
+            "run date and the number of the record, or the model, its run date and the watermark.",
             "verdict": "State of the delivery from then on: landed, held, accepted, refused or withdrawn.",
             "available_from": "Time from which the delivery counts; null in entries that are not deliveries.",
             "by": "Person who decided; null if nobody did.",
