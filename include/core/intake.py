@@ -3,6 +3,7 @@
 `available_from` is computed once, when the delivery is landed. It is never later than the landing itself.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -29,6 +30,7 @@ class Earlier:
     delivery_id: str
     key: str
     available_from: datetime
+    refused: bool = False
 
 
 def available_from(
@@ -102,7 +104,8 @@ def reason_to_hold(
 
     It waits if it would replace a delivery that became available after it, which a supplier's wrong clock or a copy
     tool can cause, or if it overwrites an object more than `corrections_days` after the object was due. Before
-    `live_from` nothing waits, because history may be copied in any order.
+    `live_from` neither makes it wait, because history may be copied in any order. At any time it waits if another
+    object counts from the same moment, unless its own name says that it is newer.
 
     Args:
         project: the project.
@@ -110,13 +113,25 @@ def reason_to_hold(
         day: the day of the delivery.
         key: its object.
         moment: its `available_from`.
-        earlier: the deliveries of the same feed and day that are landed, the newest last.
+        earlier: the deliveries of the same feed and day that are landed or refused.
         now: the database's time of the landing.
     """
     declared = project.feeds[feed]
+    counting = [each for each in earlier if not each.refused]
+    for each in counting:
+        if each.key == key or each.available_from != moment:
+            continue
+        same = f"it counts from the same moment as {each.delivery_id}, {moment:%Y-%m-%d %H:%M:%S} UTC"
+        if declared.versions is None:
+            return (
+                f"{same}, and nothing says which one is newer; withdraw one of them, or declare that the greater name "
+                f"is newer: feeds.{feed}.versions: by_name"
+            )
+        if name_order(each.key) > name_order(key):
+            return f"{same}, whose greater name says that it is newer; withdraw this one"
     if declared.live_from is not None and _first_run_date(declared, day) < declared.live_from:
         return None
-    newest = max(earlier, key=lambda each: each.available_from, default=None)
+    newest = max(counting, key=lambda each: each.available_from, default=None)
     if newest is not None and newest.available_from > moment:
         return (
             f"it says that it became available at {moment:%Y-%m-%d %H:%M:%S} UTC, before {newest.delivery_id} "
@@ -128,6 +143,11 @@ def reason_to_hold(
         allowed = declared.corrections_days
         return f"the object was overwritten {age} days after it was due, and corrections_days is {allowed}"
     return None
+
+
+def name_order(key: str) -> list[tuple[int, str]]:
+    """Return the order of names, in which numbers are compared as numbers."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", key)]
 
 
 def _first_run_date(feed: Feed, day: date) -> date:

@@ -6,7 +6,7 @@ the same. With the data view `latest`, a day also uses what was corrected since:
 its features may read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -138,16 +138,26 @@ def known_at(project: Project, deliveries: pl.DataFrame, moments: Mapping[date, 
     columns = ["run_date", "feed", "day", "delivery_id"]
     known = _newest(deliveries, pl.DataFrame(wanted, schema=schema, orient="row")).select(columns)
     required = [(run_date, name, day) for run_date in moments for name, day in project.required(run_date).items()]
+    needed = {"run_date": pl.Date(), "feed": pl.String(), "day": pl.Date()}
     late = (
         pl
-        .DataFrame(required, schema=["run_date", "feed", "day"], orient="row")
-        .cast({"run_date": pl.Date, "feed": pl.String, "day": pl.Date})
-        .join(known, on=["run_date", "feed", "day"], how="anti")
-        .join(accepted(deliveries), on=["feed", "day"])
-        .sort("available_from", "sequence")
-        .unique(["run_date", "feed", "day"], keep="first", maintain_order=True)
+        .DataFrame(required, schema=needed, orient="row")
+        .join(known, on=[*needed], how="anti")
+        .join(_first(deliveries), on=["feed", "day"])
     )
     return pl.concat([known, late.select(columns)]).sort(pl.all())
+
+
+def earliest(deliveries: pl.DataFrame, feed: str, days: Sequence[date]) -> dict[date, str]:
+    """Map each day to the `delivery_id` that was accepted and came first; days without one are absent."""
+    of_feed = _first(deliveries).filter(pl.col("feed") == feed, pl.col("day").is_in(list(days)))
+    return dict(of_feed.select("day", "delivery_id").iter_rows())
+
+
+def _first(deliveries: pl.DataFrame) -> pl.DataFrame:
+    """Return the accepted delivery of each feed and day that came first."""
+    ordered = accepted(deliveries).sort("available_from", "sequence")
+    return ordered.unique(["feed", "day"], keep="first", maintain_order=True)
 
 
 def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime, int, int], list[int]]:

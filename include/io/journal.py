@@ -106,7 +106,7 @@ def restore(settings: Settings, project: str) -> Restored:
     """Add the exported entries that the journal in the shared database lacks. Entries that it has already stay.
 
     Raises:
-        ActionRequiredError: an entry is missing in the export, or differs from that of the database.
+        ActionRequiredError: there is no export, an entry is missing in it, or one differs from that of the database.
     """
     filesystem, folder = _folder(settings, project)
     lines: dict[int, dict[str, Any]] = {}
@@ -114,6 +114,11 @@ def restore(settings: Settings, project: str) -> Restored:
         for first, last in _exported(filesystem, part):
             content = read(filesystem, _file(folder, first, last)) or b""
             lines |= {line["sequence"]: line for line in map(json.loads, content.splitlines())}
+    if not lines:
+        raise ActionRequiredError(
+            f"{project}: there is no export of the journal in {folder}; point nightly_journal to the folder that has "
+            f"the folder {project}"
+        )
     added = postgres.journal.restore_lines(settings, project, [lines[number] for number in sorted(lines)])
     ahead = postgres.journal.read_lines(settings, project, max(lines, default=0))
     return Restored(added, tuple(line["sequence"] for line in ahead))

@@ -95,7 +95,8 @@ def find_out_of_date(project: Project, interval: Interval, settings: Settings) -
         found += _record(prepared_day, journal.records[day], change, at)
         used = change.used if change and not change.lacking else frozenset(prepared_day.deliveries)
         found += _latest(day, frozenset(latest.deliveries) if latest else used, newest[day], waiting)
-        found += _rows(project, prepared_day, rows)
+        if change is None:  # otherwise rows may be gone because their delivery was refused
+            found += _rows(project, prepared_day, rows)
     redone = {each.day: each.data_view for each in found}
     for model in model_names(project.name):
         found += _scores(project, model, interval, made, redone, tables, settings)

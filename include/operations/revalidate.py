@@ -90,7 +90,10 @@ def _rows(quarantined: pl.DataFrame, feed: str, delivery_id: str) -> set[int]:
 
 
 def _out_of_date(project: Project, changed: set[tuple[str, date]], settings: Settings) -> list[OutOfDate]:
-    """Return the run dates whose features may read a file of one of these days, and are out of date, by day."""
+    """Return the run dates whose features may read a file of one of these days, and are out of date, by day.
+
+    Corrections that only `data: latest` would use are not named here: no verdict has to do with them.
+    """
     reading: set[date] = set()
     for name, day in changed:
         feed = project.feeds[name]
@@ -99,5 +102,5 @@ def _out_of_date(project: Project, changed: set[tuple[str, date]], settings: Set
         each
         for part in Interval.covering(reading)
         for each in find_out_of_date(project, part, settings)
-        if each.what == FEATURES
+        if each.what == FEATURES and each.data_view != "latest"
     ]

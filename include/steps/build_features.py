@@ -18,7 +18,7 @@ from include.core import lookback
 from include.core.errors import ConfigError, DataError
 from include.core.interval import Interval
 from include.core.journal import Known
-from include.core.names import clean_table, features_table
+from include.core.names import clean_table, features_table, quarantine_table
 from include.core.outcomes import outcomes_of
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
@@ -61,6 +61,7 @@ def build_features(
     journal = read_journal(settings, project, watermark)
     known = known_deliveries(project, journal, interval, data_view)
     moments = as_of_days(project, journal, interval, data_view)
+    _require_recorded_rows(project, journal, known, tables)
 
     counting = lookback.counts_from(journal.deliveries)
     for sentence in lookback.sentences(lookback.unknown_days(project, known, interval), counting):
@@ -106,6 +107,40 @@ def build_features(
         else (),
         entity_fraction=project.entity_fraction,
     )
+
+
+def _require_recorded_rows(project: Project, journal: Known, known: pl.DataFrame, tables: Tables) -> None:
+    """Refuse to build a day whose record names a delivery that has lost its clean rows since.
+
+    A delivery that was refused since has none, and one that was withdrawn has its rows as long as nobody removes them.
+
+    Raises:
+        DataError: names the days.
+    """
+    named = known.join(
+        journal.deliveries.filter(pl.col("verdict") != "accepted").select("delivery_id", "verdict", "why", "rows"),
+        on="delivery_id",
+    )
+    problems: dict[date, str] = {}
+    for (name,), of_feed in named.partition_by("feed", as_dict=True).items():
+        there = dict.fromkeys(of_feed["delivery_id"], 0)
+        for table in (clean_table(project.name, str(name)), quarantine_table(project.name, str(name))):
+            if tables.exists(table):
+                rows = tables.scan(table).filter(pl.col("day").is_in(of_feed["day"].unique().to_list()))
+                for delivery_id, count in rows.group_by("delivery_id").len().collect().iter_rows():
+                    if delivery_id in there:
+                        there[delivery_id] += count
+        for run_date, delivery_id, verdict, why, count in of_feed.select(
+            "run_date", "delivery_id", "verdict", "why", "rows"
+        ).iter_rows():
+            if verdict == "refused" or there[delivery_id] != count:
+                problems[run_date] = (
+                    f"{project.name}: the record of {run_date} names {delivery_id}, which was {verdict} since ({why}) "
+                    f"and has no clean rows any more; run: python -m include.cli repair --project {project.name} "
+                    f"--start {run_date} --by NAME --why REASON"
+                )
+    if problems:
+        raise DataError("\n".join([*problems.values()][:10]), problems)
 
 
 def record_prepared_days(built: Featured, settings: Settings) -> None:

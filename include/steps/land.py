@@ -6,9 +6,8 @@ files a run date waits for in `arrivals.py`.
 """
 
 import logging
-import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -16,7 +15,7 @@ import polars as pl
 
 from include.core import schemas
 from include.core.errors import DeliveryError
-from include.core.intake import Earlier, NotYetError, reason_to_hold
+from include.core.intake import Earlier, NotYetError, name_order, reason_to_hold
 from include.core.interval import Interval
 from include.core.journal import SET_ASIDE, Entry, Known
 from include.core.names import raw_table
@@ -79,7 +78,7 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
     total = _Entered(known)
     for chunk in _chunks(fresh):
         taken, left = _take(project, chunk, landing, total.known.deliveries, now)
-        taken, ties = _without_ties(project, taken)
+        taken, ties = _without_ties(project, taken, set(total.known.deliveries["delivery_id"]))
         _write(project, tables, taken, key)
         total = _enter(project, total, taken, [*left, *ties], settings, now)
     refused = [each.refusal for each in total.left if not each.waits]
@@ -188,10 +187,15 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
-def _without_ties(project: Project, taken: list[Taken]) -> tuple[list[Taken], list[_Refused]]:
-    """Refuse objects of one feed and day with the same `available_from`, of which nothing says which one is newer."""
+def _without_ties(project: Project, taken: list[Taken], landed: Collection[str]) -> tuple[list[Taken], list[_Refused]]:
+    """Refuse objects of one feed and day with the same `available_from`, of which nothing says which one is newer.
+
+    Objects that are landed already and only have another time by now, as after a move of the landing, are left alone.
+    """
     same: dict[tuple[str, date, datetime], list[Taken]] = {}
     for item in taken:
+        if item.delivery_id in landed:
+            continue
         same.setdefault((item.found.feed, item.found.day, item.available_from), []).append(item)
     ties = []
     for (feed, day, moment), items in same.items():
@@ -267,18 +271,18 @@ def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = Non
 
 
 def _earlier(listed: pl.DataFrame) -> dict[tuple[str, date], list[Earlier]]:
-    """Map each feed and day to its deliveries that could be replaced."""
+    """Map each feed and day to its deliveries that could be replaced, and those that were refused."""
     found: dict[tuple[str, date], list[Earlier]] = {}
-    there = listed.filter(~pl.col("verdict").is_in(SET_ASIDE))
-    for feed, day, *about in there.select("feed", "day", "delivery_id", "key", "available_from").iter_rows():
+    there = listed.filter(~pl.col("verdict").is_in(SET_ASIDE)).with_columns(refused=pl.col("verdict") == "refused")
+    names = ["feed", "day", "delivery_id", "key", "available_from", "refused"]
+    for feed, day, *about in there.select(names).iter_rows():
         found.setdefault((feed, day), []).append(Earlier(*about))
     return found
 
 
 def _order(item: Taken) -> tuple[object, ...]:
-    """Return the order of entries of one listing: by time, then by name, with numbers in it compared as numbers."""
-    numbers = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", item.found.key)]
-    return item.available_from, numbers
+    """Return the order of entries of one listing: by time, then by name."""
+    return item.available_from, name_order(item.found.key)
 
 
 def _entry(item: Taken, hold: str | None) -> Entry:

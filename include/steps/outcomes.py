@@ -14,7 +14,7 @@ from include.core.errors import ConfigError, DataError
 from include.core.interval import BLOCK_DAYS, Interval
 from include.core.names import clean_table
 from include.core.outcomes import outcome_column
-from include.core.point_in_time import accepted, current_as_of
+from include.core.point_in_time import accepted, current_as_of, earliest
 from include.core.project import Project
 from include.core.records import DataView, Recorded
 from include.core.settings import Settings
@@ -47,10 +47,14 @@ def outcomes(
         raise DataError(f"{project.name}: not prepared: {days}; run build_features for these days first")
     as_of = {n.day: n.as_of for n in prepared_days}
     rows, again = 0, False
-    changed = _set_aside(project, max(as_of), settings)
+    changed = set[date]()
     # Look again after recording: a later run date at the same time could not correct what was not recorded yet, and
-    # this one could not use what the later one knows.
-    while known := _known(project, as_of, data_view, settings, again=again):
+    # this one could not use what the later one knows. A person may also have withdrawn meanwhile what was recorded.
+    while True:
+        changed |= _set_aside(project, max(as_of), settings)
+        known = _known(project, as_of, data_view, settings, again=again)
+        if not known:
+            break
         for name, of_days in known.items():
             for n in range(0, len(of_days), BLOCK_DAYS):
                 part = dict(list(of_days.items())[n : n + BLOCK_DAYS])
@@ -166,9 +170,10 @@ def _newest(
 ) -> Deliveries:
     """Return the newest delivery for each day to record.
 
-    These are the days whose file a run date of the interval needs, and recorded days with a newer delivery. Of a feed
-    that no run waits for, these are also the days whose file came after their own run. A delivery counts if a run date
-    of the interval knows it, or a later prepared run date whose own day is recorded or has no file of its own.
+    These are the days whose file a run date of the interval needs, also if it came after the cutoff of the next run
+    date, and recorded days with a newer delivery. Of a feed that no run waits for, these are also the days whose file
+    came after their own run. A delivery counts if a run date of the interval knows it, or a later prepared run date
+    whose own day is recorded or has no file of its own.
     """
     declared = project.feeds[feed]
     needed = declared.needed_day
@@ -193,6 +198,8 @@ def _newest(
             for day in newest.keys() & set(days):
                 if day in own or day not in stored or stored[day] < of_id[newest[day]]:
                     known[day] = of_id[newest[day]]
+    late = [day for day in own if declared.required and day not in known]
+    known |= {day: of_id[each] for day, each in earliest(deliveries, feed, late).items()}
     return dict(sorted(known.items()))
 
 
