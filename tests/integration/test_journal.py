@@ -187,6 +187,11 @@ def test_a_restore_names_what_is_missing_or_different(
             restore(again, "ferries")
 
 
+def test_a_restore_from_a_place_without_an_export_is_refused(project: Project, settings: Settings) -> None:
+    with pytest.raises(ActionRequiredError, match=r"ferries: there is no export of the journal in .*/journal/ferries"):
+        restore(settings, project.name)
+
+
 def test_a_restore_leaves_entries_that_are_not_exported_and_says_how_to_export_them(
     project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

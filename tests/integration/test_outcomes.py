@@ -253,6 +253,20 @@ def test_a_late_run_date_knows_no_outcome_of_its_own_day(prepared_days: Settings
         assert known(prepared_days, "ferry_delay")[1] == [0.0, 30.0]
 
 
+def test_outcomes_of_a_file_that_came_after_the_next_cutoff_are_recorded(settings: Settings, ferries: Project) -> None:
+    """LATER needs the logbook of NEXT, which comes two days later, and an hour later its correction."""
+    small.prepare(settings, ferries, DAY, NEXT, LATER)
+    for day in (DAY, NEXT):
+        moment = small.as_of(day + timedelta(days=1 if day == DAY else 3)) - timedelta(hours=1)
+        small.deliver(settings, ferries, "logbook", day, small.logbook_of(day, [float(day.day)]), available_from=moment)
+    corrected = small.logbook_of(NEXT, [9.0])
+    at = small.as_of(LATER + timedelta(days=2))
+    small.deliver(settings, ferries, "logbook", NEXT, corrected, available_from=at, name="correction")
+    assert outcomes(ferries, Interval.of(NEXT), settings).days == 1
+    outcomes(ferries, Interval.of(LATER), settings)
+    assert known(settings, "ferry_delay")[:2] == [[float(DAY.day)], [float(NEXT.day)]]
+
+
 def correction_of(settings: Settings, project: Project) -> str:
     [found] = [each for each in deliveries_of(settings, project.name)["delivery_id"] if "correction" in each]
     return str(found)

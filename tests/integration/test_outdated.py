@@ -11,6 +11,7 @@ from include import cli
 from include.config.loading import load_model, load_project
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.names import clean_table, features_table, scores_table
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
@@ -23,6 +24,7 @@ from include.operations.decide import withdraw
 from include.operations.outdated import OutOfDate, find_out_of_date, rerun_commands
 from include.operations.repair import repair
 from include.steps import publish as step
+from include.steps.build_features import build_features
 from tests.integration import small
 from tests.landing import deliver_one
 
@@ -188,6 +190,22 @@ def test_a_delivery_that_was_withdrawn_is_named_until_the_days_are_repaired_and_
         if row["model"] is None
     ]
     assert actions == [("withdraw", "Ada", "a test file")] * 2 + [("repair", "Ada", "without the test file")] * 3
+
+
+def test_a_day_whose_only_file_was_refused_since_is_not_built_without_it(prepared: Settings, project: Project) -> None:
+    """`revalidate` with a stricter rule has removed the rows of the file."""
+    used = small.delivery_id("sailings", DAY, "a")
+    with postgres.journal.write_journal(prepared, project.name) as journal:
+        journal.add([Entry.verdict(used, "sailings", DAY, "a stricter rule")])
+    scope = Scope.of_deliveries([DAY], [used])
+    Tables(prepared).replace(clean_table(project.name, "sailings"), lambda rows: rows.clear(), scope, sort_by=["day"])
+    found = [each for each in find_out_of_date(project, Interval.of(DAY), prepared) if each.what == "features"]
+    assert [(each.why.split(";")[0], each.data_view) for each in found] == [
+        (f"{used}, which the day used, was refused since: a stricter rule", None)
+    ]
+    assert rerun_commands(project, found) == []
+    with pytest.raises(DataError, match=f"the record of {DAY} names {used}, which was refused since .a stricter rule"):
+        build_features(project, Interval.of(DAY), prepared)
 
 
 def test_a_day_whose_only_file_was_withdrawn_is_repaired_once_the_right_one_came(

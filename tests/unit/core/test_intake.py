@@ -73,7 +73,26 @@ FIRST = Earlier("first@1", "first", NOW - 5 * HOUR)
 
 def test_a_later_delivery_is_not_held() -> None:
     assert held(declared(), NOW - 4 * HOUR, [FIRST]) is None
-    assert held(declared(), FIRST.available_from, [FIRST]) is None
+    recent = date(2026, 3, 18)
+    assert held(declared(), FIRST.available_from, [FIRST], key="first", day=recent) is None  # the same object
+
+
+def test_another_object_of_the_same_moment_is_held_unless_its_name_is_greater() -> None:
+    """Also of history, and in whatever order the two are landed."""
+    for live_from in (None, date(2026, 9, 1)):
+        nothing_says = held(declared(live_from=live_from), FIRST.available_from, [FIRST])
+        assert nothing_says is not None and "first@1" in nothing_says and "versions: by_name" in nothing_says
+    project = declared(versions="by_name")
+    v9, v10 = (Earlier(f"v{n}@1", f"v{n}.csv", FIRST.available_from) for n in (9, 10))
+    assert held(project, FIRST.available_from, [v9], key=v10.key) is None
+    assert "greater name" in str(held(project, FIRST.available_from, [v10], key=v9.key))
+    assert held(project, FIRST.available_from + HOUR, [v10], key=v9.key) is None
+
+
+def test_what_corrects_a_refused_delivery_is_not_held() -> None:
+    refused = Earlier("first@1", "first", NOW - 5 * HOUR, refused=True)
+    assert held(declared(), NOW - 6 * HOUR, [refused]) is None
+    assert held(declared(), refused.available_from, [refused]) is None
 
 
 def test_a_backdated_delivery_is_held_and_names_what_it_would_replace() -> None:
