@@ -104,9 +104,9 @@ def nightly(project: Project, owner: str, **more: Param) -> dict[str, Any]:
 def run_step(step: str, config: Project | Model, interval: Interval, **options: Any) -> Json:
     """Run a step of `include` and return its record as JSON. An error that a person has to fix is not retried.
 
-    If a required file claims a moment that is still ahead, the step is retried like any other error: 3 times within
-    minutes (`DEFAULT_ARGS`), from 30 s after the first failure. If it is still ahead then, the task fails. Only the sensor
-    `wait_for_files` waits for hours. Clear the failed task after the moment that the message names.
+    If a required file claims a moment that is still ahead, the task retries the step 3 times within minutes
+    (`DEFAULT_ARGS`), then it fails: clear it after the moment that the message names. Only the sensor `wait_for_files`
+    waits for hours.
     """
     from include.runner.run import run
 
