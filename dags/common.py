@@ -104,7 +104,9 @@ def nightly(project: Project, owner: str, **more: Param) -> dict[str, Any]:
 def run_step(step: str, config: Project | Model, interval: Interval, **options: Any) -> Json:
     """Run a step of `include` and return its record as JSON. An error that a person has to fix is not retried.
 
-    A file that arrived only with a claim that is still ahead is waited for, with the retries of the task.
+    If a required file claims a moment that is still ahead, the task retries the step 3 times within minutes
+    (`DEFAULT_ARGS`), then it fails: clear it after the moment that the message names. Only the sensor `wait_for_files`
+    waits for hours.
     """
     from include.runner.run import run
 

@@ -52,10 +52,11 @@ Data = Annotated[
     DataView,
     typer.Option("--data", help="point_in_time: what each day's own run knew; latest: everything landed since as well"),
 ]
-ModelOption = Annotated[
-    str, typer.Option("--model", help="a project: a model: a folder of include/projects/<project>/models")
-]
+ModelOption = Annotated[str, typer.Option("--model", help="a model: a folder of include/projects/<project>/models")]
 
+
+ABOUT_FILES = ("delivery", "verdict", "decision")
+"""The kinds of entries of the journal whose `day` is that of a file."""
 
 journal = typer.Typer(help="Show the journal, export it, or restore it from its export.", no_args_is_help=True)
 app.add_typer(journal, name="journal")
@@ -65,21 +66,39 @@ app.add_typer(journal, name="journal")
 def show_journal(
     project: ProjectOption,
     start: Annotated[
-        date | None, typer.Option("--start", parser=_day, metavar="DAY", help="first day of files")
+        date | None,
+        typer.Option(
+            "--start", parser=_day, metavar="DAY", help="first day of files; default: all entries, of any kind"
+        ),
     ] = None,
-    end: End = None,
+    end: Annotated[
+        date | None,
+        typer.Option(
+            parser=_day, metavar="DAY", help="last day of files, included; only with --start; default: that day"
+        ),
+    ] = None,
     feed: Annotated[str | None, typer.Option(help="one feed; default: all")] = None,
 ) -> None:
-    """Print the entries about the deliveries of these days, in order, as JSON lines."""
+    """Print entries of the journal, in order, as JSON lines.
+
+    With --start, only the deliveries of these file days are printed, with their verdicts and decisions. Records of
+    prepared days and trainings are left out, because they are about run dates.
+    """
     from include.io import postgres
 
-    settings = _settings()
+    if end and not start:
+        raise ActionRequiredError("--end needs --start: give the first day of files too, or neither for all entries")
     days = _interval(start, end) if start else None
-    for line in postgres.journal.read_lines(settings, load_project(project).name, 0):
-        about = line["entry"]
-        inside = days is None or days.start <= date.fromisoformat(about["day"]) <= days.end
-        if inside and feed in (None, about.get("feed")):
+    for line in postgres.journal.read_lines(_settings(), load_project(project).name, 0):
+        if _concerns(line, days) and feed in (None, line["entry"].get("feed")):
             typer.echo(json.dumps(line, sort_keys=True))
+
+
+def _concerns(line: dict[str, Any], files: Interval | None) -> bool:
+    """Return whether an entry is about files of these days; the day of a record is a run date, so it is about none."""
+    if files is None:
+        return True
+    return line["kind"] in ABOUT_FILES and files.start <= date.fromisoformat(line["entry"]["day"]) <= files.end
 
 
 @journal.command("restore")

@@ -1,6 +1,7 @@
 """check_config: load every file of a project, and try every outcome and expectation, before a nightly run does.
 
-It reads YAML only: no table, no database.
+It reads YAML files and tries outcomes and expectations on a few made-up rows. It reads no delivery, no table and no
+database.
 """
 
 from include.config.loading import load_model, load_project, model_names

@@ -1,12 +1,18 @@
-"""Every command of `include.cli` that documents, DAG texts and error messages name exists, with its options."""
+"""`include.cli`: each command that documents, DAG texts and messages name exists; what `journal show` prints."""
 
+import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
+import pytest
 import typer
 from typer.core import TyperGroup
+from typer.testing import CliRunner
 
 from include.cli import app
+from include.core.errors import ActionRequiredError
+from include.io import postgres
 from tools.stack import ROOT
 
 COMMAND = re.compile(r"-m include\.cli (?P<command>[a-z_]+(?: [a-z_]+\b)?)(?P<rest>[^`\n]*)")
@@ -38,3 +44,36 @@ def test_every_command_in_documents_and_messages_exists() -> None:
             wrong.append(f"{file}: include.cli {named} {' '.join(unknown)}")
     assert count > 10
     assert not wrong, "no such command or option:\n" + "\n".join(wrong)
+
+
+LINES: list[dict[str, Any]] = [
+    {"sequence": 1, "kind": "delivery", "entry": {"feed": "sales", "day": "2026-03-01"}},
+    {"sequence": 2, "kind": "verdict", "entry": {"feed": "sales", "day": "2026-03-01"}},
+    {"sequence": 3, "kind": "prepared_day", "entry": {"day": "2026-03-01"}},
+    {"sequence": 4, "kind": "training", "entry": {"day": "2026-03-01"}},
+    {"sequence": 5, "kind": "delivery", "entry": {"feed": "sales", "day": "2026-03-02"}},
+    {"sequence": 6, "kind": "decision", "entry": {"feed": "prices", "day": "2026-03-01"}},
+]
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, *options: str) -> list[int]:
+    """Return the sequence numbers that `journal show` prints of `LINES`."""
+    monkeypatch.setattr("include.cli._settings", lambda: None)
+    monkeypatch.setattr(postgres.journal, "read_lines", lambda *_: LINES)
+    result = CliRunner().invoke(app, ["journal", "show", "--project", "ferries", *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line)["sequence"] for line in result.output.splitlines()]
+
+
+def test_without_days_the_whole_journal_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch) == [1, 2, 3, 4, 5, 6]
+
+
+def test_with_days_only_entries_about_files_of_these_days_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, "--start", "2026-03-01") == [1, 2, 6]
+    assert shown(monkeypatch, "--start", "2026-03-01", "--end", "2026-03-02", "--feed", "sales") == [1, 2, 5]
+
+
+def test_a_last_day_without_a_first_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ActionRequiredError, match="--end needs --start"):
+        shown(monkeypatch, "--end", "2026-03-01")
