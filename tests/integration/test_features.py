@@ -145,21 +145,25 @@ class TestPointInTime:
         assert [any("late" in name for name in used[day]) for day in interval.days] == [False, False, False, True]
         assert [any("early" in name for name in used[day]) for day in interval.days] == [False, True, True, True]
 
-    def test_a_late_run_date_knows_what_came_up_to_its_as_of(
-        self, project: Project, copy: Settings, whole: pl.DataFrame
+    @pytest.mark.parametrize(("hours", "waits"), [(1, True), (24, False), (72, False)])
+    def test_a_late_run_date_has_the_features_that_it_would_have_had_in_time(
+        self, project: Project, copy: Settings, whole: pl.DataFrame, hours: int, waits: bool
     ) -> None:
-        """This holds for older days. It knows no outcome of its own or later days, although they are available."""
-        late = project.cutoff_at(DAY) + timedelta(days=3)
+        """It knows no outcome of its own or later days, although they are available, and its moment is never later than
+        the next cutoff.
+        """
+        late = project.cutoff_at(DAY) + timedelta(hours=hours)
+        moment = late if waits else project.cutoff_at(DAY)
         of_winds = deliveries_of(copy).filter(pl.col("feed") == "winds", pl.col("day") == DAY)
         withdraw(project, of_winds["delivery_id"].item(), copy, by="Ada", why="it came late")
         deliver(project, "winds", DAY, make_frame(project, "winds", DAY), available_at=late, settings=copy, name="late")
         land(project, Interval.of(DAY), copy)
         validate(project, Interval.of(DAY), copy)
         [prepared_day] = build_features(project, Interval.of(DAY), copy).prepared_days
-        assert prepared_day.as_of == late
+        assert prepared_day.as_of == moment
         known = of_day(features_of(copy, Interval.of(DAY)), DAY)
         assert_same_bits(known.drop("as_of"), of_day(whole, DAY).drop("as_of"))
-        assert known["as_of"].unique().to_list() == [late]
+        assert known["as_of"].unique().to_list() == [moment]
 
     def test_each_row_has_as_of_and_data_view(self, project: Project, whole: pl.DataFrame) -> None:
         said = dict(whole.select("day", "as_of").unique().iter_rows())
