@@ -11,7 +11,16 @@ from tests.conftest import Install
 from tests.own_projects import use_own_projects
 
 use_own_projects()  # before the next import, which loads one
-from tests.integration.training import administer, after, cloned, enter_all, in_database, train, write_all  # noqa: E402
+from tests.integration.training import (  # noqa: E402
+    administer,
+    after,
+    cloned,
+    enter_all,
+    in_database,
+    prepare_all,
+    train,
+    write_all,
+)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +52,7 @@ def trained_once(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Return an MLflow database with version 1 of DAY and version 2 of the day after, and the places of its files."""
     folder = tmp_path_factory.mktemp("trained")
-    places = {name: str(folder / name) for name in ("landing", "tables", "artifacts", "journal")}
+    places = {name: str(folder / name) for name in ("landing", "tables", "artifacts")}
     with install(folder) as shared, cloned(postgres_url, mlflow_made) as mlflow:
         settings = shared.model_copy(update={**places, "mlflow_tracking_uri": mlflow})
         write_all(settings)
@@ -58,5 +67,7 @@ def trained(
     """Return a copy of `trained_once` with its own databases; tables and models are shared."""
     name, places = trained_once
     with cloned(postgres_url, name) as mlflow:
-        enter_all(with_mlflow)
-        yield with_mlflow.model_copy(update={"mlflow_tracking_uri": mlflow, **places})
+        settings = with_mlflow.model_copy(update={"mlflow_tracking_uri": mlflow, **places})
+        enter_all(settings)
+        prepare_all(settings)
+        yield settings
