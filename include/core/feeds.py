@@ -17,7 +17,10 @@ from include.core.paths import refuse_path
 
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
-RESERVED_COLUMNS = frozenset({"day", "delivery_id", "entity_id", "run_date", "_row", "_malformed", "rule", "run_id"})
+RESERVED_COLUMNS = frozenset({
+    *("day", "delivery_id", "entity_id", "run_date", "rule", "run_id"),
+    *("_row", "_malformed", "_age", "_group", "_values"),
+})
 """Columns that the pipeline adds. A feed cannot have such a column, in upper or lower case: Spark ignores case."""
 
 

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from include.core.errors import ConfigError, nearest
 from include.core.feeds import Feed
 from include.core.project import Project
-from include.features.windows import GROUP, VALUES, Aggregate, Window, key, per_delivery, per_run_date
+from include.features.windows import AGE, GROUP, VALUES, Aggregate, Window, key, per_delivery, per_run_date
 
 Group = str | tuple[str, ...]
 
@@ -43,8 +43,8 @@ class Feeds:
 
     def current(self, feed: str) -> DataFrame:
         """Return the rows of the delivery of D - `delay_days` for each run date D, with D as `day`."""
-        of_needed_day = pl.col("age") == self._declared(feed).delay_days
-        return self._join(feed, self._rows[feed], of_needed_day).drop("age", "delivery_id", "_row")
+        of_needed_day = pl.col(AGE) == self._declared(feed).delay_days
+        return self._join(feed, self._rows[feed], of_needed_day).drop(AGE, "delivery_id", "_row")
 
     def history(self, feed: str) -> DataFrame:
         """Return the rows of all deliveries in the window of each run date D, with D as `day`.
@@ -53,7 +53,11 @@ class Feeds:
         once for each run date that knows it, so aggregate a long history with `add_windows`.
         """
         self._declared(feed)
-        return self._join(feed, self._rows[feed]).drop("delivery_id", "_row")
+        if "age" in self._rows[feed].columns:
+            raise self._wrong(
+                f"feeds.history adds the column age, and feed {feed} has one; use add_windows or add_lags"
+            )
+        return self._join(feed, self._rows[feed]).drop("delivery_id", "_row").withColumnRenamed(AGE, "age")
 
     def add_windows(
         self,
@@ -128,6 +132,8 @@ class Feeds:
                     f"feeds.{feed}.lookback_days in project.yaml"
                 )
         groups = [(group,) if isinstance(group, str) else group for group in (by if isinstance(by, list) else [by])]
+        if twice := [group for group in groups if groups.count(group) > 1]:
+            raise self._wrong(f"by: {', '.join(twice[0])} comes twice")
         for name in {name for group in groups for name in group}:
             for where, there in ((f"feed {feed} has", of_feed.columns), ("the rows have", rows.columns)):
                 if name not in there:
@@ -145,6 +151,8 @@ class Feeds:
                 for each in made
                 for window in windows
             }
+            if there := sorted(names.keys() & set(rows.columns)):
+                raise self._wrong(f"{there[0]}: the rows have a column of that name already; choose another name")
             self.made.update(names)
             found = rows.withColumn(GROUP, key(group)).join(values, ["day", GROUP], "left")
             rows = found.withColumns(names).drop(GROUP, VALUES)
@@ -162,8 +170,8 @@ class Feeds:
     def _join(self, feed: str, rows: DataFrame, *which: pl.Expr) -> DataFrame:
         """Join rows of deliveries (`day`, `delivery_id`) with the run dates that know them: `day` and `age` then."""
         of_feed = self._known.filter(pl.col("feed") == feed).with_columns(
-            age=(pl.col("run_date") - pl.col("day")).dt.total_days().cast(pl.Int32)
+            (pl.col("run_date") - pl.col("day")).dt.total_days().cast(pl.Int32).alias(AGE)
         )
-        known = of_feed.filter(*which).select("run_date", "day", "delivery_id", "age")
+        known = of_feed.filter(*which).select("run_date", "day", "delivery_id", AGE)
         small = rows.sparkSession.createDataFrame(known.to_arrow())  # from Python rows, it would start Python workers
         return rows.join(F.broadcast(small), ["day", "delivery_id"]).drop("day").withColumnRenamed("run_date", "day")

@@ -15,6 +15,9 @@ KEY = {"day": DateType(), "entity_id": StringType()}
 
 FILLED = "\0"
 
+MIN_LETTERS = 3
+"""An f-string with fewer letters of its own, such as f"{name}_{n}", would seem to name every column."""
+
 
 def typed(frame: DataFrame) -> DataFrame:
     """Return day, entity_id, labels (string) and numbers (double; booleans are 1 and 0), each sorted by name.
@@ -94,7 +97,9 @@ def _texts(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.Attribute):
             yield node.attr
         elif isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else FILLED for part in node.values)
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else FILLED for part in node.values)
+            if len(re.findall(r"\w", text.replace(FILLED, ""))) >= MIN_LETTERS:
+                yield text
 
 
 def _mentions(text: str, name: str) -> bool:

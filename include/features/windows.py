@@ -16,7 +16,7 @@ from include.core.errors import ConfigError, nearest
 FUNCTIONS = ("count", "max", "mean", "min", "share", "sum")
 """`share` is of the values that are neither 0 nor false. It is counted, so it costs less than the mean of doubles."""
 
-GROUP, VALUES = "_group", "_values"
+AGE, GROUP, VALUES = "_age", "_group", "_values"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Aggregate:
 
     def over(self, window: Window) -> Column:
         """Return the aggregate of the deliveries of a window, from their parts."""
-        within = F.col("age").between(window.newest, window.oldest)
+        within = F.col(AGE).between(window.newest, window.oldest)
 
         def part(name: str) -> Column:
             return F.when(within, F.col(self._part(name)))
@@ -89,7 +89,7 @@ class Aggregate:
     def _sum_of_days(self, totals: Column) -> Column:
         if not self.fractional:
             return F.sum(totals)
-        by_age = F.array_sort(F.collect_list(F.when(totals.isNotNull(), F.struct("age", totals.alias("total")))))
+        by_age = F.array_sort(F.collect_list(F.when(totals.isNotNull(), F.struct(AGE, totals.alias("total")))))
         return F.when(F.count(totals) > 0, _ordered_sum(F.transform(by_age, lambda each: each["total"])))
 
     def _part(self, name: str) -> str:

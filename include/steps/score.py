@@ -70,10 +70,9 @@ def score(
         features = postgres.days.read_features(settings, project.name, interval, data_view)
     _require_prepared(project, model, wanted, features, data_view)
     at = {version: tables.scan(features_table(project.name), version) for version in _versions(features, wanted)}
-    for number, frame in at.items():
-        columns, where = frame.collect_schema().names(), f"the features of {project.name} (version {number})"
-        for version, each in loaded.items():
-            training_set.require_columns(f"{model.name}, version {version},", each.inputs, columns, where)
+    for number, version in sorted({(features[day].version, version) for day, version in wanted.items()}):
+        columns, where = at[number].collect_schema().names(), f"the features of {project.name} (version {number})"
+        training_set.require_columns(f"{model.name}, version {version},", loaded[version].inputs, columns, where)
 
     days: list[ScoredDay] = []
     table: TableRef | None = None

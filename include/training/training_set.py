@@ -128,7 +128,8 @@ def build_training_set(
     of_days = clean.filter(within).join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi")
     labels = outcome_column(project, model.outcome, LABEL)(of_days).select(*KEY, pl.col(LABEL).fill_nan(None))
     # A run that was later than this one, because its files were, knew what this one could not know.
-    own = features.filter(within & pl.col("as_of").le(moment), pl.col("data_view").is_in(["point_in_time", data_view]))
+    in_time = pl.col("as_of").le(moment) & ~pl.col("day").is_in(_admitting_later(journal, days, moment))
+    own = features.filter(within & in_time, pl.col("data_view").is_in(["point_in_time", data_view]))
     made = own.select(*KEY, *_features(model), "data_view").collect()
     # Days that were not rebuilt with the latest data keep their original features.
     again = made.filter(pl.col("data_view") == data_view)["day"].unique().to_list()
@@ -164,6 +165,14 @@ def build_training_set(
     )
 
 
+def _admitting_later(journal: Known, days: Interval, moment: datetime) -> list[date]:
+    """Return the days whose features admitted a late file that came after a moment."""
+    later = set(journal.deliveries.filter(pl.col("available_from") > moment)["delivery_id"])
+    return [
+        day for day in days.days if day in journal.records and not later.isdisjoint(journal.records[day].deliveries)
+    ]
+
+
 def _labelled_by_calendar(project: Project, model: Training, days: Interval) -> list[date]:
     """The days that should have labels: those with a file of the entities, and one of the outcome."""
     entities, outcome = project.feeds[project.entity.feed], project.feeds[project.outcomes[model.outcome].feed]
@@ -175,7 +184,7 @@ def require_columns(model: str, needed: Sequence[str], there: Sequence[str], whe
     if absent := [name for name in needed if name not in set(there)]:
         raise DataError(
             f"{model} needs {', '.join(absent)}, which {where} do not have; "
-            "restore the column in features.py, or name another in model.yaml and train again"
+            "restore the column in features.py and build these days again, or name another in model.yaml and train"
         )
 
 

@@ -301,6 +301,20 @@ class TestMistakes:
                 lambda f, rows: f.add_windows(rows, "sales", by="store", days=[1], sold=("item", "sum")),
                 "sold: sum of item, which is string; use a number or boolean",
             ),
+            (
+                lambda f, rows: f.add_windows(rows, "sales", by=["store", ("store",)], days=[1], sold=("units", "sum")),
+                "by: store comes twice",
+            ),
+            (
+                lambda f, rows: f.add_windows(
+                    f.add_windows(rows, "sales", by="store", days=[1], sold=("units", "sum")),
+                    "sales",
+                    by="store",
+                    days=[1],
+                    sold=("units", "max"),
+                ),
+                "sold_store_1d: the rows have a column of that name already; choose another name",
+            ),
         ],
     )
     def test_are_named_with_the_file(self, spark: SparkSession, make: Any, message: str) -> None:

@@ -71,6 +71,7 @@ class TestRequireAll:
             '"""Doc: lost is a feature."""\nrows.withColumn("lost", F.lit(1))',
             'rows.withColumn("lost", F.col("lost_2")).drop("unlost")',
             'rows.withColumn("lost", F.count("*")).drop(f"other_{days}d")',
+            'rows.withColumn("lost", F.count("*")).drop(f"{name}_{days}d")',
         ],
     )
     def test_names_a_column_that_is_made_and_neither_used_nor_returned(self, rows: DataFrame, code: str) -> None:

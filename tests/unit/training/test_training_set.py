@@ -1,5 +1,6 @@
 """The training set: only what its run date knew, with the newest labelled days kept as holdout days."""
 
+import dataclasses
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -11,7 +12,7 @@ from include.config.model import Model
 from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.project import Project
-from include.core.records import DataView
+from include.core.records import DataView, DayRecord
 from include.training import training_set
 from include.training.problem_types import PROBLEM_TYPES, get_problem_type
 from include.training.training_set import LABEL, TrainingSet
@@ -132,6 +133,27 @@ def test_features_of_a_day_that_was_prepared_later_are_not_read() -> None:
     training_set = take(rows=features(late={late: 24 * 5}))
     assert training_set.missing == (late,)
     assert late not in training_set.rows["day"].to_list()
+
+
+def test_features_of_a_day_that_admitted_a_file_which_came_later_are_not_read() -> None:
+    """The day's `as_of` is its cutoff all the same."""
+    late = DAY - timedelta(days=3)
+    for hours, read in ((-5, True), (5, False)):
+        at = prepared_day(DAY) + timedelta(hours=hours)
+        known = journal_of(deliveries((late, at)))
+        [came] = known.deliveries.filter(pl.col("available_from") == at)["delivery_id"]
+        record = DayRecord(
+            day=late, number=1, as_of=prepared_day(late), watermark=1, deliveries=(came,), reconstructed=True
+        )
+        found = training_set.build_training_set(
+            PROJECT,
+            MODEL,
+            DAY,
+            journal=dataclasses.replace(known, records={late: record}),
+            features=features().lazy(),
+            clean=logbook(again=late).lazy(),
+        )
+        assert (late in found.rows["day"].to_list()) == read
 
 
 def test_point_in_time_does_not_read_features_of_latest() -> None:
