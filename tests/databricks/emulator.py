@@ -211,7 +211,8 @@ class Workspace:
         arguments = [f"--{name}={value}" for name, value in (wheel_task.get("named_parameters") or {}).items()]
         arguments += wheel_task.get("parameters") or []
         variables = (task.get("new_cluster") or {}).get("spark_env_vars") or {}
-        environment = {**self.environment, **variables, "PYTHONPATH": str(folder / "libraries"), "HOME": str(folder)}
+        own = {"PYTHONPATH": str(folder / "libraries"), "HOME": str(folder), "PYSPARK_PYTHON": sys.executable}
+        environment = {**self.environment, **variables, **own}  # a cluster sets the Python of its executors too
         command = [sys.executable, "-c", RUN_ENTRY_POINT, wheel_task["package_name"], wheel_task["entry_point"]]
         # in its own group, so that Spark's JVM ends with it
         run.process = subprocess.Popen(
