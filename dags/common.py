@@ -113,19 +113,19 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
     try:
         result: StepResult = run(step, config, interval, settings(), **options)
     except NotReadyError as error:
-        raise skipped(str(error)) from error
+        raise skipped(str(error), get_current_context()) from error
     except NotYetError:
         raise
     except ActionRequiredError as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
     if result.skipped:
-        raise skipped(result.skipped)
+        raise skipped(result.skipped, get_current_context())
     return result.model_dump(mode="json")
 
 
-def skipped(why: str) -> AirflowSkipException:
+def skipped(why: str, context: Any) -> AirflowSkipException:
     """Return the error that skips the running task; `airflow dags backfill` reads the XCom `skipped`."""
-    get_current_context()["ti"].xcom_push(key="skipped", value=why)
+    context["ti"].xcom_push(key="skipped", value=why)
     return AirflowSkipException(why)
 
 

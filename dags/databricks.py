@@ -27,7 +27,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from pydantic import JsonValue
 from requests import RequestException
 
-from dags.common import Json, settings
+from dags.common import Json, settings, skipped
 from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, NotReadyError
@@ -349,6 +349,5 @@ class StepOperator(SubmitOnceOperator):
         started_at = utc_now() - timedelta(seconds=seconds)
         record(self.step, self.config, self.interval(), found, self._here, started_at)
         if found is None or why:
-            context["ti"].xcom_push(key="skipped", value=why)
-            raise AirflowSkipException(why)
+            raise skipped(str(why), context)
         return found.model_dump(mode="json")

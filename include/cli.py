@@ -54,10 +54,6 @@ Data = Annotated[
 ]
 ModelOption = Annotated[str, typer.Option("--model", help="a model: a folder of include/projects/<project>/models")]
 
-
-ABOUT_FILES = ("delivery", "verdict", "decision")
-"""The kinds of entries of the journal whose `day` is that of a file."""
-
 journal = typer.Typer(help="Show the journal, export it, or restore it from its export.", no_args_is_help=True)
 app.add_typer(journal, name="journal")
 
@@ -96,9 +92,11 @@ def show_journal(
 
 def _concerns(line: dict[str, Any], files: Interval | None) -> bool:
     """Return whether an entry is about files of these days; the day of a record is a run date, so it is about none."""
+    from include.core.journal import ABOUT_DELIVERIES
+
     if files is None:
         return True
-    return line["kind"] in ABOUT_FILES and files.start <= date.fromisoformat(line["entry"]["day"]) <= files.end
+    return line["kind"] in ABOUT_DELIVERIES and files.start <= date.fromisoformat(line["entry"]["day"]) <= files.end
 
 
 @journal.command("restore")

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from typing import Any, Self
 
 
 class ActionRequiredError(Exception):
@@ -17,6 +17,12 @@ class ActionRequiredError(Exception):
     def __init__(self, message: str, by_day: Mapping[date, str] | None = None) -> None:
         super().__init__(message)
         self.by_day = dict(by_day or {})
+
+    @classmethod
+    def of_days(cls, by_day: Mapping[date, str]) -> Self:
+        """Return the error about these days; its message has the first ten of theirs."""
+        more = [f"… and {len(by_day) - 10} more days"] if len(by_day) > 10 else []
+        return cls("\n".join([*[*by_day.values()][:10], *more]), by_day)
 
 
 class NotReadyError(ActionRequiredError):

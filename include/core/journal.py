@@ -1,10 +1,9 @@
 """Derive the state of deliveries from the entries of the journal. Pure; `io/journal.py` reads and writes entries.
 
 The journal is a project's append-only log of deliveries, verdicts, decisions, and the records of prepared days and
-trainings. An entry
-gets the next sequence number under a lock, so the order of numbers is the order of commits, and a prefix of the journal
-up to a *watermark* never changes. The newest entry about a delivery decides its verdict; the newest record of a day is
-the one that counts.
+trainings. An entry gets the next sequence number under a lock, so the order of numbers is the order of commits, and a
+prefix of the journal up to a *watermark* never changes. The newest entry about a delivery decides its verdict; the
+newest record of a day is the one that counts.
 """
 
 from collections.abc import Mapping
@@ -19,6 +18,9 @@ from include.core.base import Record
 from include.core.records import DayRecord, TrainingRecord
 
 Kind = Literal["delivery", "verdict", "decision", "prepared_day", "training"]
+
+ABOUT_DELIVERIES = ("delivery", "verdict", "decision")
+"""The kinds of entries about a delivery. Their `day` is that of a file; the day of a record is a run date."""
 
 SET_ASIDE = ("held", "withdrawn")
 """The verdicts of deliveries that nothing uses, because a person must decide or has decided so."""
@@ -142,7 +144,7 @@ def deliveries_of(entries: pl.DataFrame) -> pl.DataFrame:
     Returns:
         A frame with the columns of `schemas.DELIVERIES`, sorted by sequence.
     """
-    entries = entries.filter(pl.col("kind").is_in(["delivery", "verdict", "decision"]))
+    entries = entries.filter(pl.col("kind").is_in(ABOUT_DELIVERIES))
     newest = entries.sort("sequence").unique("subject", keep="last", maintain_order=True)
     verdicts = newest.select(
         pl.col("subject").alias("delivery_id"),

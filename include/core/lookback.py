@@ -6,7 +6,7 @@ from datetime import date, datetime
 import polars as pl
 
 from include.core.interval import Interval
-from include.core.point_in_time import accepted
+from include.core.point_in_time import first_accepted
 from include.core.project import Project
 
 
@@ -30,7 +30,7 @@ def unknown_days(project: Project, known: pl.DataFrame, interval: Interval) -> d
 
 def counts_from(deliveries: pl.DataFrame) -> dict[tuple[str, date], datetime]:
     """Map each feed and day with an accepted delivery to the moment (UTC) from which the first one counts."""
-    first = accepted(deliveries).group_by("feed", "day").agg(pl.col("available_from").min())
+    first = first_accepted(deliveries).select("feed", "day", "available_from")
     return {(feed, day): moment for feed, day, moment in first.iter_rows()}
 
 

@@ -72,8 +72,7 @@ def as_of_days(
                 read = [(name, each) for name, feed in project.feeds.items() for each in feed.window(day).days]
                 known[day] = max([known[day], *(newest[one] for one in read if one in newest)])
     if problems:
-        more = [f"… and {len(problems) - 10} more days"] if len(problems) > 10 else []
-        raise DataError("\n".join([*[*problems.values()][:10], *more]), problems)
+        raise DataError.of_days(problems)
     return known
 
 
@@ -143,18 +142,18 @@ def known_at(project: Project, deliveries: pl.DataFrame, moments: Mapping[date, 
         pl
         .DataFrame(required, schema=needed, orient="row")
         .join(known, on=[*needed], how="anti")
-        .join(_first(deliveries), on=["feed", "day"])
+        .join(first_accepted(deliveries), on=["feed", "day"])
     )
     return pl.concat([known, late.select(columns)]).sort(pl.all())
 
 
 def earliest(deliveries: pl.DataFrame, feed: str, days: Sequence[date]) -> dict[date, str]:
     """Map each day to the `delivery_id` that was accepted and came first; days without one are absent."""
-    of_feed = _first(deliveries).filter(pl.col("feed") == feed, pl.col("day").is_in(list(days)))
+    of_feed = first_accepted(deliveries).filter(pl.col("feed") == feed, pl.col("day").is_in(list(days)))
     return dict(of_feed.select("day", "delivery_id").iter_rows())
 
 
-def _first(deliveries: pl.DataFrame) -> pl.DataFrame:
+def first_accepted(deliveries: pl.DataFrame) -> pl.DataFrame:
     """Return the accepted delivery of each feed and day that came first."""
     ordered = accepted(deliveries).sort("available_from", "sequence")
     return ordered.unique(["feed", "day"], keep="first", maintain_order=True)

@@ -168,7 +168,7 @@ class Feeds:
         return sum(counted) * known["run_date"].n_unique() <= limit
 
     def _join(self, feed: str, rows: DataFrame, *which: pl.Expr) -> DataFrame:
-        """Join rows of deliveries (`day`, `delivery_id`) with the run dates that know them: `day` and `age` then."""
+        """Join rows of deliveries (`day`, `delivery_id`) with the run dates that know them: `day` and AGE then."""
         of_feed = self._known.filter(pl.col("feed") == feed).with_columns(
             (pl.col("run_date") - pl.col("day")).dt.total_days().cast(pl.Int32).alias(AGE)
         )

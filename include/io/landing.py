@@ -70,7 +70,7 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Listing:
-    """What there is of some feeds: the objects, and what else matches their paths but cannot be a delivery."""
+    """The objects of some feeds, and what else matches the feeds' paths but cannot be a delivery."""
 
     found: list[Found]
     unusable: list[Unusable]
@@ -94,7 +94,7 @@ class Landing:
         return self.look({feed: day}).found
 
     def look(self, feeds: Mapping[str, date | None]) -> Listing:
-        """Return what there is of feeds, of one day or all days (None) of each."""
+        """List some feeds, each for one day or for all days (None)."""
         listings = [self._look(feed, day) for feed, day in feeds.items()]
         return Listing([f for each in listings for f in each.found], [u for each in listings for u in each.unusable])
 

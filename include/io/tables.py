@@ -7,7 +7,8 @@ the table again and repeats its work.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -117,10 +118,24 @@ class Tables:
         """
         return pl.scan_delta(self.open(table, version))
 
+    def count(self, names: Iterable[str], scope: Scope, by: str) -> Counter[str]:
+        """Return how many rows of the scope these tables have together for each value of a column.
+
+        A table that does not exist has none.
+        """
+        counted: Counter[str] = Counter()
+        for name in names:
+            if self.exists(name):
+                counted.update(dict(self.scan(name).filter(scope.expr()).group_by(by).len().collect().iter_rows()))
+        return counted
+
     def differ(self, table: str, scope: Scope, one: int, other: int, *, sort_by: Sequence[str]) -> bool:
         """Return whether two versions of a table have other rows in a scope, by its files first and then by content."""
-        files = ({*self.open(table, at).file_uris(file_pruning_predicate=scope.sql())} for at in (one, other))
-        if one == other or next(files) == next(files):
+
+        def files(version: int) -> set[str]:
+            return {*self.open(table, version).file_uris(file_pruning_predicate=scope.sql())}
+
+        if one == other or files(one) == files(other):
             return False
         before, after = (self.scan(table, at).filter(scope.expr()).sort(sort_by).collect() for at in (one, other))
         return not before.equals(after)

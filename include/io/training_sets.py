@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from typing import Any, cast
 
 import polars as pl
@@ -53,6 +54,11 @@ class ReadAt:
     versions: Mapping[str, int]
     first: int
     journal: Known = field(compare=False)
+
+    @cached_property
+    def then(self) -> Known:
+        """The journal up to the watermark."""
+        return self.journal.at(self.watermark)
 
     @property
     def tags(self) -> dict[str, int]:
@@ -117,7 +123,7 @@ def read_training_set(
             project,
             model,
             interval.end,
-            journal=read_at.journal.at(read_at.watermark),
+            journal=read_at.then,
             features=_features(project, tables, names["features"], read_at),
             clean=tables.scan(names["outcome"], read_at.versions["outcome"]),
             data_view=data_view,
@@ -131,7 +137,7 @@ def _features(project: Project, tables: Tables, name: str, read_at: ReadAt) -> p
     newest = tables.scan(name, read_at.versions["features"])
     if project.entity_fraction < 1:  # these days have no records
         return newest
-    then, now = read_at.journal.at(read_at.watermark).records, read_at.journal.records
+    then, now = read_at.then.records, read_at.journal.records
     same = [day for day, record in then.items() if now[day] == record]
     repaired = then.keys() - set(same)
     own = pl.col("data_view") == "point_in_time"

@@ -27,7 +27,7 @@ from include.io import postgres
 from include.io.journal import read_journal
 from include.io.landing import Landing
 from include.io.postgres.predictions import batch_digest
-from include.io.tables import Tables
+from include.io.tables import Scope, Tables
 
 DATA_VIEWS: tuple[DataView, ...] = ("point_in_time", "latest")
 
@@ -268,15 +268,13 @@ def _scores(
 def _changed(project: Project, model: str, day: date, version: int, prepared_day: PreparedDay, tables: Tables) -> bool:
     """Return whether features differ from those that were scored, by table versions first and then by content."""
     name = features_table(project.name)
-    of_day = pl.col("day") == day
     read = min(_scored(model, day, version, prepared_day.data_view, tables)["features_version"].to_list(), default=None)
     if read is None:
         return prepared_day.rows > 0
     if read >= prepared_day.table_versions.get(name, 0):
         return False
-    own = of_day & (pl.col("data_view") == prepared_day.data_view)
-    before, now = (tables.scan(name, at).filter(own).sort("entity_id").collect() for at in (read, None))
-    return not before.equals(now)
+    scope = Scope(Interval.of(day), {"data_view": [prepared_day.data_view]})
+    return tables.differ(name, scope, read, tables.version(name), sort_by=["entity_id"])
 
 
 def _digest(model: str, day: date, version: int, data_view: DataView, tables: Tables) -> str:

@@ -64,4 +64,4 @@ def _require_feeds(project: Project, records: dict[date, DayRecord], by_now: pl.
                 "let one be delivered"
             )
     if problems:
-        raise DataError("\n".join([*problems.values()][:10]), problems)
+        raise DataError.of_days(problems)

@@ -69,7 +69,8 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
 def _changed_data(project: Project, model: Model, run: FitRun, settings: Settings) -> list[str]:
     """Say what the journal has about the rows of a fit that it did not have then: deliveries of outcomes, repairs."""
     days = Interval.model_validate({"start": run.tags["interval_start"], "end": run.tags["interval_end"]})
-    then, now = (read_journal(settings, project, at) for at in (int(run.tags["watermark"]), None))
+    now = read_journal(settings, project)
+    then = now.at(int(run.tags["watermark"]))
     of_outcome = now.deliveries.filter(
         pl.col("feed") == project.outcomes[model.outcome].feed,
         pl.col("day").is_between(days.start, days.end),

@@ -123,24 +123,19 @@ def _require_recorded_rows(project: Project, journal: Known, known: pl.DataFrame
     )
     problems: dict[date, str] = {}
     for (name,), of_feed in named.partition_by("feed", as_dict=True).items():
-        there = dict.fromkeys(of_feed["delivery_id"], 0)
-        for table in (clean_table(project.name, str(name)), quarantine_table(project.name, str(name))):
-            if tables.exists(table):
-                rows = tables.scan(table).filter(pl.col("day").is_in(of_feed["day"].unique().to_list()))
-                for delivery_id, count in rows.group_by("delivery_id").len().collect().iter_rows():
-                    if delivery_id in there:
-                        there[delivery_id] += count
-        for run_date, delivery_id, verdict, why, count in of_feed.select(
-            "run_date", "delivery_id", "verdict", "why", "rows"
-        ).iter_rows():
-            if verdict == "refused" or there[delivery_id] != count:
-                problems[run_date] = (
-                    f"{project.name}: the record of {run_date} names {delivery_id}, which was {verdict} since ({why}) "
-                    f"and has no clean rows any more; run: python -m include.cli repair --project {project.name} "
-                    f"--start {run_date} --by NAME --why REASON"
+        scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
+        split = (clean_table(project.name, str(name)), quarantine_table(project.name, str(name)))
+        written = tables.count(split, scope, "delivery_id")
+        for each in of_feed.iter_rows(named=True):
+            if each["verdict"] == "refused" or written[each["delivery_id"]] != each["rows"]:
+                problems[each["run_date"]] = (
+                    f"{project.name}: the record of {each['run_date']} names {each['delivery_id']}, which was "
+                    f"{each['verdict']} since ({each['why']}) and has no clean rows any more; run: "
+                    f"python -m include.cli repair --project {project.name} --start {each['run_date']} "
+                    "--by NAME --why REASON"
                 )
     if problems:
-        raise DataError("\n".join([*problems.values()][:10]), problems)
+        raise DataError.of_days(problems)
 
 
 def record_prepared_days(built: Featured, settings: Settings) -> None:

@@ -72,9 +72,8 @@ def fit(
             "train each day by itself, in ascending order, since each training has a champion to beat"
         )
     project, tables, registry = load_project(model.project), Tables(settings), Registry(settings)
-    journal = read_journal(
-        settings, project, watermark
-    )  # before the tables, so that these have the rows of every entry
+    # Before the tables, so that these have the rows of every entry.
+    journal = read_journal(settings, project, watermark)
     if data_view == "point_in_time":
         day = training_set_module.trained_day(project, model, interval.end, journal)
         if day < interval.end:

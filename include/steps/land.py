@@ -41,7 +41,7 @@ HELD = "delivery_held"
 
 @dataclass(frozen=True)
 class _Refused:
-    """An object that is not landed now, and why. One that `waits` is landed by a later run without anybody's doing."""
+    """An object that is not landed now, and why. A later run lands one that `waits`; nobody has to do anything."""
 
     found: Found
     why: str

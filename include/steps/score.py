@@ -137,7 +137,7 @@ def _require_prepared(
         if day not in features
     }
     if absent:
-        raise DataError("\n".join([*absent.values()][:10]), absent)
+        raise DataError.of_days(absent)
 
 
 def _read(
@@ -182,7 +182,7 @@ def _require_rows(project: Project, rows: pl.DataFrame, counted: Mapping[date, i
         if found.get(day, 0) != count
     }
     if wrong:
-        raise DataError("\n".join([*wrong.values()][:10]), wrong)
+        raise DataError.of_days(wrong)
 
 
 def _score(loaded: LoadedModel, version: int, rows: pl.DataFrame) -> pl.DataFrame:

@@ -5,7 +5,6 @@ Valid rows become typed rows in `clean_<project>__<feed>`. Rows that break a cri
 """
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 
 import polars as pl
@@ -88,11 +87,8 @@ def _incomplete(
     if deliveries.is_empty():
         return []
     scope = Scope.of_deliveries(deliveries["day"].to_list(), deliveries["delivery_id"].to_list())
-    written: Counter[str] = Counter()
-    for table in (clean_table(project.name, name), quarantine_table(project.name, name)):
-        if tables.exists(table):
-            counts = tables.scan(table).filter(scope.expr()).group_by("delivery_id").len().collect()
-            written.update(dict(counts.iter_rows()))
+    split = (clean_table(project.name, name), quarantine_table(project.name, name))
+    written = tables.count(split, scope, "delivery_id")
     return [each for each, rows in deliveries.select("delivery_id", "rows").iter_rows() if written[each] != rows]
 
 

@@ -122,17 +122,10 @@ def prepared(settings: Settings, data_view: DataView = "point_in_time") -> dict[
     }
 
 
-def score(
-    model: Model,
-    interval: Interval,
-    settings: Settings,
-    *,
-    versions: Mapping[date, int],
-    features: Mapping[date, TableRef] | None = None,
-    data_view: DataView = "point_in_time",
-) -> Scored:
-    features = prepared(settings, data_view) if features is None else features
-    return step.score(model, interval, settings, versions=versions, features=features, data_view=data_view)
+def score(model: Model, interval: Interval, settings: Settings, **options: Any) -> Scored:
+    if "features" not in options:
+        options["features"] = prepared(settings, options.get("data_view", "point_in_time"))
+    return step.score(model, interval, settings, **options)
 
 
 def stored(tables: Tables) -> pl.DataFrame:
