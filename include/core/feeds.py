@@ -13,7 +13,7 @@ from include.core.errors import nearest
 from include.core.formats import AnyFormat, Layout, Limits
 from include.core.formats.csv import Csv
 from include.core.interval import Interval
-from include.core.paths import refuse_path
+from include.core.paths import refuse_path, says_day
 
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
@@ -78,13 +78,35 @@ class LateRows(Config):
     )
 
 
-class Feed(Config):
-    """Files of one kind, one or more for each day of its calendar. Run date D needs the file of day D - delay_days."""
+DAILY_ONLY = ("delay_days", "lookback_days", "days", "holidays", "required", "arrives", "day_column", "late_rows")
+"""The keys of a feed that a snapshot cannot have: it has no days, and a run never waits for it."""
 
+
+class Feed(Config):
+    """Files of one kind.
+
+    A feed of `days` has one or more files for each day of its calendar; run date D needs the file of D - delay_days. A
+    `snapshot` is a file that says how things are, until a newer one comes; run date D needs the newest one that it can
+    know, whatever its day, and goes on without one.
+    """
+
+    kind: Literal["days", "snapshot"] = Field(
+        default="days",
+        description="days: a file has the rows of one day; snapshot: a file has the state of everything, until a newer "
+        "one replaces it",
+        examples=["snapshot"],
+    )
     path: str = Field(
         description="pattern of its files below landing/<project>/: * stands for any text without a slash, {day} for "
-        "the day; {day:…} is the day in another form, with %Y, %m, %d and %j",
+        "the day; {day:…} is the day in another form, with %Y, %m, %d and %j. A snapshot that is overwritten in place "
+        "has no {day}",
         examples=["sales/{day}/*.csv.gz", "sales/{day:%Y/%m/%d}.csv"],
+    )
+    max_age_days: int | None = Field(
+        default=None,
+        ge=0,
+        description="age of a snapshot from which on a run warns that there is no newer one",
+        examples=[60],
     )
     delay_days: int = Field(
         default=0, ge=0, description="days between a run date and the newest file it can have", examples=[1]
@@ -133,8 +155,10 @@ class Feed(Config):
     key: tuple[str, ...] = Field(
         min_length=1, description="columns that identify a row within a delivery", examples=[["store", "product"]]
     )
-    day_column: str = Field(
-        description="the timestamp (or date) whose local date must be the file's day", examples=["sold_at"]
+    day_column: str | None = Field(
+        default=None,
+        description="the timestamp (or date) whose local date must be the file's day; a snapshot has none",
+        examples=["sold_at"],
     )
     columns: dict[str, Column] = Field(
         description="each column of the files by its name, in any order",
@@ -157,8 +181,9 @@ class Feed(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        self._require_kind()
         try:
-            refuse_path(self.path)
+            refuse_path(self.path, dated=not self.is_snapshot)
         except ValueError as error:
             raise ValueError(f"path: {error}") from error
         for name in self.columns:
@@ -175,16 +200,53 @@ class Feed(Config):
                 f"columns.{alike[0][1]}: differs from {alike[0][0]} by upper and lower case only, which Spark ignores; "
                 "rename one"
             )
-        for where, name in (*(("key", name) for name in self.key), ("day_column", self.day_column)):
+        of_day = [] if self.day_column is None else [("day_column", self.day_column)]
+        for where, name in (*(("key", name) for name in self.key), *of_day):
             if name not in self.columns:
                 raise ValueError(f"{where}: {name!r} is not in columns{nearest(name, self.columns)}")
             if self.columns[name].data_class == "sensitive":
                 raise ValueError(f"{where}: {name!r} is sensitive, and sensitive columns are dropped")
             if self.columns[name].optional:
                 raise ValueError(f"{where}: {name!r} is optional, and every row needs it")
-        if self.columns[self.day_column].type not in ("timestamp", "date"):
+        if self.day_column is not None and self.columns[self.day_column].type not in ("timestamp", "date"):
             raise ValueError(f"day_column: {self.day_column!r} is neither a timestamp nor a date")
         return self
+
+    def _require_kind(self) -> None:
+        """Raise `ValueError` for a key that the kind needs, or cannot have."""
+        if not self.is_snapshot:
+            if self.day_column is None:
+                raise ValueError("day_column: a feed of days needs one; a feed without days is a snapshot")
+            if self.max_age_days is not None:
+                raise ValueError("max_age_days: only a snapshot has one")
+            return
+        if wrong := [name for name in DAILY_ONLY if name in self.model_fields_set]:
+            raise ValueError(f"{wrong[0]}: a snapshot cannot have it; a run takes the newest file and waits for none")
+        if self.live_from is not None and not self.dated:
+            raise ValueError(
+                "live_from: a snapshot whose path has no {day} counts from the time of its object, or from the claim "
+                "of its sidecar; remove the key"
+            )
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Return whether a file has the state of everything, and not the rows of one day."""
+        return self.kind == "snapshot"
+
+    @property
+    def dated(self) -> bool:
+        """Return whether the path says the day of a file. Otherwise the day is that of the object's own time."""
+        return says_day(self.path)
+
+    def slot(self, day: date) -> date | None:
+        """Return what files replace each other in: their day, and None for snapshots, which replace each other."""
+        return None if self.is_snapshot else day
+
+    def run_dates(self, day: date, last: date) -> list[date]:
+        """Return the run dates, up to `last`, whose features may read a file of a day."""
+        first = day + timedelta(days=self.delay_days)
+        end = last if self.is_snapshot else min(last, first + timedelta(days=self.lookback_days))
+        return Interval(start=first, end=end).days if first <= end else []
 
     @property
     def layout(self) -> Layout:
@@ -202,13 +264,15 @@ class Feed(Config):
         return run_date - timedelta(days=self.delay_days)
 
     def has_file_on(self, day: date) -> bool:
-        """Return whether a day is one of the feed's calendar, so that a file of it is expected."""
+        """Return whether a file of a day is expected: the day is one of the calendar, and the feed is no snapshot."""
+        if self.is_snapshot:
+            return False
         if self.days is not None and WEEKDAYS[day.weekday()] not in self.days:
             return False
         return self.holidays is None or not self.holidays.include(day)
 
     def window(self, run_date: date) -> Interval:
-        """Return the days of this feed that the features of a run date may read."""
+        """Return the days of this feed that the features of a run date may read. Those of a snapshot have no limit."""
         needed = self.needed_day(run_date)
         return Interval(start=needed - timedelta(days=self.lookback_days), end=needed)
 
@@ -221,7 +285,10 @@ class Entity(Config):
         min_length=1, description="the columns from which `entity_id` is made", examples=[["store", "product"]]
     )
     public: tuple[str, ...] = Field(
-        default=(), description="public columns that analysts see beside predictions", examples=[["store", "region"]]
+        default=(),
+        description="public columns that analysts see beside predictions: of the feed, or of a snapshot whose key the "
+        "feed has",
+        examples=[["store", "region"]],
     )
 
 

@@ -25,7 +25,7 @@ class NotYetError(DeliveryError):
 
 @dataclass(frozen=True)
 class Earlier:
-    """A delivery of the same feed and day that is in the journal."""
+    """A delivery of the same feed and day, or of the same snapshot, that is in the journal."""
 
     delivery_id: str
     key: str
@@ -41,7 +41,7 @@ def available_from(
     1. The supplier's claim, if there is one.
     2. Else, if the first run date that needs the object is before `live_from`: `arrives` (by default the cutoff) on
        that run date, so that the order and time of copying history mean nothing.
-    3. Else the object's own time.
+    3. Else the object's own time. A snapshot whose path says no day has no other.
 
     Args:
         project: the project.
@@ -60,6 +60,8 @@ def available_from(
     if claim is not None:
         require_past(uri, claim, now)
         return claim
+    if not declared.dated:
+        return min(modified_at, now)
     if declared.live_from is None:
         raise DeliveryError(
             f"{uri}: it has no sidecar, so nothing says from when it counts; let the supplier deliver sidecars, or "
@@ -113,7 +115,7 @@ def reason_to_hold(
         day: the day of the delivery.
         key: its object.
         moment: its `available_from`.
-        earlier: the deliveries of the same feed and day that are landed or refused.
+        earlier: the deliveries of the same feed and day, or of the same snapshot, that are landed or refused.
         now: the database's time of the landing.
     """
     declared = project.feeds[feed]

@@ -1,4 +1,4 @@
-"""The days of a run date's window that it knows nothing of. They stop nothing, so people are warned of them. Pure."""
+"""What a run date knows nothing of: days of its window, and snapshots. It stops nothing, so people are warned. Pure."""
 
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -56,4 +56,28 @@ def sentences(unknown: dict[str, dict[date, list[date]]], counting: Mapping[tupl
                 f"that of {late[-1]} counts from {moment}"
             )
         said.append(f"{feed}: {run_date} knows no accepted file of {more}{listed}, and goes on without{why}{others}")
+    return said
+
+
+def of_snapshots(project: Project, known: pl.DataFrame, interval: Interval) -> list[str]:
+    """Return a sentence for each snapshot that run dates do not know yet, or know only an old delivery of.
+
+    Args:
+        project: the project.
+        known: run_date (date), feed (str) and day (date) of each delivery that a run date may read.
+        interval: the run dates.
+    """
+    said = []
+    for name, feed in project.snapshots.items():
+        of_feed = dict(known.filter(pl.col("feed") == name).select("run_date", "day").iter_rows())
+        lacking = [day for day in interval.days if day not in of_feed]
+        if lacking:
+            others = f", as {len(lacking) - 1} earlier run dates do" if len(lacking) > 1 else ""
+            said.append(f"{name}: {lacking[-1]} knows no accepted snapshot, and goes on without its columns{others}")
+        ages = {day: (day - of_day).days for day, of_day in of_feed.items()}
+        if feed.max_age_days is not None and (old := [day for day, age in ages.items() if age > feed.max_age_days]):
+            said.append(
+                f"{name}: the snapshot that {max(old)} knows is {ages[max(old)]} days old, and max_age_days is "
+                f"{feed.max_age_days}"
+            )
     return said

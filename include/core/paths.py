@@ -18,10 +18,10 @@ _DIGIT = "\0"
 """Stands for any digit where two paths are compared; no path has the character itself."""
 
 
-def refuse_path(path: str) -> None:
-    """Raise `ValueError` for a path that is no pattern of files of days."""
+def refuse_path(path: str, *, dated: bool = True) -> None:
+    """Raise `ValueError` for a path that is no pattern of files; with `dated`, it must say the day of each file."""
     forms = [field[1] or _ISO for field in _FIELD.finditer(path)]
-    if not forms:
+    if not forms and dated:
         raise ValueError(f"{path!r} has no {{day}}")
     literal = _FIELD.sub("", path)
     if "{" in literal or "}" in literal:
@@ -29,7 +29,7 @@ def refuse_path(path: str) -> None:
     parts = [part for form in forms for part in _PART.findall(form)]
     if wrong := [part for part in parts if part not in DIGITS]:
         raise ValueError(f"{path!r} has {wrong[0]!r}; a day is made of {', '.join(DIGITS)}")
-    if not says_day(path):
+    if forms and not says_day(path):
         raise ValueError(f"{path!r} does not say which day it is: write {{day}}, or {{day:…}} with %Y, %m and %d")
     if odd := sorted({letter for letter in path if letter in "?[]\\" or not letter.isprintable()}):
         raise ValueError(f"{path!r} has {odd[0]!r}; the only wildcard is *")

@@ -6,6 +6,7 @@ the same. With the data view `latest`, a day also uses what was corrected since:
 its features may read.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
@@ -69,8 +70,10 @@ def as_of_days(
             complete = max([cutoff, *(available[needed] for needed in required)])
             known[day] = complete if complete < project.cutoff_at(day + timedelta(days=1)) else cutoff
             if data_view == "latest":
-                read = [(name, each) for name, feed in project.feeds.items() for each in feed.window(day).days]
-                known[day] = max([known[day], *(newest[one] for one in read if one in newest)])
+                daily = {name: feed for name, feed in project.feeds.items() if not feed.is_snapshot}
+                read = [(name, each) for name, feed in daily.items() for each in feed.window(day).days]
+                states = [at for (feed, of), at in newest.items() if feed in project.snapshots and of <= day]
+                known[day] = max([known[day], *states, *(newest[one] for one in read if one in newest)])
     if problems:
         raise DataError.of_days(problems)
     return known
@@ -110,19 +113,26 @@ def known_deliveries(
         .select("run_date", "feed", "day", "delivery_id")
     )
     others = {day: moment for day, moment in moments.items() if day not in recorded}
-    return pl.concat([of_records, known_at(project, journal.deliveries, others)]).sort(pl.all())
+    return pl.concat([of_records, known_at(project, journal.deliveries, others, data_view)]).sort(pl.all())
 
 
-def known_at(project: Project, deliveries: pl.DataFrame, moments: Mapping[date, datetime]) -> pl.DataFrame:
+def known_at(
+    project: Project,
+    deliveries: pl.DataFrame,
+    moments: Mapping[date, datetime],
+    data_view: DataView = "point_in_time",
+) -> pl.DataFrame:
     """Return the deliveries that the features of run dates may read, current as of the moment of each.
 
-    A required feed of which nothing had come by that moment was late: its earliest accepted delivery is admitted, and
-    never a correction of it.
+    Of a feed of days there is one for each day of the window, of a snapshot the newest of any day. A required feed of
+    which nothing had come by that moment was late: its earliest accepted delivery is admitted, and never a correction
+    of it.
 
     Args:
         project: the project.
         deliveries: a frame with the columns of `schemas.DELIVERIES`.
         moments: the moment (UTC) of each run date.
+        data_view: with `latest`, snapshots of later days than the run date do not count: they correct nothing.
 
     Returns:
         A frame with the columns run_date (date), feed (str), day (date) and delivery_id (str), sorted by all of them.
@@ -131,6 +141,7 @@ def known_at(project: Project, deliveries: pl.DataFrame, moments: Mapping[date, 
         (run_date, name, day, moment)
         for run_date, moment in moments.items()
         for name, feed in project.feeds.items()
+        if not feed.is_snapshot
         for day in feed.window(run_date).days
     ]
     schema = {"run_date": pl.Date(), "feed": pl.String(), "day": pl.Date(), "as_of": pl.Datetime("us", "UTC")}
@@ -144,7 +155,24 @@ def known_at(project: Project, deliveries: pl.DataFrame, moments: Mapping[date, 
         .join(known, on=[*needed], how="anti")
         .join(first_accepted(deliveries), on=["feed", "day"])
     )
-    return pl.concat([known, late.select(columns)]).sort(pl.all())
+    states = _snapshots(project, deliveries, moments, data_view)
+    return pl.concat([known, late.select(columns), states.select(columns)]).sort(pl.all())
+
+
+def _snapshots(
+    project: Project, deliveries: pl.DataFrame, moments: Mapping[date, datetime], data_view: DataView
+) -> pl.DataFrame:
+    """Return the newest delivery of each snapshot up to the moment of each run date, whatever its day."""
+    wanted = [
+        (run_date, name, moment, project.cutoff_at(run_date))
+        for run_date, moment in moments.items()
+        for name in project.snapshots
+    ]
+    moment = pl.Datetime("us", "UTC")
+    schema = {"run_date": pl.Date(), "feed": pl.String(), "as_of": moment, "cutoff": moment}
+    not_later = (pl.col("day") <= pl.col("run_date")) | (pl.col("available_from") <= pl.col("cutoff"))
+    counts = not_later if data_view == "latest" else pl.lit(True)
+    return _newest(deliveries, pl.DataFrame(wanted, schema=schema, orient="row"), counts)
 
 
 def earliest(deliveries: pl.DataFrame, feed: str, days: Sequence[date]) -> dict[date, str]:
@@ -159,21 +187,30 @@ def first_accepted(deliveries: pl.DataFrame) -> pl.DataFrame:
     return ordered.unique(["feed", "day"], keep="first", maintain_order=True)
 
 
-def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime, int, int], list[int]]:
+def rows_before(
+    deliveries: pl.DataFrame, feed: str, *, snapshot: bool = False
+) -> Callable[[date, datetime, int, int], list[int]]:
     """Return a function of a day, a moment, a number of days and a step that looks up earlier row counts.
 
     It returns, for each of that many days before the day, the rows of the newest delivery that was available at the
     moment; days without one are left out. With a step of 7, it looks at days of the same weekday only. Refused
     deliveries count too, so the order in which deliveries are validated does not matter; held and withdrawn ones do
     not count.
+
+    Of a snapshot, it returns the rows of so many deliveries that became available before the moment, whatever their day
+    and the step.
     """
     of_feed = deliveries.filter(pl.col("feed") == feed, ~pl.col("verdict").is_in(SET_ASIDE))
     ordered = of_feed.sort("available_from", "sequence").select("day", "available_from", "rows")
     delivered: dict[date, list[tuple[datetime, int]]] = {}
     for day, available_from, rows in ordered.iter_rows():
         delivered.setdefault(day, []).append((available_from, rows))
+    moments, counts = ordered["available_from"].to_list(), ordered["rows"].to_list()
 
     def before(day: date, moment: datetime, days: int, step: int = 1) -> list[int]:
+        if snapshot:
+            end = bisect_left(moments, moment)
+            return counts[max(0, end - days) : end]
         found: list[int] = []
         for n in range(days // step * step, 0, -step):
             known = [rows for at, rows in delivered.get(day - timedelta(days=n), ()) if at <= moment]
@@ -183,12 +220,14 @@ def rows_before(deliveries: pl.DataFrame, feed: str) -> Callable[[date, datetime
     return before
 
 
-def _newest(deliveries: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
-    """Add the current delivery to each row of `wanted` (feed, day, `as_of`); rows without one are left out.
+def _newest(deliveries: pl.DataFrame, wanted: pl.DataFrame, counts: pl.Expr | bool = True) -> pl.DataFrame:
+    """Add the current delivery to each row of `wanted` (feed, `as_of`, and day if it matters).
 
-    Of two deliveries available at the same moment, the one that was landed later is current.
+    Rows without a delivery are left out, and so are deliveries that do not count. Of two deliveries available at
+    the same moment, the one that was landed later is current.
     """
     known = accepted(deliveries).select("feed", "day", "available_from", "sequence", "delivery_id")
-    joined = wanted.join(known, on=["feed", "day"]).filter(pl.col("available_from") <= pl.col("as_of"))
+    on = ["feed", *({"day"} & set(wanted.columns))]
+    joined = wanted.join(known, on=on).filter(pl.col("available_from") <= pl.col("as_of"), counts)
     ordered = joined.sort("available_from", "sequence")
     return ordered.unique(wanted.columns, keep="last", maintain_order=True)

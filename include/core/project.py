@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from include.core.base import Config, LocalTime, Name, Zone
 from include.core.errors import ConfigError, nearest
-from include.core.feeds import POSTGRESQL_COLUMNS, RESERVED_COLUMNS, Entity, Feed, Outcome
+from include.core.feeds import POSTGRESQL_COLUMNS, RESERVED_COLUMNS, Column, Entity, Feed, Outcome
 from include.core.local_time import first_time, moment_of
 from include.core.paths import can_meet
 
@@ -134,6 +134,8 @@ class Project(Config):
         ]:
             if feed not in self.feeds:
                 raise ValueError(f"{where}: no feed {feed!r}{nearest(feed, self.feeds)}")
+            if self.feeds[feed].is_snapshot:
+                raise ValueError(f"{where}: {feed} is a snapshot; its rows are of no day")
         for name, outcome in self.outcomes.items():
             if self.feeds[outcome.feed].delay_days < 1:
                 raise ValueError(
@@ -149,18 +151,35 @@ class Project(Config):
                 f"predict; remove feeds.{self.entity.feed}.required"
             )
         columns = self.feeds[self.entity.feed].kept
-        for key, names in (("key", self.entity.key), ("public", self.entity.public)):
-            for name in names:
-                if name not in columns:
-                    meant = nearest(name, columns)
-                    raise ValueError(f"entity.{key}: {self.entity.feed} keeps no column {name!r}{meant}")
+        for name in self.entity.key:
+            if name not in columns:
+                raise ValueError(f"entity.key: {self.entity.feed} keeps no column {name!r}{nearest(name, columns)}")
         self._require_equal_keys()
+        self._require_public()
+        return self
+
+    def _require_public(self) -> None:
+        """Refuse a public column of the entity that is nowhere, is in two snapshots, or is not public."""
+        own = self.feeds[self.entity.feed].kept
         for name in self.entity.public:
+            places = [feed for feed, declared in self.snapshots.items() if name in declared.kept]
+            if name not in own and not places:
+                meant = nearest(name, {*own, *(each for feed in self.snapshots.values() for each in feed.kept)})
+                raise ValueError(f"entity.public: {self.entity.feed} and the snapshots keep no column {name!r}{meant}")
+            if name not in own and len(places) > 1:
+                raise ValueError(f"entity.public: {name!r} is a column of {' and '.join(places)}; rename it in one")
+            feed, column = self.public[name]
             if name.lower() in POSTGRESQL_COLUMNS:
                 raise ValueError(f"entity.public: {name!r} is a column of every table of PostgreSQL; rename it")
-            if columns[name].data_class != "public":
-                raise ValueError(f"entity.public: {name!r} is of class {columns[name].data_class}, not public")
-        return self
+            if column.data_class != "public":
+                raise ValueError(f"entity.public: {name!r} is of class {column.data_class}, not public")
+            for key in self.feeds[feed].key if name not in own else ():
+                mine, its = own.get(key), self.feeds[feed].kept[key]
+                if mine is None or (mine.type, mine.data_class) != (its.type, its.data_class):
+                    raise ValueError(
+                        f"entity.public: {name!r} is a column of {feed}, whose key {key} is not a column of the same "
+                        f"type and class in {self.entity.feed}, so its row cannot be looked up"
+                    )
 
     def _require_equal_keys(self) -> None:
         """Refuse a feed with the entity's key in other types: its rows would never meet the entities."""
@@ -210,6 +229,32 @@ class Project(Config):
                 "entities, never a fraction; remove the key"
             )
 
+    @property
+    def snapshots(self) -> dict[str, Feed]:
+        """Return the feeds that are snapshots."""
+        return {name: feed for name, feed in self.feeds.items() if feed.is_snapshot}
+
+    @property
+    def public(self) -> dict[str, tuple[str, Column]]:
+        """Map each public column of the entity to its feed and its declaration.
+
+        It is a column of the entity's feed, or of a snapshot that can be looked up by columns of that feed.
+        """
+        own = self.entity.feed
+        found = {name: (own, column) for name, column in self.feeds[own].kept.items()}
+        for feed, declared in self.snapshots.items():
+            found = {name: (feed, column) for name, column in declared.kept.items()} | found
+        return {name: found[name] for name in self.entity.public}
+
+    @property
+    def public_of_snapshots(self) -> dict[str, list[str]]:
+        """Map each snapshot to the public columns of the entity that come from it."""
+        found: dict[str, list[str]] = {}
+        for name, (feed, _) in self.public.items():
+            if feed != self.entity.feed:
+                found.setdefault(feed, []).append(name)
+        return found
+
     def required(self, run_date: date) -> dict[str, date]:
         """Map each feed whose file a run date waits for to the day of that file."""
         return {name: day for name, day in self.delivered(run_date).items() if self.feeds[name].required}
@@ -232,6 +277,8 @@ class Project(Config):
         """
         found = {}
         for name, feed in self.feeds.items():
+            if feed.is_snapshot:
+                continue
             later = not feed.required and feed.arrives is not None and feed.arrives > self.cutoff
             day = feed.needed_day(run_date) - timedelta(days=int(later))
             while day >= self.first_day and not feed.has_file_on(day):

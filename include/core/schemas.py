@@ -96,7 +96,12 @@ def typed(text: pl.Expr, column: Column, declared: Format, timezone: str) -> pl.
 
 
 def is_of_another_date(feed: Feed, timezone: str) -> pl.Expr:
-    """Return whether a typed row is of another local date than `day`, the day of its file; null if it has no date."""
+    """Return whether a typed row is of another local date than `day`, the day of its file; null if it has no date.
+
+    A row of a snapshot is of no date.
+    """
+    if feed.day_column is None:
+        return pl.lit(False)
     local = pl.col(feed.day_column)
     if feed.columns[feed.day_column].type == "timestamp":
         local = local.dt.convert_time_zone(timezone).dt.date()

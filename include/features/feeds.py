@@ -42,9 +42,14 @@ class Feeds:
         self._project, self._rows, self._known = project, rows, known
 
     def current(self, feed: str) -> DataFrame:
-        """Return the rows of the delivery of D - `delay_days` for each run date D, with D as `day`."""
-        of_needed_day = pl.col(AGE) == self._declared(feed).delay_days
-        return self._join(feed, self._rows[feed], of_needed_day).drop(AGE, "delivery_id", "_row")
+        """Return the rows of the delivery of D - `delay_days` for each run date D, with D as `day`.
+
+        Of a snapshot, they are the rows of the newest delivery that D knows, whatever its day. A run date that knows
+        none has no rows, so join a snapshot to others with `left`.
+        """
+        declared = self._declared(feed)
+        of_needed_day = [] if declared.is_snapshot else [pl.col(AGE) == declared.delay_days]
+        return self._join(feed, self._rows[feed], *of_needed_day).drop(AGE, "delivery_id", "_row")
 
     def history(self, feed: str) -> DataFrame:
         """Return the rows of all deliveries in the window of each run date D, with D as `day`.
@@ -52,7 +57,7 @@ class Feeds:
         `age` is the number of days (integer) from the delivery's day to D: `delay_days` for the newest. A row comes
         once for each run date that knows it, so aggregate a long history with `add_windows`.
         """
-        self._declared(feed)
+        self._daily(feed)
         if "age" in self._rows[feed].columns:
             raise self._wrong(
                 f"feeds.history adds the column age, and feed {feed} has one; use add_windows or add_lags"
@@ -86,7 +91,7 @@ class Feeds:
         Raises:
             ConfigError: a name is wrong, or a window is longer than the feed's `lookback_days` allow.
         """
-        newest = self._declared(feed).delay_days
+        newest = self._daily(feed).delay_days
         windows = [Window(newest, newest + length - 1, f"{length}d") for length in days]
         return self._add(rows, feed, by, windows, aggregates)
 
@@ -111,6 +116,12 @@ class Feeds:
             raise self._wrong(f"{self._project.name} has no feed {feed!r}{nearest(feed, self._project.feeds)}")
         return self._project.feeds[feed]
 
+    def _daily(self, feed: str) -> Feed:
+        declared = self._declared(feed)
+        if declared.is_snapshot:
+            raise self._wrong(f"feed {feed} is a snapshot, which has no history; use feeds.current({feed!r})")
+        return declared
+
     def _wrong(self, message: str) -> ConfigError:
         return ConfigError(f"{self._project.folder / 'features.py'}: {message}")
 
@@ -123,7 +134,7 @@ class Feeds:
         aggregates: Mapping[str, tuple[str, str]],
     ) -> DataFrame:
         """Add columns `<name>_<group>_<suffix>`."""
-        declared, of_feed = self._declared(feed), self._rows[feed]
+        declared, of_feed = self._daily(feed), self._rows[feed]
         newest, oldest = declared.delay_days, declared.delay_days + declared.lookback_days
         for window in windows:
             if not newest <= window.newest <= window.oldest <= oldest:

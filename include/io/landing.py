@@ -27,13 +27,14 @@ log = logging.getLogger(__name__)
 class Sidecar(BaseModel):
     """The supplier's claims about a file, in `<file>.json` beside it. `size` is in bytes; `rows` is without the header.
 
-    A time without an offset is refused, because it would mean another moment on another machine.
+    The sidecar of a file whose path says the day must say it too. A time without an offset is refused, because it would
+    mean another moment on another machine.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     feed: str
-    day: date
+    day: date | None = None
     size: int
     sha256: str
     rows: int
@@ -99,7 +100,7 @@ class Landing:
         return Listing([f for each in listings for f in each.found], [u for each in listings for u in each.unusable])
 
     def _look(self, feed: str, day: date | None) -> Listing:
-        path = self.project.feeds[feed].path
+        path, dated = self.project.feeds[feed].path, self.project.feeds[feed].dated
         self.fs.invalidate_cache()
         days, begin = DayOfKey(path), len(self.root) + 1
         listing = {key[begin:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
@@ -109,13 +110,13 @@ class Landing:
             if _is_hidden(key, path) or (key.endswith(".json") and key.removesuffix(".json") in matches):
                 continue
             uri = _printable(self._uri(f"{self.root}/{key}"))
-            of_day = days.day(match)
+            why, modified_at = _why_unusable(key, path, listing[key]), _moment(listing[key])
+            of_day = days.day(match) if dated else self.project.day_of(modified_at or datetime.now(UTC))
             if of_day is None:
                 log.warning("%s: its day is not a date; the file is ignored", uri)
                 continue
             if day not in (None, of_day):
                 continue
-            why, modified_at = _why_unusable(key, path, listing[key]), _moment(listing[key])
             if why is None and modified_at is not None:
                 found.append(Found(feed, of_day, key, uri, listing[key]["size"], modified_at))
             else:

@@ -7,7 +7,7 @@ accepted or landed since is changed only by `cli repair`.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import cache, partial
 from typing import Any
 
@@ -83,7 +83,7 @@ def find_out_of_date(project: Project, interval: Interval, settings: Settings) -
     if not prepared_days:
         return []
     journal = read_journal(settings, project)
-    waiting = _waiting(project, journal.deliveries, settings)
+    waiting = _waiting(project, journal.deliveries, max(prepared_days), settings)
     newest = {
         day: used for part in Interval.covering(prepared_days) for day, used in _newest(project, journal, part).items()
     }
@@ -139,15 +139,14 @@ def _newest(project: Project, journal: Known, interval: Interval) -> dict[date, 
     return {day: frozenset(used.get(day, ())) for day in interval.days}
 
 
-def _waiting(project: Project, deliveries: pl.DataFrame, settings: Settings) -> dict[date, str]:
-    """Map each run date to a file that its features may read and that is not landed yet."""
+def _waiting(project: Project, deliveries: pl.DataFrame, last: date, settings: Settings) -> dict[date, str]:
+    """Map each run date up to `last` to a file that its features may read and that is not landed yet."""
     landing, listed = Landing(project, settings), set(deliveries["key"])
     found: dict[date, str] = {}
     for name, feed in project.feeds.items():
         for file in landing.find(name):
             if file.key not in listed:
-                first = file.day + timedelta(days=feed.delay_days)
-                for day in Interval(start=first, end=first + timedelta(days=feed.lookback_days)).days:
+                for day in feed.run_dates(file.day, last):
                     found.setdefault(day, file.uri)
     return found
 
@@ -156,19 +155,25 @@ def _changes(project: Project, journal: Known, days: Iterable[date]) -> dict[dat
     """Map each of these prepared days that a repair would change to what it would change."""
     places = {row["delivery_id"]: row for row in journal.deliveries.iter_rows(named=True)}
     records = {day: journal.records[day] for day in days}
-    current: dict[date, dict[tuple[str, date], str]] = {day: {} for day in records}
+    current: dict[date, dict[tuple[str, date | None], str]] = {day: {} for day in records}
     by_now = known_at(project, journal.deliveries, {day: record.as_of for day, record in records.items()})
     for run_date, feed, day, delivery_id in by_now.iter_rows():
-        current[run_date][feed, day] = delivery_id
+        current[run_date][feed, project.feeds[feed].slot(day)] = delivery_id
     found = {}
     for day, record in records.items():
-        then = {(places[each]["feed"], places[each]["day"]): each for each in record.deliveries}
+        then = {_slot(project, places[each]): each for each in record.deliveries}
         now = current[day]
         if changed := sorted(one for one in then.keys() | now.keys() if then.get(one) != now.get(one)):
             was, new = (places.get(which.get(changed[0], "")) for which in (then, now))
             lacking = [f"{feed} of {of}" for feed, of in project.required(day).items() if (feed, of) not in now]
             found[day] = _Change(was, new, len(changed) - 1, frozenset(now.values()), lacking)
     return found
+
+
+def _slot(project: Project, delivery: Row) -> tuple[str, date | None]:
+    """Return the feed of a delivery, and in what it is replaced; a feed that is gone keeps its days."""
+    feed = project.feeds.get(delivery["feed"])
+    return delivery["feed"], delivery["day"] if feed is None else feed.slot(delivery["day"])
 
 
 def _record(

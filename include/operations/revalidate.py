@@ -4,7 +4,7 @@ Nothing is repaired or rebuilt here; the log says what to repair and rebuild.
 """
 
 import logging
-from datetime import date, timedelta
+from datetime import date
 
 import polars as pl
 
@@ -95,9 +95,9 @@ def _out_of_date(project: Project, changed: set[tuple[str, date]], settings: Set
     Corrections that only `data: latest` would use are not named here: no verdict has to do with them.
     """
     reading: set[date] = set()
+    last = max(read_journal(settings, project).records, default=date.min)
     for name, day in changed:
-        feed = project.feeds[name]
-        reading |= {day + timedelta(days=feed.delay_days + n) for n in range(feed.lookback_days + 1)}
+        reading.update(project.feeds[name].run_dates(day, last))
     return [
         each
         for part in Interval.covering(reading)

@@ -64,11 +64,13 @@ def build_features(
     _require_recorded_rows(project, journal, known, tables)
 
     counting = lookback.counts_from(journal.deliveries)
+    for sentence in lookback.of_snapshots(project, known, interval):
+        log.warning("%s", sentence)
     for sentence in lookback.sentences(lookback.unknown_days(project, known, interval), counting):
         log.warning("%s", sentence)
     expected = _entities(project, tables, known)
     with spark.job() as (session, staged):
-        rows, versions = _feeds(session, tables, project, interval, staged)
+        rows, versions = _feeds(session, tables, project, interval, known, staged)
         counted = journal.deliveries.select("delivery_id", "rows")
         moments_frame = _small(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
         built = _build(project, Feeds(project, rows, known.join(counted, on="delivery_id")))
@@ -189,12 +191,13 @@ def _with_columns_of(rows: pl.DataFrame, current: pl.DataFrame) -> pl.DataFrame:
 
 
 def _feeds(
-    session: SparkSession, tables: Tables, project: Project, interval: Interval, staged: Path
+    session: SparkSession, tables: Tables, project: Project, interval: Interval, known: pl.DataFrame, staged: Path
 ) -> tuple[dict[str, DataFrame], dict[str, int]]:
     """Return the clean rows of each feed that features may read, with outcomes as columns, and the table versions."""
     feeds, versions = {}, {}
-    for name, feed in project.feeds.items():
-        days = Interval(start=feed.window(interval.start).start, end=feed.window(interval.end).end)
+    for name in project.feeds:
+        of_feed = known.filter(pl.col("feed") == name)["day"].unique().to_list()
+        days = Interval(start=min(of_feed), end=max(of_feed)) if of_feed else interval
         table = clean_table(project.name, name)
         feeds[name], versions[table] = spark.read(session, tables, table, days, staged, outcomes_of(project, name))
     return feeds, versions

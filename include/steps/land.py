@@ -68,7 +68,7 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
     landing, tables = Landing(project, settings), Tables(settings)
     listing = landing.look(dict.fromkeys(project.feeds))
     last = {name: feed.needed_day(interval.end) for name, feed in project.feeds.items()}
-    found = [f for f in listing.found if f.day <= last[f.feed]]
+    found = [f for f in listing.found if project.feeds[f.feed].is_snapshot or f.day <= last[f.feed]]
     known = read_journal(settings, project)
     now, key = postgres.journal.read_clock(settings), settings.hash_key.get_secret_value().encode()
     _require_files(missing(project, interval, landing, listing, known.deliveries, now))
@@ -170,11 +170,16 @@ def _take(
 ) -> tuple[list[Taken], list[_Refused]]:
     """Read objects. Any error about an object refuses it and leaves the others alone."""
     taken, left = [], []
-    columns = listed.select("feed", "day", "key", "delivery_id", "sha256")
-    newest = {(feed, day, key): (delivery_id, sha) for feed, day, key, delivery_id, sha in columns.iter_rows()}
+    columns = listed.filter(pl.col("feed").is_in(list(project.feeds))).select(
+        "feed", "day", "key", "delivery_id", "sha256"
+    )
+    newest = {
+        (feed, project.feeds[feed].slot(day), key): (delivery_id, sha)
+        for feed, day, key, delivery_id, sha in columns.iter_rows()
+    }
     ids = set(listed["delivery_id"])
     for found in chunk:
-        before = newest.get((found.feed, found.day, found.key))
+        before = newest.get((found.feed, project.feeds[found.feed].slot(found.day), found.key))
         try:
             taken.append(read_object(project, found, landing, now, before, ids))
         except DeliveryError as error:
@@ -192,18 +197,19 @@ def _without_ties(project: Project, taken: list[Taken], landed: Collection[str])
 
     Objects that are landed already and only have another time by now, as after a move of the landing, are left alone.
     """
-    same: dict[tuple[str, date, datetime], list[Taken]] = {}
+    same: dict[tuple[str, date | None, datetime], list[Taken]] = {}
     for item in taken:
         if item.delivery_id in landed:
             continue
-        same.setdefault((item.found.feed, item.found.day, item.available_from), []).append(item)
+        slot = project.feeds[item.found.feed].slot(item.found.day)
+        same.setdefault((item.found.feed, slot, item.available_from), []).append(item)
     ties = []
     for (feed, day, moment), items in same.items():
         if project.feeds[feed].versions is None and len({item.sha256 for item in items}) > 1:
             uris = ", ".join(sorted(item.found.uri for item in items)[:10])
             why = (
-                f"{len(items)} files of feed {feed} for {day} have the same time, {moment:%Y-%m-%d %H:%M:%S} UTC, so "
-                f"nothing says which one is newer: {uris}; remove all but one, or declare that the greater name is "
+                f"{len(items)} files of feed {feed}{f' for {day}' if day else ''} have the same time, "
+                f"{moment:%Y-%m-%d %H:%M:%S} UTC, so nothing says which one is newer: {uris}; remove all but one, or declare that the greater name is "
                 f"newer: feeds.{feed}.versions: by_name"
             )
             ties += [_Refused(item.found, why) for item in items]
@@ -245,13 +251,13 @@ def _enter(
     with postgres.journal.write_journal(settings, project.name) as writer:
         listed = writer.known(so_far.known).deliveries
         ids = set(listed["delivery_id"])
-        earlier = _earlier(listed)
+        earlier = _earlier(project, listed)
         entries = []
         for item in sorted(taken, key=_order):
             if item.delivery_id in ids:
                 continue
             found = item.found
-            before = earlier.setdefault((found.feed, found.day), [])
+            before = earlier.setdefault((found.feed, project.feeds[found.feed].slot(found.day)), [])
             why = reason_to_hold(project, found.feed, found.day, found.key, item.available_from, before, now)
             before.append(Earlier(item.delivery_id, found.key, item.available_from))
             ids.add(item.delivery_id)
@@ -270,13 +276,15 @@ def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = Non
     return SeenObject(found.key, found.feed, found.day, found.size, found.modified_at, delivery_id, why)
 
 
-def _earlier(listed: pl.DataFrame) -> dict[tuple[str, date], list[Earlier]]:
-    """Map each feed and day to its deliveries that could be replaced, and those that were refused."""
-    found: dict[tuple[str, date], list[Earlier]] = {}
-    there = listed.filter(~pl.col("verdict").is_in(SET_ASIDE)).with_columns(refused=pl.col("verdict") == "refused")
+def _earlier(project: Project, listed: pl.DataFrame) -> dict[tuple[str, date | None], list[Earlier]]:
+    """Map each feed and slot to its deliveries that could be replaced, and those that were refused."""
+    found: dict[tuple[str, date | None], list[Earlier]] = {}
+    there = listed.filter(~pl.col("verdict").is_in(SET_ASIDE), pl.col("feed").is_in(list(project.feeds))).with_columns(
+        refused=pl.col("verdict") == "refused"
+    )
     names = ["feed", "day", "delivery_id", "key", "available_from", "refused"]
     for feed, day, *about in there.select(names).iter_rows():
-        found.setdefault((feed, day), []).append(Earlier(*about))
+        found.setdefault((feed, project.feeds[feed].slot(day)), []).append(Earlier(*about))
     return found
 
 

@@ -77,7 +77,7 @@ def read_object(
         )
     digest = sha256(content)
     if sidecar:
-        _check_sidecar(found, sidecar, len(content), digest)
+        _check_sidecar(found, feed, sidecar, len(content), digest)
     claim = claim_of(landing, found)
     modified_at = found.modified_at
     moment = available_from(project, found.feed, found.day, found.uri, claim=claim, modified_at=modified_at, now=now)
@@ -120,10 +120,10 @@ def _guarded(found: Found, read: Callable[[], T]) -> T:
         raise DeliveryError(f"{found.uri}.json: a time is out of range; correct the sidecar") from error
 
 
-def _check_sidecar(found: Found, sidecar: Sidecar, size: int, digest: str) -> None:
+def _check_sidecar(found: Found, feed: Feed, sidecar: Sidecar, size: int, digest: str) -> None:
     for what, promised, got in [
         ("feed", sidecar.feed, found.feed),
-        ("day", sidecar.day, found.day),
+        *([("day", sidecar.day, found.day)] if feed.dated else []),
         ("size in bytes", sidecar.size, size),
         ("checksum (sha256)", sidecar.sha256, digest),
     ]:
@@ -153,6 +153,8 @@ def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame
 
     `validate` quarantines the others, and handles timestamps that cannot be parsed or stored.
     """
+    if feed.day_column is None:
+        return
     typed = schemas.typed(pl.col(feed.day_column), feed.columns[feed.day_column], feed.format, project.timezone)
     rows = records.select("_row", typed, day=pl.lit(found.day))
     wrong = rows.filter(schemas.is_of_another_date(feed, project.timezone))

@@ -273,17 +273,30 @@ def _scores(
 def _entities(
     project: Project, tables: Tables, prepared_days: Mapping[date, PreparedDay], days: Sequence[ScoredDay]
 ) -> pl.LazyFrame:
-    """Return the entities of each day, from the delivery that its features used."""
+    """Return the entities of each day, from the deliveries that its features used.
+
+    A public column of a snapshot is null where the snapshot has no row for the entity, or was not known yet.
+    """
     feed = project.feeds[project.entity.feed]
     used = pl.DataFrame(
         [(d.day, feed.needed_day(d.day), delivery) for d in days for delivery in prepared_days[d.day].deliveries],
         schema={"run_date": pl.Date, "day": pl.Date, "delivery_id": pl.String},
         orient="row",
     )
-    return (
+    rows = (
         tables
         .scan(clean_table(project.name, project.entity.feed))
         .filter(pl.col("day").is_between(used["day"].min(), used["day"].max()))
         .join(used.lazy(), on=["day", "delivery_id"])
-        .select(pl.col("run_date").alias("day"), "entity_id", *project.entity.public)
+        .drop("day", "delivery_id")
     )
+    for feed_name, names in project.public_of_snapshots.items():
+        key = [*project.feeds[feed_name].key]
+        states = (
+            tables
+            .scan(clean_table(project.name, feed_name))
+            .join(used.lazy().drop("day"), on="delivery_id")
+            .select("run_date", *key, *names)
+        )
+        rows = rows.join(states, on=["run_date", *key], how="left")
+    return rows.select(pl.col("run_date").alias("day"), "entity_id", *project.entity.public)

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import polars as pl
 
 from include.core.errors import DataError
+from include.core.feeds import Feed
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.names import clean_table, quarantine_table
-from include.core.point_in_time import as_of_days
+from include.core.point_in_time import accepted, as_of_days
 from include.core.project import Project
 from include.core.records import Refusal, Validated
 from include.core.settings import Settings
@@ -61,13 +62,25 @@ def _waiting(project: Project, interval: Interval, journal: Known, tables: Table
     """
     wanted = pl.col("verdict") == "landed"
     for name, feed in project.feeds.items():
-        days = pl.col("day").is_between(feed.window(interval.start).start, feed.window(interval.end).end)
-        read = (pl.col("feed") == name) & days
+        read = (pl.col("feed") == name) & _may_be_read(project, feed, interval, journal.deliveries, name)
         wanted |= (pl.col("verdict") == "refused") & read
         wanted |= pl.col("delivery_id").is_in(_incomplete(project, name, read, interval, journal, tables))
     return journal.deliveries.filter(wanted, pl.col("feed").is_in(list(project.feeds))).sort(
         "day", "feed", "delivery_id"
     )
+
+
+def _may_be_read(project: Project, feed: Feed, interval: Interval, deliveries: pl.DataFrame, name: str) -> pl.Expr:
+    """Return whether the run dates of the interval may read a delivery of the feed.
+
+    Of a snapshot, it is the one that the first of them knows at its cutoff, or a newer one.
+    """
+    if not feed.is_snapshot:
+        return pl.col("day").is_between(feed.window(interval.start).start, feed.window(interval.end).end)
+    cutoff = project.cutoff_at(interval.start)
+    known = accepted(deliveries).filter(pl.col("feed") == name, pl.col("available_from") <= cutoff)
+    oldest = known["available_from"].max()
+    return pl.lit(True) if oldest is None else pl.col("available_from") >= oldest
 
 
 def _incomplete(

@@ -134,7 +134,7 @@ def _verdicts(
     )
     raws, typed = (_parts(rows, deliveries) for rows in (all_raw, _typed(project, feed, all_raw)))
     _require_rows(raw_table(project.name, name), deliveries, raws)
-    before = rows_before(listed, name)
+    before = rows_before(listed, name, snapshot=feed.is_snapshot)
     histories = [partial(before, d["day"], d["available_from"]) for d in deliveries]
     found = suites.findings(name, typed, histories)
     found_verdicts = {}

@@ -35,13 +35,12 @@ def column_types(project: Project) -> dict[str, sa.types.TypeEngine[Any]]:
     Raises:
         ConfigError: a public column has the name of a key column.
     """
-    columns = project.feeds[project.entity.feed].columns
     if clash := [name for name in project.entity.public if name in KEY]:
         raise ConfigError(
             f"project {project.name}: entity.public: {', '.join(clash)} is a key column of the entities table; "
             "remove it from the list"
         )
-    return {**KEY, **{name: TYPES[columns[name].type] for name in project.entity.public}}
+    return {**KEY, **{name: TYPES[column.type] for name, (_, column) in project.public.items()}}
 
 
 def extend(connection: Connection, project: Project) -> None:
