@@ -105,7 +105,7 @@ def reason_to_hold(
     """Return why a delivery waits for a decision of a person; None if it does not.
 
     It waits if it would replace a delivery that became available after it, which a supplier's wrong clock or a copy
-    tool can cause, or if it overwrites an object more than `corrections_days` after the object was due. Before
+    tool can cause, or if it overwrites an object of a day more than `corrections_days` after the object was due. Before
     `live_from` neither makes it wait, because history may be copied in any order. At any time it waits if another
     object counts from the same moment, unless its own name says that it is newer.
 
@@ -141,7 +141,7 @@ def reason_to_hold(
             "if that one is withdrawn"
         )
     age = (project.day_of(now) - day).days - declared.delay_days
-    if age > declared.corrections_days and any(each.key == key for each in earlier):
+    if declared.dated and age > declared.corrections_days and any(each.key == key for each in earlier):
         allowed = declared.corrections_days
         return f"the object was overwritten {age} days after it was due, and corrections_days is {allowed}"
     return None

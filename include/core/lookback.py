@@ -72,8 +72,8 @@ def of_snapshots(project: Project, known: pl.DataFrame, interval: Interval) -> l
         of_feed = dict(known.filter(pl.col("feed") == name).select("run_date", "day").iter_rows())
         lacking = [day for day in interval.days if day not in of_feed]
         if lacking:
-            others = f", as {len(lacking) - 1} earlier run dates do" if len(lacking) > 1 else ""
-            said.append(f"{name}: {lacking[-1]} knows no accepted snapshot, and goes on without its columns{others}")
+            others = f" (and {len(lacking) - 1} earlier)" if len(lacking) > 1 else ""
+            said.append(f"{name}: {lacking[-1]}{others} knows no accepted snapshot, and goes on without its columns")
         ages = {day: (day - of_day).days for day, of_day in of_feed.items()}
         if feed.max_age_days is not None and (old := [day for day, age in ages.items() if age > feed.max_age_days]):
             said.append(

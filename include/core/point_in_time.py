@@ -53,6 +53,7 @@ def as_of_days(
     )
     available = {(feed, day): first for feed, day, first, _ in moments.iter_rows()}
     newest = {(feed, day): last for feed, day, _, last in moments.iter_rows()}
+    dated = {name for name, feed in project.snapshots.items() if feed.dated}
     known: dict[date, datetime] = {}
     problems: dict[date, str] = {}
     for day in interval.days:
@@ -72,7 +73,7 @@ def as_of_days(
             if data_view == "latest":
                 daily = {name: feed for name, feed in project.feeds.items() if not feed.is_snapshot}
                 read = [(name, each) for name, feed in daily.items() for each in feed.window(day).days]
-                states = [at for (feed, of), at in newest.items() if feed in project.snapshots and of <= day]
+                states = [at for (feed, of), at in newest.items() if feed in dated and of <= day]
                 known[day] = max([known[day], *states, *(newest[one] for one in read if one in newest)])
     if problems:
         raise DataError.of_days(problems)
@@ -132,7 +133,8 @@ def known_at(
         project: the project.
         deliveries: a frame with the columns of `schemas.DELIVERIES`.
         moments: the moment (UTC) of each run date.
-        data_view: with `latest`, snapshots of later days than the run date do not count: they correct nothing.
+        data_view: with `latest`, a snapshot that came after the cutoff counts only if its path says that it is of a day
+            up to the run date. Any other is a later state, and corrects nothing.
 
     Returns:
         A frame with the columns run_date (date), feed (str), day (date) and delivery_id (str), sorted by all of them.
@@ -164,13 +166,15 @@ def _snapshots(
 ) -> pl.DataFrame:
     """Return the newest delivery of each snapshot up to the moment of each run date, whatever its day."""
     wanted = [
-        (run_date, name, moment, project.cutoff_at(run_date))
+        (run_date, name, moment, project.cutoff_at(run_date), feed.dated)
         for run_date, moment in moments.items()
-        for name in project.snapshots
+        for name, feed in project.snapshots.items()
     ]
     moment = pl.Datetime("us", "UTC")
-    schema = {"run_date": pl.Date(), "feed": pl.String(), "as_of": moment, "cutoff": moment}
-    not_later = (pl.col("day") <= pl.col("run_date")) | (pl.col("available_from") <= pl.col("cutoff"))
+    schema = {"run_date": pl.Date(), "feed": pl.String(), "as_of": moment, "cutoff": moment, "dated": pl.Boolean()}
+    not_later = (pl.col("dated") & (pl.col("day") <= pl.col("run_date"))) | (
+        pl.col("available_from") <= pl.col("cutoff")
+    )
     counts = not_later if data_view == "latest" else pl.lit(True)
     return _newest(deliveries, pl.DataFrame(wanted, schema=schema, orient="row"), counts)
 

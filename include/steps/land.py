@@ -209,8 +209,8 @@ def _without_ties(project: Project, taken: list[Taken], landed: Collection[str])
             uris = ", ".join(sorted(item.found.uri for item in items)[:10])
             why = (
                 f"{len(items)} files of feed {feed}{f' for {day}' if day else ''} have the same time, "
-                f"{moment:%Y-%m-%d %H:%M:%S} UTC, so nothing says which one is newer: {uris}; remove all but one, or declare that the greater name is "
-                f"newer: feeds.{feed}.versions: by_name"
+                f"{moment:%Y-%m-%d %H:%M:%S} UTC, so nothing says which one is newer: {uris}; remove all but one, or "
+                f"declare that the greater name is newer: feeds.{feed}.versions: by_name"
             )
             ties += [_Refused(item.found, why) for item in items]
     wrong = {tie.found.uri for tie in ties}

@@ -104,8 +104,8 @@ def _describe_column(project: Project, column: str) -> str:
         return "Calendar day of the entity, in the project's timezone."
     if column == "entity_id":
         return f"Key made of {', '.join(project.entity.key)}; unique within the day."
-    feed = project.entity.feed
-    return project.feeds[feed].columns[column].description or f"{column} of the feed {feed}."
+    feed, declared = project.public[column]
+    return declared.description or f"{column} of the feed {feed}."
 
 
 def _read_columns(cursor: Any, relation: str) -> dict[str, str]:

@@ -1,0 +1,177 @@
+"""Snapshots, and a project whose files look nothing like those of `ferries`: its declaration works as it is written."""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+
+from include.config.loading import load_project
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
+from include.io import postgres
+from include.io.journal import read_journal
+from include.io.tables import Tables
+from include.operations.decide import withdraw
+from include.operations.outdated import find_out_of_date
+from include.operations.repair import repair
+from include.steps.build_features import build_features, record_prepared_days
+from include.steps.land import land
+from include.steps.publish import _entities
+from include.steps.validate import validate
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
+
+FIRST = date(2026, 11, 2)
+DAYS = Interval(start=FIRST, end=FIRST + timedelta(days=4))
+OLD, NEW = (["north", "south"], ["south", "south"])
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project("drugstore")
+
+
+def moment(day: date, hour: int) -> datetime:
+    return datetime.combine(day, time(hour), ZoneInfo("Europe/Berlin")).astimezone(UTC)
+
+
+def put(settings: Settings, key: str, content: bytes, at: datetime) -> None:
+    path = Path(settings.landing) / "drugstore" / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (at.timestamp(), at.timestamp()))
+
+
+def put_stores(settings: Settings, regions: Sequence[str], at: datetime) -> None:
+    path = Path(settings.landing) / "stores.tmp"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = {"store_id": [*range(1, len(regions) + 1)], "region": regions, "area": [10.5] * len(regions)}
+    pl.DataFrame(rows).write_parquet(path)
+    put(settings, "stores/stores.parquet", path.read_bytes(), at)
+    path.unlink()
+
+
+def put_plan(settings: Settings, *of_days: date) -> None:
+    """Two items of two stores a day, delivered the evening before."""
+    for day in of_days:
+        rows = [{"item_id": f"i{n}", "store_id": n, "delivery_date": str(day), "planned": 7} for n in (1, 2)]
+        text = "\n".join(map(json.dumps, rows)) + "\n"
+        put(settings, f"plan/{day}/plan.jsonl", text.encode(), moment(day - timedelta(days=1), 20))
+
+
+def put_sales(settings: Settings, day: date, pieces: str) -> None:
+    """One item's sales of a day, a week later."""
+    text = f"item_id;sale_date;cashier;pieces\ni1;{day};Erika Mustermann;{pieces}\n"
+    put(settings, f"sales/{day}/sales.csv", text.encode(), moment(day + timedelta(days=7), 1))
+
+
+def regions(settings: Settings, day: date) -> list[str | None]:
+    rows = Tables(settings).scan("features_drugstore").filter(pl.col("day") == day).sort("entity_id").collect()
+    return rows["region"].to_list()
+
+
+def prepare(project: Project, interval: Interval, settings: Settings) -> None:
+    land(project, interval, settings)
+    validate(project, interval, settings)
+    record_prepared_days(build_features(project, interval, settings), settings)
+
+
+def public(project: Project, settings: Settings, interval: Interval) -> list[tuple[date, str, int, str | None]]:
+    prepared = {n.day: n for n in postgres.days.read_prepared_days(settings, project.name, interval, "point_in_time")}
+    rows = _entities(project, Tables(settings), prepared, list(prepared.values()))  # type: ignore[arg-type]
+    return rows.collect().sort("day", "entity_id").rows()
+
+
+def test_each_run_date_knows_the_newest_snapshot_of_its_time(
+    project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The snapshot is overwritten in place between two nights; the older version stays that of the earlier days."""
+    put_plan(settings, *DAYS.days)
+    put_sales(settings, date(2026, 10, 31), "2,5")  # a Saturday
+    put_stores(settings, OLD, moment(FIRST + timedelta(days=1), 12))
+    with caplog.at_level(logging.WARNING):
+        prepare(project, Interval(start=FIRST, end=FIRST + timedelta(days=2)), settings)
+    assert "stores: 2026-11-03 (and 1 earlier) knows no accepted snapshot, and goes on without" in caplog.text
+    put_stores(settings, NEW, moment(FIRST + timedelta(days=3), 10))
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        prepare(project, Interval(start=FIRST + timedelta(days=3), end=DAYS.end), settings)
+    assert "stores: the snapshot that 2026-11-05 knows is 2 days old, and max_age_days is 1" in caplog.text
+
+    known = [regions(settings, day) for day in DAYS.days]
+    assert known == [[None, None], [None, None], OLD, OLD, NEW]
+    build_features(project, DAYS, settings)  # again, in one run, after all of it has come
+    assert [regions(settings, day) for day in DAYS.days] == known
+    assert public(project, settings, DAYS) == [
+        (day, f"i{n}", n, of_day[n - 1]) for day, of_day in zip(DAYS.days, known, strict=True) for n in (1, 2)
+    ]
+    stores = read_journal(settings, project).deliveries.filter(pl.col("feed") == "stores")
+    assert stores["verdict"].to_list() == ["accepted", "accepted"]
+    assert stores["key"].unique().to_list() == ["stores/stores.parquet"]
+    assert [each for each in find_out_of_date(project, DAYS, settings) if each.what == "features"] == []
+
+
+def test_the_declaration_of_the_other_feeds_works_as_it_is_written(project: Project, settings: Settings) -> None:
+    day = date(2026, 11, 10)
+    put_plan(settings, *Interval(start=date(2026, 11, 2), end=day).days)
+    put_sales(settings, date(2026, 11, 2), "1")
+    put_sales(settings, date(2026, 11, 3), "2,5")
+    prepare(project, Interval.of(day), settings)
+    rows = Tables(settings).scan("features_drugstore").filter(pl.col("day") == day).sort("entity_id").collect()
+    assert rows["sold_item_id_7d"].to_list() == [1.75, None]
+    assert rows["region"].to_list() == [None, None]
+    sales = Tables(settings).scan("clean_drugstore__sales").collect()
+    assert "Erika" not in sales.write_csv()
+
+
+def test_a_snapshot_copied_again_is_no_new_delivery(project: Project, settings: Settings) -> None:
+    put_plan(settings, FIRST)
+    for hour in (0, 2, 30, 60):
+        put_stores(settings, OLD, moment(FIRST, 0) + timedelta(hours=hour))
+        land(project, Interval.of(FIRST), settings)
+    stores = read_journal(settings, project).deliveries.filter(pl.col("feed") == "stores")
+    assert stores.select("available_from", "verdict").rows() == [(moment(FIRST, 0), "landed")]
+
+
+def test_an_older_copy_of_a_snapshot_waits_for_a_decision(project: Project, settings: Settings) -> None:
+    put_plan(settings, FIRST)
+    put_stores(settings, NEW, moment(FIRST, 2))
+    land(project, Interval.of(FIRST), settings)
+    put_stores(settings, OLD, moment(FIRST - timedelta(days=9), 2))
+    landed = land(project, Interval.of(FIRST), settings)
+    assert len(landed.held) == 1 and "before stores/stores.parquet@" in landed.held[0]
+
+
+def test_a_withdrawn_snapshot_goes_with_a_repair(project: Project, settings: Settings) -> None:
+    put_plan(settings, FIRST)
+    put_stores(settings, OLD, moment(FIRST, 1))
+    land(project, Interval.of(FIRST), settings)
+    put_stores(settings, NEW, moment(FIRST, 2))
+    prepare(project, Interval.of(FIRST), settings)
+    assert regions(settings, FIRST) == NEW
+    newest = read_journal(settings, project).deliveries.filter(pl.col("feed") == "stores").sort("sequence")[-1]
+    withdraw(project, newest["delivery_id"].item(), settings, by="ana", why="wrong regions")
+    found = [each for each in find_out_of_date(project, Interval.of(FIRST), settings) if each.what == "features"]
+    assert [each.needs_repair for each in found] == [True]
+    repair(project, Interval.of(FIRST), settings, by="ana", why="wrong regions")
+    record_prepared_days(build_features(project, Interval.of(FIRST), settings), settings)
+    assert regions(settings, FIRST) == OLD
+
+
+def test_a_bad_snapshot_refuses_nothing_else(project: Project, settings: Settings) -> None:
+    """A duplicate key and an unknown region are held back; rows that could not be looked up do not double entities."""
+    put_plan(settings, FIRST)
+    put(settings, "stores/stores.parquet", b"no parquet", moment(FIRST, 1))
+    prepare(project, Interval.of(FIRST), settings)
+    assert regions(settings, FIRST) == [None, None]
+    put_stores(settings, ["north", "moon"], moment(FIRST, 2))
+    land(project, Interval.of(FIRST), settings)
+    validated = validate(project, Interval.of(FIRST), settings)
+    assert (validated.accepted, validated.quarantined) == (1, 1)
