@@ -78,7 +78,17 @@ class LateRows(Config):
     )
 
 
-DAILY_ONLY = ("delay_days", "lookback_days", "days", "holidays", "required", "arrives", "day_column", "late_rows")
+DAILY_ONLY = (
+    "delay_days",
+    "lookback_days",
+    "days",
+    "holidays",
+    "required",
+    "arrives",
+    "day_column",
+    "late_rows",
+    "max_unknown_share",
+)
 """The keys of a feed that a snapshot cannot have: it has no days, and a run never waits for it."""
 
 
@@ -151,6 +161,15 @@ class Feed(Config):
         default=None,
         description="local time by which the file of a run date comes, when that is after the cutoff",
         examples=["09:00"],
+    )
+    max_unknown_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        strict=True,
+        description="share of the days of the window whose files may have come too late for a run date; with more, it is "
+        "not prepared. By default the log only warns",
+        examples=[0.2],
     )
     key: tuple[str, ...] = Field(
         min_length=1, description="columns that identify a row within a delivery", examples=[["store", "product"]]

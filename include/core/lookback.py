@@ -1,6 +1,6 @@
 """What a run date knows nothing of: days of its window, and snapshots. It stops nothing, so people are warned. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 
 import polars as pl
@@ -57,6 +57,42 @@ def sentences(unknown: dict[str, dict[date, list[date]]], counting: Mapping[tupl
             )
         said.append(f"{feed}: {run_date} knows no accepted file of {more}{listed}, and goes on without{why}{others}")
     return said
+
+
+def too_late(
+    project: Project,
+    unknown: Mapping[str, Mapping[date, Sequence[date]]],
+    counting: Mapping[tuple[str, date], datetime],
+    recorded: Collection[date],
+) -> dict[date, str]:
+    """Map each run date that may not be prepared to a sentence: too many files of its window count only later.
+
+    It is a sign that times are wrong, as when history was copied with the time of copying as its claim. A file that
+    never came does not count here, and neither does a run date that has a record.
+
+    Args:
+        project: the project.
+        unknown: the result of `unknown_days`.
+        counting: the result of `counts_from`.
+        recorded: the run dates that have a record.
+    """
+    problems: dict[date, str] = {}
+    for name, by_run_date in unknown.items():
+        feed = project.feeds[name]
+        for run_date, days in by_run_date.items():
+            late = [day for day in days if (name, day) in counting]
+            expected = [d for d in feed.window(run_date).days if d >= project.first_day and feed.has_file_on(d)]
+            allowed = feed.max_unknown_share
+            if allowed is None or run_date in recorded or len(late) <= allowed * len(expected):
+                continue
+            moment = f"{counting[name, late[-1]]:%Y-%m-%d %H:%M} UTC"
+            problems[run_date] = (
+                f"{project.name}: {len(late)} of the {len(expected)} days of {name} that {run_date} may read came too "
+                f"late for it, and feeds.{name}.max_unknown_share allows {allowed:g}: that of {late[-1]} counts from "
+                f"{moment}. If the times are wrong, withdraw these deliveries and deliver them with the right claims, "
+                f"or declare feeds.{name}.live_from before they are landed; if they are right, raise the share"
+            )
+    return problems
 
 
 def of_snapshots(project: Project, known: pl.DataFrame, interval: Interval) -> list[str]:

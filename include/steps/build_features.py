@@ -55,7 +55,8 @@ def build_features(
         watermark: the newest entry of the journal to use; None: the newest there is.
 
     Raises:
-        DataError: a day has no accepted delivery of a required feed, or rows were lost or doubled.
+        DataError: a day has no accepted delivery of a required feed, or too many files of its window came too late
+            (`max_unknown_share`), or rows were lost or doubled.
     """
     tables = Tables(settings)
     journal = read_journal(settings, project, watermark)
@@ -63,11 +64,13 @@ def build_features(
     moments = as_of_days(project, journal, interval, data_view)
     _require_recorded_rows(project, journal, known, tables)
 
-    counting = lookback.counts_from(journal.deliveries)
+    counting, unknown = lookback.counts_from(journal.deliveries), lookback.unknown_days(project, known, interval)
     for sentence in lookback.of_snapshots(project, known, interval):
         log.warning("%s", sentence)
-    for sentence in lookback.sentences(lookback.unknown_days(project, known, interval), counting):
+    for sentence in lookback.sentences(unknown, counting):
         log.warning("%s", sentence)
+    if data_view == "point_in_time" and (late := lookback.too_late(project, unknown, counting, journal.records)):
+        raise DataError.of_days(late)
     expected = _entities(project, tables, known)
     with spark.job() as (session, staged):
         rows, versions = _feeds(session, tables, project, interval, known, staged)

@@ -17,7 +17,7 @@ from include.core.calendars import WEEKDAYS, Holidays
 from include.core.errors import ConfigError
 from include.core.feeds import Feed
 from include.core.interval import Interval
-from include.core.lookback import counts_from, sentences, unknown_days
+from include.core.lookback import counts_from, sentences, too_late, unknown_days
 from include.core.point_in_time import as_of, known_deliveries, rows_before
 from include.core.project import Project
 from tests.deliveries import known as journal_of
@@ -219,6 +219,24 @@ class TestPointInTime:
         assert sentences({"winds": unknown["winds"]}, counts_from(listed)) == [
             f"{lacks}; 1 of 3 have an accepted delivery by now that it could not know: that of 2026-03-09 {counts}"
         ]
+
+    def test_too_many_files_that_came_too_late_are_an_error(self, load: Callable[..., Project]) -> None:
+        """Files that never came do not count, and a run date with a record keeps what it knew."""
+        keys = {"days": "mon-sat", "lookback_days": 3, "required": False}
+        project = load(winds={**keys, "max_unknown_share": 0.5})
+        known = pl.DataFrame({"run_date": [MONDAY], "feed": ["sailings"], "day": [MONDAY]})
+        unknown = unknown_days(project, known, Interval.of(MONDAY))
+        noon = project.at(MONDAY, time(12))
+        files = [("winds", MONDAY - timedelta(days=n), noon) for n in (0, 2, 3)]
+        one, two = (counts_from(listing(project, *files[:count])) for count in (1, 2))
+        assert too_late(project, unknown, one, ()) == {}
+        assert list(too_late(project, unknown, two, ())) == [MONDAY]
+        assert (
+            "ferries: 2 of the 3 days of winds that 2026-03-09 may read came too late for it, and feeds.winds."
+            in (too_late(project, unknown, two, ())[MONDAY])
+        )
+        assert too_late(project, unknown, two, (MONDAY,)) == {}
+        assert too_late(load(winds=keys), unknown, two, ()) == {}
 
     def test_history_of_the_same_weekday(self, project: Project) -> None:
         at = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from include.config.loading import load_project
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
@@ -129,6 +130,28 @@ def test_the_declaration_of_the_other_feeds_works_as_it_is_written(project: Proj
     assert rows["region"].to_list() == [None, None]
     sales = Tables(settings).scan("clean_drugstore__sales").collect()
     assert "Erika" not in sales.write_csv()
+
+
+def test_history_that_counts_too_late_is_an_error_where_the_project_says_so(
+    project: Project, settings: Settings
+) -> None:
+    """The files of two days came after the cutoff. Nothing is built; without the limit, the log warns."""
+    day = date(2026, 11, 10)
+    put_plan(settings, day)
+    for of_day in (date(2026, 11, 2), date(2026, 11, 3)):
+        put_sales(settings, of_day, "1")
+        path = Path(settings.landing) / f"drugstore/sales/{of_day}/sales.csv"
+        os.utime(path, (moment(day, 12).timestamp(),) * 2)
+    sales = project.feeds["sales"]
+    limited = project.model_copy(
+        update={"feeds": {**project.feeds, "sales": sales.model_copy(update={"max_unknown_share": 0.3})}}
+    )
+    land(limited, Interval.of(day), settings)
+    validate(limited, Interval.of(day), settings)
+    with pytest.raises(DataError, match="drugstore: 2 of the 2 days of sales that 2026-11-10 may read came too late"):
+        build_features(limited, Interval.of(day), settings)
+    assert not Tables(settings).exists("features_drugstore")
+    assert build_features(project, Interval.of(day), settings).rows == 2
 
 
 def test_a_snapshot_copied_again_is_no_new_delivery(project: Project, settings: Settings) -> None:
