@@ -167,8 +167,8 @@ class Feed(Config):
         gt=0,
         lt=1,
         strict=True,
-        description="share of the days of the window whose files may have come too late for a run date; with more, it is "
-        "not prepared. By default the log only warns",
+        description="share of the days of the window whose files may have come too late for a run date; with more, it "
+        "is not prepared. By default the log only warns",
         examples=[0.2],
     )
     key: tuple[str, ...] = Field(

@@ -50,10 +50,10 @@ def put(settings: Settings, key: str, content: bytes, at: datetime) -> None:
     os.utime(path, (at.timestamp(), at.timestamp()))
 
 
-def put_stores(settings: Settings, regions: Sequence[str], at: datetime) -> None:
+def put_stores(settings: Settings, regions: Sequence[str], at: datetime, ids: Sequence[int] = (1, 2)) -> None:
     path = Path(settings.landing) / "stores.tmp"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = {"store_id": [*range(1, len(regions) + 1)], "region": regions, "area": [10.5] * len(regions)}
+    rows = {"store_id": [*ids], "region": regions, "area": [10.5] * len(regions)}
     pl.DataFrame(rows).write_parquet(path)
     put(settings, "stores/stores.parquet", path.read_bytes(), at)
     path.unlink()
@@ -189,7 +189,7 @@ def test_a_withdrawn_snapshot_goes_with_a_repair(project: Project, settings: Set
 
 
 def test_a_bad_snapshot_refuses_nothing_else(project: Project, settings: Settings) -> None:
-    """A duplicate key and an unknown region are held back; rows that could not be looked up do not double entities."""
+    """Rows of an unknown region are held back. A file with a key twice is refused: it would double entities."""
     put_plan(settings, FIRST)
     put(settings, "stores/stores.parquet", b"no parquet", moment(FIRST, 1))
     prepare(project, Interval.of(FIRST), settings)
@@ -198,3 +198,7 @@ def test_a_bad_snapshot_refuses_nothing_else(project: Project, settings: Setting
     land(project, Interval.of(FIRST), settings)
     validated = validate(project, Interval.of(FIRST), settings)
     assert (validated.accepted, validated.quarantined) == (1, 1)
+    put_stores(settings, ["north", "south"], moment(FIRST, 3), ids=[1, 1])
+    land(project, Interval.of(FIRST), settings)
+    validated = validate(project, Interval.of(FIRST), settings)
+    assert [each.feed for each in validated.refused] == ["stores"]
