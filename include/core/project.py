@@ -168,7 +168,7 @@ class Project(Config):
                 raise ValueError(f"entity.public: {self.entity.feed} and the snapshots keep no column {name!r}{meant}")
             if name not in own and len(places) > 1:
                 raise ValueError(f"entity.public: {name!r} is a column of {' and '.join(places)}; rename it in one")
-            feed, column = self.public[name]
+        for name, (feed, column) in self.public.items():
             if name.lower() in POSTGRESQL_COLUMNS:
                 raise ValueError(f"entity.public: {name!r} is a column of every table of PostgreSQL; rename it")
             if column.data_class != "public":

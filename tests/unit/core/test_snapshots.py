@@ -70,7 +70,7 @@ class TestDeclaration:
     @pytest.mark.parametrize(
         ("entity", "keys", "said"),
         [
-            ({"public": ["regoin"]}, {}, "plan and the snapshots keep no column 'regoin'; did you mean 'region'?"),
+            ({"public": ["store_id", "regoin"]}, {}, "plan and the snapshots keep no column 'regoin'; did you mean 'region'?"),
             ({"feed": "stores", "key": ["store_id"]}, {}, "entity.feed: stores is a snapshot; its rows are of no day"),
             ({}, {"key": ["region"]}, "'region' is a column of stores, whose key region is not a column of the same"),
         ],
