@@ -115,7 +115,7 @@ class Feed(Config):
     max_age_days: int | None = Field(
         default=None,
         ge=0,
-        description="age of a snapshot from which on a run warns that there is no newer one",
+        description="age of a snapshot above which a run warns that there is no newer one",
         examples=[60],
     )
     delay_days: int = Field(
@@ -256,10 +256,6 @@ class Feed(Config):
     def dated(self) -> bool:
         """Return whether the path says the day of a file. Otherwise the day is that of the object's own time."""
         return says_day(self.path)
-
-    def slot(self, day: date) -> date | None:
-        """Return what files replace each other in: their day, and None for snapshots, which replace each other."""
-        return None if self.is_snapshot else day
 
     def run_dates(self, day: date, last: date) -> list[date]:
         """Return the run dates, up to `last`, whose features may read a file of a day."""

@@ -1,10 +1,14 @@
-"""What a run date knows nothing of: days of its window, and snapshots. It stops nothing, so people are warned. Pure."""
+"""What a run date knows nothing of: days of its window, and snapshots. Pure.
+
+It stops a run only where the project says so (`max_unknown_share`), so people are warned.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 
 import polars as pl
 
+from include.core.feeds import Feed
 from include.core.interval import Interval
 from include.core.point_in_time import first_accepted
 from include.core.project import Project
@@ -22,10 +26,14 @@ def unknown_days(project: Project, known: pl.DataFrame, interval: Interval) -> d
     found: dict[str, dict[date, list[date]]] = {}
     for name, feed in project.feeds.items():
         for run_date in interval.days:
-            days = [day for day in feed.window(run_date).days if day >= project.first_day and feed.has_file_on(day)]
-            if lost := [day for day in days if (run_date, name, day) not in there]:
+            if lost := [day for day in _expected(project, feed, run_date) if (run_date, name, day) not in there]:
                 found.setdefault(name, {})[run_date] = lost
     return found
+
+
+def _expected(project: Project, feed: Feed, run_date: date) -> list[date]:
+    """Return the days in the window of a run date of which a file is expected."""
+    return [day for day in feed.window(run_date).days if day >= project.first_day and feed.has_file_on(day)]
 
 
 def counts_from(deliveries: pl.DataFrame) -> dict[tuple[str, date], datetime]:
@@ -78,12 +86,13 @@ def too_late(
     """
     problems: dict[date, str] = {}
     for name, by_run_date in unknown.items():
-        feed = project.feeds[name]
+        allowed = project.feeds[name].max_unknown_share
+        if allowed is None:
+            continue
         for run_date, days in by_run_date.items():
             late = [day for day in days if (name, day) in counting]
-            expected = [d for d in feed.window(run_date).days if d >= project.first_day and feed.has_file_on(d)]
-            allowed = feed.max_unknown_share
-            if allowed is None or run_date in recorded or len(late) <= allowed * len(expected):
+            expected = _expected(project, project.feeds[name], run_date)
+            if run_date in recorded or len(late) <= allowed * len(expected):
                 continue
             moment = f"{counting[name, late[-1]]:%Y-%m-%d %H:%M} UTC"
             problems[run_date] = (

@@ -229,6 +229,13 @@ class Project(Config):
                 "entities, never a fraction; remove the key"
             )
 
+    def slot(self, feed: str, day: date) -> tuple[str, date | None]:
+        """Return in what a delivery is replaced: its feed and day, or all of the feed if that is a snapshot.
+
+        A feed that is not declared any more keeps its days.
+        """
+        return feed, None if feed in self.snapshots else day
+
     @property
     def snapshots(self) -> dict[str, Feed]:
         """Return the feeds that are snapshots."""

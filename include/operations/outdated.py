@@ -158,22 +158,16 @@ def _changes(project: Project, journal: Known, days: Iterable[date]) -> dict[dat
     current: dict[date, dict[tuple[str, date | None], str]] = {day: {} for day in records}
     by_now = known_at(project, journal.deliveries, {day: record.as_of for day, record in records.items()})
     for run_date, feed, day, delivery_id in by_now.iter_rows():
-        current[run_date][feed, project.feeds[feed].slot(day)] = delivery_id
+        current[run_date][project.slot(feed, day)] = delivery_id
     found = {}
     for day, record in records.items():
-        then = {_slot(project, places[each]): each for each in record.deliveries}
+        then = {project.slot(places[each]["feed"], places[each]["day"]): each for each in record.deliveries}
         now = current[day]
         if changed := sorted(one for one in then.keys() | now.keys() if then.get(one) != now.get(one)):
             was, new = (places.get(which.get(changed[0], "")) for which in (then, now))
             lacking = [f"{feed} of {of}" for feed, of in project.required(day).items() if (feed, of) not in now]
             found[day] = _Change(was, new, len(changed) - 1, frozenset(now.values()), lacking)
     return found
-
-
-def _slot(project: Project, delivery: Row) -> tuple[str, date | None]:
-    """Return the feed of a delivery, and in what it is replaced; a feed that is gone keeps its days."""
-    feed = project.feeds.get(delivery["feed"])
-    return delivery["feed"], delivery["day"] if feed is None else feed.slot(delivery["day"])
 
 
 def _record(

@@ -41,7 +41,8 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
 
     given = give_verdicts(project, waiting, settings, listed=listed)
     after = _quarantined(project, tables, feeds, interval)
-    now = read_journal(settings, project).deliveries.filter(of_feeds)
+    journal = read_journal(settings, project)
+    now = journal.deliveries.filter(of_feeds)
     verdicts = dict(now.select("delivery_id", "verdict").rows())
     back, stay = 0, 0
     changed: set[tuple[str, date]] = set()
@@ -55,7 +56,7 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
         if taken != (delivery["verdict"] == "accepted") or (taken and kept != held):
             changed.add((name, delivery["day"]))
     log.info("%s: %d rows came back, %d stay in quarantine, %d refused", interval, back, stay, len(given.refused))
-    found = _out_of_date(project, changed, settings)
+    found = _out_of_date(project, changed, max(journal.records, default=date.min), settings)
     days = Interval.covering({each.day for each in found})
     if found:
         parts = ", ".join(map(str, days))
@@ -89,13 +90,12 @@ def _rows(quarantined: pl.DataFrame, feed: str, delivery_id: str) -> set[int]:
     return set(quarantined.filter(pl.col("feed") == feed, pl.col("delivery_id") == delivery_id)["_row"])
 
 
-def _out_of_date(project: Project, changed: set[tuple[str, date]], settings: Settings) -> list[OutOfDate]:
-    """Return the run dates whose features may read a file of one of these days, and are out of date, by day.
+def _out_of_date(project: Project, changed: set[tuple[str, date]], last: date, settings: Settings) -> list[OutOfDate]:
+    """Return the run dates up to `last` that are out of date and may read a file of one of these days, by day.
 
     Corrections that only `data: latest` would use are not named here: no verdict has to do with them.
     """
     reading: set[date] = set()
-    last = max(read_journal(settings, project).records, default=date.min)
     for name, day in changed:
         reading.update(project.feeds[name].run_dates(day, last))
     return [

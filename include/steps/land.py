@@ -170,16 +170,13 @@ def _take(
 ) -> tuple[list[Taken], list[_Refused]]:
     """Read objects. Any error about an object refuses it and leaves the others alone."""
     taken, left = [], []
-    columns = listed.filter(pl.col("feed").is_in(list(project.feeds))).select(
-        "feed", "day", "key", "delivery_id", "sha256"
-    )
+    columns = listed.select("feed", "day", "key", "delivery_id", "sha256")
     newest = {
-        (feed, project.feeds[feed].slot(day), key): (delivery_id, sha)
-        for feed, day, key, delivery_id, sha in columns.iter_rows()
+        (*project.slot(feed, day), key): (delivery_id, sha) for feed, day, key, delivery_id, sha in columns.iter_rows()
     }
     ids = set(listed["delivery_id"])
     for found in chunk:
-        before = newest.get((found.feed, project.feeds[found.feed].slot(found.day), found.key))
+        before = newest.get((*project.slot(found.feed, found.day), found.key))
         try:
             taken.append(read_object(project, found, landing, now, before, ids))
         except DeliveryError as error:
@@ -201,8 +198,7 @@ def _without_ties(project: Project, taken: list[Taken], landed: Collection[str])
     for item in taken:
         if item.delivery_id in landed:
             continue
-        slot = project.feeds[item.found.feed].slot(item.found.day)
-        same.setdefault((item.found.feed, slot, item.available_from), []).append(item)
+        same.setdefault((*project.slot(item.found.feed, item.found.day), item.available_from), []).append(item)
     ties = []
     for (feed, day, moment), items in same.items():
         if project.feeds[feed].versions is None and len({item.sha256 for item in items}) > 1:
@@ -257,7 +253,7 @@ def _enter(
             if item.delivery_id in ids:
                 continue
             found = item.found
-            before = earlier.setdefault((found.feed, project.feeds[found.feed].slot(found.day)), [])
+            before = earlier.setdefault(project.slot(found.feed, found.day), [])
             why = reason_to_hold(project, found.feed, found.day, found.key, item.available_from, before, now)
             before.append(Earlier(item.delivery_id, found.key, item.available_from))
             ids.add(item.delivery_id)
@@ -279,12 +275,10 @@ def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = Non
 def _earlier(project: Project, listed: pl.DataFrame) -> dict[tuple[str, date | None], list[Earlier]]:
     """Map each feed and slot to its deliveries that could be replaced, and those that were refused."""
     found: dict[tuple[str, date | None], list[Earlier]] = {}
-    there = listed.filter(~pl.col("verdict").is_in(SET_ASIDE), pl.col("feed").is_in(list(project.feeds))).with_columns(
-        refused=pl.col("verdict") == "refused"
-    )
+    there = listed.filter(~pl.col("verdict").is_in(SET_ASIDE)).with_columns(refused=pl.col("verdict") == "refused")
     names = ["feed", "day", "delivery_id", "key", "available_from", "refused"]
     for feed, day, *about in there.select(names).iter_rows():
-        found.setdefault((feed, project.feeds[feed].slot(day)), []).append(Earlier(*about))
+        found.setdefault(project.slot(feed, day), []).append(Earlier(*about))
     return found
 
 

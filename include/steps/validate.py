@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import polars as pl
 
 from include.core.errors import DataError
-from include.core.feeds import Feed
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.names import clean_table, quarantine_table
@@ -61,8 +60,8 @@ def _waiting(project: Project, interval: Interval, journal: Known, tables: Table
     Rows are counted only of deliveries that the run dates of the interval read, because counting reads the tables.
     """
     wanted = pl.col("verdict") == "landed"
-    for name, feed in project.feeds.items():
-        read = (pl.col("feed") == name) & _may_be_read(project, feed, interval, journal.deliveries, name)
+    for name in project.feeds:
+        read = (pl.col("feed") == name) & _may_be_read(project, name, interval, journal.deliveries)
         wanted |= (pl.col("verdict") == "refused") & read
         wanted |= pl.col("delivery_id").is_in(_incomplete(project, name, read, interval, journal, tables))
     return journal.deliveries.filter(wanted, pl.col("feed").is_in(list(project.feeds))).sort(
@@ -70,11 +69,12 @@ def _waiting(project: Project, interval: Interval, journal: Known, tables: Table
     )
 
 
-def _may_be_read(project: Project, feed: Feed, interval: Interval, deliveries: pl.DataFrame, name: str) -> pl.Expr:
+def _may_be_read(project: Project, name: str, interval: Interval, deliveries: pl.DataFrame) -> pl.Expr:
     """Return whether the run dates of the interval may read a delivery of the feed.
 
     Of a snapshot, it is the one that the first of them knows at its cutoff, or a newer one.
     """
+    feed = project.feeds[name]
     if not feed.is_snapshot:
         return pl.col("day").is_between(feed.window(interval.start).start, feed.window(interval.end).end)
     cutoff = project.cutoff_at(interval.start)

@@ -1,12 +1,9 @@
 """Snapshots, and a project whose files look nothing like those of `ferries`: its declaration works as it is written."""
 
-import json
 import logging
 import os
-from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
@@ -26,6 +23,7 @@ from include.steps.build_features import build_features, record_prepared_days
 from include.steps.land import land
 from include.steps.publish import _entities
 from include.steps.validate import validate
+from tests.integration.drugstore import moment, put, put_plan, put_sales, put_stores
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
@@ -37,40 +35,6 @@ OLD, NEW = (["north", "south"], ["south", "south"])
 @pytest.fixture
 def project() -> Project:
     return load_project("drugstore")
-
-
-def moment(day: date, hour: int) -> datetime:
-    return datetime.combine(day, time(hour), ZoneInfo("Europe/Berlin")).astimezone(UTC)
-
-
-def put(settings: Settings, key: str, content: bytes, at: datetime) -> None:
-    path = Path(settings.landing) / "drugstore" / key
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    os.utime(path, (at.timestamp(), at.timestamp()))
-
-
-def put_stores(settings: Settings, regions: Sequence[str], at: datetime, ids: Sequence[int] = (1, 2)) -> None:
-    path = Path(settings.landing) / "stores.tmp"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = {"store_id": [*ids], "region": regions, "area": [10.5] * len(regions)}
-    pl.DataFrame(rows).write_parquet(path)
-    put(settings, "stores/stores.parquet", path.read_bytes(), at)
-    path.unlink()
-
-
-def put_plan(settings: Settings, *of_days: date) -> None:
-    """Two items of two stores a day, delivered the evening before."""
-    for day in of_days:
-        rows = [{"item_id": f"i{n}", "store_id": n, "delivery_date": str(day), "planned": 7} for n in (1, 2)]
-        text = "\n".join(map(json.dumps, rows)) + "\n"
-        put(settings, f"plan/{day}/plan.jsonl", text.encode(), moment(day - timedelta(days=1), 20))
-
-
-def put_sales(settings: Settings, day: date, pieces: str) -> None:
-    """One item's sales of a day, a week later."""
-    text = f"item_id;sale_date;cashier;pieces\ni1;{day};Erika Mustermann;{pieces}\n"
-    put(settings, f"sales/{day}/sales.csv", text.encode(), moment(day + timedelta(days=7), 1))
 
 
 def regions(settings: Settings, day: date) -> list[str | None]:

@@ -7,7 +7,7 @@ the tests compare the rows that features are built of; `test_features.py` shows 
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -35,7 +35,7 @@ from include.operations.decide import accept, withdraw
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.conftest import Install
-from tests.integration.test_drugstore import put, put_sales, put_stores
+from tests.integration.drugstore import put, put_sales, put_stores
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -70,8 +70,8 @@ def killed_at(write: int) -> Iterator[None]:
     """End the process before its n-th write to a table or the journal (0: never)."""
     count = 0
 
-    def counted(original):  # type: ignore[no-untyped-def]
-        def call(*args, **kwargs):  # type: ignore[no-untyped-def]
+    def counted(original):
+        def call(*args, **kwargs):
             nonlocal count
             count += 1
             if count == write:
@@ -99,7 +99,7 @@ class Installation:
     kills: bool = True
     made_of: dict[date, list[pl.DataFrame]] = field(default_factory=dict)
 
-    def happens(self, event: tuple) -> None:  # type: ignore[type-arg]
+    def happens(self, event: tuple) -> None:
         kind, *about = event
         if kind == "night":
             self.night(*about)
@@ -182,19 +182,19 @@ class Installation:
             table = clean_table(self.project.name, feed)
             if Tables(self.settings).exists(table):
                 clean.append(Tables(self.settings).scan(table).sort("day", "delivery_id", "_row").collect().rows())
-        return [named.rows(), records, *clean]  # type: ignore[list-item]
+        return [named.rows(), records, *clean]
 
 
 @contextmanager
-def installed(install: Install, events: Sequence[tuple]) -> Iterator[Installation]:  # type: ignore[type-arg]
+def installed(install: Install) -> Iterator[Installation]:
     with tempfile.TemporaryDirectory() as name, install(Path(name)) as settings:
         yield Installation(load_project("drugstore"), settings)
 
 
 @CHECKED
 @given(EVENTS)
-def test_no_later_event_changes_what_a_prepared_day_is_made_of(install: Install, events: list[tuple]) -> None:  # type: ignore[type-arg]
-    with installed(install, events) as installation:
+def test_no_later_event_changes_what_a_prepared_day_is_made_of(install: Install, events: list[tuple]) -> None:
+    with installed(install) as installation:
         for event in [*HISTORY, *events]:
             installation.happens(event)
             for day, rows in installation.made_of.items():
@@ -205,9 +205,9 @@ def test_no_later_event_changes_what_a_prepared_day_is_made_of(install: Install,
 
 @CHECKED
 @given(EVENTS)
-def test_killing_and_repeating_ends_the_same(install: Install, events: list[tuple]) -> None:  # type: ignore[type-arg]
+def test_killing_and_repeating_ends_the_same(install: Install, events: list[tuple]) -> None:
     """The same events, once with nights that are killed and repeated, and once without kills."""
-    with installed(install, events) as killed, installed(install, events) as whole:
+    with installed(install) as killed, installed(install) as whole:
         whole.kills = False
         for event in [*HISTORY, *events, *(("night", day, 0) for day in DAYS)]:
             killed.happens(event)

@@ -1,13 +1,12 @@
 """Calendars of feeds: which days have a file, and what a run date then waits for."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +20,6 @@ from include.core.lookback import counts_from, sentences, too_late, unknown_days
 from include.core.point_in_time import as_of, known_deliveries, rows_before
 from include.core.project import Project
 from tests.deliveries import known as journal_of
-from tests.own_projects import FOLDER
 
 SUNDAY = date(2026, 3, 8)
 MONDAY = SUNDAY + timedelta(days=1)
@@ -38,22 +36,18 @@ def feed(**declared: Any) -> Feed:
 
 
 @pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Project]]:
+def load(load_changed: Callable[..., Project]) -> Callable[..., Project]:
     """Load the project `ferries` with other keys of its feeds."""
-    monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path))
 
     def make(**feeds: dict[str, Any]) -> Project:
-        declared = yaml.safe_load((FOLDER / "ferries" / "project.yaml").read_text(encoding="utf-8"))
-        declared["first_day"] = date(2026, 1, 1)
-        for name, keys in feeds.items():
-            declared["feeds"][name] |= keys
-        (tmp_path / "ferries").mkdir(exist_ok=True)
-        (tmp_path / "ferries" / "project.yaml").write_text(yaml.safe_dump(declared), encoding="utf-8")
-        load_project.cache_clear()
-        return load_project("ferries")
+        def change(declared: dict[str, Any]) -> None:
+            declared["first_day"] = date(2026, 1, 1)
+            for name, keys in feeds.items():
+                declared["feeds"][name] |= keys
 
-    yield make
-    load_project.cache_clear()
+        return load_changed("ferries", change)
+
+    return make
 
 
 class TestDays:

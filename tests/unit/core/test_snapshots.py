@@ -1,15 +1,12 @@
 """Snapshots: which file each run date knows, and what their declaration may say."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
-from include.config.loading import load_project
 from include.core import schemas
 from include.core.errors import ConfigError
 from include.core.intake import Earlier, available_from, reason_to_hold
@@ -19,28 +16,23 @@ from include.core.lookback import of_snapshots, unknown_days
 from include.core.point_in_time import as_of, known_deliveries, rows_before
 from include.core.project import Project
 from include.core.records import DataView
-from tests.own_projects import FOLDER
 
 DAY = date(2026, 11, 5)
 
 
 @pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Project]]:
+def load(load_changed: Callable[..., Project]) -> Callable[..., Project]:
     """Load the project `drugstore` with other keys of its snapshot (None: without the key) or its entity."""
-    monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path))
 
     def make(entity: dict[str, Any] | None = None, **keys: Any) -> Project:
-        declared = yaml.safe_load((FOLDER / "drugstore" / "project.yaml").read_text(encoding="utf-8"))
-        stores = declared["feeds"]["stores"] | keys
-        declared["feeds"]["stores"] = {key: value for key, value in stores.items() if value is not None}
-        declared["entity"] |= entity or {}
-        (tmp_path / "drugstore").mkdir(exist_ok=True)
-        (tmp_path / "drugstore" / "project.yaml").write_text(yaml.safe_dump(declared), encoding="utf-8")
-        load_project.cache_clear()
-        return load_project("drugstore")
+        def change(declared: dict[str, Any]) -> None:
+            stores = declared["feeds"]["stores"] | keys
+            declared["feeds"]["stores"] = {key: value for key, value in stores.items() if value is not None}
+            declared["entity"] |= entity or {}
 
-    yield make
-    load_project.cache_clear()
+        return load_changed("drugstore", change)
+
+    return make
 
 
 class TestDeclaration:
@@ -70,7 +62,11 @@ class TestDeclaration:
     @pytest.mark.parametrize(
         ("entity", "keys", "said"),
         [
-            ({"public": ["store_id", "regoin"]}, {}, "plan and the snapshots keep no column 'regoin'; did you mean 'region'?"),
+            (
+                {"public": ["store_id", "regoin"]},
+                {},
+                "plan and the snapshots keep no column 'regoin'; did you mean 'region'?",
+            ),
             ({"feed": "stores", "key": ["store_id"]}, {}, "entity.feed: stores is a snapshot; its rows are of no day"),
             ({}, {"key": ["region"]}, "'region' is a column of stores, whose key region is not a column of the same"),
         ],
