@@ -6,51 +6,31 @@ files a run date waits for in `arrivals.py`.
 """
 
 import logging
-import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 import polars as pl
 
-from include.core import schemas
 from include.core.errors import DeliveryError
-from include.core.intake import Earlier, NotYetError, name_order, reason_to_hold
+from include.core.intake import NotYetError
 from include.core.interval import Interval
-from include.core.journal import SET_ASIDE, Entry, Known
-from include.core.names import raw_table
 from include.core.project import Project
-from include.core.records import Alert, Landed, Refusal
+from include.core.records import Landed, Refusal
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.landing import Found, Landing
 from include.io.postgres.journal import SeenObject
-from include.io.tables import Scope, Tables
+from include.io.tables import Tables
 from include.steps.arrivals import missing
-from include.steps.objects import Taken, protect, read_object
+from include.steps.entries import Entered, NotLanded, Taken, alerts_about, enter, held_deliveries, write_raw
+from include.steps.objects import read_object
 
 log = logging.getLogger(__name__)
 
 CHUNK_FILES = 300  # files read at a time, a quarter of a year of three feeds: this limits the memory of a range run
 MAX_NAMED = 50
 """How many refused or held objects the log and the record name: thousands would be megabytes, each night again."""
-HELD = "delivery_held"
-"""The rule of the alert about deliveries that wait for a decision."""
-
-
-@dataclass(frozen=True)
-class _Refused:
-    """An object that is not landed now, and why. A later run lands one that `waits`; nobody has to do anything."""
-
-    found: Found
-    why: str
-    waits: bool = False
-
-    @property
-    def refusal(self) -> Refusal:
-        """The record for other steps."""
-        return Refusal(feed=self.found.feed, day=self.found.day, uri=self.found.uri, why=self.why)
 
 
 def land(project: Project, interval: Interval, settings: Settings) -> Landed:
@@ -75,21 +55,21 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
     seen = postgres.journal.read_seen_objects(settings, project.name)
     fresh = [f for f in found if not _is_landed(seen.get(f.key), f)]
 
-    total = _Entered(known)
+    total = Entered(known)
     for chunk in _chunks(fresh):
         taken, left = _take(project, chunk, landing, total.known.deliveries, now)
         taken, ties = _without_ties(project, taken, set(total.known.deliveries["delivery_id"]))
-        _write(project, tables, taken, key)
-        total = _enter(project, total, taken, [*left, *ties], settings, now)
+        write_raw(project, tables, taken, key)
+        total = enter(project, total, taken, [*left, *ties], settings, now)
     refused = [each.refusal for each in total.left if not each.waits]
     refused += [Refusal(**vars(each)) for each in listing.unusable if each.day <= last[each.feed]]
     listed = total.known.deliveries
-    held = _held(project, listed)
+    held = held_deliveries(project, listed)
     asked = [text for sentences in held.values() for text in sentences]
     _log("waits", [each.why for each in total.left if each.waits], logging.INFO)
     _log("refused", [refusal.why for refusal in refused])
     _log("held", asked)
-    postgres.alerts.raise_alerts(settings, project.name, _alerts(held, interval.end))
+    postgres.alerts.raise_alerts(settings, project.name, alerts_about(held, interval.end))
     log.info(
         "%s: %d new deliveries with %d rows, %d known, %d refused, %d held",
         interval, total.new, total.rows, len(found) - len(fresh), len(refused), len(asked),
@@ -126,7 +106,7 @@ def _require_files(missing: Mapping[date, Mapping[str, str]]) -> None:
         raise NotYetError(f"{_lines(sentences)}\nOnce they are there, run the same step again.", by_day)
 
 
-def _require_landed(project: Project, interval: Interval, left: Sequence[_Refused], listed: pl.DataFrame) -> None:
+def _require_landed(project: Project, interval: Interval, left: Sequence[NotLanded], listed: pl.DataFrame) -> None:
     """Raise if a day needs an object that was not landed, and no delivery covers its feed and day."""
     covered = set(listed.select("feed", "day").iter_rows())
     refused = {(each.found.feed, each.found.day) for each in left}
@@ -167,7 +147,7 @@ def _chunks(fresh: list[Found]) -> Iterator[list[Found]]:
 
 def _take(
     project: Project, chunk: list[Found], landing: Landing, listed: pl.DataFrame, now: datetime
-) -> tuple[list[Taken], list[_Refused]]:
+) -> tuple[list[Taken], list[NotLanded]]:
     """Read objects. Any error about an object refuses it and leaves the others alone."""
     taken, left = [], []
     columns = listed.select("feed", "day", "key", "delivery_id", "sha256")
@@ -180,7 +160,7 @@ def _take(
         try:
             taken.append(read_object(project, found, landing, now, before, ids))
         except DeliveryError as error:
-            left.append(_Refused(found, _storable(str(error)), waits=isinstance(error, NotYetError)))
+            left.append(NotLanded(found, _storable(str(error)), waits=isinstance(error, NotYetError)))
     return taken, left
 
 
@@ -189,7 +169,7 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
-def _without_ties(project: Project, taken: list[Taken], landed: Collection[str]) -> tuple[list[Taken], list[_Refused]]:
+def _without_ties(project: Project, taken: list[Taken], landed: Collection[str]) -> tuple[list[Taken], list[NotLanded]]:
     """Refuse objects of one feed and day with the same `available_from`, of which nothing says which one is newer.
 
     Objects that are landed already and only have another time by now, as after a move of the landing, are left alone.
@@ -208,125 +188,6 @@ def _without_ties(project: Project, taken: list[Taken], landed: Collection[str])
                 f"{moment:%Y-%m-%d %H:%M:%S} UTC, so nothing says which one is newer: {uris}; remove all but one, or "
                 f"declare that the greater name is newer: feeds.{feed}.versions: by_name"
             )
-            ties += [_Refused(item.found, why) for item in items]
+            ties += [NotLanded(item.found, why) for item in items]
     wrong = {tie.found.uri for tie in ties}
     return [item for item in taken if item.found.uri not in wrong], ties
-
-
-def _write(project: Project, tables: Tables, taken: list[Taken], key: bytes) -> None:
-    """Write raw, before the journal: a delivery in the journal has all its rows."""
-    for feed, declared in project.feeds.items():
-        of_feed = [item for item in taken if item.found.feed == feed]
-        if of_feed:
-            scope = Scope.of_deliveries([i.found.day for i in of_feed], [i.delivery_id for i in of_feed])
-            marked = [
-                i.records.with_columns(day=pl.lit(i.found.day), delivery_id=pl.lit(i.delivery_id)) for i in of_feed
-            ]
-            frame = protect(declared, pl.concat(marked), key).select(schemas.raw(declared).keys())
-            tables.replace(raw_table(project.name, feed), frame, scope, sort_by=["day", "delivery_id", "_row"])
-
-
-@dataclass(frozen=True)
-class _Entered:
-    """What the journal knows by now, what was entered over all chunks so far, and which objects were not landed."""
-
-    known: Known
-    new: int = 0
-    rows: int = 0
-    left: tuple[_Refused, ...] = ()
-
-
-def _enter(
-    project: Project, so_far: _Entered, taken: list[Taken], left: list[_Refused], settings: Settings, now: datetime
-) -> _Entered:
-    """Enter deliveries into the journal in one transaction, and record which objects were read.
-
-    A delivery that another run has entered meanwhile keeps its entry.
-    """
-    rows = 0
-    with postgres.journal.write_journal(settings, project.name) as writer:
-        listed = writer.known(so_far.known).deliveries
-        ids = set(listed["delivery_id"])
-        earlier = _earlier(project, listed)
-        entries = []
-        for item in sorted(taken, key=_order):
-            if item.delivery_id in ids:
-                continue
-            found = item.found
-            before = earlier.setdefault(project.slot(found.feed, found.day), [])
-            why = reason_to_hold(project, found.feed, found.day, found.key, item.available_from, before, now)
-            before.append(Earlier(item.delivery_id, found.key, item.available_from))
-            ids.add(item.delivery_id)
-            entries.append(_entry(item, why))
-            rows += item.records.height
-        writer.add(entries)
-        writer.see([
-            *(_seen(item.found, delivery_id=item.delivery_id) for item in taken),
-            *(_seen(each.found, why=each.why) for each in left if not each.waits),
-        ])
-        known = writer.known(so_far.known)
-    return _Entered(known, so_far.new + len(entries), so_far.rows + rows, (*so_far.left, *left))
-
-
-def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = None) -> SeenObject:
-    return SeenObject(found.key, found.feed, found.day, found.size, found.modified_at, delivery_id, why)
-
-
-def _earlier(project: Project, listed: pl.DataFrame) -> dict[tuple[str, date | None], list[Earlier]]:
-    """Map each feed and slot to its deliveries that could be replaced, and those that were refused."""
-    found: dict[tuple[str, date | None], list[Earlier]] = {}
-    there = listed.filter(~pl.col("verdict").is_in(SET_ASIDE)).with_columns(refused=pl.col("verdict") == "refused")
-    names = ["feed", "day", "delivery_id", "key", "available_from", "refused"]
-    for feed, day, *about in there.select(names).iter_rows():
-        found.setdefault(project.slot(feed, day), []).append(Earlier(*about))
-    return found
-
-
-def _order(item: Taken) -> tuple[object, ...]:
-    """Return the order of entries of one listing: by time, then by name."""
-    return item.available_from, name_order(item.found.key)
-
-
-def _entry(item: Taken, hold: str | None) -> Entry:
-    return Entry(
-        kind="delivery",
-        subject=item.delivery_id,
-        entry={
-            "feed": item.found.feed,
-            "day": str(item.found.day),
-            "key": item.found.key,
-            "uri": item.found.uri,
-            "sha256": item.sha256,
-            "size": item.found.size,
-            "rows": item.records.height,
-            "available_from": item.available_from.astimezone(UTC).isoformat(timespec="microseconds"),
-            "verdict": "held" if hold else "landed",
-        },
-        why=hold,
-    )
-
-
-def _held(project: Project, listed: pl.DataFrame) -> dict[str, list[str]]:
-    """Map each feed to a sentence for each of its deliveries that wait for a decision."""
-    held: dict[str, list[str]] = {}
-    waiting = listed.filter(pl.col("verdict") == "held")
-    for feed, uri, why, delivery_id in waiting.select("feed", "uri", "why", "delivery_id").iter_rows():
-        held.setdefault(feed, []).append(
-            f"{uri}: {why}; to use it: python -m include.cli accept --project {project.name} "
-            f"--delivery {shlex.quote(delivery_id)} --by NAME --why REASON"
-        )
-    return held
-
-
-def _alerts(held: Mapping[str, Sequence[str]], run_date: date) -> list[Alert]:
-    """Return an alert for each feed. They come from the journal, so each night asks again until somebody decides."""
-    alerts = []
-    for feed, sentences in held.items():
-        more = f" … and {len(sentences) - 3} more" if len(sentences) > 3 else ""
-        many = "1 delivery" if len(sentences) == 1 else f"{len(sentences)} deliveries"
-        sentence = (
-            f"feed {feed}: {many} to be decided on: {' '.join(sentences[:3])}{more}. "
-            "Runbook: docs/runbooks/delivery-held.md"
-        )
-        alerts.append(Alert(subject=feed, rule=HELD, day=run_date, sentence=sentence))
-    return alerts

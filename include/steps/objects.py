@@ -1,16 +1,12 @@
-"""Read one object of the landing: check it as a whole, decide from when it counts, and protect personal data.
+"""Read one object of the landing: check it as a whole, and decide from when it counts.
 
 What is wrong with one object refuses it, by a message that names it. Which objects are read, and what becomes of them,
 is in `land.py`.
 """
 
-import hashlib
-import hmac
 import logging
 import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -19,11 +15,11 @@ import polars as pl
 from include.core import schemas
 from include.core.errors import DeliveryError, UnreadableError
 from include.core.feeds import Feed
-from include.core.formats import values
 from include.core.formats.unpack import too_large
 from include.core.intake import NotYetError, available_from
 from include.core.project import Project
 from include.io.landing import Found, Landing, Sidecar, sha256
+from include.steps.entries import Taken
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +27,6 @@ T = TypeVar("T")
 
 UNREADABLE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 """Errors about one object. Any other error while reading bytes is about the storage, and ends the step."""
-
-
-@dataclass(frozen=True)
-class Taken:
-    """An object that was read and is valid; `records` has all declared columns as text, not protected yet."""
-
-    found: Found
-    delivery_id: str
-    sha256: str
-    available_from: datetime
-    records: pl.DataFrame
 
 
 def read_object(
@@ -176,23 +161,3 @@ def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame
         f"but the file is for {found.day} ({wrong.height} of {records.height} rows have another date{limit}); "
         f"deliver it under its own day{instead}"
     )
-
-
-def protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
-    """Check the format of identifiers, then replace them by their HMAC-SHA256 (first 128 bits, hex).
-
-    `_malformed` names the identifiers of a row that had a wrong format. Raw tables have no sensitive columns.
-    """
-    identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
-    records = records.with_columns(values.present(pl.col(name), feed.format) for name in identifiers)
-    malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
-    hashed: list[pl.Expr] = []
-    for name, column in identifiers.items():
-        written = records[name].drop_nulls().unique().to_list()
-        # use Python's `re`, not polars: project.yaml is checked with Python's syntax, and that of polars differs
-        wrong = [value for value in written if column.format and not re.fullmatch(column.format, value)]
-        malformed.append(pl.when(pl.col(name).is_in(wrong)).then(pl.lit(name)))
-        keyed = {value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32] for value in written}
-        hashed.append(pl.col(name).replace_strict(keyed, default=None, return_dtype=pl.String()))
-    joined = pl.concat_str(malformed, separator=",", ignore_nulls=True).replace("", None)
-    return records.with_columns(joined.alias("_malformed"), *hashed)

@@ -15,7 +15,7 @@ class Point(NamedTuple):
 POINTS = {
     # raw has the rows of two of three feeds
     "land, some feeds written": Point("land", "include.io.tables:write_deltalake", "after", call=2),
-    "land, entries committed": Point("land", "include.steps.land:_enter", "after"),
+    "land, entries committed": Point("land", "include.steps.land:enter", "after"),
     # clean has its rows, but no delivery has a verdict
     "validate, before the verdicts": Point("validate", "include.steps.verdicts:_enter_verdicts", "before"),
     # Spark has finished, but the table has no commit

@@ -123,7 +123,7 @@ class TestAccepted:
         """As after a kill between the rows and the journal."""
         deliver_day(project, settings, DAY)
         with monkeypatch.context() as patch:
-            patch.setattr(land_module, "_enter", lambda *_: pytest.fail("killed"))
+            patch.setattr(land_module, "enter", lambda *_: pytest.fail("killed"))
             with pytest.raises(pytest.fail.Exception):
                 land(project, RUN_DATE, settings)
         before = rows_of(settings, "raw_ferries__sailings")

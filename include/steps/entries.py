@@ -1,0 +1,196 @@
+"""What `land` and `extract` have in common: write deliveries to raw tables, and enter them into the journal.
+
+How rows are got is theirs; here is what becomes of them: personal data is protected, a delivery has all its rows before
+it has an entry, one that needs a decision of a person is held, and an alert says so.
+"""
+
+import hashlib
+import hmac
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import polars as pl
+
+from include.core import schemas
+from include.core.feeds import Feed
+from include.core.formats import values
+from include.core.intake import Earlier, name_order, reason_to_hold
+from include.core.journal import SET_ASIDE, Entry, Known
+from include.core.names import raw_table
+from include.core.project import Project
+from include.core.records import Alert, Refusal
+from include.core.settings import Settings
+from include.io import postgres
+from include.io.landing import Found
+from include.io.postgres.journal import SeenObject
+from include.io.tables import Scope, Tables
+
+HELD = "delivery_held"
+"""The rule of the alert about deliveries that wait for a decision."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An object that was read and is valid; `records` has all declared columns as text, not protected yet."""
+
+    found: Found
+    delivery_id: str
+    sha256: str
+    available_from: datetime
+    records: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class NotLanded:
+    """An object that is not landed now, and why. A later run lands one that `waits`; nobody has to do anything."""
+
+    found: Found
+    why: str
+    waits: bool = False
+
+    @property
+    def refusal(self) -> Refusal:
+        """The record for other steps."""
+        return Refusal(feed=self.found.feed, day=self.found.day, uri=self.found.uri, why=self.why)
+
+
+def write_raw(project: Project, tables: Tables, taken: list[Taken], key: bytes) -> None:
+    """Write raw, before the journal: a delivery in the journal has all its rows."""
+    for feed, declared in project.feeds.items():
+        of_feed = [item for item in taken if item.found.feed == feed]
+        if of_feed:
+            scope = Scope.of_deliveries([i.found.day for i in of_feed], [i.delivery_id for i in of_feed])
+            marked = [
+                i.records.with_columns(day=pl.lit(i.found.day), delivery_id=pl.lit(i.delivery_id)) for i in of_feed
+            ]
+            frame = protect(declared, pl.concat(marked), key).select(schemas.raw(declared).keys())
+            tables.replace(raw_table(project.name, feed), frame, scope, sort_by=["day", "delivery_id", "_row"])
+
+
+@dataclass(frozen=True)
+class Entered:
+    """What the journal knows by now, what was entered over all chunks so far, and which objects were not landed."""
+
+    known: Known
+    new: int = 0
+    rows: int = 0
+    left: tuple[NotLanded, ...] = ()
+
+
+def enter(
+    project: Project, so_far: Entered, taken: list[Taken], left: list[NotLanded], settings: Settings, now: datetime
+) -> Entered:
+    """Enter deliveries into the journal in one transaction, and record which objects were read.
+
+    A delivery that another run has entered meanwhile keeps its entry.
+    """
+    rows = 0
+    with postgres.journal.write_journal(settings, project.name) as writer:
+        listed = writer.known(so_far.known).deliveries
+        ids = set(listed["delivery_id"])
+        earlier = _earlier(project, listed)
+        entries = []
+        for item in sorted(taken, key=_order):
+            if item.delivery_id in ids:
+                continue
+            found = item.found
+            before = earlier.setdefault(project.slot(found.feed, found.day), [])
+            why = reason_to_hold(project, found.feed, found.day, found.key, item.available_from, before, now)
+            before.append(Earlier(item.delivery_id, found.key, item.available_from))
+            ids.add(item.delivery_id)
+            entries.append(_entry(item, why))
+            rows += item.records.height
+        writer.add(entries)
+        writer.see([
+            *(_seen(item.found, delivery_id=item.delivery_id) for item in taken),
+            *(_seen(each.found, why=each.why) for each in left if not each.waits),
+        ])
+        known = writer.known(so_far.known)
+    return Entered(known, so_far.new + len(entries), so_far.rows + rows, (*so_far.left, *left))
+
+
+def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = None) -> SeenObject:
+    return SeenObject(found.key, found.feed, found.day, found.size, found.modified_at, delivery_id, why)
+
+
+def _earlier(project: Project, listed: pl.DataFrame) -> dict[tuple[str, date | None], list[Earlier]]:
+    """Map each feed and slot to its deliveries that could be replaced, and those that were refused."""
+    found: dict[tuple[str, date | None], list[Earlier]] = {}
+    there = listed.filter(~pl.col("verdict").is_in(SET_ASIDE)).with_columns(refused=pl.col("verdict") == "refused")
+    names = ["feed", "day", "delivery_id", "key", "available_from", "refused"]
+    for feed, day, *about in there.select(names).iter_rows():
+        found.setdefault(project.slot(feed, day), []).append(Earlier(*about))
+    return found
+
+
+def _order(item: Taken) -> tuple[object, ...]:
+    """Return the order of entries of one listing: by time, then by name."""
+    return item.available_from, name_order(item.found.key)
+
+
+def _entry(item: Taken, hold: str | None) -> Entry:
+    return Entry(
+        kind="delivery",
+        subject=item.delivery_id,
+        entry={
+            "feed": item.found.feed,
+            "day": str(item.found.day),
+            "key": item.found.key,
+            "uri": item.found.uri,
+            "sha256": item.sha256,
+            "size": item.found.size,
+            "rows": item.records.height,
+            "available_from": item.available_from.astimezone(UTC).isoformat(timespec="microseconds"),
+            "verdict": "held" if hold else "landed",
+        },
+        why=hold,
+    )
+
+
+def held_deliveries(project: Project, listed: pl.DataFrame) -> dict[str, list[str]]:
+    """Map each feed to a sentence for each of its deliveries that wait for a decision."""
+    held: dict[str, list[str]] = {}
+    waiting = listed.filter(pl.col("verdict") == "held")
+    for feed, uri, why, delivery_id in waiting.select("feed", "uri", "why", "delivery_id").iter_rows():
+        held.setdefault(feed, []).append(
+            f"{uri}: {why}; to use it: python -m include.cli accept --project {project.name} "
+            f"--delivery {shlex.quote(delivery_id)} --by NAME --why REASON"
+        )
+    return held
+
+
+def alerts_about(held: Mapping[str, Sequence[str]], run_date: date) -> list[Alert]:
+    """Return an alert for each feed. They come from the journal, so each night asks again until somebody decides."""
+    alerts = []
+    for feed, sentences in held.items():
+        more = f" … and {len(sentences) - 3} more" if len(sentences) > 3 else ""
+        many = "1 delivery" if len(sentences) == 1 else f"{len(sentences)} deliveries"
+        sentence = (
+            f"feed {feed}: {many} to be decided on: {' '.join(sentences[:3])}{more}. "
+            "Runbook: docs/runbooks/delivery-held.md"
+        )
+        alerts.append(Alert(subject=feed, rule=HELD, day=run_date, sentence=sentence))
+    return alerts
+
+
+def protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
+    """Check the format of identifiers, then replace them by their HMAC-SHA256 (first 128 bits, hex).
+
+    `_malformed` names the identifiers of a row that had a wrong format. Raw tables have no sensitive columns.
+    """
+    identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
+    records = records.with_columns(values.present(pl.col(name), feed.format) for name in identifiers)
+    malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
+    hashed: list[pl.Expr] = []
+    for name, column in identifiers.items():
+        written = records[name].drop_nulls().unique().to_list()
+        # use Python's `re`, not polars: project.yaml is checked with Python's syntax, and that of polars differs
+        wrong = [value for value in written if column.format and not re.fullmatch(column.format, value)]
+        malformed.append(pl.when(pl.col(name).is_in(wrong)).then(pl.lit(name)))
+        keyed = {value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32] for value in written}
+        hashed.append(pl.col(name).replace_strict(keyed, default=None, return_dtype=pl.String()))
+    joined = pl.concat_str(malformed, separator=",", ignore_nulls=True).replace("", None)
+    return records.with_columns(joined.alias("_malformed"), *hashed)
