@@ -3,9 +3,9 @@
 import re
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from include.core.base import Config, LocalTime
 from include.core.calendars import WEEKDAYS, Holidays, Weekdays
@@ -13,7 +13,7 @@ from include.core.errors import nearest
 from include.core.formats import AnyFormat, Layout, Limits
 from include.core.formats.csv import Csv
 from include.core.interval import Interval
-from include.core.paths import refuse_path, says_day
+from include.core.paths import has_parts, refuse_path, says_day
 
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
@@ -78,7 +78,31 @@ class LateRows(Config):
     )
 
 
+class Parts(Config):
+    """When the several files of a day are complete: by their number, or once a file says so."""
+
+    expect: int | None = Field(
+        default=None, ge=1, strict=True, description="so many parts are complete; more are refused", examples=[24]
+    )
+    marker: str | None = Field(
+        default=None,
+        description="name of the file, in the folder of the parts, that is written after all of them. A new one "
+        "replaces all parts of the day",
+        examples=["_SUCCESS"],
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.expect is None) == (self.marker is None):
+            raise ValueError("one of expect and marker is needed")
+        name = self.marker
+        if name is not None and (not name.isprintable() or set(name) & set("/*{}?[]\\") or name in ("", ".", "..")):
+            raise ValueError(f"{name!r} is not the name of a file")
+        return self
+
+
 DAILY_ONLY = (
+    "parts",
     "delay_days",
     "lookback_days",
     "days",
@@ -108,9 +132,16 @@ class Feed(Config):
     )
     path: str = Field(
         description="pattern of its files below landing/<project>/: * stands for any text without a slash, {day} for "
-        "the day; {day:…} is the day in another form, with %Y, %m, %d and %j. A snapshot that is overwritten in place "
-        "has no {day}",
+        "the day; {day:…} is the day in another form, with %Y, %m, %d and %j. {part} (any text without a slash) and "
+        "{hour} (00 to 23) name one of several files of a day. A snapshot that is overwritten in place has no {day}",
         examples=["sales/{day}/*.csv.gz", "sales/{day:%Y/%m/%d}.csv"],
+    )
+    parts: Literal["at_cutoff"] | Parts | None = Field(
+        default=None,
+        description="when the several files of a day, which together are one delivery, are complete; needed if the "
+        "path has {part} or {hour}. at_cutoff: what has come by `arrives`, or by the cutoff, of the first run date "
+        "that needs it; a part that comes later is a correction",
+        examples=[{"expect": 24}, {"marker": "_SUCCESS"}, "at_cutoff"],
     )
     max_age_days: int | None = Field(
         default=None,
@@ -198,6 +229,21 @@ class Feed(Config):
     )
     limits: Limits = Field(default_factory=Limits, description="the largest file that is read")
 
+    @field_validator("parts", mode="before")
+    @classmethod
+    def _parts_are_known(cls, written: Any) -> Any:
+        if written is None or written == "at_cutoff" or isinstance(written, Parts):
+            return written
+        try:
+            return Parts.model_validate(written)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            where = ".".join(map(str, wrong["loc"]))
+            said = wrong["msg"].removeprefix("Value error, ")
+            raise ValueError(
+                f"{f'{where}: ' if where else ''}{said}; write {{expect: 24}}, {{marker: _SUCCESS}} or at_cutoff"
+            ) from error
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         self._require_kind()
@@ -205,6 +251,7 @@ class Feed(Config):
             refuse_path(self.path, dated=not self.is_snapshot)
         except ValueError as error:
             raise ValueError(f"path: {error}") from error
+        self._require_parts()
         for name in self.columns:
             try:
                 refuse_name(name)
@@ -246,6 +293,36 @@ class Feed(Config):
                 "live_from: a snapshot whose path has no {day} counts from the time of its object, or from the claim "
                 "of its sidecar; remove the key"
             )
+
+    def _require_parts(self) -> None:
+        """Raise `ValueError` if the path and `parts` do not say the same, or a marker has no folder of its own."""
+        if has_parts(self.path) and self.is_snapshot:
+            raise ValueError("path: a snapshot is one file, so its path has no {part} and no {hour}")
+        if has_parts(self.path) and self.parts is None:
+            raise ValueError(
+                "parts: the path has {part} or {hour}, so say when the files of a day are complete: "
+                "`parts: {expect: 24}`, `parts: {marker: _SUCCESS}` or `parts: at_cutoff`"
+            )
+        if self.parts is not None and not has_parts(self.path):
+            raise ValueError(
+                "parts: the path names no parts; write {part} where names differ, as in `path: x/{day}/{part}.csv`"
+            )
+        folder = self.path.rpartition("/")[0]
+        if self.marker is not None and (has_parts(folder) or "*" in folder or not says_day(folder)):
+            raise ValueError(
+                "parts.marker: the files of a day need a folder of their own, so that it has one marker; write the day "
+                "into the folder, and {part} into the name only, as in `path: x/{day}/{part}.csv`"
+            )
+
+    @property
+    def marker(self) -> str | None:
+        """Return the name of the file that says that the parts of a day are complete."""
+        return self.parts.marker if isinstance(self.parts, Parts) else None
+
+    @property
+    def marker_path(self) -> str | None:
+        """Return the path of that file, with the day as in the path of the parts."""
+        return self.marker and f"{self.path.rpartition('/')[0]}/{self.marker}"
 
     @property
     def is_snapshot(self) -> bool:

@@ -1,7 +1,8 @@
 """The path of a feed: the pattern of the keys of its files, below `landing/<project>/`. Pure; `io/landing.py` lists.
 
 `*` stands for any text without a slash, `{day}` for a day as in 2026-03-04, and `{day:%Y/%m/%d}` for a day in another
-form. The same part of a day may stand in a path several times.
+form. The same part of a day may stand in a path several times. `{part}` (any text without a slash) and `{hour}` (00 to
+23) name one of the several files of a day.
 """
 
 import re
@@ -11,9 +12,13 @@ from datetime import UTC, date, datetime
 DIGITS = {"%Y": 4, "%m": 2, "%d": 2, "%j": 3}
 """The parts of a day that a path may have, and how many digits each has."""
 
+PARTS = ("{part}", "{hour}")
+"""What names one of the several files of a day."""
+
 _ISO = "%Y-%m-%d"
 _FIELD = re.compile(r"\{day(?::([^{}]*))?\}")
 _PART = re.compile(r"%.?")
+_NAMES = {"part": "[^/]+", "hour": "(?:[01][0-9]|2[0-3])"}
 _DIGIT = "\0"
 """Stands for any digit where two paths are compared; no path has the character itself."""
 
@@ -24,8 +29,10 @@ def refuse_path(path: str, *, dated: bool = True) -> None:
     if not forms and dated:
         raise ValueError(f"{path!r} has no {{day}}")
     literal = _FIELD.sub("", path)
+    for part in PARTS:
+        literal = literal.replace(part, "")
     if "{" in literal or "}" in literal:
-        raise ValueError(f"{path!r} has braces other than {{day}}, such as {{day:%Y/%m/%d}}")
+        raise ValueError(f"{path!r} has braces other than {{day}}, such as {{day:%Y/%m/%d}}, {{part}} and {{hour}}")
     parts = [part for form in forms for part in _PART.findall(form)]
     if wrong := [part for part in parts if part not in DIGITS]:
         raise ValueError(f"{path!r} has {wrong[0]!r}; a day is made of {', '.join(DIGITS)}")
@@ -44,10 +51,22 @@ def says_day(path: str) -> bool:
     return {"%Y", "%m", "%d"} <= parts or {"%Y", "%j"} <= parts
 
 
+def has_parts(path: str) -> bool:
+    """Return whether a path, or the beginning of one, names one of several files of a day."""
+    return any(part in path for part in PARTS)
+
+
+def set_key(path: str, day: date) -> str:
+    """Return the key of all files of a day together: the path with that day, in which the parts stay open."""
+    return _FIELD.sub(lambda field: day.strftime(field[1] or _ISO), path)
+
+
 def pattern(path: str, day: date | None = None) -> str:
     """Return the glob pattern of the files of a day, or of all days."""
+    for part in PARTS:
+        path = path.replace(part, "*")
     if day is not None:
-        return _FIELD.sub(lambda field: day.strftime(field[1] or _ISO), path)
+        return re.sub(r"\*+", "*", set_key(path, day))
     whole = _FIELD.sub(lambda field: _PART.sub("*", field[1] or _ISO), path)
     return re.sub(r"\*+", "*", whole)  # ** would stand for folders
 
@@ -71,11 +90,21 @@ class DayOfKey:
         except ValueError:
             return None
 
+    def part(self, match: re.Match[str]) -> str | None:
+        """Return the name of the part in a match, None if the path has no parts."""
+        named = [match[name] for name in ("hour", "part") if name in self._regex.groupindex]
+        return "/".join(named) or None
+
     def _pieces(self, path: str) -> Iterator[str]:
         """Yield a regular expression for each piece; a part of a day that comes again must be the same."""
+        named: set[str] = set()
         for piece in _split(path):
             if piece == "*":
                 yield "[^/]*"
+            elif piece in PARTS:
+                name = piece.strip("{}")
+                yield f"(?P={name})" if name in named else f"(?P<{name}>{_NAMES[name]})"
+                named.add(name)
             elif piece not in DIGITS:
                 yield re.escape(piece)
             elif piece in self._parts:
@@ -110,13 +139,15 @@ def can_meet(one: str, other: str) -> bool:
 
 
 def _split(path: str) -> list[str]:
-    """Return the pieces of a path: wildcards, parts of a day, and text."""
+    """Return the pieces of a path: wildcards, parts of a day, names of parts, and text."""
     written = _FIELD.sub(lambda field: field[1] or _ISO, path)
-    return [piece for piece in re.split(r"(\*|%[Ymdj])", written) if piece]
+    return [piece for piece in re.split(r"(\*|%[Ymdj]|\{part\}|\{hour\})", written) if piece]
 
 
 def _letters(path: str) -> list[str]:
-    return [letter for piece in _split(path) for letter in (_DIGIT * DIGITS[piece] if piece in DIGITS else piece)]
+    """Return what stands at each place of a key: a letter, any digit, or `*` for any text."""
+    meant = {piece: _DIGIT * digits for piece, digits in DIGITS.items()} | {"{part}": "*", "{hour}": _DIGIT * 2}
+    return [letter for piece in _split(path) for letter in meant.get(piece, piece)]
 
 
 def _same(x: str, y: str) -> bool:

@@ -124,6 +124,12 @@ class Project(Config):
                     f"feeds.{other}.path: a file of feed {one} or {other} can be named like a sidecar of the other; "
                     "give each feed a folder of its own"
                 )
+            for feed, marker, path in ((one, mine.marker_path, its.path), (other, its.marker_path, mine.path)):
+                if marker and can_meet(marker, path):
+                    raise ValueError(
+                        f"feeds.{feed}.parts.marker: {marker!r} can be a file of another feed, whose path is {path!r}; "
+                        "give each feed a folder of its own"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ Files are never moved or changed. The step `land` parses them, and the journal k
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class Found:
     uri: str
     size: int
     modified_at: datetime
+    part: str | None = None
+    """The name of the part, if the feed has several files a day."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,14 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Listing:
-    """The objects of some feeds, and what else matches the feeds' paths but cannot be a delivery."""
+    """The objects of some feeds, and what else matches the feeds' paths but cannot be a delivery.
+
+    `markers` has the file that says that the parts of a feed and day are complete.
+    """
 
     found: list[Found]
     unusable: list[Unusable]
+    markers: dict[tuple[str, date], Found] = field(default_factory=dict)
 
 
 class Landing:
@@ -97,14 +103,20 @@ class Landing:
     def look(self, feeds: Mapping[str, date | None]) -> Listing:
         """List some feeds, each for one day or for all days (None)."""
         listings = [self._look(feed, day) for feed, day in feeds.items()]
-        return Listing([f for each in listings for f in each.found], [u for each in listings for u in each.unusable])
+        return Listing(
+            [f for each in listings for f in each.found],
+            [u for each in listings for u in each.unusable],
+            {slot: marker for each in listings for slot, marker in each.markers.items()},
+        )
 
     def _look(self, feed: str, day: date | None) -> Listing:
         path, dated = self.project.feeds[feed].path, self.project.feeds[feed].dated
         self.fs.invalidate_cache()
         days, begin = DayOfKey(path), len(self.root) + 1
         listing = {key[begin:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
-        matches = {key: match for key in listing if (match := days.matches(key))}
+        markers = self._markers(feed, day, listing)
+        marking = {marker.key for marker in markers.values()}
+        matches = {key: match for key in listing if key not in marking and (match := days.matches(key))}
         found, unusable = [], []
         for key, match in matches.items():
             if _is_hidden(key, path) or (key.endswith(".json") and key.removesuffix(".json") in matches):
@@ -118,11 +130,28 @@ class Landing:
             if day not in (None, of_day):
                 continue
             if why is None and modified_at is not None:
-                found.append(Found(feed, of_day, key, uri, listing[key]["size"], modified_at))
+                found.append(Found(feed, of_day, key, uri, listing[key]["size"], modified_at, days.part(match)))
             else:
                 unusable.append(Unusable(feed, of_day, uri, f"{uri}: {why or 'its time of change is out of range'}"))
         unusable += self._linked_folders(feed, day)
-        return Listing(sorted(found, key=lambda f: (f.day, f.key)), sorted(unusable, key=lambda u: (u.day, u.uri)))
+        found.sort(key=lambda f: (f.day, f.key))
+        return Listing(found, sorted(unusable, key=lambda u: (u.day, u.uri)), markers)
+
+    def _markers(self, feed: str, day: date | None, listing: dict[str, Any]) -> dict[tuple[str, date], Found]:
+        """Return the markers of a feed that are files."""
+        path, begin = self.project.feeds[feed].marker_path, len(self.root) + 1
+        if path is None:
+            return {}
+        if isinstance(self.fs, LocalFileSystem):  # an object store has listed it with the parts
+            listing = {key[begin:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
+        days, found = DayOfKey(path), {}
+        for key, info in listing.items():
+            match, modified_at = days.matches(key), _moment(info)
+            of_day = days.day(match) if match and info["type"] == "file" and not info.get("islink") else None
+            if of_day and modified_at and day in (None, of_day):
+                uri = _printable(self._uri(f"{self.root}/{key}"))
+                found[feed, of_day] = Found(feed, of_day, key, uri, info["size"], modified_at)
+        return found
 
     def _list(self, pattern: str) -> dict[str, Any]:
         """Map each path that matches the pattern, and maybe more paths, to its file information."""

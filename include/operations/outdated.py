@@ -19,6 +19,7 @@ from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.names import clean_table, features_table, scores_table
+from include.core.parts import sets_of
 from include.core.point_in_time import known_at, known_deliveries
 from include.core.project import Project
 from include.core.records import DataView, DayRecord, PreparedDay
@@ -83,7 +84,7 @@ def find_out_of_date(project: Project, interval: Interval, settings: Settings) -
     if not prepared_days:
         return []
     journal = read_journal(settings, project)
-    waiting = _waiting(project, journal.deliveries, max(prepared_days), settings)
+    waiting = _waiting(project, journal, max(prepared_days), settings)
     newest = {
         day: used for part in Interval.covering(prepared_days) for day, used in _newest(project, journal, part).items()
     }
@@ -139,9 +140,13 @@ def _newest(project: Project, journal: Known, interval: Interval) -> dict[date, 
     return {day: frozenset(used.get(day, ())) for day in interval.days}
 
 
-def _waiting(project: Project, deliveries: pl.DataFrame, last: date, settings: Settings) -> dict[date, str]:
+def _waiting(project: Project, journal: Known, last: date, settings: Settings) -> dict[date, str]:
     """Map each run date up to `last` to a file that its features may read and that is not landed yet."""
-    landing, listed = Landing(project, settings), set(deliveries["key"])
+    landing, listed = Landing(project, settings), set(journal.deliveries["key"])
+    listed |= {part.key for parts in sets_of(journal.entries).values() for part in parts}
+    if any(feed.parts for feed in project.feeds.values()):  # a set has no entry about older versions of its parts
+        seen = postgres.journal.read_seen_objects(settings, project.name)
+        listed |= {key for key, each in seen.items() if each.delivery_id}
     found: dict[date, str] = {}
     for name, feed in project.feeds.items():
         for file in landing.find(name):

@@ -8,6 +8,7 @@ import polars as pl
 from include.core.errors import DeliveryError
 from include.core.intake import NotYetError, require_past
 from include.core.interval import Interval
+from include.core.parts import why_incomplete
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
@@ -59,8 +60,14 @@ def missing(
         for feed, needed in project.required(day).items():
             if (feed, needed) in landed:
                 continue
-            whys = [_why_not_yet(landing, each, now) for each in there.get((feed, needed), [])]
-            if all(whys):  # also if there is no file at all
+            objects = there.get((feed, needed), [])
+            whys = [_why_not_yet(landing, each, now) for each in objects]
+            if objects and project.feeds[feed].parts:
+                names = {str(each.part) for each, why in zip(objects, whys, strict=True) if not why}
+                marked = (feed, needed) in listing.markers
+                if incomplete := why_incomplete(project, feed, needed, names, marked=marked, now=now):
+                    found.setdefault(day, {})[feed] = _joined([incomplete, *filter(None, whys)])
+            elif all(whys):  # also if there is no file at all
                 looked = f"no file of feed {feed} for {needed} (looked for {landing.pattern(feed, needed)})"
                 unusable = [each.why for each in listing.unusable if (each.feed, each.day) == (feed, needed)]
                 found.setdefault(day, {})[feed] = _joined([why for why in whys if why] or [looked, *unusable])

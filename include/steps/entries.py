@@ -20,6 +20,7 @@ from include.core.formats import values
 from include.core.intake import Earlier, name_order, reason_to_hold
 from include.core.journal import SET_ASIDE, Entry, Known
 from include.core.names import raw_table
+from include.core.parts import Part
 from include.core.project import Project
 from include.core.records import Alert, Refusal
 from include.core.settings import Settings
@@ -34,13 +35,34 @@ HELD = "delivery_held"
 
 @dataclass(frozen=True)
 class Taken:
-    """An object that was read and is valid; `records` has all declared columns as text, not protected yet."""
+    """An object that was read and is valid, or a set of them.
+
+    Attributes:
+        found: the object.
+        delivery_id: the id of the delivery.
+        sha256: of its content.
+        available_from: the moment (UTC) from which it counts.
+        records: all declared columns as text, not protected yet.
+        parts: the parts of a set, none of another delivery.
+        objects: the objects of a set, its marker and older versions included.
+        kept: rows of a set that are in the raw table already, with its columns.
+        doubt: why a set waits for a decision of a person, None if nothing is known against it.
+    """
 
     found: Found
     delivery_id: str
     sha256: str
     available_from: datetime
     records: pl.DataFrame
+    parts: tuple[Part, ...] = ()
+    objects: tuple[Found, ...] = ()
+    kept: pl.DataFrame | None = None
+    doubt: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows the delivery has."""
+        return self.records.height + (0 if self.kept is None else self.kept.height)
 
 
 @dataclass(frozen=True)
@@ -66,7 +88,10 @@ def write_raw(project: Project, tables: Tables, taken: list[Taken], key: bytes) 
             marked = [
                 i.records.with_columns(day=pl.lit(i.found.day), delivery_id=pl.lit(i.delivery_id)) for i in of_feed
             ]
-            frame = protect(declared, pl.concat(marked), key).select(schemas.raw(declared).keys())
+            shape = schemas.raw(declared)
+            kept = [i.kept.with_columns(delivery_id=pl.lit(i.delivery_id)) for i in of_feed if i.kept is not None]
+            new = protect(declared, pl.concat(marked), key)
+            frame = pl.concat([each.select(shape.keys()) for each in (new, *kept)])
             tables.replace(raw_table(project.name, feed), frame, scope, sort_by=["day", "delivery_id", "_row"])
 
 
@@ -98,14 +123,16 @@ def enter(
                 continue
             found = item.found
             before = earlier.setdefault(project.slot(found.feed, found.day), [])
-            why = reason_to_hold(project, found.feed, found.day, found.key, item.available_from, before, now)
+            why = item.doubt or reason_to_hold(
+                project, found.feed, found.day, found.key, item.available_from, before, now
+            )
             before.append(Earlier(item.delivery_id, found.key, item.available_from))
             ids.add(item.delivery_id)
             entries.append(_entry(item, why))
-            rows += item.records.height
+            rows += item.rows
         writer.add(entries)
         writer.see([
-            *(_seen(item.found, delivery_id=item.delivery_id) for item in taken),
+            *(_seen(each, delivery_id=item.delivery_id) for item in taken for each in item.objects or (item.found,)),
             *(_seen(each.found, why=each.why) for each in left if not each.waits),
         ])
         known = writer.known(so_far.known)
@@ -142,9 +169,10 @@ def _entry(item: Taken, hold: str | None) -> Entry:
             "uri": item.found.uri,
             "sha256": item.sha256,
             "size": item.found.size,
-            "rows": item.records.height,
+            "rows": item.rows,
             "available_from": item.available_from.astimezone(UTC).isoformat(timespec="microseconds"),
             "verdict": "held" if hold else "landed",
+            **({"parts": [part.entry() for part in item.parts]} if item.parts else {}),
         },
         why=hold,
     )

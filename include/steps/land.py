@@ -6,7 +6,7 @@ files a run date waits for in `arrivals.py`.
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 
 import polars as pl
@@ -14,17 +14,18 @@ import polars as pl
 from include.core.errors import DeliveryError
 from include.core.intake import NotYetError
 from include.core.interval import Interval
+from include.core.parts import sets_of
 from include.core.project import Project
 from include.core.records import Landed, Refusal
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.landing import Found, Landing
-from include.io.postgres.journal import SeenObject
 from include.io.tables import Tables
 from include.steps.arrivals import missing
 from include.steps.entries import Entered, NotLanded, Taken, alerts_about, enter, held_deliveries, write_raw
-from include.steps.objects import read_object
+from include.steps.objects import is_landed, read_object
+from include.steps.sets import SetReader, changed_slots
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +54,16 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
     now, key = postgres.journal.read_clock(settings), settings.hash_key.get_secret_value().encode()
     _require_files(missing(project, interval, landing, listing, known.deliveries, now))
     seen = postgres.journal.read_seen_objects(settings, project.name)
-    fresh = [f for f in found if not _is_landed(seen.get(f.key), f)]
+    changed = changed_slots([f for f in found if f.part], listing.markers.values(), seen)
+    fresh = [f for f in found if ((f.feed, f.day) in changed if f.part else not is_landed(seen.get(f.key), f))]
 
     total = Entered(known)
     for chunk in _chunks(fresh):
-        taken, left = _take(project, chunk, landing, total.known.deliveries, now)
+        sets = SetReader(project, landing, tables, total.known, sets_of(total.known.entries), seen, now)
+        taken, left = _take(project, [f for f in chunk if not f.part], landing, total.known.deliveries, now)
+        for objects in _by_slot(f for f in chunk if f.part):
+            of_set, wrong = sets.take(objects, listing.markers.get((objects[0].feed, objects[0].day)))
+            taken, left = [*taken, *of_set], [*left, *wrong]
         taken, ties = _without_ties(project, taken, set(total.known.deliveries["delivery_id"]))
         write_raw(project, tables, taken, key)
         total = enter(project, total, taken, [*left, *ties], settings, now)
@@ -124,13 +130,6 @@ def _require_landed(project: Project, interval: Interval, left: Sequence[NotLand
         raise (NotYetError if lacks <= waiting else DeliveryError)(_lines(sentences), by_day)
 
 
-def _is_landed(seen: SeenObject | None, found: Found) -> bool:
-    """Return whether an object was landed and has not changed since. A refused one is tried again."""
-    if seen is None or seen.delivery_id is None:
-        return False
-    return (seen.feed, seen.day, seen.size, seen.modified_at) == (found.feed, found.day, found.size, found.modified_at)
-
-
 def _chunks(fresh: list[Found]) -> Iterator[list[Found]]:
     """Yield the objects a chunk at a time; objects of one feed and day stay together, because they are compared."""
     chunk: list[Found] = []
@@ -143,6 +142,14 @@ def _chunks(fresh: list[Found]) -> Iterator[list[Found]]:
         chunk.append(found)
     if chunk:
         yield chunk
+
+
+def _by_slot(found: Iterable[Found]) -> list[list[Found]]:
+    """Return the objects of each feed and day."""
+    slots: dict[tuple[str, date], list[Found]] = {}
+    for each in found:
+        slots.setdefault((each.feed, each.day), []).append(each)
+    return list(slots.values())
 
 
 def _take(

@@ -19,6 +19,7 @@ from include.core.formats.unpack import too_large
 from include.core.intake import NotYetError, available_from
 from include.core.project import Project
 from include.io.landing import Found, Landing, Sidecar, sha256
+from include.io.postgres.journal import SeenObject
 from include.steps.entries import Taken
 
 log = logging.getLogger(__name__)
@@ -73,10 +74,17 @@ def read_object(
             f"{sidecar.rows}; deliver the file again, or the right sidecar"
         )
     _check_day(project, found, feed, records)
-    return Taken(found, _delivery_id(found, digest, newest, ids), digest, moment, records)
+    return Taken(found, delivery_id(found, digest, newest, ids), digest, moment, records)
 
 
-def _delivery_id(found: Found, digest: str, newest: tuple[str, str] | None, ids: set[str]) -> str:
+def is_landed(seen: SeenObject | None, found: Found) -> bool:
+    """Return whether an object was landed and has not changed since. A refused one is tried again."""
+    if seen is None or seen.delivery_id is None:
+        return False
+    return (seen.feed, seen.day, seen.size, seen.modified_at) == (found.feed, found.day, found.size, found.modified_at)
+
+
+def delivery_id(found: Found, digest: str, newest: tuple[str, str] | None, ids: set[str]) -> str:
     """Return the object's key and the start of its sha256, with a number if the same bytes came back after others."""
     if newest is not None and newest[1] == digest:
         return newest[0]

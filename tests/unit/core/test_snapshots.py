@@ -49,7 +49,8 @@ class TestDeclaration:
                 {"path": "sales/2026-11-05/sales.csv"},
                 "feeds.stores.path: a file can match 'sales/2026-11-05/sales.csv'",
             ),
-            ({"path": "stores/{part}.parquet"}, "path: 'stores/{part}.parquet' has braces other than {day}"),
+            ({"path": "stores/{part}.parquet"}, "path: a snapshot is one file, so its path has no {part}"),
+            ({"parts": "at_cutoff"}, "parts: a snapshot cannot have it"),
         ],
     )
     def test_what_does_not_fit_its_kind_is_named(
