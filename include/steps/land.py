@@ -25,7 +25,7 @@ from include.io.tables import Tables
 from include.steps.arrivals import missing
 from include.steps.entries import Entered, NotLanded, Taken, alerts_about, enter, held_deliveries, write_raw
 from include.steps.objects import is_landed, read_object
-from include.steps.sets import SetReader, changed_slots
+from include.steps.sets import SetReader, changed_slots, without_parts
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,9 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
             of_set, wrong = sets.take(objects, listing.markers.get((objects[0].feed, objects[0].day)))
             taken, left = [*taken, *of_set], [*left, *wrong]
         taken, ties = _without_ties(project, taken, set(total.known.deliveries["delivery_id"]))
+        taken, alike = without_parts(project, tables, taken, total.known.deliveries, key)
         write_raw(project, tables, taken, key)
-        total = enter(project, total, taken, [*left, *ties], settings, now)
+        total = enter(project, total, taken, [*left, *ties, *alike], settings, now)
     refused = [each.refusal for each in total.left if not each.waits]
     refused += [Refusal(**vars(each)) for each in listing.unusable if each.day <= last[each.feed]]
     listed = total.known.deliveries

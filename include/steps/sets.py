@@ -1,6 +1,7 @@
 """Read the parts of one feed and day as one delivery. What a set is, and when it is complete, is in `core/parts.py`.
 
-A refused part refuses its set and no other. A set that is not complete is not read, and waits.
+A refused part refuses its set and no other. A set that is not complete is not read, and waits. Files that look like
+parts of a feed that declares none are recognised here too.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ import polars as pl
 
 from include.core import parts, schemas
 from include.core.errors import DeliveryError
-from include.core.intake import NotYetError, available_from
+from include.core.intake import NotYetError, available_from, name_order
 from include.core.journal import SET_ASIDE, Known
 from include.core.names import raw_table
 from include.core.parts import Part, Version
@@ -20,7 +21,7 @@ from include.core.project import Project
 from include.io.landing import Found, Landing
 from include.io.postgres.journal import SeenObject
 from include.io.tables import Tables
-from include.steps.entries import NotLanded, Taken
+from include.steps.entries import NotLanded, Taken, protect
 from include.steps.objects import delivery_id, is_landed, read_object
 
 Slot = tuple[str, date]
@@ -280,3 +281,63 @@ def _version(part: Part) -> Version:
 def changed_slots(objects: Iterable[Found], markers: Collection[Found], seen: Mapping[str, SeenObject]) -> set[Slot]:
     """Return the feeds and days of which an object or a marker is new or was changed."""
     return {(each.feed, each.day) for each in (*objects, *markers) if not is_landed(seen.get(each.key), each)}
+
+
+def without_parts(
+    project: Project, tables: Tables, taken: Sequence[Taken], listed: pl.DataFrame, key: bytes
+) -> tuple[list[Taken], list[NotLanded]]:
+    """Refuse files that share fewer than half of their keys with the file of the same day that they would replace.
+
+    They are parts of a day whose feed declares none. Keys are compared as tables have them, with identifiers hashed.
+
+    Args:
+        project: the project.
+        tables: where the rows of earlier deliveries are.
+        taken: what was read.
+        listed: the deliveries of the journal (columns of `schemas.DELIVERIES`).
+        key: with which identifiers are hashed.
+    """
+    ids, refused = set(listed["delivery_id"]), []
+    counting = listed.filter(~pl.col("verdict").is_in([*SET_ASIDE, "refused"]), pl.col("rows") > 0)
+    newest: dict[Slot, tuple[str, str, pl.DataFrame | None]] = {
+        (feed, day): (object_key, each, None)
+        for feed, day, object_key, each in counting
+        .sort("available_from", "sequence")
+        .select("feed", "day", "key", "delivery_id")
+        .iter_rows()
+    }
+    for item in sorted(taken, key=lambda item: (item.available_from, name_order(item.found.key))):
+        feed, slot = project.feeds[item.found.feed], (item.found.feed, item.found.day)
+        if item.parts or feed.is_snapshot or item.delivery_id in ids or item.records.is_empty():
+            continue
+        other, other_id, frame = newest.get(slot, (item.found.key, "", None))
+        if other != item.found.key:
+            own = protect(feed, item.records, key).select(feed.key).drop_nulls().unique()
+            before = _raw_keys(project, tables, slot, other_id) if frame is None else protect(feed, frame, key)
+            before = before.select(feed.key).drop_nulls().unique()
+            shared = own.join(before, on=feed.key, how="semi").height
+            if 2 * shared < min(own.height, before.height):
+                refused.append(NotLanded(item.found, _why_parts(item.found, feed.path, shared, own.height, other)))
+                continue
+        newest[slot] = (item.found.key, item.delivery_id, item.records)
+    wrong = {each.found.uri for each in refused}
+    return [item for item in taken if item.found.uri not in wrong], refused
+
+
+def _raw_keys(project: Project, tables: Tables, slot: Slot, delivery: str) -> pl.DataFrame:
+    """Return the keys of a delivery in the raw table; none if the table is gone."""
+    name, (feed, day) = raw_table(project.name, slot[0]), slot
+    if not tables.exists(name):
+        return pl.DataFrame(schema=dict.fromkeys(project.feeds[feed].key, pl.String()))
+    there = pl.col("day") == day, pl.col("delivery_id") == delivery
+    return tables.scan(name).filter(*there).select(project.feeds[feed].key).collect()
+
+
+def _why_parts(found: Found, path: str, shared: int, own: int, other: str) -> str:
+    folder, slash, name = path.rpartition("/")
+    parted = f"{folder}{slash}{name.replace('*', '{part}', 1)}" if "*" in name else "{part} where the names differ"
+    return (
+        f"{found.uri}: {shared} of its {own} keys are in {other}, which is for {found.day} too, so the two look "
+        f"like parts of one day, and one would replace the other; declare them: feeds.{found.feed}.path: {parted} and "
+        f"feeds.{found.feed}.parts: {{expect: 24}}, {{marker: _SUCCESS}} or at_cutoff; or remove one of the two"
+    )

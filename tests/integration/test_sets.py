@@ -251,6 +251,14 @@ class TestCorrection:
         [held] = land(project, ONE, settings).held
         assert "days after it was due, and corrections_days is 7" in held
 
+    def test_a_part_that_was_only_touched_keeps_its_time(self, settings: Settings) -> None:
+        paths = [put_part(settings, name, [name]) for name in ("a", "b", "c")]
+        land(THREE, ONE, settings)
+        os.utime(paths[0], (at(30).timestamp(),) * 2)
+        put_part(settings, "b", ["b"], hour=9, planned=8)
+        land(THREE, ONE, settings)
+        assert sets(settings)["available_from"].to_list() == [at(-4), at(9)]
+
 
 class TestMarker:
     def test_without_the_marker_the_parts_wait(self, settings: Settings) -> None:
@@ -368,6 +376,51 @@ class TestRefused:
         beside.write_text(beside.read_text().replace(ahead.isoformat(), at(-3).isoformat()))
         land(THREE, ONE, settings)
         assert sets(settings)["available_from"].to_list() == [at(-1)]
+
+
+class TestUndeclared:
+    PLAIN = declared("plan/{day}/*.csv", None)
+
+    def test_files_that_look_like_parts_are_refused_with_what_to_declare(self, settings: Settings) -> None:
+        for hour, name in enumerate(("a", "b", "c")):
+            put_part(settings, name, [f"{name}1", f"{name}2"], hour=hour - 5)
+        refused = land(self.PLAIN, ONE, settings).refused
+        assert [each.uri.rsplit("/", 1)[1] for each in refused] == ["b.csv", "c.csv"]
+        assert f"b.csv: 0 of its 2 keys are in plan/{DAY}/a.csv, which is for {DAY} too" in refused[0].why
+        assert "feeds.plan.path: plan/{day}/{part}.csv and feeds.plan.parts: {expect: 24}" in refused[0].why
+        assert land(self.PLAIN, ONE, settings).refused == refused  # a.csv is in the raw table now
+
+    @pytest.mark.parametrize(("others", "is_refused"), [(["a1", "x"], False), (["a1", "x", "y"], True)])
+    def test_half_of_the_keys_make_a_correction(
+        self, settings: Settings, others: list[str], *, is_refused: bool
+    ) -> None:
+        put_part(settings, "a", ["a1", "a2", "a3"], hour=-5)
+        put_part(settings, "b", others)
+        assert bool(land(self.PLAIN, ONE, settings).refused) == is_refused
+
+    def test_a_file_of_changed_rows_or_without_rows_is_a_correction(self, settings: Settings) -> None:
+        put_part(settings, "a", [f"a{n}" for n in range(9)], hour=-6)
+        put_part(settings, "b", ["a3"], hour=-5, planned=8)
+        put_part(settings, "c", [], hour=-4)
+        assert land(self.PLAIN, ONE, settings).new == 3
+
+    def test_an_overwritten_object_is_a_correction(self, settings: Settings) -> None:
+        put_part(settings, "a", ["a1"])
+        land(self.PLAIN, ONE, settings)
+        put_part(settings, "a", ["b1"], hour=4)
+        assert land(self.PLAIN, ONE, settings).new == 1
+
+    def test_hashed_keys_are_compared(self, settings: Settings) -> None:
+        columns = self.PLAIN.feeds["plan"].columns
+        hashed = {**columns, "item_id": columns["item_id"].model_copy(update={"data_class": "identifier"})}
+        project = declared("plan/{day}/*.csv", None, columns=hashed)
+        put_part(settings, "a", ["a1", "a2"], hour=-6)
+        land(project, ONE, settings)
+        put_part(settings, "b", ["a1", "a2"], planned=8)
+        put_part(settings, "c", ["c1", "c2"])
+        os.utime(Path(settings.landing) / f"drugstore/plan/{DAY}/c.csv", (at(-1).timestamp(),) * 2)
+        [refused] = land(project, ONE, settings).refused
+        assert "c.csv: 0 of its 2 keys" in refused.why
 
 
 class TestKilledAndAtOnce:
