@@ -73,9 +73,16 @@ def backfill_range(project: Project) -> None:
             return run_range_step("land", project, params.interval(), left)
 
         @task
-        def validate(landed: Json) -> Json:
+        def extract() -> Json:
+            """Run the queries of feeds, and write their rows to raw tables; hash identifiers."""
+            left = _left(project, params.interval().days, "build_features")
+            return run_range_step("extract", project, params.interval(), left)
+
+        @task
+        def validate(taken: list[Json]) -> Json:
             """Check deliveries against their expectations; valid rows become clean, invalid rows go to quarantine."""
-            return run_range_step("validate", project, params.interval(), _done(landed))
+            days = set.intersection(*(set(_done(record)) for record in taken))
+            return run_range_step("validate", project, params.interval(), sorted(days))
 
         @task(outlets=[features_asset(project)])
         def build_features(validated: Json) -> Json:
@@ -94,7 +101,8 @@ def backfill_range(project: Project) -> None:
             """List the days that were not done, with the reason. Fails if there are any."""
             _report(project, models)
 
-        built = build_features(validate(land()))
+        taken = [land(), *([extract()] if project.sql_feeds else [])]
+        built = build_features(validate(taken))
         following = [outcomes(), *(_scoring(project, model) for model in models)]
         built >> following >> report()
 
@@ -182,7 +190,7 @@ def _report(project: Project, models: list[Model]) -> None:
 
 def _failures(models: list[Model]) -> dict[str, list[FailedDay]]:
     """Map each chain of steps to the days that failed in it, in the order of its steps."""
-    tasks = {"preparing": ["land", "validate", "build_features"], "outcomes": ["outcomes"]}
+    tasks = {"preparing": ["land", "extract", "validate", "build_features"], "outcomes": ["outcomes"]}
     tasks |= {f"scoring of {model.name}": [f"{model.name}.score", f"{model.name}.publish"] for model in models}
     ti = get_current_context()["ti"]
     found: dict[str, list[FailedDay]] = {}

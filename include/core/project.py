@@ -48,6 +48,9 @@ class Databricks(Config):
 
 RunOn = Literal["worker", "databricks"]
 
+EXTRACTED = "sql"
+"""How the keys of deliveries begin that are extracted from a database; the others are paths below the landing."""
+
 
 class Project(Config):
     """`project.yaml`."""
@@ -113,7 +116,13 @@ class Project(Config):
 
     @model_validator(mode="after")
     def _a_file_is_of_one_feed(self) -> Self:
-        for (one, mine), (other, its) in combinations(self.feeds.items(), 2):
+        for name, feed in self.file_feeds.items():
+            if self.sql_feeds and can_meet(feed.path.split("/")[0], EXTRACTED):
+                raise ValueError(
+                    f"feeds.{name}.path: deliveries that are extracted from databases have the names {EXTRACTED}/…; "
+                    "give the files another folder"
+                )
+        for (one, mine), (other, its) in combinations(self.file_feeds.items(), 2):
             if can_meet(mine.path, its.path):
                 raise ValueError(
                     f"feeds.{other}.path: a file can match {its.path!r} and the path of feed {one}, {mine.path!r}; "
@@ -242,6 +251,21 @@ class Project(Config):
         return {name: feed for name, feed in self.feeds.items() if feed.is_snapshot}
 
     @property
+    def file_feeds(self) -> dict[str, Feed]:
+        """Return the feeds whose deliveries are files in the landing."""
+        return {name: feed for name, feed in self.feeds.items() if feed.source is None}
+
+    @property
+    def sql_feeds(self) -> dict[str, Feed]:
+        """Return the feeds whose deliveries are extracted from databases."""
+        return {name: feed for name, feed in self.feeds.items() if feed.source is not None}
+
+    @property
+    def connections(self) -> list[str]:
+        """Return the names of the connections that the queries of feeds use, sorted."""
+        return sorted({feed.source.connection for feed in self.feeds.values() if feed.source is not None})
+
+    @property
     def public(self) -> dict[str, tuple[str, Column]]:
         """Map each public column of the entity to its feed and its declaration.
 
@@ -265,6 +289,10 @@ class Project(Config):
     def required(self, run_date: date) -> dict[str, date]:
         """Map each feed whose file a run date waits for to the day of that file."""
         return {name: day for name, day in self.delivered(run_date).items() if self.feeds[name].required}
+
+    def required_files(self, run_date: date) -> dict[str, date]:
+        """Map each feed of files that a run date waits for to the day of its file."""
+        return {name: day for name, day in self.required(run_date).items() if name in self.file_feeds}
 
     def delivered(self, run_date: date) -> dict[str, date]:
         """Map each feed that has a file for a run date, an optional one too, to the day of that file.

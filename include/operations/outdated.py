@@ -143,7 +143,7 @@ def _waiting(project: Project, deliveries: pl.DataFrame, last: date, settings: S
     """Map each run date up to `last` to a file that its features may read and that is not landed yet."""
     landing, listed = Landing(project, settings), set(deliveries["key"])
     found: dict[date, str] = {}
-    for name, feed in project.feeds.items():
+    for name, feed in project.file_feeds.items():
         for file in landing.find(name):
             if file.key not in listed:
                 for day in feed.run_dates(file.day, last):
