@@ -44,7 +44,7 @@ def find_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _all_sources() -> str | None:
-    """Return the URLs of all projects' databases as JSON. Connections that do not exist are missed by `extract` only."""
+    """Return the URLs of all projects' databases as JSON; only `extract` needs those that do not exist."""
     from include.config.loading import load_project, project_names
 
     urls = {}
@@ -137,7 +137,7 @@ def _source_url(connection: Connection) -> str:
     if connection.conn_type in ("postgres", "postgresql"):
         return _database_url(connection)
     extra = {key: str(value) for key, value in connection.extra_dejson.items()}
-    scheme = extra.pop("sqlalchemy_scheme", connection.conn_type)
+    scheme = extra.pop("sqlalchemy_scheme", str(connection.conn_type))
     if scheme == "sqlite":
         return URL.create("sqlite", database=connection.host).render_as_string()
     url = URL.create(

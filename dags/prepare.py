@@ -17,9 +17,9 @@ from include.core.project import Project
 DOC = """
 ### {title}: prepare a day
 
-`land` takes the files of the run date, `extract` the rows of feeds that are queries (if there are any), `validate` checks them against `expectations.yaml`, and `build_features`
-builds the features that training and scoring read. The row in `prepared_days` is written last. The other DAGs wait for
-that row, never for the state of this DAG.
+`land` takes the files of the run date, and `extract` the rows of feeds that are queries, if there are any. `validate`
+checks them against `expectations.yaml`, and `build_features` builds the features that training and scoring read. The
+row in `prepared_days` is written last. The other DAGs wait for that row, never for the state of this DAG.
 
 - **Safe to run again:** yes, at any time, for any day and several runs at once; the result has the same rows.
 - **If it waits:** the log of `wait_for_files` names the missing file and its feed. The task does not look for

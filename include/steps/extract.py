@@ -194,9 +194,9 @@ def _changing(project: Project, interval: Interval, covered: Collection[One], no
         if not feed.dated:
             yield name, today
         elif feed.source is not None and not feed.source.claims:
-            newest = min(feed.needed_day(interval.end), feed.needed_day(today))
-            recent = Interval(start=feed.needed_day(today) - timedelta(days=feed.corrections_days), end=newest)
-            yield from ((name, day) for day in reversed(recent.days) if (name, day) in covered)
+            newest, last = feed.needed_day(today), feed.needed_day(interval.end)
+            recent = [newest - timedelta(days=n) for n in range(feed.corrections_days + 1)]
+            yield from ((name, day) for day in recent if day <= last and (name, day) in covered)
 
 
 def _require_day(project: Project, feed: str, day: date, records: pl.DataFrame) -> None:

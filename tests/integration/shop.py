@@ -67,6 +67,9 @@ class PostgreSQL:
         for item, price, day, changed in rows:
             self.run(f"INSERT INTO shop.prices VALUES ('{item}', {price}, '{day}', '{changed}')")
 
+    def remove(self, day: date) -> None:
+        self.run(f"DELETE FROM shop.prices WHERE valid_on = '{day}'")
+
     def put_days(self, days: Iterable[date]) -> None:
         """Two prices of each day, written the evening before."""
         for day in days:

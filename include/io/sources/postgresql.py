@@ -27,13 +27,11 @@ def read_blocks(url: sa.URL, source: Sql, values: Mapping[str, date | datetime])
         UnreachableError: the database does not answer.
         UnreadableError: the query is wrong.
     """
-    problem: Exception | None = None
     try:
         connection = _connect(url)
     except adbc_driver_manager.dbapi.Error as error:
-        problem = _failed(error, connecting=True)
-    if problem:  # raised here, so that it does not carry the driver's error
-        raise problem
+        raise _failed(error, connecting=True) from None
+    problem: Exception | None = None
     with closing(connection), closing(connection.cursor()) as cursor:
         try:
             _declare(cursor, source, values)
@@ -45,7 +43,7 @@ def read_blocks(url: sa.URL, source: Sql, values: Mapping[str, date | datetime])
                     return
         except adbc_driver_manager.dbapi.Error as error:
             problem = _failed(error, connecting=False)
-    if problem:
+    if problem is not None:
         raise problem
 
 
