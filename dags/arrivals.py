@@ -51,7 +51,7 @@ class WaitForFiles(S3KeySensor):
         missing = missing_files(self.project, day, found)
         for sentence in missing.values():
             log.info("waiting: %s", sentence)
-        landing, needed = Landing(self.project, found), self.project.required(day)
+        landing, needed = Landing(self.project, found), self.project.required_files(day)
         self.bucket_key = [landing.pattern(feed, needed[feed]) for feed in missing]
         return not missing
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 from typing import Any
 
-from airflow.sdk import dag, get_current_context, task, task_group
+from airflow.sdk import DAG, dag, get_current_context, task, task_group
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags import params
@@ -39,7 +39,7 @@ without a champion are prepared but not scored.
 """
 
 
-def backfill_range(project: Project) -> None:
+def backfill_range(project: Project) -> DAG:
     """Build the DAG of a project."""
     models = [load_model(name) for name in model_names(project.name)]
 
@@ -73,9 +73,16 @@ def backfill_range(project: Project) -> None:
             return run_range_step("land", project, params.interval(), left)
 
         @task
-        def validate(landed: Json) -> Json:
+        def extract() -> Json:
+            """Run the queries of feeds, and write their rows to raw tables; hash identifiers."""
+            left = _left(project, params.interval().days, "build_features")
+            return run_range_step("extract", project, params.interval(), left)
+
+        @task
+        def validate(taken: list[Json]) -> Json:
             """Check deliveries against their expectations; valid rows become clean, invalid rows go to quarantine."""
-            return run_range_step("validate", project, params.interval(), _done(landed))
+            days = set.intersection(*(set(_done(record)) for record in taken))
+            return run_range_step("validate", project, params.interval(), sorted(days))
 
         @task(outlets=[features_asset(project)])
         def build_features(validated: Json) -> Json:
@@ -94,11 +101,12 @@ def backfill_range(project: Project) -> None:
             """List the days that were not done, with the reason. Fails if there are any."""
             _report(project, models)
 
-        built = build_features(validate(land()))
+        taken = [land(), *([extract()] if project.sql_feeds else [])]
+        built = build_features(validate(taken))
         following = [outcomes(), *(_scoring(project, model) for model in models)]
         built >> following >> report()
 
-    build()
+    return build()
 
 
 def _scoring(project: Project, model: Model) -> Any:
@@ -156,7 +164,7 @@ def _report(project: Project, models: list[Model]) -> None:
     """Log what each chain of steps has not done, by day and with the reason; fail if there is any."""
     from include.runner.ranges import record_range
 
-    interval, failed = params.interval(), _failures(models)
+    interval, failed = params.interval(), _failures(project, models)
     prepared = _prepared(project)
     left = {"preparing": set(interval.days) - prepared, "outcomes": set(_left(project, prepared, "outcomes"))}
     for model in models:
@@ -180,9 +188,10 @@ def _report(project: Project, models: list[Model]) -> None:
         raise AirflowFailException(message) from ActionRequiredError(message)  # the alert sends the text of our errors
 
 
-def _failures(models: list[Model]) -> dict[str, list[FailedDay]]:
+def _failures(project: Project, models: list[Model]) -> dict[str, list[FailedDay]]:
     """Map each chain of steps to the days that failed in it, in the order of its steps."""
-    tasks = {"preparing": ["land", "validate", "build_features"], "outcomes": ["outcomes"]}
+    taking = ["land", *(["extract"] if project.sql_feeds else [])]
+    tasks = {"preparing": [*taking, "validate", "build_features"], "outcomes": ["outcomes"]}
     tasks |= {f"scoring of {model.name}": [f"{model.name}.score", f"{model.name}.publish"] for model in models}
     ti = get_current_context()["ti"]
     found: dict[str, list[FailedDay]] = {}

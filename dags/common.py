@@ -20,7 +20,7 @@ from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
 from dags.connections import resolve
 from include.config.model import Model
-from include.core.errors import ActionRequiredError, NotReadyError
+from include.core.errors import ActionRequiredError, NotReadyError, UnreachableError
 from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.project import Project
@@ -104,17 +104,17 @@ def nightly(project: Project, owner: str, **more: Param) -> dict[str, Any]:
 def run_step(step: str, config: Project | Model, interval: Interval, **options: Any) -> Json:
     """Run a step of `include` and return its record as JSON. An error that a person has to fix is not retried.
 
-    If a required file claims a moment that is still ahead, the task retries the step 3 times within minutes
-    (`DEFAULT_ARGS`), then it fails: clear it after the moment that the message names. Only the sensor `wait_for_files`
-    waits for hours.
+    If a required file claims a moment that is still ahead, or a database does not answer, the task retries the step 3
+    times within minutes (`DEFAULT_ARGS`), then it fails: clear it after the moment that the message names. Only the
+    sensors `wait_for_files` and `extract` wait for hours.
     """
     from include.runner.run import run
 
     try:
-        result: StepResult = run(step, config, interval, settings(), **options)
+        result: StepResult = run(step, config, interval, settings(_sources(step, config)), **options)
     except NotReadyError as error:
         raise skipped(str(error), get_current_context()) from error
-    except NotYetError:
+    except (NotYetError, UnreachableError):
         raise
     except ActionRequiredError as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
@@ -145,16 +145,24 @@ def run_range_step(
         ti.xcom_push(key="progress", value=text)
 
     try:
-        return run_range(step, config, interval, days, settings(), report=report, **options).model_dump(mode="json")
+        found = settings(_sources(step, config))
+        return run_range(step, config, interval, days, found, report=report, **options).model_dump(mode="json")
     except ActionRequiredError as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
 
 
-def settings() -> Settings:
-    """Return the settings of the running task, from the connections."""
+def _sources(step: str, config: Project | Model) -> list[str]:
+    """Return the connections to the databases that a step reads."""
+    from include.steps.declared import STEPS
+
+    return config.connections if STEPS[step].reads_sources and isinstance(config, Project) else []
+
+
+def settings(sources: Iterable[str] = ()) -> Settings:
+    """Return the settings of the running task, from the connections; `sources` are those to databases of feeds."""
     context = get_current_context()
     commit = getattr(getattr(context["ti"], "bundle_instance", None), "version", None) or _checked_out()
-    return resolve(context["run_id"], commit)
+    return resolve(context["run_id"], commit, sources)
 
 
 def features_asset(project: Project) -> Asset:

@@ -6,7 +6,8 @@ webhook of alerts (`alerts.py`) and the address of MLflow's pages (`plugins/nigh
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from airflow.sdk import Connection
@@ -21,9 +22,11 @@ STORAGE = "nightly_storage"
 PLACES = ("landing", "tables", "artifacts", "journal")
 
 
-def resolve(run_id: str, git_commit: str) -> Settings:
-    """Return the settings from the connections."""
-    found: dict[str, Any] = {"storage_options": "{}", **_read({})}
+def resolve(run_id: str, git_commit: str, sources: Iterable[str] = ()) -> Settings:
+    """Return the settings from the connections; `sources` are the connections to databases of feeds."""
+    # As text, since pydantic would merge a dict with the variable in the environment.
+    of_sources = json.dumps({name: _source_url(_get(name)) for name in sources})
+    found: dict[str, Any] = {"storage_options": "{}", "sources": of_sources, **_read({})}
     return Settings(**found, run_id=run_id, git_commit=git_commit)
 
 
@@ -34,7 +37,21 @@ def find_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """
     variables = {name: f"NIGHTLY_{name}".upper() for name in Settings.model_fields}
     given = {name: environment[variable] for name, variable in variables.items() if environment.get(variable)}
-    return {variables[name]: value for name, value in _read(given).items() if value}
+    found = _read(given)
+    if "sources" not in given:
+        found["sources"] = _all_sources()
+    return {variables[name]: value for name, value in found.items() if value}
+
+
+def _all_sources() -> str | None:
+    """Return the URLs of all projects' databases as JSON; only `extract` needs those that do not exist."""
+    from include.config.loading import load_project, project_names
+
+    urls = {}
+    for name in sorted({name for project in project_names() for name in load_project(project).connections}):
+        with suppress(AirflowNotFoundException):
+            urls[name] = _source_url(_get(name))
+    return json.dumps(urls) if urls else None
 
 
 def uri_of(place: str) -> str:
@@ -105,6 +122,32 @@ def _database_url(connection: Connection) -> str:
         port=connection.port,
         database=connection.schema,
         query={**query, "host": socket} if socket else query,
+    )
+    return url.render_as_string(hide_password=False)
+
+
+def _source_url(connection: Connection) -> str:
+    """Return the URL of a database of feeds as SQLAlchemy writes it.
+
+    The type of the connection is the dialect; `sqlalchemy_scheme` in its extra names another one, such as
+    `mssql+pymssql`. Of SQLite, the host is the path of the file.
+    """
+    from sqlalchemy import URL
+
+    if connection.conn_type in ("postgres", "postgresql"):
+        return _database_url(connection)
+    extra = {key: str(value) for key, value in connection.extra_dejson.items()}
+    scheme = extra.pop("sqlalchemy_scheme", str(connection.conn_type))
+    if scheme == "sqlite":
+        return URL.create("sqlite", database=connection.host).render_as_string()
+    url = URL.create(
+        scheme,
+        username=connection.login,
+        password=connection.password or None,
+        host=connection.host,
+        port=connection.port,
+        database=connection.schema,
+        query=extra,
     )
     return url.render_as_string(hide_password=False)
 

@@ -1,4 +1,4 @@
-"""`<project>_prepare`: wait for the files of a run date, land and validate them, and build features."""
+"""`<project>_prepare`: get the files and rows of a run date, validate them, and build features."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from dags import params
 from dags.arrivals import WaitForFiles
 from dags.common import Json, describe, features_asset, nightly, nightly_schedule, run_step
 from dags.params import run_date
+from dags.sensors import extract_rows
 from dags.steps import step_task
 from include.config.loading import load_project, project_names
 from include.core.interval import Interval
@@ -16,13 +17,13 @@ from include.core.project import Project
 DOC = """
 ### {title}: prepare a day
 
-`land` takes the deliveries of the run date, `validate` checks them against `expectations.yaml`, and `build_features`
-builds the features that training and scoring read. The row in `prepared_days` is written last. The other DAGs wait for
-that row, never for the state of this DAG.
+`land` takes the files of the run date, and `extract` the rows of feeds that are queries, if there are any. `validate`
+checks them against `expectations.yaml`, and `build_features` builds the features that training and scoring read. The
+row in `prepared_days` is written last. The other DAGs wait for that row, never for the state of this DAG.
 
 - **Safe to run again:** yes, at any time, for any day and several runs at once; the result has the same rows.
 - **If it waits:** the log of `wait_for_files` names the missing file and its feed. The task does not look for
-  files before {cutoff}.
+  files before {cutoff}. The log of `extract` names the query that gave no row yet.
 - **If it fails:** the last lines of the log name the file, the line and what to do. A refused delivery stays in
   landing. A day that lacks a required feed is not prepared, and yesterday's scores stay readable. Fix the cause, then
   clear the failed task.
@@ -63,7 +64,10 @@ def prepare(project: Project) -> DAG:
             """Check deliveries against their expectations; valid rows become clean, invalid rows go to quarantine."""
             return run_step("validate", project, Interval.of(run_date(project)))
 
-        WaitForFiles(project=project) >> land() >> validate() >> features_of_day(project)
+        validated = validate()
+        WaitForFiles(project=project) >> land() >> validated >> features_of_day(project)
+        if project.sql_feeds:
+            extract_rows(project) >> validated
 
     return build()
 

@@ -1,12 +1,16 @@
-"""Sensors that several DAGs share. They wait for data, never for the state of another DAG."""
+"""Sensors that wait for rows of databases, never for the state of another DAG."""
 
-from airflow.sdk import task
+from datetime import timedelta
+
+from airflow.sdk import PokeReturnValue, task
 
 from dags import params
-from dags.common import WAIT, Json, log, settings
+from dags.common import WAIT, Json, log, run_step, settings
 from dags.params import run_date
+from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.project import Project
+from include.core.settings import utc_now
 
 
 def wait_for_features(project: Project) -> Json:
@@ -29,3 +33,26 @@ def wait_for_features(project: Project) -> Json:
         return not missing
 
     return wait_for_features()
+
+
+def extract_rows(project: Project) -> Json:
+    """Return the task `extract` of `<project>_prepare`, which tries again until each query that is waited for has rows.
+
+    It asks another team's database, so it waits longer between two tries than for a file.
+    """
+
+    @task.sensor(**WAIT | {"poke_interval": timedelta(minutes=5)})
+    def extract() -> PokeReturnValue:
+        """Run the queries of feeds after the cutoff, and write their rows to raw tables; hash identifiers."""
+        day = run_date(project)
+        if utc_now() < project.cutoff_at(day):
+            log.info("waiting for the cutoff of %s, %s", day, project.cutoff_at(day))
+            return PokeReturnValue(is_done=False)
+        try:
+            record = run_step("extract", project, Interval.of(day), record_waiting=False)
+        except NotYetError as error:
+            log.info("waiting: %s", error)
+            return PokeReturnValue(is_done=False)
+        return PokeReturnValue(is_done=True, xcom_value=record)
+
+    return extract()

@@ -141,7 +141,10 @@ def _settings() -> Settings:
     except SettingsError:
         pass
     # not chained, because the parser's error contains the whole text, which is secret
-    raise ActionRequiredError('NIGHTLY_STORAGE_OPTIONS must be JSON, such as {"AWS_REGION": "eu-central-1"}')
+    raise ActionRequiredError(
+        'NIGHTLY_STORAGE_OPTIONS must be JSON, such as {"AWS_REGION": "eu-central-1"}, and so must NIGHTLY_SOURCES, '
+        'such as {"shop_db": "postgresql://reader@host/shop"}'
+    )
 
 
 def _run(step: str, config: Project | Model, interval: Interval, **options: Any) -> StepResult:
@@ -178,6 +181,12 @@ def simulate(project: ProjectOption, start: Start, end: End = None) -> None:
 def land(project: ProjectOption, start: Start, end: End = None) -> None:
     """Land the deliveries of these run dates in raw tables."""
     _print(_run("land", load_project(project), _interval(start, end)))
+
+
+@app.command()
+def extract(project: ProjectOption, start: Start, end: End = None) -> None:
+    """Run the queries of feeds that are extracted from databases, and land their rows in raw tables."""
+    _print(_run("extract", load_project(project), _interval(start, end)))
 
 
 @app.command()
@@ -229,8 +238,10 @@ def build_features(project: ProjectOption, start: Start, end: End = None, data: 
 
 @app.command()
 def prepare(project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time") -> None:
-    """Run land, validate and build_features in one process."""
+    """Run extract (if a feed has a query), land, validate and build_features in one process."""
     config, interval = load_project(project), _interval(start, end)
+    if config.sql_feeds:
+        _print(_run("extract", config, interval))
     _print(_run("land", config, interval))
     _print(_run("validate", config, interval))
     _print(_run("build_features", config, interval, data_view=data))

@@ -14,6 +14,7 @@ from include.core.formats import AnyFormat, Layout, Limits
 from include.core.formats.csv import Csv
 from include.core.interval import Interval
 from include.core.paths import has_parts, refuse_path, says_day
+from include.core.sources import Sql
 
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
@@ -117,7 +118,7 @@ DAILY_ONLY = (
 
 
 class Feed(Config):
-    """Files of one kind.
+    """Files of one kind, or the rows of a query.
 
     A feed of `days` has one or more files for each day of its calendar; run date D needs the file of D - delay_days. A
     `snapshot` is a file that says how things are, until a newer one comes; run date D needs the newest one that it can
@@ -131,9 +132,11 @@ class Feed(Config):
         examples=["snapshot"],
     )
     path: str = Field(
+        default="",
         description="pattern of its files below landing/<project>/: * stands for any text without a slash, {day} for "
         "the day; {day:…} is the day in another form, with %Y, %m, %d and %j. {part} (any text without a slash) and "
-        "{hour} (00 to 23) name one of several files of a day. A snapshot that is overwritten in place has no {day}",
+        "{hour} (00 to 23) name one of several files of a day. A snapshot that is overwritten in place has no {day}. "
+        "Every feed has this key or `source`",
         examples=["sales/{day}/*.csv.gz", "sales/{day:%Y/%m/%d}.csv"],
     )
     parts: Literal["at_cutoff"] | Parts | None = Field(
@@ -142,6 +145,13 @@ class Feed(Config):
         "path has {part} or {hour}. at_cutoff: what has come by `arrives`, or by the cutoff, of the first run date "
         "that needs it; a part that comes later is a correction",
         examples=[{"expect": 24}, {"marker": "_SUCCESS"}, "at_cutoff"],
+    )
+    source: Sql | None = Field(
+        default=None,
+        description="the database that the rows are extracted from, in place of `path`",
+        examples=[
+            {"kind": "sql", "connection": "shop_db", "query": "SELECT … FROM prices WHERE valid_on = :day"},
+        ],
     )
     max_age_days: int | None = Field(
         default=None,
@@ -244,13 +254,31 @@ class Feed(Config):
                 f"{f'{where}: ' if where else ''}{said}; write {{expect: 24}}, {{marker: _SUCCESS}} or at_cutoff"
             ) from error
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_of_a_query_have_a_format(cls, given: Any) -> Any:
+        """Give a feed with a source the format of its raw rows: the text that says exactly what a typed value is."""
+        if not isinstance(given, dict) or not isinstance(given.get("source"), dict | Sql):
+            return given
+        for name in ("path", "format", "versions"):
+            if name in given:
+                raise ValueError(f"{name}: a feed with a source is not read from files; remove the key")
+        source = given["source"]
+        timezone = source.timezone if isinstance(source, Sql) else source.get("timezone")
+        return {**given, "format": {"kind": "parquet", "timezone": timezone}}
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         self._require_kind()
-        try:
-            refuse_path(self.path, dated=not self.is_snapshot)
-        except ValueError as error:
-            raise ValueError(f"path: {error}") from error
+        if self.source is not None:
+            self._require_days_of(self.source)
+        elif not self.path:
+            raise ValueError("path: a feed needs the pattern of its files, or a `source`")
+        else:
+            try:
+                refuse_path(self.path, dated=not self.is_snapshot)
+            except ValueError as error:
+                raise ValueError(f"path: {error}") from error
         self._require_parts()
         for name in self.columns:
             try:
@@ -290,8 +318,29 @@ class Feed(Config):
             raise ValueError(f"{wrong[0]}: a snapshot cannot have it; a run takes the newest file and waits for none")
         if self.live_from is not None and not self.dated:
             raise ValueError(
-                "live_from: a snapshot whose path has no {day} counts from the time of its object, or from the claim "
-                "of its sidecar; remove the key"
+                "live_from: a snapshot whose path has no {day}, or whose query binds none, counts from the time of its "
+                "object, or from the claim of its sidecar; remove the key"
+            )
+
+    def _require_days_of(self, source: Sql) -> None:
+        """Raise `ValueError` if the query does not fit the kind of the feed, or nothing says when its rows count."""
+        if not self.is_snapshot and "day" not in source.binds:
+            raise ValueError(
+                "source.query: it does not bind :day, so it gives the same rows for each day; add it, such as WHERE "
+                f"{self.day_column} = :day, or declare kind: snapshot"
+            )
+        if source.immutable and not source.says_day:
+            raise ValueError(
+                "source.immutable: the query binds neither :day nor :as_of, so its rows are the state of now"
+            )
+        if source.says_day and not source.claims and self.live_from is None:
+            raise ValueError(
+                "live_from: nothing says from when rows of past days count; declare the first run date that is run "
+                "live, or bind :as_of in the query, or declare source.immutable: true"
+            )
+        if source.claims and self.live_from is not None:
+            raise ValueError(
+                "live_from: a query that binds :as_of or is immutable counts from its cutoff; remove the key"
             )
 
     def _require_parts(self) -> None:
@@ -331,8 +380,8 @@ class Feed(Config):
 
     @property
     def dated(self) -> bool:
-        """Return whether the path says the day of a file. Otherwise the day is that of the object's own time."""
-        return says_day(self.path)
+        """Return whether path or query says the day of a delivery. Otherwise it is the day of the object's own time."""
+        return says_day(self.path) if self.source is None else self.source.says_day
 
     def run_dates(self, day: date, last: date) -> list[date]:
         """Return the run dates, up to `last`, whose features may read a file of a day."""

@@ -133,6 +133,8 @@ def reason_to_hold(
             return f"{same}, whose greater name says that it is newer; withdraw this one"
     if declared.live_from is not None and _first_run_date(declared, day) < declared.live_from:
         return None
+    if declared.source is not None and declared.source.claims:
+        return None  # the declaration says when it counts, not a supplier's clock
     newest = max(counting, key=lambda each: each.available_from, default=None)
     if newest is not None and newest.available_from > moment:
         return (

@@ -48,6 +48,9 @@ class Databricks(Config):
 
 RunOn = Literal["worker", "databricks"]
 
+EXTRACTED = "sql"
+"""How the keys of deliveries begin that are extracted from a database; the others are paths below the landing."""
+
 
 class Project(Config):
     """`project.yaml`."""
@@ -113,7 +116,13 @@ class Project(Config):
 
     @model_validator(mode="after")
     def _a_file_is_of_one_feed(self) -> Self:
-        for (one, mine), (other, its) in combinations(self.feeds.items(), 2):
+        for name, feed in self.file_feeds.items():
+            if self.sql_feeds and can_meet(feed.path.split("/")[0], EXTRACTED):
+                raise ValueError(
+                    f"feeds.{name}.path: deliveries that are extracted from databases have the names {EXTRACTED}/…; "
+                    "give the files another folder"
+                )
+        for (one, mine), (other, its) in combinations(self.file_feeds.items(), 2):
             if can_meet(mine.path, its.path):
                 raise ValueError(
                     f"feeds.{other}.path: a file can match {its.path!r} and the path of feed {one}, {mine.path!r}; "
@@ -124,10 +133,10 @@ class Project(Config):
                     f"feeds.{other}.path: a file of feed {one} or {other} can be named like a sidecar of the other; "
                     "give each feed a folder of its own"
                 )
-            for feed, marker, path in ((one, mine.marker_path, its.path), (other, its.marker_path, mine.path)):
+            for name, marker, path in ((one, mine.marker_path, its.path), (other, its.marker_path, mine.path)):
                 if marker and can_meet(marker, path):
                     raise ValueError(
-                        f"feeds.{feed}.parts.marker: {marker!r} can be a file of another feed, whose path is {path!r}; "
+                        f"feeds.{name}.parts.marker: {marker!r} can be a file of another feed, whose path is {path!r}; "
                         "give each feed a folder of its own"
                     )
         return self
@@ -248,6 +257,21 @@ class Project(Config):
         return {name: feed for name, feed in self.feeds.items() if feed.is_snapshot}
 
     @property
+    def file_feeds(self) -> dict[str, Feed]:
+        """Return the feeds whose deliveries are files in the landing."""
+        return {name: feed for name, feed in self.feeds.items() if feed.source is None}
+
+    @property
+    def sql_feeds(self) -> dict[str, Feed]:
+        """Return the feeds whose deliveries are extracted from databases."""
+        return {name: feed for name, feed in self.feeds.items() if feed.source is not None}
+
+    @property
+    def connections(self) -> list[str]:
+        """Return the names of the connections that the queries of feeds use, sorted."""
+        return sorted({feed.source.connection for feed in self.feeds.values() if feed.source is not None})
+
+    @property
     def public(self) -> dict[str, tuple[str, Column]]:
         """Map each public column of the entity to its feed and its declaration.
 
@@ -271,6 +295,10 @@ class Project(Config):
     def required(self, run_date: date) -> dict[str, date]:
         """Map each feed whose file a run date waits for to the day of that file."""
         return {name: day for name, day in self.delivered(run_date).items() if self.feeds[name].required}
+
+    def required_files(self, run_date: date) -> dict[str, date]:
+        """Map each feed of files that a run date waits for to the day of its file."""
+        return {name: day for name, day in self.required(run_date).items() if name in self.file_feeds}
 
     def delivered(self, run_date: date) -> dict[str, date]:
         """Map each feed that has a file for a run date, an optional one too, to the day of that file.

@@ -67,6 +67,19 @@ class Landed(StepResult):
     unnamed: int = 0
 
 
+class Extracted(StepResult):
+    """The result of `extract`: numbers of `new` deliveries and of queries that gave the `known` rows again.
+
+    `left` has a sentence for each feed and day that was not extracted although no run date of the interval needs it
+    today, `held` one for each delivery that waits for a decision of a person; both name at most 50.
+    """
+
+    new: int
+    known: int
+    left: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+
+
 class Decided(Record):
     """A decision of a person about a delivery: who, and why."""
 

@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     storage_options: dict[str, SecretStr] = Field(
         default_factory=dict, description="how S3 is reached, as delta-rs names it, e.g. AWS_ENDPOINT_URL"
     )
+    sources: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="the databases that feeds are extracted from, by the name of their connection: a URL of SQLAlchemy",
+    )
     catalog: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9_]+\.[A-Za-z0-9_]+$",
@@ -40,7 +44,7 @@ class Settings(BaseSettings):
     run_id: str = Field(default="by-hand", description="the id of the Airflow run, or by-hand")
     git_commit: str = Field(default="unknown", description="the commit of the code that runs")
 
-    @field_validator("storage_options", mode="before")
+    @field_validator("storage_options", "sources", mode="before")
     @classmethod
     def _parsed(cls, given: object) -> object:
         """Parse the JSON of a variable."""
@@ -49,8 +53,9 @@ class Settings(BaseSettings):
     def variables(self) -> dict[str, str]:
         """Return these settings as `NIGHTLY_*` variables for another process, secrets in plain text."""
         values = self.model_dump(exclude_none=True)
-        options = {name: value.get_secret_value() for name, value in values["storage_options"].items()}
-        values["storage_options"] = json.dumps(options)
+        for several in ("storage_options", "sources"):
+            texts = {name: value.get_secret_value() for name, value in values[several].items()}
+            values[several] = json.dumps(texts)
         texts = {name: value if isinstance(value, str) else value.get_secret_value() for name, value in values.items()}
         return {f"NIGHTLY_{name}".upper(): text for name, text in texts.items()}
 

@@ -148,7 +148,7 @@ def _waiting(project: Project, journal: Known, last: date, settings: Settings) -
         seen = postgres.journal.read_seen_objects(settings, project.name)
         listed |= {key for key, each in seen.items() if each.delivery_id}
     found: dict[date, str] = {}
-    for name, feed in project.feeds.items():
+    for name, feed in project.file_feeds.items():
         for file in landing.find(name):
             if file.key not in listed:
                 for day in feed.run_dates(file.day, last):

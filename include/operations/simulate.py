@@ -87,6 +87,7 @@ def simulate(project: Project, interval: Interval, settings: Settings) -> Simula
         )
         for run_date in interval.days
         for feed, day in project.delivered(run_date).items()
+        if feed in project.file_feeds
     ]
     landed = sum(file.new for file in delivered)
     rows = sum(file.sidecar.rows for file in delivered)
@@ -126,6 +127,8 @@ def deliver(
         raise ValueError(f"available_at {available_at} has no timezone")
     if feed not in project.feeds:
         raise ActionRequiredError(f"{project.name} has no feed {feed!r}{nearest(feed, project.feeds)}")
+    if project.feeds[feed].source is not None:
+        raise ActionRequiredError(f"feeds.{feed} is extracted from a database; write its rows there")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name or feed):
         raise ActionRequiredError(
             f"{name!r} cannot stand for the * of {project.feeds[feed].path}: use letters, digits, _ and -"

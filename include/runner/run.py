@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from include.config.model import Model
 from include.core.errors import NotReadyError
+from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import StepResult
@@ -22,7 +23,15 @@ from include.steps.declared import STEPS, Step
 log = logging.getLogger(__name__)
 
 
-def run(name: str, config: Project | Model, interval: Interval, settings: Settings, **options: Any) -> StepResult:
+def run(
+    name: str,
+    config: Project | Model,
+    interval: Interval,
+    settings: Settings,
+    *,
+    record_waiting: bool = True,
+    **options: Any,
+) -> StepResult:
     """Run a step and record how it ended and what it cost, even if it fails.
 
     Args:
@@ -30,6 +39,7 @@ def run(name: str, config: Project | Model, interval: Interval, settings: Settin
         config: the project or model to run it for.
         interval: the days to handle.
         settings: places, connections and the id of this run.
+        record_waiting: whether a step that has to wait is recorded as failed. A sensor asks again within minutes.
         **options: passed on to the step.
 
     Raises:
@@ -44,6 +54,8 @@ def run(name: str, config: Project | Model, interval: Interval, settings: Settin
         attempt.record("skipped")
         raise
     except Exception as error:
+        if isinstance(error, NotYetError) and not record_waiting:
+            raise
         try:
             attempt.record("failed", error=error)
         except Exception:

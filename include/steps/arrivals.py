@@ -29,7 +29,7 @@ def missing_by_day(project: Project, interval: Interval, settings: Settings) -> 
 
 def _missing_in_landing(project: Project, interval: Interval, settings: Settings) -> dict[date, dict[str, str]]:
     landing, one = Landing(project, settings), interval.start == interval.end
-    required = {name: needed for day in interval.days for name, needed in project.required(day).items()}
+    required = {name: needed for day in interval.days for name, needed in project.required_files(day).items()}
     listing = landing.look({name: needed if one else None for name, needed in required.items()})
     listed, now = read_journal(settings, project).deliveries, postgres.journal.read_clock(settings)
     return missing(project, interval, landing, listing, listed, now)
@@ -57,7 +57,7 @@ def missing(
         there.setdefault((each.feed, each.day), []).append(each)
     found: dict[date, dict[str, str]] = {}
     for day in interval.days:
-        for feed, needed in project.required(day).items():
+        for feed, needed in project.required_files(day).items():
             if (feed, needed) in landed:
                 continue
             objects = there.get((feed, needed), [])

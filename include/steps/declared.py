@@ -36,6 +36,7 @@ class Step:
         afterwards: a function of its module. It takes the record and the settings, and writes the rows for which other
             steps wait to the shared database. The worker calls it after the step succeeded, wherever the step ran.
         writes_journal: whether it adds entries to the journal, which the runner exports before the step succeeds.
+        reads_sources: whether it reads the databases of feeds. Only such a step gets their connections.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Step:
     range_days: int = RANGE_DAYS
     afterwards: str | None = None
     writes_journal: bool = False
+    reads_sources: bool = False
 
     @property
     def function(self) -> Callable[..., StepResult]:
@@ -74,6 +76,7 @@ STEPS = {
     step.name: step
     for step in (
         Step("land", Project, records.Landed, writes_journal=True),
+        Step("extract", Project, records.Extracted, writes_journal=True, reads_sources=True),
         Step("validate", Project, records.Validated, writes_journal=True),
         Step(
             "build_features",

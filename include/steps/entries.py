@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -77,6 +77,22 @@ class NotLanded:
     def refusal(self) -> Refusal:
         """The record for other steps."""
         return Refusal(feed=self.found.feed, day=self.found.day, uri=self.found.uri, why=self.why)
+
+
+def delivery_id_of(key: str, digest: str, newest: tuple[str, str] | None, ids: Collection[str]) -> str:
+    """Return the key and the start of the sha256, with a number if the same bytes came back after others.
+
+    Args:
+        key: of the object.
+        digest: its sha256.
+        newest: `delivery_id` and sha256 of the newest delivery of this object, None if it has none.
+        ids: all delivery ids of the journal.
+    """
+    if newest is not None and newest[1] == digest:
+        return newest[0]
+    first = f"{key}@{digest[:16]}"
+    again = (f"{first}.{n}" for n in range(2, len(ids) + 3))
+    return first if first not in ids else next(each for each in again if each not in ids)
 
 
 def write_raw(project: Project, tables: Tables, taken: list[Taken], key: bytes) -> None:

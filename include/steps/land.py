@@ -47,7 +47,7 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
             objects were landed.
     """
     landing, tables = Landing(project, settings), Tables(settings)
-    listing = landing.look(dict.fromkeys(project.feeds))
+    listing = landing.look(dict.fromkeys(project.file_feeds))
     last = {name: feed.needed_day(interval.end) for name, feed in project.feeds.items()}
     found = [f for f in listing.found if project.feeds[f.feed].is_snapshot or f.day <= last[f.feed]]
     known = read_journal(settings, project)

@@ -20,7 +20,7 @@ from include.core.intake import NotYetError, available_from
 from include.core.project import Project
 from include.io.landing import Found, Landing, Sidecar, sha256
 from include.io.postgres.journal import SeenObject
-from include.steps.entries import Taken
+from include.steps.entries import Taken, delivery_id_of
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def read_object(
             f"{sidecar.rows}; deliver the file again, or the right sidecar"
         )
     _check_day(project, found, feed, records)
-    return Taken(found, delivery_id(found, digest, newest, ids), digest, moment, records)
+    return Taken(found, delivery_id_of(found.key, digest, newest, ids), digest, moment, records)
 
 
 def is_landed(seen: SeenObject | None, found: Found) -> bool:
@@ -82,15 +82,6 @@ def is_landed(seen: SeenObject | None, found: Found) -> bool:
     if seen is None or seen.delivery_id is None:
         return False
     return (seen.feed, seen.day, seen.size, seen.modified_at) == (found.feed, found.day, found.size, found.modified_at)
-
-
-def delivery_id(found: Found, digest: str, newest: tuple[str, str] | None, ids: set[str]) -> str:
-    """Return the object's key and the start of its sha256, with a number if the same bytes came back after others."""
-    if newest is not None and newest[1] == digest:
-        return newest[0]
-    first = f"{found.key}@{digest[:16]}"
-    again = (f"{first}.{n}" for n in range(2, len(ids) + 3))
-    return first if first not in ids else next(each for each in again if each not in ids)
 
 
 def _sidecar(landing: Landing, found: Found) -> Sidecar | None:

@@ -21,8 +21,8 @@ from include.core.project import Project
 from include.io.landing import Found, Landing
 from include.io.postgres.journal import SeenObject
 from include.io.tables import Tables
-from include.steps.entries import NotLanded, Taken, protect
-from include.steps.objects import delivery_id, is_landed, read_object
+from include.steps.entries import NotLanded, Taken, delivery_id_of, protect
+from include.steps.objects import is_landed, read_object
 
 Slot = tuple[str, date]
 
@@ -193,7 +193,7 @@ class SetReader:
             modified_at = max(found.modified_at for found in objects)
             whole = Found(name, day, key, self.landing.pattern(name, day), size, modified_at)
             digest = parts.set_digest({part: version.sha256 for part, version in state.items()})
-            each = self._taken(whole, delivery_id(whole, digest, newest, ids), digest, state, sources)
+            each = self._taken(whole, delivery_id_of(whole.key, digest, newest, ids), digest, state, sources)
             each = replace(each, available_from=max([each.available_from, *moment]))
             newest = (each.delivery_id, digest)
             ids.add(each.delivery_id)

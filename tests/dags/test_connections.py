@@ -141,6 +141,51 @@ def test_the_command_line_names_a_missing_connection() -> None:
     ("connection", "url"),
     [
         (
+            {"conn_type": "postgres", "host": "db", "login": "reader", "password": "p@ss", "schema": "shop"},
+            "postgresql://reader:p%40ss@db/shop",
+        ),
+        ({"conn_type": "sqlite", "host": "/data/shop.sqlite"}, "sqlite:////data/shop.sqlite"),
+        (
+            {
+                "conn_type": "mssql",
+                "host": "db",
+                "port": 1433,
+                "login": "reader",
+                "password": "p",
+                "schema": "shop",
+                "extra": {"sqlalchemy_scheme": "mssql+pymssql", "charset": "utf8"},
+            },
+            "mssql+pymssql://reader:p@db:1433/shop?charset=utf8",
+        ),
+    ],
+)
+def test_the_databases_of_feeds_come_from_their_connections(
+    connection: dict[str, Any], url: str, connected: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", json.dumps(connection))
+    monkeypatch.setenv("NIGHTLY_SOURCES", '{"left": "by a shell"}')
+    found = connections.resolve("test", "abc", ["shop_db"])
+    assert {name: secret.get_secret_value() for name, secret in found.sources.items()} == {"shop_db": url}
+    assert connections.resolve("test", "abc").sources == {}
+    with pytest.raises(AirflowNotFoundException, match="no connection other_db"):
+        connections.resolve("test", "abc", ["other_db"])
+
+
+def test_the_command_line_gets_the_databases_that_have_a_connection(
+    connected: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.core.project.Project.connections", ["gone_db", "shop_db"])
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", '{"conn_type": "sqlite", "host": "/data/shop.sqlite"}')
+    found = connections.find_variables(VARIABLES)
+    assert {name: json.loads(value) for name, value in found.items()} == {
+        "NIGHTLY_SOURCES": {"shop_db": "sqlite:////data/shop.sqlite"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("connection", "url"),
+    [
+        (
             {"host": "/run/pg", "login": "nightly", "schema": "nightly"},
             "postgresql://nightly@/nightly?host=%2Frun%2Fpg",
         ),

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,10 +18,11 @@ from airflow.serialization.serialized_objects import DagSerialization
 from dags import common, params
 from dags.alerts import RUN_FAILED, RUNBOOKS, TASK_FAILED
 from include.config.loading import is_simulated, load_model, load_project, model_names, project_names
-from include.core.errors import DeliveryError
+from include.core.errors import DeliveryError, UnreachableError
 from include.core.intake import NotYetError
 from include.core.interval import Interval
-from include.core.project import Databricks
+from include.core.project import Databricks, Project
+from include.core.sources import Sql
 from tests.dags.conftest import ROOT
 from tests.own_projects import FOLDER
 from tools import ui
@@ -80,6 +81,54 @@ def test_everything_is_built_from_validated_data(bag: Any, kind: str, chain: lis
         dag = bag.dags[f"{project}_{kind}"]
         for n, task in enumerate(chain):
             assert set(chain[:n]) <= upstream(dag, task), f"{dag.dag_id}: {task} must come after {chain[:n]}"
+
+
+def with_prices(project: Project) -> Project:
+    """Return a project whose winds are rows of a database."""
+    source = Sql(kind="sql", connection="shop_db", query="SELECT * FROM winds WHERE day = :day", immutable=True)
+    winds = project.feeds["winds"].model_copy(update={"source": source, "path": ""})
+    return project.model_copy(update={"feeds": {**project.feeds, "winds": winds}})
+
+
+def test_a_project_with_queries_extracts_beside_landing_and_validates_after_both() -> None:
+    from dags.backfill_range import backfill_range
+    from dags.prepare import prepare
+
+    plain, project = load_project("ferries"), with_prices(load_project("ferries"))
+    assert "extract" not in prepare(plain).task_ids
+    assert "extract" not in backfill_range(plain).task_ids
+    for dag in (prepare(project), backfill_range(project)):
+        assert dag.get_task("validate").upstream_task_ids == {"land", "extract"}
+        assert dag.get_task("extract").upstream_task_ids == set()
+    sensor: Any = prepare(project).get_task("extract")
+    assert (sensor.mode, sensor.timeout, sensor.poke_interval) == ("reschedule", 12 * 3600, 300)
+
+
+def test_a_query_without_rows_is_asked_again_and_not_recorded_as_failed(
+    monkeypatch: pytest.MonkeyPatch, in_run: Callable[..., None]
+) -> None:
+    from dags import sensors
+    from dags.prepare import prepare
+
+    given: dict[str, Any] = {}
+
+    def waits(*_: object, **options: Any) -> dict[str, int]:
+        given.update(options)
+        if given["record_waiting"]:
+            return {"rows": 1}
+        raise NotYetError("no row")
+
+    in_run(LATE_EVENING, day="2013-03-04")
+    monkeypatch.setattr(sensors, "run_step", waits)
+    sensor: Any = prepare(with_prices(load_project("ferries"))).get_task("extract")
+    found = sensor.python_callable()
+    assert (found.is_done, given) == (False, {"record_waiting": False})
+    monkeypatch.setattr(sensors, "run_step", lambda *_, **__: {"rows": 1})
+    found = sensor.python_callable()
+    assert (found.is_done, found.xcom_value) == (True, {"rows": 1})
+    monkeypatch.setattr(sensors, "utc_now", lambda: datetime(2013, 3, 4, 7, 59, tzinfo=UTC))
+    monkeypatch.setattr(sensors, "run_step", lambda *_, **__: pytest.fail("it asked before the cutoff"))
+    assert not sensor.python_callable().is_done
 
 
 def test_features_are_built_where_the_config_says() -> None:
@@ -247,7 +296,12 @@ def test_the_day_is_the_forms_else_that_of_the_logical_date(in_run: Callable[...
 
 
 @pytest.mark.parametrize(
-    ("error", "raised"), [(NotYetError("later"), NotYetError), (DeliveryError("wrong"), AirflowFailException)]
+    ("error", "raised"),
+    [
+        (NotYetError("later"), NotYetError),
+        (UnreachableError("down"), UnreachableError),
+        (DeliveryError("wrong"), AirflowFailException),
+    ],
 )
 def test_only_what_a_person_must_fix_is_not_retried(
     monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception]
@@ -256,7 +310,7 @@ def test_only_what_a_person_must_fix_is_not_retried(
         raise error
 
     monkeypatch.setattr("include.runner.run.run", fails)
-    monkeypatch.setattr(common, "settings", lambda: None)
+    monkeypatch.setattr(common, "settings", lambda _: None)
     with pytest.raises(raised):
         common.run_step("land", load_project("ferries"), Interval.of(date(2013, 3, 4)))
 

@@ -59,7 +59,7 @@ class Parquet(Format):
         places = zip(layout.names, columns.places(schema.names, layout, shown=True), strict=True)
         kept = {name: schema.field(place).type for name, place in places if place is not None}
         for name, dtype in kept.items():
-            if reason := _refused(dtype):
+            if reason := why_refused(dtype):
                 raise UnreadableError(f"{name} is {reason}; deliver text, numbers, booleans, dates or timestamps")
             if pa.types.is_timestamp(dtype) and dtype.tz is None and self.timezone is None:
                 raise UnreadableError(
@@ -76,7 +76,8 @@ def _open(content: bytes, dictionaries: list[str] | None = None) -> "pq.ParquetF
     return pq.ParquetFile(pa.BufferReader(content), read_dictionary=dictionaries, pre_buffer=False)
 
 
-def _refused(dtype: "pa.DataType") -> str | None:
+def why_refused(dtype: "pa.DataType") -> str | None:
+    """Return what a type is that no column can have; None for any other."""
     import pyarrow as pa
 
     if pa.types.is_nested(dtype):
@@ -103,7 +104,7 @@ def _blocks(content: bytes, kept: Mapping[str, "pa.DataType"], layout: Layout) -
             size += _characters(batch[name], name, layout, first_row)
         if size > most:
             raise too_large(layout.limits)
-        block = pl.DataFrame({name: _text(batch[name]) for name in kept})
+        block = pl.DataFrame({name: as_text(batch[name]) for name in kept})
         size += (
             sum(int(block[name].str.len_bytes().sum()) for name in kept if name not in text)
             + block.height * block.width
@@ -136,7 +137,8 @@ def _characters(column: "pa.Array", name: str, layout: Layout, first_row: int) -
     return int(pc.sum(lengths).as_py() or 0)
 
 
-def _text(column: "pa.Array") -> "pl.Series":
+def as_text(column: "pa.Array") -> "pl.Series":
+    """Return the text that says exactly what each value is; timestamps with a zone are in UTC."""
     import polars as pl
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -15,6 +15,7 @@ REQUIRED = {
     "NIGHTLY_MLFLOW_TRACKING_URI": "postgresql://mlflow:guarded@postgres/mlflow",
     "NIGHTLY_HASH_KEY": "guarded",
     "NIGHTLY_STORAGE_OPTIONS": '{"AWS_ACCESS_KEY_ID": "guarded", "AWS_REGION": "eu-west-1"}',
+    "NIGHTLY_SOURCES": '{"shop_db": "postgresql://reader:guarded@shop/prices"}',
     "NIGHTLY_RUN_ID": "by-hand",
     "NIGHTLY_GIT_COMMIT": "0123456789ab",
 }
