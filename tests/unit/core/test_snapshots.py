@@ -42,7 +42,10 @@ class TestDeclaration:
             ({"delay_days": 1}, "delay_days: a snapshot cannot have it"),
             ({"day_column": "region"}, "day_column: a snapshot cannot have it"),
             ({"required": True}, "required: a snapshot cannot have it"),
-            ({"live_from": date(2026, 11, 1)}, "live_from: a snapshot whose path has no {day} counts from the time of"),
+            (
+                {"live_from": date(2026, 11, 1)},
+                "live_from: a snapshot whose path has no {day}, or whose query binds none, counts from the time of",
+            ),
             ({"kind": None, "max_age_days": None}, "day_column: a feed of days needs one"),
             ({"kind": "days", "day_column": "region"}, "max_age_days: only a snapshot has one"),
             (
