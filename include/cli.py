@@ -178,9 +178,17 @@ def simulate(project: ProjectOption, start: Start, end: End = None) -> None:
 
 
 @app.command()
-def land(project: ProjectOption, start: Start, end: End = None) -> None:
+def land(
+    project: ProjectOption,
+    start: Start,
+    end: End = None,
+    *,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="look at all days up to the last one, and wait for no file")
+    ] = False,
+) -> None:
     """Land the deliveries of these run dates in raw tables."""
-    _print(_run("land", load_project(project), _interval(start, end)))
+    _print(_run("land", load_project(project), _interval(start, end), sweep=sweep))
 
 
 @app.command()

@@ -51,6 +51,11 @@ def says_day(path: str) -> bool:
     return {"%Y", "%m", "%d"} <= parts or {"%Y", "%j"} <= parts
 
 
+def begin(path: str) -> str:
+    """Return the folders of a path, and the beginning of its name, that have no wildcard and no part."""
+    return re.split(r"\*|\{part\}|\{hour\}", path, maxsplit=1)[0]
+
+
 def has_parts(path: str) -> bool:
     """Return whether a path, or the beginning of one, names one of several files of a day."""
     return any(part in path for part in PARTS)

@@ -5,7 +5,7 @@ Files are never moved or changed. The step `land` parses them, and the journal k
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,7 +16,8 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from include.core.errors import DeliveryError
-from include.core.paths import DayOfKey, pattern, says_day
+from include.core.interval import Interval
+from include.core.paths import DayOfKey, begin, pattern, says_day
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import storage
@@ -43,6 +44,8 @@ class Sidecar(BaseModel):
 
 UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".temp", ".crdownload", ".download", "._COPYING_", ".swp", "~")
 """How the names of files end that a program is still writing; it renames them when they are whole."""
+MAX_LISTINGS = 400
+"""The most days of a feed that are listed one by one: a year and its corrections. For more, one listing is cheaper."""
 MAX_KEY_BYTES = 1024
 """The longest key that is read, as in S3; PostgreSQL could not index one of a few kilobytes."""
 
@@ -100,20 +103,35 @@ class Landing:
         """Return the objects of a feed, of one day or all days, by day and key, without sidecars and hidden files."""
         return self.look({feed: day}).found
 
-    def look(self, feeds: Mapping[str, date | None]) -> Listing:
-        """List some feeds, each for one day or for all days (None)."""
-        listings = [self._look(feed, day) for feed, day in feeds.items()]
+    def look(self, feeds: Mapping[str, Interval | date | None]) -> Listing:
+        """List some feeds, each for some days, one day, or all days (None)."""
+        self.fs.invalidate_cache()
+        listings = [self._look(feed, day) for feed, days in feeds.items() for day in self._listed(feed, days)]
+        listings = [_only(each, feeds) for each in listings]
         return Listing(
             [f for each in listings for f in each.found],
             [u for each in listings for u in each.unusable],
             {slot: marker for each in listings for slot, marker in each.markers.items()},
         )
 
+    def _listed(self, feed: str, days: Interval | date | None) -> Sequence[date | None]:
+        """Return for which days a feed is listed, one listing for each; None is one listing of all days.
+
+        Days are listed one by one if the beginning of the path says the day, so that years of history cost nothing.
+        Otherwise each such listing would read all of them.
+        """
+        if not isinstance(days, Interval):
+            return [days]
+        path = self.project.feeds[feed].path
+        first = begin(path)
+        if isinstance(self.fs, LocalFileSystem) and first != path:  # a folder is listed whole
+            first = first.rpartition("/")[0]
+        return days.days if (days.end - days.start).days < MAX_LISTINGS and says_day(first) else [None]
+
     def _look(self, feed: str, day: date | None) -> Listing:
         path, dated = self.project.feeds[feed].path, self.project.feeds[feed].dated
-        self.fs.invalidate_cache()
-        days, begin = DayOfKey(path), len(self.root) + 1
-        listing = {key[begin:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
+        days, below = DayOfKey(path), len(self.root) + 1
+        listing = {key[below:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
         markers = self._markers(feed, day, listing)
         marking = {marker.key for marker in markers.values()}
         matches = {key: match for key in listing if key not in marking and (match := days.matches(key))}
@@ -139,11 +157,11 @@ class Landing:
 
     def _markers(self, feed: str, day: date | None, listing: dict[str, Any]) -> dict[tuple[str, date], Found]:
         """Return the markers of a feed that are files."""
-        path, begin = self.project.feeds[feed].marker_path, len(self.root) + 1
+        path, below = self.project.feeds[feed].marker_path, len(self.root) + 1
         if path is None:
             return {}
         if isinstance(self.fs, LocalFileSystem):  # an object store has listed it with the parts
-            listing = {key[begin:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
+            listing = {key[below:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
         days, found = DayOfKey(path), {}
         for key, info in listing.items():
             match, modified_at = days.matches(key), _moment(info)
@@ -158,7 +176,9 @@ class Landing:
         if isinstance(self.fs, LocalFileSystem):
             return dict(self.fs.glob(pattern, detail=True))
         # an object store lists a thousand keys at once and has no folders, each of which glob would list
-        return dict(self.fs.find(pattern.split("*", 1)[0].rsplit("/", 1)[0], detail=True))
+        folder, _, name = pattern.split("*", 1)[0].rpartition("/")
+        named = {"prefix": name} if name and "s3" in self.fs.protocol else {}
+        return dict(self.fs.find(folder, detail=True, **named))
 
     def _linked_folders(self, feed: str, day: date | None) -> list[Unusable]:
         """Return the folders of days that are symbolic links: nothing below them is listed."""
@@ -236,6 +256,20 @@ def write_whole(filesystem: Any, path: str, data: bytes, *, once: bool = False) 
 def sha256(content: bytes) -> str:
     """Return the SHA-256 of a content as hex digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _only(listing: Listing, feeds: Mapping[str, Interval | date | None]) -> Listing:
+    """Return what a listing has of the days that were asked for: one listing of all days has others too."""
+
+    def asked(feed: str, day: date) -> bool:
+        days = feeds[feed]
+        return days.start <= day <= days.end if isinstance(days, Interval) else days in (None, day)
+
+    return Listing(
+        [each for each in listing.found if asked(each.feed, each.day)],
+        [each for each in listing.unusable if asked(each.feed, each.day)],
+        {slot: marker for slot, marker in listing.markers.items() if asked(*slot)},
+    )
 
 
 _LINK = "it is a symbolic link, and links are not followed; put the file itself here"

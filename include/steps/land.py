@@ -7,11 +7,12 @@ files a run date waits for in `arrivals.py`.
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
 from include.core.errors import DeliveryError
+from include.core.feeds import Feed
 from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.parts import sets_of
@@ -34,12 +35,20 @@ MAX_NAMED = 50
 """How many refused or held objects the log and the record name: thousands would be megabytes, each night again."""
 
 
-def land(project: Project, interval: Interval, settings: Settings) -> Landed:
-    """Land every new object that the features of a run date up to the end of the interval may read.
+def land(project: Project, interval: Interval, settings: Settings, *, sweep: bool = False) -> Landed:
+    """Land every new object of the days in reach: what the features of the run dates may read, and corrections.
 
-    Corrections are landed too; from when each counts is in its `available_from`. An object that was landed and has not
-    changed since is left alone. An object that cannot be landed stays where it is, and is tried again by the next run.
-    A delivery that needs a decision of a person is entered as held, and an alert says so.
+    Corrections are looked for `corrections_days` further back. From when each counts is in its `available_from`. An
+    object that was landed and has not changed since is left alone. An object that cannot be landed stays where it is,
+    and is tried again by the next run. A delivery that needs a decision of a person is entered as held, and an alert
+    says so.
+
+    Args:
+        project: the project.
+        interval: the run dates.
+        settings: places and connections.
+        sweep: look at all days up to the end of the interval, and require nothing. What nightly runs do not reach is
+            found, such as a correction of last year.
 
     Raises:
         NotYetError: a file of a required feed has not arrived, or its claim is still ahead. Nothing was landed.
@@ -47,12 +56,14 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
             objects were landed.
     """
     landing, tables = Landing(project, settings), Tables(settings)
-    listing = landing.look(dict.fromkeys(project.file_feeds))
+    reach = {name: None if sweep else _in_reach(feed, interval) for name, feed in project.file_feeds.items()}
+    listing = landing.look(reach)
     last = {name: feed.needed_day(interval.end) for name, feed in project.feeds.items()}
     found = [f for f in listing.found if project.feeds[f.feed].is_snapshot or f.day <= last[f.feed]]
     known = read_journal(settings, project)
     now, key = postgres.journal.read_clock(settings), settings.hash_key.get_secret_value().encode()
-    _require_files(missing(project, interval, landing, listing, known.deliveries, now))
+    if not sweep:
+        _require_files(missing(project, interval, landing, listing, known.deliveries, now))
     seen = postgres.journal.read_seen_objects(settings, project.name)
     changed = changed_slots([f for f in found if f.part], listing.markers.values(), seen)
     fresh = [f for f in found if ((f.feed, f.day) in changed if f.part else not is_landed(seen.get(f.key), f))]
@@ -81,7 +92,8 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
         "%s: %d new deliveries with %d rows, %d known, %d refused, %d held",
         interval, total.new, total.rows, len(found) - len(fresh), len(refused), len(asked),
     )  # fmt: skip
-    _require_landed(project, interval, total.left, listed)
+    if not sweep:
+        _require_landed(project, interval, total.left, listed)
     return Landed(
         interval=interval,
         rows=total.rows,
@@ -91,6 +103,18 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
         held=tuple(asked[:MAX_NAMED]),
         unnamed=len(refused[MAX_NAMED:]) + len(asked[MAX_NAMED:]),
     )
+
+
+def _in_reach(feed: Feed, interval: Interval) -> Interval | None:
+    """Return the days of a feed whose objects the run dates look at; None for all.
+
+    The newest state of a snapshot may be of any day, so all are looked at.
+    """
+    if feed.is_snapshot:
+        return None
+    start = feed.window(interval.start).start
+    start -= timedelta(days=min(feed.corrections_days, (start - date.min).days))
+    return Interval(start=start, end=feed.needed_day(interval.end))
 
 
 def _log(what: str, sentences: Sequence[str], level: int = logging.WARNING) -> None:

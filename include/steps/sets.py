@@ -12,6 +12,7 @@ import polars as pl
 
 from include.core import parts, schemas
 from include.core.errors import DeliveryError
+from include.core.feeds import Feed
 from include.core.intake import NotYetError, available_from, name_order
 from include.core.journal import SET_ASIDE, Known
 from include.core.names import raw_table
@@ -288,7 +289,8 @@ def without_parts(
 ) -> tuple[list[Taken], list[NotLanded]]:
     """Refuse files that share fewer than half of their keys with the file of the same day that they would replace.
 
-    They are parts of a day whose feed declares none. Keys are compared as tables have them, with identifiers hashed.
+    They are parts of a day whose feed declares none. Keys are compared as tables have them: typed,
+    and with identifiers hashed.
 
     Args:
         project: the project.
@@ -312,9 +314,8 @@ def without_parts(
             continue
         other, other_id, frame = newest.get(slot, (item.found.key, "", None))
         if other != item.found.key:
-            own = protect(feed, item.records, key).select(feed.key).drop_nulls().unique()
             before = _raw_keys(project, tables, slot, other_id) if frame is None else protect(feed, frame, key)
-            before = before.select(feed.key).drop_nulls().unique()
+            own, before = (_keys(project, feed, rows) for rows in (protect(feed, item.records, key), before))
             shared = own.join(before, on=feed.key, how="semi").height
             if 2 * shared < min(own.height, before.height):
                 refused.append(NotLanded(item.found, _why_parts(item.found, feed.path, shared, own.height, other)))
@@ -322,6 +323,12 @@ def without_parts(
         newest[slot] = (item.found.key, item.delivery_id, item.records)
     wrong = {each.found.uri for each in refused}
     return [item for item in taken if item.found.uri not in wrong], refused
+
+
+def _keys(project: Project, feed: Feed, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the distinct keys of rows, typed; `validate` says what is wrong with one that cannot be parsed."""
+    typed = {name: schemas.typed(pl.col(name), feed.columns[name], feed.format, project.timezone) for name in feed.key}
+    return rows.select(**typed).drop_nulls().unique()
 
 
 def _raw_keys(project: Project, tables: Tables, slot: Slot, delivery: str) -> pl.DataFrame:

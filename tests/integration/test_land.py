@@ -153,6 +153,25 @@ class TestAccepted:
         deliver_one(project, settings, "sailings", DAY + timedelta(days=1), at=local(DAY, 1))
         assert land(project, RUN_DATE, settings).new == 3
 
+    def test_what_no_run_date_reaches_is_found_by_the_sweep(self, project: Project, settings: Settings) -> None:
+        """It waits for no file, and what it finds is landed or held as the rules say."""
+        deliver_day(project, settings, DAY)
+        land(project, RUN_DATE, settings)
+        reach = DAY - timedelta(days=project.feeds["sailings"].lookback_days + 7)
+        for day in (reach, reach - timedelta(days=1), reach - timedelta(days=3000)):
+            deliver_one(project, settings, "sailings", day)
+        assert land(project, RUN_DATE, settings).new == 1
+        tomorrow = Interval.of(DAY + timedelta(days=1))
+        deliver_one(project, settings, "sailings", tomorrow.end + timedelta(days=1))
+        swept = land(project, tomorrow, settings, sweep=True)
+        assert (swept.new, swept.known, swept.refused) == (2, 4, ())
+        path = Path(settings.landing) / f"ferries/sailings/{reach - timedelta(days=3000)}/sailings.csv.gz"
+        spoil(path, text_of(path).replace("HOB", "SFO"))
+        [held] = land(project, tomorrow, settings, sweep=True).held
+        assert "the object was overwritten" in held
+        spoil(deliver_one(project, settings, "sailings", tomorrow.end), b"")
+        assert len(land(project, tomorrow, settings, sweep=True).refused) == 1
+
     def test_a_delivery_without_rows_is_listed(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
         deliver_one(project, settings, "logbook", BEFORE, logbook(BEFORE, []), at=local(DAY, 2), name="empty")
@@ -618,7 +637,7 @@ class TestRefused:
         self, project: Project, settings: Settings, spoil_one: Callable[[Path], object]
     ) -> None:
         deliver_day(project, settings, DAY)
-        path = deliver_one(project, settings, "sailings", DAY - timedelta(days=300), name="old")
+        path = deliver_one(project, settings, "sailings", DAY - timedelta(days=7), name="old")
         spoil_one(path)
         landed = land(project, RUN_DATE, settings)
         assert landed.new == 3

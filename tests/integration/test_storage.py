@@ -13,6 +13,7 @@ import pytest
 
 from include.config.loading import load_project
 from include.core.interval import Interval
+from include.core.paths import pattern
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import storage
@@ -122,6 +123,31 @@ def test_objects_of_a_feed_are_found_by_day(project: Project, own: Settings) -> 
     [found] = landing.find("sailings", DAY)
     assert (found.size, found.modified_at.utcoffset()) == (7, timedelta())
     assert landing.read(found) == b"content"
+
+
+@pytest.mark.parametrize("path", ["sailings/{day}/*.csv", "sailings/{day:%Y/%m/%d}/{part}.csv", "sailings/{day}-*.csv"])
+def test_a_listing_of_some_days_costs_the_same_whatever_the_history(
+    project: Project, own: Settings, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    feeds = {**project.feeds, "sailings": project.feeds["sailings"].model_copy(update={"path": path})}
+    landing = Landing(project.model_copy(update={"feeds": feeds}), own)
+    sent: list[int] = []
+    find = type(landing.fs).find
+
+    def counted(*args: object, **options: object) -> object:
+        found = find(*args, **options)
+        sent.append(len(found))
+        return found
+
+    monkeypatch.setattr(type(landing.fs), "find", counted)
+    costs = []
+    for count in (10, 100):
+        for day in days(DAY + timedelta(days=10 - count), count).days:
+            landing.fs.pipe_file(f"{landing.root}/{pattern(path, day).replace('*', 'a')}", b"content")
+        sent.clear()
+        assert [found.day for found in landing.look({"sailings": days(DAY, 10)}).found] == days(DAY, 10).days
+        costs.append([*sent])
+    assert costs[0] == costs[1] == [1] * 10
 
 
 def test_keys_that_cannot_be_deliveries_are_said(project: Project, own: Settings) -> None:

@@ -454,13 +454,12 @@ class TestAlways:
         self, declare: Callable[[object], Project], settings: Settings, recorded: list[dict[str, Any]]
     ) -> None:
         project = declare({})
-        deliver_day(project, settings, DAY)
         seconds = pl.col("departs_at").first() + pl.duration(seconds=pl.int_range(pl.len()))
         close = sailings(DAY).with_columns(seconds, ferry=pl.lit(1), origin=pl.lit("BAT"))
-        deliver_one(project, settings, "sailings", DAY, close, at=local(DAY, 4), name="close")
+        for feed, day in project.required(DAY).items():
+            deliver_one(project, settings, feed, day, close if feed == "sailings" else None)
         assert land_and_validate(project, RUN_DATE, settings).refused == ()
-        found = rows_of(settings, "clean_ferries__sailings").filter(pl.col("delivery_id").str.contains("close"))
-        assert found["entity_id"].to_list() == [
+        assert rows_of(settings, "clean_ferries__sailings")["entity_id"].to_list() == [
             "UA-1-BAT-20130304T1300Z",
             "UA-1-BAT-20130304T130001Z",
             "UA-1-BAT-20130304T130002Z",

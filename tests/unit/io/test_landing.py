@@ -1,17 +1,18 @@
 """Landing: find the objects that are deliveries, and read their sidecars."""
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from include.config.loading import load_project
+from include.core.paths import pattern
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import landing as landing_module
 from include.io.landing import Found, Landing, write_whole
-from tests.landing import DAY, deliver_one, local, places
+from tests.landing import DAY, days, deliver_one, local, places
 
 
 @pytest.fixture
@@ -51,6 +52,60 @@ class TestFind:
         ]
         assert len(landing.find("sailings", DAY)) == 2
         assert landing.find("winds") == []
+
+    @pytest.mark.parametrize(
+        ("path", "one_by_one"),
+        [
+            ("sailings/{day}/*.csv", True),
+            ("sailings/{day:%Y/%m/%d}/{part}.csv", True),
+            ("sailings/{day}.csv", True),
+            ("sailings/{day}-*.csv", False),  # each listing would read the whole folder
+            ("*/{day}/a.csv", False),
+        ],
+    )
+    def test_ten_years_of_history_cost_as_much_as_ten_days(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch, path: str, *, one_by_one: bool
+    ) -> None:
+        listed: list[tuple[str, int]] = []
+        ls, asked = LocalFileSystem.ls, days(DAY, 10)
+
+        def counted(filesystem: LocalFileSystem, folder: str, *args: object, **options: object) -> object:
+            found = ls(filesystem, folder, *args, **options)
+            listed.append((folder, len(found)))
+            return found
+
+        def keys(count: int) -> list[str]:
+            found = days(asked.end - timedelta(days=count - 1), count).days
+            return [pattern(path, day).replace("*", "a") for day in found]
+
+        monkeypatch.setattr(LocalFileSystem, "ls", counted)
+        costs = []
+        for count in (10, 3650):
+            put(settings, *keys(count))
+            listed.clear()
+            found = Landing(with_path(project, path), settings).look({"sailings": asked}).found
+            assert [each.day for each in found] == asked.days
+            costs.append(list(listed))
+        assert (costs[0] == costs[1]) == one_by_one
+
+    @pytest.mark.parametrize(
+        ("most", "listings"), [(3, [DAY, DAY + timedelta(days=1), DAY + timedelta(days=2)]), (2, [None])]
+    )
+    def test_a_long_range_is_one_listing(
+        self,
+        project: Project,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        most: int,
+        listings: list[date | None],
+    ) -> None:
+        put(settings, *(f"sailings/{day}/a.csv.gz" for day in days(DAY, 4).days))
+        asked: list[date | None] = []
+        look = Landing._look
+        monkeypatch.setattr(landing_module, "MAX_LISTINGS", most)
+        monkeypatch.setattr(Landing, "_look", lambda self, feed, day: asked.append(day) or look(self, feed, day))
+        assert len(Landing(project, settings).look({"sailings": days(DAY, 3)}).found) == 3
+        assert asked == listings
 
     def test_a_folder_that_is_not_a_day_is_ignored(
         self, project: Project, settings: Settings, caplog: pytest.LogCaptureFixture
