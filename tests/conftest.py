@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -49,6 +50,23 @@ def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     (tmp_path / "projects").mkdir()
     monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path / "projects"))
     yield write
+    load_project.cache_clear()
+
+
+@pytest.fixture
+def load_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Project]]:
+    """Return a function that loads a project of the tests after another function changed its declaration."""
+    monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path))
+
+    def load(name: str, change: Callable[[dict[str, Any]], None]) -> Project:
+        declared = yaml.safe_load((FOLDER / name / "project.yaml").read_text(encoding="utf-8"))
+        change(declared)
+        shutil.copytree(FOLDER / name, tmp_path / name, dirs_exist_ok=True)
+        (tmp_path / name / "project.yaml").write_text(yaml.safe_dump(declared), encoding="utf-8")
+        load_project.cache_clear()
+        return load_project(name)
+
+    yield load
     load_project.cache_clear()
 
 

@@ -42,28 +42,29 @@ def counts_from(deliveries: pl.DataFrame) -> dict[tuple[str, date], datetime]:
     return {(feed, day): moment for feed, day, moment in first.iter_rows()}
 
 
-def sentences(unknown: dict[str, dict[date, list[date]]], counting: Mapping[tuple[str, date], datetime]) -> list[str]:
-    """Return a sentence for each feed: how many run dates go on without files, the newest example, and why.
+def of_days(
+    unknown: Mapping[str, Mapping[date, Sequence[date]]], counting: Mapping[tuple[str, date], datetime]
+) -> dict[date, dict[str, str]]:
+    """Map each run date and feed to what the run date lacks, and why.
 
     Args:
         unknown: the result of `unknown_days`.
         counting: the result of `counts_from`: its files are there by now, but the run date could not know them.
     """
-    said = []
+    said: dict[date, dict[str, str]] = {}
     for feed, by_run_date in unknown.items():
-        run_date, days = max(by_run_date.items())
-        others = f"; {len(by_run_date) - 1} more run dates lack files of {feed}" if len(by_run_date) > 1 else ""
-        listed = ", ".join(map(str, days[-3:]))
-        more = f"{len(days) - 3} earlier days and " if len(days) > 3 else ""
-        late = [day for day in days if (feed, day) in counting]
-        why = ""
-        if late:
-            moment = f"{counting[feed, late[-1]]:%Y-%m-%d %H:%M} UTC"
-            why = (
-                f"; {len(late)} of {len(days)} have an accepted delivery by now that it could not know: "
-                f"that of {late[-1]} counts from {moment}"
-            )
-        said.append(f"{feed}: {run_date} knows no accepted file of {more}{listed}, and goes on without{why}{others}")
+        for run_date, days in by_run_date.items():
+            listed = ", ".join(map(str, days[-3:]))
+            more = f"{len(days) - 3} earlier days and " if len(days) > 3 else ""
+            late = [day for day in days if (feed, day) in counting]
+            why = ""
+            if late:
+                moment = f"{counting[feed, late[-1]]:%Y-%m-%d %H:%M} UTC"
+                why = (
+                    f"; {len(late)} of {len(days)} have an accepted delivery by now that it could not know: "
+                    f"that of {late[-1]} counts from {moment}"
+                )
+            said.setdefault(run_date, {})[feed] = f"knows no accepted file of {more}{listed}, and goes on without{why}"
     return said
 
 
@@ -104,25 +105,36 @@ def too_late(
     return problems
 
 
-def of_snapshots(project: Project, known: pl.DataFrame, interval: Interval) -> list[str]:
-    """Return a sentence for each snapshot that run dates do not know yet, or know only an old delivery of.
+def of_snapshots(project: Project, known: pl.DataFrame, interval: Interval) -> dict[date, dict[str, str]]:
+    """Map each run date to the snapshots that it does not know yet, or knows only an old delivery of.
 
     Args:
         project: the project.
         known: run_date (date), feed (str) and day (date) of each delivery that a run date may read.
         interval: the run dates.
     """
-    said = []
+    said: dict[date, dict[str, str]] = {}
     for name, feed in project.snapshots.items():
         of_feed = dict(known.filter(pl.col("feed") == name).select("run_date", "day").iter_rows())
-        lacking = [day for day in interval.days if day not in of_feed]
-        if lacking:
-            others = f" (and {len(lacking) - 1} earlier)" if len(lacking) > 1 else ""
-            said.append(f"{name}: {lacking[-1]}{others} knows no accepted snapshot, and goes on without its columns")
-        ages = {day: (day - of_day).days for day, of_day in of_feed.items()}
-        if feed.max_age_days is not None and (old := [day for day, age in ages.items() if age > feed.max_age_days]):
-            said.append(
-                f"{name}: the snapshot that {max(old)} knows is {ages[max(old)]} days old, and max_age_days is "
-                f"{feed.max_age_days}"
-            )
+        for run_date in interval.days:
+            if run_date not in of_feed:
+                said.setdefault(run_date, {})[name] = "knows no accepted snapshot, and goes on without its columns"
+                continue
+            age = (run_date - of_feed[run_date]).days
+            if feed.max_age_days is not None and age > feed.max_age_days:
+                limit = f"max_age_days is {feed.max_age_days}"
+                said.setdefault(run_date, {})[name] = f"knows a snapshot that is {age} days old, and {limit}"
     return said
+
+
+def sentences(said: Mapping[date, Mapping[str, str]]) -> list[str]:
+    """Return a sentence for each feed, about the newest run date; the view `data_quality` has all of them."""
+    by_feed: dict[str, list[date]] = {}
+    for run_date in sorted(said):
+        for feed in said[run_date]:
+            by_feed.setdefault(feed, []).append(run_date)
+    return [
+        f"{feed}: {run_dates[-1]} {said[run_dates[-1]][feed]}"
+        + (f" ({len(run_dates) - 1} more run dates lack something: view data_quality)" if run_dates[1:] else "")
+        for feed, run_dates in by_feed.items()
+    ]

@@ -3,6 +3,8 @@
 from datetime import date, datetime
 from typing import Literal
 
+from pydantic import Field
+
 from include.core.base import Record
 from include.core.interval import Interval
 
@@ -169,7 +171,8 @@ class PreparedDay(Record):
     """A prepared day: its `as_of`, the newest journal entry it could use, what it used, and versions of tables.
 
     `number` is that of the record from which the features were built; None if they were built without one, as for a day
-    that is prepared for the first time, and with the data view `latest`.
+    that is prepared for the first time, and with the data view `latest`. `lacks` maps feeds to what the day went on
+    without.
     """
 
     project: str
@@ -181,6 +184,7 @@ class PreparedDay(Record):
     table_versions: dict[str, int]
     rows: int
     number: int | None = None
+    lacks: dict[str, str] = Field(default_factory=dict)
 
 
 class Featured(StepResult):

@@ -65,9 +65,9 @@ def build_features(
     _require_recorded_rows(project, journal, known, tables)
 
     counting, unknown = lookback.counts_from(journal.deliveries), lookback.unknown_days(project, known, interval)
-    for sentence in lookback.of_snapshots(project, known, interval):
-        log.warning("%s", sentence)
-    for sentence in lookback.sentences(unknown, counting):
+    of_days, of_snapshots = lookback.of_days(unknown, counting), lookback.of_snapshots(project, known, interval)
+    lacks = {day: of_days.get(day, {}) | of_snapshots.get(day, {}) for day in interval.days}
+    for sentence in lookback.sentences(lacks):
         log.warning("%s", sentence)
     if data_view == "point_in_time" and (late := lookback.too_late(project, unknown, counting, journal.records)):
         raise DataError.of_days(late)
@@ -107,7 +107,7 @@ def build_features(
         rows=table.rows,
         table_version=table.version,
         table=table,
-        prepared_days=_prepared_days(project, data_view, journal, known, moments, expected, versions)
+        prepared_days=_prepared_days(project, data_view, journal, known, moments, expected, versions, lacks)
         if project.entity_fraction == 1
         else (),
         entity_fraction=project.entity_fraction,
@@ -273,6 +273,7 @@ def _prepared_days(
     moments: Mapping[date, datetime],
     rows: Mapping[date, int],
     versions: Mapping[str, int],
+    lacks: Mapping[date, Mapping[str, str]],
 ) -> tuple[PreparedDay, ...]:
     used = dict(known.group_by("run_date").agg(pl.col("delivery_id").sort()).iter_rows())
     return tuple(
@@ -286,6 +287,7 @@ def _prepared_days(
             table_versions=dict(versions),
             rows=rows.get(day, 0),
             number=journal.records[day].number if data_view == "point_in_time" and day in journal.records else None,
+            lacks=dict(lacks[day]),
         )
         for day, moment in moments.items()
     )

@@ -39,7 +39,7 @@ def put_plan(settings: Settings, *of_days: date) -> None:
         put(settings, f"plan/{day}/plan.jsonl", text.encode(), moment(day - timedelta(days=1), 20))
 
 
-def put_sales(settings: Settings, day: date, pieces: str) -> None:
-    """One item's sales of a day, a week later."""
+def put_sales(settings: Settings, day: date, pieces: str, at: datetime | None = None) -> None:
+    """One item's sales of a day; by default they come a week later, before the cutoff."""
     text = f"item_id;sale_date;cashier;pieces\ni1;{day};Erika Mustermann;{pieces}\n"
-    put(settings, f"sales/{day}/sales.csv", text.encode(), moment(day + timedelta(days=7), 1))
+    put(settings, f"sales/{day}/sales.csv", text.encode(), at or moment(day + timedelta(days=7), 1))

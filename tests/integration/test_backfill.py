@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.forked_airflow import Airflow, forking
 from tools.stack import BACKFILL_POOL, ROOT, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
@@ -94,7 +95,7 @@ def stack() -> Iterator[Stack]:
         shutil.copy(ROOT / ".airflowignore", folder / "bundle")
         stack = Stack(folder / "home", bundle=folder / "bundle")
         try:
-            stack.start(schedule=False)
+            stack.start(schedule=False, spark=False)
             with stack.api() as api:
                 deadline = time.monotonic() + 120
                 while len(api.get("/api/v2/dags").json()["dags"]) < 4:
@@ -105,30 +106,16 @@ def stack() -> Iterator[Stack]:
             stack.stop()
 
 
-def start(stack: Stack, *words: str, without: str | None = None) -> subprocess.Popen[str]:
-    """Start an airflow command without a terminal and without the product's variables."""
+@pytest.fixture(scope="module")
+def commands(stack: Stack) -> Iterator[Airflow]:
+    """Yield what starts `airflow` commands of the stack, without the product's variables."""
     environment = {name: value for name, value in stack.cli_environment().items() if not name.startswith("NIGHTLY_")}
-    environment.pop(without or "", None)
-    return subprocess.Popen(
-        [str(Path(sys.executable).parent / "airflow"), *words],
-        env=environment,
-        cwd=stack.home,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with forking(environment, stack.home) as airflow:
+        yield airflow
 
 
-def airflow(stack: Stack, *words: str, without: str | None = None) -> tuple[int, str]:
-    """Run an airflow command, optionally without a variable. Return its exit code and output."""
-    process = start(stack, *words, without=without)
-    said, _ = process.communicate(timeout=100)
-    return process.returncode, said
-
-
-def backfill(stack: Stack, *words: str) -> tuple[int, str]:
-    return airflow(stack, "dags", "backfill", *words)
+def backfill(commands: Airflow, *words: str) -> tuple[int | None, str]:
+    return commands.run("dags", "backfill", *words)
 
 
 def runs(stack: Stack, dag_id: str) -> list[dict[str, Any]]:
@@ -142,16 +129,17 @@ def states(stack: Stack, dag_id: str, month: str) -> dict[str, str]:
     return {run["logical_date"][:10]: run["state"] for run in found}
 
 
-def test_help_names_the_flags_and_airflows_own_command_is_unchanged(stack: Stack) -> None:
-    code, said = backfill(stack, "--help")
-    assert code == 0
+def test_help_names_the_flags_and_airflows_own_command_is_unchanged(stack: Stack, commands: Airflow) -> None:
+    executable = str(Path(sys.executable).parent / "airflow")
+    command = [executable, "dags", "backfill", "--help"]
+    said = subprocess.run(command, env=stack.cli_environment(), check=True, capture_output=True, text=True).stdout
     for flag in ("--start-date", "--end-date", "--dry-run", "--rerun-failed-tasks", "--reset-dagruns", "--yes"):
         assert flag in said, "airflow dags backfill is not the product's command; install its provider with: make setup"
-    assert airflow(stack, "backfill", "create", "--help")[0] == 0
+    assert commands.run("backfill", "create", "--help")[0] == 0
 
 
-def test_both_ends_are_included_and_days_are_in_the_timezone_of_the_dag(stack: Stack) -> None:
-    code, said = backfill(stack, "daily", "-s", "2013-03-08", "-e", "2013-03-12")
+def test_both_ends_are_included_and_days_are_in_the_timezone_of_the_dag(stack: Stack, commands: Airflow) -> None:
+    code, said = backfill(commands, "daily", "-s", "2013-03-08", "-e", "2013-03-12")
     assert code == 0, said
     assert [run["logical_date"] for run in runs(stack, "daily")] == [
         "2013-03-08T08:00:00Z",
@@ -171,26 +159,26 @@ def pools(stack: Stack, dag_id: str, run_id: str = "~") -> set[str]:
     return {task["pool"] for task in found["task_instances"]}
 
 
-def test_a_failed_day_is_named_with_a_command_for_its_log_and_can_run_again(stack: Stack) -> None:
+def test_a_failed_day_is_named_with_a_command_for_its_log_and_can_run_again(commands: Airflow) -> None:
     days = ("daily", "-s", "2013-04-01", "-e", "2013-04-02")
-    code, said = backfill(stack, *days, "-c", '{"fail": "2013-04-02"}')
+    code, said = backfill(commands, *days, "-c", '{"fail": "2013-04-02"}')
     assert code == 1, said
     run_id = "backfill__2013-04-02T07:00:00+00:00"
     assert f"✗ 2013-04-02 failed: run {run_id}" in said
     command = f"airflow tasks log daily {run_id} work"
     assert f"task work: {command}" in said
-    code, log = airflow(stack, *command.split()[1:])
+    code, log = commands.run(*command.split()[1:])
     assert code == 0 and "RuntimeError: 2013-04-02 cannot be done" in log
 
-    code, said = backfill(stack, *days)
+    code, said = backfill(commands, *days)
     assert code == 1, "a day that has not succeeded must give exit code 1, even if no run was started"
     assert "left as they are, failed: 2013-04-02 (--rerun-failed-tasks runs them again)" in said
-    code, said = backfill(stack, *days, "--rerun-failed-tasks")
+    code, said = backfill(commands, *days, "--rerun-failed-tasks")
     assert code == 0, said
     assert "run again: 2013-04-02" in said
 
 
-def test_a_run_started_by_hand_is_reset_into_the_pool_without_its_conf(stack: Stack) -> None:
+def test_a_run_started_by_hand_is_reset_into_the_pool_without_its_conf(stack: Stack, commands: Airflow) -> None:
     with stack.api() as api:
         by_hand = {"logical_date": "2013-03-02T08:00:00Z", "conf": {"publish": "replace", "day": "2013-01-01"}}
         made = api.post("/api/v2/dags/model_score/dagRuns", json=by_hand).raise_for_status().json()
@@ -201,16 +189,16 @@ def test_a_run_started_by_hand_is_reset_into_the_pool_without_its_conf(stack: St
     assert pools(stack, "model_score", made["dag_run_id"]) == {"default_pool"}
 
     days = ("model_score", "-s", "2013-03-01", "-e", "2013-03-02", "--reset-dagruns")
-    code, said = backfill(stack, *days)
+    code, said = backfill(commands, *days)
     assert code == 2 and "1 finished run will be reset; there is no terminal" in said
     assert "published already: model 2013-03-02" in said
     assert "publish: missing. Readers keep what they see" in said
-    code, said = backfill(stack, *days, "-y")
+    code, said = backfill(commands, *days, "-y")
     assert code == 0, said
     assert [run["conf"] for run in runs(stack, "model_score")] == [{"publish": "missing"}] * 2
     assert pools(stack, "model_score") == {BACKFILL_POOL}
 
-    code, said = backfill(stack, "model_score", "-s", "2013-03-02", "--dry-run", "--reset-dagruns", "-c", REPLACE)
+    code, said = backfill(commands, "model_score", "-s", "2013-03-02", "--dry-run", "--reset-dagruns", "-c", REPLACE)
     assert code == 0
     assert "undo: python -m include.cli unpublish --model model --start 2013-03-02 --end 2013-03-02 --since 20" in said
 
@@ -229,42 +217,41 @@ REFUSED = {
 }
 
 
-def test_a_wrong_command_is_refused_at_once_with_the_reason(stack: Stack) -> None:
+def test_a_wrong_command_is_refused_at_once_with_the_reason(stack: Stack, commands: Airflow) -> None:
     made = {dag: len(runs(stack, dag)) for dag in ("daily", "paused", "model_train", "model_score")}
-    started = {words: start(stack, "dags", "backfill", *words.split()) for words in REFUSED}
+    started = {words: commands.start("dags", "backfill", *words.split()) for words in REFUSED}
     for words, process in started.items():
-        said, _ = process.communicate(timeout=200)
+        said = process.communicate()
         assert process.returncode == 2, (words, said)
         assert REFUSED[words] in said
         assert "Traceback" not in said
     assert {dag: len(runs(stack, dag)) for dag in made} == made
 
 
-def test_connections_of_airflows_database_are_used_and_a_missing_one_is_named(stack: Stack) -> None:
+def test_connections_of_airflows_database_are_used_and_a_missing_one_is_named(stack: Stack, commands: Airflow) -> None:
     command = ("dags", "backfill", "model_score", "-s", "2013-05-02", "--dry-run")
-    code, said = airflow(stack, *command, without="AIRFLOW_CONN_NIGHTLY_HASH_KEY")
+    code, said = commands.run(*command, without="AIRFLOW_CONN_NIGHTLY_HASH_KEY")
     assert code == 0, said
     assert "which days are published: there is no connection nightly_hash_key; docs/configuration.md" in said
-    added = airflow(
-        stack, "connections", "add", "nightly_hash_key", "--conn-type", "generic", "--conn-password", "hidden"
-    )
+    connection = ("nightly_hash_key", "--conn-type", "generic", "--conn-password", "hidden")
+    added = commands.run("connections", "add", *connection)
     assert added[0] == 0, added[1]
-    code, said = airflow(stack, *command, without="AIRFLOW_CONN_NIGHTLY_HASH_KEY")
+    code, said = commands.run(*command, without="AIRFLOW_CONN_NIGHTLY_HASH_KEY")
     assert code == 0, said
     assert "2013-05-02: 2013-05-02 is not prepared" in said
     assert "hidden" not in said
 
 
-def test_training_stops_at_a_day_that_fails(stack: Stack) -> None:
+def test_training_stops_at_a_day_that_fails(stack: Stack, commands: Airflow) -> None:
     conf = json.dumps({"fail": "2013-03-02"})
-    code, said = backfill(stack, "model_train", "-s", "2013-03-01", "-e", "2013-03-04", "-c", conf)
+    code, said = backfill(commands, "model_train", "-s", "2013-03-01", "-e", "2013-03-04", "-c", conf)
     assert code == 1, said
     assert "stopped at 2013-03-02" in said
     assert "-s 2013-03-02 -e 2013-03-04 --rerun-failed-tasks" in said
     failed = dict.fromkeys(("2013-03-02", "2013-03-03", "2013-03-04"), "failed")
     assert states(stack, "model_train", "2013-03") == {"2013-03-01": "success", **failed}
 
-    code, said = backfill(stack, "model_train", "-s", "2013-03-02", "-e", "2013-03-04", "--rerun-failed-tasks")
+    code, said = backfill(commands, "model_train", "-s", "2013-03-02", "-e", "2013-03-04", "--rerun-failed-tasks")
     assert code == 0, said
     assert set(states(stack, "model_train", "2013-03").values()) == {"success"}
 
@@ -274,11 +261,10 @@ def pause(stack: Stack, dag_id: str, paused: bool) -> None:
         api.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": paused}).raise_for_status()
 
 
-def test_an_interrupted_backfill_continues_and_can_be_watched_again(stack: Stack) -> None:
+def test_an_interrupted_backfill_continues_and_can_be_watched_again(stack: Stack, commands: Airflow) -> None:
     days = ("2013-06-01", "2013-06-02")
     slowly = ("--max-active-runs", "1", "-c", json.dumps({"seconds": 5}))
-    process = start(stack, "dags", "backfill", "daily", "-s", days[0], "-e", days[1], *slowly)
-    assert process.stdout is not None
+    process = commands.start("dags", "backfill", "daily", "-s", days[0], "-e", days[1], *slowly)
     said = ""
     while "of 2 days done" not in said:
         line = process.stdout.readline()
@@ -286,13 +272,13 @@ def test_an_interrupted_backfill_continues_and_can_be_watched_again(stack: Stack
         said += line
     pause(stack, "daily", True)  # otherwise it could end before the next commands run
     os.kill(process.pid, signal.SIGINT)
-    rest, _ = process.communicate(timeout=30)
+    rest = process.communicate()
     assert process.returncode == 130, rest
     assert "the backfill continues. To follow it again: airflow dags backfill daily --follow" in rest
 
-    code, said = backfill(stack, "daily", "-s", "2013-06-04")
+    code, said = backfill(commands, "daily", "-s", "2013-06-04")
     assert code == 2 and "another backfill of daily is active (2013-06-01 to 2013-06-02)" in said
     pause(stack, "daily", False)
-    code, said = backfill(stack, "daily", "--follow")
+    code, said = backfill(commands, "daily", "--follow")
     assert code == 0, said
     assert states(stack, "daily", "2013-06") == dict.fromkeys(days, "success")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 
 from include.config.loading import load_project
 from include.core.errors import DataError
@@ -15,6 +16,7 @@ from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
+from include.io.postgres.connection import engine
 from include.io.tables import Tables
 from include.operations.decide import withdraw
 from include.operations.outdated import find_out_of_date
@@ -63,12 +65,14 @@ def test_each_run_date_knows_the_newest_snapshot_of_its_time(
     put_stores(settings, OLD, moment(FIRST + timedelta(days=1), 12))
     with caplog.at_level(logging.WARNING):
         prepare(project, Interval(start=FIRST, end=FIRST + timedelta(days=2)), settings)
-    assert "stores: 2026-11-03 (and 1 earlier) knows no accepted snapshot, and goes on without" in caplog.text
+    assert (
+        "stores: 2026-11-03 knows no accepted snapshot, and goes on without its columns (1 more run date" in caplog.text
+    )
     put_stores(settings, NEW, moment(FIRST + timedelta(days=3), 10))
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         prepare(project, Interval(start=FIRST + timedelta(days=3), end=DAYS.end), settings)
-    assert "stores: the snapshot that 2026-11-05 knows is 2 days old, and max_age_days is 1" in caplog.text
+    assert "stores: 2026-11-05 knows a snapshot that is 2 days old, and max_age_days is 1" in caplog.text
 
     known = [regions(settings, day) for day in DAYS.days]
     assert known == [[None, None], [None, None], OLD, OLD, NEW]
@@ -115,7 +119,23 @@ def test_history_that_counts_too_late_is_an_error_where_the_project_says_so(
     with pytest.raises(DataError, match="drugstore: 2 of the 2 days of sales that 2026-11-10 may read came too late"):
         build_features(limited, Interval.of(day), settings)
     assert not Tables(settings).exists("features_drugstore")
-    assert build_features(project, Interval.of(day), settings).rows == 2
+    built = build_features(project, Interval.of(day), settings)
+    assert built.rows == 2
+    record_prepared_days(built, settings)
+    with engine(settings).connect() as connection:
+        lacking = connection.execute(
+            sa.text("SELECT feed, day, severity, observed FROM data_quality WHERE expectation = 'feed_to_be_known'")
+        ).all()
+    by_feed = {feed: (of_day, severity, observed) for feed, of_day, severity, observed in lacking}
+    assert by_feed["sales"] == (
+        day,
+        "warning",
+        (
+            "2026-11-10 knows no accepted file of 2026-11-02, 2026-11-03, and goes on without; 2 of 2 have an accepted "
+            "delivery by now that it could not know: that of 2026-11-03 counts from 2026-11-10 11:00 UTC"
+        ),
+    )
+    assert by_feed["stores"][2] == "2026-11-10 knows no accepted snapshot, and goes on without its columns"
 
 
 def test_a_snapshot_copied_again_is_no_new_delivery(project: Project, settings: Settings) -> None:

@@ -38,7 +38,7 @@ from include.core import schemas
 from include.core.errors import UnreadableError
 from include.core.feeds import Feed
 from include.core.yaml_file import read_yaml
-from include.steps.objects import protect
+from include.steps.entries import protect
 from include.steps.verdicts import _typed, _why_malformed
 
 FOLDER = Path(__file__).parents[1] / "corpus"

@@ -165,6 +165,12 @@ prepared_days = sa.Table(
         "Number of the record that the features were built from; null with the data view latest.",
         nullable=True,
     ),
+    _column(
+        "lacks",
+        JSONB,
+        "What the run date went on without, by feed: days whose files it does not know, a missing or old snapshot.",
+        server_default=sa.text("'{}'"),
+    ),
     _column("run_id", TEXT, RUN_ID),
     _now("prepared_at", "Time at which the day was last prepared."),
     comment="Prepared days, including those without rows. Written last by prepare; sensors wait for it.",

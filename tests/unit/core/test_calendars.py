@@ -16,7 +16,7 @@ from include.core.calendars import WEEKDAYS, Holidays
 from include.core.errors import ConfigError
 from include.core.feeds import Feed
 from include.core.interval import Interval
-from include.core.lookback import counts_from, sentences, too_late, unknown_days
+from include.core.lookback import counts_from, of_days, sentences, too_late, unknown_days
 from include.core.point_in_time import as_of, known_deliveries, rows_before
 from include.core.project import Project
 from tests.deliveries import known as journal_of
@@ -206,11 +206,11 @@ class TestPointInTime:
         assert unknown["winds"] == {MONDAY: [date(2026, 3, 6), date(2026, 3, 7), MONDAY]}  # without the Sunday
         assert "sailings" not in unknown
         lacks = "winds: 2026-03-09 knows no accepted file of 2026-03-06, 2026-03-07, 2026-03-09, and goes on without"
-        assert sentences({"winds": unknown["winds"]}, {}) == [lacks]
+        assert sentences(of_days({"winds": unknown["winds"]}, {})) == [lacks]
         nine, noon = project.at(MONDAY, time(9)), project.at(MONDAY, time(12))
         counts = f"counts from {nine:%Y-%m-%d %H:%M} UTC"
         listed = listing(project, ("winds", MONDAY, noon), ("winds", MONDAY, nine), ("sailings", SUNDAY, nine))
-        assert sentences({"winds": unknown["winds"]}, counts_from(listed)) == [
+        assert sentences(of_days({"winds": unknown["winds"]}, counts_from(listed))) == [
             f"{lacks}; 1 of 3 have an accepted delivery by now that it could not know: that of 2026-03-09 {counts}"
         ]
 

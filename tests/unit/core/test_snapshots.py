@@ -12,7 +12,7 @@ from include.core.errors import ConfigError
 from include.core.intake import Earlier, available_from, reason_to_hold
 from include.core.interval import Interval
 from include.core.journal import Known
-from include.core.lookback import of_snapshots, unknown_days
+from include.core.lookback import of_snapshots, sentences, unknown_days
 from include.core.point_in_time import as_of, known_deliveries, rows_before
 from include.core.project import Project
 from include.core.records import DataView
@@ -162,10 +162,11 @@ def test_people_are_warned_of_a_missing_and_of_an_old_one(load: Callable[..., Pr
         schema={"run_date": pl.Date, "feed": pl.String, "day": pl.Date},
         orient="row",
     )
-    assert of_snapshots(project, known, Interval.of(DAY)) == [
-        "stores: the snapshot that 2026-11-05 knows is 2 days old, and max_age_days is 1"
-    ]
-    assert of_snapshots(project, known, Interval(start=DAY, end=DAY + timedelta(days=2))) == [
-        "stores: 2026-11-07 (and 1 earlier) knows no accepted snapshot, and goes on without its columns",
-        "stores: the snapshot that 2026-11-05 knows is 2 days old, and max_age_days is 1",
+    old = "knows a snapshot that is 2 days old, and max_age_days is 1"
+    missing = "knows no accepted snapshot, and goes on without its columns"
+    days = [DAY + timedelta(days=n) for n in range(3)]
+    lacks = of_snapshots(project, known, Interval(start=DAY, end=days[-1]))
+    assert lacks == {days[0]: {"stores": old}, days[1]: {"stores": missing}, days[2]: {"stores": missing}}
+    assert sentences(lacks) == [
+        f"stores: 2026-11-07 {missing} (2 more run dates lack something: view data_quality)",
     ]

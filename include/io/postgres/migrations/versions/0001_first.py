@@ -123,6 +123,7 @@ CREATE TABLE prepared_days (
     table_versions jsonb NOT NULL,
     rows bigint NOT NULL CHECK (rows >= 0),
     number integer CHECK (number > 0),
+    lacks jsonb NOT NULL DEFAULT '{}',
     run_id text NOT NULL,
     prepared_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (project, day, data_view)
@@ -384,6 +385,10 @@ TABLE_COMMENTS = {
             "table_versions": "Version of each Delta table that was read or written.",
             "rows": "Rows of features.",
             "number": "Number of the record that the features were built from; null with the data view latest.",
+            "lacks": (
+                "What the run date went on without, by feed: days whose files it does not know, a missing or old "
+                "snapshot."
+            ),
             "run_id": "Airflow run that wrote the row, or by-hand.",
             "prepared_at": "Time at which the day was last prepared.",
         },
@@ -727,25 +732,38 @@ LEFT JOIN outcomes o
         },
     ),
     "data_quality": (
-        "Results of validation: one row for each expectation and delivery.",
+        (
+            "Results of validation, one row for each expectation and delivery; and what prepared days went on without, "
+            "one row for each run date and feed."
+        ),
         """
 SELECT project, feed, day, delivery_id, expectation, column_name, severity, success, rows_evaluated,
     unexpected_rows, observed, checked_at
 FROM quality_results
+UNION ALL
+SELECT p.project, l.key, p.day, NULL, 'feed_to_be_known', NULL, 'warning', false, NULL, NULL,
+    p.day || ' ' || l.value, p.prepared_at
+FROM prepared_days p, jsonb_each_text(p.lacks) l
+WHERE p.data_view = 'point_in_time'
         """,
         {
             "project": "Name of the project.",
             "feed": "Name of the feed.",
-            "day": "Calendar day of the delivery, in the project's timezone.",
-            "delivery_id": "Delivery: its key and the start of its SHA-256.",
-            "expectation": "Name of the expectation, as in Great Expectations.",
+            "day": "Calendar day of the delivery, in the project's timezone; the run date of feed_to_be_known.",
+            "delivery_id": "Delivery: its key and the start of its SHA-256; null for feed_to_be_known.",
+            "expectation": (
+                "Name of the expectation, as in Great Expectations; feed_to_be_known: the run date lacked files of the "
+                "feed."
+            ),
             "column_name": "Column that was checked; null if the whole delivery was.",
             "severity": "critical: invalid rows are quarantined or the delivery is refused. warning: reported.",
             "success": "True if the expectation was met.",
             "rows_evaluated": "Rows that were checked; null if the check is not about rows.",
             "unexpected_rows": "Rows that failed; null if the check is not about rows.",
-            "observed": "Observed value, such as a mean; null if rows were counted.",
-            "checked_at": "Time at which the delivery was validated.",
+            "observed": (
+                "Observed value, such as a mean; what a run date went on without, and why; null if rows were counted."
+            ),
+            "checked_at": "Time at which the delivery was validated, or the run date was prepared.",
         },
     ),
     "model_performance": (
