@@ -1,18 +1,16 @@
 """extract: rows of real databases become deliveries, with what counts from when, and what is wrong said."""
 
-import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
-import yaml
 
-from include.config.loading import load_project
 from include.core.errors import DataError, DeliveryError, UnreachableError
 from include.core.intake import NotYetError
 from include.core.interval import Interval
@@ -34,7 +32,6 @@ from tests.integration.drugstore import put_plan
 from tests.integration.processes import processes, run_and_kill
 from tests.integration.shop import AS_OF, FIRST, PASSWORD, PLAIN, PostgreSQL, Sqlite, prices, settings_of
 from tests.landing import deliveries_of, rows_of
-from tests.own_projects import FOLDER
 
 Load = Callable[..., Project]
 DAY = FIRST + timedelta(days=4)
@@ -47,21 +44,9 @@ def shop(settings: Settings) -> PostgreSQL:
 
 
 @pytest.fixture
-def declare_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
+def declare_prices(load_changed: Load) -> Load:
     """Return a function that declares the feed `prices` in a copy of `drugstore`; see `shop.prices`."""
-    folder = tmp_path / "projects" / "drugstore"
-    shutil.copytree(FOLDER / "drugstore", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setenv("NIGHTLY_PROJECTS", str(folder.parent))
-
-    def load(query: str = PLAIN, **keys: Any) -> Project:
-        declared = yaml.safe_load((FOLDER / "drugstore" / "project.yaml").read_text(encoding="utf-8"))
-        prices(query, **keys)(declared)
-        (folder / "project.yaml").write_text(yaml.safe_dump(declared), encoding="utf-8")
-        load_project.cache_clear()
-        return load_project("drugstore")
-
-    yield load
-    load_project.cache_clear()
+    return lambda query=PLAIN, **keys: load_changed("drugstore", prices(query, **keys))
 
 
 @pytest.fixture
@@ -169,7 +154,7 @@ class TestChanges:
 
     @pytest.fixture
     def today(self, settings: Settings) -> date:
-        return load_project("drugstore").day_of(postgres.journal.read_clock(settings))
+        return postgres.journal.read_clock(settings).astimezone(ZoneInfo("Europe/Berlin")).date()
 
     @pytest.fixture
     def project(self, declare_prices: Load) -> Project:

@@ -144,7 +144,6 @@ class TestBytes:
     def test_equal_rows_have_equal_checksums_in_any_order_and_any_order_of_columns(
         self, rows: list[tuple[str | None, ...]], random: Any
     ) -> None:
-        feed = FEED
         names = ["item_id", "price", "valid_on"]
         frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
         other = random.sample(rows, len(rows))
