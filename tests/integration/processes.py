@@ -81,10 +81,13 @@ def processes(settings: Settings, count: int) -> Iterator[Processes]:
         started.end()
 
 
-def run_and_kill(settings: Settings, step: str, interval: Interval, at: str, call: int, when: str) -> None:
+def run_and_kill(
+    settings: Settings, step: str, interval: Interval, at: str, call: int, when: str, project: str = "ferries"
+) -> None:
     """Run a step in a process that ends itself before or after the n-th call of a function ("module:name")."""
     with processes(settings, 1) as started:
         command = {"do": "step", "step": step, "start": str(interval.start), "end": str(interval.end)}
+        command["project"] = project
         started.all([{"do": "kill", "at": at, "call": call, "when": when}])
         [answer] = started.all([command])
         assert answer is None, f"{step} was not killed: {answer}"
@@ -98,11 +101,11 @@ def write(how: str, day: str, who: str) -> int:
     return WRITERS[how](Tables(Settings()), date.fromisoformat(day), who).version
 
 
-def step(step: str, start: str, end: str) -> dict[str, Any]:
+def step(step: str, start: str, end: str, project: str = "ferries") -> dict[str, Any]:
     function = STEPS[step].function
     interval = Interval.model_validate({"start": start, "end": end})
     try:
-        result: dict[str, Any] = function(load_project("ferries"), interval, Settings()).model_dump(mode="json")
+        result: dict[str, Any] = function(load_project(project), interval, Settings()).model_dump(mode="json")
     except ActionRequiredError as error:
         return {"error": str(error)}
     return result

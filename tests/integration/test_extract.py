@@ -1,19 +1,16 @@
 """extract: rows of real databases become deliveries, with what counts from when, and what is wrong said."""
 
-import shutil
 import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
-import yaml
 
-from include.config.loading import load_project
 from include.core.errors import DataError, DeliveryError, UnreachableError
 from include.core.intake import NotYetError
 from include.core.interval import Interval
@@ -32,9 +29,9 @@ from include.steps.extract import extract
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.integration.drugstore import put_plan
+from tests.integration.processes import processes, run_and_kill
 from tests.integration.shop import AS_OF, FIRST, PASSWORD, PLAIN, PostgreSQL, Sqlite, prices, settings_of
 from tests.landing import deliveries_of, rows_of
-from tests.own_projects import FOLDER
 
 Load = Callable[..., Project]
 DAY = FIRST + timedelta(days=4)
@@ -47,21 +44,9 @@ def shop(settings: Settings) -> PostgreSQL:
 
 
 @pytest.fixture
-def declare_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
+def declare_prices(load_changed: Load) -> Load:
     """Return a function that declares the feed `prices` in a copy of `drugstore`; see `shop.prices`."""
-    folder = tmp_path / "projects" / "drugstore"
-    shutil.copytree(FOLDER / "drugstore", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setenv("NIGHTLY_PROJECTS", str(folder.parent))
-
-    def load(query: str = PLAIN, **keys: Any) -> Project:
-        declared = yaml.safe_load((FOLDER / "drugstore" / "project.yaml").read_text(encoding="utf-8"))
-        prices(query, **keys)(declared)
-        (folder / "project.yaml").write_text(yaml.safe_dump(declared), encoding="utf-8")
-        load_project.cache_clear()
-        return load_project("drugstore")
-
-    yield load
-    load_project.cache_clear()
+    return lambda query=PLAIN, **keys: load_changed("drugstore", prices(query, **keys))
 
 
 @pytest.fixture
@@ -169,7 +154,7 @@ class TestChanges:
 
     @pytest.fixture
     def today(self, settings: Settings) -> date:
-        return load_project("drugstore").day_of(postgres.journal.read_clock(settings))
+        return postgres.journal.read_clock(settings).astimezone(ZoneInfo("Europe/Berlin")).date()
 
     @pytest.fixture
     def project(self, declare_prices: Load) -> Project:
@@ -430,28 +415,31 @@ class TestSecrets:
 
 
 class TestKilled:
-    def test_killed_between_raw_and_entry_the_next_run_ends_the_same(
-        self, project: Project, shop: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("at", "when"),
+        [
+            ("include.steps.extract:enter", "before"),  # raw has the rows
+            ("include.steps.extract:enter", "after"),
+        ],
+    )
+    def test_killed_around_the_entry_the_next_run_ends_the_same(
+        self, project: Project, shop: PostgreSQL, at: str, when: str
     ) -> None:
-        shop.put_days([DAY])
-
-        def killed(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(extract_module, "enter", killed)
-            with pytest.raises(KeyboardInterrupt):
-                extract(project, RUN, shop.settings)
-        assert deliveries_of(shop.settings, project.name).is_empty()
-        assert rows_of(shop.settings, "raw_drugstore__prices").height == 2
-        assert extract(project, RUN, shop.settings).new == 1
-        assert rows_of(shop.settings, "raw_drugstore__prices").height == 2
+        shop.put_days(Interval(start=FIRST, end=DAY).days)
+        run_and_kill(shop.settings, "extract", RUN, at, 2, when, project.name)  # the older days; the newest is entered
+        assert deliveries_of(shop.settings, project.name).height == (1 if when == "before" else 3)
+        assert rows_of(shop.settings, "raw_drugstore__prices").height == 6
+        assert extract(project, RUN, shop.settings).new == (2 if when == "before" else 0)
+        assert deliveries_of(shop.settings, project.name).height == 3
+        assert rows_of(shop.settings, "raw_drugstore__prices").height == 6
 
     def test_two_extractions_at_once_make_one_delivery(self, project: Project, shop: PostgreSQL) -> None:
         shop.put_days([DAY])
-        with ThreadPoolExecutor(2) as pool:
-            found = [*pool.map(lambda _: extract(project, RUN, shop.settings), range(2))]
-        assert sum(each.new for each in found) == 1
+        command = {"do": "step", "step": "extract", "start": str(DAY), "end": str(DAY), "project": project.name}
+        with processes(shop.settings, 2) as started:
+            answers = started.all([command] * 2)
+        assert [answer.get("error") for answer in answers] == [None] * 2
+        assert sum(answer["new"] for answer in answers) == 1
         assert deliveries_of(shop.settings, project.name).height == 1
         assert rows_of(shop.settings, "raw_drugstore__prices").height == 2
 
