@@ -143,7 +143,7 @@ def writes(keys: Iterable[str]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class Version:
+class PartVersion:
     """A version of a part that could count: from when, under which key, and with which content."""
 
     name: str
@@ -152,15 +152,15 @@ class Version:
     available_from: datetime
 
 
-def ties(versions: Sequence[Version]) -> list[list[Version]]:
+def ties(versions: Sequence[PartVersion]) -> list[list[PartVersion]]:
     """Return versions of one part that count from the same moment with other content: none of them is the newer one."""
-    same: dict[tuple[str, datetime], list[Version]] = {}
+    same: dict[tuple[str, datetime], list[PartVersion]] = {}
     for version in versions:
         same.setdefault((version.name, version.available_from), []).append(version)
     return [found for found in same.values() if len({version.sha256 for version in found}) > 1]
 
 
-def states(versions: Sequence[Version], *, first_at: datetime | None) -> list[dict[str, Version]]:
+def states(versions: Sequence[PartVersion], *, first_at: datetime | None) -> list[dict[str, PartVersion]]:
     """Return which version of each part counts: in the first complete set, and in the newest.
 
     Both are one if nothing came after the first one. What came between them is only in the newest, which never counts
@@ -177,7 +177,7 @@ def states(versions: Sequence[Version], *, first_at: datetime | None) -> list[di
     return [newest] if first == newest or not first else [first, newest]
 
 
-def complete_at(versions: Sequence[Version]) -> datetime:
+def complete_at(versions: Sequence[PartVersion]) -> datetime:
     """Return the moment at which the last part came in its first version."""
     first: dict[str, datetime] = {}
     for version in versions:
@@ -191,7 +191,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_NAMES]) + more
 
 
-def _current(versions: Sequence[Version]) -> dict[str, Version]:
+def _current(versions: Sequence[PartVersion]) -> dict[str, PartVersion]:
     """Map each part to its newest version; of equal moments, the greater name."""
     ordered = sorted(versions, key=lambda version: (version.available_from, name_order(version.key)))
     return {version.name: version for version in ordered}

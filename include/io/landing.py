@@ -44,6 +44,8 @@ class Sidecar(BaseModel):
 
 UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".temp", ".crdownload", ".download", "._COPYING_", ".swp", "~")
 """How the names of files end that a program is still writing; it renames them when they are whole."""
+MAX_SIDECAR_BYTES = 1_000_000
+"""The largest sidecar that is read."""
 MAX_LISTINGS = 400
 """The most days of a feed that are listed one by one: a year and its corrections. For more, one listing is cheaper."""
 MAX_KEY_BYTES = 1024
@@ -94,6 +96,7 @@ class Landing:
         self.fs, root = storage.filesystem(settings, settings.landing)
         self.root = f"{root.rstrip('/')}/{project.name}"
         self._sidecars: dict[str, Sidecar | None] = {}
+        self._sizes: dict[str, int] = {}
 
     def pattern(self, feed: str, day: date) -> str:
         """Return the pattern of a feed's files of a day, as a URI."""
@@ -132,6 +135,7 @@ class Landing:
         path, dated = self.project.feeds[feed].path, self.project.feeds[feed].dated
         days, below = DayOfKey(path), len(self.root) + 1
         listing = {key[below:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
+        self._sizes |= {key: info["size"] for key, info in listing.items() if key.endswith(".json")}
         markers = self._markers(feed, day, listing)
         marking = {marker.key for marker in markers.values()}
         matches = {key: match for key in listing if key not in marking and (match := days.matches(key))}
@@ -212,12 +216,26 @@ class Landing:
         return self._sidecars[found.key]
 
     def _read_sidecar(self, found: Found) -> Sidecar | None:
+        if self._size_of_sidecar(found) > MAX_SIDECAR_BYTES:
+            raise DeliveryError(
+                f"{found.uri}.json: not a sidecar (it has more than {MAX_SIDECAR_BYTES:,} bytes); correct or remove it"
+            )
         content = read(self.fs, f"{self.root}/{found.key}.json")
         try:
             return None if content is None else Sidecar.model_validate_json(content)
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
             raise DeliveryError(f"{found.uri}.json: not a sidecar ({wrong}); correct or remove it") from error
+
+    def _size_of_sidecar(self, found: Found) -> int:
+        """Return the bytes of a sidecar, 0 if there is none. The listing of an object store has it already."""
+        path = f"{self.root}/{found.key}.json"
+        if not isinstance(self.fs, LocalFileSystem):
+            return self._sizes.get(f"{found.key}.json", 0)
+        try:
+            return int(self.fs.info(path)["size"])
+        except FileNotFoundError:
+            return 0
 
 
 def read(filesystem: Any, path: str) -> bytes | None:

@@ -81,6 +81,7 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
         total = enter(project, total, taken, [*left, *ties, *alike], settings, now)
     refused = [each.refusal for each in total.left if not each.waits]
     refused += [Refusal(**vars(each)) for each in listing.unusable if each.day <= last[each.feed]]
+    refused.sort(key=lambda each: each.day, reverse=True)  # only the first ones are named, so tonight's come first
     listed = total.known.deliveries
     held = held_deliveries(project, listed)
     asked = [text for sentences in held.values() for text in sentences]

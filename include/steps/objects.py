@@ -4,6 +4,7 @@ What is wrong with one object refuses it, by a message that names it. Which obje
 is in `land.py`.
 """
 
+import errno
 import logging
 import math
 from collections.abc import Callable
@@ -26,8 +27,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-UNREADABLE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-"""Errors about one object. Any other error while reading bytes is about the storage, and ends the step."""
+STORAGE_DOWN = (ConnectionError, TimeoutError)
+"""Errors of the operating system about the storage as a whole, which end the step. Others are about one object."""
+STORAGE_GONE = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOTCONN, errno.ESTALE, errno.EMFILE}
+"""Numbers of more such errors: a network folder is gone, or no file can be opened."""
 
 
 def read_object(
@@ -73,7 +76,7 @@ def read_object(
             f"{found.uri}: the file has {records.height} rows, the sidecar promises "
             f"{sidecar.rows}; deliver the file again, or the right sidecar"
         )
-    _check_day(project, found, feed, records)
+    _parsed(found, lambda: _check_day(project, found, feed, records))
     return Taken(found, delivery_id_of(found.key, digest, newest, ids), digest, moment, records)
 
 
@@ -98,7 +101,9 @@ def _guarded(found: Found, read: Callable[[], T]) -> T:
     """Refuse an object that cannot be read; other errors of the storage end the step."""
     try:
         return read()
-    except UNREADABLE as error:
+    except OSError as error:
+        if isinstance(error, STORAGE_DOWN) or error.errno in STORAGE_GONE:
+            raise
         raise DeliveryError(f"{found.uri}: it cannot be read ({type(error).__name__}); correct or remove it") from error
     except OverflowError as error:
         raise DeliveryError(f"{found.uri}.json: a time is out of range; correct the sidecar") from error
@@ -120,16 +125,23 @@ def _check_sidecar(found: Found, feed: Feed, sidecar: Sidecar, size: int, digest
 
 def _records(found: Found, feed: Feed, content: bytes) -> pl.DataFrame:
     """Return all declared columns as text, with `_row`."""
-    try:
-        contents = feed.format.read(content, found.key, feed.layout)
-    except UnreadableError as error:
-        raise DeliveryError(f"{found.uri}{error}") from error
-    except Exception as error:  # noqa: BLE001 (any error refuses the object; its text may have a value of a row)
-        why = f"{found.uri}: it cannot be parsed ({type(error).__name__}); deliver the file again"
-        raise DeliveryError(why) from None
+    contents = _parsed(found, lambda: feed.format.read(content, found.key, feed.layout))
     if contents.remark:
         log.warning("%s: %s", found.uri, contents.remark)
     return contents.records
+
+
+def _parsed(found: Found, parse: Callable[[], T]) -> T:
+    """Refuse an object whose content cannot be parsed, whatever the error is; its text may have a value of a row."""
+    try:
+        return parse()
+    except DeliveryError:
+        raise
+    except UnreadableError as error:
+        raise DeliveryError(f"{found.uri}{error}") from error
+    except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 (polars raises the last as BaseException)
+        why = f"{found.uri}: it cannot be parsed ({type(error).__name__}); deliver the file again"
+        raise DeliveryError(why) from None
 
 
 def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:

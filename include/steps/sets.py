@@ -16,7 +16,7 @@ from include.core.feeds import Feed
 from include.core.intake import NotYetError, available_from, name_order
 from include.core.journal import SET_ASIDE, Known
 from include.core.names import raw_table
-from include.core.parts import Part, Version
+from include.core.parts import Part, PartVersion
 from include.core.paths import set_key
 from include.core.project import Project
 from include.io.landing import Found, Landing
@@ -32,7 +32,7 @@ Slot = tuple[str, date]
 class _Source:
     """Where the rows of a version of a part are: read just now, or in the raw table as a part of an earlier set."""
 
-    version: Version
+    version: PartVersion
     records: pl.DataFrame | None = None
     earlier: tuple[str, Part] | None = None
 
@@ -129,7 +129,7 @@ class SetReader:
             return f"parts {of_day} were written after their marker {marker.uri}: {parts.listed(newer)}; {again}"
         return None
 
-    def _why_tied(self, slot: Slot, tied: Sequence[Version]) -> str:
+    def _why_tied(self, slot: Slot, tied: Sequence[PartVersion]) -> str:
         return (
             f"part {tied[0].name} of feed {slot[0]} for {slot[1]} is there as {', '.join(each.key for each in tied)}, "
             f"which have the same time, {tied[0].available_from:%Y-%m-%d %H:%M:%S} UTC, so nothing says which one is "
@@ -154,7 +154,7 @@ class SetReader:
                     continue
                 earlier = recorded.get((found.key, taken.sha256))
             if earlier is None:
-                version = Version(str(found.part), found.key, taken.sha256, taken.available_from)
+                version = PartVersion(str(found.part), found.key, taken.sha256, taken.available_from)
                 sources[found.key] = _Source(version, taken.records)
             else:
                 sources[found.key] = _Source(_version(earlier[1]), earlier=earlier)
@@ -173,7 +173,7 @@ class SetReader:
         slot: Slot,
         objects: Sequence[Found],
         marker: Found | None,
-        versions: Sequence[Version],
+        versions: Sequence[PartVersion],
         sources: Mapping[str, _Source],
         before: str | None,
     ) -> list[Taken]:
@@ -225,7 +225,7 @@ class SetReader:
         found: Found,
         of_set: str,
         digest: str,
-        state: Mapping[str, Version],
+        state: Mapping[str, PartVersion],
         sources: Mapping[str, _Source],
     ) -> Taken:
         """Return a set; the rows of its parts stand one after another, so that each `_row` is another."""
@@ -275,8 +275,8 @@ class SetReader:
         return rows.select(schemas.raw(self.project.feeds[feed]).keys())
 
 
-def _version(part: Part) -> Version:
-    return Version(part.name, part.key, part.sha256, part.available_from)
+def _version(part: Part) -> PartVersion:
+    return PartVersion(part.name, part.key, part.sha256, part.available_from)
 
 
 def changed_slots(objects: Iterable[Found], markers: Collection[Found], seen: Mapping[str, SeenObject]) -> set[Slot]:

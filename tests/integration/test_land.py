@@ -1,5 +1,6 @@
 """land: which deliveries are accepted, with which message others are refused, and that invalid files write nothing."""
 
+import errno
 import gzip
 import hashlib
 import hmac
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import SecretStr
 
@@ -29,8 +31,9 @@ from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.project import Project
 from include.core.settings import Settings
+from include.io import landing as landing_module
 from include.io import postgres
-from include.io.landing import Landing
+from include.io.landing import Found, Landing
 from include.io.postgres.alerts import unsent_alerts
 from include.io.postgres.journal import read_seen_objects
 from include.steps import land as land_module
@@ -713,8 +716,69 @@ class TestRefused:
         assert landed.new == 3
         assert ["wrong feed" in refusal.why for refusal in landed.refused] == [True]
 
-    def test_an_error_of_the_parser_refuses_the_object_without_its_text(
+    @pytest.mark.parametrize(
+        ("error", "ends"),
+        [
+            (OSError(errno.EIO, "x"), False),
+            (OSError(errno.ENAMETOOLONG, "x"), False),
+            (PermissionError(), False),
+            (ConnectionResetError(), True),
+            (OSError(errno.ESTALE, "x"), True),
+            (EndpointConnectionError(endpoint_url="x"), True),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_an_error_about_one_object_refuses_it_and_one_of_the_storage_ends_the_step(
+        self,
+        project: Project,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        error: Exception,
+        *,
+        ends: bool,
+    ) -> None:
+        deliver_day(project, settings, DAY)
+        deliver_one(project, settings, "sailings", DAY, name="odd")
+        read = Landing.read
+
+        def fails(landing: Landing, found: Found) -> bytes:
+            if "odd" in found.key:
+                raise error
+            return read(landing, found)
+
+        monkeypatch.setattr(Landing, "read", fails)
+        if ends:
+            with pytest.raises(type(error)):
+                land(project, RUN_DATE, settings)
+        else:
+            [refusal] = land(project, RUN_DATE, settings).refused
+            assert f"it cannot be read ({type(error).__name__})" in refusal.why
+
+    def test_a_sidecar_that_is_too_large_is_refused_unread(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deliver_day(project, settings, DAY)
+        path = deliver_one(project, settings, "winds", DAY, name="odder")
+        monkeypatch.setattr(landing_module, "MAX_SIDECAR_BYTES", 10_000)
+        with path.with_name(f"{path.name}.json").open("a") as file:
+            file.write(" " * 10_000)
+        [refusal] = land(project, RUN_DATE, settings).refused
+        assert "odder.csv.gz.json: not a sidecar (it has more than" in refusal.why
+
+    def test_the_refusals_of_the_newest_day_are_named_first(self, project: Project, settings: Settings) -> None:
+        deliver_day(project, settings, DAY)
+        for day in (DAY - timedelta(days=2), DAY, DAY - timedelta(days=1)):
+            spoil(deliver_one(project, settings, "sailings", day, name="odd"), b"")
+        refused = land(project, RUN_DATE, settings).refused
+        assert [each.day for each in refused] == [DAY - timedelta(days=n) for n in range(3)]
+
+    @pytest.mark.parametrize("raised", [RecursionError, pl.exceptions.PanicException])
+    def test_an_error_of_the_parser_refuses_the_object_without_its_text(
+        self,
+        project: Project,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        raised: type[BaseException],
     ) -> None:
         deliver_day(project, settings, DAY)
         path = deliver_one(project, settings, "sailings", DAY, name="odd")
@@ -722,12 +786,12 @@ class TestRefused:
 
         def odd(declared: Csv, content: bytes, key: str, *others: object) -> Contents:
             if "odd" in key:
-                raise RecursionError(EMAIL)
+                raise raised(EMAIL)
             return read(declared, content, key, *others)
 
         monkeypatch.setattr(Csv, "read", odd)
         [refusal] = land(project, RUN_DATE, settings).refused
-        assert refusal.why == f"file://{path}: it cannot be parsed (RecursionError); deliver the file again"
+        assert refusal.why == f"file://{path}: it cannot be parsed ({raised.__name__}); deliver the file again"
 
 
 def as_of_known(project: Project, settings: Settings) -> list[str]:

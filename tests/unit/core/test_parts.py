@@ -15,7 +15,7 @@ from include.core import parts
 from include.core.errors import ConfigError
 from include.core.feeds import Parts
 from include.core.journal import ENTRIES, Entry, deliveries_of
-from include.core.parts import HOURS, Part, Version
+from include.core.parts import HOURS, Part, PartVersion
 from include.core.project import Project
 
 DAY = date(2026, 11, 3)
@@ -33,8 +33,8 @@ def why(project: Project, names: set[str], *, marked: bool = False, now: datetim
     return parts.why_incomplete(project, "plan", DAY, names, marked=marked, now=now)
 
 
-def version(name: str, hour: int, content: str = "x", key: str | None = None) -> Version:
-    return Version(name, key or f"{name}-{hour}.csv", content, T0 + hour * HOUR)
+def version(name: str, hour: int, content: str = "x", key: str | None = None) -> PartVersion:
+    return PartVersion(name, key or f"{name}-{hour}.csv", content, T0 + hour * HOUR)
 
 
 class TestComplete:
