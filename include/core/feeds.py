@@ -318,8 +318,8 @@ class Feed(Config):
             raise ValueError(f"{wrong[0]}: a snapshot cannot have it; a run takes the newest file and waits for none")
         if self.live_from is not None and not self.dated:
             raise ValueError(
-                "live_from: a snapshot whose path has no {day}, or whose query binds none, counts from the time of its "
-                "object, or from the claim of its sidecar; remove the key"
+                "live_from: a snapshot whose path has no {day} counts from the time of its object, or from the claim "
+                "of its sidecar, and one whose query binds nothing from its extraction; remove the key"
             )
 
     def _require_days_of(self, source: Sql) -> None:

@@ -65,7 +65,7 @@ class TestDeclaration:
             ({"source": {"timezone": "Berlin"}}, "no timezone 'Berlin'; did you mean 'Europe/Berlin'?"),
             ({"source": {"immutable": True}, "query": "SELECT 1", "live_from": None, **SNAPSHOT},
              "source.immutable: the query binds neither :day nor :as_of"),
-            ({"query": "SELECT 1", **SNAPSHOT}, "live_from: a snapshot whose path has no {day}, or whose query binds"),
+            ({"query": "SELECT 1", **SNAPSHOT}, "one whose query binds nothing from its extraction; remove the key"),
         ],
     )  # fmt: skip
     def test_a_wrong_declaration_is_refused(
