@@ -23,6 +23,7 @@ from include.core.names import raw_table
 from include.core.project import Project
 from include.core.records import Alert, Refusal
 from include.core.settings import Settings
+from include.core.stack import Correction, is_late
 from include.io import postgres
 from include.io.landing import Found
 from include.io.postgres.journal import SeenObject
@@ -34,13 +35,17 @@ HELD = "delivery_held"
 
 @dataclass(frozen=True)
 class Taken:
-    """An object that was read and is valid; `records` has all declared columns as text, not protected yet."""
+    """An object that was read and is valid; `records` has all declared columns as text, not protected yet.
+
+    Late rows of an earlier day are a delivery of their own, which has the object of their file.
+    """
 
     found: Found
     delivery_id: str
     sha256: str
     available_from: datetime
     records: pl.DataFrame
+    correction: Correction = "replace"
 
 
 @dataclass(frozen=True)
@@ -92,20 +97,24 @@ def enter(
         listed = writer.known(so_far.known).deliveries
         ids = set(listed["delivery_id"])
         earlier = _earlier(project, listed)
-        entries = []
-        for item in sorted(taken, key=_order):
+        entries, holds = [], dict[str, str | None]()
+        for item in sorted(taken, key=_order):  # late rows stay after their file
             if item.delivery_id in ids:
                 continue
             found = item.found
-            before = earlier.setdefault(project.slot(found.feed, found.day), [])
-            why = reason_to_hold(project, found.feed, found.day, found.key, item.available_from, before, now)
-            before.append(Earlier(item.delivery_id, found.key, item.available_from))
+            if item.correction == "late_rows":
+                why = holds.get(found.key)
+            else:
+                before = earlier.setdefault(project.slot(found.feed, found.day), [])
+                why = reason_to_hold(project, found.feed, found.day, found.key, item.available_from, before, now)
+                before.append(Earlier(item.delivery_id, found.key, item.available_from))
+                holds[found.key] = why
             ids.add(item.delivery_id)
             entries.append(_entry(item, why))
             rows += item.records.height
         writer.add(entries)
         writer.see([
-            *(_seen(item.found, delivery_id=item.delivery_id) for item in taken),
+            *(_seen(item.found, delivery_id=item.delivery_id) for item in taken if item.correction != "late_rows"),
             *(_seen(each.found, why=each.why) for each in left if not each.waits),
         ])
         known = writer.known(so_far.known)
@@ -119,7 +128,8 @@ def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = Non
 def _earlier(project: Project, listed: pl.DataFrame) -> dict[tuple[str, date | None], list[Earlier]]:
     """Map each feed and slot to its deliveries that could be replaced, and those that were refused."""
     found: dict[tuple[str, date | None], list[Earlier]] = {}
-    there = listed.filter(~pl.col("verdict").is_in(SET_ASIDE)).with_columns(refused=pl.col("verdict") == "refused")
+    files = listed.filter(~is_late(), ~pl.col("verdict").is_in(SET_ASIDE))
+    there = files.with_columns(refused=pl.col("verdict") == "refused")
     names = ["feed", "day", "delivery_id", "key", "available_from", "refused"]
     for feed, day, *about in there.select(names).iter_rows():
         found.setdefault(project.slot(feed, day), []).append(Earlier(*about))
@@ -144,6 +154,7 @@ def _entry(item: Taken, hold: str | None) -> Entry:
             "size": item.found.size,
             "rows": item.records.height,
             "available_from": item.available_from.astimezone(UTC).isoformat(timespec="microseconds"),
+            "correction": item.correction,
             "verdict": "held" if hold else "landed",
         },
         why=hold,

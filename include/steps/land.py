@@ -17,6 +17,7 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import Landed, Refusal
 from include.core.settings import Settings
+from include.core.stack import is_late
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.landing import Found, Landing
@@ -24,6 +25,7 @@ from include.io.postgres.journal import SeenObject
 from include.io.tables import Tables
 from include.steps.arrivals import missing
 from include.steps.entries import Entered, NotLanded, Taken, alerts_about, enter, held_deliveries, write_raw
+from include.steps.late_rows import with_late_rows
 from include.steps.objects import read_object
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,9 @@ def land(project: Project, interval: Interval, settings: Settings) -> Landed:
     total = Entered(known)
     for chunk in _chunks(fresh):
         taken, left = _take(project, chunk, landing, total.known.deliveries, now)
-        taken, ties = _without_ties(project, taken, set(total.known.deliveries["delivery_id"]))
+        landed = set(total.known.deliveries["delivery_id"])
+        taken, ties = _without_ties(project, taken, landed)
+        taken = with_late_rows(project, taken, landed)
         write_raw(project, tables, taken, key)
         total = enter(project, total, taken, [*left, *ties], settings, now)
     refused = [each.refusal for each in total.left if not each.waits]
@@ -108,7 +112,7 @@ def _require_files(missing: Mapping[date, Mapping[str, str]]) -> None:
 
 def _require_landed(project: Project, interval: Interval, left: Sequence[NotLanded], listed: pl.DataFrame) -> None:
     """Raise if a day needs an object that was not landed, and no delivery covers its feed and day."""
-    covered = set(listed.select("feed", "day").iter_rows())
+    covered = set(listed.filter(~is_late()).select("feed", "day").iter_rows())
     refused = {(each.found.feed, each.found.day) for each in left}
     waiting = {(each.found.feed, each.found.day) for each in left if each.waits}
     fatal: dict[date, list[str]] = {}

@@ -73,7 +73,7 @@ def read_object(
             f"{sidecar.rows}; deliver the file again, or the right sidecar"
         )
     _check_day(project, found, feed, records)
-    return Taken(found, _delivery_id(found, digest, newest, ids), digest, moment, records)
+    return Taken(found, _delivery_id(found, digest, newest, ids), digest, moment, records, feed.correction)
 
 
 def _delivery_id(found: Found, digest: str, newest: tuple[str, str] | None, ids: set[str]) -> str:
@@ -136,7 +136,8 @@ def _records(found: Found, feed: Feed, content: bytes) -> pl.DataFrame:
 def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
     """Refuse a file with more rows of another date than declared.
 
-    `validate` quarantines the others, and handles timestamps that cannot be parsed or stored.
+    The others correct their own day, if the feed takes them (`late_rows.py`), or `validate` quarantines them. It also
+    handles timestamps that cannot be parsed or stored.
     """
     if feed.day_column is None:
         return
