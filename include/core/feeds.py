@@ -3,7 +3,7 @@
 import re
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -70,13 +70,42 @@ class Column(Config):
         return self
 
 
-class LateRows(Config):
-    """What becomes of rows of another date than their file's: they are quarantined, up to a share of its rows."""
+class LateRowsVariant(Config):
+    """What becomes of rows of another date than their file's. With a greater share of them, a file is refused."""
 
-    kind: Literal["quarantine"] = Field(description="quarantine: such rows are held back, and the others are used")
+    kind: str
     at_most: float = Field(
         gt=0, lt=1, strict=True, description="share of the rows of a file; one with more is refused", examples=[0.01]
     )
+
+    def takes(self, corrections_days: int, file_day: date, day: date) -> bool:
+        """Return whether rows of `day` in the file of `file_day` are taken."""
+        raise NotImplementedError
+
+
+class QuarantineLateRows(LateRowsVariant):
+    """Rows of another date than their file's are quarantined."""
+
+    kind: Literal["quarantine"] = Field(description="quarantine: such rows are held back, and the others are used")
+
+    def takes(self, corrections_days: int, file_day: date, day: date) -> bool:
+        """Return False: nothing of another date is taken."""
+        return False
+
+
+class CorrectLateRows(LateRowsVariant):
+    """Rows of earlier days correct those days, up to `corrections_days` back. All others are quarantined."""
+
+    kind: Literal["correct"] = Field(
+        description="correct: rows of an earlier day are added to that day, in place of its rows with the same key"
+    )
+
+    def takes(self, corrections_days: int, file_day: date, day: date) -> bool:
+        """Return whether the day is before that of the file, and not too long before."""
+        return 0 < (file_day - day).days <= corrections_days
+
+
+LateRows = Annotated[QuarantineLateRows | CorrectLateRows, Field(discriminator="kind")]
 
 
 class Parts(Config):
@@ -112,6 +141,7 @@ DAILY_ONLY = (
     "arrives",
     "day_column",
     "late_rows",
+    "correction",
     "max_unknown_share",
 )
 """The keys of a feed that a snapshot cannot have: it has no days, and a run never waits for it."""
@@ -178,6 +208,12 @@ class Feed(Config):
         "decision (cli accept)",
         examples=[30],
     )
+    correction: Literal["replace", "upsert"] = Field(
+        default="replace",
+        description="what a further file of a day is: replace: the whole day again; upsert: its new and changed rows "
+        "only, which are added by key",
+        examples=["upsert"],
+    )
     versions: Literal["by_name"] | None = Field(
         default=None,
         description="by_name: of two files of a day with the same time, the one with the greater name is newer. By "
@@ -235,7 +271,7 @@ class Feed(Config):
     late_rows: LateRows | None = Field(
         default=None,
         description="what becomes of rows of another date than their file's; by default such a file is refused",
-        examples=[{"kind": "quarantine", "at_most": 0.01}],
+        examples=[{"kind": "quarantine", "at_most": 0.01}, {"kind": "correct", "at_most": 0.05}],
     )
     limits: Limits = Field(default_factory=Limits, description="the largest file that is read")
 
@@ -280,6 +316,7 @@ class Feed(Config):
             except ValueError as error:
                 raise ValueError(f"path: {error}") from error
         self._require_parts()
+        self._require_whole_days()
         for name in self.columns:
             try:
                 refuse_name(name)
@@ -363,6 +400,14 @@ class Feed(Config):
                 "into the folder, and {part} into the name only, as in `path: x/{day}/{part}.csv`"
             )
 
+    def _require_whole_days(self) -> None:
+        """Raise `ValueError` if a day is always whole, as that of a query or of a set, but rows are to be added."""
+        whole = "a query gives" if self.source else "all parts of a day are" if self.parts else None
+        adds = isinstance(self.late_rows, CorrectLateRows)
+        if whole and (self.correction == "upsert" or adds):
+            key = "late_rows: kind correct" if adds else "correction: upsert"
+            raise ValueError(f"{key}: {whole} the whole day each time, so nothing is added to it; remove the key")
+
     @property
     def marker(self) -> str | None:
         """Return the name of the file that says that the parts of a day are complete."""
@@ -411,6 +456,14 @@ class Feed(Config):
         if self.days is not None and WEEKDAYS[day.weekday()] not in self.days:
             return False
         return self.holidays is None or not self.holidays.include(day)
+
+    def takes_late_rows(self, file_day: date, day: date) -> bool:
+        """Return whether rows of `day` in the file of `file_day` correct that day. A day without a file has none."""
+        return (
+            self.late_rows is not None
+            and self.has_file_on(day)
+            and self.late_rows.takes(self.corrections_days, file_day, day)
+        )
 
     def window(self, run_date: date) -> Interval:
         """Return the days of this feed that the features of a run date may read. Those of a snapshot have no limit."""

@@ -137,10 +137,14 @@ def reason_to_hold(
         return None  # the declaration says when it counts, not a supplier's clock
     newest = max(counting, key=lambda each: each.available_from, default=None)
     if newest is not None and newest.available_from > moment:
+        follows = (
+            "which it would replace; once accepted, it counts only if that one is withdrawn"
+            if declared.correction == "replace"
+            else "to which it would be added; once accepted, it counts only for keys that no newer one has"
+        )
         return (
             f"it says that it became available at {moment:%Y-%m-%d %H:%M:%S} UTC, before {newest.delivery_id} "
-            f"({newest.available_from:%Y-%m-%d %H:%M:%S} UTC), which it would replace; once accepted, it counts only "
-            "if that one is withdrawn"
+            f"({newest.available_from:%Y-%m-%d %H:%M:%S} UTC), {follows}"
         )
     age = (project.day_of(now) - day).days - declared.delay_days
     if declared.dated and age > declared.corrections_days and any(each.key == key for each in earlier):

@@ -42,6 +42,7 @@ _DELIVERY: dict[str, pl.DataType] = {
     "size": pl.Int64(),
     "rows": pl.Int64(),
     "available_from": pl.String(),
+    "correction": pl.String(),  # absent: it replaces the deliveries before it
     "verdict": pl.String(),
 }
 """The fields of the entry of a delivery."""
@@ -160,6 +161,7 @@ def deliveries_of(entries: pl.DataFrame) -> pl.DataFrame:
         .with_columns(
             pl.col("day").str.to_date(),
             pl.col("available_from").str.to_datetime(time_unit="us", time_zone="UTC"),
+            pl.col("correction").fill_null("replace"),
         )
         .join(verdicts, on="delivery_id", how="left")
         .select(schemas.DELIVERIES.keys())

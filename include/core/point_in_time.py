@@ -17,6 +17,7 @@ from include.core.interval import Interval
 from include.core.journal import SET_ASIDE, Known
 from include.core.project import Project
 from include.core.records import DataView
+from include.core.stack import is_late, is_whole, ordered, stacks, states
 
 
 def as_of(project: Project, journal: Known, day: date, data_view: DataView = "point_in_time") -> datetime:
@@ -49,7 +50,8 @@ def as_of_days(
     moments = (
         accepted(journal.deliveries)
         .group_by("feed", "day")
-        .agg(first=pl.col("available_from").min(), last=pl.col("available_from").max())
+        .agg(first=pl.col("available_from").filter(~is_late()).min(), last=pl.col("available_from").max())
+        .drop_nulls("first")
     )
     available = {(feed, day): first for feed, day, first, _ in moments.iter_rows()}
     newest = {(feed, day): last for feed, day, _, last in moments.iter_rows()}
@@ -86,35 +88,42 @@ def accepted(deliveries: pl.DataFrame) -> pl.DataFrame:
 
 
 def current_as_of(deliveries: pl.DataFrame, feed: str, days: Interval, moment: datetime) -> dict[date, str]:
-    """Map each day to the `delivery_id` that is current as of `moment`; days without one are absent."""
+    """Map each day to the id of the state that is current as of `moment`; days without a file are absent.
+
+    It is the `delivery_id`, or the id of several (`stack.state_id`).
+    """
     wanted = pl.DataFrame({"feed": feed, "day": days.days, "as_of": moment.astimezone(UTC)})
-    return dict(_newest(deliveries, wanted).select("day", "delivery_id").iter_rows())
+    current = _current(deliveries, wanted).with_columns(run_date=pl.col("as_of"))
+    return dict(states(current).select("day", "delivery_id").iter_rows())
 
 
 def known_deliveries(
     project: Project, journal: Known, interval: Interval, data_view: DataView = "point_in_time"
 ) -> pl.DataFrame:
-    """Return the deliveries that the features of each run date may read: the current one of each feed and day.
+    """Return the deliveries that the features of each run date may read: the current stack of each feed and day.
 
     Those of a prepared day are the ones that its record names, even if they were withdrawn or corrected since.
 
     Returns:
-        A frame with the columns run_date (date), feed (str), day (date) and delivery_id (str), sorted by all of them.
+        A frame with the columns run_date (date), feed (str), day (date), delivery_id (str) and rank (int, 0 for the
+        oldest of a stack), sorted by all of them.
 
     Raises:
         DataError: as in `as_of`.
     """
     moments = as_of_days(project, journal, interval, data_view)
     recorded = moments.keys() & journal.records.keys() if data_view == "point_in_time" else set()
-    named = [(day, delivery_id) for day in recorded for delivery_id in journal.records[day].deliveries]
-    of_records = (
-        pl
-        .DataFrame(named, schema={"run_date": pl.Date(), "delivery_id": pl.String()}, orient="row")
-        .join(journal.deliveries.select("delivery_id", "feed", "day"), on="delivery_id")
-        .select("run_date", "feed", "day", "delivery_id")
-    )
+    of_records = recorded_deliveries(journal.deliveries, {day: journal.records[day].deliveries for day in recorded})
     others = {day: moment for day, moment in moments.items() if day not in recorded}
     return pl.concat([of_records, known_at(project, journal.deliveries, others, data_view)]).sort(pl.all())
+
+
+def recorded_deliveries(deliveries: pl.DataFrame, used: Mapping[date, Sequence[str]]) -> pl.DataFrame:
+    """Return the deliveries that records of run dates name, with the columns of `known_at`."""
+    named = [(run_date, delivery_id) for run_date, ids in used.items() for delivery_id in ids]
+    schema = {"run_date": pl.Date(), "delivery_id": pl.String()}
+    found = pl.DataFrame(named, schema=schema, orient="row").join(deliveries, on="delivery_id")
+    return ordered(found).with_columns(_RANK.over("run_date", "feed", "day")).select(_KNOWN)
 
 
 def known_at(
@@ -125,9 +134,9 @@ def known_at(
 ) -> pl.DataFrame:
     """Return the deliveries that the features of run dates may read, current as of the moment of each.
 
-    Of a feed of days there is one for each day of the window, of a snapshot the newest of any day. A required feed of
-    which nothing had come by that moment was late: its earliest accepted delivery is admitted, and never a correction
-    of it.
+    Of a feed of days there is a stack for each day of the window, of a snapshot the newest of any day. A required feed
+    of which nothing had come by that moment was late: its earliest accepted delivery is admitted, and never a
+    correction of it.
 
     Args:
         project: the project.
@@ -137,7 +146,8 @@ def known_at(
             up to the run date. Any other is a later state, and corrects nothing.
 
     Returns:
-        A frame with the columns run_date (date), feed (str), day (date) and delivery_id (str), sorted by all of them.
+        A frame with the columns run_date (date), feed (str), day (date), delivery_id (str) and rank (int, 0 for the
+        oldest of a stack), sorted by all of them.
     """
     wanted = [
         (run_date, name, day, moment)
@@ -147,8 +157,7 @@ def known_at(
         for day in feed.window(run_date).days
     ]
     schema = {"run_date": pl.Date(), "feed": pl.String(), "day": pl.Date(), "as_of": pl.Datetime("us", "UTC")}
-    columns = ["run_date", "feed", "day", "delivery_id"]
-    known = _newest(deliveries, pl.DataFrame(wanted, schema=schema, orient="row")).select(columns)
+    known = _current(deliveries, pl.DataFrame(wanted, schema=schema, orient="row")).select(_KNOWN)
     required = [(run_date, name, day) for run_date in moments for name, day in project.required(run_date).items()]
     needed = {"run_date": pl.Date(), "feed": pl.String(), "day": pl.Date()}
     late = (
@@ -157,8 +166,9 @@ def known_at(
         .join(known, on=[*needed], how="anti")
         .join(first_accepted(deliveries), on=["feed", "day"])
     )
-    states = _snapshots(project, deliveries, moments, data_view)
-    return pl.concat([known, late.select(columns), states.select(columns)]).sort(pl.all())
+    of_snapshots = _snapshots(project, deliveries, moments, data_view)
+    alone = [each.with_columns(rank=pl.lit(0, pl.Int64)).select(_KNOWN) for each in (late, of_snapshots)]
+    return pl.concat([known, *alone]).sort(pl.all())
 
 
 def _snapshots(
@@ -186,9 +196,18 @@ def earliest(deliveries: pl.DataFrame, feed: str, days: Sequence[date]) -> dict[
 
 
 def first_accepted(deliveries: pl.DataFrame) -> pl.DataFrame:
-    """Return the accepted delivery of each feed and day that came first."""
-    ordered = accepted(deliveries).sort("available_from", "sequence")
-    return ordered.unique(["feed", "day"], keep="first", maintain_order=True)
+    """Return the accepted file of each feed and day that came first. Late rows of a day are no file of it."""
+    files = ordered(accepted(deliveries).filter(~is_late()))
+    return files.unique(["feed", "day"], keep="first", maintain_order=True)
+
+
+def counting_rows(deliveries: pl.DataFrame) -> pl.DataFrame:
+    """Return the deliveries whose number of rows says how many a day has: whole files, and the first file of a day.
+
+    Held and withdrawn deliveries are left out.
+    """
+    files = ordered(deliveries.filter(~is_late(), ~pl.col("verdict").is_in(SET_ASIDE)))
+    return files.filter(is_whole() | pl.struct("feed", "day").is_first_distinct())
 
 
 def rows_before(
@@ -199,17 +218,16 @@ def rows_before(
     It returns, for each of that many days before the day, the rows of the newest delivery that was available at the
     moment; days without one are left out. With a step of 7, it looks at days of the same weekday only. Refused
     deliveries count too, so the order in which deliveries are validated does not matter; held and withdrawn ones do
-    not count.
+    not count, nor do those that only add rows to a day.
 
     Of a snapshot, it returns the rows of so many deliveries that became available before the moment, whatever their day
     and the step.
     """
-    of_feed = deliveries.filter(pl.col("feed") == feed, ~pl.col("verdict").is_in(SET_ASIDE))
-    ordered = of_feed.sort("available_from", "sequence").select("day", "available_from", "rows")
+    of_feed = counting_rows(deliveries.filter(pl.col("feed") == feed)).select("day", "available_from", "rows")
     delivered: dict[date, list[tuple[datetime, int]]] = {}
-    for day, available_from, rows in ordered.iter_rows():
+    for day, available_from, rows in of_feed.iter_rows():
         delivered.setdefault(day, []).append((available_from, rows))
-    moments, counts = ordered["available_from"].to_list(), ordered["rows"].to_list()
+    moments, counts = of_feed["available_from"].to_list(), of_feed["rows"].to_list()
 
     def before(day: date, moment: datetime, days: int, step: int = 1) -> list[int]:
         if snapshot:
@@ -224,14 +242,24 @@ def rows_before(
     return before
 
 
+_KNOWN = ("run_date", "feed", "day", "delivery_id", "rank")
+"""The columns of what run dates know."""
+
+_RANK = pl.int_range(pl.len(), dtype=pl.Int64).alias("rank")
+
+
+def _current(deliveries: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """Add the current stack to each row of `wanted` (feed, day and `as_of`): a row for each delivery, with its rank."""
+    joined = wanted.join(accepted(deliveries), on=["feed", "day"])
+    return stacks(joined.filter(pl.col("available_from") <= pl.col("as_of")), wanted.columns)
+
+
 def _newest(deliveries: pl.DataFrame, wanted: pl.DataFrame, counts: pl.Expr | bool = True) -> pl.DataFrame:
-    """Add the current delivery to each row of `wanted` (feed, `as_of`, and day if it matters).
+    """Add the current delivery to each row of `wanted` (feed and `as_of`), whatever its day.
 
     Rows without a delivery are left out, and so are deliveries that do not count. Of two deliveries available at
     the same moment, the one that was landed later is current.
     """
     known = accepted(deliveries).select("feed", "day", "available_from", "sequence", "delivery_id")
-    on = ["feed", *({"day"} & set(wanted.columns))]
-    joined = wanted.join(known, on=on).filter(pl.col("available_from") <= pl.col("as_of"), counts)
-    ordered = joined.sort("available_from", "sequence")
-    return ordered.unique(wanted.columns, keep="last", maintain_order=True)
+    joined = wanted.join(known, on="feed").filter(pl.col("available_from") <= pl.col("as_of"), counts)
+    return joined.sort("available_from", "sequence").unique(wanted.columns, keep="last", maintain_order=True)

@@ -27,6 +27,7 @@ DELIVERIES: dict[str, pl.DataType] = {
     "size": pl.Int64(),
     "rows": pl.Int64(),
     "available_from": pl.Datetime("us", "UTC"),
+    "correction": pl.String(),  # what it is to the deliveries of its day before it (`stack.Correction`)
     "verdict": pl.String(),  # landed, held (waits for a person), accepted, refused (by expectations), withdrawn
     "why": pl.String(),
 }
@@ -102,10 +103,13 @@ def is_of_another_date(feed: Feed, timezone: str) -> pl.Expr:
     """
     if feed.day_column is None:
         return pl.lit(False)
-    local = pl.col(feed.day_column)
-    if feed.columns[feed.day_column].type == "timestamp":
-        local = local.dt.convert_time_zone(timezone).dt.date()
-    return local != pl.col("day")
+    return local_date(feed, pl.col(feed.day_column), timezone) != pl.col("day")
+
+
+def local_date(feed: Feed, value: pl.Expr, timezone: str) -> pl.Expr:
+    """Return the local date of a typed value of the day column."""
+    is_moment = feed.day_column is not None and feed.columns[feed.day_column].type == "timestamp"
+    return value.dt.convert_time_zone(timezone).dt.date() if is_moment else value
 
 
 def parse(text: pl.Expr, kind: str, declared: Format) -> pl.Expr:

@@ -160,19 +160,27 @@ def _changes(project: Project, journal: Known, days: Iterable[date]) -> dict[dat
     """Map each of these prepared days that a repair would change to what it would change."""
     places = {row["delivery_id"]: row for row in journal.deliveries.iter_rows(named=True)}
     records = {day: journal.records[day] for day in days}
-    current: dict[date, dict[tuple[str, date | None], str]] = {day: {} for day in records}
+    current: dict[date, dict[tuple[str, date | None], set[str]]] = {day: {} for day in records}
     by_now = known_at(project, journal.deliveries, {day: record.as_of for day, record in records.items()})
-    for run_date, feed, day, delivery_id in by_now.iter_rows():
-        current[run_date][project.slot(feed, day)] = delivery_id
+    for run_date, feed, day, delivery_id in by_now.drop("rank").iter_rows():
+        current[run_date].setdefault(project.slot(feed, day), set()).add(delivery_id)
     found = {}
     for day, record in records.items():
-        then = {project.slot(places[each]["feed"], places[each]["day"]): each for each in record.deliveries}
+        then: dict[tuple[str, date | None], set[str]] = {}
+        for each in record.deliveries:
+            then.setdefault(project.slot(places[each]["feed"], places[each]["day"]), set()).add(each)
         now = current[day]
         if changed := sorted(one for one in then.keys() | now.keys() if then.get(one) != now.get(one)):
-            was, new = (places.get(which.get(changed[0], "")) for which in (then, now))
+            used, by_then = now.get(changed[0], set()), then.get(changed[0], set())
+            was, new = _newest_of(places, by_then - used), _newest_of(places, used - by_then)
             lacking = [f"{feed} of {of}" for feed, of in project.required(day).items() if (feed, of) not in now]
-            found[day] = _Change(was, new, len(changed) - 1, frozenset(now.values()), lacking)
+            found[day] = _Change(was, new, len(changed) - 1, frozenset().union(*now.values()), lacking)
     return found
+
+
+def _newest_of(places: Mapping[str, Row], ids: set[str]) -> Row | None:
+    """Return the newest of some deliveries, None if there are none."""
+    return max((places[each] for each in ids), key=lambda row: (row["available_from"], row["sequence"]), default=None)
 
 
 def _record(

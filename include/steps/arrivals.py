@@ -11,6 +11,7 @@ from include.core.interval import Interval
 from include.core.parts import why_incomplete
 from include.core.project import Project
 from include.core.settings import Settings
+from include.core.stack import is_late
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.landing import Found, Landing, Listing
@@ -51,7 +52,7 @@ def missing(
         listed: the deliveries of the journal (columns of `schemas.DELIVERIES`).
         now: the database's time.
     """
-    landed = set(listed.filter(pl.col("verdict") != "refused").select("feed", "day").iter_rows())
+    landed = set(listed.filter(pl.col("verdict") != "refused", ~is_late()).select("feed", "day").iter_rows())
     there: dict[tuple[str, date], list[Found]] = {}
     for each in listing.found:
         there.setdefault((each.feed, each.day), []).append(each)

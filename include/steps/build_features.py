@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import polars as pl
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from include.config.loading import load_project
@@ -24,6 +24,7 @@ from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
 from include.core.records import DataView, Featured, PreparedDay
 from include.core.settings import Settings
+from include.core.stack import members, rows_of, stacked, states
 from include.features import Feeds, returned
 from include.io import postgres, spark
 from include.io.journal import read_journal
@@ -76,7 +77,8 @@ def build_features(
         rows, versions = _feeds(session, tables, project, interval, known, staged)
         counted = journal.deliveries.select("delivery_id", "rows")
         moments_frame = _small(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
-        built = _build(project, Feeds(project, rows, known.join(counted, on="delivery_id")))
+        sizes = known.join(counted, on="delivery_id").group_by("run_date", "feed", "day").agg(pl.col("rows").sum())
+        built = _build(project, Feeds(project, rows, states(known).join(sizes, on=["run_date", "feed", "day"])))
         frame = built.join(F.broadcast(moments_frame), "day").withColumn("data_view", F.lit(data_view))
         if project.entity_fraction < 1:
             frame = frame.filter(_in_fraction_by_spark(project.entity_fraction))
@@ -202,8 +204,24 @@ def _feeds(
         of_feed = known.filter(pl.col("feed") == name)["day"].unique().to_list()
         days = Interval(start=min(of_feed), end=max(of_feed)) if of_feed else interval
         table = clean_table(project.name, name)
-        feeds[name], versions[table] = spark.read(session, tables, table, days, staged, outcomes_of(project, name))
+        rows, versions[table] = spark.read(session, tables, table, days, staged, outcomes_of(project, name))
+        feeds[name] = _with_states(session, rows, known.filter(pl.col("feed") == name), project.feeds[name].key)
     return feeds, versions
+
+
+def _with_states(session: SparkSession, rows: DataFrame, known: pl.DataFrame, key: Sequence[str]) -> DataFrame:
+    """Add the rows of each state that is a stack, under the id of the state as `delivery_id`.
+
+    So everything that reads a feed finds one delivery for each run date and day, as where nothing is stacked.
+    """
+    if not stacked(known):
+        return rows
+    of_states = states(known).select("day", state="delivery_id").unique()
+    stacks = of_states.join(members(of_states["state"]), on="state").filter(pl.col("rank").max().over("state") > 0)
+    joined = rows.join(F.broadcast(_small(session, stacks)), ["day", "delivery_id"])
+    newest = F.max("rank").over(Window.partitionBy("day", "state", *key))
+    of_stacks = joined.withColumn("_newest", newest).filter("rank = _newest")
+    return rows.unionByName(of_stacks.withColumn("delivery_id", F.col("state")).select(rows.columns))
 
 
 def _build(project: Project, feeds: Feeds) -> DataFrame:
@@ -227,17 +245,14 @@ def _small(session: SparkSession, frame: pl.DataFrame) -> DataFrame:
 
 
 def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[date, int]:
-    """Map each run date to the number of its entities: the rows of the current delivery of the entity's feed."""
+    """Map each run date to the number of its entities: the current rows of the entity's feed."""
     feed = project.entity.feed
     current_as_of = known.filter(pl.col("feed") == feed).filter(
         pl.col("day") == pl.col("run_date").dt.offset_by(f"-{project.feeds[feed].delay_days}d")
     )
-    rows = (
-        tables
-        .scan(clean_table(project.name, feed))
-        .filter(pl.col("day").is_between(current_as_of["day"].min(), current_as_of["day"].max()))
-        .join(current_as_of.lazy().select("run_date", "day", "delivery_id"), on=["day", "delivery_id"])
-    )
+    within = pl.col("day").is_between(current_as_of["day"].min(), current_as_of["day"].max())
+    scanned = tables.scan(clean_table(project.name, feed)).filter(within)
+    rows = rows_of(scanned, states(current_as_of).drop("feed"), project.feeds[feed].key)
     if project.entity_fraction < 1:
         rows = rows.filter(_in_fraction(project.entity_fraction))
     return dict(rows.group_by("run_date").len().collect().iter_rows())

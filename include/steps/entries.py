@@ -24,6 +24,7 @@ from include.core.parts import Part
 from include.core.project import Project
 from include.core.records import Alert, Refusal
 from include.core.settings import Settings
+from include.core.stack import Correction, is_late
 from include.io import postgres
 from include.io.landing import Found
 from include.io.postgres.journal import SeenObject
@@ -47,6 +48,8 @@ class Taken:
         objects: the objects of a set, its marker and older versions included.
         kept: rows of a set that are in the raw table already, with its columns.
         doubt: why a set waits for a decision of a person, None if nothing is known against it.
+        correction: what it is to the deliveries of its day before it. Late rows of an earlier day are a delivery of
+            their own, which has the object of their file.
     """
 
     found: Found
@@ -54,6 +57,7 @@ class Taken:
     sha256: str
     available_from: datetime
     records: pl.DataFrame
+    correction: Correction = "replace"
     parts: tuple[Part, ...] = ()
     objects: tuple[Found, ...] = ()
     kept: pl.DataFrame | None = None
@@ -133,22 +137,31 @@ def enter(
         listed = writer.known(so_far.known).deliveries
         ids = set(listed["delivery_id"])
         earlier = _earlier(project, listed)
-        entries = []
-        for item in sorted(taken, key=_order):
+        entries, holds = [], dict[str, str | None]()
+        for item in sorted(taken, key=_order):  # late rows stay after their file
             if item.delivery_id in ids:
                 continue
             found = item.found
-            before = earlier.setdefault(project.slot(found.feed, found.day), [])
-            why = item.doubt or reason_to_hold(
-                project, found.feed, found.day, found.key, item.available_from, before, now
-            )
-            before.append(Earlier(item.delivery_id, found.key, item.available_from))
+            if item.correction == "late_rows":
+                why = holds.get(found.key)
+            else:
+                before = earlier.setdefault(project.slot(found.feed, found.day), [])
+                why = item.doubt or reason_to_hold(
+                    project, found.feed, found.day, found.key, item.available_from, before, now
+                )
+                before.append(Earlier(item.delivery_id, found.key, item.available_from))
+                holds[found.key] = why
             ids.add(item.delivery_id)
             entries.append(_entry(item, why))
             rows += item.rows
         writer.add(entries)
         writer.see([
-            *(_seen(each, delivery_id=item.delivery_id) for item in taken for each in item.objects or (item.found,)),
+            *(
+                _seen(each, delivery_id=item.delivery_id)
+                for item in taken
+                if item.correction != "late_rows"
+                for each in item.objects or (item.found,)
+            ),
             *(_seen(each.found, why=each.why) for each in left if not each.waits),
         ])
         known = writer.known(so_far.known)
@@ -162,7 +175,8 @@ def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = Non
 def _earlier(project: Project, listed: pl.DataFrame) -> dict[tuple[str, date | None], list[Earlier]]:
     """Map each feed and slot to its deliveries that could be replaced, and those that were refused."""
     found: dict[tuple[str, date | None], list[Earlier]] = {}
-    there = listed.filter(~pl.col("verdict").is_in(SET_ASIDE)).with_columns(refused=pl.col("verdict") == "refused")
+    files = listed.filter(~is_late(), ~pl.col("verdict").is_in(SET_ASIDE))
+    there = files.with_columns(refused=pl.col("verdict") == "refused")
     names = ["feed", "day", "delivery_id", "key", "available_from", "refused"]
     for feed, day, *about in there.select(names).iter_rows():
         found.setdefault(project.slot(feed, day), []).append(Earlier(*about))
@@ -187,6 +201,7 @@ def _entry(item: Taken, hold: str | None) -> Entry:
             "size": item.found.size,
             "rows": item.rows,
             "available_from": item.available_from.astimezone(UTC).isoformat(timespec="microseconds"),
+            "correction": item.correction,
             "verdict": "held" if hold else "landed",
             **({"parts": [part.entry() for part in item.parts]} if item.parts else {}),
         },

@@ -19,12 +19,14 @@ from include.core.parts import sets_of
 from include.core.project import Project
 from include.core.records import Landed, Refusal
 from include.core.settings import Settings
+from include.core.stack import is_late
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.landing import Found, Landing
 from include.io.tables import Tables
 from include.steps.arrivals import missing
 from include.steps.entries import Entered, NotLanded, Taken, alerts_about, enter, held_deliveries, write_raw
+from include.steps.late_rows import with_late_rows
 from include.steps.objects import is_landed, read_object
 from include.steps.sets import SetReader, changed_slots, without_parts
 
@@ -70,13 +72,15 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
 
     total = Entered(known)
     for chunk in _chunks(fresh):
+        landed = set(total.known.deliveries["delivery_id"])
         sets = SetReader(project, landing, tables, total.known, sets_of(total.known.entries), seen, now)
         taken, left = _take(project, [f for f in chunk if not f.part], landing, total.known.deliveries, now)
         for objects in _by_slot(f for f in chunk if f.part):
             of_set, wrong = sets.take(objects, listing.markers.get((objects[0].feed, objects[0].day)))
             taken, left = [*taken, *of_set], [*left, *wrong]
-        taken, ties = _without_ties(project, taken, set(total.known.deliveries["delivery_id"]))
+        taken, ties = _without_ties(project, taken, landed)
         taken, alike = without_parts(project, tables, taken, total.known.deliveries, key)
+        taken = with_late_rows(project, taken, landed)
         write_raw(project, tables, taken, key)
         total = enter(project, total, taken, [*left, *ties, *alike], settings, now)
     refused = [each.refusal for each in total.left if not each.waits]
@@ -140,7 +144,7 @@ def _require_files(missing: Mapping[date, Mapping[str, str]]) -> None:
 
 def _require_landed(project: Project, interval: Interval, left: Sequence[NotLanded], listed: pl.DataFrame) -> None:
     """Raise if a day needs an object that was not landed, and no delivery covers its feed and day."""
-    covered = set(listed.select("feed", "day").iter_rows())
+    covered = set(listed.filter(~is_late()).select("feed", "day").iter_rows())
     refused = {(each.found.feed, each.found.day) for each in left}
     waiting = {(each.found.feed, each.found.day) for each in left if each.waits}
     fatal: dict[date, list[str]] = {}

@@ -16,6 +16,7 @@ from include.core.names import clean_table, features_table, raw_table
 from include.core.project import Project
 from include.core.records import Freshness, Monitored
 from include.core.settings import Settings
+from include.core.stack import is_late
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.tables import Tables
@@ -110,7 +111,7 @@ def _tables(
 
 def _deliveries(project: Project, settings: Settings) -> tuple[dict[str, Sequence[date]], dict[str, Sequence[date]]]:
     """Map each feed to the sorted days of its deliveries, first for those in raw, then for those in clean."""
-    deliveries = read_journal(settings, project).deliveries.select("feed", "day", "verdict")
+    deliveries = read_journal(settings, project).deliveries.filter(~is_late()).select("feed", "day", "verdict")
 
     def days(verdicts: Sequence[str]) -> dict[str, Sequence[date]]:
         within = deliveries.filter(pl.col("verdict").is_in(verdicts))

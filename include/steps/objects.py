@@ -77,7 +77,7 @@ def read_object(
             f"{sidecar.rows}; deliver the file again, or the right sidecar"
         )
     _parsed(found, lambda: _check_day(project, found, feed, records))
-    return Taken(found, delivery_id_of(found.key, digest, newest, ids), digest, moment, records)
+    return Taken(found, delivery_id_of(found.key, digest, newest, ids), digest, moment, records, feed.correction)
 
 
 def is_landed(seen: SeenObject | None, found: Found) -> bool:
@@ -147,7 +147,8 @@ def _parsed(found: Found, parse: Callable[[], T]) -> T:
 def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame) -> None:
     """Refuse a file with more rows of another date than declared.
 
-    `validate` quarantines the others, and handles timestamps that cannot be parsed or stored.
+    The others correct their own day, if the feed takes them (`late_rows.py`), or `validate` quarantines them. It also
+    handles timestamps that cannot be parsed or stored.
     """
     if feed.day_column is None:
         return

@@ -18,6 +18,7 @@ from include.core.point_in_time import accepted, current_as_of, earliest
 from include.core.project import Project
 from include.core.records import DataView, Recorded
 from include.core.settings import Settings
+from include.core.stack import deliveries_in, rows_of
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.postgres.outcomes import NO_DELIVERY, OutcomeDay, OutcomeDelivery
@@ -118,12 +119,14 @@ def _set_aside(project: Project, run_date: date, settings: Settings) -> set[date
     """
     days = set[date]()
     stored = {name: postgres.outcomes.read_newest_outcomes(settings, project.name, name) for name in project.outcomes}
-    counting = set(accepted(read_journal(settings, project).deliveries)["delivery_id"])
+    counting = set(accepted(read_journal(settings, project).deliveries)["delivery_id"]) | {NO_DELIVERY.delivery_id}
     for name, of_days in stored.items():
         last = project.feeds[project.outcomes[name].feed].needed_day(run_date)
-        gone = {of.delivery_id for day, of in of_days.items() if day <= last and of != NO_DELIVERY} - counting
+        there = {of.delivery_id for day, of in of_days.items() if day <= last}
+        gone = {state for state in there if not counting.issuperset(deliveries_in(state))}
         if gone:
-            log.warning("%s: outcomes of %s are removed: these do not count any more", name, ", ".join(sorted(gone)))
+            lost = sorted({each for state in gone for each in deliveries_in(state)} - counting)
+            log.warning("%s: outcomes of %s are removed: these do not count any more", name, ", ".join(lost))
             days |= {*postgres.outcomes.set_aside_outcomes(settings, project.name, name, gone)}
     return days
 
@@ -146,7 +149,7 @@ def _known(
     for name, outcome in project.outcomes.items():
         newest = _newest(project, outcome.feed, deliveries, as_of, earlier, later, stored[name])
         there = stored[name] if again else {}
-        known[name] = {day: of for day, of in newest.items() if day not in there or there[day] < of}
+        known[name] = {day: of for day, of in newest.items() if day not in there or there[day].is_older_than(of)}
     return {name: of_days for name, of_days in known.items() if of_days}
 
 
@@ -180,7 +183,12 @@ def _newest(
     waited_for = {day: declared.required and declared.has_file_on(needed(day)) for day in prepared_later}
     later = [moment for day, moment in prepared_later.items() if needed(day) in stored or not waited_for[day]]
     found = deliveries.select("delivery_id", "available_from", "sequence").iter_rows()
-    of_id = {each: OutcomeDelivery(moment, sequence, each) for each, moment, sequence in found}
+    places = {each: (moment, sequence) for each, moment, sequence in found}
+
+    def of_state(state: str) -> OutcomeDelivery:
+        moments, sequences = zip(*(places[each] for each in deliveries_in(state)), strict=True)
+        return OutcomeDelivery(max(moments), max(sequences), state)
+
     own = {needed(run_date): moment for run_date, moment in as_of.items()}
     days_known_at: dict[datetime, list[date]] = {}
     latest = max([*as_of.values(), *later])
@@ -196,10 +204,11 @@ def _newest(
         if days:
             newest = current_as_of(deliveries, feed, Interval(start=min(days), end=max(days)), moment)
             for day in newest.keys() & set(days):
-                if day in own or day not in stored or stored[day] < of_id[newest[day]]:
-                    known[day] = of_id[newest[day]]
+                of = of_state(newest[day])
+                if day in own or day not in stored or stored[day].is_older_than(of):
+                    known[day] = of
     late = [day for day in own if declared.required and day not in known]
-    known |= {day: of_id[each] for day, each in earliest(deliveries, feed, late).items()}
+    known |= {day: of_state(each) for day, each in earliest(deliveries, feed, late).items()}
     return dict(sorted(known.items()))
 
 
@@ -213,10 +222,7 @@ def _values(project: Project, outcome: str, tables: Tables, deliveries: Mapping[
         schema={"day": pl.Date, "delivery_id": pl.String},
         orient="row",
     )
-    rows = (
-        tables
-        .scan(clean_table(project.name, feed))
-        .filter(pl.col("day").is_between(min(deliveries), max(deliveries)))
-        .join(wanted.lazy(), on=["day", "delivery_id"], how="semi")
-    )
+    within = pl.col("day").is_between(min(deliveries), max(deliveries))
+    scanned = tables.scan(clean_table(project.name, feed)).filter(within)
+    rows = rows_of(scanned, wanted, project.feeds[feed].key)
     return outcome_column(project, outcome, "value")(rows).select("day", "entity_id", "value").collect()

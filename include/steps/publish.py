@@ -17,11 +17,14 @@ from include.config.model import Model
 from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table, scores_table
+from include.core.point_in_time import recorded_deliveries
 from include.core.project import Project
 from include.core.records import DataView, PreparedDay, Published, PublishedDay, PublishMode, ScoredDay
 from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import Settings
+from include.core.stack import rows_of, states
 from include.io import postgres
+from include.io.journal import read_journal
 from include.io.postgres.predictions import Batch, batch_digest
 from include.io.tables import Scope, Tables
 
@@ -80,7 +83,7 @@ def publish(
         project,
         model,
         scores,
-        _entities(project, tables, prepared_days, days),
+        _entities(project, tables, _used(project, prepared_days, days, settings)),
         settings,
         days=days,
         as_of={day: prepared_day.as_of for day, prepared_day in prepared_days.items()},
@@ -270,33 +273,33 @@ def _scores(
     )
 
 
-def _entities(
-    project: Project, tables: Tables, prepared_days: Mapping[date, PreparedDay], days: Sequence[ScoredDay]
-) -> pl.LazyFrame:
+def _used(
+    project: Project, prepared_days: Mapping[date, PreparedDay], days: Sequence[ScoredDay], settings: Settings
+) -> pl.DataFrame:
+    """Return the deliveries that the features of each day used, with the columns of `point_in_time.known_at`."""
+    used = {d.day: prepared_days[d.day].deliveries for d in days}
+    return recorded_deliveries(read_journal(settings, project).deliveries, used)
+
+
+def _entities(project: Project, tables: Tables, used: pl.DataFrame) -> pl.LazyFrame:
     """Return the entities of each day, from the deliveries that its features used.
 
     A public column of a snapshot is null where the snapshot has no row for the entity, or was not known yet.
     """
-    feed = project.feeds[project.entity.feed]
-    used = pl.DataFrame(
-        [(d.day, feed.needed_day(d.day), delivery) for d in days for delivery in prepared_days[d.day].deliveries],
-        schema={"run_date": pl.Date, "day": pl.Date, "delivery_id": pl.String},
-        orient="row",
-    )
-    rows = (
-        tables
-        .scan(clean_table(project.name, project.entity.feed))
-        .filter(pl.col("day").is_between(used["day"].min(), used["day"].max()))
-        .join(used.lazy(), on=["day", "delivery_id"])
-        .drop("day", "delivery_id")
-    )
+    declared = project.feeds[project.entity.feed]
+    of_day = pl.col("day") == pl.col("run_date").dt.offset_by(f"-{declared.delay_days}d")
+    own = states(used.filter(pl.col("feed") == project.entity.feed, of_day)).drop("feed")
+    scanned = tables.scan(clean_table(project.name, project.entity.feed))
+    within = pl.col("day").is_between(own["day"].min(), own["day"].max())
+    rows = rows_of(scanned.filter(within), own, declared.key).drop("day", "delivery_id")
     for feed_name, names in project.public_of_snapshots.items():
         key = [*project.feeds[feed_name].key]
-        states = (
+        known = used.filter(pl.col("feed") == feed_name).select("run_date", "delivery_id")
+        of_snapshot = (
             tables
             .scan(clean_table(project.name, feed_name))
-            .join(used.lazy().drop("day"), on="delivery_id")
+            .join(known.lazy(), on="delivery_id")
             .select("run_date", *key, *names)
         )
-        rows = rows.join(states, on=["run_date", *key], how="left")
+        rows = rows.join(of_snapshot, on=["run_date", *key], how="left")
     return rows.select(pl.col("run_date").alias("day"), "entity_id", *project.entity.public)

@@ -310,7 +310,8 @@ def without_parts(
     }
     for item in sorted(taken, key=lambda item: (item.available_from, name_order(item.found.key))):
         feed, slot = project.feeds[item.found.feed], (item.found.feed, item.found.day)
-        if item.parts or feed.is_snapshot or item.delivery_id in ids or item.records.is_empty():
+        adds = item.parts or item.correction != "replace"
+        if adds or feed.is_snapshot or item.delivery_id in ids or item.records.is_empty():
             continue
         other, other_id, frame = newest.get(slot, (item.found.key, "", None))
         if other != item.found.key:

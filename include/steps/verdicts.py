@@ -25,7 +25,7 @@ from include.core.formats import values
 from include.core.formats.explain import explain
 from include.core.journal import SET_ASIDE, Entry
 from include.core.names import clean_table, quarantine_table, raw_table
-from include.core.point_in_time import rows_before
+from include.core.point_in_time import counting_rows, rows_before
 from include.core.project import Project
 from include.core.records import Refusal
 from include.core.settings import Settings
@@ -135,7 +135,10 @@ def _verdicts(
     raws, typed = (_parts(rows, deliveries) for rows in (all_raw, _typed(project, feed, all_raw)))
     _require_rows(raw_table(project.name, name), deliveries, raws)
     before = rows_before(listed, name, snapshot=feed.is_snapshot)
-    histories = [partial(before, d["day"], d["available_from"]) for d in deliveries]
+    whole = set(counting_rows(listed.filter(pl.col("feed") == name))["delivery_id"])
+    histories = [
+        partial(before, d["day"], d["available_from"]) if d["delivery_id"] in whole else None for d in deliveries
+    ]
     found = suites.findings(name, typed, histories)
     found_verdicts = {}
     for delivery, raw, rows, unexplained in zip(deliveries, raws, typed, found, strict=True):

@@ -20,6 +20,7 @@ from include.core.outcomes import outcome_column
 from include.core.point_in_time import accepted, as_of, current_as_of
 from include.core.project import Project
 from include.core.records import DataView
+from include.core.stack import rows_of
 from include.training.config import Training
 from include.training.problem_types import get_problem_type
 
@@ -123,9 +124,10 @@ def build_training_set(
     if data_view == "latest":
         moment = max([moment, *accepted(journal.deliveries).filter(pl.col("day") <= day)["available_from"]])
     require_columns(model.name, model.features, features.collect_schema().names(), f"the features of {project.name}")
-    known = current_as_of(journal.deliveries, project.outcomes[model.outcome].feed, days, moment)
+    feed = project.outcomes[model.outcome].feed
+    known = current_as_of(journal.deliveries, feed, days, moment)
     within = pl.col("day").is_between(days.start, days.end)
-    of_days = clean.filter(within).join(_frame(known).lazy(), on=["day", "delivery_id"], how="semi")
+    of_days = rows_of(clean.filter(within), _frame(known), project.feeds[feed].key)
     labels = outcome_column(project, model.outcome, LABEL)(of_days).select(*KEY, pl.col(LABEL).fill_nan(None))
     # A run that was later than this one, because its files were, knew what this one could not know.
     in_time = pl.col("as_of").le(moment) & ~pl.col("day").is_in(_admitting_later(journal, days, moment))

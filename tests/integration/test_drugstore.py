@@ -23,7 +23,7 @@ from include.operations.outdated import find_out_of_date
 from include.operations.repair import repair
 from include.steps.build_features import build_features, record_prepared_days
 from include.steps.land import land
-from include.steps.publish import _entities
+from include.steps.publish import _entities, _used
 from include.steps.validate import validate
 from tests.integration.drugstore import moment, put, put_plan, put_sales, put_stores
 
@@ -52,7 +52,7 @@ def prepare(project: Project, interval: Interval, settings: Settings) -> None:
 
 def public(project: Project, settings: Settings, interval: Interval) -> list[tuple[date, str, int, str | None]]:
     prepared = {n.day: n for n in postgres.days.read_prepared_days(settings, project.name, interval, "point_in_time")}
-    rows = _entities(project, Tables(settings), prepared, list(prepared.values()))  # type: ignore[arg-type]
+    rows = _entities(project, Tables(settings), _used(project, prepared, list(prepared.values()), settings))  # type: ignore[arg-type]
     return rows.collect().sort("day", "entity_id").rows()
 
 

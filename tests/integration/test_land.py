@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 from include.config.loading import load_project
 from include.core.errors import DeliveryError
-from include.core.feeds import LateRows
+from include.core.feeds import QuarantineLateRows
 from include.core.formats.base import Contents
 from include.core.formats.csv import Csv
 from include.core.intake import NotYetError
@@ -521,7 +521,7 @@ class TestRefused:
     def test_rows_of_another_date_are_landed_up_to_the_declared_share(
         self, project: Project, settings: Settings, late: int, *, is_landed: bool
     ) -> None:
-        lenient = declared(project, "sailings", late_rows=LateRows(kind="quarantine", at_most=0.34))
+        lenient = declared(project, "sailings", late_rows=QuarantineLateRows(kind="quarantine", at_most=0.34))
         deliver_day(project, settings, DAY)
         path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
         in_lines(lambda lines: [*lines[:-late], *(line.replace("03-04T", "03-03T") for line in lines[-late:])])(path)

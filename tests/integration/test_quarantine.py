@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from include import cli
 from include.config.loading import load_project
 from include.core.errors import ConfigError, DataError
-from include.core.feeds import LateRows
+from include.core.feeds import QuarantineLateRows
 from include.core.interval import Interval
 from include.core.point_in_time import current_as_of, known_deliveries
 from include.core.project import Project
@@ -135,7 +135,9 @@ def assert_same(left: dict[str, pl.DataFrame], right: dict[str, pl.DataFrame]) -
 class TestRows:
     def test_rows_of_another_date_are_quarantined(self, project: Project, settings: Settings) -> None:
         """They stay there when `late_rows` is no longer declared: in clean they would be rows of the wrong day."""
-        feed = project.feeds["sailings"].model_copy(update={"late_rows": LateRows(kind="quarantine", at_most=0.05)})
+        feed = project.feeds["sailings"].model_copy(
+            update={"late_rows": QuarantineLateRows(kind="quarantine", at_most=0.05)}
+        )
         lenient = project.model_copy(update={"feeds": {**project.feeds, "sailings": feed}})
         deliver_spoiled(project, settings, spoiled(departs_at={3: "2013-03-03T15:07:00Z", 5: "2013-03-05T04:59:00Z"}))
         validated = land_and_validate(lenient, settings)

@@ -54,11 +54,18 @@ _NEWER = temporary_table(
 
 
 class OutcomeDelivery(NamedTuple):
-    """The delivery that outcomes of a day come from. The greater one is the newer."""
+    """What outcomes of a day come from: a delivery, or a stack of them.
+
+    Of a stack, `available_from` and `sequence` are the newest, and `delivery_id` names all (`core.stack.state_id`).
+    """
 
     available_from: datetime
     sequence: int
     delivery_id: str
+
+    def is_older_than(self, other: "OutcomeDelivery") -> bool:
+        """Return whether the other one is newer, or of the same moment and made of other deliveries."""
+        return (self[:2] < other[:2]) or (self[:2] == other[:2] and self.delivery_id != other.delivery_id)
 
 
 NO_DELIVERY = OutcomeDelivery(datetime.min.replace(tzinfo=UTC), 0, "")
@@ -163,9 +170,10 @@ def _take_newer_days(project: str, outcome: str, run_id: str) -> sa.CTE:
         },
         where=(old.sequence == 0)
         | (rank(old) < rank(new))
-        | ((old.delivery_id == new.delivery_id) & (old.digest != new.digest)),
+        | ((rank(old) == rank(new)) & ((old.delivery_id != new.delivery_id) | (old.digest != new.digest))),
     )
-    return replacing.returning(old.day, old.delivery_id, old.available_from).cte("taken")
+    newest = sa.func.split_part(old.delivery_id, "\n", 1).label("delivery_id")
+    return replacing.returning(old.day, newest, old.available_from).cte("taken")
 
 
 def _insert_values(project: str, outcome: str) -> sa.Insert:

@@ -176,6 +176,18 @@ class TestDeclaration:
             ),
             ({"path": "plan/{day}/{hour}/{part}.csv", "parts": {"marker": "_S"}}, "need a folder of their own"),
             (
+                {"path": "plan/{day}/{part}.csv", "parts": "at_cutoff", "correction": "upsert"},
+                "correction: upsert: all parts of a day are the whole day each time, so nothing is added to it",
+            ),
+            (
+                {
+                    "path": "plan/{day}/{part}.csv",
+                    "parts": "at_cutoff",
+                    "late_rows": {"kind": "correct", "at_most": 0.1},
+                },
+                "late_rows: kind correct: all parts of a day are the whole day each time",
+            ),
+            (
                 {"path": "sales/{day}/x-{part}.jsonl", "parts": {"marker": "a.csv"}},
                 "feeds.plan.parts.marker: 'sales/{day}/a.csv' can be a file of another feed",
             ),

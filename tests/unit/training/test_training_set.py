@@ -41,7 +41,7 @@ def deliveries(*corrections: tuple[date, datetime]) -> pl.DataFrame:
     rows += [("logbook", day, f"logbook/{day}/again", "accepted", at) for day, at in corrections]
     kinds = {"feed": pl.String, "day": pl.Date, "delivery_id": pl.String, "verdict": pl.String}
     listed = pl.DataFrame(rows, schema={**kinds, "available_from": pl.Datetime("us", "UTC")}, orient="row")
-    return listed.with_columns(sequence=pl.int_range(pl.len()))
+    return listed.with_columns(sequence=pl.int_range(pl.len()), correction=pl.lit("replace"))
 
 
 def features(days: Interval = DAYS, late: dict[date, int] | None = None) -> pl.DataFrame:
