@@ -44,7 +44,7 @@ class TestDeclaration:
             ({"required": True}, "required: a snapshot cannot have it"),
             (
                 {"live_from": date(2026, 11, 1)},
-                "live_from: a snapshot whose path has no {day}, or whose query binds none, counts from the time of",
+                "live_from: a snapshot whose path has no {day} counts from the time of its object",
             ),
             ({"kind": None, "max_age_days": None}, "day_column: a feed of days needs one"),
             ({"kind": "days", "day_column": "region"}, "max_age_days: only a snapshot has one"),
