@@ -220,6 +220,12 @@ class Feed(Config):
         "default they are refused",
         examples=["by_name"],
     )
+    sidecar: Literal["optional", "required"] = Field(
+        default="optional",
+        description="required: a file waits for its sidecar, <file>.json beside it, in which the supplier says what it "
+        "has. By default a file is landed without one, and compared with one that comes later",
+        examples=["required"],
+    )
     days: Weekdays | None = Field(
         default=None,
         description="the weekdays that have a file, as a range or list; every day by default",
@@ -296,7 +302,7 @@ class Feed(Config):
         """Give a feed with a source the format of its raw rows: the text that says exactly what a typed value is."""
         if not isinstance(given, dict) or not isinstance(given.get("source"), dict | Sql):
             return given
-        for name in ("path", "format", "versions"):
+        for name in ("path", "format", "versions", "sidecar"):
             if name in given:
                 raise ValueError(f"{name}: a feed with a source is not read from files; remove the key")
         source = given["source"]

@@ -64,6 +64,8 @@ class Found:
     modified_at: datetime
     part: str | None = None
     """The name of the part, if the feed has several files a day."""
+    sidecar: bool = False
+    """Whether it has a sidecar."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ class Landing:
             if day not in (None, of_day):
                 continue
             if why is None and modified_at is not None:
-                found.append(Found(feed, of_day, key, uri, listing[key]["size"], modified_at, days.part(match)))
+                size, sidecar = listing[key]["size"], self._has_sidecar(key)
+                found.append(Found(feed, of_day, key, uri, size, modified_at, days.part(match), sidecar))
             else:
                 unusable.append(Unusable(feed, of_day, uri, f"{uri}: {why or 'its time of change is out of range'}"))
         unusable += self._linked_folders(feed, day)
@@ -226,6 +229,11 @@ class Landing:
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
             raise DeliveryError(f"{found.uri}.json: not a sidecar ({wrong}); correct or remove it") from error
+
+    def _has_sidecar(self, key: str) -> bool:
+        if isinstance(self.fs, LocalFileSystem):
+            return bool(self.fs.lexists(f"{self.root}/{key}.json"))
+        return f"{key}.json" in self._sizes
 
     def _size_of_sidecar(self, found: Found) -> int:
         """Return the bytes of a sidecar, 0 if there is none. The listing of an object store has it already."""

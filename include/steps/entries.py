@@ -169,7 +169,9 @@ def enter(
 
 
 def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = None) -> SeenObject:
-    return SeenObject(found.key, found.feed, found.day, found.size, found.modified_at, delivery_id, why)
+    return SeenObject(
+        found.key, found.feed, found.day, found.size, found.modified_at, delivery_id, why, sidecar=found.sidecar
+    )
 
 
 def _earlier(project: Project, listed: pl.DataFrame) -> dict[tuple[str, date | None], list[Earlier]]:

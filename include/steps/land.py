@@ -27,6 +27,7 @@ from include.io.tables import Tables
 from include.steps.arrivals import missing
 from include.steps.entries import Entered, NotLanded, Taken, alerts_about, enter, held_deliveries, write_raw
 from include.steps.late_rows import with_late_rows
+from include.steps.late_sidecars import contradictions
 from include.steps.objects import is_landed, read_object
 from include.steps.sets import SetReader, changed_slots, without_parts
 
@@ -88,6 +89,8 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
     refused.sort(key=lambda each: each.day, reverse=True)  # only the first ones are named, so tonight's come first
     listed = total.known.deliveries
     held = held_deliveries(project, listed)
+    for feed, sentences in contradictions(project, landing, found, seen, total.known).items():
+        held.setdefault(feed, []).extend(sentences)
     asked = [text for sentences in held.values() for text in sentences]
     _log("waits", [each.why for each in total.left if each.waits], logging.INFO)
     _log("refused", [refusal.why for refusal in refused])

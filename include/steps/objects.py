@@ -58,7 +58,7 @@ def read_object(
     feed = project.feeds[found.feed]
     if found.size > feed.limits.max_bytes:
         raise DeliveryError(f"{found.uri}{too_large(feed.limits)}")
-    content, sidecar = _guarded(found, lambda: landing.read(found)), _sidecar(landing, found)
+    content, sidecar = _guarded(found, lambda: landing.read(found)), sidecar_of(landing, found)
     if len(content) != found.size:
         raise NotYetError(
             f"{found.uri}: it had {found.size} bytes when it was listed and {len(content)} when it was read, so it is "
@@ -66,16 +66,15 @@ def read_object(
         )
     digest = sha256(content)
     if sidecar:
-        _check_sidecar(found, feed, sidecar, len(content), digest)
+        check_sidecar(found, feed, sidecar, len(content), digest)
+    elif feed.sidecar == "required":
+        raise NotYetError(without_sidecar(found))
     claim = claim_of(landing, found)
     modified_at = found.modified_at
     moment = available_from(project, found.feed, found.day, found.uri, claim=claim, modified_at=modified_at, now=now)
     records = _records(found, feed, content)
-    if sidecar and sidecar.rows != records.height:
-        raise DeliveryError(
-            f"{found.uri}: the file has {records.height} rows, the sidecar promises "
-            f"{sidecar.rows}; deliver the file again, or the right sidecar"
-        )
+    if sidecar:
+        check_sidecar(found, feed, sidecar, len(content), digest, records.height)
     _parsed(found, lambda: _check_day(project, found, feed, records))
     return Taken(found, delivery_id_of(found.key, digest, newest, ids), digest, moment, records, feed.correction)
 
@@ -87,13 +86,26 @@ def is_landed(seen: SeenObject | None, found: Found) -> bool:
     return (seen.feed, seen.day, seen.size, seen.modified_at) == (found.feed, found.day, found.size, found.modified_at)
 
 
-def _sidecar(landing: Landing, found: Found) -> Sidecar | None:
+def without_sidecar(found: Found) -> str:
+    """Return what a file waits for that has no sidecar, of a feed that requires them."""
+    return (
+        f"{found.uri}: it has no sidecar yet, and feeds.{found.feed}.sidecar is required; it is landed once "
+        f"{found.uri}.json is there"
+    )
+
+
+def sidecar_of(landing: Landing, found: Found) -> Sidecar | None:
+    """Return the sidecar of an object, None without one.
+
+    Raises:
+        DeliveryError: it cannot be read.
+    """
     return _guarded(found, lambda: landing.sidecar(found))
 
 
 def claim_of(landing: Landing, found: Found) -> datetime | None:
     """Return the claim of an object's sidecar in UTC, None without a sidecar."""
-    sidecar = _sidecar(landing, found)
+    sidecar = sidecar_of(landing, found)
     return None if sidecar is None else _guarded(found, lambda: sidecar.available_at.astimezone(UTC))
 
 
@@ -109,12 +121,18 @@ def _guarded(found: Found, read: Callable[[], T]) -> T:
         raise DeliveryError(f"{found.uri}.json: a time is out of range; correct the sidecar") from error
 
 
-def _check_sidecar(found: Found, feed: Feed, sidecar: Sidecar, size: int, digest: str) -> None:
+def check_sidecar(found: Found, feed: Feed, sidecar: Sidecar, size: int, digest: str, rows: int | None = None) -> None:
+    """Refuse an object that is not what its sidecar promises; `rows` is None as long as nobody knows them.
+
+    Raises:
+        DeliveryError: names what differs.
+    """
     for what, promised, got in [
         ("feed", sidecar.feed, found.feed),
         *([("day", sidecar.day, found.day)] if feed.dated else []),
         ("size in bytes", sidecar.size, size),
         ("checksum (sha256)", sidecar.sha256, digest),
+        ("number of rows", sidecar.rows, sidecar.rows if rows is None else rows),
     ]:
         if promised != got:
             raise DeliveryError(

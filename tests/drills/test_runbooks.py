@@ -95,7 +95,7 @@ def test_a_file_cannot_be_landed(drill: Drill) -> None:
         "the header changed": lambda: spoil(path, text.replace("visibility_miles", "visibility", 1)),
         "wrong checksum (sha256)": lambda: spoil(path, whole, sha256="0" * 64),
         "wrong size in bytes": lambda: spoil(path, whole, size=1),
-        "rows, the sidecar promises": lambda: spoil(path, text, rows=1),
+        "wrong number of rows": lambda: spoil(path, text, rows=1),
         "not a sidecar": lambda: path.with_name(f"{path.name}.json").write_text("{}"),
         "rows have another date": lambda: spoil(
             path, text.replace(f"{RUN_DATE}T1", f"{RUN_DATE + timedelta(days=9)}T1")

@@ -36,6 +36,7 @@ from include.io import postgres
 from include.io.landing import Found, Landing
 from include.io.postgres.alerts import unsent_alerts
 from include.io.postgres.journal import read_seen_objects
+from include.operations.decide import withdraw
 from include.steps import land as land_module
 from include.steps.arrivals import missing_by_day, missing_files
 from include.steps.land import land
@@ -320,6 +321,43 @@ class TestAvailability:
         names = deliveries_of(settings).filter(pl.col("feed") == "sailings").sort("sequence")["key"]
         assert [name.rsplit("/", 1)[1] for name in names] == ["sailings.csv.gz", "v9.csv.gz", "v10.csv.gz"]
 
+    def test_a_sidecar_that_comes_after_its_file_is_compared_with_it(
+        self, project: Project, settings: Settings
+    ) -> None:
+        live = declared(project, "sailings", live_from=DAY)
+        deliver_day(live, settings, DAY)
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        sidecar = path.with_name(f"{path.name}.json")
+        right = sidecar.read_text(encoding="utf-8")
+        sidecar.unlink()
+        assert land(live, RUN_DATE, settings).held == ()
+        sidecar.write_text(json.dumps(json.loads(right) | {"rows": 9}), encoding="utf-8")
+        for _ in range(2):  # each night again, until somebody decides
+            (said,) = land(live, RUN_DATE, settings).held
+            assert f"{path}: wrong number of rows: the sidecar promises 9, the file has 3; deliver" in said
+            assert "The sidecar came after the file was landed" in said and "cli withdraw --project ferries" in said
+        sidecar.write_text(right, encoding="utf-8")
+        assert land(live, RUN_DATE, settings).held == ()
+        sidecar.write_text("[]", encoding="utf-8")
+        (said,) = land(live, RUN_DATE, settings).held
+        assert "not a sidecar" in said
+        (delivery_id,) = deliveries_of(settings).filter(feed="sailings")["delivery_id"]
+        withdraw(live, delivery_id, settings, by="ana", why="a test")
+        assert land(live, RUN_DATE, settings).held == ()
+
+    def test_a_feed_that_requires_sidecars_waits_for_them(self, project: Project, settings: Settings) -> None:
+        strict = declared(project, "sailings", live_from=DAY, sidecar="required")
+        deliver_day(strict, settings, DAY)
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        sidecar = path.with_name(f"{path.name}.json")
+        text = sidecar.read_text(encoding="utf-8")
+        sidecar.unlink()
+        with pytest.raises(NotYetError, match=r"it has no sidecar yet, and feeds\.sailings\.sidecar is required"):
+            land(strict, RUN_DATE, settings)
+        assert "it has no sidecar yet" in missing_files(strict, DAY, settings)["sailings"]
+        sidecar.write_text(text, encoding="utf-8")
+        assert land(strict, RUN_DATE, settings).new == 3
+
     def test_a_sidecar_changed_after_landing_does_not_change_the_time(
         self, project: Project, settings: Settings
     ) -> None:
@@ -390,7 +428,7 @@ WRONG = {
     "no gzip": (spoiled(str.encode), ": the file is not gzip, as its name says; deliver the file again"),
     "checksum": (in_sidecar(sha256="0" * 64), r"wrong checksum \(sha256\): the sidecar promises 0{64}, .* again"),
     "size": (in_sidecar(size=7), r"wrong size in bytes: the sidecar promises 7, the file has \d+; deliver"),
-    "rows": (in_sidecar(rows=9), ": the file has 3 rows, the sidecar promises 9; deliver"),
+    "rows": (in_sidecar(rows=9), "wrong number of rows: the sidecar promises 9, the file has 3; deliver"),
     "feed": (in_sidecar(feed="winds"), "wrong feed: the sidecar promises winds, the file has sailings; deliver"),
     "day": (in_sidecar(day="2013-03-05"), "wrong day: the sidecar promises 2013-03-05, the file has 2013-03-04; del"),
     "no JSON": (broken_sidecar("{"), r"\.json: not a sidecar \(file: Invalid JSON.*\); correct or remove it"),

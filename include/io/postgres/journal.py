@@ -26,7 +26,10 @@ _EXPORTED = ("sequence", "kind", "subject", "entry", "by", "why", "run_id", "rec
 
 @dataclass(frozen=True)
 class SeenObject:
-    """An object of the landing that was read: what it became (`delivery_id`), or why it was refused."""
+    """An object of the landing that was read: what it became (`delivery_id`), or why it was refused.
+
+    `sidecar` says whether its sidecar was there then.
+    """
 
     key: str
     feed: str
@@ -35,6 +38,7 @@ class SeenObject:
     modified_at: datetime
     delivery_id: str | None = None
     why: str | None = None
+    sidecar: bool = False
 
 
 class JournalWriter:
@@ -71,7 +75,7 @@ class JournalWriter:
         if not seen:
             return
         inserting = postgresql.insert(objects)
-        replaced = ("feed", "day", "size", "modified_at", "delivery_id", "why", "run_id")
+        replaced = ("feed", "day", "size", "modified_at", "delivery_id", "why", "sidecar", "run_id")
         statement = inserting.on_conflict_do_update(
             index_elements=["project", "key"],
             set_={**{name: inserting.excluded[name] for name in replaced}, "seen_at": sa.func.clock_timestamp()},

@@ -213,6 +213,7 @@ objects = sa.Table(
     _column("modified_at", MOMENT, "Time of the object in the landing."),
     _column("delivery_id", TEXT, "Delivery that the object became; null if it was refused.", nullable=True),
     _column("why", TEXT, "Reason why it was refused; null if it was landed.", nullable=True),
+    _column("sidecar", BOOLEAN, "Whether its sidecar was there when it was read.", server_default=sa.text("false")),
     _column("run_id", TEXT, RUN_ID),
     _now("seen_at", "Time at which the object was last read."),
     comment="The objects in the landing that were read. An object that has not changed since is not read again, unless "
