@@ -100,6 +100,11 @@ class Landing:
         self._sidecars: dict[str, Sidecar | None] = {}
         self._sizes: dict[str, int] = {}
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder, in which files can be seen while they are written, and not an object store."""
+        return isinstance(self.fs, LocalFileSystem)
+
     def pattern(self, feed: str, day: date) -> str:
         """Return the pattern of a feed's files of a day, as a URI."""
         return self._uri(f"{self.root}/{pattern(self.project.feeds[feed].path, day)}")
@@ -129,7 +134,7 @@ class Landing:
             return [days]
         path = self.project.feeds[feed].path
         first = begin(path)
-        if isinstance(self.fs, LocalFileSystem) and first != path:  # a folder is listed whole
+        if self.is_folder and first != path:  # a folder is listed whole
             first = first.rpartition("/")[0]
         return days.days if (days.end - days.start).days < MAX_LISTINGS and says_day(first) else [None]
 
@@ -167,7 +172,7 @@ class Landing:
         path, below = self.project.feeds[feed].marker_path, len(self.root) + 1
         if path is None:
             return {}
-        if isinstance(self.fs, LocalFileSystem):  # an object store has listed it with the parts
+        if self.is_folder:  # an object store has listed it with the parts
             listing = {key[below:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
         days, found = DayOfKey(path), {}
         for key, info in listing.items():
@@ -180,7 +185,7 @@ class Landing:
 
     def _list(self, pattern: str) -> dict[str, Any]:
         """Map each path that matches the pattern, and maybe more paths, to its file information."""
-        if isinstance(self.fs, LocalFileSystem):
+        if self.is_folder:
             return dict(self.fs.glob(pattern, detail=True))
         # an object store lists a thousand keys at once and has no folders, each of which glob would list
         folder, _, name = pattern.split("*", 1)[0].rpartition("/")
@@ -189,7 +194,7 @@ class Landing:
 
     def _linked_folders(self, feed: str, day: date | None) -> list[Unusable]:
         """Return the folders of days that are symbolic links: nothing below them is listed."""
-        if not isinstance(self.fs, LocalFileSystem):
+        if not self.is_folder:
             return []
         linked, folder = [], self.project.feeds[feed].path
         while says_day(folder := folder.rpartition("/")[0]):
@@ -231,14 +236,14 @@ class Landing:
             raise DeliveryError(f"{found.uri}.json: not a sidecar ({wrong}); correct or remove it") from error
 
     def _has_sidecar(self, key: str) -> bool:
-        if isinstance(self.fs, LocalFileSystem):
+        if self.is_folder:
             return bool(self.fs.lexists(f"{self.root}/{key}.json"))
         return f"{key}.json" in self._sizes
 
     def _size_of_sidecar(self, found: Found) -> int:
         """Return the bytes of a sidecar, 0 if there is none. The listing of an object store has it already."""
         path = f"{self.root}/{found.key}.json"
-        if not isinstance(self.fs, LocalFileSystem):
+        if not self.is_folder:
             return self._sizes.get(f"{found.key}.json", 0)
         try:
             return int(self.fs.info(path)["size"])

@@ -15,7 +15,7 @@ from include.core.stack import is_late
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.landing import Found, Landing, Listing
-from include.steps.objects import claim_of, without_sidecar
+from include.steps.objects import claim_of, why_not_whole
 
 
 def missing_files(project: Project, run_date: date, settings: Settings) -> dict[str, str]:
@@ -81,13 +81,13 @@ def _joined(sentences: Sequence[str]) -> str:
 
 
 def _why_not_yet(landing: Landing, found: Found, now: datetime) -> str | None:
-    """Return a sentence about an object whose claim is ahead, or whose sidecar is not there; None for any other."""
+    """Return a sentence about an object whose claim is ahead, or that is not whole yet; None for any other."""
     try:
         claim = claim_of(landing, found)
         if claim is not None:
             require_past(found.uri, claim, now)
-        elif landing.project.feeds[found.feed].sidecar == "required":
-            return without_sidecar(found)
+        else:
+            return why_not_whole(landing.project, found, landing, now)
     except NotYetError as error:
         return str(error)
     except DeliveryError:

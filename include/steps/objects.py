@@ -8,7 +8,7 @@ import errno
 import logging
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import polars as pl
@@ -18,6 +18,7 @@ from include.core.errors import DeliveryError, UnreadableError
 from include.core.feeds import Feed
 from include.core.formats.unpack import too_large
 from include.core.intake import NotYetError, available_from
+from include.core.parts import is_history
 from include.core.project import Project
 from include.io.landing import Found, Landing, Sidecar, sha256
 from include.io.postgres.journal import SeenObject
@@ -31,6 +32,10 @@ STORAGE_DOWN = (ConnectionError, TimeoutError)
 """Errors of the operating system about the storage as a whole, which end the step. Others are about one object."""
 STORAGE_GONE = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOTCONN, errno.ESTALE, errno.EMFILE}
 """Numbers of more such errors: a network folder is gone, or no file can be opened."""
+
+
+QUIET = timedelta(seconds=60)
+"""How long a file in a folder must not have changed, if no sidecar says that it is whole."""
 
 
 def read_object(
@@ -67,8 +72,8 @@ def read_object(
     digest = sha256(content)
     if sidecar:
         check_sidecar(found, feed, sidecar, len(content), digest)
-    elif feed.sidecar == "required":
-        raise NotYetError(without_sidecar(found))
+    elif why := why_not_whole(project, found, landing, now):
+        raise NotYetError(why)
     claim = claim_of(landing, found)
     modified_at = found.modified_at
     moment = available_from(project, found.feed, found.day, found.uri, claim=claim, modified_at=modified_at, now=now)
@@ -86,12 +91,26 @@ def is_landed(seen: SeenObject | None, found: Found) -> bool:
     return (seen.feed, seen.day, seen.size, seen.modified_at) == (found.feed, found.day, found.size, found.modified_at)
 
 
-def without_sidecar(found: Found) -> str:
-    """Return what a file waits for that has no sidecar, of a feed that requires them."""
-    return (
-        f"{found.uri}: it has no sidecar yet, and feeds.{found.feed}.sidecar is required; it is landed once "
-        f"{found.uri}.json is there"
-    )
+def why_not_whole(project: Project, found: Found, landing: Landing, now: datetime) -> str | None:
+    """Return what a file without a sidecar waits for, None if it can be read.
+
+    In a folder, a file that changed a moment ago may still be being written. An object store shows whole objects only.
+    History is not affected: when half a file of it was landed, the whole one replaces it.
+    """
+    feed = project.feeds[found.feed]
+    if feed.sidecar == "required":
+        return (
+            f"{found.uri}: it has no sidecar yet, and feeds.{found.feed}.sidecar is required; it is landed once "
+            f"{found.uri}.json is there"
+        )
+    is_new = timedelta(0) <= now - found.modified_at < QUIET
+    is_live = not feed.dated or (feed.live_from is not None and not is_history(feed, found.day))
+    if landing.is_folder and is_new and is_live:
+        return (
+            f"{found.uri}: it was changed less than {QUIET.seconds} s ago and has no sidecar, so it may still be being "
+            "written; it is landed by the next run"
+        )
+    return None
 
 
 def sidecar_of(landing: Landing, found: Found) -> Sidecar | None:

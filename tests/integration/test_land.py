@@ -78,6 +78,12 @@ def other(install: Install, settings: Settings, tmp_path: Path) -> Iterator[Sett
         yield settings_there.model_copy(update={"landing": settings.landing})
 
 
+def age(path: Path, seconds: int) -> None:
+    """Say that a file was last changed so many seconds ago."""
+    at = datetime.now(UTC).timestamp() - seconds
+    os.utime(path, (at, at))
+
+
 class TestAccepted:
     def test_the_files_of_a_run_date_are_landed(self, project: Project, settings: Settings) -> None:
         deliver_day(project, settings, DAY)
@@ -294,6 +300,7 @@ class TestAvailability:
         deliver_day(project, settings, *days(DAY, 2).days)
         for path in (Path(settings.landing) / "ferries" / "sailings").rglob("*.json"):
             path.unlink()
+            age(path.with_suffix(""), 61)
         land(live, days(DAY, 2), settings)
         listed = deliveries_of(settings).filter(pl.col("feed") == "sailings")
         before, after = listed["available_from"].to_list()
@@ -330,6 +337,7 @@ class TestAvailability:
         sidecar = path.with_name(f"{path.name}.json")
         right = sidecar.read_text(encoding="utf-8")
         sidecar.unlink()
+        age(path, 61)
         assert land(live, RUN_DATE, settings).held == ()
         sidecar.write_text(json.dumps(json.loads(right) | {"rows": 9}), encoding="utf-8")
         for _ in range(2):  # each night again, until somebody decides
@@ -344,6 +352,20 @@ class TestAvailability:
         (delivery_id,) = deliveries_of(settings).filter(feed="sailings")["delivery_id"]
         withdraw(live, delivery_id, settings, by="ana", why="a test")
         assert land(live, RUN_DATE, settings).held == ()
+
+    def test_a_live_file_that_was_just_changed_may_not_be_whole(self, project: Project, settings: Settings) -> None:
+        live = declared(project, "sailings", live_from=DAY)
+        deliver_day(live, settings, DAY)
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        path.with_name(f"{path.name}.json").unlink()
+        age(path, 20)
+        why = "it was changed less than 60 s ago and has no sidecar"
+        assert why in missing_files(live, DAY, settings)["sailings"]
+        with pytest.raises(NotYetError, match=why):
+            land(live, RUN_DATE, settings)
+        age(path, 61)
+        assert missing_files(live, DAY, settings) == {}
+        assert land(live, RUN_DATE, settings).new == 3
 
     def test_a_feed_that_requires_sidecars_waits_for_them(self, project: Project, settings: Settings) -> None:
         strict = declared(project, "sailings", live_from=DAY, sidecar="required")

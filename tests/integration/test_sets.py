@@ -351,6 +351,7 @@ class TestRefused:
             put_part(settings, name, [name], day=before)
         path = Path(settings.landing) / f"drugstore/plan/{before}/b.csv"
         path.write_bytes(b"nonsense\n")
+        os.utime(path, (at(-4).timestamp(),) * 2)
         landed = land(THREE, ONE, settings)
         [refused] = landed.refused
         assert landed.new == 1
