@@ -1,5 +1,6 @@
 """accept and withdraw: the decisions of a person about a delivery, as entries of the journal.
 
+A decision about a file holds for the late rows that came in it, too; they can also be decided on by themselves.
 A decision counts for what is recorded after it: days that are prepared already keep what they used.
 """
 
@@ -7,11 +8,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import polars as pl
+
 from include.core.errors import ActionRequiredError, nearest
-from include.core.journal import Entry
+from include.core.journal import SET_ASIDE, Entry
 from include.core.project import Project
 from include.core.records import Decided
 from include.core.settings import Settings
+from include.core.stack import is_late
 from include.io import postgres
 from include.io.journal import export, require_exported
 
@@ -19,6 +23,10 @@ log = logging.getLogger(__name__)
 
 DECISIONS = {"accept": "landed", "withdraw": "withdrawn"}
 """The verdict of a delivery after a decision. After `accept`, the next `validate` checks its rows."""
+
+
+CHANGES = {"accept": SET_ASIDE, "withdraw": ("landed", "accepted", "refused", "held")}
+"""The verdicts that a decision changes."""
 
 
 def accept(project: Project, delivery_id: str, settings: Settings, *, by: str, why: str) -> Decided:
@@ -72,14 +80,24 @@ def _decide(project: Project, delivery_id: str, settings: Settings, decision: st
                 f"{delivery_id} was refused by validation: {delivery['why']}; correct expectations.yaml and run "
                 f"revalidate, or let the supplier deliver a correction"
             )
-        else:
-            fields = {
-                "feed": delivery["feed"],
-                "day": str(delivery["day"]),
-                "decision": decision,
-                "verdict": DECISIONS[decision],
-            }
-            writer.add([Entry(kind="decision", subject=delivery_id, entry=fields, by=by, why=why)])
+        late = deliveries.filter(is_late(), pl.col("delivery_id").str.starts_with(f"{delivery_id}#"))
+        concerned = [delivery, *late.iter_rows(named=True)]
+        writer.add([
+            Entry(
+                kind="decision",
+                subject=each["delivery_id"],
+                entry={
+                    "feed": each["feed"],
+                    "day": str(each["day"]),
+                    "decision": decision,
+                    "verdict": DECISIONS[decision],
+                },
+                by=by,
+                why=why,
+            )
+            for each in concerned
+            if each["verdict"] in CHANGES[decision]
+        ])
     return Decided(
         delivery_id=delivery_id, feed=delivery["feed"], day=delivery["day"], decision=decision, by=by, why=why
     )

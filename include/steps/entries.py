@@ -215,7 +215,10 @@ def held_deliveries(project: Project, listed: pl.DataFrame) -> dict[str, list[st
     """Map each feed to a sentence for each of its deliveries that wait for a decision."""
     held: dict[str, list[str]] = {}
     waiting = listed.filter(pl.col("verdict") == "held")
+    ids = set(waiting["delivery_id"])
     for feed, uri, why, delivery_id in waiting.select("feed", "uri", "why", "delivery_id").iter_rows():
+        if delivery_id.rpartition("#")[0] in ids:
+            continue  # late rows: a decision about their file holds for them
         held.setdefault(feed, []).append(
             f"{uri}: {why}; to use it: python -m include.cli accept --project {project.name} "
             f"--delivery {shlex.quote(delivery_id)} --by NAME --why REASON"

@@ -24,7 +24,7 @@ from include.io import postgres
 from include.io.journal import read_journal
 from include.io.postgres.journal import JournalWriter
 from include.io.tables import Tables
-from include.operations.decide import withdraw
+from include.operations.decide import accept, withdraw
 from include.operations.outdated import find_out_of_date
 from include.operations.repair import repair
 from include.steps.build_features import build_features, record_prepared_days
@@ -192,6 +192,11 @@ def test_late_rows_of_two_days_correct_them_from_the_moment_of_their_file(
 
     withdraw(correcting, f"{main}#{TUESDAY}", settings, by="ana", why="a test")
     assert sold(correcting, settings, THURSDAY + WEEK) == [*before, *CORRECTED[2:]]
+    withdraw(correcting, main, settings, by="ana", why="the whole file was wrong")
+    assert sold(correcting, settings, THURSDAY + WEEK) == [*before, (WEDNESDAY, "i1", 2.0)]
+    accept(correcting, main, settings, by="ben", why="it was right")
+    night(correcting, settings, THURSDAY)
+    assert sold(correcting, settings, THURSDAY + WEEK) == CORRECTED
 
 
 @pytest.mark.parametrize("order", [(THURSDAY, WEDNESDAY, TUESDAY), (WEDNESDAY, THURSDAY, WEDNESDAY, TUESDAY)])
