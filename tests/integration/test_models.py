@@ -490,10 +490,12 @@ def child(what: str, where: str) -> None:
     settings = Settings()
     if what == "at once":
         create = MlflowClient.create_model_version
+        deadline = time.monotonic() + 120
 
         def together(*arguments: Any, **named: Any) -> Any:
             (Path(where) / str(os.getpid())).touch()
             while len(list(Path(where).iterdir())) < 2:
+                assert time.monotonic() < deadline, "the other process has failed: it creates no version"
                 time.sleep(0.01)
             return create(*arguments, **named)
 
