@@ -21,14 +21,14 @@ landed, or held for a decision as the rules say.
 - **If `sweep` fails:** its log names the project and what to do. The other projects are not affected.
 - **By hand:** `python -m include.cli land --sweep --project PROJECT --start DAY`, with today as the day.
 - **Where to look:** the log of `sweep`, the alerts about held deliveries, the view `data_quality`.
-- **Owner:** {owner}
+- **Owner:** the owners of the projects
 """
 OWNERS = ", ".join(sorted({load_project(name).owner for name in project_names()}))
 
 
 @dag(
     dag_id="maintenance",
-    doc_md=DOC.format(owner=OWNERS),
+    doc_md=DOC,
     tags=["maintenance"],
     schedule=CronTriggerTimetable("0 12 * * 0", timezone="UTC"),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
