@@ -620,3 +620,10 @@ def test_the_digest_depends_on_content_and_not_on_order() -> None:
     digests = {postgres.predictions.batch_digest(other) for other in others}
     assert digest not in digests
     assert len(digests) == len(others)
+
+
+def test_a_database_without_tables_is_named_with_the_command_that_makes_them(settings: Settings) -> None:
+    empty = settings.model_copy(update={"database_url": settings.mlflow_tracking_uri})
+    with pytest.raises(ActionRequiredError, match=r'relation "journal" does not exist\)\. Run: .* migrate$') as raised:
+        postgres.journal.read_entries(empty, "ferries")
+    assert "SELECT" not in str(raised.value)

@@ -11,6 +11,7 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from include.core.errors import ActionRequiredError
 from include.core.settings import Settings
 
 ADBC_DIALECT = postgresql.dialect(paramstyle="numeric_dollar")
@@ -26,6 +27,10 @@ POLARS_TYPES: dict[type, pl.DataType] = {
 """The types with which Arrow is copied into the columns of a temporary table."""
 
 
+NOT_MIGRATED = ("42P01", "42703")
+"""The SQLSTATEs of a table and of a column that does not exist."""
+
+
 def engine(settings: Settings) -> sa.Engine:
     """Return SQLAlchemy's engine over psycopg2. It keeps no connection open, so that a forked process shares none."""
     return _engine(settings.database_url.get_secret_value())
@@ -33,11 +38,22 @@ def engine(settings: Settings) -> sa.Engine:
 
 @cache
 def _engine(url: str) -> sa.Engine:
-    return sa.create_engine(
+    made = sa.create_engine(
         sa.make_url(url).set(drivername="postgresql+psycopg2"),
         poolclass=sa.NullPool,
         connect_args={"application_name": "nightly-ml"},
     )
+    sa.event.listen(made, "handle_error", _name_the_migration)
+    return made
+
+
+def _name_the_migration(context: sa.engine.ExceptionContext) -> None:
+    """Raise `ActionRequiredError` for a table or column that does not exist, instead of the driver's error."""
+    if getattr(context.original_exception, "pgcode", None) in NOT_MIGRATED:
+        what = str(context.original_exception).splitlines()[0]
+        raise ActionRequiredError(
+            f"the shared database has not the tables of this version ({what}). Run: python -m include.cli migrate"
+        ) from None
 
 
 def adbc(settings: Settings) -> adbc_driver_manager.dbapi.Connection:
