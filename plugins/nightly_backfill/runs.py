@@ -1,6 +1,5 @@
 """Read and change the backfills and runs in Airflow's metadata database. Nothing here prints."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,13 +119,9 @@ def skipped_because(dag_id: str, run_ids: Collection[str]) -> dict[str, str]:
         XComModel.dag_id == dag_id, XComModel.run_id.in_(run_ids), XComModel.key.in_(["skipped", "return_value"])
     )
     with _reading() as session:
-        found = [(run_id, key, _value(value)) for run_id, key, value in session.execute(statement)]
+        found = [(row.run_id, row.key, XComModel.deserialize_value(row)) for row in session.execute(statement)]
     busy = {run_id for run_id, _, value in found if isinstance(value, Mapping) and "interval" in value}
     return {run_id: str(value) for run_id, key, value in found if key == "skipped" and run_id not in busy}
-
-
-def _value(stored: Any) -> Any:
-    return json.loads(stored) if isinstance(stored, str) else stored
 
 
 def active(dag_id: str) -> int | None:

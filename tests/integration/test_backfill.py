@@ -44,6 +44,7 @@ def daily(dag_id, **more):
             "fail": Param("", type="string"),
             "publish": Param("replace", enum=["replace", "missing"]),
             "seconds": Param(0, type="number"),
+            "nothing": Param("", type="string"),
         },
         **more,
     )
@@ -55,6 +56,9 @@ def daily(dag_id, **more):
             time.sleep(context["params"]["seconds"])
             if day in context["params"]["fail"]:
                 raise RuntimeError(f"{day} cannot be done")
+            if day in context["params"]["nothing"]:
+                context["ti"].xcom_push(key="skipped", value=f"{day} has nothing to do")
+            return f"{day} is done"
 
         work()
 
@@ -176,6 +180,12 @@ def test_a_failed_day_is_named_with_a_command_for_its_log_and_can_run_again(comm
     code, said = backfill(commands, *days, "--rerun-failed-tasks")
     assert code == 0, said
     assert "run again: 2013-04-02" in said
+
+
+def test_a_day_for_which_nothing_was_done_is_named_with_the_reason(commands: Airflow) -> None:
+    code, said = backfill(commands, "daily", "-s", "2013-07-01", "-e", "2013-07-02", "-c", '{"nothing": "2013-07-02"}')
+    assert code == 0, said
+    assert "skipped: 2013-07-02, because the day has nothing to do" in said
 
 
 def test_a_run_started_by_hand_is_reset_into_the_pool_without_its_conf(stack: Stack, commands: Airflow) -> None:

@@ -267,13 +267,14 @@ def test_a_run_did_nothing_if_a_step_was_skipped_and_none_returned_a_record(monk
     stored = [
         ("nothing", "wait_for_features", "return_value", True),
         ("nothing", "score", "skipped", "no champion"),
+        ("done", "note", "return_value", "a text"),
         ("held back", "gate", "return_value", record),
         ("held back", "promote", "skipped", "a later promotion is there"),
         ("done", "score", "return_value", record),
         ("other", "score", "skipped", "not asked for"),
     ]
     rows = [
-        {"dag_run_id": n, "dag_id": "d", "run_id": run_id, "task_id": task, "key": key, "value": json.dumps(value)}
+        {"dag_run_id": n, "dag_id": "d", "run_id": run_id, "task_id": task, "key": key, "value": value}
         for n, (run_id, task, key, value) in enumerate(stored)
     ]
     with engine.begin() as connection:
