@@ -63,10 +63,12 @@ def as_of_days(
             known[day] = journal.records[day].as_of
             continue
         required = project.required(day).items()
-        if missing := [f"{feed} of {needed}" for feed, needed in required if (feed, needed) not in available]:
+        if missing := [(feed, needed) for feed, needed in required if (feed, needed) not in available]:
+            named = ", ".join(f"{feed} of {needed}" for feed, needed in missing)
+            steps = sorted({"land" if feed in project.file_feeds else "extract" for feed, _ in missing})
             problems[day] = (
-                f"{project.name}: {day} has no accepted delivery of {', '.join(missing)}; "
-                f"run land and validate for {day}, and look in the view data_quality for refused deliveries"
+                f"{project.name}: {day} has no accepted delivery of {named}; run {', '.join(steps)} and validate for "
+                f"{day}, and look in the view data_quality for refused deliveries"
             )
         else:
             cutoff = project.cutoff_at(day)

@@ -15,6 +15,7 @@ from include.core.journal import Known
 from include.core.point_in_time import as_of, as_of_days, current_as_of, known_deliveries, rows_before
 from include.core.project import Project
 from include.core.records import DayRecord
+from include.core.sources import Sql
 from tests.landing import local
 
 DAY = date(2013, 3, 4)
@@ -113,6 +114,17 @@ class TestAsOf:
             "ferries: 2013-03-04 has no accepted delivery of winds of 2013-03-04, logbook of "
             "2013-03-03; run land and validate for 2013-03-04, and look in the view data_quality for refused deliveries"
         )
+
+    def test_the_step_that_extracts_a_missing_delivery_is_named(self, project: Project) -> None:
+        source = Sql(kind="sql", connection="db", query="SELECT * FROM winds WHERE day = :day", immutable=True)
+        winds = project.feeds["winds"].model_copy(update={"source": source, "path": ""})
+        project = project.model_copy(update={"feeds": {**project.feeds, "winds": winds}})
+        listing = Listing().prepared_day(DAY)
+        for rows, steps in ((("winds",), "extract"), (("winds", "sailings"), "extract, land")):
+            lacking = Listing()
+            lacking.rows += [row for row in listing.rows if row["feed"] not in rows]
+            with pytest.raises(DataError, match=f"; run {steps} and validate for 2013-03-04"):
+                as_of(project, lacking.known, DAY)
 
     def test_no_file_is_required_before_the_first_day(self, project: Project) -> None:
         first = project.first_day
