@@ -65,7 +65,7 @@ def as_of_days(
         required = project.required(day).items()
         if missing := [(feed, needed) for feed, needed in required if (feed, needed) not in available]:
             named = ", ".join(f"{feed} of {needed}" for feed, needed in missing)
-            steps = sorted({"land" if feed in project.file_feeds else "extract" for feed, _ in missing})
+            steps = sorted({"extract" if project.feeds[feed].source else "land" for feed, _ in missing})
             problems[day] = (
                 f"{project.name}: {day} has no accepted delivery of {named}; run {', '.join(steps)} and validate for "
                 f"{day}, and look in the view data_quality for refused deliveries"

@@ -298,7 +298,7 @@ class Project(Config):
 
     def required_files(self, run_date: date) -> dict[str, date]:
         """Map each feed of files that a run date waits for to the day of its file."""
-        return {name: day for name, day in self.required(run_date).items() if name in self.file_feeds}
+        return {name: day for name, day in self.required(run_date).items() if self.feeds[name].source is None}
 
     def delivered(self, run_date: date) -> dict[str, date]:
         """Map each feed that has a file for a run date, an optional one too, to the day of that file.
