@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import polars as pl
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from include.core.errors import ConfigError, nearest
 from include.core.feeds import Feed
@@ -184,5 +185,11 @@ class Feeds:
             (pl.col("run_date") - pl.col("day")).dt.total_days().cast(pl.Int32).alias(AGE)
         )
         known = of_feed.filter(*which).select("run_date", "day", "delivery_id", AGE)
-        small = rows.sparkSession.createDataFrame(known.to_arrow())  # from Python rows, it would start Python workers
+        small = small_frame(rows.sparkSession, known)
         return rows.join(F.broadcast(small), ["day", "delivery_id"]).drop("day").withColumnRenamed("run_date", "day")
+
+
+def small_frame(session: SparkSession, frame: pl.DataFrame) -> DataFrame:
+    """Return a small frame, which may be empty, for a broadcast join."""
+    arrow = frame.to_arrow()  # created from Python rows, the frame would start Python workers
+    return session.createDataFrame(arrow, from_arrow_schema(arrow.schema))  # Connect infers no schema without rows

@@ -26,6 +26,7 @@ from include.core.records import DataView, Featured, PreparedDay
 from include.core.settings import Settings
 from include.core.stack import members, rows_of, stacked, states
 from include.features import Feeds, returned
+from include.features.feeds import small_frame
 from include.io import postgres, spark
 from include.io.journal import read_journal
 from include.io.tables import Scope, Tables
@@ -76,7 +77,7 @@ def build_features(
     with spark.job() as (session, staged):
         rows, versions = _feeds(session, tables, project, interval, known, staged)
         counted = journal.deliveries.select("delivery_id", "rows")
-        moments_frame = _small(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
+        moments_frame = small_frame(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
         sizes = known.join(counted, on="delivery_id").group_by("run_date", "feed", "day").agg(pl.col("rows").sum())
         built = _build(project, Feeds(project, rows, states(known).join(sizes, on=["run_date", "feed", "day"])))
         frame = built.join(F.broadcast(moments_frame), "day").withColumn("data_view", F.lit(data_view))
@@ -218,7 +219,7 @@ def _with_states(session: SparkSession, rows: DataFrame, known: pl.DataFrame, ke
         return rows
     of_states = states(known).select("day", state="delivery_id").unique()
     stacks = of_states.join(members(of_states["state"]), on="state").filter(pl.col("rank").max().over("state") > 0)
-    joined = rows.join(F.broadcast(_small(session, stacks)), ["day", "delivery_id"])
+    joined = rows.join(F.broadcast(small_frame(session, stacks)), ["day", "delivery_id"])
     newest = F.max("rank").over(Window.partitionBy("day", "state", *key))
     of_stacks = joined.withColumn("_newest", newest).filter("rank = _newest")
     return rows.unionByName(of_stacks.withColumn("delivery_id", F.col("state")).select(rows.columns))
@@ -237,11 +238,6 @@ def _build(project: Project, feeds: Feeds) -> DataFrame:
         return returned.typed(built)
     except ConfigError as error:
         raise ConfigError(f"{module.__file__}: {error}") from error
-
-
-def _small(session: SparkSession, frame: pl.DataFrame) -> DataFrame:
-    """Return a small frame for a broadcast join."""
-    return session.createDataFrame(frame.to_arrow())  # created from Python rows, the frame would start Python workers
 
 
 def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[date, int]:

@@ -26,7 +26,7 @@ LEFT_OUT_OF_DATABASE = (
 )
 LEFT_OUT_OF_TAGS = (
     *("run_id", "gate_id", "evaluated_in_run", "git_commit"),
-    *("features_version", "outcome_version", "watermark"),
+    *("features_version", "first_features_version", "outcome_version", "watermark"),
 )
 UNLIKE = "CASE to_jsonb(t) ->> 'name' WHEN 'scoring time' THEN '{measured,sentence}'::text[] ELSE '{}' END"
 

@@ -56,6 +56,20 @@ from include.io.spark import session
 [row] = session().range(1).select(udf(lambda _: sys.executable)("id")).collect()
 print(row[0])
 """
+UNKNOWN = """
+import polars as pl
+from include.config.loading import load_project
+from include.features import Feeds
+from include.io.spark import session
+
+project = load_project("ferries")
+feed = "sailings"
+spark = session()
+rows = spark.sql("SELECT DATE'2024-03-01' AS day, 'd' AS delivery_id, 0 AS _row, 'a' AS ferry")
+known = {"run_date": pl.Date, "feed": pl.String, "day": pl.Date, "delivery_id": pl.String, "rows": pl.Int64}
+feeds = Feeds(project, {feed: rows}, pl.DataFrame(schema=known))
+print(feeds.current(feed).count(), feeds.add_windows(rows, feed, by="ferry", days=[1], n=("ferry", "count")).count())
+"""
 SLOW = """
 import time
 from include.io.spark import session
@@ -148,6 +162,12 @@ def test_python_code_of_a_step_runs_with_the_python_of_this_environment(
     """By default, Spark uses the `python3` of PATH, which may have another version and lacks the packages."""
     out, errors = run(WORKER, server[0] if shared else None).communicate()
     assert out.strip() == sys.executable, errors
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_feed_of_which_nothing_is_known_has_no_rows(server: tuple[str, psutil.Popen], shared: bool) -> None:
+    out, errors = run(UNKNOWN, server[0] if shared else None).communicate()
+    assert out.split() == ["0", "1"], errors
 
 
 def test_without_the_server_a_step_fails_at_once(landed: Settings) -> None:

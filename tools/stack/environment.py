@@ -25,9 +25,11 @@ def of_service(layout: StackLayout, settings: Mapping[str, str]) -> dict[str, st
     """Return the environment of a service: the caller's, the service's own settings, and the marker of the stack."""
     # The caller's shell may have sourced `env`, but DAGs must not see the product's variables. PYTHONPATH may lead to
     # another `include`.
-    inherited = _inherit("PYTHONPATH", *LEFT_OUT_OF_SHELLS, *of_product(layout))
+    left_out = {*LEFT_OUT_OF_SHELLS, *of_product(layout), "PYTHONPATH"} - {PROJECTS}
     inherited = {
-        name: value for name, value in inherited.items() if name == PROJECTS or not name.startswith("NIGHTLY_")
+        name: value
+        for name, value in _inherit(*left_out).items()
+        if name == PROJECTS or not name.startswith("NIGHTLY_")
     }
     for name in ("NO_PROXY", "no_proxy"):  # Tasks talk to the API server.
         inherited[name] = ",".join(filter(None, [inherited.get(name), "127.0.0.1,localhost"]))

@@ -134,8 +134,14 @@ def airflow(story: Story) -> demo.AirflowApi:
     return airflow
 
 
-def same(one: Any, other: Any) -> bool:
-    return bool(one.equals(other) if isinstance(one, pl.DataFrame) else one == other)
+def assert_same(name: str, one: Any, other: Any) -> None:
+    if isinstance(one, pl.DataFrame):
+        assert one.equals(other), name
+    elif isinstance(one, dict):
+        differ = {key: (one.get(key), other.get(key)) for key in one.keys() | other.keys()}
+        assert {key: pair for key, pair in differ.items() if pair[0] != pair[1]} == {}, name
+    else:
+        assert one == other, name
 
 
 def prepare_history(airflow: demo.AirflowApi, run_id: str, day: date) -> None:
@@ -188,7 +194,7 @@ def test_a_backfill_from_landing_gives_the_same_results_to_the_bit(story: Story,
     after = story.read_results()
     assert after.keys() == story.before.keys()
     for name, before in story.before.items():
-        assert same(after[name], before), name
+        assert_same(name, after[name], before)
     days = ("--start", str(HISTORY.start), "--end", str(story.prepared_days.end))
     story.cli("check", "--project", PROJECT.name, *days)
 
@@ -214,10 +220,7 @@ def test_days_that_a_correction_put_out_of_date_are_listed_and_can_be_rebuilt(st
     assert not prepared_day.equals(latest_rows)
     after = story.read_results()
     for name in (f"scores_{MODEL}", "gates"):  # stored beside the original rows, not over them
-        same = (
-            after[name].equals(before[name]) if isinstance(before[name], pl.DataFrame) else after[name] == before[name]
-        )
-        assert same, name
+        assert_same(name, after[name], before[name])
     assert after["published"] != before["published"]
 
     story.cli("unpublish", "--model", MODEL, *days[2:4], "--end", str(story.prepared_days.end))
