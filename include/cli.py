@@ -488,7 +488,7 @@ def _in_words() -> Iterator[None]:
 def main() -> None:
     """Run the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for noisy in ("py4j", "alembic", "mlflow"):
+    for noisy in ("py4j", "alembic", "mlflow", "great_expectations"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with _in_words():
         app()

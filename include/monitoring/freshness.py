@@ -41,7 +41,8 @@ class FreshnessMonitor(Monitor):
         if self.publish_by < project.cutoff:
             raise ValueError(
                 f"publish_by: {self.publish_by:%H:%M} is before the cutoff of {project.name}, "
-                f"{project.cutoff:%H:%M}, until which nothing can be scored"
+                f"{project.cutoff:%H:%M}, until which nothing can be scored; write a later time in monitors: "
+                '{kind: freshness, publish_by: "HH:MM"}'
             )
 
     def run(self, watch: Watch) -> Findings:
