@@ -138,7 +138,8 @@ class _Asking:
         if connection in self._down:
             raise UnreachableError(f"{uri}: {self._down[connection]}")
         try:
-            records = in_order(run_query(declared, values_of(self.project, feed, day), self.settings), declared)
+            values, timezone = values_of(self.project, feed, day), self.project.timezone
+            records = in_order(run_query(declared, values, self.settings, timezone), declared)
         except UnreachableError as error:
             self._down[connection] = f"the database does not answer ({error})"
             raise UnreachableError(f"{uri}: {self._down[connection]}") from None

@@ -20,8 +20,10 @@ _TYPES: dict[str, sa.types.TypeEngine[Any]] = {"day": sa.Date(), "as_of": sa.Dat
 _ONE_STATE = "REPEATABLE READ"
 
 
-def read_blocks(url: sa.URL, source: Sql, values: Mapping[str, date | datetime]) -> Iterator[Block]:
+def read_blocks(url: sa.URL, source: Sql, values: Mapping[str, date | datetime], timezone: str) -> Iterator[Block]:
     """Yield the rows of a query, first a block that may have none.
+
+    The timezone of the session is that of the connection: there is no way to set it that all databases know.
 
     Raises:
         UnreachableError: the database does not answer, or there is no driver for it.
