@@ -68,7 +68,7 @@ class SetReader:
         """
         feed, slot = self.project.feeds[objects[0].feed], (objects[0].feed, objects[0].day)
         before = self._before(slot)
-        is_new_write = marker is not None and not is_landed(self.seen.get(marker.key), marker)
+        is_new_write = self._is_new(marker)
         listed = {found.key for found in objects}
         gone = [] if before is None or is_new_write else [p for p in self.sets[before] if p.key not in listed]
         names = {str(found.part) for found in objects} | {part.name for part in gone}
@@ -100,6 +100,9 @@ class SetReader:
             return self._deliveries(slot, objects, marker, versions, sources, before), left
         except DeliveryError as error:
             return [], [NotLanded(objects[-1], str(error))]
+
+    def _is_new(self, marker: Found | None) -> bool:
+        return marker is not None and not is_landed(self.seen.get(marker.key), marker)
 
     def _before(self, slot: Slot) -> str | None:
         """Return the newest set of a feed and day that could be used, None if there is none."""
@@ -198,7 +201,8 @@ class SetReader:
             each = replace(each, available_from=max([each.available_from, *moment]))
             newest = (each.delivery_id, digest)
             ids.add(each.delivery_id)
-            taken.append(replace(each, doubt=self._doubt(slot, each, before)))
+            reused = None if self._is_new(marker) else self._why_reused(slot, each)
+            taken.append(replace(each, doubt=reused or self._doubt(slot, each, before)))
         return [*taken[:-1], replace(taken[-1], objects=tuple(written))]
 
     def _moment_of_marker(self, marker: Found | None) -> list[datetime]:
@@ -219,6 +223,28 @@ class SetReader:
             f"it says that its newest part became available at {taken.available_from:%Y-%m-%d %H:%M:%S} UTC, not after "
             f"{before}, which it would replace; accept it only if it is to change what that set was known to be"
         )
+
+    def _why_reused(self, slot: Slot, taken: Taken) -> str | None:
+        """Return why a set waits that has a part as it is in a set that nothing uses; None if it has no such part.
+
+        A person set that one aside, or must decide on it, and nobody has said which of its parts are wrong.
+        """
+        aside: dict[tuple[str, str], str] = {}
+        used: set[tuple[str, str]] = set()
+        for each, verdict, why in self._of_slot(slot).select("delivery_id", "verdict", "why").iter_rows():
+            contents = {(part.name, part.sha256) for part in self.sets.get(each, ())}
+            if verdict in SET_ASIDE:
+                state = f"was withdrawn ({why})" if verdict == "withdrawn" else "waits for a decision"
+                aside |= dict.fromkeys(contents, f"{each}, which {state}")
+            else:
+                used |= contents
+        contents = {(part.name, part.sha256) for part in taken.parts}
+        reused = {name: aside[name, digest] for name, digest in contents - used if (name, digest) in aside}
+        if not reused:
+            return None
+        newest = [said for said in aside.values() if said in reused.values()][-1]
+        names = parts.listed(parts.in_order(name for name, said in reused.items() if said == newest))
+        return f"it has {names} as in {newest}; accept it only if nothing is wrong there"
 
     def _taken(
         self,
