@@ -137,6 +137,7 @@ class _Asking:
             raise NotYetError(f"{uri}: it is extracted after its cutoff, {cutoff:%Y-%m-%d %H:%M} UTC")
         if connection in self._down:
             raise UnreachableError(f"{uri}: {self._down[connection]}")
+        asked = postgres.journal.read_clock(self.settings)  # of two runs at once, the one that asked later is newer
         try:
             values, timezone = values_of(self.project, feed, day), self.project.timezone
             records = in_order(run_query(declared, values, self.settings, timezone), declared)
@@ -148,13 +149,11 @@ class _Asking:
         if records.is_empty():
             raise NotYetError(f"{uri}: the query gave no row for {day}")
         _require_day(self.project, feed, day, records)
-        now = postgres.journal.read_clock(self.settings)
-        moment = available_from(
-            self.project, feed, day, uri, claim=cutoff if declared.source.claims else None, modified_at=now, now=now
-        )
+        claim = cutoff if declared.source.claims else None
+        moment = available_from(self.project, feed, day, uri, claim=claim, modified_at=asked, now=asked)
         digest, size = checksum(records)
         ids, newest = self._earlier(feed, day, key)
-        found = Found(feed, day, key, uri, size, now)
+        found = Found(feed, day, key, uri, size, asked)
         return Taken(found, delivery_id_of(key, digest, newest, ids), digest, moment, records)
 
     def _earlier(self, feed: str, day: date, key: str) -> tuple[Collection[str], tuple[str, str] | None]:

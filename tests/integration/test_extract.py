@@ -1,5 +1,6 @@
 """extract: rows of real databases become deliveries, with what counts from when, and what is wrong said."""
 
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -549,6 +550,38 @@ class TestKilled:
         assert sum(answer["new"] for answer in answers) == 1
         assert deliveries_of(shop.settings, project.name).height == 1
         assert rows_of(shop.settings, "raw_drugstore__prices").height == 2
+
+    @pytest.mark.parametrize(
+        ("query", "keys", "why"),
+        [
+            (AS_OF, {"live_from": None}, "another run extracted other rows, sql/prices/.* both count from the cutoff"),
+            (PLAIN, {"live_from": DAY}, "it says that it became available at .*, before sql/prices/"),
+        ],
+    )
+    def test_of_two_runs_at_once_the_rows_that_were_read_first_do_not_win(
+        self,
+        declare_prices: Load,
+        shop: PostgreSQL,
+        monkeypatch: pytest.MonkeyPatch,
+        query: str,
+        keys: dict[str, Any],
+        why: str,
+    ) -> None:
+        project = declare_prices(query, lookback_days=0, corrections_days=9999, **keys)
+        shop.put_days([DAY])
+
+        def overtaken(*given: Any) -> pl.DataFrame:
+            rows = run_query(*given)
+            monkeypatch.setattr(extract_module, "run_query", run_query)
+            shop.run("UPDATE shop.prices SET price = 3 WHERE item_id = 'i1'")
+            extract(project, RUN, shop.settings)
+            return rows
+
+        monkeypatch.setattr(extract_module, "run_query", overtaken)
+        [held] = extract(project, RUN, shop.settings).held
+        assert re.search(why, held)
+        listed = deliveries_of(shop.settings, project.name).sort("sequence")
+        assert listed["verdict"].to_list() == ["landed", "held"]
 
 
 class TestSqlite:
