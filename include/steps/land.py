@@ -26,7 +26,7 @@ from include.io.landing import Found, Landing
 from include.io.tables import Tables
 from include.steps.arrivals import missing
 from include.steps.entries import Entered, NotLanded, Taken, alerts_about, enter, held_deliveries, write_raw
-from include.steps.late_rows import with_late_rows
+from include.steps.late_rows import with_late_rows, without_file
 from include.steps.late_sidecars import contradictions
 from include.steps.objects import is_landed, read_object
 from include.steps.sets import SetReader, changed_slots, without_parts
@@ -95,6 +95,7 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
     _log("waits", [each.why for each in total.left if each.waits], logging.INFO)
     _log("refused", [refusal.why for refusal in refused])
     _log("held", asked)
+    _log("not used", without_file(listed, reach))
     postgres.alerts.raise_alerts(settings, project.name, alerts_about(held, interval.end))
     log.info(
         "%s: %d new deliveries with %d rows, %d known, %d refused, %d held",
