@@ -22,7 +22,7 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.landing import Found
-from include.io.sources.queries import run_query
+from include.io.sources.queries import run_query, try_query
 from include.io.tables import Tables
 from include.steps.entries import Entered, Taken, alerts_about, delivery_id_of, enter, held_deliveries, write_raw
 
@@ -69,6 +69,32 @@ def extract(project: Project, interval: Interval, settings: Settings) -> Extract
         left=tuple(left[:MAX_NAMED]),
         held=tuple(held[:MAX_NAMED]),
     )
+
+
+def failing_by_day(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
+    """Map each run date that waits for a day of a query to a sentence for each such query that cannot be run.
+
+    Each query is tried once, for the first of these days, and no row is read.
+    """
+    covered = _covered(read_journal(settings, project).deliveries)
+    waiting: dict[str, list[date]] = {}
+    for run_date in interval.days:
+        for feed, day in project.required(run_date).items():
+            if feed in project.sql_feeds and (feed, day) not in covered:
+                waiting.setdefault(feed, []).append(run_date)
+    failing: dict[date, list[str]] = {}
+    for feed, run_dates in waiting.items():
+        declared = project.feeds[feed]
+        assert declared.source is not None
+        try:
+            values = values_of(project, feed, declared.needed_day(run_dates[0]))
+            try_query(declared, values, settings, project.timezone)
+        except (UnreachableError, UnreadableError) as error:
+            why = str(error).removeprefix(": ")
+            sentence = f"feed {feed} cannot be extracted (connection {declared.source.connection}): {why}"
+            for run_date in run_dates:
+                failing.setdefault(run_date, []).append(sentence)
+    return failing
 
 
 @dataclass(frozen=True)

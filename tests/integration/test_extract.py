@@ -24,6 +24,7 @@ from include.io.journal import read_journal
 from include.io.sources import postgresql
 from include.io.sources.queries import run_query
 from include.operations.decide import withdraw
+from include.operations.preflight import preflight
 from include.runner.ranges import run_range
 from include.runner.run import run
 from include.steps import extract as extract_module
@@ -520,6 +521,70 @@ class TestSecrets:
         assert raw["buyer"].str.len_chars().to_list() == [32, 32]
         written = b"".join(path.read_bytes() for path in Path(shop.settings.tables).rglob("*") if path.is_file())
         assert b"planted" not in written
+
+
+class TestPreflight:
+    """Before a backfill starts, the databases are reached and the queries are planned; no row is read."""
+
+    def waits(self, project: Project, settings: Settings, first: date = DAY) -> dict[date, list[str]]:
+        for day in Interval(start=FIRST, end=DAY).days:
+            put_plan(settings, day)
+        return preflight(f"{project.name}_prepare", Interval(start=first, end=DAY), settings).waits
+
+    def test_a_query_that_can_be_run_is_no_reason_to_wait(self, declare_prices: Load, shop: PostgreSQL) -> None:
+        """It would sleep for a minute on the first row, and there are no rows of the day."""
+        project = declare_prices("SELECT p.* FROM prices p, pg_sleep(60) WHERE valid_on = :day")
+        shop.put_days([FIRST])
+        started = time.monotonic()
+        assert self.waits(project, shop.settings) == {}
+        assert time.monotonic() - started < 30
+
+    @pytest.mark.parametrize(
+        ("query", "why"),
+        [
+            ("SELECT * FROM absent WHERE valid_on = :day", 'the query failed .* relation "absent" does not exist'),
+            ("SELECT item_id, price, valid_on FROM prices WHERE valid_on = :day", "the result has no column changed"),
+            ("SELECT p.*, 1 AS size FROM prices p WHERE valid_on = :day", "a column size that is not declared"),
+            (
+                "SELECT item_id, price::money AS price, valid_on, changed FROM prices WHERE valid_on = :day",
+                "type money",
+            ),
+        ],
+    )
+    def test_a_wrong_query_is_named_for_each_day_that_needs_it(
+        self, declare_prices: Load, shop: PostgreSQL, query: str, why: str
+    ) -> None:
+        project = declare_prices(query, lookback_days=0)
+        found = self.waits(project, shop.settings, DAY - timedelta(days=1))
+        assert found.keys() == {DAY - timedelta(days=1), DAY}
+        for sentences in found.values():
+            [sentence] = sentences
+            assert re.fullmatch(rf"feed prices cannot be extracted \(connection shop_db\): .*{why}.*", sentence)
+
+    def test_a_day_that_is_extracted_needs_no_database(self, project: Project, shop: PostgreSQL) -> None:
+        shop.put_days([DAY])
+        extract(project, RUN, shop.settings)
+        down = settings_of(shop.settings, f"postgresql://reader:{PASSWORD}@127.0.0.1:1/shop")
+        assert self.waits(project, down) == {}
+        found = self.waits(project, down, DAY - timedelta(days=1))
+        assert found.keys() == {DAY - timedelta(days=1)}
+        assert "Connection refused" in str(found)
+        assert PASSWORD not in str(found)
+
+    def test_a_connection_that_is_not_there_is_named(self, project: Project, settings: Settings) -> None:
+        assert "there is no connection shop_db; make an Airflow connection" in str(self.waits(project, settings))
+
+    def test_an_optional_feed_is_no_reason_to_wait(self, declare_prices: Load, settings: Settings) -> None:
+        assert self.waits(declare_prices(required=False), settings) == {}
+
+    @pytest.mark.parametrize(("table", "why"), [("prices", None), ("absent", "no such table: absent")])
+    def test_another_database_is_asked_too(
+        self, declare_prices: Load, settings: Settings, tmp_path: Path, table: str, why: str | None
+    ) -> None:
+        project = declare_prices(f"SELECT * FROM {table} WHERE valid_on = :day")
+        found = self.waits(project, Sqlite(settings, tmp_path).settings)
+        assert (why is None) == (found == {})
+        assert why is None or why in str(found)
 
 
 class TestKilled:

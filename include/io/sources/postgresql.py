@@ -25,7 +25,9 @@ BLOCK_BYTES = 32_000_000
 """About how many bytes are fetched at once: a row may have megabytes."""
 
 
-def read_blocks(url: sa.URL, source: Sql, values: Mapping[str, date | datetime], timezone: str) -> Iterator[Block]:
+def read_blocks(
+    url: sa.URL, source: Sql, values: Mapping[str, date | datetime], timezone: str, *, rows: int = FIRST_ROWS
+) -> Iterator[Block]:
     """Yield the rows of a query, first a block that may have none.
 
     Args:
@@ -33,6 +35,7 @@ def read_blocks(url: sa.URL, source: Sql, values: Mapping[str, date | datetime],
         source: the query.
         values: of its parameters.
         timezone: of the session, in which the database compares a date, or a timestamp without a zone, with a moment.
+        rows: of the first block; with 0 there is no other, and the query is planned and not run.
 
     Raises:
         UnreachableError: the database does not answer.
@@ -46,12 +49,11 @@ def read_blocks(url: sa.URL, source: Sql, values: Mapping[str, date | datetime],
     with closing(connection), closing(connection.cursor()) as cursor:
         try:
             _declare(cursor, source, values, timezone)
-            rows = FIRST_ROWS
             while True:
                 cursor.execute(f"FETCH {rows} FROM extraction")
                 table = cursor.fetch_arrow_table()
                 yield Block(table.schema.names, table.num_rows, _reader(table, source))
-                if table.num_rows < rows:
+                if table.num_rows < rows or not rows:
                     return
                 rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES * table.num_rows // max(table.nbytes, 1)))
         except adbc_driver_manager.dbapi.Error as error:

@@ -41,6 +41,19 @@ def run_query(feed: Feed, values: Mapping[str, date | datetime], settings: Setti
         return _records(feed, blocks)
 
 
+def try_query(feed: Feed, values: Mapping[str, date | datetime], settings: Settings, timezone: str) -> None:
+    """Connect to the database of a feed and let it plan the query, without reading a row; see `run_query`.
+
+    Raises:
+        UnreachableError, UnreadableError: as `run_query` does.
+    """
+    assert feed.source is not None
+    url = _url(feed.source, settings)
+    client = postgresql if url.get_backend_name() == "postgresql" else other
+    with closing(client.read_blocks(url, feed.source, values, feed.source.timezone or timezone, rows=0)) as blocks:
+        _records(feed, blocks)
+
+
 def _url(source: Sql, settings: Settings) -> sa.URL:
     name, problem = source.connection, None
     if name not in settings.sources:
