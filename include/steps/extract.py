@@ -172,6 +172,9 @@ class _Asking:
             raise UnreachableError(f"{uri}: {self._down[connection]}") from None
         except UnreadableError as error:
             raise DeliveryError(f"{uri}{error}") from None
+        except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 (polars raises the last as BaseException)
+            why = f"{uri}: the result cannot be read ({type(error).__name__}); cast its columns in source.query"
+            raise DeliveryError(why) from None  # the text of the error may have a value of a row
         if records.is_empty():
             raise NotYetError(f"{uri}: the query gave no row for {day}")
         _require_day(self.project, feed, day, records)
@@ -228,13 +231,8 @@ def _changing(project: Project, interval: Interval, covered: Collection[One], no
 def _require_day(project: Project, feed: str, day: date, records: pl.DataFrame) -> None:
     """Refuse a result with more rows of another date than declared; `validate` quarantines the others."""
     declared = project.feeds[feed]
-    if declared.day_column is None:
-        return
-    column = declared.columns[declared.day_column]
-    typed = schemas.typed(pl.col(declared.day_column), column, declared.format, project.timezone)
-    wrong = records.select(typed, day=pl.lit(day)).filter(schemas.is_of_another_date(declared, project.timezone))
-    at_most = 0 if declared.late_rows is None else declared.late_rows.at_most
-    if wrong.height > at_most * records.height:
+    wrong = schemas.too_many_of_another_date(records, declared, day, project.timezone)
+    if not wrong.is_empty():
         raise DeliveryError(
             f"{key_of(feed, declared, day)}: {wrong.height} of {records.height} rows have a {declared.day_column} that "
             f"is not on {day} in {project.timezone}; correct the WHERE of feeds.{feed}.source.query"

@@ -284,6 +284,24 @@ class TestRange:
         taken = deliveries_of(shop.settings, project.name)["day"].to_list()
         assert taken == [day for day in interval.days if day not in (wrong, empty)]
 
+    def test_any_error_about_a_result_is_one_of_its_day(
+        self, project: Project, shop: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        interval = Interval(start=FIRST, end=DAY)
+        shop.put_days(interval.days)
+
+        def broken(feed: Any, values: Any, *more: Any) -> pl.DataFrame:
+            if values["day"] == FIRST:
+                raise ValueError("year 0 of Erika Mustermann")
+            return run_query(feed, values, *more)
+
+        monkeypatch.setattr(extract_module, "run_query", broken)
+        with pytest.raises(
+            DeliveryError, match=rf"sql/prices/{FIRST} .*: the result cannot be read \(ValueError\); cast"
+        ):
+            extract(project, interval, shop.settings)
+        assert deliveries_of(shop.settings, project.name)["day"].to_list() == interval.days[1:]
+
     def test_landing_of_files_does_not_need_them(self, project: Project, shop: PostgreSQL) -> None:
         put_plan(shop.settings, DAY)
         assert land(project, RUN, shop.settings).new == 1
