@@ -144,7 +144,7 @@ def reason_to_hold(
     if (
         declared.source is not None and declared.source.claims
     ):  # its day is extracted once, unless two runs do so at once
-        return counting[-1].other_rows if counting else None
+        return next((each.other_rows for each in counting if each.key == key), None)
     newest = max(counting, key=lambda each: each.available_from, default=None)
     if newest is not None and newest.available_from > moment:
         follows = (

@@ -85,11 +85,12 @@ def as_of_days(
 
 
 def _set_aside(journal: Known, missing: Sequence[tuple[str, date]]) -> str:
-    """Say which deliveries of missing feeds and days nothing uses until a person decides: another run does not help."""
-    aside = journal.deliveries.filter(~is_late(), pl.col("verdict").is_in(SET_ASIDE))
+    """Say which delivery of a missing feed and day nothing uses until a person decides: another run does not help."""
+    aside = journal.deliveries.filter(~is_late(), pl.col("verdict").is_in(SET_ASIDE)).sort("sequence")
+    newest = aside.unique(["feed", "day"], keep="last", maintain_order=True)
     return "".join(
         f"; {delivery_id} is {verdict} ({why}): accept it, or let another one be delivered"
-        for feed, of, delivery_id, verdict, why in aside.select("feed", "day", "delivery_id", "verdict", "why").rows()
+        for feed, of, delivery_id, verdict, why in newest.select("feed", "day", "delivery_id", "verdict", "why").rows()
         if (feed, of) in missing
     )
 

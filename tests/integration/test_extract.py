@@ -243,6 +243,18 @@ class TestChanges:
             ("sql/prices", today, 3, "landed"),
         ]
 
+    def test_a_snapshot_of_each_cutoff_replaces_the_one_before(self, declare_prices: Load, shop: PostgreSQL) -> None:
+        keys: dict[str, Any] = {"kind": "snapshot", "live_from": None, "day_column": None, "lookback_days": None}
+        query = "SELECT item_id, price, valid_on, changed FROM prices WHERE changed <= :as_of"
+        project = declare_prices(query, **keys)
+        days = [DAY - timedelta(days=1), DAY]
+        shop.put_days(days)
+        for day in reversed(days):
+            extract(project, Interval.of(day), shop.settings)
+        listed = deliveries_of(shop.settings, project.name).sort("day")
+        assert listed.select("day", "rows", "verdict").rows() == [(days[0], 2, "landed"), (days[1], 4, "landed")]
+        assert listed["available_from"].to_list() == [project.cutoff_at(day) for day in days]
+
 
 class TestWaiting:
     def test_without_rows_a_required_day_waits_and_nothing_else_is_asked(
