@@ -473,6 +473,23 @@ class TestCut:
                 running.result()
         assert deliveries_of(shop.settings, project.name).is_empty()
 
+    def test_a_query_that_does_not_end_is_ended(
+        self, declare_prices: Load, shop: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A task cannot end it: while the driver waits, no signal is handled."""
+        query = "SELECT item_id, price, valid_on, changed FROM prices, pg_sleep(60) WHERE valid_on = :day"
+        project = declare_prices(query, live_from=DAY, lookback_days=0, source={"timeout_minutes": 3})
+        shop.put_days([DAY])
+        monkeypatch.setattr(postgresql, "MINUTE", 200)
+        with pytest.raises(DeliveryError, match=r"took more than 3 minutes, the limit; .* source\.timeout_minutes: 6"):
+            extract(project, RUN, shop.settings)
+        shop.run("ALTER ROLE CURRENT_USER SET statement_timeout = '100ms'")
+        try:
+            with pytest.raises(UnreachableError, match="canceling statement due to statement timeout"):
+                extract(project, RUN, shop.settings)
+        finally:
+            shop.run("ALTER ROLE CURRENT_USER RESET statement_timeout")
+
     @pytest.mark.parametrize("after_bytes", [100, 400_000])
     def test_the_connection_is_cut(self, declare_prices: Load, shop: PostgreSQL, after_bytes: int) -> None:
         project = declare_prices(live_from=DAY, lookback_days=0)

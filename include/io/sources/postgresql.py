@@ -1,6 +1,7 @@
 """PostgreSQL by ADBC: rows come in Arrow batches from a cursor of the server, in a transaction that only reads."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import date, datetime
@@ -19,6 +20,13 @@ from include.io.postgres.connection import ADBC_DIALECT
 from include.io.sources.blocks import BLOCK_ROWS, Block, failed, no_type, no_zone
 
 CONNECT_SECONDS = 15
+KEEPALIVE = {"keepalives_idle": "60", "keepalives_interval": "10", "keepalives_count": "6"}
+"""After two minutes without an answer of the network, the connection is lost; by default, Linux waits two hours."""
+MINUTE = 60_000
+"""In milliseconds."""
+_LIMIT = """SELECT set_config('statement_timeout', $1::text, true) FROM pg_settings
+WHERE name = 'statement_timeout' AND (setting = '0' OR setting::bigint > $1::text::bigint)"""
+_CANCELED = "57014"
 FIRST_ROWS = 100
 """How many rows are fetched first, to see how long a row is."""
 BLOCK_BYTES = 32_000_000
@@ -46,10 +54,12 @@ def read_blocks(
     except adbc_driver_manager.dbapi.Error as error:
         raise _failed(error, connecting=True) from None
     problem: Exception | None = None
+    since = time.monotonic()
     with closing(connection), closing(connection.cursor()) as cursor:
         try:
             _declare(cursor, source, values, timezone)
             while True:
+                since = time.monotonic()
                 cursor.execute(f"FETCH {rows} FROM extraction")
                 table = cursor.fetch_arrow_table()
                 yield Block(table.schema.names, table.num_rows, _reader(table, source))
@@ -58,6 +68,11 @@ def read_blocks(
                 rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES * table.num_rows // max(table.nbytes, 1)))
         except adbc_driver_manager.dbapi.Error as error:
             problem = _failed(error, connecting=False)
+            if error.sqlstate == _CANCELED and time.monotonic() - since >= source.timeout_minutes * MINUTE / 1000:
+                problem = UnreadableError(
+                    f"the query took more than {source.timeout_minutes} minutes, the limit; make it faster, or, if it "
+                    f"is right, declare source.timeout_minutes: {source.timeout_minutes * 2}"
+                )
         except pa.ArrowException as error:  # such as a row of a row
             problem = UnreadableError(
                 f"the result has a column of a type that cannot be read ({type(error).__name__}); select text, "
@@ -68,7 +83,7 @@ def read_blocks(
 
 
 def _connect(url: sa.URL) -> adbc_driver_manager.dbapi.Connection:
-    query = {"connect_timeout": str(CONNECT_SECONDS), "application_name": "nightly-ml", **url.query}
+    query = {"connect_timeout": str(CONNECT_SECONDS), "application_name": "nightly-ml", **KEEPALIVE, **url.query}
     uri = url.set(drivername="postgresql", query=query).render_as_string(hide_password=False)
     connection: adbc_driver_manager.dbapi.Connection = adbc_driver_postgresql.dbapi.connect(uri)
     return connection
@@ -81,6 +96,8 @@ def _declare(
     cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
     cursor.execute(f"SET LOCAL TIME ZONE '{timezone}'")
     cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})  # FETCH cannot be copied
+    cursor.execute(_LIMIT, parameters=(str(source.timeout_minutes * MINUTE),))
+    cursor.fetchall()
     compiled: Any = sa.text(for_sqlalchemy(source.query)).compile(dialect=ADBC_DIALECT)
     parameters = tuple(values[name] for name in compiled.positiontup or ())
     cursor.execute(f"DECLARE extraction NO SCROLL CURSOR FOR {compiled}", parameters=parameters or None)
