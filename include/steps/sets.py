@@ -12,7 +12,7 @@ import polars as pl
 
 from include.core import parts, schemas
 from include.core.errors import DeliveryError
-from include.core.feeds import Feed
+from include.core.feeds import Feed, Parts
 from include.core.intake import NotYetError, available_from, name_order
 from include.core.journal import SET_ASIDE, Known
 from include.core.names import raw_table
@@ -70,9 +70,11 @@ class SetReader:
         before = self._before(slot)
         is_new_write = self._is_new(marker)
         listed = {found.key for found in objects}
-        gone = [] if before is None or is_new_write else [p for p in self.sets[before] if p.key not in listed]
-        names = {str(found.part) for found in objects} | {part.name for part in gone}
         known = {part.name for part in self.sets[before]} if before else set()
+        own = {str(found.part) for found in objects}
+        is_new_write |= isinstance(feed.parts, Parts) and len(own) == feed.parts.expect and not own & known
+        gone = [] if before is None or is_new_write else [p for p in self.sets[before] if p.key not in listed]
+        names = own | {part.name for part in gone}
         marked = marker is not None
         if why := parts.why_incomplete(self.project, *slot, names, marked=marked, now=self.now):
             return [], [NotLanded(objects[-1], why, waits=True)]
@@ -83,6 +85,11 @@ class SetReader:
                 f"{len(names)} parts of feed {slot[0]} for {slot[1]} are there, and parts.expect is "
                 f"{len(names) - len(extra)}; superfluous: {parts.listed(extra)}; remove them, or correct parts.expect"
             )
+            if gone:
+                why += (
+                    f". {len(gone)} of the {len(names)} are not in landing any more and are read from {before}; if "
+                    "nothing of it is right, withdraw it"
+                )
             return [], [NotLanded(next((f for f in objects if f.part in extra), objects[-1]), why)]
 
         sources, left = self._read(objects)

@@ -208,6 +208,25 @@ class TestCorrection:
         assert after.keys() == before.keys()
         assert sorted(after.values()) == [7, 7, 7, 7, 8, 8]
 
+    def test_as_many_parts_of_other_names_are_the_day_again(self, settings: Settings) -> None:
+        """As Spark writes them: each write has names of its own. A part of the names is no whole day."""
+        paths = [put_part(settings, name, [name]) for name in ("a", "b", "c")]
+        land(THREE, ONE, settings)
+        for path in paths:
+            path.unlink()
+        new = [put_part(settings, name, [name], hour=9) for name in ("p", "q", "r")]
+        assert land(THREE, ONE, settings).new == 1
+        assert items(settings, sets(settings)["delivery_id"][1]) == {"p": 7, "q": 7, "r": 7}
+        new[0].unlink()
+        put_part(settings, "s", ["s"], hour=10)
+        [refused] = land(THREE, ONE, settings).refused
+        last = sets(settings)["delivery_id"][1]
+        assert (
+            "superfluous: s; remove them, or correct parts.expect. 1 of the 4 are not in landing any more"
+            in refused.why
+        )
+        assert f"are read from {last}; if nothing of it is right, withdraw it" in refused.why
+
     def test_of_a_part_that_is_there_twice_the_newer_counts_from_its_time(self, settings: Settings) -> None:
         """The first complete set counts until then, also if both are landed together."""
         project = declared("plan/{day}/{part}-*.csv", Parts(expect=2))
