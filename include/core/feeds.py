@@ -111,8 +111,11 @@ LateRows = Annotated[QuarantineLateRows | CorrectLateRows, Field(discriminator="
 class Parts(Config):
     """When the several files of a day are complete: by their number, or once a file says so."""
 
-    expect: int | None = Field(
-        default=None, ge=1, strict=True, description="so many parts are complete; more are refused", examples=[24]
+    expect: Annotated[int, Field(ge=1, strict=True)] | Literal["hours"] | None = Field(
+        default=None,
+        description="so many parts are complete; more are refused. hours: a part for each {hour} that the day has in "
+        "the project's timezone, 23 of them when clocks are put forward; the hour that comes twice is one part",
+        examples=[24, "hours"],
     )
     marker: str | None = Field(
         default=None,
@@ -290,7 +293,7 @@ class Feed(Config):
             return Parts.model_validate(written)
         except ValidationError as error:
             wrong = error.errors()[0]
-            where = ".".join(map(str, wrong["loc"]))
+            where = str(*wrong["loc"][:1])
             said = wrong["msg"].removeprefix("Value error, ")
             raise ValueError(
                 f"{f'{where}: ' if where else ''}{said}; write {{expect: 24}}, {{marker: _SUCCESS}} or at_cutoff"
@@ -399,6 +402,8 @@ class Feed(Config):
             raise ValueError(
                 "parts: the path names no parts; write {part} where names differ, as in `path: x/{day}/{part}.csv`"
             )
+        if isinstance(self.parts, Parts) and self.parts.expect == "hours" and "{part}" in self.path:
+            raise ValueError("parts.expect: hours are one file each; write {hour} into the path, and no {part}")
         folder = self.path.rpartition("/")[0]
         if self.marker is not None and (has_parts(folder) or "*" in folder or not says_day(folder)):
             raise ValueError(

@@ -32,6 +32,14 @@ class Earlier:
     available_from: datetime
     refused: bool = False
 
+    @property
+    def other_rows(self) -> str:
+        """Why an extraction waits whose query should have given the rows of this one."""
+        return (
+            f"another run extracted other rows, {self.delivery_id}, at the same time, and both count from the cutoff; "
+            "a query that binds :as_of, or that is immutable, gives the same rows whenever it is run"
+        )
+
 
 def available_from(
     project: Project, feed: str, day: date, uri: str, *, claim: datetime | None, modified_at: datetime, now: datetime
@@ -133,8 +141,10 @@ def reason_to_hold(
             return f"{same}, whose greater name says that it is newer; withdraw this one"
     if declared.live_from is not None and _first_run_date(declared, day) < declared.live_from:
         return None
-    if declared.source is not None and declared.source.claims:
-        return None  # the declaration says when it counts, not a supplier's clock
+    if (
+        declared.source is not None and declared.source.claims
+    ):  # its day is extracted once, unless two runs do so at once
+        return next((each.other_rows for each in counting if each.key == key), None)
     newest = max(counting, key=lambda each: each.available_from, default=None)
     if newest is not None and newest.available_from > moment:
         follows = (

@@ -30,6 +30,19 @@ def moment_of(day: date, local: time, zone: ZoneInfo) -> datetime:
     return datetime.fromtimestamp(after, UTC)
 
 
+def hours_of(day: date, zone: ZoneInfo) -> list[str]:
+    """Return the local hours that a day has, from 00 to 23: on the day on which clocks are put forward, one is missing.
+
+    An hour that comes twice, when they are put back, is one.
+    """
+    return [f"{hour:02d}" for hour in range(24) if any(_exists(day, time(hour, minute), zone) for minute in (0, 59))]
+
+
+def _exists(day: date, local: time, zone: ZoneInfo) -> bool:
+    there_and_back = datetime.combine(day, local, zone).astimezone(UTC).astimezone(zone)
+    return (there_and_back.date(), there_and_back.time()) == (day, local)
+
+
 def first_time(cron: str) -> time:
     """Return the earliest local time at which a cron expression starts a run.
 

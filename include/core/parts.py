@@ -16,6 +16,7 @@ import polars as pl
 
 from include.core.feeds import Feed, Parts
 from include.core.intake import name_order
+from include.core.local_time import hours_of
 from include.core.project import Project
 
 HOURS = tuple(f"{hour:02d}" for hour in range(24))
@@ -112,10 +113,24 @@ def why_incomplete(
     if not names:
         return f"there is no part {of_day}"
     if isinstance(declared.parts, Parts) and declared.parts.expect is not None:
-        expect = declared.parts.expect
-        by_hour = expect == len(HOURS) and set(names) <= set(HOURS)
-        missing = f"; missing: {', '.join(sorted(set(HOURS) - set(names)))}" if by_hour else ""
-        return f"{count} of {expect} parts {of_day} are there{missing}" if count < expect else None
+        expect, of_day_only = declared.parts.expect, hours_of(day, project.zone)
+        if expect == "hours":
+            missing = sorted(set(of_day_only) - set(names))
+            there = f"{len(of_day_only) - len(missing)} of {len(of_day_only)} hours {of_day} are there"
+            return f"{there}; missing: {', '.join(missing)}" if missing else None
+        if count >= expect:
+            return None
+        said = f"{count} of {expect} parts {of_day} are there"
+        if expect != len(HOURS) or not set(names) <= set(HOURS):
+            return said
+        missing = sorted(set(HOURS) - set(names))
+        said += f"; missing: {', '.join(missing)}"
+        if set(missing) & set(of_day_only):
+            return said
+        return (
+            f"{said}, which the day does not have in {project.timezone}; if the names are local hours, declare "
+            f"feeds.{feed}.parts: {{expect: hours}}"
+        )
     if declared.marker is not None:
         return None if marked else f"{_there(count, of_day)}, but not their marker {declared.marker}"
     moment = deadline(project, feed, day)
@@ -127,7 +142,7 @@ def why_incomplete(
 def superfluous(feed: Feed, names: Collection[str], before: Collection[str]) -> list[str]:
     """Return the names of parts above the expected number: those that are not in the set before, then the last ones."""
     expect = feed.parts.expect if isinstance(feed.parts, Parts) else None
-    if expect is None or len(names) <= expect:
+    if not isinstance(expect, int) or len(names) <= expect:
         return []
     known_first = sorted(in_order(names), key=lambda name: name not in before)
     return in_order(known_first[expect:])

@@ -68,7 +68,7 @@ def as_of_days(
             steps = sorted({"extract" if project.feeds[feed].source else "land" for feed, _ in missing})
             problems[day] = (
                 f"{project.name}: {day} has no accepted delivery of {named}; run {', '.join(steps)} and validate for "
-                f"{day}, and look in the view data_quality for refused deliveries"
+                f"{day}, and look in the view data_quality for refused deliveries{_set_aside(journal, missing)}"
             )
         else:
             cutoff = project.cutoff_at(day)
@@ -82,6 +82,17 @@ def as_of_days(
     if problems:
         raise DataError.of_days(problems)
     return known
+
+
+def _set_aside(journal: Known, missing: Sequence[tuple[str, date]]) -> str:
+    """Say which delivery of a missing feed and day nothing uses until a person decides: another run does not help."""
+    aside = journal.deliveries.filter(~is_late(), pl.col("verdict").is_in(SET_ASIDE)).sort("sequence")
+    newest = aside.unique(["feed", "day"], keep="last", maintain_order=True)
+    return "".join(
+        f"; {delivery_id} is {verdict} ({why}): accept it, or let another one be delivered"
+        for feed, of, delivery_id, verdict, why in newest.select("feed", "day", "delivery_id", "verdict", "why").rows()
+        if (feed, of) in missing
+    )
 
 
 def accepted(deliveries: pl.DataFrame) -> pl.DataFrame:

@@ -1,5 +1,7 @@
 """The columns and dtypes of each layer's tables, derived from the project's declaration. Pure."""
 
+from datetime import date
+
 import polars as pl
 
 from include.core import storable
@@ -104,6 +106,27 @@ def is_of_another_date(feed: Feed, timezone: str) -> pl.Expr:
     if feed.day_column is None:
         return pl.lit(False)
     return local_date(feed, pl.col(feed.day_column), timezone) != pl.col("day")
+
+
+def too_many_of_another_date(records: pl.DataFrame, feed: Feed, day: date, timezone: str) -> pl.DataFrame:
+    """Return the rows of another local date than `day`, if their share is greater than declared; otherwise none.
+
+    Args:
+        records: all declared columns as text, and `_row`.
+        feed: the declaration.
+        day: the day of the file, or of the query.
+        timezone: of the project.
+
+    Returns:
+        A frame with `_row` and the typed day column. Rows whose date cannot be parsed or stored are not counted.
+    """
+    if feed.day_column is None:
+        return records.clear()
+    value = typed(pl.col(feed.day_column), feed.columns[feed.day_column], feed.format, timezone)
+    dated = records.select("_row", value, day=pl.lit(day))
+    wrong = dated.filter(is_of_another_date(feed, timezone)).drop("day")
+    at_most = 0 if feed.late_rows is None else feed.late_rows.at_most
+    return wrong if wrong.height / max(records.height, 1) > at_most else wrong.clear()
 
 
 def local_date(feed: Feed, value: pl.Expr, timezone: str) -> pl.Expr:

@@ -52,6 +52,15 @@ class Sql(Config):
         examples=["Europe/Berlin"],
     )
 
+    timeout_minutes: int = Field(
+        default=60,
+        ge=1,
+        strict=True,
+        description="how long PostgreSQL may take for the query, or for some of its rows; a shorter limit of the login "
+        "stays",
+        examples=[10],
+    )
+
     @model_validator(mode="after")
     def _binds_what_there_is(self) -> Self:
         text = _outside_of_quotes(self.query)

@@ -15,6 +15,7 @@ from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
 from include.steps.arrivals import missing_by_day
+from include.steps.extract import failing_by_day
 
 Kind = Literal["prepare", "train", "score", "monitor", "simulate"]
 
@@ -33,7 +34,7 @@ def preflight(dag_id: str, interval: Interval, settings: Settings) -> Preflight:
     kind, project, model = _find(dag_id)
     if kind is None or project is None or kind == "simulate":
         return Preflight(kind=kind)
-    waits = (missing_by_day if kind == "prepare" else _prepared_days)(project, interval, settings)
+    waits = (_inputs if kind == "prepare" else _prepared_days)(project, interval, settings)
     publishes = model if kind == "score" else None
     published = (
         {publishes: sorted(postgres.predictions.read_pointers(settings, publishes, interval)["day"])}
@@ -63,6 +64,13 @@ def _fix(project: Project, kind: Kind, days: list[date]) -> str | None:
     if kind == "prepare":
         return f"python -m include.cli simulate --project {project.name} --start {days[0]} --end {days[-1]}"
     return f"airflow dags backfill {project.name}_prepare -s {days[0]} -e {days[-1]}"
+
+
+def _inputs(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
+    """Return the missing files, and the queries that cannot be run. Whether a query has rows is not asked."""
+    files, queries = missing_by_day(project, interval, settings), failing_by_day(project, interval, settings)
+    found = {day: [*files.get(day, ()), *queries.get(day, ())] for day in interval.days}
+    return {day: sentences for day, sentences in found.items() if sentences}
 
 
 def _prepared_days(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:

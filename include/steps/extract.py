@@ -22,7 +22,7 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.landing import Found
-from include.io.sources.queries import run_query
+from include.io.sources.queries import run_query, try_query
 from include.io.tables import Tables
 from include.steps.entries import Entered, Taken, alerts_about, delivery_id_of, enter, held_deliveries, write_raw
 
@@ -69,6 +69,32 @@ def extract(project: Project, interval: Interval, settings: Settings) -> Extract
         left=tuple(left[:MAX_NAMED]),
         held=tuple(held[:MAX_NAMED]),
     )
+
+
+def failing_by_day(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
+    """Map each run date that waits for a day of a query to a sentence for each such query that cannot be run.
+
+    Each query is tried once, for the first of these days, and no row is read.
+    """
+    covered = _covered(read_journal(settings, project).deliveries)
+    waiting: dict[str, list[date]] = {}
+    for run_date in interval.days:
+        for feed, day in project.required(run_date).items():
+            if feed in project.sql_feeds and (feed, day) not in covered:
+                waiting.setdefault(feed, []).append(run_date)
+    failing: dict[date, list[str]] = {}
+    for feed, run_dates in waiting.items():
+        declared = project.feeds[feed]
+        assert declared.source is not None
+        try:
+            values = values_of(project, feed, declared.needed_day(run_dates[0]))
+            try_query(declared, values, settings, project.timezone)
+        except (UnreachableError, UnreadableError) as error:
+            why = str(error).removeprefix(": ")
+            sentence = f"feed {feed} cannot be extracted (connection {declared.source.connection}): {why}"
+            for run_date in run_dates:
+                failing.setdefault(run_date, []).append(sentence)
+    return failing
 
 
 @dataclass(frozen=True)
@@ -137,23 +163,26 @@ class _Asking:
             raise NotYetError(f"{uri}: it is extracted after its cutoff, {cutoff:%Y-%m-%d %H:%M} UTC")
         if connection in self._down:
             raise UnreachableError(f"{uri}: {self._down[connection]}")
+        asked = postgres.journal.read_clock(self.settings)  # of two runs at once, the one that asked later is newer
         try:
-            records = in_order(run_query(declared, values_of(self.project, feed, day), self.settings), declared)
+            values, timezone = values_of(self.project, feed, day), self.project.timezone
+            records = in_order(run_query(declared, values, self.settings, timezone), declared)
         except UnreachableError as error:
             self._down[connection] = f"the database does not answer ({error})"
             raise UnreachableError(f"{uri}: {self._down[connection]}") from None
         except UnreadableError as error:
             raise DeliveryError(f"{uri}{error}") from None
+        except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 (polars raises the last as BaseException)
+            why = f"{uri}: the result cannot be read ({type(error).__name__}); cast its columns in source.query"
+            raise DeliveryError(why) from None  # the text of the error may have a value of a row
         if records.is_empty():
             raise NotYetError(f"{uri}: the query gave no row for {day}")
         _require_day(self.project, feed, day, records)
-        now = postgres.journal.read_clock(self.settings)
-        moment = available_from(
-            self.project, feed, day, uri, claim=cutoff if declared.source.claims else None, modified_at=now, now=now
-        )
+        claim = cutoff if declared.source.claims else None
+        moment = available_from(self.project, feed, day, uri, claim=claim, modified_at=asked, now=asked)
         digest, size = checksum(records)
         ids, newest = self._earlier(feed, day, key)
-        found = Found(feed, day, key, uri, size, now)
+        found = Found(feed, day, key, uri, size, asked)
         return Taken(found, delivery_id_of(key, digest, newest, ids), digest, moment, records)
 
     def _earlier(self, feed: str, day: date, key: str) -> tuple[Collection[str], tuple[str, str] | None]:
@@ -202,13 +231,8 @@ def _changing(project: Project, interval: Interval, covered: Collection[One], no
 def _require_day(project: Project, feed: str, day: date, records: pl.DataFrame) -> None:
     """Refuse a result with more rows of another date than declared; `validate` quarantines the others."""
     declared = project.feeds[feed]
-    if declared.day_column is None:
-        return
-    column = declared.columns[declared.day_column]
-    typed = schemas.typed(pl.col(declared.day_column), column, declared.format, project.timezone)
-    wrong = records.select(typed, day=pl.lit(day)).filter(schemas.is_of_another_date(declared, project.timezone))
-    at_most = 0 if declared.late_rows is None else declared.late_rows.at_most
-    if wrong.height > at_most * records.height:
+    wrong = schemas.too_many_of_another_date(records, declared, day, project.timezone)
+    if not wrong.is_empty():
         raise DeliveryError(
             f"{key_of(feed, declared, day)}: {wrong.height} of {records.height} rows have a {declared.day_column} that "
             f"is not on {day} in {project.timezone}; correct the WHERE of feeds.{feed}.source.query"

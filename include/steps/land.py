@@ -12,9 +12,9 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from include.core.errors import DeliveryError
-from include.core.feeds import Feed
 from include.core.intake import NotYetError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.parts import sets_of
 from include.core.project import Project
 from include.core.records import Landed, Refusal
@@ -26,7 +26,7 @@ from include.io.landing import Found, Landing
 from include.io.tables import Tables
 from include.steps.arrivals import missing
 from include.steps.entries import Entered, NotLanded, Taken, alerts_about, enter, held_deliveries, write_raw
-from include.steps.late_rows import with_late_rows
+from include.steps.late_rows import with_late_rows, without_file
 from include.steps.late_sidecars import contradictions
 from include.steps.objects import is_landed, read_object
 from include.steps.sets import SetReader, changed_slots, without_parts
@@ -58,12 +58,11 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
         DeliveryError: a file of a required feed cannot be landed. It names the file, the line and what to do. All other
             objects were landed.
     """
-    landing, tables = Landing(project, settings), Tables(settings)
-    reach = {name: None if sweep else _in_reach(feed, interval) for name, feed in project.file_feeds.items()}
+    landing, tables, known = Landing(project, settings), Tables(settings), read_journal(settings, project)
+    reach = {name: None if sweep else _in_reach(project, name, interval, known) for name in project.file_feeds}
     listing = landing.look(reach)
     last = {name: feed.needed_day(interval.end) for name, feed in project.feeds.items()}
     found = [f for f in listing.found if project.feeds[f.feed].is_snapshot or f.day <= last[f.feed]]
-    known = read_journal(settings, project)
     now, key = postgres.journal.read_clock(settings), settings.hash_key.get_secret_value().encode()
     if not sweep:
         _require_files(missing(project, interval, landing, listing, known.deliveries, now))
@@ -95,6 +94,7 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
     _log("waits", [each.why for each in total.left if each.waits], logging.INFO)
     _log("refused", [refusal.why for refusal in refused])
     _log("held", asked)
+    _log("not used", without_file(listed, reach))
     postgres.alerts.raise_alerts(settings, project.name, alerts_about(held, interval.end))
     log.info(
         "%s: %d new deliveries with %d rows, %d known, %d refused, %d held",
@@ -113,16 +113,25 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
     )
 
 
-def _in_reach(feed: Feed, interval: Interval) -> Interval | None:
+def _in_reach(project: Project, name: str, interval: Interval, known: Known) -> Interval | None:
     """Return the days of a feed whose objects the run dates look at; None for all.
 
-    The newest state of a snapshot may be of any day, so all are looked at.
+    The state of a snapshot that the first run date knows may be of any day: days are looked at from the newest state
+    on that is landed and not after it, so that no night in between is missed. Tomorrow's may have come already.
     """
-    if feed.is_snapshot:
+    feed = project.feeds[name]
+    if not feed.is_snapshot:
+        first = feed.window(interval.start).start
+        return Interval(start=_back(first, feed.corrections_days), end=feed.needed_day(interval.end))
+    of_feed = known.deliveries.filter(pl.col("feed") == name, pl.col("day") <= interval.start)
+    if not feed.dated or of_feed.is_empty():
         return None
-    start = feed.window(interval.start).start
-    start -= timedelta(days=min(feed.corrections_days, (start - date.min).days))
-    return Interval(start=start, end=feed.needed_day(interval.end))
+    first = min(max(of_feed["day"].to_list()), _back(interval.start, feed.corrections_days))
+    return Interval(start=first, end=interval.end + timedelta(days=1))
+
+
+def _back(day: date, days: int) -> date:
+    return day - timedelta(days=min(days, (day - date.min).days))
 
 
 def _log(what: str, sentences: Sequence[str], level: int = logging.WARNING) -> None:

@@ -4,13 +4,16 @@ Each of those days gets a delivery of its own, which counts from the same moment
 the feed does not take stay in the file's own delivery; `validate` quarantines them.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import polars as pl
 
 from include.core import schemas
+from include.core.interval import Interval
+from include.core.journal import SET_ASIDE
 from include.core.project import Project
+from include.core.stack import is_late
 from include.steps.entries import Taken
 
 
@@ -25,6 +28,20 @@ def with_late_rows(project: Project, taken: Iterable[Taken], landed: Collection[
         landed: all delivery ids of the journal.
     """
     return [part for item in taken for part in _parts(project, item, landed)]
+
+
+def without_file(listed: pl.DataFrame, reach: Mapping[str, Interval | None]) -> list[str]:
+    """Return a sentence for each feed and day with late rows that do not count, because there is no file of the day.
+
+    Args:
+        listed: the deliveries of the journal (columns of `schemas.DELIVERIES`).
+        reach: the days to look at, None for all.
+    """
+    unused = pl.col("verdict").is_in([*SET_ASIDE, "refused"])
+    late = listed.filter(is_late(), ~unused).join(listed.filter(~is_late(), ~unused), on=["feed", "day"], how="anti")
+    rows = late.group_by("feed", "day").agg(pl.col("rows").sum()).sort("feed", "day").rows()
+    asked = [one for one in rows if one[0] in reach and ((days := reach[one[0]]) is None or one[1] in days.days)]
+    return [f"{n} late rows of feed {feed} for {day} wait for the file of that day" for feed, day, n in asked]
 
 
 def _parts(project: Project, item: Taken, landed: Collection[str]) -> Iterator[Taken]:

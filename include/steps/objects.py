@@ -187,17 +187,12 @@ def _check_day(project: Project, found: Found, feed: Feed, records: pl.DataFrame
     The others correct their own day, if the feed takes them (`late_rows.py`), or `validate` quarantines them. It also
     handles timestamps that cannot be parsed or stored.
     """
-    if feed.day_column is None:
-        return
-    typed = schemas.typed(pl.col(feed.day_column), feed.columns[feed.day_column], feed.format, project.timezone)
-    rows = records.select("_row", typed, day=pl.lit(found.day))
-    wrong = rows.filter(schemas.is_of_another_date(feed, project.timezone))
-    share = wrong.height / max(records.height, 1)
-    if wrong.is_empty() or (feed.late_rows is not None and share <= feed.late_rows.at_most):
+    wrong = schemas.too_many_of_another_date(records, feed, found.day, project.timezone)
+    if wrong.is_empty() or feed.day_column is None:
         return
     line, moment = wrong.select("_row", feed.day_column).row(0)
     day = project.day_of(moment) if isinstance(moment, datetime) else moment
-    at_most = math.ceil(share * 100) / 100
+    at_most = math.ceil(wrong.height / records.height * 100) / 100
     instead = (
         f", or declare that such rows are quarantined: feeds.{found.feed}.late_rows: "
         f"{{kind: quarantine, at_most: {at_most:g}}}"

@@ -12,7 +12,7 @@ import polars as pl
 
 from include.core import parts, schemas
 from include.core.errors import DeliveryError
-from include.core.feeds import Feed
+from include.core.feeds import Feed, Parts
 from include.core.intake import NotYetError, available_from, name_order
 from include.core.journal import SET_ASIDE, Known
 from include.core.names import raw_table
@@ -68,11 +68,13 @@ class SetReader:
         """
         feed, slot = self.project.feeds[objects[0].feed], (objects[0].feed, objects[0].day)
         before = self._before(slot)
-        is_new_write = marker is not None and not is_landed(self.seen.get(marker.key), marker)
+        is_new_write = self._is_new(marker)
         listed = {found.key for found in objects}
-        gone = [] if before is None or is_new_write else [p for p in self.sets[before] if p.key not in listed]
-        names = {str(found.part) for found in objects} | {part.name for part in gone}
         known = {part.name for part in self.sets[before]} if before else set()
+        own = {str(found.part) for found in objects}
+        is_new_write |= isinstance(feed.parts, Parts) and len(own) == feed.parts.expect and not own & known
+        gone = [] if before is None or is_new_write else [p for p in self.sets[before] if p.key not in listed]
+        names = own | {part.name for part in gone}
         marked = marker is not None
         if why := parts.why_incomplete(self.project, *slot, names, marked=marked, now=self.now):
             return [], [NotLanded(objects[-1], why, waits=True)]
@@ -83,6 +85,11 @@ class SetReader:
                 f"{len(names)} parts of feed {slot[0]} for {slot[1]} are there, and parts.expect is "
                 f"{len(names) - len(extra)}; superfluous: {parts.listed(extra)}; remove them, or correct parts.expect"
             )
+            if gone:
+                why += (
+                    f". {len(gone)} of the {len(names)} are not in landing any more and are read from {before}; if "
+                    "nothing of it is right, withdraw it"
+                )
             return [], [NotLanded(next((f for f in objects if f.part in extra), objects[-1]), why)]
 
         sources, left = self._read(objects)
@@ -100,6 +107,9 @@ class SetReader:
             return self._deliveries(slot, objects, marker, versions, sources, before), left
         except DeliveryError as error:
             return [], [NotLanded(objects[-1], str(error))]
+
+    def _is_new(self, marker: Found | None) -> bool:
+        return marker is not None and not is_landed(self.seen.get(marker.key), marker)
 
     def _before(self, slot: Slot) -> str | None:
         """Return the newest set of a feed and day that could be used, None if there is none."""
@@ -198,7 +208,8 @@ class SetReader:
             each = replace(each, available_from=max([each.available_from, *moment]))
             newest = (each.delivery_id, digest)
             ids.add(each.delivery_id)
-            taken.append(replace(each, doubt=self._doubt(slot, each, before)))
+            reused = None if self._is_new(marker) else self._why_reused(slot, each)
+            taken.append(replace(each, doubt=reused or self._doubt(slot, each, before)))
         return [*taken[:-1], replace(taken[-1], objects=tuple(written))]
 
     def _moment_of_marker(self, marker: Found | None) -> list[datetime]:
@@ -219,6 +230,28 @@ class SetReader:
             f"it says that its newest part became available at {taken.available_from:%Y-%m-%d %H:%M:%S} UTC, not after "
             f"{before}, which it would replace; accept it only if it is to change what that set was known to be"
         )
+
+    def _why_reused(self, slot: Slot, taken: Taken) -> str | None:
+        """Return why a set waits that has a part as it is in a set that nothing uses; None if it has no such part.
+
+        A person set that one aside, or must decide on it, and nobody has said which of its parts are wrong.
+        """
+        aside: dict[tuple[str, str], str] = {}
+        used: set[tuple[str, str]] = set()
+        for each, verdict, why in self._of_slot(slot).select("delivery_id", "verdict", "why").iter_rows():
+            contents = {(part.name, part.sha256) for part in self.sets.get(each, ())}
+            if verdict in SET_ASIDE:
+                state = f"was withdrawn ({why})" if verdict == "withdrawn" else "waits for a decision"
+                aside |= dict.fromkeys(contents, f"{each}, which {state}")
+            else:
+                used |= contents
+        contents = {(part.name, part.sha256) for part in taken.parts}
+        reused = {name: aside[name, digest] for name, digest in contents - used if (name, digest) in aside}
+        if not reused:
+            return None
+        newest = [said for said in aside.values() if said in reused.values()][-1]
+        names = parts.listed(parts.in_order(name for name, said in reused.items() if said == newest))
+        return f"it has {names} as in {newest}; accept it only if nothing is wrong there"
 
     def _taken(
         self,

@@ -256,7 +256,7 @@ class Command:
             return
         reasons = [sentence for sentences in waits.values() for sentence in sentences]
         listed = "\n  ".join([*reasons[:3], *([f"… and {len(reasons) - 3} more"] if len(reasons) > 3 else [])])
-        what = "files are missing" if self.preflight.kind == "prepare" else "features are not prepared"
+        what = "files or databases are missing" if self.preflight.kind == "prepare" else "features are not prepared"
         fix = f"Make it first: {self.preflight.fix}" if self.preflight.fix else "Choose other days"
         raise RefusedError(
             f"{what} for {days}:\n  {listed}\nThe runs would wait for this data and then time out. {fix}\n"

@@ -1,4 +1,8 @@
-"""The points at which real tasks are killed. If a task has two points, the second one kills its retry."""
+"""The points at which real tasks are killed. If a task has two points, the second one kills its retry.
+
+The example project has no feed with a source, so there is no point in `extract`: `tests/integration/test_extract.py`
+kills that step before and after its entries.
+"""
 
 from typing import NamedTuple
 

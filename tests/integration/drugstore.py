@@ -24,11 +24,17 @@ def put(settings: Settings, key: str, content: bytes, at: datetime) -> None:
     os.utime(path, (at.timestamp(), at.timestamp()))
 
 
-def put_stores(settings: Settings, regions: Sequence[str], at: datetime, ids: Sequence[int] = (1, 2)) -> None:
+def put_stores(
+    settings: Settings,
+    regions: Sequence[str],
+    at: datetime,
+    ids: Sequence[int] = (1, 2),
+    name: str = "stores/stores.parquet",
+) -> None:
     rows = {"store_id": [*ids], "region": regions, "area": [10.5] * len(regions)}
     content = io.BytesIO()
     pl.DataFrame(rows).write_parquet(content)
-    put(settings, "stores/stores.parquet", content.getvalue(), at)
+    put(settings, name, content.getvalue(), at)
 
 
 def put_plan(settings: Settings, *of_days: date) -> None:

@@ -1,9 +1,13 @@
 """A shop whose prices are rows of a database, read by a project made from `drugstore`."""
 
+import select
+import socket
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import sqlalchemy as sa
@@ -63,6 +67,11 @@ class PostgreSQL:
         with self.engine.begin() as connection:
             connection.exec_driver_sql(statement)
 
+    def value(self, query: str) -> Any:
+        """Return the only value of a query."""
+        with self.engine.connect() as connection:
+            return connection.exec_driver_sql(query).scalar()
+
     def put(self, *rows: tuple[str, str, date, str]) -> None:
         for item, price, day, changed in rows:
             self.run(f"INSERT INTO shop.prices VALUES ('{item}', {price}, '{day}', '{changed}')")
@@ -75,6 +84,31 @@ class PostgreSQL:
         for day in days:
             before = f"{day - timedelta(days=1)} 18:00+00"
             self.put(("i1", "1.5", day, before), ("i2", "2.25", day, before))
+
+
+@contextmanager
+def cut(shop: PostgreSQL, after_bytes: int) -> Iterator[Settings]:
+    """Yield settings with a connection that breaks after the server has sent so many bytes."""
+    [path] = Path(str(shop.url.query["host"])).glob(".s.PGSQL.*[0-9]")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        Thread(target=_pass_on, args=(listening, path, after_bytes), daemon=True).start()
+        url = sa.make_url(shop.settings.sources["shop_db"].get_secret_value())
+        query = {name: value for name, value in url.query.items() if name != "host"}
+        url = url.set(host="127.0.0.1", port=listening.getsockname()[1], query=query)
+        yield settings_of(shop.settings, url.render_as_string(hide_password=False))
+
+
+def _pass_on(listening: socket.socket, path: Path, after_bytes: int) -> None:
+    client, _ = listening.accept()
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(str(path))
+    with client, server, suppress(BrokenPipeError):  # the client is done
+        sent = 0
+        while sent < after_bytes:
+            for ready in select.select([client, server], [], [])[0]:
+                content = ready.recv(4096)
+                (server if ready is client else client).sendall(content)
+                sent += len(content) if ready is server else 0
 
 
 class Sqlite:

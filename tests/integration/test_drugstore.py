@@ -147,6 +147,38 @@ def test_a_snapshot_copied_again_is_no_new_delivery(project: Project, settings: 
     assert stores.select("available_from", "verdict").rows() == [(moment(FIRST, 0), "landed")]
 
 
+def test_of_snapshots_with_a_day_only_those_since_the_known_one_are_listed(
+    project: Project, settings: Settings
+) -> None:
+    """The first night looks at all. A night that was left out loses none, nor does one with the state of tomorrow."""
+    dated = project.feeds["stores"].model_copy(update={"path": "stores/{day}.parquet", "live_from": FIRST})
+    project = project.model_copy(update={"feeds": {**project.feeds, "stores": dated}})
+
+    def deliver(day: date, regions: list[str]) -> None:
+        put_stores(settings, regions, moment(day, 1), name=f"stores/{day}.parquet")
+
+    def night(day: date, *, sweep: bool = False) -> tuple[int, int]:
+        put_plan(settings, day)
+        landed = land(project, Interval.of(day), settings, sweep=sweep)
+        stores = read_journal(settings, project).deliveries.filter(pl.col("feed") == "stores")
+        return stores.height, landed.known
+
+    put_plan(settings, FIRST)
+    years = [FIRST - timedelta(days=n) for n in (2000, 300, 40)]
+    for n, day in enumerate(years):
+        deliver(day, [f"r{n}", "south"])
+    assert night(FIRST)[0] == 3
+    for day in (FIRST - timedelta(days=20), FIRST + timedelta(days=1)):  # since the newest that is known
+        deliver(day, [f"of {day}", "south"])
+    assert night(FIRST)[0] == 5
+    deliver(FIRST - timedelta(days=200), ["late", "south"])
+    assert night(FIRST) == (5, 1 + 2)  # the plan, and the states of 20 days ago and of tomorrow
+    assert night(FIRST, sweep=True)[0] == 6
+    last = FIRST + timedelta(days=30)
+    deliver(FIRST + timedelta(days=12), ["in between", "south"])
+    assert night(last) == (7, 1)  # the newest that is known
+
+
 def test_an_older_copy_of_a_snapshot_waits_for_a_decision(project: Project, settings: Settings) -> None:
     put_plan(settings, FIRST)
     put_stores(settings, NEW, moment(FIRST, 2))

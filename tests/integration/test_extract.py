@@ -1,7 +1,10 @@
 """extract: rows of real databases become deliveries, with what counts from when, and what is wrong said."""
 
+import re
+import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,10 @@ from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
+from include.io.sources import postgresql
 from include.io.sources.queries import run_query
 from include.operations.decide import withdraw
+from include.operations.preflight import preflight
 from include.runner.ranges import run_range
 from include.runner.run import run
 from include.steps import extract as extract_module
@@ -30,7 +35,7 @@ from include.steps.land import land
 from include.steps.validate import validate
 from tests.integration.drugstore import put_plan
 from tests.integration.processes import processes, run_and_kill
-from tests.integration.shop import AS_OF, FIRST, PASSWORD, PLAIN, PostgreSQL, Sqlite, prices, settings_of
+from tests.integration.shop import AS_OF, FIRST, PASSWORD, PLAIN, PostgreSQL, Sqlite, cut, prices, settings_of
 from tests.landing import deliveries_of, rows_of
 
 Load = Callable[..., Project]
@@ -58,9 +63,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[date]:
     """Return a list that gets the day of each query that is run."""
     days: list[date] = []
 
-    def counted(feed: Any, values: Any, settings: Settings) -> pl.DataFrame:
+    def counted(feed: Any, values: Any, *more: Any) -> pl.DataFrame:
         days.append(values["day"])
-        return run_query(feed, values, settings)
+        return run_query(feed, values, *more)
 
     monkeypatch.setattr(extract_module, "run_query", counted)
     return days
@@ -238,6 +243,18 @@ class TestChanges:
             ("sql/prices", today, 3, "landed"),
         ]
 
+    def test_a_snapshot_of_each_cutoff_replaces_the_one_before(self, declare_prices: Load, shop: PostgreSQL) -> None:
+        keys: dict[str, Any] = {"kind": "snapshot", "live_from": None, "day_column": None, "lookback_days": None}
+        query = "SELECT item_id, price, valid_on, changed FROM prices WHERE changed <= :as_of"
+        project = declare_prices(query, **keys)
+        days = [DAY - timedelta(days=1), DAY]
+        shop.put_days(days)
+        for day in reversed(days):
+            extract(project, Interval.of(day), shop.settings)
+        listed = deliveries_of(shop.settings, project.name).sort("day")
+        assert listed.select("day", "rows", "verdict").rows() == [(days[0], 2, "landed"), (days[1], 4, "landed")]
+        assert listed["available_from"].to_list() == [project.cutoff_at(day) for day in days]
+
 
 class TestWaiting:
     def test_without_rows_a_required_day_waits_and_nothing_else_is_asked(
@@ -279,6 +296,24 @@ class TestRange:
         taken = deliveries_of(shop.settings, project.name)["day"].to_list()
         assert taken == [day for day in interval.days if day not in (wrong, empty)]
 
+    def test_any_error_about_a_result_is_one_of_its_day(
+        self, project: Project, shop: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        interval = Interval(start=FIRST, end=DAY)
+        shop.put_days(interval.days)
+
+        def broken(feed: Any, values: Any, *more: Any) -> pl.DataFrame:
+            if values["day"] == FIRST:
+                raise ValueError("year 0 of Erika Mustermann")
+            return run_query(feed, values, *more)
+
+        monkeypatch.setattr(extract_module, "run_query", broken)
+        with pytest.raises(
+            DeliveryError, match=rf"sql/prices/{FIRST} .*: the result cannot be read \(ValueError\); cast"
+        ):
+            extract(project, interval, shop.settings)
+        assert deliveries_of(shop.settings, project.name)["day"].to_list() == interval.days[1:]
+
     def test_landing_of_files_does_not_need_them(self, project: Project, shop: PostgreSQL) -> None:
         put_plan(shop.settings, DAY)
         assert land(project, RUN, shop.settings).new == 1
@@ -299,6 +334,16 @@ class TestWrong:
              r"price is nested: list<.*>; select text, .* such as CAST\(price AS text\)"),
             ("SELECT item_id, price, valid_on, changed::timestamp AS changed FROM prices WHERE valid_on = :day",
              "changed has timestamps without a zone; .* source.timezone: UTC"),
+            ("SELECT item_id, price::money AS price, valid_on, changed FROM prices WHERE valid_on = :day",
+             r"price is of type money; select CAST\(price AS numeric\) AS price"),
+            ("SELECT item_id, '10.0.0.1'::inet AS price, valid_on, changed FROM prices WHERE valid_on = :day",
+             r"price is of type inet; select text, .* such as CAST\(price AS text\)"),
+            ("SELECT ROW(1, 2) AS price, item_id, valid_on, changed FROM prices WHERE valid_on = :day",
+             r"the result has a column of a type that cannot be read \(ArrowInvalid\); select text, .* with CAST"),
+            ("WITH a AS (DELETE FROM prices RETURNING *) SELECT * FROM a WHERE valid_on = :day",
+             "SQLSTATE 0A000: DECLARE CURSOR must not contain data-modifying statements in WITH"),
+            ("SELECT nextval('numbers')::text AS item_id, price, valid_on, changed FROM prices WHERE valid_on = :day",
+             r"SQLSTATE 25006: cannot execute nextval\(\) in a read-only transaction"),
             ("SELECT item_id, price, valid_on + 1 AS valid_on, changed FROM prices WHERE valid_on = :day",
              f"2 of 2 rows have a valid_on that is not on {DAY} in Europe/Berlin"),
             ("SELECT nothing FROM prices WHERE valid_on = :day",
@@ -312,6 +357,7 @@ class TestWrong:
     ) -> None:
         project = declare_prices(query, live_from=DAY)
         shop.put_days([DAY])
+        shop.run("CREATE SEQUENCE shop.numbers")
         with pytest.raises(DeliveryError, match=why) as caught:
             extract(project, RUN, shop.settings)
         assert caught.value.by_day.keys() == {DAY}
@@ -328,6 +374,69 @@ class TestWrong:
         with pytest.raises(DataError, match="malformed values in 2 of 2 rows: price: declared is a number"):
             validate(project, RUN, shop.settings)
 
+    def test_moments_and_dates_without_an_end_are_malformed(self, declare_prices: Load, shop: PostgreSQL) -> None:
+        """Other rows of the same result are used."""
+        query = (
+            "SELECT item_id, 1 AS price, valid_on, CASE item_id WHEN 'i1' THEN 'infinity' WHEN 'i2' THEN '-infinity' "
+            "ELSE changed END AS changed FROM prices WHERE valid_on = :day"
+        )
+        project = declare_prices(query, live_from=DAY, lookback_days=0)
+        shop.put_days([DAY])
+        shop.put(*((f"j{n}", "1", DAY, f"{DAY} 00:00+00") for n in range(50)))
+        put_plan(shop.settings, DAY)
+        for step in (extract, land, validate):
+            step(project, RUN, shop.settings)
+        assert rows_of(shop.settings, "clean_drugstore__prices").height == 50
+        assert rows_of(shop.settings, "quarantine_drugstore__prices")["changed"].to_list() == ["out of range"] * 2
+
+    def test_the_spaces_of_a_char_do_not_count(self, declare_prices: Load, shop: PostgreSQL) -> None:
+        query = "SELECT item_id::char(9) AS item_id, price, valid_on, changed FROM prices WHERE valid_on = :day"
+        project = declare_prices(query, live_from=DAY, lookback_days=0)
+        shop.put_days([DAY])
+        extract(project, RUN, shop.settings)
+        assert rows_of(shop.settings, "raw_drugstore__prices")["item_id"].to_list() == ["i1", "i2"]
+
+    @pytest.mark.parametrize(
+        ("zone", "query", "third"),
+        [
+            # a date is its midnight in Berlin, where the project is
+            (None, "changed >= :day AND changed < :day + 1", "23:30+00"),
+            # times without a zone are in that of the source, also where they are compared with the cutoff, 02:00 UTC
+            ("Europe/London", "changed AT TIME ZONE 'Europe/London' <= :as_of AND valid_on = :day", "02:30+00"),
+        ],
+    )
+    def test_the_zone_of_the_server_does_not_decide_which_rows_are_of_a_day(
+        self, declare_prices: Load, shop: PostgreSQL, zone: str | None, query: str, third: str
+    ) -> None:
+        select = f"SELECT item_id, price, date '{DAY}' AS valid_on, changed FROM prices WHERE {query}"
+        keys: dict[str, Any] = {"live_from": None, "source": {"timezone": zone}} if zone else {}
+        project = declare_prices(select, lookback_days=0, **keys)
+        shop.put(("i1", "1", DAY, f"{DAY - timedelta(days=1)} 23:30+00"), ("i2", "1", DAY, f"{DAY} 01:30+00"))
+        shop.put(("i3", "1", DAY, f"{DAY} {third}"))
+        shop.run("ALTER ROLE CURRENT_USER SET timezone = 'America/New_York'")
+        try:
+            extract(project, RUN, shop.settings)
+        finally:
+            shop.run("ALTER ROLE CURRENT_USER RESET timezone")
+        assert rows_of(shop.settings, "raw_drugstore__prices")["item_id"].to_list() == ["i1", "i2"]
+
+    def test_long_rows_come_in_small_blocks(
+        self, declare_prices: Load, shop: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        project = declare_prices(live_from=DAY, lookback_days=0)
+        shop.run(
+            f"INSERT INTO shop.prices SELECT repeat('x', 9990) || n, n, '{DAY}', '{FIRST} 00:00+00' "
+            "FROM generate_series(1, 1000) n"
+        )
+        monkeypatch.setattr(postgresql, "BLOCK_BYTES", 1_000_000)
+        url = sa.make_url(shop.settings.sources["shop_db"].get_secret_value())
+        source = project.feeds["prices"].source
+        assert source is not None
+        blocks = postgresql.read_blocks(url, source, {"day": DAY}, "UTC")
+        heights = [block.height for block in blocks]
+        assert sum(heights) == 1000
+        assert max(heights) == 100
+
     def test_a_result_larger_than_the_limit_is_refused(self, declare_prices: Load, shop: PostgreSQL) -> None:
         project = declare_prices(live_from=DAY, lookback_days=0, limits={"unpacked_mb": 1})
         shop.run(
@@ -342,6 +451,52 @@ class TestWrong:
         shop.run(f"INSERT INTO shop.prices SELECT n, n, '{DAY}', '{FIRST} 00:00+00' FROM generate_series(1, 25000) n")
         assert extract(project, RUN, shop.settings).rows == 25000
         assert rows_of(shop.settings, "raw_drugstore__prices")["item_id"].n_unique() == 25000
+
+
+class TestCut:
+    """A connection that is lost while rows are read is another try for the DAG, and never a part of the rows."""
+
+    @pytest.mark.parametrize("how", ["terminate", "cancel"])
+    def test_the_server_ends_the_query(self, declare_prices: Load, shop: PostgreSQL, how: str) -> None:
+        query = "SELECT item_id, price, valid_on, changed FROM prices, pg_sleep(60) WHERE valid_on = :day"
+        project = declare_prices(query, live_from=DAY, lookback_days=0)
+        shop.put_days([DAY])
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(extract, project, RUN, shop.settings)
+            ended = (
+                f"SELECT count(pg_{how}_backend(pid)) FROM pg_stat_activity "
+                "WHERE wait_event = 'PgSleep' AND datname = current_database()"
+            )
+            while not running.done() and not shop.value(ended):
+                time.sleep(0.1)
+            with pytest.raises(UnreachableError, match=rf"{how[:-2]}\w*ing "):
+                running.result()
+        assert deliveries_of(shop.settings, project.name).is_empty()
+
+    def test_a_query_that_does_not_end_is_ended(
+        self, declare_prices: Load, shop: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A task cannot end it: while the driver waits, no signal is handled."""
+        query = "SELECT item_id, price, valid_on, changed FROM prices, pg_sleep(60) WHERE valid_on = :day"
+        project = declare_prices(query, live_from=DAY, lookback_days=0, source={"timeout_minutes": 3})
+        shop.put_days([DAY])
+        monkeypatch.setattr(postgresql, "MINUTE", 200)
+        with pytest.raises(DeliveryError, match=r"took more than 3 minutes, the limit; .* source\.timeout_minutes: 6"):
+            extract(project, RUN, shop.settings)
+        shop.run("ALTER ROLE CURRENT_USER SET statement_timeout = '100ms'")
+        try:
+            with pytest.raises(UnreachableError, match="canceling statement due to statement timeout"):
+                extract(project, RUN, shop.settings)
+        finally:
+            shop.run("ALTER ROLE CURRENT_USER RESET statement_timeout")
+
+    @pytest.mark.parametrize("after_bytes", [100, 400_000])
+    def test_the_connection_is_cut(self, declare_prices: Load, shop: PostgreSQL, after_bytes: int) -> None:
+        project = declare_prices(live_from=DAY, lookback_days=0)
+        shop.run(f"INSERT INTO shop.prices SELECT n, n, '{DAY}', '{FIRST} 00:00+00' FROM generate_series(1, 25000) n")
+        with cut(shop, after_bytes) as settings, pytest.raises(UnreachableError):
+            extract(project, RUN, settings)
+        assert deliveries_of(shop.settings, project.name).is_empty()
 
 
 class TestSecrets:
@@ -362,6 +517,7 @@ class TestSecrets:
             f"postgresql://reader:{PASSWORD}@127.0.0.1:1/shop?nonsense=1",
             f"sqlite:////nowhere/{PASSWORD}/shop.sqlite",
             f"oracle://reader:{PASSWORD}@127.0.0.1:1/shop",
+            f"postgresql://reader:an@{PASSWORD}@127.0.0.1:1/shop",  # its @ is not written as %40
         ],
     )
     def test_a_database_that_does_not_answer_is_named_by_its_connection(
@@ -414,6 +570,70 @@ class TestSecrets:
         assert b"planted" not in written
 
 
+class TestPreflight:
+    """Before a backfill starts, the databases are reached and the queries are planned; no row is read."""
+
+    def waits(self, project: Project, settings: Settings, first: date = DAY) -> dict[date, list[str]]:
+        for day in Interval(start=FIRST, end=DAY).days:
+            put_plan(settings, day)
+        return preflight(f"{project.name}_prepare", Interval(start=first, end=DAY), settings).waits
+
+    def test_a_query_that_can_be_run_is_no_reason_to_wait(self, declare_prices: Load, shop: PostgreSQL) -> None:
+        """It would sleep for a minute on the first row, and there are no rows of the day."""
+        project = declare_prices("SELECT p.* FROM prices p, pg_sleep(60) WHERE valid_on = :day")
+        shop.put_days([FIRST])
+        started = time.monotonic()
+        assert self.waits(project, shop.settings) == {}
+        assert time.monotonic() - started < 30
+
+    @pytest.mark.parametrize(
+        ("query", "why"),
+        [
+            ("SELECT * FROM absent WHERE valid_on = :day", 'the query failed .* relation "absent" does not exist'),
+            ("SELECT item_id, price, valid_on FROM prices WHERE valid_on = :day", "the result has no column changed"),
+            ("SELECT p.*, 1 AS size FROM prices p WHERE valid_on = :day", "a column size that is not declared"),
+            (
+                "SELECT item_id, price::money AS price, valid_on, changed FROM prices WHERE valid_on = :day",
+                "type money",
+            ),
+        ],
+    )
+    def test_a_wrong_query_is_named_for_each_day_that_needs_it(
+        self, declare_prices: Load, shop: PostgreSQL, query: str, why: str
+    ) -> None:
+        project = declare_prices(query, lookback_days=0)
+        found = self.waits(project, shop.settings, DAY - timedelta(days=1))
+        assert found.keys() == {DAY - timedelta(days=1), DAY}
+        for sentences in found.values():
+            [sentence] = sentences
+            assert re.fullmatch(rf"feed prices cannot be extracted \(connection shop_db\): .*{why}.*", sentence)
+
+    def test_a_day_that_is_extracted_needs_no_database(self, project: Project, shop: PostgreSQL) -> None:
+        shop.put_days([DAY])
+        extract(project, RUN, shop.settings)
+        down = settings_of(shop.settings, f"postgresql://reader:{PASSWORD}@127.0.0.1:1/shop")
+        assert self.waits(project, down) == {}
+        found = self.waits(project, down, DAY - timedelta(days=1))
+        assert found.keys() == {DAY - timedelta(days=1)}
+        assert "Connection refused" in str(found)
+        assert PASSWORD not in str(found)
+
+    def test_a_connection_that_is_not_there_is_named(self, project: Project, settings: Settings) -> None:
+        assert "there is no connection shop_db; make an Airflow connection" in str(self.waits(project, settings))
+
+    def test_an_optional_feed_is_no_reason_to_wait(self, declare_prices: Load, settings: Settings) -> None:
+        assert self.waits(declare_prices(required=False), settings) == {}
+
+    @pytest.mark.parametrize(("table", "why"), [("prices", None), ("absent", "no such table: absent")])
+    def test_another_database_is_asked_too(
+        self, declare_prices: Load, settings: Settings, tmp_path: Path, table: str, why: str | None
+    ) -> None:
+        project = declare_prices(f"SELECT * FROM {table} WHERE valid_on = :day")
+        found = self.waits(project, Sqlite(settings, tmp_path).settings)
+        assert (why is None) == (found == {})
+        assert why is None or why in str(found)
+
+
 class TestKilled:
     @pytest.mark.parametrize(
         ("at", "when"),
@@ -442,6 +662,38 @@ class TestKilled:
         assert sum(answer["new"] for answer in answers) == 1
         assert deliveries_of(shop.settings, project.name).height == 1
         assert rows_of(shop.settings, "raw_drugstore__prices").height == 2
+
+    @pytest.mark.parametrize(
+        ("query", "keys", "why"),
+        [
+            (AS_OF, {"live_from": None}, "another run extracted other rows, sql/prices/.* both count from the cutoff"),
+            (PLAIN, {"live_from": DAY}, "it says that it became available at .*, before sql/prices/"),
+        ],
+    )
+    def test_of_two_runs_at_once_the_rows_that_were_read_first_do_not_win(
+        self,
+        declare_prices: Load,
+        shop: PostgreSQL,
+        monkeypatch: pytest.MonkeyPatch,
+        query: str,
+        keys: dict[str, Any],
+        why: str,
+    ) -> None:
+        project = declare_prices(query, lookback_days=0, corrections_days=9999, **keys)
+        shop.put_days([DAY])
+
+        def overtaken(*given: Any) -> pl.DataFrame:
+            rows = run_query(*given)
+            monkeypatch.setattr(extract_module, "run_query", run_query)
+            shop.run("UPDATE shop.prices SET price = 3 WHERE item_id = 'i1'")
+            extract(project, RUN, shop.settings)
+            return rows
+
+        monkeypatch.setattr(extract_module, "run_query", overtaken)
+        [held] = extract(project, RUN, shop.settings).held
+        assert re.search(why, held)
+        listed = deliveries_of(shop.settings, project.name).sort("sequence")
+        assert listed["verdict"].to_list() == ["landed", "held"]
 
 
 class TestSqlite:

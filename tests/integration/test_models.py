@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -26,9 +26,11 @@ from sklearn.pipeline import Pipeline
 
 from include.config.loading import load_project
 from include.config.model import Model
+from include.core import schemas
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
 from include.core.journal import Entry
+from include.core.project import Project
 from include.core.records import Evaluated, TableRef
 from include.core.settings import Settings
 from include.gate.config import Gate
@@ -41,12 +43,15 @@ from include.operations.reproduce import reproduce
 from include.runner.run import run
 from include.steps import fit as fit_step
 from include.steps.evaluate import evaluate
+from include.steps.extract import extract
 from include.steps.fit import fit
 from include.steps.promote import promote
 from include.steps.score import score
+from include.steps.verdicts import give_verdicts
 from include.training import training_set
 from include.training.config import Candidate
 from include.training.problem_types import get_problem_type
+from tests.integration.shop import settings_of
 from tests.integration.training import (
     DAY,
     DAYS,
@@ -59,8 +64,10 @@ from tests.integration.training import (
     change,
     client,
     correct,
+    enter_all,
     ferries,
     fit_all,
+    prepare_all,
     runs,
     train,
     train_and_gate,
@@ -462,6 +469,58 @@ def test_a_version_that_cannot_be_reproduced_is_reported_with_its_commit(prepare
         reproduce(narrower, version, prepared)
     with pytest.raises(ActionRequiredError, match="has no version 7"):
         reproduce(MODEL, 7, prepared)
+
+
+def from_database(declared: dict[str, Any]) -> None:
+    """Declare that the logbook is in a database, of which nothing else is known than what a training needs."""
+    logbook = declared["feeds"]["logbook"]
+    needed = ("company", "ferry", "origin", "dest", "departs_at", "delay_minutes")
+    logbook["columns"] = {name: logbook["columns"][name] for name in needed}
+    logbook["source"] = {
+        "kind": "sql",
+        "connection": "shop_db",
+        "query": f"SELECT {', '.join(needed)} FROM voyages WHERE departs_at >= :day AND departs_at < :day + 1",
+        "immutable": True,
+    }
+    del logbook["path"], logbook["lookback_days"]
+
+
+def test_a_version_of_outcomes_from_a_database_is_reproduced_without_the_database(
+    with_mlflow: Settings, load_changed: Callable[..., Project]
+) -> None:
+    project = load_changed("ferries", from_database)
+    url = with_mlflow.database_url.get_secret_value()
+    departs_at = pl.col("day").cast(pl.Datetime("us")).dt.offset_by("17h").dt.replace_time_zone("UTC")
+    rows = ferries().with_columns(departs_at=departs_at, ferry=pl.int_range(pl.len()) % FERRIES)
+    rows = rows.with_columns(schemas.entity_id(project))
+    moments = pl.DataFrame({"day": DAYS.days, "as_of": [project.cutoff_at(day) for day in DAYS.days]})
+    features = rows.drop("delay_minutes", "departs_at", "ferry").join(moments, on="day")
+    features = features.with_columns(data_view=pl.lit("point_in_time"))
+    Tables(with_mlflow).replace("features_ferries", features, WHOLE, sort_by=["day", "entity_id"])
+    outcome_days = Interval(start=DAYS.start, end=DAY - timedelta(days=1))
+    enter_all(with_mlflow, without=[("logbook", day - timedelta(days=1)) for day in DAYS.days])
+    prepare_all(with_mlflow)
+    rows.select(project.feeds["logbook"].columns.keys()).write_database("voyages", url, engine="adbc")
+    run_dates = Interval(start=DAYS.start + timedelta(days=1), end=DAY)
+    extract(project, run_dates, settings_of(with_mlflow, url))
+    waiting = deliveries_of(with_mlflow).filter(pl.col("feed") == "logbook")
+    assert waiting["day"].to_list() == outcome_days.days
+    give_verdicts(project, waiting, with_mlflow, listed=waiting)
+
+    made = train(with_mlflow)
+    version = made.model_version or 0
+    with postgres.connection.engine(with_mlflow).begin() as connection:
+        connection.execute(sa.text("DROP TABLE voyages"))
+    found = reproduce(MODEL, version, with_mlflow)  # these settings have no connection either
+    assert (found.rows, found.differing) == (16 * FERRIES, 0)
+    used = waiting["delivery_id"][-1]
+    withdraw(project, used, with_mlflow, by="Ada", why="a test")
+    assert reproduce(MODEL, version, with_mlflow).differing == 0
+    narrower = MODEL.model_copy(update={"numeric": MODEL.numeric[1:]})
+    with pytest.raises(
+        ActionRequiredError, match=rf"{re.escape(used)} was accepted then, and is withdrawn now: a test"
+    ):
+        reproduce(narrower, version, with_mlflow)
 
 
 # --- killed and concurrent steps --------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
+from include.operations.decide import accept, withdraw
 from include.operations.outdated import _waiting
 from include.steps import land as land_module
 from include.steps.arrivals import missing_files
@@ -207,6 +208,25 @@ class TestCorrection:
         assert after.keys() == before.keys()
         assert sorted(after.values()) == [7, 7, 7, 7, 8, 8]
 
+    def test_as_many_parts_of_other_names_are_the_day_again(self, settings: Settings) -> None:
+        """As Spark writes them: each write has names of its own. A part of the names is no whole day."""
+        paths = [put_part(settings, name, [name]) for name in ("a", "b", "c")]
+        land(THREE, ONE, settings)
+        for path in paths:
+            path.unlink()
+        new = [put_part(settings, name, [name], hour=9) for name in ("p", "q", "r")]
+        assert land(THREE, ONE, settings).new == 1
+        assert items(settings, sets(settings)["delivery_id"][1]) == {"p": 7, "q": 7, "r": 7}
+        new[0].unlink()
+        put_part(settings, "s", ["s"], hour=10)
+        [refused] = land(THREE, ONE, settings).refused
+        last = sets(settings)["delivery_id"][1]
+        assert (
+            "superfluous: s; remove them, or correct parts.expect. 1 of the 4 are not in landing any more"
+            in refused.why
+        )
+        assert f"are read from {last}; if nothing of it is right, withdraw it" in refused.why
+
     def test_of_a_part_that_is_there_twice_the_newer_counts_from_its_time(self, settings: Settings) -> None:
         """The first complete set counts until then, also if both are landed together."""
         project = declared("plan/{day}/{part}-*.csv", Parts(expect=2))
@@ -241,6 +261,40 @@ class TestCorrection:
         assert "its newest part became available at 2026-11-02 19:00:00 UTC, not after plan/2026-11-03/" in held
         assert sets(settings)["verdict"].to_list() == ["landed", "held"]
         assert (land(THREE, ONE, settings).new, sets(settings).height) == (0, 2)
+
+    def test_what_a_person_withdrew_does_not_come_back_with_another_part(self, settings: Settings) -> None:
+        """Nobody said which of its parts is wrong; the whole day again, or a new marker, is no part of it."""
+        for name in ("a", "b", "c"):
+            put_part(settings, name, [name])
+        land(THREE, ONE, settings)
+        withdrawn = sets(settings)["delivery_id"][0]
+        withdraw(THREE, withdrawn, settings, by="ana", why="c is of another shop")
+        put_part(settings, "b", ["b"], hour=9, planned=8)
+        [held] = land(THREE, ONE, settings).held
+        assert f"it has a, c as in {withdrawn}, which was withdrawn (c is of another shop); accept it only if" in held
+        for name in ("a", "c"):
+            put_part(settings, name, [name], hour=10, planned=9)
+        [held] = land(THREE, ONE, settings).held[1:]
+        assert "it has b as in " in held
+        assert ", which waits for a decision; accept it" in held
+        accept(THREE, sets(settings)["delivery_id"][1], settings, by="ana", why="c was right")
+        put_part(settings, "c", ["c"], hour=11, planned=10)
+        assert land(THREE, ONE, settings).new == 1
+        assert sets(settings)["verdict"].to_list() == ["withdrawn", "landed", "held", "held"]
+        put_part(settings, "a", ["a"], hour=12, planned=10)
+        land(THREE, ONE, settings)
+        assert sets(settings)["verdict"][-1] == "held"  # c is still as in one that waits
+
+    def test_a_correction_of_a_part_whose_correction_was_withdrawn_is_used(self, settings: Settings) -> None:
+        for name in ("a", "b", "c"):
+            put_part(settings, name, [name])
+        land(THREE, ONE, settings)
+        put_part(settings, "b", ["b"], hour=9, planned=8)
+        land(THREE, ONE, settings)
+        withdraw(THREE, sets(settings)["delivery_id"][1], settings, by="ana", why="b is wrong")
+        put_part(settings, "b", ["b"], hour=10, planned=9)
+        land(THREE, ONE, settings)
+        assert sets(settings)["verdict"].to_list() == ["landed", "withdrawn", "landed"]
 
     def test_a_late_correction_waits_for_a_decision(self, settings: Settings) -> None:
         project = declared("plan/{day}/{part}.csv", Parts(expect=3), corrections_days=7)
@@ -283,6 +337,18 @@ class TestMarker:
         second = sets(settings).to_dicts()[1]
         assert items(settings, second["delivery_id"]) == {"c": 7}
         assert second["available_from"] == at(6)
+
+    def test_a_new_marker_brings_parts_of_a_set_that_was_withdrawn(self, settings: Settings) -> None:
+        for name in ("a", "b"):
+            put_part(settings, name, [name])
+        put_marker(settings)
+        land(MARKED, ONE, settings)
+        withdraw(MARKED, sets(settings)["delivery_id"][0], settings, by="ana", why="b was cut off")
+        put_part(settings, "a", ["a"], hour=5)
+        put_part(settings, "b", ["b", "b2"], hour=5)
+        put_marker(settings, hour=6)
+        assert land(MARKED, ONE, settings).held == ()
+        assert sets(settings)["verdict"].to_list() == ["withdrawn", "landed"]
 
     def test_a_folder_that_spark_wrote_twice_is_refused_with_the_names(self, settings: Settings) -> None:
         for uuid in (ONE_UUID, OTHER_UUID):

@@ -233,13 +233,20 @@ def test_a_run_killed_between_the_raw_rows_and_their_entries_is_repeated(
     assert dict(raw.iter_rows()) == dict(listed.select("delivery_id", "rows").iter_rows())
 
 
-def test_late_rows_wait_for_the_file_of_their_day_and_count_with_it(correcting: Project, settings: Settings) -> None:
+def test_late_rows_wait_for_the_file_of_their_day_and_count_with_it(
+    correcting: Project, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    sell(settings, TUESDAY, ("i1", TUESDAY, 4))
     sell(settings, THURSDAY, *LATE_FILE)
     night(correcting, settings, THURSDAY)
-    assert sold(correcting, settings, THURSDAY + WEEK) == [(THURSDAY, "i1", 1.0)]
+    before = [(TUESDAY, "i1", 5.0), (THURSDAY, "i1", 1.0)]
+    assert sold(correcting, settings, THURSDAY + WEEK) == before
+    said = [each.getMessage() for each in caplog.records if "late rows" in each.getMessage()]
+    assert said == [f"not used: 1 late rows of feed sales for {WEDNESDAY} wait for the file of that day"]
     sell(settings, WEDNESDAY, ("i1", WEDNESDAY, 2), ("i3", WEDNESDAY, 3), at=moment(THURSDAY + WEEK, 2))
     night(correcting, settings, THURSDAY)
     assert sold(correcting, settings, THURSDAY + WEEK) == [
+        before[0],
         (WEDNESDAY, "i1", 2.0),
         (WEDNESDAY, "i3", 3.0),  # the file came after the late row, so its row is the newest
         (THURSDAY, "i1", 1.0),

@@ -18,6 +18,12 @@ BATCH_ROWS = 1 << 14
 MAX_EXACT = 2**53
 """From here on, one float64 stands for several whole numbers."""
 
+YEARS_IN_SECONDS = (-62135596800, 253402300799)
+"""The years 1 to 9999, in seconds since 1970. Later moments, such as the infinity of PostgreSQL, have no text."""
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+OUT_OF_RANGE = "out of range"
+"""The text of a timestamp of another year; `validate` finds it."""
+
 
 class Parquet(Format):
     """Parquet. Timestamps without a zone need `timezone`; nested and binary columns are refused."""
@@ -149,8 +155,16 @@ def as_text(column: "pa.Array") -> "pl.Series":
         dtype = column.type
     if pa.types.is_timestamp(dtype):
         zone = "Z" if dtype.tz else ""
-        moments = pl.Series(pl.from_arrow(_without_zone(column)))
-        return moments.dt.strftime(f"%Y-%m-%dT%H:%M:%S%.f{zone}")
+        moments = pl.Series("moment", pl.from_arrow(_without_zone(column)))
+        first, last = (limit * _PER_SECOND[dtype.unit] for limit in YEARS_IN_SECONDS)
+        sane = pl.when(pl.col("moment").to_physical().is_between(first, last)).then(pl.col("moment"))
+        written = sane.dt.strftime(f"%Y-%m-%dT%H:%M:%S%.f{zone}")
+        return (
+            pl
+            .select(moments)
+            .select(pl.when(pl.col("moment").is_not_null()).then(pl.coalesce(written, pl.lit(OUT_OF_RANGE))))
+            .to_series()
+        )
     if pa.types.is_floating(dtype):
         exact = column.cast(pa.float64())
         text = pl.Series(pl.from_arrow(exact)).cast(pl.String())

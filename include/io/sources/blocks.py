@@ -11,7 +11,7 @@ from include.core.errors import UnreachableError, UnreadableError
 BLOCK_ROWS = 10_000
 """The most rows that a client fetches at once."""
 
-_SHOWN = ("42", "28", "3D", "08", "53", "55", "57")
+_SHOWN = ("0A", "25", "42", "28", "3D", "08", "53", "55", "57")
 """SQLSTATE classes whose messages are about the query, the connection or the server, never about a value of a row."""
 _UNREACHABLE = ("08", "28", "3D", "40", "53", "57")
 """SQLSTATE classes that say nothing about the query: another try may help."""
@@ -51,12 +51,13 @@ def failed(error: Exception, sqlstate: str | None, message: str, *, connecting: 
         error: of the driver.
         sqlstate: its code, if it has one.
         message: its text.
-        connecting: whether there is no connection yet.
+        connecting: whether there is no connection, or none any more.
     """
     code = f", SQLSTATE {sqlstate}" if sqlstate else ""
     line = message.strip().splitlines()[0].strip() if message.strip() else ""
     shown = sqlstate is None or sqlstate.startswith(_SHOWN)
-    about = f": {line}" if shown and line and not re.search(r"://|password=", line) else ""
+    # a host with an @ has the end of a password: one that was not written as %40 in the URL
+    about = f": {line}" if shown and line and not re.search(r"://|@|password=", line) else ""
     what = f"{type(error).__name__}{code}{about}"
     if connecting or (sqlstate or "").startswith(_UNREACHABLE):
         return UnreachableError(what)

@@ -20,8 +20,22 @@ _TYPES: dict[str, sa.types.TypeEngine[Any]] = {"day": sa.Date(), "as_of": sa.Dat
 _ONE_STATE = "REPEATABLE READ"
 
 
-def read_blocks(url: sa.URL, source: Sql, values: Mapping[str, date | datetime]) -> Iterator[Block]:
+_EXPLAIN = ("sqlite", "mysql", "mariadb")
+"""Databases of which EXPLAIN, before a query, tries it without running it."""
+
+
+def read_blocks(
+    url: sa.URL,
+    source: Sql,
+    values: Mapping[str, date | datetime],
+    timezone: str,
+    *,
+    rows: int = BLOCK_ROWS,
+) -> Iterator[Block]:
     """Yield the rows of a query, first a block that may have none.
+
+    The timezone of the session stays that of the connection, because no statement sets it in all databases. With 0
+    `rows`, there is no block: the database is reached, and the query is tried if the database can do so.
 
     Raises:
         UnreachableError: the database does not answer, or there is no driver for it.
@@ -35,14 +49,19 @@ def read_blocks(url: sa.URL, source: Sql, values: Mapping[str, date | datetime])
             driver = connection.connection.dbapi_connection
             if driver is not None and _ONE_STATE in connection.dialect.get_isolation_level_values(driver):
                 connection.execution_options(isolation_level=_ONE_STATE)
-            statement = sa.text(for_sqlalchemy(source.query)).bindparams(
+            if not rows and connection.dialect.name not in _EXPLAIN:
+                return
+            query = for_sqlalchemy(source.query)
+            statement = sa.text(query if rows else f"EXPLAIN {query}").bindparams(
                 *(sa.bindparam(name, values[name], _TYPES[name]) for name in sorted(source.binds))
             )
             result = connection.execution_options(stream_results=True, max_row_buffer=BLOCK_ROWS).execute(statement)
+            if not rows:
+                return
             names = list(result.keys())
             yield _block(names, [], source)
-            for rows in result.partitions(BLOCK_ROWS):
-                yield _block(names, rows, source)
+            for several in result.partitions(rows):
+                yield _block(names, several, source)
     except sa.exc.SQLAlchemyError as error:
         original = getattr(error, "orig", None) or error
         gone = connecting or bool(getattr(error, "connection_invalidated", False))

@@ -19,13 +19,14 @@ from include.io.sources.blocks import Block
 log = logging.getLogger(__name__)
 
 
-def run_query(feed: Feed, values: Mapping[str, date | datetime], settings: Settings) -> pl.DataFrame:
+def run_query(feed: Feed, values: Mapping[str, date | datetime], settings: Settings, timezone: str) -> pl.DataFrame:
     """Return all declared columns of the rows of a feed's query as text, in the order of the database.
 
     Args:
         feed: a feed with a source.
         values: the values of `day` and `as_of`.
         settings: the settings, with the URL of the connection.
+        timezone: of the project.
 
     Raises:
         UnreachableError: the database does not answer.
@@ -35,9 +36,22 @@ def run_query(feed: Feed, values: Mapping[str, date | datetime], settings: Setti
     assert feed.source is not None
     url = _url(feed.source, settings)
     client = postgresql if url.get_backend_name() == "postgresql" else other
-    blocks = client.read_blocks(url, feed.source, values)
+    blocks = client.read_blocks(url, feed.source, values, feed.source.timezone or timezone)
     with closing(blocks):  # its transaction ends here
         return _records(feed, blocks)
+
+
+def try_query(feed: Feed, values: Mapping[str, date | datetime], settings: Settings, timezone: str) -> None:
+    """Connect to the database of a feed and let it plan the query, without reading a row; see `run_query`.
+
+    Raises:
+        UnreachableError, UnreadableError: as `run_query` does.
+    """
+    assert feed.source is not None
+    url = _url(feed.source, settings)
+    client = postgresql if url.get_backend_name() == "postgresql" else other
+    with closing(client.read_blocks(url, feed.source, values, feed.source.timezone or timezone, rows=0)) as blocks:
+        _records(feed, blocks)
 
 
 def _url(source: Sql, settings: Settings) -> sa.URL:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.core.local_time import first_time, moment_of
+from include.core.local_time import first_time, hours_of, moment_of
 
 ZONES = st.sampled_from(sorted(available_timezones() - {"localtime", "Factory"})).map(ZoneInfo)
 CHANGES = st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "Asia/Gaza"])
@@ -32,6 +32,21 @@ TIMES = st.times().map(lambda t: t.replace(fold=0))
 )  # fmt: skip
 def test_on_days_when_the_clock_changes(zone: str, day: date, local: time, moment: str) -> None:
     assert moment_of(day, local, ZoneInfo(zone)) == datetime.fromisoformat(moment).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "missing"),
+    [
+        ("Europe/Berlin", date(2026, 3, 29), ["02"]),
+        ("Europe/Berlin", date(2026, 10, 25), []),  # 02 comes twice
+        ("America/Havana", date(2026, 3, 8), ["00"]),
+        ("Australia/Lord_Howe", date(2026, 10, 4), []),  # half of 02 is there
+        ("UTC", date(2026, 3, 29), []),
+    ],
+)
+def test_the_hours_of_a_day_are_those_that_a_clock_shows(zone: str, day: date, missing: list[str]) -> None:
+    there = hours_of(day, ZoneInfo(zone))
+    assert [hour for hour in (f"{n:02d}" for n in range(24)) if hour not in there] == missing
 
 
 @given(ZONES | CHANGES.map(ZoneInfo), DAYS, TIMES)

@@ -29,8 +29,8 @@ def declared(how: object, **changes: object) -> Project:
     return project.model_copy(update={"feeds": {**project.feeds, "plan": plan}})
 
 
-def why(project: Project, names: set[str], *, marked: bool = False, now: datetime = T0) -> str | None:
-    return parts.why_incomplete(project, "plan", DAY, names, marked=marked, now=now)
+def why(project: Project, names: set[str], *, marked: bool = False, now: datetime = T0, day: date = DAY) -> str | None:
+    return parts.why_incomplete(project, "plan", day, names, marked=marked, now=now)
 
 
 def version(name: str, hour: int, content: str = "x", key: str | None = None) -> PartVersion:
@@ -50,6 +50,26 @@ class TestComplete:
             "22 of 24 parts of feed plan for 2026-11-03 are there; missing: 02, 17"
         )
         assert "missing" not in str(why(project, {"a", "b"}))
+
+    def test_by_the_hours_that_the_day_has(self) -> None:
+        project, forward, back = declared(Parts(expect="hours")), date(2027, 3, 28), date(2026, 10, 25)
+        assert why(project, {*HOURS} - {"02"}) == "23 of 24 hours of feed plan for 2026-11-03 are there; missing: 02"
+        assert why(project, {*HOURS} - {"02"}, day=forward) is None
+        assert why(project, {*HOURS}, day=forward) is None  # an empty file of the hour that does not exist
+        assert parts.superfluous(project.feeds["plan"], {*HOURS}, set()) == []
+        assert why(project, {*HOURS} - {"02", "03"}, day=forward) == (
+            "22 of 23 hours of feed plan for 2027-03-28 are there; missing: 03"
+        )
+        assert why(project, {*HOURS}, day=back) is None
+
+    def test_an_hour_that_does_not_exist_is_waited_for_and_named(self) -> None:
+        """The names may be hours of UTC, of which each day has 24."""
+        project, forward = declared(Parts(expect=24)), date(2027, 3, 28)
+        assert str(why(project, {*HOURS} - {"02"}, day=forward)).endswith(
+            "; missing: 02, which the day does not have in Europe/Berlin; if the names are local hours, declare "
+            "feeds.plan.parts: {expect: hours}"
+        )
+        assert str(why(project, {*HOURS} - {"02", "03"}, day=forward)).endswith("missing: 02, 03")
 
     def test_by_marker(self) -> None:
         project = declared(Parts(marker="_SUCCESS"))
@@ -190,6 +210,10 @@ class TestDeclaration:
             (
                 {"path": "sales/{day}/x-{part}.jsonl", "parts": {"marker": "a.csv"}},
                 "feeds.plan.parts.marker: 'sales/{day}/a.csv' can be a file of another feed",
+            ),
+            (
+                {"path": "plan/{day}/{part}.csv", "parts": {"expect": "hours"}},
+                "parts.expect: hours are one file each; write {hour} into the path, and no {part}",
             ),
         ],
     )

@@ -115,6 +115,16 @@ class TestAsOf:
             "2013-03-03; run land and validate for 2013-03-04, and look in the view data_quality for refused deliveries"
         )
 
+    @pytest.mark.parametrize("verdict", ["withdrawn", "held"])
+    def test_a_delivery_that_only_a_person_can_bring_back_is_named(self, project: Project, verdict: str) -> None:
+        listing = Listing().prepared_day(DAY)
+        listing.rows = [row for row in listing.rows if row["feed"] != "winds"]
+        listing.add("winds", DAY, local(DAY, 1), "wrong", verdict)
+        listing.add("winds", DAY - timedelta(days=1), local(DAY, 1), "other", verdict)
+        with pytest.raises(DataError, match=rf"refused deliveries; winds/{DAY}/wrong\S* is {verdict} \(") as caught:
+            as_of(project, listing.known, DAY)
+        assert str(caught.value).count(verdict) == 1
+
     def test_the_step_that_extracts_a_missing_delivery_is_named(self, project: Project) -> None:
         source = Sql(kind="sql", connection="db", query="SELECT * FROM winds WHERE day = :day", immutable=True)
         winds = project.feeds["winds"].model_copy(update={"source": source, "path": ""})
