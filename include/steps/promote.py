@@ -61,7 +61,8 @@ def promote(
     registry = Registry(settings)
     found = registry.get_version(model.name, version)
     _require_evaluated(model, found, interval.start)
-    files = registry.files(found).digest
+    files = postgres.model_files.read_versions(settings, model.name, [version])[version].model_digest
+    registry.files(found, files)
     records = postgres.gate_decisions.read_decisions(settings, model.name, version)
     trained = date.fromisoformat(found.tags["day"])
     with postgres.promotions.open_promotion_history(settings, model.name) as book:
@@ -188,8 +189,8 @@ def _verified(
         raise ActionRequiredError(f"{where} has no decision of the gate, so it cannot be champion; {again}")
     if not (own := [record for record in records if record[1].model_digest == files]):
         raise ActionRequiredError(
-            f"{where} is not what the gate decided on: its files in the registry changed since. Nothing is promoted; "
-            "find out who changed them, and train again"
+            f"{where} is not what the gate decided on: the shared database recorded other files at the fit. Nothing is "
+            f"promoted; {again}"
         )
     before = book.decided_by_gate(found.version) if by_hand else None
     for decision, _ in own:
