@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from pydoc import locate
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
@@ -309,21 +310,23 @@ def _unknown_types(serialization: Skops, content: bytes) -> list[str]:
 
 
 def _why_not_saved(serialization: Serialization, estimator: Any, error: MlflowException) -> str:
-    pickle = "serialization: {kind: cloudpickle, reason: …}"
-    if not isinstance(serialization, Skops):
-        return f"cloudpickle cannot save the estimator: {error.__cause__ or error}"
-    if isinstance(error.__context__, UntrustedTypesFoundException):
+    why = str(error.__cause__ or error)
+    if isinstance(serialization, Skops) and isinstance(error.__context__, UntrustedTypesFoundException):
         unknown = _unknown_types(serialization, skops.io.dumps(estimator))
-        return (
-            f"the fitted model has types that are not trusted: {', '.join(unknown)}. Read what their constructors do; "
-            "if loading them is safe, declare them in model.yaml: serialization: {kind: skops, types: ["
-            + ", ".join(unknown)
-            + "]}. Nothing was logged"
-        )
-    return (
-        f"skops cannot save the estimator: {error.__cause__ or error}. It takes classes and functions at the top level "
-        f"of a module only, so move yours there; if that is impossible, declare {pickle}. Nothing was logged"
+        if all(locate(name) for name in unknown):
+            return (
+                f"the fitted model has types that are not trusted: {', '.join(unknown)}. Read what their constructors "
+                "do; if loading them is safe, declare them in model.yaml: serialization: {kind: skops, types: ["
+                + ", ".join(unknown)
+                + "]}. Nothing was logged"
+            )
+        why = ", ".join(unknown)
+    move = (
+        "It takes classes and functions at the top level of a module only, so move yours there; if that is impossible, "
+        "declare serialization: {kind: cloudpickle, reason: …}. "
     )
+    advice = move if isinstance(serialization, Skops) else ""
+    return f"{serialization.kind} cannot save the estimator: {why}. {advice}Nothing was logged"
 
 
 def _libraries(path: Path) -> str:
