@@ -1,5 +1,6 @@
 """Only the files of the fit are loaded: whoever can write to MLflow can change files, versions and tags."""
 
+import json
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,24 +11,34 @@ import cloudpickle
 import pytest
 import sqlalchemy as sa
 import yaml
+from pydantic import SecretStr
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
 
-from include.core.errors import ActionRequiredError
+from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.records import Evaluated
-from include.core.settings import Settings
+from include.core.settings import NO_DATABASE, Settings
 from include.io import postgres
 from include.io.registry import Registry
 from include.io.registry.models import ModelFiles
+from include.io.tables import Tables
 from include.operations.reproduce import reproduce
+from include.runner import remote
 from include.steps.evaluate import evaluate
 from include.steps.fit import fit
 from include.steps.gate import gate
 from include.steps.promote import promote
-from include.steps.score import score
+from include.steps.score import read_digests, score
 from include.training.serialization import Cloudpickle
-from tests.integration.training import DAY, MODEL, RUN, after, client, fit_all, fit_one, train, versions
+from tests.integration.training import DAY, FERRIES, MODEL, RUN, after, client, fit_all, fit_one, runs, train, versions
 
 NAME = "late_ferry"
 NEXT = DAY + timedelta(days=1)
+
+
+class Unknown(DummyClassifier):  # type: ignore[misc]
+    """An estimator that model.yaml does not name."""
 
 
 class Planted:
@@ -201,3 +212,42 @@ def test_recorded_files_never_change(prepared: Settings) -> None:
             postgres.connection.engine(prepared).begin() as connection,
         ):
             connection.execute(sa.text(statement))
+
+
+def test_a_step_on_databricks_is_given_the_digests(prepared: Settings, tmp_path: Path) -> None:
+    """It reaches tables and MLflow only; what travels is JSON, whose keys are text."""
+    train(prepared)
+    options = {
+        "versions": {DAY: 1},
+        "digests": read_digests(prepared, MODEL, [1]),
+        "features": postgres.days.read_features(prepared, "ferries", RUN, "point_in_time"),
+    }
+    given = json.loads(remote.Call.model_construct(options=options).model_dump_json())["options"]
+    assert [*given["digests"]] == ["1"]
+    there = prepared.model_copy(update={"database_url": SecretStr(NO_DATABASE)})
+    remote_score = remote._typed(score)
+    assert remote_score(MODEL, RUN, there, **given).rows == FERRIES
+    plant_with_tags(prepared, tmp_path / "proof")
+    with pytest.raises(ActionRequiredError, match="is not what was fitted"):
+        remote_score(MODEL, RUN, there, **given)
+    assert not (tmp_path / "proof").exists()
+
+
+def test_a_champion_that_scores_otherwise_here_is_not_used(prepared: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second version of a library would take an environment of its own; a changed method stands for it."""
+    best = train(prepared)
+    kind = {"linear": LogisticRegression, "boosted": HistGradientBoostingClassifier}[best.candidate]
+    right = kind.predict_proba
+    monkeypatch.setattr(kind, "predict_proba", lambda self, X: right(self, X) * [1, 0.999])
+    with pytest.raises(DataError, match=r"version 1 of late_ferry scores \d+ of its 64 reference rows otherwise here"):
+        score(MODEL, RUN, prepared, versions={DAY: 1})
+    assert not Tables(prepared).exists("scores_late_ferry")
+
+
+def test_an_estimator_of_types_that_are_not_trusted_is_not_logged(
+    prepared: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.steps.fit.train", lambda *_: Unknown().fit(None, [0, 1]))
+    with pytest.raises(ConfigError, match=r"candidates, linear: .*not trusted: tests.*Unknown.*Nothing was logged"):
+        fit(MODEL, RUN, prepared, candidate="linear")
+    assert runs(prepared) == []
