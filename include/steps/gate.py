@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Sequence
-from datetime import date
 
 import polars as pl
 
@@ -19,6 +18,7 @@ from include.gate import rules
 from include.gate.evidence import Evidence, HoldoutScores
 from include.io import postgres
 from include.io.postgres.gate_decisions import GateSubject
+from include.io.postgres.model_files import RecordedFit
 from include.io.registry import LoadedModel, ModelFiles, Registry, Version
 from include.io.tables import Tables
 from include.io.training_sets import taken_up, training_set_of_run
@@ -55,7 +55,7 @@ def gate(
             f"{interval}; run evaluate for that day"
         )
     champion = postgres.promotions.read_champion_to_beat(settings, model.name, version.version, interval.end)
-    files = registry.files(version, _digest_of(model, version.version, settings))
+    files = registry.files(version, _recorded(model, version.version, settings).model_digest)
     subject = GateSubject(
         model=model.name,
         model_version=version.version,
@@ -135,8 +135,8 @@ def _evidence(
     if subject.champion is not None:
         name = f"champion {subject.champion}"
         found = registry.get_version(model.name, subject.champion)
-        digest = _digest_of(model, subject.champion, settings)
-        loaded, saw = registry.load(found, digest, model), date.fromisoformat(found.tags["fit_end"])
+        recorded = _recorded(model, subject.champion, settings)
+        loaded, saw = registry.load(found, recorded.model_digest, model), recorded.fit_end
         if absent := sorted(set(loaded.inputs) - set(features.collect_schema().names())):
             champion_missing = f"the features lack {', '.join(absent)}, which {name} needs"
         else:
@@ -169,9 +169,9 @@ def _evidence(
     )
 
 
-def _digest_of(model: Model, version: int, settings: Settings) -> str:
-    """Return the digest of the files of a version, as it was recorded at the fit."""
-    return postgres.model_files.read_versions(settings, model.name, [version])[version].model_digest
+def _recorded(model: Model, version: int, settings: Settings) -> RecordedFit:
+    """Return the fit that a version is, as the shared database recorded it."""
+    return postgres.model_files.read_versions(settings, model.name, [version])[version]
 
 
 def _load_fit(model: Model, registry: Registry, run_id: str, settings: Settings) -> LoadedModel:

@@ -65,6 +65,7 @@ def promote(
     registry.files(found, files)
     records = postgres.gate_decisions.read_decisions(settings, model.name, version)
     trained = date.fromisoformat(found.tags["day"])
+    _require_day_of_gate(found, trained, records)
     with postgres.promotions.open_promotion_history(settings, model.name) as book:
         if force:
             decision = records[0][0] if records else None
@@ -225,6 +226,17 @@ def _require_evaluated(model: Model, found: Version, from_day: date) -> None:
         raise ActionRequiredError(
             f"{where} was trained on {trained} with the outcomes known then, so it can be champion from the day after "
             f"at the earliest, not from {from_day}"
+        )
+
+
+def _require_day_of_gate(found: Version, trained: date, records: list[tuple[GateDecision, GateSubject]]) -> None:
+    """Refuse a version whose run date in MLflow is not that of the gate's decisions on it."""
+    decided = {subject.day for _, subject in records}
+    if decided and trained not in decided:
+        raise ActionRequiredError(
+            f"version {found.version} of {found.model} has the run date {trained} in MLflow, and the gate decided on a "
+            f"training of {min(decided)}: somebody changed the tag `day` of the version in MLflow. Find out who, set "
+            "it back, and promote again"
         )
 
 

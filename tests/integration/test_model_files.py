@@ -17,6 +17,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from include.core.errors import ActionRequiredError, ConfigError, DataError
+from include.core.interval import Interval
 from include.core.records import Evaluated
 from include.core.settings import NO_DATABASE, Settings
 from include.io import postgres
@@ -31,7 +32,20 @@ from include.steps.gate import gate
 from include.steps.promote import promote
 from include.steps.score import read_digests, score
 from include.training.serialization import Cloudpickle
-from tests.integration.training import DAY, FERRIES, MODEL, RUN, after, client, fit_all, fit_one, runs, train, versions
+from tests.integration.training import (
+    DAY,
+    FERRIES,
+    MODEL,
+    RUN,
+    after,
+    client,
+    fit_all,
+    fit_one,
+    runs,
+    train,
+    train_and_gate,
+    versions,
+)
 
 NAME = "late_ferry"
 NEXT = DAY + timedelta(days=1)
@@ -251,3 +265,26 @@ def test_an_estimator_of_types_that_are_not_trusted_is_not_logged(
     with pytest.raises(ConfigError, match=r"candidates, linear: .*not trusted: tests.*Unknown.*Nothing was logged"):
         fit(MODEL, RUN, prepared, candidate="linear")
     assert runs(prepared) == []
+
+
+def test_a_changed_run_date_in_mlflow_is_noticed(prepared: Settings) -> None:
+    """A version may be champion only after the days whose outcomes it has seen."""
+    train_and_gate(prepared)
+    client(prepared).set_model_version_tag(NAME, "1", "day", "2013-03-02")
+    options: dict[str, Any]
+    for options in ({}, {"by": "me", "why": "test", "force": True}):
+        with pytest.raises(
+            ActionRequiredError, match=r"run date 2013-03-02 in MLflow, and the gate decided on.*2013-03-22"
+        ):
+            promote(MODEL, Interval.of(DAY - timedelta(days=5)), prepared, version=1, **options)
+
+
+def test_the_days_that_a_champion_has_seen_are_not_asked_from_mlflow(prepared: Settings) -> None:
+    train(prepared)
+    promote(MODEL, after(1), prepared, version=1, by="me", why="test", force=True)
+    fitted = fit_all(prepared, run_date=after(2))
+    best = evaluate(MODEL, after(2), prepared, fitted=fitted)
+    client(prepared).set_model_version_tag(NAME, "1", "fit_end", "2013-12-31")  # as if it had seen every holdout day
+    decision = gate(MODEL, after(2), prepared, evaluated=best, fitted=fitted)
+    [compared] = [check for check in decision.checks if check.name == "champion"]
+    assert compared.measured is not None, compared.sentence

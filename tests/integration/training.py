@@ -231,8 +231,8 @@ def record_files(settings: Settings) -> None:
     """Record the files of the versions that MLflow has, as `fit` and `evaluate` did when they made them."""
     with postgres.connection.engine(settings).begin() as connection:
         for version in client(settings).search_model_versions("name = 'late_ferry'"):
-            tags = client(settings).get_run(version.run_id).data.tags
-            fit = {name: tags[name] for name in ("model", "candidate", "fit_digest", "model_digest")}
+            tags = client(settings).get_run(str(version.run_id)).data.tags
+            fit = {name: tags[name] for name in ("model", "candidate", "fit_end", "fit_digest", "model_digest")}
             about = {"mlflow_run": version.run_id, "run_id": "of a test"}
             connection.execute(sa.insert(postgres.schema.fits).values(**fit, **about))
             numbered = {"model": "late_ferry", "model_version": int(version.version)}

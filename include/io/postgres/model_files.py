@@ -6,6 +6,7 @@ may be loaded. A row is written once: by `fit` for its run, by `evaluate` for it
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from datetime import date
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -19,11 +20,12 @@ from include.io.postgres.connection import engine
 
 @dataclass(frozen=True)
 class RecordedFit:
-    """A fit as it was recorded: its run in MLflow, what decided it, and the digest of its files."""
+    """A fit as it was recorded: its run in MLflow, the newest day that it has seen, what decided it, and its files."""
 
     mlflow_run: str
     model: str
     candidate: str
+    fit_end: date
     fit_digest: str
     model_digest: str
 
@@ -38,7 +40,14 @@ def record_fit(settings: Settings, fitted: Fitted) -> None:
     Raises:
         ActionRequiredError: the fit was recorded with other files.
     """
-    row = RecordedFit(fitted.run_id, fitted.model, fitted.candidate, fitted.digest, fitted.model_digest)
+    row = RecordedFit(
+        mlflow_run=fitted.run_id,
+        model=fitted.model,
+        candidate=fitted.candidate,
+        fit_end=fitted.interval.end,
+        fit_digest=fitted.digest,
+        model_digest=fitted.model_digest,
+    )
     with engine(settings).begin() as connection:
         values = {**vars(row), "run_id": settings.run_id}
         connection.execute(postgresql.insert(_FITS).values(**values).on_conflict_do_nothing())

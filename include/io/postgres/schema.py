@@ -358,6 +358,7 @@ fits = sa.Table(
     _key("mlflow_run", TEXT, "MLflow run that has the fit."),
     _column("model", TEXT, MODEL),
     _column("candidate", TEXT, "Candidate in model.yaml."),
+    _column("fit_end", DATE, "Newest day whose outcomes the fit has seen."),
     _column("fit_digest", TEXT, "Digest of everything that decides the fit."),
     _column("model_digest", TEXT, "Digest of the files of the fitted model; no other files are ever loaded."),
     _column("run_id", TEXT, RUN_ID),

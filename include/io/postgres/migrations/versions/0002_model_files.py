@@ -15,6 +15,7 @@ CREATE TABLE fits (
     mlflow_run text PRIMARY KEY,
     model text NOT NULL,
     candidate text NOT NULL,
+    fit_end date NOT NULL,
     fit_digest text NOT NULL,
     model_digest text NOT NULL CHECK (model_digest ~ '^[0-9a-f]{64}$'),
     run_id text NOT NULL,
@@ -24,6 +25,7 @@ COMMENT ON TABLE fits IS 'The files of each fit. Immutable.';
 COMMENT ON COLUMN fits.mlflow_run IS 'MLflow run that has the fit.';
 COMMENT ON COLUMN fits.model IS 'Name of the model.';
 COMMENT ON COLUMN fits.candidate IS 'Candidate in model.yaml.';
+COMMENT ON COLUMN fits.fit_end IS 'Newest day whose outcomes the fit has seen.';
 COMMENT ON COLUMN fits.fit_digest IS 'Digest of everything that decides the fit.';
 COMMENT ON COLUMN fits.model_digest IS 'Digest of the files of the fitted model; no other files are ever loaded.';
 COMMENT ON COLUMN fits.run_id IS 'Airflow run that wrote the row, or by-hand.';
