@@ -146,7 +146,7 @@ def test_nothing_opens_other_files_than_those_of_the_fit(
 def test_evaluate_opens_only_the_files_of_the_fit(prepared: Settings, tmp_path: Path) -> None:
     _, fitted = evaluated(prepared)
     plant_with_tags(prepared, tmp_path / "proof")
-    with pytest.raises(ActionRequiredError, match=r"the fit of late_ferry in run \w+ is not what was fitted"):
+    with pytest.raises(ActionRequiredError, match=r"the fit of late_ferry in run \w+ is not what was.*runs delete"):
         evaluate(MODEL, RUN, prepared, fitted=fitted)
     with pytest.raises(ActionRequiredError, match="somebody changed the run in MLflow"):
         fit_all(prepared)  # finds the run again, with another tag than the one that was recorded
@@ -216,6 +216,10 @@ def test_missing_files_are_named(prepared: Settings, lost: str) -> None:
     said = "gone from the artifact store.*Restore" if lost != "model.skops" else "is not what was fitted"
     with pytest.raises(ActionRequiredError, match=rf"version 1 of late_ferry.*{said}.*cli gate --model late_ferry"):
         score(MODEL, RUN, prepared, versions={DAY: 1})
+    with pytest.raises(ActionRequiredError, match=rf"the fit of late_ferry.*{said}.*mlflow runs delete --run-id") as no:
+        train(prepared)
+    client(prepared).delete_run(str(no.value).split("--run-id ")[1].split(",")[0])  # as the message says
+    assert train(prepared).model_version == 2
 
 
 def test_recorded_files_never_change(prepared: Settings) -> None:

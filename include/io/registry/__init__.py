@@ -106,7 +106,7 @@ class Registry:
     def _logged(self, source: FitRun | Version, model: Model) -> LoggedModel:
         if isinstance(source, Version):
             return versions.logged_model(self.connection, source)
-        return LoggedModel(f"models:/{source.model_id}", f"the fit of {model.name} in run {source.run_id}", model.name)
+        return LoggedModel.of_fit(model.name, source.run_id, source.model_id)
 
     def aliased(self, model: str, alias: str = CHAMPION) -> int | None:
         """Return the version that an alias points to, None when it points to none."""

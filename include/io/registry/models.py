@@ -123,26 +123,34 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """Where MLflow has a model, and how to name it in messages.
+    """Where MLflow has a model, and how messages name it and what replaces it.
 
     Attributes:
         uri: `models:/…`.
         name: such as `version 3 of late_ferry`.
-        model: the name of the model.
+        instead: what to type, if it cannot be used.
     """
 
     uri: str
     name: str
-    model: str
+    instead: str
 
-    @property
-    def train_again(self) -> str:
-        """The commands that make a new version and its champion."""
-        return (
-            f"make a new version: python -m include.cli gate --model {self.model} --day DAY, "
-            f"then python -m include.cli promote --model {self.model} --version N --from-day DAY --by NAME "
-            "--why REASON (and --force, if the gate failed because it cannot load the champion)"
+    @classmethod
+    def of_version(cls, model: str, version: int, registered_name: str) -> Self:
+        """Return a version of a registered model."""
+        return cls(
+            f"models:/{registered_name}/{version}",
+            f"version {version} of {model}",
+            f"make a new version: python -m include.cli gate --model {model} --day DAY, then python -m include.cli "
+            f"promote --model {model} --version N --from-day DAY --by NAME --why REASON (and --force, if the gate "
+            "failed because it cannot load the champion)",
         )
+
+    @classmethod
+    def of_fit(cls, model: str, run_id: str, model_id: str) -> Self:
+        """Return the model that a fit logged."""
+        instead = f"fit it again: mlflow runs delete --run-id {run_id}, then run fit"
+        return cls(f"models:/{model_id}", f"the fit of {model} in run {run_id}", instead)
 
 
 def reference_rows(rows: pl.DataFrame, inputs: tuple[str, ...], seed: int) -> pl.DataFrame:
@@ -183,7 +191,11 @@ def saved(model: Model, candidate: str, estimator: Any, reference: pl.DataFrame)
         except MlflowException as error:
             raise ConfigError(f"{where}: {_why_not_saved(model.serialization, estimator, error)}") from error
         rows.write_parquet(path / REFERENCE_FILE)
-        _load(path, LoggedModel(str(path), f"candidate {candidate} of {model.name}", model.name), model.serialization)
+        _load(
+            path,
+            LoggedModel(str(path), f"candidate {candidate} of {model.name}", "change the estimator"),
+            model.serialization,
+        )
         yield path, described
 
 
@@ -228,7 +240,7 @@ def _verified(path: Path, logged: LoggedModel, digest: str) -> ModelFiles:
             f"shared database recorded {digest}. Nothing of it was loaded. Files were replaced in the artifact "
             "store, or the registered model was deleted and made again, so that the number is another model now. "
             "Find out who did that, and restore MLflow's database and artifacts from the backup; or "
-            f"{logged.train_again}"
+            f"{logged.instead}"
         )
     return found
 
@@ -244,7 +256,7 @@ def downloaded(connection: MlflowConnection, logged: LoggedModel) -> Iterator[Pa
         if folder is None or not (Path(folder) / "MLmodel").exists():  # some stores give an empty folder
             raise ActionRequiredError(
                 f"the files of {logged.name} ({logged.uri}) are gone from the artifact store. Restore the store from "
-                f"the backup; or {logged.train_again}"
+                f"the backup; or {logged.instead}"
             )
         yield Path(folder)
 
@@ -268,7 +280,7 @@ def _load(path: Path, logged: LoggedModel, serialization: Serialization) -> Load
     except Exception as error:  # whatever another version of a library raises
         raise DataError(
             f"{logged.name} cannot be used here: {type(error).__name__}: {error}. {_libraries(path)}. Nothing was "
-            f"scored. Install the lock that it was fitted with; or {logged.train_again}"
+            f"scored. Install the lock that it was fitted with; or {logged.instead}"
         ) from error
     differing = ~np.isclose(now, stored, **CLOSE, equal_nan=True)
     if differing.any():
@@ -276,7 +288,7 @@ def _load(path: Path, logged: LoggedModel, serialization: Serialization) -> Load
         raise DataError(
             f"{logged.name} scores {differing.sum()} of its {len(stored)} reference rows otherwise here than when it "
             f"was fitted, by up to {largest:.3g}. {_libraries(path)}. Nothing was scored. Install the lock that it was "
-            f"fitted with; or {logged.train_again}"
+            f"fitted with; or {logged.instead}"
         )
     return loaded
 
@@ -288,7 +300,7 @@ def _estimator(path: Path, logged: LoggedModel, serialization: Serialization) ->
         there = next((found for found in (SKOPS_FILE, PICKLE_FILE) if (path / found).exists()), "no file of a model")
         raise ActionRequiredError(
             f"{logged.name} has {there}, and model.yaml says serialization: {serialization.kind}, so it is not loaded; "
-            f"{logged.train_again}"
+            f"{logged.instead}"
         )
     if isinstance(serialization, Cloudpickle):
         return cloudpickle.loads((path / name).read_bytes())
@@ -296,7 +308,7 @@ def _estimator(path: Path, logged: LoggedModel, serialization: Serialization) ->
         raise ActionRequiredError(
             f"{logged.name} has types that model.yaml does not allow: {', '.join(unknown)}; so it is not loaded. If "
             "you trust them, declare them: serialization: {kind: skops, types: [" + ", ".join(unknown) + "]}; else "
-            f"{logged.train_again}"
+            f"{logged.instead}"
         )
     return skops.io.load(path / name, trusted=serialization.trusted)
 

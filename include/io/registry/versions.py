@@ -95,11 +95,7 @@ def get_version(connection: MlflowConnection, model: str, version: int) -> Versi
 
 def logged_model(connection: MlflowConnection, version: Version) -> LoggedModel:
     """Return where MLflow has the files of a version."""
-    return LoggedModel(
-        uri=f"models:/{connection.registered_name(version.model)}/{version.version}",
-        name=f"version {version.version} of {version.model}",
-        model=version.model,
-    )
+    return LoggedModel.of_version(version.model, version.version, connection.registered_name(version.model))
 
 
 def aliased(connection: MlflowConnection, model: str, alias: str) -> int | None:

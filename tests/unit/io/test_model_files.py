@@ -56,7 +56,7 @@ def own() -> Own:
 
 
 def load(path: Path, model: Model) -> LoadedModel:
-    return models._load(path, LoggedModel("models:/x", "version 3 of late_ferry", "late_ferry"), model.serialization)
+    return models._load(path, LoggedModel.of_version("late_ferry", 3, "late_ferry"), model.serialization)
 
 
 @pytest.fixture
