@@ -66,13 +66,10 @@ def score(
     if not wanted:
         return Scored(interval=interval, rows=0, model=model.name, table=None, days=(), unscored=unscored)
     tables, registry = Tables(settings), Registry(settings)
-    numbers = sorted(set(wanted.values()))
+    found = [registry.get_version(model.name, number) for number in sorted(set(wanted.values()))]
     if digests is None:
-        digests = read_digests(settings, model, numbers)
-    loaded = {
-        version: registry.load(registry.get_version(model.name, version), digests[version], model)
-        for version in numbers
-    }
+        digests = read_digests(settings, model, set(wanted.values()))
+    loaded = {each.version: registry.load(each, digests[each.version], model) for each in found}
     if features is None:
         features = postgres.days.read_features(settings, project.name, interval, data_view)
     _require_prepared(project, model, wanted, features, data_view)
