@@ -27,11 +27,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import cpu
-from include.config.loading import load_project
+from include.config.loading import load_model, load_project
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io.registry import Registry
 from include.io.tables import Tables
+from include.steps.score import read_digests
 from tools.demo import AirflowApi, command, days, settings_of
 from tools.stack import ROOT, Stack
 
@@ -163,7 +164,9 @@ def measure_year(bench: BackfillBench) -> tuple[float, dict[str, float]]:
 def measure_bare(bench: BackfillBench, out: Path) -> tuple[float, dict[str, float]]:
     """Return the seconds of `bench/bare.py` as a process, and those of its phases."""
     registry = Registry(bench.settings)
-    loaded = registry.load(registry.get_version(MODEL, 1))
+    config = load_model(MODEL)
+    digest = read_digests(bench.settings, config, [1])[1]
+    loaded = registry.load(registry.get_version(MODEL, 1), digest, config)
     model = out / "model.joblib"
     parts = ("estimator", "numeric", "categorical", "decision_threshold")
     joblib.dump({name: getattr(loaded, name) for name in parts}, model)

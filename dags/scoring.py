@@ -1,6 +1,6 @@
 """Score and publish in the nightly DAG. The range DAG shares the choice of versions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
@@ -26,17 +26,30 @@ def features(model: Model, interval: Interval) -> dict[date, TableRef]:
     return postgres.days.read_features(settings(), model.project, interval, params.data_view())
 
 
+def digests(model: Model, chosen: Mapping[date, int]) -> dict[int, str]:
+    """Map each version to the digest of its files, as the shared database recorded it at the fit."""
+    from include.steps.score import read_digests
+
+    return read_digests(settings(), model, chosen.values())
+
+
 def score_day(model: Model, interval: Callable[[], Interval]) -> Any:
     """Return the task `score`. It is skipped if there is no version for the day, as before the first champion."""
+
+    def options() -> dict[str, Any]:
+        chosen = versions(model, interval())
+        return {
+            "data_view": params.data_view(),
+            "versions": chosen,
+            "digests": digests(model, chosen),
+            "features": features(model, interval()),
+        }
+
     return step_task(
         "score",
         model,
         interval,
-        lambda: {
-            "data_view": params.data_view(),
-            "versions": versions(model, interval()),
-            "features": features(model, interval()),
-        },
+        options,
         doc="Score all entities of the day with its champion; skipped before the first champion.",
     )
 

@@ -216,13 +216,15 @@ class Featured(StepResult):
 class Fitted(StepResult):
     """The result of `fit` for one candidate. `interval` is the days it was fitted on; `digest` identifies the fit.
 
-    `read` is what it read; None for a trial, and with the data view `latest`, which have no record.
+    `model_digest` is that of the files, which every later step compares before it loads them. `read` is what it read;
+    None for a trial, and with the data view `latest`, which have no record.
     """
 
     model: str
     candidate: str
     run_id: str
     digest: str
+    model_digest: str
     holdout: Interval
     read: TrainingRecord | None = None
 

@@ -12,6 +12,7 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import Reproduced
 from include.core.settings import Settings
+from include.io import postgres
 from include.io.journal import read_journal
 from include.io.registry import FitRun, LoadedModel, Registry
 from include.io.training_sets import training_set_of_run
@@ -31,7 +32,9 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
     """
     registry = Registry(settings)
     found = registry.get_version(model.name, version)
-    run = registry.get_fit(found.run_id)
+    recorded = postgres.model_files.read_versions(settings, model.name, [version])[version]
+    loaded = registry.load(found, recorded.model_digest, model)
+    run = registry.get_fit(recorded.mlflow_run)
     day, commit = date.fromisoformat(run.tags["day"]), run.tags["git_commit"]
     project = load_project(model.project).model_copy(
         update={"entity_fraction": float(run.tags.get("entity_fraction", 1))}
@@ -52,7 +55,7 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
             f"Since it was made: {since or 'nothing that the journal or the digests show'}. "
             f"Commit {commit} made it; check out that commit and run reproduce there"
         ) from error
-    before = registry.load(found).predict(training_set.rows)
+    before = loaded.predict(training_set.rows)
     again = LoadedModel.of(model, fitted).predict(training_set.rows)
     return Reproduced(
         model=model.name,

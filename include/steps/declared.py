@@ -94,7 +94,7 @@ STEPS = {
             records.Fitted,
             remote=True,
             reads_journal=True,
-            afterwards="record_training",
+            afterwards="record_fit",
             writes_journal=True,
         ),
         Step("evaluate", Model, records.Evaluated),

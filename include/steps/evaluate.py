@@ -12,6 +12,7 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import Evaluated, Fitted
 from include.core.settings import Settings
+from include.io import postgres
 from include.io.registry import FitRun, Registry
 from include.io.training_sets import taken_up, training_set_of_run
 from include.training.problem_types import get_problem_type
@@ -49,7 +50,8 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     truth = holdout[LABEL].to_numpy()
     problem_type, measured = get_problem_type(model.problem_type), []
     for each, run in zip(fits, runs, strict=True):
-        score = registry.load(run).predict(holdout)
+        recorded = postgres.model_files.read_fit(settings, model.name, run.run_id)
+        score = registry.load(run, recorded.model_digest, model).predict(holdout)
         if not np.isfinite(score).all():
             raise DataError(f"{model.name}: {each.candidate} scores rows of {training_set.holdout} as NaN or infinite")
         measured.append(problem_type.metrics(truth, score))
@@ -71,6 +73,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
         log.info("%s: %s has the least %s; with entity_fraction %g no version is registered", model.name,
                  found.candidate, by, project.entity_fraction)  # fmt: skip
         return found
+    numbered = postgres.model_files.read_versions(settings, model.name)
     version = registry.register(
         model,
         runs[best],
@@ -80,14 +83,22 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
             "holdout_end": training_set.holdout.end,
             **{f"holdout_{name}": value for name, value in measured[best].items()},
         },
+        taken=[number for number, fit in numbered.items() if fit.fit_digest != runs[best].digest],
     )
+    registered = postgres.model_files.read_fit(settings, model.name, version.run_id)
+    if registered.fit_digest != runs[best].digest:
+        raise DataError(
+            f"{model.name}: MLflow says that version {version.version} is run {version.run_id}, which is another fit; "
+            "somebody changed the version in MLflow. Delete it there, and run evaluate again"
+        )
+    postgres.model_files.record_version(settings, model.name, version.version, version.run_id)
     log.info("%s: %s has the least %s; version %d", model.name, found.candidate, by, version.version)
     return found.model_copy(update={"model_version": version.version, "run_id": version.run_id})
 
 
 CARRIED = (
     *("project", "model", "candidate", "day", "as_of", "interval_start", "fit_end", "holdout_start"),
-    *("watermark", "features_version", "outcome_version", "data_digest"),
+    *("watermark", "features_version", "outcome_version", "data_digest", "model_digest"),
     *("data_view", "entity_fraction", "config_digest", "lock_digest", "git_commit", "seed"),
 )
 """The tags that are copied from a run to its version."""

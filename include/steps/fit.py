@@ -23,7 +23,7 @@ from include.core.records import DataView, Fitted
 from include.core.settings import Settings, utc_now
 from include.io import postgres
 from include.io.journal import read_journal
-from include.io.registry import DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry
+from include.io.registry import DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry, reference_rows
 from include.io.tables import Scope, Tables
 from include.io.training_sets import ReadAt, read_at, read_training_set, record_of, sources
 from include.training import training_set as training_set_module
@@ -116,9 +116,16 @@ def fit(
         candidate=candidate,
         run_id=run.run_id,
         digest=digest,
+        model_digest=run.model_digest,
         holdout=training_set.holdout,
         read=record_of(project, model, interval.end, settings, state, data_view),
     )
+
+
+def record_fit(fitted: Fitted, settings: Settings) -> None:
+    """Record the files of a fit, which alone may be loaded as that fit, and what its training read."""
+    postgres.model_files.record_fit(settings, fitted)
+    record_training(fitted, settings)
 
 
 def record_training(fitted: Fitted, settings: Settings) -> None:
@@ -146,7 +153,8 @@ def _fit(
     fitted, holdout = training_set.fitted_rows, training_set.holdout_rows
     started = utc_now()
     estimator = train(model, candidate, training_set)
-    score = LoadedModel.of(model, estimator).predict(holdout)
+    own = LoadedModel.of(model, estimator)
+    score = own.predict(holdout)
     metrics = get_problem_type(model.problem_type).metrics(holdout[LABEL].to_numpy(), score)
     seconds = (utc_now() - started).total_seconds()
     run = registry.log_fit(
@@ -158,6 +166,7 @@ def _fit(
             tags={**provenance, "candidate": candidate.name},
             metrics={**metrics, "fitted_rows": fitted.height, "fit_seconds": seconds},
             inputs=inputs,
+            reference=reference_rows(holdout, own.inputs, model.seed),
             started_at=started,
         )
     )

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Sequence
-from datetime import date
 
 import polars as pl
 
@@ -19,7 +18,8 @@ from include.gate import rules
 from include.gate.evidence import Evidence, HoldoutScores
 from include.io import postgres
 from include.io.postgres.gate_decisions import GateSubject
-from include.io.registry import Registry, Version
+from include.io.postgres.model_files import RecordedFit
+from include.io.registry import LoadedModel, ModelFiles, Registry, Version
 from include.io.tables import Tables
 from include.io.training_sets import taken_up, training_set_of_run
 from include.training.problem_types import get_problem_type
@@ -55,7 +55,7 @@ def gate(
             f"{interval}; run evaluate for that day"
         )
     champion = postgres.promotions.read_champion_to_beat(settings, model.name, version.version, interval.end)
-    files = registry.files(version)
+    files = registry.files(version, _recorded(model, version.version, settings).model_digest)
     subject = GateSubject(
         model=model.name,
         model_version=version.version,
@@ -72,7 +72,7 @@ def gate(
         run = registry.get_fit(evaluated.run_id)
         training_set = training_set_of_run(project, model, interval, settings, run)
         features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
-        evidence = _evidence(model, registry, training_set, features, subject, fitted, version, files.megabytes)
+        evidence = _evidence(model, registry, training_set, features, subject, fitted, version, files, settings)
         decision = postgres.gate_decisions.record_decision(settings, subject, rules.run_checks(checks, evidence))
     registry.record_gate(version, decision)  # also when it was killed after the decision
     _log_decision(decision)
@@ -115,10 +115,11 @@ def _evidence(
     subject: GateSubject,
     fitted: Sequence[Fitted],
     version: Version,
-    megabytes: float,
+    files: ModelFiles,
+    settings: Settings,
 ) -> Evidence:
     rows = training_set.holdout_rows
-    challenger = registry.load(version)
+    challenger = registry.load(version, subject.model_digest, model)
     began = time.process_time()  # not the wall clock: a pause of the machine says nothing about the model
     score = challenger.predict(rows)
     seconds = time.process_time() - began
@@ -128,13 +129,14 @@ def _evidence(
     for each in fitted:
         if each.candidate in needed:
             is_challenger = each.run_id == version.run_id  # then its scores are there already
-            loaded = challenger if is_challenger else registry.load(registry.get_fit(each.run_id))
+            loaded = challenger if is_challenger else _load_fit(model, registry, each.run_id, settings)
             scored = score if is_challenger else loaded.predict(rows)
             candidates[each.candidate] = HoldoutScores(each.candidate, scored, loaded.inputs)
     if subject.champion is not None:
         name = f"champion {subject.champion}"
         found = registry.get_version(model.name, subject.champion)
-        loaded, saw = registry.load(found), date.fromisoformat(found.tags["fit_end"])
+        recorded = _recorded(model, subject.champion, settings)
+        loaded, saw = registry.load(found, recorded.model_digest, model), recorded.fit_end
         if absent := sorted(set(loaded.inputs) - set(features.collect_schema().names())):
             champion_missing = f"the features lack {', '.join(absent)}, which {name} needs"
         else:
@@ -163,8 +165,18 @@ def _evidence(
         champion_missing=champion_missing,
         champion_saw=saw,
         microseconds_per_row=seconds / rows.height * 1e6 if rows.height else None,
-        megabytes=megabytes,
+        megabytes=files.megabytes,
     )
+
+
+def _recorded(model: Model, version: int, settings: Settings) -> RecordedFit:
+    """Return the fit that a version is, as the shared database recorded it."""
+    return postgres.model_files.read_versions(settings, model.name, [version])[version]
+
+
+def _load_fit(model: Model, registry: Registry, run_id: str, settings: Settings) -> LoadedModel:
+    recorded = postgres.model_files.read_fit(settings, model.name, run_id)
+    return registry.load(registry.get_fit(run_id), recorded.model_digest, model)
 
 
 def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], data_view: DataView) -> pl.DataFrame:

@@ -61,9 +61,11 @@ def promote(
     registry = Registry(settings)
     found = registry.get_version(model.name, version)
     _require_evaluated(model, found, interval.start)
-    files = registry.files(found).digest
+    files = postgres.model_files.read_versions(settings, model.name, [version])[version].model_digest
+    registry.files(found, files)
     records = postgres.gate_decisions.read_decisions(settings, model.name, version)
     trained = date.fromisoformat(found.tags["day"])
+    _require_day_of_gate(found, trained, records)
     with postgres.promotions.open_promotion_history(settings, model.name) as book:
         if force:
             decision = records[0][0] if records else None
@@ -188,8 +190,8 @@ def _verified(
         raise ActionRequiredError(f"{where} has no decision of the gate, so it cannot be champion; {again}")
     if not (own := [record for record in records if record[1].model_digest == files]):
         raise ActionRequiredError(
-            f"{where} is not what the gate decided on: its files in the registry changed since. Nothing is promoted; "
-            "find out who changed them, and train again"
+            f"{where} is not what the gate decided on: the shared database recorded other files at the fit. Nothing is "
+            f"promoted; {again}"
         )
     before = book.decided_by_gate(found.version) if by_hand else None
     for decision, _ in own:
@@ -224,6 +226,17 @@ def _require_evaluated(model: Model, found: Version, from_day: date) -> None:
         raise ActionRequiredError(
             f"{where} was trained on {trained} with the outcomes known then, so it can be champion from the day after "
             f"at the earliest, not from {from_day}"
+        )
+
+
+def _require_day_of_gate(found: Version, trained: date, records: list[tuple[GateDecision, GateSubject]]) -> None:
+    """Refuse a version whose run date in MLflow is not that of the gate's decisions on it."""
+    decided = {subject.day for _, subject in records}
+    if decided and trained not in decided:
+        raise ActionRequiredError(
+            f"version {found.version} of {found.model} has the run date {trained} in MLflow, and the gate decided on a "
+            f"training of {min(decided)}: somebody changed the tag `day` of the version in MLflow. Find out who, set "
+            "it back, and promote again"
         )
 
 

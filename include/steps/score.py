@@ -31,6 +31,7 @@ def score(
     *,
     versions: Mapping[date, int],
     features: Mapping[date, TableRef] | None = None,
+    digests: Mapping[int, str] | None = None,
     data_view: DataView = "point_in_time",
 ) -> Scored:
     """Replace `scores_<model>` of each day and version in `versions`: one row for each row of features.
@@ -48,12 +49,14 @@ def score(
             written.
         features: day -> features of the prepared day. A step on Databricks is given them, as it is given the versions,
             because it cannot reach the shared database; None: they are read from there.
+        digests: version -> digest of its files, as the shared database recorded it. A step on Databricks is given them;
+            None: they are read from there.
         data_view: which features to read.
 
     Raises:
         DataError: when a day is not prepared, its features are not those of the prepared day, a column that a version
             needs is missing, a score is NaN or infinite, or the rows written are not those of the features.
-        ActionRequiredError: when there is no such version.
+        ActionRequiredError: when there is no such version, or its files are not those of its fit.
         ConfigError: when the project has an entity fraction.
     """
     project = load_project(model.project)
@@ -63,9 +66,10 @@ def score(
     if not wanted:
         return Scored(interval=interval, rows=0, model=model.name, table=None, days=(), unscored=unscored)
     tables, registry = Tables(settings), Registry(settings)
-    loaded = {
-        version: registry.load(registry.get_version(model.name, version)) for version in sorted(set(wanted.values()))
-    }
+    found = [registry.get_version(model.name, number) for number in sorted(set(wanted.values()))]
+    if digests is None:
+        digests = read_digests(settings, model, set(wanted.values()))
+    loaded = {each.version: registry.load(each, digests[each.version], model) for each in found}
     if features is None:
         features = postgres.days.read_features(settings, project.name, interval, data_view)
     _require_prepared(project, model, wanted, features, data_view)
@@ -110,6 +114,12 @@ def score(
         days=tuple(days),
         unscored=unscored,
     )
+
+
+def read_digests(settings: Settings, model: Model, versions: Iterable[int]) -> dict[int, str]:
+    """Return the digest of the files of each version, as the shared database recorded it at the fit."""
+    recorded = postgres.model_files.read_versions(settings, model.name, versions)
+    return {version: fit.model_digest for version, fit in recorded.items()}
 
 
 def _blocks(versions: Mapping[date, int]) -> Iterator[tuple[Interval, int]]:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from include.core.base import Config, Name
 from include.core.code import code_digest
 from include.training.problem_types import get_problem_type
+from include.training.serialization import Serialization, Skops
 
 
 class Candidate(Config):
@@ -55,6 +56,11 @@ class Training(Config):
     )
     decision_threshold: float = Field(default=0.5, description="binary: predicted 1 from this score on", examples=[0.3])
     seed: int = Field(default=1, description="of all random numbers of a fit", examples=[7])
+    serialization: Serialization = Field(
+        default=Skops(),
+        description="how a fitted model becomes a file: skops by default",
+        examples=[{"kind": "cloudpickle", "reason": "the estimator has a lambda of a library"}],
+    )
 
     @field_validator("problem_type")
     @classmethod

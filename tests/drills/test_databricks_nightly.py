@@ -91,5 +91,8 @@ def test_fits_are_those_of_the_worker(live: Live, tmp_path: Path) -> None:
         own = here.get_fit(fitted.run_id)
         theirs = there.find_fit(MODEL, own.digest)
         assert theirs is not None, "the same data, code and config have the same digest"
-        scores = [loaded.predict(prepared_day).tolist() for loaded in (here.load(own), there.load(theirs))]
+        scores = [
+            registry.load(run, run.model_digest, MODEL).predict(prepared_day).tolist()
+            for registry, run in ((here, own), (there, theirs))
+        ]
         assert scores[0] == scores[1]

@@ -262,7 +262,7 @@ def test_the_files_of_a_fit_are_lost(drill: Drill) -> None:
             shutil.rmtree(folder)
     assert drill.clear(TRAIN, "evaluate") == "failed"
     drill.alerted("evaluate")
-    drill.checks("evaluate", "No such artifact")
+    drill.checks("evaluate", "gone from the artifact store")
     drill.fix("evaluate", given=[("0123456789abcdef0123456789abcdef", run_id)])
     drill.fixed("evaluate")
 
@@ -274,7 +274,7 @@ def test_the_files_of_the_champion_are_lost(drill: Drill) -> None:
     folder.rename(away)
     drill.run_date(TRAIN)
     drill.alerted("gate")
-    drill.checks("gate", "No such artifact")
+    drill.checks("gate", "gone from the artifact store")
     away.rename(folder)
     drill.fix("gate")
     drill.fixed("gate")
@@ -318,7 +318,7 @@ def test_the_files_of_the_scoring_champion_are_lost(drill: Drill) -> None:
     shutil.rmtree(_files_of_champion(drill))
     drill.run_date(SCORE)
     drill.alerted("score")
-    drill.checks("score", "No such artifact")
+    drill.checks("score", "gone from the artifact store")
     drill.fix("score", 1)
     drill.fixed("score")
 

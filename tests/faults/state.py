@@ -22,11 +22,11 @@ LEFT_OUT_OF_DATABASE = (
     *("created_at", "published_at", "prepared_at", "recorded_at", "checked_at", "started_at", "ended_at"),
     *("decided_at", "measured_at", "raised_at", "notified_at", "seen_at"),
     *("sequence", "watermark"),  # the order of landing
-    *("gate_id", "model_digest"),  # these cover the files of a logged model, which name their MLflow run
+    *("gate_id", "model_digest", "mlflow_run"),  # these cover the files of a logged model, which name their MLflow run
 )
 LEFT_OUT_OF_TAGS = (
     *("run_id", "gate_id", "evaluated_in_run", "git_commit"),
-    *("features_version", "first_features_version", "outcome_version", "watermark"),
+    *("features_version", "first_features_version", "outcome_version", "watermark", "model_digest"),
 )
 UNLIKE = "CASE to_jsonb(t) ->> 'name' WHEN 'scoring time' THEN '{measured,sentence}'::text[] ELSE '{}' END"
 

@@ -18,6 +18,7 @@ from tests.integration.training import (  # noqa: E402
     enter_all,
     in_database,
     prepare_all,
+    record_files,
     train,
     write_all,
 )
@@ -70,4 +71,5 @@ def trained(
         settings = with_mlflow.model_copy(update={"mlflow_tracking_uri": mlflow, **places})
         enter_all(settings)
         prepare_all(settings)
+        record_files(settings)
         yield settings

@@ -31,7 +31,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0001"
+NEWEST = "0002"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -57,10 +57,12 @@ ENTITIES = {f"entities_{name}" for name in project_names()}
 TABLES = {
     "alerts",
     "batches",
+    "fits",
     "freshness",
     "gate_results",
     "gates",
     "journal",
+    "model_versions",
     "models",
     "nightly_ml_version",
     "objects",

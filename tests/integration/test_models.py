@@ -68,6 +68,7 @@ from tests.integration.training import (
     ferries,
     fit_all,
     prepare_all,
+    fit_one,
     runs,
     train,
     train_and_gate,
@@ -192,7 +193,7 @@ def test_a_training_with_latest_reads_later_corrections(prepared: Settings) -> N
     own = tables.scan("features_ferries").filter(pl.col("day") == day.start).collect()
     again = own.with_columns(data_view=pl.lit("latest"), leaving_hour=pl.lit(7.0))
     tables.replace("features_ferries", pl.concat([own, again]), Scope(day), sort_by=["entity_id"])
-    fitted = [fit(MODEL, RUN, prepared, candidate=c.name, data_view="latest") for c in MODEL.candidates]
+    fitted = [fit_one(prepared, c.name, data_view="latest") for c in MODEL.candidates]
     latest = next(each for each in fitted if each.candidate == "linear")
     assert latest.digest != prepared_day.digest
     assert latest.rows == prepared_day.rows
@@ -256,7 +257,7 @@ def test_a_fit_in_another_installation_is_the_same_to_the_bit(prepared: Settings
     assert [f.digest for f in here] == [f.digest for f in there]
     for one, other in zip(here, there, strict=True):
         first, second = (
-            Registry(s).load(Registry(s).get_fit(f.run_id)).predict(ferries())
+            Registry(s).load(Registry(s).get_fit(f.run_id), f.model_digest, MODEL).predict(ferries())
             for s, f in ((prepared, one), (elsewhere, other))
         )
         np.testing.assert_array_equal(first, second)
@@ -691,7 +692,7 @@ def test_a_day_that_is_not_prepared_is_not_scored(prepared: Settings) -> None:
 @pytest.mark.parametrize("candidate", [c.name for c in MODEL.candidates])
 def test_unseen_labels_and_missing_values_are_scored(prepared: Settings, candidate: str) -> None:
     """Score a company that is in no training set, on a day without winds."""
-    fitted = fit(MODEL, RUN, prepared, candidate=candidate)
+    fitted = fit_one(prepared, candidate)
     version = evaluate(MODEL, RUN, prepared, fitted=[fitted]).model_version or 0
     nothing = [pl.lit(None, pl.Float64).alias(name) for name in MODEL.numeric if name != "leaving_hour"]
     labels = [pl.lit("ZZ").alias("company"), pl.lit(None, pl.String).alias("dest")]

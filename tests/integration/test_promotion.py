@@ -21,6 +21,7 @@ from include.gate import rules
 from include.gate.checks.quality import Quality
 from include.io import postgres
 from include.io.registry import LoadedModel, Registry
+from include.io.registry.models import REFERENCE_ROWS
 from include.steps.evaluate import evaluate
 from include.steps.fit import fit
 from include.steps.gate import gate
@@ -116,7 +117,7 @@ def test_each_version_scores_the_holdout_once(gated: Settings, monkeypatch: pyte
     decision = gate(MODEL, after(3), gated, evaluated=evaluated, fitted=fitted)
     assert decision.champion == 1
     models = 2 if evaluated.candidate == "linear" else 3
-    assert scored == [evaluated.rows] * models
+    assert [rows for rows in scored if rows > REFERENCE_ROWS] == [evaluated.rows] * models
     [time] = [check for check in decision.checks if check.name == "scoring time"]
     assert time.measured is not None
     assert time.measured > 0
@@ -208,7 +209,7 @@ def another_champion_since(settings: Settings) -> int:
 
 def other_files_since(settings: Settings) -> int:
     train_and_gate(settings)
-    path = Path(settings.artifacts).rglob("model.pkl")
+    path = Path(settings.artifacts).rglob("model.skops")
     uri = Registry(settings).get_fit(client(settings).get_model_version(NAME, "1").run_id).model_id
     [file] = [p for p in path if uri in str(p)]
     file.write_bytes(file.read_bytes() + b"x")
@@ -222,7 +223,7 @@ def other_files_since(settings: Settings) -> int:
         (no_record, r"version 1 of late_ferry has no decision.*cli gate --model late_ferry --day 2013-03-22"),
         (record_of_another_version, "version 1 of late_ferry has no decision"),
         (another_champion_since, "was compared with no champion, but now it has to beat version 1"),
-        (other_files_since, "is not what the gate decided on"),
+        (other_files_since, "is not what was fitted"),
     ],
 )
 def test_a_promotion_needs_a_decision_that_is_still_valid(

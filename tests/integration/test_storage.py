@@ -16,14 +16,14 @@ from include.core.interval import Interval
 from include.core.paths import pattern
 from include.core.project import Project
 from include.core.settings import Settings
-from include.io import storage
+from include.io import postgres, storage
 from include.io.landing import Landing
 from include.io.registry import Registry
 from include.io.tables import Tables
 from include.steps.build_features import build_features
 from include.steps.land import land
 from include.steps.validate import validate
-from tests.integration.training import train, write_all
+from tests.integration.training import MODEL, train, write_all
 from tests.landing import DAY, days, deliver_day, deliver_one, deliveries_of
 from tests.s3 import KEYS, on_s3
 
@@ -182,12 +182,11 @@ def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str
     assert train(own) == trained  # the fit is reused
     registry = Registry(own)
     version = registry.get_version("late_ferry", trained.model_version or 0)
-    assert registry.load(version).problem_type == "binary"
-    files = registry.files(version)
-    assert files.megabytes > 0
-    assert files == registry.files(version)
+    digest = postgres.model_files.read_versions(own, "late_ferry")[version.version].model_digest
+    assert registry.load(version, digest, MODEL).problem_type == "binary"
+    assert registry.files(version, digest).megabytes > 0
     kept = storage.filesystem(own, own.artifacts)[0].find(own.artifacts)
-    assert any(path.endswith("model.pkl") for path in kept)
+    assert any(path.endswith("model.skops") for path in kept)
     assert dict(os.environ) == before  # the variables for MLflow are removed again
     assert not [secret for secret in KEYS.values() if any(secret in value for value in os.environ.values())]
 

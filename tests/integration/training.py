@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -195,7 +196,17 @@ def after(days: int) -> Interval:
 
 
 def fit_all(settings: Settings, model: Model = MODEL, run_date: Interval = RUN) -> list[Fitted]:
-    return [fit(model, run_date, settings, candidate=c.name) for c in model.candidates]
+    """Fit all candidates and record their files, as the runner does, but no training."""
+    return [fit_one(settings, c.name, model, run_date) for c in model.candidates]
+
+
+def fit_one(
+    settings: Settings, candidate: str, model: Model = MODEL, run_date: Interval = RUN, **options: Any
+) -> Fitted:
+    """Fit a candidate and record its files."""
+    fitted = fit(model, run_date, settings, candidate=candidate, **options)
+    postgres.model_files.record_fit(settings, fitted)
+    return fitted
 
 
 def train(settings: Settings, model: Model = MODEL, run_date: Interval = RUN) -> Evaluated:
@@ -214,6 +225,18 @@ def client(settings: Settings) -> MlflowClient:
 
 def versions(settings: Settings, model: str = "late_ferry") -> list[int]:
     return sorted(int(v.version) for v in client(settings).search_model_versions(f"name = '{model}'"))
+
+
+def record_files(settings: Settings) -> None:
+    """Record the files of the versions that MLflow has, as `fit` and `evaluate` did when they made them."""
+    with postgres.connection.engine(settings).begin() as connection:
+        for version in client(settings).search_model_versions("name = 'late_ferry'"):
+            tags = client(settings).get_run(str(version.run_id)).data.tags
+            fit = {name: tags[name] for name in ("model", "candidate", "fit_end", "fit_digest", "model_digest")}
+            about = {"mlflow_run": version.run_id, "run_id": "of a test"}
+            connection.execute(sa.insert(postgres.schema.fits).values(**fit, **about))
+            numbered = {"model": "late_ferry", "model_version": int(version.version)}
+            connection.execute(sa.insert(postgres.schema.model_versions).values(**numbered, **about))
 
 
 def runs(settings: Settings) -> list[Run]:

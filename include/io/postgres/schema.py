@@ -352,6 +352,31 @@ gate_results = sa.Table(
     comment="The checks of each decision of the gate. Immutable.",
 )
 
+fits = sa.Table(
+    "fits",
+    metadata,
+    _key("mlflow_run", TEXT, "MLflow run that has the fit."),
+    _column("model", TEXT, MODEL),
+    _column("candidate", TEXT, "Candidate in model.yaml."),
+    _column("fit_end", DATE, "Newest day whose outcomes the fit has seen."),
+    _column("fit_digest", TEXT, "Digest of everything that decides the fit."),
+    _column("model_digest", TEXT, "Digest of the files of the fitted model; no other files are ever loaded."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("recorded_at", "Time at which the fit was recorded."),
+    comment="The files of each fit. Immutable.",
+)
+
+model_versions = sa.Table(
+    "model_versions",
+    metadata,
+    _key("model", TEXT, MODEL),
+    _key("model_version", INTEGER, "Version in the registry."),
+    _column("mlflow_run", TEXT, "MLflow run whose fit the version is.", sa.ForeignKey("fits.mlflow_run")),
+    _column("run_id", TEXT, RUN_ID),
+    _now("recorded_at", "Time at which the version was recorded."),
+    comment="The fit that each version of a registered model is, whatever MLflow says later. Immutable.",
+)
+
 performance_daily = sa.Table(
     "performance_daily",
     metadata,

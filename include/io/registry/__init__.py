@@ -8,8 +8,8 @@ autolog).
 - `client`: the connection to MLflow: URIs, environment variables, the lock around them, downloads.
 - `datasets`: the tables that a fit read, as MLflow inputs.
 - `runs`: the fits.
-- `versions`: the versions of registered models, their aliases, files and gate decisions.
-- `models`: a model loaded from a fit or a version, ready to predict.
+- `versions`: the versions of registered models, their aliases and gate decisions.
+- `models`: the files of fits and versions: written, compared with the digest of the fit, loaded, ready to predict.
 
 **Once, without a lock.** A step on Databricks reaches only tables and MLflow, so there is no lock to take.
 
@@ -25,7 +25,7 @@ autolog).
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads both when it is imported
@@ -37,9 +37,9 @@ from include.core.settings import Settings
 from include.io.registry import models, runs, versions
 from include.io.registry.client import MlflowConnection
 from include.io.registry.datasets import DeltaPart, FitInput
-from include.io.registry.models import LoadedModel
+from include.io.registry.models import LoadedModel, LoggedModel, ModelFiles, reference_rows
 from include.io.registry.runs import Fit, FitRun
-from include.io.registry.versions import CHAMPION, EVALUATED, Version, VersionFiles
+from include.io.registry.versions import CHAMPION, EVALUATED, Version
 
 __all__ = [
     "CHAMPION",
@@ -49,9 +49,10 @@ __all__ = [
     "FitInput",
     "FitRun",
     "LoadedModel",
+    "ModelFiles",
     "Registry",
     "Version",
-    "VersionFiles",
+    "reference_rows",
 ]
 
 
@@ -80,23 +81,32 @@ class Registry:
         """Log a fit and return the fit of its digest: this one, unless another run finished first."""
         return runs.log_fit(self.connection, fit)
 
-    def register(self, model: Model, fit: FitRun, tags: Mapping[str, Any]) -> Version:
-        """Return the version of a fit's logged model, tagged as evaluated; create it when there is none."""
-        return versions.register(self.connection, model, fit, tags)
+    def register(self, model: Model, fit: FitRun, tags: Mapping[str, Any], taken: Collection[int] = ()) -> Version:
+        """Return the version of a fit's logged model, tagged as evaluated; create it, with no number in `taken`."""
+        return versions.register(self.connection, model, fit, tags, taken)
 
     def get_version(self, model: str, version: int) -> Version:
         """Return a version; raise `ActionRequiredError`, naming the newest ones, when there is no such version."""
         return versions.get_version(self.connection, model, version)
 
-    def load(self, source: FitRun | Version) -> LoadedModel:
-        """Load the model that a fit logged, or a version of a registered model."""
-        if isinstance(source, FitRun):
-            return models.load(self.connection, f"models:/{source.model_id}")
-        return models.load(self.connection, versions.uri(self.connection, source))
+    def load(self, source: FitRun | Version, digest: str, model: Model) -> LoadedModel:
+        """Load the model that a fit logged, or a version of a registered model; see `models.open_verified`.
 
-    def files(self, version: Version) -> VersionFiles:
-        """Return digest and size of the files of a version as the registry holds them now."""
-        return versions.files(self.connection, version)
+        Args:
+            source: which model.
+            digest: of its files, as the shared database recorded it at the fit.
+            model: its `model.yaml`, which says how the model is saved.
+        """
+        return models.open_verified(self.connection, self._logged(source, model), digest, model.serialization)
+
+    def files(self, version: Version, digest: str) -> ModelFiles:
+        """Return digest and size of the files of a version; refuse others than those of the digest, as `load` does."""
+        return models.verified_files(self.connection, versions.logged_model(self.connection, version), digest)
+
+    def _logged(self, source: FitRun | Version, model: Model) -> LoggedModel:
+        if isinstance(source, Version):
+            return versions.logged_model(self.connection, source)
+        return LoggedModel.of_fit(model.name, source.run_id, source.model_id)
 
     def aliased(self, model: str, alias: str = CHAMPION) -> int | None:
         """Return the version that an alias points to, None when it points to none."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from include.core.settings import Settings
 from include.io import storage
@@ -72,13 +73,26 @@ class MlflowConnection:
                 _set(before)
 
     @contextmanager
-    def downloaded(self, uri: str) -> Iterator[str]:
-        """Yield a temporary folder with the files of a model (`models:/…`)."""
+    def downloaded(self, uri: str) -> Iterator[str | None]:
+        """Yield a temporary folder with the files of a model (`models:/…`), None if there are none."""
         with self.reached(), tempfile.TemporaryDirectory(prefix="nightly-model-") as folder:
             # For local artifacts MLflow would otherwise return the original folder, and write files into it.
-            yield mlflow.artifacts.download_artifacts(
-                artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri, registry_uri=self.registry_uri
-            )
+            try:
+                path = mlflow.artifacts.download_artifacts(
+                    artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri, registry_uri=self.registry_uri
+                )
+            except (MlflowException, OSError) as error:
+                if not _is_missing(error):
+                    raise
+                path = None
+            yield path
+
+
+def _is_missing(error: MlflowException | OSError) -> bool:
+    """Return whether a download failed because there is no such file. Each kind of store says it in another way."""
+    if isinstance(error, OSError):
+        return isinstance(error, FileNotFoundError)
+    return error.error_code == "RESOURCE_DOES_NOT_EXIST" or "No such artifact" in str(error)
 
 
 def strings(values: Mapping[str, Any]) -> dict[str, str]:

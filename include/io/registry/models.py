@@ -1,19 +1,58 @@
-"""Load logged models and predict with them. Only this module turns rows into scores."""
+"""Write fitted models to files, load them, and predict with them. Only this module turns files and rows into scores.
 
+Nothing else loads a model. `open_verified` downloads the files to a private folder, compares their digest with the one
+that was recorded at the fit, and loads from that folder what it compared. What the files say about themselves (format,
+trusted types) is not asked: the repository says it.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from pydoc import locate
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
+import cloudpickle
 import mlflow.sklearn
 import numpy as np
 import polars as pl
+import skops.io
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model as LoggedFiles
-from mlflow.types import DataType
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from include.config.model import Model
+from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.io.registry.client import MlflowConnection
 from include.training.problem_types import get_problem_type
+from include.training.serialization import Cloudpickle, Serialization, Skops
 from include.training.training_set import estimator_inputs
+
+# MLflow warns at each save of a pickle that it can run code. A model has to say why it needs one.
+logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
+
+REQUIREMENTS = ("cloudpickle", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+"""The packages that a logged model needs, at the locked versions. MLflow would take 20 s to infer them."""
+
+SKOPS_FILE, PICKLE_FILE = "model.skops", "model.pkl"  # as MLflow names them
+REFERENCE_FILE = "reference.parquet"
+REFERENCE_ROWS = 64
+REFERENCE_SCORE = "__score"
+ADDED_BY_DOWNLOAD = "registered_model_meta"  # MLflow writes this file beside those of a version
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-12}
+"""How close the scores of reference rows must be.
+
+A float64 addition rounds by 1.1e-16 of its result, and other processors and linear algebra libraries add in another
+order: over some thousand terms that is less than 1e-12. Another behaviour of a library differs by far more than 1e-9.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,16 +103,254 @@ class LoadedModel:
             return get_problem_type(self.problem_type).predict(self.estimator, features)
 
 
-def load(connection: MlflowConnection, uri: str) -> LoadedModel:
-    """Load the model of a URI (`models:/…`)."""
-    with connection.downloaded(uri) as path:
-        files = LoggedFiles.load(path)
-        estimator = mlflow.sklearn.load_model(path)
-    columns, metadata = files.get_input_schema().inputs, files.metadata or {}
-    return LoadedModel(
-        estimator=estimator,
-        numeric=tuple(c.name for c in columns if c.type is DataType.double),
-        categorical=tuple(c.name for c in columns if c.type is DataType.string),
-        problem_type=metadata["problem_type"],
-        decision_threshold=float(metadata["decision_threshold"]),
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of a model: sha256 of their names and contents, by which a change is noticed, and their size."""
+
+    digest: str
+    megabytes: float
+
+    @classmethod
+    def within(cls, folder: Path) -> Self:
+        """Return those of a folder."""
+        digest, size = sha256(), 0
+        for file in sorted(f for f in folder.rglob("*") if f.is_file() and f != folder / ADDED_BY_DOWNLOAD):
+            content = file.read_bytes()
+            digest.update(f"{file.relative_to(folder)} {len(content)}\n".encode() + content)
+            size += len(content)
+        return cls(digest=digest.hexdigest(), megabytes=size / 1e6)
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """Where MLflow has a model, and how messages name it and what replaces it.
+
+    Attributes:
+        uri: `models:/…`.
+        name: such as `version 3 of late_ferry`.
+        instead: what to type, if it cannot be used.
+    """
+
+    uri: str
+    name: str
+    instead: str
+
+    @classmethod
+    def of_version(cls, model: str, version: int, registered_name: str) -> Self:
+        """Return a version of a registered model."""
+        return cls(
+            f"models:/{registered_name}/{version}",
+            f"version {version} of {model}",
+            f"make a new version: python -m include.cli gate --model {model} --day DAY, then python -m include.cli "
+            f"promote --model {model} --version N --from-day DAY --by NAME --why REASON (and --force, if the gate "
+            "failed because it cannot load the champion)",
+        )
+
+    @classmethod
+    def of_fit(cls, model: str, run_id: str, model_id: str) -> Self:
+        """Return the model that a fit logged."""
+        instead = f"fit it again: mlflow runs delete --run-id {run_id}, then run fit"
+        return cls(f"models:/{model_id}", f"the fit of {model} in run {run_id}", instead)
+
+
+def reference_rows(rows: pl.DataFrame, inputs: tuple[str, ...], seed: int) -> pl.DataFrame:
+    """Return up to `REFERENCE_ROWS` rows of model inputs, each column shuffled by itself.
+
+    They have the values that the model meets, and no row is about one entity.
+    """
+    chosen = rows.select(inputs).sample(min(REFERENCE_ROWS, rows.height), seed=seed)
+    shuffled = [chosen[name].sample(fraction=1, shuffle=True, seed=seed + n) for n, name in enumerate(inputs)]
+    return pl.DataFrame(shuffled)
+
+
+@contextmanager
+def saved(model: Model, candidate: str, estimator: Any, reference: pl.DataFrame) -> Iterator[tuple[Path, LoggedFiles]]:
+    """Yield a private folder with the files of a fitted model, and the `MLmodel` that is to be completed in it.
+
+    The files are loaded once, as every step will load them, and score the reference rows as the estimator does.
+
+    Raises:
+        ConfigError: the way of serialization that model.yaml declares cannot take the estimator.
+    """
+    where = f"{model.folder / 'model.yaml'}: candidates, {candidate}"
+    rows = reference.with_columns(pl.Series(REFERENCE_SCORE, LoadedModel.of(model, estimator).predict(reference)))
+    with TemporaryDirectory(prefix="nightly-model-") as folder:
+        path, described = Path(folder) / "model", LoggedFiles()
+        try:
+            mlflow.sklearn.save_model(
+                estimator,
+                str(path),
+                mlflow_model=described,
+                signature=_signature(model),
+                pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
+                serialization_format=model.serialization.kind,
+                skops_trusted_types=_trusted(model.serialization),
+                pyfunc_predict_fn=get_problem_type(model.problem_type).predict_method,
+                metadata={"problem_type": model.problem_type, "decision_threshold": model.decision_threshold},
+            )
+        except MlflowException as error:
+            raise ConfigError(f"{where}: {_why_not_saved(model.serialization, estimator, error)}") from error
+        rows.write_parquet(path / REFERENCE_FILE)
+        _load(
+            path,
+            LoggedModel(str(path), f"candidate {candidate} of {model.name}", "change the estimator"),
+            model.serialization,
+        )
+        yield path, described
+
+
+def open_verified(
+    connection: MlflowConnection, logged: LoggedModel, digest: str, serialization: Serialization
+) -> LoadedModel:
+    """Load a model, if its files are those of the digest that was recorded at its fit.
+
+    The digest is compared on a private copy, and that copy is loaded: nothing can change it in between. No file is
+    parsed or run before.
+
+    Args:
+        connection: MLflow.
+        logged: which model.
+        digest: what the shared database recorded.
+        serialization: how model.yaml says that the model is saved.
+
+    Raises:
+        ActionRequiredError: there are no such files, they are others, or model.yaml does not allow to load them.
+        DataError: the libraries here score the reference rows otherwise than those of the fit.
+    """
+    with downloaded(connection, logged) as path:
+        _verified(path, logged, digest)
+        return _load(path, logged, serialization)
+
+
+def verified_files(connection: MlflowConnection, logged: LoggedModel, digest: str) -> ModelFiles:
+    """Return digest and size of the files of a model, if they are those that were recorded at its fit.
+
+    Raises:
+        ActionRequiredError: as `open_verified` does.
+    """
+    with downloaded(connection, logged) as path:
+        return _verified(path, logged, digest)
+
+
+def _verified(path: Path, logged: LoggedModel, digest: str) -> ModelFiles:
+    found = ModelFiles.within(path)
+    if found.digest != digest:
+        raise ActionRequiredError(
+            f"{logged.name} is not what was fitted: its files in MLflow have the digest {found.digest}, and the "
+            f"shared database recorded {digest}. Nothing of it was loaded. Files were replaced in the artifact "
+            "store, or the registered model was deleted and made again, so that the number is another model now. "
+            "Find out who did that, and restore MLflow's database and artifacts from the backup; or "
+            f"{logged.instead}"
+        )
+    return found
+
+
+@contextmanager
+def downloaded(connection: MlflowConnection, logged: LoggedModel) -> Iterator[Path]:
+    """Yield a private folder with the files of a model.
+
+    Raises:
+        ActionRequiredError: there are none.
+    """
+    with connection.downloaded(logged.uri) as folder:
+        if folder is None or not (Path(folder) / "MLmodel").exists():  # some stores give an empty folder
+            raise ActionRequiredError(
+                f"the files of {logged.name} ({logged.uri}) are gone from the artifact store. Restore the store from "
+                f"the backup; or {logged.instead}"
+            )
+        yield Path(folder)
+
+
+def _load(path: Path, logged: LoggedModel, serialization: Serialization) -> LoadedModel:
+    """Load the files of a folder, and compare what they score with the stored scores of the reference rows."""
+    described = LoggedFiles.load(str(path))
+    columns, metadata = described.get_input_schema().inputs, described.metadata or {}
+    try:
+        loaded = LoadedModel(
+            estimator=_estimator(path, logged, serialization),
+            numeric=tuple(c.name for c in columns if c.type is DataType.double),
+            categorical=tuple(c.name for c in columns if c.type is DataType.string),
+            problem_type=metadata["problem_type"],
+            decision_threshold=float(metadata["decision_threshold"]),
+        )
+        rows = pl.read_parquet(path / REFERENCE_FILE)
+        stored, now = rows[REFERENCE_SCORE].to_numpy(), loaded.predict(rows)
+    except ActionRequiredError:
+        raise
+    except Exception as error:  # whatever another version of a library raises
+        raise DataError(
+            f"{logged.name} cannot be used here: {type(error).__name__}: {error}. {_libraries(path)}. Nothing was "
+            f"scored. Install the lock that it was fitted with; or {logged.instead}"
+        ) from error
+    differing = ~np.isclose(now, stored, **CLOSE, equal_nan=True)
+    if differing.any():
+        largest = np.nanmax(np.abs(now - stored))
+        raise DataError(
+            f"{logged.name} scores {differing.sum()} of its {len(stored)} reference rows otherwise here than when it "
+            f"was fitted, by up to {largest:.3g}. {_libraries(path)}. Nothing was scored. Install the lock that it was "
+            f"fitted with; or {logged.instead}"
+        )
+    return loaded
+
+
+def _estimator(path: Path, logged: LoggedModel, serialization: Serialization) -> Any:
+    """Load the estimator in the way that model.yaml declares, whatever the files say."""
+    name = PICKLE_FILE if isinstance(serialization, Cloudpickle) else SKOPS_FILE
+    if not (path / name).exists():
+        there = next((found for found in (SKOPS_FILE, PICKLE_FILE) if (path / found).exists()), "no file of a model")
+        raise ActionRequiredError(
+            f"{logged.name} has {there}, and model.yaml says serialization: {serialization.kind}, so it is not loaded; "
+            f"{logged.instead}"
+        )
+    if isinstance(serialization, Cloudpickle):
+        return cloudpickle.loads((path / name).read_bytes())
+    if unknown := _unknown_types(serialization, (path / name).read_bytes()):
+        raise ActionRequiredError(
+            f"{logged.name} has types that model.yaml does not allow: {', '.join(unknown)}; so it is not loaded. If "
+            "you trust them, declare them: serialization: {kind: skops, types: [" + ", ".join(unknown) + "]}; else "
+            f"{logged.instead}"
+        )
+    return skops.io.load(path / name, trusted=serialization.trusted)
+
+
+def _trusted(serialization: Serialization) -> list[str] | None:
+    return serialization.trusted if isinstance(serialization, Skops) else None
+
+
+def _unknown_types(serialization: Skops, content: bytes) -> list[str]:
+    return sorted(set(skops.io.get_untrusted_types(data=content)) - set(serialization.trusted))
+
+
+def _why_not_saved(serialization: Serialization, estimator: Any, error: MlflowException) -> str:
+    why = str(error.__cause__ or error)
+    if isinstance(serialization, Skops) and isinstance(error.__context__, UntrustedTypesFoundException):
+        unknown = _unknown_types(serialization, skops.io.dumps(estimator))
+        if all(locate(name) for name in unknown):
+            return (
+                f"the fitted model has types that are not trusted: {', '.join(unknown)}. Read what their constructors "
+                "do; if loading them is safe, declare them in model.yaml: serialization: {kind: skops, types: ["
+                + ", ".join(unknown)
+                + "]}. Nothing was logged"
+            )
+        why = ", ".join(unknown)
+    move = (
+        "It takes classes and functions at the top level of a module only, so move yours there; if that is impossible, "
+        "declare serialization: {kind: cloudpickle, reason: …}. "
     )
+    advice = move if isinstance(serialization, Skops) else ""
+    return f"{serialization.kind} cannot save the estimator: {why}. {advice}Nothing was logged"
+
+
+def _libraries(path: Path) -> str:
+    """Say which libraries of the fit are others here."""
+    of_fit = dict(line.split("==") for line in (path / "requirements.txt").read_text().split() if "==" in line)
+    here = {name: installed_version(name) for name in REQUIREMENTS}
+    others = [f"{name} {was} (here {here[name]})" for name, was in of_fit.items() if here.get(name, was) != was]
+    return f"It was fitted with {', '.join(others)}" if others else "It was fitted with the same versions of libraries"
+
+
+def _signature(model: Model) -> ModelSignature:
+    """Return the signature of a model. All numbers are doubles, since an integer column cannot hold a missing value."""
+    columns: list[Any] = [ColSpec(DataType.double, name) for name in model.numeric]
+    columns += [ColSpec(DataType.string, name) for name in model.categorical]
+    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)]))

@@ -2,17 +2,16 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Any
 
-import mlflow.sklearn
+import polars as pl
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.models import Model as LoggedFiles
 
 from include.config.model import Model
 from include.core.errors import ActionRequiredError
@@ -20,24 +19,19 @@ from include.core.names import experiment
 from include.core.settings import utc_now
 from include.io.registry.client import MlflowConnection, strings
 from include.io.registry.datasets import FitInput, mlflow_input
+from include.io.registry.models import ModelFiles, saved
 from include.training.config import Candidate
-from include.training.problem_types import get_problem_type
 
 log = logging.getLogger(__name__)
 
-# MLflow warns at each save that pickles can run code. These are our own, and skops does not take every estimator.
-logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
-
-REQUIREMENTS = ("cloudpickle", "numpy", "pandas", "scikit-learn", "scipy")
-"""The packages that a logged model needs, at the locked versions. MLflow would take 20 s to infer them."""
-
 WORKSPACE_FOLDER = "/Shared/nightly-ml"
 DIGEST = "fit_digest"
+MODEL_DIGEST = "model_digest"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Everything that is logged of a fit."""
+    """Everything that is logged of a fit. `reference` is rows whose scores every loading of the model compares."""
 
     model: Model
     candidate: Candidate
@@ -46,16 +40,26 @@ class Fit:
     tags: Mapping[str, Any]
     metrics: Mapping[str, float]
     inputs: Sequence[FitInput]
+    reference: pl.DataFrame
     started_at: datetime
 
 
 @dataclass(frozen=True)
 class FitRun:
-    """A finished run of a fit, with everything that was logged."""
+    """A finished run of a fit, with everything that was logged.
+
+    Attributes:
+        run_id: the run.
+        model_id: the logged model.
+        digest: of everything that decides the fit.
+        model_digest: of the files. It is what MLflow says, unless this process has just logged them.
+        tags: of the run.
+    """
 
     run_id: str
     model_id: str
     digest: str
+    model_digest: str
     tags: Mapping[str, str]
 
 
@@ -84,32 +88,44 @@ def get_fit(connection: MlflowConnection, run_id: str) -> FitRun:
 
 
 def log_fit(connection: MlflowConnection, fit: Fit) -> FitRun:
-    """Log a fit and return the fit of its digest: this one, unless another run finished first."""
-    with connection.reached() as client:
+    """Log a fit and return the fit of its digest: this one, unless another run finished first.
+
+    Raises:
+        ConfigError: the estimator cannot be saved as model.yaml says. Nothing is logged then.
+    """
+    name = fit.candidate.name
+    with connection.reached() as client, saved(fit.model, name, fit.estimator, fit.reference) as (path, described):
         experiment_id = _experiment_id(connection, client, fit.model)
         run_id = client.create_run(
             experiment_id,
             start_time=_milliseconds(fit.started_at),
-            run_name=fit.candidate.name,
+            run_name=name,
             tags={DIGEST: fit.digest, **strings(fit.tags)},
         ).info.run_id
         params = strings(fit.candidate.params)
         client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
         client.log_inputs(run_id, [mlflow_input(item) for item in fit.inputs])
-        model_id = _log_model(client, fit, experiment_id, run_id, params)
-        # The metrics follow the model: log_model would log the metrics of the run a second time.
+        model_id, model_digest = _log_model(client, fit, path, described, experiment_id, run_id, params)
         now = _milliseconds(utc_now())
         metrics = [Metric(name, value, now, 0, model_id=model_id) for name, value in fit.metrics.items()]
-        client.log_batch(run_id, metrics=metrics)
+        client.log_batch(run_id, metrics=metrics, tags=[RunTag(MODEL_DIGEST, model_digest)])
         client.set_terminated(run_id)  # last: FINISHED means that the run is complete
         winner = _first_finished(client, experiment_id, fit.digest)
         assert winner is not None
         _mark_killed(client, experiment_id, fit.digest)
-        return winner
+        return replace(winner, model_digest=model_digest) if winner.run_id == run_id else winner
 
 
-def _log_model(client: MlflowClient, fit: Fit, experiment_id: str, run_id: str, params: Mapping[str, str]) -> str:
-    """Log the estimator with its signature and requirements; return the id of the logged model."""
+def _log_model(
+    client: MlflowClient,
+    fit: Fit,
+    path: Path,
+    described: LoggedFiles,
+    experiment_id: str,
+    run_id: str,
+    params: Mapping[str, str],
+) -> tuple[str, str]:
+    """Log the files of a model; return the id of the logged model and the digest of the files."""
     logged = client.create_logged_model(
         experiment_id,
         name=fit.candidate.name,
@@ -118,18 +134,14 @@ def _log_model(client: MlflowClient, fit: Fit, experiment_id: str, run_id: str, 
         params=dict(params),
         model_type=fit.model.problem_type,
     )
-    mlflow.sklearn.log_model(
-        fit.estimator,
-        name=fit.candidate.name,
-        model_id=logged.model_id,
-        run_id=run_id,
-        signature=_signature(fit.model),
-        pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
-        serialization_format="cloudpickle",  # MLflow's default differs on Databricks
-        pyfunc_predict_fn=get_problem_type(fit.model.problem_type).predict_method,
-        metadata={"problem_type": fit.model.problem_type, "decision_threshold": fit.model.decision_threshold},
-    )
-    return str(logged.model_id)
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    described.run_id, described.model_id, described.model_uuid = run_id, logged.model_id, logged.model_id
+    described.artifact_path = logged.artifact_location
+    described.save(str(path / "MLmodel"))
+    model_digest = ModelFiles.within(path).digest  # of what is here, before MLflow has it
+    client.log_model_artifacts(logged.model_id, str(path))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    return str(logged.model_id), model_digest
 
 
 def _first_finished(client: MlflowClient, experiment_id: str, digest: str) -> FitRun | None:
@@ -176,15 +188,9 @@ def _fit_run(run: Any) -> FitRun:
         run_id=run.info.run_id,
         model_id=run.outputs.model_outputs[-1].model_id,
         digest=run.data.tags[DIGEST],
+        model_digest=run.data.tags.get(MODEL_DIGEST, ""),
         tags=run.data.tags,
     )
-
-
-def _signature(model: Model) -> ModelSignature:
-    """Return the signature of a model. All numbers are doubles, since an integer column cannot hold a missing value."""
-    columns: list[Any] = [ColSpec(DataType.double, name) for name in model.numeric]
-    columns += [ColSpec(DataType.string, name) for name in model.categorical]
-    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)]))
 
 
 def _milliseconds(moment: datetime) -> int:

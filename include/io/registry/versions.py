@@ -1,10 +1,8 @@
 """The versions of registered models, which are made once and found again, and their aliases."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -15,6 +13,7 @@ from include.config.model import Model
 from include.core.errors import ActionRequiredError
 from include.core.records import GateDecision
 from include.io.registry.client import MlflowConnection, strings
+from include.io.registry.models import LoggedModel
 from include.io.registry.runs import DIGEST, FitRun
 
 log = logging.getLogger(__name__)
@@ -22,7 +21,6 @@ log = logging.getLogger(__name__)
 EVALUATED = "evaluated_in_run"
 CHAMPION = "champion"
 MAX_TAG = 4000  # Databricks allows 4096 bytes
-ADDED_BY_DOWNLOAD = "registered_model_meta"  # MLflow writes this file beside those of a version
 
 
 @dataclass(frozen=True)
@@ -40,28 +38,29 @@ class Version:
         return EVALUATED in self.tags
 
 
-@dataclass(frozen=True)
-class VersionFiles:
-    """The files of a version: sha256 of their names and contents, by which a change is noticed, and their size."""
+def register(
+    connection: MlflowConnection, model: Model, fit: FitRun, tags: Mapping[str, Any], taken: Collection[int] = ()
+) -> Version:
+    """Return the version of a fit's logged model, tagged as evaluated; create it when there is none.
 
-    digest: str
-    megabytes: float
-
-
-def register(connection: MlflowConnection, model: Model, fit: FitRun, tags: Mapping[str, Any]) -> Version:
-    """Return the version of a fit's logged model, tagged as evaluated; create it when there is none."""
+    The numbers in `taken` belong to other files. If the registered model was deleted and made again, MLflow counts from
+    1 again; such a number is never used.
+    """
     name = connection.registered_name(model.name)
     with connection.reached() as client:
         _ensure_registered(client, name, model)
-        if not _versions_of(client, name, fit):
-            client.create_model_version(
+        while not (found := _free(_versions_of(client, name, fit), taken)):
+            created = client.create_model_version(
                 name,
                 source=f"models:/{fit.model_id}",
                 run_id=fit.run_id,
                 tags={DIGEST: fit.digest, **strings(tags)},
                 model_id=fit.model_id,
             )
-        found = _versions_of(client, name, fit)
+            if int(created.version) in taken:
+                log.warning("%s: MLflow made version %s, whose number was used before; it is deleted, and the next "
+                            "number is used", model.name, created.version)  # fmt: skip
+                client.delete_model_version(name, created.version)
         kept = min(found, key=lambda version: (not version.evaluated, version.version))
         for version in found:
             if version is not kept and not version.evaluated:
@@ -94,20 +93,9 @@ def get_version(connection: MlflowConnection, model: str, version: int) -> Versi
             raise ActionRequiredError(f"{model} has no version {version} in the registry; {there}") from error
 
 
-def uri(connection: MlflowConnection, version: Version) -> str:
-    """Return the `models:/…` URI of a version."""
-    return f"models:/{connection.registered_name(version.model)}/{version.version}"
-
-
-def files(connection: MlflowConnection, version: Version) -> VersionFiles:
-    """Return digest and size of the files of a version as the registry holds them now."""
-    digest, size = sha256(), 0
-    with connection.downloaded(uri(connection, version)) as path:
-        for file in sorted(f for f in Path(path).rglob("*") if f.is_file() and f.name != ADDED_BY_DOWNLOAD):
-            content = file.read_bytes()
-            digest.update(f"{file.relative_to(path)} {len(content)}\n".encode() + content)
-            size += len(content)
-    return VersionFiles(digest=digest.hexdigest(), megabytes=size / 1e6)
+def logged_model(connection: MlflowConnection, version: Version) -> LoggedModel:
+    """Return where MLflow has the files of a version."""
+    return LoggedModel.of_version(version.model, version.version, connection.registered_name(version.model))
 
 
 def aliased(connection: MlflowConnection, model: str, alias: str) -> int | None:
@@ -188,6 +176,10 @@ def _versions_of(client: MlflowClient, name: str, fit: FitRun) -> list[Version]:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # deleted since it was listed
                     raise
     return found
+
+
+def _free(found: list[Version], taken: Collection[int]) -> list[Version]:
+    return [version for version in found if version.version not in taken]
 
 
 def _delete(client: MlflowClient, name: str, version: Version) -> None:

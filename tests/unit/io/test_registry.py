@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.data.dataset_source_registry import get_dataset_source_from_json
 from mlflow.models import Model as LoggedFiles
 from mlflow.types import DataType
-from sklearn.dummy import DummyClassifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from threadpoolctl import threadpool_info
 
 from include.config.loading import load_model
@@ -67,16 +68,19 @@ def client(settings: Settings) -> MlflowClient:
     return MlflowClient(settings.mlflow_tracking_uri.get_secret_value())
 
 
+INPUTS = pd.DataFrame({"hour": [1.0, 2.0], "gust": [np.nan, 3.0], "company": ["UA", None]})
+
+
 def make_fit(digest: str = "d1", **changed: Any) -> Fit:
-    X = pd.DataFrame({"hour": [1.0, 2.0], "gust": [np.nan, 3.0], "company": ["UA", None]})
     fit = {
         "model": MODEL,
         "candidate": Candidate(name="linear", params={"kind": "linear", "C": 0.1}),
         "digest": digest,
-        "estimator": DummyClassifier(strategy="prior").fit(X, [0.0, 1.0]),
+        "estimator": DummyClassifier(strategy="prior").fit(INPUTS, [0.0, 1.0]),
         "tags": {"project": "ferries", "model": "late_ferry", "day": date(2026, 3, 1), "seed": 7},
         "metrics": {"log_loss": 0.5, "rows": 12.0},
         "inputs": [FitInput("features_ferries", DeltaPart("/tables/features_ferries", 0, "day >= '2026-01-01'"), 12)],
+        "reference": pl.DataFrame({"hour": [1.0, 2.0], "gust": [None, 3.0], "company": ["UA", None]}),
         "started_at": NOW,
     }
     return Fit(**{**fit, **changed})
@@ -119,8 +123,8 @@ def test_in_unity_catalog_a_model_has_three_names(registry: Registry, client: Ml
     assert version.model == "late_ferry"
     assert [found.name for found in client.search_model_versions()] == ["main.nightly.late_ferry"]
     assert registry.aliased("late_ferry") == registry.get_version("late_ferry", 1).version == 1
-    assert registry.load(version).numeric == MODEL.numeric
-    assert registry.files(version).megabytes > 0
+    assert registry.load(version, fit.model_digest, MODEL).numeric == MODEL.numeric
+    assert registry.files(version, fit.model_digest).megabytes > 0
     with pytest.raises(ActionRequiredError, match="late_ferry has no version 2"):
         registry.get_version("late_ferry", 2)
 
@@ -147,11 +151,11 @@ def test_a_logged_delta_input_loads_its_rows(settings: Settings) -> None:
 
 def test_a_logged_model_is_loaded_as_it_was(registry: Registry) -> None:
     fit = registry.log_fit(make_fit())
-    loaded = registry.load(fit)
+    loaded = registry.load(fit, fit.model_digest, MODEL)
     assert (loaded.numeric, loaded.categorical) == (("hour", "gust"), ("company",))
     assert (loaded.problem_type, loaded.decision_threshold) == ("binary", 0.35)
     assert loaded.estimator.predict_proba(pd.DataFrame({"hour": [1.0]}))[0, 1] == 0.5
-    assert registry.load(registry.register(MODEL, fit, {})).numeric == loaded.numeric
+    assert registry.load(registry.register(MODEL, fit, {}), fit.model_digest, MODEL).numeric == loaded.numeric
 
 
 def test_a_logged_model_has_only_the_expected_files(registry: Registry, client: MlflowClient) -> None:
@@ -166,7 +170,8 @@ def test_a_logged_model_has_only_the_expected_files(registry: Registry, client: 
         "company": DataType.string,
     }
     before = sorted(folder.iterdir())
-    registry.load(registry.register(MODEL, registry.get_fit(_run_of(client)), {}))
+    fit = registry.get_fit(_run_of(client))
+    registry.load(registry.register(MODEL, fit, {}), fit.model_digest, MODEL)
     assert sorted(folder.iterdir()) == before, "loading must not write to the folder of artifacts"
 
 
@@ -182,7 +187,8 @@ def test_only_the_settings_decide_which_mlflow_is_used(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1/elsewhere")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:1/elsewhere")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "elsewhere")
-    registry.load(registry.register(MODEL, registry.log_fit(make_fit()), {}))
+    fit = registry.log_fit(make_fit())
+    registry.load(registry.register(MODEL, fit, {}), fit.model_digest, MODEL)
     assert versions(client) == [1]
     assert os.environ["MLFLOW_TRACKING_URI"] == os.environ["MLFLOW_REGISTRY_URI"] == "http://127.0.0.1:1/elsewhere"
 
@@ -221,7 +227,7 @@ def test_an_unfinished_run_is_not_a_fit_and_is_marked_as_killed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("mlflow.sklearn.log_model", killed)
+        patch.setattr(MlflowClient, "log_model_artifacts", killed)
         registry.log_fit(make_fit())
     left = _run_of(client)
     assert client.get_run(left).info.status == "RUNNING"
@@ -306,7 +312,7 @@ def test_a_version_of_another_run_with_the_same_digest_is_found(registry: Regist
     assert experiment is not None
     other = client.create_run(experiment.experiment_id, tags={"fit_digest": "d1"}).info.run_id
     registry.register(MODEL, fit, {})
-    again = registry.register(MODEL, FitRun(run_id=other, model_id=fit.model_id, digest="d1", tags={}), {})
+    again = registry.register(MODEL, replace(fit, run_id=other, tags={}), {})
     assert again.version == 1
     assert versions(client) == [1]
 
@@ -376,7 +382,8 @@ def test_the_error_for_a_deleted_experiment_has_the_command_that_restores_it(
 
 def test_a_logged_regression_is_loaded_as_a_regression(registry: Registry) -> None:
     model: Model = MODEL.model_copy(update={"problem_type": "regression"})
-    loaded = registry.load(registry.log_fit(make_fit(model=model)))
+    fit = registry.log_fit(make_fit(model=model, estimator=DummyRegressor().fit(INPUTS, [0.0, 1.0])))
+    loaded = registry.load(fit, fit.model_digest, model)
     assert loaded.problem_type == "regression"
 
 
@@ -384,7 +391,8 @@ def test_a_loaded_model_predicts_what_the_fitted_one_did(registry: Registry) -> 
     """The predictions are equal to the bit, whatever other columns the rows have."""
     rows = pl.DataFrame({"company": ["UA", None], "other": ["x", "y"], "gust": [None, 3.0], "hour": [1, 2]})
     fit = make_fit()
-    fitted, loaded = LoadedModel.of(MODEL, fit.estimator), registry.load(registry.log_fit(fit))
+    logged = registry.log_fit(fit)
+    fitted, loaded = LoadedModel.of(MODEL, fit.estimator), registry.load(logged, logged.model_digest, MODEL)
     assert loaded.inputs == fitted.inputs == ("hour", "gust", "company")
     scores = loaded.predict(rows)
     assert scores.dtype == np.float64

@@ -57,7 +57,8 @@ class Versions:
             raise ActionRequiredError(f"{model} has no version {version}")
         return Version(model=model, version=version, run_id="of a test", tags={})
 
-    def load(self, source: Version) -> LoadedModel:
+    def load(self, source: Version, digest: str, model: Model) -> LoadedModel:
+        assert (digest, model.name) == (f"digest {source.version}", MODEL.name)
         self.loads.append(source.version)
         return self.loaded[source.version]
 
@@ -125,7 +126,8 @@ def prepared(settings: Settings, data_view: DataView = "point_in_time") -> dict[
 def score(model: Model, interval: Interval, settings: Settings, **options: Any) -> Scored:
     if "features" not in options:
         options["features"] = prepared(settings, options.get("data_view", "point_in_time"))
-    return step.score(model, interval, settings, **options)
+    digests = {version: f"digest {version}" for version in options["versions"].values()}
+    return step.score(model, interval, settings, digests=digests, **options)
 
 
 def stored(tables: Tables) -> pl.DataFrame:

@@ -1,0 +1,118 @@
+"""The digests of model files, in the shared database: of each fit, and which fit each version is.
+
+Files are in MLflow, and whoever can write there can change its tags too. Only what is recorded here decides which files
+may be loaded. A row is written once: by `fit` for its run, by `evaluate` for its version.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import date
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from include.core.errors import ActionRequiredError
+from include.core.records import Fitted
+from include.core.settings import Settings
+from include.io.postgres import schema
+from include.io.postgres.connection import engine
+
+
+@dataclass(frozen=True)
+class RecordedFit:
+    """A fit as it was recorded: its run in MLflow, the newest day that it has seen, what decided it, and its files."""
+
+    mlflow_run: str
+    model: str
+    candidate: str
+    fit_end: date
+    fit_digest: str
+    model_digest: str
+
+
+_FITS, _VERSIONS = schema.fits, schema.model_versions
+_COLUMNS = [_FITS.c[field.name] for field in fields(RecordedFit)]
+
+
+def record_fit(settings: Settings, fitted: Fitted) -> None:
+    """Record the files of a fit. Recording them again changes nothing.
+
+    Raises:
+        ActionRequiredError: the fit was recorded with other files.
+    """
+    row = RecordedFit(
+        mlflow_run=fitted.run_id,
+        model=fitted.model,
+        candidate=fitted.candidate,
+        fit_end=fitted.interval.end,
+        fit_digest=fitted.digest,
+        model_digest=fitted.model_digest,
+    )
+    with engine(settings).begin() as connection:
+        values = {**vars(row), "run_id": settings.run_id}
+        connection.execute(postgresql.insert(_FITS).values(**values).on_conflict_do_nothing())
+        there = _fits(connection, _FITS.c.mlflow_run == row.mlflow_run)[0]
+    if there != row:
+        raise ActionRequiredError(
+            f"{row.model}: MLflow says that run {row.mlflow_run} has files {row.model_digest}, and the shared database "
+            f"recorded {there.model_digest} when it was fitted: somebody changed the run in MLflow. Find out who, "
+            f"delete the run (mlflow runs delete --run-id {row.mlflow_run}), and run fit again"
+        )
+
+
+def read_fit(settings: Settings, model: str, mlflow_run: str) -> RecordedFit:
+    """Return the recorded fit of a run of MLflow.
+
+    Raises:
+        ActionRequiredError: no fit of this model was recorded for the run.
+    """
+    with engine(settings).connect() as connection:
+        found = _fits(connection, (_FITS.c.mlflow_run == mlflow_run) & (_FITS.c.model == model))
+    if not found:
+        raise ActionRequiredError(
+            f"{model}: the shared database has no fit of MLflow run {mlflow_run}, so its files are not loaded; "
+            "run fit again"
+        )
+    return found[0]
+
+
+def record_version(settings: Settings, model: str, version: int, mlflow_run: str) -> None:
+    """Record the fit that a version is; recording it again changes nothing, and another fit is ignored."""
+    values = {"model": model, "model_version": version, "mlflow_run": mlflow_run, "run_id": settings.run_id}
+    with engine(settings).begin() as connection:
+        connection.execute(postgresql.insert(_VERSIONS).values(**values).on_conflict_do_nothing())
+
+
+def read_versions(settings: Settings, model: str, versions: Iterable[int] | None = None) -> dict[int, RecordedFit]:
+    """Return the recorded fits of versions, of all versions if none are named.
+
+    Raises:
+        ActionRequiredError: one of the named versions is not recorded.
+    """
+    statement = (
+        sa
+        .select(_VERSIONS.c.model_version, *_COLUMNS)
+        .join_from(_VERSIONS, _FITS)
+        .where(_VERSIONS.c.model == model)
+        .order_by(_VERSIONS.c.model_version)
+    )
+    with engine(settings).connect() as connection:
+        found = {row.model_version: _fit(row) for row in connection.execute(statement)}
+    if versions is None:
+        return found
+    wanted = sorted(set(versions))
+    if missing := [version for version in wanted if version not in found]:
+        there = f"the newest are {', '.join(map(str, sorted(found, reverse=True)[:5]))}" if found else "it has none yet"
+        raise ActionRequiredError(
+            f"{model} has no version {', '.join(map(str, missing))} in the shared database, so it is not loaded: "
+            f"{there}. A version is made by evaluate: python -m include.cli gate --model {model} --day DAY"
+        )
+    return {version: found[version] for version in wanted}
+
+
+def _fits(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[RecordedFit]:
+    return [_fit(row) for row in connection.execute(sa.select(*_COLUMNS).where(where))]
+
+
+def _fit(row: sa.Row) -> RecordedFit:
+    return RecordedFit(**{field.name: getattr(row, field.name) for field in fields(RecordedFit)})
