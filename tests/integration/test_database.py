@@ -31,7 +31,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0001"
+NEWEST = "0002"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -61,6 +61,7 @@ TABLES = {
     "gate_results",
     "gates",
     "journal",
+    "locks",
     "models",
     "nightly_ml_version",
     "objects",

@@ -2,7 +2,7 @@
 
 To change a table, or a view that analysts see, add a numbered file to `versions/`; never edit a file that was deployed.
 Migrations only go forward: to undo one, add another or restore a backup. The tables of entities are not here:
-projects declare them, and `migrate` creates them after the last revision.
+projects declare them, and `migrate` creates them after the last revision. Then it gives each role its rights (`roles`).
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,10 @@ from alembic.util.exc import CommandError
 from include.core.errors import ActionRequiredError
 from include.core.project import Project
 from include.core.settings import Settings
+from include.io.postgres import schema
 from include.io.postgres.connection import engine, lock
 from include.io.postgres.migrations import entities as entity_tables
+from include.io.postgres.migrations import roles
 
 MIGRATIONS = Path(__file__).parent
 
@@ -32,12 +34,14 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
 
     Raises:
         ConfigError: the type of a public column changed.
-        ActionRequiredError: the database is newer than this code.
+        ActionRequiredError: the database is newer than this code, this login is not its owner, or a role may do more
+            than it should.
     """
     config = AlembicConfig()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine(settings).begin() as connection:
-        lock(connection, "migrate")
+        roles.require_owner(connection)
+        _lock_migrations(connection)
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
@@ -45,4 +49,13 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
             raise ActionRequiredError(f"The database was migrated by newer code. Deploy that code. {error}") from error
         for project in projects:
             entity_tables.extend(connection, project)
+        roles.restrict(connection)
         return str(connection.scalar(sa.text("SELECT version_num FROM nightly_ml_version")))
+
+
+def _lock_migrations(connection: sa.Connection) -> None:
+    """Wait for other migrations. The first one has no table of locks yet."""
+    if not sa.inspect(connection).has_table(schema.locks.name):
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('migrate', 0))"))
+    if sa.inspect(connection).has_table(schema.locks.name):
+        lock(connection, "migrate")
