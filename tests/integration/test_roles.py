@@ -356,12 +356,20 @@ def test_a_wait_that_takes_too_long_names_who_holds_the_lock(
     database: sa.URL, tasks: Settings, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     monkeypatch.setattr(product, "LOCK_TIMEOUT_SECONDS", 1)
-    with closing(login(database, "writer")) as holder, holder.cursor() as cursor:
+    with (
+        closing(login(database, "reader")) as reader,
+        reader.cursor() as reading,
+        closing(login(database, "writer")) as holder,
+        holder.cursor() as cursor,
+    ):
+        reading.execute("SELECT * FROM current_predictions")  # an open transaction that blocks nobody
         cursor.execute("SET application_name = 'a forgotten psql'")
         cursor.execute("INSERT INTO locks VALUES ('publish m') ON CONFLICT DO NOTHING")
         cursor.execute("SELECT FROM locks WHERE name = 'publish m' FOR UPDATE")
         pid = holder.info.backend_pid
-        expected = rf"waited 1 s .*pid {pid}, role tasks, application a forgotten psql.*pg_terminate_backend\({pid}\)"
+        expected = (
+            rf"waited 1 s .*locks: pid {pid}, role tasks, application a forgotten psql.*pg_terminate_backend\({pid}\)"
+        )
         with pytest.raises(LockTimeoutError, match=expected):
             if by == "sqlalchemy":
                 with postgres.promotions.open_promotion_history(tasks, "m"):
@@ -378,10 +386,19 @@ def test_a_reader_that_holds_up_a_migration_is_named(
 ) -> None:
     monkeypatch.setattr(product, "LOCK_TIMEOUT_SECONDS", 1)
     monkeypatch.setenv(DATABASE_OWNER_URL, database.set(username="migrator").render_as_string(hide_password=False))
+    ferries = load_project("ferries")
+    fewer = ferries.model_copy(update={"entity": ferries.entity.model_copy(update={"public": ("company",)})})
     with closing(login(database, "reader")) as reader, reader.cursor() as cursor:
+        cursor.execute("SELECT * FROM ferries_entities")
+        named = rf"sessions hold locks: pid {reader.info.backend_pid}, role ana, application \(unnamed\)\. Wait"
+        with pytest.raises(LockTimeoutError, match=named):
+            postgres.migrations.migrate(tasks.as_owner(), [fewer])
         cursor.execute("SELECT * FROM current_predictions")
         with (
-            pytest.raises(LockTimeoutError, match=rf"pid {reader.info.backend_pid}, role ana"),
+            pytest.raises(
+                LockTimeoutError,
+                match=named,
+            ),
             postgres.connection.engine(tasks.as_owner()).begin() as connection,
         ):
             connection.execute(sa.text("ALTER VIEW current_predictions RESET (security_barrier)"))

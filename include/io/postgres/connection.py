@@ -42,7 +42,8 @@ SELECT a.pid, a.usename, a.application_name
 FROM pg_stat_activity a
 WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
     AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation'
-        AND l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace))
+        AND l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace)
+        AND (:readers OR l.mode <> 'AccessShareLock'))
     AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted)
 ORDER BY a.pid
 """
@@ -82,21 +83,29 @@ def _limits() -> str:
 def _name_the_holders(context: sa.engine.ExceptionContext) -> None:
     """Raise `LockTimeoutError` for a wait that took too long, instead of the driver's error."""
     if getattr(context.original_exception, "pgcode", None) == LOCK_TIMEOUT and context.engine is not None:
-        raise _lock_timeout(context.engine) from None
+        changes_rows = (context.statement or "").startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
+        raise lock_timeout(context.engine, readers=not changes_rows) from None
 
 
-def _lock_timeout(of: sa.Engine) -> LockTimeoutError:
-    """Return the error that names the sessions that hold locks and wait for none themselves."""
+def lock_timeout(of: sa.Engine, *, readers: bool) -> LockTimeoutError:
+    """Return the error that names the sessions that hold locks and wait for none themselves.
+
+    Args:
+        of: the engine of the database.
+        readers: include those that only read: they block a change of tables and views, but no change of rows.
+    """
     with of.connect() as connection:
-        holders = connection.execute(sa.text(HOLDERS)).all()
-    named = "; ".join(
-        f"pid {h.pid}, role {h.usename}, application {h.application_name or '(unnamed)'}" for h in holders
+        holders = connection.execute(sa.text(HOLDERS), {"readers": readers}).all()
+    named = [f"pid {h.pid}, role {h.usename}, application {h.application_name or '(unnamed)'}" for h in holders]
+    ending = " ".join(f"SELECT pg_terminate_backend({h.pid});" for h in holders)
+    advice = (
+        f"These sessions hold locks: {'; '.join(named)}. "
+        f"Wait until they end, or type in psql as an administrator: {ending}"
+        if holders
+        else "No session holds one any more."
     )
-    end = "".join(f" SELECT pg_terminate_backend({h.pid});" for h in holders)
-    advice = f"Wait until it ends, or end it as an administrator in psql:{end}" if holders else "They have ended since."
     return LockTimeoutError(
-        f"waited {LOCK_TIMEOUT_SECONDS} s for a lock in the shared database, in vain. "
-        f"Sessions that hold locks: {named or 'none'}. {advice} Then run the step again."
+        f"waited {LOCK_TIMEOUT_SECONDS} s for a lock in the shared database. {advice} Then run the step again."
     )
 
 
@@ -129,7 +138,7 @@ def transaction(settings: Settings) -> Iterator[adbc_driver_manager.dbapi.Cursor
     except adbc_driver_manager.Error as error:
         if error.sqlstate != LOCK_TIMEOUT:
             raise
-        raise _lock_timeout(engine(settings)) from None
+        raise lock_timeout(engine(settings), readers=False) from None
 
 
 def execute(cursor: adbc_driver_manager.dbapi.Cursor, statement: sa.Executable) -> None:

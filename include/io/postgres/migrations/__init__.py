@@ -8,6 +8,7 @@ projects declare them, and `migrate` creates them after the last revision. Then 
 from collections.abc import Sequence
 from pathlib import Path
 
+import psycopg2.errors
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -17,7 +18,7 @@ from include.core.errors import ActionRequiredError
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import engine, lock
+from include.io.postgres.connection import engine, lock, lock_timeout
 from include.io.postgres.migrations import entities as entity_tables
 from include.io.postgres.migrations import roles
 
@@ -36,10 +37,18 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
         ConfigError: the type of a public column changed.
         ActionRequiredError: the database is newer than this code, this login is not its owner, or a role may do more
             than it should.
+        LockTimeoutError: another session holds a lock for too long, for example a reader with an open transaction.
     """
     config = AlembicConfig()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with engine(settings).begin() as connection:
+    try:
+        return _migrate(engine(settings), config, projects)
+    except psycopg2.errors.LockNotAvailable:  # of a statement that did not go through SQLAlchemy
+        raise lock_timeout(engine(settings), readers=True) from None
+
+
+def _migrate(database: sa.Engine, config: AlembicConfig, projects: Sequence[Project]) -> str:
+    with database.begin() as connection:
         roles.require_owner(connection)
         _lock_migrations(connection)
         config.attributes["connection"] = connection
