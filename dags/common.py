@@ -20,7 +20,7 @@ from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
 from dags.connections import resolve
 from include.config.model import Model
-from include.core.errors import ActionRequiredError, NotReadyError, UnreachableError
+from include.core.errors import ActionRequiredError, LockTimeoutError, NotReadyError, UnreachableError
 from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.project import Project
@@ -114,7 +114,7 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
         result: StepResult = run(step, config, interval, settings(_sources(step, config)), **options)
     except NotReadyError as error:
         raise skipped(str(error), get_current_context()) from error
-    except (NotYetError, UnreachableError):
+    except (LockTimeoutError, NotYetError, UnreachableError):
         raise
     except ActionRequiredError as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error

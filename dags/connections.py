@@ -14,10 +14,13 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from include.core.settings import Settings
+from include.core.settings import DATABASE_OWNER_URL, Settings
 
 STORAGE = "nightly_storage"
 """The connection for S3. It is read only if one of the places is in S3."""
+
+OWNER = "nightly_database_owner"
+"""The connection of the login that owns the shared database. Only `migrate` reads it; without it, tasks' is used."""
 
 PLACES = ("landing", "tables", "artifacts", "journal")
 
@@ -41,6 +44,15 @@ def find_variables(environment: Mapping[str, str]) -> dict[str, str]:
     if "sources" not in given:
         found["sources"] = _all_sources()
     return {variables[name]: value for name, value in found.items() if value}
+
+
+def find_owner(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable of the login that owns the shared database, unless it is set or there is no connection."""
+    if environment.get(DATABASE_OWNER_URL):
+        return {}
+    with suppress(AirflowNotFoundException):
+        return {DATABASE_OWNER_URL: _database_url(_get(OWNER))}
+    return {}
 
 
 def _all_sources() -> str | None:

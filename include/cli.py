@@ -159,12 +159,15 @@ def _print(record: Record) -> None:
 
 @app.command()
 def migrate() -> None:
-    """Migrate the shared database and MLflow's database to this code; running it again changes nothing."""
+    """Migrate the shared database and MLflow's database to this code; running it again changes nothing.
+
+    NIGHTLY_DATABASE_OWNER_URL is the login that owns the shared database, if tasks use another one.
+    """
     from include.io import postgres
     from include.io.registry import Registry
 
     settings = _settings()
-    revision = postgres.migrations.migrate(settings, [load_project(name) for name in project_names()])
+    revision = postgres.migrations.migrate(settings.as_owner(), [load_project(name) for name in project_names()])
     Registry(settings).prepare()
     typer.echo(f"the shared database is at revision {revision}; MLflow is ready")
 

@@ -85,26 +85,29 @@ def _make_roles() -> None:
     import psycopg2
     from psycopg2 import sql
 
-    from tools.postgres import OWNERS, READERS
+    from tools.postgres import OWNERS, READERS, RESTRICT_SERVER, WRITER
 
     lines = Path(os.environ["PGPASSFILE"]).read_text(encoding="utf-8").splitlines()
     passwords = {role: password for _, _, _, role, password in (line.split(":", 4) for line in lines if line)}
     connection = psycopg2.connect(DATABASE)
     connection.autocommit = True  # CREATE DATABASE requires it
     with connection.cursor() as cursor:
-        for role in OWNERS:
+        for role in (*OWNERS, WRITER):
             name = sql.Identifier(role)
             cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role])
             verb = sql.SQL("ALTER" if cursor.rowcount else "CREATE")
             password = sql.Literal(passwords[role])
             cursor.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, name, password))
             cursor.execute("SELECT FROM pg_database WHERE datname = %s", [role])
-            if not cursor.rowcount:
+            if role in OWNERS and not cursor.rowcount:
                 cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
         for role in READERS:
             cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role])
             if not cursor.rowcount:
                 cursor.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+    connection.close()
+    with psycopg2.connect(DATABASE, dbname="nightly") as connection, connection.cursor() as cursor:
+        cursor.execute(RESTRICT_SERVER)
     connection.close()
 
 

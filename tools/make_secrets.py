@@ -17,10 +17,13 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / ".env.example"
 
 ROLES = ("airflow", "mlflow", "nightly")
-"""The PostgreSQL roles of the services, each for the database of its name; the superuser `postgres` creates them."""
+"""The PostgreSQL roles that own the database of their name; the superuser `postgres` creates them."""
+
+WRITER = "writer"
+"""The role that tasks log in as; the owner `nightly` only migrates."""
 
 TOGETHER = (
-    ("pgpass", "postgres_password"),
+    ("pgpass", "pgpass_init", "postgres_password"),
     ("redis.conf", "redis_url"),
     ("connections.json", "store_access_key", "store_secret_key"),
 )
@@ -33,13 +36,15 @@ def make() -> dict[str, str]:
     """Return new secrets: the text of each by the name of its file."""
     postgres, redis, store = (secrets.token_hex(24) for _ in range(3))
     store_user = secrets.token_hex(10)  # Airflow masks it in logs, so it must not be a word that occurs in them
-    logins = [("*", "postgres", postgres), *((role, role, secrets.token_hex(24)) for role in ROLES)]
+    databases = {**{role: role for role in ROLES}, WRITER: "nightly"}
+    logins = {role: f"postgres:5432:{name}:{role}:{secrets.token_hex(24)}" for role, name in databases.items()}
     return {
         "api_secret_key": secrets.token_hex(32),
         "connections.json": json.dumps(_connections(store_user, store), indent=2),
         "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "jwt_secret": secrets.token_hex(64),
-        "pgpass": "\n".join(f"postgres:5432:{database}:{role}:{password}" for database, role, password in logins),
+        "pgpass": "\n".join(line for role, line in logins.items() if role != "nightly"),
+        "pgpass_init": "\n".join([f"postgres:5432:*:postgres:{postgres}", *logins.values()]),
         "postgres_password": postgres,
         "redis.conf": f"requirepass {redis}",
         "redis_url": f"redis://:{redis}@redis:6379/0",
@@ -55,6 +60,7 @@ def _connections(store_user: str, store: str) -> dict[str, Mapping[str, object]]
         f"nightly_{place}": {"conn_type": "generic", "extra": {"uri": f"{BUCKET}/{place}"}}
         for place in ("landing", "tables", "artifacts", "journal")
     }
+    database = {"conn_type": "postgres", "host": "postgres", "schema": "nightly"}
     return {
         **places,
         "nightly_storage": {
@@ -63,7 +69,8 @@ def _connections(store_user: str, store: str) -> dict[str, Mapping[str, object]]
             "password": store,
             "extra": {"endpoint_url": "http://store:7070", "region_name": "us-east-1"},
         },
-        "nightly_database": {"conn_type": "postgres", "host": "postgres", "login": "nightly", "schema": "nightly"},
+        "nightly_database": {**database, "login": WRITER},
+        "nightly_database_owner": {**database, "login": "nightly"},  # only `init` has its password
         "nightly_mlflow": {
             "conn_type": "generic",
             "password": "postgresql://mlflow@postgres/mlflow",

@@ -30,7 +30,30 @@ OWNERS = ("airflow", "mlflow", "nightly")
 """Roles that own the database of the same name."""
 
 READERS = ("reader", "ops_reader")
-"""Roles that own nothing: the product's migrations grant them views."""
+"""Roles that own nothing: `migrate` grants them views."""
+
+WRITER = "writer"
+"""The role that tasks log in as: `migrate` grants it rows of tables. The owner `nightly` only migrates."""
+
+READERS_CONNECTIONS = 20
+"""The most connections of each reader at a time. Unlike a timeout, no session can lift its own limit."""
+
+RESTRICT_SERVER = """
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT format('%I', datname) FROM pg_database LOOP
+        EXECUTE 'REVOKE ALL ON DATABASE ' || name || ' FROM PUBLIC';
+    END LOOP;
+    FOR name IN SELECT oid::regprocedure FROM pg_proc
+        WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^(lo_.*|loread|lowrite)$' LOOP
+        EXECUTE 'REVOKE ALL ON FUNCTION ' || name || ' FROM PUBLIC';
+    END LOOP;
+END $$
+"""
+"""What only a superuser can take away, in the shared database: CONNECT to all databases of the server, and large
+objects. `docs/deploy.md` says what to do on a managed server."""
 
 SYSTEM_USER = "pgserver"
 """The user that runs the server when root starts it: PostgreSQL refuses to run as root."""
@@ -50,6 +73,9 @@ SOCKET_PATH_BYTES = 100  # the limit is 107 on Linux, 103 on macOS
 CREATE_ROLES = """
 SELECT format('CREATE ROLE %I LOGIN', name) FROM unnest(string_to_array(:'roles', ' ')) AS name
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \\gexec
+SELECT format('ALTER ROLE %I CONNECTION LIMIT %s', name, :'connections')
+  FROM unnest(string_to_array(:'readers', ' ')) AS name
+ WHERE (SELECT rolconnlimit FROM pg_roles WHERE rolname = name) = -1 \\gexec
 SELECT format('CREATE DATABASE %I OWNER %I', name, name) FROM unnest(string_to_array(:'owners', ' ')) AS name
  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = name) \\gexec
 """
@@ -108,7 +134,15 @@ class Postgres:
             options = OPTIONS | {"unix_socket_directories": str(self.socket)}
             flags = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())
             self._run("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", "-D", self.data, "-o", flags)
-        self.query(CREATE_ROLES, roles=" ".join(OWNERS + READERS), owners=" ".join(OWNERS))
+        self.query(
+            CREATE_ROLES,
+            roles=" ".join((*OWNERS, *READERS, WRITER)),
+            owners=" ".join(OWNERS),
+            readers=" ".join(READERS),
+            connections=str(READERS_CONNECTIONS),
+        )
+        connecting = f"GRANT CONNECT ON DATABASE nightly TO {', '.join((*READERS, WRITER))}"
+        self.query(f"{RESTRICT_SERVER}; {connecting}", database="nightly")
 
     def stop(self) -> None:
         """Stop the server after rolling back open transactions; without a checkpoint if that takes too long."""

@@ -52,6 +52,10 @@ class UnreachableError(ActionRequiredError):
     """A database that a feed is extracted from does not answer. Another try may help, so `dags/` retries the step."""
 
 
+class LockTimeoutError(ActionRequiredError):
+    """Another session holds a lock in the shared database. It may end by itself, so `dags/` retries the step."""
+
+
 class DataError(ActionRequiredError):
     """Rows broke a critical expectation, or counts that must agree do not."""
 

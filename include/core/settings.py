@@ -8,12 +8,16 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 NO_DATABASE = "none://"
 """The database of a step on Databricks, which reaches none."""
+
+DATABASE_OWNER_URL = "NIGHTLY_DATABASE_OWNER_URL"
+"""The variable with the login that owns the shared database. Only `migrate` reads it: no task can change tables."""
 
 
 class Settings(BaseSettings):
@@ -49,6 +53,11 @@ class Settings(BaseSettings):
     def _parsed(cls, given: object) -> object:
         """Parse the JSON of a variable."""
         return json.loads(given) if isinstance(given, str) else given
+
+    def as_owner(self) -> Self:
+        """Return these settings with the login of the database's owner, or as they are if no other login is set."""
+        owner = os.environ.get(DATABASE_OWNER_URL)
+        return self.model_copy(update={"database_url": SecretStr(owner)}) if owner else self
 
     def variables(self) -> dict[str, str]:
         """Return these settings as `NIGHTLY_*` variables for another process, secrets in plain text."""

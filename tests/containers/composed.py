@@ -167,7 +167,7 @@ class Composed:
 
     def query(self, sql: str) -> str:
         """Run a query on the shared database; return one line for each row."""
-        script = 'import sys, psycopg2; c = psycopg2.connect("postgresql://nightly@postgres/nightly").cursor(); '
+        script = 'import sys, psycopg2; c = psycopg2.connect("postgresql://writer@postgres/nightly").cursor(); '
         script += 'c.execute(sys.argv[1]); print("\\n".join("|".join(map(str, r)) for r in c.fetchall()))'
         return self.python(script, sql)
 

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
-from dags import connections
+from dags import cli, connections
 from tests.dags.conftest import ROOT
 
 VARIABLES = {
@@ -205,3 +205,19 @@ def test_the_command_line_gets_the_databases_that_have_a_connection(
 def test_the_database_url_comes_from_the_connection(connection: dict[str, Any], url: str) -> None:
     found = Connection(conn_id="nightly_database", conn_type="postgres", **connection)
     assert connections._database_url(found) == url
+
+
+def test_only_migrate_finds_the_owner_of_the_database(connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable, owner = "NIGHTLY_DATABASE_OWNER_URL", {"conn_type": "postgres", "host": "db", "login": "owner"}
+    assert connections.find_owner({}) == {}, "the connection is optional"
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_DATABASE_OWNER", json.dumps({**owner, "schema": "nightly"}))
+    assert connections.find_owner({}) == {variable: "postgresql://owner@db/nightly"}
+    assert connections.find_owner({variable: "given"}) == {}
+    assert variable not in connections.find_variables({})
+    for changed in ("_AIRFLOW_PROCESS_CONTEXT", "AIRFLOW__LOGGING__LOGGING_LEVEL"):  # by the command
+        monkeypatch.setenv(changed, os.environ.get(changed, ""))
+    for command, found in (("migrate", True), ("check", False)):
+        monkeypatch.setattr(os, "execve", lambda _, arguments, environment: pytest.fail(str(environment)))
+        with pytest.raises(pytest.fail.Exception) as started:
+            cli.main([command])
+        assert (variable in str(started.value)) == found

@@ -18,7 +18,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from dags import common, params
 from dags.alerts import RUN_FAILED, RUNBOOKS, TASK_FAILED
 from include.config.loading import is_simulated, load_model, load_project, model_names, project_names
-from include.core.errors import DeliveryError, UnreachableError
+from include.core.errors import DeliveryError, LockTimeoutError, UnreachableError
 from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.project import Databricks, Project
@@ -316,6 +316,7 @@ def test_the_day_is_the_forms_else_that_of_the_logical_date(in_run: Callable[...
     [
         (NotYetError("later"), NotYetError),
         (UnreachableError("down"), UnreachableError),
+        (LockTimeoutError("pid 1"), LockTimeoutError),
         (DeliveryError("wrong"), AirflowFailException),
     ],
 )

@@ -339,7 +339,7 @@ def test_the_database_refuses_the_login(drill: Drill) -> None:
     drill.begin(prepared=True)
     drill.run_date(SCORE, ends="success")
     drill.type(f"python -m include.cli unpublish --model {MODEL} --day {RUN_DATE}")
-    drill.sql("ALTER ROLE nightly NOLOGIN;")
+    drill.sql("ALTER ROLE writer NOLOGIN;")
     try:
         assert drill.clear(SCORE, "publish") == "failed"
         drill.alerted("publish", "OperationalError; its text is in the log")
@@ -347,7 +347,7 @@ def test_the_database_refuses_the_login(drill: Drill) -> None:
         drill.fix("no-answer")
         drill.fixed("no-answer")
     finally:
-        drill.sql("ALTER ROLE nightly LOGIN;")
+        drill.sql("ALTER ROLE writer LOGIN;")
 
 
 # --- monitor ----------------------------------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ def test_the_database_refuses_the_login(drill: Drill) -> None:
 @pytest.mark.parametrize(("page", "table"), [("outcomes", "outcomes"), ("monitor", "performance_daily")])
 def test_writing_to_a_table_is_not_permitted(drill: Drill, page: str, table: str) -> None:
     drill.begin(prepared=True)
-    drill.sql(f"REVOKE INSERT ON {table} FROM nightly;", "nightly")
+    drill.sql(f"REVOKE INSERT ON {table} FROM writer;", "nightly")
     drill.run_date(MONITOR)
     drill.alerted(page)
     drill.checks(page, "permission denied")

@@ -31,7 +31,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0002"
+NEWEST = "0003"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -62,6 +62,7 @@ TABLES = {
     "gate_results",
     "gates",
     "journal",
+    "locks",
     "model_versions",
     "models",
     "nightly_ml_version",

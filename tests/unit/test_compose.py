@@ -72,6 +72,19 @@ def test_secrets_are_the_files_that_make_up_creates() -> None:
     assert used == set(made)
 
 
+def test_only_init_has_the_logins_of_the_superuser_and_of_the_owner() -> None:
+    made = make_secrets.make()
+    roles = {name: [line.split(":")[3] for line in made[name].splitlines()] for name in ("pgpass", "pgpass_init")}
+    assert roles == {
+        "pgpass": ["airflow", "mlflow", "writer"],
+        "pgpass_init": ["postgres", "airflow", "mlflow", "nightly", "writer"],
+    }
+    assert set(made["pgpass"].splitlines()) < set(made["pgpass_init"].splitlines())
+    of_init = [name for name, service in SERVICES.items() if "pgpass_init" in service.get("secrets", ())]
+    assert of_init == ["init"]
+    assert SERVICES["init"]["environment"]["PGPASSFILE"] == "/run/secrets/pgpass_init"
+
+
 def test_every_setting_is_in_the_example_file_with_the_same_default() -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
@@ -84,7 +97,7 @@ def test_every_setting_is_in_the_example_file_with_the_same_default() -> None:
 
 
 def test_postgres_has_the_roles_and_options_of_the_local_stack() -> None:
-    assert make_secrets.ROLES == postgres.OWNERS
+    assert (make_secrets.ROLES, make_secrets.WRITER) == (postgres.OWNERS, postgres.WRITER)
     options = {"listen_addresses", "unix_socket_permissions"}  # options of a server on a socket
     said = dict(option.split("=") for option in SERVICES["postgres"]["command"] if "=" in option)
     assert said == {name: value for name, value in postgres.OPTIONS.items() if name not in options}

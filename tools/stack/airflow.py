@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import httpx
 
 from tools import processes
+from tools.postgres import WRITER
 from tools.stack.layout import REGION, ROOT, StackError, StackLayout
 from tools.stack.service import Service, find_program, http_client
 
@@ -90,7 +91,7 @@ class Airflow:
             "database": {
                 "conn_type": "postgres",
                 "host": str(layout.postgres.socket),
-                "login": "nightly",
+                "login": WRITER,
                 "schema": "nightly",
             },
             "hash_key": {"conn_type": "generic", "password": keys.hash_key},

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tools import processes
-from tools.postgres import find_binaries
+from tools.postgres import WRITER, find_binaries
 from tools.stack.layout import StackLayout
 from tools.stack.state import write_private
 
@@ -64,7 +64,8 @@ def of_product(layout: StackLayout) -> dict[str, str]:
         "DATABASE_URL": url("nightly", "nightly"),
         "MLFLOW_TRACKING_URI": url("mlflow", "mlflow"),
         "NIGHTLY_ARTIFACTS": layout.place("artifacts"),
-        "NIGHTLY_DATABASE_URL": url("nightly", "nightly"),
+        "NIGHTLY_DATABASE_OWNER_URL": url("nightly", "nightly"),
+        "NIGHTLY_DATABASE_URL": url(WRITER, "nightly"),
         "NIGHTLY_HASH_KEY": layout.keys.hash_key,
         "NIGHTLY_JOURNAL": layout.place("journal"),
         "NIGHTLY_LANDING": layout.place("landing"),

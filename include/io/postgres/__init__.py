@@ -4,7 +4,7 @@
 expressions over them. Small reads and writes go through psycopg2, bulk ones as Arrow through ADBC: `COPY` into a
 temporary table, then statements over it.
 
-Two writers of the same thing wait for each other on an advisory lock, held to the end of the transaction:
+Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
 `quality <project>`, `journal <project>`, `performance <model>`.
 """

@@ -11,8 +11,9 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from include.core.errors import ActionRequiredError
+from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.settings import Settings
+from include.io.postgres.schema import locks
 
 ADBC_DIALECT = postgresql.dialect(paramstyle="numeric_dollar")
 """SQL as ADBC takes it: parameters are $1, $2 and so on."""
@@ -30,6 +31,23 @@ POLARS_TYPES: dict[type, pl.DataType] = {
 NOT_MIGRATED = ("42P01", "42703")
 """The SQLSTATEs of a table and of a column that does not exist."""
 
+LOCK_TIMEOUT = "55P03"
+"""The SQLSTATE of a wait for a lock that took too long."""
+
+LOCK_TIMEOUT_SECONDS = 15 * 60
+"""The longest wait for a lock. Our own writers hold none for longer."""
+
+HOLDERS = """
+SELECT a.pid, a.usename, a.application_name
+FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+    AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation'
+        AND l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace)
+        AND (:readers OR l.mode <> 'AccessShareLock'))
+    AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted)
+ORDER BY a.pid
+"""
+
 
 def engine(settings: Settings) -> sa.Engine:
     """Return SQLAlchemy's engine over psycopg2. It keeps no connection open, so that a forked process shares none."""
@@ -44,7 +62,51 @@ def _engine(url: str) -> sa.Engine:
         connect_args={"application_name": "nightly-ml"},
     )
     sa.event.listen(made, "handle_error", _name_the_migration)
+    sa.event.listen(made, "handle_error", _name_the_holders)
+    sa.event.listen(made, "begin", lambda connection: connection.exec_driver_sql(_limits()))
     return made
+
+
+def _limits() -> str:
+    """Return the statement that gives a transaction the product's timeouts in place of those of the database.
+
+    It is not a setting of the connection, because pools between the product and the database do not keep those.
+    """
+    limits = {
+        "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
+        "statement_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+    }
+    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in limits.items())
+
+
+def _name_the_holders(context: sa.engine.ExceptionContext) -> None:
+    """Raise `LockTimeoutError` for a wait that took too long, instead of the driver's error."""
+    if getattr(context.original_exception, "pgcode", None) == LOCK_TIMEOUT and context.engine is not None:
+        changes_rows = (context.statement or "").startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
+        raise lock_timeout(context.engine, readers=not changes_rows) from None
+
+
+def lock_timeout(of: sa.Engine, *, readers: bool) -> LockTimeoutError:
+    """Return the error that names the sessions that hold locks and wait for none themselves.
+
+    Args:
+        of: the engine of the database.
+        readers: include those that only read: they block a change of tables and views, but no change of rows.
+    """
+    with of.connect() as connection:
+        holders = connection.execute(sa.text(HOLDERS), {"readers": readers}).all()
+    named = [f"pid {h.pid}, role {h.usename}, application {h.application_name or '(unnamed)'}" for h in holders]
+    ending = " ".join(f"SELECT pg_terminate_backend({h.pid});" for h in holders)
+    advice = (
+        f"These sessions hold locks: {'; '.join(named)}. "
+        f"Wait until they end, or type in psql as an administrator: {ending}"
+        if holders
+        else "No session holds one any more."
+    )
+    return LockTimeoutError(
+        f"waited {LOCK_TIMEOUT_SECONDS} s for a lock in the shared database. {advice} Then run the step again."
+    )
 
 
 def _name_the_migration(context: sa.engine.ExceptionContext) -> None:
@@ -60,15 +122,23 @@ def adbc(settings: Settings) -> adbc_driver_manager.dbapi.Connection:
     """Open an ADBC connection to the same database. Closing it without a commit rolls its transaction back."""
     _, _, rest = settings.database_url.get_secret_value().partition("://")  # SQLAlchemy's URL may name a driver
     connection: adbc_driver_manager.dbapi.Connection = adbc_driver_postgresql.dbapi.connect(f"postgresql://{rest}")
+    with connection.cursor() as cursor:
+        cursor.execute(_limits())
+        cursor.fetchall()
     return connection
 
 
 @contextmanager
 def transaction(settings: Settings) -> Iterator[adbc_driver_manager.dbapi.Cursor]:
     """Open an ADBC cursor whose work is committed at the end, or not at all."""
-    with adbc(settings) as connection, connection.cursor() as cursor:
-        yield cursor
-        connection.commit()
+    try:
+        with adbc(settings) as connection, connection.cursor() as cursor:
+            yield cursor
+            connection.commit()
+    except adbc_driver_manager.Error as error:
+        if error.sqlstate != LOCK_TIMEOUT:
+            raise
+        raise lock_timeout(engine(settings), readers=False) from None
 
 
 def execute(cursor: adbc_driver_manager.dbapi.Cursor, statement: sa.Executable) -> None:
@@ -116,13 +186,28 @@ def temporary_table(name: str, *columns: sa.Column[Any]) -> sa.Table:
 
 def lock_in(cursor: adbc_driver_manager.dbapi.Cursor, what: str) -> None:
     """Do the same as `lock` in the transaction of an ADBC cursor."""
-    execute(cursor, _lock(what))
+    for statement in _lock(what):
+        execute(cursor, statement)
 
 
 def lock(connection: sa.Connection, what: str) -> None:
-    """Wait until nobody else holds this lock, then hold it to the end of the transaction."""
-    connection.execute(_lock(what))
+    """Wait until nobody else holds this lock, then hold it to the end of the transaction.
+
+    The lock is a row, not an advisory lock: those are open to every login, so that a reader could block publishing.
+
+    Raises:
+        LockTimeoutError: another session held it for too long.
+    """
+    for statement in _lock(what):
+        connection.execute(statement)
 
 
-def _lock(what: str) -> sa.Select[Any]:
-    return sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0)))
+def _lock(what: str) -> list[sa.Executable]:
+    """Return the statements that lock a row, which they add if it is missing.
+
+    The second waits for a session that is just adding the row. Later statements see what was committed meanwhile.
+    """
+    return [
+        postgresql.insert(locks).values(name=what).on_conflict_do_nothing(),
+        sa.select(locks.c.name).where(locks.c.name == what).with_for_update(),
+    ]

@@ -16,6 +16,9 @@ from include.core.schemas import PREDICTION_COLUMNS
 
 metadata = sa.MetaData()
 
+VERSION_TABLE = "nightly_ml_version"
+"""The table of Alembic's revision: MLflow and Airflow have an `alembic_version` of their own."""
+
 TEXT = sa.Text()
 BYTES_TEXT = sa.Text(collation="C")  # sorted by bytes: see the first migration
 DATE = sa.Date()
@@ -423,6 +426,13 @@ alerts = sa.Table(
     _now("raised_at", "Time at which the alert was raised."),
     _column("notified_at", MOMENT, "Time at which the notifier took the alert; null until then.", nullable=True),
     comment="Alerts: one for each subject, rule and run date, even if the run is repeated.",
+)
+
+locks = sa.Table(
+    "locks",
+    metadata,
+    _key("name", TEXT, "What is locked, such as publish late_arrival."),
+    comment="Locks of writers: a row is locked to the end of a transaction, with SELECT FOR UPDATE. Readers cannot.",
 )
 
 

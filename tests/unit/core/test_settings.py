@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from include.core.settings import Settings
+from include.core.settings import DATABASE_OWNER_URL, Settings
 
 REQUIRED = {
     "NIGHTLY_LANDING": "s3://nightly/landing",
@@ -35,3 +35,15 @@ def test_variables_give_another_process_the_same_settings(
     assert "guarded" not in repr(settings)
     fields = {f"NIGHTLY_{name}".upper() for name in Settings.model_fields}
     assert fields == REQUIRED.keys() | OPTIONAL.keys(), "add the new setting to this test"
+
+
+def test_the_owner_of_the_database_is_no_setting_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in REQUIRED.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.delenv(DATABASE_OWNER_URL, raising=False)
+    assert Settings().as_owner() == Settings()
+    monkeypatch.setenv(DATABASE_OWNER_URL, "postgresql://owner:guarded@postgres/nightly")
+    settings = Settings()
+    assert settings.as_owner().database_url.get_secret_value() == "postgresql://owner:guarded@postgres/nightly"
+    assert "owner" not in str(settings.variables())
+    assert "guarded" not in repr(settings.as_owner())

@@ -2,12 +2,13 @@
 
 To change a table, or a view that analysts see, add a numbered file to `versions/`; never edit a file that was deployed.
 Migrations only go forward: to undo one, add another or restore a backup. The tables of entities are not here:
-projects declare them, and `migrate` creates them after the last revision.
+projects declare them, and `migrate` creates them after the last revision. Then it gives each role its rights (`roles`).
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import psycopg2.errors
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -16,8 +17,10 @@ from alembic.util.exc import CommandError
 from include.core.errors import ActionRequiredError
 from include.core.project import Project
 from include.core.settings import Settings
-from include.io.postgres.connection import engine, lock
+from include.io.postgres import schema
+from include.io.postgres.connection import engine, lock, lock_timeout
 from include.io.postgres.migrations import entities as entity_tables
+from include.io.postgres.migrations import roles
 
 MIGRATIONS = Path(__file__).parent
 
@@ -32,12 +35,22 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
 
     Raises:
         ConfigError: the type of a public column changed.
-        ActionRequiredError: the database is newer than this code.
+        ActionRequiredError: the database is newer than this code, this login is not its owner, or a role may do more
+            than it should.
+        LockTimeoutError: another session holds a lock for too long, for example a reader with an open transaction.
     """
     config = AlembicConfig()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with engine(settings).begin() as connection:
-        lock(connection, "migrate")
+    try:
+        return _migrate(engine(settings), config, projects)
+    except psycopg2.errors.LockNotAvailable:  # of a statement that did not go through SQLAlchemy
+        raise lock_timeout(engine(settings), readers=True) from None
+
+
+def _migrate(database: sa.Engine, config: AlembicConfig, projects: Sequence[Project]) -> str:
+    with database.begin() as connection:
+        roles.require_owner(connection)
+        _lock_migrations(connection)
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
@@ -45,4 +58,13 @@ def migrate(settings: Settings, projects: Sequence[Project]) -> str:
             raise ActionRequiredError(f"The database was migrated by newer code. Deploy that code. {error}") from error
         for project in projects:
             entity_tables.extend(connection, project)
+        roles.restrict(connection)
         return str(connection.scalar(sa.text("SELECT version_num FROM nightly_ml_version")))
+
+
+def _lock_migrations(connection: sa.Connection) -> None:
+    """Wait for other migrations. The first one has no table of locks yet."""
+    if not sa.inspect(connection).has_table(schema.locks.name):
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('migrate', 0))"))
+    if sa.inspect(connection).has_table(schema.locks.name):
+        lock(connection, "migrate")

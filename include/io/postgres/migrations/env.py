@@ -2,9 +2,11 @@
 
 from alembic import context
 
+from include.io.postgres.schema import VERSION_TABLE
+
 context.configure(
     connection=context.config.attributes["connection"],
-    version_table="nightly_ml_version",  # MLflow and Airflow have an `alembic_version` of their own
+    version_table=VERSION_TABLE,
 )
 with context.begin_transaction():
     context.run_migrations()
