@@ -4,16 +4,21 @@ A value is not planted where it may be: in a public column whose declared form i
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import pytest
 import sqlalchemy as sa
 
+from include.core.base import Record
 from include.core.feeds import Column, Feed
 from include.core.schemas import formed
 from include.core.settings import Settings
 from include.io import postgres
+from include.runner.run import run
 
 PLANTED = {
     "name": "Erika Mustermann",
@@ -27,14 +32,39 @@ NEEDLES = ("mustermann", "5550199", "555.0199", "planted.example", "DE893704", "
 """What is looked for: a part of each planted value, so that a value that was cut short is found too."""
 
 
-def plant(feed: Feed, right: Mapping[str, str], key: tuple[str, list[str]], identifier: str) -> pl.DataFrame:
-    """Return rows as text: one for each column and planted value, and as many right ones.
+class Told:
+    """What a run told people: log lines, errors, and the records that go through XCom."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        self._caplog, self.said = caplog, list[str]()
+
+    def run(self, step: str, *given: Any, **named: Any) -> Any:
+        """Run a step; the text of an error is a message too."""
+        try:
+            record = run(step, *given, **named)
+        except Exception as error:
+            self.said.append(f"{step}: {error!r} {error.__cause__!r} {getattr(error, 'by_day', '')}")
+            raise
+        assert isinstance(record, Record)
+        self.said.append(f"{step}: {record.model_dump_json()}")
+        return record
+
+    def texts(self) -> list[tuple[str, str]]:
+        return [("the log", self._caplog.text), *(("a message", said) for said in self.said)]
+
+
+def plant(
+    feed: Feed, right: Mapping[str, str], key: tuple[str, list[str]], identifier: str, times: int = 1
+) -> pl.DataFrame:
+    """Return rows as text: one for each column and planted value, and so many times as many right ones.
 
     Args:
         feed: the declaration.
         right: a value for each column.
         key: the column of the key that differs from row to row, and enough values for it.
         identifier: a value that has the form of an identifier of the project; it is planted too.
+        times: how many right rows there are for each planted one.
     """
     rows = [
         {column: text}
@@ -43,8 +73,9 @@ def plant(feed: Feed, right: Mapping[str, str], key: tuple[str, list[str]], iden
         if not may_be(declared, feed, text)
     ]
     name, values = key
-    assert len(values) >= 2 * len(rows), (len(values), len(rows))
-    some = [{**right, name: values[n], **row} for n, row in enumerate([*rows, *({} for _ in rows)])]
+    all_rows = [*rows, *({} for _ in rows * times)]
+    some = [{**right, name: value, **row} for value, row in zip(values, all_rows, strict=False)]
+    assert len(some) == len(all_rows)
     assert {column for row in rows for column in row} == set(feed.columns) - free_text(feed)
     return pl.DataFrame(some, schema=dict.fromkeys(feed.columns, pl.String()))
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -16,20 +15,18 @@ from pyspark.sql import SparkSession
 
 from include.config.loading import load_model
 from include.config.model import Model
-from include.core.base import Record
 from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import spark
 from include.operations.simulate import make_frame
-from include.runner.run import run
 from include.training.config import Candidate
 from tests.integration.drugstore import moment, put
 from tests.integration.shop import PostgreSQL
 from tests.integration.training import GATE
 from tests.landing import deliver_one, rows_of, sailings
-from tests.planting import PLANTED, assert_nothing_planted, plant, quality_results, shared_database, stored
+from tests.planting import PLANTED, Told, assert_nothing_planted, plant, quality_results, shared_database, stored
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -39,28 +36,6 @@ VESSEL, CASHIER = "N7ZQX1", "Ilse Plantagenet"
 DAY = date(2013, 1, 14)
 NIGHTS = Interval(start=date(2013, 1, 1), end=DAY + timedelta(days=1))
 BEFORE = DAY - timedelta(days=1)
-
-
-class Told:
-    """What a run told people: log lines, errors, and the records that go through XCom."""
-
-    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level(logging.DEBUG)
-        self._caplog, self.said = caplog, list[str]()
-
-    def run(self, step: str, *given: Any, **named: Any) -> Any:
-        """Run a step; the text of an error is a message too."""
-        try:
-            record = run(step, *given, **named)
-        except Exception as error:
-            self.said.append(f"{step}: {error!r} {error.__cause__!r} {getattr(error, 'by_day', '')}")
-            raise
-        assert isinstance(record, Record)
-        self.said.append(f"{step}: {record.model_dump_json()}")
-        return record
-
-    def texts(self) -> list[tuple[str, str]]:
-        return [("the log", self._caplog.text), *(("a message", said) for said in self.said)]
 
 
 def expect(project: Project, at_most: float) -> None:
