@@ -145,7 +145,7 @@ def settings_in(folder: Path, shared: sa.URL, mlflow: sa.URL) -> Settings:
         journal=str(folder / "journal"),
         database_url=shared.render_as_string(hide_password=False),
         mlflow_tracking_uri=mlflow.render_as_string(hide_password=False),
-        hash_key="a key of tests",
+        hash_key="the hash key of the tests, which is long",
         run_id="test",
     )
 

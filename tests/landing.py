@@ -40,7 +40,7 @@ def places(folder: Path) -> Settings:
         "journal": str(folder / "journal"),
         "database_url": "unused",
         "mlflow_tracking_uri": "unused",
-        "hash_key": "a key of tests",
+        "hash_key": "the hash key of the tests, which is long",
     })
 
 

@@ -40,34 +40,66 @@ def refuse_name(name: str) -> None:
         raise ValueError("a name is printable text without commas, and without spaces at its ends")
 
 
+DataClass = Literal["public", "identifier", "sensitive"]
+
+CLASSES: dict[DataClass, str] = {
+    "public": "kept, and shown in messages",
+    "identifier": "kept as a keyed hash; needs a format",
+    "sensitive": "dropped before anything is stored",
+}
+"""What becomes of the values of each class, for a person who chooses one."""
+
+
 class Column(Config):
     """A column of a feed. A `timestamp` is UTC in tables; the feed's `format` says how it is written in the file."""
 
     type: ColumnType = Field(description="type of the values in tables", examples=["double"])
-    data_class: Literal["public", "identifier", "sensitive"] = Field(
-        default="public",
+    data_class: DataClass = Field(
         alias="class",
-        description="public: kept; identifier: kept as a keyed hash; sensitive: dropped before anything is stored",
+        description="public: kept, and shown to people in the declared form; identifier: kept as a keyed hash; "
+        "sensitive: dropped before anything is stored",
         examples=["identifier"],
     )
     format: str | None = Field(
         default=None,
-        description="regular expression that an identifier must match in full",
+        description="regular expression that text must match in full; needed for an identifier. A value of another "
+        "form is quarantined. Values of a public text column are shown in messages only if it has a format",
         examples=["[A-Z]{2}[0-9]{6}"],
     )
     optional: bool = Field(default=False, description="whether a file may leave the column out; it is null then")
     description: str = Field(default="", description="what the column says, for people", examples=["net of tax, EUR"])
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_class(cls, written: Any) -> Any:
+        if isinstance(written, dict) and "class" not in written:
+            lines = "; ".join(f"`class: {name}` ({what})" for name, what in CLASSES.items())
+            raise ValueError(f"class: say what the values are. Write one of: {lines}")
+        return written
+
     @model_validator(mode="after")
-    def _identifiers_are_strings(self) -> Self:
+    def _has_a_form(self) -> Self:
         if self.data_class == "identifier" and self.type != "string":
             raise ValueError("type: an identifier is hashed, so its type must be string")
-        if self.format is not None:
-            try:
-                re.compile(self.format)
-            except re.error as error:
-                raise ValueError(f"format: {self.format!r} is not a regular expression: {error}") from error
+        if self.data_class == "identifier" and self.format is None:
+            raise ValueError(
+                "format: say which form the values of this identifier have, so that another value in its place is "
+                'noticed. Write a regular expression, such as `format: "[A-Z]{2}[0-9]{6}"` or `format: "[0-9]{8}"`; '
+                '`format: ".+"` accepts any text'
+            )
+        if self.format is None:
+            return self
+        if self.type != "string":
+            raise ValueError(f"format: the values are of type {self.type}, which says their form; remove the key")
+        try:
+            re.compile(self.format)
+        except re.error as error:
+            raise ValueError(f"format: {self.format!r} is not a regular expression: {error}") from error
         return self
+
+    def has_form(self, text: str) -> bool:
+        """Return whether a text matches the declared format. It is in the syntax of Python; that of polars differs."""
+        return self.format is None or re.fullmatch(self.format, text) is not None
 
 
 class LateRowsVariant(Config):
@@ -267,7 +299,9 @@ class Feed(Config):
     )
     columns: dict[str, Column] = Field(
         description="each column of the files by its name, in any order",
-        examples=[{"store": {"type": "string"}, "sold_at": {"type": "timestamp"}}],
+        examples=[
+            {"store": {"type": "string", "class": "public"}, "sold_at": {"type": "timestamp", "class": "public"}}
+        ],
     )
     format: AnyFormat = Field(
         default_factory=Csv,

@@ -3,14 +3,15 @@
 `problems` tries each outcome on probe rows when the configuration is checked. Pure.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
 
 from include.core import schemas
-from include.core.errors import ConfigError, nearest
+from include.core.errors import ConfigError, DataError, nearest
 from include.core.feeds import Feed
 from include.core.project import Project
 
@@ -46,6 +47,18 @@ def outcome_column(project: Project, outcome: str, column: str) -> AddColumn:
         return named.with_columns(value.cast(pl.Float64).alias(column)).drop(written.keys() - {column})
 
     return add
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Replace an error of polars about a value, whose text shows the value, by one without it."""
+    try:
+        yield
+    except pl.exceptions.InvalidOperationError:
+        raise DataError(
+            "the SQL of an outcome cannot be evaluated on the rows of its feed, such as a CAST of text that is no "
+            "number. Change it so that it holds for any row; check_config tries it: python -m include.cli check_config"
+        ) from None
 
 
 def outcomes_of(project: Project, feed: str) -> dict[str, AddColumn]:

@@ -94,8 +94,21 @@ def entity_id(project: Project) -> pl.Expr:
 
 
 def typed(text: pl.Expr, column: Column, declared: Format, timezone: str) -> pl.Expr:
-    """Parse text as landed into the declared type; null for what cannot be parsed, or not stored later."""
-    return storable.only_storable(parse(text, column.type, declared), column.type, timezone)
+    """Parse text as landed into the declared type; null for what is of another form, or cannot be stored later."""
+    return storable.only_storable(formed(text, column, declared), column.type, timezone)
+
+
+def formed(text: pl.Expr, column: Column, declared: Format) -> pl.Expr:
+    """Parse text as landed into the declared type; null for what is not of that type, or of another `format`."""
+    value = parse(text, column.type, declared)
+    if column.data_class != "public" or column.format is None:  # an identifier is a hash by now
+        return value
+
+    def of_format(texts: pl.Series) -> pl.Series:
+        wrong = [each for each in texts.drop_nulls().unique() if not column.has_form(each)]
+        return texts.to_frame().select(pl.when(~pl.first().is_in(wrong)).then(pl.first())).to_series()
+
+    return value.map_batches(of_format, return_dtype=pl.String())
 
 
 def is_of_another_date(feed: Feed, timezone: str) -> pl.Expr:

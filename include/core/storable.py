@@ -4,6 +4,8 @@ How text becomes a value is in `schemas.parse`; what is wrong with a whole file 
 """
 
 import re
+import unicodedata
+from itertools import pairwise
 
 import polars as pl
 
@@ -98,16 +100,38 @@ def found(column: Column, text: str) -> str:
         return "text of another form"  # what is landed is a hash
     if "\x00" in text:
         return "text with a NUL character"
-    if column.type in ("timestamp", "date") and _DATE_LIKE.fullmatch(text):
+    if column.type in ("timestamp", "date") and _is_like_a_date(text):
         return text
-    form = "".join(_form(character) for character in text)
-    return form if len(form) <= MAX_CHARACTERS else f"{form[: MAX_CHARACTERS - 1]}…"
+    return form_of(text)
+
+
+def form_of(text: str) -> str:
+    """Return the form of a text, shortened: digits as 9, letters as a."""
+    form = "".join(_form(character) for character in text[:MAX_CHARACTERS])
+    return form if len(text) <= MAX_CHARACTERS else f"{form[: MAX_CHARACTERS - 1]}…"
+
+
+def _is_like_a_date(text: str) -> bool:
+    """Return whether a text is a date in some form, and not the number of a person or phone."""
+    if not _DATE_LIKE.fullmatch(text):
+        return False
+    if re.fullmatch(r"\d{8}", text):
+        return any(_is_day(text[at : at + 2], text[at + 2 : at + 4]) for at in (0, 4))
+    numbers = [number for number in re.findall(r"\d+", text)[:3] if len(number) <= 2]
+    return any(_is_day(*pair) for pair in pairwise(numbers))
+
+
+def _is_day(one: str, other: str) -> bool:
+    """Return whether two numbers can be a day and a month."""
+    least, most = sorted((int(one), int(other)))
+    return 1 <= least <= 12 and most <= 31
 
 
 def _form(character: str) -> str:
-    if character.isdigit():
+    kind = unicodedata.category(character)[0]
+    if kind == "N":
         return "9"
-    if character.isalpha():
+    if kind in "LM":  # a mark is a part of a letter
         return "a"
     return character if character.isprintable() else "�"
 

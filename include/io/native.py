@@ -56,7 +56,10 @@ def with_columns(rows: DataFrame, add: Mapping[str, AddColumn]) -> DataFrame:
             frame = pl.DataFrame(batch).lazy()
             for add_column in functions.values():
                 frame = add_column(frame)
-            values = [column.to_arrow() for column in frame.select(*functions).collect().get_columns()]
+            try:
+                values = [column.to_arrow() for column in frame.select(*functions).collect().get_columns()]
+            except pl.exceptions.InvalidOperationError:  # its text has values of rows
+                raise ValueError("the SQL of an outcome cannot be evaluated on the rows of its feed") from None
             yield pa.RecordBatch.from_arrays([*batch.columns, *values], names=[*batch.schema.names, *functions])
 
     schema = StructType([*rows.schema, *(StructField(name, DoubleType()) for name in functions)])

@@ -25,7 +25,7 @@ from pyspark.sql.types import DoubleType, StructType
 
 from include.core.errors import DataError
 from include.core.interval import Interval
-from include.core.outcomes import AddColumn
+from include.core.outcomes import AddColumn, without_values
 from include.core.records import TableRef
 from include.io import native
 from include.io.tables import Scope, Tables
@@ -139,7 +139,8 @@ def read(
     stored = tables.scan(table, opened.version()).filter(pl.col("day").is_between(interval.start, interval.end))
     for name, add_column in added.items():
         stored, schema = add_column(stored), schema.add(name, DoubleType())
-    stored.sink_parquet(file, row_group_size=ROW_GROUP)
+    with without_values():
+        stored.sink_parquet(file, row_group_size=ROW_GROUP)
     return spark.read.schema(schema).parquet(str(file)), opened.version()
 
 

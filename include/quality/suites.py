@@ -23,7 +23,7 @@ from include.core import schemas
 from include.core.errors import ConfigError
 from include.core.project import Project
 from include.quality.exact import columns_of, name_of, probes, to_pandas
-from include.quality.examples import shown
+from include.quality.examples import observed
 from include.quality.expectations import (
     ABOUT_NULL,
     BY_ROW,
@@ -255,7 +255,8 @@ class Suites:
             assert config is not None
             name = config.type.removeprefix("expect_")
             columns = columns_of(config.kwargs)
-            if problem := _exception(result.exception_info):
+            if _exception(result.exception_info):  # its text may have a value of a row
+                problem = "Great Expectations raised an error on these rows"
                 raise self._unevaluated(feed, self._expectations[feed][config.meta["number"]], problem)
             counted = "element_count" in measured
             at = measured.get("unexpected_index_list") or []
@@ -266,7 +267,7 @@ class Suites:
                 success=bool(result.success),
                 rows=rows.height if counted else None,
                 unexpected_rows=int(measured["unexpected_count"] or 0) if counted else None,
-                observed=None if counted else self._observed(columns, measured),
+                observed=None if counted else self._observed(feed, columns, measured),
                 by_row=is_by_row(self._expectations[feed][config.meta["number"]]),
                 at=() if result.success and not name_all else tuple(sorted({places[int(n)] for n in at})),
                 config=config,
@@ -329,12 +330,14 @@ class Suites:
                 del found[number]
         return found
 
-    def _observed(self, columns: Sequence[str], measured: Mapping[str, Any]) -> str:
-        """Return what was observed; text may contain values of rows, so it is checked for personal data."""
+    def _observed(self, feed: str, columns: Sequence[str], measured: Mapping[str, Any]) -> str:
+        """Return what was observed; it may contain values of rows, so it is checked for personal data."""
         value = measured.get("observed_value")
         if value is None and "unexpected_count" in measured:
             return f"{measured['unexpected_count']} unexpected values"
-        return str(value) if isinstance(value, int | float) or value is None else shown(self._project, str(value))
+        if isinstance(value, int | float) or value is None:
+            return str(value)
+        return observed(self._project, feed, columns, value)
 
 
 def _is_count(expectation: Any) -> bool:

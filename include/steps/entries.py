@@ -4,9 +4,6 @@ How rows are got is theirs; here is what becomes of them: personal data is prote
 it has an entry, one that needs a decision of a person is held, and an alert says so.
 """
 
-import hashlib
-import hmac
-import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +12,11 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from include.core import schemas
-from include.core.feeds import Feed
-from include.core.formats import values
 from include.core.intake import Earlier, name_order, reason_to_hold
 from include.core.journal import SET_ASIDE, Entry, Known
 from include.core.names import raw_table
 from include.core.parts import Part
+from include.core.personal import HashKey, protect
 from include.core.project import Project
 from include.core.records import Alert, Refusal
 from include.core.settings import Settings
@@ -99,7 +95,7 @@ def delivery_id_of(key: str, digest: str, newest: tuple[str, str] | None, ids: C
     return first if first not in ids else next(each for each in again if each not in ids)
 
 
-def write_raw(project: Project, tables: Tables, taken: list[Taken], key: bytes) -> None:
+def write_raw(project: Project, tables: Tables, taken: list[Taken], key: HashKey) -> None:
     """Write raw, before the journal: a delivery in the journal has all its rows."""
     for feed, declared in project.feeds.items():
         of_feed = [item for item in taken if item.found.feed == feed]
@@ -126,7 +122,13 @@ class Entered:
 
 
 def enter(
-    project: Project, so_far: Entered, taken: list[Taken], left: list[NotLanded], settings: Settings, now: datetime
+    project: Project,
+    so_far: Entered,
+    taken: list[Taken],
+    left: list[NotLanded],
+    settings: Settings,
+    now: datetime,
+    key: HashKey,
 ) -> Entered:
     """Enter deliveries into the journal in one transaction, and record which objects were read.
 
@@ -152,7 +154,7 @@ def enter(
                 before.append(Earlier(item.delivery_id, found.key, item.available_from))
                 holds[found.key] = why
             ids.add(item.delivery_id)
-            entries.append(_entry(item, why))
+            entries.append(_entry(item, why, key))
             rows += item.rows
         writer.add(entries)
         writer.see([
@@ -190,7 +192,7 @@ def _order(item: Taken) -> tuple[object, ...]:
     return item.available_from, name_order(item.found.key)
 
 
-def _entry(item: Taken, hold: str | None) -> Entry:
+def _entry(item: Taken, hold: str | None, key: HashKey) -> Entry:
     return Entry(
         kind="delivery",
         subject=item.delivery_id,
@@ -205,6 +207,7 @@ def _entry(item: Taken, hold: str | None) -> Entry:
             "available_from": item.available_from.astimezone(UTC).isoformat(timespec="microseconds"),
             "correction": item.correction,
             "verdict": "held" if hold else "landed",
+            "hash_key": key.fingerprint,
             **({"parts": [part.entry() for part in item.parts]} if item.parts else {}),
         },
         why=hold,
@@ -238,23 +241,3 @@ def alerts_about(held: Mapping[str, Sequence[str]], run_date: date) -> list[Aler
         )
         alerts.append(Alert(subject=feed, rule=HELD, day=run_date, sentence=sentence))
     return alerts
-
-
-def protect(feed: Feed, records: pl.DataFrame, key: bytes) -> pl.DataFrame:
-    """Check the format of identifiers, then replace them by their HMAC-SHA256 (first 128 bits, hex).
-
-    `_malformed` names the identifiers of a row that had a wrong format. Raw tables have no sensitive columns.
-    """
-    identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
-    records = records.with_columns(values.present(pl.col(name), feed.format) for name in identifiers)
-    malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
-    hashed: list[pl.Expr] = []
-    for name, column in identifiers.items():
-        written = records[name].drop_nulls().unique().to_list()
-        # use Python's `re`, not polars: project.yaml is checked with Python's syntax, and that of polars differs
-        wrong = [value for value in written if column.format and not re.fullmatch(column.format, value)]
-        malformed.append(pl.when(pl.col(name).is_in(wrong)).then(pl.lit(name)))
-        keyed = {value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32] for value in written}
-        hashed.append(pl.col(name).replace_strict(keyed, default=None, return_dtype=pl.String()))
-    joined = pl.concat_str(malformed, separator=",", ignore_nulls=True).replace("", None)
-    return records.with_columns(joined.alias("_malformed"), *hashed)

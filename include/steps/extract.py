@@ -20,11 +20,20 @@ from include.core.project import Project
 from include.core.records import Extracted
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.hash_key import read_hash_key
 from include.io.journal import read_journal
 from include.io.landing import Found
 from include.io.sources.queries import run_query, try_query
 from include.io.tables import Tables
-from include.steps.entries import Entered, Taken, alerts_about, delivery_id_of, enter, held_deliveries, write_raw
+from include.steps.entries import (
+    Entered,
+    Taken,
+    alerts_about,
+    delivery_id_of,
+    enter,
+    held_deliveries,
+    write_raw,
+)
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +128,7 @@ class _Asking:
     def __post_init__(self) -> None:
         self.now = postgres.journal.read_clock(self.settings)
         self._tables = Tables(self.settings)
-        self._key = self.settings.hash_key.get_secret_value().encode()
+        self._key = read_hash_key(self.settings)
 
     def ask(self, ones: Sequence[One]) -> None:
         """Extract these feeds and days, and enter what has rows."""
@@ -144,7 +153,7 @@ class _Asking:
         self.known += len(block) - len(fresh)
         if fresh:
             write_raw(self.project, self._tables, fresh, self._key)
-            self.total = enter(self.project, self.total, fresh, [], self.settings, self.now)
+            self.total = enter(self.project, self.total, fresh, [], self.settings, self.now, self._key)
 
     def _extract(self, feed: str, day: date) -> Taken:
         """Run the query of a feed for a day.

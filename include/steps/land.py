@@ -21,6 +21,7 @@ from include.core.records import Landed, Refusal
 from include.core.settings import Settings
 from include.core.stack import is_late
 from include.io import postgres
+from include.io.hash_key import read_hash_key
 from include.io.journal import read_journal
 from include.io.landing import Found, Landing
 from include.io.tables import Tables
@@ -63,7 +64,7 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
     listing = landing.look(reach)
     last = {name: feed.needed_day(interval.end) for name, feed in project.feeds.items()}
     found = [f for f in listing.found if project.feeds[f.feed].is_snapshot or f.day <= last[f.feed]]
-    now, key = postgres.journal.read_clock(settings), settings.hash_key.get_secret_value().encode()
+    now, key = postgres.journal.read_clock(settings), read_hash_key(settings)
     if not sweep:
         _require_files(missing(project, interval, landing, listing, known.deliveries, now))
     seen = postgres.journal.read_seen_objects(settings, project.name)
@@ -82,7 +83,7 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
         taken, alike = without_parts(project, tables, taken, total.known.deliveries, key)
         taken = with_late_rows(project, taken, landed)
         write_raw(project, tables, taken, key)
-        total = enter(project, total, taken, [*left, *ties, *alike], settings, now)
+        total = enter(project, total, taken, [*left, *ties, *alike], settings, now, key)
     refused = [each.refusal for each in total.left if not each.waits]
     refused += [Refusal(**vars(each)) for each in listing.unusable if each.day <= last[each.feed]]
     refused.sort(key=lambda each: each.day, reverse=True)  # only the first ones are named, so tonight's come first

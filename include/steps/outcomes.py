@@ -13,7 +13,7 @@ from include.core import schemas
 from include.core.errors import ConfigError, DataError
 from include.core.interval import BLOCK_DAYS, Interval
 from include.core.names import clean_table
-from include.core.outcomes import outcome_column
+from include.core.outcomes import outcome_column, without_values
 from include.core.point_in_time import accepted, current_as_of, earliest
 from include.core.project import Project
 from include.core.records import DataView, Recorded
@@ -225,4 +225,5 @@ def _values(project: Project, outcome: str, tables: Tables, deliveries: Mapping[
     within = pl.col("day").is_between(min(deliveries), max(deliveries))
     scanned = tables.scan(clean_table(project.name, feed)).filter(within)
     rows = rows_of(scanned, wanted, project.feeds[feed].key)
-    return outcome_column(project, outcome, "value")(rows).select("day", "entity_id", "value").collect()
+    with without_values():
+        return outcome_column(project, outcome, "value")(rows).select("day", "entity_id", "value").collect()

@@ -18,11 +18,12 @@ from include.core.journal import SET_ASIDE, Known
 from include.core.names import raw_table
 from include.core.parts import Part, PartVersion
 from include.core.paths import set_key
+from include.core.personal import HashKey, protect
 from include.core.project import Project
 from include.io.landing import Found, Landing
 from include.io.postgres.journal import SeenObject
 from include.io.tables import Tables
-from include.steps.entries import NotLanded, Taken, delivery_id_of, protect
+from include.steps.entries import NotLanded, Taken, delivery_id_of
 from include.steps.objects import is_landed, read_object
 
 Slot = tuple[str, date]
@@ -318,7 +319,7 @@ def changed_slots(objects: Iterable[Found], markers: Collection[Found], seen: Ma
 
 
 def without_parts(
-    project: Project, tables: Tables, taken: Sequence[Taken], listed: pl.DataFrame, key: bytes
+    project: Project, tables: Tables, taken: Sequence[Taken], listed: pl.DataFrame, key: HashKey
 ) -> tuple[list[Taken], list[NotLanded]]:
     """Refuse files that share fewer than half of their keys with the file of the same day that they would replace.
 

@@ -25,12 +25,14 @@ from include.core.formats import values
 from include.core.formats.explain import explain
 from include.core.journal import SET_ASIDE, Entry
 from include.core.names import clean_table, quarantine_table, raw_table
+from include.core.personal import opened
 from include.core.point_in_time import counting_rows, rows_before
 from include.core.project import Project
 from include.core.records import Refusal
 from include.core.settings import Settings
 from include.core.storable import MAX_KEY_BYTES, UNSTORABLE
 from include.io import artifacts, postgres
+from include.io.hash_key import read_hash_key
 from include.io.tables import Scope, Tables
 from include.quality.examples import examples, sentence
 
@@ -62,6 +64,15 @@ class _Verdict:
     clean: pl.DataFrame
     quarantine: pl.DataFrame
     results: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a delivery: `stored` as in the raw table, `raw` as they were landed (not sealed), and `typed`."""
+
+    stored: pl.DataFrame
+    raw: pl.DataFrame
+    typed: pl.DataFrame
 
 
 def give_verdicts(
@@ -132,7 +143,8 @@ def _verdicts(
         .sort("day", "delivery_id", "_row")
         .collect()
     )
-    raws, typed = (_parts(rows, deliveries) for rows in (all_raw, _typed(project, feed, all_raw)))
+    plain = opened(feed, all_raw, read_hash_key(settings))
+    stored, raws, typed = (_parts(rows, deliveries) for rows in (all_raw, plain, _typed(project, feed, plain)))
     _require_rows(raw_table(project.name, name), deliveries, raws)
     before = rows_before(listed, name, snapshot=feed.is_snapshot)
     whole = set(counting_rows(listed.filter(pl.col("feed") == name))["delivery_id"])
@@ -141,9 +153,9 @@ def _verdicts(
     ]
     found = suites.findings(name, typed, histories)
     found_verdicts = {}
-    for delivery, raw, rows, unexplained in zip(deliveries, raws, typed, found, strict=True):
-        findings = [_explained(project, feed, finding, raw, rows) for finding in unexplained]
-        verdict = _verdict_on(project, delivery, raw, rows, findings, settings.run_id)
+    for delivery, rows, unexplained in zip(deliveries, map(_Rows, stored, raws, typed), found, strict=True):
+        findings = [_explained(project, feed, finding, rows.raw, rows.typed) for finding in unexplained]
+        verdict = _verdict_on(project, delivery, rows, findings, settings.run_id)
         found_verdicts[delivery["delivery_id"]] = verdict
         if any(finding.critical for finding in findings):
             _write_page(project, delivery, suites, findings, settings)
@@ -168,6 +180,9 @@ def _why_malformed(project: Project, feed: Feed, raw: pl.DataFrame, typed: pl.Da
         column = feed.columns[name]
         if column.data_class == "identifier":
             whys.append(f"{name}: a value does not match its format")
+            continue
+        if not all(column.has_form(text) for text in raw[name].drop_nulls().unique() if "\x00" not in text):
+            whys.append(f"{name}: a value does not match its format, {column.format}")
             continue
         if name == feed.day_column:
             if typed.select(schemas.is_of_another_date(feed, project.timezone)).to_series().any():
@@ -201,13 +216,9 @@ def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.
 
 
 def _verdict_on(
-    project: Project,
-    delivery: dict[str, Any],
-    raw: pl.DataFrame,
-    typed: pl.DataFrame,
-    findings: Sequence["Finding"],
-    run_id: str,
+    project: Project, delivery: dict[str, Any], rows: _Rows, findings: Sequence["Finding"], run_id: str
 ) -> _Verdict:
+    raw, typed = rows.raw, rows.typed
     name, feed = delivery["feed"], project.feeds[delivery["feed"]]
     taken = not any(finding.refuses for finding in findings)
     failed = [finding for finding in findings if finding.critical]
@@ -241,7 +252,7 @@ def _verdict_on(
     places = sorted(broken)
     left = [place for place in range(raw.height) if place not in broken]
     kept = schemas.quarantine(feed).keys()
-    quarantine = raw[places].with_columns(
+    quarantine = rows.stored[places].with_columns(
         _malformed=typed["_malformed"].gather(places),
         rule=pl.Series(["; ".join(dict.fromkeys(broken[place])) for place in places], dtype=pl.String()),
         run_id=pl.lit(run_id),

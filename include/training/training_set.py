@@ -16,7 +16,7 @@ import polars as pl
 from include.core.errors import DataError, NotReadyError
 from include.core.interval import Interval
 from include.core.journal import Known
-from include.core.outcomes import outcome_column
+from include.core.outcomes import outcome_column, without_values
 from include.core.point_in_time import accepted, as_of, current_as_of
 from include.core.project import Project
 from include.core.records import DataView
@@ -136,7 +136,9 @@ def build_training_set(
     # Days that were not rebuilt with the latest data keep their original features.
     again = made.filter(pl.col("data_view") == data_view)["day"].unique().to_list()
     made = made.filter((pl.col("data_view") == data_view) | ~pl.col("day").is_in(again)).drop("data_view")
-    rows = made.join(labels.drop_nulls(LABEL).collect(), on=KEY).sort(KEY)
+    with without_values():
+        known_labels = labels.drop_nulls(LABEL).collect()
+    rows = made.join(known_labels, on=KEY).sort(KEY)
     if doubled := rows.height - rows.select(KEY).n_unique():
         raise DataError(
             f"{model.name}: {doubled} of {rows.height} labelled rows of {days} are of an entity and day twice"

@@ -33,10 +33,10 @@ def prices(query: str = PLAIN, **keys: Any) -> Callable[[dict[str, Any]], None]:
             "day_column": "valid_on",
             "lookback_days": 2,
             "columns": {
-                "item_id": {"type": "string"},
-                "price": {"type": "double"},
-                "valid_on": {"type": "date"},
-                "changed": {"type": "timestamp"},
+                "item_id": {"type": "string", "class": "public"},
+                "price": {"type": "double", "class": "public"},
+                "valid_on": {"type": "date", "class": "public"},
+                "changed": {"type": "timestamp", "class": "public"},
             },
             **keys,
         }

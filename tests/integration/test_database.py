@@ -348,7 +348,11 @@ def test_entities_are_typed_as_declared(settings: Settings) -> None:
 
 
 def test_a_new_public_column_is_added_and_a_removed_one_leaves_the_view(settings: Settings, ferries: Project) -> None:
-    odd = Column(type="boolean", description="100 % odd, 'quoted' and \"reserved\"")
+    odd = Column.model_validate({
+        "type": "boolean",
+        "class": "public",
+        "description": "100 % odd, 'quoted' and \"reserved\"",
+    })
     changed = with_public(ferries, "order", "company", order=odd)
     with postgres.connection.engine(settings).begin() as connection:
         connection.execute(
@@ -367,7 +371,14 @@ def test_a_new_public_column_is_added_and_a_removed_one_leaves_the_view(settings
 
 
 def test_a_changed_type_is_refused_and_nothing_is_migrated(settings: Settings, ferries: Project) -> None:
-    changed = with_public(ferries, "origin", "ferry", "extra", ferry=Column(type="string"), extra=Column(type="date"))
+    changed = with_public(
+        ferries,
+        "origin",
+        "ferry",
+        "extra",
+        ferry=Column.model_validate({"type": "string", "class": "public"}),
+        extra=Column.model_validate({"type": "date", "class": "public"}),
+    )
     before = catalog(settings)
     with pytest.raises(ConfigError, match=r"sailings.ferry was bigint in entities_ferries and is now declared text"):
         postgres.migrations.migrate(settings, [changed])
@@ -376,7 +387,9 @@ def test_a_changed_type_is_refused_and_nothing_is_migrated(settings: Settings, f
 
 def test_a_public_column_named_like_the_key_is_refused(settings: Settings, ferries: Project) -> None:
     with pytest.raises(ConfigError, match=r"entity.public: day"):
-        postgres.migrations.migrate(settings, [with_public(ferries, "day", day=Column(type="date"))])
+        postgres.migrations.migrate(
+            settings, [with_public(ferries, "day", day=Column.model_validate({"type": "date", "class": "public"}))]
+        )
 
 
 def test_a_view_that_other_views_depend_on_is_not_dropped(settings: Settings, ferries: Project) -> None:

@@ -550,10 +550,10 @@ class TestSecrets:
 
     def test_identifiers_are_hashed_and_sensitive_columns_dropped(self, declare_prices: Load, shop: PostgreSQL) -> None:
         columns = {
-            "item_id": {"type": "string"},
-            "price": {"type": "double"},
-            "valid_on": {"type": "date"},
-            "buyer": {"type": "string", "class": "identifier"},
+            "item_id": {"type": "string", "class": "public"},
+            "price": {"type": "double", "class": "public"},
+            "valid_on": {"type": "date", "class": "public"},
+            "buyer": {"type": "string", "class": "identifier", "format": "planted-[a-z]+"},
             "email": {"type": "string", "class": "sensitive"},
         }
         query = (
@@ -706,10 +706,18 @@ class TestSqlite:
         self, declare_prices: Load, settings: Settings, tmp_path: Path
     ) -> None:
         shop = Sqlite(settings, tmp_path)
-        given = {"columns": {
-            "item_id": {"type": "string"}, "price": {"type": "double"}, "valid_on": {"type": "date"},
-            "changed": {"type": "timestamp"}, "given": {"type": "integer"},
-        }}  # fmt: skip
+        given = {
+            "columns": {
+                name: {"type": kind, "class": "public"}
+                for name, kind in [
+                    ("item_id", "string"),
+                    ("price", "double"),
+                    ("valid_on", "date"),
+                    ("changed", "timestamp"),
+                    ("given", "integer"),
+                ]
+            }
+        }
         project = declare_prices(self.QUERY, live_from=None, lookback_days=0, **given)
         shop.put(("i2", "0.1", DAY, f"{FIRST}T01:00:00Z"), ("i1", "1e16", DAY, f"{FIRST}T00:00:00Z"))
         shop.put(("i3", "1", DAY, f"{DAY}T12:00:00Z"))  # after the cutoff

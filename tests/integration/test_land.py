@@ -892,12 +892,14 @@ class TestPersonalData:
         deliver_one(project, settings, "logbook", BEFORE, rows)
         land(project, RUN_DATE, settings)
         raw = rows_of(settings, "raw_ferries__logbook")
-        expected = hmac.new(b"a key of tests", f"{VESSEL}1".encode(), hashlib.sha256).hexdigest()[:32]
+        expected = hmac.new(
+            settings.hash_key.get_secret_value().encode(), f"{VESSEL}1".encode(), hashlib.sha256
+        ).hexdigest()[:32]
         assert raw["vessel"].to_list()[:2] == [expected, expected]
         assert raw["vessel"][2] not in {None, "hidden", expected}
         assert raw["vessel"][3] is None
         assert raw["_malformed"].to_list() == [None, None, "vessel", None]
-        keyed = other.model_copy(update={"hash_key": SecretStr("another")})
+        keyed = other.model_copy(update={"hash_key": SecretStr("another hash key of the tests, as long")})
         land(project, RUN_DATE, keyed)
         assert rows_of(keyed, "raw_ferries__logbook")["vessel"][0] != expected
 

@@ -530,7 +530,7 @@ class TestAlways:
             **{name: ["?"] for name in project.feeds["logbook"].columns},
         })
         assert _typed(project, project.feeds["logbook"], raw)["_malformed"].to_list() == [
-            "vessel,ferry,departs_at,wait_minutes,delay_minutes,crossing_minutes"
+            "vessel,company,ferry,origin,dest,departs_at,wait_minutes,delay_minutes,crossing_minutes"
         ]
 
 

@@ -114,8 +114,16 @@ class TestProject:
             ),
             ("feeds.sailings.day_column", "dest", "feeds.sailings: day_column: 'dest' is neither a timestamp nor a"),
             ("feeds.sailings.key", ["contact_email"], "feeds.sailings: key: 'contact_email' is sensitive"),
-            ("feeds.sailings.columns.Day", {"type": "string"}, "feeds.sailings: columns.Day: the pipeline adds"),
-            ("feeds.sailings.columns.entity_id", {"type": "string"}, "feeds.sailings: columns.entity_id: the pipe"),
+            (
+                "feeds.sailings.columns.Day",
+                {"type": "string", "class": "public"},
+                "feeds.sailings: columns.Day: the pipeline adds",
+            ),
+            (
+                "feeds.sailings.columns.entity_id",
+                {"type": "string", "class": "public"},
+                "feeds.sailings: columns.entity_id: the pipe",
+            ),
             ("feeds.sailings.columns.dest.type", "text", "feeds.sailings.columns.dest.type: Input should be 'string'"),
             (
                 "feeds.logbook.columns.vessel.type",
@@ -126,6 +134,26 @@ class TestProject:
                 "feeds.logbook.columns.vessel.format",
                 "[",
                 "feeds.logbook.columns.vessel: format: '[' is not a regular expression: unterminated character set",
+            ),
+            (
+                "feeds.sailings.columns.dest",
+                {"type": "string"},
+                "feeds.sailings.columns.dest: class: say what the values are. Write one of: `class: public` (kept,",
+            ),
+            (
+                "feeds.sailings.columns.dest",
+                {"type": "string", "class": "personal"},
+                "feeds.sailings.columns.dest.class: Input should be 'public', 'identifier' or 'sensitive'",
+            ),
+            (
+                "feeds.logbook.columns.vessel",
+                {"type": "string", "class": "identifier"},
+                "feeds.logbook.columns.vessel: format: say which form the values of this identifier have",
+            ),
+            (
+                "feeds.winds.columns.humidity_percent.format",
+                "[0-9]+",
+                "feeds.winds.columns.humidity_percent: format: the values are of type double, which says their form",
             ),
             ("entity.feed", "sailingss", "entity.feed: no feed 'sailingss'; did you mean 'sailings'?"),
             ("entity.key", ["contact_email"], "entity.key: sailings keeps no column 'contact_email'; there is "),
@@ -158,21 +186,29 @@ class TestProject:
             ("feeds." + "f" * 64, FERRIES["feeds"]["winds"], f"feeds.{'f' * 64}: String should have at most 40 char"),
             (
                 "feeds.sailings.columns." + "é" * 32,
-                {"type": "string"},
+                {"type": "string", "class": "public"},
                 f"feeds.sailings: columns.{'é' * 32}: the name has more than 63 bytes, which is PostgreSQL's limit",
             ),
             (
                 "feeds.sailings.columns.",
-                {"type": "string"},
+                {"type": "string", "class": "public"},
                 "feeds.sailings: columns.: a name is printable text without",
             ),
-            ("feeds.sailings.columns.a,b", {"type": "string"}, "feeds.sailings: columns.a,b: a name is printable text"),
+            (
+                "feeds.sailings.columns.a,b",
+                {"type": "string", "class": "public"},
+                "feeds.sailings: columns.a,b: a name is printable text",
+            ),
             (
                 "feeds.sailings.columns.a\tb",
-                {"type": "string"},
+                {"type": "string", "class": "public"},
                 "feeds.sailings: columns.a\tb: a name is printable text",
             ),
-            ("feeds.sailings.columns.Dest", {"type": "string"}, "feeds.sailings: columns.dest: differs from Dest by"),
+            (
+                "feeds.sailings.columns.Dest",
+                {"type": "string", "class": "public"},
+                "feeds.sailings: columns.dest: differs from Dest by",
+            ),
             (
                 "feeds.logbook.columns.ferry.type",
                 "string",
@@ -201,7 +237,7 @@ class TestProject:
         assert_message(path, said, caught.value)
 
     def test_a_public_column_has_no_name_that_postgresql_uses(self, projects: Path) -> None:
-        declared = changed(FERRIES, "feeds.sailings.columns.xmin", {"type": "string"})
+        declared = changed(FERRIES, "feeds.sailings.columns.xmin", {"type": "string", "class": "public"})
         path = write(projects, changed(declared, "entity.public", ["xmin"]))
         with pytest.raises(ConfigError) as caught:
             load_project("ferries")

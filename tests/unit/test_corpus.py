@@ -37,8 +37,8 @@ from include.config.loading import load_project
 from include.core import schemas
 from include.core.errors import UnreadableError
 from include.core.feeds import Feed
+from include.core.personal import HashKey, opened, protect
 from include.core.yaml_file import read_yaml
-from include.steps.entries import protect
 from include.steps.verdicts import _typed, _why_malformed
 
 FOLDER = Path(__file__).parents[1] / "corpus"
@@ -46,6 +46,7 @@ CASES: list[dict[str, Any]] = read_yaml(FOLDER / "cases.yaml")["cases"]
 PERSON = "Mustermann"
 """A value of a row, in most files. It is in no message."""
 MAX_MESSAGE = 900
+HASH_KEY = HashKey.of("the hash key of the tests, which is long")
 
 
 def feed_of(case: dict[str, Any]) -> Feed:
@@ -55,7 +56,8 @@ def feed_of(case: dict[str, Any]) -> Feed:
         "value": case.get("value", "string"),
         "who": "string",
     }
-    declared = {name: column if isinstance(column, dict) else {"type": column} for name, column in columns.items()}
+    of_type = {name: column if isinstance(column, dict) else {"type": column} for name, column in columns.items()}
+    declared = {name: {"class": "public", **column} for name, column in of_type.items()}
     keys = {key: case[key] for key in ("format", "extra_columns", "limits") if key in case}
     return Feed.model_validate({"path": "x/{day}/*", "key": ["id"], "day_column": "on", "columns": declared, **keys})
 
@@ -66,7 +68,9 @@ def read(case: dict[str, Any]) -> tuple[Feed, pl.DataFrame, pl.DataFrame, str | 
     content = (FOLDER / case["file"]).read_bytes()
     contents = feed.format.read(content, case["file"], feed.layout)
     day = schemas.typed(pl.col("on"), feed.columns["on"], feed.format, "UTC").fill_null(date(2024, 3, 4))
-    raw = protect(feed, contents.records, b"a key").with_columns(day=day, delivery_id=pl.lit("x"))
+    raw = opened(feed, protect(feed, contents.records, HASH_KEY), HASH_KEY).with_columns(
+        day=day, delivery_id=pl.lit("x")
+    )
     return feed, raw, _typed(load_project("ferries"), feed, raw), contents.remark
 
 

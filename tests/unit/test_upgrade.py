@@ -25,8 +25,8 @@ feeds:
     key: [order_id]
     day_column: ordered_at
     columns:
-      order_id: {type: string}
-      ordered_at: {type: timestamp}
+      order_id: {type: string, class: public}
+      ordered_at: {type: timestamp, class: public}
 entity: {feed: orders, key: [order_id]}
 outcomes: {}
 """

@@ -106,6 +106,21 @@ def read_clock(settings: Settings) -> datetime:
         return now.astimezone(UTC)
 
 
+def read_fingerprint(settings: Settings) -> str | None:
+    """Return the fingerprint of the key that the identifiers of the newest delivery were hashed with, None at first."""
+    fingerprint = journal.c.entry["hash_key"].as_string()
+    statement = (
+        sa
+        .select(fingerprint)
+        .where(journal.c.kind == "delivery", fingerprint.is_not(None))
+        .order_by(journal.c.recorded_at.desc())
+        .limit(1)
+    )
+    with engine(settings).connect() as connection:
+        found: str | None = connection.scalar(statement)
+        return found
+
+
 def read_watermark(settings: Settings, project: str) -> int:
     """Return the newest sequence number, 0 for an empty journal."""
     with engine(settings).connect() as connection:

@@ -30,7 +30,7 @@ def feed(**declared: Any) -> Feed:
         "path": "sales/{day}/*.csv",
         "key": ["item"],
         "day_column": "sold_on",
-        "columns": {"item": {"type": "string"}, "sold_on": {"type": "date"}},
+        "columns": {"item": {"type": "string", "class": "public"}, "sold_on": {"type": "date", "class": "public"}},
         **declared,
     })
 

@@ -1,15 +1,16 @@
 """The SQL of outcomes: one engine, names without case, and a trial on probe rows."""
 
 import pickle
+import traceback
 
 import cloudpickle
 import polars as pl
 import pytest
 
 from include.config.loading import load_project
-from include.core.errors import ConfigError
+from include.core.errors import ConfigError, DataError
 from include.core.feeds import Outcome
-from include.core.outcomes import outcome_column, outcomes_of, problems
+from include.core.outcomes import outcome_column, outcomes_of, problems, without_values
 from include.core.project import Project
 
 
@@ -25,6 +26,15 @@ ROWS = pl.LazyFrame(
 
 
 class TestOutcomeColumn:
+    def test_an_error_about_a_value_does_not_show_it(self) -> None:
+        rows = ROWS.with_columns(company=pl.lit("Erika Mustermann"))
+        made = outcome_column(project("CAST(company AS DOUBLE)"), "result", "value")(rows)
+        with pytest.raises(pl.exceptions.InvalidOperationError, match="Mustermann"):
+            made.collect()
+        with pytest.raises(DataError, match="the SQL of an outcome cannot be evaluated") as caught, without_values():
+            made.collect()
+        assert "Mustermann" not in "".join(traceback.format_exception(caught.value))
+
     @pytest.mark.parametrize(
         ("sql", "values"),
         [

@@ -68,7 +68,11 @@ def test_text_is_parsed_or_null(kind: str, text: str | None, value: object) -> N
 )
 def test_what_postgresql_and_its_clients_can_hold(kind: ColumnType, text: str, kept: bool) -> None:
     frame = pl.DataFrame({"text": [text]})
-    value = frame.select(schemas.typed(pl.col("text"), Column(type=kind), Csv(), "America/New_York")).item()
+    value = frame.select(
+        schemas.typed(
+            pl.col("text"), Column.model_validate({"type": kind, "class": "public"}), Csv(), "America/New_York"
+        )
+    ).item()
     assert (value is not None) == kept
 
 

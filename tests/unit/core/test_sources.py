@@ -33,9 +33,9 @@ def load(load_changed: Callable[..., Project]) -> Callable[..., Project]:
                 "key": ["item_id"],
                 "day_column": "valid_on",
                 "columns": {
-                    "item_id": {"type": "string"},
-                    "price": {"type": "double"},
-                    "valid_on": {"type": "date"},
+                    "item_id": {"type": "string", "class": "public"},
+                    "price": {"type": "double", "class": "public"},
+                    "valid_on": {"type": "date", "class": "public"},
                 },
                 **keys,
             }

@@ -202,7 +202,7 @@ class TestDeclaration:
                 "kind": "snapshot",
                 "path": "stores/stores.csv",
                 "key": ["store"],
-                "columns": {"store": {"type": "string"}},
+                "columns": {"store": {"type": "string", "class": "public"}},
                 "correction": "upsert",
             })
 

@@ -136,7 +136,7 @@ def test_a_key_with_a_null_has_no_name() -> None:
     ],
 )
 def test_the_form_of_a_value_is_said_and_a_date_shown(kind: ColumnType, text: str, said: str) -> None:
-    assert found(Column(type=kind), text) == said
+    assert found(Column.model_validate({"type": kind, "class": "public"}), text) == said
 
 
 def test_the_form_of_an_identifier_does_not_show_its_hash() -> None:

@@ -15,7 +15,7 @@ feeds:
   sales:
     key: [shop, till]
     columns:
-      till: {type: string}
+      till: {type: string, class: public}
 rules:
   - metric: mae
     days: 3

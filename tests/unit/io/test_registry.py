@@ -53,7 +53,7 @@ def settings(tmp_path: Path, empty_mlflow: Path) -> Settings:
         journal=str(tmp_path / "journal"),
         database_url="postgresql://nowhere",
         mlflow_tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
-        hash_key="a key of tests",
+        hash_key="the hash key of the tests, which is long",
         run_id="test",
     )
 

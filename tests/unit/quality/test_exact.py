@@ -53,7 +53,10 @@ def shop(folder: Path, *entries: dict[str, Any] | str) -> Project:
         "path": "orders/{day}/*.csv",
         "key": ["s"],
         "day_column": "t",
-        "columns": {**{name: {"type": kind} for name, kind in TYPES.items()}, "j": {"type": "integer"}},
+        "columns": {
+            **{name: {"type": kind, "class": "public"} for name, kind in TYPES.items()},
+            "j": {"type": "integer", "class": "public"},
+        },
     }
     project = Project.model_validate({
         "name": "shop",

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from include.config.loading import load_project
-from include.quality.examples import HIDDEN, MISSING, examples, sentence, shown
+from include.quality.examples import HIDDEN, MISSING, examples, observed, sentence, shown
 
 PROJECT = load_project("ferries")
 
@@ -52,18 +52,52 @@ def test_examples_are_three_rows_with_their_public_key() -> None:
         "departs_at": ["2013-03-04T13:00:00Z"] * 4,
         "vessel": ["0123abcd"] * 4,
     })
-    typed = raw.with_columns(_malformed=pl.Series(["vessel,ferry", None, None, None]))
-    key = {"ferry": "x", "origin": "BAT", "departs_at": "2013-03-04T13:00:00Z"}
+    ferry = pl.col("ferry").cast(pl.Int64, strict=False)
+    typed = raw.with_columns(ferry, _malformed=pl.Series(["vessel,ferry", None, None, None]))
+    key = {"ferry": "(form a)", "origin": "BAT", "departs_at": "2013-03-04T13:00:00Z"}
     found = examples(PROJECT, "logbook", ["dest"], raw, typed, [0, 1, 2, 3])
     assert found == [
         {"row": 2, "key": {"company": "UA", **key}, "value": "Nowhere"},
-        {"row": 3, "key": {"company": HIDDEN, **key, "ferry": "2"}, "value": MISSING},
+        {"row": 3, "key": {"company": "(form aaa@aaaaaaa.aaa)", **key, "ferry": "2"}, "value": MISSING},
         {"row": 4, "key": {"company": MISSING, **key, "ferry": "3"}, "value": "HOB"},
     ]
-    assert sentence(found[:1]) == ("line 2 (company UA, ferry x, origin BAT, departs_at 2013-03-04T13:00:00Z): Nowhere")
+    assert sentence(found[:1]) == (
+        "line 2 (company UA, ferry (form a), origin BAT, departs_at 2013-03-04T13:00:00Z): Nowhere"
+    )
     [malformed] = examples(PROJECT, "logbook", ["_malformed"], raw, typed, [0])
     assert malformed["value"] == ("malformed: vessel (found text of another form); ferry (found a)")
     [identifier] = examples(PROJECT, "logbook", ["vessel", "dest"], raw, typed, [0])
     assert identifier["value"] == f"{HIDDEN}, Nowhere"
     [entity] = examples(PROJECT, "logbook", ["entity_id"], raw, typed, [3])
     assert entity["value"] == "UA, 4, BAT, 2013-03-04T13:00:00Z"
+
+
+def test_text_without_a_declared_format_may_be_anything_and_is_not_shown() -> None:
+    raw = pl.DataFrame({
+        "_row": [2],
+        "_malformed": pl.Series([None], dtype=pl.String),
+        **{name: ["Ada Brown"] for name in PROJECT.feeds["sailings"].kept},
+        "distance_miles": ["49170"],
+        "departs_at": ["+49 170 1"],
+    })
+    typed = raw.with_columns(distance_miles=49170.0, departs_at=None)
+    columns = ["arrives_local", "dest", "distance_miles", "departs_at"]
+    [found] = examples(PROJECT, "sailings", columns, raw, typed, [0])
+    assert found["value"] == "(form aaa aaaaa), (form aaa aaaaa), 49170, (form +99 999 9)"
+
+
+@pytest.mark.parametrize(
+    ("columns", "value", "said"),
+    [
+        (["origin"], ["BAT", "PAU"], "['BAT', 'PAU']"),
+        (["origin"], ["BAT", "Ada Brown"], HIDDEN),
+        (["arrives_local"], ["1530"], HIDDEN),
+        (["vessel"], "0123abcd", HIDDEN),
+        (["ferry"], [1, 49170], "[1, 49170]"),
+        (["ferry"], {"values": ["Ada Brown"]}, HIDDEN),
+        (["entity_id"], "UA-1-BAT", HIDDEN),
+    ],
+)
+def test_what_was_observed_is_shown_only_in_the_declared_form(columns: list[str], value: object, said: str) -> None:
+    feed = "logbook" if columns == ["vessel"] else "sailings"
+    assert observed(PROJECT, feed, columns, value) == said

@@ -77,7 +77,7 @@ def settings(tmp_path: Path) -> Settings:
         journal=str(tmp_path / "journal"),
         database_url=NO_DATABASE,
         mlflow_tracking_uri="sqlite:////nowhere",
-        hash_key="a key of tests",
+        hash_key="the hash key of the tests, which is long",
     )
 
 

@@ -1,0 +1,25 @@
+"""The key that identifiers are hashed with, compared with the one that was used so far.
+
+Each entry of a delivery has the fingerprint of its key. So it is restored together with the journal.
+"""
+
+from include.core.errors import ConfigError
+from include.core.personal import KEY, HashKey
+from include.core.settings import Settings
+from include.io import postgres
+
+
+def read_hash_key(settings: Settings) -> HashKey:
+    """Return the key to hash with.
+
+    Raises:
+        ConfigError: it can be guessed, or is another one than that of the deliveries in the journal.
+    """
+    key, used = HashKey.of(settings.hash_key.get_secret_value()), postgres.journal.read_fingerprint(settings)
+    if used not in (None, key.fingerprint):
+        raise ConfigError(
+            f"{KEY} is another one than before: its fingerprint is {key.fingerprint}, and that of the key with which "
+            f"identifiers were hashed so far is {used}. With two keys an identifier has two hashes, and its rows never "
+            "meet. Nothing was hashed. Put the old key back: docs/runbooks/hash-key.md"
+        )
+    return key
