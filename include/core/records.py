@@ -217,7 +217,8 @@ class Fitted(StepResult):
     """The result of `fit` for one candidate. `interval` is the days it was fitted on; `digest` identifies the fit.
 
     `model_digest` is that of the files, which every later step compares before it loads them. `read` is what it read;
-    None for a trial, and with the data view `latest`, which have no record.
+    None for a trial, and with the data view `latest`, which have no record. `logged` says whether this step logged the
+    fit; otherwise MLflow had it.
     """
 
     model: str
@@ -225,6 +226,7 @@ class Fitted(StepResult):
     run_id: str
     digest: str
     model_digest: str
+    logged: bool
     holdout: Interval
     read: TrainingRecord | None = None
 

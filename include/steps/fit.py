@@ -29,6 +29,7 @@ from include.io.training_sets import ReadAt, read_at, read_training_set, record_
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
 from include.training.problem_types import get_problem_type
+from include.training.serialization import Cloudpickle
 from include.training.training_set import LABEL, TrainingSet, estimator_inputs
 
 log = logging.getLogger(__name__)
@@ -117,13 +118,26 @@ def fit(
         run_id=run.run_id,
         digest=digest,
         model_digest=run.model_digest,
+        logged=run.logged_here,
         holdout=training_set.holdout,
         read=record_of(project, model, interval.end, settings, state, data_view),
     )
 
 
 def record_fit(fitted: Fitted, settings: Settings) -> None:
-    """Record the files of a fit, which alone may be loaded as that fit, and what its training read."""
+    """Record the files of a fit, which alone may be loaded as that fit, and what its training read.
+
+    Raises:
+        ActionRequiredError: the fit is a pickle that MLflow has and nobody recorded, so that anybody may have put it
+            there; or MLflow says of a recorded fit that it has other files.
+    """
+    serialization, known = load_model(fitted.model).serialization, postgres.model_files.knows_fit(settings, fitted)
+    if isinstance(serialization, Cloudpickle) and not fitted.logged and not known:
+        raise ActionRequiredError(
+            f"{fitted.model}: MLflow has run {fitted.run_id} of this fit, and the shared database does not. Either fit "
+            "was killed before it recorded the run, or somebody else put it there; loading a pickle runs what its file "
+            f"says, so it is not used. Type mlflow runs delete --run-id {fitted.run_id}, and run fit again"
+        )
     postgres.model_files.record_fit(settings, fitted)
     record_training(fitted, settings)
 

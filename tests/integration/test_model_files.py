@@ -27,7 +27,7 @@ from include.io.tables import Tables
 from include.operations.reproduce import reproduce
 from include.runner import remote
 from include.steps.evaluate import evaluate
-from include.steps.fit import fit
+from include.steps.fit import fit, record_fit
 from include.steps.gate import gate
 from include.steps.promote import promote
 from include.steps.score import read_digests, score
@@ -292,3 +292,22 @@ def test_the_days_that_a_champion_has_seen_are_not_asked_from_mlflow(prepared: S
     decision = gate(MODEL, after(2), prepared, evaluated=best, fitted=fitted)
     [compared] = [check for check in decision.checks if check.name == "champion"]
     assert compared.measured is not None, compared.sentence
+
+
+def test_a_pickle_that_nobody_recorded_is_not_used(prepared: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes to MLflow could have put it there."""
+    pickled = MODEL.model_copy(update={"serialization": Cloudpickle(kind="cloudpickle", reason="of a test")})
+    monkeypatch.setattr("include.steps.fit.load_model", lambda _: pickled)
+    fit(pickled, RUN, prepared, candidate="linear")  # killed before it was recorded
+    again = fit(pickled, RUN, prepared, candidate="linear")
+    with pytest.raises(ActionRequiredError, match=f"mlflow runs delete --run-id {again.run_id}, and run fit again"):
+        record_fit(again, prepared)
+    client(prepared).delete_run(again.run_id)
+    for _ in range(2):
+        record_fit(fit(pickled, RUN, prepared, candidate="linear"), prepared)
+
+
+def test_a_fit_that_was_killed_before_it_was_recorded_is_used(prepared: Settings) -> None:
+    fitted = fit(MODEL, RUN, prepared, candidate="linear")
+    record_fit(fit(MODEL, RUN, prepared, candidate="linear"), prepared)
+    assert postgres.model_files.read_fit(prepared, NAME, fitted.run_id).model_digest == fitted.model_digest

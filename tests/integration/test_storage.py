@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from include.config.loading import load_project
+from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.paths import pattern
 from include.core.project import Project
@@ -187,6 +188,11 @@ def test_a_model_is_logged_found_again_and_loaded(with_mlflow: Settings, s3: str
     assert registry.files(version, digest).megabytes > 0
     kept = storage.filesystem(own, own.artifacts)[0].find(own.artifacts)
     assert any(path.endswith("model.skops") for path in kept)
+    filesystem = storage.filesystem(own, own.artifacts)[0]
+    for lost, why in (("requirements.txt", "is not what was fitted"), ("", "gone from the artifact store")):
+        filesystem.rm([path for path in kept if path.endswith(lost) and filesystem.exists(path)])
+        with pytest.raises(ActionRequiredError, match=rf"version 1 of late_ferry.*{why}"):
+            registry.load(version, digest, MODEL)
     assert dict(os.environ) == before  # the variables for MLflow are removed again
     assert not [secret for secret in KEYS.values() if any(secret in value for value in os.environ.values())]
 

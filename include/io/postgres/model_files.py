@@ -60,6 +60,12 @@ def record_fit(settings: Settings, fitted: Fitted) -> None:
         )
 
 
+def knows_fit(settings: Settings, fitted: Fitted) -> bool:
+    """Return whether the run of a fit is recorded."""
+    with engine(settings).connect() as connection:
+        return bool(_fits(connection, _FITS.c.mlflow_run == fitted.run_id))
+
+
 def read_fit(settings: Settings, model: str, mlflow_run: str) -> RecordedFit:
     """Return the recorded fit of a run of MLflow.
 

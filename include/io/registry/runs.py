@@ -54,6 +54,7 @@ class FitRun:
         digest: of everything that decides the fit.
         model_digest: of the files. It is what MLflow says, unless this process has just logged them.
         tags: of the run.
+        logged_here: whether this process has just logged it.
     """
 
     run_id: str
@@ -61,6 +62,7 @@ class FitRun:
     digest: str
     model_digest: str
     tags: Mapping[str, str]
+    logged_here: bool = False
 
 
 def find_fit(connection: MlflowConnection, model: Model, digest: str) -> FitRun | None:
@@ -113,7 +115,9 @@ def log_fit(connection: MlflowConnection, fit: Fit) -> FitRun:
         winner = _first_finished(client, experiment_id, fit.digest)
         assert winner is not None
         _mark_killed(client, experiment_id, fit.digest)
-        return replace(winner, model_digest=model_digest) if winner.run_id == run_id else winner
+        if winner.run_id != run_id:
+            return winner
+        return replace(winner, model_digest=model_digest, logged_here=True)
 
 
 def _log_model(

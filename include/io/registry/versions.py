@@ -90,7 +90,10 @@ def get_version(connection: MlflowConnection, model: str, version: int) -> Versi
                 raise
             newest = sorted((int(v.version) for v in _versions(client, name)), reverse=True)[:5]
             there = f"the newest are {', '.join(map(str, newest))}" if newest else "it has none yet, run evaluate first"
-            raise ActionRequiredError(f"{model} has no version {version} in the registry; {there}") from error
+            gone = (
+                ". If it existed, somebody deleted it in MLflow: restore MLflow's database, or promote another version"
+            )
+            raise ActionRequiredError(f"{model} has no version {version} in the registry; {there}{gone}") from error
 
 
 def logged_model(connection: MlflowConnection, version: Version) -> LoggedModel:
