@@ -76,10 +76,17 @@ def available_from(
             f"declare in project.yaml from which run date on feed {feed} is live: "
             f"feeds.{feed}.live_from: {now:%Y-%m-%d}"
         )
+    usual = moment_of_history(project, feed, day)
+    return min(modified_at if usual is None else usual, now)
+
+
+def moment_of_history(project: Project, feed: str, day: date) -> datetime | None:
+    """Return from when an object without a claim counts whose first run date is before `live_from`, else None."""
+    declared = project.feeds[feed]
     run_date = _first_run_date(declared, day)
-    usual = project.at(run_date, declared.arrives or project.cutoff)
-    moment = usual if run_date < declared.live_from else modified_at
-    return min(moment, now)
+    if not declared.dated or declared.live_from is None or run_date >= declared.live_from:
+        return None
+    return project.at(run_date, declared.arrives or project.cutoff)
 
 
 def require_past(uri: str, claim: datetime, now: datetime) -> None:
@@ -109,13 +116,16 @@ def reason_to_hold(
     moment: datetime,
     earlier: Sequence[Earlier],
     now: datetime,
+    *,
+    is_live: bool = False,
 ) -> str | None:
     """Return why a delivery waits for a decision of a person; None if it does not.
 
     It waits if it would replace a delivery that became available after it, which a supplier's wrong clock or a copy
     tool can cause, or if it overwrites an object of a day more than `corrections_days` after the object was due. Before
-    `live_from` neither makes it wait, because history may be copied in any order. At any time it waits if another
-    object counts from the same moment, unless its own name says that it is newer.
+    `live_from` neither makes it wait, because history may be copied in any order. But once a live run date is prepared,
+    another file of history waits if it has no claim: nothing says that it was there at the moment it counts from. At
+    any time a delivery waits if another object counts from the same moment, unless its own name says that it is newer.
 
     Args:
         project: the project.
@@ -125,6 +135,7 @@ def reason_to_hold(
         moment: its `available_from`.
         earlier: the deliveries of the same feed and day, or of the same snapshot, that are landed or refused.
         now: the database's time of the landing.
+        is_live: whether a run date from the feed's `live_from` on is prepared.
     """
     declared = project.feeds[feed]
     counting = [each for each in earlier if not each.refused]
@@ -140,6 +151,12 @@ def reason_to_hold(
         if name_order(each.key) > name_order(key):
             return f"{same}, whose greater name says that it is newer; withdraw this one"
     if declared.live_from is not None and _first_run_date(declared, day) < declared.live_from:
+        if is_live and counting and declared.source is None and moment == moment_of_history(project, feed, day):
+            return (
+                f"live run dates may have used {counting[-1].delivery_id}. Without a sidecar, this one too counts from "
+                f"{moment:%Y-%m-%d %H:%M} UTC, as all history does. Accept it if it was there by then; otherwise "
+                "withdraw it, and deliver it under another name with a sidecar that says available_at"
+            )
         return None
     if (
         declared.source is not None and declared.source.claims

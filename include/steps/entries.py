@@ -138,7 +138,7 @@ def enter(
     with postgres.journal.write_journal(settings, project.name) as writer:
         listed = writer.known(so_far.known).deliveries
         ids = set(listed["delivery_id"])
-        earlier = _earlier(project, listed)
+        earlier, live = _earlier(project, listed), live_feeds(project, so_far.known)
         entries, holds = [], dict[str, str | None]()
         for item in sorted(taken, key=_order):  # late rows stay after their file
             if item.delivery_id in ids:
@@ -149,7 +149,14 @@ def enter(
             else:
                 before = earlier.setdefault(project.slot(found.feed, found.day), [])
                 why = item.doubt or reason_to_hold(
-                    project, found.feed, found.day, found.key, item.available_from, before, now
+                    project,
+                    found.feed,
+                    found.day,
+                    found.key,
+                    item.available_from,
+                    before,
+                    now,
+                    is_live=found.feed in live,
                 )
                 before.append(Earlier(item.delivery_id, found.key, item.available_from))
                 holds[found.key] = why
@@ -168,6 +175,12 @@ def enter(
         ])
         known = writer.known(so_far.known)
     return Entered(known, so_far.new + len(entries), so_far.rows + rows, (*so_far.left, *left))
+
+
+def live_feeds(project: Project, known: Known) -> set[str]:
+    """Return the feeds of which a run date from `live_from` on is prepared."""
+    newest = max(known.records, default=date.min)
+    return {name for name, feed in project.feeds.items() if feed.live_from is not None and feed.live_from <= newest}
 
 
 def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = None) -> SeenObject:

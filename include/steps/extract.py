@@ -32,6 +32,7 @@ from include.steps.entries import (
     delivery_id_of,
     enter,
     held_deliveries,
+    live_feeds,
     write_raw,
 )
 
@@ -49,7 +50,8 @@ def extract(project: Project, interval: Interval, settings: Settings) -> Extract
     """Extract what the run dates of the interval read and what may have changed since it was extracted.
 
     What the run dates wait for is asked first. A single run date that lacks it asks nothing else, so that waiting is
-    cheap. In a longer interval, a day that cannot be extracted does not keep others from it.
+    cheap. If other days have changed, it is asked again after them: a run date knows the corrections that its own run
+    found. In a longer interval, a day that cannot be extracted does not keep others from it.
 
     Raises:
         NotYetError: a query gave no row for a day that a run date waits for.
@@ -59,11 +61,16 @@ def extract(project: Project, interval: Interval, settings: Settings) -> Extract
     asking = _Asking(project, settings, Entered(read_journal(settings, project)))
     covered = _covered(asking.total.known.deliveries)
     due = [one for one in _due(project, interval) if one not in covered]
-    asking.ask(due)
+    found: list[Taken] | None = None
     if interval.start == interval.end:
+        found = list(asking.read(due))
         _require(project, interval, asking)
     rest = [*_unextracted(project, interval, covered), *_changing(project, interval, covered, asking.now)]
     asking.ask([one for one in dict.fromkeys(rest) if one not in set(due)])
+    if found is None or asking.total.new:
+        asking.ask(due)
+    else:
+        asking.enter(found)
     held = _alert(project, interval, settings, asking.total.known.deliveries)
     _require(project, interval, asking)
     total, left = asking.total, [problem.sentence for problem in asking.left.values()]
@@ -133,21 +140,27 @@ class _Asking:
     def ask(self, ones: Sequence[One]) -> None:
         """Extract these feeds and days, and enter what has rows."""
         block: list[Taken] = []
+        for taken in self.read(ones):
+            block.append(taken)
+            if len(block) >= BLOCK_DAYS or sum(item.found.size for item in block) >= BLOCK_BYTES:
+                self.enter(block)
+                block = []
+        self.enter(block)
+
+    def read(self, ones: Sequence[One]) -> Iterator[Taken]:
+        """Yield the rows of these feeds and days; keep in `left` what is wrong with the others."""
         for one in ones:
             try:
-                block.append(self._extract(*one))
+                yield self._extract(*one)
             except NotYetError as error:
                 self.left[one] = _Problem(str(error), NotYetError)
             except UnreachableError as error:
                 self.left[one] = _Problem(str(error), UnreachableError)
             except DeliveryError as error:
                 self.left[one] = _Problem(str(error), DeliveryError)
-            if len(block) >= BLOCK_DAYS or sum(item.found.size for item in block) >= BLOCK_BYTES:
-                self._enter(block)
-                block = []
-        self._enter(block)
 
-    def _enter(self, block: list[Taken]) -> None:
+    def enter(self, block: list[Taken]) -> None:
+        """Write rows to raw tables, and enter them into the journal, unless it has them."""
         ids = set(self.total.known.deliveries["delivery_id"])
         fresh = [item for item in block if item.delivery_id not in ids]
         self.known += len(block) - len(fresh)
@@ -187,10 +200,13 @@ class _Asking:
         if records.is_empty():
             raise NotYetError(f"{uri}: the query gave no row for {day}")
         _require_day(self.project, feed, day, records)
-        claim = cutoff if declared.source.claims else None
-        moment = available_from(self.project, feed, day, uri, claim=claim, modified_at=asked, now=asked)
+        deliveries = self.total.known.deliveries
         digest, size = checksum(records)
         ids, newest = self._earlier(feed, day, key)
+        claim = cutoff if declared.source.claims else None
+        if claim is None and (feed, day) in _covered(deliveries) and feed in live_feeds(self.project, self.total.known):
+            claim = asked  # a live run date may have read the rows before, also of a day before `live_from`
+        moment = available_from(self.project, feed, day, uri, claim=claim, modified_at=asked, now=asked)
         found = Found(feed, day, key, uri, size, asked)
         return Taken(found, delivery_id_of(key, digest, newest, ids), digest, moment, records)
 

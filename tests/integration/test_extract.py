@@ -18,6 +18,7 @@ from include.core.errors import DataError, DeliveryError, UnreachableError
 from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.project import Project
+from include.core.records import PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
@@ -203,6 +204,45 @@ class TestChanges:
         days = asked(monkeypatch)
         extract(project, Interval.of(today), shop.settings)
         assert days == [today - timedelta(days=n) for n in range(4)]
+
+    def test_a_run_date_knows_the_correction_that_its_own_run_found(
+        self, project: Project, shop: PostgreSQL, today: date, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`as_of` is the moment of the newest required rows, so these are read after all others."""
+        yesterday = today - timedelta(days=1)
+        shop.put_days([yesterday, today])
+        extract(project, Interval.of(yesterday), shop.settings)
+        shop.run(f"UPDATE shop.prices SET price = 3 WHERE valid_on = '{yesterday}'")
+        days = asked(monkeypatch)
+        assert extract(project, Interval.of(today), shop.settings).new == 2
+        assert days == [today, yesterday, today]
+        listed = deliveries_of(shop.settings, project.name).sort("sequence")
+        assert listed["day"].to_list() == [yesterday, yesterday, today]
+        assert listed["available_from"].is_sorted()
+
+    def test_rows_of_history_that_change_after_a_live_run_date_was_prepared_count_from_now(
+        self, declare_prices: Load, shop: PostgreSQL, today: date
+    ) -> None:
+        """A repair of the live run date must not know them."""
+        yesterday = today - timedelta(days=1)
+        project = declare_prices(live_from=today, corrections_days=3, lookback_days=1)
+        shop.put_days([yesterday, today])
+        extract(project, Interval.of(today), shop.settings)
+        shop.run("UPDATE shop.prices SET price = 3 WHERE item_id = 'i1'")
+        extract(project, Interval.of(today), shop.settings)  # nobody has gone live: history is history
+        prepared = PreparedDay(
+            project=project.name, day=today, data_view="point_in_time", as_of=project.cutoff_at(today), watermark=0,
+            deliveries=(), table_versions={}, rows=1,
+        )  # fmt: skip
+        postgres.days.record_prepared_days(shop.settings, project.name, [prepared])
+        before = postgres.journal.read_clock(shop.settings)
+        shop.run("UPDATE shop.prices SET price = 4 WHERE item_id = 'i1'")
+        extract(project, Interval.of(today), shop.settings)
+        listed = deliveries_of(shop.settings, project.name).filter(day=yesterday).sort("sequence")
+        cutoff = project.cutoff_at(yesterday)
+        assert listed["available_from"].to_list()[:2] == [cutoff, cutoff]
+        assert listed["available_from"][2] >= before
+        assert listed["verdict"].to_list() == ["landed"] * 3
 
     def test_a_result_without_rows_corrects_nothing(
         self, project: Project, shop: PostgreSQL, today: date, caplog: pytest.LogCaptureFixture
@@ -646,10 +686,10 @@ class TestKilled:
         self, project: Project, shop: PostgreSQL, at: str, when: str
     ) -> None:
         shop.put_days(Interval(start=FIRST, end=DAY).days)
-        run_and_kill(shop.settings, "extract", RUN, at, 2, when, project.name)  # the older days; the newest is entered
-        assert deliveries_of(shop.settings, project.name).height == (1 if when == "before" else 3)
+        run_and_kill(shop.settings, "extract", RUN, at, 2, when, project.name)  # the newest day; the older are entered
+        assert deliveries_of(shop.settings, project.name).height == (2 if when == "before" else 3)
         assert rows_of(shop.settings, "raw_drugstore__prices").height == 6
-        assert extract(project, RUN, shop.settings).new == (2 if when == "before" else 0)
+        assert extract(project, RUN, shop.settings).new == (1 if when == "before" else 0)
         assert deliveries_of(shop.settings, project.name).height == 3
         assert rows_of(shop.settings, "raw_drugstore__prices").height == 6
 

@@ -1,12 +1,13 @@
 """From when a new delivery counts, and what waits for a person."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from include.config.loading import load_project
 from include.core.errors import DeliveryError
-from include.core.intake import Earlier, NotYetError, available_from, reason_to_hold
+from include.core.intake import Earlier, NotYetError, available_from, moment_of_history, reason_to_hold
 from include.core.project import Project
 
 DAY = date(2026, 3, 4)
@@ -64,8 +65,16 @@ def test_without_a_claim_and_live_from_it_is_refused_with_the_line_to_write() ->
         moment(declared())
 
 
-def held(project: Project, at: datetime, earlier: list[Earlier], key: str = "new", day: date = DAY) -> str | None:
-    return reason_to_hold(project, "logbook", day, key, at, earlier, NOW)
+def held(
+    project: Project,
+    at: datetime,
+    earlier: list[Earlier],
+    key: str = "new",
+    day: date = DAY,
+    *,
+    is_live: bool = False,
+) -> str | None:
+    return reason_to_hold(project, "logbook", day, key, at, earlier, NOW, is_live=is_live)
 
 
 FIRST = Earlier("first@1", "first", NOW - 5 * HOUR)
@@ -101,8 +110,24 @@ def test_a_backdated_delivery_is_held_and_names_what_it_would_replace() -> None:
     assert "first@1" in why
 
 
-def test_history_is_never_held() -> None:
+def test_history_is_not_held_before_a_live_run_date_is_prepared() -> None:
     assert held(declared(live_from=date(2026, 9, 1)), NOW - 6 * HOUR, [FIRST], key="first") is None
+
+
+def test_another_file_of_history_without_a_claim_is_held_after_it() -> None:
+    """Nothing says that it was there at the cutoff from which it counts, and a repair of a live day would use it."""
+    project = declared(live_from=date(2026, 9, 1))
+    usual = moment_of_history(project, "logbook", DAY)
+    assert usual is not None
+    first = Earlier("first@1", "first", usual)
+    why = held(project, usual, [first], key="first", is_live=True)
+    assert why is not None
+    assert "live run dates may have used first@1" in why
+    assert "sidecar that says available_at" in why
+    assert held(project, usual, [], is_live=True) is None, "history that was missing"
+    assert held(project, usual, [replace(first, refused=True)], is_live=True) is None, "what was refused is corrected"
+    assert held(project, usual + HOUR, [first], is_live=True) is None, "a claim"
+    assert moment_of_history(declared(live_from=DAY), "logbook", DAY) is None
 
 
 @pytest.mark.parametrize(("days", "is_held"), [(8, True), (7, False)])
