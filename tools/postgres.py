@@ -43,11 +43,13 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOR name IN SELECT format('%I', datname) FROM pg_database LOOP
+    FOR name IN SELECT format('%I', datname) FROM pg_database
+        WHERE has_database_privilege('public', oid, 'CONNECT, TEMPORARY') LOOP
         EXECUTE 'REVOKE ALL ON DATABASE ' || name || ' FROM PUBLIC';
     END LOOP;
     FOR name IN SELECT oid::regprocedure FROM pg_proc
-        WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^(lo_.*|loread|lowrite)$' LOOP
+        WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^(lo_.*|loread|lowrite)$'
+            AND has_function_privilege('public', oid, 'EXECUTE') LOOP
         EXECUTE 'REVOKE ALL ON FUNCTION ' || name || ' FROM PUBLIC';
     END LOOP;
 END $$
@@ -141,8 +143,10 @@ class Postgres:
             readers=" ".join(READERS),
             connections=str(READERS_CONNECTIONS),
         )
-        connecting = f"GRANT CONNECT ON DATABASE nightly TO {', '.join((*READERS, WRITER))}"
-        self.query(f"{RESTRICT_SERVER}; {connecting}", database="nightly")
+        # `migrate` grants this too, but a database that was restored from a template has lost it.
+        grants = f"GRANT CONNECT ON DATABASE nightly TO {', '.join((*READERS, WRITER))}; "
+        grants += f"GRANT TEMPORARY ON DATABASE nightly TO {WRITER}"
+        self.query(f"{RESTRICT_SERVER}; {grants}", database="nightly")
 
     def stop(self) -> None:
         """Stop the server after rolling back open transactions; without a checkpoint if that takes too long."""

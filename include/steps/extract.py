@@ -14,6 +14,7 @@ import polars as pl
 from include.core import schemas
 from include.core.errors import ActionRequiredError, DeliveryError, UnreachableError, UnreadableError
 from include.core.extraction import checksum, first_cutoff, in_order, key_of, values_of
+from include.core.feeds import Feed
 from include.core.intake import NotYetError, available_from
 from include.core.interval import BLOCK_DAYS, Interval
 from include.core.project import Project
@@ -50,8 +51,8 @@ def extract(project: Project, interval: Interval, settings: Settings) -> Extract
     """Extract what the run dates of the interval read and what may have changed since it was extracted.
 
     What the run dates wait for is asked first. A single run date that lacks it asks nothing else, so that waiting is
-    cheap. If other days have changed, it is asked again after them: a run date knows the corrections that its own run
-    found. In a longer interval, a day that cannot be extracted does not keep others from it.
+    cheap. If other days have changed, it is asked again after them, unless its rows claim the cutoff: a run date knows
+    the corrections that its own run found. In a longer interval, a day that cannot be extracted does not keep others from it.
 
     Raises:
         NotYetError: a query gave no row for a day that a run date waits for.
@@ -61,16 +62,17 @@ def extract(project: Project, interval: Interval, settings: Settings) -> Extract
     asking = _Asking(project, settings, Entered(read_journal(settings, project)))
     covered = _covered(asking.total.known.deliveries)
     due = [one for one in _due(project, interval) if one not in covered]
-    found: list[Taken] | None = None
+    read: list[Taken] = []
     if interval.start == interval.end:
-        found = list(asking.read(due))
+        read = list(asking.read(due))
         _require(project, interval, asking)
     rest = [*_unextracted(project, interval, covered), *_changing(project, interval, covered, asking.now)]
     asking.ask([one for one in dict.fromkeys(rest) if one not in set(due)])
-    if found is None or asking.total.new:
-        asking.ask(due)
-    else:
-        asking.enter(found)
+    if asking.total.new:
+        read = [taken for taken in read if _claims(project.feeds[taken.found.feed])]
+    asking.enter(read)
+    entered = {(taken.found.feed, taken.found.day) for taken in read}
+    asking.ask([one for one in due if one not in entered])
     held = _alert(project, interval, settings, asking.total.known.deliveries)
     _require(project, interval, asking)
     total, left = asking.total, [problem.sentence for problem in asking.left.values()]
@@ -181,7 +183,7 @@ class _Asking:
         connection, key = declared.source.connection, key_of(feed, declared, day)
         uri = f"{key} (connection {connection})"
         cutoff = first_cutoff(self.project, feed, day)
-        if declared.source.claims and cutoff > self.now:
+        if _claims(declared) and cutoff > self.now:
             raise NotYetError(f"{uri}: it is extracted after its cutoff, {cutoff:%Y-%m-%d %H:%M} UTC")
         if connection in self._down:
             raise UnreachableError(f"{uri}: {self._down[connection]}")
@@ -203,7 +205,7 @@ class _Asking:
         deliveries = self.total.known.deliveries
         digest, size = checksum(records)
         ids, newest = self._earlier(feed, day, key)
-        claim = cutoff if declared.source.claims else None
+        claim = cutoff if _claims(declared) else None
         if claim is None and (feed, day) in _covered(deliveries) and feed in live_feeds(self.project, self.total.known):
             claim = asked  # a live run date may have read the rows before, also of a day before `live_from`
         moment = available_from(self.project, feed, day, uri, claim=claim, modified_at=asked, now=asked)
@@ -216,6 +218,10 @@ class _Asking:
         same = deliveries.filter(pl.col("feed") == feed, pl.col("key") == key)
         newest = same.select("delivery_id", "sha256").rows()[-1:]
         return set(deliveries["delivery_id"]), newest[0] if newest else None
+
+
+def _claims(feed: Feed) -> bool:
+    return feed.source is not None and feed.source.claims
 
 
 def _covered(deliveries: pl.DataFrame) -> set[One]:
@@ -247,7 +253,7 @@ def _changing(project: Project, interval: Interval, covered: Collection[One], no
     for name, feed in project.sql_feeds.items():
         if not feed.dated:
             yield name, today
-        elif feed.source is not None and not feed.source.claims:
+        elif not _claims(feed):
             newest, last = feed.needed_day(today), feed.needed_day(interval.end)
             recent = [newest - timedelta(days=n) for n in range(feed.corrections_days + 1)]
             yield from ((name, day) for day in recent if day <= last and (name, day) in covered)

@@ -431,7 +431,7 @@ alerts = sa.Table(
 locks = sa.Table(
     "locks",
     metadata,
-    _key("name", TEXT, "What is locked, such as publish late_arrival."),
+    _key("name", TEXT, "What is locked, such as publish and a model."),
     comment="Locks of writers: a row is locked to the end of a transaction, with SELECT FOR UPDATE. Readers cannot.",
 )
 

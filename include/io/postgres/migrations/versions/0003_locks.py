@@ -12,7 +12,7 @@ TABLE = """
 CREATE TABLE locks (name text PRIMARY KEY);
 COMMENT ON TABLE locks IS
     'Locks of writers: a row is locked to the end of a transaction, with SELECT FOR UPDATE. Readers cannot.';
-COMMENT ON COLUMN locks.name IS 'What is locked, such as publish late_arrival.';
+COMMENT ON COLUMN locks.name IS 'What is locked, such as publish and a model.';
 """
 
 
