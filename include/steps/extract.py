@@ -52,7 +52,8 @@ def extract(project: Project, interval: Interval, settings: Settings) -> Extract
 
     What the run dates wait for is asked first. A single run date that lacks it asks nothing else, so that waiting is
     cheap. If other days have changed, it is asked again after them, unless its rows claim the cutoff: a run date knows
-    the corrections that its own run found. In a longer interval, a day that cannot be extracted does not keep others from it.
+    the corrections that its own run found. In a longer interval, a day that cannot be extracted does not keep others
+    from it.
 
     Raises:
         NotYetError: a query gave no row for a day that a run date waits for.
