@@ -10,6 +10,7 @@ import polars as pl
 
 from include.core.feeds import Feed
 from include.core.interval import Interval
+from include.core.parts import Part, listed, missing_hours
 from include.core.point_in_time import first_accepted
 from include.core.project import Project
 
@@ -125,6 +126,38 @@ def of_snapshots(project: Project, known: pl.DataFrame, interval: Interval) -> d
                 limit = f"max_age_days is {feed.max_age_days}"
                 said.setdefault(run_date, {})[name] = f"knows a snapshot that is {age} days old, and {limit}"
     return said
+
+
+def of_parts(project: Project, known: pl.DataFrame, sets: Mapping[str, Sequence[Part]]) -> dict[date, dict[str, str]]:
+    """Map each run date to the feeds that it knows without some hours, because parts are taken at the cutoff.
+
+    Args:
+        project: the project.
+        known: run_date (date), feed (str), day (date) and delivery_id (str) of each delivery that a run date may read.
+        sets: the parts of each delivery that is a set.
+    """
+    found: dict[tuple[date, str], list[str]] = {}
+    for name in (name for name, feed in project.feeds.items() if feed.parts == "at_cutoff"):
+        of_feed = known.filter(pl.col("feed") == name).select("run_date", "day", "delivery_id").unique().sort("day")
+        for run_date, day, delivery_id in of_feed.iter_rows():
+            if hours := missing_hours(project, day, [part.name for part in sets.get(delivery_id, ())]):
+                found.setdefault((run_date, name), []).append(f"{day} without the hours {listed(hours)}")
+    said: dict[date, dict[str, str]] = {}
+    for (run_date, name), days in found.items():
+        more = f" and {len(days) - 3} more days" if len(days) > 3 else ""
+        said.setdefault(run_date, {})[name] = f"knows {', '.join(days[-3:])}{more}"
+    return said
+
+
+def together(*said: Mapping[date, Mapping[str, str]]) -> dict[date, dict[str, str]]:
+    """Return all of what was said about each run date and feed."""
+    joined: dict[date, dict[str, str]] = {}
+    for each in said:
+        for run_date, of_feeds in each.items():
+            for feed, text in of_feeds.items():
+                there = joined.setdefault(run_date, {})
+                there[feed] = f"{there[feed]}; it {text}" if feed in there else text
+    return joined
 
 
 def sentences(said: Mapping[date, Mapping[str, str]]) -> list[str]:

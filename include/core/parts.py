@@ -139,6 +139,12 @@ def why_incomplete(
     return f"{_there(count, of_day)}; those that have come by {moment:%Y-%m-%d %H:%M} UTC are taken then"
 
 
+def missing_hours(project: Project, day: date, names: Collection[str]) -> list[str]:
+    """Return the hours of a local day that a set has no part of; none if its parts are not hours."""
+    are_hours = names and set(names) <= set(HOURS)
+    return sorted(set(hours_of(day, project.zone)) - set(names)) if are_hours else []
+
+
 def superfluous(feed: Feed, names: Collection[str], before: Collection[str]) -> list[str]:
     """Return the names of parts above the expected number: those that are not in the set before, then the last ones."""
     expect = feed.parts.expect if isinstance(feed.parts, Parts) else None

@@ -20,6 +20,7 @@ from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.names import clean_table, features_table, quarantine_table
 from include.core.outcomes import outcomes_of
+from include.core.parts import sets_of
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
 from include.core.records import DataView, Featured, PreparedDay
@@ -67,8 +68,11 @@ def build_features(
     _require_recorded_rows(project, journal, known, tables)
 
     counting, unknown = lookback.counts_from(journal.deliveries), lookback.unknown_days(project, known, interval)
-    of_days, of_snapshots = lookback.of_days(unknown, counting), lookback.of_snapshots(project, known, interval)
-    lacks = {day: of_days.get(day, {}) | of_snapshots.get(day, {}) for day in interval.days}
+    lacks = lookback.together(
+        lookback.of_days(unknown, counting),
+        lookback.of_snapshots(project, known, interval),
+        lookback.of_parts(project, known, sets_of(journal.entries)),
+    )
     for sentence in lookback.sentences(lacks):
         log.warning("%s", sentence)
     if data_view == "point_in_time" and (late := lookback.too_late(project, unknown, counting, journal.records)):
@@ -298,7 +302,7 @@ def _prepared_days(
             table_versions=dict(versions),
             rows=rows.get(day, 0),
             number=journal.records[day].number if data_view == "point_in_time" and day in journal.records else None,
-            lacks=dict(lacks[day]),
+            lacks=lacks.get(day, {}),
         )
         for day, moment in moments.items()
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from botocore.exceptions import EndpointConnectionError
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import SecretStr
@@ -35,6 +36,7 @@ from include.io import landing as landing_module
 from include.io import postgres
 from include.io.landing import Found, Landing
 from include.io.postgres.alerts import unsent_alerts
+from include.io.postgres.connection import engine
 from include.io.postgres.journal import read_seen_objects
 from include.operations.decide import withdraw
 from include.steps import land as land_module
@@ -82,6 +84,12 @@ def age(path: Path, seconds: int) -> None:
     """Say that a file was last changed so many seconds ago."""
     at = datetime.now(UTC).timestamp() - seconds
     os.utime(path, (at, at))
+
+
+def refused_in_view(settings: Settings) -> list[tuple[object, ...]]:
+    query = "SELECT project, feed, day, severity, success, observed FROM data_quality WHERE expectation = "
+    with engine(settings).connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(f"{query}'file_to_be_landed'"))]
 
 
 class TestAccepted:
@@ -638,10 +646,12 @@ class TestRefused:
         path = deliver_one(project, settings, "sailings", DAY, name="correction")
         right = text_of(path)
         spoil(path, b"")
-        land(project, RUN_DATE, settings)
+        [refusal] = land(project, RUN_DATE, settings).refused
+        assert refused_in_view(settings) == [("ferries", "sailings", DAY, "warning", False, refusal.why)]
         spoil(path, right)
         landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.refused) == (1, ())
+        assert refused_in_view(settings) == []
         assert deliveries_of(settings)["verdict"].to_list() == ["landed"] * 4
 
     def test_an_object_that_is_overwritten_is_held_and_the_others_go_on(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.config.loading import load_project
-from include.core import parts
+from include.core import lookback, parts
 from include.core.errors import ConfigError
 from include.core.feeds import Parts
 from include.core.journal import ENTRIES, Entry, deliveries_of
@@ -227,3 +227,26 @@ class TestDeclaration:
         keys = {"path": "sales/{day}/{part}", "parts": "at_cutoff"}
         with pytest.raises(ConfigError, match="a file can match"):
             load_changed("drugstore", lambda declared: declared["feeds"]["plan"].update(keys))
+
+
+def test_a_run_date_says_which_hours_it_goes_on_without() -> None:
+    project = declared("at_cutoff")
+    days = [DAY - timedelta(days=n) for n in range(5)]
+    known = pl.DataFrame({"run_date": [DAY] * 5, "feed": ["plan"] * 5, "day": days, "delivery_id": list("abcde")})
+
+    def part(name: str) -> Part:
+        return Part(name, f"{name}.csv", "x", 1, T0, 0, 1)
+
+    whole = [part(f"{hour:02d}") for hour in range(24)]
+    sets = {"a": whole, "b": whole[:17] + whole[18:], "c": whole[2:], "d": whole[1:], "e": whole[1:]}
+    said = lookback.of_parts(project, known, sets)
+    assert said == {
+        DAY: {
+            "plan": f"knows {days[3]} without the hours 00, {days[2]} without the hours 00, 01, "
+            f"{days[1]} without the hours 17 and 1 more days"
+        }
+    }
+    assert lookback.of_parts(declared(Parts(expect=23)), known, sets) == {}
+    assert lookback.of_parts(project, known, {"a": [part("north"), part("00")]}) == {}
+    twice = lookback.together(said, {DAY: {"plan": "is late", "sales": "x"}})
+    assert twice == {DAY: {"plan": f"{said[DAY]['plan']}; it is late", "sales": "x"}}
