@@ -141,18 +141,19 @@ def _newest(project: Project, journal: Known, interval: Interval) -> dict[date, 
 
 
 def _waiting(project: Project, journal: Known, last: date, settings: Settings) -> dict[date, str]:
-    """Map each run date up to `last` to a file that its features may read and that is not landed yet."""
+    """Map each run date up to `last` to what is said about a file that its features may read and that is not landed."""
     landing, listed = Landing(project, settings), set(journal.deliveries["key"])
     listed |= {part.key for parts in sets_of(journal.entries).values() for part in parts}
-    if any(feed.parts for feed in project.feeds.values()):  # a set has no entry about older versions of its parts
-        seen = postgres.journal.read_seen_objects(settings, project.name)
-        listed |= {key for key, each in seen.items() if each.delivery_id}
+    seen = postgres.journal.read_seen_objects(settings, project.name)
+    listed |= {key for key, each in seen.items() if each.delivery_id}  # such as older versions of the parts of a set
     found: dict[date, str] = {}
     for name, feed in project.file_feeds.items():
         for file in landing.find(name):
             if file.key not in listed:
+                refused = seen[file.key].why if file.key in seen else None
+                said = f"refused, so correct it first: {refused}" if refused else f"{file.uri} is not landed yet"
                 for day in feed.run_dates(file.day, last):
-                    found.setdefault(day, file.uri)
+                    found.setdefault(day, said)
     return found
 
 
@@ -227,7 +228,7 @@ def _latest(
         why = f"{_some(came)} came later" if came else f"{_some(sorted(by_now - newest))} does not count any more"
         yield OutOfDate(day, FEATURES, why, "latest")
     elif day in waiting:
-        yield OutOfDate(day, FEATURES, f"{waiting[day]} is not landed yet", "latest")
+        yield OutOfDate(day, FEATURES, waiting[day], "latest")
 
 
 def _rows(

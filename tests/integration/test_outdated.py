@@ -25,8 +25,9 @@ from include.operations.outdated import OutOfDate, find_out_of_date, rerun_comma
 from include.operations.repair import repair
 from include.steps import publish as step
 from include.steps.build_features import build_features
+from include.steps.land import land
 from tests.integration import small
-from tests.landing import deliver_one
+from tests.landing import deliver_one, spoil
 
 DAY = small.DAY
 DAYS = Interval(start=DAY, end=DAY + timedelta(days=3))
@@ -278,6 +279,13 @@ def test_a_file_that_is_not_landed_yet_is_listed(prepared: Settings, project: Pr
         (0, f"scores of {MODEL}", "latest"),
     ]
     assert listed[0].why.endswith("is not landed yet")
+
+
+def test_a_file_that_was_refused_is_listed_with_the_reason(prepared: Settings, project: Project) -> None:
+    path = deliver_one(project, prepared, "winds", DAY, at=MUCH_LATER, name="again")
+    spoil(path, b"")
+    [refusal] = land(project, Interval.of(DAY), prepared).refused
+    assert find_out_of_date(project, DAYS, prepared)[0].why == f"refused, so correct it first: {refusal.why}"
 
 
 def test_scores_of_features_that_changed_since_are_listed(prepared: Settings, project: Project) -> None:
