@@ -122,10 +122,9 @@ def reason_to_hold(
     """Return why a delivery waits for a decision of a person; None if it does not.
 
     It waits if it would replace a delivery that became available after it, which a supplier's wrong clock or a copy
-    tool can cause, or if it overwrites an object of a day more than `corrections_days` after the object was due. Before
-    `live_from` neither makes it wait, because history may be copied in any order. But once a live run date is prepared,
-    another file of history waits if it has no claim: nothing says that it was there at the moment it counts from. At
-    any time a delivery waits if another object counts from the same moment, unless its own name says that it is newer.
+    tool can cause, or if it overwrites an object of a day more than `corrections_days` after the object was due. Of
+    history neither makes it wait until a live run date is prepared, because it may be copied in any order. At any time
+    it waits if another object counts from the same moment, unless its own name says that it is newer.
 
     Args:
         project: the project.
@@ -150,13 +149,7 @@ def reason_to_hold(
             )
         if name_order(each.key) > name_order(key):
             return f"{same}, whose greater name says that it is newer; withdraw this one"
-    if declared.live_from is not None and _first_run_date(declared, day) < declared.live_from:
-        if is_live and counting and declared.source is None and moment == moment_of_history(project, feed, day):
-            return (
-                f"live run dates may have used {counting[-1].delivery_id}. Without a sidecar, this one too counts from "
-                f"{moment:%Y-%m-%d %H:%M} UTC, as all history does. Accept it if it was there by then; otherwise "
-                "withdraw it, and deliver it under another name with a sidecar that says available_at"
-            )
+    if declared.live_from is not None and _first_run_date(declared, day) < declared.live_from and not is_live:
         return None
     if (
         declared.source is not None and declared.source.claims

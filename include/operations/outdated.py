@@ -149,8 +149,10 @@ def _waiting(project: Project, journal: Known, last: date, settings: Settings) -
     found: dict[date, str] = {}
     for name, feed in project.file_feeds.items():
         for file in landing.find(name):
-            if file.key not in listed:
-                refused = seen[file.key].why if file.key in seen else None
+            each = seen.get(file.key)
+            is_same = each is not None and (each.size, each.modified_at) == (file.size, file.modified_at)
+            refused = each.why if each is not None and is_same else None
+            if refused or file.key not in listed:
                 said = f"refused, so correct it first: {refused}" if refused else f"{file.uri} is not landed yet"
                 for day in feed.run_dates(file.day, last):
                     found.setdefault(day, said)

@@ -71,7 +71,7 @@ def examples(
     found = []
     for place in at[:EXAMPLES]:
         record = raw.row(place, named=True)
-        record["_malformed"] = _malformed(of_feed, record, typed, place)
+        record["_malformed"] = _malformed(project, of_feed, record, typed, place)
         public = [name for name in of_feed.key if of_feed.kept[name].data_class == "public"]
         value = ", ".join(text(record, place, name) for name in names)
         found.append({
@@ -92,10 +92,16 @@ def _has_shown_form(column: Column, text: str) -> bool:
     return column.type != "string" or (column.format is not None and column.has_form(text))
 
 
-def _malformed(feed: Feed, record: dict[str, Any], typed: pl.DataFrame, place: int) -> str | None:
+def _malformed(project: Project, feed: Feed, record: dict[str, Any], typed: pl.DataFrame, place: int) -> str | None:
     names = typed["_malformed"][place]
     entity_id = typed["entity_id"][place] if "entity_id" in typed.columns else None
-    of_names = [malformed(n, feed.kept.get(n), record.get(n), entity_id) for n in (names or "").split(",") if n]
+    of_names = []
+    for name in filter(None, (names or "").split(",")):
+        text = record.get(name)
+        if text is not None and shown(project, text) == HIDDEN:  # it may look like a date
+            of_names.append(f"{name} (found {form_of(text)})")
+        else:
+            of_names.append(malformed(name, feed.kept.get(name), text, entity_id))
     return f"malformed: {'; '.join(of_names)}" if of_names else None
 
 

@@ -6,13 +6,13 @@ it has an entry, one that needs a decision of a person is held, and an alert say
 
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 import polars as pl
 
 from include.core import schemas
-from include.core.intake import Earlier, name_order, reason_to_hold
+from include.core.intake import Earlier, moment_of_history, name_order, reason_to_hold
 from include.core.journal import SET_ASIDE, Entry, Known
 from include.core.names import raw_table
 from include.core.parts import Part
@@ -136,9 +136,11 @@ def enter(
     """
     rows = 0
     with postgres.journal.write_journal(settings, project.name) as writer:
-        listed = writer.known(so_far.known).deliveries
+        before_it = writer.known(so_far.known)
+        listed = before_it.deliveries
         ids = set(listed["delivery_id"])
-        earlier, live = _earlier(project, listed), live_feeds(project, so_far.known)
+        earlier, live = _earlier(project, listed), _live_feeds(project, before_it)
+        taken = _without_hindsight(project, taken, listed, live, now)
         entries, holds = [], dict[str, str | None]()
         for item in sorted(taken, key=_order):  # late rows stay after their file
             if item.delivery_id in ids:
@@ -177,10 +179,29 @@ def enter(
     return Entered(known, so_far.new + len(entries), so_far.rows + rows, (*so_far.left, *left))
 
 
-def live_feeds(project: Project, known: Known) -> set[str]:
+def _live_feeds(project: Project, known: Known) -> set[str]:
     """Return the feeds of which a run date from `live_from` on is prepared."""
     newest = max(known.records, default=date.min)
     return {name for name, feed in project.feeds.items() if feed.live_from is not None and feed.live_from <= newest}
+
+
+def _without_hindsight(
+    project: Project, taken: Sequence[Taken], listed: pl.DataFrame, live: Collection[str], now: datetime
+) -> list[Taken]:
+    """Let other content of history count from its own time, once live run dates may have used what was there.
+
+    From the cutoff of its day, a repair of a live run date would know it.
+    """
+    used = set(listed.filter(~is_late(), pl.col("verdict") != "refused").select("feed", "day").iter_rows())
+    ids = set(listed["delivery_id"])
+
+    def moment(item: Taken) -> datetime:
+        found = item.found
+        is_again = found.feed in live and (found.feed, found.day) in used and item.delivery_id not in ids
+        no_claim = not found.sidecar and item.available_from == moment_of_history(project, found.feed, found.day)
+        return min(found.modified_at, now) if is_again and no_claim else item.available_from
+
+    return [replace(item, available_from=moment(item)) for item in taken]
 
 
 def _seen(found: Found, *, delivery_id: str | None = None, why: str | None = None) -> SeenObject:

@@ -33,7 +33,6 @@ from include.steps.entries import (
     delivery_id_of,
     enter,
     held_deliveries,
-    live_feeds,
     write_raw,
 )
 
@@ -203,12 +202,9 @@ class _Asking:
         if records.is_empty():
             raise NotYetError(f"{uri}: the query gave no row for {day}")
         _require_day(self.project, feed, day, records)
-        deliveries = self.total.known.deliveries
         digest, size = checksum(records)
         ids, newest = self._earlier(feed, day, key)
         claim = cutoff if _claims(declared) else None
-        if claim is None and (feed, day) in _covered(deliveries) and feed in live_feeds(self.project, self.total.known):
-            claim = asked  # a live run date may have read the rows before, also of a day before `live_from`
         moment = available_from(self.project, feed, day, uri, claim=claim, modified_at=asked, now=asked)
         found = Found(feed, day, key, uri, size, asked)
         return Taken(found, delivery_id_of(key, digest, newest, ids), digest, moment, records)

@@ -23,7 +23,8 @@ from include.core.stack import is_late
 from include.io import postgres
 from include.io.hash_key import read_hash_key
 from include.io.journal import read_journal
-from include.io.landing import Found, Landing
+from include.io.landing import Found, Landing, Listing
+from include.io.postgres.journal import SeenObject
 from include.io.tables import Tables
 from include.steps.arrivals import missing
 from include.steps.entries import Entered, NotLanded, Taken, alerts_about, enter, held_deliveries, write_raw
@@ -68,6 +69,7 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
     if not sweep:
         _require_files(missing(project, interval, landing, listing, known.deliveries, now))
     seen = postgres.journal.read_seen_objects(settings, project.name)
+    postgres.journal.forget_objects(settings, project.name, _refused_and_gone(seen, listing, reach))
     changed = changed_slots([f for f in found if f.part], listing.markers.values(), seen)
     fresh = [f for f in found if ((f.feed, f.day) in changed if f.part else not is_landed(seen.get(f.key), f))]
 
@@ -129,6 +131,15 @@ def _in_reach(project: Project, name: str, interval: Interval, known: Known) -> 
         return None
     first = min(max(of_feed["day"].to_list()), _back(interval.start, feed.corrections_days))
     return Interval(start=first, end=interval.end + timedelta(days=1))
+
+
+def _refused_and_gone(
+    seen: Mapping[str, SeenObject], listing: Listing, reach: Mapping[str, Interval | None]
+) -> list[str]:
+    """Return the keys of refused objects that were looked for and are not there any more."""
+    there = {each.key for each in (*listing.found, *listing.markers.values())}
+    refused = [each for each in seen.values() if each.why and each.feed in reach and each.key not in there]
+    return [each.key for each in refused if (days := reach[each.feed]) is None or days.start <= each.day <= days.end]
 
 
 def _back(day: date, days: int) -> date:

@@ -648,6 +648,12 @@ class TestRefused:
         spoil(path, b"")
         [refusal] = land(project, RUN_DATE, settings).refused
         assert refused_in_view(settings) == [("ferries", "sailings", DAY, "warning", False, refusal.why)]
+        hidden = path.rename(path.with_name("_removed"))
+        land(project, RUN_DATE, settings)
+        assert refused_in_view(settings) == []
+        hidden.rename(path)
+        land(project, RUN_DATE, settings)
+        assert len(refused_in_view(settings)) == 1
         spoil(path, right)
         landed = land(project, RUN_DATE, settings)
         assert (landed.new, landed.refused) == (1, ())

@@ -286,6 +286,8 @@ def test_a_file_that_was_refused_is_listed_with_the_reason(prepared: Settings, p
     spoil(path, b"")
     [refusal] = land(project, Interval.of(DAY), prepared).refused
     assert find_out_of_date(project, DAYS, prepared)[0].why == f"refused, so correct it first: {refusal.why}"
+    path.write_bytes(b"x")
+    assert find_out_of_date(project, DAYS, prepared)[0].why.endswith("is not landed yet")
 
 
 def test_scores_of_features_that_changed_since_are_listed(prepared: Settings, project: Project) -> None:

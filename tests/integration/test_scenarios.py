@@ -112,6 +112,29 @@ def test_history_copied_in_any_order_then_live(install: Install, live_from: Proj
     assert ends[0] == ends[1]
 
 
+def test_history_that_is_overwritten_after_going_live_counts_from_then_on(install: Install, live_from: Project) -> None:
+    """A repair of a live run date that was prepared before must not know it, and nobody is asked."""
+    feeds = {name: feed.model_copy(update={"corrections_days": 10_000}) for name, feed in live_from.feeds.items()}
+    with installed(install) as installation:
+        installation.project = live_from.model_copy(update={"feeds": feeds})
+        sales(installation, day(-2), -9, version=1)
+        sales(installation, day(-3), -9, version=1)
+        land(installation.project, Interval.of(day(-1)), installation.settings, sweep=True)
+        sales(installation, day(-2), -8, version=2)  # nobody is live: history may be copied again
+        for n in (0, 1):
+            plan(installation, day(n), -9)
+        installation.prepare_or_raise(day(0))
+        sales(installation, day(-2), 60, version=3)  # twelve hours after the cutoff of LIVE
+        sales(installation, day(-4), 60, version=1)  # history that was missing
+        installation.prepare_or_raise(day(1))
+        assert pieces(installation, day(0)) == [1.0, 2.0]
+        assert pieces(installation, day(1)) == [1.0, 1.0, 3.0]
+        repair(installation.project, Interval.of(day(0)), installation.settings, by="ana", why="a test")
+        assert pieces(installation, day(0)) == [1.0, 1.0, 2.0]
+        verdicts = read_journal(installation.settings, installation.project).deliveries["verdict"]
+        assert set(verdicts) == {"accepted"}
+
+
 @pytest.mark.parametrize(("hours", "moves"), [(1, True), (23, True), (24, False), (72, False)])
 def test_a_required_file_is_late(install: Install, hours: int, moves: bool) -> None:
     """Its run date waits; `as_of` moves on to the file, or stays the cutoff if that of the next run date has passed."""

@@ -5,7 +5,7 @@ is the order of commits, and nothing appears below a watermark later.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -140,6 +140,14 @@ def read_seen_objects(settings: Settings, project: str) -> dict[str, SeenObject]
     with engine(settings).connect() as connection:
         found = [dict(row._mapping) for row in connection.execute(statement)]
     return {row["key"]: SeenObject(**{**row, "modified_at": row["modified_at"].astimezone(UTC)}) for row in found}
+
+
+def forget_objects(settings: Settings, project: str, keys: Collection[str]) -> None:
+    """Remove what was recorded about objects that are not there any more."""
+    if keys:
+        gone = sa.delete(objects).where(objects.c.project == project, objects.c.key.in_(keys))
+        with engine(settings).begin() as connection:
+            connection.execute(gone)
 
 
 def read_lines(settings: Settings, project: str, after: int) -> list[dict[str, Any]]:

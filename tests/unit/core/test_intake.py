@@ -1,6 +1,5 @@
 """From when a new delivery counts, and what waits for a person."""
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -114,20 +113,22 @@ def test_history_is_not_held_before_a_live_run_date_is_prepared() -> None:
     assert held(declared(live_from=date(2026, 9, 1)), NOW - 6 * HOUR, [FIRST], key="first") is None
 
 
-def test_another_file_of_history_without_a_claim_is_held_after_it() -> None:
-    """Nothing says that it was there at the cutoff from which it counts, and a repair of a live day would use it."""
+def test_once_a_live_run_date_is_prepared_history_is_held_as_other_files_are() -> None:
     project = declared(live_from=date(2026, 9, 1))
-    usual = moment_of_history(project, "logbook", DAY)
-    assert usual is not None
-    first = Earlier("first@1", "first", usual)
-    why = held(project, usual, [first], key="first", is_live=True)
+    assert held(project, NOW - 4 * HOUR, [FIRST], is_live=True) is None
+    assert held(project, NOW - 4 * HOUR, [], is_live=True) is None
+    why = held(project, NOW - 6 * HOUR, [FIRST], key="first", is_live=True)
     assert why is not None
-    assert "live run dates may have used first@1" in why
-    assert "sidecar that says available_at" in why
-    assert held(project, usual, [], is_live=True) is None, "history that was missing"
-    assert held(project, usual, [replace(first, refused=True)], is_live=True) is None, "what was refused is corrected"
-    assert held(project, usual + HOUR, [first], is_live=True) is None, "a claim"
+    assert "before first@1" in why
+    overwritten = held(project, NOW - 4 * HOUR, [FIRST], key="first", is_live=True)
+    assert overwritten is not None
+    assert "overwritten 15 days after it was due" in overwritten
+
+
+def test_history_counts_from_the_cutoff_of_its_first_run_date() -> None:
     assert moment_of_history(declared(live_from=DAY), "logbook", DAY) is None
+    history = declared(live_from=date(2026, 9, 1))
+    assert moment_of_history(history, "logbook", DAY) == history.cutoff_at(DAY + timedelta(days=1))
 
 
 @pytest.mark.parametrize(("days", "is_held"), [(8, True), (7, False)])

@@ -101,3 +101,16 @@ def test_text_without_a_declared_format_may_be_anything_and_is_not_shown() -> No
 def test_what_was_observed_is_shown_only_in_the_declared_form(columns: list[str], value: object, said: str) -> None:
     feed = "logbook" if columns == ["vessel"] else "sailings"
     assert observed(PROJECT, feed, columns, value) == said
+
+
+def test_a_malformed_value_that_looks_like_an_identifier_is_not_shown() -> None:
+    """A number of eight digits can be a date too."""
+    vessel = PROJECT.feeds["logbook"].columns["vessel"].model_copy(update={"format": "[0-9]{8}"})
+    when = vessel.model_copy(update={"type": "date", "data_class": "public", "format": None})
+    feed = PROJECT.feeds["logbook"].model_copy(update={"columns": {"vessel": vessel, "when": when}, "key": ("when",)})
+    project = PROJECT.model_copy(update={"feeds": {"logbook": feed}})
+    for text, said in (("12031985", "99999999"), ("12.03.1985", "12.03.1985")):
+        raw = pl.DataFrame({"_row": [1], "vessel": ["x"], "when": [text], "_malformed": [None]})
+        typed = raw.with_columns(when=pl.lit(None, pl.Date), _malformed=pl.lit("when"))
+        [found] = examples(project, "logbook", ["_malformed"], raw, typed, [0])
+        assert found["value"] == f"malformed: when (found {said})"
