@@ -2,11 +2,13 @@
 
 from airflow.plugins_manager import AirflowPlugin
 
+import nightly_notes
 from nightly_links import MLflowRunLink, ModelVersionLink
 
 
 class NightlyPlugin(AirflowPlugin):
-    """The links that nightly-ml adds to Airflow's pages."""
+    """What nightly-ml adds to Airflow's pages: links of tasks, and notes of runs."""
 
     name = "nightly"
     operator_extra_links = [MLflowRunLink(), ModelVersionLink()]  # noqa: RUF012  # as the base class has it
+    listeners = [nightly_notes]  # noqa: RUF012

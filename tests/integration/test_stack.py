@@ -50,7 +50,13 @@ def look():
     def evaluate():
         return {{"run_id": "abc", "model": "late_ferry", "model_version": 3}}
 
+    @task
+    def build_features():
+        lacks = {{"winds": "knows no accepted file of 2024-03-02, and goes on without"}}
+        return {{"prepared_days": [{{"day": "2024-03-03", "lacks": lacks}}, {{"day": "2024-03-02", "lacks": {{}}}}]}}
+
     find() >> evaluate()
+    build_features()
 
 
 look()
@@ -146,6 +152,16 @@ def run_dag(stack: Stack) -> tuple[str, Any]:
             time.sleep(0.2)
         assert state == "success"
         return f"{path}/{run}", api.get(f"{path}/{run}/taskInstances/find/xcomEntries/return_value").json()["value"]
+
+
+def test_the_note_of_a_run_says_what_its_run_dates_went_on_without(stack: Stack) -> None:
+    run, _ = run_dag(stack)
+    with stack.api() as api:
+        note = api.get(run).raise_for_status().json()["note"]
+    assert note == (
+        "Goes on without something (view data_quality). "
+        "winds: 2024-03-03 knows no accepted file of 2024-03-02, and goes on without"
+    )
 
 
 def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> None:
