@@ -147,6 +147,8 @@ def run_range_step(
     try:
         found = settings(_sources(step, config))
         return run_range(step, config, interval, days, found, report=report, **options).model_dump(mode="json")
+    except LockTimeoutError:
+        raise
     except ActionRequiredError as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
 

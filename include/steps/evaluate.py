@@ -83,7 +83,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
             "holdout_end": training_set.holdout.end,
             **{f"holdout_{name}": value for name, value in measured[best].items()},
         },
-        taken=[number for number, fit in numbered.items() if fit.fit_digest != runs[best].digest],
+        taken={number: fit.mlflow_run for number, fit in numbered.items()},
     )
     registered = postgres.model_files.read_fit(settings, model.name, version.run_id)
     if registered.fit_digest != runs[best].digest:

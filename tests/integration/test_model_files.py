@@ -191,6 +191,18 @@ def test_the_numbers_of_a_deleted_registered_model_are_not_used_again(prepared: 
         score(MODEL, RUN, prepared, versions={DAY: 1})
 
 
+def test_a_fit_that_was_lost_and_made_again_gets_a_new_number(prepared: Settings) -> None:
+    """It has the same digest of the fit, and other files."""
+    lost = train(prepared)
+    client(prepared).delete_registered_model(NAME)
+    for run in runs(prepared):
+        client(prepared).delete_run(run.info.run_id)
+    again = train(prepared)
+    assert (lost.model_version, again.model_version) == (1, 2)
+    assert again.run_id != lost.run_id
+    assert score(MODEL, RUN, prepared, versions={DAY: 2}).rows
+
+
 def test_a_version_that_evaluate_did_not_make_is_not_loaded(prepared: Settings) -> None:
     fitted = fit_one(prepared, "linear")
     client(prepared).create_registered_model(NAME)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from include.config.loading import load_project
-from include.core.errors import ConfigError, DataError
+from include.core.errors import ConfigError, DataError, LockTimeoutError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import Ranged
@@ -111,16 +111,17 @@ def test_failed_days_that_the_error_does_not_name_are_found_by_halving(
     assert len(asked) < 16
 
 
+@pytest.mark.parametrize("error", [ConfigError("expectations.yaml: no expectation"), LockTimeoutError("pid 1")])
 def test_an_error_that_concerns_every_day_is_raised_at_once(
-    project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     asked = []
 
     def run(*step: object, **options: object) -> Ranged:
         asked.append(step)
-        raise ConfigError("expectations.yaml: no expectation")
+        raise error
 
     monkeypatch.setattr(ranges, "run", run)
-    with pytest.raises(ConfigError):
+    with pytest.raises(type(error)):
         run_range("validate", project, RANGE, RANGE.days, settings)
     assert len(asked) == 1

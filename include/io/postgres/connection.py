@@ -99,8 +99,8 @@ def lock_timeout(of: sa.Engine, *, readers: bool) -> LockTimeoutError:
     named = [f"pid {h.pid}, role {h.usename}, application {h.application_name or '(unnamed)'}" for h in holders]
     ending = " ".join(f"SELECT pg_terminate_backend({h.pid});" for h in holders)
     advice = (
-        f"These sessions hold locks: {'; '.join(named)}. "
-        f"Wait until they end, or type in psql as an administrator: {ending}"
+        f"These sessions hold locks, and one of them this one: {'; '.join(named)}. Wait until it ends. If it hangs, "
+        f"type in psql as an administrator, for that session only: {ending}"
         if holders
         else "No session holds one any more."
     )

@@ -40,6 +40,11 @@ def record_fit(settings: Settings, fitted: Fitted) -> None:
     Raises:
         ActionRequiredError: the fit was recorded with other files.
     """
+    if not fitted.model_digest:
+        raise ActionRequiredError(
+            f"{fitted.model}: MLflow run {fitted.run_id} does not say which files its fit made; somebody changed its "
+            f"tags. Delete the run (mlflow runs delete --run-id {fitted.run_id}), and run fit again"
+        )
     row = RecordedFit(
         mlflow_run=fitted.run_id,
         model=fitted.model,
@@ -111,7 +116,9 @@ def read_versions(settings: Settings, model: str, versions: Iterable[int] | None
         there = f"the newest are {', '.join(map(str, sorted(found, reverse=True)[:5]))}" if found else "it has none yet"
         raise ActionRequiredError(
             f"{model} has no version {', '.join(map(str, missing))} in the shared database, so it is not loaded: "
-            f"{there}. A version is made by evaluate: python -m include.cli gate --model {model} --day DAY"
+            f"{there}. A version is made by evaluate: python -m include.cli gate --model {model} --day DAY; if it is "
+            f"to replace a champion that cannot be loaded: python -m include.cli promote --model {model} --version N "
+            "--from-day DAY --by NAME --why REASON --force"
         )
     return {version: found[version] for version in wanted}
 

@@ -25,7 +25,7 @@ autolog).
 """
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads both when it is imported
@@ -81,9 +81,11 @@ class Registry:
         """Log a fit and return the fit of its digest: this one, unless another run finished first."""
         return runs.log_fit(self.connection, fit)
 
-    def register(self, model: Model, fit: FitRun, tags: Mapping[str, Any], taken: Collection[int] = ()) -> Version:
-        """Return the version of a fit's logged model, tagged as evaluated; create it, with no number in `taken`."""
-        return versions.register(self.connection, model, fit, tags, taken)
+    def register(
+        self, model: Model, fit: FitRun, tags: Mapping[str, Any], taken: Mapping[int, str] | None = None
+    ) -> Version:
+        """Return the version of a fit's logged model, tagged as evaluated; create it, with no number of another run."""
+        return versions.register(self.connection, model, fit, tags, taken or {})
 
     def get_version(self, model: str, version: int) -> Version:
         """Return a version; raise `ActionRequiredError`, naming the newest ones, when there is no such version."""

@@ -1,7 +1,7 @@
 """The versions of registered models, which are made once and found again, and their aliases."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +39,12 @@ class Version:
 
 
 def register(
-    connection: MlflowConnection, model: Model, fit: FitRun, tags: Mapping[str, Any], taken: Collection[int] = ()
+    connection: MlflowConnection, model: Model, fit: FitRun, tags: Mapping[str, Any], taken: Mapping[int, str]
 ) -> Version:
     """Return the version of a fit's logged model, tagged as evaluated; create it when there is none.
 
-    The numbers in `taken` belong to other files. If the registered model was deleted and made again, MLflow counts from
-    1 again; such a number is never used.
+    `taken` maps the numbers that were used before to their runs. If the registered model was deleted and made again,
+    MLflow counts from 1 again; a number of another run is never used, because its files are others.
     """
     name = connection.registered_name(model.name)
     with connection.reached() as client:
@@ -57,7 +57,7 @@ def register(
                 tags={DIGEST: fit.digest, **strings(tags)},
                 model_id=fit.model_id,
             )
-            if int(created.version) in taken:
+            if taken.get(int(created.version), fit.run_id) != fit.run_id:
                 log.warning("%s: MLflow made version %s, whose number was used before; it is deleted, and the next "
                             "number is used", model.name, created.version)  # fmt: skip
                 client.delete_model_version(name, created.version)
@@ -181,8 +181,8 @@ def _versions_of(client: MlflowClient, name: str, fit: FitRun) -> list[Version]:
     return found
 
 
-def _free(found: list[Version], taken: Collection[int]) -> list[Version]:
-    return [version for version in found if version.version not in taken]
+def _free(found: list[Version], taken: Mapping[int, str]) -> list[Version]:
+    return [version for version in found if taken.get(version.version, version.run_id) == version.run_id]
 
 
 def _delete(client: MlflowClient, name: str, version: Version) -> None:

@@ -31,7 +31,10 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'writer') THEN
         CREATE ROLE writer NOLOGIN;
     END IF;
-EXCEPTION WHEN duplicate_object OR unique_violation THEN
+EXCEPTION
+WHEN insufficient_privilege THEN
+    RAISE EXCEPTION 'the role writer is missing; as an administrator, type in psql: CREATE ROLE writer NOLOGIN';
+WHEN duplicate_object OR unique_violation THEN
     NULL;  -- roles belong to the server: the migration of another database has just created it
 END $$
 """
