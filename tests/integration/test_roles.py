@@ -367,7 +367,8 @@ def test_a_wait_that_takes_too_long_names_who_holds_the_lock(
         cursor.execute("INSERT INTO locks VALUES ('publish m') ON CONFLICT DO NOTHING")
         cursor.execute("SELECT FROM locks WHERE name = 'publish m' FOR UPDATE")
         pid = holder.info.backend_pid
-        expected = rf"waited 1 s .*hold locks, .*: pid {pid}, role tasks, application a forgotten psql.*pg_terminate_backend\({pid}\)"
+        named = f"pid {pid}, role tasks, application a forgotten psql"
+        expected = rf"waited 1 s .*hold locks, .*: {named}.*pg_terminate_backend\({pid}\)"
         with pytest.raises(LockTimeoutError, match=expected):
             if by == "sqlalchemy":
                 with postgres.promotions.open_promotion_history(tasks, "m"):
