@@ -53,8 +53,8 @@ SOONER = {
         '"timeout": timedelta(hours=12)': '"timeout": timedelta(seconds=45)',
     },
     "dags/score.py": {
-        "**nightly(project, data=params.data(), version=params.version(), publish=params.publish())": (
-            "**(nightly(project, data=params.data(), version=params.version(), publish=params.publish()) "
+        "**nightly(project, model.owner, data=params.data(), version=params.version(), publish=params.publish())": (
+            "**(nightly(project, model.owner, data=params.data(), version=params.version(), publish=params.publish()) "
             '| ({"dagrun_timeout": __import__("datetime").timedelta(seconds=20)} if "delay" in model.name else {}))'
         ),
     },
