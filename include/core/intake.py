@@ -83,10 +83,18 @@ def available_from(
 def moment_of_history(project: Project, feed: str, day: date) -> datetime | None:
     """Return from when an object without a claim counts whose first run date is before `live_from`, else None."""
     declared = project.feeds[feed]
-    run_date = _first_run_date(declared, day)
-    if not declared.dated or declared.live_from is None or run_date >= declared.live_from:
-        return None
-    return project.at(run_date, declared.arrives or project.cutoff)
+    return usual_moment(project, feed, day) if declared.dated and is_history(declared, day) else None
+
+
+def usual_moment(project: Project, feed: str, day: date) -> datetime:
+    """Return the time (UTC) at which a feed arrives, or else the cutoff, of the first run date that needs the day."""
+    declared = project.feeds[feed]
+    return project.at(_first_run_date(declared, day), declared.arrives or project.cutoff)
+
+
+def is_history(feed: Feed, day: date) -> bool:
+    """Return whether a day is first needed before the feed's `live_from`, so that times of objects mean nothing."""
+    return feed.live_from is not None and _first_run_date(feed, day) < feed.live_from
 
 
 def require_past(uri: str, claim: datetime, now: datetime) -> None:
@@ -149,7 +157,7 @@ def reason_to_hold(
             )
         if name_order(each.key) > name_order(key):
             return f"{same}, whose greater name says that it is newer; withdraw this one"
-    if declared.live_from is not None and _first_run_date(declared, day) < declared.live_from and not is_live:
+    if is_history(declared, day) and not is_live:
         return None
     if (
         declared.source is not None and declared.source.claims

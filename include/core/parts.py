@@ -9,13 +9,13 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any, Self
 
 import polars as pl
 
 from include.core.feeds import Feed, Parts
-from include.core.intake import name_order
+from include.core.intake import name_order, usual_moment
 from include.core.local_time import hours_of
 from include.core.project import Project
 
@@ -81,20 +81,6 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (name_order(name), name))
 
 
-def deadline(project: Project, feed: str, day: date) -> datetime:
-    """Return the moment (UTC) at which parts that are taken `at_cutoff` form a set.
-
-    It is the time at which the feed arrives, or else the cutoff, of the first run date that needs the day.
-    """
-    declared = project.feeds[feed]
-    return project.at(day + timedelta(days=declared.delay_days), declared.arrives or project.cutoff)
-
-
-def is_history(feed: Feed, day: date) -> bool:
-    """Return whether a day is first needed before the feed's `live_from`, so that times of objects mean nothing."""
-    return feed.live_from is not None and day + timedelta(days=feed.delay_days) < feed.live_from
-
-
 def why_incomplete(
     project: Project, feed: str, day: date, names: Collection[str], *, marked: bool, now: datetime
 ) -> str | None:
@@ -133,7 +119,7 @@ def why_incomplete(
         )
     if declared.marker is not None:
         return None if marked else f"{_there(count, of_day)}, but not their marker {declared.marker}"
-    moment = deadline(project, feed, day)
+    moment = usual_moment(project, feed, day)
     if now >= moment:
         return None
     return f"{_there(count, of_day)}; those that have come by {moment:%Y-%m-%d %H:%M} UTC are taken then"

@@ -17,8 +17,7 @@ from include.core import schemas
 from include.core.errors import DeliveryError, UnreadableError
 from include.core.feeds import Feed
 from include.core.formats.unpack import too_large
-from include.core.intake import NotYetError, available_from
-from include.core.parts import is_history
+from include.core.intake import NotYetError, available_from, is_history
 from include.core.project import Project
 from include.io.landing import Found, Landing, Sidecar, sha256
 from include.io.postgres.journal import SeenObject

@@ -13,7 +13,7 @@ import polars as pl
 from include.core import parts, schemas
 from include.core.errors import DeliveryError
 from include.core.feeds import Feed, Parts
-from include.core.intake import NotYetError, available_from, name_order
+from include.core.intake import NotYetError, available_from, is_history, name_order, usual_moment
 from include.core.journal import SET_ASIDE, Known
 from include.core.names import raw_table
 from include.core.parts import Part, PartVersion
@@ -131,7 +131,7 @@ class SetReader:
         if len(found := parts.writes(each.key for each in objects)) > 1:
             each = "; ".join(f"{uuid}: {parts.listed(keys)}" for uuid, keys in found.items())
             return f"the parts {of_day} are of {len(found)} writes: {each}; {again}"
-        if parts.is_history(self.project.feeds[slot[0]], slot[1]):
+        if is_history(self.project.feeds[slot[0]], slot[1]):
             return None
         newer = [each.key for each in objects if each.modified_at > marker.modified_at]
         if not newer and before is not None and not is_new:
@@ -192,7 +192,7 @@ class SetReader:
         first_at = None
         if before is None and feed.marker is None:
             first_at = (
-                parts.deadline(self.project, name, day) if feed.parts == "at_cutoff" else parts.complete_at(versions)
+                usual_moment(self.project, name, day) if feed.parts == "at_cutoff" else parts.complete_at(versions)
             )
         key, sizes = set_key(feed.path, day), {found.key: found.size for found in objects}
         written = [*objects, *([marker] if marker else [])]
@@ -222,7 +222,7 @@ class SetReader:
 
     def _doubt(self, slot: Slot, taken: Taken, before: str | None) -> str | None:
         """Return why a set that would change what was known at a past moment waits for a decision."""
-        if before is None or parts.is_history(self.project.feeds[slot[0]], slot[1]) or before == taken.delivery_id:
+        if before is None or is_history(self.project.feeds[slot[0]], slot[1]) or before == taken.delivery_id:
             return None
         there = self._of_slot(slot).row(by_predicate=pl.col("delivery_id") == before, named=True)
         if there["verdict"] == "refused" or taken.available_from > there["available_from"]:
