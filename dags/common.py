@@ -75,16 +75,16 @@ def describe(text: str, config: Project | Model, project: Project) -> str:
     return text.format(**config.model_dump() | week)
 
 
-def nightly_schedule(project: Project) -> CronTriggerTimetable:
-    """Return the project's schedule in its own timezone; Airflow reads a bare cron string as UTC."""
-    return CronTriggerTimetable(project.schedule, timezone=project.timezone)
+def schedule(project: Project, cron: str | None = None) -> CronTriggerTimetable:
+    """Return a schedule in the project's timezone, the nightly one by default; Airflow reads a bare cron as UTC."""
+    return CronTriggerTimetable(cron or project.schedule, timezone=project.timezone)
 
 
 def nightly(project: Project, owner: str, **more: Param) -> dict[str, Any]:
     """Return the arguments of a DAG that handles one run date per run.
 
-    It runs every night and does not catch up on missed days: on-call backfills those on purpose. Its form starts it for
-    any day.
+    It runs by its schedule and does not catch up on missed days: on-call backfills those on purpose. Its form starts
+    it for any day.
 
     Args:
         project: the project that gives the DAG its first day, timezone and form.

@@ -4,7 +4,7 @@ from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.alerts import notify
-from dags.common import Json, describe, nightly, nightly_schedule, outcomes_asset, run_step, settings
+from dags.common import Json, describe, nightly, outcomes_asset, run_step, schedule, settings
 from dags.params import run_date
 from dags.sensors import wait_for_features
 from include.config.loading import load_project, project_names
@@ -40,7 +40,7 @@ def monitor(project: Project) -> None:
         dag_id=f"{project.name}_monitor",
         doc_md=describe(DOC, project, project),
         tags=[project.name, "nightly"],
-        schedule=nightly_schedule(project),
+        schedule=schedule(project),
         max_active_runs=4,
         **nightly(project, project.owner),
     )

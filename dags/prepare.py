@@ -6,7 +6,7 @@ from airflow.sdk import DAG, dag, task
 
 from dags import params
 from dags.arrivals import WaitForFiles
-from dags.common import Json, describe, features_asset, nightly, nightly_schedule, run_step
+from dags.common import Json, describe, features_asset, nightly, run_step, schedule
 from dags.params import run_date
 from dags.sensors import extract_rows
 from dags.steps import step_task
@@ -49,7 +49,7 @@ def prepare(project: Project) -> DAG:
         dag_id=f"{project.name}_prepare",
         doc_md=describe(DOC, project, project),
         tags=[project.name, "nightly"],
-        schedule=nightly_schedule(project),
+        schedule=schedule(project),
         max_active_runs=4,
         **nightly(project, project.owner, data=params.data()),
     )

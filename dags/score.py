@@ -3,7 +3,7 @@
 from airflow.sdk import DAG, dag, task
 
 from dags import params
-from dags.common import Json, describe, nightly, nightly_schedule, predictions_asset
+from dags.common import Json, describe, nightly, predictions_asset, schedule
 from dags.params import run_date
 from dags.scoring import publish_day, score_day
 from dags.sensors import wait_for_features
@@ -39,7 +39,7 @@ def score_and_publish(model: Model) -> DAG:
         dag_id=f"{model.name}_score",
         doc_md=describe(DOC, model, project),
         tags=[project.name, model.name, "nightly"],
-        schedule=nightly_schedule(project),
+        schedule=schedule(project),
         max_active_runs=4,
         **nightly(project, model.owner, data=params.data(), version=params.version(), publish=params.publish()),
     )

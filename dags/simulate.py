@@ -2,7 +2,7 @@
 
 from airflow.sdk import dag, task
 
-from dags.common import Json, describe, nightly, nightly_schedule, settings
+from dags.common import Json, describe, nightly, schedule, settings
 from dags.params import run_date
 from include.config.loading import is_simulated, load_project, project_names
 from include.core.interval import Interval
@@ -26,7 +26,7 @@ def simulate_day(project: Project) -> None:
         dag_id=f"{project.name}_simulate",
         doc_md=describe(DOC, project, project),
         tags=[project.name, "nightly", "example"],
-        schedule=nightly_schedule(project),
+        schedule=schedule(project),
         max_active_runs=4,
         **nightly(project, project.owner),
     )

@@ -14,8 +14,8 @@ from dags.common import (
     log,
     model_task,
     nightly,
-    nightly_schedule,
     run_step,
+    schedule,
     settings,
     versions_asset,
 )
@@ -46,8 +46,8 @@ next unpublished day on.
 - **By hand:** `python -m include.cli gate --model {name} --day {last_day}`
 - **Where to look:** MLflow, by the links on a task's tab Details, or its experiment `{project}/{name}`; views
   `gate_decisions`, `gate_checks`, `promotion_history`.
-- **To run past days again:** `airflow dags backfill {name}_train -s {first_day} -e {last_day}`. The days run one at a
-  time in ascending order, and the backfill stops at the first day that fails.
+- **To run past days again:** `airflow dags backfill {name}_train -s {first_day} -e {last_day}`. The days of
+  its schedule run one at a time in ascending order, and the backfill stops at the first day that fails.
 - **Owner:** {owner}
 """
 
@@ -60,7 +60,7 @@ def train(model: Model) -> DAG:
         dag_id=f"{model.name}_train",
         doc_md=describe(DOC, model, project),
         tags=[project.name, model.name, "nightly"],
-        schedule=nightly_schedule(project),
+        schedule=schedule(project, model.train_schedule),
         max_active_runs=1,  # the gate needs the champion that earlier run dates made
         **nightly(project, model.owner, data=params.data(), displace_newer=params.displace_newer()),
     )

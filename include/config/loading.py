@@ -44,6 +44,11 @@ def load_model(name: str) -> Model:
         raise key_error(path, f"outcome: no outcome {model.outcome!r}{nearest(model.outcome, project.outcomes)}")
     if "databricks" in model.run_on.values() and project.databricks is None:
         raise key_error(path, "run_on: a step runs on databricks, and project.yaml has no section `databricks`")
+    if model.train_schedule is not None:
+        try:
+            project.require_schedule("train_schedule", model.train_schedule)
+        except ValueError as error:
+            raise key_error(path, str(error)) from error
     for monitor in model.all_monitors:
         try:
             monitor.require_fit(model, project)

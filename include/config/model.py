@@ -23,6 +23,12 @@ class Model(Training):
         description="where a step runs: on the worker by default",
         examples=[{"fit": "databricks"}],
     )
+    train_schedule: str | None = Field(
+        default=None,
+        description="cron of its training, in the project's timezone; by default the project's schedule. Scoring is "
+        "nightly in any case",
+        examples=["0 3 * * mon"],
+    )
     gate: Gate = Field(description="what a version must show before it may become champion")
     monitors: tuple[AnyMonitor, ...] = Field(
         default=(), description="of published predictions; a kind that is not listed runs with its defaults"

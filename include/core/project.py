@@ -102,16 +102,8 @@ class Project(Config):
         return self
 
     @model_validator(mode="after")
-    def _cutoff_is_not_after_the_schedule(self) -> Self:
-        try:
-            scheduled = first_time(self.schedule)
-        except ValueError as error:
-            raise ValueError(f"schedule: {error}") from error
-        if self.cutoff > scheduled:  # then it is not later on any day either: moment_of keeps the order of times
-            raise ValueError(
-                f"cutoff: {self.cutoff:%H:%M} is later than the schedule, {scheduled:%H:%M} ({self.schedule}), so a "
-                f"run would start before it; move the schedule to {self.cutoff:%H:%M} or later"
-            )
+    def _schedule_is_not_before_the_cutoff(self) -> Self:
+        self.require_schedule("schedule", self.schedule)
         return self
 
     @model_validator(mode="after")
@@ -231,6 +223,26 @@ class Project(Config):
     def cutoff_at(self, day: date) -> datetime:
         """Return the moment (UTC) up to which run date `day` knows if nothing is late."""
         return self.at(day, self.cutoff)
+
+    def require_schedule(self, key: str, cron: str) -> None:
+        """Refuse a schedule that is no cron expression, or starts a run before the cutoff.
+
+        Args:
+            key: where the schedule is declared.
+            cron: in the project's timezone.
+
+        Raises:
+            ValueError: begins with the key that is wrong.
+        """
+        try:
+            scheduled = first_time(cron)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+        if self.cutoff > scheduled:  # then it is not later on any day either: moment_of keeps the order of times
+            raise ValueError(
+                f"{key}: {scheduled:%H:%M} ({cron}) is before the cutoff, {self.cutoff:%H:%M}, so a run would start "
+                f"too early; move the schedule to {self.cutoff:%H:%M} or later"
+            )
 
     def refuse_entity_fraction(self, step: str) -> None:
         """Refuse a step whose results readers would see.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pendulum
 import pytest
 from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
 from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
@@ -255,6 +256,20 @@ def test_a_run_has_the_local_day_also_when_the_clocks_change(bag: Any) -> None:
     project = load_project("ferries")
     for day in (date(2013, 3, 9), date(2013, 3, 10), date(2013, 11, 3)):
         assert project.day_of(project.at(day, time(3))) == day
+
+
+def test_a_model_trains_weekly_and_scores_nightly() -> None:
+    from dags import score, train
+
+    model = load_model("late_ferry").model_copy(update={"train_schedule": "30 4 * * mon"})
+    started = {}
+    for kind, dag in (("train", train.train(model)), ("score", score.score_and_publish(model))):
+        serialized = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+        runs = serialized.iter_dagrun_infos_between(pendulum.datetime(2013, 3, 4), pendulum.datetime(2013, 3, 18))
+        zone = load_project("ferries").zone
+        started[kind] = [f"{run.logical_date.astimezone(zone):%F %H:%M}" for run in runs]
+    assert started["train"] == ["2013-03-04 04:30", "2013-03-11 04:30"]  # clocks were put forward between them
+    assert len(started["score"]) == 14
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "dags").glob("*.py")), ids=lambda path: path.name)

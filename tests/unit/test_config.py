@@ -217,7 +217,7 @@ class TestProject:
             (
                 "schedule",
                 "0 2 * * *",
-                "cutoff: 03:00 is later than the schedule, 02:00 (0 2 * * *), so a run would start",
+                "schedule: 02:00 (0 2 * * *) is before the cutoff, 03:00, so a run would start too early; move the",
             ),
             ("schedule", "at three", "schedule: 'at three' is not a cron expression; write minute, hour, day, month"),
             ("feeds.sailings.required", False, "entity.feed: sailings is not required, but without its file a run has"),
@@ -446,6 +446,8 @@ class TestModel:
                 "monitors.0.rules.0.at_least: Input should be a finite",
             ),
             ("monitors.performance.rules", [AUC, AUC], "monitors.0: rules: two are the same"),
+            ("train_schedule", "0 1 * * mon", "train_schedule: 01:00 (0 1 * * mon) is before the cutoff, 03:00, so a"),
+            ("train_schedule", "mondays", "train_schedule: 'mondays' is not a cron expression; write minute, hour,"),
         ],
     )
     def test_an_error_names_file_and_key(self, ferries: Path, key: str, value: object, said: str) -> None:
