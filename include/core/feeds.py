@@ -523,6 +523,12 @@ class Entity(Config):
     key: tuple[str, ...] = Field(
         min_length=1, description="the columns from which `entity_id` is made", examples=[["store", "product"]]
     )
+    where: str | None = Field(
+        default=None,
+        description="SQL condition over one row of the feed: rows for which it is not true get no features and no "
+        "scores, but features of others count them",
+        examples=["status = 'open'"],
+    )
     public: tuple[str, ...] = Field(
         default=(),
         description="public columns that analysts see beside predictions: of the feed, or of a snapshot whose key the "

@@ -1,10 +1,11 @@
-"""Evaluate the SQL of outcomes, by polars everywhere: labels, recorded outcomes and inputs of features mean the same.
+"""Evaluate the SQL of `project.yaml` (outcomes, `entity.where`) by polars everywhere, so that it means the same.
 
-`problems` tries each outcome on probe rows when the configuration is checked. Pure.
+`problems` tries each expression on probe rows when the configuration is checked. Pure.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -30,6 +31,24 @@ PROBES: Mapping[str, tuple[Any, ...]] = {
 
 PROBE_ROWS = 24
 
+INCLUDED = "_included"
+"""The column of the entity's feed that `entity.where` gives: 1 for entities that have features and scores, else 0."""
+
+
+@dataclass(frozen=True)
+class _Sql:
+    """An expression over one row of a feed.
+
+    Attributes:
+        key: where `project.yaml` has it.
+        feed: the feed whose columns it names.
+        text: the SQL.
+    """
+
+    key: str
+    feed: str
+    text: str
+
 
 def outcome_column(project: Project, outcome: str, column: str) -> AddColumn:
     """Return the function that adds the value of an outcome as a column; null where there is no result.
@@ -39,8 +58,26 @@ def outcome_column(project: Project, outcome: str, column: str) -> AddColumn:
     Raises:
         ConfigError: the SQL cannot be parsed, or names a column that the feed does not keep.
     """
-    value = _parsed(project, outcome)
-    written = _written(project, outcome, value)
+    return _column(project, _sql_of(project, outcome), column)
+
+
+def included_column(project: Project) -> AddColumn:
+    """Return the function that adds INCLUDED to clean rows of the entity's feed: 1 where `entity.where` is true.
+
+    It is 0 where the condition is false or null. Without a condition it is always 1.
+
+    Raises:
+        ConfigError: the SQL cannot be parsed, or names a column that the feed does not keep.
+    """
+    if project.entity.where is None:
+        return lambda rows: rows.with_columns(pl.lit(1.0).alias(INCLUDED))
+    add = _column(project, _Sql("entity.where", project.entity.feed, project.entity.where), INCLUDED)
+    return lambda rows: add(rows).with_columns(pl.col(INCLUDED).fill_null(0.0))
+
+
+def _column(project: Project, sql: _Sql, column: str) -> AddColumn:
+    value = _parsed(project, sql)
+    written = _written(project, sql, value)
 
     def add(rows: pl.LazyFrame) -> pl.LazyFrame:
         named = rows.with_columns(pl.col(there).alias(name) for name, there in written.items())
@@ -56,8 +93,9 @@ def without_values() -> Iterator[None]:
         yield
     except pl.exceptions.InvalidOperationError:
         raise DataError(
-            "the SQL of an outcome cannot be evaluated on the rows of its feed, such as a CAST of text that is no "
-            "number. Change it so that it holds for any row; check_config tries it: python -m include.cli check_config"
+            "the SQL of an outcome, or entity.where, cannot be evaluated on the rows of its feed, such as a CAST of "
+            "text that is no number. Change it so that it holds for any row; check_config tries it: python -m "
+            "include.cli check_config"
         ) from None
 
 
@@ -67,30 +105,38 @@ def outcomes_of(project: Project, feed: str) -> dict[str, AddColumn]:
     return {name: outcome_column(project, name, name) for name in names}
 
 
+def _sql_of(project: Project, outcome: str) -> _Sql:
+    declared = project.outcomes[outcome]
+    return _Sql(f"outcomes.{outcome}.sql", declared.feed, declared.sql)
+
+
 def problems(project: Project) -> list[str]:
-    """Return a sentence for each outcome that cannot be evaluated, is no number, or depends on other rows than its own.
+    """Return a sentence for each expression that cannot be evaluated, is of a wrong type, or depends on other rows.
 
     Each is tried on no rows, on rows of usual and extreme values at once, and on each of these by itself.
     """
     found = []
-    for outcome in project.outcomes:
+    expressions = {_sql_of(project, outcome): "a number or a boolean" for outcome in project.outcomes}
+    if project.entity.where is not None:
+        expressions[_Sql("entity.where", project.entity.feed, project.entity.where)] = "a boolean"
+    for sql, wanted in expressions.items():
         try:
-            _require_sound(project, outcome)
+            _require_sound(project, sql, wanted)
         except ConfigError as error:
             found.append(str(error))
     return found
 
 
-def _require_sound(project: Project, outcome: str) -> None:
-    rows = _probe_rows(project.feeds[project.outcomes[outcome].feed])
-    add, value = outcome_column(project, outcome, "value"), _parsed(project, outcome)
-    written = _written(project, outcome, value)
+def _require_sound(project: Project, sql: _Sql, wanted: str) -> None:
+    rows = _probe_rows(project.feeds[sql.feed])
+    add, value = _column(project, sql, "value"), _parsed(project, sql)
+    written = _written(project, sql, value)
     where = "without rows"
     try:
         named = rows.clear().with_columns(pl.col(there).alias(name) for name, there in written.items())
         kind = named.select(value.alias("value")).schema["value"]
-        if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
-            raise _wrong(project, outcome, f"is of type {kind}; an outcome is a number or a boolean")
+        if not (kind in (pl.Boolean, pl.Null) or (kind.is_numeric() and "number" in wanted)):
+            raise _wrong(project, sql, f"is of type {kind}; write {wanted}")
         where = "for all probe rows"
         together = add(rows.lazy()).collect()["value"].to_list()
         read = rows.select([written.get(name, name) for name in dict.fromkeys(value.meta.root_names())])
@@ -99,9 +145,9 @@ def _require_sound(project: Project, outcome: str) -> None:
             alone = add(rows[n : n + 1].lazy()).collect()["value"].item()
             if repr(alone) != repr(together[n]):
                 message = f"{where} is {alone} if the row is alone, and {together[n]} among others"
-                raise _wrong(project, outcome, f"{message}; use values of the row itself only")
+                raise _wrong(project, sql, f"{message}; use values of the row itself only")
     except pl.exceptions.PolarsError as error:
-        raise _wrong(project, outcome, f"cannot be evaluated {where}: {_line(error)}") from error
+        raise _wrong(project, sql, f"cannot be evaluated {where}: {_line(error)}") from error
 
 
 def _probe_rows(feed: Feed) -> pl.DataFrame:
@@ -114,21 +160,20 @@ def _probe_rows(feed: Feed) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _parsed(project: Project, outcome: str) -> pl.Expr:
+def _parsed(project: Project, sql: _Sql) -> pl.Expr:
     try:
-        return pl.sql_expr(project.outcomes[outcome].sql)
+        return pl.sql_expr(sql.text)
     except pl.exceptions.PolarsError as error:
-        raise _wrong(project, outcome, _line(error)) from error
+        raise _wrong(project, sql, _line(error)) from error
 
 
-def _written(project: Project, outcome: str, value: pl.Expr) -> dict[str, str]:
+def _written(project: Project, sql: _Sql, value: pl.Expr) -> dict[str, str]:
     """Map each name that the SQL writes in another case than the feed to the feed's own."""
-    feed = project.outcomes[outcome].feed
-    kept = {name.lower(): name for name in project.feeds[feed].kept}
+    kept = {name.lower(): name for name in project.feeds[sql.feed].kept}
     for name in value.meta.root_names():
         if name.lower() not in kept:
             meant = nearest(name, kept.values())
-            raise _wrong(project, outcome, f"feed {feed} keeps no column {name!r}{meant}")
+            raise _wrong(project, sql, f"feed {sql.feed} keeps no column {name!r}{meant}")
     return {name: kept[name.lower()] for name in value.meta.root_names() if name != kept[name.lower()]}
 
 
@@ -136,5 +181,5 @@ def _line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def _wrong(project: Project, outcome: str, message: str) -> ConfigError:
-    return ConfigError(f"{project.folder / 'project.yaml'}: outcomes.{outcome}.sql: {message}")
+def _wrong(project: Project, sql: _Sql, message: str) -> ConfigError:
+    return ConfigError(f"{project.folder / 'project.yaml'}: {sql.key}: {message}")

@@ -171,7 +171,8 @@ class PreparedDay(Record):
     """A prepared day: its `as_of`, the newest journal entry it could use, what it used, and versions of tables.
 
     `number` is that of the record from which the features were built; None if they were built without one, as for a day
-    that is prepared for the first time, and with the data view `latest`. `lacks` maps feeds to what the day went on
+    that is prepared for the first time, and with the data view `latest`. `left_out` is the number of entities without
+    features, because `entity.where` is not true for them. `lacks` maps feeds to what the day went on
     without.
     """
 
@@ -183,6 +184,7 @@ class PreparedDay(Record):
     deliveries: tuple[str, ...]
     table_versions: dict[str, int]
     rows: int
+    left_out: int = 0
     number: int | None = None
     lacks: dict[str, str] = Field(default_factory=dict)
 

@@ -9,6 +9,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from include.core.errors import ConfigError, nearest
 from include.core.feeds import Feed
+from include.core.outcomes import INCLUDED
 from include.core.project import Project
 from include.features.windows import AGE, GROUP, VALUES, Aggregate, Window, key, per_delivery, per_run_date
 
@@ -50,7 +51,14 @@ class Feeds:
         """
         declared = self._declared(feed)
         of_needed_day = [] if declared.is_snapshot else [pl.col(AGE) == declared.delay_days]
-        return self._join(feed, self._rows[feed], *of_needed_day).drop(AGE, "delivery_id", "_row")
+        return self._join(feed, self._rows[feed], *of_needed_day).drop(AGE, "delivery_id", "_row", INCLUDED)
+
+    def included(self) -> DataFrame:
+        """Return `day` and `entity_id` of the entities for which `entity.where` is true."""
+        feed = self._project.entity.feed
+        rows = self._rows[feed].filter(F.col(INCLUDED) == 1)
+        of_needed_day = pl.col(AGE) == self._declared(feed).delay_days
+        return self._join(feed, rows, of_needed_day).select("day", "entity_id")
 
     def history(self, feed: str) -> DataFrame:
         """Return the rows of all deliveries in the window of each run date D, with D as `day`.
@@ -63,7 +71,7 @@ class Feeds:
             raise self._wrong(
                 f"feeds.history adds the column age, and feed {feed} has one; use add_windows or add_lags"
             )
-        return self._join(feed, self._rows[feed]).drop("delivery_id", "_row").withColumnRenamed(AGE, "age")
+        return self._join(feed, self._rows[feed]).drop("delivery_id", "_row", INCLUDED).withColumnRenamed(AGE, "age")
 
     def add_windows(
         self,

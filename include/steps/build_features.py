@@ -19,7 +19,7 @@ from include.core.errors import ConfigError, DataError
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.names import clean_table, features_table, quarantine_table
-from include.core.outcomes import outcomes_of
+from include.core.outcomes import INCLUDED, included_column, outcomes_of, without_values
 from include.core.parts import sets_of
 from include.core.point_in_time import as_of_days, known_deliveries
 from include.core.project import Project
@@ -46,9 +46,10 @@ def build_features(
     """Replace the interval in `features_<project>` in one commit, with one row for each entity of each day.
 
     The project's `features.build` makes day, entity_id and features of `Feeds`; this step adds `as_of` (UTC) and
-    `data_view`. Features with the data view `latest` are stored beside the original ones. Features for a fraction of
-    the entities (`project.entity_fraction`) go to a table of their own, and their days do not count as prepared; rows
-    are removed last, so that features that count other entities still count all of them.
+    `data_view`. Features with the data view `latest` are stored beside the original ones. Rows of entities that
+    `entity.where` leaves out are removed last, so that features that count other entities still count all of them.
+    So are those outside a fraction of the entities (`project.entity_fraction`), whose features go to a table of their
+    own, and whose days do not count as prepared.
 
     Args:
         project: the project.
@@ -77,13 +78,16 @@ def build_features(
         log.warning("%s", sentence)
     if data_view == "point_in_time" and (late := lookback.too_late(project, unknown, counting, journal.records)):
         raise DataError.of_days(late)
-    expected = _entities(project, tables, known)
+    expected, left_out = _entities(project, tables, known)
     with spark.job() as (session, staged):
         rows, versions = _feeds(session, tables, project, interval, known, staged)
         counted = journal.deliveries.select("delivery_id", "rows")
         moments_frame = small_frame(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
         sizes = known.join(counted, on="delivery_id").group_by("run_date", "feed", "day").agg(pl.col("rows").sum())
-        built = _build(project, Feeds(project, rows, states(known).join(sizes, on=["run_date", "feed", "day"])))
+        feeds = Feeds(project, rows, states(known).join(sizes, on=["run_date", "feed", "day"]))
+        built = _build(project, feeds)
+        if project.entity.where is not None:
+            built = built.join(feeds.included(), ["day", "entity_id"], "left_semi")
         frame = built.join(F.broadcast(moments_frame), "day").withColumn("data_view", F.lit(data_view))
         if project.entity_fraction < 1:
             frame = frame.filter(_in_fraction_by_spark(project.entity_fraction))
@@ -108,13 +112,18 @@ def build_features(
                 f"{project.folder / 'features.py'}: {error}; return one row for each entity, and keep all columns"
             ) from error
     log.info("%s: %d rows of features, version %d", interval, table.rows, table.version)
+    if project.entity.where is not None:
+        log.info(
+            "%s: entity.where left out %d of %d entities",
+            interval, sum(left_out.values()), sum(left_out.values()) + table.rows,
+        )  # fmt: skip
     versions[table.table] = table.version
     return Featured(
         interval=interval,
         rows=table.rows,
         table_version=table.version,
         table=table,
-        prepared_days=_prepared_days(project, data_view, journal, known, moments, expected, versions, lacks)
+        prepared_days=_prepared_days(project, data_view, journal, known, moments, expected, left_out, versions, lacks)
         if project.entity_fraction == 1
         else (),
         entity_fraction=project.entity_fraction,
@@ -209,7 +218,10 @@ def _feeds(
         of_feed = known.filter(pl.col("feed") == name)["day"].unique().to_list()
         days = Interval(start=min(of_feed), end=max(of_feed)) if of_feed else interval
         table = clean_table(project.name, name)
-        rows, versions[table] = spark.read(session, tables, table, days, staged, outcomes_of(project, name))
+        added = outcomes_of(project, name)
+        if name == project.entity.feed and project.entity.where is not None:
+            added = {**added, INCLUDED: included_column(project)}
+        rows, versions[table] = spark.read(session, tables, table, days, staged, added)
         feeds[name] = _with_states(session, rows, known.filter(pl.col("feed") == name), project.feeds[name].key)
     return feeds, versions
 
@@ -244,8 +256,11 @@ def _build(project: Project, feeds: Feeds) -> DataFrame:
         raise ConfigError(f"{module.__file__}: {error}") from error
 
 
-def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[date, int]:
-    """Map each run date to the number of its entities: the current rows of the entity's feed."""
+def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> tuple[dict[date, int], dict[date, int]]:
+    """Map each run date to the number of its entities, and to how many `entity.where` leaves out.
+
+    Entities are the current rows of the entity's feed.
+    """
     feed = project.entity.feed
     current_as_of = known.filter(pl.col("feed") == feed).filter(
         pl.col("day") == pl.col("run_date").dt.offset_by(f"-{project.feeds[feed].delay_days}d")
@@ -255,7 +270,18 @@ def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[dat
     rows = rows_of(scanned, states(current_as_of).drop("feed"), project.feeds[feed].key)
     if project.entity_fraction < 1:
         rows = rows.filter(_in_fraction(project.entity_fraction))
-    return dict(rows.group_by("run_date").len().collect().iter_rows())
+    included = pl.col(INCLUDED) == 1
+    with without_values():
+        counted = (
+            included_column(project)(rows)
+            .group_by("run_date")
+            .agg(rows=included.sum(), left_out=(~included).sum())
+            .collect()
+        )
+    return (
+        dict(counted.select("run_date", "rows").iter_rows()),
+        dict(counted.select("run_date", "left_out").iter_rows()),
+    )
 
 
 def _in_fraction(fraction: float) -> pl.Expr:
@@ -287,6 +313,7 @@ def _prepared_days(
     known: pl.DataFrame,
     moments: Mapping[date, datetime],
     rows: Mapping[date, int],
+    left_out: Mapping[date, int],
     versions: Mapping[str, int],
     lacks: Mapping[date, Mapping[str, str]],
 ) -> tuple[PreparedDay, ...]:
@@ -301,6 +328,7 @@ def _prepared_days(
             deliveries=tuple(used.get(day, ())),
             table_versions=dict(versions),
             rows=rows.get(day, 0),
+            left_out=left_out.get(day, 0),
             number=journal.records[day].number if data_view == "point_in_time" and day in journal.records else None,
             lacks=lacks.get(day, {}),
         )

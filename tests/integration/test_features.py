@@ -422,3 +422,31 @@ class TestReturned:
         monkeypatch.setattr(ferries_features, "build", lambda feeds: wrong(build(feeds)))
         with pytest.raises(ConfigError, match=rf"features\.py: {message}"):
             build_features(project, Interval.of(DAY), prepared)
+
+
+class TestEntitiesThatAreLeftOut:
+    def test_have_no_features_and_others_count_them(
+        self, project: Project, copy: Settings, whole: pl.DataFrame, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Those of one company are left out; `ferries_same_hour` and the rates of piers count them."""
+        caplog.set_level("INFO")
+        entity = project.entity.model_copy(update={"where": "Company <> 'UA'"})
+        declared = project.model_copy(update={"entity": entity})
+        featured = build_features(declared, days(DAY, 2), copy)
+        built, before = features_of(copy, days(DAY, 2)), whole.filter(pl.col("day").is_in(days(DAY, 2).days))
+        assert_same_bits(built, before.filter(pl.col("company") != "UA"))
+        left = {day: of_day(before, day).filter(pl.col("company") == "UA").height for day in days(DAY, 2).days}
+        assert min(left.values()) > 0
+        assert f"entity.where left out {sum(left.values())} of {before.height} entities" in caplog.text
+
+        record_prepared_days(featured, copy)
+        assert {
+            each.day: each.left_out for each in postgres.days.read_prepared_days(copy, "ferries", days(DAY, 2))
+        } == left
+
+    def test_may_be_all_of_a_day(self, project: Project, copy: Settings) -> None:
+        entity = project.entity.model_copy(update={"where": "distance_miles < 0"})
+        featured = build_features(project.model_copy(update={"entity": entity}), Interval.of(DAY), copy)
+        [prepared_day] = featured.prepared_days
+        assert (featured.rows, prepared_day.rows) == (0, 0)
+        assert prepared_day.left_out > 0

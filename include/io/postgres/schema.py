@@ -163,6 +163,12 @@ prepared_days = sa.Table(
     _column("table_versions", JSONB, "Version of each Delta table that was read or written."),
     _column("rows", BIGINT, "Rows of features."),
     _column(
+        "left_out",
+        BIGINT,
+        "Entities without features, because entity.where is not true for them.",
+        server_default=sa.text("0"),
+    ),
+    _column(
         "number",
         sa.Integer(),
         "Number of the record that the features were built from; null with the data view latest.",

@@ -10,7 +10,7 @@ import pytest
 from include.config.loading import load_project
 from include.core.errors import ConfigError, DataError
 from include.core.feeds import Outcome
-from include.core.outcomes import outcome_column, outcomes_of, problems, without_values
+from include.core.outcomes import INCLUDED, included_column, outcome_column, outcomes_of, problems, without_values
 from include.core.project import Project
 
 
@@ -31,7 +31,10 @@ class TestOutcomeColumn:
         made = outcome_column(project("CAST(company AS DOUBLE)"), "result", "value")(rows)
         with pytest.raises(pl.exceptions.InvalidOperationError, match="Mustermann"):
             made.collect()
-        with pytest.raises(DataError, match="the SQL of an outcome cannot be evaluated") as caught, without_values():
+        with (
+            pytest.raises(DataError, match=r"outcome, or entity\.where, cannot be evaluated") as caught,
+            without_values(),
+        ):
             made.collect()
         assert "Mustermann" not in "".join(traceback.format_exception(caught.value))
 
@@ -64,6 +67,8 @@ class TestOutcomeColumn:
         """Executors of Spark have polars, and not always the wheel."""
         sent = cloudpickle.dumps(outcomes_of(project("Delay_MINUTES"), "logbook")["result"])
         assert pickle.loads(sent)(ROWS).collect()["result"].to_list() == [2.5, -2.5, None]  # noqa: S301
+        sent = cloudpickle.dumps(included_column(included("ferry > 0")))
+        assert pickle.loads(sent)(ROWS).collect()[INCLUDED].to_list() == [1.0, 0.0, 0.0]  # noqa: S301
 
 
 class TestProblems:
@@ -88,7 +93,7 @@ class TestProblems:
         [
             ("delay_minute", "feed logbook keeps no column 'delay_minute'; did you mean 'delay_minutes'?"),
             ("delay_minutes >", "unable to parse"),
-            ("company", "is of type String; an outcome is a number or a boolean"),
+            ("company", "is of type String; write a number or a boolean"),
             ("departs_at", "is of type Datetime"),
             ("company > 3", "cannot be evaluated without rows: cannot compare string with numeric type"),
             ("CAST(company AS INT)", "cannot be evaluated for all probe rows: conversion from `str` to `i32` failed"),
@@ -112,3 +117,40 @@ class TestProblems:
     def test_an_unknown_column_is_refused_when_it_is_evaluated_too(self) -> None:
         with pytest.raises(ConfigError, match="feed logbook keeps no column 'Minutes'"):
             outcome_column(project("Minutes"), "result", "value")
+
+
+def included(where: str | None) -> Project:
+    declared = load_project("ferries")
+    return declared.model_copy(update={"entity": declared.entity.model_copy(update={"where": where})})
+
+
+class TestEntityWhere:
+    @pytest.mark.parametrize(
+        ("where", "values"),
+        [
+            ("company = 'UA'", [1.0, 0.0, 0.0]),
+            ("Company IN ('UA', 'ua')", [1.0, 1.0, 0.0]),
+            ("company IS NULL OR ferry < 0", [0.0, 1.0, 1.0]),
+            (None, [1.0, 1.0, 1.0]),
+        ],
+    )
+    def test_a_row_is_included_where_it_is_true(self, where: str | None, values: list[float]) -> None:
+        assert included_column(included(where))(ROWS).collect()[INCLUDED].to_list() == values
+
+    @pytest.mark.parametrize(
+        ("where", "message"),
+        [
+            ("compani = 'UA'", "feed sailings keeps no column 'compani'; did you mean 'company'?"),
+            ("contact_email LIKE '%x'", "feed sailings keeps no column 'contact_email'"),
+            ("ferry", "is of type Int64; write a boolean"),
+            ("ferry = MAX(ferry)", "among others; use values of the row itself only"),
+        ],
+    )
+    def test_problems_name_file_and_key(self, where: str, message: str) -> None:
+        declared = included(where)
+        [problem] = problems(declared)
+        assert problem.startswith(f"{declared.folder / 'project.yaml'}: entity.where: ")
+        assert message in problem
+
+    def test_there_are_none(self) -> None:
+        assert problems(included("company <> 'UA' AND distance_miles < 1000")) == []
