@@ -124,12 +124,13 @@ def _candidates(
         before = (*declared.timestamps,) or ("%Y-%m-%dT%H:%M:%S%z",)
         if declared.timezone is None:
             yield {"timezone": zone}, f"{wrong[0]}, without an offset"
-        for form in _moments():
+        for form in moments():
             local = {} if "%z" in form or declared.timezone else {"timezone": zone}
             yield {"timestamp": [*before, form] if mixed else form, **local}, str(wrong[0])
 
 
-def _moments() -> Iterator[str]:
+def moments() -> Iterator[str]:
+    """Yield the forms of timestamps that are tried, the likeliest first."""
     for date in DATES:
         for time in TIMES:
             for between in (" ", "T"):

@@ -1,0 +1,190 @@
+"""Write the folder of a project from what the examples say, with a comment where a person should look."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from include.core.errors import ActionRequiredError
+from tools.new_project.columns import FEW, FoundColumn
+from tools.new_project.relations import LABELS, FoundFeed, FoundProject
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
+WINDOWS = (7, 28)
+
+
+def render(project: FoundProject, name: str, title: str, owner: str, folder: Path) -> dict[str, str]:
+    """Return the text of each file of the project, by its path below the folder."""
+    model = f"{name}_{project.outcome_name}"[:40].strip("_")
+    values = {
+        "name": name,
+        "title": title,
+        "owner": owner,
+        "project": project,
+        "windows": WINDOWS,
+        "expectations": {feed.name: [*_expectations(feed)] for feed in project.feeds.values()},
+        "columns": {feed.name: {c.name: _declared(c) for c in feed.columns.values()} for feed in project.feeds.values()},
+        "dropped": dropped(project),
+        "lookups": {each: _looked_up(project, each) for each in project.lookups},
+        "model": model,
+        **_model(project, name, model, owner),
+        "feed_format": {feed.name: feed.format.line() for feed in project.feeds.values()},
+    }
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # no HTML
+    )
+    plain = environment.overlay(trim_blocks=False, lstrip_blocks=False)  # as tools/new_model.py renders these
+    texts = {
+        path.stem: environment.get_template(f"project/{path.name}").render(
+            values, schema=os.path.relpath(SCHEMAS, folder)
+        )
+        for path in sorted((TEMPLATES / "project").glob("*.j2"))
+    }
+    schema = os.path.relpath(SCHEMAS / "model.json", folder / "models" / model)
+    for path in sorted((TEMPLATES / "model").glob("*.j2")):
+        texts[f"models/{model}/{path.stem}"] = plain.get_template(f"model/{path.name}").render(
+            values | {"name": model, "project": name, "schema": schema, "title": model.replace("_", " ").capitalize()}
+        )
+    return texts
+
+
+def check(texts: dict[str, str], name: str) -> None:
+    """Refuse texts that are no sound project, without writing them where they belong.
+
+    Raises:
+        ActionRequiredError: says what is wrong.
+    """
+    import subprocess
+    import sys
+
+    with tempfile.TemporaryDirectory() as root:
+        write(texts, Path(root) / name)
+        environment = os.environ | {"NIGHTLY_PROJECTS": root}
+        done = subprocess.run(
+            [sys.executable, "-m", "include.cli", "check_config", "--project", name],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        found = (done.stdout + done.stderr).replace(f"{root}/", "").strip()
+        raise ActionRequiredError(f"what was found is no sound project, so nothing was written:\n{found}")
+
+
+def write(texts: dict[str, str], folder: Path) -> None:
+    """Write the files, last the one by which a folder is a project."""
+    for path in sorted(texts, key="project.yaml".__eq__):
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(texts[path], encoding="utf-8")
+
+
+def dropped(project: FoundProject) -> list[str]:
+    """Return the columns of the entities that are no features: times, identifiers and labels with many values."""
+    return [
+        column.name
+        for column in project.entity.columns.values()
+        if column.data_class != "sensitive" and column.name not in _inputs(project.entity)
+    ]
+
+
+def _inputs(feed: FoundFeed) -> list[str]:
+    """Return the columns that can be inputs of a model."""
+    numbers = [c.name for c in feed.columns.values() if c.is_number and not (c.type == "integer" and c.name in feed.key)]
+    labels = [c.name for c in feed.columns.values() if c.is_label and 1 < c.distinct <= LABELS]
+    return [*numbers, *labels]
+
+
+def _looked_up(project: FoundProject, name: str) -> list[str]:
+    """Return the columns of a snapshot that entities get."""
+    feed = project.feeds[name]
+    return [each for each in _inputs(feed) if each not in project.entity.columns and each not in feed.key]
+
+
+def _model(project: FoundProject, name: str, model: str, owner: str) -> dict[str, Any]:
+    feeds = [(project.entity, _inputs(project.entity))]
+    feeds += [(project.feeds[each], _looked_up(project, each)) for each in project.lookups]
+    numeric = [column for feed, names in feeds for column in names if not feed.columns[column].is_label]
+    labels = [column for feed, names in feeds for column in names if feed.columns[column].is_label]
+    windows = [f"mean_{project.outcome_name}_{group}_{days}d" for group in project.groups for days in WINDOWS]
+    about = f"{project.outcome.name} of {project.result.name}"
+    return {
+        "numeric": ["day_of_week", "month", "is_weekend", *numeric, *windows],
+        "categorical": labels,
+        "outcome": project.outcome_name,
+        "problem_type": project.problem_type,
+        "about": about,
+        "question": f"What will {about} be?",
+        "train_days": 60,
+        "holdout_days": 14,
+        "min_fit_days": 28,
+        "unit": _unit(project.outcome),
+    }
+
+
+def _unit(outcome: FoundColumn) -> float:
+    """Return a tenth of what the best constant is off by, in the outcome's unit: a start for thresholds."""
+    values = outcome.values.cast(pl.Float64).drop_nulls()
+    spread = float((values - values.median()).abs().mean() or 0)  # type: ignore[arg-type,operator]
+    return float(f"{spread / 10:.1g}") or 1.0
+
+
+def _declared(column: FoundColumn) -> str:
+    """Return the declaration of a column, as one line of YAML."""
+    parts = [f"type: {column.type}", f"class: {column.data_class}"]
+    if column.format is not None:
+        parts.append(f"format: {json.dumps(column.format, ensure_ascii=False)}")
+    if column.optional:
+        parts.append("optional: true")
+    name = column.name if re.fullmatch(r"[A-Za-z_]\w*", column.name) else json.dumps(column.name, ensure_ascii=False)
+    comment = f"   # CHECK: {column.check}" if column.check else ""
+    return f"{name}: {{{', '.join(parts)}}}{comment}"
+
+
+def _expectations(feed: FoundFeed) -> Iterator[str]:
+    """Yield expectations that hold for the examples, with room to spare."""
+    if not feed.is_snapshot:
+        most = 10 * max(feed.rows_a_day)
+        yield f"{{expect: table_row_count_to_be_between, min_value: 1, max_value: {most}, severity: critical}}"
+        yield "{expect: row_count_to_be_near_history, days: 28, min_ratio: 0.3, max_ratio: 3, severity: warning}"
+    for column in feed.columns.values():
+        if column.data_class != "public" or not column.distinct:
+            continue
+        name = json.dumps(column.name, ensure_ascii=False)
+        values = column.values.drop_nulls()
+        if column.is_label and column.distinct <= FEW and values.len() >= 10 * column.distinct:
+            found = json.dumps(sorted(values.unique()), ensure_ascii=False)
+            yield f"{{expect: column_values_to_be_in_set, column: {name}, value_set: {found}, severity: warning}}"
+        if column.type in ("integer", "double") and column.name not in feed.key:
+            least, most_value = _range(values)
+            yield (
+                f"{{expect: column_values_to_be_between, column: {name}, min_value: {least}, max_value: {most_value}, "
+                "severity: warning}"
+            )
+        if column.values.null_count() == 0 and column.name not in feed.key and not column.optional:
+            yield f"{{expect: column_values_to_not_be_null, column: {name}, mostly: 0.99, severity: warning}}"
+
+
+def _range(values: pl.Series) -> tuple[float, float]:
+    """Return a range of numbers, wider than that of the examples by its width on both sides; not below 0 if none is."""
+    least, most = float(values.min()), float(values.max())  # type: ignore[arg-type]
+    width = (most - least) or abs(most) or 1.0
+    return (0 if least >= 0 else _round(least - width)), _round(most + width)
+
+
+def _round(value: float) -> float:
+    rounded = float(f"{value:.2g}")
+    return int(rounded) if rounded.is_integer() else rounded
