@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test test-pythons drills docs new-model start stop run ui wheel deploy
+.PHONY: help setup lock check test test-pythons drills docs new-model new-project start stop run ui wheel deploy
 .PHONY: bench-backfill bench-spark clean up down logs smoke
 
 help: ## List the commands
@@ -105,6 +105,10 @@ docs: setup ## Write the generated docs: DAGS.md of each project, docs/configura
 new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=…] [LIKE=a model]
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(PROJECT)" \
 		--like "$(LIKE)"
+
+new-project: setup ## Write a project from example files: NAME=… FILES=folder TIMEZONE=Europe/Berlin [ENTITY=feed OUTCOME=feed.column FOLDER=… YES=1]
+	$(BIN)/python -m tools.new_project --name "$(NAME)" --files "$(FILES)" --timezone "$(TIMEZONE)" --entity "$(ENTITY)" \
+		--outcome "$(OUTCOME)" $(if $(FOLDER),--folder "$(FOLDER)") $(if $(YES),--yes)
 
 run: setup ## Run the first days of an example project on the local stack, from files to scores: [PROJECT=…]
 	$(BIN)/python -m tools.demo --project "$(PROJECT)"

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from include.core import schemas
-from include.core.formats import Csv, Format
+from include.core.formats import Format
+from include.core.formats.csv import Csv
 from include.core.formats.explain import BOOLEAN_WORDS, DATES, NULL_WORDS, NUMBERS, moments
 
 MAX_TEXTS = 5000
@@ -22,17 +23,87 @@ FEW = 20
 NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,2}(?:[.,'\s]?\d{3})*|[1-9]\d*)?(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
 """What can be a number. Digits after a leading zero are a code, such as 0123."""
 
-SENSITIVE = (
-    "email e_mail mail phone telephone telefon tel mobile handy fax firstname first_name vorname lastname last_name "
-    "surname nachname fullname full_name middle_name maiden_name address adresse street strasse straße iban bic ssn "
-    "birth birthday birthdate dob geburtsdatum passport card_number credit_card ip ip_address password token "
-    "nom prenom adresse_mail telephone_number contact"
-).split()
-PERSONS = (
-    "customer client user member patient passenger employee cashier person household account driver subscriber student "
-    "guest seller buyer owner kunde kunden kundin mitarbeiter benutzer person_id personal utilisateur salarie"
-).split()
+SENSITIVE = frozenset([
+    "email",
+    "e_mail",
+    "mail",
+    "phone",
+    "telephone",
+    "telefon",
+    "tel",
+    "mobile",
+    "handy",
+    "fax",
+    "firstname",
+    "first_name",
+    "vorname",
+    "lastname",
+    "last_name",
+    "surname",
+    "nachname",
+    "fullname",
+    "full_name",
+    "middle_name",
+    "maiden_name",
+    "address",
+    "adresse",
+    "street",
+    "strasse",
+    "straße",
+    "iban",
+    "bic",
+    "ssn",
+    "birth",
+    "birthday",
+    "birthdate",
+    "dob",
+    "geburtsdatum",
+    "passport",
+    "card_number",
+    "credit_card",
+    "ip",
+    "ip_address",
+    "password",
+    "token",
+    "nom",
+    "prenom",
+    "adresse_mail",
+    "telephone_number",
+    "contact",
+])
+PERSONS = frozenset([
+    "customer",
+    "client",
+    "user",
+    "member",
+    "patient",
+    "passenger",
+    "employee",
+    "cashier",
+    "person",
+    "household",
+    "account",
+    "driver",
+    "subscriber",
+    "student",
+    "guest",
+    "seller",
+    "buyer",
+    "owner",
+    "kunde",
+    "kunden",
+    "kundin",
+    "mitarbeiter",
+    "benutzer",
+    "person_id",
+    "personal",
+    "utilisateur",
+    "salarie",
+])
 """Words of persons. A column that is named by one is an identifier, or with `name` a sensitive value."""
+
+ABOUT_GROUPS = {"type", "class", "count", "age", "group", "segment", "status", "share"}
+"""Words after which a column says something about persons that does not name them, such as `customer_type`."""
 
 CONTENT: dict[str, Callable[[str], bool]] = {
     "e-mail addresses": lambda text: re.fullmatch(r"[^@\s]+@[^@\s]+\.[a-zA-Z]{2,}", text) is not None,
@@ -178,7 +249,8 @@ def _find_numbers(written: Written, texts: dict[str, pl.Series]) -> None:
 
 def _said(changes: dict[str, Any]) -> str:
     thousands = changes["thousands"]
-    return f"the decimal separator {changes['decimal']!r}" + (f" and {thousands!r} between thousands" if thousands else "")
+    between = f" and {thousands!r} between thousands" if thousands else ""
+    return f"the decimal separator {changes['decimal']!r}{between}"
 
 
 def _looks_like_numbers(texts: pl.Series) -> bool:
@@ -269,9 +341,7 @@ def days_of(values: pl.Series, zone: str) -> pl.Series:
     return values.dt.convert_time_zone(str(ZoneInfo(zone))).dt.date()
 
 
-def _column(
-    name: str, kind: str, texts: pl.Series, column: pl.Series, written: Written, optional: bool
-) -> FoundColumn:
+def _column(name: str, kind: str, texts: pl.Series, column: pl.Series, written: Written, optional: bool) -> FoundColumn:
     data_class, why = _class(name, texts)
     check = why
     if data_class != "public":
@@ -294,16 +364,24 @@ def _class(name: str, texts: pl.Series) -> tuple[str, str]:
         tried = texts[:500]
         if len(tried) and sum(map(matches, tried)) > 0.2 * len(tried):
             return "sensitive", f"values look like {what}"
-    words = [word for word in re.split(r"[^a-z0-9äöüß]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()) if word]
+    words = words_of(name)
     joined = "_".join(words)
     person = next((word for word in words if word in PERSONS or word.rstrip("s") in PERSONS), None)
     if person and {"name", "names"} & set(words):
         return "sensitive", "named like a person's name"
     if any(re.search(rf"(^|_){re.escape(each)}($|_)", joined) for each in SENSITIVE):
         return "sensitive", "named like personal data"
-    if person and not {"type", "class", "count", "number_of", "age", "group", "segment", "status", "share"} & set(words):
+    if person and not {"type", "class", "count", "number_of", "age", "group", "segment", "status", "share"} & set(
+        words
+    ):
         return "identifier", "named like a person's id"
     return "public", ""
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a name such as `customer_id` or `customerId`, in lower case."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return [word for word in re.split(r"[^a-z0-9äöüß]+", apart) if word]
 
 
 def _is_iban(text: str) -> bool:
@@ -327,12 +405,12 @@ def shape(texts: pl.Series) -> str | None:
             for n, kind in enumerate(next(iter(shapes)))
         )
     letters = {_kind_of(letter) for text in texts for letter in text}
-    if not letters or not letters <= {"[0-9]", "[A-Z]", "[a-z]", "-", "_", r"\."}:
+    if not letters or not letters <= {"[0-9]", "[A-Z]", "[a-z]", r"\-", "_", r"\."}:
         return None
-    sizes = texts.str.len_chars()
-    inside = "".join(each.strip("[]") if each.startswith("[") else each for each in sorted(letters - {"-"}))
-    inside += "-" if "-" in letters else ""
-    return f"[{inside}]{{{sizes.min()},{sizes.max()}}}"
+    sizes = [len(text) for text in texts]
+    inside = "".join(each.strip("[]") if each.startswith("[") else each for each in sorted(letters - {r"\-"}))
+    inside += "-" if r"\-" in letters else ""
+    return f"[{inside}]{_times(min(sizes), max(sizes))}"
 
 
 def _runs(text: str) -> Iterator[tuple[str, int]]:

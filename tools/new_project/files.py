@@ -14,8 +14,10 @@ from typing import Any
 import polars as pl
 
 from include.core.errors import ActionRequiredError, UnreadableError
-from include.core.formats import Csv, Format, Jsonl, Layout, Limits, Parquet
-from include.core.formats.csv import DELIMITERS
+from include.core.formats import Format, Layout, Limits
+from include.core.formats.csv import DELIMITERS, Csv
+from include.core.formats.jsonl import Jsonl
+from include.core.formats.parquet import Parquet
 from include.core.formats.text import EncodingError, decoded
 from include.core.formats.unpack import unpacked
 
@@ -185,7 +187,7 @@ def _grouped(examples: Iterable[Example]) -> list[list[Example]]:
             theirs = set(_read_names(other)[1])
             alike = len(names & theirs) >= ALIKE * len(names | theirs)
             if "{day" in template and "{day" in other.template and other.folder == of_template[0].folder and alike:
-                group += of_template
+                group.extend(of_template)
                 break
         else:
             groups.append([*of_template])

@@ -10,13 +10,15 @@ import polars as pl
 
 from include.core.errors import ActionRequiredError, nearest
 from include.core.formats import Format
-from tools.new_project.columns import FoundColumn, calendar_of, date_column, find_columns
+from tools.new_project.columns import FoundColumn, calendar_of, date_column, find_columns, words_of
 from tools.new_project.files import FeedFiles
 
 KEY_COLUMNS = 4
 """The most columns of a key that are tried."""
 GROUPS = 2000
 """A column with at most so many different values is a group over which features aggregate."""
+IDS = {"id", "no", "nr", "num", "number", "nummer", "key", "code", "uuid"}
+"""Words in the names of columns that number things."""
 PLANS = ("plan", "schedule", "forecast", "order", "booking", "demand", "calendar")
 RESULTS = ("actual", "result", "outcome", "sale", "sold", "return", "log", "measured", "observed")
 """Words in the names of feeds that are known before, and that know the result."""
@@ -124,9 +126,13 @@ def find_feed(files: FeedFiles, zone: str) -> FoundFeed:
 
 
 def _key(columns: Sequence[FoundColumn], rows: pl.DataFrame) -> tuple[tuple[str, ...], int]:
-    """Return the columns that identify a row within its day, and how many rows have the key of another one."""
+    """Return the columns that identify a row within its day, and how many rows have the key of another one.
+
+    Names and ids are tried first, then other public columns, and identifiers of persons last: in a few files, an amount
+    or a person can be different in each row by chance.
+    """
     usable = [
-        column.name
+        column
         for column in columns
         if column.data_class != "sensitive"
         and column.type != "double"
@@ -135,14 +141,16 @@ def _key(columns: Sequence[FoundColumn], rows: pl.DataFrame) -> tuple[tuple[str,
     ]
     if not usable:
         raise ActionRequiredError(f"no columns can be a key: {', '.join(c.name for c in columns)} are numbers or empty")
-    kinds = {column.name: (column.data_class == "identifier", column.type in ("date", "timestamp")) for column in columns}
-    usable.sort(key=kinds.__getitem__)
-    whole = rows.select("_day", *usable)
-    for size in range(1, min(KEY_COLUMNS, len(usable)) + 1):
-        for names in combinations(usable[:12], size):
-            if not whole.select("_day", *names).is_duplicated().any():
-                return names, 0
-    return tuple(usable), int(whole.is_duplicated().sum())
+    public = [column for column in usable if column.data_class == "public"]
+    named = [column for column in public if column.type == "string" or IDS & set(words_of(column.name))]
+    whole = rows.select("_day", *(column.name for column in usable))
+    for tried in (named, public, usable):
+        names = [column.name for column in sorted(tried, key=lambda column: column.type in ("date", "timestamp"))]
+        for size in range(1, KEY_COLUMNS + 1):
+            for key in combinations(names[:12], size):
+                if not whole.select("_day", *key).is_duplicated().any():
+                    return key, 0
+    return tuple(column.name for column in usable), int(whole.is_duplicated().sum())
 
 
 def relate(feeds: Sequence[FoundFeed], zone: str, entity: str = "", outcome: str = "") -> FoundProject:

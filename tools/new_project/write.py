@@ -18,6 +18,7 @@ from tools.new_project.relations import LABELS, FoundFeed, FoundProject
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 WINDOWS = (7, 28)
+HOLDOUT_DAYS = 14
 
 
 def render(project: FoundProject, name: str, title: str, owner: str, folder: Path) -> dict[str, str]:
@@ -30,7 +31,7 @@ def render(project: FoundProject, name: str, title: str, owner: str, folder: Pat
         "project": project,
         "windows": WINDOWS,
         "expectations": {feed.name: [*_expectations(feed)] for feed in project.feeds.values()},
-        "columns": {feed.name: {c.name: _declared(c) for c in feed.columns.values()} for feed in project.feeds.values()},
+        "columns": {feed.name: [*map(_declared, feed.columns.values())] for feed in project.feeds.values()},
         "dropped": dropped(project),
         "lookups": {each: _looked_up(project, each) for each in project.lookups},
         "model": model,
@@ -103,8 +104,9 @@ def dropped(project: FoundProject) -> list[str]:
 
 def _inputs(feed: FoundFeed) -> list[str]:
     """Return the columns that can be inputs of a model."""
-    numbers = [c.name for c in feed.columns.values() if c.is_number and not (c.type == "integer" and c.name in feed.key)]
-    labels = [c.name for c in feed.columns.values() if c.is_label and 1 < c.distinct <= LABELS]
+    columns = feed.columns.values()
+    numbers = [c.name for c in columns if c.is_number and not (c.type == "integer" and c.name in feed.key)]
+    labels = [c.name for c in columns if c.is_label and 1 < c.distinct <= LABELS]
     return [*numbers, *labels]
 
 
@@ -120,6 +122,8 @@ def _model(project: FoundProject, name: str, model: str, owner: str) -> dict[str
     numeric = [column for feed, names in feeds for column in names if not feed.columns[column].is_label]
     labels = [column for feed, names in feeds for column in names if feed.columns[column].is_label]
     windows = [f"mean_{project.outcome_name}_{group}_{days}d" for group in project.groups for days in WINDOWS]
+    rows = project.entity.rows_a_day[len(project.entity.rows_a_day) // 2]
+    labelled = [feed.columns[column].distinct for feed, names in feeds for column in names if column in labels]
     about = f"{project.outcome.name} of {project.result.name}"
     return {
         "numeric": ["day_of_week", "month", "is_weekend", *numeric, *windows],
@@ -129,16 +133,18 @@ def _model(project: FoundProject, name: str, model: str, owner: str) -> dict[str
         "about": about,
         "question": f"What will {about} be?",
         "train_days": 60,
-        "holdout_days": 14,
+        "holdout_days": HOLDOUT_DAYS,
         "min_fit_days": 28,
         "unit": _unit(project.outcome),
+        "least_rows": max(20, rows * HOLDOUT_DAYS // 2),
+        "least_slice": max(10, rows * HOLDOUT_DAYS // 2 // max(labelled[:1] or [1])),
     }
 
 
 def _unit(outcome: FoundColumn) -> float:
     """Return a tenth of what the best constant is off by, in the outcome's unit: a start for thresholds."""
     values = outcome.values.cast(pl.Float64).drop_nulls()
-    spread = float((values - values.median()).abs().mean() or 0)  # type: ignore[arg-type,operator]
+    spread = float((values - values.median()).abs().mean() or 0)  # type: ignore[arg-type]
     return float(f"{spread / 10:.1g}") or 1.0
 
 

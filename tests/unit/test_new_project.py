@@ -1,0 +1,203 @@
+"""`make new-project`: what is found in example files, and what is refused."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from include.core.errors import ActionRequiredError
+from include.core.formats.csv import Csv
+from tests.bakery import write, write_examples
+from tools.new_project.__main__ import find
+from tools.new_project.columns import FoundColumn, find_columns, shape
+from tools.new_project.files import find_feeds
+from tools.new_project.relations import find_feed
+from tools.new_project.write import render
+
+ZONE = "Europe/Berlin"
+DAY = date(2026, 3, 4)
+AMOUNTS = [(11, "a", "x"), (12, "a", "y"), (13, "b", "x"), (14, "b", "y")]
+
+
+def found(texts: list[str | None], name: str = "value", day: date = DAY) -> tuple[FoundColumn, Csv, list[str]]:
+    rows = pl.DataFrame({name: texts, "_day": [day] * len(texts)}, schema={name: pl.String, "_day": pl.Date})
+    [column], declared, checks = find_columns(rows, [name], [], Csv(), ZONE)
+    assert isinstance(declared, Csv)
+    return column, declared, checks
+
+
+class TestColumns:
+    @pytest.mark.parametrize(
+        ("texts", "kind", "line"),
+        [
+            (["1", "20", "-3"], "integer", "format: {kind: csv}"),
+            (["1.5", "20"], "double", "format: {kind: csv}"),
+            (["1,5", "20,25"], "double", 'format: {kind: csv, decimal: ","}'),
+            (["1.234,5", "2,25"], "double", 'format: {kind: csv, decimal: ",", thousands: "."}'),
+            (["0123", "4567"], "string", "format: {kind: csv}"),
+            (["1", "NA", "NULL", "3"], "integer", 'format: {kind: csv, null_values: [NA, "NULL"]}'),
+            (["ja", "nein", "ja"], "boolean", "format: {kind: csv, true_values: [ja], false_values: [nein]}"),
+            (["true", "false"], "boolean", "format: {kind: csv}"),
+            (["1", "0"], "integer", "format: {kind: csv}"),
+            (["2026-03-04", "2026-03-05"], "date", "format: {kind: csv}"),
+            (["04.03.2026", "28.02.2026"], "date", 'format: {kind: csv, date: "%d.%m.%Y"}'),
+            (["2026-03-04T08:00:00Z"], "timestamp", "format: {kind: csv}"),
+            (["2026-03-04T08:00:00"], "timestamp", "format: {kind: csv, timezone: Europe/Berlin}"),
+            (
+                ["04.03.2026 08:15"],
+                "timestamp",
+                'format: {kind: csv, timestamp: "%d.%m.%Y %H:%M", timezone: Europe/Berlin}',
+            ),
+            (["north", "south"], "string", "format: {kind: csv}"),
+            ([None, None], "string", "format: {kind: csv}"),
+        ],
+    )
+    def test_types_and_how_values_are_written(self, texts: list[str | None], kind: str, line: str) -> None:
+        column, declared, checks = found(texts)
+        assert (column.type, column.data_class) == (kind, "public")
+        assert declared.line() == line
+        assert checks == []
+
+    def test_the_day_of_the_file_decides_between_day_and_month(self) -> None:
+        assert found(["03/04/2026"], day=date(2026, 4, 3))[1].date == "%d/%m/%Y"
+        assert found(["03/04/2026"], day=date(2026, 3, 4))[1].date == "%m/%d/%Y"
+
+    def test_what_the_examples_do_not_tell_is_said(self) -> None:
+        _, _, [check] = found(["03/04/2026"], day=date(2026, 12, 31))
+        assert check == "dates such as 03/04/2026 fit %d/%m/%Y and %m/%d/%Y: the examples do not tell which"
+        _, _, [check] = found(["1,234", "5,678"])
+        assert check.startswith("numbers could also be written with")
+
+    @pytest.mark.parametrize(
+        ("name", "texts", "data_class"),
+        [
+            ("value", ["a@example.org", "b@example.org"], "sensitive"),
+            ("value", ["+49 30 1234567", "+49 171 2345678"], "sensitive"),
+            ("value", ["DE02120300000000202051"], "sensitive"),
+            ("firstName", ["Ada"], "sensitive"),
+            ("customer_name", ["Ada Lovelace"], "sensitive"),
+            ("geburtsdatum", ["1990-01-01"], "sensitive"),
+            ("customer_id", ["C10001", "C10002"], "identifier"),
+            ("Kundennummer_kunde", ["77"], "identifier"),
+            ("customer_count", ["3", "4"], "public"),
+            ("store_name", ["North", "South"], "public"),
+            ("order_id", ["1", "2"], "public"),
+        ],
+    )
+    def test_personal_data_is_suspected(self, name: str, texts: list[str | None], data_class: str) -> None:
+        column, _, _ = found(texts, name)
+        assert column.data_class == data_class
+        assert (column.check != "") == (data_class != "public")
+        if data_class == "identifier":
+            assert column.type == "string"
+            assert column.format is not None
+
+    @pytest.mark.parametrize(
+        ("texts", "form"),
+        [
+            (["S001", "S012"], "[A-Z][0-9]{3}"),
+            (["A-1", "BC-22"], "[A-Z]{1,2}\\-[0-9]{1,2}"),
+            (["a1", "1a", "b-c"], "[0-9a-z-]{2,3}"),
+            (["two words", "three more words"], None),
+        ],
+    )
+    def test_the_form_of_texts(self, texts: list[str], form: str | None) -> None:
+        assert shape(pl.Series(texts)) == form
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("keys", "name", "pattern"),
+        [
+            (["sales/2026-03-04.csv", "sales/2026-03-05.csv"], "sales", "sales/{day}.csv"),
+            (["sales/2026/03/04/x.csv", "sales/2026/03/05/x.csv"], "sales", "sales/{day:%Y/%m/%d}/x.csv"),
+            (["sales_20260304.csv", "sales_20260305.csv"], "sales", "sales_{day:%Y%m%d}.csv"),
+            (["s/2026-03-04/a1.csv", "s/2026-03-05/b2.csv"], "s", "s/{day}/*.csv"),
+            (["s/2026-03-04-00.csv", "s/2026-03-04-01.csv", "s/2026-03-04-23.csv"], "s", "s/{day}-{hour}.csv"),
+            (["s/2026-03-04/p-1.csv", "s/2026-03-04/p-2.csv"], "s", "s/{day}/p-{part}.csv"),
+            (["stores/all.csv"], "stores", "stores/all.csv"),
+        ],
+    )
+    def test_the_path_of_a_feed(self, tmp_path: Path, keys: list[str], name: str, pattern: str) -> None:
+        for key in keys:
+            write(tmp_path / key, b"id,value\n1,2\n")
+        [feed] = find_feeds(tmp_path)
+        assert (feed.name, feed.pattern) == (name, pattern)
+        assert len(feed.examples) == len(keys)
+
+    def test_files_with_other_columns_are_other_feeds(self, tmp_path: Path) -> None:
+        write(tmp_path / "2026-03-04_orders.csv", b"id,value,day\n1,2,3\n")
+        write(tmp_path / "2026-03-04_items.csv", b"item,price,size\n1,2,3\n")
+        assert [feed.name for feed in find_feeds(tmp_path)] == ["items", "orders"]
+
+    def test_a_column_that_a_file_lacks_is_optional(self, tmp_path: Path) -> None:
+        write(tmp_path / "s/2026-03-04.csv", b"a,b,c,d\n1,2,3,4\n")
+        write(tmp_path / "s/2026-03-05.csv", b"a,b,c,d,e\n1,2,3,4,5\n")
+        [feed] = find_feeds(tmp_path)
+        assert (feed.names, feed.optional) == (("a", "b", "c", "d", "e"), frozenset({"e"}))
+        assert feed.rows()["e"].to_list() == [None, "5"]
+
+    def test_sidecars_hidden_files_and_markers_are_no_feeds(self, tmp_path: Path) -> None:
+        write(tmp_path / "s/2026-03-04.csv", b"a,b\n1,2\n")
+        write(tmp_path / "s/2026-03-04.csv.json", json.dumps({"rows": 1}).encode())
+        write(tmp_path / "s/_SUCCESS.csv", b"")
+        write(tmp_path / ".git/x.csv", b"a,b\n1,2\n")
+        assert len(find_feeds(tmp_path)) == 1
+
+    @pytest.mark.parametrize(
+        ("name", "content", "said"),
+        [
+            ("x.csv", b"1,2\n3,4\n", "the first line is no header"),
+            ("x.json", b'[{"a": 1}]', "a JSON array; ask for JSON lines"),
+            ("x.csv.gz", b"a,b\n", "the file is not gzip, as its name says"),
+            ("x.pdf", b"", "has no example files"),
+        ],
+    )
+    def test_what_cannot_be_read_is_said(self, tmp_path: Path, name: str, content: bytes, said: str) -> None:
+        write(tmp_path / name, content)
+        with pytest.raises(ActionRequiredError, match=said):
+            find_feeds(tmp_path)
+
+
+class TestProject:
+    def test_a_key_is_not_made_of_persons_or_amounts(self, tmp_path: Path) -> None:
+        """In so few rows, each alone would identify a row too."""
+        lines = [f"{amount},C{amount},{shop},{item},2026-03-04" for amount, shop, item in AMOUNTS]
+        write(tmp_path / "sales/2026-03-04.csv", "\n".join(["amount,customer_id,shop,item,day", *lines]).encode())
+        [files] = find_feeds(tmp_path)
+        assert find_feed(files, ZONE).key == ("shop", "item")
+
+    def test_what_belongs_together(self, tmp_path: Path) -> None:
+        write_examples(tmp_path, 30)
+        project = find(tmp_path, ZONE, "", "")
+        assert (project.entity.name, project.result.name, project.outcome.name) == ("plan", "sales", "sold")
+        assert (project.entity.key, project.entity.day_column) == (("Filiale", "Artikel"), "Liefertag")
+        assert (project.result.calendar, project.entity.calendar) == ("mon-sat", None)
+        assert (project.groups, project.lookups) == (("Artikel", "Filiale"), ("stores",))
+        assert (project.first_day, project.live_from) == (date(2026, 8, 3), date(2026, 9, 2))
+
+    def test_no_value_that_may_be_personal_is_written(self, tmp_path: Path) -> None:
+        write_examples(tmp_path, 30)
+        texts = render(find(tmp_path, ZONE, "", ""), "bakery", "Bakery", "us", tmp_path / "projects/bakery")
+        assert not [path for path, text in texts.items() if "bäcker.example" in text or "C1" in text]
+
+    def test_a_choice_can_be_named(self, tmp_path: Path) -> None:
+        write_examples(tmp_path, 30)
+        project = find(tmp_path, ZONE, "sales", "plan.Preis")
+        assert (project.entity.name, project.outcome.name, project.outcome_name) == ("sales", "Preis", "actual_preis")
+        with pytest.raises(ActionRequiredError, match="there is no feed 'salse' with days; did you mean 'sales'"):
+            find(tmp_path, ZONE, "salse", "")
+        with pytest.raises(ActionRequiredError, match="sales has no public number 'solt'; did you mean 'sold'"):
+            find(tmp_path, ZONE, "plan", "sales.solt")
+
+    def test_one_feed_is_not_enough(self, tmp_path: Path) -> None:
+        write(tmp_path / "sales/2026-03-04.csv", b"store,day,sold\n1,2026-03-04,5\n2,2026-03-04,6\n")
+        with pytest.raises(ActionRequiredError, match="no two feeds with days fit together"):
+            find(tmp_path, ZONE, "", "")
+
+    def test_a_feed_whose_rows_have_no_day_is_refused(self, tmp_path: Path) -> None:
+        write(tmp_path / "sales/2026-03-04.csv", b"store,sold\n1,5\n2,6\n")
+        with pytest.raises(ActionRequiredError, match=r"no column has the day of the file \(2026-03-04\)"):
+            find(tmp_path, ZONE, "", "")
