@@ -31,7 +31,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0004"
+NEWEST = "0005"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -47,6 +47,7 @@ VIEWS = READER_VIEWS | {
     "gate_decisions",
     "human_actions",
     "journal_entries",
+    "outbox",
     "promotion_history",
     "prepared_day_status",
     "publication_history",
@@ -63,6 +64,7 @@ TABLES = {
     "gates",
     "journal",
     "locks",
+    "messages",
     "model_versions",
     "models",
     "nightly_ml_version",
