@@ -377,7 +377,7 @@ def test_a_model_breaks_a_rule_and_the_webhook_is_gone(drill: Drill) -> None:
     )
     drill.webhook.status = 404
     drill.run_date(MONITOR)
-    drill.checks("alert", "answered 404")
+    drill.checks("alert", "answered 4…")
     drill.webhook.status = 200
     drill.fix("alert", WEBHOOK_URL=f"{drill.webhook.url}-another")
     drill.fixed("alert")
