@@ -128,6 +128,6 @@ def _read_date(text: str) -> datetime | None:
 
 def wait_after(attempts: int, asked: timedelta | None = None) -> timedelta:
     """Return how long to wait after the n-th try: twice as long each time, with jitter, and never less than asked."""
-    longest = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempts - 1, 20))
-    backed_off = longest * random.uniform(0.5, 1)
+    doubled: int = 2 ** min(attempts - 1, 20)
+    backed_off = min(LONGEST_WAIT, FIRST_WAIT * doubled) * random.uniform(0.5, 1)
     return max(backed_off, asked + timedelta(seconds=random.uniform(0, 1))) if asked else backed_off

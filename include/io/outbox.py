@@ -101,7 +101,7 @@ def send_directly(address: str, message: Message) -> Attempt:
         retry=retry_if_result(lambda attempt: attempt.outcome == "later"),
         retry_error_callback=_result_of,
     )
-    return cast(Attempt, tries(send, address, message.channel, message.payload, message.key))
+    return tries(send, address, message.channel, message.payload, message.key)
 
 
 def _result_of(state: Any) -> Attempt:

@@ -52,7 +52,7 @@ def connected(monkeypatch: pytest.MonkeyPatch, url: str | None, database: str | 
             conn_id="nightly_database",
             conn_type="postgres",
             login=parts.username,
-            host=parts.query.get("host") or parts.host,
+            host=str(parts.query.get("host") or parts.host),
             port=parts.port,
             schema=parts.database,
         )

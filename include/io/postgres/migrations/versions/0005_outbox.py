@@ -35,7 +35,7 @@ CREATE INDEX messages_held ON messages (destination, hold_until) WHERE hold_unti
 ALTER TABLE alerts ADD COLUMN message_id bigint REFERENCES messages;
 """
 
-COMMENTS = {
+COMMENTS: dict[str | None, str] = {
     None: "The outbox: everything that is sent, from the transaction with its cause until the receiver accepted it.",
     "id": "Order in which the rows were written.",
     "key": "Idempotency key: a message is stored once, and sent with this header.",
@@ -73,7 +73,7 @@ FROM messages;
 GRANT SELECT ON alert_history, outbox TO ops_reader;
 """
 
-OF_ALERTS = {
+OF_ALERTS: dict[str | None, str] = {
     None: "Alerts that were raised, and when people were notified.",
     "id": "Order in which the rows were written.",
     "project": "Name of the project.",
@@ -86,7 +86,7 @@ OF_ALERTS = {
     "notified_at": "Time at which its message was accepted; null until then. The view outbox says why.",
 }
 
-OF_OUTBOX = {
+OF_OUTBOX: dict[str | None, str] = {
     None: "Messages: what waits to be sent, what was given up, and what was sent.",
     **{
         name: COMMENTS[name]
