@@ -126,6 +126,8 @@ def send(address: str, channel: str, payload: Mapping[str, JsonValue], key: str)
     """Try once to send a message."""
     import httpx
 
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # at INFO it logs the address of each request
     content = CHANNELS[channel](payload)
     headers = {"Idempotency-Key": key}
     try:
