@@ -15,7 +15,7 @@ Cause = Literal["cluster", "quota", "platform", "configuration", "code", "timeou
 HELPED_BY_RETRY: frozenset[Cause] = frozenset({"cluster", "quota", "platform"})
 
 
-class Known(NamedTuple):
+class Meaning(NamedTuple):
     """What a code means. `by_type`: the type decides whether the platform is at fault or we are, if there is one."""
 
     cause: Cause
@@ -23,7 +23,7 @@ class Known(NamedTuple):
     by_type: bool = False
 
 
-class End(NamedTuple):
+class RunEnd(NamedTuple):
     """Why a run ended. `said`: the code and type of Databricks' answer, empty if it has none."""
 
     cause: Cause
@@ -34,45 +34,45 @@ class End(NamedTuple):
 STATUS_PAGE = "Look at https://status.databricks.com; if it goes on, ask Databricks' support."
 LIMITS = "Spread runs over more time, or ask an administrator of the workspace for a higher limit."
 
-CODES: dict[str, Known] = {
-    "BREAKING_CHANGE": Known("platform", "Databricks runs it again with other settings; look at its Spark version."),
-    "BUDGET_POLICY_LIMIT_EXCEEDED": Known("configuration", "The budget of the policy is spent: have it raised."),
-    "CANCELED": Known("cancelled", "Databricks cancelled it. When the reason is gone, clear the task."),
-    "CLOUD_FAILURE": Known("platform", "Look at the status page of your cloud."),
-    "CLUSTER_ERROR": Known(
+CODES: dict[str, Meaning] = {
+    "BREAKING_CHANGE": Meaning("platform", "Databricks runs it again with other settings; look at its Spark version."),
+    "BUDGET_POLICY_LIMIT_EXCEEDED": Meaning("configuration", "The budget of the policy is spent: have it raised."),
+    "CANCELED": Meaning("cancelled", "Databricks cancelled it. When the reason is gone, clear the task."),
+    "CLOUD_FAILURE": Meaning("platform", "Look at the status page of your cloud."),
+    "CLUSTER_ERROR": Meaning(
         "cluster", "Look at the cluster's event log, which the page of the run links to.", by_type=True
     ),
-    "CLUSTER_REQUEST_LIMIT_EXCEEDED": Known("quota", LIMITS),
-    "CLUSTER_TERMINATED_BY_USER": Known("cluster", "Somebody ended or restarted the cluster: ask who and why."),
-    "DISABLED": Known("cancelled", "Somebody disabled the task: ask who, then clear the task."),
-    "DRIVER_ERROR": Known("cluster", "If it happens again, give the driver more memory.", by_type=True),
-    "FEATURE_DISABLED": Known("configuration", "Have the feature enabled in the workspace, or do without it."),
-    "INTERNAL_ERROR": Known("platform", STATUS_PAGE, by_type=True),
-    "INVALID_CLUSTER_REQUEST": Known("configuration", "Correct databricks.new_cluster in project.yaml."),
-    "INVALID_RUN_CONFIGURATION": Known("configuration", "Correct the section databricks of project.yaml."),
-    "LIBRARY_INSTALLATION_ERROR": Known(
+    "CLUSTER_REQUEST_LIMIT_EXCEEDED": Meaning("quota", LIMITS),
+    "CLUSTER_TERMINATED_BY_USER": Meaning("cluster", "Somebody ended or restarted the cluster: ask who and why."),
+    "DISABLED": Meaning("cancelled", "Somebody disabled the task: ask who, then clear the task."),
+    "DRIVER_ERROR": Meaning("cluster", "If it happens again, give the driver more memory.", by_type=True),
+    "FEATURE_DISABLED": Meaning("configuration", "Have the feature enabled in the workspace, or do without it."),
+    "INTERNAL_ERROR": Meaning("platform", STATUS_PAGE, by_type=True),
+    "INVALID_CLUSTER_REQUEST": Meaning("configuration", "Correct databricks.new_cluster in project.yaml."),
+    "INVALID_RUN_CONFIGURATION": Meaning("configuration", "Correct the section databricks of project.yaml."),
+    "LIBRARY_INSTALLATION_ERROR": Meaning(
         "configuration", "Look whether the wheel is there and can be read by the run's owner.", by_type=True
     ),
-    "MAX_CONCURRENT_RUNS_EXCEEDED": Known("quota", LIMITS),
-    "MAX_JOB_QUEUE_SIZE_EXCEEDED": Known("quota", LIMITS),
-    "MAX_SPARK_CONTEXTS_EXCEEDED": Known("quota", "The cluster is full: give the product one of its own."),
-    "REPOSITORY_CHECKOUT_FAILED": Known("platform", "The git service did not answer.", by_type=True),
-    "RESOURCE_NOT_FOUND": Known("configuration", "Make what the message names, or correct its name in project.yaml."),
-    "RUN_EXECUTION_ERROR": Known("code", "The error and the end of its trace are in the task's log."),
-    "SKIPPED": Known("configuration", "It never ran: look at the page of the run."),
-    "STORAGE_ACCESS_ERROR": Known("platform", "Look whether the workspace can reach its storage.", by_type=True),
-    "SUCCESS_WITH_FAILURES": Known("code", "A part of it failed: look at the page of the run."),
-    "UNAUTHORIZED_ERROR": Known("configuration", "Give the run's owner the right that the message names."),
-    "USER_CANCELED": Known("cancelled", "Somebody cancelled it: ask who, then clear the task."),
-    "WORKSPACE_RUN_LIMIT_EXCEEDED": Known("quota", LIMITS),
+    "MAX_CONCURRENT_RUNS_EXCEEDED": Meaning("quota", LIMITS),
+    "MAX_JOB_QUEUE_SIZE_EXCEEDED": Meaning("quota", LIMITS),
+    "MAX_SPARK_CONTEXTS_EXCEEDED": Meaning("quota", "The cluster is full: give the product one of its own."),
+    "REPOSITORY_CHECKOUT_FAILED": Meaning("platform", "The git service did not answer.", by_type=True),
+    "RESOURCE_NOT_FOUND": Meaning("configuration", "Make what the message names, or correct its name in project.yaml."),
+    "RUN_EXECUTION_ERROR": Meaning("code", "The error and the end of its trace are in the task's log."),
+    "SKIPPED": Meaning("configuration", "It never ran: look at the page of the run."),
+    "STORAGE_ACCESS_ERROR": Meaning("platform", "Look whether the workspace can reach its storage.", by_type=True),
+    "SUCCESS_WITH_FAILURES": Meaning("code", "A part of it failed: look at the page of the run."),
+    "UNAUTHORIZED_ERROR": Meaning("configuration", "Give the run's owner the right that the message names."),
+    "USER_CANCELED": Meaning("cancelled", "Somebody cancelled it: ask who, then clear the task."),
+    "WORKSPACE_RUN_LIMIT_EXCEEDED": Meaning("quota", LIMITS),
 }
 """The codes of `termination_details` with which a run can fail."""
 
-TYPES: dict[str, Known] = {
-    "CLIENT_ERROR": Known("configuration", "Databricks blames the job or its input: another run would fail too."),
-    "CLOUD_FAILURE": Known("platform", "Look at the status page of your cloud."),
-    "INTERNAL_ERROR": Known("platform", STATUS_PAGE),
-    "SERVICE_FAULT": Known("platform", STATUS_PAGE),  # of clusters
+TYPES: dict[str, Meaning] = {
+    "CLIENT_ERROR": Meaning("configuration", "Databricks blames the job or its input: another run would fail too."),
+    "CLOUD_FAILURE": Meaning("platform", "Look at the status page of your cloud."),
+    "INTERNAL_ERROR": Meaning("platform", STATUS_PAGE),
+    "SERVICE_FAULT": Meaning("platform", STATUS_PAGE),  # of clusters
 }
 """What a type means of a code that is unknown, or that leaves it open."""
 
@@ -102,7 +102,7 @@ RESULTS: dict[str, Cause] = {
 """The results of answers without a code; any other is of the code, unless the platform itself failed."""
 
 
-def explain_end(run: Mapping[str, Any]) -> End:
+def explain_end(run: Mapping[str, Any]) -> RunEnd:
     """Return why a run failed.
 
     Args:
@@ -111,7 +111,7 @@ def explain_end(run: Mapping[str, Any]) -> End:
     failed = _failed_task(run)
     state = {**run.get("state", {}), **{k: v for k, v in failed.get("state", {}).items() if v}}
     if "TIMEDOUT" in (state.get("result_state"), run.get("state", {}).get("result_state")):
-        return End("timeout", "", "It took longer than databricks.timeout_minutes of project.yaml.")
+        return RunEnd("timeout", "", "It took longer than databricks.timeout_minutes of project.yaml.")
     for part in (failed, run):  # the run itself may say no more than that a task failed
         details = part.get("status", {}).get("termination_details") or {}
         if (code := details.get("code")) and code != "SUCCESS":
@@ -128,20 +128,20 @@ def _failed_task(run: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
-def _of_code(code: str, kind: str, message: str, state: Mapping[str, Any]) -> End:
+def _of_code(code: str, kind: str, message: str, state: Mapping[str, Any]) -> RunEnd:
     said = f"{code} ({kind})" if kind else code
     known = CODES.get(code)
     if known is None:
-        found = TYPES.get(kind) or Known(_of_state(state).cause, "Look at the page of the run.")
-        return End(found.cause, said, f"This version does not know that code. {found.advice}")
+        found = TYPES.get(kind) or Meaning(_of_state(state).cause, "Look at the page of the run.")
+        return RunEnd(found.cause, said, f"This version does not know that code. {found.advice}")
     if code in ("CLUSTER_ERROR", "INTERNAL_ERROR") and (end := _of_cluster(message)):
         return end._replace(said=f"{said}, {end.said}")
     if known.by_type and kind in TYPES and (TYPES[kind].cause in HELPED_BY_RETRY) != (known.cause in HELPED_BY_RETRY):
-        return End(TYPES[kind].cause, said, known.advice)
-    return End(known.cause, said, known.advice)
+        return RunEnd(TYPES[kind].cause, said, known.advice)
+    return RunEnd(known.cause, said, known.advice)
 
 
-def _of_cluster(message: str) -> End | None:
+def _of_cluster(message: str) -> RunEnd | None:
     """Return why a cluster ended, if the platform's message says so."""
     found = OF_CLUSTER.search(message)
     if found is None:
@@ -149,16 +149,18 @@ def _of_cluster(message: str) -> End | None:
     code, kind = found.groups()
     said = f"{code} ({kind})"
     if code in OF_CAPACITY:
-        return End("quota", said, CAPACITY)
+        return RunEnd("quota", said, CAPACITY)
     if kind == "CLIENT_ERROR":
-        return End("configuration", said, "Correct databricks.new_cluster in project.yaml, or what the message names.")
-    return End("cluster", said, CODES["CLUSTER_ERROR"].advice)
+        return RunEnd(
+            "configuration", said, "Correct databricks.new_cluster in project.yaml, or what the message names."
+        )
+    return RunEnd("cluster", said, CODES["CLUSTER_ERROR"].advice)
 
 
-def _of_state(state: Mapping[str, Any]) -> End:
+def _of_state(state: Mapping[str, Any]) -> RunEnd:
     """Return why a run failed whose answer has no code."""
     result = state.get("result_state") or ""
     if state.get("life_cycle_state") == "INTERNAL_ERROR":
         message = str(state.get("state_message") or "")
-        return _of_cluster(message) or End("platform", "", STATUS_PAGE)
-    return End(RESULTS.get(result, "code"), "", "Look at the page of the run.")
+        return _of_cluster(message) or RunEnd("platform", "", STATUS_PAGE)
+    return RunEnd(RESULTS.get(result, "code"), "", "Look at the page of the run.")

@@ -22,7 +22,7 @@ from include.core.base import Record
 from include.core.errors import ActionRequiredError
 from include.core.outbox import Attempt, Message, judge_answer, wait_after
 from include.core.settings import utc_now
-from include.io.postgres.messages import Outbox, Taken
+from include.io.postgres.messages import Outbox, TakenMessage
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ DIRECT_WAIT = 2.0
 """Without an outbox: seconds before the second try."""
 
 
-class Delivered(Record):
+class Dispatched(Record):
     """What one call of `send_due` did, each message in a sentence."""
 
     sent: tuple[int, ...] = ()
@@ -47,7 +47,7 @@ class Delivered(Record):
     given_up: tuple[str, ...] = ()
 
 
-def send_due(outbox: Outbox, find_address: FIND_ADDRESS, *, seconds: float, first: int | None = None) -> Delivered:
+def send_due(outbox: Outbox, find_address: FIND_ADDRESS, *, seconds: float, first: int | None = None) -> Dispatched:
     """Send the messages that are due, the oldest first, until none is left or `seconds` have passed.
 
     After a failure, no other message is sent to the same destination in this call. Messages to a connection that does
@@ -79,7 +79,7 @@ def send_due(outbox: Outbox, find_address: FIND_ADDRESS, *, seconds: float, firs
         (waiting if attempt.outcome == "later" else given_up).append(sentence)
         if not message.is_expired:
             del addresses[message.destination]
-    return Delivered(sent=tuple(sent), waiting=tuple(waiting), given_up=tuple(given_up))
+    return Dispatched(sent=tuple(sent), waiting=tuple(waiting), given_up=tuple(given_up))
 
 
 def send_directly(address: str, message: Message) -> Attempt:
@@ -174,7 +174,7 @@ def _addresses(outbox: Outbox, find_address: FIND_ADDRESS, waiting: list[str]) -
     return found
 
 
-def _try(outbox: Outbox, address: str, message: Taken) -> Attempt:
+def _try(outbox: Outbox, address: str, message: TakenMessage) -> Attempt:
     """Send a message that was taken, and record the result."""
     if message.is_expired:
         before = f"; before that: {message.last_error}" if message.last_error else ""

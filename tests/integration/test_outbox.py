@@ -22,7 +22,7 @@ from include.core.records import Alert
 from include.core.settings import Settings
 from include.io import outbox as sending
 from include.io import postgres
-from include.io.outbox import Delivered, send_due
+from include.io.outbox import Dispatched, send_due
 from include.io.postgres.messages import LEASE, Outbox
 from tests.integration.processes import processes
 from tests.receiver import Answer, Receiver, receiving
@@ -47,7 +47,7 @@ def message(text: str, **changes: Any) -> Message:
     return made.model_copy(update=changes)
 
 
-def send(outbox: Outbox, receiver: Receiver, **more: Any) -> Delivered:
+def send(outbox: Outbox, receiver: Receiver, **more: Any) -> Dispatched:
     return send_due(outbox, {ALERTS: receiver.url}.get, **{"seconds": 30, **more})
 
 
@@ -76,7 +76,7 @@ def test_messages_are_sent_once_in_order_with_their_keys(outbox: Outbox, receive
     assert send(outbox, receiver).sent == (1, 2)
     assert receiver.texts == ["late &amp; &lt;late&gt;", "b"]
     assert receiver.keys == [each.key for each in messages]
-    assert send(outbox, receiver) == Delivered()
+    assert send(outbox, receiver) == Dispatched()
     assert states(outbox) == {"late & <late>": ("sent", 1, None), "b": ("sent", 1, None)}
 
 
@@ -125,12 +125,12 @@ def test_what_fails_is_tried_again_later_and_later(
     begun = time.monotonic()
     assert send(outbox, receiver).waiting == (f"message 1 about dag.a: {reason}",)
     assert time.monotonic() - begun < 4
-    assert send(outbox, receiver) == Delivered(), "it must wait first"
+    assert send(outbox, receiver) == Dispatched(), "it must wait first"
     pass_time(outbox, timedelta(minutes=1))
     assert send(outbox, receiver).waiting == (f"message 1 about dag.a: {reason}",)
     assert states(outbox) == {"a": ("waiting", 2, reason)}
     pass_time(outbox, timedelta(seconds=59))
-    assert send(outbox, receiver) == Delivered(), "the second wait is twice as long, at least a minute"
+    assert send(outbox, receiver) == Dispatched(), "the second wait is twice as long, at least a minute"
     pass_time(outbox, timedelta(minutes=1, seconds=1))
     assert send(outbox, receiver).sent == (1,)
     assert states(outbox) == {"a": ("sent", 3, None)}
@@ -144,7 +144,7 @@ def test_what_is_refused_for_good_is_given_up_at_once_and_shown(
     outbox.put(message("a"))
     assert send(outbox, receiver).given_up == (f"message 1 about dag.a: answered {status}",)
     pass_time(outbox, timedelta(hours=2))
-    assert send(outbox, receiver) == Delivered()
+    assert send(outbox, receiver) == Dispatched()
     assert states(outbox) == {"a": ("given up", 1, f"answered {status}")}
     assert outbox.renew(datetime.now(UTC) - timedelta(days=1)) == 1
     assert send(outbox, receiver).sent == (1,)
@@ -263,7 +263,7 @@ def test_the_receiver_is_killed_and_started_again(outbox: Outbox, settings: Sett
     def begin(port: int) -> list[str]:
         return [sys.executable, "-m", "tests.receiver", str(port), str(accepted)]
 
-    def sent(port: int) -> Delivered:
+    def sent(port: int) -> Dispatched:
         return send_due(outbox, {ALERTS: f"http://127.0.0.1:{port}/x"}.get, seconds=30)
 
     outbox.put(message("a"))
@@ -299,7 +299,7 @@ def test_a_killed_sender_loses_no_message(
         started.all([{"do": "kill", "at": at, "call": 1, "when": when}])
         assert started.all([{"do": "send"}]) == [None], "the sender was not killed"
     if states(outbox)["a"] == ("waiting", 1, None):
-        assert send(outbox, receiver) == Delivered(), "for a minute it may still be alive"
+        assert send(outbox, receiver) == Dispatched(), "for a minute it may still be alive"
         pass_time(outbox, LEASE)
     send(outbox, receiver)
     assert receiver.keys == [message("a").key] * received
@@ -336,7 +336,7 @@ def test_a_sender_that_was_overtaken_changes_nothing_but_that_it_has_sent(
     outbox.mark_sent(slow)
     assert states(outbox)["a"][0] == "sent"
     pass_time(outbox, LEASE)
-    assert send(outbox, receiver) == Delivered()
+    assert send(outbox, receiver) == Dispatched()
 
 
 def test_what_was_sent_but_cannot_be_recorded_is_not_sent_again_at_once(
@@ -350,7 +350,7 @@ def test_what_was_sent_but_cannot_be_recorded_is_not_sent_again_at_once(
         patch.setattr(Outbox, "mark_sent", lost)
         assert send(outbox, receiver).sent == (1,)
     assert "was sent, but not recorded" in caplog.text
-    assert send(outbox, receiver) == Delivered()
+    assert send(outbox, receiver) == Dispatched()
 
 
 # --- the cause and its message ----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ COLUMN = schema.messages.c
 IS_UNSENT = COLUMN.sent_at.is_(None) & COLUMN.given_up_at.is_(None)
 
 
-class Taken(NamedTuple):
+class TakenMessage(NamedTuple):
     """A message that this process may send now. `attempts` counts this try."""
 
     id: int
@@ -67,7 +67,9 @@ class Outbox:
         with self._engine.begin() as connection:
             return sorted(connection.scalars(due))
 
-    def take(self, destinations: Collection[str], channels: Collection[str], only: int | None = None) -> Taken | None:
+    def take(
+        self, destinations: Collection[str], channels: Collection[str], only: int | None = None
+    ) -> TakenMessage | None:
         """Take the oldest message that is due, so that no other sender has it; None if there is none.
 
         Args:
@@ -94,20 +96,20 @@ class Outbox:
             .where(COLUMN.id == oldest.scalar_subquery())
             .values(attempts=COLUMN.attempts + 1, not_before=NOW + LEASE)
             .returning(
-                *(COLUMN[name] for name in Taken._fields if name != "is_expired"),
+                *(COLUMN[name] for name in TakenMessage._fields if name != "is_expired"),
                 (COLUMN.deadline < NOW).label("is_expired"),
             )
         )
         with self._engine.begin() as connection:
             found = connection.execute(taking).one_or_none()
-        return Taken(*found) if found else None
+        return TakenMessage(*found) if found else None
 
-    def mark_sent(self, message: Taken) -> None:
+    def mark_sent(self, message: TakenMessage) -> None:
         """Record that the receiver has accepted the message, also if another sender has taken it since."""
         is_first = (COLUMN.id == message.id) & COLUMN.sent_at.is_(None)
         self._update(is_first, sent_at=NOW, given_up_at=None, last_error=None)
 
-    def postpone(self, message: Taken, reason: str, wait: timedelta, hold: timedelta | None = None) -> bool:
+    def postpone(self, message: TakenMessage, reason: str, wait: timedelta, hold: timedelta | None = None) -> bool:
         """Record a failed try, and when the next may be; give the message up if that is after its deadline.
 
         Args:
@@ -128,7 +130,7 @@ class Outbox:
         }
         return self._update(_is_taken_by(message), **values) is None
 
-    def give_up(self, message: Taken, reason: str) -> None:
+    def give_up(self, message: TakenMessage, reason: str) -> None:
         """Record that the message will not be tried again."""
         self._update(_is_taken_by(message), given_up_at=NOW, last_error=storable(reason))
 
@@ -159,6 +161,6 @@ class Outbox:
         return found
 
 
-def _is_taken_by(message: Taken) -> sa.ColumnElement[bool]:
+def _is_taken_by(message: TakenMessage) -> sa.ColumnElement[bool]:
     """Return the condition that no other sender has taken or sent the message since."""
     return (COLUMN.id == message.id) & (COLUMN.attempts == message.attempts) & IS_UNSENT
