@@ -1,45 +1,47 @@
-"""Notify people: send the alerts of `monitor` and the failures of tasks and runs to one webhook.
+"""Notify people of failures of tasks and runs, and send what waits in the outbox.
 
-The sentences about performance and late scores come from `include`. This module sends them, and it writes the message
-that on-call gets when a task or a run fails.
+The sentences about performance and late scores come from `include`. This module writes the message that on-call gets
+when a task or a run fails. It is stored in the outbox of the shared database and sent at once; what the receiver does
+not take now is sent by the next caller or by the DAG `outbox`. A failure is often that of the shared database: then the
+message is sent directly, and if that fails too, it is in the log only.
 
 Messages go to the webhook URL stored as the password of the Airflow connection `nightly_alerts`; the webhook must be
-Slack-compatible. Without that connection, messages are written to the log only. The http provider's notifier is
-not used for two reasons: it renders the message as a template, so the text of an exception could be executed, and its
-errors contain the URL, which is a secret.
+Slack-compatible. Without that connection they wait in the outbox. The http provider's notifier is not used for two
+reasons: it renders the message as a template, so the text of an exception could be executed, and its errors contain the
+URL, which is a secret.
 """
 
-import html
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from uuid import uuid4
 
-from airflow.sdk import BaseNotifier, Connection
-from airflow.sdk.exceptions import AirflowNotFoundException
-from airflow.sdk.log import mask_secret
+from airflow.sdk import BaseNotifier
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from dags.connections import find_address, find_database
 from include.core.errors import ActionRequiredError
+from include.core.outbox import Message
 
 log = logging.getLogger(__name__)
 
-CONNECTION = "nightly_alerts"
-TIMEOUT_SECONDS = 10
+CALLBACK_SECONDS = 15
+"""How long a callback goes on with other messages. Airflow ends the callback of a run after 50 seconds."""
 MAX_ERROR_TEXT = 2000  # characters of an exception's text that are sent
 KILLED = "its process ended without reporting an error (killed, or out of memory)"
 RUNBOOKS = Path(__file__).parents[1] / "docs" / "runbooks"
 
 
 class NotSentError(Exception):
-    """The webhook did not accept the message. The text gives the reason without the address, which is a secret."""
+    """The message is neither sent nor stored. The text gives the reason without the address, which is a secret."""
 
 
-class Webhook(BaseNotifier):
-    """Send the text that `say` makes from the context of a task or a run; send nothing when it returns None."""
+class Report(BaseNotifier):
+    """Send the message that `say` makes from the context of a task or a run."""
 
-    def __init__(self, say: Callable[[Mapping[str, Any]], str | None]) -> None:
+    def __init__(self, say: Callable[[Mapping[str, Any]], Message]) -> None:
         super().__init__()
         self.say = say
 
@@ -47,25 +49,75 @@ class Webhook(BaseNotifier):
         """Render nothing: there are no templates here, and the context of a timed-out run may have no renderer."""
 
     def notify(self, context: Any) -> None:
-        """Log the message and post it.
+        """Log the message, store it and send it.
 
         Raises:
-            NotSentError: the webhook refused the message or could not be reached.
+            NotSentError: it can be neither stored nor sent.
         """
-        text = self.say(context)
-        if text is None:
-            return
-        log.error("%s", text)
-        if url := _url():
-            _post(url, text)
+        message = self.say(context)
+        log.error("%s", message.payload["text"])
+        if not _is_stored(message):
+            _send_directly(message)
 
 
-def notify(text: str) -> Webhook:
-    """Return a notifier that sends this text."""
-    return Webhook(lambda _: text)
+def send_waiting(seconds: float) -> int:
+    """Send the messages that wait in the outbox; return how many were sent.
+
+    Raises:
+        AirflowSkipException: there was nothing to send, or nothing that can be sent now.
+        AirflowFailException: messages were given up, which a person has to see.
+    """
+    from include.io.outbox import send_due
+    from include.io.postgres.messages import Outbox
+
+    found = send_due(Outbox(find_database()), find_address, seconds=seconds)
+    for sentence in found.waiting:
+        log.warning("to be sent later: %s", sentence)
+    if found.given_up:
+        raise AirflowFailException(
+            "these messages were given up: " + "; ".join(found.given_up) + ". The view `outbox` has them. When the "
+            "receiver takes messages again, send them with: python -m include.cli outbox send --given-up"
+        )
+    if not found.sent:
+        raise AirflowSkipException("; ".join(found.waiting) or "no message is due")
+    return len(found.sent)
 
 
-def task_failed(context: Mapping[str, Any]) -> str:
+def _is_stored(message: Message) -> bool:
+    """Store the message and send it, with what else waits; return False if the outbox cannot be used."""
+    try:
+        from include.io.outbox import send_due
+        from include.io.postgres.messages import Outbox
+
+        outbox = Outbox(find_database())
+        first = outbox.put(message)
+        found = send_due(outbox, find_address, seconds=CALLBACK_SECONDS, first=first)
+    except Exception as error:  # noqa: BLE001 whatever is broken, the message must still reach people
+        log.warning("the outbox cannot be used (%s): the message is not stored", type(error).__name__)
+        return False
+    for sentence in found.waiting:
+        log.warning("to be sent later: %s", sentence)
+    for sentence in found.given_up:
+        log.error("given up: %s", sentence)
+    return True
+
+
+def _send_directly(message: Message) -> None:
+    from include.io.outbox import send_directly
+
+    address = find_address(message.destination)
+    if address is None:
+        log.warning("there is no connection %s: the message is in this log only", message.destination)
+        return
+    try:
+        attempt = send_directly(address, message)
+    except ActionRequiredError as error:
+        raise NotSentError(str(error)) from None
+    if attempt.outcome != "sent":
+        raise NotSentError(f"the webhook of connection {message.destination}: {attempt.reason}")
+
+
+def task_failed(context: Mapping[str, Any]) -> Message:
     """Write the message for a failed task: what broke, whether it is safe to run again, and what to type.
 
     Only text that cannot contain data or secrets is sent: the class of the exception, and the text of our own errors.
@@ -82,10 +134,17 @@ def task_failed(context: Mapping[str, Any]) -> str:
         f"Log: {task.log_url}",
         f"Other tasks of the run: airflow tasks states-for-dag-run {task.dag_id} '{task.run_id}'",
     ]
-    return "\n".join(parts)
+    return Message.of_text(
+        "\n".join(parts),
+        *(task.dag_id, task.run_id, task.task_id, task.map_index, task.try_number),
+        kind="task_failed",
+        subject=where,
+        run_id=task.run_id,
+        task=where,
+    )
 
 
-def run_failed(context: Mapping[str, Any]) -> str:
+def run_failed(context: Mapping[str, Any]) -> Message:
     """Write the message for a run that failed as a whole, by its time limit or because of a task.
 
     A failed task sends its own message. A killed task never reaches its own callback, and Airflow 3.3 calls no other
@@ -96,16 +155,21 @@ def run_failed(context: Mapping[str, Any]) -> str:
     if reason == "task_failure":
         reason = f"a task failed; if no other message reports the task, {KILLED}"
         page = "docs/runbooks/killed.md"
-    return "\n".join([
+    parts = [
         f"{dag_id} failed for {_day(context)} (run {run_id}): {reason}",
         "Safe to run again: yes. Find the task, and clear it:",
         f"airflow tasks states-for-dag-run {dag_id} '{run_id}'",
         f"Runbook: {page}",
-    ])
+    ]
+    # clearing a run counts up; without that number, as in a run that timed out, each failure is another message
+    cleared = getattr(context.get("dag_run"), "clear_number", None)
+    which = uuid4() if cleared is None else cleared
+    about = {"kind": "run_failed", "subject": dag_id, "run_id": run_id}
+    return Message.of_text("\n".join(parts), dag_id, run_id, reason, which, **about)
 
 
-TASK_FAILED = Webhook(task_failed)
-RUN_FAILED = Webhook(run_failed)
+TASK_FAILED = Report(task_failed)
+RUN_FAILED = Report(run_failed)
 
 
 def _what(exception: BaseException | str | None) -> str:
@@ -146,32 +210,3 @@ def _clearing(dag_id: str, task_id: str, context: Mapping[str, Any]) -> str:
 def _logical_date(context: Mapping[str, Any]) -> datetime | None:
     moment: datetime | None = getattr(context.get("dag_run"), "logical_date", None)
     return moment
-
-
-def _url() -> str | None:
-    """Return the webhook's URL, None without the connection. The URL must not be logged."""
-    try:
-        url = Connection.get(CONNECTION).password
-    except AirflowNotFoundException:
-        return None
-    if not url or urlsplit(url).scheme not in ("http", "https"):
-        raise NotSentError(f"connection {CONNECTION}: its password must be the URL of the webhook, https://…")
-    for secret in (url, urlsplit(url).path):
-        if len(secret) > 8:  # a mask of "/" would black out every log
-            mask_secret(secret)
-    return str(url)
-
-
-def _post(url: str, text: str) -> None:
-    import httpx
-
-    failed = None
-    try:
-        # Slack, and services compatible with it, read angle brackets and ampersands as markup
-        answer = httpx.post(url, json={"text": html.escape(text, quote=False)}, timeout=TIMEOUT_SECONDS)
-        if not answer.is_success:
-            failed = f"answered {answer.status_code}"
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        failed = type(error).__name__
-    if failed:  # raised outside the except block, because the text of httpx's error contains the URL
-        raise NotSentError(f"the webhook of connection {CONNECTION}: {failed}")

@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
 from dags.connections import resolve
+from include.config.loading import load_project, project_names
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, LockTimeoutError, NotReadyError, UnreachableError
 from include.core.intake import NotYetError
@@ -40,6 +41,9 @@ DEFAULT_ARGS: dict[str, Any] = {
     "execution_timeout": timedelta(hours=2),
     "on_failure_callback": TASK_FAILED,  # after the last try
 }
+OWNERS = ", ".join(sorted({load_project(name).owner for name in project_names()})) or "airflow"
+"""The owners of all projects, and so of the DAGs of the bundle."""
+
 WAIT: dict[str, Any] = {
     # reschedule frees the slot between checks; the task cannot defer, because the triggerer cannot import `include`
     "mode": "reschedule",

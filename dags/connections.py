@@ -1,19 +1,22 @@
 """The product's settings from the Airflow connections `nightly_*` (docs/configuration.md has the list).
 
 This is the only place that makes settings from connections: for tasks, for containers (`tools/container.py`) and for
-the product's command line (`dags/cli.py`). Two values are not settings of the product and are read elsewhere: the
-webhook of alerts (`alerts.py`) and the address of MLflow's pages (`plugins/nightly_links`).
+the product's command line (`dags/cli.py`), and that reads the addresses of messages. The address of MLflow's pages is
+no setting of the product; `plugins/nightly_links` reads it.
 """
 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 from airflow.sdk.log import mask_secret
+from pydantic import SecretStr
 
+from include.core.outbox import ALERTS
 from include.core.settings import DATABASE_OWNER_URL, Settings
 
 STORAGE = "nightly_storage"
@@ -43,6 +46,8 @@ def find_variables(environment: Mapping[str, str]) -> dict[str, str]:
     found = _read(given)
     if "sources" not in given:
         found["sources"] = _all_sources()
+    if "destinations" not in given and (address := find_address(ALERTS)):
+        found["destinations"] = json.dumps({ALERTS: address})
     return {variables[name]: value for name, value in found.items() if value}
 
 
@@ -53,6 +58,30 @@ def find_owner(environment: Mapping[str, str]) -> dict[str, str]:
     with suppress(AirflowNotFoundException):
         return {DATABASE_OWNER_URL: _database_url(_get(OWNER))}
     return {}
+
+
+def find_address(name: str) -> str | None:
+    """Return the address that is the password of a connection for messages, None without it. Logs mask it."""
+    try:
+        address: str = Connection.get(name).password or ""
+    except AirflowNotFoundException:
+        return None
+    for secret in (address, _path_of(address)):
+        if len(secret) > 8:  # a mask of "/" would black out every log
+            mask_secret(secret)
+    return address
+
+
+def find_database() -> SecretStr:
+    """Return the URL of the shared database, without any other setting: messages need no more."""
+    return SecretStr(_database_url(_get("nightly_database")))
+
+
+def _path_of(address: str) -> str:
+    try:
+        return urlsplit(address).path
+    except ValueError:
+        return ""
 
 
 def _all_sources() -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, cast
 from uuid import uuid4
 
 from airflow.providers.databricks.exceptions import DatabricksApiError
@@ -35,18 +35,14 @@ from include.core.interval import Interval
 from include.core.names import wheel
 from include.core.project import Project
 from include.core.settings import Settings, utc_now
+from include.core.terminations import HELPED_BY_RETRY, explain_end
 from include.runner.remote import Call, answer
 from include.steps.declared import STEPS
-
-Cause = Literal["cluster", "quota", "code", "timeout", "cancelled"]
 
 STORED = "databricks_run"
 # retry for eight minutes: 429 and 503 come in storms
 WAITS = {"databricks_retry_limit": 9, "databricks_retry_delay": 2}
 REFUSED = {400, 401, 403}  # with these, the same request would be refused again
-OF_QUOTA = ("quota", "limit exceeded", "limit_exceeded", "insufficient", "stockout", "out of capacity")
-OF_CLUSTER = ("cluster", "driver", "spot", "instance", "vm ")
-HELPED_BY_RETRY: frozenset[Cause] = frozenset({"cluster", "quota"})
 TRACE = 4000  # the log shows this many characters from the end of a trace
 
 
@@ -166,21 +162,30 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
         if state.is_successful:
             self.log.info("Databricks run %s succeeded", self.run_id)
             return self.result(context)
-        cause = cause_of(state)
-        error, trace = self._error()
+        run = self._answer(state)
+        end = explain_end(run)
+        error, trace = self._error(run)
         if trace:
             self.log.error("the end of its trace:\n%s", trace[-TRACE:])
-        message = f"Databricks run {self.run_id} of {self.task_id} failed ({cause}): {error or state.state_message}"
+        message = f"Databricks run {self.run_id} of {self.task_id} failed ({end.cause}): {error or state.state_message}"
         message += self.advice(message)
-        if cause in HELPED_BY_RETRY:
+        message += f"\nDatabricks says {end.said}. {end.advice}" if end.said else f"\n{end.advice}"
+        if end.cause in HELPED_BY_RETRY:
             raise AirflowException(f"{message}\nA retry may succeed.")
         raise AirflowFailException(message)
 
-    def _error(self) -> tuple[str, str]:
+    def _answer(self, state: RunState) -> Mapping[str, Any]:
+        """Return the answer about a run that ended; if it cannot be read, the state that is known already."""
+        try:
+            return cast(Mapping[str, Any], self._hook.get_run(self.run_id))
+        except (AirflowException, RequestException) as error:
+            self.log.warning("could not read why the run ended: %s", error)
+            return {"state": vars(state)}
+
+    def _error(self, run: Mapping[str, Any]) -> tuple[str, str]:
         """Return error and trace of the first failed task. If they cannot be read, the failure is still reported."""
         try:
-            tasks = self._hook.get_run(self.run_id).get("tasks", [])
-            for task in tasks:
+            for task in run.get("tasks", []):
                 if task["state"].get("result_state") not in (None, "SUCCESS"):
                     output = self._hook.get_run_output(task["run_id"])
                     return str(output.get("error") or ""), str(output.get("error_trace") or "")
@@ -227,20 +232,6 @@ class SubmitOnceOperator(DatabricksSubmitRunOperator):
 
 def _stored(context: Context) -> dict[str, Any]:
     return cast(dict[str, Any], context["task_state_store"].get(STORED) or {})
-
-
-def cause_of(state: RunState) -> Cause:
-    """Return the kind of cause why a run did not succeed, as far as its state shows."""
-    message = state.state_message.lower()
-    if state.result_state == "TIMEDOUT":
-        return "timeout"
-    if state.result_state == "CANCELED":
-        return "cancelled"
-    if any(word in message for word in OF_QUOTA):
-        return "quota"
-    if state.life_cycle_state == "INTERNAL_ERROR" or any(word in message for word in OF_CLUSTER):
-        return "cluster"
-    return "code"
 
 
 class StepOperator(SubmitOnceOperator):

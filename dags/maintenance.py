@@ -6,7 +6,7 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task
 
 from dags.alerts import RUN_FAILED
-from dags.common import DEFAULT_ARGS, Json, run_step
+from dags.common import DEFAULT_ARGS, OWNERS, Json, run_step
 from include.config.loading import load_project, project_names
 from include.core.interval import Interval
 
@@ -23,7 +23,6 @@ landed, or held for a decision as the rules say.
 - **Where to look:** the log of `sweep`, the alerts about held deliveries, the view `data_quality`.
 - **Owner:** the owners of the projects
 """
-OWNERS = ", ".join(sorted({load_project(name).owner for name in project_names()}))
 
 
 @dag(
@@ -34,7 +33,7 @@ OWNERS = ", ".join(sorted({load_project(name).owner for name in project_names()}
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={**DEFAULT_ARGS, "owner": OWNERS or "airflow"},
+    default_args={**DEFAULT_ARGS, "owner": OWNERS},
     dagrun_timeout=timedelta(hours=24),
     on_failure_callback=RUN_FAILED,
 )

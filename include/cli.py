@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,6 +123,45 @@ def export_journal(project: ProjectOption) -> None:
     typer.echo(f"exported up to entry {export(settings, name)}")
 
 
+outbox = typer.Typer(help="Show the messages that wait or were given up, or send them.", no_args_is_help=True)
+app.add_typer(outbox, name="outbox")
+
+
+@outbox.command("show")
+def show_outbox() -> None:
+    """Print the messages that wait and those that were given up, the oldest first, as JSON lines."""
+    from include.io.postgres.messages import Outbox
+
+    for message in Outbox(_settings().database_url).read_unsent():
+        typer.echo(json.dumps(message, default=str, ensure_ascii=False))
+
+
+@outbox.command("send")
+def send_outbox(
+    *,
+    given_up: Annotated[
+        bool, typer.Option("--given-up", help="also those that were given up in the last seven days")
+    ] = False,
+    since: Annotated[
+        date | None, typer.Option(parser=_day, metavar="DAY", help="with --given-up: since this day (UTC) instead")
+    ] = None,
+) -> None:
+    """Send the messages that are due, as the DAG `outbox` does; exit code 1 if one was given up."""
+    from include.io.outbox import send_due
+    from include.io.postgres.messages import Outbox
+
+    settings, start = _settings(), datetime.now(UTC) - timedelta(days=7)
+    messages = Outbox(settings.database_url)
+    if given_up:
+        since_then = datetime.combine(since, time.min, UTC) if since else start
+        typer.echo(f"{messages.renew(since_then)} messages are tried again")
+    addresses = {name: address.get_secret_value() for name, address in settings.destinations.items()}
+    found = send_due(messages, addresses.get, seconds=600)
+    typer.echo("\n".join([f"{len(found.sent)} messages sent", *found.waiting, *found.given_up]))
+    if found.given_up:
+        raise typer.Exit(1)
+
+
 def _interval(start: date, end: date | None) -> Interval:
     try:
         return Interval(start=start, end=end or start)
@@ -143,7 +182,8 @@ def _settings() -> Settings:
     # not chained, because the parser's error contains the whole text, which is secret
     raise ActionRequiredError(
         'NIGHTLY_STORAGE_OPTIONS must be JSON, such as {"AWS_REGION": "eu-central-1"}, and so must NIGHTLY_SOURCES, '
-        'such as {"shop_db": "postgresql://reader@host/shop"}'
+        'such as {"shop_db": "postgresql://reader@host/shop"}, and NIGHTLY_DESTINATIONS, such as {"nightly_alerts": '
+        '"https://…"}'
     )
 
 

@@ -40,6 +40,10 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="the databases that feeds are extracted from, by the name of their connection: a URL of SQLAlchemy",
     )
+    destinations: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="where messages are sent, by the name of the connection: the URL of a webhook",
+    )
     catalog: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9_]+\.[A-Za-z0-9_]+$",
@@ -48,7 +52,7 @@ class Settings(BaseSettings):
     run_id: str = Field(default="by-hand", description="the id of the Airflow run, or by-hand")
     git_commit: str = Field(default="unknown", description="the commit of the code that runs")
 
-    @field_validator("storage_options", "sources", mode="before")
+    @field_validator("storage_options", "sources", "destinations", mode="before")
     @classmethod
     def _parsed(cls, given: object) -> object:
         """Parse the JSON of a variable."""
@@ -62,7 +66,7 @@ class Settings(BaseSettings):
     def variables(self) -> dict[str, str]:
         """Return these settings as `NIGHTLY_*` variables for another process, secrets in plain text."""
         values = self.model_dump(exclude_none=True)
-        for several in ("storage_options", "sources"):
+        for several in ("storage_options", "sources", "destinations"):
             texts = {name: value.get_secret_value() for name, value in values[several].items()}
             values[several] = json.dumps(texts)
         texts = {name: value if isinstance(value, str) else value.get_secret_value() for name, value in values.items()}

@@ -1,78 +1,83 @@
-"""Test notifications with a real web server: what is sent, that it is sent once, and that no secret is logged."""
+"""Test notifications with a real web server and a real PostgreSQL, and without either; no secret is logged."""
 
-import json
 import logging
-import threading
+import socket
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
-from dags.alerts import RUN_FAILED, TASK_FAILED, NotSentError, notify
+from dags.alerts import RUN_FAILED, TASK_FAILED, NotSentError, Report
 from include.core.errors import DataError
-from include.core.interval import Interval
+from include.core.outbox import Message
 from include.core.records import Alert
 from include.core.settings import Settings
+from include.io import outbox as sending
 from include.io import postgres
+from tests.receiver import PATH, Answer, Receiver, receiving
 
-PATH = "/services/T000/B000/token-that-nobody-may-see"
-
-
-class Receiver(ThreadingHTTPServer):
-    """A Slack-compatible webhook that answers with `status` and keeps what it received."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.got: list[tuple[str, Any]] = []
-        self.status = 200
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}{PATH}"
-
-    @property
-    def texts(self) -> list[str]:
-        return [body["text"] for _, body in self.got]
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.got.append((self.path, body))
-        self.send_response(self.server.status)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
+NOWHERE = "postgresql://me:secret@127.0.0.1:9/nothing"
 
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    connected(monkeypatch, server.url)
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    """Return the webhook of an installation whose shared database is down."""
+    monkeypatch.setattr(sending, "DIRECT_WAIT", 0.05)
+    with receiving() as server:
+        connected(monkeypatch, server.url, NOWHERE)
+        yield server
 
 
-def connected(monkeypatch: pytest.MonkeyPatch, url: str | None) -> None:
-    """Set up the connection `nightly_alerts`, or none."""
+@pytest.fixture
+def stored(settings: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return the settings of an installation whose shared database is up."""
+    connected(monkeypatch, receiver.url, settings.database_url.get_secret_value())
+    return settings
+
+
+def connected(monkeypatch: pytest.MonkeyPatch, url: str | None, database: str | None = None) -> None:
+    """Set up the connections `nightly_alerts` and `nightly_database`, or none."""
+    found = {}
+    if url is not None:
+        found["nightly_alerts"] = Connection(conn_id="nightly_alerts", conn_type="http", password=url)
+    if database is not None:
+        parts = sa.make_url(database)
+        found["nightly_database"] = Connection(
+            conn_id="nightly_database",
+            conn_type="postgres",
+            login=parts.username,
+            host=str(parts.query.get("host") or parts.host),
+            port=parts.port,
+            schema=parts.database,
+        )
 
     def get(conn_id: str) -> Connection:
-        if conn_id != "nightly_alerts" or url is None:
+        if conn_id not in found:
             raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
-        return Connection(conn_id=conn_id, conn_type="http", password=url)
+        return found[conn_id]
 
     monkeypatch.setattr(Connection, "get", get)
+
+
+def notify(text: str) -> Report:
+    return Report(lambda _: Message.of_text(text, text, kind="test", subject="dag.task", run_id="r"))
+
+
+def states(settings: Settings) -> list[tuple[Any, ...]]:
+    with postgres.connection.engine(settings).connect() as connection:
+        rows = connection.execute(sa.text("SELECT kind, subject, state, last_error FROM outbox ORDER BY id"))
+        return [tuple(row) for row in rows]
+
+
+def make_due(settings: Settings) -> None:
+    with postgres.connection.engine(settings).begin() as connection:
+        connection.execute(sa.text("UPDATE messages SET not_before = now(), hold_until = NULL"))
 
 
 def context(bag: Any, exception: BaseException | None = None, **more: Any) -> dict[str, Any]:
@@ -81,6 +86,8 @@ def context(bag: Any, exception: BaseException | None = None, **more: Any) -> di
     task = {
         "dag_id": dag.dag_id,
         "task_id": "land",
+        "map_index": -1,
+        "try_number": 4,
         "run_id": "scheduled__2013-03-02",
         "log_url": "http://airflow/dags/ferries_prepare/runs/scheduled__2013-03-02/tasks/land",
     }
@@ -106,7 +113,8 @@ def failure(why: Exception) -> AirflowFailException:
 
 def test_the_posted_text_is_escaped(receiver: Receiver) -> None:
     notify("late & <late>")({})
-    assert receiver.got == [(PATH, {"text": "late &amp; &lt;late&gt;"})]
+    [request] = receiver.got
+    assert (request.path, request.body) == (PATH, {"text": "late &amp; &lt;late&gt;"})
 
 
 def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Receiver) -> None:
@@ -167,38 +175,36 @@ def test_without_the_connection_messages_are_logged_only(
     connected(monkeypatch, None)
     notify("scores are late")({})
     assert [(r.levelno, r.message) for r in caplog.records if r.name == "dags.alerts"] == [
-        (logging.ERROR, "scores are late")
+        (logging.ERROR, "scores are late"),
+        (logging.WARNING, "the outbox cannot be used (AirflowNotFoundException): the message is not stored"),
+        (logging.WARNING, "there is no connection nightly_alerts: the message is in this log only"),
     ]
 
 
-def _status(code: int) -> Callable[[Receiver], None]:
-    return lambda receiver: setattr(receiver, "status", code)
-
-
 @pytest.mark.parametrize(
-    ("breaks", "says"),
+    ("breaks", "says", "tries"),
     [
-        (_status(500), "answered 500"),
-        (_status(302), "answered 302"),
-        (lambda receiver: receiver.server_close(), "ConnectError"),
+        (500, "answered 500", 3),
+        (302, "answered 302", 1),
+        (404, "answered 404", 1),
+        (None, "ConnectError", 0),
     ],
-    ids=["it fails", "it redirects", "it is down"],
+    ids=["it fails", "it redirects", "it is gone", "it is down"],
 )
 def test_a_refused_message_fails_without_revealing_the_address(
-    receiver: Receiver, caplog: pytest.LogCaptureFixture, breaks: Callable[[Receiver], None], says: str
+    receiver: Receiver, caplog: pytest.LogCaptureFixture, breaks: int | None, says: str, tries: int
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    if says == "ConnectError":
+    if breaks is None:
         receiver.shutdown()
-    breaks(receiver)
+        receiver.server_close()
+    else:
+        receiver.status = breaks
     with pytest.raises(NotSentError, match=f"the webhook of connection nightly_alerts: {says}") as caught:
         notify("x")({})
     assert caught.value.__context__ is None
-    assert "token-that-nobody-may-see" not in "\n".join(
-        r.getMessage()
-        for r in caplog.records
-        if not r.name.startswith("httpx")  # Airflow sets the level of httpx to WARN
-    )
+    assert len(receiver.asked) == tries
+    assert "token-that-nobody-may-see" not in caplog.text
 
 
 @pytest.mark.parametrize("url", ["", "hooks.example.org/token"])
@@ -209,55 +215,162 @@ def test_a_connection_without_a_url_is_explained(monkeypatch: pytest.MonkeyPatch
     assert "token" not in str(caught.value)
 
 
-# --- the task `alert` -------------------------------------------------------------------------------------------------
+# --- the outbox -------------------------------------------------------------------------------------------------------
 
-RUN_DATE = date(2013, 3, 2)
-ALERTS = [
-    Alert(subject="late_ferry", rule=rule, day=day, sentence=f"{rule} of {day}")
-    for rule in ("scores_late", "roc_auc")
-    for day in (RUN_DATE, date(2013, 3, 3))
-]
+
+def test_a_failure_is_stored_and_sent_once_whoever_reports_it(
+    bag: Any, stored: Settings, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):  # the scheduler may call a callback again
+        TASK_FAILED(context(bag))
+        RUN_FAILED(context(bag, reason="task_failure", dag_run=run_of(cleared=0)))
+    assert len(receiver.got) == len(set(receiver.keys)) == 2
+    again = context(bag)
+    again["ti"].try_number = 8  # somebody cleared the task
+    TASK_FAILED(again)
+    RUN_FAILED(context(bag, reason="task_failure", dag_run=run_of(cleared=1)))
+    assert len(receiver.got) == len(set(receiver.keys)) == 4
+    assert (
+        states(stored)
+        == [
+            ("task_failed", "ferries_prepare.land", "sent", None),
+            ("run_failed", "ferries_prepare", "sent", None),
+        ]
+        * 2
+    )
+    assert "cannot be used" not in caplog.text
+
+
+def run_of(cleared: int) -> Any:
+    return type("Run", (), {"logical_date": datetime(2013, 3, 2, 8, tzinfo=UTC), "clear_number": cleared})()
+
+
+def test_what_the_receiver_does_not_take_now_is_sent_later_without_a_person(
+    bag: Any, stored: Settings, receiver: Receiver, send: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.planned = [Answer(429, {"Retry-After": "120"})]
+    TASK_FAILED(context(bag))
+    assert (receiver.texts, states(stored)[0][2:]) == ([], ("waiting", "answered 429"))
+    assert "to be sent later: message 1 about ferries_prepare.land: answered 429" in caplog.text
+    with pytest.raises(AirflowSkipException, match="no message is due"):
+        send()
+    assert len(receiver.asked) == 1
+    make_due(stored)
+    assert send() == 1
+    assert "ferries_prepare.land failed for 2013-03-02" in receiver.texts[0]
+
+
+def test_the_next_failure_sends_what_was_left(bag: Any, stored: Settings, receiver: Receiver) -> None:
+    receiver.planned = [Answer(500)]
+    notify("first")({})
+    make_due(stored)
+    notify("second")({})
+    assert receiver.texts == ["second", "first"]
+
+
+def test_a_message_without_a_webhook_waits_in_the_outbox(
+    stored: Settings, receiver: Receiver, send: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = stored.database_url.get_secret_value()
+    connected(monkeypatch, None, database)
+    notify("scores are late")({})
+    no_connection = "there is no connection nightly_alerts"
+    assert states(stored) == [("test", "dag.task", "waiting", no_connection)]
+    with pytest.raises(AirflowSkipException, match=no_connection):
+        send()
+    connected(monkeypatch, receiver.url, database)
+    assert send() == 1
+    assert receiver.texts == ["scores are late"]
+
+
+def test_a_message_that_was_given_up_fails_the_sender_once(
+    stored: Settings, receiver: Receiver, send: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.status = 404
+    notify("first")({})
+    assert "given up: message 1 about dag.task: answered 404" in caplog.text
+    with pytest.raises(AirflowSkipException):
+        send()
+    receiver.planned = [Answer(500)]
+    notify("second")({})
+    make_due(stored)
+    with pytest.raises(AirflowFailException, match=r"given up: message 2 .*answered 404.*outbox send --given-up"):
+        send()
+    with pytest.raises(AirflowSkipException):
+        send()
+
+
+@pytest.mark.parametrize("database", ["down", "missing", "not migrated", "locked", "silent"])
+def test_a_message_is_sent_although_the_shared_database_cannot_store_it(
+    bag: Any, stored: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    engine = postgres.connection.engine(stored)
+    monkeypatch.setattr(postgres.connection, "IMPATIENT_LIMITS", "SELECT set_config('lock_timeout', '1s', true)")
+    begun = time.monotonic()
+    with engine.connect() as connection, silent_server() as silent:
+        if database == "not migrated":
+            connection.execute(sa.text("DROP TABLE messages CASCADE"))
+            connection.commit()
+        elif database == "locked":
+            connection.execute(sa.text("LOCK TABLE messages"))
+        elif database == "silent":
+            monkeypatch.setitem(postgres.connection.IMPATIENT, "connect_timeout", 2)
+        others = {"down": NOWHERE, "missing": None, "silent": f"postgresql://me@127.0.0.1:{silent}/db"}
+        url = stored.database_url.get_secret_value()
+        connected(monkeypatch, receiver.url, others.get(database, url))
+        receiver.planned = [Answer(429, {"Retry-After": "1"})]
+        TASK_FAILED(context(bag, failure(DataError("no rows"))))
+    assert "DataError: no rows" in receiver.texts[0]
+    assert len(receiver.asked) == 2 and len({request.key for request in receiver.asked}) == 1
+    assert time.monotonic() - begun < 30, "Airflow ends a callback of a run after 50 seconds"
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """Yield the port of a server that takes connections and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def test_a_text_that_the_database_refuses_is_sent(bag: Any, stored: Settings, receiver: Receiver) -> None:
+    TASK_FAILED(context(bag, failure(DataError("a\0b \ud800 {{ no }}"))))
+    assert "DataError: a\ufffdb \ufffd {{ no }}" in receiver.texts[0]
+    assert states(stored)[0][2] == "sent"
+
+
+# --- the tasks `alert` and `send` -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def alert(bag: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Return the function of the task `alert`, in a run of RUN_DATE."""
-    task = bag.dags["ferries_monitor"].get_task("alert")
-    here = {
-        "params": {"day": str(RUN_DATE)},
-        "dag_run": type("Run", (), {"logical_date": None, "run_type": "manual"})(),
-    }
-    monkeypatch.setattr("dags.params.get_current_context", lambda: here)
-    monkeypatch.setitem(task.python_callable.__globals__, "get_current_context", lambda: here)
-    monkeypatch.setitem(task.python_callable.__globals__, "settings", lambda: settings)
-    function: Callable[[], None] = task.python_callable
+def send(bag: Any) -> Callable[[], int]:
+    """Return the function of the task `send`."""
+    function: Callable[[], int] = bag.dags["outbox"].get_task("send").python_callable
     return function
 
 
-def test_each_alert_of_the_week_is_sent_once(alert: Callable[[], None], settings: Settings, receiver: Receiver) -> None:
-    before = [Alert(subject="late_ferry", rule="mae", day=date(2013, 2, n), sentence=f"mae of {n}") for n in (23, 24)]
-    postgres.alerts.raise_alerts(settings, "ferries", [*before, *ALERTS])
-    alert()
-    assert receiver.texts == ["mae of 24\n\nroc_auc of 2013-03-02\n\nscores_late of 2013-03-02"]
-    with pytest.raises(AirflowSkipException, match="no unsent alerts of 2013-02-24 to 2013-03-02"):
+def test_the_task_alert_sends_the_alerts_that_a_step_raised(bag: Any, stored: Settings, receiver: Receiver) -> None:
+    alert = bag.dags["ferries_monitor"].get_task("alert").python_callable
+    with pytest.raises(AirflowSkipException, match="no message is due"):
         alert()
-    assert len(receiver.texts) == 1
+    found = [Alert(subject="late_ferry", rule=rule, day=date(2013, 3, 2), sentence=rule) for rule in ("mae", "late")]
+    postgres.alerts.raise_alerts(stored, "ferries", found)
+    assert alert() == 1
+    assert receiver.texts == ["late\n\nmae"]
+    with pytest.raises(AirflowSkipException):
+        alert()
 
 
-def test_what_was_not_accepted_is_sent_by_the_next_try(
-    alert: Callable[[], None], settings: Settings, receiver: Receiver
+@pytest.mark.parametrize("broken", ["down", "not migrated"])
+def test_the_regular_sender_is_skipped_while_the_shared_database_is_broken(
+    stored: Settings, receiver: Receiver, send: Callable[[], int], monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    postgres.alerts.raise_alerts(settings, "ferries", ALERTS[:1])
-    receiver.status = 503
-    with pytest.raises(NotSentError):
-        alert()
-    receiver.status = 200
-    alert()
-    assert receiver.texts == ["scores_late of 2013-03-02"] * 2
-
-
-def test_two_concurrent_senders_send_once(settings: Settings) -> None:
-    postgres.alerts.raise_alerts(settings, "ferries", ALERTS[:1])
-    run = (settings, "ferries", Interval.of(RUN_DATE))
-    with postgres.alerts.unsent_alerts(*run) as first, postgres.alerts.unsent_alerts(*run) as second:
-        assert (len(first), second) == (1, ())
+    """Each nightly task reports it already; the sender would do so every five minutes."""
+    if broken == "down":
+        connected(monkeypatch, receiver.url, NOWHERE)
+    else:
+        with postgres.connection.engine(stored).begin() as connection:
+            connection.execute(sa.text("DROP TABLE messages CASCADE"))
+    with pytest.raises(AirflowSkipException, match=r"does not answer|include\.cli migrate"):
+        send()

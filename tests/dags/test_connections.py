@@ -182,6 +182,14 @@ def test_the_command_line_gets_the_databases_that_have_a_connection(
     }
 
 
+def test_the_command_line_gets_the_address_of_messages(connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert connections.find_variables(VARIABLES) == {}
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_ALERTS", '{"conn_type": "generic", "password": "https://hooks/x"}')
+    found = connections.find_variables(VARIABLES)
+    assert found == {"NIGHTLY_DESTINATIONS": '{"nightly_alerts": "https://hooks/x"}'}
+    assert connections.find_variables(VARIABLES | found) == {}
+
+
 @pytest.mark.parametrize(
     ("connection", "url"),
     [

@@ -43,7 +43,11 @@ HEAVY = {
 def expected_dags() -> set[str]:
     kinds = {f"{project}_{kind}" for project in project_names() for kind in ("prepare", "monitor", "backfill_range")}
     kinds |= {f"{project}_simulate" for project in project_names() if is_simulated(load_project(project))}
-    return kinds | {"maintenance"} | {f"{model}_{kind}" for model in model_names() for kind in ("train", "score")}
+    return (
+        kinds
+        | {"maintenance", "outbox"}
+        | {f"{model}_{kind}" for model in model_names() for kind in ("train", "score")}
+    )
 
 
 def test_examples_in_a_dags_text_are_days_of_its_project(bag: Any) -> None:
@@ -65,7 +69,7 @@ def test_the_bundle_has_the_dags_that_the_configs_declare(bag: Any) -> None:
 
 
 def test_make_ui_unpauses_every_nightly_dag(bag: Any) -> None:
-    scheduled = {dag.dag_id for dag in bag.dags.values() if dag.timetable.can_be_scheduled} - {"maintenance"}
+    scheduled = {dag.dag_id for dag in bag.dags.values() if dag.timetable.can_be_scheduled} - {"maintenance", "outbox"}
     assert {dag for name in project_names() for dag in ui.nightly_dags(load_project(name))} == scheduled
 
 
@@ -144,6 +148,12 @@ def test_the_sweep_looks_at_all_days_of_each_project(bag: Any, monkeypatch: pyte
     monkeypatch.setitem(names, "get_current_context", lambda: {"dag_run": run})
     task.python_callable(project="ferries")
     assert asked == [("land", load_project("ferries"), Interval.of(date(2013, 3, 1)), {"sweep": True})]
+
+
+def test_messages_that_wait_are_sent_every_five_minutes_without_a_person(bag: Any) -> None:
+    dag = bag.dags["outbox"]
+    assert (dag.timetable.expression, dag.max_active_runs) == ("*/5 * * * *", 1)
+    assert dag.is_paused_upon_creation is False
 
 
 def test_features_are_built_where_the_config_says() -> None:
@@ -227,7 +237,7 @@ def test_every_task_follows_the_rules_of_operation(bag: Any) -> None:
         for task in dag.tasks:
             where = f"{dag.dag_id}.{task.task_id}"
             owners = {config.owner for config in configs if dag.dag_id.startswith(f"{config.name}_")}
-            if dag.dag_id == "maintenance":
+            if dag.dag_id in ("maintenance", "outbox"):
                 owners = {load_project(name).owner for name in project_names()}
             assert task.owner == ", ".join(sorted(owners)), f"{where}: owner must come from the config"
             assert task.doc_md, f"{where}: give its function a docstring"

@@ -10,8 +10,9 @@ not depend on the product, and imports nothing of it.
 It behaves as the service in these points: an `idempotency_token` always names the same run, even one that failed.
 Numbers may be text (as Airflow sends them), and `run_id` may be in the query or in a JSON body, even of a GET (as
 Airflow's trigger sends it). `named_parameters` become `--name=value`. A run has a page URL. `get-output` of a task has
-error and trace. After a cancel, a run is TERMINATING until its process has ended. A service principal gets tokens that
-expire.
+error and trace. Run and task have `status.termination_details` beside `state`, as the Jobs API has since 2.1; with an
+outcome of `"details": false` they have not, as before. After a cancel, a run is TERMINATING until its process has
+ended. A service principal gets tokens that expire.
 """
 
 import argparse
@@ -67,6 +68,17 @@ class Refused(Exception):
         self.status, self.code = status, code
 
 
+ENDS = {
+    "SUCCESS": ("SUCCESS", "SUCCESS"),
+    "SUCCESS_WITH_FAILURES": ("SUCCESS_WITH_FAILURES", "CLIENT_ERROR"),
+    "CANCELED": ("USER_CANCELED", "CLIENT_ERROR"),
+    "TIMEDOUT": ("CANCELED", "CLIENT_ERROR"),
+    "UPSTREAM_FAILED": ("SKIPPED", "CLIENT_ERROR"),
+    "INTERNAL_ERROR": ("CLUSTER_ERROR", "CLOUD_FAILURE"),
+}
+"""Code and type of the end of a task, by its result; any other is of the code that ran."""
+
+
 @dataclass
 class Run:
     """A submitted run. The number of its only task is its own plus one."""
@@ -80,12 +92,27 @@ class Run:
     error: str = ""
     trace: str = ""
     output: str = ""
+    code: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
     process: subprocess.Popen[str] | None = None
 
     @property
     def is_over(self) -> bool:
         return self.life_cycle in ("TERMINATED", "INTERNAL_ERROR", "SKIPPED")
+
+    def status(self, *, of_task: bool) -> dict[str, Any]:
+        """Return the state as newer versions have it, with the reason of the end."""
+        if self.outcome.get("details") is False:
+            return {}
+        if not self.is_over:
+            return {"status": {"state": self.life_cycle}}
+        result = "INTERNAL_ERROR" if self.life_cycle == "INTERNAL_ERROR" else self.result
+        code, kind = ENDS.get(result, ("RUN_EXECUTION_ERROR", "CLIENT_ERROR"))
+        code, kind = self.outcome.get("code", self.code or code), self.outcome.get("type", kind)
+        if not of_task and result == "FAILED":
+            code, kind = "RUN_EXECUTION_ERROR", "CLIENT_ERROR"  # of the run: a task failed
+        details = {"code": code, "type": kind, "message": self.message}
+        return {"status": {"state": "TERMINATED", "termination_details": details}}
 
     def state(self) -> dict[str, str]:
         found = {"life_cycle_state": self.life_cycle, "state_message": self.message}
@@ -141,7 +168,8 @@ class Workspace:
             "run_name": run.spec.get("run_name", "Untitled"),
             "run_page_url": f"{self.environment['EMULATOR']}/#job/{run.run_id + 500_000}/run/{run.run_id}",
             "state": state,
-            "tasks": [{**task, "state": state}],
+            **run.status(of_task=False),
+            "tasks": [{**task, "state": state, **run.status(of_task=True)}],
         }
 
     def get_output(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -189,6 +217,7 @@ class Workspace:
                 run.result, run.message = "CANCELED", "Run cancelled."
         except (OSError, zipfile.BadZipFile) as error:  # as for a library that cannot be installed
             run.result, run.message, run.error = "FAILED", str(error), str(error)
+            run.code = "LIBRARY_INSTALLATION_ERROR"
         run.life_cycle = "TERMINATED"
 
     def _work(self, run: Run) -> None:

@@ -191,10 +191,10 @@ def test_a_run_that_ended_unobserved_is_used(task: Task, databricks: Databricks)
 
 
 def test_after_a_real_failure_there_is_a_new_run(task: Task, databricks: Databricks) -> None:
-    message = "Unexpected failure while waiting for the cluster (c-1) to be ready: spot instances were lost"
+    message = "Cluster 'c-1' was terminated. Reason: SPOT_INSTANCE_TERMINATION (CLOUD_FAILURE)"
     databricks.plan("outcomes", [ends("INTERNAL_ERROR", message=message), ends("SUCCESS")])
     with pytest.raises(
-        AirflowException, match=r"\(cluster\): Unexpected failure while waiting for the cluster"
+        AirflowException, match=r"\(cluster\): Cluster 'c-1' was terminated.*\n.*CLUSTER_ERROR.*SPOT_INSTANCE"
     ) as raised:
         task.attempt()
     assert not isinstance(raised.value, AirflowFailException)
@@ -248,10 +248,18 @@ def test_the_last_try_finds_the_run_whose_answer_never_came(task: Task, databric
     ("outcome", "said"),
     [
         (ends("FAILED", error="ValueError: no column", trace="Traceback …"), r"\(code\): ValueError: no column"),
+        (ends("FAILED", error="TypeError: isinstance() arg 2 must be a type"), r"\(code\): TypeError: isinstance"),
+        (ends("FAILED", message="recursion limit exceeded on the driver"), r"\(code\): recursion limit exceeded"),
+        (ends("FAILED", message="isinstance()", details=False), r"\(code\): isinstance"),
+        (
+            ends("FAILED", code="UNAUTHORIZED_ERROR", message="no right"),
+            r"\(configuration\): no right\n.*Give the run's",
+        ),
+        (ends("FAILED", code="FLOODED"), r"\(configuration\)(.|\n)*FLOODED \(CLIENT_ERROR\).*does not know that code"),
         (ends("CANCELED", message="Cancelled by a person"), r"\(cancelled\): Cancelled by a person"),
         (ends("TIMEDOUT", message="Timed out"), r"\(timeout\): Timed out"),
         (ends("SUCCESS_WITH_FAILURES", message="Some tasks failed"), r"\(code\): Some tasks failed"),
-        (ends("UPSTREAM_FAILED", message="Upstream failed"), r"\(code\): Upstream failed"),
+        (ends("UPSTREAM_FAILED", message="Upstream failed"), r"\(configuration\): Upstream failed"),
     ],
     ids=lambda each: each["result"] if isinstance(each, dict) else "",
 )
@@ -268,9 +276,27 @@ def test_a_failure_that_another_run_would_not_fix_is_not_retried(
     assert outcome.get("trace", "") in capsys.readouterr().out
 
 
-def test_a_lack_of_quota_is_retried(task: Task, databricks: Databricks) -> None:
-    databricks.plan("outcomes", [ends("INTERNAL_ERROR", message="QUOTA_EXCEEDED: 64 cores in the region")])
-    with pytest.raises(AirflowException, match=r"\(quota\): QUOTA_EXCEEDED") as raised:
+QUOTA = "Cluster 'c-1' was terminated. Reason: AZURE_QUOTA_EXCEEDED_EXCEPTION (CLIENT_ERROR)"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (ends("INTERNAL_ERROR", message=QUOTA), r"\(quota\): Cluster .*\n.*AZURE_QUOTA_EXCEEDED_EXCEPTION"),
+        (ends("INTERNAL_ERROR", message=QUOTA, details=False), r"\(quota\): Cluster"),
+        (ends("FAILED", code="WORKSPACE_RUN_LIMIT_EXCEEDED"), r"\(quota\): .*\n.*WORKSPACE_RUN_LIMIT_EXCEEDED"),
+        (ends("FAILED", code="DRIVER_ERROR", type="INTERNAL_ERROR"), r"\(cluster\): .*\n.*DRIVER_ERROR"),
+        (ends("INTERNAL_ERROR", code="INTERNAL_ERROR", type="INTERNAL_ERROR"), r"\(platform\)"),
+        (ends("INTERNAL_ERROR", message="gone", details=False), r"\(platform\): gone"),
+        (ends("FAILED", code="FLOODED", type="CLOUD_FAILURE"), r"\(platform\)"),
+    ],
+    ids=lambda each: f"{each.get('code', each['result'])}" if isinstance(each, dict) else "",
+)
+def test_a_failure_that_another_run_may_fix_is_retried(
+    task: Task, databricks: Databricks, outcome: dict[str, Any], said: str
+) -> None:
+    databricks.plan("outcomes", [outcome])
+    with pytest.raises(AirflowException, match=said) as raised:
         task.attempt()
     assert not isinstance(raised.value, AirflowFailException)
 
@@ -300,3 +326,16 @@ def test_the_last_try_leaves_no_run_alive(task: Task, databricks: Databricks, sh
         with pytest.raises(AirflowException):
             task.attempt()
     await_results(databricks, "CANCELED")
+
+
+def test_a_failure_whose_answer_cannot_be_read_is_reported_by_its_state(
+    task: Task, databricks: Databricks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unread(*_: Any) -> Any:
+        raise AirflowException("no answer")
+
+    databricks.plan("outcomes", [ends("INTERNAL_ERROR", message="gone")])
+    monkeypatch.setattr("airflow.providers.databricks.hooks.databricks.DatabricksHook.get_run", unread)
+    with pytest.raises(AirflowException, match=r"\(platform\): gone") as raised:
+        task.attempt()
+    assert not isinstance(raised.value, AirflowFailException)

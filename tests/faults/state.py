@@ -20,7 +20,8 @@ LEFT_OUT_OF_TABLES = ("run_id", "features_version")  # each time that a step run
 LEFT_OUT_OF_DATABASE = (
     *("id", "run_id", "seconds", "version", "table_versions"),
     *("created_at", "published_at", "prepared_at", "recorded_at", "checked_at", "started_at", "ended_at"),
-    *("decided_at", "measured_at", "raised_at", "notified_at", "seen_at"),
+    *("decided_at", "measured_at", "raised_at", "seen_at"),
+    *("not_before", "deadline", "message_id"),  # of messages, which no webhook takes here
     *("sequence", "watermark"),  # the order of landing
     *("gate_id", "model_digest", "mlflow_run"),  # these cover the files of a logged model, which name their MLflow run
 )

@@ -18,7 +18,11 @@ from typing import Any
 from include.config.loading import load_project
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
+from include.core.records import Alert
 from include.core.settings import Settings
+from include.io import outbox
+from include.io.postgres import alerts
+from include.io.postgres.messages import Outbox
 from include.io.tables import Tables
 from include.steps.declared import STEPS
 from tests.killing import end_this_process, wrap
@@ -111,13 +115,25 @@ def step(step: str, start: str, end: str, project: str = "ferries") -> dict[str,
     return result
 
 
+def send() -> dict[str, Any]:
+    """Send what waits in the outbox."""
+    settings = Settings()
+    addresses = {name: address.get_secret_value() for name, address in settings.destinations.items()}
+    return outbox.send_due(Outbox(settings.database_url), addresses.get, seconds=60).model_dump()
+
+
+def alert(rule: str, day: str) -> int:
+    found = Alert(subject="late_ferry", rule=rule, day=date.fromisoformat(day), sentence=f"{rule} of the day")
+    return len(alerts.raise_alerts(Settings(), "ferries", [found]))
+
+
 def kill(at: str, call: int, when: str) -> None:
     """Make the n-th call of a function end this process, as a power cut would."""
     module, _, path = at.partition(":")
     wrap(importlib.import_module(module), path, call, when, end_this_process)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"nothing": nothing, "write": write, "step": step, "kill": kill}
+COMMANDS: dict[str, Callable[..., Any]] = {each.__name__: each for each in (nothing, write, step, send, alert, kill)}
 
 
 def main() -> None:

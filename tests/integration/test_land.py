@@ -35,9 +35,9 @@ from include.core.settings import Settings
 from include.io import landing as landing_module
 from include.io import postgres
 from include.io.landing import Found, Landing
-from include.io.postgres.alerts import unsent_alerts
 from include.io.postgres.connection import engine
 from include.io.postgres.journal import read_seen_objects
+from include.io.postgres.messages import Outbox
 from include.operations.decide import withdraw
 from include.steps import land as land_module
 from include.steps.arrivals import missing_by_day, missing_files
@@ -674,8 +674,8 @@ class TestRefused:
         assert "the object was overwritten" in landed.held[0] and "cli accept --project ferries" in landed.held[0]
         assert f"held: {landed.held[0]}" in caplog.text
         assert sorted(deliveries_of(settings)["verdict"]) == ["held", *["landed"] * 4]
-        with unsent_alerts(settings, "ferries", RUN_DATE) as alerts:
-            assert [(alert.subject, alert.rule) for alert in alerts] == [("sailings", "delivery_held")]
+        [message] = Outbox(settings.database_url).read_unsent()
+        assert (message["kind"], message["subject"], message["state"]) == ("alerts", "sailings", "waiting")
         again = land(project, RUN_DATE, settings)
         assert (again.new, again.held) == (0, landed.held)  # it is asked every night until somebody decides
 

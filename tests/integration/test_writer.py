@@ -1,13 +1,14 @@
 """The steps and operations run as a member of `writer`, with no right to change tables or immutable rows."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from include.config.loading import load_model, load_project
 from include.core.interval import Interval
+from include.core.outbox import ALERTS
 from include.core.settings import Settings
 from include.io import postgres
 from include.operations.decide import withdraw
@@ -87,8 +88,18 @@ def test_scores_are_published_measured_and_unpublished(settings: Settings) -> No
     unpublish(LATE, both, settings)
     alert = postgres.alerts.Alert(subject="late_ferry", rule="a rule", day=second, sentence="A test.")
     postgres.alerts.raise_alerts(settings, PROJECT.name, [alert])
-    with postgres.alerts.unsent_alerts(settings, PROJECT.name, both) as unsent:
-        assert alert in unsent
+    messages = postgres.messages.Outbox(settings.database_url)
+    for record_try in (
+        lambda taken: messages.postpone(taken, "answered 429", timedelta(0), timedelta(microseconds=1)),
+        lambda taken: messages.give_up(taken, "answered 404"),
+    ):
+        taken = messages.take([ALERTS], ["chat"])
+        assert taken is not None
+        record_try(taken)
+    assert messages.renew(datetime.now(UTC) - timedelta(days=1)) == 1
+    again = messages.take([ALERTS], ["chat"])
+    assert again is not None
+    messages.mark_sent(again)
     written = ("models", "batches", "predictions", "publications", "prepared_days", "entities_ferries")
     assert min(count(settings, *written, "outcome_days", "performance_daily", "freshness", "alerts").values()) > 0
     assert count(settings, "published") == {"published": 0}

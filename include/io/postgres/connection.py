@@ -49,17 +49,35 @@ ORDER BY a.pid
 """
 
 
+IMPATIENT = {"connect_timeout": 10, "tcp_user_timeout": 20_000, "keepalives_idle": 10}
+"""Parameters of libpq for a database that may be down: seconds, milliseconds, seconds."""
+
+IMPATIENT_LIMITS = "SELECT set_config('lock_timeout', '10s', true), set_config('statement_timeout', '20s', true)"
+
+
 def engine(settings: Settings) -> sa.Engine:
     """Return SQLAlchemy's engine over psycopg2. It keeps no connection open, so that a forked process shares none."""
     return _engine(settings.database_url.get_secret_value())
 
 
 @cache
+def impatient_engine(url: str) -> sa.Engine:
+    """Return an engine that gives up after seconds, for what must not wait: to report that the database is down."""
+    made = _make_engine(url, **IMPATIENT)
+    sa.event.listen(made, "begin", lambda connection: connection.exec_driver_sql(IMPATIENT_LIMITS))
+    return made
+
+
+@cache
 def _engine(url: str) -> sa.Engine:
+    return _make_engine(url)
+
+
+def _make_engine(url: str, **parameters: int) -> sa.Engine:
     made = sa.create_engine(
         sa.make_url(url).set(drivername="postgresql+psycopg2"),
         poolclass=sa.NullPool,
-        connect_args={"application_name": "nightly-ml"},
+        connect_args={"application_name": "nightly-ml", **parameters},
     )
     sa.event.listen(made, "handle_error", _name_the_migration)
     sa.event.listen(made, "handle_error", _name_the_holders)

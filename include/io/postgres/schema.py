@@ -430,8 +430,44 @@ alerts = sa.Table(
     _column("sentence", TEXT, "The message."),
     _column("run_id", TEXT, RUN_ID),
     _now("raised_at", "Time at which the alert was raised."),
-    _column("notified_at", MOMENT, "Time at which the notifier took the alert; null until then.", nullable=True),
+    _column("message_id", BIGINT, "Message that has the alert.", nullable=True),
     comment="Alerts: one for each subject, rule and run date, even if the run is repeated.",
+)
+
+messages = sa.Table(
+    "messages",
+    metadata,
+    _id(),
+    _column("key", TEXT, "Idempotency key: a message is stored once, and sent with this header."),
+    _column("kind", TEXT, "What the message is about: task_failed, run_failed, alerts."),
+    _column("channel", TEXT, "How it is delivered: chat, a Slack-compatible webhook."),
+    _column("destination", TEXT, "Name of the connection with the address. The address itself is a secret."),
+    _column("payload", JSONB, "The content."),
+    _column("subject", TEXT, "Task, DAG, model or table that the message is about."),
+    _column("run_id", TEXT, "Airflow run that caused it, or by-hand."),
+    _column("task", TEXT, "Task that caused it, as <dag>.<task>; null if no single one did.", nullable=True),
+    _now("created_at", "Time at which the message was stored."),
+    _now(
+        "not_before",
+        "Time from which the next try may start. A sender that takes the message moves it by a minute.",
+    ),
+    _column("deadline", MOMENT, "Time after which the message is given up."),
+    _column(
+        "hold_until",
+        MOMENT,
+        "Time until which the receiver asked not to be called (Retry-After): no message goes there before.",
+        nullable=True,
+    ),
+    _column("attempts", INTEGER, "Number of tries that were begun.", server_default="0"),
+    _column(
+        "last_error",
+        TEXT,
+        "Why the last try failed; null if none did. It has neither address nor data.",
+        nullable=True,
+    ),
+    _column("sent_at", MOMENT, "Time at which the receiver had accepted it; null until then.", nullable=True),
+    _column("given_up_at", MOMENT, "Time at which it was given up; null unless it was.", nullable=True),
+    comment="The outbox: everything that is sent, from the transaction with its cause until the receiver accepted it.",
 )
 
 locks = sa.Table(

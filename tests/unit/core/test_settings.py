@@ -16,6 +16,7 @@ REQUIRED = {
     "NIGHTLY_HASH_KEY": "guarded",
     "NIGHTLY_STORAGE_OPTIONS": '{"AWS_ACCESS_KEY_ID": "guarded", "AWS_REGION": "eu-west-1"}',
     "NIGHTLY_SOURCES": '{"shop_db": "postgresql://reader:guarded@shop/prices"}',
+    "NIGHTLY_DESTINATIONS": '{"nightly_alerts": "https://hooks.example.org/guarded"}',
     "NIGHTLY_RUN_ID": "by-hand",
     "NIGHTLY_GIT_COMMIT": "0123456789ab",
 }

@@ -2,7 +2,8 @@
 
 - `reader`, `ops_reader`: read the views that a migration granted to them, and nothing else.
 - `writer`: what tasks need. It reads everything, adds rows, and changes rows of the tables that have no trigger
-  `refuse_change`. It owns nothing, so it can change no table, trigger, grant or migration.
+  `refuse_change`; of messages it changes only the columns about their delivery. It owns nothing, so it can change no
+  table, trigger, grant or migration.
 - The owner, as which `migrate` logs in, is not restricted by this module.
 
 All three are groups: a login gets their rights with `GRANT reader TO ana`. Settings and connection limits of a group do
@@ -21,6 +22,11 @@ from include.io.postgres import schema
 READERS = ("reader", "ops_reader")
 WRITER = "writer"
 ENTITIES = "entities_"  # tables of projects begin with it
+
+DELIVERY = {
+    "messages": ("not_before", "deadline", "hold_until", "attempts", "last_error", "sent_at", "given_up_at"),
+}
+"""Tables whose rows stay and keep their content, with the columns that `writer` may change."""
 
 TIMEOUTS = {"statement_timeout": "10min", "idle_in_transaction_session_timeout": "5min"}
 """Settings of the database for everybody but the product. Power BI itself gives up after ten minutes."""
@@ -104,6 +110,7 @@ def restrict(connection: Connection) -> None:
         if row["is_view"] and not row["is_barrier"]:
             connection.execute(sa.text(f'ALTER VIEW "{row["name"]}" SET (security_barrier = true)'))
         _grant(connection, row["name"], set(row["granted"]), _rights_of_writer(row))
+        _grant_columns(connection, row["name"])
     found = connection.execute(sa.text(EXCESS), {"roles": [*READERS, WRITER]}).all()
     if found:
         what = ", ".join(f"{row.role}: {row.what}" for row in found)
@@ -119,6 +126,8 @@ def _rights_of_writer(relation: Any) -> set[str]:
         return {"SELECT"}
     if relation["name"] not in schema.metadata.tables and not relation["name"].startswith(ENTITIES):
         return set()  # not a table of the product
+    if relation["name"] in DELIVERY:
+        return {"SELECT", "INSERT"}
     return {"SELECT", "INSERT"} if relation["is_immutable"] else {"SELECT", "INSERT", "UPDATE", "DELETE"}
 
 
@@ -127,6 +136,18 @@ def _grant(connection: Connection, relation: str, granted: set[str], wanted: set
         connection.execute(sa.text(f'REVOKE {", ".join(excess)} ON "{relation}" FROM {WRITER}'))
     if missing := sorted(wanted - granted):
         connection.execute(sa.text(f'GRANT {", ".join(missing)} ON "{relation}" TO {WRITER}'))
+
+
+def _grant_columns(connection: Connection, relation: str) -> None:
+    """Let `writer` change the columns about the delivery of a table in `DELIVERY`, and no others."""
+    columns = (
+        "SELECT attname, has_column_privilege('writer', attrelid, attnum, 'UPDATE') FROM pg_attribute "
+        "WHERE attrelid = CAST(:relation AS regclass) AND attnum > 0 AND NOT attisdropped"
+    )
+    for name, may in connection.execute(sa.text(columns), {"relation": relation}) if relation in DELIVERY else ():
+        if may != (name in DELIVERY[relation]):
+            verb = "REVOKE UPDATE ({}) ON {} FROM" if may else "GRANT UPDATE ({}) ON {} TO"
+            connection.execute(sa.text(f"{verb.format(name, relation)} {WRITER}"))
 
 
 def _restrict_database(connection: Connection) -> None:
