@@ -23,11 +23,13 @@ from include.config.model import Model
 from include.core.errors import ActionRequiredError, LockTimeoutError, NotReadyError, UnreachableError
 from include.core.intake import NotYetError
 from include.core.interval import Interval
+from include.core.log_lines import protect_logs
 from include.core.project import Project
 from include.core.records import StepResult
 from include.core.settings import Settings
 
 log = logging.getLogger(__name__)
+protect_logs()  # in each process that parses a DAG file: before a task runs, Airflow parses its file
 
 # The record of a step, as XCom stores it. It is not `dict`, because Airflow would make one XCom for each key.
 Json = Any
