@@ -9,7 +9,6 @@ not used for two reasons: it renders the message as a template, so the text of a
 errors contain the URL, which is a secret.
 """
 
-import html
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -22,6 +21,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from include.core.errors import ActionRequiredError
+from include.core.printable import slack
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ def _post(url: str, text: str) -> None:
     failed = None
     try:
         # Slack, and services compatible with it, read angle brackets and ampersands as markup
-        answer = httpx.post(url, json={"text": html.escape(text, quote=False)}, timeout=TIMEOUT_SECONDS)
+        answer = httpx.post(url, json={"text": slack(text)}, timeout=TIMEOUT_SECONDS)
         if not answer.is_success:
             failed = f"answered {answer.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -24,6 +24,7 @@ from include.core.errors import ActionRequiredError, LockTimeoutError, NotReadyE
 from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.log_lines import protect_logs
+from include.core.printable import markdown
 from include.core.project import Project
 from include.core.records import StepResult
 from include.core.settings import Settings
@@ -66,7 +67,8 @@ def describe(text: str, config: Project | Model, project: Project) -> str:
     """Fill in the text of a DAG.
 
     Args:
-        text: names fields of `config` in braces, and `{first_day}` and `{last_day}`, for examples of commands.
+        text: names fields of `config` in braces, and `{first_day}` and `{last_day}`, for examples of commands. Airflow
+            renders it as Markdown; title and owner are text in it.
         config: the project or model whose DAG it is.
         project: whose first week the examples are about.
 
@@ -74,7 +76,9 @@ def describe(text: str, config: Project | Model, project: Project) -> str:
         The text.
     """
     week = {"first_day": project.first_day, "last_day": project.first_day + timedelta(days=6)}
-    return text.format(**config.model_dump() | week)
+    return text.format(
+        **config.model_dump() | week | {"title": markdown(config.title), "owner": markdown(config.owner)}
+    )
 
 
 def nightly_schedule(project: Project) -> CronTriggerTimetable:

@@ -57,7 +57,9 @@ def test_what_airflow_makes_of_a_record_is_the_same(written: io.StringIO) -> Non
 
 
 def test_an_error_that_ends_a_process_is_printed_in_the_same_way() -> None:
-    script = f"from include.core.log_lines import log_to_stderr; log_to_stderr('%(message)s'); raise ValueError({NAME!r})"
+    script = (
+        f"from include.core.log_lines import log_to_stderr; log_to_stderr('%(message)s'); raise ValueError({NAME!r})"
+    )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1] == "    12:00:00 accepted\\u001b[2K\\r\\u202efsv.b"
 

@@ -49,7 +49,8 @@ def test_markdown_shows_a_text_as_it_is() -> None:
 
     hostile = (
         "<img src=x onerror=alert(1)> [click](javascript:alert(1)) ![x](http://evil.example/y) **b** _i_ `c` ~~s~~ "
-        "http://evil.example www.evil.example me@evil.example &lt;b&gt; <http://evil.example> a|b \\*c\\* # h\n\n# h\x1b"
+        "http://evil.example www.evil.example me@evil.example &lt;b&gt; <http://evil.example> a|b "
+        "\\*c\\* # h\n\n# h\x1b"
     )
     parser = MarkdownIt("gfm-like", {"html": True})
     tokens = [each for token in parser.parse(f"feed: {markdown(hostile)}") for each in token.children or [token]]
