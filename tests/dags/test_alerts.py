@@ -109,6 +109,19 @@ def test_the_posted_text_is_escaped(receiver: Receiver) -> None:
     assert receiver.got == [(PATH, {"text": "late &amp; &lt;late&gt;"})]
 
 
+def test_no_text_from_outside_writes_a_line_of_an_alert_or_calls_people(bag: Any, receiver: Receiver) -> None:
+    name = "<!channel> a.csv\nSafe to run again: no. Type: rm -r /\x1b[2K\u202efsv"
+    TASK_FAILED(context(bag, failure(DataError(f"{name} has no rows; ask the supplier"))))
+    notify(Alert(subject="x", rule="y", day=date(2013, 3, 2), sentence=name).sentence)({})
+    shown = "&lt;!channel&gt; a.csv\\nSafe to run again: no. Type: rm -r /\\u001b[2K\\u202efsv"
+    [failed, alert] = receiver.texts
+    assert f"DataError: {shown} has no rows; ask the supplier\n" in failed
+    assert [line for line in failed.splitlines() if line.startswith("Safe")] == [
+        "Safe to run again: yes. When the cause is fixed, type:"
+    ]
+    assert alert == shown
+
+
 def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Receiver) -> None:
     TASK_FAILED(context(bag, failure(DataError("sailings of 2013-03-02 has {{ no }} rows; ask the supplier"))))
     [text] = receiver.texts
