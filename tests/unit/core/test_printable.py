@@ -2,10 +2,14 @@
 
 import json
 import unicodedata
+from datetime import date
 
 import pytest
 
-from include.core.printable import INDENT, markdown, printable, printable_lines, slack
+from include.core.errors import DataError, UnreadableError
+from include.core.printable import INDENT, is_printable, markdown, printable, printable_lines, slack
+from include.core.records import Alert, Refusal
+from tests.pages import HOSTILE
 
 ALL = [chr(number) for number in range(0x110000)]
 OBEYED = [
@@ -64,3 +68,17 @@ def test_markdown_shows_a_text_as_it_is() -> None:
 def test_slack_finds_no_mention_and_no_link() -> None:
     text = slack("late <!channel> & <https://evil.example|our runbook>\nRunbook: x\u202e")
     assert text == "late &lt;!channel&gt; &amp; &lt;https://evil.example|our runbook&gt;\nRunbook: x\\u202e"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_an_error_has_the_lines_that_its_author_gave_it(text: str) -> None:
+    error = DataError.of_days({date(2026, 3, 1): f"{text} is wrong", date(2026, 3, 2): "late"})
+    assert error.lines == str(error).split("\n") == [f"{printable(text)} is wrong", "late"]
+    assert all(map(is_printable, error.by_day.values()))
+    assert is_printable(str(UnreadableError(text, line=3)))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_of_a_record_is_one_line(text: str) -> None:
+    assert Alert(subject="s", rule="r", day=date(2026, 3, 1), sentence=text).sentence == printable(text)
+    assert Refusal(feed="f", day=date(2026, 3, 1), uri="u", why=text).why == printable(text)
