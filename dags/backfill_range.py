@@ -179,13 +179,13 @@ def _report(project: Project, models: list[Model]) -> None:
     if lines:
         more = [f"… and {len(lines) - 50} more; see the logs of the tasks"] if len(lines) > 50 else []
         again = f"airflow dags clear {project.name}_backfill_range --run-id '{get_current_context()['run_id']}' -y"
-        message = "\n".join([
+        lines = [
             f"{project.name} {interval}: these days were not done; all other days are committed:",
             *lines[:50],
             *more,
             f"fix the cause, then run only these days again: {again}",
-        ])
-        raise AirflowFailException(message) from ActionRequiredError(message)  # the alert sends the text of our errors
+        ]
+        raise AirflowFailException("\n".join(lines)) from ActionRequiredError(lines)  # whose text the alert sends
 
 
 def _failures(project: Project, models: list[Model]) -> dict[str, list[FailedDay]]:

@@ -31,11 +31,12 @@ def _find_variables(*, migrates: bool) -> dict[str, str]:
     from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
     from dags.connections import find_owner, find_variables
+    from include.core.printable import printable_lines
 
     try:
         return find_variables(os.environ) | (find_owner(os.environ) if migrates else {})
     except (AirflowFailException, AirflowNotFoundException) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{printable_lines(str(error))}\n")
         raise SystemExit(2) from error
 
 

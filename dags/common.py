@@ -24,11 +24,14 @@ from include.config.model import Model
 from include.core.errors import ActionRequiredError, LockTimeoutError, NotReadyError, UnreachableError
 from include.core.intake import NotYetError
 from include.core.interval import Interval
+from include.core.log_lines import protect_logs
+from include.core.printable import markdown
 from include.core.project import Project
 from include.core.records import StepResult
 from include.core.settings import Settings
 
 log = logging.getLogger(__name__)
+protect_logs()  # in each process that parses a DAG file: before a task runs, Airflow parses its file
 
 # The record of a step, as XCom stores it. It is not `dict`, because Airflow would make one XCom for each key.
 Json = Any
@@ -68,7 +71,8 @@ def describe(text: str, config: Project | Model, project: Project) -> str:
     """Fill in the text of a DAG.
 
     Args:
-        text: names fields of `config` in braces, and `{first_day}` and `{last_day}`, for examples of commands.
+        text: names fields of `config` in braces, and `{first_day}` and `{last_day}`, for examples of commands. Airflow
+            renders it as Markdown; title and owner are text in it.
         config: the project or model whose DAG it is.
         project: whose first week the examples are about.
 
@@ -76,7 +80,9 @@ def describe(text: str, config: Project | Model, project: Project) -> str:
         The text.
     """
     week = {"first_day": project.first_day, "last_day": project.first_day + timedelta(days=6)}
-    return text.format(**config.model_dump() | week)
+    return text.format(
+        **config.model_dump() | week | {"title": markdown(config.title), "owner": markdown(config.owner)}
+    )
 
 
 def schedule(project: Project, cron: str | None = None) -> CronTriggerTimetable:

@@ -25,6 +25,8 @@ from include.config.model import Model
 from include.core.base import Record
 from include.core.errors import ActionRequiredError, nearest
 from include.core.interval import Interval
+from include.core.log_lines import log_to_stderr
+from include.core.printable import printable
 from include.core.project import Project
 from include.core.records import BY_GATE, DataView, GateDecision, PublishMode, StepResult
 from include.core.settings import Settings
@@ -87,7 +89,7 @@ def show_journal(
     days = _interval(start, end) if start else None
     for line in postgres.journal.read_lines(_settings(), load_project(project).name, 0):
         if _concerns(line, days) and feed in (None, line["entry"].get("feed")):
-            typer.echo(json.dumps(line, sort_keys=True))
+            _say(json.dumps(line, sort_keys=True))
 
 
 def _concerns(line: dict[str, Any], files: Interval | None) -> bool:
@@ -105,9 +107,9 @@ def restore_journal(project: ProjectOption) -> None:
     from include.io.journal import restore
 
     restored = restore(_settings(), load_project(project).name)
-    typer.echo(f"{restored.added} entries restored")
+    _say(f"{restored.added} entries restored")
     if ahead := restored.not_exported:
-        typer.echo(
+        _say(
             f"the export lacks {len(ahead)} entries, which only the database has: {ahead[0]} to {ahead[-1]}; they "
             f"stay. To export them, run: python -m include.cli journal export --project {project}"
         )
@@ -120,7 +122,7 @@ def export_journal(project: ProjectOption) -> None:
 
     settings, name = _settings(), load_project(project).name
     require_exported(settings, name)
-    typer.echo(f"exported up to entry {export(settings, name)}")
+    _say(f"exported up to entry {export(settings, name)}")
 
 
 outbox = typer.Typer(help="Show the messages that wait or were given up, or send them.", no_args_is_help=True)
@@ -194,7 +196,13 @@ def _run(step: str, config: Project | Model, interval: Interval, **options: Any)
 
 
 def _print(record: Record) -> None:
-    typer.echo(record.model_dump_json(indent=2))
+    _say(*record.model_dump_json(indent=2).split("\n"))
+
+
+def _say(*lines: str, error: bool = False) -> None:
+    """Print lines. The terminal obeys nothing of what they contain from outside, such as the name of an object."""
+    for line in lines:
+        typer.secho(printable(line), fg="red" if error else None, err=error)
 
 
 @app.command()
@@ -209,7 +217,7 @@ def migrate() -> None:
     settings = _settings()
     revision = postgres.migrations.migrate(settings.as_owner(), [load_project(name) for name in project_names()])
     Registry(settings).prepare()
-    typer.echo(f"the shared database is at revision {revision}; MLflow is ready")
+    _say(f"the shared database is at revision {revision}; MLflow is ready")
 
 
 @app.command()
@@ -380,7 +388,7 @@ def promotions(model: ModelOption) -> None:
     """Print the promotions by hand, for `restore_promotions`: no backfill can make these again."""
     from include.io import postgres
 
-    typer.echo(
+    _say(
         postgres.promotions.ROWS.dump_json(
             postgres.promotions.read_manual_promotions(_settings(), model), indent=2
         ).decode()
@@ -401,7 +409,7 @@ def restore_promotions(
         raise ActionRequiredError(f"{file} is not the output of `promotions`: {error.errors()[0]['msg']}") from error
     if others := sorted({row.model for row in rows} - {model}):
         raise ActionRequiredError(f"{file} has promotions of {', '.join(others)}, not only of {model}")
-    typer.echo(f"{postgres.promotions.restore_promotions(_settings(), model, rows)} of {len(rows)} rows written")
+    _say(f"{postgres.promotions.restore_promotions(_settings(), model, rows)} of {len(rows)} rows written")
 
 
 @app.command()
@@ -463,10 +471,10 @@ def check(project: ProjectOption, start: Start, end: End = None) -> None:
     interval = _interval(start, end)
     findings = reconcile(load_project(project), interval, _settings())
     for finding in findings:
-        typer.echo(f"✗ {finding}")
+        _say(f"✗ {finding}")
     if findings:
         raise typer.Exit(1)
-    typer.echo(f"✓ {project} {interval}: features, batches, pointers and promotion history agree")
+    _say(f"✓ {project} {interval}: features, batches, pointers and promotion history agree")
 
 
 @app.command("check_config")
@@ -479,10 +487,10 @@ def check_config(
     names = [project] if project else project_names()
     problems = [problem for name in names for problem in problems_of(name)]
     for problem in problems:
-        typer.echo(f"✗ {problem}")
+        _say(f"✗ {problem}")
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"✓ {', '.join(names)}: the configuration is right, and each outcome and expectation can be evaluated")
+    _say(f"✓ {', '.join(names)}: the configuration is right, and each outcome and expectation can be evaluated")
 
 
 @app.command()
@@ -495,15 +503,13 @@ def outdated(project: ProjectOption, start: Start, end: End = None) -> None:
     interval, settings = _interval(start, end), _settings()
     found = find(load_project(project), interval, settings)
     for each in found:
-        typer.echo(f"✗ {each.day} {each.what}: {each.why}")
+        _say(f"✗ {each.day} {each.what}: {each.why}")
     if found:
         if commands := rerun_commands(load_project(project), found):
-            typer.echo("\n".join(["\nTo bring them up to date, run:", *commands]))
+            _say("", "To bring them up to date, run:", *commands)
         raise typer.Exit(1)
     prepared = len(postgres.days.read_prepared_days(settings, project, interval))
-    typer.echo(
-        f"✓ {project} {interval}: none of {prepared} prepared days is out of date ({len(interval.days)} days checked)"
-    )
+    _say(f"✓ {project} {interval}: none of {prepared} prepared days is out of date ({len(interval.days)} days checked)")
 
 
 @app.command()
@@ -524,13 +530,13 @@ def _in_words() -> Iterator[None]:
     try:
         yield
     except ActionRequiredError as error:
-        typer.secho(f"{error}", fg="red", err=True)
+        _say(*error.lines, error=True)
         sys.exit(2)
 
 
 def main() -> None:
     """Run the command line."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    log_to_stderr("%(asctime)s %(message)s", "%H:%M:%S")
     for noisy in ("py4j", "alembic", "mlflow", "great_expectations"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with _in_words():

@@ -16,8 +16,7 @@ if {"scheduler", "celery"} & set(sys.argv):
     import alembic.command
     import deltalake
     import great_expectations.expectations
-    import great_expectations.render.renderer.page_renderer
-    import great_expectations.render.view.view
+    import jinja2
     import mlflow.sklearn
     import pandas
     import polars

@@ -7,6 +7,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from include.core.printable import printable
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
 """A name that becomes part of table, DAG and view names."""
 
@@ -33,6 +35,10 @@ def _zone(name: str) -> str:
 
 Zone = Annotated[str, AfterValidator(_zone)]
 """The name of a timezone."""
+
+
+Sentence = Annotated[str, AfterValidator(printable)]
+"""A text for people, in one line. It may contain text from outside, such as the name of an object."""
 
 
 class Config(BaseModel):

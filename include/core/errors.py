@@ -1,28 +1,35 @@
 """Errors that a person has to fix. Running the same step again cannot help, so `dags/` does not retry them."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, Self
+
+from include.core.printable import printable
 
 
 class ActionRequiredError(Exception):
     """An error that says what is wrong, where, and how to fix it. The step that raises it has written nothing.
 
+    The message is one line, or a sequence of lines. A line can contain text from outside, such as the name of an
+    object. What is not printable in it is shown as an escape, also a line break.
+
     Attributes:
+        lines: the lines of the message.
         by_day: for a step over many days, the message for each wrong day, if known. The other days can be done without
             them.
     """
 
-    def __init__(self, message: str, by_day: Mapping[date, str] | None = None) -> None:
-        super().__init__(message)
-        self.by_day = dict(by_day or {})
+    def __init__(self, message: str | Sequence[str], by_day: Mapping[date, str] | None = None) -> None:
+        self.lines = [printable(line) for line in ([message] if isinstance(message, str) else message)]
+        super().__init__("\n".join(self.lines))
+        self.by_day = {day: printable(sentence) for day, sentence in (by_day or {}).items()}
 
     @classmethod
     def of_days(cls, by_day: Mapping[date, str]) -> Self:
         """Return the error about these days; its message has the first ten of theirs."""
         more = [f"… and {len(by_day) - 10} more days"] if len(by_day) > 10 else []
-        return cls("\n".join([*[*by_day.values()][:10], *more]), by_day)
+        return cls([*[*by_day.values()][:10], *more], by_day)
 
 
 class NotReadyError(ActionRequiredError):

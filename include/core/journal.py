@@ -15,6 +15,7 @@ import polars as pl
 
 from include.core import schemas
 from include.core.base import Record
+from include.core.printable import printable
 from include.core.records import DayRecord, TrainingRecord
 
 Kind = Literal["delivery", "verdict", "decision", "prepared_day", "training"]
@@ -69,7 +70,7 @@ class Entry(Record):
             kind="verdict",
             subject=delivery_id,
             entry={"feed": feed, "day": str(day), "verdict": verdict},
-            why=why,
+            why=None if why is None else printable(why),
         )
 
     @classmethod

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from include.core.base import Record
+from include.core.base import Record, Sentence
 from include.core.interval import Interval
 
 DataView = Literal["point_in_time", "latest"]
@@ -31,7 +31,7 @@ class Refusal(Record):
     feed: str
     day: date
     uri: str
-    why: str
+    why: Sentence
 
 
 class StepResult(Record):
@@ -63,7 +63,7 @@ class Landed(StepResult):
     new: int
     known: int
     refused: tuple[Refusal, ...] = ()
-    held: tuple[str, ...] = ()
+    held: tuple[Sentence, ...] = ()
     unnamed: int = 0
 
 
@@ -76,8 +76,8 @@ class Extracted(StepResult):
 
     new: int
     known: int
-    left: tuple[str, ...] = ()
-    held: tuple[str, ...] = ()
+    left: tuple[Sentence, ...] = ()
+    held: tuple[Sentence, ...] = ()
 
 
 class Decided(Record):
@@ -186,7 +186,7 @@ class PreparedDay(Record):
     rows: int
     left_out: int = 0
     number: int | None = None
-    lacks: dict[str, str] = Field(default_factory=dict)
+    lacks: dict[str, Sentence] = Field(default_factory=dict)
 
 
 class Featured(StepResult):
@@ -253,7 +253,7 @@ class Check(Record):
     measured: float | None
     threshold: float
     passed: bool
-    sentence: str
+    sentence: Sentence
 
 
 class GateDecision(StepResult):
@@ -296,7 +296,7 @@ class Promotion(StepResult):
     by: str
     why: str
     forced: bool = False
-    held_back: str | None = None
+    held_back: Sentence | None = None
 
     @property
     def skipped(self) -> str | None:
@@ -374,7 +374,7 @@ class FailedDay(Record):
 
     day: date
     step: str
-    why: str
+    why: Sentence
 
 
 class Ranged(StepResult):
@@ -420,7 +420,7 @@ class Alert(Record):
     subject: str
     rule: str
     day: date
-    sentence: str
+    sentence: Sentence
 
 
 class Freshness(Record):
@@ -434,7 +434,7 @@ class Freshness(Record):
     newest_day: date | None
     behind_days: int | None
     late: bool
-    sentence: str
+    sentence: Sentence
 
 
 class Monitored(StepResult):

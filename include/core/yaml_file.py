@@ -35,7 +35,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def key_error(path: Path, *sentences: str) -> ConfigError:
     """Return the error of sentences that each begin with the key they are about: `gate.quality.0: …`."""
-    return ConfigError("\n".join(f"{place(path, *re.split('[.:] ?', text))}: {text}" for text in sentences))
+    return ConfigError([f"{place(path, *re.split('[.:] ?', text))}: {text}" for text in sentences])
 
 
 def place(path: Path, *keys: str) -> str:

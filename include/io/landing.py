@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from include.core.errors import DeliveryError
 from include.core.interval import Interval
 from include.core.paths import DayOfKey, begin, pattern, says_day
+from include.core.printable import is_printable, printable
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import storage
@@ -150,7 +151,7 @@ class Landing:
         for key, match in matches.items():
             if _is_hidden(key, path) or (key.endswith(".json") and key.removesuffix(".json") in matches):
                 continue
-            uri = _printable(self._uri(f"{self.root}/{key}"))
+            uri = printable(self._uri(f"{self.root}/{key}"))
             why, modified_at = _why_unusable(key, path, listing[key]), _moment(listing[key])
             of_day = days.day(match) if dated else self.project.day_of(modified_at or datetime.now(UTC))
             if of_day is None:
@@ -179,7 +180,7 @@ class Landing:
             match, modified_at = days.matches(key), _moment(info)
             of_day = days.day(match) if match and info["type"] == "file" and not info.get("islink") else None
             if of_day and modified_at and day in (None, of_day):
-                uri = _printable(self._uri(f"{self.root}/{key}"))
+                uri = printable(self._uri(f"{self.root}/{key}"))
                 found[feed, of_day] = Found(feed, of_day, key, uri, info["size"], modified_at)
         return found
 
@@ -202,7 +203,7 @@ class Landing:
             for path, info in self.fs.glob(f"{self.root}/{pattern(folder, day)}", detail=True).items():
                 match = days.matches(path.removeprefix(f"{self.root}/")) if info["islink"] else None
                 if match and (of_day := days.day(match)) and day in (None, of_day):
-                    uri = _printable(self._uri(path))
+                    uri = printable(self._uri(path))
                     linked.append(Unusable(feed, of_day, uri, f"{uri}: {_LINK}"))
         return linked
 
@@ -323,18 +324,13 @@ def _why_unusable(key: str, path: str, info: dict[str, Any]) -> str | None:
         return f"it is a folder, and the path of the feed, {path}, is one of files"
     if info["type"] != "file":
         return "it is not a file"
-    if not key.isprintable():
+    if not is_printable(key):
         return "its name has characters that are not printable, or are not UTF-8; deliver it under another name"
     if len(key.encode()) > MAX_KEY_BYTES:
         return f"its name has more than {MAX_KEY_BYTES:,} bytes; deliver it under a shorter one"
     if ending := next((each for each in UNFINISHED if key.endswith(each) and not path.endswith(each)), None):
         return f"its name ends with {ending}, so its upload is not finished; it is read once it is renamed"
     return None
-
-
-def _printable(text: str) -> str:
-    """Return a text of a supplier so that it can be printed and stored: in one line, and as UTF-8."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _moment(info: dict[str, Any]) -> datetime | None:

@@ -7,7 +7,6 @@ An address is a secret. No error, log line or row contains one, nor what a recei
 """
 
 import asyncio
-import html
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from include.core.base import Record
 from include.core.errors import ActionRequiredError
 from include.core.outbox import Attempt, Message, judge_answer, wait_after
+from include.core.printable import slack
 from include.core.settings import utc_now
 from include.io.postgres.messages import Outbox, TakenMessage
 
@@ -151,7 +151,7 @@ async def _post(address: str, content: object, headers: Mapping[str, str]) -> An
 
 def _as_chat(payload: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Return what a Slack-compatible webhook gets: it reads angle brackets and ampersands as markup."""
-    return {"text": html.escape(str(payload["text"]), quote=False)}
+    return {"text": slack(str(payload["text"]))}
 
 
 CHANNELS: dict[str, Callable[[Mapping[str, JsonValue]], object]] = {"chat": _as_chat}

@@ -18,18 +18,18 @@ def check_config(project: str) -> list[str]:
     try:
         found = load_project(project)
     except ActionRequiredError as error:
-        return str(error).splitlines()
+        return error.lines
     problems = []
     for model in model_names(project):
         try:
             load_model(model)
         except ActionRequiredError as error:
-            problems += str(error).splitlines()
+            problems += error.lines
     problems += outcomes.problems(found)
     try:
         problems += _expectations(found)
     except ActionRequiredError as error:
-        problems.append(str(error))
+        problems += error.lines
     return problems
 
 

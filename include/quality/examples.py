@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from include.core.feeds import Column, Feed
+from include.core.printable import printable
 from include.core.project import Project
 from include.core.storable import form_of, malformed
 
@@ -27,8 +28,8 @@ def shown(project: Project, text: str) -> str:
     parts = {text, *text.split(), *re.split(r"\W+", text)}
     if EMAIL.search(text) or any(re.fullmatch(f, part) for f in formats for part in parts):
         return HIDDEN
-    printable = "".join(c if c.isprintable() else "�" for c in text)  # PostgreSQL accepts no NUL, a log line no break
-    return printable if len(printable) <= MAX_CHARACTERS else f"{printable[: MAX_CHARACTERS - 1]}…"
+    visible = printable(text)
+    return visible if len(visible) <= MAX_CHARACTERS else f"{visible[: MAX_CHARACTERS - 1]}…"
 
 
 def observed(project: Project, feed: str, columns: Sequence[str], value: Any) -> str:

@@ -11,13 +11,8 @@ from typing import Any
 
 import great_expectations as gx
 import polars as pl
-from great_expectations.core.expectation_validation_result import (
-    ExpectationSuiteValidationResult,
-    ExpectationValidationResult,
-)
+from great_expectations.core.expectation_validation_result import ExpectationValidationResult
 from great_expectations.data_context.types.base import ProgressBarsConfig
-from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
-from great_expectations.render.view.view import DefaultJinjaPageView
 
 from include.core import schemas
 from include.core.errors import ConfigError
@@ -50,6 +45,7 @@ class Finding:
         observed: what was observed, if it is not about rows; why values are malformed.
         by_row: whether each unexpected row is wrong by itself.
         at: the places of unexpected rows in the delivery's frame, if the expectation failed.
+        config: the expectation as Great Expectations has it, with its arguments.
     """
 
     expectation: str
@@ -177,35 +173,6 @@ class Suites:
                     places = tuple(place - start for place in at)
                     of_delivery[n] = replace(finding, success=False, unexpected_rows=len(at), at=places)
         return settled
-
-    def page(self, feed: str, findings: Sequence[Finding], run_id: str) -> str:
-        """Render Great Expectations' own HTML page of a validation, with counts but without values of rows."""
-        results = [
-            ExpectationValidationResult(
-                success=finding.success,
-                expectation_config=finding.config,
-                result=_counts(finding),
-                exception_info={"raised_exception": False, "exception_message": None, "exception_traceback": None},
-                meta={},
-            )
-            for finding in findings
-        ]
-        met = sum(finding.success for finding in findings)
-        statistics = {
-            "evaluated_expectations": len(findings),
-            "successful_expectations": met,
-            "unsuccessful_expectations": len(findings) - met,
-            "success_percent": 100 * met / len(findings),
-        }
-        validation = ExpectationSuiteValidationResult(
-            success=met == len(findings),
-            results=results,
-            suite_name=feed,
-            statistics=statistics,
-            meta={"great_expectations_version": gx.__version__, "run_id": {"run_name": run_id, "run_time": ""}},
-        )
-        document = ValidationResultsPageRenderer(run_info_at_end=True).render(validation)
-        return str(DefaultJinjaPageView().render(document))
 
     def _hold(self, expectation: Any, rows: int, quarantined: int, history: History | None) -> Finding:
         if isinstance(expectation, ExpectShareOfQuarantinedRowsToBeAtMost):
@@ -379,22 +346,6 @@ def _spare(expectation: Any, rows: pl.DataFrame, columns: Sequence[str]) -> floa
 
 def _no_history(days: int, step: int) -> Sequence[int]:
     return []
-
-
-def _counts(finding: Finding) -> dict[str, Any]:
-    """Return the part of a result that a page may show."""
-    if finding.rows is None or finding.unexpected_rows is None:
-        return {"observed_value": finding.observed}
-    share = 100 * finding.unexpected_rows / finding.rows if finding.rows else 0.0
-    return {
-        "element_count": finding.rows,
-        "unexpected_count": finding.unexpected_rows,
-        "unexpected_percent": share,
-        "unexpected_percent_total": share,
-        "unexpected_percent_nonmissing": share,
-        "missing_count": 0,
-        "missing_percent": 0.0,
-    }
 
 
 def _exception(info: dict[str, Any]) -> str | None:

@@ -70,7 +70,7 @@ def _parts(
     except ActionRequiredError as error:
         if interval.start == interval.end:
             found: list[tuple[Interval, int | str]] = [
-                (interval, _shortened(error.by_day.get(interval.start, str(error))))
+                (interval, _shortened(error.by_day.get(interval.start, "; ".join(error.lines))))
             ]
             rest: list[Interval] = []
         else:

@@ -7,8 +7,6 @@ JSON beside the tables, under a unique name, and the worker writes the rows for 
 import argparse
 import base64
 import json
-import logging
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +15,7 @@ from pydantic import ConfigDict, validate_call
 from include.core.base import Record
 from include.core.errors import ActionRequiredError, NotReadyError
 from include.core.interval import Interval
+from include.core.log_lines import log_to_stderr
 from include.core.records import StepResult
 from include.core.settings import NO_DATABASE, Settings
 from include.io import storage
@@ -42,7 +41,7 @@ class Call(Record):
 
 def main() -> None:
     """Run the step of `--call=<JSON>` and write its record. A step's own error is the last line of the trace."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    log_to_stderr("%(asctime)s %(levelname)s %(name)s: %(message)s")
     parser = argparse.ArgumentParser()
     parser.add_argument("--call", required=True)
     call = Call.model_validate_json(parser.parse_args().call)

@@ -153,9 +153,9 @@ def _log(what: str, sentences: Sequence[str], level: int = logging.WARNING) -> N
         log.log(level, "%s: … and %d more", what, len(sentences[MAX_NAMED:]))
 
 
-def _lines(sentences: Sequence[str]) -> str:
-    more = f"\n… and {len(sentences) - 10} more" if len(sentences) > 10 else ""
-    return "\n".join(sentences[:10]) + more
+def _first(sentences: Sequence[str]) -> list[str]:
+    more = [f"… and {len(sentences) - 10} more"] if len(sentences) > 10 else []
+    return [*sentences[:10], *more]
 
 
 def _require_files(missing: Mapping[date, Mapping[str, str]]) -> None:
@@ -163,7 +163,7 @@ def _require_files(missing: Mapping[date, Mapping[str, str]]) -> None:
     if missing:
         sentences = [sentence for of_day in missing.values() for sentence in of_day.values()]
         by_day = {day: "; ".join(of_day.values()) for day, of_day in missing.items()}
-        raise NotYetError(f"{_lines(sentences)}\nOnce they are there, run the same step again.", by_day)
+        raise NotYetError([*_first(sentences), "Once they are there, run the same step again."], by_day)
 
 
 def _require_landed(project: Project, interval: Interval, left: Sequence[NotLanded], listed: pl.DataFrame) -> None:
@@ -180,8 +180,8 @@ def _require_landed(project: Project, interval: Interval, left: Sequence[NotLand
             lacks |= needed
     if fatal:
         sentences = [*dict.fromkeys(why for whys in fatal.values() for why in whys)]
-        by_day = {day: _lines(whys) for day, whys in fatal.items()}
-        raise (NotYetError if lacks <= waiting else DeliveryError)(_lines(sentences), by_day)
+        by_day = {day: "; ".join(_first(whys)) for day, whys in fatal.items()}
+        raise (NotYetError if lacks <= waiting else DeliveryError)(_first(sentences), by_day)
 
 
 def _chunks(fresh: list[Found]) -> Iterator[list[Found]]:
@@ -221,13 +221,8 @@ def _take(
         try:
             taken.append(read_object(project, found, landing, now, before, ids))
         except DeliveryError as error:
-            left.append(NotLanded(found, _storable(str(error)), waits=isinstance(error, NotYetError)))
+            left.append(NotLanded(found, str(error), waits=isinstance(error, NotYetError)))
     return taken, left
-
-
-def _storable(text: str) -> str:
-    """Return a text that PostgreSQL can store; a supplier's names may have a NUL, or bytes that are not UTF-8."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def _without_ties(project: Project, taken: list[Taken], landed: Collection[str]) -> tuple[list[Taken], list[NotLanded]]:

@@ -258,7 +258,7 @@ def _rebuilt(tables: Tables, prepared_day: PreparedDay, version: int) -> bool:
 def _refuse(model: Model, wrong: Sequence[str]) -> NoReturn:
     more = [f"… and {len(wrong) - 10} more"] if len(wrong) > 10 else []
     what_to_do = "Run score for these days again, then publish."
-    raise DataError("\n".join([f"{model.name}: nothing was published:", *wrong[:10], *more, what_to_do]))
+    raise DataError([f"{model.name}: nothing was published:", *wrong[:10], *more, what_to_do])
 
 
 def _scores(

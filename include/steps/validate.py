@@ -109,4 +109,4 @@ def _require_accepted(project: Project, interval: Interval, journal: Known, refu
     try:
         as_of_days(project, journal, interval)
     except DataError as error:
-        raise DataError("\n".join([str(error), *(r.why for r in refused)]), error.by_day) from error
+        raise DataError([*error.lines, *(r.why for r in refused)], error.by_day) from error

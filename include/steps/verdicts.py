@@ -158,7 +158,7 @@ def _verdicts(
         verdict = _verdict_on(project, delivery, rows, findings, settings.run_id)
         found_verdicts[delivery["delivery_id"]] = verdict
         if any(finding.critical for finding in findings):
-            _write_page(project, delivery, suites, findings, settings)
+            _write_page(project, delivery, rows.raw.height, verdict, findings, settings)
     return found_verdicts
 
 
@@ -262,13 +262,28 @@ def _verdict_on(
 
 
 def _write_page(
-    project: Project, delivery: dict[str, Any], suites: "Suites", findings: Sequence["Finding"], settings: Settings
+    project: Project,
+    delivery: dict[str, Any],
+    rows: int,
+    verdict: _Verdict,
+    findings: Sequence["Finding"],
+    settings: Settings,
 ) -> None:
     """Write the page with which people fix the delivery or the rule. If it cannot be written, the step continues."""
+    from include.quality.page import Validation, render
+
     hashed = hashlib.sha256(delivery["delivery_id"].encode()).hexdigest()[:16]
     path = f"quality/{project.name}/{delivery['day']}/{delivery['feed']}-{hashed}.html"
+    about = Validation(
+        project=project.name,
+        **{name: delivery[name] for name in ("feed", "day", "uri", "delivery_id")},
+        why=verdict.why,
+        rows=rows,
+        quarantined=verdict.quarantine.height,
+        run_id=settings.run_id,
+    )
     try:
-        uri = artifacts.write(settings, path, suites.page(delivery["feed"], findings, settings.run_id))
+        uri = artifacts.write(settings, path, render(about, findings, verdict.results))
     except Exception:
         log.exception("the page about %s could not be written", delivery["uri"])
     else:

@@ -16,9 +16,9 @@ from airflow.models.backfill import NoBackfillRunsToCreate
 from airflow.sdk.exceptions import AirflowException
 from airflow.utils import cli as cli_utils
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
-from rich.console import Console
 
 from nightly_backfill import policy, preflight, runs
+from nightly_backfill.console import PlainConsole
 from nightly_backfill.ending import INTERRUPTED, OK, REFUSED, SOME_FAILED, RefusedError
 from nightly_backfill.follow import KEEP_PUBLISHED, Follower
 from nightly_backfill.preflight import PreflightOutput
@@ -37,11 +37,11 @@ def backfill(args: argparse.Namespace) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     logging.getLogger().setLevel(logging.WARNING)
     warnings.simplefilter("ignore", DeprecationWarning)
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    console = PlainConsole()
     try:
         code = Command(args, console).run()
     except RefusedError as refusal:
-        Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"✗ {refusal}", style="red")
+        PlainConsole(stderr=True).print(f"✗ {refusal}", style="red")
         code = REFUSED
     except KeyboardInterrupt:
         console.print(
@@ -74,7 +74,7 @@ class Plan:
 class Command:
     """One call of the command."""
 
-    def __init__(self, args: argparse.Namespace, console: Console) -> None:
+    def __init__(self, args: argparse.Namespace, console: PlainConsole) -> None:
         self.args, self.console = args, console
         self.dag_id: str = args.dag_id
         model = runs.dag_model(self.dag_id)

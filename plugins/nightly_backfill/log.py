@@ -9,15 +9,17 @@ from airflow.utils import cli as cli_utils
 from airflow.utils.log.log_reader import TaskLogReader
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 from airflow.utils.session import create_session
-from rich.console import Console
 from sqlalchemy import select
+
+from nightly_backfill.console import PlainConsole
+from nightly_backfill.printable import printable_lines
 
 
 @cli_utils.action_cli
 @providers_configuration_loaded
 def show(args: argparse.Namespace) -> None:
     """Print the log of a try; exit code 2 if there is no such task instance."""
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    console = PlainConsole()
     with create_session() as session:
         named = select(TaskInstance).where(
             TaskInstance.dag_id == args.dag_id,
@@ -35,7 +37,7 @@ def show(args: argparse.Namespace) -> None:
         lines, _ = TaskLogReader().read_log_chunks(ti, args.try_number or ti.try_number, {"end_of_log": False})
         for line in lines:
             for text in _texts(line):
-                console.print(text)
+                console.print(printable_lines(text))
 
 
 def _texts(line: Any) -> Iterator[str]:

@@ -42,7 +42,7 @@ class Display:
         self.bar = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=30),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,

@@ -63,7 +63,8 @@ class ModelVersionLink(_MLflowLink):
         model, version = record.get("model"), record.get("model_version")
         if not model or not version:
             return None
-        return f"{base}/#/models/{quote(str(model), safe='')}/versions/{version}?workflowType=machine_learning"
+        place = f"{quote(str(model), safe='')}/versions/{quote(str(version), safe='')}"
+        return f"{base}/#/models/{place}?workflowType=machine_learning"
 
 
 def find_record(ti_key: Any) -> Mapping[str, Any]:
@@ -94,9 +95,10 @@ def returned(ti_key: Any, task_id: str) -> Mapping[str, Any]:
 
 
 def ui_url() -> str | None:
-    """Return the address of MLflow's pages without a trailing slash; None if the connection does not have it."""
+    """Return the http(s) address of MLflow's pages without a trailing slash; None if the connection has none."""
     try:
         extra = Connection.get(CONNECTION).extra_dejson
     except AirflowNotFoundException:
         return None
-    return str(extra.get("ui_url") or "").rstrip("/") or None
+    address = str(extra.get("ui_url") or "").rstrip("/")
+    return address if address.startswith(("http://", "https://")) else None

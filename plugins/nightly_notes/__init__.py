@@ -14,6 +14,8 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import select
 from sqlalchemy.orm import object_session
 
+from nightly_backfill.printable import markdown
+
 BEGIN = "Goes on without something (view data_quality). "
 """Notes of this plugin begin with it. A person's note is never replaced."""
 MOST = 1000
@@ -33,10 +35,13 @@ def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
 
 
 def note_of(records: Iterable[Any]) -> str | None:
-    """Return the note about the records of a run's tasks, the newest run date first; None if no day lacks anything."""
+    """Return the note about the records of a run's tasks, the newest run date first; None if no day lacks anything.
+
+    Airflow renders notes as Markdown, and the sentences name objects of suppliers.
+    """
     days = [day for each in records if isinstance(each, Mapping) for day in each.get("prepared_days", ())]
     sentences = [
-        f"{feed}: {day['day']} {sentence}"
+        markdown(f"{feed}: {day['day']} {sentence}")
         for day in sorted(days, key=lambda day: day["day"], reverse=True)
         for feed, sentence in sorted(day.get("lacks", {}).items())
     ]

@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 from dags.alerts import RUN_FAILED, TASK_FAILED, NotSentError, Report
 from include.core.errors import DataError
 from include.core.outbox import Message
+from include.core.printable import slack
 from include.core.records import Alert
 from include.core.settings import Settings
 from include.io import outbox as sending
@@ -115,6 +116,19 @@ def test_the_posted_text_is_escaped(receiver: Receiver) -> None:
     notify("late & <late>")({})
     [request] = receiver.got
     assert (request.path, request.body) == (PATH, {"text": "late &amp; &lt;late&gt;"})
+
+
+def test_no_text_from_outside_writes_a_line_of_an_alert_or_calls_people(bag: Any, receiver: Receiver) -> None:
+    name = "<!channel> a.csv\nSafe to run again: no. Type: rm -r /\x1b[2K\u202efsv"
+    TASK_FAILED(context(bag, failure(DataError(f"{name} has no rows; ask the supplier"))))
+    shown = "&lt;!channel&gt; a.csv\\nSafe to run again: no. Type: rm -r /\\u001b[2K\\u202efsv"
+    [failed] = receiver.texts
+    assert f"DataError: {shown} has no rows; ask the supplier\n" in failed
+    assert [line for line in failed.splitlines() if line.startswith("Safe")] == [
+        "Safe to run again: yes. When the cause is fixed, type:"
+    ]
+    alert = Alert(subject="x", rule="y", day=date(2013, 3, 2), sentence=name)
+    assert slack(alert.sentence) == shown
 
 
 def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Receiver) -> None:
@@ -336,7 +350,7 @@ def silent_server() -> Iterator[int]:
 
 def test_a_text_that_the_database_refuses_is_sent(bag: Any, stored: Settings, receiver: Receiver) -> None:
     TASK_FAILED(context(bag, failure(DataError("a\0b \ud800 {{ no }}"))))
-    assert "DataError: a\ufffdb \ufffd {{ no }}" in receiver.texts[0]
+    assert "DataError: a\\u0000b \\ud800 {{ no }}" in receiver.texts[0]
     assert states(stored)[0][2] == "sent"
 
 

@@ -214,6 +214,12 @@ def test_only_versions_that_went_through_the_gate_are_promoted(bag: Any) -> None
         assert dag.max_active_runs == 1, "training must see the champion of earlier run dates, so one run at a time"
 
 
+def test_title_and_owner_are_text_in_the_markdown_of_a_dag() -> None:
+    project = load_project("ferries").model_copy(update={"title": "<b>a</b> [x](http://y)\n# b", "owner": "a_b"})
+    text = common.describe("### {title} of `{name}`, by {owner}", project, project)
+    assert text == r"### \<b\>a\</b\> \[x\](http\://y)\\n\# b of `ferries`, by a\_b"
+
+
 def test_every_dag_has_the_doc_and_limits_that_on_call_needs(bag: Any) -> None:
     for dag in bag.dags.values():
         doc = dag.doc_md or ""

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -10,9 +11,12 @@ import typer
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
-from include.cli import app
-from include.core.errors import ActionRequiredError
+from include.cli import _in_words, _print, _say, app
+from include.core.errors import ActionRequiredError, ConfigError
+from include.core.printable import is_printable, printable
+from include.core.records import Refusal
 from include.io import postgres
+from tests.pages import HOSTILE
 from tools.stack import ROOT
 
 COMMAND = re.compile(r"-m include\.cli (?P<command>[a-z_]+(?: [a-z_]+\b)?)(?P<rest>[^`\n]*)")
@@ -44,6 +48,25 @@ def test_every_command_in_documents_and_messages_exists() -> None:
             wrong.append(f"{file}: include.cli {named} {' '.join(unknown)}")
     assert count > 10
     assert not wrong, "no such command or option:\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_terminal_obeys_nothing_of_what_is_printed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A finding is one line as it is, also with markup of rich; a record is JSON with the same meaning."""
+    _say(f"✗ {text}")
+    assert capsys.readouterr().out == f"✗ {printable(text)}\n"
+    refusal = Refusal(feed=text, day=date(2026, 3, 1), uri=f"{text}\x85\U000e0041", why=text)
+    _print(refusal)
+    written = capsys.readouterr().out
+    assert all(map(is_printable, written.split("\n")))
+    assert json.loads(written) == refusal.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_an_error_is_printed_in_the_lines_that_it_has(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), _in_words():
+        raise ConfigError([f"{text}: no such column", "Run: make check"])
+    assert capsys.readouterr().err == f"{printable(text)}: no such column\nRun: make check\n"
 
 
 LINES: list[dict[str, Any]] = [

@@ -202,7 +202,7 @@ class TestProject:
             (
                 "feeds.sailings.columns.a\tb",
                 {"type": "string", "class": "public"},
-                "feeds.sailings: columns.a\tb: a name is printable text",
+                "feeds.sailings: columns.a\\tb: a name is printable text",
             ),
             (
                 "feeds.sailings.columns.Dest",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from include.core.interval import Interval
+from include.core.printable import printable
 from include.core.settings import Settings
 from include.io.postgres.connection import engine, lock
 from include.io.postgres.schema import quality_results, step_runs
@@ -27,6 +28,7 @@ def record_quality(settings: Settings, results: Sequence[Mapping[str, Any]]) -> 
     rows = [
         {
             **{name: value for name, value in r.items() if name not in ("column", "rows")},
+            "observed": None if r["observed"] is None else printable(r["observed"]),
             "column_name": r["column"] or None,
             "rows_evaluated": r["rows"],
             "run_id": settings.run_id,

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from include.config.model import Model
 from include.core.errors import ActionRequiredError
+from include.core.printable import markdown
 from include.core.records import GateDecision
 from include.io.registry.client import MlflowConnection, strings
 from include.io.registry.models import LoggedModel
@@ -149,7 +150,7 @@ def _ensure_registered(client: MlflowClient, name: str, model: Model) -> None:
     else:
         return
     try:
-        client.create_registered_model(name, tags={"project": model.project}, description=model.title)
+        client.create_registered_model(name, tags={"project": model.project}, description=markdown(model.title))
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):  # another process was first
             raise

@@ -258,6 +258,15 @@ def test_registering_twice_makes_one_version(registry: Registry, client: MlflowC
     )
 
 
+def test_a_title_is_text_in_the_description_that_mlflow_renders_as_markdown(
+    registry: Registry, client: MlflowClient
+) -> None:
+    titled = MODEL.model_copy(update={"title": "<img src=x> [a](http://b)\u202e"})
+    registry.register(titled, registry.log_fit(make_fit(model=titled)), {})
+    described = client.get_registered_model("late_ferry")
+    assert described.description == r"\<img src=x\> \[a\](http\://b)\\u202e"
+
+
 def test_another_digest_is_another_version(registry: Registry, client: MlflowClient) -> None:
     for digest in ("d1", "d2"):
         registry.register(MODEL, registry.log_fit(make_fit(digest)), {})

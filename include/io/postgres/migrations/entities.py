@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql
 from include.core.errors import ConfigError
 from include.core.feeds import ColumnType
 from include.core.names import entities_table, entities_view
+from include.core.printable import printable
 from include.core.project import Project
 from include.io.postgres import schema
 
@@ -93,10 +94,12 @@ def _extend_view(cursor: Any, project: Project, columns: list[str]) -> None:
 def _describe_view(cursor: Any, project: Project, columns: list[str]) -> None:
     view = sql.Identifier(entities_view(project.name))
     about = f"{project.title}: public columns of each entity. Join it with current_predictions on (day, entity_id)."
-    cursor.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(about)))
+    cursor.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(printable(about))))
     for name in columns:
         comment = sql.SQL("COMMENT ON COLUMN {}.{} IS {}")
-        cursor.execute(comment.format(view, sql.Identifier(name), sql.Literal(_describe_column(project, name))))
+        cursor.execute(
+            comment.format(view, sql.Identifier(name), sql.Literal(printable(_describe_column(project, name))))
+        )
 
 
 def _describe_column(project: Project, column: str) -> str:

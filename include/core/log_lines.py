@@ -1,0 +1,55 @@
+"""Keep what comes from outside from forging or hiding log lines, whoever writes them.
+
+A log line is a message and its arguments, and an argument can be the name of an object or the text of another
+program's error. `protect_logs` is called in each process that runs steps (`cli.py`, `runner/remote.py`,
+`dags/common.py`). From then on, each record of each logger shows control characters as escapes, and indents what
+follows a line break, also in tracebacks.
+"""
+
+import logging
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+from include.core.printable import INDENT, printable_each, printable_lines
+
+
+class PrintableRecord(logging.LogRecord):
+    """A log record whose text cannot be taken for another record."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.exc_info and self.exc_info[0]:
+            self.exc_text = printable_traceback(*self.exc_info)  # formatters use it in place of making their own
+
+    def getMessage(self) -> str:  # noqa: N802 (a method of the base class)
+        """Return the message with its arguments."""
+        return printable_lines(super().getMessage())
+
+
+def protect_logs() -> None:
+    """Let the records of all loggers of this process show what comes from outside, and obey none of it."""
+    logging.setLogRecordFactory(PrintableRecord)
+
+
+def log_to_stderr(layout: str, times: str | None = None) -> None:
+    """Write the log of this process to standard error, and the traceback of an error that ends it.
+
+    Args:
+        layout: of a line, as `logging.Formatter` wants it.
+        times: the format of times.
+    """
+    protect_logs()
+    sys.excepthook = _print_error
+    logging.basicConfig(level=logging.INFO, format=layout, datefmt=times, stream=sys.stderr)
+
+
+def printable_traceback(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> str:
+    """Return a traceback in which each line but the first is indented, also those of the error's text."""
+    text = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
+    return f"\n{INDENT}".join(printable_each(text))
+
+
+def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(f"{printable_traceback(kind, error, trace)}\n")
