@@ -6,6 +6,7 @@ delivery with invalid rows. A second run finds everything done and changes nothi
 results, and the exit code is that of `cli check`.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from include.core.project import Project
 from include.core.settings import Settings
 from include.operations.simulate import deliver, make_frame, maker, usual_available_at
 from tools import summary
-from tools.stack import HOME, ROOT, Stack, StackError
+from tools.stack import HOME, PRIVATE_UMASK, ROOT, Stack, StackError
 
 POLL_SECONDS = 0.5
 RUN_SECONDS = 900  # a run that takes longer is reported as an error
@@ -152,6 +153,7 @@ def command(stack: Stack, *arguments: str, quiet: bool = True) -> int:
         [sys.executable, "-m", "include.cli", *arguments],
         cwd=ROOT,
         env=stack.cli_environment(),
+        umask=PRIVATE_UMASK,
         capture_output=quiet,
         text=True,
         check=False,
@@ -264,6 +266,7 @@ def spoil(stack: Stack, project: Project, day: date) -> None:
 def main(project: Annotated[str, typer.Option(help="The example project to run.")] = "") -> None:
     """Run everything, and print errors without a traceback."""
     began = time.monotonic()
+    os.umask(PRIVATE_UMASK)
     try:
         asked = find_project(project)
         if not is_simulated(asked):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import ClassVar
 
-from tools.spark_server import SPARK_SETTINGS, spark_server
+from tools.spark_server import SPARK_SETTINGS, spark_server, with_token
 from tools.stack.service import Service
 
 
@@ -25,8 +25,9 @@ class Spark(Service):
         return spark_server(self.layout.state.ports["spark"])
 
     def settings(self) -> dict[str, str]:
-        """Return where Spark and its configuration are, and a folder for its temporary files."""
-        return SPARK_SETTINGS | {"SPARK_LOCAL_DIRS": str(self.layout.home / "spark")}
+        """Return where Spark and its configuration are, a folder for its temporary files, and its token."""
+        token = with_token(self.layout.keys.spark_token)
+        return SPARK_SETTINGS | token | {"SPARK_LOCAL_DIRS": str(self.layout.home / "spark")}
 
     def is_healthy(self, started_at: datetime) -> bool:
         """Return whether the server listens, which it does once its Spark session exists."""
