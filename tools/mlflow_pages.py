@@ -24,13 +24,13 @@ class Login:
     Args:
         app: The application to protect.
         passwords: The password of each user.
-        address: The host and port of the application, as in the header `Host`.
+        port: The port of the application.
     """
 
-    def __init__(self, app: ASGIApp, passwords: Mapping[str, str], address: str) -> None:
+    def __init__(self, app: ASGIApp, passwords: Mapping[str, str], port: int) -> None:
         self.app = app
         self.logins = [f"{user}:{password}".encode() for user, password in passwords.items()]
-        self.address = address
+        self.hosts = [f"{name}:{port}" for name in ("127.0.0.1", "localhost")]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer why not."""
@@ -39,10 +39,11 @@ class Login:
 
     def _refuse(self, scope: Scope) -> ASGIApp | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if headers.get(b"host") != self.address:
-            return PlainTextResponse(f"this server is http://{self.address}", 403)
-        if headers.get(b"origin", f"http://{self.address}") != f"http://{self.address}":
-            return PlainTextResponse("a page of another server asks; it may not", 403)
+        host, origin = headers.get(b"host"), headers.get(b"origin")
+        if host not in self.hosts:
+            return PlainTextResponse(f"this server is http://{self.hosts[0]}", 403)
+        if origin not in (None, f"http://{host}"):
+            return PlainTextResponse("a page of another server may not use this one", 403)
         if scope["path"] == "/health" or self._is_known(headers.get(b"authorization", "")):
             return None
         return PlainTextResponse(
@@ -74,7 +75,7 @@ def main() -> None:
 
     passwords = json.loads(Path(os.environ[PASSWORDS_FILE]).read_text(encoding="utf-8"))
     host, port = os.environ["MLFLOW_HOST"], int(os.environ["MLFLOW_PORT"])
-    uvicorn.run(Login(app, passwords, f"{host}:{port}"), host=host, port=port, log_level="warning")
+    uvicorn.run(Login(app, passwords, port), host=host, port=port, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,22 @@
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PRIVATE_UMASK = 0o077
 """The umask of everything that writes files of a stack."""
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Make whatever this process writes and starts in the block its owner's alone."""
+    before = os.umask(PRIVATE_UMASK)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def make_private(home: Path, apart_from: Path) -> None:

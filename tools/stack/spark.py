@@ -3,6 +3,7 @@
 Tasks share it; otherwise each would start a JVM of its own, which costs 15 core-seconds. It takes about 1.7 GB.
 """
 
+import shlex
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,8 +27,9 @@ class Spark(Service):
 
     def settings(self) -> dict[str, str]:
         """Return where Spark and its configuration are, a folder for its temporary files, and its token."""
-        token = with_token(self.layout.keys.spark_token)
-        return SPARK_SETTINGS | token | {"SPARK_LOCAL_DIRS": str(self.layout.home / "spark")}
+        folder, token = self.layout.home / "spark", with_token(self.layout.keys.spark_token)
+        options = f"-Djava.io.tmpdir={shlex.quote(str(folder))}"
+        return SPARK_SETTINGS | token | {"SPARK_LOCAL_DIRS": str(folder), "SPARK_SUBMIT_OPTS": options}
 
     def is_healthy(self, started_at: datetime) -> bool:
         """Return whether the server listens, which it does once its Spark session exists."""

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from tools.stack import environment, ports
 from tools.stack.airflow import Airflow, ApiServer
 from tools.stack.groups import ProcessGroups, measure_memory
 from tools.stack.layout import HOME, ROOT, USER, StackError, StackLayout
-from tools.stack.private import PRIVATE_UMASK, make_private
+from tools.stack.private import make_private, private_files
 from tools.stack.s3 import S3
 from tools.stack.service import Service, http_client
 from tools.stack.services import services_of
@@ -296,19 +295,17 @@ class Stack:
 
         Whatever this process writes and starts meanwhile is its owner's alone.
         """
-        before = os.umask(PRIVATE_UMASK)
-        try:
+        with private_files():
             make_private(self.home, apart_from=self.home / "postgres")
-            for folder in ("logs", "landing", "tables", "artifacts", "journal"):
+            for folder in ("logs", "landing", "tables", "artifacts", "journal", "spark"):
                 (self.home / folder).mkdir(exist_ok=True)
             with (self.home / "lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self.__dict__.pop("_layout", None)  # Another command may have changed the state.
-                yield
-        except PostgresError as error:
-            raise StackError(str(error)) from error
-        finally:
-            os.umask(before)
+                try:
+                    yield
+                except PostgresError as error:
+                    raise StackError(str(error)) from error
 
     @cached_property
     def _layout(self) -> StackLayout:
