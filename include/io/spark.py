@@ -115,7 +115,8 @@ def _session_of(remote: str) -> SparkSession:
 
     _reach(remote)
     channel = DefaultChannelBuilder(remote)
-    if token := _read_token():
+    token = None if channel.token else _read_token()
+    if token:
         # Spark's own parameter `token` demands TLS of every server that is not called "localhost".
         channel.set("authorization", f"Bearer {token}")
     # The usual builder sets this, by which functions of pyspark know their session, but it takes no channel.
@@ -157,13 +158,32 @@ def _read_token() -> str | None:
 def _reach(remote: str) -> None:
     """Fail at once if the server does not answer: Spark's client would try for ten minutes."""
     address = urlsplit(remote)
+    host, port = address.hostname or "", address.port or CONNECT_PORT
     try:
-        socket.create_connection((address.hostname or "", address.port or CONNECT_PORT), timeout=30).close()
+        socket.create_connection((host, port), timeout=30).close()
     except OSError as error:
         raise ConnectionError(
             f"the Spark server {_without_parameters(remote)} does not answer ({error}); start it again (`make start`), "
             "or unset SPARK_REMOTE to use a local Spark"
         ) from error
+    owners = _find_owners(port) if host in ("127.0.0.1", "localhost") else set()
+    if owners and not owners & {0, os.geteuid()}:
+        raise AccessError(
+            f"another user of this machine listens at {_without_parameters(remote)}, so the token is not sent there; "
+            "`make start` starts the Spark server at another port"
+        )
+
+
+def _find_owners(port: int) -> set[int]:
+    """Return the users who listen at a port of this machine; none if the system does not say (it is not Linux)."""
+    owners = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        with suppress(OSError):
+            for line in table.read_text(encoding="utf-8").splitlines()[1:]:
+                _, local, _, state, _, _, _, owner, *_ = line.split()
+                if state == "0A" and int(local.rpartition(":")[2], 16) == port:  # it listens
+                    owners.add(int(owner))
+    return owners
 
 
 def read(
