@@ -8,8 +8,6 @@ Each step runs in its own process, as a task does, because a process has one kin
 import json
 import os
 import shutil
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -31,6 +29,7 @@ from include.operations.simulate import simulate
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.conftest import Install
+from tests.integration.stranger import ask_for_an_answer, listening
 from tests.s3 import on_s3
 from tests.servers import serving
 from tools.spark_server import SPARK_SETTINGS, TOKEN_FILE, spark_server, with_token
@@ -225,15 +224,6 @@ def test_a_refusal_does_not_show_the_parameters_of_the_address(server: tuple[str
     assert "of-a-server-with-tls" not in errors
 
 
-def ask_for_an_answer(port: int) -> str:
-    """Send a message of Spark's own protocol to a port of a JVM, without a secret, and return the answer."""
-    body = b"no secret"
-    header = struct.Struct(">qbqi")  # length, "this is a request", its number, length of the body
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        connection.sendall(header.pack(header.size + len(body), 3, 1, len(body)) + body)
-        return connection.recv(10_000).decode(errors="replace")
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_all_ports_of_the_jvm_listen_on_loopback_and_ask_for_a_secret(
     server: tuple[str, psutil.Popen], shared: bool
@@ -247,9 +237,9 @@ def test_all_ports_of_the_jvm_listen_on_loopback_and_ask_for_a_secret(
         gateway = int(process.stdout.readline())  # Python's own port, with a secret of its own
         owners = [server[1]] if shared else psutil.Process(process.pid).children(recursive=True)
         owners = [owner for owner in owners if owner.name() == "java"]
-        listening = {c.laddr for owner in owners for c in owner.net_connections() if c.status == psutil.CONN_LISTEN}
-        assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
-        others = {address.port for address in listening} - {gateway, int(server[0].rpartition(":")[2])}
+        found = listening(owners)
+        assert {address for address, _ in found} == {"127.0.0.1"}
+        others = {port for _, port in found} - {gateway, int(server[0].rpartition(":")[2])}
         assert len(others) == 2, "the driver and the block manager"
         for port in others:
             assert "Expected SaslMessage" in ask_for_an_answer(port)
