@@ -1,6 +1,7 @@
 """S3 for tests: moto's server, and settings with places in a bucket of their own."""
 
 import itertools
+import os
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pydantic import SecretStr
 
 from include.core.settings import Settings
 from tests.servers import serving
+from tools.s3 import TOKEN, TOKEN_HEADER
 from tools.stack import s3_server
 
 KEYS = {
@@ -22,16 +24,21 @@ _numbers = itertools.count()
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """Start an S3 server, yield its URL, and end it with its content after the block."""
-    with serving(s3_server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as (port, _):
+def server(token: str | None = None) -> Iterator[str]:
+    """Start an S3 server, yield its URL, and end it with its content after the block.
+
+    With a token it serves only requests that have it, as that of a local stack.
+    """
+    environment = os.environ | ({TOKEN: token} if token else {})
+    with serving(s3_server, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as (port, _):
         yield f"http://127.0.0.1:{port}"
 
 
 def bucket(endpoint: str) -> str:
     """Create a new bucket and return its name."""
     name = f"bucket-{next(_numbers)}"
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
+    headers = {TOKEN_HEADER: KEYS["AWS_SESSION_TOKEN"]}
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT", headers=headers)).close()
     return f"s3://{name}"
 
 

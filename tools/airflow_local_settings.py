@@ -9,6 +9,7 @@ starts its pool, gRPC its threads and delta-rs its runtime at first use, which i
 import logging
 import os
 import sys
+from types import SimpleNamespace
 
 if {"scheduler", "celery"} & set(sys.argv):
     logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import logs a hundred lines
@@ -30,3 +31,12 @@ if {"scheduler", "celery"} & set(sys.argv):
     if {"AIRFLOW_CONN_NIGHTLY_STORAGE", "AIRFLOW__SECRETS__BACKEND"} & set(os.environ):
         import airflow.providers.amazon.aws.hooks.s3
         import s3fs
+
+if {"scheduler", "triggerer"} & set(sys.argv) and "AIRFLOW__NIGHTLY__LOG_SERVER_HOST" in os.environ:
+    import uvicorn
+    from airflow.utils.serve_logs import core
+
+    # Airflow's log servers listen at every address of the machine, and no setting changes that.
+    # (tests/integration/test_doors.py looks at all listening ports.)
+    loopback = {"host": os.environ["AIRFLOW__NIGHTLY__LOG_SERVER_HOST"]}
+    vars(core)["uvicorn"] = SimpleNamespace(run=lambda app, **options: uvicorn.run(app, **options | loopback))

@@ -25,7 +25,7 @@ from include.core.project import Project
 from include.core.settings import Settings
 from include.operations.simulate import deliver, make_frame, maker, usual_available_at
 from tools import summary
-from tools.stack import HOME, ROOT, Stack, StackError
+from tools.stack import HOME, ROOT, Stack, StackError, private_files
 
 POLL_SECONDS = 0.5
 RUN_SECONDS = 900  # a run that takes longer is reported as an error
@@ -148,14 +148,15 @@ def phase(title: str) -> Iterator[None]:
 def command(stack: Stack, *arguments: str, quiet: bool = True) -> int:
     """Run a command of `include.cli` as a person would type it, and return its exit code."""
     console.print(f"  [cyan]python -m include.cli {' '.join(arguments)}[/cyan]")
-    done = subprocess.run(
-        [sys.executable, "-m", "include.cli", *arguments],
-        cwd=ROOT,
-        env=stack.cli_environment(),
-        capture_output=quiet,
-        text=True,
-        check=False,
-    )
+    with private_files():
+        done = subprocess.run(
+            [sys.executable, "-m", "include.cli", *arguments],
+            cwd=ROOT,
+            env=stack.cli_environment(),
+            capture_output=quiet,
+            text=True,
+            check=False,
+        )
     if quiet and done.returncode:
         raise DemoError(f"{' '.join(arguments)}:\n{done.stderr.strip()}")
     return done.returncode
@@ -257,7 +258,8 @@ def spoil(stack: Stack, project: Project, day: date) -> None:
     settings, feed = settings_of(stack), project.entity.feed
     frame = spoiled(make_frame(project, feed, day))
     at = usual_available_at(project, feed, day) + timedelta(minutes=5)
-    deliver(project, feed, day, frame, available_at=at, settings=settings, name="again")
+    with private_files():
+        deliver(project, feed, day, frame, available_at=at, settings=settings, name="again")
     console.print(f"  a supplier delivers {feed} again: {frame.height} rows, a few of them invalid")
 
 

@@ -178,6 +178,7 @@ class Postgres:
             draft.rename(self.data)
         if not self.socket.exists():
             make_folder(self.socket)
+        _require_private(self.socket)
 
     def _clear_remains(self) -> None:
         """Remove the remains of a killed server: active children, and a number that another process may have."""
@@ -224,13 +225,27 @@ def make_folder(folder: Path) -> None:
         shutil.chown(folder, SYSTEM_USER, SYSTEM_USER)
 
 
-def admit_system_user(*paths: Path) -> None:
-    """Make sure, as root, that the server's user exists and reaches `paths`."""
+def _require_private(folder: Path) -> None:
+    """Make sure that nobody else made the folder of the socket: whoever owns it could pose as the server."""
+    owner = pwd.getpwnam(SYSTEM_USER).pw_uid if os.geteuid() == 0 else os.geteuid()
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & 0o077:
+        raise PostgresError(
+            f"{folder} must be a folder that only user {pwd.getpwuid(owner).pw_name} may enter; somebody else made or "
+            "changed it. Remove it, or move the stack to a shorter path, which needs no folder in /tmp"
+        )
+
+
+def admit_system_user(data: Path, binaries: Path) -> None:
+    """Make sure, as root, that the server's user exists and reaches `data` and `binaries`."""
     try:
         pwd.getpwnam(SYSTEM_USER)
     except KeyError:
         subprocess.run(["useradd", "--system", "--user-group", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True)
-    for ancestor in {ancestor for path in paths for ancestor in path.parents}:
+    for ancestor in {*data.parents, *binaries.parents}:
         mode = ancestor.stat().st_mode
-        if not mode & stat.S_IXOTH:  # others may pass through, but not list the folder
+        if ancestor == data.parent:  # the stack's folder, through which nobody else may pass
+            shutil.chown(ancestor, group=SYSTEM_USER)
+            ancestor.chmod(mode & ~stat.S_IXOTH | stat.S_IXGRP)
+        elif not mode & stat.S_IXOTH:  # others may pass through, but not list the folder
             ancestor.chmod(mode | stat.S_IXOTH)

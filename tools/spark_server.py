@@ -3,6 +3,9 @@
 In the image, `python -m tools.spark_server serve` runs it with an archive of its classes, which `archive` makes when
 the image is built: the JVM maps the archive instead of reading, checking and linking each class. An archive requires a
 class path without folders, so in the image the settings of `include/io/spark_conf` are passed by name.
+
+A client runs code as the server's user. So the server asks for a token, which it gets in its environment: everyone on
+the machine can read a command line.
 """
 
 import os
@@ -18,6 +21,9 @@ CONF = Path(__file__).resolve().parents[1] / "include" / "io" / "spark_conf"
 # Without PYSPARK_PYTHON, its Python workers would run the `python3` of PATH, of any version.
 OWN_PYTHON = {"SPARK_HOME": str(SPARK_HOME), "PYSPARK_PYTHON": sys.executable}
 SPARK_SETTINGS = OWN_PYTHON | {"SPARK_CONF_DIR": str(CONF)}
+
+TOKEN_FILE = "NIGHTLY_SPARK_TOKEN_FILE"
+"""The variable that names the file with the token of the server and its clients. Without it, no token is asked for."""
 
 PORT = 15002
 CLASSES = Path(os.environ.get("NIGHTLY_SPARK_CLASSES", "/opt/spark-classes.jsa"))
@@ -42,6 +48,11 @@ spark.stop()
 """
 
 
+def with_token(token: str) -> dict[str, str]:
+    """Return the variables by which a server asks its clients for a token."""
+    return {"SPARK_CONNECT_AUTHENTICATE_TOKEN": token}
+
+
 def spark_server(port: int, address: str = "127.0.0.1") -> list[str]:
     """Return the command of a server, to run with SPARK_SETTINGS: pip's pyspark lacks start-connect-server.sh."""
     binding = {"address": address, "port": port}
@@ -53,7 +64,9 @@ def spark_server(port: int, address: str = "127.0.0.1") -> list[str]:
 def serve() -> None:
     """Replace this process by the server, which listens for other containers."""
     program, *arguments = _command("0.0.0.0")
-    os.execve(program, [program, *arguments], _environment({}, f"-XX:SharedArchiveFile={CLASSES}"))
+    file = os.environ.get(TOKEN_FILE)
+    token = with_token(_read_token(Path(file))) if file else {}
+    os.execve(program, [program, *arguments], _environment(token, f"-XX:SharedArchiveFile={CLASSES}"))
 
 
 def archive() -> None:
@@ -68,6 +81,13 @@ def archive() -> None:
             server.wait(timeout=120)
     if not CLASSES.exists():
         raise FileNotFoundError(f"the server wrote no {CLASSES}; see its output above")
+
+
+def _read_token(file: Path) -> str:
+    token = file.read_text(encoding="utf-8").strip()
+    if not token:
+        raise SystemExit(f"{file} is empty, but {TOKEN_FILE} says that it has the token of the Spark server")
+    return token
 
 
 def _command(address: str) -> list[str]:

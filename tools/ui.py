@@ -70,6 +70,7 @@ def find_next_start(api: httpx.Client) -> str | None:
 
 def show(stack: Stack, project: Project) -> None:
     """Print the addresses of the pages and what runs next, and open the pages if there is a display."""
+    user, password = stack.login
     airflow, mlflow = f"{stack.api_url}/dags", f"{stack.mlflow_url}/#/experiments?workflowType=machine_learning"
     dags = nightly_dags(project)
     with stack.api() as api:
@@ -77,8 +78,9 @@ def show(stack: Stack, project: Project) -> None:
         next_start = find_next_start(api)
     planned = f"starts at {next_start}" if next_start else "is not planned yet"
     console.print(
-        f"[bold]Airflow[/bold]  {airflow}    no login is needed; it listens on this machine only\n"
+        f"[bold]Airflow[/bold]  {airflow}\n"
         f"[bold]MLflow[/bold]   {mlflow}\n"
+        f"[bold]Log in[/bold]   user {user}, password {password}    the same for both; let the browser remember it\n"
         f"The {len(dags)} nightly DAGs are on. The next nightly run {planned}. The newest missed run date runs now.\n"
         "A training needs enough labelled days; if too few are prepared, it is skipped, and the log of `fit` says so.\n"
         + ("" if runs > len(dags) else "To fill the pages with some history, run: make run\n")

@@ -55,6 +55,10 @@ class UnreadableError(ActionRequiredError):
         super().__init__(f"{'' if line is None else f', {unit} {line}'}: {message}")
 
 
+class AccessError(ActionRequiredError):
+    """A service refuses the credentials that this process has."""
+
+
 class UnreachableError(ActionRequiredError):
     """A database that a feed is extracted from does not answer. Another try may help, so `dags/` retries the step."""
 

@@ -23,7 +23,7 @@ import polars as pl
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import DoubleType, StructType
 
-from include.core.errors import DataError
+from include.core.errors import AccessError, DataError
 from include.core.interval import Interval
 from include.core.outcomes import AddColumn, without_values
 from include.core.records import TableRef
@@ -31,6 +31,8 @@ from include.io import native
 from include.io.tables import Scope, Tables
 
 CONNECT_PORT = 15002  # the default port of Spark Connect
+TOKEN_FILE = "NIGHTLY_SPARK_TOKEN_FILE"
+"""The variable that names the file with the token of the server in SPARK_REMOTE."""
 OF_A_CLUSTER = "x-databricks-"  # a header in the Spark Connect address of a Databricks cluster
 STAGED = "nightly-spark-"
 KEPT_SECONDS = 2 * 24 * 3600
@@ -45,6 +47,7 @@ def session() -> SparkSession:
 
     Raises:
         ConnectionError: the server of `SPARK_REMOTE` does not answer.
+        AccessError: it asks for another token than this process has.
     """
     if not on_databricks():
         os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
@@ -52,16 +55,16 @@ def session() -> SparkSession:
             "PYSPARK_PYTHON", sys.executable
         )  # otherwise its workers would run `python3`, whatever version that is
     if remote := _server():
-        _reach(remote)
-    spark = SparkSession.builder.appName("nightly-ml").config("spark.sql.session.timeZone", "UTC").getOrCreate()
-    if remote:
-        from pyspark.sql.connect.client.retries import DefaultPolicy
-
-        spark.client.set_retry_policies([
-            DefaultPolicy(max_retries=4)
-        ])  # seconds instead of ten minutes, because Airflow retries
-    elif not on_databricks():
-        spark.sparkContext.setLogLevel("ERROR")
+        return _session_of(remote)
+    builder = SparkSession.builder.appName("nightly-ml").config("spark.sql.session.timeZone", "UTC")
+    if on_databricks():
+        return builder.getOrCreate()
+    before = os.umask(0o077)  # what the JVM writes has data in it, some of it directly in /tmp
+    try:
+        spark = builder.getOrCreate()
+    finally:
+        os.umask(before)
+    spark.sparkContext.setLogLevel("ERROR")
     return spark
 
 
@@ -103,16 +106,84 @@ def _server() -> str | None:
     return None if on_databricks() else os.environ.get("SPARK_REMOTE")
 
 
+def _session_of(remote: str) -> SparkSession:
+    """Return a session of a Spark Connect server. Each request carries the token of `NIGHTLY_SPARK_TOKEN_FILE`."""
+    from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+    from pyspark.sql.connect.client.core import DefaultChannelBuilder
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+    from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+    _reach(remote)
+    channel = DefaultChannelBuilder(remote)
+    token = None if channel.token else _read_token()
+    if token:
+        # Spark's own parameter `token` demands TLS of every server that is not called "localhost".
+        channel.set("authorization", f"Bearer {token}")
+    # The usual builder sets this, by which functions of pyspark know their session, but it takes no channel.
+    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
+    builder = ConnectSession.builder.channelBuilder(channel).appName("nightly-ml")
+    try:
+        spark = builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
+    except SparkConnectGrpcException as error:
+        if error.getGrpcStatusCode().name != "UNAUTHENTICATED":
+            raise
+        found = f"another token than that in {os.environ[TOKEN_FILE]}" if token else "a token"
+        raise AccessError(
+            f"the Spark server {_without_parameters(remote)} asks for {found}: set {TOKEN_FILE} to the file with its "
+            "token (on the local stack: `make start`, then `. .local/env`), or unset SPARK_REMOTE to use a local Spark"
+        ) from None
+    # seconds instead of ten minutes, because Airflow retries
+    spark.client.set_retry_policies([DefaultPolicy(max_retries=4)])
+    return cast(SparkSession, spark)
+
+
+def _without_parameters(remote: str) -> str:
+    """Return the address without what may be a secret, such as `;token=…`."""
+    return remote.partition("/;")[0]
+
+
+def _read_token() -> str | None:
+    """Return the token in the file that `NIGHTLY_SPARK_TOKEN_FILE` names; None without that variable."""
+    if not (file := os.environ.get(TOKEN_FILE)):
+        return None
+    try:
+        token = Path(file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise AccessError(f"{TOKEN_FILE}: {file} cannot be read ({error.strerror}); only its owner may") from error
+    if not token:
+        raise AccessError(f"{TOKEN_FILE}: {file} is empty; write the token of the Spark server into it")
+    return token
+
+
 def _reach(remote: str) -> None:
     """Fail at once if the server does not answer: Spark's client would try for ten minutes."""
     address = urlsplit(remote)
+    host, port = address.hostname or "", address.port or CONNECT_PORT
     try:
-        socket.create_connection((address.hostname or "", address.port or CONNECT_PORT), timeout=30).close()
+        socket.create_connection((host, port), timeout=30).close()
     except OSError as error:
         raise ConnectionError(
-            f"the Spark server {remote} does not answer ({error}); start it again (`make start`), or unset "
-            "SPARK_REMOTE to use a local Spark"
+            f"the Spark server {_without_parameters(remote)} does not answer ({error}); start it again (`make start`), "
+            "or unset SPARK_REMOTE to use a local Spark"
         ) from error
+    owners = _find_owners(port) if host in ("127.0.0.1", "localhost") else set()
+    if owners and not owners & {0, os.geteuid()}:
+        raise AccessError(
+            f"another user of this machine listens at {_without_parameters(remote)}, so the token is not sent there; "
+            "`make start` starts the Spark server at another port"
+        )
+
+
+def _find_owners(port: int) -> set[int]:
+    """Return the users who listen at a port of this machine; none if the system does not say (it is not Linux)."""
+    owners = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        with suppress(OSError):
+            for line in table.read_text(encoding="utf-8").splitlines()[1:]:
+                _, local, _, state, _, _, _, owner, *_ = line.split()
+                if state == "0A" and int(local.rpartition(":")[2], 16) == port:  # it listens
+                    owners.add(int(owner))
+    return owners
 
 
 def read(

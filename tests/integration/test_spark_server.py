@@ -1,6 +1,6 @@
 """The shared Spark Connect server gives the same features as a local Spark, to the bit.
 
-If the server is not running or dies, a step fails soon instead of waiting for ever.
+If the server is not running or dies, a step fails soon instead of waiting for ever. Nobody uses it without its token.
 
 Each step runs in its own process, as a task does, because a process has one kind of session.
 """
@@ -29,13 +29,15 @@ from include.operations.simulate import simulate
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.conftest import Install
+from tests.integration.stranger import ask_for_an_answer, listening
 from tests.s3 import on_s3
 from tests.servers import serving
-from tools.spark_server import SPARK_SETTINGS, spark_server
+from tools.spark_server import SPARK_SETTINGS, TOKEN_FILE, spark_server, with_token
 from tools.stack import ROOT
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
+TOKEN = "the-token-of-the-test"
 RUN_DATES = Interval(start=date(2013, 1, 1), end=date(2013, 1, 6))
 BUILD = """
 import sys
@@ -70,6 +72,15 @@ known = {"run_date": pl.Date, "feed": pl.String, "day": pl.Date, "delivery_id": 
 feeds = Feeds(project, {feed: rows}, pl.DataFrame(schema=known))
 print(feeds.current(feed).count(), feeds.add_windows(rows, feed, by="ferry", days=[1], n=("ferry", "count")).count())
 """
+LISTENS = """
+import sys
+from pyspark import SparkContext
+from include.io.spark import session
+
+session().range(1).count()
+print(SparkContext._gateway.gateway_parameters.port if SparkContext._gateway else 0, flush=True)
+sys.stdin.read()
+"""
 SLOW = """
 import time
 from include.io.spark import session
@@ -92,9 +103,18 @@ def landed(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, psutil.Popen]]:
-    """Yield address and process of a Spark Connect server."""
-    environment = os.environ | SPARK_SETTINGS | {"SPARK_LOCAL_DIRS": str(tmp_path)}
+def token_file(tmp_path: Path) -> Path:
+    """Return the file with the token that `server` asks for."""
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n", encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def server(tmp_path: Path, token_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, psutil.Popen]]:
+    """Yield address and process of a Spark Connect server. The steps of the test know where its token is."""
+    monkeypatch.setenv(TOKEN_FILE, str(token_file))
+    environment = os.environ | SPARK_SETTINGS | with_token(TOKEN) | {"SPARK_LOCAL_DIRS": str(tmp_path)}
     with serving(spark_server, env=environment, cwd=tmp_path) as (port, process):
         yield f"sc://127.0.0.1:{port}", process
 
@@ -168,6 +188,67 @@ def test_python_code_of_a_step_runs_with_the_python_of_this_environment(
 def test_a_feed_of_which_nothing_is_known_has_no_rows(server: tuple[str, psutil.Popen], shared: bool) -> None:
     out, errors = run(UNKNOWN, server[0] if shared else None).communicate()
     assert out.split() == ["0", "1"], errors
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "asks for a token: set NIGHTLY_SPARK_TOKEN_FILE"),
+        ("another", "asks for another token than that in {file}: set NIGHTLY_SPARK_TOKEN_FILE"),
+        ("", "NIGHTLY_SPARK_TOKEN_FILE: {file} is empty"),
+        ("missing", "NIGHTLY_SPARK_TOKEN_FILE: {file} cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_step_without_the_right_token_is_refused(
+    server: tuple[str, psutil.Popen], token_file: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, said: str
+) -> None:
+    if given is None:
+        monkeypatch.delenv(TOKEN_FILE)
+    elif given == "missing":
+        token_file.unlink()
+    else:
+        token_file.write_text(given, encoding="utf-8")
+    process = run(WORKER, server[0])
+    out, errors = process.communicate()
+    assert process.returncode
+    assert not out
+    assert errors.splitlines()[-1].startswith("include.core.errors.AccessError: ")
+    assert said.format(file=token_file) in errors.splitlines()[-1]
+    assert TOKEN not in errors
+
+
+def test_a_refusal_does_not_show_the_parameters_of_the_address(server: tuple[str, psutil.Popen]) -> None:
+    process = run(WORKER, "sc://127.0.0.1:1/;token=of-a-server-with-tls")
+    _, errors = process.communicate()
+    assert "the Spark server sc://127.0.0.1:1 does not answer" in errors
+    assert "of-a-server-with-tls" not in errors
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_all_ports_of_the_jvm_listen_on_loopback_and_ask_for_a_secret(
+    server: tuple[str, psutil.Popen], shared: bool
+) -> None:
+    """The driver and the block manager would read serialised Java objects from every user of the machine."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", LISTENS], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        gateway = int(process.stdout.readline())  # Python's own port, with a secret of its own
+        owners = [server[1]] if shared else psutil.Process(process.pid).children(recursive=True)
+        owners = [owner for owner in owners if owner.name() == "java"]
+        found = listening(owners)
+        assert {address for address, _ in found} == {"127.0.0.1"}
+        others = {port for _, port in found} - {gateway, int(server[0].rpartition(":")[2])}
+        assert len(others) == 2, "the driver and the block manager"
+        for port in others:
+            assert "Expected SaslMessage" in ask_for_an_answer(port)
+        assert shared or umask_of(owners[0]) == 0o077, "what the JVM writes, only its owner may read"
+
+
+def umask_of(process: psutil.Process) -> int:
+    lines = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").splitlines()
+    return int(dict(line.split(":", 1) for line in lines)["Umask"], 8)
 
 
 def test_without_the_server_a_step_fails_at_once(landed: Settings) -> None:

@@ -3,6 +3,7 @@
 The tests of this file build on each other and run in this order.
 """
 
+import base64
 import json
 import os
 import shutil
@@ -21,7 +22,9 @@ import httpx
 import psutil
 import pytest
 
+from tests.integration.stranger import NOBODY, Doors, listening, try_all
 from tools import processes
+from tools.spark_server import TOKEN_FILE
 from tools.stack import MLFLOW, ROOT, SERVICES, SPARK, USUAL_PORTS, Stack, one_start_at_a_time
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
@@ -83,7 +86,7 @@ def stack() -> Iterator[Stack]:
                 others.enter_context(socket.create_server(("127.0.0.1", port)))
         environment.setenv("NIGHTLY_TABLES", "/left/by/a/sourced/env")
         try:
-            stack.start(schedule=False)
+            stack.start(schedule=False, mlflow=True)
             yield stack
         finally:
             stack.stop()
@@ -129,7 +132,7 @@ def test_a_second_stack_waits_until_the_first_has_chosen_its_ports() -> None:
 
 
 def test_the_stack_is_healthy_on_its_own_ports(stack: Stack) -> None:
-    assert set(running_pids(stack)) == {"postgres", *SERVICES, SPARK}
+    assert set(running_pids(stack)) == {"postgres", *SERVICES, SPARK, MLFLOW}
     ports = json.loads((stack.home / "state.json").read_text())["ports"]
     assert not set(ports.values()) & set(USUAL_PORTS.values())
     with stack.api() as api:
@@ -166,7 +169,7 @@ def test_the_note_of_a_run_says_what_its_run_dates_went_on_without(stack: Stack)
 
 def test_dags_of_the_bundle_run_and_resolve_connections_only(stack: Stack) -> None:
     _, found = run_dag(stack)
-    assert sorted(found["variables"]) == ["NIGHTLY_PROJECTS", processes.MARKER]
+    assert sorted(found["variables"]) == ["NIGHTLY_PROJECTS", TOKEN_FILE, processes.MARKER]
     assert len(found["connections"]) == 7
 
 
@@ -189,17 +192,14 @@ def test_starting_again_changes_nothing(stack: Stack) -> None:
 
 
 @pytest.mark.drill
-def test_mlflow_is_served_too_and_tasks_link_to_it(stack: Stack) -> None:
-    assert stack.mlflow_url is None
-    stack.start(mlflow=True)
-    assert set(running_pids(stack)) == {"postgres", *SERVICES, SPARK, MLFLOW}
+def test_mlflow_is_served_and_tasks_link_to_it(stack: Stack) -> None:
     assert stack.mlflow_url is not None and not stack.mlflow_url.endswith(f":{USUAL_PORTS['mlflow']}")
-    with httpx.Client(base_url=stack.mlflow_url, trust_env=False) as mlflow:
+    with httpx.Client(base_url=stack.mlflow_url, trust_env=False, auth=stack.login) as mlflow:
         assert "<title>MLflow</title>" in mlflow.get("/").text
         found = mlflow.post("/api/2.0/mlflow/experiments/search", json={"max_results": 1}).raise_for_status().json()
         assert found["experiments"], "MLflow must use the database of the stack"
     of_mlflow = [process.cmdline() for process in processes.find_processes(stack.home) if is_of_mlflow(process)]
-    assert len(of_mlflow) >= 2
+    assert of_mlflow
     assert "postgresql" not in str(of_mlflow), "the command line must not contain the URL, which may have a password"
 
     run, _ = run_dag(stack)
@@ -218,7 +218,6 @@ def is_of_mlflow(process: psutil.Process) -> bool:
 
 @pytest.mark.drill
 def test_start_repairs_a_killed_stack_whose_process_ids_belong_to_others_now(stack: Stack) -> None:
-    stack.start(mlflow=True)
     url, before = stack.api_url, running_pids(stack)
     for process in processes.find_processes(stack.home):
         with suppress(psutil.NoSuchProcess):
@@ -246,6 +245,74 @@ def replace(file: Path, old: str, new: str) -> None:
     text = file.read_text(encoding="utf-8")
     assert old in text
     file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def doors_of(stack: Stack) -> Doors:
+    """Return all doors of a stack, as its owner finds them."""
+    state = json.loads((stack.home / "state.json").read_text())
+    of_stack = processes.find_processes(stack.home)
+    keys = json.loads((stack.home / "secrets.json").read_text())
+    spark = psutil.Process(state["services"]["spark"]["pid"])
+    named = [file.path for process in of_stack for file in process.open_files() if file.path.startswith("/tmp")]
+    sockets = {str(c.laddr) for process in of_stack for c in process.net_connections(kind="unix")} - {""}
+    return Doors(
+        files=sorted({*named, *map(str, stack.home.rglob("*"))}),
+        sockets=sorted(sockets),
+        pids=[process.pid for process in of_stack],
+        ports={name: port for name, port in state["ports"].items() if name != "spark"},
+        jvm_ports=sorted(port for _, port in listening([spark]) if port != state["ports"]["spark"]),
+        postgres=str(stack.home / "postgres"),
+        spark=stack.spark_url or "",
+        secrets=sorted({*keys.values()}),
+    )
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+
+
+def test_everything_listens_on_loopback_only(stack: Stack) -> None:
+    found = listening(processes.find_processes(stack.home))
+    assert {address for address, _ in found} == {"127.0.0.1"}
+    ports = json.loads((stack.home / "state.json").read_text())["ports"]
+    assert set(ports.values()) <= {port for _, port in found}
+    assert len(found) == len(ports) + 2, "the driver and the block manager of Spark"
+
+
+def test_everything_in_the_folder_of_a_stack_is_its_owners(stack: Stack) -> None:
+    """The folder itself is closed; this is the second lock."""
+    run_dag(stack)  # tasks write logs, and Airflow chooses their modes
+    found = {path: path.lstat() for path in stack.home.rglob("*") if not path.is_symlink()}
+    assert [str(path) for path, status in found.items() if status.st_mode & 0o077] == []
+    assert any(path.suffix == ".log" and "run_id" in str(path) for path in found)
+    assert stack.home.stat().st_mode & (0o067 if os.geteuid() == 0 else 0o077) == 0
+
+
+@needs_root
+def test_another_user_of_the_machine_finds_every_door_closed(stack: Stack) -> None:
+    doors = doors_of(stack)
+    assert set(doors.ports) == {"api", "mlflow", "trigger_log", "worker_log"}
+    assert len(doors.jvm_ports) == 2
+    assert str(stack.home / "secrets.json") in doors.files
+    assert doors.sockets
+    assert try_all(doors, user=NOBODY) == []
+
+
+def test_the_doors_open_for_those_who_have_the_keys(stack: Stack) -> None:
+    """Otherwise the test above could pass because its attempts are wrong."""
+    with stack.api() as api:
+        basic = base64.b64encode(":".join(stack.login).encode()).decode()
+        headers = {
+            "api": {"Authorization": api.headers["Authorization"]},
+            "mlflow": {"Authorization": f"Basic {basic}"},
+        }
+    token_file = str(stack.home / "spark_token")
+    opened = try_all(doors_of(stack).model_copy(update={"headers": headers, "token_file": token_file}), user=None)
+    kinds = {line.partition(":")[0] for line in opened}
+    assert kinds == {"file", "socket", "process", "api", "mlflow", "postgres", "spark"}
+    assert "mlflow: POST /api/2.0/mlflow/experiments/create as itself" in opened
+    assert "api: GET /api/v2/connections as itself" in opened
+    assert "spark: runs code" in opened
+    assert not [line for line in opened if "mlflow" in line and "evil" in line]
 
 
 def test_stop_leaves_no_process(stack: Stack) -> None:

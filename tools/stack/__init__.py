@@ -15,6 +15,7 @@ What a stack is used for does not belong here (`tools/demo.py`, `tools/ui.py`), 
 from tools.stack.airflow import BACKFILL_POOL, BACKFILL_SLOTS, SETTINGS
 from tools.stack.layout import HOME, ROOT, StackError
 from tools.stack.ports import find_free_port, one_start_at_a_time
+from tools.stack.private import private_files
 from tools.stack.s3 import s3_server
 from tools.stack.services import MLFLOW, SERVICES, SPARK, USUAL_PORTS
 from tools.stack.stack import ServiceStatus, Stack
@@ -34,5 +35,6 @@ __all__ = [
     "StackError",
     "find_free_port",
     "one_start_at_a_time",
+    "private_files",
     "s3_server",
 ]

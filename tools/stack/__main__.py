@@ -31,6 +31,7 @@ def start(
         stack = Stack(home, say=say)
         stack.start(schedule)
     typer.echo(f"Airflow {version('apache-airflow')} runs at {stack.api_url} ({time.monotonic() - began:.0f} s)")
+    typer.echo(f"login: {' '.join(stack.login)}    (also for MLflow's pages: make ui)")
     typer.echo(f"shell: . {_shorten(home / 'env')}    logs: {_shorten(home / 'logs')}")
 
 

@@ -13,7 +13,8 @@ import httpx
 
 from tools import processes
 from tools.postgres import WRITER
-from tools.stack.layout import REGION, ROOT, StackError, StackLayout
+from tools.spark_server import TOKEN_FILE
+from tools.stack.layout import REGION, ROOT, USER, StackError, StackLayout
 from tools.stack.service import Service, find_program, http_client
 
 PRELOAD = ROOT / "tools" / "airflow_local_settings.py"
@@ -37,13 +38,13 @@ class Airflow:
 
     def settings(self) -> dict[str, str]:
         """Return the environment variables of all four services, with the connections of the product."""
-        spark_url = self.layout.spark_url
+        spark_url, token_file = self.layout.spark_url, str(self.layout.spark_token_file)
         return {
             **SETTINGS,
             **self._services(),
             **self._places(),
             **self._connections(),
-            **({"SPARK_REMOTE": spark_url} if spark_url else {}),
+            **({"SPARK_REMOTE": spark_url, TOKEN_FILE: token_file} if spark_url else {}),
             **self.layout.airflow_settings,
         }
 
@@ -59,7 +60,14 @@ class Airflow:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__FERNET_KEY": keys.fernet_key,
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            # The log servers listen only there (`tools/airflow_local_settings.py`), so this is where to read logs.
+            "AIRFLOW__CORE__HOSTNAME_CALLABLE": "urllib.request.localhost",
+            "AIRFLOW__NIGHTLY__LOG_SERVER_HOST": "127.0.0.1",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.layout.passwords_file),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            # Airflow sets the modes of its log files itself, whatever the umask.
+            "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
+            "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_log"]),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports["worker_log"]),
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(self.layout.state.schedule),
@@ -128,7 +136,7 @@ class Airflow:
         """Write the module that Airflow imports when it starts."""
         config = self.layout.home / "airflow" / "config"
         config.mkdir(parents=True, exist_ok=True)
-        shutil.copy(PRELOAD, config)
+        shutil.copyfile(PRELOAD, config / PRELOAD.name)
 
     @property
     def wanted_tables(self) -> str:

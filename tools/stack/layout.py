@@ -11,6 +11,8 @@ from tools.stack.state import Keys, State
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".local"
+USER = "admin"
+"""The user of Airflow's and MLflow's pages, with the password in the file `ui_passwords.json`."""
 
 BUCKET, REGION = "nightly", "us-east-1"
 
@@ -35,6 +37,16 @@ class StackLayout:
     def keys(self) -> Keys:
         """The keys of the stack, which are made when they are first needed."""
         return Keys.keep(self.home / "secrets.json")
+
+    @property
+    def passwords_file(self) -> Path:
+        """The file with the password of Airflow's and MLflow's pages, as Airflow's SimpleAuthManager reads it."""
+        return self.home / "ui_passwords.json"
+
+    @property
+    def spark_token_file(self) -> Path:
+        """The file with the token that the Spark server asks for."""
+        return self.home / "spark_token"
 
     @cached_property
     def postgres(self) -> Postgres:

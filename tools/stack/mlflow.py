@@ -1,10 +1,16 @@
-"""MLflow's pages. They run only on request, since they cost 0.4 GB and some seconds; tasks use MLflow's database."""
+"""MLflow's pages. They run only on request, since they cost 0.4 GB and some seconds; tasks use MLflow's database.
 
+People log in (`tools/mlflow_pages.py`): every user of the machine reaches the port.
+"""
+
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar
 
-from tools.stack.service import Service, answers, find_program
+from tools.mlflow_pages import PASSWORDS_FILE
+from tools.stack.layout import ROOT
+from tools.stack.service import Service, answers
 
 
 class MLflow(Service):
@@ -16,7 +22,7 @@ class MLflow(Service):
 
     def command(self) -> list[str]:
         """Return the command of MLflow's server."""
-        return [find_program("mlflow"), "server"]
+        return [sys.executable, "-m", "tools.mlflow_pages"]
 
     def settings(self) -> dict[str, str]:
         """Return MLflow's options. A database URL may carry a password, so no option is on the command line."""
@@ -33,7 +39,8 @@ class MLflow(Service):
             "MLFLOW_SERVE_ARTIFACTS": "false",
             # Job execution would start processes for features that nothing here uses.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_WORKERS": "1",
+            "PYTHONPATH": str(ROOT),
+            PASSWORDS_FILE: str(layout.passwords_file),
         }
 
     def is_healthy(self, started_at: datetime) -> bool:

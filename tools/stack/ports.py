@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import gettempdir
 
 
 def choose_ports(ports: Mapping[str, int], usual: Mapping[str, int], held: Collection[str]) -> dict[str, int]:
@@ -47,7 +46,10 @@ def find_free_port() -> int:
 @contextmanager
 def one_start_at_a_time(say: Callable[[str], object]) -> Iterator[None]:
     """Wait until no other stack of this user is starting: its chosen ports look free until its services listen."""
-    with (Path(gettempdir()) / f"nightly-start-{os.getuid()}.lock").open("w") as lock:
+    # Not in /tmp, where another user could make the file first and keep it locked.
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nightly-ml"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "start.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar
 
+from tools.s3 import TOKEN, TOKEN_HEADER
 from tools.stack.layout import BUCKET, ROOT
 from tools.stack.service import Service, answers, http_client
 
 
 class S3(Service):
-    """An S3 server to which everyone on this machine may read and write."""
+    """An S3 server for those who have the stack's keys."""
 
     name = "s3"
     package = "moto"
@@ -24,16 +25,20 @@ class S3(Service):
         return s3_server(self.layout.state.ports["s3"])
 
     def settings(self) -> dict[str, str]:
-        """Return nothing: the server accepts any key."""
-        return {}
+        """Return the session token, without which the server refuses a request."""
+        return {TOKEN: self.layout.keys.s3_session_token}
 
     def is_healthy(self, started_at: datetime) -> bool:
         """Return whether the server answers."""
-        return answers(f"{self.layout.s3_url}/moto-api/")
+        return answers(f"{self.layout.s3_url}/moto-api/", self._headers)
 
     def make_bucket(self) -> None:
         """Create the bucket of landing, tables and artifacts, if it is missing."""
-        http_client().put(f"{self.layout.s3_url}/{BUCKET}").raise_for_status()
+        http_client().put(f"{self.layout.s3_url}/{BUCKET}", headers=self._headers).raise_for_status()
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {TOKEN_HEADER: self.layout.keys.s3_session_token}
 
 
 def s3_server(port: int) -> list[str]:

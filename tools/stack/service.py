@@ -61,8 +61,8 @@ def http_client() -> httpx.Client:
     return httpx.Client(trust_env=False, timeout=10)
 
 
-def answers(url: str) -> bool:
+def answers(url: str, headers: Mapping[str, str] | None = None) -> bool:
     """Return whether a GET request to `url` succeeds."""
     with suppress(httpx.HTTPError):
-        return http_client().get(url).is_success
+        return http_client().get(url, headers=headers).is_success
     return False

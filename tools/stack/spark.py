@@ -3,13 +3,14 @@
 Tasks share it; otherwise each would start a JVM of its own, which costs 15 core-seconds. It takes about 1.7 GB.
 """
 
+import shlex
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import ClassVar
 
-from tools.spark_server import SPARK_SETTINGS, spark_server
+from tools.spark_server import SPARK_SETTINGS, spark_server, with_token
 from tools.stack.service import Service
 
 
@@ -25,8 +26,10 @@ class Spark(Service):
         return spark_server(self.layout.state.ports["spark"])
 
     def settings(self) -> dict[str, str]:
-        """Return where Spark and its configuration are, and a folder for its temporary files."""
-        return SPARK_SETTINGS | {"SPARK_LOCAL_DIRS": str(self.layout.home / "spark")}
+        """Return where Spark and its configuration are, a folder for its temporary files, and its token."""
+        folder, token = self.layout.home / "spark", with_token(self.layout.keys.spark_token)
+        options = f"-Djava.io.tmpdir={shlex.quote(str(folder))}"
+        return SPARK_SETTINGS | token | {"SPARK_LOCAL_DIRS": str(folder), "SPARK_SUBMIT_OPTS": options}
 
     def is_healthy(self, started_at: datetime) -> bool:
         """Return whether the server listens, which it does once its Spark session exists."""

@@ -1,6 +1,7 @@
 """Start, stop, show and use a whole stack."""
 
 import fcntl
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from tools.postgres import Postgres, PostgresError
 from tools.stack import environment, ports
 from tools.stack.airflow import Airflow, ApiServer
 from tools.stack.groups import ProcessGroups, measure_memory
-from tools.stack.layout import HOME, ROOT, StackError, StackLayout
+from tools.stack.layout import HOME, ROOT, USER, StackError, StackLayout
+from tools.stack.private import make_private, private_files
 from tools.stack.s3 import S3
 from tools.stack.service import Service, http_client
 from tools.stack.services import services_of
@@ -86,6 +88,7 @@ class Stack:
             self._remember(**{name: value for name, value in asked.items() if value is not None})
             self._groups.end_orphans(self._find_leaders(self._services))
             self._choose_ports()
+            self._write_secrets()
             self._launch_wrong()
             self._write_environment()
             self._await_health()
@@ -149,6 +152,11 @@ class Stack:
         return self._layout.api_url
 
     @property
+    def login(self) -> tuple[str, str]:
+        """The user and the password of Airflow's and MLflow's pages."""
+        return USER, self._layout.keys.ui_password
+
+    @property
     def mlflow_url(self) -> str | None:
         """The address of MLflow's pages; None unless the stack serves them."""
         return self._layout.mlflow_url
@@ -165,7 +173,10 @@ class Stack:
 
     def api(self) -> httpx.Client:
         """Return a client of the REST API with an administrator's token; paths start with `/api/v2`."""
-        token = http_client().get(f"{self.api_url}/auth/token").raise_for_status().json()["access_token"]
+        user, password = self.login
+        body = {"username": user, "password": password}
+        answer = http_client().post(f"{self.api_url}/auth/token", json=body).raise_for_status()
+        token = answer.json()["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.Client(base_url=self.api_url, headers=headers, trust_env=False, timeout=120)
 
@@ -216,6 +227,12 @@ class Stack:
         pid = self._groups.launch(service.command(), variables, self.log(service.name))
         started = Started(pid=pid, started_at=started_at, settings_digest=service.digest())
         self._remember(services=self._state.services | {service.name: started})
+
+    def _write_secrets(self) -> None:
+        """Write the files from which services and clients read the secrets that they have in common."""
+        user, password = self.login
+        write_private(self._layout.passwords_file, json.dumps({user: password}) + "\n")
+        write_private(self._layout.spark_token_file, self._layout.keys.spark_token + "\n")
 
     def _write_environment(self) -> None:
         environment.write(self.home / "env", self._shell_settings())
@@ -274,16 +291,21 @@ class Stack:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Let one command at a time change the stack, and make its folders."""
-        for folder in ("logs", "landing", "tables", "artifacts", "journal"):
-            (self.home / folder).mkdir(parents=True, exist_ok=True)
-        with (self.home / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self.__dict__.pop("_layout", None)  # Another command may have changed the state.
-            try:
-                yield
-            except PostgresError as error:
-                raise StackError(str(error)) from error
+        """Let one command at a time change the stack, and make its folders.
+
+        Whatever this process writes and starts meanwhile is its owner's alone.
+        """
+        with private_files():
+            make_private(self.home, apart_from=self.home / "postgres")
+            for folder in ("logs", "landing", "tables", "artifacts", "journal", "spark"):
+                (self.home / folder).mkdir(exist_ok=True)
+            with (self.home / "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self.__dict__.pop("_layout", None)  # Another command may have changed the state.
+                try:
+                    yield
+                except PostgresError as error:
+                    raise StackError(str(error)) from error
 
     @cached_property
     def _layout(self) -> StackLayout:

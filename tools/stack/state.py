@@ -52,6 +52,8 @@ class Keys(BaseModel):
     s3_access_key: str
     s3_secret_key: str
     s3_session_token: str
+    spark_token: str
+    ui_password: str
 
     @classmethod
     def make(cls) -> "Keys":
@@ -64,6 +66,8 @@ class Keys(BaseModel):
             s3_access_key=f"ASIA{secrets.token_hex(8).upper()}",
             s3_secret_key=secrets.token_urlsafe(30),
             s3_session_token=secrets.token_urlsafe(60),
+            spark_token=secrets.token_urlsafe(30),
+            ui_password=secrets.token_urlsafe(12),
         )
 
     @classmethod

@@ -107,6 +107,16 @@ def test_the_nightly_runs_succeed_and_check_finds_nothing(stack: Stack, story: S
 
 
 @on_each
+def test_what_nightly_runs_wrote_only_the_owner_may_read(stack: Stack, story: Story) -> None:
+    """The folder of the stack is closed; this is about the files in it, if somebody opened it."""
+    modes = {str(path): path.lstat().st_mode for path in stack.home.rglob("*") if not path.is_symlink()}
+    assert [path for path, mode in modes.items() if mode & 0o077] == []
+    if not stack.s3_url:
+        assert any("/tables/features_flights/" in path for path in modes)
+        assert any("/artifacts/" in path for path in modes)
+
+
+@on_each
 def test_an_analyst_reads_complete_days(stack: Stack, story: Story) -> None:
     reader = stack.cli_environment()["READER_URL"]
     published = "SELECT model, day, count(*) AS rows FROM current_predictions GROUP BY model, day"
