@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help setup lock check test test-pythons drills docs new-model start stop run ui wheel deploy
-.PHONY: bench-backfill bench-spark clean up down logs smoke
+.PHONY: sbom audit pin-images bench-backfill bench-spark clean up down logs smoke
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,8 @@ check: setup ## Check style, types, layers, generated docs, licences and locks; 
 	$(BIN)/python -m tools.docs --check
 	$(BIN)/python -m tools.reference --check
 	$(BIN)/python -m tools.views --check
+	$(BIN)/python -m tools.supply.licences --check
+	$(BIN)/python -m tools.supply.images --check
 	@# Offline, this takes less than a second, but fails if uv's cache lacks a package.
 	@( $(call lock_again,--offline) ) >/dev/null 2>&1 || ( $(call lock_again) ) || \
 		{ echo "requirements.txt or requirements-dev.txt is out of date: make lock" >&2; exit 1; }
@@ -101,10 +103,11 @@ drills: setup ## Run the long tests outside CI: kill each step, follow each runb
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1
 
-docs: setup ## Write the generated docs: DAGS.md of each project, docs/configuration.md, docs/schemas, docs/views.md
+docs: setup ## Write the generated docs: DAGS.md of each project, docs/configuration.md, docs/schemas, docs/views.md, docs/licences.md
 	$(BIN)/python -m tools.docs
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.views
+	$(BIN)/python -m tools.supply.licences
 
 new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=…] [LIKE=a model]
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(PROJECT)" \
@@ -124,6 +127,16 @@ wheel: setup ## Build the wheel of the newest commit, which Databricks runs, int
 
 deploy: setup ## Put the wheel of the newest commit where Databricks finds it: TARGET=/Volumes/… or s3://…
 	$(BIN)/python -m tools.wheel deploy "$(TARGET)"
+
+sbom: setup ## Write a bill of materials (CycloneDX) into dist/sbom.json: [IMAGE=nightly-ml:latest], else of requirements.txt
+	$(BIN)/python -m tools.supply.sbom $(if $(IMAGE),--image "$(IMAGE)")
+
+audit: setup ## Look for known vulnerabilities, offline: AUDIT_DB=a folder or zip of OSV advisories [SBOM=…] [ONLY=PyPI]
+	@$(BIN)/python -m tools.supply.audit $(if $(AUDIT_DB),--database "$(AUDIT_DB)") $(if $(SBOM),--sbom "$(SBOM)") \
+		$(if $(ONLY),--only "$(ONLY)")
+
+pin-images: setup ## Ask the registries for the digests of the images, and write them where they are used; then read the changes
+	$(BIN)/python -m tools.supply.images
 
 bench-backfill: setup ## Measure a year in one run and 28 run dates at once, and compare with goals (docs/speed.md); ten minutes
 	$(BIN)/python -m bench.backfill
