@@ -204,7 +204,7 @@ def started(name: str) -> Iterator[Composed]:
 
 
 def images_made_here() -> dict[str, str]:
-    """Return the settings of images that came from no registry (tools/containers/engine), so that they have no digest."""
+    """Return the settings of images that came from no registry (tools/containers/engine): they have no digest."""
     made = {}
     for line in (ROOT / ".env.example").read_text(encoding="utf-8").splitlines():
         name, _, image = line.partition("=")
