@@ -59,6 +59,7 @@ def why_not(command: str) -> str | None:
 # sentences and data about packages, not commands that download them
 TEXT = {
     ("docs/deploy-compose.md", "git clone <your fork>"),
+    ("docs/security.md", "curl -fsSO https://osv-vulnerabilities."),  # advisories, which are new each day
     ("tests/unit/test_need.py", "apt-get install"),
     ("tests/unit/test_need.py", "mvn"),
     ("tools/need", "mvn -version"),
