@@ -1,6 +1,7 @@
 """Read a lock that `make lock` wrote: requirements.txt or requirements-dev.txt."""
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,10 @@ class Locked:
     hashes: list[str] = field(default_factory=list)
     needed_by: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        """Return the entry as a lock has it."""
+        return " \\\n    ".join([self.requirement, *(f"--hash={each}" for each in self.hashes)])
+
 
 def locked(path: Path) -> dict[str, list[Locked]]:
     """Return the versions of each package that a lock has; most have one."""
@@ -40,6 +45,17 @@ def locked(path: Path) -> dict[str, list[Locked]]:
         elif each and (match := NEEDED_BY.match(line)):
             each.needed_by.append(match["name"])
     return found
+
+
+def needed_for(names: Iterable[str], lock: Mapping[str, Sequence[Locked]]) -> list[str]:
+    """Return the packages of a lock that these need, with what those need in turn, in the order of their names."""
+    found: set[str] = set()
+    todo = [normalised(name) for name in names]
+    while todo:
+        if (name := todo.pop()) not in found:
+            found.add(name)
+            todo += [child for child, versions in lock.items() if any(name in each.needed_by for each in versions)]
+    return sorted(found)
 
 
 def normalised(name: str) -> str:
