@@ -101,14 +101,15 @@ class Step(Task):
         )
 
 
-def upload(commit: str, databricks: Databricks, out: Path) -> Path:
-    """Put the wheel and the list of what it needs into the volume, as `make deploy` does; return the wheel."""
+def upload(commit: str, databricks: Databricks, out: Path, *, exchanged: bool = False) -> None:
+    """Put the wheel, or another one, and the list of what it needs into the volume, as `make deploy` does."""
     made = build(commit, out)
-    databricks.upload(made, f"{VOLUME}/{made.name}")
     listed = made.with_name(wheel_requirements(commit))
     listed.write_text(hashed_requirements(commit, made, f"{VOLUME}/{made.name}"), encoding="utf-8")
-    databricks.upload(listed, f"{VOLUME}/{listed.name}")
-    return made
+    if exchanged:
+        made.write_bytes(made.read_bytes() + b"another")
+    for file in (made, listed):
+        databricks.upload(file, f"{VOLUME}/{file.name}")
 
 
 def test_features_are_the_same_to_the_bit(
@@ -137,9 +138,7 @@ def test_features_are_the_same_to_the_bit(
 def test_a_wheel_that_was_exchanged_is_not_run(
     project: Project, here: Settings, commit: str, databricks: Databricks, tmp_path: Path
 ) -> None:
-    made = upload(commit, databricks, tmp_path / "dist")
-    made.write_bytes(made.read_bytes() + b"another")
-    databricks.upload(made, f"{VOLUME}/{made.name}")
+    upload(commit, databricks, tmp_path / "dist", exchanged=True)
     with pytest.raises(AirflowFailException, match="does not match its hash"):
         Step(project).attempt()
 
