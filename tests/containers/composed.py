@@ -45,6 +45,7 @@ class Composed:
             "AIRFLOW_SCHEDULE": "False",
             **ports,
             "AIRFLOW_URL": f"http://localhost:{ports['AIRFLOW_PORT']}",
+            **images_made_here(),
             **settings,
         }
         self.write_env()
@@ -200,6 +201,18 @@ def started(name: str) -> Iterator[Composed]:
             yield composed
         finally:
             composed.remove()
+
+
+def images_made_here() -> dict[str, str]:
+    """Return the settings of images that came from no registry (tools/containers/engine): they have no digest."""
+    made = {}
+    for line in (ROOT / ".env.example").read_text(encoding="utf-8").splitlines():
+        name, _, image = line.partition("=")
+        tag, at, _ = image.partition("@sha256:")
+        command = ["docker", "image", "inspect", "--format", "{{len .RepoDigests}}", tag]
+        if at and subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "0":
+            made[name] = tag
+    return made
 
 
 def find_engine() -> str | None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.containers.composed import BEFORE, MODEL, Composed, find_engine, services_of, started
+from tools.stack import ROOT
+from tools.supply.lock import locked
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -59,6 +61,21 @@ def test_no_container_is_root_and_none_has_a_secret_in_its_settings(composed: Co
         assert [value for value in values if value in said] == []
         logs = composed.compose("logs", "--no-log-prefix", service)
         assert [value for value in values if value in logs] == []
+
+
+def test_the_image_has_production_s_packages_and_nothing_that_tests_or_installs(composed: Composed) -> None:
+    script = """
+from importlib.metadata import distributions
+from re import sub
+print("\\n".join(sub(r"[-_.]+", "-", each.metadata["Name"]).lower() for each in distributions()))
+"""
+    installed = set(composed.python(script).split())
+    production, laptop = (set(locked(ROOT / name)) for name in ("requirements.txt", "requirements-dev.txt"))
+    assert {"apache-airflow", "mlflow", "pyspark"} < installed
+    assert installed <= production | {"nightly-ml-backfill"}
+    assert not installed & (laptop - production | {"pip"})
+    for program in ("pip", "uv", "pytest", "ruff", "mypy", "moto_server"):
+        assert composed.python("import shutil, sys; print(shutil.which(sys.argv[1]))", program) == "None"
 
 
 def test_ports_are_on_loopback_only(composed: Composed) -> None:

@@ -17,6 +17,7 @@ ended. A service principal gets tokens that expire.
 
 import argparse
 import base64
+import hashlib
 import itertools
 import json
 import math
@@ -273,10 +274,29 @@ class Workspace:
 
     def _wheels(self, spec: dict[str, Any], task: dict[str, Any]) -> list[Path]:
         names = [each["whl"] for each in task.get("libraries") or [] if "whl" in each]
+        lists = [each["requirements"] for each in task.get("libraries") or [] if "requirements" in each]
         for each in spec.get("environments") or []:
             if each["environment_key"] == task.get("environment_key"):
-                names += [name for name in each["spec"].get("dependencies") or [] if name.endswith(".whl")]
-        return [self.path(name) for name in names]
+                dependencies = each["spec"].get("dependencies") or []
+                names += [name for name in dependencies if name.endswith(".whl")]
+                lists += [name.removeprefix("-r ") for name in dependencies if name.startswith("-r ")]
+        return [*(self.path(name) for name in names), *(wheel for name in lists for wheel in self._listed(name))]
+
+    def _listed(self, name: str) -> list[Path]:
+        """Return the wheels of a list of requirements. As pip does, refuse what has no hash or another one."""
+        file = self.path(name)
+        if not file.is_file():
+            raise FileNotFoundError(f"Library installation failed: {file.name}: no such file")
+        wheels = []
+        for line in file.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+            requirement, *hashes = line.split(" --hash=")
+            if not hashes:
+                raise FileNotFoundError(f"Library installation failed: {requirement} has no hash")
+            if ".whl" in requirement:
+                wheels.append(wheel := self.path(requirement.strip()))
+                if wheel.is_file() and f"sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}" != hashes[0].strip():
+                    raise FileNotFoundError(f"Library installation failed: {wheel.name} does not match its hash")
+        return wheels
 
 
 def _kill(process: subprocess.Popen[str] | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from include.core.interval import Interval
-from include.core.names import wheel
+from include.core.names import wheel_requirements
 from tests.databricks.conftest import PRINCIPAL
 from tests.databricks.live import DEPLOY, PREPARE, TASK, WHEELS, Live, living
 
@@ -27,7 +27,7 @@ def live() -> Iterator[Live]:
 
 def wheel_of(run: dict[str, Any]) -> str:
     [library] = run["spec"]["tasks"][0]["libraries"]
-    return str(library["whl"])
+    return str(library["requirements"])
 
 
 def test_a_push_between_two_tasks_does_not_change_the_run_under_way(live: Live) -> None:
@@ -49,7 +49,7 @@ def test_a_push_between_two_tasks_does_not_change_the_run_under_way(live: Live) 
     assert live.ends(run_id) == "success"
     assert live.prepared(FIRST)
     assert live.get(f"dags/{PREPARE}/dagRuns/{run_id}")["bundle_version"] == deployed
-    assert [wheel_of(run) for run in live.databricks.runs] == [f"{WHEELS}/{wheel(deployed)}"]
+    assert [wheel_of(run) for run in live.databricks.runs] == [f"{WHEELS}/{wheel_requirements(deployed)}"]
     assert live.databricks.results == ["SUCCESS"]
     assert PRINCIPAL.split(":")[1] not in live.log(run_id)
 
@@ -62,14 +62,14 @@ def test_a_missing_wheel_is_reported_with_the_command_to_type(live: Live) -> Non
     live.airflow_has(fixed)
     run_id = live.run_date("next", SECOND)
     assert live.ends(run_id) == "failed"
-    assert f"{wheel(fixed)}: no such file" in live.log(run_id)
+    assert f"{wheel_requirements(fixed)}: no such file" in live.log(run_id)
     assert f"make deploy TARGET={WHEELS}" in live.log(run_id)
 
     live.deploy()
     live.again(run_id)
     assert live.ends(run_id) == "success"
     assert live.prepared(SECOND)
-    assert [wheel_of(run) for run in live.databricks.runs][1:] == [f"{WHEELS}/{wheel(fixed)}"] * 2
+    assert [wheel_of(run) for run in live.databricks.runs][1:] == [f"{WHEELS}/{wheel_requirements(fixed)}"] * 2
     assert live.databricks.results == ["SUCCESS", "FAILED", "SUCCESS"]
 
 

@@ -17,7 +17,7 @@ from dags.databricks import StepOperator
 from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core.interval import Interval
-from include.core.names import wheel
+from include.core.names import wheel_requirements
 from include.core.project import Databricks as Place
 from include.core.project import Project
 from include.core.records import Featured
@@ -32,7 +32,7 @@ from tests.databricks.conftest import Databricks
 from tests.databricks.test_submit_once import Task
 from tools import wheel as tools_wheel
 from tools.stack import ROOT
-from tools.wheel import build
+from tools.wheel import build, hashed_requirements
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
@@ -101,10 +101,21 @@ class Step(Task):
         )
 
 
+def upload(commit: str, databricks: Databricks, out: Path, *, exchanged: bool = False) -> None:
+    """Put the wheel, or another one, and the list of what it needs into the volume, as `make deploy` does."""
+    made = build(commit, out)
+    listed = made.with_name(wheel_requirements(commit))
+    listed.write_text(hashed_requirements(commit, made, f"{VOLUME}/{made.name}"), encoding="utf-8")
+    if exchanged:
+        made.write_bytes(made.read_bytes() + b"another")
+    for file in (made, listed):
+        databricks.upload(file, f"{VOLUME}/{file.name}")
+
+
 def test_features_are_the_same_to_the_bit(
     project: Project, here: Settings, commit: str, databricks: Databricks, tmp_path: Path
 ) -> None:
-    databricks.upload(build(commit, tmp_path / "dist"), f"{VOLUME}/{wheel(commit)}")
+    upload(commit, databricks, tmp_path / "dist")
     record = Featured.model_validate(Step(project).attempt())
     [run] = databricks.runs
     assert databricks.results == ["SUCCESS"]
@@ -120,8 +131,16 @@ def test_features_are_the_same_to_the_bit(
     )
     assert record.rows == again.rows == there.height > 3000
     [task] = run["spec"]["tasks"]
-    assert task["libraries"] == [{"whl": f"{VOLUME}/{wheel(commit)}"}]
+    assert task["libraries"] == [{"requirements": f"{VOLUME}/{wheel_requirements(commit)}"}]
     assert task["new_cluster"]["custom_tags"] == {"project": "flights", "commit": commit}
+
+
+def test_a_wheel_that_was_exchanged_is_not_run(
+    project: Project, here: Settings, commit: str, databricks: Databricks, tmp_path: Path
+) -> None:
+    upload(commit, databricks, tmp_path / "dist", exchanged=True)
+    with pytest.raises(AirflowFailException, match="does not match its hash"):
+        Step(project).attempt()
 
 
 def test_a_missing_wheel_is_named(project: Project, here: Settings, databricks: Databricks) -> None:
@@ -132,7 +151,7 @@ def test_a_missing_wheel_is_named(project: Project, here: Settings, databricks: 
 def test_an_error_that_a_person_has_to_fix_is_reported(
     project: Project, here: Settings, commit: str, databricks: Databricks, tmp_path: Path
 ) -> None:
-    databricks.upload(build(commit, tmp_path / "dist"), f"{VOLUME}/{wheel(commit)}")
+    upload(commit, databricks, tmp_path / "dist")
     shutil.rmtree(Path(here.tables) / "clean_flights__schedule")
     with pytest.raises(
         AirflowFailException, match=r"\(code\): .*DataError: table .*clean_flights__schedule does not exist yet"
@@ -149,7 +168,7 @@ def test_a_step_that_comes_too_early_is_skipped_and_runs_when_it_is_cleared(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    databricks.upload(build(commit, tmp_path / "dist"), f"{VOLUME}/{wheel(commit)}")
+    upload(commit, databricks, tmp_path / "dist")
     build_features(project, RUN_DATES, here)
     assert project.databricks is not None
     mlflow = {"mlflow_tracking_uri": here.mlflow_tracking_uri.get_secret_value()}

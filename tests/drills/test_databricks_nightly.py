@@ -56,9 +56,9 @@ def test_the_night_runs_and_agrees(live: Live) -> None:
     ran = Counter(run["spec"]["tasks"][0]["task_key"] for run in live.databricks.runs)
     fits = len(MODEL.candidates) * len({HISTORY.end, RUN_DATE.end})
     assert ran == {"build_features": 1, "fit": fits, "score": 1}
-    wheels = {library["whl"] for run in live.databricks.runs for library in run["spec"]["tasks"][0]["libraries"]}
-    assert len(wheels) == 1
-    assert min(wheels).startswith(WHEELS)
+    lists = {each["requirements"] for run in live.databricks.runs for each in run["spec"]["tasks"][0]["libraries"]}
+    assert len(lists) == 1
+    assert min(lists).startswith(WHEELS)
 
 
 def test_features_and_scores_are_those_of_the_worker(live: Live) -> None:

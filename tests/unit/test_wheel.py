@@ -1,6 +1,8 @@
 """The wheel requires the versions that requirements.txt locks, for each Python that it supports."""
 
+import hashlib
 import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -8,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 
 from tools import wheel
 from tools.stack import ROOT
+from tools.supply.lock import PRODUCTION, locked, needed_for, normalised
 
 DECLARED = """
 [project]
@@ -62,3 +65,31 @@ def test_the_lock_has_one_version_of_each_dependency_for_each_python() -> None:
         for name, lines in locked.items():
             fit = [r for r in map(Requirement, lines) if r.marker is None or r.marker.evaluate(here)]
             assert [str(r.specifier).startswith("==") for r in fit] == [True], f"{name} on Python {python}: {lines}"
+
+
+def test_what_databricks_installs_has_hashes_for_the_wheel_and_everything_it_needs(tmp_path: Path) -> None:
+    made = tmp_path / "nightly_ml-0.1.0-py3-none-any.whl"
+    made.write_bytes(b"wheel")
+    text = wheel.hashed_requirements("HEAD", made, f"/Volumes/main/nightly/wheels/{made.name}")
+    entries = text.replace("\\\n", " ").splitlines()
+    assert all(" --hash=sha256:" in entry for entry in entries)
+    assert entries[-1].split() == [
+        f"/Volumes/main/nightly/wheels/{made.name}",
+        f"--hash=sha256:{hashlib.sha256(b'wheel').hexdigest()}",
+    ]
+    names = {entry.split("==")[0].split("[")[0] for entry in entries[:-1]}
+    assert {"mlflow", "mlflow-skinny", "numpy", "polars-runtime-32", "s3fs", "skops"} < names
+    assert not names & {"apache-airflow", "pyspark", "pytest"}  # Databricks has its own Spark
+
+
+def test_the_list_for_databricks_is_complete() -> None:
+    """pip with hashes refuses a package that the list lacks, so compare with what the packages themselves require."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    names = set(needed_for(declared, locked(PRODUCTION)))
+    for name in sorted(names):
+        try:
+            requirements = map(Requirement, distribution(name).requires or ())
+        except PackageNotFoundError:
+            continue  # for another system
+        missing = {r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})}
+        assert {normalised(each) for each in missing} <= names, name
