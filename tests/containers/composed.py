@@ -189,10 +189,10 @@ class Composed:
 
 
 @contextmanager
-def started(name: str) -> Iterator[Composed]:
+def started(name: str, **settings: str) -> Iterator[Composed]:
     """Start a project with a new image; remove all of it after the block."""
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
-        composed = Composed(Path(folder), name)
+        composed = Composed(Path(folder), name, **settings)
         try:
             composed.remove()  # what a killed run left has other passwords
             composed.compose("build", "volumes")
