@@ -35,7 +35,7 @@ def reached(targets: dict[str, list[tuple[str, int]]]) -> list[str]:
 
 
 def databases() -> dict[str, str]:
-    """Return what the logins of the password file can do in each database, by rolled-back statements."""
+    """Return the most that a login of the password file can do in each database, by rolled-back statements."""
     import psycopg2
 
     logins = {line.split(":")[3] for line in (SECRETS / "pgpass").read_text(encoding="utf-8").split()}
@@ -60,16 +60,14 @@ def databases() -> dict[str, str]:
     return found
 
 
-def keys() -> dict[str, tuple[str, str]]:
-    """Return the keys of the store in the container's files."""
-    found = {}
+def keys() -> list[str]:
+    """Return the most powerful keys of the store in the container's files: root's, those of its connection, or none."""
+    with suppress(FileNotFoundError):
+        return [(SECRETS / f"store_{name}_key").read_text(encoding="utf-8").strip() for name in ("access", "secret")]
     with suppress(FileNotFoundError, KeyError):
         storage = json.loads((SECRETS / "connections.json").read_text(encoding="utf-8"))["nightly_storage"]
-        found["keys of its connection"] = (storage["login"], storage["password"])
-    with suppress(FileNotFoundError):
-        root = [(SECRETS / f"store_{name}_key").read_text(encoding="utf-8").strip() for name in ("access", "secret")]
-        found["root"] = (root[0], root[1])
-    return found
+        return [storage["login"], storage["password"]]
+    return []
 
 
 def rights(access: str, secret: str, endpoint: str, places: dict[str, str]) -> dict[str, list[str]]:
@@ -111,7 +109,8 @@ def main() -> None:
     found: dict[str, object] = {"reaches": reached(asked["targets"]), "user": os.geteuid()}
     with suppress(FileNotFoundError):
         found["databases"] = databases()
-    found["store"] = {name: rights(*pair, "http://store:7070", asked["places"]) for name, pair in keys().items()}
+    if (pair := keys()) and (SECRETS / "connections.json").exists():  # the store itself has no client
+        found["store"] = rights(*pair, "http://store:7070", asked["places"])
     print(json.dumps(found))  # noqa: T201
 
 

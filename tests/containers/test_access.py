@@ -152,8 +152,8 @@ def test_containers_hold_only_what_the_table_says(composed: Composed, found: dic
     lines = ["| container | secrets | volumes | databases | store |", "|---|---|---|---|---|"]
     for name in sorted(found):
         said = found[name]
-        databases = [f"{where}: {level}" for where, level in said.get("databases", {}).items()]
-        places = [f"{place}: {', '.join(can)}" for each in said["store"].values() for place, can in each.items()]
+        databases = [f"{database}: {level}" for database, level in said.get("databases", {}).items()]
+        places = [f"{place}: {', '.join(can)}" for place, can in said.get("store", {}).items()]
         cells = [", ".join(f"`{secret}`" for secret in said["secrets"]), ", ".join(said["volumes"])]
         cells += ["; ".join(databases), "; ".join(places)]
         lines.append(f"| {name} | {' | '.join(cell or 'none' for cell in cells)} |")
