@@ -60,14 +60,17 @@ def databases() -> dict[str, str]:
     return found
 
 
-def keys() -> list[str]:
-    """Return the most powerful keys of the store in the container's files: root's, those of its connection, or none."""
+def keys() -> tuple[str, str] | None:
+    """Return the most powerful keys of the store in the container's files: root's, or those of its connection."""
     with suppress(FileNotFoundError):
-        return [(SECRETS / f"store_{name}_key").read_text(encoding="utf-8").strip() for name in ("access", "secret")]
+        access, secret = (
+            (SECRETS / f"store_{name}_key").read_text(encoding="utf-8").strip() for name in ("access", "secret")
+        )
+        return access, secret
     with suppress(FileNotFoundError, KeyError):
         storage = json.loads((SECRETS / "connections.json").read_text(encoding="utf-8"))["nightly_storage"]
-        return [storage["login"], storage["password"]]
-    return []
+        return storage["login"], storage["password"]
+    return None
 
 
 def rights(access: str, secret: str, endpoint: str, places: dict[str, str]) -> dict[str, list[str]]:
