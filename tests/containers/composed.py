@@ -70,7 +70,7 @@ class Composed:
     def up(self) -> None:
         """Start all services as `make up` does, without the build, and wait until they are healthy."""
         try:
-            self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "300")
+            self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "600")
         except AssertionError as error:
             error.add_note(self.compose("logs", "--tail", "20"))  # these end with the containers
             raise
