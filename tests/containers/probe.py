@@ -54,7 +54,8 @@ def databases() -> dict[str, str]:
             for level, statement in levels.items():
                 with suppress(psycopg2.errors.InsufficientPrivilege), connection.cursor() as cursor:
                     cursor.execute(statement.format(table))
-                    found[f"{database} as {login}"] = level
+                    if database not in found or list(levels).index(found[database]) < list(levels).index(level):
+                        found[database] = level
                 connection.rollback()
             connection.close()
     return found
