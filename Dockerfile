@@ -56,7 +56,7 @@ FROM base
 ARG UID=10001
 RUN useradd --uid ${UID} --user-group --home-dir /var/lib/nightly --shell /bin/bash nightly \
     && install -d -o nightly -g nightly /var/lib/nightly /var/lib/nightly/logs /var/lib/nightly/config \
-        /var/lib/nightly/redis /var/lib/nightly/staging /var/lib/nightly/store
+        /var/lib/nightly/redis /var/lib/nightly/spark /var/lib/nightly/staging /var/lib/nightly/store
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=classes /opt/spark-classes.jsa /opt/
 COPY . /opt/nightly-ml

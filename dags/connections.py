@@ -100,6 +100,11 @@ def uri_of(place: str) -> str:
     return _uri(_get(f"nightly_{place}"))
 
 
+def tracking_uri() -> str:
+    """Return the URI of MLflow's database."""
+    return _secret(_get("nightly_mlflow"))
+
+
 def _read(given: Mapping[str, str]) -> dict[str, str | None]:
     """Return the settings of the connections as text, without those that are `given`."""
     found: dict[str, str | None] = {}
@@ -110,7 +115,7 @@ def _read(given: Mapping[str, str]) -> dict[str, str | None]:
             found |= {name: read(connection) for name, read in readers.items() if name not in given}
     if "storage_options" not in given and _is_any_on_s3({**found, **given}):
         # As text, since pydantic would merge a dict with the variable in the environment.
-        found["storage_options"] = json.dumps(_storage_options())
+        found["storage_options"] = json.dumps(storage_options())
     return found
 
 
@@ -193,7 +198,7 @@ def _source_url(connection: Connection) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def _storage_options() -> dict[str, str]:
+def storage_options() -> dict[str, str]:
     """Return the storage options for S3; a role is resolved to its keys.
 
     If a connection has no keys, profile or role, each library finds and renews the keys of the machine.

@@ -16,59 +16,92 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / ".env.example"
 
-ROLES = ("airflow", "mlflow", "nightly")
-"""The PostgreSQL roles that own the database of their name; the superuser `postgres` creates them."""
+DATABASES = {
+    "airflow": "airflow",
+    "celery": "celery",
+    "mlflow": "mlflow",
+    "mlflow_pages": "*",  # the logins of MLflow's pages, and MLflow's database, which it can only read
+    "nightly": "nightly",
+    "writer": "nightly",
+}
+"""The databases that each PostgreSQL role logs in to. Every role but `writer` owns the database of its name."""
 
 WRITER = "writer"
 """The role that tasks log in as; the owner `nightly` only migrates."""
 
+LOGINS = {
+    "pgpass_airflow": ("airflow",),
+    "pgpass_init": tuple(DATABASES),
+    "pgpass_mlflow": ("mlflow_pages",),
+    "pgpass_scheduler": ("airflow", "celery", "mlflow", "writer"),
+    "pgpass_worker": ("celery", "mlflow", "writer"),
+}
+"""The roles in each password file. `init` also has the superuser."""
+
+ACCOUNTS = ("tasks", "mlflow", "triggerer", "supplier")
+"""The accounts of the store besides its root. An access key begins with the name: `tools.container init` gives each
+account its rights by it."""
+
 TOGETHER = (
-    ("pgpass", "pgpass_init", "postgres_password"),
+    (*LOGINS, "postgres_password"),
     ("redis.conf", "redis_url"),
-    ("connections.json", "store_access_key", "store_secret_key"),
+    ("connections.json", "connections_mlflow.json", "connections_triggerer.json", "store_users.json", "supplier.json"),
+    ("store_access_key", "store_secret_key"),
 )
 """Files that hold the same password."""
 
-BUCKET = "s3://nightly"
+RETIRED = "pgpass"
+"""A file that only the secrets of older versions have."""
+
+STORE = "http://store:7070"
+BUCKET, LANDING = "s3://nightly", "s3://nightly-landing"
+
+ALERTS = "nightly_alerts"
 
 
 def make() -> dict[str, str]:
     """Return new secrets: the text of each by the name of its file."""
-    postgres, redis, store = (secrets.token_hex(24) for _ in range(3))
-    store_user = secrets.token_hex(10)  # Airflow masks it in logs, so it must not be a word that occurs in them
-    databases = {**{role: role for role in ROLES}, WRITER: "nightly"}
-    logins = {role: f"postgres:5432:{name}:{role}:{secrets.token_hex(24)}" for role, name in databases.items()}
+    postgres, redis = secrets.token_hex(24), secrets.token_hex(24)
+    lines = {role: f"postgres:5432:{name}:{role}:{secrets.token_hex(24)}" for role, name in DATABASES.items()}
+    logins = {file: [lines[role] for role in roles] for file, roles in LOGINS.items()}
+    logins["pgpass_init"].insert(0, f"postgres:5432:*:postgres:{postgres}")
+    # An access key must not be a word that occurs in logs, because Airflow masks it there.
+    keys = {account: (f"{account}-{secrets.token_hex(10)}", secrets.token_hex(24)) for account in ACCOUNTS}
+    users = {access: {"access": access, "secret": secret, "role": "user"} for access, secret in keys.values()}
     return {
         "api_secret_key": secrets.token_hex(32),
-        "connections.json": json.dumps(_connections(store_user, store), indent=2),
+        "connections.json": _json(_connections_of_tasks(*keys["tasks"])),
+        "connections_dag_processor.json": _json({}),
+        "connections_mlflow.json": _json(_connections_of_mlflow(*keys["mlflow"])),
+        "connections_triggerer.json": _json({"nightly_storage": _storage(*keys["triggerer"])}),
         "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "jwt_secret": secrets.token_hex(64),
-        "pgpass": "\n".join(line for role, line in logins.items() if role != "nightly"),
-        "pgpass_init": "\n".join([f"postgres:5432:*:postgres:{postgres}", *logins.values()]),
+        "mlflow_password": secrets.token_urlsafe(18),
+        "mlflow_secret_key": secrets.token_hex(32),
+        **{file: "\n".join(found) for file, found in logins.items()},
         "postgres_password": postgres,
         "redis.conf": f"requirepass {redis}",
         "redis_url": f"redis://:{redis}@redis:6379/0",
-        "store_access_key": store_user,
-        "store_secret_key": store,
+        "spark_token": secrets.token_hex(32),
+        "store_access_key": f"root-{secrets.token_hex(10)}",
+        "store_secret_key": secrets.token_hex(24),
+        "store_users.json": _json({"accessAccounts": users}),
+        "supplier.json": _json(dict(zip(("access_key", "secret_key"), keys["supplier"], strict=True))),
         "ui_passwords.json": json.dumps({"admin": secrets.token_urlsafe(18)}),
     }
 
 
-def _connections(store_user: str, store: str) -> dict[str, Mapping[str, object]]:
-    """Return the first connections of `make up` (docs/configuration.md). `pgpass` has PostgreSQL's passwords."""
-    places = {
-        f"nightly_{place}": {"conn_type": "generic", "extra": {"uri": f"{BUCKET}/{place}"}}
-        for place in ("landing", "tables", "artifacts", "journal")
-    }
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2)
+
+
+def _connections_of_tasks(access: str, secret: str) -> dict[str, Mapping[str, object]]:
+    """Return the first connections of tasks (docs/configuration.md). Password files have PostgreSQL's passwords."""
     database = {"conn_type": "postgres", "host": "postgres", "schema": "nightly"}
     return {
-        **places,
-        "nightly_storage": {
-            "conn_type": "aws",
-            "login": store_user,
-            "password": store,
-            "extra": {"endpoint_url": "http://store:7070", "region_name": "us-east-1"},
-        },
+        "nightly_landing": _place(LANDING),
+        **{f"nightly_{place}": _place(f"{BUCKET}/{place}") for place in ("tables", "artifacts", "journal")},
+        "nightly_storage": _storage(access, secret),
         "nightly_database": {**database, "login": WRITER},
         "nightly_database_owner": {**database, "login": "nightly"},  # only `init` has its password
         "nightly_mlflow": {
@@ -78,6 +111,24 @@ def _connections(store_user: str, store: str) -> dict[str, Mapping[str, object]]
         },
         "nightly_hash_key": {"conn_type": "generic", "password": secrets.token_hex(32)},
     }
+
+
+def _connections_of_mlflow(access: str, secret: str) -> dict[str, Mapping[str, object]]:
+    """Return the first connections of MLflow's pages, by which they can only read."""
+    return {
+        "nightly_artifacts": _place(f"{BUCKET}/artifacts"),
+        "nightly_storage": _storage(access, secret),
+        "nightly_mlflow": {"conn_type": "generic", "password": "postgresql://mlflow_pages@postgres/mlflow"},
+    }
+
+
+def _place(uri: str) -> Mapping[str, object]:
+    return {"conn_type": "generic", "extra": {"uri": uri}}
+
+
+def _storage(access: str, secret: str) -> Mapping[str, object]:
+    extra = {"endpoint_url": STORE, "region_name": "us-east-1"}
+    return {"conn_type": "aws", "login": access, "password": secret, "extra": extra}
 
 
 def write(file: Path, text: str, owner: int) -> None:
@@ -108,6 +159,11 @@ def main(env: Path) -> int:
         return _refuse(
             f"{env}: NIGHTLY_UID is {owner}, but your user id is {os.geteuid()}; put yours there, or run this as root"
         )
+    if (folder / RETIRED).exists():
+        return _refuse(
+            f"{folder} has {RETIRED}, so an older version made it; docs/deploy-compose.md (Secrets of an older "
+            "version) says what to keep of it"
+        )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for group in TOGETHER:
         there = [name for name in group if (folder / name).exists()]
@@ -118,6 +174,15 @@ def main(env: Path) -> int:
         write(folder / name, text, owner)
     if missing:
         print(f"made in {folder}: {', '.join(missing)}; back them up")  # noqa: T201
+    of_tasks, of_runs = (
+        json.loads((folder / name).read_text(encoding="utf-8")).get(ALERTS)
+        for name in ("connections.json", "connections_dag_processor.json")
+    )
+    if of_tasks != of_runs:  # the alerts of runs would be in a log only, or go elsewhere
+        return _refuse(
+            f"{folder}: {ALERTS} must be the same in connections.json, for the alerts of tasks, and in "
+            "connections_dag_processor.json, for those of runs; copy it"
+        )
     return 0
 
 

@@ -71,7 +71,7 @@ class Composed:
     def up(self) -> None:
         """Start all services as `make up` does, without the build, and wait until they are healthy."""
         try:
-            self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "300")
+            self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "600")
         except AssertionError as error:
             error.add_note(self.compose("logs", "--tail", "20"))  # these end with the containers
             raise
@@ -190,10 +190,10 @@ class Composed:
 
 
 @contextmanager
-def started(name: str) -> Iterator[Composed]:
+def started(name: str, **settings: str) -> Iterator[Composed]:
     """Start a project with a new image; remove all of it after the block."""
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
-        composed = Composed(Path(folder), name)
+        composed = Composed(Path(folder), name, **settings)
         try:
             composed.remove()  # what a killed run left has other passwords
             composed.compose("build", "volumes")

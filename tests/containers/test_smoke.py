@@ -2,27 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.containers.composed import BEFORE, MODEL, Composed, find_engine, services_of, started
+from tests.containers.composed import BEFORE, MODEL, Composed, services_of
 from tools.stack import ROOT
 from tools.supply.lock import locked
 
 pytestmark = pytest.mark.timeout(1500)
 
 RUN_DATE = BEFORE + timedelta(days=1)
-
-
-@pytest.fixture(scope="module")
-def composed() -> Iterator[Composed]:
-    if why_not := find_engine():
-        pytest.fail(f"no containers here: {why_not}")
-    with started("nightly-ml-smoke") as composed:
-        yield composed
 
 
 def test_a_nightly_run_succeeds_and_its_results_agree(composed: Composed) -> None:

@@ -127,7 +127,7 @@ class TestSettings:
     def test_folders_need_no_connection(
         self, connect: Callable[..., None], context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(connections, "_storage_options", lambda: pytest.fail("the connection was read"))
+        monkeypatch.setattr(connections, "storage_options", lambda: pytest.fail("the connection was read"))
         connect("/somewhere")
         assert common.settings().storage_options == {}
 

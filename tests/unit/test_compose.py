@@ -1,5 +1,6 @@
 """docker-compose.yaml: limits of every service, and the same settings as the local stack."""
 
+import json
 import os
 import re
 from typing import Any
@@ -24,6 +25,7 @@ def test_a_service_has_limits_and_no_privileges(name: str) -> None:
     assert service["user"].startswith("${NIGHTLY_UID")
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
     assert service["logging"]["options"]["max-size"], "limit the size of its log, or it fills the disk"
 
 
@@ -62,27 +64,129 @@ def test_no_secret_is_in_a_setting() -> None:
             assert not re.search(r"://[^/@]*:[^/@]+@", str(value)), f"{name}: {variable} has a password"
 
 
+def secrets_of(name: str) -> set[str]:
+    """Return the files that a service gets."""
+    return {each if isinstance(each, str) else each["source"] for each in SERVICES[name].get("secrets", ())}
+
+
+GIVEN = {"extra_ca", "postgres_ca", "postgres_certificate", "postgres_key"}
+"""Files that `.env` names and people make."""
+
+
 def test_secrets_are_the_files_that_make_up_creates() -> None:
-    made = make_secrets.make()
-    assert set(FILE["secrets"]) - {"extra_ca"} == set(made)
-    for name, secret in FILE["secrets"].items():
-        if name != "extra_ca":
-            assert secret == {"file": f"${{NIGHTLY_SECRETS:-secrets}}/{name}"}
-    used = {secret for service in SERVICES.values() for secret in service.get("secrets", ())}
-    assert used == set(made)
+    made = set(make_secrets.make()) - {"supplier.json"}  # for people
+    assert set(FILE["secrets"]) - GIVEN == made
+    for name in made:
+        assert FILE["secrets"][name] == {"file": f"${{NIGHTLY_SECRETS:-secrets}}/{name}"}
+    assert set().union(*map(secrets_of, SERVICES)) - GIVEN == made
 
 
-def test_only_init_has_the_logins_of_the_superuser_and_of_the_owner() -> None:
-    made = make_secrets.make()
-    roles = {name: [line.split(":")[3] for line in made[name].splitlines()] for name in ("pgpass", "pgpass_init")}
-    assert roles == {
-        "pgpass": ["airflow", "mlflow", "writer"],
-        "pgpass_init": ["postgres", "airflow", "mlflow", "nightly", "writer"],
+def test_a_secret_is_only_where_it_is_needed() -> None:
+    holders: dict[str, set[str]] = {}
+    for name in SERVICES:
+        for secret in secrets_of(name) - GIVEN:
+            holders.setdefault(secret, set()).add(name)
+    assert holders == {
+        "api_secret_key": {"api-server", "scheduler", "triggerer", "worker"},
+        "connections.json": {"init", "scheduler", "worker"},
+        "connections_dag_processor.json": {"dag-processor"},
+        "connections_mlflow.json": {"mlflow"},
+        "connections_triggerer.json": {"triggerer"},
+        "fernet_key": {"api-server", "init", "scheduler", "triggerer"},
+        "jwt_secret": {"api-server", "scheduler"},
+        "mlflow_password": {"mlflow"},
+        "mlflow_secret_key": {"mlflow"},
+        "pgpass_airflow": {"api-server", "dag-processor", "triggerer"},
+        "pgpass_init": {"init"},
+        "pgpass_mlflow": {"mlflow"},
+        "pgpass_scheduler": {"scheduler"},
+        "pgpass_worker": {"worker"},
+        "postgres_password": {"postgres"},
+        "redis.conf": {"redis"},
+        "redis_url": {"scheduler", "worker"},
+        "spark_token": {"scheduler", "spark", "worker"},
+        "store_access_key": {"init", "store"},
+        "store_secret_key": {"init", "store"},
+        "store_users.json": {"init", "store"},
+        "ui_passwords.json": {"api-server"},
     }
-    assert set(made["pgpass"].splitlines()) < set(made["pgpass_init"].splitlines())
-    of_init = [name for name, service in SERVICES.items() if "pgpass_init" in service.get("secrets", ())]
-    assert of_init == ["init"]
-    assert SERVICES["init"]["environment"]["PGPASSFILE"] == "/run/secrets/pgpass_init"
+
+
+def test_a_command_reads_only_secrets_that_its_service_has() -> None:
+    for name, service in SERVICES.items():
+        targets = {each if isinstance(each, str) else each["target"] for each in service.get("secrets", ())}
+        read = set(
+            re.findall(
+                r"/run/secrets/([\w.]+)",
+                str([service.get(key) for key in ("environment", "command", "entrypoint", "healthcheck")]),
+            )
+        )
+        assert read <= targets, name
+
+
+def test_each_password_file_has_the_logins_of_its_services() -> None:
+    made = make_secrets.make()
+    files = {
+        name: [line.split(":")[2:4] for line in text.splitlines()] for name, text in made.items() if "pgpass" in name
+    }
+    assert files == {
+        "pgpass_airflow": [["airflow", "airflow"]],
+        "pgpass_init": [["*", "postgres"], *([database, role] for role, database in make_secrets.DATABASES.items())],
+        "pgpass_mlflow": [["*", "mlflow_pages"]],
+        "pgpass_scheduler": [["airflow", "airflow"], ["celery", "celery"], ["mlflow", "mlflow"], ["nightly", "writer"]],
+        "pgpass_worker": [["celery", "celery"], ["mlflow", "mlflow"], ["nightly", "writer"]],
+    }
+    in_init = made["pgpass_init"].splitlines()
+    assert all(set(made[name].splitlines()) < set(in_init) for name in files if name != "pgpass_init")
+
+
+def test_each_service_has_keys_of_its_own_in_the_store() -> None:
+    made = make_secrets.make()
+    files = {
+        "tasks": "connections.json",
+        "mlflow": "connections_mlflow.json",
+        "triggerer": "connections_triggerer.json",
+    }
+    logins = {account: json.loads(made[file])["nightly_storage"] for account, file in files.items()}
+    supplier = json.loads(made["supplier.json"])
+    keys = {
+        **{each["login"]: each["password"] for each in logins.values()},
+        supplier["access_key"]: supplier["secret_key"],
+    }
+    users = json.loads(made["store_users.json"])["accessAccounts"]
+    assert {access: user["secret"] for access, user in users.items()} == keys
+    assert {user["role"] for user in users.values()} == {"user"}, "an administrator passes all policies"
+    assert len(set(keys.values()) | {made["store_secret_key"]}) == len(make_secrets.ACCOUNTS) + 1
+    for account, login in logins.items():
+        assert login["login"].split("-")[0] == account
+
+
+def test_only_init_can_read_the_password_of_the_owner_of_the_shared_database() -> None:
+    owner = json.loads(make_secrets.make()["connections.json"])["nightly_database_owner"]
+    assert "password" not in owner
+    assert [name for name, roles in make_secrets.LOGINS.items() if owner["login"] in roles] == ["pgpass_init"]
+
+
+def test_networks_lead_outside_only_where_it_is_needed() -> None:
+    inside = {name for name, said in FILE["networks"].items() if said.get("internal")}
+    assert set(FILE["networks"]) - inside == {"front", "front-storage", "outside"}
+    members = {
+        network: {name for name in SERVICES if network in SERVICES[name].get("networks", ())}
+        for network in FILE["networks"]
+    }
+    assert members["outside"] == {"dag-processor", "scheduler", "triggerer", "worker"}
+    published = {name for name in SERVICES if SERVICES[name].get("ports")}
+    assert published == members["front"] | members["front-storage"]
+    assert members["spark"] == {"scheduler", "spark", "worker"}
+    for name, service in SERVICES.items():
+        assert service.get("networks") or service["network_mode"] == "none", name
+    for name in ("front", "front-storage", "outside"):  # containers do not meet there
+        assert FILE["networks"][name]["driver_opts"]["com.docker.network.bridge.enable_icc"] == "false"
+    for name in ("front", "front-storage"):
+        assert FILE["networks"][name]["driver_opts"]["com.docker.network.bridge.enable_ip_masquerade"] == "false"
+    assert not members["front"] & members["front-storage"], (
+        "it would look for the other at an address that does not answer"
+    )
 
 
 def test_every_setting_is_in_the_example_file_with_the_same_default() -> None:
@@ -97,9 +201,10 @@ def test_every_setting_is_in_the_example_file_with_the_same_default() -> None:
 
 
 def test_postgres_has_the_roles_and_options_of_the_local_stack() -> None:
-    assert (make_secrets.ROLES, make_secrets.WRITER) == (postgres.OWNERS, postgres.WRITER)
+    assert set(make_secrets.DATABASES) - {"celery", "mlflow_pages"} == {*postgres.OWNERS, postgres.WRITER}
     options = {"listen_addresses", "unix_socket_permissions"}  # options of a server on a socket
     said = dict(option.split("=") for option in SERVICES["postgres"]["command"] if "=" in option)
+    said = {name: value for name, value in said.items() if not name.startswith("ssl")}
     assert said == {name: value for name, value in postgres.OPTIONS.items() if name not in options}
 
 
@@ -119,9 +224,35 @@ def test_existing_secrets_are_kept(tmp_path: Any, capsys: pytest.CaptureFixture[
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
     assert make_secrets.main(env) == 0
     assert [file.read_text(encoding="utf-8") for file in files] == made
-    (tmp_path / "secrets" / "pgpass").unlink()
+    (tmp_path / "secrets" / "pgpass_worker").unlink()
     assert make_secrets.main(env) == 1
     assert "restore the rest" in capsys.readouterr().err
+
+
+def test_the_secrets_of_an_older_version_are_refused_before_anything_is_made(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env, folder = tmp_path / "env", tmp_path / "secrets"
+    env.write_text(f"NIGHTLY_UID={os.geteuid() or 10001}\nNIGHTLY_SECRETS={folder}\n", encoding="utf-8")
+    folder.mkdir()
+    for name in ("pgpass", "pgpass_init", "postgres_password", "connections.json"):
+        (folder / name).write_text("old", encoding="utf-8")
+    assert make_secrets.main(env) == 1
+    assert "Secrets of an older version" in capsys.readouterr().err
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_the_alerts_of_runs_go_where_those_of_tasks_go(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    env, folder = tmp_path / "env", tmp_path / "secrets"
+    env.write_text(f"NIGHTLY_UID={os.geteuid() or 10001}\nNIGHTLY_SECRETS={folder}\n", encoding="utf-8")
+    assert make_secrets.main(env) == 0
+    webhook = {"nightly_alerts": {"conn_type": "http", "password": "https://hooks.example.com/1"}}
+    tasks = json.loads((folder / "connections.json").read_text(encoding="utf-8"))
+    (folder / "connections.json").write_text(json.dumps(tasks | webhook), encoding="utf-8")
+    assert make_secrets.main(env) == 1
+    assert "connections_dag_processor.json" in capsys.readouterr().err
+    (folder / "connections_dag_processor.json").write_text(json.dumps(webhook), encoding="utf-8")
+    assert make_secrets.main(env) == 0
 
 
 @pytest.mark.parametrize(("owner", "person", "why"), [(0, 0, "must not be 0"), (10001, 1000, "put yours there")])
