@@ -17,6 +17,11 @@ def read_hash_key(settings: Settings) -> HashKey:
     """
     key, used = HashKey.of(settings.hash_key.get_secret_value()), postgres.journal.read_fingerprint(settings)
     if used not in (None, key.fingerprint):
+        if used and key.until(used):
+            raise ConfigError(
+                f"{KEY} has keys that were added since, and stored identifiers are not hashed with them yet. Nothing "
+                "was hashed. Run: python -m include.cli rehash --by NAME --why REASON, or take the new keys out again"
+            )
         raise ConfigError(
             f"{KEY} is another one than before: its fingerprint is {key.fingerprint}, and that of the key with which "
             f"identifiers were hashed so far is {used}. With two keys an identifier has two hashes, and its rows never "

@@ -48,7 +48,12 @@ def read_watermark(settings: Settings, project: Project) -> int:
 
 
 def leave_copy(settings: Settings, project: Project) -> int:
-    """Write a copy of the journal for a step on Databricks; return its watermark."""
+    """Write a copy of the journal for a step on Databricks; return its watermark.
+
+    Raises:
+        ActionRequiredError: a rotation of the hash key has not finished.
+    """
+    postgres.hash_keys.require_none_begun(settings)
     watermark = read_watermark(settings, project)
     write_copy(settings, project, watermark, postgres.journal.read_entries(settings, project.name, watermark))
     return watermark
