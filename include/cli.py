@@ -480,7 +480,7 @@ def preflight(
     _print(look_ahead(dag, _interval(start, end), _settings()))
 
 
-app.add_typer(personal_commands(lambda: _settings()))
+app.add_typer(personal_commands(_settings))
 
 
 @contextmanager

@@ -4,10 +4,17 @@ There is no logic here: each command calls one operation.
 """
 
 from collections.abc import Callable
+from datetime import date
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
+from include.config.loading import load_project
+from include.core.errors import ActionRequiredError
+from include.core.interval import Interval
+from include.core.production import Production
 from include.core.settings import Settings
 
 By = Annotated[str, typer.Option(help="who decides")]
@@ -29,4 +36,41 @@ def commands(settings: Callable[[], Settings]) -> typer.Typer:
 
         typer.echo(rotate(settings(), by=by, why=why).model_dump_json(indent=2))
 
+    @app.command()
+    def pull(
+        project: Annotated[str, typer.Option("--project", help="a project: a folder of include/projects")],
+        start: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first run date, such as 2026-03-01")],
+        end: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="last run date, included")],
+        entity_fraction: Annotated[float, typer.Option(help="the share of the entities, such as 0.01")],
+        by: Annotated[str, typer.Option(help="who pulls, for the audit")],
+        why: Annotated[str, typer.Option(help="why, for the audit")],
+    ) -> None:
+        """Bring prepared data of a fraction of the entities to this laptop, with identifiers hashed anew.
+
+        NIGHTLY_PRODUCTION_TABLES, NIGHTLY_PRODUCTION_JOURNAL and NIGHTLY_PRODUCTION_DATABASE_URL say where it is.
+        """
+        from include.operations.pull import pull as bring
+
+        here, days = settings(), Interval(start=start, end=max(start, end))
+        found = bring(
+            load_project(project), days, here, _production().read_with(here), fraction=entity_fraction, by=by, why=why
+        )
+        typer.echo(found.model_dump_json(indent=2))
+
     return app
+
+
+def _day(text: str | date) -> date:
+    return text if isinstance(text, date) else date.fromisoformat(text)
+
+
+def _production() -> Production:
+    try:
+        return Production()
+    except ValidationError as error:
+        missing = ", ".join(f"NIGHTLY_PRODUCTION_{problem['loc'][0]}".upper() for problem in error.errors())
+        raise ActionRequiredError(f"these variables are not set, or wrong: {missing}. docs/security.md") from None
+    except SettingsError:
+        pass
+    # not chained, because the parser's error contains the whole text, which is secret
+    raise ActionRequiredError("NIGHTLY_PRODUCTION_STORAGE_OPTIONS must be JSON")

@@ -124,6 +124,17 @@ class Rehashed(Record):
     why: str
 
 
+class Pulled(Record):
+    """The result of `pull`: the prepared `days` that came, their rows of features, and the entry in the audit there."""
+
+    interval: Interval
+    days: tuple[date, ...]
+    rows: int
+    pull_id: str
+    by: str
+    why: str
+
+
 class Validated(StepResult):
     """The result of `validate` for deliveries without a verdict: `rows` became clean, `quarantined` did not."""
 

@@ -86,7 +86,9 @@ def entity_ids(project: Project, ids: Iterable[str], hashed: Callable[[str], str
         if found is None:
             return entity_id
         pairs = zip(found.groups(), is_hash, strict=True)
-        return "-".join(hashed(part) if of_identifier and HASH.fullmatch(part) else part for part, of_identifier in pairs)
+        return "-".join(
+            hashed(part) if of_identifier and HASH.fullmatch(part) else part for part, of_identifier in pairs
+        )
 
     return {entity_id: further(entity_id) for entity_id in ids}
 

@@ -3,18 +3,24 @@
 Each entry of a delivery has the fingerprint of its key. So it is restored together with the journal.
 """
 
-from include.core.errors import ConfigError
+from include.core.errors import ActionRequiredError, ConfigError
 from include.core.personal import KEY, HashKey
 from include.core.settings import Settings
 from include.io import postgres
 
 
-def read_hash_key(settings: Settings) -> HashKey:
+def read_hash_key(settings: Settings, project: str) -> HashKey:
     """Return the key to hash with.
 
     Raises:
         ConfigError: it can be guessed, or is another one than that of the deliveries in the journal.
+        ActionRequiredError: the rows of the project were pulled from another installation.
     """
+    if postgres.hash_keys.was_pulled(settings, project):
+        raise ActionRequiredError(
+            f"{project}: its rows were pulled from another installation (pull), and those of files would not meet "
+            "them. Pull further days instead, or begin with an empty installation (make reset)"
+        )
     key, used = HashKey.of(settings.hash_key.get_secret_value()), postgres.journal.read_fingerprint(settings)
     if used not in (None, key.fingerprint):
         if used and key.until(used):

@@ -27,6 +27,9 @@ from include.steps.publish import batch_id
 
 log = logging.getLogger(__name__)
 
+_LAYERS = (raw_table, quarantine_table, clean_table)
+"""The layers whose rows are kept."""
+
 
 def rehash(settings: Settings, *, by: str, why: str) -> Rehashed:
     """Hash the identifiers of all projects by the keys that were added to the hash key.
@@ -53,8 +56,8 @@ def rehash(settings: Settings, *, by: str, why: str) -> Rehashed:
             for name in names:
                 export(settings, name)
             raise ActionRequiredError(
-                f"all rows are hashed with these keys already (fingerprint {used}). To rotate, add a new key at the end "
-                "of the list: docs/runbooks/hash-key.md"
+                f"all rows are hashed with these keys already (fingerprint {used}). To rotate, add a new key at the "
+                "end of the list: docs/runbooks/hash-key.md"
             )
         rotation = Rotation(_keys_before(key, used), key)
         projects = _known_projects(settings, names)
@@ -106,8 +109,8 @@ def _keys_before(key: HashKey, used: str) -> HashKey:
     before = key.until(used)
     if before is None:
         raise ConfigError(
-            f"{KEY} does not begin with the keys that rows are hashed with (fingerprint {used}). It is a JSON list: the "
-            "key of before, or all keys of the list of before, and then the new one. Nothing was changed: "
+            f"{KEY} does not begin with the keys that rows are hashed with (fingerprint {used}). It is a JSON list: "
+            "the key of before, or all keys of the list of before, and then the new one. Nothing was changed: "
             "docs/runbooks/hash-key.md"
         )
     return before
@@ -136,8 +139,8 @@ def _known_projects(settings: Settings, names: Sequence[str]) -> list[Project]:
     """Load the projects that have deliveries."""
     if unknown := sorted(set(names) - set(project_names())):
         raise ActionRequiredError(
-            f"the journal has deliveries of {', '.join(unknown)}, which are no projects of this code (NIGHTLY_PROJECTS), "
-            "so it is not known which of their columns are hashed. Put the projects back. Nothing was changed"
+            f"the journal has deliveries of {', '.join(unknown)}, which are no projects of this code "
+            "(NIGHTLY_PROJECTS), so it is not known which of their columns are hashed. Put the projects back. Nothing was changed"
         )
     return [load_project(name) for name in names]
 
@@ -150,7 +153,9 @@ def _require_known_tables(settings: Settings, projects: Sequence[Project]) -> No
         for feed in project.feeds
         for name in (raw_table, clean_table, quarantine_table)
     }
-    layers = tuple(name(project.name, "") for project in projects for name in (raw_table, clean_table, quarantine_table))
+    layers = tuple(
+        name(project.name, "") for project in projects for name in (raw_table, clean_table, quarantine_table)
+    )
     there = rewritten.names_of(settings, Tables(settings))
     if unknown := [name for name in there if name.startswith(layers) and name not in of_feeds]:
         raise ActionRequiredError(
@@ -177,8 +182,7 @@ def _hash_tables(project: Project, tables: Tables, rotation: Rotation) -> list[s
 
 
 def _kept_tables(project: Project, tables: Tables) -> list[str]:
-    layers = (raw_table, quarantine_table, clean_table)
-    names = [name(project.name, feed) for feed in project.feeds for name in layers]
+    names = [name(project.name, feed) for feed in project.feeds for name in _LAYERS]
     return [name for name in names if tables.exists(name)]
 
 

@@ -1,4 +1,4 @@
-"""A shop made from `drugstore` whose entity is a customer: its key is an identifier, and each feed has personal columns."""
+"""A shop made from `drugstore` whose entity is a customer: its key has an identifier, and feeds have personal columns."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ CUSTOMER = {"type": "string", "class": "identifier", "format": "[A-Z][a-z]+ [A-Z
 
 
 def customers(declared: dict[str, Any]) -> None:
-    """Change the declaration of `drugstore`: a plan for each customer and store, and what each bought the day before."""
+    """Change the declaration of `drugstore`: a plan for each customer and store, and what they bought."""
     feeds = declared["feeds"]
     del feeds["stores"]
     declared["entity"] = {"feed": "plan", "key": ["customer", "store_id"], "public": ["store_id"]}

@@ -25,6 +25,7 @@ from include.io.postgres import (
     performance,
     predictions,
     promotions,
+    pulls,
     schema,
 )
 
@@ -43,5 +44,6 @@ __all__ = [
     "performance",
     "predictions",
     "promotions",
+    "pulls",
     "schema",
 ]

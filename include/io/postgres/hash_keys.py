@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -17,6 +18,7 @@ from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.journal import Entry
 from include.core.project import Project
 from include.core.rehash import entity_ids, has_hashed_key
+from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import LOCK_TIMEOUT, engine, lock
@@ -51,7 +53,7 @@ def in_use(settings: Settings) -> Iterator[None]:
         LockTimeoutError: it is being rotated now.
         ActionRequiredError: a rotation was begun and has not finished; the message says how to finish it.
     """
-    with _locked(settings, {"read": True}, "the hash key is being rotated (rehash); wait until that has ended"):
+    with _locked(settings, "the hash key is being rotated (rehash); wait until that has ended", together=True):
         require_none_begun(settings)
         yield
 
@@ -67,7 +69,7 @@ def rotating(settings: Settings) -> Iterator[None]:
         "a step is running, or another rehash. Pause the DAGs, wait until their tasks have ended, and run it again. "
         "Nothing was changed"
     )
-    with _locked(settings, {}, running):
+    with _locked(settings, running, together=False):
         yield
 
 
@@ -96,6 +98,18 @@ def read_rotations(settings: Settings) -> dict[str, RotationState]:
     )
     with engine(settings).connect() as connection:
         return {project: RotationState(*found) for project, *found in connection.execute(statement)}
+
+
+def was_pulled(settings: Settings, project: str) -> bool:
+    """Return whether rows of a project came from another installation."""
+    statement = sa.select(
+        sa
+        .exists()
+        .where(journal.c.project == project, journal.c.kind == "decision")
+        .where(journal.c.entry["decision"].as_string() == "pull")
+    )
+    with engine(settings).connect() as connection:
+        return bool(connection.scalar(statement))
 
 
 def read_projects(settings: Settings) -> list[str]:
@@ -184,14 +198,14 @@ def require_owner(settings: Settings) -> None:
 
 
 @contextmanager
-def _locked(settings: Settings, how: dict[str, bool], running: str) -> Iterator[None]:
+def _locked(settings: Settings, running: str, *, together: bool) -> Iterator[None]:
     """Hold the lock to the end of the block, and wait for nobody."""
     made = engine(settings)
     with made.begin() as connection:  # before, because others would wait for a row that is being added
         connection.execute(postgresql.insert(locks).values(name=LOCK).on_conflict_do_nothing())
     with made.connect() as connection:
         try:
-            taking = sa.select(locks.c.name).where(locks.c.name == LOCK).with_for_update(nowait=True, **how)
+            taking = sa.select(locks.c.name).where(locks.c.name == LOCK).with_for_update(nowait=True, read=together)
             connection.execute(taking)
         except (sa.exc.OperationalError, LockTimeoutError) as error:
             code = getattr(getattr(error, "orig", None), "pgcode", LOCK_TIMEOUT)
@@ -216,7 +230,7 @@ def _hash_rows(connection: sa.Connection, project: Project, hashed: Callable[[st
     for model in models:
         of_model = sa.select(batches.c.batch_id, batches.c.day, batches.c.model_version).where(batches.c.model == model)
         for old, day, version in connection.execute(of_model).all():
-            changed += _hash_batch(connection, project, hashed, old, lambda digest: batch_id(model, day, version, digest))
+            changed += _hash_batch(connection, project, hashed, old, partial(batch_id, model, day, version))
     connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
     for table in _IMMUTABLE:
         connection.execute(sa.text(f"ALTER TABLE {table} ENABLE TRIGGER refuse_change"))
@@ -233,7 +247,9 @@ def _hash_rows(connection: sa.Connection, project: Project, hashed: Callable[[st
 _NEW = sa.table("new_ids", sa.column("old"), sa.column("new"))
 
 
-def _stage(connection: sa.Connection, project: Project, ids: Sequence[str], hashed: Callable[[str], str]) -> dict[str, str]:
+def _stage(
+    connection: sa.Connection, project: Project, ids: Sequence[str], hashed: Callable[[str], str]
+) -> dict[str, str]:
     """Fill the temporary table with the new id of each of these, and return them."""
     found = entity_ids(project, ids, hashed)
     connection.execute(sa.text("TRUNCATE new_ids"))
@@ -254,11 +270,11 @@ def _hash_batch(
     id_of: Callable[[str], str],
 ) -> bool:
     """Put a batch with the new ids in the place of another."""
-    names = ["entity_id", *schema.PREDICTION_COLUMNS]
+    names = ["entity_id", *PREDICTION_COLUMNS]
     read = sa.select(*(predictions.c[name] for name in names)).where(predictions.c.batch_id == old)
     rows = pl.DataFrame(
         [tuple(row) for row in connection.execute(read)],
-        schema={"entity_id": pl.String(), **dict.fromkeys(schema.PREDICTION_COLUMNS, pl.Float64())},
+        schema={"entity_id": pl.String(), **dict.fromkeys(PREDICTION_COLUMNS, pl.Float64())},
         orient="row",
     )
     new_ids = _stage(connection, project, rows["entity_id"].to_list(), hashed)
@@ -275,7 +291,7 @@ def _hash_batch(
         predictions.c.model,
         predictions.c.day,
         _NEW.c.new,
-        *(predictions.c[name] for name in schema.PREDICTION_COLUMNS),
+        *(predictions.c[name] for name in PREDICTION_COLUMNS),
     ).where(predictions.c.batch_id == old, predictions.c.entity_id == _NEW.c.old)
     target = ["batch_id", "model", "day", *names]
     connection.execute(sa.insert(predictions).from_select(target, new_rows))
