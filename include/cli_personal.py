@@ -5,6 +5,7 @@ There is no logic here: each command calls one operation.
 
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +36,16 @@ def commands(settings: Callable[[], Settings]) -> typer.Typer:
         from include.operations.rehash import rehash as rotate
 
         typer.echo(rotate(settings(), by=by, why=why).model_dump_json(indent=2))
+
+    @app.command("new_hash_key")
+    def new_hash_key(
+        file: Annotated[Path, typer.Option(help="a new file, as `airflow connections import` reads it")],
+    ) -> None:
+        """Write the keys of NIGHTLY_HASH_KEY and a new one after them into a file that only you can read."""
+        from include.operations.rehash import write_new_key
+
+        fingerprint = write_new_key(settings(), file)
+        typer.echo(f"{file} has the keys; their fingerprint is {fingerprint}. Nothing uses the new one yet: run rehash")
 
     @app.command()
     def pull(

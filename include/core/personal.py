@@ -64,6 +64,16 @@ class HashKey:
         return cls(tuple(key.encode() for key in keys))
 
     @property
+    def text(self) -> str:
+        """Return the text that `of` reads. It is secret."""
+        keys = [secret.decode() for secret in self.secrets]
+        return keys[0] if len(keys) == 1 else json.dumps(keys)
+
+    def continued(self, key: str) -> Self:
+        """Return these keys and one more."""
+        return type(self)((*self.secrets, key.encode()))
+
+    @property
     def fingerprint(self) -> str:
         """Return a text by which the keys are recognised, and from which they cannot be computed.
 

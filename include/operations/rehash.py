@@ -5,9 +5,13 @@ keys, so that nothing is hashed twice: a hash that was hashed twice looks like o
 step refuses to run.
 """
 
+import json
 import logging
+import os
+import secrets
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from include.config.loading import load_project, model_names, project_names
 from include.core import rehash as core
@@ -65,6 +69,24 @@ def rehash(settings: Settings, *, by: str, why: str) -> Rehashed:
         if any(core.has_hashed_key(project) for project in projects):
             postgres.hash_keys.require_owner(settings)
         return _rehash(settings, projects, rotation, by, why)
+
+
+def write_new_key(settings: Settings, file: Path) -> str:
+    """Write the keys in use and a new one after them into a file of Airflow connections; return their fingerprint.
+
+    Only the owner of the file can read it, so that no key is on a command line or in a log.
+
+    Raises:
+        ActionRequiredError: the file exists.
+    """
+    keys = HashKey.of(settings.hash_key.get_secret_value()).continued(secrets.token_hex(32))
+    content = {"nightly_hash_key": {"conn_type": "generic", "password": keys.text}}
+    try:
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
+            opened.write(json.dumps(content))
+    except FileExistsError:
+        raise ActionRequiredError(f"{file} exists: name a new file") from None
+    return keys.fingerprint
 
 
 def _rehash(settings: Settings, projects: Sequence[Project], rotation: Rotation, by: str, why: str) -> Rehashed:
@@ -140,7 +162,8 @@ def _known_projects(settings: Settings, names: Sequence[str]) -> list[Project]:
     if unknown := sorted(set(names) - set(project_names())):
         raise ActionRequiredError(
             f"the journal has deliveries of {', '.join(unknown)}, which are no projects of this code "
-            "(NIGHTLY_PROJECTS), so it is not known which of their columns are hashed. Put the projects back. Nothing was changed"
+            "(NIGHTLY_PROJECTS), so it is not known which of their columns are hashed. Put the projects "
+            "back. Nothing was changed"
         )
     return [load_project(name) for name in names]
 

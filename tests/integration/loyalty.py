@@ -1,4 +1,4 @@
-"""A shop made from `drugstore` whose entity is a customer: its key has an identifier, and feeds have personal columns."""
+"""A shop made from `drugstore` whose entity is a customer: an identifier in its key, and in feeds."""
 
 import json
 import shutil

@@ -31,7 +31,7 @@ from include.io.journal import export, read_journal
 from include.io.tables import Scope, Tables
 from include.operations import rehash as operation
 from include.operations.check import _batches
-from include.operations.rehash import rehash
+from include.operations.rehash import rehash, write_new_key
 from include.runner.run import run
 from include.steps.land import land
 from include.steps.outcomes import outcomes
@@ -322,6 +322,18 @@ def test_a_process_that_dies_leaves_no_lock_behind(
         assert_same(ring, always)
 
 
+def test_a_new_key_is_written_where_only_its_owner_reads_it(shop: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "ring.json"
+    fingerprint = write_new_key(shop, file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    text = json.loads(file.read_text(encoding="utf-8"))["nightly_hash_key"]["password"]
+    assert json.loads(text)[0] == OLD
+    assert HashKey.of(text).fingerprint == fingerprint
+    with pytest.raises(ActionRequiredError, match="exists: name a new file"):
+        write_new_key(shop, file)
+    assert rehash(keyed(shop, text), **WHO).after == fingerprint
+
+
 # --- refused ----------------------------------------------------------------------------------------------------------
 
 
@@ -369,6 +381,28 @@ def test_another_new_key_does_not_continue_a_rotation(shop: Settings) -> None:
     other = json.dumps([OLD, f"{NEW}, and another one"])
     with pytest.raises(ConfigError, match="was begun and has not finished; finish it with those keys first"):
         rehash(keyed(shop, other), **WHO)
+
+
+def test_a_writer_needs_the_owner(project: Project, shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks log in as a writer, who cannot change published predictions."""
+    url = sa.make_url(shop.database_url.get_secret_value())
+    owner = postgres.connection.engine(shop)
+    with owner.begin() as connection:
+        connection.execute(sa.text("CREATE ROLE another_task LOGIN IN ROLE writer"))
+    try:
+        login = url.set(username="another_task").render_as_string(hide_password=False)
+        ring = keyed(shop, RING).model_copy(update={"database_url": SecretStr(login)})
+        with pytest.raises(ActionRequiredError, match="only the owner of the shared database can change them"):
+            rehash(ring, **WHO)
+        assert postgres.hash_keys.read_rotations(ring) == {}
+        monkeypatch.setenv("NIGHTLY_DATABASE_OWNER_URL", url.render_as_string(hide_password=False))
+        assert rehash(ring, **WHO).batches == 6
+        run("land", project, DAYS, ring)
+        with owner.connect() as connection, pytest.raises(sa.exc.InternalError, match="predictions is never changed"):
+            connection.execute(sa.text("DELETE FROM predictions"))
+    finally:
+        with owner.begin() as connection:
+            connection.execute(sa.text("DROP ROLE another_task"))
 
 
 def test_a_table_that_nobody_declares_is_not_left_behind(shop: Settings) -> None:
