@@ -17,7 +17,7 @@ _PART: dict[ColumnType, str] = {
     "boolean": r"[^-]*",
     "integer": r"-?\d+",
     "date": r".{10}",
-    "double": r"-?[^-]*(?:e-\d+)?",
+    "double": r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?",
 }
 """What a column of a key looks like in an `entity_id`: see `storable.key_part`."""
 

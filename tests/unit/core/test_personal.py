@@ -1,5 +1,6 @@
 """The hash key is strong, is recognised and never shown; text of another form cannot be read without it."""
 
+import json
 import pickle
 
 import polars as pl

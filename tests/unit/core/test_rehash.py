@@ -24,7 +24,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "integer": st.integers(min_value=-(2**63), max_value=2**63 - 1),
     "double": st.floats(allow_nan=False, allow_infinity=False),
     "date": st.dates(min_value=date(1000, 1, 1)),
-    "timestamp": st.datetimes(min_value=datetime(1000, 1, 1)),
+    "timestamp": st.datetimes(min_value=datetime(1000, 1, 1)),  # noqa: DTZ001 (hypothesis wants none)
     "boolean": st.booleans(),
 }
 
