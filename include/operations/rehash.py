@@ -50,7 +50,7 @@ def rehash(settings: Settings, *, by: str, why: str) -> Rehashed:
     if not (by.strip() and why.strip()):
         raise ActionRequiredError("rehash needs who decides and why: --by NAME --why REASON")
     with postgres.hash_keys.rotating(settings):
-        key, names = HashKey.of(settings.hash_key.get_secret_value()), postgres.hash_keys.read_projects(settings)
+        key, names = HashKey.of(settings.hash_key.get_secret_value()), _names(settings)
         used = postgres.journal.read_fingerprint(settings)
         if used is None:
             raise ActionRequiredError("no identifier was hashed yet, so there is nothing to rotate: use the new key")
@@ -116,6 +116,13 @@ def _rehash(settings: Settings, projects: Sequence[Project], rotation: Rotation,
         by=by,
         why=why,
     )
+
+
+def _names(settings: Settings) -> list[str]:
+    """Return the projects with deliveries; also one of which a run that was killed left rows without an entry."""
+    there = rewritten.names_of(settings, Tables(settings))
+    landed = [name for name in project_names() if any(table.startswith(raw_table(name, "")) for table in there)]
+    return sorted({*postgres.hash_keys.read_projects(settings), *landed})
 
 
 def _begun(settings: Settings) -> list[RotationState]:

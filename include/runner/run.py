@@ -91,8 +91,9 @@ def record(
     if result is None:
         attempt.record("skipped")
         return
-    _require_exported(STEPS[name], config, settings)
-    _finish(STEPS[name], config, result, settings)
+    with postgres.hash_keys.in_use(settings):  # what it wrote may have hashes of other keys, if one was begun meanwhile
+        _require_exported(STEPS[name], config, settings)
+        _finish(STEPS[name], config, result, settings)
     attempt.record_result(result)
 
 

@@ -2,12 +2,16 @@
 
 import json
 import shutil
+import sys
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 import yaml
 
+import include.projects
 from include.config.loading import load_model
 from include.config.model import Model
 from include.core.project import Project
@@ -92,3 +96,22 @@ def write_model(project: Project, **changed: Any) -> Model:
     (folder / "model.yaml").write_text(yaml.safe_dump(declared), encoding="utf-8")
     load_model.cache_clear()
     return load_model("sold_pieces")
+
+
+FEATURES = """
+from pyspark.sql import DataFrame
+
+from include.features import Feeds
+
+
+def build(feeds: Feeds) -> DataFrame:
+    visits = feeds.current("plan").drop("delivery_date")
+    return feeds.add_windows(visits, "sales", by="customer", days=[1, 3], sold=("sold", "mean"))
+"""
+
+
+def import_from(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Python import the code of the project from this folder, as from those of NIGHTLY_PROJECTS."""
+    monkeypatch.setattr(include.projects, "__path__", [str(folder), *include.projects.__path__])
+    for name in [name for name in sys.modules if name.startswith("include.projects.drugstore")]:
+        monkeypatch.delitem(sys.modules, name)

@@ -4,7 +4,6 @@ Production lands and validates real files of a shop whose entities are customers
 """
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-import include.projects
 from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.fraction import in_fraction
@@ -40,7 +38,7 @@ from include.runner.run import run
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.conftest import Install
-from tests.integration.loyalty import FIRST, customers, put_day, write_model, write_rules
+from tests.integration.loyalty import FIRST, customers, import_from, put_day, write_model, write_rules
 from tests.integration.nights import Killed
 from tests.integration.test_rehash import killed_after
 from tests.landing import rows_of
@@ -65,8 +63,12 @@ class Two:
     def source(self) -> Settings:
         """Return production as the laptop sees it: with the login of a person on call."""
         url = sa.make_url(self.production.database_url.get_secret_value()).set(username="dan")
-        there = {"tables": self.production.tables, "journal": self.production.journal}
-        return Production(database_url=SecretStr(url.render_as_string(False)), **there).read_with(self.laptop)
+        there = Production(
+            tables=self.production.tables,
+            journal=self.production.journal,
+            database_url=SecretStr(url.render_as_string(hide_password=False)),
+        )
+        return there.read_with(self.laptop)
 
     def pull(self, days: Interval = DAYS, fraction: float = SHARE, key: str = LAPTOP) -> Pulled:
         laptop = self.laptop.model_copy(update={"hash_key": SecretStr(key)})
@@ -126,9 +128,7 @@ def two(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Two]:
     project = load_changed("drugstore", customers)
-    monkeypatch.setattr(include.projects, "__path__", [str(tmp_path), *include.projects.__path__])
-    for name in [name for name in sys.modules if name.startswith("include.projects.drugstore")]:
-        monkeypatch.delitem(sys.modules, name)
+    import_from(tmp_path, monkeypatch)
     write_rules(project)
     write_model(project, train_days=6, holdout_days=2, min_fit_days=3)
     with install(tmp_path / "production") as made, login_of_dan(made):

@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from deltalake import DeltaTable
 from pydantic import SecretStr
 
 from include.config.loading import load_model
@@ -24,7 +25,7 @@ from include.core.interval import Interval
 from include.core.personal import HashKey
 from include.core.point_in_time import known_deliveries
 from include.core.project import Project
-from include.core.records import PreparedDay, Rehashed, ScoredDay
+from include.core.records import Evaluated, PreparedDay, Rehashed, ScoredDay
 from include.core.settings import Settings
 from include.io import postgres, rewritten
 from include.io.journal import export, read_journal
@@ -38,8 +39,9 @@ from include.steps.outcomes import outcomes
 from include.steps.publish import publish_scores
 from include.steps.validate import validate
 from tests.conftest import Install
-from tests.integration.loyalty import FIRST, NAMES, customers, put_day, write_model, write_rules
+from tests.integration.loyalty import FEATURES, FIRST, NAMES, customers, import_from, put_day, write_model, write_rules
 from tests.integration.nights import Killed
+from tests.integration.training import cloned
 from tests.landing import rows_of
 from tests.planting import stored
 
@@ -235,8 +237,8 @@ KILLS: list[tuple[Any, str, Sequence[int]]] = [
     (operation, "export", [1]),
     (rewritten, "write_deltalake", [1] * 6),  # each run does the next table
     (rewritten, "remove", [1] * 2),
-    (rewritten.DeltaTable, "vacuum", range(1, 7)),
-    (rewritten.DeltaTable, "create_checkpoint", range(1, 7)),
+    (DeltaTable, "vacuum", range(1, 7)),
+    (DeltaTable, "create_checkpoint", range(1, 7)),
     (rewritten, "forget", range(1, 7)),
     (postgres.hash_keys, "_hash_batch", range(1, 7)),
     (postgres.hash_keys, "enter", [1]),
@@ -332,6 +334,66 @@ def test_a_new_key_is_written_where_only_its_owner_reads_it(shop: Settings, tmp_
     with pytest.raises(ActionRequiredError, match="exists: name a new file"):
         write_new_key(shop, file)
     assert rehash(keyed(shop, text), **WHO).after == fingerprint
+
+
+# --- made again -------------------------------------------------------------------------------------------------------
+
+LONG = Interval(start=FIRST, end=FIRST + timedelta(days=7))
+
+
+@pytest.mark.spark
+@pytest.mark.timeout(400)
+def test_what_is_made_again_is_as_if_both_keys_had_always_been_there(
+    project: Project,
+    with_mlflow: Settings,
+    install: Install,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    postgres_url: sa.URL,
+    mlflow_made: str,
+) -> None:
+    """Features by Spark, and a model whose categories are customers; the steps are those of the printed commands."""
+    import_from(tmp_path, monkeypatch)
+    (project.folder / "features.py").write_text(FEATURES, encoding="utf-8")
+    write_model(project, numeric=["planned", "sold_1d", "sold_3d"], train_days=7, holdout_days=2, min_fit_days=3)
+
+    def prepare(settings: Settings) -> None:
+        for step in ("land", "validate", "build_features"):
+            run(step, project, LONG, settings)
+
+    def trained(settings: Settings) -> dict[str, float]:
+        model, day = load_model("sold_pieces"), Interval.of(LONG.end)
+        fitted = [run("fit", model, day, settings, candidate=each.name) for each in model.candidates]
+        evaluated: Evaluated = run("evaluate", model, day, settings, fitted=fitted)  # type: ignore[assignment]
+        run("score", model, day, settings, versions={LONG.end: evaluated.model_version})
+        return evaluated.metrics
+
+    for day in LONG.days:
+        put_day(with_mlflow, day)
+    prepare(keyed(with_mlflow, OLD))
+    trained(keyed(with_mlflow, OLD))
+    ring = keyed(with_mlflow, RING)
+    records = read_journal(ring, project).records
+    assert set(rehash(ring, **WHO).removed) == {"features_drugstore", "scores_sold_pieces"}
+    model, day = load_model("sold_pieces"), Interval.of(LONG.end)
+    with pytest.raises(DataError, match="not prepared"):
+        run("score", model, day, ring, versions={LONG.end: 1})
+    prepare(ring)
+    metrics = trained(ring)
+    assert read_journal(ring, project).records == records  # nothing is prepared otherwise
+    with install(tmp_path / "always") as made, cloned(postgres_url, mlflow_made) as mlflow:
+        places = {"landing": ring.landing, "mlflow_tracking_uri": mlflow}
+        always = keyed(made, RING).model_copy(update=places)
+        prepare(always)
+        assert trained(always) == metrics
+        for table in ("features_drugstore", "scores_sold_pieces"):
+            mine, theirs = (rows_of(each, table, "day", "entity_id", "as_of") for each in (ring, always))
+            same = [name for name in mine.columns if name not in ("features_version", "model_version")]
+            assert mine.height and mine.filter(day=LONG.end).select(same).equals(
+                theirs.filter(day=LONG.end).select(same)
+            )
+    in_tables = [path for path in where_old(ring) if "/artifacts/" not in path]
+    assert in_tables == []  # the model from before has its categories; the page about security says so
 
 
 # --- refused ----------------------------------------------------------------------------------------------------------
