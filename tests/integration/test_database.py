@@ -31,7 +31,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0004"
+NEWEST = "0007"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -42,6 +42,7 @@ READER_VIEWS = {
 }
 VIEWS = READER_VIEWS | {
     "alert_history",
+    "data_pulls",
     "freshness_status",
     "gate_checks",
     "gate_decisions",
@@ -75,6 +76,8 @@ TABLES = {
     "promotions",
     "publications",
     "published",
+    "pulled",
+    "pulls",
     "quality_results",
     "step_runs",
 } | ENTITIES

@@ -355,7 +355,13 @@ def test_what_is_made_again_is_as_if_both_keys_had_always_been_there(
     """Features by Spark, and a model whose categories are customers; the steps are those of the printed commands."""
     import_from(tmp_path, monkeypatch)
     (project.folder / "features.py").write_text(FEATURES, encoding="utf-8")
-    write_model(project, numeric=["planned", "sold_1d", "sold_3d"], train_days=7, holdout_days=2, min_fit_days=3)
+    write_model(
+        project,
+        numeric=["planned", "sold_customer_1d", "sold_customer_3d"],
+        train_days=7,
+        holdout_days=2,
+        min_fit_days=3,
+    )
 
     def prepare(settings: Settings) -> None:
         for step in ("land", "validate", "build_features"):
@@ -376,7 +382,7 @@ def test_what_is_made_again_is_as_if_both_keys_had_always_been_there(
     records = read_journal(ring, project).records
     assert set(rehash(ring, **WHO).removed) == {"features_drugstore", "scores_sold_pieces"}
     model, day = load_model("sold_pieces"), Interval.of(LONG.end)
-    with pytest.raises(DataError, match="not prepared"):
+    with pytest.raises(DataError, match="has no features of 2026-11-09"):
         run("score", model, day, ring, versions={LONG.end: 1})
     prepare(ring)
     metrics = trained(ring)
