@@ -62,6 +62,11 @@ def rewrite(tables: Tables, table: str, change: Callable[[pl.DataFrame], pl.Data
     return changed
 
 
+def has_mark(tables: Tables, table: str, mark: str) -> bool:
+    """Return whether all rows of a table were changed by a commit with this mark."""
+    return tables.open(table).transaction_version(mark) is not None
+
+
 def forget(settings: Settings, tables: Tables, table: str) -> None:
     """Remove all versions of a table but the newest, with their files and log entries. Nobody else may write it now."""
     tables.open(table).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True)

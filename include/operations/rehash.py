@@ -17,7 +17,7 @@ from include.config.loading import load_project, model_names, project_names
 from include.core import rehash as core
 from include.core.errors import ActionRequiredError, ConfigError
 from include.core.interval import Interval
-from include.core.names import clean_table, features_table, quarantine_table, raw_table, scores_table
+from include.core.names import clean_table, features_table, key_mark, quarantine_table, raw_table, scores_table
 from include.core.personal import KEY, HashKey
 from include.core.project import Project
 from include.core.records import Rehashed
@@ -196,7 +196,7 @@ def _require_known_tables(settings: Settings, projects: Sequence[Project]) -> No
 
 def _hash_tables(project: Project, tables: Tables, rotation: Rotation) -> list[str]:
     """Hash the rows of raw, quarantine and clean tables; return the tables that were changed."""
-    mark, changed = f"hash_key:{rotation.after.fingerprint}", []
+    mark, changed = key_mark(rotation.after.fingerprint), []
     for name, feed in project.feeds.items():
         stored = partial(rotation.raw, feed)
         typed = partial(core.clean, project, feed, hashed=rotation.hashed)

@@ -5,6 +5,7 @@ The entity of the project is a customer, so hashes are in each `entity_id`, and 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -28,11 +29,12 @@ from include.core.project import Project
 from include.core.records import Evaluated, PreparedDay, Rehashed, ScoredDay
 from include.core.settings import Settings
 from include.io import postgres, rewritten
-from include.io.journal import export, read_journal
+from include.io.journal import export, read_journal, restore
 from include.io.tables import Scope, Tables
 from include.operations import rehash as operation
 from include.operations.check import _batches
 from include.operations.rehash import rehash, write_new_key
+from include.operations.revalidate import revalidate
 from include.runner.run import run
 from include.steps.land import land
 from include.steps.outcomes import outcomes
@@ -381,9 +383,8 @@ def test_what_is_made_again_is_as_if_both_keys_had_always_been_there(
     ring = keyed(with_mlflow, RING)
     records = read_journal(ring, project).records
     assert set(rehash(ring, **WHO).removed) == {"features_drugstore", "scores_sold_pieces"}
-    model, day = load_model("sold_pieces"), Interval.of(LONG.end)
     with pytest.raises(DataError, match="has no features of 2026-11-09"):
-        run("score", model, day, ring, versions={LONG.end: 1})
+        run("score", load_model("sold_pieces"), Interval.of(LONG.end), ring, versions={LONG.end: 1})
     prepare(ring)
     metrics = trained(ring)
     assert read_journal(ring, project).records == records  # nothing is prepared otherwise
@@ -471,6 +472,37 @@ def test_a_writer_needs_the_owner(project: Project, shop: Settings, monkeypatch:
     finally:
         with owner.begin() as connection:
             connection.execute(sa.text("DROP ROLE another_task"))
+
+
+def test_raw_tables_of_an_older_backup_are_refused(project: Project, shop: Settings, tmp_path: Path) -> None:
+    raw = Path(shop.tables) / "raw_drugstore__sales"
+    shutil.copytree(raw, tmp_path / "backup")
+    rehash(keyed(shop, RING), **WHO)
+    shutil.rmtree(raw)
+    shutil.copytree(tmp_path / "backup", raw)
+    for step in (land, revalidate):
+        with pytest.raises(ActionRequiredError, match="raw_drugstore__sales is from before the rotation"):
+            step(project, DAYS, keyed(shop, RING))
+
+
+def test_raw_tables_journal_and_keys_make_the_rest_again(
+    project: Project, shop: Settings, install: Install, tmp_path: Path
+) -> None:
+    rehash(keyed(shop, RING), **WHO)
+    for feed in ("plan", "sales"):
+        shutil.copytree(
+            Path(shop.tables) / f"raw_drugstore__{feed}", tmp_path / "new" / "tables" / f"raw_drugstore__{feed}"
+        )
+    with install(tmp_path / "new") as empty:
+        new = empty.model_copy(update={"landing": shop.landing, "journal": shop.journal})
+        restore(new, project.name)
+        with pytest.raises(ConfigError, match="is another one than before"):
+            land(project, DAYS, keyed(new, OLD))
+        assert land(project, DAYS, keyed(new, RING)).new == 0
+        validate(project, DAYS, keyed(new, RING))
+        for table in TABLES:
+            mine, theirs = (rows_of(each, table).drop("run_id", strict=False) for each in (new, shop))
+            assert mine.height and mine.equals(theirs), table
 
 
 def test_a_table_that_nobody_declares_is_not_left_behind(shop: Settings) -> None:

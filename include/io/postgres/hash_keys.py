@@ -100,6 +100,29 @@ def read_rotations(settings: Settings) -> dict[str, RotationState]:
         return {project: RotationState(*found) for project, *found in connection.execute(statement)}
 
 
+def read_finished(settings: Settings, project: str) -> tuple[str, list[str]] | None:
+    """Return the fingerprint of the newest finished rotation of a project, and the feeds that had deliveries before it.
+
+    None if there was none.
+    """
+    entry, of_project = journal.c.entry, journal.c.project == project
+    newest = (
+        sa
+        .select(journal.c.sequence, entry["hash_key"].as_string())
+        .where(of_project, journal.c.kind == "decision", entry["decision"].as_string() == "rehash finished")
+        .order_by(journal.c.sequence.desc())
+        .limit(1)
+    )
+    with engine(settings).connect() as connection:
+        found = connection.execute(newest).one_or_none()
+        if found is None:
+            return None
+        sequence, fingerprint = found
+        feeds = sa.select(entry["feed"].as_string()).distinct()
+        before = feeds.where(of_project, journal.c.kind == "delivery", journal.c.sequence < sequence)
+        return fingerprint, sorted(connection.scalars(before))
+
+
 def was_pulled(settings: Settings, project: str) -> bool:
     """Return whether rows of a project came from another installation."""
     statement = sa.select(
