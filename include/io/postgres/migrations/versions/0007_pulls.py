@@ -3,6 +3,7 @@
 Columns and comments are repeated from `include/io/postgres/schema.py`: see the first migration.
 """
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0007"
@@ -70,7 +71,8 @@ GRANT SELECT ON data_pulls TO ops_reader;
 """
 
 FUNCTIONS = """
-CREATE FUNCTION key_in_use(of_project text) RETURNS text LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+CREATE FUNCTION key_in_use(of_project text) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = {schema}, pg_temp AS $$
 DECLARE
     newest record;
 BEGIN
@@ -89,7 +91,7 @@ COMMENT ON FUNCTION key_in_use(text) IS
 
 CREATE FUNCTION begin_pull(of_project text, of_first date, of_last date, of_fraction double precision, person text,
     reason text, OUT pull uuid, OUT fingerprint text)
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 BEGIN
     fingerprint := key_in_use(of_project);
     INSERT INTO pulls (project, first_day, last_day, entity_fraction, by, why, hash_key)
@@ -100,7 +102,7 @@ COMMENT ON FUNCTION begin_pull(text, date, date, double precision, text, text) I
     'Enters a pull of prepared data, before it reads.';
 
 CREATE FUNCTION end_pull(of_pull uuid, of_rows bigint) RETURNS text
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 DECLARE
     begun pulls;
 BEGIN
@@ -129,7 +131,8 @@ def upgrade() -> None:
             "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
         )
     op.execute(VIEW)
-    op.execute(FUNCTIONS)
+    # temporary tables come last, so that nobody who calls a function as its owner gives it a table of another kind
+    op.execute(FUNCTIONS.replace("{schema}", op.get_bind().scalar(sa.text("SELECT quote_ident(current_schema())"))))
 
 
 def downgrade() -> None:
