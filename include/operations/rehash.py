@@ -59,9 +59,13 @@ def rehash(settings: Settings, *, by: str, why: str) -> Rehashed:
         if key.fingerprint == used and not _begun(settings):
             for name in names:
                 export(settings, name)
+            commands = [
+                command for project in _known_projects(settings, names) for command in _commands(settings, project)
+            ]
             raise ActionRequiredError(
                 f"all rows are hashed with these keys already (fingerprint {used}). To rotate, add a new key at the "
-                "end of the list: docs/runbooks/hash-key.md"
+                "end of the list: docs/runbooks/hash-key.md. If they were rotated just now, this makes the rest "
+                "again:\n" + "\n".join(commands)
             )
         rotation = Rotation(_keys_before(key, used), key)
         projects = _known_projects(settings, names)
