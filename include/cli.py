@@ -20,6 +20,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from include.cli_personal import commands as personal_commands
 from include.config.loading import load_model, load_project, project_names
 from include.config.model import Model
 from include.core.base import Record
@@ -98,7 +99,8 @@ def _concerns(line: dict[str, Any], files: Interval | None) -> bool:
 
     if files is None:
         return True
-    return line["kind"] in ABOUT_DELIVERIES and files.start <= date.fromisoformat(line["entry"]["day"]) <= files.end
+    day = line["entry"].get("day") if line["kind"] in ABOUT_DELIVERIES else None  # some decisions are about no day
+    return day is not None and files.start <= date.fromisoformat(day) <= files.end
 
 
 @journal.command("restore")
@@ -522,6 +524,9 @@ def preflight(
     from include.operations.preflight import preflight as look_ahead
 
     _print(look_ahead(dag, _interval(start, end), _settings()))
+
+
+app.add_typer(personal_commands(_settings))
 
 
 @contextmanager

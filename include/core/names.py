@@ -16,6 +16,11 @@ def raw_table(project: str, feed: str) -> str:
     return f"raw_{project}__{feed}"
 
 
+def key_mark(fingerprint: str) -> str:
+    """Return the mark of the commit that hashed all rows of a table by the keys with this fingerprint."""
+    return f"hash_key:{fingerprint}"
+
+
 def clean_table(project: str, feed: str) -> str:
     """Return the table of typed, valid rows, with one row for each key and delivery."""
     return f"clean_{project}__{feed}"

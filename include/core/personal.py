@@ -8,6 +8,8 @@ and a correction of the declaration can still make a value of it.
 import base64
 import hashlib
 import hmac
+import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -29,41 +31,70 @@ KEY = "the hash key (Airflow connection nightly_hash_key, or NIGHTLY_HASH_KEY)"
 MAKE_ONE = "python -c 'import secrets; print(secrets.token_hex(32))'"
 
 
+HASH = re.compile(r"[0-9a-f]{32}")
+"""The form of a hashed identifier."""
+
+
 @dataclass(frozen=True)
 class HashKey:
-    """The key that identifiers are hashed with. It is never printed."""
+    """The keys that identifiers are hashed with, one after the other, the oldest first. They are never printed.
 
-    secret: bytes = field(repr=False)
+    Usually it is one key. After each rotation (`cli rehash`) it is one more: what was hashed by the keys before is
+    hashed by the new one, H(new, H(old, identifier)), so that nobody needs the identifiers again.
+    """
+
+    secrets: tuple[bytes, ...] = field(repr=False)
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """Return the key.
+        """Return the key of a text, or the keys of a text that is a JSON list, such as `["old key", "new key"]`.
 
         Raises:
-            ConfigError: it is empty, too short, or so uniform that it could be guessed.
+            ConfigError: one is empty, too short, or so uniform that it could be guessed, or comes twice.
         """
-        size = len(text.encode())
-        if not text.strip():
-            wrong = "is empty"
-        elif size < MIN_KEY_BYTES:
-            wrong = f"has {size} bytes, and at least {MIN_KEY_BYTES} are needed"
-        elif len(set(text)) < MIN_KEY_CHARACTERS or text in (text + text)[1:-1]:
-            wrong = "repeats itself"
-        else:
-            return cls(text.encode())
-        raise ConfigError(
-            f"{KEY} {wrong}, so identifiers could be guessed from their hashes. Nothing was hashed. If deliveries were "
-            f"landed before, put the key of that time back; else make one: {MAKE_ONE}"
-        )
+        keys = _listed(text)
+        for number, key in enumerate(keys, 1):
+            wrong = _weakness(key) or ("comes twice" if key in keys[: number - 1] else None)
+            if wrong:
+                which = "" if len(keys) == 1 else f", key {number} of {len(keys)},"
+                raise ConfigError(
+                    f"{KEY}{which} {wrong}, so identifiers could be guessed from their hashes. Nothing was hashed. If "
+                    f"deliveries were landed before, put the key of that time back; else make one: {MAKE_ONE}"
+                )
+        return cls(tuple(key.encode() for key in keys))
+
+    @property
+    def text(self) -> str:
+        """Return the text that `of` reads. It is secret."""
+        keys = [secret.decode() for secret in self.secrets]
+        return keys[0] if len(keys) == 1 else json.dumps(keys)
+
+    def continued(self, key: str) -> Self:
+        """Return these keys and one more."""
+        return type(self)((*self.secrets, key.encode()))
 
     @property
     def fingerprint(self) -> str:
-        """Return a text by which the key is recognised, and from which it cannot be computed."""
-        return self._keyed("fingerprint of the hash key").hex()[:32]
+        """Return a text by which the keys are recognised, and from which they cannot be computed.
+
+        Further keys continue it as they continue a hash.
+        """
+        return self.hashed(_FINGERPRINT)
+
+    def until(self, fingerprint: str) -> Self | None:
+        """Return the first keys, up to those that have this fingerprint; None if no keys have it."""
+        rings = (type(self)(self.secrets[:count]) for count in range(1, len(self.secrets) + 1))
+        return next((ring for ring in rings if ring.fingerprint == fingerprint), None)
+
+    def after(self, earlier: "HashKey") -> Self:
+        """Return the keys that follow those of an earlier time. What these had hashed they hash further."""
+        return type(self)(self.secrets[len(earlier.secrets) :])
 
     def hashed(self, identifier: str) -> str:
-        """Return the HMAC-SHA256 of an identifier (first 128 bits, hex)."""
-        return self._keyed(identifier).hex()[:32]
+        """Return the HMAC-SHA256 of an identifier by each key in turn (each time the first 128 bits, hex)."""
+        for secret in self.secrets:
+            identifier = _keyed(secret, identifier).hex()[:32]
+        return identifier
 
     def seal(self, text: str) -> str:
         """Encrypt a text; equal texts are equal afterwards, so that a delivery that is landed again has equal rows."""
@@ -84,10 +115,39 @@ class HashKey:
     def _cipher(self) -> Any:
         from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-        return AESSIV(self._keyed("sealed text"))
+        return AESSIV(_keyed(self.secrets[-1], "sealed text"))
 
-    def _keyed(self, text: str) -> bytes:
-        return hmac.new(self.secret, text.encode(), hashlib.sha256).digest()
+
+_FINGERPRINT = "fingerprint of the hash key"
+
+
+def _keyed(secret: bytes, text: str) -> bytes:
+    return hmac.new(secret, text.encode(), hashlib.sha256).digest()
+
+
+def _listed(text: str) -> list[str]:
+    """Return the keys of a text: those of a JSON list, or the text itself."""
+    if not text.startswith("["):
+        return [text]
+    try:
+        keys = json.loads(text)
+    except ValueError:
+        keys = None
+    if not isinstance(keys, list) or not keys or not all(isinstance(key, str) for key in keys):
+        raise ConfigError(f'{KEY} begins with [ and is no JSON list of keys, such as ["old key", "new key"]')
+    return keys
+
+
+def _weakness(key: str) -> str | None:
+    """Say why a key could be guessed; None if it could not."""
+    size = len(key.encode())
+    if not key.strip():
+        return "is empty"
+    if size < MIN_KEY_BYTES:
+        return f"has {size} bytes, and at least {MIN_KEY_BYTES} are needed"
+    if len(set(key)) < MIN_KEY_CHARACTERS or key in (key + key)[1:-1]:
+        return "repeats itself"
+    return None
 
 
 def protect(feed: Feed, records: pl.DataFrame, key: HashKey) -> pl.DataFrame:

@@ -100,6 +100,41 @@ class Repaired(Record):
     why: str
 
 
+class Rehashed(Record):
+    """The result of `rehash`.
+
+    Attributes:
+        before: the fingerprint of the keys before.
+        after: the fingerprint of the keys now.
+        hashed: the tables whose rows this run changed; a run that continues another changes the others.
+        removed: the tables that this run removed, which are made again.
+        batches: how many prediction batches have other ids now.
+        commands: what makes everything else again.
+        by: who decided.
+        why: why.
+    """
+
+    before: str
+    after: str
+    hashed: tuple[str, ...]
+    removed: tuple[str, ...]
+    batches: int
+    commands: tuple[str, ...]
+    by: str
+    why: str
+
+
+class Pulled(Record):
+    """The result of `pull`: the prepared `days` that came, their rows of features, and the entry in the audit there."""
+
+    interval: Interval
+    days: tuple[date, ...]
+    rows: int
+    pull_id: str
+    by: str
+    why: str
+
+
 class Validated(StepResult):
     """The result of `validate` for deliveries without a verdict: `rows` became clean, `quarantined` did not."""
 

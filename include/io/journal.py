@@ -48,7 +48,12 @@ def read_watermark(settings: Settings, project: Project) -> int:
 
 
 def leave_copy(settings: Settings, project: Project) -> int:
-    """Write a copy of the journal for a step on Databricks; return its watermark."""
+    """Write a copy of the journal for a step on Databricks; return its watermark.
+
+    Raises:
+        ActionRequiredError: a rotation of the hash key has not finished.
+    """
+    postgres.hash_keys.require_none_begun(settings)
     watermark = read_watermark(settings, project)
     write_copy(settings, project, watermark, postgres.journal.read_entries(settings, project.name, watermark))
     return watermark
@@ -108,6 +113,18 @@ def restore(settings: Settings, project: str) -> Restored:
     Raises:
         ActionRequiredError: there is no export, an entry is missing in it, or one differs from that of the database.
     """
+    lines = read_exported(settings, project)
+    added = postgres.journal.restore_lines(settings, project, [lines[number] for number in sorted(lines)])
+    ahead = postgres.journal.read_lines(settings, project, max(lines, default=0))
+    return Restored(added, tuple(line["sequence"] for line in ahead))
+
+
+def read_exported(settings: Settings, project: str) -> dict[int, dict[str, Any]]:
+    """Map the sequence number of each exported entry to the entry.
+
+    Raises:
+        ActionRequiredError: there is no export.
+    """
     filesystem, folder = _folder(settings, project)
     lines: dict[int, dict[str, Any]] = {}
     for part in _parts(filesystem, folder):
@@ -119,9 +136,7 @@ def restore(settings: Settings, project: str) -> Restored:
             f"{project}: there is no export of the journal in {folder}; point nightly_journal to the folder that has "
             f"the folder {project}"
         )
-    added = postgres.journal.restore_lines(settings, project, [lines[number] for number in sorted(lines)])
-    ahead = postgres.journal.read_lines(settings, project, max(lines, default=0))
-    return Restored(added, tuple(line["sequence"] for line in ahead))
+    return lines
 
 
 def _folder(settings: Settings, project: str) -> tuple[Any, str]:

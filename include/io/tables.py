@@ -86,11 +86,16 @@ class Tables:
         """Open a table, at its newest version by default.
 
         Raises:
-            DataError: the table does not exist.
+            DataError: the table does not exist, or that version of it was removed.
         """
         try:
             return DeltaTable(self.uri(table), version=version, storage_options=self.options)
         except TableNotFoundError as error:
+            if version is not None and self.exists(table):
+                raise DataError(
+                    f"version {version} of table {self.uri(table)} is gone: older versions were removed, as by a "
+                    "rotation of the hash key (python -m include.cli rehash); the view human_actions says when"
+                ) from error
             raise DataError(f"table {self.uri(table)} does not exist yet; first run the step that makes it") from error
 
     def exists(self, table: str) -> bool:

@@ -47,9 +47,10 @@ def run(
     """
     step, attempt = STEPS[name], _Attempt(name, config, interval, settings, utc_now(), Meter())
     try:
-        _require_exported(step, config, settings)
-        result = step.function(config, interval, settings, **options)
-        _finish(step, config, result, settings)
+        with postgres.hash_keys.in_use(settings):
+            _require_exported(step, config, settings)
+            result = step.function(config, interval, settings, **options)
+            _finish(step, config, result, settings)
     except NotReadyError:
         attempt.record("skipped")
         raise
@@ -90,8 +91,9 @@ def record(
     if result is None:
         attempt.record("skipped")
         return
-    _require_exported(STEPS[name], config, settings)
-    _finish(STEPS[name], config, result, settings)
+    with postgres.hash_keys.in_use(settings):  # what it wrote may have hashes of other keys, if one was begun meanwhile
+        _require_exported(STEPS[name], config, settings)
+        _finish(STEPS[name], config, result, settings)
     attempt.record_result(result)
 
 

@@ -1,6 +1,5 @@
 """build_features: build the project's features of each day with Spark, from what the run date knows."""
 
-import hashlib
 import importlib
 import inspect
 import logging
@@ -16,6 +15,7 @@ from pyspark.sql import functions as F
 from include.config.loading import load_project
 from include.core import lookback
 from include.core.errors import ConfigError, DataError
+from include.core.fraction import in_fraction, limit
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.names import clean_table, features_table, quarantine_table
@@ -269,7 +269,7 @@ def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> tuple[di
     scanned = tables.scan(clean_table(project.name, feed)).filter(within)
     rows = rows_of(scanned, states(current_as_of).drop("feed"), project.feeds[feed].key)
     if project.entity_fraction < 1:
-        rows = rows.filter(_in_fraction(project.entity_fraction))
+        rows = rows.filter(in_fraction(project.entity_fraction))
     included = pl.col(INCLUDED) == 1
     with without_values():
         counted = (
@@ -284,26 +284,9 @@ def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> tuple[di
     )
 
 
-def _in_fraction(fraction: float) -> pl.Expr:
-    """Return whether a row's entity belongs to the fraction.
-
-    A hash of the entity decides, so that the answer is the same on each day and in each run, and an entity of a smaller
-    fraction also belongs to every larger one.
-    """
-    threshold = _limit(fraction)
-    return pl.col("entity_id").map_elements(
-        lambda entity: hashlib.sha256(entity.encode()).hexdigest()[:8] < threshold, return_dtype=pl.Boolean
-    )
-
-
 def _in_fraction_by_spark(fraction: float) -> Column:
     """Return the same in Spark; each write checks that the two agree on the number of rows of each day."""
-    return F.substring(F.sha2("entity_id", 256), 1, 8) < _limit(fraction)
-
-
-def _limit(fraction: float) -> str:
-    """Return the value below which the first 8 digits of a hash belong to the fraction."""
-    return f"{int(fraction * 16**8):08x}"
+    return F.substring(F.sha2("entity_id", 256), 1, 8) < limit(fraction)
 
 
 def _prepared_days(

@@ -137,7 +137,7 @@ class _Asking:
     def __post_init__(self) -> None:
         self.now = postgres.journal.read_clock(self.settings)
         self._tables = Tables(self.settings)
-        self._key = read_hash_key(self.settings)
+        self._key = read_hash_key(self.settings, self.project.name)
 
     def ask(self, ones: Sequence[One]) -> None:
         """Extract these feeds and days, and enter what has rows."""

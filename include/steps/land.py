@@ -65,7 +65,7 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
     listing = landing.look(reach)
     last = {name: feed.needed_day(interval.end) for name, feed in project.feeds.items()}
     found = [f for f in listing.found if project.feeds[f.feed].is_snapshot or f.day <= last[f.feed]]
-    now, key = postgres.journal.read_clock(settings), read_hash_key(settings)
+    now, key = postgres.journal.read_clock(settings), read_hash_key(settings, project.name)
     if not sweep:
         _require_files(missing(project, interval, landing, listing, known.deliveries, now))
     seen = postgres.journal.read_seen_objects(settings, project.name)

@@ -143,7 +143,7 @@ def _verdicts(
         .sort("day", "delivery_id", "_row")
         .collect()
     )
-    plain = opened(feed, all_raw, read_hash_key(settings))
+    plain = opened(feed, all_raw, read_hash_key(settings, project.name))
     stored, raws, typed = (_parts(rows, deliveries) for rows in (all_raw, plain, _typed(project, feed, plain)))
     _require_rows(raw_table(project.name, name), deliveries, raws)
     before = rows_before(listed, name, snapshot=feed.is_snapshot)

@@ -42,6 +42,7 @@ READER_VIEWS = {
 }
 VIEWS = READER_VIEWS | {
     "alert_history",
+    "data_pulls",
     "freshness_status",
     "gate_checks",
     "gate_decisions",
@@ -77,6 +78,8 @@ TABLES = {
     "promotions",
     "publications",
     "published",
+    "pulled",
+    "pulls",
     "quality_results",
     "step_runs",
 } | ENTITIES

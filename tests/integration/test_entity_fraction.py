@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError, ConfigError, DataError
+from include.core.fraction import in_fraction
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import StepResult
@@ -21,7 +22,6 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.tables import Tables
 from include.runner.run import run
-from include.steps.build_features import _in_fraction
 from include.steps.evaluate import evaluate
 from include.steps.gate import gate
 from include.steps.promote import promote
@@ -81,7 +81,7 @@ def with_fraction(prepared: Settings, declare_fraction: Declare) -> Settings:
     """Add features of a fraction of the entities of 28 days, and `entity_fraction` in project.yaml."""
     declare_fraction(SHARE)
     tables = Tables(prepared)
-    rows = tables.scan("features_ferries").filter(_in_fraction(SHARE)).collect()
+    rows = tables.scan("features_ferries").filter(in_fraction(SHARE)).collect()
     assert 0.4 < rows.height / (SHARE * FERRIES * 28) < 1.6
     tables.replace(TABLE, rows, WHOLE, sort_by=["day", "entity_id"])
     return prepared

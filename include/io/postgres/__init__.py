@@ -6,7 +6,8 @@ temporary table, then statements over it.
 
 Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
-`quality <project>`, `journal <project>`, `performance <model>`.
+`quality <project>`, `journal <project>`, `performance <model>`. Every step shares the lock `hash key`, which a rotation
+holds alone.
 """
 
 from include.io.postgres import (
@@ -16,6 +17,7 @@ from include.io.postgres import (
     days,
     freshness,
     gate_decisions,
+    hash_keys,
     journal,
     messages,
     migrations,
@@ -24,6 +26,7 @@ from include.io.postgres import (
     performance,
     predictions,
     promotions,
+    pulls,
     schema,
 )
 
@@ -34,6 +37,7 @@ __all__ = [
     "days",
     "freshness",
     "gate_decisions",
+    "hash_keys",
     "journal",
     "messages",
     "migrations",
@@ -42,5 +46,6 @@ __all__ = [
     "performance",
     "predictions",
     "promotions",
+    "pulls",
     "schema",
 ]

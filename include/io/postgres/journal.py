@@ -107,13 +107,17 @@ def read_clock(settings: Settings) -> datetime:
 
 
 def read_fingerprint(settings: Settings) -> str | None:
-    """Return the fingerprint of the key that the identifiers of the newest delivery were hashed with, None at first."""
-    fingerprint = journal.c.entry["hash_key"].as_string()
+    """Return the fingerprint of the keys that stored identifiers are hashed with, None at first.
+
+    It is that of the newest delivery, or of the newest rotation that was finished after it.
+    """
+    fingerprint, state = journal.c.entry["hash_key"].as_string(), journal.c.entry["state"].as_string()
+    hashed = (journal.c.kind == "delivery") | ((journal.c.kind == "decision") & (state == "finished"))
     statement = (
         sa
         .select(fingerprint)
-        .where(journal.c.kind == "delivery", fingerprint.is_not(None))
-        .order_by(journal.c.recorded_at.desc())
+        .where(hashed, fingerprint.is_not(None))
+        .order_by(journal.c.recorded_at.desc(), journal.c.sequence.desc())
         .limit(1)
     )
     with engine(settings).connect() as connection:

@@ -477,6 +477,31 @@ locks = sa.Table(
     comment="Locks of writers: a row is locked to the end of a transaction, with SELECT FOR UPDATE. Readers cannot.",
 )
 
+pulls = sa.Table(
+    "pulls",
+    metadata,
+    _key("pull_id", UUID, "Identifier of the pull."),
+    _column("project", TEXT, PROJECT),
+    _column("first_day", DATE, "First run date that was asked for."),
+    _column("last_day", DATE, "Last run date that was asked for."),
+    _column("entity_fraction", DOUBLE, "Share of the entities that was asked for."),
+    _column("by", TEXT, "Person who pulled, as typed."),
+    _column("why", TEXT, "Reason, as typed."),
+    _column("login", TEXT, "Database login of that person.", server_default=sa.text("session_user")),
+    _column("hash_key", TEXT, "Fingerprint of the keys that the rows were hashed with here."),
+    _now("begun_at", "Time at which the pull was entered."),
+    comment="Pulls of prepared data to laptops, each entered before its first row was read. Immutable.",
+)
+
+pulled = sa.Table(
+    "pulled",
+    metadata,
+    _key("pull_id", UUID, "Identifier of the pull."),
+    _column("rows", BIGINT, "Rows that it took."),
+    _now("ended_at", "Time at which its rows were complete."),
+    comment="What each pull that ended took. Immutable.",
+)
+
 
 def entities(project: str, *columns: str) -> sa.Table:
     """Return the table of a project's entities, with its key and the given columns.

@@ -1,5 +1,6 @@
 """The hash key is strong, is recognised and never shown; text of another form cannot be read without it."""
 
+import json
 import pickle
 
 import polars as pl
@@ -104,3 +105,29 @@ def test_what_was_sealed_is_opened(text: str) -> None:
 @pytest.mark.parametrize("text", [SEALED, f"{SEALED}x", f"{SEALED}!!", f"{SEALED}{'A' * 32}", f"{SEALED}ä"])
 def test_text_of_a_supplier_that_looks_sealed_stays_as_it_is(text: str) -> None:
     assert KEY.open(text) == text
+
+
+# --- several keys -----------------------------------------------------------------------------------------------------
+
+RING = HashKey.of(json.dumps([TEXT, f"{TEXT}."]))
+
+
+def test_further_keys_hash_what_the_first_has_hashed() -> None:
+    assert RING.hashed("Ada") == OTHER.hashed(KEY.hashed("Ada"))
+    assert RING.fingerprint == OTHER.hashed(KEY.fingerprint)
+    assert len({RING.fingerprint, KEY.fingerprint, OTHER.fingerprint}) == 3
+    assert HashKey.of(json.dumps([TEXT])) == KEY
+    assert HashKey.of(RING.text) == RING
+    assert TEXT not in repr(RING)
+
+
+def test_keys_are_found_by_the_fingerprint_of_the_first_ones() -> None:
+    assert RING.until(KEY.fingerprint) == KEY
+    assert RING.until(RING.fingerprint) == RING
+    assert RING.until(OTHER.fingerprint) is None
+    assert RING.after(KEY) == OTHER
+
+
+def test_text_is_sealed_by_the_newest_key_alone() -> None:
+    assert OTHER.open(RING.seal("Ada")) == "Ada" == RING.open(OTHER.seal("Ada"))
+    assert KEY.open(RING.seal("Ada")) != "Ada"

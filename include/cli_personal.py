@@ -1,0 +1,87 @@
+"""The commands about personal data, which `include.cli` adds to its own: rotation of the hash key, and data on laptops.
+
+There is no logic here: each command calls one operation.
+"""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from include.config.loading import load_project
+from include.core.errors import ActionRequiredError
+from include.core.interval import Interval
+from include.core.production import Production
+from include.core.settings import Settings
+
+By = Annotated[str, typer.Option(help="who decides")]
+Why = Annotated[str, typer.Option(help="why, for the journal")]
+
+
+def commands(settings: Callable[[], Settings]) -> typer.Typer:
+    """Return the commands.
+
+    Args:
+        settings: reads the settings when a command runs.
+    """
+    app = typer.Typer()
+
+    @app.command()
+    def rehash(by: By, why: Why) -> None:
+        """Hash all identifiers by the keys that were added to NIGHTLY_HASH_KEY; a killed run is continued."""
+        from include.operations.rehash import rehash as rotate
+
+        typer.echo(rotate(settings(), by=by, why=why).model_dump_json(indent=2))
+
+    @app.command("new_hash_key")
+    def new_hash_key(
+        file: Annotated[Path, typer.Option(help="a new file, as `airflow connections import` reads it")],
+    ) -> None:
+        """Write the keys of NIGHTLY_HASH_KEY and a new one after them into a file that only you can read."""
+        from include.operations.rehash import write_new_key
+
+        fingerprint = write_new_key(settings(), file)
+        typer.echo(f"{file} has the keys; their fingerprint is {fingerprint}. Nothing uses the new one yet: run rehash")
+
+    @app.command()
+    def pull(
+        project: Annotated[str, typer.Option("--project", help="a project: a folder of include/projects")],
+        start: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first run date, such as 2026-03-01")],
+        end: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="last run date, included")],
+        entity_fraction: Annotated[float, typer.Option(help="the share of the entities, such as 0.01")],
+        by: Annotated[str, typer.Option(help="who pulls, for the audit")],
+        why: Annotated[str, typer.Option(help="why, for the audit")],
+    ) -> None:
+        """Bring prepared data of a fraction of the entities to this laptop, with identifiers hashed anew.
+
+        NIGHTLY_PRODUCTION_TABLES, NIGHTLY_PRODUCTION_JOURNAL and NIGHTLY_PRODUCTION_DATABASE_URL say where it is.
+        """
+        from include.operations.pull import pull as bring
+
+        here, days = settings(), Interval(start=start, end=max(start, end))
+        found = bring(
+            load_project(project), days, here, _production().read_with(here), fraction=entity_fraction, by=by, why=why
+        )
+        typer.echo(found.model_dump_json(indent=2))
+
+    return app
+
+
+def _day(text: str | date) -> date:
+    return text if isinstance(text, date) else date.fromisoformat(text)
+
+
+def _production() -> Production:
+    try:
+        return Production()
+    except ValidationError as error:
+        missing = ", ".join(f"NIGHTLY_PRODUCTION_{problem['loc'][0]}".upper() for problem in error.errors())
+        raise ActionRequiredError(f"these variables are not set, or wrong: {missing}. docs/security.md") from None
+    except SettingsError:
+        pass
+    # not chained, because the parser's error contains the whole text, which is secret
+    raise ActionRequiredError("NIGHTLY_PRODUCTION_STORAGE_OPTIONS must be JSON")
