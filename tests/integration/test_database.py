@@ -31,7 +31,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0004"
+NEWEST = "0006"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -42,6 +42,7 @@ READER_VIEWS = {
 }
 VIEWS = READER_VIEWS | {
     "alert_history",
+    "erasure_history",
     "freshness_status",
     "gate_checks",
     "gate_decisions",
@@ -57,6 +58,7 @@ ENTITIES = {f"entities_{name}" for name in project_names()}
 TABLES = {
     "alerts",
     "batches",
+    "erasures",
     "fits",
     "freshness",
     "gate_results",
