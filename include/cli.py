@@ -478,6 +478,39 @@ def preflight(
     _print(look_ahead(dag, _interval(start, end), _settings()))
 
 
+@app.command()
+def erase(
+    project: ProjectOption,
+    identifier: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="a file with one identifier a line, - for standard input; default: asks"),
+    ] = None,
+    by: Annotated[str, typer.Option(help="who asks for it")] = "",
+    why: Annotated[str, typer.Option(help="why, such as a ticket; no name")] = "",
+    *,
+    again: Annotated[bool, typer.Option("--again", help="everybody who was erased before, as after a restore")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be removed, and change nothing")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="search every place, and change nothing; exit code 1 if something is left")
+    ] = False,
+    remove_originals: Annotated[
+        bool, typer.Option("--remove-originals", help="remove landed files with rows of the person from landing, too")
+    ] = False,
+) -> None:
+    """Remove a person everywhere, and keep them out. The identifier is asked for: never type it in a command."""
+    from include.operations import erase as erasing
+
+    config, settings = load_project(project), _settings()
+    plain = [] if again else erasing.read_identifiers(identifier)
+    if dry_run or check:
+        found = erasing.look(config, settings, plain)
+    else:
+        found = erasing.erase(config, settings, plain, by=by, why=why, remove_originals=remove_originals)
+    typer.echo("\n".join(erasing.sentences(found, is_done=not (dry_run or check))))
+    if check and not found.is_clean:
+        raise typer.Exit(1)
+
+
 @contextmanager
 def _in_words() -> Iterator[None]:
     """Print errors that a person has to fix without a traceback."""

@@ -7,7 +7,7 @@ them out, so that a table that is restored from a backup brings nobody back.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Self
@@ -17,7 +17,8 @@ import polars as pl
 from include.core.errors import ConfigError
 from include.core.feeds import Feed
 from include.core.formats import values
-from include.core.personal import KEY, HashKey
+from include.core.personal import KEY, SEALED, HashKey
+from include.core.schemas import formed
 
 
 @dataclass(frozen=True)
@@ -59,24 +60,31 @@ class Erasures:
 
 
 def without_erased(feed: Feed, records: pl.DataFrame, erased: Erasures, key: HashKey) -> pl.DataFrame:
-    """Return rows as delivered, with identifiers in plain text, without those of erased persons."""
+    """Return rows as delivered, with identifiers in plain text, without those of erased persons.
+
+    A row is a person's if the identifier is in a column of identifiers, or in a public column in which it is malformed,
+    as in a file with swapped columns.
+    """
     if not erased.hashes:
         return records
     erased.require_key(key)
     theirs = pl.lit(value=False)
-    for name in identifiers(feed):
-        written = records.select(values.present(pl.col(name), feed.format)).to_series()
-        found = [text for text in written.drop_nulls().unique() if key.hashed(text) in erased.hashes]
-        theirs |= values.present(pl.col(name), feed.format).is_in(found).fill_null(value=False)
+    for name, column in feed.kept.items():
+        written = values.present(pl.col(name), feed.format)
+        if column.data_class == "public":
+            written = pl.when(formed(written, column, feed.format).is_null()).then(written)
+        texts = records.select(written).to_series().drop_nulls().unique()
+        found = [text for text in texts if key.hashed(text) in erased.hashes]
+        theirs |= written.is_in(found).fill_null(value=False)
     return records.filter(~theirs)
 
 
-def without_erased_hashes(feed: Feed, raw: pl.DataFrame, erased: Erasures) -> pl.DataFrame:
-    """Return rows of a raw table, with identifiers hashed, without those of erased persons."""
+def without_erased_hashes(feed: Feed, raw: pl.DataFrame, erased: Erasures, key: HashKey) -> pl.DataFrame:
+    """Return rows of a raw table, with personal data protected, without those of erased persons."""
     if not erased.hashes:
         return raw
-    hashes = list(erased.hashes)
-    return raw.filter(~pl.any_horizontal(pl.lit(value=False), *(_is_in(name, hashes) for name in identifiers(feed))))
+    erased.require_key(key)
+    return raw.filter(~Person(tuple(erased.hashes), key).rows_of(raw.select(feed.kept)))
 
 
 def identifiers(feed: Feed) -> list[str]:
@@ -84,41 +92,37 @@ def identifiers(feed: Feed) -> list[str]:
     return [name for name, column in feed.kept.items() if column.data_class == "identifier"]
 
 
-def _is_in(name: str, hashes: list[str]) -> pl.Expr:
-    return pl.col(name).is_in(hashes).fill_null(value=False)
-
-
 @dataclass(frozen=True)
 class Person:
-    """How rows of tables are recognised as those of persons.
+    """How rows of tables are recognised as those of some persons.
 
     Attributes:
-        needles: hashes of identifiers, and their sealed text; a row is the person's if one of its texts has one of them
-            in it, as the key of an entity has.
-        entities: run date and `entity_id` of the entities whose rows had one, if the key of the entity has no
-            identifier.
+        hashes: hashes of their identifiers. A row is theirs if one of its texts has one of them in it, as the key of an
+            entity has, or if it is the sealed text of the identifier.
+        key: the hash key.
+        entities: run date and `entity_id` of entities that are theirs, although their key has no identifier.
     """
 
-    needles: tuple[str, ...]
+    hashes: tuple[str, ...]
+    key: HashKey
     entities: frozenset[tuple[date, str]] = frozenset()
 
-    @classmethod
-    def of(cls, hashes: Iterable[str], plain: Iterable[str], key: HashKey) -> Self:
-        """Return how to recognise the persons with these hashes; `plain` has their identifiers, as far as known."""
-        return cls((*dict.fromkeys([*hashes, *(key.seal(text) for text in plain)]),))
-
     def rows_of(self, rows: pl.DataFrame, day: date | None = None) -> pl.Series:
-        """Return which rows are the person's.
+        """Return which rows are theirs.
 
         Args:
             rows: some rows of a table; only columns of text are looked at.
             day: their run date, if the table has a row for each entity.
         """
-        theirs = pl.lit(value=False)
+        theirs = pl.repeat(value=False, n=pl.len(), dtype=pl.Boolean)
         for name, kind in rows.schema.items():
             if kind == pl.String:
-                theirs |= pl.col(name).str.contains_any([*self.needles]).fill_null(value=False)
+                text = pl.col(name)
+                theirs |= text.str.contains_any([*self.hashes]).fill_null(value=False)
+                sealed = rows[name].filter(rows[name].str.starts_with(SEALED)).unique()
+                found = [each for each in sealed if self.key.hashed(self.key.open(each).strip()) in self.hashes]
+                theirs |= text.is_in(found).fill_null(value=False)
         ids = [entity for of_day, entity in self.entities if of_day == day]
-        if day is not None and ids and "entity_id" in rows.columns:
+        if ids and "entity_id" in rows.columns:
             theirs |= pl.col("entity_id").is_in(ids)
-        return rows.select(theirs.alias("theirs")).to_series() if rows.width else pl.Series([], dtype=pl.Boolean)
+        return rows.select(theirs.alias("theirs")).to_series()

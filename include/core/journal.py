@@ -172,8 +172,7 @@ def deliveries_of(entries: pl.DataFrame) -> pl.DataFrame:
             pl.col("day").str.to_date(),
             pl.col("available_from").str.to_datetime(time_unit="us", time_zone="UTC"),
             pl.col("correction").fill_null("replace"),
-            pl.col("rows")
-            - pl.col("delivery_id").replace_strict(erased, default=0, return_dtype=pl.Int64),
+            pl.col("rows") - pl.col("delivery_id").replace_strict(erased, default=0, return_dtype=pl.Int64),
         )
         .join(verdicts, on="delivery_id", how="left")
         .select(schemas.DELIVERIES.keys())

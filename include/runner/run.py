@@ -47,9 +47,10 @@ def run(
     """
     step, attempt = STEPS[name], _Attempt(name, config, interval, settings, utc_now(), Meter())
     try:
-        _require_exported(step, config, settings)
-        result = step.function(config, interval, settings, **options)
-        _finish(step, config, result, settings)
+        with postgres.erasures.kept_apart(settings, config.recorded_as[0]):
+            _require_exported(step, config, settings)
+            result = step.function(config, interval, settings, **options)
+            _finish(step, config, result, settings)
     except NotReadyError:
         attempt.record("skipped")
         raise

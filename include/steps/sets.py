@@ -307,7 +307,10 @@ class SetReader:
         inside = pl.col("_row").is_between(part.after + 1, part.after + part.last)
         there = pl.col("day") == day, pl.col("delivery_id") == of_set, inside
         rows = self.tables.scan(name).filter(*there).collect().with_columns(pl.col("_row") - part.after)
-        rows, erased = without_erased_hashes(self.project.feeds[feed], rows, self.known.erased), self.known.erased.rows
+        rows, erased = (
+            without_erased_hashes(self.project.feeds[feed], rows, self.known.erased, self.key),
+            self.known.erased.rows,
+        )
         if rows.height != part.rows and not (of_set in erased and rows.height < part.rows):
             raise DeliveryError(
                 f"part {part.name} of feed {feed} for {day}: {name} has {rows.height} of its {part.rows} rows in "

@@ -8,7 +8,6 @@ rows in clean and quarantine together than were landed. No reader ever finds an 
 delivery without its rows: if an accepted delivery is refused now, its verdict is written before its rows are removed.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -151,8 +150,9 @@ def _verdicts(
         .sort("day", "delivery_id", "_row")
         .collect()
     )
-    all_raw = without_erased_hashes(feed, all_raw, erased)
-    plain = opened(feed, all_raw, read_hash_key(settings))
+    key = read_hash_key(settings)
+    all_raw = without_erased_hashes(feed, all_raw, erased, key)
+    plain = opened(feed, all_raw, key)
     stored, raws, typed = (_parts(rows, deliveries) for rows in (all_raw, plain, _typed(project, feed, plain)))
     _require_rows(raw_table(project.name, name), deliveries, raws)
     before = rows_before(listed, name, snapshot=feed.is_snapshot)
@@ -274,8 +274,7 @@ def _write_page(
     project: Project, delivery: dict[str, Any], suites: "Suites", findings: Sequence["Finding"], settings: Settings
 ) -> None:
     """Write the page with which people fix the delivery or the rule. If it cannot be written, the step continues."""
-    hashed = hashlib.sha256(delivery["delivery_id"].encode()).hexdigest()[:16]
-    path = f"quality/{project.name}/{delivery['day']}/{delivery['feed']}-{hashed}.html"
+    path = artifacts.page_of(project.name, delivery["feed"], delivery["day"], delivery["delivery_id"])
     try:
         uri = artifacts.write(settings, path, suites.page(delivery["feed"], findings, settings.run_id))
     except Exception:
