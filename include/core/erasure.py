@@ -116,7 +116,7 @@ class Person:
         """
         theirs = pl.repeat(value=False, n=pl.len(), dtype=pl.Boolean)
         for name, kind in rows.schema.items():
-            if kind == pl.String:
+            if kind == pl.String and self.hashes:
                 text = pl.col(name)
                 theirs |= text.str.contains_any([*self.hashes]).fill_null(value=False)
                 sealed = rows[name].filter(rows[name].str.starts_with(SEALED)).unique()
