@@ -84,7 +84,7 @@ def without_erased_hashes(feed: Feed, raw: pl.DataFrame, erased: Erasures, key: 
     if not erased.hashes:
         return raw
     erased.require_key(key)
-    return raw.filter(~Person(tuple(erased.hashes), key).rows_of(raw.select(feed.kept)))
+    return raw.filter(~Person(tuple(erased.hashes), key).rows_of(raw.select(*feed.kept)))
 
 
 def identifiers(feed: Feed) -> list[str]:

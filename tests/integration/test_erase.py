@@ -1,6 +1,11 @@
 """A person is erased from every place, everybody else stays as they were, and the person never comes back."""
 
 import gzip
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -12,15 +17,21 @@ import sqlalchemy as sa
 import yaml
 from deltalake import DeltaTable
 
+from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.interval import Interval
 from include.core.personal import HashKey
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.tables import Tables
+from include.io.journal import restore
+from include.io.postgres import connection as product
+from include.io.tables import Scope, Tables
 from include.operations import erase as erasing
 from include.operations.check import check
 from include.operations.simulate import maker
+from include.runner.run import run
+from include.steps.validate import validate
+from tests.conftest import Install
 from tests.integration.test_planting import small_model
 from tests.landing import deliver_one
 from tests.planting import Told, shared_database, stored
@@ -219,3 +230,175 @@ def check_text(project: Project, settings: Settings) -> list[str]:
 def migrate_entities(settings: Settings, project: Project) -> None:
     with postgres.connection.engine(settings).begin() as connection:
         postgres.migrations.entity_tables.extend(connection, project)
+
+
+# --- without training: interruptions, restores, steps at the same time ------------------------------------------------
+
+FEW = Interval(start=date(2013, 1, 1), end=date(2013, 1, 2))
+PLACES = [
+    ("include.operations.erase:_Job.enter", "after", 1),
+    ("include.io.postgres.erasures:erase", "after", 1),
+    ("include.io.erased_files:TableFiles._correct_log", "after", 1),
+    ("include.io.erased_files:TableFiles._shrink", "after", 1),
+    ("include.io.erased_files:TableFiles.erase", "after", 1),
+    ("include.io.erased_files:TableFiles.erase", "after", 3),
+    ("include.io.erased_files:TableFiles.erase", "after", 5),
+    ("include.io.postgres.erasures:finish", "before", 1),
+]
+"""Where an erasure is killed: between each two places, and within a table."""
+
+KILLED = """
+import sys
+from tests.killing import end_this_process, wrap
+import importlib
+at, when, call = sys.argv[1], sys.argv[2], int(sys.argv[3])
+module, _, path = at.partition(":")
+wrap(importlib.import_module(module), path, call, when, end_this_process)
+from include.cli import app
+app(sys.argv[4:], standalone_mode=False)
+"""
+
+
+@pytest.fixture
+def landed(load_changed: Callable[..., Project], settings: Settings) -> tuple[Project, Settings]:
+    """Return a project whose entity has the identifier beside its key, with two days in clean, and features."""
+    project = load_changed("ferries", vessel_in_sailings(in_key=False))
+    loosen(project)
+    deliver(project, settings, FEW)
+    for step in ("land", "validate"):
+        run(step, project, FEW, settings)
+    make_features(project, settings)
+    return project, settings
+
+
+def make_features(project: Project, settings: Settings) -> None:
+    """Write features of each sailing, which do not have the identifier, twice, so that there is an older version."""
+    tables, whole = Tables(settings), Scope(FEW)
+    rows = tables.scan("clean_ferries__sailings").select("day", "entity_id", "ferry", data_view=pl.lit("point_in_time"))
+    for more in (1, 2):
+        now = rows.collect().with_columns(pl.col("ferry") + more)
+        tables.replace("features_ferries", now, whole, sort_by=["day", "entity_id"])
+
+
+def entity(settings: Settings, ferry: int) -> pl.DataFrame:
+    """Return day and `entity_id` of a ferry."""
+    rows = Tables(settings).scan("clean_ferries__sailings").filter(pl.col("ferry") == ferry)
+    return rows.select("day", "entity_id").collect()
+
+
+def features(settings: Settings, version: int | None = None) -> pl.DataFrame:
+    return Tables(settings).scan("features_ferries", version).collect()
+
+
+def command(settings: Settings, *arguments: str, given: str = "", before: tuple[str, ...] = ()) -> Any:
+    """Run the command line in a process of its own, with identifiers on standard input."""
+    program = ["-c", KILLED, *before] if before else ["-m", "include.cli"]
+    variables = {**os.environ, **settings.variables()}
+    return subprocess.run(
+        [sys.executable, *program, *arguments], input=given, capture_output=True, text=True, env=variables, check=False
+    )
+
+
+def test_an_entity_is_the_persons_by_its_row_and_features_of_others_stay(landed: tuple[Project, Settings]) -> None:
+    project, settings = landed
+    own, others = entity(settings, FERRY), entity(settings, OTHERS_FERRY)
+    assert own.height == len(FEW.days)
+    before = {version: features(settings, version) for version in range(3)}
+    done = erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    assert done.rows["features_ferries"] == 2 * len(FEW.days), "both versions have the rows"
+    for version, rows in before.items():
+        left = rows.join(own, on=["day", "entity_id"], how="anti")
+        assert features(settings, version).sort(left.columns).equals(left.sort(left.columns))
+    assert features(settings).join(others, on=["day", "entity_id"], how="semi").height == len(FEW.days)
+    assert {uri.rpartition("/")[2] for uri in done.originals} == {"sailings.csv.gz", "logbook.csv.gz"}
+    assert in_landing(settings), "without being asked to, it leaves suppliers' files alone"
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0].rpartition('.')[2]} {place[1]} {place[2]}")
+def test_killed_anywhere_it_is_completed_by_the_next_run(
+    landed: tuple[Project, Settings], place: tuple[str, str, int]
+) -> None:
+    project, settings = landed
+    asked = (
+        "erase",
+        "--project",
+        "ferries",
+        "--identifier",
+        "-",
+        "--by",
+        "ana",
+        "--why",
+        "ticket",
+        "--remove-originals",
+    )
+    killed = command(settings, *asked, given=PERSON, before=tuple(map(str, place)))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for version in range(3):
+        assert features(settings, version).height in {2 * 60, 2 * 60 - 2, 2 * 60 - 1, 0}, "each version is readable"
+    with pytest.raises(ActionRequiredError, match=r"not finished.*erase --project ferries --again"):
+        run("land", project, FEW, settings)
+    again = command(settings, "erase", "--project", "ferries", "--again", "--remove-originals")
+    assert again.returncode == 0, again.stderr
+    checked = command(settings, "erase", "--project", "ferries", "--identifier", "-", "--check", given=PERSON)
+    assert (checked.returncode, PERSON in checked.stdout + checked.stderr) == (0, False), checked.stdout
+    person = hashed(settings)
+    texts = [*stored(settings, shared_database(settings))]
+    assert [where for where, text in texts if person in text and not is_proof(settings, where)] == []
+    assert not any(PERSON in text for _, text in texts)
+    run("land", project, FEW, settings)
+    assert validate(project, FEW, settings).refused == ()
+
+
+def test_older_raw_tables_bring_nobody_back(landed: tuple[Project, Settings], install: Install, tmp_path: Path) -> None:
+    """The backup of raw tables is older than the erasure, that of the journal is newer."""
+    project, settings = landed
+    backup = tmp_path / "backup"
+    for table_folder in Path(settings.tables).glob("raw_*"):
+        shutil.copytree(table_folder, backup / table_folder.name)
+    erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    with install(tmp_path / "new") as empty:
+        restored = empty.model_copy(update={"journal": settings.journal, "landing": settings.landing})
+        migrate_entities(restored, project)
+        shutil.copytree(backup, restored.tables)
+        restore(restored, project.name)
+        with pytest.raises(ActionRequiredError, match="--again"):
+            run("validate", project, FEW, restored)
+        person = hashed(settings)
+        assert any(person in text for where, text in stored(restored) if "raw_" in where)
+        done = erasing.erase(project, restored, [], by="", why="")
+        assert done.rows["raw_ferries__sailings"] == len(FEW.days)
+        run("land", project, FEW, restored)
+        assert validate(project, FEW, restored).accepted > 0
+        places = [where for where, text in stored(restored, shared_database(restored)) if person in text]
+        assert all(is_proof(restored, where) for where in places)
+
+
+def test_a_step_and_an_erasure_wait_for_each_other(landed: tuple[Project, Settings], monkeypatch: Any) -> None:
+    project, settings = landed
+    monkeypatch.setattr(product, "LOCK_TIMEOUT_SECONDS", 1)
+    with postgres.erasures.kept_apart(settings, project.name):
+        with postgres.erasures.kept_apart(settings, project.name):
+            pass  # steps do not wait for each other
+        with pytest.raises(LockTimeoutError, match=r"nothing was removed yet. .* pid \d+"):
+            erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    with postgres.erasures.alone(settings, project.name), pytest.raises(LockTimeoutError):
+        run("land", project, FEW, settings)
+    assert run("land", project, FEW, settings).rows == 0
+
+
+def test_predictions_can_be_removed_only_with_a_record_of_it(landed: tuple[Project, Settings]) -> None:
+    project, settings = landed
+    with postgres.connection.engine(settings).begin() as connection, pytest.raises(sa.exc.InternalError):
+        connection.execute(sa.text("DELETE FROM predictions"))
+    erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    for statement in ("DELETE FROM erasures", "UPDATE journal SET why = 'x'", "DELETE FROM predictions"):
+        with postgres.connection.engine(settings).begin() as connection, pytest.raises(sa.exc.InternalError):
+            connection.execute(sa.text(statement))
+
+
+def test_the_identifier_is_never_repeated(settings: Settings) -> None:
+    """Somebody types it in the command; the message does not have it."""
+    said = command(settings, "erase", "--project", "ferries", "--identifier", PERSON, "--by", "ana", "--why", "ticket")
+    assert said.returncode == 2
+    assert "history" in said.stderr
+    assert PERSON not in said.stdout + said.stderr

@@ -225,14 +225,16 @@ def erase(
         lock(connection, f"outcomes {project.name}")
         lock(connection, f"quality {project.name}")
         _record(connection, settings, project.name, sequence, found)  # first: the trigger asks for it
-        _erase_predictions(connection, models, person)
-        entities = project_entities(project)
-        connection.execute(sa.delete(entities).where(_of_entities(project, person)[1]))
+        if "predictions" in found:
+            _erase_predictions(connection, models, person)
+        entities, theirs = _of_entities(project, person)
+        connection.execute(sa.delete(entities).where(theirs))
         _erase_outcomes(connection, project, person, known)
         connection.execute(sa.delete(performance_daily).where(_of_performance(models, person)[1]))
         _erase_examples(connection, project, quality)
         for table, names in SCRUBBED.items():
-            _scrub(connection, table, names, person)
+            if table.name in found:
+                _scrub(connection, table, names, person)
         for (day, data_view), rows in prepared.items():
             there = (prepared_days.c.project == project.name) & (prepared_days.c.day == day)
             of_view = prepared_days.c.data_view == data_view
