@@ -102,10 +102,16 @@ def _concerns(line: dict[str, Any], files: Interval | None) -> bool:
 @journal.command("restore")
 def restore_journal(project: ProjectOption) -> None:
     """Add the exported entries to a database that lacks them; then run range backfills."""
-    from include.io.journal import restore
+    from include.io.journal import read_journal, restore
 
-    restored = restore(_settings(), load_project(project).name)
+    settings, config = _settings(), load_project(project)
+    restored = restore(settings, config.name)
     typer.echo(f"{restored.added} entries restored")
+    if read_journal(settings, config).erased.hashes:
+        typer.echo(
+            "persons were erased, and tables from a backup may have them: before any step, run: "
+            f"python -m include.cli erase --project {project} --again"
+        )
     if ahead := restored.not_exported:
         typer.echo(
             f"the export lacks {len(ahead)} entries, which only the database has: {ahead[0]} to {ahead[-1]}; they "

@@ -91,8 +91,9 @@ def record(
     if result is None:
         attempt.record("skipped")
         return
-    _require_exported(STEPS[name], config, settings)
-    _finish(STEPS[name], config, result, settings)
+    with postgres.erasures.kept_apart(settings, config.recorded_as[0]):
+        _require_exported(STEPS[name], config, settings)
+        _finish(STEPS[name], config, result, settings)
     attempt.record_result(result)
 
 

@@ -66,8 +66,8 @@ def frame(project: Project, feed: str, day: date) -> pl.DataFrame:
     """Return the rows of a file; one of them is the person's, and one the other person's."""
     rows: pl.DataFrame = maker(project).FEEDS[feed](project.timezone, day)
     if "ferry" in rows.columns:
-        named = pl.when(pl.col("ferry") == FERRY).then(pl.lit(PERSON))
-        named = named.when(pl.col("ferry") == OTHERS_FERRY).then(pl.lit(OTHER))
+        is_own, is_others = pl.col("ferry") == FERRY, pl.col("ferry") == OTHERS_FERRY
+        named = pl.when(is_own).then(pl.lit(PERSON)).when(is_others).then(pl.lit(OTHER))
         rows = rows.with_columns(vessel=named.otherwise(pl.format("N{}ZX", "ferry")))
     return rows.select([*project.feeds[feed].columns])
 
@@ -236,7 +236,7 @@ def migrate_entities(settings: Settings, project: Project) -> None:
 
 FEW = Interval(start=date(2013, 1, 1), end=date(2013, 1, 2))
 PLACES = [
-    ("include.operations.erase:_Job.enter", "after", 1),
+    ("include.operations.erase_places:ErasureJob.enter", "after", 1),
     ("include.io.postgres.erasures:erase", "after", 1),
     ("include.io.erased_files:TableFiles._correct_log", "after", 1),
     ("include.io.erased_files:TableFiles._shrink", "after", 1),
