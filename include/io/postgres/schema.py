@@ -464,7 +464,6 @@ erasures = sa.Table(
         server_default=sa.text("((pg_current_xact_id())::text)::bigint"),
     ),
     _now("erased_at", "Time at which the row was written."),
-    sa.ForeignKeyConstraint(["project", "sequence"], ["journal.project", "journal.sequence"]),
     comment="What was removed when a person was erased, by place, and that nothing of it was left. Immutable.",
 )
 

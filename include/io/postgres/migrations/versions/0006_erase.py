@@ -20,8 +20,7 @@ CREATE TABLE erasures (
     rows bigint NOT NULL CHECK (rows >= 0),
     run_id text NOT NULL,
     transaction bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
-    erased_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    FOREIGN KEY (project, sequence) REFERENCES journal
+    erased_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX ON erasures (project, sequence);
 CREATE INDEX ON erasures (transaction);
