@@ -19,6 +19,7 @@ from include.operations.erase_places import Erasure, ErasureJob
 NOT_REACHED = (
     "backups of databases, tables and the journal (after a restore, type erase --again before any step)",
     "older object versions, if the bucket of tables, artifacts or landing keeps them",
+    "what a step on Databricks writes that runs meanwhile (type erase --check when it has ended)",
     "what analysts and Power BI have read, and what was pulled to laptops",
     "messages that were sent, logs of Airflow and of Databricks clusters (no identifier is written there)",
     "rows of feeds without the identifier that are joined by another key: give that identifier too, if they have one",

@@ -279,7 +279,6 @@ class ErasureJob:
         counted = {"predictions", "outcomes", postgres.erasures.project_entities(self.project).name, "journal"}
         for place, url in (("shared database", shared), ("MLflow's database", mlflow)):
             if not url.startswith("postgres"):
-                yield f"{place}: it is not on PostgreSQL, so it was not searched"
                 continue
             found = Counter(postgres.erasures.search(url, self.hashes, besides=counted))
             found += Counter(postgres.erasures.search(url, plain)) if plain else Counter()
@@ -287,6 +286,8 @@ class ErasureJob:
                 yield f"{place}: {count} rows of {table} have the identifier or its hash in a text"
 
     def _advice(self) -> Iterator[str]:
+        if not self.settings.mlflow_tracking_uri.get_secret_value().startswith("postgres"):
+            yield "MLflow is a server here: its database was not searched, nor artifacts that it keeps elsewhere"
         for model, versions in postgres.erasures.read_versions(self.settings, self.models).items():
             yield (
                 f"{model}: versions {', '.join(map(str, versions))} were trained before; a model has no row of a "
