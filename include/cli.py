@@ -106,10 +106,16 @@ def _concerns(line: dict[str, Any], files: Interval | None) -> bool:
 @journal.command("restore")
 def restore_journal(project: ProjectOption) -> None:
     """Add the exported entries to a database that lacks them; then run range backfills."""
-    from include.io.journal import restore
+    from include.io.journal import read_journal, restore
 
-    restored = restore(_settings(), load_project(project).name)
+    settings, config = _settings(), load_project(project)
+    restored = restore(settings, config.name)
     _say(f"{restored.added} entries restored")
+    if read_journal(settings, config).erased.hashes:
+        _say(
+            "persons were erased, and tables from a backup may have them: before any step, run: "
+            f"python -m include.cli erase --project {project} --again"
+        )
     if ahead := restored.not_exported:
         _say(
             f"the export lacks {len(ahead)} entries, which only the database has: {ahead[0]} to {ahead[-1]}; they "
@@ -524,6 +530,40 @@ def preflight(
     from include.operations.preflight import preflight as look_ahead
 
     _print(look_ahead(dag, _interval(start, end), _settings()))
+
+
+@app.command()
+def erase(
+    project: ProjectOption,
+    identifier: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="a file with one identifier a line, - for standard input; default: asks"),
+    ] = None,
+    by: Annotated[str, typer.Option(help="who asks for it")] = "",
+    why: Annotated[str, typer.Option(help="why, such as a ticket; no name")] = "",
+    *,
+    again: Annotated[bool, typer.Option("--again", help="everybody who was erased before, as after a restore")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be removed, and change nothing")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="search every place, and change nothing; exit code 1 if something is left")
+    ] = False,
+    remove_originals: Annotated[
+        bool, typer.Option("--remove-originals", help="remove landed files with rows of the person from landing, too")
+    ] = False,
+) -> None:
+    """Remove a person everywhere, and keep them out. The identifier is asked for: never type it in a command."""
+    from include.operations import erase as erasing
+
+    config, settings = load_project(project), _settings()
+    plain = [] if again else erasing.read_identifiers(identifier)
+    if dry_run or check:
+        found = erasing.look(config, settings, plain)
+    else:
+        found = erasing.erase(config, settings, plain, by=by, why=why, remove_originals=remove_originals)
+    for sentence in erasing.sentences(found, is_done=not (dry_run or check)):
+        _say(sentence)
+    if check and not found.is_clean:
+        raise typer.Exit(1)
 
 
 app.add_typer(personal_commands(_settings))

@@ -15,10 +15,11 @@ import polars as pl
 
 from include.core import schemas
 from include.core.base import Record
+from include.core.erasure import Erasures
 from include.core.printable import printable
 from include.core.records import DayRecord, TrainingRecord
 
-Kind = Literal["delivery", "verdict", "decision", "prepared_day", "training"]
+Kind = Literal["delivery", "verdict", "decision", "prepared_day", "training", "erasure"]
 
 ABOUT_DELIVERIES = ("delivery", "verdict", "decision")
 """The kinds of entries about a delivery. Their `day` is that of a file; the day of a record is a run date."""
@@ -52,8 +53,8 @@ _DELIVERY: dict[str, pl.DataType] = {
 class Entry(Record):
     """One entry to add. `entry` has the fields of its kind.
 
-    `subject` is the `delivery_id` that the entry is about, a run date and the number of its record, or a model, its run
-    date and the watermark of its training.
+    `subject` is the `delivery_id` that the entry is about, a run date and the number of its record, a model, its run
+    date and the watermark of its training, or the hash of an erased person's identifier.
     """
 
     kind: Kind
@@ -85,6 +86,11 @@ class Entry(Record):
         subject = f"{record.model} {record.day} at {record.watermark}"
         return cls(kind="training", subject=subject, entry=record.model_dump(mode="json"))
 
+    @classmethod
+    def erasure(cls, hashed: str, fingerprint: str, rows: Mapping[str, int], *, by: str, why: str) -> Self:
+        """Return the proof that a person was erased; `rows` counts the removed rows of each delivery."""
+        return cls(kind="erasure", subject=hashed, entry={"hash_key": fingerprint, "rows": dict(rows)}, by=by, why=why)
+
 
 @dataclass(frozen=True)
 class Known:
@@ -96,6 +102,7 @@ class Known:
         records: the newest record of each prepared day.
         trainings: the newest record of each training, by model and run date.
         entries: the entries from which all of this follows (columns of `ENTRIES`).
+        erased: the erased persons.
     """
 
     watermark: int
@@ -103,11 +110,13 @@ class Known:
     records: Mapping[date, DayRecord]
     trainings: Mapping[tuple[str, date], TrainingRecord] = field(default_factory=dict)
     entries: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ENTRIES))
+    erased: Erasures = field(default_factory=Erasures)
 
     @classmethod
     def of(cls, watermark: int, entries: pl.DataFrame) -> Self:
         """Return what the entries up to the watermark say (columns of `ENTRIES`)."""
-        return cls(watermark, deliveries_of(entries), records_of(entries), trainings_of(entries), entries)
+        erased = Erasures.of(entries)
+        return cls(watermark, deliveries_of(entries), records_of(entries), trainings_of(entries), entries, erased)
 
     def at(self, watermark: int) -> Self:
         """Return the journal as it was at an earlier watermark."""
@@ -144,8 +153,9 @@ def deliveries_of(entries: pl.DataFrame) -> pl.DataFrame:
         entries: a frame with the columns of `ENTRIES`, up to a watermark.
 
     Returns:
-        A frame with the columns of `schemas.DELIVERIES`, sorted by sequence.
+        A frame with the columns of `schemas.DELIVERIES`, sorted by sequence. `rows` is without those of erased persons.
     """
+    erased = Erasures.of(entries).rows
     entries = entries.filter(pl.col("kind").is_in(ABOUT_DELIVERIES))
     newest = entries.sort("sequence").unique("subject", keep="last", maintain_order=True)
     verdicts = newest.select(
@@ -163,6 +173,7 @@ def deliveries_of(entries: pl.DataFrame) -> pl.DataFrame:
             pl.col("day").str.to_date(),
             pl.col("available_from").str.to_datetime(time_unit="us", time_zone="UTC"),
             pl.col("correction").fill_null("replace"),
+            pl.col("rows") - pl.col("delivery_id").replace_strict(erased, default=0, return_dtype=pl.Int64),
         )
         .join(verdicts, on="delivery_id", how="left")
         .select(schemas.DELIVERIES.keys())

@@ -177,7 +177,9 @@ def training_set_of_run(
             found = read_training_set(project, model, interval, settings, state, data_view)
             if found.digest == run.tags["data_digest"]:
                 return found
+    erased = any(sequence > int(run.tags["watermark"]) for sequence in journal.erased.hashes.values())
+    why = "a person was erased since, or " if erased else ""
     raise DataError(
         f"{model.name}: the rows of {run.tags['interval_start']} to {run.tags['interval_end']} are not those that "
-        f"MLflow run {run.run_id} was fitted on (model.yaml or the outcome's SQL has changed since); run fit again"
+        f"MLflow run {run.run_id} was fitted on ({why}model.yaml or the outcome's SQL has changed since); run fit again"
     )

@@ -34,12 +34,13 @@ def revalidate(project: Project, interval: Interval, settings: Settings, *, feed
     before = _quarantined(project, tables, feeds, interval)
     there = before.select("feed", "delivery_id").unique()
     of_feeds = pl.col("feed").is_in(feeds) & pl.col("day").is_between(interval.start, interval.end)
-    listed = read_journal(settings, project).deliveries
+    known = read_journal(settings, project)
+    listed = known.deliveries
     chosen = listed.filter(of_feeds)
     accepted = chosen.filter(pl.col("verdict") == "accepted").join(there, on=["feed", "delivery_id"], how="semi")
     waiting = pl.concat([accepted, chosen.filter(pl.col("verdict") == "refused")]).sort("day", "feed", "delivery_id")
 
-    given = give_verdicts(project, waiting, settings, listed=listed)
+    given = give_verdicts(project, waiting, settings, listed=listed, erased=known.erased)
     after = _quarantined(project, tables, feeds, interval)
     journal = read_journal(settings, project)
     now = journal.deliveries.filter(of_feeds)

@@ -44,6 +44,7 @@ class Taken:
         objects: the objects of a set, its marker and older versions included.
         kept: rows of a set that are in the raw table already, with its columns.
         doubt: why a set waits for a decision of a person, None if nothing is known against it.
+        erased: how many rows were left out just now, because they are those of erased persons.
         correction: what it is to the deliveries of its day before it. Late rows of an earlier day are a delivery of
             their own, which has the object of their file.
     """
@@ -58,6 +59,7 @@ class Taken:
     objects: tuple[Found, ...] = ()
     kept: pl.DataFrame | None = None
     doubt: str | None = None
+    erased: int = 0
 
     @property
     def rows(self) -> int:
@@ -243,6 +245,7 @@ def _entry(item: Taken, hold: str | None, key: HashKey) -> Entry:
             "verdict": "held" if hold else "landed",
             "hash_key": key.fingerprint,
             **({"parts": [part.entry() for part in item.parts]} if item.parts else {}),
+            **({"erased": item.erased} if item.erased else {}),
         },
         why=hold,
     )

@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from include.core import schemas
+from include.core.erasure import without_erased
 from include.core.errors import ActionRequiredError, DeliveryError, UnreachableError, UnreadableError
 from include.core.extraction import checksum, first_cutoff, in_order, key_of, values_of
 from include.core.feeds import Feed
@@ -207,7 +208,9 @@ class _Asking:
         claim = cutoff if _claims(declared) else None
         moment = available_from(self.project, feed, day, uri, claim=claim, modified_at=asked, now=asked)
         found = Found(feed, day, key, uri, size, asked)
-        return Taken(found, delivery_id_of(key, digest, newest, ids), digest, moment, records)
+        kept = without_erased(declared, records, self.total.known.erased, self._key)
+        dropped = records.height - kept.height
+        return Taken(found, delivery_id_of(key, digest, newest, ids), digest, moment, kept, erased=dropped)
 
     def _earlier(self, feed: str, day: date, key: str) -> tuple[Collection[str], tuple[str, str] | None]:
         """Return all delivery ids, and id and checksum of the newest delivery of this key."""

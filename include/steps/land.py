@@ -16,6 +16,7 @@ from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.parts import sets_of
+from include.core.personal import HashKey
 from include.core.project import Project
 from include.core.records import Landed, Refusal
 from include.core.settings import Settings
@@ -76,8 +77,8 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
     total = Entered(known)
     for chunk in _chunks(fresh):
         landed = set(total.known.deliveries["delivery_id"])
-        sets = SetReader(project, landing, tables, total.known, sets_of(total.known.entries), seen, now)
-        taken, left = _take(project, [f for f in chunk if not f.part], landing, total.known.deliveries, now)
+        sets = SetReader(project, landing, tables, total.known, sets_of(total.known.entries), seen, now, key)
+        taken, left = _take(project, [f for f in chunk if not f.part], landing, total.known, now, key)
         for objects in _by_slot(f for f in chunk if f.part):
             of_set, wrong = sets.take(objects, listing.markers.get((objects[0].feed, objects[0].day)))
             taken, left = [*taken, *of_set], [*left, *wrong]
@@ -207,10 +208,11 @@ def _by_slot(found: Iterable[Found]) -> list[list[Found]]:
 
 
 def _take(
-    project: Project, chunk: list[Found], landing: Landing, listed: pl.DataFrame, now: datetime
+    project: Project, chunk: list[Found], landing: Landing, known: Known, now: datetime, key: HashKey
 ) -> tuple[list[Taken], list[NotLanded]]:
     """Read objects. Any error about an object refuses it and leaves the others alone."""
     taken, left = [], []
+    listed = known.deliveries
     columns = listed.select("feed", "day", "key", "delivery_id", "sha256")
     newest = {
         (*project.slot(feed, day), key): (delivery_id, sha) for feed, day, key, delivery_id, sha in columns.iter_rows()
@@ -219,7 +221,7 @@ def _take(
     for found in chunk:
         before = newest.get((*project.slot(found.feed, found.day), found.key))
         try:
-            taken.append(read_object(project, found, landing, now, before, ids))
+            taken.append(read_object(project, found, landing, now, before, ids, known.erased, key))
         except DeliveryError as error:
             left.append(NotLanded(found, str(error), waits=isinstance(error, NotYetError)))
     return taken, left

@@ -57,4 +57,4 @@ def _parts(project: Project, item: Taken, landed: Collection[str]) -> Iterator[T
     yield replace(item, records=item.records.filter(~dates.is_in([*late]).fill_null(value=False))) if late else item
     for day, delivery_id in late.items():
         found, records = replace(item.found, day=day), item.records.filter(dates == day)
-        yield replace(item, found=found, delivery_id=delivery_id, records=records, correction="late_rows")
+        yield replace(item, found=found, delivery_id=delivery_id, records=records, correction="late_rows", erased=0)

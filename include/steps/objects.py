@@ -14,10 +14,12 @@ from typing import TypeVar
 import polars as pl
 
 from include.core import schemas
+from include.core.erasure import Erasures, without_erased
 from include.core.errors import DeliveryError, UnreadableError
 from include.core.feeds import Feed
 from include.core.formats.unpack import too_large
 from include.core.intake import NotYetError, available_from, is_history
+from include.core.personal import HashKey
 from include.core.project import Project
 from include.io.landing import Found, Landing, Sidecar, sha256
 from include.io.postgres.journal import SeenObject
@@ -44,8 +46,10 @@ def read_object(
     now: datetime,
     newest: tuple[str, str] | None,
     ids: set[str],
+    erased: Erasures,
+    key: HashKey,
 ) -> Taken:
-    """Read and check one object.
+    """Read and check one object. Rows of erased persons are left out.
 
     Args:
         project: the project.
@@ -54,6 +58,8 @@ def read_object(
         now: the database's time of the landing.
         newest: `delivery_id` and sha256 of the newest delivery of this object, None if it was never landed.
         ids: all delivery ids of the journal.
+        erased: the persons who were erased.
+        key: the key by which they are recognised.
 
     Raises:
         DeliveryError: names file, line and what to do. It never contains a value of a row, except a date, because
@@ -80,7 +86,9 @@ def read_object(
     if sidecar:
         check_sidecar(found, feed, sidecar, len(content), digest, records.height)
     _parsed(found, lambda: _check_day(project, found, feed, records))
-    return Taken(found, delivery_id_of(found.key, digest, newest, ids), digest, moment, records, feed.correction)
+    delivery_id, kept = delivery_id_of(found.key, digest, newest, ids), without_erased(feed, records, erased, key)
+    dropped = records.height - kept.height
+    return Taken(found, delivery_id, digest, moment, kept, feed.correction, erased=dropped)
 
 
 def is_landed(seen: SeenObject | None, found: Found) -> bool:

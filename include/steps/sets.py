@@ -11,6 +11,7 @@ from datetime import date, datetime
 import polars as pl
 
 from include.core import parts, schemas
+from include.core.erasure import without_erased_hashes
 from include.core.errors import DeliveryError
 from include.core.feeds import Feed, Parts
 from include.core.intake import NotYetError, available_from, is_history, name_order, usual_moment
@@ -36,6 +37,7 @@ class _Source:
     version: PartVersion
     records: pl.DataFrame | None = None
     earlier: tuple[str, Part] | None = None
+    erased: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class SetReader:
         sets: the parts of each delivery that is a set.
         seen: the objects that were read.
         now: the database's time of the landing.
+        key: the hash key.
     """
 
     project: Project
@@ -59,6 +62,7 @@ class SetReader:
     sets: Mapping[str, tuple[Part, ...]]
     seen: Mapping[str, SeenObject]
     now: datetime
+    key: HashKey
 
     def take(self, objects: Sequence[Found], marker: Found | None) -> tuple[list[Taken], list[NotLanded]]:
         """Return the set of a feed and day as deliveries: none, one, or an earlier state and the newest one.
@@ -159,14 +163,15 @@ class SetReader:
             earlier = self._unchanged(found)
             if earlier is None:
                 try:
-                    taken = read_object(self.project, found, self.landing, self.now, None, set())
+                    erased = self.known.erased
+                    taken = read_object(self.project, found, self.landing, self.now, None, set(), erased, self.key)
                 except DeliveryError as error:
                     left.append(NotLanded(found, str(error), waits=isinstance(error, NotYetError)))
                     continue
                 earlier = recorded.get((found.key, taken.sha256))
             if earlier is None:
                 version = PartVersion(str(found.part), found.key, taken.sha256, taken.available_from)
-                sources[found.key] = _Source(version, taken.records)
+                sources[found.key] = _Source(version, taken.records, erased=taken.erased)
             else:
                 sources[found.key] = _Source(_version(earlier[1]), earlier=earlier)
         return sources, left
@@ -289,6 +294,7 @@ class SetReader:
             pl.concat(records),
             parts=tuple(in_set),
             kept=pl.concat(kept) if kept else None,
+            erased=sum(sources[version.key].erased for version in state.values()),
         )
 
     def _rows(self, feed: str, day: date, of_set: str, part: Part) -> pl.DataFrame:
@@ -301,7 +307,11 @@ class SetReader:
         inside = pl.col("_row").is_between(part.after + 1, part.after + part.last)
         there = pl.col("day") == day, pl.col("delivery_id") == of_set, inside
         rows = self.tables.scan(name).filter(*there).collect().with_columns(pl.col("_row") - part.after)
-        if rows.height != part.rows:
+        rows, erased = (
+            without_erased_hashes(self.project.feeds[feed], rows, self.known.erased, self.key),
+            self.known.erased.rows,
+        )
+        if rows.height != part.rows and not (of_set in erased and rows.height < part.rows):
             raise DeliveryError(
                 f"part {part.name} of feed {feed} for {day}: {name} has {rows.height} of its {part.rows} rows in "
                 f"{of_set}; deliver {part.key} again"

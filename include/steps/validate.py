@@ -38,7 +38,7 @@ def validate(project: Project, interval: Interval, settings: Settings) -> Valida
     """
     journal = read_journal(settings, project)
     waiting = _waiting(project, interval, journal, Tables(settings))
-    found = give_verdicts(project, waiting, settings, listed=journal.deliveries)
+    found = give_verdicts(project, waiting, settings, listed=journal.deliveries, erased=journal.erased)
     counts = (found.accepted, len(found.refused), found.quarantined, found.warnings)
     log.info("%s: %d deliveries accepted, %d refused, %d rows in quarantine, %d warnings", interval, *counts)
     if not waiting.is_empty():  # otherwise there are no new verdicts

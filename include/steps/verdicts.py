@@ -8,7 +8,6 @@ rows in clean and quarantine together than were landed. No reader ever finds an 
 delivery without its rows: if an accepted delivery is refused now, its verdict is written before its rows are removed.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from include.core import schemas
+from include.core.erasure import Erasures, without_erased_hashes
 from include.core.errors import DataError
 from include.core.feeds import Feed
 from include.core.formats import values
@@ -76,7 +76,7 @@ class _Rows:
 
 
 def give_verdicts(
-    project: Project, deliveries: pl.DataFrame, settings: Settings, *, listed: pl.DataFrame
+    project: Project, deliveries: pl.DataFrame, settings: Settings, *, listed: pl.DataFrame, erased: Erasures
 ) -> VerdictCounts:
     """Give each delivery a verdict by the current expectations, in place of the one it had.
 
@@ -85,6 +85,7 @@ def give_verdicts(
         deliveries: rows of `schemas.DELIVERIES`.
         settings: where the tables are.
         listed: all deliveries of the journal, for the rows of earlier ones.
+        erased: the erased persons, whose rows are left out.
     """
     tables = Tables(settings)
     for name, feed in project.feeds.items():  # also for a feed without deliveries yet, as on the first day
@@ -99,7 +100,7 @@ def give_verdicts(
         verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
         for (feed_name,), of_feed in chunk.group_by("feed", maintain_order=True):
             name = str(feed_name)
-            found_verdicts = _verdicts(project, name, of_feed, listed, suites, settings)
+            found_verdicts = _verdicts(project, name, of_feed, listed, erased, suites, settings)
             whys = {delivery_id: verdict.why for delivery_id, verdict in found_verdicts.items()}
             no_more = of_feed.filter(pl.col("verdict") == "accepted", pl.col("delivery_id").is_in(_refused(whys)))
             if not no_more.is_empty():
@@ -131,7 +132,13 @@ def _suites(project: Project) -> "Suites":
 
 
 def _verdicts(
-    project: Project, name: str, of_feed: pl.DataFrame, listed: pl.DataFrame, suites: "Suites", settings: Settings
+    project: Project,
+    name: str,
+    of_feed: pl.DataFrame,
+    listed: pl.DataFrame,
+    erased: Erasures,
+    suites: "Suites",
+    settings: Settings,
 ) -> dict[str, _Verdict]:
     """Map each `delivery_id` to its verdict."""
     feed, deliveries = project.feeds[name], [*of_feed.iter_rows(named=True)]
@@ -143,7 +150,9 @@ def _verdicts(
         .sort("day", "delivery_id", "_row")
         .collect()
     )
-    plain = opened(feed, all_raw, read_hash_key(settings, project.name))
+    key = read_hash_key(settings, project.name)
+    all_raw = without_erased_hashes(feed, all_raw, erased, key)
+    plain = opened(feed, all_raw, key)
     stored, raws, typed = (_parts(rows, deliveries) for rows in (all_raw, plain, _typed(project, feed, plain)))
     _require_rows(raw_table(project.name, name), deliveries, raws)
     before = rows_before(listed, name, snapshot=feed.is_snapshot)
@@ -272,8 +281,7 @@ def _write_page(
     """Write the page with which people fix the delivery or the rule. If it cannot be written, the step continues."""
     from include.quality.page import Validation, render
 
-    hashed = hashlib.sha256(delivery["delivery_id"].encode()).hexdigest()[:16]
-    path = f"quality/{project.name}/{delivery['day']}/{delivery['feed']}-{hashed}.html"
+    path = artifacts.page_of(project.name, delivery["feed"], delivery["day"], delivery["delivery_id"])
     about = Validation(
         project=project.name,
         **{name: delivery[name] for name in ("feed", "day", "uri", "delivery_id")},

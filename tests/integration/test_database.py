@@ -43,6 +43,7 @@ READER_VIEWS = {
 VIEWS = READER_VIEWS | {
     "alert_history",
     "data_pulls",
+    "erasure_history",
     "freshness_status",
     "gate_checks",
     "gate_decisions",
@@ -59,6 +60,7 @@ ENTITIES = {f"entities_{name}" for name in project_names()}
 TABLES = {
     "alerts",
     "batches",
+    "erasures",
     "fits",
     "freshness",
     "gate_results",

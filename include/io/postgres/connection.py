@@ -37,10 +37,13 @@ LOCK_TIMEOUT = "55P03"
 LOCK_TIMEOUT_SECONDS = 15 * 60
 """The longest wait for a lock. Our own writers hold none for longer."""
 
+STEP = "nightly-ml: a step runs"
+"""The application name of the session by which a running step holds off erasures. Nothing else waits for it."""
+
 HOLDERS = """
 SELECT a.pid, a.usename, a.application_name
 FROM pg_stat_activity a
-WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.application_name <> :step
     AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation'
         AND l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace)
         AND (:readers OR l.mode <> 'AccessShareLock'))
@@ -113,7 +116,7 @@ def lock_timeout(of: sa.Engine, *, readers: bool) -> LockTimeoutError:
         readers: include those that only read: they block a change of tables and views, but no change of rows.
     """
     with of.connect() as connection:
-        holders = connection.execute(sa.text(HOLDERS), {"readers": readers}).all()
+        holders = connection.execute(sa.text(HOLDERS), {"readers": readers, "step": STEP}).all()
     named = [f"pid {h.pid}, role {h.usename}, application {h.application_name or '(unnamed)'}" for h in holders]
     ending = " ".join(f"SELECT pg_terminate_backend({h.pid});" for h in holders)
     advice = (

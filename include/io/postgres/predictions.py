@@ -316,12 +316,12 @@ def _move_back(
 
 
 def read_batches(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:
-    """Return all batches of the days, published or not: batch_id (str), day, model_version, rows, digest."""
+    """Return all batches of the days, published or not: batch_id (str), day, model_version, rows, digest, erased."""
     b = batches.c
     return read(
         settings,
         sa
-        .select(_as_text(b.batch_id), b.day, b.model_version, b.rows, b.digest)
+        .select(_as_text(b.batch_id), b.day, b.model_version, b.rows, b.digest, b.erased)
         .where(b.model == model, b.day.between(interval.start, interval.end))
         .order_by(b.day, b.created_at),
     )

@@ -110,6 +110,12 @@ batches = sa.Table(
     _column("as_of", MOMENT, "The features used only what was available up to this moment."),
     _column("run_id", TEXT, RUN_ID),
     _now("created_at", "Time at which the batch was stored."),
+    _column(
+        "erased",
+        BIGINT,
+        "Predictions removed since, because a person was erased; then the id does not follow from rows and digest.",
+        server_default=sa.text("0"),
+    ),
     comment="Prediction batches: all predictions of one model version for one day. Immutable.",
 )
 
@@ -194,13 +200,15 @@ journal = sa.Table(
         "kind",
         TEXT,
         "delivery: it was landed. verdict: validation accepted or refused it. decision: of a person. "
-        "prepared_day: the record of a run date. training: what the fits of a run date read.",
+        "prepared_day: the record of a run date. training: what the fits of a run date read. "
+        "erasure: a person was erased.",
     ),
     _column(
         "subject",
         TEXT,
         "The delivery that the entry is about: its key and the start of its SHA-256. For a record, the run date and "
-        "the number of the record, or the model, its run date and the watermark.",
+        "the number of the record, or the model, its run date and the watermark. For an erasure, the hash of the "
+        "identifier.",
     ),
     _column("entry", JSONB, "The entry's own fields."),
     _column("by", TEXT, "Person who decided; null if nobody did.", nullable=True),
@@ -500,6 +508,30 @@ pulled = sa.Table(
     _column("rows", BIGINT, "Rows that it took."),
     _now("ended_at", "Time at which its rows were complete."),
     comment="What each pull that ended took. Immutable.",
+)
+
+
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    _id(),
+    _column("project", TEXT, PROJECT),
+    _column("sequence", BIGINT, "Entry of the journal that has who asked, when, why, and the hash."),
+    _column("place", TEXT, "Table or store; finished: every place was searched again after the removal."),
+    _column(
+        "rows",
+        BIGINT,
+        "Rows removed there, by this run; of a Delta table, those of all its files, older versions included.",
+    ),
+    _column("run_id", TEXT, RUN_ID),
+    _column(
+        "transaction",
+        BIGINT,
+        "Transaction that wrote the row: in it alone, the owner may remove predictions.",
+        server_default=sa.text("((pg_current_xact_id())::text)::bigint"),
+    ),
+    _now("erased_at", "Time at which the row was written."),
+    comment="What was removed when a person was erased, by place, and that nothing of it was left. Immutable.",
 )
 
 

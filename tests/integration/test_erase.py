@@ -1,0 +1,404 @@
+"""A person is erased from every place, everybody else stays as they were, and the person never comes back."""
+
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+import yaml
+from deltalake import DeltaTable
+
+from include.core.errors import ActionRequiredError, LockTimeoutError
+from include.core.interval import Interval
+from include.core.personal import HashKey
+from include.core.project import Project
+from include.core.settings import Settings
+from include.io import postgres
+from include.io.journal import restore
+from include.io.postgres import connection as product
+from include.io.tables import Scope, Tables
+from include.operations import erase as erasing
+from include.operations.check import check
+from include.operations.simulate import maker
+from include.runner.run import run
+from include.steps.validate import validate
+from tests.conftest import Install
+from tests.integration.test_planting import small_model
+from tests.landing import deliver_one
+from tests.planting import Told, shared_database, stored
+
+pytestmark = pytest.mark.timeout(900)
+
+PERSON, OTHER = "N7ZQX", "N8ABC"
+"""The identifiers of the person who is erased, and of another one who stays."""
+
+DAY = date(2013, 1, 14)
+SCORED = Interval.of(DAY + timedelta(days=1))
+NIGHTS = Interval(start=date(2013, 1, 1), end=SCORED.end)
+NEXT = Interval.of(SCORED.end + timedelta(days=1))
+FERRY, OTHERS_FERRY = 103, 104
+
+
+def vessel_in_sailings(in_key: bool) -> Callable[[dict[str, Any]], None]:
+    """Return the change that gives a sailing the identifier of its vessel, in the entity's key or beside it."""
+
+    def change(declared: dict[str, Any]) -> None:
+        vessel = declared["feeds"]["logbook"]["columns"]["vessel"]
+        declared["feeds"]["sailings"]["columns"]["vessel"] = vessel
+        if in_key:
+            declared["entity"]["key"].append("vessel")
+            for feed in ("sailings", "logbook"):
+                declared["feeds"][feed]["key"].append("vessel")
+
+    return change
+
+
+def frame(project: Project, feed: str, day: date) -> pl.DataFrame:
+    """Return the rows of a file; one of them is the person's, and one the other person's."""
+    rows: pl.DataFrame = maker(project).FEEDS[feed](project.timezone, day)
+    if "ferry" in rows.columns:
+        is_own, is_others = pl.col("ferry") == FERRY, pl.col("ferry") == OTHERS_FERRY
+        named = pl.when(is_own).then(pl.lit(PERSON)).when(is_others).then(pl.lit(OTHER))
+        rows = rows.with_columns(vessel=named.otherwise(pl.format("N{}ZX", "ferry")))
+    return rows.select([*project.feeds[feed].columns])
+
+
+def deliver(project: Project, settings: Settings, nights: Interval) -> None:
+    for night in nights.days:
+        for feed, day in project.required(night).items():
+            deliver_one(project, settings, feed, day, frame(project, feed, day))
+
+
+def swapped(project: Project, settings: Settings) -> None:
+    """Deliver a correction in which the person's identifier is in a public column: it is sealed and quarantined."""
+    rows = frame(project, "sailings", DAY)
+    person = pl.col("ferry") == FERRY + 1000
+    more = rows.filter(pl.col("ferry") == FERRY).with_columns(ferry=pl.lit(FERRY + 1000, pl.Int64))
+    rows = pl.concat([rows, more]).with_columns(
+        origin=pl.when(person).then(pl.lit(PERSON)).otherwise("origin"),
+        vessel=pl.when(person).then(pl.lit("N1AAA")).otherwise("vessel"),
+    )
+    deliver_one(project, settings, "sailings", DAY, rows, name="again")
+
+
+def loosen(project: Project) -> None:
+    """Let a few wrong rows be quarantined."""
+    share = {"expect": "share_of_quarantined_rows_to_be_at_most", "max_value": 0.5, "severity": "critical"}
+    rules = {feed: [share] for feed in project.feeds}
+    (project.folder / "expectations.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
+
+
+def prepare(told: Told, project: Project, nights: Interval, settings: Settings) -> None:
+    for step in ("land", "validate", "build_features"):
+        told.run(step, project, nights, settings)
+
+
+def train_and_publish(told: Told, project: Project, settings: Settings) -> int:
+    model, train = small_model("late_ferry"), Interval.of(DAY)
+    fitted = [told.run("fit", model, train, settings, candidate="linear")]
+    evaluated = told.run("evaluate", model, train, settings, fitted=fitted)
+    decision = told.run("gate", model, train, settings, evaluated=evaluated, fitted=fitted)
+    version = int(decision.model_version)
+    told.run("promote", model, SCORED, settings, version=version, by="ana", why="a test", force=True)
+    publish(told, SCORED, settings, version)
+    told.run("outcomes", project, NIGHTS, settings)
+    told.run("monitor", project, SCORED, settings)
+    return version
+
+
+def publish(told: Told, day: Interval, settings: Settings, version: int) -> None:
+    model = small_model("late_ferry")
+    told.run("score", model, day, settings, versions={day.start: version})
+    told.run("publish", model, day, settings, versions={day.start: version})
+
+
+def hashed(settings: Settings, identifier: str = PERSON) -> str:
+    return HashKey.of(settings.hash_key.get_secret_value()).hashed(identifier)
+
+
+def found(settings: Settings, *needles: str) -> list[str]:
+    """Return the places, besides landing, that have one of these texts."""
+    databases = (shared_database(settings), settings.mlflow_tracking_uri.get_secret_value())
+    texts = [*stored(settings, *databases)]
+    assert {"table predictions", "table journal"} <= {where for where, _ in texts}
+    return [where for where, text in texts if any(needle in text for needle in needles)]
+
+
+def in_landing(settings: Settings) -> list[Path]:
+    def text(path: Path) -> bytes:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+
+    return [p for p in Path(settings.landing).rglob("*") if p.is_file() and PERSON.encode() in text(p)]
+
+
+def is_proof(settings: Settings, where: str) -> bool:
+    return where == "table journal" or where.startswith(settings.journal)
+
+
+def every_version(settings: Settings) -> dict[tuple[str, int], pl.DataFrame]:
+    tables, read = Tables(settings), {}
+    for folder in sorted(Path(settings.tables).glob("*/_delta_log")):
+        name = folder.parent.name
+        for version in range(tables.version(name) + 1):
+            rows = tables.scan(name, version).collect()
+            read[name, version] = rows.sort(rows.columns)
+    return read
+
+
+def table(settings: Settings, name: str) -> pl.DataFrame:
+    with postgres.connection.engine(settings).connect() as connection:
+        rows = connection.execute(sa.text(f"SELECT t::text AS row FROM {name} t ORDER BY 1")).scalars()
+        return pl.DataFrame({"row": [*rows]}, schema={"row": pl.String})
+
+
+@pytest.mark.spark
+def test_a_person_in_the_key_is_erased_everywhere_and_stays_out(
+    load_changed: Callable[..., Project], with_mlflow: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    project, settings, told = load_changed("ferries", vessel_in_sailings(in_key=True)), with_mlflow, Told(caplog)
+    loosen(project)
+    deliver(project, settings, NIGHTS)
+    swapped(project, settings)
+    migrate_entities(settings, project)
+    prepare(told, project, NIGHTS, settings)
+    version = train_and_publish(told, project, settings)
+    DeltaTable(str(Path(settings.tables) / "raw_ferries__sailings")).create_checkpoint()
+
+    person, other = hashed(settings), hashed(settings, OTHER)
+    sealed = HashKey.of(settings.hash_key.get_secret_value()).seal(PERSON)
+    places = found(settings, person, sealed)
+    for place in ("predictions", "entities_ferries", "outcomes", "raw_ferries__sailings", "clean_ferries__logbook"):
+        assert any(place in where for where in places), place
+    for place in ("quarantine_ferries__sailings", "features_ferries", "scores_late_ferry", "checkpoint.parquet"):
+        assert any(place in where for where in places), place
+    before, published, said = every_version(settings), table(settings, "predictions"), check_text(project, settings)
+
+    looked = erasing.look(project, settings, [PERSON])
+    assert not looked.is_clean
+    assert every_version(settings).keys() == before.keys()
+    done = erasing.erase(project, settings, [PERSON], by="ana", why="ticket 7", remove_originals=True)
+    assert done.rows["predictions"] == looked.rows["predictions"] == 1
+    assert done.rows["raw_ferries__sailings"] >= len(NIGHTS.days)
+    assert done.left == []
+    assert erasing.look(project, settings, [PERSON]).is_clean
+
+    assert [where for where in found(settings, person) if not is_proof(settings, where)] == []
+    assert found(settings, PERSON, sealed) == []
+    assert in_landing(settings) == []
+    after = every_version(settings)
+    for name, rows in before.items():
+        assert after[name].equals(without(rows, person, sealed)), name
+    assert table(settings, "predictions").equals(published.filter(~pl.col("row").str.contains(person)))
+    assert published.filter(pl.col("row").str.contains(other)).height == 1
+    assert check_text(project, settings) == said
+
+    again = erasing.erase(project, settings, [PERSON], by="ana", why="ticket 7")
+    assert (again.sequences, +again.rows) == (done.sequences, {})
+
+    deliver(project, settings, NEXT)
+    prepare(told, project, NEXT, settings)
+    publish(told, NEXT, settings, version)
+    told.run("outcomes", project, NEXT, settings)
+    assert [where for where in found(settings, person) if not is_proof(settings, where)] == []
+    assert found(settings, PERSON) == []
+    assert any(other in row for row in table(settings, "predictions")["row"].to_list())
+    left_out = table(settings, "data_quality").filter(pl.col("row").str.contains("no_rows_of_erased_persons"))
+    assert left_out.height == 2  # sailings of the day, and the logbook of the day before
+    assert all(PERSON not in text and person not in text for _, text in told.texts())
+
+
+def without(rows: pl.DataFrame, *needles: str) -> pl.DataFrame:
+    texts = [name for name, kind in rows.schema.items() if kind == pl.String]
+    theirs = pl.any_horizontal(pl.col(name).str.contains_any([*needles]).fill_null(value=False) for name in texts)
+    return rows.filter(~theirs)
+
+
+def check_text(project: Project, settings: Settings) -> list[str]:
+    return check(project, NIGHTS, settings)
+
+
+def migrate_entities(settings: Settings, project: Project) -> None:
+    with postgres.connection.engine(settings).begin() as connection:
+        postgres.migrations.entity_tables.extend(connection, project)
+
+
+# --- without training: interruptions, restores, steps at the same time ------------------------------------------------
+
+FEW = Interval(start=date(2013, 1, 1), end=date(2013, 1, 2))
+PLACES = [
+    ("include.operations.erase_places:ErasureJob.enter", "after", 1),
+    ("include.io.postgres.erasures:erase", "after", 1),
+    ("include.io.erased_files:TableFiles._correct_log", "after", 1),
+    ("include.io.erased_files:TableFiles._shrink", "after", 1),
+    ("include.io.erased_files:TableFiles.erase", "after", 1),
+    ("include.io.erased_files:TableFiles.erase", "after", 3),
+    ("include.io.erased_files:TableFiles.erase", "after", 5),
+    ("include.io.postgres.erasures:finish", "before", 1),
+]
+"""Where an erasure is killed: between each two places, and within a table."""
+
+KILLED = """
+import sys
+from tests.killing import end_this_process, wrap
+import importlib
+at, when, call = sys.argv[1], sys.argv[2], int(sys.argv[3])
+module, _, path = at.partition(":")
+wrap(importlib.import_module(module), path, call, when, end_this_process)
+from include.cli import app
+app(sys.argv[4:], standalone_mode=False)
+"""
+
+
+@pytest.fixture
+def landed(load_changed: Callable[..., Project], settings: Settings) -> tuple[Project, Settings]:
+    """Return a project whose entity has the identifier beside its key, with two days in clean, and features."""
+    project = load_changed("ferries", vessel_in_sailings(in_key=False))
+    loosen(project)
+    deliver(project, settings, FEW)
+    for step in ("land", "validate"):
+        run(step, project, FEW, settings)
+    make_features(project, settings)
+    return project, settings
+
+
+def make_features(project: Project, settings: Settings) -> None:
+    """Write features of each sailing, which do not have the identifier, twice, so that there is an older version."""
+    tables, whole = Tables(settings), Scope(FEW)
+    rows = tables.scan("clean_ferries__sailings").select("day", "entity_id", "ferry", data_view=pl.lit("point_in_time"))
+    for more in (1, 2):
+        now = rows.collect().with_columns(pl.col("ferry") + more)
+        tables.replace("features_ferries", now, whole, sort_by=["day", "entity_id"])
+
+
+def entity(settings: Settings, ferry: int) -> pl.DataFrame:
+    """Return day and `entity_id` of a ferry."""
+    rows = Tables(settings).scan("clean_ferries__sailings").filter(pl.col("ferry") == ferry)
+    return rows.select("day", "entity_id").collect()
+
+
+def features(settings: Settings, version: int | None = None) -> pl.DataFrame:
+    return Tables(settings).scan("features_ferries", version).collect()
+
+
+def command(settings: Settings, *arguments: str, given: str = "", before: tuple[str, ...] = ()) -> Any:
+    """Run the command line in a process of its own, with identifiers on standard input."""
+    program = ["-c", KILLED, *before] if before else ["-m", "include.cli"]
+    variables = {**os.environ, **settings.variables()}
+    return subprocess.run(
+        [sys.executable, *program, *arguments], input=given, capture_output=True, text=True, env=variables, check=False
+    )
+
+
+def test_an_entity_is_the_persons_by_its_row_and_features_of_others_stay(landed: tuple[Project, Settings]) -> None:
+    project, settings = landed
+    own, others = entity(settings, FERRY), entity(settings, OTHERS_FERRY)
+    assert own.height == len(FEW.days)
+    before = {version: features(settings, version) for version in range(3)}
+    done = erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    assert done.rows["features_ferries"] == 2 * len(FEW.days), "both versions have the rows"
+    for version, rows in before.items():
+        left = rows.join(own, on=["day", "entity_id"], how="anti")
+        assert features(settings, version).sort(left.columns).equals(left.sort(left.columns))
+    assert features(settings).join(others, on=["day", "entity_id"], how="semi").height == len(FEW.days)
+    assert {uri.rpartition("/")[2] for uri in done.originals} == {"sailings.csv.gz", "logbook.csv.gz"}
+    assert in_landing(settings), "without being asked to, it leaves suppliers' files alone"
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0].rpartition('.')[2]} {place[1]} {place[2]}")
+def test_killed_anywhere_it_is_completed_by_the_next_run(
+    landed: tuple[Project, Settings], place: tuple[str, str, int]
+) -> None:
+    project, settings = landed
+    asked = (
+        "erase",
+        "--project",
+        "ferries",
+        "--identifier",
+        "-",
+        "--by",
+        "ana",
+        "--why",
+        "ticket",
+        "--remove-originals",
+    )
+    killed = command(settings, *asked, given=PERSON, before=tuple(map(str, place)))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for version in range(3):
+        assert features(settings, version).height in {2 * 60, 2 * 60 - 2, 2 * 60 - 1, 0}, "each version is readable"
+    with pytest.raises(ActionRequiredError, match=r"not finished.*erase --project ferries --again"):
+        run("land", project, FEW, settings)
+    again = command(settings, "erase", "--project", "ferries", "--again", "--remove-originals")
+    assert again.returncode == 0, again.stderr
+    checked = command(settings, "erase", "--project", "ferries", "--identifier", "-", "--check", given=PERSON)
+    assert (checked.returncode, PERSON in checked.stdout + checked.stderr) == (0, False), checked.stdout
+    person = hashed(settings)
+    texts = [*stored(settings, shared_database(settings))]
+    assert [where for where, text in texts if person in text and not is_proof(settings, where)] == []
+    assert not any(PERSON in text for _, text in texts)
+    run("land", project, FEW, settings)
+    assert validate(project, FEW, settings).refused == ()
+
+
+def test_older_raw_tables_bring_nobody_back(landed: tuple[Project, Settings], install: Install, tmp_path: Path) -> None:
+    """The backup of raw tables is older than the erasure, that of the journal is newer."""
+    project, settings = landed
+    backup = tmp_path / "backup"
+    for table_folder in Path(settings.tables).glob("raw_*"):
+        shutil.copytree(table_folder, backup / table_folder.name)
+    erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    with install(tmp_path / "new") as empty:
+        restored = empty.model_copy(update={"journal": settings.journal, "landing": settings.landing})
+        migrate_entities(restored, project)
+        shutil.copytree(backup, restored.tables)
+        restore(restored, project.name)
+        with pytest.raises(ActionRequiredError, match="--again"):
+            run("validate", project, FEW, restored)
+        person = hashed(settings)
+        assert any(person in text for where, text in stored(restored) if "raw_" in where)
+        done = erasing.erase(project, restored, [], by="", why="")
+        assert done.rows["raw_ferries__sailings"] == len(FEW.days)
+        run("land", project, FEW, restored)
+        assert validate(project, FEW, restored).accepted > 0
+        places = [where for where, text in stored(restored, shared_database(restored)) if person in text]
+        assert all(is_proof(restored, where) for where in places)
+
+
+def test_a_step_and_an_erasure_wait_for_each_other(landed: tuple[Project, Settings], monkeypatch: Any) -> None:
+    project, settings = landed
+    monkeypatch.setattr(product, "LOCK_TIMEOUT_SECONDS", 1)
+    with postgres.erasures.kept_apart(settings, project.name):
+        with postgres.erasures.kept_apart(settings, project.name):
+            pass  # steps do not wait for each other
+        with pytest.raises(LockTimeoutError, match=r"nothing was removed yet. .* pid \d+"):
+            erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    with postgres.erasures.alone(settings, project.name), pytest.raises(LockTimeoutError):
+        run("land", project, FEW, settings)
+    assert run("land", project, FEW, settings).rows == 0
+
+
+def test_predictions_can_be_removed_only_with_a_record_of_it(landed: tuple[Project, Settings]) -> None:
+    project, settings = landed
+    with postgres.connection.engine(settings).begin() as connection, pytest.raises(sa.exc.InternalError):
+        connection.execute(sa.text("DELETE FROM predictions"))
+    erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    for statement in ("DELETE FROM erasures", "UPDATE journal SET why = 'x'", "DELETE FROM predictions"):
+        with postgres.connection.engine(settings).begin() as connection, pytest.raises(sa.exc.InternalError):
+            connection.execute(sa.text(statement))
+
+
+def test_the_identifier_is_never_repeated(settings: Settings) -> None:
+    """Somebody types it in the command; the message does not have it."""
+    said = command(settings, "erase", "--project", "ferries", "--identifier", PERSON, "--by", "ana", "--why", "ticket")
+    assert said.returncode == 2
+    assert "history" in said.stderr
+    assert PERSON not in said.stdout + said.stderr
