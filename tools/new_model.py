@@ -53,7 +53,15 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
     folder = (projects / project if projects else config.folder) / "models" / name
     values = {
         **{
-            key: getattr(model, key) for key in ("numeric", "categorical", "train_days", "holdout_days", "min_fit_days")
+            key: getattr(model, key)
+            for key in (
+                "numeric",
+                "categorical",
+                "train_days",
+                "validation_days",
+                "holdout_days",
+                "min_fit_days",
+            )
         },
         "name": name,
         "project": project,

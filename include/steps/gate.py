@@ -64,6 +64,7 @@ def gate(
         champion=champion,
         model_digest=files.digest,
         rules_digest=rules.rules_digest(checks, model.problem_type),
+        validation=evaluated.validation,
         holdout=evaluated.interval,
         rows=evaluated.rows,
     )

@@ -42,14 +42,17 @@ class Training(Config):
     )
     candidates: tuple[Candidate, ...] = Field(
         min_length=1,
-        description="the configurations that are fitted; the best on the holdout days becomes a version",
+        description="the configurations that are fitted; the best on the validation days becomes a version",
         examples=[
             [{"name": "linear", "params": {"kind": "linear"}}, {"name": "boosted", "params": {"kind": "boosted"}}]
         ],
     )
     train_days: int = Field(ge=2, description="labelled days before the run date that a training reads", examples=[60])
+    validation_days: int = Field(
+        default=7, ge=1, description="of them, the days before the holdout days: candidates are compared on them"
+    )
     holdout_days: int = Field(
-        ge=1, description="the newest of them, held back: the gate decides on them", examples=[14]
+        default=14, ge=1, description="the newest of them: the gate decides on them, and nothing is chosen on them"
     )
     min_fit_days: int = Field(
         default=1, ge=1, description="with fewer labelled days to fit on, training is refused", examples=[28]
@@ -69,11 +72,19 @@ class Training(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.holdout_days >= self.train_days:
-            raise ValueError("holdout_days must be less than train_days, or nothing is left to fit on")
+        if self.held_back_days >= self.train_days:
+            raise ValueError(
+                f"validation_days ({self.validation_days}) and holdout_days ({self.holdout_days}) must together be "
+                "less than train_days, or nothing is left to fit on"
+            )
         if len({c.name for c in self.candidates}) < len(self.candidates):
             raise ValueError("two candidates have the same name")
         return self
+
+    @property
+    def held_back_days(self) -> int:
+        """The validation days and the holdout days, on which nothing is fitted."""
+        return self.validation_days + self.holdout_days
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0004"
+NEWEST = "0008"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",

@@ -317,7 +317,7 @@ class TestModel:
                 "candidates.0.parms: unknown key; did you mean 'params'?",
             ),
             ("candidates", [{"name": "a"}, {"name": "a"}], "two candidates have the same name"),
-            ("holdout_days", 400, "holdout_days must be less than train_days"),
+            ("holdout_days", 53, "validation_days (7) and holdout_days (53) must together be less than train_days"),
             ("outcome", "late_fery", "outcome: no outcome 'late_fery'; did you mean 'late_ferry'?"),
             ("gate", None, "gate: Field required"),
             ("gate.check", [], "gate.check: unknown key; did you mean 'checks'?"),

@@ -321,7 +321,7 @@ step_runs = sa.Table(
 gates = sa.Table(
     "gates",
     metadata,
-    _key("gate_id", UUID, "Identifier derived from version, champion, rules and holdout."),
+    _key("gate_id", UUID, "Identifier derived from version, champion, rules, validation days and holdout days."),
     _column("model", TEXT, MODEL),
     _column("model_version", INTEGER, "Version that was evaluated."),
     _column("day", DATE, "Run date of its training."),
@@ -331,6 +331,8 @@ gates = sa.Table(
     _column("rules_digest", TEXT, "Digest of the thresholds and of the code that checks them."),
     _column("passed", BOOLEAN, "True if all checks passed."),
     _column("checks", INTEGER, "Number of checks."),
+    _column("validation_start", DATE, "First validation day, on which the candidate was chosen."),
+    _column("validation_end", DATE, "Last validation day."),
     _column("holdout_start", DATE, "First holdout day."),
     _column("holdout_end", DATE, "Last holdout day."),
     _column("rows", BIGINT, "Rows of the holdout days."),
