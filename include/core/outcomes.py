@@ -3,7 +3,7 @@
 `problems` tries each outcome on probe rows when the configuration is checked. Pure.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any
@@ -30,6 +30,9 @@ PROBES: Mapping[str, tuple[Any, ...]] = {
 
 PROBE_ROWS = 24
 
+UNDECLARED = -1.0
+"""The number of a label that `labels` does not have."""
+
 
 def outcome_column(project: Project, outcome: str, column: str) -> AddColumn:
     """Return the function that adds the value of an outcome as a column; null where there is no result.
@@ -39,14 +42,22 @@ def outcome_column(project: Project, outcome: str, column: str) -> AddColumn:
     Raises:
         ConfigError: the SQL cannot be parsed, or names a column that the feed does not keep.
     """
-    value = _parsed(project, outcome)
+    value, labels = _parsed(project, outcome), project.outcomes[outcome].labels
     written = _written(project, outcome, value)
+    value = _numbered(value, labels) if labels else value
 
     def add(rows: pl.LazyFrame) -> pl.LazyFrame:
         named = rows.with_columns(pl.col(there).alias(name) for name, there in written.items())
         return named.with_columns(value.cast(pl.Float64).alias(column)).drop(written.keys() - {column})
 
     return add
+
+
+def _numbered(value: pl.Expr, labels: Sequence[str]) -> pl.Expr:
+    """Return the number of each label; -1 for one that is not declared, and null where there is no result."""
+    numbers = {label: float(number) for number, label in enumerate(labels)}
+    numbered = value.replace_strict(numbers, default=UNDECLARED, return_dtype=pl.Float64)
+    return pl.when(value.is_not_null()).then(numbered)
 
 
 @contextmanager
@@ -89,8 +100,11 @@ def _require_sound(project: Project, outcome: str) -> None:
     try:
         named = rows.clear().with_columns(pl.col(there).alias(name) for name, there in written.items())
         kind = named.select(value.alias("value")).schema["value"]
-        if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
-            raise _wrong(project, outcome, f"is of type {kind}; an outcome is a number or a boolean")
+        if project.outcomes[outcome].labels:
+            if kind != pl.String:
+                raise _wrong(project, outcome, f"is of type {kind}; an outcome with labels is text")
+        elif not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
+            raise _wrong(project, outcome, f"is of type {kind}; an outcome is a number or a boolean, or has `labels`")
         where = "for all probe rows"
         together = add(rows.lazy()).collect()["value"].to_list()
         read = rows.select([written.get(name, name) for name in dict.fromkeys(value.meta.root_names())])

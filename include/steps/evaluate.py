@@ -16,7 +16,6 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.registry import FitRun, LoadedModel, Registry
 from include.io.training_sets import taken_up, training_set_of_run
-from include.training.problem_types import get_problem_type
 from include.training.training_set import LABEL
 
 log = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Sequence[Fitted]) -> Evaluated:
     """Compare the models that `fit` logged for a run date, and register the best as it was logged.
 
-    They are compared on the validation days, where the best has the least log_loss (binary) or mae (regression); among
+    They are compared on the validation days, where the best has the least loss of the problem type; among
     equals, the first in `model.yaml` wins. It is then measured on the holdout days, where nothing is chosen: the gate
     decides on them. The version is that logged model, never another fit, and running the step again finds the same
     version. The rows are those that the fits saw, even if the tables have changed since. With an entity fraction
@@ -56,7 +55,7 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
         _measure(model, each.candidate, own, training_set.validation_rows, training_set.validation)
         for each, own in zip(fits, loaded, strict=True)
     ]
-    by = get_problem_type(model.problem_type).chosen_by
+    by = model.problem.chosen_by
     best = min(range(len(fits)), key=lambda n: measured[n][by])
     holdout = training_set.holdout_rows
     found = Evaluated(
@@ -111,7 +110,7 @@ def _measure(model: Model, candidate: str, loaded: LoadedModel, rows: pl.DataFra
     score = loaded.predict(rows)
     if not np.isfinite(score).all():
         raise DataError(f"{model.name}: {candidate} scores rows of {days} as NaN or infinite")
-    metrics = get_problem_type(model.problem_type).metrics(rows[LABEL].to_numpy(), score)
+    metrics = model.problem.metrics(rows[LABEL].to_numpy(), score)
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "rows")
     log.info("%s %s on %s: %s", model.name, candidate, days, shown)
     return metrics

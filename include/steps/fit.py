@@ -28,7 +28,6 @@ from include.io.tables import Scope, Tables
 from include.io.training_sets import ReadAt, read_at, read_training_set, record_of, sources
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
-from include.training.problem_types import get_problem_type
 from include.training.serialization import Cloudpickle
 from include.training.training_set import LABEL, TrainingSet, estimator_inputs
 
@@ -169,7 +168,7 @@ def _fit(
     started = utc_now()
     estimator = train(model, candidate, training_set)
     own = LoadedModel.of(model, estimator)
-    metrics = get_problem_type(model.problem_type).metrics(compared[LABEL].to_numpy(), own.predict(compared))
+    metrics = model.problem.metrics(compared[LABEL].to_numpy(), own.predict(compared))
     seconds = (utc_now() - started).total_seconds()
     run = registry.log_fit(
         Fit(
@@ -285,7 +284,7 @@ def _build(model: Model, candidate: Candidate) -> BaseEstimator:
 
 
 def _require_classes(model: Model, fitted: pl.DataFrame) -> None:
-    if get_problem_type(model.problem_type).needs_both_outcomes and fitted[LABEL].n_unique() < 2:
+    if model.problem.needs_different_outcomes and fitted[LABEL].n_unique() < 2:
         raise DataError(
             f"{model.name}: all {fitted.height} rows to fit on have the outcome {fitted[LABEL][0]:g}; "
             f"check the SQL of outcome {model.outcome} in project.yaml"

@@ -3,7 +3,9 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
 from include.config.loading import load_project
@@ -22,8 +24,7 @@ from include.io.postgres.model_files import RecordedFit
 from include.io.registry import LoadedModel, ModelFiles, Registry, Version
 from include.io.tables import Tables
 from include.io.training_sets import taken_up, training_set_of_run
-from include.training.problem_types import get_problem_type
-from include.training.training_set import KEY, LABEL, TrainingSet
+from include.training.training_set import KEY, LABEL, TrainingSet, seasonal_naive
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def gate(
         training_set = training_set_of_run(project, model, interval, settings, run)
         features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
         evidence = _evidence(model, registry, training_set, features, subject, fitted, version, files, settings)
+        evidence = replace(evidence, naive=_naive(project, model, training_set))
         decision = postgres.gate_decisions.record_decision(settings, subject, rules.run_checks(checks, evidence))
     registry.record_gate(version, decision)  # also when it was killed after the decision
     _log_decision(decision)
@@ -148,7 +150,7 @@ def _evidence(
                 loaded.decision_threshold,
             )
     return Evidence(
-        problem_type=get_problem_type(model.problem_type),
+        problem_type=model.problem,
         inputs=model.features,
         seed=model.seed,
         days=rows["day"].to_numpy(),
@@ -168,6 +170,13 @@ def _evidence(
         microseconds_per_row=seconds / rows.height * 1e6 if rows.height else None,
         megabytes=files.megabytes,
     )
+
+
+def _naive(project: Project, model: Model, training_set: TrainingSet) -> np.ndarray:
+    """Return the seasonal naive of each holdout row, NaN if there is none."""
+    rows = training_set.rows.with_columns(naive=seasonal_naive(project, model, training_set.rows))
+    of_holdout = rows.filter(pl.col("day").is_between(training_set.holdout.start, training_set.holdout.end))
+    return of_holdout["naive"].to_numpy()
 
 
 def _recorded(model: Model, version: int, settings: Settings) -> RecordedFit:

@@ -22,7 +22,6 @@ from include.core.project import Project
 from include.core.records import DataView
 from include.core.stack import rows_of
 from include.training.config import Training
-from include.training.problem_types import get_problem_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 LABEL = "label"
 
 KEY = ("day", "entity_id")
+
+SEASON_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,9 @@ def build_training_set(
         raise DataError(
             f"{model.name}: {doubled} of {rows.height} labelled rows of {days} are of an entity and day twice"
         )
-    if get_problem_type(model.problem_type).wrong_labels(rows[LABEL].to_numpy()):
-        raise DataError(f"{model.name}: outcome {model.outcome} of {days} has values other than 0 and 1")
+    problem_type = model.problem
+    if problem_type.wrong_labels(rows[LABEL].to_numpy()):
+        raise DataError(f"{model.name}: outcome {model.outcome} of {days} has values other than {problem_type.labels}")
 
     labelled: list[date] = rows["day"].unique().sort().to_list()
     needed = model.min_fit_days + model.held_back_days
@@ -177,6 +179,22 @@ def build_training_set(
         missing=tuple(d for d in inside if d not in set(labelled)),
         data_view=data_view,
     )
+
+
+def seasonal_naive(project: Project, model: Training, rows: pl.DataFrame) -> pl.Series:
+    """Return for each row the outcome of its entity a week earlier, null if there is none: the seasonal naive.
+
+    Where an outcome takes more than a week to be known, it is as many whole weeks earlier as it takes.
+
+    Args:
+        project: the model's project.
+        model: the model.
+        rows: KEY and LABEL.
+    """
+    delay = project.feeds[project.outcomes[model.outcome].feed].delay_days
+    earlier = timedelta(days=SEASON_DAYS * max(1, -(-delay // SEASON_DAYS)))
+    before = rows.select(pl.col("day") + earlier, "entity_id", pl.col(LABEL).alias("naive"))
+    return rows.select(*KEY).join(before, on=KEY, how="left", maintain_order="left")["naive"]
 
 
 def _admitting_later(journal: Known, days: Interval, moment: datetime) -> list[date]:

@@ -791,7 +791,7 @@ def ferry_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
 def test_a_second_model_of_another_problem_type_needs_only_a_folder(prepared: Settings, ferry_delay: Model) -> None:
     evaluated = train(prepared, ferry_delay)
     assert evaluated.candidate == "trees_30"
-    assert evaluated.metrics.keys() == {"rows", "mae", "rmse", "r2"}
+    assert evaluated.metrics.keys() == {"rows", "mae", "rmse", "r2", "wape", "mape"}
     known = ferries().filter(pl.col("day").is_between(evaluated.interval.start, evaluated.interval.end))
     assert evaluated.rows == known["delay_minutes"].drop_nulls().len() < known.height
     assert evaluated.metrics["r2"] > 0.2

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.core.names import entities_table
-from include.core.schemas import PREDICTION_COLUMNS
+from include.core.schemas import EVERY_PREDICTION, PREDICTION_COLUMNS
 
 metadata = sa.MetaData()
 
@@ -38,9 +38,21 @@ RUN_DATE = "Run date."
 SCORED_DAY = "Calendar day, in the project's timezone, that the predictions are for."
 SCORED_BY = "Registry version of the model that made the predictions."
 PREDICTIONS = {
-    "score": "Classification: probability of 1, from 0 to 1. Regression: the predicted value, in the outcome's unit.",
-    "prediction": "Classification: 1 if the score reaches the decision threshold, else 0. Regression: the score.",
+    "score": "Binary: probability of 1, from 0 to 1. Multiclass: probability of the predicted label. Otherwise the "
+    "predicted value, in the outcome's unit.",
+    "prediction": "Binary: 1 if the score reaches the decision threshold, else 0. Multiclass: number of the label. "
+    "Otherwise the score.",
+    "lower": "Quantile: the lower limit, in the outcome's unit. Otherwise null.",
+    "upper": "Quantile: the upper limit, in the outcome's unit. Otherwise null.",
+    "label": "Multiclass: the predicted label. Otherwise null.",
+    "probabilities": "Multiclass: probability of each label. Otherwise null.",
 }
+
+
+_PREDICTION_TYPES: dict[str, sa.types.TypeEngine[Any]] = {
+    "label": TEXT,
+    "probabilities": JSONB,
+}  # the others are numbers
 
 
 def _column(name: str, kind: sa.types.TypeEngine[Any], comment: str, *args: Any, **options: Any) -> sa.Column[Any]:
@@ -69,7 +81,7 @@ models = sa.Table(
     _key("model", TEXT, MODEL),
     _column("project", TEXT, PROJECT),
     _column("outcome", TEXT, "Name of the outcome that the model predicts."),
-    _column("problem_type", TEXT, "Problem type: binary or regression."),
+    _column("problem_type", TEXT, "Problem type: binary, multiclass, regression, count or quantile."),
     _column("title", TEXT, "Display name of the model."),
     _column("owner", TEXT, "Person or team responsible for the model."),
     comment="What each model declares, as of its newest publish. Links predictions with outcomes.",
@@ -120,7 +132,10 @@ predictions = sa.Table(
     _column("model", TEXT, MODEL),
     _column("day", DATE, SCORED_DAY),
     _key("entity_id", BYTES_TEXT, ENTITY_ID),
-    *(_column(name, DOUBLE, PREDICTIONS[name]) for name in PREDICTION_COLUMNS),
+    *(
+        _column(name, _PREDICTION_TYPES.get(name, DOUBLE), PREDICTIONS[name], nullable=name not in EVERY_PREDICTION)
+        for name in PREDICTION_COLUMNS
+    ),
     comment="The rows of all batches. The trigger batch_gets_no_more replaces a foreign key, which would cost one "
     "lookup for each row.",
 )
@@ -251,6 +266,7 @@ outcomes = sa.Table(
     _column("delivery_id", TEXT, "Delivery that the outcome comes from."),
     _column("available_from", MOMENT, "Time from which that delivery counts."),
     _now("recorded_at", "Time at which the outcome was recorded."),
+    _column("label", TEXT, "The true result in words, of an outcome with labels; otherwise null.", nullable=True),
     comment="Known outcomes. An entity without a row has no known outcome yet.",
 )
 
@@ -436,6 +452,14 @@ locks = sa.Table(
     _key("name", TEXT, "What is locked, such as publish and a model."),
     comment="Locks of writers: a row is locked to the end of a transaction, with SELECT FOR UPDATE. Readers cannot.",
 )
+
+
+def as_predicted(columns: Any) -> list[sa.ColumnElement[Any]]:
+    """Return the columns of predictions as frames have them: JSON as text, which is a value of Arrow."""
+    return [
+        sa.cast(columns[name], TEXT).label(name) if name == "probabilities" else columns[name]
+        for name in PREDICTION_COLUMNS
+    ]
 
 
 def entities(project: str, *columns: str) -> sa.Table:

@@ -292,7 +292,13 @@ def test_metrics_of_a_classification_have_the_values_computed_by_hand() -> None:
 
 def test_metrics_of_a_regression_have_the_values_computed_by_hand() -> None:
     measured = get_problem_type("regression").metrics(np.array([0.0, 10.0, 20.0]), np.array([1.0, 10.0, 16.0]))
-    assert measured == pytest.approx({"rows": 3, "mae": 5 / 3, "rmse": np.sqrt(17 / 3), "r2": 1 - 17 / 200})
+    assert measured == pytest.approx({
+        "rows": 3,
+        "mae": 5 / 3,
+        "rmse": np.sqrt(17 / 3),
+        "r2": 1 - 17 / 200,
+        "wape": 5 / 30,
+    })
 
 
 def test_undefined_metrics_are_left_out_so_that_the_gate_rejects() -> None:
@@ -303,8 +309,11 @@ def test_undefined_metrics_are_left_out_so_that_the_gate_rejects() -> None:
 
 def test_the_metric_that_chooses_the_candidate_is_measured() -> None:
     truth = np.array([0.0, 1.0])
-    for problem_type in PROBLEM_TYPES.values():
-        assert problem_type.chosen_by in problem_type.metrics(truth, np.array([0.2, 0.7]))
+    of_several = {"quantile": np.array([[0.0, 0.2, 0.5], [0.3, 0.7, 1.0]]), "multiclass": np.full((2, 3), 1 / 3)}
+    for kind, problem_type in PROBLEM_TYPES.items():
+        metrics = problem_type.metrics(truth, of_several.get(kind, np.array([0.2, 0.7])))
+        assert problem_type.chosen_by in metrics
+        assert {*problem_type.gate_metrics, problem_type.leakage.metric} - metrics.keys() <= {"mape"}
 
 
 def test_estimators_get_floats_and_text_with_missing_values() -> None:
@@ -318,3 +327,16 @@ def test_estimators_get_floats_and_text_with_missing_values() -> None:
 
 def test_available_from_is_utc() -> None:
     assert take().as_of.tzinfo == UTC
+
+
+def test_the_seasonal_naive_is_the_outcome_of_the_same_entity_a_week_earlier() -> None:
+    rows = pl.DataFrame({
+        "day": [date(2013, 2, 1), date(2013, 2, 1), date(2013, 2, 8), date(2013, 2, 15), date(2013, 2, 15)],
+        "entity_id": ["a", "b", "a", "a", "b"],
+        LABEL: [1.0, 2.0, 3.0, 4.0, 5.0],
+    })
+    assert training_set.seasonal_naive(PROJECT, MODEL, rows).to_list() == [None, None, 1.0, 3.0, None]
+    slow = PROJECT.feeds["logbook"].model_copy(update={"delay_days": 8})
+    project = PROJECT.model_copy(update={"feeds": {**PROJECT.feeds, "logbook": slow}})
+    naive = training_set.seasonal_naive(project, MODEL, rows)
+    assert naive.to_list() == [None, None, None, 1.0, 2.0], "an outcome must be known before the run date"
