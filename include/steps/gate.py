@@ -142,10 +142,14 @@ def _evidence(
         loaded, saw = registry.load(found, recorded.model_digest, model), recorded.fit_end
         if absent := sorted(set(loaded.inputs) - set(features.collect_schema().names())):
             champion_missing = f"the features lack {', '.join(absent)}, which {name} needs"
+        elif not _predicts_the_same(loaded, challenger):
+            champion_missing = f"{name} has another problem_type, other quantiles or other labels; promote by hand"
         else:
+            scores = loaded.predict(_with(rows, features, loaded.inputs, training_set.data_view))
+            added = len(challenger.classes) - len(loaded.classes)
             champion = HoldoutScores(
                 name,
-                loaded.predict(_with(rows, features, loaded.inputs, training_set.data_view)),
+                np.pad(scores, [(0, 0), (0, added)]) if added else scores,
                 loaded.inputs,
                 loaded.decision_threshold,
             )
@@ -177,6 +181,13 @@ def _naive(project: Project, model: Model, training_set: TrainingSet) -> np.ndar
     rows = training_set.rows.with_columns(naive=seasonal_naive(project, model, training_set.rows))
     of_holdout = rows.filter(pl.col("day").is_between(training_set.holdout.start, training_set.holdout.end))
     return of_holdout["naive"].to_numpy()
+
+
+def _predicts_the_same(champion: LoadedModel, challenger: LoadedModel) -> bool:
+    """Return whether the scores of two versions can be compared. Labels may be added at the end: the champion has 0."""
+    known = challenger.classes[: len(champion.classes)]
+    own, other = ((each.problem_type, each.quantiles) for each in (champion, challenger))
+    return own == other and champion.classes == known
 
 
 def _recorded(model: Model, version: int, settings: Settings) -> RecordedFit:

@@ -117,6 +117,7 @@ def model_of(problem_type: str, monkeypatch: pytest.MonkeyPatch) -> Model:
         {"kind": "calibration", "at_most": 0.2},
         {"kind": "slices", "by": ["origin"], "min_rows": 100, "at_most": 0.1},
         {"kind": "linear_baseline", "at_most": 0.5},
+        {"kind": "champion", "at_most": 0.5, "min_rows": 400},
         {"kind": "scoring_time", "at_most": 5000},
     ]
     return MODEL.model_copy(
@@ -153,9 +154,14 @@ def test_a_model_is_trained_gated_promoted_and_scores(
         assert (rows["prediction"] <= rows["upper"]).all()
         width = (rows["upper"] - rows["lower"]).to_numpy().mean()
         assert width > 20, "the noise alone has 51 minutes from 10 % to 90 %"
+        wider = train_and_gate(prepared, model.model_copy(update={"quantiles": (0.05, 0.5, 0.95)}), after(1))
+        assert "champion 1 has another problem_type, other quantiles" in (wider.why_not or "")
     elif problem_type == "multiclass":
         assert {"early", "late"} <= set(rows["label"]) <= set(LABELS)
         assert rows["score"].is_between(1 / 3, 1).all()
+        more = train_and_gate(prepared, model.model_copy(update={"classes": (*LABELS, "cancelled")}), after(1))
+        assert more.champion == 1
+        assert more.passed, more.why_not
     else:
         assert (rows["score"] > 0).all()
 

@@ -23,7 +23,7 @@ class Calibration(ScoreCheck):
         examples=[0.05],
         description="how far the level is off. Binary: |mean score - mean outcome|, 0.05 if the check is not listed. "
         "Multiclass: the same of the label that is furthest off, 0.05. Count: |sum of scores / sum of outcomes - 1|, "
-        "0.1. Quantile: |share of outcomes up to a quantile - the quantile|, of the one that is furthest off, 0.1. "
+        "0.1. Quantile: |share of outcomes up to a quantile - the quantile|, of the one that is furthest off, 0.08. "
         "Regression: |median error|, must be listed",
     )
 

@@ -50,6 +50,12 @@ def too_narrow(evidence: Evidence) -> Evidence:
     return with_score(evidence, middle + (evidence.challenger.score - middle) / 3, as_champion=True)
 
 
+def too_wide(evidence: Evidence) -> Evidence:
+    """Limits that no outcome is beyond: they are always right, and say nothing."""
+    middle = evidence.challenger.score[:, [1]]
+    return with_score(evidence, middle + (evidence.challenger.score - middle) * 4, as_champion=True)
+
+
 def constants(evidence: Evidence) -> Evidence:
     return with_score(evidence, np.tile(np.quantile(evidence.fitted_truth, [0.1, 0.5, 0.9]), (ROWS, 1)))
 
@@ -73,6 +79,7 @@ def leaking(evidence: Evidence) -> Evidence:
     ("planted", "check", "implied"),
     [
         (too_narrow, "calibration", set()),
+        (too_wide, "calibration", set()),
         (
             constants,
             "dummy baseline",
@@ -80,7 +87,7 @@ def leaking(evidence: Evidence) -> Evidence:
         ),
         (worse_than_last_week, "seasonal naive", set()),
         (wrong_for_one_origin, "slices", {"quality", "calibration", "dummy baseline", "seasonal naive"}),
-        (leaking, "leakage check", set()),
+        (leaking, "leakage check", {"calibration"}),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
