@@ -30,9 +30,10 @@ from include.core.records import Evaluated, Fitted, GateDecision, Promotion
 DOC = """
 ### {title}: train
 
-Fits each candidate of `model.yaml` on the labelled days before the run date. The newest {holdout_days} labelled days
-are held out: no candidate is fitted on them, all are evaluated on them, and the best becomes a version of `{name}`. The
-gate checks that version against `model.yaml` and the champion. A version that passes every check is promoted, from the
+Fits each candidate of `model.yaml` on the labelled days before the run date. No candidate is
+fitted on the newest of them: all are compared on the {validation_days} validation days, and the best becomes a version
+of `{name}`. On the {holdout_days} holdout days after those, the gate checks that version against `model.yaml` and the
+champion. A version that passes every check is promoted, from the
 next unpublished day on.
 
 - **Safe to run again:** yes. A fit of the same data and code is reused, no second version is made, and a decision of
@@ -70,7 +71,7 @@ def train(model: Model) -> DAG:
 
         @model_task(outlets=[versions_asset(model)])
         def evaluate(fitted: Json) -> Json:
-            """Evaluate the candidates on the holdout days, and register the best one as a model version."""
+            """Compare the candidates on the validation days, and register the best one as a model version."""
             records = [Fitted.model_validate(record) for record in fitted]
             return run_step("evaluate", model, day(), fitted=records)
 

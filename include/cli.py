@@ -336,7 +336,7 @@ def _fit_all(config: Model, interval: Interval, data: DataView) -> list[StepResu
 
 @app.command()
 def evaluate(model: ModelOption, day: Day, data: Data = "point_in_time") -> None:
-    """Evaluate all candidates of a run date on the holdout days; the best one becomes a model version."""
+    """Evaluate all candidates of a run date on the validation days; the best one becomes a model version."""
     config, interval = load_model(model), Interval.of(day)
     _print(_run("evaluate", config, interval, fitted=_fit_all(config, interval, data)))
 

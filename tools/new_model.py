@@ -42,6 +42,11 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
         raise ActionRequiredError(
             f"{config.folder / 'project.yaml'} has no outcome {outcome!r}{nearest(outcome, config.outcomes)}"
         )
+    if config.outcomes[outcome].labels:
+        raise ActionRequiredError(
+            f"outcome {outcome!r} has labels, and there is no template for multiclass models yet; write the folder by "
+            "hand: docs/add-a-model.md, Problem types"
+        )
     others = model_names(project)
     if not others:
         raise ActionRequiredError(f"{project} has no model yet whose columns could be taken; write the first by hand")
@@ -53,7 +58,15 @@ def new_model(project: str, name: str, outcome: str, like: str | None, projects:
     folder = (projects / project if projects else config.folder) / "models" / name
     values = {
         **{
-            key: getattr(model, key) for key in ("numeric", "categorical", "train_days", "holdout_days", "min_fit_days")
+            key: getattr(model, key)
+            for key in (
+                "numeric",
+                "categorical",
+                "train_days",
+                "validation_days",
+                "holdout_days",
+                "min_fit_days",
+            )
         },
         "name": name,
         "project": project,

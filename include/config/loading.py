@@ -38,10 +38,17 @@ def load_project(name: str) -> Project:
 def load_model(name: str) -> Model:
     """A model of any project: model names are unique in the bundle, since tables and DAGs are named by them."""
     path = _only("model", name, f"*/models/{name}/model.yaml", model_names)
+    if "classes" in read_yaml(path):
+        raise key_error(path, "classes: is not written in the file; `labels` of the outcome in project.yaml says them")
     model = _load(Model, path, name=name, project=path.parents[2].name, folder=path.parent)
     project = load_project(model.project)
     if model.outcome not in project.outcomes:
         raise key_error(path, f"outcome: no outcome {model.outcome!r}{nearest(model.outcome, project.outcomes)}")
+    labels = project.outcomes[model.outcome].labels
+    if bool(labels) != (model.problem_type == "multiclass"):
+        has = "labels" if labels else "no labels (outcomes: labels in project.yaml)"
+        raise key_error(path, f"problem_type: outcome {model.outcome} has {has}, so it cannot be {model.problem_type}")
+    model = model.model_copy(update={"classes": labels})
     if "databricks" in model.run_on.values() and project.databricks is None:
         raise key_error(path, "run_on: a step runs on databricks, and project.yaml has no section `databricks`")
     if model.train_schedule is not None:

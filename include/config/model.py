@@ -48,6 +48,8 @@ class Model(Training):
             owner=self.owner,
             outcome=self.outcome,
             problem_type=self.problem_type,
+            quantiles=self.quantiles,
+            classes=self.classes,
         )
 
     @property

@@ -27,36 +27,41 @@ class Erasures:
 
     Attributes:
         hashes: sequence number of the entry, by the hash of the identifier.
-        keys: the fingerprints of the keys of these hashes.
+        keys: fingerprint of the keys, by the hash that they made.
         rows: how many rows of each delivery were removed.
     """
 
     hashes: Mapping[str, int] = field(default_factory=dict)
-    keys: frozenset[str] = frozenset()
+    keys: Mapping[str, str] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, entries: pl.DataFrame) -> Self:
         """Return what the entries of the journal say (columns of `journal.ENTRIES`)."""
         found = entries.filter(pl.col("kind") == "erasure").select("sequence", "subject", "entry").rows()
-        rows, keys = Counter[str](), set[str]()
-        for _, _, text in found:
+        rows, keys = Counter[str](), dict[str, str]()
+        for _, subject, text in found:
             entry = json.loads(text)
             rows.update(entry["rows"])
-            keys.add(entry["hash_key"])
-        return cls({subject: sequence for sequence, subject, _ in reversed(found)}, frozenset(keys), dict(rows))
+            keys[subject] = entry["hash_key"]
+        return cls({subject: sequence for sequence, subject, _ in reversed(found)}, keys, dict(rows))
 
-    def require_key(self, key: HashKey) -> None:
-        """Refuse to go on with a key by which erased persons are not recognised.
+    def under(self, key: HashKey) -> Self:
+        """Return the same with the hashes that the key makes now: later keys of a ring hash earlier hashes on.
 
         Raises:
-            ConfigError: there are erased persons, and their hashes are of another key.
+            ConfigError: an erased person would not be recognised by this key.
         """
-        if self.keys - {key.fingerprint}:
-            raise ConfigError(
-                f"{KEY} is another one than that of erased persons ({', '.join(sorted(self.keys))}), so they would not "
-                "be recognised and would come back. Put the old key back: docs/runbooks/hash-key.md"
-            )
+        hashes = dict[str, int]()
+        for hashed, sequence in self.hashes.items():
+            earlier = key.until(self.keys[hashed])
+            if earlier is None:
+                raise ConfigError(
+                    f"{KEY} is another one than that of erased persons ({self.keys[hashed]}), so they would not be "
+                    "recognised and would come back. Put the old key back: docs/runbooks/hash-key.md"
+                )
+            hashes[key.after(earlier).hashed(hashed)] = sequence
+        return type(self)(hashes, dict.fromkeys(hashes, key.fingerprint), self.rows)
 
 
 def without_erased(feed: Feed, records: pl.DataFrame, erased: Erasures, key: HashKey) -> pl.DataFrame:
@@ -67,14 +72,14 @@ def without_erased(feed: Feed, records: pl.DataFrame, erased: Erasures, key: Has
     """
     if not erased.hashes:
         return records
-    erased.require_key(key)
+    hashes = erased.under(key).hashes
     theirs = pl.lit(value=False)
     for name, column in feed.kept.items():
         written = values.present(pl.col(name), feed.format)
         if column.data_class == "public":
             written = pl.when(formed(written, column, feed.format).is_null()).then(written)
         texts = records.select(written).to_series().drop_nulls().unique()
-        found = [text for text in texts if key.hashed(text) in erased.hashes]
+        found = [text for text in texts if key.hashed(text) in hashes]
         theirs |= written.is_in(found).fill_null(value=False)
     return records.filter(~theirs)
 
@@ -83,8 +88,7 @@ def without_erased_hashes(feed: Feed, raw: pl.DataFrame, erased: Erasures, key: 
     """Return rows of a raw table, with personal data protected, without those of erased persons."""
     if not erased.hashes:
         return raw
-    erased.require_key(key)
-    return raw.filter(~Person(tuple(erased.hashes), key).rows_of(raw.select(*feed.kept)))
+    return raw.filter(~Person(tuple(erased.under(key).hashes), key).rows_of(raw.select(*feed.kept)))
 
 
 def identifiers(feed: Feed) -> list[str]:

@@ -546,4 +546,10 @@ class Outcome(Config):
     sql: str = Field(
         description="SQL expression over the feed's columns; null where there is no result", examples=["units * price"]
     )
+    labels: tuple[str, ...] = Field(
+        default=(),
+        description="if the result is text: all labels that it can have, for models with `problem_type: multiclass`. "
+        "Inside, an outcome is the number of its label, counted from 0: to add a label, add it at the end",
+        examples=[["low", "normal", "high"]],
+    )
     description: str = Field(default="", description="what the value says, for people", examples=["revenue, EUR"])

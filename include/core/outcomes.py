@@ -3,7 +3,7 @@
 `problems` tries each expression on probe rows when the configuration is checked. Pure.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -31,6 +31,9 @@ PROBES: Mapping[str, tuple[Any, ...]] = {
 
 PROBE_ROWS = 24
 
+UNDECLARED = -1.0
+"""The number of a label that `labels` does not have."""
+
 INCLUDED = "_included"
 """The column of the entity's feed that `entity.where` gives: 1 for entities that have features and scores, else 0."""
 
@@ -43,11 +46,13 @@ class _Sql:
         key: where `project.yaml` has it.
         feed: the feed whose columns it names.
         text: the SQL.
+        labels: if its value is text, the labels that it may have.
     """
 
     key: str
     feed: str
     text: str
+    labels: tuple[str, ...] = ()
 
 
 def outcome_column(project: Project, outcome: str, column: str) -> AddColumn:
@@ -78,12 +83,20 @@ def included_column(project: Project) -> AddColumn:
 def _column(project: Project, sql: _Sql, column: str) -> AddColumn:
     value = _parsed(project, sql)
     written = _written(project, sql, value)
+    value = _numbered(value, sql.labels) if sql.labels else value
 
     def add(rows: pl.LazyFrame) -> pl.LazyFrame:
         named = rows.with_columns(pl.col(there).alias(name) for name, there in written.items())
         return named.with_columns(value.cast(pl.Float64).alias(column)).drop(written.keys() - {column})
 
     return add
+
+
+def _numbered(value: pl.Expr, labels: Sequence[str]) -> pl.Expr:
+    """Return the number of each label; -1 for one that is not declared, and null where there is no result."""
+    numbers = {label: float(number) for number, label in enumerate(labels)}
+    numbered = value.replace_strict(numbers, default=UNDECLARED, return_dtype=pl.Float64)
+    return pl.when(value.is_not_null()).then(numbered)
 
 
 @contextmanager
@@ -107,7 +120,7 @@ def outcomes_of(project: Project, feed: str) -> dict[str, AddColumn]:
 
 def _sql_of(project: Project, outcome: str) -> _Sql:
     declared = project.outcomes[outcome]
-    return _Sql(f"outcomes.{outcome}.sql", declared.feed, declared.sql)
+    return _Sql(f"outcomes.{outcome}.sql", declared.feed, declared.sql, declared.labels)
 
 
 def problems(project: Project) -> list[str]:
@@ -116,7 +129,9 @@ def problems(project: Project) -> list[str]:
     Each is tried on no rows, on rows of usual and extreme values at once, and on each of these by itself.
     """
     found = []
-    expressions = {_sql_of(project, outcome): "a number or a boolean" for outcome in project.outcomes}
+    expressions = {
+        _sql_of(project, outcome): "a number or a boolean, or text that has `labels`" for outcome in project.outcomes
+    }
     if project.entity.where is not None:
         expressions[_Sql("entity.where", project.entity.feed, project.entity.where)] = "a boolean"
     for sql, wanted in expressions.items():
@@ -135,7 +150,10 @@ def _require_sound(project: Project, sql: _Sql, wanted: str) -> None:
     try:
         named = rows.clear().with_columns(pl.col(there).alias(name) for name, there in written.items())
         kind = named.select(value.alias("value")).schema["value"]
-        if not (kind in (pl.Boolean, pl.Null) or (kind.is_numeric() and "number" in wanted)):
+        if sql.labels:
+            if kind != pl.String:
+                raise _wrong(project, sql, f"is of type {kind}; an outcome with labels is text")
+        elif not (kind in (pl.Boolean, pl.Null) or (kind.is_numeric() and "number" in wanted)):
             raise _wrong(project, sql, f"is of type {kind}; write {wanted}")
         where = "for all probe rows"
         together = add(rows.lazy()).collect()["value"].to_list()

@@ -264,19 +264,23 @@ class Fitted(StepResult):
     digest: str
     model_digest: str
     logged: bool
+    validation: Interval
     holdout: Interval
     read: TrainingRecord | None = None
 
 
 class Evaluated(StepResult):
-    """The result of `evaluate`: the best candidate as a model version. `interval` and `rows` are those of the holdout.
+    """The result of `evaluate`: the best candidate as a model version.
 
-    With a fraction of the entities there is no model version.
+    `interval`, `rows` and `metrics` are of the holdout days, on which the gate decides; the candidate was chosen by
+    `validation_metrics`, of the validation days. With a fraction of the entities there is no model version.
     """
 
     model: str
     candidate: str
     run_id: str
+    validation: Interval
+    validation_metrics: dict[str, float]
     metrics: dict[str, float]
 
 

@@ -35,17 +35,34 @@ DELIVERIES: dict[str, pl.DataType] = {
 }
 """The deliveries as the journal has them at a watermark, one row each, with the newest verdict or decision on each."""
 
-PREDICTION_COLUMNS = ("score", "prediction")
-"""The columns that a model adds, as float64: the score, and the prediction by the decision threshold."""
+PREDICTION_COLUMNS: dict[str, pl.DataType] = {
+    "score": pl.Float64(),
+    "prediction": pl.Float64(),
+    "lower": pl.Float64(),
+    "upper": pl.Float64(),
+    "label": pl.String(),
+    "probabilities": pl.String(),  # JSON, label -> probability
+}
+"""The columns that a model adds. Each has score and prediction; the problem type decides on the others."""
+
+EVERY_PREDICTION = ("score", "prediction")
+"""The columns of predictions that are never null."""
 
 SCORES: dict[str, pl.DataType] = {
     "day": pl.Date(),
     "entity_id": pl.String(),
     "model_version": pl.Int64(),
-    **dict.fromkeys(PREDICTION_COLUMNS, pl.Float64()),
+    **PREDICTION_COLUMNS,
     "as_of": pl.Datetime("us", "UTC"),
     "features_version": pl.Int64(),
 }
+
+
+def with_prediction_columns(scores: pl.LazyFrame) -> pl.LazyFrame:
+    """Add the columns of predictions that the scores do not have, as null."""
+    there = scores.collect_schema().names()
+    absent = {name: kind for name, kind in PREDICTION_COLUMNS.items() if name not in there}
+    return scores.with_columns(pl.lit(None, kind).alias(name) for name, kind in absent.items())
 
 
 def raw(feed: Feed) -> dict[str, pl.DataType]:

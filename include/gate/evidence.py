@@ -43,6 +43,7 @@ class Evidence:
         champion_saw: the last day that the champion was fitted on.
         microseconds_per_row: time to score a row.
         megabytes: size of the logged model.
+        naive: the outcome (f64) of the same entity a season earlier, NaN if there is none; None if nobody looked.
     """
 
     problem_type: ProblemType
@@ -59,11 +60,23 @@ class Evidence:
     champion_saw: date | None = None
     microseconds_per_row: float | None = None
     megabytes: float | None = None
+    naive: np.ndarray | None = None
 
     @property
     def has_champion(self) -> bool:
         """Whether there is a version to beat, also if it cannot score these rows."""
         return self.champion is not None or self.champion_missing is not None
+
+    @property
+    def has_history(self) -> bool:
+        """Whether most rows have an outcome of the same entity a season earlier."""
+        return self.naive is not None and bool(len(self.naive)) and bool(np.isfinite(self.naive).mean() > 0.5)
+
+    @property
+    def has_score(self) -> np.ndarray:
+        """For each row, whether the challenger's score is a number, or all of them are."""
+        finite = np.isfinite(self.challenger.score)
+        return finite if finite.ndim == 1 else np.asarray(finite.all(axis=1))
 
     @cached_property
     def finite(self) -> bool:
@@ -82,9 +95,9 @@ class Evidence:
 
     @cached_property
     def dummy(self) -> np.ndarray:
-        """The scores of the dummy baseline: the best constant for the rows fitted on, once for each row."""
-        known = len(self.fitted_truth)
-        return np.full(len(self.truth), self.problem_type.constant(self.fitted_truth) if known else np.nan)
+        """The scores of the dummy baseline: the best constant for the rows fitted on, repeated for each row."""
+        constant = self.problem_type.constant(self.fitted_truth) if len(self.fitted_truth) else np.nan
+        return self.problem_type.repeat(constant, len(self.truth))
 
     @property
     def comparable(self) -> bool:

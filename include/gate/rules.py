@@ -13,17 +13,25 @@ from include.gate import evidence as evidence_module
 from include.gate.checks import GateCheck
 from include.gate.checks.base import at_most
 from include.gate.evidence import Evidence
-from include.training import calibration
+from include.training import calibration, relative_errors
 from include.training.problem_types import ProblemType, get_problem_type
 
 STEP = Path(__file__).parents[1] / "steps" / "gate.py"
+COMMON = (STEP, Path(__file__), threshold, evidence_module, calibration, relative_errors)
+"""The code that decides for every check."""
 
 
 def run_checks(checks: Sequence[GateCheck], evidence: Evidence) -> tuple[Check, ...]:
-    """Run each check; without a champion, those against one are left out. A check without a verdict fails."""
+    """Run each check; a check without a verdict fails.
+
+    Without a champion, the checks against one are left out; so are those against earlier outcomes where there are none.
+    """
     verdicts: list[Check] = []
     for check in checks:
-        if evidence.has_champion or not check.needs_champion:
+        applies = (evidence.has_champion or not check.needs_champion) and (
+            evidence.has_history or not check.needs_history
+        )
+        if applies:
             verdicts += list(check.run(evidence)) or [check.verdict("", None, at_most(0), "nothing:")]
     return tuple(verdicts)
 
@@ -37,5 +45,5 @@ def rules_digest(checks: Sequence[GateCheck], problem_type: str) -> str:
     settings = json.dumps(sorted(check.model_dump_json() for check in checks))
     classes = [base for each in (*checks, get_problem_type(problem_type)) for base in type(each).__mro__]
     own = [inspect.getfile(base) for base in classes if issubclass(base, GateCheck | ProblemType)]
-    code = code_digest([STEP, Path(__file__), threshold, evidence_module, calibration, *map(Path, dict.fromkeys(own))])
+    code = code_digest([*COMMON, *map(Path, dict.fromkeys(own))])
     return hashlib.sha256((settings + code).encode()).hexdigest()

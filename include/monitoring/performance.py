@@ -123,22 +123,24 @@ class PerformanceMonitor(Monitor):
 
         Args:
             model: the model.
-            rows: score, prediction and outcome (f64, null: not known, or known to have none), and the slices' columns
-                as text. Only rows with an outcome are measured.
+            rows: the columns of predictions, outcome (f64, null: not known, or known to have none), and the slices'
+                columns as text. Only rows with an outcome are measured.
 
         Returns:
             slice, slice_value, metric, value (f64), rows; the value is null where a metric is not defined, as AUC of
             one class.
 
         Raises:
-            DataError: an outcome of a binary model is neither 0 nor 1.
+            DataError: an outcome is none that the problem type can have.
         """
         import polars as pl
 
         known = rows.drop_nulls("outcome")
-        if wrong := get_problem_type(model.problem_type).wrong_labels(known["outcome"].to_numpy()):
+        problem_type = model.problem
+        if wrong := problem_type.wrong_labels(known["outcome"].to_numpy()):
             raise DataError(
-                f"{model.name}: {wrong} of {known.height} values of outcome {model.outcome} are neither 0 nor 1"
+                f"{model.name}: {wrong} of {known.height} values of outcome {model.outcome} are other than "
+                f"{problem_type.labels}"
             )
         parts = [(ALL, ALL, known)]
         for column in self.slices:
@@ -160,5 +162,5 @@ class PerformanceMonitor(Monitor):
 
 def _performance(model: MonitoredModel, known: "pl.DataFrame") -> dict[str, float | None]:
     """Return each metric of the model's problem type, None where it is not defined."""
-    columns = (known[name].to_numpy() for name in ("outcome", "score", "prediction"))
-    return get_problem_type(model.problem_type).performance(*columns)
+    problem = model.problem
+    return problem.performance(known["outcome"].to_numpy(), problem.scores_of(known), known["prediction"].to_numpy())

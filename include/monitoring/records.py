@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from include.core.records import Alert, Freshness
+from include.training.problem_types import ProblemType, get_problem_type
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,13 @@ class MonitoredModel:
     owner: str
     outcome: str
     problem_type: str
+    quantiles: tuple[float, ...] = (0.1, 0.5, 0.9)
+    classes: tuple[str, ...] = ()
+
+    @property
+    def problem(self) -> ProblemType:
+        """The problem type."""
+        return get_problem_type(self.problem_type).of(quantiles=self.quantiles, classes=self.classes)
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,7 @@ class ErasureJob:
     def of(cls, project: Project, settings: Settings, plain: Sequence[str]) -> "ErasureJob":
         """Return the erasure of the persons with these identifiers; without any, of all who were erased before."""
         key, known = read_hash_key(settings, project.name), read_journal(settings, project)
-        known.erased.require_key(key)
-        hashes = tuple(dict.fromkeys(key.hashed(text) for text in plain)) or tuple(known.erased.hashes)
+        hashes = tuple(dict.fromkeys(key.hashed(text) for text in plain)) or tuple(known.erased.under(key).hashes)
         models = frozenset([*model_names(project.name), *postgres.erasures.read_models(settings, project.name)])
         return cls(project, settings, key, tuple(plain), hashes, known, TableFiles(settings), models)
 
@@ -107,21 +106,20 @@ class ErasureJob:
 
     def enter(self, *, by: str, why: str) -> list[int]:
         """Enter persons into the journal who are not there yet; return the numbers of all their entries."""
-        rows = {
-            hashed: self._rows_of_deliveries(hashed) for hashed in self.hashes if hashed not in self.known.erased.hashes
-        }
+        before = self.known.erased.under(self.key).hashes
+        rows = {hashed: self._rows_of_deliveries(hashed) for hashed in self.hashes if hashed not in before}
         with postgres.journal.write_journal(self.settings, self.project.name) as writer:
-            there = writer.known().erased.hashes
+            there = writer.known().erased.under(self.key).hashes
             new = {hashed: counted for hashed, counted in rows.items() if hashed not in there}
             writer.add([Entry.erasure(h, self.key.fingerprint, counted, by=by, why=why) for h, counted in new.items()])
-            numbers = writer.known().erased.hashes
+            numbers = writer.known().erased.under(self.key).hashes
         export(self.settings, self.project.name)
         return sorted(numbers[hashed] for hashed in self.hashes)
 
     def _rows_of_deliveries(self, hashed: str) -> dict[str, int]:
         """Return how many rows each delivery has in the newest version of the raw tables that only this person has."""
         earlier = self.hashes[: self.hashes.index(hashed)]  # a row of two persons is counted once
-        others = Person((*self.known.erased.hashes, *earlier), self.key)
+        others = Person((*self.known.erased.under(self.key).hashes, *earlier), self.key)
         counts = Counter[str]()
         for rows in self._raw(Person((hashed,), self.key)):
             counts.update(rows.filter(~others.rows_of(rows))["delivery_id"])
@@ -174,7 +172,7 @@ class ErasureJob:
         landing = Landing(self.project, self.settings)
         listing = landing.look(dict.fromkeys(self.project.file_feeds))
         seen = postgres.journal.read_seen_objects(self.settings, self.project.name)
-        erased = Erasures(dict.fromkeys(self.hashes, 0))
+        erased = Erasures(dict.fromkeys(self.hashes, 0), dict.fromkeys(self.hashes, self.key.fingerprint))
         for original in listing.found:
             if not self._is_in(original, landing, erased):
                 continue

@@ -63,7 +63,7 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
         candidate=run.tags["candidate"],
         day=day,
         rows=training_set.rows.height,
-        differing=int((before != again).sum()),
+        differing=int((before != again).reshape(len(before), -1).any(axis=1).sum()),
         largest_difference=float(np.abs(before - again).max()),
         changed=changed,
     )

@@ -1,9 +1,10 @@
-"""evaluate: compare the fitted candidates on the holdout days; the best becomes a version of the model."""
+"""evaluate: compare the fitted candidates on the validation days; the best becomes a version of the model."""
 
 import logging
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 
 from include.config.loading import load_project
 from include.config.model import Model
@@ -13,28 +14,28 @@ from include.core.project import Project
 from include.core.records import Evaluated, Fitted
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.registry import FitRun, Registry
+from include.io.registry import FitRun, LoadedModel, Registry
 from include.io.training_sets import taken_up, training_set_of_run
-from include.training.problem_types import get_problem_type
 from include.training.training_set import LABEL
 
 log = logging.getLogger(__name__)
 
 
 def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Sequence[Fitted]) -> Evaluated:
-    """Compare the models that `fit` logged for a run date on the holdout days, and register the best as it was logged.
+    """Compare the models that `fit` logged for a run date, and register the best as it was logged.
 
-    The best has the least log_loss (binary) or mae (regression); among equals, the first in `model.yaml`. The version
-    is that logged model, never another fit, and running the step again finds the same version. The rows are those that
-    the fits saw, even if the tables have changed since. With an entity fraction nothing is registered, so that no
-    version of a trial can be promoted or score.
+    They are compared on the validation days, where the best has the least loss of the problem type; among
+    equals, the first in `model.yaml` wins. It is then measured on the holdout days, where nothing is chosen: the gate
+    decides on them. The version is that logged model, never another fit, and running the step again finds the same
+    version. The rows are those that the fits saw, even if the tables have changed since. With an entity fraction
+    nothing is registered, so that no version of a trial can be promoted or score.
 
     Returns:
-        The best candidate; `interval` and `rows` describe the holdout days.
+        The best candidate.
 
     Raises:
         ActionRequiredError: when nothing was fitted, or MLflow does not have a run.
-        DataError: when the candidates saw different data, or the holdout days are not later than the days fitted.
+        DataError: when the candidates saw different data, or were fitted on days that are not before those compared.
     """
     if not fitted:
         raise ActionRequiredError(f"{model.name}: no candidate was fitted for {interval}; run fit first")
@@ -46,28 +47,26 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     _require_comparable(project, model, interval, fits, runs)
     training_set = training_set_of_run(project, model, interval, settings, runs[0])
 
-    holdout = training_set.holdout_rows
-    truth = holdout[LABEL].to_numpy()
-    problem_type, measured = get_problem_type(model.problem_type), []
-    for each, run in zip(fits, runs, strict=True):
-        recorded = postgres.model_files.read_fit(settings, model.name, run.run_id)
-        score = registry.load(run, recorded.model_digest, model).predict(holdout)
-        if not np.isfinite(score).all():
-            raise DataError(f"{model.name}: {each.candidate} scores rows of {training_set.holdout} as NaN or infinite")
-        measured.append(problem_type.metrics(truth, score))
-    by = problem_type.chosen_by
+    loaded = [
+        registry.load(run, postgres.model_files.read_fit(settings, model.name, run.run_id).model_digest, model)
+        for run in runs
+    ]
+    measured = [
+        _measure(model, each.candidate, own, training_set.validation_rows, training_set.validation)
+        for each, own in zip(fits, loaded, strict=True)
+    ]
+    by = model.problem.chosen_by
     best = min(range(len(fits)), key=lambda n: measured[n][by])
-    for each, metrics in zip(fits, measured, strict=True):
-        log.info("%s %s on %s: %s", model.name, each.candidate, training_set.holdout,
-                 ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "rows"))  # fmt: skip
-
+    holdout = training_set.holdout_rows
     found = Evaluated(
         interval=training_set.holdout,
         rows=holdout.height,
         model=model.name,
         candidate=fits[best].candidate,
         run_id=runs[best].run_id,
-        metrics=measured[best],
+        validation=training_set.validation,
+        validation_metrics=measured[best],
+        metrics=_measure(model, fits[best].candidate, loaded[best], holdout, training_set.holdout),
     )
     if project.entity_fraction < 1:
         log.info("%s: %s has the least %s; with entity_fraction %g no version is registered", model.name,
@@ -81,7 +80,8 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
             **{name: value for name, value in runs[best].tags.items() if name in CARRIED},
             "chosen_by": by,
             "holdout_end": training_set.holdout.end,
-            **{f"holdout_{name}": value for name, value in measured[best].items()},
+            **{f"validation_{name}": value for name, value in found.validation_metrics.items()},
+            **{f"holdout_{name}": value for name, value in found.metrics.items()},
         },
         taken={number: fit.mlflow_run for number, fit in numbered.items()},
     )
@@ -97,17 +97,29 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
 
 
 CARRIED = (
-    *("project", "model", "candidate", "day", "as_of", "interval_start", "fit_end", "holdout_start"),
+    *("project", "model", "candidate", "day", "as_of", "interval_start", "fit_end"),
+    *("validation_start", "validation_end", "holdout_start"),
     *("watermark", "features_version", "outcome_version", "data_digest", "model_digest"),
     *("data_view", "entity_fraction", "config_digest", "lock_digest", "git_commit", "seed"),
 )
 """The tags that are copied from a run to its version."""
 
 
+def _measure(model: Model, candidate: str, loaded: LoadedModel, rows: pl.DataFrame, days: Interval) -> dict[str, float]:
+    """Return the metrics of a candidate on rows of these days."""
+    score = loaded.predict(rows)
+    if not np.isfinite(score).all():
+        raise DataError(f"{model.name}: {candidate} scores rows of {days} as NaN or infinite")
+    metrics = model.problem.metrics(rows[LABEL].to_numpy(), score)
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "rows")
+    log.info("%s %s on %s: %s", model.name, candidate, days, shown)
+    return metrics
+
+
 def _require_comparable(
     project: Project, model: Model, interval: Interval, fits: Sequence[Fitted], runs: Sequence[FitRun]
 ) -> None:
-    """Refuse fits of another model or run date, of different rows, or with holdout days that are not later."""
+    """Refuse fits of another model or run date, of different rows, or with days to compare on that are not later."""
     for each, run in zip(fits, runs, strict=True):
         where = f"{model.name}: candidate {each.candidate}, MLflow run {each.run_id},"
         if (each.model, run.tags.get("model"), run.digest) != (model.name, model.name, each.digest):
@@ -119,8 +131,11 @@ def _require_comparable(
                 f"{where} was fitted with entity_fraction {run.tags['entity_fraction']}, and project.yaml has "
                 f"{project.entity_fraction:g} now; run fit again"
             )
-        if each.holdout.start <= each.interval.end:
-            raise DataError(f"{where} was fitted on days to {each.interval.end}, and its holdout is {each.holdout}")
+        if not each.interval.end < each.validation.start <= each.validation.end < each.holdout.start:
+            raise DataError(
+                f"{where} was fitted on days to {each.interval.end}, its validation days are {each.validation} and its "
+                f"holdout days {each.holdout}: each must be later than those before"
+            )
     if len({run.tags.get("data_digest") for run in runs}) > 1:
         raise DataError(
             f"{model.name}: the rows of {interval} changed between the fits of {', '.join(f.candidate for f in fits)}, "

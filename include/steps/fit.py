@@ -28,7 +28,6 @@ from include.io.tables import Scope, Tables
 from include.io.training_sets import ReadAt, read_at, read_training_set, record_of, sources
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
-from include.training.problem_types import get_problem_type
 from include.training.serialization import Cloudpickle
 from include.training.training_set import LABEL, TrainingSet, estimator_inputs
 
@@ -47,7 +46,7 @@ def fit(
     data_view: DataView = "point_in_time",
     watermark: int | None = None,
 ) -> Fitted:
-    """Fit a candidate for the run date `interval`, measure it on the holdout days, and log both.
+    """Fit a candidate for the run date `interval`, measure it on the validation days, and log both.
 
     A fit is keyed by the digest of everything that decides it: the labelled rows, the run date and what it knew,
     `model.yaml`, `estimator.py`, the locked environment and the code of this file. A finished fit of the same digest is
@@ -119,6 +118,7 @@ def fit(
         digest=digest,
         model_digest=run.model_digest,
         logged=run.logged_here,
+        validation=training_set.validation,
         holdout=training_set.holdout,
         read=record_of(project, model, interval.end, settings, state, data_view),
     )
@@ -164,12 +164,11 @@ def _fit(
     provenance: dict[str, Any],
     registry: Registry,
 ) -> FitRun:
-    fitted, holdout = training_set.fitted_rows, training_set.holdout_rows
+    fitted, compared = training_set.fitted_rows, training_set.validation_rows
     started = utc_now()
     estimator = train(model, candidate, training_set)
     own = LoadedModel.of(model, estimator)
-    score = own.predict(holdout)
-    metrics = get_problem_type(model.problem_type).metrics(holdout[LABEL].to_numpy(), score)
+    metrics = model.problem.metrics(compared[LABEL].to_numpy(), own.predict(compared))
     seconds = (utc_now() - started).total_seconds()
     run = registry.log_fit(
         Fit(
@@ -178,15 +177,19 @@ def _fit(
             digest=digest,
             estimator=estimator,
             tags={**provenance, "candidate": candidate.name},
-            metrics={**metrics, "fitted_rows": fitted.height, "fit_seconds": seconds},
+            metrics={
+                **{f"validation_{name}": value for name, value in metrics.items()},
+                "fitted_rows": fitted.height,
+                "fit_seconds": seconds,
+            },
             inputs=inputs,
-            reference=reference_rows(holdout, own.inputs, model.seed),
+            reference=reference_rows(compared, own.inputs, model.seed),
             started_at=started,
         )
     )
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "rows")
-    log.info("%s %s: fitted on %d rows of %s in %.1f s; holdout %s: %s", model.name, candidate.name, fitted.height,
-             training_set.fit, seconds, training_set.holdout, shown)  # fmt: skip
+    log.info("%s %s: fitted on %d rows of %s in %.1f s; validation %s: %s", model.name, candidate.name, fitted.height,
+             training_set.fit, seconds, training_set.validation, shown)  # fmt: skip
     return run
 
 
@@ -222,6 +225,8 @@ def _provenance(
         "interval_start": training_set.interval.start,
         "interval_end": training_set.interval.end,
         "fit_end": training_set.fit.end,
+        "validation_start": training_set.validation.start,
+        "validation_end": training_set.validation.end,
         "holdout_start": training_set.holdout.start,
         "missing_days": " ".join(map(str, training_set.missing)) or "none",
         **state.tags,
@@ -246,6 +251,7 @@ def _digest(project: Project, model: Model, candidate: Candidate, training_set: 
         "day": str(training_set.day),
         "as_of": training_set.as_of.isoformat(),
         "fit": str(training_set.fit),
+        "validation": str(training_set.validation),
         "holdout": str(training_set.holdout),
         "rows": data_digest,
         "lock": lock_digest(),
@@ -278,7 +284,7 @@ def _build(model: Model, candidate: Candidate) -> BaseEstimator:
 
 
 def _require_classes(model: Model, fitted: pl.DataFrame) -> None:
-    if get_problem_type(model.problem_type).needs_both_outcomes and fitted[LABEL].n_unique() < 2:
+    if model.problem.needs_different_outcomes and fitted[LABEL].n_unique() < 2:
         raise DataError(
             f"{model.name}: all {fitted.height} rows to fit on have the outcome {fitted[LABEL][0]:g}; "
             f"check the SQL of outcome {model.outcome} in project.yaml"

@@ -3,7 +3,9 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
 from include.config.loading import load_project
@@ -22,8 +24,7 @@ from include.io.postgres.model_files import RecordedFit
 from include.io.registry import LoadedModel, ModelFiles, Registry, Version
 from include.io.tables import Tables
 from include.io.training_sets import taken_up, training_set_of_run
-from include.training.problem_types import get_problem_type
-from include.training.training_set import KEY, LABEL, TrainingSet
+from include.training.training_set import KEY, LABEL, TrainingSet, seasonal_naive
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def gate(
         champion=champion,
         model_digest=files.digest,
         rules_digest=rules.rules_digest(checks, model.problem_type),
+        validation=evaluated.validation,
         holdout=evaluated.interval,
         rows=evaluated.rows,
     )
@@ -73,6 +75,7 @@ def gate(
         training_set = training_set_of_run(project, model, interval, settings, run)
         features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
         evidence = _evidence(model, registry, training_set, features, subject, fitted, version, files, settings)
+        evidence = replace(evidence, naive=_naive(project, model, training_set))
         decision = postgres.gate_decisions.record_decision(settings, subject, rules.run_checks(checks, evidence))
     registry.record_gate(version, decision)  # also when it was killed after the decision
     _log_decision(decision)
@@ -139,15 +142,19 @@ def _evidence(
         loaded, saw = registry.load(found, recorded.model_digest, model), recorded.fit_end
         if absent := sorted(set(loaded.inputs) - set(features.collect_schema().names())):
             champion_missing = f"the features lack {', '.join(absent)}, which {name} needs"
+        elif not _predicts_the_same(loaded, challenger):
+            champion_missing = f"{name} has another problem_type, other quantiles or other labels; promote by hand"
         else:
+            scores = loaded.predict(_with(rows, features, loaded.inputs, training_set.data_view))
+            added = len(challenger.classes) - len(loaded.classes)
             champion = HoldoutScores(
                 name,
-                loaded.predict(_with(rows, features, loaded.inputs, training_set.data_view)),
+                np.pad(scores, [(0, 0), (0, added)]) if added else scores,
                 loaded.inputs,
                 loaded.decision_threshold,
             )
     return Evidence(
-        problem_type=get_problem_type(model.problem_type),
+        problem_type=model.problem,
         inputs=model.features,
         seed=model.seed,
         days=rows["day"].to_numpy(),
@@ -167,6 +174,20 @@ def _evidence(
         microseconds_per_row=seconds / rows.height * 1e6 if rows.height else None,
         megabytes=files.megabytes,
     )
+
+
+def _naive(project: Project, model: Model, training_set: TrainingSet) -> np.ndarray:
+    """Return the seasonal naive of each holdout row, NaN if there is none."""
+    rows = training_set.rows.with_columns(naive=seasonal_naive(project, model, training_set.rows))
+    of_holdout = rows.filter(pl.col("day").is_between(training_set.holdout.start, training_set.holdout.end))
+    return of_holdout["naive"].to_numpy()
+
+
+def _predicts_the_same(champion: LoadedModel, challenger: LoadedModel) -> bool:
+    """Return whether the scores of two versions can be compared. Labels may be added at the end: the champion has 0."""
+    known = challenger.classes[: len(champion.classes)]
+    own, other = ((each.problem_type, each.quantiles) for each in (champion, challenger))
+    return own == other and champion.classes == known
 
 
 def _recorded(model: Model, version: int, settings: Settings) -> RecordedFit:

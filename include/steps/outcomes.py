@@ -109,6 +109,9 @@ def record_outcomes(
         part = of_day.get(day, values.clear())
         digest = rows_digest(part, "value")
         days.append(OutcomeDay(day, of.delivery_id, of.available_from, of.sequence, part.height, digest))
+    if labels := project.outcomes[outcome].labels:
+        names = dict(enumerate(labels))
+        values = values.with_columns(label=pl.col("value").cast(pl.Int64).replace_strict(names, return_dtype=pl.String))
     return postgres.outcomes.replace_outcomes(settings, project.name, outcome, days, values)
 
 
@@ -226,4 +229,12 @@ def _values(project: Project, outcome: str, tables: Tables, deliveries: Mapping[
     scanned = tables.scan(clean_table(project.name, feed)).filter(within)
     rows = rows_of(scanned, wanted, project.feeds[feed].key)
     with without_values():
-        return outcome_column(project, outcome, "value")(rows).select("day", "entity_id", "value").collect()
+        found = outcome_column(project, outcome, "value")(rows).select("day", "entity_id", "value").collect()
+    labels = project.outcomes[outcome].labels
+    if undeclared := found.filter(pl.col("value") < 0).height if labels else 0:
+        raise DataError(
+            f"{project.name}, {outcome}: {undeclared} of {found.height} outcomes have a label other than "
+            f"{', '.join(labels)}; correct the SQL, or add the label at the end of `labels` in project.yaml and let an "
+            "expectation quarantine rows of others"
+        )
+    return found

@@ -14,13 +14,14 @@ import polars as pl
 
 from include.config.loading import load_project
 from include.config.model import Model
+from include.core import schemas
 from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table, scores_table
 from include.core.point_in_time import recorded_deliveries
 from include.core.project import Project
 from include.core.records import DataView, PreparedDay, Published, PublishedDay, PublishMode, ScoredDay
-from include.core.schemas import PREDICTION_COLUMNS
+from include.core.schemas import EVERY_PREDICTION
 from include.core.settings import Settings
 from include.core.stack import rows_of, states
 from include.io import postgres
@@ -113,7 +114,8 @@ def publish_scores(
     Args:
         project: the project.
         model: the model.
-        scores: day (date), entity_id (str), model_version (int), score and prediction (f64), for `days` only.
+        scores: day (date), entity_id (str), model_version (int), and the columns of predictions that the problem type
+            has, for `days` only.
         entities: day, entity_id and the project's public columns, for `days` only.
         settings: where the database is.
         days: the expected days, with version and number of rows.
@@ -123,7 +125,7 @@ def publish_scores(
     Raises:
         DataError: names each day that differs from `days`. Nothing is written then.
     """
-    days = sorted(days, key=lambda d: d.day)
+    days, scores = sorted(days, key=lambda d: d.day), schemas.with_prediction_columns(scores)
     _verify(model, scores, entities, days)
     published: list[PublishedDay] = []
     for chunk in _chunks(days):
@@ -180,7 +182,7 @@ def _verify(model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame, days: Se
         .agg(
             rows=pl.len(),
             entities=pl.col("entity_id").drop_nulls().n_unique(),
-            finite=pl.all_horizontal(pl.col(*PREDICTION_COLUMNS).is_finite()).sum(),  # null: not counted
+            finite=pl.all_horizontal(pl.col(*EVERY_PREDICTION).is_finite()).sum(),  # null: not counted
             versions=pl.col("model_version").unique().sort(),
         )
         .collect()

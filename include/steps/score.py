@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 
+import numpy as np
 import polars as pl
 
 from include.config.loading import load_project
@@ -19,7 +20,6 @@ from include.io import postgres
 from include.io.registry import LoadedModel, Registry
 from include.io.tables import Scope, Tables
 from include.training import training_set
-from include.training.problem_types import get_problem_type
 
 log = logging.getLogger(__name__)
 
@@ -196,20 +196,26 @@ def _require_rows(project: Project, rows: pl.DataFrame, counted: Mapping[date, i
 
 
 def _score(loaded: LoadedModel, version: int, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows with model_version, score and prediction.
+    """Return the rows with model_version and the columns of predictions.
 
     Each day is scored by itself, because linear algebra on more rows at once differs in the last bits, and a day must
     get the same scores in a range as alone.
     """
-    kept, parts = ["day", "entity_id", "as_of", "features_version"], []
-    for day in rows.partition_by("day", maintain_order=True):
-        scores = pl.Series(loaded.predict(day), dtype=pl.Float64)
-        parts.append(day.select(kept).with_columns(score=scores))
-    empty = rows.select(kept).with_columns(score=pl.lit(None, pl.Float64)).clear()
-    scored = pl.concat([empty, *parts])
-    decide = get_problem_type(loaded.problem_type).decide
-    predictions = pl.Series("prediction", decide(scored["score"].to_numpy(), loaded.decision_threshold), pl.Float64)
-    return scored.with_columns(predictions, model_version=pl.lit(version, pl.Int64))
+    kept, parts = rows.select("day", "entity_id", "as_of", "features_version"), []
+    for day, of_day in zip(
+        kept.partition_by("day", maintain_order=True), rows.partition_by("day", maintain_order=True), strict=True
+    ):
+        scores = loaded.predict(of_day)
+        columns = loaded.problem.published(scores, loaded.decision_threshold)
+        finite = np.isfinite(scores).reshape(day.height, -1).all(axis=1)
+        parts.append(
+            day.with_columns(
+                *(pl.Series(name, values, schemas.PREDICTION_COLUMNS[name]) for name, values in columns.items())
+            ).with_columns(pl.when(pl.Series(finite)).then("score").otherwise(None).alias("score"))
+        )
+    empty = schemas.with_prediction_columns(kept.clear().lazy()).collect()
+    scored = pl.concat([empty, *parts], how="diagonal")
+    return scored.with_columns(model_version=pl.lit(version, pl.Int64))
 
 
 def _require_finite(model: Model, version: int, scores: pl.DataFrame) -> None:

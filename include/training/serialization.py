@@ -16,11 +16,13 @@ TRUSTED_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.feature_selection._univariate_selection.f_classif",
     "sklearn.feature_selection._univariate_selection.f_regression",
+    "sklearn.utils._bunch.Bunch",
     "sklearn.utils.validation.check_array",
 )
 """The types and functions that every model may contain, beside those that skops trusts by itself.
 
-scikit-learn's histogram boosting has the first of them, univariate selection its score function. None of them runs what
+scikit-learn's histogram boosting has the first of them, univariate selection its score function, and an ensemble keeps
+its estimators in a `Bunch`, a dictionary. None of them runs what
 a file contains; `functools.partial` is built of a function that must be trusted too.
 """
 

@@ -2,7 +2,7 @@
 
 A training of run date D sees the features of earlier days as their own runs built them, and the outcomes that the run
 of D knew. With data view `latest` it sees both with the corrections that came later, where there are any. The newest
-labelled days are held out; no estimator is ever fitted on them.
+labelled days are the holdout days, those before them the validation days; no estimator is ever fitted on either.
 """
 
 import hashlib
@@ -22,7 +22,6 @@ from include.core.project import Project
 from include.core.records import DataView
 from include.core.stack import rows_of
 from include.training.config import Training
-from include.training.problem_types import get_problem_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 LABEL = "label"
 
 KEY = ("day", "entity_id")
+
+SEASON_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class TrainingSet:
     as_of: datetime
     rows: pl.DataFrame
     fit: Interval
+    validation: Interval
     holdout: Interval
     missing: tuple[date, ...]  # days between the first labelled day and the run date that have no labelled row
     data_view: DataView = "point_in_time"
@@ -55,8 +57,13 @@ class TrainingSet:
         return self._within(self.fit)
 
     @property
+    def validation_rows(self) -> pl.DataFrame:
+        """Return the rows on which candidates are compared."""
+        return self._within(self.validation)
+
+    @property
     def holdout_rows(self) -> pl.DataFrame:
-        """Return the rows on which candidates are compared and the gate decides."""
+        """Return the later rows on which the gate decides."""
         return self._within(self.holdout)
 
     @property
@@ -113,7 +120,7 @@ def build_training_set(
     clean: pl.LazyFrame,
     data_view: DataView = "point_in_time",
 ) -> TrainingSet:
-    """Return the labelled days that the run of `day` knew, split into days to fit on and later holdout days.
+    """Return the labelled days that the run of `day` knew, split into days to fit on, validation and holdout days.
 
     `journal`: what the training knows of it; `features`: of the project; `clean`: of the feed that the outcome is from.
     Raises `DataError` when the day has no accepted delivery of a required feed, a feature is missing or an entity
@@ -143,30 +150,51 @@ def build_training_set(
         raise DataError(
             f"{model.name}: {doubled} of {rows.height} labelled rows of {days} are of an entity and day twice"
         )
-    if get_problem_type(model.problem_type).wrong_labels(rows[LABEL].to_numpy()):
-        raise DataError(f"{model.name}: outcome {model.outcome} of {days} has values other than 0 and 1")
+    problem_type = model.problem
+    if problem_type.wrong_labels(rows[LABEL].to_numpy()):
+        raise DataError(f"{model.name}: outcome {model.outcome} of {days} has values other than {problem_type.labels}")
 
     labelled: list[date] = rows["day"].unique().sort().to_list()
-    if len(labelled) < model.min_fit_days + model.holdout_days:
+    needed = model.min_fit_days + model.held_back_days
+    if len(labelled) < needed:
         absent = [d for d in _labelled_by_calendar(project, model, days) if d not in set(labelled)]
         raise NotReadyError(
-            f"{model.name}: {len(labelled)} labelled days are known on {day}, and "
-            f"{model.min_fit_days + model.holdout_days} are needed: {model.min_fit_days} to fit on (min_fit_days) and "
-            f"{model.holdout_days} to hold out (holdout_days); without features or outcomes: {_listed(absent)}. "
+            f"{model.name}: {len(labelled)} labelled days are known on {day}, and {needed} are needed: "
+            f"{model.min_fit_days} to fit on (min_fit_days), {model.validation_days} to compare candidates on "
+            f"(validation_days) and {model.holdout_days} for the gate (holdout_days); without features or outcomes: "
+            f"{_listed(absent)}. "
             "Prepare (land, validate, build_features) such days, or train on a later day"
         )
+    fitted = labelled[: -model.held_back_days]
+    compared = labelled[len(fitted) : -model.holdout_days]
     held_out = labelled[-model.holdout_days :]
-    fitted = labelled[: -model.holdout_days]
     inside = _labelled_by_calendar(project, model, Interval(start=labelled[0], end=days.end))
     return TrainingSet(
         day=day,
         as_of=moment,
         rows=rows,
         fit=Interval(start=fitted[0], end=fitted[-1]),
+        validation=Interval(start=compared[0], end=compared[-1]),
         holdout=Interval(start=held_out[0], end=held_out[-1]),
         missing=tuple(d for d in inside if d not in set(labelled)),
         data_view=data_view,
     )
+
+
+def seasonal_naive(project: Project, model: Training, rows: pl.DataFrame) -> pl.Series:
+    """Return for each row the outcome of its entity a week earlier, null if there is none: the seasonal naive.
+
+    Where an outcome takes more than a week to be known, it is as many whole weeks earlier as it takes.
+
+    Args:
+        project: the model's project.
+        model: the model.
+        rows: KEY and LABEL.
+    """
+    delay = project.feeds[project.outcomes[model.outcome].feed].delay_days
+    earlier = timedelta(days=SEASON_DAYS * max(1, -(-delay // SEASON_DAYS)))
+    before = rows.select(pl.col("day") + earlier, "entity_id", pl.col(LABEL).alias("naive"))
+    return rows.select(*KEY).join(before, on=KEY, how="left", maintain_order="left")["naive"]
 
 
 def _admitting_later(journal: Known, days: Interval, moment: datetime) -> list[date]:

@@ -82,20 +82,24 @@ pytestmark = pytest.mark.timeout(300)
 # --- fit --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_holdout_is_later_than_the_days_fitted(prepared: Settings) -> None:
+def test_validation_and_holdout_days_are_later_than_the_days_fitted(prepared: Settings) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
-    assert fitted.interval == Interval(start=date(2013, 3, 6), end=date(2013, 3, 16))
+    assert fitted.interval == Interval(start=date(2013, 3, 3), end=date(2013, 3, 13))
+    assert fitted.validation == Interval(start=date(2013, 3, 14), end=date(2013, 3, 16))
     assert fitted.holdout == Interval(start=date(2013, 3, 17), end=date(2013, 3, 21))
     assert fitted.rows == 11 * FERRIES
     run_made = client(prepared).get_run(fitted.run_id)
-    assert run_made.data.metrics["rows"] == 5 * FERRIES
+    assert run_made.data.metrics["validation_rows"] == 3 * FERRIES
     assert run_made.data.metrics["fitted_rows"] == 11 * FERRIES
-    assert {"log_loss", "brier", "base_rate", "fit_seconds"} <= run_made.data.metrics.keys()
-    assert 0.7 < run_made.data.metrics["roc_auc"] < 1
+    assert {"validation_log_loss", "validation_brier", "fit_seconds"} <= run_made.data.metrics.keys()
+    assert 0.7 < run_made.data.metrics["validation_roc_auc"] < 1
+    assert not [name for name in run_made.data.metrics if "holdout" in name], "a candidate must not see these days"
     tags = run_made.data.tags
     assert tags["fit_digest"] == fitted.digest
     assert (tags["day"], tags["as_of"]) == ("2013-03-22", "2013-03-22T07:00:00+00:00")
-    assert (tags["interval_start"], tags["interval_end"]) == ("2013-03-06", "2013-03-21")
+    assert (tags["interval_start"], tags["interval_end"]) == ("2013-03-03", "2013-03-21")
+    assert (tags["validation_start"], tags["validation_end"]) == ("2013-03-14", "2013-03-16")
+    assert tags["holdout_start"] == "2013-03-17"
     assert (tags["candidate"], tags["project"], tags["model"]) == ("linear", "ferries", "late_ferry")
     assert (tags["seed"], tags["run_id"], tags["git_commit"]) == (str(MODEL.seed), "test", "unknown")
     assert tags["config_digest"] == MODEL.digest
@@ -106,7 +110,7 @@ def test_the_holdout_is_later_than_the_days_fitted(prepared: Settings) -> None:
     assert inputs["features_ferries"] == {
         "path": tables.uri("features_ferries"),
         "version": tables.version("features_ferries"),
-        "predicate": "day >= '2013-03-06' AND day <= '2013-03-21' AND data_view IN ('point_in_time')",
+        "predicate": "day >= '2013-03-03' AND day <= '2013-03-21' AND data_view IN ('point_in_time')",
     }
     assert inputs["clean_ferries__logbook"]["version"] == tables.version("clean_ferries__logbook")
 
@@ -216,7 +220,8 @@ def test_a_fit_is_reused_after_other_days_were_written(prepared: Settings) -> No
     "changed",
     [
         {"seed": 2},
-        {"train_days": 15},
+        {"train_days": 18},
+        {"validation_days": 2},
         {"holdout_days": 4},
         {"candidates": (MODEL.candidates[0].model_copy(update={"params": {"kind": "linear", "C": 0.2}}),)},
     ],
@@ -272,7 +277,7 @@ def test_missing_days_are_tagged(prepared: Settings) -> None:
 
 
 def test_too_few_labelled_days_are_refused_with_the_days_to_prepare(prepared: Settings) -> None:
-    with pytest.raises(ActionRequiredError, match="11 labelled days are known on 2013-03-12, and 13 are needed"):
+    with pytest.raises(ActionRequiredError, match="11 labelled days are known on 2013-03-12, and 16 are needed"):
         fit(MODEL, Interval.of(date(2013, 3, 12)), prepared, candidate="linear")
     assert runs(prepared) == []
 
@@ -315,10 +320,10 @@ def test_the_best_candidate_becomes_a_version_of_its_logged_model(prepared: Sett
     fitted = fit_all(prepared)
     evaluated = evaluate(MODEL, RUN, prepared, fitted=fitted)
     mlflow = client(prepared)
-    loss = {f.candidate: mlflow.get_run(f.run_id).data.metrics["log_loss"] for f in fitted}
+    loss = {f.candidate: mlflow.get_run(f.run_id).data.metrics["validation_log_loss"] for f in fitted}
     assert evaluated.candidate == min(loss, key=lambda name: loss[name])
-    assert evaluated.metrics["log_loss"] == pytest.approx(loss[evaluated.candidate])
-    assert evaluated.interval == fitted[0].holdout
+    assert evaluated.validation_metrics["log_loss"] == pytest.approx(loss[evaluated.candidate])
+    assert (evaluated.validation, evaluated.interval) == (fitted[0].validation, fitted[0].holdout)
     assert evaluated.rows == evaluated.metrics["rows"] == 5 * FERRIES
     assert (evaluated.model, evaluated.model_version) == ("late_ferry", 1)
     best = next(f for f in fitted if f.candidate == evaluated.candidate)
@@ -329,7 +334,9 @@ def test_the_best_candidate_becomes_a_version_of_its_logged_model(prepared: Sett
     tags = mlflow.get_model_version("late_ferry", "1").tags
     assert tags["fit_digest"] == best.digest
     assert (tags["day"], tags["candidate"]) == ("2013-03-22", best.candidate)
+    assert (tags["validation_start"], tags["validation_end"]) == ("2013-03-14", "2013-03-16")
     assert (tags["holdout_start"], tags["holdout_end"]) == ("2013-03-17", "2013-03-21")
+    assert float(tags["validation_log_loss"]) == evaluated.validation_metrics["log_loss"]
     assert float(tags["holdout_log_loss"]) == evaluated.metrics["log_loss"]
     assert tags[EVALUATED] == "test"
 
@@ -340,6 +347,16 @@ def test_the_order_of_fits_does_not_matter_and_the_first_declared_wins_a_tie(pre
     fitted = fit_all(prepared, model)
     assert fitted[0].digest != fitted[1].digest
     assert [evaluate(model, RUN, prepared, fitted=f).candidate for f in (fitted, fitted[::-1])] == ["b_first"] * 2
+
+
+def test_outcomes_of_the_holdout_days_choose_no_candidate(prepared: Settings) -> None:
+    """In the holdout, delays are turned around, so that the worse candidate of other days is the better one there."""
+    best = train(prepared)
+    holdout = Interval(start=date(2013, 3, 17), end=date(2013, 3, 21))
+    change(prepared, "clean_ferries__logbook", holdout, (-pl.col("delay_minutes")).alias("delay_minutes"))
+    turned = train(prepared)
+    assert (turned.candidate, turned.validation_metrics) == (best.candidate, best.validation_metrics)
+    assert turned.metrics["roc_auc"] < 0.5 < best.metrics["roc_auc"]
 
 
 def test_a_second_training_finds_the_same_version(prepared: Settings) -> None:
@@ -378,11 +395,12 @@ class TestDayWithoutLabels:
         assert train(with_mlflow, run_date=after(1)).model_version == 2
 
 
-def test_holdout_days_must_be_later_than_the_days_fitted(prepared: Settings) -> None:
+@pytest.mark.parametrize(("period", "before"), [("validation", "interval"), ("holdout", "validation")])
+def test_each_period_must_be_later_than_the_one_before(prepared: Settings, period: str, before: str) -> None:
     fitted = fit(MODEL, RUN, prepared, candidate="linear")
-    overlapping = fitted.model_copy(update={"holdout": Interval(start=fitted.interval.end, end=fitted.holdout.end)})
-    with pytest.raises(DataError, match="was fitted on days to 2013-03-16, and its holdout is 2013-03-16"):
-        evaluate(MODEL, RUN, prepared, fitted=[overlapping])
+    overlapping = Interval(start=getattr(fitted, before).end, end=getattr(fitted, period).end)
+    with pytest.raises(DataError, match="each must be later than those before"):
+        evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={period: overlapping})])
     assert versions(prepared) == []
 
 
@@ -437,7 +455,7 @@ def test_a_version_is_reproduced_to_the_bit_from_its_rows(prepared: Settings) ->
     change(prepared, "features_ferries", DAYS, pl.lit(1.0).alias("leaving_hour"))
     later = prepared.model_copy(update={"git_commit": "0123456789ab"})
     found = reproduce(MODEL, made.model_version or 0, later)
-    assert (found.day, found.candidate, found.rows) == (DAY, made.candidate, 16 * FERRIES)
+    assert (found.day, found.candidate, found.rows) == (DAY, made.candidate, 19 * FERRIES)
     assert (found.differing, found.largest_difference, found.changed) == (0, 0.0, ("commit",))
     assert ([run.info.run_id for run in runs(prepared)], versions(prepared)) == before, "reproduce must write nothing"
 
@@ -513,7 +531,7 @@ def test_a_version_of_outcomes_from_a_database_is_reproduced_without_the_databas
     with postgres.connection.engine(with_mlflow).begin() as connection:
         connection.execute(sa.text("DROP TABLE voyages"))
     found = reproduce(MODEL, version, with_mlflow)  # these settings have no connection either
-    assert (found.rows, found.differing) == (16 * FERRIES, 0)
+    assert (found.rows, found.differing) == (19 * FERRIES, 0)
     used = waiting["delivery_id"][-1]
     withdraw(project, used, with_mlflow, by="Ada", why="a test")
     assert reproduce(MODEL, version, with_mlflow).differing == 0
@@ -773,7 +791,7 @@ def ferry_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
 def test_a_second_model_of_another_problem_type_needs_only_a_folder(prepared: Settings, ferry_delay: Model) -> None:
     evaluated = train(prepared, ferry_delay)
     assert evaluated.candidate == "trees_30"
-    assert evaluated.metrics.keys() == {"rows", "mae", "rmse", "r2"}
+    assert evaluated.metrics.keys() == {"rows", "mae", "rmse", "r2", "wape", "mape"}
     known = ferries().filter(pl.col("day").is_between(evaluated.interval.start, evaluated.interval.end))
     assert evaluated.rows == known["delay_minutes"].drop_nulls().len() < known.height
     assert evaluated.metrics["r2"] > 0.2

@@ -91,6 +91,7 @@ def small_model(name: str) -> Model:
         update={
             "candidates": (Candidate(name="linear", params={"kind": "linear", "C": 0.1}),),
             "train_days": 8,
+            "validation_days": 1,
             "holdout_days": 2,
             "min_fit_days": 3,
             "gate": GATE,

@@ -174,7 +174,8 @@ def test_without_the_linear_baseline_no_version_passes(trained: Settings) -> Non
 def test_the_database_refuses_a_decision_that_its_checks_do_not_support(gated: Settings) -> None:
     copied = (
         "INSERT INTO gates SELECT gen_random_uuid(), model, model_version, day, candidate, champion_version, "
-        "model_digest, rules_digest, true, checks, holdout_start, holdout_end, rows, run_id FROM gates LIMIT 1"
+        "model_digest, rules_digest, true, checks, holdout_start, holdout_end, rows, run_id, decided_at, "
+        "validation_start, validation_end FROM gates LIMIT 1"
     )
     with (
         pytest.raises(sa.exc.DBAPIError, match=r"has 0 checks"),

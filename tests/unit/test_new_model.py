@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,16 @@ def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     loading.load_model.cache_clear()
 
 
+def estimator_of(folder: Path) -> ModuleType:
+    """Return the module `estimator.py` of a new model."""
+    spec = importlib.util.spec_from_file_location("second_estimator", folder / "estimator.py")
+    assert spec is not None
+    assert spec.loader is not None
+    estimator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(estimator)
+    return estimator
+
+
 @pytest.mark.parametrize(("outcome", "problem_type"), [("ferry_delay", "regression"), ("late_ferry", "binary")])
 def test_a_new_model_can_be_trained(projects: Path, outcome: str, problem_type: str) -> None:
     folder = new_model("ferries", "second", outcome, "late_ferry", projects)
@@ -46,11 +57,7 @@ def test_a_new_model_can_be_trained(projects: Path, outcome: str, problem_type: 
     declared = read_yaml(folder / "model.yaml")
     Draft202012Validator(json.loads(schema.read_text(encoding="utf-8"))).validate(json.loads(json.dumps(declared)))
 
-    spec = importlib.util.spec_from_file_location("second_estimator", folder / "estimator.py")
-    assert spec is not None
-    assert spec.loader is not None
-    estimator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(estimator)
+    estimator = estimator_of(folder)
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"hour": rng.uniform(0, 24, 600), "gust": np.nan, "company": rng.choice(["UA", "B6"], 600)})
     signal = frame["hour"].to_numpy() * 2 - 24
@@ -60,6 +67,17 @@ def test_a_new_model_can_be_trained(projects: Path, outcome: str, problem_type: 
         new = frame.assign(company=None)
         score = fitted.predict_proba(new)[:, 1] if problem_type == "binary" else fitted.predict(new)
         assert np.corrcoef(score, truth)[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("unit", [0.001, 1, 60, 100_000])
+def test_the_linear_baseline_of_a_new_model_fits_an_outcome_in_any_unit(projects: Path, unit: float) -> None:
+    folder = new_model("ferries", "second", "ferry_delay", "late_ferry", projects)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"hour": rng.uniform(0, 24, 2000), "company": rng.choice(["UA", "B6"], 2000)})
+    revenue = 20 * frame["hour"].to_numpy() + 100 * (frame["company"] == "UA") + 300 + rng.normal(scale=10, size=2000)
+    linear = estimator_of(folder).build({"kind": "linear"}, ["hour"], ["company"], 1)
+    score = linear.fit(frame, unit * revenue.to_numpy()).predict(frame) / unit
+    assert np.abs(score - revenue).mean() < 15, "the noise has 8, and a constant 124"
 
 
 def test_like_copies_the_problem_type_of_a_model_with_the_same_outcome(projects: Path) -> None:

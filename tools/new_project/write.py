@@ -133,6 +133,7 @@ def _model(project: FoundProject, name: str, model: str, owner: str) -> dict[str
         "about": about,
         "question": f"What will {about} be?",
         "train_days": 60,
+        "validation_days": 7,
         "holdout_days": HOLDOUT_DAYS,
         "min_fit_days": 28,
         "unit": _unit(project.outcome),

@@ -19,6 +19,7 @@ from include.gate.checks.linear_baseline import LinearBaseline
 from include.gate.checks.quality import Quality
 from include.gate.checks.score_shift import ScoreShift
 from include.gate.checks.scoring_time import ScoringTime
+from include.gate.checks.seasonal_naive import SeasonalNaive
 from include.gate.checks.signature import Signature
 from include.gate.checks.size import Size
 from include.gate.checks.slices import Slices
@@ -30,6 +31,7 @@ AnyCheck = Annotated[
     | CalibrationError
     | DummyBaseline
     | LinearBaseline
+    | SeasonalNaive
     | Champion
     | Slices
     | ChangedDecisions

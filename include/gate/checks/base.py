@@ -12,7 +12,7 @@ from include.core.threshold import Threshold
 from include.core.variants import Variant
 from include.gate.evidence import Evidence
 from include.training.config import Training
-from include.training.problem_types import get_problem_type
+from include.training.problem_types import ProblemType, get_problem_type
 
 
 class GateCheck(Variant):
@@ -20,6 +20,8 @@ class GateCheck(Variant):
 
     needs_champion: ClassVar[bool] = False
     """Left out while there is no champion: the first version has to pass the other checks."""
+    needs_history: ClassVar[bool] = False
+    """Left out where most entities of the holdout days have no outcome a season earlier."""
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -84,22 +86,25 @@ class MetricCheck(Threshold, GateCheck):
 
 
 class ScoreCheck(GateCheck):
-    """A check whose limit is in the unit of the scores.
+    """A check whose limit depends on what scores are.
 
-    It has a default for probabilities. Other scores are in the outcome's unit: the check must be listed.
+    Where it is a share, the problem type has a default. Where it is in the outcome's unit, the check must be listed.
     """
-
-    of_probabilities: ClassVar[float]
-    """The limit for a model whose YAML does not list the check."""
 
     at_most: float
 
     @classmethod
+    @abstractmethod
+    def limit(cls, problem_type: ProblemType) -> float | None:
+        """Return the limit for a model whose YAML does not list the check; None if it must list it."""
+
+    @classmethod
     def defaults(cls, problem_type: str) -> Sequence[Self]:
-        """Return a check with a default for probabilities."""
-        if get_problem_type(problem_type).scores_are_probabilities:
-            return (cls(kind=cls.model_fields["kind"].default, at_most=cls.of_probabilities),)
-        return super().defaults(problem_type)
+        """Return a check with the limit of the problem type."""
+        limit = cls.limit(get_problem_type(problem_type))
+        if limit is None:
+            return super().defaults(problem_type)
+        return (cls(kind=cls.model_fields["kind"].default, at_most=limit),)
 
 
 def at_most(value: float) -> Threshold:

@@ -8,7 +8,6 @@ from pydantic import Field
 from include.core.records import Check
 from include.gate.checks.base import GateCheck, at_most
 from include.gate.evidence import Evidence
-from include.training.calibration import expected_calibration_error
 from include.training.config import Training
 from include.training.problem_types import get_problem_type
 
@@ -35,5 +34,5 @@ class CalibrationError(GateCheck):
         """Measure the expected calibration error."""
         error = None
         if evidence.finite:
-            error = expected_calibration_error(evidence.truth, evidence.challenger.score, BINS)
+            error = evidence.problem_type.calibration_error(evidence.truth, evidence.challenger.score, BINS)
         yield self.verdict(f"{BINS} bins", error, at_most(self.at_most), "expected calibration error:")

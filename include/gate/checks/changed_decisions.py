@@ -15,7 +15,7 @@ from include.training.problem_types import get_problem_type
 class ChangedDecisions(GateCheck):
     """How many decisions differ from the champion's, whichever are right. It keeps out a sudden change of behaviour.
 
-    Where scores are numbers, `over` says which difference changes a decision: such a model must list this check.
+    Where predictions are numbers, `over` says which difference changes a decision: such a model must list this check.
     """
 
     needs_champion: ClassVar[bool] = True
@@ -25,20 +25,20 @@ class ChangedDecisions(GateCheck):
     over: float | None = Field(
         default=None,
         gt=0,
-        description="regression: a score that differs from the champion's by more counts as changed",
+        description="regression, count, quantile: a score that differs from the champion's by more counts as changed",
         examples=[10],
     )
 
     @classmethod
     def defaults(cls, problem_type: str) -> Sequence[Self]:
-        """Return a check with a default where the decision threshold says what a decision is."""
-        if not get_problem_type(problem_type).scores_are_probabilities:
+        """Return a check with a default where a prediction is a decision."""
+        if get_problem_type(problem_type).predicts_numbers:
             cls.require_listing("over")
         return (cls(),)
 
     def require_fit(self, model: Training) -> None:
-        """Require `over` exactly where scores are numbers."""
-        needed = not get_problem_type(model.problem_type).scores_are_probabilities
+        """Require `over` exactly where predictions are numbers."""
+        needed = get_problem_type(model.problem_type).predicts_numbers
         if (self.over is not None) != needed:
             raise ValueError(f"over: {'is needed for' if needed else 'means nothing for'} {model.problem_type}")
 

@@ -19,6 +19,6 @@ class EnoughRows(GateCheck):
 
     def run(self, evidence: Evidence) -> Iterator[Check]:
         """Count the rows that have a score."""
-        rows = float(np.isfinite(evidence.challenger.score).sum())
+        rows = float(evidence.has_score.sum())
         sentence = f"holdout rows, of {len(np.unique(evidence.days))} days:"
         yield self.verdict("rows", rows, at_least(self.at_least), sentence)

@@ -14,6 +14,7 @@ from include.core.settings import Settings
 from include.io.postgres.connection import engine
 from include.io.postgres.schema import gate_results, gates
 
+_OTHERWISE = ("validation", "holdout", "champion")  # fields of a subject whose columns have other names
 GATES = uuid.UUID("0d6f3a52-1b0e-5d7c-8f43-6a1c2b7e9d10")  # namespace of gate ids; never change it
 
 
@@ -28,6 +29,7 @@ class GateSubject:
     champion: int | None
     model_digest: str  # digest of the files of the version
     rules_digest: str  # digest of the thresholds and of the code that checks them
+    validation: Interval  # days on which the candidate was chosen
     holdout: Interval
     rows: int
 
@@ -41,6 +43,7 @@ class GateSubject:
             self.champion,
             self.model_digest,
             self.rules_digest,
+            self.validation,
             self.holdout,
         ]
         return str(uuid.uuid5(GATES, "/".join(map(str, [*about, self.rows]))))
@@ -62,11 +65,13 @@ def read_decisions(settings: Settings, model: str, version: int) -> list[tuple[G
 def record_decision(settings: Settings, subject: GateSubject, checks: Sequence[Check]) -> GateDecision:
     """Store a decision with all its checks. If it is stored already, the stored decision is kept and returned."""
     values = {
-        **{f.name: getattr(subject, f.name) for f in fields(subject) if f.name not in ("holdout", "champion")},
+        **{f.name: getattr(subject, f.name) for f in fields(subject) if f.name not in _OTHERWISE},
         "gate_id": subject.gate_id,
         "champion_version": subject.champion,
         "passed": bool(checks) and all(check.passed for check in checks),
         "checks": len(checks),
+        "validation_start": subject.validation.start,
+        "validation_end": subject.validation.end,
         "holdout_start": subject.holdout.start,
         "holdout_end": subject.holdout.end,
         "run_id": settings.run_id,
@@ -95,9 +100,11 @@ def _read_decision(connection: sa.Connection, gate: sa.RowMapping) -> tuple[Gate
     checks = connection.execute(
         sa.select(*columns).where(gate_results.c.gate_id == gate["gate_id"]).order_by(gate_results.c.number)
     )
-    holdout = Interval(start=gate["holdout_start"], end=gate["holdout_end"])
-    same = {f.name: gate[f.name] for f in fields(GateSubject) if f.name not in ("holdout", "champion")}
-    subject = GateSubject(**same, champion=gate["champion_version"], holdout=holdout)
+    validation, holdout = (
+        Interval(start=gate[f"{period}_start"], end=gate[f"{period}_end"]) for period in ("validation", "holdout")
+    )
+    same = {f.name: gate[f.name] for f in fields(GateSubject) if f.name not in _OTHERWISE}
+    subject = GateSubject(**same, champion=gate["champion_version"], validation=validation, holdout=holdout)
     decision = GateDecision(
         interval=Interval.of(subject.day),
         rows=subject.rows,

@@ -44,6 +44,7 @@ _STAGED_VALUES = temporary_table(
     sa.Column("day", schema.DATE),
     sa.Column("entity_id", schema.TEXT),
     sa.Column("value", schema.DOUBLE),
+    sa.Column("label", schema.TEXT),
 )
 _NEWER = temporary_table(
     "newer",
@@ -125,7 +126,8 @@ def replace_outcomes(
         project: its name.
         outcome: its name.
         days: one for each day that has a delivery.
-        values: day (date), entity_id (str), value (f64, null if it is known that there is none), of all `days`.
+        values: day (date), entity_id (str), value (f64, null if it is known that there is none), of all `days`; label
+            (str), if the outcome has labels.
 
     Returns:
         The days that changed.
@@ -133,7 +135,8 @@ def replace_outcomes(
     with transaction(settings) as cursor:
         # Before the lock, since it can be slow.
         stage(cursor, _STAGED_DAYS, frame_of(_STAGED_DAYS, days))
-        stage(cursor, _STAGED_VALUES, values.select("day", "entity_id", "value"))
+        label = pl.col("label") if "label" in values.columns else pl.lit(None, pl.String).alias("label")
+        stage(cursor, _STAGED_VALUES, values.select("day", "entity_id", "value", label))
         lock_in(cursor, f"outcomes {project}")
         stage(cursor, _NEWER)
         taken = _take_newer_days(project, outcome, settings.run_id)
@@ -185,8 +188,9 @@ def _insert_values(project: str, outcome: str) -> sa.Insert:
         staged.day,
         staged.entity_id,
         staged.value,
+        staged.label,
         newer.delivery_id,
         newer.available_from,
     ).select_from(_STAGED_VALUES.join(_NEWER, newer.day == staged.day))
-    names = ["project", "outcome", "day", "entity_id", "value", "delivery_id", "available_from"]
+    names = ["project", "outcome", "day", "entity_id", "value", "label", "delivery_id", "available_from"]
     return sa.insert(outcomes).from_select(names, selecting)

@@ -19,7 +19,7 @@ from include.io.postgres.connection import engine, lock
 from include.io.postgres.schema import batches, outcome_days, outcomes, performance_daily, predictions, published
 from include.monitoring.records import DayValue, MonitoredModel
 
-MEASURED_BY = 1  # increase it when the metrics are computed differently, so that all days are measured again
+MEASURED_BY = 2  # increase it when the metrics are computed differently, so that all days are measured again
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,16 @@ def replace_performance(
         model: the model to measure.
         slices: public columns of the entity that `measure` gets too.
         min_rows: of a slice; a day is measured again when slices or rows are declared otherwise.
-        measure: gets the predictions of one day, sorted by entity_id: entity_id, score, prediction and outcome (f64,
-            null if unknown or none), and the slices' columns as text. Returns slice, slice_value, metric, value, rows.
+        measure: gets the predictions of one day, sorted by entity_id: entity_id, the columns of predictions, outcome
+            (f64, null if unknown or none), and the slices' columns as text. Returns slice, slice_value, metric, value,
+            rows.
 
     Returns:
         The number of days that were measured, and of rows written.
     """
     written = 0
-    how = [MEASURED_BY, model.problem_type, model.outcome, sorted(slices), min_rows]
+    problem = [model.problem_type, model.quantiles, model.classes]
+    how = [MEASURED_BY, *problem, model.outcome, sorted(slices), min_rows]
     with engine(settings).begin() as writing:
         lock(writing, f"performance {model.name}")
         # The rows that a day is measured from and their digest must be of one moment, after the lock was acquired.
@@ -118,7 +120,7 @@ def _read_predictions(
     )
     statement = (
         sa
-        .select(s.day, p.entity_id, *(p[name] for name in PREDICTION_COLUMNS), o.value)
+        .select(s.day, p.entity_id, *schema.as_predicted(p), o.value)
         .add_columns(*(sa.cast(e[name], sa.Text) for name in slices))
         .select_from(joined)
         .where(s.model == model.name, s.day.in_(days))
@@ -127,7 +129,8 @@ def _read_predictions(
     frame_schema = {
         "day": pl.Date(),
         "entity_id": pl.String(),
-        **dict.fromkeys((*PREDICTION_COLUMNS, "outcome"), pl.Float64()),
+        **PREDICTION_COLUMNS,
+        "outcome": pl.Float64(),
         **dict.fromkeys(slices, pl.String()),
     }
     return pl.DataFrame([tuple(row) for row in connection.execute(statement)], schema=frame_schema, orient="row")

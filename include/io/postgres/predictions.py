@@ -1,6 +1,7 @@
 """Prediction batches and the pointers that readers follow, in the shared database."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,7 +16,7 @@ from include.config.model import Model
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import PublishedDay, PublishMode, UnpublishedDay
-from include.core.schemas import PREDICTION_COLUMNS
+from include.core.schemas import EVERY_PREDICTION, PREDICTION_COLUMNS
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import (
@@ -37,20 +38,34 @@ from include.io.postgres.schema import batches, models, predictions, publication
 def rows_digest(rows: pl.DataFrame, *columns: str) -> str:
     """Return the SHA-256 of one day's rows.
 
-    It covers the number of rows, their `entity_id`s, then each column as little-endian float64 (null as NaN), all in
-    the order of `entity_id`. It is the same for Arrow data to be written and for rows that are read back.
+    It covers the number of rows, their `entity_id`s, then each column as little-endian float64 (null as NaN), or its
+    text, all in the order of `entity_id`. It is the same for Arrow data to be written and for rows that are read back.
     """
     rows = rows.sort("entity_id")
     digest = hashlib.sha256(rows.height.to_bytes(8, "little"))
     digest.update("\0".join(rows["entity_id"]).encode())  # PostgreSQL's text cannot hold the separator
     for column in columns:
-        digest.update(rows[column].to_numpy().astype("<f8").tobytes())
+        if rows.schema[column] == pl.String:
+            digest.update(json.dumps(rows[column].to_list()).encode())
+        else:
+            digest.update(rows[column].to_numpy().astype("<f8").tobytes())
     return digest.hexdigest()
 
 
 def batch_digest(rows: pl.DataFrame) -> str:
-    """Return the digest of a prediction batch: see `rows_digest`."""
-    return rows_digest(rows, *PREDICTION_COLUMNS)
+    """Return the digest of a prediction batch: see `rows_digest`. Columns that the problem type lacks do not count."""
+    used = [name for name in PREDICTION_COLUMNS if name in EVERY_PREDICTION or _has_values(rows, name)]
+    if "probabilities" in used:  # PostgreSQL keeps neither the order of keys nor how a number was written
+        rows = rows.with_columns(pl.col("probabilities").map_elements(_canonical, pl.String))
+    return rows_digest(rows, *used)
+
+
+def _has_values(rows: pl.DataFrame, name: str) -> bool:
+    return name in rows.columns and rows[name].null_count() < rows.height
+
+
+def _canonical(text: str) -> str:
+    return json.dumps(json.loads(text), sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,10 @@ _STAGED_PREDICTIONS = temporary_table(
     "staged_predictions",
     sa.Column("day", schema.DATE),
     sa.Column("entity_id", schema.TEXT),
-    *(sa.Column(name, schema.DOUBLE) for name in PREDICTION_COLUMNS),
+    *(
+        sa.Column(name, schema.TEXT if kind == pl.String() else schema.DOUBLE)
+        for name, kind in PREDICTION_COLUMNS.items()
+    ),
 )
 _DECIDED = temporary_table(
     "decided",
@@ -108,7 +126,7 @@ def publish_batches(
         project: the model's project.
         model: the model that predicted.
         new: the batches, at most one for each day.
-        scores: day (date), entity_id (str), score and prediction (f64). Sorted by day and entity_id, the indexes are
+        scores: day (date), entity_id (str) and all columns of predictions. Sorted by day and entity_id, the indexes are
             filled in order, which is faster.
         entities: day, entity_id and the public columns.
         mode: `replace`, or `missing` to keep pointers and entities that exist.
@@ -165,7 +183,11 @@ def _store_batches(model: str, run_id: str) -> sa.Insert:
     )
     rows = _STAGED_PREDICTIONS.c
     selecting = sa.select(
-        made.c.batch_id, made.c.model, made.c.day, rows.entity_id, *(rows[name] for name in PREDICTION_COLUMNS)
+        made.c.batch_id,
+        made.c.model,
+        made.c.day,
+        rows.entity_id,
+        *(sa.cast(rows[name], predictions.c[name].type) for name in PREDICTION_COLUMNS),
     ).select_from(_STAGED_PREDICTIONS.join(made, made.c.day == rows.day))
     return sa.insert(predictions).from_select(["batch_id", "model", "day", "entity_id", *PREDICTION_COLUMNS], selecting)
 
@@ -328,12 +350,12 @@ def read_batches(settings: Settings, model: str, interval: Interval) -> pl.DataF
 
 
 def read_predictions(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:
-    """Return the rows of `read_batches`: batch_id (str), model, day, entity_id, score, prediction, in no order."""
+    """Return the rows of `read_batches` in no order: batch_id (str), model, day, entity_id, columns of predictions."""
     b, p = batches.c, predictions.c
     return read(
         settings,
         sa
-        .select(_as_text(p.batch_id), p.model, p.day, p.entity_id, *(p[name] for name in PREDICTION_COLUMNS))
+        .select(_as_text(p.batch_id), p.model, p.day, p.entity_id, *schema.as_predicted(p))
         .select_from(predictions.join(batches, b.batch_id == p.batch_id))
         .where(b.model == model, b.day.between(interval.start, interval.end)),
     )

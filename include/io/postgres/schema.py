@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.core.names import entities_table
-from include.core.schemas import PREDICTION_COLUMNS
+from include.core.schemas import EVERY_PREDICTION, PREDICTION_COLUMNS
 
 metadata = sa.MetaData()
 
@@ -38,9 +38,21 @@ RUN_DATE = "Run date."
 SCORED_DAY = "Calendar day, in the project's timezone, that the predictions are for."
 SCORED_BY = "Registry version of the model that made the predictions."
 PREDICTIONS = {
-    "score": "Classification: probability of 1, from 0 to 1. Regression: the predicted value, in the outcome's unit.",
-    "prediction": "Classification: 1 if the score reaches the decision threshold, else 0. Regression: the score.",
+    "score": "Binary: probability of 1, from 0 to 1. Multiclass: probability of the predicted label. Otherwise the "
+    "predicted value, in the outcome's unit.",
+    "prediction": "Binary: 1 if the score reaches the decision threshold, else 0. Multiclass: number of the label. "
+    "Otherwise the score.",
+    "lower": "Quantile: the lower limit, in the outcome's unit. Otherwise null.",
+    "upper": "Quantile: the upper limit, in the outcome's unit. Otherwise null.",
+    "label": "Multiclass: the predicted label. Otherwise null.",
+    "probabilities": "Multiclass: probability of each label. Otherwise null.",
 }
+
+
+_PREDICTION_TYPES: dict[str, sa.types.TypeEngine[Any]] = {
+    "label": TEXT,
+    "probabilities": JSONB,
+}  # the others are numbers
 
 
 def _column(name: str, kind: sa.types.TypeEngine[Any], comment: str, *args: Any, **options: Any) -> sa.Column[Any]:
@@ -69,7 +81,7 @@ models = sa.Table(
     _key("model", TEXT, MODEL),
     _column("project", TEXT, PROJECT),
     _column("outcome", TEXT, "Name of the outcome that the model predicts."),
-    _column("problem_type", TEXT, "Problem type: binary or regression."),
+    _column("problem_type", TEXT, "Problem type: binary, multiclass, regression, count or quantile."),
     _column("title", TEXT, "Display name of the model."),
     _column("owner", TEXT, "Person or team responsible for the model."),
     comment="What each model declares, as of its newest publish. Links predictions with outcomes.",
@@ -126,7 +138,10 @@ predictions = sa.Table(
     _column("model", TEXT, MODEL),
     _column("day", DATE, SCORED_DAY),
     _key("entity_id", BYTES_TEXT, ENTITY_ID),
-    *(_column(name, DOUBLE, PREDICTIONS[name]) for name in PREDICTION_COLUMNS),
+    *(
+        _column(name, _PREDICTION_TYPES.get(name, DOUBLE), PREDICTIONS[name], nullable=name not in EVERY_PREDICTION)
+        for name in PREDICTION_COLUMNS
+    ),
     comment="The rows of all batches. The trigger batch_gets_no_more replaces a foreign key, which would cost one "
     "lookup for each row.",
 )
@@ -265,6 +280,7 @@ outcomes = sa.Table(
     _column("delivery_id", TEXT, "Delivery that the outcome comes from."),
     _column("available_from", MOMENT, "Time from which that delivery counts."),
     _now("recorded_at", "Time at which the outcome was recorded."),
+    _column("label", TEXT, "The true result in words, of an outcome with labels; otherwise null.", nullable=True),
     comment="Known outcomes. An entity without a row has no known outcome yet.",
 )
 
@@ -335,7 +351,7 @@ step_runs = sa.Table(
 gates = sa.Table(
     "gates",
     metadata,
-    _key("gate_id", UUID, "Identifier derived from version, champion, rules and holdout."),
+    _key("gate_id", UUID, "Identifier derived from version, champion, rules, validation days and holdout days."),
     _column("model", TEXT, MODEL),
     _column("model_version", INTEGER, "Version that was evaluated."),
     _column("day", DATE, "Run date of its training."),
@@ -345,6 +361,8 @@ gates = sa.Table(
     _column("rules_digest", TEXT, "Digest of the thresholds and of the code that checks them."),
     _column("passed", BOOLEAN, "True if all checks passed."),
     _column("checks", INTEGER, "Number of checks."),
+    _column("validation_start", DATE, "First validation day, on which the candidate was chosen."),
+    _column("validation_end", DATE, "Last validation day."),
     _column("holdout_start", DATE, "First holdout day."),
     _column("holdout_end", DATE, "Last holdout day."),
     _column("rows", BIGINT, "Rows of the holdout days."),
@@ -533,6 +551,14 @@ erasures = sa.Table(
     _now("erased_at", "Time at which the row was written."),
     comment="What was removed when a person was erased, by place, and that nothing of it was left. Immutable.",
 )
+
+
+def as_predicted(columns: Any) -> list[sa.ColumnElement[Any]]:
+    """Return the columns of predictions as frames have them: JSON as text, which is a value of Arrow."""
+    return [
+        sa.cast(columns[name], TEXT).label(name) if name == "probabilities" else columns[name]
+        for name in PREDICTION_COLUMNS
+    ]
 
 
 def entities(project: str, *columns: str) -> sa.Table:

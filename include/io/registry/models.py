@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_limits
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.io.registry.client import MlflowConnection
-from include.training.problem_types import get_problem_type
+from include.training.problem_types import ProblemType, get_problem_type
 from include.training.serialization import Cloudpickle, Serialization, Skops
 from include.training.training_set import estimator_inputs
 
@@ -64,6 +64,8 @@ class LoadedModel:
         numeric: its numeric input columns.
         categorical: its input columns with labels.
         problem_type: the kind of problem, which gives the scores their meaning.
+        quantiles: what it predicts (quantile problems).
+        classes: the labels, in the order of their numbers (multiclass problems).
         decision_threshold: a score of at least this is predicted as 1 (binary problems).
     """
 
@@ -72,6 +74,8 @@ class LoadedModel:
     categorical: tuple[str, ...]
     problem_type: str
     decision_threshold: float
+    quantiles: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Model, estimator: Any) -> Self:
@@ -82,7 +86,14 @@ class LoadedModel:
             categorical=model.categorical,
             problem_type=model.problem_type,
             decision_threshold=model.decision_threshold,
+            quantiles=model.quantiles,
+            classes=model.classes,
         )
+
+    @property
+    def problem(self) -> ProblemType:
+        """The problem type."""
+        return get_problem_type(self.problem_type).of(quantiles=self.quantiles, classes=self.classes)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -96,11 +107,11 @@ class LoadedModel:
             rows: a frame with at least the columns `inputs`.
 
         Returns:
-            One float64 for each row: the probability of 1, or the predicted value.
+            Float64, one row for each row: scores, as the problem type says.
         """
         with threadpool_limits(1):
             features = estimator_inputs(rows, self.numeric, self.categorical)
-            return get_problem_type(self.problem_type).predict(self.estimator, features)
+            return self.problem.predict(self.estimator, features)
 
 
 @dataclass(frozen=True)
@@ -173,7 +184,8 @@ def saved(model: Model, candidate: str, estimator: Any, reference: pl.DataFrame)
         ConfigError: the way of serialization that model.yaml declares cannot take the estimator.
     """
     where = f"{model.folder / 'model.yaml'}: candidates, {candidate}"
-    rows = reference.with_columns(pl.Series(REFERENCE_SCORE, LoadedModel.of(model, estimator).predict(reference)))
+    scores = LoadedModel.of(model, estimator).predict(reference).reshape(reference.height, -1)
+    rows = reference.with_columns(pl.Series(f"{REFERENCE_SCORE}_{n}", column) for n, column in enumerate(scores.T))
     with TemporaryDirectory(prefix="nightly-model-") as folder:
         path, described = Path(folder) / "model", LoggedFiles()
         try:
@@ -186,7 +198,12 @@ def saved(model: Model, candidate: str, estimator: Any, reference: pl.DataFrame)
                 serialization_format=model.serialization.kind,
                 skops_trusted_types=_trusted(model.serialization),
                 pyfunc_predict_fn=get_problem_type(model.problem_type).predict_method,
-                metadata={"problem_type": model.problem_type, "decision_threshold": model.decision_threshold},
+                metadata={
+                    "problem_type": model.problem_type,
+                    "decision_threshold": model.decision_threshold,
+                    "quantiles": list(model.quantiles),
+                    "classes": list(model.classes),
+                },
             )
         except MlflowException as error:
             raise ConfigError(f"{where}: {_why_not_saved(model.serialization, estimator, error)}") from error
@@ -272,9 +289,12 @@ def _load(path: Path, logged: LoggedModel, serialization: Serialization) -> Load
             categorical=tuple(c.name for c in columns if c.type is DataType.string),
             problem_type=metadata["problem_type"],
             decision_threshold=float(metadata["decision_threshold"]),
+            quantiles=tuple(metadata["quantiles"]),
+            classes=tuple(metadata["classes"]),
         )
         rows = pl.read_parquet(path / REFERENCE_FILE)
-        stored, now = rows[REFERENCE_SCORE].to_numpy(), loaded.predict(rows)
+        stored = rows.select(pl.selectors.starts_with(REFERENCE_SCORE)).to_numpy()
+        now = loaded.predict(rows).reshape(stored.shape)
     except ActionRequiredError:
         raise
     except Exception as error:  # whatever another version of a library raises
@@ -282,7 +302,7 @@ def _load(path: Path, logged: LoggedModel, serialization: Serialization) -> Load
             f"{logged.name} cannot be used here: {type(error).__name__}: {error}. {_libraries(path)}. Nothing was "
             f"scored. Install the lock that it was fitted with; or {logged.instead}"
         ) from error
-    differing = ~np.isclose(now, stored, **CLOSE, equal_nan=True)
+    differing = ~np.isclose(now, stored, **CLOSE, equal_nan=True).all(axis=1)
     if differing.any():
         largest = np.nanmax(np.abs(now - stored))
         raise DataError(

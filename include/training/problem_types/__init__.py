@@ -3,9 +3,14 @@
 from include.core.errors import nearest
 from include.training.problem_types.base import ProblemType as ProblemType
 from include.training.problem_types.binary import Binary
+from include.training.problem_types.count import Count
+from include.training.problem_types.multiclass import Multiclass
+from include.training.problem_types.quantile import Quantile
 from include.training.problem_types.regression import Regression
 
-PROBLEM_TYPES: dict[str, ProblemType] = {each.kind: each for each in (Binary(), Regression())}
+PROBLEM_TYPES: dict[str, ProblemType] = {
+    each.kind: each for each in (Binary(), Multiclass(), Regression(), Count(), Quantile())
+}
 
 
 def get_problem_type(kind: str) -> ProblemType:

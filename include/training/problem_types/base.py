@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from include.core.threshold import Threshold
+from include.training.calibration import expected_calibration_error
 
 if TYPE_CHECKING:  # every DAG file loads this module
     import pandas as pd
+    import polars as pl
 
 
 class ProblemType(ABC):
-    """What depends on the kind of outcome that a model predicts."""
+    """What depends on the kind of outcome that a model predicts.
+
+    Scores are an array with one row for each entity: of one number, or of several where a problem type says so.
+    """
 
     kind: ClassVar[str]
     """The word in `model.yaml`."""
@@ -23,12 +28,20 @@ class ProblemType(ABC):
     """The metrics that thresholds of the gate may use; calibration has checks of its own."""
     leakage: ClassVar[Threshold]
     """What no honest model reaches, unless `model.yaml` says otherwise."""
-    scores_are_probabilities: ClassVar[bool]
-    """Whether scores are from 0 to 1, so that their limits have defaults. Others are in the outcome's unit."""
+    scores_are_probabilities: ClassVar[bool] = False
+    """Whether scores are probabilities, so that a calibration error can be measured in bins of them."""
+    predicts_numbers: ClassVar[bool] = True
+    """Whether a prediction is a number in the outcome's unit: a point, which other numbers can be compared with."""
+    level_limit: ClassVar[float | None] = None
+    """The largest `level_gap` if `model.yaml` says nothing; None where it is in the outcome's unit."""
+    shift_limit: ClassVar[float | None] = None
+    """The largest `shift` from the champion if `model.yaml` says nothing; None where it is in the outcome's unit."""
     predict_method: ClassVar[str]
     """The method of a scikit-learn estimator that gives the scores."""
-    needs_both_outcomes: ClassVar[bool]
+    needs_different_outcomes: ClassVar[bool] = False
     """Whether a fit needs rows with different outcomes."""
+    labels: ClassVar[str] = "numbers"
+    """What an outcome can be, in words."""
     performance_metrics: ClassVar[Mapping[str, str]]
     """Each metric of published scores, in the order in which it is stored, with its meaning."""
 
@@ -49,7 +62,7 @@ class ProblemType(ABC):
         """Return what monitoring measures beside `quality`, of at least one row."""
 
     @abstractmethod
-    def constant(self, truth: np.ndarray) -> float:
+    def constant(self, truth: np.ndarray) -> float | np.ndarray:
         """Return the constant with the least loss on these rows: the dummy baseline."""
 
     @abstractmethod
@@ -77,9 +90,47 @@ class ProblemType(ABC):
             change: the difference of scores over which a decision counts as changed, where scores are numbers.
         """
 
-    @abstractmethod
+    def of(self, *, quantiles: tuple[float, ...], classes: tuple[str, ...]) -> "ProblemType":
+        """Return the problem type with what `model.yaml` and the outcome declare of it."""
+        return self
+
+    def published(self, score: np.ndarray, threshold: float) -> dict[str, Any]:
+        """Return the columns of predictions that this problem type has: score and prediction (f64), and others."""
+        return {"score": score, "prediction": self.decide(score, threshold)}
+
+    def scores_of(self, rows: "pl.DataFrame") -> np.ndarray:
+        """Return the scores of rows with the columns of `published`."""
+        return rows["score"].to_numpy()
+
+    def calibration_error(self, truth: np.ndarray, score: np.ndarray, bins: int) -> float:
+        """Return the expected calibration error, where scores are probabilities."""
+        return expected_calibration_error(truth, score, bins)
+
     def wrong_labels(self, labels: np.ndarray) -> int:
         """Count the labels that an outcome of this problem type cannot have."""
+        return 0
+
+    def point(self, score: np.ndarray) -> np.ndarray:
+        """Return the predicted number (f64) of each score, where a prediction is a number."""
+        return score
+
+    def shift(self, score: np.ndarray, champion: np.ndarray) -> float:
+        """Return how far scores are from the champion's of the same rows, at least 0."""
+        return float(np.abs(score - champion).mean())
+
+    def explained(self, truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
+        """Return `d2`: by which share the loss is below that of the constant that is best on the same rows.
+
+        It is 1 at best. It is the R² of other losses than the squared error (Hastie, Tibshirani and Wainwright 2015,
+        sections 3.6 and 3.7). Empty if the constant has no loss.
+        """
+        constant = self.loss_by_row(truth, self.repeat(self.constant(truth), len(truth))).mean()
+        return {"d2": float(1.0 - self.loss_by_row(truth, score).mean() / constant)} if constant > 0 else {}
+
+    @staticmethod
+    def repeat(constant: float | np.ndarray, rows: int) -> np.ndarray:
+        """Return the scores of a constant: the same for each row."""
+        return np.broadcast_to(constant, (rows, *np.shape(constant))).astype(np.float64)
 
     def metrics(self, truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
         """Return the number of rows and the metrics that are defined and finite."""

@@ -21,8 +21,12 @@ class Binary(ProblemType):
     gate_metrics = ("log_loss", "brier", "roc_auc")
     leakage = Threshold(metric="roc_auc", at_most=0.95)
     scores_are_probabilities = True
+    predicts_numbers = False
+    level_limit = 0.05
+    shift_limit = 0.1
     predict_method = "predict_proba"
-    needs_both_outcomes = True
+    needs_different_outcomes = True
+    labels = "0 and 1"
     performance_metrics: ClassVar[Mapping[str, str]] = {
         "log_loss": "mean negative log likelihood, in nats",
         "brier": "mean squared difference of score and outcome",

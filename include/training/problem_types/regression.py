@@ -7,6 +7,7 @@ import numpy as np
 
 from include.core.threshold import Threshold
 from include.training.problem_types.base import ProblemType
+from include.training.relative_errors import RELATIVE_ERRORS, relative_errors
 
 if TYPE_CHECKING:  # every DAG file loads this module
     import pandas as pd
@@ -17,16 +18,15 @@ class Regression(ProblemType):
 
     kind = "regression"
     chosen_by = "mae"
-    gate_metrics = ("mae", "rmse", "r2")
+    gate_metrics = ("mae", "rmse", "r2", "wape", "mape")
     leakage = Threshold(metric="r2", at_most=0.9)
-    scores_are_probabilities = False
     predict_method = "predict"
-    needs_both_outcomes = False
     performance_metrics: ClassVar[Mapping[str, str]] = {
         "mae": "mean absolute error, in the outcome's unit",
         "rmse": "root of the mean squared error, in the outcome's unit",
         "mean_error": "mean of score minus outcome, in the outcome's unit",
         "r2": "share of the outcome's variance that is explained; not defined when all outcomes are equal",
+        **RELATIVE_ERRORS,
     }
 
     def loss_by_row(self, truth: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ class Regression(ProblemType):
         return score
 
     def quality(self, truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
-        """Return mae, rmse and, when outcomes differ, r2."""
+        """Return mae, rmse, when outcomes differ r2, and the relative errors."""
         from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
         measured = {
@@ -47,7 +47,7 @@ class Regression(ProblemType):
         }
         if truth.var() > 0:
             measured["r2"] = r2_score(truth, score)
-        return measured
+        return measured | relative_errors(truth, score)
 
     def calibration_metrics(self, truth: np.ndarray, score: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
         """Return mean_error."""
@@ -78,7 +78,3 @@ class Regression(ProblemType):
         """Count a decision as changed when the scores differ by more than `change`."""
         assert change is not None
         return np.asarray(np.abs(score - other) > change)
-
-    def wrong_labels(self, labels: np.ndarray) -> int:
-        """Accept every number; nulls are dropped before."""
-        return 0

@@ -163,7 +163,7 @@ def test_one_challenger_is_promoted_and_one_is_rejected_with_a_reason(stack: Sta
         (RUN_DATES.start, 1, True, RUN_DATES.end),
         (RUN_DATES.end, 2, False, None),
     ]
-    assert "of champion 2 on the same 12," in decisions[-1].why_not
+    assert "of champion 2 on the same 9," in decisions[-1].why_not
     versions = summary.query(ops, "SELECT DISTINCT model, day, model_version FROM current_predictions ORDER BY 1, 2")
     assert [v.model_version for v in versions if v.model == "late_arrival"] == [1, 2]
 

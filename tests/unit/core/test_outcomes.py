@@ -154,3 +154,24 @@ class TestEntityWhere:
 
     def test_there_are_none(self) -> None:
         assert problems(included("company <> 'UA' AND distance_miles < 1000")) == []
+
+
+class TestLabels:
+    SQL = "CASE WHEN ferry > 0 THEN 'out' WHEN ferry < 0 THEN 'back' END"
+
+    def of(self, sql: str, *labels: str) -> Project:
+        outcomes = {"result": Outcome(feed="logbook", sql=sql, labels=labels)}
+        return load_project("ferries").model_copy(update={"outcomes": outcomes})
+
+    def test_an_outcome_is_the_number_of_its_label(self) -> None:
+        made = outcome_column(self.of(self.SQL, "back", "out"), "result", "value")(ROWS).collect()
+        assert made["value"].to_list() == [1.0, 0.0, None]
+
+    def test_a_label_that_is_not_declared_is_no_number_of_one(self) -> None:
+        made = outcome_column(self.of(self.SQL, "out", "away"), "result", "value")(ROWS).collect()
+        assert made["value"].to_list() == [0.0, -1.0, None]
+
+    def test_labels_are_text_and_text_needs_labels(self) -> None:
+        assert problems(self.of(self.SQL, "back", "out")) == []
+        assert "an outcome with labels is text" in problems(self.of("ferry", "back", "out"))[0]
+        assert "has `labels`" in problems(self.of(self.SQL))[0]

@@ -104,7 +104,7 @@ class TestMeasureDay:
         assert of_all["r2"] == pytest.approx(1 - 116 / (13**2 + 11**2 + 2**2))
 
     def test_a_classification_refuses_an_outcome_other_than_0_and_1(self) -> None:
-        with pytest.raises(DataError, match="1 of 2 values of outcome late_ferry are neither 0 nor 1"):
+        with pytest.raises(DataError, match="1 of 2 values of outcome late_ferry are other than 0 and 1"):
             measure_day(day_of((0.2, 0.0, 0.0, "BAT"), (0.2, 0.0, 2.0, "BAT")))
 
 

@@ -23,7 +23,14 @@ FIRST = date(2013, 2, 1)
 DAY = date(2013, 2, 21)  # the run date, after 20 labelled ones
 DAYS = Interval(start=FIRST, end=DAY)
 MODEL = load_model("late_ferry").model_copy(
-    update={"numeric": ("hour",), "categorical": ("company",), "train_days": 15, "holdout_days": 4, "min_fit_days": 6}
+    update={
+        "numeric": ("hour",),
+        "categorical": ("company",),
+        "train_days": 15,
+        "validation_days": 2,
+        "holdout_days": 4,
+        "min_fit_days": 6,
+    }
 )
 
 
@@ -91,11 +98,13 @@ def take(
     )
 
 
-def test_holdout_days_are_later_than_days_fitted_and_end_before_the_run_date() -> None:
+def test_fit_validation_and_holdout_days_follow_each_other_and_end_before_the_run_date() -> None:
     training_set = take()
-    assert training_set.fit == Interval(start=date(2013, 2, 6), end=date(2013, 2, 16))
+    assert training_set.fit == Interval(start=date(2013, 2, 6), end=date(2013, 2, 14))
+    assert training_set.validation == Interval(start=date(2013, 2, 15), end=date(2013, 2, 16))
     assert training_set.holdout == Interval(start=date(2013, 2, 17), end=date(2013, 2, 20))
-    assert training_set.fitted_rows["day"].max() < training_set.holdout_rows["day"].min()
+    parts = (training_set.fitted_rows, training_set.validation_rows, training_set.holdout_rows)
+    assert pl.concat(parts).equals(training_set.rows), "each labelled row must be in exactly one part"
     assert training_set.rows["day"].max() == DAY - timedelta(days=1)
     assert training_set.rows.height == 15 * 4
     assert training_set.as_of == prepared_day(DAY)
@@ -188,6 +197,8 @@ def test_missing_days_are_listed_and_the_newest_labelled_days_are_holdout_days()
     assert set(training_set.missing) == set(gone)
     assert training_set.holdout_rows["day"].n_unique() == 4
     assert training_set.holdout == Interval(start=date(2013, 2, 16), end=date(2013, 2, 20))
+    assert training_set.validation == Interval(start=date(2013, 2, 13), end=date(2013, 2, 15))
+    assert training_set.validation_rows["day"].n_unique() == 2
 
 
 def test_a_day_that_has_no_file_by_the_calendar_is_not_missing() -> None:
@@ -208,7 +219,7 @@ def test_days_before_the_first_labelled_one_are_not_missing() -> None:
 def test_too_few_labelled_days_are_refused_with_the_days_to_prepare() -> None:
     few = features(Interval(start=date(2013, 2, 14), end=DAY))
     with pytest.raises(
-        ActionRequiredError, match=r"7 labelled days are known on 2013-02-21, and 10 are needed"
+        ActionRequiredError, match=r"7 labelled days are known on 2013-02-21, and 12 are needed"
     ) as refused:
         take(rows=few)
     assert "2013-02-06" in str(refused.value)
@@ -281,7 +292,13 @@ def test_metrics_of_a_classification_have_the_values_computed_by_hand() -> None:
 
 def test_metrics_of_a_regression_have_the_values_computed_by_hand() -> None:
     measured = get_problem_type("regression").metrics(np.array([0.0, 10.0, 20.0]), np.array([1.0, 10.0, 16.0]))
-    assert measured == pytest.approx({"rows": 3, "mae": 5 / 3, "rmse": np.sqrt(17 / 3), "r2": 1 - 17 / 200})
+    assert measured == pytest.approx({
+        "rows": 3,
+        "mae": 5 / 3,
+        "rmse": np.sqrt(17 / 3),
+        "r2": 1 - 17 / 200,
+        "wape": 5 / 30,
+    })
 
 
 def test_undefined_metrics_are_left_out_so_that_the_gate_rejects() -> None:
@@ -292,8 +309,11 @@ def test_undefined_metrics_are_left_out_so_that_the_gate_rejects() -> None:
 
 def test_the_metric_that_chooses_the_candidate_is_measured() -> None:
     truth = np.array([0.0, 1.0])
-    for problem_type in PROBLEM_TYPES.values():
-        assert problem_type.chosen_by in problem_type.metrics(truth, np.array([0.2, 0.7]))
+    of_several = {"quantile": np.array([[0.0, 0.2, 0.5], [0.3, 0.7, 1.0]]), "multiclass": np.full((2, 3), 1 / 3)}
+    for kind, problem_type in PROBLEM_TYPES.items():
+        metrics = problem_type.metrics(truth, of_several.get(kind, np.array([0.2, 0.7])))
+        assert problem_type.chosen_by in metrics
+        assert {*problem_type.gate_metrics, problem_type.leakage.metric} - metrics.keys() <= {"mape"}
 
 
 def test_estimators_get_floats_and_text_with_missing_values() -> None:
@@ -307,3 +327,16 @@ def test_estimators_get_floats_and_text_with_missing_values() -> None:
 
 def test_available_from_is_utc() -> None:
     assert take().as_of.tzinfo == UTC
+
+
+def test_the_seasonal_naive_is_the_outcome_of_the_same_entity_a_week_earlier() -> None:
+    rows = pl.DataFrame({
+        "day": [date(2013, 2, 1), date(2013, 2, 1), date(2013, 2, 8), date(2013, 2, 15), date(2013, 2, 15)],
+        "entity_id": ["a", "b", "a", "a", "b"],
+        LABEL: [1.0, 2.0, 3.0, 4.0, 5.0],
+    })
+    assert training_set.seasonal_naive(PROJECT, MODEL, rows).to_list() == [None, None, 1.0, 3.0, None]
+    slow = PROJECT.feeds["logbook"].model_copy(update={"delay_days": 8})
+    project = PROJECT.model_copy(update={"feeds": {**PROJECT.feeds, "logbook": slow}})
+    naive = training_set.seasonal_naive(project, MODEL, rows)
+    assert naive.to_list() == [None, None, None, 1.0, 2.0], "an outcome must be known before the run date"

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 STATEMENTS = """
 ALTER TABLE prepared_days ADD COLUMN left_out bigint NOT NULL DEFAULT 0;

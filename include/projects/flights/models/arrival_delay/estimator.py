@@ -7,7 +7,7 @@ or differ between training and scoring. Nothing is read or written here, and no 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.impute import SimpleImputer
@@ -45,10 +45,12 @@ def build(params: Mapping[str, Any], numeric: Sequence[str], categorical: Sequen
 
 
 def linear(numeric: list[str], categorical: list[str], seed: int, *, alpha: float = 0.01) -> Pipeline:
-    """Return a linear regression of the absolute error on scaled numbers and one-hot labels.
+    """Return a linear regression of the absolute error on scaled numbers and one-hot labels; the outcome is scaled too.
 
     Each number that can be missing has an indicator. `alpha` is the L2 penalty.
     """
+    # without a margin, this loss is the absolute error: what candidates are chosen by
+    predict = SGDRegressor("epsilon_insensitive", epsilon=0, alpha=alpha, average=True, random_state=seed)
     numbers = Pipeline([
         ("impute", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)),
         ("scale", StandardScaler()),
@@ -57,8 +59,8 @@ def linear(numeric: list[str], categorical: list[str], seed: int, *, alpha: floa
     return Pipeline([
         ("prepare", ColumnTransformer([("numbers", numbers, numeric), ("labels", labels, categorical)])),
         ("vary", VarianceThreshold()),  # an hour or a month may be all there is
-        # without a margin, this loss is the absolute error: what candidates are chosen by
-        ("predict", SGDRegressor("epsilon_insensitive", epsilon=0, alpha=alpha, average=True, random_state=seed)),
+        # the steps of the descent have a fixed length, so that they fit an outcome in euros only when it is scaled
+        ("predict", TransformedTargetRegressor(predict, transformer=StandardScaler())),
     ])
 
 
