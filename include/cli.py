@@ -143,7 +143,7 @@ def show_outbox() -> None:
     from include.io.postgres.messages import Outbox
 
     for message in Outbox(_settings().database_url).read_unsent():
-        typer.echo(json.dumps(message, default=str, ensure_ascii=False))
+        _say(json.dumps(message, default=str, ensure_ascii=False))
 
 
 @outbox.command("send")
@@ -164,10 +164,11 @@ def send_outbox(
     messages = Outbox(settings.database_url)
     if given_up:
         since_then = datetime.combine(since, time.min, UTC) if since else start
-        typer.echo(f"{messages.renew(since_then)} messages are tried again")
+        _say(f"{messages.renew(since_then)} messages are tried again")
     addresses = {name: address.get_secret_value() for name, address in settings.destinations.items()}
     found = send_due(messages, addresses.get, seconds=600)
-    typer.echo("\n".join([f"{len(found.sent)} messages sent", *found.waiting, *found.given_up]))
+    for line in (f"{len(found.sent)} messages sent", *found.waiting, *found.given_up):
+        _say(line)
     if found.given_up:
         raise typer.Exit(1)
 

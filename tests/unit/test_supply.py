@@ -18,7 +18,7 @@ from cyclonedx.validation import make_schemabased_validator
 
 from tools.generated import ROOT
 from tools.supply import audit, images, inventory, licences, sbom
-from tools.supply.audit import CLEAN, FOUND, NO_DATABASE, Part
+from tools.supply.audit import CLEAN, FOUND, NO_DATABASE, Component
 from tools.supply.inventory import Item
 from tools.supply.licences import Policy
 from tools.supply.lock import PRODUCTION, locked
@@ -134,7 +134,7 @@ def plant(folder: Path, *advisories: dict[str, Any]) -> Path:
     return folder
 
 
-SHOP = Part("PyPI", "shop-client", "1.5")
+SHOP = Component("PyPI", "shop-client", "1.5")
 
 
 def test_a_planted_advisory_is_found_with_what_mends_it(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,7 +168,7 @@ def test_without_a_database_nothing_is_called_clean(arguments: tuple[str, ...]) 
 def test_a_database_that_knows_nothing_of_an_ecosystem_is_none(
     database: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    jar = Part("Maven", "org.example:shop", "1.0")
+    jar = Component("Maven", "org.example:shop", "1.0")
     plant(database, advisory("other"))
     assert audit.audit([SHOP, jar], database) == NO_DATABASE
     assert "no advisory about Maven" in capsys.readouterr().err
@@ -196,7 +196,7 @@ def test_a_withdrawn_advisory_counts_no_more(database: Path) -> None:
 
 
 def test_what_cannot_be_compared_counts_as_found(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert audit.audit([Part("PyPI", "shop-client", "latest")], plant(database, advisory("shop-client"))) == FOUND
+    assert audit.audit([Component("PyPI", "shop-client", "latest")], plant(database, advisory("shop-client"))) == FOUND
     assert "could not be computed" in capsys.readouterr().out
 
 
@@ -232,7 +232,7 @@ def test_a_bill_of_materials_is_checked_as_it_is(bom: dict[str, Any], tmp_path: 
     file = tmp_path / "sbom.json"
     file.write_text(json.dumps(bom), encoding="utf-8")
     parts = audit.parts_of(file)
-    assert Part("Debian:12", "openssl", "3.0.17-1") in parts
+    assert Component("Debian:12", "openssl", "3.0.17-1") in parts
     assert len(parts) > 400
     fixed = [{"introduced": "0"}, {"fixed": "3.0.17-1~deb12u3"}]
     plant(
@@ -249,8 +249,8 @@ def test_a_bill_of_materials_is_checked_as_it_is(bom: dict[str, Any], tmp_path: 
 
 def test_a_jar_without_a_group_is_compared_by_its_name(database: Path) -> None:
     plant(database, advisory("org.example:shop", "Maven"))
-    assert audit.audit([Part("Maven", "shop", "1.0")], database) == FOUND
-    assert audit.audit([Part("Maven", "com.other:shop", "1.0")], database) == CLEAN
+    assert audit.audit([Component("Maven", "shop", "1.0")], database) == FOUND
+    assert audit.audit([Component("Maven", "com.other:shop", "1.0")], database) == CLEAN
 
 
 @pytest.mark.parametrize(
@@ -269,13 +269,13 @@ def test_a_jar_without_a_group_is_compared_by_its_name(database: Path) -> None:
 def test_ranges_are_read_as_osv_s_schema_says(events: list[Any], inside: list[str], outside: list[str]) -> None:
     affected = advisory("x", events=events)["affected"][0]
     for version in (*inside, *outside):
-        assert audit.is_vulnerable(Part("PyPI", "x", version), affected) == (version in inside), version
+        assert audit.is_vulnerable(Component("PyPI", "x", version), affected) == (version in inside), version
 
 
 def test_listed_versions_count_without_a_range_and_commits_do_not() -> None:
     affected = advisory("x", kind="GIT", events=[{"introduced": "0"}], versions=["1.5"])["affected"][0]
-    assert audit.is_vulnerable(Part("PyPI", "x", "1.5"), affected)
-    assert not audit.is_vulnerable(Part("PyPI", "x", "1.6"), affected)
+    assert audit.is_vulnerable(Component("PyPI", "x", "1.5"), affected)
+    assert not audit.is_vulnerable(Component("PyPI", "x", "1.6"), affected)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ HOW = (
 
 
 @dataclass(frozen=True, order=True)
-class Part:
+class Component:
     """One thing that may be vulnerable. Without a group, the name of a jar is compared alone."""
 
     ecosystem: str
@@ -46,10 +46,10 @@ class Part:
 
 
 @dataclass(frozen=True, order=True)
-class Finding:
+class Vulnerability:
     """A part that an advisory names, with the versions that mend it."""
 
-    part: Part
+    part: Component
     advisory: str
     aliases: tuple[str, ...]
     summary: str
@@ -70,14 +70,14 @@ def main(
     raise typer.Exit(audit(parts_of(sbom, only or ()), database, max_age_days))
 
 
-def audit(wanted: Sequence[Part], database: Path, max_age_days: int = MAX_AGE_DAYS) -> int:
+def audit(wanted: Sequence[Component], database: Path, max_age_days: int = MAX_AGE_DAYS) -> int:
     """Print what was found; return the exit code."""
-    known_by_name: dict[str, dict[str, list[Part]]] = {}
+    known_by_name: dict[str, dict[str, list[Component]]] = {}
     for part in wanted:
         known_by_name.setdefault(part.ecosystem, {}).setdefault(part.name, []).append(part)
     known: Counter[str] = Counter()
     newest = ""
-    found: set[Finding] = set()
+    found: set[Vulnerability] = set()
     for advisory in _advisories(database):
         newest = max(newest, str(advisory.get("modified", "")))
         affected = [each for each in advisory["affected"] if _ecosystem(each) in known_by_name]
@@ -98,7 +98,7 @@ def audit(wanted: Sequence[Part], database: Path, max_age_days: int = MAX_AGE_DA
     return _report(sorted(found), f"{counts}; the newest is of {newest[:10]}")
 
 
-def _report(found: Sequence[Finding], checked: str) -> int:
+def _report(found: Sequence[Vulnerability], checked: str) -> int:
     accepted = _accepted()
     open_ = []
     for finding in found:
@@ -121,7 +121,7 @@ def _report(found: Sequence[Finding], checked: str) -> int:
     return FOUND
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: Vulnerability) -> str:
     part, aliases = finding.part, f" ({', '.join(finding.aliases)})" if finding.aliases else ""
     fixed = f"fixed in {', '.join(finding.fixed)}" if finding.fixed else "no fixed version is known"
     doubt = "; whether its version is affected could not be computed: look" if finding.unordered else ""
@@ -146,41 +146,41 @@ def _accepted(today: date | None = None) -> dict[str, str]:
 # --- what to check ----------------------------------------------------------------------------------------------------
 
 
-def parts_of(sbom: Path | None = None, only: Sequence[str] = ()) -> list[Part]:
+def parts_of(sbom: Path | None = None, only: Sequence[str] = ()) -> list[Component]:
     """Return what a bill of materials lists, or without one: what either lock names, and the jars of .venv."""
     with_jars = not only or "Maven" in only
     found = [*_of_sbom(sbom)] if sbom else [*_of_locks(), *(_of_jars() if with_jars else ())]
     return sorted({part for part in found if not only or part.ecosystem.partition(":")[0] in only})
 
 
-def _of_locks() -> Iterator[Part]:
+def _of_locks() -> Iterator[Component]:
     production = locked(PRODUCTION)
     for name, versions in {**locked(LAPTOP), **production}.items():
         for each in versions:
-            yield Part("PyPI", name, each.version, "production" if name in production else "laptop and CI")
+            yield Component("PyPI", name, each.version, "production" if name in production else "laptop and CI")
 
 
-def _of_jars() -> Iterator[Part]:
+def _of_jars() -> Iterator[Component]:
     for item in jars():
         if item["version"]:
             name = f"{item['group']}:{item['name']}" if "group" in item else item["name"]
-            yield Part("Maven", name, item["version"], item["path"])
+            yield Component("Maven", name, item["version"], item["path"])
 
 
-def _of_sbom(path: Path) -> Iterator[Part]:
+def _of_sbom(path: Path) -> Iterator[Component]:
     for each in json.loads(path.read_text(encoding="utf-8"))["components"]:
         said = {item["name"]: item["value"] for item in each.get("properties", ())}
         purl = PackageURL.from_string(each["purl"]) if "purl" in each else None
         if purl is None:
-            yield Part("Maven", each["name"], each["version"])
+            yield Component("Maven", each["name"], each["version"])
         elif purl.type == "pypi":
-            yield Part("PyPI", normalised(purl.name), str(purl.version))
+            yield Component("PyPI", normalised(purl.name), str(purl.version))
         elif purl.type == "maven":
-            yield Part("Maven", f"{purl.namespace}:{purl.name}", str(purl.version))
+            yield Component("Maven", f"{purl.namespace}:{purl.name}", str(purl.version))
         elif purl.type == "deb":
             # Debian's advisories are about source packages
             release = dict(purl.qualifiers or {})["distro"].replace("-", ":").title()
-            yield Part(release, said.get(SOURCE, purl.name), said.get(SOURCE_VERSION, str(purl.version)))
+            yield Component(release, said.get(SOURCE, purl.name), said.get(SOURCE_VERSION, str(purl.version)))
 
 
 # --- advisories -------------------------------------------------------------------------------------------------------
@@ -218,8 +218,8 @@ def _ecosystem(affected: Mapping[str, Any]) -> str:
 
 
 def _findings(
-    advisory: Mapping[str, Any], affected: Mapping[str, Any], parts: Mapping[str, Sequence[Part]]
-) -> Iterator[Finding]:
+    advisory: Mapping[str, Any], affected: Mapping[str, Any], parts: Mapping[str, Sequence[Component]]
+) -> Iterator[Vulnerability]:
     name = str(affected["package"]["name"])
     concerned = parts.get(normalised(name) if _ecosystem(affected) == "PyPI" else name, ())
     if _ecosystem(affected) == "Maven":  # a jar that does not say its group is compared by the rest of the name
@@ -235,10 +235,10 @@ def _findings(
             aliases = tuple(sorted(advisory.get("aliases", ())))
             details = str(advisory.get("details", "")).strip().partition("\n")[0]
             summary = str(advisory.get("summary") or details)[:200]
-            yield Finding(part, str(advisory["id"]), aliases, summary, fixed, unordered)
+            yield Vulnerability(part, str(advisory["id"]), aliases, summary, fixed, unordered)
 
 
-def is_vulnerable(part: Part, affected: Mapping[str, Any]) -> bool:
+def is_vulnerable(part: Component, affected: Mapping[str, Any]) -> bool:
     """Tell whether the version of a part is one that an advisory is about, by the rules of OSV's schema.
 
     Raises:

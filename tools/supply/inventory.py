@@ -13,7 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, PackageMetadata, distributions
 from pathlib import Path
 from typing import TypedDict
 
@@ -48,16 +48,21 @@ def inventory() -> list[Item]:
     return sorted(found, key=lambda item: (item["kind"], item["name"], item["version"], item.get("path", "")))
 
 
+def _first(about: PackageMetadata, name: str) -> str:
+    """Return a field, empty if there is none: other libraries replace the class, and its [] raises an error then."""
+    return str((about.get_all(name) or [""])[0])
+
+
 def licence_of(distribution: Distribution) -> str:
     """Return what a package says its licence is: an SPDX expression, else classifiers, else a short text, else ''."""
     about = distribution.metadata
-    if expression := about["License-Expression"]:
+    if expression := _first(about, "License-Expression"):
         return str(expression)
     classifiers = [each for each in about.get_all("Classifier") or [] if each.startswith("License :: ")]
     names = [each.rpartition(" :: ")[2] for each in classifiers]
     if names := [name for name in names if name not in ("OSI Approved", "DFSG approved")]:
         return " AND ".join(sorted(names))
-    text = str(about["License"] or "").strip().splitlines()
+    text = _first(about, "License").strip().splitlines()
     return text[0] if text and len(text[0]) <= LONGEST_LICENCE else ""
 
 
