@@ -113,8 +113,9 @@ new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJE
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(PROJECT)" \
 		--like "$(LIKE)"
 
+new-project: export FILES := $(FILES)
 new-project: setup ## Write a project from example files: NAME=… FILES=folder TIMEZONE=Europe/Berlin [ENTITY=feed OUTCOME=feed.column FOLDER=… YES=1]
-	$(BIN)/python -m tools.new_project --name "$(NAME)" --files "$(FILES)" --timezone "$(TIMEZONE)" --entity "$(ENTITY)" \
+	@$(BIN)/python -m tools.new_project --name "$(NAME)" --files "$$FILES" --timezone "$(TIMEZONE)" --entity "$(ENTITY)" \
 		--outcome "$(OUTCOME)" $(if $(FOLDER),--folder "$(FOLDER)") $(if $(YES),--yes)
 
 run: setup ## Run the first days of an example project on the local stack, from files to scores: [PROJECT=…]

@@ -567,7 +567,7 @@ def erase(
         raise typer.Exit(1)
 
 
-app.add_typer(personal_commands(_settings))
+app.add_typer(personal_commands(_settings, _say))
 
 
 @contextmanager

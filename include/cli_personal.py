@@ -22,11 +22,12 @@ By = Annotated[str, typer.Option(help="who decides")]
 Why = Annotated[str, typer.Option(help="why, for the journal")]
 
 
-def commands(settings: Callable[[], Settings]) -> typer.Typer:
+def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> typer.Typer:
     """Return the commands.
 
     Args:
         settings: reads the settings when a command runs.
+        say: prints a line.
     """
     app = typer.Typer()
 
@@ -35,7 +36,8 @@ def commands(settings: Callable[[], Settings]) -> typer.Typer:
         """Hash all identifiers by the keys that were added to NIGHTLY_HASH_KEY; a killed run is continued."""
         from include.operations.rehash import rehash as rotate
 
-        typer.echo(rotate(settings(), by=by, why=why).model_dump_json(indent=2))
+        for line in rotate(settings(), by=by, why=why).model_dump_json(indent=2).splitlines():
+            say(line)
 
     @app.command("new_hash_key")
     def new_hash_key(
@@ -45,7 +47,7 @@ def commands(settings: Callable[[], Settings]) -> typer.Typer:
         from include.operations.rehash import write_new_key
 
         fingerprint = write_new_key(settings(), file)
-        typer.echo(f"{file} has the keys; their fingerprint is {fingerprint}. Nothing uses the new one yet: run rehash")
+        say(f"{file} has the keys; their fingerprint is {fingerprint}. Nothing uses the new one yet: run rehash")
 
     @app.command()
     def pull(
@@ -66,7 +68,8 @@ def commands(settings: Callable[[], Settings]) -> typer.Typer:
         found = bring(
             load_project(project), days, here, _production().read_with(here), fraction=entity_fraction, by=by, why=why
         )
-        typer.echo(found.model_dump_json(indent=2))
+        for line in found.model_dump_json(indent=2).splitlines():
+            say(line)
 
     return app
 

@@ -18,6 +18,8 @@ from include.core.sources import Sql
 
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
+MAX_FORMED = 1_000
+"""The most characters of a text with a declared form."""
 RESERVED_COLUMNS = frozenset({
     *("day", "delivery_id", "entity_id", "run_date", "rule", "run_id"),
     *("_row", "_malformed", "_age", "_group", "_values"),
@@ -62,8 +64,9 @@ class Column(Config):
     )
     format: str | None = Field(
         default=None,
-        description="regular expression that text must match in full; needed for an identifier. A value of another "
-        "form is quarantined. Values of a public text column are shown in messages only if it has a format",
+        description="regular expression that text of at most 1,000 characters must match in full; needed for an "
+        "identifier. A value of another form is quarantined. Values of a public text column are shown in messages only "
+        "if it has a format",
         examples=["[A-Z]{2}[0-9]{6}"],
     )
     optional: bool = Field(default=False, description="whether a file may leave the column out; it is null then")
@@ -98,8 +101,13 @@ class Column(Config):
         return self
 
     def has_form(self, text: str) -> bool:
-        """Return whether a text matches the declared format. It is in the syntax of Python; that of polars differs."""
-        return self.format is None or re.fullmatch(self.format, text) is not None
+        """Return whether a text matches the declared format. It is in the syntax of Python; that of polars differs.
+
+        A longer text has no form: some expressions take hours on one that was made for them.
+        """
+        if self.format is None:
+            return True
+        return len(text) <= MAX_FORMED and re.fullmatch(self.format, text) is not None
 
 
 class LateRowsVariant(Config):

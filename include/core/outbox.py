@@ -20,6 +20,8 @@ ALERTS = "nightly_alerts"
 
 FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
+MAX_TEXT = 20_000
+"""The most characters of a text: Slack refuses more than 40,000, and a refused message takes its alerts with it."""
 KEPT_FOR = timedelta(hours=24)
 """How long a message is tried: on-call reads yesterday's failures in the views, not in the chat."""
 
@@ -59,7 +61,7 @@ class Message(Record):
         return cls(
             key=key_of(kind, *parts),
             kind=kind,
-            payload={"text": storable(text)},
+            payload={"text": storable(text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} …")},
             subject=storable(subject),
             run_id=storable(run_id),
             task=task,

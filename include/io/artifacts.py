@@ -13,9 +13,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from include.core.errors import UnreadableError
 from include.core.settings import Settings
 from include.io import storage
 from include.io.landing import write_whole
+
+SEARCHED_DEPTH = 3
+"""How often something may be packed in one another, to be searched."""
+SEARCHED_BYTES = 512_000_000
+"""The most bytes that something may unpack to, to be searched."""
 
 
 def write(settings: Settings, path: str, content: str) -> str:
@@ -48,15 +54,36 @@ def having(filesystem: Any, root: str, needles: Iterable[bytes]) -> list[str]:
     return [path for path in found if any(n in text for text in texts_of(filesystem.cat_file(path)) for n in wanted)]
 
 
-def texts_of(content: bytes) -> Iterator[bytes]:
-    """Yield a content as it is, and what is packed in it."""
+def texts_of(content: bytes, depth: int = 0) -> Iterator[bytes]:
+    """Yield a content as it is, and what is packed in it.
+
+    Raises:
+        UnreadableError: something is packed too often, too tightly or by an unusual method to be searched.
+    """
     yield content
+    packed = content[:4] in (b"PK\x03\x04", b"PAR1") or content[:2] == b"\x1f\x8b"
+    if packed and depth == SEARCHED_DEPTH:
+        raise UnreadableError(f"files are packed in one another more than {SEARCHED_DEPTH} times")
     if content[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for name in archive.namelist():
-                yield from texts_of(archive.read(name))
+            for member in archive.infolist():
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise UnreadableError("a zip is packed by an unusual method")
+                with archive.open(member) as stream:
+                    yield from texts_of(_bounded(stream.read(SEARCHED_BYTES + 1)), depth + 1)
     elif content[:2] == b"\x1f\x8b":
-        yield from texts_of(gzip.decompress(content))
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            yield from texts_of(_bounded(stream.read(SEARCHED_BYTES + 1)), depth + 1)
     elif content[:4] == b"PAR1":
-        for batch in pq.ParquetFile(io.BytesIO(content)).iter_batches():
+        file = pq.ParquetFile(io.BytesIO(content))
+        groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+        if sum(group.total_byte_size for group in groups) > SEARCHED_BYTES:
+            raise UnreadableError("a Parquet file unpacks to too much")
+        for batch in file.iter_batches():
             yield repr(batch.to_pylist()).encode()
+
+
+def _bounded(content: bytes) -> bytes:
+    if len(content) > SEARCHED_BYTES:
+        raise UnreadableError(f"a file unpacks to more than {SEARCHED_BYTES // 1_000_000:,} MB")
+    return content

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from fsspec.implementations.local import LocalFileSystem
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from include.core.errors import DeliveryError
 from include.core.interval import Interval
@@ -35,10 +35,10 @@ class Sidecar(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    feed: str
+    feed: str = Field(max_length=100)
     day: date | None = None
     size: int
-    sha256: str
+    sha256: str = Field(pattern="^[0-9a-fA-F]{64}$")
     rows: int
     available_at: AwareDatetime
 

@@ -160,9 +160,9 @@ def zstd(content: bytes) -> bytes:
     return bytes(out.getvalue().to_pybytes())
 
 
-def zip_bomb() -> bytes:
+def zip_bomb(method: int = zipfile.ZIP_DEFLATED) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(out, "w", method, compresslevel=1) as archive:
         archive.writestr("a.csv", bytes(300_000_000))
     return out.getvalue()
 
@@ -177,10 +177,26 @@ def repeated_text() -> bytes:
     return out.getvalue()
 
 
+def long_texts() -> bytes:
+    """Return Parquet of a few kilobytes with two values of 150 MB, which Arrow would unpack at once."""
+    text = pa.array(["x" * 150_000_000, "y" * 150_000_000])
+    day = pa.array([date(2024, 3, 4)] * 2)
+    table = pa.table({"id": pa.array(range(2)), "on": day, "value": text, "who": pa.nulls(2, pa.string())})
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd", use_dictionary=False)
+    return out.getvalue()
+
+
 BOMBS: dict[str, tuple[Callable[[], bytes], str, dict[str, Any], str]] = {
     "gzip": (lambda: bomb_of(gzip.compress), "a.csv.gz", {}, "more than 256 MB"),
     "zstd": (lambda: bomb_of(zstd), "a.csv.zst", {}, "more than 256 MB"),
     "zip": (zip_bomb, "a.zip", {}, "more than 256 MB"),
+    "a zip that unpacks a block at once": (
+        lambda: zip_bomb(zipfile.ZIP_BZIP2),
+        "a.zip",
+        {},
+        "compressed by an unusual method; deliver the file again, as gzip, zstd or zip with deflate",
+    ),
     "a header of a million columns": (
         lambda: ",".join(f"column_{n}" for n in range(1_000_000)).encode() + b"\n",
         "a.csv",
@@ -213,6 +229,12 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str, dict[str, Any], str]] = {
     ),
     "a long text that Parquet stores once": (
         repeated_text,
+        "a.parquet",
+        {"format": {"kind": "parquet"}},
+        "more than 256 MB",
+    ),
+    "two texts of Parquet that are longer than the limit of a file": (
+        long_texts,
         "a.parquet",
         {"format": {"kind": "parquet"}},
         "more than 256 MB",

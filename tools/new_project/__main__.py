@@ -9,11 +9,12 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as unmarked
 from rich.table import Table
 
 from include.config.loading import PROJECTS, model_names, project_names
 from include.core.errors import ActionRequiredError
+from include.core.printable import printable
 from tools.new_project.files import find_feeds
 from tools.new_project.relations import FoundProject, find_feed, relate
 from tools.new_project.write import check, render, write
@@ -33,6 +34,11 @@ def find(folder: Path, zone: str, entity: str, outcome: str) -> FoundProject:
         ActionRequiredError: in words.
     """
     return relate([find_feed(files, zone) for files in find_feeds(folder)], zone, entity, outcome)
+
+
+def escape(text: str) -> str:
+    """Return text from a file, such as the name of a column, so that the terminal shows it and does not obey it."""
+    return unmarked(printable(text))
 
 
 def show(project: FoundProject) -> None:

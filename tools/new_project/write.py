@@ -56,7 +56,14 @@ def render(project: FoundProject, name: str, title: str, owner: str, folder: Pat
     schema = os.path.relpath(SCHEMAS / "model.json", folder / "models" / model)
     for path in sorted((TEMPLATES / "model").glob("*.j2")):
         texts[f"models/{model}/{path.stem}"] = plain.get_template(f"model/{path.name}").render(
-            values | {"name": model, "project": name, "schema": schema, "title": model.replace("_", " ").capitalize()}
+            values
+            | {
+                "quoted": True,
+                "name": model,
+                "project": name,
+                "schema": schema,
+                "title": model.replace("_", " ").capitalize(),
+            }
         )
     return texts
 

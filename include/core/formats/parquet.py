@@ -103,6 +103,8 @@ def _blocks(content: bytes, kept: Mapping[str, "pa.DataType"], layout: Layout) -
 
     text = [name for name, dtype in kept.items() if _is_text(dtype)]
     file, most, size = _open(content, text), layout.limits.max_bytes, 0
+    if sum(_unpacked_bytes(file, kept)) > most:  # the file's own claim; what it does not say is found below
+        raise too_large(layout.limits)
     yield pl.DataFrame(schema=dict.fromkeys(layout.names, pl.String()))
     first_row = 1
     for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[*kept]):
@@ -117,6 +119,15 @@ def _blocks(content: bytes, kept: Mapping[str, "pa.DataType"], layout: Layout) -
         )
         first_row += block.height
         yield block.select(pl.col(n) if n in kept else pl.lit(None, pl.String()).alias(n) for n in layout.names)
+
+
+def _unpacked_bytes(file: "pq.ParquetFile", kept: Mapping[str, "pa.DataType"]) -> Iterator[int]:
+    """Yield the size of each part of the columns that are read, as the file says it."""
+    about = file.metadata
+    for group in (about.row_group(n) for n in range(about.num_row_groups)):
+        for column in (group.column(n) for n in range(group.num_columns)):
+            if column.path_in_schema in kept:
+                yield int(column.total_uncompressed_size)
 
 
 def _is_text(dtype: "pa.DataType") -> bool:

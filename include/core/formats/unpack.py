@@ -126,6 +126,9 @@ def _zip(content: bytes) -> Iterator[bytes]:
         raise UnreadableError("the zip is encrypted; deliver it without a password")
     problem = ""
     try:
+        # other methods unpack a whole block at once, whatever its size
+        if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise NotImplementedError
         member = archive.open(members[0])
     except zipfile.BadZipFile:
         problem = "damaged"

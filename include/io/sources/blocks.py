@@ -41,6 +41,10 @@ def no_zone(name: str) -> UnreadableError:
     )
 
 
+def _is_of_sqlite(error: Exception) -> bool:
+    return type(error).__module__.startswith("sqlite3")
+
+
 def failed(error: Exception, sqlstate: str | None, message: str, *, connecting: bool) -> Exception:
     """Return the product's error for one of a driver.
 
@@ -55,7 +59,8 @@ def failed(error: Exception, sqlstate: str | None, message: str, *, connecting: 
     """
     code = f", SQLSTATE {sqlstate}" if sqlstate else ""
     line = message.strip().splitlines()[0].strip() if message.strip() else ""
-    shown = sqlstate is None or sqlstate.startswith(_SHOWN)
+    # a driver without codes may put a value of a row into its text; that of SQLite does not
+    shown = sqlstate.startswith(_SHOWN) if sqlstate else connecting or _is_of_sqlite(error)
     # a host with an @ has the end of a password: one that was not written as %40 in the URL
     about = f": {line}" if shown and line and not re.search(r"://|@|password=", line) else ""
     what = f"{type(error).__name__}{code}{about}"

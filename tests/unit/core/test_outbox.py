@@ -81,3 +81,8 @@ def test_a_text_is_stored_whatever_it_contains(text: str, stored: str) -> None:
     about: dict[str, Any] = {"kind": "task_failed", "subject": text, "run_id": text}
     message = Message.of_text(text, 1, **about)
     assert (message.payload, message.subject, message.run_id) == ({"text": stored}, stored, stored)
+
+
+def test_a_text_that_a_receiver_would_refuse_for_its_length_is_cut() -> None:
+    message = Message.of_text("x" * 3_000_000, "a", kind="alerts", subject="s", run_id="r")
+    assert message.payload == {"text": "x" * 20_000 + " …"}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.core.errors import ConfigError
-from include.core.feeds import Feed
+from include.core.feeds import Column, Feed
 from include.core.personal import SEALED, HashKey, opened, protect
 
 TEXT = "the hash key of the tests, which is long"
@@ -131,3 +131,10 @@ def test_keys_are_found_by_the_fingerprint_of_the_first_ones() -> None:
 def test_text_is_sealed_by_the_newest_key_alone() -> None:
     assert OTHER.open(RING.seal("Ada")) == "Ada" == RING.open(OTHER.seal("Ada"))
     assert KEY.open(RING.seal("Ada")) != "Ada"
+
+
+def test_a_text_of_more_than_a_thousand_characters_has_no_form() -> None:
+    """Some expressions take hours on a long text that was made for them."""
+    column = Column.model_validate({"type": "string", "class": "identifier", "format": r"[a-z@.]+@.+\..+"})
+    assert column.has_form("a@b.c")
+    assert not column.has_form("a@b.c" + "c" * 1_000)

@@ -16,6 +16,7 @@ from include.core.errors import ConfigError
 from include.core.extraction import checksum, in_order, key_of
 from include.core.project import Project
 from include.core.sources import Sql, for_sqlalchemy
+from include.io.sources.blocks import failed
 
 QUERY = "SELECT item_id, price, valid_on FROM prices WHERE valid_on = :day"
 SNAPSHOT = {"kind": "snapshot", "day_column": None}
@@ -160,3 +161,20 @@ class TestBytes:
 
 
 FEED: Any = type("Feed", (), {"key": ("item_id",)})()
+
+
+class TestErrorsOfDrivers:
+    """A driver that gives no SQLSTATE may put a value of a row into its text."""
+
+    def test_without_a_code_the_text_is_not_shown(self) -> None:
+        class ConversionError(Exception):
+            pass
+
+        text = "Conversion failed when converting the varchar value 'Mary Smith 1970-01-01'"
+        assert "Mary" not in str(failed(ConversionError(), None, text, connecting=False))
+        assert "ConversionError" in str(failed(ConversionError(), None, text, connecting=False))
+
+    def test_of_sqlite_and_of_connecting_it_is(self) -> None:
+        error = sqlite3.OperationalError("no such table: prices")
+        assert "no such table: prices" in str(failed(error, None, str(error), connecting=False))
+        assert "no route" in str(failed(OSError(), None, "no route to host", connecting=True))
