@@ -67,6 +67,10 @@ class LockTimeoutError(ActionRequiredError):
     """Another session holds a lock in the shared database. It may end by itself, so `dags/` retries the step."""
 
 
+class UnfinishedError(ActionRequiredError):
+    """A rotation of the hash key, or the erasure of a person, was begun and has not finished. No step runs before."""
+
+
 class DataError(ActionRequiredError):
     """Rows broke a critical expectation, or counts that must agree do not."""
 

@@ -47,7 +47,7 @@ def run(
     """
     step, attempt = STEPS[name], _Attempt(name, config, interval, settings, utc_now(), Meter())
     try:
-        with postgres.hash_keys.in_use(settings), postgres.erasures.kept_apart(settings, config.recorded_as[0]):
+        with postgres.running.running(settings, config.recorded_as[0]):
             _require_exported(step, config, settings)
             result = step.function(config, interval, settings, **options)
             _finish(step, config, result, settings)
@@ -92,7 +92,7 @@ def record(
         attempt.record("skipped")
         return
     # what it wrote may have hashes of other keys, or rows of a person, if a rotation or an erasure began meanwhile
-    with postgres.hash_keys.in_use(settings), postgres.erasures.kept_apart(settings, config.recorded_as[0]):
+    with postgres.running.running(settings, config.recorded_as[0]):
         _require_exported(STEPS[name], config, settings)
         _finish(STEPS[name], config, result, settings)
     attempt.record_result(result)
