@@ -606,7 +606,7 @@ def test_a_step_records_its_time_and_memory(
 
     monkeypatch.setattr("include.steps.land.land", work)
     run("land", ferries, interval, settings)
-    record("land", ferries, interval, landed, settings, datetime(2013, 3, 1, 8, tzinfo=UTC))  # as from Databricks
+    record("land", ferries, interval, landed, settings, datetime(2013, 3, 1, 8, tzinfo=UTC), 0)  # as from Databricks
     with postgres.connection.engine(settings).connect() as connection:
         costs = connection.execute(sa.text("SELECT core_seconds, peak_memory_mb FROM step_history ORDER BY id")).all()
     here, on_databricks = costs

@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from include.core.errors import LockTimeoutError
+from include.core.errors import ChangedMeanwhileError, LockTimeoutError
 from include.core.settings import Settings
 from include.io.postgres import erasures, hash_keys
 from include.io.postgres.connection import LOCK_TIMEOUT, STEP, engine
-from include.io.postgres.schema import locks
+from include.io.postgres.schema import journal, locks
 
 
 @contextmanager
@@ -67,3 +67,25 @@ def require_all_finished(settings: Settings, project: str) -> None:
     """
     hash_keys.require_none_begun(settings)
     erasures.require_none_begun(settings, project)
+
+
+def require_same_rows(settings: Settings, project: str, watermark: int) -> None:
+    """Refuse what a step wrote that held no lock, if a rotation or an erasure began or ended after its watermark.
+
+    Raises:
+        ChangedMeanwhileError: one did.
+    """
+    decision, newer = journal.c.entry["decision"].as_string(), journal.c.sequence > watermark
+    of_kind = (journal.c.kind == "erasure") | (journal.c.kind == "decision") & (decision == "rehash finished")
+    statement = sa.select(journal.c.sequence, journal.c.kind).where(journal.c.project == project, newer, of_kind)
+    with engine(settings).connect() as connection:
+        found = connection.execute(statement.order_by(journal.c.sequence).limit(1)).one_or_none()
+    if found:
+        erased = found.kind == "erasure"
+        what = "a person was erased" if erased else "the hash key was rotated"
+        look = ". When it has ended, type erase --check: docs/runbooks/erase.md" if erased else ""
+        raise ChangedMeanwhileError(
+            f"{project}: {what} (entry {found.sequence} of the journal) after the step was submitted to Databricks, so "
+            "it may have read and written rows from before. Its result was not recorded. Run the task again: clear it"
+            f"{look}"
+        )
