@@ -30,7 +30,7 @@ from requests import RequestException
 from dags.common import Json, settings, skipped
 from include.config.loading import load_project
 from include.config.model import Model
-from include.core.errors import ActionRequiredError, NotReadyError
+from include.core.errors import ActionRequiredError, ChangedMeanwhileError, NotReadyError, UnfinishedError
 from include.core.interval import Interval
 from include.core.names import wheel, wheel_requirements
 from include.core.project import Project
@@ -308,10 +308,11 @@ class StepOperator(SubmitOnceOperator):
         return f"{self._here.tables.rstrip('/')}/_records/{token}.json"
 
     def _call(self, token: str) -> Call:
-        from include.io.journal import leave_copy
+        from include.io.journal import begin_remote
 
-        here = self._here
-        known = {"watermark": leave_copy(here, self.project)} if STEPS[self.step].reads_journal else {}
+        here, reads_journal = self._here, STEPS[self.step].reads_journal
+        watermark = begin_remote(here, self.project, copy=reads_journal)
+        known = {"watermark": watermark} if reads_journal else {}
         places = {"tables": here.tables, "artifacts": here.artifacts, "run_id": here.run_id}
         return Call(
             step=self.step,
@@ -328,6 +329,7 @@ class StepOperator(SubmitOnceOperator):
             },
             secrets=self.place.secrets,
             record=self._record(token),
+            watermark=watermark,
         )
 
     def result(self, context: Context) -> Json:
@@ -335,15 +337,18 @@ class StepOperator(SubmitOnceOperator):
         from include.runner.run import record
 
         try:
-            found = answer(self.step, self._record(_stored(context)["token"]), self._here)
+            found, watermark = answer(self.step, self._record(_stored(context)["token"]), self._here)
             why = found.skipped
         except NotReadyError as error:
-            found, why = None, str(error)
+            found, watermark, why = None, 0, str(error)
         except ActionRequiredError as error:
             raise AirflowFailException(f"{self.step} of {self.config.name}: {error}") from error
         seconds = self._hook.get_run(self.run_id).get("execution_duration", 0) / 1000
         started_at = utc_now() - timedelta(seconds=seconds)
-        record(self.step, self.config, self.interval(), found, self._here, started_at)
+        try:
+            record(self.step, self.config, self.interval(), found, self._here, started_at, watermark)
+        except (ChangedMeanwhileError, UnfinishedError) as error:
+            raise AirflowFailException(f"{self.step} of {self.config.name}: {error}") from error
         if found is None or why:
             raise skipped(str(why), context)
         return found.model_dump(mode="json")

@@ -67,6 +67,14 @@ class LockTimeoutError(ActionRequiredError):
     """Another session holds a lock in the shared database. It may end by itself, so `dags/` retries the step."""
 
 
+class UnfinishedError(ActionRequiredError):
+    """A rotation of the hash key, or the erasure of a person, was begun and has not finished. No step runs before."""
+
+
+class ChangedMeanwhileError(ActionRequiredError):
+    """Rows were changed by a rotation or an erasure while a step ran that could not hold it off."""
+
+
 class DataError(ActionRequiredError):
     """Rows broke a critical expectation, or counts that must agree do not."""
 

@@ -47,15 +47,21 @@ def read_watermark(settings: Settings, project: Project) -> int:
     return postgres.journal.read_watermark(settings, project.name)
 
 
-def leave_copy(settings: Settings, project: Project) -> int:
-    """Write a copy of the journal for a step on Databricks; return its watermark.
+def begin_remote(settings: Settings, project: Project, *, copy: bool) -> int:
+    """Return the watermark of a step that is about to be submitted to Databricks.
+
+    Args:
+        settings: places and connections.
+        project: the project.
+        copy: whether to write a copy of the journal for the step.
 
     Raises:
-        ActionRequiredError: a rotation of the hash key has not finished.
+        UnfinishedError: a rotation of the hash key, or an erasure, has not finished.
     """
-    postgres.hash_keys.require_none_begun(settings)
-    watermark = read_watermark(settings, project)
-    write_copy(settings, project, watermark, postgres.journal.read_entries(settings, project.name, watermark))
+    watermark = read_watermark(settings, project)  # first: what is entered from now on is newer
+    postgres.running.require_all_finished(settings, project.name)
+    if copy:
+        write_copy(settings, project, watermark, postgres.journal.read_entries(settings, project.name, watermark))
     return watermark
 
 

@@ -59,7 +59,9 @@ def with_columns(rows: DataFrame, add: Mapping[str, AddColumn]) -> DataFrame:
             try:
                 values = [column.to_arrow() for column in frame.select(*functions).collect().get_columns()]
             except pl.exceptions.InvalidOperationError:  # its text has values of rows
-                raise ValueError("the SQL of an outcome cannot be evaluated on the rows of its feed") from None
+                raise ValueError(
+                    "the SQL of an outcome, or entity.where, cannot be evaluated on the rows of its feed"
+                ) from None
             yield pa.RecordBatch.from_arrays([*batch.columns, *values], names=[*batch.schema.names, *functions])
 
     schema = StructType([*rows.schema, *(StructField(name, DoubleType()) for name in functions)])

@@ -72,7 +72,7 @@ def pull(
     project.refuse_entity_fraction("pull")
     key = HashKey.of(settings.hash_key.get_secret_value())
     require_exported(settings, project.name)
-    with postgres.hash_keys.in_use(settings):
+    with postgres.running.running(settings, project.name):
         _require_laptop(project, settings, production)
         begun = postgres.pulls.begin_pull(production, project.name, interval, fraction, by, why)
         _require_like_before(project, settings, key, begun, fraction)

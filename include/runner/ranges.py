@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any
 
 from include.config.model import Model
-from include.core.errors import ActionRequiredError, ConfigError, LockTimeoutError
+from include.core.errors import ActionRequiredError, ConfigError, LockTimeoutError, UnfinishedError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import FailedDay, Ranged
@@ -65,7 +65,7 @@ def _parts(
     """Yield parts of the interval with the number of rows, and each failed day with the reason."""
     try:
         rows = run(step, config, interval, settings, **options).rows
-    except (ConfigError, LockTimeoutError):  # the error is about every day
+    except (ConfigError, LockTimeoutError, UnfinishedError):  # the error is about every day
         raise
     except ActionRequiredError as error:
         if interval.start == interval.end:

@@ -8,7 +8,7 @@ import argparse
 import base64
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, validate_call
 
@@ -22,13 +22,16 @@ from include.io import storage
 from include.io.landing import read, write_whole
 from include.steps.declared import STEPS
 
-NOT_YET = "not_yet"  # the key, in place of a record, of the reason why the step had nothing to do
+NOT_YET = "not_yet"  # the key, in place of the result, of the reason why the step had nothing to do
 NOT_THERE = {"landing": "none://", "journal": "none://", "database_url": NO_DATABASE, "hash_key": "none"}
 """Placeholders for settings that a step on Databricks does not have; a step that used one would fail."""
 
 
 class Call(Record):
-    """A step to run on Databricks. It contains no secret: `secrets` maps a field of `Settings` to "scope/key"."""
+    """A step to run on Databricks. It contains no secret: `secrets` maps a field of `Settings` to "scope/key".
+
+    `watermark` is the newest entry of the journal when it is submitted; it comes back in the record.
+    """
 
     step: str
     config: str
@@ -37,6 +40,14 @@ class Call(Record):
     settings: dict[str, str]
     secrets: dict[str, str]
     record: str
+    watermark: int
+
+
+class Answer(NamedTuple):
+    """The result of a step on Databricks, and the newest entry of the journal when it was submitted."""
+
+    result: StepResult
+    watermark: int
 
 
 def main() -> None:
@@ -50,15 +61,15 @@ def main() -> None:
     declared = STEPS[call.step]
     step, config = _typed(declared.function), declared.load_config(call.config)
     try:
-        left = step(config, call.interval, settings, **call.options).model_dump_json()
+        left: dict[str, Any] = {"result": step(config, call.interval, settings, **call.options).model_dump(mode="json")}
     except NotReadyError as error:
-        left = json.dumps({NOT_YET: str(error)})
+        left = {NOT_YET: str(error)}
     filesystem, path = storage.filesystem(settings, call.record)
-    write_whole(filesystem, path, left.encode())
+    write_whole(filesystem, path, json.dumps({"watermark": call.watermark, **left}).encode())
 
 
-def answer(step: str, record: str, settings: Settings) -> StepResult:
-    """Return the record that a step wrote.
+def answer(step: str, record: str, settings: Settings) -> Answer:
+    """Return what a step left in its record.
 
     Raises:
         NotReadyError: the step raised it.
@@ -68,9 +79,10 @@ def answer(step: str, record: str, settings: Settings) -> StepResult:
     content = read(filesystem, path)
     if content is None:
         raise ActionRequiredError(f"{step} succeeded on Databricks, but left no record at {record}; clear the task")
-    if why := json.loads(content).get(NOT_YET):
+    left = json.loads(content)
+    if why := left.get(NOT_YET):
         raise NotReadyError(why)
-    return STEPS[step].result.model_validate_json(content)
+    return Answer(STEPS[step].result.model_validate_json(json.dumps(left["result"])), left["watermark"])
 
 
 def _typed(function: Callable[..., StepResult]) -> Callable[..., StepResult]:

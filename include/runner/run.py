@@ -47,7 +47,7 @@ def run(
     """
     step, attempt = STEPS[name], _Attempt(name, config, interval, settings, utc_now(), Meter())
     try:
-        with postgres.hash_keys.in_use(settings), postgres.erasures.kept_apart(settings, config.recorded_as[0]):
+        with postgres.running.running(settings, config.recorded_as[0]):
             _require_exported(step, config, settings)
             result = step.function(config, interval, settings, **options)
             _finish(step, config, result, settings)
@@ -73,6 +73,7 @@ def record(
     result: StepResult | None,
     settings: Settings,
     started_at: datetime,
+    watermark: int,
 ) -> None:
     """Record a step that ran on Databricks. What it cost is not known here.
 
@@ -83,16 +84,18 @@ def record(
         result: what the step returned; None if it raised `NotReadyError`.
         settings: places, connections and the id of this run.
         started_at: when the step started.
+        watermark: the newest entry of the journal when the step was submitted.
 
     Raises:
+        ChangedMeanwhileError: a person was erased, or the hash key rotated, since then. Nothing is written.
         ActionRequiredError: the step writes the journal, and the database is behind the export. Nothing is written.
     """
     attempt = _Attempt(name, config, interval, settings, started_at)
     if result is None:
         attempt.record("skipped")
         return
-    # what it wrote may have hashes of other keys, or rows of a person, if a rotation or an erasure began meanwhile
-    with postgres.hash_keys.in_use(settings), postgres.erasures.kept_apart(settings, config.recorded_as[0]):
+    with postgres.running.running(settings, config.recorded_as[0]):
+        postgres.running.require_same_rows(settings, config.recorded_as[0], watermark)
         _require_exported(STEPS[name], config, settings)
         _finish(STEPS[name], config, result, settings)
     attempt.record_result(result)

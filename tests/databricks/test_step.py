@@ -16,7 +16,9 @@ from dags import databricks as dags_databricks
 from dags.databricks import StepOperator
 from include.config.loading import load_model, load_project
 from include.config.model import Model
+from include.core.errors import UnfinishedError
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.names import wheel_requirements
 from include.core.project import Databricks as Place
 from include.core.project import Project
@@ -141,6 +143,19 @@ def test_a_wheel_that_was_exchanged_is_not_run(
     upload(commit, databricks, tmp_path / "dist", exchanged=True)
     with pytest.raises(AirflowFailException, match="does not match its hash"):
         Step(project).attempt()
+
+
+@pytest.mark.parametrize("step", ["build_features", "score"])
+def test_nothing_is_submitted_while_an_erasure_is_not_finished(
+    project: Project, settings: Settings, databricks: Databricks, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(dags_databricks, "settings", lambda: settings)
+    monkeypatch.setattr(dags_databricks, "load_project", lambda _: project)
+    with postgres.journal.write_journal(settings, project.name) as writer:
+        writer.add([Entry(kind="erasure", subject="h:" + "0" * 64, entry={}, by="Ada", why="ticket")])
+    with pytest.raises(UnfinishedError, match="--again"):
+        Step(load_model("late_arrival") if step == "score" else project, step).attempt()
+    assert databricks.runs == []
 
 
 def test_a_missing_wheel_is_named(project: Project, here: Settings, databricks: Databricks) -> None:

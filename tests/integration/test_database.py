@@ -14,8 +14,11 @@ from typing import Any
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
+from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from include.config.loading import load_project, project_names
@@ -141,6 +144,33 @@ def test_schema_py_agrees_with_the_migrations(connection: sa.Connection) -> None
     context = MigrationContext.configure(connection, opts={"compare_type": True, "include_object": compared})
     assert compare_metadata(context, postgres.schema.metadata) == []
     assert TABLES - known.keys() == {"nightly_ml_version"} | ENTITIES
+
+
+def test_an_alert_from_before_there_were_messages_keeps_when_it_was_notified(
+    settings: Settings, postgres_url: sa.URL, ferries: Project
+) -> None:
+    engine = postgres.connection.engine
+    with sa.create_engine(postgres_url, isolation_level="AUTOCOMMIT").connect() as server:
+        server.execute(sa.text("DROP DATABASE IF EXISTS of_before"))
+        server.execute(sa.text("CREATE DATABASE of_before"))
+    url = postgres_url.set(database="of_before").render_as_string(hide_password=False)
+    old = settings.model_copy(update={"database_url": SecretStr(url)})
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(postgres.migrations.MIGRATIONS))
+    with engine(old).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        connection.execute(
+            sa.text(
+                "INSERT INTO alerts (project, subject, rule, day, sentence, run_id, notified_at) VALUES "
+                "('ferries', 'm', 'mae', '2013-03-01', 's', 'r', '2013-03-02'), "
+                "('ferries', 'm', 'auc', '2013-03-01', 's', 'r', NULL)"
+            )
+        )
+    postgres.migrations.migrate(old, [ferries])
+    with engine(old).connect() as connection:
+        found = connection.execute(sa.text("SELECT rule, notified_at::date::text FROM alert_history ORDER BY id")).all()
+    assert [tuple(row) for row in found] == [("mae", "2013-03-02"), ("auc", None)]
 
 
 def test_migrating_again_changes_nothing(settings: Settings, ferries: Project) -> None:
@@ -606,7 +636,7 @@ def test_a_step_records_its_time_and_memory(
 
     monkeypatch.setattr("include.steps.land.land", work)
     run("land", ferries, interval, settings)
-    record("land", ferries, interval, landed, settings, datetime(2013, 3, 1, 8, tzinfo=UTC))  # as from Databricks
+    record("land", ferries, interval, landed, settings, datetime(2013, 3, 1, 8, tzinfo=UTC), 0)  # as from Databricks
     with postgres.connection.engine(settings).connect() as connection:
         costs = connection.execute(sa.text("SELECT core_seconds, peak_memory_mb FROM step_history ORDER BY id")).all()
     here, on_databricks = costs

@@ -376,8 +376,8 @@ def test_older_raw_tables_bring_nobody_back(landed: tuple[Project, Settings], in
 def test_a_step_and_an_erasure_wait_for_each_other(landed: tuple[Project, Settings], monkeypatch: Any) -> None:
     project, settings = landed
     monkeypatch.setattr(product, "LOCK_TIMEOUT_SECONDS", 1)
-    with postgres.erasures.kept_apart(settings, project.name):
-        with postgres.erasures.kept_apart(settings, project.name):
+    with postgres.running.running(settings, project.name):
+        with postgres.running.running(settings, project.name):
             pass  # steps do not wait for each other
         with pytest.raises(LockTimeoutError, match=r"nothing was removed yet. .* pid \d+"):
             erasing.erase(project, settings, [PERSON], by="ana", why="ticket")

@@ -20,7 +20,7 @@ from include.core.project import Project
 from include.core.records import Featured, PreparedDay, TableRef
 from include.core.settings import NO_DATABASE, Settings
 from include.io import postgres
-from include.io.journal import Restored, _newest_exported, export, leave_copy, read_journal, require_exported, restore
+from include.io.journal import Restored, _newest_exported, begin_remote, export, read_journal, require_exported, restore
 from include.operations.decide import accept, withdraw
 from include.runner.run import record, run
 from include.steps.land import land
@@ -83,7 +83,7 @@ def test_a_watermark_keeps_the_state_that_it_had(project: Project, settings: Set
 def test_a_step_without_the_database_reads_the_copy(project: Project, settings: Settings) -> None:
     deliver_day(project, settings, DAY)
     land(project, RUN_DATE, settings)
-    watermark = leave_copy(settings, project)
+    watermark = begin_remote(settings, project, copy=True)
     validate(project, RUN_DATE, settings)
     remote = settings.model_copy(update={"database_url": type(settings.database_url)(NO_DATABASE)})
     there, here = read_journal(remote, project, watermark), read_journal(settings, project, watermark)
@@ -252,5 +252,5 @@ def test_a_result_from_databricks_is_not_recorded_in_a_database_behind_its_expor
     with install(tmp_path / "new") as new:
         emptied = new.model_copy(update={"journal": settings.journal})
         with pytest.raises(ActionRequiredError, match="the database was emptied"):
-            record("build_features", project, RUN_DATE, built, emptied, local(DAY, 3))
+            record("build_features", project, RUN_DATE, built, emptied, local(DAY, 3), 0)
         assert entries(emptied).is_empty()

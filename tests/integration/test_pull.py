@@ -20,6 +20,7 @@ from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.fraction import in_fraction
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.personal import HashKey
 from include.core.point_in_time import known_deliveries
 from include.core.production import Production
@@ -130,7 +131,7 @@ def two(
     project = load_changed("drugstore", customers)
     import_from(tmp_path, monkeypatch)
     write_rules(project)
-    write_model(project, train_days=6, holdout_days=2, min_fit_days=3)
+    write_model(project, train_days=6, validation_days=1, holdout_days=2, min_fit_days=3)
     with install(tmp_path / "production") as made, login_of_dan(made):
         production = made.model_copy(update={"hash_key": SecretStr(PRODUCTION)})
         for day in DAYS.days:
@@ -347,6 +348,40 @@ def test_nothing_is_pulled_while_the_key_is_rotated(two: Two) -> None:
         rehash(rotating, **WHO)
     with pytest.raises(ActionRequiredError, match="the hash key of drugstore is being rotated"):
         two.pull()
+
+
+def begin_erasure(two: Two) -> int:
+    with postgres.journal.write_journal(two.production, two.project.name) as writer:
+        [number] = writer.add([Entry(kind="erasure", subject="h:" + "0" * 64, entry={}, **WHO)])
+    return number
+
+
+def test_nothing_is_pulled_before_an_erasure_has_finished(two: Two) -> None:
+    number = begin_erasure(two)
+    with pytest.raises(ActionRequiredError, match=r"person from drugstore is not finished.*nothing was read"):
+        two.pull()
+    assert two.audit() == []
+    postgres.erasures.finish(two.production, two.project.name, [number])
+    assert two.pull().rows > 0
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_pull_ends_in_an_error_if_a_person_was_erased_meanwhile(
+    two: Two, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    copy = operation._copy
+
+    def copied(*given: Any) -> Any:
+        number = begin_erasure(two)
+        if finished:
+            postgres.erasures.finish(two.production, two.project.name, [number])
+        return copy(*given)
+
+    monkeypatch.setattr(operation, "_copy", copied)
+    with pytest.raises(ActionRequiredError, match=r"a person was erased .*after its rows were read\. Do not use them"):
+        two.pull()
+    assert [rows for *_, rows in two.audit()] == [None], "it has not ended"
+    assert read_journal(two.laptop, two.project).entries.is_empty()
 
 
 def test_days_that_nobody_prepared_are_refused(two: Two) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from include.config.loading import load_project
-from include.core.errors import ConfigError, DataError, LockTimeoutError
+from include.core.errors import ConfigError, DataError, LockTimeoutError, UnfinishedError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import Ranged
@@ -111,7 +111,14 @@ def test_failed_days_that_the_error_does_not_name_are_found_by_halving(
     assert len(asked) < 16
 
 
-@pytest.mark.parametrize("error", [ConfigError("expectations.yaml: no expectation"), LockTimeoutError("pid 1")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("expectations.yaml: no expectation"),
+        LockTimeoutError("pid 1"),
+        UnfinishedError("the erasure of a person is not finished"),
+    ],
+)
 def test_an_error_that_concerns_every_day_is_raised_at_once(
     project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

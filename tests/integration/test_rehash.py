@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +362,7 @@ def test_what_is_made_again_is_as_if_both_keys_had_always_been_there(
         project,
         numeric=["planned", "sold_customer_1d", "sold_customer_3d"],
         train_days=7,
+        validation_days=2,
         holdout_days=2,
         min_fit_days=3,
     )
@@ -408,7 +410,8 @@ def test_what_is_made_again_is_as_if_both_keys_had_always_been_there(
 
 def test_a_step_and_a_rotation_never_run_at_once(project: Project, shop: Settings) -> None:
     running = pytest.raises(LockTimeoutError, match="a step is running, or another rehash")
-    with postgres.hash_keys.in_use(shop), postgres.hash_keys.in_use(shop), running:
+    step = partial(postgres.running.running, shop, project.name)
+    with step(), step(), running:
         rehash(keyed(shop, RING), **WHO)
     with postgres.hash_keys.rotating(shop):
         with pytest.raises(LockTimeoutError, match="the hash key is being rotated"):

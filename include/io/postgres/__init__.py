@@ -7,7 +7,7 @@ temporary table, then statements over it.
 Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
 `quality <project>`, `journal <project>`, `performance <model>`. Every step shares the lock `hash key`, which a rotation
-holds alone.
+holds alone, and `erase <project>`, which an erasure does.
 """
 
 from include.io.postgres import (
@@ -28,6 +28,7 @@ from include.io.postgres import (
     predictions,
     promotions,
     pulls,
+    running,
     schema,
 )
 
@@ -49,5 +50,6 @@ __all__ = [
     "predictions",
     "promotions",
     "pulls",
+    "running",
     "schema",
 ]

@@ -38,14 +38,18 @@ LOCK_TIMEOUT_SECONDS = 15 * 60
 """The longest wait for a lock. Our own writers hold none for longer."""
 
 STEP = "nightly-ml: a step runs"
-"""The application name of the session by which a running step holds off erasures. Nothing else waits for it."""
+"""The application name of the session by which a running step holds off erasures and rotations of the hash key.
+
+It locks rows of the table `locks` only: nothing else waits for it, except a change of that table.
+"""
 
 HOLDERS = """
 SELECT a.pid, a.usename, a.application_name
 FROM pg_stat_activity a
-WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.application_name <> :step
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
     AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation'
-        AND l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace)
+        AND l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace
+            AND (a.application_name <> :step OR :readers AND strpos(:statement, relname) > 0))
         AND (:readers OR l.mode <> 'AccessShareLock'))
     AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted)
 ORDER BY a.pid
@@ -104,19 +108,21 @@ def _limits() -> str:
 def _name_the_holders(context: sa.engine.ExceptionContext) -> None:
     """Raise `LockTimeoutError` for a wait that took too long, instead of the driver's error."""
     if getattr(context.original_exception, "pgcode", None) == LOCK_TIMEOUT and context.engine is not None:
-        changes_rows = (context.statement or "").startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
-        raise lock_timeout(context.engine, readers=not changes_rows) from None
+        statement = context.statement or ""
+        changes_rows = statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
+        raise lock_timeout(context.engine, readers=not changes_rows, statement=statement) from None
 
 
-def lock_timeout(of: sa.Engine, *, readers: bool) -> LockTimeoutError:
+def lock_timeout(of: sa.Engine, *, readers: bool, statement: str = "") -> LockTimeoutError:
     """Return the error that names the sessions that hold locks and wait for none themselves.
 
     Args:
         of: the engine of the database.
         readers: include those that only read: they block a change of tables and views, but no change of rows.
+        statement: what waited. If it changes a table that running steps hold (`STEP`), their sessions are named too.
     """
     with of.connect() as connection:
-        holders = connection.execute(sa.text(HOLDERS), {"readers": readers, "step": STEP}).all()
+        holders = connection.execute(sa.text(HOLDERS), {"readers": readers, "step": STEP, "statement": statement}).all()
     named = [f"pid {h.pid}, role {h.usename}, application {h.application_name or '(unnamed)'}" for h in holders]
     ending = " ".join(f"SELECT pg_terminate_backend({h.pid});" for h in holders)
     advice = (

@@ -1,12 +1,11 @@
 """Erase persons from the shared database, keep the proof, and keep steps apart from an erasure.
 
-Each step holds a share of a lock of its project, and an erasure has it for itself. So no step writes what it read
-before, and none reads a half-erased table. The rows of immutable tables can be removed only by their owner, in a
-transaction that records it in `erasures`: see the migration 0006.
+Each step holds a share of a lock of its project (`running`), and an erasure has it for itself. The rows of immutable
+tables can be removed only by their owner, in a transaction that records it in `erasures`: see the migration 0006.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -15,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.core.erasure import Person
-from include.core.errors import ActionRequiredError, LockTimeoutError
+from include.core.errors import ActionRequiredError, LockTimeoutError, UnfinishedError
 from include.core.project import Project
 from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import DATABASE_OWNER_URL, Settings
@@ -59,42 +58,32 @@ SELECT pid, usename FROM pg_stat_activity WHERE datname = current_database() AND
 """
 
 
-def _lock_name(project: str) -> str:
+def lock_name(project: str) -> str:
+    """Return the name of the lock that an erasure of a project has for itself."""
     return f"erase {project}"
 
 
 def _add_lock(settings: Settings, project: str) -> None:
-    adding = postgresql.insert(locks).values(name=_lock_name(project)).on_conflict_do_nothing()
+    adding = postgresql.insert(locks).values(name=lock_name(project)).on_conflict_do_nothing()
     with engine(settings).begin() as connection:
-        if not connection.scalar(sa.select(locks.c.name).where(locks.c.name == _lock_name(project))):
+        if not connection.scalar(sa.select(locks.c.name).where(locks.c.name == lock_name(project))):
             connection.execute(adding)
 
 
-@contextmanager
-def kept_apart(settings: Settings, project: str) -> Iterator[None]:
-    """Hold off erasures of a project while a step runs. Other steps do not wait.
+def require_none_begun(settings: Settings, project: str) -> None:
+    """Refuse to go on while a step could use or keep rows of an erased person.
 
     Raises:
-        LockTimeoutError: an erasure is running.
-        ActionRequiredError: one was not finished, so a step could use or keep rows of the person.
+        UnfinishedError: an erasure was begun and has not finished.
     """
-    _add_lock(settings, project)
-    connection = engine(settings).connect()
-    try:
-        connection.execute(sa.select(sa.func.set_config("application_name", STEP, True)))
-        name = locks.c.name == _lock_name(project)
-        connection.execute(sa.select(locks.c.name).where(name).with_for_update(read=True))
-        if numbers := _unfinished(connection, project):
-            raise ActionRequiredError(
-                f"{project}: the erasure of a person is not finished (entry {', '.join(map(str, numbers))} of the "
-                "journal): it was interrupted, or the journal was restored and the tables are older. No step runs "
-                f"before it is. Type: python -m include.cli erase --project {project} --again"
-            )
-        yield
-    finally:
-        with suppress(sa.exc.SQLAlchemyError):  # the connection may have been cut while the step ran
-            connection.rollback()
-            connection.close()
+    with engine(settings).connect() as connection:
+        numbers = _unfinished(connection, project)
+    if numbers:
+        raise UnfinishedError(
+            f"{project}: the erasure of a person is not finished (entry {', '.join(map(str, numbers))} of the "
+            "journal): it was interrupted, or the journal was restored and the tables are older. No step runs "
+            f"before it is. Type: python -m include.cli erase --project {project} --again"
+        )
 
 
 @contextmanager
@@ -107,7 +96,7 @@ def alone(settings: Settings, project: str) -> Iterator[None]:
     _add_lock(settings, project)
     with engine(settings).begin() as connection:
         try:
-            name = locks.c.name == _lock_name(project)
+            name = locks.c.name == lock_name(project)
             connection.execute(sa.select(locks.c.name).where(name).with_for_update())
         except LockTimeoutError as error:
             raise LockTimeoutError(_why_not_alone(settings, project)) from error

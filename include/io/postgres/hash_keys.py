@@ -1,6 +1,7 @@
 """Rotation of the hash key in the shared database: its lock, its entries in the journal, and the rows that have hashes.
 
-Every step holds the lock `hash key` together with others; a rotation holds it alone. It is a row, as all locks are.
+Every step holds the lock `hash key` together with others (`running`); a rotation holds it alone. It is a row, as all
+locks are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from include.core.errors import ActionRequiredError, LockTimeoutError
+from include.core.errors import ActionRequiredError, LockTimeoutError, UnfinishedError
 from include.core.journal import Entry
 from include.core.project import Project
 from include.core.rehash import entity_ids, has_hashed_key
@@ -46,30 +47,25 @@ class RotationState:
 
 
 @contextmanager
-def in_use(settings: Settings) -> Iterator[None]:
-    """Keep the hash key from being rotated while a step runs. Any number of steps may run at once.
-
-    Raises:
-        LockTimeoutError: it is being rotated now.
-        ActionRequiredError: a rotation was begun and has not finished; the message says how to finish it.
-    """
-    with _locked(settings, "the hash key is being rotated (rehash); wait until that has ended", together=True):
-        require_none_begun(settings)
-        yield
-
-
-@contextmanager
 def rotating(settings: Settings) -> Iterator[None]:
     """Keep every step from running.
 
     Raises:
         LockTimeoutError: a step, or another rotation, is running now.
     """
-    running = (
-        "a step is running, or another rehash. Pause the DAGs, wait until their tasks have ended, and run it again. "
-        "Nothing was changed"
-    )
-    with _locked(settings, running, together=False):
+    made = engine(settings)
+    with made.begin() as connection:  # before, because others would wait for a row that is being added
+        connection.execute(postgresql.insert(locks).values(name=LOCK).on_conflict_do_nothing())
+    with made.connect() as connection:
+        try:
+            connection.execute(sa.select(locks.c.name).where(locks.c.name == LOCK).with_for_update(nowait=True))
+        except (sa.exc.OperationalError, LockTimeoutError) as error:
+            if getattr(getattr(error, "orig", None), "pgcode", LOCK_TIMEOUT) != LOCK_TIMEOUT:
+                raise
+            raise LockTimeoutError(
+                "a step is running, or another rehash. Pause the DAGs, wait until their tasks have ended, and run it "
+                "again. Nothing was changed"
+            ) from None
         yield
 
 
@@ -77,11 +73,11 @@ def require_none_begun(settings: Settings) -> None:
     """Refuse to go on with tables of which some have hashes of other keys.
 
     Raises:
-        ActionRequiredError: a rotation was begun and has not finished.
+        UnfinishedError: a rotation was begun and has not finished.
     """
     for project, found in read_rotations(settings).items():
         if found.state == "begun":
-            raise ActionRequiredError(
+            raise UnfinishedError(
                 f"{project}: a rotation of the hash key to fingerprint {found.after} was begun and has not finished, "
                 f"so some rows have hashes of other keys. With the same keys, run: {CONTINUE}"
             )
@@ -218,24 +214,6 @@ def require_owner(settings: Settings) -> None:
                 f"the shared database can change them: set {DATABASE_OWNER_URL} to the owner's login, as for migrate. "
                 "Nothing was changed"
             )
-
-
-@contextmanager
-def _locked(settings: Settings, running: str, *, together: bool) -> Iterator[None]:
-    """Hold the lock to the end of the block, and wait for nobody."""
-    made = engine(settings)
-    with made.begin() as connection:  # before, because others would wait for a row that is being added
-        connection.execute(postgresql.insert(locks).values(name=LOCK).on_conflict_do_nothing())
-    with made.connect() as connection:
-        try:
-            taking = sa.select(locks.c.name).where(locks.c.name == LOCK).with_for_update(nowait=True, read=together)
-            connection.execute(taking)
-        except (sa.exc.OperationalError, LockTimeoutError) as error:
-            code = getattr(getattr(error, "orig", None), "pgcode", LOCK_TIMEOUT)
-            if code != LOCK_TIMEOUT:
-                raise
-            raise LockTimeoutError(running) from None
-        yield
 
 
 def _hash_rows(connection: sa.Connection, project: Project, hashed: Callable[[str], str], batch_id: BatchId) -> int:

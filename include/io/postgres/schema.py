@@ -456,6 +456,12 @@ alerts = sa.Table(
     _column("sentence", TEXT, "The message."),
     _column("run_id", TEXT, RUN_ID),
     _now("raised_at", "Time at which the alert was raised."),
+    _column(
+        "notified_at",
+        MOMENT,
+        "Time at which a notifier took the alert, before alerts had messages; null for all since then.",
+        nullable=True,
+    ),
     _column("message_id", BIGINT, "Message that has the alert.", nullable=True),
     comment="Alerts: one for each subject, rule and run date, even if the run is repeated.",
 )

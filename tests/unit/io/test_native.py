@@ -35,3 +35,11 @@ def test_outcomes_are_evaluated_by_polars_on_executors() -> None:
 def test_a_feed_without_outcomes_is_left_as_it_is() -> None:
     frame = session().range(1)
     assert native.with_columns(frame, {}) is frame
+
+
+def test_an_error_names_outcomes_and_entity_where_and_no_value() -> None:
+    frame = session().createDataFrame(pl.DataFrame({"company": ["an airline"]}).to_arrow())
+    added = native.with_columns(frame, {"one": lambda rows: rows.with_columns(one=pl.col("company").cast(pl.Float64))})
+    with pytest.raises(Exception, match=r"the SQL of an outcome, or entity\.where, cannot be") as raised:
+        added.collect()
+    assert "an airline" not in str(raised.value)

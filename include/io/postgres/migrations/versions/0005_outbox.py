@@ -1,7 +1,9 @@
 """The outbox: messages are stored with what caused them, and sent from there.
 
-Alerts lose `notified_at`: the message that has them knows when it was sent. Columns and comments are repeated from
-`include/io/postgres/schema.py`: see the first migration. Which columns the role `writer` may change is in `roles.py`.
+The message that has an alert knows when it was sent. `notified_at` of alerts keeps what was known before.
+
+Columns and comments are repeated from `include/io/postgres/schema.py`: see the first migration. Which columns the role
+`writer` may change is in `roles.py`.
 """
 
 from alembic import op
@@ -59,9 +61,11 @@ COMMENTS: dict[str | None, str] = {
 VIEWS = """
 DROP VIEW alert_history;
 CREATE VIEW alert_history AS
-SELECT a.id, a.project, a.subject, a.rule, a.day, a.sentence, a.run_id, a.raised_at, m.sent_at AS notified_at
+SELECT a.id, a.project, a.subject, a.rule, a.day, a.sentence, a.run_id, a.raised_at,
+    coalesce(m.sent_at, a.notified_at) AS notified_at
 FROM alerts a LEFT JOIN messages m ON m.id = a.message_id;
-ALTER TABLE alerts DROP COLUMN notified_at;
+COMMENT ON COLUMN alerts.notified_at IS
+    'Time at which a notifier took the alert, before alerts had messages; null for all since then.';
 
 CREATE VIEW outbox AS
 SELECT id,

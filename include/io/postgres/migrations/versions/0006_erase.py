@@ -104,7 +104,8 @@ COMMENT ON VIEW human_actions IS
     'What people decided: about deliveries, prepared days, champions and erased persons, with who and why.';
 COMMENT ON COLUMN human_actions.action IS
     'Decision: accept or withdraw a delivery, repair a prepared day, promote a version, promote it against the gate, '
-    'or erase a person.';
+    'erase a person, begin or finish the rotation of the hash key (rehash begun, rehash finished), or pull, on a '
+    'laptop.';
 COMMENT ON COLUMN human_actions.subject IS
     'The delivery, the run date and the number of its record, the version and its first day, or the entry of the '
     'journal about an erased person.';

@@ -83,11 +83,17 @@ BEGIN
         RAISE EXCEPTION 'the hash key of % is being rotated; wait until that has finished', of_project;
     ELSIF newest.hash_key IS NULL THEN
         RAISE EXCEPTION 'nothing of the project % was landed here', of_project;
+    ELSIF EXISTS (
+        SELECT FROM journal j WHERE j.project = of_project AND j.kind = 'erasure' AND NOT EXISTS (
+            SELECT FROM erasures e WHERE e.project = j.project AND e.sequence = j.sequence AND e.place = 'finished'))
+    THEN
+        RAISE EXCEPTION 'the erasure of a person from % is not finished; wait until it is', of_project;
     END IF;
     RETURN newest.hash_key;
 END $$;
 COMMENT ON FUNCTION key_in_use(text) IS
-    'Returns the fingerprint of the keys that rows of a project are hashed with, if they all are.';
+    'Returns the fingerprint of the keys that rows of a project are hashed with, if they all are, and no erasure is '
+    'unfinished.';
 
 CREATE FUNCTION begin_pull(of_project text, of_first date, of_last date, of_fraction double precision, person text,
     reason text, OUT pull uuid, OUT fingerprint text)
@@ -107,6 +113,11 @@ DECLARE
     begun pulls;
 BEGIN
     SELECT * INTO STRICT begun FROM pulls WHERE pull_id = of_pull AND login = session_user;
+    IF EXISTS (SELECT FROM journal j
+        WHERE j.project = begun.project AND j.kind = 'erasure' AND j.recorded_at >= begun.begun_at)
+    THEN
+        RAISE EXCEPTION 'a person was erased from % while rows were read', begun.project;
+    END IF;
     INSERT INTO pulled (pull_id, rows) VALUES (of_pull, of_rows);
     RETURN key_in_use(begun.project);
 END $$;
