@@ -21,15 +21,18 @@ from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.interval import Interval
 from include.core.personal import HashKey
 from include.core.project import Project
+from include.core.records import ScoredDay
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import restore
 from include.io.postgres import connection as product
+from include.io.postgres.predictions import batch_digest
 from include.io.tables import Scope, Tables
 from include.operations import erase as erasing
 from include.operations.check import check
 from include.operations.simulate import maker
 from include.runner.run import run
+from include.steps.publish import publish_scores
 from include.steps.validate import validate
 from tests.conftest import Install
 from tests.integration.test_planting import small_model
@@ -312,6 +315,44 @@ def test_an_entity_is_the_persons_by_its_row_and_features_of_others_stay(landed:
     assert features(settings).join(others, on=["day", "entity_id"], how="semi").height == len(FEW.days)
     assert {uri.rpartition("/")[2] for uri in done.originals} == {"sailings.csv.gz", "logbook.csv.gz"}
     assert in_landing(settings), "without being asked to, it leaves suppliers' files alone"
+
+
+def publish_labels(project: Project, settings: Settings) -> None:
+    """Publish predictions with labels and probabilities, as a multiclass model makes them."""
+    rows = Tables(settings).scan("clean_ferries__sailings").collect().sort("day", "entity_id")
+    scores = rows.select(
+        "day",
+        "entity_id",
+        model_version=pl.lit(1, pl.Int64),
+        score=pl.lit(0.75),
+        prediction=pl.lit(1.0),
+        label=pl.lit("late"),
+        probabilities=pl.lit('{"early": 0.05, "late": 0.75, "on time": 2e-1}'),
+    )
+    publish_scores(
+        project,
+        small_model("late_ferry"),
+        scores.lazy(),
+        rows.select("day", "entity_id", *project.entity.public).lazy(),
+        settings,
+        days=[ScoredDay(day=day, model_version=1, rows=n) for day, n in rows.group_by("day").len().iter_rows()],
+        as_of={day: project.cutoff_at(day) for day in FEW.days},
+    )
+
+
+def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings]) -> None:
+    project, settings = landed
+    publish_labels(project, settings)
+    before = postgres.predictions.read_predictions(settings, "late_ferry", FEW)
+    done = erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    assert done.rows["predictions"] == len(FEW.days)
+    after = postgres.predictions.read_predictions(settings, "late_ferry", FEW)
+    assert after.height == before.height - len(FEW.days)
+    parts = after.partition_by("batch_id", as_dict=True).items()
+    digests = {batch: batch_digest(rows) for (batch,), rows in parts}
+    stored_batches = postgres.predictions.read_batches(settings, "late_ferry", FEW)
+    assert dict(stored_batches.select("batch_id", "digest").iter_rows()) == digests
+    assert stored_batches["erased"].to_list() == [1] * len(FEW.days)
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0].rpartition('.')[2]} {place[1]} {place[2]}")

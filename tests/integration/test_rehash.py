@@ -232,6 +232,41 @@ def test_the_journal_and_the_view_of_human_actions_have_who_and_why(project: Pro
     assert OLD not in lines and NEW not in lines
 
 
+def publish_labels(project: Project, settings: Settings, version: int = 3) -> None:
+    """Publish predictions with labels and probabilities, as a multiclass model makes them."""
+    rows = Tables(settings).scan("clean_drugstore__plan").collect().sort("day", "entity_id")
+    scores = rows.select(
+        "day",
+        "entity_id",
+        model_version=pl.lit(version, pl.Int64),
+        score=pl.lit(0.75),
+        prediction=pl.lit(1.0),
+        label=pl.lit("few"),
+        probabilities=pl.lit('{"none": 0.05, "few": 0.75, "many": 2e-1}'),
+    )
+    publish_scores(
+        project,
+        load_model("sold_pieces"),
+        scores.lazy(),
+        rows.select("day", "entity_id", "store_id").lazy(),
+        settings,
+        days=[ScoredDay(day=day, model_version=version, rows=n) for day, n in rows.group_by("day").len().iter_rows()],
+        as_of={day: project.cutoff_at(day) for day in DAYS.days},
+    )
+
+
+def test_predictions_with_labels_are_rotated(
+    project: Project, shop: Settings, install: Install, tmp_path: Path
+) -> None:
+    publish_labels(project, shop)
+    assert rehash(keyed(shop, RING), **WHO).batches == 9
+    with always_had_both(install, tmp_path, project) as always:
+        publish_labels(project, always)
+        assert_same(keyed(shop, RING), always)
+    assert where_old(keyed(shop, RING)) == []
+    assert list(_batches("sold_pieces", DAYS, shop)) == []
+
+
 # --- killed, and run again --------------------------------------------------------------------------------------------
 
 KILLS: list[tuple[Any, str, Sequence[int]]] = [

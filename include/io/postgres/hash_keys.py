@@ -23,7 +23,7 @@ from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import LOCK_TIMEOUT, engine, lock
 from include.io.postgres.journal import JournalWriter
-from include.io.postgres.predictions import batch_digest, rows_digest
+from include.io.postgres.predictions import batch_digest, rows_digest, rows_of_batch
 from include.io.postgres.schema import batches, journal, locks, outcome_days, outcomes, predictions, publications
 
 LOCK = "hash key"
@@ -293,13 +293,7 @@ def _hash_batch(
     id_of: Callable[[str], str],
 ) -> bool:
     """Put a batch with the new ids in the place of another."""
-    names = ["entity_id", *PREDICTION_COLUMNS]
-    read = sa.select(*(predictions.c[name] for name in names)).where(predictions.c.batch_id == old)
-    rows = pl.DataFrame(
-        [tuple(row) for row in connection.execute(read)],
-        schema={"entity_id": pl.String(), **dict.fromkeys(PREDICTION_COLUMNS, pl.Float64())},
-        orient="row",
-    )
+    rows = rows_of_batch(connection, old)
     new_ids = _stage(connection, project, rows["entity_id"].to_list(), hashed)
     digest = batch_digest(rows.with_columns(pl.col("entity_id").replace(new_ids)))
     new = id_of(digest)
@@ -316,7 +310,7 @@ def _hash_batch(
         _NEW.c.new,
         *(predictions.c[name] for name in PREDICTION_COLUMNS),
     ).where(predictions.c.batch_id == old, predictions.c.entity_id == _NEW.c.old)
-    target = ["batch_id", "model", "day", *names]
+    target = ["batch_id", "model", "day", "entity_id", *PREDICTION_COLUMNS]
     connection.execute(sa.insert(predictions).from_select(target, new_rows))
     for table, column in ((schema.published, "batch_id"), (publications, "batch_id"), (publications, "replaced")):
         connection.execute(sa.update(table).where(table.c[column] == old).values({column: new}))
