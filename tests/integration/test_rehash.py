@@ -33,6 +33,7 @@ from include.io.journal import export, read_journal, restore
 from include.io.tables import Scope, Tables
 from include.operations import rehash as operation
 from include.operations.check import _batches
+from include.operations.erase import erase
 from include.operations.rehash import rehash, write_new_key
 from include.operations.revalidate import revalidate
 from include.runner.run import run
@@ -65,7 +66,8 @@ def night(project: Project, settings: Settings, days: Interval) -> None:
     validate(project, days, settings)
     tables, journal = Tables(settings), read_journal(settings, project)
     rows = tables.scan("clean_drugstore__plan").filter(pl.col("day").is_between(days.start, days.end)).collect()
-    features = rows.select("day", "entity_id", "customer", as_of=pl.lit(project.cutoff_at(days.start)))
+    made_up = {"as_of": pl.lit(project.cutoff_at(days.start)), "data_view": pl.lit("point_in_time")}
+    features = rows.select("day", "entity_id", "customer", **made_up)
     for table in ("features_drugstore", "scores_sold_pieces"):
         tables.replace(table, features, Scope(days), sort_by=["day", "entity_id"])
     prepared = [
@@ -232,14 +234,20 @@ def test_the_journal_and_the_view_of_human_actions_have_who_and_why(project: Pro
     assert OLD not in lines and NEW not in lines
 
 
-def publish_labels(project: Project, settings: Settings, version: int = 3) -> None:
-    """Publish predictions with labels and probabilities, as a multiclass model makes them."""
-    rows = Tables(settings).scan("clean_drugstore__plan").collect().sort("day", "entity_id")
+def publish_labels(project: Project, settings: Settings, odd: str = "") -> None:
+    """Publish predictions with labels and probabilities, as a multiclass model makes them.
+
+    Args:
+        project: the shop.
+        settings: the installation.
+        odd: the hash of a customer who gets another score.
+    """
+    rows, version = Tables(settings).scan("clean_drugstore__plan").collect().sort("day", "entity_id"), 3
     scores = rows.select(
         "day",
         "entity_id",
         model_version=pl.lit(version, pl.Int64),
-        score=pl.lit(0.75),
+        score=pl.when(customer=odd).then(0.5).otherwise(0.75),
         prediction=pl.lit(1.0),
         label=pl.lit("few"),
         probabilities=pl.lit('{"none": 0.05, "few": 0.75, "many": 2e-1}'),
@@ -265,6 +273,32 @@ def test_predictions_with_labels_are_rotated(
         assert_same(keyed(shop, RING), always)
     assert where_old(keyed(shop, RING)) == []
     assert list(_batches("sold_pieces", DAYS, shop)) == []
+
+
+def test_batches_that_are_equal_since_a_person_was_erased_become_one(project: Project, shop: Settings) -> None:
+    """They differ in that person's rows, or are of a day that was published again. Their moves stay."""
+    person = HashKey.of(OLD).hashed(NAMES[1])
+    publish_labels(project, shop)
+    publish_labels(project, shop, odd=person)
+    erase(project, shop, [NAMES[1]], by="ana", why="a ticket")
+    publish_labels(project, shop)
+    before = in_database(shop)
+    assert len(before["batches"]) == 6 + 3 * 3
+    ring = keyed(shop, RING)
+    assert rehash(ring, **WHO).batches == 6 + 3 * 3
+    after = in_database(shop)
+    assert len(after["batches"]) == 6 + 3
+    assert len(after["publications"]) == len(before["publications"])
+    assert list(_batches("sold_pieces", DAYS, ring)) == []
+    pointers = postgres.predictions.read_pointers(ring, "sold_pieces", DAYS)
+    assert len(pointers) == 3
+    versions = []
+    for _ in range(4):
+        versions.append(postgres.predictions.read_pointers(ring, "sold_pieces", DAYS)["model_version"].to_list())
+        postgres.predictions.unpublish(ring, "sold_pieces", DAYS)
+    assert versions == [[3] * 3, [3] * 3, [3] * 3, [2] * 3]
+    publish_labels(project, ring)
+    assert len(in_database(ring)["batches"]) == 6 + 3
 
 
 # --- killed, and run again --------------------------------------------------------------------------------------------

@@ -252,7 +252,7 @@ def _hash_rows(connection: sa.Connection, project: Project, hashed: Callable[[st
     changed = 0
     for model in models:
         of_model = sa.select(batches.c.batch_id, batches.c.day, batches.c.model_version).where(batches.c.model == model)
-        for old, day, version in connection.execute(of_model).all():
+        for old, day, version in connection.execute(of_model.order_by(batches.c.created_at)).all():
             changed += _hash_batch(connection, project, hashed, old, partial(batch_id, model, day, version))
     connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
     for table in _IMMUTABLE:
@@ -292,13 +292,27 @@ def _hash_batch(
     old: Any,
     id_of: Callable[[str], str],
 ) -> bool:
-    """Put a batch with the new ids in the place of another."""
+    """Put a batch with the new ids in the place of another.
+
+    Batches that are equal since a person was erased become one. Each move of a pointer stays in the history.
+    """
     rows = rows_of_batch(connection, old)
     new_ids = _stage(connection, project, rows["entity_id"].to_list(), hashed)
     digest = batch_digest(rows.with_columns(pl.col("entity_id").replace(new_ids)))
     new = id_of(digest)
     if new == str(old):  # it has no rows
         return False
+    if not connection.scalar(sa.select(sa.exists().where(batches.c.batch_id == new))):
+        _copy_batch(connection, old, new, digest)
+    for table, column in ((schema.published, "batch_id"), (publications, "batch_id"), (publications, "replaced")):
+        connection.execute(sa.update(table).where(table.c[column] == old).values({column: new}))
+    for table in (predictions, batches):
+        connection.execute(sa.delete(table).where(table.c.batch_id == old))
+    return True
+
+
+def _copy_batch(connection: sa.Connection, old: Any, new: str, digest: str) -> None:
+    """Store a batch again under another id, with the new ids of its rows."""
     put = {"batch_id": sa.literal(new, schema.UUID), "digest": sa.literal(digest)}
     columns = [column.name for column in batches.columns]
     copied = sa.select(*(put.get(name, batches.c[name]) for name in columns)).where(batches.c.batch_id == old)
@@ -312,11 +326,6 @@ def _hash_batch(
     ).where(predictions.c.batch_id == old, predictions.c.entity_id == _NEW.c.old)
     target = ["batch_id", "model", "day", "entity_id", *PREDICTION_COLUMNS]
     connection.execute(sa.insert(predictions).from_select(target, new_rows))
-    for table, column in ((schema.published, "batch_id"), (publications, "batch_id"), (publications, "replaced")):
-        connection.execute(sa.update(table).where(table.c[column] == old).values({column: new}))
-    for table in (predictions, batches):
-        connection.execute(sa.delete(table).where(table.c.batch_id == old))
-    return True
 
 
 def _hash_outcomes(connection: sa.Connection, project: Project, hashed: Callable[[str], str]) -> None:
