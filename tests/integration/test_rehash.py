@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from include.io.journal import export, read_journal, restore
 from include.io.tables import Scope, Tables
 from include.operations import rehash as operation
 from include.operations.check import _batches
-from include.operations.erase import erase
+from include.operations.erase import erase, look
+from include.operations.erase_places import Erasure, ErasureJob
 from include.operations.rehash import rehash, write_new_key
 from include.operations.revalidate import revalidate
 from include.runner.run import run
@@ -395,6 +397,31 @@ def test_a_process_that_dies_leaves_no_lock_behind(
         assert_same(ring, always)
 
 
+def test_nobody_is_erased_between_two_runs_of_a_rotation(
+    project: Project, shop: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = keyed(shop, RING)
+    with killed_after(rewritten, "write_deltalake", 2), pytest.raises(Killed):
+        rehash(ring, **WHO)
+    for erasing in (look, partial(erase, by="ana", why="a ticket")):
+        for settings in (shop, ring):
+            with pytest.raises(ActionRequiredError, match=r"has not finished.*cli rehash --by NAME --why REASON"):
+                erasing(project, settings, [NAMES[1]])
+    assert not read_journal(shop, project).erased.hashes
+    rehash(ring, **WHO)
+
+    looking, newer = ErasureJob.look, keyed(shop, json.dumps([OLD, NEW, f"{NEW}, and another one"]))
+
+    def rotated_meanwhile(job: ErasureJob, found: Erasure) -> None:
+        with pytest.raises(LockTimeoutError, match="a step or an erasure is running, or another rehash"):
+            rehash(newer, **WHO)
+        looking(job, found)
+
+    monkeypatch.setattr(ErasureJob, "look", rotated_meanwhile)
+    assert not look(project, ring, [NAMES[1]]).is_clean
+    assert erase(project, ring, [NAMES[1]], by="ana", why="a ticket").rows["predictions"] == 6
+
+
 def test_a_new_key_is_written_where_only_its_owner_reads_it(shop: Settings, tmp_path: Path) -> None:
     file = tmp_path / "ring.json"
     fingerprint = write_new_key(shop, file)
@@ -476,12 +503,15 @@ def test_what_is_made_again_is_as_if_both_keys_had_always_been_there(
 
 
 def test_a_step_and_a_rotation_never_run_at_once(project: Project, shop: Settings) -> None:
-    running = pytest.raises(LockTimeoutError, match="a step is running, or another rehash")
+    running = pytest.raises(LockTimeoutError, match="a step or an erasure is running, or another rehash")
     with postgres.hash_keys.in_use(shop), postgres.hash_keys.in_use(shop), running:
         rehash(keyed(shop, RING), **WHO)
     with postgres.hash_keys.rotating(shop):
         with pytest.raises(LockTimeoutError, match="the hash key is being rotated"):
             run("land", project, DAYS, shop)
+        for erasing in (look, partial(erase, by="ana", why="a ticket")):
+            with pytest.raises(LockTimeoutError, match="the hash key is being rotated"):
+                erasing(project, shop, [NAMES[1]])
         with pytest.raises(LockTimeoutError, match="or another rehash"):
             rehash(keyed(shop, RING), **WHO)
     assert postgres.hash_keys.read_rotations(shop) == {}

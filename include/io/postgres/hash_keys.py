@@ -1,6 +1,6 @@
 """Rotation of the hash key in the shared database: its lock, its entries in the journal, and the rows that have hashes.
 
-Every step holds the lock `hash key` together with others; a rotation holds it alone. It is a row, as all locks are.
+Steps and erasures hold the lock `hash key` together; a rotation holds it alone. It is a row, as all locks are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +47,7 @@ class RotationState:
 
 @contextmanager
 def in_use(settings: Settings) -> Iterator[None]:
-    """Keep the hash key from being rotated while a step runs. Any number of steps may run at once.
+    """Keep the hash key from being rotated while a step or an erasure runs. Any number of them may run at once.
 
     Raises:
         LockTimeoutError: it is being rotated now.
@@ -60,14 +60,14 @@ def in_use(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def rotating(settings: Settings) -> Iterator[None]:
-    """Keep every step from running.
+    """Keep every step and erasure from running.
 
     Raises:
-        LockTimeoutError: a step, or another rotation, is running now.
+        LockTimeoutError: one of them, or another rotation, is running now.
     """
     running = (
-        "a step is running, or another rehash. Pause the DAGs, wait until their tasks have ended, and run it again. "
-        "Nothing was changed"
+        "a step or an erasure is running, or another rehash. Pause the DAGs, wait until all have ended, and run it "
+        "again. Nothing was changed"
     )
     with _locked(settings, running, together=False):
         yield
