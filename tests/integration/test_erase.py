@@ -16,12 +16,13 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from deltalake import DeltaTable
+from pydantic import SecretStr
 
 from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.interval import Interval
 from include.core.personal import HashKey
 from include.core.project import Project
-from include.core.records import ScoredDay
+from include.core.records import Alert, ScoredDay
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import restore
@@ -435,6 +436,33 @@ def test_predictions_can_be_removed_only_with_a_record_of_it(landed: tuple[Proje
     for statement in ("DELETE FROM erasures", "UPDATE journal SET why = 'x'", "DELETE FROM predictions"):
         with postgres.connection.engine(settings).begin() as connection, pytest.raises(sa.exc.InternalError):
             connection.execute(sa.text(statement))
+
+
+def test_messages_about_the_person_are_scrubbed_with_the_owners_login(
+    landed: tuple[Project, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks change no content of a message, sent or not: their login erases nothing."""
+    project, settings = landed
+    person, url = hashed(settings), sa.make_url(settings.database_url.get_secret_value())
+    alert = Alert(subject=f"slice vessel={person}", rule="late", day=FEW.end, sentence=f'vessel "{person}" is late')
+    postgres.alerts.raise_alerts(settings, project.name, [alert])
+    before = table(settings, "messages")["row"].to_list()
+    owner = postgres.connection.engine(settings)
+    with owner.begin() as connection:
+        connection.execute(sa.text("CREATE ROLE an_erasing_task LOGIN IN ROLE writer"))
+    try:
+        login = url.set(username="an_erasing_task").render_as_string(hide_password=False)
+        tasks = settings.model_copy(update={"database_url": SecretStr(login)})
+        with pytest.raises(ActionRequiredError, match="only the owner of the shared database can remove"):
+            erasing.erase(project, tasks, [PERSON], by="ana", why="ticket")
+        assert table(settings, "messages")["row"].to_list() == before
+        monkeypatch.setenv("NIGHTLY_DATABASE_OWNER_URL", url.render_as_string(hide_password=False))
+        done = erasing.erase(project, tasks, [PERSON], by="ana", why="ticket")
+    finally:
+        with owner.begin() as connection:
+            connection.execute(sa.text("DROP ROLE an_erasing_task"))
+    assert (done.rows["messages"], done.rows["alerts"], done.left) == (1, 1, [])
+    assert table(settings, "messages")["row"].to_list() == [row.replace(person, "(erased)") for row in before]
 
 
 def test_the_identifier_is_never_repeated(settings: Settings) -> None:

@@ -44,6 +44,7 @@ ERASED = "(erased)"
 SCRUBBED: dict[sa.Table, tuple[str, ...]] = {
     schema.alerts: ("subject", "sentence"),
     schema.freshness: ("sentence",),
+    schema.messages: ("subject", "payload"),
     schema.objects: ("why",),
     quality_results: ("observed", "examples"),
     gate_results: ("subject", "sentence"),
