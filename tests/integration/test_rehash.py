@@ -27,7 +27,7 @@ from include.core.interval import Interval
 from include.core.personal import HashKey
 from include.core.point_in_time import known_deliveries
 from include.core.project import Project
-from include.core.records import Evaluated, PreparedDay, Rehashed, ScoredDay
+from include.core.records import Alert, Evaluated, PreparedDay, Rehashed, ScoredDay
 from include.core.settings import Settings
 from include.io import postgres, rewritten
 from include.io.journal import export, read_journal, restore
@@ -420,6 +420,45 @@ def test_nobody_is_erased_between_two_runs_of_a_rotation(
     monkeypatch.setattr(ErasureJob, "look", rotated_meanwhile)
     assert not look(project, ring, [NAMES[1]]).is_clean
     assert erase(project, ring, [NAMES[1]], by="ana", why="a ticket").rows["predictions"] == 6
+
+
+def plant_old(project: Project, settings: Settings) -> Path:
+    """Write the hash of a person by the old key where no rotation changes it; return the file of a model."""
+    person, day = HashKey.of(OLD).hashed(NAMES[1]), DAYS.end
+    alert = Alert(subject=f"slice {person}", rule="late", day=day, sentence=f"{person} is late")
+    postgres.alerts.raise_alerts(settings, project.name, [alert])
+    with postgres.connection.engine(settings).begin() as connection:
+        of_slice = {"slice": "customer", "slice_value": person, "metric": "mae", "value": 1.0, "rows": 1, "digest": "x"}
+        about = {"model": "sold_pieces", "day": day, "model_version": 1, "run_id": "by-hand"}
+        connection.execute(sa.insert(postgres.schema.performance_daily).values(**of_slice, **about))
+        connection.execute(sa.update(postgres.schema.quality_results).values(observed=f"also {person}"))
+    file = Path(settings.artifacts) / "1" / "model" / "categories.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps([person]), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["after the rotation", "before, and again after it"])
+def test_who_is_erased_after_a_rotation_is_erased_by_the_hashes_of_before_too(
+    project: Project, shop: Settings, again: bool
+) -> None:
+    """The rotation leaves texts for people, and files of models, as they are."""
+    ring, old = keyed(shop, RING), HashKey.of(OLD).hashed(NAMES[1])
+    if again:
+        erase(project, shop, [NAMES[1]], by="ana", why="a ticket")
+    file = plant_old(project, shop)
+    rehash(ring, **WHO)
+    looked = look(project, ring, [] if again else [NAMES[1]])
+    done = erase(project, ring, [] if again else [NAMES[1]], by="ana", why="a ticket")
+    for found in (looked, done):
+        counts = [found.rows[name] for name in ("alerts", "messages", "performance_daily")]
+        assert counts == [1, 1, 1]
+        assert found.rows["quality_results"] > 1
+        assert any(str(file).endswith(text.split(": ")[1].rpartition("artifacts/")[2]) for text in found.left)
+    texts = stored(ring, ring.database_url.get_secret_value())
+    left = {where for where, text in texts if old in text}
+    assert left <= {"table journal", str(file)} | {str(path) for path in Path(ring.journal).rglob("*.jsonl")}
+    assert str(file) in left
 
 
 def test_a_new_key_is_written_where_only_its_owner_reads_it(shop: Settings, tmp_path: Path) -> None:
