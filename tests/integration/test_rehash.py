@@ -496,6 +496,7 @@ def test_what_is_made_again_is_as_if_both_keys_had_always_been_there(
         project,
         numeric=["planned", "sold_customer_1d", "sold_customer_3d"],
         train_days=7,
+        validation_days=2,
         holdout_days=2,
         min_fit_days=3,
     )
