@@ -52,16 +52,25 @@ class Erasures:
         Raises:
             ConfigError: an erased person would not be recognised by this key.
         """
-        hashes = dict[str, int]()
-        for hashed, sequence in self.hashes.items():
-            earlier = key.until(self.keys[hashed])
-            if earlier is None:
-                raise ConfigError(
-                    f"{KEY} is another one than that of erased persons ({self.keys[hashed]}), so they would not be "
-                    "recognised and would come back. Put the old key back: docs/runbooks/hash-key.md"
-                )
-            hashes[key.after(earlier).hashed(hashed)] = sequence
+        hashes = {self._ever(hashed, key)[-1]: sequence for hashed, sequence in self.hashes.items()}
         return type(self)(hashes, dict.fromkeys(hashes, key.fingerprint), self.rows)
+
+    def ever(self, key: HashKey) -> list[str]:
+        """Return the hashes of the entries, and what they became with each later key: a rotation leaves some texts.
+
+        Raises:
+            ConfigError: see `under`.
+        """
+        return [each for hashed in self.hashes for each in self._ever(hashed, key)]
+
+    def _ever(self, hashed: str, key: HashKey) -> list[str]:
+        earlier = key.until(self.keys[hashed])
+        if earlier is None:
+            raise ConfigError(
+                f"{KEY} is another one than that of erased persons ({self.keys[hashed]}), so they would not be "
+                "recognised and would come back. Put the old key back: docs/runbooks/hash-key.md"
+            )
+        return [hashed, *key.after(earlier).each_hash(hashed)]
 
 
 def without_erased(feed: Feed, records: pl.DataFrame, erased: Erasures, key: HashKey) -> pl.DataFrame:

@@ -96,6 +96,10 @@ class HashKey:
             identifier = _keyed(secret, identifier).hex()[:32]
         return identifier
 
+    def each_hash(self, identifier: str) -> list[str]:
+        """Return the hash by the first key, by the first two, and so on: those that it had before each rotation."""
+        return [type(self)(self.secrets[:count]).hashed(identifier) for count in range(1, len(self.secrets) + 1)]
+
     def seal(self, text: str) -> str:
         """Encrypt a text; equal texts are equal afterwards, so that a delivery that is landed again has equal rows."""
         return SEALED + base64.urlsafe_b64encode(self._cipher().encrypt(f" {text}".encode(), None)).decode()

@@ -7,10 +7,12 @@ import gzip
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from include.core.errors import UnreadableError
@@ -48,18 +50,34 @@ def remove(settings: Settings, path: str) -> bool:
 
 
 def having(filesystem: Any, root: str, needles: Iterable[bytes]) -> list[str]:
-    """Return the paths below a place whose content has one of the needles, also packed or in a Parquet file."""
+    """Return the paths below a place whose content has one of the needles, also packed or in a Parquet file.
+
+    A file that cannot be searched is among them, so that somebody looks at it.
+    """
     wanted = list(needles)
-    found = [str(path) for path in filesystem.find(root.rstrip("/"))]
-    return [path for path in found if any(n in text for text in texts_of(filesystem.cat_file(path)) for n in wanted)]
+
+    def has_one(path: str) -> bool:
+        try:
+            return any(needle in text for text in texts_of(filesystem.cat_file(path)) for needle in wanted)
+        except UnreadableError:
+            return True
+
+    return [path for path in map(str, filesystem.find(root.rstrip("/"))) if has_one(path)]
 
 
-def texts_of(content: bytes, depth: int = 0) -> Iterator[bytes]:
+def texts_of(content: bytes) -> Iterator[bytes]:
     """Yield a content as it is, and what is packed in it.
 
     Raises:
-        UnreadableError: something is packed too often, too tightly or by an unusual method to be searched.
+        UnreadableError: something is damaged, or packed too often, too tightly or by an unusual method to be searched.
     """
+    try:
+        yield from _texts(content, 0)
+    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, pa.ArrowException) as error:
+        raise UnreadableError(f"it is damaged or encrypted ({type(error).__name__})") from None
+
+
+def _texts(content: bytes, depth: int) -> Iterator[bytes]:
     yield content
     packed = content[:4] in (b"PK\x03\x04", b"PAR1") or content[:2] == b"\x1f\x8b"
     if packed and depth == SEARCHED_DEPTH:
@@ -70,10 +88,10 @@ def texts_of(content: bytes, depth: int = 0) -> Iterator[bytes]:
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise UnreadableError("a zip is packed by an unusual method")
                 with archive.open(member) as stream:
-                    yield from texts_of(_bounded(stream.read(SEARCHED_BYTES + 1)), depth + 1)
+                    yield from _texts(_bounded(stream.read(SEARCHED_BYTES + 1)), depth + 1)
     elif content[:2] == b"\x1f\x8b":
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            yield from texts_of(_bounded(stream.read(SEARCHED_BYTES + 1)), depth + 1)
+            yield from _texts(_bounded(stream.read(SEARCHED_BYTES + 1)), depth + 1)
     elif content[:4] == b"PAR1":
         file = pq.ParquetFile(io.BytesIO(content))
         groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]

@@ -34,11 +34,16 @@ def look(project: Project, settings: Settings, plain: Sequence[str]) -> Erasure:
         project: the project.
         settings: places and connections.
         plain: their identifiers; without any, all persons who were erased before.
+
+    Raises:
+        LockTimeoutError: the hash key is being rotated.
+        ActionRequiredError: a rotation has not finished.
     """
-    job = ErasureJob.of(project, settings, plain)
     found = Erasure()
-    job.look(found)
-    job.look_at_originals(found, remove=False)
+    with postgres.running.without_rotation(settings):
+        job = ErasureJob.of(project, settings, plain)
+        job.look(found)
+        job.look_at_originals(found, remove=False)
     return found
 
 
@@ -58,7 +63,9 @@ def erase(
         remove_originals: remove suppliers' files with rows of the persons from landing, if they are landed.
 
     Raises:
-        ActionRequiredError: who or why is missing, or the login may not remove predictions. Nothing was removed.
+        ActionRequiredError: who or why is missing, the login may not remove predictions, or a rotation of the hash key
+            has not finished. Nothing was removed.
+        LockTimeoutError: the hash key is being rotated, or a step ran for too long. Nothing was removed.
         DataError: something is left that should have been removed.
     """
     if plain and not (by.strip() and why.strip()):
@@ -66,7 +73,7 @@ def erase(
     owner, done = settings.as_owner(), Erasure()
     postgres.erasures.require_owner(owner)
     require_exported(settings, project.name)
-    with postgres.erasures.alone(settings, project.name):
+    with postgres.running.without_rotation(settings), postgres.erasures.alone(settings, project.name):
         job = ErasureJob.of(project, settings, plain)
         done.sequences = job.enter(by=by, why=why)
         if not done.sequences:

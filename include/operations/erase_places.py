@@ -14,6 +14,7 @@ import polars as pl
 
 from include.config.loading import model_names, project_names
 from include.core.erasure import Erasures, Person, identifiers, without_erased
+from include.core.errors import UnreadableError
 from include.core.journal import Entry, Known
 from include.core.names import clean_table, features_table, quarantine_table, raw_table, scores_table
 from include.core.personal import HashKey
@@ -67,13 +68,26 @@ class Layers:
 
 @dataclass(frozen=True)
 class ErasureJob:
-    """An erasure: whom, and where."""
+    """An erasure: whom, and where.
+
+    Attributes:
+        project: the project.
+        settings: places and connections.
+        key: the hash key.
+        plain: identifiers that were given.
+        hashes: their hashes, or those of all who were erased before.
+        ever: these, and those before each rotation, which texts and models may still have.
+        known: what the journal says.
+        files: the files of Delta tables.
+        models: names of models, also of those that are not declared any more.
+    """
 
     project: Project
     settings: Settings
     key: HashKey
     plain: tuple[str, ...]
     hashes: tuple[str, ...]
+    ever: tuple[str, ...]
     known: Known
     files: TableFiles
     models: frozenset[str]
@@ -82,14 +96,21 @@ class ErasureJob:
     def of(cls, project: Project, settings: Settings, plain: Sequence[str]) -> "ErasureJob":
         """Return the erasure of the persons with these identifiers; without any, of all who were erased before."""
         key, known = read_hash_key(settings, project.name), read_journal(settings, project)
-        hashes = tuple(dict.fromkeys(key.hashed(text) for text in plain)) or tuple(known.erased.under(key).hashes)
+        if plain:
+            hashes, ever = (
+                [key.hashed(text) for text in plain],
+                [each for text in plain for each in key.each_hash(text)],
+            )
+        else:
+            hashes, ever = [*known.erased.under(key).hashes], known.erased.ever(key)
+        unique = tuple(dict.fromkeys(hashes)), tuple(dict.fromkeys(ever))
         models = frozenset([*model_names(project.name), *postgres.erasures.read_models(settings, project.name)])
-        return cls(project, settings, key, tuple(plain), hashes, known, TableFiles(settings), models)
+        return cls(project, settings, key, tuple(plain), *unique, known, TableFiles(settings), models)
 
     @property
     def person(self) -> Person:
         """How rows of feeds are recognised."""
-        return Person(self.hashes, self.key)
+        return Person(self.ever, self.key)
 
     def tables(self) -> Layers:
         """Return the tables that exist."""
@@ -174,7 +195,11 @@ class ErasureJob:
         seen = postgres.journal.read_seen_objects(self.settings, self.project.name)
         erased = Erasures(dict.fromkeys(self.hashes, 0), dict.fromkeys(self.hashes, self.key.fingerprint))
         for original in listing.found:
-            if not self._is_in(original, landing, erased):
+            try:
+                if not self._is_in(original, landing, erased):
+                    continue
+            except UnreadableError as error:
+                found.originals[original.uri] = f"it cannot be searched: {error}; look into it by hand"
                 continue
             landed = is_landed(seen.get(original.key), original)
             if remove and landed:
@@ -189,7 +214,10 @@ class ErasureJob:
 
     def _is_in(self, original: Found, landing: Landing, erased: Erasures) -> bool:
         """Return whether a file has rows of the persons, or their identifier, if it cannot be read as declared."""
-        feed, content = self.project.feeds[original.feed], landing.read(original)
+        feed = self.project.feeds[original.feed]
+        if original.size > feed.limits.max_bytes:
+            raise UnreadableError(f"{original.size:,} bytes are more than the limit of its feed")
+        content = landing.read(original)
         try:
             records = feed.format.read(content, original.key, feed.layout).records
             return without_erased(feed, records, erased, self.key).height < records.height
@@ -205,7 +233,7 @@ class ErasureJob:
         feed = self.project.feeds[self.project.entity.feed]
         pairs = self._pairs([self.project.entity.feed])
         moved = {(day + timedelta(days=feed.delay_days), entity) for day, entity in pairs}
-        return Person(self.hashes, self.key, frozenset(moved))
+        return Person(self.ever, self.key, frozenset(moved))
 
     def _known_outcomes(self) -> frozenset[tuple[date, str]]:
         return self._pairs({outcome.feed for outcome in self.project.outcomes.values()})
@@ -262,7 +290,7 @@ class ErasureJob:
         return counts
 
     def _left_in_stores(self) -> Iterator[str]:
-        needles = [*(each.encode() for each in self.hashes), *self._searched()]
+        needles = [*(each.encode() for each in self.ever), *self._searched()]
         for place, uri in (("artifacts", self.settings.artifacts), ("journal export", self.settings.journal)):
             filesystem, root = storage.filesystem(self.settings, uri)
             wanted = needles if place == "artifacts" else self._searched()  # the proof has the hash
@@ -278,7 +306,7 @@ class ErasureJob:
         for place, url in (("shared database", shared), ("MLflow's database", mlflow)):
             if not url.startswith("postgres"):
                 continue
-            found = Counter(postgres.erasures.search(url, self.hashes, besides=counted))
+            found = Counter(postgres.erasures.search(url, self.ever, besides=counted))
             found += Counter(postgres.erasures.search(url, plain)) if plain else Counter()
             for table, count in sorted(found.items()):
                 yield f"{place}: {count} rows of {table} have the identifier or its hash in a text"

@@ -16,20 +16,24 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from deltalake import DeltaTable
+from pydantic import SecretStr
 
 from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.interval import Interval
 from include.core.personal import HashKey
 from include.core.project import Project
+from include.core.records import Alert, ScoredDay
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import restore
 from include.io.postgres import connection as product
+from include.io.postgres.predictions import batch_digest
 from include.io.tables import Scope, Tables
 from include.operations import erase as erasing
 from include.operations.check import check
 from include.operations.simulate import maker
 from include.runner.run import run
+from include.steps.publish import publish_scores
 from include.steps.validate import validate
 from tests.conftest import Install
 from tests.integration.test_planting import small_model
@@ -314,6 +318,44 @@ def test_an_entity_is_the_persons_by_its_row_and_features_of_others_stay(landed:
     assert in_landing(settings), "without being asked to, it leaves suppliers' files alone"
 
 
+def publish_labels(project: Project, settings: Settings) -> None:
+    """Publish predictions with labels and probabilities, as a multiclass model makes them."""
+    rows = Tables(settings).scan("clean_ferries__sailings").collect().sort("day", "entity_id")
+    scores = rows.select(
+        "day",
+        "entity_id",
+        model_version=pl.lit(1, pl.Int64),
+        score=pl.lit(0.75),
+        prediction=pl.lit(1.0),
+        label=pl.lit("late"),
+        probabilities=pl.lit('{"early": 0.05, "late": 0.75, "on time": 2e-1}'),
+    )
+    publish_scores(
+        project,
+        small_model("late_ferry"),
+        scores.lazy(),
+        rows.select("day", "entity_id", *project.entity.public).lazy(),
+        settings,
+        days=[ScoredDay(day=day, model_version=1, rows=n) for day, n in rows.group_by("day").len().iter_rows()],
+        as_of={day: project.cutoff_at(day) for day in FEW.days},
+    )
+
+
+def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings]) -> None:
+    project, settings = landed
+    publish_labels(project, settings)
+    before = postgres.predictions.read_predictions(settings, "late_ferry", FEW)
+    done = erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    assert done.rows["predictions"] == len(FEW.days)
+    after = postgres.predictions.read_predictions(settings, "late_ferry", FEW)
+    assert after.height == before.height - len(FEW.days)
+    parts = after.partition_by("batch_id", as_dict=True).items()
+    digests = {batch: batch_digest(rows) for (batch,), rows in parts}
+    stored_batches = postgres.predictions.read_batches(settings, "late_ferry", FEW)
+    assert dict(stored_batches.select("batch_id", "digest").iter_rows()) == digests
+    assert stored_batches["erased"].to_list() == [1] * len(FEW.days)
+
+
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0].rpartition('.')[2]} {place[1]} {place[2]}")
 def test_killed_anywhere_it_is_completed_by_the_next_run(
     landed: tuple[Project, Settings], place: tuple[str, str, int]
@@ -394,6 +436,33 @@ def test_predictions_can_be_removed_only_with_a_record_of_it(landed: tuple[Proje
     for statement in ("DELETE FROM erasures", "UPDATE journal SET why = 'x'", "DELETE FROM predictions"):
         with postgres.connection.engine(settings).begin() as connection, pytest.raises(sa.exc.InternalError):
             connection.execute(sa.text(statement))
+
+
+def test_messages_about_the_person_are_scrubbed_with_the_owners_login(
+    landed: tuple[Project, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks change no content of a message, sent or not: their login erases nothing."""
+    project, settings = landed
+    person, url = hashed(settings), sa.make_url(settings.database_url.get_secret_value())
+    alert = Alert(subject=f"slice vessel={person}", rule="late", day=FEW.end, sentence=f'vessel "{person}" is late')
+    postgres.alerts.raise_alerts(settings, project.name, [alert])
+    before = table(settings, "messages")["row"].to_list()
+    owner = postgres.connection.engine(settings)
+    with owner.begin() as connection:
+        connection.execute(sa.text("CREATE ROLE an_erasing_task LOGIN IN ROLE writer"))
+    try:
+        login = url.set(username="an_erasing_task").render_as_string(hide_password=False)
+        tasks = settings.model_copy(update={"database_url": SecretStr(login)})
+        with pytest.raises(ActionRequiredError, match="only the owner of the shared database can remove"):
+            erasing.erase(project, tasks, [PERSON], by="ana", why="ticket")
+        assert table(settings, "messages")["row"].to_list() == before
+        monkeypatch.setenv("NIGHTLY_DATABASE_OWNER_URL", url.render_as_string(hide_password=False))
+        done = erasing.erase(project, tasks, [PERSON], by="ana", why="ticket")
+    finally:
+        with owner.begin() as connection:
+            connection.execute(sa.text("DROP ROLE an_erasing_task"))
+    assert (done.rows["messages"], done.rows["alerts"], done.left) == (1, 1, [])
+    assert table(settings, "messages")["row"].to_list() == [row.replace(person, "(erased)") for row in before]
 
 
 def test_the_identifier_is_never_repeated(settings: Settings) -> None:

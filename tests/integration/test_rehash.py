@@ -27,13 +27,15 @@ from include.core.interval import Interval
 from include.core.personal import HashKey
 from include.core.point_in_time import known_deliveries
 from include.core.project import Project
-from include.core.records import Evaluated, PreparedDay, Rehashed, ScoredDay
+from include.core.records import Alert, Evaluated, PreparedDay, Rehashed, ScoredDay
 from include.core.settings import Settings
 from include.io import postgres, rewritten
 from include.io.journal import export, read_journal, restore
 from include.io.tables import Scope, Tables
 from include.operations import rehash as operation
 from include.operations.check import _batches
+from include.operations.erase import erase, look
+from include.operations.erase_places import Erasure, ErasureJob
 from include.operations.rehash import rehash, write_new_key
 from include.operations.revalidate import revalidate
 from include.runner.run import run
@@ -66,7 +68,8 @@ def night(project: Project, settings: Settings, days: Interval) -> None:
     validate(project, days, settings)
     tables, journal = Tables(settings), read_journal(settings, project)
     rows = tables.scan("clean_drugstore__plan").filter(pl.col("day").is_between(days.start, days.end)).collect()
-    features = rows.select("day", "entity_id", "customer", as_of=pl.lit(project.cutoff_at(days.start)))
+    made_up = {"as_of": pl.lit(project.cutoff_at(days.start)), "data_view": pl.lit("point_in_time")}
+    features = rows.select("day", "entity_id", "customer", **made_up)
     for table in ("features_drugstore", "scores_sold_pieces"):
         tables.replace(table, features, Scope(days), sort_by=["day", "entity_id"])
     prepared = [
@@ -233,6 +236,73 @@ def test_the_journal_and_the_view_of_human_actions_have_who_and_why(project: Pro
     assert OLD not in lines and NEW not in lines
 
 
+def publish_labels(project: Project, settings: Settings, odd: str = "") -> None:
+    """Publish predictions with labels and probabilities, as a multiclass model makes them.
+
+    Args:
+        project: the shop.
+        settings: the installation.
+        odd: the hash of a customer who gets another score.
+    """
+    rows, version = Tables(settings).scan("clean_drugstore__plan").collect().sort("day", "entity_id"), 3
+    scores = rows.select(
+        "day",
+        "entity_id",
+        model_version=pl.lit(version, pl.Int64),
+        score=pl.when(customer=odd).then(0.5).otherwise(0.75),
+        prediction=pl.lit(1.0),
+        label=pl.lit("few"),
+        probabilities=pl.lit('{"none": 0.05, "few": 0.75, "many": 2e-1}'),
+    )
+    publish_scores(
+        project,
+        load_model("sold_pieces"),
+        scores.lazy(),
+        rows.select("day", "entity_id", "store_id").lazy(),
+        settings,
+        days=[ScoredDay(day=day, model_version=version, rows=n) for day, n in rows.group_by("day").len().iter_rows()],
+        as_of={day: project.cutoff_at(day) for day in DAYS.days},
+    )
+
+
+def test_predictions_with_labels_are_rotated(
+    project: Project, shop: Settings, install: Install, tmp_path: Path
+) -> None:
+    publish_labels(project, shop)
+    assert rehash(keyed(shop, RING), **WHO).batches == 9
+    with always_had_both(install, tmp_path, project) as always:
+        publish_labels(project, always)
+        assert_same(keyed(shop, RING), always)
+    assert where_old(keyed(shop, RING)) == []
+    assert list(_batches("sold_pieces", DAYS, shop)) == []
+
+
+def test_batches_that_are_equal_since_a_person_was_erased_become_one(project: Project, shop: Settings) -> None:
+    """They differ in that person's rows, or are of a day that was published again. Their moves stay."""
+    person = HashKey.of(OLD).hashed(NAMES[1])
+    publish_labels(project, shop)
+    publish_labels(project, shop, odd=person)
+    erase(project, shop, [NAMES[1]], by="ana", why="a ticket")
+    publish_labels(project, shop)
+    before = in_database(shop)
+    assert len(before["batches"]) == 6 + 3 * 3
+    ring = keyed(shop, RING)
+    assert rehash(ring, **WHO).batches == 6 + 3 * 3
+    after = in_database(shop)
+    assert len(after["batches"]) == 6 + 3
+    assert len(after["publications"]) == len(before["publications"])
+    assert list(_batches("sold_pieces", DAYS, ring)) == []
+    pointers = postgres.predictions.read_pointers(ring, "sold_pieces", DAYS)
+    assert len(pointers) == 3
+    versions = []
+    for _ in range(4):
+        versions.append(postgres.predictions.read_pointers(ring, "sold_pieces", DAYS)["model_version"].to_list())
+        postgres.predictions.unpublish(ring, "sold_pieces", DAYS)
+    assert versions == [[3] * 3, [3] * 3, [3] * 3, [2] * 3]
+    publish_labels(project, ring)
+    assert len(in_database(ring)["batches"]) == 6 + 3
+
+
 # --- killed, and run again --------------------------------------------------------------------------------------------
 
 KILLS: list[tuple[Any, str, Sequence[int]]] = [
@@ -327,6 +397,70 @@ def test_a_process_that_dies_leaves_no_lock_behind(
         assert_same(ring, always)
 
 
+def test_nobody_is_erased_between_two_runs_of_a_rotation(
+    project: Project, shop: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = keyed(shop, RING)
+    with killed_after(rewritten, "write_deltalake", 2), pytest.raises(Killed):
+        rehash(ring, **WHO)
+    for erasing in (look, partial(erase, by="ana", why="a ticket")):
+        for settings in (shop, ring):
+            with pytest.raises(ActionRequiredError, match=r"has not finished.*cli rehash --by NAME --why REASON"):
+                erasing(project, settings, [NAMES[1]])
+    assert not read_journal(shop, project).erased.hashes
+    rehash(ring, **WHO)
+
+    looking, newer = ErasureJob.look, keyed(shop, json.dumps([OLD, NEW, f"{NEW}, and another one"]))
+
+    def rotated_meanwhile(job: ErasureJob, found: Erasure) -> None:
+        with pytest.raises(LockTimeoutError, match="a step or an erasure is running, or another rehash"):
+            rehash(newer, **WHO)
+        looking(job, found)
+
+    monkeypatch.setattr(ErasureJob, "look", rotated_meanwhile)
+    assert not look(project, ring, [NAMES[1]]).is_clean
+    assert erase(project, ring, [NAMES[1]], by="ana", why="a ticket").rows["predictions"] == 6
+
+
+def plant_old(project: Project, settings: Settings) -> Path:
+    """Write the hash of a person by the old key where no rotation changes it; return the file of a model."""
+    person, day = HashKey.of(OLD).hashed(NAMES[1]), DAYS.end
+    alert = Alert(subject=f"slice {person}", rule="late", day=day, sentence=f"{person} is late")
+    postgres.alerts.raise_alerts(settings, project.name, [alert])
+    with postgres.connection.engine(settings).begin() as connection:
+        of_slice = {"slice": "customer", "slice_value": person, "metric": "mae", "value": 1.0, "rows": 1, "digest": "x"}
+        about = {"model": "sold_pieces", "day": day, "model_version": 1, "run_id": "by-hand"}
+        connection.execute(sa.insert(postgres.schema.performance_daily).values(**of_slice, **about))
+        connection.execute(sa.update(postgres.schema.quality_results).values(observed=f"also {person}"))
+    file = Path(settings.artifacts) / "1" / "model" / "categories.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps([person]), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["after the rotation", "before, and again after it"])
+def test_who_is_erased_after_a_rotation_is_erased_by_the_hashes_of_before_too(
+    project: Project, shop: Settings, again: bool
+) -> None:
+    """The rotation leaves texts for people, and files of models, as they are."""
+    ring, old = keyed(shop, RING), HashKey.of(OLD).hashed(NAMES[1])
+    if again:
+        erase(project, shop, [NAMES[1]], by="ana", why="a ticket")
+    file = plant_old(project, shop)
+    rehash(ring, **WHO)
+    looked = look(project, ring, [] if again else [NAMES[1]])
+    done = erase(project, ring, [] if again else [NAMES[1]], by="ana", why="a ticket")
+    for found in (looked, done):
+        counts = [found.rows[name] for name in ("alerts", "messages", "performance_daily")]
+        assert counts == [1, 1, 1]
+        assert found.rows["quality_results"] > 1
+        assert any(str(file).endswith(text.split(": ")[1].rpartition("artifacts/")[2]) for text in found.left)
+    texts = stored(ring, ring.database_url.get_secret_value())
+    left = {where for where, text in texts if old in text}
+    assert left <= {"table journal", str(file)} | {str(path) for path in Path(ring.journal).rglob("*.jsonl")}
+    assert str(file) in left
+
+
 def test_a_new_key_is_written_where_only_its_owner_reads_it(shop: Settings, tmp_path: Path) -> None:
     file = tmp_path / "ring.json"
     fingerprint = write_new_key(shop, file)
@@ -409,13 +543,16 @@ def test_what_is_made_again_is_as_if_both_keys_had_always_been_there(
 
 
 def test_a_step_and_a_rotation_never_run_at_once(project: Project, shop: Settings) -> None:
-    running = pytest.raises(LockTimeoutError, match="a step is running, or another rehash")
+    running = pytest.raises(LockTimeoutError, match="a step or an erasure is running, or another rehash")
     step = partial(postgres.running.running, shop, project.name)
     with step(), step(), running:
         rehash(keyed(shop, RING), **WHO)
     with postgres.hash_keys.rotating(shop):
         with pytest.raises(LockTimeoutError, match="the hash key is being rotated"):
             run("land", project, DAYS, shop)
+        for erasing in (look, partial(erase, by="ana", why="a ticket")):
+            with pytest.raises(LockTimeoutError, match="the hash key is being rotated"):
+                erasing(project, shop, [NAMES[1]])
         with pytest.raises(LockTimeoutError, match="or another rehash"):
             rehash(keyed(shop, RING), **WHO)
     assert postgres.hash_keys.read_rotations(shop) == {}

@@ -16,12 +16,11 @@ from sqlalchemy.dialects import postgresql
 from include.core.erasure import Person
 from include.core.errors import ActionRequiredError, LockTimeoutError, UnfinishedError
 from include.core.project import Project
-from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import STEP, engine, lock
 from include.io.postgres.migrations import roles
-from include.io.postgres.predictions import batch_digest, rows_digest
+from include.io.postgres.predictions import batch_digest, rows_digest, rows_of_batch
 from include.io.postgres.schema import (
     batches,
     erasures,
@@ -44,6 +43,7 @@ ERASED = "(erased)"
 SCRUBBED: dict[sa.Table, tuple[str, ...]] = {
     schema.alerts: ("subject", "sentence"),
     schema.freshness: ("sentence",),
+    schema.messages: ("subject", "payload"),
     schema.objects: ("why",),
     quality_results: ("observed", "examples"),
     gate_results: ("subject", "sentence"),
@@ -289,10 +289,7 @@ def _erase_predictions(connection: sa.Connection, models: Collection[str], perso
     removed = sa.delete(predictions).where(_of_predictions(models, person)[1]).returning(predictions.c.batch_id)
     found = pl.Series("batch_id", [str(each) for each in connection.scalars(removed)], pl.String)
     for batch_id, count_removed in found.value_counts(name="n").rows():
-        columns = ("entity_id", *PREDICTION_COLUMNS)
-        left = sa.select(*(predictions.c[name] for name in columns)).where(predictions.c.batch_id == batch_id)
-        types = {"entity_id": pl.String(), **dict.fromkeys(PREDICTION_COLUMNS, pl.Float64())}
-        rows = pl.DataFrame([tuple(row) for row in connection.execute(left)], schema=types, orient="row")
+        rows = rows_of_batch(connection, batch_id)
         corrected = {"rows": rows.height, "digest": batch_digest(rows), "erased": batches.c.erased + count_removed}
         connection.execute(sa.update(batches).where(batches.c.batch_id == batch_id).values(**corrected))
 

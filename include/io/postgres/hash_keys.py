@@ -1,7 +1,7 @@
 """Rotation of the hash key in the shared database: its lock, its entries in the journal, and the rows that have hashes.
 
-Every step holds the lock `hash key` together with others (`running`); a rotation holds it alone. It is a row, as all
-locks are.
+Every step and erasure holds the lock `hash key` together with others (`running`); a rotation holds it alone. It is a
+row, as all locks are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import LOCK_TIMEOUT, engine, lock
 from include.io.postgres.journal import JournalWriter
-from include.io.postgres.predictions import batch_digest, rows_digest
+from include.io.postgres.predictions import batch_digest, rows_digest, rows_of_batch
 from include.io.postgres.schema import batches, journal, locks, outcome_days, outcomes, predictions, publications
 
 LOCK = "hash key"
@@ -48,10 +48,10 @@ class RotationState:
 
 @contextmanager
 def rotating(settings: Settings) -> Iterator[None]:
-    """Keep every step from running.
+    """Keep every step and erasure from running.
 
     Raises:
-        LockTimeoutError: a step, or another rotation, is running now.
+        LockTimeoutError: one of them, or another rotation, is running now.
     """
     made = engine(settings)
     with made.begin() as connection:  # before, because others would wait for a row that is being added
@@ -63,8 +63,8 @@ def rotating(settings: Settings) -> Iterator[None]:
             if getattr(getattr(error, "orig", None), "pgcode", LOCK_TIMEOUT) != LOCK_TIMEOUT:
                 raise
             raise LockTimeoutError(
-                "a step is running, or another rehash. Pause the DAGs, wait until their tasks have ended, and run it "
-                "again. Nothing was changed"
+                "a step or an erasure is running, or another rehash. Pause the DAGs, wait until all have ended, and "
+                "run it again. Nothing was changed"
             ) from None
         yield
 
@@ -230,7 +230,7 @@ def _hash_rows(connection: sa.Connection, project: Project, hashed: Callable[[st
     changed = 0
     for model in models:
         of_model = sa.select(batches.c.batch_id, batches.c.day, batches.c.model_version).where(batches.c.model == model)
-        for old, day, version in connection.execute(of_model).all():
+        for old, day, version in connection.execute(of_model.order_by(batches.c.created_at)).all():
             changed += _hash_batch(connection, project, hashed, old, partial(batch_id, model, day, version))
     connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
     for table in _IMMUTABLE:
@@ -270,19 +270,27 @@ def _hash_batch(
     old: Any,
     id_of: Callable[[str], str],
 ) -> bool:
-    """Put a batch with the new ids in the place of another."""
-    names = ["entity_id", *PREDICTION_COLUMNS]
-    read = sa.select(*(predictions.c[name] for name in names)).where(predictions.c.batch_id == old)
-    rows = pl.DataFrame(
-        [tuple(row) for row in connection.execute(read)],
-        schema={"entity_id": pl.String(), **dict.fromkeys(PREDICTION_COLUMNS, pl.Float64())},
-        orient="row",
-    )
+    """Put a batch with the new ids in the place of another.
+
+    Batches that are equal since a person was erased become one. Each move of a pointer stays in the history.
+    """
+    rows = rows_of_batch(connection, old)
     new_ids = _stage(connection, project, rows["entity_id"].to_list(), hashed)
     digest = batch_digest(rows.with_columns(pl.col("entity_id").replace(new_ids)))
     new = id_of(digest)
     if new == str(old):  # it has no rows
         return False
+    if not connection.scalar(sa.select(sa.exists().where(batches.c.batch_id == new))):
+        _copy_batch(connection, old, new, digest)
+    for table, column in ((schema.published, "batch_id"), (publications, "batch_id"), (publications, "replaced")):
+        connection.execute(sa.update(table).where(table.c[column] == old).values({column: new}))
+    for table in (predictions, batches):
+        connection.execute(sa.delete(table).where(table.c.batch_id == old))
+    return True
+
+
+def _copy_batch(connection: sa.Connection, old: Any, new: str, digest: str) -> None:
+    """Store a batch again under another id, with the new ids of its rows."""
     put = {"batch_id": sa.literal(new, schema.UUID), "digest": sa.literal(digest)}
     columns = [column.name for column in batches.columns]
     copied = sa.select(*(put.get(name, batches.c[name]) for name in columns)).where(batches.c.batch_id == old)
@@ -294,13 +302,8 @@ def _hash_batch(
         _NEW.c.new,
         *(predictions.c[name] for name in PREDICTION_COLUMNS),
     ).where(predictions.c.batch_id == old, predictions.c.entity_id == _NEW.c.old)
-    target = ["batch_id", "model", "day", *names]
+    target = ["batch_id", "model", "day", "entity_id", *PREDICTION_COLUMNS]
     connection.execute(sa.insert(predictions).from_select(target, new_rows))
-    for table, column in ((schema.published, "batch_id"), (publications, "batch_id"), (publications, "replaced")):
-        connection.execute(sa.update(table).where(table.c[column] == old).values({column: new}))
-    for table in (predictions, batches):
-        connection.execute(sa.delete(table).where(table.c.batch_id == old))
-    return True
 
 
 def _hash_outcomes(connection: sa.Connection, project: Project, hashed: Callable[[str], str]) -> None:

@@ -349,6 +349,14 @@ def read_batches(settings: Settings, model: str, interval: Interval) -> pl.DataF
     )
 
 
+def rows_of_batch(connection: sa.Connection, batch_id: Any) -> pl.DataFrame:
+    """Return the rows of a batch as `batch_digest` takes them: `entity_id` and the columns of predictions."""
+    read_rows = sa.select(predictions.c.entity_id, *schema.as_predicted(predictions.c))
+    found = connection.execute(read_rows.where(predictions.c.batch_id == batch_id))
+    types = {"entity_id": pl.String(), **PREDICTION_COLUMNS}
+    return pl.DataFrame([tuple(row) for row in found], schema=types, orient="row")
+
+
 def read_predictions(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:
     """Return the rows of `read_batches` in no order: batch_id (str), model, day, entity_id, columns of predictions."""
     b, p = batches.c, predictions.c

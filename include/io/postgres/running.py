@@ -3,7 +3,7 @@
 So no step writes what it read before one of these, and none reads a half-changed table.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import sqlalchemy as sa
@@ -27,7 +27,27 @@ def running(settings: Settings, project: str) -> Iterator[None]:
         LockTimeoutError: the hash key is being rotated, or an erasure runs for too long.
         UnfinishedError: a rotation or an erasure was begun and has not finished; the message says how to finish it.
     """
-    names = [hash_keys.LOCK, erasures.lock_name(project)]
+    with _shared(settings, [hash_keys.LOCK, erasures.lock_name(project)]):
+        require_all_finished(settings, project)
+        yield
+
+
+@contextmanager
+def without_rotation(settings: Settings) -> Iterator[None]:
+    """Hold off rotations of the hash key while a person is erased.
+
+    Raises:
+        LockTimeoutError: the hash key is being rotated.
+        UnfinishedError: a rotation was begun and has not finished; the message says how to finish it.
+    """
+    with _shared(settings, [hash_keys.LOCK]):
+        hash_keys.require_none_begun(settings)
+        yield
+
+
+@contextmanager
+def _shared(settings: Settings, names: Sequence[str]) -> Iterator[None]:
+    """Hold a share of locks, in this order."""
     with engine(settings).begin() as connection:  # before, because others would wait for a row that is being added
         if len(connection.scalars(sa.select(locks.c.name).where(locks.c.name.in_(names))).all()) < len(names):
             adding = postgresql.insert(locks).values([{"name": name} for name in names])
@@ -37,7 +57,6 @@ def running(settings: Settings, project: str) -> Iterator[None]:
         connection.execute(sa.select(sa.func.set_config("application_name", STEP, True)))
         for name in names:
             _share(connection, name)
-        require_all_finished(settings, project)
         yield
     finally:
         with suppress(sa.exc.SQLAlchemyError):  # the connection may have been cut while the step ran

@@ -3,9 +3,11 @@
 import gzip
 import io
 import zipfile
+from pathlib import Path
 
 import polars as pl
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from include.core.errors import UnreadableError
 from include.io import artifacts
@@ -49,6 +51,19 @@ def test_what_is_packed_too_often_is_said() -> None:
     for times in (artifacts.SEARCHED_DEPTH + 1, 1_200):
         with pytest.raises(UnreadableError, match="packed in one another more than 3 times"):
             list(texts_of(nested(times)))
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 no zip", gzip.compress(NEEDLE)[:-9], b"PAR1 no Parquet"])
+def test_what_is_damaged_is_said(content: bytes) -> None:
+    with pytest.raises(UnreadableError, match="it is damaged or encrypted"):
+        list(texts_of(content))
+
+
+def test_a_file_that_cannot_be_searched_is_named(tmp_path: Path) -> None:
+    for name, content in (("has", NEEDLE), ("has not", b"x"), ("damaged", b"PAR1")):
+        (tmp_path / name).write_bytes(content)
+    found = artifacts.having(LocalFileSystem(), str(tmp_path), [NEEDLE])
+    assert {Path(path).name for path in found} == {"has", "damaged"}
 
 
 def test_what_unpacks_to_too_much_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
