@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from datetime import date
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,9 +94,9 @@ class Listener(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[HTTPServer]:
+def elsewhere() -> Iterator[ThreadingHTTPServer]:
     """Run a server that a page must not reach."""
-    server = HTTPServer(("127.0.0.1", 0), Listener)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listener)
     server.asked = []  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -107,7 +107,7 @@ def elsewhere() -> Iterator[HTTPServer]:
 @pytest.mark.skipif(browser() is None, reason="no Chromium on this machine")
 @pytest.mark.timeout(300)
 def test_a_browser_runs_and_loads_nothing_even_of_markup_that_is_planted_in_the_page(
-    tmp_path: Path, elsewhere: HTTPServer
+    tmp_path: Path, elsewhere: ThreadingHTTPServer
 ) -> None:
     address = f"http://127.0.0.1:{elsewhere.server_port}"
     planted = (
