@@ -18,7 +18,7 @@ from include.core.sources import Sql
 
 ColumnType = Literal["string", "integer", "double", "boolean", "timestamp", "date"]
 
-MAX_FORMED = 1_000
+MAX_FORMED = 2_000
 """The most characters of a text with a declared form."""
 RESERVED_COLUMNS = frozenset({
     *("day", "delivery_id", "entity_id", "run_date", "rule", "run_id"),
@@ -64,7 +64,7 @@ class Column(Config):
     )
     format: str | None = Field(
         default=None,
-        description="regular expression that text of at most 1,000 characters must match in full; needed for an "
+        description="regular expression that text of at most 2,000 characters must match in full; needed for an "
         "identifier. A value of another form is quarantined. Values of a public text column are shown in messages only "
         "if it has a format",
         examples=["[A-Z]{2}[0-9]{6}"],

@@ -214,7 +214,7 @@ def _expectation(
         arguments = comparable(name, arguments, columns, project.zone)
         return with_whole_numbers(known[name](**arguments), arguments)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
 
 
 def is_by_row(expectation: Any) -> bool:

@@ -113,5 +113,6 @@ def build(feeds: Feeds) -> DataFrame:
 def import_from(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Python import the code of the project from this folder, as from those of NIGHTLY_PROJECTS."""
     monkeypatch.setattr(include.projects, "__path__", [str(folder), *include.projects.__path__])
-    for name in [name for name in sys.modules if name.startswith("include.projects.drugstore")]:
+    for name in ("include.projects.drugstore", "include.projects.drugstore.features"):
+        monkeypatch.setitem(sys.modules, name, sys)  # so that what is imported meanwhile is removed afterwards
         monkeypatch.delitem(sys.modules, name)

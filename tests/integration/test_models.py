@@ -27,6 +27,7 @@ from sklearn.pipeline import Pipeline
 from include.config.loading import load_project
 from include.config.model import Model
 from include.core import schemas
+from include.core.erasure import Erasures
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.interval import Interval
 from include.core.journal import Entry
@@ -524,7 +525,7 @@ def test_a_version_of_outcomes_from_a_database_is_reproduced_without_the_databas
     extract(project, run_dates, settings_of(with_mlflow, url))
     waiting = deliveries_of(with_mlflow).filter(pl.col("feed") == "logbook")
     assert waiting["day"].to_list() == outcome_days.days
-    give_verdicts(project, waiting, with_mlflow, listed=waiting)
+    give_verdicts(project, waiting, with_mlflow, listed=waiting, erased=Erasures())
 
     made = train(with_mlflow)
     version = made.model_version or 0

@@ -297,11 +297,8 @@ class TestPage:
         assert f"the validation page of {settings.landing}" in caplog.text.replace("file://", "")
         assert f": file://{page}" in caplog.text
         text = page.read_text(encoding="utf-8")
-        assert "Great Expectations" in text
-        assert "values must match this regular expression" in text
-        assert "Nowhere" not in text
-        for said in ("Failed", "Expect Row Count To Be Near History", "no history yet"):
-            assert said.lower() in text.lower().replace("_", " "), said
+        for said in ("failed", "column values to match regex", "row count to be near history", "no history yet"):
+            assert said in text.lower().replace("_", " "), said
 
     def test_a_page_that_cannot_be_written_does_not_fail_the_step(
         self,
@@ -310,7 +307,7 @@ class TestPage:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        monkeypatch.setattr("include.quality.suites.Suites.page", lambda *_: 1 / 0)
+        monkeypatch.setattr("include.quality.page.render", lambda *_: 1 / 0)
         deliver_spoiled(project, settings, spoiled(dest={3: "Nowhere"}))
         assert land_and_validate(project, settings).quarantined == 1
         assert "could not be written" in caplog.text

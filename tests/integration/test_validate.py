@@ -483,7 +483,7 @@ class TestAlways:
                 "departs_at (found aaaaaaa@aaaaaaa.aaa)",
             ),
             ("dest", "HO\x00B", "dest: found text with a NUL character", "dest (found text with a NUL character)"),
-            ("company", "U" * 9000, "entity_id: longer than 1,024 bytes", "entity_id (found 9,021 bytes)"),
+            ("company", "U" * 1500, "entity_id: longer than 1,024 bytes", "entity_id (found 1,521 bytes)"),
         ],
     )
     def test_what_cannot_be_stored_is_named_with_its_line(
@@ -567,12 +567,12 @@ class TestExpectationsFile:
                 {"winds": [{"expect": SHARE, "max_valu": 0.1, "severity": "critical"}]},
                 f"winds, entry 1: {SHARE}: no argument 'max_valu'; did you mean 'max_value'?",
             ),
-            ({"winds": [{"expect": SHARE, "severity": "critical"}]}, "max_value\n  field required"),
+            ({"winds": [{"expect": SHARE, "severity": "critical"}]}, "max_value field required"),
             ({"winds": [{"expect": SHARE, "max_value": 5, "severity": "critical"}]}, "less than or equal to 1"),
             ({"winds": [{"expect": SHARE, "max_value": 0.1}]}, "severity must be critical or warning"),
             ({"winds": [{**NEAR, "day": 7}]}, f"{NEAR['expect']}: no argument 'day'; did you mean 'days'?"),
-            ({"winds": [{**NEAR, "days": 6}]}, "days\n  ensure this value is greater than or equal to 7"),
-            ({"winds": [{**NEAR, "max_ratio": 0.5}]}, "max_ratio\n  ensure this value is greater than or equal to 1"),
+            ({"winds": [{**NEAR, "days": 6}]}, "days ensure this value is greater than or equal to 7"),
+            ({"winds": [{**NEAR, "max_ratio": 0.5}]}, "max_ratio ensure this value is greater than or equal to 1"),
             (
                 {"winds": [{"expect": "column_values_to_not_be_null", "column": "orign", "severity": "warning"}]},
                 "winds, entry 1: column_values_to_not_be_null: clean has no column 'orign'; did you mean 'origin'?",

@@ -133,8 +133,8 @@ def test_text_is_sealed_by_the_newest_key_alone() -> None:
     assert KEY.open(RING.seal("Ada")) != "Ada"
 
 
-def test_a_text_of_more_than_a_thousand_characters_has_no_form() -> None:
+def test_a_text_of_more_than_two_thousand_characters_has_no_form() -> None:
     """Some expressions take hours on a long text that was made for them."""
     column = Column.model_validate({"type": "string", "class": "identifier", "format": r"[a-z@.]+@.+\..+"})
     assert column.has_form("a@b.c")
-    assert not column.has_form("a@b.c" + "c" * 1_000)
+    assert not column.has_form("a@b.c" + "c" * 2_000)
