@@ -58,7 +58,7 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
         by: Annotated[str, typer.Option(help="who pulls, for the audit")],
         why: Annotated[str, typer.Option(help="why, for the audit")],
     ) -> None:
-        """Bring prepared data of a fraction of the entities to this laptop, with identifiers hashed anew.
+        """Bring prepared data of a fraction of the entities to this laptop, with identifiers hashed again.
 
         NIGHTLY_PRODUCTION_TABLES, NIGHTLY_PRODUCTION_JOURNAL and NIGHTLY_PRODUCTION_DATABASE_URL say where it is.
         """

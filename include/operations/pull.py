@@ -1,4 +1,4 @@
-"""pull: bring prepared data of a fraction of the entities to a laptop, with identifiers hashed anew.
+"""pull: bring prepared data of a fraction of the entities to a laptop, with identifiers hashed again.
 
 What comes is what `fit`, `evaluate` and `score` read: features, and the typed rows of the feeds with outcomes. Raw
 rows, quarantine and landing are never read. The other installation has the pull in its audit before a row is read.

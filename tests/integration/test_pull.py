@@ -1,4 +1,4 @@
-"""Prepared data of production on a laptop: a fraction of the entities, hashed anew, and nothing else.
+"""Prepared data of production on a laptop: a fraction of the entities, hashed again, and nothing else.
 
 Production lands and validates real files of a shop whose entities are customers; a laptop fits and scores.
 """
@@ -160,16 +160,16 @@ def hashes(key: str) -> list[str]:
     return [HashKey.of(key).hashed(name) for name in (*NAMES, "Ilse Plantagenet")]
 
 
-def test_a_fraction_comes_hashed_anew_and_nothing_else(two: Two) -> None:
+def test_a_fraction_comes_hashed_again_and_nothing_else(two: Two) -> None:
     pulled = two.pull()
     assert pulled.days == tuple(DAYS.days)
     ring = HashKey.of(json.dumps([PRODUCTION, LAPTOP]))
     there = rows_of(two.production, "features_drugstore", "day", "entity_id").filter(in_fraction(SHARE))
     here = rows_of(two.laptop, "features_drugstore", "day", "entity_id")
     assert 0 < here.height == there.height == pulled.rows < len(NAMES) * 7 * 0.8
-    anew = {HashKey.of(PRODUCTION).hashed(name): ring.hashed(name) for name in NAMES}
+    again = {HashKey.of(PRODUCTION).hashed(name): ring.hashed(name) for name in NAMES}
     store = pl.col("entity_id").str.slice(-1)
-    expected = there.with_columns(customer=pl.col("customer").replace_strict(anew)).with_columns(
+    expected = there.with_columns(customer=pl.col("customer").replace_strict(again)).with_columns(
         entity_id=pl.format("{}-{}", "customer", store), shopper=pl.format("shopper {} of {}", "customer", store)
     )
     assert here.equals(expected.select(here.columns).sort("day", "entity_id"))

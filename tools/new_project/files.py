@@ -67,6 +67,11 @@ class Example:
         """The bytes of the file."""
         return self.path.read_bytes()
 
+    @cached_property
+    def written(self) -> tuple[Format, tuple[str, ...]]:
+        """How the file is written, and its columns."""
+        return _read_names(self)
+
 
 @dataclass(frozen=True)
 class FeedFiles:
@@ -99,7 +104,7 @@ class FeedFiles:
         return sorted({example.day for example in self.examples if example.day is not None})
 
     def rows(self) -> pl.DataFrame:
-        """Return the rows of a sample of the files as text, with `_day` (date), `_row` and `_key`.
+        """Return the rows of a sample of the files as text, with `_day` (date).
 
         Raises:
             ActionRequiredError: a file cannot be read as the first one of the feed.
@@ -112,9 +117,7 @@ class FeedFiles:
             records = self.format.read(example.content, example.key, layout).records
         except UnreadableError as error:
             raise ActionRequiredError(f"{example.path}: {error}") from error
-        return records.select(
-            *self.names, "_row", _day=pl.lit(example.day, pl.Date), _key=pl.lit(example.key, pl.String)
-        )
+        return records.select(*self.names, _day=pl.lit(example.day, pl.Date))
 
 
 def sampled(examples: tuple[Example, ...]) -> list[Example]:
@@ -181,10 +184,10 @@ def _grouped(examples: Iterable[Example]) -> list[list[Example]]:
         by_template.setdefault(example.template, []).append(example)
     groups: list[list[Example]] = []
     for template, of_template in by_template.items():
-        names = set(_read_names(of_template[0])[1])
+        names = set(of_template[0].written[1])
         for group in groups:
             other = group[0]
-            theirs = set(_read_names(other)[1])
+            theirs = set(other.written[1])
             alike = len(names & theirs) >= ALIKE * len(names | theirs)
             if "{day" in template and "{day" in other.template and other.folder == of_template[0].folder and alike:
                 group.extend(of_template)
@@ -195,7 +198,7 @@ def _grouped(examples: Iterable[Example]) -> list[list[Example]]:
 
 
 def _feed(group: list[Example]) -> FeedFiles:
-    written = [_read_names(example) for example in sampled(tuple(group))]
+    written = [example.written for example in sampled(tuple(group))]
     names = dict.fromkeys(name for _, found in written for name in found)
     optional = frozenset(name for name in names if any(name not in found for _, found in written))
     newest, _ = written[-1]
@@ -256,7 +259,7 @@ def _read_names(example: Example) -> tuple[Format, tuple[str, ...]]:
         return Jsonl(), _names_of_objects(b"".join(unpacked(example.content, example.key, limits)))
     if begin.lstrip()[:1] == b"[":
         raise ActionRequiredError(f"{example.path}: a JSON array; ask for JSON lines, one object a line")
-    encoding, text = _decoded(example, begin)
+    encoding, text = _decoded(example)
     header = text.splitlines()[0] if text else ""
     delimiter = max(DELIMITERS, key=lambda each: (header.count(each), -DELIMITERS.index(each)))
     names = next(csv.reader([header], delimiter=delimiter), [])
@@ -282,8 +285,8 @@ def _names_of_objects(content: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _decoded(example: Example, begin: bytes) -> tuple[str, str]:
-    """Return the encoding and the beginning of the text."""
+def _decoded(example: Example) -> tuple[str, str]:
+    """Return the encoding and the text."""
     encoding = "utf-8"
     for _ in range(2):
         try:

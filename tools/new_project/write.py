@@ -35,7 +35,7 @@ def render(project: FoundProject, name: str, title: str, owner: str, folder: Pat
         "dropped": dropped(project),
         "lookups": {each: _looked_up(project, each) for each in project.lookups},
         "model": model,
-        **_model(project, name, model, owner),
+        **_model(project),
         "feed_format": {feed.name: feed.format.line() for feed in project.feeds.values()},
     }
     environment = Environment(
@@ -102,11 +102,8 @@ def write(texts: dict[str, str], folder: Path) -> None:
 
 def dropped(project: FoundProject) -> list[str]:
     """Return the columns of the entities that are no features: times, identifiers and labels with many values."""
-    return [
-        column.name
-        for column in project.entity.columns.values()
-        if column.data_class != "sensitive" and column.name not in _inputs(project.entity)
-    ]
+    inputs, columns = _inputs(project.entity), project.entity.columns.values()
+    return [column.name for column in columns if column.data_class != "sensitive" and column.name not in inputs]
 
 
 def _inputs(feed: FoundFeed) -> list[str]:
@@ -123,7 +120,7 @@ def _looked_up(project: FoundProject, name: str) -> list[str]:
     return [each for each in _inputs(feed) if each not in project.entity.columns and each not in feed.key]
 
 
-def _model(project: FoundProject, name: str, model: str, owner: str) -> dict[str, Any]:
+def _model(project: FoundProject) -> dict[str, Any]:
     feeds = [(project.entity, _inputs(project.entity))]
     feeds += [(project.feeds[each], _looked_up(project, each)) for each in project.lookups]
     numeric = [column for feed, names in feeds for column in names if not feed.columns[column].is_label]

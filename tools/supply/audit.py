@@ -47,7 +47,7 @@ class Component:
 
 @dataclass(frozen=True, order=True)
 class Vulnerability:
-    """A part that an advisory names, with the versions that mend it."""
+    """A part that an advisory names, with the versions that fix it."""
 
     part: Component
     advisory: str
