@@ -229,6 +229,17 @@ def lock(connection: sa.Connection, what: str) -> None:
         connection.execute(statement)
 
 
+def add_locks(settings: Settings, *names: str) -> None:
+    """Add the rows of locks that are missing, in a transaction of their own.
+
+    Others wait for a row that is being added.
+    """
+    with engine(settings).begin() as connection:
+        there = connection.scalars(sa.select(locks.c.name).where(locks.c.name.in_(names))).all()
+        if missing := [{"name": name} for name in names if name not in there]:
+            connection.execute(postgresql.insert(locks).values(missing).on_conflict_do_nothing())
+
+
 def _lock(what: str) -> list[sa.Executable]:
     """Return the statements that lock a row, which they add if it is missing.
 

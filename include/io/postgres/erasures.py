@@ -11,14 +11,13 @@ from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from include.core.erasure import Person
 from include.core.errors import ActionRequiredError, LockTimeoutError, UnfinishedError
 from include.core.project import Project
 from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import STEP, engine, lock
+from include.io.postgres.connection import STEP, add_locks, engine, lock
 from include.io.postgres.migrations import roles
 from include.io.postgres.predictions import batch_digest, rows_digest, rows_of_batch
 from include.io.postgres.schema import (
@@ -63,13 +62,6 @@ def lock_name(project: str) -> str:
     return f"erase {project}"
 
 
-def _add_lock(settings: Settings, project: str) -> None:
-    adding = postgresql.insert(locks).values(name=lock_name(project)).on_conflict_do_nothing()
-    with engine(settings).begin() as connection:
-        if not connection.scalar(sa.select(locks.c.name).where(locks.c.name == lock_name(project))):
-            connection.execute(adding)
-
-
 def require_none_begun(settings: Settings, project: str) -> None:
     """Refuse to go on while a step could use or keep rows of an erased person.
 
@@ -93,7 +85,7 @@ def alone(settings: Settings, project: str) -> Iterator[None]:
     Raises:
         LockTimeoutError: a step ran for too long.
     """
-    _add_lock(settings, project)
+    add_locks(settings, lock_name(project))
     with engine(settings).begin() as connection:
         try:
             name = locks.c.name == lock_name(project)

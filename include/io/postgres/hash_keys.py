@@ -13,7 +13,6 @@ from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from include.core.errors import ActionRequiredError, LockTimeoutError, UnfinishedError
 from include.core.journal import Entry
@@ -22,7 +21,7 @@ from include.core.rehash import entity_ids, has_hashed_key
 from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import LOCK_TIMEOUT, engine, lock
+from include.io.postgres.connection import LOCK_TIMEOUT, add_locks, engine, lock
 from include.io.postgres.journal import JournalWriter
 from include.io.postgres.predictions import batch_digest, rows_digest, rows_of_batch
 from include.io.postgres.schema import batches, journal, locks, outcome_days, outcomes, predictions, publications
@@ -53,10 +52,8 @@ def rotating(settings: Settings) -> Iterator[None]:
     Raises:
         LockTimeoutError: one of them, or another rotation, is running now.
     """
-    made = engine(settings)
-    with made.begin() as connection:  # before, because others would wait for a row that is being added
-        connection.execute(postgresql.insert(locks).values(name=LOCK).on_conflict_do_nothing())
-    with made.connect() as connection:
+    add_locks(settings, LOCK)
+    with engine(settings).connect() as connection:
         try:
             connection.execute(sa.select(locks.c.name).where(locks.c.name == LOCK).with_for_update(nowait=True))
         except (sa.exc.OperationalError, LockTimeoutError) as error:

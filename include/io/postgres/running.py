@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from include.core.errors import ChangedMeanwhileError, LockTimeoutError
 from include.core.settings import Settings
 from include.io.postgres import erasures, hash_keys
-from include.io.postgres.connection import LOCK_TIMEOUT, STEP, engine
+from include.io.postgres.connection import LOCK_TIMEOUT, STEP, add_locks, engine
 from include.io.postgres.schema import journal, locks
 
 
@@ -48,10 +47,7 @@ def without_rotation(settings: Settings) -> Iterator[None]:
 @contextmanager
 def _shared(settings: Settings, names: Sequence[str]) -> Iterator[None]:
     """Hold a share of locks, in this order."""
-    with engine(settings).begin() as connection:  # before, because others would wait for a row that is being added
-        if len(connection.scalars(sa.select(locks.c.name).where(locks.c.name.in_(names))).all()) < len(names):
-            adding = postgresql.insert(locks).values([{"name": name} for name in names])
-            connection.execute(adding.on_conflict_do_nothing())
+    add_locks(settings, *names)
     connection = engine(settings).connect()
     try:
         connection.execute(sa.select(sa.func.set_config("application_name", STEP, True)))
