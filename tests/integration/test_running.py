@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from include.config.loading import load_project
-from include.core.errors import ChangedMeanwhileError, LockTimeoutError, UnfinishedError
+from include.core.errors import ActionRequiredError, ChangedMeanwhileError, LockTimeoutError, UnfinishedError
 from include.core.interval import Interval
 from include.core.journal import Entry
 from include.core.project import Project
@@ -74,6 +74,23 @@ def test_a_step_whose_session_was_cut_is_recorded_as_it_ended(
     monkeypatch.setattr("include.steps.land.land", land)
     run("land", ferries, day, settings)
     assert execute(settings, "SELECT state FROM step_runs") == ["success"]
+
+
+@pytest.mark.parametrize(
+    ("revision", "said"),
+    [
+        ("0001", r"at revision 0001, and this code needs .*include\.cli migrate"),
+        ("9999", "with the latest bundle version"),
+    ],
+)
+def test_no_step_runs_on_a_database_of_older_or_newer_code(
+    ferries: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch, revision: str, said: str
+) -> None:
+    monkeypatch.setattr("include.steps.land.land", lambda *_: pytest.fail("the step ran"))
+    with engine(settings).begin() as connection:
+        connection.execute(sa.text("UPDATE nightly_ml_version SET version_num = :revision"), {"revision": revision})
+    with pytest.raises(ActionRequiredError, match=said):
+        run("land", ferries, Interval.of(ferries.first_day), settings)
 
 
 @pytest.mark.parametrize("table", ["journal", "erasures", "predictions"])

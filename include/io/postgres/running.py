@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from include.core.errors import ChangedMeanwhileError, LockTimeoutError
 from include.core.settings import Settings
-from include.io.postgres import erasures, hash_keys
+from include.io.postgres import erasures, hash_keys, migrations
 from include.io.postgres.connection import LOCK_TIMEOUT, STEP, add_locks, engine
 from include.io.postgres.schema import journal, locks
 
@@ -23,9 +23,11 @@ def running(settings: Settings, project: str) -> Iterator[None]:
     for it; and a step does not fail because that session was cut after its work.
 
     Raises:
+        ActionRequiredError: the database is at another revision than this code.
         LockTimeoutError: the hash key is being rotated, or an erasure runs for too long.
         UnfinishedError: a rotation or an erasure was begun and has not finished; the message says how to finish it.
     """
+    migrations.require_migrated(settings)
     with _shared(settings, [hash_keys.LOCK, erasures.lock_name(project)]):
         require_all_finished(settings, project)
         yield

@@ -23,6 +23,26 @@ from include.io.postgres.migrations import entities as entity_tables
 from include.io.postgres.migrations import roles
 
 MIGRATIONS = Path(__file__).parent
+NEWEST = max(path.stem for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))[:4]
+"""The revision that this code needs."""
+
+
+def require_migrated(settings: Settings) -> None:
+    """Refuse to work on a database that older or newer code migrated: a step could misread its tables.
+
+    Raises:
+        ActionRequiredError: the database is at another revision than this code.
+    """
+    with engine(settings).connect() as connection:
+        revision = connection.scalar(sa.text("SELECT version_num FROM nightly_ml_version"))
+    if revision == NEWEST:
+        return
+    advice = (
+        "Run: python -m include.cli migrate"
+        if str(revision) < NEWEST
+        else "Run the newest code: in Airflow, clear the task with the latest bundle version (docs/upgrade.md)"
+    )
+    raise ActionRequiredError(f"the shared database is at revision {revision}, and this code needs {NEWEST}. {advice}")
 
 
 def migrate(settings: Settings, projects: Sequence[Project]) -> str:
