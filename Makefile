@@ -114,8 +114,10 @@ new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJE
 		--like "$(LIKE)"
 
 new-project: export FILES := $(FILES)
-new-project: setup ## Write a project from example files: NAME=… FILES=folder TIMEZONE=Europe/Berlin [ENTITY=feed OUTCOME=feed.column FOLDER=… YES=1]
-	@$(BIN)/python -m tools.new_project --name "$(NAME)" --files "$$FILES" --timezone "$(TIMEZONE)" --entity "$(ENTITY)" \
+new-project: export TABLES := $(TABLES)
+new-project: setup ## Write a project from examples: NAME=… TIMEZONE=Europe/Berlin, FILES=folder or DATABASE=… TABLES=… [ENTITY=feed OUTCOME=feed.column FOLDER=… YES=1]
+	@$(BIN)/python -m tools.new_project --name "$(NAME)" --files "$$FILES" --database "$(DATABASE)" --tables "$$TABLES" \
+		--timezone "$(TIMEZONE)" --entity "$(ENTITY)" \
 		--outcome "$(OUTCOME)" $(if $(FOLDER),--folder "$(FOLDER)") $(if $(YES),--yes)
 
 run: setup ## Run the first days of an example project on the local stack, from files to scores: [PROJECT=…]

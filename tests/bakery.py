@@ -1,5 +1,6 @@
 """Example files of a made-up bakery, as a new team would have them: two kinds of text files, and a Parquet file."""
 
+import csv
 import gzip
 import json
 import random
@@ -41,6 +42,22 @@ def write_examples(folder: Path, days: int = 80) -> None:
         write(folder / f"sales/sales_{day:%Y%m%d}.jsonl", "\n".join(sold).encode() + b"\n")
     shops = {"Filiale": SHOPS, "region": [*regions.values()], "area_m2": [rng.random() * 100 for _ in SHOPS]}
     pl.DataFrame(shops).write_parquet(folder / "stores.parquet")
+
+
+def read_examples(folder: Path) -> dict[str, pl.DataFrame]:
+    """Return the written examples as a database would have them: days as dates, numbers as numbers."""
+    day = pl.col("Liefertag").str.to_date("%d.%m.%Y")
+    lines = [gzip.decompress(path.read_bytes()).decode("latin-1") for path in sorted(folder.glob("plan/*/*/*"))]
+    plan = pl.DataFrame([row for text in lines for row in csv.DictReader(text.splitlines(), delimiter=";")])
+    sales = pl.concat([pl.read_ndjson(path) for path in sorted(folder.glob("sales/*"))])
+    moment = pl.col("closed_at").str.to_datetime("%Y-%m-%dT%H:%M:%S%z", time_zone="UTC")
+    return {
+        "plan": plan.with_columns(
+            day, pl.col("Menge").cast(pl.Int64), pl.col("Preis").str.replace(",", ".").cast(pl.Float64)
+        ),
+        "sales": sales.with_columns(moment).drop("Liefertag"),
+        "stores": pl.read_parquet(folder / "stores.parquet"),
+    }
 
 
 def write(path: Path, content: bytes) -> None:

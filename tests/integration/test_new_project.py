@@ -1,9 +1,11 @@
 """`make new-project`: what it writes from example files is run as it is, up to published predictions."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,21 +14,22 @@ import sqlalchemy as sa
 
 from include.core.settings import Settings
 from include.io.postgres.connection import engine
-from tests.bakery import FIRST, write_examples
+from tests.bakery import FIRST, read_examples, write_examples
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
+Typed = Callable[..., str]
 ROOT = Path(__file__).parents[2]
 DAYS = 80
 LAST = FIRST + timedelta(days=DAYS - 1)
 
 
-def test_from_example_files_to_published_predictions(settings: Settings, tmp_path: Path) -> None:
-    """Nothing is edited, so this shows that the guesses fit together. The last example day is predicted."""
-    write_examples(tmp_path / "examples", DAYS)
-    projects = tmp_path / "projects"
+@pytest.fixture
+def typed(settings: Settings, tmp_path: Path) -> Typed:
+    """Return a function that runs a module as a user would, and returns what it prints."""
+    (tmp_path / "projects").mkdir()
     environment = os.environ | {
-        "NIGHTLY_PROJECTS": str(projects),
+        "NIGHTLY_PROJECTS": str(tmp_path / "projects"),
         "NIGHTLY_LANDING": settings.landing,
         "NIGHTLY_TABLES": settings.tables,
         "NIGHTLY_ARTIFACTS": settings.artifacts,
@@ -34,15 +37,54 @@ def test_from_example_files_to_published_predictions(settings: Settings, tmp_pat
         "NIGHTLY_DATABASE_URL": settings.database_url.get_secret_value(),
         "NIGHTLY_MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri.get_secret_value(),
         "NIGHTLY_HASH_KEY": settings.hash_key.get_secret_value(),
+        "NIGHTLY_SOURCES": json.dumps({"shop_db": settings.database_url.get_secret_value()}),
     }
 
-    def typed(module: str, *arguments: object) -> str:
+    def run(module: str, *arguments: object) -> str:
         command = [sys.executable, "-m", module, *map(str, arguments)]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         return done.stdout
 
-    projects.mkdir()
+    return run
+
+
+def test_from_a_database_to_prepared_days(settings: Settings, tmp_path: Path, typed: Typed) -> None:
+    """Sales have moments and no date, so their day is that of the project's timezone; e-mail addresses stay there."""
+    write_examples(tmp_path / "examples", 20)
+    url = settings.database_url.get_secret_value()
+    with engine(settings).begin() as connection:
+        connection.execute(sa.text("CREATE SCHEMA shop"))
+    for name, frame in read_examples(tmp_path / "examples").items():
+        frame.write_database(f"shop.{name}", url, engine="adbc")
+    tables = "shop.plan:Liefertag, shop.sales:closed_at, shop.stores"
+    names = ("--name", "bakery", "--timezone", "Europe/Berlin", "--folder", tmp_path / "projects", "--yes")
+    said = typed("tools.new_project", *names, "--database", "shop_db", "--tables", tables)
+    assert "Each row of plan gets a prediction of sales.sold (regression)" in " ".join(said.split())
+    written = (tmp_path / "projects" / "bakery" / "project.yaml").read_text(encoding="utf-8")
+    assert "Kontakt" in written and '\\"Kontakt' not in written, "the query must not select it"
+    typed("include.cli", "migrate")
+    typed(
+        "include.cli",
+        "prepare",
+        "--project",
+        "bakery",
+        "--start",
+        FIRST + timedelta(days=8),
+        "--end",
+        FIRST + timedelta(days=9),
+    )
+    with engine(settings).connect() as connection:
+        failed = connection.execute(sa.text("SELECT * FROM data_quality WHERE NOT success AND feed <> 'stores'")).all()
+        prepared = connection.execute(sa.text("SELECT day, rows FROM prepared_day_status ORDER BY 1")).all()
+    assert failed == []
+    assert [tuple(row) for row in prepared] == [(FIRST + timedelta(days=n), 60) for n in (8, 9)]
+
+
+def test_from_example_files_to_published_predictions(settings: Settings, tmp_path: Path, typed: Typed) -> None:
+    """Nothing is edited, so this shows that the guesses fit together. The last example day is predicted."""
+    write_examples(tmp_path / "examples", DAYS)
+    projects = tmp_path / "projects"
     names = ("--name", "bakery", "--timezone", "Europe/Berlin", "--folder", projects)
     said = typed("tools.new_project", *names, "--files", tmp_path / "examples", "--yes")
     assert "Each row of plan gets a prediction of sales.sold (regression)" in " ".join(said.split())

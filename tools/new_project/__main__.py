@@ -1,7 +1,11 @@
-"""`make new-project NAME=… FILES=… TIMEZONE=…`: write a project from example files, after showing what was found."""
+"""`make new-project NAME=… FILES=… TIMEZONE=…`: write a project from examples, after showing what was found.
+
+The examples are files, tables of a database (`DATABASE=… TABLES=…`), or both.
+"""
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -15,8 +19,9 @@ from rich.table import Table
 from include.config.loading import PROJECTS, model_names, project_names
 from include.core.errors import ActionRequiredError
 from include.core.printable import printable
-from tools.new_project.files import find_feeds
-from tools.new_project.relations import FoundProject, find_feed, relate
+from tools.new_project.files import FeedFiles, find_feeds
+from tools.new_project.relations import FoundFeed, FoundProject, find_feed, relate
+from tools.new_project.tables import FeedTable, find_tables
 from tools.new_project.write import check, render, write
 
 console = Console(highlight=False)
@@ -27,13 +32,24 @@ Next:
   3. docs/your-data.md: from here to the first published prediction."""
 
 
-def find(folder: Path, zone: str, entity: str, outcome: str) -> FoundProject:
-    """Return what the example files below a folder say.
+def find(folder: Path | None, database: str, tables: str, zone: str, entity: str, outcome: str) -> FoundProject:
+    """Return what the example files below a folder, and the tables of a database, say.
 
     Raises:
         ActionRequiredError: in words.
     """
-    return relate([find_feed(files, zone) for files in find_feeds(folder)], zone, entity, outcome)
+    if not folder and not database:
+        raise ActionRequiredError("name the folder of example files, FILES=…, or a database, DATABASE=… TABLES=…")
+    named = re.findall(r"[^\s,]+", tables)
+    if bool(database) != bool(named):
+        raise ActionRequiredError(
+            "DATABASE and TABLES belong together: TABLES='plan:delivery_day sales:sold_on stores'"
+        )
+    found: list[FeedFiles | FeedTable] = [*find_feeds(folder)] if folder else []
+    found += find_tables(database, named, zone) if database else []
+    if twice := [name for name, times in Counter(each.name for each in found).items() if times > 1]:
+        raise ActionRequiredError(f"two feeds would be named {twice[0]}; rename a folder, or make a view of a table")
+    return relate([find_feed(each, zone) for each in found], zone, entity, outcome)
 
 
 def escape(text: str) -> str:
@@ -41,13 +57,18 @@ def escape(text: str) -> str:
     return unmarked(printable(text))
 
 
+def format_of(feed: FoundFeed) -> str:
+    """Return how the files of a feed are written; nothing for a table."""
+    return "" if feed.query else f"; {escape(feed.format.line())}"
+
+
 def show(project: FoundProject) -> None:
     """Print what was found, without a value of the examples."""
     for feed in project.feeds.values():
         days = feed.files.days
         when = f"{len(days)} days, {days[0]} to {days[-1]}" if days else "a snapshot"
-        console.print(f"[bold]{escape(feed.name)}[/bold]: {escape(feed.files.pattern)}")
-        console.print(f"  {when}; {feed.rows.height:,} rows read; {escape(feed.format.line())}")
+        console.print(f"[bold]{escape(feed.name)}[/bold]: {escape(feed.files.place)}")
+        console.print(f"  {when}; {feed.rows.height:,} rows read{format_of(feed)}")
         table = Table(show_edge=False, pad_edge=False, box=SIMPLE)
         for header in ("column", "type", "class"):
             table.add_column(header, no_wrap=True)
@@ -70,8 +91,10 @@ def show(project: FoundProject) -> None:
 
 def main(
     name: Annotated[str, typer.Option(help="of the folder, the DAGs and the tables")],
-    files: Annotated[Path, typer.Option(help="the folder of example files, as they lie below landing/<project>/")],
     timezone: Annotated[str, typer.Option(help="in which days begin, such as Europe/Berlin")],
+    files: Annotated[str, typer.Option(help="the folder of example files, as they lie below landing/<project>/")] = "",
+    database: Annotated[str, typer.Option(help="a name in NIGHTLY_SOURCES")] = "",
+    tables: Annotated[str, typer.Option(help="its tables, each with the column of the day: plan:day stores")] = "",
     title: Annotated[str, typer.Option(help="the project's name for people")] = "",
     owner: Annotated[str, typer.Option(help="the team that answers for it")] = "data-team",
     entity: Annotated[str, typer.Option(help="the feed whose rows are predicted")] = "",
@@ -82,7 +105,7 @@ def main(
     """Write the folder of a new project."""
     try:
         target = _target(name, timezone, folder or PROJECTS)
-        project = find(files, timezone, entity, outcome)
+        project = find(Path(files) if files else None, database, tables, timezone, entity, outcome)
         show(project)
         texts = render(project, name, title or name.replace("_", " ").capitalize(), owner, target)
         if taken := {path.split("/")[1] for path in texts if path.startswith("models/")} & set(model_names()):
