@@ -86,7 +86,7 @@ def simulate(project: Project, interval: Interval, settings: Settings) -> Simula
             settings=settings,
         )
         for run_date in interval.days
-        for feed, day in project.delivered(run_date).items()
+        for feed, day in project.delivered_days(run_date)
         if feed in project.file_feeds
     ]
     landed = sum(file.new for file in delivered)
