@@ -40,6 +40,7 @@ READER_VIEWS = {
     "data_quality",
     "model_performance",
     "model_status",
+    "newest_predictions",
     "predictions_with_outcomes",
     *(f"{name}_entities" for name in project_names()),
 }
