@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-import include.projects
 import polars as pl
 import pytest
 
+import include.projects
 from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core.errors import DeliveryError
@@ -32,7 +32,6 @@ from include.operations.repair import repair
 from include.operations.reproduce import reproduce
 from include.runner.run import run
 from include.steps.arrivals import missing_files
-from include.steps.build_features import build_features, record_prepared_days
 from include.steps.evaluate import evaluate
 from include.steps.fit import fit, record_fit
 from include.steps.gate import gate
