@@ -85,8 +85,7 @@ def simulate(project: Project, interval: Interval, settings: Settings) -> Simula
             available_at=usual_available_at(project, feed, day),
             settings=settings,
         )
-        for run_date in interval.days
-        for feed, day in project.delivered(run_date).items()
+        for feed, day in dict.fromkeys(one for run_date in interval.days for one in project.delivered_days(run_date))
         if feed in project.file_feeds
     ]
     landed = sum(file.new for file in delivered)
