@@ -208,7 +208,7 @@ class PreparedDay(Record):
     `number` is that of the record from which the features were built; None if they were built without one, as for a day
     that is prepared for the first time, and with the data view `latest`. `left_out` is the number of entities without
     features, because `entity.where` is not true for them. `lacks` maps feeds to what the day went on
-    without.
+    without. `config_digest` is that of what decided the features (`changes.features_digest`).
     """
 
     project: str
@@ -222,6 +222,7 @@ class PreparedDay(Record):
     left_out: int = 0
     number: int | None = None
     lacks: dict[str, Sentence] = Field(default_factory=dict)
+    config_digest: str | None = None
 
 
 class Featured(StepResult):

@@ -116,7 +116,7 @@ def _store(connection: sa.Connection, prepared_days: Iterable[PreparedDay], run_
     if not rows:
         return
     inserting = postgresql.insert(schema.prepared_days)
-    replaced = ("as_of", "watermark", "deliveries", "table_versions", "rows", "left_out", "number", "lacks", "run_id")
+    replaced = [name for name in (*PreparedDay.model_fields, "run_id") if name not in ("project", "day", "data_view")]
     statement = inserting.on_conflict_do_update(
         index_elements=["project", "day", "data_view"],
         set_={**{name: inserting.excluded[name] for name in replaced}, "prepared_at": sa.func.clock_timestamp()},
