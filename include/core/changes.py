@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from include.core.code import code_digest
+from include.core.code import code_digest, code_without_words
 from include.core.printable import printable
 from include.core.project import Project
 
@@ -33,6 +33,7 @@ class Effect(StrEnum):
 
     READING = "which deliveries a run date reads"
     FEATURES = "how features are made"
+    OUTCOMES = "what models learn and are measured by"
     ARRIVAL = "how deliveries are landed and when they count"
     EXPECTATIONS = "which rows are quarantined"
     ENTITIES = "which columns analysts see"
@@ -88,9 +89,18 @@ SECRET = re.compile(r"source|databricks|secret|password|token|credential|connect
 """Keys whose values are never shown: they can name a login or contain what a query says of persons."""
 
 
-def effect_in_project(key: str) -> Effect:
-    """Return what a key of `project.yaml` decides."""
-    return _effect(key, PROJECT_KEYS, Effect.FEATURES)
+def effect_in_project(key: str, read: Collection[str]) -> Effect:
+    """Return what a key of `project.yaml` decides.
+
+    Args:
+        key: the key, with dots.
+        read: the outcomes that features can read (`outcomes_in_features`).
+    """
+    effect = _effect(key, PROJECT_KEYS, Effect.FEATURES)
+    of_outcome = re.match(r"outcomes\.(\w+)", key)
+    if effect is Effect.FEATURES and of_outcome and of_outcome[1] not in read:
+        return Effect.OUTCOMES
+    return effect
 
 
 def effect_in_model(key: str, of_fit: Collection[str]) -> Effect:
@@ -203,17 +213,31 @@ def features_files(project: Path) -> list[Path]:
     return sorted(path for path in project.glob("*.py") if path.name not in NOT_OF_FEATURES)
 
 
+def outcomes_in_features(project: Project) -> set[str]:
+    """Return the outcomes that the project's features can read: they are columns of their feeds there.
+
+    They are those that the code names, and those of a feed whose rows it takes with all columns.
+    """
+    code = "\n".join(map(code_without_words, features_files(project.folder)))
+    whole = set(re.findall(r"\.(?:current|history)\((?:'(\w+)')?", code))  # empty: a name that is computed
+    return {
+        name
+        for name, outcome in project.outcomes.items()
+        if re.search(rf"\b{name}\b", code) or outcome.feed in whole or "" in whole
+    }
+
+
 def features_digest(project: Project) -> str:
     """Return the digest of what decides the features of a run date from given deliveries.
 
     It covers the declarations that decide which deliveries are read and how features are made, the project's code and
-    the product's. Comments, descriptions, and how files are landed do not count.
+    the product's. Comments, descriptions, outcomes that features do not read, and how files are landed do not count.
     """
-    decides = {Effect.READING, Effect.FEATURES}
+    decides, read = {Effect.READING, Effect.FEATURES}, outcomes_in_features(project)
     leaves = sorted(
         (key, json.dumps(value, sort_keys=True))
         for key, value in _leaves("", declared(project))
-        if effect_in_project(key) in decides
+        if effect_in_project(key, read) in decides
     )
     product = [path for pattern in FEATURES_CODE for path in sorted(PRODUCT.glob(pattern))]
     code = code_digest([*product, *features_files(project.folder)])

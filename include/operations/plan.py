@@ -26,6 +26,7 @@ from include.core.changes import (
     effect_in_project,
     features_digest,
     features_files,
+    outcomes_in_features,
     without_empty,
 )
 from include.core.code import code_digest
@@ -159,13 +160,15 @@ def _of_project(
             yield Change(f"models/{name}/model.yaml", "the model is new", Effect.FIT, name)
         return
     earlier: Project | None = None
+    read = outcomes_in_features(project)
     try:
         earlier = read_project(was)
+        read |= outcomes_in_features(earlier)
         pair = declared(earlier), declared(project)
     except ConfigError:
         notes.append("This code cannot read project.yaml as it was, so its text was compared, without defaults.")
         pair = without_empty(read_yaml(was)), without_empty(read_yaml(here / "project.yaml"))
-    yield from differences("project.yaml", *pair, effect_in_project)
+    yield from differences("project.yaml", *pair, lambda key: effect_in_project(key, read))
     old, new = (_expectations(each / "expectations.yaml") for each in (before, here))
     yield from differences("expectations.yaml", old, new, lambda _: Effect.EXPECTATIONS)
     yield from _of_code(before, here, sorted({p.name for each in (before, here) for p in features_files(each)}))

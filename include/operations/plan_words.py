@@ -72,10 +72,10 @@ class Plan:
         return decisive or self.changes_features or self.is_migration_pending
 
     def fit_changes(self, model: str) -> list[str]:
-        """Return why the next fit of a model is another one, apart from its rows."""
+        """Return why the next fit of a model is another one, apart from its features."""
         outcome = self.models[model].outcome if model in self.models else ""
         of_outcome = [c for c in self.changes if c.what.startswith((f"outcomes.{outcome}.", "entity_fraction"))]
-        decisive = [c for c in of_outcome if c.effect is not Effect.WORDS]
+        decisive = [c for c in of_outcome if c.effect is not Effect.WORDS and not c.what.endswith(": added")]
         return [f"{c.file}: {c.what}" for c in [*self.has(Effect.FIT, model=model), *decisive]]
 
 
@@ -112,6 +112,11 @@ def _of_deliveries(plan: Plan) -> Iterator[str]:
             "Validation: it counts for deliveries that are validated from now on. Earlier ones keep their verdict and "
             "their clean rows until somebody runs revalidate."
         )
+    if plan.has(Effect.OUTCOMES):
+        yield (
+            "Outcomes: true results are recorded as declared now from the next run on. Those that are recorded stay "
+            "until somebody runs outcomes for their days."
+        )
 
 
 def _of_features(plan: Plan) -> Iterator[str]:
@@ -144,19 +149,22 @@ def _of_features(plan: Plan) -> Iterator[str]:
 def _of_model(plan: Plan, model: str) -> Iterator[str]:
     version, why = _champion(plan, model), plan.fit_changes(model)
     touched = bool(why) or plan.changes_features
+    if any(change.what == "the model is new" for change in plan.has(Effect.FIT, model=model)):
+        yield f"{model}: the model is new. It has no champion until a version passes the gate."
+        return
+    if plan.changes_features:
+        before = ", and days of both kinds until all are built again" if plan.other_days else ""
+        why.append(f"it reads other features{before}")
     if why:
         yield (
             f"{model}: the next fit is another one ({'; '.join(why[:3])}{'; …' if len(why) > 3 else ''}). No earlier "
             f"fit is reused, and scores of its versions are not comparable with those of {version or 'earlier ones'}."
         )
-    if plan.changes_features:
-        before = " and reads days of both kinds until all are built again" if plan.other_days else ""
-        yield f"{model}: the next fit is another one, because it reads other features{before}."
-        if version:
-            yield (
-                f"{model}: the champion, {version}, was fitted on features as they were made before. It scores those "
-                "made otherwise from the next run date on."
-            )
+    if plan.changes_features and version:
+        yield (
+            f"{model}: the champion, {version}, was fitted on features as they were made before. It scores those "
+            "made otherwise from the next run date on."
+        )
     if plan.has(Effect.GATE, model=model):
         fit = "" if touched else ", with no new fit"
         yield (

@@ -110,7 +110,7 @@ NEW_FEED = """feeds:
 
 
 def planned(settings: Settings | None, name: str = "ferries") -> Plan:
-    return make_plan(name, "main", settings and url(settings))
+    return make_plan(name, "main", url(settings) if settings else None)
 
 
 def has(sentences: list[str], *parts: str) -> bool:
