@@ -9,8 +9,17 @@ from include.core.errors import ActionRequiredError
 
 
 def root_of(folder: Path) -> Path | None:
-    """Return the top folder of the repository that a folder belongs to; None if it belongs to none."""
+    """Return the top folder of the repository that a folder belongs to; None if it belongs to none.
+
+    Raises:
+        ActionRequiredError: git cannot read the repository, for example because another user owns it.
+    """
     found = _git(folder, "rev-parse", "--show-toplevel")
+    if found is None and any((each / ".git").exists() for each in (folder.resolve(), *folder.resolve().parents)):
+        raise ActionRequiredError(
+            f"git cannot read the repository of {folder}: it is not installed, or another user owns the files. Type "
+            f"git -C {folder} status to see why (in a container of CI: git config --global --add safe.directory '*')"
+        )
     return None if found is None else Path(found.decode().strip())
 
 
@@ -60,8 +69,14 @@ def extract(root: Path, commit: str, paths: list[Path], into: Path) -> None:
     packed = _git(root, "archive", "--format=tar", commit, "--", *there)
     if packed is None:
         raise ActionRequiredError(f"{root}: git archive {commit} failed; type it to see why")
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(into, filter="data")
+    try:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(into, filter="data")
+    except tarfile.TarError as error:
+        raise ActionRequiredError(
+            f"{root}: {commit[:12]} has a link or a special file that leads out of the repository ({error}); a plan "
+            "needs plain files"
+        ) from error
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:

@@ -49,7 +49,8 @@ class Plan:
     def changes_features(self) -> bool:
         """Whether the next prepared day has features that were made otherwise."""
         if self.base is None:
-            return bool(self.other_days)
+            days = self.installation.days if self.installation else {}
+            return any(days[day] is not None for day in self.other_days)
         return bool(self.has(Effect.READING, Effect.FEATURES))
 
     @property
@@ -82,9 +83,8 @@ class Plan:
 def effects(plan: Plan) -> list[str]:
     """Return what the changes do, as sentences."""
     if not plan.has_effect:
-        if plan.changes:
-            return ["Only words change: nothing is made otherwise, and nothing has to be run."]
-        return ["Nothing differs: nothing is made otherwise, and nothing has to be run."]
+        what = "Only words change" if plan.changes else "Nothing differs"
+        return [f"{what}: nothing is made otherwise, and nothing has to be run.", *_of_features(plan)]
     found = [*_of_schema(plan), *_of_deliveries(plan), *_of_features(plan)]
     for model in plan.models:
         found += _of_model(plan, model)
@@ -121,12 +121,13 @@ def _of_deliveries(plan: Plan) -> Iterator[str]:
 
 def _of_features(plan: Plan) -> Iterator[str]:
     days = plan.other_days
+    unknown = sum(plan.installation.days[day] is None for day in days) if plan.installation else 0
+    before = f" (what made {unknown} of them is not recorded)" if unknown else ""
     if not plan.changes_features:
-        if days and plan.installation:
-            unknown = sum(plan.installation.days[day] is None for day in days)
+        if days:
             yield (
-                f"Features: this branch does not change them. {_days(days)} were made by earlier declarations or code"
-                f"{f' ({unknown} of them before that was recorded)' if unknown else ''}."
+                f"Features: this branch does not change them. {_days(days)} were made by other declarations or code "
+                f"than those of now{before}."
             )
         return
     yield "Features: run dates that are prepared after the merge have features that are made otherwise."
@@ -134,8 +135,8 @@ def _of_features(plan: Plan) -> Iterator[str]:
         yield "Prepared days: they keep their features. How many there are is not known without the database."
     elif days:
         yield (
-            f"Prepared days: {_days(days)} would be made otherwise. They keep their features until somebody builds "
-            "them again."
+            f"Prepared days: {_days(days)} would be made otherwise{before}. They keep their features until somebody "
+            "builds them again."
         )
     if plan.has(Effect.READING):
         yield (
@@ -242,7 +243,7 @@ def commands(plan: Plan) -> list[tuple[str, list[str]]]:
     first, last = (str(days[0]), str(days[-1])) if days else ("FIRST", "LAST")
     span = f"--project {project} --start {first} --end {last}"
     if plan.has(Effect.EXPECTATIONS):
-        found.append(("Only if earlier deliveries shall be validated again", [f"{CLI} revalidate {span}"]))
+        found.append(("Only if earlier deliveries are to be validated again", [f"{CLI} revalidate {span}"]))
     if plan.changes_features and (days or plan.installation is None):
         again = []
         if plan.has(Effect.READING):
@@ -250,14 +251,14 @@ def commands(plan: Plan) -> list[tuple[str, list[str]]]:
             again = [f"{CLI} {step} {span}" for step in takes]
             again.append(f"{CLI} repair {span} --by NAME --why REASON")
         found.append((
-            "Only if prepared days shall have the new features too",
+            "Only if prepared days are to have the new features too",
             [*again, f"{CLI} build_features {span}"],
         ))
     for model in plan.models:
         if plan.changes_features and (published := _published(plan, model)):
             of_model = f"--model {model} --start {min(published)} --end {max(published)}"
             redo = [f"{CLI} score {of_model}", f"{CLI} publish {of_model} --mode replace"]
-            found.append((f"Only if published days of {model} shall be replaced, after those", redo))
+            found.append((f"Only if published days of {model} are to be replaced, after those", redo))
         if plan.fit_changes(model) or plan.changes_features or plan.has(Effect.GATE, model=model):
             day = max(plan.installation.days) if plan.installation and plan.installation.days else "DAY"
             found.append((

@@ -144,7 +144,7 @@ def test_each_kind_of_change_has_its_own_effect(installation: Settings, branch: 
     )
     assert "land: unknown: no recorded run" in costs(found)
     span = "--project ferries --start 2013-03-01 --end 2013-03-04"
-    steps = dict(commands(found))["Only if prepared days shall have the new features too"]
+    steps = dict(commands(found))["Only if prepared days are to have the new features too"]
     assert steps == [
         f"python -m include.cli land {span}",
         f"python -m include.cli validate {span}",
@@ -156,7 +156,7 @@ def test_each_kind_of_change_has_its_own_effect(installation: Settings, branch: 
     replace(folder / "features.py", 'F.weekday("day") >= 5', 'F.weekday("day") >= 4')
     found = planned(installation)
     assert [(c.file, c.what, c.effect.name) for c in found.changes] == [("features.py", "its code changed", "FEATURES")]
-    steps = dict(commands(found))["Only if prepared days shall have the new features too"]
+    steps = dict(commands(found))["Only if prepared days are to have the new features too"]
     assert steps == [f"python -m include.cli build_features {span}"]
     restore(branch)
 
@@ -263,7 +263,7 @@ def test_the_announced_digest_is_what_the_next_prepared_day_records(
     replace(branch / "drugstore" / PROJECT, "lookback_days: 27", "lookback_days: 55")
     found = planned(settings, "drugstore")
     assert found.other_days == [day] and found.features_digest != first[0]
-    for command in dict(commands(found))["Only if prepared days shall have the new features too"]:
+    for command in dict(commands(found))["Only if prepared days are to have the new features too"]:
         type_(command)
     digest, deliveries = recorded()
     assert digest == found.features_digest
