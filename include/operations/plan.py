@@ -146,7 +146,7 @@ def _changes_since(
             changes += _of_lock(top / lock.resolve().relative_to(root.resolve()), lock, models)
         else:
             notes.append("The product is not in this repository: its code and requirements.txt count as unchanged.")
-        changes += _of_other_files(before, here, {change.file for change in changes})
+        changes += _of_other_files(before, here, changes)
     return changes
 
 
@@ -271,16 +271,21 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _of_other_files(before: Path, here: Path, found: set[str]) -> Iterator[Change]:
+def _of_other_files(before: Path, here: Path, found: Sequence[Change]) -> Iterator[Change]:
     """Return the other files of the project whose bytes changed: they have words only, or no digest covers them."""
+    named = {change.file for change in found}
+    whole = [Path(change.file).parent for change in found if change.what.endswith((" is new", " is removed"))]
+    whole = [folder for folder in whole if folder.name or not (before / "project.yaml").is_file()]
     names = {str(path.relative_to(before)) for path in before.rglob("*") if path.is_file()} | git.files_of(here)
-    for name in sorted(names - found):
+    for name in sorted(names - named):
+        if any(Path(name).is_relative_to(folder) for folder in whole):
+            continue
         if _sha256(before / name) == _sha256(here / name):
             continue
         path = Path(name)
         same_code = path.suffix == ".py" and _code(before / name) == _code(here / name)
-        if same_code or path.suffix in (".yaml", ".yml"):
-            yield Change(name, "comments or layout only", Effect.WORDS)
+        if same_code or path.name in ("project.yaml", "expectations.yaml", "model.yaml"):
+            yield Change(name, "comments, layout or written defaults only", Effect.WORDS)
         elif path.suffix == ".md":
             yield Change(name, "text", Effect.WORDS)
         elif path.name == "simulate.py":

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from include import cli
 from include.config.loading import load_model, load_project
 from include.core.changes import features_digest
+from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io import postgres
@@ -28,6 +29,7 @@ from tests.integration.drugstore import put_plan, put_sales
 from tests.own_projects import FOLDER
 
 MODEL = "late_ferry"
+AUTHOR = ("-c", "user.name=Ana", "-c", "user.email=ana@example.org")
 DAYS = Interval(start=small.DAY, end=small.DAY + timedelta(days=3))
 
 
@@ -40,7 +42,7 @@ def branch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for arguments in (
         ("init", "-q", "-b", "main"),
         ("add", "."),
-        ("-c", "user.name=Ana", "-c", "user.email=ana@example.org", "commit", "-qm", "projects"),
+        (*AUTHOR, "commit", "-qm", "projects"),
         ("checkout", "-qb", "change"),
     ):
         subprocess.run(["git", "-C", str(root), *arguments], check=True)
@@ -192,7 +194,6 @@ def test_each_kind_of_change_has_its_own_effect(installation: Settings, branch: 
     assert [(c.what, c.effect.name) for c in found.changes] == [("feeds.prices: added", "READING")]
     everything = "\n".join([*text(found), *as_markdown(found)])
     assert "secret_column" not in everything and "shop_db" not in everything
-    replace(folder / PROJECT, "valid_on = :day", "valid_on = :day AND x = 'secret'")
 
 
 def test_an_operator_can_plan_and_nothing_is_written(
@@ -223,6 +224,87 @@ def test_an_operator_can_plan_and_nothing_is_written(
         ["git", "-C", str(branch), "status", "--porcelain"], capture_output=True, text=True, check=True
     )
     assert status.stdout == " M projects/ferries/project.yaml\n"
+
+
+def commit(branch: Path) -> None:
+    """Make what the working tree has the newest commit of main."""
+    for arguments in (("add", "-A"), (*AUTHOR, "commit", "-qm", "more"), ("branch", "-f", "main")):
+        subprocess.run(["git", "-C", str(branch), *arguments], check=True)
+
+
+def test_files_that_come_or_go_and_rules_of_rows_are_named(branch: Path) -> None:
+    folder = branch / "ferries"
+    shutil.copytree(folder / "models" / MODEL, folder / "models" / "new_one")
+    shutil.rmtree(folder / "models" / "ferry_delay")
+    (folder / "helpers.py").write_text("LIMIT = 3\n", encoding="utf-8")
+    (folder / "list.csv").write_text("a\n", encoding="utf-8")
+    (folder / "models" / MODEL / "README.md").write_text("Another card.\n", encoding="utf-8")
+    replace(folder / "expectations.yaml", "max_value: ", "max_value: 9")
+    found = planned(None)
+    named = {(c.file, c.what, c.effect.name) for c in found.changes if c.effect.name != "EXPECTATIONS"}
+    assert named == {
+        ("helpers.py", "is new", "FEATURES"),
+        ("models/ferry_delay/model.yaml", "the model is removed", "RUNS"),
+        ("models/new_one/model.yaml", "the model is new", "FIT"),
+        (f"models/{MODEL}/README.md", "text", "WORDS"),
+        ("list.csv", "a file that no digest covers", "PRODUCT"),
+    }
+    assert has(effects(found), "Validation: it counts for deliveries that are validated from now on")
+    assert has(effects(found), "new_one: the model is new")
+    commit(branch)
+    assert planned(None).changes == []
+
+    shutil.copytree(branch / "drugstore", branch / "bakery")
+    assert [c.what for c in planned(None, "bakery").changes if c.effect.name == "FEATURES"] == ["the project is new"]
+
+
+def test_a_project_that_this_code_cannot_read_as_it_was_is_compared_as_text(branch: Path) -> None:
+    replace(branch / "ferries" / PROJECT, "schedule:", "colour: red\nschedule:")
+    replace(branch / "ferries" / YAML, "train_days: 60", "train_days: 1")
+    commit(branch)
+    replace(branch / "ferries" / PROJECT, "colour: red\n", "")
+    replace(branch / "ferries" / YAML, "train_days: 1", "train_days: 60")
+    found = planned(None)
+    assert [c.what for c in found.changes] == ["colour: red → (not declared)", "train_days: 1 → 60"]
+    assert has(list(found.notes), "cannot read project.yaml as it was")
+    assert has(list(found.notes), f"cannot read {YAML} as it was")
+
+
+def test_what_a_plan_lacks_is_said_in_words(
+    installation: Settings, branch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that does not answer, a ref that is not there, a folder outside of git; no password is printed."""
+    silent = "postgresql://olga:hunter2@127.0.0.1:1/nightly"
+    found = make_plan("ferries", "main", silent)
+    assert has(list(found.notes), "The shared database was not read: it does not answer.")
+    assert "hunter2" not in "\n".join([*text(found), *as_markdown(found)])
+    run(installation, "DROP ROLE IF EXISTS ruth")
+    run(installation, "CREATE ROLE ruth LOGIN IN ROLE reader")
+    found = make_plan("ferries", "main", str(sa.make_url(url(installation)).set(username="ruth")))
+    assert has(list(found.notes), "its login may not read the views of operators (role ops_reader)")
+    with pytest.raises(ActionRequiredError, match="has no such branch, tag or commit; type git fetch origin elsewhere"):
+        make_plan("ferries", "elsewhere", None)
+
+    shutil.rmtree(branch.parent / ".git")
+    with pytest.raises(ActionRequiredError, match="is in no git repository, and there is no database at hand"):
+        make_plan("ferries", "main", None)
+    assert not planned(installation).has_effect
+    replace(branch / "ferries" / PROJECT, "lookback_days: 27", "lookback_days: 55")
+    assert has(effects(planned(installation)), "Prepared days: 4 days")
+
+
+def test_a_database_of_an_older_version_is_read_and_its_migration_is_pending(
+    installation: Settings, branch: Path
+) -> None:
+    run(installation, "UPDATE nightly_ml_version SET version_num = '0011'")
+    found = planned(installation)
+    pending = "Schema: a migration is pending (the shared database is at migration 0011; the code needs "
+    assert has(effects(found), f"{pending}{found.newest_migration}).")
+    assert commands(found)[0][1] == ["python -m include.cli migrate"]
+    run(installation, "DROP VIEW schema_revision, prepared_day_digests")
+    found = planned(installation)
+    assert found.is_migration_pending
+    assert has(effects(found), "4 days", "what made 4 of them is not recorded")
 
 
 @pytest.mark.spark
