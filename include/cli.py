@@ -9,12 +9,13 @@ logic here: each command calls one step or operation.
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -30,7 +31,7 @@ from include.core.log_lines import log_to_stderr
 from include.core.printable import printable
 from include.core.project import Project
 from include.core.records import BY_GATE, DataView, GateDecision, PublishMode, StepResult
-from include.core.settings import Settings
+from include.core.settings import DATABASE_URL, Settings
 
 app = typer.Typer(
     help=__doc__.split("\n\n")[0], no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -519,6 +520,41 @@ def outdated(project: ProjectOption, start: Start, end: End = None) -> None:
         raise typer.Exit(1)
     prepared = len(postgres.days.read_prepared_days(settings, project, interval))
     _say(f"✓ {project} {interval}: none of {prepared} prepared days is out of date ({len(interval.days)} days checked)")
+
+
+@app.command()
+def plan(
+    project: ProjectOption,
+    against: Annotated[str, typer.Option(help="a branch, tag or commit to compare the working tree with")] = "main",
+    output_format: Annotated[
+        Literal["text", "markdown", "costs"],
+        typer.Option("--format", help="costs: what steps cost, as JSON for --costs"),
+    ] = "text",
+    output: Annotated[Path | None, typer.Option(help="a file to write instead of standard output")] = None,
+    costs: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="a file of costs, where no database is at hand")
+    ] = None,
+    *,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="exit code 1 if anything but words changes")] = False,
+) -> None:
+    """Say what the working tree would change: days, versions, batches, costs and commands. Nothing is changed.
+
+    The shared database is read if NIGHTLY_DATABASE_URL is set; the login of an operator (ops_reader) is enough.
+    """
+    from include.operations.plan import COSTS, make_plan
+    from include.operations.plan_words import as_markdown, text
+
+    found = make_plan(project, against, os.environ.get(DATABASE_URL), costs)
+    if output_format == "costs":
+        lines = COSTS.dump_json(dict(found.costs), indent=2).decode().split("\n")
+    else:
+        lines = as_markdown(found) if output_format == "markdown" else text(found)
+    if output:
+        output.write_text("\n".join([*map(printable, lines), ""]), encoding="utf-8")
+    else:
+        _say(*lines)
+    if exit_code and found.has_effect:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -30,18 +30,26 @@ C = TypeVar("C", bound=Config)
 @cache
 def load_project(name: str) -> Project:
     """Raises `ConfigError` naming the file, the key and the nearest right one."""
-    path = _only("project", name, f"{name}/project.yaml", project_names)
-    return with_holiday_files(_load(Project, path, name=name, folder=path.parent))
+    return read_project(_only("project", name, f"{name}/project.yaml", project_names))
+
+
+def read_project(path: Path) -> Project:
+    """Return the project that a file project.yaml declares, wherever its folder is; raises as `load_project` does."""
+    return with_holiday_files(_load(Project, path, name=path.parent.name, folder=path.parent))
 
 
 @cache
 def load_model(name: str) -> Model:
     """A model of any project: model names are unique in the bundle, since tables and DAGs are named by them."""
     path = _only("model", name, f"*/models/{name}/model.yaml", model_names)
+    return read_model(path, load_project(path.parents[2].name))
+
+
+def read_model(path: Path, project: Project) -> Model:
+    """Return the model of a project that a file model.yaml declares; raises as `load_model` does."""
     if "classes" in read_yaml(path):
         raise key_error(path, "classes: is not written in the file; `labels` of the outcome in project.yaml says them")
-    model = _load(Model, path, name=name, project=path.parents[2].name, folder=path.parent)
-    project = load_project(model.project)
+    model = _load(Model, path, name=path.parent.name, project=project.name, folder=path.parent)
     if model.outcome not in project.outcomes:
         raise key_error(path, f"outcome: no outcome {model.outcome!r}{nearest(model.outcome, project.outcomes)}")
     if model.horizon_days > project.entity.horizon_days:

@@ -24,6 +24,15 @@ def code_digest(sources: Iterable[ModuleType | Path]) -> str:
     return digest.hexdigest()
 
 
+def code_without_words(source: Path) -> str:
+    """Return the code of a Python file without comments and docstrings, in the form that Python gives it."""
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [each for each in node.body if not _is_text(each)] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
 def _normalised(node: Any) -> Any:
     """Return the tree as nested tuples. Fields without a value are left out, since newer Pythons add such fields."""
     if isinstance(node, list):

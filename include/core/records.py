@@ -209,6 +209,7 @@ class PreparedDay(Record):
     that is prepared for the first time, and with the data view `latest`. `horizon_rows` counts the rows of each
     horizon, from 0; it is empty where all are of horizon 0. `left_out` is the number of entities without features,
     because `entity.where` is not true for them. `lacks` maps feeds to what the day went on without.
+    `config_digest` is that of what decided the features (`changes.features_digest`).
     """
 
     project: str
@@ -223,6 +224,7 @@ class PreparedDay(Record):
     left_out: int = 0
     number: int | None = None
     lacks: dict[str, Sentence] = Field(default_factory=dict)
+    config_digest: str | None = None
 
     def rows_up_to(self, horizon_days: int) -> int:
         """Return the number of rows of the horizons that a model predicts."""

@@ -16,6 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 NO_DATABASE = "none://"
 """The database of a step on Databricks, which reaches none."""
 
+DATABASE_URL = "NIGHTLY_DATABASE_URL"
+"""The variable with the shared database, for `plan`, which needs no other place."""
+
 DATABASE_OWNER_URL = "NIGHTLY_DATABASE_OWNER_URL"
 """The variable with the login that owns the shared database. Only `migrate` reads it: no task can change tables."""
 

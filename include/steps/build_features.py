@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from include.config.loading import load_project
 from include.core import lookback
+from include.core.changes import features_digest
 from include.core.errors import ConfigError, DataError
 from include.core.feeds import HORIZON
 from include.core.fraction import in_fraction, limit
@@ -312,6 +313,7 @@ def _prepared_days(
     lacks: Mapping[date, Mapping[str, str]],
 ) -> tuple[PreparedDay, ...]:
     used = dict(known.group_by("run_date").agg(pl.col("delivery_id").sort()).iter_rows())
+    digest = features_digest(project)
     return tuple(
         PreparedDay(
             project=project.name,
@@ -326,6 +328,7 @@ def _prepared_days(
             left_out=entities.get(day, _Counts()).left_out,
             number=journal.records[day].number if data_view == "point_in_time" and day in journal.records else None,
             lacks=lacks.get(day, {}),
+            config_digest=digest,
         )
         for day, moment in moments.items()
     )

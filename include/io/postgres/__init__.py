@@ -28,6 +28,7 @@ from include.io.postgres import (
     predictions,
     promotions,
     pulls,
+    recorded,
     running,
     schema,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "predictions",
     "promotions",
     "pulls",
+    "recorded",
     "running",
     "schema",
 ]

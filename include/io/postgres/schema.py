@@ -204,6 +204,12 @@ prepared_days = sa.Table(
         "What the run date went on without, by feed: days whose files it does not know, a missing or old snapshot.",
         server_default=sa.text("'{}'"),
     ),
+    _column(
+        "config_digest",
+        TEXT,
+        "Digest of the declarations and the code that made the features; null if it was not recorded.",
+        nullable=True,
+    ),
     _column("run_id", TEXT, RUN_ID),
     _now("prepared_at", "Time at which the day was last prepared."),
     _column(
