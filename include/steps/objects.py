@@ -21,7 +21,7 @@ from include.core.formats.unpack import too_large
 from include.core.intake import NotYetError, available_from, is_history
 from include.core.personal import HashKey
 from include.core.project import Project
-from include.io.landing import Found, Landing, Sidecar, sha256
+from include.io.landing import Found, Landing, NotAFileError, Sidecar, sha256
 from include.io.postgres.journal import SeenObject
 from include.steps.entries import Taken, delivery_id_of
 
@@ -139,6 +139,8 @@ def _guarded(found: Found, read: Callable[[], T]) -> T:
     """Refuse an object that cannot be read; other errors of the storage end the step."""
     try:
         return read()
+    except NotAFileError as error:
+        raise DeliveryError(f"{found.uri}: {error}; put the file itself here, or remove it") from error
     except OSError as error:
         if isinstance(error, STORAGE_DOWN) or error.errno in STORAGE_GONE:
             raise

@@ -830,7 +830,7 @@ class TestRefused:
             [refusal] = land(project, RUN_DATE, settings).refused
             assert f"it cannot be read ({type(error).__name__})" in refusal.why
 
-    def test_a_sidecar_that_is_too_large_is_refused_unread(
+    def test_a_sidecar_that_is_too_large_is_refused(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         deliver_day(project, settings, DAY)
