@@ -19,7 +19,6 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 from botocore.exceptions import EndpointConnectionError
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import SecretStr
 
 from include.config.loading import load_project
@@ -115,13 +114,13 @@ class TestAccepted:
         """In an object store each read is a round trip: content and sidecar of a new file."""
         deliver_day(project, settings, DAY)
         read: Counter[str] = Counter()
-        cat_file = LocalFileSystem.cat_file
+        read_one = Landing._read
 
-        def counted(filesystem: LocalFileSystem, path: str, *args: object, **options: object) -> bytes:
-            read[path.removeprefix(f"{settings.landing}/ferries/")] += 1
-            return cat_file(filesystem, path, *args, **options)
+        def counted(landing: Landing, key: str, size: int) -> bytes:
+            read[key] += 1
+            return read_one(landing, key, size)
 
-        monkeypatch.setattr(LocalFileSystem, "cat_file", counted)
+        monkeypatch.setattr(Landing, "_read", counted)
         land(project, RUN_DATE, settings)
         keys = deliveries_of(settings)["key"].to_list()
         assert read == Counter(path for key in keys for path in (key, f"{key}.json"))
