@@ -28,6 +28,10 @@ from include.io import storage
 log = logging.getLogger(__name__)
 
 
+MAX_COUNT = 10**18
+"""No file has so many rows or bytes: a number of thousands of digits would fill messages."""
+
+
 class Sidecar(BaseModel):
     """The supplier's claims about a file, in `<file>.json` beside it. `size` is in bytes; `rows` is without the header.
 
@@ -39,9 +43,9 @@ class Sidecar(BaseModel):
 
     feed: str = Field(max_length=100)
     day: date | None = None
-    size: int
+    size: int = Field(ge=0, lt=MAX_COUNT)
     sha256: str = Field(pattern="^[0-9a-fA-F]{64}$")
-    rows: int
+    rows: int = Field(ge=0, lt=MAX_COUNT)
     available_at: AwareDatetime
 
 

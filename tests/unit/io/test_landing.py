@@ -1,6 +1,7 @@
 """Landing: find the objects that are deliveries, and read their sidecars."""
 
 import os
+import re
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -211,6 +212,19 @@ class TestSidecar:
         assert first is not None and first == second
         assert first.available_at == local(DAY, 1)
         assert len(asked) == 1
+
+    @pytest.mark.parametrize("name", ["size", "rows"])
+    @pytest.mark.parametrize("number", ["9" * 4_000, "-1"])
+    def test_a_number_that_no_file_has_is_not_in_the_message(
+        self, project: Project, settings: Settings, found: Found, name: str, number: str
+    ) -> None:
+        landing = Landing(project, settings)
+        path = Path(f"{landing.root}/{found.key}.json")
+        text = re.sub(rf'"{name}": ?[0-9]+', f'"{name}": {number}', path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(DeliveryError, match=rf"not a sidecar \({name}: Input should be") as caught:
+            landing.sidecar(found)
+        assert len(str(caught.value)) < 500
 
 
 NO_FILES: dict[str, tuple[Callable[[Path], None], str]] = {
