@@ -48,14 +48,14 @@ BEGIN
         EXECUTE 'REVOKE ALL ON DATABASE ' || name || ' FROM PUBLIC';
     END LOOP;
     FOR name IN SELECT oid::regprocedure FROM pg_proc
-        WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^(lo_.*|loread|lowrite)$'
+        WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^(lo_.*|loread|lowrite|pg_logical_emit_message)$'
             AND has_function_privilege('public', oid, 'EXECUTE') LOOP
         EXECUTE 'REVOKE ALL ON FUNCTION ' || name || ' FROM PUBLIC';
     END LOOP;
 END $$
 """
 """What only a superuser can take away, in the shared database: CONNECT to all databases of the server, and large
-objects. `docs/deploy.md` says what to do on a managed server."""
+objects and messages in the write-ahead log. `docs/deploy.md` says what to do on a managed server."""
 
 SYSTEM_USER = "pgserver"
 """The user that runs the server when root starts it: PostgreSQL refuses to run as root."""
@@ -65,6 +65,8 @@ OPTIONS = {
     "unix_socket_permissions": "0700",
     "max_connections": "200",
     "shared_buffers": "256MB",
+    "temp_file_limit": "10GB",  # of a session, so that no query fills the disk: without room to write, the server stops
+    "max_notify_queue_pages": "64",  # half a megabyte: nothing here uses NOTIFY, and its queue may take 8 GB of disk
     "timezone": "UTC",
     "log_timezone": "UTC",
 }

@@ -53,6 +53,7 @@ class UnreadableError(ActionRequiredError):
 
     def __init__(self, message: str, *, line: int | None = None, unit: str = "line") -> None:
         super().__init__(f"{'' if line is None else f', {unit} {line}'}: {message}")
+        self.problem, self.line, self.unit = message, line, unit
 
 
 class AccessError(ActionRequiredError):

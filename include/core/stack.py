@@ -23,6 +23,14 @@ def is_late() -> pl.Expr:
     return pl.col("correction").eq_missing(pl.lit("late_rows"))
 
 
+def of_file() -> pl.Expr:
+    """Return the id of the delivery of the file, also for its late rows, whose id has their day added to it.
+
+    Names of files may have the same character in them, but no id of a file ends with a day.
+    """
+    return pl.col("delivery_id").str.replace(r"#[0-9]{4}-[0-9]{2}-[0-9]{2}$", "")
+
+
 def is_whole() -> pl.Expr:
     """Return whether a delivery replaces those of its day before it (columns of `schemas.DELIVERIES`)."""
     return pl.col("correction").fill_null("replace") == "replace"

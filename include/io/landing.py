@@ -5,6 +5,8 @@ Files are never moved or changed. The step `land` parses them, and the journal k
 
 import hashlib
 import logging
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -26,6 +28,10 @@ from include.io import storage
 log = logging.getLogger(__name__)
 
 
+MAX_COUNT = 10**18
+"""No file has so many rows or bytes: a number of thousands of digits would fill messages."""
+
+
 class Sidecar(BaseModel):
     """The supplier's claims about a file, in `<file>.json` beside it. `size` is in bytes; `rows` is without the header.
 
@@ -37,9 +43,9 @@ class Sidecar(BaseModel):
 
     feed: str = Field(max_length=100)
     day: date | None = None
-    size: int
+    size: int = Field(ge=0, lt=MAX_COUNT)
     sha256: str = Field(pattern="^[0-9a-fA-F]{64}$")
-    rows: int
+    rows: int = Field(ge=0, lt=MAX_COUNT)
     available_at: AwareDatetime
 
 
@@ -211,8 +217,22 @@ class Landing:
         return str(self.fs.unstrip_protocol(path))
 
     def read(self, found: Found) -> bytes:
-        """Return the content of an object."""
-        return bytes(self.fs.cat_file(f"{self.root}/{found.key}"))
+        """Return the content of an object; of one that has grown since it was listed, one byte more than it had."""
+        return self._read(found.key, found.size)
+
+    def _read(self, key: str, size: int) -> bytes:
+        """Return the first bytes of an object, at most one more than `size`, so that the caller sees that it is larger.
+
+        Between the listing and now, a supplier can put anything in its place. So in a folder it must be a file: a link
+        could lead to a file or device of the server, and reading a pipe would never end.
+
+        Raises:
+            NotAFileError: it is a link, a folder, a pipe or a device.
+        """
+        path = f"{self.root}/{key}"
+        if self.is_folder:
+            return _read_file(path, size + 1)
+        return bytes(self.fs.cat_file(path, start=0, end=size + 1) if size else self.fs.cat_file(path))
 
     def sidecar(self, found: Found) -> Sidecar | None:
         """Return the supplier's claims about a file, None without a sidecar.
@@ -225,13 +245,19 @@ class Landing:
         return self._sidecars[found.key]
 
     def _read_sidecar(self, found: Found) -> Sidecar | None:
-        if self._size_of_sidecar(found) > MAX_SIDECAR_BYTES:
+        key = f"{found.key}.json"
+        try:
+            content = self._read(key, MAX_SIDECAR_BYTES if self.is_folder or self._sizes.get(key, 1) else 0)
+        except FileNotFoundError:
+            return None
+        except NotAFileError as error:
+            raise DeliveryError(f"{found.uri}.json: {error}; put the sidecar itself here, or remove it") from error
+        if len(content) > MAX_SIDECAR_BYTES:
             raise DeliveryError(
                 f"{found.uri}.json: not a sidecar (it has more than {MAX_SIDECAR_BYTES:,} bytes); correct or remove it"
             )
-        content = read(self.fs, f"{self.root}/{found.key}.json")
         try:
-            return None if content is None else Sidecar.model_validate_json(content)
+            return Sidecar.model_validate_json(content)
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
             raise DeliveryError(f"{found.uri}.json: not a sidecar ({wrong}); correct or remove it") from error
@@ -241,15 +267,26 @@ class Landing:
             return bool(self.fs.lexists(f"{self.root}/{key}.json"))
         return f"{key}.json" in self._sizes
 
-    def _size_of_sidecar(self, found: Found) -> int:
-        """Return the bytes of a sidecar, 0 if there is none. The listing of an object store has it already."""
-        path = f"{self.root}/{found.key}.json"
-        if not self.is_folder:
-            return self._sizes.get(f"{found.key}.json", 0)
-        try:
-            return int(self.fs.info(path)["size"])
-        except FileNotFoundError:
-            return 0
+
+class NotAFileError(OSError):
+    """What was to be read is no file. The message says what it is."""
+
+
+def _read_file(path: str, most: int) -> bytes:
+    """Return the first bytes of a file in a folder. It does not follow a link, and waits for nobody."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if Path(path).is_symlink():
+            raise NotAFileError("it is a symbolic link, and links are not followed") from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotAFileError("it is not a file")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(descriptor)
 
 
 def read(filesystem: Any, path: str) -> bytes | None:

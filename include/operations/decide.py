@@ -8,14 +8,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import polars as pl
-
 from include.core.errors import ActionRequiredError, nearest
 from include.core.journal import SET_ASIDE, Entry
 from include.core.project import Project
 from include.core.records import Decided
 from include.core.settings import Settings
-from include.core.stack import is_late
+from include.core.stack import is_late, of_file
 from include.io import postgres
 from include.io.journal import export, require_exported
 
@@ -80,7 +78,7 @@ def _decide(project: Project, delivery_id: str, settings: Settings, decision: st
                 f"{delivery_id} was refused by validation: {delivery['why']}; correct expectations.yaml and run "
                 f"revalidate, or let the supplier deliver a correction"
             )
-        late = deliveries.filter(is_late(), pl.col("delivery_id").str.starts_with(f"{delivery_id}#"))
+        late = deliveries.filter(is_late(), of_file() == delivery_id)
         concerned = [delivery, *late.iter_rows(named=True)]
         writer.add([
             Entry(

@@ -23,7 +23,7 @@ from include.core.names import clean_table, features_table, quarantine_table, ra
 from include.core.personal import HashKey
 from include.core.project import Project
 from include.core.settings import Settings
-from include.io import artifacts, postgres, storage
+from include.io import apart, artifacts, postgres, storage
 from include.io.erased_files import TableFiles
 from include.io.hash_key import read_hash_key
 from include.io.journal import export, read_journal
@@ -222,7 +222,7 @@ class ErasureJob:
             raise UnreadableError(f"{original.size:,} bytes are more than the limit of its feed")
         content = landing.read(original)
         try:
-            records = feed.format.read(content, original.key, feed.layout).records
+            records = apart.read(feed.format, content, original.key, feed.layout).records
             return without_erased(feed, records, erased, self.key).height < records.height
         except (Exception, pl.exceptions.PanicException):  # noqa: BLE001 (whatever a wrong file raises)
             texts = list(artifacts.texts_of(content))

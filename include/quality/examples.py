@@ -24,9 +24,9 @@ EMAIL = re.compile(r"\S(?:@|\uff20|%40)\S", re.IGNORECASE)
 def shown(project: Project, text: str) -> str:
     """Return a text, shortened; `(hidden)` if it has an e-mail address or matches the format of personal data."""
     columns = [column for feed in project.feeds.values() for column in feed.columns.values()]
-    formats = {column.format for column in columns if column.data_class != "public" and column.format}
+    personal = {column.format: column for column in columns if column.data_class != "public" and column.format}
     parts = {text, *text.split(), *re.split(r"\W+", text)}
-    if EMAIL.search(text) or any(re.fullmatch(f, part) for f in formats for part in parts):
+    if EMAIL.search(text) or any(column.has_form(part) for column in personal.values() for part in parts):
         return HIDDEN
     visible = printable(text)
     return visible if len(visible) <= MAX_CHARACTERS else f"{visible[: MAX_CHARACTERS - 1]}…"

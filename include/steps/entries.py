@@ -20,7 +20,7 @@ from include.core.personal import HashKey, protect
 from include.core.project import Project
 from include.core.records import Alert, Refusal
 from include.core.settings import Settings
-from include.core.stack import Correction, is_late
+from include.core.stack import Correction, is_late, of_file
 from include.io import postgres
 from include.io.landing import Found
 from include.io.postgres.journal import SeenObject
@@ -254,10 +254,10 @@ def _entry(item: Taken, hold: str | None, key: HashKey) -> Entry:
 def held_deliveries(project: Project, listed: pl.DataFrame) -> dict[str, list[str]]:
     """Map each feed to a sentence for each of its deliveries that wait for a decision."""
     held: dict[str, list[str]] = {}
-    waiting = listed.filter(pl.col("verdict") == "held")
+    waiting = listed.filter(pl.col("verdict") == "held").with_columns(file=of_file())
     ids = set(waiting["delivery_id"])
-    for feed, uri, why, delivery_id in waiting.select("feed", "uri", "why", "delivery_id").iter_rows():
-        if delivery_id.rpartition("#")[0] in ids:
+    for feed, uri, why, delivery_id, file in waiting.select("feed", "uri", "why", "delivery_id", "file").iter_rows():
+        if file != delivery_id and file in ids:
             continue  # late rows: a decision about their file holds for them
         held.setdefault(feed, []).append(
             f"{uri}: {why}; to use it: python -m include.cli accept --project {project.name} "

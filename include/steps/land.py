@@ -6,7 +6,7 @@ files a run date waits for in `arrivals.py`.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -16,7 +16,6 @@ from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.parts import sets_of
-from include.core.personal import HashKey
 from include.core.project import Project
 from include.core.records import Landed, Refusal
 from include.core.settings import Settings
@@ -37,6 +36,8 @@ from include.steps.sets import SetReader, changed_slots, without_parts
 log = logging.getLogger(__name__)
 
 CHUNK_FILES = 300  # files read at a time, a quarter of a year of three feeds: this limits the memory of a range run
+CHUNK_VALUES = 20_000_000
+"""How many values are kept before they are written: each of many files may be as large as its limit."""
 MAX_NAMED = 50
 """How many refused or held objects the log and the record name: thousands would be megabytes, each night again."""
 
@@ -75,13 +76,11 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
     fresh = [f for f in found if ((f.feed, f.day) in changed if f.part else not is_landed(seen.get(f.key), f))]
 
     total = Entered(known)
-    for chunk in _chunks(fresh):
+    waiting = _by_slot(sorted(fresh, key=lambda f: (f.day, f.feed, f.key)))
+    while waiting:
         landed = set(total.known.deliveries["delivery_id"])
         sets = SetReader(project, landing, tables, total.known, sets_of(total.known.entries), seen, now, key)
-        taken, left = _take(project, [f for f in chunk if not f.part], landing, total.known, now, key)
-        for objects in _by_slot(f for f in chunk if f.part):
-            of_set, wrong = sets.take(objects, listing.markers.get((objects[0].feed, objects[0].day)))
-            taken, left = [*taken, *of_set], [*left, *wrong]
+        taken, left, waiting = _take_some(sets, waiting, listing)
         taken, ties = _without_ties(project, taken, landed)
         taken, alike = without_parts(project, tables, taken, total.known.deliveries, key)
         taken = with_late_rows(project, taken, landed)
@@ -185,20 +184,6 @@ def _require_landed(project: Project, interval: Interval, left: Sequence[NotLand
         raise (NotYetError if lacks <= waiting else DeliveryError)(_first(sentences), by_day)
 
 
-def _chunks(fresh: list[Found]) -> Iterator[list[Found]]:
-    """Yield the objects a chunk at a time; objects of one feed and day stay together, because they are compared."""
-    chunk: list[Found] = []
-    ordered = sorted(fresh, key=lambda f: (f.day, f.feed, f.key))
-    for n, found in enumerate(ordered):
-        begins = n == 0 or (ordered[n - 1].day, ordered[n - 1].feed) != (found.day, found.feed)
-        if begins and len(chunk) >= CHUNK_FILES:
-            yield chunk
-            chunk = []
-        chunk.append(found)
-    if chunk:
-        yield chunk
-
-
 def _by_slot(found: Iterable[Found]) -> list[list[Found]]:
     """Return the objects of each feed and day."""
     slots: dict[tuple[str, date], list[Found]] = {}
@@ -207,24 +192,42 @@ def _by_slot(found: Iterable[Found]) -> list[list[Found]]:
     return list(slots.values())
 
 
-def _take(
-    project: Project, chunk: list[Found], landing: Landing, known: Known, now: datetime, key: HashKey
-) -> tuple[list[Taken], list[NotLanded]]:
-    """Read objects. Any error about an object refuses it and leaves the others alone."""
-    taken, left = [], []
-    listed = known.deliveries
-    columns = listed.select("feed", "day", "key", "delivery_id", "sha256")
+def _take_some(
+    sets: SetReader, waiting: Sequence[list[Found]], listing: Listing
+) -> tuple[list[Taken], list[NotLanded], list[list[Found]]]:
+    """Read objects until they are many, or have many values; return those that remain too.
+
+    The objects of a feed and day stay together, because they are compared. If they have too many values, those that
+    are read later are compared with those that are landed, and one that is older than these waits for a decision.
+    """
+    project, known = sets.project, sets.known
+    columns = known.deliveries.select("feed", "day", "key", "delivery_id", "sha256")
     newest = {
         (*project.slot(feed, day), key): (delivery_id, sha) for feed, day, key, delivery_id, sha in columns.iter_rows()
     }
-    ids = set(listed["delivery_id"])
-    for found in chunk:
-        before = newest.get((*project.slot(found.feed, found.day), found.key))
-        try:
-            taken.append(read_object(project, found, landing, now, before, ids, known.erased, key))
-        except DeliveryError as error:
-            left.append(NotLanded(found, str(error), waits=isinstance(error, NotYetError)))
-    return taken, left
+    ids = set(known.deliveries["delivery_id"])
+    taken: list[Taken] = []
+    left: list[NotLanded] = []
+    files = values = 0
+    for n, objects in enumerate(waiting):
+        feed, day = objects[0].feed, objects[0].day
+        if files >= CHUNK_FILES or values >= CHUNK_VALUES:
+            return taken, left, [*waiting[n:]]
+        if objects[0].part:
+            of_set, wrong = sets.take(objects, listing.markers.get((feed, day)))
+            taken, left = [*taken, *of_set], [*left, *wrong]
+            values += sum(item.rows for item in of_set) * len(project.feeds[feed].kept)
+        for at, found in enumerate([] if objects[0].part else objects):
+            if at and values >= CHUNK_VALUES:
+                return taken, left, [objects[at:], *waiting[n + 1 :]]
+            before = newest.get((*project.slot(feed, day), found.key))
+            try:
+                taken.append(read_object(project, found, sets.landing, sets.now, before, ids, known.erased, sets.key))
+                values += taken[-1].rows * len(project.feeds[feed].kept)
+            except DeliveryError as error:
+                left.append(NotLanded(found, str(error), waits=isinstance(error, NotYetError)))
+        files += len(objects)
+    return taken, left, []
 
 
 def _without_ties(project: Project, taken: list[Taken], landed: Collection[str]) -> tuple[list[Taken], list[NotLanded]]:

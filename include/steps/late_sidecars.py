@@ -9,6 +9,7 @@ from include.core.errors import DeliveryError
 from include.core.journal import SET_ASIDE, Known
 from include.core.parts import sets_of
 from include.core.project import Project
+from include.core.stack import of_file
 from include.io.landing import Found, Landing
 from include.io.postgres.journal import SeenObject
 from include.steps.objects import check_sidecar, is_landed, sidecar_of
@@ -32,9 +33,7 @@ def contradictions(
     if not late:
         return {}
     in_use = known.deliveries.filter(~pl.col("verdict").is_in(SET_ASIDE))
-    rows = dict(
-        in_use.select(pl.col("delivery_id").str.split("#").list.first(), "rows").group_by("delivery_id").sum().rows()
-    )
+    rows = dict(in_use.select(of_file(), "rows").group_by("delivery_id").sum().rows())
     digests, sets = dict(in_use.select("delivery_id", "sha256").iter_rows()), sets_of(known.entries)
     said: dict[str, list[str]] = {}
     for each in late:

@@ -21,7 +21,8 @@ from include.core.formats.unpack import too_large
 from include.core.intake import NotYetError, available_from, is_history
 from include.core.personal import HashKey
 from include.core.project import Project
-from include.io.landing import Found, Landing, Sidecar, sha256
+from include.io import apart
+from include.io.landing import Found, Landing, NotAFileError, Sidecar, sha256
 from include.io.postgres.journal import SeenObject
 from include.steps.entries import Taken, delivery_id_of
 
@@ -139,6 +140,8 @@ def _guarded(found: Found, read: Callable[[], T]) -> T:
     """Refuse an object that cannot be read; other errors of the storage end the step."""
     try:
         return read()
+    except NotAFileError as error:
+        raise DeliveryError(f"{found.uri}: {error}; put the file itself here, or remove it") from error
     except OSError as error:
         if isinstance(error, STORAGE_DOWN) or error.errno in STORAGE_GONE:
             raise
@@ -169,7 +172,7 @@ def check_sidecar(found: Found, feed: Feed, sidecar: Sidecar, size: int, digest:
 
 def _records(found: Found, feed: Feed, content: bytes) -> pl.DataFrame:
     """Return all declared columns as text, with `_row`."""
-    contents = _parsed(found, lambda: feed.format.read(content, found.key, feed.layout))
+    contents = _parsed(found, lambda: apart.read(feed.format, content, found.key, feed.layout))
     if contents.remark:
         log.warning("%s: %s", found.uri, contents.remark)
     return contents.records

@@ -10,7 +10,7 @@ delivery without its rows: if an accepted delivery is refused now, its verdict i
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 MAX_EXPLAINED = 5  # columns with malformed values that a message explains
 CHUNK_DELIVERIES = 300  # deliveries written at a time, to limit the memory of a range run
+CHUNK_VALUES = 20_000_000
+"""How many values they have together, unless one delivery has more: each may be as large as its limit."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def give_verdicts(
     suites = _suites(project)
     accepted, warnings, rows, quarantined = 0, 0, 0, 0
     refused: list[Refusal] = []
-    for chunk in deliveries.iter_slices(CHUNK_DELIVERIES):
+    for chunk in _chunks(project, deliveries):
         verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
         for (feed_name,), of_feed in chunk.group_by("feed", maintain_order=True):
             name = str(feed_name)
@@ -121,6 +123,18 @@ def give_verdicts(
     for refusal in refused:
         log.warning("refused: %s", refusal.why)
     return VerdictCounts(accepted, tuple(refused), warnings, rows, quarantined)
+
+
+def _chunks(project: Project, deliveries: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield the deliveries in order, several at a time."""
+    first = values = 0
+    for n, (feed, rows) in enumerate(deliveries.select("feed", "rows").iter_rows()):
+        own = rows * len(project.feeds[feed].kept)
+        if n > first and (n - first == CHUNK_DELIVERIES or values + own > CHUNK_VALUES):
+            yield deliveries[first:n]
+            first, values = n, 0
+        values += own
+    yield deliveries[first:]
 
 
 def _suites(project: Project) -> "Suites":

@@ -19,7 +19,6 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 from botocore.exceptions import EndpointConnectionError
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import SecretStr
 
 from include.config.loading import load_project
@@ -30,6 +29,7 @@ from include.core.formats.csv import Csv
 from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.journal import Known
+from include.core.personal import HashKey
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import landing as landing_module
@@ -38,9 +38,11 @@ from include.io.landing import Found, Landing
 from include.io.postgres.connection import engine
 from include.io.postgres.journal import read_seen_objects
 from include.io.postgres.messages import Outbox
+from include.io.tables import Tables
 from include.operations.decide import withdraw
 from include.steps import land as land_module
 from include.steps.arrivals import missing_by_day, missing_files
+from include.steps.entries import Taken
 from include.steps.land import land
 from tests.landing import (
     DAY,
@@ -115,13 +117,13 @@ class TestAccepted:
         """In an object store each read is a round trip: content and sidecar of a new file."""
         deliver_day(project, settings, DAY)
         read: Counter[str] = Counter()
-        cat_file = LocalFileSystem.cat_file
+        read_one = Landing._read
 
-        def counted(filesystem: LocalFileSystem, path: str, *args: object, **options: object) -> bytes:
-            read[path.removeprefix(f"{settings.landing}/ferries/")] += 1
-            return cat_file(filesystem, path, *args, **options)
+        def counted(landing: Landing, key: str, size: int) -> bytes:
+            read[key] += 1
+            return read_one(landing, key, size)
 
-        monkeypatch.setattr(LocalFileSystem, "cat_file", counted)
+        monkeypatch.setattr(Landing, "_read", counted)
         land(project, RUN_DATE, settings)
         keys = deliveries_of(settings)["key"].to_list()
         assert read == Counter(path for key in keys for path in (key, f"{key}.json"))
@@ -154,16 +156,43 @@ class TestAccepted:
         landed = land(project, Interval.of(DAY + timedelta(days=3)), settings)
         assert landed.new == 12
 
+    @pytest.mark.parametrize(("limit", "most"), [("CHUNK_FILES", 5), ("CHUNK_VALUES", 40)])
     def test_a_range_in_chunks_is_the_same(
-        self, project: Project, settings: Settings, other: Settings, monkeypatch: pytest.MonkeyPatch
+        self,
+        project: Project,
+        settings: Settings,
+        other: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        limit: str,
+        most: int,
     ) -> None:
         deliver_day(project, settings, *days(DAY, 4).days)
         land(project, days(DAY, 4), settings)
         whole = {name: rows_of(settings, name) for name in versions(settings)}
-        monkeypatch.setattr(land_module, "CHUNK_FILES", 5)
+        monkeypatch.setattr(land_module, limit, most)
         assert land(project, days(DAY, 4), other).new == 12
         assert deliveries_of(other).drop("sequence").equals(deliveries_of(settings).drop("sequence"))
         assert all(rows_of(other, name).equals(rows) for name, rows in whole.items())
+
+    def test_many_large_files_of_one_day_are_not_in_memory_together(
+        self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A supplier can put any number of files, each as large as the limit of one."""
+        deliver_day(project, settings, DAY)
+        for n in range(4):
+            deliver_one(project, settings, "sailings", DAY, sailings(DAY, 4 + n), at=local(DAY, 1, n), name=f"t{n}")
+        together: list[int] = []
+        write_raw = land_module.write_raw
+
+        def counted(project: Project, tables: Tables, taken: list[Taken], key: HashKey) -> None:
+            together.append(len(taken))
+            write_raw(project, tables, taken, key)
+
+        monkeypatch.setattr(land_module, "write_raw", counted)
+        monkeypatch.setattr(land_module, "CHUNK_VALUES", 1)
+        assert land(project, RUN_DATE, settings).new == 7
+        assert together == [1] * 7
+        assert set(deliveries_of(settings)["verdict"]) == {"landed"}
 
     def test_files_of_later_days_are_left_for_their_run_date(self, project: Project, settings: Settings) -> None:
         """This includes a file that is available before the cutoff: the run date does not need it."""
@@ -374,6 +403,20 @@ class TestAvailability:
         age(path, 61)
         assert missing_files(live, DAY, settings) == {}
         assert land(live, RUN_DATE, settings).new == 3
+
+    def test_a_name_like_the_id_of_late_rows_is_a_name(self, project: Project, settings: Settings) -> None:
+        """Late rows have the id of their file, `#` and a day: a supplier can write that too."""
+        live = declared(project, "sailings", live_from=DAY + timedelta(days=9))
+        deliver_day(project, settings, DAY)
+        path = Path(settings.landing) / f"ferries/sailings/{DAY}/sailings.csv.gz"
+        sidecar = path.with_name(f"{path.name}.json")
+        text = sidecar.read_text(encoding="utf-8")
+        sidecar.unlink()
+        odd = path.rename(path.with_name("a@0123456789abcdef#2013-03-01.csv.gz"))
+        assert land(live, RUN_DATE, settings).new == 3
+        odd.with_name(f"{odd.name}.json").write_text(text.replace('"rows":3', '"rows":9'), encoding="utf-8")
+        [held] = land(live, RUN_DATE, settings).held
+        assert "the sidecar promises 9, the file has 3" in held
 
     def test_a_feed_that_requires_sidecars_waits_for_them(self, project: Project, settings: Settings) -> None:
         strict = declared(project, "sailings", live_from=DAY, sidecar="required")
@@ -830,7 +873,7 @@ class TestRefused:
             [refusal] = land(project, RUN_DATE, settings).refused
             assert f"it cannot be read ({type(error).__name__})" in refusal.why
 
-    def test_a_sidecar_that_is_too_large_is_refused_unread(
+    def test_a_sidecar_that_is_too_large_is_refused(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         deliver_day(project, settings, DAY)

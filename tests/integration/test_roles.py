@@ -97,6 +97,8 @@ ACTIONS: list[tuple[str, str, set[str]]] = [
     ("lock a table or view against writing", "LOCK TABLE current_predictions IN SHARE MODE", OWNS),
     ("create a large object *", "SELECT lo_from_bytea(0, 'x')", NOBODY),
     ("write a large object *", "SELECT lo_put(1, 0, 'x')", NOBODY),
+    ("write into the server's log of changes *", "SELECT pg_logical_emit_message(false, 'x', 'y')", NOBODY),
+    ("lift the limit of its temporary files *", "SET temp_file_limit = -1", NOBODY),
     ("read files of the server", "SELECT pg_read_file('postgresql.conf')", NOBODY),
     ("run programs on the server", "COPY (SELECT 1) TO PROGRAM 'true'", NOBODY),
     ("take advisory locks (nothing waits for them)", "SELECT pg_advisory_lock(1)", ALL),
@@ -302,6 +304,14 @@ def test_readers_have_timeouts_and_the_product_has_not(database: sa.URL, tasks: 
     with postgres.connection.transaction(tasks) as cursor:
         cursor.execute(f"SELECT current_setting('{setting}')")
         assert cursor.fetchall() == [("0",)]
+
+
+@pytest.mark.parametrize(("setting", "value"), [("temp_file_limit", "10GB"), ("max_notify_queue_pages", "64")])
+def test_no_reader_fills_the_disk(database: sa.URL, setting: str, value: str) -> None:
+    """A sort without a limit writes until the disk is full; PostgreSQL then stops, and publishing with it."""
+    assert attempt(database, "reader", f"SHOW {setting}") == [(value,)]
+    with pytest.raises(psycopg2.Error):
+        attempt(database, "reader", f"SET {setting} = DEFAULT")
 
 
 def test_a_timeout_that_a_team_chose_stays(database: sa.URL, tasks: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

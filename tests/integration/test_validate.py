@@ -29,6 +29,7 @@ from include.operations.decide import accept, withdraw
 from include.operations.simulate import make_frame
 from include.quality.expectations import declared_expectations
 from include.quality.suites import Suites
+from include.steps import verdicts as verdicts_module
 from include.steps.land import land
 from include.steps.validate import validate
 from include.steps.verdicts import _typed
@@ -703,3 +704,19 @@ class TestProject:
                 suites.findings(feed, frames[:2])
         assert [record.getMessage() for record in caplog.records] == []
         assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("values", "deliveries", "sizes"),
+    [(20_000_000, 300, [5]), (20_000_000, 2, [2, 2, 1]), (200, 300, [1, 1, 3]), (1, 300, [1] * 5)],
+)
+def test_large_deliveries_are_not_in_memory_together(
+    project: Project, monkeypatch: pytest.MonkeyPatch, values: int, deliveries: int, sizes: list[int]
+) -> None:
+    width = len(project.feeds["sailings"].kept)
+    rows = pl.DataFrame({"feed": ["sailings"] * 5, "rows": [190 // width, 1000, 0, 1, 100 // width]})
+    monkeypatch.setattr(verdicts_module, "CHUNK_VALUES", values)
+    monkeypatch.setattr(verdicts_module, "CHUNK_DELIVERIES", deliveries)
+    chunks = [*verdicts_module._chunks(project, rows)]
+    assert [chunk.height for chunk in chunks] == sizes
+    assert pl.concat(chunks).equals(rows)

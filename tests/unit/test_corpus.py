@@ -18,6 +18,7 @@ A sentence is a part of the message. What a message proposes to declare must mak
 import gzip
 import io
 import re
+import struct
 import tracemalloc
 import zipfile
 from collections import Counter
@@ -37,6 +38,8 @@ from include.config.loading import load_project
 from include.core import schemas
 from include.core.errors import UnreadableError
 from include.core.feeds import Feed
+from include.core.formats import Limits
+from include.core.formats.unpack import unpacked
 from include.core.personal import HashKey, opened, protect
 from include.core.yaml_file import read_yaml
 from include.steps.verdicts import _typed, _why_malformed
@@ -187,6 +190,30 @@ def long_texts() -> bytes:
     return out.getvalue()
 
 
+def zip_of_names() -> bytes:
+    """Return a zip that lists 400,000 members, of which none is there."""
+    count, entry = 400_000, b"PK\x01\x02" + bytes(42)
+    listing = b"PK\x03\x04" + entry * count
+    about = struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, count, count, len(entry) * count, 4)
+    last = struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return b"".join([
+        listing,
+        b"PK\x06\x06",
+        about,
+        b"PK\x06\x07",
+        struct.pack("<IQI", 0, len(listing), 1),
+        b"PK\x05\x06",
+        last,
+    ])
+
+
+def nulls() -> bytes:
+    """Return Parquet of a few kilobytes with two million rows of nothing."""
+    out = io.BytesIO()
+    pq.write_table(pa.table({name: pa.nulls(2_000_000, pa.string()) for name in ("id", "on", "value", "who")}), out)
+    return out.getvalue()
+
+
 BOMBS: dict[str, tuple[Callable[[], bytes], str, dict[str, Any], str]] = {
     "gzip": (lambda: bomb_of(gzip.compress), "a.csv.gz", {}, "more than 256 MB"),
     "zstd": (lambda: bomb_of(zstd), "a.csv.zst", {}, "more than 256 MB"),
@@ -239,6 +266,25 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str, dict[str, Any], str]] = {
         {"format": {"kind": "parquet"}},
         "more than 256 MB",
     ),
+    "a zip of very many members": (zip_of_names, "a.zip", {}, "the zip has 400,000 members"),
+    "lines of JSON without a value": (
+        lambda: b'{"id": 1, "on": "2024-03-04", "value": "x", "who": "y"}\n' + b"{}\n" * 600_000,
+        "a.jsonl",
+        {"format": {"kind": "jsonl"}, "limits": {"unpacked_mb": 8}},
+        "more than 8 MB",
+    ),
+    "lines of CSV without a value": (
+        lambda: HEADER.encode() + b",,,\n" * 600_000,
+        "a.csv",
+        {"limits": {"unpacked_mb": 8}},
+        "more than 8 MB",
+    ),
+    "rows of Parquet without a value": (
+        nulls,
+        "a.parquet",
+        {"format": {"kind": "parquet"}, "limits": {"unpacked_mb": 8}},
+        "more than 8 MB",
+    ),
 }
 
 
@@ -257,3 +303,25 @@ def test_a_bomb_is_refused_early_in_bounded_memory(bomb: str) -> None:
     assert said in str(caught.value)
     assert len(str(caught.value)) < MAX_MESSAGE
     assert peak < 150_000_000, f"{peak:,} bytes"
+
+
+def test_undeclared_columns_that_are_left_out_cost_little_memory() -> None:
+    names = [f"x{n}" for n in range(996)]
+    line = ",".join(["1", "2024-03-04", "x", PERSON, *(f"{n:03d}" for n in range(996))])
+    content = (",".join(["id,on,value,who", *names]) + "\n" + f"{line}\n" * 4_000).encode()
+    feed = feed_of({"extra_columns": "ignore"})
+    tracemalloc.start()
+    try:
+        records = feed.format.read(content, "a.csv", feed.layout).records
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert records.height == 4_000
+    assert peak < 100_000_000, f"{peak:,} bytes"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd], ids=["gzip", "zstd"])
+def test_members_of_a_byte_are_not_blocks_of_a_byte(pack: Callable[[bytes], bytes]) -> None:
+    """The begin of a line is copied with each block: a line in a million blocks would take hours."""
+    blocks = [*unpacked(pack(b"x") * 5_000, "a", Limits())]
+    assert blocks == [b"x" * 5_000]

@@ -68,6 +68,9 @@ class Format(Variant, ABC):
     whole_decimals: ClassVar[bool] = False
     """Whether an integer may be written with decimals that are all 0, because the file's own type has decimals."""
 
+    can_crash: ClassVar[bool] = False
+    """Whether a crafted file can end the process that reads it: `io/apart.py` reads it in another one."""
+
     unit: ClassVar[str] = "line"
     """What `_row` counts."""
 

@@ -30,6 +30,7 @@ class Parquet(Format):
 
     kind: Literal["parquet"] = "parquet"
     whole_decimals: ClassVar[bool] = True
+    can_crash: ClassVar[bool] = True
     unit: ClassVar[str] = "row"
 
     def parse(self, blocks: Iterator[bytes], layout: Layout) -> Contents:
@@ -41,6 +42,8 @@ class Parquet(Format):
         try:
             found, kept = self._kept(content, layout)
             frames = [*_blocks(content, kept, layout)]
+        except MemoryError:  # of Arrow too
+            raise too_large(layout.limits) from None
         except (pa.ArrowException, OSError, OverflowError) as error:
             problem = type(error).__name__
         else:
@@ -103,7 +106,10 @@ def _blocks(content: bytes, kept: Mapping[str, "pa.DataType"], layout: Layout) -
 
     text = [name for name, dtype in kept.items() if _is_text(dtype)]
     file, most, size = _open(content, text), layout.limits.max_bytes, 0
-    if sum(_unpacked_bytes(file, kept)) > most:  # the file's own claim; what it does not say is found below
+    rows = layout.limits.max_rows(len(layout.names))
+    if (
+        file.metadata.num_rows > rows or sum(_unpacked_bytes(file, kept)) > most
+    ):  # the file's own claim; what it does not say is found below
         raise too_large(layout.limits)
     yield pl.DataFrame(schema=dict.fromkeys(layout.names, pl.String()))
     first_row = 1
@@ -118,6 +124,8 @@ def _blocks(content: bytes, kept: Mapping[str, "pa.DataType"], layout: Layout) -
             + block.height * block.width
         )
         first_row += block.height
+        if first_row - 1 > rows:
+            raise too_large(layout.limits)
         yield block.select(pl.col(n) if n in kept else pl.lit(None, pl.String()).alias(n) for n in layout.names)
 
 
@@ -138,7 +146,7 @@ def _is_text(dtype: "pa.DataType") -> bool:
 
 
 def _characters(column: "pa.Array", name: str, layout: Layout, first_row: int) -> int:
-    """Return how long all values are together.
+    """Return how long all values are together. Of a dictionary only the values are looked at that these rows have.
 
     Raises:
         UnreadableError: a value is longer than the limit.
@@ -147,7 +155,12 @@ def _characters(column: "pa.Array", name: str, layout: Layout, first_row: int) -
     import pyarrow.compute as pc
 
     is_dictionary = pa.types.is_dictionary(column.type)
-    lengths = pc.utf8_length(column.dictionary).take(column.indices) if is_dictionary else pc.utf8_length(column)
+    if is_dictionary:
+        used = pc.drop_null(pc.unique(column.indices))
+        places = pc.index_in(column.indices, value_set=used)
+        lengths = pc.utf8_length(column.dictionary.take(used)).take(places)
+    else:
+        lengths = pc.utf8_length(column)
     longest = pc.max(lengths).as_py() or 0
     if longest > layout.limits.field_characters:
         raise too_long(layout.limits.field_characters, first_row + pc.index(lengths, longest).as_py(), unit="row")

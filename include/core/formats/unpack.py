@@ -14,6 +14,10 @@ BLOCK = 1 << 20
 SLICE = 1 << 12
 """Bytes of a gzip stream that are read at once: the line of a damage is counted up to the slice before it."""
 
+MAX_MEMBERS = 1000
+"""The most members of a zip that are listed. More than one are refused anyway."""
+_MEMBER = b"PK\x01\x02"
+
 SUFFIXES = {"gz": "gzip", "gzip": "gzip", "zst": "zstd", "zstd": "zstd", "zip": "zip"}
 MAGIC = {
     "gzip": re.compile(rb"\x1f\x8b"),
@@ -46,7 +50,7 @@ def unpacked(content: bytes, name: str, limits: Limits) -> Iterator[bytes]:
         blocks = _UNPACK[packed](content)
     else:
         raise UnreadableError(f"the file is compressed with {packed}; deliver it as gzip, zstd or zip")
-    yield from _limited(blocks, packed, limits)
+    yield from _joined(_limited(blocks, packed, limits))
 
 
 def too_large(limits: Limits) -> UnreadableError:
@@ -70,6 +74,18 @@ def _limited(blocks: Iterator[bytes], packed: str | None, limits: Limits) -> Ite
         if size > limits.max_bytes:
             raise too_large(limits)
         yield block
+
+
+def _joined(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Join small blocks: what follows copies the begin of a line with each block, and a block may be one byte."""
+    waiting = bytearray()
+    for block in blocks:
+        waiting += block
+        if len(waiting) >= BLOCK:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
 
 
 def _broken(packed: str, lines: int) -> UnreadableError:
@@ -111,6 +127,8 @@ def _zstd(content: bytes) -> Iterator[bytes]:
 
 
 def _zip(content: bytes) -> Iterator[bytes]:
+    if (listed := content.count(_MEMBER)) > MAX_MEMBERS:  # Python would make an object of each
+        raise UnreadableError(f"the zip has {listed:,} members; deliver one file in it")
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
     except (zipfile.BadZipFile, ValueError, NotImplementedError):

@@ -1,5 +1,8 @@
 """Landing: find the objects that are deliveries, and read their sidecars."""
 
+import os
+import re
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -7,11 +10,12 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from include.config.loading import load_project
+from include.core.errors import DeliveryError
 from include.core.paths import pattern
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import landing as landing_module
-from include.io.landing import Found, Landing, write_whole
+from include.io.landing import Found, Landing, NotAFileError, write_whole
 from tests.landing import DAY, days, deliver_one, local, places
 
 
@@ -195,19 +199,79 @@ class TestSidecar:
     ) -> None:
         """In an object store each read is a round trip."""
         asked: list[str] = []
-        read = landing_module.read
+        read = Landing._read
 
-        def counted(filesystem: object, path: str) -> bytes | None:
-            asked.append(path)
-            return read(filesystem, path)
+        def counted(landing: Landing, key: str, size: int) -> bytes:
+            asked.append(key)
+            return read(landing, key, size)
 
-        monkeypatch.setattr(landing_module, "read", counted)
+        monkeypatch.setattr(Landing, "_read", counted)
         landing = Landing(project, settings)
         monkeypatch.setattr(landing.fs, "exists", lambda path: pytest.fail("asked whether it is there"))
         first, second = landing.sidecar(found), landing.sidecar(found)
         assert first is not None and first == second
         assert first.available_at == local(DAY, 1)
         assert len(asked) == 1
+
+    @pytest.mark.parametrize("name", ["size", "rows"])
+    @pytest.mark.parametrize("number", ["9" * 4_000, "-1"])
+    def test_a_number_that_no_file_has_is_not_in_the_message(
+        self, project: Project, settings: Settings, found: Found, name: str, number: str
+    ) -> None:
+        landing = Landing(project, settings)
+        path = Path(f"{landing.root}/{found.key}.json")
+        text = re.sub(rf'"{name}": ?[0-9]+', f'"{name}": {number}', path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(DeliveryError, match=rf"not a sidecar \({name}: Input should be") as caught:
+            landing.sidecar(found)
+        assert len(str(caught.value)) < 500
+
+
+NO_FILES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a pipe": (os.mkfifo, "it is not a file"),
+    "a folder": (Path.mkdir, "it is not a file"),
+    "a link to a device": (lambda path: path.symlink_to("/dev/zero"), "it is a symbolic link"),
+    "a link to a secret": (lambda path: path.symlink_to("/etc/passwd"), "it is a symbolic link"),
+}
+"""What another user of the landing folder can put where a file is read, and what is said about it."""
+
+
+@pytest.mark.timeout(20)  # a pipe without a writer, and a device, can be read for ever
+class TestReading:
+    @pytest.fixture
+    def found(self, project: Project, settings: Settings) -> Found:
+        deliver_one(project, settings, "sailings", DAY, at=local(DAY, 1))
+        return Landing(project, settings).find("sailings")[0]
+
+    @pytest.mark.parametrize("what", NO_FILES)
+    def test_what_takes_the_place_of_a_file_is_not_read(
+        self, project: Project, settings: Settings, found: Found, what: str
+    ) -> None:
+        put_there, said = NO_FILES[what]
+        landing = Landing(project, settings)
+        path = Path(landing.root) / found.key
+        path.unlink()
+        put_there(path)
+        with pytest.raises(NotAFileError, match=said):
+            landing.read(found)
+
+    @pytest.mark.parametrize("what", NO_FILES)
+    def test_what_is_no_file_is_no_sidecar(self, project: Project, settings: Settings, found: Found, what: str) -> None:
+        put_there, said = NO_FILES[what]
+        landing = Landing(project, settings)
+        path = Path(f"{landing.root}/{found.key}.json")
+        path.unlink()
+        put_there(path)
+        with pytest.raises(DeliveryError, match=rf"csv\.gz\.json: {said}.*; put the sidecar itself here"):
+            landing.sidecar(found)
+
+    def test_of_a_file_that_has_grown_one_byte_more_is_read(
+        self, project: Project, settings: Settings, found: Found
+    ) -> None:
+        landing = Landing(project, settings)
+        with (Path(landing.root) / found.key).open("ab") as file:
+            file.truncate(1 << 40)  # a terabyte, and no block of the disk
+        assert len(landing.read(found)) == found.size + 1
 
 
 class TestWriting:

@@ -26,6 +26,18 @@ def test_personal_data_is_hidden(text: str) -> None:
     assert shown(PROJECT, text) == HIDDEN
 
 
+@pytest.mark.timeout(20)  # it would take hours
+def test_no_text_of_a_supplier_keeps_the_search_for_identifiers_busy() -> None:
+    """A format is tried on 2,000 characters at most, wherever it is tried."""
+    feed = PROJECT.feeds["logbook"]
+    slow = next(c for c in feed.columns.values() if c.data_class == "identifier").model_copy(
+        update={"format": "[a-z]*[a-z]*[a-z]*[0-9]"}
+    )
+    columns = {**feed.columns, "slow": slow}
+    project = PROJECT.model_copy(update={"feeds": {"logbook": feed.model_copy(update={"columns": columns})}})
+    assert shown(project, "a" * 50_000).endswith("…")
+
+
 @pytest.mark.parametrize(
     ("text", "seen"),
     [

@@ -1,0 +1,166 @@
+"""Read a file in a process of its own, if the library that parses it can crash on it, as Arrow's can on Parquet.
+
+A crafted file of a few kilobytes ends the process that parses it or makes it ask for any
+amount of memory. Here it ends a child, whose memory and time are limited, and the file is refused as any other. The
+child knows no secret: it gets an empty environment, the content of the file, and the declaration of its format.
+
+One child reads the files of a process, one after the other, because its start takes as long as reading many files.
+"""
+
+import json
+import os
+import resource
+import struct
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import IO, Any
+
+import polars as pl
+from pydantic import TypeAdapter
+
+from include.core.errors import UnreadableError
+from include.core.formats import AnyFormat, Format, Layout, Limits
+from include.core.formats.base import Contents
+
+MAX_SECONDS = 600
+"""The longest time in which a file is read."""
+MEMORY = 3 << 30
+"""Bytes of addresses that a child may use, and for each byte of the limit of its file `MEMORY_FACTOR` more."""
+MEMORY_FACTOR = 8
+
+_SERVE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from include.io.apart import serve; serve()"
+_LENGTH = struct.Struct("<Q")
+
+
+class _Child:
+    """The child of this process, if it has one. It ends when this process does, because its input ends."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._parent = 0
+
+    def process(self) -> subprocess.Popen[bytes]:
+        """Return the child; a process that was forked from one with a child gets another."""
+        if self._process is None or self._parent != os.getpid():
+            self._parent = os.getpid()
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _SERVE, json.dumps(sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # what a crash writes may have values of the file
+                env={"PATH": os.defpath, "POLARS_MAX_THREADS": "2", "OMP_NUM_THREADS": "2"},
+            )
+        return self._process
+
+    def end(self) -> None:
+        """End the child; the next file gets another."""
+        if self._process is not None:
+            self._process.kill()
+            with suppress(OSError, ValueError):
+                self._process.communicate()
+            self._process = None
+
+
+_child = _Child()
+
+
+def read(declared: Format, content: bytes, name: str, layout: Layout) -> Contents:
+    """Read a file, of a format that can crash in a child; see `Format.read`.
+
+    Raises:
+        UnreadableError: as `Format.read` has it; or the file ended the child, or took too long.
+    """
+    if not declared.can_crash:
+        return declared.read(content, name, layout)
+    about = {
+        "format": declared.model_dump(mode="json"),
+        "name": name,
+        "names": layout.names,
+        "optional": [*layout.optional],
+        "extra_columns": layout.extra_columns,
+        "limits": layout.limits.model_dump(mode="json"),
+    }
+    with _child.lock:
+        process = _child.process()
+        late = threading.Timer(MAX_SECONDS, process.kill)
+        late.start()
+        try:
+            answer, rows = _asked(process, json.dumps(about).encode(), content)
+        except (OSError, EOFError, ValueError):
+            why = (
+                f"took more than {MAX_SECONDS} s to read"
+                if late.finished.is_set()
+                else "ends the program that reads it"
+            )
+            _child.end()
+            raise UnreadableError(f"the file {why}; it is damaged, or made so on purpose: deliver it again") from None
+        finally:
+            late.cancel()
+    if "problem" in answer:
+        raise UnreadableError(answer["problem"], line=answer["line"], unit=answer["unit"])
+    return Contents(pl.read_ipc_stream(rows), answer["remark"])
+
+
+def _asked(child: subprocess.Popen[bytes], *blocks: bytes) -> tuple[dict[str, Any], bytes]:
+    """Send blocks to a child and return its answer: what it says, and rows."""
+    if child.stdin is None or child.stdout is None:
+        raise EOFError
+    for block in blocks:
+        _write(child.stdin, block)
+    child.stdin.flush()
+    return json.loads(_read(child.stdout)), _read(child.stdout)
+
+
+def serve() -> None:
+    """Read the files that are sent to the standard input, until it ends."""
+    coming, going = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # no library writes between the answers
+    with suppress(EOFError):
+        while True:
+            answer, rows = _answer(json.loads(_read(coming)), _read(coming))
+            _write(going, json.dumps(answer).encode())
+            _write(going, rows)
+            going.flush()
+
+
+def _answer(about: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
+    declared: Format = TypeAdapter(AnyFormat).validate_python(about["format"])
+    limits = Limits.model_validate(about["limits"])
+    _limit_memory(MEMORY + MEMORY_FACTOR * limits.max_bytes)
+    layout = Layout(tuple(about["names"]), frozenset(about["optional"]), about["extra_columns"], limits)
+    try:
+        contents = declared.read(content, about["name"], layout)
+        rows = contents.records.write_ipc_stream(None).getvalue()
+    except UnreadableError as error:
+        return {"problem": error.problem, "line": error.line, "unit": error.unit}, b""
+    except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 (polars raises the last as BaseException)
+        problem = f"it cannot be parsed ({type(error).__name__}); deliver the file again"
+        return {"problem": problem, "line": None, "unit": ""}, b""
+    return {"remark": contents.remark}, rows
+
+
+def _limit_memory(most: int) -> None:
+    """Let this process allocate so much at most. Systems without such a limit, such as macOS, have none."""
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _write(pipe: IO[bytes], block: bytes) -> None:
+    pipe.write(_LENGTH.pack(len(block)))
+    pipe.write(block)
+
+
+def _read(pipe: IO[bytes]) -> bytes:
+    [length] = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))
+    return _exactly(pipe, length)
+
+
+def _exactly(pipe: IO[bytes], length: int) -> bytes:
+    block = pipe.read(length)
+    if len(block) < length:
+        raise EOFError
+    return block
