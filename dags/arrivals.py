@@ -20,7 +20,7 @@ from include.core.settings import utc_now
 class WaitForFiles(S3KeySensor):
     """Wait for the cutoff and for a file of each required feed. This is the only step that reads the clock.
 
-    The worker decides what is missing, with `missing_files`. The triggerer cannot import `include`: it gets a moment to
+    The worker decides what is missing, with `missing_days`. The triggerer cannot import `include`: it gets a moment to
     wait for, or the keys that are missing, and the worker checks again what the triggerer found.
     """
 
@@ -40,7 +40,7 @@ class WaitForFiles(S3KeySensor):
     def poke(self, context: Any) -> bool:
         """Return whether all files are there; log what is missing."""
         from include.io.landing import Landing
-        from include.steps.arrivals import missing_files
+        from include.steps.arrivals import missing_days
 
         day = run_date(self.project)
         self.cutoff, self.since = self.project.cutoff_at(day), context["ti"].start_date
@@ -48,11 +48,11 @@ class WaitForFiles(S3KeySensor):
             log.info("waiting for the cutoff of %s, %s", day, self.cutoff)
             return False
         found = settings()
-        missing = missing_files(self.project, day, found)
+        missing = missing_days(self.project, day, found)
         for sentence in missing.values():
             log.info("waiting: %s", sentence)
-        landing, needed = Landing(self.project, found), self.project.required_files(day)
-        self.bucket_key = [landing.pattern(feed, needed[feed]) for feed in missing]
+        landing = Landing(self.project, found)
+        self.bucket_key = [landing.pattern(*file) for file in missing]
         return not missing
 
     def execute_complete(self, context: Any, event: Any) -> None:

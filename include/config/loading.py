@@ -44,6 +44,11 @@ def load_model(name: str) -> Model:
     project = load_project(model.project)
     if model.outcome not in project.outcomes:
         raise key_error(path, f"outcome: no outcome {model.outcome!r}{nearest(model.outcome, project.outcomes)}")
+    if model.horizon_days > project.entity.horizon_days:
+        most = project.entity.horizon_days
+        raise key_error(
+            path, f"horizon_days: is {model.horizon_days}, and entity.horizon_days of project.yaml is {most}"
+        )
     labels = project.outcomes[model.outcome].labels
     if bool(labels) != (model.problem_type == "multiclass"):
         has = "labels" if labels else "no labels (outcomes: labels in project.yaml)"

@@ -15,7 +15,7 @@ from typing import Self
 import polars as pl
 
 from include.core.errors import ConfigError
-from include.core.feeds import Feed
+from include.core.feeds import HORIZON, Feed
 from include.core.formats import values
 from include.core.personal import KEY, SEALED, HashKey
 from include.core.schemas import formed
@@ -113,7 +113,7 @@ class Person:
         hashes: hashes of their identifiers. A row is theirs if one of its texts has one of them in it, as the key of an
             entity has, or if it is the sealed text of the identifier.
         key: the hash key.
-        entities: run date and `entity_id` of entities that are theirs, although their key has no identifier.
+        entities: target day and `entity_id` of entities that are theirs, although their key has no identifier.
     """
 
     hashes: tuple[str, ...]
@@ -135,7 +135,12 @@ class Person:
                 sealed = rows[name].filter(rows[name].str.starts_with(SEALED)).unique()
                 found = [each for each in sealed if self.key.hashed(self.key.open(each).strip()) in self.hashes]
                 theirs |= text.is_in(found).fill_null(value=False)
-        ids = [entity for of_day, entity in self.entities if of_day == day]
-        if ids and "entity_id" in rows.columns:
-            theirs |= pl.col("entity_id").is_in(ids)
+        if day is not None and "entity_id" in rows.columns:
+            horizon = pl.col(HORIZON).fill_null(0) if HORIZON in rows.columns else pl.lit(0)
+            by_horizon: dict[int, list[str]] = {}
+            for of_day, entity in self.entities:
+                by_horizon.setdefault((of_day - day).days, []).append(entity)
+            for ahead, ids in by_horizon.items():
+                if ahead >= 0:
+                    theirs |= (horizon == ahead) & pl.col("entity_id").is_in(ids)
         return rows.select(theirs.alias("theirs")).to_series()

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import polars as pl
 
@@ -24,7 +24,7 @@ def values_of(project: Project, feed: str, day: date) -> Mapping[str, date | dat
 
 def first_cutoff(project: Project, feed: str, day: date) -> datetime:
     """Return the cutoff (UTC) of the first run date that needs a day."""
-    return project.cutoff_at(day + timedelta(days=project.feeds[feed].delay_days))
+    return project.cutoff_at(project.feeds[feed].first_run_date(day))
 
 
 def in_order(records: pl.DataFrame, feed: Feed) -> pl.DataFrame:

@@ -27,6 +27,12 @@ RESERVED_COLUMNS = frozenset({
 """Columns that the pipeline adds. A feed cannot have such a column, in upper or lower case: Spark ignores case."""
 
 
+MAX_HORIZON = 366
+"""The most days that a run date looks ahead."""
+
+HORIZON, TARGET_DAY = "horizon", "target_day"
+"""The columns that rows of a feed with `ahead_days` get: days ahead of the run date, and the day they are about."""
+
 MAX_NAME_BYTES = 63
 """The longest name of a column in PostgreSQL (NAMEDATALEN − 1); it would cut a longer one short without an error."""
 
@@ -177,6 +183,7 @@ class Parts(Config):
 DAILY_ONLY = (
     "parts",
     "delay_days",
+    "ahead_days",
     "lookback_days",
     "days",
     "holidays",
@@ -234,6 +241,14 @@ class Feed(Config):
     )
     delay_days: int = Field(
         default=0, ge=0, description="days between a run date and the newest file it can have", examples=[1]
+    )
+    ahead_days: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_HORIZON,
+        description="days after a run date whose files it has, too: those of a plan or a calendar, which are known "
+        "before their day. Run date D needs the files of D to D + ahead_days",
+        examples=[6],
     )
     lookback_days: int = Field(
         default=0, ge=0, description="how many further days back the features of a day read", examples=[27]
@@ -373,7 +388,10 @@ class Feed(Config):
                 refuse_name(name)
             except ValueError as error:
                 raise ValueError(f"columns.{name}: {error}") from error
-        if taken := sorted(name for name in self.columns if name.lower() in RESERVED_COLUMNS):
+        if self.ahead_days and self.delay_days:
+            raise ValueError("ahead_days: what is known ahead has no delay; remove delay_days")
+        added = {HORIZON, TARGET_DAY} if self.ahead_days else set()
+        if taken := sorted(name for name in self.columns if name.lower() in RESERVED_COLUMNS | added):
             raise ValueError(f"columns.{taken[0]}: the pipeline adds a column of that name; rename it in the feed")
         if alike := [
             names for names in pairwise(sorted(self.columns, key=str.lower)) if names[0].lower() == names[1].lower()
@@ -483,8 +501,8 @@ class Feed(Config):
 
     def run_dates(self, day: date, last: date) -> list[date]:
         """Return the run dates, up to `last`, whose features may read a file of a day."""
-        first = day + timedelta(days=self.delay_days)
-        end = last if self.is_snapshot else min(last, first + timedelta(days=self.lookback_days))
+        first = self.first_run_date(day)
+        end = last if self.is_snapshot else min(last, first + timedelta(days=self.ahead_days + self.lookback_days))
         return Interval(start=first, end=end).days if first <= end else []
 
     @property
@@ -499,8 +517,17 @@ class Feed(Config):
         return {name: column for name, column in self.columns.items() if column.data_class != "sensitive"}
 
     def needed_day(self, run_date: date) -> date:
-        """Return the day of the file that a run date needs."""
-        return run_date - timedelta(days=self.delay_days)
+        """Return the newest day of the files that a run date needs; without `ahead_days`, it needs no other."""
+        return run_date - timedelta(days=self.delay_days - self.ahead_days)
+
+    def needed_days(self, run_date: date) -> list[date]:
+        """Return the days of the files that a run date needs: of a plan, those of the next days too."""
+        newest = self.needed_day(run_date)
+        return Interval(start=newest - timedelta(days=self.ahead_days), end=newest).days
+
+    def first_run_date(self, day: date) -> date:
+        """Return the first run date that needs the file of a day."""
+        return day + timedelta(days=self.delay_days - self.ahead_days)
 
     def has_file_on(self, day: date) -> bool:
         """Return whether a file of a day is expected: the day is one of the calendar, and the feed is no snapshot."""
@@ -520,8 +547,8 @@ class Feed(Config):
 
     def window(self, run_date: date) -> Interval:
         """Return the days of this feed that the features of a run date may read. Those of a snapshot have no limit."""
-        needed = self.needed_day(run_date)
-        return Interval(start=needed - timedelta(days=self.lookback_days), end=needed)
+        needed = self.needed_days(run_date)
+        return Interval(start=needed[0] - timedelta(days=self.lookback_days), end=needed[-1])
 
 
 class Entity(Config):
@@ -536,6 +563,14 @@ class Entity(Config):
         description="SQL condition over one row of the feed: rows for which it is not true get no features and no "
         "scores, but features of others count them",
         examples=["status = 'open'"],
+    )
+    horizon_days: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_HORIZON,
+        description="days ahead of a run date that have features, too: run date D has those of the entities of D to D "
+        "+ horizon_days. At most the `ahead_days` of the feed",
+        examples=[6],
     )
     public: tuple[str, ...] = Field(
         default=(),

@@ -89,12 +89,12 @@ def moment_of_history(project: Project, feed: str, day: date) -> datetime | None
 def usual_moment(project: Project, feed: str, day: date) -> datetime:
     """Return the time (UTC) at which a feed arrives, or else the cutoff, of the first run date that needs the day."""
     declared = project.feeds[feed]
-    return project.at(_first_run_date(declared, day), declared.arrives or project.cutoff)
+    return project.at(declared.first_run_date(day), declared.arrives or project.cutoff)
 
 
 def is_history(feed: Feed, day: date) -> bool:
     """Return whether a day is first needed before the feed's `live_from`, so that times of objects mean nothing."""
-    return feed.live_from is not None and _first_run_date(feed, day) < feed.live_from
+    return feed.live_from is not None and feed.first_run_date(day) < feed.live_from
 
 
 def require_past(uri: str, claim: datetime, now: datetime) -> None:
@@ -174,7 +174,7 @@ def reason_to_hold(
             f"it says that it became available at {moment:%Y-%m-%d %H:%M:%S} UTC, before {newest.delivery_id} "
             f"({newest.available_from:%Y-%m-%d %H:%M:%S} UTC), {follows}"
         )
-    age = (project.day_of(now) - day).days - declared.delay_days
+    age = (project.day_of(now) - declared.first_run_date(day)).days
     if declared.dated and age > declared.corrections_days and any(each.key == key for each in earlier):
         allowed = declared.corrections_days
         return f"the object was overwritten {age} days after it was due, and corrections_days is {allowed}"
@@ -184,7 +184,3 @@ def reason_to_hold(
 def name_order(key: str) -> list[tuple[int, str]]:
     """Return the order of names, in which numbers are compared as numbers."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", key)]
-
-
-def _first_run_date(feed: Feed, day: date) -> date:
-    return day + timedelta(days=feed.delay_days)

@@ -62,7 +62,7 @@ def as_of_days(
         if data_view == "point_in_time" and day in journal.records:
             known[day] = journal.records[day].as_of
             continue
-        required = project.required(day).items()
+        required = project.required_days(day)
         if missing := [(feed, needed) for feed, needed in required if (feed, needed) not in available]:
             named = ", ".join(f"{feed} of {needed}" for feed, needed in missing)
             steps = sorted({"extract" if project.feeds[feed].source else "land" for feed, _ in missing})
@@ -171,7 +171,7 @@ def known_at(
     ]
     schema = {"run_date": pl.Date(), "feed": pl.String(), "day": pl.Date(), "as_of": pl.Datetime("us", "UTC")}
     known = _current(deliveries, pl.DataFrame(wanted, schema=schema, orient="row")).select(_KNOWN)
-    required = [(run_date, name, day) for run_date in moments for name, day in project.required(run_date).items()]
+    required = [(run_date, name, day) for run_date in moments for name, day in project.required_days(run_date)]
     needed = {"run_date": pl.Date(), "feed": pl.String(), "day": pl.Date()}
     late = (
         pl

@@ -10,7 +10,16 @@ from pydantic import Field, model_validator
 
 from include.core.base import Config, LocalTime, Name, Zone
 from include.core.errors import ConfigError, nearest
-from include.core.feeds import POSTGRESQL_COLUMNS, RESERVED_COLUMNS, Column, Entity, Feed, Outcome
+from include.core.feeds import (
+    HORIZON,
+    POSTGRESQL_COLUMNS,
+    RESERVED_COLUMNS,
+    TARGET_DAY,
+    Column,
+    Entity,
+    Feed,
+    Outcome,
+)
 from include.core.local_time import first_time, moment_of
 from include.core.paths import can_meet
 
@@ -152,6 +161,9 @@ class Project(Config):
                 raise ValueError(f"outcomes.{name}: feed {outcome.feed} has a column of that name; rename the outcome")
             if name in RESERVED_COLUMNS:
                 raise ValueError(f"outcomes.{name}: the pipeline adds a column of that name; rename the outcome")
+            if name in (HORIZON, TARGET_DAY):
+                raise ValueError(f"outcomes.{name}: features have a column of that name; rename the outcome")
+        self._require_horizon()
         if not self.feeds[self.entity.feed].required:
             raise ValueError(
                 f"entity.feed: {self.entity.feed} is not required, but without its file a run has no entities to "
@@ -164,6 +176,19 @@ class Project(Config):
         self._require_equal_keys()
         self._require_public()
         return self
+
+    def _require_horizon(self) -> None:
+        """Refuse a horizon for which the entities are not known."""
+        name, ahead = self.entity.feed, self.feeds[self.entity.feed].ahead_days
+        if self.entity.horizon_days > ahead:
+            raise ValueError(
+                f"entity.horizon_days: {self.entity.horizon_days} days ahead need the entities of these days, and "
+                f"feeds.{name}.ahead_days is {ahead}; raise it, if the files are known that early, or lower "
+                "horizon_days"
+            )
+        for column in self.entity.public:
+            if column in (HORIZON, TARGET_DAY):
+                raise ValueError(f"entity.public: views have a column {column!r} of their own; rename it")
 
     def _require_public(self) -> None:
         """Refuse a public column of the entity that is nowhere, is in two snapshots, or is not public."""
@@ -304,23 +329,39 @@ class Project(Config):
                 found.setdefault(feed, []).append(name)
         return found
 
-    def required(self, run_date: date) -> dict[str, date]:
-        """Map each feed whose file a run date waits for to the day of that file."""
-        return {name: day for name, day in self.delivered(run_date).items() if self.feeds[name].required}
+    @property
+    def looks_ahead(self) -> bool:
+        """Return whether entities are known before their day, so that rows of features have a horizon."""
+        return self.feeds[self.entity.feed].ahead_days > 0
 
-    def required_files(self, run_date: date) -> dict[str, date]:
-        """Map each feed of files that a run date waits for to the day of its file."""
-        return {name: day for name, day in self.required(run_date).items() if self.feeds[name].source is None}
+    def required(self, run_date: date) -> dict[str, date]:
+        """Map each feed whose file a run date waits for to the newest day of these files."""
+        return dict(self.required_days(run_date))
+
+    def required_days(self, run_date: date) -> list[tuple[str, date]]:
+        """Return feed and day of each file that a run date waits for; of a feed with `ahead_days`, several days."""
+        return [(name, day) for name, day in self.delivered_days(run_date) if self.feeds[name].required]
+
+    def required_file_days(self, run_date: date) -> list[tuple[str, date]]:
+        """Return feed and day of each file in the landing that a run date waits for."""
+        return [(name, day) for name, day in self.required_days(run_date) if self.feeds[name].source is None]
 
     def delivered(self, run_date: date) -> dict[str, date]:
-        """Map each feed that has a file for a run date, an optional one too, to the day of that file.
+        """Map each feed that has a file for a run date, an optional one too, to the newest day of these files."""
+        return dict(self.delivered_days(run_date))
+
+    def delivered_days(self, run_date: date) -> list[tuple[str, date]]:
+        """Return feed and day of each file for a run date, of optional feeds too; the days of a feed in order.
 
         A feed has none of a day that is not in its calendar, or is before `first_day`.
         """
-        needed = {name: feed.needed_day(run_date) for name, feed in self.feeds.items()}
-        return {
-            name: day for name, day in needed.items() if day >= self.first_day and self.feeds[name].has_file_on(day)
-        }
+        return [
+            (name, day)
+            for name, feed in self.feeds.items()
+            if not feed.is_snapshot
+            for day in feed.needed_days(run_date)
+            if day >= self.first_day and feed.has_file_on(day)
+        ]
 
     def expected(self, run_date: date) -> dict[str, date]:
         """Map each feed to the newest day whose file should be there when a run date is prepared.

@@ -206,9 +206,9 @@ class PreparedDay(Record):
     """A prepared day: its `as_of`, the newest journal entry it could use, what it used, and versions of tables.
 
     `number` is that of the record from which the features were built; None if they were built without one, as for a day
-    that is prepared for the first time, and with the data view `latest`. `left_out` is the number of entities without
-    features, because `entity.where` is not true for them. `lacks` maps feeds to what the day went on
-    without.
+    that is prepared for the first time, and with the data view `latest`. `horizon_rows` counts the rows of each
+    horizon, from 0; it is empty where all are of horizon 0. `left_out` is the number of entities without features,
+    because `entity.where` is not true for them. `lacks` maps feeds to what the day went on without.
     """
 
     project: str
@@ -219,9 +219,14 @@ class PreparedDay(Record):
     deliveries: tuple[str, ...]
     table_versions: dict[str, int]
     rows: int
+    horizon_rows: tuple[int, ...] = ()
     left_out: int = 0
     number: int | None = None
     lacks: dict[str, Sentence] = Field(default_factory=dict)
+
+    def rows_up_to(self, horizon_days: int) -> int:
+        """Return the number of rows of the horizons that a model predicts."""
+        return sum(self.horizon_rows[: horizon_days + 1]) if self.horizon_rows else self.rows
 
 
 class Featured(StepResult):
@@ -254,8 +259,8 @@ class Fitted(StepResult):
     """The result of `fit` for one candidate. `interval` is the days it was fitted on; `digest` identifies the fit.
 
     `model_digest` is that of the files, which every later step compares before it loads them. `read` is what it read;
-    None for a trial, and with the data view `latest`, which have no record. `logged` says whether this step logged the
-    fit; otherwise MLflow had it.
+    None for a trial, and with the data view `latest`, which have no record. `horizon_days` is the largest horizon of
+    its rows. `logged` says whether this step logged the fit; otherwise MLflow had it.
     """
 
     model: str
@@ -266,6 +271,7 @@ class Fitted(StepResult):
     logged: bool
     validation: Interval
     holdout: Interval
+    horizon_days: int = 0
     read: TrainingRecord | None = None
 
 
@@ -344,11 +350,12 @@ class Promotion(StepResult):
 
 
 class ScoredDay(Record):
-    """The scores of one version for a day."""
+    """The scores of one version for a day, of the horizons from 0 to `horizon_days`."""
 
     day: date
     model_version: int
     rows: int
+    horizon_days: int = 0
 
 
 class Scored(StepResult):

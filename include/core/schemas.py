@@ -5,7 +5,7 @@ from datetime import date
 import polars as pl
 
 from include.core import storable
-from include.core.feeds import Column, Feed
+from include.core.feeds import HORIZON, Column, Feed
 from include.core.formats import Format, values
 from include.core.project import Project
 
@@ -50,6 +50,7 @@ EVERY_PREDICTION = ("score", "prediction")
 
 SCORES: dict[str, pl.DataType] = {
     "day": pl.Date(),
+    HORIZON: pl.Int32(),
     "entity_id": pl.String(),
     "model_version": pl.Int64(),
     **PREDICTION_COLUMNS,

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from include.core.errors import ConfigError, nearest
-from include.core.feeds import Feed
+from include.core.feeds import HORIZON, TARGET_DAY, Feed
 from include.core.outcomes import INCLUDED
 from include.core.project import Project
 from include.features.windows import AGE, GROUP, VALUES, Aggregate, Window, key, per_delivery, per_run_date
@@ -46,24 +46,38 @@ class Feeds:
     def current(self, feed: str) -> DataFrame:
         """Return the rows of the delivery of D - `delay_days` for each run date D, with D as `day`.
 
+        Of a feed with `ahead_days`, they are the rows of the deliveries of D to D + `ahead_days`, with the columns
+        `horizon` (integer, days ahead of D) and `target_day` (date, D + horizon). Of the feed of the entities, they go
+        to D + `entity.horizon_days`.
+
         Of a snapshot, they are the rows of the newest delivery that D knows, whatever its day. A run date that knows
         none has no rows, so join a snapshot to others with `left`.
         """
         declared = self._declared(feed)
-        of_needed_day = [] if declared.is_snapshot else [pl.col(AGE) == declared.delay_days]
-        return self._join(feed, self._rows[feed], *of_needed_day).drop(AGE, "delivery_id", "_row", INCLUDED)
+        of_needed_days = [] if declared.is_snapshot else [self._of_needed_days(feed)]
+        rows = self._join(feed, self._rows[feed], *of_needed_days)
+        if declared.ahead_days:
+            rows = rows.withColumns({HORIZON: -F.col(AGE), TARGET_DAY: F.date_sub("day", F.col(AGE))})
+        return rows.drop(AGE, "delivery_id", "_row", INCLUDED)
 
     def included(self) -> DataFrame:
-        """Return `day` and `entity_id` of the entities for which `entity.where` is true."""
+        """Return `day`, `horizon` and `entity_id` of the entities for which `entity.where` is true."""
         feed = self._project.entity.feed
         rows = self._rows[feed].filter(F.col(INCLUDED) == 1)
-        of_needed_day = pl.col(AGE) == self._declared(feed).delay_days
-        return self._join(feed, rows, of_needed_day).select("day", "entity_id")
+        ahead = -F.col(AGE) if self._declared(feed).ahead_days else F.lit(0)
+        return self._join(feed, rows, self._of_needed_days(feed)).select("day", ahead.alias(HORIZON), "entity_id")
+
+    def _of_needed_days(self, feed: str) -> pl.Expr:
+        """Return whether a delivery is one that a run date needs; of entities, one that has features."""
+        declared, entity = self._declared(feed), self._project.entity
+        ahead = entity.horizon_days if feed == entity.feed else declared.ahead_days
+        return pl.col(AGE).is_between(declared.delay_days - ahead, declared.delay_days)
 
     def history(self, feed: str) -> DataFrame:
         """Return the rows of all deliveries in the window of each run date D, with D as `day`.
 
-        `age` is the number of days (integer) from the delivery's day to D: `delay_days` for the newest. A row comes
+        `age` is the number of days (integer) from the delivery's day to D: `delay_days` for the newest, and less than 0
+        for a day that is ahead. A row comes
         once for each run date that knows it, so aggregate a long history with `add_windows`.
         """
         self._daily(feed)
@@ -86,7 +100,7 @@ class Feeds:
 
         `add_windows(rows, "sales", by="store", days=[7, 28], sold=("units", "mean"))` adds `sold_store_7d` and
         `sold_store_28d`. A window of n days has the deliveries of D - `delay_days` and the n - 1 days before. A value
-        is null where the window has none.
+        is null where the window has none. Windows are of the run date, whatever the horizon of a row.
 
         Args:
             rows: the rows, with `day` and the columns of `by`.
@@ -144,12 +158,12 @@ class Feeds:
     ) -> DataFrame:
         """Add columns `<name>_<group>_<suffix>`."""
         declared, of_feed = self._daily(feed), self._rows[feed]
-        newest, oldest = declared.delay_days, declared.delay_days + declared.lookback_days
+        newest, oldest = declared.delay_days - declared.ahead_days, declared.delay_days + declared.lookback_days
         for window in windows:
             if not newest <= window.newest <= window.oldest <= oldest:
                 raise self._wrong(
-                    f"{window.suffix}: run date D knows {feed} of D - {newest} to D - {oldest}; for more, raise "
-                    f"feeds.{feed}.lookback_days in project.yaml"
+                    f"{window.suffix}: run date D knows {feed} of {_before(newest)} to {_before(oldest)}; for more, "
+                    f"raise feeds.{feed}.lookback_days in project.yaml"
                 )
         groups = [(group,) if isinstance(group, str) else group for group in (by if isinstance(by, list) else [by])]
         if twice := [group for group in groups if groups.count(group) > 1]:
@@ -195,6 +209,10 @@ class Feeds:
         known = of_feed.filter(*which).select("run_date", "day", "delivery_id", AGE)
         small = small_frame(rows.sparkSession, known)
         return rows.join(F.broadcast(small), ["day", "delivery_id"]).drop("day").withColumnRenamed("run_date", "day")
+
+
+def _before(age: int) -> str:
+    return f"D + {-age}" if age < 0 else f"D - {age}"
 
 
 def small_frame(session: SparkSession, frame: pl.DataFrame) -> DataFrame:

@@ -1,4 +1,4 @@
-"""What a project's `build` must return: day, entity_id, and features of a known type, none of them lost. Pure."""
+"""What a project's `build` must return: its key, and features of a known type, none of them lost. Pure."""
 
 import ast
 import re
@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterator
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, DateType, NumericType, StringType
+from pyspark.sql.types import BooleanType, DataType, DateType, IntegerType, NumericType, StringType
 
 from include.core.errors import ConfigError
+from include.core.feeds import HORIZON, TARGET_DAY
 
-KEY = {"day": DateType(), "entity_id": StringType()}
+KEY: dict[str, DataType] = {"day": DateType(), HORIZON: IntegerType(), "entity_id": StringType()}
 
 FILLED = "\0"
 
@@ -19,22 +20,34 @@ MIN_LETTERS = 3
 """An f-string with fewer letters of its own, such as f"{name}_{n}", would seem to name every column."""
 
 
-def typed(frame: DataFrame) -> DataFrame:
+def typed(frame: DataFrame, *, horizons: bool = False) -> DataFrame:
     """Return day, entity_id, labels (string) and numbers (double; booleans are 1 and 0), each sorted by name.
+
+    Args:
+        frame: what `build` returned.
+        horizons: whether the feed of the entities has `ahead_days`. Then `horizon` is part of the key, and `target_day`
+            follows from it, so it is dropped.
 
     Raises:
         ConfigError: names the columns that are missing, come twice or have no known type.
     """
+    if not horizons and HORIZON in frame.columns:
+        raise ConfigError(
+            f"the column {HORIZON} is the days from the run date to the day of an entity, and the feed of the entities "
+            "has no ahead_days; rename the column"
+        )
+    of_key = KEY if horizons else {name: kind for name, kind in KEY.items() if name != HORIZON}
+    frame = frame.drop(TARGET_DAY) if horizons else frame
     kinds = [(field.name, field.dataType) for field in frame.schema]
     names = Counter(name.lower() for name, _ in kinds)
-    problems = [f"the column {name} is missing" for name in KEY if name not in names]
+    problems = [f"the column {name} is missing" for name in of_key if name not in names]
     problems += [f"the column {name} comes {count} times" for name, count in names.items() if count > 1]
     problems += [
-        f"the column {name} is {kind.simpleString()}, not {KEY[name].simpleString()}"
+        f"the column {name} is {kind.simpleString()}, not {of_key[name].simpleString()}"
         for name, kind in kinds
-        if name in KEY and kind != KEY[name]
+        if name in of_key and kind != of_key[name]
     ]
-    features = sorted((name, kind) for name, kind in kinds if name not in KEY)
+    features = sorted((name, kind) for name, kind in kinds if name not in of_key)
     problems += [
         f"the column {name} is {kind.simpleString()}, which is no type of a feature; make a number, boolean or string "
         "of it, or drop it"
@@ -44,7 +57,9 @@ def typed(frame: DataFrame) -> DataFrame:
     if problems:
         raise ConfigError("; ".join(problems))
     labels = [name for name, kind in features if isinstance(kind, StringType)]
-    return frame.select(*KEY, *labels, *(_number(name) for name, kind in features if not isinstance(kind, StringType)))
+    return frame.select(
+        *of_key, *labels, *(_number(name) for name, kind in features if not isinstance(kind, StringType))
+    )
 
 
 def require_all(frame: DataFrame, source: str, made: Collection[str]) -> None:

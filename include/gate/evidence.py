@@ -32,9 +32,9 @@ class Evidence:
         problem_type: of the model.
         inputs: the feature columns that `model.yaml` declares.
         seed: of the model, for resampling.
-        days: the day of each row (datetime64[D]).
+        days: the target day of each row (datetime64[D]), whose outcome it has.
         truth: the outcome of each row (f64).
-        labels: feature columns that slices are made of.
+        labels: columns that slices are made of: features, and the horizon.
         fitted_truth: the outcomes (f64) of the rows fitted on, from which the dummy baseline is made.
         challenger: the version that the gate decides on.
         candidates: candidate → its scores, for those that a check compares with and that were fitted.

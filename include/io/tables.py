@@ -135,15 +135,18 @@ class Tables:
         return counted
 
     def differ(self, table: str, scope: Scope, one: int, other: int, *, sort_by: Sequence[str]) -> bool:
-        """Return whether two versions of a table have other rows in a scope, by its files first and then by content."""
+        """Return whether two versions of a table have other rows in a scope, by its files first and then by content.
+
+        Rows are compared in the order of those columns of `sort_by` that the table has.
+        """
 
         def files(version: int) -> set[str]:
             return {*self.open(table, version).file_uris(file_pruning_predicate=scope.sql())}
 
         if one == other or files(one) == files(other):
             return False
-        before, after = (self.scan(table, at).filter(scope.expr()).sort(sort_by).collect() for at in (one, other))
-        return not before.equals(after)
+        before, after = (self.scan(table, at).filter(scope.expr()).collect() for at in (one, other))
+        return not _in_order(before, sort_by).equals(_in_order(after, sort_by))
 
     def replace(
         self,
@@ -309,6 +312,10 @@ class Tables:
 
     def _properties(self, table: str, count: int, metadata: Mapping[str, Any] | None) -> CommitProperties:
         return CommitProperties(custom_metadata=self.about(metadata), app_transactions=[Transaction(table, count)])
+
+
+def _in_order(rows: pl.DataFrame, sort_by: Sequence[str]) -> pl.DataFrame:
+    return rows.sort([name for name in sort_by if name in rows.columns])
 
 
 def _refuse_drift(uri: str, before: Schema, after: Schema, *, may_grow: bool) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from include.core.errors import DataError, nearest
+from include.core.feeds import HORIZON
 from include.core.project import Project
 from include.core.records import Alert
 from include.core.threshold import Threshold
@@ -115,16 +116,18 @@ class PerformanceMonitor(Monitor):
             measured = watch.measured_days(rule.metric, self.min_rows)
             for run_date in watch.interval.days:
                 until = watch.outcome_feed.needed_day(run_date)
-                if alert := rule.breach(watch.model, [m for m in measured if m.day <= until], run_date):
+                if alert := rule.breach(watch.model, [m for m in measured if m.last_day <= until], run_date):
                     yield alert
 
     def measure_day(self, model: MonitoredModel, rows: "pl.DataFrame") -> "pl.DataFrame":
-        """Measure one day's predictions: over all rows, and by each value of each slice with at least `min_rows`.
+        """Measure one run date's predictions: over all rows, and by each value of each slice with at least `min_rows`.
+
+        Where there are predictions for later days, the horizon is a slice, too.
 
         Args:
             model: the model.
-            rows: the columns of predictions, outcome (f64, null: not known, or known to have none), and the slices'
-                columns as text. Only rows with an outcome are measured.
+            rows: horizon, the columns of predictions, outcome (f64, null: not known, or known to have none), and the
+                slices' columns as text. Only rows with an outcome are measured.
 
         Returns:
             slice, slice_value, metric, value (f64), rows; the value is null where a metric is not defined, as AUC of
@@ -143,8 +146,9 @@ class PerformanceMonitor(Monitor):
                 f"{problem_type.labels}"
             )
         parts = [(ALL, ALL, known)]
-        for column in self.slices:
-            values = pl.col(column).fill_null(NO_VALUE).str.slice(0, MAX_SLICE_CHARACTERS)
+        ahead = HORIZON in rows.columns and bool((rows[HORIZON] > 0).any())
+        for column in (*self.slices, HORIZON) if ahead else self.slices:
+            values = pl.col(column).cast(pl.String).fill_null(NO_VALUE).str.slice(0, MAX_SLICE_CHARACTERS)
             of_value = known.with_columns(values).partition_by(column, as_dict=True)
             parts += [
                 (column, str(value), part)

@@ -1,7 +1,7 @@
 """What monitoring is told of the shared database, and what it finds."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from include.core.records import Alert, Freshness
 from include.training.problem_types import ProblemType, get_problem_type
@@ -27,11 +27,17 @@ class MonitoredModel:
 
 @dataclass(frozen=True)
 class DayValue:
-    """A metric over all rows of a day."""
+    """A metric over all rows of a run date, which predicts the days up to `last_day`."""
 
     day: date
     model_version: int
     value: float
+    horizon_days: int = 0
+
+    @property
+    def last_day(self) -> date:
+        """The last day that the run date predicts."""
+        return self.day + timedelta(days=self.horizon_days)
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,11 @@ def check(project: Project, interval: Interval, settings: Settings) -> list[str]
         for day in sorted(set(interval.days) - {n.day for n in prepared_days})
     ]
     findings += _features(project, interval, [*prepared_days, *latest], Tables(settings))
-    rows_as_of = {(n.day, n.as_of): n.rows for n in (*latest, *prepared_days)}
+    as_of = {(n.day, n.as_of): n for n in (*latest, *prepared_days)}
     for model in model_names(project.name):
         for chunk in interval.chunks(BLOCK_DAYS):
             findings += _batches(model, chunk, settings)
-            findings += _pointers(project, model, chunk, settings, rows_as_of)
+            findings += _pointers(project, model, chunk, settings, as_of)
         findings += _versions(model, interval, settings)
     return findings
 
@@ -84,7 +84,7 @@ def _pointers(
     model: str,
     interval: Interval,
     settings: Settings,
-    rows_as_of: Mapping[tuple[date, datetime], int],
+    as_of: Mapping[tuple[date, datetime], PreparedDay],
 ) -> Iterator[str]:
     """Check that readers see the right batch, with the right version and all rows of the prepared day."""
     pointers = postgres.predictions.read_pointers(settings, model, interval)
@@ -96,7 +96,8 @@ def _pointers(
             continue
         if (pointer["of_model"], pointer["of_day"]) != (model, day):
             yield f"{where} belongs to {pointer['of_model']} {pointer['of_day']}; publish the day again"
-        expected = rows_as_of.get((day, pointer["as_of"]))
+        prepared_day = as_of.get((day, pointer["as_of"]))
+        expected = prepared_day.rows_up_to(pointer["horizon_days"]) if prepared_day else None
         if expected is None:
             yield f"{where} is as of {pointer['as_of']:%Y-%m-%d %H:%M:%S} UTC, but no prepared day has that time"
         elif expected != pointer["rows"]:
@@ -109,7 +110,7 @@ def _pointers(
                 f"{pointer['published_at']:%Y-%m-%d %H:%M:%S} UTC, the promotion history {had} of that day; if nobody "
                 "chose that version for the run, score and publish the day again"
             )
-    prepared = {day for day, _ in rows_as_of}
+    prepared = {day for day, _ in as_of}
     published = set(pointers["day"])
     for day, version in postgres.promotions.read_champions(settings, model, interval).items():
         if day in prepared and day not in published:

@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from typing import cast
 
 import polars as pl
 
 from include.config.loading import model_names, project_names
 from include.core.erasure import Erasures, Person, identifiers, without_erased
 from include.core.errors import UnreadableError
+from include.core.feeds import HORIZON
+from include.core.horizons import with_horizon
 from include.core.journal import Entry, Known
 from include.core.names import clean_table, features_table, quarantine_table, raw_table, scores_table
 from include.core.personal import HashKey
@@ -272,9 +275,10 @@ class ErasureJob:
             removed["pages about deliveries"] += artifacts.remove(self.settings, path)
         return +removed
 
-    def _prepared(self, person: Person) -> dict[tuple[date, str], int]:
-        """Return how many rows of features the prepared days with rows of the persons will have."""
-        table, tables, counts = features_table(self.project.name), Tables(self.settings), dict[tuple[date, str], int]()
+    def _prepared(self, person: Person) -> dict[tuple[date, str], list[int]]:
+        """Return how many rows of features of each horizon the prepared days with rows of the persons will have."""
+        table, tables = features_table(self.project.name), Tables(self.settings)
+        counts = dict[tuple[date, str], list[int]]()
         if table not in self.files.names():
             return counts
         days = {
@@ -286,7 +290,8 @@ class ErasureJob:
         ):
             of_day = pl.col("day") == day, pl.col("data_view") == view
             rows = tables.scan(table, version).filter(*of_day).collect()
-            counts[day, view] = rows.height - int(person.rows_of(rows, day).sum())
+            kept = with_horizon(rows.filter(~person.rows_of(rows, day)).lazy()).collect()[HORIZON]
+            counts[day, view] = [int((kept == n).sum()) for n in range(int(cast(int, kept.max() or 0)) + 1)]
         return counts
 
     def _left_in_stores(self) -> Iterator[str]:

@@ -16,6 +16,7 @@ import polars as pl
 from include.config.loading import model_names
 from include.core import schemas
 from include.core.errors import DataError
+from include.core.horizons import KEY
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.names import clean_table, features_table, scores_table
@@ -176,7 +177,7 @@ def _changes(project: Project, journal: Known, days: Iterable[date]) -> dict[dat
         if changed := sorted(one for one in then.keys() | now.keys() if then.get(one) != now.get(one)):
             used, by_then = now.get(changed[0], set()), then.get(changed[0], set())
             was, new = _newest_of(places, by_then - used), _newest_of(places, used - by_then)
-            lacking = [f"{feed} of {of}" for feed, of in project.required(day).items() if (feed, of) not in now]
+            lacking = [f"{feed} of {of}" for feed, of in project.required_days(day) if (feed, of) not in now]
             found[day] = _Change(was, new, len(changed) - 1, frozenset().union(*now.values()), lacking)
     return found
 
@@ -289,7 +290,7 @@ def _changed(project: Project, model: str, day: date, version: int, prepared_day
     if read >= prepared_day.table_versions.get(name, 0):
         return False
     scope = Scope(Interval.of(day), {"data_view": [prepared_day.data_view]})
-    return tables.differ(name, scope, read, tables.version(name), sort_by=["entity_id"])
+    return tables.differ(name, scope, read, tables.version(name), sort_by=KEY)
 
 
 def _digest(model: str, day: date, version: int, data_view: DataView, tables: Tables) -> str:

@@ -16,6 +16,7 @@ from include.core import rehash as core
 from include.core import schemas
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.fraction import in_fraction
+from include.core.horizons import key_in
 from include.core.interval import BLOCK_DAYS, Interval
 from include.core.journal import ENTRIES, Entry, Known
 from include.core.names import clean_table, features_table
@@ -184,7 +185,7 @@ def _copy(
         features = _features(project, there.scan(table).filter(wanted).collect(), key)
         rows |= dict(features.group_by("day").len().iter_rows())
         scope = Scope(days, {"data_view": ["point_in_time"]})
-        versions[table] = here.replace(table, features, scope, sort_by=["day", "entity_id"]).version
+        versions[table] = here.replace(table, features, scope, sort_by=key_in(features.columns)).version
         for feed in _outcome_feeds(project):
             name, shape = clean_table(project.name, feed), schemas.clean(project, project.feeds[feed])
             within = pl.col("day").is_between(days.start, days.end) & in_fraction(fraction)

@@ -57,7 +57,7 @@ def _require_feeds(project: Project, records: dict[date, DayRecord], by_now: pl.
     there = set(by_now.select("run_date", "feed", "day").iter_rows())
     problems: dict[date, str] = {}
     for day in records:
-        required = project.required(day).items()
+        required = project.required_days(day)
         if absent := [f"{feed} of {needed}" for feed, needed in required if (day, feed, needed) not in there]:
             problems[day] = (
                 f"{project.name}: {day} would have no accepted delivery of {', '.join(absent)}; accept one, or "

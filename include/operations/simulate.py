@@ -86,7 +86,7 @@ def simulate(project: Project, interval: Interval, settings: Settings) -> Simula
             f"{interval} is {len(interval.days)} days, but the example data repeat after {cycle}: the same rows would "
             f"come twice. Simulate at most {cycle} days at a time"
         )
-    needed = [(feed, day) for run_date in interval.days for feed, day in project.delivered(run_date).items()]
+    needed = [(feed, day) for run_date in interval.days for feed, day in project.delivered_days(run_date)]
     if interval.end >= project.first_day:
         needed += [(feed, project.first_day) for feed in project.snapshots]
     delivered = [file for feed, day in dict.fromkeys(needed) for file in _deliver_usual(project, feed, day, settings)]

@@ -1,6 +1,6 @@
 """Find which files the run dates wait for. The sensor of the DAGs and `land` ask the same question here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 
 import polars as pl
@@ -19,27 +19,40 @@ from include.steps.objects import claim_of, why_not_whole
 
 
 def missing_files(project: Project, run_date: date, settings: Settings) -> dict[str, str]:
-    """Map each feed whose file is missing to a sentence about what the run date waits for."""
+    """Map each feed whose file is missing to what the run date waits for."""
+    return _by_feed(missing_days(project, run_date, settings))
+
+
+def missing_days(project: Project, run_date: date, settings: Settings) -> dict[tuple[str, date], str]:
+    """Map each feed and day whose file is missing to a sentence about what the run date waits for."""
     return _missing_in_landing(project, Interval.of(run_date), settings).get(run_date, {})
 
 
 def missing_by_day(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
     """Map each run date that waits to its sentences. For several days, each feed is listed only once."""
-    return {day: [*feeds.values()] for day, feeds in _missing_in_landing(project, interval, settings).items()}
+    found = _missing_in_landing(project, interval, settings)
+    return {day: [*_by_feed(of_day).values()] for day, of_day in found.items()}
 
 
-def _missing_in_landing(project: Project, interval: Interval, settings: Settings) -> dict[date, dict[str, str]]:
+def _missing_in_landing(
+    project: Project, interval: Interval, settings: Settings
+) -> dict[date, dict[tuple[str, date], str]]:
     landing, one = Landing(project, settings), interval.start == interval.end
-    required = {name: needed for day in interval.days for name, needed in project.required_files(day).items()}
-    listing = landing.look({name: needed if one else None for name, needed in required.items()})
+    required: dict[str, list[date]] = {}
+    for day in interval.days:
+        for name, needed in project.required_file_days(day):
+            required.setdefault(name, []).append(needed)
+    listing = landing.look({
+        name: Interval(start=min(days), end=max(days)) if one else None for name, days in required.items()
+    })
     listed, now = read_journal(settings, project).deliveries, postgres.journal.read_clock(settings)
     return missing(project, interval, landing, listing, listed, now)
 
 
 def missing(
     project: Project, interval: Interval, landing: Landing, listing: Listing, listed: pl.DataFrame, now: datetime
-) -> dict[date, dict[str, str]]:
-    """Map each run date to its missing feeds, with a sentence for each.
+) -> dict[date, dict[tuple[str, date], str]]:
+    """Map each run date to the feeds and days of its missing files, with a sentence for each.
 
     A file is missing until the moment that its sidecar claims, and where there is only something that cannot be a
     delivery. A delivery in raw is not missing, even if its file was removed from landing to save space.
@@ -56,9 +69,9 @@ def missing(
     there: dict[tuple[str, date], list[Found]] = {}
     for each in listing.found:
         there.setdefault((each.feed, each.day), []).append(each)
-    found: dict[date, dict[str, str]] = {}
+    found: dict[date, dict[tuple[str, date], str]] = {}
     for day in interval.days:
-        for feed, needed in project.required_files(day).items():
+        for feed, needed in project.required_file_days(day):
             if (feed, needed) in landed:
                 continue
             objects = there.get((feed, needed), [])
@@ -67,12 +80,19 @@ def missing(
                 names = {str(each.part) for each, why in zip(objects, whys, strict=True) if not why}
                 marked = (feed, needed) in listing.markers
                 if incomplete := why_incomplete(project, feed, needed, names, marked=marked, now=now):
-                    found.setdefault(day, {})[feed] = _joined([incomplete, *filter(None, whys)])
+                    found.setdefault(day, {})[feed, needed] = _joined([incomplete, *filter(None, whys)])
             elif all(whys):  # also if there is no file at all
                 looked = f"no file of feed {feed} for {needed} (looked for {landing.pattern(feed, needed)})"
                 unusable = [each.why for each in listing.unusable if (each.feed, each.day) == (feed, needed)]
-                found.setdefault(day, {})[feed] = _joined([why for why in whys if why] or [looked, *unusable])
+                found.setdefault(day, {})[feed, needed] = _joined([why for why in whys if why] or [looked, *unusable])
     return found
+
+
+def _by_feed(missing: Mapping[tuple[str, date], str]) -> dict[str, str]:
+    of_feeds: dict[str, list[str]] = {}
+    for (feed, _), sentence in missing.items():
+        of_feeds.setdefault(feed, []).append(sentence)
+    return {feed: _joined(sentences) for feed, sentences in of_feeds.items()}
 
 
 def _joined(sentences: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,9 @@ from pyspark.sql import functions as F
 from include.config.loading import load_project
 from include.core import lookback
 from include.core.errors import ConfigError, DataError
+from include.core.feeds import HORIZON
 from include.core.fraction import in_fraction, limit
+from include.core.horizons import KEY, key_in, with_horizon_of_day
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.names import clean_table, features_table, quarantine_table
@@ -46,10 +49,10 @@ def build_features(
     """Replace the interval in `features_<project>` in one commit, with one row for each entity of each day.
 
     The project's `features.build` makes day, entity_id and features of `Feeds`; this step adds `as_of` (UTC) and
-    `data_view`. Features with the data view `latest` are stored beside the original ones. Rows of entities that
-    `entity.where` leaves out are removed last, so that features that count other entities still count all of them.
-    So are those outside a fraction of the entities (`project.entity_fraction`), whose features go to a table of their
-    own, and whose days do not count as prepared.
+    `data_view`. Of a project that looks ahead, an entity has a row for each horizon. Features with the data view
+    `latest` are stored beside the original ones. Rows of entities that `entity.where` leaves out are removed last, so
+    that features that count other entities still count all of them. So are those outside a fraction of the entities
+    (`project.entity_fraction`), whose features go to a table of their own, and whose days do not count as prepared.
 
     Args:
         project: the project.
@@ -78,7 +81,7 @@ def build_features(
         log.warning("%s", sentence)
     if data_view == "point_in_time" and (late := lookback.too_late(project, unknown, counting, journal.records)):
         raise DataError.of_days(late)
-    expected, left_out = _entities(project, tables, known)
+    entities = _entities(project, tables, known)
     with spark.job() as (session, staged):
         rows, versions = _feeds(session, tables, project, interval, known, staged)
         counted = journal.deliveries.select("delivery_id", "rows")
@@ -87,7 +90,7 @@ def build_features(
         feeds = Feeds(project, rows, states(known).join(sizes, on=["run_date", "feed", "day"]))
         built = _build(project, feeds)
         if project.entity.where is not None:
-            built = built.join(feeds.included(), ["day", "entity_id"], "left_semi")
+            built = built.join(feeds.included(), key_in(built.columns), "left_semi")
         frame = built.join(F.broadcast(moments_frame), "day").withColumn("data_view", F.lit(data_view))
         if project.entity_fraction < 1:
             frame = frame.filter(_in_fraction_by_spark(project.entity_fraction))
@@ -98,9 +101,9 @@ def build_features(
                 features_table(project.name, project.entity_fraction),
                 Scope(interval, {"data_view": [data_view]}),
                 staged,
-                sort_by=["entity_id"],
+                sort_by=key_in(built.columns)[1:],
                 partition_by=["day", "data_view"],
-                expected=expected,
+                expected={day: sum(counts.rows) for day, counts in entities.items()},
                 metadata={
                     **versions,
                     "watermark": journal.watermark,
@@ -109,21 +112,20 @@ def build_features(
             )
         except DataError as error:
             raise DataError(
-                f"{project.folder / 'features.py'}: {error}; return one row for each entity, and keep all columns"
+                f"{project.folder / 'features.py'}: {error}; return one row for each entity{_and_horizon(project)}, "
+                "and keep all columns"
             ) from error
     log.info("%s: %d rows of features, version %d", interval, table.rows, table.version)
     if project.entity.where is not None:
-        log.info(
-            "%s: entity.where left out %d of %d entities",
-            interval, sum(left_out.values()), sum(left_out.values()) + table.rows,
-        )  # fmt: skip
+        left_out = sum(counts.left_out for counts in entities.values())
+        log.info("%s: entity.where left out %d of %d entities", interval, left_out, left_out + table.rows)
     versions[table.table] = table.version
     return Featured(
         interval=interval,
         rows=table.rows,
         table_version=table.version,
         table=table,
-        prepared_days=_prepared_days(project, data_view, journal, known, moments, expected, left_out, versions, lacks)
+        prepared_days=_prepared_days(project, data_view, journal, known, moments, entities, versions, lacks)
         if project.entity_fraction == 1
         else (),
         entity_fraction=project.entity_fraction,
@@ -197,10 +199,10 @@ def _put_back(tables: Tables, table: str, counting: Sequence[PreparedDay]) -> No
     for (version, data_view), days in groups.items():
         for part in Interval.covering(days) if version < newest else ():
             scope = Scope(part, {"data_view": [data_view]})
-            if tables.differ(table, scope, version, newest, sort_by=["day", "entity_id"]):
+            if tables.differ(table, scope, version, newest, sort_by=KEY):
                 rows = tables.scan(table, version).filter(scope.expr()).collect()
                 log.warning("%s of %s: another run wrote other rows; those that count are put back", table, part)
-                tables.replace(table, partial(_with_columns_of, rows), scope, sort_by=["day", "entity_id"])
+                tables.replace(table, partial(_with_columns_of, rows), scope, sort_by=key_in(rows.columns))
 
 
 def _with_columns_of(rows: pl.DataFrame, current: pl.DataFrame) -> pl.DataFrame:
@@ -251,37 +253,47 @@ def _build(project: Project, feeds: Feeds) -> DataFrame:
     built: DataFrame = module.build(feeds)
     try:
         returned.require_all(built, inspect.getsource(module), feeds.made)
-        return returned.typed(built)
+        return returned.typed(built, horizons=project.looks_ahead)
     except ConfigError as error:
         raise ConfigError(f"{module.__file__}: {error}") from error
 
 
-def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> tuple[dict[date, int], dict[date, int]]:
-    """Map each run date to the number of its entities, and to how many `entity.where` leaves out.
+def _and_horizon(project: Project) -> str:
+    return " and horizon" if project.looks_ahead else ""
 
-    Entities are the current rows of the entity's feed.
-    """
-    feed = project.entity.feed
-    current_as_of = known.filter(pl.col("feed") == feed).filter(
-        pl.col("day") == pl.col("run_date").dt.offset_by(f"-{project.feeds[feed].delay_days}d")
-    )
+
+@dataclass(frozen=True)
+class _Counts:
+    """Of a run date: its entities by horizon, and how many of all horizons `entity.where` leaves out."""
+
+    rows: tuple[int, ...] = ()
+    left_out: int = 0
+
+
+def _entities(project: Project, tables: Tables, known: pl.DataFrame) -> dict[date, _Counts]:
+    """Count the entities of each run date: the current rows of the entity's feed."""
+    feed, horizons = project.entity.feed, project.entity.horizon_days + 1
+    current_as_of = with_horizon_of_day(project, known.filter(pl.col("feed") == feed))
     within = pl.col("day").is_between(current_as_of["day"].min(), current_as_of["day"].max())
     scanned = tables.scan(clean_table(project.name, feed)).filter(within)
-    rows = rows_of(scanned, states(current_as_of).drop("feed"), project.feeds[feed].key)
+    wanted = states(current_as_of).drop("feed")
+    rows = rows_of(scanned, with_horizon_of_day(project, wanted), project.feeds[feed].key)
     if project.entity_fraction < 1:
         rows = rows.filter(in_fraction(project.entity_fraction))
     included = pl.col(INCLUDED) == 1
     with without_values():
         counted = (
             included_column(project)(rows)
-            .group_by("run_date")
+            .group_by("run_date", HORIZON)
             .agg(rows=included.sum(), left_out=(~included).sum())
             .collect()
         )
-    return (
-        dict(counted.select("run_date", "rows").iter_rows()),
-        dict(counted.select("run_date", "left_out").iter_rows()),
-    )
+    found: dict[date, _Counts] = {}
+    for (run_date,), of_day in counted.partition_by("run_date", as_dict=True).items():
+        rows_by_horizon = dict(of_day.select(HORIZON, "rows").iter_rows())
+        by_horizon = tuple(rows_by_horizon.get(horizon, 0) for horizon in range(horizons))
+        found[run_date] = _Counts(by_horizon, int(of_day["left_out"].sum()))
+    return found
 
 
 def _in_fraction_by_spark(fraction: float) -> Column:
@@ -295,8 +307,7 @@ def _prepared_days(
     journal: Known,
     known: pl.DataFrame,
     moments: Mapping[date, datetime],
-    rows: Mapping[date, int],
-    left_out: Mapping[date, int],
+    entities: Mapping[date, _Counts],
     versions: Mapping[str, int],
     lacks: Mapping[date, Mapping[str, str]],
 ) -> tuple[PreparedDay, ...]:
@@ -310,8 +321,9 @@ def _prepared_days(
             watermark=journal.watermark,
             deliveries=tuple(used.get(day, ())),
             table_versions=dict(versions),
-            rows=rows.get(day, 0),
-            left_out=left_out.get(day, 0),
+            rows=sum(entities.get(day, _Counts()).rows),
+            horizon_rows=entities.get(day, _Counts()).rows if project.entity.horizon_days else (),
+            left_out=entities.get(day, _Counts()).left_out,
             number=journal.records[day].number if data_view == "point_in_time" and day in journal.records else None,
             lacks=lacks.get(day, {}),
         )

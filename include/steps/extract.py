@@ -97,16 +97,19 @@ def failing_by_day(project: Project, interval: Interval, settings: Settings) -> 
     """
     covered = _covered(read_journal(settings, project).deliveries)
     waiting: dict[str, list[date]] = {}
+    first: dict[str, date] = {}
     for run_date in interval.days:
-        for feed, day in project.required(run_date).items():
+        for feed, day in project.required_days(run_date):
             if feed in project.sql_feeds and (feed, day) not in covered:
-                waiting.setdefault(feed, []).append(run_date)
+                first.setdefault(feed, day)
+                if run_date not in waiting.setdefault(feed, []):
+                    waiting[feed].append(run_date)
     failing: dict[date, list[str]] = {}
     for feed, run_dates in waiting.items():
         declared = project.feeds[feed]
         assert declared.source is not None
         try:
-            values = values_of(project, feed, declared.needed_day(run_dates[0]))
+            values = values_of(project, feed, first[feed])
             try_query(declared, values, settings, project.timezone)
         except (UnreachableError, UnreadableError) as error:
             why = str(error).removeprefix(": ")
@@ -233,7 +236,7 @@ def _covered(deliveries: pl.DataFrame) -> set[One]:
 def _due(project: Project, interval: Interval) -> list[One]:
     """Return what the run dates wait for, the newest first."""
     days = reversed(interval.days)
-    return [one for day in days for one in project.required(day).items() if one[0] in project.sql_feeds]
+    return [one for day in days for one in project.required_days(day) if one[0] in project.sql_feeds]
 
 
 def _unextracted(project: Project, interval: Interval, covered: Collection[One]) -> Iterator[One]:
@@ -283,7 +286,7 @@ def _require(project: Project, interval: Interval, asking: _Asking) -> None:
     by_day: dict[date, str] = {}
     kinds: set[type[ActionRequiredError]] = set()
     for day in interval.days:
-        problems = [asking.left[one] for one in project.required(day).items() if one in asking.left]
+        problems = [asking.left[one] for one in project.required_days(day) if one in asking.left]
         if problems:
             by_day[day] = "; ".join(problem.sentence for problem in problems)
             kinds |= {problem.error for problem in problems}

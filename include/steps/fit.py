@@ -93,12 +93,13 @@ def fit(
         parts = [
             FitInput(
                 name=names[what],
-                source=DeltaPart(
-                    tables.uri(names[what]), state.versions[what], Scope(training_set.interval, where).sql()
-                ),
+                source=DeltaPart(tables.uri(names[what]), state.versions[what], Scope(days, where).sql()),
                 rows=training_set.rows.height,
             )
-            for what, where in (("features", {"data_view": sorted({"point_in_time", data_view})}), ("outcome", {}))
+            for what, days, where in (
+                ("features", training_set.run_dates, {"data_view": sorted({"point_in_time", data_view})}),
+                ("outcome", training_set.interval, {}),
+            )
         ]
         run = _fit(
             model,
@@ -120,6 +121,7 @@ def fit(
         logged=run.logged_here,
         validation=training_set.validation,
         holdout=training_set.holdout,
+        horizon_days=training_set.horizon_days,
         read=record_of(project, model, interval.end, settings, state, data_view),
     )
 

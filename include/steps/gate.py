@@ -11,6 +11,7 @@ import polars as pl
 from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import DataError
+from include.core.horizons import KEY, target_day, with_horizon
 from include.core.interval import Interval
 from include.core.names import features_table
 from include.core.project import Project
@@ -24,7 +25,7 @@ from include.io.postgres.model_files import RecordedFit
 from include.io.registry import LoadedModel, ModelFiles, Registry, Version
 from include.io.tables import Tables
 from include.io.training_sets import taken_up, training_set_of_run
-from include.training.training_set import KEY, LABEL, TrainingSet, seasonal_naive
+from include.training.training_set import LABEL, TrainingSet, seasonal_naive
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ def _evidence(
         problem_type=model.problem,
         inputs=model.features,
         seed=model.seed,
-        days=rows["day"].to_numpy(),
+        days=rows.select(target_day()).to_series().to_numpy(),
         truth=rows[LABEL].to_numpy(),
         labels=rows,
         fitted_truth=training_set.fitted_rows[LABEL].to_numpy(),
@@ -178,9 +179,9 @@ def _evidence(
 
 def _naive(project: Project, model: Model, training_set: TrainingSet) -> np.ndarray:
     """Return the seasonal naive of each holdout row, NaN if there is none."""
-    rows = training_set.rows.with_columns(naive=seasonal_naive(project, model, training_set.rows))
-    of_holdout = rows.filter(pl.col("day").is_between(training_set.holdout.start, training_set.holdout.end))
-    return of_holdout["naive"].to_numpy()
+    naive = seasonal_naive(project, model, training_set.rows)
+    named = replace(training_set, rows=training_set.rows.with_columns(naive=naive))
+    return named.holdout_rows["naive"].to_numpy()
 
 
 def _predicts_the_same(champion: LoadedModel, challenger: LoadedModel) -> bool:
@@ -205,7 +206,9 @@ def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], dat
     more = [name for name in inputs if name not in rows.columns]
     if not more:
         return rows
-    of_days = features.filter(pl.col("day").is_in(rows["day"].unique().to_list())).sort("data_view").collect()
+    of_days = with_horizon(
+        features.filter(pl.col("day").is_in(rows["day"].unique().to_list())).sort("data_view")
+    ).collect()
     made = of_days.filter(pl.col("data_view").is_in(["point_in_time", data_view])).unique(
         KEY, keep="first", maintain_order=True
     )

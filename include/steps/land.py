@@ -159,7 +159,7 @@ def _first(sentences: Sequence[str]) -> list[str]:
     return [*sentences[:10], *more]
 
 
-def _require_files(missing: Mapping[date, Mapping[str, str]]) -> None:
+def _require_files(missing: Mapping[date, Mapping[tuple[str, date], str]]) -> None:
     """Raise if a run date lacks the file of a required feed."""
     if missing:
         sentences = [sentence for of_day in missing.values() for sentence in of_day.values()]
@@ -175,7 +175,7 @@ def _require_landed(project: Project, interval: Interval, left: Sequence[NotLand
     fatal: dict[date, list[str]] = {}
     lacks: set[tuple[str, date]] = set()
     for day in interval.days:
-        needed = (set(project.required(day).items()) - covered) & refused
+        needed = (set(project.required_days(day)) - covered) & refused
         if needed:
             fatal[day] = [each.why for each in left if (each.found.feed, each.found.day) in needed]
             lacks |= needed

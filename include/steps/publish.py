@@ -16,6 +16,8 @@ from include.config.loading import load_project
 from include.config.model import Model
 from include.core import schemas
 from include.core.errors import DataError
+from include.core.feeds import HORIZON
+from include.core.horizons import KEY, with_horizon, with_horizon_of_day
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table, scores_table
 from include.core.point_in_time import recorded_deliveries
@@ -26,6 +28,7 @@ from include.core.settings import Settings
 from include.core.stack import rows_of, states
 from include.io import postgres
 from include.io.journal import read_journal
+from include.io.postgres.model_files import RecordedFit
 from include.io.postgres.predictions import Batch, batch_digest
 from include.io.tables import Scope, Tables
 
@@ -70,8 +73,9 @@ def publish(
     prepared_days = {n.day: n for n in postgres.days.read_prepared_days(settings, project.name, interval, data_view)}
     if days is None:
         versions = postgres.promotions.read_champions(settings, model.name, interval) if versions is None else versions
+        fits = postgres.model_files.read_versions(settings, model.name)
         days = [
-            ScoredDay(day=day, model_version=version, rows=prepared_days[day].rows if day in prepared_days else 0)
+            _expected_scores(day, version, prepared_days.get(day), fits.get(version))
             for day, version in versions.items()
             if interval.start <= day <= interval.end
         ]
@@ -98,6 +102,15 @@ def publish(
     )
 
 
+def _expected_scores(
+    day: date, version: int, prepared_day: PreparedDay | None, recorded: RecordedFit | None
+) -> ScoredDay:
+    """Return the scores that a day must have: those of all rows of features, of the horizons of the version."""
+    horizon_days = recorded.horizon_days if recorded else 0
+    rows = prepared_day.rows_up_to(horizon_days) if prepared_day else 0
+    return ScoredDay(day=day, model_version=version, rows=rows, horizon_days=horizon_days)
+
+
 def publish_scores(
     project: Project,
     model: Model,
@@ -115,8 +128,8 @@ def publish_scores(
         project: the project.
         model: the model.
         scores: day (date), entity_id (str), model_version (int), and the columns of predictions that the problem type
-            has, for `days` only.
-        entities: day, entity_id and the project's public columns, for `days` only.
+            has, for `days` only; `horizon` (int), unless it is 0.
+        entities: day, entity_id and the project's public columns, for `days` only; `horizon`, unless it is 0.
         settings: where the database is.
         days: the expected days, with version and number of rows.
         as_of: the `as_of` of each day.
@@ -125,13 +138,14 @@ def publish_scores(
     Raises:
         DataError: names each day that differs from `days`. Nothing is written then.
     """
-    days, scores = sorted(days, key=lambda d: d.day), schemas.with_prediction_columns(scores)
+    scores, entities = with_horizon(schemas.with_prediction_columns(scores)), with_horizon(entities)
+    days = sorted(days, key=lambda d: d.day)
     _verify(model, scores, entities, days)
     published: list[PublishedDay] = []
     for chunk in _chunks(days):
         wanted = pl.col("day").is_between(chunk[0].day, chunk[-1].day)
-        rows = scores.filter(wanted).collect().sort("day", "entity_id")
-        described = entities.filter(wanted).collect().sort("day", "entity_id")
+        rows = scores.filter(wanted).collect().sort(KEY)
+        described = entities.filter(wanted).collect().sort(KEY)
         of_day = {day: part for (day,), part in rows.partition_by("day", as_dict=True).items()}
         batches = [_batch(model, d, of_day.get(d.day, rows.clear()), as_of[d.day]) for d in chunk]
         published += postgres.predictions.publish_batches(settings, project, model, batches, rows, described, mode)
@@ -157,6 +171,7 @@ def _batch(model: Model, scored: ScoredDay, rows: pl.DataFrame, as_of: datetime)
         rows=rows.height,
         digest=digest,
         as_of=as_of,
+        horizon_days=scored.horizon_days,
     )
 
 
@@ -181,7 +196,8 @@ def _verify(model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame, days: Se
         .group_by("day")
         .agg(
             rows=pl.len(),
-            entities=pl.col("entity_id").drop_nulls().n_unique(),
+            entities=pl.struct(HORIZON, "entity_id").filter(pl.col("entity_id").is_not_null()).n_unique(),
+            ahead=(pl.col(HORIZON).max()),
             finite=pl.all_horizontal(pl.col(*EVERY_PREDICTION).is_finite()).sum(),  # null: not counted
             versions=pl.col("model_version").unique().sort(),
         )
@@ -189,18 +205,21 @@ def _verify(model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame, days: Se
         .iter_rows(named=True)
     }
     described = dict(
-        scores.join(entities.unique(["day", "entity_id"]), on=["day", "entity_id"], how="semi")
+        scores.join(entities.unique(KEY), on=KEY, how="semi")
         .group_by("day").len().collect().iter_rows()
     )  # fmt: skip
     unexpected = sorted(counted.keys() - {d.day for d in days})
     wrong = [f"{day}: there are scores, but this day is not to be published" for day in unexpected]
     for d in days:
-        found = counted.get(d.day, {"rows": 0, "entities": 0, "finite": 0, "versions": [d.model_version]})
+        none = {"rows": 0, "entities": 0, "ahead": 0, "finite": 0, "versions": [d.model_version]}
+        found = counted.get(d.day, none)
         rows, undescribed = found["rows"], found["rows"] - described.get(d.day, 0)
         if rows != d.rows:
             wrong.append(f"{d.day}: {rows} scores, expected {d.rows}")
         if found["entities"] != rows:
             wrong.append(f"{d.day}: {rows} scores of {found['entities']} entities; one row for each is needed")
+        if found["ahead"] > d.horizon_days:
+            wrong.append(f"{d.day}: scores of horizon {found['ahead']}, but the version predicts {d.horizon_days} days")
         if bad := rows - found["finite"]:
             wrong.append(f"{d.day}: {bad} of {rows} rows have a score or prediction that is null, NaN or infinite")
         if found["versions"] != [d.model_version]:
@@ -237,8 +256,8 @@ def _agree(
                 f"{d.day}: {project.name} is not prepared (data: {data_view}); run build_features for the day first"
             )
             continue
-        if prepared_day.rows != d.rows:
-            wrong.append(f"{d.day}: the prepared day has {prepared_day.rows} rows, and {d.rows} were scored")
+        if (expected := prepared_day.rows_up_to(d.horizon_days)) != d.rows:
+            wrong.append(f"{d.day}: the prepared day has {expected} rows, and {d.rows} were scored")
         moments, read = found.get(d.day, ([prepared_day.as_of], []))
         if moments != [prepared_day.as_of]:
             wrong.append(
@@ -254,7 +273,7 @@ def _rebuilt(tables: Tables, prepared_day: PreparedDay, version: int) -> bool:
     """Return whether the features at the version that was scored differ from those of the prepared day."""
     table = features_table(prepared_day.project)
     scope = Scope(Interval.of(prepared_day.day), {"data_view": [prepared_day.data_view]})
-    return tables.differ(table, scope, version, prepared_day.table_versions[table], sort_by=["entity_id"])
+    return tables.differ(table, scope, version, prepared_day.table_versions[table], sort_by=KEY)
 
 
 def _refuse(model: Model, wrong: Sequence[str]) -> NoReturn:
@@ -289,8 +308,7 @@ def _entities(project: Project, tables: Tables, used: pl.DataFrame) -> pl.LazyFr
     A public column of a snapshot is null where the snapshot has no row for the entity, or was not known yet.
     """
     declared = project.feeds[project.entity.feed]
-    of_day = pl.col("day") == pl.col("run_date").dt.offset_by(f"-{declared.delay_days}d")
-    own = states(used.filter(pl.col("feed") == project.entity.feed, of_day)).drop("feed")
+    own = with_horizon_of_day(project, states(used.filter(pl.col("feed") == project.entity.feed)).drop("feed"))
     scanned = tables.scan(clean_table(project.name, project.entity.feed))
     within = pl.col("day").is_between(own["day"].min(), own["day"].max())
     rows = rows_of(scanned.filter(within), own, declared.key).drop("day", "delivery_id")
@@ -304,4 +322,4 @@ def _entities(project: Project, tables: Tables, used: pl.DataFrame) -> pl.LazyFr
             .select("run_date", *key, *names)
         )
         rows = rows.join(of_snapshot, on=["run_date", *key], how="left")
-    return rows.select(pl.col("run_date").alias("day"), "entity_id", *project.entity.public)
+    return rows.select(pl.col("run_date").alias("day"), HORIZON, "entity_id", *project.entity.public)

@@ -11,6 +11,8 @@ from include.config.loading import load_project
 from include.config.model import Model
 from include.core import schemas
 from include.core.errors import DataError
+from include.core.feeds import HORIZON
+from include.core.horizons import KEY, with_horizon
 from include.core.interval import BLOCK_DAYS, Interval
 from include.core.names import features_table, scores_table
 from include.core.project import Project
@@ -36,10 +38,10 @@ def score(
 ) -> Scored:
     """Replace `scores_<model>` of each day and version in `versions`: one row for each row of features.
 
-    Features are read at the table version that the prepared day names, whatever other runs have written since. Input
-    columns, problem type and decision threshold are those with which the version was logged, not those in
-    `model.yaml` now. With data_view `latest` the features of that view are read, and `scores_<model>_latest` is
-    written.
+    Rows of a larger horizon than the version was fitted on are left out. Features are read at the table version that
+    the prepared day names, whatever other runs have written since. Input columns, problem type, horizon and decision
+    threshold are those with which the version was logged, not those in `model.yaml` now. With data_view `latest` the
+    features of that view are read, and `scores_<model>_latest` is written.
 
     Args:
         model: the model.
@@ -84,20 +86,26 @@ def score(
         counted = {day: features[day].rows for day in days_in_a_row.days}
         rows = _read(project, loaded[version], at, {day: features[day] for day in days_in_a_row.days}, data_view)
         _require_rows(project, rows, counted)
+        horizon_days = loaded[version].horizon_days
+        rows = rows.filter(pl.col(HORIZON) <= horizon_days)
+        counted = dict.fromkeys(counted, 0) | dict(rows.group_by("day").len().iter_rows())
         scores = _score(loaded[version], version, rows)
         _require_finite(model, version, scores)
         table = tables.replace(
             scores_table(model.name, data_view),
             scores.select(schemas.SCORES.keys()).cast(schemas.SCORES),  # type: ignore[arg-type]
             Scope(days_in_a_row, {"model_version": [version]}),
-            sort_by=["day", "model_version", "entity_id"],
+            sort_by=["day", "model_version", HORIZON, "entity_id"],
             metadata={
                 "model_version": version,
                 "features_version": " ".join(map(str, _versions(features, days_in_a_row.days))),
             },
         )
         _reconcile(model, version, tables, table, counted)
-        days += [ScoredDay(day=day, model_version=version, rows=count) for day, count in counted.items()]
+        days += [
+            ScoredDay(day=day, model_version=version, rows=count, horizon_days=horizon_days)
+            for day, count in counted.items()
+        ]
     total = sum(day.rows for day in days)
     log.info("%s: %d rows of %d days scored with version %s", model.name, total, len(days), ", ".join(map(str, loaded)))
     if unscored:
@@ -162,14 +170,15 @@ def _read(
     Raises:
         DataError: files of the features are gone.
     """
-    columns = [*training_set.KEY, "as_of", *loaded.inputs]
+    columns = dict.fromkeys([*KEY, "as_of", *loaded.inputs])
     parts = []
     for number in _versions(features, features):
         days = [day for day, each in features.items() if each.version == number]
         within = pl.col("day").is_in(days) & (pl.col("data_view") == data_view)
-        parts.append(at[number].filter(within).select(*columns, features_version=pl.lit(number, pl.Int64)))
+        rows = with_horizon(at[number].filter(within))
+        parts.append(rows.select(*columns, features_version=pl.lit(number, pl.Int64)))
     try:
-        return pl.concat(parts).sort(training_set.KEY).collect()
+        return pl.concat(parts).sort(KEY).collect()
     except FileNotFoundError as error:
         days_lost = f"{min(features)} to {max(features)}"
         raise DataError(
@@ -179,9 +188,9 @@ def _read(
 
 def _require_rows(project: Project, rows: pl.DataFrame, counted: Mapping[date, int]) -> None:
     """Refuse features that are not those of the prepared days, or that have an entity twice."""
-    if doubled := rows.height - rows.select(training_set.KEY).n_unique():
+    if doubled := rows.height - rows.select(KEY).n_unique():
         raise DataError(
-            f"{project.name}: {doubled} rows of features have the day and entity of another row (twice), "
+            f"{project.name}: {doubled} rows of features have the day, horizon and entity of another row (twice), "
             f"from {min(counted)} to {max(counted)}"
         )
     found = dict(rows.group_by("day").len().iter_rows())
@@ -201,7 +210,7 @@ def _score(loaded: LoadedModel, version: int, rows: pl.DataFrame) -> pl.DataFram
     Each day is scored by itself, because linear algebra on more rows at once differs in the last bits, and a day must
     get the same scores in a range as alone.
     """
-    kept, parts = rows.select("day", "entity_id", "as_of", "features_version"), []
+    kept, parts = rows.select(*KEY, "as_of", "features_version"), []
     for day, of_day in zip(
         kept.partition_by("day", maintain_order=True), rows.partition_by("day", maintain_order=True), strict=True
     ):

@@ -48,6 +48,13 @@ class Training(Config):
             [{"name": "linear", "params": {"kind": "linear"}}, {"name": "boosted", "params": {"kind": "boosted"}}]
         ],
     )
+    horizon_days: int = Field(
+        default=0,
+        ge=0,
+        description="days ahead of a run date that it predicts, too: D to D + horizon_days. At most the "
+        "entity.horizon_days of project.yaml",
+        examples=[6],
+    )
     train_days: int = Field(ge=2, description="labelled days before the run date that a training reads", examples=[60])
     validation_days: int = Field(
         default=7, ge=1, description="of them, the days before the holdout days: candidates are compared on them"

@@ -3,6 +3,9 @@
 A training of run date D sees the features of earlier days as their own runs built them, and the outcomes that the run
 of D knew. With data view `latest` it sees both with the corrections that came later, where there are any. The newest
 labelled days are the holdout days, those before them the validation days; no estimator is ever fitted on either.
+
+A row has a run date (`day`) and a horizon, and the outcome of its target day (`day` + horizon). Labelled days are
+target days, so that one outcome is never both fitted on and held out, whatever the run dates and horizons of its rows.
 """
 
 import hashlib
@@ -14,6 +17,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from include.core.errors import DataError, NotReadyError
+from include.core.feeds import HORIZON, TARGET_DAY
+from include.core.horizons import KEY, target_day, with_horizon
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.outcomes import outcome_column, without_values
@@ -28,14 +33,24 @@ if TYPE_CHECKING:
 
 LABEL = "label"
 
-KEY = ("day", "entity_id")
-
 SEASON_DAYS = 7
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The labelled rows that the training of a run date sees: KEY, the model's features, LABEL (f64), sorted by KEY."""
+    """The labelled rows that the training of a run date sees, and their days.
+
+    Attributes:
+        day: the run date.
+        as_of: the moment up to which it knows deliveries.
+        rows: KEY, the model's features and LABEL (f64), sorted by KEY.
+        fit: the target days to fit on.
+        validation: the later target days on which candidates are compared.
+        holdout: the still later target days on which the gate decides.
+        missing: the target days up to the newest labelled one that should have labelled rows and have none.
+        data_view: which features and outcomes it sees.
+        horizon_days: the largest horizon of the rows.
+    """
 
     day: date
     as_of: datetime
@@ -43,36 +58,43 @@ class TrainingSet:
     fit: Interval
     validation: Interval
     holdout: Interval
-    missing: tuple[date, ...]  # days between the first labelled day and the run date that have no labelled row
+    missing: tuple[date, ...]
     data_view: DataView = "point_in_time"
+    horizon_days: int = 0
 
     @property
     def interval(self) -> Interval:
-        """All days whose rows may be in it."""
+        """All target days whose rows may be in it."""
         return Interval(start=self.fit.start, end=self.holdout.end)
+
+    @property
+    def run_dates(self) -> Interval:
+        """All run dates whose rows may be in it."""
+        return earlier_by(self.interval, self.horizon_days)
 
     @property
     def fitted_rows(self) -> pl.DataFrame:
         """Return the rows to fit on."""
-        return self._within(self.fit)
+        return self.within(self.fit)
 
     @property
     def validation_rows(self) -> pl.DataFrame:
         """Return the rows on which candidates are compared."""
-        return self._within(self.validation)
+        return self.within(self.validation)
 
     @property
     def holdout_rows(self) -> pl.DataFrame:
         """Return the later rows on which the gate decides."""
-        return self._within(self.holdout)
+        return self.within(self.holdout)
 
     @property
     def digest(self) -> str:
         """Follows from the content alone: another day written to the same tables does not change it."""
-        return rows_digest(self.rows)
+        return rows_digest(self.rows if (self.rows[HORIZON] > 0).any() else self.rows.drop(HORIZON))
 
-    def _within(self, interval: Interval) -> pl.DataFrame:
-        return self.rows.filter(pl.col("day").is_between(interval.start, interval.end))
+    def within(self, interval: Interval) -> pl.DataFrame:
+        """Return the rows of target days."""
+        return self.rows.filter(target_day().is_between(interval.start, interval.end))
 
 
 def window(project: Project, model: Training, day: date) -> Interval:
@@ -127,6 +149,7 @@ def build_training_set(
     comes twice; `NotReadyError` when there are too few labelled days.
     """
     days = window(project, model, day)
+    run_dates = earlier_by(days, model.horizon_days)
     moment = as_of(project, journal, day)
     if data_view == "latest":
         moment = max([moment, *accepted(journal.deliveries).filter(pl.col("day") <= day)["available_from"]])
@@ -135,17 +158,21 @@ def build_training_set(
     known = current_as_of(journal.deliveries, feed, days, moment)
     within = pl.col("day").is_between(days.start, days.end)
     of_days = rows_of(clean.filter(within), _frame(known), project.feeds[feed].key)
-    labels = outcome_column(project, model.outcome, LABEL)(of_days).select(*KEY, pl.col(LABEL).fill_nan(None))
+    labels = outcome_column(project, model.outcome, LABEL)(of_days).select(
+        pl.col("day").alias(TARGET_DAY), "entity_id", pl.col(LABEL).fill_nan(None)
+    )
     # A run that was later than this one, because its files were, knew what this one could not know.
-    in_time = pl.col("as_of").le(moment) & ~pl.col("day").is_in(_admitting_later(journal, days, moment))
-    own = features.filter(within & in_time, pl.col("data_view").is_in(["point_in_time", data_view]))
-    made = own.select(*KEY, *_features(model), "data_view").collect()
+    in_time = pl.col("as_of").le(moment) & ~pl.col("day").is_in(_admitting_later(journal, run_dates, moment))
+    of_run_dates = pl.col("day").is_between(run_dates.start, run_dates.end)
+    of_targets = (pl.col(HORIZON) <= model.horizon_days) & target_day().is_between(days.start, days.end)
+    own = with_horizon(features.filter(of_run_dates & in_time, pl.col("data_view").is_in(["point_in_time", data_view])))
+    made = own.filter(of_targets).select(*KEY, *_features(model), "data_view").collect()
     # Days that were not rebuilt with the latest data keep their original features.
     again = made.filter(pl.col("data_view") == data_view)["day"].unique().to_list()
     made = made.filter((pl.col("data_view") == data_view) | ~pl.col("day").is_in(again)).drop("data_view")
     with without_values():
         known_labels = labels.drop_nulls(LABEL).collect()
-    rows = made.join(known_labels, on=KEY).sort(KEY)
+    rows = made.with_columns(target_day()).join(known_labels, on=[TARGET_DAY, "entity_id"]).drop(TARGET_DAY).sort(KEY)
     if doubled := rows.height - rows.select(KEY).n_unique():
         raise DataError(
             f"{model.name}: {doubled} of {rows.height} labelled rows of {days} are of an entity and day twice"
@@ -154,7 +181,7 @@ def build_training_set(
     if problem_type.wrong_labels(rows[LABEL].to_numpy()):
         raise DataError(f"{model.name}: outcome {model.outcome} of {days} has values other than {problem_type.labels}")
 
-    labelled: list[date] = rows["day"].unique().sort().to_list()
+    labelled: list[date] = rows.select(target_day())[TARGET_DAY].unique().sort().to_list()
     needed = model.min_fit_days + model.held_back_days
     if len(labelled) < needed:
         absent = [d for d in _labelled_by_calendar(project, model, days) if d not in set(labelled)]
@@ -178,13 +205,20 @@ def build_training_set(
         holdout=Interval(start=held_out[0], end=held_out[-1]),
         missing=tuple(d for d in inside if d not in set(labelled)),
         data_view=data_view,
+        horizon_days=model.horizon_days,
     )
 
 
-def seasonal_naive(project: Project, model: Training, rows: pl.DataFrame) -> pl.Series:
-    """Return for each row the outcome of its entity a week earlier, null if there is none: the seasonal naive.
+def earlier_by(days: Interval, horizon_days: int) -> Interval:
+    """Return the run dates with rows about some target days."""
+    return Interval(start=days.start - timedelta(days=horizon_days), end=days.end)
 
-    Where an outcome takes more than a week to be known, it is as many whole weeks earlier as it takes.
+
+def seasonal_naive(project: Project, model: Training, rows: pl.DataFrame) -> pl.Series:
+    """Return for each row the outcome of its entity a week before its target day, null if there is none.
+
+    Where the run date does not know that yet, because outcomes take longer or the target day is ahead, it is as many
+    whole weeks earlier as it takes: the newest outcome of the same weekday that the run date knows.
 
     Args:
         project: the model's project.
@@ -192,9 +226,11 @@ def seasonal_naive(project: Project, model: Training, rows: pl.DataFrame) -> pl.
         rows: KEY and LABEL.
     """
     delay = project.feeds[project.outcomes[model.outcome].feed].delay_days
-    earlier = timedelta(days=SEASON_DAYS * max(1, -(-delay // SEASON_DAYS)))
-    before = rows.select(pl.col("day") + earlier, "entity_id", pl.col(LABEL).alias("naive"))
-    return rows.select(*KEY).join(before, on=KEY, how="left", maintain_order="left")["naive"]
+    weeks = ((pl.col(HORIZON).cast(pl.Int64) + delay + SEASON_DAYS - 1) // SEASON_DAYS).clip(1)
+    targets = rows.with_columns(target_day())
+    before = targets.select(TARGET_DAY, "entity_id", naive=LABEL).unique([TARGET_DAY, "entity_id"])
+    wanted = targets.select(pl.col(TARGET_DAY) - pl.duration(days=SEASON_DAYS * weeks), "entity_id")
+    return wanted.join(before, on=[TARGET_DAY, "entity_id"], how="left", maintain_order="left")["naive"]
 
 
 def _admitting_later(journal: Known, days: Interval, moment: datetime) -> list[date]:
@@ -208,7 +244,8 @@ def _admitting_later(journal: Known, days: Interval, moment: datetime) -> list[d
 def _labelled_by_calendar(project: Project, model: Training, days: Interval) -> list[date]:
     """The days that should have labels: those with a file of the entities, and one of the outcome."""
     entities, outcome = project.feeds[project.entity.feed], project.feeds[project.outcomes[model.outcome].feed]
-    return [day for day in days.days if outcome.has_file_on(day) and entities.has_file_on(entities.needed_day(day))]
+    delay = timedelta(days=entities.delay_days)
+    return [day for day in days.days if outcome.has_file_on(day) and entities.has_file_on(day - delay)]
 
 
 def require_columns(model: str, needed: Sequence[str], there: Sequence[str], where: str) -> None:
@@ -236,7 +273,7 @@ def rows_digest(frame: pl.DataFrame) -> str:
 
 
 def _features(model: Training) -> list[pl.Expr]:
-    numbers = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in model.numeric]
+    numbers = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in model.numeric if name not in KEY]
     return numbers + [pl.col(name).cast(pl.String) for name in model.categorical]
 
 

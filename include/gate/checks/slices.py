@@ -7,6 +7,7 @@ from pydantic import Field
 
 from include.core.base import Config, Name
 from include.core.errors import nearest
+from include.core.feeds import HORIZON
 from include.core.records import Check
 from include.gate.checks.base import GateCheck, at_most, excess, show
 from include.gate.evidence import Evidence
@@ -35,7 +36,9 @@ class Slices(GateCheck):
 
     kind: Literal["slices"] = "slices"
     by: tuple[str, ...] = Field(
-        min_length=1, description="feature columns, or names of `groups`", examples=[["region", "store_size"]]
+        min_length=1,
+        description="feature columns, names of `groups`, or horizon",
+        examples=[["region", "store_size", "horizon"]],
     )
     groups: dict[Name, Group] = Field(default_factory=dict, description="columns that are made for this check")
     min_rows: int = Field(default=300, ge=1, description="a smaller slice is not checked by itself")
@@ -48,8 +51,9 @@ class Slices(GateCheck):
 
     def require_fit(self, model: Training) -> None:
         """Refuse columns that the features do not have."""
+        horizon = [HORIZON] if model.horizon_days else []
         for name in self.by:
-            if name not in self.groups and name not in model.features:
+            if name not in self.groups and name not in (*model.features, *horizon):
                 raise ValueError(f"by: no feature or group {name!r}{nearest(name, model.features)}")
         for name, group in self.groups.items():
             if group.of not in model.categorical:

@@ -112,11 +112,20 @@ def read_unprepared_days(
 
 
 def _store(connection: sa.Connection, prepared_days: Iterable[PreparedDay], run_id: str) -> None:
-    rows = [{**each.model_dump(), "deliveries": list(each.deliveries), "run_id": run_id} for each in prepared_days]
+    rows = [
+        {
+            **each.model_dump(),
+            "deliveries": list(each.deliveries),
+            "horizon_rows": list(each.horizon_rows),
+            "run_id": run_id,
+        }
+        for each in prepared_days
+    ]
     if not rows:
         return
     inserting = postgresql.insert(schema.prepared_days)
-    replaced = ("as_of", "watermark", "deliveries", "table_versions", "rows", "left_out", "number", "lacks", "run_id")
+    kept = {"project", "day", "data_view"}
+    replaced = [name for name in (*PreparedDay.model_fields, "run_id") if name not in kept]
     statement = inserting.on_conflict_do_update(
         index_elements=["project", "day", "data_view"],
         set_={**{name: inserting.excluded[name] for name in replaced}, "prepared_at": sa.func.clock_timestamp()},

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from include.core.erasure import Person
 from include.core.errors import ActionRequiredError, LockTimeoutError, UnfinishedError
+from include.core.feeds import HORIZON
 from include.core.project import Project
 from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io.postgres import schema
@@ -185,7 +186,7 @@ def erase(
     sequence: int,
     known: Pairs,
     quality: Mapping[str, Collection[int]],
-    prepared: Mapping[tuple[date, str], int],
+    prepared: Mapping[tuple[date, str], Sequence[int]],
 ) -> dict[str, int]:
     """Remove the rows of a person in one transaction, and record it there; return how many of each table.
 
@@ -197,7 +198,7 @@ def erase(
         sequence: the entry of the journal.
         known: day and `entity_id` of the rows of feeds with outcomes that are the person's.
         quality: the lines of each delivery that are the person's: examples of them are removed.
-        prepared: rows of features that prepared days (by day and data view) will have.
+        prepared: rows of features of each horizon, from 0, that prepared days (by day and data view) will have.
     """
     found = count(settings, project, models, person, known)
     with engine(settings).begin() as connection:
@@ -219,7 +220,8 @@ def erase(
         for (day, data_view), rows in prepared.items():
             there = (prepared_days.c.project == project.name) & (prepared_days.c.day == day)
             of_view = prepared_days.c.data_view == data_view
-            connection.execute(sa.update(prepared_days).where(there, of_view).values(rows=rows))
+            counts = {"rows": sum(rows), "horizon_rows": list(rows) if len(rows) > 1 else []}
+            connection.execute(sa.update(prepared_days).where(there, of_view).values(**counts))
     return found
 
 
@@ -243,11 +245,12 @@ def _has(column: sa.ColumnElement[Any], needles: Iterable[str]) -> sa.ColumnElem
 
 
 def _is_theirs(table: sa.Table, person: Person) -> sa.ColumnElement[bool]:
-    """Return the condition of rows about the person's entities, by `entity_id` and day."""
+    """Return the condition of rows about the person's entities, by `entity_id` and the day that a row is about."""
     of_days: dict[date, list[str]] = {}
     for day, entity in person.entities:
         of_days.setdefault(day, []).append(entity)
-    of_entities = [(table.c.day == day) & table.c.entity_id.in_(ids) for day, ids in of_days.items()]
+    target_day = table.c.day + table.c.horizon if HORIZON in table.c else table.c.day
+    of_entities = [(target_day == day) & table.c.entity_id.in_(ids) for day, ids in of_days.items()]
     return sa.or_(_has(table.c.entity_id, person.hashes), *of_entities)
 
 

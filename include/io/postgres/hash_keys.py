@@ -15,6 +15,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from include.core.errors import ActionRequiredError, LockTimeoutError, UnfinishedError
+from include.core.horizons import KEY
 from include.core.journal import Entry
 from include.core.project import Project
 from include.core.rehash import entity_ids, has_hashed_key
@@ -296,10 +297,11 @@ def _copy_batch(connection: sa.Connection, old: Any, new: str, digest: str) -> N
         sa.literal(new, schema.UUID),
         predictions.c.model,
         predictions.c.day,
+        predictions.c.horizon,
         _NEW.c.new,
         *(predictions.c[name] for name in PREDICTION_COLUMNS),
     ).where(predictions.c.batch_id == old, predictions.c.entity_id == _NEW.c.old)
-    target = ["batch_id", "model", "day", "entity_id", *PREDICTION_COLUMNS]
+    target = ["batch_id", "model", *KEY, *PREDICTION_COLUMNS]
     connection.execute(sa.insert(predictions).from_select(target, new_rows))
 
 

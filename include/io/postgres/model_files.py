@@ -20,7 +20,10 @@ from include.io.postgres.connection import engine
 
 @dataclass(frozen=True)
 class RecordedFit:
-    """A fit as it was recorded: its run in MLflow, the newest day that it has seen, what decided it, and its files."""
+    """A fit as it was recorded: its run in MLflow, the newest day that it has seen, what decided it, and its files.
+
+    `horizon_days` is the largest horizon of its rows.
+    """
 
     mlflow_run: str
     model: str
@@ -28,6 +31,7 @@ class RecordedFit:
     fit_end: date
     fit_digest: str
     model_digest: str
+    horizon_days: int = 0
 
 
 _FITS, _VERSIONS = schema.fits, schema.model_versions
@@ -52,6 +56,7 @@ def record_fit(settings: Settings, fitted: Fitted) -> None:
         fit_end=fitted.interval.end,
         fit_digest=fitted.digest,
         model_digest=fitted.model_digest,
+        horizon_days=fitted.horizon_days,
     )
     with engine(settings).begin() as connection:
         values = {**vars(row), "run_id": settings.run_id}

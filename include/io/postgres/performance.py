@@ -9,7 +9,9 @@ from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
+from include.core.feeds import HORIZON
 from include.core.interval import BLOCK_DAYS
 from include.core.project import Project
 from include.core.schemas import PREDICTION_COLUMNS
@@ -42,9 +44,9 @@ def replace_performance(
 ) -> tuple[int, int]:
     """Measure each published day with outcomes that was not measured yet, or whose basis has changed since.
 
-    The basis is the published batch, the outcomes and what the model declares. A corrected public column of an entity
-    counts only when the batch or the outcomes of its day change next. All days are replaced in one transaction: runs in
-    any order end with the same rows, and a killed run leaves nothing behind.
+    The basis is the published batch, the outcomes of its target days and what the model declares. A corrected public
+    column of an entity counts only when the batch or the outcomes of its day change next. All days are replaced in one
+    transaction: runs in any order end with the same rows, and a killed run leaves nothing behind.
 
     Args:
         settings: the database and the id of this run.
@@ -52,9 +54,9 @@ def replace_performance(
         model: the model to measure.
         slices: public columns of the entity that `measure` gets too.
         min_rows: of a slice; a day is measured again when slices or rows are declared otherwise.
-        measure: gets the predictions of one day, sorted by entity_id: entity_id, the columns of predictions, outcome
-            (f64, null if unknown or none), and the slices' columns as text. Returns slice, slice_value, metric, value,
-            rows.
+        measure: gets the predictions of one run date, sorted by horizon and entity_id: horizon, entity_id, the columns
+            of predictions, outcome (f64, null if unknown or none), and the slices' columns as text. Returns slice,
+            slice_value, metric, value, rows.
 
     Returns:
         The number of days that were measured, and of rows written.
@@ -87,15 +89,18 @@ def replace_performance(
 def _read_due(connection: sa.Connection, project: Project, model: MonitoredModel, how: list[Any]) -> list[Due]:
     s, b, o, p = published.c, batches.c, outcome_days.c, performance_daily.c
     measured_from = sa.select(p.digest).where(p.model == s.model, p.day == s.day).limit(1).scalar_subquery()
+    of_outcomes = sa.func.string_agg(o.digest, postgresql.aggregate_order_by(sa.literal(" "), o.day))
+    target_days = o.day.between(s.day, s.day + b.horizon_days)
     statement = (
         sa
-        .select(s.day, b.model_version, s.batch_id, o.digest, measured_from)
+        .select(s.day, b.model_version, s.batch_id, of_outcomes, measured_from)
         .select_from(
             published.join(batches, b.batch_id == s.batch_id).join(
-                outcome_days, (o.project == project.name) & (o.outcome == model.outcome) & (o.day == s.day)
+                outcome_days, (o.project == project.name) & (o.outcome == model.outcome) & target_days
             )
         )
         .where(s.model == model.name)
+        .group_by(s.model, s.day, b.model_version, s.batch_id)
         .order_by(s.day)
     )
     due = []
@@ -115,19 +120,20 @@ def _read_predictions(
     joined = (
         published
         .join(predictions, p.batch_id == s.batch_id)
-        .outerjoin(outcomes, of_outcome & (o.day == s.day) & (o.entity_id == p.entity_id))
-        .outerjoin(entities, (e.day == s.day) & (e.entity_id == p.entity_id))
+        .outerjoin(outcomes, of_outcome & (o.day == s.day + p.horizon) & (o.entity_id == p.entity_id))
+        .outerjoin(entities, (e.day == s.day) & (e.horizon == p.horizon) & (e.entity_id == p.entity_id))
     )
     statement = (
         sa
-        .select(s.day, p.entity_id, *schema.as_predicted(p), o.value)
+        .select(s.day, p.horizon, p.entity_id, *schema.as_predicted(p), o.value)
         .add_columns(*(sa.cast(e[name], sa.Text) for name in slices))
         .select_from(joined)
         .where(s.model == model.name, s.day.in_(days))
-        .order_by(s.day, p.entity_id)
+        .order_by(s.day, p.horizon, p.entity_id)
     )
     frame_schema = {
         "day": pl.Date(),
+        HORIZON: pl.Int32(),
         "entity_id": pl.String(),
         **PREDICTION_COLUMNS,
         "outcome": pl.Float64(),
@@ -137,13 +143,18 @@ def _read_predictions(
 
 
 def read_measured_days(settings: Settings, model: str, metric: str, *, until: date, min_rows: int) -> list[DayValue]:
-    """Return the days up to `until` whose metric is defined on at least `min_rows` rows, the newest first."""
-    p = performance_daily.c
+    """Return the days up to `until` whose metric is defined on at least `min_rows` rows, the newest first.
+
+    A day with predictions for later days is left out as long as `until` is before the last of these.
+    """
+    p, s, b = performance_daily.c, published.c, batches.c
+    batch = published.join(batches, b.batch_id == s.batch_id)
     statement = (
         sa
-        .select(p.day, p.model_version, p.value)
+        .select(p.day, p.model_version, p.value, b.horizon_days)
+        .select_from(performance_daily.join(batch, (s.model == p.model) & (s.day == p.day)))
         .where(p.model == model, p.metric == metric, p.slice == "all", p.value.is_not(None))
-        .where(p.rows >= min_rows, p.day <= until)
+        .where(p.rows >= min_rows, p.day + b.horizon_days <= until)
         .order_by(p.day.desc())
     )
     with engine(settings).connect() as connection:

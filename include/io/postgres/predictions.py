@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.config.model import Model
+from include.core.feeds import HORIZON
+from include.core.horizons import KEY
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import PublishedDay, PublishMode, UnpublishedDay
@@ -39,9 +41,10 @@ def rows_digest(rows: pl.DataFrame, *columns: str) -> str:
     """Return the SHA-256 of one day's rows.
 
     It covers the number of rows, their `entity_id`s, then each column as little-endian float64 (null as NaN), or its
-    text, all in the order of `entity_id`. It is the same for Arrow data to be written and for rows that are read back.
+    text, all in the order of horizon, if there is one, and `entity_id`. It is the same for Arrow data to be written and
+    for rows that are read back.
     """
-    rows = rows.sort("entity_id")
+    rows = rows.sort([name for name in (HORIZON, "entity_id") if name in rows.columns])
     digest = hashlib.sha256(rows.height.to_bytes(8, "little"))
     digest.update("\0".join(rows["entity_id"]).encode())  # PostgreSQL's text cannot hold the separator
     for column in columns:
@@ -53,8 +56,13 @@ def rows_digest(rows: pl.DataFrame, *columns: str) -> str:
 
 
 def batch_digest(rows: pl.DataFrame) -> str:
-    """Return the digest of a prediction batch: see `rows_digest`. Columns that the problem type lacks do not count."""
+    """Return the digest of a prediction batch: see `rows_digest`. Columns that the problem type lacks do not count.
+
+    Nor do horizons, if all are 0.
+    """
     used = [name for name in PREDICTION_COLUMNS if name in EVERY_PREDICTION or _has_values(rows, name)]
+    if HORIZON in rows.columns and (rows[HORIZON] > 0).any():
+        used = [HORIZON, *used]
     if "probabilities" in used:  # PostgreSQL keeps neither the order of keys nor how a number was written
         rows = rows.with_columns(pl.col("probabilities").map_elements(_canonical, pl.String))
     return rows_digest(rows, *used)
@@ -78,6 +86,7 @@ class Batch:
     rows: int
     digest: str
     as_of: datetime
+    horizon_days: int = 0
 
 
 _STAGED_BATCHES = temporary_table(
@@ -88,10 +97,12 @@ _STAGED_BATCHES = temporary_table(
     sa.Column("rows", schema.BIGINT),
     sa.Column("digest", schema.TEXT),
     sa.Column("as_of", schema.MOMENT),
+    sa.Column("horizon_days", schema.INTEGER),
 )
 _STAGED_PREDICTIONS = temporary_table(
     "staged_predictions",
     sa.Column("day", schema.DATE),
+    sa.Column("horizon", schema.INTEGER),
     sa.Column("entity_id", schema.TEXT),
     *(
         sa.Column(name, schema.TEXT if kind == pl.String() else schema.DOUBLE)
@@ -126,9 +137,9 @@ def publish_batches(
         project: the model's project.
         model: the model that predicted.
         new: the batches, at most one for each day.
-        scores: day (date), entity_id (str) and all columns of predictions. Sorted by day and entity_id, the indexes are
-            filled in order, which is faster.
-        entities: day, entity_id and the public columns.
+        scores: KEY (day, horizon, entity_id) and all columns of predictions. Sorted by KEY, the indexes are filled in
+            order, which is faster.
+        entities: KEY and the public columns.
         mode: `replace`, or `missing` to keep pointers and entities that exist.
 
     Returns:
@@ -137,7 +148,7 @@ def publish_batches(
     with transaction(settings) as cursor:
         # Before the lock, since it can be slow.
         stage(cursor, _STAGED_BATCHES, frame_of(_STAGED_BATCHES, new))
-        stage(cursor, _STAGED_PREDICTIONS, scores.select("day", "entity_id", *PREDICTION_COLUMNS))
+        stage(cursor, _STAGED_PREDICTIONS, scores.select(*KEY, *PREDICTION_COLUMNS))
         lock_in(cursor, f"publish {model.name}")
         execute(cursor, _declare(model))
         execute(cursor, _store_batches(model.name, settings.run_id))
@@ -170,7 +181,7 @@ def _store_batches(model: str, run_id: str) -> sa.Insert:
     columns = {
         "batch_id": _STAGED_ID,
         "model": sa.literal(model, schema.TEXT),
-        **{name: staged[name] for name in ("day", "model_version", "rows", "digest", "as_of")},
+        **{name: staged[name] for name in ("day", "model_version", "rows", "digest", "as_of", "horizon_days")},
         "run_id": sa.literal(run_id, schema.TEXT),
     }
     made = (
@@ -186,10 +197,11 @@ def _store_batches(model: str, run_id: str) -> sa.Insert:
         made.c.batch_id,
         made.c.model,
         made.c.day,
+        rows.horizon,
         rows.entity_id,
         *(sa.cast(rows[name], predictions.c[name].type) for name in PREDICTION_COLUMNS),
     ).select_from(_STAGED_PREDICTIONS.join(made, made.c.day == rows.day))
-    return sa.insert(predictions).from_select(["batch_id", "model", "day", "entity_id", *PREDICTION_COLUMNS], selecting)
+    return sa.insert(predictions).from_select(["batch_id", "model", *KEY, *PREDICTION_COLUMNS], selecting)
 
 
 def _decide(model: str, mode: PublishMode) -> sa.Insert:
@@ -237,17 +249,14 @@ def _select_decided() -> sa.Select[Any]:
     decided = _DECIDED.c
 
     def rows_of(batch_id: sa.ColumnElement[Any], name: str) -> sa.Subquery:
-        columns = [predictions.c[column] for column in ("entity_id", *PREDICTION_COLUMNS)]
+        columns = [predictions.c[column] for column in (HORIZON, "entity_id", *PREDICTION_COLUMNS)]
         return sa.select(*columns).where(predictions.c.batch_id == batch_id).correlate(_DECIDED).subquery(name)
 
     new, old = rows_of(decided.batch_id, "new"), rows_of(decided.replaced, "old")
+    same = (new.c.horizon == old.c.horizon) & (new.c.entity_id == old.c.entity_id)
     differs = sa.or_(*(new.c[name].is_distinct_from(old.c[name]) for name in PREDICTION_COLUMNS))
     differing = (
-        sa
-        .select(sa.func.count())
-        .select_from(new.outerjoin(old, new.c.entity_id == old.c.entity_id, full=True))
-        .where(differs)
-        .scalar_subquery()
+        sa.select(sa.func.count()).select_from(new.outerjoin(old, same, full=True)).where(differs).scalar_subquery()
     )
     return (
         sa
@@ -270,7 +279,7 @@ def _write_entities(
     corrected = project.entity.public if mode == "replace" else ()
     table = schema.entities(project.name, *project.entity.public)
     stored, staged = table.c, staged_table.c
-    both = staged_table.outerjoin(table, (stored.day == staged.day) & (stored.entity_id == staged.entity_id))
+    both = staged_table.outerjoin(table, sa.and_(*(stored[name] == staged[name] for name in KEY)))
     # Unchanged rows are left out: ON CONFLICT would lock, and so write, each of them.
     changed = [stored.day.is_(None), *(stored[name].is_distinct_from(staged[name]) for name in corrected)]
     inserting = postgresql.insert(table).from_select(
@@ -278,10 +287,10 @@ def _write_entities(
     )
     if corrected:
         inserting = inserting.on_conflict_do_update(
-            index_elements=["day", "entity_id"], set_={name: inserting.excluded[name] for name in corrected}
+            index_elements=[*KEY], set_={name: inserting.excluded[name] for name in corrected}
         )
     else:
-        inserting = inserting.on_conflict_do_nothing(index_elements=["day", "entity_id"])
+        inserting = inserting.on_conflict_do_nothing(index_elements=[*KEY])
     execute(cursor, inserting)
 
 
@@ -350,20 +359,20 @@ def read_batches(settings: Settings, model: str, interval: Interval) -> pl.DataF
 
 
 def rows_of_batch(connection: sa.Connection, batch_id: Any) -> pl.DataFrame:
-    """Return the rows of a batch as `batch_digest` takes them: `entity_id` and the columns of predictions."""
-    read_rows = sa.select(predictions.c.entity_id, *schema.as_predicted(predictions.c))
+    """Return the rows of a batch as `batch_digest` takes them: horizon, `entity_id` and the columns of predictions."""
+    read_rows = sa.select(predictions.c.horizon, predictions.c.entity_id, *schema.as_predicted(predictions.c))
     found = connection.execute(read_rows.where(predictions.c.batch_id == batch_id))
-    types = {"entity_id": pl.String(), **PREDICTION_COLUMNS}
+    types = {HORIZON: pl.Int32(), "entity_id": pl.String(), **PREDICTION_COLUMNS}
     return pl.DataFrame([tuple(row) for row in found], schema=types, orient="row")
 
 
 def read_predictions(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:
-    """Return the rows of `read_batches` in no order: batch_id (str), model, day, entity_id, columns of predictions."""
+    """Return the rows of `read_batches` in no order: batch_id (str), model, KEY, columns of predictions."""
     b, p = batches.c, predictions.c
     return read(
         settings,
         sa
-        .select(_as_text(p.batch_id), p.model, p.day, p.entity_id, *schema.as_predicted(p))
+        .select(_as_text(p.batch_id), p.model, p.day, p.horizon, p.entity_id, *schema.as_predicted(p))
         .select_from(predictions.join(batches, b.batch_id == p.batch_id))
         .where(b.model == model, b.day.between(interval.start, interval.end)),
     )
@@ -373,15 +382,16 @@ def read_pointers(settings: Settings, model: str, interval: Interval) -> pl.Data
     """Return what is published.
 
     Returns:
-        day, batch_id (str), run_id, published_at; of its batch of_model, of_day, model_version, rows, as_of (null if it
-        does not exist); champion: the day's version by the promotion history as it was at published_at.
+        day, batch_id (str), run_id, published_at; of its batch of_model, of_day, model_version, rows, as_of and
+        horizon_days (null if it does not exist); champion: the day's version by the promotion history as it was at
+        published_at.
     """
     s, b = published.c, batches.c
     return read(
         settings,
         sa
         .select(s.day, _as_text(s.batch_id), s.run_id, s.published_at, b.model.label("of_model"))
-        .add_columns(b.day.label("of_day"), b.model_version, b.rows, b.as_of)
+        .add_columns(b.day.label("of_day"), b.model_version, b.rows, b.as_of, b.horizon_days)
         .add_columns(select_champion_as_of(model, s.day, s.published_at).label("champion"))
         .select_from(published.outerjoin(batches, b.batch_id == s.batch_id))
         .where(s.model == model, s.day.between(interval.start, interval.end))
@@ -394,7 +404,7 @@ def count_undescribed(settings: Settings, project: Project, model: str, interval
     entities = schema.entities(project.name)
     s, p, e = published.c, predictions.c, entities.c
     joined = published.join(predictions, p.batch_id == s.batch_id).outerjoin(
-        entities, (e.day == s.day) & (e.entity_id == p.entity_id)
+        entities, (e.day == s.day) & (e.horizon == p.horizon) & (e.entity_id == p.entity_id)
     )
     counting = (
         sa

@@ -35,7 +35,8 @@ PROJECT = "Name of the project."
 RUN_ID = "Airflow run that wrote the row, or by-hand."
 ENTITY_ID = "Key of the entity as text; unique within the day."
 RUN_DATE = "Run date."
-SCORED_DAY = "Calendar day, in the project's timezone, that the predictions are for."
+SCORED_DAY = "Run date, a calendar day in the project's timezone; with horizon 0, the day that the predictions are for."
+HORIZON_OF = "Days from the run date to the day that the row is about."
 SCORED_BY = "Registry version of the model that made the predictions."
 PREDICTIONS = {
     "score": "Binary: probability of 1, from 0 to 1. Multiclass: probability of the predicted label. Otherwise the "
@@ -128,6 +129,7 @@ batches = sa.Table(
         "Predictions removed since, because a person was erased; then the id does not follow from rows and digest.",
         server_default=sa.text("0"),
     ),
+    _column("horizon_days", INTEGER, "Largest horizon that the version predicts.", server_default=sa.text("0")),
     comment="Prediction batches: all predictions of one model version for one day. Immutable.",
 )
 
@@ -137,11 +139,12 @@ predictions = sa.Table(
     _key("batch_id", UUID, "Batch that the prediction belongs to."),
     _column("model", TEXT, MODEL),
     _column("day", DATE, SCORED_DAY),
-    _key("entity_id", BYTES_TEXT, ENTITY_ID),
+    _key("entity_id", BYTES_TEXT, "Key of the entity as text; unique within day and horizon."),
     *(
         _column(name, _PREDICTION_TYPES.get(name, DOUBLE), PREDICTIONS[name], nullable=name not in EVERY_PREDICTION)
         for name in PREDICTION_COLUMNS
     ),
+    _column("horizon", INTEGER, HORIZON_OF, primary_key=True, server_default=sa.text("0")),
     comment="The rows of all batches. The trigger batch_gets_no_more replaces a foreign key, which would cost one "
     "lookup for each row.",
 )
@@ -203,6 +206,12 @@ prepared_days = sa.Table(
     ),
     _column("run_id", TEXT, RUN_ID),
     _now("prepared_at", "Time at which the day was last prepared."),
+    _column(
+        "horizon_rows",
+        postgresql.ARRAY(BIGINT),
+        "Rows of features of each horizon, from 0; empty where all rows are of horizon 0.",
+        server_default=sa.text("'{}'"),
+    ),
     comment="Prepared days, including those without rows. Written last by prepare; sensors wait for it.",
 )
 
@@ -398,6 +407,7 @@ fits = sa.Table(
     _column("model_digest", TEXT, "Digest of the files of the fitted model; no other files are ever loaded."),
     _column("run_id", TEXT, RUN_ID),
     _now("recorded_at", "Time at which the fit was recorded."),
+    _column("horizon_days", INTEGER, "Largest horizon of the rows of the fit.", server_default=sa.text("0")),
     comment="The files of each fit. Immutable.",
 )
 
@@ -572,5 +582,9 @@ def entities(project: str, *columns: str) -> sa.Table:
 
     What a project declares decides the other columns and all types: see `migrations/entities.py`.
     """
-    key = (sa.Column("day", DATE, primary_key=True), sa.Column("entity_id", BYTES_TEXT, primary_key=True))
+    key = (
+        sa.Column("day", DATE, primary_key=True),
+        sa.Column("horizon", INTEGER, primary_key=True),
+        sa.Column("entity_id", BYTES_TEXT, primary_key=True),
+    )
     return sa.Table(entities_table(project), sa.MetaData(), *key, *map(sa.Column, columns))

@@ -67,6 +67,7 @@ class LoadedModel:
         quantiles: what it predicts (quantile problems).
         classes: the labels, in the order of their numbers (multiclass problems).
         decision_threshold: a score of at least this is predicted as 1 (binary problems).
+        horizon_days: the largest horizon that it was fitted on.
     """
 
     estimator: Any
@@ -76,6 +77,7 @@ class LoadedModel:
     decision_threshold: float
     quantiles: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
+    horizon_days: int = 0
 
     @classmethod
     def of(cls, model: Model, estimator: Any) -> Self:
@@ -88,6 +90,7 @@ class LoadedModel:
             decision_threshold=model.decision_threshold,
             quantiles=model.quantiles,
             classes=model.classes,
+            horizon_days=model.horizon_days,
         )
 
     @property
@@ -203,6 +206,7 @@ def saved(model: Model, candidate: str, estimator: Any, reference: pl.DataFrame)
                     "decision_threshold": model.decision_threshold,
                     "quantiles": list(model.quantiles),
                     "classes": list(model.classes),
+                    "horizon_days": model.horizon_days,
                 },
             )
         except MlflowException as error:
@@ -291,6 +295,7 @@ def _load(path: Path, logged: LoggedModel, serialization: Serialization) -> Load
             decision_threshold=float(metadata["decision_threshold"]),
             quantiles=tuple(metadata["quantiles"]),
             classes=tuple(metadata["classes"]),
+            horizon_days=int(metadata.get("horizon_days", 0)),
         )
         rows = pl.read_parquet(path / REFERENCE_FILE)
         stored = rows.select(pl.selectors.starts_with(REFERENCE_SCORE)).to_numpy()

@@ -92,7 +92,7 @@ class TestDeclaration:
     def test_runs_wait_for_files_of_other_feeds_only(self, load: Callable[..., Project]) -> None:
         project, day = load(), date(2026, 11, 5)
         assert project.required(day) == {"plan": day, "prices": day}
-        assert project.required_files(day) == {"plan": day}
+        assert project.required_file_days(day) == [("plan", day)]
         assert (set(project.sql_feeds), project.connections) == ({"prices"}, ["shop_db"])
 
     def test_from_when_a_delivery_counts_follows_from_the_query(self, load: Callable[..., Project]) -> None:

@@ -113,7 +113,7 @@ def test_fit_validation_and_holdout_days_follow_each_other_and_end_before_the_ru
 def test_rows_are_sorted_and_have_only_features_and_label() -> None:
     shuffled = [frame.sample(fraction=1, shuffle=True, seed=1) for frame in (features(), logbook())]
     rows = take(rows=shuffled[0], clean=shuffled[1]).rows
-    assert rows.columns == ["day", "entity_id", "hour", "company", LABEL]
+    assert rows.columns == ["day", "horizon", "entity_id", "hour", "company", LABEL]
     assert rows.equals(rows.sort("day", "entity_id"))
     assert rows.filter(pl.col("hour") % 2 == 1)[LABEL].unique().to_list() == [1.0]
 
@@ -332,6 +332,7 @@ def test_available_from_is_utc() -> None:
 def test_the_seasonal_naive_is_the_outcome_of_the_same_entity_a_week_earlier() -> None:
     rows = pl.DataFrame({
         "day": [date(2013, 2, 1), date(2013, 2, 1), date(2013, 2, 8), date(2013, 2, 15), date(2013, 2, 15)],
+        "horizon": 0,
         "entity_id": ["a", "b", "a", "a", "b"],
         LABEL: [1.0, 2.0, 3.0, 4.0, 5.0],
     })

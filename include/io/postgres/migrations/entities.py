@@ -27,7 +27,7 @@ TYPES: dict[ColumnType, sa.types.TypeEngine[Any]] = {
     "timestamp": schema.MOMENT,
     "date": schema.DATE,
 }
-KEY: dict[str, sa.types.TypeEngine[Any]] = {"day": schema.DATE, "entity_id": schema.TEXT}
+KEY: dict[str, sa.types.TypeEngine[Any]] = {"day": schema.DATE, "horizon": schema.INTEGER, "entity_id": schema.TEXT}
 
 
 def column_types(project: Project) -> dict[str, sa.types.TypeEngine[Any]]:
@@ -60,7 +60,7 @@ def extend(connection: Connection, project: Project) -> None:
 def _extend_table(cursor: Any, project: Project, types: dict[str, str]) -> None:
     name, feed = entities_table(project.name), project.entity.feed
     table = sql.Identifier(name)
-    key = 'day date, entity_id text COLLATE "C", PRIMARY KEY (day, entity_id)'
+    key = 'day date, horizon integer DEFAULT 0, entity_id text COLLATE "C", PRIMARY KEY (day, horizon, entity_id)'
     cursor.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (" + key + ")").format(table))
     present = _read_columns(cursor, name)
     for column, kind in types.items():
@@ -93,7 +93,10 @@ def _extend_view(cursor: Any, project: Project, columns: list[str]) -> None:
 
 def _describe_view(cursor: Any, project: Project, columns: list[str]) -> None:
     view = sql.Identifier(entities_view(project.name))
-    about = f"{project.title}: public columns of each entity. Join it with current_predictions on (day, entity_id)."
+    about = (
+        f"{project.title}: public columns of each entity. Join it with current_predictions on (day, horizon, "
+        "entity_id)."
+    )
     cursor.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(printable(about))))
     for name in columns:
         comment = sql.SQL("COMMENT ON COLUMN {}.{} IS {}")
@@ -104,9 +107,11 @@ def _describe_view(cursor: Any, project: Project, columns: list[str]) -> None:
 
 def _describe_column(project: Project, column: str) -> str:
     if column == "day":
-        return "Calendar day of the entity, in the project's timezone."
+        return "Run date, a calendar day in the project's timezone."
+    if column == "horizon":
+        return "Days from the run date to the day of the entity."
     if column == "entity_id":
-        return f"Key made of {', '.join(project.entity.key)}; unique within the day."
+        return f"Key made of {', '.join(project.entity.key)}; unique within day and horizon."
     feed, declared = project.public[column]
     return declared.description or f"{column} of the feed {feed}."
 
