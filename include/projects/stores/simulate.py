@@ -30,8 +30,8 @@ SPOILED_ROWS = 3
 
 # When a supplier has the file of a day ready: days after it, local time. All are before the cutoff, 04:30.
 READY_AT = {
-    "plan": (-1, time(18)),
-    "promotions": (-1, time(18)),
+    "plan": (-7, time(18)),
+    "promotions": (-7, time(18)),
     "departments": (-1, time(18)),
     "sales": (1, time(0, 30)),
     "settled": (7, time(1)),
