@@ -35,7 +35,13 @@ def delivery(spark: SparkSession, feed: str, day: date, rows: list[dict[str, Any
         "sales": {"sold_at": datetime.combine(day, datetime.min.time(), UTC) + timedelta(hours=18), "card": "hash"},
         "departments": {"products": 100, "private_brand_share": 0.2},
     }
-    kinds = {"string": pl.String, "integer": pl.Int64, "double": pl.Float64, "boolean": pl.Boolean, "date": pl.Date}
+    kinds: dict[str, Any] = {
+        "string": pl.String,
+        "integer": pl.Int64,
+        "double": pl.Float64,
+        "boolean": pl.Boolean,
+        "date": pl.Date,
+    }
     kinds |= {"timestamp": pl.Datetime("us", "UTC")}
     columns = project.feeds[feed].kept
     common = {"store": "367", "department": "DELI", "receipt": "", "amount": 1.0, "coupons": 0}
@@ -118,7 +124,7 @@ def test_windows_are_means_of_the_days_that_are_known(spark: SparkSession) -> No
 
 def test_a_run_date_without_any_sales_has_rows_without_them(spark: SparkSession) -> None:
     """The first run date of all, and one that knows no snapshot."""
-    deliveries = {"plan": {DAY: [{}]}, "promotions": {DAY: [{}]}, "departments": {ago(1): [{}]}}
+    deliveries: dict[str, Any] = {"plan": {DAY: [{}]}, "promotions": {DAY: [{}]}, "departments": {ago(1): [{}]}}
     [row] = built(spark, {**deliveries, "sales": {ago(60): [{"units": 1}]}})
     assert row["units_store_department_7d"] in (None, 0.0)
     assert row["units_1_weeks_before"] is None
