@@ -42,7 +42,7 @@ def delivery(spark: SparkSession, feed: str, day: date, rows: list[dict[str, Any
         "boolean": pl.Boolean,
         "date": pl.Date,
     }
-    kinds |= {"timestamp": pl.Datetime("us", "UTC")}
+    kinds |= {"timestamp": pl.Datetime("us", "UTC"), "date": pl.Date}
     columns = project.feeds[feed].kept
     common = {"store": "367", "department": "DELI", "receipt": "", "amount": 1.0, "coupons": 0}
     made = [
