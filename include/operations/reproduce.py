@@ -17,6 +17,7 @@ from include.io.journal import read_journal
 from include.io.registry import FitRun, LoadedModel, Registry
 from include.io.training_sets import training_set_of_run
 from include.steps.fit import lock_digest, named_candidate, train
+from include.training.training_set import earlier_by
 
 MAX_CAUSES = 5  # changes of data that a message names
 
@@ -86,9 +87,10 @@ def _changed_data(project: Project, model: Model, run: FitRun, settings: Setting
         if "accepted" in (before, verdict) and before != verdict:
             reason = f": {why}" if why else ""
             found.append(f"{delivery_id} was {before or 'not landed'} then, and is {verdict} now{reason}")
+    run_dates = earlier_by(days, model.horizon_days)
     for day, record in now.records.items():
         earlier = then.records.get(day)
-        if day in days.days and (earlier is None or earlier.number != record.number):
+        if day in run_dates.days and (earlier is None or earlier.number != record.number):
             found.append(f"{day} was {'repaired' if earlier else 'prepared'} after the fit")
     more = [f"and {len(found) - MAX_CAUSES} more changes"] if len(found) > MAX_CAUSES else []
     return [*found[:MAX_CAUSES], *more]

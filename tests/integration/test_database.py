@@ -34,12 +34,13 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0009"
+NEWEST = "0010"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
     "model_performance",
     "model_status",
+    "newest_predictions",
     "predictions_with_outcomes",
     *(f"{name}_entities" for name in project_names()),
 }
