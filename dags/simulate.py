@@ -36,7 +36,9 @@ def simulate_day(project: Project) -> None:
             """Deliver the files that the run date needs."""
             from include.operations.simulate import simulate
 
-            return simulate(project, Interval.of(run_date(project)), settings()).model_dump(mode="json")
+            return simulate(project, Interval.of(run_date(project)), settings(project.connections)).model_dump(
+                mode="json"
+            )
 
         simulate()
 

@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
 import httpx
 import typer
+from croniter import croniter
 from rich.console import Console
 
 from include.config.loading import is_simulated, load_model, load_project, model_names, project_names
@@ -215,8 +216,8 @@ def run(
     models = model_names(project.name) if models is None else models
     trainings = [f"{model}_train" for model in models]
     preparing = [f"{project.name}_simulate", f"{project.name}_prepare"]
-    using = [*trainings, *(f"{model}_score" for model in models), f"{project.name}_monitor"]
-    airflow.wait_for_dags([*preparing, *using, f"{project.name}_backfill_range"])
+    using = [*(f"{model}_score" for model in models), f"{project.name}_monitor"]
+    airflow.wait_for_dags([*preparing, *trainings, *using, f"{project.name}_backfill_range"])
 
     with phase(f"2  Land {len(history.days)} days of example data, {history}"):
         command(stack, "simulate", *days(project, history))
@@ -235,12 +236,22 @@ def run(
     # One day after the other, because the gate needs the champion of the day before.
     for n, day in enumerate(prepared_days.days, 6):
         with phase(f"{n}  Nightly run of {day}: train, gate, promote or reject, score, publish, monitor"):
-            airflow.follow(airflow.run(using, f"nightly__{day}", day))
+            due = [f"{model}_train" for model in models if trains_on(model, day)]
+            airflow.follow(airflow.run([*due, *using], f"nightly__{day}", day))
 
     console.print()
     summary.show(console, stack, project, Interval(start=history.end, end=prepared_days.end), prepared_days)
     console.print()
     return command(stack, "check", *days(project, Interval(start=history.start, end=prepared_days.end)), quiet=False)
+
+
+def trains_on(model: str, day: date) -> bool:
+    """Return whether a model's own schedule trains it on a day; without one, it is trained each night."""
+    cron = load_model(model).train_schedule
+    if cron is None:
+        return True
+    before = datetime.combine(day, datetime.min.time()) - timedelta(seconds=1)
+    return bool(croniter(cron, before).get_next(datetime).date() == day)
 
 
 def settings_of(stack: Stack) -> Settings:

@@ -16,6 +16,7 @@ from tools.postgres import WRITER
 from tools.spark_server import TOKEN_FILE
 from tools.stack.layout import REGION, ROOT, USER, StackError, StackLayout
 from tools.stack.service import Service, find_program, http_client
+from tools.stack.sources import find_sources
 
 PRELOAD = ROOT / "tools" / "airflow_local_settings.py"
 SETTINGS = dict(
@@ -120,7 +121,10 @@ class Airflow:
                     "region_name": REGION,
                 },
             }
-        return {f"AIRFLOW_CONN_NIGHTLY_{name.upper()}": json.dumps(value) for name, value in connections.items()}
+        named = {f"nightly_{name}": value for name, value in connections.items()}
+        for name, file in find_sources(layout.home).items():
+            named[name] = {"conn_type": "sqlite", "host": str(file)}
+        return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in named.items()}
 
     @cached_property
     def health(self) -> dict[str, Any] | None:

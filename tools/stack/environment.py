@@ -14,6 +14,7 @@ from pathlib import Path
 from tools import processes
 from tools.postgres import WRITER, find_binaries
 from tools.stack.layout import StackLayout
+from tools.stack.sources import find_sources
 from tools.stack.state import write_private
 
 PROJECTS = "NIGHTLY_PROJECTS"
@@ -58,8 +59,10 @@ def write(file: Path, settings: Mapping[str, str]) -> None:
 def of_product(layout: StackLayout) -> dict[str, str]:
     """Return the variables with which the product's command line, `psql` and `mlflow` find the stack's data."""
     storage, url = layout.storage_options(), layout.postgres.url
+    sources = {name: f"sqlite:///{file}" for name, file in find_sources(layout.home).items()}
     return {
         **({"NIGHTLY_STORAGE_OPTIONS": json.dumps(storage)} if storage else {}),
+        **({"NIGHTLY_SOURCES": json.dumps(sources)} if sources else {}),
         **({PROJECTS: os.environ[PROJECTS]} if os.environ.get(PROJECTS) else {}),
         "DATABASE_URL": url("nightly", "nightly"),
         "MLFLOW_TRACKING_URI": url("mlflow", "mlflow"),

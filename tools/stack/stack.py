@@ -297,7 +297,7 @@ class Stack:
         """
         with private_files():
             make_private(self.home, apart_from=self.home / "postgres")
-            for folder in ("logs", "landing", "tables", "artifacts", "journal", "spark"):
+            for folder in ("logs", "landing", "tables", "artifacts", "journal", "spark", "sources"):
                 (self.home / folder).mkdir(exist_ok=True)
             with (self.home / "lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)

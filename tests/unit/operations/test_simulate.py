@@ -4,20 +4,27 @@ import gzip
 import hashlib
 import json
 import re
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import polars as pl
 import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
 
 from include.config.loading import load_project
+from include.core import schemas
 from include.core.errors import ActionRequiredError, DeliveryError
+from include.core.feeds import Feed
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io.landing import Landing
+from include.io.sources.queries import run_query
 from include.operations import simulate as simulate_module
 from include.operations.simulate import (
     deliver,
@@ -330,3 +337,116 @@ class TestDelivery:
                 land_one(project, settings, self.FRAME)
         finally:
             store.rm("/bucket", recursive=True)
+
+
+class TestFormats:
+    """What is written is what the feed declares, so that `land` reads it."""
+
+    @pytest.fixture
+    def declared(self, load_changed: Callable[..., Project], monkeypatch: pytest.MonkeyPatch) -> Project:
+        def change(written: dict[str, Any]) -> None:
+            feeds = written["feeds"]
+            dialect = {"kind": "csv", "delimiter": ";", "decimal": ",", "encoding": "latin-1"}
+            local = {"timestamp": "%d.%m.%Y %H:%M:%S", "timezone": "America/New_York"}
+            feeds["sailings"] |= {"path": "sailings/{day:%Y/%m/%d}.csv", "format": {**dialect, **local}}
+            winds = {"path": "winds/{day}/{hour}.jsonl.gz", "format": {"kind": "jsonl"}, "parts": {"expect": "hours"}}
+            feeds["winds"] |= winds
+            feeds["logbook"] |= {"path": "logbook/{day}.parquet", "format": {"kind": "parquet"}}
+            columns = {"pier": {"type": "string", "class": "public"}, "berths": {"type": "integer", "class": "public"}}
+            feeds["piers"] = {"kind": "snapshot", "path": "piers.csv.gz", "key": ["pier"], "columns": columns}
+            on = {"valid_on": {"type": "date", "class": "public"}}
+            query = "SELECT pier, berths, valid_on FROM fees WHERE valid_on = :day"
+            source = {"kind": "sql", "connection": "office", "query": query, "immutable": True}
+            of_fees = {"key": ["pier"], "day_column": "valid_on", "columns": columns | on}
+            feeds["fees"] = {"source": source, **of_fees}
+
+        piers = pl.DataFrame({"pier": ["BAT", "Zürich"], "berths": [3, None]})
+        made = {
+            "piers": lambda _, day: piers,
+            "fees": lambda _, day: piers.with_columns(valid_on=pl.lit(day)),
+        }
+        ready = {"piers": (-1, time(12)), "fees": (0, time(1))}
+        project = load_changed("ferries", change)
+        for name, more in (("FEEDS", made), ("READY_AT", ready)):
+            usual = getattr(simulate_module.maker(project), name)
+            monkeypatch.setattr(simulate_module.maker(project), name, usual | more)
+        return project
+
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> Settings:
+        url = f"sqlite:///{tmp_path / 'office.sqlite'}"
+        return make_settings(str(tmp_path / "landing")).model_copy(update={"sources": {"office": SecretStr(url)}})
+
+    def test_each_file_is_read_again_as_it_was_made(self, declared: Project, settings: Settings) -> None:
+        simulate(declared, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
+        landing = Landing(declared, settings)
+        names = {
+            "sailings": "sailings/2026/03/02.csv",
+            "logbook": "logbook/2026-03-02.parquet",
+            "piers": "piers.csv.gz",
+        }
+        for name, key in names.items():
+            feed = declared.feeds[name]
+            [found] = landing.find(name, None if feed.is_snapshot else DAY)
+            assert found.key == key
+            content = Path(found.uri.removeprefix("file://")).read_bytes()
+            records = feed.format.read(content, found.key, feed.layout).records
+            made = make_frame(declared, name, DAY)
+            assert parsed(records, declared, feed).equals(made), name
+        lines = (Path(settings.landing) / "ferries" / names["sailings"]).read_text(encoding="latin-1").splitlines()
+        assert re.search(r";\d\d\.\d\d\.2026 \d\d:\d\d:\d\d;.*;\d+,\d;", lines[1])
+
+    @pytest.mark.parametrize(("day", "missing"), [(date(2026, 3, 8), ["02"]), (date(2026, 3, 2), [])])
+    def test_each_hour_of_the_day_is_a_file(
+        self, declared: Project, settings: Settings, day: date, missing: list[str]
+    ) -> None:
+        result = simulate(declared, Interval.of(day), settings)
+        found = Landing(declared, settings).find("winds", day)
+        assert [each.part for each in found] == [f"{n:02}" for n in range(24) if f"{n:02}" not in missing]
+        read = [
+            declared.feeds["winds"].format.read(Path(each.uri.removeprefix("file://")).read_bytes(), each.key, layout)
+            for each in found
+            for layout in [declared.feeds["winds"].layout]
+        ]
+        assert [each.records.height for each in read] == [3] * len(found)
+        assert sorted(pl.concat(each.records for each in read)["observed_at"]) == sorted(
+            make_frame(declared, "winds", day)["observed_at"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+        )
+        assert result.landed == len(found) + 4
+
+    def test_rows_of_a_query_go_into_its_database(self, declared: Project, settings: Settings) -> None:
+        simulate(declared, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
+        values = {"day": DAY}
+        blocks = run_query(declared.feeds["fees"], values, settings, declared.timezone)
+        assert blocks.select("pier", "berths", "valid_on").rows() == [
+            ("BAT", "3", "2026-03-02"),
+            ("Zürich", None, "2026-03-02"),
+        ]
+        again = simulate(declared, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
+        assert again.landed == 0
+        engine = sa.create_engine(settings.sources["office"].get_secret_value())
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE fees SET berths = 4 WHERE valid_on = '2026-03-02' AND pier = 'BAT'"))
+        with pytest.raises(DeliveryError, match="connection office: table fees has other rows for 2026-03-02 already"):
+            simulate(declared, Interval.of(DAY), settings)
+
+    def test_without_the_database_the_error_names_the_connection(self, declared: Project, settings: Settings) -> None:
+        nowhere = settings.model_copy(update={"sources": {}})
+        with pytest.raises(ActionRequiredError, match=r"feeds\.fees: .* connection office, which is not declared"):
+            simulate(declared, Interval.of(DAY), nowhere)
+
+    def test_a_part_needs_its_name(self, declared: Project, settings: Settings) -> None:
+        frame = make_frame(declared, "winds", DAY)
+        at = datetime(2026, 3, 2, tzinfo=UTC)
+        with pytest.raises(ActionRequiredError, match=r"feeds\.winds: its files need the name of their part"):
+            deliver(declared, "winds", DAY, frame, available_at=at, settings=settings)
+        with pytest.raises(ActionRequiredError, match=r"feeds\.sailings: its files have no part"):
+            deliver(declared, "sailings", DAY, frame, available_at=at, settings=settings, part="07")
+
+
+def parsed(records: pl.DataFrame, project: Project, feed: Feed) -> pl.DataFrame:
+    """Return text as `validate` reads it."""
+    return records.select(
+        schemas.typed(pl.col(name), column, feed.format, project.timezone).alias(name)
+        for name, column in feed.columns.items()
+    )
