@@ -398,6 +398,13 @@ fits = sa.Table(
     _column("model_digest", TEXT, "Digest of the files of the fitted model; no other files are ever loaded."),
     _column("run_id", TEXT, RUN_ID),
     _now("recorded_at", "Time at which the fit was recorded."),
+    _column("trained_day", DATE, "Run date of the fit; null if an older version recorded it.", nullable=True),
+    _column(
+        "tags_digest",
+        TEXT,
+        "Digest of the tags of the MLflow run that later steps read back; null if an older version recorded the fit.",
+        nullable=True,
+    ),
     comment="The files of each fit. Immutable.",
 )
 

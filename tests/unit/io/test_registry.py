@@ -214,10 +214,18 @@ def test_a_fit_is_found_by_its_digest(registry: Registry) -> None:
     assert registry.get_fit(fit.run_id).digest == "d1"
 
 
-def test_of_two_concurrent_fits_the_one_that_finished_first_is_used(registry: Registry) -> None:
+def test_of_two_concurrent_fits_the_recorded_one_that_finished_first_is_used(registry: Registry) -> None:
     first = registry.log_fit(make_fit())
     second = registry.log_fit(make_fit(started_at=NOW.replace(year=2025)))  # started earlier, ended later
-    assert second.run_id == first.run_id
+    assert second.run_id != first.run_id
+    for recorded, expected in (
+        ([first.run_id, second.run_id], first),
+        ([second.run_id], second),
+        ([], None),
+        (None, first),
+    ):
+        found = registry.find_fit(MODEL, "d1", recorded)
+        assert (found and found.run_id) == (expected and expected.run_id)
 
 
 def test_an_unfinished_run_is_not_a_fit_and_is_marked_as_killed(
