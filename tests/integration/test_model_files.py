@@ -314,6 +314,7 @@ def plant_fit(settings: Settings, digest: str) -> str:
     """Make a finished run of a fit, with its tags and with a model of other files, as whoever writes to MLflow can."""
     mlflow = client(settings)
     own = next(run for run in runs(settings) if run.data.tags["fit_digest"] == digest)
+    assert own.outputs is not None
     real = Path(mlflow.get_logged_model(own.outputs.model_outputs[-1].model_id).artifact_location)
     run_id = mlflow.create_run(own.info.experiment_id, start_time=1, tags=dict(own.data.tags)).info.run_id
     logged = mlflow.create_logged_model(own.info.experiment_id, name="linear", source_run_id=run_id)
@@ -329,7 +330,7 @@ def test_a_run_that_somebody_else_finished_first_is_not_the_fit(
     prepared: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a fit logs its model, its run is there for everybody to read."""
-    planted = []
+    planted: list[str] = []
     finish = MlflowClient.set_terminated
 
     def plant_first(self: MlflowClient, run_id: str, *given: Any, **more: Any) -> None:

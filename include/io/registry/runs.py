@@ -145,7 +145,7 @@ def log_fit(connection: MlflowConnection, fit: Fit) -> FitRun:
         params = strings(fit.candidate.params)
         client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
         client.log_inputs(run_id, [mlflow_input(item) for item in fit.inputs])
-        model_id, model_digest = _log_model(client, fit, path, described, experiment_id, run_id, params)
+        model_id, model_digest = _log_model(connection, client, fit, path, described, experiment_id, run_id, params)
         now = _milliseconds(utc_now())
         metrics = [Metric(name, value, now, 0, model_id=model_id) for name, value in fit.metrics.items()]
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(MODEL_DIGEST, model_digest)])
@@ -155,6 +155,7 @@ def log_fit(connection: MlflowConnection, fit: Fit) -> FitRun:
 
 
 def _log_model(
+    connection: MlflowConnection,
     client: MlflowClient,
     fit: Fit,
     path: Path,
@@ -177,7 +178,7 @@ def _log_model(
     described.artifact_path = logged.artifact_location
     described.save(str(path / "MLmodel"))
     model_digest = ModelFiles.within(path).digest  # of what is here, before MLflow has it
-    client.log_model_artifacts(logged.model_id, str(path))
+    connection.upload(logged.model_id, logged.artifact_location, str(path))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     return str(logged.model_id), model_digest
 
