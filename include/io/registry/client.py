@@ -124,9 +124,9 @@ class MlflowConnection:
         if not _plain(location).startswith(f"{_plain(self.artifacts)}/"):
             raise ActionRequiredError(
                 f"MLflow says that files are at {location}, which is not below {self.artifacts} (connection "
-                "nightly_artifacts), so nothing was read or written there. If the artifacts were moved, move "
-                "them back, or write the new place into MLflow's tables experiments, runs, logged_models and "
-                "model_versions; otherwise somebody changed MLflow's database: find out who, and restore it from the backup"
+                "nightly_artifacts), so nothing was read or written there. If the artifacts were moved, move them "
+                "back, or write the new place into the tables experiments, runs, logged_models and model_versions; "
+                "otherwise somebody changed MLflow's database: find out who, and restore it from the backup"
             )
         return location
 
