@@ -25,6 +25,7 @@ from urllib.parse import quote
 import psutil
 
 from tools import processes
+from tools.processes import SYSTEM_USER
 
 OWNERS = ("airflow", "mlflow", "nightly")
 """Roles that own the database of the same name."""
@@ -56,9 +57,6 @@ END $$
 """
 """What only a superuser can take away, in the shared database: CONNECT to all databases of the server, and large
 objects and messages in the write-ahead log. `docs/deploy.md` says what to do on a managed server."""
-
-SYSTEM_USER = "pgserver"
-"""The user that runs the server when root starts it: PostgreSQL refuses to run as root."""
 
 OPTIONS = {
     "listen_addresses": "",

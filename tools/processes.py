@@ -1,10 +1,12 @@
 """Find and end the processes of a local stack. Nothing here starts a process.
 
-A process belongs to a stack when its environment carries the stack's marker. Children inherit it. An unrelated
-process that got a reused process number does not have it, so no number is trusted by itself.
+A process belongs to a stack when its environment carries the stack's marker, and it is its owner's. Children inherit
+the marker. An unrelated process that got a reused process number does not have it, so no number is trusted by itself.
+Another user can set the marker too: root would see such processes, and wait for them or end them.
 """
 
 import os
+import pwd
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,6 +16,9 @@ import psutil
 
 MARKER = "NIGHTLY_STACK"
 """The environment variable with the stack's home folder."""
+
+SYSTEM_USER = "pgserver"
+"""The user that runs PostgreSQL when root starts it: PostgreSQL refuses to run as root."""
 
 KILL_SECONDS = 10
 
@@ -26,10 +31,21 @@ def find_processes(home: Path) -> list[psutil.Process]:
 def belongs_to(process: psutil.Process, home: Path) -> bool:
     """Return whether `process` is alive and part of the stack at `home`."""
     with suppress(psutil.Error):  # it has ended, or it belongs to another user
-        return is_alive(process) and (
-            process.environ().get(MARKER) == str(home) or is_postgres(process, home / "postgres")
+        return (
+            is_alive(process)
+            and process.uids().real in _owners()
+            and (process.environ().get(MARKER) == str(home) or is_postgres(process, home / "postgres"))
         )
     return False
+
+
+def _owners() -> set[int]:
+    """Return the users of a stack: this one, and if it is root, the one that runs PostgreSQL for it."""
+    owners = {os.geteuid()}
+    if os.geteuid() == 0:
+        with suppress(KeyError):
+            owners.add(pwd.getpwnam(SYSTEM_USER).pw_uid)
+    return owners
 
 
 def is_postgres(process: psutil.Process, data: Path) -> bool:

@@ -260,9 +260,9 @@ class Featured(StepResult):
 class Fitted(StepResult):
     """The result of `fit` for one candidate. `interval` is the days it was fitted on; `digest` identifies the fit.
 
-    `model_digest` is that of the files, which every later step compares before it loads them. `read` is what it read;
-    None for a trial, and with the data view `latest`, which have no record. `horizon_days` is the largest horizon of
-    its rows. `logged` says whether this step logged the fit; otherwise MLflow had it.
+    `model_digest` is that of the files, which every later step compares before it loads them, and `tags_digest` that of
+    what MLflow says of the fit. `read` is what it read; None for a trial, and with the data view `latest`, which have
+    no record. `horizon_days` is the largest horizon of its rows. `logged` says whether this step logged the fit; otherwise MLflow had it.
     """
 
     model: str
@@ -275,6 +275,8 @@ class Fitted(StepResult):
     holdout: Interval
     horizon_days: int = 0
     read: TrainingRecord | None = None
+    tags_digest: str | None = None
+    trained_day: date | None = None
 
 
 class Evaluated(StepResult):

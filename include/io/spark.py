@@ -28,6 +28,7 @@ from include.core.interval import Interval
 from include.core.outcomes import AddColumn, without_values
 from include.core.records import TableRef
 from include.io import native
+from include.io.ports import find_owners
 from include.io.tables import Scope, Tables
 
 CONNECT_PORT = 15002  # the default port of Spark Connect
@@ -166,24 +167,12 @@ def _reach(remote: str) -> None:
             f"the Spark server {_without_parameters(remote)} does not answer ({error}); start it again (`make start`), "
             "or unset SPARK_REMOTE to use a local Spark"
         ) from error
-    owners = _find_owners(port) if host in ("127.0.0.1", "localhost") else set()
+    owners = find_owners(port) if host in ("127.0.0.1", "localhost") else set()
     if owners and not owners & {0, os.geteuid()}:
         raise AccessError(
             f"another user of this machine listens at {_without_parameters(remote)}, so the token is not sent there; "
             "`make start` starts the Spark server at another port"
         )
-
-
-def _find_owners(port: int) -> set[int]:
-    """Return the users who listen at a port of this machine; none if the system does not say (it is not Linux)."""
-    owners = set()
-    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
-        with suppress(OSError):
-            for line in table.read_text(encoding="utf-8").splitlines()[1:]:
-                _, local, _, state, _, _, _, owner, *_ = line.split()
-                if state == "0A" and int(local.rpartition(":")[2], 16) == port:  # it listens
-                    owners.add(int(owner))
-    return owners
 
 
 def read(

@@ -35,7 +35,7 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
     found = registry.get_version(model.name, version)
     recorded = postgres.model_files.read_versions(settings, model.name, [version])[version]
     loaded = registry.load(found, recorded.model_digest, model)
-    run = registry.get_fit(recorded.mlflow_run)
+    run = registry.get_fit(recorded.mlflow_run, recorded.tags_digest)
     day, commit = date.fromisoformat(run.tags["day"]), run.tags["git_commit"]
     project = load_project(model.project).model_copy(
         update={"entity_fraction": float(run.tags.get("entity_fraction", 1))}

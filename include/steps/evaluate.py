@@ -42,15 +42,13 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     project, registry = load_project(model.project), Registry(settings)
     order = [candidate.name for candidate in model.candidates]
     fits = sorted(fitted, key=lambda f: order.index(f.candidate) if f.candidate in order else len(order))
-    runs = [registry.get_fit(f.run_id) for f in fits]
+    recorded = [postgres.model_files.read_fit(settings, model.name, f.run_id) for f in fits]
+    runs = [registry.get_fit(fit.mlflow_run, fit.tags_digest) for fit in recorded]
     interval = taken_up(project, model, interval, settings, runs[0].tags.get("day"))
     _require_comparable(project, model, interval, fits, runs)
     training_set = training_set_of_run(project, model, interval, settings, runs[0])
 
-    loaded = [
-        registry.load(run, postgres.model_files.read_fit(settings, model.name, run.run_id).model_digest, model)
-        for run in runs
-    ]
+    loaded = [registry.load(run, fit.model_digest, model) for run, fit in zip(runs, recorded, strict=True)]
     measured = [
         _measure(model, each.candidate, own, training_set.validation_rows, training_set.validation)
         for each, own in zip(fits, loaded, strict=True)

@@ -20,7 +20,7 @@ from include.core.interval import Interval
 from include.core.journal import Entry
 from include.core.project import Project
 from include.core.records import DataView, Fitted
-from include.core.settings import Settings, utc_now
+from include.core.settings import NO_DATABASE, Settings, utc_now
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.registry import DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry, reference_rows
@@ -28,7 +28,6 @@ from include.io.tables import Scope, Tables
 from include.io.training_sets import ReadAt, read_at, read_training_set, record_of, sources
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
-from include.training.serialization import Cloudpickle
 from include.training.training_set import LABEL, TrainingSet, estimator_inputs
 
 log = logging.getLogger(__name__)
@@ -50,11 +49,11 @@ def fit(
 
     A fit is keyed by the digest of everything that decides it: the labelled rows, the run date and what it knew,
     `model.yaml`, `estimator.py`, the locked environment and the code of this file. A finished fit of the same digest is
-    used again. So running the step again changes nothing, even after other days were written to the tables; nor do
-    deliveries, decisions and repairs of other days that came after the first fit of the run date. Watermark and
-    table versions are tags, not part of the key: a backfill has others for the same rows. A run date that adds no
-    label takes up the fit of the run date before. `watermark` is the newest entry of the journal to use; None: the
-    newest there is.
+    used again, if it was recorded. So running the step again changes nothing, even after other days were written to the
+    tables; nor do deliveries, decisions and repairs of other days that came after the first fit of the run date.
+    Watermark and table versions are tags, not part of the key: a backfill has others for the same rows. A run date that
+    adds no label takes up the fit of the run date before. `watermark` is the newest entry of the journal to use; None:
+    the newest there is.
 
     Returns:
         The fit; its `rows` and `interval` describe the fitted days.
@@ -86,7 +85,7 @@ def fit(
         log.warning("%s: no labelled rows of %s; trained without them", model.name, missing)
     data_digest = training_set.digest
     digest = _digest(project, model, chosen, training_set, data_digest)
-    run = registry.find_fit(model, digest)
+    run = registry.find_fit(model, digest, _recorded(digest, settings))
     if run:
         log.info("%s %s: already fitted, MLflow run %s", model.name, candidate, run.run_id)
     else:
@@ -118,6 +117,8 @@ def fit(
         run_id=run.run_id,
         digest=digest,
         model_digest=run.model_digest,
+        tags_digest=run.tags_digest,
+        trained_day=interval.end,
         logged=run.logged_here,
         validation=training_set.validation,
         holdout=training_set.holdout,
@@ -130,15 +131,14 @@ def record_fit(fitted: Fitted, settings: Settings) -> None:
     """Record the files of a fit, which alone may be loaded as that fit, and what its training read.
 
     Raises:
-        ActionRequiredError: the fit is a pickle that MLflow has and nobody recorded, so that anybody may have put it
-            there; or MLflow says of a recorded fit that it has other files.
+        ActionRequiredError: MLflow has the fit and nobody recorded it, so that anybody may have put it there; or MLflow
+            says of a recorded fit that it has other files or tags.
     """
-    serialization, known = load_model(fitted.model).serialization, postgres.model_files.knows_fit(settings, fitted)
-    if isinstance(serialization, Cloudpickle) and not fitted.logged and not known:
+    if not fitted.logged and not postgres.model_files.knows_fit(settings, fitted):
         raise ActionRequiredError(
             f"{fitted.model}: MLflow has run {fitted.run_id} of this fit, and the shared database does not. Either fit "
-            "was killed before it recorded the run, or somebody else put it there; loading a pickle runs what its file "
-            f"says, so it is not used. Type mlflow runs delete --run-id {fitted.run_id}, and run fit again"
+            "was killed before it recorded the run, or somebody else put it there, so it is not used. Type "
+            f"mlflow runs delete --run-id {fitted.run_id}, and run fit again"
         )
     postgres.model_files.record_fit(settings, fitted)
     record_training(fitted, settings)
@@ -155,6 +155,13 @@ def record_training(fitted: Fitted, settings: Settings) -> None:
     with postgres.journal.write_journal(settings, project) as journal:
         if journal.known().training_of(fitted.model, fitted.read.day) is None:
             journal.add([Entry.training(fitted.read)])
+
+
+def _recorded(digest: str, settings: Settings) -> list[str] | None:
+    """Return the recorded runs of a fit; None on Databricks, from where the shared database cannot be asked."""
+    if settings.database_url.get_secret_value() == NO_DATABASE:
+        return None
+    return postgres.model_files.runs_of_fit(settings, digest)
 
 
 def _fit(

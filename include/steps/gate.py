@@ -72,7 +72,7 @@ def gate(
     )
     decision = postgres.gate_decisions.find_decision(settings, subject.gate_id)
     if decision is None:
-        run = registry.get_fit(evaluated.run_id)
+        run = registry.get_fit(evaluated.run_id, _fit_of(model, evaluated.run_id, settings).tags_digest)
         training_set = training_set_of_run(project, model, interval, settings, run)
         features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
         evidence = _evidence(model, registry, training_set, features, subject, fitted, version, files, settings)
@@ -197,8 +197,13 @@ def _recorded(model: Model, version: int, settings: Settings) -> RecordedFit:
 
 
 def _load_fit(model: Model, registry: Registry, run_id: str, settings: Settings) -> LoadedModel:
-    recorded = postgres.model_files.read_fit(settings, model.name, run_id)
-    return registry.load(registry.get_fit(run_id), recorded.model_digest, model)
+    recorded = _fit_of(model, run_id, settings)
+    return registry.load(registry.get_fit(run_id, recorded.tags_digest), recorded.model_digest, model)
+
+
+def _fit_of(model: Model, run_id: str, settings: Settings) -> RecordedFit:
+    """Return the fit of a run, as the shared database recorded it."""
+    return postgres.model_files.read_fit(settings, model.name, run_id)
 
 
 def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], data_view: DataView) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from include.core.settings import Settings
 from include.gate.rules import rules_digest
 from include.io import postgres
 from include.io.postgres.gate_decisions import GateSubject
+from include.io.postgres.model_files import RecordedFit
 from include.io.postgres.promotions import PromotionEntry, PromotionHistory
 from include.io.registry import CHAMPION, Registry, Version
 
@@ -61,11 +62,12 @@ def promote(
     registry = Registry(settings)
     found = registry.get_version(model.name, version)
     _require_evaluated(model, found, interval.start)
-    files = postgres.model_files.read_versions(settings, model.name, [version])[version].model_digest
+    recorded = postgres.model_files.read_versions(settings, model.name, [version])[version]
+    files = recorded.model_digest
     registry.files(found, files)
     records = postgres.gate_decisions.read_decisions(settings, model.name, version)
     trained = date.fromisoformat(found.tags["day"])
-    _require_day_of_gate(found, trained, records)
+    _require_recorded_day(found, trained, recorded, records)
     with postgres.promotions.open_promotion_history(settings, model.name) as book:
         if force:
             decision = records[0][0] if records else None
@@ -229,13 +231,16 @@ def _require_evaluated(model: Model, found: Version, from_day: date) -> None:
         )
 
 
-def _require_day_of_gate(found: Version, trained: date, records: list[tuple[GateDecision, GateSubject]]) -> None:
-    """Refuse a version whose run date in MLflow is not that of the gate's decisions on it."""
+def _require_recorded_day(
+    found: Version, trained: date, recorded: RecordedFit, records: list[tuple[GateDecision, GateSubject]]
+) -> None:
+    """Refuse a version whose run date in MLflow is not the one that was recorded at the fit, and by the gate."""
     decided = {subject.day for _, subject in records}
-    if decided and trained not in decided:
+    known = recorded.trained_day or (min(decided) if decided else trained)
+    if trained != known or (decided and trained not in decided):
         raise ActionRequiredError(
-            f"version {found.version} of {found.model} has the run date {trained} in MLflow, and the gate decided on a "
-            f"training of {min(decided)}: somebody changed the tag `day` of the version in MLflow. Find out who, set "
+            f"version {found.version} of {found.model} has the run date {trained} in MLflow, and the shared database "
+            f"has a training of {known}: somebody changed the tag `day` of the version in MLflow. Find out who, set "
             "it back, and promote again"
         )
 

@@ -15,7 +15,7 @@ CONNECT_SECONDS = 3
 SECRETS = Path("/run/secrets")
 
 TABLES = {"airflow": "dag", "celery": "celery_taskmeta", "mlflow": "experiments", "mlflow_pages": "users"} | {
-    "nightly": "journal"
+    "nightly": "locks"
 }
 """A table of each database."""
 

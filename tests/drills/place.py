@@ -123,7 +123,9 @@ class Drill:
         self.type("python -m include.cli migrate")
         self.type(f"python -m include.cli simulate {days} {BEFORE}")
         self.type(f"python -m include.cli prepare {days} {BEFORE}")
-        self.type(f"airflow connections add nightly_alerts --conn-type generic --conn-password '{self.webhook.url}'")
+        alerts = {"nightly_alerts": {"conn_type": "generic", "password": self.webhook.url}}
+        (self.bundle / ".local" / "alerts.json").write_text(json.dumps(alerts), encoding="utf-8")
+        self.type("airflow connections import .local/alerts.json")
         self._unpause()
         self.run_date(TRAIN, HISTORY.end, "success")
         self.type(f"python -m include.cli score --model {MODEL} --start {BEFORE}")

@@ -1,6 +1,7 @@
 """Only the files of the fit are loaded: whoever can write to MLflow can change files, versions and tags."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +12,8 @@ import cloudpickle
 import pytest
 import sqlalchemy as sa
 import yaml
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
 from pydantic import SecretStr
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -23,6 +26,7 @@ from include.core.settings import NO_DATABASE, Settings
 from include.io import postgres
 from include.io.registry import Registry
 from include.io.registry.models import ModelFiles
+from include.io.registry.runs import READ_BACK
 from include.io.tables import Tables
 from include.operations.reproduce import reproduce
 from include.runner import remote
@@ -290,7 +294,7 @@ def test_a_changed_run_date_in_mlflow_is_noticed(prepared: Settings) -> None:
     options: dict[str, Any]
     for options in ({}, {"by": "me", "why": "test", "force": True}):
         with pytest.raises(
-            ActionRequiredError, match=r"run date 2013-03-02 in MLflow, and the gate decided on.*2013-03-22"
+            ActionRequiredError, match=r"run date 2013-03-02 in MLflow, and the shared database has .*2013-03-22"
         ):
             promote(MODEL, Interval.of(DAY - timedelta(days=5)), prepared, version=1, **options)
 
@@ -306,20 +310,89 @@ def test_the_days_that_a_champion_has_seen_are_not_asked_from_mlflow(prepared: S
     assert compared.measured is not None, compared.sentence
 
 
-def test_a_pickle_that_nobody_recorded_is_not_used(prepared: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes to MLflow could have put it there."""
-    pickled = MODEL.model_copy(update={"serialization": Cloudpickle(kind="cloudpickle", reason="of a test")})
-    monkeypatch.setattr("include.steps.fit.load_model", lambda _: pickled)
-    fit(pickled, RUN, prepared, candidate="linear")  # killed before it was recorded
-    again = fit(pickled, RUN, prepared, candidate="linear")
-    with pytest.raises(ActionRequiredError, match=f"mlflow runs delete --run-id {again.run_id}, and run fit again"):
-        record_fit(again, prepared)
-    client(prepared).delete_run(again.run_id)
-    for _ in range(2):
-        record_fit(fit(pickled, RUN, prepared, candidate="linear"), prepared)
+def plant_fit(settings: Settings, digest: str) -> str:
+    """Make a finished run of a fit, with its tags and with a model of other files, as whoever writes to MLflow can."""
+    mlflow = client(settings)
+    own = next(run for run in runs(settings) if run.data.tags["fit_digest"] == digest)
+    assert own.outputs is not None
+    real = Path(mlflow.get_logged_model(own.outputs.model_outputs[-1].model_id).artifact_location)
+    run_id = mlflow.create_run(own.info.experiment_id, start_time=1, tags=dict(own.data.tags)).info.run_id
+    logged = mlflow.create_logged_model(own.info.experiment_id, name="linear", source_run_id=run_id)
+    mlflow.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    shutil.copytree(real, logged.artifact_location, dirs_exist_ok=True)
+    (Path(logged.artifact_location) / "reference.parquet").write_bytes(b"another model")
+    mlflow.set_tag(run_id, "model_digest", ModelFiles.within(Path(logged.artifact_location)).digest)
+    mlflow.set_terminated(run_id, end_time=2)
+    return str(run_id)
 
 
-def test_a_fit_that_was_killed_before_it_was_recorded_is_used(prepared: Settings) -> None:
-    fitted = fit(MODEL, RUN, prepared, candidate="linear")
-    record_fit(fit(MODEL, RUN, prepared, candidate="linear"), prepared)
-    assert postgres.model_files.read_fit(prepared, NAME, fitted.run_id).model_digest == fitted.model_digest
+def test_a_run_that_somebody_else_finished_first_is_not_the_fit(
+    prepared: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a fit logs its model, its run is there for everybody to read."""
+    planted: list[str] = []
+    finish = MlflowClient.set_terminated
+
+    def plant_first(self: MlflowClient, run_id: str, *given: Any, **more: Any) -> None:
+        if not planted:
+            planted.append("")
+            planted[0] = plant_fit(prepared, self.get_run(run_id).data.tags["fit_digest"])
+        finish(self, run_id, *given, **more)
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", plant_first)
+    own = fit_one(prepared, "linear")
+    assert own.logged
+    assert own.run_id != planted[0]
+    again = fit_one(prepared, "linear")
+    assert (again.run_id, again.logged) == (own.run_id, False), "the recorded run is used, not the one finished first"
+
+
+def test_a_fit_that_nobody_recorded_is_not_used(prepared: Settings) -> None:
+    """Whoever writes to MLflow could have put it there. On Databricks, the step cannot ask which are recorded."""
+    fit(MODEL, RUN, prepared, candidate="linear")  # killed before it was recorded
+    [left] = runs(prepared)
+    there = prepared.model_copy(update={"database_url": SecretStr(NO_DATABASE)})
+    found = Registry(there).find_fit(MODEL, left.data.tags["fit_digest"])
+    assert found is not None
+    record = fit_one(prepared, "linear")
+    assert record.run_id != left.info.run_id
+    unknown = record.model_copy(update={"run_id": found.run_id, "model_digest": found.model_digest, "logged": False})
+    with pytest.raises(ActionRequiredError, match=f"mlflow runs delete --run-id {found.run_id}, and run fit again"):
+        record_fit(unknown, prepared)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [("data_digest", "0" * 64), ("data_view", "latest"), ("features_version", "0"), ("git_commit", "another")],
+)
+def test_changed_tags_of_a_fit_are_noticed(prepared: Settings, tag: str, value: str) -> None:
+    """The gate would read other rows, or other features of the champion; reproduce would blame another commit."""
+    best, fitted = evaluated(prepared)
+    client(prepared).set_tag(best.run_id, tag, value)
+    openings: list[Callable[[], Any]] = [
+        lambda: evaluate(MODEL, RUN, prepared, fitted=fitted),
+        lambda: gate(MODEL, RUN, prepared, evaluated=best, fitted=fitted),
+        lambda: reproduce(MODEL, 1, prepared),
+        lambda: fit_one(prepared, best.candidate),
+    ]
+    for opening in openings:
+        with pytest.raises(ActionRequiredError, match="omebody changed the run in MLflow"):
+            opening()
+
+
+def test_all_tags_that_are_read_back_are_compared() -> None:
+    """A step that reads another tag has to add it to `READ_BACK`."""
+    read = set()
+    for file in Path("include").rglob("*.py"):
+        found = re.findall(r"run\.tags(?:\.get\(|\[)f?[\"']([^\"']+)", file.read_text(encoding="utf-8"))
+        read |= {name.replace("{what}", what) for name in found for what in ("features", "outcome")}
+    assert read - set(READ_BACK) == set()
+    assert read >= {"data_digest", "watermark", "outcome_version"}, "this test finds nothing"
+
+
+def test_a_forced_promotion_does_not_believe_the_run_date_in_mlflow(prepared: Settings) -> None:
+    """Without a decision of the gate, only the record of the fit has the run date."""
+    train(prepared)
+    client(prepared).set_model_version_tag(NAME, "1", "day", "2013-03-02")
+    with pytest.raises(ActionRequiredError, match="somebody changed the tag `day`"):
+        promote(MODEL, Interval.of(DAY - timedelta(days=5)), prepared, version=1, by="me", why="test", force=True)

@@ -38,6 +38,7 @@ from include.gate.config import Gate
 from include.io import postgres
 from include.io.registry import EVALUATED, Registry
 from include.io.registry import runs as registry_runs
+from include.io.registry.client import MlflowConnection
 from include.io.tables import Scope, Tables
 from include.operations.decide import withdraw
 from include.operations.reproduce import reproduce
@@ -548,7 +549,7 @@ def test_a_version_of_outcomes_from_a_database_is_reproduced_without_the_databas
 KILLED_IN_FIT = {
     "while the estimator is fitted": (Pipeline, "fit"),
     "after the run was made": (MlflowClient, "log_inputs"),
-    "before the model's files are there": (MlflowClient, "log_model_artifacts"),
+    "before the model's files are there": (MlflowConnection, "upload"),
     "before the run is finished": (MlflowClient, "set_terminated"),
     "after the run is finished": (registry_runs, "_mark_killed"),
 }

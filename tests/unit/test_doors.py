@@ -20,12 +20,13 @@ from starlette.testclient import TestClient
 
 from include.core.errors import AccessError
 from include.io import spark
-from tools import postgres, s3, spark_server
+from include.io.ports import find_owners
+from tools import postgres, processes, s3, spark_server
 from tools.mlflow_pages import Login
 from tools.postgres import Postgres, PostgresError
-from tools.stack import ports, private_files
+from tools.stack import Stack, StackError, ports, private_files
 from tools.stack.private import make_private
-from tools.stack.state import Keys
+from tools.stack.state import Keys, State
 
 PASSWORD = "the-password"
 KNOWN = "Basic " + base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
@@ -168,11 +169,64 @@ def test_the_secrets_of_a_stack_differ_and_are_kept(tmp_path: Path) -> None:
 def test_the_token_is_not_sent_to_another_user_who_listens_at_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert spark._find_owners(port) == {os.geteuid()}
+        assert find_owners(port) == {os.geteuid()}
         spark._reach(f"sc://127.0.0.1:{port}")
-        monkeypatch.setattr(spark, "_find_owners", lambda port: {65534})
+        monkeypatch.setattr(spark, "find_owners", lambda port: {65534})
         with pytest.raises(AccessError, match=rf"another user of this machine listens at sc://127.0.0.1:{port},"):
             spark._reach(f"sc://127.0.0.1:{port}/;user_id=a")
+
+
+NOBODY = 65534
+LISTEN = """
+import os, socket, sys
+os.setuid(int(sys.argv[1]))
+listening = socket.create_server(("127.0.0.1", 0))
+print(listening.getsockname()[1], flush=True)
+while True:
+    asking, _ = listening.accept()
+    print(asking.recv(10_000).decode(), flush=True)
+    asking.close()
+"""
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+
+
+@needs_root
+def test_the_password_is_not_sent_to_another_user_who_took_the_port_first(tmp_path: Path) -> None:
+    """Between the choice of a port and its use there are seconds, in which another user can listen there."""
+    script = [sys.executable, "-c", LISTEN, str(NOBODY)]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        try:
+            stack = Stack(tmp_path)
+            with private_files():
+                (tmp_path / "state.json").write_text(State(ports={"api": port}, spark=False).model_dump_json())
+            for asking in (stack.api, lambda: stack._refuse_others("api-server")):
+                with pytest.raises(StackError, match=f"another user of this machine listens at port {port}"):
+                    asking()
+        finally:
+            other.kill()
+        assert other.stdout.read() == ""
+
+
+@needs_root
+def test_the_processes_of_another_user_are_not_of_the_stack(tmp_path: Path) -> None:
+    """Root sees the environment of every process, and another user can put the marker into it."""
+    environment = {processes.MARKER: str(tmp_path)}
+    command = [
+        sys.executable,
+        "-c",
+        "import os, sys, time; os.setuid(int(sys.argv[1])); os.write(1, b'\\n'); time.sleep(60)",
+    ]
+    found = {}
+    for user in (0, NOBODY):
+        with subprocess.Popen([*command, str(user)], env=environment, stdout=subprocess.PIPE) as started:
+            assert started.stdout is not None
+            started.stdout.readline()
+            found[user] = [process.pid for process in processes.find_processes(tmp_path)]
+            assert found[user] in ([], [started.pid])
+            started.kill()
+    assert (bool(found[0]), bool(found[NOBODY])) == (True, False)
 
 
 def test_the_server_of_the_image_reads_its_token_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

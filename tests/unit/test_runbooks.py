@@ -40,3 +40,21 @@ def test_every_page_that_an_alert_names_exists() -> None:
             named |= set(re.findall(r"docs/runbooks/([a-z_-]+)\.md", path.read_text(encoding="utf-8")))
     assert {"run-timed-out", "killed", "alert-scores-late", "alert-rule-broken"} <= named
     assert named <= set(PAGES)
+
+
+ON_A_COMMAND_LINE = re.compile(r"--conn-(password|uri|json)|(?<!\bexport )NIGHTLY_\w+_URL=\S*:\S+@|psql\s+\S*://\w+:\S+@")
+
+
+def test_no_page_and_no_message_puts_a_secret_on_a_command_line() -> None:
+    """Every user of a machine can read the command lines of all its processes."""
+    for text in ("connections add x --conn-password y", "psql postgresql://ana:secret@db/x -c 1"):
+        assert ON_A_COMMAND_LINE.search(text), "this test finds nothing"
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    code = [path for folder in ("include", "dags", "plugins", "tools") for path in (ROOT / folder).rglob("*.py")]
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in (*pages, *code)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if ON_A_COMMAND_LINE.search(line)
+    ]
+    assert found == [], "write it into a file that only its owner may read: docs/configuration.md"

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from include.io.ports import find_owners
+
 
 def choose_ports(ports: Mapping[str, int], usual: Mapping[str, int], held: Collection[str]) -> dict[str, int]:
     """Return a port for each name in `usual`: the current one, else the usual one, else any free one.
@@ -34,6 +36,12 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def is_others(port: int) -> bool:
+    """Return whether another user of the machine listens at a port, who must not be sent a secret."""
+    owners = find_owners(port)
+    return bool(owners) and not owners <= {0, os.geteuid()}
 
 
 def find_free_port() -> int:

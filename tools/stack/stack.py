@@ -173,6 +173,7 @@ class Stack:
 
     def api(self) -> httpx.Client:
         """Return a client of the REST API with an administrator's token; paths start with `/api/v2`."""
+        self._refuse_others(ApiServer.name)
         user, password = self.login
         body = {"username": user, "password": password}
         answer = http_client().post(f"{self.api_url}/auth/token", json=body).raise_for_status()
@@ -246,7 +247,9 @@ class Stack:
     def _await_health(self) -> None:
         deadline = time.monotonic() + HEALTHY_SECONDS
         said: list[str] = []
+        self._refuse_others(*self._services)
         while waiting := self._find_unhealthy():
+            self._refuse_others(*self._services)
             if waiting != said:
                 self.say(f"waiting for {', '.join(waiting)}")
                 said = waiting
@@ -256,6 +259,20 @@ class Stack:
             if time.monotonic() > deadline:
                 raise StackError(f"not healthy after {HEALTHY_SECONDS} s; the end of {self._read_log(waiting[0])}")
             time.sleep(0.2)
+
+    def _refuse_others(self, *names: str) -> None:
+        """Refuse a port that another user took before the service did: it would answer for it, and be sent secrets.
+
+        Raises:
+            StackError: another user of the machine listens there.
+        """
+        for name in names:
+            for port in self._services[name].usual_ports:
+                if ports.is_others(number := self._state.ports[port]):
+                    raise StackError(
+                        f"another user of this machine listens at port {number}, which the {name} was to have, so no "
+                        "password or token is sent there. Type: make stop, then start again, at another port"
+                    )
 
     # Services
 

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 
 from include.core.errors import ActionRequiredError
 from include.core.journal import ENTRIES, Entry, Known
-from include.core.settings import Settings
+from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io.postgres.connection import engine, lock
 from include.io.postgres.schema import journal, objects
 
@@ -170,10 +170,12 @@ def read_lines(settings: Settings, project: str, after: int) -> list[dict[str, A
 def restore_lines(settings: Settings, project: str, lines: Sequence[Mapping[str, Any]]) -> int:
     """Add exported entries, with their sequence numbers, to a journal that ends before them; return how many.
 
-    Entries that the journal has already must be the same. Newer ones, which are not exported yet, stay.
+    Entries that the journal has already must be the same. Newer ones, which are not exported yet, stay. They keep the
+    time of their first writing, which only the owner of the database may say.
 
     Raises:
-        ActionRequiredError: a sequence number is missing, or the journal has another entry of that number.
+        ActionRequiredError: a sequence number is missing, the journal has another entry of that number, or the login
+            may not say when an entry was written.
     """
     numbers = [line["sequence"] for line in lines]
     if numbers != list(range(1, len(numbers) + 1)):
@@ -181,7 +183,13 @@ def restore_lines(settings: Settings, project: str, lines: Sequence[Mapping[str,
         raise ActionRequiredError(
             f"{project}: the export of the journal lacks entries, the first is {absent[0]}; restore its files"
         )
-    with engine(settings).begin() as connection:
+    with engine(settings.as_owner()).begin() as connection:
+        if not connection.scalar(sa.text("SELECT has_column_privilege('journal', 'recorded_at', 'INSERT')")):
+            raise ActionRequiredError(
+                f"{project}: only the owner of the shared database can restore a journal, because its entries keep the "
+                f"time at which they were first written. Set {DATABASE_OWNER_URL} for this command, as for migrate. "
+                "Nothing was restored"
+            )
         lock(connection, f"journal {project}")
         there = _watermark(connection, project)
         present = sa.select(journal.c.sequence, journal.c.subject, journal.c.entry).where(journal.c.project == project)

@@ -23,6 +23,8 @@ class RecordedFit:
     """A fit as it was recorded: its run in MLflow, the newest day that it has seen, what decided it, and its files.
 
     `horizon_days` is the largest horizon of its rows.
+    `trained_day` is its run date, and `tags_digest` is of the tags of the run that are read back. Both are None of a
+    fit that an older version of the product recorded.
     """
 
     mlflow_run: str
@@ -31,6 +33,8 @@ class RecordedFit:
     fit_end: date
     fit_digest: str
     model_digest: str
+    trained_day: date | None
+    tags_digest: str | None
     horizon_days: int = 0
 
 
@@ -57,15 +61,22 @@ def record_fit(settings: Settings, fitted: Fitted) -> None:
         fit_digest=fitted.digest,
         model_digest=fitted.model_digest,
         horizon_days=fitted.horizon_days,
+        trained_day=fitted.trained_day,
+        tags_digest=fitted.tags_digest,
     )
     with engine(settings).begin() as connection:
         values = {**vars(row), "run_id": settings.run_id}
         connection.execute(postgresql.insert(_FITS).values(**values).on_conflict_do_nothing())
         there = _fits(connection, _FITS.c.mlflow_run == row.mlflow_run)[0]
     if there != row:
+        what, said, was = (
+            ("files", row.model_digest, there.model_digest)
+            if there.model_digest != row.model_digest
+            else ("tags", row.tags_digest, there.tags_digest)
+        )
         raise ActionRequiredError(
-            f"{row.model}: MLflow says that run {row.mlflow_run} has files {row.model_digest}, and the shared database "
-            f"recorded {there.model_digest} when it was fitted: somebody changed the run in MLflow. Find out who, "
+            f"{row.model}: MLflow says that run {row.mlflow_run} has {what} {said}, and the shared database "
+            f"recorded {was} when it was fitted: somebody changed the run in MLflow. Find out who, "
             f"delete the run (mlflow runs delete --run-id {row.mlflow_run}), and run fit again"
         )
 
@@ -74,6 +85,12 @@ def knows_fit(settings: Settings, fitted: Fitted) -> bool:
     """Return whether the run of a fit is recorded."""
     with engine(settings).connect() as connection:
         return bool(_fits(connection, _FITS.c.mlflow_run == fitted.run_id))
+
+
+def runs_of_fit(settings: Settings, fit_digest: str) -> list[str]:
+    """Return the recorded runs of a fit, by the digest of everything that decides it."""
+    with engine(settings).connect() as connection:
+        return [fit.mlflow_run for fit in _fits(connection, _FITS.c.fit_digest == fit_digest)]
 
 
 def read_fit(settings: Settings, model: str, mlflow_run: str) -> RecordedFit:

@@ -414,6 +414,13 @@ fits = sa.Table(
     _column("run_id", TEXT, RUN_ID),
     _now("recorded_at", "Time at which the fit was recorded."),
     _column("horizon_days", INTEGER, "Largest horizon of the rows of the fit.", server_default=sa.text("0")),
+    _column("trained_day", DATE, "Run date of the fit; null if an older version recorded it.", nullable=True),
+    _column(
+        "tags_digest",
+        TEXT,
+        "Digest of the tags of the MLflow run that later steps read back; null if an older version recorded the fit.",
+        nullable=True,
+    ),
     comment="The files of each fit. Immutable.",
 )
 

@@ -14,8 +14,8 @@ autolog).
 **Once, without a lock.** A step on Databricks reaches only tables and MLflow, so there is no lock to take.
 
 - A *run* may exist twice, which does no harm. It is written completely and marked FINISHED last; the fit of a digest
-  is the run that finished first. All readers of a digest agree on that run as soon as one exists. The next step that
-  finishes marks the runs of killed steps as KILLED.
+  is the recorded run that finished first. A run that the shared database does not know is never taken for it: whoever
+  writes to MLflow could have made it. The next step that finishes marks the runs of killed steps as KILLED.
 - A *version* must not exist twice. Version numbers grow, are never reused, and a version is visible as soon as it has
   its number. So `register` looks for a version of the digest, creates one, and looks again. The lowest number stays;
   every step that sees a higher one of the same digest deletes it. Only then does it tag the version as evaluated, and
@@ -25,7 +25,7 @@ autolog).
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads both when it is imported
@@ -69,16 +69,16 @@ class Registry:
         """Create MLflow's tables in an empty database; two clients at once would both try to create them."""
         self.connection.prepare()
 
-    def find_fit(self, model: Model, digest: str) -> FitRun | None:
-        """Return the run of this digest that finished first, None when none has finished."""
-        return runs.find_fit(self.connection, model, digest)
+    def find_fit(self, model: Model, digest: str, recorded: Collection[str] | None = None) -> FitRun | None:
+        """Return the recorded run of this digest that finished first, None when none has finished."""
+        return runs.find_fit(self.connection, model, digest, recorded)
 
-    def get_fit(self, run_id: str) -> FitRun:
-        """Return a finished fit by the id of its run; raise `ActionRequiredError` when there is none."""
-        return runs.get_fit(self.connection, run_id)
+    def get_fit(self, run_id: str, tags_digest: str | None = None) -> FitRun:
+        """Return a finished fit by the id of its run, if it says what was recorded of it."""
+        return runs.get_fit(self.connection, run_id, tags_digest)
 
     def log_fit(self, fit: Fit) -> FitRun:
-        """Log a fit and return the fit of its digest: this one, unless another run finished first."""
+        """Log a fit and return it."""
         return runs.log_fit(self.connection, fit)
 
     def register(

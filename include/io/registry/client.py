@@ -4,16 +4,22 @@ The other modules of this package decide what is read and written through it.
 """
 
 import os
+import posixpath
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from include.core.errors import ActionRequiredError
 from include.core.settings import Settings
 from include.io import storage
 
@@ -79,13 +85,69 @@ class MlflowConnection:
             # For local artifacts MLflow would otherwise return the original folder, and write files into it.
             try:
                 path = mlflow.artifacts.download_artifacts(
-                    artifact_uri=uri, dst_path=folder, tracking_uri=self.tracking_uri, registry_uri=self.registry_uri
+                    artifact_uri=self._location(uri),
+                    dst_path=folder,
+                    tracking_uri=self.tracking_uri,
+                    registry_uri=self.registry_uri,
                 )
             except (MlflowException, OSError) as error:
                 if not _is_missing(error):
                     raise
                 path = None
             yield path
+
+    def upload(self, model_id: str, location: str, folder: str) -> None:
+        """Put the files of a logged model where MLflow keeps them. It is asked once where that is: `location`."""
+        if self.on_databricks:  # its storage is reached only by the id of the model
+            self._client.log_model_artifacts(model_id, folder)
+        else:
+            get_artifact_repository(self.below_artifacts(location), self.tracking_uri).log_artifacts(folder)
+
+    def upload_text(self, run_id: str, folder: str, name: str, text: str) -> None:
+        """Add a file to the artifacts of a run."""
+        if self.on_databricks:
+            self._client.log_text(run_id, text, f"{folder}/{name}")
+            return
+        location = self.below_artifacts(self._client.get_run(run_id).info.artifact_uri)
+        with tempfile.TemporaryDirectory(prefix="nightly-page-") as draft:
+            file = Path(draft, name)
+            file.write_text(text, encoding="utf-8")
+            get_artifact_repository(location, self.tracking_uri).log_artifact(str(file), folder)
+
+    def below_artifacts(self, location: str) -> str:
+        """Return a place that MLflow names, if it is below that of artifacts.
+
+        Raises:
+            ActionRequiredError: it is elsewhere. Whoever writes to MLflow's database could have files of tasks
+                overwritten, files of this machine copied, or a server asked in the name of tasks.
+        """
+        if not _plain(location).startswith(f"{_plain(self.artifacts)}/"):
+            raise ActionRequiredError(
+                f"MLflow says that files are at {location}, which is not below {self.artifacts} (connection "
+                "nightly_artifacts), so nothing was read or written there. If the artifacts were moved, move them "
+                "back, or write the new place into the tables experiments, runs, logged_models and model_versions; "
+                "otherwise somebody changed MLflow's database: find out who, and restore it from the backup"
+            )
+        return location
+
+    def _location(self, uri: str) -> str:
+        """Return where MLflow has the files of a model; `models:/…` itself, if they are on Databricks."""
+        if self.on_databricks or self.registry_uri.startswith(DATABRICKS):
+            return uri
+        name, _, version = uri.removeprefix("models:/").rpartition("/")
+        if name:
+            return self.below_artifacts(self._client.get_model_version_download_uri(name, version))
+        return self.below_artifacts(self._client.get_logged_model(version).artifact_location)
+
+
+def _plain(location: str) -> str:
+    """Return a path or URI without links, `..` and escapes, so that two can be compared."""
+    parts = urlsplit(location)
+    if not parts.scheme or (parts.scheme == "file" and not parts.netloc):  # MLflow unescapes both
+        return os.path.realpath(url2pathname(location.removeprefix("file:").removeprefix("//")))
+    if parts.query or parts.fragment:
+        return ""
+    return f"{parts.scheme}://{parts.netloc}{posixpath.normpath(unquote(parts.path))}".rstrip("/")
 
 
 def _is_missing(error: MlflowException | OSError) -> bool:

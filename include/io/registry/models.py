@@ -1,14 +1,14 @@
 """Write fitted models to files, load them, and predict with them. Only this module turns files and rows into scores.
 
-Nothing else loads a model. `open_verified` downloads the files to a private folder, compares their digest with the one
-that was recorded at the fit, and loads from that folder what it compared. What the files say about themselves (format,
-trusted types) is not asked: the repository says it.
+Nothing else loads a model. `open_verified` downloads the files, reads them once, compares their digest with the one
+that was recorded at the fit, and loads what it compared. What the files say about themselves (format, trusted types) is
+not asked: the repository says it.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -21,6 +21,7 @@ import mlflow.sklearn
 import numpy as np
 import polars as pl
 import skops.io
+import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model as LoggedFiles
 from mlflow.models import ModelSignature
@@ -119,20 +120,25 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of a model: sha256 of their names and contents, by which a change is noticed, and their size."""
+    """The files of a model: sha256 of their names and contents, by which a change is noticed, and their size.
+
+    `contents` maps each name to what was read then. A model is loaded from it: the folder may have changed since, for
+    other containers share the temporary files of tasks.
+    """
 
     digest: str
     megabytes: float
+    contents: Mapping[str, bytes] = field(repr=False, compare=False)
 
     @classmethod
     def within(cls, folder: Path) -> Self:
         """Return those of a folder."""
-        digest, size = sha256(), 0
+        digest, contents = sha256(), {}
         for file in sorted(f for f in folder.rglob("*") if f.is_file() and f != folder / ADDED_BY_DOWNLOAD):
-            content = file.read_bytes()
-            digest.update(f"{file.relative_to(folder)} {len(content)}\n".encode() + content)
-            size += len(content)
-        return cls(digest=digest.hexdigest(), megabytes=size / 1e6)
+            name, content = str(file.relative_to(folder)), file.read_bytes()
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+            contents[name] = content
+        return cls(digest.hexdigest(), sum(map(len, contents.values())) / 1e6, contents)
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,7 @@ def saved(model: Model, candidate: str, estimator: Any, reference: pl.DataFrame)
             raise ConfigError(f"{where}: {_why_not_saved(model.serialization, estimator, error)}") from error
         rows.write_parquet(path / REFERENCE_FILE)
         _load(
-            path,
+            ModelFiles.within(path),
             LoggedModel(str(path), f"candidate {candidate} of {model.name}", "change the estimator"),
             model.serialization,
         )
@@ -225,7 +231,7 @@ def open_verified(
 ) -> LoadedModel:
     """Load a model, if its files are those of the digest that was recorded at its fit.
 
-    The digest is compared on a private copy, and that copy is loaded: nothing can change it in between. No file is
+    The digest is compared on what was read, and that is loaded: nothing can change it in between. No file is
     parsed or run before.
 
     Args:
@@ -239,8 +245,8 @@ def open_verified(
         DataError: the libraries here score the reference rows otherwise than those of the fit.
     """
     with downloaded(connection, logged) as path:
-        _verified(path, logged, digest)
-        return _load(path, logged, serialization)
+        files = _verified(path, logged, digest)
+    return _load(files, logged, serialization)
 
 
 def verified_files(connection: MlflowConnection, logged: LoggedModel, digest: str) -> ModelFiles:
@@ -282,13 +288,13 @@ def downloaded(connection: MlflowConnection, logged: LoggedModel) -> Iterator[Pa
         yield Path(folder)
 
 
-def _load(path: Path, logged: LoggedModel, serialization: Serialization) -> LoadedModel:
-    """Load the files of a folder, and compare what they score with the stored scores of the reference rows."""
-    described = LoggedFiles.load(str(path))
+def _load(files: ModelFiles, logged: LoggedModel, serialization: Serialization) -> LoadedModel:
+    """Load files, and compare what they score with the stored scores of the reference rows."""
+    described = LoggedFiles.from_dict(yaml.safe_load(files.contents["MLmodel"]))
     columns, metadata = described.get_input_schema().inputs, described.metadata or {}
     try:
         loaded = LoadedModel(
-            estimator=_estimator(path, logged, serialization),
+            estimator=_estimator(files.contents, logged, serialization),
             numeric=tuple(c.name for c in columns if c.type is DataType.double),
             categorical=tuple(c.name for c in columns if c.type is DataType.string),
             problem_type=metadata["problem_type"],
@@ -297,45 +303,45 @@ def _load(path: Path, logged: LoggedModel, serialization: Serialization) -> Load
             classes=tuple(metadata["classes"]),
             horizon_days=int(metadata.get("horizon_days", 0)),
         )
-        rows = pl.read_parquet(path / REFERENCE_FILE)
+        rows = pl.read_parquet(files.contents[REFERENCE_FILE])
         stored = rows.select(pl.selectors.starts_with(REFERENCE_SCORE)).to_numpy()
         now = loaded.predict(rows).reshape(stored.shape)
     except ActionRequiredError:
         raise
     except Exception as error:  # whatever another version of a library raises
         raise DataError(
-            f"{logged.name} cannot be used here: {type(error).__name__}: {error}. {_libraries(path)}. Nothing was "
-            f"scored. Install the lock that it was fitted with; or {logged.instead}"
+            f"{logged.name} cannot be used here: {type(error).__name__}: {error}. {_libraries(files.contents)}. "
+            f"Nothing was scored. Install the lock that it was fitted with; or {logged.instead}"
         ) from error
     differing = ~np.isclose(now, stored, **CLOSE, equal_nan=True).all(axis=1)
     if differing.any():
         largest = np.nanmax(np.abs(now - stored))
         raise DataError(
             f"{logged.name} scores {differing.sum()} of its {len(stored)} reference rows otherwise here than when it "
-            f"was fitted, by up to {largest:.3g}. {_libraries(path)}. Nothing was scored. Install the lock that it was "
-            f"fitted with; or {logged.instead}"
+            f"was fitted, by up to {largest:.3g}. {_libraries(files.contents)}. Nothing was scored. Install the lock "
+            f"that it was fitted with; or {logged.instead}"
         )
     return loaded
 
 
-def _estimator(path: Path, logged: LoggedModel, serialization: Serialization) -> Any:
+def _estimator(contents: Mapping[str, bytes], logged: LoggedModel, serialization: Serialization) -> Any:
     """Load the estimator in the way that model.yaml declares, whatever the files say."""
     name = PICKLE_FILE if isinstance(serialization, Cloudpickle) else SKOPS_FILE
-    if not (path / name).exists():
-        there = next((found for found in (SKOPS_FILE, PICKLE_FILE) if (path / found).exists()), "no file of a model")
+    if name not in contents:
+        there = next((found for found in (SKOPS_FILE, PICKLE_FILE) if found in contents), "no file of a model")
         raise ActionRequiredError(
             f"{logged.name} has {there}, and model.yaml says serialization: {serialization.kind}, so it is not loaded; "
             f"{logged.instead}"
         )
     if isinstance(serialization, Cloudpickle):
-        return cloudpickle.loads((path / name).read_bytes())
-    if unknown := _unknown_types(serialization, (path / name).read_bytes()):
+        return cloudpickle.loads(contents[name])
+    if unknown := _unknown_types(serialization, contents[name]):
         raise ActionRequiredError(
             f"{logged.name} has types that model.yaml does not allow: {', '.join(unknown)}; so it is not loaded. If "
             "you trust them, declare them: serialization: {kind: skops, types: [" + ", ".join(unknown) + "]}; else "
             f"{logged.instead}"
         )
-    return skops.io.load(path / name, trusted=serialization.trusted)
+    return skops.io.loads(contents[name], trusted=serialization.trusted)
 
 
 def _trusted(serialization: Serialization) -> list[str] | None:
@@ -366,9 +372,9 @@ def _why_not_saved(serialization: Serialization, estimator: Any, error: MlflowEx
     return f"{serialization.kind} cannot save the estimator: {why}. {advice}Nothing was logged"
 
 
-def _libraries(path: Path) -> str:
+def _libraries(contents: Mapping[str, bytes]) -> str:
     """Say which libraries of the fit are others here."""
-    of_fit = dict(line.split("==") for line in (path / "requirements.txt").read_text().split() if "==" in line)
+    of_fit = dict(line.split("==") for line in contents["requirements.txt"].decode().split() if "==" in line)
     here = {name: installed_version(name) for name in REQUIREMENTS}
     others = [f"{name} {was} (here {here[name]})" for name, was in of_fit.items() if here.get(name, was) != was]
     return f"It was fitted with {', '.join(others)}" if others else "It was fitted with the same versions of libraries"

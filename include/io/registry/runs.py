@@ -1,9 +1,11 @@
 """The runs of fits: written completely, found again by digest. `include/steps` decides what a fit contains."""
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,14 @@ log = logging.getLogger(__name__)
 WORKSPACE_FOLDER = "/Shared/nightly-ml"
 DIGEST = "fit_digest"
 MODEL_DIGEST = "model_digest"
+
+READ_BACK = (
+    *("project", "model", "candidate", "day", "as_of", "data_view", "entity_fraction"),
+    *("interval_start", "interval_end", "watermark"),
+    *("features_version", "outcome_version", "first_features_version", "data_digest"),
+    *("config_digest", "lock_digest", "git_commit"),
+)
+"""The tags that steps read back from the run of a fit. The shared database has their digest."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class FitRun:
         model_id: the logged model.
         digest: of everything that decides the fit.
         model_digest: of the files. It is what MLflow says, unless this process has just logged them.
-        tags: of the run.
+        tags: of the run. They are what MLflow says, too, unless `get_fit` compared them.
         logged_here: whether this process has just logged it.
     """
 
@@ -64,18 +74,39 @@ class FitRun:
     tags: Mapping[str, str]
     logged_here: bool = False
 
+    @property
+    def tags_digest(self) -> str:
+        """Digest of the tags that steps read back."""
+        return sha256(json.dumps([self.tags.get(name) for name in READ_BACK]).encode()).hexdigest()
 
-def find_fit(connection: MlflowConnection, model: Model, digest: str) -> FitRun | None:
-    """Return the run of this digest that finished first, None when none has finished."""
+
+def find_fit(
+    connection: MlflowConnection, model: Model, digest: str, recorded: Collection[str] | None = None
+) -> FitRun | None:
+    """Return the run of this digest that finished first, None when none has finished.
+
+    Args:
+        connection: where to look.
+        model: whose fit it is.
+        digest: of everything that decides the fit.
+        recorded: the runs that the shared database knows; a run that it does not know may be somebody else's. None
+            where the database cannot be asked: the worker that records the fit compares then.
+    """
     with connection.reached() as client:
-        return _first_finished(client, _experiment_id(connection, client, model), digest)
+        return _first_finished(client, _experiment_id(connection, client, model), digest, recorded)
 
 
-def get_fit(connection: MlflowConnection, run_id: str) -> FitRun:
+def get_fit(connection: MlflowConnection, run_id: str, tags_digest: str | None = None) -> FitRun:
     """Return a finished fit by the id of its run.
 
+    Args:
+        connection: where to look.
+        run_id: the run.
+        tags_digest: of the tags that are read back, as the shared database recorded it at the fit. None: it was
+            recorded without, by an older version of the product.
+
     Raises:
-        ActionRequiredError: when there is no such run, or it is not a finished fit.
+        ActionRequiredError: when there is no such run, it is not a finished fit, or its tags are others.
     """
     with connection.reached() as client:
         try:
@@ -86,11 +117,18 @@ def get_fit(connection: MlflowConnection, run_id: str) -> FitRun:
             raise ActionRequiredError(f"MLflow has no run {run_id}; run fit again") from error
         if run.info.status != "FINISHED" or not run.outputs or not run.outputs.model_outputs:
             raise ActionRequiredError(f"MLflow run {run_id} is {run.info.status}, not a finished fit; run fit again")
-        return _fit_run(run)
+        found = _fit_run(run)
+    if tags_digest not in (None, found.tags_digest):
+        raise ActionRequiredError(
+            f"MLflow run {run_id} does not say what the fit said that made it: the shared database has another digest "
+            f"of its tags ({', '.join(READ_BACK)}). Somebody changed the run in MLflow. Find out who, delete the run "
+            f"(mlflow runs delete --run-id {run_id}), and run fit again"
+        )
+    return found
 
 
 def log_fit(connection: MlflowConnection, fit: Fit) -> FitRun:
-    """Log a fit and return the fit of its digest: this one, unless another run finished first.
+    """Log a fit and return it, as it was here: not what MLflow says of it, and no other run of its digest.
 
     Raises:
         ConfigError: the estimator cannot be saved as model.yaml says. Nothing is logged then.
@@ -107,20 +145,17 @@ def log_fit(connection: MlflowConnection, fit: Fit) -> FitRun:
         params = strings(fit.candidate.params)
         client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
         client.log_inputs(run_id, [mlflow_input(item) for item in fit.inputs])
-        model_id, model_digest = _log_model(client, fit, path, described, experiment_id, run_id, params)
+        model_id, model_digest = _log_model(connection, client, fit, path, described, experiment_id, run_id, params)
         now = _milliseconds(utc_now())
         metrics = [Metric(name, value, now, 0, model_id=model_id) for name, value in fit.metrics.items()]
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(MODEL_DIGEST, model_digest)])
         client.set_terminated(run_id)  # last: FINISHED means that the run is complete
-        winner = _first_finished(client, experiment_id, fit.digest)
-        assert winner is not None
         _mark_killed(client, experiment_id, fit.digest)
-        if winner.run_id != run_id:
-            return winner
-        return replace(winner, model_digest=model_digest, logged_here=True)
+        return FitRun(run_id, model_id, fit.digest, model_digest, strings(fit.tags), logged_here=True)
 
 
 def _log_model(
+    connection: MlflowConnection,
     client: MlflowClient,
     fit: Fit,
     path: Path,
@@ -143,18 +178,21 @@ def _log_model(
     described.artifact_path = logged.artifact_location
     described.save(str(path / "MLmodel"))
     model_digest = ModelFiles.within(path).digest  # of what is here, before MLflow has it
-    client.log_model_artifacts(logged.model_id, str(path))
+    connection.upload(logged.model_id, logged.artifact_location, str(path))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     return str(logged.model_id), model_digest
 
 
-def _first_finished(client: MlflowClient, experiment_id: str, digest: str) -> FitRun | None:
+def _first_finished(
+    client: MlflowClient, experiment_id: str, digest: str, recorded: Collection[str] | None
+) -> FitRun | None:
     found = client.search_runs(
         [experiment_id],
         filter_string=f"tags.{DIGEST} = '{digest}' and attributes.status = 'FINISHED'",
         max_results=100,
     )
-    runs = sorted(found, key=lambda run: (run.info.end_time, run.info.run_id))
+    known = [run for run in found if recorded is None or run.info.run_id in recorded]
+    runs = sorted(known, key=lambda run: (run.info.end_time, run.info.run_id))
     return _fit_run(runs[0]) if runs else None
 
 

@@ -1,5 +1,6 @@
 """The versions of registered models, which are made once and found again, and their aliases."""
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def record_gate(connection: MlflowConnection, version: Version, decision: GateDe
         for tag, value in tags.items():
             client.set_model_version_tag(name, str(version.version), tag, value)
             client.set_tag(version.run_id, tag, value)
-        client.log_dict(version.run_id, table, f"gate/{decision.gate_id}.json")
+        connection.upload_text(version.run_id, "gate", f"{decision.gate_id}.json", json.dumps(table, indent=2))
 
 
 def _ensure_registered(client: MlflowClient, name: str, model: Model) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -23,9 +24,11 @@ from include.config.loading import load_model
 from include.config.model import Model
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
+from include.core.records import GateDecision
 from include.core.settings import Settings
-from include.io.registry import EVALUATED, DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry
+from include.io.registry import EVALUATED, DeltaPart, Fit, FitInput, FitRun, LoadedModel, ModelFiles, Registry
 from include.io.registry import versions as registry_versions
+from include.io.registry.client import MlflowConnection
 from include.io.tables import Scope, Tables
 from include.training.config import Candidate
 
@@ -214,10 +217,18 @@ def test_a_fit_is_found_by_its_digest(registry: Registry) -> None:
     assert registry.get_fit(fit.run_id).digest == "d1"
 
 
-def test_of_two_concurrent_fits_the_one_that_finished_first_is_used(registry: Registry) -> None:
+def test_of_two_concurrent_fits_the_recorded_one_that_finished_first_is_used(registry: Registry) -> None:
     first = registry.log_fit(make_fit())
     second = registry.log_fit(make_fit(started_at=NOW.replace(year=2025)))  # started earlier, ended later
-    assert second.run_id == first.run_id
+    assert second.run_id != first.run_id
+    for recorded, expected in (
+        ([first.run_id, second.run_id], first),
+        ([second.run_id], second),
+        ([], None),
+        (None, first),
+    ):
+        found = registry.find_fit(MODEL, "d1", recorded)
+        assert (found and found.run_id) == (expected and expected.run_id)
 
 
 def test_an_unfinished_run_is_not_a_fit_and_is_marked_as_killed(
@@ -227,7 +238,7 @@ def test_an_unfinished_run_is_not_a_fit_and_is_marked_as_killed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(MlflowClient, "log_model_artifacts", killed)
+        patch.setattr(MlflowConnection, "upload", killed)
         registry.log_fit(make_fit())
     left = _run_of(client)
     assert client.get_run(left).info.status == "RUNNING"
@@ -362,14 +373,14 @@ def test_the_champion_alias_moves_to_another_version(registry: Registry) -> None
 
 
 def test_another_process_may_create_the_experiment_first(
-    registry: Registry, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, client: MlflowClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = MlflowClient.get_experiment_by_name
     created = []
 
     def unknown_at_first(self: MlflowClient, name: str) -> Any:
         if not created:
-            created.append(client.create_experiment(name))
+            created.append(client.create_experiment(name, artifact_location=f"{settings.artifacts}/{name}"))
             return None
         return known(self, name)
 
@@ -387,6 +398,57 @@ def test_the_error_for_a_deleted_experiment_has_the_command_that_restores_it(
     client.delete_experiment(experiment.experiment_id)
     with pytest.raises(ActionRequiredError, match="mlflow experiments restore"):
         registry.find_fit(MODEL, "d1")
+
+
+# --- MLflow may say anything ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["{home}/of-others", "file://{home}/of-others", "{home}/artifacts/%2e%2e/of-others",
+                                   "file://{home}/artifacts/%2e%2e/of-others", "{home}/artifacts-of-others",
+                                   "{home}/artifacts/link", "http://127.0.0.1:1/x", "s3://artifacts/x"])  # fmt: skip
+def test_files_are_neither_written_nor_read_where_mlflow_says_if_that_is_not_below_the_artifacts(
+    registry: Registry, client: MlflowClient, tmp_path: Path, place: str
+) -> None:
+    fit = registry.log_fit(make_fit())
+    version = registry.register(MODEL, fit, {})
+    elsewhere = tmp_path / "of-others"
+    shutil.copytree(client.get_logged_model(fit.model_id).artifact_location, elsewhere)
+    (tmp_path / "artifacts" / "link").symlink_to(elsewhere)
+    location = place.format(home=tmp_path)
+    with sqlite3.connect(tmp_path / "mlflow.db") as mlflow:
+        mlflow.execute("UPDATE logged_models SET artifact_location = ?", [location])
+        mlflow.execute("UPDATE model_versions SET source = ?, storage_location = ?", [location, location])
+        mlflow.execute("UPDATE runs SET artifact_uri = ?", [location])
+        mlflow.execute("UPDATE experiments SET artifact_location = ?", [location])
+    before = sorted(tmp_path.rglob("*"))
+    checks = GateDecision.model_construct(passed=True, gate_id="g", champion=None, checks=())
+    for attempt in (
+        lambda: registry.load(fit, fit.model_digest, MODEL),
+        lambda: registry.load(version, fit.model_digest, MODEL),
+        lambda: registry.files(version, fit.model_digest),
+        lambda: registry.record_gate(version, checks),
+        lambda: registry.log_fit(make_fit("d2")),
+    ):
+        with pytest.raises(ActionRequiredError, match=r"not below .*nightly_artifacts.*nothing was read or written"):
+            attempt()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_was_compared_is_loaded_even_if_the_folder_changes(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other containers share the folder of temporary files."""
+    fit = registry.log_fit(make_fit())
+    read = ModelFiles.within.__func__  # type: ignore[attr-defined]
+
+    def then_changed(cls: type[ModelFiles], folder: Path) -> ModelFiles:
+        found: ModelFiles = read(cls, folder)
+        for file in folder.iterdir():
+            file.write_bytes(b"of somebody else")
+        return found
+
+    monkeypatch.setattr(ModelFiles, "within", classmethod(then_changed))
+    assert registry.load(fit, fit.model_digest, MODEL).inputs == ("hour", "gust", "company")
 
 
 def test_a_logged_regression_is_loaded_as_a_regression(registry: Registry) -> None:

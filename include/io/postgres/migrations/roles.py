@@ -2,8 +2,9 @@
 
 - `reader`, `ops_reader`: read the views that a migration granted to them, and nothing else.
 - `writer`: what tasks need. It reads everything, adds rows, and changes rows of the tables that have no trigger
-  `refuse_change`; of messages it changes only the columns about their delivery. It owns nothing, so it can change no
-  table, trigger, grant or migration.
+  `refuse_change`; of messages it changes only the columns about their delivery. When a row was added to an immutable
+  table, the database says, and not whoever adds it. It owns nothing, so it can change no table, trigger, grant or
+  migration.
 - The owner, as which `migrate` logs in, is not restricted by this module.
 
 All three are groups: a login gets their rights with `GRANT reader TO ana`. Settings and connection limits of a group do
@@ -49,6 +50,14 @@ RELATIONS = """
 SELECT c.relname AS name, c.relkind = 'v' AS is_view,
     coalesce(c.reloptions @> '{security_barrier=true}', false) AS is_barrier,
     EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'refuse_change') AS is_immutable,
+    array(
+        SELECT quote_ident(attname) FROM pg_attribute a WHERE a.attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+            AND NOT EXISTS (SELECT FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum
+                AND pg_get_expr(adbin, adrelid) = 'clock_timestamp()')
+        ORDER BY attnum
+    ) AS given,
+    EXISTS (SELECT FROM pg_attrdef d WHERE d.adrelid = c.oid AND pg_get_expr(adbin, adrelid) = 'clock_timestamp()')
+        AS has_moment,
     array(
         SELECT a.privilege_type FROM aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee
         WHERE r.rolname = 'writer'
@@ -111,6 +120,8 @@ def restrict(connection: Connection) -> None:
             connection.execute(sa.text(f'ALTER VIEW "{row["name"]}" SET (security_barrier = true)'))
         _grant(connection, row["name"], set(row["granted"]), _rights_of_writer(row))
         _grant_columns(connection, row["name"])
+        if row["is_immutable"] and row["has_moment"]:
+            _grant_insert(connection, row["name"], row["given"])
     found = connection.execute(sa.text(EXCESS), {"roles": [*READERS, WRITER]}).all()
     if found:
         what = ", ".join(f"{row.role}: {row.what}" for row in found)
@@ -128,7 +139,9 @@ def _rights_of_writer(relation: Any) -> set[str]:
         return set()  # not a table of the product
     if relation["name"] in DELIVERY:
         return {"SELECT", "INSERT"}
-    return {"SELECT", "INSERT"} if relation["is_immutable"] else {"SELECT", "INSERT", "UPDATE", "DELETE"}
+    if relation["is_immutable"]:
+        return {"SELECT"} if relation["has_moment"] else {"SELECT", "INSERT"}  # see `_grant_insert`
+    return {"SELECT", "INSERT", "UPDATE", "DELETE"}
 
 
 def _grant(connection: Connection, relation: str, granted: set[str], wanted: set[str]) -> None:
@@ -148,6 +161,19 @@ def _grant_columns(connection: Connection, relation: str) -> None:
         if may != (name in DELIVERY[relation]):
             verb = "REVOKE UPDATE ({}) ON {} FROM" if may else "GRANT UPDATE ({}) ON {} TO"
             connection.execute(sa.text(f"{verb.format(name, relation)} {WRITER}"))
+
+
+def _grant_insert(connection: Connection, relation: str, given: list[str]) -> None:
+    """Let `writer` add rows to an immutable table without saying when: the database fills that in."""
+    held = sa.text(
+        "SELECT has_any_column_privilege('writer', CAST(:relation AS regclass), 'INSERT') AND "
+        "NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = CAST(:relation AS regclass) AND attnum > 0 "
+        "AND NOT attisdropped AND has_column_privilege('writer', attrelid, attnum, 'INSERT') "
+        "<> (quote_ident(attname) = ANY(:given)))"
+    )
+    if not connection.scalar(held, {"relation": f'"{relation}"', "given": given}):
+        connection.execute(sa.text(f'REVOKE INSERT ON "{relation}" FROM {WRITER}'))
+        connection.execute(sa.text(f'GRANT INSERT ({", ".join(given)}) ON "{relation}" TO {WRITER}'))
 
 
 def _restrict_database(connection: Connection) -> None:
