@@ -262,7 +262,8 @@ class Fitted(StepResult):
 
     `model_digest` is that of the files, which every later step compares before it loads them, and `tags_digest` that of
     what MLflow says of the fit. `read` is what it read; None for a trial, and with the data view `latest`, which have
-    no record. `horizon_days` is the largest horizon of its rows. `logged` says whether this step logged the fit; otherwise MLflow had it.
+    no record. `horizon_days` is the largest horizon of its rows. `logged` says whether this step logged the fit;
+    otherwise MLflow had it.
     """
 
     model: str

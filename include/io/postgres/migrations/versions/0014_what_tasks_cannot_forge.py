@@ -8,7 +8,7 @@ it later, below the watermark of past runs, or take the last number there is, af
 from alembic import op
 
 revision = "0014"
-down_revision = "0009"
+down_revision = "0012"
 
 STATEMENTS = """
 ALTER TABLE fits ADD COLUMN trained_day date;
