@@ -156,6 +156,7 @@ class Tables:
         *,
         sort_by: Sequence[str],
         metadata: Mapping[str, Any] | None = None,
+        may_grow: bool = False,
     ) -> TableRef:
         """Replace the rows in `scope`, in one commit; create the table if there is none.
 
@@ -168,6 +169,7 @@ class Tables:
             scope: the part to replace.
             sort_by: the order of the rows.
             metadata: the metadata of the commit.
+            may_grow: whether a new column is allowed; it is null in rows written before.
 
         Raises:
             DataError: columns or types differ from the table's, or rows are outside of the scope.
@@ -189,12 +191,13 @@ class Tables:
                     f"table {self.uri(table)}: {outside} rows are outside of what they replace, {scope.sql()}"
                 )
             current = current or self.open_or_create(table, schema, ["day"])
-            _refuse_drift(self.uri(table), current.schema(), schema, may_grow=False)
+            grows = _refuse_drift(self.uri(table), current.schema(), schema, may_grow=may_grow)
             write_deltalake(
                 current,
                 wanted.sort(sort_by).to_arrow(),
                 mode="overwrite",
                 predicate=scope.sql(),
+                schema_mode="merge" if grows else None,
                 commit_properties=self._properties(table, count, metadata),
             )
             # the handle has the version that this commit made, even if another commit has followed

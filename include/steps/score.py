@@ -100,6 +100,7 @@ def score(
                 "model_version": version,
                 "features_version": " ".join(map(str, _versions(features, days_in_a_row.days))),
             },
+            may_grow=True,  # a new version of the product can have more columns
         )
         _reconcile(model, version, tables, table, counted)
         days += [

@@ -118,6 +118,15 @@ class TestReplace:
             put(tables, drifted)
         assert (tables.version(TABLE), stored(tables)) == (version, rows_of(frame(FIRST, 7)))
 
+    def test_a_table_may_get_the_columns_of_a_newer_version_of_the_product(self, tables: Tables) -> None:
+        put(tables, frame(FIRST, 1))
+        newer = frame(SECOND, 2).with_columns(new=pl.lit(5))
+        tables.replace(TABLE, newer, Scope(Interval.of(SECOND)), sort_by=["value"], may_grow=True)
+        found = tables.scan(TABLE).sort("day").select("value", "new").collect().rows()
+        assert found == [(1, None), (2, 5)]
+        with pytest.raises(DataError, match="lost or of another type: new"):
+            tables.replace(TABLE, frame(SECOND, 2), Scope(Interval.of(SECOND)), sort_by=["value"], may_grow=True)
+
     def test_a_function_can_make_the_new_rows_from_the_old(self, tables: Tables) -> None:
         put(tables, frame(FIRST, 1, 2))
         put(tables, frame(SECOND, 5), SECOND)
