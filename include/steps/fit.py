@@ -106,7 +106,7 @@ def fit(
             training_set,
             digest,
             parts,
-            _provenance(project, model, training_set, data_digest, state, settings),
+            provenance(project, model, training_set, data_digest, state, settings),
             registry,
         )
     return Fitted(
@@ -206,7 +206,7 @@ def train(model: Model, candidate: Candidate, training_set: TrainingSet) -> Base
         return estimator.fit(estimator_inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
 
 
-def _provenance(
+def provenance(
     project: Project,
     model: Model,
     training_set: TrainingSet,

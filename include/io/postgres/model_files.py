@@ -5,14 +5,14 @@ may be loaded. A row is written once: by `fit` for its run, by `evaluate` for it
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.core.errors import ActionRequiredError
-from include.core.records import Fitted
+from include.core.records import Adopted, Fitted
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine
@@ -20,7 +20,11 @@ from include.io.postgres.connection import engine
 
 @dataclass(frozen=True)
 class RecordedFit:
-    """A fit as it was recorded: its run in MLflow, the newest day that it has seen, what decided it, and its files."""
+    """A fit as it was recorded: its run in MLflow, the newest day that it has seen, what decided it, and its files.
+
+    `adopted_from` is where an adopted model came from, and `adopted_run` the MLflow run there; None if it was fitted
+    here. The same files from another place are the same fit.
+    """
 
     mlflow_run: str
     model: str
@@ -28,10 +32,12 @@ class RecordedFit:
     fit_end: date
     fit_digest: str
     model_digest: str
+    adopted_from: str | None = field(default=None, compare=False)
+    adopted_run: str | None = field(default=None, compare=False)
 
 
 _FITS, _VERSIONS = schema.fits, schema.model_versions
-_COLUMNS = [_FITS.c[field.name] for field in fields(RecordedFit)]
+_COLUMNS = [_FITS.c[each.name] for each in fields(RecordedFit)]
 
 
 def record_fit(settings: Settings, fitted: Fitted) -> None:
@@ -52,6 +58,8 @@ def record_fit(settings: Settings, fitted: Fitted) -> None:
         fit_end=fitted.interval.end,
         fit_digest=fitted.digest,
         model_digest=fitted.model_digest,
+        adopted_from=fitted.source if isinstance(fitted, Adopted) else None,
+        adopted_run=fitted.source_run if isinstance(fitted, Adopted) else None,
     )
     with engine(settings).begin() as connection:
         values = {**vars(row), "run_id": settings.run_id}
@@ -128,4 +136,4 @@ def _fits(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Reco
 
 
 def _fit(row: sa.Row) -> RecordedFit:
-    return RecordedFit(**{field.name: getattr(row, field.name) for field in fields(RecordedFit)})
+    return RecordedFit(**{each.name: getattr(row, each.name) for each in fields(RecordedFit)})
