@@ -315,6 +315,23 @@ def prepare(project: ProjectOption, start: Start, end: End = None, data: Data = 
     _print(_run("build_features", config, interval, data_view=data))
 
 
+@app.command("try_features")
+def try_features(
+    project: ProjectOption,
+    day: Day,
+    entity: Annotated[
+        list[str], typer.Option(help="its entity_id, or column=value of the feed of entities; may be repeated")
+    ],
+    rows: Annotated[int, typer.Option(min=1, help="the most rows of each feed")] = 10,
+    data: Data = "point_in_time",
+) -> None:
+    """Show one entity's features of a prepared day, and the rows that they can have come from; builds nothing."""
+    from include.operations.try_features import lines
+    from include.operations.try_features import try_features as look_up
+
+    _say(*lines(look_up(load_project(project), day, entity, _settings(), rows=rows, data_view=data)))
+
+
 @app.command()
 def fit(
     model: ModelOption,
