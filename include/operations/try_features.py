@@ -108,11 +108,12 @@ def try_features(
 
 
 def _rows(project: Project, tables: Tables, used: pl.DataFrame, feed: str) -> pl.LazyFrame | None:
-    """Return the clean rows of a feed that the run date used, None if it used none."""
+    """Return the clean rows of a feed that the run date used; None if it used no delivery, or none had a valid row."""
     wanted = states(used.filter(pl.col("feed") == feed)).drop("feed", "run_date").unique()
-    if wanted.is_empty():
+    table = clean_table(project.name, feed)
+    if wanted.is_empty() or not tables.exists(table):
         return None
-    scanned = tables.scan(clean_table(project.name, feed))
+    scanned = tables.scan(table)
     within = pl.col("day").is_between(wanted["day"].min(), wanted["day"].max())
     return rows_of(scanned.filter(within), wanted, project.feeds[feed].key)
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from datetime import timedelta
 
+import polars as pl
 import pytest
 
 from include.config.loading import load_project
@@ -33,6 +34,7 @@ def prepared(settings: Settings, project: Project) -> Settings:
     for number, day in enumerate(days):
         moment = small.as_of(day + timedelta(days=1)) - timedelta(hours=1)
         delays = [10.0 * number, 1.0, 20.0 + number, None]
+        small.deliver(settings, project, "winds", day, pl.DataFrame(), available_from=small.as_of(day))
         small.deliver(settings, project, "logbook", day, small.logbook_of(day, delays), available_from=moment)
     record(settings, project, Interval.of(DAY), "point_in_time")
     return settings
