@@ -1,21 +1,28 @@
-"""try_features: one entity's features and the rows that they can have come from, without Spark."""
+"""try_features and the notebook: what a person sees of prepared data, without Spark."""
 
+import ast
 import subprocess
 import sys
 from datetime import timedelta
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
 
-from include.config.loading import load_project
+from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
+from include.io import postgres
 from include.operations.try_features import EntityFeatures, lines, try_features
+from include.steps.publish import publish
 from tests.integration import small
 from tests.integration.test_outdated import record
 from tests.own_projects import FOLDER
+from tools.notebook import read
+from tools.notebook.__main__ import NOTEBOOK, environment
 
 DAY = small.DAY + timedelta(days=2)
 FERRY = "UA-2-BAT-20130303T1500Z"
@@ -86,3 +93,45 @@ def test_the_command_starts_neither_spark_nor_mlflow(prepared: Settings) -> None
     assert done.returncode == 0, done.stderr
     assert FERRY in done.stdout
     assert "loaded []" in done.stdout
+
+
+def test_the_notebook_reads_with_the_rights_of_ops_reader(prepared: Settings, project: Project) -> None:
+    small.promoted(prepared, "late_ferry", 1, DAY)
+    small.score(prepared, project, "late_ferry", DAY)
+    publish(load_model("late_ferry"), Interval.of(DAY), prepared)
+    with postgres.connection.engine(prepared).begin() as connection:
+        connection.execute(sa.text("DROP ROLE IF EXISTS of_notebook"))
+        connection.execute(sa.text("CREATE ROLE of_notebook LOGIN IN ROLE ops_reader"))
+    url = sa.make_url(prepared.database_url.get_secret_value()).set(username="of_notebook")
+    reader = prepared.model_copy(update={"database_url": SecretStr(url.render_as_string(hide_password=False))})
+    assert read.prepared_days(reader, "ferries")["day"].to_list() == [DAY]
+    assert read.features(reader, "ferries", DAY)["entity_id"].to_list() == [
+        FERRY.replace("UA-2", f"UA-{n}") for n in range(4)
+    ]
+    found = read.predictions(reader, "late_ferry", DAY)
+    assert found["score"].to_list() == pytest.approx([0.01, 0.11, 0.21, 0.31])
+    assert found["outcome_known"].to_list() == [False] * 4
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+        read._query(reader, "SELECT * FROM prepared_days")
+
+
+def test_the_notebook_gets_no_secret_but_that_login(settings: Settings) -> None:
+    given = {**settings.variables(), "OPS_READER_URL": "postgresql://olga@host/nightly", "PATH": "/usr/bin"}
+    given["NIGHTLY_DATABASE_OWNER_URL"] = "postgresql://migrator:secret@host/nightly"
+    passed = environment(given, "ferries")
+    assert passed["NIGHTLY_DATABASE_URL"] == "postgresql://olga@host/nightly"
+    assert passed["NIGHTLY_HASH_KEY"] == "none"
+    secrets = {settings.hash_key.get_secret_value(), settings.database_url.get_secret_value(), "secret"}
+    assert not [value for value in passed.values() if any(secret in value for secret in secrets)]
+    with pytest.raises(KeyError, match="OPS_READER_URL"):
+        environment(settings.variables(), "ferries")
+
+
+def test_the_notebook_calls_readers_that_exist() -> None:
+    """marimo is not installed where tests run."""
+    tree = ast.parse(NOTEBOOK.read_text(encoding="utf-8"))
+    called = {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "read"
+    }
+    assert called == {"prepared_days", "features", "predictions"}
+    assert all(hasattr(read, name) for name in called)
