@@ -4,6 +4,7 @@
 
 import marimo
 
+__generated_with = "0.25.2"
 app = marimo.App(width="full")
 
 
