@@ -23,7 +23,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
+from typer.testing import CliRunner
 
+from include import cli
 from include.core import schemas
 from include.core.errors import ActionRequiredError, DataError
 from include.core.records import Adopted, Evaluated, Fitted, GateDecision
@@ -356,10 +358,22 @@ def test_scores_of_the_place_where_it_was_fitted_are_compared(prepared: Settings
     assert "50 rows score the same here" in adopt(prepared, folder, scores=file).notes[0]
 
 
-def test_a_bad_model_is_adopted_and_rejected_by_the_gate(prepared: Settings, tmp_path: Path) -> None:
-    adopted = adopt(prepared, saved(tmp_path / "home", home_model(shuffled=True)))
-    decision = gated(prepared, adopted)
+def test_a_bad_model_is_adopted_and_rejected_by_the_gate(
+    prepared: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "load_model", lambda _: MODEL)
+    monkeypatch.setattr(cli, "_settings", lambda: prepared)
+    folder = saved(tmp_path / "home", home_model(shuffled=True))
+    options = ["--model", MODEL.name, "--day", str(RUN.start)]
+    adopting = ["--source", str(folder), "--trained-until", str(UNTIL), "--by", "Ada", "--why", "a try"]
+    first = CliRunner().invoke(cli.app, ["adopt_model", *options, *adopting, "--trust-pickle", "our own"])
+    assert first.exit_code == 1, first.output
+    again = CliRunner().invoke(cli.app, ["gate", *options, "--version", "1"])
+    assert again.exit_code == 1, again.output
+    [(decision, _)] = postgres.gate_decisions.read_decisions(prepared, MODEL.name, 1)
     assert not decision.passed
+    assert decision.gate_id in first.output
+    assert decision.gate_id in again.output
     assert {check.name for check in decision.checks if not check.passed} >= {"quality", "linear baseline"}
     with pytest.raises(ActionRequiredError, match="was rejected by the gate"):
         run("promote", MODEL, after(1), prepared, version=1, by="Ada", why="no matter")
