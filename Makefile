@@ -6,6 +6,7 @@ PYTHON ?=
 PROJECT ?= $(if $(wildcard include/projects/flights),flights)
 INSTALLED := $(VENV)/.installed
 DELTA := $(VENV)/delta
+NOTEBOOK := $(VENV)/notebook
 JARS := tests/databricks/jars.sha256
 # The tests of a project are in tests/<project>/unit and tests/<project>/e2e: make test-<project>-unit, test-<project>-e2e.
 of_projects = $(patsubst tests/%/$(1),%-$(1),$(patsubst %/,%,$(dir $(wildcard tests/*/$(1)/__init__.py))))
@@ -22,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help setup lock check test test-pythons drills docs new-model new-project start stop run ui wheel deploy
-.PHONY: sbom audit pin-images bench-backfill bench-spark clean up down logs smoke
+.PHONY: notebook sbom audit pin-images bench-backfill bench-spark clean up down logs smoke
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,9 +51,10 @@ $(INSTALLED): requirements.txt requirements-dev.txt plugins/pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable ./plugins
 	@touch $@
 
-lock: setup ## Lock requirements.in, then requirements-dev.in, into their .txt (LOCK_FLAGS=--upgrade for newer versions)
+lock: setup ## Lock requirements.in, requirements-dev.in and requirements-notebook.in into their .txt (LOCK_FLAGS=--upgrade for newer versions)
 	$(LOCK) $(LOCK_FLAGS) requirements.in --output-file requirements.txt
 	$(LOCK) $(LOCK_FLAGS) requirements-dev.in --output-file requirements-dev.txt
+	$(LOCK) $(LOCK_FLAGS) requirements-notebook.in --output-file requirements-notebook.txt
 
 check: setup ## Check style, types, layers, generated docs, licences and locks; changes nothing
 	$(BIN)/ruff check .
@@ -66,9 +68,9 @@ check: setup ## Check style, types, layers, generated docs, licences and locks; 
 	$(BIN)/python -m tools.supply.images --check
 	@# Offline, this takes less than a second, but fails if uv's cache lacks a package.
 	@( $(call lock_again,--offline) ) >/dev/null 2>&1 || ( $(call lock_again) ) || \
-		{ echo "requirements.txt or requirements-dev.txt is out of date: make lock" >&2; exit 1; }
+		{ echo "one of the locks is out of date: make lock" >&2; exit 1; }
 
-lock_again = for lock in requirements requirements-dev; do \
+lock_again = for lock in requirements requirements-dev requirements-notebook; do \
 	cp $$lock.txt $(VENV)/$$lock.txt && $(LOCK) $(1) $$lock.in --output-file $(VENV)/$$lock.txt && \
 	diff -u $$lock.txt $(VENV)/$$lock.txt || exit 1; done
 
@@ -128,6 +130,14 @@ start: setup ## Start the local stack (PostgreSQL and Airflow) in .local
 
 ui: setup ## Start the local stack with MLflow, schedule tonight's runs, and open both in the browser: [PROJECT=…]
 	$(BIN)/python -m tools.ui --project "$(PROJECT)"
+
+$(NOTEBOOK)/.installed: requirements-notebook.txt | $(INSTALLED)
+	rm -rf $(NOTEBOOK)
+	$(BIN)/uv pip install --quiet --target $(NOTEBOOK) --require-hashes --only-binary :all: -r requirements-notebook.txt
+	@touch $@
+
+notebook: setup $(NOTEBOOK)/.installed ## Open a notebook on prepared data of the local stack, with the rights of ops_reader: [PROJECT=…]
+	@. .local/env && PYTHONPATH=$(CURDIR):$(CURDIR)/$(NOTEBOOK) $(BIN)/python -m tools.notebook "$(PROJECT)"
 
 wheel: setup ## Build the wheel of the newest commit, which Databricks runs, into dist/
 	$(BIN)/python -m tools.wheel build

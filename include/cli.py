@@ -316,6 +316,23 @@ def prepare(project: ProjectOption, start: Start, end: End = None, data: Data = 
     _print(_run("build_features", config, interval, data_view=data))
 
 
+@app.command("try_features")
+def try_features(
+    project: ProjectOption,
+    day: Day,
+    entity: Annotated[
+        list[str], typer.Option(help="its entity_id, or column=value of the feed of entities; may be repeated")
+    ],
+    rows: Annotated[int, typer.Option(min=1, help="the most rows of each feed")] = 10,
+    data: Data = "point_in_time",
+) -> None:
+    """Show one entity's features of a prepared day, and the rows that they can have come from; builds nothing."""
+    from include.operations.try_features import lines
+    from include.operations.try_features import try_features as look_up
+
+    _say(*lines(look_up(load_project(project), day, entity, _settings(), rows=rows, data_view=data)))
+
+
 @app.command()
 def fit(
     model: ModelOption,
@@ -344,15 +361,70 @@ def evaluate(model: ModelOption, day: Day, data: Data = "point_in_time") -> None
 
 
 @app.command()
-def gate(model: ModelOption, day: Day, data: Data = "point_in_time") -> None:
+def gate(
+    model: ModelOption,
+    day: Day,
+    data: Data = "point_in_time",
+    version: Annotated[int | None, typer.Option(min=1, help="an adopted version instead of the day's best fit")] = None,
+) -> None:
     """Check the version of a run date against model.yaml and the champion; exit code 1 if it is rejected."""
     config, interval = load_model(model), Interval.of(day)
+    if version is not None:
+        from include.operations.adopt_model import read_adopted
+
+        _gate_adopted(config, interval, read_adopted(config, version, _settings()))
+        return
     fitted = _fit_all(config, interval, data)
-    evaluated = _run("evaluate", config, interval, fitted=fitted)
-    decision = _run("gate", config, interval, evaluated=evaluated, fitted=fitted)
+    _gate(config, interval, compared=fitted, others=[])
+
+
+def _gate(config: Model, interval: Interval, *, compared: list[StepResult], others: list[StepResult]) -> None:
+    """Evaluate fits, and run the gate on the best; `others` are fits that its checks compare it with."""
+    evaluated = _run("evaluate", config, interval, fitted=compared)
+    decision = _run("gate", config, interval, evaluated=evaluated, fitted=[*compared, *others])
     _print(decision)
     if isinstance(decision, GateDecision) and not decision.passed:
         raise typer.Exit(1)
+
+
+def _gate_adopted(config: Model, interval: Interval, adopted: StepResult) -> None:
+    needed = {name for check in config.all_checks for name in check.candidates}
+    others = [_run("fit", config, interval, candidate=c.name) for c in config.candidates if c.name in needed]
+    _gate(config, interval, compared=[adopted], others=others)
+
+
+@app.command("adopt_model")
+def adopt_model(
+    model: ModelOption,
+    source: Annotated[
+        str, typer.Option(help="runs:/<run>/<name> or models:/<name>/<version> in MLflow, or a folder with MLmodel")
+    ],
+    day: Day,
+    by: By,
+    why: Annotated[str, typer.Option(help="why, for the journal")],
+    trained_until: Annotated[
+        date | None,
+        typer.Option(
+            parser=_day,
+            metavar="DAY",
+            help="newest day whose outcomes it was fitted on; default: the day on which it was logged",
+        ),
+    ] = None,
+    trust_pickle: Annotated[
+        str | None, typer.Option(metavar="REASON", help="why its pickle may be loaded, once; default: none is loaded")
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Parquet: rows and what it scored where it was fitted, to compare with"
+        ),
+    ] = None,
+) -> None:
+    """Adopt a scikit-learn model that was fitted elsewhere, and run the gate on it; exit code 1 if it is rejected."""
+    config, interval = load_model(model), Interval.of(day)
+    about = {"trained_until": trained_until, "trust_pickle": trust_pickle, "scores": scores}
+    adopted = _run("adopt_model", config, interval, source=source, by=by, why=why, **about)
+    _gate_adopted(config, interval, adopted)
 
 
 @app.command()

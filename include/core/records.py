@@ -280,6 +280,29 @@ class Fitted(StepResult):
     trained_day: date | None = None
 
 
+class Adopted(Fitted):
+    """The result of `adopt_model`: a model that was fitted elsewhere, as a fit.
+
+    Attributes:
+        interval: the newest day whose outcomes it has seen. What it was fitted on is not known beyond that.
+        source: where it came from, as the person named it.
+        source_run: the MLflow run that logged it there, None if its files do not say.
+        source_digest: sha256 of the estimator's file there.
+        trusted_pickle: why a pickle was loaded; None if it was none.
+        by: who adopted it.
+        why: the reason.
+        notes: what could not be checked, in sentences.
+    """
+
+    source: str
+    source_run: str | None
+    source_digest: str
+    trusted_pickle: str | None
+    by: str
+    why: str
+    notes: tuple[Sentence, ...] = ()
+
+
 class Evaluated(StepResult):
     """The result of `evaluate`: the best candidate as a model version.
 
@@ -453,6 +476,7 @@ class Reproduced(Record):
         differing: rows that the two models score differently.
         largest_difference: the largest difference of two scores, in the unit of the score.
         changed: what changed since the version was made and may explain the differences.
+        note: what was not repeated, and why: the fit of an adopted model.
     """
 
     model: str
@@ -463,6 +487,7 @@ class Reproduced(Record):
     differing: int
     largest_difference: float
     changed: tuple[str, ...]
+    note: Sentence | None = None
 
 
 class Alert(Record):

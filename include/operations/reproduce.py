@@ -14,7 +14,8 @@ from include.core.records import Reproduced
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import read_journal
-from include.io.registry import FitRun, LoadedModel, Registry
+from include.io.postgres.model_files import RecordedFit
+from include.io.registry import FitRun, LoadedModel, Registry, Version
 from include.io.training_sets import training_set_of_run
 from include.steps.fit import lock_digest, named_candidate, train
 from include.training.training_set import earlier_by
@@ -25,9 +26,11 @@ MAX_CAUSES = 5  # changes of data that a message names
 def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
     """Fit the candidate of a version again on the rows that the version saw, and score these rows with both.
 
-    The rows are read from the tables as they are now or, where they changed, at the table versions of its run.
+    The rows are read from the tables as they are now or, where they changed, at the table versions of its run. The fit
+    of an adopted model cannot be repeated; only its scores are compared with those of its adoption.
 
     Raises:
+        DataError: an adopted model scores its reference rows otherwise than at its adoption.
         ActionRequiredError: when there is no such version, its rows are not found, or this code no longer has its
             candidate; the message names what changed since the version was made, and the commit that made it.
     """
@@ -35,6 +38,8 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
     found = registry.get_version(model.name, version)
     recorded = postgres.model_files.read_versions(settings, model.name, [version])[version]
     loaded = registry.load(found, recorded.model_digest, model)
+    if recorded.adopted_from is not None:
+        return _adopted(found, recorded, loaded)
     run = registry.get_fit(recorded.mlflow_run, recorded.tags_digest)
     day, commit = date.fromisoformat(run.tags["day"]), run.tags["git_commit"]
     project = load_project(model.project).model_copy(
@@ -67,6 +72,23 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
         differing=int((before != again).reshape(len(before), -1).any(axis=1).sum()),
         largest_difference=float(np.abs(before - again).max()),
         changed=changed,
+    )
+
+
+def _adopted(version: Version, recorded: RecordedFit, loaded: LoadedModel) -> Reproduced:
+    """Return that the reference rows of an adopted model score the same: loading it has compared them."""
+    return Reproduced(
+        model=recorded.model,
+        model_version=version.version,
+        candidate=recorded.candidate,
+        day=date.fromisoformat(version.tags["day"]),
+        rows=loaded.reference_rows,
+        differing=0,
+        largest_difference=0.0,
+        changed=(),
+        note=f"the fit cannot be repeated: version {version.version} was fitted elsewhere and adopted from "
+        f"{recorded.adopted_from}, and which rows it was fitted on is not known here. Its files are those of the "
+        "adoption, and its reference rows score as they did then",
     )
 
 

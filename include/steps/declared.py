@@ -106,6 +106,14 @@ STEPS = {
         Step("monitor", Project, records.Monitored),
         Step("revalidate", Project, records.Revalidated, _OPERATIONS, writes_journal=True),
         Step("unpublish", Model, records.Unpublished, _OPERATIONS),
+        Step(
+            "adopt_model",
+            Model,
+            records.Adopted,
+            _OPERATIONS,
+            afterwards="record_adoption",
+            writes_journal=True,
+        ),
     )
 }
 """Step by name: the steps in pipeline order, then the operations that are recorded like steps."""

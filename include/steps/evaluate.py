@@ -99,6 +99,7 @@ CARRIED = (
     *("validation_start", "validation_end", "holdout_start"),
     *("watermark", "features_version", "outcome_version", "data_digest", "model_digest"),
     *("data_view", "entity_fraction", "config_digest", "lock_digest", "git_commit", "seed"),
+    *("adopted_from", "adopted_run", "adopted_by", "adopted_why", "trusted_pickle"),
 )
 """The tags that are copied from a run to its version."""
 

@@ -85,7 +85,7 @@ def fit(
         log.warning("%s: no labelled rows of %s; trained without them", model.name, missing)
     data_digest = training_set.digest
     digest = _digest(project, model, chosen, training_set, data_digest)
-    run = registry.find_fit(model, digest, _recorded(digest, settings))
+    run = registry.find_fit(model, digest, recorded_runs(digest, settings))
     if run:
         log.info("%s %s: already fitted, MLflow run %s", model.name, candidate, run.run_id)
     else:
@@ -106,7 +106,7 @@ def fit(
             training_set,
             digest,
             parts,
-            _provenance(project, model, training_set, data_digest, state, settings),
+            provenance(project, model, training_set, data_digest, state, settings),
             registry,
         )
     return Fitted(
@@ -157,7 +157,7 @@ def record_training(fitted: Fitted, settings: Settings) -> None:
             journal.add([Entry.training(fitted.read)])
 
 
-def _recorded(digest: str, settings: Settings) -> list[str] | None:
+def recorded_runs(digest: str, settings: Settings) -> list[str] | None:
     """Return the recorded runs of a fit; None on Databricks, from where the shared database cannot be asked."""
     if settings.database_url.get_secret_value() == NO_DATABASE:
         return None
@@ -215,7 +215,7 @@ def train(model: Model, candidate: Candidate, training_set: TrainingSet) -> Base
         return estimator.fit(estimator_inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
 
 
-def _provenance(
+def provenance(
     project: Project,
     model: Model,
     training_set: TrainingSet,

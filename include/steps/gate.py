@@ -57,7 +57,8 @@ def gate(
             f"{interval}; run evaluate for that day"
         )
     champion = postgres.promotions.read_champion_to_beat(settings, model.name, version.version, interval.end)
-    files = registry.files(version, _recorded(model, version.version, settings).model_digest)
+    recorded = _recorded(model, version.version, settings)
+    files = registry.files(version, recorded.model_digest)
     subject = GateSubject(
         model=model.name,
         model_version=version.version,
@@ -77,7 +78,8 @@ def gate(
         features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
         evidence = _evidence(model, registry, training_set, features, subject, fitted, version, files, settings)
         evidence = replace(evidence, naive=_naive(project, model, training_set))
-        decision = postgres.gate_decisions.record_decision(settings, subject, rules.run_checks(checks, evidence))
+        verdicts = (*_unseen_days(recorded, subject), *rules.run_checks(checks, evidence))
+        decision = postgres.gate_decisions.record_decision(settings, subject, verdicts)
     registry.record_gate(version, decision)  # also when it was killed after the decision
     _log_decision(decision)
     return decision
@@ -108,6 +110,27 @@ def _of_fraction(project: Project, model: Model, interval: Interval, evaluated: 
         champion=None,
         passed=False,
         checks=(failed,),
+    )
+
+
+def _unseen_days(recorded: RecordedFit, subject: GateSubject) -> tuple[Check, ...]:
+    """Return the check of an adopted version that only what a person says keeps apart from the days that measure it."""
+    if recorded.adopted_from is None:
+        return ()
+    seen = sum(day <= recorded.fit_end for day in subject.holdout.days)
+    sentence = (
+        f"adopted from {recorded.adopted_from}, where it was fitted; by the word of who adopted it, on outcomes up to "
+        f"{recorded.fit_end}: holdout days ({subject.holdout}) that it may have seen"
+    )
+    return (
+        Check(
+            name="unseen days",
+            subject=subject.candidate,
+            measured=seen,
+            threshold=0,
+            passed=seen == 0,
+            sentence=f"{sentence} {seen}; at most 0 is required",
+        ),
     )
 
 

@@ -188,6 +188,8 @@ def _verified(
     """
     where, day = f"version {found.version} of {model.name}", found.tags["day"]
     again = f"run the gate for that day: python -m include.cli gate --model {model.name} --day {day}"
+    if "adopted_from" in found.tags:
+        again += f" --version {found.version}"
     if not records:
         raise ActionRequiredError(f"{where} has no decision of the gate, so it cannot be champion; {again}")
     if not (own := [record for record in records if record[1].model_digest == files]):

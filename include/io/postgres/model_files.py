@@ -5,14 +5,14 @@ may be loaded. A row is written once: by `fit` for its run, by `evaluate` for it
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.core.errors import ActionRequiredError
-from include.core.records import Fitted
+from include.core.records import Adopted, Fitted
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine
@@ -25,6 +25,8 @@ class RecordedFit:
     `horizon_days` is the largest horizon of its rows.
     `trained_day` is its run date, and `tags_digest` is of the tags of the run that are read back. Both are None of a
     fit that an older version of the product recorded.
+    `adopted_from` is where an adopted model came from, and `adopted_run` the MLflow run there; None if it was fitted
+    here. The same files from another place are the same fit.
     """
 
     mlflow_run: str
@@ -36,10 +38,12 @@ class RecordedFit:
     trained_day: date | None
     tags_digest: str | None
     horizon_days: int = 0
+    adopted_from: str | None = field(default=None, compare=False)
+    adopted_run: str | None = field(default=None, compare=False)
 
 
 _FITS, _VERSIONS = schema.fits, schema.model_versions
-_COLUMNS = [_FITS.c[field.name] for field in fields(RecordedFit)]
+_COLUMNS = [_FITS.c[each.name] for each in fields(RecordedFit)]
 
 
 def record_fit(settings: Settings, fitted: Fitted) -> None:
@@ -63,6 +67,8 @@ def record_fit(settings: Settings, fitted: Fitted) -> None:
         horizon_days=fitted.horizon_days,
         trained_day=fitted.trained_day,
         tags_digest=fitted.tags_digest,
+        adopted_from=fitted.source if isinstance(fitted, Adopted) else None,
+        adopted_run=fitted.source_run if isinstance(fitted, Adopted) else None,
     )
     with engine(settings).begin() as connection:
         values = {**vars(row), "run_id": settings.run_id}
@@ -150,4 +156,4 @@ def _fits(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Reco
 
 
 def _fit(row: sa.Row) -> RecordedFit:
-    return RecordedFit(**{field.name: getattr(row, field.name) for field in fields(RecordedFit)})
+    return RecordedFit(**{each.name: getattr(row, each.name) for each in fields(RecordedFit)})

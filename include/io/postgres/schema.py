@@ -407,8 +407,12 @@ fits = sa.Table(
     metadata,
     _key("mlflow_run", TEXT, "MLflow run that has the fit."),
     _column("model", TEXT, MODEL),
-    _column("candidate", TEXT, "Candidate in model.yaml."),
-    _column("fit_end", DATE, "Newest day whose outcomes the fit has seen."),
+    _column("candidate", TEXT, "Candidate in model.yaml; adopted: it was fitted elsewhere."),
+    _column(
+        "fit_end",
+        DATE,
+        "Newest day whose outcomes the fit has seen; of an adopted model, as the person who adopted it says.",
+    ),
     _column("fit_digest", TEXT, "Digest of everything that decides the fit."),
     _column("model_digest", TEXT, "Digest of the files of the fitted model; no other files are ever loaded."),
     _column("run_id", TEXT, RUN_ID),
@@ -421,6 +425,8 @@ fits = sa.Table(
         "Digest of the tags of the MLflow run that later steps read back; null if an older version recorded the fit.",
         nullable=True,
     ),
+    _column("adopted_from", TEXT, "Where an adopted model came from; null if it was fitted here.", nullable=True),
+    _column("adopted_run", TEXT, "MLflow run that logged an adopted model there; null if unknown.", nullable=True),
     comment="The files of each fit. Immutable.",
 )
 

@@ -10,6 +10,8 @@ autolog).
 - `runs`: the fits.
 - `versions`: the versions of registered models, their aliases and gate decisions.
 - `models`: the files of fits and versions: written, compared with the digest of the fit, loaded, ready to predict.
+- `adopted`: models that were fitted elsewhere, which are read, and loaded with great care. `unpickle` is a process of
+  its own for those that are pickles.
 
 **Once, without a lock.** A step on Databricks reaches only tables and MLflow, so there is no lock to take.
 
@@ -26,6 +28,7 @@ autolog).
 
 import os
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads both when it is imported
@@ -34,20 +37,23 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 from include.config.model import Model
 from include.core.records import GateDecision
 from include.core.settings import Settings
-from include.io.registry import models, runs, versions
+from include.io.registry import adopted, models, runs, versions
+from include.io.registry.adopted import ForeignModel
 from include.io.registry.client import MlflowConnection
 from include.io.registry.datasets import DeltaPart, FitInput
-from include.io.registry.models import LoadedModel, LoggedModel, ModelFiles, reference_rows
+from include.io.registry.models import SAME_SCORES, LoadedModel, LoggedModel, ModelFiles, reference_rows
 from include.io.registry.runs import Fit, FitRun
 from include.io.registry.versions import CHAMPION, EVALUATED, Version
 
 __all__ = [
     "CHAMPION",
     "EVALUATED",
+    "SAME_SCORES",
     "DeltaPart",
     "Fit",
     "FitInput",
     "FitRun",
+    "ForeignModel",
     "LoadedModel",
     "ModelFiles",
     "Registry",
@@ -104,6 +110,10 @@ class Registry:
     def files(self, version: Version, digest: str) -> ModelFiles:
         """Return digest and size of the files of a version; refuse others than those of the digest, as `load` does."""
         return models.verified_files(self.connection, versions.logged_model(self.connection, version), digest)
+
+    def foreign_model(self, source: str) -> AbstractContextManager[ForeignModel]:
+        """Yield a model that was fitted elsewhere, by its `runs:/…` or `models:/…` or its folder; nothing is loaded."""
+        return adopted.foreign_model(self.connection, source)
 
     def _logged(self, source: FitRun | Version, model: Model) -> LoggedModel:
         if isinstance(source, Version):

@@ -8,7 +8,7 @@ not asked: the repository says it.
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -48,7 +48,7 @@ REFERENCE_ROWS = 64
 REFERENCE_SCORE = "__score"
 ADDED_BY_DOWNLOAD = "registered_model_meta"  # MLflow writes this file beside those of a version
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-12}
+SAME_SCORES = {"rtol": 1e-9, "atol": 1e-12}
 """How close the scores of reference rows must be.
 
 A float64 addition rounds by 1.1e-16 of its result, and other processors and linear algebra libraries add in another
@@ -69,6 +69,7 @@ class LoadedModel:
         classes: the labels, in the order of their numbers (multiclass problems).
         decision_threshold: a score of at least this is predicted as 1 (binary problems).
         horizon_days: the largest horizon that it was fitted on.
+        reference_rows: how many rows were scored when it was loaded, and compared with the stored scores.
     """
 
     estimator: Any
@@ -79,6 +80,7 @@ class LoadedModel:
     quantiles: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
     horizon_days: int = 0
+    reference_rows: int = 0
 
     @classmethod
     def of(cls, model: Model, estimator: Any) -> Self:
@@ -313,7 +315,7 @@ def _load(files: ModelFiles, logged: LoggedModel, serialization: Serialization) 
             f"{logged.name} cannot be used here: {type(error).__name__}: {error}. {_libraries(files.contents)}. "
             f"Nothing was scored. Install the lock that it was fitted with; or {logged.instead}"
         ) from error
-    differing = ~np.isclose(now, stored, **CLOSE, equal_nan=True).all(axis=1)
+    differing = ~np.isclose(now, stored, **SAME_SCORES, equal_nan=True).all(axis=1)
     if differing.any():
         largest = np.nanmax(np.abs(now - stored))
         raise DataError(
@@ -321,7 +323,7 @@ def _load(files: ModelFiles, logged: LoggedModel, serialization: Serialization) 
             f"was fitted, by up to {largest:.3g}. {_libraries(files.contents)}. Nothing was scored. Install the lock "
             f"that it was fitted with; or {logged.instead}"
         )
-    return loaded
+    return replace(loaded, reference_rows=rows.height)
 
 
 def _estimator(contents: Mapping[str, bytes], logged: LoggedModel, serialization: Serialization) -> Any:
@@ -335,7 +337,7 @@ def _estimator(contents: Mapping[str, bytes], logged: LoggedModel, serialization
         )
     if isinstance(serialization, Cloudpickle):
         return cloudpickle.loads(contents[name])
-    if unknown := _unknown_types(serialization, contents[name]):
+    if unknown := unknown_types(serialization, contents[name]):
         raise ActionRequiredError(
             f"{logged.name} has types that model.yaml does not allow: {', '.join(unknown)}; so it is not loaded. If "
             "you trust them, declare them: serialization: {kind: skops, types: [" + ", ".join(unknown) + "]}; else "
@@ -348,14 +350,28 @@ def _trusted(serialization: Serialization) -> list[str] | None:
     return serialization.trusted if isinstance(serialization, Skops) else None
 
 
-def _unknown_types(serialization: Skops, content: bytes) -> list[str]:
+def unknown_types(serialization: Skops, content: bytes) -> list[str]:
+    """Return the types in a file of skops that the repository does not name; nothing of the file is loaded."""
     return sorted(set(skops.io.get_untrusted_types(data=content)) - set(serialization.trusted))
+
+
+def load_skops(content: bytes, serialization: Skops) -> Any:
+    """Load an estimator that was fitted elsewhere; types that the repository does not name are refused."""
+    return skops.io.loads(content, trusted=serialization.trusted)
+
+
+def load_trusted_pickle(content: bytes, serialization: Cloudpickle) -> Any:
+    """Load a pickle that was made elsewhere and that a person trusts, for a model whose `model.yaml` declares pickles.
+
+    Loading it runs what its file says.
+    """
+    return cloudpickle.loads(content)
 
 
 def _why_not_saved(serialization: Serialization, estimator: Any, error: MlflowException) -> str:
     why = str(error.__cause__ or error)
     if isinstance(serialization, Skops) and isinstance(error.__context__, UntrustedTypesFoundException):
-        unknown = _unknown_types(serialization, skops.io.dumps(estimator))
+        unknown = unknown_types(serialization, skops.io.dumps(estimator))
         if all(locate(name) for name in unknown):
             return (
                 f"the fitted model has types that are not trusted: {', '.join(unknown)}. Read what their constructors "

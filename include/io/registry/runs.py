@@ -35,6 +35,9 @@ READ_BACK = (
     *("interval_start", "interval_end", "watermark"),
     *("features_version", "outcome_version", "first_features_version", "data_digest"),
     *("config_digest", "lock_digest", "git_commit"),
+    # of an adopted model
+    *("fit_end", "validation_start", "validation_end", "holdout_start"),
+    *("adopted_from", "adopted_run", "adopted_file", "adopted_by", "adopted_why", "adopted_notes", "trusted_pickle"),
 )
 """The tags that steps read back from the run of a fit. The shared database has their digest."""
 

@@ -108,10 +108,14 @@ class Multiclass(ProblemType):
         return np.bincount(truth.astype(np.int64), minlength=len(self.classes)) / len(truth)
 
     def predict(self, estimator: Any, features: "pd.DataFrame") -> np.ndarray:
-        """Return the probability of each label (n x labels); 0 for one that the fit never saw."""
+        """Return the probability of each label (n x labels); 0 for one that the fit never saw.
+
+        The classes of an estimator are the numbers of labels or, if it was fitted elsewhere, the labels.
+        """
         found = np.asarray(estimator.predict_proba(features), dtype=np.float64)
-        score = np.zeros((len(found), len(self.classes)))
-        score[:, np.asarray(estimator.classes_).astype(np.int64)] = found
+        score, known = np.zeros((len(found), len(self.classes))), list(self.classes)
+        numbers = [known.index(each) if isinstance(each, str) else int(each) for each in estimator.classes_]
+        score[:, numbers] = found
         return score
 
     def shift(self, score: np.ndarray, champion: np.ndarray) -> float:

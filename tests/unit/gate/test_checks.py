@@ -14,6 +14,7 @@ from pydantic import Field
 
 from include.config.loading import load_model
 from include.config.model import Model
+from include.core.interval import Interval
 from include.core.records import Check
 from include.gate import rules
 from include.gate.checks import AnyCheck, GateCheck
@@ -24,6 +25,9 @@ from include.gate.checks.slices import Slices
 from include.gate.config import Gate
 from include.gate.evidence import Evidence, HoldoutScores
 from include.gate.rules import rules_digest, run_checks
+from include.io.postgres.gate_decisions import GateSubject
+from include.io.postgres.model_files import RecordedFit
+from include.steps.gate import _unseen_days
 from include.training.problem_types import get_problem_type
 from tools.reference import file_schema, keys
 
@@ -537,3 +541,18 @@ def test_changed_code_changes_the_rules_digest_and_a_comment_does_not(
         return rules_digest([check], "binary")
 
     assert digest(CHECK) == digest(CHECK + "\n# a comment\n") != digest(CHECK.replace("RESULT", "1.0"))
+
+
+# --- adopted versions -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("until", "seen"), [(date(2013, 3, 9), 0), (date(2013, 3, 10), 1), (date(2013, 4, 1), 5)])
+def test_an_adopted_version_is_rejected_if_it_may_have_seen_a_holdout_day(until: date, seen: int) -> None:
+    holdout = Interval(start=date(2013, 3, 10), end=date(2013, 3, 14))
+    fit = RecordedFit("run", "m", "adopted", until, "fit", "files", adopted_from="models:/old/3")
+    subject = GateSubject("m", 1, date(2013, 3, 15), "adopted", None, "files", "rules", holdout, holdout, 10)
+    [check] = _unseen_days(fit, subject)
+    assert (check.measured, check.passed) == (seen, seen == 0)
+    said = f"adopted from models:/old/3, where it was fitted; by the word of who adopted it, on outcomes up to {until}"
+    assert check.sentence.startswith(said)
+    assert _unseen_days(dataclasses.replace(fit, adopted_from=None), subject) == ()

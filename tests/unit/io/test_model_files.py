@@ -86,7 +86,9 @@ def test_only_one_module_can_load_a_model() -> None:
             if any(module.startswith("mlflow") for module in modules) and {"load_model", "pyfunc"} & set(names):
                 found.append(f"{path.relative_to(ROOT)}:{node.lineno} imports load_model of MLflow")
     assert searched > 150, "too few files were searched"
-    others = [line for line in found if not line.startswith("include/io/registry/models.py:")]
+    # `unpickle` is a process of its own, for a pickle that a person trusts.
+    known = ("include/io/registry/models.py:", "include/io/registry/unpickle.py:")
+    others = [line for line in found if not line.startswith(known)]
     assert len(found) > len(others), "the search does not see the one module that loads models"
     assert not others, "load models by `Registry.load`, which compares the digest of their files:\n" + "\n".join(others)
 

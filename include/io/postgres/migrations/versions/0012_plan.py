@@ -6,7 +6,7 @@ Columns and comments are repeated from `include/io/postgres/schema.py`: see the 
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 
 STATEMENTS = """
 ALTER TABLE prepared_days ADD COLUMN config_digest text;
