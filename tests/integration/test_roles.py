@@ -16,6 +16,7 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 from psycopg2 import errors
+from psycopg2.extensions import parse_dsn
 
 from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError, LockTimeoutError
@@ -26,6 +27,7 @@ from include.io.postgres.migrations import roles
 from include.steps.publish import publish_scores
 from tests.conftest import settings_in
 from tests.integration.test_publish import AS_OF, asked, entities_of, frame
+from tools import container
 from tools.postgres import RESTRICT_SERVER
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
@@ -267,6 +269,25 @@ def test_the_database_says_when_a_row_was_added_to_an_immutable_table(database: 
         assert attempt(database, "writer", f"SELECT has_column_privilege('{table}', '{column}', 'INSERT')") == [
             (False,)
         ]
+
+
+def test_the_superuser_runs_no_function_of_whoever_owns_a_database(postgres_url: sa.URL) -> None:
+    """In the containers tasks own MLflow's database, and could name a search path with functions of their own first."""
+    url = postgres_url.render_as_string(hide_password=False)
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("CREATE DATABASE of_tasks")
+        try:
+            cursor.execute("ALTER DATABASE of_tasks SET search_path = planted, pg_catalog")
+            theirs = parse_dsn(url) | {"dbname": "of_tasks"}
+            shown = []
+            for options in ({}, {"options": parse_dsn(container.DATABASE)["options"]}):
+                with closing(psycopg2.connect(**theirs, **options)) as own, own.cursor() as asking:
+                    asking.execute("SHOW search_path")
+                    shown += asking.fetchall()
+            assert shown == [("planted, pg_catalog",), ("pg_catalog",)]
+        finally:
+            cursor.execute("DROP DATABASE of_tasks WITH (FORCE)")
 
 
 def test_the_page_has_the_table_of_rights() -> None:

@@ -41,7 +41,9 @@ def test_every_page_that_an_alert_names_exists() -> None:
     assert named <= set(PAGES)
 
 
-ON_A_COMMAND_LINE = re.compile(r"--conn-(password|uri|json)|(?<!\bexport )NIGHTLY_\w+_URL=\S*:\S+@|psql\s+\S*://\w+:\S+@")
+ON_A_COMMAND_LINE = re.compile(
+    r"--conn-(password|uri|json)|(?<!\bexport )NIGHTLY_\w+_URL=\S*:\S+@|psql\s+\S*://\w+:\S+@"
+)
 
 
 def test_no_page_and_no_message_puts_a_secret_on_a_command_line() -> None:
