@@ -20,9 +20,13 @@ from psycopg2.extensions import parse_dsn
 
 from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError, LockTimeoutError
+from include.core.interval import Interval
+from include.core.journal import Entry
+from include.core.records import Check, Fitted
 from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io import postgres
 from include.io.postgres import connection as product
+from include.io.postgres.gate_decisions import GateSubject
 from include.io.postgres.migrations import roles
 from include.steps.publish import publish_scores
 from tests.conftest import settings_in
@@ -269,6 +273,23 @@ def test_the_database_says_when_a_row_was_added_to_an_immutable_table(database: 
         assert attempt(database, "writer", f"SELECT has_column_privilege('{table}', '{column}', 'INSERT')") == [
             (False,)
         ]
+
+
+def test_tasks_add_what_they_decide_although_they_cannot_say_when(tasks: Settings) -> None:
+    days, digest = Interval.of(DAY), "0" * 64
+    decided = Entry(kind="decision", subject="a file", entry={}, by="ana", why="looked at it")
+    assert postgres.journal.add_entries(tasks, "of tasks", [decided, decided]) == 2
+    fitted = Fitted(interval=days, rows=1, model="own", candidate="c", run_id="r", digest="d", model_digest=digest,
+                    logged=True, validation=days, holdout=days, tags_digest=digest, trained_day=DAY)  # fmt: skip
+    postgres.model_files.record_fit(tasks, fitted)
+    postgres.model_files.record_version(tasks, "own", 1, "r")
+    assert postgres.model_files.read_versions(tasks, "own")[1].trained_day == DAY
+    check = Check(name="n", subject="s", measured=1.0, threshold=1.0, passed=True, sentence="enough")
+    subject = GateSubject("own", 1, DAY, "c", None, digest, "rules", days, days, 1)
+    assert postgres.gate_decisions.record_decision(tasks, subject, [check]).passed
+    with postgres.promotions.open_promotion_history(tasks, "own") as book:
+        book.add(1, DAY, by="ana", why="it is good", trained_day=DAY, gate_id=None, forced=True)
+    assert postgres.promotions.read_newest_champion(tasks, "own") == 1
 
 
 def test_the_superuser_runs_no_function_of_whoever_owns_a_database(postgres_url: sa.URL) -> None:
