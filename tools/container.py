@@ -21,7 +21,9 @@ from urllib.request import urlopen
 if TYPE_CHECKING:  # its import would cost each health check half a second
     from include.core.settings import Settings
 
-DATABASE = "host=postgres user=postgres dbname=postgres"
+DATABASE = "host=postgres user=postgres dbname=postgres options='-c search_path=pg_catalog'"
+"""The superuser. Whoever owns a database can name a search path for it, in which functions of their own come first."""
+
 ABANDONED_SECONDS = 24 * 3600  # older staging folders belong to killed tasks
 
 JOBS = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
@@ -135,9 +137,10 @@ def _make_roles() -> None:
             if not cursor.rowcount:
                 cursor.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
     connection.close()
-    with psycopg2.connect(DATABASE, dbname="nightly") as connection, connection.cursor() as cursor:
-        cursor.execute(RESTRICT_SERVER)
-    connection.close()
+    for name in ("nightly", "mlflow"):  # those in which a login may only read
+        with psycopg2.connect(DATABASE, dbname=name) as connection, connection.cursor() as cursor:
+            cursor.execute(RESTRICT_SERVER)
+        connection.close()
 
 
 def _let_pages_read() -> None:

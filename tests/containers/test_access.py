@@ -191,6 +191,13 @@ def test_mlflow_asks_for_a_login(composed: Composed) -> None:
         assert composed_models(composed) == ""
 
 
+def test_mlflows_pages_cannot_fill_the_database(composed: Composed) -> None:
+    """Everybody may create large objects, unless a superuser takes that away in each database."""
+    script = "import psycopg2; psycopg2.connect('postgresql://mlflow_pages@postgres/mlflow').cursor().execute"
+    with pytest.raises(AssertionError, match="permission denied for function lo_create"):
+        composed.compose("exec", "-T", "mlflow", "python", "-c", f"{script}('SELECT lo_create(0)')")
+
+
 def composed_models(composed: Composed) -> str:
     """Return the registered models named as the test would."""
     script = 'import psycopg2; c = psycopg2.connect("postgresql://mlflow@postgres/mlflow").cursor(); '

@@ -16,16 +16,22 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 from psycopg2 import errors
+from psycopg2.extensions import parse_dsn
 
 from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError, LockTimeoutError
+from include.core.interval import Interval
+from include.core.journal import Entry
+from include.core.records import Check, Fitted
 from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io import postgres
 from include.io.postgres import connection as product
+from include.io.postgres.gate_decisions import GateSubject
 from include.io.postgres.migrations import roles
 from include.steps.publish import publish_scores
 from tests.conftest import settings_in
 from tests.integration.test_publish import AS_OF, asked, entities_of, frame
+from tools import container
 from tools.postgres import RESTRICT_SERVER
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
@@ -269,6 +275,42 @@ def test_the_database_says_when_a_row_was_added_to_an_immutable_table(database: 
         assert attempt(database, "writer", f"SELECT has_column_privilege('{table}', '{column}', 'INSERT')") == [
             (False,)
         ]
+
+
+def test_tasks_add_what_they_decide_although_they_cannot_say_when(tasks: Settings) -> None:
+    days, digest = Interval.of(DAY), "0" * 64
+    decided = Entry(kind="decision", subject="a file", entry={}, by="ana", why="looked at it")
+    assert postgres.journal.add_entries(tasks, "of tasks", [decided, decided]) == 2
+    fitted = Fitted(interval=days, rows=1, model="own", candidate="c", run_id="r", digest="d", model_digest=digest,
+                    logged=True, validation=days, holdout=days, tags_digest=digest, trained_day=DAY)  # fmt: skip
+    postgres.model_files.record_fit(tasks, fitted)
+    postgres.model_files.record_version(tasks, "own", 1, "r")
+    assert postgres.model_files.read_versions(tasks, "own")[1].trained_day == DAY
+    check = Check(name="n", subject="s", measured=1.0, threshold=1.0, passed=True, sentence="enough")
+    subject = GateSubject("own", 1, DAY, "c", None, digest, "rules", days, days, 1)
+    assert postgres.gate_decisions.record_decision(tasks, subject, [check]).passed
+    with postgres.promotions.open_promotion_history(tasks, "own") as book:
+        book.add(1, DAY, by="ana", why="it is good", trained_day=DAY, gate_id=None, forced=True)
+    assert postgres.promotions.read_newest_champion(tasks, "own") == 1
+
+
+def test_the_superuser_runs_no_function_of_whoever_owns_a_database(postgres_url: sa.URL) -> None:
+    """In the containers tasks own MLflow's database, and could name a search path with functions of their own first."""
+    url = postgres_url.render_as_string(hide_password=False)
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("CREATE DATABASE of_tasks")
+        try:
+            cursor.execute("ALTER DATABASE of_tasks SET search_path = planted, pg_catalog")
+            theirs = parse_dsn(url) | {"dbname": "of_tasks"}
+            shown = []
+            for options in ({}, {"options": parse_dsn(container.DATABASE)["options"]}):
+                with closing(psycopg2.connect(**theirs, **options)) as own, own.cursor() as asking:
+                    asking.execute("SHOW search_path")
+                    shown += asking.fetchall()
+            assert shown == [("planted, pg_catalog",), ("pg_catalog",)]
+        finally:
+            cursor.execute("DROP DATABASE of_tasks WITH (FORCE)")
 
 
 def test_the_page_has_the_table_of_rights() -> None:

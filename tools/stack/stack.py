@@ -268,7 +268,8 @@ class Stack:
         """
         for name in names:
             for port in self._services[name].usual_ports:
-                if ports.is_others(number := self._state.ports[port]):
+                number = self._state.ports.get(port)
+                if number is not None and ports.is_others(number):
                     raise StackError(
                         f"another user of this machine listens at port {number}, which the {name} was to have, so no "
                         "password or token is sent there. Type: make stop, then start again, at another port"
