@@ -325,3 +325,13 @@ def test_members_of_a_byte_are_not_blocks_of_a_byte(pack: Callable[[bytes], byte
     """The begin of a line is copied with each block: a line in a million blocks would take hours."""
     blocks = [*unpacked(pack(b"x") * 5_000, "a", Limits())]
     assert blocks == [b"x" * 5_000]
+
+
+def test_a_zip_whose_member_is_said_to_be_elsewhere_is_damaged() -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.csv", HEADER + ROW)
+    content = bytearray(out.getvalue())
+    content[-6:-2] = struct.pack("<I", 1 << 30)  # where the list of members begins
+    with pytest.raises(UnreadableError, match="the zip is damaged; deliver the file again"):
+        [*unpacked(bytes(content), "a.zip", Limits())]

@@ -148,7 +148,7 @@ def _zip(content: bytes) -> Iterator[bytes]:
         if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise NotImplementedError
         member = archive.open(members[0])
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, OSError):  # also of a place before the file
         problem = "damaged"
     except NotImplementedError:
         problem = "compressed by an unusual method"
