@@ -79,7 +79,7 @@ class TestDeclaration:
         ("change", "message"),
         [
             (lambda d: d["feeds"]["plan"].update(delay_days=1), "ahead_days: what is known ahead has no delay"),
-            (lambda d: d["entity"].update(horizon_days=3), "3 days ahead need the entities .* ahead_days is 2"),
+            (lambda d: d["entity"].update(horizon_days=3), "3 days ahead need the entities .*ahead_days is 2"),
             (lambda d: d["feeds"]["stores"].update(ahead_days=1), "ahead_days: a snapshot cannot have it"),
             (
                 lambda d: d["feeds"]["plan"]["columns"].update(horizon={"type": "integer", "class": "public"}),
