@@ -94,8 +94,12 @@ class TestDeclaration:
     def test_what_cannot_be_is_refused(
         self, load_changed: Load, change: Callable[[dict[str, Any]], None], message: str
     ) -> None:
+        def both(declared: dict[str, Any]) -> None:
+            ahead(declared)
+            change(declared)
+
         with pytest.raises(ConfigError, match=message):
-            load_changed("drugstore", lambda declared: (ahead(declared), change(declared)))
+            load_changed("drugstore", both)
 
     def test_a_model_predicts_no_further_than_there_are_features(self) -> None:
         assert load_project("ferries").entity.horizon_days == 0
