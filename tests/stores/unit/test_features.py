@@ -69,7 +69,7 @@ def built(
         schema={"run_date": pl.Date, "feed": pl.String, "day": pl.Date, "delivery_id": pl.String, "rows": pl.Int64},
         orient="row",
     )
-    frame = typed(features.build(Feeds(load_project("stores"), frames, known)))
+    frame = typed(features.build(Feeds(load_project("stores"), frames, known)), horizons=True)
     return sorted((row.asDict() for row in frame.collect()), key=lambda row: (row["horizon"], row["department"]))
 
 
