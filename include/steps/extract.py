@@ -234,9 +234,10 @@ def _covered(deliveries: pl.DataFrame) -> set[One]:
 
 
 def _due(project: Project, interval: Interval) -> list[One]:
-    """Return what the run dates wait for, the newest first."""
+    """Return what the run dates wait for, each once although several of them may wait for it, the newest first."""
     days = reversed(interval.days)
-    return [one for day in days for one in project.required_days(day) if one[0] in project.sql_feeds]
+    ones = (one for day in days for one in project.required_days(day) if one[0] in project.sql_feeds)
+    return list(dict.fromkeys(ones))
 
 
 def _unextracted(project: Project, interval: Interval, covered: Collection[One]) -> Iterator[One]:

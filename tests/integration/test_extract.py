@@ -112,6 +112,20 @@ class TestPastDays:
         moments = deliveries_of(shop.settings, project.name)["available_from"].to_list()
         assert moments == [project.cutoff_at(DAY - timedelta(days=n)) for n in (2, 1, 0)]
 
+    def test_a_day_that_several_run_dates_need_is_asked_once(
+        self, load_changed: Load, shop: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its delivery has its rows once, although each run date of a range needs the days ahead."""
+        ahead = {"live_from": None, "source": {"immutable": True}, "ahead_days": 2, "lookback_days": 0}
+        project = load_changed("drugstore", prices(PLAIN, **ahead))
+        run_dates = Interval(start=DAY, end=DAY + timedelta(days=2))
+        shop.put_days(Interval(start=DAY, end=DAY + timedelta(days=4)).days)
+        days = asked(monkeypatch)
+        extract(project, run_dates, shop.settings)
+        assert sorted(days) == [DAY + timedelta(days=n) for n in range(5)]
+        raw = rows_of(shop.settings, "raw_drugstore__prices")
+        assert raw.height == deliveries_of(shop.settings, project.name)["rows"].sum() == 10
+
     def test_before_live_from_any_query_counts_from_the_cutoff(self, declare_prices: Load, shop: PostgreSQL) -> None:
         project = declare_prices(live_from=DAY)
         shop.put_days(Interval(start=FIRST, end=DAY).days)

@@ -28,7 +28,8 @@ def calendar(plan: DataFrame) -> DataFrame:
 
 def promotions(rows: DataFrame, promoted: DataFrame) -> DataFrame:
     """Add the products on displays and on the outer pages of the mailer; null where marketing has no row."""
-    return rows.join(promoted.drop("valid_on"), ["day", "horizon", "target_day", *OF_DEPARTMENT], "left")
+    key = ["day", "horizon", "target_day", "entity_id"]
+    return rows.join(promoted.select(*key, "on_display", "on_front_page"), key, "left")
 
 
 def known_days(feeds: Feeds) -> DataFrame:

@@ -51,7 +51,7 @@ def delivery(spark: SparkSession, feed: str, day: date, rows: list[dict[str, Any
     ]
     frame = pl.DataFrame(made, schema={name: kinds[column.type] for name, column in columns.items()})
     placed = frame.with_columns(day=pl.lit(day), delivery_id=pl.lit("a"), _row=pl.int_range(pl.len(), dtype=pl.Int64))
-    if feed == "plan":
+    if schemas.has_entity(project, project.feeds[feed]):
         placed = placed.with_columns(schemas.entity_id(project))
     return spark.createDataFrame(placed.to_arrow())
 
@@ -69,7 +69,7 @@ def built(
         schema={"run_date": pl.Date, "feed": pl.String, "day": pl.Date, "delivery_id": pl.String, "rows": pl.Int64},
         orient="row",
     )
-    frame = typed(features.build(Feeds(load_project("stores"), frames, known)))
+    frame = typed(features.build(Feeds(load_project("stores"), frames, known)), horizons=True)
     return sorted((row.asDict() for row in frame.collect()), key=lambda row: (row["horizon"], row["department"]))
 
 
