@@ -85,9 +85,11 @@ $(DELTA)/.fetched: tests/databricks/pom.xml $(JARS)
 		-DoutputDirectory=$(abspath $(DELTA)) && tools/verify jars $(DELTA) $(JARS)
 	@touch $@
 
-# a file stays with one worker, because in some files tests build on each other; two stacks at once overload two cores
+# A file stays with one worker, because in some files tests build on each other; two stacks at once overload two cores.
+# tests/conftest.py orders the files: xdist would begin the longest last, because they have the fewest tests.
 test-%: setup
-	$(BIN)/python -m pytest --numprocesses $(if $(filter %-e2e,$*),0,$(WORKERS)) --dist loadfile -m "not drill" $(PYTEST_FLAGS) tests/$(subst -,/,$*)
+	$(BIN)/python -m pytest --numprocesses $(if $(filter %-e2e,$*),0,$(WORKERS)) --dist loadfile \
+		--no-loadscope-reorder -m "not drill" $(PYTEST_FLAGS) tests/$(subst -,/,$*)
 
 test-pythons: ## Run the unit tests on each supported Python that this machine has, in .venv-3.11, .venv-3.12, .venv-3.13
 	@for version in 3.11 3.12 3.13; do \

@@ -29,6 +29,17 @@ def pytest_unconfigure() -> None:
     logging.raiseExceptions = False
 
 
+@pytest.hookimpl(trylast=True)  # after the tests that are not selected are gone
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files first whose tests may take longest, then those with most tests, so that workers end together."""
+    weights: dict[Path, tuple[float, int]] = {}
+    for item in items:
+        seconds, count = weights.get(item.path, (0.0, 0))
+        timeout = item.get_closest_marker("timeout")
+        weights[item.path] = (max(seconds, timeout.args[0] if timeout else 0.0), count + 1)
+    items.sort(key=lambda item: weights[item.path], reverse=True)
+
+
 Install = Callable[..., AbstractContextManager[Settings]]
 """The fixture `install`."""
 

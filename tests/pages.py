@@ -1,9 +1,11 @@
 """Hostile texts, and what a browser makes of a page."""
 
-import shutil
 import subprocess
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+
+from tools.stack import ROOT
 
 MARKUP = """<img src=x onerror="document.documentElement.id='ran'"><script>alert(1)</script>"""
 BREAKING_OUT = """"'><svg/onload=alert(1)></style></title></textarea>{{ 7 * 7 }}{% raw %}]]>--><!--"""
@@ -60,20 +62,28 @@ def assert_complete_in_itself(page: str) -> None:
         assert loading not in style.split("</style>")[0], loading
 
 
-def browser() -> str | None:
-    """Return the browser of this machine; None if it has none."""
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+@cache
+def browser() -> str:
+    """Return the browser of this machine; fail with what to install if it has none."""
+    found = subprocess.run([ROOT / "tools" / "need", "browser"], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return found.stdout.strip()
 
 
 def opened(page: Path, *options: str) -> str:
     """Return the document as a browser has it after it has run what it allows to run."""
     command = [
-        str(browser()),
+        browser(),
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--no-first-run",
+        # else a new profile asks its vendor's servers for updates, and waits for them where they do not answer
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-proxy-server",
     ]
     command += [f"--user-data-dir={page.parent / 'browser'}", "--virtual-time-budget=2000", *options]
     done = subprocess.run(

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import tenacity
+from airflow.providers.databricks.hooks import databricks_base
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from dags.databricks import SubmitOnceOperator
@@ -91,7 +93,9 @@ async def _first_event(trigger: Any) -> Any:
 
 
 @pytest.fixture(params=[True, False], ids=["deferrable", "sync"])
-def task(request: pytest.FixtureRequest, databricks: Databricks) -> Task:
+def task(request: pytest.FixtureRequest, databricks: Databricks, monkeypatch: pytest.MonkeyPatch) -> Task:
+    # The hook waits for one second, then two, even where its delay is less. Its trigger accepts no other wait.
+    monkeypatch.setattr(databricks_base, "wait_exponential", lambda **waits: tenacity.wait_fixed(waits["min"]))
     return Task(request.param)
 
 

@@ -20,15 +20,15 @@ RELEASES = {  # the content of /etc/os-release
     "arch": ('PRETTY_NAME="Arch Linux"', "ID=arch"),
 }
 PACKAGES = {
-    "debian 12": ("apt-get", "python3.11 python3.11-venv", "openjdk-17-jre-headless", "maven"),
-    "debian 13": ("apt-get", "python3.13 python3.13-venv", "openjdk-21-jre-headless", "maven"),
+    "debian 12": ("apt-get", "python3.11 python3.11-venv", "openjdk-17-jre-headless", "maven", "chromium"),
+    "debian 13": ("apt-get", "python3.13 python3.13-venv", "openjdk-21-jre-headless", "maven", "chromium"),
     "ubuntu 22.04": ("apt-get", "python3.11 python3.11-venv", "openjdk-17-jre-headless", "maven"),
     "ubuntu 24.04": ("apt-get", "python3.12 python3.12-venv", "openjdk-21-jre-headless", "maven"),
-    "mint": ("apt-get", "python3.12 python3.12-venv", "openjdk-21-jre-headless", "maven"),
-    "fedora": ("dnf", "python3.13", "java-21-openjdk-headless", "maven"),
-    "macos": ("brew", "python@3.13", "openjdk@21", "maven"),
+    "mint": ("apt-get", "python3.12 python3.12-venv", "openjdk-21-jre-headless", "maven", "chromium"),
+    "fedora": ("dnf", "python3.13", "java-21-openjdk-headless", "maven", "chromium"),
+    "macos": ("brew", "python@3.13", "openjdk@21", "maven", "google-chrome"),
 }
-PROGRAMS = ("python", "java", "maven")
+PROGRAMS = ("python", "java", "maven", "browser")
 
 
 class Machine:
@@ -75,19 +75,21 @@ class Machine:
 def test_a_bare_machine_gets_the_package_names_of_its_distribution(tmp_path: Path, system: str) -> None:
     machine = Machine(tmp_path, system)
     tool, *packages = PACKAGES[system]
-    code, out, errors = machine.need(*PROGRAMS)
+    programs = PROGRAMS[: len(packages)]
+    code, out, errors = machine.need(*programs)
     assert (code, out) == (1, "")
     lines = errors.splitlines()
     assert [line.split(" is missing. ")[0].split(" (")[0] for line in lines] == [
         "Python 3.11, 3.12 or 3.13 with ensurepip",
         "Java 17 or 21",
         "Maven",
-    ]
+        "A browser",
+    ][: len(packages)]
     for line, names in zip(lines, packages, strict=True):
         assert f": {tool} install {names}" in line
     if system in RELEASES:
         assert RELEASES[system][0].split('"')[1] in lines[0], "the output must name the detected distribution"
-    assert machine.need("--packages", *PROGRAMS) == (0, "\n".join(packages), "")
+    assert machine.need("--packages", *programs) == (0, "\n".join(packages), "")
 
 
 def test_a_mac_gets_the_command_that_makes_java_visible(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_for_another_distribution_no_package_is_guessed(tmp_path: Path, system: 
     for arguments in (PROGRAMS, ("--packages", *PROGRAMS)):
         code, out, errors = machine.need(*arguments)
         assert (code, out) == (1, "")
-        assert errors.count(f"The packages of {name} are not known here") == 3
+        assert errors.count(f"The packages of {name} are not known here") == 4
 
 
 def test_a_complete_machine_prints_only_its_python(tmp_path: Path) -> None:
@@ -110,8 +112,22 @@ def test_a_complete_machine_prints_only_its_python(tmp_path: Path) -> None:
     machine.install_python("3.13")
     machine.install("java", "echo 'openjdk version \"21.0.9\" 2025-10-21' >&2")
     machine.install("mvn", "")
-    assert machine.need(*PROGRAMS) == (0, "python3.13", "")
+    machine.install("chromium", "")
+    assert machine.need(*PROGRAMS) == (0, "python3.13\nchromium", "")
     assert machine.need("--packages", *PROGRAMS) == (0, "", "")
+
+
+def test_ubuntu_gets_no_browser_from_its_own_packages(tmp_path: Path) -> None:
+    """They have only a command that says that Chromium is a snap."""
+    machine = Machine(tmp_path, "ubuntu 24.04")
+    machine.install("chromium-browser", "echo 'requires the chromium snap' >&2; exit 1")
+    for arguments in (("browser",), ("--packages", "browser")):
+        code, out, errors = machine.need(*arguments)
+        assert (code, out) == (1, "")
+        assert "google-chrome-stable" in errors
+    machine.install("google-chrome", "")
+    assert machine.need("browser") == (0, "google-chrome", "")
+    assert machine.need("--packages", "browser") == (0, "", "")
 
 
 @pytest.mark.parametrize("version", ["1.8.0_412", "11.0.25", "25", "25.0.1", "170.0"])
@@ -179,5 +195,5 @@ def test_a_python_that_cannot_make_environments_is_not_used(tmp_path: Path) -> N
 def test_a_wrong_argument_is_refused(tmp_path: Path) -> None:
     code, _, errors = Machine(tmp_path, "debian 12").need("pyhton")
     assert code == 2
-    assert "pyhton is not one of python, java, maven" in errors
+    assert "pyhton is not one of python, java, maven, browser" in errors
     assert os.access(ROOT / "tools" / "need", os.X_OK)

@@ -17,7 +17,7 @@ from include.core.printable import is_printable, printable
 from include.quality.expectations import known_expectations
 from include.quality.page import NOT_ARGUMENTS, Validation, render
 from include.quality.suites import Finding
-from tests.pages import HOSTILE, MARKUP, Structure, assert_complete_in_itself, browser, opened
+from tests.pages import HOSTILE, MARKUP, Structure, assert_complete_in_itself, opened
 
 
 def page_with(text: str, **changes: Any) -> str:
@@ -104,7 +104,6 @@ def elsewhere() -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
-@pytest.mark.skipif(browser() is None, reason="no Chromium on this machine")
 @pytest.mark.timeout(300)
 def test_a_browser_runs_and_loads_nothing_even_of_markup_that_is_planted_in_the_page(
     tmp_path: Path, elsewhere: ThreadingHTTPServer
@@ -135,7 +134,6 @@ def test_a_browser_runs_and_loads_nothing_even_of_markup_that_is_planted_in_the_
     assert elsewhere.asked == []  # type: ignore[attr-defined]
 
 
-@pytest.mark.skipif(browser() is None, reason="no Chromium on this machine")
 @pytest.mark.timeout(300)
 def test_a_browser_applies_the_style_of_the_page(tmp_path: Path) -> None:
     """A policy with a wrong digest would leave a page without a style, which no other test would notice."""
