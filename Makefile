@@ -109,13 +109,14 @@ docs: setup ## Write the generated docs: DAGS.md of each project, docs/configura
 	$(BIN)/python -m tools.views
 	$(BIN)/python -m tools.supply.licences
 
-new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=…] [LIKE=a model]
+new-model: setup ## Write the folder of a model: NAME=… PROJECT=… [OUTCOME=… TYPE=count LIKE=a model], or only set its thresholds: THRESHOLDS=1
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(PROJECT)" \
-		--like "$(LIKE)"
+		--like "$(LIKE)" --type "$(TYPE)" $(if $(THRESHOLDS),--thresholds)
 
 new-project: export FILES := $(FILES)
-new-project: setup ## Write a project from example files: NAME=… FILES=folder TIMEZONE=Europe/Berlin [ENTITY=feed OUTCOME=feed.column FOLDER=… YES=1]
+new-project: setup ## Write a project from examples: NAME=… TIMEZONE=Europe/Berlin FILES=folder and/or DATABASE=connection TABLES=plan,sales [ENTITY=feed OUTCOME=feed.column FOLDER=… YES=1]
 	@$(BIN)/python -m tools.new_project --name "$(NAME)" --files "$$FILES" --timezone "$(TIMEZONE)" --entity "$(ENTITY)" \
+		--database "$(DATABASE)" --tables "$(TABLES)" \
 		--outcome "$(OUTCOME)" $(if $(FOLDER),--folder "$(FOLDER)") $(if $(YES),--yes)
 
 run: setup ## Run the first days of an example project on the local stack, from files to scores: [PROJECT=…]

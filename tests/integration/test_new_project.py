@@ -1,5 +1,6 @@
 """`make new-project`: what it writes from example files is run as it is, up to published predictions."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ import sqlalchemy as sa
 from include.core.settings import Settings
 from include.io.postgres.connection import engine
 from tests.bakery import FIRST, write_examples
+from tests.integration.shop import PostgreSQL
+from tools.new_project.__main__ import find
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
@@ -46,6 +49,7 @@ def test_from_example_files_to_published_predictions(settings: Settings, tmp_pat
     names = ("--name", "bakery", "--timezone", "Europe/Berlin", "--folder", projects)
     said = typed("tools.new_project", *names, "--files", tmp_path / "examples", "--yes")
     assert "Each row of plan gets a prediction of sales.sold (regression)" in " ".join(said.split())
+    typed("pytest", "-q", "-p", "no:cacheprovider", projects / "tests" / "bakery")
     shutil.copytree(tmp_path / "examples", Path(settings.landing) / "bakery")
     typed("include.cli", "migrate")
     typed("include.cli", "prepare", "--project", "bakery", "--start", FIRST + timedelta(days=1), "--end", LAST)
@@ -53,6 +57,8 @@ def test_from_example_files_to_published_predictions(settings: Settings, tmp_pat
         failed = connection.execute(sa.text("SELECT * FROM data_quality WHERE NOT success AND feed <> 'stores'")).all()
     assert failed == []
     model = ("--model", "bakery_actual_sold")
+    names = ("--name", "bakery_actual_sold", "--project", "bakery")
+    assert "threshold quality: metric: mae, at_most: " in typed("tools.new_model", *names, "--thresholds")
     assert "REJECTED" not in typed("include.cli", "gate", *model, "--day", LAST - timedelta(days=1))
     reason = ("--by", "Ada", "--why", "first model")
     typed("include.cli", "promote", *model, "--version", 1, "--from-day", LAST, *reason)
@@ -64,3 +70,19 @@ def test_from_example_files_to_published_predictions(settings: Settings, tmp_pat
         ).one()
     assert tuple(found[:2]) == (60, 60)
     assert 0 < found[2] < found[3] < 60
+
+
+def test_tables_of_postgresql_become_sql_feeds(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = PostgreSQL(settings)
+    for n in range(30):
+        day = FIRST + timedelta(days=n)
+        for item in ("bread", "cake", "milk"):
+            shop.put((item, f"{n}.25", day, f"{day} 12:00+00"))
+    shop.run("CREATE TABLE shop.plan AS SELECT item_id, valid_on AS delivery_day FROM shop.prices")
+    url = shop.settings.sources["shop_db"].get_secret_value()
+    monkeypatch.setenv("NIGHTLY_SOURCES", json.dumps({"shop_db": url}))
+    found = find(None, "Europe/Berlin", "plan", "prices.price", "shop_db", "plan,prices")
+    assert found.entity.files.days == [FIRST + timedelta(days=n) for n in range(30)]
+    kinds = {name: column.type for name, column in found.result.columns.items()}
+    assert kinds == {"item_id": "string", "price": "double", "valid_on": "date", "changed": "timestamp"}
+    assert found.result.rows.height == 90

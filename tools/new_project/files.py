@@ -94,6 +94,11 @@ class FeedFiles:
     optional: frozenset[str]
 
     @property
+    def where(self) -> str:
+        """What a message names."""
+        return str(self.examples[0].path)
+
+    @property
     def is_snapshot(self) -> bool:
         """Whether no path says a day."""
         return all(example.day is None for example in self.examples)

@@ -11,6 +11,7 @@ import polars as pl
 from include.core.errors import ActionRequiredError, nearest
 from include.core.formats import Format
 from tools.new_project.columns import FoundColumn, calendar_of, date_column, find_columns, words_of
+from tools.new_project.database import TableRows
 from tools.new_project.files import FeedFiles
 
 KEY_COLUMNS = 4
@@ -30,7 +31,7 @@ LABELS = 200
 class FoundFeed:
     """What the examples say about a feed."""
 
-    files: FeedFiles
+    files: FeedFiles | TableRows
     columns: dict[str, FoundColumn]
     format: Format
     key: tuple[str, ...]
@@ -102,7 +103,7 @@ class FoundProject:
         return "binary" if is_flag else "regression"
 
 
-def find_feed(files: FeedFiles, zone: str) -> FoundFeed:
+def find_feed(files: FeedFiles | TableRows, zone: str) -> FoundFeed:
     """Return what the examples of a feed say.
 
     Raises:
@@ -117,7 +118,7 @@ def find_feed(files: FeedFiles, zone: str) -> FoundFeed:
     day_column, share = (None, 1.0) if files.is_snapshot else date_column(found, rows, zone)
     if not files.is_snapshot and day_column is None:
         raise ActionRequiredError(
-            f"{files.examples[0].path}: no column has the day of the file ({files.examples[0].day}), as a date or a "
+            f"{files.where}: no column has the day of the file ({files.days[0]}), as a date or a "
             f"timestamp in {zone}; is the timezone right? A feed without days must not have a day in its path"
         )
     if share < 1:
