@@ -113,13 +113,13 @@ docs: setup ## Write the generated docs: DAGS.md of each project, docs/configura
 	$(BIN)/python -m tools.views
 	$(BIN)/python -m tools.supply.licences
 
-new-model: setup ## Write the folder of a new model: NAME=… OUTCOME=… [PROJECT=…] [LIKE=a model]
+new-model: setup ## Write the folder of a model: NAME=… PROJECT=… [OUTCOME=… TYPE=count LIKE=a model], or only set its thresholds: THRESHOLDS=1
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(PROJECT)" \
-		--like "$(LIKE)"
+		--like "$(LIKE)" --type "$(TYPE)" $(if $(THRESHOLDS),--thresholds)
 
 new-project: export FILES := $(FILES)
 new-project: export TABLES := $(TABLES)
-new-project: setup ## Write a project from examples: NAME=… TIMEZONE=Europe/Berlin, FILES=folder or DATABASE=… TABLES=… [ENTITY=feed OUTCOME=feed.column FOLDER=… YES=1]
+new-project: setup ## Write a project from examples: NAME=… TIMEZONE=Europe/Berlin, FILES=folder and/or DATABASE=connection TABLES=plan,sales [ENTITY=feed OUTCOME=feed.column FOLDER=… YES=1]
 	@$(BIN)/python -m tools.new_project --name "$(NAME)" --files "$$FILES" --database "$(DATABASE)" --tables "$$TABLES" \
 		--timezone "$(TIMEZONE)" --entity "$(ENTITY)" \
 		--outcome "$(OUTCOME)" $(if $(FOLDER),--folder "$(FOLDER)") $(if $(YES),--yes)

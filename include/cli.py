@@ -562,17 +562,22 @@ def check(project: ProjectOption, start: Start, end: End = None) -> None:
 @app.command("check_config")
 def check_config(
     project: Annotated[str | None, typer.Option("--project", help="one project; default: all")] = None,
+    form: Annotated[
+        Literal["text", "github"], typer.Option("--format", help="text, or annotations of a GitHub workflow")
+    ] = "text",
 ) -> None:
-    """Check the YAML files of projects, try each outcome and expectation on a few rows; exit code 1 if one is wrong."""
+    """Say all that is wrong with the files of projects, and try their code on no rows; exit code 1 if something is."""
     from include.operations.check_config import check_config as problems_of
 
     names = [project] if project else project_names()
     problems = [problem for name in names for problem in problems_of(name)]
     for problem in problems:
-        _say(f"✗ {problem}")
+        typer.echo(printable(problem.text(form)))
     if problems:
+        files = len({problem.file for problem in problems})
+        _say(f"✗ {', '.join(names)}: {len(problems)} problems in {files} files")
         raise typer.Exit(1)
-    _say(f"✓ {', '.join(names)}: the configuration is right, and each outcome and expectation can be evaluated")
+    _say(f"✓ {', '.join(names)}: the configuration is right, and each outcome, expectation and candidate can be used")
 
 
 @app.command()

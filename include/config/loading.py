@@ -4,7 +4,7 @@ An unknown key, a wrong type or a name that does not exist is refused with the f
 right one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -47,34 +47,45 @@ def load_model(name: str) -> Model:
 
 def read_model(path: Path, project: Project) -> Model:
     """Return the model of a project that a file model.yaml declares; raises as `load_model` does."""
-    if "classes" in read_yaml(path):
-        raise key_error(path, "classes: is not written in the file; `labels` of the outcome in project.yaml says them")
-    model = _load(Model, path, name=path.parent.name, project=project.name, folder=path.parent)
+    return fitted_to(_load(Model, path, name=path.parent.name, project=project.name, folder=path.parent), project, path)
+
+
+def fitted_to(model: Model, project: Project, path: Path) -> Model:
+    """Return the model with what `project.yaml` says about it.
+
+    Raises:
+        ConfigError: names each line of `model.yaml` that does not fit the project.
+    """
+    if problems := [*_misfits(model, project)]:
+        raise key_error(path, *problems)
+    return model.model_copy(update={"classes": project.outcomes[model.outcome].labels})
+
+
+def _misfits(model: Model, project: Project) -> Iterator[str]:
+    """Yield a sentence for each declaration of a model that does not fit its project."""
     if model.outcome not in project.outcomes:
-        raise key_error(path, f"outcome: no outcome {model.outcome!r}{nearest(model.outcome, project.outcomes)}")
+        yield f"outcome: no outcome {model.outcome!r}{nearest(model.outcome, project.outcomes)}"
+    else:
+        labels = project.outcomes[model.outcome].labels
+        if bool(labels) != (model.problem_type == "multiclass"):
+            has = "labels" if labels else "no labels (outcomes: labels in project.yaml)"
+            yield f"problem_type: outcome {model.outcome} has {has}, so it cannot be {model.problem_type}"
+        model = model.model_copy(update={"classes": labels})
     if model.horizon_days > project.entity.horizon_days:
         most = project.entity.horizon_days
-        raise key_error(
-            path, f"horizon_days: is {model.horizon_days}, and entity.horizon_days of project.yaml is {most}"
-        )
-    labels = project.outcomes[model.outcome].labels
-    if bool(labels) != (model.problem_type == "multiclass"):
-        has = "labels" if labels else "no labels (outcomes: labels in project.yaml)"
-        raise key_error(path, f"problem_type: outcome {model.outcome} has {has}, so it cannot be {model.problem_type}")
-    model = model.model_copy(update={"classes": labels})
+        yield f"horizon_days: is {model.horizon_days}, and entity.horizon_days of project.yaml is {most}"
     if "databricks" in model.run_on.values() and project.databricks is None:
-        raise key_error(path, "run_on: a step runs on databricks, and project.yaml has no section `databricks`")
+        yield "run_on: a step runs on databricks, and project.yaml has no section `databricks`"
     if model.train_schedule is not None:
         try:
             project.require_schedule("train_schedule", model.train_schedule)
         except ValueError as error:
-            raise key_error(path, str(error)) from error
+            yield str(error)
     for monitor in model.all_monitors:
         try:
             monitor.require_fit(model, project)
         except ValueError as error:
-            raise key_error(path, f"monitors: {monitor.kind}: {error}") from error
-    return model
+            yield f"monitors: {monitor.kind}: {error}"
 
 
 def project_roots() -> list[Path]:
@@ -105,6 +116,15 @@ def model_names(project: str | None = None) -> list[str]:
     return sorted(path.parent.name for path in _find(f"{project or '*'}/models/*/model.yaml"))
 
 
+def project_folder(name: str) -> Path:
+    """Return the folder of a project.
+
+    Raises:
+        ConfigError: there is no such project, or there are two.
+    """
+    return _only("project", name, f"{name}/project.yaml", project_names).parent
+
+
 def _find(pattern: str) -> list[Path]:
     return sorted(path for root in project_roots() for path in root.glob(pattern))
 
@@ -125,27 +145,36 @@ def _listed(paths: list[Path]) -> str:
 
 def _load(kind: type[C], path: Path, **named: str | Path) -> C:
     declared = read_yaml(path)
-    if clash := sorted(named.keys() & declared.keys()):
-        raise key_error(path, f"{clash[0]}: is the folder's name, and is not written in the file")
+    if wrong := [*misplaced(declared, named)]:
+        raise key_error(path, *wrong)
     try:
         return kind.model_validate({**declared, **named})
     except ValidationError as error:
-        raise key_error(path, *(_explain(kind, problem) for problem in error.errors())) from error
+        raise key_error(path, *(line for problem in error.errors() for line in explain(kind, problem))) from error
 
 
-def _explain(kind: type[Config], problem: Any) -> str:
+def misplaced(declared: Mapping[str, Any], named: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each key of a file that other places say, such as the name of its folder."""
+    for key in sorted(named.keys() & declared.keys()):
+        yield f"{key}: is the folder's name, and is not written in the file"
+    if "project" in named and "classes" in declared:
+        yield "classes: is not written in the file; `labels` of the outcome in project.yaml says them"
+
+
+def explain(kind: type[Config], problem: Any) -> list[str]:
+    """Return the sentences about an error of pydantic. Each begins with its key as people write it."""
     loc = problem["loc"][:-1] if problem["type"] == "extra_forbidden" else problem["loc"]
     path, found = _walk(kind, loc)
     if problem["type"] == "extra_forbidden":
         key = problem["loc"][-1]
-        return f"{_dotted([*path, key])}: unknown key{nearest(str(key), _keys_of(found))}"
+        return [f"{_dotted([*path, key])}: unknown key{nearest(str(key), _keys_of(found))}"]
     if problem["type"] == "union_tag_invalid":
         tag = problem["ctx"]["tag"]
-        return f"{_dotted([*path, 'kind'])}: there is no {tag!r}{nearest(tag, kinds_in(found))}"
+        return [f"{_dotted([*path, 'kind'])}: there is no {tag!r}{nearest(tag, kinds_in(found))}"]
     if problem["type"] == "union_tag_not_found":
-        return f"{_dotted([*path, 'kind'])}: is needed{nearest('', kinds_in(found))}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{_dotted(path)}: {message}" if path else message
+        return [f"{_dotted([*path, 'kind'])}: is needed{nearest('', kinds_in(found))}"]
+    lines = problem["msg"].removeprefix("Value error, ").split("\n")
+    return [f"{_dotted(path)}: {line}" if path else line for line in lines]
 
 
 def _dotted(path: list[Any]) -> str:

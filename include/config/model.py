@@ -74,10 +74,14 @@ class Model(Training):
         try:
             checks = self.all_checks
         except ValueError as error:
-            raise ValueError(f"gate.checks: {error}") from error
+            lines = str(error).splitlines()
+            raise ValueError("\n".join(f"gate.checks: {line}" for line in lines)) from error
+        problems = []
         for check in checks:
             try:
                 check.require_fit(self)
             except ValueError as error:
-                raise ValueError(f"gate.checks: {check.kind}: {error}") from error
+                problems.append(f"gate.checks: {check.kind}: {error}")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self

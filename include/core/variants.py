@@ -69,11 +69,17 @@ def with_defaults(annotation: Any, listed: Sequence[V], problem_type: str) -> tu
         problem_type: of the model.
 
     Raises:
-        ValueError: a kind has no safe default and is not listed.
+        ValueError: kinds have no safe default and are not listed; a line for each.
     """
     complete: list[Any] = []
+    problems = []
     for kind, variant in kinds_in(annotation).items():
-        complete += [each for each in listed if each.kind == kind] or variant.defaults(problem_type)
+        try:
+            complete += [each for each in listed if each.kind == kind] or variant.defaults(problem_type)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
     return tuple(complete)
 
 

@@ -35,7 +35,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def key_error(path: Path, *sentences: str) -> ConfigError:
     """Return the error of sentences that each begin with the key they are about: `gate.quality.0: …`."""
-    return ConfigError([f"{place(path, *re.split('[.:] ?', text))}: {text}" for text in sentences])
+    return ConfigError([f"{place(path, *keys_of(text))}: {text}" for text in sentences])
+
+
+def keys_of(sentence: str) -> list[str]:
+    """Return the words at the beginning of a sentence that may be keys: `gate.checks.0: …`."""
+    return re.split("[.:] ?", sentence)
 
 
 def place(path: Path, *keys: str) -> str:

@@ -1,39 +1,101 @@
-"""check_config: load every file of a project, and try every outcome and expectation, before a nightly run does.
+"""check_config: say everything that is wrong with the files of a project, before a nightly run meets it.
 
-It reads YAML files and tries outcomes and expectations on a few made-up rows. It reads no delivery, no table and no
-database.
+It reads each file by itself, so that one that is wrong hides no other, and then how they fit together. It tries
+outcomes and expectations on a few made-up rows, `features.py` on feeds without rows, and makes each candidate of
+`estimator.py`. It reads no delivery, no table and no database.
 """
 
-from include.config.loading import load_model, load_project, model_names
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from include.config.examine import examine
+from include.config.holiday_files import with_holiday_files
+from include.config.loading import fitted_to, project_folder, project_roots
+from include.config.model import Model
 from include.core import outcomes
-from include.core.errors import ActionRequiredError
+from include.core.errors import nearest
 from include.core.project import Project
+from include.operations.check_code import check_estimator, check_features
+from include.operations.findings import Findings, Problem
 
 
-def check_config(project: str) -> list[str]:
-    """Return a sentence for each thing that is wrong with a project, its models, outcomes or expectations.
+def check_config(project: str) -> list[Problem]:
+    """Return everything that is wrong with a project and its models, file by file.
 
-    A sentence names the file, the line and what to do.
+    Raises:
+        ConfigError: there is no such project, or there are two.
     """
-    try:
-        found = load_project(project)
-    except ActionRequiredError as error:
-        return error.lines
-    problems = []
-    for model in model_names(project):
-        try:
-            load_model(model)
-        except ActionRequiredError as error:
-            problems += error.lines
-    problems += outcomes.problems(found)
-    try:
-        problems += _expectations(found)
-    except ActionRequiredError as error:
-        problems += error.lines
-    return problems
+    folder = project_folder(project)
+    file, found = folder / "project.yaml", Findings()
+    raw = found.yaml(file)
+    wrong, config = examine(Project, raw, name=project, folder=folder) if raw else ([], None)
+    found.add_keys(file, wrong)
+    if config is not None:
+        with found.refusals(file):
+            config = with_holiday_files(config)
+        found.add(file, outcomes.problems(config))
+    sound = config if config is not None and not found.problems else None
+    with found.refusals(folder / "expectations.yaml"):
+        _check_expectations(folder / "expectations.yaml", raw, config, found)
+    columns = check_features(folder / "features.py", sound, found)
+    for path in sorted(folder.glob("models/*/model.yaml")):
+        _check_model(path, raw, config, columns, found)
+    return sorted(dict.fromkeys(found.problems), key=lambda each: (each.file, each.line))
 
 
-def _expectations(project: Project) -> list[str]:
-    from include.quality.suites import Suites  # takes 5 s
+def _check_expectations(file: Path, raw: Mapping[str, Any], config: Project | None, found: Findings) -> None:
+    if config is None:
+        found.yaml(file)
+        return
+    from include.quality.expectations import read_expectations  # takes 5 s
+    from include.quality.suites import Suites
 
-    return Suites(project).problems()
+    expectations, wrong = read_expectations(config)
+    broken = _names(raw, "feeds") - set(config.feeds)  # they are there, and project.yaml is wrong about them
+    found.add(file, [line for line in wrong if not any(f"no feed {name!r}" in line for name in broken)])
+    found.add(file, Suites(config, expectations).problems())
+
+
+def _check_model(
+    file: Path, raw: Mapping[str, Any], config: Project | None, columns: Mapping[str, str] | None, found: Findings
+) -> None:
+    declared = found.yaml(file)
+    if not declared:
+        return
+    name, project = file.parent.name, file.parents[2].name
+    wrong, model = examine(Model, declared, name=name, project=project, folder=file.parent)
+    found.add_keys(file, wrong)
+    there = _names(raw, "outcomes")
+    if declared.get("outcome") not in there:
+        found.add_keys(
+            file, [f"outcome: no outcome {declared.get('outcome')!r}{nearest(str(declared.get('outcome')), there)}"]
+        )
+    elif model is not None and config is not None and model.outcome in config.outcomes:
+        with found.refusals(file):
+            model = fitted_to(model, config, file)
+    if columns is not None:
+        found.add_keys(file, [*_columns(declared, columns)])
+    if model is not None:
+        check_estimator(file.parent / "estimator.py", model, found)
+    places = [path for root in project_roots() for path in root.glob(f"*/models/{name}/model.yaml")]
+    if len(places) > 1:
+        found.add_keys(file, [f"model {name!r} is in two folders: {', '.join(map(str, places))}; rename one folder"])
+
+
+def _columns(declared: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each feature column that `features.py` does not return, or returns as another kind."""
+    for key, kind in (("numeric", "double"), ("categorical", "string")):
+        named = declared.get(key)
+        for place, name in enumerate(named if isinstance(named, list) else []):
+            if name not in columns:
+                right = [each for each, its in columns.items() if its == kind]
+                yield f"{key}.{place}: features.py returns no column {name!r}{nearest(str(name), right)}"
+            elif columns[name] != kind:
+                other = "a label; list it as categorical" if kind == "double" else "a number; list it as numeric"
+                yield f"{key}.{place}: {name!r} is {other}"
+
+
+def _names(raw: Mapping[str, Any], key: str) -> set[str]:
+    declared = raw.get(key)
+    return {str(name) for name in declared} if isinstance(declared, dict) else set()

@@ -23,7 +23,7 @@ from include.core import schemas
 from include.core.errors import ConfigError, nearest
 from include.core.feeds import Feed
 from include.core.project import Project
-from include.core.yaml_file import key_error, place, read_yaml
+from include.core.yaml_file import place, read_yaml
 from include.quality.exact import columns_of, comparable, name_of, snake, with_whole_numbers
 
 DEFAULT_SHARE = 0.05
@@ -133,12 +133,27 @@ def declared_expectations(project: Project) -> dict[str, list[Any]]:
     Each has its number in `meta`.
 
     Raises:
-        ConfigError: an entry is wrong. The message names the line, the feed, the entry and what to do.
+        ConfigError: names for each wrong entry the line, the feed, the entry and what to do.
+    """
+    found, problems = read_expectations(project)
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def read_expectations(project: Project) -> tuple[dict[str, list[Any]], list[str]]:
+    """Return the expectations of each feed as `declared_expectations` does, and a sentence for each wrong entry.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not YAML.
     """
     path = project.folder / "expectations.yaml"
     declared = read_yaml(path)
-    for name in sorted(declared.keys() - project.feeds.keys()):
-        raise key_error(path, f"{name}: no feed {name!r}{nearest(name, project.feeds)}")
+    problems = [
+        f"{place(path, name)}: {name}: no feed {name!r}{nearest(name, project.feeds)}"
+        for name in map(str, declared)
+        if name not in project.feeds
+    ]
     known = known_expectations()
     found: dict[str, list[Any]] = {}
     for name, feed in project.feeds.items():
@@ -147,13 +162,16 @@ def declared_expectations(project: Project) -> dict[str, list[Any]]:
             _expectation(project, columns, entry, known, {"number": number})
             for number, entry in enumerate(_always(project, name))
         ]
-        for position, entry in enumerate(declared.get(name) or []):
+        entries = declared.get(name) or []
+        if not isinstance(entries, list):
+            problems.append(f"{place(path, name)}: {name}: must be a list of expectations, each after a dash")
+            entries = []
+        for position, entry in enumerate(entries):
             try:
                 meta = {"number": len(of_feed), "entry": position}
                 of_feed.append(_settled(_expectation(project, columns, entry, known, meta), feed))
             except ValueError as error:
-                where = place(path, name, str(position))
-                raise ConfigError(f"{where}: {name}, entry {position + 1}: {error}") from error
+                problems.append(f"{place(path, name, str(position))}: {name}, entry {position + 1}: {error}")
         if not any(isinstance(expectation, ExpectShareOfQuarantinedRowsToBeAtMost) for expectation in of_feed):
             of_feed.append(
                 ExpectShareOfQuarantinedRowsToBeAtMost(
@@ -161,7 +179,7 @@ def declared_expectations(project: Project) -> dict[str, list[Any]]:
                 )
             )
         found[name] = of_feed
-    return found
+    return found, problems
 
 
 def _settled(expectation: Any, feed: Feed) -> Any:

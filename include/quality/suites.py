@@ -100,7 +100,8 @@ class Finding:
 class Suites:
     """`expectations.yaml` as Great Expectations suites, one for each feed."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, expectations: dict[str, list[Any]] | None = None) -> None:
+        """Take the expectations of the file, or those given."""
         for its_own in ("great_expectations", "great_expectations.data_context.types.base"):
             logging.getLogger(its_own).setLevel(logging.WARNING)
         context = gx.get_context(mode="ephemeral")
@@ -108,7 +109,7 @@ class Suites:
         asset = context.data_sources.add_pandas(project.name).add_dataframe_asset("delivery")
         self._batch = asset.add_batch_definition_whole_dataframe("whole")
         self._project = project
-        self._expectations = declared_expectations(project)
+        self._expectations = declared_expectations(project) if expectations is None else expectations
 
     def findings(
         self, feed: str, deliveries: Sequence[pl.DataFrame], histories: Sequence[History | None] | None = None

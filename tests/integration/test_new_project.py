@@ -57,7 +57,7 @@ def test_from_a_database_to_prepared_days(settings: Settings, tmp_path: Path, ty
         connection.execute(sa.text("CREATE SCHEMA shop"))
     for name, frame in read_examples(tmp_path / "examples").items():
         frame.write_database(f"shop.{name}", url, engine="adbc")
-    tables = "shop.plan:Liefertag, shop.sales:closed_at, shop.stores"
+    tables = "shop.plan, shop.sales:closed_at, shop.stores"
     names = ("--name", "bakery", "--timezone", "Europe/Berlin", "--folder", tmp_path / "projects", "--yes")
     said = typed("tools.new_project", *names, "--database", "shop_db", "--tables", tables)
     assert "Each row of plan gets a prediction of sales.sold (regression)" in " ".join(said.split())
@@ -88,6 +88,7 @@ def test_from_example_files_to_published_predictions(settings: Settings, tmp_pat
     names = ("--name", "bakery", "--timezone", "Europe/Berlin", "--folder", projects)
     said = typed("tools.new_project", *names, "--files", tmp_path / "examples", "--yes")
     assert "Each row of plan gets a prediction of sales.sold (regression)" in " ".join(said.split())
+    typed("pytest", "-q", "-p", "no:cacheprovider", projects / "tests" / "bakery")
     shutil.copytree(tmp_path / "examples", Path(settings.landing) / "bakery")
     typed("include.cli", "migrate")
     typed("include.cli", "prepare", "--project", "bakery", "--start", FIRST + timedelta(days=1), "--end", LAST)
@@ -95,6 +96,8 @@ def test_from_example_files_to_published_predictions(settings: Settings, tmp_pat
         failed = connection.execute(sa.text("SELECT * FROM data_quality WHERE NOT success AND feed <> 'stores'")).all()
     assert failed == []
     model = ("--model", "bakery_actual_sold")
+    of_model = ("--name", "bakery_actual_sold", "--project", "bakery")
+    assert "threshold quality: metric: mae, at_most: " in typed("tools.new_model", *of_model, "--thresholds")
     assert "REJECTED" not in typed("include.cli", "gate", *model, "--day", LAST - timedelta(days=1))
     reason = ("--by", "Ada", "--why", "first model")
     typed("include.cli", "promote", *model, "--version", 1, "--from-day", LAST, *reason)

@@ -1,14 +1,19 @@
 """`make new-project`: what is found in example files, and what is refused."""
 
 import json
-from datetime import date
+import sqlite3
+from contextlib import closing
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
 from include.core.errors import ActionRequiredError
 from include.core.formats.csv import Csv
+from include.core.formats.parquet import Parquet
+from include.core.project import Project
 from tests.bakery import write, write_examples
 from tools.new_project.__main__ import find
 from tools.new_project.columns import FoundColumn, find_columns, shape
@@ -201,3 +206,73 @@ class TestProject:
         write(tmp_path / "sales/2026-03-04.csv", b"store,sold\n1,5\n2,6\n")
         with pytest.raises(ActionRequiredError, match=r"no column has the day of the file \(2026-03-04\)"):
             find(tmp_path, ZONE, "", "")
+
+
+class TestDatabase:
+    @pytest.fixture
+    def kiosk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        """Make a SQLite database with a plan, sales and shops, and return its file."""
+        file = str(tmp_path / "kiosk.db")
+        with closing(sqlite3.connect(file)) as database, database:
+            database.execute("CREATE TABLE plan (shop text, item text, delivery_day date, amount integer, email text)")
+            database.execute("CREATE TABLE sales (shop text, item text, closed_at timestamp, sold real)")
+            database.execute("CREATE TABLE shops (shop text, region text)")
+            for n in range(60):
+                day = date(2026, 8, 3) + timedelta(days=n)
+                for shop in ("S1", "S2", "S3"):
+                    row = (shop, "bread", str(day), 20 + n, f"{shop}@kiosk.example")
+                    database.execute("INSERT INTO plan VALUES (?, ?, ?, ?, ?)", row)
+                    database.execute(
+                        "INSERT INTO sales VALUES (?, ?, ?, ?)", (shop, "bread", f"{day} 18:00:00", 15.5 + n)
+                    )
+            database.executemany("INSERT INTO shops VALUES (?, ?)", [("S1", "north"), ("S2", "south"), ("S3", "south")])
+        monkeypatch.setenv("NIGHTLY_SOURCES", json.dumps({"kiosk_db": f"sqlite:///{file}"}))
+        return file
+
+    @pytest.mark.usefixtures("kiosk")
+    def test_tables_become_sql_feeds(self, tmp_path: Path) -> None:
+        found = find(None, ZONE, "", "", "kiosk_db", "plan, sales shops")
+        assert (found.entity.name, found.result.name, found.outcome.name) == ("plan", "sales", "sold")
+        texts = render(found, "kiosk", "Kiosk", "us", tmp_path / "projects/kiosk")
+        assert not [path for path, text in texts.items() if "kiosk.example" in text or str(tmp_path) in text]
+        declared = yaml.safe_load(texts["project.yaml"])
+        project = Project.model_validate({**declared, "name": "kiosk", "folder": tmp_path})
+        source = project.feeds["sales"].source
+        assert source is not None
+        assert (source.connection, source.timezone) == ("kiosk_db", ZONE)
+        assert source.query.endswith('FROM "sales" WHERE date("closed_at") = :day')
+        assert project.feeds["shops"].is_snapshot
+        assert project.feeds["plan"].source and "email" not in project.feeds["plan"].source.query
+        assert "# CHECK: email is not selected: values look like e-mail addresses" in texts["project.yaml"]
+
+    @pytest.mark.usefixtures("kiosk")
+    def test_files_and_tables_can_be_mixed(self, tmp_path: Path) -> None:
+        for n in range(20):
+            day = date(2026, 8, 3) + timedelta(days=n)
+            write(tmp_path / f"files/weather/{day}.csv", f"day,rain\n{day},{n}.5\n".encode())
+        found = find(tmp_path / "files", ZONE, "", "", "kiosk_db", "plan,sales")
+        assert set(found.feeds) == {"plan", "sales", "weather"}
+
+    @pytest.mark.parametrize(
+        ("connection", "tables", "said"),
+        [
+            ("kiosk", "plan", "DATABASE=kiosk: the connection is not there; set NIGHTLY_SOURCES"),
+            ("postgresql://u:secret@h/d", "plan", "write the name of a connection, not its URL"),
+            ("kiosk_db", "plans", "DATABASE=kiosk_db: .*no such table: plans"),
+            ("kiosk_db", "plan; DROP TABLE plan", "'DROP'|'plan;' is no name of a table"),
+            ("kiosk_db", "plan,empty", "table empty has no rows"),
+        ],
+    )
+    def test_a_wrong_place_is_refused_without_its_password(
+        self, kiosk: str, connection: str, tables: str, said: str
+    ) -> None:
+        with closing(sqlite3.connect(kiosk)) as database, database:
+            database.execute("CREATE TABLE empty (a text)")
+        with pytest.raises(ActionRequiredError, match=said) as error:
+            find(None, ZONE, "", "", connection, tables)
+        assert "secret" not in str(error.value)
+
+    def test_parquet_has_dates(self) -> None:
+        rows = pl.DataFrame({"value": ["2026-03-04"], "_day": [DAY]})
+        [column], _, _ = find_columns(rows, ["value"], [], Parquet(), ZONE)
+        assert column.type == "date"

@@ -1,11 +1,7 @@
-"""`make new-project NAME=… FILES=… TIMEZONE=…`: write a project from examples, after showing what was found.
-
-The examples are files, tables of a database (`DATABASE=… TABLES=…`), or both.
-"""
+"""`make new-project NAME=… FILES=… TIMEZONE=…`: write a project from example files, after showing what was found."""
 
 import os
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -19,9 +15,9 @@ from rich.table import Table
 from include.config.loading import PROJECTS, model_names, project_names
 from include.core.errors import ActionRequiredError
 from include.core.printable import printable
+from tools.new_project.database import TableRows, find_tables
 from tools.new_project.files import FeedFiles, find_feeds
-from tools.new_project.relations import FoundFeed, FoundProject, find_feed, relate
-from tools.new_project.tables import FeedTable, find_tables
+from tools.new_project.relations import FoundProject, find_feed, relate
 from tools.new_project.write import check, render, write
 
 console = Console(highlight=False)
@@ -29,27 +25,26 @@ NEXT = """wrote {folder}
 Next:
   1. Read project.yaml and settle each line with CHECK; then expectations.yaml and features.py.
   2. python -m include.cli check_config --project {name}
-  3. docs/your-data.md: from here to the first published prediction."""
+  3. python -m pytest {tests}
+  4. docs/your-data.md: from here to the first published prediction."""
 
 
-def find(folder: Path | None, database: str, tables: str, zone: str, entity: str, outcome: str) -> FoundProject:
+def find(
+    folder: Path | None, zone: str, entity: str, outcome: str, connection: str = "", tables: str = ""
+) -> FoundProject:
     """Return what the example files below a folder, and the tables of a database, say.
 
     Raises:
         ActionRequiredError: in words.
     """
-    if not folder and not database:
-        raise ActionRequiredError("name the folder of example files, FILES=…, or a database, DATABASE=… TABLES=…")
-    named = re.findall(r"[^\s,]+", tables)
-    if bool(database) != bool(named):
-        raise ActionRequiredError(
-            "DATABASE and TABLES belong together: TABLES='plan:delivery_day sales:sold_on stores'"
-        )
-    found: list[FeedFiles | FeedTable] = [*find_feeds(folder)] if folder else []
-    found += find_tables(database, named, zone) if database else []
-    if twice := [name for name, times in Counter(each.name for each in found).items() if times > 1]:
-        raise ActionRequiredError(f"two feeds would be named {twice[0]}; rename a folder, or make a view of a table")
-    return relate([find_feed(each, zone) for each in found], zone, entity, outcome)
+    feeds: list[FeedFiles | TableRows] = [*find_feeds(folder)] if folder else []
+    if connection:
+        feeds += find_tables(connection, [name for name in re.split(r"[,\s]+", tables) if name], zone)
+    if not feeds:
+        raise ActionRequiredError("name example files, FILES=folder, or tables, DATABASE=connection TABLES=plan,sales")
+    if twice := {each.name for each in feeds if [other.name for other in feeds].count(each.name) > 1}:
+        raise ActionRequiredError(f"two feeds would have the name {twice.pop()}; rename the folder of its files")
+    return relate([find_feed(each, zone) for each in feeds], zone, entity, outcome)
 
 
 def escape(text: str) -> str:
@@ -57,18 +52,13 @@ def escape(text: str) -> str:
     return unmarked(printable(text))
 
 
-def format_of(feed: FoundFeed) -> str:
-    """Return how the files of a feed are written; nothing for a table."""
-    return "" if feed.query else f"; {escape(feed.format.line())}"
-
-
 def show(project: FoundProject) -> None:
     """Print what was found, without a value of the examples."""
     for feed in project.feeds.values():
         days = feed.files.days
         when = f"{len(days)} days, {days[0]} to {days[-1]}" if days else "a snapshot"
-        console.print(f"[bold]{escape(feed.name)}[/bold]: {escape(feed.files.place)}")
-        console.print(f"  {when}; {feed.rows.height:,} rows read{format_of(feed)}")
+        console.print(f"[bold]{escape(feed.name)}[/bold]: {escape(feed.files.pattern or feed.files.where)}")
+        console.print(f"  {when}; {feed.rows.height:,} rows read; {escape(feed.format.line())}")
         table = Table(show_edge=False, pad_edge=False, box=SIMPLE)
         for header in ("column", "type", "class"):
             table.add_column(header, no_wrap=True)
@@ -93,8 +83,8 @@ def main(
     name: Annotated[str, typer.Option(help="of the folder, the DAGs and the tables")],
     timezone: Annotated[str, typer.Option(help="in which days begin, such as Europe/Berlin")],
     files: Annotated[str, typer.Option(help="the folder of example files, as they lie below landing/<project>/")] = "",
-    database: Annotated[str, typer.Option(help="a name in NIGHTLY_SOURCES")] = "",
-    tables: Annotated[str, typer.Option(help="its tables, each with the column of the day: plan:day stores")] = "",
+    database: Annotated[str, typer.Option(help="the name of a connection, whose URL NIGHTLY_SOURCES has")] = "",
+    tables: Annotated[str, typer.Option(help="its tables, with commas between them")] = "",
     title: Annotated[str, typer.Option(help="the project's name for people")] = "",
     owner: Annotated[str, typer.Option(help="the team that answers for it")] = "data-team",
     entity: Annotated[str, typer.Option(help="the feed whose rows are predicted")] = "",
@@ -105,7 +95,7 @@ def main(
     """Write the folder of a new project."""
     try:
         target = _target(name, timezone, folder or PROJECTS)
-        project = find(Path(files) if files else None, database, tables, timezone, entity, outcome)
+        project = find(Path(files) if files else None, timezone, entity, outcome, database, tables)
         show(project)
         texts = render(project, name, title or name.replace("_", " ").capitalize(), owner, target)
         if taken := {path.split("/")[1] for path in texts if path.startswith("models/")} & set(model_names()):
@@ -113,11 +103,18 @@ def main(
         check(texts, name)
         if not yes and not typer.confirm(f"Write {target}?"):
             raise typer.Exit(1)
-        write(texts, target)
+        tests = tests_of(target)
+        write(texts, target, tests)
     except ActionRequiredError as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from error
-    typer.echo(NEXT.format(folder=os.path.relpath(target), name=name))
+    typer.echo(NEXT.format(folder=os.path.relpath(target), name=name, tests=os.path.relpath(tests)))
+
+
+def tests_of(folder: Path) -> Path:
+    """Return where the unit tests of a project are: in `tests` of the repository, or beside a project elsewhere."""
+    own = folder.parent.resolve() == PROJECTS.resolve()
+    return (PROJECTS.parents[1] if own else folder.parent) / "tests" / folder.name / "unit"
 
 
 def _target(name: str, timezone: str, folder: Path) -> Path:

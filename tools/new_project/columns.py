@@ -170,6 +170,8 @@ class Written:
 
     def parsed(self, texts: pl.Series, kind: str, **changes: Any) -> pl.Series | None:
         """Return what texts mean with further settings, None if not all of them are right."""
+        has = type(self.format).model_fields
+        changes = {key: value for key, value in changes.items() if key in has or value is not None}
         try:
             declared = type(self.format).model_validate({**self.declared.model_dump(), **changes})
         except ValueError:

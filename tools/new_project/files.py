@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
 
@@ -39,9 +39,6 @@ ALIKE = 0.7
 """The share of columns that the files of a feed have in common, at least."""
 SAMPLED_MB = 64
 """The most megabytes of a file, unpacked."""
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,9 +94,9 @@ class FeedFiles:
     optional: frozenset[str]
 
     @property
-    def place(self) -> str:
-        """Where the feed is, for people."""
-        return self.pattern
+    def where(self) -> str:
+        """What a message names."""
+        return str(self.examples[0].path)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -135,15 +132,11 @@ class FeedFiles:
 
 def sampled(examples: tuple[Example, ...]) -> list[Example]:
     """Return at most SAMPLED_FILES of the files, evenly, with the first and the last."""
-    return evenly(sorted(examples, key=lambda example: (example.day or date.min, example.key)), SAMPLED_FILES)
-
-
-def evenly(ordered: list[T], most: int) -> list[T]:
-    """Return at most so many of a list, evenly, with the first and the last."""
-    if len(ordered) <= most:
+    ordered = sorted(examples, key=lambda example: (example.day or date.min, example.key))
+    if len(ordered) <= SAMPLED_FILES:
         return ordered
-    step = (len(ordered) - 1) / (most - 1)
-    return [ordered[round(n * step)] for n in range(most)]
+    step = (len(ordered) - 1) / (SAMPLED_FILES - 1)
+    return [ordered[round(n * step)] for n in range(SAMPLED_FILES)]
 
 
 def find_feeds(folder: Path) -> list[FeedFiles]:

@@ -11,8 +11,8 @@ import polars as pl
 from include.core.errors import ActionRequiredError, nearest
 from include.core.formats import Format
 from tools.new_project.columns import FoundColumn, calendar_of, date_column, find_columns, words_of
+from tools.new_project.database import TableRows
 from tools.new_project.files import FeedFiles
-from tools.new_project.tables import FeedTable
 
 KEY_COLUMNS = 4
 """The most columns of a key that are tried."""
@@ -31,7 +31,7 @@ LABELS = 200
 class FoundFeed:
     """What the examples say about a feed."""
 
-    files: FeedFiles | FeedTable
+    files: FeedFiles | TableRows
     columns: dict[str, FoundColumn]
     format: Format
     key: tuple[str, ...]
@@ -49,11 +49,6 @@ class FoundFeed:
     def is_snapshot(self) -> bool:
         """Whether it is a snapshot."""
         return self.files.is_snapshot
-
-    @property
-    def query(self) -> str | None:
-        """The query of its rows of a day, without columns that may be personal data; None if it is of files."""
-        return self.files.query([*self.columns]) if isinstance(self.files, FeedTable) else None
 
     @property
     def rows_a_day(self) -> list[int]:
@@ -108,8 +103,8 @@ class FoundProject:
         return "binary" if is_flag else "regression"
 
 
-def find_feed(files: FeedFiles | FeedTable, zone: str) -> FoundFeed:
-    """Return what the examples of a feed say. What may be personal data of a table is not selected.
+def find_feed(files: FeedFiles | TableRows, zone: str) -> FoundFeed:
+    """Return what the examples of a feed say.
 
     Raises:
         ActionRequiredError: a file cannot be read.
@@ -117,10 +112,6 @@ def find_feed(files: FeedFiles | FeedTable, zone: str) -> FoundFeed:
     rows = files.rows()
     found, declared, checks = find_columns(rows, files.names, files.optional, files.format, zone)
     checks = [*files.notes, *checks]
-    if isinstance(files, FeedTable):
-        personal = [column for column in found if column.data_class == "sensitive"]
-        checks += [f"{column.name} is not selected: {column.check}" for column in personal]
-        found = [column for column in found if column not in personal]
     columns = {column.name: column for column in found}
     key, repeated = _key(found, rows)
     if repeated:
@@ -128,7 +119,7 @@ def find_feed(files: FeedFiles | FeedTable, zone: str) -> FoundFeed:
     day_column, share = (None, 1.0) if files.is_snapshot else date_column(found, rows, zone)
     if not files.is_snapshot and day_column is None:
         raise ActionRequiredError(
-            f"{files.place}: no column has the day of the file ({files.days[0]}), as a date or a "
+            f"{files.where}: no column has the day of the file ({files.days[0]}), as a date or a "
             f"timestamp in {zone}; is the timezone right? A feed without days must not have a day in its path"
         )
     if share < 1:

@@ -12,6 +12,7 @@ import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from include.core.errors import ActionRequiredError
+from tools.new_model import render as render_model
 from tools.new_project.columns import FEW, FoundColumn
 from tools.new_project.relations import LABELS, FoundFeed, FoundProject
 
@@ -19,6 +20,8 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 WINDOWS = (7, 28)
 HOLDOUT_DAYS = 14
+TEST = "tests/test_project.py"
+"""The test among the texts; `write` puts it where tests of projects are."""
 
 
 def render(project: FoundProject, name: str, title: str, owner: str, folder: Path) -> dict[str, str]:
@@ -46,25 +49,17 @@ def render(project: FoundProject, name: str, title: str, owner: str, folder: Pat
         lstrip_blocks=True,
         autoescape=False,  # no HTML
     )
-    plain = environment.overlay(trim_blocks=False, lstrip_blocks=False)  # as tools/new_model.py renders these
+    environment.filters["in_yaml"] = lambda text: json.dumps(text, ensure_ascii=False)
     texts = {
         path.stem: environment.get_template(f"project/{path.name}").render(
             values, schema=os.path.relpath(SCHEMAS, folder)
         )
         for path in sorted((TEMPLATES / "project").glob("*.j2"))
     }
-    schema = os.path.relpath(SCHEMAS / "model.json", folder / "models" / model)
-    for path in sorted((TEMPLATES / "model").glob("*.j2")):
-        texts[f"models/{model}/{path.stem}"] = plain.get_template(f"model/{path.name}").render(
-            values
-            | {
-                "quoted": True,
-                "name": model,
-                "project": name,
-                "schema": schema,
-                "title": model.replace("_", " ").capitalize(),
-            }
-        )
+    texts[TEST] = environment.get_template("tests/test_project.py.j2").render(values)
+    titled = {"name": model, "project": name, "title": model.replace("_", " ").capitalize()}
+    of_model = render_model(values | titled, folder / "models" / model)
+    texts |= {f"models/{model}/{file}": text for file, text in of_model.items()}
     return texts
 
 
@@ -92,12 +87,29 @@ def check(texts: dict[str, str], name: str) -> None:
         raise ActionRequiredError(f"what was found is no sound project, so nothing was written:\n{found}")
 
 
-def write(texts: dict[str, str], folder: Path) -> None:
-    """Write the files, last the one by which a folder is a project."""
+def write(texts: dict[str, str], folder: Path, tests: Path | None = None) -> None:
+    """Write the files, last the one by which a folder is a project.
+
+    Args:
+        texts: the files.
+        folder: of the project.
+        tests: the folder of its tests; None leaves them out.
+    """
     for path in sorted(texts, key="project.yaml".__eq__):
-        file = folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(texts[path], encoding="utf-8")
+        if path != TEST:
+            _write(folder / path, texts[path])
+    if tests is not None:
+        _write(tests / f"test_{folder.name}.py", texts[TEST])
+        package = tests / "__init__.py"  # by it, `make` knows that a project has tests
+        if not package.exists():
+            _write(package, f'"""Unit tests of {folder.name}."""\n')
+        if not (tests.parent / "__init__.py").exists():
+            _write(tests.parent / "__init__.py", f'"""Tests of {folder.name}."""\n')
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
 
 
 def dropped(project: FoundProject) -> list[str]:

@@ -8,7 +8,6 @@ from datetime import date, datetime
 
 import polars as pl
 import sqlalchemy as sa
-from pydantic import SecretStr
 
 from include.core.errors import UnreadableError, nearest
 from include.core.feeds import Feed
@@ -35,7 +34,7 @@ def run_query(feed: Feed, values: Mapping[str, date | datetime], settings: Setti
             delivery, and has no value of a row.
     """
     assert feed.source is not None
-    url = _url(feed.source, settings.sources)
+    url = _url(feed.source, settings)
     client = postgresql if url.get_backend_name() == "postgresql" else other
     blocks = client.read_blocks(url, feed.source, values, feed.source.timezone or timezone)
     with closing(blocks):  # its transaction ends here
@@ -49,55 +48,21 @@ def try_query(feed: Feed, values: Mapping[str, date | datetime], settings: Setti
         UnreachableError, UnreadableError: as `run_query` does.
     """
     assert feed.source is not None
-    url = _url(feed.source, settings.sources)
+    url = _url(feed.source, settings)
     client = postgresql if url.get_backend_name() == "postgresql" else other
     with closing(client.read_blocks(url, feed.source, values, feed.source.timezone or timezone, rows=0)) as blocks:
         _records(feed, blocks)
 
 
-def first_rows(
-    source: Sql, values: Mapping[str, date | datetime], sources: Mapping[str, SecretStr], timezone: str, most: int
-) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Return the first rows of a query, each column as text, and why a column cannot be text, by its name.
-
-    Args:
-        source: the query.
-        values: the values of its parameters.
-        sources: the URLs of connections, by name.
-        timezone: of the project.
-        most: the number of rows, at most.
-
-    Raises:
-        UnreachableError, UnreadableError: as `run_query` does.
-    """
-    url = _url(source, sources)
-    client = postgresql if url.get_backend_name() == "postgresql" else other
-    frames: list[pl.DataFrame] = []
-    refused: dict[str, str] = {}
-    with closing(client.read_blocks(url, source, values, source.timezone or timezone)) as blocks:
-        for block in blocks:
-            columns = {}
-            for place, name in enumerate(block.names):
-                try:
-                    columns[name] = block.text(place)
-                except UnreadableError as error:
-                    refused[name] = str(error).removeprefix(": ")
-            frames.append(pl.DataFrame(columns))
-            if sum(frame.height for frame in frames) >= most:
-                break
-    kept = [name for name in frames[0].columns if name not in refused]
-    return pl.concat([frame.select(kept) for frame in frames]).head(most), refused
-
-
-def _url(source: Sql, sources: Mapping[str, SecretStr]) -> sa.URL:
+def _url(source: Sql, settings: Settings) -> sa.URL:
     name, problem = source.connection, None
-    if name not in sources:
+    if name not in settings.sources:
         raise UnreadableError(
             f"there is no connection {name}; make an Airflow connection of that name, or without Airflow set "
             f'NIGHTLY_SOURCES to JSON such as {{"{name}": "postgresql://reader@host/database"}}'
         )
     try:
-        return sa.make_url(sources[name].get_secret_value())
+        return sa.make_url(settings.sources[name].get_secret_value())
     except (sa.exc.ArgumentError, ValueError):
         problem = UnreadableError(f"connection {name} is not a URL; write it as postgresql://reader@host/database")
     raise problem  # raised here, so that it does not carry the URL
