@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 import polars as pl
@@ -143,7 +144,12 @@ def _answer(about: dict[str, Any], content: bytes) -> tuple[dict[str, Any], byte
 
 
 def _limit_memory(most: int) -> None:
-    """Let this process allocate so much at most. Systems without such a limit, such as macOS, have none."""
+    """Let this process allocate so much at most, and be the first to end if the machine or container has no memory.
+
+    Systems without such limits, such as macOS, have none.
+    """
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

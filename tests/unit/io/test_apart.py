@@ -83,6 +83,12 @@ def test_the_process_that_reads_knows_no_secret(monkeypatch: pytest.MonkeyPatch)
     assert b"the secret" not in environment.read_bytes()
 
 
+def test_the_process_that_reads_is_the_first_to_end_without_memory() -> None:
+    read(written("x"))
+    said = Path(f"/proc/{apart._child.process().pid}/oom_score_adj").read_text(encoding="utf-8")
+    assert said.strip() == "1000"
+
+
 def test_many_files_share_a_child() -> None:
     read(written("x"))
     first, began = apart._child.process().pid, time.monotonic()
