@@ -56,7 +56,7 @@ def daily_sales(rows: DataFrame, feeds: Feeds) -> DataFrame:
     )
     made = [name for name in rows.columns if name not in before]
     return rows.withColumns({
-        name: F.coalesce(name, F.lit(0)) / F.col(f"days_known_{name.rsplit('_', 1)[1]}") for name in made
+        name: F.try_divide(F.coalesce(name, F.lit(0)), F.col(f"days_known_{name.rsplit('_', 1)[1]}")) for name in made
     })
 
 
