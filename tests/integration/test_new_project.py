@@ -57,8 +57,8 @@ def test_from_example_files_to_published_predictions(settings: Settings, tmp_pat
         failed = connection.execute(sa.text("SELECT * FROM data_quality WHERE NOT success AND feed <> 'stores'")).all()
     assert failed == []
     model = ("--model", "bakery_actual_sold")
-    names = ("--name", "bakery_actual_sold", "--project", "bakery")
-    assert "threshold quality: metric: mae, at_most: " in typed("tools.new_model", *names, "--thresholds")
+    of_model = ("--name", "bakery_actual_sold", "--project", "bakery", "--thresholds")
+    assert "threshold quality: metric: mae, at_most: " in typed("tools.new_model", *of_model)
     assert "REJECTED" not in typed("include.cli", "gate", *model, "--day", LAST - timedelta(days=1))
     reason = ("--by", "Ada", "--why", "first model")
     typed("include.cli", "promote", *model, "--version", 1, "--from-day", LAST, *reason)
