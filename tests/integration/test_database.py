@@ -375,6 +375,7 @@ def view_columns(settings: Settings) -> dict[str, str]:
 def test_entities_are_typed_as_declared(settings: Settings) -> None:
     assert view_columns(settings) == {
         "day": "date",
+        "horizon": "integer",
         "entity_id": "text",
         "company": "text",
         "ferry": "bigint",
@@ -399,9 +400,9 @@ def test_a_new_public_column_is_added_and_a_removed_one_leaves_the_view(settings
 
     postgres.migrations.migrate(settings, [changed])
 
-    assert list(view_columns(settings)) == ["day", "entity_id", "order", "company"]
+    assert list(view_columns(settings)) == ["day", "horizon", "entity_id", "order", "company"]
     with postgres.connection.engine(settings).connect() as connection:
-        comment = "SELECT col_description('ferries_entities'::regclass, 3)"
+        comment = "SELECT col_description('ferries_entities'::regclass, 4)"
         assert connection.scalar(sa.text(comment)) == odd.description
         assert connection.scalar(sa.text("SELECT dest FROM entities_ferries")) == "HOB"
         connection.execute(sa.text("SET ROLE reader"))

@@ -149,12 +149,13 @@ def read_measured_days(settings: Settings, model: str, metric: str, *, until: da
     """
     p, s, b = performance_daily.c, published.c, batches.c
     batch = published.join(batches, b.batch_id == s.batch_id)
+    horizon_days = sa.func.coalesce(b.horizon_days, 0)  # an unpublished day has no batch any more
     statement = (
         sa
-        .select(p.day, p.model_version, p.value, b.horizon_days)
-        .select_from(performance_daily.join(batch, (s.model == p.model) & (s.day == p.day)))
+        .select(p.day, p.model_version, p.value, horizon_days)
+        .select_from(performance_daily.outerjoin(batch, (s.model == p.model) & (s.day == p.day)))
         .where(p.model == model, p.metric == metric, p.slice == "all", p.value.is_not(None))
-        .where(p.rows >= min_rows, p.day + b.horizon_days <= until)
+        .where(p.rows >= min_rows, p.day + horizon_days <= until)
         .order_by(p.day.desc())
     )
     with engine(settings).connect() as connection:

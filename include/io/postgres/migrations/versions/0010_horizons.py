@@ -86,6 +86,7 @@ ENTITY = "Key of the entity as text; unique within day and horizon."
 COLUMNS = {
     **{f"{table}.day": DAY for table in ("batches", "predictions", "published", "publications", "performance_daily")},
     **{f"{view}.day": DAY for view in ("current_predictions", "predictions_with_outcomes")},
+    **{f"{view}.day": DAY for view in ("model_performance", "publication_history")},
     **{f"{name}.entity_id": ENTITY for name in ("predictions", "current_predictions", "predictions_with_outcomes")},
     **{f"{name}.horizon": HORIZON for name in ("predictions", "current_predictions", "predictions_with_outcomes")},
     **{f"{view}.target_day": TARGET_DAY for view in ("current_predictions", "predictions_with_outcomes")},
