@@ -231,7 +231,8 @@ def run(
 
     with phase(f"5  Land and prepare the next {len(prepared_days.days)} days: validate, quarantine, features"):
         spoil(stack, project, prepared_days.end)
-        airflow.follow([run for day in prepared_days.days for run in airflow.run(preparing, f"nightly__{day}", day)])
+        for dag_id in preparing:  # a query without rows yet would be asked again only minutes later
+            airflow.follow([run for day in prepared_days.days for run in airflow.run([dag_id], f"nightly__{day}", day)])
 
     # One day after the other, because the gate needs the champion of the day before.
     for n, day in enumerate(prepared_days.days, 6):
