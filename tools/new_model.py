@@ -151,9 +151,9 @@ def _require_right(config: Project, name: str, outcome: str, problem_type: str) 
 def _columns(config: Project) -> dict[str, Sequence[str]]:
     """Return the columns of features of a project without a model, by letting `features.py` build them of no rows."""
     from include.operations.check_code import check_features
-    from include.operations.findings import Findings
+    from include.operations.problems import Problems
 
-    found = Findings()
+    found = Problems()
     kinds = check_features(config.folder / "features.py", config, found)
     if kinds is None:
         raise ActionRequiredError([problem.text() for problem in found.problems])

@@ -14,7 +14,7 @@ from include.config.model import Model
 from include.core import schemas
 from include.core.outcomes import INCLUDED
 from include.core.project import Project
-from include.operations.findings import Findings, Problem
+from include.operations.problems import Problem, Problems
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -28,7 +28,7 @@ KNOWN = pl.DataFrame(
 """What run dates know: nothing."""
 
 
-def check_features(file: Path, project: Project | None, found: Findings) -> dict[str, str] | None:
+def check_features(file: Path, project: Project | None, found: Problems) -> dict[str, str] | None:
     """Import `features.py`, and let it build features of feeds without rows.
 
     Args:
@@ -49,7 +49,7 @@ def check_features(file: Path, project: Project | None, found: Findings) -> dict
         return None
 
 
-def check_estimator(file: Path, model: Model, found: Findings) -> None:
+def check_estimator(file: Path, model: Model, found: Problems) -> None:
     """Import `estimator.py`, and make each candidate, unfitted."""
     module = _module(file, f"include.projects.{model.project}.models.{model.name}.estimator", found)
     if module is None:
@@ -69,7 +69,7 @@ def check_estimator(file: Path, model: Model, found: Findings) -> None:
                 found.add(file, [f"{file}: {key}: {what}; return a Pipeline for {model.problem_type}"])
 
 
-def _module(file: Path, name: str, found: Findings) -> ModuleType | None:
+def _module(file: Path, name: str, found: Problems) -> ModuleType | None:
     if not file.is_file():
         found.add(file, [f"{file}: is missing; write it with a function `build`"])
         return None

@@ -17,7 +17,7 @@ from include.core import outcomes
 from include.core.errors import nearest
 from include.core.project import Project
 from include.operations.check_code import check_estimator, check_features
-from include.operations.findings import Findings, Problem
+from include.operations.problems import Problem, Problems
 
 
 def check_config(project: str) -> list[Problem]:
@@ -27,7 +27,7 @@ def check_config(project: str) -> list[Problem]:
         ConfigError: there is no such project, or there are two.
     """
     folder = project_folder(project)
-    file, found = folder / "project.yaml", Findings()
+    file, found = folder / "project.yaml", Problems()
     raw = found.yaml(file)
     wrong, config = examine(Project, raw, name=project, folder=folder) if raw else ([], None)
     found.add_keys(file, wrong)
@@ -44,7 +44,7 @@ def check_config(project: str) -> list[Problem]:
     return sorted(dict.fromkeys(found.problems), key=lambda each: (each.file, each.line))
 
 
-def _check_expectations(file: Path, raw: Mapping[str, Any], config: Project | None, found: Findings) -> None:
+def _check_expectations(file: Path, raw: Mapping[str, Any], config: Project | None, found: Problems) -> None:
     if config is None:
         found.yaml(file)
         return
@@ -58,7 +58,7 @@ def _check_expectations(file: Path, raw: Mapping[str, Any], config: Project | No
 
 
 def _check_model(
-    file: Path, raw: Mapping[str, Any], config: Project | None, columns: Mapping[str, str] | None, found: Findings
+    file: Path, raw: Mapping[str, Any], config: Project | None, columns: Mapping[str, str] | None, found: Problems
 ) -> None:
     declared = found.yaml(file)
     if not declared:

@@ -309,21 +309,26 @@ NEVER = {
 """Those that Great Expectations evaluates in a database only, and those that some delivery stops."""
 
 
+def of_expectations(project: str) -> list[str]:
+    """Return what is wrong with `expectations.yaml`; the projects of these tests have no code."""
+    return [problem.text() for problem in check_config(project) if problem.file.endswith("expectations.yaml")]
+
+
 class TestCheckConfig:
     def test_a_project_that_is_right(self, declare: Callable[[object], Project]) -> None:
         declare({"winds": [rule("column_values_to_be_between", column="temperature_f", min_value=-40)]})
-        assert check_config("ferries") == []
+        assert of_expectations("ferries") == []
 
     def test_a_rule_that_cannot_be_evaluated_is_named_with_its_line(self, declare: Callable[[object], Project]) -> None:
         project = declare(
             "sailings:\n- {expect: column_mean_to_be_between, column: dest, max_value: 1, severity: warning}\n"
         )
-        [problem] = check_config("ferries")
-        where = f"{project.folder / 'expectations.yaml'}, line 2: sailings, entry 1: "
+        [problem] = of_expectations("ferries")
+        where = f"{project.folder / 'expectations.yaml'}:2: sailings, entry 1: "
         assert problem.startswith(f"{where}column_mean_to_be_between of dest (string) cannot be evaluated: ")
         assert problem.endswith("; change the expectation, or the type of the column in project.yaml")
 
     def test_a_wrong_file(self, declare: Callable[[object], Project]) -> None:
         declare({"wind": []})
-        [problem] = check_config("ferries")
+        [problem] = of_expectations("ferries")
         assert problem.endswith("wind: no feed 'wind'; did you mean 'winds'?")

@@ -58,7 +58,7 @@ def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-class Findings:
+class Problems:
     """The problems of a project, in the order in which they were found."""
 
     def __init__(self) -> None:
