@@ -572,7 +572,7 @@ def check_config(
     names = [project] if project else project_names()
     problems = [problem for name in names for problem in problems_of(name)]
     for problem in problems:
-        typer.echo(printable(problem.text(form)))
+        _say(problem.text(form))
     if problems:
         files = len({problem.file for problem in problems})
         _say(f"✗ {', '.join(names)}: {len(problems)} problems in {files} files")

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, NotReadyError
+from include.core.horizons import target_day
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.gate.checks.linear_baseline import LinearBaseline
@@ -86,7 +87,8 @@ def measured(model: Model) -> Reached:
             refused = error if not refused.args[0] else refused
         else:
             naive = seasonal_naive(project, model, found.rows)
-            return reached(model, found, naive.filter(found.rows["day"] >= found.holdout.start).to_numpy())
+            held_out = found.rows.select(target_day() >= found.holdout.start).to_series()
+            return reached(model, found, naive.filter(held_out).to_numpy())
     raise refused
 
 

@@ -35,7 +35,7 @@ from include.core.project import Project
 from include.core.yaml_file import read_yaml
 from include.io import git
 from include.io.postgres.recorded import Installation, StepCost, read_installation
-from include.operations.plan_words import Plan
+from include.operations.plan_words import ChangePlan
 from include.training.config import Training
 
 COSTS = TypeAdapter(dict[str, StepCost])
@@ -62,7 +62,7 @@ PRODUCT_CODE: tuple[tuple[str, tuple[str, ...], Effect], ...] = (
 """The product's files below `include` of which results depend, as the digests that steps record cover them."""
 
 
-def make_plan(name: str, against: str, url: str | None, costs: Path | None = None) -> Plan:
+def make_plan(name: str, against: str, url: str | None, costs: Path | None = None) -> ChangePlan:
     """Return what the working tree would change in the results of a project.
 
     Args:
@@ -90,7 +90,7 @@ def make_plan(name: str, against: str, url: str | None, costs: Path | None = Non
         )
     else:
         notes.append(f"{project.folder} is in no git repository, so only prepared days are compared")
-    return Plan(
+    return ChangePlan(
         project=project,
         models=models,
         against=against,

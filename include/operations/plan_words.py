@@ -14,7 +14,7 @@ CLI = "python -m include.cli"
 
 
 @dataclass(frozen=True)
-class Plan:
+class ChangePlan:
     """What the working tree would change.
 
     Attributes:
@@ -80,7 +80,7 @@ class Plan:
         return [f"{c.file}: {c.what}" for c in [*self.has(Effect.FIT, model=model), *decisive]]
 
 
-def effects(plan: Plan) -> list[str]:
+def effects(plan: ChangePlan) -> list[str]:
     """Return what the changes do, as sentences."""
     if not plan.has_effect:
         what = "Only words change" if plan.changes else "Nothing differs"
@@ -95,7 +95,7 @@ def effects(plan: Plan) -> list[str]:
     return found or ["No result of this project is made otherwise."]
 
 
-def _of_schema(plan: Plan) -> Iterator[str]:
+def _of_schema(plan: ChangePlan) -> Iterator[str]:
     if plan.is_migration_pending:
         at = plan.installation.revision if plan.installation else None
         known = f"the shared database is at migration {at}" if at else "the newest one is new"
@@ -104,7 +104,7 @@ def _of_schema(plan: Plan) -> Iterator[str]:
         yield "Analysts: the view of the entities has other columns after a migration; published days are not touched."
 
 
-def _of_deliveries(plan: Plan) -> Iterator[str]:
+def _of_deliveries(plan: ChangePlan) -> Iterator[str]:
     if plan.has(Effect.ARRIVAL):
         yield "Landing: it counts for deliveries that are landed from now on. Landed ones stay as they are."
     if plan.has(Effect.EXPECTATIONS):
@@ -119,7 +119,7 @@ def _of_deliveries(plan: Plan) -> Iterator[str]:
         )
 
 
-def _of_features(plan: Plan) -> Iterator[str]:
+def _of_features(plan: ChangePlan) -> Iterator[str]:
     days = plan.other_days
     unknown = sum(plan.installation.days[day] is None for day in days) if plan.installation else 0
     before = f" (what made {unknown} of them is not recorded)" if unknown else ""
@@ -147,7 +147,7 @@ def _of_features(plan: Plan) -> Iterator[str]:
         yield "Building them again needs no repair; a backfill of such a day does it too."
 
 
-def _of_model(plan: Plan, model: str) -> Iterator[str]:
+def _of_model(plan: ChangePlan, model: str) -> Iterator[str]:
     version, why = _champion(plan, model), plan.fit_changes(model)
     touched = bool(why) or plan.changes_features
     if any(change.what == "the model is new" for change in plan.has(Effect.FIT, model=model)):
@@ -183,7 +183,7 @@ def _of_model(plan: Plan, model: str) -> Iterator[str]:
         )
 
 
-def _champion(plan: Plan, model: str) -> str | None:
+def _champion(plan: ChangePlan, model: str) -> str | None:
     found = plan.installation.champions.get(model) if plan.installation else None
     return f"version {found[0]}" if found else None
 
@@ -194,7 +194,7 @@ def _days(days: Sequence[date]) -> str:
     return f"{len(days)} days ({min(days)} to {max(days)})"
 
 
-def costs(plan: Plan) -> list[str]:
+def costs(plan: ChangePlan) -> list[str]:
     """Return what the commands and the next fits would cost."""
     found = []
     if plan.changes_features:
@@ -216,11 +216,11 @@ def costs(plan: Plan) -> list[str]:
     return found
 
 
-def _published(plan: Plan, model: str) -> list[date]:
+def _published(plan: ChangePlan, model: str) -> list[date]:
     return [*plan.installation.published.get(model, {})] if plan.installation else []
 
 
-def _cost(plan: Plan, step: str, count: int | None, unit: str = "days") -> str:
+def _cost(plan: ChangePlan, step: str, count: int | None, unit: str = "days") -> str:
     cost = plan.costs.get(step)
     if cost is None:
         return f"{step}: unknown: no recorded run"
@@ -233,7 +233,7 @@ def _cost(plan: Plan, step: str, count: int | None, unit: str = "days") -> str:
     )
 
 
-def commands(plan: Plan) -> list[tuple[str, list[str]]]:
+def commands(plan: ChangePlan) -> list[tuple[str, list[str]]]:
     """Return the commands in order, below what each group is for."""
     found: list[tuple[str, list[str]]] = []
     project = plan.project.name
@@ -268,7 +268,7 @@ def commands(plan: Plan) -> list[tuple[str, list[str]]]:
     return found
 
 
-def text(plan: Plan) -> list[str]:
+def text(plan: ChangePlan) -> list[str]:
     """Return the plan as lines for a terminal."""
     lines = [_title(plan), "", "Changes"]
     lines += [f"  {change.file}: {change.what} [{change.effect}]" for change in plan.changes] or ["  none"]
@@ -281,7 +281,7 @@ def text(plan: Plan) -> list[str]:
     return [*lines, "", *_recorded(plan)]
 
 
-def as_markdown(plan: Plan) -> list[str]:
+def as_markdown(plan: ChangePlan) -> list[str]:
     """Return the plan as lines of Markdown, for a comment. What comes from files is shown as it is."""
     lines = [f"### {markdown(_title(plan))}", "", *(f"- {markdown(each)}" for each in effects(plan))]
     if plan.changes:
@@ -297,12 +297,12 @@ def as_markdown(plan: Plan) -> list[str]:
     return [*lines, "", *(markdown(each) for each in _recorded(plan))]
 
 
-def _title(plan: Plan) -> str:
+def _title(plan: ChangePlan) -> str:
     base = f"{plan.against} ({plan.base[:12]})" if plan.base else "the installation"
     return f"Plan for {plan.project.name}: the working tree against {base}"
 
 
-def _recorded(plan: Plan) -> Iterable[str]:
+def _recorded(plan: ChangePlan) -> Iterable[str]:
     yield f"Prepared days will record the features digest {plan.features_digest}."
     for name, model in plan.models.items():
         yield f"Fits of {name} will record the configuration digest {model.digest}."

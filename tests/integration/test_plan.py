@@ -22,7 +22,7 @@ from include.io import postgres
 from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.operations.plan import make_plan
-from include.operations.plan_words import Plan, as_markdown, commands, costs, effects, text
+from include.operations.plan_words import ChangePlan, as_markdown, commands, costs, effects, text
 from include.steps import publish as step
 from tests.integration import small, training
 from tests.integration.drugstore import put_plan, put_sales
@@ -111,7 +111,7 @@ NEW_FEED = """feeds:
 """
 
 
-def planned(settings: Settings | None, name: str = "ferries") -> Plan:
+def planned(settings: Settings | None, name: str = "ferries") -> ChangePlan:
     return make_plan(name, "main", url(settings) if settings else None)
 
 
@@ -363,7 +363,7 @@ def test_the_announced_digest_is_what_the_next_fit_records(prepared: Settings, b
     path.write_text(yaml.safe_dump(declared), encoding="utf-8")
     forget()
 
-    def fit(announced: Plan) -> tuple[str, str]:
+    def fit(announced: ChangePlan) -> tuple[str, str]:
         fitted = training.fit_one(prepared, "linear", announced.models[MODEL])
         tags = training.client(prepared).get_run(fitted.run_id).data.tags
         assert tags["config_digest"] == announced.models[MODEL].digest

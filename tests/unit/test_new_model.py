@@ -124,6 +124,7 @@ def test_each_problem_type_has_a_template(projects: Path, problem_type: str, mon
     days = np.repeat(np.arange(6), 100)
     rows = pl.DataFrame({
         "day": [date(2026, 3, 1) + timedelta(days=int(n)) for n in days],
+        "horizon": pl.zeros(600, pl.Int32, eager=True),
         "entity_id": [str(n) for n in range(600)],
         "hour": frame["hour"].to_numpy(),
         "company": frame["company"].to_list(),

@@ -43,7 +43,7 @@ def test_every_page_that_an_alert_names_exists() -> None:
 
 
 ON_A_COMMAND_LINE = re.compile(
-    r"--conn-(password|uri|json)|(?<!\bexport )NIGHTLY_\w+_URL=\S*:\S+@|psql\s+\S*://\w+:\S+@"
+    r"--conn-(password|uri|json)|(?<!\bexport )NIGHTLY_\w+_URL=\S*://[^\s/@:]*:\S+@|psql\s+\S*://\w+:\S+@"
 )
 
 

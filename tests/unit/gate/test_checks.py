@@ -549,7 +549,7 @@ def test_changed_code_changes_the_rules_digest_and_a_comment_does_not(
 @pytest.mark.parametrize(("until", "seen"), [(date(2013, 3, 9), 0), (date(2013, 3, 10), 1), (date(2013, 4, 1), 5)])
 def test_an_adopted_version_is_rejected_if_it_may_have_seen_a_holdout_day(until: date, seen: int) -> None:
     holdout = Interval(start=date(2013, 3, 10), end=date(2013, 3, 14))
-    fit = RecordedFit("run", "m", "adopted", until, "fit", "files", adopted_from="models:/old/3")
+    fit = RecordedFit("run", "m", "adopted", until, "fit", "files", None, None, adopted_from="models:/old/3")
     subject = GateSubject("m", 1, date(2013, 3, 15), "adopted", None, "files", "rules", holdout, holdout, 10)
     [check] = _unseen_days(fit, subject)
     assert (check.measured, check.passed) == (seen, seen == 0)
