@@ -228,9 +228,13 @@ def _cost(plan: ChangePlan, step: str, count: int | None, unit: str = "days") ->
     if count is None:
         return f"{step}: {cost.core_seconds:.1f} core-seconds and {cost.seconds:.1f} s for each day ({basis})"
     return (
-        f"{step}: {count} {unit} × {cost.core_seconds:.1f} core-seconds = {count * cost.core_seconds:.0f} "
-        f"core-seconds, {count * cost.seconds:.0f} s by the clock ({basis})"
+        f"{step}: {count} {unit} × {cost.core_seconds:.1f} core-seconds = {_number(count * cost.core_seconds)} "
+        f"core-seconds, {_number(count * cost.seconds)} s by the clock ({basis})"
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
 def commands(plan: ChangePlan) -> list[tuple[str, list[str]]]:
