@@ -122,6 +122,7 @@ def thresholds_of(found: Reached) -> Iterator[NewThreshold]:
     if found.naive is not None:
         figures += f"; mae of a week earlier {found.naive:.4g}"
     yield NewThreshold("enough_rows", f"at_least: {max(1, found.rows // 2)}", f"{found.rows:,} rows on {when}")
+    yield NewThreshold("champion", f"at_most: 0.01, min_rows: {max(1, found.rows // 2)}", "half of those rows")
     if found.problem.kind == "binary":
         auc = found.linear.get("roc_auc", 0.5)
         least = _rounded(0.5 + max(0.0, auc - 0.5) / 2)
