@@ -323,6 +323,7 @@ def try_features(
     entity: Annotated[
         list[str], typer.Option(help="its entity_id, or column=value of the feed of entities; may be repeated")
     ],
+    horizon: Annotated[int, typer.Option(min=0, help="days from the run date to the day that they are about")] = 0,
     rows: Annotated[int, typer.Option(min=1, help="the most rows of each feed")] = 10,
     data: Data = "point_in_time",
 ) -> None:
@@ -330,7 +331,8 @@ def try_features(
     from include.operations.try_features import lines
     from include.operations.try_features import try_features as look_up
 
-    _say(*lines(look_up(load_project(project), day, entity, _settings(), rows=rows, data_view=data)))
+    found = look_up(load_project(project), day, entity, _settings(), horizon=horizon, rows=rows, data_view=data)
+    _say(*lines(found))
 
 
 @app.command()

@@ -18,8 +18,11 @@ from include.core.printable import printable
 from include.core.project import Project
 
 PRODUCT = Path(__file__).parents[1]
-FEATURES_CODE = ("features/*.py", "steps/build_features.py")
-"""The product's own code that makes features, below `include`."""
+FEATURES_CODE = (
+    *("features/__init__.py", "features/feeds.py", "features/returned.py", "features/windows.py"),
+    "steps/build_features.py",
+)
+"""The product's own code that makes features, below `include`; `features/trial.py` makes rows of tests only."""
 
 NOT_OF_FEATURES = ("__init__.py", "simulate.py")
 """Python files of a project's folder that decide no feature."""
@@ -67,7 +70,7 @@ _ARRIVAL = (
     "path|parts|source|format|extra_columns|late_rows|limits|corrections_days|correction|versions|sidecar|arrives|"
     "live_from|max_age_days|max_unknown_share"
 )
-_READING = "kind|lookback_days|delay_days|days|holidays|required"
+_READING = "kind|lookback_days|delay_days|ahead_days|days|holidays|required"
 PROJECT_KEYS: tuple[tuple[str, Effect], ...] = (
     (r"(title|owner)|.*\.description", Effect.WORDS),
     (r"(schedule|run_on|databricks)(\..*)?", Effect.RUNS),

@@ -262,8 +262,8 @@ class Feed(Config):
     corrections_days: int = Field(
         default=7,
         ge=0,
-        description="days after it was due during which an overwritten object is a correction; later, it waits for a "
-        "decision (cli accept)",
+        description="days after it was due (of a plan, after the day that it is about) during which an overwritten "
+        "object is a correction; later, it waits for a decision (cli accept)",
         examples=[30],
     )
     correction: Literal["replace", "upsert"] = Field(

@@ -174,7 +174,7 @@ def reason_to_hold(
             f"it says that it became available at {moment:%Y-%m-%d %H:%M:%S} UTC, before {newest.delivery_id} "
             f"({newest.available_from:%Y-%m-%d %H:%M:%S} UTC), {follows}"
         )
-    age = (project.day_of(now) - declared.first_run_date(day)).days
+    age = (project.day_of(now) - day).days - declared.delay_days  # the plan of a day may change until that day
     if declared.dated and age > declared.corrections_days and any(each.key == key for each in earlier):
         allowed = declared.corrections_days
         return f"the object was overwritten {age} days after it was due, and corrections_days is {allowed}"

@@ -26,7 +26,11 @@ def made_up_feeds(session: SparkSession, project: Project, run_dates: Sequence[d
     """
     known, rows = [], {}
     for name, feed in project.feeds.items():
-        ages = range(1) if feed.is_snapshot else range(feed.delay_days, feed.delay_days + feed.lookback_days + 1)
+        ages = (
+            range(1)
+            if feed.is_snapshot
+            else range(feed.delay_days - feed.ahead_days, feed.delay_days + feed.lookback_days + 1)
+        )
         first = min(run_dates)
         for run_date in run_dates:
             days = [first] if feed.is_snapshot else [run_date - timedelta(days=age) for age in ages]

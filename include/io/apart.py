@@ -90,19 +90,23 @@ def read(declared: Format, content: bytes, name: str, layout: Layout) -> Content
         late.start()
         try:
             answer, rows = _asked(process, json.dumps(about).encode(), content)
-        except (OSError, EOFError, ValueError):
+            records = pl.read_ipc_stream(rows) if rows else pl.DataFrame()
+        except (OSError, EOFError, ValueError, OverflowError, MemoryError, pl.exceptions.PolarsError):
             why = (
                 f"took more than {MAX_SECONDS} s to read"
                 if late.finished.is_set()
                 else "ends the program that reads it"
             )
             _child.end()
-            raise UnreadableError(f"the file {why}; it is damaged, or made so on purpose: deliver it again") from None
+            raise UnreadableError(
+                f"the file {why}; it is damaged, made so on purpose, or the machine had no memory left: run the step "
+                "again, or deliver the file again"
+            ) from None
         finally:
             late.cancel()
     if "problem" in answer:
         raise UnreadableError(answer["problem"], line=answer["line"], unit=answer["unit"])
-    return Contents(pl.read_ipc_stream(rows), answer["remark"])
+    return Contents(records, answer["remark"])
 
 
 def _asked(child: subprocess.Popen[bytes], *blocks: bytes) -> tuple[dict[str, Any], bytes]:

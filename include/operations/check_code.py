@@ -12,6 +12,7 @@ import polars as pl
 
 from include.config.model import Model
 from include.core import schemas
+from include.core.feeds import HORIZON
 from include.core.outcomes import INCLUDED
 from include.core.project import Project
 from include.operations.problems import Problem, Problems
@@ -95,8 +96,9 @@ def _built(module: ModuleType, project: Project) -> dict[str, str]:
         feeds = Feeds(project, rows, KNOWN)
         built: DataFrame = module.build(feeds)
         returned.require_all(built, inspect.getsource(module), feeds.made)
-        kinds = dict(returned.typed(built).dtypes)
-    return {name: kind for name, kind in kinds.items() if name not in returned.KEY}
+        kinds = dict(returned.typed(built, horizons=project.looks_ahead).dtypes)
+    added = {HORIZON: "double"} if project.looks_ahead else {}  # a model may use it as a number
+    return {name: kind for name, kind in kinds.items() if name not in returned.KEY} | added
 
 
 def _empty(session: object, project: Project, feed: str) -> "DataFrame":

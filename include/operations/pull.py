@@ -7,7 +7,7 @@ rows, quarantine and landing are never read. The other installation has the pull
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import polars as pl
@@ -15,8 +15,9 @@ import polars as pl
 from include.core import rehash as core
 from include.core import schemas
 from include.core.errors import ActionRequiredError, ConfigError, DataError
+from include.core.feeds import HORIZON
 from include.core.fraction import in_fraction
-from include.core.horizons import key_in
+from include.core.horizons import key_in, with_horizon
 from include.core.interval import BLOCK_DAYS, Interval
 from include.core.journal import ENTRIES, Entry, Known
 from include.core.names import clean_table, features_table
@@ -82,13 +83,11 @@ def pull(
         if not records:
             raise DataError(f"{project.name}: no day of {interval} is prepared in {production.tables}")
         rows, versions = _copy(project, interval, settings, production, key, fraction, records)
-        _require_same_key(begun, postgres.pulls.end_pull(production, begun, sum(rows.values())))
+        _require_same_key(begun, postgres.pulls.end_pull(production, begun, _total(rows)))
         _enter(project, settings, known, interval, _decision(key, begun, interval, fraction, by, why))
         _prepare(project, settings, records, rows, versions)
         export(settings, project.name)
-    return Pulled(
-        interval=interval, days=tuple(records), rows=sum(rows.values()), pull_id=begun.pull_id, by=by, why=why
-    )
+    return Pulled(interval=interval, days=tuple(records), rows=_total(rows), pull_id=begun.pull_id, by=by, why=why)
 
 
 def _require_laptop(project: Project, settings: Settings, production: Settings) -> None:
@@ -163,6 +162,10 @@ def _known_there(project: Project, production: Settings) -> Known:
     return Known.of(max(lines), pl.DataFrame(rows, schema=ENTRIES, orient="row"))
 
 
+def _total(rows: Mapping[date, Sequence[int]]) -> int:
+    return sum(map(sum, rows.values()))
+
+
 def _outcome_feeds(project: Project) -> list[str]:
     return sorted({outcome.feed for outcome in project.outcomes.values()})
 
@@ -175,15 +178,21 @@ def _copy(
     key: HashKey,
     fraction: float,
     records: Mapping[date, DayRecord],
-) -> tuple[dict[date, int], dict[str, int]]:
-    """Copy features and rows with outcomes; return the rows of features of each day, and the versions of tables."""
+) -> tuple[dict[date, list[int]], dict[str, int]]:
+    """Copy features and rows with outcomes.
+
+    Returns:
+        The rows of features of each day, by horizon, and the versions of tables.
+    """
     there, here, table = Tables(production), Tables(settings), features_table(project.name)
-    rows, versions = dict.fromkeys(records, 0), dict[str, int]()
+    horizons = range(project.entity.horizon_days + 1)
+    rows, versions = {day: [0 for _ in horizons] for day in records}, dict[str, int]()
     for days in interval.chunks(BLOCK_DAYS):
         of_days = [day for day in days.days if day in records]
         wanted = pl.col("day").is_in(of_days) & (pl.col("data_view") == "point_in_time") & in_fraction(fraction)
         features = _features(project, there.scan(table).filter(wanted).collect(), key)
-        rows |= dict(features.group_by("day").len().iter_rows())
+        for day, horizon, count in with_horizon(features.lazy()).collect().group_by("day", HORIZON).len().iter_rows():
+            rows[day][horizon] = count
         scope = Scope(days, {"data_view": ["point_in_time"]})
         versions[table] = here.replace(table, features, scope, sort_by=key_in(features.columns)).version
         for feed in _outcome_feeds(project):
@@ -246,7 +255,7 @@ def _prepare(
     project: Project,
     settings: Settings,
     records: Mapping[date, DayRecord],
-    rows: Mapping[date, int],
+    rows: Mapping[date, Sequence[int]],
     versions: Mapping[str, int],
 ) -> None:
     """Enter the records of the days, and store the days as prepared."""
@@ -264,7 +273,8 @@ def _prepare(
             watermark=record.watermark,
             deliveries=record.deliveries,
             table_versions=dict(versions),
-            rows=rows[day],
+            rows=sum(rows[day]),
+            horizon_rows=tuple(rows[day]) if project.entity.horizon_days else (),
         )
         for day, record in records.items()
     ]

@@ -6,11 +6,13 @@ answer comes within seconds, without Spark.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 
 from include.core.errors import ActionRequiredError, DataError, nearest
+from include.core.feeds import HORIZON
+from include.core.horizons import with_horizon
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table
 from include.core.point_in_time import recorded_deliveries
@@ -62,6 +64,7 @@ def try_features(
     entity: Sequence[str],
     settings: Settings,
     *,
+    horizon: int = 0,
     rows: int = 10,
     data_view: DataView = "point_in_time",
 ) -> EntityFeatures:
@@ -75,6 +78,7 @@ def try_features(
         day: the run date.
         entity: its entity_id, or `column=value` for one or more columns of the feed of entities.
         settings: where tables and the shared database are.
+        horizon: days from the run date to the day that the features are about.
         rows: the most rows of each feed.
         data_view: which features.
 
@@ -91,12 +95,14 @@ def try_features(
     tables, table = Tables(settings), features_table(project.name)
     used = recorded_deliveries(read_journal(settings, project).deliveries, {day: prepared[0].deliveries})
     known = {name: _rows(project, tables, used, name) for name in project.feeds}
-    own = _entity(project, day, entity, known[project.entity.feed])
+    own = _entity(project, day, entity, known[project.entity.feed], horizon)
     entity_id = str(own["entity_id"])
     features = (
         tables
         .scan(table, prepared[0].table_versions[table])
         .filter(day=day, data_view=data_view, entity_id=entity_id)
+        .pipe(with_horizon)
+        .filter(pl.col(HORIZON) == horizon)
         .collect()
     )
     if features.is_empty():
@@ -118,12 +124,14 @@ def _rows(project: Project, tables: Tables, used: pl.DataFrame, feed: str) -> pl
     return rows_of(scanned.filter(within), wanted, project.feeds[feed].key)
 
 
-def _entity(project: Project, day: date, entity: Sequence[str], known: pl.LazyFrame | None) -> dict[str, object]:
+def _entity(
+    project: Project, day: date, entity: Sequence[str], known: pl.LazyFrame | None, horizon: int
+) -> dict[str, object]:
     """Return the row of the feed of entities that is meant."""
     feed = project.feeds[project.entity.feed]
     if known is None:
         raise DataError(f"{project.name}: {day} has no delivery of {project.entity.feed}, so it has no entities")
-    of_day = known.filter(pl.col("day") == feed.needed_day(day))
+    of_day = known.filter(pl.col("day") == day - timedelta(days=feed.delay_days - horizon))
     where = pl.lit(True)
     if len(entity) == 1 and "=" not in entity[0]:
         where = pl.col("entity_id") == entity[0]

@@ -259,7 +259,7 @@ def _changing(project: Project, interval: Interval, covered: Collection[One], no
             yield name, today
         elif not _claims(feed):
             newest, last = feed.needed_day(today), feed.needed_day(interval.end)
-            recent = [newest - timedelta(days=n) for n in range(feed.corrections_days + 1)]
+            recent = [newest - timedelta(days=n) for n in range(feed.ahead_days + feed.corrections_days + 1)]
             yield from ((name, day) for day in recent if day <= last and (name, day) in covered)
 
 

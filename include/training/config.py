@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from include.core.base import Config, Name
 from include.core.code import code_digest
+from include.core.feeds import HORIZON
 from include.training.problem_types import ProblemType, get_problem_type
 from include.training.serialization import Serialization, Skops
 
@@ -93,6 +94,8 @@ class Training(Config):
             )
         if not 0 < self.quantiles[0] < self.quantiles[1] < self.quantiles[2] < 1:
             raise ValueError("quantiles must be three numbers between 0 and 1, in ascending order")
+        if HORIZON in self.categorical:
+            raise ValueError(f"categorical: {HORIZON} is a number; list it in numeric")
         if len({c.name for c in self.candidates}) < len(self.candidates):
             raise ValueError("two candidates have the same name")
         return self

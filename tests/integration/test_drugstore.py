@@ -53,7 +53,7 @@ def prepare(project: Project, interval: Interval, settings: Settings) -> None:
 def public(project: Project, settings: Settings, interval: Interval) -> list[tuple[date, str, int, str | None]]:
     prepared = {n.day: n for n in postgres.days.read_prepared_days(settings, project.name, interval, "point_in_time")}
     rows = _entities(project, Tables(settings), _used(project, prepared, list(prepared.values()), settings))  # type: ignore[arg-type]
-    return rows.collect().sort("day", "entity_id").rows()
+    return rows.collect().drop("horizon").sort("day", "entity_id").rows()
 
 
 def test_each_run_date_knows_the_newest_snapshot_of_its_time(

@@ -34,12 +34,13 @@ def require_migrated(settings: Settings) -> None:
         ActionRequiredError: the database is at another revision than this code.
     """
     with engine(settings).connect() as connection:
-        revision = connection.scalar(sa.text("SELECT version_num FROM nightly_ml_version"))
+        there = connection.scalar(sa.text("SELECT to_regclass('nightly_ml_version') IS NOT NULL"))
+        revision = connection.scalar(sa.text("SELECT version_num FROM nightly_ml_version")) if there else None
     if revision == NEWEST:
         return
     advice = (
         "Run: python -m include.cli migrate"
-        if str(revision) < NEWEST
+        if revision is None or revision < NEWEST
         else "Run the newest code: in Airflow, clear the task with the latest bundle version (docs/upgrade.md)"
     )
     raise ActionRequiredError(f"the shared database is at revision {revision}, and this code needs {NEWEST}. {advice}")

@@ -26,6 +26,9 @@ BEGIN
         SELECT relname FROM pg_class
         WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace AND relname LIKE 'entities\\_%'
     LOOP
+        IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = entities::regclass AND attname = 'horizon') THEN
+            EXECUTE format('ALTER TABLE %I RENAME COLUMN horizon TO horizon_before_0010', entities);
+        END IF;
         EXECUTE format('ALTER TABLE %I ADD COLUMN horizon integer NOT NULL DEFAULT 0', entities);
         EXECUTE format(
             'ALTER TABLE %I DROP CONSTRAINT %I, ADD PRIMARY KEY (day, horizon, entity_id)', entities,
