@@ -399,7 +399,7 @@ class TestDayWithoutLabels:
 
 @pytest.mark.parametrize(("period", "before"), [("validation", "interval"), ("holdout", "validation")])
 def test_each_period_must_be_later_than_the_one_before(prepared: Settings, period: str, before: str) -> None:
-    fitted = fit(MODEL, RUN, prepared, candidate="linear")
+    fitted = fit_one(prepared, "linear")
     overlapping = Interval(start=getattr(fitted, before).end, end=getattr(fitted, period).end)
     with pytest.raises(DataError, match="each must be later than those before"):
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={period: overlapping})])
@@ -414,22 +414,22 @@ def test_evaluate_uses_the_rows_that_were_fitted_although_they_changed_since(pre
 
 
 def test_candidates_fitted_on_different_rows_are_not_compared(prepared: Settings) -> None:
-    first = fit(MODEL, RUN, prepared, candidate="linear")
+    first = fit_one(prepared, "linear")
     change(prepared, "features_ferries", DAYS, pl.lit(1.0).alias("leaving_hour"))
-    second = fit(MODEL, RUN, prepared, candidate="boosted")
+    second = fit_one(prepared, "boosted")
     with pytest.raises(DataError, match="changed between the fits of linear, boosted"):
         evaluate(MODEL, RUN, prepared, fitted=[first, second])
 
 
 def test_a_fit_of_another_day_or_digest_is_refused(prepared: Settings) -> None:
-    fitted = fit(MODEL, RUN, prepared, candidate="linear")
+    fitted = fit_one(prepared, "linear")
     with pytest.raises(ActionRequiredError, match="no candidate was fitted"):
         evaluate(MODEL, RUN, prepared, fitted=[])
     with pytest.raises(DataError, match="has the run date 2013-03-22, not 2013-03-23"):
         evaluate(MODEL, RUN.shifted(start=1, end=1), prepared, fitted=[fitted])
     with pytest.raises(DataError, match="is not the fit it says it is"):
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"digest": "another"})])
-    with pytest.raises(ActionRequiredError, match="no run 0123"):
+    with pytest.raises(ActionRequiredError, match="no fit of MLflow run 0123"):
         evaluate(MODEL, RUN, prepared, fitted=[fitted.model_copy(update={"run_id": "0123"})])
 
 
