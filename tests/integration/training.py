@@ -24,6 +24,7 @@ from include.core.records import Evaluated, Fitted, GateDecision, PreparedDay
 from include.core.settings import Settings
 from include.gate.config import Gate
 from include.io import postgres
+from include.io.registry import Registry
 from include.io.tables import Scope, Tables
 from include.steps.evaluate import evaluate
 from include.steps.fit import fit
@@ -235,6 +236,8 @@ def record_files(settings: Settings) -> None:
             tags = client(settings).get_run(str(version.run_id)).data.tags
             fit = {name: tags[name] for name in ("model", "candidate", "fit_end", "fit_digest", "model_digest")}
             about = {"mlflow_run": version.run_id, "run_id": "of a test"}
+            digest = Registry(settings).get_fit(str(version.run_id)).tags_digest
+            fit |= {"trained_day": tags["day"], "tags_digest": digest}
             connection.execute(sa.insert(postgres.schema.fits).values(**fit, **about))
             numbered = {"model": "late_ferry", "model_version": int(version.version)}
             connection.execute(sa.insert(postgres.schema.model_versions).values(**numbered, **about))

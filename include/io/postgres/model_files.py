@@ -5,7 +5,7 @@ may be loaded. A row is written once: by `fit` for its run, by `evaluate` for it
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 
 import sqlalchemy as sa
@@ -74,6 +74,8 @@ def record_fit(settings: Settings, fitted: Fitted) -> None:
         values = {**vars(row), "run_id": settings.run_id}
         connection.execute(postgresql.insert(_FITS).values(**values).on_conflict_do_nothing())
         there = _fits(connection, _FITS.c.mlflow_run == row.mlflow_run)[0]
+    if there.tags_digest is None:  # an older version of the product recorded it
+        row = replace(row, tags_digest=None, trained_day=None)
     if there != row:
         what, said, was = (
             ("files", row.model_digest, there.model_digest)

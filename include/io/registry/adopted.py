@@ -200,7 +200,7 @@ def foreign_model(connection: MlflowConnection, source: str) -> Iterator[Foreign
         yield _described(source, folder)
         return
     try:
-        with connection.downloaded(source) as path:
+        with connection.downloaded(source, foreign=True) as path:
             if path is None or not (Path(path) / "MLmodel").is_file():
                 raise ActionRequiredError(_absent(source))
             yield _described(source, Path(path))

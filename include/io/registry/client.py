@@ -79,13 +79,16 @@ class MlflowConnection:
                 _set(before)
 
     @contextmanager
-    def downloaded(self, uri: str) -> Iterator[str | None]:
-        """Yield a temporary folder with the files of a model (`models:/…`), None if there are none."""
+    def downloaded(self, uri: str, *, foreign: bool = False) -> Iterator[str | None]:
+        """Yield a temporary folder with the files of a model (`models:/…`), None if there are none.
+
+        One that a person names to adopt it is `foreign`: any URI, whose files can be anywhere.
+        """
         with self.reached(), tempfile.TemporaryDirectory(prefix="nightly-model-") as folder:
             # For local artifacts MLflow would otherwise return the original folder, and write files into it.
             try:
                 path = mlflow.artifacts.download_artifacts(
-                    artifact_uri=self._location(uri),
+                    artifact_uri=uri if foreign else self._location(uri),
                     dst_path=folder,
                     tracking_uri=self.tracking_uri,
                     registry_uri=self.registry_uri,
