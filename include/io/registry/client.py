@@ -157,7 +157,8 @@ def _is_missing(error: MlflowException | OSError) -> bool:
     """Return whether a download failed because there is no such file. Each kind of store says it in another way."""
     if isinstance(error, OSError):
         return isinstance(error, FileNotFoundError)
-    return error.error_code == "RESOURCE_DOES_NOT_EXIST" or "No such artifact" in str(error)
+    missing = ("No such artifact", "(404)")  # the second is S3's
+    return error.error_code == "RESOURCE_DOES_NOT_EXIST" or any(said in str(error) for said in missing)
 
 
 def strings(values: Mapping[str, Any]) -> dict[str, str]:
