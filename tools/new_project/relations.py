@@ -51,6 +51,14 @@ class FoundFeed:
         return self.files.is_snapshot
 
     @property
+    def missing_days(self) -> list[date]:
+        """The days between its first and last file that should have one, by their weekday, and have none."""
+        days = self.files.days
+        weekdays = {day.weekday() for day in days}
+        between = [days[0] + timedelta(days=n) for n in range((days[-1] - days[0]).days)] if days else []
+        return [day for day in between if day.weekday() in weekdays and day not in set(days)]
+
+    @property
     def rows_a_day(self) -> list[int]:
         """The number of rows of each day that was read completely, sorted."""
         counted = self.rows.group_by("_day").len()["len"]
@@ -120,7 +128,8 @@ def find_feed(files: FeedFiles | TableRows, zone: str) -> FoundFeed:
     if not files.is_snapshot and day_column is None:
         raise ActionRequiredError(
             f"{files.where}: no column has the day of the file ({files.days[0]}), as a date or a "
-            f"timestamp in {zone}; is the timezone right? A feed without days must not have a day in its path"
+            f"timestamp in {zone}. Is the timezone right? The day in the path must be that of the rows: rename the "
+            "files if it is the day of the delivery. A feed without days must not have a day in its path"
         )
     if share < 1:
         checks = [*checks, f"{1 - share:.1%} of the rows are of another day than their file: see late_rows"]
