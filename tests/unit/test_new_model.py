@@ -171,7 +171,7 @@ def test_thresholds_are_in_the_unit_of_the_outcome(projects: Path) -> None:
         return {each.kind: float(each.settings.rpartition(" ")[2]) for each in thresholds_of(made)}
 
     small, large = settings(1), settings(1000)
-    shares = {"enough_rows": 250.0, "dummy_baseline": 0.25}
+    shares = {"enough_rows": 250.0, "champion": 250.0, "dummy_baseline": 0.25}
     assert small == {"quality": 30.0, "calibration": 4.0, "changed_decisions": 10.0, "score_shift": 10.0, **shares}
     assert large == {kind: value if kind in shares else 1000 * value for kind, value in small.items()}
 
