@@ -49,7 +49,7 @@ def test_an_analyst_reads_each_day_that_is_predicted(stack: Stack) -> None:
     published = (
         "SELECT model, day, target_day - day AS ahead, count(*) AS rows FROM current_predictions GROUP BY 1, 2, 3"
     )
-    found = {(row.model, row.day, row.horizon): row.rows for row in summary.query(reader, published)}
+    found = {(row.model, row.day, row.ahead): row.rows for row in summary.query(reader, published)}
     spoiled = RUN_DATES.end
     wanted = {
         (model, day, ahead): ROWS - SPOILED_ROWS * (day.toordinal() + ahead == spoiled.toordinal())
