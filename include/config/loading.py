@@ -30,7 +30,7 @@ C = TypeVar("C", bound=Config)
 @cache
 def load_project(name: str) -> Project:
     """Raises `ConfigError` naming the file, the key and the nearest right one."""
-    return read_project(_only("project", name, f"{name}/project.yaml", project_names))
+    return read_project(project_folder(name) / "project.yaml")
 
 
 def read_project(path: Path) -> Project:

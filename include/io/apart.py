@@ -1,8 +1,8 @@
 """Read a file in a process of its own, if the library that parses it can crash on it, as Arrow's can on Parquet.
 
-A crafted file of a few kilobytes ends the process that parses it or makes it ask for any
-amount of memory. Here it ends a child, whose memory and time are limited, and the file is refused as any other. The
-child knows no secret: it gets an empty environment, the content of the file, and the declaration of its format.
+A crafted file of a few kilobytes can end the process that parses it, or make it ask for any amount of memory. Here it
+ends a child, whose memory and time are limited, and the file is refused like any other. The child knows no secret: it
+gets an empty environment, the content of the file, and the declaration of its format.
 
 One child reads the files of a process, one after the other, because its start takes as long as reading many files.
 """

@@ -18,7 +18,7 @@ from include.core.formats.parquet import Parquet
 from include.core.sources import Sql
 from include.io.sources import other, postgresql
 from tools.new_project.columns import FoundColumn, find_columns
-from tools.new_project.files import SAMPLED_FILES
+from tools.new_project.files import evenly
 
 FIRST_ROWS = 1000
 """How many rows of a table say which columns have dates."""
@@ -136,12 +136,10 @@ def _table(url: sa.URL, connection: str, named: str, zone: str) -> TableRows:
     distinct = f"SELECT DISTINCT {day_sql} AS day FROM {quoted}"  # noqa: S608  as above
     found = _read(url, connection, distinct, {}, zone)["day"].drop_nulls()
     days = sorted(date.fromisoformat(text[:10]) for text in found)
-    step = max(1.0, (len(days) - 1) / (SAMPLED_FILES - 1))
-    chosen = sorted({days[min(round(n * step), len(days) - 1)] for n in range(SAMPLED_FILES)})
     query = f"{select} WHERE {day_sql} = :day"
     frames = [
         _read(url, connection, query, {"day": day}, zone).head(DAY_ROWS).with_columns(_day=pl.lit(day))
-        for day in chosen
+        for day in evenly(days)
     ]
     sample = pl.concat(frames)
     return TableRows(name, connection, query, days, tuple(sample.columns[:-1]), sample, zone, notes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -39,6 +39,8 @@ ALIKE = 0.7
 """The share of columns that the files of a feed have in common, at least."""
 SAMPLED_MB = 64
 """The most megabytes of a file, unpacked."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,11 @@ class FeedFiles:
 
 def sampled(examples: tuple[Example, ...]) -> list[Example]:
     """Return at most SAMPLED_FILES of the files, evenly, with the first and the last."""
-    ordered = sorted(examples, key=lambda example: (example.day or date.min, example.key))
+    return evenly(sorted(examples, key=lambda example: (example.day or date.min, example.key)))
+
+
+def evenly(ordered: list[T]) -> list[T]:
+    """Return at most SAMPLED_FILES of a list, evenly, with the first and the last."""
     if len(ordered) <= SAMPLED_FILES:
         return ordered
     step = (len(ordered) - 1) / (SAMPLED_FILES - 1)
