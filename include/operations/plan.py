@@ -34,6 +34,7 @@ from include.core.errors import ActionRequiredError, ConfigError
 from include.core.project import Project
 from include.core.yaml_file import read_yaml
 from include.io import git
+from include.io.postgres.migrations import NEWEST
 from include.io.postgres.recorded import Installation, StepCost, read_installation
 from include.operations.plan_words import ChangePlan
 from include.training.config import Training
@@ -99,9 +100,7 @@ def make_plan(name: str, against: str, url: str | None, costs: Path | None = Non
         features_digest=features_digest(project),
         installation=installation,
         costs=_read_costs(costs) if costs else installation.costs if installation else {},
-        newest_migration=max(
-            path.stem.partition("_")[0] for path in PRODUCT.glob(MIGRATIONS) if path.stem[0].isdigit()
-        ),
+        newest_migration=NEWEST,
         notes=notes,
     )
 

@@ -16,7 +16,7 @@ from include.core.feeds import RESERVED_COLUMNS
 from include.core.formats import Format
 from include.core.formats.parquet import Parquet
 from include.core.sources import Sql
-from include.io.sources import other, postgresql
+from include.io.sources.queries import read_blocks
 from tools.new_project.columns import FoundColumn, find_columns
 from tools.new_project.files import evenly
 
@@ -193,8 +193,7 @@ def _quoted(name: str) -> str:
 def _read(url: sa.URL, connection: str, query: str, values: Mapping[str, date], zone: str) -> pl.DataFrame:
     """Return the result of a query as text."""
     source = Sql(kind="sql", connection=connection, query=query, timezone=zone)
-    client = postgresql if url.get_backend_name() == "postgresql" else other
-    with closing(client.read_blocks(url, source, values, zone)) as blocks:
+    with closing(read_blocks(url, source, values, zone)) as blocks:
         return pl.concat(
             pl.DataFrame({name: block.text(place) for place, name in enumerate(block.names)}) for block in blocks
         )

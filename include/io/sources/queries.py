@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date, datetime
 
@@ -35,9 +35,7 @@ def run_query(feed: Feed, values: Mapping[str, date | datetime], settings: Setti
     """
     assert feed.source is not None
     url = _url(feed.source, settings)
-    client = postgresql if url.get_backend_name() == "postgresql" else other
-    blocks = client.read_blocks(url, feed.source, values, feed.source.timezone or timezone)
-    with closing(blocks):  # its transaction ends here
+    with closing(read_blocks(url, feed.source, values, timezone)) as blocks:  # its transaction ends here
         return _records(feed, blocks)
 
 
@@ -49,9 +47,25 @@ def try_query(feed: Feed, values: Mapping[str, date | datetime], settings: Setti
     """
     assert feed.source is not None
     url = _url(feed.source, settings)
-    client = postgresql if url.get_backend_name() == "postgresql" else other
-    with closing(client.read_blocks(url, feed.source, values, feed.source.timezone or timezone, rows=0)) as blocks:
+    with closing(read_blocks(url, feed.source, values, timezone, rows=0)) as blocks:
         _records(feed, blocks)
+
+
+def read_blocks(
+    url: sa.URL, source: Sql, values: Mapping[str, date | datetime], timezone: str, **rows: int
+) -> Generator[Block, None, None]:
+    """Yield the rows of a query by the client of its database.
+
+    Args:
+        url: the database.
+        source: the query.
+        values: of its parameters.
+        timezone: of the project, in which a query without a timezone of its own runs.
+        **rows: `rows=0` lets the database plan the query, and reads none.
+    """
+    client = postgresql if url.get_backend_name() == "postgresql" else other
+    blocks: Generator[Block, None, None] = client.read_blocks(url, source, values, source.timezone or timezone, **rows)
+    return blocks
 
 
 def _url(source: Sql, settings: Settings) -> sa.URL:
