@@ -49,6 +49,7 @@ def typed(settings: Settings, tmp_path: Path) -> Typed:
     return run
 
 
+@pytest.mark.drill
 def test_from_a_database_to_prepared_days(settings: Settings, tmp_path: Path, typed: Typed) -> None:
     """Sales have moments and no date, so their day is that of the project's timezone; e-mail addresses stay there."""
     write_examples(tmp_path / "examples", 20)
