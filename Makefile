@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test test-pythons drills docs new-model new-project start stop run ui wheel deploy
+.PHONY: help setup lock check test test-pythons drills docs new-model new-project start stop run accept ui wheel deploy
 .PHONY: notebook sbom audit pin-images bench-backfill bench-spark clean up down logs smoke
 
 help: ## List the commands
@@ -126,6 +126,9 @@ new-project: setup ## Write a project from examples: NAME=… TIMEZONE=Europe/Be
 
 run: setup ## Run the first days of an example project on the local stack, from files to scores: [PROJECT=…]
 	$(BIN)/python -m tools.demo --project "$(PROJECT)"
+
+accept: setup ## After `make run`, rewrite what the differential tests expect of an example project: [PROJECT=…]
+	$(BIN)/python -m tests.differential.frozen --project "$(PROJECT)" --accept
 
 start: setup ## Start the local stack (PostgreSQL and Airflow) in .local
 	$(BIN)/python -m tools.stack start

@@ -89,7 +89,7 @@ def score(
         horizon_days = loaded[version].horizon_days
         rows = rows.filter(pl.col(HORIZON) <= horizon_days)
         counted = dict.fromkeys(counted, 0) | dict(rows.group_by("day").len().iter_rows())
-        scores = _score(loaded[version], version, rows)
+        scores = score_days(loaded[version], version, rows)
         _require_finite(model, version, scores)
         table = tables.replace(
             scores_table(model.name, data_view),
@@ -205,7 +205,7 @@ def _require_rows(project: Project, rows: pl.DataFrame, counted: Mapping[date, i
         raise DataError.of_days(wrong)
 
 
-def _score(loaded: LoadedModel, version: int, rows: pl.DataFrame) -> pl.DataFrame:
+def score_days(loaded: LoadedModel, version: int, rows: pl.DataFrame) -> pl.DataFrame:
     """Return the rows with model_version and the columns of predictions.
 
     Each day is scored by itself, because linear algebra on more rows at once differs in the last bits, and a day must

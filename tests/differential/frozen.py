@@ -12,6 +12,7 @@ What is compared how closely:
   fits may differ in 1 % of the rows, and measured values of the gate by 2 %. Verdicts are equal.
 """
 
+import io
 import lzma
 import os
 import shutil
@@ -24,6 +25,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import polars as pl
 import typer
 from rich.console import Console
@@ -118,7 +120,7 @@ def read_run(stack: Stack, project: Project) -> Frozen:
     day, models = _last_day(project), _models(project)
     environment = stack.cli_environment()
     with _variables(environment):
-        features = Tables(Settings()).scan(features_table(project.name))  # type: ignore[call-arg]
+        features = Tables(Settings()).scan(features_table(project.name))
         rows = with_horizon(features.filter(day=day, data_view="point_in_time")).collect()
     scores = summary.query(environment["READER_URL"], SCORES, day=day, models=models)
     checks = summary.query(environment["OPS_READER_URL"], CHECKS, models=models)
@@ -137,7 +139,7 @@ def freeze_models(stack: Stack, project: Project) -> None:
     environment = stack.cli_environment()
     rows = summary.query(environment["READER_URL"], SCORES, day=_last_day(project), models=_models(project))
     with _variables(environment):
-        registry = Registry(Settings())  # type: ignore[call-arg]
+        registry = Registry(Settings())
         for model, version in sorted({(row.model, row.model_version) for row in rows}):
             logged = logged_model(registry.connection, registry.get_version(model, version))
             with registry.connection.downloaded(logged.uri) as found:
@@ -206,7 +208,7 @@ def compare_scores(was: pl.DataFrame, now: pl.DataFrame) -> list[Difference]:
         if not len(both) == len(before) == len(after):
             found.append(Difference("scores: rows", model, f"{len(before):,}", f"{len(after):,}"))
             continue
-        spread = before["score"].max() - before["score"].min()  # type: ignore[operator]
+        spread = np.ptp(before["score"].to_numpy())
         moved = both.filter((pl.col("score") - pl.col("score__now")).abs() > MOVED * spread)
         if len(moved) > MAY_MOVE * len(both):
             first = moved.row(0, named=True)
@@ -242,7 +244,7 @@ def as_table(project: str, differences: Sequence[Difference]) -> Table:
 
 def in_words(project: str, differences: Sequence[Difference]) -> str:
     """Return the differences as the message of a failed test."""
-    console = Console(width=160, record=True, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    console = Console(width=160, record=True, file=io.StringIO())
     console.print(as_table(project, differences))
     accept = f"If that is what your change is for: make run PROJECT={project} && make accept PROJECT={project}"
     return f"{console.export_text()}\n{accept}"
@@ -273,7 +275,7 @@ def _last_day(project: Project) -> date:
 
 
 def _models(project: Project) -> list[str]:
-    return list(model_names(project.name))
+    return model_names(project.name)
 
 
 def _compare_names(what: str, was: Sequence[str], now: Sequence[str]) -> list[Difference]:

@@ -220,7 +220,7 @@ def saved(model: Model, candidate: str, estimator: Any, reference: pl.DataFrame)
         except MlflowException as error:
             raise ConfigError(f"{where}: {_why_not_saved(model.serialization, estimator, error)}") from error
         rows.write_parquet(path / REFERENCE_FILE)
-        _load(
+        load_files(
             ModelFiles.within(path),
             LoggedModel(str(path), f"candidate {candidate} of {model.name}", "change the estimator"),
             model.serialization,
@@ -248,7 +248,7 @@ def open_verified(
     """
     with downloaded(connection, logged) as path:
         files = _verified(path, logged, digest)
-    return _load(files, logged, serialization)
+    return load_files(files, logged, serialization)
 
 
 def verified_files(connection: MlflowConnection, logged: LoggedModel, digest: str) -> ModelFiles:
@@ -290,8 +290,13 @@ def downloaded(connection: MlflowConnection, logged: LoggedModel) -> Iterator[Pa
         yield Path(folder)
 
 
-def _load(files: ModelFiles, logged: LoggedModel, serialization: Serialization) -> LoadedModel:
-    """Load files, and compare what they score with the stored scores of the reference rows."""
+def load_files(files: ModelFiles, logged: LoggedModel, serialization: Serialization) -> LoadedModel:
+    """Load files, and compare what they score with the stored scores of the reference rows.
+
+    Raises:
+        ActionRequiredError: model.yaml does not allow to load them.
+        DataError: the libraries here cannot load them, or score the reference rows otherwise.
+    """
     described = LoggedFiles.from_dict(yaml.safe_load(files.contents["MLmodel"]))
     columns, metadata = described.get_input_schema().inputs, described.metadata or {}
     try:

@@ -23,6 +23,7 @@ from include.core.interval import Interval
 from include.core.records import Reproduced
 from include.io import storage
 from include.projects.flights.simulate import SPOILED_ROWS
+from tests.differential import frozen
 from tools import demo, processes, summary
 from tools.postgres import find_binaries
 from tools.stack import ROOT, Stack
@@ -104,6 +105,12 @@ def check(stack: Stack) -> subprocess.CompletedProcess[str]:
 @on_each
 def test_the_nightly_runs_succeed_and_check_finds_nothing(stack: Stack, story: Story) -> None:
     assert demo.run(stack, PROJECT, story.history, story.prepared_days, story.models) == 0
+
+
+@on_folders
+def test_features_scores_and_decisions_are_those_of_the_reference(stack: Stack) -> None:
+    differences = frozen.compare(frozen.Frozen.load(PROJECT.name), frozen.read_run(stack, PROJECT))
+    assert not differences, frozen.in_words(PROJECT.name, differences)
 
 
 @on_each

@@ -15,6 +15,7 @@ import pytest
 
 from include.config.loading import load_project
 from include.projects.stores.simulate import SPOILED_ROWS
+from tests.differential import frozen
 from tools import demo, processes, summary
 from tools.stack import Stack
 
@@ -42,6 +43,11 @@ def test_the_nightly_runs_succeed_and_check_finds_nothing(stack: Stack) -> None:
     assert HISTORY.end.weekday() == 0, "the day on which all models are trained"
     assert HISTORY.start <= CLOCK_CHANGE <= HISTORY.end
     assert demo.run(stack, PROJECT, HISTORY, RUN_DATES) == 0
+
+
+def test_features_scores_and_decisions_are_those_of_the_reference(stack: Stack) -> None:
+    differences = frozen.compare(frozen.Frozen.load(PROJECT.name), frozen.read_run(stack, PROJECT))
+    assert not differences, frozen.in_words(PROJECT.name, differences)
 
 
 def test_an_analyst_reads_each_day_that_is_predicted(stack: Stack) -> None:
