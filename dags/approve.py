@@ -30,7 +30,7 @@ an approved version the champion from the next unpublished day on.
 
 def approve(model: Model) -> DAG:
     """Build the DAG of a model that declares `approval`."""
-    from dags.question import AskPeople, record_answer
+    from dags.question import AskPeople, form, record_answer
 
     project = load_project(model.project)
     assert model.approved_by is not None
@@ -59,7 +59,10 @@ def approve(model: Model) -> DAG:
     )
     def build() -> None:
         ask = AskPeople(
-            task_id="ask", model=model, doc_md="Ask whether the version shall become the champion; wait for the answer."
+            task_id="ask",
+            model=model,
+            params=form(),
+            doc_md="Ask whether the version shall become the champion; wait for the answer.",
         )
 
         @task(outlets=[champions_asset(model)])

@@ -22,6 +22,7 @@ from include.config.model import Model
 from include.core.records import GateDecision
 
 APPROVE, DECLINE = "Approve", "Decline"
+NO_REASON = "no reason given on the page Required Actions"
 CHECK_EVERY = timedelta(minutes=10)
 """How often an open question looks whether the version still waits: it may be decided by command, or superseded."""
 
@@ -80,9 +81,6 @@ class AskPeople(HITLOperator):
         super().__init__(
             subject=f"{model.title}: a version waits",
             options=[APPROVE, DECLINE],
-            params={
-                "why": Param("", type="string", minLength=1, title="Why", description="The reason; it is recorded.")
-            },
             assigned_users=[{"id": name, "name": name} for name in allowed] or None,
             response_timeout=CHECK_EVERY,
             **options,
@@ -136,7 +134,7 @@ class AskPeople(HITLOperator):
             "version": version,
             "shown": shown,
             "by": _decided_by(self.model, user),
-            "why": (event["params_input"] or {}).get("why") or "",
+            "why": str((event["params_input"] or {}).get("why") or "").strip() or NO_REASON,
         }
 
     def _wait(self, version: int, shown: str, expires_at: datetime | None) -> TaskAwaitingInput:
@@ -151,6 +149,12 @@ class AskPeople(HITLOperator):
             return self.generate_link_to_ui_from_context(context=context)
         except ValueError:  # Airflow has no [api] base_url
             return None
+
+
+def form() -> dict[str, Param]:
+    """Return the field of the answer. It may be empty, because Airflow checks it before anybody has answered."""
+    why = Param("", type="string", title="Why", description="Your reason, for the record. Others will read it.")
+    return {"why": why}
 
 
 def record_answer(model: Model, answer: Mapping[str, Any]) -> Any:

@@ -75,7 +75,7 @@ def write_body(
     now = "There is no champion yet" if champion is None else f"Version {champion} is the champion now"
     against = "no champion" if decision.champion is None else f"version {decision.champion}"
     rows = [
-        f"| {'passed' if check.passed else 'FAILED'} | {_cell(check.name)} | {_cell(check.subject)} | "
+        f"| {'passed' if check.passed else 'FAILED'} | {markdown(check.name)} | {markdown(check.subject)} | "
         f"{_number(check.measured)} | {_number(check.threshold)} |"
         for check in decision.checks
     ]
@@ -98,10 +98,6 @@ def write_body(
         ),
     ]
     return "\n\n".join(filter(None, paragraphs))
-
-
-def _cell(text: str) -> str:
-    return markdown(text).replace("|", "\\|")
 
 
 def _number(value: float | None) -> str:

@@ -1,7 +1,7 @@
 """`<model>_approve` asks people once for each pending version, and nothing waits in `<model>_train`."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +23,7 @@ ASKED = load_model("late_ferry").model_copy(update={"approval": Approval(allowed
 DIGEST = "ab" * 32
 SOON = datetime(2113, 3, 9, tzinfo=UTC)
 DECISION = GateDecision(
-    interval=Interval.of(datetime(2013, 3, 2).date()),
+    interval=Interval.of(date(2013, 3, 2)),
     rows=1200,
     model_version=3,
     model="late_ferry",
@@ -67,6 +67,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     """Stand in for the shared database: a function that sets which version waits."""
     monkeypatch.setattr(question, "settings", lambda: None)
     monkeypatch.setattr(question, "mlflow_pages", lambda: None)
+    monkeypatch.setattr(question.params, "is_backfill", lambda: False)
     monkeypatch.setattr(asking, "why_closed", lambda *_: "version 3 of late_ferry is superseded")
 
     def set_pending(pending: Any) -> None:
@@ -148,7 +149,7 @@ def test_a_question_waits_without_a_slot_and_tells_people(
     detail, told = asked
     assert (detail["subject"], detail["body"], detail["options"]) == (QUESTION.subject, "body", ["Approve", "Decline"])
     assert detail["assigned_users"] == [{"id": "ana", "name": "ana"}, {"id": "ben", "name": "ben"}]
-    assert detail["defaults"] is None
+    assert (detail["defaults"], list(detail["params"])) == (None, ["why"])
     assert told == (QUESTION, "http://airflow/required_actions")
     assert found.value.kwargs == {"version": 3, "shown": DIGEST}
     assert found.value.timeout == question.CHECK_EVERY
@@ -191,6 +192,8 @@ def test_the_answer_has_who_and_why(ask: question.AskPeople, option: str, user: 
     }
     answer = ask.execute_complete(run(), event, version=3, shown=DIGEST)
     decision = {"Approve": "approve", "Decline": "decline"}[option]
+    unexplained = ask.execute_complete(run(), {**event, "params_input": {}}, version=3, shown=DIGEST)
+    assert unexplained["why"] == question.NO_REASON
     assert answer == {"decision": decision, "version": 3, "shown": DIGEST, "by": by, "why": "looks right"}
 
 
