@@ -24,7 +24,7 @@ from tools.stack.s3 import S3
 from tools.stack.service import Service, http_client
 from tools.stack.services import services_of
 from tools.stack.spark import Spark
-from tools.stack.state import Started, StackState, write_private
+from tools.stack.state import StackState, Started, write_private
 
 HEALTHY_SECONDS = 180
 
