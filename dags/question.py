@@ -48,8 +48,7 @@ class StartQuestion(TriggerDagRunOperator):
         Raises:
             AirflowSkipException: there is nothing to ask.
         """
-        from include.operations.approve import read_pending
-        from include.operations.question import why_closed
+        from include.operations.pending import read_pending, why_closed
 
         decided = context["ti"].xcom_pull(task_ids="gate")
         version = None if decided is None else GateDecision.model_validate(decided).model_version
@@ -94,7 +93,8 @@ class AskPeople(HITLOperator):
             AirflowSkipException: no version waits, or this is `airflow dags test`, which asks nobody.
             TaskAwaitingInput: always otherwise.
         """
-        from include.operations.question import ask, why_closed
+        from include.operations.pending import why_closed
+        from include.operations.question import ask
 
         version = context["params"].get("version")
         question = ask(self.model, version, settings(), _links(self.model, version))
@@ -119,8 +119,7 @@ class AskPeople(HITLOperator):
             AirflowSkipException: the version does not wait any more.
             TaskAwaitingInput: nobody has answered yet.
         """
-        from include.operations.approve import read_pending
-        from include.operations.question import why_closed
+        from include.operations.pending import read_pending, why_closed
 
         if event.get("error_type") == "timeout":
             pending = read_pending(self.model, settings(), version)

@@ -9,7 +9,7 @@ from include.core.printable import markdown
 from include.core.records import GateDecision
 from include.core.settings import Settings
 from include.io import postgres
-from include.operations.approve import read_pending
+from include.operations.pending import read_pending
 
 
 class Question(Record):
@@ -50,16 +50,6 @@ def ask(model: Model, version: int | None, settings: Settings, links: Mapping[st
         body=write_body(model, decision, champion, str(move.model_digest), move.expires_at, links),
         expires_at=move.expires_at,
     )
-
-
-def why_closed(model: Model, version: int | None, settings: Settings) -> str:
-    """Return the sentence for a question that nobody has to answer any more."""
-    if version is None:
-        return f"no version of {model.name} is pending"
-    moves = postgres.version_moves.read_moves(settings, model.name, version)
-    if not moves:
-        return f"version {version} of {model.name} was never pending"
-    return f"version {version} of {model.name} is {moves[-1].state}, by {moves[-1].by}: {moves[-1].why}"
 
 
 def write_body(

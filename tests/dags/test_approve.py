@@ -17,6 +17,7 @@ from include.core.interval import Interval
 from include.core.outbox import Message
 from include.core.records import Check, GateDecision
 from include.operations import approve as deciding
+from include.operations import pending as open_questions
 from include.operations import question as asking
 
 ASKED = load_model("late_ferry").model_copy(update={"approval": Approval(allowed=("ana", "ben"))})
@@ -68,10 +69,10 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     monkeypatch.setattr(question, "settings", lambda: None)
     monkeypatch.setattr(question, "mlflow_pages", lambda: None)
     monkeypatch.setattr(question.params, "is_backfill", lambda: False)
-    monkeypatch.setattr(asking, "why_closed", lambda *_: "version 3 of late_ferry is superseded")
+    monkeypatch.setattr(open_questions, "why_closed", lambda *_: "version 3 of late_ferry is superseded")
 
     def set_pending(pending: Any) -> None:
-        monkeypatch.setattr(deciding, "read_pending", lambda *_: pending)
+        monkeypatch.setattr(open_questions, "read_pending", lambda *_: pending)
         monkeypatch.setattr(asking, "ask", lambda *_: pending and QUESTION)
 
     return set_pending
