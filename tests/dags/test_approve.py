@@ -33,7 +33,14 @@ DECISION = GateDecision(
     champion=2,
     passed=True,
     checks=(
-        Check(name="slices", subject="origin=A|B {{ 7 * 7 }}", measured=0.25, threshold=0.3, passed=True, sentence="s"),
+        Check(
+            name="slices",
+            subject="origin=A",
+            measured=0.25,
+            threshold=0.3,
+            passed=True,
+            sentence="origin=A|B {{ 7 * 7 }}: 0.25; at most 0.3",
+        ),
     ),
 )
 QUESTION = asking.Question(
@@ -214,7 +221,8 @@ def test_an_answer_that_cannot_be_applied_is_not_retried(
 def test_the_question_has_the_gates_table_and_no_markup_of_others() -> None:
     links = {"Version 3 in MLflow": "http://mlflow/#/models/late_ferry/versions/3"}
     body = asking.write_body(ASKED, DECISION, 2, DIGEST, SOON, links)
-    assert "| passed | slices | origin=A\\|B {{ 7 \\* 7 }} | 0.25 | 0.3 |" in body
+    assert "| passed | slices | origin=A\\|B {{ 7 \\* 7 }}: 0.25; at most 0.3 |" in body
+    assert "These users may decide: ana, ben." in body
     assert "compared with version 2 on 1,200 rows. Version 2 is the champion now." in body
     assert "**No answer** until 2113-03-09 00:00 UTC: version 2 stays" in body
     assert "[Version 3 in MLflow](http://mlflow/#/models/late_ferry/versions/3)" in body
