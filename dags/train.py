@@ -39,7 +39,8 @@ next unpublished day on.
 - **Safe to run again:** yes. A fit of the same data and code is reused, no second version is made, and a decision of
   the gate promotes once.
 - **If `promote` is skipped:** the gate rejected the version (the log of `promote` and the view `gate_checks` say why),
-  or the training of a later day made the champion. The champion stays and scoring goes on; this is not a failure.
+  or the training of a later day made the champion, or `model.yaml` declares `approval` and the version waits for a
+  person (`{name}_approve`). The champion stays and scoring goes on; this is not a failure.
 - **If `fit` is skipped:** the run date knows too few labelled days yet.
 - **If it waits:** the log of `wait_for_features` names the day that is not prepared.
 - **To promote by hand:** `python -m include.cli promote --model {name} --version … --from-day … --by … --why …`. This
@@ -105,7 +106,13 @@ def train(model: Model) -> DAG:
         ready = wait_for_features(project)
         fitted = _fits(model, day)
         ready >> fitted
-        promote(gate(fitted, evaluate(fitted))) >> report()
+        promoted, reported = promote(gate(fitted, evaluate(fitted))), report()
+        promoted >> reported
+        if model.approved_by is not None:
+            from dags.question import StartQuestion
+
+            doc = "Start the run that asks people about a pending version, once; a backfill asks nobody."
+            promoted >> StartQuestion(task_id="ask", model=model, trigger_rule="none_failed", doc_md=doc) >> reported
 
     return build()
 
