@@ -32,6 +32,7 @@ from include.io.postgres import (
     running,
     schema,
     shadows,
+    version_moves,
 )
 
 __all__ = [
@@ -56,4 +57,5 @@ __all__ = [
     "running",
     "schema",
     "shadows",
+    "version_moves",
 ]
