@@ -19,6 +19,7 @@ from include.io.postgres.gate_decisions import GateSubject
 from include.io.postgres.model_files import RecordedFit
 from include.io.postgres.promotions import PromotionEntry, PromotionHistory
 from include.io.registry import CHAMPION, Registry, Version
+from include.steps.hold_as_shadow import AgainstShadow, compare_with_running, hold_as_shadow
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ def promote(
     day, or if the newest champion was decided on a later day and `displace_newer` is not set. By hand, the first day is
     the one given.
 
+    Where `model.yaml` declares a shadow, the gate promotes a version only when its days as a shadow are over, and holds
+    it back until then: see `include/steps/hold_as_shadow.py`.
+
     If the promotion history has the entry already, nothing is written (`rows` is 0), and only the alias is synced.
 
     Raises:
@@ -69,6 +73,7 @@ def promote(
     records = postgres.gate_decisions.read_decisions(settings, model.name, version)
     trained = date.fromisoformat(found.tags["day"])
     _require_recorded_day(found, trained, recorded, records)
+    rival = None if by_hand else compare_with_running(model, version, settings)
     with postgres.promotions.open_promotion_history(settings, model.name) as book:
         if force:
             decision = records[0][0] if records else None
@@ -76,7 +81,7 @@ def promote(
             decision = _verified(model, book, found, files, records, by_hand=by_hand)
         row, written, held_back = _promote(
             model, book, version, trained, decision, interval.start,
-            by=by, why=why, force=force, displace_newer=displace_newer,
+            by=by, why=why, force=force, displace_newer=displace_newer, rival=rival,
         )  # fmt: skip
     champion = sync_alias(model, settings)
     if held_back:
@@ -128,9 +133,10 @@ def _promote(
     why: str,
     force: bool,
     displace_newer: bool,
+    rival: AgainstShadow | None,
 ) -> tuple[PromotionEntry | None, bool, str | None]:
     """Return the entry, whether it was written now, and why there is none."""
-    published = book.newest_published_day()
+    published, counts_from = book.newest_published_day(), None
     if by == BY_GATE:
         assert decision is not None
         if (there := book.by_gate(decision.gate_id)) is not None:
@@ -155,8 +161,12 @@ def _promote(
                     "the training of a past day replaces it only with displace_newer"
                 ),
             )
+        if (waits := hold_as_shadow(model, book, version, trained, decision, rival)) is not None:
+            return None, False, waits
         against = "the first" if decision.champion is None else f"not worse than champion {decision.champion}"
         why = f"passed all {len(decision.checks)} checks of the gate; {against}"
+        if (end := book.shadow_ends().get(version)) is not None:
+            why, counts_from = f"{why}; as a shadow: {end.sentence}", end.day + timedelta(days=1)
     current = book.on(from_day)
     if current is not None and current.model_version == version:
         log.info("%s: version %d is already the champion of %s", model.name, version, from_day)
@@ -169,7 +179,9 @@ def _promote(
     gate_id = None if decision is None else decision.gate_id
     if not force and book.state(version) is State.REJECTED:  # the verified decision is another one than that rejection
         book.move(version, State.REGISTERED, by=BY_GATE, why="a decision of the gate lets it pass", gate_id=gate_id)
-    row = book.add(version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force)
+    row = book.add(
+        version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force, counts_from=counts_from
+    )
     log.info("%s: version %d is champion from %s on, after %s%s", model.name, version, from_day,
              _row_name(current), " (FORCED)" if force else "")  # fmt: skip
     return row, True, None
@@ -204,6 +216,10 @@ def _verified(
     for decision, _ in own:
         if before is not None and decision.gate_id == before.gate_id:
             return decision
+    if (waiting := _gate_of_pending(book, found.version)) is not None:
+        for decision, _ in own:
+            if decision.passed and decision.gate_id == waiting:
+                return decision
     to_beat = book.champion_to_beat(found.version, date.fromisoformat(day))
     rules = rules_digest(model.all_checks, model.problem_type)
     for decision, subject in own:
@@ -219,6 +235,13 @@ def _verified(
     raise ActionRequiredError(
         f"{where} was compared with {_name(decision.champion)}, but now it has to beat {_name(to_beat)}; {again}"
     )
+
+
+def _gate_of_pending(book: PromotionHistory, version: int) -> str | None:
+    """Return the decision of the gate by which a version is pending: new rules do not count for what waits already."""
+    if book.state(version) is not State.PENDING:
+        return None
+    return next((move.gate_id for move in reversed(book.moves(version)) if move.state is State.PENDING), None)
 
 
 def _require_evaluated(model: Model, found: Version, from_day: date) -> None:

@@ -107,6 +107,12 @@ promotions = sa.Table(
         "True if a person promoted the version against the gate or without a gate decision.",
         server_default=sa.false(),
     ),
+    _column(
+        "counts_from",
+        DATE,
+        "First run date whose training has to beat it, if a shadow delayed that; otherwise null.",
+        nullable=True,
+    ),
     comment="The promotion history. The champion of a day is the row with the greatest from_day up to that day; among "
     "equals the newest id counts.",
 )

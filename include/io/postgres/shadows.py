@@ -118,12 +118,6 @@ def replace_shadow_days(
         return [ShadowDay(*row) for row in measured]
 
 
-def read_end(settings: Settings, model: str, version: int) -> ShadowEnd | None:
-    """Return how a shadow ended; None if it did not."""
-    with engine(settings).connect() as connection:
-        return select_ends(connection, model).get(version)
-
-
 def read_ends(settings: Settings, model: str) -> dict[int, ShadowEnd]:
     """Return how each shadow of a model ended, by version."""
     with engine(settings).connect() as connection:
@@ -137,12 +131,9 @@ def select_ends(connection: sa.Connection, model: str) -> dict[int, ShadowEnd]:
     return {row.model_version: ShadowEnd(**row._mapping) for row in rows}
 
 
-def record_end(settings: Settings, model: str, end: ShadowEnd) -> ShadowEnd:
-    """Record how a shadow ended, and return what is recorded: of two runs at once, the first decides."""
-    values = {"model": model, "run_id": settings.run_id, **vars(end)}
-    with engine(settings).begin() as connection:
-        connection.execute(postgresql.insert(shadow_ends).values(**values).on_conflict_do_nothing())
-        return select_ends(connection, model)[end.model_version]
+def insert_end(connection: sa.Connection, model: str, end: ShadowEnd, run_id: str) -> None:
+    """Record how a shadow ended, in the caller's transaction."""
+    connection.execute(sa.insert(shadow_ends).values(model=model, run_id=run_id, **vars(end)))
 
 
 def _read_pairs(
