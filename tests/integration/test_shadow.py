@@ -20,7 +20,6 @@ from include.gate.shadow import Shadow
 from include.io import postgres
 from include.steps import hold_as_shadow
 from include.steps.end_shadow import end_shadow
-from include.steps.gate import gate
 from include.steps.outcomes import outcomes
 from include.steps.promote import promote
 from include.steps.publish import publish
@@ -128,7 +127,7 @@ def test_scores_of_a_shadow_are_stored_once_and_no_reader_sees_them(running: Set
 
 
 def test_scores_that_are_not_those_of_the_prepared_day_are_refused(running: Settings) -> None:
-    with pytest.raises(DataError, match="4 scores, expected 3|the prepared day has 4 rows, and 3 were scored"):
+    with pytest.raises(DataError, match="the prepared day has 4 rows, and 3 were scored"):
         shadow(LATE, DAYS, running, days=[ScoredDay(day=DAY, model_version=2, rows=3)])
     assert small.select(running, "SELECT * FROM batches WHERE model_version = 2") == []
 
@@ -185,7 +184,7 @@ def test_only_rows_with_an_outcome_count_and_a_correction_is_measured_again(
     running: Settings, ferries: Project
 ) -> None:
     store(running)
-    know(running, ferries, DAY, [20.0, None, 0.0])
+    know(running, ferries, DAY, [20.0, 0.0])
     decided(running, NEXT)
     [before] = small.select(running, "SELECT rows, loss FROM shadow_performance")
     assert before["rows"] == 2
@@ -230,9 +229,9 @@ TRIAL = MODEL.model_copy(update={"shadow": Shadow(days_with_outcomes=2, wait_day
 @pytest.fixture
 def held(trained: Settings) -> Settings:
     """Version 1 was promoted at once, because there was no champion; version 2 is the shadow."""
-    for days in (0, 1):
-        assert train_and_gate(trained, TRIAL, after(days)).passed
+    assert train_and_gate(trained, TRIAL, after(0)).passed
     assert promote(TRIAL, after(1), trained, version=1).rows == 1
+    assert train_and_gate(trained, TRIAL, after(1)).passed
     held_back = promote(TRIAL, after(2), trained, version=2).held_back
     assert held_back == (
         "version 2 scores beside the champion, unpublished, until the outcomes of 2 days are known; late_ferry_decide "

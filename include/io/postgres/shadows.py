@@ -89,7 +89,8 @@ def replace_shadow_days(
         # Batches, outcomes and their digests must be of one moment, after the lock was acquired.
         with engine(settings).connect().execution_options(isolation_level="REPEATABLE READ") as reading:
             pairs = _read_pairs(reading, project, model, version, champion, days, until)
-            before = dict(writing.execute(sa.select(table.day, table.digest).where(of_shadow)).tuples().all())
+            found = writing.execute(sa.select(table.day, table.digest).where(of_shadow))
+            before = {row.day: row.digest for row in found}
             changed = [pair for pair in pairs if before.get(pair.day) != pair.digest]
             gone = [day for day in before if day not in {pair.day for pair in pairs}]
             stale = [*gone, *(pair.day for pair in changed)]
@@ -178,7 +179,7 @@ def _batch_of_days(model: str, version: int, days: Interval) -> sa.Subquery:
     return (
         sa
         .select(b.day, b.batch_id, b.horizon_days)
-        .distinct(b.day)
+        .ext(postgresql.distinct_on(b.day))
         .select_from(batches.outerjoin(published, s.batch_id == b.batch_id))
         .where(b.model == model, b.model_version == version, b.day.between(days.start, days.end))
         .order_by(b.day, s.batch_id.is_not(None).desc(), b.created_at.desc())
