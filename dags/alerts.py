@@ -41,9 +41,9 @@ class NotSentError(Exception):
 class Report(BaseNotifier):
     """Send the message that `say` makes from the context of a task or a run."""
 
-    def __init__(self, say: Callable[[Mapping[str, Any]], Message]) -> None:
+    def __init__(self, say: Callable[[Mapping[str, Any]], Message], level: int = logging.ERROR) -> None:
         super().__init__()
-        self.say = say
+        self.say, self.level = say, level
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
         """Render nothing: there are no templates here, and the context of a timed-out run may have no renderer."""
@@ -55,7 +55,7 @@ class Report(BaseNotifier):
             NotSentError: it can be neither stored nor sent.
         """
         message = self.say(context)
-        log.error("%s", message.payload["text"])
+        log.log(self.level, "%s", message.payload["text"])
         if not _is_stored(message):
             _send_directly(message)
 
@@ -166,6 +166,35 @@ def run_failed(context: Mapping[str, Any]) -> Message:
     which = uuid4() if cleared is None else cleared
     about = {"kind": "run_failed", "subject": dag_id, "run_id": run_id}
     return Message.of_text("\n".join(parts), dag_id, run_id, reason, which, **about)
+
+
+def ask_people(question: Any, address: str | None, context: Mapping[str, Any]) -> None:
+    """Tell people that a version waits for their decision, once for each version and its files.
+
+    Args:
+        question: a `Question` of `include/operations/question.py`.
+        address: the page on which it is answered; None if Airflow has no address.
+        context: of the task that asks.
+    """
+    task, until = context["ti"], question.expires_at
+    where = f"{task.dag_id}.{task.task_id}"
+    parts = [
+        question.subject,
+        "It passed the gate and waits for a decision"
+        + ("" if until is None else f" until {until:%Y-%m-%d %H:%M} UTC; after that it expires")
+        + ". The champion stays until then, and scoring goes on.",
+        f"Decide: {address or 'on the page Required Actions of Airflow'}",
+        (
+            f"Or type: python -m include.cli approve --model {question.model} --version {question.model_version} "
+            "--by … --why … (or decline)"
+        ),
+        "How it works: docs/approve-a-model.md",
+    ]
+    about = {"kind": "question", "subject": question.model, "run_id": task.run_id, "task": where}
+    Report(
+        lambda _: Message.of_text("\n".join(parts), question.model, question.model_version, question.shown, **about),
+        level=logging.INFO,
+    ).notify(context)
 
 
 TASK_FAILED = Report(task_failed)

@@ -105,6 +105,15 @@ def tracking_uri() -> str:
     return _secret(_get("nightly_mlflow"))
 
 
+def mlflow_pages() -> str | None:
+    """Return the address of MLflow's pages, `ui_url` in the extra of its connection; None if there is none."""
+    try:
+        address = str(_get("nightly_mlflow").extra_dejson.get("ui_url") or "").rstrip("/")
+    except AirflowNotFoundException:
+        return None
+    return address if address.startswith(("http://", "https://")) else None
+
+
 def _read(given: Mapping[str, str]) -> dict[str, str | None]:
     """Return the settings of the connections as text, without those that are `given`."""
     found: dict[str, str | None] = {}

@@ -73,7 +73,14 @@ def decide(model: Model) -> DAG:
 
         ended = end_shadow()
         wait_for_features(project) >> outcomes() >> ended
-        promote(ended) >> report()
+        promoted, reported = promote(ended), report()
+        promoted >> reported
+        if model.approved_by is not None:
+            from dags.question import StartQuestion
+
+            doc = "Start the run that asks people about the version, once its days as a shadow ended well."
+            ask = StartQuestion(task_id="ask", model=model, after="end_shadow", trigger_rule="none_failed", doc_md=doc)
+            promoted >> ask >> reported
 
     return build()
 

@@ -105,7 +105,13 @@ def train(model: Model) -> DAG:
         ready = wait_for_features(project)
         fitted = _fits(model, day)
         ready >> fitted
-        promote(gate(fitted, evaluate(fitted))) >> report()
+        promoted, reported = promote(gate(fitted, evaluate(fitted))), report()
+        promoted >> reported
+        if model.approved_by is not None:
+            from dags.question import StartQuestion
+
+            doc = "Start the run that asks people about a pending version, once; a backfill asks nobody."
+            promoted >> StartQuestion(task_id="ask", model=model, trigger_rule="none_failed", doc_md=doc) >> reported
 
     return build()
 

@@ -445,6 +445,25 @@ def promote(
     _print(_run("promote", load_model(model), Interval.of(from_day), **options))
 
 
+PendingOption = Annotated[int, typer.Option(min=1, help="the pending version")]
+
+
+@app.command()
+def approve(model: ModelOption, version: PendingOption, by: By, why: Why) -> None:
+    """Make a pending version the champion, from the next unpublished day on."""
+    from include.operations import approve as deciding
+
+    _print(deciding.approve(load_model(model), version, _settings(), by=by, why=why))
+
+
+@app.command()
+def decline(model: ModelOption, version: PendingOption, by: By, why: Why) -> None:
+    """Decline a pending version; the champion stays."""
+    from include.operations import approve as deciding
+
+    _print(deciding.decline(load_model(model), version, _settings(), by=by, why=why))
+
+
 def _versions(model: str, interval: Interval, version: int | None) -> dict[date, int]:
     from include.io import postgres
 

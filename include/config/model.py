@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from include.config.approval import Approval
 from include.core.project import RunOn
 from include.core.variants import require_once, with_defaults
 from include.gate.checks import GateCheck
@@ -38,6 +39,12 @@ class Model(Training):
         "default it is promoted at once",
         examples=[{"days_with_outcomes": 7}],
     )
+    approval: Literal["required"] | Approval | None = Field(
+        default=None,
+        description="whether a person decides about each version that passed the gate: required, or who may decide and "
+        "how long it waits. By default the gate alone decides",
+        examples=["required", {"allowed": ["ana", "ben"], "timeout_days": 7}],
+    )
     monitors: tuple[AnyMonitor, ...] = Field(
         default=(), description="of published predictions; a kind that is not listed runs with its defaults"
     )
@@ -59,6 +66,11 @@ class Model(Training):
             quantiles=self.quantiles,
             classes=self.classes,
         )
+
+    @property
+    def approved_by(self) -> Approval | None:
+        """How people decide about a version that passed the gate; None if the gate alone decides."""
+        return Approval() if self.approval == "required" else self.approval
 
     @property
     def all_checks(self) -> tuple[GateCheck, ...]:

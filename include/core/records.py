@@ -377,6 +377,17 @@ class Promotion(StepResult):
         return self.held_back
 
 
+class Declined(Record):
+    """The result of `decline`: what a person decided about a version, and the champion that stays."""
+
+    model: str
+    model_version: int
+    state: str
+    by: str
+    why: Sentence
+    champion: int | None
+
+
 class ScoredDay(Record):
     """The scores of one version for a day, of the horizons from 0 to `horizon_days`."""
 

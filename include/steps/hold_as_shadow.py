@@ -5,11 +5,11 @@ days; otherwise nightly trainings would begin the days of the shadow again each 
 """
 
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 
 from include.config.model import Model
 from include.core.errors import DataError
-from include.core.lifecycle import BY_PRODUCT, FINAL, State
+from include.core.lifecycle import BY_PRODUCT, State
 from include.core.records import BY_GATE, Check, GateDecision
 from include.core.settings import Settings
 from include.gate.shadow import compare_with_shadow
@@ -74,9 +74,7 @@ def hold_as_shadow(
         return None
     end, state = book.shadow_ends().get(version), book.state(version)
     if end is not None:
-        return None if end.passed and state is State.PENDING else end.sentence
-    if state in FINAL:
-        return book.moves(version)[-1].why
+        return None if end.passed else end.sentence
     champion, running = book.newest(), find_running(book)
     if state is State.PENDING or champion is None:
         return None if champion is None else _waits(model, version)
@@ -88,14 +86,29 @@ def hold_as_shadow(
         clearly = "clearly better" if better else "not clearly better"
         why = f"version {version} is {clearly} than the running shadow, version {running}: {against.verdict.sentence}"
         if not better:
-            book.move(version, State.PENDING, by=BY_GATE, why=_waits(model, version), gate_id=decision.gate_id)
+            _begin(model, book, version, decision)
         book.move(leaving, State.SUPERSEDED, by=BY_PRODUCT, why=f"{why}; version {staying} is the shadow")
         if leaving not in book.shadow_ends():
             book.end_shadow(_superseded(leaving, trained, champion.model_version, why, against.verdict))
         if not better:
             return why
-    book.move(version, State.PENDING, by=BY_GATE, why=_waits(model, version), gate_id=decision.gate_id)
+    _begin(model, book, version, decision)
     return _waits(model, version)
+
+
+def is_running(model: Model, version: int, settings: Settings) -> bool:
+    """Return whether a pending version is still on trial as a shadow, so that people are not asked yet."""
+    if model.shadow is None or postgres.promotions.read_newest_champion(settings, model.name) is None:
+        return False
+    return version not in postgres.shadows.read_ends(settings, model.name)
+
+
+def _begin(model: Model, book: PromotionHistory, version: int, decision: GateDecision) -> None:
+    expires_in = None
+    if model.approved_by is not None and model.shadow is not None:
+        expires_in = model.approved_by.timeout + timedelta(days=model.shadow.wait_days)  # people are asked afterwards
+    why = _waits(model, version)
+    book.move(version, State.PENDING, by=BY_GATE, why=why, gate_id=decision.gate_id, expires_in=expires_in)
 
 
 def find_running(book: PromotionHistory) -> int | None:

@@ -4,13 +4,15 @@ The promotion history is the source of truth; the registry's alias mirrors it.
 """
 
 import logging
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from typing import Any
 
 from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
-from include.core.lifecycle import State
+from include.core.journal import Entry
+from include.core.lifecycle import BY_PRODUCT, State
 from include.core.records import BY_GATE, GateDecision, Promotion
 from include.core.settings import Settings
 from include.gate.rules import rules_digest
@@ -34,6 +36,7 @@ def promote(
     why: str | None = None,
     force: bool = False,
     displace_newer: bool = False,
+    approved: bool = False,
 ) -> Promotion:
     """Record that `version` is champion from the first day of `interval` on, then sync the registry's alias.
 
@@ -47,6 +50,11 @@ def promote(
     published day, whichever is later. Nothing is promoted (`held_back`) if a person decided on the champion of that
     day, or if the newest champion was decided on a later day and `displace_newer` is not set. By hand, the first day is
     the one given.
+
+    Where `model.yaml` declares `approval`, the gate promotes nothing: the version becomes pending, older pending ones
+    are superseded, and `include/operations/approve.py` calls this function with `approved` when a person has approved
+    it. It then takes effect as a promotion by the gate does. What a person decided before about the same files is
+    applied at once, so that a backfill asks nobody.
 
     Where `model.yaml` declares a shadow, the gate promotes a version only when its days as a shadow are over, and holds
     it back until then: see `include/steps/hold_as_shadow.py`.
@@ -75,14 +83,23 @@ def promote(
     _require_recorded_day(found, trained, recorded, records)
     rival = None if by_hand else compare_with_running(model, version, settings)
     with postgres.promotions.open_promotion_history(settings, model.name) as book:
+        if by_hand and not force and not approved and book.state(version) is State.PENDING:
+            raise ActionRequiredError(
+                f"version {version} of {model.name} is pending: python -m include.cli approve --model {model.name} "
+                f"--version {version} --by … --why …, or promote it against that with --force"
+            )
+        if approved:
+            _require_shown(model, book, version, files)
         if force:
             decision = records[0][0] if records else None
         else:
             decision = _verified(model, book, found, files, records, by_hand=by_hand)
         row, written, held_back = _promote(
             model, book, version, trained, decision, interval.start,
-            by=by, why=why, force=force, displace_newer=displace_newer, rival=rival,
+            by=by, why=why, force=force, displace_newer=displace_newer, approved=approved, digest=files, rival=rival,
         )  # fmt: skip
+        if approved and row is not None:
+            _enter(model, book, row, files)
     champion = sync_alias(model, settings)
     if held_back:
         log.info("%s: version %d is not promoted: %s", model.name, version, held_back)
@@ -133,6 +150,8 @@ def _promote(
     why: str,
     force: bool,
     displace_newer: bool,
+    approved: bool,
+    digest: str,
     rival: AgainstShadow | None,
 ) -> tuple[PromotionEntry | None, bool, str | None]:
     """Return the entry, whether it was written now, and why there is none."""
@@ -142,8 +161,12 @@ def _promote(
         if (there := book.by_gate(decision.gate_id)) is not None:
             log.info("%s: this decision already promoted version %d, from %s on", model.name, version, there.from_day)
             return there, False, None
-        if published is not None:
-            from_day = max(from_day, published + timedelta(days=1))
+    if published is not None and (by == BY_GATE or approved):
+        from_day = max(from_day, published + timedelta(days=1))
+    if by == BY_GATE:
+        assert decision is not None
+        if (before := _decided(model, book, version)) is not None:
+            return before[0], False, before[1]
         decided = book.on(from_day)
         if decided is not None and decided.by != BY_GATE and decided.decided_day > trained:
             return (
@@ -161,12 +184,23 @@ def _promote(
                     "the training of a past day replaces it only with displace_newer"
                 ),
             )
-        if (waits := hold_as_shadow(model, book, version, trained, decision, rival)) is not None:
-            return None, False, waits
+        recorded = None if model.approved_by is None else book.recorded_decision(model.project, digest)
+        if recorded is None:
+            waits = hold_as_shadow(model, book, version, trained, decision, rival)
+            if waits is not None:
+                return None, False, waits
         against = "the first" if decision.champion is None else f"not worse than champion {decision.champion}"
         why = f"passed all {len(decision.checks)} checks of the gate; {against}"
         if (end := book.shadow_ends().get(version)) is not None:
             why, counts_from = f"{why}; as a shadow: {end.sentence}", end.day + timedelta(days=1)
+        if model.approved_by is not None:
+            _hold(model, book, version, trained, decision, is_decided=recorded is not None)
+            if recorded is None:
+                return None, False, _waits(book, version)
+            if not recorded.approved:
+                book.move(version, State.DECLINED, by=recorded.by, why=recorded.why)
+                return None, False, f"{recorded.by} declined it: {recorded.why}"
+            by, why, from_day = recorded.by, recorded.why, max(from_day, recorded.from_day or from_day)
     current = book.on(from_day)
     if current is not None and current.model_version == version:
         log.info("%s: version %d is already the champion of %s", model.name, version, from_day)
@@ -185,6 +219,74 @@ def _promote(
     log.info("%s: version %d is champion from %s on, after %s%s", model.name, version, from_day,
              _row_name(current), " (FORCED)" if force else "")  # fmt: skip
     return row, True, None
+
+
+def _decided(model: Model, book: PromotionHistory, version: int) -> tuple[PromotionEntry | None, str | None] | None:
+    """Return the promotion of a version that people decided about, or why there is none; None if nobody decided yet."""
+    state = book.state(version)
+    if state in (State.DECLINED, State.SUPERSEDED, State.EXPIRED):
+        move = book.moves(version)[-1]
+        return None, f"it is {state}, by {move.by}: {move.why}"
+    there = book.of_version(version)
+    waited = model.approved_by is not None or any(move.state is State.PENDING for move in book.moves(version))
+    return (there, None) if there is not None and waited else None
+
+
+def _hold(
+    model: Model, book: PromotionHistory, version: int, trained: date, decision: GateDecision, *, is_decided: bool
+) -> None:
+    """Make the version pending, expire what is overdue, and supersede older versions.
+
+    The version itself is superseded if a version of a later run date is pending, unless a person decided about it.
+    """
+    assert model.approved_by is not None
+    about: dict[str, Any] = {"by": BY_GATE, "gate_id": decision.gate_id}
+    passed = f"passed all {len(decision.checks)} checks of the gate"
+    if book.state(version) is State.REJECTED:
+        book.move(version, State.REGISTERED, why=passed, **about)
+    book.move(version, State.PENDING, why=passed, expires_in=model.approved_by.timeout, **about)
+    for other in book.pending():
+        number = other.move.model_version
+        if other.is_overdue:
+            book.move(
+                number, State.EXPIRED, by=BY_PRODUCT, why=f"nobody decided until {_moment(other.move.expires_at)}"
+            )
+        elif number != version and (other.trained_day <= trained or not is_decided):
+            older, newer = (number, version) if other.trained_day <= trained else (version, number)
+            why = f"version {newer}, of a later run date, passed the gate"
+            book.move(older, State.SUPERSEDED, by=BY_PRODUCT, why=why)
+
+
+def _require_shown(model: Model, book: PromotionHistory, version: int, files: str) -> None:
+    """Refuse an approval of a version that does not wait, or whose files are not those that people were shown."""
+    where = f"version {version} of {model.name}"
+    pending = {each.move.model_version: each for each in book.pending()}
+    if version not in pending:
+        raise ActionRequiredError(f"{where} is {book.state(version)}, not pending; only a pending version is approved")
+    if (shown := pending[version].move.model_digest) != files:
+        raise ActionRequiredError(
+            f"{where} has files with the digest {files[:12]}, but people were shown {str(shown)[:12]}; decline it, and "
+            "train again"
+        )
+
+
+def _enter(model: Model, book: PromotionHistory, row: PromotionEntry, digest: str) -> None:
+    """Add the approval to the journal, so that a backfill of another installation applies it."""
+    about = {"model_version": row.model_version, "model_digest": digest, "from_day": str(row.from_day)}
+    entry = {"decision": "approve", "model": model.name, "gate_id": row.gate_id, **about}
+    subject = f"{model.name} version {row.model_version} from {row.from_day}"
+    book.enter(model.project, Entry(kind="decision", subject=subject, entry=entry, by=row.by, why=row.why))
+
+
+def _moment(moment: datetime | None) -> str:
+    return "for ever" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _waits(book: PromotionHistory, version: int) -> str:
+    move = book.moves(version)[-1]
+    if move.state is not State.PENDING:
+        return f"it is {move.state}: {move.why}"
+    return f"it is pending until {_moment(move.expires_at)}: people are asked whether it becomes the champion"
 
 
 def _verified(

@@ -273,7 +273,7 @@ def test_a_version_is_promoted_after_its_days_as_a_shadow(held: Settings) -> Non
 def test_a_worse_shadow_is_not_promoted(held: Settings) -> None:
     end(held, 2, day=after(4).start, passed=False)
     move(held, 2, State.DECLINED, by=BY_PRODUCT)
-    assert promote(TRIAL, after(5), held, version=2).held_back == "log_loss 0.5 against 0.51"
+    assert promote(TRIAL, after(5), held, version=2).held_back == "it is declined, by nightly-ml: of a test"
     assert champions(held) == [(1, after(1).start)]
     with pytest.raises(ActionRequiredError, match="only a person can force it"):
         promote(TRIAL, after(5), held, version=2, by="Ada", why="because")
@@ -319,7 +319,7 @@ def test_a_newer_version_resets_the_shadow_only_if_it_is_clearly_better(
     )
     rows = rows_of(held, "version_moves", "shadow_ends")
     again = promote(TRIAL, after(3), held, version=3)
-    assert again.held_back == (found.held_back if better else left.why.split("; version 2 is")[0])
+    assert again.held_back == (found.held_back if better else f"it is superseded, by nightly-ml: {left.why}")
     assert rows_of(held, "version_moves", "shadow_ends") == rows
     if not better:
         assert "of version 2, the running shadow, on the same 600 rows" in left.why

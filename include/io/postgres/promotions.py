@@ -15,13 +15,24 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.lifecycle import BY_PRODUCT, State
 from include.core.records import BY_GATE
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine, lock
+from include.io.postgres.journal import JournalWriter
 from include.io.postgres.shadows import ShadowEnd, insert_end, select_ends
-from include.io.postgres.version_moves import VersionMove, move_version, read_state, select_moves
+from include.io.postgres.version_moves import (
+    PendingVersion,
+    RecordedDecision,
+    VersionMove,
+    move_version,
+    read_state,
+    select_decision,
+    select_moves,
+    select_pending,
+)
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,23 @@ class PromotionHistory:
     def moves(self, version: int | None = None) -> list[VersionMove]:
         """Return the moves of a version, or of all versions, the oldest first."""
         return select_moves(self._connection, self._model, version)
+
+    def pending(self) -> list[PendingVersion]:
+        """Return the pending versions, the one with the oldest run date first."""
+        return select_pending(self._connection, self._model)
+
+    def recorded_decision(self, project: str, digest: str) -> RecordedDecision | None:
+        """Return what a person decided about a version with these files, None if nobody did."""
+        return select_decision(self._connection, project, self._model, digest)
+
+    def enter(self, project: str, entry: Entry) -> None:
+        """Add an entry to the journal in the same transaction: who decided, and what follows, are one."""
+        lock(self._connection, f"journal {project}")
+        JournalWriter(self._connection, project, self._run_id).add([entry])
+
+    def of_version(self, version: int) -> PromotionEntry | None:
+        """Return the newest promotion of a version, None if it was never the champion."""
+        return self._first(_PROMOTIONS.c.model_version == version)
 
     def move(self, version: int, to: State, *, by: str, why: str, **about: Any) -> VersionMove | None:
         """Move a version to a state: see `move_version`. Promotions go through `add`, which calls this.

@@ -6,7 +6,7 @@ says. So a restored promotion history needs no moves, nor does an installation t
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from include.core.lifecycle import State, check_move
 from include.core.settings import Settings
 from include.io.postgres.connection import engine
-from include.io.postgres.schema import fits, gates, model_versions, promotions, version_moves
+from include.io.postgres.schema import fits, gates, journal, model_versions, promotions, version_moves
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,25 @@ class VersionMove:
     created_at: datetime
 
 
+@dataclass(frozen=True)
+class PendingVersion:
+    """A version that waits: its move to pending, and the run date of its training."""
+
+    move: VersionMove
+    trained_day: date
+    is_overdue: bool  # by the database's clock
+
+
+@dataclass(frozen=True)
+class RecordedDecision:
+    """What a person decided about the files of a pending version."""
+
+    approved: bool
+    by: str
+    why: str
+    from_day: date | None  # of an approval: the first day of the promotion
+
+
 _COLUMNS = [version_moves.c[field.name] for field in fields(VersionMove)]
 
 
@@ -52,7 +71,7 @@ def move_version(
     force: bool = False,
     gate_id: str | None = None,
     promotion_id: int | None = None,
-    expires_at: datetime | None = None,
+    expires_in: timedelta | None = None,
 ) -> VersionMove | None:
     """Move a version to a state, in the caller's transaction, which holds the lock of `open_promotion_history`.
 
@@ -70,7 +89,7 @@ def move_version(
         force: whether a person makes it the champion whatever was decided.
         gate_id: the decision of the gate that the move follows from, if any.
         promotion_id: the row of the promotion history that the move belongs to, if any.
-        expires_at: for `PENDING`, the moment up to which a person can decide; None for ever.
+        expires_in: for `PENDING`, how long a person can decide, by the database's clock; None for ever.
 
     Returns:
         The move, None if nothing was written.
@@ -92,7 +111,7 @@ def move_version(
         "model_digest": _digest(connection, model, version),
         "gate_id": gate_id,
         "promotion_id": promotion_id,
-        "expires_at": expires_at,
+        "expires_at": None if expires_in is None else sa.func.clock_timestamp() + expires_in,
         "run_id": run_id,
     }
     return _row(connection.execute(sa.insert(version_moves).values(**values).returning(*_COLUMNS)).one())
@@ -121,6 +140,43 @@ def select_moves(connection: sa.Connection, model: str, version: int | None = No
     if version is not None:
         statement = statement.where(version_moves.c.model_version == version)
     return [_row(found) for found in connection.execute(statement)]
+
+
+def select_pending(connection: sa.Connection, model: str) -> list[PendingVersion]:
+    """Return the pending versions of a model, the one with the oldest run date first."""
+    newest = {move.model_version: move for move in select_moves(connection, model)}
+    pending = [move for move in newest.values() if move.state is State.PENDING]
+    now = connection.scalar(sa.select(sa.func.clock_timestamp()))
+    decided = sa.select(gates.c.gate_id, gates.c.day).where(gates.c.gate_id.in_([move.gate_id for move in pending]))
+    days = {str(row.gate_id): row.day for row in connection.execute(decided)}
+    states = _states(connection, model)
+    found = [
+        PendingVersion(
+            move, days[str(move.gate_id)], is_overdue=bool(move.expires_at and now and move.expires_at <= now)
+        )
+        for move in pending
+        if states[move.model_version] is State.PENDING and str(move.gate_id) in days
+    ]
+    return sorted(found, key=lambda each: (each.trained_day, each.move.id))
+
+
+def select_decision(connection: sa.Connection, project: str, model: str, digest: str) -> RecordedDecision | None:
+    """Return the newest decision of a person about a pending version with these files, as the journal has it."""
+    entry = journal.c.entry
+    statement = (
+        sa
+        .select(entry["decision"].as_string(), entry["from_day"].as_string(), journal.c.by, journal.c.why)
+        .where(journal.c.project == project, journal.c.kind == "decision")
+        .where(entry["model"].as_string() == model, entry["model_digest"].as_string() == digest)
+        .where(entry["decision"].as_string().in_(("approve", "decline")))
+        .order_by(journal.c.sequence.desc())
+        .limit(1)
+    )
+    found = connection.execute(statement).one_or_none()
+    if found is None:
+        return None
+    decision, from_day, by, why = found
+    return RecordedDecision(decision == "approve", by, why, date.fromisoformat(from_day) if from_day else None)
 
 
 def _states(connection: sa.Connection, model: str, versions: Sequence[int] | None = None) -> dict[int, State]:

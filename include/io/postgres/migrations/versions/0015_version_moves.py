@@ -76,24 +76,19 @@ COMMENT ON COLUMN version_history.model_digest IS 'Digest of the files of the ve
 GRANT SELECT ON version_history TO ops_reader;
 
 CREATE OR REPLACE VIEW human_actions AS
-SELECT recorded_at AS decided_at, project, NULL::text AS model,
+SELECT recorded_at AS decided_at, project, entry ->> 'model' AS model,
     CASE kind WHEN 'erasure' THEN 'erase' ELSE coalesce(entry ->> 'decision', 'repair') END AS action,
     CASE kind WHEN 'erasure' THEN 'a person, entry ' || sequence ELSE subject END AS subject, by, why, run_id
 FROM journal WHERE kind IN ('decision', 'erasure') OR (kind = 'prepared_day' AND by IS NOT NULL)
 UNION ALL
 SELECT p.created_at, m.project, p.model,
     CASE WHEN p.forced THEN 'force promotion'
-        WHEN v.from_state = 'pending' THEN 'approve'
         WHEN v.from_state = 'replaced' THEN 'roll back'
         ELSE 'promote' END,
     'version ' || p.model_version || ' from ' || p.from_day, p.by, p.why, p.run_id
 FROM promotions p LEFT JOIN models m ON m.model = p.model
 LEFT JOIN version_moves v ON v.promotion_id = p.id AND v.state = 'champion'
-WHERE p.by <> 'gate'
-UNION ALL
-SELECT v.created_at, m.project, v.model, 'decline', 'version ' || v.model_version, v.by, v.why, v.run_id
-FROM version_moves v LEFT JOIN models m ON m.model = v.model
-WHERE v.state = 'declined';
+WHERE p.by <> 'gate' AND (p.forced OR v.from_state IS DISTINCT FROM 'pending');  -- the journal has approvals
 COMMENT ON VIEW human_actions IS
     'What people decided: about deliveries, prepared days, versions, champions and erased persons, with who and why.';
 COMMENT ON COLUMN human_actions.action IS
@@ -101,8 +96,9 @@ COMMENT ON COLUMN human_actions.action IS
     'version, roll back to an earlier one, promote it against the gate (force promotion), adopt a model that was '
     'fitted elsewhere, erase a person, begin or finish the rotation of the hash key (rehash begun, rehash finished), '
     'or pull, on a laptop.';
+COMMENT ON COLUMN human_actions.model IS 'Name of the model; null if the decision is about a delivery or a day.';
 COMMENT ON COLUMN human_actions.subject IS
-    'The delivery, the run date and the number of its record, the version and its first day, the declined version, '
+    'The delivery, the run date and the number of its record, the version and its first day, '
     'the model and the MLflow run of an adopted one, or the entry of the journal about an erased person.';
 """
 
