@@ -292,7 +292,7 @@ def test_new_rules_of_the_gate_do_not_count_for_a_version_that_waits_already(hel
 
 def verdict(passed: bool) -> Callable[..., Check]:
     figures = {"measured": -0.05 if passed else 0.001, "threshold": -0.02, "passed": passed}
-    return lambda *_: Check(name="shadow", subject="log_loss", sentence="as measured", **figures)  # type: ignore[arg-type]
+    return lambda *_: Check(name="shadow", subject="log_loss", sentence="as measured", **figures)
 
 
 @pytest.mark.parametrize("better", [False, True])
