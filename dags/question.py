@@ -51,9 +51,7 @@ class StartQuestion(TriggerDagRunOperator):
         Raises:
             AirflowSkipException: there is nothing to ask.
         """
-        from include.operations.approve import read_pending
-        from include.operations.question import why_closed
-        from include.steps.hold_as_shadow import is_running
+        from include.operations.pending import is_on_trial, read_pending, why_closed
 
         decided = context["ti"].xcom_pull(task_ids=self.after)
         version = None if decided is None else decided["model_version"]
@@ -61,7 +59,7 @@ class StartQuestion(TriggerDagRunOperator):
             raise skipped(f"{self.after} decided on no version", context)
         if read_pending(self.model, settings(), version) is None:
             raise skipped(why_closed(self.model, version, settings()), context)
-        if is_running(self.model, version, settings()):
+        if is_on_trial(self.model, version, settings()):
             raise skipped(f"version {version} is still on trial as a shadow; people are asked after it", context)
         if params.is_backfill():
             raise skipped(
@@ -100,7 +98,8 @@ class AskPeople(HITLOperator):
             AirflowSkipException: no version waits, or this is `airflow dags test`, which asks nobody.
             TaskAwaitingInput: always otherwise.
         """
-        from include.operations.question import ask, why_closed
+        from include.operations.pending import why_closed
+        from include.operations.question import ask
 
         version = context["params"].get("version")
         question = ask(self.model, version, settings(), _links(self.model, version))
@@ -125,8 +124,7 @@ class AskPeople(HITLOperator):
             AirflowSkipException: the version does not wait any more.
             TaskAwaitingInput: nobody has answered yet.
         """
-        from include.operations.approve import read_pending
-        from include.operations.question import why_closed
+        from include.operations.pending import read_pending, why_closed
 
         if event.get("error_type") == "timeout":
             pending = read_pending(self.model, settings(), version)

@@ -12,13 +12,13 @@ from include.config.model import Model
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.journal import Entry
-from include.core.lifecycle import BY_PRODUCT, State, is_person
+from include.core.lifecycle import State, is_person
 from include.core.records import Declined, Promotion
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import export, require_exported
-from include.io.postgres.promotions import PromotionHistory
 from include.io.postgres.version_moves import PendingVersion
+from include.operations.pending import read_pending
 from include.steps.promote import promote
 
 log = logging.getLogger(__name__)
@@ -78,32 +78,6 @@ def decline(model: Model, version: int, settings: Settings, *, by: str, why: str
         why=why,
         champion=None if champion is None else champion.model_version,
     )
-
-
-def expire(model: Model, settings: Settings) -> list[int]:
-    """Expire the pending versions about which nobody decided in time; return them."""
-    with postgres.promotions.open_promotion_history(settings, model.name) as book:
-        return _expire(book)
-
-
-def read_pending(model: Model, settings: Settings, version: int | None = None) -> PendingVersion | None:
-    """Return a pending version, by default the one of the latest run date; None if it does not wait any more."""
-    with postgres.promotions.open_promotion_history(settings, model.name) as book:
-        _expire(book)
-        found = [each for each in book.pending() if version in (None, each.move.model_version)]
-    return found[-1] if found else None
-
-
-def _expire(book: PromotionHistory) -> list[int]:
-    overdue = [each.move for each in book.pending() if each.is_overdue]
-    for move in overdue:
-        book.move(
-            move.model_version,
-            State.EXPIRED,
-            by=BY_PRODUCT,
-            why=f"nobody decided until {move.expires_at:%Y-%m-%d %H:%M} UTC",
-        )
-    return [move.model_version for move in overdue]
 
 
 def _pending(model: Model, version: int, settings: Settings, shown: str | None) -> PendingVersion:

@@ -9,7 +9,7 @@ from include.core.printable import markdown
 from include.core.records import GateDecision
 from include.core.settings import Settings
 from include.io import postgres
-from include.operations.approve import read_pending
+from include.operations.pending import read_pending
 
 
 class Question(Record):
@@ -52,16 +52,6 @@ def ask(model: Model, version: int | None, settings: Settings, links: Mapping[st
     )
 
 
-def why_closed(model: Model, version: int | None, settings: Settings) -> str:
-    """Return the sentence for a question that nobody has to answer any more."""
-    if version is None:
-        return f"no version of {model.name} is pending"
-    moves = postgres.version_moves.read_moves(settings, model.name, version)
-    if not moves:
-        return f"version {version} of {model.name} was never pending"
-    return f"version {version} of {model.name} is {moves[-1].state}, by {moves[-1].by}: {moves[-1].why}"
-
-
 def write_body(
     model: Model,
     decision: GateDecision,
@@ -75,14 +65,14 @@ def write_body(
     now = "There is no champion yet" if champion is None else f"Version {champion} is the champion now"
     against = "no champion" if decision.champion is None else f"version {decision.champion}"
     rows = [
-        f"| {'passed' if check.passed else 'FAILED'} | {markdown(check.name)} | {markdown(check.subject)} | "
-        f"{_number(check.measured)} | {_number(check.threshold)} |"
+        f"| {'passed' if check.passed else 'FAILED'} | {markdown(check.name)} | {markdown(check.sentence)} |"
         for check in decision.checks
     ]
     trained = f"**Version {version} of {markdown(model.title)}** ({markdown(decision.candidate)}) was trained on {day}"
     stays = "there is still no champion" if champion is None else f"version {champion} stays"
     until = "" if expires_at is None else f" until {expires_at:%Y-%m-%d %H:%M} UTC"
     command = f"python -m include.cli approve --model {model.name} --version {version} --by … --why …"
+    allowed = model.approved_by.allowed if model.approved_by else ()
     paragraphs = [
         f"{trained} and passed the gate, compared with {against} on {decision.rows:,} rows. {now}.",
         (
@@ -90,7 +80,8 @@ def write_body(
             f"- **Decline:** {stays}, and nobody is asked about this version again.\n"
             f"- **No answer**{until}: {stays}. A newer version that passes the gate ends this question, too."
         ),
-        "\n".join(["| result | check | of | measured | threshold |", "|---|---|---|---|---|", *rows]),
+        "\n".join(["| result | check | measured |", "|---|---|---|", *rows]),
+        f"These users may decide: {', '.join(map(markdown, allowed))}." if allowed else "",
         " · ".join(f"[{markdown(text)}]({address})" for text, address in links.items()),
         (
             f"The decision counts for the files with the digest `{digest[:12]}` only. To decide by command, type "
@@ -98,7 +89,3 @@ def write_body(
         ),
     ]
     return "\n\n".join(filter(None, paragraphs))
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"

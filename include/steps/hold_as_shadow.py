@@ -96,13 +96,6 @@ def hold_as_shadow(
     return _waits(model, version)
 
 
-def is_running(model: Model, version: int, settings: Settings) -> bool:
-    """Return whether a pending version is still on trial as a shadow, so that people are not asked yet."""
-    if model.shadow is None or postgres.promotions.read_newest_champion(settings, model.name) is None:
-        return False
-    return version not in postgres.shadows.read_ends(settings, model.name)
-
-
 def _begin(model: Model, book: PromotionHistory, version: int, decision: GateDecision) -> None:
     expires_in = None
     if model.approved_by is not None and model.shadow is not None:

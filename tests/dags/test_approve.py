@@ -17,6 +17,7 @@ from include.core.interval import Interval
 from include.core.outbox import Message
 from include.core.records import Check, GateDecision
 from include.operations import approve as deciding
+from include.operations import pending as open_questions
 from include.operations import question as asking
 
 ASKED = load_model("late_ferry").model_copy(update={"approval": Approval(allowed=("ana", "ben"))})
@@ -32,7 +33,14 @@ DECISION = GateDecision(
     champion=2,
     passed=True,
     checks=(
-        Check(name="slices", subject="origin=A|B {{ 7 * 7 }}", measured=0.25, threshold=0.3, passed=True, sentence="s"),
+        Check(
+            name="slices",
+            subject="origin=A",
+            measured=0.25,
+            threshold=0.3,
+            passed=True,
+            sentence="origin=A|B {{ 7 * 7 }}: 0.25; at most 0.3",
+        ),
     ),
 )
 QUESTION = asking.Question(
@@ -68,10 +76,10 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     monkeypatch.setattr(question, "settings", lambda: None)
     monkeypatch.setattr(question, "mlflow_pages", lambda: None)
     monkeypatch.setattr(question.params, "is_backfill", lambda: False)
-    monkeypatch.setattr(asking, "why_closed", lambda *_: "version 3 of late_ferry is superseded")
+    monkeypatch.setattr(open_questions, "why_closed", lambda *_: "version 3 of late_ferry is superseded")
 
     def set_pending(pending: Any) -> None:
-        monkeypatch.setattr(deciding, "read_pending", lambda *_: pending)
+        monkeypatch.setattr(open_questions, "read_pending", lambda *_: pending)
         monkeypatch.setattr(asking, "ask", lambda *_: pending and QUESTION)
 
     return set_pending
@@ -213,7 +221,8 @@ def test_an_answer_that_cannot_be_applied_is_not_retried(
 def test_the_question_has_the_gates_table_and_no_markup_of_others() -> None:
     links = {"Version 3 in MLflow": "http://mlflow/#/models/late_ferry/versions/3"}
     body = asking.write_body(ASKED, DECISION, 2, DIGEST, SOON, links)
-    assert "| passed | slices | origin=A\\|B {{ 7 \\* 7 }} | 0.25 | 0.3 |" in body
+    assert "| passed | slices | origin=A\\|B {{ 7 \\* 7 }}: 0.25; at most 0.3 |" in body
+    assert "These users may decide: ana, ben." in body
     assert "compared with version 2 on 1,200 rows. Version 2 is the champion now." in body
     assert "**No answer** until 2113-03-09 00:00 UTC: version 2 stays" in body
     assert "[Version 3 in MLflow](http://mlflow/#/models/late_ferry/versions/3)" in body

@@ -16,8 +16,7 @@ from include.config.loading import load_model, model_names
 from include.core.interval import Interval
 from include.gate.shadow import Shadow
 from include.io import postgres
-from include.operations import approve as deciding
-from include.steps import hold_as_shadow
+from include.operations import pending as deciding
 from include.steps import shadow as shadow_step
 from tests.integration.small import DAY
 
@@ -121,9 +120,9 @@ def test_people_are_asked_only_after_the_days_of_the_shadow(monkeypatch: pytest.
     monkeypatch.setattr(deciding, "read_pending", lambda *_: object())
     monkeypatch.setattr(params, "get_current_context", running)
     monkeypatch.setattr(TriggerDagRunOperator, "execute", lambda each, _: started.append(each.conf))
-    monkeypatch.setattr(hold_as_shadow, "is_running", lambda *_: True)
+    monkeypatch.setattr(deciding, "is_on_trial", lambda *_: True)
     with pytest.raises(AirflowSkipException, match="version 3 is still on trial as a shadow"):
         ask.execute(running())
-    monkeypatch.setattr(hold_as_shadow, "is_running", lambda *_: False)
+    monkeypatch.setattr(deciding, "is_on_trial", lambda *_: False)
     ask.execute(running())
     assert started == [{"version": 3}]

@@ -12,7 +12,8 @@ from include.core.records import Promotion
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.registry import Registry
-from include.operations.approve import approve, decline, expire, read_pending
+from include.operations.approve import approve, decline
+from include.operations.pending import expire, read_pending
 from include.steps.promote import promote
 from tests.integration import small
 from tests.integration.training import MODEL, after, train_and_gate

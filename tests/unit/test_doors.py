@@ -26,7 +26,7 @@ from tools.mlflow_pages import Login
 from tools.postgres import Postgres, PostgresError
 from tools.stack import Stack, StackError, ports, private_files
 from tools.stack.private import make_private
-from tools.stack.state import Keys, State
+from tools.stack.state import Keys, StackState
 
 PASSWORD = "the-password"
 KNOWN = "Basic " + base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
@@ -200,7 +200,7 @@ def test_the_password_is_not_sent_to_another_user_who_took_the_port_first(tmp_pa
         try:
             stack = Stack(tmp_path)
             with private_files():
-                (tmp_path / "state.json").write_text(State(ports={"api": port}, spark=False).model_dump_json())
+                (tmp_path / "state.json").write_text(StackState(ports={"api": port}, spark=False).model_dump_json())
             for asking in (stack.api, lambda: stack._refuse_others("api-server")):
                 with pytest.raises(StackError, match=f"another user of this machine listens at port {port}"):
                     asking()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tools import processes
 from tools.postgres import Postgres
-from tools.stack.state import Keys, State
+from tools.stack.state import Keys, StackState
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".local"
@@ -30,7 +30,7 @@ class StackLayout:
 
     home: Path
     bundle: Path
-    state: State
+    state: StackState
     airflow_settings: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property

@@ -9,7 +9,7 @@ from tools.stack.spark import Spark
 
 OF_AIRFLOW: tuple[type[AirflowService], ...] = (ApiServer, DagProcessor, Triggerer, Scheduler)
 OTHERS: tuple[type[Service], ...] = (Spark, MLflow, S3)
-"""A service runs if the field of `State` with its name is true."""
+"""A service runs if the field of `StackState` with its name is true."""
 
 SERVICES = tuple(service.name for service in OF_AIRFLOW)
 SPARK, MLFLOW = Spark.name, MLflow.name

@@ -24,7 +24,7 @@ from tools.stack.s3 import S3
 from tools.stack.service import Service, http_client
 from tools.stack.services import services_of
 from tools.stack.spark import Spark
-from tools.stack.state import Started, State, write_private
+from tools.stack.state import StackState, Started, write_private
 
 HEALTHY_SECONDS = 180
 
@@ -327,10 +327,10 @@ class Stack:
 
     @cached_property
     def _layout(self) -> StackLayout:
-        return StackLayout(self.home, self.bundle, State.read(self.home / "state.json"), self.settings)
+        return StackLayout(self.home, self.bundle, StackState.read(self.home / "state.json"), self.settings)
 
     @property
-    def _state(self) -> State:
+    def _state(self) -> StackState:
         return self._layout.state
 
     def _remember(self, **changes: object) -> None:

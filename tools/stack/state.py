@@ -20,7 +20,7 @@ class Started(BaseModel):
     settings_digest: str
 
 
-class State(BaseModel):
+class StackState(BaseModel):
     """The ports that a stack chose, the services that it should run, and those that it started."""
 
     model_config = ConfigDict(frozen=True)
@@ -33,7 +33,7 @@ class State(BaseModel):
     services: dict[str, Started] = {}
 
     @classmethod
-    def read(cls, file: Path) -> "State":
+    def read(cls, file: Path) -> "StackState":
         """Return the state in `file`, or that of a new stack if there is no such file."""
         with suppress(FileNotFoundError):
             return cls.model_validate_json(file.read_text(encoding="utf-8"))
