@@ -54,7 +54,7 @@ def approve(model: Model) -> DAG:
                 description="The pending version. If empty: the one of the latest run date.",
             )
         },
-        dagrun_timeout=model.approved_by.timeout + timedelta(days=1),
+        dagrun_timeout=model.approved_by.timeout + timedelta(days=1 + (model.shadow.wait_days if model.shadow else 0)),
         on_failure_callback=RUN_FAILED,
     )
     def build() -> None:

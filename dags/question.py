@@ -19,7 +19,6 @@ from dags.alerts import ask_people
 from dags.common import log, settings, skipped
 from dags.connections import mlflow_pages
 from include.config.model import Model
-from include.core.records import GateDecision
 
 APPROVE, DECLINE = "Approve", "Decline"
 NO_REASON = "no reason given on the page Required Actions"
@@ -28,11 +27,15 @@ CHECK_EVERY = timedelta(minutes=10)
 
 
 class StartQuestion(TriggerDagRunOperator):
-    """Start the run of `<model>_approve` for the version that this run of `<model>_train` made pending, once."""
+    """Start the run of `<model>_approve` for the version that a run of `<model>_train` made pending, once.
+
+    Where a shadow is declared, too, `<model>_decide` starts it when the days of the shadow are over. `after` is the
+    task whose record names the version.
+    """
 
     template_fields = ()
 
-    def __init__(self, *, model: Model, **options: Any) -> None:
+    def __init__(self, *, model: Model, after: str = "gate", **options: Any) -> None:
         super().__init__(
             trigger_dag_id=f"{model.name}_approve",
             logical_date=None,
@@ -40,7 +43,7 @@ class StartQuestion(TriggerDagRunOperator):
             wait_for_completion=False,
             **options,
         )
-        self.model = model
+        self.model, self.after = model, after
 
     def execute(self, context: Any) -> None:
         """Start it, unless no version waits or the run belongs to a backfill, which asks nobody.
@@ -48,14 +51,16 @@ class StartQuestion(TriggerDagRunOperator):
         Raises:
             AirflowSkipException: there is nothing to ask.
         """
-        from include.operations.pending import read_pending, why_closed
+        from include.operations.pending import is_on_trial, read_pending, why_closed
 
-        decided = context["ti"].xcom_pull(task_ids="gate")
-        version = None if decided is None else GateDecision.model_validate(decided).model_version
+        decided = context["ti"].xcom_pull(task_ids=self.after)
+        version = None if decided is None else decided["model_version"]
         if version is None:
-            raise skipped("the gate decided on no version", context)
+            raise skipped(f"{self.after} decided on no version", context)
         if read_pending(self.model, settings(), version) is None:
             raise skipped(why_closed(self.model, version, settings()), context)
+        if is_on_trial(self.model, version, settings()):
+            raise skipped(f"version {version} is still on trial as a shadow; people are asked after it", context)
         if params.is_backfill():
             raise skipped(
                 f"a backfill asks nobody. To decide: python -m include.cli approve --model {self.model.name} "

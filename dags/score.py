@@ -1,15 +1,19 @@
 """`<model>_score`: score all entities of the day with its champion; publish the batch completely or not at all."""
 
+from collections.abc import Callable
+from typing import Any
+
 from airflow.sdk import DAG, dag, task
 
 from dags import params
-from dags.common import Json, describe, nightly, predictions_asset, schedule
+from dags.common import Json, describe, nightly, predictions_asset, run_step, schedule
 from dags.params import run_date
-from dags.scoring import publish_day, score_day
+from dags.scoring import NO_CALLBACK, publish_day, raise_if_not_scored, score_day, score_shadow
 from dags.sensors import wait_for_features
 from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 from include.core.interval import Interval
+from include.core.records import Scored
 
 DOC = """
 ### {title}: score and publish
@@ -22,6 +26,8 @@ Scores every entity of the day with the day's champion from the promotion histor
 - **If it waits:** the log of `wait_for_features` names the day that `{project}_prepare` has not finished.
 - **If it fails:** the log names the days whose counts do not agree. Nothing was published, and the previous batch
   stays readable.
+- **If `score_shadow` or `shadow` fails** (only models with a shadow have these tasks): the champion's scores are
+  published all the same. `report_shadow` raises an alert; the runbook is docs/runbooks/shadow.md.
 - **To run past days again:** `airflow dags backfill {name}_score -s {first_day} -e {last_day}`. Readers keep what they
   see, and the log of `publish` says how many rows differ. With `-c '{{"publish": "replace"}}'` readers see the new
   scores; `python -m include.cli unpublish` undoes that.
@@ -49,11 +55,35 @@ def score_and_publish(model: Model) -> DAG:
             """Write the batch and the pointer to it to the shared database, in one transaction."""
             return publish_day(model, scored)
 
-        scored = score_day(model, lambda: Interval.of(run_date(project)))
-        wait_for_features(project) >> scored
+        def day() -> Interval:
+            return Interval.of(run_date(project))
+
+        ready, scored = wait_for_features(project), score_day(model, day)
+        ready >> scored
         publish(scored)
+        if model.shadow is not None:
+            _beside(model, day, ready)
 
     return build()
+
+
+def _beside(model: Model, day: Callable[[], Interval], ready: Any) -> None:
+    """Add the tasks of the shadow. They are no upstream of `publish`, and their failure is an alert of its own."""
+
+    @task(**NO_CALLBACK)
+    def shadow(scored: Json) -> Json:
+        """Store the scores of the shadow where no reader sees them."""
+        record = Scored.model_validate(scored)
+        return run_step("shadow", model, record.interval, days=record.days)
+
+    @task(trigger_rule="all_done")
+    def report_shadow() -> str:
+        """Raise an alert if the shadow could not be scored; the run goes on."""
+        return raise_if_not_scored(model, day())
+
+    scored = score_shadow(model, day)
+    ready >> scored
+    shadow(scored) >> report_shadow()
 
 
 for name in model_names():

@@ -4,12 +4,17 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
+from airflow.sdk import get_current_context
+
 from dags import params
-from dags.common import Json, run_step, settings
+from dags.common import Json, run_step, settings, skipped
 from dags.steps import runs_on_databricks, step_task
 from include.config.model import Model
 from include.core.interval import Interval
-from include.core.records import Scored, TableRef
+from include.core.records import Alert, Scored, TableRef
+
+NO_CALLBACK: dict[str, Any] = {"on_failure_callback": None}
+"""Arguments of the tasks of a shadow: `report_shadow` raises the alert, also when a task was killed."""
 
 
 def versions(model: Model, interval: Interval) -> dict[date, int]:
@@ -51,8 +56,62 @@ def score_day(model: Model, interval: Callable[[], Interval]) -> Any:
     )
 
 
+def score_shadow(model: Model, interval: Callable[[], Interval]) -> Any:
+    """Return the task `score_shadow`. It is skipped if no version is the shadow of the day."""
+
+    def options() -> dict[str, Any]:
+        from include.steps.shadow import read_shadow_versions
+
+        days = interval()
+        chosen = read_shadow_versions(model, days, settings()) if params.data_view() == "point_in_time" else {}
+        if not chosen:
+            raise skipped(f"{model.name}: no version scores beside the champion on {days}", get_current_context())
+        given = {"versions": chosen, "features": features(model, days)}
+        return given | ({"digests": digests(model, chosen)} if runs_on_databricks(model, "score") else {})
+
+    return step_task(
+        "score",
+        model,
+        interval,
+        options,
+        task_id="score_shadow",
+        doc="Score the same features with the version that is on trial as a shadow; skipped if there is none.",
+        **NO_CALLBACK,
+    )
+
+
 def publish_day(model: Model, scored: Json) -> Json:
     """Publish the scores of a day."""
     record = Scored.model_validate(scored)
     data_view, mode = params.data_view(), params.publish_mode()
     return run_step("publish", model, record.interval, days=record.days, mode=mode, data_view=data_view)
+
+
+def raise_if_not_scored(model: Model, interval: Interval) -> str:
+    """Raise an alert if a task of the shadow failed in this run; return what happened, in a sentence."""
+    ti = get_current_context()["ti"]
+    tasks = ["score_shadow", "shadow"]
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=tasks, run_ids=[ti.run_id])[ti.run_id]
+    failed = [each for each in tasks if states.get(each) == "failed"]
+    if not failed:
+        return f"{model.name}: the shadow did not fail"
+    from include.io import postgres
+
+    alert = shadow_failed(model, interval, f"{ti.dag_id}.{failed[0]}", ti.run_id)
+    postgres.alerts.raise_alerts(settings(), model.project, [alert])
+    return alert.sentence
+
+
+def shadow_failed(model: Model, interval: Interval, where: str, run_id: str) -> Alert:
+    """Return the alert for a shadow that could not be scored."""
+    return Alert(
+        subject=model.name,
+        rule="shadow not scored",
+        day=interval.end,
+        sentence=(
+            f"{model.name}: the version on trial as a shadow has no scores of {interval.end}, because {where} failed "
+            f"(run {run_id}; its log says why). Readers are not affected: the champion's scores are published as "
+            "always. The shadow only takes a day longer. Safe to run again: clear the task. "
+            f"Owner: {model.owner}. Runbook: docs/runbooks/shadow.md"
+        ),
+    )

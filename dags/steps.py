@@ -18,6 +18,7 @@ def step_task(
     options: Callable[[], Mapping[str, Any]],
     *,
     doc: str,
+    task_id: str | None = None,
     **arguments: Any,
 ) -> Any:
     """Return the task of a step, to run on the worker or on Databricks as the config says.
@@ -28,15 +29,16 @@ def step_task(
         interval: the days, computed when the task runs.
         options: the options of the step, computed when the task runs.
         doc: the text for Airflow's pages.
+        task_id: by default the name of the step.
         arguments: arguments of the task.
     """
     if runs_on_databricks(config, step):
         from dags.databricks import StepOperator  # this import costs half a second at each parse
 
         given: dict[str, Any] = {"interval": interval, "options": options, "doc_md": doc, **arguments}
-        return StepOperator(task_id=step, step=step, config=config, **given).output
+        return StepOperator(task_id=task_id or step, step=step, config=config, **given).output
 
-    @task(task_id=step, doc_md=doc, **arguments)
+    @task(task_id=task_id or step, doc_md=doc, **arguments)
     def on_worker() -> Json:
         return run_step(step, config, interval(), **options())
 

@@ -30,7 +30,7 @@ from include.core.interval import Interval
 from include.core.log_lines import log_to_stderr
 from include.core.printable import printable
 from include.core.project import Project
-from include.core.records import BY_GATE, DataView, GateDecision, PublishMode, StepResult
+from include.core.records import BY_GATE, DataView, GateDecision, PublishMode, Scored, ShadowEnded, StepResult
 from include.core.settings import DATABASE_URL, Settings
 
 app = typer.Typer(
@@ -538,6 +538,27 @@ def publish(
     interval = _interval(start, end)
     versions = _versions(model, interval, version)
     _print(_run("publish", load_model(model), interval, mode=mode, versions=versions, data_view=data))
+
+
+@app.command()
+def shadow(model: ModelOption, start: Start, end: End = None) -> None:
+    """Score each day with the version that was its shadow, and store the scores where no reader sees them."""
+    from include.steps.shadow import read_shadow_versions
+
+    config, interval = load_model(model), _interval(start, end)
+    versions = read_shadow_versions(config, interval, _settings())
+    scored = _run("score", config, interval, versions=versions) if versions else None
+    _print(_run("shadow", config, interval, days=scored.days if isinstance(scored, Scored) else ()))
+
+
+@app.command("end_shadow")
+def end_shadow(model: ModelOption, day: Day) -> None:
+    """Compare the shadow with the champion as of a run date; end it if enough outcomes are known."""
+    config, interval = load_model(model), Interval.of(day)
+    ended = _run("end_shadow", config, interval)
+    _print(ended)
+    if isinstance(ended, ShadowEnded) and ended.passed:
+        _print(_run("promote", config, interval.shifted(start=1, end=1), version=ended.model_version))
 
 
 @app.command()

@@ -16,7 +16,7 @@ import httpx
 import typer
 from rich.console import Console
 
-from include.config.loading import is_simulated, model_names
+from include.config.loading import is_simulated, load_model, model_names
 from include.core.errors import ConfigError
 from include.core.project import Project
 from tools.demo import AirflowApi, DemoError, command, find_project
@@ -33,6 +33,7 @@ def nightly_dags(project: Project) -> list[str]:
         *([f"{project.name}_simulate"] if is_simulated(project) else []),
         f"{project.name}_prepare",
         *(f"{model}_{kind}" for kind in ("train", "score") for model in model_names(project.name)),
+        *(f"{model}_decide" for model in model_names(project.name) if load_model(model).shadow),
         f"{project.name}_monitor",
     ]
 

@@ -8,7 +8,9 @@ from include.config.approval import Approval
 from include.core.project import RunOn
 from include.core.variants import require_once, with_defaults
 from include.gate.checks import GateCheck
+from include.gate.checks.champion import Champion
 from include.gate.config import Gate
+from include.gate.shadow import Shadow
 from include.monitoring import AnyMonitor, Monitor
 from include.monitoring.records import MonitoredModel
 from include.training.config import Training
@@ -31,6 +33,12 @@ class Model(Training):
         examples=["0 3 * * mon"],
     )
     gate: Gate = Field(description="what a version must show before it may become champion")
+    shadow: Shadow | None = Field(
+        default=None,
+        description="a version that passed the gate scores beside the champion, unpublished, before it is decided; by "
+        "default it is promoted at once",
+        examples=[{"days_with_outcomes": 7}],
+    )
     approval: Literal["required"] | Approval | None = Field(
         default=None,
         description="whether a person decides about each version that passed the gate: required, or who may decide and "
@@ -69,6 +77,11 @@ class Model(Training):
         """The checks of the gate: those listed, and every other kind with its defaults."""
         listed, annotation = self.gate.checks, type(self.gate).model_fields["checks"].annotation
         return with_defaults(annotation, listed, self.problem_type)
+
+    @property
+    def champion_check(self) -> Champion:
+        """The check against the champion, whose settings decide about a shadow, too."""
+        return next(check for check in self.all_checks if isinstance(check, Champion))
 
     @property
     def all_monitors(self) -> tuple[Monitor, ...]:

@@ -454,6 +454,38 @@ class Unpublished(StepResult):
         return None if self.days else f"{self.model}: nothing is published of {self.interval}"
 
 
+class Shadowed(StepResult):
+    """The result of `shadow`: the scores that were stored beside the champion's, unpublished."""
+
+    model: str
+    days: tuple[ScoredDay, ...]
+
+    @property
+    def skipped(self) -> str | None:
+        """The reason, if no version is a shadow."""
+        return None if self.days else f"{self.model} has no version that scores beside the champion on {self.interval}"
+
+
+class ShadowEnded(StepResult):
+    """The result of `end_shadow`: how the shadow stands on a run date.
+
+    Attributes:
+        rows: the rows that shadow and champion both predicted and whose outcome is known.
+        model_version: the version that is the shadow; None if there is none.
+        passed: whether the shadow ended as not worse than the champion; None if it goes on, or there is none.
+        sentence: the result in words.
+    """
+
+    model: str
+    passed: bool | None
+    sentence: Sentence
+
+    @property
+    def skipped(self) -> str | None:
+        """The reason, if no version is a shadow."""
+        return self.sentence if self.model_version is None else None
+
+
 class FailedDay(Record):
     """A day for which a step over a range failed, and why."""
 

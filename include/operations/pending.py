@@ -35,6 +35,13 @@ def why_closed(model: Model, version: int | None, settings: Settings) -> str:
     return f"version {version} of {model.name} is {moves[-1].state}, by {moves[-1].by}: {moves[-1].why}"
 
 
+def is_on_trial(model: Model, version: int, settings: Settings) -> bool:
+    """Return whether a pending version still scores as a shadow, so that people are not asked yet."""
+    if model.shadow is None or postgres.promotions.read_newest_champion(settings, model.name) is None:
+        return False
+    return version not in postgres.shadows.read_ends(settings, model.name)
+
+
 def _expire(book: PromotionHistory) -> list[int]:
     overdue = [each.move for each in book.pending() if each.is_overdue]
     for move in overdue:

@@ -102,6 +102,8 @@ STEPS = {
         Step("promote", Model, records.Promotion),
         Step("score", Model, records.Scored, remote=True),
         Step("publish", Model, records.Published),
+        Step("shadow", Model, records.Shadowed),
+        Step("end_shadow", Model, records.ShadowEnded),
         Step("outcomes", Project, records.Recorded),
         Step("monitor", Project, records.Monitored),
         Step("revalidate", Project, records.Revalidated, _OPERATIONS, writes_journal=True),

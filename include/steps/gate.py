@@ -87,6 +87,22 @@ def gate(
     return decision
 
 
+def measure_against(model: Model, subject: GateSubject, settings: Settings) -> Evidence:
+    """Return what the check against the champion sees, where `subject` may name another version as the champion.
+
+    Raises:
+        DataError: the holdout rows of the version can no longer be read.
+    """
+    project, registry = load_project(model.project), Registry(settings)
+    version = registry.get_version(model.name, subject.model_version)
+    interval = taken_up(project, model, Interval.of(subject.day), settings, version.tags.get("day"))
+    run = registry.get_fit(version.run_id, _fit_of(model, version.run_id, settings).tags_digest)
+    training_set = training_set_of_run(project, model, interval, settings, run)
+    features = Tables(settings).scan(features_table(project.name), int(run.tags["features_version"]))
+    files = registry.files(version, subject.model_digest)
+    return _evidence(model, registry, training_set, features, subject, (), version, files, settings)
+
+
 def _move(model: Model, decision: GateDecision, version: int, settings: Settings) -> None:
     """Move the version to what the decision says of it. One that is or was the champion stays what it is."""
     with postgres.promotions.open_promotion_history(settings, model.name) as book:

@@ -21,6 +21,7 @@ from include.io.postgres.gate_decisions import GateSubject
 from include.io.postgres.model_files import RecordedFit
 from include.io.postgres.promotions import PromotionEntry, PromotionHistory
 from include.io.registry import CHAMPION, Registry, Version
+from include.steps.hold_as_shadow import AgainstShadow, compare_with_running, hold_as_shadow
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ def promote(
     it. It then takes effect as a promotion by the gate does. What a person decided before about the same files is
     applied at once, so that a backfill asks nobody.
 
+    Where `model.yaml` declares a shadow, the gate promotes a version only when its days as a shadow are over, and holds
+    it back until then: see `include/steps/hold_as_shadow.py`.
+
     If the promotion history has the entry already, nothing is written (`rows` is 0), and only the alias is synced.
 
     Raises:
@@ -77,6 +81,7 @@ def promote(
     records = postgres.gate_decisions.read_decisions(settings, model.name, version)
     trained = date.fromisoformat(found.tags["day"])
     _require_recorded_day(found, trained, recorded, records)
+    rival = None if by_hand else compare_with_running(model, version, settings)
     with postgres.promotions.open_promotion_history(settings, model.name) as book:
         if by_hand and not force and not approved and book.state(version) is State.PENDING:
             raise ActionRequiredError(
@@ -91,7 +96,7 @@ def promote(
             decision = _verified(model, book, found, files, records, by_hand=by_hand)
         row, written, held_back = _promote(
             model, book, version, trained, decision, interval.start,
-            by=by, why=why, force=force, displace_newer=displace_newer, approved=approved, digest=files,
+            by=by, why=why, force=force, displace_newer=displace_newer, approved=approved, digest=files, rival=rival,
         )  # fmt: skip
         if approved and row is not None:
             _enter(model, book, row, files)
@@ -147,9 +152,10 @@ def _promote(
     displace_newer: bool,
     approved: bool,
     digest: str,
+    rival: AgainstShadow | None,
 ) -> tuple[PromotionEntry | None, bool, str | None]:
     """Return the entry, whether it was written now, and why there is none."""
-    published = book.newest_published_day()
+    published, counts_from = book.newest_published_day(), None
     if by == BY_GATE:
         assert decision is not None
         if (there := book.by_gate(decision.gate_id)) is not None:
@@ -178,10 +184,16 @@ def _promote(
                     "the training of a past day replaces it only with displace_newer"
                 ),
             )
+        recorded = None if model.approved_by is None else book.recorded_decision(model.project, digest)
+        if recorded is None:
+            waits = hold_as_shadow(model, book, version, trained, decision, rival)
+            if waits is not None:
+                return None, False, waits
         against = "the first" if decision.champion is None else f"not worse than champion {decision.champion}"
         why = f"passed all {len(decision.checks)} checks of the gate; {against}"
+        if (end := book.shadow_ends().get(version)) is not None:
+            why, counts_from = f"{why}; as a shadow: {end.sentence}", end.day + timedelta(days=1)
         if model.approved_by is not None:
-            recorded = book.recorded_decision(model.project, digest)
             _hold(model, book, version, trained, decision, is_decided=recorded is not None)
             if recorded is None:
                 return None, False, _waits(book, version)
@@ -201,7 +213,9 @@ def _promote(
     gate_id = None if decision is None else decision.gate_id
     if not force and book.state(version) is State.REJECTED:  # the verified decision is another one than that rejection
         book.move(version, State.REGISTERED, by=BY_GATE, why="a decision of the gate lets it pass", gate_id=gate_id)
-    row = book.add(version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force)
+    row = book.add(
+        version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force, counts_from=counts_from
+    )
     log.info("%s: version %d is champion from %s on, after %s%s", model.name, version, from_day,
              _row_name(current), " (FORCED)" if force else "")  # fmt: skip
     return row, True, None
@@ -304,6 +318,10 @@ def _verified(
     for decision, _ in own:
         if before is not None and decision.gate_id == before.gate_id:
             return decision
+    if (waiting := _gate_of_pending(book, found.version)) is not None:
+        for decision, _ in own:
+            if decision.passed and decision.gate_id == waiting:
+                return decision
     to_beat = book.champion_to_beat(found.version, date.fromisoformat(day))
     rules = rules_digest(model.all_checks, model.problem_type)
     for decision, subject in own:
@@ -319,6 +337,13 @@ def _verified(
     raise ActionRequiredError(
         f"{where} was compared with {_name(decision.champion)}, but now it has to beat {_name(to_beat)}; {again}"
     )
+
+
+def _gate_of_pending(book: PromotionHistory, version: int) -> str | None:
+    """Return the decision of the gate by which a version is pending: new rules do not count for what waits already."""
+    if book.state(version) is not State.PENDING:
+        return None
+    return next((move.gate_id for move in reversed(book.moves(version)) if move.state is State.PENDING), None)
 
 
 def _require_evaluated(model: Model, found: Version, from_day: date) -> None:

@@ -157,6 +157,29 @@ def publish_scores(
     return published
 
 
+def store_unpublished(
+    model: Model, interval: Interval, settings: Settings, *, days: Sequence[ScoredDay], data_view: DataView
+) -> None:
+    """Store the scores of days as batches that readers do not see. Storing equal content again changes nothing.
+
+    Raises:
+        DataError: as `publish` does. Nothing is written then.
+    """
+    project = load_project(model.project)
+    prepared_days = {n.day: n for n in postgres.days.read_prepared_days(settings, project.name, interval, data_view)}
+    tables, days = Tables(settings), sorted(days, key=lambda d: d.day)
+    scores = _scores(model, tables, interval, days, data_view)
+    _agree(project, model, tables, scores, days, prepared_days, data_view)
+    scores = with_horizon(schemas.with_prediction_columns(scores))
+    _verify(model, scores, scores.select(KEY), days)
+    for chunk in _chunks(days):
+        wanted = pl.col("day").is_between(chunk[0].day, chunk[-1].day)
+        rows = scores.filter(wanted).collect().sort(KEY)
+        of_day = {day: part for (day,), part in rows.partition_by("day", as_dict=True).items()}
+        batches = [_batch(model, d, of_day.get(d.day, rows.clear()), prepared_days[d.day].as_of) for d in chunk]
+        postgres.predictions.store_batches(settings, model, batches, rows)
+
+
 def batch_id(model: str, day: date, model_version: int, digest: str) -> str:
     """Derive the id of a batch from its content, so that equal content is the same batch."""
     return str(uuid.uuid5(BATCHES, f"{model}/{day}/{model_version}/{digest}"))

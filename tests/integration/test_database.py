@@ -34,7 +34,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0015"
+NEWEST = "0016"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -60,6 +60,8 @@ VIEWS = READER_VIEWS | {
     "publication_history",
     "quarantine_counts",
     "schema_revision",
+    "shadow_decisions",
+    "shadow_performance",
     "step_history",
     "version_history",
 }
@@ -90,6 +92,8 @@ TABLES = {
     "pulled",
     "pulls",
     "quality_results",
+    "shadow_days",
+    "shadow_ends",
     "step_runs",
     "version_moves",
 } | ENTITIES

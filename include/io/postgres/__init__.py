@@ -6,8 +6,8 @@ temporary table, then statements over it.
 
 Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
-`quality <project>`, `journal <project>`, `performance <model>`. Every step shares the lock `hash key`, which a rotation
-holds alone, and `erase <project>`, which an erasure does.
+`quality <project>`, `journal <project>`, `performance <model>`, `shadow <model>`. Every step shares the lock
+`hash key`, which a rotation holds alone, and `erase <project>`, which an erasure does.
 """
 
 from include.io.postgres import (
@@ -31,6 +31,7 @@ from include.io.postgres import (
     recorded,
     running,
     schema,
+    shadows,
     version_moves,
 )
 
@@ -55,5 +56,6 @@ __all__ = [
     "recorded",
     "running",
     "schema",
+    "shadows",
     "version_moves",
 ]

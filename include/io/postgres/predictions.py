@@ -163,6 +163,23 @@ def publish_batches(
         ]
 
 
+def store_batches(settings: Settings, model: Model, new: Sequence[Batch], scores: pl.DataFrame) -> None:
+    """Store batches that no pointer names, so that readers do not see them. Those that are stored stay as they are.
+
+    Args:
+        settings: the database and the id of this run.
+        model: the model that predicted.
+        new: the batches, at most one for each day.
+        scores: KEY (day, horizon, entity_id) and all columns of predictions, sorted by KEY.
+    """
+    with transaction(settings) as cursor:
+        stage(cursor, _STAGED_BATCHES, frame_of(_STAGED_BATCHES, new))
+        stage(cursor, _STAGED_PREDICTIONS, scores.select(*KEY, *PREDICTION_COLUMNS))
+        lock_in(cursor, f"publish {model.name}")
+        execute(cursor, _declare(model))
+        execute(cursor, _store_batches(model.name, settings.run_id))
+
+
 def _declare(model: Model) -> sa.Insert:
     """Store what the model declares; nothing is written if it has not changed."""
     names = ("project", "outcome", "problem_type", "title", "owner")

@@ -22,6 +22,7 @@ from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine, lock
 from include.io.postgres.journal import JournalWriter
+from include.io.postgres.shadows import ShadowEnd, insert_end, select_ends
 from include.io.postgres.version_moves import (
     PendingVersion,
     RecordedDecision,
@@ -49,17 +50,19 @@ class PromotionEntry:
     trained_day: date | None  # run date of its training
     gate_id: str | None
     forced: bool
+    counts_from: date | None = None  # first run date whose training has to beat it, if a shadow delayed that
 
     @property
     def decided_day(self) -> date:
         """The first run date whose training must take this promotion into account.
 
-        For a promotion by the gate, it is the run date of the version's training. For one by a person, it is the first
-        day of the promotion: a backfill cannot know whether it was written before or after an earlier training.
+        For a promotion by the gate, it is the run date of the version's training, or the day after its end as a shadow:
+        a training of the same run date cannot know whether it was written before or after. For one by a person, it is
+        the first day of the promotion: a backfill cannot know that about an earlier training either.
         """
         if self.by != BY_GATE:
             return self.from_day
-        return self.trained_day or self.from_day - timedelta(days=1)
+        return self.counts_from or self.trained_day or self.from_day - timedelta(days=1)
 
 
 ROWS = TypeAdapter(list[PromotionEntry])
@@ -133,6 +136,14 @@ class PromotionHistory:
     def state(self, version: int) -> State:
         """Return the state of a version."""
         return read_state(self._connection, self._model, version)
+
+    def shadow_ends(self) -> dict[int, ShadowEnd]:
+        """Return how each shadow ended, by version."""
+        return select_ends(self._connection, self._model)
+
+    def end_shadow(self, end: ShadowEnd) -> None:
+        """Record how a shadow ended."""
+        insert_end(self._connection, self._model, end, self._run_id)
 
     def moves(self, version: int | None = None) -> list[VersionMove]:
         """Return the moves of a version, or of all versions, the oldest first."""

@@ -107,6 +107,12 @@ promotions = sa.Table(
         "True if a person promoted the version against the gate or without a gate decision.",
         server_default=sa.false(),
     ),
+    _column(
+        "counts_from",
+        DATE,
+        "First run date whose training has to beat it, if a shadow delayed that; otherwise null.",
+        nullable=True,
+    ),
     comment="The promotion history. The champion of a day is the row with the greatest from_day up to that day; among "
     "equals the newest id counts.",
 )
@@ -486,6 +492,47 @@ performance_daily = sa.Table(
     _now("measured_at", "Time of the measurement."),
     comment="How published predictions compare with outcomes. A day is measured again when its outcomes or its "
     "published batch change.",
+)
+
+shadow_days = sa.Table(
+    "shadow_days",
+    metadata,
+    _key("model", TEXT, MODEL),
+    _key("model_version", INTEGER, "Version that is the shadow."),
+    _key("day", DATE, SCORED_DAY),
+    _column("champion_version", INTEGER, "Champion that it is compared with."),
+    _column("metric", TEXT, "Name of the loss, by which candidates are chosen, too."),
+    _column("rows", BIGINT, "Rows that both predicted and whose outcome is known."),
+    _column("loss", DOUBLE, "Mean loss of the shadow on these rows."),
+    _column("champion_loss", DOUBLE, "Mean loss of the champion on the same rows."),
+    _column("digest", TEXT, "Digest of both batches and the outcomes."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("measured_at", "Time of the measurement."),
+    comment="How shadows compare with the champion, by day. A day is measured again when a batch or its outcomes "
+    "change.",
+)
+
+shadow_ends = sa.Table(
+    "shadow_ends",
+    metadata,
+    _key("model", TEXT, MODEL),
+    _key("model_version", INTEGER, "Version that was the shadow."),
+    _column("day", DATE, "Run date on which it was decided."),
+    _column("champion_version", INTEGER, "Champion that it was compared with; null if there was none.", nullable=True),
+    _column("passed", BOOLEAN, "True if it was not worse than the champion."),
+    _column("days", INTEGER, "Days whose outcomes were known."),
+    _column("rows", BIGINT, "Rows that both predicted and whose outcome was known."),
+    _column(
+        "measured",
+        DOUBLE,
+        "Share by which its loss was over the champion's, at worst; null if it expired.",
+        nullable=True,
+    ),
+    _column("threshold", DOUBLE, "Largest share allowed, as in the check champion of the gate."),
+    _column("sentence", TEXT, "The result in words."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("ended_at", "Time of the decision."),
+    comment="How each shadow ended, with the figures. Immutable.",
 )
 
 freshness = sa.Table(
