@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -140,6 +141,32 @@ def record_gate(connection: MlflowConnection, version: Version, decision: GateDe
             client.set_model_version_tag(name, str(version.version), tag, value)
             client.set_tag(version.run_id, tag, value)
         connection.upload_text(version.run_id, "gate", f"{decision.gate_id}.json", json.dumps(table, indent=2))
+
+
+REPORT = "report"
+"""The folder of training reports in the artifacts of a run, and the tag of a version that says where its newest is."""
+
+
+def record_report(
+    connection: MlflowConnection, version: Version, gate_id: str, page: str, facts: Mapping[str, Any]
+) -> tuple[str, str]:
+    """Add a training report to the run of a version; return the id of its experiment and the path of the page."""
+    path = f"{REPORT}/{gate_id}.html"
+    text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False)
+    with connection.reached() as client:
+        connection.upload_text(version.run_id, REPORT, f"{gate_id}.json", text)
+        experiment_id = connection.upload_text(version.run_id, REPORT, f"{gate_id}.html", page)
+        client.set_model_version_tag(connection.registered_name(version.model), str(version.version), REPORT, path)
+    return experiment_id, path
+
+
+def read_facts(connection: MlflowConnection, version: Version) -> dict[str, Any] | None:
+    """Return the facts of the newest training report of a version, None if it has none."""
+    path = version.tags.get(REPORT)
+    if path is None:
+        return None
+    with connection.downloaded(f"runs:/{version.run_id}/{path.removesuffix('.html')}.json", foreign=True) as found:
+        return None if found is None else dict(json.loads(Path(found).read_text(encoding="utf-8")))
 
 
 def _ensure_registered(client: MlflowClient, name: str, model: Model) -> None:
