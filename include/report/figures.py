@@ -14,6 +14,7 @@ HISTOGRAM = 24
 MAX_CURVE = 100
 MAX_CLASSES = 6
 MAX_HEAT = 12
+MAX_BARS = 15
 
 
 def versions(subject: ReportSubject) -> list[tuple[str, ReportedVersion]]:
@@ -256,17 +257,16 @@ def importance_figure(subject: ReportSubject, found: Sequence[Importance]) -> Ma
     return bars(
         "Permutation importance.",
         f"By how much {subject.problem.chosen_by} rises if the values of one input are shuffled: mean, least and most. "
-        "Inputs that say the same share their importance; one below 0 is noise.",
+        f"The strongest {min(MAX_BARS, len(found))} of {len(found)} inputs. Inputs that say the same share their "
+        "importance; one below 0 is noise.",
         f"rise of {subject.problem.chosen_by}",
-        [Bar(each.name, each.mean, each.low, each.high) for each in found],
+        [Bar(each.name, each.mean, each.low, each.high) for each in found[:MAX_BARS]],
     )
 
 
 def dependence_figure(subject: ReportSubject, found: Dependence) -> Markup:
     """Return what the version predicts on average along an input."""
-    about = (
-        "What is predicted on average if every row has this value. Impossible combinations with other inputs count too."
-    )
+    about = "Mean prediction if every row has this value."
     if found.name in subject.challenger.categorical:
         outputs = list(found.predicted.items())
         if len(outputs) == 1:

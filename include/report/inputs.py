@@ -115,7 +115,8 @@ def _label(subject: ReportSubject, name: str) -> InputProfile:
     frequent = by_frequency(values.to_list(), BINS)
     counted = dict(values.value_counts().iter_rows())
     distinct = len(counted)
-    unseen = float((~later.drop_nulls().is_in(list(counted))).mean() or 0.0) if later.drop_nulls().len() else 0.0
+    known = later.drop_nulls()
+    unseen = sum(each not in counted for each in known) / len(known) if len(known) else 0.0
     rare = sum(count for count in counted.values() if count < RARE * len(values))
     if distinct == 1:
         notes.append("constant")

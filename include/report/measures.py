@@ -37,7 +37,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SliceMeasured:
-    """The rows with one value of a column: how many, the loss of version, champion and dummy baseline."""
+    """The rows with one value of a column: how many, the loss of version, champion and dummy baseline.
+
+    `checked` is whether it has as many rows as the gate's check needs.
+    """
 
     column: str
     value: str
@@ -45,6 +48,7 @@ class SliceMeasured:
     loss: float
     champion: float | None
     dummy: float
+    checked: bool = True
 
 
 @dataclass(frozen=True)
@@ -140,15 +144,18 @@ def slices(subject: ReportSubject) -> list[SliceMeasured]:
         for score in (subject.challenger.score, *([champion.score] if champion else []), subject.dummy)
     ]
     for check in subject.model.all_checks:
-        for column in check.by if isinstance(check, Slices) else ():
-            group = check.groups.get(column) if isinstance(check, Slices) else None
+        if not isinstance(check, Slices):
+            continue
+        for column in check.by:
+            group = check.groups.get(column)
             values = _values(subject.holdout_rows, column, group)
             for value in by_frequency(values.drop_nulls().to_list(), MAX_SLICES):
                 inside = (values == value).fill_null(False).to_numpy()
                 own, *other, dummy = (float(loss[inside].mean()) for loss in losses)
                 name = str(value) if group else subject.label(column, value)
                 against = other[0] if other else None
-                found.append(SliceMeasured(column, name, int(inside.sum()), own, against, dummy))
+                count = int(inside.sum())
+                found.append(SliceMeasured(column, name, count, own, against, dummy, count >= check.min_rows))
     return found
 
 

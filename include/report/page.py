@@ -157,7 +157,8 @@ def _slices(subject: ReportSubject, found: Sequence[measures.SliceMeasured]) -> 
             "champion": number(each.champion),
             "dummy": number(each.dummy),
             "against": f"{each.loss / each.dummy - 1:+.1%}" if each.dummy else "–",
-            "worse": each.loss > each.dummy,
+            "worse": each.checked and each.loss > each.dummy,
+            "small": not each.checked,
         }
         for each in found
     ]

@@ -96,31 +96,30 @@ def lines(title: str, about: str, x: Axis, y: Axis, series: Sequence[Series], *,
         series: the lines; those without a finite point are left out.
         bands: areas behind them.
     """
-    shown = [(each, [p for p in each.points if _finite(p)]) for each in series]
-    areas = [(each, [p for p in each.points if _finite(p)]) for each in bands]
-    shown, areas = [e for e in shown if e[1]], [e for e in areas if e[1]]
+    shown = [(each, points) for each in series if (points := [p for p in each.points if _finite(p)])]
+    areas = [(each, corners) for each in bands if (corners := [p for p in each.points if _finite(p)])]
     if not shown and not areas:
         return _nothing(title, about)
     xs = [p[0] for _, points in shown for p in points] + [p[0] for _, points in areas for p in points]
     ys = [p[1] for _, points in shown for p in points] + [v for _, points in areas for p in points for v in p[1:]]
     plot = _Plot(_Scale.of(x, xs), _Scale.of(y, ys), x, y)
     parts = [plot.frame()]
-    for number_, (_, points) in enumerate(areas):
-        upper = [plot.at(p[0], p[2]) for p in points]
-        lower = [plot.at(p[0], p[1]) for p in reversed(points)]
-        parts.append(Markup('<polygon class="area s{}" points="{}"/>').format(number_ % SERIES, _path(upper + lower)))
+    for nth, (_, points) in enumerate(areas):
+        outline = [(x, high) for x, _, high in points] + [(x, low) for x, low, _ in reversed(points)]
+        drawn = _path(plot.at(*corner) for corner in outline)
+        parts.append(Markup('<polygon class="area s{}" points="{}"/>').format(nth % SERIES, drawn))
     place = 0
     legend: list[tuple[str, str]] = [("area", each.name) for each, _ in areas]
-    for each, points in shown:
+    for each, joined in shown:
         css = "guide" if each.guide else f"s{place % SERIES}"
         place += not each.guide
         legend.append((css, each.name))
         if each.line:
-            drawn = _path(plot.at(*p) for p in points)
+            drawn = _path(plot.at(*p) for p in joined)
             parts.append(Markup('<polyline class="line {}" points="{}"/>').format(css, drawn))
         if each.marks:
-            parts += [Markup('<circle class="mark {}" cx="{}" cy="{}" r="3.2"/>').format(css, *plot.at(*p))
-                      for p in points]  # fmt: skip
+            mark = Markup('<circle class="mark {}" cx="{}" cy="{}" r="3.2"/>')
+            parts += [mark.format(css, *plot.at(*p)) for p in joined]
     head = [x.label, *(part for each, _ in areas for part in (f"{each.name}, from", "to"))]
     head += [each.name for each, _ in shown if not each.guide]
     return _figure(title, about, WIDTH, HEIGHT, parts, legend, _table_of_lines(x, head, shown, areas))
@@ -141,7 +140,8 @@ def bars(title: str, about: str, unit: str, values: Sequence[Bar], *, zero: bool
         return _nothing(title, about)
     ends = [v for bar in found for v in (bar.value, bar.low, bar.high) if v is not None and math.isfinite(v)]
     axis = Axis(unit, low=min(0.0, *ends, 0.0) if zero else None, high=max(0.0, *ends, 0.0) if zero else None)
-    scale, left = _Scale.of(axis, ends), 190
+    scale = _Scale.of(axis, ends)
+    left = min(210, 24 + 7 * max(len(_short(bar.label)) for bar in found))
     height = TOP + BAR_HEIGHT * len(found) + BOTTOM
     right = WIDTH - RIGHT - 56
 
