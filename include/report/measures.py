@@ -143,7 +143,7 @@ def slices(subject: ReportSubject) -> list[SliceMeasured]:
         problem.loss_by_row(subject.truth, score)
         for score in (subject.challenger.score, *([champion.score] if champion else []), subject.dummy)
     ]
-    for check in subject.model.all_checks:
+    for check in subject.model.gate.checks:
         if not isinstance(check, Slices):
             continue
         for column in check.by:
@@ -222,35 +222,14 @@ def moves(problem: ProblemType, score: np.ndarray, champion: np.ndarray) -> np.n
     return np.asarray(0.5 * np.abs(score - champion).sum(axis=1))
 
 
-def cost_by_row(problem: ProblemType, costs: object, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return the cost of each prediction (f64), in the unit that `costs` of model.yaml names.
-
-    Args:
-        problem: the problem type.
-        costs: with `false_positive` and `false_negative` (binary), `under` and `over` for a unit of error (numbers),
-            or `wrong` (multiclass).
-        truth: the outcomes.
-        predicted: what was decided: 0 or 1, a number, or the number of a label.
-    """
-    if problem.kind == "binary":
-        positive, negative = _amounts(costs, "false_positive", "false_negative")
-        return np.where(predicted > truth, positive, 0.0) + np.where(predicted < truth, negative, 0.0)
-    if not problem.predicts_numbers:
-        (wrong,) = _amounts(costs, "wrong")
-        return np.where(predicted != truth, wrong, 0.0)
-    under, over = _amounts(costs, "under", "over")
-    return np.asarray(under * np.maximum(truth - predicted, 0.0) + over * np.maximum(predicted - truth, 0.0))
-
-
 def expected_cost(subject: ReportSubject) -> Cost | None:
-    """Return what predictions cost on the holdout days, None if model.yaml has no costs."""
-    costs = getattr(subject.model, "costs", None)
-    if costs is None:
+    """Return what predictions cost on the holdout days, None if nobody has written the costs into model.yaml."""
+    if any(name.startswith("costs") for name in subject.model.unwritten):
         return None
-    problem, truth = subject.problem, subject.truth
+    problem, truth, costs = subject.problem, subject.truth, subject.model.costs
 
     def of(score: np.ndarray, threshold: float) -> np.ndarray:
-        return cost_by_row(problem, costs, truth, problem.decide(score, threshold))
+        return costs.by_row(truth, problem.decide(score, threshold), subject.model.classes)
 
     own = of(subject.challenger.score, subject.challenger.decision_threshold)
     measured = estimates(
@@ -260,20 +239,16 @@ def expected_cost(subject: ReportSubject) -> Cost | None:
     )
     champion = subject.champion
     if problem.kind == "binary":
-        constant = min(float(cost_by_row(problem, costs, truth, np.full(len(truth), n)).mean()) for n in (0.0, 1.0))
+        constant = min(float(costs.by_row(truth, np.full(len(truth), n)).mean()) for n in (0.0, 1.0))
         grid = np.unique(np.quantile(subject.challenger.score, np.linspace(0, 1, 41)))
         curve = tuple((float(t), float(of(subject.challenger.score, t).mean())) for t in grid)
     else:
         constant, curve = float(of(subject.dummy, subject.challenger.decision_threshold).mean()), ()
     return Cost(
-        unit=str(getattr(costs, "unit", "")),
+        unit=costs.unit,
         version=measured["cost"],
         constant=constant,
         champion=float(of(champion.score, champion.decision_threshold).mean()) if champion else None,
         rows_a_day=len(truth) / max(len(np.unique(subject.days)), 1),
         by_threshold=curve,
     )
-
-
-def _amounts(costs: object, *names: str) -> tuple[float, ...]:
-    return tuple(float(getattr(costs, name)) for name in names)

@@ -104,8 +104,8 @@ def lines(title: str, about: str, x: Axis, y: Axis, series: Sequence[Series], *,
     ys = [p[1] for _, points in shown for p in points] + [v for _, points in areas for p in points for v in p[1:]]
     plot = _Plot(_Scale.of(x, xs), _Scale.of(y, ys), x, y)
     parts = [plot.frame()]
-    for nth, (_, points) in enumerate(areas):
-        outline = [(x, high) for x, _, high in points] + [(x, low) for x, low, _ in reversed(points)]
+    for nth, (_, corners) in enumerate(areas):
+        outline = [(x, high) for x, _, high in corners] + [(x, low) for x, low, _ in reversed(corners)]
         drawn = _path(plot.at(*corner) for corner in outline)
         parts.append(Markup('<polygon class="area s{}" points="{}"/>').format(nth % SERIES, drawn))
     place = 0
