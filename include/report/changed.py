@@ -8,7 +8,6 @@ TAGS = (
     ("Code", "commit", "git_commit"),
     ("Configuration", "digest of model.yaml and estimator.py", "config_digest"),
     ("Configuration", "candidate", "candidate"),
-    ("Configuration", "seed", "seed"),
     ("Data", "run date", "day"),
     ("Data", "known up to", "as_of"),
     ("Data", "first labelled day", "interval_start"),

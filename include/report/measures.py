@@ -82,14 +82,14 @@ class Cost:
     by_threshold: tuple[tuple[float, float], ...] = ()
 
 
-def draws(days: np.ndarray, seed: int, resamples: int = RESAMPLES) -> list[np.ndarray]:
+def draws(days: np.ndarray, seed: int) -> list[np.ndarray]:
     """Return the places of the rows of each resample; none if there are fewer than two days."""
     _, numbers = np.unique(days, return_inverse=True)
     count = int(numbers.max()) + 1 if len(numbers) else 0
     if count < 2:
         return []
     of_day = [np.flatnonzero(numbers == day) for day in range(count)]
-    chosen = np.random.default_rng(seed).integers(0, count, size=(resamples, count))
+    chosen = np.random.default_rng(seed).integers(0, count, size=(RESAMPLES, count))
     return [np.concatenate([of_day[day] for day in each]) for each in chosen]
 
 

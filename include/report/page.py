@@ -62,6 +62,7 @@ def make_report(subject: ReportSubject) -> Report:
         "champion_missing": subject.champion_missing,
         "periods": _periods(subject),
         "tags": subject.challenger.tags,
+        "missing_days": ", ".join(map(str, subject.missing_days)),
         "metrics": _metrics(subject, own, champion, dummy),
         "difference": _interval(difference, percent=True) if difference else None,
         "chosen_by": subject.problem.chosen_by,

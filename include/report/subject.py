@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 
 import numpy as np
@@ -62,6 +63,7 @@ class ReportSubject:
         predict: its scores of other rows.
         to_beat: the champion of that day, None if there is none.
         champion_missing: why the champion cannot score these rows.
+        missing_days: days that should have labelled rows and have none.
     """
 
     model: Model
@@ -76,6 +78,7 @@ class ReportSubject:
     predict: Callable[[pl.DataFrame], np.ndarray]
     to_beat: ReportedVersion | None = None
     champion_missing: str | None = None
+    missing_days: tuple[date, ...] = ()
 
     @property
     def champion(self) -> ReportedVersion | None:

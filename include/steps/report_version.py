@@ -60,6 +60,7 @@ def report_version(model: Model, interval: Interval, settings: Settings, *, deci
         predict=loaded.predict,
         to_beat=to_beat,
         champion_missing=missing,
+        missing_days=training_set.missing,
     )
     report = make_report(subject)
     experiment_id, path = registry.record_report(found, decision.gate_id, report.html, report.facts)

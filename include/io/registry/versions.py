@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -165,8 +164,8 @@ def read_facts(connection: MlflowConnection, version: Version) -> dict[str, Any]
     path = version.tags.get(REPORT)
     if path is None:
         return None
-    with connection.downloaded(f"runs:/{version.run_id}/{path.removesuffix('.html')}.json", foreign=True) as found:
-        return None if found is None else dict(json.loads(Path(found).read_text(encoding="utf-8")))
+    text = connection.download_text(version.run_id, f"{path.removesuffix('.html')}.json")
+    return None if text is None else dict(json.loads(text))
 
 
 def _ensure_registered(client: MlflowClient, name: str, model: Model) -> None:
