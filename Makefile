@@ -22,7 +22,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test test-pythons drills docs new-model new-project start stop run accept ui wheel deploy
+.PHONY: help setup lock check test test-pythons drills docs model-card new-model new-project start stop run accept ui
+.PHONY: wheel deploy
 .PHONY: notebook sbom audit pin-images bench-backfill bench-spark clean up down logs smoke
 
 help: ## List the commands
@@ -64,6 +65,7 @@ check: setup ## Check style, types, layers, generated docs, licences and locks; 
 	$(BIN)/python -m tools.docs --check
 	$(BIN)/python -m tools.reference --check
 	$(BIN)/python -m tools.views --check
+	$(BIN)/python -m tools.model_card --check
 	$(BIN)/python -m tools.supply.licences --check
 	$(BIN)/python -m tools.supply.images --check
 	@# Offline, this takes less than a second, but fails if uv's cache lacks a package.
@@ -112,6 +114,9 @@ docs: setup ## Write the generated docs: DAGS.md of each project, docs/configura
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.views
 	$(BIN)/python -m tools.supply.licences
+
+model-card: setup ## Write the figures of the champions' training reports into the READMEs of models: [MODEL=…]; needs a stack
+	@. .local/env && $(BIN)/python -m tools.model_card --model "$(MODEL)"
 
 new-model: setup ## Write the folder of a model: NAME=… PROJECT=… [OUTCOME=… TYPE=count LIKE=a model], or only set its thresholds: THRESHOLDS=1
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(PROJECT)" \

@@ -43,10 +43,12 @@ next unpublished day on.
   person (`{name}_approve`). The champion stays and scoring goes on; this is not a failure.
 - **If `fit` is skipped:** the run date knows too few labelled days yet.
 - **If it waits:** the log of `wait_for_features` names the day that is not prepared.
+- **If `report_version` fails:** the decision counts and promotion goes on; clear the task to write the report again.
 - **To promote by hand:** `python -m include.cli promote --model {name} --version … --from-day … --by … --why …`. This
   also needs a decision of the gate; `--force` goes without one, and the promotion history records that.
 - **By hand:** `python -m include.cli gate --model {name} --day {last_day}`
-- **Where to look:** MLflow, by the links on a task's tab Details, or its experiment `{project}/{name}`; views
+- **Where to look:** the training report of the version (link *Training report* of `report_version`), MLflow, by the
+  links on a task's tab Details, or its experiment `{project}/{name}`; views
   `gate_decisions`, `gate_checks`, `promotion_history`.
 - **To run past days again:** `airflow dags backfill {name}_train -s {first_day} -e {last_day}`. The days of
   its schedule run one at a time in ascending order, and the backfill stops at the first day that fails.
@@ -83,6 +85,11 @@ def train(model: Model) -> DAG:
             best = Evaluated.model_validate(evaluated)
             return run_step("gate", model, day(), evaluated=best, fitted=records)
 
+        @model_task
+        def report_version(decided: Json) -> Json:
+            """Write the training report of the version, decided either way; promotion does not wait for it."""
+            return run_step("report_version", model, day(), decision=GateDecision.model_validate(decided))
+
         @model_task(outlets=[champions_asset(model)])
         def promote(decided: Json) -> Json:
             """Write the promotion history, then the registry's alias; skipped if the gate rejected the version."""
@@ -106,7 +113,9 @@ def train(model: Model) -> DAG:
         ready = wait_for_features(project)
         fitted = _fits(model, day)
         ready >> fitted
-        promoted, reported = promote(gate(fitted, evaluate(fitted))), report()
+        decided = gate(fitted, evaluate(fitted))
+        report_version(decided)
+        promoted, reported = promote(decided), report()
         promoted >> reported
         if model.approved_by is not None:
             from dags.question import StartQuestion

@@ -610,9 +610,12 @@ def check_config(
 ) -> None:
     """Say all that is wrong with the files of projects, and try their code on no rows; exit code 1 if something is."""
     from include.operations.check_config import check_config as problems_of
+    from include.operations.check_config import unwritten
 
     names = [project] if project else project_names()
     problems = [problem for name in names for problem in problems_of(name)]
+    for problem in (each for name in names for each in unwritten(name)):
+        _say(problem.text(form, level="warning"))
     for problem in problems:
         _say(problem.text(form))
     if problems:

@@ -5,8 +5,16 @@ They are found through `NIGHTLY_PROJECTS`, like a team's own. No test of the pro
 
 import os
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).parent / "projects"
+
+
+def costs_of(problem_type: str) -> dict[str, Any]:
+    """Return costs that a model of a problem type can declare."""
+    from include.training.costs import KEYS
+
+    return {"unit": "EUR", **dict.fromkeys(KEYS[problem_type], 1.0)}
 
 
 def use_own_projects() -> None:

@@ -94,6 +94,7 @@ def new_model(
             "name": name,
             "project": project,
             "outcome": outcome,
+            "built_by": model.built_by if model else config.owner,
             "owner": model.owner if model else config.owner,
             "problem_type": problem_type or (model.problem_type if model and same else _problem_type(config, outcome)),
             "about": about,

@@ -46,6 +46,7 @@ def build(commit: str = "HEAD", out: Path = DIST) -> Path:
     with tempfile.TemporaryDirectory(prefix="nightly-wheel-") as folder:
         source = Path(folder)
         _extract(full, source, "pyproject.toml", "requirements.txt", "LICENSE", "include")
+        _extract(f"{full}:plugins", source, "nightly_pages")
         _add_projects(full, source / "include" / "projects")
         _leave_out_example_data(source)
         _edit(source / "include" / "__init__.py", f'"{__version__}"', f'"{wheel_version(full)}"')

@@ -19,6 +19,10 @@ from include.core.yaml_file import keys_of
 STAND_INS: Mapping[str, Any] = {
     "title": "?",
     "owner": "?",
+    "built_by": "?",
+    "purpose": "?",
+    "decision": "?",
+    "costs": {"unit": "?"},
     "timezone": "UTC",
     "first_day": "2000-01-01",
     "outcomes": {},

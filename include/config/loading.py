@@ -71,6 +71,7 @@ def _misfits(model: Model, project: Project) -> Iterator[str]:
             has = "labels" if labels else "no labels (outcomes: labels in project.yaml)"
             yield f"problem_type: outcome {model.outcome} has {has}, so it cannot be {model.problem_type}"
         model = model.model_copy(update={"classes": labels})
+        yield from model.costs.misfits(model.problem_type, model.classes)
     if model.horizon_days > project.entity.horizon_days:
         most = project.entity.horizon_days
         yield f"horizon_days: is {model.horizon_days}, and entity.horizon_days of project.yaml is {most}"

@@ -14,13 +14,33 @@ from include.gate.shadow import Shadow
 from include.monitoring import AnyMonitor, Monitor
 from include.monitoring.records import MonitoredModel
 from include.training.config import Training
+from include.training.costs import Costs
+
+TO_FILL_IN = "TODO"
+"""How a specification begins that nobody wrote yet. It runs, so that a laptop can try it; `check_config` refuses it."""
 
 
 class Model(Training):
     """`model.yaml`."""
 
     title: str = Field(description="the model's name for people", examples=["Revenue of a day"])
-    owner: str = Field(description="the team that answers for it; the owner of its DAGs", examples=["data-science"])
+    purpose: str = Field(
+        description="what the model is for, in a sentence for people outside the team",
+        examples=["orders for the shops without throwing bread away"],
+    )
+    decision: str = Field(
+        description="the decision that its predictions serve: who decides what, and when",
+        examples=["the planner orders each shop's bread at 05:00"],
+    )
+    costs: Costs = Field(description="what errors cost, in the owner's unit; the training report reads it")
+    built_by: str = Field(
+        description="the team that answers for it until it is deployed, and reviews each change of it",
+        examples=["data-science"],
+    )
+    owner: str = Field(
+        description="the team that answers for it once it is deployed; the owner of its DAGs",
+        examples=["bakery-planning"],
+    )
     run_on: dict[Literal["fit", "score"], RunOn] = Field(
         default_factory=dict,
         description="where a step runs: on the worker by default",
@@ -71,6 +91,18 @@ class Model(Training):
     def approved_by(self) -> Approval | None:
         """How people decide about a version that passed the gate; None if the gate alone decides."""
         return Approval() if self.approval == "required" else self.approval
+
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """The keys of the specification that still have a placeholder."""
+        texts = {
+            "purpose": self.purpose,
+            "decision": self.decision,
+            "costs.unit": self.costs.unit,
+            "built_by": self.built_by,
+            "owner": self.owner,
+        }
+        return tuple(key for key, text in texts.items() if not text.strip() or text.strip().startswith(TO_FILL_IN))
 
     @property
     def all_checks(self) -> tuple[GateCheck, ...]:

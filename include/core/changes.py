@@ -82,7 +82,7 @@ PROJECT_KEYS: tuple[tuple[str, Effect], ...] = (
 """What keys of `project.yaml` decide; the first pattern that matches counts. Any other key decides features."""
 
 MODEL_KEYS: tuple[tuple[str, Effect], ...] = (
-    (r"title|owner|.*\.description", Effect.WORDS),
+    (r"title|owner|built_by|purpose|decision|costs(\..*)?|.*\.description", Effect.WORDS),
     (r"gate(\..*)?", Effect.GATE),
     (r"monitors(\[.*)?", Effect.MONITORS),
 )

@@ -6,7 +6,7 @@ command look like another one. Here such characters become visible escapes. Data
 
 This is applied in a few places that all text passes on its way to people: errors (`core/errors.py`), texts of records
 (`core/records.py`), log lines (`core/log_lines.py`) and the command line (`cli.py`). Text for a place with markup goes
-through `markdown` or `slack` as well. HTML is made by `quality/page.py` only. Plugins have a copy in
+through `markdown` or `slack` as well. HTML is made by `nightly_pages` only, which escapes it. Plugins have a copy in
 `plugins/nightly_backfill/printable.py`, because they do not import `include`.
 """
 

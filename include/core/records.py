@@ -356,6 +356,26 @@ class GateDecision(StepResult):
         return "; ".join(check.sentence for check in self.checks if not check.passed) or None
 
 
+class Reported(StepResult):
+    """The result of `report_version`: where the training report of a version is.
+
+    Attributes:
+        interval: the run date of the training.
+        rows: the rows of the holdout days.
+        run_id: the MLflow run of the version.
+        experiment_id: of that run.
+        report: the page, below the artifacts of that run.
+        digest: sha256 of the page. The same version and decision give the same page.
+    """
+
+    model: str
+    gate_id: str
+    run_id: str
+    experiment_id: str
+    report: str
+    digest: str
+
+
 class Promotion(StepResult):
     """The result of `promote`: the entry of the promotion history.
 

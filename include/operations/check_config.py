@@ -6,16 +6,20 @@ outcomes and expectations on a few made-up rows, `features.py` on feeds without 
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from include.config.examine import examine
 from include.config.holiday_files import with_holiday_files
 from include.config.loading import fitted_to, project_folder, project_roots
 from include.config.model import Model
 from include.core import outcomes
-from include.core.errors import nearest
+from include.core.errors import ConfigError, nearest
 from include.core.project import Project
+from include.core.yaml_file import read_yaml
 from include.operations.check_code import check_estimator, check_features
 from include.operations.problems import Problem, Problems
 
@@ -42,6 +46,25 @@ def check_config(project: str) -> list[Problem]:
     for path in sorted(folder.glob("models/*/model.yaml")):
         _check_model(path, raw, config, columns, found)
     return sorted(dict.fromkeys(found.problems), key=lambda each: (each.file, each.line))
+
+
+def unwritten(project: str) -> list[Problem]:
+    """Return the keys of each model's specification that still have a placeholder. They stop no run.
+
+    Models whose `model.yaml` is wrong are left out: `check_config` has them.
+    """
+    found = Problems()
+    for file in sorted(project_folder(project).glob("models/*/model.yaml")):
+        named = {"name": file.parent.name, "project": project, "folder": file.parent}
+        with suppress(ConfigError, ValidationError):
+            model = Model.model_validate({**read_yaml(file), **named})
+            found.add_keys(file, [f"{key}: is to be filled in{_what_for(key)}" for key in model.unwritten])
+    return found.problems
+
+
+def _what_for(key: str) -> str:
+    found: Any = Model.model_fields[key.split(".")[0]]
+    return f": {found.description}"
 
 
 def _check_expectations(file: Path, raw: Mapping[str, Any], config: Project | None, found: Problems) -> None:

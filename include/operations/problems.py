@@ -46,11 +46,11 @@ class Problem:
         """Return the problem at a line of a file."""
         return cls(_short(file), line, what)
 
-    def text(self, form: str = "text") -> str:
-        """Return the line for people, or the annotation of a GitHub workflow."""
+    def text(self, form: str = "text", level: str = "error") -> str:
+        """Return the line for people, or the annotation of a GitHub workflow: an error or a warning."""
         if form == "github":
             what = self.what.replace("%", "%25").replace("\n", "%0A")
-            return f"::error file={self.file},line={self.line}::{what}"
+            return f"::{level} file={self.file},line={self.line}::{what}"
         return f"{self.file}:{self.line}: {self.what}"
 
 

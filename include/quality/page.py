@@ -1,22 +1,17 @@
 """Make the page about a validation: one HTML file, complete in itself, in which no text is markup. Pure.
 
-The page loads nothing and runs nothing. The template escapes every value, and the policy in the page's head lets a
-browser apply its one style sheet and do nothing else, so that even a mistake in the template would run no script.
+`nightly_pages` has its frame and its look, which it shares with the other pages of the product.
 """
 
-import base64
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from include.core.printable import printable
 from include.quality.examples import sentence
+from nightly_pages import page
 
 if TYPE_CHECKING:
     from include.quality.suites import Finding
@@ -67,36 +62,13 @@ def render(validation: Validation, findings: Sequence["Finding"], results: Seque
         findings: what each expectation found.
         results: for each finding, what `quality_results` has of it: its `examples` are without personal data.
     """
-    style = (FOLDER / "page.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     rules = [_rule(finding, result) for finding, result in zip(findings, results, strict=True)]
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            about=validation,
-            broken=sorted((rule for rule in rules if not rule["met"]), key=lambda rule: FOLLOWS.index(rule["follows"])),
-            met=[rule for rule in rules if rule["met"]],
-            style=Markup(style),  # a file of ours
-            style_digest=digest,
-        )
-    )
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _visible(value: Any) -> Any:
-    """Return a value so that none of its characters is hidden from a person; Jinja calls this before it escapes."""
-    return value if isinstance(value, Markup) else printable(str(value))
+    values = {
+        "about": validation,
+        "broken": sorted((rule for rule in rules if not rule["met"]), key=lambda rule: FOLLOWS.index(rule["follows"])),
+        "met": [rule for rule in rules if rule["met"]],
+    }
+    return page.render(FOLDER / "page.html.j2", values, visible=printable)
 
 
 def _rule(finding: "Finding", result: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,6 +99,7 @@ STEPS = {
         ),
         Step("evaluate", Model, records.Evaluated),
         Step("gate", Model, records.GateDecision),
+        Step("report_version", Model, records.Reported),
         Step("promote", Model, records.Promotion),
         Step("score", Model, records.Scored, remote=True),
         Step("publish", Model, records.Published),

@@ -67,6 +67,23 @@ class ModelVersionLink(_MLflowLink):
         return f"{base}/#/models/{place}?workflowType=machine_learning"
 
 
+class TrainingReportLink(_MLflowLink):
+    """A link to the training report of the version."""
+
+    @property
+    def name(self) -> str:
+        """The text of the button."""
+        return "Training report"
+
+    def address(self, base: str, record: Mapping[str, Any]) -> str | None:
+        """Return the address of the page among the artifacts of its run; only `report_version` returns where it is."""
+        run_id, experiment, report = (record.get(name) for name in ("run_id", "experiment_id", "report"))
+        if not run_id or not experiment or not report:
+            return None
+        run = f"{quote(str(experiment), safe='')}/runs/{quote(str(run_id), safe='')}"
+        return f"{base}/#/experiments/{run}/artifacts/{quote(str(report))}"
+
+
 def find_record(ti_key: Any) -> Mapping[str, Any]:
     """Return the record of a task; missing values come from the record of `evaluate`, except for mapped tasks."""
     own = returned(ti_key, ti_key.task_id)

@@ -209,7 +209,9 @@ def test_only_versions_that_went_through_the_gate_are_promoted(bag: Any) -> None
     order = ["wait_for_features", "fit", "evaluate", "gate", "promote", "report"]
     for name in model_names():
         dag = bag.dags[f"{name}_train"]
-        assert {task.task_id for task in dag.tasks} == set(order)
+        assert {task.task_id for task in dag.tasks} == {*order, "report_version"}
+        assert upstream(dag, "report_version") == set(order[:4])
+        assert not dag.get_task("report_version").downstream_task_ids, "a failing report must not lose a decision"
         for n, task in enumerate(order):
             assert upstream(dag, task) == set(order[:n]), f"{dag.dag_id}: {task} must come after {order[:n]}"
         rules = {task.task_id: task.trigger_rule.value for task in dag.tasks}

@@ -106,6 +106,10 @@ def build(feeds: Feeds) -> DataFrame:
 '''
 MODEL = """
 title: Rentals of a station
+purpose: how many bikes a station will need
+decision: the driver decides each morning which stations get bikes
+costs: {unit: EUR, under: 2, over: 1}
+built_by: data-science
 owner: data-science
 outcome: rented
 problem_type: regression

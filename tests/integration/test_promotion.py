@@ -4,6 +4,7 @@ A version becomes champion only with a decision on this version, these files, th
 can force a promotion, and the promotion history records that.
 """
 
+import hashlib
 import threading
 from collections.abc import Callable
 from datetime import date
@@ -26,8 +27,10 @@ from include.steps.evaluate import evaluate
 from include.steps.fit import fit
 from include.steps.gate import gate
 from include.steps.promote import promote, sync_alias
+from include.steps.report_version import report_version
 from tests.integration import small
 from tests.integration.training import MODEL, RUN, after, client, fit_all, train_and_gate
+from tests.pages import assert_complete_in_itself
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -90,6 +93,25 @@ def test_a_decision_is_recorded_with_each_check(trained: Settings) -> None:
     assert client(trained).get_run(version.run_id).data.tags["gate"] == "passed"
     [table] = client(trained).list_artifacts(version.run_id, "gate")
     assert table.path == f"gate/{decision.gate_id}.json"
+
+
+def test_a_training_leaves_its_report_which_is_the_same_again(trained: Settings) -> None:
+    train_and_gate(trained)
+    by_hand(trained, after(1), 1)
+    decision = train_and_gate(trained, run_date=after(1))
+    assert decision.champion == 1
+    made = report_version(MODEL, after(1), trained, decision=decision)
+    version = client(trained).get_model_version(NAME, "2")
+    assert version.tags["report"] == made.report == f"report/{decision.gate_id}.html"
+    page = Path(client(trained).download_artifacts(version.run_id, made.report)).read_text(encoding="utf-8")
+    assert hashlib.sha256(page.encode()).hexdigest() == made.digest
+    assert_complete_in_itself(page, draws=True)
+    for part in ("Late ferry, version 2", "What changed since champion 1", MODEL.digest[:12], "2013-03-23"):
+        assert part in page, part
+    facts = Registry(trained).read_facts(Registry(trained).get_version(NAME, 2))
+    assert facts is not None
+    assert facts["importances"][0]["name"] == "leaving_hour", "the planted cause of late ferries"
+    assert report_version(MODEL, after(1), trained, decision=decision) == made
 
 
 def test_a_second_run_returns_the_recorded_decision(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

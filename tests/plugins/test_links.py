@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 import nightly_links
 from dags.common import ModelTask
 from include.config.loading import model_names
-from nightly_links import MLflowRunLink, ModelVersionLink
+from nightly_links import MLflowRunLink, ModelVersionLink, TrainingReportLink
 from tests.plugins.conftest import PLUGINS
 
 LINKS = (MLflowRunLink(), ModelVersionLink())
@@ -48,6 +48,19 @@ def test_without_a_value_or_an_address_there_is_no_button(monkeypatch: pytest.Mo
     assert links(monkeypatch, "gate") == ["", ""]
 
 
+def test_only_the_task_that_wrote_a_report_links_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nightly_links, "ui_url", lambda: "http://mlflow:5000")
+    written = {"run_id": "abc", "experiment_id": "7", "report": "report/g.html"}
+    records = {"report_version": written, "evaluate": EVALUATED}
+    monkeypatch.setattr(nightly_links, "returned", lambda key, task: records.get(task, {}))
+    for task_id, address in (
+        ("report_version", "http://mlflow:5000/#/experiments/7/runs/abc/artifacts/report/g.html"),
+        ("gate", ""),
+    ):
+        key = SimpleNamespace(dag_id="d", run_id="r", task_id=task_id, map_index=-1)
+        assert TrainingReportLink().get_link(None, ti_key=key) == address
+
+
 def test_the_address_comes_from_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     for extra, address in (({"ui_url": "http://x/"}, "http://x"), ({}, None)):
         found = SimpleNamespace(extra_dejson=extra)
@@ -72,8 +85,11 @@ def test_airflow_shows_links_on_model_tasks_only(bag: Any) -> None:
     assert model_names(), "no models were found, so nothing was tested"
     for dag in bag.dags.values():
         shown = DagSerialization.from_dict(DagSerialization.to_dict(dag))
-        linked = {task.task_id for task in shown.tasks if set(task.extra_links) == {"MLflow run", "Model version"}}
-        assert linked == ({"fit", "evaluate", "gate", "promote"} if dag.dag_id.endswith("_train") else set())
+        names = {"MLflow run", "Model version", "Training report"}
+        linked = {task.task_id for task in shown.tasks if set(task.extra_links) == names}
+        assert linked == (
+            {"fit", "evaluate", "gate", "report_version", "promote"} if dag.dag_id.endswith("_train") else set()
+        )
         assert all(task.task_id in linked or not task.extra_links for task in shown.tasks), dag.dag_id
 
 

@@ -18,7 +18,7 @@ from include.core.variants import kinds_in
 from include.gate.checks import AnyCheck
 from include.monitoring.freshness import FreshnessMonitor
 from include.monitoring.performance import PerformanceMonitor
-from tests.own_projects import FOLDER
+from tests.own_projects import FOLDER, costs_of
 
 FERRIES = yaml.safe_load((FOLDER / "ferries" / "project.yaml").read_text(encoding="utf-8"))
 LATE = yaml.safe_load((FOLDER / "ferries" / "models" / "late_ferry" / "model.yaml").read_text(encoding="utf-8"))
@@ -511,6 +511,7 @@ class TestDefaults:
     def of(self, projects: Path, problem_type: str, *checks: dict[str, Any]) -> Model:
         write(projects, FERRIES)
         declared = {**LATE, "problem_type": problem_type, "gate": {"checks": list(checks)}, "monitors": []}
+        declared["costs"] = costs_of(problem_type)
         write(projects, declared, model="late_ferry")
         return load_model("late_ferry")
 
@@ -545,6 +546,7 @@ class TestDefaults:
         outcomes = {"late_ferry": {"feed": "logbook", "sql": "'late'", "labels": ["early", "late"]}}
         write(projects, {**FERRIES, "outcomes": outcomes})
         declared = {**LATE, "problem_type": "multiclass", "gate": {"checks": list(listed)}, "monitors": []}
+        declared["costs"] = costs_of("multiclass")
         path = write(projects, declared, model="late_ferry")
         path.with_name("estimator.py").write_text("", encoding="utf-8")
         model = load_model("late_ferry")

@@ -31,6 +31,7 @@ def render(project: FoundProject, name: str, title: str, owner: str, folder: Pat
         "name": name,
         "title": title,
         "owner": owner,
+        "built_by": owner,
         "project": project,
         "windows": WINDOWS,
         "expectations": {feed.name: [*_expectations(feed)] for feed in project.feeds.values()},

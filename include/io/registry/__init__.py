@@ -131,3 +131,11 @@ class Registry:
     def record_gate(self, version: Version, decision: GateDecision) -> None:
         """Record a decision as tags of the version and its run, and the checks as a table of the run."""
         versions.record_gate(self.connection, version, decision)
+
+    def record_report(self, version: Version, gate_id: str, page: str, facts: Mapping[str, Any]) -> tuple[str, str]:
+        """Add a training report to the run of a version; return the id of its experiment and the path of the page."""
+        return versions.record_report(self.connection, version, gate_id, page, facts)
+
+    def read_facts(self, version: Version) -> dict[str, Any] | None:
+        """Return the facts of the newest training report of a version, None if it has none."""
+        return versions.read_facts(self.connection, version)

@@ -106,16 +106,33 @@ class MlflowConnection:
         else:
             get_artifact_repository(self.below_artifacts(location), self.tracking_uri).log_artifacts(folder)
 
-    def upload_text(self, run_id: str, folder: str, name: str, text: str) -> None:
-        """Add a file to the artifacts of a run."""
+    def upload_text(self, run_id: str, folder: str, name: str, text: str) -> str:
+        """Add a file to the artifacts of a run, and return the id of the run's experiment."""
+        about = self._client.get_run(run_id).info
         if self.on_databricks:
             self._client.log_text(run_id, text, f"{folder}/{name}")
-            return
-        location = self.below_artifacts(self._client.get_run(run_id).info.artifact_uri)
+            return str(about.experiment_id)
+        location = self.below_artifacts(about.artifact_uri)
         with tempfile.TemporaryDirectory(prefix="nightly-page-") as draft:
             file = Path(draft, name)
             file.write_text(text, encoding="utf-8")
             get_artifact_repository(location, self.tracking_uri).log_artifact(str(file), folder)
+        return str(about.experiment_id)
+
+    def download_text(self, run_id: str, path: str) -> str | None:
+        """Return a file of the artifacts of a run, None if there is none."""
+        with self.reached(), tempfile.TemporaryDirectory(prefix="nightly-page-") as folder:
+            try:
+                if self.on_databricks:
+                    found = self._client.download_artifacts(run_id, path, folder)
+                else:
+                    location = self.below_artifacts(self._client.get_run(run_id).info.artifact_uri)
+                    found = get_artifact_repository(location, self.tracking_uri).download_artifacts(path, folder)
+            except (MlflowException, OSError) as error:
+                if not _is_missing(error):
+                    raise
+                return None
+            return Path(found).read_text(encoding="utf-8")
 
     def below_artifacts(self, location: str) -> str:
         """Return a place that MLflow names, if it is below that of artifacts.

@@ -142,6 +142,32 @@ def record_gate(connection: MlflowConnection, version: Version, decision: GateDe
         connection.upload_text(version.run_id, "gate", f"{decision.gate_id}.json", json.dumps(table, indent=2))
 
 
+REPORT = "report"
+"""The folder of training reports in the artifacts of a run, and the tag of a version that says where its newest is."""
+
+
+def record_report(
+    connection: MlflowConnection, version: Version, gate_id: str, page: str, facts: Mapping[str, Any]
+) -> tuple[str, str]:
+    """Add a training report to the run of a version; return the id of its experiment and the path of the page."""
+    path = f"{REPORT}/{gate_id}.html"
+    text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False)
+    with connection.reached() as client:
+        connection.upload_text(version.run_id, REPORT, f"{gate_id}.json", text)
+        experiment_id = connection.upload_text(version.run_id, REPORT, f"{gate_id}.html", page)
+        client.set_model_version_tag(connection.registered_name(version.model), str(version.version), REPORT, path)
+    return experiment_id, path
+
+
+def read_facts(connection: MlflowConnection, version: Version) -> dict[str, Any] | None:
+    """Return the facts of the newest training report of a version, None if it has none."""
+    path = version.tags.get(REPORT)
+    if path is None:
+        return None
+    text = connection.download_text(version.run_id, f"{path.removesuffix('.html')}.json")
+    return None if text is None else dict(json.loads(text))
+
+
 def _ensure_registered(client: MlflowClient, name: str, model: Model) -> None:
     try:
         client.get_registered_model(name)
