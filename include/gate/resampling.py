@@ -74,16 +74,17 @@ def between(draws: Sequence[float] | np.ndarray, days: np.ndarray) -> Between | 
 def chance_of_excess(excess: float, limit: float, draws: np.ndarray, days: int) -> float:
     """Return the probability of so large an excess if the true one were the limit: a one-sided p-value.
 
-    It is that of the t statistic with the standard error of the draws. The number of days less one is its degrees of
-    freedom, since few days leave that error uncertain (Cameron, Gelbach and Miller 2008). A percentile of draws would
-    end at one in a thousand, too coarse for many slices.
+    It is normal, with the standard error of the draws: a percentile of draws would end at one in a thousand, too coarse
+    for many slices. Of 50 sound slices over 5 or 12 days, one or more is refused in 0 to 3 % of simulated cases.
+    Student's t with a degree of freedom for each day would miss nearly every bad slice over 5 days (decision 44 has
+    the figures).
     """
-    from scipy.stats import t
+    from scipy.stats import norm
 
     spread = float(np.std(draws, ddof=1)) * np.sqrt(days / (days - 1))
     if spread == 0:
         return 0.0 if excess > limit else 1.0
-    return float(t.sf((excess - limit) / spread, days - 1))
+    return float(norm.sf((excess - limit) / spread))
 
 
 def holm(chances: Sequence[float]) -> list[float]:
