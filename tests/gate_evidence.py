@@ -12,7 +12,7 @@ from include.config.loading import load_model
 from include.config.model import Model
 from include.core.records import Check
 from include.gate.config import Gate
-from include.gate.evidence import Evidence, HoldoutScores
+from include.gate.evidence import Evidence, FormerChampion, HoldoutScores
 from include.gate.rules import run_checks
 
 ROWS, DAYS = 6000, 12
@@ -49,7 +49,8 @@ def evidence_of(
         seed=model.seed,
         days=np.datetime64("2013-03-01") + np.arange(ROWS) % DAYS,
         truth=truth,
-        labels=pl.DataFrame({"origin": ORIGINS}),
+        labels=made_up(model, rows=ROWS, seed=1).with_columns(origin=pl.Series(ORIGINS)),
+        fitted=made_up(model, rows=len(fitted_truth), seed=2),
         fitted_truth=fitted_truth,
         challenger=HoldoutScores("version 2", challenger, model.features),
         candidates={"linear": HoldoutScores("linear", linear, model.features)},
@@ -57,8 +58,18 @@ def evidence_of(
         champion_saw=date(2013, 2, 20),
         microseconds_per_row=8.0,
         megabytes=0.5,
+        too_late=np.zeros(ROWS, dtype=bool),
+        refit=lambda _, shuffled, test: model.problem.repeat(model.problem.constant(shuffled), len(test)),
+        former_champions=lambda most: [FormerChampion(0, champion, saw=date(2013, 2, 10))][:most],
         **more,
     )
+
+
+def made_up(model: Model, *, rows: int, seed: int) -> pl.DataFrame:
+    """Return inputs of a model that know nothing of any outcome."""
+    rng = np.random.default_rng(seed)
+    numbers = {name: rng.normal(size=rows) for name in model.numeric}
+    return pl.DataFrame({**numbers, **{name: rng.choice(["A", "B", "C"], rows) for name in model.categorical}})
 
 
 def with_score(evidence: Evidence, score: np.ndarray, *, as_champion: bool = False) -> Evidence:

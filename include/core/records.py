@@ -319,7 +319,11 @@ class Evaluated(StepResult):
 
 
 class Check(Record):
-    """One check of the gate. `measured` is None if nothing could be measured; such a check never passes."""
+    """One check of the gate.
+
+    `measured` is None if nothing could be measured; such a check never passes. `low` and `high` are the interval within
+    which the measured value is in 90 % of resamples of days, None if it has none.
+    """
 
     name: str
     subject: str
@@ -327,6 +331,8 @@ class Check(Record):
     threshold: float
     passed: bool
     sentence: Sentence
+    low: float | None = None
+    high: float | None = None
 
 
 class GateDecision(StepResult):

@@ -1,6 +1,6 @@
 """What the checks of the gate measure: scores and outcomes of the holdout rows. `steps/gate.py` collects it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from include.gate.resampling import Between, between, metric_draws, ratio_draws
+from include.gate.single_inputs import measure_inputs
 from include.training.problem_types import ProblemType
 
 if TYPE_CHECKING:  # every DAG file loads this module
@@ -22,6 +24,23 @@ class HoldoutScores:
     score: np.ndarray
     columns: tuple[str, ...] = ()
     decision_threshold: float = 0.5
+
+
+@dataclass(frozen=True)
+class FormerChampion:
+    """A version that was champion once.
+
+    Attributes:
+        version: its number.
+        score: of each holdout row (f64), None if it cannot score them.
+        missing: why it cannot.
+        saw: the last day that it was fitted on.
+    """
+
+    version: int
+    score: np.ndarray | None = None
+    missing: str | None = None
+    saw: date | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,14 @@ class Evidence:
         microseconds_per_row: time to score a row.
         megabytes: size of the logged model.
         naive: the outcome (f64) of the same entity a season earlier, NaN if there is none; None if nobody looked.
+        fitted: the feature columns of the rows fitted on; None if nobody looked.
+        too_late: for each row, whether its features used a delivery that came after the moment up to which its run
+            date knows; None if nobody looked.
+        refit: fits the version's estimator again, on rows fitted on (their numbers) with these outcomes, and returns
+            its scores of holdout rows (their numbers); None if it cannot be.
+        adopted: whether the version was fitted elsewhere.
+        former_champions: returns the champions before the champion, at most so many, the newest first; None if nobody
+            looked.
     """
 
     problem_type: ProblemType
@@ -61,6 +88,11 @@ class Evidence:
     microseconds_per_row: float | None = None
     megabytes: float | None = None
     naive: np.ndarray | None = None
+    fitted: "pl.DataFrame | None" = None
+    too_late: np.ndarray | None = None
+    refit: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
+    adopted: bool = False
+    former_champions: Callable[[int], Sequence[FormerChampion]] | None = None
 
     @property
     def has_champion(self) -> bool:
@@ -110,3 +142,58 @@ class Evidence:
         if not len(truth) or not np.isfinite(score).all():
             return None
         return float(self.problem_type.loss_by_row(truth, score).mean())
+
+    @cached_property
+    def alone(self) -> dict[str, float]:
+        """How much each input alone knows of the outcome, the most first; empty if nobody looked."""
+        if self.fitted is None:
+            return {}
+        inputs = [name for name in self.challenger.columns if name in self.labels.columns]
+        return measure_inputs(
+            self.problem_type, inputs, self.fitted, self.fitted_truth, self.labels, self.truth, seed=self.seed
+        )
+
+    @cached_property
+    def metric_intervals(self) -> dict[str, Between]:
+        """The interval of each of the challenger's metrics."""
+        if not self.finite:
+            return {}
+        truth, score = self.truth, self.challenger.score
+        draws = metric_draws(
+            self.days, lambda rows: self.problem_type.metrics(truth[rows], score[rows]), seed=self.seed
+        )
+        found = {name: between([each.get(name, np.nan) for each in draws], self.days) for name in self.metrics}
+        return {name: ends for name, ends in found.items() if ends is not None}
+
+    def interval(self, measure: Callable[[np.ndarray], float]) -> Between | None:
+        """Return the interval of what is measured on rows (their numbers)."""
+        if not self.finite or len(np.unique(self.days)) < 2:
+            return None
+        return between(metric_draws(self.days, measure, seed=self.seed), self.days)
+
+    def excess_interval(
+        self, own: np.ndarray, other: np.ndarray, rows: np.ndarray | slice = slice(None)
+    ) -> Between | None:
+        """Return the interval of the share by which the mean of a loss exceeds another, each of the same rows.
+
+        Args:
+            own: one loss by row.
+            other: the other.
+            rows: which rows those are.
+        """
+        if not len(own) or not np.isfinite(own).all() or not np.isfinite(other).all():
+            return None
+        return between(ratio_draws(self.days[rows], own, other, seed=self.seed), self.days[rows])
+
+    def loss_interval(self, score: np.ndarray, *, lower_is: float = 1.0) -> Between | None:
+        """Return the interval of the share by which the challenger's loss exceeds that of other scores.
+
+        Args:
+            score: the other scores, of all rows.
+            lower_is: -1 for the share by which it is lower.
+        """
+        if not self.finite or not np.isfinite(score).all():
+            return None
+        own, other = (self.problem_type.loss_by_row(self.truth, each) for each in (self.challenger.score, score))
+        ends = self.excess_interval(own, other)
+        return ends and (min(lower_is * ends[0], lower_is * ends[1]), max(lower_is * ends[0], lower_is * ends[1]))

@@ -21,11 +21,13 @@ from include.core.settings import Settings
 from include.gate import rules
 from include.gate.evidence import Evidence, HoldoutScores
 from include.io import postgres
+from include.io.journal import read_journal
 from include.io.postgres.gate_decisions import GateSubject
 from include.io.postgres.model_files import RecordedFit
 from include.io.registry import LoadedModel, ModelFiles, Registry, Version
 from include.io.tables import Tables
 from include.io.training_sets import taken_up, training_set_of_run
+from include.steps.gate_probes import former_champions_of, refit_of, too_late
 from include.training.training_set import LABEL, TrainingSet, seasonal_naive
 
 log = logging.getLogger(__name__)
@@ -78,8 +80,15 @@ def gate(
         training_set = training_set_of_run(project, model, interval, settings, run)
         features = tables.scan(features_table(project.name), int(run.tags["features_version"]))
         evidence = _evidence(model, registry, training_set, features, subject, fitted, version, files, settings)
-        evidence = replace(evidence, naive=_naive(project, model, training_set))
+        evidence = replace(
+            evidence,
+            naive=_naive(project, model, training_set),
+            too_late=too_late(training_set.holdout_rows, read_journal(settings, project, int(run.tags["watermark"]))),
+            adopted=recorded.adopted_from is not None,
+        )
         verdicts = (*_unseen_days(recorded, subject), *rules.run_checks(checks, evidence))
+        if skipped := rules.not_run(checks, verdicts):
+            log.info("%s: rejected already, so not run: %s", model.name, ", ".join(skipped))
         decision = postgres.gate_decisions.record_decision(settings, subject, verdicts)
     _move(model, decision, version.version, settings)  # this and the next also when it was killed after the decision
     registry.record_gate(version, decision)
@@ -188,32 +197,31 @@ def _evidence(
             loaded = challenger if is_challenger else _load_fit(model, registry, each.run_id, settings)
             scored = score if is_challenger else loaded.predict(rows)
             candidates[each.candidate] = HoldoutScores(each.candidate, scored, loaded.inputs)
+
+    def score_other(name: str, loaded: LoadedModel) -> np.ndarray | str:
+        return _score_other(name, loaded, challenger, rows, features, training_set.data_view)
+
     if subject.champion is not None:
         name = f"champion {subject.champion}"
         found = registry.get_version(model.name, subject.champion)
         recorded = _recorded(model, subject.champion, settings)
         loaded, saw = registry.load(found, recorded.model_digest, model), recorded.fit_end
-        if absent := sorted(set(loaded.inputs) - set(features.collect_schema().names())):
-            champion_missing = f"the features lack {', '.join(absent)}, which {name} needs"
-        elif not _predicts_the_same(loaded, challenger):
-            champion_missing = f"{name} has another problem_type, other quantiles or other labels; promote by hand"
+        scores = score_other(name, loaded)
+        if isinstance(scores, str):
+            champion_missing = scores
         else:
-            scores = loaded.predict(_with(rows, features, loaded.inputs, training_set.data_view))
-            added = len(challenger.classes) - len(loaded.classes)
-            champion = HoldoutScores(
-                name,
-                np.pad(scores, [(0, 0), (0, added)]) if added else scores,
-                loaded.inputs,
-                loaded.decision_threshold,
-            )
+            champion = HoldoutScores(name, scores, loaded.inputs, loaded.decision_threshold)
+    fit_rows = training_set.fitted_rows
+    more = [name for check in model.all_checks for name in check.columns]
+    there = [name for name in more if name in features.collect_schema().names()]
     return Evidence(
         problem_type=model.problem,
         inputs=model.features,
         seed=model.seed,
         days=rows.select(target_day()).to_series().to_numpy(),
         truth=rows[LABEL].to_numpy(),
-        labels=rows,
-        fitted_truth=training_set.fitted_rows[LABEL].to_numpy(),
+        labels=_with(rows, features, there, training_set.data_view),
+        fitted_truth=fit_rows[LABEL].to_numpy(),
         challenger=HoldoutScores(
             f"version {subject.model_version}",
             score,
@@ -226,7 +234,30 @@ def _evidence(
         champion_saw=saw,
         microseconds_per_row=seconds / rows.height * 1e6 if rows.height else None,
         megabytes=files.megabytes,
+        fitted=fit_rows,
+        refit=refit_of(challenger, fit_rows, rows),
+        former_champions=former_champions_of(
+            model, subject.model_version, subject.day, registry, settings, score_other
+        ),
     )
+
+
+def _score_other(
+    name: str,
+    loaded: LoadedModel,
+    challenger: LoadedModel,
+    rows: pl.DataFrame,
+    features: pl.LazyFrame,
+    data_view: DataView,
+) -> np.ndarray | str:
+    """Return the scores of the holdout rows by another version, called by its name, or why it cannot score them."""
+    if absent := sorted(set(loaded.inputs) - set(features.collect_schema().names())):
+        return f"the features lack {', '.join(absent)}, which {name} needs"
+    if not _predicts_the_same(loaded, challenger):
+        return f"{name} has another problem_type, other quantiles or other labels; promote by hand"
+    scores = loaded.predict(_with(rows, features, loaded.inputs, data_view))
+    added = len(challenger.classes) - len(loaded.classes)
+    return np.pad(scores, [(0, 0), (0, added)]) if added else scores
 
 
 def _naive(project: Project, model: Model, training_set: TrainingSet) -> np.ndarray:
@@ -273,10 +304,11 @@ def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], dat
 
 
 def _log_decision(decision: GateDecision) -> None:
+    """Log the decision, and each check: first those that failed."""
     against = "no champion yet" if decision.champion is None else f"compared with champion {decision.champion}"
     log.info("%s %s (%s), %s: %s", decision.model, decision.subject, decision.candidate, against,
              "passed" if decision.passed else "REJECTED")  # fmt: skip
-    for check in decision.checks:
+    for check in sorted(decision.checks, key=lambda each: each.passed):
         log.log(
             logging.INFO if check.passed else logging.WARNING,
             "  %s %s: %s", "✓" if check.passed else "✗", check.name, check.sentence,

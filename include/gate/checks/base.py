@@ -11,6 +11,7 @@ from include.core.records import Check
 from include.core.threshold import Threshold
 from include.core.variants import Variant
 from include.gate.evidence import Evidence
+from include.gate.resampling import CONFIDENCE, Between
 from include.training.config import Training
 from include.training.problem_types import ProblemType, get_problem_type
 
@@ -22,10 +23,19 @@ class GateCheck(Variant):
     """Left out while there is no champion: the first version has to pass the other checks."""
     needs_history: ClassVar[bool] = False
     """Left out where most entities of the holdout days have no outcome a season earlier."""
+    needs_refit: ClassVar[bool] = False
+    """Left out for a version that was fitted elsewhere: its estimator cannot be fitted here."""
+    expensive: ClassVar[bool] = False
+    """Run only for a version that passes all the others: it fits again, or loads other versions."""
 
     @property
     def candidates(self) -> tuple[str, ...]:
         """The candidates whose scores this check needs."""
+        return ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the features that this check needs, inputs or not."""
         return ()
 
     def require_fit(self, model: Training) -> None:
@@ -36,7 +46,15 @@ class GateCheck(Variant):
         """Measure the evidence; yield a verdict with its sentence for each thing that is measured."""
 
     def verdict(
-        self, subject: str, measured: float | None, threshold: Threshold, sentence: str, form: str = ",.4g"
+        self,
+        subject: str,
+        measured: float | None,
+        threshold: Threshold,
+        sentence: str,
+        form: str = ",.4g",
+        *,
+        between: Between | None = None,
+        excused: str | None = None,
     ) -> Check:
         """Return the verdict on a measured value: the one place where it is given.
 
@@ -46,19 +64,28 @@ class GateCheck(Variant):
             threshold: its limit.
             sentence: what was found, up to the value.
             form: how the value and the limit are written.
+            between: the interval of the value.
+            excused: why a value beyond the limit passes all the same.
         """
         if measured is not None and not np.isfinite(measured):
             measured = None
-        passed = measured is not None and threshold.holds(measured)
+        within = measured is not None and threshold.holds(measured)
+        low, high = between if between is not None and measured is not None else (None, None)
         side = "least" if threshold.at_least is not None else "most"
         found = "could not be measured" if measured is None else show(measured, form)
+        if low is not None:
+            found += f" ({CONFIDENCE:.0%} interval {show(low, form)} to {show(high, form)})"
+        required = f"at {side} {show(threshold.threshold, form)} is required"
+        accepted = measured is not None and not within and excused is not None
         return Check(
             name=self.name,
             subject=subject,
             measured=measured,
             threshold=threshold.threshold,
-            passed=passed,
-            sentence=f"{sentence} {found}; at {side} {show(threshold.threshold, form)} is required",
+            passed=within or accepted,
+            sentence=f"{sentence} {found}; {required}{f', {excused}' if accepted else ''}",
+            low=low,
+            high=high,
         )
 
 
@@ -78,10 +105,12 @@ class MetricCheck(Threshold, GateCheck):
 
     def run(self, evidence: Evidence) -> Iterator[Check]:
         """Yield one verdict."""
-        yield self.verdict(self.metric, evidence.metrics.get(self.metric), self, self.explain())
+        measured = evidence.metrics.get(self.metric)
+        interval = evidence.metric_intervals.get(self.metric)
+        yield self.verdict(self.metric, measured, self, self.explain(evidence), between=interval)
 
     @abstractmethod
-    def explain(self) -> str:
+    def explain(self, evidence: Evidence) -> str:
         """Return the beginning of the sentence."""
 
 

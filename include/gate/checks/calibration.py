@@ -34,9 +34,10 @@ class Calibration(ScoreCheck):
 
     def run(self, evidence: Evidence) -> Iterator[Check]:
         """Measure how far the level is off, as the problem type defines it."""
-        gap, sentence = None, "level of scores off by"
+        gap, between, sentence = None, None, "level of scores off by"
         if evidence.finite:
-            truth, score = evidence.truth, evidence.challenger.score
-            gap = evidence.problem_type.level_gap(truth, score)
-            sentence = evidence.problem_type.describe_level(truth, score)
-        yield self.verdict("level", gap, at_most(self.at_most), sentence)
+            truth, score, problem = evidence.truth, evidence.challenger.score, evidence.problem_type
+            gap = problem.level_gap(truth, score)
+            between = evidence.interval(lambda rows: problem.level_gap(truth[rows], score[rows]))
+            sentence = problem.describe_level(truth, score)
+        yield self.verdict("level", gap, at_most(self.at_most), sentence, between=between)

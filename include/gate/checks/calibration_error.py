@@ -32,7 +32,10 @@ class CalibrationError(GateCheck):
 
     def run(self, evidence: Evidence) -> Iterator[Check]:
         """Measure the expected calibration error."""
-        error = None
+        error, between = None, None
         if evidence.finite:
-            error = evidence.problem_type.calibration_error(evidence.truth, evidence.challenger.score, BINS)
-        yield self.verdict(f"{BINS} bins", error, at_most(self.at_most), "expected calibration error:")
+            truth, score, problem = evidence.truth, evidence.challenger.score, evidence.problem_type
+            error = problem.calibration_error(truth, score, BINS)
+            between = evidence.interval(lambda rows: problem.calibration_error(truth[rows], score[rows], BINS))
+        sentence = "expected calibration error:"
+        yield self.verdict(f"{BINS} bins", error, at_most(self.at_most), sentence, between=between)

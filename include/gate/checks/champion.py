@@ -9,6 +9,7 @@ from pydantic import Field
 from include.core.records import Check
 from include.gate.checks.base import GateCheck, at_most
 from include.gate.evidence import Evidence, HoldoutScores
+from include.gate.resampling import Between, between, ratio_draws
 
 
 class Champion(GateCheck):
@@ -30,52 +31,31 @@ class Champion(GateCheck):
 
     def run(self, evidence: Evidence) -> Iterator[Check]:
         """Resample the later days, if there are enough rows of them."""
-        measured, sentence = None, f"against the champion ({evidence.champion_missing})"
+        measured, ends, sentence = None, None, f"against the champion ({evidence.champion_missing})"
         if evidence.champion is not None:
-            measured, sentence = self._compare(evidence, evidence.champion)
-        yield self.verdict(evidence.problem_type.chosen_by, measured, at_most(self.at_most), sentence, "+.2%")
+            measured, ends, sentence = self._compare(evidence, evidence.champion)
+        by = evidence.problem_type.chosen_by
+        yield self.verdict(by, measured, at_most(self.at_most), sentence, "+.2%", between=ends)
 
-    def _compare(self, evidence: Evidence, champion: HoldoutScores) -> tuple[float | None, str]:
+    def _compare(self, evidence: Evidence, champion: HoldoutScores) -> tuple[float | None, Between | None, str]:
         saw, by = evidence.champion_saw, evidence.problem_type.chosen_by
         later = evidence.days > np.datetime64(saw) if saw else np.ones(len(evidence.days), dtype=bool)
         if later.sum() < self.min_rows:
             few = f"{later.sum():,} rows of days that neither saw, {self.min_rows:,} are needed"
-            return None, f"against {champion.name}: {few}"
+            return None, None, f"against {champion.name}: {few}"
         if not evidence.comparable:
-            return None, f"{by} against {champion.name}"
+            return None, None, f"{by} against {champion.name}"
         truth = evidence.truth[later]
         own = evidence.problem_type.loss_by_row(truth, evidence.challenger.score[later])
         other = evidence.problem_type.loss_by_row(truth, champion.score[later])
-        worst = worst_difference(
-            evidence.days[later],
-            own,
-            other,
-            confidence=self.confidence,
-            resamples=self.resamples,
-            seed=evidence.seed,
+        days = evidence.days[later]
+        draws = ratio_draws(days, own, other, seed=evidence.seed, resamples=self.resamples)
+        worst = float(np.quantile(draws, self.confidence))
+        return (
+            worst,
+            between(draws, days),
+            (
+                f"{by} {own.mean():.4g} against {other.mean():.4g} of {champion.name} on the same {later.sum():,} rows "
+                f"({own.mean() / other.mean() - 1:+.2%}); at worst, by {self.confidence:.0%} of resamples of days,"
+            ),
         )
-        return worst, (
-            f"{by} {own.mean():.4g} against {other.mean():.4g} of {champion.name} on the same {later.sum():,} rows "
-            f"({own.mean() / other.mean() - 1:+.2%}); at worst, by {self.confidence:.0%} of resamples of days,"
-        )
-
-
-def worst_difference(
-    days: np.ndarray, loss: np.ndarray, against: np.ndarray, *, confidence: float, resamples: int, seed: int
-) -> float:
-    """Return the share by which the mean of `loss` exceeds that of `against` in the worst case.
-
-    This is the upper end of a one-sided percentile interval of a paired bootstrap (Efron and Tibshirani 1993, ch. 13).
-    Whole days are drawn, not rows: rows of a day have causes in common, such as its weather, and rows drawn singly
-    would give too narrow an interval (cluster bootstrap, Field and Welsh 2007).
-
-    Raises:
-        ValueError: there is no row.
-    """
-    if not len(days):
-        raise ValueError("no rows to compare")
-    _, number = np.unique(days, return_inverse=True)
-    count = int(number.max()) + 1
-    sums, sums_against = (np.bincount(number, weights=values, minlength=count) for values in (loss, against))
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    return float(np.quantile(drawn @ sums / (drawn @ sums_against), confidence) - 1.0)

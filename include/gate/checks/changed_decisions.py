@@ -44,12 +44,13 @@ class ChangedDecisions(GateCheck):
 
     def run(self, evidence: Evidence) -> Iterator[Check]:
         """Compare the decisions of challenger and champion on each row."""
-        changed, champion = None, evidence.champion
+        changed, between, champion = None, None, evidence.champion
         if champion is not None and evidence.comparable:
             thresholds = (evidence.challenger.decision_threshold, champion.decision_threshold)
             changes = evidence.problem_type.changed_decisions(
                 evidence.challenger.score, champion.score, thresholds=thresholds, change=self.over
             )
             changed = float(changes.mean())
+            between = evidence.interval(lambda rows: float(changes[rows].mean()))
         sentence = f"decisions other than those of {champion.name if champion else 'the champion'}:"
-        yield self.verdict("decisions", changed, at_most(self.at_most), sentence, ".1%")
+        yield self.verdict("decisions", changed, at_most(self.at_most), sentence, ".1%", between=between)

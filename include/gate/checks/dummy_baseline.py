@@ -21,4 +21,6 @@ class DummyBaseline(GateCheck):
         by, loss, dummy = evidence.problem_type.chosen_by, evidence.loss, evidence.mean_loss(evidence.dummy)
         over = excess(loss, dummy)
         sentence = f"{by} {show(loss)} against {show(dummy)} of the dummy baseline, lower by"
-        yield self.verdict(by, None if over is None else -over, at_least(self.at_least), sentence, ".2%")
+        between = evidence.loss_interval(evidence.dummy, lower_is=-1)
+        under = None if over is None else -over
+        yield self.verdict(by, under, at_least(self.at_least), sentence, ".2%", between=between)

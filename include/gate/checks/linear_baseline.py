@@ -36,4 +36,5 @@ class LinearBaseline(GateCheck):
         baseline = None if linear is None else evidence.mean_loss(linear.score)
         why = " (it was not fitted)" if linear is None else ""
         sentence = f"{by} {show(loss)} against {show(baseline)} of candidate {self.candidate}{why}:"
-        yield self.verdict(by, excess(loss, baseline), at_most(self.at_most), sentence, "+.2%")
+        between = None if linear is None else evidence.loss_interval(linear.score)
+        yield self.verdict(by, excess(loss, baseline), at_most(self.at_most), sentence, "+.2%", between=between)

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from include.gate.checks.base import MetricCheck
+from include.gate.evidence import Evidence
 
 
 class Quality(MetricCheck):
@@ -13,6 +14,6 @@ class Quality(MetricCheck):
 
     kind: Literal["quality"] = "quality"
 
-    def explain(self) -> str:
+    def explain(self, evidence: Evidence) -> str:
         """Name the metric."""
         return self.metric

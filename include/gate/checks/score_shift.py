@@ -35,8 +35,10 @@ class ScoreShift(ScoreCheck):
 
     def run(self, evidence: Evidence) -> Iterator[Check]:
         """Measure the mean distance."""
-        shift, champion = None, evidence.champion
+        shift, between, champion = None, None, evidence.champion
         if champion is not None and evidence.comparable:
-            shift = evidence.problem_type.shift(evidence.challenger.score, champion.score)
+            own, other, measure = evidence.challenger.score, champion.score, evidence.problem_type.shift
+            shift = measure(own, other)
+            between = evidence.interval(lambda rows: measure(own[rows], other[rows]))
         sentence = f"mean shift of scores from those of {champion.name if champion else 'the champion'}:"
-        yield self.verdict("scores", shift, at_most(self.at_most), sentence)
+        yield self.verdict("scores", shift, at_most(self.at_most), sentence, between=between)

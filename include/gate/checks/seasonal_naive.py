@@ -40,12 +40,15 @@ class SeasonalNaive(GateCheck):
     def run(self, evidence: Evidence) -> Iterator[Check]:
         """Compare on the rows that have such an outcome."""
         assert evidence.naive is not None
-        known, own = np.isfinite(evidence.naive), None
+        known, own, ends = np.isfinite(evidence.naive), None, None
         truth = evidence.truth[known]
-        naive = float(np.abs(truth - evidence.naive[known]).mean())
+        of_naive = np.abs(truth - evidence.naive[known])
+        naive = float(of_naive.mean())
         if evidence.finite:
-            own = float(np.abs(truth - evidence.problem_type.point(evidence.challenger.score)[known]).mean())
+            errors = np.abs(truth - evidence.problem_type.point(evidence.challenger.score)[known])
+            own, ends = float(errors.mean()), evidence.excess_interval(errors, of_naive, known)
         over = excess(own, naive)
         against = f"{show(naive)} of the outcome a week earlier ({known.sum():,} rows)"
         sentence = f"mae {show(own)} against {against}, lower by"
-        yield self.verdict("mae", None if over is None else -over, at_least(self.at_least), sentence, ".2%")
+        under, between = None if over is None else -over, ends and (-ends[1], -ends[0])
+        yield self.verdict("mae", under, at_least(self.at_least), sentence, ".2%", between=between)

@@ -1,8 +1,11 @@
 """Is the version worse than a constant for a part of the rows?"""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import Field
 
 from include.core.base import Config, Name
@@ -11,10 +14,15 @@ from include.core.feeds import HORIZON
 from include.core.records import Check
 from include.gate.checks.base import GateCheck, at_most, excess, show
 from include.gate.evidence import Evidence
+from include.gate.resampling import Between, between, chance_of_excess, holm, ratio_draws
 from include.training.config import Training
 
 if TYPE_CHECKING:  # every DAG file loads this module
     import polars as pl
+
+
+SURE = 0.05
+"""A slice beyond the limit is refused if chance explains it with at most this probability, for all slices together."""
 
 
 class Group(Config):
@@ -30,8 +38,9 @@ class Group(Config):
 class Slices(GateCheck):
     """The loss in each slice against that of the dummy baseline there. It keeps out a model that is bad for some.
 
-    Small slices are left out. A column without a slice that is large enough fails. Whom a model must not fail is the
-    owner's decision, so there is no default.
+    Small slices are left out. A column without a slice that is large enough fails. Of many slices, one is beyond the
+    limit by chance: a slice is refused only if chance does not explain it, corrected for the number of slices (Holm
+    1979). Whom a model must not fail is the owner's decision, so there is no default.
     """
 
     kind: Literal["slices"] = "slices"
@@ -62,15 +71,24 @@ class Slices(GateCheck):
 
     def run(self, evidence: Evidence) -> Iterator[Check]:
         """Yield a verdict for each slice that is large enough."""
-        for column in self.by:
-            verdicts = list(self._verdicts(evidence, column))
-            if not verdicts:
+        found = {column: list(self._measured(evidence, column)) for column in self.by}
+        measured = [each for each in (*itertools.chain(*found.values()),) if each.chance is not None]
+        adjusted = dict(zip(measured, holm([each.chance or 0.0 for each in measured]), strict=True))
+        for column, slices in found.items():
+            if not slices:
                 sentence = f"no {column} has {self.min_rows} rows"
-                verdicts = [self.verdict(column, None, at_most(self.at_most), sentence, "+.2%")]
-            yield from verdicts
+                yield self.verdict(column, None, at_most(self.at_most), sentence, "+.2%")
+            for each in slices:
+                chance, excused = adjusted.get(each, 0.0), None
+                if chance > SURE:
+                    excused = f"but among {len(measured)} slices so much can be chance (p {show(chance)} by Holm)"
+                limit, ends = at_most(self.at_most), each.between
+                yield self.verdict(
+                    each.subject, each.excess, limit, each.sentence, "+.2%", between=ends, excused=excused
+                )
 
-    def _verdicts(self, evidence: Evidence, column: str) -> Iterator[Check]:
-        values, by = self._values(evidence.labels, column), evidence.problem_type.chosen_by
+    def _measured(self, evidence: Evidence, column: str) -> "Iterator[MeasuredSlice]":
+        values, by = labels_of(evidence.labels, column, self.groups), evidence.problem_type.chosen_by
         for value in sorted(set(values.drop_nulls())):
             inside = (values == value).fill_null(False).to_numpy()
             if inside.sum() < self.min_rows:
@@ -79,14 +97,37 @@ class Slices(GateCheck):
             own = evidence.mean_loss(evidence.challenger.score, inside) if evidence.finite else None
             dummy = evidence.mean_loss(evidence.dummy, inside)
             against = f"{by} {show(own)} against {show(dummy)} of the dummy baseline:"
-            sentence = f"{subject}, {inside.sum():,} rows: {against}"
-            yield self.verdict(subject, excess(own, dummy), at_most(self.at_most), sentence, "+.2%")
+            sentence, over = f"{subject}, {inside.sum():,} rows: {against}", excess(own, dummy)
+            ends = chance = None
+            if over is not None:
+                days, truth, problem = evidence.days[inside], evidence.truth[inside], evidence.problem_type
+                losses = [
+                    problem.loss_by_row(truth, score[inside]) for score in (evidence.challenger.score, evidence.dummy)
+                ]
+                draws, count = ratio_draws(days, *losses, seed=evidence.seed), len(np.unique(days))
+                ends = between(draws, days)
+                # Of a single day nothing is known about chance: the limit decides alone.
+                chance = chance_of_excess(over, self.at_most, draws, count) if count > 1 else None
+            yield MeasuredSlice(subject, over, ends, chance, sentence)
 
-    def _values(self, labels: "pl.DataFrame", column: str) -> "pl.Series":
-        import polars as pl
 
-        group = self.groups.get(column)
-        if group is None:
-            return labels[column].cast(pl.String)
-        named = {label: name for name, members in group.values.items() for label in members}
-        return labels[group.of].cast(pl.String).replace_strict(named, default=group.otherwise, return_dtype=pl.String)
+@dataclass(frozen=True)
+class MeasuredSlice:
+    """What was measured of one slice: the share by which its loss is over the dummy baseline's, and its chance."""
+
+    subject: str
+    excess: float | None
+    between: Between | None
+    chance: float | None
+    sentence: str
+
+
+def labels_of(labels: "pl.DataFrame", column: str, groups: Mapping[str, Group]) -> "pl.Series":
+    """Return the label of each row in a column of the features, or the group that it is in."""
+    import polars as pl
+
+    group = groups.get(column)
+    if group is None:
+        return labels[column].cast(pl.String)
+    named = {label: name for name, members in group.values.items() for label in members}
+    return labels[group.of].cast(pl.String).replace_strict(named, default=group.otherwise, return_dtype=pl.String)

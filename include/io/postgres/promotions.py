@@ -202,6 +202,18 @@ def read_champion_to_beat(settings: Settings, model: str, version: int, day: dat
         return _find_champion_to_beat(connection, model, version, day)
 
 
+def read_former_champions(settings: Settings, model: str, version: int, day: date, most: int) -> list[int]:
+    """Return the champions before the one that a version must beat, at most so many, the newest first.
+
+    They are of the promotions that were decided up to that day, as the champion to beat is.
+    """
+    statement = sa.select(*_COLUMNS).where(_PROMOTIONS.c.model == model).order_by(*_NEWEST)
+    with engine(settings).connect() as connection:
+        rows = [_row(found) for found in connection.execute(statement)]
+    decided = [row.model_version for row in rows if row.model_version != version and row.decided_day <= day]
+    return list(dict.fromkeys(decided))[1 : most + 1]
+
+
 def read_champions(settings: Settings, model: str, interval: Interval) -> dict[date, int]:
     """Return the champion of each day by the promotion history; days before the first promotion are absent."""
     statement = (

@@ -369,6 +369,8 @@ step_runs = sa.Table(
     comment="Every run of a step, how it ended and what it cost. Rows are only added.",
 )
 
+INTERVAL = "the interval that has the measured value in 90 % of resamples of days; null if it has none."
+
 gates = sa.Table(
     "gates",
     metadata,
@@ -405,6 +407,8 @@ gate_results = sa.Table(
     _column("threshold", DOUBLE, "Threshold in model.yaml.", nullable=True),
     _column("passed", BOOLEAN, "True if the check passed."),
     _column("sentence", TEXT, "The result in words."),
+    _column("low", DOUBLE, f"Lower end of {INTERVAL}", nullable=True),
+    _column("high", DOUBLE, f"Upper end of {INTERVAL}", nullable=True),
     comment="The checks of each decision of the gate. Immutable.",
 )
 

@@ -130,7 +130,7 @@ def record_gate(connection: MlflowConnection, version: Version, decision: GateDe
     name = connection.registered_name(version.model)
     result = "passed" if decision.passed else f"rejected: {decision.why_not}"
     tags = {"gate": result[:MAX_TAG], "gate_id": decision.gate_id, "gate_champion": str(decision.champion)}
-    columns = ("name", "subject", "passed", "measured", "threshold", "sentence")
+    columns = ("name", "subject", "passed", "measured", "low", "high", "threshold", "sentence")
     table = {
         "columns": list(columns),
         "data": [[getattr(check, column) for column in columns] for check in decision.checks],

@@ -19,16 +19,17 @@ from include.core.records import Check
 from include.gate import rules
 from include.gate.checks import AnyCheck, GateCheck
 from include.gate.checks.base import at_least
-from include.gate.checks.champion import worst_difference
 from include.gate.checks.signature import Signature
 from include.gate.checks.slices import Slices
 from include.gate.config import Gate
-from include.gate.evidence import Evidence, HoldoutScores
+from include.gate.evidence import Evidence, FormerChampion, HoldoutScores
+from include.gate.resampling import ratio_draws
 from include.gate.rules import rules_digest, run_checks
 from include.io.postgres.gate_decisions import GateSubject
 from include.io.postgres.model_files import RecordedFit
 from include.steps.gate import _unseen_days
 from include.training.problem_types import get_problem_type
+from tests.gate_evidence import made_up
 from tools.reference import file_schema, keys
 
 ROWS, DAYS = 6000, 12
@@ -90,7 +91,10 @@ def good(**changes: Any) -> Evidence:
         seed=BINARY.seed,
         days=np.datetime64("2013-03-01") + np.arange(ROWS) % DAYS,
         truth=(rng.random(ROWS) < rate).astype(float),
-        labels=pl.DataFrame({"origin": rng.choice(["BAT", "PAU"], ROWS), "company": companies}),
+        labels=made_up(BINARY, rows=ROWS, seed=1).with_columns(
+            origin=pl.Series(rng.choice(["BAT", "PAU"], ROWS)), company=pl.Series(companies)
+        ),
+        fitted=made_up(BINARY, rows=ROWS, seed=2),
         fitted_truth=(rng.random(ROWS) < rate).astype(float),
         challenger=HoldoutScores("version 2", rate, BINARY.features),
         candidates={"linear": HoldoutScores("linear", np.clip(rate * 0.9 + 0.03, 0, 1), BINARY.features)},
@@ -98,6 +102,9 @@ def good(**changes: Any) -> Evidence:
         champion_saw=date(2013, 2, 20),
         microseconds_per_row=8.0,
         megabytes=0.5,
+        too_late=np.zeros(ROWS, dtype=bool),
+        refit=lambda _, shuffled, test: np.full(len(test), shuffled.mean()),
+        former_champions=lambda most: [FormerChampion(0, np.clip(rate * 0.95 + 0.015, 0, 1), saw=date(2013, 2, 10))],
     )
     return dataclasses.replace(evidence, **changes)
 
@@ -114,6 +121,7 @@ def good_regression(**changes: Any) -> Evidence:
         challenger=HoldoutScores("version 2", expected, BINARY.features),
         candidates={"linear": HoldoutScores("linear", expected * 0.9, BINARY.features)},
         champion=HoldoutScores("champion 1", expected * 0.95, BINARY.features),
+        former_champions=lambda most: [FormerChampion(0, expected * 0.95, saw=date(2013, 2, 10))],
     )
     return dataclasses.replace(evidence, **changes)
 
@@ -138,8 +146,8 @@ def test_a_good_model_passes_every_check() -> None:
         of_probabilities = ["calibration error"] if model is BINARY else []
         assert list(dict.fromkeys(c.name for c in checks)) == [
             *("enough rows", "quality", "calibration", *of_probabilities, "dummy baseline", "linear baseline"),
-            *("champion", "slices", "changed decisions", "score shift", "leakage check", "scoring time", "size"),
-            "signature",
+            *("champion", "slices", "changed decisions", "score shift", "leakage check", "single input"),
+            *("newer inputs", "scoring time", "size", "signature", "former champions", "shuffled labels"),
         ]
 
 
@@ -246,7 +254,7 @@ def other_inputs(evidence: Evidence) -> dict[str, Any]:
 
 def few_rows(evidence: Evidence) -> dict[str, Any]:
     cut = slice(0, 2400)
-    short = {name: getattr(evidence, name)[cut] for name in ("days", "truth", "labels")}
+    short = {name: getattr(evidence, name)[cut] for name in ("days", "truth", "labels", "too_late")}
     models = {name: shortened(getattr(evidence, name), 2400) for name in ("challenger", "champion")}
     return short | models | {"candidates": {"linear": shortened(evidence.candidates["linear"], 2400)}}
 
@@ -321,14 +329,15 @@ MEASURED_BY_SCORES = {
     *("enough rows", "quality", "calibration", "calibration error", "dummy baseline", "linear baseline"),
     *("champion", "slices", "changed decisions", "score shift", "leakage check"),
 }
+MEASURED_BY_ROWS = MEASURED_BY_SCORES | {"single input", "newer inputs"}
 
 
 def test_without_rows_no_check_that_measures_rows_passes() -> None:
     evidence = good()
-    none = {name: getattr(evidence, name)[:0] for name in ("days", "truth", "labels")}
+    none = {name: getattr(evidence, name)[:0] for name in ("days", "truth", "labels", "too_late")}
     none |= {name: shortened(getattr(evidence, name), 0) for name in ("challenger", "champion")}
     none |= {"candidates": {"linear": shortened(evidence.candidates["linear"], 0)}}
-    assert set(failed(decide(BINARY, dataclasses.replace(evidence, **none)))) == MEASURED_BY_SCORES
+    assert set(failed(decide(BINARY, dataclasses.replace(evidence, **none)))) == MEASURED_BY_ROWS
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -409,19 +418,19 @@ def test_worst_difference_resamples_whole_days() -> None:
     days = np.repeat(np.arange(10), 100).astype("datetime64[D]")
     against = np.ones(1000)
     loss = np.where(np.repeat(np.arange(10), 100) == 0, 2.0, 1.0)
-    worst = worst_difference(days, loss, against, confidence=0.95, resamples=4000, seed=1)
+    worst = np.quantile(ratio_draws(days, loss, against, resamples=4000, seed=1), 0.95)
     assert worst == pytest.approx(0.3, abs=0.001)  # three of ten days: P(more than 3) is 1.3 %, P(more than 2) is 7 %
-    assert worst_difference(days, against, against, confidence=0.95, resamples=100, seed=1) == 0.0
+    assert (ratio_draws(days, against, against, resamples=100, seed=1) == 0.0).all()
 
 
 def test_worst_difference_is_reproducible_and_refuses_no_rows() -> None:
     rng = np.random.default_rng(0)
     days = np.repeat(np.arange(14), 50).astype("datetime64[D]")
-    given = {"confidence": 0.9, "resamples": 500, "seed": 7}
     loss, against = rng.random(700), rng.random(700)
-    assert worst_difference(days, loss, against, **given) == worst_difference(days, loss, against, **given)
+    first, second = (ratio_draws(days, loss, against, resamples=500, seed=7) for _ in range(2))
+    assert (first == second).all()
     with pytest.raises(ValueError, match="no rows"):
-        worst_difference(days[:0], loss[:0], against[:0], **given)
+        ratio_draws(days[:0], loss[:0], against[:0], seed=7)
 
 
 @pytest.mark.parametrize("evidence", [good(), good_regression()], ids=["binary", "regression"])
@@ -509,8 +518,9 @@ def test_the_rules_digest_covers_the_code_that_runs_and_nothing_else(monkeypatch
     monkeypatch.setattr(rules, "code_digest", recorded)
     rules_digest([check for check in BINARY.all_checks if check.kind in ("size", "quality")], "binary")
     assert sorted(Path(getattr(source, "__file__", source)).name for source in sources) == [
-        *("base.py", "base.py", "binary.py", "calibration.py", "evidence.py", "gate.py", "quality.py"),
-        *("relative_errors.py", "rules.py", "size.py", "threshold.py"),
+        *("base.py", "base.py", "binary.py", "calibration.py", "evidence.py", "gate.py", "gate_probes.py"),
+        *("quality.py", "relative_errors.py", "resampling.py", "rules.py", "single_inputs.py", "size.py"),
+        "threshold.py",
     ]
 
 

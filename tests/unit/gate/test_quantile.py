@@ -39,8 +39,8 @@ def test_a_good_model_passes_every_check() -> None:
     assert failed(checks) == [], table(checks)
     assert [check.name for check in checks] == [
         *("enough rows", "quality", "calibration", "dummy baseline", "linear baseline", "seasonal naive", "champion"),
-        *("slices", "slices", "changed decisions", "score shift", "leakage check", "scoring time", "size"),
-        "signature",
+        *("slices", "slices", "changed decisions", "score shift", "leakage check", "single input"),
+        *("newer inputs", "newer inputs", "scoring time", "size", "signature", "former champions", "shuffled labels"),
     ]
 
 
