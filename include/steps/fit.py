@@ -19,7 +19,7 @@ from include.core.errors import ActionRequiredError, ConfigError, DataError, nea
 from include.core.interval import Interval
 from include.core.journal import Entry
 from include.core.project import Project
-from include.core.records import DataView, Fitted
+from include.core.records import DataView, FitOrigin, Fitted
 from include.core.settings import NO_DATABASE, Settings, utc_now
 from include.io import postgres
 from include.io.journal import read_journal
@@ -28,6 +28,7 @@ from include.io.tables import Scope, Tables
 from include.io.training_sets import ReadAt, read_at, read_training_set, record_of, sources
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
+from include.training.declared import declared_parts
 from include.training.training_set import LABEL, TrainingSet, estimator_inputs
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,26 @@ def fit(
         holdout=training_set.holdout,
         horizon_days=training_set.horizon_days,
         read=record_of(project, model, interval.end, settings, state, data_view),
+        origin=origin_of(project, model, candidate, training_set, state, settings),
+    )
+
+
+def origin_of(
+    project: Project, model: Model, candidate: str, training_set: TrainingSet, state: ReadAt, settings: Settings
+) -> FitOrigin:
+    """Return what a fit comes from, for the shared database."""
+    return FitOrigin(
+        git_commit=settings.git_commit,
+        declared=declared_parts(model, project.outcomes[model.outcome].sql, candidate),
+        data_view=training_set.data_view,
+        as_of=training_set.as_of,
+        watermark=state.watermark,
+        days=training_set.interval,
+        run_dates=training_set.run_dates,
+        missing=training_set.missing,
+        features_version=state.versions["features"],
+        first_features_version=state.first,
+        outcome_version=state.versions["outcome"],
     )
 
 
