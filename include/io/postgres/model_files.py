@@ -135,7 +135,7 @@ def record_version(settings: Settings, model: str, version: int, mlflow_run: str
     with engine(settings).begin() as connection:
         lock(connection, f"versions {model}")  # so that no two follow the same one
         if (there := connection.execute(sa.select(_VERSIONS.c.semantic_version).where(own)).one_or_none()) is not None:
-            return there.semantic_version
+            return None if there.semantic_version is None else str(there.semantic_version)
         declared = _declared(connection, mlflow_run)
         before, was = _newest_semantic(connection, model)
         semantic, changed = next_version(before, was, declared)
