@@ -203,28 +203,43 @@ class Recorded:
 
 
 def days_of(recorded: Recorded, origin: FitOrigin) -> tuple[UsedDay, ...]:
-    """Return the prepared days whose features a fit read, as their records were at its watermark.
+    """Return the prepared days whose features a fit read, as their records were at its watermark."""
+    found = {}
+    for record in records_of_fit(recorded.journal.at(origin.watermark), origin):
+        found[record.day] = UsedDay(day=record.day, record=record.number, deliveries=record.deliveries)
+    if origin.data_view == "latest":
+        for day in recorded.latest.keys() & set(origin.run_dates.days):
+            found[day] = UsedDay(day=day, record=None, deliveries=recorded.latest[day][1])
+    return tuple(found[day] for day in sorted(found))
+
+
+def records_of_fit(then: Known, origin: FitOrigin) -> list[DayRecord]:
+    """Return the records of the days whose features a fit read.
 
     A day whose own run was later than the fit's, or used a file that came later, has features that the fit did not
     read.
+
+    Args:
+        then: the journal up to the watermark of the fit.
+        origin: what the fit came from.
     """
-    then = recorded.journal.at(origin.watermark)
     later = set(then.deliveries.filter(pl.col("available_from") > origin.as_of)["delivery_id"])
-    found = []
-    for day in origin.run_dates.days:
-        record = then.records.get(day)
-        if origin.data_view == "latest" and day in recorded.latest:
-            found.append(UsedDay(day=day, record=None, deliveries=recorded.latest[day][1]))
-        elif record is not None and record.as_of <= origin.as_of and later.isdisjoint(record.deliveries):
-            found.append(UsedDay(day=day, record=record.number, deliveries=record.deliveries))
-    return tuple(found)
+    records = (then.records.get(day) for day in origin.run_dates.days)
+    return [
+        record
+        for record in records
+        if record is not None and record.as_of <= origin.as_of and later.isdisjoint(record.deliveries)
+    ]
 
 
-def outcomes_of_fit(recorded: Recorded, model: str, origin: FitOrigin) -> tuple[str, ...]:
-    """Return the deliveries that the labels of a fit came from."""
-    then, feed = recorded.journal.at(origin.watermark), recorded.outcome_feeds[model]
+def outcomes_of_fit(then: Known, feed: str, origin: FitOrigin) -> tuple[str, ...]:
+    """Return the deliveries that the labels of a fit came from: those of the outcome's feed, as the fit knew them."""
     current = current_as_of(then.deliveries, feed, origin.days, origin.as_of)
     return tuple(each for day in sorted(current) for each in deliveries_in(current[day]))
+
+
+def _outcomes(recorded: Recorded, model: str, origin: FitOrigin) -> tuple[str, ...]:
+    return outcomes_of_fit(recorded.journal.at(origin.watermark), recorded.outcome_feeds[model], origin)
 
 
 def of_version(
@@ -237,7 +252,7 @@ def of_version(
     """Return everything that a version came from, and was used for."""
     origin, project = version.origin, recorded.project
     days = () if origin is None else days_of(recorded, origin)
-    outcomes = () if origin is None else outcomes_of_fit(recorded, version.model, origin)
+    outcomes = () if origin is None else _outcomes(recorded, version.model, origin)
     tables = {}
     if origin is not None:
         tables[features_table(project)] = origin.features_version
@@ -273,7 +288,7 @@ def of_delivery(
         if version.origin is None or version.origin.watermark < delivery.sequence:
             continue
         days = [each.day for each in days_of(recorded, version.origin) if delivery_id in each.deliveries]
-        labels = delivery_id in outcomes_of_fit(recorded, version.model, version.origin)
+        labels = delivery_id in _outcomes(recorded, version.model, version.origin)
         if days or labels:
             about = {name: getattr(version, name) for name in ("model", "model_version", "semantic_version")}
             trained.append(TrainedOn(**about, days=tuple(days), labels=labels))

@@ -141,14 +141,21 @@ def test_lineage_leads_from_deliveries_to_predictions_and_back_also_after_a_corr
     found = lineage.of_version(MODEL, 1, settings)
     assert second in found.outcomes and first not in found.outcomes
     assert [each.delivery_id for each in found.deliveries if each.correction] == [second]
+    assert found.version.origin is not None
     assert {each.day: each.deliveries for each in found.days} == {
         day: used_by(day) for day in found.version.origin.days.days
     }
-    assert found.tables == {"features_ferries": 0, "clean_ferries__logbook": 1}
+    assert found.tables == {"features_ferries": 1, "clean_ferries__logbook": 2}
     assert [each.passed for each in found.gates] == [True]
     assert [each.from_day for each in found.promotions] == [scored]
     assert [(each.batch_id, each.state, each.record) for each in found.batches] == [(before, "published", 1)]
     assert "└─ late_ferry version 1, published: 2013-03-23" in "\n".join(words.lines(words.version_tree(found)))
+
+    logged = client(settings).get_run(found.version.mlflow_run).inputs.dataset_inputs
+    read = {each.dataset.name: {tag.key: tag.value for tag in each.tags} for each in logged}
+    assert read["clean_ferries__logbook"].items() >= {"project": "ferries", "feeds": "logbook"}.items()
+    assert read["clean_ferries__logbook"]["deliveries"] == str(len(found.outcomes))
+    assert second in str([each.dataset.profile for each in logged])
 
     # the day that was scored is repaired with another delivery, and scored again
     [used] = [each for each in used_by(scored) if each.startswith("logbook")]
@@ -170,8 +177,8 @@ def test_lineage_leads_from_deliveries_to_predictions_and_back_also_after_a_corr
         lineage.of_delivery(PROJECT, "logbook/a/2013-03-99", settings)
 
     # the table that the version read differs from the newest one, as the correction made it
-    table, of_day = "clean_ferries__logbook", {"day": corrected}
-    old, new = show(table, settings, version=0, **of_day), show(table, settings, **of_day)
+    table = "clean_ferries__logbook"
+    old, new = show(table, settings, version=1, day=corrected), show(table, settings, day=corrected)
     assert (old.count(), new.count()) == (120, 240)
     assert set(new.head(240)["delivery_id"]) - set(old.head(240)["delivery_id"]) == {second}
     assert show(table, settings, as_of=new.committed_at).version == new.version

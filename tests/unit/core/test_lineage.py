@@ -1,6 +1,6 @@
 """Lineage is assembled from the journal, the origins of fits, and batches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
@@ -30,7 +30,9 @@ def record(day: date, *names: str, number: int = 1, watermark: int = 1) -> Entry
     return Entry.prepared_day(DayRecord(day=day, number=number, as_of=moment(day), **about))
 
 
-def recorded(entries: Sequence[Entry], latest: dict[date, tuple[datetime, tuple[str, ...]]] | None = None) -> Recorded:
+def recorded(
+    entries: Sequence[Entry], latest: Mapping[date, tuple[datetime, tuple[str, ...]]] | None = None
+) -> Recorded:
     """Return what was recorded, each entry a minute after the one before, from 1 April on."""
     rows = [(n, each.kind, each.subject, deliveries.text(each), each.why) for n, each in enumerate(entries, 1)]
     entered = {n: entered_at(n) for n, each in enumerate(entries, 1) if each.kind == "prepared_day"}
