@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
 from dags.connections import resolve
+from dags.lineage import remember
 from include.config.loading import load_project, project_names
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, LockTimeoutError, NotReadyError, UnreachableError
@@ -130,6 +131,7 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
     if result.skipped:
         raise skipped(result.skipped, get_current_context())
+    remember(step, config, result)
     return result.model_dump(mode="json")
 
 

@@ -28,6 +28,7 @@ from pydantic import JsonValue
 from requests import RequestException
 
 from dags.common import Json, settings, skipped
+from dags.lineage import remember
 from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, ChangedMeanwhileError, NotReadyError, UnfinishedError
@@ -351,4 +352,5 @@ class StepOperator(SubmitOnceOperator):
             raise AirflowFailException(f"{self.step} of {self.config.name}: {error}") from error
         if found is None or why:
             raise skipped(str(why), context)
+        remember(self.step, self.config, found)
         return found.model_dump(mode="json")

@@ -106,7 +106,7 @@ def train(model: Model) -> DAG:
             from include.steps.promote import sync_alias
 
             champion = sync_alias(model, settings())
-            sentence = f"{_outcome(model)}; champion: {'none yet' if champion is None else f'version {champion}'}"
+            sentence = f"{_outcome(model)}; champion: {'none yet' if champion is None else _named(model, champion)}"
             log.info("%s", sentence)
             return sentence
 
@@ -159,13 +159,23 @@ def _outcome(model: Model) -> str:
         return f"{model.name}: nothing was trained; see the log of fit"
     decision = GateDecision.model_validate(ti.xcom_pull(task_ids="gate"))
     if not decision.passed:
-        return f"{model.name}: the gate rejected {decision.subject}: {decision.why_not}"
-    version = f"{model.name} version {decision.model_version}"
+        return f"{model.name}: the gate rejected {_named(model, decision.model_version)}: {decision.why_not}"
+    version = f"{model.name} {_named(model, decision.model_version)}"
     if states.get("promote") != "success":
         return f"{version} passed the gate but was not promoted; see the log of promote"
     promotion = Promotion.model_validate(ti.xcom_pull(task_ids="promote"))
     promoted = "was promoted now" if promotion.rows else "was promoted before"
     return f"{version} {promoted}, champion from {promotion.interval.start} on"
+
+
+def _named(model: Model, version: int | None) -> str:
+    """Return a version with its semantic version, as in `version 12 (1.4.2+2e5fd9ec49a1)`."""
+    from include.io import postgres
+
+    if version is None:  # of an entity fraction
+        return "its candidate"
+    name = postgres.model_files.read_names(settings(), model.name, [version]).get(version)
+    return f"version {version}" + (f" ({name})" if name else "")
 
 
 for name in model_names():

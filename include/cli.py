@@ -21,6 +21,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from include.cli_lineage import commands as lineage_commands
 from include.cli_personal import commands as personal_commands
 from include.config.loading import load_model, load_project, project_names
 from include.config.model import Model
@@ -725,6 +726,7 @@ def erase(
         raise typer.Exit(1)
 
 
+app.add_typer(lineage_commands(_settings, _say))
 app.add_typer(personal_commands(_settings, _say))
 
 

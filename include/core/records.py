@@ -257,13 +257,43 @@ class Featured(StepResult):
         return self.entity_fraction < 1
 
 
+class FitOrigin(Record):
+    """What a fit came from, as the shared database keeps it, for the semantic version and `cli lineage`.
+
+    Attributes:
+        git_commit: the commit of the code.
+        declared: short digest of each part of the declaration (`training.declared`).
+        data_view: which features and outcomes it saw.
+        as_of: the moment (UTC) up to which it knew deliveries.
+        watermark: the newest entry of the journal that it could use.
+        days: the labelled days, from the first one to fit on to the last holdout day.
+        run_dates: the run dates whose features it may have read.
+        missing: the labelled days without rows.
+        features_version: the version of the features that it read.
+        first_features_version: the version that days which were repaired since are read from.
+        outcome_version: the version of the clean table of the outcome's feed.
+    """
+
+    git_commit: str
+    declared: dict[str, str]
+    data_view: DataView
+    as_of: datetime
+    watermark: int
+    days: Interval
+    run_dates: Interval
+    missing: tuple[date, ...]
+    features_version: int
+    first_features_version: int
+    outcome_version: int
+
+
 class Fitted(StepResult):
     """The result of `fit` for one candidate. `interval` is the days it was fitted on; `digest` identifies the fit.
 
     `model_digest` is that of the files, which every later step compares before it loads them, and `tags_digest` that of
     what MLflow says of the fit. `read` is what it read; None for a trial, and with the data view `latest`, which have
     no record. `horizon_days` is the largest horizon of its rows. `logged` says whether this step logged the fit;
-    otherwise MLflow had it.
+    otherwise MLflow had it. `origin` says what it came from.
     """
 
     model: str
@@ -278,6 +308,7 @@ class Fitted(StepResult):
     read: TrainingRecord | None = None
     tags_digest: str | None = None
     trained_day: date | None = None
+    origin: FitOrigin | None = None
 
 
 class Adopted(Fitted):

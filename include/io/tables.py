@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,15 @@ class Tables:
     def version(self, table: str) -> int:
         """Return the newest version of a table."""
         return self.open(table).version()
+
+    def versions(self, table: str) -> dict[int, datetime]:
+        """Map each version that the log of a table has to the time of its commit (UTC), the oldest first.
+
+        The time is what the writer wrote into the log, so it stays when files are copied or restored.
+        """
+        commits = self.open(table).history()
+        found = {each["version"]: datetime.fromtimestamp(each["timestamp"] / 1000, UTC) for each in commits}
+        return dict(sorted(found.items()))
 
     def id(self, table: str) -> str:
         """Return the id that a table got when it was created."""

@@ -35,7 +35,7 @@ from include.io.registry import (
     reference_rows,
 )
 from include.io.training_sets import read_at, read_training_set, record_of
-from include.steps.fit import lock_digest, provenance, record_fit, recorded_runs
+from include.steps.fit import lock_digest, origin_of, provenance, record_fit, recorded_runs
 from include.training import training_set as training_set_module
 from include.training.adopted import has_named_columns, wrong_columns, wrong_estimator, wrong_output
 from include.training.config import Candidate
@@ -112,7 +112,10 @@ def adopt_model(
         else:
             log.info("%s: %s is adopted already, MLflow run %s", model.name, source, run.run_id)
         return _record(model, run, rows.horizon_days, logged=run.logged_here).model_copy(
-            update={"read": record_of(project, model, interval.end, settings, state, "point_in_time")}
+            update={
+                "read": record_of(project, model, interval.end, settings, state, "point_in_time"),
+                "origin": origin_of(project, model, ADOPTED, rows, state, settings),
+            }
         )
 
 

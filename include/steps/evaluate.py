@@ -89,8 +89,10 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
             f"{model.name}: MLflow says that version {version.version} is run {version.run_id}, which is another fit; "
             "somebody changed the version in MLflow. Delete it there, and run evaluate again"
         )
-    postgres.model_files.record_version(settings, model.name, version.version, version.run_id)
-    log.info("%s: %s has the least %s; version %d", model.name, found.candidate, by, version.version)
+    named = postgres.model_files.record_version(settings, model.name, version.version, version.run_id)
+    if named is not None:
+        registry.tag(version, "semantic_version", named)
+    log.info("%s: %s has the least %s; version %d (%s)", model.name, found.candidate, by, version.version, named)
     return found.model_copy(update={"model_version": version.version, "run_id": version.run_id})
 
 

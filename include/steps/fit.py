@@ -18,8 +18,9 @@ from include.core.code import code_digest
 from include.core.errors import ActionRequiredError, ConfigError, DataError, nearest
 from include.core.interval import Interval
 from include.core.journal import Entry
+from include.core.lineage import outcomes_of_fit, records_of_fit
 from include.core.project import Project
-from include.core.records import DataView, Fitted
+from include.core.records import DataView, FitOrigin, Fitted
 from include.core.settings import NO_DATABASE, Settings, utc_now
 from include.io import postgres
 from include.io.journal import read_journal
@@ -28,6 +29,7 @@ from include.io.tables import Scope, Tables
 from include.io.training_sets import ReadAt, read_at, read_training_set, record_of, sources
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
+from include.training.declared import declared_parts
 from include.training.training_set import LABEL, TrainingSet, estimator_inputs
 
 log = logging.getLogger(__name__)
@@ -86,14 +88,18 @@ def fit(
     data_digest = training_set.digest
     digest = _digest(project, model, chosen, training_set, data_digest)
     run = registry.find_fit(model, digest, recorded_runs(digest, settings))
+    origin = origin_of(project, model, candidate, training_set, state, settings)
     if run:
         log.info("%s %s: already fitted, MLflow run %s", model.name, candidate, run.run_id)
     else:
+        deliveries = _deliveries(project, model, state, origin)
         parts = [
             FitInput(
                 name=names[what],
                 source=DeltaPart(tables.uri(names[what]), state.versions[what], Scope(days, where).sql()),
                 rows=training_set.rows.height,
+                deliveries=deliveries[what],
+                origin=_tags(project, model, what, origin),
             )
             for what, days, where in (
                 ("features", training_set.run_dates, {"data_view": sorted({"point_in_time", data_view})}),
@@ -124,7 +130,49 @@ def fit(
         holdout=training_set.holdout,
         horizon_days=training_set.horizon_days,
         read=record_of(project, model, interval.end, settings, state, data_view),
+        origin=origin,
     )
+
+
+def origin_of(
+    project: Project, model: Model, candidate: str, training_set: TrainingSet, state: ReadAt, settings: Settings
+) -> FitOrigin:
+    """Return what a fit comes from, for the shared database."""
+    return FitOrigin(
+        git_commit=settings.git_commit,
+        declared=declared_parts(model, project.outcomes[model.outcome].sql, candidate),
+        data_view=training_set.data_view,
+        as_of=training_set.as_of,
+        watermark=state.watermark,
+        days=training_set.interval,
+        run_dates=training_set.run_dates,
+        missing=training_set.missing,
+        features_version=state.versions["features"],
+        first_features_version=state.first,
+        outcome_version=state.versions["outcome"],
+    )
+
+
+def _deliveries(project: Project, model: Model, state: ReadAt, origin: FitOrigin) -> dict[str, tuple[str, ...]]:
+    """Return the deliveries that each table of a training set was made from, as records and verdicts were then."""
+    records = records_of_fit(state.then, origin)
+    return {
+        "features": tuple({each for record in records for each in record.deliveries}),
+        "outcome": outcomes_of_fit(state.then, project.outcomes[model.outcome].feed, origin),
+    }
+
+
+def _tags(project: Project, model: Model, what: str, origin: FitOrigin) -> dict[str, str]:
+    """Return where a table of a training set came from, and the code that read it, as tags of MLflow."""
+    feeds = project.feeds if what == "features" else [project.outcomes[model.outcome].feed]
+    return {
+        "project": project.name,
+        "feeds": " ".join(feeds)[:500],  # MLflow's limit
+        "git_commit": origin.git_commit,
+        "as_of": origin.as_of.isoformat(),
+        "watermark": str(origin.watermark),
+        "data_view": origin.data_view,
+    }
 
 
 def record_fit(fitted: Fitted, settings: Settings) -> None:

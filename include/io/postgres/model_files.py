@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.core.errors import ActionRequiredError
-from include.core.records import Adopted, Fitted
+from include.core.records import Adopted, FitOrigin, Fitted
+from include.core.semantic import SemanticVersion, next_version
 from include.core.settings import Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import engine
+from include.io.postgres.connection import engine, lock
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class RecordedFit:
     fit that an older version of the product recorded.
     `adopted_from` is where an adopted model came from, and `adopted_run` the MLflow run there; None if it was fitted
     here. The same files from another place are the same fit.
+    `origin` is what the first run that recorded it says; None if an older version of the product recorded it.
     """
 
     mlflow_run: str
@@ -40,6 +42,7 @@ class RecordedFit:
     horizon_days: int = 0
     adopted_from: str | None = field(default=None, compare=False)
     adopted_run: str | None = field(default=None, compare=False)
+    origin: FitOrigin | None = field(default=None, compare=False)
 
 
 _FITS, _VERSIONS = schema.fits, schema.model_versions
@@ -69,9 +72,11 @@ def record_fit(settings: Settings, fitted: Fitted) -> None:
         tags_digest=fitted.tags_digest,
         adopted_from=fitted.source if isinstance(fitted, Adopted) else None,
         adopted_run=fitted.source_run if isinstance(fitted, Adopted) else None,
+        origin=fitted.origin,
     )
     with engine(settings).begin() as connection:
-        values = {**vars(row), "run_id": settings.run_id}
+        origin = None if row.origin is None else row.origin.model_dump(mode="json")
+        values = {**vars(row), "origin": origin, "run_id": settings.run_id}
         connection.execute(postgresql.insert(_FITS).values(**values).on_conflict_do_nothing())
         there = _fits(connection, _FITS.c.mlflow_run == row.mlflow_run)[0]
     if there.tags_digest is None:  # an older version of the product recorded it
@@ -117,11 +122,41 @@ def read_fit(settings: Settings, model: str, mlflow_run: str) -> RecordedFit:
     return found[0]
 
 
-def record_version(settings: Settings, model: str, version: int, mlflow_run: str) -> None:
-    """Record the fit that a version is; recording it again changes nothing, and another fit is ignored."""
+def record_version(settings: Settings, model: str, version: int, mlflow_run: str) -> str | None:
+    """Record the fit that a version is, and the semantic version that follows from the one recorded before.
+
+    Recording it again changes nothing, and another fit is ignored.
+
+    Returns:
+        The semantic version; None if an older version of the product recorded it.
+    """
+    own = (_VERSIONS.c.model == model) & (_VERSIONS.c.model_version == version)
     values = {"model": model, "model_version": version, "mlflow_run": mlflow_run, "run_id": settings.run_id}
     with engine(settings).begin() as connection:
-        connection.execute(postgresql.insert(_VERSIONS).values(**values).on_conflict_do_nothing())
+        lock(connection, f"versions {model}")  # so that no two follow the same one
+        if (there := connection.execute(sa.select(_VERSIONS.c.semantic_version).where(own)).one_or_none()) is not None:
+            return None if there.semantic_version is None else str(there.semantic_version)
+        declared = _declared(connection, mlflow_run)
+        before, was = _newest_semantic(connection, model)
+        semantic, changed = next_version(before, was, declared)
+        named = {"semantic_version": str(semantic), "changed": changed}
+        connection.execute(sa.insert(_VERSIONS).values(**values, **named))
+    return str(semantic)
+
+
+def read_names(settings: Settings, model: str, versions: Iterable[int] | None = None) -> dict[int, str]:
+    """Return the semantic version of each version, as the view `version_history` shows it; of all if none are named.
+
+    A version that an older version of the product recorded has none.
+    """
+    view = sa.table("version_history", *map(sa.column, ("model", "model_version", "semantic_version")))
+    statement = sa.select(view.c.model_version, view.c.semantic_version).where(
+        view.c.model == model,
+        view.c.semantic_version.is_not(None),
+        sa.true() if versions is None else view.c.model_version.in_(list(versions)),
+    )
+    with engine(settings).connect() as connection:
+        return {row.model_version: row.semantic_version for row in connection.execute(statement)}
 
 
 def read_versions(settings: Settings, model: str, versions: Iterable[int] | None = None) -> dict[int, RecordedFit]:
@@ -157,5 +192,23 @@ def _fits(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Reco
     return [_fit(row) for row in connection.execute(sa.select(*_COLUMNS).where(where))]
 
 
+def _newest_semantic(connection: sa.Connection, model: str) -> tuple[SemanticVersion | None, dict[str, str]]:
+    """Return the newest semantic version of a model, which is the greatest, and what its fit declared."""
+    of_model = (_VERSIONS.c.model == model) & _VERSIONS.c.semantic_version.is_not(None)
+    found = connection.execute(sa.select(_VERSIONS.c.semantic_version, _VERSIONS.c.mlflow_run).where(of_model)).all()
+    if not found:
+        return None, {}
+    newest = max(found, key=lambda row: SemanticVersion.of(row.semantic_version))
+    return SemanticVersion.of(newest.semantic_version), _declared(connection, newest.mlflow_run)
+
+
+def _declared(connection: sa.Connection, mlflow_run: str) -> dict[str, str]:
+    """Return what a fit declared, part by part; nothing if that was not recorded."""
+    origin = connection.scalar(sa.select(_FITS.c.origin).where(_FITS.c.mlflow_run == mlflow_run))
+    return {} if origin is None else dict(origin["declared"])
+
+
 def _fit(row: sa.Row) -> RecordedFit:
-    return RecordedFit(**{each.name: getattr(row, each.name) for each in fields(RecordedFit)})
+    values = {each.name: getattr(row, each.name) for each in fields(RecordedFit)}
+    origin = values.pop("origin")
+    return RecordedFit(**values, origin=None if origin is None else FitOrigin.model_validate(origin))

@@ -437,6 +437,13 @@ fits = sa.Table(
     ),
     _column("adopted_from", TEXT, "Where an adopted model came from; null if it was fitted here.", nullable=True),
     _column("adopted_run", TEXT, "MLflow run that logged an adopted model there; null if unknown.", nullable=True),
+    _column(
+        "origin",
+        postgresql.JSONB(none_as_null=True),
+        "What the fit came from: commit, declarations, days, entry of the journal and versions of the tables that it "
+        "read; null if an older version recorded it.",
+        nullable=True,
+    ),
     comment="The files of each fit. Immutable.",
 )
 
@@ -448,6 +455,13 @@ model_versions = sa.Table(
     _column("mlflow_run", TEXT, "MLflow run whose fit the version is.", sa.ForeignKey("fits.mlflow_run")),
     _column("run_id", TEXT, RUN_ID),
     _now("recorded_at", "Time at which the version was recorded."),
+    _column(
+        "semantic_version",
+        TEXT,
+        "Semantic version, such as 1.4.2; null if an older version of the product recorded the row.",
+        nullable=True,
+    ),
+    _column("changed", TEXT, "What changed against the semantic version before.", nullable=True),
     comment="The fit that each version of a registered model is, whatever MLflow says later. Immutable.",
 )
 

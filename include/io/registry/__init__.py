@@ -128,6 +128,10 @@ class Registry:
         """Make an alias point to a version."""
         versions.point(self.connection, model, version, alias)
 
+    def tag(self, version: Version, name: str, value: str) -> None:
+        """Tag a version, for people: nothing reads the tag back."""
+        versions.tag(self.connection, version, name, value)
+
     def record_gate(self, version: Version, decision: GateDecision) -> None:
         """Record a decision as tags of the version and its run, and the checks as a table of the run."""
         versions.record_gate(self.connection, version, decision)

@@ -1,7 +1,8 @@
 """The datasets that a fit read, as MLflow inputs that can be loaded again. Other modules decide what a fit reads."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -57,14 +58,33 @@ class DeltaPart(DatasetSource):
 register_dataset_source(DeltaPart)  # type: ignore[arg-type]  # it accepts the class, despite its annotation
 
 
+MAX_LISTED = 500  # deliveries that a profile lists: MLflow keeps a profile in one row of its database
+
+
 @dataclass(frozen=True)
 class FitInput:
-    """A dataset that a fit read."""
+    """A dataset that a fit read.
+
+    Attributes:
+        name: its table.
+        source: the rows of the table.
+        rows: how many rows of the training set have something of it.
+        context: what it was read for.
+        deliveries: the deliveries that it was made from.
+        origin: where it came from, and which code read it, as tags: project, feeds, commit and others.
+    """
 
     name: str
     source: DeltaPart
     rows: int
     context: str = "training"
+    deliveries: tuple[str, ...] = ()
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def deliveries_digest(self) -> str:
+        """SHA-256 of the sorted deliveries, a line each."""
+        return sha256("\n".join(sorted(self.deliveries)).encode()).hexdigest()
 
 
 def mlflow_input(item: FitInput) -> DatasetInput:
@@ -76,6 +96,13 @@ def mlflow_input(item: FitInput) -> DatasetInput:
         digest=sha256(source.encode()).hexdigest()[:16],
         source_type=DeltaPart._get_source_type(),
         source=source,
-        profile=json.dumps({"num_rows": item.rows}),
+        profile=json.dumps({
+            "num_rows": item.rows,
+            "num_deliveries": len(item.deliveries),
+            "deliveries": sorted(item.deliveries)[:MAX_LISTED],
+        }),
     )
-    return DatasetInput(dataset=entity, tags=[InputTag(MLFLOW_DATASET_CONTEXT, item.context)])
+    # Tags belong to the run and the dataset, so two runs can read the same rows by other code.
+    about = {**item.origin, "deliveries": str(len(item.deliveries)), "deliveries_digest": item.deliveries_digest}
+    tags = [InputTag(MLFLOW_DATASET_CONTEXT, item.context), *(InputTag(*tag) for tag in about.items())]
+    return DatasetInput(dataset=entity, tags=tags)

@@ -125,6 +125,14 @@ def point(connection: MlflowConnection, model: str, version: int, alias: str) ->
                 raise
 
 
+def tag(connection: MlflowConnection, version: Version, name: str, value: str) -> None:
+    """Tag a version, unless it has that tag."""
+    if version.tags.get(name) == value:
+        return
+    with connection.reached() as client:
+        client.set_model_version_tag(connection.registered_name(version.model), str(version.version), name, value)
+
+
 def record_gate(connection: MlflowConnection, version: Version, decision: GateDecision) -> None:
     """Record a decision as tags of the version and its run, and the checks as a table of the run."""
     name = connection.registered_name(version.model)

@@ -1,5 +1,6 @@
 """The registry on MLflow: a fit and a version exist once and are found again. Uses SQLite, without a server."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -110,9 +111,22 @@ def test_a_fit_is_logged_completely(registry: Registry, client: MlflowClient, se
 
 
 def test_inputs_are_logged_with_path_version_and_predicate(registry: Registry, client: MlflowClient) -> None:
-    (entry,) = client.get_run(registry.log_fit(make_fit()).run_id).inputs.dataset_inputs
+    read = DeltaPart("/tables/features_ferries", 0, "day >= '2026-01-01'")
+    about: dict[str, Any] = {"deliveries": ("logbook/2@b", "logbook/1@a"), "origin": {"git_commit": "2e5fd9e"}}
+    fit = make_fit(inputs=[FitInput("features_ferries", read, 12, **about)])
+    (entry,) = client.get_run(registry.log_fit(fit).run_id).inputs.dataset_inputs
     assert entry.dataset.name == "features_ferries"
-    assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", "training")]
+    assert {tag.key: tag.value for tag in entry.tags} == {
+        "mlflow.data.context": "training",
+        "git_commit": "2e5fd9e",
+        "deliveries": "2",
+        "deliveries_digest": "d3fa15e6dc4de7f4a9f8e4627089757176e635b9fc49259a1210defa74ff50c7",
+    }
+    assert json.loads(entry.dataset.profile or "") == {
+        "num_rows": 12,
+        "num_deliveries": 2,
+        "deliveries": ["logbook/1@a", "logbook/2@b"],
+    }
     source = get_dataset_source_from_json(entry.dataset.source, entry.dataset.source_type)
     assert isinstance(source, DeltaPart)
     assert (source.path, source.version, source.predicate) == ("/tables/features_ferries", 0, "day >= '2026-01-01'")
