@@ -21,6 +21,7 @@ from include.core.journal import Entry
 from include.core.project import Project
 from include.core.records import DataView, Fitted
 from include.core.settings import NO_DATABASE, Settings, utc_now
+from include.core.yaml_file import place
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.registry import DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry, reference_rows
@@ -28,6 +29,7 @@ from include.io.tables import Scope, Tables
 from include.io.training_sets import ReadAt, read_at, read_training_set, record_of, sources
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
+from include.training.declared import pipeline, rows_to_fit
 from include.training.training_set import LABEL, TrainingSet, estimator_inputs
 
 log = logging.getLogger(__name__)
@@ -211,8 +213,16 @@ def train(model: Model, candidate: Candidate, training_set: TrainingSet) -> Base
     """
     estimator, fitted = _build(model, candidate), training_set.fitted_rows
     _require_classes(model, fitted)
+    inputs, labels = estimator_inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy()
     with threadpool_limits(1):  # with more threads, sums are added in another order and differ in the last bits
-        return estimator.fit(estimator_inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
+        if candidate.estimator is None:
+            return estimator.fit(inputs, labels)
+        try:
+            stays = rows_to_fit(candidate.transforms, inputs)
+            return estimator.fit(inputs[stays], labels[stays])
+        except ValueError as error:
+            file, at = model.folder / "model.yaml", str(model.candidates.index(candidate))
+            raise DataError(f"{place(file, 'candidates', at)}: {candidate.name}: {error}") from error
 
 
 def provenance(
@@ -285,6 +295,8 @@ def named_candidate(model: Model, name: str) -> Candidate:
 
 
 def _build(model: Model, candidate: Candidate) -> BaseEstimator:
+    if candidate.estimator is not None:
+        return pipeline(candidate.estimator, candidate.transforms, model.problem, model.seed)
     module = importlib.import_module(f"include.projects.{model.project}.models.{model.name}.estimator")
     try:
         return module.build(candidate.params, model.numeric, model.categorical, model.seed)
