@@ -64,6 +64,11 @@ def check_estimator(file: Path, model: Model, found: Problems) -> None:
         key = f"candidates.{place}.params: {candidate.name}"
         try:
             estimator = module.build(candidate.params, model.numeric, model.categorical, model.seed)
+            for name, values in candidate.search.ranges.items() if candidate.search else ():
+                key = f"candidates.{place}.search.ranges.{name}"
+                for value in values.ends:
+                    tried = candidate.with_settings({name: value})
+                    module.build(tried.params, model.numeric, model.categorical, model.seed)
         except (TypeError, ValueError) as error:  # as `fit` reports them
             found.add_keys(model.folder / "model.yaml", [f"{key}: {error}"])
         except Exception as error:  # noqa: BLE001  it runs a team's code

@@ -1,23 +1,26 @@
 """The part of `model.yaml` that decides a fit."""
 
 import hashlib
+import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from include.core.base import Config, Name
 from include.core.code import code_digest
+from include.core.errors import nearest
 from include.core.feeds import HORIZON
 from include.training.declared import declared_digest
 from include.training.estimators import AnyEstimator
 from include.training.problem_types import ProblemType, get_problem_type
+from include.training.search import Search
 from include.training.serialization import Serialization, Skops
 from include.training.transforms import AnyTransform, wrong_columns
 
-OPTIONAL = ("estimator", "transforms")
+OPTIONAL = ("estimator", "transforms", "search")
 """Keys of a candidate that are not in the digest of a fit unless they are declared."""
 
 
@@ -41,6 +44,11 @@ class Candidate(Config):
         "prepares itself",
         examples=[[{"kind": "rare_labels", "columns": ["store"]}, {"kind": "target_mean"}]],
     )
+    search: Search | None = Field(
+        default=None,
+        description="settings that are tried before the fit, within ranges",
+        examples=[{"trials": 30, "ranges": {"learning_rate": {"low": 0.01, "high": 0.3, "log": True}}}],
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -48,7 +56,35 @@ class Candidate(Config):
             raise ValueError("params: are for estimator.py; the settings of a kind stand in `estimator`")
         if self.transforms and self.estimator is None:
             raise ValueError("transforms: need an `estimator` here; in estimator.py they are part of the Pipeline")
+        if self.search is not None and self.estimator is not None:
+            for name, values in self.search.ranges.items():
+                for value in values.ends:
+                    try:
+                        self.with_settings({name: value})
+                    except ValidationError as error:
+                        first = error.errors()[0]
+                        said = first["msg"].removeprefix("Value error, ")
+                        if first["type"] == "extra_forbidden":
+                            known = type(self.estimator).model_fields
+                            said = f"{self.estimator.kind} has no such setting{nearest(name, known)}"
+                        raise ValueError(f"search.ranges.{name}: {value!r}: {said}") from error
         return self
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What MLflow shows as the parameters of a fit."""
+        if self.estimator is None:
+            return self.params
+        settings = self.estimator.model_dump(exclude={"kind"})
+        transforms = {"transforms": ", ".join(each.kind for each in self.transforms)} if self.transforms else {}
+        return {"estimator": self.estimator.kind, **settings, **transforms}
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Self:
+        """Return the candidate with other settings of its `estimator` or other `params`, and without a search."""
+        if self.estimator is None:
+            return self.model_copy(update={"params": {**self.params, **settings}, "search": None})
+        estimator = type(self.estimator).model_validate({**self.estimator.model_dump(), **settings})
+        return self.model_copy(update={"estimator": estimator, "search": None})
 
 
 class Training(Config):
@@ -183,6 +219,7 @@ class Training(Config):
                     del candidate[key]
         code = [code_digest([self.folder / "estimator.py"])] if self.needs_python else []
         code += [declared_digest(each.estimator, each.transforms) for each in self.candidates if each.estimator]
+        code += [code_digest([Path(inspect.getfile(Search))])] if any(each.search for each in self.candidates) else []
         return hashlib.sha256(
             b"".join([json.dumps(decides, sort_keys=True).encode(), *map(str.encode, code)])
         ).hexdigest()

@@ -23,7 +23,8 @@ class RemoveMissingRows(RowRemoval):
     def keeps(self, frame: "pd.DataFrame") -> "np.ndarray":
         """Return whether enough of the columns have a value."""
         among = frame[[*self.columns]] if self.columns else frame
-        return among.isna().mean(axis=1).to_numpy() <= self.more_than
+        few: np.ndarray = among.isna().mean(axis=1).to_numpy() <= self.more_than
+        return few
 
 
 class RemoveOutlierRows(RowRemoval):
