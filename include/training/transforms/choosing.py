@@ -69,7 +69,7 @@ def select_univariate(X: pd.DataFrame, y: Any, *, keep: int, score: str, classif
 
 def select_recursive(X: pd.DataFrame, y: Any, *, keep: int, by: str, classifies: bool, seed: int) -> list[str]:
     """Leave out the weakest column of a model, again and again."""
-    return _chosen(RFE(_judge(by, classifies, seed), n_features_to_select=keep), X, y, classifies, seed)
+    return _chosen(RFE(_model(by, classifies, seed), n_features_to_select=keep), X, y, classifies, seed)
 
 
 def select_sequential(
@@ -79,7 +79,7 @@ def select_sequential(
     if keep >= len(X.columns):
         return [*X]
     chosen = SequentialFeatureSelector(
-        _judge(by, classifies, seed),
+        _model(by, classifies, seed),
         n_features_to_select=keep,
         direction=direction,
         cv=TimeSeriesSplit(FOLDS),  # rows are sorted by day
@@ -98,7 +98,7 @@ def select_l1(X: pd.DataFrame, y: Any, *, alpha: float, classifies: bool, seed: 
 
 def select_importance(X: pd.DataFrame, y: Any, *, at_least: float, classifies: bool, seed: int) -> list[str]:
     """Keep the columns that have a share of the importance in a random forest."""
-    return _chosen(SelectFromModel(_judge("forest", classifies, seed), threshold=at_least), X, y, classifies, seed)
+    return _chosen(SelectFromModel(_model("forest", classifies, seed), threshold=at_least), X, y, classifies, seed)
 
 
 def _chosen(chooser: Any, X: pd.DataFrame, y: Any, classifies: bool, seed: int) -> list[str]:
@@ -124,7 +124,7 @@ def _scaled(y: Any) -> np.ndarray:
     return np.asarray(StandardScaler().fit_transform(np.asarray(y, dtype=float).reshape(-1, 1))).ravel()
 
 
-def _judge(by: str, classifies: bool, seed: int) -> Any:
+def _model(by: str, classifies: bool, seed: int) -> Any:
     """Return the model that says how strong columns are."""
     if by == "linear":
         return LogisticRegression(max_iter=1000, random_state=seed) if classifies else Ridge()

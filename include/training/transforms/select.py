@@ -10,7 +10,7 @@ from pydantic import Field
 
 from include.training.transforms.base import Context, Transform
 
-Judge = Literal["forest", "linear"]
+Chooser = Literal["forest", "linear"]
 
 
 class _Choice(Transform):
@@ -83,7 +83,7 @@ class SelectRecursive(_Choice):
         default="select_recursive", description="leave out the weakest column of a model, again and again"
     )
     keep: int = Field(ge=1, description="how many", examples=[20])
-    by: Judge = Field(default="forest", description="the model that says how strong columns are")
+    by: Chooser = Field(default="forest", description="the model that says how strong columns are")
 
 
 class SelectSequential(_Choice):
@@ -96,7 +96,7 @@ class SelectSequential(_Choice):
         default="select_sequential", description="add the most useful column, again and again"
     )
     keep: int = Field(ge=1, description="how many", examples=[10])
-    by: Judge = Field(default="linear", description="the model that says how useful columns are")
+    by: Chooser = Field(default="linear", description="the model that says how useful columns are")
     direction: Literal["forward", "backward"] = Field(default="forward", description="add columns, or leave them out")
 
 
