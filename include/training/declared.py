@@ -50,12 +50,12 @@ def rows_to_fit(transforms: Sequence[Transform], frame: "pd.DataFrame") -> "np.n
 
 
 def declared_digest(estimator: Estimator, transforms: Sequence[Transform]) -> str:
-    """Digest of the product's code that a declared candidate uses, and of the package of a plugin."""
+    """Digest of the product's code that a declared candidate uses, and of the packages that the lock does not have."""
     estimators = [estimator, *([estimator.own] if isinstance(estimator, Plugin) else [])]
     kinds = [type(each) for each in (*transforms, *estimators)] + [used for each in estimators for used in each.uses]
     classes = [base for kind in kinds for base in kind.__mro__]
     own = [Path(inspect.getfile(base)) for base in classes if issubclass(base, Transform | Estimator)]
     folder = Path(inspect.getfile(Transform)).parent
     code = code_digest([Path(__file__), *(folder / name for name in FITTED), *dict.fromkeys(own)])
-    packages = [each.version for each in estimators if isinstance(each, Plugin)]
+    packages = [each.version for each in estimators if each.version]
     return hashlib.sha256(json.dumps([code, packages]).encode()).hexdigest()

@@ -2,6 +2,8 @@
 
 import importlib.util
 from abc import abstractmethod
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -30,6 +32,16 @@ class Estimator(Variant):
     """The transforms that it prepares with."""
     package: ClassVar[str | None] = None
     """A package that the production lock does not have, if it needs one."""
+    distributions: ClassVar[tuple[str, ...]] = ()
+    """What can install that package. Its version decides a fit too, as the lock does for all other packages."""
+
+    @property
+    def version(self) -> str:
+        """Name and version of the package; empty if it needs none."""
+        for name in self.distributions:
+            with suppress(PackageNotFoundError):
+                return f"{name} {version(name)}"
+        return ""
 
     def require_fit(self, problem_type: str) -> None:
         """Raise ValueError when it cannot be fitted for a problem type, or its package is missing."""

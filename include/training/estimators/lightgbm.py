@@ -27,6 +27,7 @@ class LightGbm(Trees):
         "lightgbm.sklearn.LGBMRegressor",
     )
     package = "lightgbm"
+    distributions = ("lightgbm",)
 
     kind: Literal["lightgbm"] = Field(default="lightgbm", description="LightGBM, an optional package")
 

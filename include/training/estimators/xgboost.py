@@ -19,6 +19,7 @@ class XgBoost(Trees):
         "xgboost.sklearn.XGBRegressor",
     )
     package = "xgboost"
+    distributions = ("xgboost-cpu", "xgboost")
 
     kind: Literal["xgboost"] = Field(default="xgboost", description="XGBoost, an optional package")
 
