@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -23,15 +23,24 @@ FIRST_RANDOM = 10
 """Trials before the search begins to learn from losses."""
 
 
-class Between(Config):
-    """A number between two others: whole if both are."""
+class Range(Config):
+    """The values of a setting to try: `low` and `high`, whole numbers if both are, or `values`."""
 
-    low: int | float = Field(description="the lowest", examples=[0.001])
-    high: int | float = Field(description="the highest", examples=[1.0])
+    low: int | float | None = Field(default=None, description="the lowest", examples=[0.001])
+    high: int | float | None = Field(default=None, description="the highest", examples=[1.0])
     log: bool = Field(default=False, description="whether steps are factors: for a range over several powers of ten")
+    values: tuple[bool | int | float | str, ...] = Field(
+        default=(), description="instead: the values to choose from", examples=[["pearson", "spearman"]]
+    )
 
     @model_validator(mode="after")
-    def _ascending(self) -> Self:
+    def _one_way(self) -> Self:
+        if self.values:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("has `values`, so it cannot have `low`, `high` or `log`")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("needs `low` and `high`, or `values`")
         if self.low >= self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         if self.log and self.low <= 0:
@@ -41,39 +50,18 @@ class Between(Config):
     @property
     def ends(self) -> tuple[Any, ...]:
         """The values that must be possible, so that all between are."""
-        return self.low, self.high
+        return self.values or (self.low, self.high)
 
     @property
     def distribution(self) -> "BaseDistribution":
         """What Optuna draws from."""
-        from optuna.distributions import FloatDistribution, IntDistribution
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+        if self.low is None or self.high is None:
+            return CategoricalDistribution(self.values)
         if isinstance(self.low, int) and isinstance(self.high, int):
             return IntDistribution(self.low, self.high, log=self.log)
         return FloatDistribution(self.low, self.high, log=self.log)
-
-
-class OneOf(Config):
-    """One of some values."""
-
-    values: tuple[int | float | str | bool, ...] = Field(
-        min_length=2, description="the values to choose from", examples=[["standard", "robust"]]
-    )
-
-    @property
-    def ends(self) -> tuple[Any, ...]:
-        """The values that must be possible."""
-        return self.values
-
-    @property
-    def distribution(self) -> "BaseDistribution":
-        """What Optuna draws from."""
-        from optuna.distributions import CategoricalDistribution
-
-        return CategoricalDistribution(self.values)
-
-
-Range = Annotated[Between | OneOf, Field(union_mode="left_to_right")]
 
 
 class Search(Config):

@@ -19,6 +19,8 @@ from include.core.code import code_digest
 from include.core.errors import ConfigError
 from include.io.registry import LoadedModel, reference_rows
 from include.io.registry.models import saved
+from include.operations.check_code import check_estimator
+from include.operations.problems import Problems
 from include.steps import fit as fit_step
 from include.training import declared
 from include.training.config import Candidate, Training
@@ -224,3 +226,25 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, old: str, new: str
         read_model(folder / "model.yaml", load_project("ferries"))
     begins = head.count("\n") + 2
     assert f"model.yaml, line {begins + line}" in str(refused.value)
+
+
+def test_estimator_py_is_needed_only_by_a_candidate_that_declares_no_estimator(tmp_path: Path) -> None:
+    alone = model_of("binary", estimator=estimator("boosted")).model_copy(update={"folder": tmp_path})
+    found = Problems()
+    check_estimator(tmp_path / "estimator.py", alone, found)
+    assert found.problems == []
+    of_python = model_of("binary").model_copy(update={"folder": tmp_path})
+    check_estimator(tmp_path / "estimator.py", of_python, found)
+    assert ["is missing" in problem.what for problem in found.problems] == [True]
+
+
+def test_a_range_that_estimator_py_does_not_take_is_found_without_data() -> None:
+    model = load_model("late_ferry")
+    for name, expected in (("C", []), ("Q", ["search.ranges.Q"])):
+        declared = {"name": "linear", "params": {"kind": "linear"}}
+        ranges = {name: {"low": 0.1, "high": 1.0}}
+        candidate = Candidate.model_validate({**declared, "search": {"trials": 2, "ranges": ranges}})
+        found = Problems()
+        check_estimator(model.folder / "estimator.py", model.model_copy(update={"candidates": (candidate,)}), found)
+        assert [key for problem in found.problems for key in expected if key in problem.what] == expected
+        assert len(found.problems) == len(expected)

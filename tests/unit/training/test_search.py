@@ -127,6 +127,9 @@ BOOSTED = {"name": "boosted", "estimator": {"kind": "boosted", "max_iter": 7}}
         ({"max_iter": {"low": 1, "high": 9.5}}, "search.ranges.max_iter: 9.5: .*integer"),
         ({"max_iter": {"low": 9, "high": 9}}, r"low \(9\) must be below high \(9\)"),
         ({"max_iter": {"low": 0, "high": 9, "log": True}}, "begins above 0"),
+        ({"max_iter": {"low": 1}}, "needs `low` and `high`, or `values`"),
+        ({"max_iter": {"values": [1, 2], "log": True}}, "has `values`, so it cannot have `low`, `high` or `log`"),
+        ({"max_iter": {"values": [5, 0]}}, "search.ranges.max_iter: 0: .*greater than or equal to 1"),
         ({}, "at least 1 item"),
     ],
 )
