@@ -260,7 +260,15 @@ def _try(
 def fitted_candidate(model: Model, tags: Mapping[str, str]) -> Candidate:
     """Return the candidate of a fit with the settings that its search found, by the tags of its run."""
     candidate = named_candidate(model, tags["candidate"])
-    return candidate.with_settings(json.loads(tags[SEARCH_BEST])) if SEARCH_BEST in tags else candidate
+    if SEARCH_BEST not in tags:
+        return candidate
+    try:
+        return candidate.with_settings(json.loads(tags[SEARCH_BEST]))
+    except ValueError as error:  # model.yaml has another estimator now
+        found = tags[SEARCH_BEST]
+        raise ConfigError(
+            f"{_line(model, candidate)}: {candidate.name} no longer takes the settings {found}"
+        ) from error
 
 
 def train(model: Model, candidate: Candidate, training_set: TrainingSet) -> BaseEstimator:

@@ -165,9 +165,10 @@ def search(
             study.tell(asked, trial.loss)
         else:
             study.tell(asked, state=optuna.trial.TrialState.FAIL)
-    best = min(done, key=lambda each: (each.loss, each.number))
-    if not math.isfinite(best.loss):
+    fitted = [each for each in done if math.isfinite(each.loss)]
+    if not fitted:
         raise ValueError(f"search: none of {len(done)} trials could be fitted, the last one because: {done[-1].why}")
+    best = min(fitted, key=lambda each: (each.loss, each.number))
     return Searched(best, len(done), declared.trials, declared.minutes)
 
 

@@ -63,8 +63,8 @@ def open_search(connection: MlflowConnection, model: Model, digest: str, tags: M
             order_by=["attributes.start_time DESC"],  # of two of one number, the first stays
             max_results=5000,
         )
-        trials = [_read(run.data.tags[TRIAL]) for run in below if TRIAL in run.data.tags]
-        return SearchRun(run_id, experiment_id, {trial.number: trial for trial in trials})
+        trials = [_read(run.data.tags.get(TRIAL, "")) for run in below]
+        return SearchRun(run_id, experiment_id, {trial.number: trial for trial in trials if trial})
 
 
 def log_trial(connection: MlflowConnection, search: SearchRun, trial: Trial) -> None:
@@ -100,6 +100,11 @@ def _written(trial: Trial) -> str:
     })  # fmt: skip
 
 
-def _read(text: str) -> Trial:
-    said = json.loads(text)
-    return Trial(**{**said, "loss": inf if said["loss"] is None else said["loss"]})
+def _read(text: str) -> Trial | None:
+    """Return a trial; None if somebody else wrote the text, so that the trial is made again."""
+    try:
+        said = json.loads(text)
+        loss = inf if said["loss"] is None else float(said["loss"])
+        return Trial(int(said["number"]), dict(said["params"]), loss, float(said["seconds"]), str(said["why"]))
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -21,7 +21,6 @@ class LightGbm(Trees):
 
     trusted_types = (
         "collections.OrderedDict",
-        "collections.defaultdict",
         "lightgbm.basic.Booster",
         "lightgbm.sklearn.LGBMClassifier",
         "lightgbm.sklearn.LGBMRegressor",
