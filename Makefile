@@ -52,10 +52,11 @@ $(INSTALLED): requirements.txt requirements-dev.txt plugins/pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable ./plugins
 	@touch $@
 
-lock: setup ## Lock requirements.in, requirements-dev.in and requirements-notebook.in into their .txt (LOCK_FLAGS=--upgrade for newer versions)
+lock: setup ## Lock requirements.in, requirements-dev.in, requirements-notebook.in and requirements-boosting.in into their .txt (LOCK_FLAGS=--upgrade for newer versions)
 	$(LOCK) $(LOCK_FLAGS) requirements.in --output-file requirements.txt
 	$(LOCK) $(LOCK_FLAGS) requirements-dev.in --output-file requirements-dev.txt
 	$(LOCK) $(LOCK_FLAGS) requirements-notebook.in --output-file requirements-notebook.txt
+	$(LOCK) $(LOCK_FLAGS) requirements-boosting.in --output-file requirements-boosting.txt
 
 check: setup ## Check style, types, layers, generated docs, licences and locks; changes nothing
 	$(BIN)/ruff check .
@@ -72,7 +73,7 @@ check: setup ## Check style, types, layers, generated docs, licences and locks; 
 	@( $(call lock_again,--offline) ) >/dev/null 2>&1 || ( $(call lock_again) ) || \
 		{ echo "one of the locks is out of date: make lock" >&2; exit 1; }
 
-lock_again = for lock in requirements requirements-dev requirements-notebook; do \
+lock_again = for lock in requirements requirements-dev requirements-notebook requirements-boosting; do \
 	cp $$lock.txt $(VENV)/$$lock.txt && $(LOCK) $(1) $$lock.in --output-file $(VENV)/$$lock.txt && \
 	diff -u $$lock.txt $(VENV)/$$lock.txt || exit 1; done
 

@@ -233,7 +233,7 @@ def _checked(
         notes.append("It has no signature that names its columns.")
     elif problems := wrong_columns(model, foreign.columns, "its signature"):
         raise DataError([f"{foreign.source} does not fit {declared}:", *problems])
-    estimator = foreign.estimator(model.serialization, trust_pickle)
+    estimator = foreign.estimator(model.stored, trust_pickle)
     compared = estimator_inputs(rows.validation_rows, model.numeric, model.categorical)
     problems = wrong_estimator(model, estimator) or wrong_output(model, estimator, compared)
     if problems:

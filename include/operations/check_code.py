@@ -51,15 +51,24 @@ def check_features(file: Path, project: Project | None, found: Problems) -> dict
 
 
 def check_estimator(file: Path, model: Model, found: Problems) -> None:
-    """Import `estimator.py`, and make each candidate, unfitted."""
+    """Import `estimator.py`, and make each candidate, unfitted; without it if `model.yaml` declares all estimators."""
+    if not model.needs_python:
+        return
     module = _module(file, f"include.projects.{model.project}.models.{model.name}.estimator", found)
     if module is None:
         return
     method = METHODS.get(model.problem_type, "predict")
     for place, candidate in enumerate(model.candidates):
+        if candidate.estimator is not None:
+            continue
         key = f"candidates.{place}.params: {candidate.name}"
         try:
             estimator = module.build(candidate.params, model.numeric, model.categorical, model.seed)
+            for name, values in candidate.search.ranges.items() if candidate.search else ():
+                key = f"candidates.{place}.search.ranges.{name}"
+                for value in values.ends:
+                    tried = candidate.with_settings({name: value})
+                    module.build(tried.params, model.numeric, model.categorical, model.seed)
         except (TypeError, ValueError) as error:  # as `fit` reports them
             found.add_keys(model.folder / "model.yaml", [f"{key}: {error}"])
         except Exception as error:  # noqa: BLE001  it runs a team's code

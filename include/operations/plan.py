@@ -42,10 +42,18 @@ from include.training.config import Training
 COSTS = TypeAdapter(dict[str, StepCost])
 """Reads and writes a file of costs, for a place that does not reach the database."""
 
+OF_KINDS = "the product's transforms and estimators"
+"""Code that fits only the models that declare estimators in `model.yaml`."""
+
 MIGRATIONS = "io/postgres/migrations/versions/*.py"
 PRODUCT_CODE: tuple[tuple[str, tuple[str, ...], Effect], ...] = (
     ("the product's code that makes features", FEATURES_CODE, Effect.FEATURES),
     ("the product's code that fits models", ("steps/fit.py", "training/training_set.py"), Effect.FIT),
+    (
+        OF_KINDS,
+        ("training/declared.py", "training/search.py", "training/transforms/*.py", "training/estimators/*.py"),
+        Effect.FIT,
+    ),
     (
         "the product's code that decides in the gate",
         (
@@ -241,7 +249,8 @@ def _of_product(before: Path, models: Mapping[str, Model]) -> Iterator[Change]:
                 [*models] if effect in (Effect.FIT, Effect.GATE, Effect.MONITORS) else [None]
             )
             for model in each_model:
-                yield Change("include", f"{what}: {_listed(changed)}", effect, model)
+                if what != OF_KINDS or any(each.estimator for each in models[str(model)].candidates):
+                    yield Change("include", f"{what}: {_listed(changed)}", effect, model)
     migrations = _python(PRODUCT, MIGRATIONS)
     if new := sorted(migrations - _python(before, MIGRATIONS)):
         yield Change("include", f"migrations: {_listed(new)}", Effect.SCHEMA)

@@ -17,7 +17,7 @@ from include.io.journal import read_journal
 from include.io.postgres.model_files import RecordedFit
 from include.io.registry import FitRun, LoadedModel, Registry, Version
 from include.io.training_sets import training_set_of_run
-from include.steps.fit import lock_digest, named_candidate, train
+from include.steps.fit import fitted_candidate, lock_digest, train
 from include.training.training_set import earlier_by
 
 MAX_CAUSES = 5  # changes of data that a message names
@@ -53,7 +53,7 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
     changed = tuple(what for what, (was, now) in of_code.items() if was != now and "unknown" not in (was, now))
     try:
         training_set = training_set_of_run(project, model, Interval.of(day), settings, run)
-        fitted = train(model, named_candidate(model, run.tags["candidate"]), training_set)
+        fitted = train(model, fitted_candidate(model, run.tags), training_set)
     except (ConfigError, DataError) as error:
         since = "; ".join([*(f"{what} changed" for what in changed), *_changed_data(project, model, run, settings)])
         raise ActionRequiredError(

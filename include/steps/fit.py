@@ -5,7 +5,11 @@ import importlib
 import json
 import logging
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import inf, isfinite
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import polars as pl
@@ -16,20 +20,25 @@ from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core.code import code_digest
 from include.core.errors import ActionRequiredError, ConfigError, DataError, nearest
+from include.core.feeds import TARGET_DAY
+from include.core.horizons import target_day
 from include.core.interval import Interval
 from include.core.journal import Entry
 from include.core.lineage import outcomes_of_fit, records_of_fit
 from include.core.project import Project
 from include.core.records import DataView, FitOrigin, Fitted
 from include.core.settings import NO_DATABASE, Settings, utc_now
+from include.core.yaml_file import place
 from include.io import postgres
 from include.io.journal import read_journal
-from include.io.registry import DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry, reference_rows
+from include.io.registry import SEARCH_BEST, DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry, reference_rows
 from include.io.tables import Scope, Tables
 from include.io.training_sets import ReadAt, read_at, read_training_set, record_of, sources
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
-from include.training.declared import declared_parts
+from include.training.declaration import declared_parts
+from include.training.declared import pipeline, rows_to_fit
+from include.training.search import Searched, Trial, folds, search
 from include.training.training_set import LABEL, TrainingSet, estimator_inputs
 
 log = logging.getLogger(__name__)
@@ -106,15 +115,13 @@ def fit(
                 ("outcome", training_set.interval, {}),
             )
         ]
-        run = _fit(
-            model,
-            chosen,
-            training_set,
-            digest,
-            parts,
-            provenance(project, model, training_set, data_digest, state, settings),
-            registry,
-        )
+        tags = provenance(project, model, training_set, data_digest, state, settings)
+        settled = chosen
+        if chosen.search is not None:
+            searched = _search(model, chosen, training_set, digest, {**tags, "candidate": candidate}, registry)
+            settled = chosen.with_settings(searched.best.params)
+            tags |= {SEARCH_BEST: json.dumps(dict(searched.best.params)), "search_trials": searched.words}
+        run = _fit(model, settled, training_set, digest, parts, tags, registry)
     return Fitted(
         interval=training_set.fit,
         rows=training_set.fitted_rows.height,
@@ -250,6 +257,68 @@ def _fit(
     return run
 
 
+def _search(
+    model: Model,
+    candidate: Candidate,
+    training_set: TrainingSet,
+    digest: str,
+    tags: Mapping[str, Any],
+    registry: Registry,
+) -> Searched:
+    """Return the best settings of a candidate, by days to fit on that are predicted from the days before them."""
+    declared = candidate.search
+    assert declared is not None
+    days = training_set.fitted_rows.select(target_day())[TARGET_DAY].unique().sort().to_list()
+    run = registry.open_search(model, digest, tags)
+    try:
+        cut = folds(days, declared.folds, model.validation_days)
+        parts = [replace(training_set, fit=fit, validation=compared) for fit, compared in cut]
+        searched = search(
+            declared,
+            lambda number, params: _try(model, candidate, parts, number, params),
+            run.trials,
+            lambda trial: registry.log_trial(run, trial),
+        )
+    except ValueError as error:
+        raise DataError(f"{_line(model, candidate)}: {candidate.name}: {error}") from error
+    registry.close_search(run, searched)
+    log.info("%s %s: searched, %s; %s is best: %s", model.name, candidate.name, searched.words,
+             f"trial {searched.best.number}", dict(searched.best.params))  # fmt: skip
+    return searched
+
+
+def _try(
+    model: Model, candidate: Candidate, parts: Sequence[TrainingSet], number: int, params: Mapping[str, Any]
+) -> Trial:
+    started, losses = utc_now(), []
+    try:
+        for part in parts:
+            own = LoadedModel.of(model, train(model, candidate.with_settings(params), part))
+            compared = part.validation_rows
+            measured = model.problem.metrics(compared[LABEL].to_numpy(), own.predict(compared))
+            losses.append(measured.get(model.problem.chosen_by, inf))
+        loss, why = fmean(losses), "" if isfinite(fmean(losses)) else "the loss is not finite"
+    except (ConfigError, DataError) as error:
+        loss, why = inf, str(error)
+    if why:
+        log.warning("%s %s: trial %d, %s: %s", model.name, candidate.name, number, dict(params), why)
+    return Trial(number, params, loss, (utc_now() - started).total_seconds(), why)
+
+
+def fitted_candidate(model: Model, tags: Mapping[str, str]) -> Candidate:
+    """Return the candidate of a fit with the settings that its search found, by the tags of its run."""
+    candidate = named_candidate(model, tags["candidate"])
+    if SEARCH_BEST not in tags:
+        return candidate
+    try:
+        return candidate.with_settings(json.loads(tags[SEARCH_BEST]))
+    except ValueError as error:  # model.yaml has another estimator now
+        found = tags[SEARCH_BEST]
+        raise ConfigError(
+            f"{_line(model, candidate)}: {candidate.name} no longer takes the settings {found}"
+        ) from error
+
+
 def train(model: Model, candidate: Candidate, training_set: TrainingSet) -> BaseEstimator:
     """Return the candidate, fitted on the fit days of a training set.
 
@@ -259,8 +328,21 @@ def train(model: Model, candidate: Candidate, training_set: TrainingSet) -> Base
     """
     estimator, fitted = _build(model, candidate), training_set.fitted_rows
     _require_classes(model, fitted)
+    inputs, labels = estimator_inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy()
     with threadpool_limits(1):  # with more threads, sums are added in another order and differ in the last bits
-        return estimator.fit(estimator_inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy())
+        if candidate.estimator is None:
+            return estimator.fit(inputs, labels)
+        try:
+            stays = rows_to_fit(candidate.transforms, inputs)
+            return estimator.fit(inputs[stays], labels[stays])
+        except ValueError as error:
+            raise DataError(f"{_line(model, candidate)}: {candidate.name}: {error}") from error
+
+
+def _line(model: Model, candidate: Candidate) -> str:
+    """Return where `model.yaml` declares a candidate."""
+    names = [each.name for each in model.candidates]
+    return place(model.folder / "model.yaml", "candidates", str(names.index(candidate.name)))
 
 
 def provenance(
@@ -333,6 +415,8 @@ def named_candidate(model: Model, name: str) -> Candidate:
 
 
 def _build(model: Model, candidate: Candidate) -> BaseEstimator:
+    if candidate.estimator is not None:
+        return pipeline(candidate.estimator, candidate.transforms, model.problem, model.seed)
     module = importlib.import_module(f"include.projects.{model.project}.models.{model.name}.estimator")
     try:
         return module.build(candidate.params, model.numeric, model.categorical, model.seed)

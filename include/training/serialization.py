@@ -11,18 +11,30 @@ from pydantic import Field, field_validator
 from include.core.base import Config
 
 TRUSTED_TYPES = (
+    "feature_engine.encoding.count_frequency.CountFrequencyEncoder",
     "functools.partial",
+    "include.training.transforms.fitted.Capper",
+    "include.training.transforms.fitted.ColumnChoice",
+    "include.training.transforms.fitted.Columns",
+    "include.training.transforms.fitted.Discretiser",
+    "include.training.transforms.fitted.Imputer",
+    "include.training.transforms.fitted.RareLabelReplacer",
+    "include.training.transforms.fitted.as_array",
+    "include.training.transforms.fitted.as_categories",
+    "include.training.transforms.fitted.signed_log",
+    "include.training.transforms.fitted.within_range",
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.feature_selection._univariate_selection.f_classif",
     "sklearn.feature_selection._univariate_selection.f_regression",
+    "sklearn.model_selection._split.KFold",
     "sklearn.utils._bunch.Bunch",
     "sklearn.utils.validation.check_array",
 )
 """The types and functions that every model may contain, beside those that skops trusts by itself.
 
 scikit-learn's histogram boosting has the first of them, univariate selection its score function, and an ensemble keeps
-its estimators in a `Bunch`, a dictionary. None of them runs what
+its estimators in a `Bunch`, a dictionary; `KFold` says how a target encoding was cross-fitted. None of them runs what
 a file contains; `functools.partial` is built of a function that must be trusted too.
 """
 

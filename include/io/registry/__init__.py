@@ -8,6 +8,7 @@ autolog).
 - `client`: the connection to MLflow: URIs, environment variables, the lock around them, downloads.
 - `datasets`: the tables that a fit read, as MLflow inputs.
 - `runs`: the fits.
+- `searches`: the trials of searches, below runs of their own.
 - `versions`: the versions of registered models, their aliases and gate decisions.
 - `models`: the files of fits and versions: written, compared with the digest of the fit, loaded, ready to predict.
 - `adopted`: models that were fitted elsewhere, which are read, and loaded with great care. `unpickle` is a process of
@@ -37,18 +38,21 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 from include.config.model import Model
 from include.core.records import GateDecision
 from include.core.settings import Settings
-from include.io.registry import adopted, models, runs, versions
+from include.io.registry import adopted, models, runs, searches, versions
 from include.io.registry.adopted import ForeignModel
 from include.io.registry.client import MlflowConnection
 from include.io.registry.datasets import DeltaPart, FitInput
 from include.io.registry.models import SAME_SCORES, LoadedModel, LoggedModel, ModelFiles, reference_rows
-from include.io.registry.runs import Fit, FitRun
+from include.io.registry.runs import SEARCH_BEST, Fit, FitRun
+from include.io.registry.searches import SearchRun
 from include.io.registry.versions import CHAMPION, EVALUATED, Version
+from include.training.search import Searched, Trial
 
 __all__ = [
     "CHAMPION",
     "EVALUATED",
     "SAME_SCORES",
+    "SEARCH_BEST",
     "DeltaPart",
     "Fit",
     "FitInput",
@@ -57,6 +61,7 @@ __all__ = [
     "LoadedModel",
     "ModelFiles",
     "Registry",
+    "SearchRun",
     "Version",
     "reference_rows",
 ]
@@ -87,6 +92,18 @@ class Registry:
         """Log a fit and return it."""
         return runs.log_fit(self.connection, fit)
 
+    def open_search(self, model: Model, digest: str, tags: Mapping[str, Any]) -> SearchRun:
+        """Return the search of a fit with the trials that are there; begin it if there is none."""
+        return searches.open_search(self.connection, model, digest, tags)
+
+    def log_trial(self, search: SearchRun, trial: Trial) -> None:
+        """Store a trial of a search."""
+        searches.log_trial(self.connection, search, trial)
+
+    def close_search(self, search: SearchRun, searched: Searched) -> None:
+        """Say what a search found."""
+        searches.close_search(self.connection, search, searched)
+
     def register(
         self, model: Model, fit: FitRun, tags: Mapping[str, Any], taken: Mapping[int, str] | None = None
     ) -> Version:
@@ -105,7 +122,7 @@ class Registry:
             digest: of its files, as the shared database recorded it at the fit.
             model: its `model.yaml`, which says how the model is saved.
         """
-        return models.open_verified(self.connection, self._logged(source, model), digest, model.serialization)
+        return models.open_verified(self.connection, self._logged(source, model), digest, model.stored)
 
     def files(self, version: Version, digest: str) -> ModelFiles:
         """Return digest and size of the files of a version; refuse others than those of the digest, as `load` does."""

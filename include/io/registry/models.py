@@ -206,8 +206,8 @@ def saved(model: Model, candidate: str, estimator: Any, reference: pl.DataFrame)
                 mlflow_model=described,
                 signature=_signature(model),
                 pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
-                serialization_format=model.serialization.kind,
-                skops_trusted_types=_trusted(model.serialization),
+                serialization_format=model.stored.kind,
+                skops_trusted_types=_trusted(model.stored),
                 pyfunc_predict_fn=get_problem_type(model.problem_type).predict_method,
                 metadata={
                     "problem_type": model.problem_type,
@@ -218,12 +218,12 @@ def saved(model: Model, candidate: str, estimator: Any, reference: pl.DataFrame)
                 },
             )
         except MlflowException as error:
-            raise ConfigError(f"{where}: {_why_not_saved(model.serialization, estimator, error)}") from error
+            raise ConfigError(f"{where}: {_why_not_saved(model.stored, estimator, error)}") from error
         rows.write_parquet(path / REFERENCE_FILE)
         load_files(
             ModelFiles.within(path),
             LoggedModel(str(path), f"candidate {candidate} of {model.name}", "change the estimator"),
-            model.serialization,
+            model.stored,
         )
         yield path, described
 

@@ -41,6 +41,10 @@ READ_BACK = (
 )
 """The tags that steps read back from the run of a fit. The shared database has their digest."""
 
+SEARCH_BEST = "search_best"
+READ_BACK_IF_THERE = (SEARCH_BEST, "search_trials")
+"""Such tags that only some fits have; a fit without them keeps its digest."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -80,7 +84,9 @@ class FitRun:
     @property
     def tags_digest(self) -> str:
         """Digest of the tags that steps read back."""
-        return sha256(json.dumps([self.tags.get(name) for name in READ_BACK]).encode()).hexdigest()
+        values: list[Any] = [self.tags.get(name) for name in READ_BACK]
+        values += [[name, self.tags[name]] for name in READ_BACK_IF_THERE if name in self.tags]
+        return sha256(json.dumps(values).encode()).hexdigest()
 
 
 def find_fit(
@@ -96,7 +102,7 @@ def find_fit(
             where the database cannot be asked: the worker that records the fit compares then.
     """
     with connection.reached() as client:
-        return _first_finished(client, _experiment_id(connection, client, model), digest, recorded)
+        return _first_finished(client, experiment_id_of(connection, client, model), digest, recorded)
 
 
 def get_fit(connection: MlflowConnection, run_id: str, tags_digest: str | None = None) -> FitRun:
@@ -138,18 +144,18 @@ def log_fit(connection: MlflowConnection, fit: Fit) -> FitRun:
     """
     name = fit.candidate.name
     with connection.reached() as client, saved(fit.model, name, fit.estimator, fit.reference) as (path, described):
-        experiment_id = _experiment_id(connection, client, fit.model)
+        experiment_id = experiment_id_of(connection, client, fit.model)
         run_id = client.create_run(
             experiment_id,
-            start_time=_milliseconds(fit.started_at),
+            start_time=milliseconds(fit.started_at),
             run_name=name,
             tags={DIGEST: fit.digest, **strings(fit.tags)},
         ).info.run_id
-        params = strings(fit.candidate.params)
+        params = strings(fit.candidate.shown)
         client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
         client.log_inputs(run_id, [mlflow_input(item) for item in fit.inputs])
         model_id, model_digest = _log_model(connection, client, fit, path, described, experiment_id, run_id, params)
-        now = _milliseconds(utc_now())
+        now = milliseconds(utc_now())
         metrics = [Metric(name, value, now, 0, model_id=model_id) for name, value in fit.metrics.items()]
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(MODEL_DIGEST, model_digest)])
         client.set_terminated(run_id)  # last: FINISHED means that the run is complete
@@ -207,7 +213,8 @@ def _mark_killed(client: MlflowClient, experiment_id: str, digest: str) -> None:
         client.set_terminated(run.info.run_id, status="KILLED")
 
 
-def _experiment_id(connection: MlflowConnection, client: MlflowClient, model: Model) -> str:
+def experiment_id_of(connection: MlflowConnection, client: MlflowClient, model: Model) -> str:
+    """Return the experiment of a model; create it if there is none."""
     name = experiment(model.project, model.name)
     location: str | None = f"{connection.artifacts}/{model.project}/{model.name}"
     if connection.on_databricks:
@@ -238,5 +245,6 @@ def _fit_run(run: Any) -> FitRun:
     )
 
 
-def _milliseconds(moment: datetime) -> int:
+def milliseconds(moment: datetime) -> int:
+    """Return a moment as MLflow keeps it."""
     return int(moment.timestamp() * 1000)

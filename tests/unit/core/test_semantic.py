@@ -7,7 +7,7 @@ from include.config.loading import load_model
 from include.config.model import Model
 from include.core.semantic import SemanticVersion, next_version
 from include.training.config import Candidate
-from include.training.declared import declared_parts
+from include.training.declaration import declared_parts
 
 BEFORE = SemanticVersion(1, 4, 2)
 MODEL = load_model("late_ferry")
