@@ -67,7 +67,7 @@ class Change:
 
 
 _ARRIVAL = (
-    "path|parts|source|format|extra_columns|late_rows|limits|corrections_days|correction|versions|sidecar|arrives|"
+    "path|path_day|parts|source|format|extra_columns|late_rows|limits|corrections_days|correction|versions|sidecar|arrives|"
     "live_from|max_age_days|max_unknown_share"
 )
 _READING = "kind|lookback_days|delay_days|ahead_days|days|holidays|required"

@@ -17,7 +17,7 @@ from include.core.project import Project
 from tests.bakery import write, write_examples
 from tools.new_project.__main__ import find
 from tools.new_project.columns import FoundColumn, find_columns, shape
-from tools.new_project.files import find_feeds
+from tools.new_project.files import FeedFiles, find_feeds
 from tools.new_project.relations import find_feed
 from tools.new_project.write import render
 
@@ -143,6 +143,38 @@ class TestFiles:
         [feed] = find_feeds(tmp_path)
         assert (feed.names, feed.optional) == (("a", "b", "c", "d", "e"), frozenset({"e"}))
         assert feed.rows()["e"].to_list() == [None, "5"]
+
+    @pytest.mark.parametrize(
+        ("path_day", "said"), [(-1, "the day before that of their rows"), (1, "the day after that of their rows")]
+    )
+    def test_files_named_by_a_neighbour_of_their_day(self, tmp_path: Path, path_day: int, said: str) -> None:
+        days = [DAY + timedelta(days=n) for n in range(5)]
+        for day in days:
+            named = day + timedelta(days=path_day)
+            write(tmp_path / f"plan/{named}.csv", f"store,day,made\nS1,{day:%d.%m.%Y},2026-01-01\n".encode())
+        [files] = find_feeds(tmp_path)
+        feed = find_feed(files, ZONE)
+        assert (feed.files.days, feed.day_column) == (days, "day")
+        assert isinstance(feed.files, FeedFiles)
+        assert (feed.files.path_day, feed.files.pattern) == (path_day, "plan/{day}.csv")
+        assert feed.rows["_day"].to_list() == days
+        assert f"files are named by {said}, which day says" in feed.checks
+
+    def test_a_date_beside_the_day_of_the_file_is_said(self, tmp_path: Path) -> None:
+        for n in range(5):
+            day = DAY + timedelta(days=n)
+            write(tmp_path / f"plan/{day}.csv", f"store,made,day\nS1,{day},{day + timedelta(days=1)}\n".encode())
+        feed = find_feed(find_feeds(tmp_path)[0], ZONE)
+        assert (feed.day_column, feed.files.days[0]) == ("made", DAY)
+        said = "day is always the day after made; if it is the day of the rows, write `path_day: -1` and "
+        assert feed.checks == (f"{said}`day_column: day`",)
+
+    def test_days_further_away_are_no_days_of_the_file(self, tmp_path: Path) -> None:
+        for n in range(5):
+            day = DAY + timedelta(days=n)
+            write(tmp_path / f"plan/{day}.csv", f"store,day\nS1,{day + timedelta(days=2)}\n".encode())
+        with pytest.raises(ActionRequiredError, match="no column has the day of the file"):
+            find_feed(find_feeds(tmp_path)[0], ZONE)
 
     def test_sidecars_hidden_files_and_markers_are_no_feeds(self, tmp_path: Path) -> None:
         write(tmp_path / "s/2026-03-04.csv", b"a,b\n1,2\n")

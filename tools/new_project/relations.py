@@ -10,7 +10,15 @@ import polars as pl
 
 from include.core.errors import ActionRequiredError, nearest
 from include.core.formats import Format
-from tools.new_project.columns import FoundColumn, calendar_of, date_column, find_columns, words_of
+from tools.new_project.columns import (
+    NEIGHBOURS,
+    FoundColumn,
+    calendar_of,
+    date_column,
+    find_columns,
+    neighbour,
+    words_of,
+)
 from tools.new_project.database import TableRows
 from tools.new_project.files import FeedFiles
 
@@ -25,6 +33,8 @@ RESULTS = ("actual", "result", "outcome", "sale", "sold", "return", "log", "meas
 """Words in the names of feeds that are known before, and that know the result."""
 LABELS = 200
 """A label with at most so many different values is an input of the model."""
+MOSTLY = 0.5
+"""The share of rows that are of the day in the path, if that is the day of the rows."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +135,22 @@ def find_feed(files: FeedFiles | TableRows, zone: str) -> FoundFeed:
     if repeated:
         checks = [*checks, f"{repeated:,} rows of the examples have the key of another row of their day"]
     day_column, share = (None, 1.0) if files.is_snapshot else date_column(found, rows, zone)
+    if isinstance(files, FeedFiles) and not files.is_snapshot:
+        other, path_day = neighbour(found, rows, zone)
+        if other is not None and share < MOSTLY:
+            files, day_column, share = files.named_by(path_day), other, 1.0
+            rows = rows.with_columns(pl.col("_day").dt.offset_by(f"{-path_day}d"))
+            checks.append(f"files are named by {NEIGHBOURS[path_day]} that of their rows, which {other} says")
+        elif other is not None:
+            checks.append(
+                f"{other} is always {NEIGHBOURS[-path_day]} {day_column}; if it is the day of the rows, write "
+                f"`path_day: {path_day}` and `day_column: {other}`"
+            )
     if not files.is_snapshot and day_column is None:
         raise ActionRequiredError(
             f"{files.where}: no column has the day of the file ({files.days[0]}), as a date or a "
-            f"timestamp in {zone}. Is the timezone right? The day in the path must be that of the rows: rename the "
-            "files if it is the day of the delivery. A feed without days must not have a day in its path"
+            f"timestamp in {zone}. Is the timezone right? The day in the path must be that of the rows, or the "
+            "day before or after: rename the files, if it is not. A feed without days must not have a day in its path"
         )
     if share < 1:
         checks = [*checks, f"{1 - share:.1%} of the rows are of another day than their file: see late_rows"]
