@@ -1,13 +1,19 @@
 """`make new-project`: what is found in example files, and what is refused."""
 
 import json
+import re
+import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+import typer
 import yaml
 
 from include.core.errors import ActionRequiredError
@@ -15,7 +21,7 @@ from include.core.formats.csv import Csv
 from include.core.formats.parquet import Parquet
 from include.core.project import Project
 from tests.bakery import write, write_examples
-from tools.new_project.__main__ import find
+from tools.new_project.__main__ import find, main
 from tools.new_project.columns import FoundColumn, find_columns, shape
 from tools.new_project.files import FeedFiles, find_feeds
 from tools.new_project.relations import find_feed
@@ -308,3 +314,62 @@ class TestDatabase:
         rows = pl.DataFrame({"value": ["2026-03-04"], "_day": [DAY]})
         [column], _, _ = find_columns(rows, ["value"], [], Parquet(), ZONE)
         assert column.type == "date"
+
+
+class TestFolder:
+    """What is written into a folder of a team's own, which `NIGHTLY_PROJECTS` names."""
+
+    @pytest.fixture
+    def examples(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Write example files, and let `NIGHTLY_PROJECTS` name a folder that is not there."""
+        write_examples(tmp_path / "examples", 30)
+        monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path / "projects"))
+        monkeypatch.setattr(
+            "tools.new_project.__main__.check", lambda *_: None
+        )  # it starts Spark; nothing here needs it
+        return tmp_path / "examples"
+
+    def made(self, examples: Path, **options: Any) -> Path:
+        folder = examples.parent / "projects"
+        main("bakery", ZONE, files=str(examples), folder=folder, yes=True, **options)
+        return folder
+
+    def test_a_folder_that_is_named_and_not_there_is_made(
+        self, examples: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(typer.Exit):
+            self.made(examples, entity="plans")
+        assert "did you mean 'plan'" in capsys.readouterr().err
+        assert not (examples.parent / "projects").exists()
+        folder = self.made(examples)
+        assert (folder / "bakery" / "project.yaml").is_file()
+        assert "export" not in capsys.readouterr().out
+
+    def test_the_variable_that_names_a_folder_is_said(
+        self, examples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.delenv("NIGHTLY_PROJECTS")
+        folder = self.made(examples)
+        assert f"export NIGHTLY_PROJECTS={folder}" in capsys.readouterr().out
+
+    def test_the_checks_pass_on_what_is_written(self, examples: Path) -> None:
+        """Style and the wall around projects; `make` finds the tests."""
+        root, made = Path(__file__).parents[2], examples.parent
+        self.made(examples)
+        shutil.copy(root / "pyproject.toml", made)
+        for command in (["check"], ["format", "--check"]):
+            done = ruff(made, *command)
+            assert done.returncode == 0, done.stdout
+        features = made / "projects" / "bakery" / "features.py"
+        features.write_text(f"{features.read_text(encoding='utf-8')}\nimport polars\n", encoding="utf-8")
+        assert "a project knows Spark and scikit-learn only" in ruff(made, "check").stdout
+
+        dry = ["make", "--dry-run", "test-bakery-unit", "check", f"NIGHTLY_PROJECTS={made / 'projects'}"]
+        done = subprocess.run(dry, cwd=root, capture_output=True, text=True, check=False)
+        assert f"{made}/projects/tests/bakery/unit" in done.stdout, done.stderr
+        assert re.search(rf"mypy .* {made}/projects$", done.stdout, re.MULTILINE), done.stdout
+
+
+def ruff(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ruff", *arguments, "projects"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
