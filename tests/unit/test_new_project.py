@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ from tools.new_project.__main__ import find, main
 from tools.new_project.columns import FoundColumn, find_columns, shape
 from tools.new_project.files import FeedFiles, find_feeds
 from tools.new_project.relations import find_feed
-from tools.new_project.write import render
+from tools.new_project.write import dropped, render
 
 ZONE = "Europe/Berlin"
 DAY = date(2026, 3, 4)
@@ -220,6 +221,92 @@ class TestProject:
         assert (project.result.calendar, project.entity.calendar) == ("mon-sat", None)
         assert (project.groups, project.lookups) == (("Artikel", "Filiale"), ("stores",))
         assert (project.first_day, project.live_from) == (date(2026, 8, 3), date(2026, 9, 2))
+
+    def test_features_have_the_week_before_of_the_whole_key(self, tmp_path: Path) -> None:
+        write_examples(tmp_path, 30)
+        project = find(tmp_path, ZONE, "", "")
+        assert project.history == ("Filiale", "Artikel")
+        texts = render(project, "bakery", "Bakery", "us", tmp_path / "projects/bakery")
+        assert '            ("Filiale", "Artikel"),' in texts["features.py"]
+        model = yaml.safe_load(texts["models/bakery_actual_sold/model.yaml"])
+        added = {
+            "actual_sold_Filiale_Artikel_lag7",
+            "mean_actual_sold_Filiale_Artikel_28d",
+            "mean_actual_sold_Filiale_7d",
+        }
+        assert added <= set(model["numeric"])
+
+    def test_without_history_there_is_no_week_before(self, tmp_path: Path) -> None:
+        self.write_orders(tmp_path, lambda n: n % 7, order=lambda day, n: f"{day:%m%d}{n:02d}")
+        project = find(tmp_path, ZONE, "", "")
+        assert (project.entity.key, project.history) == (("order_id",), ())
+        assert "add_lags" not in render(project, "orders", "Orders", "us", tmp_path / "x")["features.py"]
+
+    def write_orders(
+        self,
+        folder: Path,
+        other: Callable[[int], object],
+        *,
+        late: Callable[[int], object] = lambda n: n % 5,
+        order: Callable[[date, int], str] = lambda _, n: f"A{n:02d}",
+    ) -> None:
+        """Write orders, with a column `other`, and how late each was, of 20 on each of three days."""
+        for ago in range(3):
+            day = DAY + timedelta(days=ago)
+            rows = [(order(day, n), day, other(20 * ago + n), late(20 * ago + n)) for n in range(20)]
+            plan = "".join(f"{key},{day},{value}\n" for key, day, value, _ in rows)
+            write(folder / f"plan/{day}.csv", f"order_id,day,other\n{plan}".encode())
+            result = "".join(f"{key},{day},{value}\n" for key, day, _, value in rows)
+            write(folder / f"result/{day}.csv", f"order_id,day,late\n{result}".encode())
+
+    @pytest.mark.parametrize(
+        ("other", "late", "leaks"),
+        [
+            (lambda n: n % 5, lambda n: n % 5, True),
+            (lambda n: 7 - n % 5, lambda n: n % 5, True),
+            (lambda n: "abcde"[n % 5], lambda n: n % 5, True),
+            (lambda n: "yes" if n % 2 else "no", lambda n: n % 2, True),
+            (lambda n: 2.5 * n + 0.1, lambda n: n / 4, True),  # nearly every row has a value of its own
+            (lambda n: n * 7 % 60 + 0.5, lambda n: n / 4, False),
+            (lambda n: n % 5 // 2, lambda n: n % 5, False),
+            (lambda n: n % 10, lambda n: n % 5, False),
+            (lambda n: 3, lambda n: n % 5, False),
+        ],
+    )
+    def test_a_column_that_says_the_outcome_is_no_feature(
+        self, tmp_path: Path, other: Callable[[int], object], late: Callable[[int], object], *, leaks: bool
+    ) -> None:
+        self.write_orders(tmp_path, other, late=late)
+        project = find(tmp_path, ZONE, "plan", "result.late")
+        assert project.leaking == (("other",) if leaks else ())
+        texts = render(project, "orders", "Orders", "us", tmp_path / "x")
+        assert ("in the examples it says the outcome" in texts["project.yaml"]) == leaks
+        assert ("# CHECK: no feature may say the outcome" in texts["features.py"]) == leaks
+        model = yaml.safe_load(texts["models/orders_actual_late/model.yaml"])
+        if leaks:
+            assert "other" in dropped(project)
+            assert "other" not in [*model["numeric"], *model["categorical"]]
+
+    @pytest.mark.parametrize(
+        ("late", "problem_type"),
+        [
+            (lambda n: n % 2, "binary"),
+            (lambda n: n % 5, "count"),
+            (lambda n: f"{n % 5}.0", "count"),
+            (lambda n: n % 5 - 1, "regression"),
+            (lambda n: n % 5 + 0.5, "regression"),
+        ],
+    )
+    def test_the_problem_type_is_that_of_the_values(
+        self, tmp_path: Path, late: Callable[[int], object], problem_type: str
+    ) -> None:
+        self.write_orders(tmp_path, lambda n: n * 3 % 7, late=late)
+        project = find(tmp_path, ZONE, "plan", "result.late")
+        assert project.problem_type == problem_type
+        texts = render(project, "orders", "Orders", "us", tmp_path / "x")
+        estimator = texts["models/orders_actual_late/estimator.py"]
+        assert "MIN_LABEL_ROWS = 5 " in estimator, "few rows need few for a label"
+        assert "min_samples_leaf: int = 8," in estimator
 
     def test_no_value_that_may_be_personal_is_written(self, tmp_path: Path) -> None:
         write_examples(tmp_path, 30)

@@ -33,6 +33,8 @@ RESULTS = ("actual", "result", "outcome", "sale", "sold", "return", "log", "meas
 """Words in the names of feeds that are known before, and that know the result."""
 LABELS = 200
 """A label with at most so many different values is an input of the model."""
+LEAKING_ROWS = 20
+"""The fewest rows of which one can say that a column is the outcome in other values."""
 MOSTLY = 0.5
 """The share of rows that are of the day in the path, if that is the day of the rows."""
 
@@ -87,6 +89,7 @@ class FoundProject:
         zone: the timezone.
         groups: the columns over which features aggregate the outcome.
         lookups: snapshots that entities can be joined to.
+        leaking: columns of the entities that are the outcome, or say the same in other values.
     """
 
     feeds: dict[str, FoundFeed]
@@ -96,6 +99,7 @@ class FoundProject:
     zone: str
     groups: tuple[str, ...]
     lookups: tuple[str, ...]
+    leaking: tuple[str, ...] = ()
 
     @property
     def first_day(self) -> date:
@@ -117,8 +121,17 @@ class FoundProject:
     def problem_type(self) -> str:
         """The problem type of the first model."""
         values = self.outcome.values.drop_nulls()
-        is_flag = self.outcome.type == "boolean" or set(values.unique()) <= {0, 1}
-        return "binary" if is_flag else "regression"
+        if self.outcome.type == "boolean" or set(values.unique()) <= {0, 1}:
+            return "binary"
+        is_count = bool((values >= 0).all()) and (values.dtype.is_integer() or bool((values == values.floor()).all()))
+        return "count" if is_count else "regression"
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """The entity's key, if most entities have outcomes of several days; else nothing."""
+        key = self.entity.key
+        days = self.result.rows.group_by(*key).agg(pl.col("_day").n_unique())["_day"]
+        return key if float((days > 1).mean() or 0) > MOSTLY else ()  # type: ignore[arg-type]
 
 
 def find_feed(files: FeedFiles | TableRows, zone: str) -> FoundFeed:
@@ -223,7 +236,39 @@ def relate(feeds: Sequence[FoundFeed], zone: str, entity: str = "", outcome: str
         for feed in feeds
         if feed.is_snapshot and all(_same(mine.columns.get(name), feed.columns[name]) for name in feed.key)
     ]
-    return FoundProject(by_name, mine, its, chosen, zone, tuple(groups), tuple(lookups))
+    leaking = _leaking(mine, its, chosen)
+    return FoundProject(by_name, mine, its, chosen, zone, tuple(groups), tuple(lookups), leaking)
+
+
+def _leaking(mine: FoundFeed, its: FoundFeed, outcome: FoundColumn) -> tuple[str, ...]:
+    """Return the public columns of the entities, but for their key, that say no more and no less than the outcome."""
+    key = ["_day", *mine.key]
+    truth = its.rows.select(*key).with_columns(outcome.values.alias("_truth")).unique(key, keep="none")
+    found = []
+    for column in mine.columns.values():
+        if column.data_class != "public" or column.name in mine.key:
+            continue
+        values = mine.rows.select(*key).with_columns(column.values.alias("_value"))
+        both = values.join(truth, on=key).select("_value", "_truth").drop_nulls()
+        if both.height >= LEAKING_ROWS and _say_the_same(both["_value"], both["_truth"]):
+            found.append(column.name)
+    return tuple(found)
+
+
+def _say_the_same(one: pl.Series, other: pl.Series) -> bool:
+    """Return whether each value of one stands for one value of the other.
+
+    Where nearly every row has a value of its own, that is so by chance; then the order of both must be the same, too.
+    """
+    pairs = pl.DataFrame({"one": one, "other": other}).n_unique()
+    if pairs < 2 or not one.n_unique() == pairs == other.n_unique():
+        return False
+    if pairs <= len(one) / 2:
+        return True
+    if not one.dtype.is_numeric():
+        return False
+    ranks = pl.DataFrame({"one": one.rank("dense"), "other": other.rank("dense")})
+    return bool((ranks["one"] == ranks["other"]).all())
 
 
 def _joins(mine: FoundFeed, its: FoundFeed) -> bool:
