@@ -589,6 +589,7 @@ def check_config(
 ) -> None:
     """Say all that is wrong with the files of projects, and try their code on no rows; exit code 1 if something is."""
     from include.operations.check_config import check_config as problems_of
+    from include.operations.check_config import warnings_of
 
     names = [project] if project else project_names()
     problems = [problem for name in names for problem in problems_of(name)]
@@ -598,6 +599,8 @@ def check_config(
         files = len({problem.file for problem in problems})
         _say(f"✗ {', '.join(names)}: {len(problems)} problems in {files} files")
         raise typer.Exit(1)
+    for warning in (each for name in names for each in warnings_of(load_project(name))):
+        _say(warning.text(form, warning=True))
     _say(f"✓ {', '.join(names)}: the configuration is right, and each outcome, expectation and candidate can be used")
 
 
