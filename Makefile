@@ -9,10 +9,14 @@ DELTA := $(VENV)/delta
 NOTEBOOK := $(VENV)/notebook
 JARS := tests/databricks/jars.sha256
 # The tests of a project are in tests/<project>/unit and tests/<project>/e2e: make test-<project>-unit, test-<project>-e2e.
-of_projects = $(patsubst tests/%/$(1),%-$(1),$(patsubst %/,%,$(dir $(wildcard tests/*/$(1)/__init__.py))))
+# Those of a project in a folder that NIGHTLY_PROJECTS names are below `tests` in that folder.
+OWN := $(wildcard $(subst :, ,$(NIGHTLY_PROJECTS)))
+TESTS := tests $(OWN:%=%/tests)
+of_projects = $(foreach tests,$(TESTS),$(patsubst $(tests)/%/$(1),%-$(1),$(patsubst %/,%,$(dir $(wildcard $(tests)/*/$(1)/__init__.py)))))
+path_of = $(firstword $(wildcard $(TESTS:%=%/$(subst -,/,$(1)))))
 SUITES := $(foreach suite,unit dags plugins,$(if $(wildcard tests/$(suite)/test_*.py),$(suite))) $(call of_projects,unit) \
 	$(foreach suite,databricks integration,$(if $(wildcard tests/$(suite)/test_*.py),$(suite))) $(call of_projects,e2e)
-SOURCES := include dags tools bench $(if $(wildcard plugins/*.py plugins/*/*.py),plugins)
+SOURCES := include dags tools bench $(if $(wildcard plugins/*.py plugins/*/*.py),plugins) $(OWN)
 LOCK := $(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 --generate-hashes
 PYTEST_FLAGS ?=
 WORKERS ?= 2
@@ -92,7 +96,7 @@ $(DELTA)/.fetched: tests/databricks/pom.xml $(JARS)
 # tests/conftest.py orders the files: xdist would begin the longest last, because they have the fewest tests.
 test-%: setup
 	$(BIN)/python -m pytest --numprocesses $(if $(filter %-e2e,$*),0,$(WORKERS)) --dist loadfile \
-		--no-loadscope-reorder -m "not drill" $(PYTEST_FLAGS) tests/$(subst -,/,$*)
+		--no-loadscope-reorder -m "not drill" $(PYTEST_FLAGS) $(call path_of,$*)
 
 test-pythons: ## Run the unit tests on each supported Python that this machine has, in .venv-3.11, .venv-3.12, .venv-3.13
 	@for version in 3.11 3.12 3.13; do \
@@ -104,7 +108,7 @@ test-pythons: ## Run the unit tests on each supported Python that this machine h
 
 drills: setup ## Run the long tests outside CI: kill each step, follow each runbook, backfill a week, test-pythons
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/faults tests/drills
-	$(BIN)/python -m pytest -m drill $(PYTEST_FLAGS) $(wildcard $(foreach suite,$(SUITES),tests/$(subst -,/,$(suite))))
+	$(BIN)/python -m pytest -m drill $(PYTEST_FLAGS) $(foreach suite,$(SUITES),$(call path_of,$(suite)))
 	$(MAKE) test-pythons PYTEST_FLAGS=
 
 no-tests:

@@ -3,7 +3,8 @@
     python -m include.cli land --project PROJECT --start 2026-03-01 --end 2026-03-03
 
 The command line reads `NIGHTLY_*` variables (`. .local/env` sets them), writes the step's record as JSON to standard
-output, and log lines to standard error. With exit code 2, it prints an error that a person has to fix. There is no
+output, and log lines to standard error. `prepare` and `gate` print records only with `--json`, and otherwise lines for
+a person. With exit code 2, it prints an error that a person has to fix. There is no
 logic here: each command calls one step or operation.
 """
 
@@ -23,6 +24,7 @@ from pydantic_settings import SettingsError
 
 from include.cli_lineage import commands as lineage_commands
 from include.cli_personal import commands as personal_commands
+from include.cli_words import words
 from include.config.loading import load_model, load_project, project_names
 from include.config.model import Model
 from include.core.base import Record
@@ -52,6 +54,7 @@ ProjectOption = Annotated[str, typer.Option("--project", help="a project: a fold
 DeliveryOption = Annotated[str, typer.Option("--delivery", help="a delivery, as alerts and `journal show` name it")]
 By = Annotated[str, typer.Option(help="who decides")]
 Why = Annotated[str, typer.Option(help="why, for the journal")]
+AsJson = Annotated[bool, typer.Option("--json", help="print the steps' records as JSON instead")]
 VersionOption = Annotated[int | None, typer.Option(min=1, help="this version instead of each day's champion")]
 Data = Annotated[
     DataView,
@@ -210,6 +213,14 @@ def _print(record: Record) -> None:
     _say(*record.model_dump_json(indent=2).split("\n"))
 
 
+def _show(record: StepResult, *, as_json: bool) -> None:
+    """Print a record for a person, or as JSON."""
+    if as_json:
+        _print(record)
+    else:
+        _say(*words(record))
+
+
 def _say(*lines: str, error: bool = False) -> None:
     """Print lines. The terminal obeys nothing of what they contain from outside, such as the name of an object."""
     for line in lines:
@@ -307,14 +318,16 @@ def build_features(project: ProjectOption, start: Start, end: End = None, data: 
 
 
 @app.command()
-def prepare(project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time") -> None:
+def prepare(
+    project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time", *, as_json: AsJson = False
+) -> None:
     """Run extract (if a feed has a query), land, validate and build_features in one process."""
     config, interval = load_project(project), _interval(start, end)
     if config.sql_feeds:
-        _print(_run("extract", config, interval))
-    _print(_run("land", config, interval))
-    _print(_run("validate", config, interval))
-    _print(_run("build_features", config, interval, data_view=data))
+        _show(_run("extract", config, interval), as_json=as_json)
+    _show(_run("land", config, interval), as_json=as_json)
+    _show(_run("validate", config, interval), as_json=as_json)
+    _show(_run("build_features", config, interval, data_view=data), as_json=as_json)
 
 
 @app.command("try_features")
@@ -369,31 +382,35 @@ def gate(
     day: Day,
     data: Data = "point_in_time",
     version: Annotated[int | None, typer.Option(min=1, help="an adopted version instead of the day's best fit")] = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Check the version of a run date against model.yaml and the champion; exit code 1 if it is rejected."""
     config, interval = load_model(model), Interval.of(day)
     if version is not None:
         from include.operations.adopt_model import read_adopted
 
-        _gate_adopted(config, interval, read_adopted(config, version, _settings()))
+        _gate_adopted(config, interval, read_adopted(config, version, _settings()), as_json=as_json)
         return
     fitted = _fit_all(config, interval, data)
-    _gate(config, interval, compared=fitted, others=[])
+    _gate(config, interval, compared=fitted, others=[], as_json=as_json)
 
 
-def _gate(config: Model, interval: Interval, *, compared: list[StepResult], others: list[StepResult]) -> None:
+def _gate(
+    config: Model, interval: Interval, *, compared: list[StepResult], others: list[StepResult], as_json: bool
+) -> None:
     """Evaluate fits, and run the gate on the best; `others` are fits that its checks compare it with."""
     evaluated = _run("evaluate", config, interval, fitted=compared)
     decision = _run("gate", config, interval, evaluated=evaluated, fitted=[*compared, *others])
-    _print(decision)
+    _show(decision, as_json=as_json)
     if isinstance(decision, GateDecision) and not decision.passed:
         raise typer.Exit(1)
 
 
-def _gate_adopted(config: Model, interval: Interval, adopted: StepResult) -> None:
+def _gate_adopted(config: Model, interval: Interval, adopted: StepResult, *, as_json: bool) -> None:
     needed = {name for check in config.all_checks for name in check.candidates}
     others = [_run("fit", config, interval, candidate=c.name) for c in config.candidates if c.name in needed]
-    _gate(config, interval, compared=[adopted], others=others)
+    _gate(config, interval, compared=[adopted], others=others, as_json=as_json)
 
 
 @app.command("adopt_model")
@@ -422,12 +439,14 @@ def adopt_model(
             exists=True, dir_okay=False, help="Parquet: rows and what it scored where it was fitted, to compare with"
         ),
     ] = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Adopt a scikit-learn model that was fitted elsewhere, and run the gate on it; exit code 1 if it is rejected."""
     config, interval = load_model(model), Interval.of(day)
     about = {"trained_until": trained_until, "trust_pickle": trust_pickle, "scores": scores}
     adopted = _run("adopt_model", config, interval, source=source, by=by, why=why, **about)
-    _gate_adopted(config, interval, adopted)
+    _gate_adopted(config, interval, adopted, as_json=as_json)
 
 
 @app.command()
@@ -611,18 +630,20 @@ def check_config(
 ) -> None:
     """Say all that is wrong with the files of projects, and try their code on no rows; exit code 1 if something is."""
     from include.operations.check_config import check_config as problems_of
-    from include.operations.check_config import unwritten
+    from include.operations.check_config import unwritten, warnings_of
 
     names = [project] if project else project_names()
     problems = [problem for name in names for problem in problems_of(name)]
     for problem in (each for name in names for each in unwritten(name)):
-        _say(problem.text(form, level="warning"))
+        _say(problem.text(form, warning=True))
     for problem in problems:
         _say(problem.text(form))
     if problems:
         files = len({problem.file for problem in problems})
         _say(f"✗ {', '.join(names)}: {len(problems)} problems in {files} files")
         raise typer.Exit(1)
+    for warning in (each for name in names for each in warnings_of(load_project(name))):
+        _say(warning.text(form, warning=True))
     _say(f"✓ {', '.join(names)}: the configuration is right, and each outcome, expectation and candidate can be used")
 
 

@@ -67,7 +67,7 @@ class Change:
 
 
 _ARRIVAL = (
-    "path|parts|source|format|extra_columns|late_rows|limits|corrections_days|correction|versions|sidecar|arrives|"
+    "path|path_day|parts|source|format|extra_columns|late_rows|limits|corrections_days|correction|versions|sidecar|arrives|"
     "live_from|max_age_days|max_unknown_share"
 )
 _READING = "kind|lookback_days|delay_days|ahead_days|days|holidays|required"
@@ -237,9 +237,12 @@ def features_digest(project: Project) -> str:
     the product's. Comments, descriptions, outcomes that features do not read, and how files are landed do not count.
     """
     decides, read = {Effect.READING, Effect.FEATURES}, outcomes_in_features(project)
+    given = project.model_dump(mode="json", by_alias=True, exclude={"name", "folder"}, exclude_defaults=True)
+    other_than_default = {key for key, _ in _leaves("", given)}
     leaves = sorted(
         (key, json.dumps(value, sort_keys=True))
         for key, value in _leaves("", declared(project))
+        if value or key in other_than_default  # else a later key whose default is 0 or false would change all digests
         if effect_in_project(key, read) in decides
     )
     product = [path for pattern in FEATURES_CODE for path in sorted(PRODUCT.glob(pattern))]

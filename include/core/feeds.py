@@ -181,6 +181,7 @@ class Parts(Config):
 
 
 DAILY_ONLY = (
+    "path_day",
     "parts",
     "delay_days",
     "ahead_days",
@@ -218,6 +219,14 @@ class Feed(Config):
         "{hour} (00 to 23) name one of several files of a day. A snapshot that is overwritten in place has no {day}. "
         "Every feed has this key or `source`",
         examples=["sales/{day}/*.csv.gz", "sales/{day:%Y/%m/%d}.csv"],
+    )
+    path_day: int = Field(
+        default=0,
+        ge=-MAX_HORIZON,
+        le=MAX_HORIZON,
+        description="the day in the path is so many days after the day of the rows: -1 for a plan that is named by the "
+        "evening before, 1 for results that are named by the morning after",
+        examples=[-1],
     )
     parts: Literal["at_cutoff"] | Parts | None = Field(
         default=None,
@@ -362,7 +371,7 @@ class Feed(Config):
         """Give a feed with a source the format of its raw rows: the text that says exactly what a typed value is."""
         if not isinstance(given, dict) or not isinstance(given.get("source"), dict | Sql):
             return given
-        for name in ("path", "format", "versions", "sidecar"):
+        for name in ("path", "path_day", "format", "versions", "sidecar"):
             if name in given:
                 raise ValueError(f"{name}: a feed with a source is not read from files; remove the key")
         source = given["source"]
@@ -488,6 +497,10 @@ class Feed(Config):
     def marker_path(self) -> str | None:
         """Return the path of that file, with the day as in the path of the parts."""
         return self.marker and f"{self.path.rpartition('/')[0]}/{self.marker}"
+
+    def day_in_path(self, day: date) -> date:
+        """Return the day that the path of the file of a day has."""
+        return day + timedelta(days=self.path_day)
 
     @property
     def is_snapshot(self) -> bool:

@@ -7,7 +7,7 @@ form. The same part of a day may stand in a path several times. `{part}` (any te
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 DIGITS = {"%Y": 4, "%m": 2, "%d": 2, "%j": 3}
 """The parts of a day that a path may have, and how many digits each has."""
@@ -77,10 +77,11 @@ def pattern(path: str, day: date | None = None) -> str:
 
 
 class DayOfKey:
-    """Find the day in keys that match a path."""
+    """Find the day of the rows in keys that match a path, whose day is `path_day` days after it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, path_day: int = 0) -> None:
         self._parts: list[str] = []
+        self._path_day = timedelta(days=path_day)
         self._regex = re.compile("".join(self._pieces(path)))
 
     def matches(self, key: str) -> re.Match[str] | None:
@@ -91,8 +92,8 @@ class DayOfKey:
         """Return the day of a match, None if there is no such day, as in 2026-02-30."""
         found = " ".join(match[part[1:]] for part in self._parts)
         try:
-            return datetime.strptime(found, " ".join(self._parts)).replace(tzinfo=UTC).date()
-        except ValueError:
+            return datetime.strptime(found, " ".join(self._parts)).replace(tzinfo=UTC).date() - self._path_day
+        except (ValueError, OverflowError):
             return None
 
     def part(self, match: re.Match[str]) -> str | None:

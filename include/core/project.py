@@ -346,10 +346,6 @@ class Project(Config):
         """Return feed and day of each file in the landing that a run date waits for."""
         return [(name, day) for name, day in self.required_days(run_date) if self.feeds[name].source is None]
 
-    def delivered(self, run_date: date) -> dict[str, date]:
-        """Map each feed that has a file for a run date, an optional one too, to the newest day of these files."""
-        return dict(self.delivered_days(run_date))
-
     def delivered_days(self, run_date: date) -> list[tuple[str, date]]:
         """Return feed and day of each file for a run date, of optional feeds too; the days of a feed in order.
 

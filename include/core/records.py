@@ -262,7 +262,7 @@ class FitOrigin(Record):
 
     Attributes:
         git_commit: the commit of the code.
-        declared: short digest of each part of the declaration (`training.declared`).
+        declared: short digest of each part of the declaration (`training.declaration`).
         data_view: which features and outcomes it saw.
         as_of: the moment (UTC) up to which it knew deliveries.
         watermark: the newest entry of the journal that it could use.

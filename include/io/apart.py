@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +31,8 @@ MAX_SECONDS = 600
 MEMORY = 3 << 30
 """Bytes of addresses that a child may use, and for each byte of the limit of its file `MEMORY_FACTOR` more."""
 MEMORY_FACTOR = 8
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where a process in a container reads its limit of memory: cgroups of version 2, and of version 1."""
 
 _SERVE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from include.io.apart import serve; serve()"
 _LENGTH = struct.Struct("<Q")
@@ -85,28 +88,49 @@ def read(declared: Format, content: bytes, name: str, layout: Layout) -> Content
         "limits": layout.limits.model_dump(mode="json"),
     }
     with _child.lock:
-        process = _child.process()
-        late = threading.Timer(MAX_SECONDS, process.kill)
-        late.start()
         try:
-            answer, rows = _asked(process, json.dumps(about).encode(), content)
-            records = pl.read_ipc_stream(rows) if rows else pl.DataFrame()
-        except (OSError, EOFError, ValueError, OverflowError, MemoryError, pl.exceptions.PolarsError):
-            why = (
-                f"took more than {MAX_SECONDS} s to read"
-                if late.finished.is_set()
-                else "ends the program that reads it"
-            )
-            _child.end()
-            raise UnreadableError(
-                f"the file {why}; it is damaged, made so on purpose, or the machine had no memory left: run the step "
-                "again, or deliver the file again"
-            ) from None
-        finally:
-            late.cancel()
+            answer, records = _read_by_child(json.dumps(about).encode(), content)
+        except ChildEndedError:  # maybe the file did not do it: the machine had no memory, or somebody ended the child
+            try:
+                answer, records = _read_by_child(json.dumps(about).encode(), content)
+            except ChildEndedError:
+                raise _unreadable("ends the program that reads it") from None
     if "problem" in answer:
         raise UnreadableError(answer["problem"], line=answer["line"], unit=answer["unit"])
     return Contents(records, answer["remark"])
+
+
+class ChildEndedError(RuntimeError):
+    """The child ended before it answered."""
+
+
+def _read_by_child(about: bytes, content: bytes) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Return what the child says about a file, and its rows. After an error, the next file gets a fresh child.
+
+    Raises:
+        ChildEndedError: the child ended.
+        UnreadableError: it took too long.
+    """
+    process = _child.process()
+    late = threading.Timer(MAX_SECONDS, process.kill)
+    late.start()
+    try:
+        answer, rows = _asked(process, about, content)
+        return answer, pl.read_ipc_stream(rows) if rows else pl.DataFrame()
+    except (OSError, EOFError, ValueError, OverflowError, MemoryError, pl.exceptions.PolarsError):
+        _child.end()
+        if late.finished.is_set():
+            raise _unreadable(f"took more than {MAX_SECONDS} s to read") from None
+        raise ChildEndedError from None
+    finally:
+        late.cancel()
+
+
+def _unreadable(why: str) -> UnreadableError:
+    return UnreadableError(
+        f"the file {why}; it is damaged, made so on purpose, or the machine had no memory left: run the step again, "
+        "or deliver the file again"
+    )
 
 
 def _asked(child: subprocess.Popen[bytes], *blocks: bytes) -> tuple[dict[str, Any], bytes]:
@@ -150,13 +174,22 @@ def _answer(about: dict[str, Any], content: bytes) -> tuple[dict[str, Any], byte
 def _limit_memory(most: int) -> None:
     """Let this process allocate so much at most, and be the first to end if the machine or container has no memory.
 
-    Systems without such limits, such as macOS, have none.
+    It may not have more addresses than the container has memory, but for those that libraries need. Systems without
+    such limits, such as macOS, have none.
     """
+    most = max(MEMORY, min([most, *_memory_of_container()]))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _memory_of_container(limits: Sequence[Path] = CONTAINER_LIMITS) -> Iterator[int]:
+    """Yield the bytes of memory that the container of this process may have, if it has a limit."""
+    for file in limits:
+        with suppress(OSError, ValueError):
+            yield int(file.read_text(encoding="ascii"))  # "max" is no limit
 
 
 def _write(pipe: IO[bytes], block: bytes) -> None:

@@ -114,7 +114,15 @@ class Landing:
 
     def pattern(self, feed: str, day: date) -> str:
         """Return the pattern of a feed's files of a day, as a URI."""
-        return self._uri(f"{self.root}/{pattern(self.project.feeds[feed].path, day)}")
+        return self._uri(f"{self.root}/{self._files(feed, self.project.feeds[feed].path, day)}")
+
+    def _files(self, feed: str, path: str, day: date | None) -> str:
+        """Return the glob pattern of a feed's path, or of a folder of it, on the day of its rows or on all days."""
+        return pattern(path, None if day is None else self.project.feeds[feed].day_in_path(day))
+
+    def _days(self, feed: str, path: str) -> DayOfKey:
+        """Return what finds the day of the rows in keys of a feed's path, or of a folder of it."""
+        return DayOfKey(path, self.project.feeds[feed].path_day)
 
     def find(self, feed: str, day: date | None = None) -> list[Found]:
         """Return the objects of a feed, of one day or all days, by day and key, without sidecars and hidden files."""
@@ -147,8 +155,9 @@ class Landing:
 
     def _look(self, feed: str, day: date | None) -> Listing:
         path, dated = self.project.feeds[feed].path, self.project.feeds[feed].dated
-        days, below = DayOfKey(path), len(self.root) + 1
-        listing = {key[below:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
+        days, below = self._days(feed, path), len(self.root) + 1
+        place = f"{self.root}/{self._files(feed, path, day)}"
+        listing = {key[below:]: info for key, info in self._list(place).items()}
         self._sizes |= {key: info["size"] for key, info in listing.items() if key.endswith(".json")}
         markers = self._markers(feed, day, listing)
         marking = {marker.key for marker in markers.values()}
@@ -180,8 +189,9 @@ class Landing:
         if path is None:
             return {}
         if self.is_folder:  # an object store has listed it with the parts
-            listing = {key[below:]: info for key, info in self._list(f"{self.root}/{pattern(path, day)}").items()}
-        days, found = DayOfKey(path), {}
+            place = f"{self.root}/{self._files(feed, path, day)}"
+            listing = {key[below:]: info for key, info in self._list(place).items()}
+        days, found = self._days(feed, path), {}
         for key, info in listing.items():
             match, modified_at = days.matches(key), _moment(info)
             of_day = days.day(match) if match and info["type"] == "file" and not info.get("islink") else None
@@ -205,8 +215,8 @@ class Landing:
             return []
         linked, folder = [], self.project.feeds[feed].path
         while says_day(folder := folder.rpartition("/")[0]):
-            days = DayOfKey(folder)
-            for path, info in self.fs.glob(f"{self.root}/{pattern(folder, day)}", detail=True).items():
+            days = self._days(feed, folder)
+            for path, info in self.fs.glob(f"{self.root}/{self._files(feed, folder, day)}", detail=True).items():
                 match = days.matches(path.removeprefix(f"{self.root}/")) if info["islink"] else None
                 if match and (of_day := days.day(match)) and day in (None, of_day):
                     uri = printable(self._uri(path))

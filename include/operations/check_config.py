@@ -67,6 +67,21 @@ def _what_for(key: str) -> str:
     return f": {found.description}"
 
 
+def warnings_of(project: Project) -> list[Problem]:
+    """Return what is right, but may not be what was meant."""
+    found = Problems()
+    for name, feed in project.feeds.items():
+        claims = feed.sidecar == "required" if feed.source is None else feed.source.claims
+        if feed.ahead_days and not claims:
+            said = (
+                f"feeds.{name}.ahead_days: history without a claim counts as known {feed.ahead_days} days before its "
+                "day. If it was not, models learn from what they will not have: deliver sidecars that say when each "
+                "file came, or lower ahead_days"
+            )
+            found.add_keys(project.folder / "project.yaml", [said])
+    return found.problems
+
+
 def _check_expectations(file: Path, raw: Mapping[str, Any], config: Project | None, found: Problems) -> None:
     if config is None:
         found.yaml(file)

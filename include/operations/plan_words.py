@@ -151,7 +151,8 @@ def _of_model(plan: ChangePlan, model: str) -> Iterator[str]:
     version, why = _champion(plan, model), plan.fit_changes(model)
     touched = bool(why) or plan.changes_features
     if any(change.what == "the model is new" for change in plan.has(Effect.FIT, model=model)):
-        yield f"{model}: the model is new. It has no champion until a version passes the gate."
+        has = f"Its champion is {version}" if version else "It has no champion until a version passes the gate"
+        yield f"{model}: the model is new in this comparison. {has}."
         return
     if plan.changes_features:
         before = ", and days of both kinds until all are built again" if plan.other_days else ""

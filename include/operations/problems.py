@@ -46,12 +46,12 @@ class Problem:
         """Return the problem at a line of a file."""
         return cls(_short(file), line, what)
 
-    def text(self, form: str = "text", level: str = "error") -> str:
-        """Return the line for people, or the annotation of a GitHub workflow: an error or a warning."""
+    def text(self, form: str = "text", *, warning: bool = False) -> str:
+        """Return the line for people, or the annotation of a GitHub workflow."""
         if form == "github":
             what = self.what.replace("%", "%25").replace("\n", "%0A")
-            return f"::{level} file={self.file},line={self.line}::{what}"
-        return f"{self.file}:{self.line}: {self.what}"
+            return f"::{'warning' if warning else 'error'} file={self.file},line={self.line}::{what}"
+        return f"{self.file}:{self.line}: {'warning: ' if warning else ''}{self.what}"
 
 
 def _short(path: Path) -> str:

@@ -162,7 +162,7 @@ def deliver(
     declared = project.feeds[feed]
     if (part is None) != (declared.parts is None):
         raise ActionRequiredError(f"feeds.{feed}: its files {'have no' if part else 'need the name of their'} part")
-    place = pattern(declared.path.replace("{hour}", part or ""), day).replace("*", name or feed)
+    place = pattern(declared.path.replace("{hour}", part or ""), declared.day_in_path(day)).replace("*", name or feed)
     landing = Landing(project, settings)
     filesystem, path = landing.fs, f"{landing.root}/{place}"
     uri = str(filesystem.unstrip_protocol(path))

@@ -199,7 +199,7 @@ class SetReader:
             first_at = (
                 usual_moment(self.project, name, day) if feed.parts == "at_cutoff" else parts.complete_at(versions)
             )
-        key, sizes = set_key(feed.path, day), {found.key: found.size for found in objects}
+        key, sizes = set_key(feed.path, feed.day_in_path(day)), {found.key: found.size for found in objects}
         written = [*objects, *([marker] if marker else [])]
         of_set = self._of_slot(slot).filter(pl.col("key") == key).select("delivery_id", "sha256").rows()
         newest, ids = (of_set[-1] if of_set else None), set(self.known.deliveries["delivery_id"])

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from include.projects.ferries import features as ferries_features
 from polars.testing import assert_frame_equal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -29,6 +28,7 @@ from include.io.tables import Scope, Tables
 from include.operations.decide import withdraw
 from include.operations.repair import repair
 from include.operations.simulate import deliver, make_frame, simulate
+from include.projects.ferries import features as ferries_features
 from include.runner.run import run
 from include.steps.build_features import build_features, record_prepared_days
 from include.steps.land import land

@@ -111,6 +111,20 @@ class TestAccepted:
         assert raw["ferry"].to_list() == ["0", "1", "2"]
         assert raw["delivery_id"].unique().to_list() == [listed["delivery_id"][1]]
 
+    def test_a_plan_named_by_the_evening_before_is_that_of_its_day(self, project: Project, settings: Settings) -> None:
+        """It counts for the run date of its rows; rows of the day in its name are refused."""
+        sailings_feed = project.feeds["sailings"].model_copy(update={"path_day": -1})
+        declared = project.model_copy(update={"feeds": {**project.feeds, "sailings": sailings_feed}})
+        deliver_day(declared, settings, DAY)
+        for feed, day in declared.required_days(DAY + timedelta(days=1)):
+            deliver_one(declared, settings, feed, day, sailings(DAY) if feed == "sailings" else None)
+        assert Path(settings.landing, "ferries", "sailings", str(BEFORE)).is_dir()
+        landed = land(declared, RUN_DATE, settings)
+        assert (landed.new, landed.refused) == (3, ())
+        assert rows_of(settings, "raw_ferries__sailings")["day"].unique().to_list() == [DAY]
+        with pytest.raises(DeliveryError, match="sailings"):
+            land(declared, Interval.of(DAY + timedelta(days=1)), settings)
+
     def test_each_file_is_read_once_only(
         self, project: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:

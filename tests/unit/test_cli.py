@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -11,10 +11,12 @@ import typer
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
-from include.cli import _in_words, _print, _say, app
+from include.cli import _in_words, _print, _say, _show, app
+from include.cli_words import MOST, words
 from include.core.errors import ActionRequiredError, ConfigError
+from include.core.interval import Interval
 from include.core.printable import is_printable, printable
-from include.core.records import Refusal
+from include.core.records import Check, Featured, GateDecision, Landed, PreparedDay, Refusal, TableRef, Validated
 from include.io import postgres
 from tests.pages import HOSTILE
 from tools.stack import ROOT
@@ -67,6 +69,69 @@ def test_an_error_is_printed_in_the_lines_that_it_has(text: str, capsys: pytest.
     with pytest.raises(SystemExit), _in_words():
         raise ConfigError([f"{text}: no such column", "Run: make check"])
     assert capsys.readouterr().err == f"{printable(text)}: no such column\nRun: make check\n"
+
+
+RUN = Interval.of(date(2026, 3, 1))
+
+
+def refusal(name: str) -> Refusal:
+    return Refusal(feed="sales", day=RUN.start, uri=name, why="wrong")
+
+
+def test_what_was_done_is_a_line_and_what_a_person_must_look_at_another() -> None:
+    landed = Landed(interval=RUN, rows=9, new=3, known=1200, refused=(refusal("a.csv"),), held=("b.csv: late",))
+    assert [*words(landed)] == [
+        "✓ land 2026-03-01: 3 new deliveries, 1,200 known before",
+        "  ✗ refused: a.csv: wrong",
+        "  ✗ waits for a decision: b.csv: late",
+    ]
+    validated = Validated(interval=RUN, rows=9, accepted=3, quarantined=2, warnings=1)
+    said = "3 deliveries accepted, 9 rows clean, 2 in quarantine, 1 warnings (view data_quality)"
+    assert [*words(validated)] == [f"✓ validate 2026-03-01: {said}"]
+
+
+def test_few_of_many_lines_are_printed_and_all_are_counted() -> None:
+    many = tuple(refusal(f"{n}.csv") for n in range(5000))
+    found = [*words(Landed(interval=RUN, rows=0, new=0, known=0, refused=many, unnamed=7))]
+    assert len(found) == 1 + MOST + 2
+    assert found[-2:] == [f"  … and {5000 - MOST:,} more", "  … and 7 more, which the log names"]
+
+
+def test_a_prepared_day_says_what_it_lacks() -> None:
+    day = PreparedDay(
+        project="shop",
+        day=RUN.start,
+        data_view="point_in_time",
+        as_of=datetime(2026, 3, 1, 3, tzinfo=UTC),
+        watermark=7,
+        deliveries=(),
+        table_versions={},
+        rows=4,
+        left_out=2,
+        lacks={"weather": "weather has nothing of 2026-03-01"},
+    )
+    table = TableRef(table="features_shop", version=1, interval=RUN, rows=4)
+    assert [*words(Featured(interval=RUN, rows=4, table=table, prepared_days=(day,)))] == [
+        "✓ build_features 2026-03-01: 4 rows of 1 day, 2 entities left out by entity.where",
+        "  ✗ went on without: 2026-03-01 weather has nothing of 2026-03-01",
+    ]
+
+
+def test_the_gate_says_each_check_and_the_decision(capsys: pytest.CaptureFixture[str]) -> None:
+    good = Check(name="rows", subject="", measured=9, threshold=5, passed=True, sentence="9 rows; at least 5")
+    bad = Check(name="quality", subject="", measured=0, threshold=1, passed=False, sentence="r2 is 0; at least 1")
+    decision = GateDecision(
+        interval=RUN, rows=9, model="m", candidate="linear", gate_id="g", champion=2, passed=False, checks=(good, bad)
+    )
+    _show(decision, as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "gate of m, candidate linear, 2026-03-01: 9 rows, champion 2",
+        "  ✓ 9 rows; at least 5",
+        "  ✗ r2 is 0; at least 1",
+        "✗ candidate linear is rejected",
+    ]
+    _show(decision, as_json=True)
+    assert json.loads(capsys.readouterr().out) == decision.model_dump(mode="json")
 
 
 LINES: list[dict[str, Any]] = [

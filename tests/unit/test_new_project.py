@@ -1,13 +1,20 @@
 """`make new-project`: what is found in example files, and what is refused."""
 
 import json
+import re
+import shutil
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+import typer
 import yaml
 
 from include.core.errors import ActionRequiredError
@@ -15,11 +22,11 @@ from include.core.formats.csv import Csv
 from include.core.formats.parquet import Parquet
 from include.core.project import Project
 from tests.bakery import write, write_examples
-from tools.new_project.__main__ import find
+from tools.new_project.__main__ import find, main
 from tools.new_project.columns import FoundColumn, find_columns, shape
-from tools.new_project.files import find_feeds
+from tools.new_project.files import FeedFiles, find_feeds
 from tools.new_project.relations import find_feed
-from tools.new_project.write import render
+from tools.new_project.write import dropped, render
 
 ZONE = "Europe/Berlin"
 DAY = date(2026, 3, 4)
@@ -144,6 +151,38 @@ class TestFiles:
         assert (feed.names, feed.optional) == (("a", "b", "c", "d", "e"), frozenset({"e"}))
         assert feed.rows()["e"].to_list() == [None, "5"]
 
+    @pytest.mark.parametrize(
+        ("path_day", "said"), [(-1, "the day before that of their rows"), (1, "the day after that of their rows")]
+    )
+    def test_files_named_by_a_neighbour_of_their_day(self, tmp_path: Path, path_day: int, said: str) -> None:
+        days = [DAY + timedelta(days=n) for n in range(5)]
+        for day in days:
+            named = day + timedelta(days=path_day)
+            write(tmp_path / f"plan/{named}.csv", f"store,day,made\nS1,{day:%d.%m.%Y},2026-01-01\n".encode())
+        [files] = find_feeds(tmp_path)
+        feed = find_feed(files, ZONE)
+        assert (feed.files.days, feed.day_column) == (days, "day")
+        assert isinstance(feed.files, FeedFiles)
+        assert (feed.files.path_day, feed.files.pattern) == (path_day, "plan/{day}.csv")
+        assert feed.rows["_day"].to_list() == days
+        assert f"files are named by {said}, which day says" in feed.checks
+
+    def test_a_date_beside_the_day_of_the_file_is_said(self, tmp_path: Path) -> None:
+        for n in range(5):
+            day = DAY + timedelta(days=n)
+            write(tmp_path / f"plan/{day}.csv", f"store,made,day\nS1,{day},{day + timedelta(days=1)}\n".encode())
+        feed = find_feed(find_feeds(tmp_path)[0], ZONE)
+        assert (feed.day_column, feed.files.days[0]) == ("made", DAY)
+        said = "day is always the day after made; if it is the day of the rows, write `path_day: -1` and "
+        assert feed.checks == (f"{said}`day_column: day`",)
+
+    def test_days_further_away_are_no_days_of_the_file(self, tmp_path: Path) -> None:
+        for n in range(5):
+            day = DAY + timedelta(days=n)
+            write(tmp_path / f"plan/{day}.csv", f"store,day\nS1,{day + timedelta(days=2)}\n".encode())
+        with pytest.raises(ActionRequiredError, match="no column has the day of the file"):
+            find_feed(find_feeds(tmp_path)[0], ZONE)
+
     def test_sidecars_hidden_files_and_markers_are_no_feeds(self, tmp_path: Path) -> None:
         write(tmp_path / "s/2026-03-04.csv", b"a,b\n1,2\n")
         write(tmp_path / "s/2026-03-04.csv.json", json.dumps({"rows": 1}).encode())
@@ -182,6 +221,92 @@ class TestProject:
         assert (project.result.calendar, project.entity.calendar) == ("mon-sat", None)
         assert (project.groups, project.lookups) == (("Artikel", "Filiale"), ("stores",))
         assert (project.first_day, project.live_from) == (date(2026, 8, 3), date(2026, 9, 2))
+
+    def test_features_have_the_week_before_of_the_whole_key(self, tmp_path: Path) -> None:
+        write_examples(tmp_path, 30)
+        project = find(tmp_path, ZONE, "", "")
+        assert project.history == ("Filiale", "Artikel")
+        texts = render(project, "bakery", "Bakery", "us", tmp_path / "projects/bakery")
+        assert '            ("Filiale", "Artikel"),' in texts["features.py"]
+        model = yaml.safe_load(texts["models/bakery_actual_sold/model.yaml"])
+        added = {
+            "actual_sold_Filiale_Artikel_lag7",
+            "mean_actual_sold_Filiale_Artikel_28d",
+            "mean_actual_sold_Filiale_7d",
+        }
+        assert added <= set(model["numeric"])
+
+    def test_without_history_there_is_no_week_before(self, tmp_path: Path) -> None:
+        self.write_orders(tmp_path, lambda n: n % 7, order=lambda day, n: f"{day:%m%d}{n:02d}")
+        project = find(tmp_path, ZONE, "", "")
+        assert (project.entity.key, project.history) == (("order_id",), ())
+        assert "add_lags" not in render(project, "orders", "Orders", "us", tmp_path / "x")["features.py"]
+
+    def write_orders(
+        self,
+        folder: Path,
+        other: Callable[[int], object],
+        *,
+        late: Callable[[int], object] = lambda n: n % 5,
+        order: Callable[[date, int], str] = lambda _, n: f"A{n:02d}",
+    ) -> None:
+        """Write orders, with a column `other`, and how late each was, of 20 on each of three days."""
+        for ago in range(3):
+            day = DAY + timedelta(days=ago)
+            rows = [(order(day, n), day, other(20 * ago + n), late(20 * ago + n)) for n in range(20)]
+            plan = "".join(f"{key},{day},{value}\n" for key, day, value, _ in rows)
+            write(folder / f"plan/{day}.csv", f"order_id,day,other\n{plan}".encode())
+            result = "".join(f"{key},{day},{value}\n" for key, day, _, value in rows)
+            write(folder / f"result/{day}.csv", f"order_id,day,late\n{result}".encode())
+
+    @pytest.mark.parametrize(
+        ("other", "late", "leaks"),
+        [
+            (lambda n: n % 5, lambda n: n % 5, True),
+            (lambda n: 7 - n % 5, lambda n: n % 5, True),
+            (lambda n: "abcde"[n % 5], lambda n: n % 5, True),
+            (lambda n: "yes" if n % 2 else "no", lambda n: n % 2, True),
+            (lambda n: 2.5 * n + 0.1, lambda n: n / 4, True),  # nearly every row has a value of its own
+            (lambda n: n * 7 % 60 + 0.5, lambda n: n / 4, False),
+            (lambda n: n % 5 // 2, lambda n: n % 5, False),
+            (lambda n: n % 10, lambda n: n % 5, False),
+            (lambda n: 3, lambda n: n % 5, False),
+        ],
+    )
+    def test_a_column_that_says_the_outcome_is_no_feature(
+        self, tmp_path: Path, other: Callable[[int], object], late: Callable[[int], object], *, leaks: bool
+    ) -> None:
+        self.write_orders(tmp_path, other, late=late)
+        project = find(tmp_path, ZONE, "plan", "result.late")
+        assert project.leaking == (("other",) if leaks else ())
+        texts = render(project, "orders", "Orders", "us", tmp_path / "x")
+        assert ("in the examples it says the outcome" in texts["project.yaml"]) == leaks
+        assert ("# CHECK: no feature may say the outcome" in texts["features.py"]) == leaks
+        model = yaml.safe_load(texts["models/orders_actual_late/model.yaml"])
+        if leaks:
+            assert "other" in dropped(project)
+            assert "other" not in [*model["numeric"], *model["categorical"]]
+
+    @pytest.mark.parametrize(
+        ("late", "problem_type"),
+        [
+            (lambda n: n % 2, "binary"),
+            (lambda n: n % 5, "count"),
+            (lambda n: f"{n % 5}.0", "count"),
+            (lambda n: n % 5 - 1, "regression"),
+            (lambda n: n % 5 + 0.5, "regression"),
+        ],
+    )
+    def test_the_problem_type_is_that_of_the_values(
+        self, tmp_path: Path, late: Callable[[int], object], problem_type: str
+    ) -> None:
+        self.write_orders(tmp_path, lambda n: n * 3 % 7, late=late)
+        project = find(tmp_path, ZONE, "plan", "result.late")
+        assert project.problem_type == problem_type
+        texts = render(project, "orders", "Orders", "us", tmp_path / "x")
+        estimator = texts["models/orders_actual_late/estimator.py"]
+        assert "MIN_LABEL_ROWS = 5 " in estimator, "few rows need few for a label"
+        assert "min_samples_leaf: int = 8," in estimator
 
     def test_no_value_that_may_be_personal_is_written(self, tmp_path: Path) -> None:
         write_examples(tmp_path, 30)
@@ -276,3 +401,62 @@ class TestDatabase:
         rows = pl.DataFrame({"value": ["2026-03-04"], "_day": [DAY]})
         [column], _, _ = find_columns(rows, ["value"], [], Parquet(), ZONE)
         assert column.type == "date"
+
+
+class TestFolder:
+    """What is written into a folder of a team's own, which `NIGHTLY_PROJECTS` names."""
+
+    @pytest.fixture
+    def examples(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Write example files, and let `NIGHTLY_PROJECTS` name a folder that is not there."""
+        write_examples(tmp_path / "examples", 30)
+        monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path / "projects"))
+        monkeypatch.setattr(
+            "tools.new_project.__main__.check", lambda *_: None
+        )  # it starts Spark; nothing here needs it
+        return tmp_path / "examples"
+
+    def made(self, examples: Path, **options: Any) -> Path:
+        folder = examples.parent / "projects"
+        main("bakery", ZONE, files=str(examples), folder=folder, yes=True, **options)
+        return folder
+
+    def test_a_folder_that_is_named_and_not_there_is_made(
+        self, examples: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(typer.Exit):
+            self.made(examples, entity="plans")
+        assert "did you mean 'plan'" in capsys.readouterr().err
+        assert not (examples.parent / "projects").exists()
+        folder = self.made(examples)
+        assert (folder / "bakery" / "project.yaml").is_file()
+        assert "export" not in capsys.readouterr().out
+
+    def test_the_variable_that_names_a_folder_is_said(
+        self, examples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.delenv("NIGHTLY_PROJECTS")
+        folder = self.made(examples)
+        assert f"export NIGHTLY_PROJECTS={folder}" in capsys.readouterr().out
+
+    def test_the_checks_pass_on_what_is_written(self, examples: Path) -> None:
+        """Style and the wall around projects; `make` finds the tests."""
+        root, made = Path(__file__).parents[2], examples.parent
+        self.made(examples)
+        shutil.copy(root / "pyproject.toml", made)
+        for command in (["check"], ["format", "--check"]):
+            done = ruff(made, *command)
+            assert done.returncode == 0, done.stdout
+        features = made / "projects" / "bakery" / "features.py"
+        features.write_text(f"{features.read_text(encoding='utf-8')}\nimport polars\n", encoding="utf-8")
+        assert "a project knows Spark and scikit-learn only" in ruff(made, "check").stdout
+
+        dry = ["make", "--dry-run", "test-bakery-unit", "check", f"NIGHTLY_PROJECTS={made / 'projects'}"]
+        done = subprocess.run(dry, cwd=root, capture_output=True, text=True, check=False)
+        assert f"{made}/projects/tests/bakery/unit" in done.stdout, done.stderr
+        assert re.search(rf"mypy .* {made}/projects$", done.stdout, re.MULTILINE), done.stdout
+
+
+def ruff(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ruff", *arguments, "projects"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -15,14 +17,17 @@ from rich.table import Table
 from include.config.loading import PROJECTS, model_names, project_names
 from include.core.errors import ActionRequiredError
 from include.core.printable import printable
+from include.core.settings import project_folders
 from tools.new_project.database import TableRows, find_tables
 from tools.new_project.files import FeedFiles, find_feeds
 from tools.new_project.relations import FoundProject, find_feed, relate
 from tools.new_project.write import check, render, write
 
 console = Console(highlight=False)
+FIRST = """
+  0. export NIGHTLY_PROJECTS={folder}, also where Airflow runs: nothing finds the project otherwise."""
 NEXT = """wrote {folder}
-Next:
+Next:{first}
   1. Read project.yaml and settle each line with CHECK; then expectations.yaml and features.py.
   2. python -m include.cli check_config --project {name}
   3. python -m pytest {tests}
@@ -93,8 +98,10 @@ def main(
     yes: Annotated[bool, typer.Option(help="do not ask")] = False,
 ) -> None:
     """Write the folder of a new project."""
-    try:
-        target = _target(name, timezone, folder or PROJECTS)
+    folder = folder or PROJECTS
+    first = "" if folder.resolve() in [PROJECTS.resolve(), *_named()] else FIRST.format(folder=folder)
+    with _ends_in_words(), _made(folder):
+        target = _target(name, timezone, folder)
         project = find(Path(files) if files else None, timezone, entity, outcome, database, tables)
         show(project)
         texts = render(project, name, title or name.replace("_", " ").capitalize(), owner, target)
@@ -105,10 +112,34 @@ def main(
             raise typer.Exit(1)
         tests = tests_of(target)
         write(texts, target, tests)
+    typer.echo(NEXT.format(folder=os.path.relpath(target), name=name, tests=os.path.relpath(tests), first=first))
+
+
+@contextmanager
+def _ends_in_words() -> Iterator[None]:
+    """End with the text of an error that a person has to fix, without a traceback."""
+    try:
+        yield
     except ActionRequiredError as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from error
-    typer.echo(NEXT.format(folder=os.path.relpath(target), name=name, tests=os.path.relpath(tests)))
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make the folder to write into if NIGHTLY_PROJECTS names it already; remove it if nothing was written."""
+    is_new = not folder.exists() and folder.resolve() in _named()
+    if is_new:
+        folder.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _named() -> list[Path]:
+    return [path.resolve() for path in project_folders()]
 
 
 def tests_of(folder: Path) -> Path:

@@ -325,13 +325,15 @@ def _form(written: Written, texts: pl.Series, rows: pl.DataFrame, kind: str, for
     if len(fitting) < 2:
         return next(iter(fitting), None)
 
-    def agreement(form: str) -> float:
+    def agreement(form: str) -> tuple[float, float]:
+        """Return how often a value is the day of its file, and how often that or the day before or after."""
         dates = days_of(fitting[form], written.zone)
         joined = rows.join(pl.DataFrame({"text": texts, "date": dates}), on="text", how="inner")
-        return float((joined["date"] == joined["day"]).mean() or 0)  # type: ignore[arg-type]
+        apart = (joined["date"] - joined["day"]).dt.total_days().abs()
+        return float((apart == 0).mean() or 0), float((apart <= 1).mean() or 0)  # type: ignore[arg-type]
 
     best = max(fitting, key=agreement)
-    if not agreement(best):
+    if not any(agreement(best)):
         written.checks.append(f"{kind}s such as {texts[0]} fit {' and '.join(fitting)}: the examples do not tell which")
     return best
 
@@ -442,6 +444,22 @@ def date_column(columns: Sequence[FoundColumn], rows: pl.DataFrame, zone: str) -
             if share > best[1]:
                 best = (column.name, share)
     return best
+
+
+NEIGHBOURS = {-1: "the day before", 1: "the day after"}
+"""What a file may be named by instead of the day of its rows."""
+SURE = 0.99
+"""The share of rows that must be of the neighbouring day, if files are named by that."""
+
+
+def neighbour(columns: Sequence[FoundColumn], rows: pl.DataFrame, zone: str) -> tuple[str | None, int]:
+    """Return the date or timestamp that is nearly always one day off the day of its file, and `path_day` then."""
+    for path_day in NEIGHBOURS:
+        shifted = rows.with_columns(pl.col("_day").dt.offset_by(f"{-path_day}d"))
+        name, share = date_column(columns, shifted, zone)
+        if share >= SURE:
+            return name, path_day
+    return None, 0
 
 
 def calendar_of(days: Sequence[date]) -> str | None:

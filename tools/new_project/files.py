@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,6 +86,7 @@ class FeedFiles:
         format: how they are written, before types are known.
         names: the columns of all files.
         optional: those that a file lacks.
+        path_day: how many days after the day of its rows the day in a path is.
     """
 
     name: str
@@ -94,6 +95,7 @@ class FeedFiles:
     format: Format
     names: tuple[str, ...]
     optional: frozenset[str]
+    path_day: int = 0
 
     @property
     def where(self) -> str:
@@ -114,6 +116,12 @@ class FeedFiles:
     def days(self) -> list[date]:
         """The days of the files, sorted."""
         return sorted({example.day for example in self.examples if example.day is not None})
+
+    def named_by(self, path_day: int) -> "FeedFiles":
+        """Return the same files, named by a day that is so many days after that of their rows."""
+        shift = timedelta(days=path_day)
+        examples = tuple(replace(each, day=each.day and each.day - shift) for each in self.examples)
+        return replace(self, examples=examples, path_day=path_day)
 
     def rows(self) -> pl.DataFrame:
         """Return the rows of a sample of the files as text, with `_day` (date).

@@ -10,7 +10,15 @@ import polars as pl
 
 from include.core.errors import ActionRequiredError, nearest
 from include.core.formats import Format
-from tools.new_project.columns import FoundColumn, calendar_of, date_column, find_columns, words_of
+from tools.new_project.columns import (
+    NEIGHBOURS,
+    FoundColumn,
+    calendar_of,
+    date_column,
+    find_columns,
+    neighbour,
+    words_of,
+)
 from tools.new_project.database import TableRows
 from tools.new_project.files import FeedFiles
 
@@ -25,6 +33,10 @@ RESULTS = ("actual", "result", "outcome", "sale", "sold", "return", "log", "meas
 """Words in the names of feeds that are known before, and that know the result."""
 LABELS = 200
 """A label with at most so many different values is an input of the model."""
+LEAKING_ROWS = 20
+"""The fewest rows of which one can say that a column is the outcome in other values."""
+MOSTLY = 0.5
+"""The share of rows that are of the day in the path, if that is the day of the rows."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,7 @@ class FoundProject:
         zone: the timezone.
         groups: the columns over which features aggregate the outcome.
         lookups: snapshots that entities can be joined to.
+        leaking: columns of the entities that are the outcome, or say the same in other values.
     """
 
     feeds: dict[str, FoundFeed]
@@ -86,6 +99,7 @@ class FoundProject:
     zone: str
     groups: tuple[str, ...]
     lookups: tuple[str, ...]
+    leaking: tuple[str, ...] = ()
 
     @property
     def first_day(self) -> date:
@@ -107,8 +121,17 @@ class FoundProject:
     def problem_type(self) -> str:
         """The problem type of the first model."""
         values = self.outcome.values.drop_nulls()
-        is_flag = self.outcome.type == "boolean" or set(values.unique()) <= {0, 1}
-        return "binary" if is_flag else "regression"
+        if self.outcome.type == "boolean" or set(values.unique()) <= {0, 1}:
+            return "binary"
+        is_count = bool((values >= 0).all()) and (values.dtype.is_integer() or bool((values == values.floor()).all()))
+        return "count" if is_count else "regression"
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """The entity's key, if most entities have outcomes of several days; else nothing."""
+        key = self.entity.key
+        days = self.result.rows.group_by(*key).agg(pl.col("_day").n_unique())["_day"]
+        return key if float((days > 1).mean() or 0) > MOSTLY else ()  # type: ignore[arg-type]
 
 
 def find_feed(files: FeedFiles | TableRows, zone: str) -> FoundFeed:
@@ -125,11 +148,22 @@ def find_feed(files: FeedFiles | TableRows, zone: str) -> FoundFeed:
     if repeated:
         checks = [*checks, f"{repeated:,} rows of the examples have the key of another row of their day"]
     day_column, share = (None, 1.0) if files.is_snapshot else date_column(found, rows, zone)
+    if isinstance(files, FeedFiles) and not files.is_snapshot:
+        other, path_day = neighbour(found, rows, zone)
+        if other is not None and share < MOSTLY:
+            files, day_column, share = files.named_by(path_day), other, 1.0
+            rows = rows.with_columns(pl.col("_day").dt.offset_by(f"{-path_day}d"))
+            checks.append(f"files are named by {NEIGHBOURS[path_day]} that of their rows, which {other} says")
+        elif other is not None:
+            checks.append(
+                f"{other} is always {NEIGHBOURS[-path_day]} {day_column}; if it is the day of the rows, write "
+                f"`path_day: {path_day}` and `day_column: {other}`"
+            )
     if not files.is_snapshot and day_column is None:
         raise ActionRequiredError(
             f"{files.where}: no column has the day of the file ({files.days[0]}), as a date or a "
-            f"timestamp in {zone}. Is the timezone right? The day in the path must be that of the rows: rename the "
-            "files if it is the day of the delivery. A feed without days must not have a day in its path"
+            f"timestamp in {zone}. Is the timezone right? The day in the path must be that of the rows, or the "
+            "day before or after: rename the files, if it is not. A feed without days must not have a day in its path"
         )
     if share < 1:
         checks = [*checks, f"{1 - share:.1%} of the rows are of another day than their file: see late_rows"]
@@ -202,7 +236,39 @@ def relate(feeds: Sequence[FoundFeed], zone: str, entity: str = "", outcome: str
         for feed in feeds
         if feed.is_snapshot and all(_same(mine.columns.get(name), feed.columns[name]) for name in feed.key)
     ]
-    return FoundProject(by_name, mine, its, chosen, zone, tuple(groups), tuple(lookups))
+    leaking = _leaking(mine, its, chosen)
+    return FoundProject(by_name, mine, its, chosen, zone, tuple(groups), tuple(lookups), leaking)
+
+
+def _leaking(mine: FoundFeed, its: FoundFeed, outcome: FoundColumn) -> tuple[str, ...]:
+    """Return the public columns of the entities, but for their key, that say no more and no less than the outcome."""
+    key = ["_day", *mine.key]
+    truth = its.rows.select(*key).with_columns(outcome.values.alias("_truth")).unique(key, keep="none")
+    found = []
+    for column in mine.columns.values():
+        if column.data_class != "public" or column.name in mine.key:
+            continue
+        values = mine.rows.select(*key).with_columns(column.values.alias("_value"))
+        both = values.join(truth, on=key).select("_value", "_truth").drop_nulls()
+        if both.height >= LEAKING_ROWS and _say_the_same(both["_value"], both["_truth"]):
+            found.append(column.name)
+    return tuple(found)
+
+
+def _say_the_same(one: pl.Series, other: pl.Series) -> bool:
+    """Return whether each value of one stands for one value of the other.
+
+    Where nearly every row has a value of its own, that is so by chance; then the order of both must be the same, too.
+    """
+    pairs = pl.DataFrame({"one": one, "other": other}).n_unique()
+    if pairs < 2 or not one.n_unique() == pairs == other.n_unique():
+        return False
+    if pairs <= len(one) / 2:
+        return True
+    if not one.dtype.is_numeric():
+        return False
+    ranks = pl.DataFrame({"one": one.rank("dense"), "other": other.rank("dense")})
+    return bool((ranks["one"] == ranks["other"]).all())
 
 
 def _joins(mine: FoundFeed, its: FoundFeed) -> bool:

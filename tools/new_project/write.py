@@ -35,7 +35,12 @@ def render(project: FoundProject, name: str, title: str, owner: str, folder: Pat
         "project": project,
         "windows": WINDOWS,
         "expectations": {feed.name: [*_expectations(feed)] for feed in project.feeds.values()},
-        "columns": {feed.name: [*map(_declared, feed.columns.values())] for feed in project.feeds.values()},
+        "columns": {
+            feed.name: [_declared(each, leaking=_leaks(project, feed, each)) for each in feed.columns.values()]
+            for feed in project.feeds.values()
+        },
+        "groups": [*map(_in_python, groups(project))],
+        "whole_key": _in_python(project.history) if project.history else "",
         "dropped": dropped(project),
         "lookups": {each: _looked_up(project, each) for each in project.lookups},
         "model": model,
@@ -115,7 +120,7 @@ def _write(file: Path, text: str) -> None:
 
 def dropped(project: FoundProject) -> list[str]:
     """Return the columns of the entities that are no features: times, identifiers and labels with many values."""
-    inputs, columns = _inputs(project.entity), project.entity.columns.values()
+    inputs, columns = _of_entity(project), project.entity.columns.values()
     return [column.name for column in columns if column.data_class != "sensitive" and column.name not in inputs]
 
 
@@ -127,6 +132,11 @@ def _inputs(feed: FoundFeed) -> list[str]:
     return [*numbers, *labels]
 
 
+def _of_entity(project: FoundProject) -> list[str]:
+    """Return the columns of the entities that can be inputs of a model; none that says the outcome."""
+    return [name for name in _inputs(project.entity) if name not in project.leaking]
+
+
 def _looked_up(project: FoundProject, name: str) -> list[str]:
     """Return the columns of a snapshot that entities get."""
     feed = project.feeds[name]
@@ -134,11 +144,15 @@ def _looked_up(project: FoundProject, name: str) -> list[str]:
 
 
 def _model(project: FoundProject) -> dict[str, Any]:
-    feeds = [(project.entity, _inputs(project.entity))]
+    feeds = [(project.entity, _of_entity(project))]
     feeds += [(project.feeds[each], _looked_up(project, each)) for each in project.lookups]
     numeric = [column for feed, names in feeds for column in names if not feed.columns[column].is_label]
     labels = [column for feed, names in feeds for column in names if feed.columns[column].is_label]
-    windows = [f"mean_{project.outcome_name}_{group}_{days}d" for group in project.groups for days in WINDOWS]
+    windows = [
+        f"mean_{project.outcome_name}_{'_'.join(group)}_{days}d" for group in groups(project) for days in WINDOWS
+    ]
+    if project.history:
+        windows.append(f"{project.outcome_name}_{'_'.join(project.history)}_lag7")
     rows = project.entity.rows_a_day[len(project.entity.rows_a_day) // 2]
     labelled = [feed.columns[column].distinct for feed, names in feeds for column in names if column in labels]
     about = f"{project.outcome.name} of {project.result.name}"
@@ -154,9 +168,22 @@ def _model(project: FoundProject) -> dict[str, Any]:
         "holdout_days": HOLDOUT_DAYS,
         "min_fit_days": 28,
         "unit": _unit(project.outcome),
+        "label_rows": _scaled(rows / 5),
+        "leaf_rows": _scaled(rows / 2.5),
         "least_rows": max(20, rows * HOLDOUT_DAYS // 2),
         "least_slice": max(10, rows * HOLDOUT_DAYS // 2 // max(labelled[:1] or [1])),
     }
+
+
+def groups(project: FoundProject) -> list[tuple[str, ...]]:
+    """Return the groups over which features aggregate the outcome; the last is the whole key, if it has history."""
+    found: list[tuple[str, ...]] = [(name,) for name in project.groups]
+    return [*found, project.history] if project.history and project.history not in found else found
+
+
+def _scaled(rows: float) -> int:
+    """Return the fewest rows of a label, or of a leaf, of so many in a training of about 40 days; at most 100."""
+    return round(min(max(rows, 5), 100))
 
 
 def _unit(outcome: FoundColumn) -> float:
@@ -166,7 +193,17 @@ def _unit(outcome: FoundColumn) -> float:
     return float(f"{spread / 10:.1g}") or 1.0
 
 
-def _declared(column: FoundColumn) -> str:
+def _in_python(group: tuple[str, ...]) -> str:
+    """Return how a group of columns is written in Python."""
+    texts = [json.dumps(name, ensure_ascii=False) for name in group]
+    return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
+
+
+def _leaks(project: FoundProject, feed: FoundFeed, column: FoundColumn) -> bool:
+    return feed is project.entity and column.name in project.leaking
+
+
+def _declared(column: FoundColumn, *, leaking: bool = False) -> str:
     """Return the declaration of a column, as one line of YAML."""
     parts = [f"type: {column.type}", f"class: {column.data_class}"]
     if column.format is not None:
@@ -174,7 +211,9 @@ def _declared(column: FoundColumn) -> str:
     if column.optional:
         parts.append("optional: true")
     name = column.name if re.fullmatch(r"[A-Za-z_]\w*", column.name) else json.dumps(column.name, ensure_ascii=False)
-    comment = f"   # CHECK: {column.check}" if column.check else ""
+    says = "in the examples it says the outcome, so it is no feature" if leaking else ""
+    check = "; ".join(filter(None, [column.check, says]))
+    comment = f"   # CHECK: {check}" if check else ""
     return f"{name}: {{{', '.join(parts)}}}{comment}"
 
 

@@ -136,7 +136,7 @@ class TestRequired:
         project = load(logbook={"days": "mon-sat"}, winds={"required": False})
         assert project.required(SUNDAY) == {"sailings": SUNDAY, "logbook": date(2026, 3, 7)}
         assert project.required(MONDAY) == {"sailings": MONDAY}
-        assert project.delivered(MONDAY) == {"sailings": MONDAY, "winds": MONDAY}
+        assert dict(project.delivered_days(MONDAY)) == {"sailings": MONDAY, "winds": MONDAY}
         assert project.required(date(2026, 1, 1)) == {"sailings": date(2026, 1, 1)}
 
     def test_the_newest_day_that_should_be_there(self, load: Callable[..., Project]) -> None:

@@ -159,3 +159,16 @@ def test_a_helper_module_of_the_project_counts(tmp_path: Path) -> None:
     before = features_digest(project)
     (project.folder / "helpers.py").write_text("LIMIT = 3\n", encoding="utf-8")
     assert features_digest(project) != before
+
+
+@pytest.mark.parametrize(("value", "same"), [(0, True), (3, False)])
+def test_a_key_of_a_later_version_counts_only_with_another_value_than_nothing(value: int, *, same: bool) -> None:
+    """Otherwise an upgrade would seem to change all prepared days."""
+
+    class LaterProject(Project):
+        later: int = 0
+
+    project = load_project("ferries")
+    declared = {name: getattr(project, name) for name in Project.model_fields}
+    later = LaterProject.model_construct(**declared, later=value)
+    assert (features_digest(later) == features_digest(project)) == same

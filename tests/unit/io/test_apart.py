@@ -96,3 +96,29 @@ def test_many_files_share_a_child() -> None:
         assert read(written(str(n))) == [str(n)]
     assert apart._child.process().pid == first
     assert time.monotonic() - began < 20
+
+
+def test_a_child_that_ends_by_itself_is_replaced_and_the_file_read() -> None:
+    """The kernel ends it first where memory is short, so the file may be right."""
+    read(written("x"))
+    ended = apart._child.process()
+    ended.kill()
+    ended.wait()
+    assert read(written("y")) == ["y"]
+    assert apart._child.process().pid != ended.pid
+
+
+def test_a_file_that_ends_its_reader_gets_two_children_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[None] = []
+    end = apart._Child.end
+    monkeypatch.setattr(apart._Child, "end", lambda self: ends.append(None) or end(self))
+    with pytest.raises(UnreadableError, match="ends the program that reads it"):
+        read(parquet.nested(50_000))
+    assert len(ends) == 2
+
+
+def test_memory_is_limited_by_that_of_the_container(tmp_path: Path) -> None:
+    for name, content in (("max", "max\n"), ("small", "1000000\n")):
+        (tmp_path / name).write_text(content)
+    assert [*apart._memory_of_container([tmp_path / "max", tmp_path / "nowhere"])] == []
+    assert [*apart._memory_of_container([tmp_path / "max", tmp_path / "small"])] == [1_000_000]

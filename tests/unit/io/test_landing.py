@@ -11,6 +11,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from include.config.loading import load_project
 from include.core.errors import DeliveryError
+from include.core.feeds import Parts
+from include.core.interval import Interval
 from include.core.paths import pattern
 from include.core.project import Project
 from include.core.settings import Settings
@@ -29,8 +31,8 @@ def settings(tmp_path: Path) -> Settings:
     return places(tmp_path)
 
 
-def with_path(project: Project, path: str) -> Project:
-    feed = project.feeds["sailings"].model_copy(update={"path": path})
+def with_path(project: Project, path: str, **declared: object) -> Project:
+    feed = project.feeds["sailings"].model_copy(update={"path": path, **declared})
     return project.model_copy(update={"feeds": {**project.feeds, "sailings": feed}})
 
 
@@ -56,6 +58,25 @@ class TestFind:
         ]
         assert len(landing.find("sailings", DAY)) == 2
         assert landing.find("winds") == []
+
+    @pytest.mark.parametrize("path_day", [-1, 1])
+    def test_files_can_be_named_by_a_neighbour_of_the_day_of_their_rows(
+        self, project: Project, settings: Settings, path_day: int
+    ) -> None:
+        named = DAY + timedelta(days=path_day)
+        put(settings, f"sailings/{named}/1.csv", f"sailings/{named}/DONE", f"sailings/{DAY}/1.csv")
+        declared = with_path(project, "sailings/{day}/{part}.csv", path_day=path_day, parts=Parts(marker="DONE"))
+        landing = Landing(declared, settings)
+        for asked in (DAY, Interval.of(DAY)):
+            listing = landing.look({"sailings": asked})
+            assert [(found.key, found.day) for found in listing.found] == [(f"sailings/{named}/1.csv", DAY)]
+            assert [*listing.markers] == [("sailings", DAY)]
+        assert [found.day for found in landing.find("sailings")] == sorted({DAY, DAY - timedelta(days=path_day)})
+        assert f"/sailings/{named}/" in landing.pattern("sailings", DAY)
+
+    def test_a_day_before_the_first_one_is_no_day(self, project: Project, settings: Settings) -> None:
+        put(settings, "sailings/0001-01-01/a.csv")
+        assert Landing(with_path(project, "sailings/{day}/*", path_day=1), settings).find("sailings") == []
 
     @pytest.mark.parametrize(
         ("path", "one_by_one"),

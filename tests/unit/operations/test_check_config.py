@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from include.config.examine import examine
+from include.config.loading import load_project
 from include.config.model import Model
 from include.core.project import Project
 from include.core.yaml_file import read_yaml
+from include.operations.check_config import warnings_of
 from tests.own_projects import FOLDER
 
 ROOT = Path(__file__).parents[3]
@@ -103,6 +105,20 @@ def test_one_file_that_is_wrong_hides_no_other(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert {(line.split(":")[0], int(line.split(":")[1])) for line in found} == lines, done.stdout + done.stderr
     assert summary == f"✗ ferries: {len(lines)} problems in 6 files"
+
+
+@pytest.mark.parametrize(
+    ("declared", "warned"),
+    [({}, False), ({"ahead_days": 6}, True), ({"ahead_days": 6, "sidecar": "required"}, False)],
+)
+def test_a_plan_whose_files_say_not_when_they_came_is_warned_of(declared: dict[str, Any], *, warned: bool) -> None:
+    ferries = load_project("ferries")
+    sailings = ferries.feeds["sailings"].model_copy(update=declared)
+    found = warnings_of(ferries.model_copy(update={"feeds": {**ferries.feeds, "sailings": sailings}}))
+    assert [each.what.split(":")[0] for each in found] == (["feeds.sailings.ahead_days"] if warned else [])
+    for each in found:
+        assert each.text(warning=True).startswith(f"{each.file}:{each.line}: warning: feeds")
+        assert each.text("github", warning=True).startswith("::warning file=")
 
 
 @pytest.mark.spark
