@@ -8,7 +8,7 @@ see the first migration.
 from alembic import op
 
 revision = "0019"
-down_revision = "0014"
+down_revision = "0018"
 
 TABLES = """
 ALTER TABLE fits ADD COLUMN origin jsonb;
