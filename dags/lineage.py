@@ -5,8 +5,6 @@ Nothing is sent unless a transport is configured (docs/lineage.md); then the pro
 
 from typing import Any
 
-from airflow.sdk import get_current_context
-
 from include.config.loading import load_project
 from include.config.model import Model
 from include.core.project import Project
@@ -16,9 +14,9 @@ ASKED = "get_openlineage_facets_on_complete"
 """The method of an operator that the provider calls when its task has ended."""
 
 
-def remember(step: str, config: Project | Model, result: StepResult) -> None:
+def remember(context: Any, step: str, config: Project | Model, result: StepResult) -> None:
     """Let the running task answer the provider with what its step read and wrote."""
-    setattr(get_current_context()["task"], ASKED, lambda _: facets(step, config, result))
+    setattr(context["task"], ASKED, lambda _: facets(step, config, result))
 
 
 def facets(step: str, config: Project | Model, result: StepResult) -> Any:

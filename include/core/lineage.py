@@ -156,7 +156,7 @@ class PredictionLineage(Record):
 
 
 @dataclass(frozen=True)
-class Recorded:
+class History:
     """What was recorded about a project.
 
     Attributes:
@@ -202,7 +202,7 @@ class Recorded:
         )
 
 
-def days_of(recorded: Recorded, origin: FitOrigin) -> tuple[UsedDay, ...]:
+def days_of(recorded: History, origin: FitOrigin) -> tuple[UsedDay, ...]:
     """Return the prepared days whose features a fit read, as their records were at its watermark."""
     found = {}
     for record in records_of_fit(recorded.journal.at(origin.watermark), origin):
@@ -238,12 +238,12 @@ def outcomes_of_fit(then: Known, feed: str, origin: FitOrigin) -> tuple[str, ...
     return tuple(each for day in sorted(current) for each in deliveries_in(current[day]))
 
 
-def _outcomes(recorded: Recorded, model: str, origin: FitOrigin) -> tuple[str, ...]:
+def _outcomes(recorded: History, model: str, origin: FitOrigin) -> tuple[str, ...]:
     return outcomes_of_fit(recorded.journal.at(origin.watermark), recorded.outcome_feeds[model], origin)
 
 
 def of_version(
-    recorded: Recorded,
+    recorded: History,
     version: VersionLine,
     gates: Sequence[GateLine],
     promotions: Sequence[PromotionLine],
@@ -270,7 +270,7 @@ def of_version(
 
 
 def of_delivery(
-    recorded: Recorded, delivery_id: str, versions: Iterable[VersionLine], batches: Iterable[BatchLine]
+    recorded: History, delivery_id: str, versions: Iterable[VersionLine], batches: Iterable[BatchLine]
 ) -> DeliveryLineage:
     """Return everything that was made from a delivery.
 
@@ -306,7 +306,7 @@ def of_delivery(
 
 
 def of_prediction(
-    recorded: Recorded, batch: BatchLine, semantic_version: str | None, entity_id: str | None
+    recorded: History, batch: BatchLine, semantic_version: str | None, entity_id: str | None
 ) -> PredictionLineage:
     """Return where the predictions of a batch came from."""
     batch = with_record(recorded, batch)
@@ -322,13 +322,13 @@ def of_prediction(
     )
 
 
-def with_record(recorded: Recorded, batch: BatchLine) -> BatchLine:
+def with_record(recorded: History, batch: BatchLine) -> BatchLine:
     """Return a batch with the record of its features: the newest one that was entered before the batch was stored."""
     record = _record_of(recorded, batch)
     return batch if record is None else batch.model_copy(update={"record": record.number})
 
 
-def _record_of(recorded: Recorded, batch: BatchLine) -> DayRecord | None:
+def _record_of(recorded: History, batch: BatchLine) -> DayRecord | None:
     """Return the record that a batch was scored by; None if it is of another moment, as with the data view `latest`."""
     before = [
         record
@@ -338,7 +338,7 @@ def _record_of(recorded: Recorded, batch: BatchLine) -> DayRecord | None:
     return before[-1] if before and before[-1].as_of == batch.as_of else None
 
 
-def _scored_from(recorded: Recorded, batch: BatchLine) -> tuple[str, ...]:
+def _scored_from(recorded: History, batch: BatchLine) -> tuple[str, ...]:
     """Return the deliveries that the scored features were built from; none if that is not known."""
     record, (moment, latest) = _record_of(recorded, batch), recorded.latest.get(batch.day, (None, ()))
     if record is not None:

@@ -6,7 +6,7 @@ from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 from include.core import lineage
 from include.core.errors import ActionRequiredError, nearest
-from include.core.lineage import DeliveryLineage, PredictionLineage, Recorded, VersionLine, VersionLineage
+from include.core.lineage import DeliveryLineage, History, PredictionLineage, VersionLine, VersionLineage
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
@@ -70,11 +70,11 @@ def of_prediction(model: Model, day: date, entity_id: str | None, settings: Sett
     return lineage.of_prediction(recorded, published[0], names.get(published[0].model_version), entity_id)
 
 
-def _recorded(project: Project, settings: Settings) -> Recorded:
+def _recorded(project: Project, settings: Settings) -> History:
     """Return what was recorded about a project."""
     models = [load_model(name) for name in model_names(project.name)]
     journal = read_journal(settings, project)
-    return Recorded(
+    return History(
         project=project.name,
         journal=journal,
         entered=recorded_lines.read_entered(settings, project.name),

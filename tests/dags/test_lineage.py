@@ -94,7 +94,7 @@ def sent(step: str, config: Any, result: StepResult, folder: Path) -> dict[str, 
         """Do nothing."""
 
     called: Any = work()
-    operator = called.operator
+    operator = called.operator.prepare_for_execution()  # as Airflow does before it runs a task
     setattr(operator, lineage.ASKED, lambda _: lineage.facets(step, config, result))
     run = SimpleNamespace(run_id="r")
     told = ExtractorManager().extract_metadata(run, operator, TaskInstanceState.SUCCESS, SimpleNamespace())
@@ -190,7 +190,7 @@ def test_each_step_of_the_pipeline_reads_and_writes_something() -> None:
 
 def test_a_step_that_ran_is_what_its_task_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     running = SimpleNamespace()
-    monkeypatch.setattr(lineage, "get_current_context", lambda: {"task": running})
+    monkeypatch.setattr(common, "get_current_context", lambda: {"task": running})
     monkeypatch.setattr(common, "settings", lambda sources=(): None)
     monkeypatch.setattr("include.runner.run.run", lambda *args, **options: SCORED)
     common.run_step("score", MODEL, DAY)

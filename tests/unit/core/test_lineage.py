@@ -8,7 +8,7 @@ import polars as pl
 from include.core import lineage
 from include.core.interval import Interval
 from include.core.journal import ENTRIES, Entry, Known
-from include.core.lineage import BatchLine, Recorded, VersionLine
+from include.core.lineage import BatchLine, History, VersionLine
 from include.core.records import DayRecord, FitOrigin
 from include.operations import lineage_words as words
 from tests import deliveries
@@ -32,12 +32,12 @@ def record(day: date, *names: str, number: int = 1, watermark: int = 1) -> Entry
 
 def recorded(
     entries: Sequence[Entry], latest: Mapping[date, tuple[datetime, tuple[str, ...]]] | None = None
-) -> Recorded:
+) -> History:
     """Return what was recorded, each entry a minute after the one before, from 1 April on."""
     rows = [(n, each.kind, each.subject, deliveries.text(each), each.why) for n, each in enumerate(entries, 1)]
     entered = {n: entered_at(n) for n, each in enumerate(entries, 1) if each.kind == "prepared_day"}
     journal = Known.of(len(rows), pl.DataFrame(rows, schema=ENTRIES, orient="row"))
-    return Recorded("ferries", journal, entered, latest or {}, {"late_ferry": "logbook"})
+    return History("ferries", journal, entered, latest or {}, {"late_ferry": "logbook"})
 
 
 def entered_at(sequence: int) -> datetime:
