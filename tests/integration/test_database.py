@@ -64,6 +64,7 @@ VIEWS = READER_VIEWS | {
     "shadow_performance",
     "step_history",
     "version_history",
+    "versions",
 }
 ENTITIES = {f"entities_{name}" for name in project_names()}
 TABLES = {

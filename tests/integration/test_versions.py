@@ -37,7 +37,7 @@ from tests.integration.training import (
 )
 
 NAME = MODEL.name
-HISTORY = "SELECT model_version, semantic_version, changed FROM version_history ORDER BY model_version"
+HISTORY = "SELECT model_version, semantic_version, changed FROM versions ORDER BY model_version"
 
 
 def test_a_version_is_named_by_what_changed_and_by_its_state(prepared: Settings) -> None:
@@ -45,7 +45,7 @@ def test_a_version_is_named_by_what_changed_and_by_its_state(prepared: Settings)
     first = train_and_gate(settings)
     assert first.passed, first.why_not
     assert small.select(settings, HISTORY) == [
-        {"model_version": 1, "semantic_version": "1.0.0-pending+2e5fd9ec49a1", "changed": "the first version"}
+        {"model_version": 1, "semantic_version": "1.0.0-registered+2e5fd9ec49a1", "changed": "the first version"}
     ]
     promote(MODEL, after(1), settings, version=1)
     other = MODEL.model_copy(update={"decision_threshold": 0.4})

@@ -145,11 +145,11 @@ def record_version(settings: Settings, model: str, version: int, mlflow_run: str
 
 
 def read_names(settings: Settings, model: str, versions: Iterable[int] | None = None) -> dict[int, str]:
-    """Return the semantic version of each version, as the view `version_history` shows it; of all if none are named.
+    """Return the semantic version of each version, as the view `versions` shows it; of all if none are named.
 
     A version that an older version of the product recorded has none.
     """
-    view = sa.table("version_history", *map(sa.column, ("model", "model_version", "semantic_version")))
+    view = sa.table("versions", *map(sa.column, ("model", "model_version", "semantic_version")))
     statement = sa.select(view.c.model_version, view.c.semantic_version).where(
         view.c.model == model,
         view.c.semantic_version.is_not(None),

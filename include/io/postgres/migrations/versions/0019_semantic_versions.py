@@ -25,38 +25,42 @@ COMMENT ON COLUMN model_versions.semantic_version IS
 COMMENT ON COLUMN model_versions.changed IS 'What changed against the semantic version before.';
 """
 
-# The only place that says what is a pre-release: a version that was never champion. What it is called follows from the
-# newest decision of the gate.
+# The only place that says what is a pre-release: a version that was never champion. It is called by the state of its
+# life, which `include/io/postgres/version_moves.py` reads by the same rule.
 VERSIONS = """
-CREATE VIEW version_history AS
+CREATE VIEW versions AS
 SELECT v.model, v.model_version,
     v.semantic_version
         || CASE WHEN EXISTS (
                 SELECT FROM promotions p WHERE p.model = v.model AND p.model_version = v.model_version
-            ) THEN '' ELSE coalesce((
-                SELECT CASE WHEN g.passed THEN '-pending' ELSE '-rejected' END FROM gates g
+            ) THEN '' ELSE '-' || coalesce((
+                SELECT m.state FROM version_moves m
+                WHERE m.model = v.model AND m.model_version = v.model_version ORDER BY m.id DESC LIMIT 1
+            ), (
+                SELECT CASE WHEN g.passed THEN 'registered' ELSE 'rejected' END FROM gates g
                 WHERE g.model = v.model AND g.model_version = v.model_version ORDER BY g.decided_at DESC LIMIT 1
-            ), '-registered') END
+            ), 'registered') END
         || coalesce('+' || substring(f.origin ->> 'git_commit' FROM '^[0-9a-f]{7,12}'), '') AS semantic_version,
     v.changed, f.candidate, f.trained_day, f.origin ->> 'git_commit' AS git_commit, f.model_digest, v.mlflow_run,
     v.run_id, v.recorded_at
 FROM model_versions v JOIN fits f ON f.mlflow_run = v.mlflow_run;
-COMMENT ON VIEW version_history IS
+COMMENT ON VIEW versions IS
     'The versions of each model: semantic version, what changed, and the fit that each one is.';
-COMMENT ON COLUMN version_history.model IS 'Name of the model.';
-COMMENT ON COLUMN version_history.model_version IS 'Version in the registry.';
-COMMENT ON COLUMN version_history.semantic_version IS
+COMMENT ON COLUMN versions.model IS 'Name of the model.';
+COMMENT ON COLUMN versions.model_version IS 'Version in the registry.';
+COMMENT ON COLUMN versions.semantic_version IS
     'Semantic version. Major: outcome, features, problem type or horizon; minor: candidate, parameters or code of the '
-    'estimator; patch: trained again. -registered, -pending or -rejected: it was never champion. After +: the commit.';
-COMMENT ON COLUMN version_history.changed IS 'What changed against the semantic version before.';
-COMMENT ON COLUMN version_history.candidate IS 'Candidate in model.yaml; adopted: it was fitted elsewhere.';
-COMMENT ON COLUMN version_history.trained_day IS 'Run date of the fit; null if an older version recorded it.';
-COMMENT ON COLUMN version_history.git_commit IS 'Commit of the code that fitted it.';
-COMMENT ON COLUMN version_history.model_digest IS 'Digest of the files of the version; no other files are ever loaded.';
-COMMENT ON COLUMN version_history.mlflow_run IS 'MLflow run whose fit the version is.';
-COMMENT ON COLUMN version_history.run_id IS 'Airflow run that wrote the row, or by-hand.';
-COMMENT ON COLUMN version_history.recorded_at IS 'Time at which the version was recorded.';
-GRANT SELECT ON version_history TO ops_reader;
+    'estimator; patch: trained again. -registered, -pending, -rejected, …: its state; it was never champion. After +: '
+    'the commit.';
+COMMENT ON COLUMN versions.changed IS 'What changed against the semantic version before.';
+COMMENT ON COLUMN versions.candidate IS 'Candidate in model.yaml; adopted: it was fitted elsewhere.';
+COMMENT ON COLUMN versions.trained_day IS 'Run date of the fit; null if an older version recorded it.';
+COMMENT ON COLUMN versions.git_commit IS 'Commit of the code that fitted it.';
+COMMENT ON COLUMN versions.model_digest IS 'Digest of the files of the version; no other files are ever loaded.';
+COMMENT ON COLUMN versions.mlflow_run IS 'MLflow run whose fit the version is.';
+COMMENT ON COLUMN versions.run_id IS 'Airflow run that wrote the row, or by-hand.';
+COMMENT ON COLUMN versions.recorded_at IS 'Time at which the version was recorded.';
+GRANT SELECT ON versions TO ops_reader;
 """
 
 NAMED = """
@@ -67,13 +71,13 @@ BEGIN
     FOREACH name IN ARRAY ARRAY['promotion_history', 'gate_decisions'] LOOP
         EXECUTE format(
             'CREATE OR REPLACE VIEW %I AS SELECT before.*, named.semantic_version FROM (%s) AS before '
-            'LEFT JOIN version_history named ON named.model = before.model '
+            'LEFT JOIN versions named ON named.model = before.model '
             'AND named.model_version = before.model_version',
             name, rtrim(pg_get_viewdef(name::regclass), '; ')
         );
         EXECUTE format(
             'COMMENT ON COLUMN %I.semantic_version IS %L',
-            name, 'Semantic version, as in version_history; null if an older version of the product recorded it.'
+            name, 'Semantic version, as in versions; null if an older version of the product recorded it.'
         );
     END LOOP;
 END $$
