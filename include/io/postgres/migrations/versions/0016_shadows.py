@@ -1,8 +1,7 @@
 """Shadows: how pending versions compare with the champion on the days that both scored, and how each ended.
 
 The predictions of a shadow are batches that no pointer names, so no reader sees them. A promotion that follows from a
-shadow says from which run date on it counts, because trainings before that day did not have to beat it. A version that
-was worse as a shadow is declined by nightly-ml, which is no action of a person.
+shadow says from which run date on it counts, because trainings before that day did not have to beat it.
 
 Columns and comments are repeated from `include/io/postgres/schema.py`: see the first migration.
 """
@@ -117,26 +116,6 @@ GRANT SELECT ON shadow_performance, shadow_decisions TO ops_reader;
 ALTER TABLE promotions ADD COLUMN counts_from date;
 COMMENT ON COLUMN promotions.counts_from IS
     'First run date whose training has to beat it, if a shadow delayed that; otherwise null.';
-
-CREATE OR REPLACE VIEW human_actions AS
-SELECT recorded_at AS decided_at, project, NULL::text AS model,
-    CASE kind WHEN 'erasure' THEN 'erase' ELSE coalesce(entry ->> 'decision', 'repair') END AS action,
-    CASE kind WHEN 'erasure' THEN 'a person, entry ' || sequence ELSE subject END AS subject, by, why, run_id
-FROM journal WHERE kind IN ('decision', 'erasure') OR (kind = 'prepared_day' AND by IS NOT NULL)
-UNION ALL
-SELECT p.created_at, m.project, p.model,
-    CASE WHEN p.forced THEN 'force promotion'
-        WHEN v.from_state = 'pending' THEN 'approve'
-        WHEN v.from_state = 'replaced' THEN 'roll back'
-        ELSE 'promote' END,
-    'version ' || p.model_version || ' from ' || p.from_day, p.by, p.why, p.run_id
-FROM promotions p LEFT JOIN models m ON m.model = p.model
-LEFT JOIN version_moves v ON v.promotion_id = p.id AND v.state = 'champion'
-WHERE p.by <> 'gate'
-UNION ALL
-SELECT v.created_at, m.project, v.model, 'decline', 'version ' || v.model_version, v.by, v.why, v.run_id
-FROM version_moves v LEFT JOIN models m ON m.model = v.model
-WHERE v.state = 'declined' AND v.by <> 'nightly-ml';
 """
 
 
