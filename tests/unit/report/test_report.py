@@ -91,7 +91,7 @@ def subject_of(kind: str, *, passed: bool = True, champion: bool = True, text: s
     before = replace(
         version,
         version=1,
-        score=predict(kind, holdout, slope=0.7),
+        score=predict(kind, holdout, slope=0.3),
         tags={**tags, "config_digest": "c" * 64},
         libraries={"scikit-learn": "1.7.0"},
     )
