@@ -13,9 +13,10 @@ from include.config.model import Model
 from include.core.errors import DataError
 from include.core.horizons import KEY, target_day, with_horizon
 from include.core.interval import Interval
+from include.core.lifecycle import State
 from include.core.names import features_table
 from include.core.project import Project
-from include.core.records import Check, DataView, Evaluated, Fitted, GateDecision
+from include.core.records import BY_GATE, Check, DataView, Evaluated, Fitted, GateDecision
 from include.core.settings import Settings
 from include.gate import rules
 from include.gate.evidence import Evidence, HoldoutScores
@@ -80,9 +81,21 @@ def gate(
         evidence = replace(evidence, naive=_naive(project, model, training_set))
         verdicts = (*_unseen_days(recorded, subject), *rules.run_checks(checks, evidence))
         decision = postgres.gate_decisions.record_decision(settings, subject, verdicts)
-    registry.record_gate(version, decision)  # also when it was killed after the decision
+    _move(model, decision, version.version, settings)  # this and the next also when it was killed after the decision
+    registry.record_gate(version, decision)
     _log_decision(decision)
     return decision
+
+
+def _move(model: Model, decision: GateDecision, version: int, settings: Settings) -> None:
+    """Move the version to what the decision says of it. One that is or was the champion stays what it is."""
+    with postgres.promotions.open_promotion_history(settings, model.name) as book:
+        state = book.state(version)
+        if decision.passed and state is State.REJECTED:
+            why = f"passed all {len(decision.checks)} checks of the gate, decided again"
+            book.move(version, State.REGISTERED, by=BY_GATE, why=why, gate_id=decision.gate_id)
+        elif decision.why_not and state in (State.REGISTERED, State.PENDING):
+            book.move(version, State.REJECTED, by=BY_GATE, why=decision.why_not, gate_id=decision.gate_id)
 
 
 def _of_fraction(project: Project, model: Model, interval: Interval, evaluated: Evaluated) -> GateDecision:

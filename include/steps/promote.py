@@ -10,6 +10,7 @@ from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
+from include.core.lifecycle import State
 from include.core.records import BY_GATE, GateDecision, Promotion
 from include.core.settings import Settings
 from include.gate.rules import rules_digest
@@ -166,6 +167,8 @@ def _promote(
             " a promotion from that day would rewrite the past. Promote from a later day, or publish days again by hand"
         )
     gate_id = None if decision is None else decision.gate_id
+    if not force and book.state(version) is State.REJECTED:  # the verified decision is another one than that rejection
+        book.move(version, State.REGISTERED, by=BY_GATE, why="a decision of the gate lets it pass", gate_id=gate_id)
     row = book.add(version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force)
     log.info("%s: version %d is champion from %s on, after %s%s", model.name, version, from_day,
              _row_name(current), " (FORCED)" if force else "")  # fmt: skip

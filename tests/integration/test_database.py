@@ -34,7 +34,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0014"
+NEWEST = "0015"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -61,6 +61,7 @@ VIEWS = READER_VIEWS | {
     "quarantine_counts",
     "schema_revision",
     "step_history",
+    "version_history",
 }
 ENTITIES = {f"entities_{name}" for name in project_names()}
 TABLES = {
@@ -90,6 +91,7 @@ TABLES = {
     "pulls",
     "quality_results",
     "step_runs",
+    "version_moves",
 } | ENTITIES
 
 

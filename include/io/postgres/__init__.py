@@ -31,6 +31,7 @@ from include.io.postgres import (
     recorded,
     running,
     schema,
+    version_moves,
 )
 
 __all__ = [
@@ -54,4 +55,5 @@ __all__ = [
     "recorded",
     "running",
     "schema",
+    "version_moves",
 ]

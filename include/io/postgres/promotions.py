@@ -15,10 +15,12 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from include.core.interval import Interval
+from include.core.lifecycle import BY_PRODUCT, State
 from include.core.records import BY_GATE
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine, lock
+from include.io.postgres.version_moves import VersionMove, move_version, read_state, select_moves
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,51 @@ class PromotionHistory:
         newest: date | None = self._connection.scalar(statement)
         return newest
 
-    def add(self, version: int, from_day: date, **about: Any) -> PromotionEntry:
-        """Add a row and return it.
+    def add(
+        self, version: int, from_day: date, *, by: str, why: str, forced: bool = False, **about: Any
+    ) -> PromotionEntry:
+        """Add a row, with the moves of the versions that it makes and replaces as the champion, and return it.
 
         If the newest row of that `from_day` has this version already, that row is returned instead. A rollback to an
         earlier version from the same day is a new row.
+
+        Raises:
+            ActionRequiredError: the state of the version does not allow it, and it is not forced by a person.
         """
         there = self._first(_PROMOTIONS.c.from_day == from_day)
         if there is not None and there.model_version == version:
             return there
-        row = {"model": self._model, "model_version": version, "from_day": from_day, "run_id": self._run_id, **about}
-        return _row(self._connection.execute(sa.insert(_PROMOTIONS).values(**row).returning(*_COLUMNS)).one())
+        before, state = self.newest(), self.state(version)
+        row = {"model": self._model, "model_version": version, "from_day": from_day, "run_id": self._run_id}
+        values = {**row, "by": by, "why": why, "forced": forced, **about}
+        added = _row(self._connection.execute(sa.insert(_PROMOTIONS).values(**values).returning(*_COLUMNS)).one())
+        of = {"promotion_id": added.id, "gate_id": added.gate_id}
+        self.move(version, State.CHAMPION, by=by, why=why, force=forced, current=state, **of)
+        if before is not None and before.model_version != version:
+            of_earlier_days = from_day < before.from_day
+            old, new = (version, before.model_version) if of_earlier_days else (before.model_version, version)
+            newest = f"version {new} is the newest champion"
+            self.move(old, State.REPLACED, by=BY_PRODUCT, why=newest, current=State.CHAMPION, **of)
+        return added
+
+    def state(self, version: int) -> State:
+        """Return the state of a version."""
+        return read_state(self._connection, self._model, version)
+
+    def moves(self, version: int | None = None) -> list[VersionMove]:
+        """Return the moves of a version, or of all versions, the oldest first."""
+        return select_moves(self._connection, self._model, version)
+
+    def move(self, version: int, to: State, *, by: str, why: str, **about: Any) -> VersionMove | None:
+        """Move a version to a state: see `move_version`. Promotions go through `add`, which calls this.
+
+        Returns:
+            The move, None if the version has that state already.
+
+        Raises:
+            ActionRequiredError: the move is not allowed.
+        """
+        return move_version(self._connection, self._model, version, to, by=by, why=why, run_id=self._run_id, **about)
 
     def _first(self, where: Any) -> PromotionEntry | None:
         statement = sa.select(*_COLUMNS).where(_PROMOTIONS.c.model == self._model, where).order_by(*_NEWEST).limit(1)

@@ -441,6 +441,35 @@ model_versions = sa.Table(
     comment="The fit that each version of a registered model is, whatever MLflow says later. Immutable.",
 )
 
+version_moves = sa.Table(
+    "version_moves",
+    metadata,
+    _id(),
+    _column("model", TEXT, MODEL),
+    _column("model_version", INTEGER, "Version in the registry."),
+    _column("from_state", TEXT, "State of the version before."),
+    _column(
+        "state",
+        TEXT,
+        "State from then on: registered, rejected, pending, champion, declined, superseded, expired or replaced.",
+    ),
+    _column("by", TEXT, "Person who decided, gate, or nightly-ml for what follows from a rule."),
+    _column("why", TEXT, "Reason of the move."),
+    _column("model_digest", TEXT, "Digest of the files of the version; null if no fit is recorded.", nullable=True),
+    _column("gate_id", UUID, "Gate decision that the move follows from; null if it follows from none.", nullable=True),
+    _column("promotion_id", BIGINT, "Promotion that the move belongs to; null if it belongs to none.", nullable=True),
+    _column(
+        "expires_at",
+        MOMENT,
+        "Of a pending version: the moment up to which it can be approved or declined.",
+        nullable=True,
+    ),
+    _column("run_id", TEXT, RUN_ID),
+    _now("created_at", "Time at which the row was written."),
+    comment="The moves of versions between the states of their life. Whether a version is or was the champion is what "
+    "the promotions say. Immutable.",
+)
+
 performance_daily = sa.Table(
     "performance_daily",
     metadata,
