@@ -107,6 +107,12 @@ promotions = sa.Table(
         "True if a person promoted the version against the gate or without a gate decision.",
         server_default=sa.false(),
     ),
+    _column(
+        "rolled_back_from",
+        INTEGER,
+        "Of a rollback: the champion that it replaced. Null if the row is no rollback.",
+        nullable=True,
+    ),
     comment="The promotion history. The champion of a day is the row with the greatest from_day up to that day; among "
     "equals the newest id counts.",
 )
