@@ -71,6 +71,7 @@ check: setup ## Check style, types, layers, generated docs, licences and locks; 
 	$(BIN)/python -m tools.reference --check
 	$(BIN)/python -m tools.views --check
 	$(BIN)/python -m tools.model_card --check
+	$(BIN)/python -m tools.specifications --check
 	$(BIN)/python -m tools.supply.licences --check
 	$(BIN)/python -m tools.supply.images --check
 	@# Offline, this takes less than a second, but fails if uv's cache lacks a package.
@@ -114,10 +115,11 @@ drills: setup ## Run the long tests outside CI: kill each step, follow each runb
 no-tests:
 	@echo "no tests found below tests/" >&2; exit 1
 
-docs: setup ## Write the generated docs: DAGS.md of each project, docs/configuration.md, docs/schemas, docs/views.md, docs/licences.md
+docs: setup ## Write the generated docs: DAGS.md of each project, docs/configuration.md, docs/schemas, docs/views.md, docs/licences.md, CODEOWNERS
 	$(BIN)/python -m tools.docs
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.views
+	$(BIN)/python -m tools.specifications
 	$(BIN)/python -m tools.supply.licences
 
 model-card: setup ## Write the figures of the champions' training reports into the READMEs of models: [MODEL=…]; needs a stack

@@ -111,6 +111,51 @@ def displace_newer() -> Param:
     )
 
 
+def rollback(project: Project) -> dict[str, Param]:
+    """Return the fields of a rollback."""
+    return {
+        "version": Param(
+            "previous",
+            type="string",
+            pattern="^(previous|[1-9][0-9]*)$",
+            examples=["previous"],
+            title="Back to version",
+            description=(
+                "previous: the champion before the champion of now; after a rollback, that rollback again. Or the "
+                "number of a version that was the champion."
+            ),
+        ),
+        "why": Param(
+            type="string",
+            minLength=3,
+            title="Why",
+            description="The reason, for the promotion history. Required.",
+        ),
+        "by": Param(
+            None,
+            type=["null", "string"],
+            title="Who decides",
+            description="Your name. If empty: the Airflow user that starts the run.",
+        ),
+        "from_day": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Past days from",
+            description=(
+                f"The first day ({project.timezone}) whose published scores change. If empty: the newest published "
+                "day, so that past days stay as they are."
+            ),
+        ),
+        "force": Param(
+            False,
+            type="boolean",
+            title="To a version that was never the champion",
+            description="Allow a version that the gate rejected or that was never the champion.",
+        ),
+    }
+
+
 def run_date(project: Project) -> date:
     """Return the run date: the field `day`, else the date of the logical date in the project's timezone.
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 from pydantic import ValidationError
@@ -33,7 +33,16 @@ from include.core.interval import Interval
 from include.core.log_lines import log_to_stderr
 from include.core.printable import printable
 from include.core.project import Project
-from include.core.records import BY_GATE, DataView, GateDecision, PublishMode, Scored, ShadowEnded, StepResult
+from include.core.records import (
+    BY_GATE,
+    DataView,
+    GateDecision,
+    PublishMode,
+    RolledBack,
+    Scored,
+    ShadowEnded,
+    StepResult,
+)
 from include.core.settings import DATABASE_URL, Settings
 
 app = typer.Typer(
@@ -482,6 +491,30 @@ def decline(model: ModelOption, version: PendingOption, by: By, why: Why) -> Non
     from include.operations import approve as deciding
 
     _print(deciding.decline(load_model(model), version, _settings(), by=by, why=why))
+
+
+@app.command()
+def rollback(
+    model: ModelOption,
+    to: Annotated[str, typer.Option(help="`previous`, or the number of a version that was the champion")],
+    by: Annotated[str, typer.Option(help="who decides")],
+    why: Annotated[str, typer.Option(help="why, for the promotion history")],
+    from_day: Annotated[
+        date | None,
+        typer.Option(parser=_day, metavar="DAY", help="also past days from this day on; default: newest day"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="also to a version that was never the champion")] = False,
+) -> None:
+    """Make an earlier version the champion again, and let readers see its predictions."""
+    from include.operations.rollback import plan_rollback
+
+    found = load_model(model)
+    plan = plan_rollback(found, _settings(), to=to, by=by, why=why, from_day=from_day, force=force)
+    options = {"to": str(plan.model_version), "by": by, "why": why, "force": force}
+    done = cast(RolledBack, _run("rollback", found, plan.interval, **options))
+    for day in done.days:
+        _say(f"{day.day}: {day.state}, instead of version {day.instead_of}")
+    _say(done.sentence)
 
 
 def _versions(model: str, interval: Interval, version: int | None) -> dict[date, int]:

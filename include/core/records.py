@@ -543,6 +543,81 @@ class ShadowEnded(StepResult):
         return self.sentence if self.model_version is None else None
 
 
+class RollbackPlan(Record):
+    """What a rollback will do, found before anything is written.
+
+    Attributes:
+        model: its name.
+        model_version: the version that becomes the champion again.
+        replaces: the champion up to now.
+        first_day: the first day of the promotion.
+        last_day: the newest published day, or `first_day` if nothing is published from it on.
+        stored: published days of which a batch of the version is stored.
+        to_score: published days that the version has to score.
+    """
+
+    model: str
+    model_version: int
+    replaces: int
+    first_day: date
+    last_day: date
+    stored: tuple[date, ...] = ()
+    to_score: tuple[date, ...] = ()
+
+    @property
+    def interval(self) -> Interval:
+        """The days that the rollback is about."""
+        return Interval(start=self.first_day, end=self.last_day)
+
+
+class RolledBackDay(Record):
+    """What readers see of a day after a rollback: a stored batch again, a day `scored` again, or what they saw."""
+
+    day: date
+    state: Literal["stored", "scored", "unchanged"]
+    batch_id: str
+    instead_of: int
+
+
+class RolledBack(StepResult):
+    """The result of `rollback`; `rows` counts the days that changed for readers.
+
+    Attributes:
+        replaces: the champion before.
+        first_day: the first day on which `model_version` is the champion again.
+        recorded: whether the promotion history got an entry now.
+    """
+
+    model: str
+    by: str
+    why: str
+    replaces: int
+    first_day: date
+    recorded: bool
+    forced: bool = False
+    days: tuple[RolledBackDay, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What readers see now."""
+        version = f"version {self.model_version} of {self.model}"
+        if not self.days:
+            return f"{version} is the champion from {self.first_day} on. No day is published from then on yet."
+        first, last = self.days[0].day, self.days[-1].day
+        of = f"{first}" if first == last else f"each of the {len(self.days)} published days from {first} to {last}"
+        counted = {state: sum(day.state == state for day in self.days) for state in ("stored", "scored", "unchanged")}
+        how = ", ".join(
+            f"{count} {words}"
+            for count, words in (
+                (counted["stored"], "from a stored batch"),
+                (counted["scored"], "scored again"),
+                (counted["unchanged"], "as before"),
+            )
+            if count
+        )
+        return f"Readers now see {version} for {of} ({how}). It is the champion from {self.first_day} on."
+
+
 class FailedDay(Record):
     """A day for which a step over a range failed, and why."""
 

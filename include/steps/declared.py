@@ -109,6 +109,7 @@ STEPS = {
         Step("monitor", Project, records.Monitored),
         Step("revalidate", Project, records.Revalidated, _OPERATIONS, writes_journal=True),
         Step("unpublish", Model, records.Unpublished, _OPERATIONS),
+        Step("rollback", Model, records.RolledBack, _OPERATIONS),
         Step(
             "adopt_model",
             Model,

@@ -48,8 +48,8 @@ def promote(
 
     If `by` is "gate", each decision promotes once, from the first day of `interval` or the day after the newest
     published day, whichever is later. Nothing is promoted (`held_back`) if a person decided on the champion of that
-    day, or if the newest champion was decided on a later day and `displace_newer` is not set. By hand, the first day is
-    the one given.
+    day, or replaced this version or one with the same files (a rollback does), or if the newest champion was decided on
+    a later day and `displace_newer` is not set. By hand, the first day is the one given.
 
     Where `model.yaml` declares `approval`, the gate promotes nothing: the version becomes pending, older pending ones
     are superseded, and `include/operations/approve.py` calls this function with `approved` when a person has approved
@@ -72,15 +72,8 @@ def promote(
     if force and not by_hand:
         raise ActionRequiredError(f"{model.name}: only a person can force a promotion; --by must be a name")
     load_project(model.project).refuse_entity_fraction("promote")
-    registry = Registry(settings)
-    found = registry.get_version(model.name, version)
-    _require_evaluated(model, found, interval.start)
-    recorded = postgres.model_files.read_versions(settings, model.name, [version])[version]
-    files = recorded.model_digest
-    registry.files(found, files)
-    records = postgres.gate_decisions.read_decisions(settings, model.name, version)
+    found, files, records = require_sound(model, settings, version, interval.start)
     trained = date.fromisoformat(found.tags["day"])
-    _require_recorded_day(found, trained, recorded, records)
     rival = None if by_hand else compare_with_running(model, version, settings)
     with postgres.promotions.open_promotion_history(settings, model.name) as book:
         if by_hand and not force and not approved and book.state(version) is State.PENDING:
@@ -94,10 +87,15 @@ def promote(
             decision = records[0][0] if records else None
         else:
             decision = _verified(model, book, found, files, records, by_hand=by_hand)
-        row, written, held_back = _promote(
-            model, book, version, trained, decision, interval.start,
-            by=by, why=why, force=force, displace_newer=displace_newer, approved=approved, digest=files, rival=rival,
-        )  # fmt: skip
+        undone = None if by_hand else book.undone_by_person(version, files)
+        if undone is None:
+            row, written, held_back = _promote(
+                model, book, version, trained, decision, interval.start,
+                by=by, why=why, force=force, displace_newer=displace_newer, approved=approved, digest=files,
+                rival=rival,
+            )  # fmt: skip
+        else:
+            row, written, held_back = None, False, _undone(version, undone)
         if approved and row is not None:
             _enter(model, book, row, files)
     champion = sync_alias(model, settings)
@@ -117,6 +115,25 @@ def promote(
         forced=False if row is None else row.forced,
         held_back=held_back,
     )
+
+
+def require_sound(
+    model: Model, settings: Settings, version: int, from_day: date
+) -> tuple[Version, str, list[tuple[GateDecision, GateSubject]]]:
+    """Return a version, the digest of its files and its gate decisions, the newest first.
+
+    Raises:
+        ActionRequiredError: there is no such version, evaluate did not make it, it was trained on `from_day` or later,
+            its files are gone or are not those of its fit, or somebody changed its run date in MLflow.
+    """
+    registry = Registry(settings)
+    found = registry.get_version(model.name, version)
+    _require_evaluated(model, found, from_day)
+    recorded = postgres.model_files.read_versions(settings, model.name, [version])[version]
+    registry.files(found, recorded.model_digest)
+    records = postgres.gate_decisions.read_decisions(settings, model.name, version)
+    _require_recorded_day(found, date.fromisoformat(found.tags["day"]), recorded, records)
+    return found, recorded.model_digest, records
 
 
 def sync_alias(model: Model, settings: Settings) -> int | None:
@@ -373,6 +390,13 @@ def _require_recorded_day(
             f"has a training of {known}: somebody changed the tag `day` of the version in MLflow. Find out who, set "
             "it back, and promote again"
         )
+
+
+def _undone(version: int, undone: PromotionEntry) -> str:
+    return (
+        f"{undone.by} replaced version {version}, or one with the same files, by version {undone.model_version} from "
+        f"{undone.from_day} on; only a person can make it the champion again"
+    )
 
 
 def _row_name(row: PromotionEntry | None) -> str:

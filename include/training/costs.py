@@ -93,4 +93,4 @@ class Costs(Config):
                     table[classes.index(true), classes.index(predicted)] = cost
             return np.asarray(table[truth.astype(np.int64), prediction.astype(np.int64)])
         error = prediction - truth
-        return np.where(error > 0, (self.over or 0.0) * error, -(self.under or 0.0) * error)
+        return np.asarray(np.where(error > 0, (self.over or 0.0) * error, -(self.under or 0.0) * error))

@@ -49,7 +49,7 @@ def expected_dags() -> set[str]:
     return (
         kinds
         | {"maintenance", "outbox"}
-        | {f"{model}_{kind}" for model in model_names() for kind in ("train", "score")}
+        | {f"{model}_{kind}" for model in model_names() for kind in ("train", "score", "rollback")}
         | {f"{model}_decide" for model in model_names() if load_model(model).shadow}
     )
 
@@ -423,6 +423,7 @@ def test_a_backfill_keeps_what_readers_see_unless_publish_is_replace(
         ("late_ferry_train", {"day", "data", "displace_newer"}),
         ("late_ferry_score", {"day", "data", "version", "publish"}),
         ("ferries_backfill_range", {"start", "end", "data", "models", "version", "publish"}),
+        ("late_ferry_rollback", {"version", "why", "by", "from_day", "force"}),
     ],
 )
 def test_each_field_of_a_form_has_a_title_and_a_help_text(dag_id: str, asked: set[str], bag: Any) -> None:
@@ -441,6 +442,8 @@ def test_each_field_of_a_form_has_a_title_and_a_help_text(dag_id: str, asked: se
         ("late_ferry_score", "publish", ["auto", "replace", "missing"], ["no", None]),
         ("late_ferry_score", "version", ["champion", "newest", "7"], ["0", "current", "7.5", ""]),
         ("late_ferry_score", "day", ["2013-03-01", None], ["1 March", "2013-02-30"]),
+        ("late_ferry_rollback", "version", ["previous", "3"], ["0", "newest", ""]),
+        ("late_ferry_rollback", "why", ["it predicts nonsense"], [None, ""]),
         ("ferries_backfill_range", "models", [["late_ferry"]], [["late"], [], "late_ferry"]),
         ("ferries_backfill_range", "start", ["2013-03-01"], [None, "yesterday"]),
     ],

@@ -40,6 +40,8 @@ SIMULATE, BACKFILL_RANGE, OTHER_SCORE = (
     "arrival_delay_score",
 )
 
+ROLLBACK = f"{MODEL}_rollback"
+
 HISTORY = Interval(start=date(2013, 1, 1), end=date(2013, 2, 14))  # the training of its last day passes the gate
 BEFORE = date(2013, 2, 15)
 RUN_DATE = date(2013, 2, 16)
@@ -151,7 +153,7 @@ class Drill:
         for name in DATABASES:
             self.sql(f"DROP DATABASE {name} WITH (FORCE);")
             self.sql(f"CREATE DATABASE {name} TEMPLATE {name}_kept OWNER {name};")
-        for dag_id in (PREPARE, TRAIN, SCORE, MONITOR, SIMULATE, BACKFILL_RANGE, OTHER_SCORE):
+        for dag_id in (PREPARE, TRAIN, SCORE, MONITOR, SIMULATE, BACKFILL_RANGE, OTHER_SCORE, ROLLBACK):
             for run in self._get(f"/dags/{dag_id}/dagRuns?limit=100")["dag_runs"]:
                 self._answer(self._client.delete(f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"))
         if prepared:
@@ -325,7 +327,7 @@ class Drill:
             self.sql(f"CREATE DATABASE {name}_kept TEMPLATE {name} OWNER {name};")
 
     def _unpause(self) -> None:
-        wanted = {PREPARE, TRAIN, SCORE, MONITOR, SIMULATE, BACKFILL_RANGE, OTHER_SCORE}
+        wanted = {PREPARE, TRAIN, SCORE, MONITOR, SIMULATE, BACKFILL_RANGE, OTHER_SCORE, ROLLBACK}
         await_that(
             lambda: wanted <= {dag["dag_id"] for dag in self._get("/dags?limit=100")["dags"]}, f"{wanted} in Airflow"
         )

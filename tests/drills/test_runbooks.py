@@ -4,10 +4,12 @@ There is one stack. Each drill starts from the same state of all places, so that
 """
 
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +26,7 @@ from tests.drills.place import (
     OTHER_SCORE,
     PREPARE,
     PROJECT,
+    ROLLBACK,
     RUN_DATE,
     SCORE,
     SIMULATE,
@@ -386,6 +389,56 @@ def test_a_model_breaks_a_rule_and_the_webhook_is_gone(drill: Drill) -> None:
     drill.checks("alert-rule-broken")
     drill.fix("alert-rule-broken")
     drill.fixed("alert-rule-broken")
+
+
+def test_a_bad_model_is_rolled_back_by_one_form(drill: Drill) -> None:
+    """Version 2 is forced, an alert is raised, and one form later readers see the scores of version 1 again.
+
+    Of the run date, version 1 has a stored batch; the day after has to be scored by the run.
+    """
+    drill.begin(prepared=True)
+    next_day, say = RUN_DATE + timedelta(days=1), "python -m include.cli"
+    drill.run_date(SCORE, ends="success")
+    old = _scores_seen(drill, RUN_DATE)
+    drill.type(f"{say} unpublish --model {MODEL} --day {RUN_DATE}")
+    drill.type(f"{say} promote --model {MODEL} --version 2 --from-day {RUN_DATE} --by Ben --why hunch --force")
+    drill.supply(next_day)
+    drill.type(f"{say} prepare --project {PROJECT.name} --start {next_day}")
+    for step in ("score", "publish"):
+        drill.type(f"{say} {step} --model {MODEL} --start {RUN_DATE} --end {next_day}")
+    bad = _scores_seen(drill, RUN_DATE)
+    assert bad and old and bad != old
+    rule = "{metric: roc_auc, at_least: %s, days: %s}"
+    drill.change(MODEL_YAML, rule % ("0.55", "3, of: 7"), rule % ("0.99", "1, of: 1"))
+    drill.run_date(MONITOR, next_day, "success")
+    drill.alerted("alert-rule-broken", "roc_auc is under 0.99", str(RUN_DATE))
+    drill.undo()
+
+    times = {"alert": time.monotonic()}
+    drill.checks("rollback")
+    times["form sent"] = time.monotonic()
+    drill.run(ROLLBACK, "undo-2", version="previous", why="drill", by="Ada", from_day=str(RUN_DATE))
+    await_that(lambda: _scores_seen(drill, RUN_DATE) == old, "the scores of version 1", pause=1)
+    times["readers see version 1"] = time.monotonic()
+    assert drill.ended(ROLLBACK, "undo-2") == "success"
+    times["run ended"] = time.monotonic()
+    for what, at in times.items():
+        sys.stdout.write(f"{what}: {(at - times['alert']) / 60:.1f} minutes after the alert\n")
+    assert drill.tasks(ROLLBACK, "undo-2") == {"score": "success", "rollback": "success"}
+    assert _scores_seen(drill, next_day)
+    assert {row.split("|")[0] for row in _scores_seen(drill, next_day)} == {"1"}
+    drill.fixed("rollback")
+    assert "as before" in drill.fix("rollback"), "the command does the rollback of the form again, and changes nothing"
+    assert _scores_seen(drill, RUN_DATE) == old
+    drill.type(f"{say} check --project {PROJECT.name} --start {RUN_DATE} --end {next_day}")
+    assert times["readers see version 1"] - times["form sent"] < 300
+
+
+def _scores_seen(drill: Drill, day: date) -> list[str]:
+    """Return version, entity and score of each row that readers see of a day."""
+    query = f"SELECT model_version, entity_id, score FROM current_predictions WHERE model = '{MODEL}' AND day = '{day}'"
+    found = drill.type(f'psql "$READER_URL" -Atc "{query} ORDER BY entity_id"')
+    return [line for line in found.splitlines() if "|" in line]
 
 
 def test_scores_are_late(drill: Drill) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -360,6 +360,52 @@ def _move_back(
     if back_to is None:
         connection.execute(sa.delete(published).where(of_day))
     else:
+        connection.execute(sa.update(published).where(of_day).values(**values))
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """A batch of one version for a day that is published, and the batch that readers see."""
+
+    day: date
+    published_id: str
+    published_version: int
+    batch_id: str | None
+    rows: int | None
+    as_of: datetime | None
+    horizon_days: int | None
+    erased: int | None
+
+
+def select_stored(connection: sa.Connection, model: str, version: int, first_day: date) -> list[StoredBatch]:
+    """Return the batches of a version for each published day from `first_day` on, by day, the best one last.
+
+    The best one is the one that was published last, else the newest. A day without a batch of the version has one
+    row, whose `batch_id` is None.
+    """
+    s, seen, b = published.c, batches.alias("seen"), batches.alias("stored")
+    moves = publications.c
+    last_published = sa.select(sa.func.max(moves.id)).where(moves.batch_id == b.c.batch_id).scalar_subquery()
+    of_version = (b.c.model == model) & (b.c.day == s.day) & (b.c.model_version == version)
+    statement = (
+        sa
+        .select(s.day, sa.cast(s.batch_id, sa.Text), seen.c.model_version, sa.cast(b.c.batch_id, sa.Text))
+        .add_columns(b.c.rows, b.c.as_of, b.c.horizon_days, b.c.erased)
+        .select_from(published.join(seen, seen.c.batch_id == s.batch_id).outerjoin(b, of_version))
+        .where(s.model == model, s.day >= first_day)
+        .order_by(s.day, last_published.asc().nulls_first(), b.c.created_at)
+    )
+    return [StoredBatch(*row) for row in connection.execute(statement)]
+
+
+def point_readers(connection: sa.Connection, run_id: str, model: str, to: Mapping[date, str]) -> None:
+    """Point readers of published days to stored batches, in the caller's transaction, which holds the locks."""
+    for day, batch in sorted(to.items()):
+        values = {"batch_id": batch, "run_id": run_id, "published_at": sa.func.clock_timestamp()}
+        of_day = (published.c.model == model) & (published.c.day == day)
+        before = sa.select(published.c.batch_id).where(of_day).scalar_subquery()
+        move = sa.insert(publications).values(model=model, day=day, replaced=before, mode="replace", **values)
+        connection.execute(move)
         connection.execute(sa.update(published).where(of_day).values(**values))
 
 

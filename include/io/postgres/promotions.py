@@ -51,6 +51,7 @@ class PromotionEntry:
     gate_id: str | None
     forced: bool
     counts_from: date | None = None  # first run date whose training has to beat it, if a shadow delayed that
+    rolled_back_from: int | None = None  # of a rollback: the champion that it replaced
 
     @property
     def decided_day(self) -> date:
@@ -132,6 +133,30 @@ class PromotionHistory:
             newest = f"version {new} is the newest champion"
             self.move(old, State.REPLACED, by=BY_PRODUCT, why=newest, current=State.CHAMPION, **of)
         return added
+
+    @property
+    def connection(self) -> sa.Connection:
+        """The transaction, for what must be committed together with the promotions."""
+        return self._connection
+
+    def from_days_after(self, day: date) -> list[date]:
+        """Return the days after `day` from which the history has a champion, in ascending order."""
+        from_day = _PROMOTIONS.c.from_day
+        later = sa.select(from_day).where(_PROMOTIONS.c.model == self._model, from_day > day)
+        return [*self._connection.scalars(later.distinct().order_by(from_day))]
+
+    def before(self, entry: PromotionEntry) -> PromotionEntry | None:
+        """Return the newest champion of another version than that of an entry."""
+        return self._first(_PROMOTIONS.c.model_version != entry.model_version)
+
+    def undone_by_person(self, version: int, model_digest: str) -> PromotionEntry | None:
+        """Return the newest promotion by which a person replaced a version, or one with the same files."""
+        replaced = [
+            move.promotion_id
+            for move in self.moves()
+            if move.state is State.REPLACED and (move.model_version == version or move.model_digest == model_digest)
+        ]
+        return self._first(_PROMOTIONS.c.id.in_(replaced) & _PROMOTIONS.c.by.not_in((BY_GATE, BY_PRODUCT)))
 
     def state(self, version: int) -> State:
         """Return the state of a version."""

@@ -113,6 +113,12 @@ promotions = sa.Table(
         "First run date whose training has to beat it, if a shadow delayed that; otherwise null.",
         nullable=True,
     ),
+    _column(
+        "rolled_back_from",
+        INTEGER,
+        "Of a rollback: the champion that it replaced. Null if the row is no rollback.",
+        nullable=True,
+    ),
     comment="The promotion history. The champion of a day is the row with the greatest from_day up to that day; among "
     "equals the newest id counts.",
 )

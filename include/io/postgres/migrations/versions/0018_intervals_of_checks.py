@@ -6,7 +6,7 @@ Columns and comments are repeated from `include/io/postgres/schema.py`: see the 
 from alembic import op
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 
 STATEMENTS = """
 ALTER TABLE gate_results ADD COLUMN low double precision, ADD COLUMN high double precision;
