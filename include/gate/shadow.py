@@ -15,8 +15,9 @@ from pydantic import Field, model_validator
 from include.core.base import Config
 from include.core.records import Check
 from include.gate.checks.base import at_most
-from include.gate.checks.champion import Champion, worst_difference
+from include.gate.checks.champion import Champion
 from include.gate.evidence import Evidence
+from include.gate.resampling import between, ratio_draws
 
 
 class Shadow(Config):
@@ -108,21 +109,18 @@ class ShadowSoFar:
         own = rows * np.array([day.loss for day in self.days])
         other = rows * np.array([day.champion_loss for day in self.days])
         # the sums of days are all that resampling of whole days needs
-        worst = worst_difference(
-            np.array([day.day for day in self.days], dtype="datetime64[D]"),
-            own,
-            other,
-            confidence=self.check.confidence,
-            resamples=self.check.resamples,
-            seed=seed,
-        )
+        days = np.array([day.day for day in self.days], dtype="datetime64[D]")
+        draws = ratio_draws(days, own, other, seed=seed, resamples=self.check.resamples)
+        worst = float(np.quantile(draws, self.check.confidence))
         mean, champion_mean = own.sum() / self.rows, other.sum() / self.rows
         difference = f" ({mean / champion_mean - 1:+.2%})" if champion_mean else ""
         sentence = (
             f"{metric} {mean:.4g} against {champion_mean:.4g} of {champion} on the same {self.rows:,} rows of "
             f"{len(self.days)} days{difference}; at worst, by {self.check.confidence:.0%} of resamples of days,"
         )
-        verdict = self.check.verdict(metric, worst, at_most(self.check.at_most), sentence, "+.2%")
+        verdict = self.check.verdict(
+            metric, worst, at_most(self.check.at_most), sentence, "+.2%", between=between(draws, days)
+        )
         return verdict.model_copy(update={"name": "shadow"})
 
 
