@@ -4,6 +4,7 @@
 that waits keeps a run of `<model>_train` open.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from dags.connections import mlflow_pages
 from include.config.model import Model
 
 APPROVE, DECLINE = "Approve", "Decline"
+REPORT = re.compile(r"[0-9]+/runs/[0-9a-f]+/artifacts/[\w/.-]+")
 NO_REASON = "no reason given on the page Required Actions"
 CHECK_EVERY = timedelta(minutes=10)
 """How often an open question looks whether the version still waits: it may be decided by command, or superseded."""
@@ -67,7 +69,7 @@ class StartQuestion(TriggerDagRunOperator):
                 f"--version {version} --by … --why …, or decline",
                 context,
             )
-        self.trigger_run_id, self.conf = f"v{version}", {"version": version}
+        self.trigger_run_id, self.conf = f"v{version}", {"version": version, **_report(context["ti"])}
         super().execute(context)
 
 
@@ -102,7 +104,7 @@ class AskPeople(HITLOperator):
         from include.operations.question import ask
 
         version = context["params"].get("version")
-        question = ask(self.model, version, settings(), _links(self.model, version))
+        question = ask(self.model, version, settings(), _links(self.model, version, context["dag_run"].conf))
         if question is None:
             raise skipped(why_closed(self.model, version, settings()), context)
         self.subject, self.body = question.subject, question.body
@@ -187,9 +189,21 @@ def _decided_by(model: Model, user: Mapping[str, str]) -> str:
     return next((name for name in names if name in allowed), names[0] or names[1])
 
 
-def _links(model: Model, version: int | None) -> dict[str, str]:
+def _report(ti: Any) -> dict[str, str]:
+    """Return where the training report is, below MLflow's experiments; nothing if this run wrote none."""
+    made = ti.xcom_pull(task_ids="report_version") or {}
+    if not made.get("report"):
+        return {}
+    return {"report": f"{made['experiment_id']}/runs/{made['run_id']}/artifacts/{made['report']}"}
+
+
+def _links(model: Model, version: int | None, conf: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return addresses of pages about a version, by what they show; none if Airflow knows no address of MLflow."""
     pages = mlflow_pages()
     if pages is None or version is None:
         return {}
+    links = {}
+    if REPORT.fullmatch(place := str((conf or {}).get("report"))):  # whoever starts a run by hand can write anything
+        links["Training report"] = f"{pages}/#/experiments/{place}"
     place = f"{quote(model.name, safe='')}/versions/{version}"
-    return {f"Version {version} in MLflow": f"{pages}/#/models/{place}?workflowType=machine_learning"}
+    return {**links, f"Version {version} in MLflow": f"{pages}/#/models/{place}?workflowType=machine_learning"}

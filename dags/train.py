@@ -114,14 +114,16 @@ def train(model: Model) -> DAG:
         fitted = _fits(model, day)
         ready >> fitted
         decided = gate(fitted, evaluate(fitted))
-        report_version(decided)
-        promoted, reported = promote(decided), report()
+        written, promoted, reported = report_version(decided), promote(decided), report()
         promoted >> reported
         if model.approved_by is not None:
             from dags.question import StartQuestion
 
             doc = "Start the run that asks people about a pending version, once; a backfill asks nobody."
-            promoted >> StartQuestion(task_id="ask", model=model, trigger_rule="none_failed", doc_md=doc) >> reported
+            ask = StartQuestion(
+                task_id="ask", model=model, trigger_rule="all_done", doc_md=doc
+            )  # also without a report
+            [written, promoted] >> ask >> reported
 
     return build()
 

@@ -27,7 +27,7 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
 
     @app.command()
     def show(
-        table: Annotated[str, typer.Option(help="a Delta table, such as features_flights")],
+        table: Annotated[str, typer.Option(help="a Delta table, such as raw_<project>__<feed>")],
         table_version: Annotated[
             int | None, typer.Option(min=0, help="a version of the table; default: the newest")
         ] = None,
@@ -94,7 +94,7 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
         else:
             raise ActionRequiredError(
                 "give --model and --version, --model and --day, or --project and --delivery, such as "
-                "--model late_arrival --version 12"
+                "--model NAME --version 12"
             )
         for line in record.splitlines() if as_json else words.lines(tree):
             say(line)

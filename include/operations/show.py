@@ -73,7 +73,7 @@ def show(
     """Return the rows of a table as it was; nothing is read yet.
 
     Args:
-        table: its name, such as `features_flights`.
+        table: its name, such as `features_<project>`.
         settings: where tables are.
         version: a version of the table; None: the newest.
         as_of: instead of a version, a moment: the newest version that was committed up to it. Without a timezone, UTC.

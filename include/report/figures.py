@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from include.report.measures import Cost, Dependence, Importance
+from include.report.measures import Dependence, ExpectedCost, Importance
 from include.report.subject import ReportedVersion, ReportSubject
 from nightly_pages.charts import Axis, Band, Bar, Series, bars, columns, heat, lines
 
@@ -302,7 +302,7 @@ def move_figure(subject: ReportSubject, moved: np.ndarray) -> Markup:
     )
 
 
-def threshold_figure(cost: Cost, threshold: float) -> Markup:
+def threshold_figure(cost: ExpectedCost, threshold: float) -> Markup:
     """Return the cost at each decision threshold; nothing where there is none."""
     if not cost.by_threshold:
         return Markup("")

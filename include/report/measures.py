@@ -71,7 +71,7 @@ class Dependence:
 
 
 @dataclass(frozen=True)
-class Cost:
+class ExpectedCost:
     """The cost of a prediction, in the owner's unit, of version, champion and the best constant."""
 
     unit: str
@@ -222,7 +222,7 @@ def moves(problem: ProblemType, score: np.ndarray, champion: np.ndarray) -> np.n
     return np.asarray(0.5 * np.abs(score - champion).sum(axis=1))
 
 
-def expected_cost(subject: ReportSubject) -> Cost | None:
+def expected_cost(subject: ReportSubject) -> ExpectedCost | None:
     """Return what predictions cost on the holdout days, None if nobody has written the costs into model.yaml."""
     if any(name.startswith("costs") for name in subject.model.unwritten):
         return None
@@ -244,7 +244,7 @@ def expected_cost(subject: ReportSubject) -> Cost | None:
         curve = tuple((float(t), float(of(subject.challenger.score, t).mean())) for t in grid)
     else:
         constant, curve = float(of(subject.dummy, subject.challenger.decision_threshold).mean()), ()
-    return Cost(
+    return ExpectedCost(
         unit=costs.unit,
         version=measured["cost"],
         constant=constant,

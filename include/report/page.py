@@ -34,14 +34,14 @@ MOVED_INPUTS = 4
 
 
 @dataclass(frozen=True)
-class Report:
+class TrainingReport:
     """A report: the page, and the facts that the model card takes (JSON)."""
 
     html: str
     facts: dict[str, Any]
 
 
-def make_report(subject: ReportSubject) -> Report:
+def make_report(subject: ReportSubject) -> TrainingReport:
     """Return the report about a version. Equal subjects give equal bytes."""
     own = measures.metrics_with_intervals(subject, subject.challenger.score)
     champion = measures.metrics_with_intervals(subject, subject.champion.score) if subject.champion else {}
@@ -104,7 +104,7 @@ def make_report(subject: ReportSubject) -> Report:
         "importances": [asdict(each) for each in importances[:MAX_DEPENDENCES]],
         "cost": asdict(cost) if cost else None,
     }
-    return Report(html, facts)
+    return TrainingReport(html, facts)
 
 
 def _days(subject: ReportSubject) -> list[tuple[str, Any]]:
@@ -165,7 +165,7 @@ def _slices(subject: ReportSubject, found: Sequence[measures.SliceMeasured]) -> 
     ]
 
 
-def _cost(subject: ReportSubject, cost: measures.Cost | None) -> dict[str, Any] | None:
+def _cost(subject: ReportSubject, cost: measures.ExpectedCost | None) -> dict[str, Any] | None:
     if cost is None:
         return None
     rows = [("this version", cost.version.value, _interval(cost.version))]

@@ -66,7 +66,7 @@ class Ti(SimpleNamespace):
 def run(**of_run: Any) -> dict[str, Any]:
     """Return the context of `ask` in a run for version 3."""
     ti = Ti(id="1", dag_id="late_ferry_approve", run_id="v3", task_id="ask", map_index=-1, pushed={}, task=None)
-    dag_run = SimpleNamespace(**{"triggering_user_name": None, "run_type": "manual", **of_run})
+    dag_run = SimpleNamespace(**{"triggering_user_name": None, "run_type": "manual", "conf": {}, **of_run})
     return {"ti": ti, "task_instance": ti, "dag_run": dag_run, "params": {"version": 3}}
 
 
@@ -109,8 +109,8 @@ def test_only_models_that_declare_approval_have_the_dag(bag: Any) -> None:
     assert (dag.max_active_runs, dag.schedule, dag.dagrun_timeout) == (100, None, timedelta(days=8))
     assert all(task.owner == ASKED.owner and task.execution_timeout and task.doc_md for task in dag.tasks)
     trained = train(ASKED)
-    assert trained.get_task("ask").upstream_task_ids == {"promote"}
-    assert trained.get_task("ask").trigger_rule.value == "none_failed", "promote is skipped while a version is pending"
+    assert trained.get_task("ask").upstream_task_ids == {"promote", "report_version"}
+    assert trained.get_task("ask").trigger_rule.value == "all_done", "promote is skipped while a version is pending"
     assert trained.get_task("report").upstream_task_ids == {"promote", "ask"}
     assert "ask" not in train(load_model("late_ferry")).task_ids
 
@@ -241,3 +241,14 @@ def test_people_get_one_message_with_the_link_for_each_version(monkeypatch: pyte
     assert "Decide: http://airflow/required_actions" in text
     assert "approve --model late_ferry --version 3" in text
     assert "until 2113-03-09 00:00 UTC" in text
+
+
+def test_the_question_links_to_the_report_and_to_nothing_that_somebody_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(question, "mlflow_pages", lambda: "https://mlflow.example.org")
+    made = SimpleNamespace(
+        xcom_pull=lambda task_ids: {"experiment_id": "7", "run_id": "ab12", "report": "report/c.html"}
+    )
+    links = question._links(ASKED, 3, question._report(made))
+    assert links["Training report"] == "https://mlflow.example.org/#/experiments/7/runs/ab12/artifacts/report/c.html"
+    for typed in ("javascript:alert(1)", "7/runs/ab12/artifacts/x)[y](https://evil.example.org", None):
+        assert list(question._links(ASKED, 3, {"report": typed})) == ["Version 3 in MLflow"]

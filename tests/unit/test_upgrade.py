@@ -57,7 +57,7 @@ def in_clone(clone: Path, *command: str, projects: str = "projects") -> str:
 def clone(tmp_path: Path) -> Path:
     """Return a team's clone of a copy of the product; the copy is in the folder `product` next to it."""
     product, clone = tmp_path / "product", tmp_path / "clone"
-    for name in ("include", "dags", "docs", "tools"):
+    for name in ("include", "dags", "docs", "plugins", "tools"):
         shutil.copytree(ROOT / name, product / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "requirements.txt", "LICENSE"):
         shutil.copy(ROOT / name, product)

@@ -56,7 +56,9 @@ def own() -> Own:
 
 
 def load(path: Path, model: Model) -> LoadedModel:
-    return models._load(ModelFiles.within(path), LoggedModel.of_version("late_ferry", 3, "late_ferry"), model.stored)
+    return models.load_files(
+        ModelFiles.within(path), LoggedModel.of_version("late_ferry", 3, "late_ferry"), model.stored
+    )
 
 
 @pytest.fixture
