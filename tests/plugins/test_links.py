@@ -87,9 +87,8 @@ def test_airflow_shows_links_on_model_tasks_only(bag: Any) -> None:
         shown = DagSerialization.from_dict(DagSerialization.to_dict(dag))
         names = {"MLflow run", "Model version", "Training report"}
         linked = {task.task_id for task in shown.tasks if set(task.extra_links) == names}
-        assert linked == (
-            {"fit", "evaluate", "gate", "report_version", "promote"} if dag.dag_id.endswith("_train") else set()
-        )
+        of_model = {"train": {"fit", "evaluate", "gate", "report_version", "promote"}, "rollback": {"rollback"}}
+        assert linked == of_model.get(dag.dag_id.rpartition("_")[2], set())
         assert all(task.task_id in linked or not task.extra_links for task in shown.tasks), dag.dag_id
 
 
