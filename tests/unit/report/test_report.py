@@ -240,6 +240,28 @@ def test_a_first_version_and_a_champion_that_cannot_score_have_a_report() -> Non
     assert "What changed since champion 1" in page
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_without_a_score_are_counted_and_left_out(kind: str) -> None:
+    subject = subject_of(kind, passed=False)
+    score, before = subject.challenger.score.copy(), subject.challenger.score.copy()
+    score[:7], before[5] = np.nan, np.inf
+    assert subject.to_beat is not None
+    broken = replace(
+        subject,
+        challenger=replace(subject.challenger, score=score),
+        to_beat=replace(subject.to_beat, score=before),
+    )
+    report = make_report(broken)
+    assert "7 holdout rows are scored as NaN or infinite" in report.html
+    assert report.facts["rows"] == len(score) - 7
+    assert "champion 1 scores rows" not in report.html, "its row 5 is left out for both"
+    before[9] = np.nan
+    html = make_report(replace(broken, to_beat=replace(subject.to_beat, score=before))).html
+    assert "no scores of the champion: champion 1 scores rows as NaN or infinite" in html
+    nothing = replace(subject.challenger, score=np.full_like(score, np.nan))
+    assert make_report(replace(subject, challenger=nothing)).facts["rows"] == 0
+
+
 def test_a_row_about_a_person_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "F-0" in make_report(subject_of("binary")).html
     monkeypatch.setattr(ReportSubject, "entities_are_personal", True)
