@@ -76,6 +76,7 @@ def make_report(subject: ReportSubject) -> TrainingReport:
         "slices": _slices(subject, found_slices),
         "cost": _cost(subject, cost),
         "cost_figure": threshold_figure(cost, subject.challenger.decision_threshold) if cost else Markup(""),
+        "fitted_here": subject.fitted_here,
         "importances": importance_figure(subject, importances) if importances else None,
         "permuted": min(subject.holdout_rows.height, measures.MAX_PERMUTED),
         "repeats": measures.REPEATS,
@@ -95,6 +96,7 @@ def make_report(subject: ReportSubject) -> TrainingReport:
         "version": subject.challenger.version,
         "candidate": subject.decision.candidate,
         "gate_id": subject.decision.gate_id,
+        "fitted_here": subject.fitted_here,
         "passed": passed,
         "checks": len(subject.decision.checks),
         "day": str(subject.decision.interval.end),
@@ -141,8 +143,9 @@ def _days(subject: ReportSubject) -> list[tuple[str, Any]]:
 
 def _periods(subject: ReportSubject) -> list[dict[str, Any]]:
     rows = {"fit": subject.fitted_rows.height, "holdout": len(subject.truth)}
+    elsewhere = "dummy baseline and inputs are of them; the version was fitted elsewhere and adopted"
     words = {
-        "fit": "fitted on",
+        "fit": "fitted on" if subject.fitted_here else elsewhere,
         "validation": "candidates were compared on",
         "holdout": "measured on; nothing was fitted or chosen on them",
     }

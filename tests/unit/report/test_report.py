@@ -19,6 +19,7 @@ from include.report.page import make_report
 from include.report.subject import ReportedVersion, ReportSubject
 from include.training.costs import Costs
 from tests.pages import HOSTILE, MARKUP, Structure, assert_complete_in_itself
+from tools.model_card import card
 
 DAY, DAYS, A_DAY = date(2013, 3, 1), 8, 150
 NUMERIC, CATEGORICAL = ("wind", "calm", "noise"), ("origin",)
@@ -260,6 +261,17 @@ def test_rows_without_a_score_are_counted_and_left_out(kind: str) -> None:
     assert "no scores of the champion: champion 1 scores rows as NaN or infinite" in html
     nothing = replace(subject.challenger, score=np.full_like(score, np.nan))
     assert make_report(replace(subject, challenger=nothing)).facts["rows"] == 0
+
+
+def test_an_adopted_version_was_not_fitted_on_the_days_before() -> None:
+    subject = subject_of("binary")
+    tags = {**subject.challenger.tags, "adopted_from": "runs:/abc/model"}
+    report = make_report(replace(subject, challenger=replace(subject.challenger, tags=tags)))
+    assert ">fitted on<" in make_report(subject).html
+    assert ">fitted on<" not in report.html
+    assert "the version was fitted elsewhere and adopted" in report.html
+    assert "gate --model late_ferry --day 2013-03-09 --version 2" in report.html
+    assert "fitted elsewhere and adopted" in card(subject.model, report.facts)
 
 
 def test_a_row_about_a_person_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
