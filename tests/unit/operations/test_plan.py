@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from include.core.changes import Effect
+from include.core.changes import PRODUCT, Effect
 from include.gate.rules import COMMON
-from include.operations.plan import PRODUCT, PRODUCT_CODE
+from include.operations.plan import PRODUCT_CODE
 
 
 @pytest.mark.parametrize("code", COMMON, ids=str)
