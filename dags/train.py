@@ -88,7 +88,10 @@ def train(model: Model) -> DAG:
         @model_task
         def report_version(decided: Json) -> Json:
             """Write the training report of the version, decided either way; promotion does not wait for it."""
-            return run_step("report_version", model, day(), decision=GateDecision.model_validate(decided))
+            decision = GateDecision.model_validate(decided)
+            if decision.model_version is None:
+                raise AirflowSkipException(f"no version, so no report: {decision.why_not}")  # of an entity fraction
+            return run_step("report_version", model, day(), decision=decision)
 
         @model_task(outlets=[champions_asset(model)])
         def promote(decided: Json) -> Json:

@@ -44,8 +44,9 @@ def card(model: Model, facts: Mapping[str, Any] | None) -> str:
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     days = {name: " to ".join(facts[name]) for name in ("fit", "holdout")}
+    fitted = f"fitted on {days['fit']}" if facts.get("fitted_here", True) else "fitted elsewhere and adopted"
     yield (
-        f"Version {facts['version']} ({facts['candidate']}) of run date {facts['day']}, fitted on {days['fit']}. "
+        f"Version {facts['version']} ({facts['candidate']}) of run date {facts['day']}, {fitted}. "
         f"Measured on the holdout days {days['holdout']}, {facts['rows']:,} rows; in brackets the middle 95 % of "
         f"resamples of days. The gate {'passed' if facts['passed'] else 'rejected'} it, with {facts['checks']} checks."
     )

@@ -57,8 +57,8 @@ PRODUCT_CODE: tuple[tuple[str, tuple[str, ...], Effect], ...] = (
     (
         "the product's code that decides in the gate",
         (
-            *("gate/**/*.py", "steps/gate.py", "core/threshold.py", "training/calibration.py"),
-            *("training/relative_errors.py", "training/problem_types/*.py"),
+            *("gate/**/*.py", "steps/gate.py", "steps/gate_probes.py", "core/threshold.py"),
+            *("training/calibration.py", "training/relative_errors.py", "training/problem_types/*.py"),
         ),
         Effect.GATE,
     ),

@@ -77,6 +77,14 @@ def commands(subject: ReportSubject) -> list[tuple[str, str]]:
     model, tags, version = subject.model.name, subject.challenger.tags, subject.challenger.version
     commit, day = tags.get("git_commit", "unknown"), tags.get("day", str(subject.decision.interval.end))
     cli = "python -m include.cli"
+    if not subject.fitted_here:
+        return [
+            (
+                "Compare its files and scores with those of its adoption",
+                f"{cli} reproduce --model {model} --version {version}",
+            ),
+            ("Decide again", f"{cli} gate --model {model} --day {day} --version {version}"),
+        ]
     checkout = [] if commit == "unknown" else [("The code of the fit", f"git checkout {commit} && make setup")]
     return [
         *checkout,

@@ -55,11 +55,13 @@ def quality_figures(subject: ReportSubject) -> list[Markup]:
 
 def roc_points(truth: np.ndarray, score: np.ndarray) -> list[tuple[float, float]]:
     """Return false and true positive rates at up to MAX_CURVE thresholds, from (0, 0) to (1, 1)."""
+    if not len(truth):
+        return []
     order = np.argsort(-score, kind="stable")
     hits, ranked = np.cumsum(truth[order] == 1.0), score[order]
     ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
     true, false = hits[ends], ends + 1 - hits[ends]
-    if not len(true) or true[-1] == 0 or false[-1] == 0:
+    if true[-1] == 0 or false[-1] == 0:
         return []
     keep = np.unique(np.linspace(0, len(ends) - 1, MAX_CURVE).astype(int))
     return [(0.0, 0.0), *zip((false[keep] / false[-1]).tolist(), (true[keep] / true[-1]).tolist(), strict=True)]

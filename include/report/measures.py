@@ -123,7 +123,7 @@ def metrics_with_intervals(subject: ReportSubject, score: np.ndarray) -> dict[st
 
 def difference_to_champion(subject: ReportSubject) -> Estimate | None:
     """Return the share by which the loss is above the champion's on the same rows, paired by day."""
-    if subject.champion is None:
+    if subject.champion is None or not len(subject.truth):
         return None
     own = subject.problem.loss_by_row(subject.truth, subject.challenger.score)
     other = subject.problem.loss_by_row(subject.truth, subject.champion.score)
@@ -223,8 +223,8 @@ def moves(problem: ProblemType, score: np.ndarray, champion: np.ndarray) -> np.n
 
 
 def expected_cost(subject: ReportSubject) -> ExpectedCost | None:
-    """Return what predictions cost on the holdout days, None if nobody has written the costs into model.yaml."""
-    if any(name.startswith("costs") for name in subject.model.unwritten):
+    """Return what predictions cost on the holdout days, None without rows or costs in model.yaml."""
+    if not len(subject.truth) or any(name.startswith("costs") for name in subject.model.unwritten):
         return None
     problem, truth, costs = subject.problem, subject.truth, subject.model.costs
 

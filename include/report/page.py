@@ -4,11 +4,12 @@ Expensive parts (permutation importances, partial dependence, rows that moved) a
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from markupsafe import Markup
 
 from include.core.horizons import target_day
@@ -43,6 +44,7 @@ class TrainingReport:
 
 def make_report(subject: ReportSubject) -> TrainingReport:
     """Return the report about a version. Equal subjects give equal bytes."""
+    subject, unscored = _with_scores(subject)
     own = measures.metrics_with_intervals(subject, subject.challenger.score)
     champion = measures.metrics_with_intervals(subject, subject.champion.score) if subject.champion else {}
     dummy = subject.problem.metrics(subject.truth, subject.dummy)
@@ -62,6 +64,7 @@ def make_report(subject: ReportSubject) -> TrainingReport:
         "champion_missing": subject.champion_missing,
         "periods": _periods(subject),
         "tags": subject.challenger.tags,
+        "unscored": unscored,
         "missing_days": ", ".join(map(str, subject.missing_days)),
         "metrics": _metrics(subject, own, champion, dummy),
         "difference": _interval(difference, percent=True) if difference else None,
@@ -73,6 +76,7 @@ def make_report(subject: ReportSubject) -> TrainingReport:
         "slices": _slices(subject, found_slices),
         "cost": _cost(subject, cost),
         "cost_figure": threshold_figure(cost, subject.challenger.decision_threshold) if cost else Markup(""),
+        "fitted_here": subject.fitted_here,
         "importances": importance_figure(subject, importances) if importances else None,
         "permuted": min(subject.holdout_rows.height, measures.MAX_PERMUTED),
         "repeats": measures.REPEATS,
@@ -92,6 +96,7 @@ def make_report(subject: ReportSubject) -> TrainingReport:
         "version": subject.challenger.version,
         "candidate": subject.decision.candidate,
         "gate_id": subject.decision.gate_id,
+        "fitted_here": subject.fitted_here,
         "passed": passed,
         "checks": len(subject.decision.checks),
         "day": str(subject.decision.interval.end),
@@ -107,14 +112,40 @@ def make_report(subject: ReportSubject) -> TrainingReport:
     return TrainingReport(html, facts)
 
 
+def _with_scores(subject: ReportSubject) -> tuple[ReportSubject, int]:
+    """Return the subject with the rows that the version has scores of, and how many have none (NaN or infinite).
+
+    A champion without a score of one of them cannot be compared with.
+    """
+    scored = _finite(subject.challenger.score)
+    if not scored.all():
+        own, before = subject.challenger, subject.champion
+        subject = replace(
+            subject,
+            holdout_rows=subject.holdout_rows.filter(pl.Series(scored)),
+            challenger=replace(own, score=own.score[scored]),
+            to_beat=replace(before, score=before.score[scored]) if before else subject.to_beat,
+        )
+    if subject.champion is not None and not _finite(subject.champion.score).all():
+        missing = f"champion {subject.champion.version} scores rows as NaN or infinite"
+        subject = replace(subject, champion_missing=missing)
+    return subject, int((~scored).sum())
+
+
+def _finite(score: np.ndarray) -> np.ndarray:
+    finite = np.isfinite(score)
+    return finite if finite.ndim == 1 else np.asarray(finite.all(axis=1))
+
+
 def _days(subject: ReportSubject) -> list[tuple[str, Any]]:
     return [("fit", subject.fit), ("validation", subject.validation), ("holdout", subject.holdout)]
 
 
 def _periods(subject: ReportSubject) -> list[dict[str, Any]]:
     rows = {"fit": subject.fitted_rows.height, "holdout": len(subject.truth)}
+    elsewhere = "dummy baseline and inputs are of them; the version was fitted elsewhere and adopted"
     words = {
-        "fit": "fitted on",
+        "fit": "fitted on" if subject.fitted_here else elsewhere,
         "validation": "candidates were compared on",
         "holdout": "measured on; nothing was fitted or chosen on them",
     }

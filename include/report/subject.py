@@ -57,7 +57,7 @@ class ReportSubject:
         fit: the days fitted on.
         validation: the days on which candidates were compared.
         holdout: the days on which the gate decided.
-        fitted_rows: the rows fitted on.
+        fitted_rows: the rows fitted on; of an adopted version, those that a fit here would be on.
         holdout_rows: the rows that the scores are of.
         challenger: the version that the report is about.
         predict: its scores of other rows.
@@ -84,6 +84,11 @@ class ReportSubject:
     def champion(self) -> ReportedVersion | None:
         """The version to beat, None if there is none or it cannot score these rows."""
         return None if self.champion_missing else self.to_beat
+
+    @property
+    def fitted_here(self) -> bool:
+        """Whether the version was fitted on `fitted_rows`; one that was adopted was fitted elsewhere."""
+        return "adopted_from" not in self.challenger.tags
 
     @property
     def problem(self) -> ProblemType:

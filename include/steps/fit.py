@@ -298,7 +298,7 @@ def _try(
             measured = model.problem.metrics(compared[LABEL].to_numpy(), own.predict(compared))
             losses.append(measured.get(model.problem.chosen_by, inf))
         loss, why = fmean(losses), "" if isfinite(fmean(losses)) else "the loss is not finite"
-    except (ConfigError, DataError) as error:
+    except (ConfigError, DataError, ValueError) as error:  # the last also if it predicts NaN or infinite numbers
         loss, why = inf, str(error)
     if why:
         log.warning("%s %s: trial %d, %s: %s", model.name, candidate.name, number, dict(params), why)

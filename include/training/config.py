@@ -14,10 +14,10 @@ from include.core.code import code_digest
 from include.core.errors import nearest
 from include.core.feeds import HORIZON
 from include.training.declared import declared_digest
-from include.training.estimators import AnyEstimator
+from include.training.estimators import TYPES_OF_KINDS, AnyEstimator
 from include.training.problem_types import ProblemType, get_problem_type
 from include.training.search import Search
-from include.training.serialization import Serialization, Skops
+from include.training.serialization import Cloudpickle, Serialization, Skops
 from include.training.transforms import AnyTransform, wrong_columns
 
 OPTIONAL = ("estimator", "transforms", "search")
@@ -190,6 +190,16 @@ class Training(Config):
                 types=tuple(dict.fromkeys([*self.serialization.types, *(name for types in own for name in types)]))
             )
         return self.serialization
+
+    @property
+    def readable(self) -> Serialization:
+        """How files of a recorded fit are loaded: also those of a kind that is declared no more.
+
+        Otherwise the champion could not score the night after another kind is declared.
+        """
+        if isinstance(self.serialization, Cloudpickle):
+            return self.serialization
+        return Skops(types=tuple(dict.fromkeys([*self.serialization.types, *TYPES_OF_KINDS])))
 
     @property
     def problem(self) -> ProblemType:

@@ -35,7 +35,8 @@ def declared_parts(model: Training, outcome_sql: str, candidate: str) -> dict[st
     if of_name:
         recipe = {**fields, "parameters": of_name[0].model_dump(mode="json", exclude={"name"})}
         code = model.folder / "estimator.py"
-        recipe["estimator.py"] = code_digest([code]) if code.exists() else None
+        of_code = of_name[0].estimator is None and code.exists()
+        recipe["estimator.py"] = code_digest([code]) if of_code else None
     return {name: _digest(part) for name, part in {**contract, **recipe}.items()}
 
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pendulum
 import pytest
 from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
-from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from dags import common, params
@@ -23,6 +23,7 @@ from include.core.errors import DeliveryError, LockTimeoutError, UnreachableErro
 from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.project import Databricks, Project
+from include.core.records import Check, GateDecision
 from include.core.sources import Sql
 from tests.dags.conftest import ROOT
 from tests.own_projects import FOLDER
@@ -152,6 +153,24 @@ def test_the_sweep_looks_at_all_days_of_each_project(bag: Any, monkeypatch: pyte
     monkeypatch.setitem(names, "get_current_context", lambda: {"dag_run": run})
     task.python_callable(project="ferries")
     assert asked == [("land", load_project("ferries"), Interval.of(date(2013, 3, 1)), {"sweep": True})]
+
+
+def test_a_training_on_an_entity_fraction_has_no_report_and_does_not_fail(bag: Any) -> None:
+    failed = Check(name="entity fraction", subject="x", measured=None, threshold=1, passed=False, sentence="of 5 %")
+    decision = GateDecision(
+        interval=Interval.of(date(2013, 3, 1)),
+        rows=9,
+        model_version=None,
+        model="late_ferry",
+        candidate="x",
+        gate_id="not recorded",
+        champion=None,
+        passed=False,
+        checks=(failed,),
+    )
+    write = bag.dags["late_ferry_train"].get_task("report_version").python_callable
+    with pytest.raises(AirflowSkipException, match="no version, so no report"):
+        write(decision.model_dump(mode="json"))
 
 
 def test_messages_that_wait_are_sent_every_five_minutes_without_a_person(bag: Any) -> None:

@@ -55,10 +55,21 @@ class ShuffledLabels(GateCheck):
     def _skill(self, evidence: Evidence, seed: int) -> float | None:
         if evidence.refit is None:
             return None
-        learn = sample_of(len(evidence.fitted_truth), self.rows, seed)
-        test = sample_of(len(evidence.truth), self.rows, seed)
+        problem = evidence.problem_type
+        learn, test = (
+            _with_rare(truth, sample_of(len(truth), self.rows, seed))
+            if problem.needs_different_outcomes
+            else sample_of(len(truth), self.rows, seed)
+            for truth in (evidence.fitted_truth, evidence.truth)
+        )
         if not len(learn) or not len(test):
             return None
         shuffled = np.random.default_rng(seed).permutation(evidence.fitted_truth[learn])
         score, truth = evidence.refit(learn, shuffled, test), evidence.truth[test]
         return evidence.problem_type.explained(truth, score).get("d2") if np.isfinite(score).all() else None
+
+
+def _with_rare(truth: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return a sample of rows, with the first row of each class that it lacks: estimators refuse to learn without."""
+    classes, first = np.unique(truth, return_index=True)
+    return np.union1d(rows, first[~np.isin(classes, truth[rows])])

@@ -234,9 +234,27 @@ def read_former_champions(settings: Settings, model: str, version: int, day: dat
     """
     statement = sa.select(*_COLUMNS).where(_PROMOTIONS.c.model == model).order_by(*_NEWEST)
     with engine(settings).connect() as connection:
-        rows = [_row(found) for found in connection.execute(statement)]
-    decided = [row.model_version for row in rows if row.model_version != version and row.decided_day <= day]
-    return list(dict.fromkeys(decided))[1 : most + 1]
+        return champions_of([_row(found) for found in connection.execute(statement)], version, day)[1 : most + 1]
+
+
+def champions_of(rows: Sequence[PromotionEntry], version: int, day: date) -> list[int]:
+    """Return the other versions that were champion by what was decided up to a day, the newest first.
+
+    A champion that a rollback replaced is left out: a person said that it was wrong, so it is no measure of others.
+
+    Args:
+        rows: the promotion history, the newest row first.
+        version: the version to leave out.
+        day: the run date of its training.
+    """
+    found, undone = dict[int, None](), set[int]()
+    for row in rows:
+        if row.decided_day <= day:
+            if row.rolled_back_from is not None and row.rolled_back_from not in found:
+                undone.add(row.rolled_back_from)
+            if row.model_version != version and row.model_version not in undone:
+                found[row.model_version] = None
+    return list(found)
 
 
 def read_champions(settings: Settings, model: str, interval: Interval) -> dict[date, int]:

@@ -122,7 +122,7 @@ class Registry:
             digest: of its files, as the shared database recorded it at the fit.
             model: its `model.yaml`, which says how the model is saved.
         """
-        return models.open_verified(self.connection, self._logged(source, model), digest, model.stored)
+        return models.open_verified(self.connection, self._logged(source, model), digest, model.readable)
 
     def files(self, version: Version, digest: str) -> ModelFiles:
         """Return digest and size of the files of a version; refuse others than those of the digest, as `load` does."""

@@ -20,3 +20,6 @@ AnyEstimator = Annotated[
     Field(discriminator="kind"),
 ]
 """Every estimator; `kind` says which one."""
+
+TYPES_OF_KINDS = tuple(name for kind in (Linear, Boosted, Forest, LightGbm, XgBoost) for name in kind.trusted_types)
+"""What the fitted models of all kinds of the product may contain."""

@@ -66,6 +66,15 @@ def test_code_of_the_estimator_is_part_of_the_recipe(tmp_path: Path) -> None:
     assert next_version(BEFORE, with_code(code), with_code(code + "\n# a comment\n"))[1] == "trained again"
 
 
+def test_code_of_the_estimator_does_not_count_for_a_candidate_that_does_without(tmp_path: Path) -> None:
+    def with_code(text: str) -> dict[str, str]:
+        (tmp_path / "estimator.py").write_text(text, encoding="utf-8")
+        declared = Candidate.model_validate({"name": "linear", "estimator": {"kind": "linear"}})
+        return parts(changed(folder=tmp_path, candidates=(declared, *MODEL.candidates[1:])))
+
+    assert next_version(BEFORE, with_code("A = 1\n"), with_code("A = 2\n"))[1] == "trained again"
+
+
 def test_the_first_version_of_a_model_is_1_0_0() -> None:
     assert next_version(None, {}, parts()) == (SemanticVersion(1, 0, 0), "the first version")
 

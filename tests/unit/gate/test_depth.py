@@ -315,6 +315,19 @@ def test_scores_of_holdout_outcomes_after_shuffling_are_refused(kind: str) -> No
     assert failed(checks) == ["shuffled labels"], table(checks)
 
 
+def test_a_rare_outcome_that_the_sample_misses_is_no_reason_to_refuse() -> None:
+    rng, rows = np.random.default_rng(1), 4000
+    features = pl.DataFrame({"number": rng.normal(size=rows)})
+    truth = np.zeros(rows)
+    truth[rng.choice(rows, 2, replace=False)] = 1
+    refit = refit_of(
+        LoadedModel(make_pipeline(LogisticRegression()), ("number",), (), "binary", 0.5), features, features
+    )
+    _, evidence = sound("binary")
+    [verdict] = ShuffledLabels(rows=100).run(replace(evidence, truth=truth, fitted_truth=truth, refit=refit))
+    assert verdict.passed, verdict.sentence
+
+
 def test_luck_after_one_shuffle_is_not_refused() -> None:
     _, evidence = sound("binary")
     lucky = iter([evidence.challenger.score, np.full(ROWS, evidence.truth.mean())])

@@ -19,6 +19,7 @@ from include.report.page import make_report
 from include.report.subject import ReportedVersion, ReportSubject
 from include.training.costs import Costs
 from tests.pages import HOSTILE, MARKUP, Structure, assert_complete_in_itself
+from tools.model_card import card
 
 DAY, DAYS, A_DAY = date(2013, 3, 1), 8, 150
 NUMERIC, CATEGORICAL = ("wind", "calm", "noise"), ("origin",)
@@ -238,6 +239,39 @@ def test_a_first_version_and_a_champion_that_cannot_score_have_a_report() -> Non
     page = make_report(subject).html
     assert "no scores of the champion: champion 1 needs x" in page
     assert "What changed since champion 1" in page
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_without_a_score_are_counted_and_left_out(kind: str) -> None:
+    subject = subject_of(kind, passed=False)
+    score, before = subject.challenger.score.copy(), subject.challenger.score.copy()
+    score[:7], before[5] = np.nan, np.inf
+    assert subject.to_beat is not None
+    broken = replace(
+        subject,
+        challenger=replace(subject.challenger, score=score),
+        to_beat=replace(subject.to_beat, score=before),
+    )
+    report = make_report(broken)
+    assert "7 holdout rows are scored as NaN or infinite" in report.html
+    assert report.facts["rows"] == len(score) - 7
+    assert "champion 1 scores rows" not in report.html, "its row 5 is left out for both"
+    before[9] = np.nan
+    html = make_report(replace(broken, to_beat=replace(subject.to_beat, score=before))).html
+    assert "no scores of the champion: champion 1 scores rows as NaN or infinite" in html
+    nothing = replace(subject.challenger, score=np.full_like(score, np.nan))
+    assert make_report(replace(subject, challenger=nothing)).facts["rows"] == 0
+
+
+def test_an_adopted_version_was_not_fitted_on_the_days_before() -> None:
+    subject = subject_of("binary")
+    tags = {**subject.challenger.tags, "adopted_from": "runs:/abc/model"}
+    report = make_report(replace(subject, challenger=replace(subject.challenger, tags=tags)))
+    assert ">fitted on<" in make_report(subject).html
+    assert ">fitted on<" not in report.html
+    assert "the version was fitted elsewhere and adopted" in report.html
+    assert "gate --model late_ferry --day 2013-03-09 --version 2" in report.html
+    assert "fitted elsewhere and adopted" in card(subject.model, report.facts)
 
 
 def test_a_row_about_a_person_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

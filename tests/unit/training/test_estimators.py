@@ -17,7 +17,7 @@ from include.config.loading import load_model
 from include.config.model import Model
 from include.core.code import code_digest
 from include.core.errors import ConfigError
-from include.io.registry import LoadedModel, reference_rows
+from include.io.registry import FitRun, LoadedModel, ModelFiles, Registry, models, reference_rows
 from include.io.registry.models import saved
 from include.operations.check_code import check_estimator
 from include.operations.problems import Problems
@@ -157,6 +157,21 @@ def test_types_of_an_estimator_are_trusted_only_where_it_is_declared() -> None:
     tree = "sklearn.tree._tree.Tree"
     assert tree in model_of("binary", estimator=estimator("forest")).stored.trusted
     assert tree not in model_of("binary", estimator=estimator("boosted")).stored.trusted
+
+
+def test_the_champion_of_a_kind_that_is_declared_no_more_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, now = (model_of("binary", estimator=estimator(kind)) for kind in ("forest", "boosted"))
+    fitted = rows(300, 1)
+    X, y = estimator_inputs(fitted, NUMERIC, CATEGORICAL), outcome("binary", fitted)
+    forest = fit_step._build(before, before.candidates[0]).fit(X, y)
+    with saved(before, "declared", forest, reference_rows(fitted, before.features, 1)) as (path, _):
+        monkeypatch.setattr(
+            models, "open_verified", lambda *given: models.load_files(ModelFiles.within(path), given[1], given[3])
+        )
+        registry = Registry.__new__(Registry)
+        registry.connection = None  # type: ignore[assignment]
+        loaded = registry.load(FitRun("run", "m-1", "fit", "files", {}), "files", now)
+        assert (loaded.predict(fitted) == forest.predict_proba(X)[:, 1]).all()
 
 
 class Dull(Linear):

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from datetime import date, timedelta
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
 
+from include.config.loading import load_model
 from include.core.interval import Interval
+from include.steps import fit as fit_step
 from include.training.config import Candidate
 from include.training.search import Search, Searched, Trial, folds, search
+from tests.own_projects import use_own_projects
 
 DECLARED = Search.model_validate({
     "trials": 24,
@@ -98,6 +101,19 @@ def test_settings_that_cannot_be_fitted_lose() -> None:
     assert found.best.number % 2
     with pytest.raises(ValueError, match="none of 24 trials could be fitted, the last one because: too deep"):
         search(DECLARED, lambda number, params: Trial(number, params, inf, 1.0, "too deep"), {}, lambda trial: None)
+
+
+def test_settings_whose_predictions_cannot_be_measured_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions that are infinite are no reason to give up the search; scikit-learn refuses to measure them."""
+
+    def refused(*_: Any) -> None:
+        raise ValueError("Input contains infinity")
+
+    monkeypatch.setattr(fit_step, "train", refused)
+    use_own_projects()
+    model = load_model("late_ferry")
+    trial = fit_step._try(model, model.candidates[0], [cast(Any, None)], 3, {})
+    assert (trial.number, trial.loss, trial.why) == (3, inf, "Input contains infinity")
 
 
 def day(number: int) -> date:
