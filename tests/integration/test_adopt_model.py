@@ -366,9 +366,9 @@ def test_a_bad_model_is_adopted_and_rejected_by_the_gate(
     folder = saved(tmp_path / "home", home_model(shuffled=True))
     options = ["--model", MODEL.name, "--day", str(RUN.start)]
     adopting = ["--source", str(folder), "--trained-until", str(UNTIL), "--by", "Ada", "--why", "a try"]
-    first = CliRunner().invoke(cli.app, ["adopt_model", *options, *adopting, "--trust-pickle", "our own"])
+    first = CliRunner().invoke(cli.app, ["adopt_model", *options, *adopting, "--trust-pickle", "our own", "--json"])
     assert first.exit_code == 1, first.output
-    again = CliRunner().invoke(cli.app, ["gate", *options, "--version", "1"])
+    again = CliRunner().invoke(cli.app, ["gate", *options, "--version", "1", "--json"])
     assert again.exit_code == 1, again.output
     [(decision, _)] = postgres.gate_decisions.read_decisions(prepared, MODEL.name, 1)
     assert not decision.passed
