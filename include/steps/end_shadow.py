@@ -133,6 +133,12 @@ def _record(model: Model, end: ShadowEnd, settings: Settings) -> None:
                 f"{model.name}: version {end.model_version} was decided meanwhile (view version_history); run "
                 "end_shadow again"
             )
+        champion = book.newest()
+        if champion is None or champion.model_version != end.champion_version:
+            raise DataError(
+                f"{model.name}: version {end.champion_version} is not the champion any more, with which version "
+                f"{end.model_version} was compared; nothing is decided. Run end_shadow again"
+            )
         book.end_shadow(end)
         if not end.passed:
             to = State.EXPIRED if end.measured is None else State.DECLINED

@@ -96,6 +96,25 @@ def hold_as_shadow(
     return _waits(model, version)
 
 
+def decline_if_compared_with_another(book: PromotionHistory, version: int) -> str | None:
+    """Decline a pending version that passed as a shadow of another champion than that of now; return why, if so.
+
+    A person promoted another version, or rolled back, after the comparison. It is recorded once, so without this the
+    version would be the shadow for ever.
+    """
+    end, champion = book.shadow_ends().get(version), book.newest()
+    if end is None or not end.passed or champion is None or book.state(version) is not State.PENDING:
+        return None
+    if champion.model_version == end.champion_version:
+        return None
+    why = (
+        f"as a shadow, it was compared with champion {end.champion_version}, but {champion.by} made version "
+        f"{champion.model_version} the champion since"
+    )
+    book.move(version, State.DECLINED, by=BY_PRODUCT, why=why)
+    return why
+
+
 def _begin(model: Model, book: PromotionHistory, version: int, decision: GateDecision) -> None:
     expires_in = None
     if model.approved_by is not None and model.shadow is not None:

@@ -21,7 +21,12 @@ from include.io.postgres.gate_decisions import GateSubject
 from include.io.postgres.model_files import RecordedFit
 from include.io.postgres.promotions import PromotionEntry, PromotionHistory
 from include.io.registry import CHAMPION, Registry, Version
-from include.steps.hold_as_shadow import AgainstShadow, compare_with_running, hold_as_shadow
+from include.steps.hold_as_shadow import (
+    AgainstShadow,
+    compare_with_running,
+    decline_if_compared_with_another,
+    hold_as_shadow,
+)
 
 log = logging.getLogger(__name__)
 
@@ -184,14 +189,18 @@ def _promote(
         assert decision is not None
         if (before := _decided(model, book, version)) is not None:
             return before[0], False, before[1]
-        decided = book.on(from_day)
+        if (why_not := decline_if_compared_with_another(book, version)) is not None:
+            return None, False, why_not
+        end = book.shadow_ends().get(version)
+        beaten = end is not None and end.passed  # as a shadow: the newest champion, whoever decided on it meanwhile
+        decided = None if beaten else book.on(from_day)
         if decided is not None and decided.by != BY_GATE and decided.decided_day > trained:
             return (
                 None,
                 False,
                 f"{decided.by} made version {decided.model_version} champion from {decided.from_day} on, by hand",
             )
-        newest = book.newest()
+        newest = None if beaten else book.newest()
         if newest is not None and newest.decided_day > trained and not displace_newer:
             return (
                 None,
@@ -208,7 +217,7 @@ def _promote(
                 return None, False, waits
         against = "the first" if decision.champion is None else f"not worse than champion {decision.champion}"
         why = f"passed all {len(decision.checks)} checks of the gate; {against}"
-        if (end := book.shadow_ends().get(version)) is not None:
+        if end is not None:
             why, counts_from = f"{why}; as a shadow: {end.sentence}", end.day + timedelta(days=1)
         if model.approved_by is not None:
             _hold(model, book, version, trained, decision, is_decided=recorded is not None)

@@ -221,6 +221,24 @@ def test_a_person_who_decides_meanwhile_wins(running: Settings, monkeypatch: pyt
     assert small.select(running, "SELECT * FROM shadow_ends") == []
 
 
+def test_a_champion_that_is_rolled_back_during_the_comparison_is_not_the_one_that_counts(
+    running: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(running)
+    know(running, ferries, DAY, ALL_LATE)
+    know(running, ferries, NEXT, ALL_LATE)
+    measure = postgres.shadows.replace_shadow_days
+
+    def rolled_back_meanwhile(*arguments: Any, **options: Any) -> Any:
+        small.promoted(running, LATE.name, 9, LATER)
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr(postgres.shadows, "replace_shadow_days", rolled_back_meanwhile)
+    with pytest.raises(DataError, match="version 1 is not the champion any more"):
+        decided(running, LATER)
+    assert small.select(running, "SELECT * FROM shadow_ends") == []
+
+
 # --- promotion --------------------------------------------------------------------------------------------------------
 
 TRIAL = MODEL.model_copy(update={"shadow": Shadow(days_with_outcomes=2, wait_days=9)})
@@ -268,6 +286,27 @@ def test_a_version_is_promoted_after_its_days_as_a_shadow(held: Settings) -> Non
     }
     assert to_beat == {4: 1, 5: 2}
     assert promote(TRIAL, after(5), held, version=2).rows == 0
+
+
+@pytest.mark.parametrize("before_the_end", [True, False])
+def test_a_shadow_is_promoted_over_the_champion_that_it_was_compared_with_only(
+    held: Settings, before_the_end: bool
+) -> None:
+    """A person changes the champion during the trial: before the comparison, theirs counts; after it, it is void."""
+    with postgres.promotions.open_promotion_history(held, MODEL.name) as book:
+        book.add(9, after(3).start, by="Ada", why="storms", forced=True)
+        champion = 9 if before_the_end else 1
+        book.end_shadow(postgres.shadows.ShadowEnd(2, after(4).start, champion, True, 2, 1200, -0.01, 0.1, "better"))
+    promotion = promote(TRIAL, after(5), held, version=2)
+    if before_the_end:
+        assert (promotion.rows, promotion.held_back) == (1, None)
+        assert champions(held)[-1] == (2, after(5).start)
+    else:
+        assert promotion.held_back == (
+            "as a shadow, it was compared with champion 1, but Ada made version 9 the champion since"
+        )
+        assert champions(held)[-1] == (9, after(3).start)
+        assert state(held, 2) is State.DECLINED, "it would be the shadow for ever"
 
 
 def test_a_worse_shadow_is_not_promoted(held: Settings) -> None:
