@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 from psycopg2 import errors
 from psycopg2.extensions import parse_dsn
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError, LockTimeoutError
@@ -199,6 +200,12 @@ def tasks(database: sa.URL, tmp_path: Path) -> Settings:
     return settings_in(tmp_path, database.set(username="tasks"), database)
 
 
+def _sessions_end(error: BaseException) -> bool:
+    """Say whether a login failed because sessions that were closed before still count: the server ends them later."""
+    return "too many connections for role" in str(error)
+
+
+@retry(retry=retry_if_exception(_sessions_end), stop=stop_after_delay(3), wait=wait_fixed(0.1), reraise=True)
 def login(database: sa.URL, role: str, name: str | None = None) -> "psycopg2.extensions.connection":
     url = database.set(username=LOGINS[role], database=name or database.database)
     return psycopg2.connect(url.render_as_string(hide_password=False))
