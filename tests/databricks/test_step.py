@@ -46,7 +46,8 @@ VOLUME = "/Volumes/main/nightly/wheels"
 def commit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Commit a copy of this folder in a repository of its own, so that uncommitted changes are tested too."""
     repository = tmp_path_factory.mktemp("repository")
-    shutil.copytree(ROOT / "include", repository / "include", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("include", "plugins"):
+        shutil.copytree(ROOT / name, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "requirements.txt", "LICENSE"):
         shutil.copy(ROOT / name, repository)
 
