@@ -131,7 +131,7 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
     if result.skipped:
         raise skipped(result.skipped, get_current_context())
-    remember(get_current_context(), step, config, result)
+    remember(get_current_context()["task"], step, config, result)
     return result.model_dump(mode="json")
 
 

@@ -352,5 +352,5 @@ class StepOperator(SubmitOnceOperator):
             raise AirflowFailException(f"{self.step} of {self.config.name}: {error}") from error
         if found is None or why:
             raise skipped(str(why), context)
-        remember(context, self.step, self.config, found)
+        remember(self, self.step, self.config, found)
         return found.model_dump(mode="json")

@@ -14,9 +14,9 @@ ASKED = "get_openlineage_facets_on_complete"
 """The method of an operator that the provider calls when its task has ended."""
 
 
-def remember(context: Any, step: str, config: Project | Model, result: StepResult) -> None:
+def remember(task: Any, step: str, config: Project | Model, result: StepResult) -> None:
     """Let the running task answer the provider with what its step read and wrote."""
-    setattr(context["task"], ASKED, lambda _: facets(step, config, result))
+    setattr(task, ASKED, lambda _: facets(step, config, result))
 
 
 def facets(step: str, config: Project | Model, result: StepResult) -> Any:
