@@ -28,7 +28,7 @@ from tools import demo, processes, summary
 from tools.postgres import find_binaries
 from tools.stack import ROOT, Stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
 
 PROJECT = load_project("flights")
 HISTORY, RUN_DATES = demo.days_to_run(PROJECT)  # late_arrival: promoted on the first of these, rejected on the second

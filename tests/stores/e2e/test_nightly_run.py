@@ -19,7 +19,7 @@ from tests.differential import frozen
 from tools import demo, processes, summary
 from tools.stack import Stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
 
 PROJECT = load_project("stores")
 HISTORY, RUN_DATES = demo.days_to_run(PROJECT)
