@@ -241,7 +241,8 @@ def _switch(
                 )  # fmt: skip
                 recorded = True
         changed = {day: batch for day, batch in stored.items() if seen[day].published_id != batch}
-        point_readers(book.connection, settings.run_id, model.name, changed)
+        replaced = {day: seen[day].published_id for day in changed}
+        point_readers(book.connection, settings.run_id, model.name, changed, replaced)
     days = tuple(
         RolledBackDay(
             day=day,

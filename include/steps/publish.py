@@ -142,12 +142,8 @@ def publish_scores(
     days = sorted(days, key=lambda d: d.day)
     _verify(model, scores, entities, days)
     published: list[PublishedDay] = []
-    for chunk in _chunks(days):
-        wanted = pl.col("day").is_between(chunk[0].day, chunk[-1].day)
-        rows = scores.filter(wanted).collect().sort(KEY)
+    for wanted, rows, batches in _batches(model, scores, days, as_of):
         described = entities.filter(wanted).collect().sort(KEY)
-        of_day = {day: part for (day,), part in rows.partition_by("day", as_dict=True).items()}
-        batches = [_batch(model, d, of_day.get(d.day, rows.clear()), as_of[d.day]) for d in chunk]
         published += postgres.predictions.publish_batches(settings, project, model, batches, rows, described, mode)
     for state, count in Counter(day.state for day in published).items():
         log.info("%s: %d days %s", model.name, count, state)
@@ -172,12 +168,20 @@ def store_unpublished(
     _agree(project, model, tables, scores, days, prepared_days, data_view)
     scores = with_horizon(schemas.with_prediction_columns(scores))
     _verify(model, scores, scores.select(KEY), days)
+    as_of = {day: prepared.as_of for day, prepared in prepared_days.items()}
+    for _, rows, batches in _batches(model, scores, days, as_of):
+        postgres.predictions.store_batches(settings, model, batches, rows)
+
+
+def _batches(
+    model: Model, scores: pl.LazyFrame, days: Sequence[ScoredDay], as_of: Mapping[date, datetime]
+) -> Iterator[tuple[pl.Expr, pl.DataFrame, list[Batch]]]:
+    """Yield for each chunk of days which rows are of it, its scores sorted by KEY, and its batches."""
     for chunk in _chunks(days):
         wanted = pl.col("day").is_between(chunk[0].day, chunk[-1].day)
         rows = scores.filter(wanted).collect().sort(KEY)
         of_day = {day: part for (day,), part in rows.partition_by("day", as_dict=True).items()}
-        batches = [_batch(model, d, of_day.get(d.day, rows.clear()), prepared_days[d.day].as_of) for d in chunk]
-        postgres.predictions.store_batches(settings, model, batches, rows)
+        yield wanted, rows, [_batch(model, d, of_day.get(d.day, rows.clear()), as_of[d.day]) for d in chunk]
 
 
 def batch_id(model: str, day: date, model_version: int, digest: str) -> str:

@@ -146,12 +146,7 @@ def publish_batches(
         What happened to each day.
     """
     with transaction(settings) as cursor:
-        # Before the lock, since it can be slow.
-        stage(cursor, _STAGED_BATCHES, frame_of(_STAGED_BATCHES, new))
-        stage(cursor, _STAGED_PREDICTIONS, scores.select(*KEY, *PREDICTION_COLUMNS))
-        lock_in(cursor, f"publish {model.name}")
-        execute(cursor, _declare(model))
-        execute(cursor, _store_batches(model.name, settings.run_id))
+        _store(cursor, settings, model, new, scores)
         stage(cursor, _DECIDED)
         execute(cursor, _decide(model.name, mode))
         execute(cursor, _move_pointers(model.name, mode, settings.run_id))
@@ -173,11 +168,17 @@ def store_batches(settings: Settings, model: Model, new: Sequence[Batch], scores
         scores: KEY (day, horizon, entity_id) and all columns of predictions, sorted by KEY.
     """
     with transaction(settings) as cursor:
-        stage(cursor, _STAGED_BATCHES, frame_of(_STAGED_BATCHES, new))
-        stage(cursor, _STAGED_PREDICTIONS, scores.select(*KEY, *PREDICTION_COLUMNS))
-        lock_in(cursor, f"publish {model.name}")
-        execute(cursor, _declare(model))
-        execute(cursor, _store_batches(model.name, settings.run_id))
+        _store(cursor, settings, model, new, scores)
+
+
+def _store(cursor: Any, settings: Settings, model: Model, new: Sequence[Batch], scores: pl.DataFrame) -> None:
+    """Stage batches, take the lock for publishing, and store those that are new."""
+    # Before the lock, since it can be slow.
+    stage(cursor, _STAGED_BATCHES, frame_of(_STAGED_BATCHES, new))
+    stage(cursor, _STAGED_PREDICTIONS, scores.select(*KEY, *PREDICTION_COLUMNS))
+    lock_in(cursor, f"publish {model.name}")
+    execute(cursor, _declare(model))
+    execute(cursor, _store_batches(model.name, settings.run_id))
 
 
 def _declare(model: Model) -> sa.Insert:
@@ -345,19 +346,20 @@ def unpublish(
             if since and at < since:
                 continue
             back_to = before[-1][0] if before else None
-            _move_back(connection, settings.run_id, model, day, back_to, newest)
+            _point(connection, settings.run_id, model, day, back_to, newest, "unpublish")
             undone.append(UnpublishedDay(day=day, batch_id=back_to, undone=newest))
     return undone
 
 
-def _move_back(
-    connection: sa.Connection, run_id: str, model: str, day: date, back_to: str | None, replaced: str
+def _point(
+    connection: sa.Connection, run_id: str, model: str, day: date, to: str | None, replaced: str, mode: str
 ) -> None:
-    values = {"batch_id": back_to, "run_id": run_id, "published_at": sa.func.clock_timestamp()}
-    move = sa.insert(publications).values(model=model, day=day, replaced=replaced, mode="unpublish", **values)
+    """Point readers of a published day to another batch, None to none, and record the move."""
+    values = {"batch_id": to, "run_id": run_id, "published_at": sa.func.clock_timestamp()}
+    move = sa.insert(publications).values(model=model, day=day, replaced=replaced, mode=mode, **values)
     connection.execute(move)
     of_day = (published.c.model == model) & (published.c.day == day)
-    if back_to is None:
+    if to is None:
         connection.execute(sa.delete(published).where(of_day))
     else:
         connection.execute(sa.update(published).where(of_day).values(**values))
@@ -398,15 +400,20 @@ def select_stored(connection: sa.Connection, model: str, version: int, first_day
     return [StoredBatch(*row) for row in connection.execute(statement)]
 
 
-def point_readers(connection: sa.Connection, run_id: str, model: str, to: Mapping[date, str]) -> None:
-    """Point readers of published days to stored batches, in the caller's transaction, which holds the locks."""
+def point_readers(
+    connection: sa.Connection, run_id: str, model: str, to: Mapping[date, str], seen: Mapping[date, str]
+) -> None:
+    """Point readers of published days to stored batches, in the caller's transaction, which holds the locks.
+
+    Args:
+        connection: the transaction.
+        run_id: the run that moves them.
+        model: its name.
+        to: the batch of each day that readers shall see.
+        seen: the batch of each day that they see until then.
+    """
     for day, batch in sorted(to.items()):
-        values = {"batch_id": batch, "run_id": run_id, "published_at": sa.func.clock_timestamp()}
-        of_day = (published.c.model == model) & (published.c.day == day)
-        before = sa.select(published.c.batch_id).where(of_day).scalar_subquery()
-        move = sa.insert(publications).values(model=model, day=day, replaced=before, mode="replace", **values)
-        connection.execute(move)
-        connection.execute(sa.update(published).where(of_day).values(**values))
+        _point(connection, run_id, model, day, batch, seen[day], "replace")
 
 
 def read_batches(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:

@@ -232,9 +232,8 @@ def read_former_champions(settings: Settings, model: str, version: int, day: dat
 
     They are of the promotions that were decided up to that day, as the champion to beat is.
     """
-    statement = sa.select(*_COLUMNS).where(_PROMOTIONS.c.model == model).order_by(*_NEWEST)
     with engine(settings).connect() as connection:
-        return champions_of([_row(found) for found in connection.execute(statement)], version, day)[1 : most + 1]
+        return champions_of(_newest_first(connection, model), version, day)[1 : most + 1]
 
 
 def champions_of(rows: Sequence[PromotionEntry], version: int, day: date) -> list[int]:
@@ -338,9 +337,13 @@ def _select_manual(connection: sa.Connection, model: str) -> list[PromotionEntry
 
 
 def _find_champion_to_beat(connection: sa.Connection, model: str, version: int, day: date) -> int | None:
-    statement = sa.select(*_COLUMNS).where(_PROMOTIONS.c.model == model).order_by(*_NEWEST)
-    rows = map(_row, connection.execute(statement))
+    rows = _newest_first(connection, model)
     return next((row.model_version for row in rows if row.model_version != version and row.decided_day <= day), None)
+
+
+def _newest_first(connection: sa.Connection, model: str) -> list[PromotionEntry]:
+    statement = sa.select(*_COLUMNS).where(_PROMOTIONS.c.model == model).order_by(*_NEWEST)
+    return [_row(found) for found in connection.execute(statement)]
 
 
 def _row(found: Any) -> PromotionEntry:
