@@ -45,13 +45,17 @@ def ratio_draws(
 
 def metric_draws(days: np.ndarray, measure: Callable[[np.ndarray], T], *, seed: int) -> list[T]:
     """Return what `measure` finds on the rows (their numbers) of each draw of days."""
-    rng = np.random.default_rng(seed)
     rows = sample_of(len(days), METRIC_ROWS, seed)
-    _, number = np.unique(days[rows], return_inverse=True)
+    return [measure(rows[drawn]) for drawn in day_draws(days[rows], METRIC_DRAWS, seed)]
+
+
+def day_draws(days: np.ndarray, draws: int, seed: int) -> list[np.ndarray]:
+    """Return for each draw of days the numbers of their rows."""
+    _, number = np.unique(days, return_inverse=True)
     order = np.argsort(number, kind="stable")
-    of_day = np.split(rows[order], np.cumsum(np.bincount(number))[:-1])
-    drawn = rng.integers(0, len(of_day), size=(METRIC_DRAWS, len(of_day)))
-    return [measure(np.concatenate([of_day[day] for day in days_drawn])) for days_drawn in drawn]
+    of_day = np.split(order, np.cumsum(np.bincount(number))[:-1])
+    drawn = np.random.default_rng(seed).integers(0, len(of_day), size=(draws, len(of_day)))
+    return [np.concatenate([of_day[day] for day in days_drawn]) for days_drawn in drawn]
 
 
 def sample_of(rows: int, most: int, seed: int) -> np.ndarray:

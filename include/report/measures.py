@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from include.gate.checks.slices import Group, Slices
-from include.report.subject import ReportSubject, by_frequency, sample
+from include.gate.resampling import day_draws, sample_of
+from include.report.subject import ReportSubject, by_frequency
 from include.training.problem_types import ProblemType
 
 RESAMPLES = 200
@@ -84,13 +85,7 @@ class ExpectedCost:
 
 def draws(days: np.ndarray, seed: int) -> list[np.ndarray]:
     """Return the places of the rows of each resample; none if there are fewer than two days."""
-    _, numbers = np.unique(days, return_inverse=True)
-    count = int(numbers.max()) + 1 if len(numbers) else 0
-    if count < 2:
-        return []
-    of_day = [np.flatnonzero(numbers == day) for day in range(count)]
-    chosen = np.random.default_rng(seed).integers(0, count, size=(RESAMPLES, count))
-    return [np.concatenate([of_day[day] for day in each]) for each in chosen]
+    return day_draws(days, RESAMPLES, seed) if len(np.unique(days)) > 1 else []
 
 
 def estimates(
@@ -112,7 +107,7 @@ def estimates(
 
 def metrics_with_intervals(subject: ReportSubject, score: np.ndarray) -> dict[str, Estimate]:
     """Return the metrics of the problem type on the holdout rows, but for the number of rows."""
-    kept = sample(len(subject.truth), MAX_MEASURED, subject.model.seed)
+    kept = sample_of(len(subject.truth), MAX_MEASURED, subject.model.seed)
     truth, score, days = subject.truth[kept], score[kept], subject.days[kept]
 
     def measure(places: np.ndarray) -> dict[str, float]:
@@ -169,7 +164,7 @@ def _values(rows: pl.DataFrame, column: str, group: Group | None) -> pl.Series:
 def importances(subject: ReportSubject) -> list[Importance]:
     """Return the permutation importance of each input (Breiman 2001), the largest first, on up to MAX_PERMUTED rows."""
     seed = subject.model.seed
-    rows = subject.holdout_rows[sample(subject.holdout_rows.height, MAX_PERMUTED, seed)]
+    rows = subject.holdout_rows[sample_of(subject.holdout_rows.height, MAX_PERMUTED, seed)]
     truth = rows["label"].to_numpy()
     before = float(subject.problem.loss_by_row(truth, subject.predict(rows)).mean())
     found = []
@@ -185,7 +180,7 @@ def importances(subject: ReportSubject) -> list[Importance]:
 
 def dependence(subject: ReportSubject, name: str) -> Dependence:
     """Return the partial dependence of an input (Friedman 2001), on up to MAX_DEPENDENCE rows."""
-    rows = subject.holdout_rows[sample(subject.holdout_rows.height, MAX_DEPENDENCE, subject.model.seed)]
+    rows = subject.holdout_rows[sample_of(subject.holdout_rows.height, MAX_DEPENDENCE, subject.model.seed)]
     column = subject.fitted_rows[name]
     values: list[float | str | None]
     if name in subject.challenger.categorical:

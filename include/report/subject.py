@@ -135,13 +135,6 @@ class ReportSubject:
         return HIDDEN if self.is_personal(column) else shown(self.project, value)
 
 
-def sample(rows: int, most: int, seed: int) -> np.ndarray:
-    """Return the places of up to `most` rows in ascending order; equal for equal arguments."""
-    if rows <= most:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
-
-
 def by_frequency(values: Sequence[str | None], most: int) -> list[str | None]:
     """Return the most frequent labels, the most frequent first, equal ones in the order of the alphabet."""
     counted = pl.Series("label", values, dtype=pl.String).value_counts()

@@ -12,6 +12,7 @@ from include.core.records import Check
 from include.gate.checks.base import GateCheck, at_most, show
 from include.gate.checks.slices import Group, labels_of
 from include.gate.evidence import Evidence
+from include.training.problem_types import ProblemType
 
 LEAST_ROWS = 30
 """Of one outcome in one group; of fewer, the share of errors says nothing."""
@@ -81,13 +82,7 @@ class Fairness(GateCheck):
 
 def _rates(evidence: Evidence, group: np.ndarray, rows: np.ndarray) -> dict[str, dict[str, float]]:
     """Return for each group the share of each decision or, of numbers, how far their level is off."""
-    problem, score, truth, of = (
-        evidence.problem_type,
-        evidence.challenger.score[rows],
-        evidence.truth[rows],
-        group[rows],
-    )
-    names = [name for name in np.unique(of) if name]
+    problem, score, truth, of, names = _part(evidence, group, rows)
     if problem.predicts_numbers:
         over = problem.point(score) - truth
         scale = float(np.abs(truth).mean()) or 1.0
@@ -101,13 +96,7 @@ def _rates(evidence: Evidence, group: np.ndarray, rows: np.ndarray) -> dict[str,
 
 def _errors(evidence: Evidence, group: np.ndarray, rows: np.ndarray) -> dict[str, dict[str, float]]:
     """Return for each group the share of wrong decisions of each outcome or, of numbers, the loss."""
-    problem, score, truth, of = (
-        evidence.problem_type,
-        evidence.challenger.score[rows],
-        evidence.truth[rows],
-        group[rows],
-    )
-    names = [name for name in np.unique(of) if name]
+    problem, score, truth, of, names = _part(evidence, group, rows)
     if problem.predicts_numbers:
         loss = problem.loss_by_row(truth, score)
         scale = float(loss.mean()) or 1.0
@@ -120,6 +109,15 @@ def _errors(evidence: Evidence, group: np.ndarray, rows: np.ndarray) -> dict[str
             name: float(wrong[mask].mean()) for name, mask in inside.items() if mask.sum() >= LEAST_ROWS
         }
     return found
+
+
+def _part(
+    evidence: Evidence, group: np.ndarray, rows: np.ndarray
+) -> tuple[ProblemType, np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Return the problem type, scores, outcomes and groups of some rows, and the names of these groups."""
+    of = group[rows]
+    names = [name for name in np.unique(of) if name]
+    return evidence.problem_type, evidence.challenger.score[rows], evidence.truth[rows], of, names
 
 
 def _gap_of(
