@@ -22,8 +22,6 @@ from include.report.subject import ReportedVersion, ReportSubject
 
 log = logging.getLogger(__name__)
 
-REQUIREMENTS_FILE = "requirements.txt"  # as MLflow names it
-
 
 def report_version(model: Model, interval: Interval, settings: Settings, *, decision: GateDecision) -> Reported:
     """Write the training report of the version that `decision` is about, as an artifact of its MLflow run.
@@ -56,7 +54,7 @@ def report_version(model: Model, interval: Interval, settings: Settings, *, deci
         holdout=training_set.holdout,
         fitted_rows=training_set.fitted_rows,
         holdout_rows=rows,
-        challenger=_reported(registry, found, recorded.model_digest, loaded, loaded.predict(rows), run.tags),
+        challenger=_reported(found, loaded, loaded.predict(rows), run.tags),
         predict=loaded.predict,
         to_beat=to_beat,
         champion_missing=missing,
@@ -97,13 +95,10 @@ def _champion(
         score = loaded.predict(rows)
         if added := len(challenger.classes) - len(loaded.classes):
             score = np.pad(score, [(0, 0), (0, added)])
-    return _reported(registry, found, recorded.model_digest, loaded, score, tags), missing
+    return _reported(found, loaded, score, tags), missing
 
 
-def _reported(
-    registry: Registry, version: Version, digest: str, loaded: LoadedModel, score: np.ndarray, tags: Mapping[str, str]
-) -> ReportedVersion:
-    listed = registry.files(version, digest).contents.get(REQUIREMENTS_FILE, b"").decode()
+def _reported(version: Version, loaded: LoadedModel, score: np.ndarray, tags: Mapping[str, str]) -> ReportedVersion:
     return ReportedVersion(
         version=version.version,
         score=score,
@@ -111,5 +106,5 @@ def _reported(
         numeric=loaded.numeric,
         categorical=loaded.categorical,
         tags=tags,
-        libraries=dict(line.split("==", 1) for line in listed.split() if "==" in line),
+        libraries=loaded.libraries,
     )

@@ -70,6 +70,7 @@ class LoadedModel:
         decision_threshold: a score of at least this is predicted as 1 (binary problems).
         horizon_days: the largest horizon that it was fitted on.
         reference_rows: how many rows were scored when it was loaded, and compared with the stored scores.
+        libraries: the version of each package that it was fitted with, as its files say.
     """
 
     estimator: Any
@@ -81,6 +82,7 @@ class LoadedModel:
     classes: tuple[str, ...] = ()
     horizon_days: int = 0
     reference_rows: int = 0
+    libraries: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, model: Model, estimator: Any) -> Self:
@@ -328,7 +330,7 @@ def load_files(files: ModelFiles, logged: LoggedModel, serialization: Serializat
             f"was fitted, by up to {largest:.3g}. {_libraries(files.contents)}. Nothing was scored. Install the lock "
             f"that it was fitted with; or {logged.instead}"
         )
-    return replace(loaded, reference_rows=rows.height)
+    return replace(loaded, reference_rows=rows.height, libraries=_libraries_of_fit(files.contents))
 
 
 def _estimator(contents: Mapping[str, bytes], logged: LoggedModel, serialization: Serialization) -> Any:
@@ -393,9 +395,14 @@ def _why_not_saved(serialization: Serialization, estimator: Any, error: MlflowEx
     return f"{serialization.kind} cannot save the estimator: {why}. {advice}Nothing was logged"
 
 
+def _libraries_of_fit(contents: Mapping[str, bytes]) -> dict[str, str]:
+    listed = contents.get("requirements.txt", b"").decode()  # as MLflow names it
+    return dict(line.split("==", 1) for line in listed.split() if "==" in line)
+
+
 def _libraries(contents: Mapping[str, bytes]) -> str:
     """Say which libraries of the fit are others here."""
-    of_fit = dict(line.split("==") for line in contents["requirements.txt"].decode().split() if "==" in line)
+    of_fit = _libraries_of_fit(contents)
     here = {name: installed_version(name) for name in REQUIREMENTS}
     others = [f"{name} {was} (here {here[name]})" for name, was in of_fit.items() if here.get(name, was) != was]
     return f"It was fitted with {', '.join(others)}" if others else "It was fitted with the same versions of libraries"
