@@ -169,7 +169,7 @@ def run_failed(context: Mapping[str, Any]) -> Message:
 
 
 def ask_people(question: Any, address: str | None, context: Mapping[str, Any]) -> None:
-    """Tell people that a version waits for their decision, once for each version and its files.
+    """Notify people that a version waits for their decision, once for each version and its files.
 
     Args:
         question: a `Question` of `include/operations/question.py`.

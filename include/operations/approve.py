@@ -93,7 +93,7 @@ def _pending(model: Model, version: int, settings: Settings, shown: str | None) 
     if shown is not None and shown != found.move.model_digest:
         raise ActionRequiredError(
             f"{where} has other files (digest {str(found.move.model_digest)[:12]}) than those that were shown "
-            f"({shown[:12]}). Nothing was changed; look at the version again and decide anew"
+            f"({shown[:12]}). Nothing was changed; look at the version, then decide again"
         )
     return found
 
