@@ -10,6 +10,7 @@ from include.core.records import Check
 from include.gate.checks.base import GateCheck, at_most
 from include.gate.evidence import Evidence
 from include.gate.resampling import sample_of
+from include.training.problem_types import ProblemType
 
 REPEATS = 5
 
@@ -56,12 +57,7 @@ class ShuffledLabels(GateCheck):
         if evidence.refit is None:
             return None
         problem = evidence.problem_type
-        learn, test = (
-            _with_rare(truth, sample_of(len(truth), self.rows, seed))
-            if problem.needs_different_outcomes
-            else sample_of(len(truth), self.rows, seed)
-            for truth in (evidence.fitted_truth, evidence.truth)
-        )
+        learn, test = (_sample(problem, truth, self.rows, seed) for truth in (evidence.fitted_truth, evidence.truth))
         if not len(learn) or not len(test):
             return None
         shuffled = np.random.default_rng(seed).permutation(evidence.fitted_truth[learn])
@@ -69,7 +65,15 @@ class ShuffledLabels(GateCheck):
         return evidence.problem_type.explained(truth, score).get("d2") if np.isfinite(score).all() else None
 
 
-def _with_rare(truth: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return a sample of rows, with the first row of each class that it lacks: estimators refuse to learn without."""
-    classes, first = np.unique(truth, return_index=True)
-    return np.union1d(rows, first[~np.isin(classes, truth[rows])])
+def _sample(problem: ProblemType, truth: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Return the numbers of at most `most` rows, and of one row of each outcome that an estimator refuses to lack.
+
+    A classifier needs each class. A count needs two numbers only: a row of each would give rare, large ones too much
+    weight.
+    """
+    rows = sample_of(len(truth), most, seed)
+    values, first = np.unique(truth, return_index=True)
+    there = np.isin(values, truth[rows])
+    if not problem.needs_different_outcomes or (problem.predicts_numbers and there.sum() > 1):
+        return rows
+    return np.union1d(rows, first[~there])

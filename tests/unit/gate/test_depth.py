@@ -19,6 +19,7 @@ from include.config.model import Model
 from include.core.journal import Known
 from include.core.records import Check, DayRecord
 from include.gate import resampling
+from include.gate.checks import shuffled_labels
 from include.gate.checks.fairness import Fairness
 from include.gate.checks.former_champions import FormerChampions
 from include.gate.checks.newer_inputs import NewerInputs, dates_in
@@ -29,6 +30,7 @@ from include.gate.resampling import METRIC_ROWS, between, chance_of_excess, holm
 from include.gate.rules import not_run, run_checks
 from include.io.registry import LoadedModel
 from include.steps.gate_probes import refit_of, too_late
+from include.training.problem_types import get_problem_type
 from tests.gate_evidence import DAYS, ORIGINS, ROWS, decided, failed, made_up, table, with_score
 from tests.unit.gate import test_checks, test_count, test_multiclass, test_quantile
 
@@ -313,6 +315,16 @@ def test_scores_of_holdout_outcomes_after_shuffling_are_refused(kind: str) -> No
     score = evidence.challenger.score
     checks = decided(model, replace(evidence, refit=lambda _, shuffled, test: score[test]))
     assert failed(checks) == ["shuffled labels"], table(checks)
+
+
+def test_a_sample_of_counts_gets_rare_numbers_only_if_it_has_one_number() -> None:
+    """A row of each rare, large number would shift the level of the sample: seen on real sales."""
+    count, rare = get_problem_type("count"), np.arange(100.0, 120.0)
+    spread = np.concatenate([np.tile([0.0, 1.0], 1000), rare])
+    assert len(shuffled_labels._sample(count, spread, 50, seed=1)) == 50
+    constant = np.concatenate([np.zeros(2000), rare])
+    kept = shuffled_labels._sample(count, constant, 5, seed=1)
+    assert set(constant[kept]) >= {0.0, *rare}
 
 
 def test_a_rare_outcome_that_the_sample_misses_is_no_reason_to_refuse() -> None:
