@@ -146,7 +146,8 @@ def test_fits_read_what_the_first_fit_of_the_run_date_read(prepared: Settings) -
     again: Any = run("fit", MODEL, RUN, prepared, candidate="linear")
     # the tables have newer versions with the same rows; the shared database keeps the origin of the first fit
     assert again == first.model_copy(update={"logged": False, "origin": again.origin})
-    assert again.origin == first.origin.model_copy(update={"outcome_version": again.origin.outcome_version})
+    versions = {name: getattr(again.origin, name) for name in ("features_version", "outcome_version")}
+    assert again.origin == first.origin.model_copy(update=versions)
     version = train(prepared)
     assert reproduce(MODEL, version.model_version or 0, prepared).differing == 0
     other = MODEL.model_copy(update={"seed": 2})
