@@ -159,10 +159,15 @@ def test_a_message_is_given_up_after_its_deadline(outbox: Outbox, receiver: Rece
         tries += len(found.waiting)
         pass_time(outbox, timedelta(minutes=10))
         passed += timedelta(minutes=10)
-    assert found.given_up == ("message 1 about dag.a: answered 500; the next try would be after its deadline",)
-    assert timedelta(hours=23) <= passed <= timedelta(hours=24)
+    [reason] = found.given_up  # the wait is random: the last try may be seen as too late before it or when it is due
+    assert reason in {
+        "message 1 about dag.a: answered 500; the next try would be after its deadline",
+        "message 1 about dag.a: not sent before its deadline; before that: answered 500",
+    }
+    assert timedelta(hours=23) <= passed <= timedelta(hours=24, minutes=10)
     assert 23 < tries < 50, "some tries at first, and then at least one an hour"
-    assert states(outbox) == {"a": ("given up", tries, "answered 500")}
+    [(state, attempts, error)] = states(outbox).values()
+    assert (state, attempts) == ("given up", tries) and error in reason
 
 
 def test_an_expired_message_is_given_up_without_a_try_and_the_others_are_sent(
