@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test test-pythons drills docs model-card new-model new-project start stop run accept ui
+.PHONY: help setup lock check test test-pythons drills docs model-card ml-test-score new-model new-project start stop run accept ui
 .PHONY: wheel deploy
 .PHONY: notebook sbom audit pin-images bench-backfill bench-spark clean up down logs smoke
 
@@ -97,7 +97,7 @@ $(DELTA)/.fetched: tests/databricks/pom.xml $(JARS)
 # tests/conftest.py orders the files: xdist would begin the longest last, because they have the fewest tests.
 test-%: setup
 	$(BIN)/python -m pytest --numprocesses $(if $(filter %-e2e,$*),0,$(WORKERS)) --dist loadfile \
-		--no-loadscope-reorder -m "not drill" $(PYTEST_FLAGS) $(call path_of,$*)
+		--no-loadscope-reorder -m "not drill" --junitxml build/tests/$*.xml $(PYTEST_FLAGS) $(call path_of,$*)
 
 test-pythons: ## Run the unit tests on each supported Python that this machine has, in .venv-3.11, .venv-3.12, .venv-3.13
 	@for version in 3.11 3.12 3.13; do \
@@ -108,8 +108,8 @@ test-pythons: ## Run the unit tests on each supported Python that this machine h
 	done
 
 drills: setup ## Run the long tests outside CI: kill each step, follow each runbook, backfill a week, test-pythons
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/faults tests/drills
-	$(BIN)/python -m pytest -m drill $(PYTEST_FLAGS) $(foreach suite,$(SUITES),$(call path_of,$(suite)))
+	$(BIN)/python -m pytest --junitxml build/tests/drills.xml $(PYTEST_FLAGS) tests/faults tests/drills
+	$(BIN)/python -m pytest --junitxml build/tests/long.xml -m drill $(PYTEST_FLAGS) $(foreach suite,$(SUITES),$(call path_of,$(suite)))
 	$(MAKE) test-pythons PYTEST_FLAGS=
 
 no-tests:
@@ -124,6 +124,9 @@ docs: setup ## Write the generated docs: DAGS.md of each project, docs/configura
 
 model-card: setup ## Write the figures of the champions' training reports into the READMEs of models: [MODEL=…]; needs a stack
 	@. .local/env && $(BIN)/python -m tools.model_card --model "$(MODEL)"
+
+ml-test-score: setup ## Answer the 28 tests of the ML Test Score from test results, rows and pages; with a stack, also from its database
+	@if [ -f .local/env ]; then . .local/env; fi && $(BIN)/python -m tools.ml_test_score
 
 new-model: setup ## Write the folder of a model: NAME=… PROJECT=… [OUTCOME=… TYPE=count LIKE=a model], or only set its thresholds: THRESHOLDS=1
 	$(BIN)/python -m tools.new_model --name "$(NAME)" --outcome "$(OUTCOME)" --project "$(PROJECT)" \
