@@ -121,21 +121,19 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def install(postgres_url: sa.URL, migrated: str) -> Install:
-    """Return a function that makes an installation in a folder, with databases of its own for as long as it is used.
+    """Return a function that makes an installation in a folder, with a database of its own for as long as it is used.
 
-    The shared database is migrated and empty, or a copy of that of the installation `like`; MLflow has no tables yet.
+    The shared database is migrated and empty, or a copy of that of the installation `like`. MLflow has no database:
+    to make one takes as long as many a test (`with_mlflow` of the integration tests has one).
     """
 
     @contextmanager
     def make(folder: Path, like: Settings | None = None) -> Iterator[Settings]:
-        number = next(_numbers)
-        shared, mlflow = f"shared_{number}", f"mlflow_{number}"
+        shared = f"shared_{next(_numbers)}"
         template = sa.make_url(like.database_url.get_secret_value()).database if like else migrated
         _administer(postgres_url, f"CREATE DATABASE {shared} TEMPLATE {template}")
-        _administer(postgres_url, f"CREATE DATABASE {mlflow}")
-        yield settings_in(folder, postgres_url.set(database=shared), postgres_url.set(database=mlflow))
+        yield settings_in(folder, postgres_url.set(database=shared), postgres_url.set(database="no_mlflow"))
         _administer(postgres_url, f"DROP DATABASE {shared} WITH (FORCE)")
-        _administer(postgres_url, f"DROP DATABASE {mlflow} WITH (FORCE)")
 
     return make
 

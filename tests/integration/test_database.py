@@ -32,6 +32,7 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.runner.run import record, run
 from tests.integration import small
+from tests.integration.training import in_database
 
 DAY = date(2013, 3, 1)
 NEWEST = "0019"
@@ -687,8 +688,10 @@ def test_the_digest_depends_on_content_and_not_on_order() -> None:
     assert len(digests) == len(others)
 
 
-def test_a_database_without_tables_is_named_with_the_command_that_makes_them(settings: Settings) -> None:
-    empty = settings.model_copy(update={"database_url": settings.mlflow_tracking_uri})
+def test_a_database_without_tables_is_named_with_the_command_that_makes_them(
+    settings: Settings, postgres_url: sa.URL
+) -> None:
+    empty = settings.model_copy(update={"database_url": in_database(postgres_url, "postgres")})
     with pytest.raises(ActionRequiredError, match=r'relation "journal" does not exist\)\. Run: .* migrate$') as raised:
         postgres.journal.read_entries(empty, "ferries")
     assert "SELECT" not in str(raised.value)

@@ -264,9 +264,9 @@ app(sys.argv[4:], standalone_mode=False)
 
 
 @pytest.fixture
-def landed(load_changed: Callable[..., Project], settings: Settings) -> tuple[Project, Settings]:
+def landed(load_changed: Callable[..., Project], with_mlflow: Settings) -> tuple[Project, Settings]:
     """Return a project whose entity has the identifier beside its key, with two days in clean, and features."""
-    project = load_changed("ferries", vessel_in_sailings(in_key=False))
+    project, settings = load_changed("ferries", vessel_in_sailings(in_key=False)), with_mlflow
     loosen(project)
     deliver(project, settings, FEW)
     for step in ("land", "validate"):

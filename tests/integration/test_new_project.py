@@ -25,19 +25,19 @@ LAST = FIRST + timedelta(days=DAYS - 1)
 
 
 @pytest.fixture
-def typed(settings: Settings, tmp_path: Path) -> Typed:
+def typed(with_mlflow: Settings, tmp_path: Path) -> Typed:
     """Return a function that runs a module as a user would, and returns what it prints."""
     (tmp_path / "projects").mkdir()
     environment = os.environ | {
         "NIGHTLY_PROJECTS": str(tmp_path / "projects"),
-        "NIGHTLY_LANDING": settings.landing,
-        "NIGHTLY_TABLES": settings.tables,
-        "NIGHTLY_ARTIFACTS": settings.artifacts,
-        "NIGHTLY_JOURNAL": settings.journal,
-        "NIGHTLY_DATABASE_URL": settings.database_url.get_secret_value(),
-        "NIGHTLY_MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri.get_secret_value(),
-        "NIGHTLY_HASH_KEY": settings.hash_key.get_secret_value(),
-        "NIGHTLY_SOURCES": json.dumps({"shop_db": settings.database_url.get_secret_value()}),
+        "NIGHTLY_LANDING": with_mlflow.landing,
+        "NIGHTLY_TABLES": with_mlflow.tables,
+        "NIGHTLY_ARTIFACTS": with_mlflow.artifacts,
+        "NIGHTLY_JOURNAL": with_mlflow.journal,
+        "NIGHTLY_DATABASE_URL": with_mlflow.database_url.get_secret_value(),
+        "NIGHTLY_MLFLOW_TRACKING_URI": with_mlflow.mlflow_tracking_uri.get_secret_value(),
+        "NIGHTLY_HASH_KEY": with_mlflow.hash_key.get_secret_value(),
+        "NIGHTLY_SOURCES": json.dumps({"shop_db": with_mlflow.database_url.get_secret_value()}),
     }
 
     def run(module: str, *arguments: object) -> str:
