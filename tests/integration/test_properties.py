@@ -30,18 +30,50 @@ NIGHT = st.tuples(st.just("night"), st.sampled_from(DAYS), st.integers(0, 7))
 EVENTS = st.lists(st.one_of(PLAN, SALES, STORES, DECISION, NIGHT), min_size=6, max_size=14)
 HISTORY = [("plan", day, -9, 1) for day in DAYS] + [("stores", FIRST, -30, 1), ("night", FIRST, 0)]
 
-CHECKED = hypothesis_settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+
+def checked(examples: int) -> hypothesis_settings:
+    return hypothesis_settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
 
 
-@CHECKED
+FEW, MANY = checked(5), checked(60)
+"""Examples in CI, where each takes seconds, and in a drill."""
+
+
+@FEW
 @given(EVENTS)
 def test_no_later_event_changes_what_a_prepared_day_is_made_of(install: Install, events: list[tuple]) -> None:
+    assert_unchanged(install, events)
+
+
+@FEW
+@given(EVENTS)
+def test_killing_and_repeating_ends_the_same(install: Install, events: list[tuple]) -> None:
+    assert_same_end(install, events)
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(3600)
+@MANY
+@given(EVENTS)
+def test_no_later_event_of_many_changes_what_a_prepared_day_is_made_of(install: Install, events: list[tuple]) -> None:
+    assert_unchanged(install, events)
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(3600)
+@MANY
+@given(EVENTS)
+def test_killing_and_repeating_ends_the_same_for_many_events(install: Install, events: list[tuple]) -> None:
+    assert_same_end(install, events)
+
+
+def assert_unchanged(install: Install, events: list[tuple]) -> None:
     with installed(install) as installation:
         for event in [*HISTORY, *events]:
             installation.happens(event)
@@ -51,10 +83,8 @@ def test_no_later_event_changes_what_a_prepared_day_is_made_of(install: Install,
         assert FIRST in installation.made_of
 
 
-@CHECKED
-@given(EVENTS)
-def test_killing_and_repeating_ends_the_same(install: Install, events: list[tuple]) -> None:
-    """The same events, once with nights that are killed and repeated, and once without kills."""
+def assert_same_end(install: Install, events: list[tuple]) -> None:
+    """Let the same happen once with nights that are killed and repeated, and once without kills."""
     with installed(install) as killed, installed(install) as whole:
         whole.kills = False
         for event in [*HISTORY, *events, *(("night", day, 0) for day in DAYS)]:
