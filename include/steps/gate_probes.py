@@ -11,23 +11,32 @@ from threadpoolctl import threadpool_limits
 
 from include.config.model import Model
 from include.core.errors import ActionRequiredError
+from include.core.horizons import KEY, with_horizon
 from include.core.journal import Known
+from include.core.records import DataView
 from include.core.settings import Settings
 from include.gate.evidence import FormerChampion
 from include.io import postgres
 from include.io.registry import LoadedModel, Registry
+from include.training.declared import rows_to_fit
 from include.training.training_set import estimator_inputs
+from include.training.transforms import Transform
 
 
 def refit_of(
-    challenger: LoadedModel, fitted: pl.DataFrame, held_out: pl.DataFrame
+    challenger: LoadedModel, fitted: pl.DataFrame, held_out: pl.DataFrame, transforms: Sequence[Transform] = ()
 ) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-    """Return what fits a copy of the version's estimator with other outcomes, and scores holdout rows with it."""
+    """Return what fits a copy of the version's estimator with other outcomes, and scores holdout rows with it.
+
+    Rows that the transforms of its candidate remove are not learned from, as in the fit.
+    """
 
     def refit(learn: np.ndarray, truth: np.ndarray, test: np.ndarray) -> np.ndarray:
         estimator = clone(challenger.estimator)
+        inputs = estimator_inputs(fitted[learn], challenger.numeric, challenger.categorical)
+        stays = rows_to_fit(transforms, inputs)
         with threadpool_limits(1):
-            estimator.fit(estimator_inputs(fitted[learn], challenger.numeric, challenger.categorical), truth)
+            estimator.fit(inputs[stays], truth[stays])
         return replace(challenger, estimator=estimator).predict(held_out[test])
 
     return refit
@@ -72,6 +81,20 @@ def former_champions_of(
         return found
 
     return former
+
+
+def with_inputs(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], data_view: DataView) -> pl.DataFrame:
+    """Return the same rows with the columns that an older champion needs beside those of the model."""
+    more = [name for name in inputs if name not in rows.columns]
+    if not more:
+        return rows
+    of_days = with_horizon(
+        features.filter(pl.col("day").is_in(rows["day"].unique().to_list())).sort("data_view")
+    ).collect()
+    made = of_days.filter(pl.col("data_view").is_in(["point_in_time", data_view])).unique(
+        KEY, keep="first", maintain_order=True
+    )
+    return rows.join(made.select(*KEY, *more), on=KEY, how="left", maintain_order="left")
 
 
 def too_late(rows: pl.DataFrame, journal: Known) -> np.ndarray:
