@@ -27,8 +27,8 @@ from include.io.postgres.model_files import RecordedFit
 from include.io.postgres.promotions import PromotionHistory
 from include.io.registry import LoadedModel, ModelFiles, Registry, Version
 from include.io.tables import Tables
-from include.io.training_sets import taken_up, training_set_of_run
-from include.steps.gate_probes import former_champions_of, refit_of, too_late, with_inputs
+from include.io.training_sets import taken_up, training_set_of_run, with_inputs
+from include.steps.gate_probes import former_champions_of, refit_of, too_late
 from include.training.training_set import LABEL, TrainingSet, seasonal_naive
 from include.training.transforms import Transform
 

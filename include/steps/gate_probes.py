@@ -11,9 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from include.config.model import Model
 from include.core.errors import ActionRequiredError
-from include.core.horizons import KEY, with_horizon
 from include.core.journal import Known
-from include.core.records import DataView
 from include.core.settings import Settings
 from include.gate.evidence import FormerChampion
 from include.io import postgres
@@ -81,20 +79,6 @@ def former_champions_of(
         return found
 
     return former
-
-
-def with_inputs(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], data_view: DataView) -> pl.DataFrame:
-    """Return the same rows with the columns that an older champion needs beside those of the model."""
-    more = [name for name in inputs if name not in rows.columns]
-    if not more:
-        return rows
-    of_days = with_horizon(
-        features.filter(pl.col("day").is_in(rows["day"].unique().to_list())).sort("data_view")
-    ).collect()
-    made = of_days.filter(pl.col("data_view").is_in(["point_in_time", data_view])).unique(
-        KEY, keep="first", maintain_order=True
-    )
-    return rows.join(made.select(*KEY, *more), on=KEY, how="left", maintain_order="left")
 
 
 def too_late(rows: pl.DataFrame, journal: Known) -> np.ndarray:

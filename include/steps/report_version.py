@@ -18,10 +18,9 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.registry import LoadedModel, Registry, Version
 from include.io.tables import Tables
-from include.io.training_sets import taken_up, training_set_of_run
+from include.io.training_sets import taken_up, training_set_of_run, with_inputs
 from include.report.page import make_report
 from include.report.subject import ReportedVersion, ReportSubject
-from include.steps.gate_probes import with_inputs
 
 log = logging.getLogger(__name__)
 
