@@ -42,7 +42,8 @@ def gate(
 
     The checks measure it on the holdout days. The decision goes to PostgreSQL and MLflow, and each check to the log. A
     rejection is a decision, not an error. The version is compared with the champion of the trainings before it
-    (`promotions.read_champion_to_beat`). The same version, champion and rules give the recorded decision again. A
+    (`promotions.read_champion_to_beat`); one that waits for an approval, with the champion of now if a person made that
+    since. The same version, champion and rules give the recorded decision again. A
     version of an entity fraction is rejected, and nothing is recorded.
 
     Raises:
@@ -62,6 +63,9 @@ def gate(
             f"{interval}; run evaluate for that day"
         )
     champion = postgres.promotions.read_champion_to_beat(settings, model.name, version.version, interval.end)
+    if model.approved_by is not None:
+        since = postgres.promotions.read_champion_since_pending(settings, model.name, version.version)
+        champion = champion if since is None else since
     recorded = _recorded(model, version.version, settings)
     files = registry.files(version, recorded.model_digest)
     subject = GateSubject(

@@ -240,8 +240,7 @@ def read_champion_to_beat(settings: Settings, model: str, version: int, day: dat
     """Return the champion that a version trained on a run date must beat, None before the first.
 
     It is the newest other version of the promotions that were decided up to that day (`PromotionEntry.decided_day`).
-    So a backfilled run date is compared with the champion that it had, whatever was promoted later. Only a version that
-    waits for people has to beat the champion of now, if that was changed since the gate decided on it.
+    So a backfilled run date is compared with the champion that it had, whatever was promoted later.
     """
     with engine(settings).connect() as connection:
         return _find_champion_to_beat(connection, model, version, day)
@@ -251,6 +250,17 @@ def read_champion_since(settings: Settings, model: str, gate_id: str) -> Promoti
     """Return the same as `PromotionHistory.champion_since`."""
     with engine(settings).connect() as connection:
         return _find_champion_since(connection, model, gate_id)
+
+
+def read_champion_since_pending(settings: Settings, model: str, version: int) -> int | None:
+    """Return the champion that was made after the gate's decision by which a version is pending, None if there is none.
+
+    People decide about the version, so figures against the champion before say nothing to them.
+    """
+    with engine(settings).connect() as connection:
+        gates = [each.move.gate_id for each in select_pending(connection, model) if each.move.model_version == version]
+        since = _find_champion_since(connection, model, str(gates[0])) if gates else None
+    return None if since is None else since.model_version
 
 
 def read_former_champions(settings: Settings, model: str, version: int, day: date, most: int) -> list[int]:
@@ -488,9 +498,6 @@ def _select_manual(connection: sa.Connection, model: str) -> list[PromotionEntry
 
 def _find_champion_to_beat(connection: sa.Connection, model: str, version: int, day: date) -> int | None:
     rows = _newest_first(connection, model)
-    waits = {each.move.model_version: each.move for each in select_pending(connection, model)}
-    if version in waits and (since := _find_champion_since(connection, model, str(waits[version].gate_id))) is not None:
-        return since.model_version
     return next((row.model_version for row in rows if row.model_version != version and row.decided_day <= day), None)
 
 
