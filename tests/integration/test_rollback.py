@@ -217,6 +217,11 @@ def test_a_training_does_not_promote_what_a_person_replaced(trained: Settings) -
     assert decided_by_people(trained) == decided
     assert actions(trained) == [("force promotion", "Ada"), ("roll back", "Ada")]
     assert promote(MODEL, after(2), trained, version=2).held_back == held.held_back, "a backfill promotes it again"
+    assert postgres.promotions.read_renumbered(trained, MODEL.name) == []
+    change(
+        trained, "UPDATE journal SET entry = jsonb_set(entry, '{model_digest}', '\"other\"') WHERE kind = 'decision'"
+    )
+    assert {version for _, version in postgres.promotions.read_renumbered(trained, MODEL.name)} == {1}
     assert set(postgres.promotions.read_champions(trained, MODEL.name, after(6)).values()) == {1}
 
 

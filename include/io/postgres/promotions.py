@@ -161,7 +161,8 @@ class PromotionHistory:
             if move.state is State.REPLACED and (move.model_version == version or move.model_digest == model_digest)
         ]
         by_person = _PROMOTIONS.c.by.not_in((BY_GATE, BY_PRODUCT))
-        return self._first(_PROMOTIONS.c.id.in_(replaced) & by_person & (_PROMOTIONS.c.from_day <= day))
+        undoes = _PROMOTIONS.c.id.in_(replaced) | (_PROMOTIONS.c.rolled_back_from == version)  # also without its moves
+        return self._first(undoes & by_person & (_PROMOTIONS.c.from_day <= day))
 
     def state(self, version: int) -> State:
         """Return the state of a version."""
@@ -464,6 +465,31 @@ def restore_decided(settings: Settings, project: str) -> int:
             lock(connection, f"promote {model}")
             lock(connection, f"publish {model}")
         return sum(_restore(connection, *row) for row in decided)
+
+
+def read_renumbered(settings: Settings, model: str) -> list[tuple[str, int]]:
+    """Return the decisions about champions whose version has other files here than those that were decided about.
+
+    A restore writes the numbers that versions had, and trainings in another order make other numbers.
+
+    Returns:
+        What each decision is about, and the number of its version.
+    """
+    j, v, f = schema.journal.c, schema.model_versions.c, schema.fits.c
+    version = sa.cast(j.entry["model_version"].as_string(), sa.Integer)
+    joined = schema.journal.join(
+        schema.model_versions, (v.model == j.entry["model"].as_string()) & (v.model_version == version)
+    ).join(schema.fits, f.mlflow_run == v.mlflow_run)
+    statement = (
+        sa
+        .select(j.subject, v.model_version)
+        .select_from(joined)
+        .where(j.kind == "decision", j.entry.has_key("promotions"), v.model == model)
+        .where(f.model_digest != j.entry["model_digest"].as_string())
+        .order_by(j.sequence)
+    )
+    with engine(settings).connect() as connection:
+        return [(subject, number) for subject, number in connection.execute(statement)]
 
 
 def _restore(connection: sa.Connection, entry: dict[str, Any], by: str, why: str, run_id: str) -> int:
