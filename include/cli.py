@@ -125,6 +125,11 @@ def restore_journal(project: ProjectOption) -> None:
     settings, config = _settings(), load_project(project)
     restored = restore(settings, config.name)
     _say(f"{restored.added} entries restored")
+    if restored.promotions:
+        _say(
+            f"{restored.promotions} promotions and rollbacks by people restored, with the numbers that the versions "
+            "had; trainings of the same days, in the same order, make the same numbers"
+        )
     if read_journal(settings, config).erased.hashes:
         _say(
             "persons were erased, and tables from a backup may have them: before any step, run: "

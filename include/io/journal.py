@@ -107,10 +107,14 @@ def require_exported(settings: Settings, project: str) -> None:
 
 @dataclass(frozen=True)
 class Restored:
-    """The result of a restore: how many entries were `added`, and the numbers of those that only the database has."""
+    """The result of a restore: how many entries were `added`, and the numbers of those that only the database has.
+
+    `promotions` are the rows of the promotion history that followed from decisions of people and were missing.
+    """
 
     added: int
     not_exported: tuple[int, ...]
+    promotions: int = 0
 
 
 def restore(settings: Settings, project: str) -> Restored:
@@ -121,8 +125,9 @@ def restore(settings: Settings, project: str) -> Restored:
     """
     lines = read_exported(settings, project)
     added = postgres.journal.restore_lines(settings, project, [lines[number] for number in sorted(lines)])
+    promotions = postgres.promotions.restore_decided(settings, project)  # also what a killed restore left out
     ahead = postgres.journal.read_lines(settings, project, max(lines, default=0))
-    return Restored(added, tuple(line["sequence"] for line in ahead))
+    return Restored(added, tuple(line["sequence"] for line in ahead), promotions)
 
 
 def read_exported(settings: Settings, project: str) -> dict[int, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Read the labelled rows of a training from the tables. `include/training/training_set.py` decides which rows."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,6 +12,7 @@ import polars as pl
 
 from include.config.model import Model
 from include.core.errors import DataError, NotReadyError
+from include.core.horizons import KEY, with_horizon
 from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.names import clean_table, features_table
@@ -183,3 +184,17 @@ def training_set_of_run(
         f"{model.name}: the rows of {run.tags['interval_start']} to {run.tags['interval_end']} are not those that "
         f"MLflow run {run.run_id} was fitted on ({why}model.yaml or the outcome's SQL has changed since); run fit again"
     )
+
+
+def with_inputs(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], data_view: DataView) -> pl.DataFrame:
+    """Return the same rows with the columns that an older champion needs beside those of the model."""
+    more = [name for name in inputs if name not in rows.columns]
+    if not more:
+        return rows
+    of_days = with_horizon(
+        features.filter(pl.col("day").is_in(rows["day"].unique().to_list())).sort("data_view")
+    ).collect()
+    made = of_days.filter(pl.col("data_view").is_in(["point_in_time", data_view])).unique(
+        KEY, keep="first", maintain_order=True
+    )
+    return rows.join(made.select(*KEY, *more), on=KEY, how="left", maintain_order="left")

@@ -17,9 +17,9 @@ from include.core.records import Declined, Promotion
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import export, require_exported
-from include.io.postgres.version_moves import PendingVersion
+from include.io.postgres.version_moves import PendingVersion, VersionMove
 from include.operations.pending import read_pending
-from include.steps.promote import promote
+from include.steps.promote import promote, sync_alias
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +37,19 @@ def approve(
         why: the reason.
         shown: digest of the files that the person was shown; by default those with which it became pending.
 
+    The same decision of the same person again changes nothing, and finishes one that was killed.
+
     Raises:
         ActionRequiredError: the version is not pending, has other files than those that were shown, or its gate
             decision does not hold any more; or this person may not decide. Nothing is written.
     """
     _require_allowed(model, by, why)
     require_exported(settings, model.project)
+    if (decided := _decided(model, version, settings, State.CHAMPION, by, shown)) is not None:
+        return _finish(model, decided, settings)
     pending = _pending(model, version, settings, shown)
     first_day = Interval.of(pending.trained_day + timedelta(days=1))
-    promoted = promote(model, first_day, settings, version=version, by=by, why=why, approved=True)
-    export(settings, model.project)
-    return promoted
+    return promote(model, first_day, settings, version=version, by=by, why=why, approved=True)
 
 
 def decline(model: Model, version: int, settings: Settings, *, by: str, why: str, shown: str | None = None) -> Declined:
@@ -59,7 +61,10 @@ def decline(model: Model, version: int, settings: Settings, *, by: str, why: str
     """
     _require_allowed(model, by, why)
     require_exported(settings, model.project)
-    _pending(model, version, settings, shown)
+    if (decided := _decided(model, version, settings, State.DECLINED, by, shown)) is None:
+        _pending(model, version, settings, shown)
+    else:
+        why = decided.why
     with postgres.promotions.open_promotion_history(settings, model.name) as book:
         move = book.move(version, State.DECLINED, by=by, why=why)
         if move is not None:
@@ -77,6 +82,41 @@ def decline(model: Model, version: int, settings: Settings, *, by: str, why: str
         by=by,
         why=why,
         champion=None if champion is None else champion.model_version,
+    )
+
+
+def _decided(
+    model: Model, version: int, settings: Settings, state: State, by: str, shown: str | None
+) -> VersionMove | None:
+    """Return the move by which this person decided the same already, as before a kill; None if there is none.
+
+    A retry of `record` then finishes what is left: the registry's alias, and the export of the journal.
+    """
+    if postgres.version_moves.read_states(settings, model.name).get(version) is not state:
+        return None
+    moves = postgres.version_moves.read_moves(settings, model.name, version)
+    decided = [move for move in moves if move.from_state is State.PENDING and move.state is state]
+    same = decided and decided[-1].by == by and shown in (None, decided[-1].model_digest)
+    return decided[-1] if same else None
+
+
+def _finish(model: Model, decided: VersionMove, settings: Settings) -> Promotion:
+    """Do what follows an approval that is recorded already, and return it; `rows` is 0."""
+    with postgres.promotions.open_promotion_history(settings, model.name) as book:
+        row = book.of_version(decided.model_version)
+    assert row is not None, "the version is the champion"
+    sync_alias(model, settings)
+    export(settings, model.project)
+    log.info("%s: %s approved version %d already, from %s on", model.name, decided.by, row.model_version, row.from_day)
+    return Promotion(
+        interval=Interval.of(row.from_day),
+        rows=0,
+        model_version=row.model_version,
+        model=model.name,
+        by=decided.by,
+        why=decided.why,
+        forced=False,
+        held_back=None,
     )
 
 

@@ -123,7 +123,12 @@ def _pointers(
 
 
 def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[str]:
-    """Check that each champion of a day of the interval is in the registry."""
+    """Check that each champion of a day of the interval is in the registry, and is what people decided about."""
+    for subject, version in postgres.promotions.read_renumbered(settings, model):
+        yield (
+            f"{subject}: a person decided so about other files than version {version} of {model} has here, because "
+            "trainings gave other numbers after a restore. Promote or roll back again, to the version that has them"
+        )
     first_day: dict[int, date] = {}
     for day, version in postgres.promotions.read_champions(settings, model, interval).items():
         first_day.setdefault(version, day)

@@ -45,15 +45,19 @@ COSTS = TypeAdapter(dict[str, StepCost])
 OF_KINDS = "the product's transforms and estimators"
 """Code that fits only the models that declare estimators in `model.yaml`."""
 
+OF_SEARCH = "the product's search"
+"""Code that fits only the models with a candidate that has a `search`, whoever wrote its estimator."""
+
 MIGRATIONS = "io/postgres/migrations/versions/*.py"
 PRODUCT_CODE: tuple[tuple[str, tuple[str, ...], Effect], ...] = (
     ("the product's code that makes features", FEATURES_CODE, Effect.FEATURES),
     ("the product's code that fits models", ("steps/fit.py", "training/training_set.py"), Effect.FIT),
     (
         OF_KINDS,
-        ("training/declared.py", "training/search.py", "training/transforms/*.py", "training/estimators/*.py"),
+        ("training/declared.py", "training/transforms/*.py", "training/estimators/*.py"),
         Effect.FIT,
     ),
+    (OF_SEARCH, ("training/search.py",), Effect.FIT),
     (
         "the product's code that decides in the gate",
         (
@@ -249,7 +253,7 @@ def _of_product(before: Path, models: Mapping[str, Model]) -> Iterator[Change]:
                 [*models] if effect in (Effect.FIT, Effect.GATE, Effect.MONITORS) else [None]
             )
             for model in each_model:
-                if what != OF_KINDS or any(each.estimator for each in models[str(model)].candidates):
+                if model is None or _uses(models[model], what):
                     yield Change("include", f"{what}: {_listed(changed)}", effect, model)
     migrations = _python(PRODUCT, MIGRATIONS)
     if new := sorted(migrations - _python(before, MIGRATIONS)):
@@ -259,6 +263,13 @@ def _of_product(before: Path, models: Mapping[str, Model]) -> Iterator[Change]:
     }
     if changed := _changed(before, others - named - migrations):
         yield Change("include", f"{len(changed)} other files of the product: {_listed(changed)}", Effect.PRODUCT)
+
+
+def _uses(model: Model, what: str) -> bool:
+    """Return whether a fit of the model depends on a part of the product's code."""
+    if what == OF_KINDS:
+        return any(each.estimator for each in model.candidates)
+    return what != OF_SEARCH or any(each.search for each in model.candidates)
 
 
 def _of_lock(before: Path, now: Path, models: Mapping[str, Model]) -> Iterator[Change]:

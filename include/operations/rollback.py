@@ -16,6 +16,7 @@ from include.core.lifecycle import State, is_person
 from include.core.records import PreparedDay, RollbackPlan, RolledBack, RolledBackDay, ScoredDay
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.journal import export, require_exported
 from include.io.postgres.predictions import StoredBatch, point_readers, select_stored
 from include.io.postgres.promotions import PromotionHistory, open_promotion_history
 from include.steps.promote import require_sound, sync_alias
@@ -126,6 +127,7 @@ def rollback(
         ActionRequiredError: see `plan_rollback`; or a day was published since, which `scored` does not have.
     """
     by, why = by.strip(), why.strip()
+    require_exported(settings, model.project)
     fresh: set[date] = set()
     for _ in range(MAX_TRIES):
         plan = plan_rollback(model, settings, to=to, by=by, why=why, from_day=interval.start, force=force)
@@ -136,6 +138,7 @@ def rollback(
         done = _switch(model, settings, plan, by=by, why=why, force=force, fresh=fresh)
         if done is not None:
             sync_alias(model, settings)
+            export(settings, model.project)
             for day in done.days:
                 log.info("%s %s: %s, instead of version %d", model.name, day.day, day.state, day.instead_of)
             log.info("%s", done.sentence)
@@ -217,7 +220,7 @@ def _switch(
 ) -> RolledBack | None:
     """Change the promotion history and the pointers together; None if a day has no batch of the version."""
     version, first_day = plan.model_version, plan.first_day
-    found, _, records = require_sound(model, settings, version, first_day)
+    found, files, records = require_sound(model, settings, version, first_day)
     trained = date.fromisoformat(found.tags["day"])
     with open_promotion_history(settings, model.name) as book:
         batches = select_stored(book.connection, model.name, version, first_day)
@@ -229,17 +232,17 @@ def _switch(
         state = book.state(version)
         _require_champion_before(model, version, state, force=force)
         forced = state not in (State.CHAMPION, State.REPLACED)
-        recorded = False
+        rows = []
         # The newest day first, so that the version becomes the champion once, and replaces the champion of now.
         for day in reversed([first_day, *book.from_days_after(first_day)]):
             champion = book.on(day)
             if champion is None or champion.model_version != version:
                 gate_id = records[0][0].gate_id if records else None
-                book.add(
+                rows.append(book.add(
                     version, day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=forced,
                     rolled_back_from=plan.replaces,
-                )  # fmt: skip
-                recorded = True
+                ))  # fmt: skip
+        book.enter_promotions(model.project, rows, files)
         changed = {day: batch for day, batch in stored.items() if seen[day].published_id != batch}
         replaced = {day: seen[day].published_id for day in changed}
         point_readers(book.connection, settings.run_id, model.name, changed, replaced)
@@ -261,7 +264,7 @@ def _switch(
         why=why,
         replaces=plan.replaces,
         first_day=first_day,
-        recorded=recorded,
+        recorded=bool(rows),
         forced=forced,
         days=days,
     )

@@ -11,9 +11,9 @@ import polars as pl
 from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import DataError
-from include.core.horizons import KEY, target_day, with_horizon
+from include.core.horizons import target_day
 from include.core.interval import Interval
-from include.core.lifecycle import State
+from include.core.lifecycle import BY_PRODUCT, State
 from include.core.names import features_table
 from include.core.project import Project
 from include.core.records import BY_GATE, Check, DataView, Evaluated, Fitted, GateDecision
@@ -24,11 +24,13 @@ from include.io import postgres
 from include.io.journal import read_journal
 from include.io.postgres.gate_decisions import GateSubject
 from include.io.postgres.model_files import RecordedFit
+from include.io.postgres.promotions import PromotionHistory
 from include.io.registry import LoadedModel, ModelFiles, Registry, Version
 from include.io.tables import Tables
-from include.io.training_sets import taken_up, training_set_of_run
+from include.io.training_sets import taken_up, training_set_of_run, with_inputs
 from include.steps.gate_probes import former_champions_of, refit_of, too_late
 from include.training.training_set import LABEL, TrainingSet, seasonal_naive
+from include.training.transforms import Transform
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ def gate(
 
     The checks measure it on the holdout days. The decision goes to PostgreSQL and MLflow, and each check to the log. A
     rejection is a decision, not an error. The version is compared with the champion of the trainings before it
-    (`promotions.read_champion_to_beat`). The same version, champion and rules give the recorded decision again. A
+    (`promotions.read_champion_to_beat`); one that waits for an approval, with the champion of now if a person made that
+    since. The same version, champion and rules give the recorded decision again. A
     version of an entity fraction is rejected, and nothing is recorded.
 
     Raises:
@@ -60,6 +63,9 @@ def gate(
             f"{interval}; run evaluate for that day"
         )
     champion = postgres.promotions.read_champion_to_beat(settings, model.name, version.version, interval.end)
+    if model.approved_by is not None:
+        since = postgres.promotions.read_champion_since_pending(settings, model.name, version.version)
+        champion = champion if since is None else since
     recorded = _recorded(model, version.version, settings)
     files = registry.files(version, recorded.model_digest)
     subject = GateSubject(
@@ -121,6 +127,23 @@ def _move(model: Model, decision: GateDecision, version: int, settings: Settings
             book.move(version, State.REGISTERED, by=BY_GATE, why=why, gate_id=decision.gate_id)
         elif decision.why_not and state in (State.REGISTERED, State.PENDING):
             book.move(version, State.REJECTED, by=BY_GATE, why=decision.why_not, gate_id=decision.gate_id)
+        if model.shadow is None and model.approved_by is None:
+            _end_pending(model, book, version)
+
+
+def _end_pending(model: Model, book: PromotionHistory, version: int) -> None:
+    """End the versions that wait for what model.yaml does not declare any more; `version` is promoted at once."""
+    for pending in book.pending():
+        number = pending.move.model_version
+        if number == version:
+            continue
+        why = (
+            f"{model.name}: model.yaml declares neither shadow nor approval any more, so nothing decides about version "
+            f"{number}. If it shall become the champion: python -m include.cli promote --model {model.name} --version "
+            f"{number} --from-day … --by … --why … --force"
+        )
+        book.move(number, State.EXPIRED, by=BY_PRODUCT, why=why)
+        log.warning("%s", why)
 
 
 def _of_fraction(project: Project, model: Model, interval: Interval, evaluated: Evaluated) -> GateDecision:
@@ -220,7 +243,7 @@ def _evidence(
         seed=model.seed,
         days=rows.select(target_day()).to_series().to_numpy(),
         truth=rows[LABEL].to_numpy(),
-        labels=_with(rows, features, there, training_set.data_view),
+        labels=with_inputs(rows, features, there, training_set.data_view),
         fitted_truth=fit_rows[LABEL].to_numpy(),
         challenger=HoldoutScores(
             f"version {subject.model_version}",
@@ -235,11 +258,16 @@ def _evidence(
         microseconds_per_row=seconds / rows.height * 1e6 if rows.height else None,
         megabytes=files.megabytes,
         fitted=fit_rows,
-        refit=refit_of(challenger, fit_rows, rows),
+        refit=refit_of(challenger, fit_rows, rows, _transforms(model, subject.candidate)),
         former_champions=former_champions_of(
             model, subject.model_version, subject.day, registry, settings, score_other
         ),
     )
+
+
+def _transforms(model: Model, candidate: str) -> Sequence[Transform]:
+    """Return the transforms of a candidate; none of a version that was fitted elsewhere."""
+    return next((each.transforms for each in model.candidates if each.name == candidate), ())
 
 
 def _score_other(
@@ -255,7 +283,7 @@ def _score_other(
         return f"the features lack {', '.join(absent)}, which {name} needs"
     if not _predicts_the_same(loaded, challenger):
         return f"{name} has another problem_type, other quantiles or other labels; promote by hand"
-    scores = loaded.predict(_with(rows, features, loaded.inputs, data_view))
+    scores = loaded.predict(with_inputs(rows, features, loaded.inputs, data_view))
     added = len(challenger.classes) - len(loaded.classes)
     return np.pad(scores, [(0, 0), (0, added)]) if added else scores
 
@@ -287,20 +315,6 @@ def _load_fit(model: Model, registry: Registry, run_id: str, settings: Settings)
 def _fit_of(model: Model, run_id: str, settings: Settings) -> RecordedFit:
     """Return the fit of a run, as the shared database recorded it."""
     return postgres.model_files.read_fit(settings, model.name, run_id)
-
-
-def _with(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str], data_view: DataView) -> pl.DataFrame:
-    """Return the same rows with the columns that an older champion needs beside those of the model."""
-    more = [name for name in inputs if name not in rows.columns]
-    if not more:
-        return rows
-    of_days = with_horizon(
-        features.filter(pl.col("day").is_in(rows["day"].unique().to_list())).sort("data_view")
-    ).collect()
-    made = of_days.filter(pl.col("data_view").is_in(["point_in_time", data_view])).unique(
-        KEY, keep="first", maintain_order=True
-    )
-    return rows.join(made.select(*KEY, *more), on=KEY, how="left", maintain_order="left")
 
 
 def _log_decision(decision: GateDecision) -> None:

@@ -16,18 +16,25 @@ from include.core.settings import Settings
 from include.gate.evidence import FormerChampion
 from include.io import postgres
 from include.io.registry import LoadedModel, Registry
+from include.training.declared import rows_to_fit
 from include.training.training_set import estimator_inputs
+from include.training.transforms import Transform
 
 
 def refit_of(
-    challenger: LoadedModel, fitted: pl.DataFrame, held_out: pl.DataFrame
+    challenger: LoadedModel, fitted: pl.DataFrame, held_out: pl.DataFrame, transforms: Sequence[Transform] = ()
 ) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-    """Return what fits a copy of the version's estimator with other outcomes, and scores holdout rows with it."""
+    """Return what fits a copy of the version's estimator with other outcomes, and scores holdout rows with it.
+
+    Rows that the transforms of its candidate remove are not learned from, as in the fit.
+    """
 
     def refit(learn: np.ndarray, truth: np.ndarray, test: np.ndarray) -> np.ndarray:
         estimator = clone(challenger.estimator)
+        inputs = estimator_inputs(fitted[learn], challenger.numeric, challenger.categorical)
+        stays = rows_to_fit(transforms, inputs)
         with threadpool_limits(1):
-            estimator.fit(estimator_inputs(fitted[learn], challenger.numeric, challenger.categorical), truth)
+            estimator.fit(inputs[stays], truth[stays])
         return replace(challenger, estimator=estimator).predict(held_out[test])
 
     return refit

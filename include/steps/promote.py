@@ -17,6 +17,7 @@ from include.core.records import BY_GATE, GateDecision, Promotion
 from include.core.settings import Settings
 from include.gate.rules import rules_digest
 from include.io import postgres
+from include.io.journal import export, require_exported
 from include.io.postgres.gate_decisions import GateSubject
 from include.io.postgres.model_files import RecordedFit
 from include.io.postgres.promotions import PromotionEntry, PromotionHistory
@@ -77,6 +78,8 @@ def promote(
     if force and not by_hand:
         raise ActionRequiredError(f"{model.name}: only a person can force a promotion; --by must be a name")
     load_project(model.project).refuse_entity_fraction("promote")
+    if by_hand:
+        require_exported(settings, model.project)
     found, files, records = require_sound(model, settings, version, interval.start)
     trained = date.fromisoformat(found.tags["day"])
     rival = None if by_hand else compare_with_running(model, version, settings)
@@ -91,8 +94,8 @@ def promote(
         if force:
             decision = records[0][0] if records else None
         else:
-            decision = _verified(model, book, found, files, records, by_hand=by_hand)
-        undone = None if by_hand else book.undone_by_person(version, files)
+            decision = _verified(model, book, found, files, records, by_hand=by_hand, approved=approved)
+        undone = None if by_hand else book.undone_by_person(version, files, _first_day(book, interval.start))
         if undone is None:
             row, written, held_back = _promote(
                 model, book, version, trained, decision, interval.start,
@@ -103,7 +106,11 @@ def promote(
             row, written, held_back = None, False, _undone(version, undone)
         if approved and row is not None:
             _enter(model, book, row, files)
+        elif by_hand and row is not None and written:
+            book.enter_promotions(model.project, [row], files)
     champion = sync_alias(model, settings)
+    if by_hand:
+        export(settings, model.project)
     if held_back:
         log.info("%s: version %d is not promoted: %s", model.name, version, held_back)
     elif champion != version:
@@ -183,8 +190,8 @@ def _promote(
         if (there := book.by_gate(decision.gate_id)) is not None:
             log.info("%s: this decision already promoted version %d, from %s on", model.name, version, there.from_day)
             return there, False, None
-    if published is not None and (by == BY_GATE or approved):
-        from_day = max(from_day, published + timedelta(days=1))
+    if by == BY_GATE or approved:
+        from_day = _first_day(book, from_day)
     if by == BY_GATE:
         assert decision is not None
         if (before := _decided(model, book, version)) is not None:
@@ -245,6 +252,12 @@ def _promote(
     log.info("%s: version %d is champion from %s on, after %s%s", model.name, version, from_day,
              _row_name(current), " (FORCED)" if force else "")  # fmt: skip
     return row, True, None
+
+
+def _first_day(book: PromotionHistory, from_day: date) -> date:
+    """Return the first day of a promotion that must not change published days."""
+    published = book.newest_published_day()
+    return from_day if published is None else max(from_day, published + timedelta(days=1))
 
 
 def _decided(model: Model, book: PromotionHistory, version: int) -> tuple[PromotionEntry | None, str | None] | None:
@@ -323,6 +336,7 @@ def _verified(
     records: list[tuple[GateDecision, GateSubject]],
     *,
     by_hand: bool,
+    approved: bool = False,
 ) -> GateDecision:
     """Return the gate's decision on which the promotion rests.
 
@@ -345,6 +359,8 @@ def _verified(
         if before is not None and decision.gate_id == before.gate_id:
             return decision
     if (waiting := _gate_of_pending(book, found.version)) is not None:
+        if approved and (since := book.champion_since(waiting)) is not None:
+            return _compared_with_now(model, book, found.version, [decision for decision, _ in own], since, again)
         for decision, _ in own:
             if decision.passed and decision.gate_id == waiting:
                 return decision
@@ -362,6 +378,36 @@ def _verified(
         )
     raise ActionRequiredError(
         f"{where} was compared with {_name(decision.champion)}, but now it has to beat {_name(to_beat)}; {again}"
+    )
+
+
+def _compared_with_now(
+    model: Model,
+    book: PromotionHistory,
+    version: int,
+    decisions: list[GateDecision],
+    champion: PromotionEntry,
+    again: str,
+) -> GateDecision:
+    """Return the decision by which a pending version is not worse than a champion that was made since it waits.
+
+    Raises:
+        ActionRequiredError: there is none, so people were shown a comparison with another champion.
+    """
+    now = f"{champion.by} made version {champion.model_version} the champion since ({champion.why})"
+    where = f"version {version} of {model.name}"
+    end = book.shadow_ends().get(version)
+    if end is not None and end.champion_version != champion.model_version:
+        raise ActionRequiredError(
+            f"{where} was compared with version {end.champion_version} as a shadow, but {now}. Nothing was changed; "
+            f"decline it: python -m include.cli decline --model {model.name} --version {version} --by … --why …"
+        )
+    for decision in decisions:
+        if decision.passed and decision.champion == champion.model_version:
+            return decision
+    raise ActionRequiredError(
+        f"{where} was compared with another champion, but {now}. Nothing was changed; first {again}. If it passes, "
+        "look at the new figures and decide again"
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
 import numpy as np
@@ -12,11 +12,13 @@ from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.names import features_table
 from include.core.records import GateDecision, Reported
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.registry import LoadedModel, Registry, Version
-from include.io.training_sets import taken_up, training_set_of_run
+from include.io.tables import Tables
+from include.io.training_sets import taken_up, training_set_of_run, with_inputs
 from include.report.page import make_report
 from include.report.subject import ReportedVersion, ReportSubject
 
@@ -44,7 +46,13 @@ def report_version(model: Model, interval: Interval, settings: Settings, *, deci
     rows = training_set.holdout_rows
     to_beat, missing = None, None
     if decision.champion is not None:
-        to_beat, missing = _champion(model, registry, settings, decision.champion, loaded, rows)
+        features = Tables(settings).scan(features_table(project.name), int(run.tags["features_version"]))
+
+        def with_columns(inputs: Sequence[str]) -> pl.DataFrame:
+            there = [name for name in inputs if name in features.collect_schema().names()]
+            return with_inputs(rows, features, there, training_set.data_view)
+
+        to_beat, missing = _champion(model, registry, settings, decision.champion, loaded, with_columns)
     subject = ReportSubject(
         model=model,
         project=project,
@@ -77,18 +85,27 @@ def report_version(model: Model, interval: Interval, settings: Settings, *, deci
 
 
 def _champion(
-    model: Model, registry: Registry, settings: Settings, version: int, challenger: LoadedModel, rows: pl.DataFrame
+    model: Model,
+    registry: Registry,
+    settings: Settings,
+    version: int,
+    challenger: LoadedModel,
+    with_columns: Callable[[Sequence[str]], pl.DataFrame],
 ) -> tuple[ReportedVersion, str | None]:
-    """Return the champion with its scores, and why it has none of these rows."""
+    """Return the champion with its scores, and why it has none of these rows.
+
+    `with_columns` returns the holdout rows with the columns that it needs, if the features have them.
+    """
     found = registry.get_version(model.name, version)
     recorded = postgres.model_files.read_versions(settings, model.name, [version])[version]
     tags = registry.get_fit(recorded.mlflow_run, recorded.tags_digest).tags
     loaded = registry.load(found, recorded.model_digest, model)
+    rows = with_columns(loaded.inputs)
     absent = [name for name in loaded.inputs if name not in rows.columns]
     own, other = ((each.problem_type, each.quantiles) for each in (loaded, challenger))
     score, missing = np.empty(0), None
     if absent:
-        missing = f"champion {version} needs {', '.join(absent)}, which model.yaml does not list now"
+        missing = f"champion {version} needs {', '.join(absent)}, which the features do not have now"
     elif own != other or loaded.classes != challenger.classes[: len(loaded.classes)]:
         missing = f"champion {version} has another problem_type, other quantiles or other labels"
     else:

@@ -1,8 +1,8 @@
 """shadow: store the scores of the version that is on trial beside the champion, where no reader sees them."""
 
 import logging
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 
 from include.config.loading import load_project
 from include.config.model import Model
@@ -11,6 +11,7 @@ from include.core.lifecycle import State
 from include.core.records import DataView, ScoredDay, Shadowed
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.postgres.version_moves import VersionMove
 from include.steps.publish import store_unpublished
 
 log = logging.getLogger(__name__)
@@ -56,17 +57,31 @@ def read_shadow_versions(model: Model, interval: Interval, settings: Settings) -
     if model.shadow is None:
         return {}
     project = load_project(model.project)
-    ends = {version: end.day for version, end in postgres.shadows.read_ends(settings, model.name).items()}
-    entered: set[int] = set()
-    for move in postgres.version_moves.read_moves(settings, model.name):
-        if move.state is State.PENDING:
-            entered.add(move.model_version)
-        elif move.model_version in entered:  # a person decided, so that no end is recorded
-            ends.setdefault(move.model_version, project.day_of(move.created_at))
-    fits = postgres.model_files.read_versions(settings, model.name, entered)
+    recorded = {version: end.day for version, end in postgres.shadows.read_ends(settings, model.name).items()}
+    last_days = last_days_of(postgres.version_moves.read_moves(settings, model.name), project.day_of) | recorded
+    fits = postgres.model_files.read_versions(settings, model.name, last_days)
     found: dict[date, int] = {}
     for version, fit in sorted(fits.items()):
         if fit.trained_day is not None:
-            last = ends.get(version, date.max)
+            last = last_days.get(version, date.max)
             found |= {day: version for day in interval.days if fit.trained_day < day <= last}
     return found
+
+
+def last_days_of(moves: Sequence[VersionMove], day_of: Callable[[datetime], date]) -> dict[int, date]:
+    """Return the last day of each version that was pending, as its moves say; `date.max` if it is pending.
+
+    A recorded end of the shadow is more precise. There is none if a person decided meanwhile. A version that was
+    rejected and became pending again goes on until it leaves that state for the last time.
+
+    Args:
+        moves: the moves of all versions, the oldest first.
+        day_of: returns the day of a moment in the project's timezone.
+    """
+    last: dict[int, date] = {}
+    for move in moves:
+        if move.state is State.PENDING:
+            last[move.model_version] = date.max
+        elif last.get(move.model_version) == date.max:
+            last[move.model_version] = day_of(move.created_at)
+    return last

@@ -18,6 +18,7 @@ TRUSTED_TYPES = (
     "include.training.transforms.fitted.Columns",
     "include.training.transforms.fitted.Discretiser",
     "include.training.transforms.fitted.Imputer",
+    "include.training.transforms.fitted.NumberedClasses",
     "include.training.transforms.fitted.RareLabelReplacer",
     "include.training.transforms.fitted.as_array",
     "include.training.transforms.fitted.as_categories",

@@ -11,9 +11,12 @@ from include.core.lifecycle import State
 from include.core.records import Promotion
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.journal import read_exported
 from include.io.registry import Registry
 from include.operations.approve import approve, decline
 from include.operations.pending import expire, read_pending
+from include.operations.question import ask
+from include.steps import promote as promote_step
 from include.steps.promote import promote
 from tests.integration import small
 from tests.integration.training import MODEL, after, train_and_gate
@@ -42,12 +45,21 @@ def actions(settings: Settings) -> list[tuple[str, ...]]:
     return [tuple(row.values()) for row in rows]
 
 
+def exported(settings: Settings) -> list[str]:
+    """Return the decisions about versions that the export of the journal has."""
+    try:
+        lines = read_exported(settings, MODEL.project).values()
+    except ActionRequiredError:
+        return []
+    return [line["entry"]["decision"] for line in lines if line["kind"] == "decision"]
+
+
 def execute(settings: Settings, statement: str) -> None:
     with postgres.connection.engine(settings).begin() as connection:
         connection.execute(sa.text(statement))
 
 
-def test_a_version_waits_until_a_person_approves_it(trained: Settings) -> None:
+def test_a_version_waits_until_a_person_approves_it(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     held = pass_gate(trained, 1)
     assert held.held_back is not None
     assert "it is pending until " in held.held_back
@@ -60,7 +72,13 @@ def test_a_version_waits_until_a_person_approves_it(trained: Settings) -> None:
     with pytest.raises(ActionRequiredError, match=r"other files .* than those that were shown"):
         approve(ASKED, 1, trained, by="Ana", why="looks right", shown="0" * 64)
     assert states(trained) == {1: State.PENDING}
-    promoted = approve(ASKED, 1, trained, by="Ana", why="looks right")
+    with monkeypatch.context() as patch:  # killed after the commit
+        patch.setattr(promote_step, "sync_alias", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            approve(ASKED, 1, trained, by="Ana", why="looks right")
+    assert (states(trained), Registry(trained).aliased(NAME), exported(trained)) == ({1: State.CHAMPION}, None, [])
+    promoted = approve(ASKED, 1, trained, by="Ana", why="looks right")  # the task is tried again
+    assert (promoted.rows, exported(trained)) == (0, ["approve"])
     assert (promoted.interval, promoted.by, promoted.forced) == (after(1), "Ana", False)
     assert (states(trained), Registry(trained).aliased(NAME)) == ({1: State.CHAMPION}, 1)
     assert actions(trained) == [("approve", f"late_ferry version 1 from {after(1).start}", "Ana", "looks right")]
@@ -73,7 +91,11 @@ def test_a_version_waits_until_a_person_approves_it(trained: Settings) -> None:
 
 def test_a_declined_version_stays_declined_and_a_newer_one_supersedes_what_waits(trained: Settings) -> None:
     pass_gate(trained, 1)
+    decline(ASKED, 1, trained, by="Ben", why="storms")
     declined = decline(ASKED, 1, trained, by="Ben", why="storms")
+    assert declined.why == "storms"
+    with pytest.raises(ActionRequiredError, match="not pending but declined, by Ben: storms"):
+        decline(ASKED, 1, trained, by="Ana", why="me too")
     assert (declined.state, declined.champion) == ("declined", None)
     again = pass_gate(trained, 1)
     assert again.held_back == "it is declined, by Ben: storms"
@@ -104,6 +126,34 @@ def test_what_nobody_decided_about_in_time_expires(trained: Settings) -> None:
     assert expire(ASKED, trained) == []
     assert states(trained) == {1: State.EXPIRED}
     assert actions(trained) == []
+
+
+def test_a_version_is_not_approved_against_a_champion_that_it_was_not_compared_with(trained: Settings) -> None:
+    """A person changed the champion while the version waited: people saw figures against another one."""
+    pass_gate(trained, 1)
+    promote(ASKED, after(3), trained, version=2, by="Eve", why="the one before was bad", force=True)
+    question = ask(ASKED, 1, trained, {})
+    assert question is not None
+    assert "Before anybody can approve version 1, run the gate" in question.body
+    with pytest.raises(ActionRequiredError, match=r"Eve made version 2 the champion since .*first run the gate"):
+        approve(ASKED, 1, trained, by="Ana", why="looks right")
+    assert states(trained) == {1: State.PENDING, 2: State.CHAMPION}
+    decision = train_and_gate(trained, ASKED)
+    assert (decision.passed, decision.champion) == (True, 2), decision.why_not
+    question = ask(ASKED, 1, trained, {})
+    assert question is not None
+    assert "compared with version 2" in question.body
+    assert "Before anybody" not in question.body
+    assert approve(ASKED, 1, trained, by="Ana", why="still right").rows == 1
+
+
+def test_what_nothing_decides_about_any_more_is_ended(trained: Settings) -> None:
+    """`approval`, or `shadow`, is removed from model.yaml while a version waits."""
+    pass_gate(trained, 1)
+    train_and_gate(trained, MODEL, run_date=after(1))
+    assert states(trained) == {1: State.EXPIRED}
+    [*_, move] = postgres.version_moves.read_moves(trained, NAME, 1)
+    assert "model.yaml declares neither shadow nor approval any more" in move.why
 
 
 def test_a_recorded_decision_counts_for_its_files_only_and_asks_nobody_again(trained: Settings) -> None:

@@ -16,6 +16,7 @@ from include.core.interval import Interval
 from include.core.records import RolledBack, ScoredDay
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.journal import restore
 from include.io.registry import Registry
 from include.io.tables import Tables
 from include.operations import rollback as operation
@@ -106,6 +107,22 @@ def test_readers_see_the_stored_batch_again_and_past_days_stay(live: Settings) -
     assert train_and_gate(live, run_date=after(5)).champion == 1, "the next candidate must beat the champion of now"
 
 
+def test_what_was_scored_before_the_rollback_is_not_published_after_it(live: Settings) -> None:
+    """The rollback comes between `score` and `publish` of the same run date."""
+    put(live, TODAY, 1, mode="missing")
+    back(live)
+    before = count(live, "batches")
+    said = rf"(?s){TODAY}: the scores are of version 2, but Ada rolled back to version 1 .*Clear `score`"
+    for day in (TODAY, TOMORROW):  # of a night that was late, and of the next one
+        with pytest.raises(ActionRequiredError, match=said.replace(str(TODAY), str(day))):
+            put(live, day, 2)
+    assert count(live, "batches") == before
+    put(live, TODAY, 2, mode="missing")  # a backfill keeps what readers see
+    assert (seen(live)[TODAY], TOMORROW in seen(live)) == ((1, 0.1), False)
+    put(live, YESTERDAY, 2)  # a past day, which the rollback left alone
+    assert seen(live)[YESTERDAY] == (2, 0.2)
+
+
 def described(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `publish` find entities: the installation has features and no feed of entities."""
     monkeypatch.setattr(publish_step, "_entities", lambda *_: entities(BEFORE, YESTERDAY, TODAY).lazy())
@@ -192,7 +209,35 @@ def test_a_training_does_not_promote_what_a_person_replaced(trained: Settings) -
     assert again.passed
     assert held.held_back is not None
     assert held.held_back.startswith("Ada replaced version 2, or one with the same files, by version 1")
+    assert actions(trained) == [("force promotion", "Ada"), ("roll back", "Ada")]
+
+    decided = decided_by_people(trained)
+    change(trained, "DELETE FROM version_moves; DELETE FROM promotions; DELETE FROM journal;")
+    assert [restore(trained, PROJECT.name).promotions for _ in range(2)] == [2, 0]
+    assert decided_by_people(trained) == decided
+    assert actions(trained) == [("force promotion", "Ada"), ("roll back", "Ada")]
+    assert promote(MODEL, after(2), trained, version=2).held_back == held.held_back, "a backfill promotes it again"
+    assert postgres.promotions.read_renumbered(trained, MODEL.name) == []
+    change(
+        trained, "UPDATE journal SET entry = jsonb_set(entry, '{model_digest}', '\"other\"') WHERE kind = 'decision'"
+    )
+    assert {version for _, version in postgres.promotions.read_renumbered(trained, MODEL.name)} == {1}
     assert set(postgres.promotions.read_champions(trained, MODEL.name, after(6)).values()) == {1}
+
+
+def actions(settings: Settings) -> list[tuple[str, ...]]:
+    query = "SELECT action, by FROM human_actions ORDER BY decided_at"
+    with postgres.connection.engine(settings).connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(query))]
+
+
+def decided_by_people(settings: Settings) -> list[Any]:
+    """Return the promotions by people and their moves, as they must be after a restore."""
+    of_promotion = "promotions p LEFT JOIN version_moves v ON v.promotion_id = p.id"
+    columns = "to_jsonb(p) - 'id' - 'gate_id', to_jsonb(v) - 'id' - 'promotion_id' - 'gate_id'"
+    query = f"SELECT {columns} FROM {of_promotion} WHERE p.by <> 'gate' ORDER BY p.created_at, v.created_at"
+    with postgres.connection.engine(settings).connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(query))]
 
 
 def change(settings: Settings, statement: str, **values: Any) -> None:

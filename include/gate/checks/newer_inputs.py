@@ -26,7 +26,8 @@ class NewerInputs(GateCheck):
 
     Deliveries: a day whose file came late is prepared with it afterwards, so its features are better than those that
     were scored. If that is usual, the holdout days say little about the nights to come. Dates: an input that is a
-    date, as text or as a number, and lies after the target day was written after it.
+    date and lies after the target day was written after it. Seconds since 1970 look like any large number, so
+    `timestamps` names such inputs.
     """
 
     kind: Literal["newer_inputs"] = "newer_inputs"
@@ -41,11 +42,18 @@ class NewerInputs(GateCheck):
         default=(), description="inputs with dates that are known ahead, such as the end of a contract"
     )
 
+    timestamps: tuple[str, ...] = Field(
+        default=(),
+        description="inputs that are moments as numbers: seconds, milliseconds, microseconds or nanoseconds since "
+        "1970. Other large numbers are no dates",
+    )
+
     def require_fit(self, model: Training) -> None:
         """Refuse inputs that the model does not have."""
-        for name in self.known_ahead:
-            if name not in model.features:
-                raise ValueError(f"known_ahead: no feature {name!r}{nearest(name, model.features)}")
+        for key in ("known_ahead", "timestamps"):
+            for name in getattr(self, key):
+                if name not in model.features:
+                    raise ValueError(f"{key}: no feature {name!r}{nearest(name, model.features)}")
 
     def run(self, evidence: Evidence) -> Iterator[Check]:
         """Yield a verdict on deliveries, and one on dates."""
@@ -61,7 +69,7 @@ class NewerInputs(GateCheck):
             name: float((dates > evidence.days).mean())
             for name in evidence.challenger.columns
             if name in evidence.labels.columns and name not in self.known_ahead
-            for dates in (dates_in(evidence.labels[name], evidence.days),)
+            for dates in (dates_in(evidence.labels[name], evidence.days, since_1970=name in self.timestamps),)
             if dates is not None
         }
         worst = max(found, key=lambda name: found[name], default="")
@@ -73,10 +81,16 @@ class NewerInputs(GateCheck):
         return self.verdict(worst or "dates", share, at_most(0.0), f"{sentence}:", ".1%")
 
 
-def dates_in(values: "pl.Series", days: np.ndarray) -> np.ndarray | None:
+def dates_in(values: "pl.Series", days: np.ndarray, *, since_1970: bool = False) -> np.ndarray | None:
     """Return values as dates (datetime64[D], NaT for missing), None if they are not dates.
 
-    Dates are ISO text, or numbers: YYYYMMDD, or seconds, milliseconds, microseconds or nanoseconds since 1970.
+    Dates are columns of dates or timestamps, ISO text, and numbers that read as YYYYMMDD, which hardly any others do.
+
+    Args:
+        values: one for each row.
+        days: the target day of each row.
+        since_1970: whether whole numbers are seconds, milliseconds, microseconds or nanoseconds since 1970. Amounts
+            look the same, so nobody can guess that.
     """
     import polars as pl
 
@@ -86,6 +100,8 @@ def dates_in(values: "pl.Series", days: np.ndarray) -> np.ndarray | None:
     if values.dtype == pl.String:
         read = values.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
         return read.to_numpy().astype("datetime64[D]") if len(read) - read.null_count() >= ALMOST_ALL * there else None
+    if values.dtype.is_temporal():
+        return values.cast(pl.Date).to_numpy().astype("datetime64[D]")
     numbers = values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
     whole = np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2**62)
     if whole.sum() < ALMOST_ALL * there:
@@ -93,7 +109,10 @@ def dates_in(values: "pl.Series", days: np.ndarray) -> np.ndarray | None:
     integers = np.where(whole, numbers, 0).astype(np.int64)
     as_text = pl.Series(integers).cast(pl.String).str.to_date("%Y%m%d", strict=False).to_numpy()
     candidates = [np.asarray(as_text).astype("datetime64[D]")]
-    candidates += [integers.astype(f"datetime64[{unit}]").astype("datetime64[D]") for unit in ("s", "ms", "us", "ns")]
+    if since_1970:
+        candidates += [
+            integers.astype(f"datetime64[{unit}]").astype("datetime64[D]") for unit in ("s", "ms", "us", "ns")
+        ]
     for dates in candidates:
         near = whole & ~np.isnat(dates) & (np.abs((dates - days).astype(np.float64)) < YEARS * 365)
         if near.sum() >= ALMOST_ALL * there and len(np.unique(integers[near])) > 1:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.config.model import Model
+from include.core.errors import ActionRequiredError
 from include.core.feeds import HORIZON
 from include.core.horizons import KEY
 from include.core.interval import Interval
@@ -33,7 +34,7 @@ from include.io.postgres.connection import (
     transaction,
 )
 from include.io.postgres.migrations import entities as entity_tables
-from include.io.postgres.promotions import select_champion_as_of
+from include.io.postgres.promotions import ChampionShift, rolled_back_from, select_champion_as_of, select_shifts
 from include.io.postgres.schema import batches, models, predictions, publications, published
 
 
@@ -144,11 +145,16 @@ def publish_batches(
 
     Returns:
         What happened to each day.
+
+    Raises:
+        ActionRequiredError: a batch is of a version that a rollback took from the champions of its day, so it was
+            scored before the rollback. Nothing is written then.
     """
     with transaction(settings) as cursor:
         _store(cursor, settings, model, new, scores)
         stage(cursor, _DECIDED)
         execute(cursor, _decide(model.name, mode))
+        _refuse_rolled_back(cursor, model.name)
         execute(cursor, _move_pointers(model.name, mode, settings.run_id))
         _write_entities(cursor, project, entities, mode)
         execute(cursor, _select_decided())
@@ -232,6 +238,37 @@ def _decide(model: str, mode: PublishMode) -> sa.Insert:
         _STAGED_BATCHES.outerjoin(published, (current.model == model) & (current.day == staged.day))
     )
     return sa.insert(_DECIDED).from_select(list(_DECIDED.c.keys()), selecting)
+
+
+def _refuse_rolled_back(cursor: Any, model: str) -> None:
+    """Refuse to show readers a version that was rolled back after it scored. A rollback waits for the same lock."""
+    decided = _DECIDED.c
+    to_show = (
+        sa
+        .select(decided.day, _STAGED_BATCHES.c.model_version)
+        .select_from(_DECIDED.join(_STAGED_BATCHES, _STAGED_BATCHES.c.day == decided.day))
+        .where(decided.state == "published")
+        .order_by(decided.day)
+    )
+    execute(cursor, to_show)
+    shown = cursor.fetchall()
+    execute(cursor, select_shifts(model))
+    history = [ChampionShift(*row) for row in cursor.fetchall()]
+    wrong = []
+    for day, version in shown:
+        if (shift := rolled_back_from(history, day).get(version)) is not None:
+            wrong.append(
+                f"{day}: the scores are of version {version}, but {shift.by} rolled back to version "
+                f"{shift.model_version} from {shift.from_day} on: {shift.why}"
+            )
+    if wrong:
+        again = f"python -m include.cli rollback --model {model} --to VERSION --by … --why …"
+        raise ActionRequiredError([
+            f"{model}: nothing of these days was published, readers see what they saw before:",
+            *wrong[:10],
+            *([f"… and {len(wrong) - 10} more"] if len(wrong) > 10 else []),
+            f"Clear `score` of these days: it takes the champion of now. To show that version again: {again}",
+        ])
 
 
 def _move_pointers(model: str, mode: PublishMode, run_id: str) -> sa.Insert:

@@ -149,14 +149,20 @@ class PromotionHistory:
         """Return the newest champion of another version than that of an entry."""
         return self._first(_PROMOTIONS.c.model_version != entry.model_version)
 
-    def undone_by_person(self, version: int, model_digest: str) -> PromotionEntry | None:
-        """Return the newest promotion by which a person replaced a version, or one with the same files."""
+    def undone_by_person(self, version: int, model_digest: str, day: date) -> PromotionEntry | None:
+        """Return the newest promotion by which a person replaced a version, or one with the same files, on a day.
+
+        One from a later day on does not count: in a backfill of a restored installation, the version is the champion of
+        the days before it.
+        """
         replaced = [
             move.promotion_id
             for move in self.moves()
             if move.state is State.REPLACED and (move.model_version == version or move.model_digest == model_digest)
         ]
-        return self._first(_PROMOTIONS.c.id.in_(replaced) & _PROMOTIONS.c.by.not_in((BY_GATE, BY_PRODUCT)))
+        by_person = _PROMOTIONS.c.by.not_in((BY_GATE, BY_PRODUCT))
+        undoes = _PROMOTIONS.c.id.in_(replaced) | (_PROMOTIONS.c.rolled_back_from == version)  # also without its moves
+        return self._first(undoes & by_person & (_PROMOTIONS.c.from_day <= day))
 
     def state(self, version: int) -> State:
         """Return the state of a version."""
@@ -186,6 +192,20 @@ class PromotionHistory:
         """Add an entry to the journal in the same transaction: who decided, and what follows, are one."""
         lock(self._connection, f"journal {project}")
         JournalWriter(self._connection, project, self._run_id).add([entry])
+
+    def enter_promotions(self, project: str, rows: Sequence[PromotionEntry], digest: str) -> None:
+        """Add the decision of a person that made these promotions to the journal, in the same transaction.
+
+        The entry has what `restore_decided` needs to write promotions and moves again.
+        """
+        if rows:
+            ids = {row.id for row in rows}
+            moves = [move for move in self.moves() if move.promotion_id in ids]
+            self.enter(project, entry_of(rows, moves, digest))
+
+    def champion_since(self, gate_id: str) -> PromotionEntry | None:
+        """Return the newest promotion if it was made after a decision of the gate, which knows another champion."""
+        return _find_champion_since(self._connection, self._model, gate_id)
 
     def of_version(self, version: int) -> PromotionEntry | None:
         """Return the newest promotion of a version, None if it was never the champion."""
@@ -227,6 +247,23 @@ def read_champion_to_beat(settings: Settings, model: str, version: int, day: dat
         return _find_champion_to_beat(connection, model, version, day)
 
 
+def read_champion_since(settings: Settings, model: str, gate_id: str) -> PromotionEntry | None:
+    """Return the same as `PromotionHistory.champion_since`."""
+    with engine(settings).connect() as connection:
+        return _find_champion_since(connection, model, gate_id)
+
+
+def read_champion_since_pending(settings: Settings, model: str, version: int) -> int | None:
+    """Return the champion that was made after the gate's decision by which a version is pending, None if there is none.
+
+    People decide about the version, so figures against the champion before say nothing to them.
+    """
+    with engine(settings).connect() as connection:
+        gates = [each.move.gate_id for each in select_pending(connection, model) if each.move.model_version == version]
+        since = _find_champion_since(connection, model, str(gates[0])) if gates else None
+    return None if since is None else since.model_version
+
+
 def read_former_champions(settings: Settings, model: str, version: int, day: date, most: int) -> list[int]:
     """Return the champions before the one that a version must beat, at most so many, the newest first.
 
@@ -254,6 +291,47 @@ def champions_of(rows: Sequence[PromotionEntry], version: int, day: date) -> lis
             if row.model_version != version and row.model_version not in undone:
                 found[row.model_version] = None
     return list(found)
+
+
+@dataclass(frozen=True)
+class ChampionShift:
+    """What a row of the promotion history changes: `model_version` is the champion from `from_day` on."""
+
+    model_version: int
+    from_day: date
+    rolled_back_from: int | None
+    by: str
+    why: str
+
+
+def select_shifts(model: str) -> sa.Select[Any]:
+    """Select the fields of `ChampionShift` of all rows, in the order in which they were written."""
+    columns = [_PROMOTIONS.c[field.name] for field in fields(ChampionShift)]
+    return sa.select(*columns).where(_PROMOTIONS.c.model == model).order_by(_PROMOTIONS.c.id)
+
+
+def rolled_back_from(history: Sequence[ChampionShift], day: date) -> dict[int, ChampionShift]:
+    """Return the versions that a rollback took from the champions of a day, each with that rollback.
+
+    A version that is the champion of the day again is none of them. Rollbacks from a later day on do not count, so a
+    past day can be published with the champion that it had.
+
+    Args:
+        history: the promotion history, in the order in which it was written.
+        day: the day.
+    """
+    champion: ChampionShift | None = None
+    undone: dict[int, ChampionShift] = {}
+    for row in history:
+        if row.from_day > day or (champion is not None and row.from_day < champion.from_day):
+            continue
+        if row.rolled_back_from is not None:
+            undone[row.rolled_back_from] = row
+            if champion is not None:
+                undone[champion.model_version] = row
+        undone.pop(row.model_version, None)
+        champion = row
+    return undone
 
 
 def read_champions(settings: Settings, model: str, interval: Interval) -> dict[date, int]:
@@ -331,6 +409,114 @@ def restore_promotions(settings: Settings, model: str, rows: Sequence[PromotionE
     return len(missing)
 
 
+def entry_of(rows: Sequence[PromotionEntry], moves: Sequence[VersionMove], digest: str) -> Entry:
+    """Return the entry of the journal for promotions that one decision of a person made, in the order of writing.
+
+    Args:
+        rows: the promotions, all of one version.
+        moves: the moves that belong to them.
+        digest: of the files of the version.
+    """
+    first = rows[0]
+    decision = "roll back" if first.rolled_back_from else "force promotion" if first.forced else "promote"
+    places = {row.id: place for place, row in enumerate(rows)}
+    from_day = min(row.from_day for row in rows)
+    entry = {
+        "decision": decision,
+        "model": first.model,
+        "model_version": first.model_version,
+        "model_digest": digest,
+        "from_day": str(from_day),
+        "trained_day": None if first.trained_day is None else str(first.trained_day),
+        "forced": first.forced,
+        "rolled_back_from": first.rolled_back_from,
+        "promotions": [{"from_day": str(row.from_day), "created_at": row.created_at.isoformat()} for row in rows],
+        "moves": [
+            {
+                **{name: getattr(move, name) for name in ("model_version", "by", "why", "model_digest")},
+                "from_state": str(move.from_state),
+                "state": str(move.state),
+                "promotion": places[int(move.promotion_id or 0)],
+                "created_at": move.created_at.isoformat(),
+            }
+            for move in moves
+        ],
+    }
+    subject = f"{first.model} version {first.model_version} from {from_day}"
+    return Entry(kind="decision", subject=subject, entry=entry, by=first.by, why=first.why)
+
+
+def restore_decided(settings: Settings, project: str) -> int:
+    """Add the promotions, rollbacks and moves of the journal that the promotion history lacks; return how many rows.
+
+    They keep their time and order, which only the owner of the database may say. The gate decisions that they rested on
+    are not restored: a backfill makes them again. Approvals are not restored either: a backfill applies them.
+    """
+    journal = schema.journal.c
+    statement = (
+        sa
+        .select(journal.entry, journal.by, journal.why, journal.run_id)
+        .where(journal.project == project, journal.kind == "decision", journal.entry.has_key("promotions"))
+        .order_by(journal.sequence)
+    )
+    with engine(settings.as_owner()).begin() as connection:
+        decided = connection.execute(statement).all()
+        for model in sorted({row.entry["model"] for row in decided}):
+            lock(connection, f"promote {model}")
+            lock(connection, f"publish {model}")
+        return sum(_restore(connection, *row) for row in decided)
+
+
+def read_renumbered(settings: Settings, model: str) -> list[tuple[str, int]]:
+    """Return the decisions about champions whose version has other files here than those that were decided about.
+
+    A restore writes the numbers that versions had, and trainings in another order make other numbers.
+
+    Returns:
+        What each decision is about, and the number of its version.
+    """
+    j, v, f = schema.journal.c, schema.model_versions.c, schema.fits.c
+    version = sa.cast(j.entry["model_version"].as_string(), sa.Integer)
+    joined = schema.journal.join(
+        schema.model_versions, (v.model == j.entry["model"].as_string()) & (v.model_version == version)
+    ).join(schema.fits, f.mlflow_run == v.mlflow_run)
+    statement = (
+        sa
+        .select(j.subject, v.model_version)
+        .select_from(joined)
+        .where(j.kind == "decision", j.entry.has_key("promotions"), v.model == model)
+        .where(f.model_digest != j.entry["model_digest"].as_string())
+        .order_by(j.sequence)
+    )
+    with engine(settings).connect() as connection:
+        return [(subject, number) for subject, number in connection.execute(statement)]
+
+
+def _restore(connection: sa.Connection, entry: dict[str, Any], by: str, why: str, run_id: str) -> int:
+    """Add the promotions of one entry that are missing, with their moves; return how many."""
+    copied = ("model", "model_version", "trained_day", "forced", "rolled_back_from")
+    about = {**{name: entry[name] for name in copied}, "by": by, "why": why, "run_id": run_id}
+    about["trained_day"] = about["trained_day"] and date.fromisoformat(about["trained_day"])
+    added = 0
+    for place, made in enumerate(entry["promotions"]):
+        when = {
+            "from_day": date.fromisoformat(made["from_day"]),
+            "created_at": datetime.fromisoformat(made["created_at"]),
+        }
+        same = {**when, "model": entry["model"], "model_version": entry["model_version"]}
+        if connection.scalar(sa.select(_PROMOTIONS.c.id).filter_by(**same)) is not None:
+            continue
+        inserting = sa.insert(_PROMOTIONS).values(**about, **when).returning(_PROMOTIONS.c.id)
+        promotion_id = connection.scalar(inserting)
+        added += 1
+        for move in (each for each in entry["moves"] if each["promotion"] == place):
+            values = {name: value for name, value in move.items() if name != "promotion"}
+            values["created_at"] = datetime.fromisoformat(move["created_at"])
+            values |= {"model": entry["model"], "promotion_id": promotion_id, "run_id": run_id}
+            connection.execute(sa.insert(schema.version_moves).values(**values))
+    return added
+
+
 def _select_manual(connection: sa.Connection, model: str) -> list[PromotionEntry]:
     statement = sa.select(*_COLUMNS).where(_PROMOTIONS.c.model == model, _PROMOTIONS.c.by != BY_GATE)
     return [_row(found) for found in connection.execute(statement.order_by(_PROMOTIONS.c.id))]
@@ -339,6 +525,15 @@ def _select_manual(connection: sa.Connection, model: str) -> list[PromotionEntry
 def _find_champion_to_beat(connection: sa.Connection, model: str, version: int, day: date) -> int | None:
     rows = _newest_first(connection, model)
     return next((row.model_version for row in rows if row.model_version != version and row.decided_day <= day), None)
+
+
+def _find_champion_since(connection: sa.Connection, model: str, gate_id: str) -> PromotionEntry | None:
+    gates = schema.gates.c
+    decided = connection.execute(sa.select(gates.champion_version, gates.decided_at).where(gates.gate_id == gate_id))
+    gate, rows = decided.one_or_none(), _newest_first(connection, model)
+    if gate is None or not rows or rows[0].model_version == gate.champion_version:
+        return None
+    return rows[0] if rows[0].created_at > gate.decided_at else None
 
 
 def _newest_first(connection: sa.Connection, model: str) -> list[PromotionEntry]:

@@ -6,10 +6,12 @@ not asked: the repository says it.
 """
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, packages_distributions
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from pydoc import locate
@@ -40,7 +42,8 @@ from include.training.training_set import estimator_inputs
 logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
 
 REQUIREMENTS = ("cloudpickle", "numpy", "pandas", "scikit-learn", "scipy", "skops")
-"""The packages that a logged model needs, at the locked versions. MLflow would take 20 s to infer them."""
+"""The packages that each logged model needs, at the locked versions. MLflow would take 20 s to infer them."""
+_OF_REQUIREMENTS = frozenset({"cloudpickle", "numpy", "pandas", "sklearn", "scipy", "skops"})
 
 SKOPS_FILE, PICKLE_FILE = "model.skops", "model.pkl"  # as MLflow names them
 REFERENCE_FILE = "reference.parquet"
@@ -207,7 +210,7 @@ def saved(model: Model, candidate: str, estimator: Any, reference: pl.DataFrame)
                 str(path),
                 mlflow_model=described,
                 signature=_signature(model),
-                pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
+                pip_requirements=[f"{name}=={installed_version(name)}" for name in packages_of(estimator)],
                 serialization_format=model.stored.kind,
                 skops_trusted_types=_trusted(model.stored),
                 pyfunc_predict_fn=get_problem_type(model.problem_type).predict_method,
@@ -228,6 +231,17 @@ def saved(model: Model, candidate: str, estimator: Any, reference: pl.DataFrame)
             model.stored,
         )
         yield path, described
+
+
+def packages_of(estimator: Any) -> list[str]:
+    """Return the packages that a model needs: `REQUIREMENTS`, and those of the parts of its estimator."""
+    parts = [estimator, *(estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ())]
+    modules = {str(getattr(part, "__module__", None) or type(part).__module__).split(".")[0] for part in parts}
+    if not (others := modules - _OF_REQUIREMENTS - {*sys.stdlib_module_names}):
+        return [*REQUIREMENTS]
+    installed = packages_distributions()  # a module of the product is of no package, or of the product's wheel
+    found = {installed[name][0] for name in others if name in installed and name != "include"}
+    return [*REQUIREMENTS, *sorted(found - {*REQUIREMENTS})]
 
 
 def open_verified(
@@ -404,7 +418,10 @@ def _libraries(contents: Mapping[str, bytes]) -> str:
     """Say which libraries of the fit are others here."""
     of_fit = _libraries_of_fit(contents)
     here = {name: installed_version(name) for name in REQUIREMENTS}
-    others = [f"{name} {was} (here {here[name]})" for name, was in of_fit.items() if here.get(name, was) != was]
+    for name in of_fit:
+        with suppress(PackageNotFoundError):
+            here[name] = installed_version(name)
+    others = [f"{name} {was} (here {here.get(name, 'none')})" for name, was in of_fit.items() if here.get(name) != was]
     return f"It was fitted with {', '.join(others)}" if others else "It was fitted with the same versions of libraries"
 
 

@@ -44,6 +44,10 @@ class XgBoost(Trees):
             "tree_method": "hist",
             "n_jobs": 1,
         }
+        if context.problem_type == "multiclass":
+            from include.training.transforms.fitted import NumberedClasses
+
+            return NumberedClasses(XGBClassifier(**settings))
         if context.classifies:
             return XGBClassifier(**settings)
         of_quantile = {} if quantile is None else {"quantile_alpha": quantile}

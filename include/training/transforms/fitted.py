@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer
 
 MOST_SAMPLED = 1000
@@ -102,6 +102,27 @@ class Imputer(TransformerMixin, BaseEstimator):
         hashes = pd.util.hash_pandas_object(rows, index=False).to_numpy()
         mixed = pd.util.hash_array(hashes ^ np.uint64(self.seed * 1_000_003 + position))
         return [values[number] for number in mixed % np.uint64(len(values))]
+
+
+class NumberedClasses(ClassifierMixin, BaseEstimator):
+    """A classifier whose estimator wants the classes 0, 1, 2, … without a gap: days to fit on can lack a class."""
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit a copy of the estimator on the numbers of the classes that are there."""
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        self.estimator_ = clone(self.estimator).fit(X, numbers)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each of `classes_`."""
+        return np.asarray(self.estimator_.predict_proba(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable of `classes_`."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
 
 class RareLabelReplacer(TransformerMixin, BaseEstimator):

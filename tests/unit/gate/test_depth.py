@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from include.config.model import Model
@@ -31,6 +31,7 @@ from include.gate.rules import not_run, run_checks
 from include.io.registry import LoadedModel
 from include.steps.gate_probes import refit_of, too_late
 from include.training.problem_types import get_problem_type
+from include.training.transforms.rows import RemoveOutlierRows
 from tests.gate_evidence import DAYS, ORIGINS, ROWS, decided, failed, made_up, table, with_score
 from tests.unit.gate import test_checks, test_count, test_multiclass, test_quantile
 
@@ -217,21 +218,39 @@ def test_an_input_that_is_a_date_after_the_target_day_is_refused(kind: str, read
         return text if "-" in read_as else text.cast(pl.Float64)
 
     name = model.categorical[0] if read_as == "%Y-%m-%d" else model.numeric[0]
+    # Seconds look like any large number, so a person has to say that they are moments.
+    declared: dict[str, Any] = {"timestamps": (name,)} if read_as in ("seconds", "milliseconds") else {}
     for ahead, wrong in ((-3, []), (0, []), (2, ["newer inputs"])):
         dated = with_input(model, evidence, written(evidence.days + ahead), written(evidence.days + ahead), name)
-        assert failed(tuple(NewerInputs().run(dated))) == wrong
-    if read_as == "seconds":
+        assert failed(tuple(NewerInputs(**declared).run(dated))) == wrong
+    if not declared:
         assert failed(decided(model, dated)) == ["newer inputs"]
-    assert found(tuple(NewerInputs().run(dated)), "newer inputs", name).measured == 1.0
-    assert failed(tuple(NewerInputs(known_ahead=(name,)).run(dated))) == []
+    assert found(tuple(NewerInputs(**declared).run(dated)), "newer inputs", name).measured == 1.0
+    assert failed(tuple(NewerInputs(known_ahead=(name,), **declared).run(dated))) == []
 
 
 @pytest.mark.parametrize(
-    "values", [np.arange(ROWS) % 24, np.full(ROWS, 20130301.0), np.linspace(0, 1e7, ROWS), ["B6", "UA"] * (ROWS // 2)]
+    "values",
+    [
+        np.arange(ROWS) % 24,
+        np.full(ROWS, 20130301.0),
+        np.linspace(0, 1e7, ROWS),
+        np.linspace(1.2e9, 1.6e9, ROWS).round(),  # amounts, which would be moments of 2008 to 2020
+        np.linspace(1.2e12, 1.6e12, ROWS).round(),
+        ["B6", "UA"] * (ROWS // 2),
+    ],
 )
 def test_numbers_and_labels_that_are_no_dates_are_not_read_as_such(values: Any) -> None:
     days = np.datetime64("2013-03-01") + np.arange(ROWS) % DAYS
     assert dates_in(pl.Series(values), days) is None
+
+
+def test_columns_of_dates_and_timestamps_are_dates() -> None:
+    days = np.datetime64("2013-03-01") + np.arange(ROWS) % DAYS
+    for values in (pl.Series(days), pl.Series(days).cast(pl.Datetime("us", "UTC")).dt.offset_by("3h")):
+        found_dates = dates_in(values, days)
+        assert found_dates is not None
+        assert (found_dates == days).all()
 
 
 @each_type
@@ -338,6 +357,17 @@ def test_a_rare_outcome_that_the_sample_misses_is_no_reason_to_refuse() -> None:
     _, evidence = sound("binary")
     [verdict] = ShuffledLabels(rows=100).run(replace(evidence, truth=truth, fitted_truth=truth, refit=refit))
     assert verdict.passed, verdict.sentence
+
+
+def test_a_refit_learns_from_the_rows_that_the_fit_learned_from() -> None:
+    """Rows that the candidate removes would else decide the refit: here, an outlier that moves the line."""
+    number = np.append(np.linspace(0, 1, 199), 1e6)
+    features = pl.DataFrame({"number": number})
+    loaded = LoadedModel(make_pipeline(LinearRegression()), ("number",), (), "regression", 0.5)
+    every, truth = np.arange(200), np.append(2 * number[:199], -1e6)
+    removed = (RemoveOutlierRows(),)
+    assert refit_of(loaded, features, features, removed)(every, truth, every[:199]) == pytest.approx(truth[:199])
+    assert abs(refit_of(loaded, features, features)(every, truth, every[:199]) - truth[:199]).max() > 1
 
 
 def test_luck_after_one_shuffle_is_not_refused() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
+from sklearn.dummy import DummyClassifier
 from threadpoolctl import threadpool_limits
 
 from include.config.loading import load_model
@@ -18,7 +19,7 @@ from include.config.model import Model
 from include.core.code import code_digest
 from include.core.errors import ConfigError
 from include.io.registry import FitRun, LoadedModel, ModelFiles, Registry, models, reference_rows
-from include.io.registry.models import saved
+from include.io.registry.models import packages_of, saved
 from include.operations.check_code import check_estimator
 from include.operations.problems import Problems
 from include.steps import fit as fit_step
@@ -28,6 +29,7 @@ from include.training.estimators import AnyEstimator, plugin
 from include.training.estimators.linear import Linear
 from include.training.problem_types import PROBLEM_TYPES
 from include.training.training_set import estimator_inputs
+from include.training.transforms.fitted import NumberedClasses
 from tests.own_projects import use_own_projects
 from tests.unit.io.test_model_files import load
 from tests.unit.training.test_transforms import transform
@@ -263,3 +265,36 @@ def test_a_range_that_estimator_py_does_not_take_is_found_without_data() -> None
         check_estimator(model.folder / "estimator.py", model.model_copy(update={"candidates": (candidate,)}), found)
         assert [key for problem in found.problems for key in expected if key in problem.what] == expected
         assert len(found.problems) == len(expected)
+
+
+class WithoutGaps(DummyClassifier):
+    """Refuses classes that are not 0, 1, 2, …, as XGBoost does."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        if (np.unique(y) != np.arange(len(np.unique(y)))).any():
+            raise ValueError(f"Invalid classes: {np.unique(y)}")
+        return super().fit(X, y, sample_weight)
+
+
+@pytest.mark.parametrize("there", [[0.0, 2.0, 2.0, 2.0], [1.0, 2.0, 0.0, 2.0]])
+def test_days_to_fit_on_may_lack_a_class(there: list[float]) -> None:
+    """A fold of a search has fewer days than a fit, and a rare class may be on none of them."""
+    features = pl.DataFrame({"hour": [1.0, 2.0, 3.0, 4.0]})
+    made = NumberedClasses(WithoutGaps(strategy="prior")).fit(features.to_numpy(), np.array(there))
+    loaded = LoadedModel(made, ("hour",), (), "multiclass", 0.5, classes=("a", "b", "c"))
+    shares = [there.count(each) / 4 for each in (0.0, 1.0, 2.0)]
+    assert loaded.predict(features) == pytest.approx(np.tile(shares, (4, 1)))
+    assert made.predict(features.to_numpy()).tolist() == [2.0] * 4
+    model = model_of("multiclass", estimator=estimator("linear"))
+    model = model.model_copy(update={"numeric": ("hour",), "categorical": ()})
+    with saved(model, "declared", NumberedClasses(DummyClassifier()).fit(features, np.array(there)), features):
+        pass  # it is loaded again, and compared
+
+
+def test_a_logged_model_names_the_packages_of_its_parts() -> None:
+    def packages(*transforms: Any) -> set[str]:
+        model = model_of("binary", estimator=estimator("linear"), transforms=transforms)
+        return {*packages_of(fit_step._build(model, model.candidates[0]))}
+
+    assert packages(transform("label_counts")) - packages() == {"feature_engine"}
+    assert packages() == {*models.REQUIREMENTS}
