@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from include.core.errors import ActionRequiredError
+
 OPSET, ML_OPSET = 21, 5
 """The versions of the operators: 5 is the first with trees of doubles that split sets of categories."""
 ML = "ai.onnx.ml"
@@ -20,7 +22,7 @@ NO_LABEL = ""
 """What stands for a missing label: a string of ONNX is never null."""
 
 
-class NotPortableError(Exception):
+class NotPortableError(ActionRequiredError):
     """A part of a model has no form in ONNX here; the text names it and says what to choose instead."""
 
 
