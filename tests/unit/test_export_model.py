@@ -1,4 +1,4 @@
-"""`make export-model`: what is written, that ONNX scores as scikit-learn does, and that it is refused where it does not.
+"""`make export-model`: what it writes, that ONNX scores as scikit-learn does, and that it is refused where not.
 
 The tests of ONNX need the packages of requirements-export.txt and are skipped without them. CI does not install them;
 `make drills` does, and runs this file.
@@ -54,15 +54,15 @@ def onnx() -> SimpleNamespace:
 def frame(seed: int = 7) -> pl.DataFrame:
     """Return rows with missing numbers and labels, rare labels, and columns that say nothing."""
     random = np.random.default_rng(seed)
-    towns = random.choice(
-        ["Ålesund", "Bergen", "Bodø", "Molde", "Røst", "Ny-Ålesund"], ROWS, p=[0.4, 0.3, 0.2, 0.06, 0.03, 0.01]
-    )
+    names = ["Ålesund", "Bergen", "Bodø", "Molde", "Røst", "Ny-Ålesund"]
+    towns = random.choice(names, ROWS, p=[0.4, 0.3, 0.2, 0.06, 0.03, 0.01]).astype(object)
+    towns[random.random(ROWS) < 0.05] = None
     return pl.DataFrame({
         "size": np.where(random.random(ROWS) < 0.1, np.nan, random.normal(50, 20, ROWS)),
         "distance": random.exponential(1000, ROWS),
         "constant": np.ones(ROWS),
         "empty": pl.Series([None] * ROWS, dtype=pl.Float64),
-        "town": pl.Series([None if lost else str(town) for town, lost in zip(towns, random.random(ROWS) < 0.05)]),
+        "town": pl.Series([*towns], dtype=pl.String),
         "kind": random.choice(["car", "foot"], ROWS),
     }).with_columns(pl.col("size").fill_nan(None))  # fmt: skip
 
@@ -72,10 +72,10 @@ def outcomes(rows: pl.DataFrame, problem_type: str) -> np.ndarray:
     north = rows["town"].is_in(["Bodø", "Røst"]).fill_null(value=True).to_numpy()
     value = size / 10 + far + 4 * north + np.random.default_rng(1).normal(0, 1, len(rows))
     if problem_type == "binary":
-        return (value > np.median(value)).astype(float)
+        return np.asarray(value > np.median(value), dtype=float)
     if problem_type == "multiclass":
-        return np.digitize(value, np.quantile(value, [0.3, 0.7])).astype(float)
-    return np.maximum(np.round(value), 0) if problem_type == "count" else value
+        return np.asarray(np.digitize(value, np.quantile(value, [0.3, 0.7])), dtype=float)
+    return np.asarray(np.maximum(np.round(value), 0) if problem_type == "count" else value)
 
 
 def fitted(estimator: dict[str, Any], problem_type: str = "regression", transforms: Any = ()) -> LoadedModel:
@@ -203,9 +203,8 @@ def test_what_skl2onnx_alone_knows_is_converted_by_it(onnx: SimpleNamespace) -> 
 
     model = fitted({"kind": "linear"})
     rows = frame()
-    made = model.estimator.set_params(
-        predict=MLPRegressor(hidden_layer_sizes=(4,), max_iter=50, random_state=1, tol=1.0)
-    )
+    network = MLPRegressor(hidden_layer_sizes=(4,), max_iter=50, random_state=1, tol=1.0)
+    made = model.estimator.set_params(predict=network)
     made.fit(estimator_inputs(rows, NUMERIC, CATEGORICAL), outcomes(rows, "regression"))
     assert export(onnx, replace(model, estimator=made))["made_rows"] > 50
 
@@ -249,14 +248,14 @@ def test_a_difference_just_over_the_tolerance_is_refused_and_the_row_is_named(on
     model = fitted({"kind": "linear"})
     converted, labels = onnx.convert(model, "ferries")
     content, rows = converted.SerializeToString(), with_scores(model)
-    score = pl.col(f"{REFERENCE_SCORE}_0")
-    for share, refused in ((0.5e-6, False), (3e-6, True)):
-        moved = rows.with_columns(pl.when(pl.int_range(pl.len()) == 5).then(score + share * score.abs().clip(1)).otherwise(score).alias(f"{REFERENCE_SCORE}_0"))  # fmt: skip
-        if refused:
-            with pytest.raises(onnx.NotPortableError, match=r"^1 of 64 stored reference rows .* the score of row 5 is"):
-                onnx.compared.require_equal(content, model, moved, labels)
-        else:
-            onnx.compared.require_equal(content, model, moved, labels)
+    score, is_fifth = pl.col(f"{REFERENCE_SCORE}_0"), pl.int_range(pl.len()) == 5
+
+    def moved(share: float) -> pl.DataFrame:
+        return rows.with_columns(pl.when(is_fifth).then(score + share * score.abs().clip(1)).otherwise(score))
+
+    onnx.compared.require_equal(content, model, moved(0.5e-6), labels)
+    with pytest.raises(onnx.NotPortableError, match=r"^1 of 64 stored reference rows .* the score of row 5 is"):
+        onnx.compared.require_equal(content, model, moved(3e-6), labels)
 
 
 def test_an_empty_label_is_refused_as_onnx_cannot_tell_it_from_a_missing_one(onnx: SimpleNamespace) -> None:

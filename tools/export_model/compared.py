@@ -40,7 +40,9 @@ def scores_of(content: bytes, rows: pl.DataFrame, numeric: Sequence[str], catego
 
     onnxruntime.set_default_logger_severity(4)  # the error is raised as well
     try:
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         given = inputs_of(rows, numeric, categorical)
         # An input that nothing uses is left out by some converters.
         wanted = {each.name for each in session.get_inputs()}
@@ -131,8 +133,8 @@ def _suspects(rows: pl.DataFrame, wrong: np.ndarray, why: list[str] | None) -> s
     if why is None:
         return ""
     shares: dict[str, list[bool]] = {}
-    for reason, is_wrong in zip(why, wrong.any(axis=1), strict=True):
-        shares.setdefault(reason, []).append(bool(is_wrong))
+    for reason, is_wrong in zip(why, wrong, strict=True):
+        shares.setdefault(reason, []).append(bool(is_wrong.any()))
     worst = sorted(shares, key=lambda each: -sum(shares[each]) / len(shares[each]))[:3]
     return ". Most often: " + "; ".join(f"{each} ({sum(shares[each])} of {len(shares[each])})" for each in worst)
 

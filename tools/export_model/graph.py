@@ -102,8 +102,12 @@ class Graph:
         if not block.is_label:
             found: str = self.op("IsNaN", block.tensor)
             return found
-        keys = {"keys_strings": [NO_LABEL], "values_int64s": [1], "default_int64": 0}
-        return self.cast(self.op("LabelEncoder", block.tensor, domain=ML, **keys), TensorProto.BOOL)
+        return self.cast(self._numbered(block, [NO_LABEL], [1], 0), TensorProto.BOOL)
+
+    def _numbered(self, block: Block, labels: Sequence[str], numbers: Sequence[int], others: int) -> str:
+        found: str = self.op("LabelEncoder", block.tensor, domain=ML, keys_strings=[*labels],
+                             values_int64s=[*numbers], default_int64=others)  # fmt: skip
+        return found
 
     def columns(self, frame: Iterable[Block]) -> list[Block]:
         """Return the columns of a frame, each in a block of its own."""
@@ -160,11 +164,7 @@ class Graph:
                     "as missing"
                 )
             self.labels.setdefault(block.names[0], [each for each in keys if each != NO_LABEL])
-            if not keys:
-                return self.op("LabelEncoder", block.tensor, domain=ML, keys_strings=[NO_LABEL], values_int64s=[0],
-                               default_int64=0)  # fmt: skip
-            return self.op("LabelEncoder", block.tensor, domain=ML, keys_strings=keys,
-                           values_int64s=[*range(others)], default_int64=others)  # fmt: skip
+            return self._numbered(block, keys, range(others), others)
         numbers = [float("nan") if _is_missing(each) else float(each) for each in known]
         equal = self.cast(self.op("Equal", block.tensor, self.constant([numbers])))
         missing = self.op("Mul", self.cast(self.is_missing(block)), self.constant([np.isnan(numbers)]))

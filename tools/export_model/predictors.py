@@ -1,4 +1,4 @@
-"""What each estimator becomes in ONNX: a tensor of scores (rows x outputs). One function a class; `PREDICTORS` has them.
+"""What each estimator becomes in ONNX: a tensor of scores (rows x outputs). `PREDICTORS` has a function a class.
 
 A class that is not here goes to skl2onnx, with doubles; `compared` says whether that scores as scikit-learn does.
 """
@@ -67,7 +67,7 @@ def _linear(graph: Graph, estimator: Any, frame: Frame, where: str) -> str:
 
 
 def _exponential(graph: Graph, estimator: Any, frame: Frame, where: str) -> str:
-    if isinstance(estimator, TweedieRegressor) and estimator.link not in ("log",):
+    if isinstance(estimator, TweedieRegressor) and estimator.link != "log":
         raise NotPortableError(f"{where} has the link {estimator.link}: {CHOOSE}")
     found: str = graph.op("Exp", _linear(graph, estimator, frame, where))
     return found
@@ -84,8 +84,8 @@ def _probabilities(graph: Graph, raw: str, classes: int) -> str:
     # Both from the exponential itself: the operator Sigmoid is not exact for doubles everywhere.
     one = graph.constant(1.0)
     second = graph.op("Div", one, graph.op("Add", one, graph.op("Exp", graph.op("Neg", raw))))
-    found = graph.op("Concat", graph.op("Sub", one, second), second, axis=1)
-    return found
+    both: str = graph.op("Concat", graph.op("Sub", one, second), second, axis=1)
+    return both
 
 
 def _scaled_outcome(graph: Graph, estimator: TransformedTargetRegressor, frame: Frame, where: str) -> str:
@@ -176,8 +176,8 @@ class _Trees:
         }
         if self.members:
             attributes["membership_values"] = numpy_helper.from_array(np.array(self.members, np.float64))
-        found = graph.op("Add", graph.op("TreeEnsemble", matrix, domain=ML, **attributes), base)
-        return found
+        summed: str = graph.op("Add", graph.op("TreeEnsemble", matrix, domain=ML, **attributes), base)
+        return summed
 
 
 def _boosted(graph: Graph, estimator: Any, frame: Frame, where: str) -> str:

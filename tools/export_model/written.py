@@ -150,12 +150,13 @@ def _readme(exported: Exported, manifest: Mapping[str, Any]) -> str:
     ]
     if manifest["onnx"]:
         compared = manifest["onnx"]["compared"]
+        largest = max(compared["largest_difference"], compared["largest_difference_of_made_rows"])
         lines += [
             f"| `{ONNX_FILE}` | the same model for onnxruntime 1.20 or newer, in any language, without Python |",
             "",
-            f"The ONNX model was compared with {compared['reference_rows']} stored reference rows and "
-            f"{compared['made_rows']} rows with missing values, unseen labels and numbers far out. The largest "
-            f"difference of a score is {max(compared['largest_difference'], compared['largest_difference_of_made_rows']):.2g}.",
+            f"The ONNX model was compared on {compared['reference_rows']} stored reference rows and on",
+            f"{compared['made_rows']} rows with missing values, unseen labels and numbers far out. The largest",
+            f"difference of a score is {largest:.2g}.",
             "",
             "## ONNX",
             "",
