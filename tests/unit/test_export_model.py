@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 from pydantic import TypeAdapter
+from threadpoolctl import threadpool_limits
 
 from include.config.loading import load_model
 from include.core.errors import ActionRequiredError
@@ -84,7 +85,8 @@ def fitted(estimator: dict[str, Any], problem_type: str = "regression", transfor
     declared = [TypeAdapter(AnyTransform).validate_python(each) for each in transforms]
     made = pipeline(TypeAdapter(AnyEstimator).validate_python(estimator), declared, problem, 3)
     rows = frame()
-    made.fit(estimator_inputs(rows, NUMERIC, CATEGORICAL), outcomes(rows, problem_type))
+    with threadpool_limits(1):  # as fits are; on a busy machine, threads that wait for each other take minutes
+        made.fit(estimator_inputs(rows, NUMERIC, CATEGORICAL), outcomes(rows, problem_type))
     return LoadedModel(made, NUMERIC, CATEGORICAL, problem_type, 0.5, (0.1, 0.5, 0.9), ("few", "some", "many"))
 
 
