@@ -7,6 +7,7 @@ PROJECT ?= $(if $(wildcard include/projects/flights),flights)
 INSTALLED := $(VENV)/.installed
 DELTA := $(VENV)/delta
 NOTEBOOK := $(VENV)/notebook
+EXPORT := $(VENV)/export
 JARS := tests/databricks/jars.sha256
 # The tests of a project are in tests/<project>/unit and tests/<project>/e2e: make test-<project>-unit, test-<project>-e2e.
 # Those of a project in a folder that NIGHTLY_PROJECTS names are below `tests` in that folder.
@@ -28,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup lock check test test-pythons drills docs model-card ml-test-score new-model new-project start stop run accept ui
 .PHONY: wheel deploy
-.PHONY: notebook sbom audit pin-images bench-backfill bench-spark clean up down logs smoke
+.PHONY: notebook export-model sbom audit pin-images bench-backfill bench-spark clean up down logs smoke
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,11 +57,12 @@ $(INSTALLED): requirements.txt requirements-dev.txt plugins/pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable ./plugins
 	@touch $@
 
-lock: setup ## Lock requirements.in, requirements-dev.in, requirements-notebook.in and requirements-boosting.in into their .txt (LOCK_FLAGS=--upgrade for newer versions)
+lock: setup ## Lock each requirements*.in into its .txt (LOCK_FLAGS=--upgrade for newer versions)
 	$(LOCK) $(LOCK_FLAGS) requirements.in --output-file requirements.txt
 	$(LOCK) $(LOCK_FLAGS) requirements-dev.in --output-file requirements-dev.txt
 	$(LOCK) $(LOCK_FLAGS) requirements-notebook.in --output-file requirements-notebook.txt
 	$(LOCK) $(LOCK_FLAGS) requirements-boosting.in --output-file requirements-boosting.txt
+	$(LOCK) $(LOCK_FLAGS) requirements-export.in --output-file requirements-export.txt
 
 check: setup ## Check style, types, layers, generated docs, licences and locks; changes nothing
 	$(BIN)/ruff check .
@@ -78,13 +80,15 @@ check: setup ## Check style, types, layers, generated docs, licences and locks; 
 	@( $(call lock_again,--offline) ) >/dev/null 2>&1 || ( $(call lock_again) ) || \
 		{ echo "one of the locks is out of date: make lock" >&2; exit 1; }
 
-lock_again = for lock in requirements requirements-dev requirements-notebook requirements-boosting; do \
+lock_again = for lock in requirements requirements-dev requirements-notebook requirements-boosting requirements-export; do \
 	cp $$lock.txt $(VENV)/$$lock.txt && $(LOCK) $(1) $$lock.in --output-file $(VENV)/$$lock.txt && \
 	diff -u $$lock.txt $(VENV)/$$lock.txt || exit 1; done
 
 test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick ones first; stops at the first suite that fails
 
 test-databricks drills: $(DELTA)/.fetched
+
+drills: $(EXPORT)/.installed
 
 $(DELTA)/.fetched: tests/databricks/pom.xml $(JARS)
 	@tools/need maven
@@ -107,8 +111,9 @@ test-pythons: ## Run the unit tests on each supported Python that this machine h
 		$(MAKE) PYTHON="$$python" VENV=.venv-$$version setup test-unit || exit 1; \
 	done
 
-drills: setup ## Run the long tests outside CI: kill each step, follow each runbook, backfill a week, test-pythons
-	$(BIN)/python -m pytest --junitxml build/tests/drills.xml $(PYTEST_FLAGS) tests/faults tests/drills
+drills: setup ## Run the long tests outside CI: kill each step, follow each runbook, backfill a week, export models, test-pythons
+	$(BIN)/python -m pytest --junitxml build/tests/drills.xml $(PYTEST_FLAGS) tests/faults tests/drills \
+		tests/unit/test_export_model.py
 	$(BIN)/python -m pytest --junitxml build/tests/long.xml -m drill $(PYTEST_FLAGS) $(foreach suite,$(SUITES),$(call path_of,$(suite)))
 	$(MAKE) test-pythons PYTEST_FLAGS=
 
@@ -158,6 +163,15 @@ $(NOTEBOOK)/.installed: requirements-notebook.txt | $(INSTALLED)
 
 notebook: setup $(NOTEBOOK)/.installed ## Open a notebook on prepared data of the local stack, with the rights of ops_reader: [PROJECT=…]
 	@. .local/env && PYTHONPATH=$(CURDIR):$(CURDIR)/$(NOTEBOOK) $(BIN)/python -m tools.notebook "$(PROJECT)"
+
+$(EXPORT)/.installed: requirements-export.txt | $(INSTALLED)
+	rm -rf $(EXPORT)
+	$(BIN)/uv pip install --quiet --target $(EXPORT) --require-hashes --only-binary :all: -r requirements-export.txt
+	@touch $@
+
+export-model: setup $(EXPORT)/.installed ## Write a version for other programs (docs/portable-models.md): MODEL=… [VERSION=…, else the champion] [TO=folder] [ONNX=no]
+	@[ ! -f .local/env ] || . .local/env; PYTHONPATH=$(CURDIR):$(CURDIR)/$(EXPORT) $(BIN)/python -m tools.export_model \
+		--model "$(MODEL)" $(if $(VERSION),--version "$(VERSION)") $(if $(TO),--to "$(TO)") $(if $(filter no,$(ONNX)),--no-onnx)
 
 wheel: setup ## Build the wheel of the newest commit, which Databricks runs, into dist/
 	$(BIN)/python -m tools.wheel build

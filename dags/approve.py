@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from airflow.sdk import DAG, Param, dag, task
 
 from dags.alerts import RUN_FAILED
-from dags.common import DEFAULT_ARGS, Json, champions_asset, describe
+from dags.common import DEFAULT_ARGS, Json, announce_champion, champions_asset, describe
 from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 
@@ -68,7 +68,9 @@ def approve(model: Model) -> DAG:
         @task(outlets=[champions_asset(model)])
         def record(answer: Json) -> Json:
             """Record who decided and why; promote the version if it is approved."""
-            return record_answer(model, answer)
+            done = record_answer(model, answer)
+            announce_champion(model)
+            return done
 
         record(ask.output)
 

@@ -194,6 +194,22 @@ def champions_asset(model: Model) -> Asset:
     return Asset(name=f"champions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/champions")
 
 
+def announce_champion(model: Model) -> None:
+    """Say in the asset event of the running task how it changed the champion; without a change there is no event.
+
+    A step that is repeated describes the same promotion again, so a program compares the number of the promotion.
+    """
+    from include.io.postgres.champions import read_change_by_run
+
+    context, asset = get_current_context(), champions_asset(model)
+    change = read_change_by_run(settings(), model.name)
+    if change is None:
+        running = context["ti"].task  # Airflow makes an event for each outlet that the task has when it succeeds
+        running.outlets = [outlet for outlet in running.outlets if outlet != asset]
+        return
+    context["outlet_events"][asset].extra = change.model_dump(mode="json", exclude={"why"})
+
+
 def predictions_asset(model: Model) -> Asset:
     """Return the asset for the published predictions of a model."""
     return Asset(name=f"predictions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/predictions")

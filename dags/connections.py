@@ -46,8 +46,9 @@ def find_variables(environment: Mapping[str, str]) -> dict[str, str]:
     found = _read(given)
     if "sources" not in given:
         found["sources"] = _all_sources()
-    if "destinations" not in given and (address := find_address(ALERTS)):
-        found["destinations"] = json.dumps({ALERTS: address})
+    if "destinations" not in given:
+        addresses = {name: address for name in _destinations() if (address := find_address(name))}
+        found["destinations"] = json.dumps(addresses) if addresses else None
     return {variables[name]: value for name, value in found.items() if value}
 
 
@@ -93,6 +94,13 @@ def _all_sources() -> str | None:
         with suppress(AirflowNotFoundException):
             urls[name] = _source_url(_get(name))
     return json.dumps(urls) if urls else None
+
+
+def _destinations() -> list[str]:
+    """Return the connections to which messages can go."""
+    from include.config.loading import load_model, model_names
+
+    return [ALERTS, *sorted({to for name in model_names() if (to := load_model(name).champion_messages)})]
 
 
 def uri_of(place: str) -> str:

@@ -3,7 +3,17 @@
 from airflow.sdk import DAG, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.common import Json, champions_asset, describe, log, model_task, nightly, run_step, schedule
+from dags.common import (
+    Json,
+    announce_champion,
+    champions_asset,
+    describe,
+    log,
+    model_task,
+    nightly,
+    run_step,
+    schedule,
+)
 from dags.params import run_date
 from dags.sensors import wait_for_features
 from include.config.loading import load_model, load_project, model_names
@@ -61,7 +71,9 @@ def decide(model: Model) -> DAG:
             record = ShadowEnded.model_validate(ended)
             if not record.passed:
                 raise AirflowSkipException(record.sentence)
-            return run_step("promote", model, day().shifted(start=1, end=1), version=record.model_version)
+            done = run_step("promote", model, day().shifted(start=1, end=1), version=record.model_version)
+            announce_champion(model)
+            return done
 
         @task(trigger_rule="none_failed")
         def report() -> str:

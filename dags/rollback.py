@@ -11,6 +11,7 @@ from dags.alerts import RUN_FAILED
 from dags.common import (
     DEFAULT_ARGS,
     Json,
+    announce_champion,
     champions_asset,
     describe,
     log,
@@ -87,6 +88,7 @@ def roll_back(model: Model) -> DAG:
             scored = Scored.model_validate(found).days if found else None
             done = run_step("rollback", model, plan.interval, **chosen, scored=scored)
             log.info("%s", RolledBack.model_validate(done).sentence)
+            announce_champion(model)
             return done
 
         doc = "Score the days that have no stored batch of the version; skipped if each has one."

@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from dags import params
 from dags.common import (
     Json,
+    announce_champion,
     champions_asset,
     describe,
     log,
@@ -101,7 +102,9 @@ def train(model: Model) -> DAG:
                 raise AirflowSkipException(f"the gate rejected {decision.subject}: {decision.why_not}")
             next_day = day().shifted(start=1, end=1)
             displace_newer = params.param("displace_newer", False)
-            return run_step("promote", model, next_day, version=decision.model_version, displace_newer=displace_newer)
+            done = run_step("promote", model, next_day, version=decision.model_version, displace_newer=displace_newer)
+            announce_champion(model)
+            return done
 
         @task(trigger_rule="none_failed")
         def report() -> str:

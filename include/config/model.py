@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from include.config.approval import Approval
+from include.core.base import Name
 from include.core.project import RunOn
 from include.core.variants import require_once, with_defaults
 from include.gate.checks import GateCheck
@@ -64,6 +65,12 @@ class Model(Training):
         description="whether a person decides about each version that passed the gate: required, or who may decide and "
         "how long it waits. By default the gate alone decides",
         examples=["required", {"allowed": ["ana", "ben"], "timeout_days": 7}],
+    )
+    champion_messages: Name | None = Field(
+        default=None,
+        description="the Airflow connection of the webhook of programs that take the model as data: each change of the "
+        "champion is sent there. By default nothing is sent",
+        examples=["nightly_models"],
     )
     monitors: tuple[AnyMonitor, ...] = Field(
         default=(), description="of published predictions; a kind that is not listed runs with its defaults"

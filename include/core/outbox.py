@@ -35,8 +35,9 @@ class Message(Record):
     Attributes:
         key: names the message for good: a second one with the same key is not stored, and it is sent as the header
             `Idempotency-Key`. Made with `key_of`.
-        kind: what the message is about: task_failed, run_failed or alerts.
-        channel: how it is delivered. `chat`: a Slack-compatible webhook, `payload` is `{"text": …}`.
+        kind: what the message is about: task_failed, run_failed, alerts, question or champion_changed.
+        channel: how it is delivered. `chat`: a Slack-compatible webhook, `payload` is `{"text": …}`. `webhook`: another
+            program, which gets `payload` as JSON as it is.
         destination: the name of the connection with the address, which is a secret.
         payload: the content.
         subject: the task, DAG, model or table that it is about.
@@ -47,7 +48,7 @@ class Message(Record):
 
     key: str
     kind: str
-    channel: Literal["chat"] = "chat"
+    channel: Literal["chat", "webhook"] = "chat"
     destination: str = ALERTS
     payload: dict[str, JsonValue]
     subject: str

@@ -154,7 +154,7 @@ def _as_chat(payload: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {"text": slack(str(payload["text"]))}
 
 
-CHANNELS: dict[str, Callable[[Mapping[str, JsonValue]], object]] = {"chat": _as_chat}
+CHANNELS: dict[str, Callable[[Mapping[str, JsonValue]], object]] = {"chat": _as_chat, "webhook": dict}
 """For each channel, the function that makes the content of the request."""
 
 

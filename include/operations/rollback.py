@@ -240,7 +240,7 @@ def _switch(
                 gate_id = records[0][0].gate_id if records else None
                 rows.append(book.add(
                     version, day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=forced,
-                    rolled_back_from=plan.replaces,
+                    rolled_back_from=plan.replaces, announce_to=model.champion_messages,
                 ))  # fmt: skip
         book.enter_promotions(model.project, rows, files)
         changed = {day: batch for day, batch in stored.items() if seen[day].published_id != batch}

@@ -247,8 +247,9 @@ def _promote(
     if not force and book.state(version) is State.REJECTED:  # the verified decision is another one than that rejection
         book.move(version, State.REGISTERED, by=BY_GATE, why="a decision of the gate lets it pass", gate_id=gate_id)
     row = book.add(
-        version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force, counts_from=counts_from
-    )
+        version, from_day, by=by, why=why, trained_day=trained, gate_id=gate_id, forced=force, counts_from=counts_from,
+        announce_to=model.champion_messages,
+    )  # fmt: skip
     log.info("%s: version %d is champion from %s on, after %s%s", model.name, version, from_day,
              _row_name(current), " (FORCED)" if force else "")  # fmt: skip
     return row, True, None

@@ -17,6 +17,9 @@ from include.core.records import RolledBack, ScoredDay
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.journal import restore
+from include.io.outbox import send_due
+from include.io.postgres.champions import read_change_by_run
+from include.io.postgres.messages import Outbox
 from include.io.registry import Registry
 from include.io.tables import Tables
 from include.operations import rollback as operation
@@ -25,6 +28,7 @@ from include.steps import publish as publish_step
 from include.steps.promote import promote
 from include.steps.publish import publish_scores
 from tests.integration.training import DAY, MODEL, PROJECT, after, ferries, train_and_gate
+from tests.receiver import receiving
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -286,3 +290,41 @@ def test_without_a_champion_before_there_is_nothing_to_roll_back(trained: Settin
         back(trained)
     with pytest.raises(ActionRequiredError, match="version 2 of late_ferry was never the champion, it is registered"):
         back(trained, to="2")
+
+
+def test_programs_hear_of_each_change_of_the_champion_once(trained: Settings) -> None:
+    with postgres.connection.engine(trained).begin() as connection:
+        connection.execute(sa.text("SET LOCAL session_replication_role = replica"))  # the table is immutable
+        connection.execute(
+            sa.text("UPDATE model_versions SET semantic_version = model_version || '.0.0', changed = ''")
+        )
+    told = MODEL.model_copy(update={"champion_messages": "nightly_models"})
+    forced: dict[str, Any] = {"why": "a try", "force": True}
+    promote(told, Interval.of(BEFORE), trained, version=1, by="Ada", **forced)
+    assert (first := read_change_by_run(trained, MODEL.name)) is not None and first.previous_version is None
+    promote(told, Interval.of(BEFORE), trained, version=1, by="Ada", **forced)
+    promote(told, Interval.of(TOMORROW), trained, version=1, by="Ada", **forced)  # it is the champion already
+    promote(told, Interval.of(TOMORROW), trained, version=2, by="Bob", **forced)
+    who: dict[str, Any] = {**WHO, "to": "previous"}
+    rollback(told, plan_rollback(told, trained, **who).interval, trained, **who)
+    assert read_change_by_run(trained.model_copy(update={"run_id": "another"}), MODEL.name) is None
+    change = read_change_by_run(trained, MODEL.name)
+    with receiving() as programs:
+        outbox, addresses = Outbox(trained.database_url), {"nightly_models": programs.url}
+        assert send_due(outbox, addresses.get, seconds=30).given_up == ()
+    digests = {n: fit.model_digest for n, fit in postgres.model_files.read_versions(trained, MODEL.name).items()}
+    moves = [(1, None, "person"), (2, 1, "person"), (1, 2, "rollback")]
+    for got, (version, previous, move) in zip(programs.got, moves, strict=True):
+        assert (got.body["model_version"], got.body["previous_version"], got.body["move"]) == (version, previous, move)
+        assert got.body["digest"] == digests[version] and got.body["model_uri"] == f"models:/{MODEL.name}/{version}"
+        assert got.body["semantic_version"] == f"{version}.0.0", "it is no pre-release any more"
+    assert len({got.key for got in programs.got}) == 3
+    assert change is not None and change.model_dump(mode="json") == programs.got[-1].body
+
+
+def test_a_promotion_that_is_not_committed_and_one_of_a_model_without_the_key_are_no_message(trained: Settings) -> None:
+    with pytest.raises(ZeroDivisionError), postgres.promotions.open_promotion_history(trained, MODEL.name) as book:
+        book.add(1, BEFORE, by="Ada", why="a try", forced=True, announce_to="nightly_models")
+        1 / 0  # noqa: B018
+    promote(MODEL, Interval.of(BEFORE), trained, version=1, by="Ada", why="the first", force=True)
+    assert count(trained, "messages") == 0

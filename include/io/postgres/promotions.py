@@ -19,7 +19,8 @@ from include.core.journal import Entry
 from include.core.lifecycle import BY_PRODUCT, State
 from include.core.records import BY_GATE
 from include.core.settings import Settings
-from include.io.postgres import schema
+from include.io.postgres import messages, schema
+from include.io.postgres.champions import read_change, registered_name
 from include.io.postgres.connection import engine, lock
 from include.io.postgres.journal import JournalWriter
 from include.io.postgres.shadows import ShadowEnd, insert_end, select_ends
@@ -77,8 +78,8 @@ _NEWEST = (_PROMOTIONS.c.from_day.desc(), _PROMOTIONS.c.id.desc())
 class PromotionHistory:
     """The promotion history of one model, under a lock: nobody else can promote or publish meanwhile."""
 
-    def __init__(self, connection: sa.Connection, model: str, run_id: str) -> None:
-        self._connection, self._model, self._run_id = connection, model, run_id
+    def __init__(self, connection: sa.Connection, model: str, run_id: str, registered: str) -> None:
+        self._connection, self._model, self._run_id, self._registered = connection, model, run_id, registered
 
     def newest(self) -> PromotionEntry | None:
         """Return the newest champion."""
@@ -108,12 +109,21 @@ class PromotionHistory:
         return newest
 
     def add(
-        self, version: int, from_day: date, *, by: str, why: str, forced: bool = False, **about: Any
+        self,
+        version: int,
+        from_day: date,
+        *,
+        by: str,
+        why: str,
+        forced: bool = False,
+        announce_to: str | None = None,
+        **about: Any,
     ) -> PromotionEntry:
         """Add a row, with the moves of the versions that it makes and replaces as the champion, and return it.
 
         If the newest row of that `from_day` has this version already, that row is returned instead. A rollback to an
-        earlier version from the same day is a new row.
+        earlier version from the same day is a new row. If the newest champion is another one now, a message to the
+        connection `announce_to` says so; it is in the outbox if and only if the promotion is committed.
 
         Raises:
             ActionRequiredError: the state of the version does not allow it, and it is not forced by a person.
@@ -132,6 +142,8 @@ class PromotionHistory:
             old, new = (version, before.model_version) if of_earlier_days else (before.model_version, version)
             newest = f"version {new} is the newest champion"
             self.move(old, State.REPLACED, by=BY_PRODUCT, why=newest, current=State.CHAMPION, **of)
+        if announce_to and (change := read_change(self._connection, added, self._registered)):
+            messages.put(self._connection, change.message(announce_to, self._run_id))
         return added
 
     @property
@@ -234,7 +246,7 @@ def open_promotion_history(settings: Settings, model: str) -> Iterator[Promotion
     with engine(settings).begin() as connection:
         lock(connection, f"promote {model}")
         lock(connection, f"publish {model}")
-        yield PromotionHistory(connection, model, settings.run_id)
+        yield PromotionHistory(connection, model, settings.run_id, registered_name(settings, model))
 
 
 def read_champion_to_beat(settings: Settings, model: str, version: int, day: date) -> int | None:

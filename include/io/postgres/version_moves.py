@@ -108,7 +108,7 @@ def move_version(
         "state": str(to),
         "by": by,
         "why": why,
-        "model_digest": _digest(connection, model, version),
+        "model_digest": read_digest(connection, model, version),
         "gate_id": gate_id,
         "promotion_id": promotion_id,
         "expires_at": None if expires_in is None else sa.func.clock_timestamp() + expires_in,
@@ -202,7 +202,8 @@ def _states(connection: sa.Connection, model: str, versions: Sequence[int] | Non
     return found | {version: State.CHAMPION if version == champion else State.REPLACED for version in promoted}
 
 
-def _digest(connection: sa.Connection, model: str, version: int) -> str | None:
+def read_digest(connection: sa.Connection, model: str, version: int) -> str | None:
+    """Return the digest of the files of a version, None if no fit of it is recorded."""
     versions = model_versions.c
     statement = (
         sa
