@@ -46,8 +46,8 @@ def find_variables(environment: Mapping[str, str]) -> dict[str, str]:
     found = _read(given)
     if "sources" not in given:
         found["sources"] = _all_sources()
-    if "destinations" not in given and (address := find_address(ALERTS)):
-        found["destinations"] = json.dumps({ALERTS: address})
+    if "destinations" not in given and (addresses := find_destinations()):
+        found["destinations"] = json.dumps(addresses)
     return {variables[name]: value for name, value in found.items() if value}
 
 
@@ -61,15 +61,29 @@ def find_owner(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_address(name: str) -> str | None:
-    """Return the address that is the password of a connection for messages, None without it. Logs mask it."""
+    """Return the address of a connection for messages, None without it. Logs mask its secrets.
+
+    Without `channel` in its extra it is the password; otherwise it is JSON, the extra with the password as `url`.
+    """
     try:
-        address: str = Connection.get(name).password or ""
+        connection = Connection.get(name)
     except AirflowNotFoundException:
         return None
-    for secret in (address, _path_of(address)):
+    address: str = connection.password or ""
+    extra = connection.extra_dejson
+    for secret in (address, _path_of(address), str(extra.get("secret") or "")):
         if len(secret) > 8:  # a mask of "/" would black out every log
             mask_secret(secret)
-    return address
+    return json.dumps({**extra, "url": address}) if "channel" in extra else address
+
+
+def find_destinations() -> dict[str, str]:
+    """Return the addresses of all connections that messages may go to, without those that do not exist."""
+    from include.config.loading import load_routing, project_names
+
+    names = {ALERTS, *(route.to for project in project_names() for route in load_routing(project).routes)}
+    found = {name: find_address(name) for name in sorted(names)}
+    return {name: address for name, address in found.items() if address is not None}
 
 
 def find_database() -> SecretStr:
