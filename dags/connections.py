@@ -17,7 +17,7 @@ from airflow.sdk.log import mask_secret
 from pydantic import SecretStr
 
 from include.core.outbox import ALERTS
-from include.core.settings import DATABASE_OWNER_URL, Settings
+from include.core.settings import DATABASE_OWNER_URL, DATABASE_URL, Settings
 
 STORAGE = "nightly_storage"
 """The connection for S3. It is read only if one of the places is in S3."""
@@ -49,6 +49,17 @@ def find_variables(environment: Mapping[str, str]) -> dict[str, str]:
     if "destinations" not in given and (addresses := find_destinations()):
         found["destinations"] = json.dumps(addresses)
     return {variables[name]: value for name, value in found.items() if value}
+
+
+def find_notifying(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that `environment` lacks of what the watcher and the test of channels need."""
+    found = {}
+    if not environment.get(DATABASE_URL):
+        with suppress(AirflowNotFoundException):
+            found[DATABASE_URL] = find_database().get_secret_value()
+    if not environment.get("NIGHTLY_DESTINATIONS"):
+        found["NIGHTLY_DESTINATIONS"] = json.dumps(find_destinations())
+    return found
 
 
 def find_owner(environment: Mapping[str, str]) -> dict[str, str]:
