@@ -13,7 +13,7 @@ URL, which is a secret.
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -88,6 +88,18 @@ def send_waiting(seconds: float) -> int:
     if not found.sent:
         raise AirflowSkipException("; ".join(found.waiting) or "no message is due")
     return len(found.sent)
+
+
+def report_dead_watcher() -> None:
+    """Store a message if the watcher no longer looks, once for each time that it stopped."""
+    from include.io.postgres.messages import Outbox
+    from include.operations.watch import dead_watcher
+
+    database = find_database()
+    if sentence := dead_watcher(database, datetime.now(UTC)):
+        Outbox(database).put(
+            Message.of_text(sentence, "stopped", sentence, kind="watch", subject="the watcher", run_id="outbox")
+        )
 
 
 def _addressed(message: Message, context: Mapping[str, Any]) -> list[Message]:
