@@ -41,7 +41,7 @@ class Route(Config):
         description="Airflow connection with the address", examples=["oncall_pager"]
     )
     models: tuple[str, ...] = Field(
-        default=(), description="only messages about these models", examples=[["units_sold"]]
+        default=(), description="only messages about these models", examples=[["parcels_sold"]]
     )
     severities: tuple[Annotated[Severity, BeforeValidator(_known_severity)], ...] = Field(
         default=(), description="only messages of these severities: critical, high, low", examples=[["critical"]]

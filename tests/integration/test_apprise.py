@@ -17,7 +17,7 @@ from include.io.channels import channel_of
 from tests.receiver import Answer, Receiver, receiving
 from tests.smtp import MailServer, mail_server
 
-MESSAGE = Message.of_text("late & <late>", "a", kind="alerts", subject="units_sold", run_id="r")
+MESSAGE = Message.of_text("late & <late>", "a", kind="alerts", subject="parcels_sold", run_id="r")
 
 
 def send(url: str, seconds: float = 10) -> Attempt:
@@ -43,7 +43,7 @@ def mail_url(server: MailServer, scheme: str = "mailto", more: str = "") -> str:
 def test_a_mail_is_delivered_with_its_text(mail: MailServer) -> None:
     assert send(mail_url(mail)) == Attempt(outcome="sent")
     [text] = mail.accepted
-    assert "To: oncall@example.org" in text and "Subject: nightly-ml: units_sold" in text
+    assert "To: oncall@example.org" in text and "Subject: nightly-ml: parcels_sold" in text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from tools.stack.mlflow import MLflow
 from tools.stack.s3 import S3
 from tools.stack.service import Service
 from tools.stack.spark import Spark
-from tools.stack.watcher import Watcher
+from tools.stack.watcher import WatcherService
 
 OF_AIRFLOW: tuple[type[AirflowService], ...] = (ApiServer, DagProcessor, Triggerer, Scheduler)
 OTHERS: tuple[type[Service], ...] = (Spark, MLflow, S3)
@@ -23,6 +23,6 @@ def services_of(layout: StackLayout) -> dict[str, Service]:
     airflow = Airflow(layout)
     made: list[Service] = [service(airflow) for service in OF_AIRFLOW]
     if layout.state.schedule:
-        made.append(Watcher(airflow))
+        made.append(WatcherService(airflow))
     made += [service(layout) for service in OTHERS if getattr(layout.state, service.name)]
     return {service.name: service for service in made}

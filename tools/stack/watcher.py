@@ -9,7 +9,7 @@ from datetime import datetime
 from tools.stack.airflow import AirflowService
 
 
-class Watcher(AirflowService):
+class WatcherService(AirflowService):
     """The product's own process, with the connections of Airflow's services."""
 
     name = "watcher"

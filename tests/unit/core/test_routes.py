@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from include.core.outbox import ALERTS, Message
 from include.core.routes import Route, Routing, misfits
 
-OWNERS = {"units_sold": "demand", "returns": "finance"}
+OWNERS = {"parcels_sold": "demand", "returns": "finance"}
 
 
 def routing(*routes: Route) -> Routing:
@@ -16,18 +16,18 @@ def routing(*routes: Route) -> Routing:
 ROUTES = routing(
     Route(to="everybody"),
     Route(to="pager", severities=("critical",)),
-    Route(to="demand", models=("units_sold",)),
+    Route(to="demand", models=("parcels_sold",)),
     Route(to="finance", owners=("finance",), severities=("critical", "high")),
     Route(to="data", owners=("data",)),
-    Route(to="pager", models=("units_sold",), severities=("critical",)),
+    Route(to="pager", models=("parcels_sold",), severities=("critical",)),
 )
 
 
 @pytest.mark.parametrize(
     ("subject", "severity", "expected"),
     [
-        ("units_sold", "high", ("everybody", "demand")),
-        ("units_sold", "critical", ("everybody", "pager", "demand")),
+        ("parcels_sold", "high", ("everybody", "demand")),
+        ("parcels_sold", "critical", ("everybody", "pager", "demand")),
         ("returns", "high", ("everybody", "finance")),
         ("returns", "low", ("everybody",)),
         ("raw_shop_sales", "low", ("everybody", "data")),
@@ -39,25 +39,25 @@ def test_every_route_that_fits_gets_the_message_once(subject: str, severity: str
 
 
 def test_a_message_that_fits_no_route_goes_to_the_usual_connection() -> None:
-    assert routing().destinations("units_sold") == (ALERTS,)
-    assert routing(Route(to="pager", severities=("critical",))).destinations("units_sold", "high") == (ALERTS,)
+    assert routing().destinations("parcels_sold") == (ALERTS,)
+    assert routing(Route(to="pager", severities=("critical",))).destinations("parcels_sold", "high") == (ALERTS,)
 
 
 def test_each_destination_has_a_key_of_its_own_and_the_usual_one_keeps_the_old_key() -> None:
-    message = Message.of_text("late", "a", kind="alerts", subject="units_sold", run_id="r")
-    sent = routing(Route(to=ALERTS), Route(to="pager")).messages(message, "units_sold", "critical")
+    message = Message.of_text("late", "a", kind="alerts", subject="parcels_sold", run_id="r")
+    sent = routing(Route(to=ALERTS), Route(to="pager")).messages(message, "parcels_sold", "critical")
     assert [each.destination for each in sent] == [ALERTS, "pager"]
     assert sent[0].key == message.key != sent[1].key
-    again = routing(Route(to="pager")).messages(message, "units_sold", "critical")
+    again = routing(Route(to="pager")).messages(message, "parcels_sold", "critical")
     assert [each.key for each in again] == [sent[1].key], "a second run must find its message stored"
-    labels = {"project": "shop", "model": "units_sold", "owner": "demand", "severity": "critical"}
+    labels = {"project": "shop", "model": "parcels_sold", "owner": "demand", "severity": "critical"}
     assert sent[1].payload == {"text": "late", **labels}
 
 
 def test_a_name_that_does_not_exist_is_refused_with_the_nearest() -> None:
-    routes = [Route(to="pager", models=("unit_sold",)), Route(to="mail", owners=("demand", "finence"))]
+    routes = [Route(to="pager", models=("parcel_sold",)), Route(to="mail", owners=("demand", "finence"))]
     assert [*misfits(routes, "data", OWNERS)] == [
-        "notify.0.models.0: there is no 'unit_sold'; did you mean 'units_sold'?",
+        "notify.0.models.0: there is no 'parcel_sold'; did you mean 'parcels_sold'?",
         "notify.1.owners.1: there is no 'finence'; did you mean 'finance'?",
     ]
     with pytest.raises(ValidationError, match=r"there is no 'criticl'; did you mean 'critical'\?"):

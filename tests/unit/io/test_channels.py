@@ -24,7 +24,7 @@ SECRET = "a-secret-of-the-receiver"
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "notifications.md"
 MESSAGE = Message.of_text(
-    "late & <late>\nNight of Ærø", "a", kind="alerts", subject="units_sold", run_id="r"
+    "late & <late>\nNight of Ærø", "a", kind="alerts", subject="parcels_sold", run_id="r"
 ).model_copy(update={"payload": {"text": "late & <late>\nNight of Ærø", "project": "shop", "severity": "critical"}})
 
 
@@ -93,7 +93,7 @@ def test_a_webhook_gets_the_message_with_labels_key_and_signature(receiver: Rece
         "severity": "critical",
         "key": MESSAGE.key,
         "kind": "alerts",
-        "subject": "units_sold",
+        "subject": "parcels_sold",
     }
     assert request.key == MESSAGE.key
     timestamp = request.headers["X-Nightly-Timestamp"]
