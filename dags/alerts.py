@@ -5,15 +5,15 @@ when a task or a run fails. It is stored in the outbox of the shared database an
 not take now is sent by the next caller or by the DAG `outbox`. A failure is often that of the shared database: then the
 message is sent directly, and if that fails too, it is in the log only.
 
-Messages go to the webhook URL stored as the password of the Airflow connection `nightly_alerts`; the webhook must be
-Slack-compatible. Without that connection they wait in the outbox. The http provider's notifier is not used for two
+Messages go to the connections that the routes of the project name (`notify` in project.yaml), and to `nightly_alerts`
+without a route. Without its connection a message waits in the outbox. The http provider's notifier is not used for two
 reasons: it renders the message as a template, so the text of an exception could be executed, and its errors contain the
 URL, which is a secret.
 """
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -56,8 +56,15 @@ class Report(BaseNotifier):
         """
         message = self.say(context)
         log.log(self.level, "%s", message.payload["text"])
-        if not _is_stored(message):
-            _send_directly(message)
+        failed = []
+        for each in _addressed(message, context):
+            if not _is_stored(each):
+                try:
+                    _send_directly(each)
+                except NotSentError as error:
+                    failed.append(str(error))
+        if failed:
+            raise NotSentError("; ".join(failed))
 
 
 def send_waiting(seconds: float) -> int:
@@ -81,6 +88,47 @@ def send_waiting(seconds: float) -> int:
     if not found.sent:
         raise AirflowSkipException("; ".join(found.waiting) or "no message is due")
     return len(found.sent)
+
+
+def report_dead_watcher() -> None:
+    """Store a message if the watcher no longer looks, once for each time that it stopped."""
+    from include.io.postgres.messages import Outbox
+    from include.operations.watch import dead_watcher
+
+    database = find_database()
+    if sentence := dead_watcher(database, datetime.now(UTC)):
+        Outbox(database).put(
+            Message.of_text(sentence, "stopped", sentence, kind="watch", subject="the watcher", run_id="outbox")
+        )
+
+
+def _addressed(message: Message, context: Mapping[str, Any]) -> list[Message]:
+    """Return the message once for each of its destinations, by the routes of the project that the DAG is of."""
+    project, model = _subject_of(context)
+    try:
+        from include.config.loading import load_routing
+
+        return load_routing(project).messages(message, model) if project else [message]
+    except Exception as error:  # noqa: BLE001 whatever is broken, the message must still reach people
+        log.warning("the routes of %s cannot be read (%s)", project, type(error).__name__)
+        return [message]
+
+
+def _subject_of(context: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the project and the model that a DAG is of, by its name; None for what it is not of."""
+    dag_id = str(getattr(context.get("dag") or context.get("ti"), "dag_id", ""))
+    from include.config.loading import model_names, project_names
+
+    try:
+        of_models = {model: project for project in project_names() for model in model_names(project)}
+        projects = project_names()
+    except ActionRequiredError:
+        return None, None
+    # the longest name counts: a project `shop` and a model `shop_returns` can both be there
+    for name in sorted({*of_models, *projects}, key=len, reverse=True):
+        if dag_id.startswith(f"{name}_"):
+            return of_models.get(name, name), name if name in of_models else None
+    return None, None
 
 
 def _is_stored(message: Message) -> bool:
@@ -114,7 +162,7 @@ def _send_directly(message: Message) -> None:
     except ActionRequiredError as error:
         raise NotSentError(str(error)) from None
     if attempt.outcome != "sent":
-        raise NotSentError(f"the webhook of connection {message.destination}: {attempt.reason}")
+        raise NotSentError(f"the receiver of connection {message.destination}: {attempt.reason}")
 
 
 def task_failed(context: Mapping[str, Any]) -> Message:

@@ -16,13 +16,13 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """Replace this process by `include.cli`. Secrets go through the environment: everyone can read a command line."""
     stdout = os.dup(1)
     os.dup2(2, 1)  # Airflow would log to standard output, where the command prints its record.
-    variables = _find_variables(migrates="migrate" in arguments[:1])
+    variables = _find_variables([*arguments[:1]])
     sys.stdout.flush()
     os.dup2(stdout, 1)
     os.execve(sys.executable, [sys.executable, "-m", "include.cli", *arguments], os.environ | variables)
 
 
-def _find_variables(*, migrates: bool) -> dict[str, str]:
+def _find_variables(command: list[str]) -> dict[str, str]:
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
     # Outside of tasks, Airflow reads connections from its database only if this is set, as `airflow connections get`
     # does. The variable is private; tests/integration/test_backfill.py notices when it no longer works.
@@ -30,11 +30,13 @@ def _find_variables(*, migrates: bool) -> dict[str, str]:
     # Airflow starts to log as soon as it is imported.
     from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
-    from dags.connections import find_owner, find_variables
+    from dags.connections import find_notifying, find_owner, find_variables
     from include.core.printable import printable_lines
 
     try:
-        return find_variables(os.environ) | (find_owner(os.environ) if migrates else {})
+        if command in (["watch"], ["alert"]):  # they run where there are no other connections
+            return find_notifying(os.environ)
+        return find_variables(os.environ) | (find_owner(os.environ) if command == ["migrate"] else {})
     except (AirflowFailException, AirflowNotFoundException) as error:
         sys.stderr.write(f"{printable_lines(str(error))}\n")
         raise SystemExit(2) from error

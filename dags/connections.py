@@ -17,7 +17,7 @@ from airflow.sdk.log import mask_secret
 from pydantic import SecretStr
 
 from include.core.outbox import ALERTS
-from include.core.settings import DATABASE_OWNER_URL, Settings
+from include.core.settings import DATABASE_OWNER_URL, DATABASE_URL, Settings
 
 STORAGE = "nightly_storage"
 """The connection for S3. It is read only if one of the places is in S3."""
@@ -46,10 +46,20 @@ def find_variables(environment: Mapping[str, str]) -> dict[str, str]:
     found = _read(given)
     if "sources" not in given:
         found["sources"] = _all_sources()
-    if "destinations" not in given:
-        addresses = {name: address for name in _destinations() if (address := find_address(name))}
-        found["destinations"] = json.dumps(addresses) if addresses else None
+    if "destinations" not in given and (addresses := find_destinations()):
+        found["destinations"] = json.dumps(addresses)
     return {variables[name]: value for name, value in found.items() if value}
+
+
+def find_notifying(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that `environment` lacks of what the watcher and the test of channels need."""
+    found = {}
+    if not environment.get(DATABASE_URL):
+        with suppress(AirflowNotFoundException):
+            found[DATABASE_URL] = find_database().get_secret_value()
+    if not environment.get("NIGHTLY_DESTINATIONS"):
+        found["NIGHTLY_DESTINATIONS"] = json.dumps(find_destinations())
+    return found
 
 
 def find_owner(environment: Mapping[str, str]) -> dict[str, str]:
@@ -62,15 +72,30 @@ def find_owner(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_address(name: str) -> str | None:
-    """Return the address that is the password of a connection for messages, None without it. Logs mask it."""
+    """Return the address of a connection for messages, None without it. Logs mask its secrets.
+
+    Without `channel` in its extra it is the password; otherwise it is JSON, the extra with the password as `url`.
+    """
     try:
-        address: str = Connection.get(name).password or ""
+        connection = Connection.get(name)
     except AirflowNotFoundException:
         return None
-    for secret in (address, _path_of(address)):
+    address: str = connection.password or ""
+    extra = connection.extra_dejson
+    for secret in (address, _path_of(address), str(extra.get("secret") or "")):
         if len(secret) > 8:  # a mask of "/" would black out every log
             mask_secret(secret)
-    return address
+    return json.dumps({**extra, "url": address}) if "channel" in extra else address
+
+
+def find_destinations() -> dict[str, str]:
+    """Return the addresses of all connections that messages may go to, without those that do not exist."""
+    from include.config.loading import load_model, load_routing, model_names, project_names
+
+    names = {ALERTS, *(route.to for project in project_names() for route in load_routing(project).routes)}
+    names |= {to for name in model_names() if (to := load_model(name).champion_messages)}
+    found = {name: find_address(name) for name in sorted(names)}
+    return {name: address for name, address in found.items() if address is not None}
 
 
 def find_database() -> SecretStr:
@@ -94,13 +119,6 @@ def _all_sources() -> str | None:
         with suppress(AirflowNotFoundException):
             urls[name] = _source_url(_get(name))
     return json.dumps(urls) if urls else None
-
-
-def _destinations() -> list[str]:
-    """Return the connections to which messages can go."""
-    from include.config.loading import load_model, model_names
-
-    return [ALERTS, *sorted({to for name in model_names() if (to := load_model(name).champion_messages)})]
 
 
 def uri_of(place: str) -> str:

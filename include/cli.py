@@ -22,6 +22,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from include.cli_alerts import commands as alerts_commands
 from include.cli_lineage import commands as lineage_commands
 from include.cli_personal import commands as personal_commands
 from include.cli_words import words
@@ -649,9 +650,12 @@ def monitor(project: ProjectOption, start: Start, end: End = None) -> None:
 def check(project: ProjectOption, start: Start, end: End = None) -> None:
     """Check that features, batches, pointers and promotion history agree; exit code 1 if they do not."""
     from include.operations.check import check as reconcile
+    from include.operations.watch import dead_watcher
 
-    interval = _interval(start, end)
-    findings = reconcile(load_project(project), interval, _settings())
+    interval, settings = _interval(start, end), _settings()
+    findings = reconcile(load_project(project), interval, settings)
+    if dead := dead_watcher(settings.database_url, datetime.now(UTC)):
+        findings.append(dead)
     for finding in findings:
         _say(f"✗ {finding}")
     if findings:
@@ -785,6 +789,7 @@ def erase(
         raise typer.Exit(1)
 
 
+app.add_typer(alerts_commands(_say))
 app.add_typer(lineage_commands(_settings, _say))
 app.add_typer(personal_commands(_settings, _say))
 

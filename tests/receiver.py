@@ -34,6 +34,8 @@ class Request:
     path: str
     key: str | None
     body: Any
+    headers: dict[str, str] = field(default_factory=dict)
+    raw: bytes = b""
 
     @property
     def text(self) -> str:
@@ -71,8 +73,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: Receiver
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        request = Request(self.path, self.headers["Idempotency-Key"], body)
+        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        request = Request(self.path, self.headers["Idempotency-Key"], json.loads(raw), dict(self.headers), raw)
         self.server.asked.append(request)
         planned = self.server.planned
         answer = planned.pop(0) if planned else Answer(self.server.status, seconds=self.server.seconds)

@@ -106,6 +106,8 @@ def health(service: str) -> None:
         socket.create_connection(("localhost", PORTS[service]), timeout=10).close()
     elif service in JOBS:
         _find_heartbeat(JOBS[service])
+    elif service == "watcher":
+        _find_look()
     else:
         _ping_worker()
 
@@ -205,6 +207,16 @@ def _find_heartbeat(job: str) -> None:
         cursor.execute(fresh, [job, socket.getfqdn(), FRESH_SECONDS])
         if not cursor.rowcount:
             raise SystemExit(f"no {job} of this container had a heartbeat in the last {FRESH_SECONDS} s")
+
+
+def _find_look() -> None:
+    """Find out whether the watcher still looks."""
+    import psycopg2
+
+    with psycopg2.connect(os.environ["NIGHTLY_WATCHED_DATABASE"]) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT FROM watcher_status WHERE is_alive")
+        if not cursor.rowcount:
+            raise SystemExit("the watcher has missed three looks")
 
 
 def _ping_worker() -> None:

@@ -33,6 +33,7 @@ LOGINS = {
     "pgpass_airflow": ("airflow",),
     "pgpass_init": tuple(DATABASES),
     "pgpass_mlflow": ("mlflow_pages",),
+    "pgpass_watcher": ("writer",),
     "pgpass_scheduler": ("airflow", "celery", "mlflow", "writer"),
     "pgpass_worker": ("celery", "mlflow", "writer"),
 }
@@ -74,6 +75,7 @@ def make() -> dict[str, str]:
         "connections_dag_processor.json": _json({}),
         "connections_mlflow.json": _json(_connections_of_mlflow(*keys["mlflow"])),
         "connections_triggerer.json": _json({"nightly_storage": _storage(*keys["triggerer"])}),
+        "connections_watcher.json": _json({"nightly_database": _database()}),
         "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "jwt_secret": secrets.token_hex(64),
         "mlflow_password": secrets.token_urlsafe(18),
@@ -97,13 +99,12 @@ def _json(value: object) -> str:
 
 def _connections_of_tasks(access: str, secret: str) -> dict[str, Mapping[str, object]]:
     """Return the first connections of tasks (docs/configuration.md). Password files have PostgreSQL's passwords."""
-    database = {"conn_type": "postgres", "host": "postgres", "schema": "nightly"}
     return {
         "nightly_landing": _place(LANDING),
         **{f"nightly_{place}": _place(f"{BUCKET}/{place}") for place in ("tables", "artifacts", "journal")},
         "nightly_storage": _storage(access, secret),
-        "nightly_database": {**database, "login": WRITER},
-        "nightly_database_owner": {**database, "login": "nightly"},  # only `init` has its password
+        "nightly_database": _database(),
+        "nightly_database_owner": _database("nightly"),  # only `init` has its password
         "nightly_mlflow": {
             "conn_type": "generic",
             "password": "postgresql://mlflow@postgres/mlflow",
@@ -111,6 +112,10 @@ def _connections_of_tasks(access: str, secret: str) -> dict[str, Mapping[str, ob
         },
         "nightly_hash_key": {"conn_type": "generic", "password": secrets.token_hex(32)},
     }
+
+
+def _database(login: str = WRITER) -> Mapping[str, object]:
+    return {"conn_type": "postgres", "host": "postgres", "schema": "nightly", "login": login}
 
 
 def _connections_of_mlflow(access: str, secret: str) -> dict[str, Mapping[str, object]]:
@@ -174,15 +179,16 @@ def main(env: Path) -> int:
         write(folder / name, text, owner)
     if missing:
         print(f"made in {folder}: {', '.join(missing)}; back them up")  # noqa: T201
-    of_tasks, of_runs = (
-        json.loads((folder / name).read_text(encoding="utf-8")).get(ALERTS)
-        for name in ("connections.json", "connections_dag_processor.json")
-    )
-    if of_tasks != of_runs:  # the alerts of runs would be in a log only, or go elsewhere
-        return _refuse(
-            f"{folder}: {ALERTS} must be the same in connections.json, for the alerts of tasks, and in "
-            "connections_dag_processor.json, for those of runs; copy it"
+    for other, of_what in (("dag_processor", "runs"), ("watcher", "the watcher")):
+        name = f"connections_{other}.json"
+        of_tasks, of_others = (
+            json.loads((folder / file).read_text(encoding="utf-8")).get(ALERTS) for file in ("connections.json", name)
         )
+        if of_tasks != of_others:  # these alerts would be in a log only, or go elsewhere
+            return _refuse(
+                f"{folder}: {ALERTS} must be the same in connections.json, for the alerts of tasks, and in {name}, for "
+                f"those of {of_what}; copy it"
+            )
     return 0
 
 

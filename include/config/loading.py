@@ -17,6 +17,7 @@ from include.config.model import Model
 from include.core.base import Config
 from include.core.errors import ConfigError, nearest
 from include.core.project import Project
+from include.core.routes import Routing
 from include.core.settings import project_folders
 from include.core.variants import kinds_in
 from include.core.yaml_file import key_error, read_yaml
@@ -100,6 +101,26 @@ def project_roots() -> list[Path]:
         if not folder.is_dir():
             raise ConfigError(f"NIGHTLY_PROJECTS names {folder}, which is not a folder")
     return [PROJECTS, *named]
+
+
+@cache
+def load_routing(project: str) -> Routing:
+    """Return who gets messages about a project and its models.
+
+    A message must reach people whatever is wrong with a file: without a readable project.yaml, all go to
+    `nightly_alerts`, and a model without a readable model.yaml has the project's owner.
+    """
+    owners = {}
+    try:
+        config = load_project(project)
+        for name in model_names(project):
+            try:
+                owners[name] = load_model(name).owner
+            except ConfigError:
+                owners[name] = config.owner
+    except ConfigError:
+        return Routing(project=project)
+    return Routing(project=project, owner=config.owner, owners=owners, routes=config.notify)
 
 
 def is_simulated(project: Project) -> bool:

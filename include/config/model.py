@@ -68,7 +68,7 @@ class Model(Training):
     )
     champion_messages: Name | None = Field(
         default=None,
-        description="the Airflow connection of the webhook of programs that take the model as data: each change of the "
+        description="the Airflow connection of programs that take the model as data: each change of the "
         "champion is sent there. By default nothing is sent",
         examples=["nightly_models"],
     )

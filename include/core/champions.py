@@ -43,14 +43,28 @@ class ChampionChange(Record):
     why: str
     model_uri: str
 
+    @property
+    def text(self) -> str:
+        """The change in words."""
+        name = f" ({self.semantic_version})" if self.semantic_version else ""
+        before = (
+            "its first champion" if self.previous_version is None else f"instead of version {self.previous_version}"
+        )
+        return (
+            f"{self.model}: version {self.model_version}{name} is the champion from {self.from_day} on, {before}. "
+            f"{self.why}. Files: {self.model_uri}"
+        )
+
     def message(self, destination: str, run_id: str) -> Message:
         """Return the message to the programs behind a connection, the same for the same promotion."""
         return Message(
             key=key_of(KIND, self.model, self.model_version, self.from_day, self.promotion),
             kind=KIND,
-            channel="webhook",
             destination=destination,
-            payload=self.model_copy(update={"why": storable(self.why)}).model_dump(mode="json"),
+            payload={
+                "text": storable(self.text),
+                **self.model_copy(update={"why": storable(self.why)}).model_dump(mode="json"),
+            },
             subject=self.model,
             run_id=storable(run_id),
             kept_for=KEPT_FOR,

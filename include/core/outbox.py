@@ -18,6 +18,10 @@ from include.core.base import Record
 ALERTS = "nightly_alerts"
 """The connection of the webhook that people on call read."""
 
+TEXT = "chat"
+"""The channel of a message with a text, the only content that there is. How the text reaches a destination is said by
+its connection, when it is sent (`include/io/channels`); the word is as old as the outbox."""
+
 FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
 MAX_TEXT = 20_000
@@ -36,10 +40,10 @@ class Message(Record):
         key: names the message for good: a second one with the same key is not stored, and it is sent as the header
             `Idempotency-Key`. Made with `key_of`.
         kind: what the message is about: task_failed, run_failed, alerts, question or champion_changed.
-        channel: how it is delivered. `chat`: a Slack-compatible webhook, `payload` is `{"text": …}`. `webhook`: another
-            program, which gets `payload` as JSON as it is.
+        channel: what the content is: `chat` is a text. The connection says how it is delivered.
         destination: the name of the connection with the address, which is a secret.
-        payload: the content.
+        payload: the text (`text`), and what the message is about: `project`, `model`, `owner`, `severity`, and of some
+            kinds more, for programs.
         subject: the task, DAG, model or table that it is about.
         run_id: the Airflow run that caused it, or by-hand.
         task: the task that caused it, if there is one: `<dag>.<task>`.
@@ -48,7 +52,7 @@ class Message(Record):
 
     key: str
     kind: str
-    channel: Literal["chat", "webhook"] = "chat"
+    channel: Literal["chat"] = "chat"
     destination: str = ALERTS
     payload: dict[str, JsonValue]
     subject: str

@@ -22,6 +22,7 @@ from include.core.feeds import (
 )
 from include.core.local_time import first_time, moment_of
 from include.core.paths import can_meet
+from include.core.routes import Route
 
 
 class Databricks(Config):
@@ -92,6 +93,11 @@ class Project(Config):
         strict=True,
         description="share of the entities to try things on; nothing of it goes live",
         examples=[0.05],
+    )
+    notify: tuple[Route, ...] = Field(
+        default=(),
+        description="who gets messages about the project; all routes that fit get them, nightly_alerts if none does",
+        examples=[[{"to": "oncall_pager", "severities": ["critical"]}]],
     )
     run_on: dict[Literal["build_features"], RunOn] = Field(
         default_factory=dict,

@@ -45,7 +45,8 @@ class Settings(BaseSettings):
     )
     destinations: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="where messages are sent, by the name of the connection: the URL of a webhook",
+        description="where messages are sent, by the name of the connection: the URL of a chat's webhook, or an object "
+        "with `channel`, `url` and what the channel needs",
     )
     catalog: str | None = Field(
         default=None,
@@ -59,7 +60,7 @@ class Settings(BaseSettings):
     @classmethod
     def _parsed(cls, given: object) -> object:
         """Parse the JSON of a variable."""
-        return json.loads(given) if isinstance(given, str) else given
+        return parse_texts(given)
 
     def as_owner(self) -> Self:
         """Return these settings with the login of the database's owner, or as they are if no other login is set."""
@@ -74,6 +75,14 @@ class Settings(BaseSettings):
             values[several] = json.dumps(texts)
         texts = {name: value if isinstance(value, str) else value.get_secret_value() for name, value in values.items()}
         return {f"NIGHTLY_{name}".upper(): text for name, text in texts.items()}
+
+
+def parse_texts(given: object) -> object:
+    """Return what a variable with JSON has. An object as a value stays JSON, so that it is one secret."""
+    found = json.loads(given) if isinstance(given, str) else given
+    if not isinstance(found, dict):
+        return found
+    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in found.items()}
 
 
 def utc_now() -> datetime:

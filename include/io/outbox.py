@@ -1,4 +1,4 @@
-"""Send messages: the only place that calls an address of a person's or another system's.
+"""Send messages, each by the channel of its destination (`include/io/channels`).
 
 `send_due` sends what waits in the outbox. Whoever has stored a message calls it at once, and the DAG `outbox` calls it
 every few minutes. `send_directly` is for a message that could not be stored, because the shared database is down.
@@ -6,31 +6,28 @@ every few minutes. `send_directly` is for a message that could not be stored, be
 An address is a secret. No error, log line or row contains one, nor what a receiver answered beside its status.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
-from urllib.parse import urlsplit
 
-from pydantic import JsonValue
 from sqlalchemy.exc import SQLAlchemyError
 
 from include.core.base import Record
 from include.core.errors import ActionRequiredError
-from include.core.outbox import Attempt, Message, judge_answer, wait_after
-from include.core.printable import slack
-from include.core.settings import utc_now
+from include.core.outbox import TEXT, Attempt, Message, wait_after
+from include.io.channels import channel_of
+from include.io.channels.base import Channel, Sendable
 from include.io.postgres.messages import Outbox, TakenMessage
 
 log = logging.getLogger(__name__)
 
 FIND_ADDRESS = Callable[[str], str | None]
-"""Returns the address that a connection has, None without the connection."""
+"""Returns the address that a connection has, as `channel_of` reads it; None without the connection."""
 
 TRY_SECONDS = 10
-"""The longest time of one try, whatever the receiver does. It must be well below `messages.LEASE`."""
+"""The longest time that a receiver may take, whatever it does. It must be well below `messages.LEASE`."""
 
 DIRECT_TRIES = 3
 DIRECT_SECONDS = 20
@@ -63,22 +60,22 @@ def send_due(outbox: Outbox, find_address: FIND_ADDRESS, *, seconds: float, firs
     waiting: list[str] = []
     given_up: list[str] = []
     end = time.monotonic() + seconds
-    addresses = _addresses(outbox, find_address, waiting)
+    channels = _channels(outbox, find_address, waiting)
     order = [first, None] if first is not None else [None]
-    while addresses and order and time.monotonic() < end:
-        message = outbox.take([*addresses], [*CHANNELS], order[0])
+    while channels and order and time.monotonic() < end:
+        message = outbox.take([*channels], [TEXT], order[0])
         if order[0] is not None or message is None:
             order.pop(0)
         if message is None:
             continue
-        attempt = _try(outbox, addresses[message.destination], message)
+        attempt = _try(outbox, channels[message.destination], message)
         if attempt.outcome == "sent":
             sent.append(message.id)
             continue
         sentence = f"message {message.id} about {message.subject}: {attempt.reason}"
         (waiting if attempt.outcome == "later" else given_up).append(sentence)
         if not message.is_expired:
-            del addresses[message.destination]
+            del channels[message.destination]
     return Dispatched(sent=tuple(sent), waiting=tuple(waiting), given_up=tuple(given_up))
 
 
@@ -86,7 +83,7 @@ def send_directly(address: str, message: Message) -> Attempt:
     """Send a message that is in no outbox: a few tries within a minute. Return the last one.
 
     Raises:
-        ActionRequiredError: the address is no URL.
+        ActionRequiredError: the address cannot be used.
     """
     from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_before_delay
 
@@ -94,93 +91,47 @@ def send_directly(address: str, message: Message) -> Attempt:
         asked = _result_of(state).asked_wait or timedelta(0)
         return max(DIRECT_WAIT * state.attempt_number, asked.total_seconds())
 
-    require_url(message.destination, address)
+    channel = channel_of(message.destination, address)
     tries = Retrying(
         wait=wait,
         stop=stop_after_attempt(DIRECT_TRIES) | stop_before_delay(DIRECT_SECONDS),
         retry=retry_if_result(lambda attempt: attempt.outcome == "later"),
         retry_error_callback=_result_of,
     )
-    return tries(send, address, message.channel, message.payload, message.key)
+    return tries(send, channel, message)
 
 
 def _result_of(state: Any) -> Attempt:
     return cast(Attempt, state.outcome.result())
 
 
-def require_url(destination: str, address: str) -> None:
-    """Check that the address of a connection can be one, without showing it.
-
-    Raises:
-        ActionRequiredError: says what the connection must have.
-    """
-    try:
-        is_url = urlsplit(address).scheme in ("http", "https") and bool(urlsplit(address).hostname)
-    except ValueError:
-        is_url = False
-    if not is_url:
-        raise ActionRequiredError(f"connection {destination}: its password must be the URL of the webhook, https://…")
-
-
-def send(address: str, channel: str, payload: Mapping[str, JsonValue], key: str) -> Attempt:
+def send(channel: Channel, message: Sendable) -> Attempt:
     """Try once to send a message."""
-    import httpx
-
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # at INFO it logs the address of each request
-    content = CHANNELS[channel](payload)
-    headers = {"Idempotency-Key": key}
-    try:
-        answer = asyncio.run(_post(address, content, headers))
-    except TimeoutError:
-        return Attempt(outcome="later", reason=f"no answer within {TRY_SECONDS} s")
-    except httpx.InvalidURL:
-        return Attempt(outcome="never", reason="InvalidURL")
-    except httpx.HTTPError as error:
-        return Attempt(outcome="later", reason=type(error).__name__)
-    return judge_answer(answer.status_code, answer.headers, utc_now())
+    return channel.send(message, TRY_SECONDS)
 
 
-async def _post(address: str, content: object, headers: Mapping[str, str]) -> Any:
-    """Post JSON. The limit is for the whole call: a receiver that drips bytes would outlast those of httpx."""
-    import httpx
-
-    async with asyncio.timeout(TRY_SECONDS), httpx.AsyncClient(timeout=None) as client:
-        return await client.post(address, json=content, headers=dict(headers))
-
-
-def _as_chat(payload: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Return what a Slack-compatible webhook gets: it reads angle brackets and ampersands as markup."""
-    return {"text": slack(str(payload["text"]))}
-
-
-CHANNELS: dict[str, Callable[[Mapping[str, JsonValue]], object]] = {"chat": _as_chat, "webhook": dict}
-"""For each channel, the function that makes the content of the request."""
-
-
-def _addresses(outbox: Outbox, find_address: FIND_ADDRESS, waiting: list[str]) -> dict[str, str]:
-    """Return the addresses of the destinations for which something is due; say in the outbox which have none."""
+def _channels(outbox: Outbox, find_address: FIND_ADDRESS, waiting: list[str]) -> dict[str, Channel]:
+    """Return the channels of the destinations for which something is due; say in the outbox which have none."""
     found = {}
     for destination in outbox.find_destinations():
         try:
             address = find_address(destination)
             if address is None:
                 raise ActionRequiredError(f"there is no connection {destination}")
-            require_url(destination, address)
-            found[destination] = address
+            found[destination] = channel_of(destination, address)
         except ActionRequiredError as error:
             outbox.explain(destination, str(error))
             waiting.append(f"messages to {destination}: {error}")
     return found
 
 
-def _try(outbox: Outbox, address: str, message: TakenMessage) -> Attempt:
+def _try(outbox: Outbox, channel: Channel, message: TakenMessage) -> Attempt:
     """Send a message that was taken, and record the result."""
     if message.is_expired:
         before = f"; before that: {message.last_error}" if message.last_error else ""
         attempt = Attempt(outcome="never", reason=f"not sent before its deadline{before}")
     else:
-        attempt = send(address, message.channel, message.payload, message.key)
+        attempt = send(channel, message)
     if attempt.outcome == "sent":
         try:
             outbox.mark_sent(message)

@@ -5,7 +5,7 @@ outcomes and expectations on a few made-up rows, `features.py` on feeds without 
 `estimator.py`. It reads no delivery, no table and no database.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from include.config.examine import examine
 from include.config.holiday_files import with_holiday_files
 from include.config.loading import fitted_to, project_folder, project_roots
 from include.config.model import Model
-from include.core import outcomes
+from include.core import outcomes, routes
 from include.core.errors import ConfigError, nearest
 from include.core.project import Project
 from include.core.yaml_file import read_yaml
@@ -43,8 +43,11 @@ def check_config(project: str) -> list[Problem]:
     with found.refusals(folder / "expectations.yaml"):
         _check_expectations(folder / "expectations.yaml", raw, config, found)
     columns = check_features(folder / "features.py", sound, found)
-    for path in sorted(folder.glob("models/*/model.yaml")):
+    models = sorted(folder.glob("models/*/model.yaml"))
+    for path in models:
         _check_model(path, raw, config, columns, found)
+    if config is not None:
+        found.add_keys(file, [*routes.misfits(config.notify, config.owner, _owners(models))])
     return sorted(dict.fromkeys(found.problems), key=lambda each: (each.file, each.line))
 
 
@@ -132,6 +135,15 @@ def _columns(declared: Mapping[str, Any], columns: Mapping[str, str]) -> Iterato
             elif columns[name] != kind:
                 other = "a label; list it as categorical" if kind == "double" else "a number; list it as numeric"
                 yield f"{key}.{place}: {name!r} is {other}"
+
+
+def _owners(files: Sequence[Path]) -> dict[str, str]:
+    """Map each model to its owner, also where its file is wrong in other places."""
+    owners = {file.parent.name: "" for file in files}
+    for file in files:
+        with suppress(ConfigError):
+            owners[file.parent.name] = str(read_yaml(file).get("owner") or "")
+    return owners
 
 
 def _names(raw: Mapping[str, Any], key: str) -> set[str]:

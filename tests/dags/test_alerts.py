@@ -214,7 +214,7 @@ def test_a_refused_message_fails_without_revealing_the_address(
         receiver.server_close()
     else:
         receiver.status = breaks
-    with pytest.raises(NotSentError, match=f"the webhook of connection nightly_alerts: {says}") as caught:
+    with pytest.raises(NotSentError, match=f"the receiver of connection nightly_alerts: {says}") as caught:
         notify("x")({})
     assert caught.value.__context__ is None
     assert len(receiver.asked) == tries

@@ -92,6 +92,7 @@ def test_a_secret_is_only_where_it_is_needed() -> None:
         "connections_dag_processor.json": {"dag-processor"},
         "connections_mlflow.json": {"mlflow"},
         "connections_triggerer.json": {"triggerer"},
+        "connections_watcher.json": {"watcher"},
         "fernet_key": {"api-server", "init", "scheduler", "triggerer"},
         "jwt_secret": {"api-server", "scheduler"},
         "mlflow_password": {"mlflow"},
@@ -100,6 +101,7 @@ def test_a_secret_is_only_where_it_is_needed() -> None:
         "pgpass_init": {"init"},
         "pgpass_mlflow": {"mlflow"},
         "pgpass_scheduler": {"scheduler"},
+        "pgpass_watcher": {"watcher"},
         "pgpass_worker": {"worker"},
         "postgres_password": {"postgres"},
         "redis.conf": {"redis"},
@@ -133,6 +135,7 @@ def test_each_password_file_has_the_logins_of_its_services() -> None:
         "pgpass_airflow": [["airflow", "airflow"]],
         "pgpass_init": [["*", "postgres"], *([database, role] for role, database in make_secrets.DATABASES.items())],
         "pgpass_mlflow": [["*", "mlflow_pages"]],
+        "pgpass_watcher": [["nightly", "writer"]],
         "pgpass_scheduler": [["airflow", "airflow"], ["celery", "celery"], ["mlflow", "mlflow"], ["nightly", "writer"]],
         "pgpass_worker": [["celery", "celery"], ["mlflow", "mlflow"], ["nightly", "writer"]],
     }
@@ -174,7 +177,7 @@ def test_networks_lead_outside_only_where_it_is_needed() -> None:
         network: {name for name in SERVICES if network in SERVICES[name].get("networks", ())}
         for network in FILE["networks"]
     }
-    assert members["outside"] == {"dag-processor", "scheduler", "triggerer", "worker"}
+    assert members["outside"] == {"dag-processor", "scheduler", "triggerer", "watcher", "worker"}
     published = {name for name in SERVICES if SERVICES[name].get("ports")}
     assert published == members["front"] | members["front-storage"]
     assert members["spark"] == {"scheduler", "spark", "worker"}
@@ -252,6 +255,9 @@ def test_the_alerts_of_runs_go_where_those_of_tasks_go(tmp_path: Any, capsys: py
     assert make_secrets.main(env) == 1
     assert "connections_dag_processor.json" in capsys.readouterr().err
     (folder / "connections_dag_processor.json").write_text(json.dumps(webhook), encoding="utf-8")
+    assert make_secrets.main(env) == 1
+    assert "connections_watcher.json" in capsys.readouterr().err
+    (folder / "connections_watcher.json").write_text(json.dumps(webhook), encoding="utf-8")
     assert make_secrets.main(env) == 0
 
 

@@ -33,6 +33,7 @@ from include.io.postgres import (
     schema,
     shadows,
     version_moves,
+    watches,
 )
 
 __all__ = [
@@ -58,4 +59,5 @@ __all__ = [
     "schema",
     "shadows",
     "version_moves",
+    "watches",
 ]

@@ -1,12 +1,14 @@
 """Alerts, in the shared database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from include.config.loading import load_routing
 from include.core.outbox import Message
 from include.core.records import Alert
+from include.core.routes import SEVERITIES, Routing, Severity
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine
@@ -31,11 +33,29 @@ def raise_alerts(settings: Settings, project: str, alerts: Sequence[Alert]) -> t
             )
             if found := connection.scalar(statement):
                 raised[found] = alert
-        if raised:
-            message_id = put(connection, _message(settings, project, [*raised.values()]))
-            having = sa.update(schema.alerts).where(schema.alerts.c.id.in_([*raised]))
-            connection.execute(having.values(message_id=message_id))
+        routing = load_routing(project)
+        for destinations, ids in _routed(routing, raised).items():
+            made = _message(settings, project, [raised[each] for each in ids])
+            subjects = {raised[each].subject for each in ids}
+            about = subjects.pop() if len(subjects) == 1 else None
+            severity = min((_severity(raised[each]) for each in ids), key=SEVERITIES.index)
+            stored = [put(connection, routing.addressed(made, to, about, severity)) for to in destinations]
+            having = sa.update(schema.alerts).where(schema.alerts.c.id.in_(ids))
+            connection.execute(having.values(message_id=stored[0]))
     return tuple(raised.values())
+
+
+def _routed(routing: Routing, raised: Mapping[int, Alert]) -> dict[tuple[str, ...], list[int]]:
+    """Return which alerts go to which destinations: those that go the same way are one message."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    for each, alert in raised.items():
+        found.setdefault(routing.destinations(alert.subject, _severity(alert)), []).append(each)
+    return found
+
+
+def _severity(alert: Alert) -> Severity:
+    severity: Severity = getattr(alert, "severity", "high")
+    return severity
 
 
 def _message(settings: Settings, project: str, alerts: Sequence[Alert]) -> Message:

@@ -30,6 +30,7 @@ class TakenMessage(NamedTuple):
 
     id: int
     key: str
+    kind: str
     channel: str
     destination: str
     payload: dict[str, JsonValue]

@@ -600,8 +600,8 @@ messages = sa.Table(
     metadata,
     _id(),
     _column("key", TEXT, "Idempotency key: a message is stored once, and sent with this header."),
-    _column("kind", TEXT, "What the message is about: task_failed, run_failed, alerts."),
-    _column("channel", TEXT, "How it is delivered: chat, a Slack-compatible webhook."),
+    _column("kind", TEXT, "What the message is about: task_failed, run_failed, alerts, question, watch."),
+    _column("channel", TEXT, "What the content is: chat, a text. The connection says how it is delivered."),
     _column("destination", TEXT, "Name of the connection with the address. The address itself is a secret."),
     _column("payload", JSONB, "The content."),
     _column("subject", TEXT, "Task, DAG, model or table that the message is about."),
@@ -629,6 +629,16 @@ messages = sa.Table(
     _column("sent_at", MOMENT, "Time at which the receiver had accepted it; null until then.", nullable=True),
     _column("given_up_at", MOMENT, "Time at which it was given up; null unless it was.", nullable=True),
     comment="The outbox: everything that is sent, from the transaction with its cause until the receiver accepted it.",
+)
+
+watches = sa.Table(
+    "watches",
+    metadata,
+    _key("watcher", TEXT, "Name of the watcher."),
+    _column("looked_at", MOMENT, "Time at which it last looked, by its clock."),
+    _column("every_seconds", INTEGER, "How often it looks, in seconds."),
+    _column("findings", JSONB, "What was wrong then: a list of sentences."),
+    comment="When the watcher last looked at deadlines, Airflow and the outbox, and what it found.",
 )
 
 locks = sa.Table(

@@ -71,6 +71,7 @@ def test_a_long_or_hostile_value_is_one_short_line() -> None:
         ("entity.where", Effect.FEATURES),
         ("entity.public", Effect.ENTITIES),
         ("schedule", Effect.RUNS),
+        ("notify[0].to", Effect.RUNS),
         ("databricks.new_cluster.num_workers", Effect.RUNS),
         ("outcomes.read.sql", Effect.FEATURES),
         ("outcomes.unread.sql", Effect.OUTCOMES),
