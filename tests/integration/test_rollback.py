@@ -3,6 +3,7 @@
 Versions 1 and 2 are trained. Version 1 published the days up to YESTERDAY, and version 2 published TODAY.
 """
 
+import json
 import threading
 from datetime import date
 from typing import Any
