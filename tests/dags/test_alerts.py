@@ -370,8 +370,8 @@ def test_the_task_alert_sends_the_alerts_that_a_step_raised(bag: Any, stored: Se
         alert()
     found = [Alert(subject="late_ferry", rule=rule, day=date(2013, 3, 2), sentence=rule) for rule in ("mae", "late")]
     postgres.alerts.raise_alerts(stored, "ferries", found)
-    assert alert() == 1
-    assert receiver.texts == ["late\n\nmae"]
+    assert alert() == 2
+    assert sorted(text.splitlines()[0] for text in receiver.texts) == ["[low] late", "[low] mae"]
     with pytest.raises(AirflowSkipException):
         alert()
 

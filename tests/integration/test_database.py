@@ -34,7 +34,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0019"
+NEWEST = "0021"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -52,6 +52,8 @@ VIEWS = READER_VIEWS | {
     "gate_checks",
     "gate_decisions",
     "human_actions",
+    "incident_history",
+    "incidents",
     "journal_entries",
     "outbox",
     "promotion_history",
@@ -75,6 +77,11 @@ TABLES = {
     "freshness",
     "gate_results",
     "gates",
+    "incident_days",
+    "incident_events",
+    "incident_failures",
+    "incident_looks",
+    "incident_records",
     "journal",
     "locks",
     "messages",
