@@ -22,6 +22,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from include.cli_incidents import commands as incident_commands
 from include.cli_lineage import commands as lineage_commands
 from include.cli_personal import commands as personal_commands
 from include.cli_words import words
@@ -780,6 +781,7 @@ def erase(
         raise typer.Exit(1)
 
 
+app.add_typer(incident_commands(_settings, _say))
 app.add_typer(lineage_commands(_settings, _say))
 app.add_typer(personal_commands(_settings, _say))
 

@@ -6,8 +6,10 @@ from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from include.core.incidents import RUN_FAILED, SEVERITIES, Details, Episode, Failure, Incident
+from include.io.postgres.connection import impatient_engine
 from include.io.postgres.incidents import RECORD, Cause, add_event, as_incident, lock_incidents, read_now, report, store
 from include.io.postgres.messages import NOW
 from include.io.postgres.schema import incident_failures, incident_records, step_runs
@@ -19,6 +21,12 @@ FAILED = incident_failures.c
 
 TaskKey = tuple[str, str, str, int]
 """DAG, task, run and map index."""
+
+
+def report_failure(database_url: SecretStr, failure: Failure) -> int | None:
+    """Do the same as `put_failure` in a transaction of its own, which waits only for seconds."""
+    with impatient_engine(database_url.get_secret_value()).begin() as connection:
+        return put_failure(connection, failure)
 
 
 def put_failure(connection: sa.Connection, failure: Failure) -> int | None:
