@@ -165,10 +165,10 @@ def failed_run(context: Mapping[str, Any]) -> Failure:
     one, so the callback of the run reports it, unless the task was reported.
     """
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
-    reason, page = context.get("reason") or "the reason is not known", "run-timed-out"
+    reason, page = context.get("reason") or "the reason is not known", "docs/runbooks/run-timed-out.md"
     follows_task = reason == "task_failure"
     if follows_task:
-        reason, page = f"a task failed; as no other message reports the task, {KILLED}", "killed"
+        reason, page = f"a task failed; as no other message reports the task, {KILLED}", "docs/runbooks/killed.md"
     run, dag = context.get("dag_run"), _affected(dag_id)
     # clearing a run counts up; without that number, as in a run that timed out, each failure is another message
     cleared = getattr(run, "clear_number", None)
@@ -178,7 +178,7 @@ def failed_run(context: Mapping[str, Any]) -> Failure:
         run_id=run_id,
         try_number=int(datetime.now(UTC).timestamp()) if cleared is None else cleared,
         what=f"{dag_id} failed for {_day(context)} (run {run_id}): {reason}",
-        runbook=_runbook(page),
+        runbook=page,
         more=(f"Find the task, and clear it: airflow tasks states-for-dag-run {dag_id} '{run_id}'",),
         follows_task=follows_task,
         started_at=getattr(run, "start_date", None),

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
+from dags import recovery
 from dags.alerts import RUN_FAILED, TASK_FAILED, NotSentError, Report
 from include.core.errors import DataError
 from include.core.outbox import Message
@@ -383,3 +384,60 @@ def test_the_regular_sender_is_skipped_while_the_shared_database_is_broken(
             connection.execute(sa.text("DROP TABLE messages CASCADE"))
     with pytest.raises(AirflowSkipException, match=r"does not answer|include\.cli migrate"):
         send()
+
+
+# --- incidents --------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_succeeds_after_all_is_told_once(
+    bag: Any, stored: Settings, receiver: Receiver, send: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The DAG `outbox` asks Airflow for the failed tasks of open incidents; without one it asks nothing."""
+    asked, states_now = [], {"land": "failed", "fit_1": "failed"}
+
+    def get_task_states(dag_id: str, run_ids: list[str]) -> dict[str, dict[str, str]]:
+        asked.append(dag_id)
+        return {run_ids[0]: states_now}
+
+    ti = type("Ti", (), {"get_task_states": staticmethod(get_task_states)})()
+    monkeypatch.setattr(recovery, "get_current_context", lambda: {"ti": ti, "run_id": "outbox"})
+    assert recovery.note_recovered() == [] and asked == []
+    TASK_FAILED(context(bag))
+    mapped = context(bag)
+    mapped["ti"].task_id, mapped["ti"].map_index = "fit", 1
+    TASK_FAILED(mapped)
+    assert recovery.note_recovered() == [] and asked == ["ferries_prepare"]
+    states_now["land"] = "success"
+    assert recovery.note_recovered() == [], "the other task of the incident has not succeeded"
+    states_now["fit_1"] = "success"
+    assert send() == 1
+    assert receiver.texts[-1].splitlines()[0] == "[recovered] 2013-03-02 of ferries is not prepared"
+    assert recovery.note_recovered() == [] and len(asked) == 3
+
+
+def test_the_form_decides_about_an_incident(
+    bag: Any, stored: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide = bag.dags["incidents"].get_task("decide_incident").python_callable
+    form = {"incident": 1, "action": "snooze", "days": 2, "why": "a test", "by": None}
+    running = {"params": form, "dag_run": type("Run", (), {"triggering_user_name": "ana"})()}
+    monkeypatch.setitem(decide.__globals__, "get_current_context", lambda: running)
+    monkeypatch.setitem(decide.__globals__, "settings", lambda: stored)
+    with pytest.raises(AirflowFailException, match="there is no incident 1"):
+        decide()
+    TASK_FAILED(context(bag))
+    assert "snoozed until" in decide()["sentence"]
+    again = context(bag)
+    again["ti"].try_number = 8
+    TASK_FAILED(again)
+    assert len(receiver.texts) == 1, "it is snoozed"
+    form["action"] = "close"
+    assert decide()["by"] == "ana"
+    with pytest.raises(AirflowFailException, match="is over"):
+        decide()
+    with postgres.connection.engine(stored).connect() as connection:
+        decided = connection.execute(sa.text("SELECT action, by, why, project FROM human_actions ORDER BY 1")).all()
+    assert [tuple(row) for row in decided] == [
+        ("close", "ana", "a test", "ferries"),
+        ("snooze", "ana", "a test", "ferries"),
+    ]

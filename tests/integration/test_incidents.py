@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from include.core.errors import ActionRequiredError
 from include.core.incidents import Failure
 from include.core.records import Alert
-from include.core.settings import Settings
+from include.core.settings import Settings, utc_now
 from include.io import postgres
 from include.io.postgres.alerts import raise_alerts
 from include.io.postgres.incident_failures import put_failure, read_open_failures, recover_failures
 from include.io.postgres.incidents import read_incident
+from include.operations.incidents import decide_incident, end_of_snooze, lines_of
 
 DAY = date(2013, 3, 1)
 RULE = "mae at_most 3"
@@ -243,3 +245,40 @@ def test_scores_that_are_late_because_of_a_failure_are_no_incident_of_their_own(
     assert subjects == (["b"],), "a training that fails makes no scores late"
     with postgres.connection.engine(settings).connect() as connection:
         assert read_incident(connection, 99) is None
+
+
+# --- what people decide -----------------------------------------------------------------------------------------------
+
+
+def test_people_acknowledge_and_snooze_with_a_reason_and_the_audit_has_it(settings: Settings) -> None:
+    look(settings, 0, *broken(0, badness=1.0))
+    with pytest.raises(ActionRequiredError, match="needs who decides and why"):
+        decide_incident(settings, 1, "acknowledge", by=" ", why="x")
+    with pytest.raises(ActionRequiredError, match="ends by itself"):
+        decide_incident(settings, 1, "close", by="ana", why="x")
+    with pytest.raises(ActionRequiredError, match="within the next 90 days"):
+        decide_incident(settings, 1, "snooze", by="ana", why="x", until=utc_now() - timedelta(days=1))
+    decide_incident(settings, 1, "acknowledge", by="ana", why="I look")
+    look(settings, 1, *broken(1, badness=9.0))
+    decide_incident(settings, 1, "snooze", by="ben", why="on Monday", until=end_of_snooze(3, None))
+    assert execute(settings, "SELECT state, acknowledged_by, why FROM incidents") == [("snoozed", "ana", "on Monday")]
+    [line, *_] = lines_of(settings, is_open=True)
+    assert line.startswith("1 [high] snoozed until ") and line.endswith(
+        f", since 2013-03-01: revenue: {RULE} is broken"
+    )
+    assert len(texts(settings)) == 1
+    execute(settings, "UPDATE incident_records SET snoozed_until = now() - interval '1 minute'")
+    look(settings, 2, *broken(2, badness=9.0))
+    look(settings, 3, *broken(3, badness=9.0))
+    assert [text.split("]")[0] for text in texts(settings)[1:]] == ["[high, still there after the snooze"]
+    decide_incident(settings, 1, "snooze", by="ben", why="again", until=end_of_snooze(3, None))
+    look(settings, 4)
+    assert len(texts(settings)) == 2, "who snoozed it does not want to hear that it is over"
+    assert execute(settings, "SELECT recovered_day FROM incidents") == [(later(4),)]
+    with pytest.raises(ActionRequiredError, match=r"incident 1 \(revenue\) is over"):
+        decide_incident(settings, 1, "acknowledge", by="ana", why="late")
+    assert execute(settings, "SELECT action, subject, by, why FROM human_actions ORDER BY decided_at") == [
+        ("acknowledge", "incident 1: revenue", "ana", "I look"),
+        ("snooze", "incident 1: revenue", "ben", "on Monday"),
+        ("snooze", "incident 1: revenue", "ben", "again"),
+    ]
