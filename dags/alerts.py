@@ -1,9 +1,10 @@
 """Notify people of failures of tasks and runs, and send what waits in the outbox.
 
 The sentences about performance and late scores come from `include`. This module writes the message that on-call gets
-when a task or a run fails. It is stored in the outbox of the shared database and sent at once; what the receiver does
-not take now is sent by the next caller or by the DAG `outbox`. A failure is often that of the shared database: then the
-message is sent directly, and if that fails too, it is in the log only.
+when a task or a run fails. Its incident is stored in the shared database, and a message about it is sent at once,
+unless people know of the incident already (docs/alerts.md). What the receiver does not take now is sent by the next
+caller or by the DAG `outbox`. A failure is often that of the shared database: then the message is sent directly, and if
+that fails too, it is in the log only.
 
 Messages go to the connections that the routes of the project name (`notify` in project.yaml), and to `nightly_alerts`
 without a route. Without its connection a message waits in the outbox. The http provider's notifier is not used for two
@@ -16,14 +17,15 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.connections import find_address, find_database
 from include.core.errors import ActionRequiredError
+from include.core.incidents import Failure, Incident, message_of
 from include.core.outbox import Message
+from include.operations.affected import DONE_BY, Affected, find_affected
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ CALLBACK_SECONDS = 15
 """How long a callback goes on with other messages. Airflow ends the callback of a run after 50 seconds."""
 MAX_ERROR_TEXT = 2000  # characters of an exception's text that are sent
 KILLED = "its process ended without reporting an error (killed, or out of memory)"
+NO_DAY = "no day"
 RUNBOOKS = Path(__file__).parents[1] / "docs" / "runbooks"
 
 
@@ -41,24 +44,32 @@ class NotSentError(Exception):
 class Report(BaseNotifier):
     """Send the message that `say` makes from the context of a task or a run."""
 
-    def __init__(self, say: Callable[[Mapping[str, Any]], Message], level: int = logging.ERROR) -> None:
+    def __init__(
+        self,
+        say: Callable[[Mapping[str, Any]], Message],
+        level: int = logging.ERROR,
+        find_failure: Callable[[Mapping[str, Any]], Failure] | None = None,
+    ) -> None:
         super().__init__()
-        self.say, self.level = say, level
+        self.say, self.level, self.find_failure = say, level, find_failure
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
         """Render nothing: there are no templates here, and the context of a timed-out run may have no renderer."""
 
     def notify(self, context: Any) -> None:
-        """Log the message, store it and send it.
+        """Log the message, store it and send it. A failure that belongs to a known incident is stored only.
 
         Raises:
             NotSentError: it can be neither stored nor sent.
         """
         message = self.say(context)
         log.log(self.level, "%s", message.payload["text"])
+        failure = self.find_failure(context) if self.find_failure else None
+        if failure is not None and _is_stored(message, failure):
+            return
         failed = []
         for each in _addressed(message, context):
-            if not _is_stored(each):
+            if failure is not None or not _is_stored(each):
                 try:
                     _send_directly(each)
                 except NotSentError as error:
@@ -104,41 +115,28 @@ def report_dead_watcher() -> None:
 
 def _addressed(message: Message, context: Mapping[str, Any]) -> list[Message]:
     """Return the message once for each of its destinations, by the routes of the project that the DAG is of."""
-    project, model = _subject_of(context)
+    dag = _affected(str(getattr(context.get("dag") or context.get("ti"), "dag_id", "")))
     try:
         from include.config.loading import load_routing
 
-        return load_routing(project).messages(message, model) if project else [message]
+        return load_routing(dag.project).messages(message, dag.models) if dag.project else [message]
     except Exception as error:  # noqa: BLE001 whatever is broken, the message must still reach people
-        log.warning("the routes of %s cannot be read (%s)", project, type(error).__name__)
+        log.warning("the routes of %s cannot be read (%s)", dag.project, type(error).__name__)
         return [message]
 
 
-def _subject_of(context: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return the project and the model that a DAG is of, by its name; None for what it is not of."""
-    dag_id = str(getattr(context.get("dag") or context.get("ti"), "dag_id", ""))
-    from include.config.loading import model_names, project_names
+def _is_stored(message: Message, failure: Failure | None = None) -> bool:
+    """Store the message and send it, with what else waits; return False if the outbox cannot be used.
 
-    try:
-        of_models = {model: project for project in project_names() for model in model_names(project)}
-        projects = project_names()
-    except ActionRequiredError:
-        return None, None
-    # the longest name counts: a project `shop` and a model `shop_returns` can both be there
-    for name in sorted({*of_models, *projects}, key=len, reverse=True):
-        if dag_id.startswith(f"{name}_"):
-            return of_models.get(name, name), name if name in of_models else None
-    return None, None
-
-
-def _is_stored(message: Message) -> bool:
-    """Store the message and send it, with what else waits; return False if the outbox cannot be used."""
+    What is sent about a failure is the message of its incident, if that has one.
+    """
     try:
         from include.io.outbox import send_due
+        from include.io.postgres.incident_failures import report_failure
         from include.io.postgres.messages import Outbox
 
         outbox = Outbox(find_database())
-        first = outbox.put(message)
+        first = outbox.put(message) if failure is None else report_failure(find_database(), failure)
         found = send_due(outbox, find_address, seconds=CALLBACK_SECONDS, first=first)
     except Exception as error:  # noqa: BLE001 whatever is broken, the message must still reach people
         log.warning("the outbox cannot be used (%s): the message is not stored", type(error).__name__)
@@ -165,55 +163,100 @@ def _send_directly(message: Message) -> None:
         raise NotSentError(f"the receiver of connection {message.destination}: {attempt.reason}")
 
 
-def task_failed(context: Mapping[str, Any]) -> Message:
-    """Write the message for a failed task: what broke, whether it is safe to run again, and what to type.
+def failed_task(context: Mapping[str, Any]) -> Failure:
+    """Return what the incident of a failed task says: what broke, who notices it, and what to type.
 
-    Only text that cannot contain data or secrets is sent: the class of the exception, and the text of our own errors.
+    It has only text that cannot contain data or secrets: the class of the exception, and the text of our own errors.
     """
     task = context["ti"]
     where = f"{task.dag_id}.{task.task_id}"
     exception = context.get("exception")
-    page = task.task_id.rsplit(".", 1)[-1] if isinstance(exception, BaseException) else "killed"
-    parts = [
-        f"{where} failed for {_day(context)} (run {task.run_id}): {_what(exception)}",
-        *_runbook(page),
-        "Safe to run again: yes. When the cause is fixed, type:",
-        _clearing(task.dag_id, task.task_id, context),
-        f"Log: {task.log_url}",
-        f"Other tasks of the run: airflow tasks states-for-dag-run {task.dag_id} '{task.run_id}'",
-    ]
-    return Message.of_text(
-        "\n".join(parts),
-        *(task.dag_id, task.run_id, task.task_id, task.map_index, task.try_number),
-        kind="task_failed",
-        subject=where,
+    name = task.task_id.rsplit(".", 1)[-1]
+    dag = _affected(task.dag_id)
+    return Failure(
+        **_about(dag, context, done_by=dag.done_by(name)),
+        dag_id=task.dag_id,
         run_id=task.run_id,
-        task=where,
+        task_id=task.task_id,
+        map_index=task.map_index,
+        try_number=task.try_number,
+        what=f"{where} failed for {_day(context)} (run {task.run_id}): {_what(exception)}",
+        command=_clearing(task.dag_id, task.task_id, context),
+        runbook=_runbook(name if isinstance(exception, BaseException) else "killed"),
+        more=(
+            f"Log: {task.log_url}",
+            f"Other tasks of the run: airflow tasks states-for-dag-run {task.dag_id} '{task.run_id}'",
+        ),
+        is_effect=name == "wait_for_features",
     )
 
 
-def run_failed(context: Mapping[str, Any]) -> Message:
-    """Write the message for a run that failed as a whole, by its time limit or because of a task.
+def failed_run(context: Mapping[str, Any]) -> Failure:
+    """Return what the incident of a run says that failed as a whole, by its time limit or because of a task.
 
     A failed task sends its own message. A killed task never reaches its own callback, and Airflow 3.3 calls no other
-    one, so the callback of the run reports it too, in brief.
+    one, so the callback of the run reports it, unless the task was reported.
     """
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
     reason, page = context.get("reason") or "the reason is not known", "docs/runbooks/run-timed-out.md"
-    if reason == "task_failure":
-        reason = f"a task failed; if no other message reports the task, {KILLED}"
-        page = "docs/runbooks/killed.md"
-    parts = [
-        f"{dag_id} failed for {_day(context)} (run {run_id}): {reason}",
-        "Safe to run again: yes. Find the task, and clear it:",
-        f"airflow tasks states-for-dag-run {dag_id} '{run_id}'",
-        f"Runbook: {page}",
-    ]
+    follows_task = reason == "task_failure"
+    if follows_task:
+        reason, page = f"a task failed; as no other message reports the task, {KILLED}", "docs/runbooks/killed.md"
+    run, dag = context.get("dag_run"), _affected(dag_id)
     # clearing a run counts up; without that number, as in a run that timed out, each failure is another message
-    cleared = getattr(context.get("dag_run"), "clear_number", None)
-    which = uuid4() if cleared is None else cleared
-    about = {"kind": "run_failed", "subject": dag_id, "run_id": run_id}
-    return Message.of_text("\n".join(parts), dag_id, run_id, reason, which, **about)
+    cleared = getattr(run, "clear_number", None)
+    return Failure(
+        **_about(dag, context, done_by=DONE_BY.get(dag.kind)),
+        dag_id=dag_id,
+        run_id=run_id,
+        try_number=int(datetime.now(UTC).timestamp()) if cleared is None else cleared,
+        what=f"{dag_id} failed for {_day(context)} (run {run_id}): {reason}",
+        runbook=page,
+        more=(f"Find the task, and clear it: airflow tasks states-for-dag-run {dag_id} '{run_id}'",),
+        follows_task=follows_task,
+        started_at=getattr(run, "start_date", None),
+    )
+
+
+def task_failed(context: Mapping[str, Any]) -> Message:
+    """Return the message for a failed task that is sent if its incident cannot be stored."""
+    return _unstored(failed_task(context))
+
+
+def run_failed(context: Mapping[str, Any]) -> Message:
+    """Return the message for a failed run that is sent if its incident cannot be stored."""
+    return _unstored(failed_run(context))
+
+
+def _affected(dag_id: str) -> Affected:
+    """Return what a DAG is for. Whatever is wrong with the configs, the failure must still reach people."""
+    try:
+        return find_affected(dag_id)
+    except Exception:
+        log.exception("it is not known what %s is for", dag_id)
+        return Affected()
+
+
+def _about(dag: Affected, context: Mapping[str, Any], *, done_by: str | None) -> dict[str, Any]:
+    day = _day(context)
+    known = "" if day == NO_DAY else day
+    return {
+        "project": dag.project,
+        "model": dag.model,
+        "day": known,
+        "effect": dag.effect(known),
+        "tier": dag.tier,
+        "models": dag.models,
+        "owner": dag.owner,
+        "done_by": done_by,
+    }
+
+
+def _unstored(failure: Failure) -> Message:
+    today = datetime.now(UTC).date()
+    incident = Incident(None, failure.project, failure.details, today, today)
+    number = (failure.dag_id, failure.run_id, failure.task_id, failure.map_index, failure.try_number)
+    return message_of(incident, "opened", run_id=failure.run_id, number=number)
 
 
 def ask_people(question: Any, address: str | None, context: Mapping[str, Any]) -> None:
@@ -245,8 +288,8 @@ def ask_people(question: Any, address: str | None, context: Mapping[str, Any]) -
     ).notify(context)
 
 
-TASK_FAILED = Report(task_failed)
-RUN_FAILED = Report(run_failed)
+TASK_FAILED = Report(task_failed, find_failure=failed_task)
+RUN_FAILED = Report(run_failed, find_failure=failed_run)
 
 
 def _what(exception: BaseException | str | None) -> str:
@@ -259,9 +302,9 @@ def _what(exception: BaseException | str | None) -> str:
     return f"{KILLED}; see the scheduler's log"
 
 
-def _runbook(page: str) -> list[str]:
-    """Return the line that names the runbook, if there is one: tasks in the DAGs of another team may have none."""
-    return [f"Runbook: docs/runbooks/{page}.md"] if (RUNBOOKS / f"{page}.md").is_file() else []
+def _runbook(page: str) -> str:
+    """Return the runbook, if there is one: tasks in the DAGs of another team may have none."""
+    return f"docs/runbooks/{page}.md" if (RUNBOOKS / f"{page}.md").is_file() else ""
 
 
 def _day(context: Mapping[str, Any]) -> str:
@@ -273,7 +316,7 @@ def _day(context: Mapping[str, Any]) -> str:
         return f"{params['start']} to {params['end']}"
     if logical_date is not None:
         return str(logical_date.astimezone(context["dag"].timezone).date())
-    return "no day"
+    return NO_DAY
 
 
 def _clearing(dag_id: str, task_id: str, context: Mapping[str, Any]) -> str:

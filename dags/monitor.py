@@ -15,7 +15,8 @@ DOC = """
 
 `outcomes` records the outcomes that the run date knows, corrections of earlier days included. `monitor` measures each
 model's published scores by day, version and slice, checks how fresh tables and scores are, and raises an alert if a
-rule of `model.yaml` is broken or the scores of the day before were late. `alert` sends the messages that wait in the
+rule of `model.yaml` is broken or the scores of the day before were late. One cause is one incident: people are told
+when it begins, when it is clearly worse, and when it is over. `alert` sends the messages that wait in the
 outbox through the connection `nightly_alerts`. What the webhook does not take now, the DAG `outbox` sends later.
 
 - **Safe to run again:** yes, in any order of days. An older run date never overwrites what a newer one knows, a day is
@@ -27,7 +28,7 @@ outbox through the connection `nightly_alerts`. What the webhook does not take n
 - **If `alert` fails:** the webhook refused messages for good, or did not accept them within a day. They were given up.
 - **By hand:** `python -m include.cli outcomes --project {name} --start {last_day}`, then `monitor` likewise.
 - **Where to look:** views `predictions_with_outcomes`, `model_performance`, `model_status`, `freshness_status`,
-  `alert_history`, `outbox`.
+  `incidents`, `alert_history`, `outbox`.
 - **Owner:** {owner}
 """
 

@@ -7,6 +7,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.alerts import report_dead_watcher, send_waiting
 from dags.common import DEFAULT_ARGS, OWNERS
+from dags.recovery import try_to_note_recovered
 from include.core.errors import ActionRequiredError
 
 DOC = """
@@ -16,7 +17,8 @@ Whoever writes a message sends it at once. `send` repeats that for what the rece
 after ever longer times, up to an hour, and not before the receiver's own `Retry-After`. After a day, or when the
 receiver refuses a message for good, the message is given up.
 
-It also reports, once, that the watcher (docs/notifications.md) has stopped.
+It also reports, once, that the watcher (docs/notifications.md) has stopped, asks Airflow whether the failed tasks of
+open incidents have succeeded since, and sends that they recovered.
 
 - **Safe to run again:** yes, at any time, also beside another run: a message that one sender has taken is left alone.
 - **If `send` is skipped:** no message was due, or none can be sent now; its log says why. Without the connection that
@@ -50,6 +52,7 @@ def outbox() -> None:
 
         try:
             report_dead_watcher()
+            try_to_note_recovered()
             return send_waiting(seconds=200)
         # the nightly tasks report what is wrong with the database; this DAG would do so every five minutes
         except ActionRequiredError as error:

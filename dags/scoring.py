@@ -93,13 +93,12 @@ def raise_if_not_scored(model: Model, interval: Interval) -> str:
     tasks = ["score_shadow", "shadow"]
     states = ti.get_task_states(dag_id=ti.dag_id, task_ids=tasks, run_ids=[ti.run_id])[ti.run_id]
     failed = [each for each in tasks if states.get(each) == "failed"]
-    if not failed:
-        return f"{model.name}: the shadow did not fail"
     from include.io import postgres
 
-    alert = shadow_failed(model, interval, f"{ti.dag_id}.{failed[0]}", ti.run_id)
-    postgres.alerts.raise_alerts(settings(), model.project, [alert])
-    return alert.sentence
+    alerts = [shadow_failed(model, interval, f"{ti.dag_id}.{each}", ti.run_id) for each in failed[:1]]
+    looking: dict[str, Any] = {"scope": f"shadow of {model.name}", "looked": [interval.end], "as_of_now": True}
+    postgres.alerts.raise_alerts(settings(), model.project, alerts, **looking)
+    return alerts[0].sentence if alerts else f"{model.name}: the shadow did not fail"
 
 
 def shadow_failed(model: Model, interval: Interval, where: str, run_id: str) -> Alert:
@@ -108,6 +107,8 @@ def shadow_failed(model: Model, interval: Interval, where: str, run_id: str) -> 
         subject=model.name,
         rule="shadow not scored",
         day=interval.end,
+        tier=model.tier,
+        models=(model.name,),
         sentence=(
             f"{model.name}: the version on trial as a shadow has no scores of {interval.end}, because {where} failed "
             f"(run {run_id}; its log says why). Readers are not affected: the champion's scores are published as "

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from include.cli_alerts import commands as alerts_commands
+from include.cli_incidents import commands as incident_commands
 from include.cli_lineage import commands as lineage_commands
 from include.cli_personal import commands as personal_commands
 from include.cli_words import words
@@ -790,6 +791,7 @@ def erase(
 
 
 app.add_typer(alerts_commands(_say))
+app.add_typer(incident_commands(_settings, _say))
 app.add_typer(lineage_commands(_settings, _say))
 app.add_typer(personal_commands(_settings, _say))
 

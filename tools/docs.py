@@ -45,6 +45,7 @@ ORDER = [
     "backfill_range",
     "maintenance",
     "outbox",
+    "incidents",
 ]
 """The kinds of DAGs, in the order of the nightly run."""
 
@@ -78,7 +79,7 @@ def pages() -> dict[Path, str]:
     from include.config.loading import load_project, project_names
 
     dags = load()
-    of_bundle = [dag for dag in dags if dag.dag_id in ("maintenance", "outbox")]
+    of_bundle = [dag for dag in dags if dag.dag_id in ("maintenance", "outbox", "incidents")]
     return {ROOT / "docs" / "dags.md": render(BUNDLE_HEAD, of_bundle)} | {
         load_project(name).folder / "DAGS.md": render(
             HEAD.format(project=name), [dag for dag in dags if name in dag.tags]

@@ -42,6 +42,12 @@ class Model(Training):
         description="the team that answers for it once it is deployed; the owner of its DAGs",
         examples=["bakery-planning"],
     )
+    tier: Literal[1, 2, 3] = Field(
+        default=2,
+        description="how much the model matters, which decides the severity of its incidents: 1 is critical, 2 high, "
+        "3 low",
+        examples=[1],
+    )
     run_on: dict[Literal["fit", "score"], RunOn] = Field(
         default_factory=dict,
         description="where a step runs: on the worker by default",

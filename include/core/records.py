@@ -666,12 +666,33 @@ class Reproduced(Record):
 
 
 class Alert(Record):
-    """An alert, which is sent once: `subject` (a model) broke `rule` on run date `day`; `sentence` says how."""
+    """An alert: `subject` (a model) broke `rule` on run date `day`; `sentence` says how. Its incident is sent once.
+
+    Attributes:
+        effect: what readers see; empty if they do not notice it.
+        command: what to type when the cause is fixed.
+        runbook: the page, such as `docs/runbooks/land.md`; it may stand at the end of the sentence instead.
+        tier: of the model, which decides the severity; the step `monitor` fills it in.
+        models: the models that it affects.
+        badness: how bad it is, a number that grows, so that an update is sent when it is clearly worse.
+        scored_day: the day of late scores.
+        late_feed: the late feed that is their cause.
+        because: how late it is, in a sentence.
+    """
 
     subject: str
     rule: str
     day: date
     sentence: Sentence
+    effect: Sentence = ""
+    command: Sentence = ""
+    runbook: str = ""
+    tier: Literal[1, 2, 3] = 2
+    models: tuple[str, ...] = ()
+    badness: float | None = None
+    scored_day: date | None = None
+    late_feed: str | None = None
+    because: Sentence = ""
 
 
 class Freshness(Record):

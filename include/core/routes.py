@@ -5,7 +5,7 @@ not said here: `include/io/channels` has that.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -16,7 +16,7 @@ from include.core.outbox import ALERTS, Message, key_of
 
 Severity = Literal["critical", "high", "low"]
 
-SEVERITIES: tuple[str, ...] = get_args(Severity)
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
 def _known_severity(given: object) -> object:
@@ -76,44 +76,52 @@ class Routing(Record):
     owners: Mapping[str, str] = Field(default_factory=dict)
     routes: tuple[Route, ...] = ()
 
-    def destinations(self, subject: str | None = None, severity: Severity = "high") -> tuple[str, ...]:
+    def destinations(self, models: Iterable[str] = (), severity: Severity = "high") -> tuple[str, ...]:
         """Return the connections that get a message: those of all routes that fit, `nightly_alerts` if none does.
 
         Args:
-            subject: what the message is about. If it is a model of the project, the model's owner counts.
+            models: that it is about or affects. A message about one model is that of its owner; any other is also that
+                of the project's owner. Names that are no models of the project do not count.
             severity: of the message.
         """
-        model = subject if subject in self.owners else None
-        owner = self.owners.get(subject or "", self.owner)
-        found = [route.to for route in self.routes if route.fits(model, severity, owner)]
+        named = [model for model in models if model in self.owners]
+        about = [*named, None] if len(named) != 1 else named
+        found = [
+            route.to
+            for route in self.routes
+            for model in about
+            if route.fits(model, severity, self.owners.get(model or "", self.owner))
+        ]
         return tuple(dict.fromkeys(found)) or (ALERTS,)
 
-    def messages(self, message: Message, subject: str | None = None, severity: Severity = "high") -> list[Message]:
+    def messages(self, message: Message, models: Iterable[str] = (), severity: Severity = "high") -> list[Message]:
         """Return the message once for each of its destinations, each with a key of its own.
 
         Args:
             message: as it goes to `nightly_alerts`.
-            subject: as for `destinations`.
+            models: as for `destinations`.
             severity: as for `destinations`.
         """
-        found = self.destinations(subject, severity)
-        return [self.addressed(message, destination, subject, severity) for destination in found]
-
-    def addressed(
-        self, message: Message, destination: str, subject: str | None = None, severity: Severity = "high"
-    ) -> Message:
-        """Return the message for one of its destinations, with what it is about in its payload."""
+        models = tuple(models)
+        named = [model for model in models if model in self.owners]
+        model = named[0] if len(named) == 1 else None
         about = {
             "project": self.project or None,
-            "model": subject if subject in self.owners else None,
-            "owner": self.owners.get(subject or "", self.owner) or None,
+            "model": model,
+            "owner": self.owners.get(model or "", self.owner) or None,
             "severity": severity,
         }
         labels = {name: value for name, value in about.items() if value is not None}
-        key = message.key if destination == ALERTS else key_of(message.kind, message.key, destination)
-        return message.model_copy(
-            update={"key": key, "destination": destination, "payload": {**message.payload, **labels}}
-        )
+        return [
+            message.model_copy(
+                update={
+                    "key": message.key if to == ALERTS else key_of(message.kind, message.key, to),
+                    "destination": to,
+                    "payload": {**message.payload, **labels},
+                }
+            )
+            for to in self.destinations(models, severity)
+        ]
 
 
 def misfits(routes: Sequence[Route], owner: str, owners: Mapping[str, str]) -> Iterator[str]:

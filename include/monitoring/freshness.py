@@ -19,13 +19,12 @@ from typing import Literal
 from pydantic import Field
 
 from include.core.base import LocalTime
+from include.core.incidents import SCORES_LATE
 from include.core.project import Project
 from include.core.records import Alert, Freshness
 from include.monitoring.base import Monitor, Watch
 from include.monitoring.records import Findings, MonitoredModel, Punctuality
 from include.training.config import Training
-
-LATE = "scores_late"
 
 
 class FreshnessMonitor(Monitor):
@@ -115,11 +114,23 @@ def late_alert(model: MonitoredModel, scores: Freshness) -> Alert:
     """Return what people are told of late predictions."""
     return Alert(
         subject=model.name,
-        rule=LATE,
+        rule=SCORES_LATE,
         day=scores.day,
+        scored_day=scores.day - timedelta(days=1),
+        effect=_effect(model, scores),
         sentence=(
             f"{scores.sentence}. Look at the runs of {model.name}_score and {model.project}_prepare of that day, fix "
             f"what failed and clear its task; view freshness_status has the days before. Owner: {model.owner}. "
             "Runbook: docs/runbooks/alert-scores-late.md"
         ),
     )
+
+
+def _effect(model: MonitoredModel, scores: Freshness) -> str:
+    """Return what readers see."""
+    if scores.behind_days == 0:
+        return f"{model.name}: the scores of {scores.newest_day} came late, and are there now"
+    day = scores.day - timedelta(days=1)
+    if scores.newest_day is None:
+        return f"{model.name}: there are no scores of {day} and of no day before"
+    return f"{model.name}: there are no scores of {day}; the newest are of {scores.newest_day}"

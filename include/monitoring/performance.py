@@ -63,6 +63,8 @@ class Rule(Threshold):
             subject=model.name,
             rule=self.name,
             day=run_date,
+            effect="scores are published, but poorer than agreed",
+            badness=max(abs(found.value - self.threshold) for found in broken),
             sentence=(
                 f"{model.name}: {self.metric} is {side} {self.threshold:g} on {len(broken)} of the newest "
                 f"{len(newest)} days measured, and {self.days} of {self.of} are too many: {days}. Look at view "

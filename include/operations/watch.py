@@ -31,6 +31,7 @@ from include.io import postgres
 from include.io.outbox import FIND_ADDRESS, send_directly, send_due
 from include.io.postgres.messages import Outbox
 from include.monitoring.freshness import FreshnessMonitor, late_alert
+from include.steps.monitor import SCOPE, with_causes
 
 log = logging.getLogger(__name__)
 
@@ -119,12 +120,13 @@ class Watcher:
         for name in self.projects or project_names():
             try:
                 project = load_project(name)
-                alerts = [alert for model in model_names(name) for alert in self._late_model(project, model, now)]
+                late = [alert for model in model_names(name) for alert in self._late_model(project, model, now)]
+                alerts = with_causes(project, self.settings, late)
             except ActionRequiredError as error:
                 yield f"{name} cannot be watched: {error}"
                 continue
             yield from (alert.sentence for alert in alerts)
-            postgres.alerts.raise_alerts(self.settings, name, alerts)
+            postgres.alerts.raise_alerts(self.settings, name, alerts, scope=SCOPE)
 
     def _late_model(self, project: Project, name: str, now: datetime) -> Iterator[Alert]:
         model = load_model(name)
@@ -151,7 +153,8 @@ class Watcher:
         if not late.late:
             return None
         alert = late_alert(monitored, late)
-        return alert.model_copy(update={"sentence": f"{alert.sentence}. {self._newest_step(project)}"})
+        effect = f"{alert.effect}. {self._newest_step(project)}"
+        return alert.model_copy(update={"tier": model.tier, "models": (model.name,), "effect": effect})
 
     def _newest_step(self, project: Project) -> str:
         newest = postgres.watches.read_newest_step(self.settings.database_url, project.name)

@@ -276,5 +276,6 @@ def alerts_about(held: Mapping[str, Sequence[str]], run_date: date) -> list[Aler
             f"feed {feed}: {many} to be decided on: {' '.join(sentences[:3])}{more}. "
             "Runbook: docs/runbooks/delivery-held.md"
         )
-        alerts.append(Alert(subject=feed, rule=HELD, day=run_date, sentence=sentence))
+        effect = "scores are made without them, until somebody decides"
+        alerts.append(Alert(subject=feed, rule=HELD, day=run_date, sentence=sentence, effect=effect))
     return alerts

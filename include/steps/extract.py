@@ -278,7 +278,8 @@ def _alert(project: Project, interval: Interval, settings: Settings, deliveries:
     """Raise an alert for each feed with deliveries that wait for a decision; return their sentences."""
     of_feeds = deliveries.filter(pl.col("feed").is_in(list(project.sql_feeds)))
     held = held_deliveries(project, of_feeds)
-    postgres.alerts.raise_alerts(settings, project.name, alerts_about(held, interval.end))
+    alerts, day = alerts_about(held, interval.end), interval.end
+    postgres.alerts.raise_alerts(settings, project.name, alerts, scope="extract", looked=[day], as_of_now=True)
     return [sentence for sentences in held.values() for sentence in sentences]
 
 

@@ -98,7 +98,8 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
     _log("refused", [refusal.why for refusal in refused])
     _log("held", asked)
     _log("not used", without_file(listed, reach))
-    postgres.alerts.raise_alerts(settings, project.name, alerts_about(held, interval.end))
+    alerts, day = alerts_about(held, interval.end), interval.end
+    postgres.alerts.raise_alerts(settings, project.name, alerts, scope="land", looked=[day], as_of_now=True)
     log.info(
         "%s: %d new deliveries with %d rows, %d known, %d refused, %d held",
         interval, total.new, total.rows, len(found) - len(fresh), len(refused), len(asked),

@@ -11,20 +11,26 @@ from datetime import date, datetime
 import polars as pl
 
 from include.config.loading import load_model, model_names
+from include.core.incidents import SCORES_LATE
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table, raw_table
+from include.core.point_in_time import accepted
 from include.core.project import Project
-from include.core.records import Freshness, Monitored
+from include.core.records import Alert, Freshness, Monitored
 from include.core.settings import Settings
 from include.core.stack import is_late
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
+from include.monitoring.causes import late_feeds, name_causes
 from include.monitoring.records import DayValue, Preparation, Punctuality
 from include.monitoring.tables import table_freshness
 
 log = logging.getLogger(__name__)
+
+SCOPE = "monitor"
+"""Whose looks decide whether a cause is gone: `incident_looks`."""
 
 
 def monitor(project: Project, interval: Interval, settings: Settings) -> Monitored:
@@ -33,16 +39,18 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     Performance follows from what is published and recorded now, not from the interval: each day whose batch or outcomes
     are not those that it was measured from is measured again. So runs in any order end the same, and a repeated run
     changes nothing. Freshness and rules are as of each run date, and count no later days. An alert is raised once a run
-    date while its rule is broken.
+    date while its rule is broken; its incident is sent once, and recovers on the first run date without it.
     """
     prepared_days = postgres.freshness.read_preparations(settings, project.name, until=interval.end)
-    found = []
+    found, alerts = [], list[Alert]()
     for model in (load_model(name) for name in model_names(project.name)):
         watch = _Watch(project, model.monitored, interval, prepared_days, settings)
         of_model = [each.run(watch) for each in model.all_monitors]
         days, rows = sum(each.days for each in of_model), sum(each.rows for each in of_model)
         log.info("%s: %d days measured, %d rows", model.name, days, rows)
         found += of_model
+        about = {"tier": model.tier, "models": (model.name,)}
+        alerts += [alert.model_copy(update=about) for each in of_model for alert in each.alerts]
     freshness = [
         *_tables(project, interval, prepared_days, settings),
         *(fresh for each in found for fresh in each.freshness),
@@ -50,12 +58,12 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     for fresh in freshness:
         log.log(logging.WARNING if fresh.late else logging.INFO, "%s", fresh.sentence)
     postgres.freshness.record_freshness(settings, project.name, freshness)
-    alerts = [alert for each in found for alert in each.alerts]
+    alerts = with_causes(project, settings, alerts)
     return Monitored(
         interval=interval,
         rows=sum(each.rows for each in found),
         days=sum(each.days for each in found),
-        alerts=postgres.alerts.raise_alerts(settings, project.name, alerts),
+        alerts=postgres.alerts.raise_alerts(settings, project.name, alerts, scope=SCOPE, looked=interval.days),
     )
 
 
@@ -107,6 +115,24 @@ def _tables(
         found.append(table_freshness(features_table(project.name), run_date, expected, features))
         found.append(table_freshness("prepared_days", run_date, run_date, prepared))
     return found
+
+
+def with_causes(project: Project, settings: Settings, alerts: Sequence[Alert]) -> list[Alert]:
+    """Return the alerts, those about late scores with the late feed that is their cause, if there is one."""
+    if not any(alert.rule == SCORES_LATE for alert in alerts):
+        return [*alerts]
+    prepared_days = postgres.freshness.read_preparations(
+        settings, project.name, until=max(alert.day for alert in alerts)
+    )
+    deliveries = accepted(read_journal(settings, project).deliveries.filter(~is_late()))
+    moments = deliveries.group_by("feed", "day").agg(pl.col("available_from").min())
+    first_at = {(feed, day): at for feed, day, at in moments.iter_rows()}
+
+    def late(day: date) -> dict[str, str]:
+        prepared = prepared_days.get(day)
+        return late_feeds(project, day, first_at, prepared.prepared_at if prepared else None)
+
+    return name_causes(alerts, late)
 
 
 def _deliveries(project: Project, settings: Settings) -> tuple[dict[str, Sequence[date]], dict[str, Sequence[date]]]:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
+from dags import recovery
 from dags.alerts import RUN_FAILED, TASK_FAILED, NotSentError, Report
 from include.core.errors import DataError
 from include.core.outbox import Message
@@ -135,7 +136,8 @@ def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Rece
     TASK_FAILED(context(bag, failure(DataError("sailings of 2013-03-02 has {{ no }} rows; ask the supplier"))))
     [text] = receiver.texts
     for part in (
-        "ferries_prepare.land failed for 2013-03-02 (run scheduled__2013-03-02)",
+        "[high] ferries_prepare.land failed for 2013-03-02 (run scheduled__2013-03-02)",
+        "Readers: no scores of 2013-03-02 from ferry_delay, late_ferry; those of the day before stay",
         "DataError: sailings of 2013-03-02 has {{ no }} rows; ask the supplier",  # and is not rendered as a template
         "Runbook: docs/runbooks/land.md",
         "Safe to run again: yes",
@@ -238,20 +240,14 @@ def test_a_failure_is_stored_and_sent_once_whoever_reports_it(
     for _ in range(2):  # the scheduler may call a callback again
         TASK_FAILED(context(bag))
         RUN_FAILED(context(bag, reason="task_failure", dag_run=run_of(cleared=0)))
-    assert len(receiver.got) == len(set(receiver.keys)) == 2
+    assert len(receiver.got) == 1, "the run failed because of the task"
     again = context(bag)
     again["ti"].try_number = 8  # somebody cleared the task
     TASK_FAILED(again)
     RUN_FAILED(context(bag, reason="task_failure", dag_run=run_of(cleared=1)))
-    assert len(receiver.got) == len(set(receiver.keys)) == 4
-    assert (
-        states(stored)
-        == [
-            ("task_failed", "ferries_prepare.land", "sent", None),
-            ("run_failed", "ferries_prepare", "sent", None),
-        ]
-        * 2
-    )
+    assert len(receiver.got) == len(set(receiver.keys)) == 2
+    assert receiver.texts[1].startswith("[high, failed again] ferries_prepare.land failed for 2013-03-02")
+    assert states(stored) == [("task_failed", "ferries", "sent", None)] * 2
     assert "cannot be used" not in caplog.text
 
 
@@ -265,7 +261,7 @@ def test_what_the_receiver_does_not_take_now_is_sent_later_without_a_person(
     receiver.planned = [Answer(429, {"Retry-After": "120"})]
     TASK_FAILED(context(bag))
     assert (receiver.texts, states(stored)[0][2:]) == ([], ("waiting", "answered 429"))
-    assert "to be sent later: message 1 about ferries_prepare.land: answered 429" in caplog.text
+    assert "to be sent later: message 1 about ferries: answered 429" in caplog.text
     with pytest.raises(AirflowSkipException, match="no message is due"):
         send()
     assert len(receiver.asked) == 1
@@ -370,8 +366,8 @@ def test_the_task_alert_sends_the_alerts_that_a_step_raised(bag: Any, stored: Se
         alert()
     found = [Alert(subject="late_ferry", rule=rule, day=date(2013, 3, 2), sentence=rule) for rule in ("mae", "late")]
     postgres.alerts.raise_alerts(stored, "ferries", found)
-    assert alert() == 1
-    assert receiver.texts == ["late\n\nmae"]
+    assert alert() == 2
+    assert sorted(text.splitlines()[0] for text in receiver.texts) == ["[low] late", "[low] mae"]
     with pytest.raises(AirflowSkipException):
         alert()
 
@@ -388,3 +384,60 @@ def test_the_regular_sender_is_skipped_while_the_shared_database_is_broken(
             connection.execute(sa.text("DROP TABLE messages CASCADE"))
     with pytest.raises(AirflowSkipException, match=r"does not answer|include\.cli migrate"):
         send()
+
+
+# --- incidents --------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_succeeds_after_all_is_told_once(
+    bag: Any, stored: Settings, receiver: Receiver, send: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The DAG `outbox` asks Airflow for the failed tasks of open incidents; without one it asks nothing."""
+    asked, states_now = [], {"land": "failed", "fit_1": "failed"}
+
+    def get_task_states(dag_id: str, run_ids: list[str]) -> dict[str, dict[str, str]]:
+        asked.append(dag_id)
+        return {run_ids[0]: states_now}
+
+    ti = type("Ti", (), {"get_task_states": staticmethod(get_task_states)})()
+    monkeypatch.setattr(recovery, "get_current_context", lambda: {"ti": ti, "run_id": "outbox"})
+    assert recovery.note_recovered() == [] and asked == []
+    TASK_FAILED(context(bag))
+    mapped = context(bag)
+    mapped["ti"].task_id, mapped["ti"].map_index = "fit", 1
+    TASK_FAILED(mapped)
+    assert recovery.note_recovered() == [] and asked == ["ferries_prepare"]
+    states_now["land"] = "success"
+    assert recovery.note_recovered() == [], "the other task of the incident has not succeeded"
+    states_now["fit_1"] = "success"
+    assert send() == 1
+    assert receiver.texts[-1].splitlines()[0] == "[recovered] 2013-03-02 of ferries is not prepared"
+    assert recovery.note_recovered() == [] and len(asked) == 3
+
+
+def test_the_form_decides_about_an_incident(
+    bag: Any, stored: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide = bag.dags["incidents"].get_task("decide_incident").python_callable
+    form = {"incident": 1, "action": "snooze", "days": 2, "why": "a test", "by": None}
+    running = {"params": form, "dag_run": type("Run", (), {"triggering_user_name": "ana"})()}
+    monkeypatch.setitem(decide.__globals__, "get_current_context", lambda: running)
+    monkeypatch.setitem(decide.__globals__, "settings", lambda: stored)
+    with pytest.raises(AirflowFailException, match="there is no incident 1"):
+        decide()
+    TASK_FAILED(context(bag))
+    assert "snoozed until" in decide()["sentence"]
+    again = context(bag)
+    again["ti"].try_number = 8
+    TASK_FAILED(again)
+    assert len(receiver.texts) == 1, "it is snoozed"
+    form["action"] = "close"
+    assert decide()["by"] == "ana"
+    with pytest.raises(AirflowFailException, match="is over"):
+        decide()
+    with postgres.connection.engine(stored).connect() as connection:
+        decided = connection.execute(sa.text("SELECT action, by, why, project FROM human_actions ORDER BY 1")).all()
+    assert [tuple(row) for row in decided] == [
+        ("close", "ana", "a test", "ferries"),
+        ("snooze", "ana", "a test", "ferries"),
+    ]

@@ -49,7 +49,7 @@ def expected_dags() -> set[str]:
     kinds |= {f"{project}_simulate" for project in project_names() if is_simulated(load_project(project))}
     return (
         kinds
-        | {"maintenance", "outbox"}
+        | {"maintenance", "outbox", "incidents"}
         | {f"{model}_{kind}" for model in model_names() for kind in ("train", "score", "rollback")}
         | {f"{model}_decide" for model in model_names() if load_model(model).shadow}
     )
@@ -268,7 +268,7 @@ def test_every_task_follows_the_rules_of_operation(bag: Any) -> None:
         for task in dag.tasks:
             where = f"{dag.dag_id}.{task.task_id}"
             owners = {config.owner for config in configs if dag.dag_id.startswith(f"{config.name}_")}
-            if dag.dag_id in ("maintenance", "outbox"):
+            if dag.dag_id in ("maintenance", "outbox", "incidents"):
                 owners = {load_project(name).owner for name in project_names()}
             assert task.owner == ", ".join(sorted(owners)), f"{where}: owner must come from the config"
             assert task.doc_md, f"{where}: give its function a docstring"

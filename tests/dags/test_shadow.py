@@ -79,7 +79,7 @@ def test_a_failed_shadow_is_an_alert_of_its_own(
     alerts: list[Any] = []
     monkeypatch.setattr(scoring, "get_current_context", lambda: running(states))
     monkeypatch.setattr(scoring, "settings", lambda: None)
-    monkeypatch.setattr(postgres.alerts, "raise_alerts", lambda _, project, found: alerts.extend(found))
+    monkeypatch.setattr(postgres.alerts, "raise_alerts", lambda _, project, found, **__: alerts.extend(found))
     sentence = scoring.raise_if_not_scored(TRIED, Interval.of(DAY))
     if raised is None:
         assert alerts == []

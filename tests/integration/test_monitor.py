@@ -310,6 +310,7 @@ def test_two_concurrent_runs_measure_each_day_once(prepared_days: Settings, ferr
         ("include.monitoring.performance:PerformanceMonitor.measure_day", 2, "before", 0),
         ("include.io.postgres.freshness:record_freshness", 1, "before", 2),
         ("include.io.postgres.alerts:raise_alerts", 1, "before", 2),
+        ("include.io.postgres.alerts:look", 1, "after", 2),
     ],
 )
 def test_a_killed_run_is_completed_by_the_next(

@@ -373,22 +373,29 @@ def notified(settings: Settings) -> dict[str, bool]:
     return dict(tuple(row) for row in rows)
 
 
-def test_the_alerts_of_one_step_are_one_message_that_is_sent_once(
+def test_each_incident_of_a_step_is_a_message_that_is_sent_once(
     outbox: Outbox, settings: Settings, receiver: Receiver
 ) -> None:
     postgres.alerts.raise_alerts(settings, "ferries", alerts_of("roc_auc", "mae"))
     postgres.alerts.raise_alerts(settings, "ferries", alerts_of("mae", "scores_late"))
     postgres.alerts.raise_alerts(settings, "ferries", alerts_of("mae"))
     assert notified(settings) == {"roc_auc": False, "mae": False, "scores_late": False}
-    assert send(outbox, receiver, seconds=30).sent == (1, 2)
-    assert receiver.texts == ["mae of the day\n\nroc_auc of the day", "scores_late of the day"]
+    assert send(outbox, receiver, seconds=30).sent == (1, 2, 3)
+    said = [text.splitlines()[0] for text in receiver.texts]
+    assert sorted(said[:2]) == ["[low] mae of the day", "[low] roc_auc of the day"]
+    assert said[2] == "[low] scores_late of the day"
     assert notified(settings) == {"roc_auc": True, "mae": True, "scores_late": True}
 
 
 @pytest.mark.parametrize(
     ("at", "stored"),
-    [("include.io.postgres.alerts:put", 0), ("include.io.postgres.alerts:raise_alerts", 1)],
-    ids=["before the commit", "after it"],
+    [
+        ("include.io.postgres.incidents:put", 0),
+        ("include.io.postgres.incidents:add_event", 0),
+        ("include.io.postgres.alerts:look", 0),
+        ("include.io.postgres.alerts:raise_alerts", 1),
+    ],
+    ids=["with its message", "with its event", "before the commit", "after it"],
 )
 def test_an_alert_is_never_without_its_message(
     outbox: Outbox, settings: Settings, receiver: Receiver, at: str, stored: int
@@ -415,7 +422,8 @@ def test_alerts_of_two_writers_at_once_are_sent_once(outbox: Outbox, settings: S
     for thread in threads:
         thread.join()
     send(outbox, receiver)
-    assert receiver.texts == ["a of the day\n\nb of the day\n\nc of the day"]
+    said = sorted(text.splitlines()[0] for text in receiver.texts)
+    assert said == ["[low] a of the day", "[low] b of the day", "[low] c of the day"]
 
 
 # --- by hand ----------------------------------------------------------------------------------------------------------

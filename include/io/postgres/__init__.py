@@ -6,8 +6,8 @@ temporary table, then statements over it.
 
 Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
-`quality <project>`, `journal <project>`, `performance <model>`, `shadow <model>`. Every step shares the lock
-`hash key`, which a rotation holds alone, and `erase <project>`, which an erasure does.
+`quality <project>`, `journal <project>`, `performance <model>`, `shadow <model>`, `incidents <project>`. Every step
+shares the lock `hash key`, which a rotation holds alone, and `erase <project>`, which an erasure does.
 """
 
 from include.io.postgres import (
@@ -19,6 +19,9 @@ from include.io.postgres import (
     freshness,
     gate_decisions,
     hash_keys,
+    incident_failures,
+    incident_looks,
+    incidents,
     journal,
     messages,
     migrations,
@@ -45,6 +48,9 @@ __all__ = [
     "freshness",
     "gate_decisions",
     "hash_keys",
+    "incident_failures",
+    "incident_looks",
+    "incidents",
     "journal",
     "messages",
     "migrations",

@@ -43,6 +43,7 @@ ERASED = "(erased)"
 SCRUBBED: dict[sa.Table, tuple[str, ...]] = {
     schema.alerts: ("subject", "sentence"),
     schema.freshness: ("sentence",),
+    schema.incident_records: ("subject", "what", "effect"),
     schema.messages: ("subject", "payload"),
     schema.objects: ("why",),
     quality_results: ("observed", "examples"),

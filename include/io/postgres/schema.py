@@ -595,6 +595,110 @@ alerts = sa.Table(
     comment="Alerts: one for each subject, rule and run date, even if the run is repeated.",
 )
 
+incident_records = sa.Table(
+    "incident_records",
+    metadata,
+    _id(),
+    _column("project", TEXT, "Name of the project; empty for the DAGs of the bundle."),
+    _column("scope", TEXT, "Whose looks decide whether the cause is gone, such as monitor; task: its success decides."),
+    _column("cause", TEXT, "Digest of rule, subject and occurrence."),
+    _column(
+        "rule",
+        TEXT,
+        "Kind of cause: the rule that is broken, feed_late, not_prepared, task_failed or run_failed.",
+    ),
+    _column("subject", TEXT, "Model, feed, project, task or DAG that the incident is about."),
+    _column("occurrence", TEXT, "Run date of a failed task; empty for what is seen on many run dates."),
+    _column("models", postgresql.ARRAY(sa.Text()), "Models that it affects."),
+    _column("first_day", DATE, "First run date on which the cause was seen."),
+    _column("last_day", DATE, "Last run date on which the cause was seen."),
+    _column(
+        "recovered_day",
+        DATE,
+        "First run date after that on which it is gone; null while it is open.",
+        nullable=True,
+    ),
+    _column("severity", TEXT, "critical, high or low."),
+    _column("what", TEXT, "What happened, as of the newest run date that saw it."),
+    _column("effect", TEXT, "What readers see."),
+    _column("command", TEXT, "What to type when the cause is fixed; empty if the runbook decides."),
+    _column("runbook", TEXT, "Page of the runbook; empty without one."),
+    _column("owner", TEXT, "Who owns it; empty if nobody is named."),
+    _column("more", postgresql.ARRAY(sa.Text()), "Further lines of the message, such as where the log is."),
+    _column("badness", DOUBLE, "How bad it is, a number that grows; null if it is not measured.", nullable=True),
+    _column("sent_severity", TEXT, "Severity in the newest message about it; null without one.", nullable=True),
+    _column("sent_badness", DOUBLE, "How bad it was in that message.", nullable=True),
+    _column("message_id", BIGINT, "Newest message about it; null without one.", nullable=True),
+    _now("opened_at", "Time at which it was opened."),
+    _column("recovered_at", MOMENT, "Time at which it was found gone; null while it is open.", nullable=True),
+    _column("acknowledged_by", TEXT, "Person who takes care of it, as typed.", nullable=True),
+    _column(
+        "snoozed_until",
+        MOMENT,
+        "Time until which nothing is sent about it; null if it is not snoozed.",
+        nullable=True,
+    ),
+    _column("snoozed_severity", TEXT, "Its severity when it was snoozed; above it, it is sent again.", nullable=True),
+    _column("merged_into", BIGINT, "Incident that it turned out to be a part of; null otherwise.", nullable=True),
+    comment="Incidents: one cause each, from the first to the last run date on which it was seen.",
+)
+
+incident_looks = sa.Table(
+    "incident_looks",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _key("scope", TEXT, "Who looked, such as monitor."),
+    _key("day", DATE, RUN_DATE),
+    comment="Run dates that looked. A cause that one of them did not see is gone as of that run date.",
+)
+
+incident_days = sa.Table(
+    "incident_days",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _key("scope", TEXT, "Who looked, such as monitor."),
+    _key("cause", TEXT, "Digest of rule, subject and occurrence."),
+    _key("day", DATE, RUN_DATE),
+    _column("gone", BOOLEAN, "True if a later look on the same run date found it gone.", server_default=sa.false()),
+    comment="Run dates on which each cause was seen. Incidents follow from these rows, in any order of runs.",
+)
+
+incident_failures = sa.Table(
+    "incident_failures",
+    metadata,
+    _key("incident_id", BIGINT, "Incident that the failure belongs to."),
+    _key("dag_id", TEXT, "DAG."),
+    _key("task_id", TEXT, "Task; empty for a run that failed as a whole."),
+    _key("run_id", TEXT, "Airflow run."),
+    _key("map_index", INTEGER, "Which of several tasks; -1 for one that is not mapped."),
+    _column("try_number", INTEGER, "Newest try that failed."),
+    _column("is_effect", BOOLEAN, "True if it only waited for what another DAG did not make."),
+    _column("project", TEXT, "Name of the project; empty for the DAGs of the bundle."),
+    _column("model", TEXT, "Name of the model; null for a DAG of a project.", nullable=True),
+    _column("day", DATE, "Run date; null without one, and for a range.", nullable=True),
+    _column("done_by", TEXT, "Step whose success for the run date shows that it was made good.", nullable=True),
+    _now("failed_at", "Time at which the failure was reported."),
+    _column("succeeded_at", MOMENT, "Time at which it was found to be made good; null until then.", nullable=True),
+    comment="Failed tasks and runs of incidents. An incident recovers when each of its failures was made good.",
+)
+
+incident_events = sa.Table(
+    "incident_events",
+    metadata,
+    _id(),
+    _column("incident_id", BIGINT, "Incident."),
+    _column("kind", TEXT, "opened, updated, reopened, recovered, acknowledged, snoozed or closed."),
+    _column("day", DATE, "Run date that noticed it; null for what a person did.", nullable=True),
+    _column("severity", TEXT, "Severity of the incident then."),
+    _column("message_id", BIGINT, "Message that says so; null if none was sent.", nullable=True),
+    _column("by", TEXT, "Person who decided, as typed; null if nobody did.", nullable=True),
+    _column("why", TEXT, "Reason, as typed; null if nobody decided.", nullable=True),
+    _column("until", MOMENT, "End of a snooze; otherwise null.", nullable=True),
+    _column("run_id", TEXT, RUN_ID),
+    _now("happened_at", "Time at which the row was written."),
+    comment="What happened to incidents, and what people decided about them. Immutable.",
+)
+
 messages = sa.Table(
     "messages",
     metadata,

@@ -24,31 +24,34 @@ ROUTES = routing(
 
 
 @pytest.mark.parametrize(
-    ("subject", "severity", "expected"),
+    ("models", "severity", "expected"),
     [
-        ("parcels_sold", "high", ("everybody", "demand")),
-        ("parcels_sold", "critical", ("everybody", "pager", "demand")),
-        ("returns", "high", ("everybody", "finance")),
-        ("returns", "low", ("everybody",)),
-        ("raw_shop_sales", "low", ("everybody", "data")),
-        (None, "critical", ("everybody", "pager", "data")),
+        (["parcels_sold"], "high", ("everybody", "demand")),
+        (["parcels_sold"], "critical", ("everybody", "pager", "demand")),
+        (["returns"], "high", ("everybody", "finance")),
+        (["returns"], "low", ("everybody",)),
+        (["parcels_sold", "returns"], "high", ("everybody", "demand", "finance", "data")),
+        (["raw_shop_sales"], "low", ("everybody", "data")),
+        ([], "critical", ("everybody", "pager", "data")),
     ],
 )
-def test_every_route_that_fits_gets_the_message_once(subject: str, severity: str, expected: tuple[str, ...]) -> None:
-    assert ROUTES.destinations(subject, severity) == expected  # type: ignore[arg-type]
+def test_every_route_that_fits_gets_the_message_once(
+    models: list[str], severity: str, expected: tuple[str, ...]
+) -> None:
+    assert ROUTES.destinations(models, severity) == expected  # type: ignore[arg-type]
 
 
 def test_a_message_that_fits_no_route_goes_to_the_usual_connection() -> None:
-    assert routing().destinations("parcels_sold") == (ALERTS,)
-    assert routing(Route(to="pager", severities=("critical",))).destinations("parcels_sold", "high") == (ALERTS,)
+    assert routing().destinations(["parcels_sold"]) == (ALERTS,)
+    assert routing(Route(to="pager", severities=("critical",))).destinations(["parcels_sold"], "high") == (ALERTS,)
 
 
 def test_each_destination_has_a_key_of_its_own_and_the_usual_one_keeps_the_old_key() -> None:
     message = Message.of_text("late", "a", kind="alerts", subject="parcels_sold", run_id="r")
-    sent = routing(Route(to=ALERTS), Route(to="pager")).messages(message, "parcels_sold", "critical")
+    sent = routing(Route(to=ALERTS), Route(to="pager")).messages(message, ["parcels_sold"], "critical")
     assert [each.destination for each in sent] == [ALERTS, "pager"]
     assert sent[0].key == message.key != sent[1].key
-    again = routing(Route(to="pager")).messages(message, "parcels_sold", "critical")
+    again = routing(Route(to="pager")).messages(message, ["parcels_sold"], "critical")
     assert [each.key for each in again] == [sent[1].key], "a second run must find its message stored"
     labels = {"project": "shop", "model": "parcels_sold", "owner": "demand", "severity": "critical"}
     assert sent[1].payload == {"text": "late", **labels}

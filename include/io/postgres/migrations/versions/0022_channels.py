@@ -6,7 +6,7 @@ Columns and comments are repeated from `include/io/postgres/schema.py`: see the 
 from alembic import op
 
 revision = "0022"
-down_revision = "0019"
+down_revision = "0021"
 
 TABLE = """
 CREATE TABLE watches (

@@ -1,0 +1,196 @@
+"""Failed tasks and runs, in the shared database: which incident each belongs to, and when that is over."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from include.core.incidents import RUN_FAILED, SEVERITIES, Details, Episode, Failure, Incident
+from include.io.postgres.connection import impatient_engine
+from include.io.postgres.incidents import RECORD, Cause, add_event, as_incident, lock_incidents, read_now, report, store
+from include.io.postgres.messages import NOW
+from include.io.postgres.schema import incident_failures, incident_records, step_runs
+
+OF_TASKS = "task"
+"""The scope of failed tasks and runs: their success decides whether they are over."""
+
+FAILED = incident_failures.c
+
+TaskKey = tuple[str, str, str, int]
+"""DAG, task, run and map index."""
+
+
+def report_failure(database_url: SecretStr, failure: Failure) -> int | None:
+    """Do the same as `put_failure` in a transaction of its own, which waits only for seconds."""
+    with impatient_engine(database_url.get_secret_value()).begin() as connection:
+        return put_failure(connection, failure)
+
+
+def put_failure(connection: sa.Connection, failure: Failure) -> int | None:
+    """Record a failed task or run in its incident; return the message that is to be sent now, None if people know.
+
+    A run that failed because of a task belongs to the incident of that task. What only waited for a day that is not
+    prepared belongs to the incident of that day, whoever comes first.
+    """
+    lock_incidents(connection, failure.project)
+    if failure.follows_task and _has_reported_task(connection, failure):
+        return None
+    details, day = failure.details, _as_day(failure.day)
+    row = _open_incident(connection, failure, details)
+    if row is None:
+        return _open(connection, failure, details)
+    before = as_incident(row)
+    reason = _add_failure(connection, before, failure)
+    if reason is None or failure.is_effect:
+        return None
+    if row.rule == RUN_FAILED:  # the task was reported after its run
+        details = replace(details, rule=row.rule, subject=row.subject)
+    details = replace(
+        details,
+        occurrence=row.occurrence,
+        severity=min(details.severity, before.details.severity, key=SEVERITIES.index),
+        models=tuple(dict.fromkeys([*before.details.models, *details.models])),
+    )
+    episode = Episode(before.first_day, before.last_day)
+    after = store(connection, Cause(failure.project, OF_TASKS, row.cause), details, episode, before)
+    is_sent = not after.is_snoozed(read_now(connection))
+    return add_event(connection, after, "updated", failure.run_id, day=day, is_sent=is_sent, why=reason)
+
+
+def _open(connection: sa.Connection, failure: Failure, details: Details) -> int | None:
+    """Open the incident of a failure, or open it again; return its message."""
+    cause = Cause(failure.project, OF_TASKS, details.cause)
+    newest = sa.select(incident_records).where(cause.condition).order_by(RECORD.id.desc()).limit(1)
+    row = connection.execute(newest).one_or_none()
+    before = as_incident(row) if row is not None else None
+    day = _as_day(failure.day) or connection.scalars(sa.select(sa.func.current_date())).one()
+    episode = Episode(before.first_day, before.last_day) if before else Episode(day, day)
+    after = store(connection, cause, details, episode, before)
+    _add_failure(connection, after, failure)
+    return report(connection, before, after, failure.run_id, _as_day(failure.day))
+
+
+def _has_reported_task(connection: sa.Connection, failure: Failure) -> bool:
+    """Return whether a failed task of this run was reported since the run started, and was not made good."""
+    of_run = sa.select(FAILED.task_id).where(
+        FAILED.project == failure.project,
+        FAILED.dag_id == failure.dag_id,
+        FAILED.run_id == failure.run_id,
+        FAILED.task_id != "",
+        FAILED.succeeded_at.is_(None),
+        *([FAILED.failed_at >= failure.started_at] if failure.started_at else []),
+    )
+    return connection.scalar(of_run.limit(1)) is not None
+
+
+def _open_incident(connection: sa.Connection, failure: Failure, details: Details) -> sa.Row[Any] | None:
+    """Return the open incident of a failure's cause, or that of the failure of its run, which was reported first."""
+    of_run = sa.exists().where(
+        FAILED.incident_id == RECORD.id, FAILED.dag_id == failure.dag_id, FAILED.run_id == failure.run_id
+    )
+    belongs = RECORD.cause == details.cause
+    if failure.task_id:
+        belongs |= (RECORD.rule == RUN_FAILED) & of_run
+    is_open = (RECORD.project == failure.project) & (RECORD.scope == OF_TASKS) & RECORD.recovered_day.is_(None)
+    statement = sa.select(incident_records).where(is_open, RECORD.merged_into.is_(None), belongs)
+    return connection.execute(statement.order_by(RECORD.cause != details.cause, RECORD.id).limit(1)).one_or_none()
+
+
+def _add_failure(connection: sa.Connection, incident: Incident, failure: Failure) -> str | None:
+    """Write a failure; return why people should know of it, None if they do."""
+    where = {"incident_id": incident.id, "dag_id": failure.dag_id, "task_id": failure.task_id}
+    key = {**where, "run_id": failure.run_id, "map_index": failure.map_index}
+    same = [FAILED[name] == value for name, value in key.items()]
+    tried = connection.scalar(sa.select(FAILED.try_number).where(*same))
+    if tried is not None and failure.try_number <= tried:
+        return None
+    if tried is not None:
+        again = {"try_number": failure.try_number, "failed_at": NOW, "succeeded_at": None}
+        connection.execute(sa.update(incident_failures).where(*same).values(**again))
+        return "failed again"
+    others = sa.select(FAILED.run_id, FAILED.dag_id, FAILED.task_id).where(
+        FAILED.incident_id == incident.id, ~FAILED.is_effect
+    )
+    found = connection.execute(others).all()
+    values = {
+        "try_number": failure.try_number,
+        "is_effect": failure.is_effect,
+        "project": failure.project,
+        "model": failure.model,
+        "day": _as_day(failure.day),
+        "done_by": failure.done_by,
+    }
+    connection.execute(sa.insert(incident_failures).values(**key, **values))
+    if not found:
+        return "the cause is known"
+    of_task = [row.run_id for row in found if (row.dag_id, row.task_id) == (failure.dag_id, failure.task_id)]
+    if not of_task:
+        return "another task failed"
+    return None if failure.run_id in of_task else "failed again"
+
+
+def read_open_failures(connection: sa.Connection) -> list[TaskKey]:
+    """Return the failed tasks and runs that are not known to be made good, for who can ask Airflow."""
+    columns = (FAILED.dag_id, FAILED.task_id, FAILED.run_id, FAILED.map_index)
+    is_open = (FAILED.incident_id == RECORD.id) & FAILED.succeeded_at.is_(None) & RECORD.recovered_day.is_(None)
+    statement = sa.select(*columns).distinct().where(is_open)
+    return [(row[0], row[1], row[2], row[3]) for row in connection.execute(statement.order_by(*columns))]
+
+
+def recover_failures(connection: sa.Connection, succeeded: Iterable[TaskKey], run_id: str) -> list[int]:
+    """Close the incidents whose failures were all made good; return their numbers.
+
+    A failure was made good if its task succeeded since, or if a step that follows from it succeeded for its run date
+    in another run or by hand (`step_runs`).
+
+    Args:
+        connection: the caller's transaction.
+        succeeded: tasks and runs that are known to have succeeded.
+        run_id: the Airflow run.
+    """
+    is_open = sa.exists().where(RECORD.id == FAILED.incident_id, RECORD.recovered_day.is_(None))
+    projects = sorted({*connection.scalars(sa.select(FAILED.project).where(FAILED.succeeded_at.is_(None), is_open))})
+    for project in projects:
+        lock_incidents(connection, project)
+    done = sa.exists().where(
+        FAILED.map_index < 0,  # another of several may have succeeded
+        step_runs.c.project == FAILED.project,
+        step_runs.c.model.is_not_distinct_from(FAILED.model),
+        step_runs.c.step == FAILED.done_by,
+        step_runs.c.interval_start <= FAILED.day,
+        step_runs.c.interval_end >= FAILED.day,
+        step_runs.c.state.in_(["success", "skipped"]),
+        step_runs.c.started_at >= FAILED.failed_at,
+    )
+    open_ones = FAILED.succeeded_at.is_(None)
+    connection.execute(sa.update(incident_failures).where(open_ones, is_open, done).values(succeeded_at=NOW))
+    key = sa.tuple_(FAILED.dag_id, FAILED.task_id, FAILED.run_id, FAILED.map_index)
+    if known := [*succeeded]:
+        connection.execute(
+            sa.update(incident_failures).where(open_ones, is_open, key.in_(known)).values(succeeded_at=NOW)
+        )
+    left = sa.exists().where(FAILED.incident_id == RECORD.id, FAILED.succeeded_at.is_(None))
+    over = sa.select(incident_records).where(
+        RECORD.scope == OF_TASKS, RECORD.recovered_day.is_(None), RECORD.merged_into.is_(None), ~left
+    )
+    found = []
+    for row in connection.execute(over.order_by(RECORD.id)).all():
+        before = as_incident(row)
+        episode = Episode(before.first_day, before.last_day, before.last_day)
+        after = store(connection, Cause(before.project, OF_TASKS, row.cause), before.details, episode, before)
+        report(connection, before, after, run_id, None)
+        found.append(row.id)
+    woken = (RECORD.scope == OF_TASKS) & RECORD.recovered_day.is_(None) & (RECORD.snoozed_until <= NOW)
+    for row in connection.execute(sa.select(incident_records).where(woken, RECORD.project.in_(projects))).all():
+        report(connection, as_incident(row), as_incident(row), run_id, None)
+    return found
+
+
+def _as_day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:  # a range of days, or none
+        return None

@@ -1,0 +1,62 @@
+"""What a DAG is for: whom it affects if one of its tasks fails, found by its name. Every DAG file loads this module."""
+
+from dataclasses import dataclass
+
+from include.config.loading import load_model, load_project, model_names, project_names
+from include.core.incidents import Tier
+
+OF_PROJECTS = ("prepare", "monitor", "backfill_range", "simulate")
+OF_MODELS = ("train", "approve", "decide", "score", "rollback")
+DONE_BY = {"prepare": "build_features", "score": "publish", "train": "gate", "monitor": "monitor"}
+"""The step whose success shows that a task is made good that is no step itself, such as one that waits."""
+
+
+@dataclass(frozen=True)
+class Affected:
+    """What a DAG is for.
+
+    Attributes:
+        project: its project; empty for another DAG.
+        kind: prepare, score and so on.
+        model: its model; None for a DAG of a project.
+        models: the models that it works for.
+        tier: the highest of their tiers.
+        owner: who owns it.
+    """
+
+    project: str = ""
+    kind: str = ""
+    model: str | None = None
+    models: tuple[str, ...] = ()
+    tier: Tier = 2
+    owner: str = ""
+
+    def effect(self, day: str) -> str:
+        """Return what readers see if one of its tasks failed; empty if they notice nothing."""
+        if self.kind in ("prepare", "score"):
+            return f"no scores of {day or 'the day'} from {', '.join(self.models)}; those of the day before stay"
+        if self.kind == "rollback":
+            return f"{self.model}: the version that was to be rolled back is still read"
+        return "" if self.kind else "nothing is known about this DAG"
+
+    def done_by(self, task_id: str) -> str | None:
+        """Return the step whose success for the run date shows that a task was made good."""
+        from include.steps.declared import STEPS
+
+        return task_id if task_id in STEPS else DONE_BY.get(self.kind)
+
+
+def find_affected(dag_id: str) -> Affected:
+    """Return what a DAG is for, by its name."""
+    for name in project_names():
+        kind = dag_id.removeprefix(f"{name}_")
+        if dag_id != kind and kind in OF_PROJECTS:
+            project, models = load_project(name), [load_model(each) for each in model_names(name)]
+            tier: Tier = min((model.tier for model in models), default=2)
+            return Affected(name, kind, None, tuple(model.name for model in models), tier, project.owner)
+    for name in model_names():
+        kind = dag_id.removeprefix(f"{name}_")
+        if dag_id != kind and kind in OF_MODELS:
+            model = load_model(name)
+            return Affected(model.project, kind, name, (name,), model.tier, model.owner)
+    return Affected(kind="bundle") if dag_id in ("maintenance", "incidents") else Affected()
