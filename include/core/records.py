@@ -699,3 +699,16 @@ class Monitored(StepResult):
 
     days: int
     alerts: tuple[Alert, ...] = ()
+
+
+class Skewed(StepResult):
+    """The result of `skew`.
+
+    Attributes:
+        rows: published rows that were built again and compared.
+        days: published days that were checked, over all models.
+        alerts: the alerts that were raised now.
+    """
+
+    days: int
+    alerts: tuple[Alert, ...] = ()

@@ -16,6 +16,8 @@ from include.training.config import Training
 if TYPE_CHECKING:  # every DAG file loads this module
     import polars as pl
 
+    from include.monitoring.skew import SkewCheck
+
 
 @dataclass(frozen=True)
 class Watch(ABC):
@@ -53,6 +55,10 @@ class Watch(ABC):
     @abstractmethod
     def punctuality(self, deadlines: Mapping[date, datetime]) -> Mapping[date, Punctuality]:
         """Return for each day whether its predictions were published by its deadline."""
+
+    @abstractmethod
+    def skew_checks(self, days: Interval) -> "list[SkewCheck]":
+        """Return the checks of the batches of these run dates that are published, in order of days."""
 
 
 class Monitor(Variant):

@@ -106,6 +106,7 @@ STEPS = {
         Step("shadow", Model, records.Shadowed),
         Step("end_shadow", Model, records.ShadowEnded),
         Step("outcomes", Project, records.Recorded),
+        Step("skew", Project, records.Skewed, range_days=31),
         Step("monitor", Project, records.Monitored),
         Step("revalidate", Project, records.Revalidated, _OPERATIONS, writes_journal=True),
         Step("unpublish", Model, records.Unpublished, _OPERATIONS),

@@ -11,6 +11,7 @@ from datetime import date, datetime
 import polars as pl
 
 from include.config.loading import load_model, model_names
+from include.config.model import Model
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table, raw_table
 from include.core.project import Project
@@ -22,6 +23,7 @@ from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
 from include.monitoring.records import DayValue, Preparation, Punctuality
+from include.monitoring.skew import SkewCheck
 from include.monitoring.tables import table_freshness
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     prepared_days = postgres.freshness.read_preparations(settings, project.name, until=interval.end)
     found = []
     for model in (load_model(name) for name in model_names(project.name)):
-        watch = _Watch(project, model.monitored, interval, prepared_days, settings)
+        watch = open_watch(project, model, interval, settings, prepared_days)
         of_model = [each.run(watch) for each in model.all_monitors]
         days, rows = sum(each.days for each in of_model), sum(each.rows for each in of_model)
         log.info("%s: %d days measured, %d rows", model.name, days, rows)
@@ -57,6 +59,17 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
         days=sum(each.days for each in found),
         alerts=postgres.alerts.raise_alerts(settings, project.name, alerts),
     )
+
+
+def open_watch(
+    project: Project,
+    model: Model,
+    interval: Interval,
+    settings: Settings,
+    prepared_days: Mapping[date, Preparation],
+) -> Watch:
+    """Return what the monitors of a model may read of the shared database."""
+    return _Watch(project, model.monitored, interval, prepared_days, settings)
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,9 @@ class _Watch(Watch):
 
     def punctuality(self, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:
         return postgres.freshness.read_punctuality(self.settings, self.model.name, deadlines)
+
+    def skew_checks(self, days: Interval) -> list[SkewCheck]:
+        return postgres.skew.read_checks(self.settings, self.model.name, days)
 
 
 def _tables(

@@ -34,7 +34,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0019"
+NEWEST = "0023"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -46,6 +46,7 @@ READER_VIEWS = {
 }
 VIEWS = READER_VIEWS | {
     "alert_history",
+    "champion_performance",
     "data_pulls",
     "erasure_history",
     "freshness_status",
@@ -59,9 +60,11 @@ VIEWS = READER_VIEWS | {
     "prepared_day_status",
     "publication_history",
     "quarantine_counts",
+    "retraining_requests",
     "schema_revision",
     "shadow_decisions",
     "shadow_performance",
+    "skew",
     "step_history",
     "version_history",
     "versions",
@@ -70,6 +73,7 @@ ENTITIES = {f"entities_{name}" for name in project_names()}
 TABLES = {
     "alerts",
     "batches",
+    "champion_comparisons",
     "erasures",
     "fits",
     "freshness",
@@ -93,9 +97,12 @@ TABLES = {
     "pulled",
     "pulls",
     "quality_results",
+    "retrainings",
     "shadow_days",
     "shadow_ends",
+    "skew_checks",
     "step_runs",
+    "training_summaries",
     "version_moves",
 } | ENTITIES
 

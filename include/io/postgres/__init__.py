@@ -32,6 +32,8 @@ from include.io.postgres import (
     running,
     schema,
     shadows,
+    skew,
+    training_summaries,
     version_moves,
 )
 
@@ -57,5 +59,7 @@ __all__ = [
     "running",
     "schema",
     "shadows",
+    "skew",
+    "training_summaries",
     "version_moves",
 ]
