@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import polars as pl
+from mlflow.exceptions import MlflowException
 
 from include.config.loading import load_model, model_names
 from include.config.model import Model
@@ -22,9 +23,12 @@ from include.io import postgres
 from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
+from include.monitoring.degradation import Ages, ComparedDay, Comparison
+from include.monitoring.performance import PerformanceMonitor
 from include.monitoring.records import DayValue, Preparation, Punctuality
 from include.monitoring.skew import SkewCheck
 from include.monitoring.tables import table_freshness
+from include.steps.compare_champions import champion_ages, compare_champions
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +73,7 @@ def open_watch(
     prepared_days: Mapping[date, Preparation],
 ) -> Watch:
     """Return what the monitors of a model may read of the shared database."""
-    return _Watch(project, model.monitored, interval, prepared_days, settings)
+    return _Watch(project, model.monitored, interval, prepared_days, settings, model)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,12 @@ class _Watch(Watch):
     """What monitors are given, read from the shared database."""
 
     settings: Settings
+    declared: Model
+
+    @property
+    def slices(self) -> tuple[str, ...]:
+        performance = (each for each in self.declared.all_monitors if isinstance(each, PerformanceMonitor))
+        return next((each.slices for each in performance), ())
 
     def measure(
         self, slices: Sequence[str], min_rows: int, measure_day: Callable[[pl.DataFrame], pl.DataFrame]
@@ -99,6 +109,21 @@ class _Watch(Watch):
 
     def skew_checks(self, days: Interval) -> list[SkewCheck]:
         return postgres.skew.read_checks(self.settings, self.model.name, days)
+
+    def compare(self, declared: Comparison) -> None:
+        try:
+            days = compare_champions(self.project, self.declared, self.settings, declared)
+        except MlflowException as error:  # the other monitors do not need MLflow
+            log.warning("%s is compared with former champions by the next run: %s", self.model.name, error)
+        else:
+            log.info("%s: %d days compared with former champions", self.model.name, days)
+
+    def compared_days(self, *, since: date) -> list[ComparedDay]:
+        end = self.interval.end
+        return postgres.comparisons.read_compared(self.settings, self.model.name, since=since, until=end)
+
+    def champions(self, days: Sequence[date]) -> Ages:
+        return champion_ages(self.model.name, list(days), self.settings)
 
 
 def _tables(

@@ -1,11 +1,12 @@
-"""skew on a prepared project: published rows are built again from the raw tables, and what differs is found.
+"""skew and the comparison with former champions on a prepared project.
 
-The installation is made once: 20 days of ferries, a version that is trained on them, and one published day.
+Published rows are built again from the raw tables, and what differs is found. The installation is made once: 21 days of
+ferries, two versions that are trained on them, and one published day.
 """
 
 import shutil
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,16 @@ from include.core.project import Project
 from include.core.records import Skewed
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.registry import Registry
 from include.io.tables import Scope, Tables
+from include.monitoring.degradation import DegradationMonitor
 from include.monitoring.skew import SkewMonitor
 from include.operations.simulate import simulate
+from include.steps import monitor as monitoring
 from include.steps import skew as step
 from include.steps.build_features import build_features, record_prepared_days
 from include.steps.land import land
+from include.steps.outcomes import outcomes
 from include.steps.publish import publish
 from include.steps.score import score
 from include.steps.skew import skew
@@ -35,8 +40,9 @@ from tests.integration.training import MODEL, cloned, train
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
-DAYS = Interval(start=date(2013, 1, 1), end=date(2013, 1, 20))
-TRAINED, DAY, RUN = date(2013, 1, 19), date(2013, 1, 20), Interval.of(date(2013, 1, 21))
+DAYS = Interval(start=date(2013, 1, 1), end=date(2013, 1, 21))
+TRAINED = (date(2013, 1, 17), date(2013, 1, 19))
+DAY, RUN = date(2013, 1, 20), Interval.of(date(2013, 1, 21))
 ROWS = 45
 SMALL = MODEL.model_copy(
     update={
@@ -74,17 +80,12 @@ def published(
         land(project, DAYS, settings)
         validate(project, DAYS, settings)
         record_prepared_days(build_features(project, DAYS, settings), settings)
-        version = train(settings, SMALL, Interval.of(TRAINED)).model_version
-        postgres.model_files.record_version(settings, SMALL.name, version, _run_of(settings))
-        small.promoted(settings, SMALL.name, version, DAY)
+        for day in TRAINED:
+            version = train(settings, SMALL, Interval.of(day)).model_version
+            small.promoted(settings, SMALL.name, version, day + timedelta(days=1))
         scored = score(SMALL, Interval.of(DAY), settings, versions={DAY: version})
         publish(SMALL, Interval.of(DAY), settings, days=scored.days)
         yield settings
-
-
-def _run_of(settings: Settings) -> str:
-    [row] = small.select(settings, "SELECT mlflow_run FROM fits")
-    return str(row["mlflow_run"])
 
 
 @pytest.fixture
@@ -156,3 +157,40 @@ def test_a_change_of_clean_rows_or_of_published_scores_is_found_and_alerted_once
     assert "features differ in temperature_f (" in alert.sentence and "score (1 rows)" in alert.sentence
     assert "docs/runbooks/alert-skew.md" in alert.sentence
     assert run(copy, project, monkeypatch).alerts == ()
+
+
+# --- degradation ------------------------------------------------------------------------------------------------------
+
+
+def compared(settings: Settings) -> list[dict[str, Any]]:
+    columns = "day, place, model_version, slice, slice_value, rows, loss, xmin::text"
+    return small.select(settings, f"SELECT {columns} FROM champion_comparisons ORDER BY 1, 2, 4, 5")
+
+
+def test_former_champions_and_the_dummy_baseline_score_the_rows_of_the_champion_once(
+    project: Project, copy: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = SMALL.model_copy(update={"monitors": (DegradationMonitor(slices=("origin",), rows=50, max_age_days=1),)})
+    monkeypatch.setattr(monitoring, "model_names", lambda _: [model.name])
+    monkeypatch.setattr(monitoring, "load_model", lambda _: model)
+    outcomes(project, RUN, copy)
+    [alert] = [each for each in monitoring.monitor(project, RUN, copy).alerts if each.rule.startswith("degradation")]
+    assert (alert.rule, alert.day) == ("degradation: age", RUN.start)
+    assert "version 2 was trained on 2013-01-19, 2 days ago" in alert.sentence
+    found = compared(copy)
+    of_all = {each["place"]: each for each in found if each["slice"] == "all"}
+    assert [(place, each["model_version"], each["rows"]) for place, each in of_all.items()] == [
+        (-1, 0, ROWS), (0, 2, ROWS), (1, 1, ROWS)
+    ]  # fmt: skip
+    assert {each["slice_value"] for each in found if each["slice"] == "origin"} == {"BAT", "PAU", "STG"}
+    truth = small.select(copy, f"SELECT entity_id, value FROM outcomes WHERE day = '{DAY}' AND outcome = 'late_ferry'")
+    known = pl.DataFrame(truth)
+    rows = Tables(copy).scan("features_ferries").filter(pl.col("day") == DAY).collect()
+    joined = rows.join(known, on="entity_id")
+    registry = Registry(copy)
+    digest = postgres.model_files.read_versions(copy, model.name, [1])[1].model_digest
+    former = registry.load(registry.get_version(model.name, 1), digest, model)
+    by_hand = model.problem.loss_by_row(joined["value"].to_numpy(), former.predict(joined)).mean()
+    assert of_all[1]["loss"] == pytest.approx(by_hand) != pytest.approx(of_all[0]["loss"])
+    monitoring.monitor(project, RUN, copy)
+    assert compared(copy) == found, "nothing was written again"

@@ -6,13 +6,14 @@ temporary table, then statements over it.
 
 Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
-`quality <project>`, `journal <project>`, `performance <model>`, `shadow <model>`. Every step shares the lock
-`hash key`, which a rotation holds alone, and `erase <project>`, which an erasure does.
+`quality <project>`, `journal <project>`, `performance <model>`, `comparisons <model>`, `shadow <model>`. Every step
+shares the lock `hash key`, which a rotation holds alone, and `erase <project>`, which an erasure does.
 """
 
 from include.io.postgres import (
     alerts,
     audit,
+    comparisons,
     connection,
     days,
     erasures,
@@ -40,6 +41,7 @@ from include.io.postgres import (
 __all__ = [
     "alerts",
     "audit",
+    "comparisons",
     "connection",
     "days",
     "erasures",

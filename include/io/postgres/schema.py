@@ -740,7 +740,11 @@ champion_comparisons = sa.Table(
     _key("model_version", INTEGER, "Version that scored the rows; 0 is the dummy baseline of the champion."),
     _key("slice", TEXT, "Column by which the rows are divided, or the word all."),
     _key("slice_value", TEXT, "Value of that column, or the word all."),
+    _column(
+        "place", INTEGER, "-1: the dummy baseline; 0: the champion; 1: the champion before, 2: the one before that."
+    ),
     _column("champion_version", INTEGER, "Version whose predictions are published."),
+    _column("last_day", DATE, "Last day that the run date predicts."),
     _column("metric", TEXT, "Name of the loss, by which candidates are chosen, too."),
     _column("rows", BIGINT, "Rows that all of them scored and whose outcome is known."),
     _column("loss", DOUBLE, "Mean loss on these rows."),

@@ -17,6 +17,7 @@ from include.core.interval import Interval
 from include.core.records import Alert, Freshness
 from include.monitoring import AnyMonitor, Monitor
 from include.monitoring.base import Watch
+from include.monitoring.degradation import Ages, ComparedDay, Comparison
 from include.monitoring.freshness import FreshnessMonitor, is_live, late_alert
 from include.monitoring.performance import PerformanceMonitor, Rule
 from include.monitoring.records import DayValue, Findings, Preparation, Punctuality
@@ -272,6 +273,15 @@ class Recorded(Watch):
 
     def skew_checks(self, days: Interval) -> list[SkewCheck]:
         return []
+
+    def compare(self, declared: Comparison) -> None:
+        return None
+
+    def compared_days(self, *, since: date) -> list[ComparedDay]:
+        return []
+
+    def champions(self, days: Sequence[date]) -> Ages:
+        return {}
 
 
 def recorded(**known: Any) -> Recorded:

@@ -80,7 +80,9 @@ CREATE TABLE champion_comparisons (
     model_version integer NOT NULL,
     slice text NOT NULL,
     slice_value text NOT NULL,
+    place integer NOT NULL,
     champion_version integer NOT NULL,
+    last_day date NOT NULL,
     metric text NOT NULL,
     rows bigint NOT NULL,
     loss double precision NOT NULL,
@@ -99,7 +101,10 @@ COMMENT ON COLUMN champion_comparisons.model_version IS
     'Version that scored the rows; 0 is the dummy baseline of the champion.';
 COMMENT ON COLUMN champion_comparisons.slice IS 'Column by which the rows are divided, or the word all.';
 COMMENT ON COLUMN champion_comparisons.slice_value IS 'Value of that column, or the word all.';
+COMMENT ON COLUMN champion_comparisons.place IS
+    '-1: the dummy baseline; 0: the champion; 1: the champion before, 2: the one before that.';
 COMMENT ON COLUMN champion_comparisons.champion_version IS 'Version whose predictions are published.';
+COMMENT ON COLUMN champion_comparisons.last_day IS 'Last day that the run date predicts.';
 COMMENT ON COLUMN champion_comparisons.metric IS 'Name of the loss, by which candidates are chosen, too.';
 COMMENT ON COLUMN champion_comparisons.rows IS 'Rows that all of them scored and whose outcome is known.';
 COMMENT ON COLUMN champion_comparisons.loss IS 'Mean loss on these rows.';
@@ -153,10 +158,10 @@ COMMENT ON COLUMN skew.outside IS 'Share of rows with a number outside of those 
 COMMENT ON COLUMN skew.checked_at IS 'Time of the check.';
 
 CREATE VIEW champion_performance AS
-SELECT c.model, c.day, c.champion_version, c.model_version, c.slice, c.slice_value, c.metric, c.rows, c.loss,
+SELECT c.model, c.day, c.champion_version, c.model_version, c.place, c.slice, c.slice_value, c.metric, c.rows, c.loss,
     own.loss AS champion_loss, CASE WHEN c.loss > 0 THEN own.loss / c.loss - 1 END AS excess, c.measured_at
 FROM champion_comparisons c JOIN champion_comparisons own ON own.model = c.model AND own.day = c.day
-    AND own.model_version = own.champion_version AND own.slice = c.slice AND own.slice_value = c.slice_value;
+    AND own.place = 0 AND own.slice = c.slice AND own.slice_value = c.slice_value;
 COMMENT ON VIEW champion_performance IS
     'The champion of each run date beside former champions and the dummy baseline, on the same rows.';
 COMMENT ON COLUMN champion_performance.model IS 'Name of the model.';
@@ -164,6 +169,8 @@ COMMENT ON COLUMN champion_performance.day IS 'Run date of the published predict
 COMMENT ON COLUMN champion_performance.champion_version IS 'Version whose predictions are published.';
 COMMENT ON COLUMN champion_performance.model_version IS
     'Version that scored the rows; 0 is the dummy baseline of the champion.';
+COMMENT ON COLUMN champion_performance.place IS
+    '-1: the dummy baseline; 0: the champion; 1: the champion before, 2: the one before that.';
 COMMENT ON COLUMN champion_performance.slice IS 'Column by which the rows are divided, or the word all.';
 COMMENT ON COLUMN champion_performance.slice_value IS 'Value of that column, or the word all.';
 COMMENT ON COLUMN champion_performance.metric IS 'Name of the loss, by which candidates are chosen, too.';
