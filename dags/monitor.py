@@ -1,12 +1,12 @@
 """`<project>_monitor`: record the outcomes that became known, measure the models with them, and send alerts."""
 
-from airflow.sdk import dag, task
+from airflow.sdk import DAG, TaskGroup, dag, task
 
 from dags.alerts import send_waiting
 from dags.common import Json, describe, nightly, outcomes_asset, run_step, schedule
 from dags.params import run_date
 from dags.sensors import wait_for_features
-from include.config.loading import load_project, project_names
+from include.config.loading import load_model, load_project, model_names, project_names
 from include.core.interval import Interval
 from include.core.project import Project
 
@@ -26,6 +26,7 @@ sends later.
   The next run measures it; so does this run after you clear it.
 - **If `skew` fails:** nothing else waits for it. What it did not check, the run of the next day does, for a week.
 - **If it waits:** the log of `wait_for_features` names the day that `{name}_prepare` has not finished.
+- **If `<model>.retrain` is skipped:** no training is asked for; its log says why. View `retraining_requests`.
 - **If `alert` is skipped:** no message was due, or none can be sent now; its log says why.
 - **If `alert` fails:** the webhook refused messages for good, or did not accept them within a day. They were given up.
 - **By hand:** `python -m include.cli outcomes --project {name} --start {last_day}`, then `monitor` likewise.
@@ -35,7 +36,7 @@ sends later.
 """
 
 
-def monitor(project: Project) -> None:
+def monitor(project: Project) -> DAG:
     """Build the DAG of a project."""
 
     @dag(
@@ -67,11 +68,19 @@ def monitor(project: Project) -> None:
             """Build a sample of the rows published the day before again from raw tables, and compare."""
             return run_step("skew", project, Interval.of(run_date(project)))
 
-        ready = wait_for_features(project)
-        ready >> outcomes() >> monitor() >> alert()
+        ready, monitored = wait_for_features(project), monitor()
+        ready >> outcomes() >> monitored >> alert()
         ready >> skew()
+        for model in (load_model(name) for name in model_names(project.name)):
+            if model.retrained is not None:
+                from dags.retrain import RequestTraining
 
-    build()
+                doc = "Start a training of the run date if its alerts ask for one; a backfill starts none."
+                with TaskGroup(model.name):
+                    asked = RequestTraining(task_id="retrain", model=model, doc_md=doc)
+                monitored >> asked
+
+    return build()
 
 
 for name in project_names():

@@ -712,3 +712,16 @@ class Skewed(StepResult):
 
     days: int
     alerts: tuple[Alert, ...] = ()
+
+
+class Retrained(StepResult):
+    """The result of `retrain`: `why` a training of the run date is asked for, or why not."""
+
+    model: str
+    why: str | None = None
+    why_not: str | None = None
+
+    @property
+    def skipped(self) -> str | None:
+        """The reason, if no training is asked for."""
+        return self.why_not

@@ -60,6 +60,7 @@ class SkewCheck:
         signature: what is other than in training, in sentences.
         unseen: share of rows with a label that training did not have, by column; columns without any are left out.
         outside: share of rows with a number outside of those of training, by column; as above.
+        far: share of rows with a number that is further outside than the range of training is wide; as above.
     """
 
     day: date
@@ -75,6 +76,7 @@ class SkewCheck:
     signature: Sequence[str] = ()
     unseen: Mapping[str, float] = field(default_factory=dict)
     outside: Mapping[str, float] = field(default_factory=dict)
+    far: Mapping[str, float] = field(default_factory=dict)
 
 
 class SkewMonitor(Monitor):
@@ -87,8 +89,12 @@ class SkewMonitor(Monitor):
     unseen_at_most: float = Field(
         default=0.2, ge=0, le=1, description="share of rows with a label in a column that training did not have"
     )
-    outside_at_most: float = Field(
-        default=0.2, ge=0, le=1, description="share of rows with a number in a column outside of those of training"
+    far_at_most: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="share of rows with a number in a column that is further outside of those of training than their "
+        "range is wide. A number a little outside, such as the next month, is recorded only",
     )
     ignore: tuple[str, ...] = Field(
         default=(),
@@ -106,7 +112,7 @@ class SkewMonitor(Monitor):
         found = {SKEW: self._difference(check), SIGNATURE: "; ".join(check.signature)}
         for rule, shares, limit, what in (
             (UNSEEN, check.unseen, self.unseen_at_most, "labels that training did not have"),
-            (OUTSIDE, check.outside, self.outside_at_most, "numbers outside of those of training"),
+            (OUTSIDE, check.far, self.far_at_most, "numbers far outside of those of training"),
         ):
             over = {name: share for name, share in shares.items() if share > limit and name not in self.ignore}
             named = _named({name: f"{share:.0%} of rows" for name, share in over.items()})
@@ -195,10 +201,17 @@ def label_digest(label: str) -> str:
     return sha256(label.encode()).hexdigest()[:16]
 
 
-def unlike_training(summary: Mapping[str, Any], rows: "pl.DataFrame") -> tuple[dict[str, float], dict[str, float]]:
-    """Return by input the share of rows with a label that training did not have, and with a number outside of it.
+@dataclass(frozen=True)
+class Unlike:
+    """Shares of rows that are unlike training, by input: see `SkewCheck`. Inputs without any such row are left out."""
 
-    Inputs without any such row are left out. A missing value is neither.
+    unseen: Mapping[str, float]
+    outside: Mapping[str, float]
+    far: Mapping[str, float]
+
+
+def unlike_training(summary: Mapping[str, Any], rows: "pl.DataFrame") -> Unlike:
+    """Return which share of rows has a label or a number that training did not have. A missing value is neither.
 
     Args:
         summary: the result of `summarise`.
@@ -206,21 +219,22 @@ def unlike_training(summary: Mapping[str, Any], rows: "pl.DataFrame") -> tuple[d
     """
     import polars as pl
 
-    unseen, outside = {}, {}
+    unseen, outside, far = {}, {}, {}
     for name, trained in summary.items():
         if name not in rows.columns or rows.is_empty():
             continue
         if (labels := trained.get("labels")) is not None:
-            known = set(labels)
-            new = [
-                label for label in rows[name].cast(pl.String).drop_nulls().unique() if label_digest(label) not in known
-            ]
-            unseen[name] = _share(rows[name].cast(pl.String).is_in(new))
+            known, texts = set(labels), rows[name].cast(pl.String)
+            new = [label for label in texts.drop_nulls().unique() if label_digest(label) not in known]
+            unseen[name] = _share(texts.is_in(new))
         elif trained.get("low") is not None:
-            values = rows[name].cast(pl.Float64)
-            out = (values < trained["low"]) | (values > trained["high"])
-            outside[name] = _share(out)
-    return tuple({name: share for name, share in each.items() if share > 0} for each in (unseen, outside))  # type: ignore[return-value]
+            values, low, high = rows[name].cast(pl.Float64), trained["low"], trained["high"]
+            outside[name] = _share((values < low) | (values > high))
+            width = high - low
+            if width > 0 and rows.schema[name] != pl.Boolean():
+                far[name] = _share((values < low - width) | (values > high + width))
+    shares = ({name: share for name, share in each.items() if share > 0} for each in (unseen, outside, far))
+    return Unlike(*shares)
 
 
 def signature_differences(

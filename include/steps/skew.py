@@ -110,6 +110,7 @@ class _Recomputing:
         self.tables, self.registry = Tables(settings), Registry(settings)
         found = postgres.days.read_prepared_days(settings, project.name, days)
         self.prepared = {each.day: each for each in found}
+        self.pulled = postgres.hash_keys.was_pulled(settings, project.name)
         self.exact = project.run_on.get("build_features", "worker") == "worker" and not spark.on_databricks()
 
     def checks(self, published: Sequence[_Published]) -> dict[str, list[SkewCheck]]:
@@ -145,6 +146,8 @@ class _Recomputing:
         """Return why a comparison would say nothing; empty if it says something."""
         batch, prepared = published.batch, self.prepared.get(published.batch.day)
         record = self.journal.records.get(batch.day)
+        if self.pulled:
+            return "its rows were pulled from another installation, which has the raw tables"
         if prepared is None or record is None:
             return "the day has no record of what it knew"
         if batch.as_of != record.as_of:
@@ -194,7 +197,7 @@ class _Recomputing:
         _, scores = difference(sample, scored, KEY, COMPARED, exact=exact)
         summary = summary_of_version(model, batch.model_version, loaded, self.settings)
         types = {name: str(kind) for name, kind in stored.schema.items()}
-        unseen, outside = unlike_training(summary.inputs, stored)
+        unlike = unlike_training(summary.inputs, stored)
         found = replace(
             check,
             rows=published.sample.height,
@@ -203,8 +206,9 @@ class _Recomputing:
             features=features,
             scores=scores,
             signature=signature_differences(loaded.inputs, summary.types, types),
-            unseen=unseen,
-            outside=outside,
+            unseen=unlike.unseen,
+            outside=unlike.outside,
+            far=unlike.far,
         )
         log.info(
             "%s %s: %d published rows built again; %d columns of features and %d of predictions differ",

@@ -98,7 +98,7 @@ def copy(published: Settings, install: Install, tmp_path: Path) -> Iterator[Sett
 
 
 def run(settings: Settings, project: Project, monkeypatch: pytest.MonkeyPatch, **monitor: Any) -> Skewed:
-    model = SMALL.model_copy(update={"monitors": (SkewMonitor(outside_at_most=1, **monitor),)})
+    model = SMALL.model_copy(update={"monitors": (SkewMonitor(**monitor),)})
     monkeypatch.setattr(step, "model_names", lambda _: [model.name])
     monkeypatch.setattr(step, "load_model", lambda _: model)
     return skew(project, RUN, settings)

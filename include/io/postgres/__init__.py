@@ -6,8 +6,9 @@ temporary table, then statements over it.
 
 Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
-`quality <project>`, `journal <project>`, `performance <model>`, `comparisons <model>`, `shadow <model>`. Every step
-shares the lock `hash key`, which a rotation holds alone, and `erase <project>`, which an erasure does.
+`quality <project>`, `journal <project>`, `performance <model>`, `comparisons <model>`, `shadow <model>`,
+`retrain <model>`. Every step shares the lock `hash key`, which a rotation holds alone, and `erase <project>`, which an
+erasure does.
 """
 
 from include.io.postgres import (
@@ -30,6 +31,7 @@ from include.io.postgres import (
     promotions,
     pulls,
     recorded,
+    retrainings,
     running,
     schema,
     shadows,
@@ -58,6 +60,7 @@ __all__ = [
     "promotions",
     "pulls",
     "recorded",
+    "retrainings",
     "running",
     "schema",
     "shadows",

@@ -705,6 +705,7 @@ skew_checks = sa.Table(
     _column("signature", JSONB, "Columns that are other than in training, in sentences."),
     _column("unseen", JSONB, "Share of rows with a label that training did not have, by input."),
     _column("outside", JSONB, "Share of rows with a number outside of those of training, by input."),
+    _column("far", JSONB, "Share of rows with a number further outside than the range of training is wide, by input."),
     _column("run_id", TEXT, RUN_ID),
     _now("checked_at", "Time of the check."),
     comment="Published predictions that were built again from the raw tables and compared, one row for each batch. It "

@@ -24,6 +24,7 @@ CREATE TABLE skew_checks (
     signature jsonb NOT NULL,
     unseen jsonb NOT NULL,
     outside jsonb NOT NULL,
+    far jsonb NOT NULL,
     run_id text NOT NULL,
     checked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (model, day, batch_id),
@@ -46,6 +47,8 @@ COMMENT ON COLUMN skew_checks.scores IS 'Rows that differ, by column of the pred
 COMMENT ON COLUMN skew_checks.signature IS 'Columns that are other than in training, in sentences.';
 COMMENT ON COLUMN skew_checks.unseen IS 'Share of rows with a label that training did not have, by input.';
 COMMENT ON COLUMN skew_checks.outside IS 'Share of rows with a number outside of those of training, by input.';
+COMMENT ON COLUMN skew_checks.far IS
+    'Share of rows with a number further outside than the range of training is wide, by input.';
 COMMENT ON COLUMN skew_checks.run_id IS 'Airflow run that wrote the row, or by-hand.';
 COMMENT ON COLUMN skew_checks.checked_at IS 'Time of the check.';
 
@@ -137,7 +140,7 @@ COMMENT ON COLUMN retrainings.requested_at IS 'Time at which it was asked for.';
 
 CREATE VIEW skew AS
 SELECT c.model, c.day, c.model_version, c.state, c.why, c.rows, c.exact, c.missing, c.features, c.scores, c.signature,
-    c.unseen, c.outside, c.checked_at
+    c.unseen, c.outside, c.far, c.checked_at
 FROM skew_checks c JOIN published p ON p.batch_id = c.batch_id AND p.model = c.model AND p.day = c.day;
 COMMENT ON VIEW skew IS
     'Published predictions that were built again from the raw tables and compared, and what the version meets '
@@ -155,6 +158,8 @@ COMMENT ON COLUMN skew.scores IS 'Rows that differ, by column of the predictions
 COMMENT ON COLUMN skew.signature IS 'Columns that are other than in training, in sentences.';
 COMMENT ON COLUMN skew.unseen IS 'Share of rows with a label that training did not have, by input.';
 COMMENT ON COLUMN skew.outside IS 'Share of rows with a number outside of those of training, by input.';
+COMMENT ON COLUMN skew.far IS
+    'Share of rows with a number further outside than the range of training is wide, by input.';
 COMMENT ON COLUMN skew.checked_at IS 'Time of the check.';
 
 CREATE VIEW champion_performance AS
