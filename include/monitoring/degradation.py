@@ -6,7 +6,7 @@ of whole days, and many comparisons are corrected by Holm, as in the gate. A rul
 for evidence beyond chance. Days whose outcomes a run date cannot know do not count, so runs in any order find the same.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
@@ -128,16 +128,14 @@ class DegradationMonitor(Monitor):
         level = watch.measured_days(metric, 1) if metric else []
         scale = watch.measured_days("mae", 1) if metric == "mean_error" else []
         ages = watch.champions(days)
-        alerts = []
+        alerts: list[Alert] = []
         for run_date in days:
             until = watch.outcome_feed.needed_day(run_date)
             known = [each for each in compared if each.last_day <= until]
             found = {
                 FORMER: self.against_former(known, until),
                 TREND: self.trend(known, until),
-                CALIBRATION: self.calibration(
-                    watch.model, *([each for each in some if each.last_day <= until] for some in (level, scale)), until
-                ),
+                CALIBRATION: self.calibration(watch.model, _up_to(level, until), _up_to(scale, until), until),
                 SLICES: self.by_slice(known, until),
                 AGE: self.age(ages.get(run_date), run_date),
             }
@@ -284,7 +282,11 @@ _CALIBRATED_BY = {
 _LEVEL_LIMITS = {"binary": 0.05, "quantile": 0.08, "regression": 0.3, "count": 0.3}
 
 
-def _by_day(compared: "Iterator[ComparedDay] | Sequence[ComparedDay]") -> dict[date, dict[int, ComparedDay]]:
+def _up_to(values: Sequence[DayValue], until: date) -> list[DayValue]:
+    return [each for each in values if each.last_day <= until]
+
+
+def _by_day(compared: Iterable[ComparedDay]) -> dict[date, dict[int, ComparedDay]]:
     found: dict[date, dict[int, ComparedDay]] = {}
     for each in compared:
         found.setdefault(each.day, {})[each.place] = each

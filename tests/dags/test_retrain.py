@@ -2,6 +2,7 @@
 
 from datetime import date
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
@@ -21,7 +22,12 @@ def task(monkeypatch: pytest.MonkeyPatch) -> retrain.RequestTraining:
     return retrain.RequestTraining(task_id="retrain", model=MONTHLY)
 
 
-CONTEXT = {"ti": SimpleNamespace(xcom_push=lambda **_: None), "task": None, "dag_run": None, "params": {}}
+CONTEXT: dict[str, Any] = {
+    "ti": SimpleNamespace(xcom_push=lambda **_: None),
+    "task": None,
+    "dag_run": None,
+    "params": {},
+}
 
 
 def test_the_run_has_the_day_in_its_id_and_the_reason_in_its_conf(task: retrain.RequestTraining) -> None:

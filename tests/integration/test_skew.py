@@ -82,6 +82,7 @@ def published(
         record_prepared_days(build_features(project, DAYS, settings), settings)
         for day in TRAINED:
             version = train(settings, SMALL, Interval.of(day)).model_version
+            assert version is not None
             small.promoted(settings, SMALL.name, version, day + timedelta(days=1))
         scored = score(SMALL, Interval.of(DAY), settings, versions={DAY: version})
         publish(SMALL, Interval.of(DAY), settings, days=scored.days)

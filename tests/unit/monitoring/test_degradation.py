@@ -25,7 +25,7 @@ MONITOR = DegradationMonitor()
 
 def days_of(
     place: int,
-    losses: Sequence[float],
+    losses: np.ndarray,
     column: str = ALL,
     value: str = ALL,
     rows: int = 500,
@@ -120,7 +120,7 @@ def test_a_slow_rise_of_the_loss_is_found_over_the_weeks_and_a_harder_season_is_
     assert MONITOR.trend([*days_of(DUMMY, dummy), *days_of(CHAMPION, own * one_bad_week)], END) == ""
 
 
-def values(numbers: Sequence[float]) -> list[DayValue]:
+def values(numbers: np.ndarray | list[float]) -> list[DayValue]:
     return [DayValue(END - timedelta(days=age), 1, float(number)) for age, number in enumerate(numbers)]
 
 
