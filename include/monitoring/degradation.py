@@ -113,6 +113,7 @@ class DegradationMonitor(Monitor):
         description="how far the level may be off. Binary: |mean score - mean outcome|, 0.05 by default. Quantile: "
         "|coverage - the difference of the quantiles|, 0.08. Regression and count: change of the mean error against "
         "the days before the window, as a share of the mean absolute error, 0.3",
+        examples=[0.08],
     )
     max_age_days: int | None = Field(
         default=92, ge=1, description="days since the training of the champion; null: any age"
