@@ -1,12 +1,12 @@
 """`<project>_monitor`: record the outcomes that became known, measure the models with them, and send alerts."""
 
-from airflow.sdk import dag, task
+from airflow.sdk import DAG, TaskGroup, dag, task
 
 from dags.alerts import send_waiting
 from dags.common import Json, describe, nightly, outcomes_asset, run_step, schedule
 from dags.params import run_date
 from dags.sensors import wait_for_features
-from include.config.loading import load_project, project_names
+from include.config.loading import load_model, load_project, model_names, project_names
 from include.core.interval import Interval
 from include.core.project import Project
 
@@ -15,25 +15,28 @@ DOC = """
 
 `outcomes` records the outcomes that the run date knows, corrections of earlier days included. `monitor` measures each
 model's published scores by day, version and slice, checks how fresh tables and scores are, and raises an alert if a
-rule of `model.yaml` is broken or the scores of the day before were late. One cause is one incident: people are told
-when it begins, when it is clearly worse, and when it is over. `alert` sends the messages that wait in the
-outbox through the connection `nightly_alerts`. What the webhook does not take now, the DAG `outbox` sends later.
+rule of `model.yaml` is broken or the scores of the day before were late. `skew` builds a sample of the rows that were
+published for the day before again, from the raw tables, and raises an alert if they differ. One cause is one incident:
+people are told when it begins, when it is clearly worse, and when it is over. `alert` sends the messages that wait in
+the outbox. What a receiver does not take now, the DAG `outbox` sends later.
 
 - **Safe to run again:** yes, in any order of days. An older run date never overwrites what a newer one knows, a day is
   measured again only when its scores or outcomes changed, and no alert is sent twice.
 - **If a day is not measured yet:** its scores were published after this run, for example by a backfill of many days.
   The next run measures it; so does this run after you clear it.
+- **If `skew` fails:** nothing else waits for it. What it did not check, the run of the next day does, for a week.
 - **If it waits:** the log of `wait_for_features` names the day that `{name}_prepare` has not finished.
+- **If `<model>.retrain` is skipped:** no training is asked for; its log says why. View `retraining_requests`.
 - **If `alert` is skipped:** no message was due, or none can be sent now; its log says why.
 - **If `alert` fails:** the webhook refused messages for good, or did not accept them within a day. They were given up.
 - **By hand:** `python -m include.cli outcomes --project {name} --start {last_day}`, then `monitor` likewise.
 - **Where to look:** views `predictions_with_outcomes`, `model_performance`, `model_status`, `freshness_status`,
-  `incidents`, `alert_history`, `outbox`.
+  `incidents`, `skew`, `alert_history`, `outbox`.
 - **Owner:** {owner}
 """
 
 
-def monitor(project: Project) -> None:
+def monitor(project: Project) -> DAG:
     """Build the DAG of a project."""
 
     @dag(
@@ -60,9 +63,24 @@ def monitor(project: Project) -> None:
             """Send the messages that wait in the outbox; skipped when none can be sent."""
             return send_waiting(seconds=60)
 
-        wait_for_features(project) >> outcomes() >> monitor() >> alert()
+        @task
+        def skew() -> Json:
+            """Build a sample of the rows published the day before again from raw tables, and compare."""
+            return run_step("skew", project, Interval.of(run_date(project)))
 
-    build()
+        ready, monitored = wait_for_features(project), monitor()
+        ready >> outcomes() >> monitored >> alert()
+        ready >> skew()
+        for model in (load_model(name) for name in model_names(project.name)):
+            if model.retrained is not None:
+                from dags.retrain import RequestTraining
+
+                doc = "Start a training of the run date if its alerts ask for one; a backfill starts none."
+                with TaskGroup(model.name):
+                    asked = RequestTraining(task_id="retrain", model=model, doc_md=doc)
+                monitored >> asked
+
+    return build()
 
 
 for name in project_names():

@@ -648,6 +648,12 @@ def monitor(project: ProjectOption, start: Start, end: End = None) -> None:
 
 
 @app.command()
+def skew(project: ProjectOption, start: Start, end: End = None) -> None:
+    """Build rows published the day before each run date again from raw tables, and compare; raise alerts."""
+    _print(_run("skew", load_project(project), _interval(start, end)))
+
+
+@app.command()
 def check(project: ProjectOption, start: Start, end: End = None) -> None:
     """Check that features, batches, pointers and promotion history agree; exit code 1 if they do not."""
     from include.operations.check import check as reconcile

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from include.config.approval import Approval
+from include.config.retrain import Reason, Retrain
 from include.core.base import Name
 from include.core.project import RunOn
 from include.core.variants import require_once, with_defaults
@@ -59,6 +60,12 @@ class Model(Training):
         "nightly in any case",
         examples=["0 3 * * mon"],
     )
+    retrain: Reason | tuple[Reason, ...] | Retrain | None = Field(
+        default=None,
+        description="of a model that does not train nightly: alerts on which a training of the run date is started "
+        "beside its schedule",
+        examples=["on_degradation", ["on_drift", "on_degradation"], {"on": ["on_drift"], "cool_down_days": 14}],
+    )
     gate: Gate = Field(description="what a version must show before it may become champion")
     shadow: Shadow | None = Field(
         default=None,
@@ -101,6 +108,13 @@ class Model(Training):
         )
 
     @property
+    def retrained(self) -> Retrain | None:
+        """Which alerts ask for a training; None if none does."""
+        if self.retrain is None or isinstance(self.retrain, Retrain):
+            return self.retrain
+        return Retrain(on=self.retrain if isinstance(self.retrain, tuple) else (self.retrain,))
+
+    @property
     def approved_by(self) -> Approval | None:
         """How people decide about a version that passed the gate; None if the gate alone decides."""
         return Approval() if self.approval == "required" else self.approval
@@ -138,6 +152,15 @@ class Model(Training):
     def _once(cls, monitors: tuple[AnyMonitor, ...]) -> tuple[AnyMonitor, ...]:
         require_once(monitors)
         return monitors
+
+    @model_validator(mode="after")
+    def _retrains_between(self) -> Self:
+        if self.retrain is not None and self.train_schedule is None:
+            raise ValueError(
+                "retrain: the model trains each night, so nothing has to ask for a training; remove it, or declare a "
+                "train_schedule that is rarer"
+            )
+        return self
 
     @model_validator(mode="after")
     def _checks_fit(self) -> Self:

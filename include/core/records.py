@@ -720,3 +720,29 @@ class Monitored(StepResult):
 
     days: int
     alerts: tuple[Alert, ...] = ()
+
+
+class Skewed(StepResult):
+    """The result of `skew`.
+
+    Attributes:
+        rows: published rows that were built again and compared.
+        days: published days that were checked, over all models.
+        alerts: the alerts that were raised now.
+    """
+
+    days: int
+    alerts: tuple[Alert, ...] = ()
+
+
+class Retrained(StepResult):
+    """The result of `retrain`: `why` a training of the run date is asked for, or why not."""
+
+    model: str
+    why: str | None = None
+    why_not: str | None = None
+
+    @property
+    def skipped(self) -> str | None:
+        """The reason, if no training is asked for."""
+        return self.why_not

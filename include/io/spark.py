@@ -182,12 +182,13 @@ def read(
     interval: Interval,
     staged: Path,
     add: Mapping[str, AddColumn] | None = None,
+    instead: pl.LazyFrame | None = None,
 ) -> tuple[DataFrame, int]:
     """Return the current rows of the interval's days, and the table's version.
 
     `add` has functions that add a column of doubles, by its name; polars computes these wherever Spark runs. For a
     local Spark, the rows are written to one Parquet file first: opening one file for each day takes longer than reading
-    all rows.
+    all rows. `instead` has rows to use instead of those of the table; a Spark of Databricks does not read them.
     """
     added = add or {}
     if on_databricks():
@@ -196,7 +197,8 @@ def read(
     opened = tables.open(table)
     schema = StructType.fromJson(json.loads(opened.schema().to_json()))
     file = staged / f"{table}.parquet"
-    stored = tables.scan(table, opened.version()).filter(pl.col("day").is_between(interval.start, interval.end))
+    source = tables.scan(table, opened.version()) if instead is None else instead
+    stored = source.filter(pl.col("day").is_between(interval.start, interval.end))
     for name, add_column in added.items():
         stored, schema = add_column(stored), schema.add(name, DoubleType())
     with without_values():

@@ -16,6 +16,9 @@ from include.training.config import Training
 if TYPE_CHECKING:  # every DAG file loads this module
     import polars as pl
 
+    from include.monitoring.degradation import Ages, ComparedDay, Comparison
+    from include.monitoring.skew import SkewCheck
+
 
 @dataclass(frozen=True)
 class Watch(ABC):
@@ -25,6 +28,11 @@ class Watch(ABC):
     model: MonitoredModel
     interval: Interval
     prepared_days: Mapping[date, Preparation]
+
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """The columns of the entity by which the monitor `performance` measures."""
+        return ()
 
     @property
     def outcome_feed(self) -> Feed:
@@ -53,6 +61,22 @@ class Watch(ABC):
     @abstractmethod
     def punctuality(self, deadlines: Mapping[date, datetime]) -> Mapping[date, Punctuality]:
         """Return for each day whether its predictions were published by its deadline."""
+
+    @abstractmethod
+    def skew_checks(self, days: Interval) -> "list[SkewCheck]":
+        """Return the checks of the batches of these run dates that are published, in order of days."""
+
+    @abstractmethod
+    def compare(self, declared: "Comparison") -> None:
+        """Measure champion, former champions and dummy baseline on each published day whose basis changed."""
+
+    @abstractmethod
+    def compared_days(self, *, since: date) -> "list[ComparedDay]":
+        """Return what `compare` measured of the run dates from a day on."""
+
+    @abstractmethod
+    def champions(self, days: Sequence[date]) -> "Ages":
+        """Return the champion of each of these run dates, and when it was trained."""
 
 
 class Monitor(Variant):

@@ -84,14 +84,8 @@ def build_features(
         raise DataError.of_days(late)
     entities = _entities(project, tables, known)
     with spark.job() as (session, staged):
-        rows, versions = _feeds(session, tables, project, interval, known, staged)
-        counted = journal.deliveries.select("delivery_id", "rows")
+        built, versions = features_frame(session, tables, project, interval, journal, known, staged)
         moments_frame = small_frame(session, pl.DataFrame({"day": list(moments), "as_of": list(moments.values())}))
-        sizes = known.join(counted, on="delivery_id").group_by("run_date", "feed", "day").agg(pl.col("rows").sum())
-        feeds = Feeds(project, rows, states(known).join(sizes, on=["run_date", "feed", "day"]))
-        built = _build(project, feeds)
-        if project.entity.where is not None:
-            built = built.join(feeds.included(), key_in(built.columns), "left_semi")
         frame = built.join(F.broadcast(moments_frame), "day").withColumn("data_view", F.lit(data_view))
         if project.entity_fraction < 1:
             frame = frame.filter(_in_fraction_by_spark(project.entity_fraction))
@@ -131,6 +125,38 @@ def build_features(
         else (),
         entity_fraction=project.entity_fraction,
     )
+
+
+def features_frame(
+    session: SparkSession,
+    tables: Tables,
+    project: Project,
+    interval: Interval,
+    journal: Known,
+    known: pl.DataFrame,
+    staged: Path,
+    instead: Mapping[str, pl.LazyFrame] | None = None,
+) -> tuple[DataFrame, dict[str, int]]:
+    """Return the features of run dates, made of the deliveries that each one knows, and the table versions read.
+
+    Args:
+        session: Spark.
+        tables: where the clean rows are.
+        project: the project.
+        interval: the run dates.
+        journal: what is known of deliveries.
+        known: the result of `known_deliveries`.
+        staged: a folder for files, from `spark.job`.
+        instead: clean rows by feed that are used instead of those of its table; only a local Spark can read them.
+    """
+    rows, versions = _feeds(session, tables, project, interval, known, staged, instead or {})
+    counted = journal.deliveries.select("delivery_id", "rows")
+    sizes = known.join(counted, on="delivery_id").group_by("run_date", "feed", "day").agg(pl.col("rows").sum())
+    feeds = Feeds(project, rows, states(known).join(sizes, on=["run_date", "feed", "day"]))
+    built = _build(project, feeds)
+    if project.entity.where is not None:
+        built = built.join(feeds.included(), key_in(built.columns), "left_semi")
+    return built, versions
 
 
 def _require_recorded_rows(project: Project, journal: Known, known: pl.DataFrame, tables: Tables) -> None:
@@ -213,7 +239,13 @@ def _with_columns_of(rows: pl.DataFrame, current: pl.DataFrame) -> pl.DataFrame:
 
 
 def _feeds(
-    session: SparkSession, tables: Tables, project: Project, interval: Interval, known: pl.DataFrame, staged: Path
+    session: SparkSession,
+    tables: Tables,
+    project: Project,
+    interval: Interval,
+    known: pl.DataFrame,
+    staged: Path,
+    instead: Mapping[str, pl.LazyFrame],
 ) -> tuple[dict[str, DataFrame], dict[str, int]]:
     """Return the clean rows of each feed that features may read, with outcomes as columns, and the table versions."""
     feeds, versions = {}, {}
@@ -224,7 +256,7 @@ def _feeds(
         added = outcomes_of(project, name)
         if name == project.entity.feed and project.entity.where is not None:
             added = {**added, INCLUDED: included_column(project)}
-        rows, versions[table] = spark.read(session, tables, table, days, staged, added)
+        rows, versions[table] = spark.read(session, tables, table, days, staged, added, instead.get(name))
         feeds[name] = _with_states(session, rows, known.filter(pl.col("feed") == name), project.feeds[name].key)
     return feeds, versions
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import polars as pl
+from mlflow.exceptions import MlflowException
 
 from include.config.loading import load_model, model_names
+from include.config.model import Model
 from include.core.incidents import SCORES_LATE
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table, raw_table
@@ -24,8 +26,12 @@ from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
 from include.monitoring.causes import late_feeds, name_causes
-from include.monitoring.records import DayValue, Preparation, Punctuality
+from include.monitoring.degradation import Ages, ComparedDay, Comparison
+from include.monitoring.performance import PerformanceMonitor
+from include.monitoring.records import DayValue, Findings, Preparation, Punctuality
+from include.monitoring.skew import SkewCheck, SkewMonitor
 from include.monitoring.tables import table_freshness
+from include.steps.compare_champions import champion_ages, compare_champions
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +50,12 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     prepared_days = postgres.freshness.read_preparations(settings, project.name, until=interval.end)
     found, alerts = [], list[Alert]()
     for model in (load_model(name) for name in model_names(project.name)):
-        watch = _Watch(project, model.monitored, interval, prepared_days, settings)
-        of_model = [each.run(watch) for each in model.all_monitors]
+        watch = open_watch(project, model, interval, settings, prepared_days)
+        of_model = [each.run(watch) for each in model.all_monitors if not isinstance(each, SkewMonitor)]
         days, rows = sum(each.days for each in of_model), sum(each.rows for each in of_model)
         log.info("%s: %d days measured, %d rows", model.name, days, rows)
         found += of_model
-        about = {"tier": model.tier, "models": (model.name,)}
-        alerts += [alert.model_copy(update=about) for each in of_model for alert in each.alerts]
+        alerts += alerts_about(model, of_model)
     freshness = [
         *_tables(project, interval, prepared_days, settings),
         *(fresh for each in found for fresh in each.freshness),
@@ -67,11 +72,34 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     )
 
 
+def alerts_about(model: Model, found: Sequence[Findings]) -> list[Alert]:
+    """Return the alerts that monitors of a model raised, with what its incidents need to know of the model."""
+    about = {"tier": model.tier, "models": (model.name,)}
+    return [alert.model_copy(update=about) for each in found for alert in each.alerts]
+
+
+def open_watch(
+    project: Project,
+    model: Model,
+    interval: Interval,
+    settings: Settings,
+    prepared_days: Mapping[date, Preparation],
+) -> Watch:
+    """Return what the monitors of a model may read of the shared database."""
+    return _Watch(project, model.monitored, interval, prepared_days, settings, model)
+
+
 @dataclass(frozen=True)
 class _Watch(Watch):
     """What monitors are given, read from the shared database."""
 
     settings: Settings
+    declared: Model
+
+    @property
+    def slices(self) -> tuple[str, ...]:
+        performance = (each for each in self.declared.all_monitors if isinstance(each, PerformanceMonitor))
+        return next((each.slices for each in performance), ())
 
     def measure(
         self, slices: Sequence[str], min_rows: int, measure_day: Callable[[pl.DataFrame], pl.DataFrame]
@@ -91,6 +119,24 @@ class _Watch(Watch):
 
     def punctuality(self, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:
         return postgres.freshness.read_punctuality(self.settings, self.model.name, deadlines)
+
+    def skew_checks(self, days: Interval) -> list[SkewCheck]:
+        return postgres.skew.read_checks(self.settings, self.model.name, days)
+
+    def compare(self, declared: Comparison) -> None:
+        try:
+            days = compare_champions(self.project, self.declared, self.settings, declared)
+        except MlflowException as error:  # the other monitors do not need MLflow
+            log.warning("%s is compared with former champions by the next run: %s", self.model.name, error)
+        else:
+            log.info("%s: %d days compared with former champions", self.model.name, days)
+
+    def compared_days(self, *, since: date) -> list[ComparedDay]:
+        end = self.interval.end
+        return postgres.comparisons.read_compared(self.settings, self.model.name, since=since, until=end)
+
+    def champions(self, days: Sequence[date]) -> Ages:
+        return champion_ages(self.model.name, list(days), self.settings)
 
 
 def _tables(

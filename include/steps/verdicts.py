@@ -167,7 +167,7 @@ def _verdicts(
     key = read_hash_key(settings, project.name)
     all_raw = without_erased_hashes(feed, all_raw, erased, key)
     plain = opened(feed, all_raw, key)
-    stored, raws, typed = (_parts(rows, deliveries) for rows in (all_raw, plain, _typed(project, feed, plain)))
+    stored, raws, typed = (_parts(rows, deliveries) for rows in (all_raw, plain, typed_rows(project, feed, plain)))
     _require_rows(raw_table(project.name, name), deliveries, raws)
     before = rows_before(listed, name, snapshot=feed.is_snapshot)
     whole = set(counting_rows(listed.filter(pl.col("feed") == name))["delivery_id"])
@@ -371,7 +371,7 @@ def _enter_verdicts(
         writer.add(entries)
 
 
-def _typed(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
+def typed_rows(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
     """Parse raw rows into the columns of `schemas.clean`.
 
     `_malformed` names the columns whose text cannot be parsed or stored, `entity_id` where it is too long, and the day

@@ -83,6 +83,7 @@ def test_make_ui_unpauses_every_nightly_dag(bag: Any) -> None:
     [
         ("prepare", ["wait_for_files", "land", "validate", "build_features"]),
         ("monitor", ["wait_for_features", "outcomes", "monitor", "alert"]),
+        ("monitor", ["wait_for_features", "skew"]),
         ("backfill_range", ["land", "validate", "build_features", "outcomes"]),
     ],
 )

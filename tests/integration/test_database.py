@@ -47,6 +47,7 @@ READER_VIEWS = {
 }
 VIEWS = READER_VIEWS | {
     "alert_history",
+    "champion_performance",
     "data_pulls",
     "erasure_history",
     "freshness_status",
@@ -62,9 +63,11 @@ VIEWS = READER_VIEWS | {
     "prepared_day_status",
     "publication_history",
     "quarantine_counts",
+    "retraining_requests",
     "schema_revision",
     "shadow_decisions",
     "shadow_performance",
+    "skew",
     "step_history",
     "version_history",
     "versions",
@@ -73,6 +76,7 @@ ENTITIES = {f"entities_{name}" for name in project_names()}
 TABLES = {
     "alerts",
     "batches",
+    "champion_comparisons",
     "erasures",
     "fits",
     "freshness",
@@ -101,9 +105,12 @@ TABLES = {
     "pulled",
     "pulls",
     "quality_results",
+    "retrainings",
     "shadow_days",
     "shadow_ends",
+    "skew_checks",
     "step_runs",
+    "training_summaries",
     "version_moves",
 } | ENTITIES
 

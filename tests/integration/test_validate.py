@@ -32,7 +32,7 @@ from include.quality.suites import Suites
 from include.steps import verdicts as verdicts_module
 from include.steps.land import land
 from include.steps.validate import validate
-from include.steps.verdicts import _typed
+from include.steps.verdicts import typed_rows
 from tests.deliveries import enter
 from tests.landing import (
     DAY,
@@ -530,7 +530,7 @@ class TestAlways:
             "_malformed": ["vessel"],
             **{name: ["?"] for name in project.feeds["logbook"].columns},
         })
-        assert _typed(project, project.feeds["logbook"], raw)["_malformed"].to_list() == [
+        assert typed_rows(project, project.feeds["logbook"], raw)["_malformed"].to_list() == [
             "vessel,company,ferry,origin,dest,departs_at,wait_minutes,delay_minutes,crossing_minutes"
         ]
 

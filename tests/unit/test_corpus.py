@@ -42,7 +42,7 @@ from include.core.formats import Limits
 from include.core.formats.unpack import unpacked
 from include.core.personal import HashKey, opened, protect
 from include.core.yaml_file import read_yaml
-from include.steps.verdicts import _typed, _why_malformed
+from include.steps.verdicts import _why_malformed, typed_rows
 
 FOLDER = Path(__file__).parents[1] / "corpus"
 CASES: list[dict[str, Any]] = read_yaml(FOLDER / "cases.yaml")["cases"]
@@ -74,7 +74,7 @@ def read(case: dict[str, Any]) -> tuple[Feed, pl.DataFrame, pl.DataFrame, str | 
     raw = opened(feed, protect(feed, contents.records, HASH_KEY), HASH_KEY).with_columns(
         day=day, delivery_id=pl.lit("x")
     )
-    return feed, raw, _typed(load_project("ferries"), feed, raw), contents.remark
+    return feed, raw, typed_rows(load_project("ferries"), feed, raw), contents.remark
 
 
 def why_malformed(feed: Feed, raw: pl.DataFrame, typed: pl.DataFrame) -> str:

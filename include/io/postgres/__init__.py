@@ -6,13 +6,15 @@ temporary table, then statements over it.
 
 Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
-`quality <project>`, `journal <project>`, `performance <model>`, `shadow <model>`, `incidents <project>`. Every step
-shares the lock `hash key`, which a rotation holds alone, and `erase <project>`, which an erasure does.
+`quality <project>`, `journal <project>`, `performance <model>`, `comparisons <model>`, `shadow <model>`,
+`retrain <model>`, `incidents <project>`. Every step shares the lock `hash key`, which a rotation holds alone, and
+`erase <project>`, which an erasure does.
 """
 
 from include.io.postgres import (
     alerts,
     audit,
+    comparisons,
     connection,
     days,
     erasures,
@@ -32,9 +34,12 @@ from include.io.postgres import (
     promotions,
     pulls,
     recorded,
+    retrainings,
     running,
     schema,
     shadows,
+    skew,
+    training_summaries,
     version_moves,
     watches,
 )
@@ -42,6 +47,7 @@ from include.io.postgres import (
 __all__ = [
     "alerts",
     "audit",
+    "comparisons",
     "connection",
     "days",
     "erasures",
@@ -61,9 +67,12 @@ __all__ = [
     "promotions",
     "pulls",
     "recorded",
+    "retrainings",
     "running",
     "schema",
     "shadows",
+    "skew",
+    "training_summaries",
     "version_moves",
     "watches",
 ]

@@ -285,6 +285,22 @@ def read_former_champions(settings: Settings, model: str, version: int, day: dat
         return champions_of(_newest_first(connection, model), version, day)[1 : most + 1]
 
 
+def read_earlier_champions(settings: Settings, model: str, days: Sequence[date], most: int) -> dict[date, list[int]]:
+    """Map each day to the champion of that day and those before it, at most so many of these, the newest first.
+
+    Champions that a rollback replaced are left out, as in `champions_of`. Days before the first promotion are absent.
+    """
+    with engine(settings).connect() as connection:
+        rows = _newest_first(connection, model)
+    found = {}
+    for day in days:
+        until = [row for row in rows if row.from_day <= day]
+        if until:
+            champion = until[0].model_version
+            found[day] = [champion, *champions_of(until, champion, date.max)[:most]]
+    return found
+
+
 def champions_of(rows: Sequence[PromotionEntry], version: int, day: date) -> list[int]:
     """Return the other versions that were champion by what was decided up to a day, the newest first.
 

@@ -802,6 +802,88 @@ erasures = sa.Table(
 )
 
 
+skew_checks = sa.Table(
+    "skew_checks",
+    metadata,
+    _key("model", TEXT, "Name of the model."),
+    _key("day", DATE, "Run date of the published predictions."),
+    _key("batch_id", UUID, "Batch that was checked."),
+    _column("model_version", INTEGER, "Version that made it."),
+    _column("state", TEXT, "compared, skipped, or failed: nothing could be built again."),
+    _column("why", TEXT, "Why nothing was compared; empty otherwise."),
+    _column("rows", BIGINT, "Published rows that were compared."),
+    _column("exact", BOOLEAN, "True if they had to be equal to the bit, false if up to the last bits."),
+    _column("missing", BIGINT, "Rows that are on one side only."),
+    _column("features", JSONB, "Rows that differ, by column of the features."),
+    _column("scores", JSONB, "Rows that differ, by column of the predictions."),
+    _column("signature", JSONB, "Columns that are other than in training, in sentences."),
+    _column("unseen", JSONB, "Share of rows with a label that training did not have, by input."),
+    _column("outside", JSONB, "Share of rows with a number outside of those of training, by input."),
+    _column("far", JSONB, "Share of rows with a number further outside than the range of training is wide, by input."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("checked_at", "Time of the check."),
+    comment="Published predictions that were built again from the raw tables and compared, one row for each batch. It "
+    "has no values of rows.",
+)
+
+training_summaries = sa.Table(
+    "training_summaries",
+    metadata,
+    _key("model", TEXT, "Name of the model."),
+    _key("model_version", INTEGER, "Version in the registry."),
+    _column("rows", BIGINT, "Labelled rows of its training; 0 if they are not known any more."),
+    _column("inputs", JSONB, "By input: least and greatest number, or digests of the labels."),
+    _column("types", JSONB, "Type of each column of the features that it was trained on."),
+    _column(
+        "constant",
+        postgresql.JSONB(none_as_null=True),
+        "The dummy baseline: the best constant on the rows that it was fitted on; null if they are not known any more.",
+        nullable=True,
+    ),
+    _column("why", TEXT, "Why the rows are not known; empty otherwise."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("recorded_at", "Time at which the row was written."),
+    comment="What each version was trained on, in a few numbers, for comparison with what it scores. Labels are "
+    "digests.",
+)
+
+champion_comparisons = sa.Table(
+    "champion_comparisons",
+    metadata,
+    _key("model", TEXT, "Name of the model."),
+    _key("day", DATE, "Run date of the published predictions."),
+    _key("model_version", INTEGER, "Version that scored the rows; 0 is the dummy baseline of the champion."),
+    _key("slice", TEXT, "Column by which the rows are divided, or the word all."),
+    _key("slice_value", TEXT, "Value of that column, or the word all."),
+    _column(
+        "place", INTEGER, "-1: the dummy baseline; 0: the champion; 1: the champion before, 2: the one before that."
+    ),
+    _column("champion_version", INTEGER, "Version whose predictions are published."),
+    _column("last_day", DATE, "Last day that the run date predicts."),
+    _column("metric", TEXT, "Name of the loss, by which candidates are chosen, too."),
+    _column("rows", BIGINT, "Rows that all of them scored and whose outcome is known."),
+    _column("loss", DOUBLE, "Mean loss on these rows."),
+    _column("digest", TEXT, "Digest of batch, outcomes, versions and declaration."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("measured_at", "Time of the measurement."),
+    comment="The champion, former champions and the dummy baseline on the same published rows with known outcomes, by "
+    "run date. A day is measured again when its batch, its outcomes or what it is compared with change.",
+)
+
+retrainings = sa.Table(
+    "retrainings",
+    metadata,
+    _key("model", TEXT, "Name of the model."),
+    _key("day", DATE, "Run date of the training."),
+    _column("project", TEXT, "Name of the project."),
+    _column("rules", JSONB, "Rules whose alerts ask for it."),
+    _column("why", TEXT, "Reason in words."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("requested_at", "Time at which it was asked for."),
+    comment="Trainings that monitoring asked for, one for each model and run date. Immutable.",
+)
+
+
 def as_predicted(columns: Any) -> list[sa.ColumnElement[Any]]:
     """Return the columns of predictions as frames have them: JSON as text, which is a value of Arrow."""
     return [

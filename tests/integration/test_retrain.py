@@ -1,0 +1,60 @@
+"""retrain on a real PostgreSQL: one request for a run date, none within the cool-down, none for past days."""
+
+from datetime import date, datetime, time, timedelta
+
+import pytest
+
+from include.config.loading import load_model, load_project
+from include.core.interval import Interval
+from include.core.records import Alert
+from include.core.settings import Settings
+from include.io import postgres
+from include.steps.retrain import retrain
+from tests.integration import small
+
+DAY = date(2013, 3, 1)
+PROJECT = load_project("ferries")
+MONTHLY = load_model("late_ferry").model_copy(update={"train_schedule": "0 4 1 * *", "retrain": "on_degradation"})
+
+
+def at(monkeypatch: pytest.MonkeyPatch, moment: datetime) -> None:
+    monkeypatch.setattr(postgres.journal, "read_clock", lambda _: moment)
+
+
+def alert(settings: Settings, rule: str, day: date, subject: str = "late_ferry") -> None:
+    raised = Alert(subject=subject, rule=rule, day=day, sentence=f"{rule} is broken")
+    postgres.alerts.raise_alerts(settings, PROJECT.name, [raised])
+
+
+def test_a_training_is_asked_for_once_and_not_within_the_cool_down(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(monkeypatch, PROJECT.at(DAY, time(4)))
+    alert(settings, "drift: inputs", DAY)
+    alert(settings, "degradation: slices", DAY, subject="ferry_delay")
+    found = retrain(MONTHLY, Interval.of(DAY), settings)
+    assert found.skipped == "no alert of 2013-03-01 asks for a training"
+    alert(settings, "degradation: slices", DAY)
+    first, again = (retrain(MONTHLY, Interval.of(DAY), settings) for _ in range(2))
+    assert first.why == again.why == "degradation: slices: degradation: slices is broken"
+    assert again.skipped is None, "a task that was killed before it started the run starts it now"
+    for days, asked in ((6, False), (7, True)):
+        later = DAY + timedelta(days=days)
+        at(monkeypatch, PROJECT.at(later, time(4)))
+        alert(settings, "degradation: age", later)
+        found = retrain(MONTHLY, Interval.of(later), settings)
+        assert (found.why is not None) == asked, days
+    requests = small.select(settings, "SELECT model, day, rules FROM retraining_requests ORDER BY day")
+    assert [(each["day"], each["rules"]) for each in requests] == [
+        (DAY, ["degradation: slices"]),
+        (DAY + timedelta(days=7), ["degradation: age"]),
+    ]
+
+
+def test_a_past_run_date_asks_for_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    alert(settings, "degradation: slices", DAY)
+    at(monkeypatch, PROJECT.cutoff_at(DAY + timedelta(days=1)))
+    found = retrain(MONTHLY, Interval.of(DAY), settings)
+    assert found.skipped == "2013-03-01 is past, and a backfill asks for no training"
+    at(monkeypatch, PROJECT.cutoff_at(DAY + timedelta(days=1)) - timedelta(seconds=1))
+    assert retrain(MONTHLY, Interval.of(DAY), settings).skipped is None
