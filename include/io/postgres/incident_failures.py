@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from include.core.incidents import RUN_FAILED, SEVERITIES, Details, Episode, Failure, Incident
+from include.core.incidents import RUN_FAILED, Details, Episode, Failure, Incident
+from include.core.routes import SEVERITIES
 from include.io.postgres.connection import impatient_engine
 from include.io.postgres.incidents import RECORD, Cause, add_event, as_incident, lock_incidents, read_now, report, store
 from include.io.postgres.messages import NOW
