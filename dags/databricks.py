@@ -345,9 +345,9 @@ class StepOperator(SubmitOnceOperator):
         except ActionRequiredError as error:
             raise AirflowFailException(f"{self.step} of {self.config.name}: {error}") from error
         seconds = self._hook.get_run(self.run_id).get("execution_duration", 0) / 1000
-        started_at = utc_now() - timedelta(seconds=seconds)
+        started_at, part = utc_now() - timedelta(seconds=seconds), self.given.get("candidate")
         try:
-            record(self.step, self.config, self.interval(), found, self._here, started_at, watermark)
+            record(self.step, self.config, self.interval(), found, self._here, started_at, watermark, part)
         except (ChangedMeanwhileError, UnfinishedError) as error:
             raise AirflowFailException(f"{self.step} of {self.config.name}: {error}") from error
         if found is None or why:

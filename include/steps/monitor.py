@@ -11,6 +11,7 @@ from datetime import date, datetime
 import polars as pl
 
 from include.config.loading import load_model, model_names
+from include.config.project import WatchedProject
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table, raw_table
 from include.core.project import Project
@@ -21,7 +22,9 @@ from include.io import postgres
 from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
-from include.monitoring.records import DayValue, Preparation, Punctuality
+from include.monitoring.pipeline import ProjectWatch
+from include.monitoring.pipeline.base import StepRun
+from include.monitoring.records import DayValue, Findings, Preparation, Punctuality
 from include.monitoring.tables import table_freshness
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
         days, rows = sum(each.days for each in of_model), sum(each.rows for each in of_model)
         log.info("%s: %d days measured, %d rows", model.name, days, rows)
         found += of_model
+    found += _of_pipeline(project, interval, settings)
     freshness = [
         *_tables(project, interval, prepared_days, settings),
         *(fresh for each in found for fresh in each.freshness),
@@ -83,6 +87,22 @@ class _Watch(Watch):
 
     def punctuality(self, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:
         return postgres.freshness.read_punctuality(self.settings, self.model.name, deadlines)
+
+
+def _of_pipeline(project: Project, interval: Interval, settings: Settings) -> list[Findings]:
+    """Run the monitors of the pipeline itself."""
+    watch = _ProjectWatch(project, interval, settings)
+    return [each.run(watch) for each in project.all_monitors] if isinstance(project, WatchedProject) else []
+
+
+@dataclass(frozen=True)
+class _ProjectWatch(ProjectWatch):
+    """What monitors of the pipeline are given, read from the shared database."""
+
+    settings: Settings
+
+    def step_runs(self, days: Interval) -> Sequence[StepRun]:
+        return postgres.pipeline.read_step_runs(self.settings, self.project.name, days)
 
 
 def _tables(

@@ -34,7 +34,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0019"
+NEWEST = "0024"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -54,6 +54,7 @@ VIEWS = READER_VIEWS | {
     "human_actions",
     "journal_entries",
     "outbox",
+    "pipeline_cost",
     "promotion_history",
     "prepared_day_digests",
     "prepared_day_status",
@@ -63,6 +64,7 @@ VIEWS = READER_VIEWS | {
     "shadow_decisions",
     "shadow_performance",
     "step_history",
+    "supplier_punctuality",
     "version_history",
     "versions",
 }
@@ -71,10 +73,12 @@ TABLES = {
     "alerts",
     "batches",
     "erasures",
+    "feed_punctuality",
     "fits",
     "freshness",
     "gate_results",
     "gates",
+    "installed_libraries",
     "journal",
     "locks",
     "messages",
@@ -93,6 +97,7 @@ TABLES = {
     "pulled",
     "pulls",
     "quality_results",
+    "score_health",
     "shadow_days",
     "shadow_ends",
     "step_runs",
