@@ -67,6 +67,29 @@ class Preparation:
 
 
 @dataclass(frozen=True)
+class FeedDay:
+    """Whether the delivery that a run date was the first to need came in time.
+
+    Attributes:
+        feed: its feed.
+        supplier: who delivers it.
+        day: the run date.
+        file_day: the day of the delivery.
+        due_at: by when it was due (UTC).
+        available_from: from when the first one counts (UTC); None if the run date knew none.
+        late: whether there was none by then.
+    """
+
+    feed: str
+    supplier: str
+    day: date
+    file_day: date
+    due_at: datetime
+    available_from: datetime | None
+    late: bool
+
+
+@dataclass(frozen=True)
 class Findings:
     """What a monitor found.
 
@@ -75,9 +98,11 @@ class Findings:
         freshness: how fresh something was on each run date.
         days: days that were measured.
         rows: rows of performance that were written.
+        feed_days: which deliveries came in time.
     """
 
     alerts: tuple[Alert, ...] = ()
     freshness: tuple[Freshness, ...] = ()
     days: int = 0
     rows: int = 0
+    feed_days: tuple[FeedDay, ...] = ()

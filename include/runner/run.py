@@ -163,7 +163,7 @@ class _Attempt:
             ended_at=ended_at,
             **asdict(took),
             part=self.part,
-            ran_on=project.day_of(self.started_at),
+            ran_on=project.day_of(ended_at),
             libraries=installed_versions() if self.meter else None,
             dbus=dbus,
             cost=prices.cost(took.core_seconds, dbus) if prices else None,

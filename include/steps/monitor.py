@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 
 import polars as pl
 
@@ -23,11 +24,14 @@ from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
 from include.monitoring.pipeline import ProjectWatch
-from include.monitoring.pipeline.base import StepRun
+from include.monitoring.pipeline.base import Arrival, DeliveryQuality, LibraryChange, StepRun
 from include.monitoring.records import DayValue, Findings, Preparation, Punctuality
 from include.monitoring.tables import table_freshness
 
 log = logging.getLogger(__name__)
+
+QUALITY_DAYS = 90
+"""How far back the results of validation are read: the history of a rule, and days without deliveries."""
 
 
 def monitor(project: Project, interval: Interval, settings: Settings) -> Monitored:
@@ -54,6 +58,8 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     for fresh in freshness:
         log.log(logging.WARNING if fresh.late else logging.INFO, "%s", fresh.sentence)
     postgres.freshness.record_freshness(settings, project.name, freshness)
+    feed_days = [each for of_one in found for each in of_one.feed_days]
+    postgres.pipeline.record_feed_days(settings, project.name, feed_days)
     alerts = [alert for each in found for alert in each.alerts]
     return Monitored(
         interval=interval,
@@ -91,8 +97,22 @@ class _Watch(Watch):
 
 def _of_pipeline(project: Project, interval: Interval, settings: Settings) -> list[Findings]:
     """Run the monitors of the pipeline itself."""
-    watch = _ProjectWatch(project, interval, settings)
-    return [each.run(watch) for each in project.all_monitors] if isinstance(project, WatchedProject) else []
+    if not isinstance(project, WatchedProject):
+        return []
+    known = read_journal(settings, project)
+    arrivals: dict[tuple[str, date], list[Arrival]] = {}
+    columns = known.deliveries.filter(~is_late()).select("feed", "day", "sequence", "available_from")
+    for feed, day, sequence, available_from in columns.iter_rows():
+        arrivals.setdefault((feed, day), []).append(Arrival(sequence, available_from))
+    watch = _ProjectWatch(
+        project,
+        interval,
+        {day: record.watermark for day, record in known.records.items()},
+        arrivals,
+        settings,
+        dict(known.deliveries.select("delivery_id", "sequence").iter_rows()),
+    )
+    return [each.run(watch) for each in project.all_monitors]
 
 
 @dataclass(frozen=True)
@@ -100,6 +120,18 @@ class _ProjectWatch(ProjectWatch):
     """What monitors of the pipeline are given, read from the shared database."""
 
     settings: Settings
+    sequences: Mapping[str, int]
+
+    @cached_property
+    def quality(self) -> Mapping[str, Sequence[DeliveryQuality]]:
+        days = self.interval.shifted(start=-QUALITY_DAYS)
+        return postgres.pipeline.read_quality(self.settings, self.project.name, days, self.sequences)
+
+    def library_changes(self, until: datetime) -> Sequence[LibraryChange]:
+        return postgres.pipeline.read_library_changes(self.settings, self.project.name, until)
+
+    def costs(self, days: Interval, currency: str) -> Mapping[date, float]:
+        return postgres.pipeline.read_costs(self.settings, self.project.name, days, currency)
 
     def step_runs(self, days: Interval) -> Sequence[StepRun]:
         return postgres.pipeline.read_step_runs(self.settings, self.project.name, days)

@@ -1,15 +1,18 @@
 """What the pipeline itself took and cost, in the shared database."""
 
-from collections.abc import Sequence
-from datetime import UTC
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io.postgres.connection import engine
-from include.io.postgres.schema import step_runs
-from include.monitoring.pipeline.base import StepRun
+from include.io.postgres.schema import feed_punctuality, installed_libraries, quality_results, step_runs
+from include.monitoring.pipeline.base import DeliveryQuality, LibraryChange, StepRun
+from include.monitoring.records import FeedDay
 
 MEASURED = ("seconds", "core_seconds", "peak_memory_mb", "bytes_read", "bytes_written", "rows")
 
@@ -38,3 +41,104 @@ def read_step_runs(settings: Settings, project: str, days: Interval) -> Sequence
             )
             for row in connection.execute(statement)
         ]
+
+
+def read_costs(settings: Settings, project: str, days: Interval, currency: str) -> dict[date, float]:
+    """Return what the runs that ended on each of these days cost."""
+    runs = step_runs.c
+    statement = (
+        sa
+        .select(runs.ran_on, sa.func.sum(runs.cost))
+        .where(runs.project == project, runs.currency == currency, runs.ran_on.between(days.start, days.end))
+        .group_by(runs.ran_on)
+    )
+    with engine(settings).connect() as connection:
+        return {day: float(cost) for day, cost in connection.execute(statement)}
+
+
+def read_library_changes(settings: Settings, project: str, until: datetime) -> list[LibraryChange]:
+    """Return each change of libraries between two runs of steps that ended up to a moment, by its first time."""
+    runs = step_runs.c
+    before = sa.func.lag(runs.libraries).over(order_by=(runs.ended_at, runs.id))
+    known = (
+        sa
+        .select(runs.ended_at, runs.libraries.label("after"), before.label("before"))
+        .where(runs.project == project, runs.libraries.is_not(None), runs.ended_at <= until)
+        .subquery()
+    )
+    first = (
+        sa
+        .select(known.c.before, known.c.after, sa.func.min(known.c.ended_at).label("first_at"))
+        .where(known.c.before != known.c.after)
+        .group_by(known.c.before, known.c.after)
+        .subquery()
+    )
+    one, other = installed_libraries.alias("one"), installed_libraries.alias("other")
+    statement = (
+        sa
+        .select(first, one.c.versions.label("old"), other.c.versions.label("new"))
+        .join(one, one.c.digest == first.c.before)
+        .join(other, other.c.digest == first.c.after)
+        .order_by(first.c.first_at, first.c.before)
+    )
+    with engine(settings).connect() as connection:
+        return [
+            LibraryChange(row.before, row.after, row.old, row.new, row.first_at.astimezone(UTC))
+            for row in connection.execute(statement)
+        ]
+
+
+def read_quality(
+    settings: Settings, project: str, days: Interval, sequences: Mapping[str, int]
+) -> dict[str, list[DeliveryQuality]]:
+    """Return what validation found in the deliveries of these days, by feed, in the order of their numbers.
+
+    Args:
+        settings: the database.
+        project: its name.
+        days: of the deliveries.
+        sequences: delivery -> its number in the journal; others are left out.
+    """
+    results = quality_results.c
+    statement = (
+        sa
+        .select(
+            results.feed,
+            results.day,
+            results.delivery_id,
+            sa.func.coalesce(sa.func.max(results.rows_evaluated), 0),
+            sa.func.coalesce(sa.func.sum(results.quarantined_rows), 0),
+            sa.func.count().filter(~results.success),
+        )
+        .where(results.project == project, results.day.between(days.start, days.end))
+        .group_by(results.feed, results.day, results.delivery_id)
+    )
+    found: dict[str, list[DeliveryQuality]] = {}
+    with engine(settings).connect() as connection:
+        for feed, day, delivery_id, rows, quarantined, failed in connection.execute(statement):
+            if delivery_id in sequences:
+                each = DeliveryQuality(feed, day, sequences[delivery_id], int(rows), int(quarantined), failed)
+                found.setdefault(feed, []).append(each)
+    return {feed: sorted(each, key=lambda one: one.sequence) for feed, each in found.items()}
+
+
+def record_feed_days(settings: Settings, project: str, found: Sequence[FeedDay]) -> None:
+    """Replace the earlier results of the same run dates. A row that would not change is not written."""
+    if not found:
+        return
+    inserting = postgresql.insert(feed_punctuality)
+    measured = ("supplier", "file_day", "due_at", "available_from", "late")
+    changed = [feed_punctuality.c[name].is_distinct_from(inserting.excluded[name]) for name in measured]
+    statement = inserting.on_conflict_do_update(
+        index_elements=["project", "feed", "day"],
+        set_={
+            **{name: inserting.excluded[name] for name in (*measured, "run_id")},
+            "measured_at": sa.func.clock_timestamp(),
+        },
+        where=sa.or_(*changed),
+    )
+    ordered = sorted(found, key=lambda each: (each.day, each.feed))  # so that two writers cannot deadlock
+    with engine(settings).begin() as connection:
+        connection.execute(
+            statement, [{**asdict(each), "project": project, "run_id": settings.run_id} for each in ordered]
+        )

@@ -373,7 +373,7 @@ step_runs = sa.Table(
     _column("started_at", MOMENT, "Time at which the step started."),
     _column("ended_at", MOMENT, "Time at which the step ended."),
     _column("part", TEXT, "Candidate that the step fitted; null for other steps.", nullable=True),
-    _column("ran_on", DATE, "Calendar day of the start, in the project's timezone.", nullable=True),
+    _column("ran_on", DATE, "Calendar day of the end, in the project's timezone.", nullable=True),
     _column(
         "bytes_read",
         BIGINT,

@@ -1,7 +1,7 @@
 """What every monitor of a project has in common, and what it is given. One file beside this one for each monitor."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -37,11 +37,78 @@ class StepRun:
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """A delivery in the journal: its number there, and the moment (UTC) from which it counts."""
+
+    sequence: int
+    available_from: datetime
+
+
+@dataclass(frozen=True)
+class DeliveryQuality:
+    """What validation found in a delivery.
+
+    Attributes:
+        feed: its feed.
+        day: its day.
+        sequence: its number in the journal.
+        rows: rows that were checked.
+        quarantined: rows that were quarantined.
+        failed: expectations that failed, warnings included.
+    """
+
+    feed: str
+    day: date
+    sequence: int
+    rows: int
+    quarantined: int
+    failed: int
+
+    @property
+    def quarantined_share(self) -> float:
+        """The share of the rows that were quarantined."""
+        return min(1.0, self.quarantined / self.rows) if self.rows else 0.0
+
+
+@dataclass(frozen=True)
+class LibraryChange:
+    """The first end (UTC) of a step with one set of versions that ended after a step with another."""
+
+    before_digest: str
+    after_digest: str
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+    first_at: datetime
+
+
+@dataclass(frozen=True)
 class ProjectWatch(ABC):
-    """One project and the run dates that its monitors look at, with what they may read of the shared database."""
+    """One project and the run dates that its monitors look at, with what they may read of the shared database.
+
+    Attributes:
+        project: the project.
+        interval: the run dates.
+        watermarks: of each prepared day, the newest entry of the journal that its record knew.
+        arrivals: the deliveries of each feed and day.
+    """
 
     project: Project
     interval: Interval
+    watermarks: Mapping[date, int]
+    arrivals: Mapping[tuple[str, date], Sequence[Arrival]]
+
+    @property
+    @abstractmethod
+    def quality(self) -> Mapping[str, Sequence[DeliveryQuality]]:
+        """What validation found in the deliveries of the last months, by feed, in the order of their numbers."""
+
+    @abstractmethod
+    def library_changes(self, until: datetime) -> Sequence[LibraryChange]:
+        """Return each change of libraries between two runs of steps up to a moment, once."""
+
+    @abstractmethod
+    def costs(self, days: Interval, currency: str) -> Mapping[date, float]:
+        """Return what the runs that ended on each of these days cost, in a currency."""
 
     @abstractmethod
     def step_runs(self, days: Interval) -> Sequence[StepRun]:

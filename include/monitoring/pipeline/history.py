@@ -2,13 +2,13 @@
 
 **Which days are looked at.** A rule of run date D looks at values of days up to D - 1: those of D may still be in the
 making. Each of the newest `of` values is compared with the `history` values before it. A level that stays becomes
-history itself, so an alert about it ends after about two weeks.
+history itself, so an alert about it ends after about a week.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from statistics import median
+from statistics import median, quantiles
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -60,12 +60,14 @@ class Unusual:
 def limits(history: Sequence[float], times: float, floor: float) -> tuple[float, float, float]:
     """Return the median of a history, and the values below and above which another value is unusual.
 
-    A value has to differ from the median by `floor`, by the factor `times`, and by `MAX_SIGMAS` at once.
+    A value has to differ from the median by `floor`, by the factor `times`, and by `MAX_SIGMAS` at once, and from the
+    quartile on its side by `floor`: of values that are high every weekend, the median absolute deviation is 0.
     """
     middle = median(history)
+    lower, _, upper = quantiles(history, n=4, method="inclusive")
     spread = MAX_SIGMAS * MAD_TO_SIGMA * median(abs(value - middle) for value in history)
-    above = middle + max(floor, abs(middle) * (times - 1), spread)
-    below = middle - max(floor, abs(middle) * (1 - 1 / times), spread)
+    above = max(middle + max(floor, abs(middle) * (times - 1), spread), upper + floor)
+    below = min(middle - max(floor, abs(middle) * (1 - 1 / times), spread), lower - floor)
     return middle, below, above
 
 

@@ -1,18 +1,23 @@
 """The pipeline's own monitors: what they say of a history of runs, deliveries, results and costs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from include.config.loading import load_project
 from include.core.interval import Interval
+from include.core.prices import Prices
 from include.core.project import Project
 from include.core.records import Alert
 from include.monitoring.pipeline import ProjectMonitor, ProjectWatch
-from include.monitoring.pipeline.base import StepRun
+from include.monitoring.pipeline.base import Arrival, DeliveryQuality, LibraryChange, StepRun
+from include.monitoring.pipeline.budget import BudgetMonitor
+from include.monitoring.pipeline.changes import ChangesMonitor
 from include.monitoring.pipeline.history import Persistence, limits, unusual
+from include.monitoring.pipeline.punctuality import PunctualityMonitor
+from include.monitoring.pipeline.quality import QualityMonitor
 from include.monitoring.pipeline.steps import StepsMonitor
 
 FIRST = date(2026, 9, 1)
@@ -28,7 +33,22 @@ def project() -> Project:
 class Recorded(ProjectWatch):
     """A project with what a test says was recorded."""
 
-    runs: Sequence[StepRun] = field(default_factory=list)
+    watermarks: Mapping[date, int] = field(default_factory=dict)
+    arrivals: Mapping[tuple[str, date], Sequence[Arrival]] = field(default_factory=dict)
+    runs: Sequence[StepRun] = ()
+    found: Sequence[DeliveryQuality] = ()
+    changes: Sequence[LibraryChange] = ()
+    spent: Mapping[date, float] = field(default_factory=dict)
+
+    @property
+    def quality(self) -> Mapping[str, Sequence[DeliveryQuality]]:
+        return {each.feed: [one for one in self.found if one.feed == each.feed] for each in self.found}
+
+    def library_changes(self, until: datetime) -> Sequence[LibraryChange]:
+        return [each for each in self.changes if each.first_at <= until]
+
+    def costs(self, days: Interval, currency: str) -> Mapping[date, float]:
+        return {day: cost for day, cost in self.spent.items() if day in days.days} if currency == "EUR" else {}
 
     def step_runs(self, days: Interval) -> Sequence[StepRun]:
         return [run for run in self.runs if run.day in days.days]
@@ -61,6 +81,7 @@ def test_a_value_is_unusual_beyond_floor_factor_and_spread_at_once() -> None:
     middle, _, above = limits([10, 20] * 14, times=1.1, floor=1)
     assert middle == 15
     assert above == pytest.approx(15 + 6 * 1.4826 * 5)
+    assert limits([0, 0, 100] * 9, times=2, floor=20) == (0, -20, 120)
 
 
 @pytest.mark.parametrize(
@@ -103,30 +124,174 @@ def test_a_step_that_takes_more_for_three_nights_raises_one_alert(
     project: Project, measure: str, usual: float, now: float
 ) -> None:
     runs = nights(project, [usual] * 37 + [now] * 3, measure)
-    [alert] = alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs))
+    [alert] = alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=runs))
     assert (alert.subject, alert.rule, alert.day) == ("late_ferry.score", "step_unusual", RUN_DATE)
     assert "on 3 of the newest 5 nights" in alert.sentence and "alert-step-slow.md" in alert.sentence
-    assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE - timedelta(days=1)), runs))
+    assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE - timedelta(days=1)), runs=runs))
 
 
 def test_small_steps_and_single_nights_are_silent(project: Project) -> None:
     for values in ([2.0] * 35 + [100.0] * 5, [300.0] * 39 + [9000.0]):
-        assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), nights(project, values)))
+        assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=nights(project, values)))
 
 
 def test_a_backfill_is_neither_judged_nor_history(project: Project) -> None:
     """It ran at noon of another day, when it competed for the machine."""
     late = nights(project, [9000.0] * 40, started=24 + 9)
-    assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), late))
+    assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=late))
     mixed = [*late[:30], *nights(project, [300.0] * 40), *late[30:]]
-    assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), mixed))
+    assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=mixed))
     slow = [*late, *nights(project, [300.0] * 37 + [900.0] * 3)]
-    assert len(alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), slow))) == 1
+    assert len(alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=slow))) == 1
 
 
 def test_a_repeated_run_and_another_candidate_change_nothing(project: Project) -> None:
     runs = nights(project, [300.0] * 37 + [900.0] * 3)
     again = [night(project, run.day, started=5, seconds=1.0) for run in runs]
     other = [StepRun("score", "late_ferry", "boosted", False, r.day, r.started_at, r.ended_at, r.values) for r in again]
-    watch = Recorded(project, Interval(start=FIRST, end=RUN_DATE), [*runs, *again, *other])
+    watch = Recorded(project, Interval(start=FIRST, end=RUN_DATE), runs=[*runs, *again, *other])
     assert [alert.day for alert in alerts(StepsMonitor(), watch)] == [RUN_DATE]
+
+
+# --- punctuality ------------------------------------------------------------------------------------------------------
+
+
+def delivered(project: Project, late: Sequence[date], watermark: int = 100) -> Recorded:
+    """Return a project whose feed of sailings came an hour after the cutoff on some run dates, else an hour before."""
+    days = Interval(start=FIRST, end=RUN_DATE).days
+    hours = {day: 1 if day in late else -1 for day in days}
+    arrivals = {
+        ("sailings", day): [Arrival(1, project.cutoff_at(day) + timedelta(hours=hours[day])), Arrival(200, EARLY)]
+        for day in days
+    }
+    return Recorded(project, Interval.of(RUN_DATE), dict.fromkeys(days, watermark), arrivals)
+
+
+EARLY = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("late", "raised"),
+    [
+        (range(5), True),
+        (range(4), False),
+        (range(1, 6), False),  # not late today
+        ((0, 1, 2, 3, 28), False),  # 28 run dates ago does not count
+        ((0, 1, 2, 3, 27), True),
+    ],
+)
+def test_a_supplier_that_is_late_again_and_again_raises_an_alert(
+    project: Project, late: Sequence[int], raised: bool
+) -> None:
+    watch = delivered(project, [RUN_DATE - timedelta(days=n) for n in late])
+    found = [alert for alert in alerts(PunctualityMonitor(), watch) if alert.subject == "sailings"]
+    assert [(alert.rule, alert.day) for alert in found] == ([("supplier_late", RUN_DATE)] if raised else [])
+    if raised:
+        assert "feed sailings was late on 5 of the newest 28 run dates" in found[0].sentence
+
+
+def test_only_what_the_record_of_the_run_date_knew_counts(project: Project) -> None:
+    """An entry with an early claim that came after the day was prepared does not make it punctual."""
+    [known] = [
+        each for each in PunctualityMonitor().run(delivered(project, [RUN_DATE])).feed_days if each.feed == "sailings"
+    ]
+    assert known.late and known.available_from == project.cutoff_at(RUN_DATE) + timedelta(hours=1)
+    later = PunctualityMonitor().run(delivered(project, [RUN_DATE], watermark=200)).feed_days
+    assert [each.late for each in later if each.feed == "sailings"] == [False]
+    assert PunctualityMonitor().run(Recorded(project, Interval.of(RUN_DATE))).feed_days == ()
+
+
+def test_alerts_and_figures_are_by_supplier(project: Project) -> None:
+    named = {name: feed.model_copy(update={"supplier": "Harbour"}) for name, feed in project.feeds.items()}
+    harbour = project.model_copy(update={"feeds": named})
+    watch = delivered(harbour, [RUN_DATE - timedelta(days=n) for n in range(6)])
+    found = PunctualityMonitor().run(watch)
+    [alert] = found.alerts
+    assert alert.subject == "Harbour" and alert.sentence.count("feed ") == len({each.feed for each in found.feed_days})
+    assert {each.supplier for each in found.feed_days} == {"Harbour"}
+
+
+# --- quality ----------------------------------------------------------------------------------------------------------
+
+
+def validated(
+    project: Project, quarantined: Sequence[int], failed: Sequence[int] = (), watermark: int = 999
+) -> Recorded:
+    """Return a project whose feed of sailings had so many invalid rows of 1,000 on the days up to RUN_DATE."""
+    first = RUN_DATE - timedelta(days=len(quarantined) - 1)
+    found = [
+        DeliveryQuality("sailings", first + timedelta(days=n), n, 1000, rows, failed[n] if failed else 0)
+        for n, rows in enumerate(quarantined)
+    ]
+    return Recorded(project, Interval.of(RUN_DATE), {RUN_DATE: watermark}, found=found)
+
+
+@pytest.mark.parametrize(
+    ("quarantined", "raised"),
+    [
+        ([5] * 25 + [60] * 3, True),
+        ([5] * 25 + [24] * 3, False),  # less than two points more
+        ([5] * 27 + [900], False),  # one day
+        ([0, 100] * 14, False),  # it always varied
+    ],
+)
+def test_a_feed_with_more_invalid_rows_for_three_days_raises_an_alert(
+    project: Project, quarantined: Sequence[int], raised: bool
+) -> None:
+    found = alerts(QualityMonitor(), validated(project, quarantined))
+    assert [(alert.subject, alert.rule) for alert in found] == ([("sailings", "quality_trend")] if raised else [])
+
+
+def test_failed_expectations_have_a_trend_too(project: Project) -> None:
+    [alert] = alerts(QualityMonitor(), validated(project, [0] * 28, [1] * 25 + [3] * 3))
+    assert "failed expectations 3 on" in alert.sentence
+    assert not alerts(QualityMonitor(), validated(project, [0] * 28, [1] * 25 + [2] * 3))
+
+
+def test_a_delivery_that_the_run_date_did_not_know_does_not_count(project: Project) -> None:
+    assert not alerts(QualityMonitor(), validated(project, [5] * 25 + [60] * 3, watermark=26))
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_change_of_libraries_is_announced_for_one_run_date_whichever_monitor_runs(project: Project) -> None:
+    first_at = project.cutoff_at(RUN_DATE) - timedelta(hours=2)
+    change = LibraryChange(
+        "a" * 64, "b" * 64, {"numpy": "2.1", "polars": "1.0"}, {"numpy": "2.2", "polars": "1.0"}, first_at
+    )
+    raised = [
+        alerts(ChangesMonitor(), Recorded(project, Interval.of(RUN_DATE + timedelta(days=n)), changes=[change]))
+        for n in (-1, 0, 1, 7, 8)
+    ]
+    assert raised[0] == raised[4] == ()
+    assert raised[1] == raised[2] == raised[3]
+    [alert] = raised[1]
+    assert alert.day == RUN_DATE and "numpy 2.1 → 2.2. " in alert.sentence and "polars" not in alert.sentence
+
+
+# --- budget -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_month_has_one_alert_for_its_projection_and_one_for_its_cost(project: Project) -> None:
+    """100 EUR are spent on the 20th at 5 EUR a day, and projected from the seventh day on."""
+    priced = project.model_copy(update={"prices": Prices(currency="EUR", budget_per_month=100)})
+    spent = {FIRST + timedelta(days=n): 5.0 for n in range(30)}
+    raised: dict[tuple[str, date], set[str]] = {}
+    for run_date in reversed(Interval(start=FIRST, end=FIRST + timedelta(days=35)).days):
+        for alert in alerts(BudgetMonitor(), Recorded(priced, Interval.of(run_date), spent=spent)):
+            raised.setdefault((alert.rule, alert.day), set()).add(alert.sentence)
+    assert sorted(raised) == [("budget_projected", date(2026, 9, 8)), ("budget_spent", date(2026, 9, 21))]
+    assert all(len(sentences) == 1 for sentences in raised.values())
+    [projected] = raised["budget_projected", date(2026, 9, 8)]
+    assert "35.00 EUR up to 2026-09-07: 35% of the budget of 100.00 EUR, and 150.00 EUR are projected" in projected
+
+
+def test_a_month_within_its_budget_and_a_project_without_one_are_silent(project: Project) -> None:
+    watch = Recorded(
+        project, Interval(start=FIRST, end=RUN_DATE), spent={FIRST + timedelta(days=n): 3.3 for n in range(40)}
+    )
+    assert not alerts(BudgetMonitor(), watch)
+    priced = project.model_copy(update={"prices": Prices(currency="EUR", budget_per_month=110)})
+    assert not alerts(BudgetMonitor(), replace(watch, project=priced))
+    assert Prices(currency="EUR", core_hour=2, dbu=0.5).cost(1800, 4) == 3

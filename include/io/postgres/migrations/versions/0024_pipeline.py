@@ -21,7 +21,7 @@ ALTER TABLE step_runs
     ADD CHECK ((cost IS NULL) = (currency IS NULL));
 CREATE INDEX ON step_runs (project, ran_on);
 COMMENT ON COLUMN step_runs.part IS 'Candidate that the step fitted; null for other steps.';
-COMMENT ON COLUMN step_runs.ran_on IS 'Calendar day of the start, in the project''s timezone.';
+COMMENT ON COLUMN step_runs.ran_on IS 'Calendar day of the end, in the project''s timezone.';
 COMMENT ON COLUMN step_runs.bytes_read IS
     'Bytes that the worker process and its ended child processes read from files and pipes. Null for a step on '
     'Databricks and where the platform does not count them.';
@@ -106,7 +106,7 @@ SELECT id, project, model, step, interval_start, interval_end, state, rows, seco
     libraries, dbus, cost, currency
 FROM step_runs;
 COMMENT ON COLUMN step_history.part IS 'Candidate that the step fitted; null for other steps.';
-COMMENT ON COLUMN step_history.ran_on IS 'Calendar day of the start, in the project''s timezone.';
+COMMENT ON COLUMN step_history.ran_on IS 'Calendar day of the end, in the project''s timezone.';
 COMMENT ON COLUMN step_history.bytes_read IS
     'Bytes that the worker process and its ended child processes read from files and pipes. Null for a step on '
     'Databricks and where the platform does not count them.';
@@ -119,16 +119,16 @@ COMMENT ON COLUMN step_history.cost IS 'Cost by the prices declared when it ran;
 COMMENT ON COLUMN step_history.currency IS 'Currency of the cost.';
 
 CREATE VIEW pipeline_cost AS
-SELECT project, coalesce(ran_on, (started_at AT TIME ZONE 'UTC')::date) AS day, step, model, count(*) AS runs,
+SELECT project, coalesce(ran_on, (ended_at AT TIME ZONE 'UTC')::date) AS day, step, model, count(*) AS runs,
     count(*) FILTER (WHERE state = 'failed') AS failed_runs, sum(rows)::bigint AS rows, sum(seconds) AS seconds,
     sum(core_seconds) AS core_seconds, sum(dbus) AS dbus, max(peak_memory_mb) AS peak_memory_mb,
     sum(bytes_read)::bigint AS bytes_read, sum(bytes_written)::bigint AS bytes_written, sum(cost) AS cost, currency
 FROM step_runs
-GROUP BY project, coalesce(ran_on, (started_at AT TIME ZONE 'UTC')::date), step, model, currency;
-COMMENT ON VIEW pipeline_cost IS 'What the runs of each step took and cost, by the day on which they ran.';
+GROUP BY project, coalesce(ran_on, (ended_at AT TIME ZONE 'UTC')::date), step, model, currency;
+COMMENT ON VIEW pipeline_cost IS 'What the runs of each step took and cost, by the day on which they ended.';
 COMMENT ON COLUMN pipeline_cost.project IS 'Name of the project.';
 COMMENT ON COLUMN pipeline_cost.day IS
-    'Calendar day on which the runs started, in the project''s timezone; of a backfill, the day on which it ran.';
+    'Calendar day on which the runs ended, in the project''s timezone; of a backfill, the day on which it ran.';
 COMMENT ON COLUMN pipeline_cost.step IS 'Name of the step.';
 COMMENT ON COLUMN pipeline_cost.model IS 'Name of the model; null for steps of a project.';
 COMMENT ON COLUMN pipeline_cost.runs IS 'Runs of the step, failed and skipped ones included.';
