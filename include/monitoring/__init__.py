@@ -11,6 +11,7 @@ from pydantic import Field
 from include.monitoring.base import Monitor as Monitor
 from include.monitoring.freshness import FreshnessMonitor
 from include.monitoring.performance import PerformanceMonitor
+from include.monitoring.scores import ScoresMonitor
 
-AnyMonitor = Annotated[PerformanceMonitor | FreshnessMonitor, Field(discriminator="kind")]
+AnyMonitor = Annotated[PerformanceMonitor | FreshnessMonitor | ScoresMonitor, Field(discriminator="kind")]
 """Every monitor. `kind` says which one an entry of `model.yaml` is."""

@@ -10,7 +10,7 @@ from include.core.feeds import Feed
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.variants import Variant
-from include.monitoring.records import DayValue, Findings, MonitoredModel, Preparation, Punctuality
+from include.monitoring.records import DayValue, Findings, MonitoredModel, Preparation, Punctuality, ScoreHealth
 from include.training.config import Training
 
 if TYPE_CHECKING:  # every DAG file loads this module
@@ -53,6 +53,10 @@ class Watch(ABC):
     @abstractmethod
     def punctuality(self, deadlines: Mapping[date, datetime]) -> Mapping[date, Punctuality]:
         """Return for each day whether its predictions were published by its deadline."""
+
+    def score_health(self, days: Interval) -> Sequence[ScoreHealth]:
+        """Return the numeric health of the published scores of these days, the oldest first; a watch may have none."""
+        return ()
 
 
 class Monitor(Variant):

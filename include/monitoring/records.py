@@ -90,6 +90,25 @@ class FeedDay:
 
 
 @dataclass(frozen=True)
+class ScoreHealth:
+    """Numeric health of the published scores of a day.
+
+    Attributes:
+        day: the day of the scores.
+        rows: predictions.
+        distinct_scores: different scores.
+        commonest_share: share of the rows with the commonest score.
+        saturated_share: share of the rows whose score is 0 or 1 to nine digits; None if scores are no probabilities.
+    """
+
+    day: date
+    rows: int
+    distinct_scores: int
+    commonest_share: float
+    saturated_share: float | None
+
+
+@dataclass(frozen=True)
 class Findings:
     """What a monitor found.
 

@@ -25,7 +25,7 @@ from include.io.tables import Tables
 from include.monitoring.base import Watch
 from include.monitoring.pipeline import ProjectWatch
 from include.monitoring.pipeline.base import Arrival, DeliveryQuality, LibraryChange, StepRun
-from include.monitoring.records import DayValue, Findings, Preparation, Punctuality
+from include.monitoring.records import DayValue, Findings, Preparation, Punctuality, ScoreHealth
 from include.monitoring.tables import table_freshness
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,9 @@ class _Watch(Watch):
 
     def punctuality(self, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:
         return postgres.freshness.read_punctuality(self.settings, self.model.name, deadlines)
+
+    def score_health(self, days: Interval) -> Sequence[ScoreHealth]:
+        return postgres.pipeline.measure_scores(self.settings, self.model, days)
 
 
 def _of_pipeline(project: Project, interval: Interval, settings: Settings) -> list[Findings]:

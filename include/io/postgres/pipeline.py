@@ -10,9 +10,22 @@ from sqlalchemy.dialects import postgresql
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io.postgres.connection import engine
-from include.io.postgres.schema import feed_punctuality, installed_libraries, quality_results, step_runs
+from include.io.postgres.schema import (
+    feed_punctuality,
+    installed_libraries,
+    predictions,
+    published,
+    quality_results,
+    score_health,
+    step_runs,
+)
 from include.monitoring.pipeline.base import DeliveryQuality, LibraryChange, StepRun
-from include.monitoring.records import FeedDay
+from include.monitoring.records import FeedDay, MonitoredModel, ScoreHealth
+
+PROBABILITIES = ("binary", "multiclass")
+"""The problem types whose scores are from 0 to 1."""
+
+SATURATED = 1e-9
 
 MEASURED = ("seconds", "core_seconds", "peak_memory_mb", "bytes_read", "bytes_written", "rows")
 
@@ -142,3 +155,46 @@ def record_feed_days(settings: Settings, project: str, found: Sequence[FeedDay])
         connection.execute(
             statement, [{**asdict(each), "project": project, "run_id": settings.run_id} for each in ordered]
         )
+
+
+def measure_scores(settings: Settings, model: MonitoredModel, days: Interval) -> list[ScoreHealth]:
+    """Measure the published batches of these days that were not measured yet; return all, the oldest day first.
+
+    A batch never changes, so it is measured once, in the database: nothing of its rows is read here.
+    """
+    of_model = (published.c.model == model.name) & published.c.day.between(days.start, days.end)
+    p, h = predictions.c, score_health.c
+    measured = sa.exists().where(h.batch_id == published.c.batch_id)
+    counted = (
+        sa
+        .select(p.batch_id, published.c.day, p.score, sa.func.count().label("rows"))
+        .join(published, published.c.batch_id == p.batch_id)
+        .where(of_model, ~measured)
+        .group_by(p.batch_id, published.c.day, p.score)
+        .subquery()
+    )
+    c, rows = counted.c, sa.func.sum(counted.c.rows)
+    saturated = sa.func.sum(c.rows).filter((c.score <= SATURATED) | (c.score >= 1 - SATURATED))
+    share = sa.cast(sa.func.coalesce(saturated, 0), sa.Double) / sa.cast(rows, sa.Double)
+    each = sa.select(
+        c.batch_id,
+        sa.literal(model.name),
+        c.day,
+        sa.cast(rows, sa.BigInteger),
+        sa.func.count(),
+        sa.cast(sa.func.max(c.rows), sa.Double) / sa.cast(rows, sa.Double),
+        share if model.problem_type in PROBABILITIES else sa.null(),
+        sa.literal(settings.run_id),
+    ).group_by(c.batch_id, c.day)
+    columns = ("batch_id", "model", "day", "rows", "distinct_scores", "commonest_share", "saturated_share", "run_id")
+    with engine(settings).begin() as connection:
+        inserting = postgresql.insert(score_health).from_select(columns, each)
+        connection.execute(inserting.on_conflict_do_nothing(index_elements=["batch_id"]))
+        statement = (
+            sa
+            .select(h.day, h.rows, h.distinct_scores, h.commonest_share, h.saturated_share)
+            .join(published, published.c.batch_id == h.batch_id)
+            .where(of_model)
+            .order_by(h.day)
+        )
+        return [ScoreHealth(*row) for row in connection.execute(statement)]

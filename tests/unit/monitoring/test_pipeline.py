@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from include.config.loading import load_project
+from include.config.loading import load_model, load_project
 from include.core.interval import Interval
 from include.core.prices import Prices
 from include.core.project import Project
@@ -19,6 +19,8 @@ from include.monitoring.pipeline.history import Persistence, limits, unusual
 from include.monitoring.pipeline.punctuality import PunctualityMonitor
 from include.monitoring.pipeline.quality import QualityMonitor
 from include.monitoring.pipeline.steps import StepsMonitor
+from include.monitoring.records import MonitoredModel, ScoreHealth
+from include.monitoring.scores import ScoresMonitor
 
 FIRST = date(2026, 9, 1)
 RUN_DATE = FIRST + timedelta(days=40)
@@ -295,3 +297,39 @@ def test_a_month_within_its_budget_and_a_project_without_one_are_silent(project:
     priced = project.model_copy(update={"prices": Prices(currency="EUR", budget_per_month=110)})
     assert not alerts(BudgetMonitor(), replace(watch, project=priced))
     assert Prices(currency="EUR", core_hour=2, dbu=0.5).cost(1800, 4) == 3
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def health(shares: Sequence[float], distinct: Sequence[int], rows: int = 1000) -> list[ScoreHealth]:
+    """Return the health of the days before RUN_DATE, with these shares of equal and of saturated scores."""
+    first = RUN_DATE - timedelta(days=len(shares))
+    return [
+        ScoreHealth(first + timedelta(days=n), rows, different, share, share)
+        for n, (share, different) in enumerate(zip(shares, distinct, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shares", "distinct", "said"),
+    [
+        ([0.01] * 30, [900] * 30, None),
+        ([0.01] * 29 + [1.0], [900] * 29 + [1], "all 1,000 scores of 2026-10-10 are equal"),
+        ([1.0] * 30, [1] * 30, None),  # a constant model
+        ([0.01] * 29 + [0.4], [900] * 30, None),  # one day
+        ([0.01] * 27 + [0.4] * 3, [900] * 30, "40.0% of the scores of 2026-10-10 have the commonest score"),
+    ],
+)
+def test_scores_that_become_equal_or_saturated_raise_an_alert(
+    shares: Sequence[float], distinct: Sequence[int], said: str | None
+) -> None:
+    found = ScoresMonitor()._alert(LATE, health(shares, distinct), RUN_DATE)
+    assert (found is not None) is (said is not None)
+    if found and said:
+        assert said in found.sentence
+        if "commonest" in said:
+            assert "are 0 or 1 to nine digits" in found.sentence
+
+
+LATE: MonitoredModel = load_model("late_ferry").monitored
