@@ -3,6 +3,7 @@
 The step `outcomes`, which runs before, joins the outcomes. The DAG sends the alerts.
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,9 +105,13 @@ def _of_pipeline(project: Project, interval: Interval, settings: Settings) -> li
         return []
     known = read_journal(settings, project)
     arrivals: dict[tuple[str, date], list[Arrival]] = {}
-    columns = known.deliveries.filter(~is_late()).select("feed", "day", "sequence", "available_from")
-    for feed, day, sequence, available_from in columns.iter_rows():
-        arrivals.setdefault((feed, day), []).append(Arrival(sequence, available_from))
+    landed = known.entries.filter(pl.col("kind") == "delivery")
+    differs = landed.select("sequence", columns=pl.col("entry").str.json_path_match("$.columns"))
+    of_files = known.deliveries.filter(~is_late()).join(differs, on="sequence", how="left")
+    for feed, day, sequence, moment, columns in of_files.select(
+        "feed", "day", "sequence", "available_from", "columns"
+    ).iter_rows():
+        arrivals.setdefault((feed, day), []).append(Arrival(sequence, moment, tuple(json.loads(columns or "[]"))))
     watch = _ProjectWatch(
         project,
         interval,

@@ -38,10 +38,17 @@ class StepRun:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A delivery in the journal: its number there, and the moment (UTC) from which it counts."""
+    """A delivery in the journal.
+
+    Attributes:
+        sequence: its number there.
+        available_from: the moment (UTC) from which it counts.
+        differs: how its columns differ from the declared ones, in words.
+    """
 
     sequence: int
     available_from: datetime
+    differs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class ProjectMonitor(Variant):
 def is_nightly(project: Project, run: StepRun) -> bool:
     """Return whether a run was that of its own run date: it started and ended between its cutoff and the next one.
 
-    The runs of a backfill compete for the machine and say nothing of a night, so they are no history, nor judged.
+    The runs of a backfill compete for the machine and say nothing of a nightly run, so they are no history, nor judged.
     """
     return project.cutoff_at(run.day) <= run.started_at and run.ended_at < project.cutoff_at(
         run.day + timedelta(days=1)

@@ -38,12 +38,13 @@ class BudgetMonitor(ProjectMonitor):
         days = watch.interval.shifted(start=-1, end=-1)
         first = (days.start - timedelta(days=CATCH_UP_DAYS)).replace(day=1)
         costs = watch.costs(Interval(start=first, end=days.end), prices.currency)
+        this_month, recent = days.start.replace(day=1), watch.interval.start - timedelta(days=CATCH_UP_DAYS)
         months = sorted({day.replace(day=1) for day in Interval(start=first, end=days.end).days})
         found = [
             alert
             for month in months
             for alert in self._alerts(watch, month, costs, prices, prices.budget_per_month)
-            if alert.day <= watch.interval.end
+            if alert.day <= watch.interval.end and (month >= this_month or alert.day >= recent)
         ]
         return Findings(alerts=tuple(found))
 

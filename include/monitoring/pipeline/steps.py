@@ -140,7 +140,7 @@ def nightly_runs(watch: ProjectWatch, days: Interval) -> dict[Kind, dict[date, S
 
 def _sentence(measure: Measure, found: Unusual) -> str:
     day, value, usual = found.newest
-    count = f"on {len(found.days)} of the newest {found.looked_at} nights"
+    count = f"on {len(found.days)} of the newest {found.looked_at} nightly runs"
     return f"{measure.words} {_said(value, measure)} on {day}, usually {_said(usual, measure)} (unusual {count})"
 
 

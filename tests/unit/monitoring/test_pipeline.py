@@ -128,7 +128,7 @@ def test_a_step_that_takes_more_for_three_nights_raises_one_alert(
     runs = nights(project, [usual] * 37 + [now] * 3, measure)
     [alert] = alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=runs))
     assert (alert.subject, alert.rule, alert.day) == ("late_ferry.score", "step_unusual", RUN_DATE)
-    assert "on 3 of the newest 5 nights" in alert.sentence and "alert-step-slow.md" in alert.sentence
+    assert "on 3 of the newest 5 nightly runs" in alert.sentence and "alert-step-slow.md" in alert.sentence
     assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE - timedelta(days=1)), runs=runs))
 
 
@@ -270,6 +270,33 @@ def test_a_change_of_libraries_is_announced_for_one_run_date_whichever_monitor_r
     assert raised[1] == raised[2] == raised[3]
     [alert] = raised[1]
     assert alert.day == RUN_DATE and "numpy 2.1 → 2.2. " in alert.sentence and "polars" not in alert.sentence
+
+
+def columned(project: Project, differs: Sequence[tuple[str, ...]], watermark: int = 999) -> Recorded:
+    """Return a project whose feed of sailings had such columns on the days up to RUN_DATE."""
+    first = RUN_DATE - timedelta(days=len(differs) - 1)
+    arrivals = {("sailings", first + timedelta(days=n)): [Arrival(n, EARLY, each)] for n, each in enumerate(differs)}
+    days = Interval(start=first, end=RUN_DATE).days
+    return Recorded(project, Interval.of(RUN_DATE), dict.fromkeys(days, watermark), arrivals)
+
+
+@pytest.mark.parametrize(
+    ("differs", "said"),
+    [
+        ([(), (), ("2 undeclared",)], "as declared → 2 undeclared"),
+        ([(), ("2 undeclared",), ("2 undeclared",)], None),
+        ([("without dest",), ()], "without dest → as declared"),
+        ([(), ("without dest",), (), ("without dest",)], None),  # the same change was announced before
+        ([()], None),
+    ],
+)
+def test_a_change_of_columns_is_announced_once(
+    project: Project, differs: Sequence[tuple[str, ...]], said: str | None
+) -> None:
+    found = [alert.sentence for alert in alerts(ChangesMonitor(), columned(project, differs))]
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
+    assert not alerts(ChangesMonitor(), columned(project, differs, watermark=len(differs) - 2))
 
 
 # --- budget -----------------------------------------------------------------------------------------------------------
