@@ -1,12 +1,17 @@
 """The pipeline's own monitors: what they say of a history of runs, deliveries, results and costs."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from include.config.loading import load_model, load_project
+from include.config.project import WatchedProject
+from include.core.changes import features_digest
+from include.core.errors import ConfigError
 from include.core.interval import Interval
 from include.core.prices import Prices
 from include.core.project import Project
@@ -141,6 +146,10 @@ def test_a_backfill_is_neither_judged_nor_history(project: Project) -> None:
     """It ran at noon of another day, when it competed for the machine."""
     late = nights(project, [9000.0] * 40, started=24 + 9)
     assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=late))
+    early = nights(project, [9000.0] * 40, started=-5)
+    assert not alerts(
+        StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=[*early, *nights(project, [300.0] * 40)])
+    )
     mixed = [*late[:30], *nights(project, [300.0] * 40), *late[30:]]
     assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=mixed))
     slow = [*late, *nights(project, [300.0] * 37 + [900.0] * 3)]
@@ -360,3 +369,39 @@ def test_scores_that_become_equal_or_saturated_raise_an_alert(
 
 
 LATE: MonitoredModel = load_model("late_ferry").monitored
+
+
+# --- declaration ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("monitors", "said"),
+    [
+        ([{"kind": "stepps"}], "monitors.0.kind: there is no 'stepps'; did you mean 'steps'?"),
+        ([{"kind": "steps"}, {"kind": "steps"}], "monitors: steps is listed twice"),
+        ([{"kind": "steps", "days": 6}], "6 days of the newest 5 are never reached"),
+        ([{"kind": "quality", "min_history": 29}], "min_history is at most `history`"),
+    ],
+)
+def test_a_wrong_monitor_is_refused_by_its_key(
+    load_changed: Callable[..., Project], monitors: list[dict[str, object]], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_changed("ferries", lambda declared: declared.update(monitors=monitors))
+
+
+def test_a_monitor_that_is_not_listed_runs_with_its_defaults_and_none_changes_features(
+    load_changed: Callable[..., Project],
+) -> None:
+    def change(declared: dict[str, Any]) -> None:
+        declared["monitors"] = [{"kind": "steps", "times": 3}]
+        declared["prices"] = {"currency": "EUR"}
+        declared["feeds"]["winds"]["supplier"] = "Harbour"
+
+    before = features_digest(load_changed("ferries", lambda _: None))
+    found = load_changed("ferries", change)
+    assert isinstance(found, WatchedProject)
+    kinds = [monitor.kind for monitor in found.all_monitors]
+    assert kinds == ["steps", "punctuality", "quality", "changes", "budget"]
+    assert found.all_monitors[0] == StepsMonitor(times=3)
+    assert features_digest(found) == before
