@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from include.config.model import Model
-from include.core.project import Project
+from include.config.project import WatchedProject
 from tools.generated import ROOT, cell, write_or_check
 
 PAGE = ROOT / "docs" / "configuration.md"
@@ -81,7 +81,7 @@ def expectations_schema() -> Schema:
 def files() -> dict[Path, str]:
     """Return the text of each generated file."""
     schemas = {
-        "project": file_schema(Project, "project.yaml"),
+        "project": file_schema(WatchedProject, "project.yaml"),
         "model": file_schema(Model, "model.yaml"),
         "expectations": expectations_schema(),
     }

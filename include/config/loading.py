@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from include.config.holiday_files import with_holiday_files
 from include.config.model import Model
+from include.config.project import WatchedProject
 from include.core.base import Config
 from include.core.errors import ConfigError, nearest
 from include.core.project import Project
@@ -36,7 +37,7 @@ def load_project(name: str) -> Project:
 
 def read_project(path: Path) -> Project:
     """Return the project that a file project.yaml declares, wherever its folder is; raises as `load_project` does."""
-    return with_holiday_files(_load(Project, path, name=path.parent.name, folder=path.parent))
+    return with_holiday_files(_load(WatchedProject, path, name=path.parent.name, folder=path.parent))
 
 
 @cache

@@ -303,6 +303,13 @@ class Feed(Config):
         description="days that have no file although their weekday has",
         examples=[{"country": "DE", "subdivision": "BE"}],
     )
+    supplier: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=80,
+        description="who delivers it, for reports of late files by supplier; by default the feed is its own supplier",
+        examples=["Harbour authority"],
+    )
     required: bool = Field(
         default=True,
         description="whether a run waits for its file; without, it goes on with the files that came by its cutoff",

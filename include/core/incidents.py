@@ -38,6 +38,9 @@ NOT_PREPARED = "not_prepared"
 TASK_FAILED = "task_failed"
 RUN_FAILED = "run_failed"
 
+ANNOUNCED = ("budget_", "columns_changed", "libraries_changed")
+"""What rules begin with that say something once: nobody is sent that it is over."""
+
 NO_EFFECT = "scores are published as always"
 """What readers see if an alert says nothing about them."""
 
@@ -281,14 +284,14 @@ def news(before: Incident | None, after: Incident, now: datetime) -> tuple[Event
     A person who has acknowledged it is not told that it is worse, only that its severity rose. When a snooze has ended,
     one update says that the incident is still there.
     """
-    is_open = after.recovered_day is None
+    is_open, is_news = after.recovered_day is None, after.details.rule.startswith(ANNOUNCED)
     sent = not after.is_snoozed(now)
     if before is None:
-        return ("opened", sent) if is_open else (None, False)
+        return ("opened", sent) if is_open or is_news else (None, False)
     if before.recovered_day is not None:
         return ("reopened", sent) if is_open else (None, False)
     if not is_open:
-        return "recovered", before.sent_severity is not None and not before.is_snoozed(now)
+        return "recovered", before.sent_severity is not None and not before.is_snoozed(now) and not is_news
     rose = before.sent_severity is not None and is_above(after.details.severity, before.sent_severity)
     bad, told = after.details.badness, before.sent_badness
     is_worse = bad is not None and told is not None and bad >= WORSE * told and not after.acknowledged_by

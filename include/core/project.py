@@ -22,6 +22,7 @@ from include.core.feeds import (
 )
 from include.core.local_time import first_time, moment_of
 from include.core.paths import can_meet
+from include.core.prices import Prices
 from include.core.routes import Route
 
 
@@ -39,6 +40,13 @@ class Databricks(Config):
         default=None,
         description="as the Jobs API takes it; none: serverless",
         examples=[{"spark_version": "17.3.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 2}],
+    )
+    dbu_per_hour: float | None = Field(
+        default=None,
+        gt=0,
+        description="Databricks units (DBU) that the whole cluster uses in an hour, for `prices`: the Jobs API does "
+        "not say them",
+        examples=[4.5],
     )
     environment: str = Field(default="3", description="client version of the serverless environment", examples=["4"])
     settings: dict[str, str] = Field(
@@ -108,6 +116,11 @@ class Project(Config):
         default=None,
         description="where steps run for which `run_on` says databricks",
         examples=[{"wheels": "/Volumes/main/nightly/wheels"}],
+    )
+    prices: Prices | None = Field(
+        default=None,
+        description="what a run of a step costs, and the budget; without it, runs have no cost in money",
+        examples=[{"currency": "EUR", "core_hour": 0.05, "dbu": 0.22, "budget_per_month": 100}],
     )
 
     @model_validator(mode="after")

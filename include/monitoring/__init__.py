@@ -12,9 +12,11 @@ from include.monitoring.base import Monitor as Monitor
 from include.monitoring.degradation import DegradationMonitor
 from include.monitoring.freshness import FreshnessMonitor
 from include.monitoring.performance import PerformanceMonitor
+from include.monitoring.scores import ScoresMonitor
 from include.monitoring.skew import SkewMonitor
 
 AnyMonitor = Annotated[
-    PerformanceMonitor | FreshnessMonitor | SkewMonitor | DegradationMonitor, Field(discriminator="kind")
+    PerformanceMonitor | FreshnessMonitor | ScoresMonitor | SkewMonitor | DegradationMonitor,
+    Field(discriminator="kind"),
 ]
 """Every monitor. `kind` says which one an entry of `model.yaml` is."""

@@ -10,7 +10,7 @@ from include.core.feeds import Feed
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.variants import Variant
-from include.monitoring.records import DayValue, Findings, MonitoredModel, Preparation, Punctuality
+from include.monitoring.records import DayValue, Findings, MonitoredModel, Preparation, Punctuality, ScoreHealth
 from include.training.config import Training
 
 if TYPE_CHECKING:  # every DAG file loads this module
@@ -77,6 +77,10 @@ class Watch(ABC):
     @abstractmethod
     def champions(self, days: Sequence[date]) -> "Ages":
         """Return the champion of each of these run dates, and when it was trained."""
+
+    def score_health(self, days: Interval) -> Sequence[ScoreHealth]:
+        """Return the numeric health of the published scores of these days, the oldest first; a watch may have none."""
+        return ()
 
 
 class Monitor(Variant):

@@ -67,6 +67,48 @@ class Preparation:
 
 
 @dataclass(frozen=True)
+class FeedDay:
+    """Whether the delivery that a run date was the first to need came in time.
+
+    Attributes:
+        feed: its feed.
+        supplier: who delivers it.
+        day: the run date.
+        file_day: the day of the delivery.
+        due_at: by when it was due (UTC).
+        available_from: from when the first one counts (UTC); None if the run date knew none.
+        late: whether there was none by then.
+    """
+
+    feed: str
+    supplier: str
+    day: date
+    file_day: date
+    due_at: datetime
+    available_from: datetime | None
+    late: bool
+
+
+@dataclass(frozen=True)
+class ScoreHealth:
+    """Numeric health of the published scores of a day.
+
+    Attributes:
+        day: the day of the scores.
+        rows: predictions.
+        distinct_scores: different scores.
+        commonest_share: share of the rows with the commonest score.
+        saturated_share: share of the rows whose score is 0 or 1 to nine digits; None if scores are no probabilities.
+    """
+
+    day: date
+    rows: int
+    distinct_scores: int
+    commonest_share: float
+    saturated_share: float | None
+
+
+@dataclass(frozen=True)
 class Findings:
     """What a monitor found.
 
@@ -75,9 +117,11 @@ class Findings:
         freshness: how fresh something was on each run date.
         days: days that were measured.
         rows: rows of performance that were written.
+        feed_days: which deliveries came in time.
     """
 
     alerts: tuple[Alert, ...] = ()
     freshness: tuple[Freshness, ...] = ()
     days: int = 0
     rows: int = 0
+    feed_days: tuple[FeedDay, ...] = ()

@@ -4,12 +4,14 @@ A step on Databricks reaches only tables and MLflow. The worker writes its resul
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import NotReadyError
+from include.core.installed import installed_versions
 from include.core.intake import NotYetError
 from include.core.interval import Interval
 from include.core.project import Project
@@ -17,7 +19,7 @@ from include.core.records import StepResult
 from include.core.settings import Settings, utc_now
 from include.io import postgres
 from include.io.journal import export, require_exported
-from include.runner.cost import Meter
+from include.runner.cost import Cost, Meter
 from include.steps.declared import STEPS, Step
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ def run(
     Raises:
         Exception: whatever the step raises.
     """
-    step, attempt = STEPS[name], _Attempt(name, config, interval, settings, utc_now(), Meter())
+    step = STEPS[name]
+    attempt = _Attempt(name, config, interval, settings, utc_now(), options.get("candidate"), Meter())
     try:
         with postgres.running.running(settings, config.recorded_as[0]):
             _require_exported(step, config, settings)
@@ -74,8 +77,9 @@ def record(
     settings: Settings,
     started_at: datetime,
     watermark: int,
+    part: str | None = None,
 ) -> None:
-    """Record a step that ran on Databricks. What it cost is not known here.
+    """Record a step that ran on Databricks. Its CPU time and memory are not known here; units follow from its time.
 
     Args:
         name: the step, a key of `STEPS`.
@@ -85,12 +89,13 @@ def record(
         settings: places, connections and the id of this run.
         started_at: when the step started.
         watermark: the newest entry of the journal when the step was submitted.
+        part: the candidate that it fitted, if it did.
 
     Raises:
         ChangedMeanwhileError: a person was erased, or the hash key rotated, since then. Nothing is written.
         ActionRequiredError: the step writes the journal, and the database is behind the export. Nothing is written.
     """
-    attempt = _Attempt(name, config, interval, settings, started_at)
+    attempt = _Attempt(name, config, interval, settings, started_at, part)
     if result is None:
         attempt.record("skipped")
         return
@@ -122,6 +127,7 @@ class _Attempt:
     interval: Interval
     settings: Settings
     started_at: datetime
+    part: str | None = None
     meter: Meter | None = None
 
     def record_result(self, result: StepResult) -> None:
@@ -139,18 +145,28 @@ class _Attempt:
 
     def record(self, state: Literal["success", "skipped", "failed"], **about: Any) -> None:
         """Record how the step ended."""
-        project, model = self.config.recorded_as
-        cost = self.meter.read() if self.meter else None
+        name, model = self.config.recorded_as
+        project = self.config if isinstance(self.config, Project) else load_project(name)
+        ended_at, took = utc_now(), self.meter.read() if self.meter else Cost()
+        dbus = None
+        if self.meter is None and project.databricks and project.databricks.dbu_per_hour:
+            dbus = (ended_at - self.started_at).total_seconds() / 3600 * project.databricks.dbu_per_hour
+        prices = project.prices
         postgres.audit.record_step(
             self.settings,
             self.step,
-            project,
+            name,
             self.interval,
             model=model,
             state=state,
             started_at=self.started_at,
-            ended_at=utc_now(),
-            core_seconds=cost.core_seconds if cost else None,
-            peak_memory_mb=cost.peak_memory_mb if cost else None,
+            ended_at=ended_at,
+            **asdict(took),
+            part=self.part,
+            ran_on=project.day_of(ended_at),
+            libraries=installed_versions() if self.meter else None,
+            dbus=dbus,
+            cost=prices.cost(took.core_seconds, dbus) if prices else None,
+            currency=prices.currency if prices else None,
             **about,
         )

@@ -47,6 +47,7 @@ class Taken:
         erased: how many rows were left out just now, because they are those of erased persons.
         correction: what it is to the deliveries of its day before it. Late rows of an earlier day are a delivery of
             their own, which has the object of their file.
+        differs: how the columns of the file differ from the declared ones, in words.
     """
 
     found: Found
@@ -60,6 +61,7 @@ class Taken:
     kept: pl.DataFrame | None = None
     doubt: str | None = None
     erased: int = 0
+    differs: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -246,6 +248,7 @@ def _entry(item: Taken, hold: str | None, key: HashKey) -> Entry:
             "hash_key": key.fingerprint,
             **({"parts": [part.entry() for part in item.parts]} if item.parts else {}),
             **({"erased": item.erased} if item.erased else {}),
+            **({"columns": [*item.differs]} if item.differs else {}),
         },
         why=hold,
     )

@@ -28,10 +28,11 @@ from include.monitoring.base import Watch
 from include.monitoring.causes import late_feeds, name_causes
 from include.monitoring.degradation import Ages, ComparedDay, Comparison
 from include.monitoring.performance import PerformanceMonitor
-from include.monitoring.records import DayValue, Findings, Preparation, Punctuality
+from include.monitoring.records import DayValue, Findings, Preparation, Punctuality, ScoreHealth
 from include.monitoring.skew import SkewCheck, SkewMonitor
 from include.monitoring.tables import table_freshness
 from include.steps.compare_champions import champion_ages, compare_champions
+from include.steps.watch_pipeline import watch_pipeline
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,9 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
         log.info("%s: %d days measured, %d rows", model.name, days, rows)
         found += of_model
         alerts += alerts_about(model, of_model)
+    of_pipeline = watch_pipeline(project, interval, settings)
+    found += of_pipeline
+    alerts += [alert for each in of_pipeline for alert in each.alerts]
     freshness = [
         *_tables(project, interval, prepared_days, settings),
         *(fresh for each in found for fresh in each.freshness),
@@ -63,6 +67,7 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     for fresh in freshness:
         log.log(logging.WARNING if fresh.late else logging.INFO, "%s", fresh.sentence)
     postgres.freshness.record_freshness(settings, project.name, freshness)
+    postgres.pipeline.record_feed_days(settings, project.name, [day for each in found for day in each.feed_days])
     alerts = with_causes(project, settings, alerts)
     return Monitored(
         interval=interval,
@@ -137,6 +142,9 @@ class _Watch(Watch):
 
     def champions(self, days: Sequence[date]) -> Ages:
         return champion_ages(self.model.name, list(days), self.settings)
+
+    def score_health(self, days: Interval) -> Sequence[ScoreHealth]:
+        return postgres.pipeline.measure_scores(self.settings, self.model, days)
 
 
 def _tables(

@@ -17,6 +17,7 @@ from include.core import schemas
 from include.core.erasure import Erasures, without_erased
 from include.core.errors import DeliveryError, UnreadableError
 from include.core.feeds import Feed
+from include.core.formats.base import Contents
 from include.core.formats.unpack import too_large
 from include.core.intake import NotYetError, available_from, is_history
 from include.core.personal import HashKey
@@ -83,13 +84,14 @@ def read_object(
     claim = claim_of(landing, found)
     modified_at = found.modified_at
     moment = available_from(project, found.feed, found.day, found.uri, claim=claim, modified_at=modified_at, now=now)
-    records = _records(found, feed, content)
+    contents = _contents(found, feed, content)
+    records = contents.records
     if sidecar:
         check_sidecar(found, feed, sidecar, len(content), digest, records.height)
     _parsed(found, lambda: _check_day(project, found, feed, records))
     delivery_id, kept = delivery_id_of(found.key, digest, newest, ids), without_erased(feed, records, erased, key)
     dropped = records.height - kept.height
-    return Taken(found, delivery_id, digest, moment, kept, feed.correction, erased=dropped)
+    return Taken(found, delivery_id, digest, moment, kept, feed.correction, erased=dropped, differs=contents.differs)
 
 
 def is_landed(seen: SeenObject | None, found: Found) -> bool:
@@ -170,12 +172,12 @@ def check_sidecar(found: Found, feed: Feed, sidecar: Sidecar, size: int, digest:
             )
 
 
-def _records(found: Found, feed: Feed, content: bytes) -> pl.DataFrame:
-    """Return all declared columns as text, with `_row`."""
+def _contents(found: Found, feed: Feed, content: bytes) -> Contents:
+    """Return all declared columns as text, with `_row`, and how the columns differ from the declared ones."""
     contents = _parsed(found, lambda: apart.read(feed.format, content, found.key, feed.layout))
     if contents.remark:
         log.warning("%s: %s", found.uri, contents.remark)
-    return contents.records
+    return contents
 
 
 def _parsed(found: Found, parse: Callable[[], T]) -> T:

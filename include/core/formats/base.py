@@ -56,10 +56,12 @@ class Contents:
     Attributes:
         records: all declared columns as text, with `_row`: the line in the file (in Parquet: the number of the row).
         remark: about what was left out; None if nothing was.
+        differs: how the columns differ from the declared ones, in words; no name of an undeclared column.
     """
 
     records: "pl.DataFrame"
     remark: str | None = None
+    differs: tuple[str, ...] = ()
 
 
 class Format(Variant, ABC):

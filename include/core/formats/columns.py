@@ -1,7 +1,7 @@
 """Find the declared columns among those of a file."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from include.core.errors import UnreadableError
 from include.core.formats.base import Layout, listed
@@ -74,6 +74,17 @@ def remark(found: Sequence[str], layout: Layout, *, shown: bool = False) -> str 
     if not unknown or layout.extra_columns != "warn":
         return None
     return f"ignored, because it is not declared: column {_numbered(found, unknown, shown=shown)}"
+
+
+def differs(found: Iterable[str], layout: Layout) -> tuple[str, ...]:
+    """Return how the columns of a readable file differ from the declared ones, sorted.
+
+    Undeclared ones are counted, because their names may be values of a file without a header.
+    """
+    there = set(found)
+    lacks = sorted(f"without {name}" for name in layout.names if name in layout.optional and name not in there)
+    more = len(there - set(layout.names))
+    return (*lacks, *([f"{more} undeclared"] if more else []))
 
 
 def _undeclared(found: Sequence[str], layout: Layout) -> list[int]:

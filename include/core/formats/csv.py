@@ -104,7 +104,8 @@ class Csv(Format):
                 raise text.too_long(most, reader.line_num)
             lines.pending = 0
             rows.add(record, reader.line_num)
-        return Contents(rows.frame(), columns.remark(header or (), layout))
+        differs = columns.differs(header, layout) if header else ()
+        return Contents(rows.frame(), columns.remark(header or (), layout), differs)
 
     @property
     def _quoting(self) -> dict[str, Any]:

@@ -64,7 +64,8 @@ def _read(blocks: Iterator[bytes], layout: Layout) -> Contents:
             "with optional: true"
         )
     warn = ignored and layout.extra_columns == "warn"
-    return Contents(frame, f"ignored, because they are not declared: {len(ignored):,} keys" if warn else None)
+    remark = f"ignored, because they are not declared: {len(ignored):,} keys" if warn else None
+    return Contents(frame, remark, columns.differs({*seen, *ignored}, layout))
 
 
 class _TwiceError(ValueError):

@@ -48,7 +48,7 @@ class Parquet(Format):
             problem = type(error).__name__
         else:
             rows = pl.concat(frames).with_columns(_row=pl.int_range(1, pl.len() + 1, dtype=pl.Int64()))
-            return Contents(rows, columns.remark(found, layout, shown=True))
+            return Contents(rows, columns.remark(found, layout, shown=True), columns.differs(found, layout))
         if content.startswith(b"PAR1"):
             raise UnreadableError(f"damaged Parquet, or cut off ({problem}); deliver the file again")
         kind = "jsonl" if content.lstrip()[:1] == b"{" else "csv"

@@ -5,12 +5,14 @@ from datetime import date, datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
+from include.core.installed import libraries_digest
 from include.core.interval import Interval
 from include.core.printable import printable
 from include.core.settings import Settings
 from include.io.postgres.connection import engine, lock
-from include.io.postgres.schema import quality_results, step_runs
+from include.io.postgres.schema import installed_libraries, quality_results, step_runs
 
 
 def record_quality(settings: Settings, results: Sequence[Mapping[str, Any]]) -> None:
@@ -60,8 +62,15 @@ def record_step(
     table_version: int | None = None,
     model_version: int | None = None,
     error: BaseException | None = None,
+    libraries: Mapping[str, str] | None = None,
+    **about: Any,
 ) -> None:
-    """Add a row about a run of a step. Only the class of an error is stored, because its text can contain data."""
+    """Add a row about a run of a step. Only the class of an error is stored, because its text can contain data.
+
+    `libraries` has the versions that it ran with; `about` has further columns: part, ran_on, bytes_read, bytes_written,
+    dbus, cost, currency.
+    """
+    digest = libraries_digest(libraries) if libraries else None
     values = {
         "project": project,
         "model": model,
@@ -79,8 +88,13 @@ def record_step(
         "run_id": settings.run_id,
         "started_at": started_at,
         "ended_at": ended_at,
+        "libraries": digest,
+        **about,
     }
     with engine(settings).begin() as connection:
+        if libraries:
+            found = {"digest": digest, "versions": dict(libraries)}
+            connection.execute(postgresql.insert(installed_libraries).on_conflict_do_nothing(), found)
         connection.execute(sa.insert(step_runs), values)
 
 

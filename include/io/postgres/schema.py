@@ -372,7 +372,71 @@ step_runs = sa.Table(
     _column("run_id", TEXT, RUN_ID),
     _column("started_at", MOMENT, "Time at which the step started."),
     _column("ended_at", MOMENT, "Time at which the step ended."),
+    _column("part", TEXT, "Candidate that the step fitted; null for other steps.", nullable=True),
+    _column("ran_on", DATE, "Calendar day of the end, in the project's timezone.", nullable=True),
+    _column(
+        "bytes_read",
+        BIGINT,
+        "Bytes that the worker process and its ended child processes read from files and pipes. Null for a step on "
+        "Databricks and where the platform does not count them.",
+        nullable=True,
+    ),
+    _column("bytes_written", BIGINT, "Bytes that they wrote likewise.", nullable=True),
+    _column("libraries", TEXT, "Installed versions, in installed_libraries; null if unknown.", nullable=True),
+    _column("dbus", DOUBLE, "Databricks units: databricks.dbu_per_hour times the elapsed time.", nullable=True),
+    _column("cost", DOUBLE, "Cost by the prices declared when it ran; null without prices.", nullable=True),
+    _column("currency", TEXT, "Currency of the cost.", nullable=True),
     comment="Every run of a step, how it ended and what it cost. Rows are only added.",
+)
+
+installed_libraries = sa.Table(
+    "installed_libraries",
+    metadata,
+    _key("digest", TEXT, "Digest of the versions."),
+    _column("versions", JSONB, "Version of Python and of each library that results depend on."),
+    _now("seen_at", "Time at which a step ran with them first."),
+    comment="The versions of libraries that steps ran with. Rows are only added.",
+)
+
+feed_punctuality = sa.Table(
+    "feed_punctuality",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _key("feed", TEXT, "Name of the feed."),
+    _key("day", DATE, RUN_DATE),
+    _column("supplier", TEXT, "Who delivers it, as project.yaml says; by default the feed."),
+    _column("file_day", DATE, "Day of the delivery that was due."),
+    _column("due_at", MOMENT, "Time by which it was due."),
+    _column(
+        "available_from",
+        MOMENT,
+        "Time from which the first delivery counts; null if there was none when the run date was prepared.",
+        nullable=True,
+    ),
+    _column("late", BOOLEAN, "True if there was none by the time it was due."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("measured_at", "Time of the measurement."),
+    comment="Whether each feed's delivery came in time, as the record of the run date knew it.",
+)
+
+score_health = sa.Table(
+    "score_health",
+    metadata,
+    _key("batch_id", UUID, "Batch that was measured."),
+    _column("model", TEXT, MODEL),
+    _column("day", DATE, SCORED_DAY),
+    _column("rows", BIGINT, "Number of predictions."),
+    _column("distinct_scores", BIGINT, "Number of different scores."),
+    _column("commonest_share", DOUBLE, "Share of the rows that have the commonest score."),
+    _column(
+        "saturated_share",
+        DOUBLE,
+        "Share of the rows whose score is 0 or 1 to nine digits; null if scores are no probabilities.",
+        nullable=True,
+    ),
+    _column("run_id", TEXT, RUN_ID),
+    _now("measured_at", "Time of the measurement."),
+    comment="Numeric health of the scores of each published batch. Infinite scores are never written.",
 )
 
 INTERVAL = "the interval that has the measured value in 90 % of resamples of days; null if it has none."

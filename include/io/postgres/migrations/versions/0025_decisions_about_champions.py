@@ -9,7 +9,7 @@ The view is changed by its definition in the catalog, so that what other migrati
 from alembic import op
 
 revision = "0025"
-down_revision = "0023"
+down_revision = "0024"
 
 # The definition of the branch of the promotions, as the catalog writes it, and what is put in its place.
 STATEMENTS = """

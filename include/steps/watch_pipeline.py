@@ -1,0 +1,69 @@
+"""A part of the step monitor: what monitors of the pipeline itself read of the shared database."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+
+import polars as pl
+
+from include.config.project import WatchedProject
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
+from include.core.stack import is_late
+from include.io import postgres
+from include.io.journal import read_journal
+from include.monitoring.pipeline import ProjectWatch
+from include.monitoring.pipeline.base import Arrival, DeliveryQuality, LibraryChange, StepRun
+from include.monitoring.records import Findings
+
+QUALITY_DAYS = 90
+"""How far back the results of validation are read: the history of a rule, and days without deliveries."""
+
+
+def watch_pipeline(project: Project, interval: Interval, settings: Settings) -> list[Findings]:
+    """Run the monitors of the pipeline itself."""
+    if not isinstance(project, WatchedProject):
+        return []
+    known = read_journal(settings, project)
+    arrivals: dict[tuple[str, date], list[Arrival]] = {}
+    landed = known.entries.filter(pl.col("kind") == "delivery")
+    differs = landed.select("sequence", columns=pl.col("entry").str.json_path_match("$.columns"))
+    of_files = known.deliveries.filter(~is_late()).join(differs, on="sequence", how="left")
+    for feed, day, sequence, moment, columns in of_files.select(
+        "feed", "day", "sequence", "available_from", "columns"
+    ).iter_rows():
+        arrivals.setdefault((feed, day), []).append(Arrival(sequence, moment, tuple(json.loads(columns or "[]"))))
+    watch = _ProjectWatch(
+        project,
+        interval,
+        {day: record.watermark for day, record in known.records.items()},
+        arrivals,
+        settings,
+        dict(known.deliveries.select("delivery_id", "sequence").iter_rows()),
+    )
+    return [each.run(watch) for each in project.all_monitors]
+
+
+@dataclass(frozen=True)
+class _ProjectWatch(ProjectWatch):
+    """What monitors of the pipeline are given, read from the shared database."""
+
+    settings: Settings
+    sequences: Mapping[str, int]
+
+    @cached_property
+    def quality(self) -> Mapping[str, Sequence[DeliveryQuality]]:
+        days = self.interval.shifted(start=-QUALITY_DAYS)
+        return postgres.pipeline.read_quality(self.settings, self.project.name, days, self.sequences)
+
+    def library_changes(self, until: datetime) -> Sequence[LibraryChange]:
+        return postgres.pipeline.read_library_changes(self.settings, self.project.name, until)
+
+    def costs(self, days: Interval, currency: str) -> Mapping[date, float]:
+        return postgres.pipeline.read_costs(self.settings, self.project.name, days, currency)
+
+    def step_runs(self, days: Interval) -> Sequence[StepRun]:
+        return postgres.pipeline.read_step_runs(self.settings, self.project.name, days)
