@@ -9,8 +9,9 @@ from typing import Annotated
 from pydantic import Field
 
 from include.monitoring.base import Monitor as Monitor
+from include.monitoring.drift import DriftMonitor
 from include.monitoring.freshness import FreshnessMonitor
 from include.monitoring.performance import PerformanceMonitor
 
-AnyMonitor = Annotated[PerformanceMonitor | FreshnessMonitor, Field(discriminator="kind")]
+AnyMonitor = Annotated[PerformanceMonitor | FreshnessMonitor | DriftMonitor, Field(discriminator="kind")]
 """Every monitor. `kind` says which one an entry of `model.yaml` is."""

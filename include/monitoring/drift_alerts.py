@@ -1,11 +1,11 @@
 """Which effects of a model's features are an alert on which day, within the owner's budget of false alerts. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.monitoring.drift_effects import WINDOWS, Compared
-from include.monitoring.drift_summary import ALL, Series
+from include.monitoring.drift_summary import Series
 
 if TYPE_CHECKING:  # every DAG file loads this module
     import numpy as np
@@ -55,7 +55,8 @@ def strengths(compared: Mapping[Series, Compared]) -> "np.ndarray":
     """Return how far each series (row) is over its limit on each day, as a multiple of the limit; 0 if unknown."""
     import numpy as np
 
-    wider = max(1.0, len(compared) / SERIES) ** (1 / 3)
+    of_day = [each.scores[1] for each in compared.values()]
+    wider = np.maximum(1.0, np.isfinite(of_day).sum(axis=0) / SERIES) ** (1 / 3)
     rows = []
     for each in compared.values():
         of_windows = [np.nan_to_num(each.scores[window]) / (LIMITS[window] * wider) for window in WINDOWS]
@@ -63,31 +64,32 @@ def strengths(compared: Mapping[Series, Compared]) -> "np.ndarray":
     return np.array(rows)
 
 
-def find_alerts(compared: Mapping[Series, Compared], first: int, budget: float) -> Iterator[tuple[int, list[Found]]]:
-    """Yield each day with an alert, as its place, and the series that are newly over their limits, the worst first.
+def find_alert(compared: Mapping[Series, Compared], over: "np.ndarray", place: int, budget: float) -> list[Found]:
+    """Return the series that are newly over their limits on a day, the worst first; none if that is no alert.
+
+    The alerts of the `REPLAYED_DAYS` before are found again, because they use up the budget. So a repeated run, and
+    runs in another order, find the same.
 
     Args:
         compared: each series on the same days.
-        first: the place of the first day to look at. It and the `REPLAYED_DAYS` after it decide how much of the budget
-            is used up.
+        over: their `strengths`.
+        place: the day.
         budget: false alerts a month that the owner accepts.
     """
     import numpy as np
 
-    if not compared:
-        return
-    series, over = list(compared), strengths(compared) * budget ** (1 / 6)
-    last_over = np.full(len(series), -QUIET_DAYS - 1)
+    series, own = list(compared), over * budget ** (1 / 6)
+    last_over = np.full(len(series), place - REPLAYED_DAYS - QUIET_DAYS - 2)
     raised: list[int] = []
-    for place in range(first, over.shape[1]):
-        recent = sum(place - before <= BUDGET_DAYS for before in raised)
+    worst: list[int] = []
+    for each in range(max(0, place - REPLAYED_DAYS), place + 1):
+        recent = sum(each - before <= BUDGET_DAYS for before in raised)
         limit = DEARER ** max(0.0, recent - budget + 1)
-        new = (over[:, place] >= limit) & (place - last_over > QUIET_DAYS)
-        if new.any():
-            raised.append(place)
-            worst = sorted(np.flatnonzero(new), key=lambda row: (-over[row, place], series[row].words))
-            yield place, [_found(series[row], compared[series[row]], place, over[row, place]) for row in worst]
-        last_over[over[:, place] >= 1] = place
+        new = np.flatnonzero((own[:, each] >= limit) & (each - last_over > QUIET_DAYS))
+        worst = sorted(new.tolist(), key=lambda row: (-own[row, each], series[row].words))
+        raised += [each] * bool(worst)
+        last_over[own[:, each] >= 1] = each
+    return [_found(series[row], compared[series[row]], place, own[row, place]) for row in worst]
 
 
 def _found(series: Series, compared: Compared, place: int, strength: float) -> Found:
@@ -117,8 +119,3 @@ def repeated_day(fingerprints: Sequence[Mapping[str, str]]) -> int | None:
         if len(newest) >= 2 and same > len(newest) / 2:
             return ago
     return None
-
-
-def over_all_rows(series: Series) -> bool:
-    """Return whether a series is of all rows."""
-    return series.slice == ALL

@@ -6,8 +6,8 @@ does from day to day stays: its effects of the eight weeks before say how large 
 is several times as large counts. The comparison with the champion's training data is information.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -87,11 +87,12 @@ class Days:
                 others[:, place] = each.rows, each.missing, each.total, each.squares
                 if each.low is not None and each.high is not None:
                     low[place], high[place] = each.low, each.high
-        return cls(counts, *others, low, high)
+        rows, missing, total, squares = others
+        return cls(counts, rows, missing, total, squares, low, high)
 
-    def summed(self, offsets: Sequence[int]) -> "Total":
+    def summed(self, offsets: Iterable[int]) -> "Total":
         """Return for each day the sum of the days that are so many days before."""
-        return Total(*(_sum_back(getattr(self, name), offsets) for name in Total.__dataclass_fields__))
+        return Total(*(_sum_back(getattr(self, each.name), offsets) for each in fields(Total)))
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def reference_offsets(window: int) -> list[int]:
     return [offset + 7 * week for offset in range(window) for week in range(1, WEEKS + 1)]
 
 
-def _sum_back(values: "Floats", offsets: Sequence[int]) -> "Floats":
+def _sum_back(values: "Floats", offsets: Iterable[int]) -> "Floats":
     import numpy as np
 
     total = np.zeros_like(values)
@@ -223,7 +224,7 @@ def judge(days: Days, edges: Edges, *, rows: bool = False) -> Compared:
     effects: dict[int, dict[str, Floats]] = {}
     usual: dict[int, dict[str, Floats]] = {}
     scores: dict[int, Floats] = {}
-    judged = [name for name in EFFECTS if name in WITHOUT_SHAPE or not _one_value_a_day(days, edges)]
+    constant = _one_value_a_day(days, edges)
     for window in WINDOWS:
         offsets = reference_offsets(window)
         now, before = days.summed(range(window)), days.summed(offsets)
@@ -237,10 +238,13 @@ def judge(days: Days, edges: Edges, *, rows: bool = False) -> Compared:
             found["beyond"] = _beyond(days, edges)
         found = {name: np.where(enough, values, np.nan) for name, values in found.items()}
         effects[window] = found
-        usual[window] = {name: _usual(found[name], FLOORS[name]) for name in judged if name in found}
-        multiples = [found[name] / usual[window][name] for name in usual[window]]
-        scores[window] = np.fmax.reduce(multiples)
-    return Compared(effects, usual, scores, _stuck(days) if "shift" in usual[1] else np.zeros(days.rows.size, dtype=bool))
+        usual[window] = {
+            name: np.where(constant & (name not in WITHOUT_SHAPE), np.nan, _usual(found[name], FLOORS[name]))
+            for name in EFFECTS
+            if name in found
+        }
+        scores[window] = np.fmax.reduce([found[name] / usual[window][name] for name in usual[window]])
+    return Compared(effects, usual, scores, _stuck(days) & ("shift" in usual[1]) & ~constant)
 
 
 def _beyond(days: Days, edges: Edges) -> "Floats":
@@ -277,8 +281,8 @@ def _stuck(days: Days) -> "npt.NDArray[np.bool_]":
     return stuck
 
 
-def _one_value_a_day(days: Days, edges: Edges) -> bool:
-    """Return whether most days have one value, or none."""
+def _one_value_a_day(days: Days, edges: Edges) -> "npt.NDArray[np.bool_]":
+    """Return for each day whether most of the days up to it had one value, or none."""
     import numpy as np
 
     known = np.maximum(days.rows - days.missing, 1)
@@ -286,10 +290,12 @@ def _one_value_a_day(days: Days, edges: Edges) -> bool:
     if not edges.is_label:
         one &= days.squares / known - (days.total / known) ** 2 < LEAST**2
     seen = days.rows > 0
-    return bool(seen.any() and one[seen].mean() > MAX_CONSTANT_DAYS)
+    past = range(USUAL_DAYS)
+    constant, of = _sum_back((one & seen).astype(float), past), _sum_back(seen.astype(float), past)
+    return np.asarray(constant > MAX_CONSTANT_DAYS * of)
 
 
-def _days_with_rows(days: Days, offsets: Sequence[int]) -> "Floats":
+def _days_with_rows(days: Days, offsets: Iterable[int]) -> "Floats":
     return _sum_back((days.rows > 0).astype(float), offsets)
 
 

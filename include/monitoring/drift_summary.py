@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:  # every DAG file loads this module
@@ -89,7 +90,9 @@ class Edges:
         # A value that is a quantile more than once, such as no rain, gets a count of its own.
         frequent = distinct if discrete else quantiles[1:][np.diff(quantiles) == 0]
         inner = [*(frequent if discrete else quantiles[:-1]), *np.nextafter(frequent, np.inf), high]
-        tails = [] if discrete else [edge for step in TAILS for edge in (low - step * deviation, high + step * deviation)]
+        tails = (
+            [] if discrete else [edge for step in TAILS for edge in (low - step * deviation, high + step * deviation)]
+        )
         return cls(
             edges=tuple(np.unique([*inner, *tails]).tolist()),
             center=float(known.mean()),
@@ -239,3 +242,22 @@ def summarise_day(
         for name in edges:
             if name != column:  # a slice has one value only
                 yield Series(role, name, column, value), summarise(part[name], edges[name])
+
+
+@dataclass(frozen=True)
+class Summarised:
+    """The summaries of a model.
+
+    Attributes:
+        edges: by role and feature.
+        days: of each series by run date. An outcome is of the run date that first knows it.
+        versions: the version that predicted on each run date.
+        training: the first and the last run date whose features the training of a version read.
+        run_dates: those to measure, in order: those asked for, and later ones whose days before have changed.
+    """
+
+    edges: Mapping[tuple[str, str], Edges]
+    days: Mapping[Series, Mapping[date, Summary]]
+    versions: Mapping[date, int]
+    training: Mapping[int, tuple[date, date]]
+    run_dates: Sequence[date]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 import polars as pl
 
@@ -18,9 +19,11 @@ from include.core.records import Freshness, Monitored
 from include.core.settings import Settings
 from include.core.stack import is_late
 from include.io import postgres
+from include.io.drift import DriftSource
 from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
+from include.monitoring.drift_summary import Summarised
 from include.monitoring.records import DayValue, Preparation, Punctuality
 from include.monitoring.tables import table_freshness
 
@@ -83,6 +86,13 @@ class _Watch(Watch):
 
     def punctuality(self, deadlines: Mapping[date, datetime]) -> dict[date, Punctuality]:
         return postgres.freshness.read_punctuality(self.settings, self.model.name, deadlines)
+
+    def summaries(self, slices: Sequence[str], min_rows: int, days_before: int) -> Summarised | None:
+        of = DriftSource(self.project, self.model, self.settings, tuple(slices), min_rows)
+        return of.summarised(self.interval, days_before)
+
+    def record_drift(self, rows: Mapping[date, Sequence[Mapping[str, Any]]]) -> int:
+        return postgres.drift.replace_drift(self.settings, self.model.name, rows)
 
 
 def _tables(

@@ -34,10 +34,11 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0019"
+NEWEST = "0020"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
+    "drift",
     "model_performance",
     "model_status",
     "newest_predictions",
@@ -70,6 +71,9 @@ ENTITIES = {f"entities_{name}" for name in project_names()}
 TABLES = {
     "alerts",
     "batches",
+    "drift_daily",
+    "drift_edges",
+    "drift_summaries",
     "erasures",
     "fits",
     "freshness",

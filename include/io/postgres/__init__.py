@@ -6,8 +6,8 @@ temporary table, then statements over it.
 
 Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
-`quality <project>`, `journal <project>`, `performance <model>`, `shadow <model>`. Every step shares the lock
-`hash key`, which a rotation holds alone, and `erase <project>`, which an erasure does.
+`quality <project>`, `journal <project>`, `performance <model>`, `shadow <model>`, `drift <model>`. Every step shares
+the lock `hash key`, which a rotation holds alone, and `erase <project>`, which an erasure does.
 """
 
 from include.io.postgres import (
@@ -15,6 +15,7 @@ from include.io.postgres import (
     audit,
     connection,
     days,
+    drift,
     erasures,
     freshness,
     gate_decisions,
@@ -40,6 +41,7 @@ __all__ = [
     "audit",
     "connection",
     "days",
+    "drift",
     "erasures",
     "freshness",
     "gate_decisions",
