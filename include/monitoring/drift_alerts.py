@@ -19,8 +19,14 @@ Chosen on the flights of January to June 2013 (`bench/drift.py`), for a budget o
 SERIES = 30
 """The number of series that `LIMITS` were chosen for. Of more series, more have a large effect by chance."""
 
+STUCK = 3.0
+"""How far a feature that is stuck at one value is over its limit."""
+
 QUIET_DAYS = 28
-"""A series that was over its limit in so many days before raises no further alert: the weeks before then have it."""
+"""A series that was over its limit in so many days before raises no further alert, unless it is `FURTHER` over it."""
+
+FURTHER = 2.0
+"""How many times as strong as the strongest of its quiet days an effect must be to raise another alert."""
 
 BUDGET_DAYS = 30
 DEARER = 1.5
@@ -60,7 +66,7 @@ def strengths(compared: Mapping[Series, Compared]) -> "np.ndarray":
     rows = []
     for each in compared.values():
         of_windows = [np.nan_to_num(each.scores[window]) / (LIMITS[window] * wider) for window in WINDOWS]
-        rows.append(np.maximum(np.maximum.reduce(of_windows), 2.0 * each.stuck))
+        rows.append(np.maximum(np.maximum.reduce(of_windows), STUCK * each.stuck))
     return np.array(rows)
 
 
@@ -79,16 +85,15 @@ def find_alert(compared: Mapping[Series, Compared], over: "np.ndarray", place: i
     import numpy as np
 
     series, own = list(compared), over * budget ** (1 / 6)
-    last_over = np.full(len(series), place - REPLAYED_DAYS - QUIET_DAYS - 2)
     raised: list[int] = []
     worst: list[int] = []
     for each in range(max(0, place - REPLAYED_DAYS), place + 1):
         recent = sum(each - before <= BUDGET_DAYS for before in raised)
         limit = DEARER ** max(0.0, recent - budget + 1)
-        new = np.flatnonzero((own[:, each] >= limit) & (each - last_over > QUIET_DAYS))
+        quiet = own[:, max(0, place - REPLAYED_DAYS, each - QUIET_DAYS) : each].max(axis=1, initial=0.0)
+        new = np.flatnonzero((own[:, each] >= limit) & ((quiet < 1) | (own[:, each] >= FURTHER * quiet)))
         worst = sorted(new.tolist(), key=lambda row: (-own[row, each], series[row].words))
         raised += [each] * bool(worst)
-        last_over[own[:, each] >= 1] = each
     return [_found(series[row], compared[series[row]], place, own[row, place]) for row in worst]
 
 

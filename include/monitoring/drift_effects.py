@@ -36,7 +36,7 @@ WITHOUT_SHAPE = ("missing", "new", "rows")
 FLOORS: Mapping[str, float] = {
     "shift": 0.05,  # standard deviations of the training data
     "spread": 0.05,  # logarithm of the ratio of standard deviations
-    "shape": 0.05,  # Jensen-Shannon distance
+    "shape": 0.02,  # Jensen-Shannon distance
     "missing": 0.02,
     "new": 0.01,
     "beyond": 0.15,
