@@ -146,7 +146,7 @@ def test_a_feature_that_varies_from_day_to_day_needs_a_larger_effect() -> None:
     """The same half standard deviation is found in a steady feature, and usual in a restless one."""
 
     def restless(day: int, x: np.ndarray) -> np.ndarray:
-        return np.add(x, normal(10_000 + day, 1)[0] + 0.5 * (day >= 100))
+        return np.asarray(np.add(x, normal(10_000 + day, 1)[0] + 0.5 * (day >= 100)))
 
     assert found(summaries(restless), 100) == []
 
