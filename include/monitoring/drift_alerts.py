@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # every DAG file loads this module
 LIMITS: Mapping[int, float] = {1: 3.0, 3: 2.5, 7: 3.0}
 """How many times as large as usual an effect must be, by the days that are compared together.
 
-Chosen on the flights of January to June 2013 (`bench/drift.py`), for a budget of one false alert a month.
+Chosen on half a year of real days (`bench/drift.py`), for a budget of one false alert a month.
 """
 
 SERIES = 30
