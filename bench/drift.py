@@ -26,6 +26,7 @@ from include.monitoring.drift_alerts import Found, find_alert, strengths
 from include.monitoring.drift_effects import Compared, Days, judge
 from include.monitoring.drift_summary import Edges, Series, Summarised, Summary, summarise, summarise_day
 from include.projects.flights import simulate
+from include.projects.stores import simulate as stores
 
 ZONE = "America/New_York"
 DAYS = 364
@@ -55,6 +56,28 @@ def flights_year() -> pl.DataFrame:
     entity_id = pl.concat_str("carrier", "flight", "origin", moment, separator="-").alias("entity_id")
     outcome = flights.select("day", entity_id, late.cast(pl.Float64).alias("late_arrival"))
     return made.join(outcome, on=["day", "entity_id"]).sort("day", "entity_id")
+
+
+def stores_year() -> pl.DataFrame:
+    """Return features of each department of each store and day of 2017, and `units_sold`, the outcome.
+
+    They are those of horizon 0 that follow from plan, promotions and sales; lags by week and rates of the whole store
+    are left out.
+    """
+    zone, parts = "America/New_York", []
+    for day in (stores.SOURCE_START + timedelta(days=n) for n in range(DAYS)):
+        known = stores.FEEDS["plan"](zone, day).drop("manager_email", "trade_day")
+        known = known.join(stores.FEEDS["promotions"](zone, day).drop("valid_on"), on=["store", "department"])
+        sold = stores.FEEDS["settled"](zone, day).select("store", "department", "units", "receipts", "coupons")
+        parts.append(known.join(sold, on=["store", "department"]).with_columns(day=pl.lit(day)))
+    rows = pl.concat(parts).sort("store", "department", "day")
+    group = ["store", "department"]
+    windows = [
+        pl.col(name).shift(1).rolling_mean(days, min_samples=1).over(group).alias(f"{name}_store_department_{days}d")
+        for name in ("units", "receipts", "coupons")
+        for days in (7, 28)
+    ]
+    return rows.with_columns(*windows, units_sold=pl.col("units").cast(pl.Float64)).sort("day", *group)
 
 
 @dataclass(frozen=True)
@@ -172,7 +195,7 @@ def changed_days(year: Year, shift: Shift, feature: str, start: int, days: int) 
     return {Series("input", feature): made}
 
 
-def flight_shifts(year: Year, numbers: tuple[str, ...], labels: tuple[str, ...]) -> list[Shift]:
+def all_shifts(year: Year, numbers: tuple[str, ...], labels: tuple[str, ...]) -> list[Shift]:
     """Return the shifts, with the days within which they are to be found."""
     first_half = pl.concat([rows for day, rows in year.rows.items() if day < year.day(HALF)])
     deviations = {name: float(first_half[name].cast(pl.Float64).std() or 0) for name in numbers}  # type: ignore[arg-type]
@@ -240,7 +263,23 @@ SWAPS = (
 )
 
 
-def report_shifts(year: Year, shifts: list[Shift]) -> None:
+STORE_NUMBERS = (
+    "promoted_products", "mailer_share", "on_display", "on_front_page", "units_store_department_7d",
+    "units_store_department_28d", "receipts_store_department_7d", "receipts_store_department_28d",
+    "coupons_store_department_7d", "coupons_store_department_28d",
+)  # fmt: skip
+STORE_SWAPS = (
+    ("units_store_department_7d", "receipts_store_department_7d"),
+    ("promoted_products", "units_store_department_28d"),
+)
+
+
+def report_shifts(
+    year: Year,
+    shifts: list[Shift],
+    units: Mapping[str, tuple[str, Callable[[pl.Series], pl.Series]]] = UNITS,
+    swaps: tuple[tuple[str, str], ...] = SWAPS,
+) -> None:
     """Print for each shift and feature, how often it was found in time, and the median of the days."""
     console.print("\n| shift | to be found within | feature | in time | median day |\n|---|---|---|---|---|")
     for shift in shifts:
@@ -248,11 +287,11 @@ def report_shifts(year: Year, shifts: list[Shift]) -> None:
             days = max(shift.within, 10)
             after = [found_after(year, changed_days(year, shift, feature, s, days), s, days) for s in STARTS]
             print_row(shift.name, shift.within, feature, after)
-    for feature, (name, change) in UNITS.items():
+    for feature, (name, change) in units.items():
         unit = Shift(name, 1, lambda values, name, day, change=change: change(values), (feature,))  # type: ignore[misc]
         after = [found_after(year, changed_days(year, unit, feature, s, 3), s, 3) for s in STARTS]
         print_row(f"unit: {name}", 1, feature, after)
-    for one, other in SWAPS:
+    for one, other in swaps:
         after = []
         for start in STARTS:
             both: dict[Series, dict[date, Summary]] = {}
@@ -261,7 +300,6 @@ def report_shifts(year: Year, shifts: list[Shift]) -> None:
                 both |= changed_days(year, swap, name, start, 3)
             after.append(found_after(year, both, start, 3))
         print_row("two columns swapped", 1, f"{one}, {other}", after)
-    report_twice(year)
 
 
 def report_twice(year: Year) -> None:
@@ -329,7 +367,14 @@ def main() -> None:
     year = Year.of(flights_year(), model.numeric, model.categorical, "late_arrival")
     report_alerts(year, "flights")
     numbers = tuple(name for name in model.numeric if not year.edges[name].discrete and name != "weather_missing")
-    report_shifts(year, flight_shifts(year, numbers, model.categorical))
+    report_shifts(year, all_shifts(year, numbers, model.categorical))
+    report_twice(year)
+    numbers = tuple(name for name in STORE_NUMBERS)
+    year = Year.of(stores_year(), numbers, ("store", "department"), "units_sold")
+    report_alerts(year, "stores")
+    numbers = tuple(name for name in numbers if not year.edges[name].discrete)
+    report_shifts(year, all_shifts(year, numbers, ("store", "department")), units={}, swaps=STORE_SWAPS)
+    report_twice(year)
     report_cost()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.monitoring.drift_effects import WINDOWS, Compared
+from include.monitoring.drift_effects import MIN_USUAL_DAYS, WINDOWS, Compared
 from include.monitoring.drift_summary import Series
 
 if TYPE_CHECKING:  # every DAG file loads this module
@@ -112,15 +112,18 @@ def repeated_day(fingerprints: Sequence[Mapping[str, str]]) -> int | None:
     """Return how many days before the newest one a day has the same values, None if none has.
 
     More than half of the features that have a fingerprint must agree: a single one, such as a distance, can be equal in
-    two honest weeks.
+    two honest weeks. A feature that has repeated before, such as one that changes weekly, does not count.
 
     Args:
         fingerprints: of each day, the newest last: by feature, over all rows.
     """
     *before, newest = fingerprints
+    if sum(bool(each) for each in before) < MIN_USUAL_DAYS:
+        return None
+    past = {name: [each[name] for each in before if name in each] for name in newest}
+    voting = [name for name, values in past.items() if len(set(values)) == len(values)]
     for ago, earlier in enumerate(reversed(before), start=1):
-        both = [name for name in newest if name in earlier]
-        same = sum(newest[name] == earlier[name] for name in both)
-        if len(newest) >= 2 and same > len(newest) / 2:
+        same = sum(newest[name] == earlier.get(name) for name in voting)
+        if len(voting) >= 2 and same > len(voting) / 2:
             return ago
     return None

@@ -179,10 +179,13 @@ def test_a_feature_that_follows_from_the_date_is_not_judged() -> None:
 
 
 def test_a_day_is_delivered_twice_if_most_features_repeat() -> None:
-    prints = [{"a": "1", "b": "1", "c": "1"}, {"a": "2", "b": "2", "c": "2"}]
-    assert repeated_day([*prints, {"a": "1", "b": "1", "c": "9"}]) == 2
-    assert repeated_day([*prints, {"a": "1", "b": "8", "c": "9"}]) is None
-    assert repeated_day([{"a": "1"}, {"a": "1"}]) is None, "a single feature can repeat by chance"
+    before = [{"a": str(n), "b": str(n), "c": str(n), "weekly": str(n // 7)} for n in range(27)]
+    same = {"a": "25", "b": "25", "c": "other", "weekly": "3"}
+    assert repeated_day([*before, same]) == 2
+    assert repeated_day([*before, same | {"b": "other"}]) is None
+    assert repeated_day([*before[-7:], same]) is None, "too few days to know what is usual"
+    assert repeated_day([*before, {"weekly": "3"}]) is None
+    assert repeated_day([*({"a": each["a"]} for each in before), {"a": "25"}]) is None, "one can repeat by chance"
 
 
 # --- the monitor ------------------------------------------------------------------------------------------------------
