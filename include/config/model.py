@@ -105,6 +105,10 @@ class Model(Training):
             problem_type=self.problem_type,
             quantiles=self.quantiles,
             classes=self.classes,
+            numeric=self.numeric,
+            categorical=self.categorical,
+            horizon_days=self.horizon_days,
+            train_days=self.train_days,
         )
 
     @property

@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.core.feeds import Feed
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.variants import Variant
+from include.monitoring.drift_summary import Summarised
 from include.monitoring.records import DayValue, Findings, MonitoredModel, Preparation, Punctuality, ScoreHealth
 from include.training.config import Training
 
@@ -81,6 +82,20 @@ class Watch(ABC):
     def score_health(self, days: Interval) -> Sequence[ScoreHealth]:
         """Return the numeric health of the published scores of these days, the oldest first; a watch may have none."""
         return ()
+
+    def summaries(self, slices: Sequence[str], min_rows: int, days_before: int) -> Summarised | None:
+        """Summarise the days that changed; return the summaries of all, None if the model has no champion yet.
+
+        Args:
+            slices: columns by which rows are looked at, too.
+            min_rows: of a slice.
+            days_before: how many days before the interval are needed.
+        """
+        return None
+
+    def record_drift(self, rows: Mapping[date, Sequence[Mapping[str, Any]]]) -> int:
+        """Store how far series are from a reference on each run date, and return how many rows changed."""
+        return 0
 
 
 class Monitor(Variant):

@@ -18,6 +18,10 @@ class MonitoredModel:
     problem_type: str
     quantiles: tuple[float, ...] = (0.1, 0.5, 0.9)
     classes: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    horizon_days: int = 0
+    train_days: int = 0
 
     @property
     def problem(self) -> ProblemType:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 import polars as pl
 from mlflow.exceptions import MlflowException
@@ -22,11 +23,13 @@ from include.core.records import Alert, Freshness, Monitored
 from include.core.settings import Settings
 from include.core.stack import is_late
 from include.io import postgres
+from include.io.drift import DriftSource
 from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
 from include.monitoring.causes import late_feeds, name_causes
 from include.monitoring.degradation import Ages, ComparedDay, Comparison
+from include.monitoring.drift_summary import Summarised
 from include.monitoring.performance import PerformanceMonitor
 from include.monitoring.records import DayValue, Findings, Preparation, Punctuality, ScoreHealth
 from include.monitoring.skew import SkewCheck, SkewMonitor
@@ -145,6 +148,13 @@ class _Watch(Watch):
 
     def score_health(self, days: Interval) -> Sequence[ScoreHealth]:
         return postgres.pipeline.measure_scores(self.settings, self.model, days)
+
+    def summaries(self, slices: Sequence[str], min_rows: int, days_before: int) -> Summarised | None:
+        of = DriftSource(self.project, self.model, self.settings, tuple(slices), min_rows)
+        return of.summarised(self.interval, days_before)
+
+    def record_drift(self, rows: Mapping[date, Sequence[Mapping[str, Any]]]) -> int:
+        return postgres.drift.replace_drift(self.settings, self.model.name, rows)
 
 
 def _tables(

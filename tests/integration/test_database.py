@@ -39,6 +39,7 @@ NEWEST = "0025"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
+    "drift",
     "model_performance",
     "model_status",
     "newest_predictions",
@@ -79,6 +80,9 @@ TABLES = {
     "alerts",
     "batches",
     "champion_comparisons",
+    "drift_daily",
+    "drift_edges",
+    "drift_summaries",
     "erasures",
     "feed_punctuality",
     "fits",

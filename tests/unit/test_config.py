@@ -16,6 +16,7 @@ from include.core.errors import ConfigError, nearest
 from include.core.project import Project
 from include.core.variants import kinds_in
 from include.gate.checks import AnyCheck
+from include.monitoring.drift import DriftMonitor
 from include.monitoring.freshness import FreshnessMonitor
 from include.monitoring.performance import PerformanceMonitor
 from tests.own_projects import FOLDER, costs_of
@@ -565,7 +566,9 @@ class TestDefaults:
         assert [check.subject for check in model.all_checks if check.kind == "quality"] == ["brier", "roc_auc"]
 
     def test_monitors_run_without_being_listed(self, projects: Path) -> None:
-        performance, freshness = self.of(projects, "binary", {"kind": "slices", "by": ["origin"]}, QUALITY).all_monitors
+        model = self.of(projects, "binary", {"kind": "slices", "by": ["origin"]}, QUALITY)
+        performance, freshness, *others = model.all_monitors
+        assert DriftMonitor(slices=(), min_rows=30, false_alerts_a_month=1) in others
         assert performance == PerformanceMonitor(slices=(), min_rows=30, rules=())
         assert freshness == FreshnessMonitor(publish_by=time(6))
 

@@ -6,9 +6,9 @@ temporary table, then statements over it.
 
 Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
-`quality <project>`, `journal <project>`, `performance <model>`, `comparisons <model>`, `shadow <model>`,
-`retrain <model>`, `incidents <project>`. Every step shares the lock `hash key`, which a rotation holds alone, and
-`erase <project>`, which an erasure does.
+`quality <project>`, `journal <project>`, `performance <model>`, `comparisons <model>`, `drift <model>`,
+`shadow <model>`, `retrain <model>`, `incidents <project>`. Every step shares the lock `hash key`, which a rotation holds
+alone, and `erase <project>`, which an erasure does.
 """
 
 from include.io.postgres import (
@@ -17,6 +17,7 @@ from include.io.postgres import (
     comparisons,
     connection,
     days,
+    drift,
     erasures,
     freshness,
     gate_decisions,
@@ -51,6 +52,7 @@ __all__ = [
     "comparisons",
     "connection",
     "days",
+    "drift",
     "erasures",
     "freshness",
     "gate_decisions",

@@ -7,7 +7,7 @@ Columns and comments of tables are repeated from `include/io/postgres/schema.py`
 from alembic import op
 
 revision = "0021"
-down_revision = "0019"
+down_revision = "0020"
 
 TABLES = """
 CREATE TABLE incident_records (

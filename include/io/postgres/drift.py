@@ -1,0 +1,201 @@
+"""Drift in the shared database: frozen edges, summaries of days, and how far days are from a reference."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.settings import Settings
+from include.io.postgres import schema
+from include.io.postgres.connection import engine, lock, read
+from include.io.postgres.schema import drift_daily, drift_edges, drift_summaries, outcome_days, outcomes
+from include.monitoring.drift_summary import Edges, Series, Summary
+
+_EDGES = [each.name for each in fields(Edges)]
+_SUMMARY = [each.name for each in fields(Summary)]
+_SERIES = [each.name for each in fields(Series)]
+
+
+@dataclass(frozen=True)
+class PublishedVersion:
+    """What readers see of a day: the batch, and the version that made it."""
+
+    batch_id: str
+    model_version: int
+
+
+def read_champions(settings: Settings, model: str) -> list[int]:
+    """Return the versions of the promotion history, the one of the earliest day first."""
+    p = schema.promotions.c
+    statement = sa.select(p.model_version).where(p.model == model).order_by(p.from_day, p.id)
+    with engine(settings).connect() as connection:
+        return [*dict.fromkeys(connection.scalars(statement))]
+
+
+def read_published(settings: Settings, model: str, interval: Interval) -> dict[date, PublishedVersion]:
+    """Return what readers see of each day of the interval."""
+    s, b = schema.published.c, schema.batches.c
+    statement = (
+        sa
+        .select(s.day, sa.cast(s.batch_id, sa.Text), b.model_version)
+        .join_from(schema.published, schema.batches, b.batch_id == s.batch_id)
+        .where(s.model == model, s.day.between(interval.start, interval.end))
+        .order_by(s.day)
+    )
+    with engine(settings).connect() as connection:
+        return {day: PublishedVersion(batch, version) for day, batch, version in connection.execute(statement)}
+
+
+def read_scores(settings: Settings, project: Project, batch_id: str, slices: Sequence[str]) -> pl.DataFrame:
+    """Return score, label and the slices (text) of each prediction of a batch."""
+    p, e = schema.predictions.c, schema.entities(project.name, *slices)
+    same = (e.c.day == p.day) & (e.c.horizon == p.horizon) & (e.c.entity_id == p.entity_id)
+    source = schema.predictions.outerjoin(e, same) if slices else schema.predictions
+    by = [sa.cast(e.c[name], sa.Text).label(name) for name in slices]
+    return read(
+        settings,
+        sa.select(p.score, p.label, *by).select_from(source).where(p.batch_id == sa.literal(batch_id, schema.UUID)),
+    )
+
+
+def read_outcome_digests(settings: Settings, project: str, outcome: str, interval: Interval) -> dict[date, str]:
+    """Return the digest of the outcomes of each day of the interval that has any."""
+    o = outcome_days.c
+    statement = sa.select(o.day, o.digest).where(
+        o.project == project, o.outcome == outcome, o.day.between(interval.start, interval.end), o.rows > 0
+    )
+    with engine(settings).connect() as connection:
+        return {row.day: row.digest for row in connection.execute(statement)}
+
+
+def read_outcomes(settings: Settings, project: str, outcome: str, interval: Interval) -> pl.DataFrame:
+    """Return the value of each outcome of the days of the interval."""
+    o = outcomes.c
+    statement = sa.select(o.value).where(
+        o.project == project, o.outcome == outcome, o.day.between(interval.start, interval.end)
+    )
+    return read(settings, statement.order_by(o.day, o.entity_id))
+
+
+def read_edges(settings: Settings, model: str) -> dict[tuple[str, str], Edges]:
+    """Return the frozen edges of a model, by role and feature."""
+    e = drift_edges.c
+    statement = sa.select(e.role, e.feature, *(e[name] for name in _EDGES)).where(e.model == model)
+    with engine(settings).connect() as connection:
+        return {
+            (row[0], row[1]): Edges(tuple(row[2]), tuple(row[3]), *row[4:]) for row in connection.execute(statement)
+        }
+
+
+def freeze_edges(settings: Settings, model: str, version: int, found: Mapping[tuple[str, str], Edges]) -> None:
+    """Store edges of features that have none yet. Those that are stored stay as they are."""
+    rows = [
+        {"model": model, "role": role, "feature": feature, "model_version": version, "run_id": settings.run_id}
+        | {**vars(edges), "edges": list(edges.edges), "labels": list(edges.labels)}
+        for (role, feature), edges in sorted(found.items())
+    ]
+    if rows:
+        with engine(settings).begin() as connection:
+            connection.execute(postgresql.insert(drift_edges).values(rows).on_conflict_do_nothing())
+
+
+def replace_summaries(
+    settings: Settings,
+    model: str,
+    role: str,
+    digests: Mapping[date, str],
+    summarise: Callable[[date], Mapping[Series, Summary]],
+) -> list[date]:
+    """Summarise each day that has no summary with its digest yet, and return these days.
+
+    Each day is committed by itself, so that a killed run goes on where it ended.
+
+    Args:
+        settings: the database and the id of this run.
+        model: its name.
+        role: input, prediction or outcome.
+        digests: of what each day is summarised from.
+        summarise: returns the summaries of a day.
+    """
+    d, made = drift_summaries.c, []
+    before = sa.select(d.day, d.digest).where(d.model == model, d.role == role).distinct()
+    with engine(settings).connect() as connection:
+        there = {row.day: row.digest for row in connection.execute(before)}
+    for day, digest in sorted(digests.items()):
+        if there.get(day) == digest:
+            continue
+        own = (d.model == model) & (d.role == role) & (d.day == day)
+        with engine(settings).begin() as connection:
+            lock(connection, f"drift {model}")
+            if connection.scalar(sa.select(d.digest).where(own).limit(1)) == digest:
+                continue
+            found = summarise(day)
+            connection.execute(sa.delete(drift_summaries).where(own))
+            about = {"model": model, "day": day, "digest": digest, "run_id": settings.run_id}
+            rows = [
+                {**vars(series), **vars(each), "counts": list(each.counts), **about} for series, each in found.items()
+            ]
+            if rows:
+                connection.execute(sa.insert(drift_summaries), rows)
+            made.append(day)
+    return made
+
+
+def read_summaries(settings: Settings, model: str, interval: Interval) -> dict[Series, dict[date, Summary]]:
+    """Return the summaries of the days of the interval, by series and day."""
+    d = drift_summaries.c
+    statement = (
+        sa
+        .select(d.day, *(d[name] for name in _SERIES), *(d[name] for name in _SUMMARY))
+        .where(d.model == model, d.day.between(interval.start, interval.end))
+        .order_by(*(d[name] for name in _SERIES), d.day)
+    )
+    found: dict[Series, dict[date, Summary]] = {}
+    cut = 1 + len(_SERIES)
+    with engine(settings).connect() as connection:
+        for row in connection.execute(statement):
+            values = dict(zip(_SUMMARY, row[cut:], strict=True))
+            values["counts"] = tuple(values["counts"])
+            found.setdefault(Series(*row[1:cut]), {})[row[0]] = Summary(**values)
+    return found
+
+
+def replace_drift(settings: Settings, model: str, rows: Mapping[date, Sequence[Mapping[str, Any]]]) -> int:
+    """Replace the results of run dates, and return how many rows were written. Equal ones are not written again.
+
+    Args:
+        settings: the database and the id of this run.
+        model: its name.
+        rows: of each run date, the columns of `drift_daily` from `role` to `strength`.
+    """
+    d, written = drift_daily.c, 0
+    with engine(settings).begin() as connection:
+        lock(connection, f"drift {model}")
+        for day, of_day in sorted(rows.items()):
+            digest = hashlib.sha256(json.dumps([*map(dict, of_day)], sort_keys=True).encode()).hexdigest()
+            own = (d.model == model) & (d.day == day)
+            there = connection.scalar(sa.select(d.digest).where(own).limit(1))
+            if there == digest or (there is None and not of_day):
+                continue
+            connection.execute(sa.delete(drift_daily).where(own))
+            about = {"model": model, "day": day, "digest": digest, "run_id": settings.run_id}
+            if of_day:
+                connection.execute(sa.insert(drift_daily), [{**each, **about} for each in of_day])
+            written += len(of_day)
+    return written
+
+
+def read_measured(settings: Settings, model: str, start: date) -> list[date]:
+    """Return the run dates from `start` on that have results."""
+    d = drift_daily.c
+    statement = sa.select(d.day).where(d.model == model, d.day >= start).distinct().order_by(d.day)
+    with engine(settings).connect() as connection:
+        return [*connection.scalars(statement)]

@@ -1,0 +1,204 @@
+"""Do inputs, predictions and outcomes still look as they did? Pure: no reading, no writing, no clock.
+
+`drift_summary.py` says what is kept of a day, `drift_effects.py` which comparison raises alerts, and `drift_alerts.py`
+how the owner's budget of false alerts limits them. docs/drift.md has the figures behind the defaults.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any, Literal
+
+from pydantic import Field
+
+from include.core.errors import nearest
+from include.core.project import Project
+from include.core.records import Alert
+from include.monitoring.base import Monitor, Watch
+from include.monitoring.drift_alerts import LIMITS, REPLAYED_DAYS, Found, find_alert, repeated_day, strengths
+from include.monitoring.drift_effects import HISTORY_DAYS, WEEKS, WINDOWS, Compared, Days, compare, judge
+from include.monitoring.drift_summary import ALL, Edges, Series, Summarised
+from include.monitoring.records import Findings, MonitoredModel
+from include.training.config import Training
+
+RULE = "drift"
+ROWS = Series("input", "(rows)")
+LISTED = 5
+"""Series that an alert names; the view has the others."""
+
+STORED = ("shift", "spread", "shape", "psi", "missing", "outside", "new", "vanished")
+
+SENTENCES = {
+    "shift": "moved by {value:.2f} standard deviations (usually by at most {usual:.2f})",
+    "spread": "its standard deviation changed by a factor of {factor:.2f} (usually by at most {usual_factor:.2f})",
+    "shape": "its distribution has a Jensen-Shannon distance of {value:.2f} (usually at most {usual:.2f})",
+    "missing": "the share without a value changed by {points:.0f} points (usually by at most {usual_points:.0f})",
+    "new": "{points:.0f} points more have a label that the training data lack (usually at most {usual_points:.0f})",
+    "beyond": "{points:.0f} % of the values are far outside the range of the four weeks before",
+    "rows": "the number of rows changed by a factor of {factor:.2f} (usually by at most {usual_factor:.2f})",
+    "stuck": "all values are the same, for more days in a row than is usual",
+}
+
+
+class DriftMonitor(Monitor):
+    """Compares inputs, predictions and outcomes with the weeks before, and raises an alert when they change."""
+
+    kind: Literal["drift"] = "drift"
+    slices: tuple[str, ...] = Field(default=(), description="public columns of the entity to look at by value, too")
+    min_rows: int = Field(default=30, ge=1, description="a slice with fewer rows on a day is left out")
+    false_alerts_a_month: float = Field(
+        default=1,
+        gt=0,
+        description="the budget of the owner. With more, smaller changes raise alerts; once it is used up, only "
+        "larger ones do",
+    )
+
+    def require_fit(self, model: Training, project: Project) -> None:
+        """Refuse slices that do not exist."""
+        for column in self.slices:
+            if column not in project.entity.public or column == ALL:
+                meant = nearest(column, project.entity.public)
+                raise ValueError(f"slices: {project.name} has no public column {column!r}{meant}")
+
+    def run(self, watch: Watch) -> Findings:
+        """Summarise what changed, compare each run date with the weeks before, and store the effects."""
+        known = watch.summaries(self.slices, self.min_rows, HISTORY_DAYS + REPLAYED_DAYS)
+        if known is None or not known.run_dates:
+            return Findings()
+        measured = Measured.of(known)
+        rows = {day: measured.rows(day) for day in known.run_dates}
+        alerts = [alert for day in watch.interval.days if (alert := self._alert(watch.model, measured, day))]
+        return Findings(alerts=tuple(alerts), rows=watch.record_drift(rows))
+
+    def _alert(self, model: MonitoredModel, measured: "Measured", day: date) -> Alert | None:
+        found = measured.find(day, self.false_alerts_a_month)
+        lines = [_sentence(each) for each in found[:LISTED]]
+        if len(found) > LISTED:
+            lines.append(f"and {len(found) - LISTED} more")
+        if ago := measured.repeats(day):
+            lines.insert(0, f"the inputs have the values of {day - timedelta(days=ago)} again")
+        if not lines:
+            return None
+        return Alert(
+            subject=model.name,
+            rule=RULE,
+            day=day,
+            sentence=(
+                f"{model.name}: drift on {day}, compared with the same weekdays of the {WEEKS} weeks before: "
+                f"{'; '.join(lines)}. Look at view drift. Owner: {model.owner}. Runbook: docs/runbooks/alert-drift.md"
+            ),
+        )
+
+
+class Measured:
+    """The series of a model, compared with the weeks before each day."""
+
+    def __init__(self, known: Summarised, start: date, days: Mapping[Series, Days]) -> None:
+        self._known, self._start, self._days = known, start, days
+        self.compared = {
+            series: judge(of_series, self._edges(series), rows=series == ROWS) for series, of_series in days.items()
+        }
+        self._strengths = strengths(self.compared) if self.compared else None
+
+    @classmethod
+    def of(cls, known: Summarised) -> "Measured":
+        """Compare all days that there are summaries of, up to the newest run date."""
+        start = min((min(days) for days in known.days.values() if days), default=min(known.run_dates))
+        count = (max(known.run_dates) - start).days + 1
+        sizes = {series: known.edges[series.role, series.feature].size for series in known.days}
+        days = {series: Days.of(found, start, count, sizes[series]) for series, found in known.days.items()}
+        inputs = [each for series, each in days.items() if series.role == ROWS.role and series.slice == ALL]
+        if inputs:
+            rows = inputs[0].rows
+            none = rows * 0
+            days[ROWS] = Days(rows[:, None], rows, none, none, none, none * math.nan, none * math.nan)
+        return cls(known, start, days)
+
+    def find(self, day: date, budget: float) -> list[Found]:
+        """Return the series that raise an alert on a day, the worst first."""
+        if self._strengths is None:
+            return []
+        return find_alert(self.compared, self._strengths, self._place(day), budget)
+
+    def repeats(self, day: date) -> int | None:
+        """Return how many days before a day has the same inputs, None if none has."""
+        days = [day - timedelta(days=ago) for ago in range(7 * WEEKS, -1, -1)]
+        prints: list[dict[str, str]] = [{} for _ in days]
+        for series, found in self._known.days.items():
+            if series.role == ROWS.role and series.slice == ALL:
+                for place, each in enumerate(days):
+                    if each in found and (digest := found[each].fingerprint):
+                        prints[place][series.feature] = digest
+        return repeated_day(prints)
+
+    def rows(self, day: date) -> list[dict[str, Any]]:
+        """Return the rows of a run date to store: each series, compared with both references."""
+        return [row for series in sorted(self._days, key=lambda each: each.words) for row in self._rows(series, day)]
+
+    def _rows(self, series: Series, day: date) -> Iterator[dict[str, Any]]:
+        import numpy as np
+
+        days, compared, place = self._days[series], self.compared[series], self._place(day)
+        version = self._known.versions.get(day)
+        about = {**vars(series), "model_version": version}
+        if days.rows[place] == 0:
+            return
+        window = _strongest(compared, place)
+        effects = {name: values[place] for name, values in compared.effects[window].items()}
+        strength = None if self._strengths is None else self._strengths[list(self.compared).index(series), place]
+        if np.isfinite(compared.scores[window][place]):
+            rows = int(days.summed(range(window)).rows[place])
+            yield {**about, "reference": "weeks", "days": window, "rows": rows, **_stored(effects, strength)}
+        training = self._known.training.get(version) if version is not None else None
+        if training is None or series == ROWS:
+            return
+        ages = [place - self._place(each) for each in _days_of(training)]
+        known = [age for age in ages if 0 <= place - age < len(days.rows)]
+        now, before = days.summed(range(max(WINDOWS))), days.summed([age for age in known if age >= 0])
+        found = {name: values[place] for name, values in compare(now, before, self._edges(series)).items()}
+        if before.rows[place]:
+            about |= {"reference": "training", "days": max(WINDOWS), "rows": int(now.rows[place])}
+            yield {**about, **_stored(found, None)}
+
+    def _edges(self, series: Series) -> Edges:
+        return Edges() if series == ROWS else self._known.edges[series.role, series.feature]
+
+    def _place(self, day: date) -> int:
+        return (day - self._start).days
+
+
+def _strongest(compared: Compared, place: int) -> int:
+    """Return the window whose effects are the strongest; the shortest if none is known."""
+
+    def strength(window: int) -> float:
+        score = float(compared.scores[window][place]) / LIMITS[window]
+        return score if math.isfinite(score) else -1.0
+
+    return max(WINDOWS, key=strength)
+
+
+def _stored(effects: Mapping[str, Any], strength: Any) -> dict[str, float | None]:
+    """Return the columns of a row; what is not known, or not defined for the feature, is None."""
+    values = {name: effects.get(name) for name in STORED} | {"strength": strength}
+    return {
+        name: None if value is None or not math.isfinite(value) else round(float(value), 12)
+        for name, value in values.items()
+    }
+
+
+def _days_of(days: tuple[date, date]) -> Sequence[date]:
+    first, last = days
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def _sentence(found: Found) -> str:
+    said = SENTENCES[found.why].format(
+        value=found.value,
+        usual=found.usual,
+        points=100 * found.value,
+        usual_points=100 * found.usual,
+        factor=math.exp(found.value) if found.why in ("spread", "rows") else 0,
+        usual_factor=math.exp(found.usual) if found.why in ("spread", "rows") else 0,
+    )
+    over = f", over the newest {found.days} days" if found.days > 1 else ""
+    return f"{found.series.words} {said}{over}"

@@ -1,0 +1,139 @@
+"""drift on a real PostgreSQL and real Delta tables: days are summarised once, compared, and a jump is an alert."""
+
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from include.config.loading import load_model, load_project
+from include.core.interval import Interval
+from include.core.names import features_table
+from include.core.project import Project
+from include.core.records import PreparedDay
+from include.core.settings import Settings
+from include.io import postgres
+from include.io.tables import Scope, Tables
+from include.monitoring.drift import DriftMonitor
+from include.steps import monitor as step
+from include.steps.monitor import monitor
+from tests.integration import small
+
+START, DAYS, ROWS = date(2013, 1, 1), 45, 120
+JUMP = START + timedelta(days=DAYS - 1)
+BEFORE = JUMP - timedelta(days=1)
+
+
+def features_of(day: date, moved: float = 0.0) -> pl.DataFrame:
+    """Return the features of a day: a distance that jumps by `moved`, and a company."""
+    rng = np.random.default_rng(day.toordinal())
+    return pl.DataFrame({
+        "day": [day] * ROWS,
+        "entity_id": [f"{n:03}" for n in range(ROWS)],
+        "as_of": [small.as_of(day)] * ROWS,
+        "data_view": ["point_in_time"] * ROWS,
+        "distance_miles": rng.normal(10, 2, ROWS) + moved,
+        "company": rng.choice(["UA", "B6", "EV"], ROWS),
+    })  # fmt: skip
+
+
+def prepare(settings: Settings, project: Project, days: list[date], moved: float = 0.0) -> None:
+    """Write features of days in one commit, and record them as prepared."""
+    table = features_table(project.name)
+    rows = pl.concat([features_of(day, moved) for day in days])
+    scope = Scope(Interval(start=min(days), end=max(days)))
+    written = Tables(settings).replace(table, rows, scope, sort_by=["day", "entity_id"])
+    prepared = [
+        PreparedDay(
+            project=project.name,
+            day=day,
+            data_view="point_in_time",
+            as_of=small.as_of(day),
+            watermark=0,
+            deliveries=(),
+            table_versions={table: written.version},
+            rows=ROWS,
+        )
+        for day in days
+    ]
+    postgres.days.record_prepared_days(settings, project.name, prepared)
+
+
+def execute(settings: Settings, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+    with postgres.connection.engine(settings).begin() as connection:
+        result = connection.execute(sa.text(statement), values)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+@pytest.fixture
+def ferries(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Days of which the first 30 trained the champion; the last one jumps by two standard deviations."""
+    project, model = load_project("ferries"), load_model("late_ferry")
+    monkeypatch.setattr(step, "model_names", lambda _: [model.name])
+    watched = model.model_copy(update={"monitors": (DriftMonitor(slices=("company",), min_rows=10),)})
+    monkeypatch.setattr(step, "load_model", lambda _: watched)
+    prepare(settings, project, [START + timedelta(days=n) for n in range(DAYS - 1)])
+    prepare(settings, project, [JUMP], moved=4.0)
+    digest, trained = "0" * 64, START + timedelta(days=30)
+    execute(
+        settings,
+        "INSERT INTO fits (mlflow_run, model, candidate, fit_end, fit_digest, model_digest, run_id, trained_day) "
+        "VALUES ('r', 'late_ferry', 'linear', :end, :digest, :digest, 'x', :trained)",
+        end=trained - timedelta(days=1), digest=digest, trained=trained,
+    )  # fmt: skip
+    execute(settings, "INSERT INTO model_versions (model, model_version, mlflow_run, run_id) "
+                      "VALUES ('late_ferry', 1, 'r', 'x')")  # fmt: skip
+    small.promoted(settings, "late_ferry", 1, trained)
+    return project
+
+
+def stored(settings: Settings) -> list[tuple[Any, ...]]:
+    columns = "day, role, feature, slice, slice_value, reference, days, rows, shift, shape, missing, strength"
+    return execute(settings, f"SELECT {columns} FROM drift ORDER BY 1, 2, 3, 4, 5, 6")
+
+
+def test_a_jump_is_an_alert_once_in_any_order_and_a_second_run_writes_nothing(
+    settings: Settings, ferries: Project
+) -> None:
+    [quiet, found] = [monitor(ferries, Interval.of(day), settings) for day in (BEFORE, JUMP)]
+    assert [alert.rule for alert in quiet.alerts] == []
+    [alert] = found.alerts
+    assert (alert.subject, alert.rule, alert.day) == ("late_ferry", "drift", JUMP)
+    assert "input distance_miles moved by 2." in alert.sentence or "input distance_miles moved by 1.9" in alert.sentence
+    assert "docs/runbooks/alert-drift.md" in alert.sentence
+    in_order = stored(settings)
+    [row] = [row for row in in_order if row[0] == JUMP and row[2:6] == ("distance_miles", "all", "all", "weeks")]
+    assert row[-1] > 1 and row[8] == pytest.approx(2, abs=0.3)
+    companies = {row[4] for row in in_order if row[3] == "company"}
+    assert companies == {"UA", "B6", "EV"}
+
+    marks = "SELECT xmin::text FROM drift_daily UNION ALL SELECT xmin::text FROM drift_summaries ORDER BY 1"
+    before = execute(settings, marks)
+    assert [monitor(ferries, Interval.of(day), settings).alerts for day in (JUMP, BEFORE)] == [(), ()]
+    assert execute(settings, marks) == before
+
+    execute(settings, "TRUNCATE drift_daily, drift_summaries, alerts")
+    again = [monitor(ferries, Interval.of(day), settings) for day in (JUMP, BEFORE)]
+    assert [len(each.alerts) for each in again] == [1, 0]
+    assert stored(settings) == in_order
+
+
+def test_a_day_that_is_prepared_again_is_summarised_again(settings: Settings, ferries: Project) -> None:
+    monitor(ferries, Interval.of(JUMP), settings)
+    of_day = (
+        "SELECT feature, total FROM drift_summaries WHERE day = :day AND slice = 'all' AND role = 'input' ORDER BY 1"
+    )
+    wrong, other = execute(settings, of_day, day=JUMP), execute(settings, of_day, day=BEFORE)
+    prepare(settings, ferries, [JUMP])
+    monitor(ferries, Interval.of(JUMP), settings)
+    assert execute(settings, of_day, day=JUMP) != wrong
+    assert execute(settings, of_day, day=BEFORE) == other
+    [(strength,)] = execute(
+        settings,
+        "SELECT strength FROM drift WHERE day = :day AND feature = 'distance_miles' AND slice = 'all' "
+        "AND reference = 'weeks'",
+        day=JUMP,
+    )
+    assert strength < 1

@@ -1,0 +1,211 @@
+"""drift: summaries that add up, effects by hand, and alerts within a budget. Numbers in, numbers out."""
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
+from itertools import permutations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from include.config.loading import load_model, load_project
+from include.monitoring.drift import ROWS, DriftMonitor, Measured
+from include.monitoring.drift_alerts import DEARER, find_alert, repeated_day, strengths
+from include.monitoring.drift_effects import Compared, Days, compare, judge
+from include.monitoring.drift_summary import Edges, Series, Summarised, Summary, merge, summarise, summarise_day
+
+START, DAYS = date(2024, 1, 1), 120
+SERIES = Series("input", "x")
+
+
+def normal(seed: int, rows: int = 400, mean: float = 0.0, deviation: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(mean, deviation, rows)
+
+
+EDGES = Edges.of_numbers(normal(999, 20_000))
+
+
+def summaries(
+    change: Callable[[int, np.ndarray], np.ndarray] = lambda day, x: x, rows: int = 400
+) -> dict[date, Summary]:
+    """Return days of a feature that never changes, each after `change`."""
+    made = {n: change(n, normal(n, rows)) for n in range(DAYS)}
+    return {START + timedelta(days=n): summarise(pl.Series(x), EDGES) for n, x in made.items()}
+
+
+def judged(days: Mapping[date, Summary], edges: Edges = EDGES) -> Compared:
+    return judge(Days.of(days, START, DAYS, edges.size), edges)
+
+
+def found(days: Mapping[date, Summary], place: int, budget: float = 1) -> list[str]:
+    compared = {SERIES: judged(days)}
+    return [each.why for each in find_alert(compared, strengths(compared), place, budget)]
+
+
+# --- summaries --------------------------------------------------------------------------------------------------------
+
+
+def test_each_value_is_counted_once_and_the_ends_belong_to_the_training_data() -> None:
+    edges = Edges.of_numbers(np.arange(100.0))
+    first, over = edges.inside
+    known = summarise(pl.Series([0.0, 99.0, 50.0, -0.5, 99.5, None, math.nan, math.inf]), edges)
+    assert (known.rows, known.missing, sum(known.counts)) == (8, 3, 5)
+    assert sum(known.counts[first:over]) == 3
+    assert (known.low, known.high) == (-0.5, 99.5)
+
+
+def test_a_few_distinct_values_and_a_frequent_one_have_counts_of_their_own() -> None:
+    edges = Edges.of_numbers(np.array([0.0, 1, 2, 2]))
+    assert edges.discrete
+    assert [n for n in summarise(pl.Series([0.0, 1, 1, 2, 2, 2]), edges).counts if n] == [1, 2, 3]
+    rain = Edges.of_numbers(np.array([0.0] * 900 + list(np.linspace(0.1, 5, 100))))
+    assert not rain.discrete
+    assert max(summarise(pl.Series([0.0] * 7 + [0.01] * 3), rain).counts) == 7
+
+
+def test_summaries_add_up_to_the_summary_of_all_rows_in_any_order() -> None:
+    parts = [normal(n, 50 + n) for n in range(4)]
+    whole = summarise(pl.Series(np.concatenate(parts)), EDGES)
+    merged = {merge([summarise(pl.Series(parts[n]), EDGES) for n in order]) for order in permutations(range(4))}
+    [once] = merged
+    assert (once.rows, once.counts, once.low, once.high) == (whole.rows, whole.counts, whole.low, whole.high)
+    assert once.total == pytest.approx(whole.total) and once.squares == pytest.approx(whole.squares)
+
+
+def test_the_order_of_rows_changes_nothing() -> None:
+    values = normal(5)
+    assert summarise(pl.Series(values), EDGES) == summarise(pl.Series(values[::-1].copy()), EDGES)
+
+
+def test_labels_beyond_the_most_frequent_are_counted_together() -> None:
+    edges = Edges.of_labels(pl.Series(["b", "a", "a"]))
+    assert summarise(pl.Series(["a", "new", None, "newer", "b"]), edges) == Summary(5, 1, (1, 1, 2))
+
+
+def test_slices_with_too_few_rows_are_left_out() -> None:
+    rows = pl.DataFrame({"x": [1.0, 2, 3], "pier": ["N", "N", None]})
+    edges = {"x": Edges.of_numbers(np.array([1.0, 2, 3])), "pier": Edges.of_labels(rows["pier"])}
+    made = dict(summarise_day(rows, "input", edges, ["pier", "absent"], min_rows=2))
+    assert [(s.feature, s.slice_value, each.rows) for s, each in made.items()] == [
+        ("x", "all", 3), ("pier", "all", 3), ("x", "N", 2),
+    ]  # fmt: skip
+
+
+# --- effects ----------------------------------------------------------------------------------------------------------
+
+
+def test_effects_by_hand() -> None:
+    edges = Edges.of_numbers(np.arange(1000.0))
+    before, now = (summarise(pl.Series(np.arange(1000.0) + by), edges) for by in (0.0, 144.3))
+    days = Days.of({START: before, START + timedelta(days=1): now}, START, 2, edges.size)
+    found = {name: each[1] for name, each in compare(days.summed([0]), days.summed([1]), edges).items()}
+    assert found["shift"] == pytest.approx(144.3 / edges.scale, rel=1e-3)
+    assert found["shift"] == pytest.approx(0.5, rel=1e-2)
+    assert found["spread"] == pytest.approx(0, abs=1e-9)
+    assert found["outside"] == pytest.approx(0.145, abs=0.001)
+    assert 0 < found["shape"] < 1 and found["psi"] > 0.1
+
+
+def test_labels_that_are_new_or_gone_are_shares_of_rows() -> None:
+    edges = Edges.of_labels(pl.Series(["a", "b"]))
+    before = summarise(pl.Series(["a"] * 75 + ["b"] * 25), edges)
+    now = summarise(pl.Series(["a"] * 90 + ["c"] * 10), edges)
+    days = Days.of({START: before, START + timedelta(days=1): now}, START, 2, edges.size)
+    found = {name: each[1] for name, each in compare(days.summed([0]), days.summed([1]), edges).items()}
+    assert (found["new"], found["vanished"]) == (pytest.approx(0.1), pytest.approx(0.25))
+
+
+def test_weekdays_and_a_slow_season_are_no_effect() -> None:
+    def season(day: int, x: np.ndarray) -> np.ndarray:
+        return x + 0.02 * day + 3 * (day % 7 >= 5)
+
+    compared = {SERIES: judged(summaries(season))}
+    over = strengths(compared)
+    assert [place for place in range(60, DAYS) if find_alert(compared, over, place, 1)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "within"),
+    [
+        ("half a standard deviation", lambda x: x + 0.5, 1),
+        ("a quarter", lambda x: x + 0.25, 10),
+        ("half the variance", lambda x: x * 0.5**0.5, 1),
+        ("missing", lambda x: np.where(np.arange(x.size) % 5 == 0, np.nan, x), 1),
+        ("unit", lambda x: x * 60, 1),
+        ("stuck", lambda x: x * 0 + x[0], 2),
+    ],
+)
+def test_a_change_is_found(name: str, change: Callable[[np.ndarray], np.ndarray], within: int) -> None:
+    days = summaries(lambda day, x: change(x) if day >= 100 else x)
+    assert found(days, 99) == []
+    assert any(found(days, 100 + n) for n in range(within)), name
+
+
+def test_a_feature_that_varies_from_day_to_day_needs_a_larger_effect() -> None:
+    """The same half standard deviation is found in a steady feature, and usual in a restless one."""
+
+    def restless(day: int, x: np.ndarray) -> np.ndarray:
+        return np.asarray(np.add(x, normal(10_000 + day, 1)[0] + 0.5 * (day >= 100)))
+
+    assert found(summaries(restless), 100) == []
+
+
+def test_a_change_is_reported_once_and_again_only_if_it_grows() -> None:
+    days = summaries(lambda day, x: x + 0.6 * (day >= 90) + 6 * (day >= 100))
+    places = [place for place in range(85, 110) if found(days, place)]
+    assert places[0] == 90 and 100 in places and len(places) <= 3
+
+
+def test_an_alert_uses_up_the_budget_of_a_month() -> None:
+    """A second feature changes two weeks later: by little it is no alert, and it is one with a larger budget."""
+    one = judged(summaries(lambda day, x: x + 3.0 * (day >= 90)))
+    small_change = judged(summaries(lambda day, x: x + 0.33 * (day >= 104)))
+    compared = {SERIES: one, Series("input", "y"): small_change}
+    over = strengths(compared)
+    assert 1 <= over[1, 104] < DEARER
+    assert find_alert(compared, over, 104, 1) == []
+    assert [each.series.feature for each in find_alert(compared, over, 104, 2)] == ["y"]
+    assert find_alert({Series("input", "y"): small_change}, over[1:], 104, 1)
+
+
+def test_a_feature_that_follows_from_the_date_is_not_judged() -> None:
+    weekday = Edges.of_numbers(np.arange(7.0))
+    days = {
+        START + timedelta(days=n): summarise(pl.Series([float(3 if n == 100 else n % 7)] * 50), weekday)
+        for n in range(DAYS)
+    }
+    assert strengths({SERIES: judged(days, weekday)})[0, 100] == 0
+
+
+def test_a_day_is_delivered_twice_if_most_features_repeat() -> None:
+    before = [{"a": str(n), "b": str(n), "c": str(n), "weekly": str(n // 7)} for n in range(27)]
+    same = {"a": "25", "b": "25", "c": "other", "weekly": "3"}
+    assert repeated_day([*before, same]) == 2
+    assert repeated_day([*before, same | {"b": "other"}]) is None
+    assert repeated_day([*before[-7:], same]) is None, "too few days to know what is usual"
+    assert repeated_day([*before, {"weekly": "3"}]) is None
+    assert repeated_day([*({"a": each["a"]} for each in before), {"a": "25"}]) is None, "one can repeat by chance"
+
+
+# --- the monitor ------------------------------------------------------------------------------------------------------
+
+
+def test_the_number_of_rows_is_watched_and_both_references_are_stored() -> None:
+    days = summaries(lambda day, x: np.repeat(x, 2) if day == 100 else x)
+    run_date, training = START + timedelta(days=100), (START, START + timedelta(days=30))
+    measured = Measured.of(
+        Summarised({("input", "x"): EDGES}, {SERIES: days}, {run_date: 7}, {7: training}, [run_date])
+    )
+    assert [each.series for each in measured.find(run_date, 1)] == [ROWS]
+    rows = {(row["feature"], row["reference"]): row for row in measured.rows(run_date)}
+    assert set(rows) == {("(rows)", "weeks"), ("x", "weeks"), ("x", "training")}
+    assert rows["x", "training"]["days"] == 7 and rows["x", "training"]["strength"] is None
+    assert {row["model_version"] for row in rows.values()} == {7}
+
+
+def test_slices_are_public_columns_of_the_entity() -> None:
+    model, project = load_model("late_ferry"), load_project("ferries")
+    with pytest.raises(ValueError, match="slices: ferries has no public column 'orign'"):
+        DriftMonitor(slices=("orign",)).require_fit(model, project)
+    assert DriftMonitor() in model.all_monitors
