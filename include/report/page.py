@@ -208,6 +208,7 @@ def _cost(subject: ReportSubject, cost: measures.ExpectedCost | None) -> dict[st
         "unit": cost.unit,
         "rows": [{"who": who, "each": shown, "day": number(value * cost.rows_a_day)} for who, value, shown in rows],
         "rows_a_day": f"{cost.rows_a_day:,.0f}",
+        "worse": cost.version.value > cost.constant,
         "best": best and {"threshold": number(best[0]), "cost": number(best[1])},
         "threshold": number(subject.challenger.decision_threshold),
     }

@@ -17,6 +17,8 @@ SERIES = 6
 """Colours that `page.css` has; a chart with more series begins again with the first."""
 BAR_HEIGHT = 22
 MAX_LABEL = 30
+LETTER = 9
+"""Width of a letter where charts are small, on paper and on phones, where `report.css` makes their texts larger."""
 TABLE_ROWS = 40
 """Rows of a table below a chart; of longer series, every nth point is listed."""
 
@@ -141,7 +143,7 @@ def bars(title: str, about: str, unit: str, values: Sequence[Bar], *, zero: bool
     ends = [v for bar in found for v in (bar.value, bar.low, bar.high) if v is not None and math.isfinite(v)]
     axis = Axis(unit, low=min(0.0, *ends, 0.0) if zero else None, high=max(0.0, *ends, 0.0) if zero else None)
     scale = _Scale.of(axis, ends)
-    left = min(210, 24 + 7 * max(len(_short(bar.label)) for bar in found))
+    left = min(280, 24 + LETTER * max(len(_short(bar.label)) for bar in found))
     height = TOP + BAR_HEIGHT * len(found) + BOTTOM
     right = WIDTH - RIGHT - 56
 
@@ -295,7 +297,9 @@ class _Plot:
 
     def frame(self) -> Markup:
         parts = []
-        every = max(1, math.ceil(len(self.x.names) / 8))
+        longest = max((len(_short(name, 12)) for name in self.x.names), default=0)
+        most = max(2, int((WIDTH - LEFT - RIGHT) / (LETTER * (longest + 1))))
+        every = max(1, math.ceil(len(self.x.names) / most))
         for n, tick in enumerate(self.across.ticks):
             x, y = self.at(tick, self.up.low)
             if self.x.names and n % every:

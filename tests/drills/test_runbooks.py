@@ -37,7 +37,7 @@ from tests.drills.place import (
 from tests.landing import spoil, text_of
 from tools import processes
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(3600)]
 
 MODEL_YAML = f"include/projects/{PROJECT.name}/models/{MODEL}/model.yaml"
 RULES = f"include/projects/{PROJECT.name}/expectations.yaml"
