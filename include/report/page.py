@@ -84,6 +84,7 @@ def make_report(subject: ReportSubject) -> TrainingReport:
         "dependence_rows": min(subject.holdout_rows.height, measures.MAX_DEPENDENCE),
         "inputs": [_input(each) for each in profiles],
         "assumptions": inputs.assumptions(profiles),
+        "follows": what_follows(subject) if passed else None,
         "moved": _moved(subject, strongest) if passed and subject.champion else None,
         "origins": changed.origins(subject),
         "commands": changed.commands(subject),
@@ -150,6 +151,22 @@ def _periods(subject: ReportSubject) -> list[dict[str, Any]]:
         "holdout": "measured on; nothing was fitted or chosen on them",
     }
     return [{"words": words[name], "days": each, "rows": rows.get(name)} for name, each in _days(subject)]
+
+
+def what_follows(subject: ReportSubject) -> str | None:
+    """Return what model.yaml lets follow on a passed gate, if it is not the promotion at once."""
+    shadow, approval = subject.model.shadow, subject.model.approved_by
+    steps = []
+    if shadow is not None and subject.decision.champion is not None:
+        days = shadow.days_with_outcomes
+        steps.append(
+            f"as a shadow it scores beside the champion, unpublished, until the outcomes of {days} "
+            f"day{'s' * (days != 1)} are known (view shadow_performance)"
+        )
+    if approval is not None:
+        who = f"one of {', '.join(approval.allowed)}" if approval.allowed else "a person"
+        steps.append(f"{who} decides within {approval.timeout_days} days (docs/approve-a-model.md)")
+    return "; then ".join(steps) or None
 
 
 def _interval(estimate: Estimate | None, *, percent: bool = False) -> str:

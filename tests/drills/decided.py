@@ -22,6 +22,7 @@ WIDE = {
     "changed_decisions": {"at_most": 0.9},
     "score_shift": {"at_most": 0.5},
     "leakage_check": {"at_most": 0.99},
+    "slices": {"at_most": 0.5, "min_rows": 30},
 }
 NUMBERS = {"quality": {"at_most": 60}, "calibration": {"at_most": 60}, "score_shift": {"at_most": 60}}
 SHORT = {"train_days": 28, "holdout_days": 7, "min_fit_days": 10}

@@ -34,7 +34,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0019"
+NEWEST = "0027"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
